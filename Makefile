@@ -26,10 +26,10 @@ demo: install
 	@GOMP_SPINCOUNT=1000 $(BIN)/python examples/first_run.py # threads that share busy cores
 
 test: check
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-all: check
-	$(BIN)/python -m pytest -n 2 -m 'slow or not slow'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'slow or not slow'
 
 check: install
 	$(BIN)/ruff format --check .

@@ -64,7 +64,7 @@ def with_striate(gate: Gate, name: str) -> None:
     """Whole batches, and steps of the network after each turn."""
     import torch
 
-    from striate.data.augment import augment_batch
+    from striate.data.augment.augment import augment_batch
     from striate.data.config import AugmentConfig
     from striate.data.memory_layout import channels_last
     from striate.data.normalize import Normalization

@@ -25,7 +25,7 @@ from striate.data.audit.evidence import Evidence, gather
 from striate.data.audit.looks import look_at
 from striate.data.config import DataConfig
 from striate.data.listing import Listing
-from striate.data.sources.choose import list_source
+from striate.data.sources.list_source import list_source
 from striate.evaluation.label_errors import find_label_errors
 
 Change = Callable[[Image.Image], Image.Image]

@@ -31,7 +31,7 @@ from planted.every import FAULTS, HEALTHY, is_named  # noqa: E402
 
 import striate  # noqa: E402
 from striate.api import train_config  # noqa: E402
-from striate.api.first_look import looked_at  # noqa: E402
+from striate.api.diagnosing import looked_at  # noqa: E402
 from striate.doctor.checks.every import every_check  # noqa: E402
 from striate.errors import DataError  # noqa: E402
 from striate.training.prepare import prepare  # noqa: E402

@@ -18,12 +18,12 @@ import torch
 from torch import nn
 
 import striate
-from striate.models.untouched import on_trial
+from striate.models.preserved_state import on_trial
 from striate.runs.directory import open_run
 from striate.training.config_file import config_from_yaml
 from striate.training.prepare import read_data
 from striate.visualize.attribution.attribute import attribute
-from striate.visualize.attribution.question import ask
+from striate.visualize.attribution.question import make_question
 from striate.visualize.inside.passes import spread
 
 
@@ -62,7 +62,7 @@ def count(name: str, module: nn.Module, x: torch.Tensor) -> None:
     module.eval()
     for image in x:
         with on_trial(module):
-            found = attribute(ask(module, image[None], kind="logits"))
+            found = attribute(make_question(module, image[None], kind="logits"))
         first += found.chosen.check.trusted
         each.update(one.method for one in found.maps if one.check.trusted)
     seconds = (perf_counter() - began) / len(x)

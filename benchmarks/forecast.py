@@ -21,14 +21,14 @@ from typing import Any
 import striate
 from striate.errors import DataError
 from striate.runs.environment import describe_environment
+from striate.training.budget.forecast import ShortTraining
+from striate.training.budget.pace import Pace, Phase
+from striate.training.budget.short_trainings import forecast_accuracy, foretells, run_short_trainings
+from striate.training.budget.speed import Work
 from striate.training.config import Config
 from striate.training.execution import execution_settings
-from striate.training.forecast import ShortTraining
-from striate.training.pace import Pace, Phase
 from striate.training.prepare import prepare
 from striate.training.request import merge_request
-from striate.training.short_trainings import forecast_accuracy, foretells, run_short_trainings
-from striate.training.speed import Work
 
 RESULT = Path(__file__).parent / "results" / "forecast.json"
 PRIVATE = ("executable", "STRIATE_DATA")

@@ -38,8 +38,7 @@ KILL_AFTER = (2.0, 12.0)  # seconds after training has begun
 
 def saved_at_the_end(gate: Gate, **options: Any) -> None:
     """The same training without checkpoints before the end, and without a trace."""
-    from striate.training.saving import Saver
-    from striate.training.trace import Trace
+    from striate.training.saving import Saver, Trace
 
     Saver.due = lambda *_, **__: False  # type: ignore[method-assign]
     Trace.add = lambda *_: None  # type: ignore[method-assign]

@@ -31,13 +31,13 @@ LEAST_EQUAL = 0.995
 
 def ways() -> dict[str, dict[str, Any]]:
     """The ways of striate's plan, by their names."""
-    from striate.inference.plan import Way
+    from striate.inference.plan import Backend
 
     found = (
-        Way("torch", "fp32", "channels_last", fused=True),
-        Way("torch", "bf16", "channels_last", fused=True),
-        Way("openvino", "fp32"),
-        Way("openvino", "bf16"),
+        Backend("torch", "fp32", "channels_last", fused=True),
+        Backend("torch", "bf16", "channels_last", fused=True),
+        Backend("openvino", "fp32"),
+        Backend("openvino", "bf16"),
     )
     return {way.name: {"engine": way.engine, "precision": way.precision} for way in found}
 
@@ -62,8 +62,8 @@ def striate_way(gate: Gate, engine: str, precision: str, batch: int, size: int, 
     """The network as striate prepares it for this way."""
     import torch
 
-    from striate.inference.choose import prepare_way
-    from striate.inference.plan import Way
+    from striate.inference.choose import prepare_backend
+    from striate.inference.plan import Backend
     from striate.machine.allocator import keep_freed_memory
     from striate.machine.waiting import share_the_cores
     from striate.models.build import build_model
@@ -76,7 +76,7 @@ def striate_way(gate: Gate, engine: str, precision: str, batch: int, size: int, 
     module, x = build_model(MODEL).eval(), torch.randn(batch, 3, size, size)
     torch_layout = {"memory_format": "channels_last", "fused": True} if engine == "torch" else {}
     with torch.inference_mode():
-        network = prepare_way(Way(engine, precision, **torch_layout), module, x)  # type: ignore[arg-type]
+        network = prepare_backend(Backend(engine, precision, **torch_layout), module, x)  # type: ignore[arg-type]
         gate.say(precision=precision, engine=engine)
         while True:
             gate.begin()
@@ -98,9 +98,9 @@ def equal_answers(data: str, epochs: int, size: int) -> dict[str, dict[str, Any]
     import torch
 
     import striate
-    from striate.inference.agreement import compare_answers
-    from striate.inference.choose import prepare_way
-    from striate.inference.plan import Way
+    from striate.inference.agreement import compare_predictions
+    from striate.inference.choose import prepare_backend
+    from striate.inference.plan import Backend
     from striate.training.config_file import config_from_yaml
     from striate.training.prepare import read_data
 
@@ -117,10 +117,10 @@ def equal_answers(data: str, epochs: int, size: int) -> dict[str, dict[str, Any]
         for name, way in ways().items():
             layout = {"memory_format": "channels_last", "fused": True} if way["engine"] == "torch" else {}
             try:
-                network = prepare_way(Way(**way, **layout), trained.module, parts[0])
+                network = prepare_backend(Backend(**way, **layout), trained.module, parts[0])
             except ImportError:
                 continue
-            agreement = compare_answers(trained.task, reference, torch.cat([network(part) for part in parts]))
+            agreement = compare_predictions(trained.task, reference, torch.cat([network(part) for part in parts]))
             found[name] = {"samples": agreement.samples, "equal": agreement.equal, "moved": agreement.moved}
             print(
                 f"  {name:<36}{100 * (agreement.equal or 0):.2f} % of {agreement.samples:,} answers equal", flush=True

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import softmax
 
 from striate.data.dataset import Dataset, Preparation, SampleFacts
-from striate.evaluation.assessment.assess import assess_split
+from striate.evaluation.assessment import assess_split
 from striate.tasks.classify.task import Classify
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.regress.task import Regress

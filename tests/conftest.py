@@ -8,8 +8,9 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["COLUMNS"] = "80"
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +37,57 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(autouse=True, scope="module")
+def without_drawing(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Reports of runs have one tiny picture: drawing takes six times as long as these trainings, and has tests of its
+    own. Modules that look at pictures say `pytestmark = pytest.mark.draws`, single tests ask for `drawing`."""
+    if request.node.get_closest_marker("draws"):
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        _leave_out(patch)
+        yield
+
+
+_DRAWN: dict[str, Any] = {}
+"""What `without_drawing` has put aside."""
+
+
+def _leave_out(patch: pytest.MonkeyPatch) -> None:
+    from striate.report import finish
+
+    instead = {
+        "_pictures": lambda *_: [],
+        "draw_first_filters": lambda *_: [],
+        "draw_signal": _tiny_picture,
+        "of_task": lambda *_: {},
+    }
+    for name, nothing in instead.items():
+        _DRAWN.setdefault(name, getattr(finish, name))
+        patch.setattr(finish, name, nothing)
+
+
+def _tiny_picture(folder: Path, *_: object) -> Any:
+    from striate.visualize.page_parts import Picture
+
+    path = folder / "signal.png"
+    Image.new("RGB", (1, 1)).save(path)
+    return Picture("Signal through the layers", "one pixel", path, "signal")
+
+
+@pytest.fixture
+def drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report of this test's runs has its pictures."""
+    _draw_again(monkeypatch)
+
+
+def _draw_again(patch: pytest.MonkeyPatch) -> None:
+    from striate.report import finish
+
+    for name, original in _DRAWN.items():
+        patch.setattr(finish, name, original)
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Callable[..., Path]:
     """Makes a folder of small color pictures, one subfolder a class: bright reds, greens, blues with noise."""
@@ -60,7 +112,8 @@ def same_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on digits, barely trained, so that there are mistakes; made once for all tests: to be read only."""
+    """A run on digits, barely trained, so that there are mistakes, with its pictures; made once for all tests: to be
+    read only."""
     import torch
     from rich.console import Console
 
@@ -71,7 +124,8 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("trained") / "digits"
     fields = {"model.name": "conv(4,3) relu pool(2) fc(10)", "execution.plan": "plain", "optim.lr": 0.002}
     config = merge_request(Config(), data="digits", epochs=1, fields=fields)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), pytest.MonkeyPatch.context() as patch:
+        _draw_again(patch)
         train_config(config, out=out, console=Console(stderr=True), quiet=True)
     return out
 

@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 
 import striate
 from striate import notebook
-from striate.data.audit.record import DataCheck
+from striate.data.audit.data_check import DataCheck
 from striate.doctor.diagnosis import Diagnosis
-from striate.evaluation.comparing.record import ComparedRun, Comparison, Pair
+from striate.evaluation.comparison import ComparedRun, Comparison, Pair
 from striate.records import Finding
-from striate.statistics.difference import Difference
 from striate.statistics.intervals import wilson
+from striate.statistics.paired import Difference
 from striate.tasks.classify.task import Classify
 from striate.tasks.evaluation import ClassRow, Evaluation
-from striate.visualize.attribution.explanation import Explanation
+from striate.visualize.attribution.checks import AttributionMap, MapCheck, Maps, PredictionCheck
+from striate.visualize.attribution.explanation_record import Explanation
 from striate.visualize.attribution.nearest import Nearest
-from striate.visualize.attribution.record import AnswerCheck, AttributionMap, MapCheck, Maps
 
 NASTY = "<script>alert(1)</script>\x1b[31m"
 
@@ -80,7 +80,7 @@ def comparison() -> Comparison:
 
 
 def explanation() -> Explanation:
-    answer = AnswerCheck(5.0, (1.0, 2.0))
+    answer = PredictionCheck(5.0, (1.0, 2.0))
     check = MapCheck(0.1, 2, (0.0, 1.0), (1.0, 0.0), (1.0, 0.5), 0.25, True, answer)
     made = AttributionMap("grad-cam", "conv2", np.ones((8, 8), np.float32), False, check)
     fields = {"label": NASTY, "probability": 0.9, "top": [[NASTY, 0.9], ["b", 0.1]]}

@@ -79,7 +79,7 @@ def striate_training(
     from striate.training.execution import execution_settings
     from striate.training.prepare import prepare
     from striate.training.request import merge_request, read_config
-    from striate.training.session import run_training, write_beginning
+    from striate.training.session import run_training, write_first_files
 
     keep_by_default()
     share_the_cores()
@@ -97,7 +97,7 @@ def striate_training(
         turns.state = prepared.state
         gate.say(train_samples=len(prepared.data.splits["train"]))
         run = create_run(Path(folder) / "run", "run")
-        write_beginning(run, prepared)
+        write_first_files(run, prepared)
         stack.enter_context(owned(run.path))
         stack.enter_context(execution_settings(prepared.config))
         if not everything:

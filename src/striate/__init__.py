@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     from striate.doctor.diagnose import diagnose
     from striate.doctor.diagnosis import Diagnosis
     from striate.errors import StriateError
-    from striate.evaluation.comparing.record import Comparison
-    from striate.evaluation.robustness.record import Robustness
+    from striate.evaluation.comparison import Comparison
+    from striate.evaluation.robustness.robustness import Robustness
     from striate.records import Finding, Interval
-    from striate.studies.learning_curve.record import LearningCurve
+    from striate.studies.learning_curve.learning_curve import LearningCurve
     from striate.tasks.evaluation import Evaluation
     from striate.tasks.metric import Metric
     from striate.tasks.task import Task
     from striate.training.trained import Trained
-    from striate.visualize.attribution.explanation import Explanation
+    from striate.visualize.attribution.explanation_record import Explanation
 
 __version__ = VERSION
 
@@ -61,11 +61,11 @@ _PUBLIC = {
     "check_gradients": "striate.account.gradients.check",
     "diagnose": "striate.doctor.diagnose",
     "summarize": "striate.account.summarize",
-    "Comparison": "striate.evaluation.comparing.record",
+    "Comparison": "striate.evaluation.comparison",
     "Diagnosis": "striate.doctor.diagnosis",
-    "LearningCurve": "striate.studies.learning_curve.record",
+    "LearningCurve": "striate.studies.learning_curve.learning_curve",
     "Ledger": "striate.account.ledger",
-    "Robustness": "striate.evaluation.robustness.record",
+    "Robustness": "striate.evaluation.robustness.robustness",
     "Metric": "striate.tasks.metric",
     "Task": "striate.tasks.task",
     "Trained": "striate.training.trained",
@@ -73,7 +73,7 @@ _PUBLIC = {
     "Finding": "striate.records",
     "Interval": "striate.records",
     "StriateError": "striate.errors",
-    "Explanation": "striate.visualize.attribution.explanation",
+    "Explanation": "striate.visualize.attribution.explanation_record",
 }
 
 __all__ = [

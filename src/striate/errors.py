@@ -3,7 +3,7 @@
     StriateError (a ValueError)      the request cannot be carried out; exit code 2
     ├── UsageError                   the command line or a function's arguments
     │   ├── ShapeError               arrays or sizes that do not fit together
-    │   └── NoImage                  a picture is wanted, and none was named
+    │   └── NoImage                  a picture is needed, and none was given
     ├── ConfigError                  a configuration field or file
     ├── DataError                    the data: a name, folder, archive, manifest, image, label
     │   └── ChangedDataError         a run's data are no longer what they were
@@ -13,7 +13,7 @@
     │   └── InputMisfit              a network that does not take inputs of the shape that was given
     ├── RunError                     a run directory or checkpoint
     └── TrainingError                training cannot start or go on
-        ├── NonFiniteLoss            a loss, gradient or weight became infinite or not a number
+        ├── NonFiniteLoss            a loss, gradient or weight became NaN or Inf
         └── SaidElsewhere            another process of the same training has said why it cannot go on
 
 Each says where it happened, what came, what was expected, and a remedy that works when pasted.
@@ -43,7 +43,7 @@ def pasted(word: object) -> str:
 
 
 class StriateError(ValueError):
-    """A request that cannot be carried out, told so that the reader can mend it.
+    """A request that cannot be carried out, told so that the reader can fix it.
 
     `where` names the file, field, layer or argument; `got` what came; `expected` what would have been right;
     `remedy` what to type or change. All are single paragraphs of plain text. `process`: which of several processes
@@ -75,7 +75,7 @@ class ShapeError(UsageError):
 
 
 class NoImage(UsageError):
-    """A picture is wanted, and none was named."""
+    """A picture is needed, and none was given."""
 
 
 class ConfigError(StriateError):
@@ -145,7 +145,7 @@ class TrainingError(StriateError):
 
 
 class NonFiniteLoss(TrainingError):
-    """A loss, gradient or weight became infinite or not a number; the last good checkpoint is kept.
+    """A loss, gradient or weight became NaN or Inf; the last good checkpoint stays.
 
     `facts`, where they are known: `step`, `epoch`, `lr`, `layer`, and `samples`, ids of those at fault or of the batch.
     """

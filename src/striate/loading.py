@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 
 def loaded(module: str) -> ModuleType:
@@ -17,3 +18,9 @@ def loaded(module: str) -> ModuleType:
     finally:
         if random is not None:
             random.setstate(state)
+
+
+def object_at(place: str) -> Any:
+    """What `module:name` says, with the module imported; so lists of implementations name them without loading them."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)

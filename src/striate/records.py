@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from striate import notebook
@@ -10,24 +12,79 @@ from striate import notebook
 Severity = Literal["error", "warning", "note"]
 
 
+class Remedy(str):
+    """What to change: the text is the sentence for who writes PyTorch; the rest is the same change as data, from which
+    the terminal and the lab make their own sentences."""
+
+    settings: Mapping[str, Any]
+    """Fields of the configuration with the values that make the change in a training by striate."""
+    command: tuple[str, ...]
+    """A command of striate that makes the change or tells more, in words; `DATA` stands for the data."""
+    advice: str
+    """What else helps in a training by striate, such as `more samples`: begins in lower case, without a full stop."""
+
+    def __new__(
+        cls, text: str, *, settings: Mapping[str, Any] | None = None, command: tuple[str, ...] = (), advice: str = ""
+    ) -> Remedy:
+        remedy = super().__new__(cls, text)
+        remedy.settings, remedy.command, remedy.advice = settings or {}, command, advice
+        return remedy
+
+    @property
+    def options(self) -> str:
+        """The settings as options of `striate train`: `--optim.lr 0.01`."""
+        return " ".join(f"--{name} {shlex.quote(_typed(value))}" for name, value in self.settings.items())
+
+    def for_training(self, data: str) -> str:
+        """What to type for a training by striate; the text where nothing else is known."""
+        text = self._alternatives(self.options, data)
+        return text[:1].upper() + text[1:]
+
+    def for_page(self, labels: Mapping[str, str], data: str) -> str:
+        """What to set on a page whose fields have these `labels`; what the page has no field for is an option."""
+        asked = [
+            f"{labels[name]} {_typed(value)}" if name in labels else f"--{name} {_typed(value)} on the command line"
+            for name, value in self.settings.items()
+        ]
+        return self._alternatives(", ".join(asked), data)
+
+    def _alternatives(self, change: str, data: str) -> str:
+        words = ["striate", *(data if word == "DATA" else word for word in self.command)] if self.command else []
+        text = "; or ".join(part for part in (change, self.advice, shlex.join(words)) if part)
+        return text or str(self)
+
+
+def option_remedy(name: str, value: str, words: str = "") -> Remedy:
+    """A remedy that is one option, `--name value`, with words before it."""
+    return Remedy(f"{words}--{name} {value}", settings={name: value})
+
+
+def _typed(value: Any) -> str:
+    """A value as it is typed after an option or into a field."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 @dataclass(frozen=True)
 class Finding:
-    """One thing noticed about data, a network or a run, with its measurement and its remedy.
-
-    `code` is stable and dotted (`data.leak`); `measured` and `threshold` are text with units.
-    """
+    """One thing noticed about data, a network or a run, with its measurement and its remedy."""
 
     code: str
+    """Stable and dotted: `data.leak`."""
     severity: Severity
     where: str
     measured: str
+    """Text with units."""
     threshold: str
+    """Text with units."""
     why: str
     remedy: str
+    """A `Remedy` where the change is known as data."""
 
     def to_json(self) -> dict[str, Any]:
         """The finding as a JSON object."""
-        return asdict(self)
+        return {field.name: str(getattr(self, field.name)) for field in fields(self)}
 
     def _repr_html_(self) -> str:
         return notebook.finding(

@@ -10,10 +10,10 @@ from torch.nn import functional
 
 import striate
 from striate import StriateError
-from striate.layers.channel_l2_pool import ChannelL2Pool
-from striate.layers.local_contrast_norm import LocalContrastNorm
-from striate.layers.locally_connected import LocallyConnected
-from striate.layers.maxout import Maxout
+from striate.layers.activations import Maxout
+from striate.layers.convolution import LocallyConnected
+from striate.layers.normalization import LocalContrastNorm
+from striate.layers.pooling import ChannelL2Pool
 
 
 class WrongSquare(torch.autograd.Function):

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from striate.account.count import count_macs, count_parameters
+from striate.account.summarize import count_macs, count_parameters
 from striate.errors import ModelError
-from striate.layers.locally_connected import LocallyConnected
+from striate.layers.convolution import LocallyConnected
 from striate.models.build import build_model
 
 

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_ledgers import made_ledger, made_row
 
-from striate.account.alignment import align
-from striate.account.comparison import compare_ledgers, comparison_table, show_ratio
+from striate.account.comparison import align, compare_ledgers, comparison_table, show_ratio
 from striate.account.summarize import summarize
 
 

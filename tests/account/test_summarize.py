@@ -16,7 +16,7 @@ from torch import nn
 from striate import Ledger, summarize
 from striate.account.observing import observation
 from striate.account.observing.make_ledger import make_ledger
-from striate.account.observing.trial import trying
+from striate.account.observing.observation import trying
 from striate.account.summarize import observe
 from striate.errors import ModelError, NoInputShape
 from striate.models.build import build_model

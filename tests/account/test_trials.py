@@ -13,11 +13,11 @@ from torch import nn
 
 from striate import summarize
 from striate.account.field.effective import effective_receptive_field
-from striate.account.observing import observe
-from striate.account.observing.trial import trying
+from striate.account.observing import observer
+from striate.account.observing.observation import trying
 from striate.errors import ModelError
 from striate.models.check import check_forward
-from striate.models.untouched import on_trial
+from striate.models.preserved_state import on_trial
 
 
 class NotCopied(nn.Module):
@@ -95,7 +95,7 @@ def test_a_fault_of_the_account_is_no_mistake_of_the_network(monkeypatch: pytest
     def faulty(_operation: object) -> None:
         raise KeyError("our own bug")
 
-    monkeypatch.setattr(observe, "arithmetic", faulty)
+    monkeypatch.setattr(observer, "arithmetic", faulty)
     with pytest.raises(KeyError, match="our own bug"):
         summarize(nn.Linear(4, 3), (4,))
     with pytest.raises(KeyError, match="our own bug"):

@@ -26,6 +26,6 @@ def test_as_many_samples_are_measured_at_once_as_the_run_says(monkeypatch: pytes
             sizes.append(len(part.ids))
             yield part
 
-    monkeypatch.setattr("striate.evaluation.measure.batches", noted)
+    monkeypatch.setattr("striate.evaluation.evaluate.batches", noted)
     assert striate.evaluate(run, plan="plain").n == sum(sizes)
     assert max(sizes) in (19, 20)  # a lone last sample joins the others

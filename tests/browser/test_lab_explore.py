@@ -24,7 +24,7 @@ def test_from_the_matrix_to_the_images_and_over_the_map(
     count = pair.inner_text().split(": ")[1].split(" of")[0]
     pair.get_by_role("link").click()
     page.get_by_text(f"1 to {count} of {count}").first.wait_for()
-    assert page.get_by_role("list", name="Images").get_by_text("✗ says").count() == int(count)
+    assert page.get_by_role("list", name="Images").get_by_text("✗ predicted").count() == int(count)
     page.keyboard.press("Tab")
     page.go_back()
     page.get_by_role("heading", name="Most confused").wait_for()

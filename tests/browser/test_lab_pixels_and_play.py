@@ -39,7 +39,7 @@ def test_windows_one_by_one_and_what_does_not_fit(visit: Callable[..., Any], lab
     page.get_by_text("Position 6 is in no window").wait_for()
     assert "(7−3)/3+1 = 2.33, so 2 × 2 outputs" in page.locator(".result-line").inner_text()
     assert page.locator(".sum").inner_text().startswith("row 0, column 1: ")
-    page.get_by_role("button", name="On", exact=True).click()
+    page.get_by_role("button", name="Next", exact=True).click()
     assert page.locator(".sum").inner_text().startswith("row 1, column 0: ")
     page.get_by_label("dilation").fill("4")
     page.get_by_text("No window fits").wait_for()

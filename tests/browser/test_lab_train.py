@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from tests.lab.training_stand_in import PROGRAM, a_config
 
-from striate.lab.training import process
+from striate.lab.training import training_process
 
 
 def test_a_training_is_refused_started_watched_paused_and_gone_on_with(
     visit: Callable[..., Any], lab_address: Callable[..., str], own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "COMMAND", (sys.executable, str(PROGRAM)))
+    monkeypatch.setattr(training_process, "COMMAND", (sys.executable, str(PROGRAM)))
     (own_folder / "config.yaml").write_text(a_config())
     seen = visit(lab_address("/train?data=digits&epochs=16"))
     page = seen.page
@@ -27,7 +27,7 @@ def test_a_training_is_refused_started_watched_paused_and_gone_on_with(
     page.get_by_text("a page opens no files").wait_for()
     text.fill("fc(3)")
     page.get_by_role("button", name="Start").click()
-    page.get_by_text("It could not be carried out.").wait_for()
+    page.get_by_text("The training could not be carried out.").wait_for()
     assert "fc(10)" in page.get_by_role("alert").inner_text()
     text.fill("conv(4,3) relu pool(2) fc(10)")
     page.get_by_role("button", name="Start").click()

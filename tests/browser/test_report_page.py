@@ -12,6 +12,8 @@ from PIL import Image
 
 import striate
 
+pytestmark = pytest.mark.draws
+
 LIMIT = 3_000_000
 WIDTHS = (360, 1280, 2560)
 PLAIN = {"execution.plan": "plain", "execution.threads": 1}

@@ -101,6 +101,6 @@ def test_an_interrupted_pack_says_how_it_goes_on(same_photos: Path, capsys, monk
     def interrupt(*args: object, **given: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("striate.api.packing.pack_data", interrupt)
+    monkeypatch.setattr("striate.api.data.pack_data", interrupt)
     assert main(["data", "pack", str(same_photos)]) == 130
     assert "the same command goes on" in capsys.readouterr().err

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from striate.api import machine
+from striate.api import planning
 from striate.cli.main import main
 from striate.machine.rates import Rate
 
@@ -20,7 +20,7 @@ RATES = (
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "measure_machine", lambda: RATES)
+    monkeypatch.setattr(planning, "measure_machine", lambda: RATES)
 
 
 @pytest.mark.usefixtures("measured")
@@ -52,14 +52,14 @@ def test_one_json_document_has_rates_memory_and_the_lectures_table(capsys: pytes
 def test_without_measure_nothing_is_measured(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "measure_machine", lambda: pytest.fail("measured"))
+    monkeypatch.setattr(planning, "measure_machine", lambda: pytest.fail("measured"))
     assert main(["env", "--json"]) == 0
     assert "rates" not in json.loads(capsys.readouterr().out)
 
 
 @pytest.mark.slow
 def test_the_machine_itself_is_measured() -> None:
-    found = machine.measure_machine()
+    found = planning.measure_machine()
     assert {rate.what for rate in found} == {"matrix product", "memory", "decoding"}
     whole, small = (next(r for r in found if r.what == "decoding" and r.how.startswith(h)) for h in ("whole", "to"))
     assert whole.unit == small.unit == "images/s"

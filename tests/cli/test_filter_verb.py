@@ -256,7 +256,7 @@ def test_pixels_that_are_not_there_are_refused(words, said, capsys) -> None:
 
 
 def test_pixels_of_a_named_set(capsys) -> None:
-    from striate.data.embedded import mnist5k
+    from striate.data.sources.embedded import mnist5k
 
     assert main(["pixels", "mnist5k#4321", "--region", "0,0,28,28", "--json"]) == 0
     listing = mnist5k()

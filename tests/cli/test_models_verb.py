@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from striate.cli import main
-from striate.cli.model_tables import comparable_error, model_list
+from striate.cli.models import comparable_error, model_list
 from striate.models.catalog.history import HISTORY
-from striate.models.model_info import PublishedError
-from striate.models.registry import GROUPS, MODELS
+from striate.models.registry import GROUPS, MODELS, PublishedError
 from striate.wording import scaled
 
 

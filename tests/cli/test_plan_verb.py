@@ -10,8 +10,7 @@ import yaml
 
 from striate.cli import main
 from striate.cli.plan import plan_notes, plan_table
-from striate.training.plan.candidate import Candidate
-from striate.training.plan.record import PlanRecord, PlanRow
+from striate.training.plan.plan_table import Candidate, PlanRecord, PlanRow
 
 SMALL = ["--model", "conv(4,3) relu pool(2) fc(10)", "--batch", "32"]
 FIXED = ["--execution.precision", "fp32", "--execution.memory_format", "contiguous", "--execution.threads", "1"]

@@ -16,7 +16,7 @@ from torch import nn
 from striate.cli import predict as verb
 from striate.cli.main import main
 from striate.data.dataset import Preparation
-from striate.data.media.image import medium
+from striate.data.media.image import image_medium
 from striate.data.normalize import Normalization
 from striate.errors import UsageError
 from striate.tasks.classify.task import Classify
@@ -75,7 +75,7 @@ def test_what_is_decoded_and_not_yet_answered_is_bounded(
     trained: Trained, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     most, now, lock = 0, 0, threading.Lock()
-    decode = medium.decode_image
+    decode = image_medium.decode_image
 
     def counted(*arguments: object) -> np.ndarray:
         nonlocal most, now
@@ -92,9 +92,9 @@ def test_what_is_decoded_and_not_yet_answered_is_bounded(
             now -= len(batch)
         return answer_batch(self, batch, answering)
 
-    monkeypatch.setattr(medium, "decode_image", counted)
+    monkeypatch.setattr(image_medium, "decode_image", counted)
     monkeypatch.setattr(Trained, "answer_batch", answered)
-    monkeypatch.setattr("striate.inference.answering.LEAST_TOTAL", 10**9)
+    monkeypatch.setattr("striate.inference.predictor.LEAST_TOTAL", 10**9)
     folder = Path("same")
     folder.mkdir()
     Image.fromarray(np.full((8, 8), 20, np.uint8)).save("one.png")
@@ -110,29 +110,29 @@ def test_many_pictures_are_answered_as_planned_and_plainly_where_asked(
 ) -> None:
     labels = write_pictures(Path("many"), 300)
     monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("striate.inference.answering.LEAST_TOTAL", 250)
-    monkeypatch.setattr("striate.inference.answering.LEAST_SECONDS", 0.0)
+    monkeypatch.setattr("striate.inference.predictor.LEAST_TOTAL", 250)
+    monkeypatch.setattr("striate.inference.predictor.LEAST_SECONDS", 0.0)
     monkeypatch.setattr("striate.inference.choose._SEARCH_SHARE", 1e9)
     rates = iter(range(1, 100))
     monkeypatch.setattr("striate.inference.choose._rates", lambda *_: (2.0 * next(rates), 1.0, 1.0))
     assert main(["predict", "any", "many", "--json"]) == 1
     out, err = capsys.readouterr()
-    assert "answers computed in bf16, channels_last, fused" in err
+    assert "predictions computed in bf16, channels_last, fused" in err
     assert [json.loads(line).get("label", "") for line in out.splitlines()] == labels
     assert main(["predict", "any", "many", "--json", "--plan", "plain"]) == 1
     plain = capsys.readouterr()
-    assert "answers computed" not in plain.err
+    assert "predictions computed" not in plain.err
     assert [json.loads(line).get("label", "") for line in plain.out.splitlines()] == labels
 
 
 def test_in_python_plain_is_asked_for_too(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("striate.inference.answering.LEAST_TOTAL", 2)
-    monkeypatch.setattr("striate.inference.answering.LEAST_SECONDS", 0.0)
+    monkeypatch.setattr("striate.inference.predictor.LEAST_TOTAL", 2)
+    monkeypatch.setattr("striate.inference.predictor.LEAST_SECONDS", 0.0)
 
     def looked(*_: object, **__: object) -> None:
         raise AssertionError("looked for a way")
 
-    monkeypatch.setattr("striate.inference.answering._make_trial", looked)
+    monkeypatch.setattr("striate.inference.predictor._make_trial", looked)
     arrays = [np.full((8, 8), value, np.uint8) for value in (20, 200, 20)]
     with pytest.raises(AssertionError, match="looked"):
         trained.predict(arrays)
@@ -145,7 +145,7 @@ def test_in_python_plain_is_asked_for_too(trained: Trained, monkeypatch: pytest.
 def test_where_hardly_any_file_is_a_picture_nothing_is_planned(
     trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    monkeypatch.setattr("striate.inference.answering.LEAST_TOTAL", 20)
+    monkeypatch.setattr("striate.inference.predictor.LEAST_TOTAL", 20)
     Path("none").mkdir()
     for number in range(40):
         (Path("none") / f"{number}.png").write_bytes(b"no picture")
@@ -166,3 +166,18 @@ def test_a_python_list_of_paths_is_answered_in_order(trained: Trained) -> None:
     arrays = [np.full((8, 8), value, np.uint8) for value in (20, 200, 20)]
     assert [found.label for found in trained.predict(arrays)] == ["dark", "bright", "dark"]
     assert trained.predict([]) == []
+
+
+def test_samples_of_named_sets_are_predicted_among_files(trained: Trained, capsys) -> None:
+    write_pictures(Path("pictures"), 2)
+    words = ["predict", "run", "digits#3", "pictures", "digits#4", "--json"]
+    assert main(words) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["path"] for line in lines] == ["digits#3", "pictures/00000.png", "pictures/00001.png", "digits#4"]
+    assert all(line["label"] in CLASSES for line in lines)
+
+
+@pytest.mark.parametrize("sample", ["digits#99999", "digits", "iris#1", "nothing#1"])
+def test_a_sample_that_there_is_not_is_refused(trained: Trained, capsys, sample: str) -> None:
+    assert main(["predict", "run", sample]) == 2
+    assert f"error: {sample}\n" in capsys.readouterr().err

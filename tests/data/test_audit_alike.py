@@ -16,8 +16,7 @@ from PIL import Image, ImageDraw
 from striate.data.audit.alike import NEAR, find_alike
 from striate.data.audit.evidence import gather
 from striate.data.audit.leaks import find_leaks
-from striate.data.audit.looks import Looks, look_at
-from striate.data.audit.perceptual import LENGTH, describe
+from striate.data.audit.looks import LENGTH, Looks, describe, look_at
 from striate.data.config import DataConfig
 from striate.data.listing import Listing
 from striate.data.sources.arrays import list_arrays

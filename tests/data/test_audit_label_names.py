@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from striate.data.audit.label_names import find_suspicious_names
+from striate.data.audit.classes import find_suspicious_names
 from striate.data.listing import Listing, class_numbers, order_classes
 
 

@@ -11,11 +11,14 @@ import pytest
 from defects import KINDS, plant, write_clean
 
 import striate
-from striate.data.audit.record import DataCheck
+from remedies_tried import try_remedy
+from striate.data.audit.data_check import DataCheck
 
 
 def found_of(check: DataCheck) -> dict[str, set[str]]:
-    """By code the samples that a finding is about."""
+    """By code the samples that a finding is about; each remedy is tried."""
+    for finding in check.findings:
+        try_remedy(finding.remedy)
     found: dict[str, set[str]] = {finding.code: set() for finding in check.findings}
     for row in check.to_json()["samples"]:
         found[row["code"]].add(row["path"])

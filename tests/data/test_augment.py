@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
 
 import pytest
@@ -9,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from striate.data.augment import Augmentation, augment_batch, draw_augmentation
+from striate.data.augment.augment import _PIXELS, Augmentation, augment_batch, draw_augmentation
+from striate.data.augment.pixels import Change, PixelStep
 from striate.data.config import AugmentConfig
 
 EVERYTHING = AugmentConfig(
@@ -78,8 +80,9 @@ def test_every_option_changes_images_and_again_in_the_next_epoch(option: str) ->
 
 def test_an_option_leaves_what_the_others_draw_alone() -> None:
     everything = drawn(replace(EVERYTHING, policy=None))
-    assert torch.equal(drawn(only("blur")).blur, everything.blur)
-    assert torch.equal(drawn(only("cutout")).cutout, everything.cutout)
+    for place, option in enumerate(("blur", "cutout")):
+        x, (alone,) = images(3, len(IDS)), drawn(only(option)).changes
+        assert torch.equal(alone(x), everything.changes[place](x))
     assert torch.equal(drawn(only("color")).color.hue, everything.color.hue)
     for option, field in (("flip", "flip"), ("vertical_flip", "vertical_flip"), ("crop", "box"), ("shift", "shift")):
         assert torch.equal(getattr(drawn(only(option)).warp, field), getattr(everything.warp, field))
@@ -143,14 +146,17 @@ def test_a_positive_rotation_is_counterclockwise() -> None:
     assert bool((rows[warp.linear[:, 0, 1] < -0.2] > 15).all())
 
 
-def test_colors_and_blur_are_up_to_what_was_asked() -> None:
+def test_colors_and_blur_are_up_to_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     color = drawn(AugmentConfig(color=0.4)).color
     for factor in (color.brightness, color.contrast, color.saturation):
         assert 0.6 <= float(factor.min()) < 0.61
         assert 1.39 < float(factor.max()) <= 1.4
     assert 0.62 < float(color.hue.max()) <= 0.4 * torch.pi / 2
     assert abs(float(torch.corrcoef(torch.stack([color.brightness, color.contrast]))[0, 1])) < 0.07
-    sigma = drawn(AugmentConfig(blur=2.5)).blur
+    blurred: list[torch.Tensor] = []
+    monkeypatch.setattr("striate.data.augment.pixels.blur", lambda *passed: blurred.append(passed[1]))
+    drawn(AugmentConfig(blur=2.5)).changes[0](images(3, 1))
+    (sigma,) = blurred
     assert 0 <= float(sigma.min()) < 0.01
     assert 2.49 < float(sigma.max()) <= 2.5
 
@@ -231,9 +237,25 @@ def test_crops_are_whole_pixels_inside_the_image() -> None:
 
 @pytest.mark.parametrize("option", [None, *OPTIONS])
 def test_large_images_in_parts_do_not_depend_on_their_batch(option: str | None, monkeypatch) -> None:
-    monkeypatch.setattr("striate.data.parts._VALUES", 2000)
+    monkeypatch.setattr("striate.data.memory_layout._VALUES", 2000)
     config = EVERYTHING if option is None else only(option)
     x, ids = images(3, 16), torch.arange(16)
     whole, _ = augment_batch(x, config, 0, 3, ids)
     part, _ = augment_batch(x[5:], config, 0, 3, ids[5:])
     assert torch.equal(whole[5:], part)
+
+
+def test_a_further_step_is_one_object_in_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    def draw(_value: float, u: Mapping[str, torch.Tensor]) -> Change:
+        return lambda x: x | (u["own"] >= 0).byte().view(-1, 1, 1, 1)
+
+    odd = PixelStep("cutout", ("own",), draw, str)
+    before = drawn(only("color")).color
+    monkeypatch.setattr("striate.data.augment.augment.STEPS", (odd,))
+    monkeypatch.setattr("striate.data.augment.augment._PIXELS", (*_PIXELS, "own"))
+    augmentation = drawn(AugmentConfig(color=EVERYTHING.color, cutout=0.5))
+    assert augmentation.color is not None
+    assert before is not None
+    assert torch.equal(augmentation.color.hue, before.hue)
+    x = images(3, len(IDS))
+    assert torch.equal(augmentation.changes[0](x), x | 1)

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from striate.data.augment_check import check_augmentation, check_fill
+from striate.data.augment.augment import check_augmentation, check_fill
 from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset, Kind, Preparation, Split
 from striate.errors import ConfigError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from striate.data.augment_words import describe_augmentation
+from striate.data.augment.augment import describe_augmentation
 from striate.data.config import AugmentConfig
 
 
@@ -21,7 +21,7 @@ from striate.data.config import AugmentConfig
         ),
         (AugmentConfig(policy="trivial"), ("one operation of TrivialAugment each",)),
         (AugmentConfig(blur=1.5, cutout=0.25), ("blur up to 1.5 px", "a square of 25% of the side blanked")),
-        (AugmentConfig(noise=0.1), ("noise up to 0.1 of the spread",)),
+        (AugmentConfig(noise=0.1), ("noise up to 0.1 standard deviations",)),
         (AugmentConfig(mixup=0.2, cutmix=1), ("pairs blended (mixup)", "boxes pasted from other images (cutmix)")),
         (AugmentConfig(shift=0, flip=False, crop=1.0, policy="none", mixup=0), ()),
         (AugmentConfig(), ()),

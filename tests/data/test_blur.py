@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from striate.data import blur as blur_module
-from striate.data.blur import blur
+from striate.data.augment import pixels as blur_module
+from striate.data.augment.pixels import blur
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 28, 20), (3, 3, 9, 33)])

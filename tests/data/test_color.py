@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance
 
-from striate.data.color import ColorChange
+from striate.data.augment.pixels import ColorChange
 
 
 def pictures(channels: int = 3) -> torch.Tensor:

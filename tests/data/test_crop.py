@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from striate.data import crop as crop_module
-from striate.data.crop import crop_batch
+from striate.data.augment import crop as crop_module
+from striate.data.augment.crop import crop_batch
 
 
 def resized(line: np.ndarray, side: int) -> np.ndarray:

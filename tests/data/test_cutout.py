@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from striate.data.cutout import cut_out
+from striate.data.augment.pixels import cut_out
 
 
 @given(

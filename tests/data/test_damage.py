@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from striate.data import named
 from striate.data.config import DataConfig
 from striate.data.dataset import Preparation
-from striate.data.inputs import list_inputs, read_inputs
 from striate.data.listing import order_classes
+from striate.data.predict_inputs import list_inputs, read_inputs
 from striate.data.read import load_dataset
+from striate.data.sources import named
 from striate.data.sources import tree as tree_module
 from striate.data.sources.npz import list_npz
 from striate.data.sources.svhn import list_svhn_file
@@ -350,7 +350,7 @@ def test_a_disk_that_fails_is_a_data_error(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("striate.data.sources.choose.list_manifest", fail)
+    monkeypatch.setattr("striate.data.sources.list_source.list_manifest", fail)
     (tmp_path / "x.csv").write_text("")
     with pytest.raises(DataError, match="Input/output error"):
         load(tmp_path / "x.csv")

@@ -14,7 +14,7 @@ from striate.data.config import DataConfig
 from striate.data.fingerprint import fingerprint_of
 from striate.data.read import load_dataset
 from striate.data.sources.archive import archive_tree
-from striate.data.sources.unwrap import unwrapped
+from striate.data.sources.class_folders import unwrapped
 from striate.errors import DataError
 
 

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from striate.data import places
 from striate.data.config import DataConfig
-from striate.data.download import download
-from striate.data.named import RemoteFile, catalogue, find, info, place
-from striate.data.places import download_folder
 from striate.data.read import load_dataset
+from striate.data.sources import named
+from striate.data.sources.download import download
+from striate.data.sources.named import RemoteFile, catalogue, download_folder, find, info, place
 from striate.errors import DataError
 
 
@@ -20,7 +19,7 @@ from striate.errors import DataError
 def _empty_machine(tmp_path, monkeypatch):
     monkeypatch.delenv("STRIATE_DATA", raising=False)
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
-    monkeypatch.setattr(places, "_DEBIAN", tmp_path / "debian")
+    monkeypatch.setattr(named, "_DEBIAN", tmp_path / "debian")
 
 
 def test_the_catalogue_is_complete():

@@ -7,10 +7,10 @@ import pytest
 import torch
 from scipy.stats import kstest
 
+from striate.data.augment.pixels import with_noise
 from striate.data.config import AugmentConfig
 from striate.data.counter_normal import normals
 from striate.data.counter_random import uniforms
-from striate.data.noise import with_noise
 
 IDS = torch.arange(400) * 13 + 2
 

@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from striate.data.dataset import Preparation
-from striate.data.media.image.fitting import geometry, pixels_of, place
+from striate.data.media.image.fitting import geometry, pixels_of, place, scale_bytes
+from striate.data.media.image.jpeg import decode_plain_jpeg, plain_jpeg_header
 from striate.data.media.image.pictures import Header, UnreadableImage, decode_image, read_header
-from striate.data.media.image.plain_jpeg import decode_plain_jpeg, plain_jpeg_header
-from striate.data.media.image.scale_bytes import scale_bytes
 
 
 def jpeg(pixels: np.ndarray, mode: str = "RGB", **options) -> bytes:
@@ -155,7 +154,7 @@ def test_a_placed_picture_is_the_callers_own() -> None:
 
 _CAPABILITY = """
 import hashlib, numpy as np, torch
-from striate.data.media.image.scale_bytes import scale_bytes
+from striate.data.media.image.fitting import scale_bytes
 digest = hashlib.sha256()
 for k, size in enumerate(((16, 16), (50, 7), (90, 120))):
     digest.update(scale_bytes(np.random.default_rng(k).integers(0, 256, (1 + 2 * (k > 0), 61, 83), np.uint8), size))

@@ -8,9 +8,9 @@ from PIL import Image
 
 from striate.data.config import DataConfig
 from striate.data.dataset import Preparation
-from striate.data.inputs import list_inputs, read_inputs
+from striate.data.materialize import Room
+from striate.data.predict_inputs import list_inputs, read_inputs
 from striate.data.read import load_dataset
-from striate.data.store.decide import Room
 from striate.errors import ConfigError, DataError
 
 
@@ -76,7 +76,7 @@ def test_size_and_channels_belong_to_images():
 
 
 def test_a_size_that_does_not_fit_into_memory_is_refused_where_memory_was_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr("striate.data.keep.measure_room", lambda _: Room(40_960, 40_960, 0))
+    monkeypatch.setattr("striate.data.materialize.measure_room", lambda _: Room(40_960, 40_960, 0))
     with pytest.raises(DataError, match=r"--data\.store auto, or --size 41x41"):
         load(folder(tmp_path), size=(100, 100), store="memory")
     assert load(folder(tmp_path), size=(41, 41), store="memory").store == "memory"

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from striate.data.dataset import Preparation
+from striate.data.media.image.jpeg import reduction
 from striate.data.media.image.pictures import UnreadableImage, decode_image
-from striate.data.media.image.reduce import reduction
 
 MEAN_PHOTO, MEAN_PATTERN, MOST = 2.0, 9.0, 28
 

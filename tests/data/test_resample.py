@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from striate.data.crop import crop_batch
-from striate.data.resample import Movement, resample
-from striate.data.shift import shift_batch
+from striate.data.augment.crop import crop_batch
+from striate.data.augment.resample import Movement, resample
+from striate.data.augment.warp import shift_batch
 
 FILLS = st.sampled_from(["edge", "reflect", "zero"])
 
@@ -63,6 +63,6 @@ def test_parts_of_a_batch_are_moved_as_the_whole(monkeypatch: pytest.MonkeyPatch
     for fill in ("edge", "reflect", "zero"):
         movement = Movement(mirror, torch.arange(14).view(7, 2) - 7, None, linear, fill)
         whole = resample(x, movement)
-        monkeypatch.setattr("striate.data.parts._VALUES", 500)
+        monkeypatch.setattr("striate.data.memory_layout._VALUES", 500)
         assert torch.equal(resample(x, movement), whole)
         monkeypatch.undo()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from striate.data.resize import resize_batch
+from striate.data.augment.crop import resize_batch
 
 
 @pytest.mark.parametrize("size", [(12, 16), (20, 20), (7, 31), (48, 40)])

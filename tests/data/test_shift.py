@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from striate.data.shift import _gathered, inside, shift_batch
+from striate.data.augment.warp import _gathered, inside, shift_batch
 
 PADDING = {"edge": "edge", "reflect": "reflect", "zero": "constant"}
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from striate.data.trivial import OPERATIONS, Trivial, draw_trivial
+from striate.data.augment.trivial import OPERATIONS, Trivial, draw_trivial
 
 
 def picture(channels: int = 3) -> torch.Tensor:

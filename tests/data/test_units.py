@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from striate.data.units import find_units
+from striate.data.splits import find_units
 
 SAMPLES = st.lists(st.tuples(st.integers(0, 12), st.sampled_from([None, "", "a", "b", "c"])), min_size=1, max_size=40)
 

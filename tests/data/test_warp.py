@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from striate.data.warp import Warp
+from striate.data.augment.warp import Warp
 
 
 def still(batch: int, **fields: torch.Tensor) -> Warp:

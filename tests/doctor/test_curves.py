@@ -1,4 +1,4 @@
-"""What the curves of a run say: of made-up tables, each with one thing wrong, and of sound ones."""
+"""What the curves of a run say: of made-up tables, each with one thing wrong, and of healthy ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from striate.doctor.own.curves import Curves, curve_findings
+from striate.doctor.run_curves import Curves, curve_findings
 
 
 def curves(train: Sequence[float], val: Sequence[float], classes: int = 10, **columns: Sequence[float]) -> Curves:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import striate
-from striate.doctor.evidence.belonging import answers_belong, belonging
+from striate.doctor.evidence.simple_models import answers_belong, belonging
 
 
 def shapes(count: int, seed: int, side: int = 16) -> tuple[torch.Tensor, torch.Tensor]:

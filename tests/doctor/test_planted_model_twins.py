@@ -1,4 +1,4 @@
-"""Each planted fault of a network, its steps or its speed has a mended twin that learns; the fault does worse."""
+"""Each planted fault of a network, its steps or its speed has a fixed twin that learns; the fault does worse."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ for name in MODULES:
     importlib.import_module(f"planted.{name}")
 MINE = [f for f in FAULTS if f.build.__module__.removeprefix("planted.") in MODULES]
 
-# Waste and carelessness: such a network may learn as well as its twin.
+# Waste and carelessness: such a network may learn as well as its original.
 HARMLESS = {"model.unused-parameters", "model.shared-weights", "model.redundant-filters"}
 STEPS = 300
-# What the mended twin reaches: accuracy, area under the ROC curve, or R² (that of diabetes is 0.5 at best).
+# What the fixed twin reaches: accuracy, area under the ROC curve, or R² (that of diabetes is 0.5 at best).
 LEARNED = 0.8
 LEARNED_OF_VALUES = 0.3
 
@@ -64,7 +64,7 @@ def learned(case: Case) -> Learned:
     return Learned(float(case.loss(outputs, y)), score(outputs, y, case.task))
 
 
-def twin(fault: Fault, seed: int = 0) -> Case:
+def original(fault: Fault, seed: int = 0) -> Case:
     """The same without the mistake."""
     return cast(Callable[[int, bool], Case], fault.build)(seed, True)
 
@@ -76,9 +76,9 @@ def least(case: Case) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", MINE, ids=lambda fault: fault.name)
 def test_the_mended_twin_learns_and_the_fault_does_worse(fault: Fault) -> None:
-    mended = twin(fault)
-    best = learned(mended)
-    assert best.score > least(mended)
+    fixed = original(fault)
+    best = learned(fixed)
+    assert best.score > least(fixed)
     if fault.code in HARMLESS or fault.code.startswith("speed."):
         return
     worse = learned(fault.build(0))

@@ -39,7 +39,8 @@ OURS = [fault for fault in FAULTS if fault.build.__module__ in MODULES]
 EPOCHS = 12
 # What is wrong in both parts shows only against the true labels.
 JUDGED_BY_THE_TRUTH = ("data.labels-random", "fit.cannot-overfit-batch")
-# Noise and repetition cost probability before accuracy; a validation that knows the answers flatters; a plateau is seen
+# Noise and repetition cost probability before accuracy; a validation that knows the predictions flatters; a plateau is
+# seen
 # in the loss, and a fit in both parts.
 OTHERWISE = (
     *("data.label-noise", "data.duplicates", "data.leak", "data.label-range"),
@@ -58,9 +59,9 @@ def score(case: Case, data: Any, truth: Any = None) -> float:
     return value if math.isfinite(value) and bool(outputs.isfinite().all()) else -1.0
 
 
-def trained(fault: Fault, mended: bool, epochs: int = EPOCHS, seed: int = 0) -> tuple[Case, list[float]]:
+def trained(fault: Fault, fixed: bool, epochs: int = EPOCHS, seed: int = 0) -> tuple[Case, list[float]]:
     """The case after some epochs, and their losses; none where it cannot be trained."""
-    case = fault.build(seed, mended) if mended else fault.build(seed)  # type: ignore[call-arg]
+    case = fault.build(seed, fixed) if fixed else fault.build(seed)  # type: ignore[call-arg]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of broadcasting, in a few
         try:
@@ -109,7 +110,7 @@ def test_a_leak_flatters(fault: Fault) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", named("data.label-range", "loss.degenerate"))
 def test_the_loss_says_nothing_or_cannot_be_computed(fault: Fault) -> None:
-    """Where it can, the honest loss of the twin is the measure."""
+    """Where it can, the honest loss of the original is the measure."""
     right, _ = trained(fault, True)
     wrong, losses = trained(fault, False)
     if losses:
@@ -124,7 +125,7 @@ def test_a_start_far_off_costs_time(fault: Fault) -> None:
     _, bad = trained(fault, False)
     assert score(right, right.val) > 0.8
     assert bad[0] > 2 * good[0]
-    # What is lost on the way is more than two epochs at the twin's first loss.
+    # What is lost on the way is more than two epochs at the original's first loss.
     assert sum(bad) - sum(good) > 2 * good[0]
 
 

@@ -25,7 +25,7 @@ MUTATIONS: dict[str, Callable[[InUse], object]] = {
     "a gradient's value": lambda s: first_weight(s).grad.add_(1),
     "frozen": lambda s: first_weight(s).requires_grad_(False),
     "a mode": lambda s: s.model[1].eval(),
-    "running figures": lambda s: s.model[1].running_mean.add_(1e-6),
+    "running statistics": lambda s: s.model[1].running_mean.add_(1e-6),
     "a hook": lambda s: s.model[2].register_forward_hook(lambda *_: None),
     "a hook of a tensor": lambda s: first_weight(s).register_hook(lambda g: g),
     "an attribute": lambda s: setattr(s.model[3], "p", 0.31),

@@ -8,7 +8,7 @@ import numpy as np
 
 from striate.data.audit.evidence import gather
 from striate.data.config import DataConfig
-from striate.data.sources.choose import list_source
+from striate.data.sources.list_source import list_source
 from striate.evaluation.label_errors import doubt_labels, find_label_errors
 
 

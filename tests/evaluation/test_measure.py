@@ -13,7 +13,7 @@ from torch import nn
 from striate.data.dataset import Split
 from striate.data.store.stored import StoredInputs
 from striate.errors import DataError, ModelError, UsageError
-from striate.evaluation.measure import evaluate_split
+from striate.evaluation.evaluate import evaluate_split
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -105,7 +105,7 @@ class Reading:
 
 
 def test_stored_images_are_read_while_the_network_computes(classify, monkeypatch):
-    monkeypatch.setattr("striate.data.store.ahead._WINDOW_BATCHES", 1)
+    monkeypatch.setattr("striate.data.loader._WINDOW_BATCHES", 1)
     split = images()
     source = Reading(split.inputs, batch=10)
     stored = replace(split, inputs=StoredInputs(source, np.arange(50)))

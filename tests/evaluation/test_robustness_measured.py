@@ -17,10 +17,10 @@ from torch import nn
 from made_data import made_dataset
 from striate.data.normalize import Normalization
 from striate.errors import DataError
-from striate.evaluation.robustness import moving
-from striate.evaluation.robustness.draws import Draws
+from striate.evaluation.robustness import changes
+from striate.evaluation.robustness.changes import Draws
 from striate.evaluation.robustness.kinds import kinds_for, shifts
-from striate.evaluation.robustness.measure import measure_robustness
+from striate.evaluation.robustness.measure_robustness import measure_robustness
 from striate.statistics.intervals import wilson
 from striate.tasks.classify.task import Classify
 from striate.training.trained import Trained
@@ -75,7 +75,7 @@ def test_more_changes_more(name):
 
 def test_shifts_copy_pixels():
     pool = images()
-    for image, moved in zip(pool, moving.shift(pool, 3, draws("shift", pool)), strict=True):
+    for image, moved in zip(pool, changes.shift(pool, 3, draws("shift", pool)), strict=True):
         ways = [(image[:, :-3], moved[:, 3:]), (image[:, 3:], moved[:, :-3]),
                 (image[:, :, :-3], moved[:, :, 3:]), (image[:, :, 3:], moved[:, :, :-3])]  # fmt: skip
         assert sum(torch.equal(a, b) for a, b in ways) == 1
@@ -83,7 +83,7 @@ def test_shifts_copy_pixels():
 
 def test_rotation_agrees_with_scipy():
     pool = images(4, height=24, width=24)
-    for image, moved in zip(pool, moving.rotate(pool, 20, draws("rotation", pool)), strict=True):
+    for image, moved in zip(pool, changes.rotate(pool, 20, draws("rotation", pool)), strict=True):
         turned = [
             ndimage.rotate(image[0].float().numpy(), a, reshape=False, order=1, mode="nearest") for a in (20, -20)
         ]
@@ -93,7 +93,7 @@ def test_rotation_agrees_with_scipy():
 def test_scale_agrees_with_scipy():
     pool = images(2, height=24, width=24)
     for factor in (0.5, 2.0):
-        moved = moving.scale(pool, factor, draws("scale", pool))
+        moved = changes.scale(pool, factor, draws("scale", pool))
         center = 11.5 * (1 - 1 / factor)
         other = ndimage.affine_transform(
             pool[0, 0].float().numpy(), np.eye(2) / factor, offset=center, order=1, mode="nearest"
@@ -113,12 +113,12 @@ def test_a_tilt_is_a_homography_with_the_center_in_place():
         recorded["places"] = torch.stack([x[0], y[0]], -1).reshape(-1, 2).numpy()
         return images
 
-    original = moving._sampled
-    moving._sampled = record
+    original = changes._sampled
+    changes._sampled = record
     try:
-        moving.tilt(plane, 40, draws("viewpoint", images(1, height=25, width=25)))
+        changes.tilt(plane, 40, draws("viewpoint", images(1, height=25, width=25)))
     finally:
-        moving._sampled = original
+        changes._sampled = original
     places, pixels = recorded["places"], (np.stack(np.meshgrid(range(25), range(25)), -1) - 12).reshape(-1, 2)
     corners = [0, 24, 600, 624]
     fitted = ProjectiveTransform.from_estimate(pixels[corners].astype(float), places[corners].astype(float))
@@ -128,10 +128,10 @@ def test_a_tilt_is_a_homography_with_the_center_in_place():
 
 def test_elastic_fields_have_the_stated_length(monkeypatch):
     seen = []
-    monkeypatch.setattr(moving, "_sampled", lambda images, x, y: seen.append((x, y)) or images)
+    monkeypatch.setattr(changes, "_sampled", lambda images, x, y: seen.append((x, y)) or images)
     pool = images(3)
-    moving.deform(pool, 5, draws("deformation", pool))
-    (x, y), (x0, y0) = seen[0], moving._from_center(pool)
+    changes.deform(pool, 5, draws("deformation", pool))
+    (x, y), (x0, y0) = seen[0], changes._from_center(pool)
     lengths = ((x - x0).square() + (y - y0).square()).mean((1, 2)).sqrt()
     assert lengths.numpy() == pytest.approx(0.05 * 20, rel=1e-4)
 
@@ -244,9 +244,9 @@ def test_other_media_are_refused():
 
 
 def test_the_figure_has_a_panel_for_each_kind():
-    from striate.visualize.robustness import robustness_figure
+    from striate.visualize.metric_curves import robustness_figure
 
     network, data = bright_sides(8)
     figure = robustness_figure(measure_robustness(network, data, "test").to_json(), title="made")
     titles = [axes.get_title(loc="left") for axes in figure.axes]
-    assert titles == [*KINDS, "shift: answer unchanged"]
+    assert titles == [*KINDS, "shift: prediction unchanged"]

@@ -14,9 +14,8 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, root_mean_squared_error
 
 from striate.errors import DataError
-from striate.evaluation.comparing.compare import RunAnswers, compare_answers, short_names
-from striate.statistics.difference import difference_of_classes, holm
-from striate.statistics.paired import mcnemar
+from striate.evaluation.compare_runs import RunPredictions, compare_predictions, short_names
+from striate.statistics.paired import difference_of_classes, holm, mcnemar
 from striate.tasks.classify.task import Classify
 from striate.tasks.regress.task import Regress
 from striate.tasks.segment.task import Segment
@@ -38,7 +37,7 @@ def run(right, path="runs/a", ids=None, targets=None, **fields):
         "ids": np.arange(n) if ids is None else ids, "targets": targets, "answers": (~right).astype(np.int64),
         "value": float(right.mean()), "costs": {"params": 35_330}, "images": True,
     }  # fmt: skip
-    return RunAnswers(**values | fields)
+    return RunPredictions(**values | fields)
 
 
 def headline_of(task, answers, targets):
@@ -57,18 +56,18 @@ def test_headlines_are_those_of_scikit_learn():
 
 def test_sentences():
     ours, theirs = rights(880, 30, 8, 82)
-    found = compare_answers([run(ours, "runs/a"), run(theirs, "runs/b")], "test")
+    found = compare_predictions([run(ours, "runs/a"), run(theirs, "runs/b")], "test")
     low, high = (100 * end for end in (found.pairs[0].difference.interval.low, found.pairs[0].difference.interval.high))
     assert found.pairs[0].sentence == (
         f"a is better than b by 2.2 points (95 %: {low:.1f} to {high:.1f}; McNemar p = 0.0005): more than noise."
     )
     ours, theirs = rights(400, 22, 30, 48)
-    found = compare_answers([run(ours, "runs/a"), run(theirs, "runs/b")], "test")
+    found = compare_predictions([run(ours, "runs/a"), run(theirs, "runs/b")], "test")
     said = found.pairs[0].sentence
     assert said.startswith("b and a cannot be told apart with 500 images: b leads by 1.6 points (95 %: −")
     assert said.endswith("McNemar p = 0.332); about 3,200 would be needed to see such a difference four times in five.")
     ours, theirs = rights(400, 3, 3, 4)
-    found = compare_answers([run(ours, "runs/a", images=False), run(theirs, "runs/b", images=False)], "test")
+    found = compare_predictions([run(ours, "runs/a", images=False), run(theirs, "runs/b", images=False)], "test")
     assert "cannot be told apart with 410 samples: both have the same accuracy, though they differ on 6 samples" in (
         found.pairs[0].sentence
     )
@@ -84,7 +83,7 @@ def test_the_verdict_is_the_tests_and_turning_the_runs_turns_the_difference(both
     assert -1 <= found.interval.low < found.interval.high <= 1
     assert found.turned().value == -found.value
     assert found.turned().interval.low == -found.interval.high
-    pair = compare_answers([run(ours), run(theirs, "runs/b")], "test").pairs[0]
+    pair = compare_predictions([run(ours), run(theirs, "runs/b")], "test").pairs[0]
     assert pair.difference.value >= 0
     assert pair.better == ("runs/b" if second > first else "runs/a").removeprefix("runs/")
     assert pair.more_than_noise == (mcnemar(first, second) < 0.05) == ("more than noise" in pair.sentence)
@@ -146,7 +145,7 @@ def test_holm_refuses_as_its_definition_says(p_values):
 def test_several_runs_are_corrected_for():
     rng = np.random.default_rng(0)
     runs = [run(rng.random(300) < 0.9, f"runs/{name}") for name in "abcde"]
-    found = compare_answers(runs, "test")
+    found = compare_predictions(runs, "test")
     assert len(found.pairs) == len(list(combinations(runs, 2)))
     assert [pair.p_corrected for pair in found.pairs] == holm([pair.difference.p_value for pair in found.pairs])
     assert "after Holm" in str(found)
@@ -167,7 +166,7 @@ def test_numbers():
         run(np.ones(200, bool), path, answers=answers, targets=targets, task=Regress, classes=(), value=r)
         for path, answers, r in zip(("x/good", "x/bad"), (good, bad), rmse, strict=True)
     ]
-    pair = compare_answers(runs, "test").pairs[0]
+    pair = compare_predictions(runs, "test").pairs[0]
     assert pair.more_than_noise
     assert pair.sentence.startswith(f"good is better than bad by {rmse[1] - rmse[0]:.3g} of RMSE (95 %: ")
 
@@ -181,7 +180,7 @@ def test_masks():
         run(np.ones(24, bool), path, answers=answers, targets=targets, task=Segment, value=iou)
         for path, answers, iou in (("bad", bad, 0.5), ("good", good, 0.9))
     ]
-    pair = compare_answers(runs, "test").pairs[0]
+    pair = compare_predictions(runs, "test").pairs[0]
     task = Segment(("a", "b"))
     iou = [task.measure(torch.from_numpy(x), torch.from_numpy(targets))["iou"] for x in (good, bad)]
     assert pair.difference.value == pytest.approx(iou[0] - iou[1])
@@ -193,7 +192,7 @@ def test_masks():
 def test_samples_are_matched_by_id():
     right = np.arange(40) % 3 > 0
     order = np.random.default_rng(0).permutation(40)
-    found = compare_answers([run(right), run(right[order], "runs/b", ids=np.arange(40)[order])], "test")
+    found = compare_predictions([run(right), run(right[order], "runs/b", ids=np.arange(40)[order])], "test")
     assert found.pairs[0].difference.differing == 0
 
 
@@ -209,7 +208,7 @@ def test_samples_are_matched_by_id():
 def test_other_data_are_refused(fields, got):
     right = np.ones(40, bool)
     with pytest.raises(DataError) as refused:
-        compare_answers([run(right), run(right, "runs/b", **fields)], "test")
+        compare_predictions([run(right), run(right, "runs/b", **fields)], "test")
     assert got in refused.value.got
     command = "striate train mnist5k --config runs/b/config.yaml --data.split_seed 0 --out runs/b-same-data"
     assert refused.value.remedy.endswith(command)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from striate.errors import ConfigError
-from striate.evaluation.measure import evaluate_trained
+from striate.evaluation.evaluate import evaluate_trained
 from striate.runs.checkpoint import load_checkpoint, save_checkpoint
 from striate.tasks.classify.task import Classify
 from striate.tasks.evaluation import summary_line
@@ -79,7 +79,7 @@ def test_predictions_are_from_the_views_of_the_checkpoint(viewed, tmp_path) -> N
 
 def test_views_are_decided_said_and_warned_of(viewed) -> None:
     assert prepared_with(None).config.evaluation.views == "none"
-    assert "answers are the mean over 6 views of each image (evaluation.views mirror-shift)" in viewed.notes
+    assert "predictions are the mean over 6 views of each image (evaluation.views mirror-shift)" in viewed.notes
     assert any("without mirrored images" in note for note in viewed.notes)
     assert not any("without mirrored images" in n for n in prepared_with("mirror", **{"augment.flip": True}).notes)
 

@@ -80,7 +80,7 @@ def test_what_is_no_loss(loss: object, told: str) -> None:
 
 
 def test_answering_needs_no_loss_and_measuring_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from striate.models import given
+    from striate.models import trusted_code as given
 
     run = train("iris", "mlp(4)", loss=mean_loss, out="r")
     monkeypatch.setattr(given, "_objects", {})

@@ -188,15 +188,15 @@ def test_a_task_that_no_file_names(task: object) -> None:
 
 
 def test_in_another_process_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    from striate.models import given
+    from striate.models import trusted_code
 
     run = striate.train(table(), "mlp(4)", task=Median, epochs=1, out="r", set=PLAIN)
-    monkeypatch.setattr(given, "_objects", {})
+    monkeypatch.setattr(trusted_code, "_objects", {})
     with pytest.raises(RunError, match=r"striate\.load\(path, task=…\)"):
         striate.load("r")
     assert striate.load("r", task=Median).predict(np.zeros(3, np.float32)).fields
     assert striate.evaluate(run, table()).metrics["loss"] == run.metrics["test"]["loss"]
-    monkeypatch.setattr(given, "_objects", {})
+    monkeypatch.setattr(trusted_code, "_objects", {})
     assert resume("r", task=Median, data=table(), quiet=True).metrics == run.metrics
 
 

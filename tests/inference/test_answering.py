@@ -12,14 +12,15 @@ from small_networks import SHAPE, TASK, network, samples
 from torch import nn
 
 from striate.errors import UsageError
-from striate.inference import answering as planning
 from striate.inference import choose
-from striate.inference.answering import batch_size, inference, plan_answering
+from striate.inference import predictor as planning
 from striate.inference.openvino_network import openvino_installed
-from striate.inference.plan import PLAIN, Way, plan_from_json
+from striate.inference.plan import PLAIN, Backend, plan_from_json
+from striate.inference.plan_key import network_digest
+from striate.inference.predictor import batch_size, inference, plan_predictor
 from striate.tasks.regress.task import Regress
 
-BF16 = Way("torch", "bf16", "channels_last", True)
+BF16 = Backend("torch", "bf16", "channels_last", True)
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,7 @@ def longer_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def plan(module: nn.Module, **options: object) -> planning.Answering:
     arguments = {"total": 2000, "batch": 64, "task": TASK, "sample": samples} | options
-    return plan_answering(module, arguments.pop("task"), arguments.pop("sample"), **arguments)
+    return plan_predictor(module, arguments.pop("task"), arguments.pop("sample"), **arguments)
 
 
 def test_the_fastest_way_that_agrees_is_taken_and_answers() -> None:
@@ -53,7 +54,7 @@ def test_the_fastest_way_that_agrees_is_taken_and_answers() -> None:
         assert torch.allclose(outputs, module(x), atol=0.05)
         assert not torch.equal(outputs, module(x))  # or it would not be bf16
     assert "bf16, channels_last, fused" in found.plan.line()
-    assert "of 200 answers equal to those of fp32" in found.plan.line()
+    assert "of 200 predictions equal to those of fp32" in found.plan.line()
 
 
 class Cancelling(nn.Module):
@@ -72,7 +73,7 @@ def test_a_network_whose_answers_change_in_bf16_is_answered_in_fp32() -> None:
     found = plan(Cancelling().eval())
     refused = [tried for tried in found.plan.tried if tried.way.precision == "bf16" and tried.way.engine == "torch"]
     assert len(refused) == 2  # whole in bf16, and by autocast
-    assert all("of the answers" in tried.refused or "move" in tried.refused for tried in refused)
+    assert all("of the predictions" in tried.refused or "move" in tried.refused for tried in refused)
     assert found.plan.way.precision == "fp32"
 
 
@@ -81,7 +82,7 @@ def test_numbers_that_change_are_refused_too() -> None:
     task = Regress(("a", "b", "c", "d"), (0.0,) * 4, (1.0,) * 4)
     found = plan(Cancelling().eval(), task=task)
     assert found.plan.way.precision == "fp32"
-    assert any("answers move by" in tried.refused for tried in found.plan.tried)
+    assert any("predictions move by" in tried.refused for tried in found.plan.tried)
 
 
 class Stochastic(nn.Module):
@@ -161,9 +162,9 @@ def test_a_plan_is_kept_for_the_same_weights_and_looked_for_anew_for_others(monk
     def never(*_: object) -> None:
         raise AssertionError("looked for a way again")
 
-    monkeypatch.setattr(planning, "choose_way", never)
+    monkeypatch.setattr(planning, "choose_backend", never)
     again = plan(network())
-    assert again.plan.kept
+    assert again.plan.cached
     assert again.plan.way == first.plan.way
     assert [row.way for row in again.plan.tried] == [row.way for row in first.plan.tried]
     assert again.plan.line() == first.plan.line()
@@ -177,14 +178,14 @@ def test_a_plan_is_kept_for_the_same_weights_and_looked_for_anew_for_others(monk
 
 def test_a_weight_far_down_a_large_tensor_is_another_weight_too() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 12), nn.Flatten(), nn.Linear(4, 30_000)).eval()
-    before = planning._digest(module)
-    assert planning._digest(module) == before
+    before = network_digest(module, weights=True)
+    assert network_digest(module, weights=True) == before
     with torch.no_grad():
         module[-1].weight[-1, -1] += 1
-    after = planning._digest(module)
+    after = network_digest(module, weights=True)
     assert after != before
     module.register_buffer("scale", torch.ones(1), persistent=False)
-    assert planning._digest(module) != after
+    assert network_digest(module, weights=True) != after
 
 
 class Doubtful(nn.Module):
@@ -210,28 +211,28 @@ def test_a_kept_way_is_compared_again_on_the_data_at_hand() -> None:
     first = plan(module, sample=small)
     assert first.plan.way.precision == "bf16"
     others = plan(module, sample=lambda count: small(count + 1)[1:], total=8000)
-    assert others.plan.kept
+    assert others.plan.cached
     assert others.plan.chosen is not None
     assert others.plan.chosen.agreement is not None
     assert others.plan.chosen.agreement.samples == 400
-    assert "of 400 answers" in others.plan.line()
+    assert "of 400 predictions" in others.plan.line()
     refused = plan(module, sample=large)
-    assert not refused.plan.kept
+    assert not refused.plan.cached
     assert refused.plan.way.precision == "fp32"
     assert plan(module, sample=small).plan.way.precision == "fp32"  # what failed once is not trusted again
 
 
-def test_a_kept_way_is_compared_again_for_a_network_that_computes_something_else() -> None:
+def test_a_cached_backend_is_not_taken_for_a_network_whose_forward_is_another() -> None:
     torch.manual_seed(0)
     right = nn.Sequential(nn.Conv2d(3, 4, 12)).eval()
     other = type("Sequential", (nn.Sequential,), {"forward": lambda self, x: Doubtful.far(x, self[0](x))})(right[0])
     other.eval()
     assert str(other) == str(right)
-    assert planning._digest(other) == planning._digest(right)
+    assert network_digest(other, weights=True) != network_digest(right, weights=True)
     assert plan(right).plan.way.precision == "bf16"
-    assert plan(right).plan.kept
+    assert plan(right).plan.cached
     found = plan(other)
-    assert not found.plan.kept
+    assert not found.plan.cached
     assert found.plan.way.precision == "fp32"
 
 
@@ -242,7 +243,7 @@ def test_no_figure_of_other_data_is_kept(tmp_path: Path) -> None:
     (file,) = (tmp_path / "cache" / "plans").iterdir()
     kept = json.loads(file.read_text(encoding="utf-8"))["plan"]["tried"]
     assert all(row["agreement"] is None for row in kept)
-    assert sum(row["refused"] == "its answers were not those of fp32" for row in kept) == 2
+    assert sum(row["refused"] == "its predictions differed from those of fp32" for row in kept) == 2
 
 
 def test_a_network_that_nothing_makes_faster_is_not_compared_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +255,7 @@ def test_a_network_that_nothing_makes_faster_is_not_compared_again(monkeypatch: 
         return samples(count)
 
     found = plan(module, sample=sample)
-    assert found.plan.kept
+    assert found.plan.cached
     assert found.network is module
     assert asked == [32]
 
@@ -271,14 +272,14 @@ def test_a_kept_plan_that_cannot_be_followed_is_looked_for_anew(tmp_path: Path) 
     entry["plan"]["way"]["precision"] = "bf17"
     file.write_text(json.dumps(entry), encoding="utf-8")
     found = plan(network())
-    assert not found.plan.kept
+    assert not found.plan.cached
     assert found.plan.way == BF16
 
 
 def test_a_plan_reads_back_as_it_was_written() -> None:
     found = plan(network()).plan
     read = plan_from_json(json.loads(json.dumps(found.to_json())))
-    assert (read.way, read.tried, read.reason, read.kept) == (found.way, found.tried, found.reason, True)
+    assert (read.way, read.tried, read.reason, read.cached) == (found.way, found.tried, found.reason, True)
     assert read.line() == found.line()
 
 
@@ -293,7 +294,7 @@ def test_openvino_is_read_only_for_work_that_pays_for_it(monkeypatch: pytest.Mon
     with torch.no_grad():
         module[-1].bias += 1  # other weights: nothing is kept
     found = plan(module)
-    assert found.plan.way == Way("openvino", "bf16")
+    assert found.plan.way == Backend("openvino", "bf16")
     assert len([tried for tried in found.plan.tried if tried.way.engine == "openvino"]) == 1
     with inference(found) as answer:
         assert torch.allclose(answer(samples(7)), module(samples(7)), atol=0.05)

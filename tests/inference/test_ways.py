@@ -9,16 +9,13 @@ import torch
 from small_networks import SHAPE, Block, network, samples, with_statistics
 from torch import fx, nn
 
-from striate.inference.candidates import why_left_alone
-from striate.inference.choose import prepare_way
-from striate.inference.fused_convolution import FusedConvolution
+from striate.inference.choose import prepare_backend, why_left_alone
 from striate.inference.openvino_network import openvino_installed
-from striate.inference.plan import Way
-from striate.inference.torch_network import prepare_torch
-from striate.inference.traced import fold_normalization, traced
+from striate.inference.plan import Backend
+from striate.inference.torch_network import FusedConvolution, fold_normalization, prepare_torch, traced
 from striate.models.build import build_model
 
-FP32, BF16 = Way(memory_format="channels_last", fused=True), Way("torch", "bf16", "channels_last", True)
+FP32, BF16 = Backend(memory_format="channels_last", fused=True), Backend("torch", "bf16", "channels_last", True)
 FAMILIES = [
     ("resnet18(width=8)", (3, 40, 40)),
     ("resnet50(width=8)", (3, 40, 40)),
@@ -171,13 +168,13 @@ def test_an_unfused_way_takes_what_cannot_be_traced() -> None:
     with torch.inference_mode():
         with pytest.raises(fx.proxy.TraceError):
             prepare_torch(BF16, module, x)
-        unfused = prepare_torch(Way("torch", "bf16", "channels_last"), module, x)
+        unfused = prepare_torch(Backend("torch", "bf16", "channels_last"), module, x)
         assert difference(module(x), unfused(x)) < 0.02
         assert unfused(x).dtype == torch.float32
 
 
-@pytest.mark.parametrize("way", [FP32, BF16, Way("torch", "bf16", "channels_last"), Way("openvino", "fp32")])
-def test_no_way_changes_the_network_the_input_or_the_random_state(way: Way) -> None:
+@pytest.mark.parametrize("way", [FP32, BF16, Backend("torch", "bf16", "channels_last"), Backend("openvino", "fp32")])
+def test_no_way_changes_the_network_the_input_or_the_random_state(way: Backend) -> None:
     if way.engine == "openvino" and not openvino_installed():
         pytest.skip("OpenVINO is not installed (extra openvino)")
     module, x = network(), samples(4)
@@ -188,7 +185,7 @@ def test_no_way_changes_the_network_the_input_or_the_random_state(way: Way) -> N
     pointers = [tensor.data_ptr() for tensor in module.state_dict().values()]
     given, state = x.clone(), torch.random.get_rng_state()
     with torch.inference_mode():
-        prepare_way(way, module, x)(x)
+        prepare_backend(way, module, x)(x)
     assert modes == [part.training for part in module.modules()]
     assert pointers == [tensor.data_ptr() for tensor in module.state_dict().values()]
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
@@ -202,7 +199,7 @@ def test_no_way_changes_the_network_the_input_or_the_random_state(way: Way) -> N
 def test_openvino_gives_the_numbers_of_the_network_for_any_batch(precision: str, bound: float) -> None:
     module = network()
     with torch.inference_mode():
-        way = prepare_way(Way("openvino", precision), module, samples(4))
+        way = prepare_backend(Backend("openvino", precision), module, samples(4))
         for count in (4, 1, 7):
             assert difference(module(samples(count)), way(samples(count))) < bound
 

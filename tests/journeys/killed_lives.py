@@ -27,9 +27,9 @@ def life(words: list[str], run: Path, say: Callable[[str], None]) -> int:
     from striate.cli import main
     from striate.report import finish
     from striate.runs import checkpoint
-    from striate.training import loop, saving
+    from striate.training import saving, setup
 
-    original, write_piece, replace = loop.batches, checkpoint.write_piece, Path.replace
+    original, write_piece, replace = setup.batches, checkpoint.write_piece, Path.replace
 
     def batches(*arguments: Any, **options: Any) -> Iterator[Any]:
         for number, batch in enumerate(original(*arguments, **options), options.get("first", 0)):
@@ -52,7 +52,7 @@ def life(words: list[str], run: Path, say: Callable[[str], None]) -> int:
             time.sleep(50 * SLOW)
         return moved
 
-    loop.batches, checkpoint.write_piece, Path.replace = batches, slow_piece, slow_replace
+    setup.batches, checkpoint.write_piece, Path.replace = batches, slow_piece, slow_replace
     finish._pictures = lambda *_: []
     saving.SHARE = 1e9  # slow as they are, hardly a checkpoint would be written
     return main(words)

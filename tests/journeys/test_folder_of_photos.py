@@ -18,6 +18,8 @@ from PIL import Image
 import striate
 from striate.cli import main
 
+pytestmark = pytest.mark.draws
+
 NETWORK = "conv(8,3) bn relu gap fc(3)"
 
 

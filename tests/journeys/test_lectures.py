@@ -17,7 +17,7 @@ from PIL import Image
 import striate
 from striate.cli import main
 from striate.cli.main import join_fields, make_app
-from striate.data.named import catalogue
+from striate.data.sources.named import catalogue
 from striate.models.registry import MODELS
 from striate.training.config_file import field_names
 

@@ -12,6 +12,8 @@ from PIL import Image
 import striate
 from striate.cli import main
 
+pytestmark = pytest.mark.draws
+
 NETWORK = (
     "conv(16,3,pad=1) bn relu pool(2) conv(32,3,pad=1) bn relu conv(32,3,pad=1) bn relu "
     "up(2) conv(16,3,pad=1) bn relu conv(3,1)"

@@ -30,7 +30,7 @@ def test_iris_with_the_lectures_network(capsys) -> None:
     assert answer.label == "setosa"
 
 
-def test_boston_with_the_lectures_network(capsys) -> None:
+def test_boston_with_the_lectures_network(drawing: None, capsys) -> None:
     metrics = train(capsys, "boston", "--model", "mlp(8,6)", "--epochs", "60", "--out", "run")
     assert metrics["task"] == "regress"
     assert set(metrics["test"]) == {"n", "loss", "rmse", "mae", "r2"}

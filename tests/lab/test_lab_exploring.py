@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from striate.api import evaluate, load
 from striate.errors import DataError, RunError
-from striate.lab.exploring.samples import read_samples
+from striate.lab.exploring.run_samples import read_samples
 from striate.lab.workbench import Lab
 from striate.tasks.evaluation import Evaluation
 

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from striate.api import train
-from striate.lab import images
-from striate.lab.images import Images
+from striate.lab import page_images
+from striate.lab.page_images import Images
 from striate.lab.workbench import Lab
-from striate.visualize.sample_picture import sample_picture
+from striate.visualize.picture import sample_picture
 
 
 def png(array: np.ndarray) -> bytes:
@@ -39,7 +39,7 @@ def test_a_page_of_samples_is_of_several_classes_and_no_sample_comes_twice(clien
     assert len({sample["label"] for sample in first["samples"]}) > 5
     assert first["samples"][0]["picture"].startswith("data:image/png;base64,")
     for count in range(1, 40):
-        assert sorted(images._mixed(k, count) for k in range(count)) == list(range(count))
+        assert sorted(page_images._mixed(k, count) for k in range(count)) == list(range(count))
 
 
 def test_channels_are_shown_one_by_one(client) -> None:
@@ -64,11 +64,11 @@ def test_a_drawing_becomes_gray(client) -> None:
 
 
 def test_what_was_sent_gives_way_to_newer_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "_MOST_BYTES", 250)
+    monkeypatch.setattr(page_images, "_MOST_BYTES", 250)
     kept = Images(Lab())
     names = [kept.add(png(np.full((10, 10), value, np.uint8)), "x").name for value in range(3)]
     assert kept.find(names[1]).picture.values[0, 0, 0] == 1
-    with pytest.raises(images.DataError, match="not sent to this lab, or long ago"):
+    with pytest.raises(page_images.DataError, match="not sent to this lab, or long ago"):
         kept.find(names[0])
 
 

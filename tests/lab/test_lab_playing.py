@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from striate.errors import ShapeError, UsageError
-from striate.lab.playing import digits, kernel_of, lay, read_kernel
+from striate.lab.play_page import digits, kernel_of, lay, read_kernel
 from striate.layers.axis_windows import AxisWindows
 from striate.layers.kernels import KERNELS
 from striate.reference import convolve
 from striate.visualize.filter_picture import filter_picture
-from striate.visualize.sample_picture import sample_picture
+from striate.visualize.picture import sample_picture
 
 MODES = ("zeros", "reflect", "replicate", "circular")
 

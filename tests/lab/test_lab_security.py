@@ -206,7 +206,7 @@ def test_a_fault_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("something unforeseen")
 
-    monkeypatch.setattr("striate.lab.pixels.pixel_table", broken)
+    monkeypatch.setattr("striate.lab.pixels_page.pixel_table", broken)
     client = TestClient(make_application(Lab(token="right")), base_url=HOME, raise_server_exceptions=False)
     asked = {"image": "mnist5k#0", "x": 0, "y": 0, "width": 1, "height": 1, "token": "right"}
     answer = client.get("/api/pixels/region", params=asked)

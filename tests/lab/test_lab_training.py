@@ -14,10 +14,10 @@ import pytest
 from tests.lab.training_stand_in import PROGRAM, a_config
 
 from striate.errors import LayerStringError, ModelError, UsageError
-from striate.lab.training import process
-from striate.lab.training.following import KeptLooks
-from striate.lab.training.trainings import Trainings
-from striate.lab.training.wish import Wish, read_wish, sources
+from striate.lab.training import training_process
+from striate.lab.training.train_page import Trainings
+from striate.lab.training.training_process import Snapshots
+from striate.lab.training.training_request import TrainingRequest, read_request, sources
 from striate.lab.workbench import Lab
 from striate.runs.directory import RunDirectory
 from striate.runs.watching import is_watched, write_look
@@ -28,7 +28,7 @@ NETWORK = "conv(4,3) relu pool(2) fc(10)"
 @pytest.fixture
 def here(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in which a stand-in trains."""
-    monkeypatch.setattr(process, "COMMAND", (sys.executable, str(PROGRAM)))
+    monkeypatch.setattr(training_process, "COMMAND", (sys.executable, str(PROGRAM)))
     (own_folder / "config.yaml").write_text(a_config())
     return own_folder
 
@@ -40,8 +40,8 @@ def trainings(here: Path) -> Iterator[Trainings]:
     made.end()
 
 
-def wish(**asked: Any) -> Wish:
-    return read_wish({"data": "digits", "model": NETWORK} | asked, Lab())
+def request(**asked: Any) -> TrainingRequest:
+    return read_request({"data": "digits", "model": NETWORK} | asked, Lab())
 
 
 def wait_for(trainings: Trainings, name: str, until: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def wait_for(trainings: Trainings, name: str, until: Callable[[dict[str, Any]], 
 
 
 def test_a_wish_is_a_command() -> None:
-    asked = wish(epochs="3", recipe="quick", lr=0.01)
+    asked = request(epochs="3", recipe="quick", lr=0.01)
     assert asked.arguments(Path("runs/x")) == [
         "digits",
         f"--model={NETWORK}",
@@ -63,7 +63,7 @@ def test_a_wish_is_a_command() -> None:
         "--lr=0.01",
         "--out=runs/x",
     ]
-    assert wish(model="", minutes=0.5).arguments(Path("o")) == ["digits", "--minutes=0.5", "--out=o"]
+    assert request(model="", minutes=0.5).arguments(Path("o")) == ["digits", "--minutes=0.5", "--out=o"]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_wish_is_a_command() -> None:
 )
 def test_what_may_not_be_asked_for_is_told(asked: dict[str, Any], where: str) -> None:
     with pytest.raises(UsageError) as told:
-        wish(**asked)
+        request(**asked)
     assert told.value.where == where
 
 
@@ -97,14 +97,14 @@ def test_what_may_not_be_asked_for_is_told(asked: dict[str, Any], where: str) ->
 )
 def test_a_network_that_is_none_is_told_before_anything_is_started(model: str, remedy: str) -> None:
     with pytest.raises(LayerStringError) as told:
-        wish(model=model)
+        request(model=model)
     assert told.value.remedy == remedy
 
 
 @pytest.mark.parametrize("model", ["net.py:make", "./runs/a", "/tmp/last.pt", "../net.py"])
 def test_a_page_names_no_files_as_a_network(model: str) -> None:
     with pytest.raises(ModelError):
-        wish(model=model)
+        request(model=model)
 
 
 def test_the_data_of_the_run_may_be_named(here: Path) -> None:
@@ -112,12 +112,12 @@ def test_the_data_of_the_run_may_be_named(here: Path) -> None:
     run.mkdir()
     (run / "config.yaml").write_text(a_config().replace("digits", "photos/here"))
     assert sources(run)[0].source == "photos/here"
-    assert read_wish({"data": "run"}, Lab(run)).source.source == "photos/here"
+    assert read_request({"data": "run"}, Lab(run)).source.source == "photos/here"
     assert all(one.key != "run" for one in sources(None))
 
 
 def test_start_follow_pause_go_on_and_end(trainings: Trainings, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    name = trainings.start(wish())
+    name = trainings.start(request())
     assert name == "digits-1"
     begun = wait_for(trainings, name, lambda known: known["epochs_done"] >= 2)
     assert (begun["state"], begun["own"], begun["steps"], begun["notes"]) == ("training", True, 400, ["decided"])
@@ -125,7 +125,7 @@ def test_start_follow_pause_go_on_and_end(trainings: Trainings, here: Path, caps
     assert is_watched(RunDirectory(here / "runs" / name))
     assert trainings.follow(name, begun["epochs_done"])["epochs_done"] >= begun["epochs_done"]
     with pytest.raises(UsageError, match="one at a time"):
-        trainings.start(wish())
+        trainings.start(request())
     assert trainings.stop() == name
     paused = wait_for(trainings, name, lambda known: known["state"] != "stopping")
     assert paused["state"] == "paused"
@@ -143,7 +143,7 @@ def test_start_follow_pause_go_on_and_end(trainings: Trainings, here: Path, caps
 
 
 def test_a_finished_run_and_one_that_cannot_be(trainings: Trainings, here: Path) -> None:
-    name = trainings.start(wish(model="fc(3)"))
+    name = trainings.start(request(model="fc(3)"))
     failed = wait_for(trainings, name, lambda known: known["refusal"])
     assert (failed["state"], failed["refusal"]["where"]) == ("failed", "head")
     (here / "runs").mkdir(exist_ok=True)
@@ -165,20 +165,20 @@ def test_no_name_leads_out_of_the_folder(trainings: Trainings, here: Path, name:
     with pytest.raises(UsageError):
         trainings.go_on(name)
     with pytest.raises(UsageError):
-        trainings.look(name, 1)
+        trainings.snapshot(name, 1)
 
 
-def test_looks_are_kept_thinned_and_begun_anew(tmp_path: Path) -> None:
-    kept = KeptLooks()
+def test_snapshots_are_cached_thinned_and_started_again(tmp_path: Path) -> None:
+    snapshots = Snapshots()
     for step in range(1, 500):
-        kept.add(tmp_path, {"step": step, "filters": None})
-    steps = kept.steps(tmp_path)
+        snapshots.add(tmp_path, {"step": step, "filters": None})
+    steps = snapshots.steps(tmp_path)
     assert (steps[0], steps[-1]) == (1, 499)
     assert 20 < len(steps) <= 60
-    assert (kept.at(tmp_path, 1) or {})["step"] == 1
-    kept.add(tmp_path, {"step": 7})
-    assert kept.steps(tmp_path) == [7]
-    assert kept.at(tmp_path / "other", 3) is None
+    assert (snapshots.at(tmp_path, 1) or {})["step"] == 1
+    snapshots.add(tmp_path, {"step": 7})
+    assert snapshots.steps(tmp_path) == [7]
+    assert snapshots.at(tmp_path / "other", 3) is None
 
 
 def test_the_endpoints(open_lab: Callable[..., Any], here: Path) -> None:

@@ -18,10 +18,10 @@ import striate
 from striate.data.dataset import Preparation
 from striate.data.normalize import Normalization
 from striate.errors import ModelError
-from striate.lab.watching.input_arithmetic import explain_input
-from striate.lab.watching.kept_passes import KeptPasses
-from striate.lab.watching.maps import map_pictures
 from striate.lab.watching.passing import run_pass
+from striate.lab.watching.pointwise_arithmetic import explain_input
+from striate.lab.watching.watch_page import map_pictures
+from striate.lab.watching.watched_network import CachedPasses
 from striate.lab.workbench import Lab
 from striate.models.build import build_model
 from striate.tasks.classify.task import Classify
@@ -44,7 +44,7 @@ def test_every_layer_of_a_layer_string_can_be_stepped_through(client: TestClient
     assert kinds == ["input", "conv", "bn", "relu", "pool", "conv", "relu", "add", "gap", "fc", "softmax"]
     assert [step["place"] for step in told["steps"]] == list(range(-1, 10))
     assert told["steps"][7]["sources"] == [3, 5]
-    assert any("drawn by chance" in note for note in told["network"]["notes"])
+    assert any("random initialization" in note for note in told["network"]["notes"])
     assert any("28 × 28 pixels is brought to 12 × 12" in note for note in told["network"]["notes"])
     assert sum(one["probability"] for one in told["answer"]) == pytest.approx(1)
     for step in told["steps"]:
@@ -91,13 +91,13 @@ def test_a_run_is_watched_with_its_own_preparation() -> None:
     trained = Trained(module, task, shape, Normalization((33.0,), (78.0,)), classes, torch.device("cpu"), "mirror")
     lab = Lab(Path("run"))
     lab.__dict__["trained"] = trained  # as if it had been loaded
-    watched = KeptPasses(lab).watched("run", "", "mnist5k#5")
+    watched = CachedPasses(lab).watched("run", "", "mnist5k#5")
     image = Image.fromarray(watched.image.picture.values[..., 0])
     answer = replace(trained, views="none").predict(image)
     assert watched.probabilities is not None
     assert watched.probabilities.output[0].tolist() == pytest.approx(answer.decoded.tolist(), abs=1e-6)
     assert watched.probabilities.labels == classes
-    assert "one of them is watched" in watched.subject.notes[0]
+    assert "test-time augmentation" in watched.network.notes[0]
     found, seen = explain_input(watched, (0, 12, 10))
     assert found.value == pytest.approx(found.output, abs=1e-6)
     assert seen.rows == (12, 12)
@@ -111,14 +111,14 @@ def test_a_run_on_a_table_is_refused() -> None:
         module, Classify(("a", "b")), table, Normalization((0.0,) * 4, (1.0,) * 4), ("a", "b"), torch.device("cpu")
     )
     with pytest.raises(ModelError, match="a run on a table"):
-        KeptPasses(lab).watched("run", "", "mnist5k#5")
+        CachedPasses(lab).watched("run", "", "mnist5k#5")
 
 
 def test_a_pass_is_computed_once_and_room_is_made_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    passes = KeptPasses(Lab())
+    passes = CachedPasses(Lab())
     first = passes.watched(STRING, "1x12x12", "mnist5k#1")
     assert passes.watched(STRING, "1x12x12", "mnist5k#1") is first
-    monkeypatch.setattr("striate.lab.watching.kept_passes.LARGEST_PASS", first.bytes)
+    monkeypatch.setattr("striate.lab.watching.watched_network.LARGEST_PASS", first.bytes)
     passes.watched(STRING, "1x12x12", "mnist5k#2")
     assert passes.watched(STRING, "1x12x12", "mnist5k#1") is not first
 

@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from striate.lab.page_words import in_page_words
+from striate.errors import UsageError
+from striate.lab.problems import problem_record
+from striate.records import Remedy
 
 
 def test_a_region_beyond_the_picture_is_told_without_options(client: TestClient) -> None:
@@ -54,18 +56,11 @@ def test_windows_that_do_not_fit_are_mended_by_what_the_page_has(
     assert "problem" not in client.get("/api/play/windows", params={**asked, **mended}).json()
 
 
-@pytest.mark.parametrize(
-    ("remedy", "told"),
-    [
-        ("use --size 32, or another network: --model small-resnet", None),
-        ("striate train --resume runs/x --lr 0.1", "striate train --resume runs/x --lr 0.1"),
-        ('write "conv(8,3) relu"', 'write "conv(8,3) relu"'),
-    ],
-)
-def test_commands_stay_and_options_without_a_field_are_said_to_be_some(remedy: str, told: str | None) -> None:
-    found = in_page_words({"where": "x", "got": "--lr 0", "expected": "y", "remedy": remedy})
-    assert found["got"] == "--lr 0"
-    assert found["remedy"] == (told or "use --size 32 on the command line, or another network: small-resnet")
+def test_an_option_without_a_field_on_the_page_is_said_to_be_one() -> None:
+    error = UsageError("--lr", "0", "above 0", Remedy("a lower rate", settings={"optim.lr": 0.1, "optim.clip": 1.0}))
+    told = problem_record(error)
+    assert told["where"] == "lr"
+    assert told["remedy"] == "learning rate 0.1, --optim.clip 1 on the command line"
 
 
 def test_a_page_is_told_a_mistake_without_a_line_on_the_console(client: TestClient) -> None:

@@ -14,12 +14,12 @@ from torch import nn
 
 from striate import reference
 from striate.lab.watching.passing import run_pass
-from striate.lab.watching.records import UnitArithmetic
 from striate.lab.watching.step import Step, softmax_step, steps_of
-from striate.lab.watching.unit import explain_unit
-from striate.layers.partial_convolution import PartialConvolution
-from striate.layers.scaled_tanh import ScaledTanh
-from striate.layers.subsampling import Subsampling
+from striate.lab.watching.unit_arithmetic import explain_unit
+from striate.lab.watching.unit_records import UnitArithmetic
+from striate.layers.activations import ScaledTanh
+from striate.layers.convolution import PartialConvolution
+from striate.layers.pooling import Subsampling
 from striate.models.build import build_model
 
 FEW = settings(max_examples=60, deadline=None)

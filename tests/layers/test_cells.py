@@ -12,11 +12,8 @@ from torch import nn
 from torch.autograd import gradcheck
 
 from striate.errors import UsageError
-from striate.layers.c_cell import CCell
-from striate.layers.cells import fading_window
-from striate.layers.contrast_cells import ContrastCells
-from striate.layers.hard_threshold import HardThreshold, hard_threshold
-from striate.layers.s_cell import SCell
+from striate.layers.activations import HardThreshold, hard_threshold
+from striate.layers.neocognitron import CCell, ContrastCells, SCell, fading_window
 
 LAYERS = {
     "s": lambda: learned(SCell(3, 5, 3, selectivity=1.5, padding=1)),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from striate.layers.group_norm import OneChannelGroupNorm
+from striate.layers.normalization import OneChannelGroupNorm
 
 
 @pytest.mark.parametrize("strides", [(64, 64, 8, 1), (64, 1, 8, 1)])

@@ -7,8 +7,7 @@ import ast
 import pytest
 
 from striate.errors import UsageError
-from striate.layers.kernel_form import check_form
-from striate.layers.kernels import KERNELS, PURPOSES
+from striate.layers.kernels import KERNELS, PURPOSES, check_form
 
 WRITTEN = {
     "identity": "0 0 0;0 1 0;0 0 0",

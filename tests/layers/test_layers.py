@@ -11,17 +11,13 @@ from torch import nn
 from torch.autograd import gradcheck
 
 from striate.errors import ShapeError, StriateError, UsageError
-from striate.layers.c_cell import CCell
-from striate.layers.channel_l2_pool import ChannelL2Pool
-from striate.layers.global_average_pool import GlobalAveragePool
-from striate.layers.l2_pool import L2Pool
-from striate.layers.local_contrast_norm import LocalContrastNorm
-from striate.layers.locally_connected import LocallyConnected
-from striate.layers.maxout import Maxout
+from striate.layers.activations import Maxout
+from striate.layers.blocks import Residual, SqueezeExcitation
+from striate.layers.convolution import LocallyConnected
+from striate.layers.neocognitron import CCell, SCell
+from striate.layers.normalization import LocalContrastNorm
+from striate.layers.pooling import ChannelL2Pool, GlobalAveragePool, L2Pool
 from striate.layers.radial_basis import RadialBasis
-from striate.layers.residual import Residual
-from striate.layers.s_cell import SCell
-from striate.layers.squeeze_excitation import SqueezeExcitation
 
 SIZES = {1: (9,), 2: (7, 6), 3: (5, 4, 6)}
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from striate.layers.partial_convolution import PartialConvolution
+from striate.layers.activations import ScaledTanh
+from striate.layers.convolution import PartialConvolution
+from striate.layers.pooling import Subsampling
 from striate.layers.radial_basis import RadialBasis
-from striate.layers.scaled_tanh import ScaledTanh
-from striate.layers.subsampling import Subsampling
 
 TABLE = ((0, 2), (1,), (3, 1, 0))
 MAPS = torch.randn(2, 4, 7, 6, generator=torch.Generator().manual_seed(1))

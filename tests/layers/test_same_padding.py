@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from striate import reference
 from striate.errors import StriateError
-from striate.layers.same_padding import SamePadding
+from striate.layers.convolution import SamePadding
 
 CONVOLVE = (functional.conv1d, functional.conv2d, functional.conv3d)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from striate.layers.squeeze_excitation import SqueezeExcitation
+from striate.layers.blocks import SqueezeExcitation
 
 SHAPES = {1: (2, 8, 9), 2: (2, 8, 5, 6), 3: (2, 8, 3, 4, 5)}
 

@@ -8,7 +8,7 @@ import pytest
 
 from striate.data.config import DataConfig
 from striate.data.read import load_dataset
-from striate.data.store.key import packs_folder
+from striate.data.store.pack import packs_folder
 from striate.errors import ConfigError, DataError
 from striate.machine.cache import cache_folder
 

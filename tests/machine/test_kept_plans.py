@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from striate.machine.kept import keep_plan, read_plan
+from striate.machine.cache import read_plan, save_plan
 
 KEY = {"network": "a", "shape": (3, 32, 32), "machine": {"cores": 2}}
 
@@ -19,11 +19,11 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_plan_is_found_under_its_own_key_and_kind_only() -> None:
     assert read_plan("inference", KEY) is None
-    assert keep_plan("inference", KEY, {"precision": "bf16", "rates": (1.5, 2.0)})
+    assert save_plan("inference", KEY, {"precision": "bf16", "rates": (1.5, 2.0)})
     assert read_plan("inference", dict(reversed(KEY.items()))) == {"precision": "bf16", "rates": [1.5, 2.0]}
     assert read_plan("training", KEY) is None
     assert read_plan("inference", KEY | {"shape": (3, 32, 33)}) is None
-    assert keep_plan("inference", KEY, {"precision": "fp32"})
+    assert save_plan("inference", KEY, {"precision": "fp32"})
     assert read_plan("inference", KEY) == {"precision": "fp32"}
 
 
@@ -31,7 +31,7 @@ def test_a_plan_is_found_under_its_own_key_and_kind_only() -> None:
     "damage", ["", "{", "[]", '{"plan": {}}', '{"key": {}, "plan": {"precision": "fp8"}}', "\0", "[" * 200_000]
 )
 def test_a_damaged_plan_counts_as_none(own_cache: Path, damage: str) -> None:
-    keep_plan("inference", KEY, {"precision": "bf16"})
+    save_plan("inference", KEY, {"precision": "bf16"})
     (file,) = (own_cache / "plans").iterdir()
     file.write_text(damage, encoding="utf-8")
     assert read_plan("inference", KEY) is None
@@ -40,11 +40,11 @@ def test_a_damaged_plan_counts_as_none(own_cache: Path, damage: str) -> None:
 def test_where_nothing_can_be_written_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("no folder", encoding="utf-8")
     monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "file"))
-    assert not keep_plan("inference", KEY, {"precision": "bf16"})
+    assert not save_plan("inference", KEY, {"precision": "bf16"})
     assert read_plan("inference", KEY) is None
 
 
 def test_without_a_folder_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("striate.machine.kept.cache_folder", lambda: None)
-    assert not keep_plan("inference", KEY, {"precision": "bf16"})
+    monkeypatch.setattr("striate.machine.cache.cache_folder", lambda: None)
+    assert not save_plan("inference", KEY, {"precision": "bf16"})
     assert read_plan("inference", KEY) is None

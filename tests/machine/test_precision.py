@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from striate.inference.answering import answer_plainly, inference
+from striate.inference.predictor import inference, plain_predictor
 from striate.machine.precision import dtype_of, fp32_products
 
 Settings = tuple[bool, bool, bool, bool]
@@ -47,7 +47,7 @@ class Noting(nn.Module):
 def test_plain_answers_are_fp32_where_torch_would_round_convolutions() -> None:
     assert torch.backends.cudnn.allow_tf32  # torch's own choice, or this shows nothing
     module = Noting()
-    with inference(answer_plainly(module)) as network:
+    with inference(plain_predictor(module)) as network:
         network(torch.zeros(1))
     assert module.seen[:2] == (False, False)
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from striate.machine import program_start, python_speed
+from striate.machine import load, program_start
 from striate.machine.program_start import seconds_since_start
 
 CODE = """
@@ -40,14 +40,14 @@ def test_plain_python_that_takes_longer_is_slower(slower: float, monkeypatch: py
     clock = [0.0]
 
     def work() -> dict[int, str]:
-        clock[0] += slower * python_speed.REFERENCE
+        clock[0] += slower * load.REFERENCE
         return {}
 
-    monkeypatch.setattr(python_speed, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(python_speed, "_work", work)
-    assert python_speed.python_slowdown(0.01) == pytest.approx(slower)
-    assert python_speed.python_slowdown(0.0) == pytest.approx(slower)
+    monkeypatch.setattr(load, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(load, "_work", work)
+    assert load.python_slowdown(0.01) == pytest.approx(slower)
+    assert load.python_slowdown(0.0) == pytest.approx(slower)
 
 
 def test_plain_python_takes_about_as_long_on_any_machine_of_today() -> None:
-    assert 0.05 < python_speed.python_slowdown(0.02) < 100
+    assert 0.05 < load.python_slowdown(0.02) < 100

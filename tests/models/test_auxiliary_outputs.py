@@ -8,7 +8,7 @@ from torch import nn
 
 from striate.errors import ModelError
 from striate.models.build import build_model
-from striate.models.weights.auxiliary_outputs import answers, auxiliary_layers, auxiliary_prefixes
+from striate.models.weights.auxiliary_outputs import auxiliary_layers, auxiliary_prefixes, network_outputs
 from striate.models.weights.replace_head import replace_head
 
 
@@ -27,14 +27,14 @@ class Two(nn.Module):
 
 def test_a_tensor_is_the_answer():
     x = torch.randn(2, 3)
-    given = answers(nn.Identity(), x)
+    given = network_outputs(nn.Identity(), x)
     assert given.outputs is x
     assert given.auxiliary == ()
 
 
 def test_further_outputs_come_with_the_weights_that_the_network_states():
     network, x = Two(), torch.randn(5, 4)
-    given = answers(network, network(x))
+    given = network_outputs(network, network(x))
     assert torch.equal(given.outputs, network.head(x))
     [(weight, more)] = given.auxiliary
     assert weight == 0.5
@@ -45,32 +45,32 @@ def test_a_tuple_without_weights_is_refused_with_a_line_that_works():
     network = nn.Linear(4, 3)
     result = (torch.zeros(2, 3), torch.ones(2, 3), torch.ones(2, 3))
     with pytest.raises(ModelError) as caught:
-        answers(network, result)
+        network_outputs(network, result)
     assert "3 outputs" in caught.value.got
     exec(caught.value.remedy, {"network": network})
-    assert [weight for weight, _ in answers(network, result).auxiliary] == [0.3, 0.3]
+    assert [weight for weight, _ in network_outputs(network, result).auxiliary] == [0.3, 0.3]
     with pytest.raises(ModelError) as caught:
-        answers(network, result[:2])
+        network_outputs(network, result[:2])
     assert "auxiliary_weights` = (0.3, 0.3)" in caught.value.got
     exec(caught.value.remedy, {"network": network})
-    assert len(answers(network, result[:2]).auxiliary) == 1
+    assert len(network_outputs(network, result[:2]).auxiliary) == 1
 
 
 @pytest.mark.parametrize("result", [None, {"logits": torch.zeros(2)}, (torch.zeros(2, 3), None), "text"])
 def test_what_is_no_tensor_is_refused(result):
     with pytest.raises(ModelError, match="an output of type"):
-        answers(Two(), result)
+        network_outputs(Two(), result)
 
 
 def test_auxiliary_outputs_of_another_shape_are_refused():
     network = Two(more=7)
     with pytest.raises(ModelError, match=r"\(2, 3\), \(2, 7\)"):
-        answers(network, network(torch.zeros(2, 4)))
+        network_outputs(network, network(torch.zeros(2, 4)))
 
 
 def test_another_head_means_other_auxiliary_heads():
     network = replace_head(Two(), 8)
-    given = answers(network, network(torch.zeros(2, 4)))
+    given = network_outputs(network, network(torch.zeros(2, 4)))
     assert given.outputs.shape == given.auxiliary[0][1].shape == (2, 8)
 
 

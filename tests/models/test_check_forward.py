@@ -6,8 +6,8 @@ import pytest
 from torch import nn
 
 from striate.errors import ModelError, ShapeError
-from striate.layers.global_average_pool import GlobalAveragePool
-from striate.layers.locally_connected import LocallyConnected
+from striate.layers.convolution import LocallyConnected
+from striate.layers.pooling import GlobalAveragePool
 from striate.models.check import check_forward
 
 

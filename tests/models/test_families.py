@@ -8,6 +8,7 @@ import torch
 from sklearn.datasets import load_sample_images
 from torch import nn
 
+from quick import few_quick
 from striate.models.build import build_model
 from striate.models.registry import MODELS
 
@@ -19,6 +20,8 @@ FORMS = {name: f"{name}(width=16)" for name in MODELS if name.startswith("vgg")}
 }
 """Thinner where the fully connected layers take most of the time; without the classifier that wants 299×299."""
 BATCH = 4
+EXPORTED = ["alexnet", "resnet18", "densenet121"]
+"""What differs in what is to be exported: a plain chain, additions, concatenations."""
 
 
 def _marked():
@@ -91,7 +94,7 @@ def test_steps_lower_the_loss(name):
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", few_quick(MODELS, EXPORTED))
 def test_export(name):
     network, x, _ = made(name)
     network.eval()

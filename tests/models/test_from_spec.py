@@ -1,4 +1,4 @@
-"""Spec to modules: shapes, names, first weights, and errors with the arithmetic."""
+"""Spec to modules: shapes, names, initialization, and errors with the arithmetic."""
 
 import math
 import re
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from striate.errors import LayerStringError, ModelError
-from striate.models.first_weights.initialize import OUTPUT_SCALE
 from striate.models.from_spec import build_network, build_plan
+from striate.models.initialization.initialize import OUTPUT_SCALE
 from striate.models.layer_strings.fault import Fault
 from striate.models.layer_strings.layer_string import parse_layers, read_layers
 from striate.models.layer_strings.shapes import plan_network, read_plan
@@ -154,7 +154,7 @@ def test_first_weights_follow_the_next_activation(after, variance):
     assert not network.conv1.bias.any()
 
 
-# Where nothing follows that would undo it: the layer whose first weights are small.
+# Where nothing follows that would undo it: the layer whose initial weights are small.
 @pytest.mark.parametrize(
     ("text", "small"),
     [

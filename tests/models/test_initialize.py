@@ -1,4 +1,4 @@
-"""The default first weights: signal and gradient as strong in the last layer as in the first."""
+"""The default initialization: signal and gradient as strong in the last layer as in the first."""
 
 import math
 
@@ -11,8 +11,8 @@ from torch import nn
 
 from striate.account.signal.trace import trace_signal
 from striate.layers.axis_windows import AxisWindows
-from striate.models.first_weights.moments import kept_by_padding, moments, wanted_variance
 from striate.models.from_spec import build_network
+from striate.models.initialization.moments import kept_by_padding, moments, wanted_variance
 from striate.models.layer_strings.spec import Layer
 
 IMAGES, LABELS = load_digits(return_X_y=True)

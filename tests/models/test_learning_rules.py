@@ -13,13 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from striate.layers.hard_threshold import hard_threshold
+from striate.layers.activations import hard_threshold
 from striate.models.build import build_model
-from striate.models.learning_rule import OwnRule, learning_rule
-from striate.models.rules.least_mean_squares import least_mean_squares, signs_of_classes
-from striate.models.rules.majority_rule import majority_rule
-from striate.models.rules.minimal_disturbance import minimal_disturbance
-from striate.models.rules.perceptron_rule import CHUNK, perceptron_rule
+from striate.models.learning_rule import LocalLearningRule, learning_rule
+from striate.models.zoo.madaline import majority_rule, minimal_disturbance
+from striate.models.zoo.perceptron import CHUNK, least_mean_squares, perceptron_rule, signs_of_classes
 
 NAMES = ("perceptron", "adaline", "madaline(units=12)", "madaline(units=30,logic=majority)", "neocognitron(planes=3)")
 
@@ -164,7 +162,7 @@ def test_madaline_rule_2_leaves_no_wrong_output_and_turns_only_uncertain_units(s
 
 
 def test_madaline_rule_2_turns_a_unit_only_where_that_helps() -> None:
-    """Two outputs, of which one is wrong: the least certain unit would mend it and spoil the other, the next only
+    """Two outputs, of which one is wrong: the least certain unit would fix it and spoil the other, the next only
     mends it."""
     hidden, output = nn.Linear(3, 3).double(), nn.Linear(3, 2).double()
     with torch.no_grad():
@@ -227,7 +225,7 @@ def test_majorities_are_right_after_their_turn_by_the_fewest_and_least_certain_m
 def test_a_rule_says_what_it_is_and_changes_the_network_it_belongs_to(name: str) -> None:
     torch.manual_seed(0)
     network = build_model(name, (1, 12, 12), 3)
-    assert isinstance(network, OwnRule)
+    assert isinstance(network, LocalLearningRule)
     rule = learning_rule(network)
     assert rule is not None
     assert rule.rate > 0

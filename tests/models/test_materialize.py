@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from striate.models.first_weights.materialize import materialize
+from striate.models.initialization.reinitialize import materialize
 
 
 def lazy():

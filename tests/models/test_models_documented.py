@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from striate.cli.model_tables import comparable_error
+from striate.cli.models import comparable_error
 from striate.models.build import build_model
 from striate.models.registry import GROUPS, MODELS
 from striate.wording import scaled

@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from striate.errors import ModelError
-from striate.layers.s_cell import SCell
+from striate.layers.neocognitron import SCell
 from striate.models.build import build_model
-from striate.models.rules.competition import Seed, compete, reinforce, seed_cells
-from striate.models.rules.recruiting import recruit
+from striate.models.zoo.neocognitron import Seed, compete, recruit, reinforce, seed_cells
 
 
 def columns(height: int, width: int, size: int) -> list[tuple[slice, slice]]:

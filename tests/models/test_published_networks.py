@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from striate.account.count import count_macs, count_parameters
+from striate.account.summarize import count_macs, count_parameters
 from striate.models.build import build_model
 from striate.models.registry import MODELS
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from quick import few_quick
 from striate.models.build import build_model
-from striate.models.published_size import size_note
-from striate.models.registry import MODELS
+from striate.models.registry import MODELS, size_note
 
 
 def test_small_images():
@@ -43,7 +43,10 @@ def test_silent_at_the_published_size_and_short_at_others():
     assert "small" not in size_note("resnet18", (3, 320, 320))
 
 
-@pytest.mark.parametrize("info", [i for i in MODELS.values() if i.small_form], ids=lambda i: i.name)
+SMALL = [info for info in MODELS.values() if info.small_form]
+
+
+@pytest.mark.parametrize("info", few_quick(SMALL, SMALL[::4]), ids=lambda i: i.name)
 def test_small_forms_exist(info):
     with torch.device("meta"):
         build_model(info.small_form, (3, 32, 32), 10)

@@ -1,4 +1,4 @@
-"""Each way of first weights against its formula, torch's own function, and what it must leave alone."""
+"""Each initialization against its formula, torch's own function, and what it must leave alone."""
 
 import math
 
@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from striate.errors import ConfigError
-from striate.layers.locally_connected import LocallyConnected
+from striate.layers.convolution import LocallyConnected
 from striate.models.build import build_model, refuse_init
 from striate.models.config import Initialization
-from striate.models.first_weights.reinitialize import fans, reinitialize
+from striate.models.initialization.reinitialize import fans, reinitialize
 from striate.models.registry import MODELS
 
 WAYS = [way for way in Initialization.__args__ if way not in ("auto", "dirac")]

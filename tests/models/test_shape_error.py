@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from striate.errors import InputMisfit, ModelError, ShapeError
-from striate.layers.global_average_pool import GlobalAveragePool
-from striate.layers.locally_connected import LocallyConnected
+from striate.layers.convolution import LocallyConnected
+from striate.layers.pooling import GlobalAveragePool
 from striate.models.check import check_forward
 from striate.models.shape_error import smallest_size
 
@@ -183,8 +183,8 @@ def multiplied(x: torch.Tensor) -> torch.Tensor:
 
 
 OTHERS = {
-    "raised": (Own(raising), "ValueError: the size is kaputt", 'mend {place}: raise ValueError("the size is kaputt")'),
-    "missing": (Own(lambda _: {}["depth"]), "KeyError: 'depth'", "mend {place}: "),
+    "raised": (Own(raising), "ValueError: the size is kaputt", 'fix {place}: raise ValueError("the size is kaputt")'),
+    "missing": (Own(lambda _: {}["depth"]), "KeyError: 'depth'", "fix {place}: "),
     "product": (Own(multiplied), "mat1 and mat2", "make the sizes fit in {place}: return x.flatten(1) @"),
     "layer's sizes": (
         nn.Unflatten(1, (3, 3)),

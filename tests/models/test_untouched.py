@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from striate.models.own_parts import uses_others
-from striate.models.untouched import copied, left_alone, trial_copy, untouched
+from striate.models.preserved_state import copied, left_alone, preserved, trial_copy, uses_others
 
 
 def changed_by_looking(network):
@@ -24,7 +23,7 @@ def test_modes_buffers_and_random_state_come_back_after_an_exception():
     network[1].eval()
     buffer, before = network[1].running_var, {k: v.clone() for k, v in network.state_dict().items()}
     random = torch.get_rng_state()
-    with pytest.raises(KeyError), untouched(network):
+    with pytest.raises(KeyError), preserved(network):
         changed_by_looking(network)
     assert [m.training for m in network.modules()] == [True, True, False, True]
     assert network[1].running_var is buffer
@@ -34,7 +33,7 @@ def test_modes_buffers_and_random_state_come_back_after_an_exception():
 
 def test_in_the_mode_it_is_in():
     network = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
-    with untouched(network, evaluating=False):
+    with preserved(network, evaluating=False):
         assert network[1].training
         network(torch.randn(8, 4))
     assert not network[1].running_mean.any()
@@ -45,7 +44,7 @@ def test_a_graph_that_awaits_backward_survives():
     network = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
     network.eval()
     loss = network(torch.randn(8, 4)).sum()
-    with untouched(network), torch.no_grad():
+    with preserved(network), torch.no_grad():
         network(torch.randn(8, 4))
     loss.backward()
 
@@ -54,7 +53,7 @@ def test_a_graph_that_awaits_backward_survives():
 def test_buffers_without_values_are_left_alone(place):
     network = nn.LazyBatchNorm1d() if place == "lazy" else nn.BatchNorm1d(3, device="meta")
     buffer = network.running_mean
-    with untouched(network):
+    with preserved(network):
         pass
     assert network.running_mean is buffer
 
@@ -75,7 +74,7 @@ class Exported(nn.Linear):
 
 def test_a_network_without_modes_is_looked_at_as_it_is():
     network = Exported(4, 3)
-    with untouched(network):
+    with preserved(network):
         assert network(torch.zeros(1, 4)).shape == (1, 3)
     assert network.training
 

@@ -8,9 +8,9 @@ from sklearn.datasets import load_sample_images
 from torch import nn
 
 from striate.errors import ConfigError
-from striate.layers.whitening import WhiteningConv2d
+from striate.layers.convolution import WhiteningConv2d
 from striate.models.build import build_model
-from striate.models.first_weights.whiten import is_made_for_whitening, patch_covariance, whiten
+from striate.models.initialization.whiten import is_made_for_whitening, patch_covariance, whiten
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from striate.account.count import count_macs
+from striate.account.summarize import count_macs
 from striate.errors import ModelError
 from striate.models.build import build_model
 from striate.models.registry import MODELS, describe_model
-from striate.models.zoo.small_resnet import BasicBlock
+from striate.models.zoo.small_resnet import SmallResidualBlock
 
 LIGHT = [name for name, info in MODELS.items() if info.published_macs < 10**8]
 """Networks whose published form runs in a moment; all of them, small, are in test_families.py."""
@@ -114,7 +114,7 @@ def test_small_resnet_takes_any_image_from_8_pixels(shape):
 
 
 def test_residual_blocks_start_as_their_shortcut():
-    block = next(m for m in build_model("small-resnet").modules() if isinstance(m, BasicBlock))
+    block = next(m for m in build_model("small-resnet").modules() if isinstance(m, SmallResidualBlock))
     x = torch.rand(2, 32, 8, 8)
     torch.testing.assert_close(block(x), x)
 

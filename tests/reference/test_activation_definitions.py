@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from striate import StriateError, reference
-from striate.layers.maxout import Maxout
+from striate.layers.activations import Maxout
 
 shapes = hnp.array_shapes(min_dims=2, max_dims=5, max_side=4)
 # Corners, saturation and beyond: e^±800 would overflow.

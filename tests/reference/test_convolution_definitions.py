@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from striate import reference
-from striate.layers.locally_connected import LocallyConnected
+from striate.layers.convolution import LocallyConnected
 
 CONV = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 TRANSPOSED = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d, 3: functional.conv_transpose3d}

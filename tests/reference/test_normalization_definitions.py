@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from striate import reference
-from striate.layers.local_contrast_norm import LocalContrastNorm
+from striate.layers.normalization import LocalContrastNorm
 
 shapes = st.integers(0, 3).flatmap(
     lambda axes: st.tuples(st.integers(2, 3), st.integers(1, 6), *[st.integers(1, 4)] * axes)

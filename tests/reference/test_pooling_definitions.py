@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from striate import reference
-from striate.layers.channel_l2_pool import ChannelL2Pool
-from striate.layers.l2_pool import L2Pool
+from striate.layers.pooling import ChannelL2Pool, L2Pool
 
 MAX = {1: functional.max_pool1d, 2: functional.max_pool2d, 3: functional.max_pool3d}
 AVERAGE = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}

@@ -11,9 +11,9 @@ from striate.report.content import ModelFacts, ReportContent
 from striate.report.finish import of_task
 from striate.report.pictures import draw_curves
 from striate.statistics.intervals import wilson
+from striate.tasks.assessment import Assessment
 from striate.tasks.classify.task import Classify
 from striate.tasks.evaluation import ClassRow, Evaluation
-from striate.tasks.figures import Assessment
 from striate.tasks.regress.task import Regress
 from striate.tasks.segment.task import Segment
 from striate.tasks.show import drawable_images

@@ -15,9 +15,9 @@ from striate.report.write import render_report
 from striate.statistics.calibration import Calibration, ReliabilityBin, Temperature
 from striate.statistics.estimate import Estimate
 from striate.statistics.intervals import wilson
-from striate.tasks.classify.figures import ClassFigures, ClassificationFigures, ConfusedPair, RankCurve
-from striate.tasks.figures import Assessment, Figures, Gap, Slice
-from striate.tasks.regress.figures import NumberAnswer, RangeFigures, RegressionFigures, TargetFigures
+from striate.tasks.assessment import Assessment, Figures, Gap, Slice
+from striate.tasks.classify.metrics import ClassificationMetrics, ClassMetrics, ConfusedPair, RankCurve
+from striate.tasks.regress.metrics import NumberPrediction, RangeMetrics, RegressionMetrics, TargetMetrics
 from striate.visualize.page_parts import Section
 
 SURE = Estimate(0.7, wilson(70, 100))
@@ -29,10 +29,10 @@ def _calibration(ece: float) -> Calibration:
     return Calibration(ece, (0.01, 0.05), 1.2, 0.4, bins)
 
 
-def classified() -> ClassificationFigures:
+def classified() -> ClassificationMetrics:
     names = (NASTY, "b")
     nothing = Estimate(None)
-    rows = (ClassFigures(NASTY, 30, 29, SURE, SURE, SURE, SURE, SURE), ClassFigures("b", 30, 0, nothing, SURE, nothing))
+    rows = (ClassMetrics(NASTY, 30, 29, SURE, SURE, SURE, SURE, SURE), ClassMetrics("b", 30, 0, nothing, SURE, nothing))
     curves = tuple(
         RankCurve(name, (0.0, 0.1, 1.0), (0.0, 0.8, 1.0), (0.0, 0.6, 1.0), (1.0, 0.9, 0.5)) for name in names
     )
@@ -41,7 +41,7 @@ def classified() -> ClassificationFigures:
         Slice("camera", NASTY, 30, Estimate(0.9, wilson(27, 30)), 0.4, False),
         Slice("class", "b", 30, SURE, 0.5, False),
     )
-    return ClassificationFigures(
+    return ClassificationMetrics(
         n=60,
         figures={"accuracy": SURE, "balanced_accuracy": SURE},
         classes=rows,
@@ -56,11 +56,11 @@ def classified() -> ClassificationFigures:
     )
 
 
-def regressed() -> RegressionFigures:
+def regressed() -> RegressionMetrics:
     figures = {name: Estimate(2.0, Interval(1.5, 2.5, 0.95, "bootstrap")) for name in ("rmse", "mae", "bias", "r2")}
-    ranges = tuple(RangeFigures(k, k + 1.0, 10, figures) for k in range(5))
-    answers = (NumberAnswer(3, f"{NASTY}.png", "price", 10.0, 14.5, 4.5),)
-    return RegressionFigures(250, figures, (TargetFigures("price", figures, ranges),), answers, ())
+    ranges = tuple(RangeMetrics(k, k + 1.0, 10, figures) for k in range(5))
+    answers = (NumberPrediction(3, f"{NASTY}.png", "price", 10.0, 14.5, 4.5),)
+    return RegressionMetrics(250, figures, (TargetMetrics("price", figures, ranges),), answers, ())
 
 
 def assessed(figures: Figures, task: str) -> Assessment:

@@ -9,7 +9,7 @@ from made_runs import classification, draw_answers, images, regression, segmenta
 from PIL import Image
 
 from striate.report.pictures import draw_curves
-from striate.visualize.tiles import encode
+from striate.visualize.gallery import encode
 
 
 def names(pictures):
@@ -42,7 +42,7 @@ def test_captions_say_of_what_and_how_chosen(tmp_path):
     assert "15 drawn at random" in samples.caption
     wrong = 60 - round(60 * classification().metrics["accuracy"])
     assert f"the {min(15, wrong)} of {wrong} mistakes made with the most confidence" in mistakes.caption
-    assert f"the 15 of {60 - wrong} right answers that led the next class by the least" in unsure.caption
+    assert f"the 15 of {60 - wrong} right predictions that led the next class by the least" in unsure.caption
 
 
 def test_galleries_are_made_of_samples_one_by_one(tmp_path):

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from made_runs import classification, regression, task_of
 
-from striate.report.numbers import history_table, metric_table
-from striate.report.wording import metric
+from striate.report.numbers import history_table, metric, metric_table
 from striate.tasks.classify.show import confusion_table, recall_table
 from striate.wording import number, percent
 

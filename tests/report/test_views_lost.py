@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from striate.report.finish import views_lost
-from striate.tasks.metric_names import metric_named
+from striate.tasks.registry import metric_named
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def test_regression(tmp_path):
     assert "RMSE 2.013" in page.text
     assert "R² 0.841" in page.text
     assert "value_$, predicted" in page.text
-    assert "The first 200 answers, test split of boston, n = 250" in page.text
+    assert "The first 200 predictions, test split of boston, n = 250" in page.text
     assert "Each class" not in page.text
 
 

@@ -14,10 +14,16 @@ from hypothesis import strategies as st
 
 from striate.errors import RunError
 from striate.runs import checkpoint
-from striate.runs.checkpoint import Abandoned, check_archive, load_checkpoint, replace_checkpoint, save_checkpoint
+from striate.runs.checkpoint import (
+    Abandoned,
+    check_archive,
+    load_checkpoint,
+    replace_checkpoint,
+    save_checkpoint,
+    take_up,
+)
 from striate.runs.directory import RunDirectory, create_run
 from striate.runs.events import append_event, read_events
-from striate.runs.newest import take_up
 
 CONTENT: dict[str, Any] = {"model": {"w": torch.arange(48.0)}, "history": [{"loss": 1.5}], "step": 3}
 

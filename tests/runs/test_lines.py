@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from striate.errors import RunError
+from striate.runs.checkpoint import take_up
 from striate.runs.directory import RunDirectory
 from striate.runs.events import append_event, cut_torn_end, read_events, read_notes
 from striate.runs.files import append_text, whole_lines
-from striate.runs.newest import take_up
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from striate.errors import RunError
-from striate.runs.user_path import user_path
+from striate.runs.files import user_path
 
 
 def test_the_home_folder_is_put_in(monkeypatch):

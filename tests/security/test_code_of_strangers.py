@@ -98,9 +98,9 @@ def test_another_function_and_a_link_to_the_same_name_are_not_what_was_named(str
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="users have no numbers here")
 def test_a_note_of_another_user_is_not_believed(striate, strangers, monkeypatch) -> None:
-    from striate.models import own_code
+    from striate.models import trusted_code
 
-    note = own_code._note(own_code._whole(f"{Path('run/net.py').absolute()}:build"))
+    note = trusted_code._note(trusted_code._whole(f"{Path('run/net.py').absolute()}:build"))
     note.parent.mkdir(parents=True)
     note.write_text("")
     os.chown(note, 12345, -1) if os.geteuid() == 0 else monkeypatch.setattr(os, "geteuid", lambda: 12345)

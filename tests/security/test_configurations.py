@@ -23,8 +23,8 @@ TEXTS = {
     "sexagesimal": (f"seed: 1{':59' * 30_000}\n", "a number of too many digits"),
     "sexagesimal-float": (f"seed: 1{':59' * 30_000}.5\n", "a number of too many digits"),
     "large": ("seed: 340282366920938463463374607431768211456\n", "a number of too many digits"),
-    "no-date": ("seed: 2001-99-99\n", "a value that is none"),
-    "no-time": ("seed: 2001-01-01T99:99:99Z\n", "a value that is none"),
+    "no-date": ("seed: 2001-99-99\n", "a value that cannot be read"),
+    "no-time": ("seed: 2001-01-01T99:99:99Z\n", "a value that cannot be read"),
     "nested": ("a: " + "[" * 20_000, "nesting too deep"),
     "nested-mappings": ("{a: " * 20_000, "nesting too deep"),
     "nested-blocks": ("- " * 20_000 + "x", "nesting too deep"),
@@ -36,8 +36,8 @@ TEXTS = {
     "null-name": ("null: 1\n", "no such field"),
     "two-documents": ("seed: 1\n---\nseed: 2\n", "but found another document"),
     "infinite": ("seed: .inf\n", "seed"),
-    "no-bool": ("seed: !!bool maybe\n", "a value that is none"),
-    "no-int": ("seed: !!int x\n", "a value that is none"),
+    "no-bool": ("seed: !!bool maybe\n", "a value that cannot be read"),
+    "no-int": ("seed: !!int x\n", "a value that cannot be read"),
 }
 
 
@@ -55,7 +55,7 @@ def test_a_configuration_that_is_more_than_plain_values(striate, name) -> None:
 @pytest.mark.parametrize("value", ["[" * 5000, "{a: " * 5000, "[0x" + "f" * 9000 + "]", "[2001-99-99]", "{[a]: 1}"])
 def test_a_field_on_the_command_line_that_is_more_than_plain_values(striate, value) -> None:
     told = striate("train", "mnist5k", "--set", f"data.size={value}", "--out", "run")
-    told.refused("data.size")
+    told.refused("size")
     assert len(told.err) < 2000
 
 

@@ -156,7 +156,7 @@ CLASSES = (
 )
 
 
-def test_class_names_in_a_report_are_text(striate, capfd) -> None:
+def test_class_names_in_a_report_are_text(striate, capfd, drawing) -> None:
     for k, name in enumerate(CLASSES):
         for i in range(8):
             picture(Path("in<b>") / name / f"{i}<i>.png", 25 * k + i)

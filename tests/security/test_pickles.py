@@ -15,7 +15,7 @@ import torch
 
 from striate.errors import StriateError
 from striate.models.weights.weights_file import read_weights
-from striate.runs.plain_load import load_plainly
+from striate.runs.safe_load import load_safely
 
 
 class Runs:
@@ -175,7 +175,7 @@ BOMBS = {
 def test_a_checkpoint_that_describes_more_than_it_holds(name) -> None:
     path = rewritten(BOMBS[name])
     with pytest.raises(pickle.UnpicklingError):
-        load_plainly(path)
+        load_safely(path)
     with pytest.raises(StriateError):
         read_weights(str(path))
 
@@ -202,7 +202,7 @@ def test_what_torch_writes_is_loaded_as_it_is() -> None:
     }
     for zipped in (True, False):
         torch.save(content, "x.pt", _use_new_zipfile_serialization=zipped)
-        loaded = load_plainly(Path("x.pt"))
+        loaded = load_safely(Path("x.pt"))
         assert list(loaded) == list(content)
         assert loaded["bytes"] == b"\xff"
         assert all(torch.equal(loaded["model"][k], v) for k, v in content["model"].items())

@@ -12,11 +12,12 @@ from typing import ClassVar
 
 import pytest
 
-from striate.data import download as download_module
-from striate.data.download import download
-from striate.data.named import DatasetInfo, RemoteFile
+from quick import few_quick
+from striate.data.sources import download as download_module
+from striate.data.sources.download import download
+from striate.data.sources.named import DatasetInfo, RemoteFile
 from striate.errors import DataError
-from striate.machine.kept import keep_plan, read_plan
+from striate.machine.cache import read_plan, save_plan
 
 
 class Place(BaseHTTPRequestHandler):
@@ -85,7 +86,7 @@ def test_a_kept_plan_that_is_no_file_or_no_plan_counts_as_none(monkeypatch) -> N
     cache = Path("cache")
     monkeypatch.setenv("STRIATE_CACHE", str(cache))
     key = {"a": 1}
-    assert keep_plan("training", key, {"b": 2})
+    assert save_plan("training", key, {"b": 2})
     assert read_plan("training", key) == {"b": 2}
     (file,) = (cache / "plans").iterdir()
     assert file.stat().st_mode & 0o077 == 0
@@ -106,12 +107,12 @@ def test_a_kept_plan_that_is_no_file_or_no_plan_counts_as_none(monkeypatch) -> N
 def test_a_plan_is_not_written_through_a_link(monkeypatch, tmp_path) -> None:
     cache = Path("cache")
     monkeypatch.setenv("STRIATE_CACHE", str(cache))
-    keep_plan("training", {"a": 1}, {})
+    save_plan("training", {"a": 1}, {})
     (file,) = (cache / "plans").iterdir()
     file.unlink()
     (tmp_path / "precious").write_text("mine")
     file.symlink_to(tmp_path / "precious")
-    assert keep_plan("training", {"a": 1}, {"b": 2})
+    assert save_plan("training", {"a": 1}, {"b": 2})
     assert (tmp_path / "precious").read_text() == "mine"
     assert not file.is_symlink()
 
@@ -119,7 +120,7 @@ def test_a_plan_is_not_written_through_a_link(monkeypatch, tmp_path) -> None:
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away")
 def test_a_plan_of_another_user_is_not_believed(monkeypatch) -> None:
     monkeypatch.setenv("STRIATE_CACHE", "cache")
-    keep_plan("training", {"a": 1}, {"b": 2})
+    save_plan("training", {"a": 1}, {"b": 2})
     (file,) = Path("cache/plans").iterdir()
     os.chown(file, 12345, -1)
     assert read_plan("training", {"a": 1}) is None
@@ -128,8 +129,12 @@ def test_a_plan_of_another_user_is_not_believed(monkeypatch) -> None:
 # The environment
 
 
-@pytest.mark.parametrize("name", ["STRIATE_DATA", "STRIATE_CACHE", "XDG_CACHE_HOME", "TMPDIR", "COLUMNS", "HOME"])
-@pytest.mark.parametrize("value", ["", "/dev/null", "/nowhere\x1b[2J", "~nobody-here", "x" * 5000, "-1"])
+VARIABLES = ["STRIATE_DATA", "STRIATE_CACHE", "XDG_CACHE_HOME", "TMPDIR", "COLUMNS", "HOME"]
+STRANGE = ["", "/dev/null", "/nowhere\x1b[2J", "~nobody-here", "x" * 5000, "-1"]
+PAIRS = [(name, value) for name in VARIABLES for value in STRANGE]
+
+
+@pytest.mark.parametrize(("name", "value"), few_quick(PAIRS, PAIRS[::5], unpack=True))
 def test_strange_values_of_the_environment(striate, monkeypatch, name, value) -> None:
     monkeypatch.setenv(name, value)
     for words in (("datasets",), ("models",), ("data", "show", "mnist5k", "--count", "1", "--out", "x.png", "--force")):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from quick import few_quick
+
 LAYERS = {
     "megabyte": ("relu " * 200_000, "at most 20000"),
     "repetitions": ("1000000000*[relu] fc(10)", "numbers up to 1000000"),
@@ -28,8 +30,11 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.parametrize("verb", ["summary", "train"])
+VERBS = [("summary", name) for name in LAYERS] + [("train", name) for name in LAYERS]
+QUICK = [*VERBS[: len(LAYERS)], ("train", "megabyte"), ("train", "parameters")]
+
+
+@pytest.mark.parametrize(("verb", "name"), few_quick(VERBS, QUICK, unpack=True))
 def test_an_absurd_layer_string_is_refused_in_few_words(striate, name, verb) -> None:
     text, words = LAYERS[name]
     command = ("summary", text, "--input", "1x28x28") if verb == "summary" else ("train", "mnist5k", "--model", text)
@@ -64,7 +69,7 @@ KERNELS = {
 
 
 @pytest.mark.parametrize("name", KERNELS)
-@pytest.mark.parametrize("source", ["text", "file"])
+@pytest.mark.parametrize("source", few_quick(["text", "file"], ["text"]))
 def test_an_absurd_kernel_is_refused_or_used_at_once(striate, name, source) -> None:
     from PIL import Image
 

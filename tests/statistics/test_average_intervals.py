@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from striate.statistics.average_intervals import f1_average_interval, shares_interval
-from striate.statistics.intervals import wilson
-from striate.tasks.classify.averages import average_figures
+from striate.statistics.intervals import f1_average_interval, shares_interval, wilson
+from striate.tasks.classify.assess import average_figures
 
 
 def figures_of(confusion):

@@ -12,10 +12,11 @@ from striate.statistics.intervals import (
     auc_interval,
     average_precision_interval,
     f1_interval,
+    percentile_interval,
+    resampled_means,
     sum_interval,
     wilson,
 )
-from striate.statistics.resample import percentile_interval, resampled_means
 
 
 def test_a_difference_of_proportions_is_newcombes():

@@ -19,9 +19,9 @@ from torch import nn
 from striate.api import load, resume, train, train_config
 from striate.cli import main
 from striate.errors import ChangedDataError, ConfigError, ModelError, NonFiniteLoss, RunError
-from striate.studies.cross_validation import run as cross_validation
+from striate.studies.cross_validation import run_cross_validation as cross_validation
 from striate.studies.cross_validation.fold_files import load_fold
-from striate.studies.cross_validation.plan import plan_cross_validation
+from striate.studies.cross_validation.plan_cross_validation import plan_cross_validation
 from striate.training.events import StepDone
 from striate.training.interruption import Interrupted
 
@@ -252,7 +252,7 @@ def test_a_given_validation_split_is_dealt_like_the_rest_and_it_is_said(unpainte
 def test_a_later_fold_that_cannot_be_trained_is_refused_before_anything_is_written(monkeypatch) -> None:
     dealt = np.arange(60)[None] // 3 % 3
     dealt[0, np.arange(60) % 3 == 2] = 1  # the second fold holds out the whole of the third class
-    monkeypatch.setattr("striate.studies.cross_validation.plan.deal_repeats", lambda *_: dealt)
+    monkeypatch.setattr("striate.studies.cross_validation.plan_cross_validation.deal_repeats", lambda *_: dealt)
     with pytest.raises(ConfigError, match="fold 2 of repeat 1"):
         study(table(), "cv", "3x1")
     assert not Path("cv").exists()
@@ -307,7 +307,7 @@ def test_minutes_are_those_of_the_whole_study(monkeypatch) -> None:
         def seconds(self, _):
             return 0.0
 
-    monkeypatch.setattr("striate.training.budget.measure_pace", lambda *_, **__: Enough())
+    monkeypatch.setattr("striate.training.budget.steps.measure_pace", lambda *_, **__: Enough())
     config = request(table(), "3x2", **{"budget.epochs": None, "budget.minutes": 3.0})
     plan = plan_cross_validation(config)
     assert asked[0] == pytest.approx(30, abs=3)  # a sixth of 180 s

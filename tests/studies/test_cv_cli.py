@@ -10,7 +10,7 @@ import pytest
 from made_folds import rows, table
 
 from striate.cli import main
-from striate.studies.cross_validation import run as cross_validation
+from striate.studies.cross_validation import run_cross_validation as cross_validation
 
 QUICK = ("--model", "fc(6) relu fc(3)", "--epochs", "1")
 

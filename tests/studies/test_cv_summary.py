@@ -6,7 +6,7 @@ import pytest
 import torch
 from made_folds import CLASSES, fold_result
 
-from striate.studies.cross_validation.summary import compare_folds, sentences, summarize_folds, summary_lines
+from striate.studies.cross_validation.cv_summary import compare_folds, sentences, summarize_folds, summary_lines
 from striate.tasks.classify.task import Classify
 from striate.tasks.regress.task import Regress
 

@@ -11,7 +11,7 @@ from striate.data.config import DataConfig
 from striate.data.read import load_dataset
 from striate.errors import ConfigError
 from striate.studies.cross_validation.fold_data import deal_repeats, fold_dataset, pool_samples
-from striate.studies.cross_validation.plan import plan_cross_validation
+from striate.studies.cross_validation.plan_cross_validation import plan_cross_validation
 
 
 def test_all_samples_take_part_where_striate_would_split_whatever_it_would_choose() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from striate.studies.sweep.halving import goes_on, rung_epochs
+from striate.studies.sweep.space import goes_on, rung_epochs
 
 scores = st.lists(st.floats(-10, 10), max_size=60)
 

@@ -15,10 +15,9 @@ import striate
 from striate.cli.main import main
 from striate.data.dataset import Dataset, Preparation, Split
 from striate.errors import DataError
-from striate.studies.learning_curve.fit import fit_power_law, gain_of_twice
-from striate.studies.learning_curve.record import Gain, LearningCurve, PowerLaw, SizePoint, told
-from striate.studies.learning_curve.run import steps_for
-from striate.studies.learning_curve.subsets import SHARES, nested_rows, with_training_rows
+from striate.studies.learning_curve.learning_curve import Gain, LearningCurve, PowerLaw, SizePoint, told
+from striate.studies.learning_curve.measure_learning_curve import SHARES, nested_rows, steps_for, with_training_rows
+from striate.studies.learning_curve.power_law import fit_power_law, gain_of_twice
 
 SIZES = (125, 250, 500, 1000)
 

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from striate.studies.cross_validation.paired import resampled_mean
+from striate.studies.cross_validation.cv_summary import resampled_mean
 
 VALUES = st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=2, max_size=30)
 

@@ -16,17 +16,17 @@ from rich.console import Console
 import striate
 from striate.cli import main
 from striate.errors import ConfigError, RunError, StriateError, UsageError
-from striate.evaluation.measure import evaluate_trained
+from striate.evaluation.evaluate import evaluate_trained
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory
 from striate.runs.files import write_json
-from striate.studies.sweep import run as sweep_module
+from striate.studies.sweep import run_sweep as sweep_module
 from striate.studies.sweep import search as search_module
 from striate.studies.sweep.journal import Journal, locked
-from striate.studies.sweep.run import Sweep, SweepInterrupted, SweepRequest, resume_sweep, run_sweep
+from striate.studies.sweep.run_sweep import Sweep, SweepInterrupted, SweepRequest, resume_sweep, run_sweep
 from striate.studies.sweep.space import parse_space
 from striate.studies.sweep.train_once import plan, without_test
-from striate.training import budget as budget_module
+from striate.training.budget import steps as budget_module
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml, with_fields
 from striate.training.prepare import Prepared
@@ -315,7 +315,7 @@ def test_the_verb_prints_the_result_and_one_document_with_json(capsys) -> None:
         (["iris", "--trials", "3", "--minutes", "1"], "both 3 trials"),
         (["iris", "--over", "optim.lr=2..1"], "empty range"),
         (["--resume", "nowhere"], "nowhere"),
-        (["--resume", "nowhere", "--trials", "3"], "--resume DIR alone"),
+        (["--resume", "nowhere", "--trials", "3"], "--resume RUN alone"),
         (["nowhere-to-be-found"], "nowhere-to-be-found"),
     ],
 )

@@ -18,11 +18,12 @@ import torch
 from every_task import COUNT, EXAMPLES, Example
 
 import striate
+from quick import few_quick
 from striate.cli import main
-from striate.data.augment import augment_batch
+from striate.data.augment.augment import augment_batch
+from striate.data.augment.warp import Warp
 from striate.data.config import AugmentConfig
 from striate.data.targets import Ragged
-from striate.data.warp import Warp
 from striate.report import finish
 from striate.runs.checkpoint import load_checkpoint
 from striate.tasks.accumulator import Accumulator
@@ -34,6 +35,8 @@ from striate.training.prepare import Prepared, prepare
 from striate.training.request import merge_request, read_config
 from striate.training.saving import Saver
 
+pytestmark = pytest.mark.draws
+
 USUAL = {"--plan": "plain", "--epochs": "6", "--batch": "16", "--seed": "1", "--optim.lr": "0.01"}
 
 Say = Callable[..., Any]
@@ -41,6 +44,10 @@ Say = Callable[..., Any]
 
 def test_every_task_has_an_example() -> None:
     assert set(EXAMPLES) == set(TASKS), "tests/tasks/every_task.py: each task of tasks/every.py needs its example"
+
+
+ONE_TASK = pytest.mark.parametrize("example", few_quick(sorted(TASKS), ["segment"]), indirect=True, scope="module")
+"""What asks of a task only what the other tests do: quick for the task whose targets are the largest."""
 
 
 @pytest.fixture(scope="module", params=sorted(TASKS))
@@ -279,6 +286,7 @@ def test_the_report_names_the_headline_and_opens_alone(example: Example, run: Pa
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
+@ONE_TASK
 def test_a_repeated_run_has_the_same_bits(run: Path, undrawn: None) -> None:
     assert main(["train", "--config", str(run / "config.yaml"), "--out", "again"]) == 0
     _same_weights(run, Path("again"))
@@ -298,6 +306,7 @@ def test_a_resumed_run_ends_with_the_same_bits(example: Example, source: Path, r
     assert rows[0] == rows[1]
 
 
+@ONE_TASK
 @pytest.mark.parametrize("store", ["pack", "stream"])
 def test_each_store_ends_with_the_same_bits(
     example: Example, source: Path, run: Path, store: str, undrawn: None
@@ -326,6 +335,7 @@ def test_two_processes_end_as_one(example: Example, source: Path, run: Path, nam
 # Studies
 
 
+@ONE_TASK
 def test_two_runs_are_compared(example: Example, source: Path, run: Path, name: str, say: Say, undrawn: None) -> None:
     assert main(_train(example, source, Path("other"), "--seed", "2")) == 0
     told = say("compare", run, "other")
@@ -344,6 +354,7 @@ def test_runs_without_kept_predictions_are_compared_too(run: Path, say: Say) -> 
     assert told["pairs"][0]["difference"] == pytest.approx(0, abs=1e-9)
 
 
+@ONE_TASK
 def test_it_is_cross_validated(example: Example, source: Path, name: str, say: Say) -> None:
     told = say(*_train(example, source, Path("folds"), "--cv", "2x1", "--epochs", "2"))
     headline = task_class(name).metrics[0].key
@@ -352,6 +363,7 @@ def test_it_is_cross_validated(example: Example, source: Path, name: str, say: S
     assert Path("folds/report.html").is_file()
 
 
+@ONE_TASK
 def test_it_is_searched(example: Example, source: Path, name: str, undrawn: None) -> None:
     words = ["sweep", str(source), "--model", example.network, *example.train, "--over", "optim.lr=0.001..0.1"]
     assert (
@@ -362,6 +374,7 @@ def test_it_is_searched(example: Example, source: Path, name: str, undrawn: None
     assert metrics["study"]["metric"] == task_class(name).metrics[0].key
 
 
+@ONE_TASK
 def test_it_has_a_learning_curve(run: Path, name: str) -> None:
     shutil.copytree(run, "curve")
     assert main(["eval", "curve", "--learning-curve", "--json"]) == 0
@@ -372,7 +385,7 @@ def test_it_has_a_learning_curve(run: Path, name: str) -> None:
 
 def test_it_has_baselines_and_a_comparison_with_each(prepared: Prepared) -> None:
     from striate.evaluation.baselines import fit_baselines
-    from striate.evaluation.measure import evaluate_trained
+    from striate.evaluation.evaluate import evaluate_trained
 
     task = prepared.task
     network = evaluate_trained(prepared.trained(), prepared.data, "test")
@@ -385,6 +398,7 @@ def test_it_has_baselines_and_a_comparison_with_each(prepared: Prepared) -> None
         assert compared.sentence.endswith((".", ")."))
 
 
+@ONE_TASK
 def test_robustness_is_measured(run: Path) -> None:
     shutil.copytree(run, "shaken")
     assert main(["eval", "shaken", "--robustness", "--json"]) == 0
@@ -402,6 +416,7 @@ def test_a_prediction_is_explained(example: Example, run: Path, source: Path) ->
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
+@ONE_TASK
 def test_the_doctor_looks_at_data_and_run(example: Example, source: Path, run: Path, capsys) -> None:
     words = ["doctor", str(source), "--model", example.network, *example.train, "--json"]
     assert main(words) in (0, 1)
@@ -453,7 +468,7 @@ def test_a_loss_of_another_task_is_refused(example: Example, source: Path, capsy
 
 def test_nan_in_predictions_is_refused(prepared: Prepared) -> None:
     from striate.errors import StriateError
-    from striate.evaluation.measure import evaluate_split
+    from striate.evaluation.evaluate import evaluate_split
 
     class Broken(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import pytest
 from striate.errors import RunError
 from striate.runs.directory import RunDirectory
 from striate.runs.predictions import Predictions, write_predictions
-from striate.tasks.kept import kept_predictions
+from striate.tasks.registry import saved_predictions
 
 IDS, PATHS = np.arange(4), ("0", "1", "2", "3")
 NUMBERS = np.ones((4, 2), np.float32)
@@ -36,17 +36,17 @@ def written(folder, made, **changed):
 
 @pytest.mark.parametrize("task", MADE)
 def test_a_tasks_own_predictions_are_read(tmp_path, task):
-    assert kept_predictions(written(tmp_path, MADE[task]), "test").task == task
+    assert saved_predictions(written(tmp_path, MADE[task]), "test").task == task
 
 
 def test_where_there_are_none_there_are_none(tmp_path):
-    assert kept_predictions(RunDirectory(tmp_path), "test") is None
+    assert saved_predictions(RunDirectory(tmp_path), "test") is None
 
 
 @pytest.mark.parametrize(("task", "named"), [(a, b) for a in MADE for b in ("foo", *MADE) if a != b])
 def test_predictions_of_another_task_are_refused(tmp_path, task, named):
     with pytest.raises(RunError, match=f"task '{named}'"):
-        kept_predictions(written(tmp_path, MADE[task], task=text(named)), "test")
+        saved_predictions(written(tmp_path, MADE[task], task=text(named)), "test")
 
 
 @pytest.mark.parametrize(
@@ -54,4 +54,4 @@ def test_predictions_of_another_task_are_refused(tmp_path, task, named):
 )
 def test_numbers_that_are_none_for_their_targets_are_refused(tmp_path, changed):
     with pytest.raises(RunError, match="damaged"):
-        kept_predictions(written(tmp_path, MADE["regress"], **changed), "test")
+        saved_predictions(written(tmp_path, MADE["regress"], **changed), "test")

@@ -15,7 +15,7 @@ from torch import nn
 
 from striate.data.dataset import Dataset, Preparation, Split
 from striate.data.targets import Ragged, join_targets
-from striate.evaluation.measure import evaluate_split
+from striate.evaluation.evaluate import evaluate_split
 from striate.runs.checkpoint import load_checkpoint, save_checkpoint
 from striate.tasks import registry
 from striate.tasks.metric import Metric

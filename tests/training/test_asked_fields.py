@@ -8,14 +8,14 @@ import pytest
 
 import striate
 from striate.errors import UsageError
-from striate.training.asked_fields import asked_fields
+from striate.training.request import requested_fields
 
 
 def test_arguments_and_fields_make_one_request() -> None:
-    assert asked_fields({"batch": 32, "optim.lr": None}, {"optim.clip": 1}) == {"batch": 32, "optim.clip": 1}
-    assert asked_fields({"batch": 32}, {"batch": "32"}) == {"batch": "32"}
+    assert requested_fields({"batch": 32, "optim.lr": None}, {"optim.clip": 1}) == {"batch": 32, "optim.clip": 1}
+    assert requested_fields({"batch": 32}, {"batch": "32"}) == {"batch": "32"}
     with pytest.raises(UsageError, match="both 32 and 64"):
-        asked_fields({"batch": 32}, {"batch": 64})
+        requested_fields({"batch": 32}, {"batch": 64})
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ import pytest
 from short_runs import asked_for
 
 from striate.errors import ModelError
-from striate.training import budget
-from striate.training.budget import decide_budget
-from striate.training.forecast import ShortTraining
-from striate.training.pace import Pace, Phase
+from striate.training.budget import steps as budget
+from striate.training.budget.forecast import ShortTraining
+from striate.training.budget.pace import Pace, Phase
+from striate.training.budget.short_trainings import forecast_accuracy
+from striate.training.budget.speed import Work
+from striate.training.budget.steps import decide_budget
 from striate.training.prepare import Prepared, prepare
-from striate.training.short_trainings import forecast_accuracy
-from striate.training.speed import Work
 
 MLP = {"model__name": "mlp(8)"}
 

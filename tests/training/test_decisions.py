@@ -14,7 +14,7 @@ from striate.models.build import build_model
 from striate.tasks.registry import task_for
 from striate.training.config import Config
 from striate.training.config_file import with_fields
-from striate.training.nonfinite_place import first_nonfinite
+from striate.training.nonfinite.locate import first_nonfinite
 from striate.training.recipes.decide import Decision, decide
 from striate.training.recipes.facts import Facts, gather_facts
 from striate.training.recipes.standard import standard
@@ -57,6 +57,8 @@ def test_augmentation_suits_the_data(data: Dataset, expected: dict) -> None:
     crop = decided.config.augment.crop
     assert (crop < 0.5) == ("crop" in expected), "large images are cropped, how far the recipe says"
     assert decided.config.augment == replace(OFF, **{**expected, "crop": crop})
+    open_fields = [name for name, value in vars(decided.config.augment).items() if value is None]
+    assert open_fields == ["transform"], "a new field needs its value for no change in recipes/augmentation.py"
     if data.kind == "image":
         assert any("augmentation" in note for note in decided.notes)
 

@@ -23,7 +23,7 @@ from striate.training import session
 from striate.training.config import Config, FineTuneConfig, OptimizerConfig
 from striate.training.config_file import config_from_yaml, config_to_yaml
 from striate.training.events import Event, StepDone
-from striate.training.head_first import head_steps, training_mode
+from striate.training.head_warm_up import head_steps, training_mode
 from striate.training.interruption import Interrupted
 from striate.training.loop import training_events
 from striate.training.optimizers import make_optimizer, set_learning_rate

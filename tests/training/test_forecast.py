@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from striate.training.forecast import (
+from striate.training.budget.forecast import (
     Forecast,
     ShortTraining,
     effective_steps,

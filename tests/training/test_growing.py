@@ -13,8 +13,8 @@ from striate.data.dataset import Split
 from striate.errors import ConfigError
 from striate.tasks.segment.task import IGNORED, Segment
 from striate.training.events import StepDone
-from striate.training.growing import at_size_of_step
 from striate.training.prepare import Prepared, prepare
+from striate.training.progressive_resizing import at_size_of_step
 
 GLOBAL = "conv(6,3,pad=1) relu conv(8,3,pad=1) bn relu gap fc(10)"
 GROWING = {"model__name": GLOBAL, "schedule__first_size": 0.5, "schedule__full_size_from": 0.5}

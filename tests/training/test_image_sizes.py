@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from striate.training.config import ScheduleConfig
-from striate.training.image_sizes import image_size, smaller_sizes, stages
+from striate.training.progressive_resizing import image_size, smaller_sizes, stages
 
 SIDES = st.integers(4, 300)
 SHARES = st.floats(0.25, 1)

@@ -12,9 +12,9 @@ from tests.training.short_runs import asked_for, events_of, parameters
 
 from striate.runs.directory import RunDirectory
 from striate.runs.watching import ask_to_watch, is_watched, read_look
-from striate.training import looks
-from striate.training.looks import Looks, first_filters
+from striate.training import snapshots
 from striate.training.prepare import Prepared, prepare
+from striate.training.snapshots import Snapshots, first_filters
 
 NETWORK = "conv(6,3) bn relu dropout(0.3) pool(2) fc(10)"
 
@@ -24,7 +24,7 @@ def run(tmp_path: Path) -> RunDirectory:
     return RunDirectory(tmp_path)
 
 
-def train_with(prepared: Prepared, reader: Looks | None) -> Prepared:
+def train_with(prepared: Prepared, reader: Snapshots | None) -> Prepared:
     for event in events_of(prepared):
         if reader is not None:
             reader(event)
@@ -33,8 +33,8 @@ def train_with(prepared: Prepared, reader: Looks | None) -> Prepared:
 
 def always(patch: pytest.MonkeyPatch) -> None:
     """Look after every step."""
-    patch.setattr(looks, "EVERY", 0.0)
-    patch.setattr(looks, "SHARE", 1e9)
+    patch.setattr(snapshots, "EVERY", 0.0)
+    patch.setattr(snapshots, "SHARE", 1e9)
 
 
 def test_a_watched_training_ends_with_the_same_bits(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +43,7 @@ def test_a_watched_training_ends_with_the_same_bits(run: RunDirectory, monkeypat
     alone = train_with(prepare(config), None)
     ask_to_watch(run)
     prepared = prepare(config)
-    watched = train_with(prepared, Looks(run, prepared))
+    watched = train_with(prepared, Snapshots(run, prepared))
     one, two = parameters(alone), parameters(watched)
     assert all(torch.equal(one[name], two[name]) for name in one)
     look = read_look(run)
@@ -57,7 +57,7 @@ def test_a_watched_training_ends_with_the_same_bits(run: RunDirectory, monkeypat
 def test_nothing_is_written_where_nobody_watches(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     always(monkeypatch)
     prepared = prepare(asked_for())
-    train_with(prepared, Looks(run, prepared))
+    train_with(prepared, Snapshots(run, prepared))
     assert not is_watched(run)
     assert list(run.path.iterdir()) == []
 
@@ -83,11 +83,11 @@ def test_a_table_has_no_filters() -> None:
 
 
 def test_losses_of_a_long_training_stay_few(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looks, "LOSSES", 20)
+    monkeypatch.setattr(snapshots, "LOSSES", 20)
     always(monkeypatch)
     ask_to_watch(run)
     prepared = prepare(asked_for())
-    train_with(prepared, Looks(run, prepared))
+    train_with(prepared, Snapshots(run, prepared))
     look = read_look(run)
     assert look is not None
     assert 10 <= len(look["losses"]) <= 20

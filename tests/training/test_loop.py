@@ -11,16 +11,17 @@ import torch
 from short_runs import asked_for, events_of
 from torch import nn
 
-import striate.training.loop as loop
 from striate.data.loader import Batch, batches
 from striate.errors import NonFiniteLoss
 from striate.models.build import build_model
 from striate.runs.checkpoint import load_checkpoint, save_checkpoint
 from striate.tasks.classify.task import Classify
+from striate.training import guards, loop, setup, step
 from striate.training.config import Config
 from striate.training.config_file import with_fields
 from striate.training.events import EpochDone, EpochRow
-from striate.training.nonfinite import LossWatch
+from striate.training.nonfinite.detect import LossWatch, StepFacts
+from striate.training.nonfinite.locate import Place
 from striate.training.objective import Objective
 from striate.training.optimizers import make_optimizer
 from striate.training.prepare import prepare
@@ -55,8 +56,9 @@ def test_the_share_of_waiting_is_the_time_until_a_batch_is_there(monkeypatch) ->
         return original_step(*given)
 
     prepared = prepare(asked_for(epochs=2, **PLAIN))
-    monkeypatch.setattr(loop, "perf_counter", clock)
-    monkeypatch.setattr(loop, "batches", slow_batches)
+    for module in (loop, guards, step):
+        monkeypatch.setattr(module, "perf_counter", clock)
+    monkeypatch.setattr(setup, "batches", slow_batches)
     monkeypatch.setattr(loop, "training_step", slow_step)
     rows = [event.row for event in events_of(prepared) if isinstance(event, EpochDone)]
     assert [row.data_wait for row in rows] == [pytest.approx(0.75)] * 2
@@ -68,7 +70,7 @@ def test_the_share_of_waiting_is_the_time_until_a_batch_is_there(monkeypatch) ->
 
 def test_the_share_of_preparing_inputs_is_measured(monkeypatch) -> None:
     clock = Clock()
-    original = loop.mix_batch
+    original = step.mix_batch
 
     def slow_mix(*given: object, paste: bool):
         clock.now += 1.0
@@ -78,8 +80,9 @@ def test_the_share_of_preparing_inputs_is_measured(monkeypatch) -> None:
         clock.now += 4.0
 
     prepared = prepare(asked_for(optim__ema=0.9, **PLAIN))
-    monkeypatch.setattr(loop, "perf_counter", clock)
-    monkeypatch.setattr(loop, "mix_batch", slow_mix)
+    for module in (loop, guards, step):
+        monkeypatch.setattr(module, "perf_counter", clock)
+    monkeypatch.setattr(step, "mix_batch", slow_mix)
     monkeypatch.setattr("striate.training.average.MovingAverage.update", slow_average)
     row = next(event.row for event in events_of(prepared) if isinstance(event, EpochDone))
     assert row.augment_share == pytest.approx(0.2)
@@ -128,24 +131,26 @@ def test_modes_are_put_back_where_validation_fails() -> None:
     assert all(part.training for part in module.modules())
 
 
+def nowhere(_: StepFacts) -> Place:
+    raise AssertionError("no gradient was bad")
+
+
 def test_losses_are_looked_at_together_and_the_first_bad_step_is_named() -> None:
     watch = LossWatch()
-    for step in range(1, 20):
-        watch.add(torch.tensor(math.nan if step >= 7 else 1.0), step, 2, 0.5)
+    for number in range(1, 21):
+        watch.add(StepFacts(number, 2, 0.5), torch.tensor(math.nan if number >= 7 else 1.0))
     with pytest.raises(NonFiniteLoss, match="step 7 in epoch 2") as caught:
-        watch.add(torch.tensor(1.0), 20, 2, 0.5)
-    assert "looked at in step 20" in caught.value.got
+        watch.look(nowhere)
+    assert "found in step 20" in caught.value.got
 
 
 def test_losses_are_looked_at_when_the_epoch_ends_and_once() -> None:
     watch = LossWatch()
-    watch.look()
-    watch.add(torch.tensor(math.inf), 1, 1, 0.5)
+    watch.look(nowhere)
+    watch.add(StepFacts(1, 1, 0.5), torch.tensor(math.inf))
     with pytest.raises(NonFiniteLoss, match="step 1 in epoch 1"):
-        watch.look()
-    watch.look()
-    for step in range(2, 50):
-        watch.add(torch.tensor(1.0), step, 1, 0.5)
+        watch.look(nowhere)
+    watch.look(nowhere)
 
 
 def half_precision_state() -> tuple[TrainingState, Config]:
@@ -165,7 +170,7 @@ def go(state: TrainingState, config: Config, steps: range) -> list[float]:
         given = Batch(x + y[:, None, None, None], y, torch.arange(12))
         state.step = number
         setup = Setup(state, Objective(TASK, config), {}, config, lambda x: x)
-        losses.append(float(loop.training_step(setup, given)[0]))
+        losses.append(float(step.training_step(setup, given)[0]))
     return losses
 
 

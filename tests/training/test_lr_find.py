@@ -25,10 +25,15 @@ from striate.tasks.segment.task import Segment
 from striate.training.config import Config
 from striate.training.learning_rate import find as lr_find
 from striate.training.learning_rate import trials
-from striate.training.learning_rate.constant_answer import constant_answer_loss
 from striate.training.learning_rate.find import Plan, search_learning_rate
-from striate.training.learning_rate.range_test import LOWEST, range_test
-from striate.training.learning_rate.trials import halve_until_stable, make_fold, run_trial
+from striate.training.learning_rate.trials import (
+    LOWEST,
+    constant_prediction_loss,
+    halve_until_stable,
+    make_fold,
+    range_test,
+    run_trial,
+)
 from striate.training.prepare import Prepared, prepare
 from striate.training.request import merge_request, read_config
 
@@ -371,7 +376,7 @@ def test_the_best_constant_answer_is_the_entropy_or_the_variance(outputs, target
     names = ("a", "b", "c")
     tasks = {2: Classify(names), 4: Segment(names), 1: Regress(("t",), (0.0,), (1.0,))}
     task = tasks[1 if targets.is_floating_point() else len(outputs)]
-    assert constant_answer_loss(task, torch.randn(outputs), targets) == pytest.approx(loss, abs=1e-4)
+    assert constant_prediction_loss(task, torch.randn(outputs), targets) == pytest.approx(loss, abs=1e-4)
 
 
 def test_trials_decide_weight_decay_as_a_run_with_their_rate_would() -> None:

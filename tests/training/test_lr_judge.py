@@ -59,8 +59,8 @@ def test_more_noise_makes_the_range_wider() -> None:
 @pytest.mark.parametrize(
     ("losses", "start", "said"),
     [
-        ([2.3] * 7, 2.4, "best constant answer"),
-        ([2.5, 2.4, 2.31, 2.35, 2.6, None, None], 9.0, "best constant answer"),
+        ([2.3] * 7, 2.4, "best constant prediction"),
+        ([2.5, 2.4, 2.31, 2.35, 2.6, None, None], 9.0, "best constant prediction"),
         ([0.5] * 7, 0.5, "before the first step"),
         ([0.5] * 7, 2.4, "end within the noise"),
         ([None] * 7, 2.4, "every rate diverged, down to 0.001"),

@@ -8,7 +8,7 @@ import torch
 from striate.data.dataset import Dataset, Preparation, Split
 from striate.training.config import Config
 from striate.training.config_file import with_fields
-from striate.training.measured_part import measured_count, measured_part
+from striate.training.measured import measured_count, measured_part
 
 
 def dataset(n: int) -> Dataset:

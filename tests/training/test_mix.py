@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from striate.data.config import AugmentConfig
-from striate.training.mix import mix_batch
+from striate.training.prepared_batch import mix_batch
 
 MIXUP, CUTMIX = AugmentConfig(mixup=0.4), AugmentConfig(cutmix=1.0)
 CLASSES = torch.arange(6)  # of which the partners' targets say who they are

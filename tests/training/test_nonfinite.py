@@ -1,4 +1,4 @@
-"""Numbers that are infinite or none are caught at the step, with the layer, before the weights follow: planted bugs."""
+"""NaN and Inf are caught at the step, with the layer, before the weights follow: planted bugs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from short_runs import asked_for, events_of, parameters
 from torch import nn
 
 from striate.errors import NonFiniteLoss
-from striate.training import nonfinite
 from striate.training.events import EpochDone, EpochRow, StepDone
-from striate.training.nonfinite import refuse_nonfinite_state, refuse_only_skipped
-from striate.training.nonfinite_place import first_nonfinite, place_of_nonfinite
+from striate.training.nonfinite import detect
+from striate.training.nonfinite.detect import refuse_nonfinite_state, refuse_only_skipped
+from striate.training.nonfinite.locate import first_nonfinite, place_of_nonfinite
 from striate.training.prepare import Prepared, prepare
 
 PLAIN = {"execution__plan": "plain", "execution__device": "cpu", "batch": 64}
@@ -110,8 +110,7 @@ def test_a_bad_sample_is_named() -> None:
 
 def test_on_an_accelerator_the_step_and_layer_are_the_same(monkeypatch) -> None:
     """Where nobody looks at each step, fused optimizers leave out the bad one and all after it."""
-    monkeypatch.setattr(nonfinite, "looks_each_step", lambda _: False)
-    monkeypatch.setattr("striate.training.loop.looks_each_step", lambda _: False)
+    monkeypatch.setattr(detect, "checked_each_step", lambda _: False)
     prepared = prepare(asked_for(**PLAIN, optim__name="adamw"), network("gradient", bad=5))
     prepared.state.module.spoiled.calls = 0  # type: ignore[union-attr]
     running, kept = events_of(prepared), {}
@@ -128,8 +127,7 @@ def test_on_an_accelerator_the_step_and_layer_are_the_same(monkeypatch) -> None:
 
 
 def test_without_a_fused_optimizer_the_step_is_named_there(monkeypatch) -> None:
-    monkeypatch.setattr(nonfinite, "looks_each_step", lambda _: False)
-    monkeypatch.setattr("striate.training.loop.looks_each_step", lambda _: False)
+    monkeypatch.setattr(detect, "checked_each_step", lambda _: False)
     prepared = prepare(asked_for(**PLAIN, optim__name="muon"), network("gradient", bad=5))
     prepared.state.module.spoiled.calls = 0  # type: ignore[union-attr]
     with pytest.raises(NonFiniteLoss, match="step 5 in epoch 1") as caught:
@@ -141,7 +139,7 @@ def test_without_a_fused_optimizer_the_step_is_named_there(monkeypatch) -> None:
 def test_the_gradients_of_steps_are_not_changed_by_the_look(parts: int | None, monkeypatch) -> None:
     looked = prepare(asked_for(**PLAIN, execution__micro_batch=parts))
     list(events_of(looked))
-    monkeypatch.setattr("striate.training.loop.mark_nonfinite", lambda *_: None)
+    monkeypatch.setattr("striate.training.nonfinite.detect.mark_nonfinite", lambda *_: None)
     blind = prepare(asked_for(**PLAIN, execution__micro_batch=parts))
     list(events_of(blind))
     for name, weight in parameters(looked).items():

@@ -13,8 +13,8 @@ from striate.tasks.classify.task import Classify
 from striate.training.auxiliary import make_heads, turned
 from striate.training.config import AuxiliaryConfig, Config
 from striate.training.config_file import with_fields
-from striate.training.mix import Mix
 from striate.training.objective import Objective, whole_batch
+from striate.training.prepared_batch import Mix
 
 TASK = Classify(("a", "b", "c"))
 NETWORK = "conv(4,3) relu pool(2) fc(5) tanh fc(3)"

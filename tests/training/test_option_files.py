@@ -12,10 +12,9 @@ from rich.console import Console
 from short_runs import asked_for
 
 import striate
+from quick import few_quick
 from striate.api import resume, train_config
 from striate.api import training as api
-from striate.report import finish
-from striate.report.finish import _pictures
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, create_run
 from striate.training.config import Config
@@ -23,7 +22,7 @@ from striate.training.events import Event, StepDone
 from striate.training.execution import execution_settings
 from striate.training.prepare import prepare
 from striate.training.saving import Saver
-from striate.training.session import restore, run_training, write_beginning
+from striate.training.session import restore, run_training, write_first_files
 
 EVERYTHING = {
     "model__name": "conv(4,3) bn relu pool(2) dropout(0.2) fc(8) relu fc(10)",
@@ -54,7 +53,7 @@ def without_report(config: Config, name: str, stop_after: int | None = None) -> 
     prepared = prepare(config)
     run = RunDirectory(Path(name)) if Path(name).exists() else create_run(Path(name), "test")
     if not restore(run, prepared, run.last if run.last.exists() else None):
-        write_beginning(run, prepared)
+        write_first_files(run, prepared)
 
     def reader(event: Event) -> None:
         if stop_after is not None and isinstance(event, StepDone) and event.step > stop_after:
@@ -85,7 +84,12 @@ def assert_equal(a: object, b: object, where: str = "") -> None:
 
 
 @pytest.mark.parametrize(  # in the middle of the first epoch, and of the second; 13 steps each
-    ("step", "optimizer"), [(5, "muon"), (20, "muon"), (20, "lamb"), (5, "lars"), (20, "adamw"), (5, "sgd")]
+    ("step", "optimizer"),
+    few_quick(
+        [(5, "muon"), (20, "muon"), (20, "lamb"), (5, "lars"), (20, "adamw"), (5, "sgd")],
+        [(20, "muon"), (5, "sgd")],
+        unpack=True,
+    ),
 )
 def test_a_run_with_everything_on_goes_on_bit_for_bit(monkeypatch, step: int, optimizer: str) -> None:
     config = asked_for(epochs=2, **EVERYTHING, optim__name=optimizer)
@@ -160,8 +164,7 @@ def test_a_run_killed_between_its_early_end_and_its_report_is_finished_as_it_was
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
-def test_the_kept_epoch_is_the_one_that_is_measured(monkeypatch, keep: str) -> None:
-    monkeypatch.setattr(finish, "_pictures", _pictures)  # the curves say which epoch was kept
+def test_the_kept_epoch_is_the_one_that_is_measured(drawing: None, keep: str) -> None:
     fields = {"optim__lr": 0.3, "schedule__name": "constant", "optim__ema": 0, "model__name": "mlp(8)"}
     run = train_quietly(asked_for(epochs=6, keep=keep, **fields), "run")
     rows = list(csv.DictReader(Path("run/metrics.csv").read_text().splitlines()))

@@ -20,13 +20,13 @@ from torch import nn
 from striate.api import train_config
 from striate.errors import TrainingError
 from striate.machine.memory import in_halves
-from striate.training.at_step import at_step
 from striate.training.config import Config
 from striate.training.config_file import config_from_dict, config_from_yaml, config_to_dict
 from striate.training.events import EpochDone, Event, MemoryRanOut, StepDone
 from striate.training.execution import evaluation_batch, measured_at_once, training_part
-from striate.training.plan import apply
+from striate.training.plan import decide
 from striate.training.prepare import Prepared, prepare
+from striate.training.setup import at_step
 
 
 class Greedy(nn.Module):
@@ -240,7 +240,7 @@ def test_a_plan_without_room_is_plain(monkeypatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate")
 
-    monkeypatch.setattr(apply, "plan_execution", full)
+    monkeypatch.setattr(decide, "plan_execution", full)
     prepared = prepare(asked_for(execution__device="cpu"))
     assert prepared.config.execution.precision == "fp32"
     assert any("no memory for copies" in note for note in prepared.notes)
@@ -274,6 +274,7 @@ def in_a_process(*arguments: str) -> list[list[str]]:
     return [line.split() for line in ran.stdout.splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit counts address space on Linux")
 def test_a_process_whose_memory_is_limited_goes_on() -> None:
     """No stand-in: torch's own allocator is refused memory by the system."""

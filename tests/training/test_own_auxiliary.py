@@ -8,18 +8,18 @@ from short_runs import asked_for, events_of
 from torch import nn
 from torch.nn import functional
 
-from striate.account.count import count_macs
 from striate.account.signal.trace import trace_signal
+from striate.account.summarize import count_macs
 from striate.errors import ModelError
 from striate.models.build import build_model
 from striate.tasks.classify.task import Classify
 from striate.training.auxiliary import make_heads
 from striate.training.config import AuxiliaryConfig, Config
 from striate.training.config_file import with_fields
-from striate.training.head_first import training_mode
-from striate.training.mix import Mix
+from striate.training.head_warm_up import training_mode
 from striate.training.objective import Objective
 from striate.training.prepare import prepare
+from striate.training.prepared_batch import Mix
 
 TASK = Classify(("a", "b", "c"))
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from short_runs import asked_for, events_of, parameters, trained
 
+from quick import few_quick
 from striate.cli import main
 from striate.errors import ConfigError
 from striate.models.learning_rule import LearningRule
@@ -33,7 +34,7 @@ def fields(model: str, **more: object) -> dict[str, object]:
     return {"model__name": model, **OWN, **more}
 
 
-@pytest.mark.parametrize("model", RULES)
+@pytest.mark.parametrize("model", few_quick(RULES, [*RULES][:3]))
 def test_digits_are_learned(model: str) -> None:
     prepared = prepare(asked_for(epochs=4, **fields(model)))
     rows = [event.row for event in events_of(prepared) if isinstance(event, EpochDone)]
@@ -43,7 +44,7 @@ def test_digits_are_learned(model: str) -> None:
     assert all(0 < row.augment_share < 1 for row in rows), "inputs are standardized here too, which takes time"
 
 
-@pytest.mark.parametrize("model", RULES)
+@pytest.mark.parametrize("model", few_quick(RULES, ["perceptron", "madaline(units=60)"]))
 def test_going_on_from_a_checkpoint_in_the_middle_ends_with_the_same_bits(model: str) -> None:
     config = asked_for(epochs=None, **fields(model, optim__ema=0.9, budget__steps=90))
     whole = trained(config)
@@ -191,7 +192,7 @@ def test_minutes_become_steps_without_touching_the_network() -> None:
 _OWN = ("--optim.name", "own-rule")
 
 
-@pytest.mark.parametrize("model", ["perceptron", "neocognitron(first=8,second=12,planes=20)"])
+@pytest.mark.parametrize("model", few_quick([*RULES][::4], ["perceptron"]))
 def test_from_the_command_line_it_is_a_run_like_any_other(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "digits", "--model", model, "--epochs", "4", "--out", "run", *_OWN]) == 0
     assert (Path("run") / "report.html").exists()

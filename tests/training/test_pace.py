@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from striate.training.pace import Pace, Phase, pace_from_json
+from striate.training.budget.pace import Pace, Phase, pace_from_json
 
 TIMES = st.floats(1e-5, 2.0)
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from striate.tasks.classify.task import Classify
+from striate.training.early_stop import best_epoch, early_end, out_of_patience
 from striate.training.events import EpochRow
-from striate.training.patience import best_epoch, early_end, out_of_patience
 
 TASK = Classify(("a", "b"))
 

@@ -9,8 +9,8 @@ import torch
 from short_runs import asked_for, parameters, trained
 from torch import nn
 
-import striate.training.loop as loop
 from striate.models.build import build_model
+from striate.training import step
 from striate.training.config import ExecutionConfig
 from striate.training.pool_first import pooling_first
 
@@ -162,6 +162,6 @@ def test_what_is_compiled_is_left_alone() -> None:
 def test_a_training_ends_with_the_same_bits(fields: dict, monkeypatch) -> None:
     config = asked_for(execution__plan="plain", **fields)
     exchanged = parameters(trained(config))
-    monkeypatch.setattr(loop, "pooling_first", lambda *_: nullcontext())
+    monkeypatch.setattr(step, "pooling_first", lambda *_: nullcontext())
     plain = parameters(trained(config))
     assert all(torch.equal(exchanged[name], plain[name]) for name in plain)

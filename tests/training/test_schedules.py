@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from striate.training.config import ScheduleConfig
-from striate.training.schedules import learning_rate_factor
+from striate.training.optimizers import learning_rate_factor
 
 NAMES = st.sampled_from(["one-cycle", "cosine", "step", "constant"])
 

@@ -11,13 +11,13 @@ from short_runs import asked_for
 from torch import nn
 
 from striate.errors import ModelError
+from striate.training.budget.pace import Pace
+from striate.training.budget.short_trainings import run_short_trainings
+from striate.training.budget.speed import Work, measure_pace
 from striate.training.execution import execution_settings
 from striate.training.measured import Measured
 from striate.training.objective import Objective
-from striate.training.pace import Pace
 from striate.training.prepare import Prepared, prepare
-from striate.training.short_trainings import run_short_trainings
-from striate.training.speed import Work, measure_pace
 
 MINUTES = {"epochs": None, "budget__minutes": 0.01}
 

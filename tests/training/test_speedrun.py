@@ -9,11 +9,11 @@ import torch
 from short_runs import asked_for, events_of, trained
 from torch import nn
 
-from striate.account.count import count_macs
+from striate.account.summarize import count_macs
 from striate.cli import main
 from striate.data.dataset import Dataset, Preparation, Split
 from striate.errors import ConfigError
-from striate.layers.whitening import WhiteningConv2d
+from striate.layers.convolution import WhiteningConv2d
 from striate.models.build import build_model
 from striate.models.choose import airbench_macs, choose_fast_model, choose_model
 from striate.training.config import Config

@@ -21,11 +21,11 @@ from striate.training.auxiliary import make_heads
 from striate.training.average import make_average
 from striate.training.config import Config
 from striate.training.config_file import with_fields
-from striate.training.loop import training_step
 from striate.training.objective import Objective
 from striate.training.optimizers import make_optimizer
 from striate.training.setup import Setup
 from striate.training.state import TrainingState
+from striate.training.step import training_step
 
 META = torch.device("meta")
 

@@ -15,10 +15,9 @@ from striate.tasks.classify.task import Classify
 from striate.tasks.regress.task import Regress
 from striate.training import session
 from striate.training.config import BudgetConfig
+from striate.training.early_stop import early_end, reaches, target_outcome, training_is_over
 from striate.training.events import EpochDone, EpochRow
-from striate.training.patience import early_end, training_is_over
 from striate.training.prepare import prepare
-from striate.training.target import reaches, target_outcome
 
 TASK = Classify(("a", "b"))
 NUMBERS = Regress(("y",), (0.0,), (1.0,))

@@ -17,8 +17,8 @@ from striate.models.weights.saved import SavedNetwork
 from striate.runs.checkpoint import save_checkpoint
 from striate.tasks.classify.task import Classify
 from striate.tasks.regress.task import Regress
+from striate.training.initial_weights import fit_head, head_tensors, in_units
 from striate.training.prepare import Prepared, prepare
-from striate.training.target_units import fit_head, head_tensors, in_units
 
 BEFORE, NOW = ((3.0, -1.0), (2.0, 0.5)), ((100.0, 7.0), (0.25, 30.0))
 

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from quick import few_quick
 from striate.api.planning import plan_training
-from striate.api.searching import find_learning_rate, sweep
+from striate.api.studies import find_learning_rate, sweep
 from striate.api.training import train
 from striate.data.dataset import Dataset, Split
 from striate.report import finish
-from striate.training import budget, loop, prepare
+from striate.training import loop, prepare
+from striate.training.budget import steps
 from striate.training.recipes import facts
 
 MODEL = "conv(4,3) relu pool(2) fc(4)"
@@ -100,7 +102,7 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", few_quick(WAYS, ["the usual", "with patience", "with baselines"]))
 def test_training_reads_it_once_it_is_over(way: str, arrays) -> None:
     asked = {"epochs": 2} | WAYS[way]
     train(arrays(), MODEL, out="run", **asked | {"set": PLAIN | asked.get("set", {})})
@@ -109,7 +111,7 @@ def test_training_reads_it_once_it_is_over(way: str, arrays) -> None:
 
 def test_a_forecast_does_not(arrays, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_TELLING", "_MEASURED"):
-        monkeypatch.setattr(budget, name, 0.0)
+        monkeypatch.setattr(steps, name, 0.0)
     run = train(arrays(), MODEL, epochs=8, out="run", set=PLAIN)
     assert "forecast" in run.metrics
     assert Guard.peeks == ()
@@ -172,13 +174,13 @@ def _decides_by_test(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _standardizes_by_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    measure, split = prepare.measure_normalization, prepare._decide_all
+    measure, initialize = prepare.measure_normalization, prepare._initialize
 
-    def peeking(config: Any, asked: Any, data: Dataset, *rest: Any, **named: Any) -> Any:
+    def peeking(config: Any, data: Dataset, *rest: Any, **named: Any) -> Any:
         monkeypatch.setattr(prepare, "measure_normalization", lambda _: measure(data.splits["test"]))
-        return split(config, asked, data, *rest, **named)
+        return initialize(config, data, *rest, **named)
 
-    monkeypatch.setattr(prepare, "_decide_all", peeking)
+    monkeypatch.setattr(prepare, "_initialize", peeking)
 
 
 @pytest.mark.parametrize("bug", [_validates_on_test, _decides_by_test, _standardizes_by_test])

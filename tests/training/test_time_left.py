@@ -10,12 +10,11 @@ import torch
 
 from striate.runs.directory import RunDirectory, read_plan_summary
 from striate.runs.files import write_json
+from striate.training.budget.deadline import TimeLeft, TimeWatch, time_watch
+from striate.training.budget.forecast import Forecast, ShortTraining, duration, read_forecast, write_forecast
+from striate.training.budget.pace import Pace, Phase
 from striate.training.events import StepDone
-from striate.training.forecast import Forecast, ShortTraining, duration
-from striate.training.forecast_file import read_forecast, write_forecast
-from striate.training.pace import Pace, Phase
 from striate.training.state import TrainingState
-from striate.training.time_left import TimeLeft, TimeWatch, time_watch
 
 EVEN = Pace((Phase(1.0, 0.1),), validation=0.0, epoch_steps=100, finish=5.0)
 

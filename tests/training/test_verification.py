@@ -16,8 +16,8 @@ from striate.cli import main
 from striate.errors import RunError
 from striate.runs.checkpoint import load_checkpoint, save_checkpoint
 from striate.training import objective
-from striate.training.trace import Trace, bits, trace_from_dict, weight_sums
-from striate.training.verification.compare import layers_of, state_differences
+from striate.training.saving import Trace, bits, trace_from_dict, weight_sums
+from striate.training.verification.replay import layers_of, state_differences
 
 
 @pytest.fixture(scope="module")

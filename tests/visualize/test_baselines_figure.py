@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from striate.visualize.baselines import baselines_figure
+from striate.visualize.estimates import baselines_figure
 
 
 def drawn(values, intervals, share):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import matplotlib
@@ -93,3 +94,14 @@ def test_what_is_no_uint8_image_is_refused():
 
 def test_of_split_says_data_split_and_n():
     assert of_split("flowers", "test", 12345) == "flowers, test split, n = 12,345"
+
+
+def test_matplotlib_is_imported_only_to_draw() -> None:
+    """Who computes what a picture shows, as the Python functions and the lab do, does not wait for Matplotlib."""
+    script = (
+        "import importlib, pkgutil, sys, striate.visualize as room\n"
+        "for module in pkgutil.walk_packages(room.__path__, 'striate.visualize.'):\n"
+        "    importlib.import_module(module.name)\n"
+        "    assert 'matplotlib' not in sys.modules, module.name\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from striate.visualize.canvas import new_figure, show_literally
+from striate.visualize.classification_charts import draw_precision_recall, draw_reliability, draw_roc
 from striate.visualize.estimates import SHOWN, draw_bias, draw_slices
-from striate.visualize.rank_curves import draw_precision_recall, draw_roc
-from striate.visualize.reliability import draw_reliability
 
 NASTY = [r"$\alpha_1$", "<b>", "a_very_long_class_name_with_underscores_that_goes_on", "x", "y", "z"]
 
@@ -46,8 +45,8 @@ def bins(counts, shift=0.0):
 def test_reliability_draws_every_bin_that_has_answers():
     axes = drawn(draw_reliability, bins([0, 3, 20, 50, 100]), bins([0, 0, 40, 40, 93]))
     labels = [line.get_label() for line in axes.lines]
-    assert {"as it says", "as answered", "with the temperature"} <= set(labels)
-    line = axes.lines[labels.index("as answered")]
+    assert {"perfectly calibrated", "as predicted", "with the temperature"} <= set(labels)
+    line = axes.lines[labels.index("as predicted")]
     assert list(line.get_xdata()) == pytest.approx([0.5, 0.7, 0.9])  # not through the bin of three answers
     assert max(bar.get_height() for bar in axes.patches) == pytest.approx(0.22)
     points = [line.get_xdata() for line in axes.lines if len(np.atleast_1d(line.get_xdata())) == 1]

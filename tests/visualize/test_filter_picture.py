@@ -13,8 +13,7 @@ from striate import reference
 from striate.errors import UsageError
 from striate.layers.kernels import KERNELS, Kernel
 from striate.visualize import filter_picture as module
-from striate.visualize.filter_arithmetic import explain_pixel
-from striate.visualize.filter_picture import PADDING_MODES, divide, filter_picture, filter_values
+from striate.visualize.filter_picture import PADDING_MODES, divide, explain_pixel, filter_picture, filter_values
 from striate.visualize.kernel_text import parse_kernel
 from striate.visualize.picture import Picture
 

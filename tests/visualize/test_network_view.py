@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from striate.data.augment import augment_batch
+from striate.data.augment.augment import augment_batch
 from striate.data.config import AugmentConfig
 from striate.data.dataset import Annotation, Dataset, Kind, Preparation, Split
 from striate.errors import DataError
-from striate.visualize.network_view import MOST_CLASSES, refuse_unseen, rows_by_class, rows_by_epoch
+from striate.visualize.sample_figures import MOST_CLASSES, refuse_unseen, rows_by_class, rows_by_epoch
 
 SHIFTS = AugmentConfig(shift=2, flip=True)
 

@@ -13,8 +13,7 @@ from torch import nn
 
 from striate.account.summarize import summarize
 from striate.visualize.network_boxes import network_boxes
-from striate.visualize.network_diagram import network_diagram
-from striate.visualize.network_wires import find_bypasses
+from striate.visualize.network_diagram import find_bypasses, network_diagram
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from striate.visualize.canvas import save_figure
-from striate.visualize.search import Dimension, Point, importance_figure, progress_figure, slices_figure
+from striate.visualize.sweep_figures import Dimension, Point, importance_figure, progress_figure, slices_figure
 
 RUNGS = ("a ninth", "a third", "all")
 

@@ -5,7 +5,7 @@ import pytest
 
 from striate.account.signal.trace import SignalRow
 from striate.visualize.canvas import save_figure
-from striate.visualize.signal import signal_figure
+from striate.visualize.signal_figure import signal_figure
 
 
 def rows(count, std=1.0):

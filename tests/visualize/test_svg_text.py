@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from striate.visualize.svg_text import add_text
+from striate.visualize.themed_svg import add_text
 
 
 @given(st.text())

@@ -1,4 +1,6 @@
-"""The account of a network: `summarize("resnet18", (3, 224, 224))`."""
+"""The account of a network: `summarize("resnet18", (3, 224, 224))`.
+What one sample costs: parameters and multiply–accumulates.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +14,15 @@ from striate.account.field.effective import EffectiveField, measure_field
 from striate.account.ledger import Ledger
 from striate.account.observing.make_ledger import make_ledger
 from striate.account.observing.observation import observe_network
-from striate.account.observing.shapes_only import ShapesOnly
-from striate.account.remarks.teacher import teacher_remarks
+from striate.account.observing.shapes_only import shapes_only
+from striate.account.remarks.parts import teacher_remarks
 from striate.errors import NoInputShape
 from striate.models.build import build_model
 from striate.models.from_file import names_file
 from striate.models.from_run import names_run, read_network
 from striate.models.input_shape import read_input_shape
+from striate.models.preserved_state import same_random_state
 from striate.models.registry import MODELS
-from striate.models.untouched import same_random_state
 
 Shape = tuple[int, ...]
 
@@ -72,7 +74,7 @@ def observe(model: str | nn.Module, input_shape: Shape | None = None, *, outputs
     if not isinstance(model, str):
         network = build_model(model, shape, outputs)
         return make_ledger(type(network).__name__, observe_network(network, shape), shape)
-    with torch.device("meta"), ShapesOnly():
+    with torch.device("meta"), shapes_only():
         network = build_model(model, shape, outputs)
     return make_ledger(model, observe_network(network, shape, lambda: build_model(model, shape, outputs)), shape)
 
@@ -92,3 +94,16 @@ def _input_shape(model: object, given: Shape | None) -> Shape:
     where = f"model {model if isinstance(model, str) else type(model).__name__}"[:120]
     remedy = "give it: input_shape=(1, 28, 28) in Python, --input 1x28x28 on the command line"
     raise NoInputShape(where, "no input shape", "the shape of one input", remedy)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Numbers in all parameters, shared ones once."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Multiply–accumulates of convolutions and matrix products for one sample in eval mode, biases excluded.
+
+    The same number as `summarize` gives. Raises ModelError where the network does not take the input.
+    """
+    return observe_network(module, input_shape, memory=False).macs

@@ -8,44 +8,34 @@ from typing import TYPE_CHECKING, Any
 from striate.loading import loaded
 
 if TYPE_CHECKING:
-    from striate.api.answering import FileAnswer, FileAnswers, answer_files
-    from striate.api.checking import check_data
+    from striate.api.announcing import announcer
     from striate.api.comparing import compare
+    from striate.api.data import check_data, pack, pack_shards
     from striate.api.diagnosing import Consultation, diagnose_run, diagnose_training, write_diagnosis
     from striate.api.explaining import explain, write_explanation
-    from striate.api.learning import learning_curve, write_learning_curve
-    from striate.api.measuring import baselines, evaluate
-    from striate.api.networks import build, load
-    from striate.api.news import announcer
-    from striate.api.packing import pack
+    from striate.api.measuring import baselines, evaluate, robustness, write_robustness
+    from striate.api.networks import Summary, build, load, summary, write_summary
     from striate.api.planning import TrainingPlan, plan_training
-    from striate.api.searching import find_learning_rate, sweep
-    from striate.api.sharding import pack_shards
+    from striate.api.predicting import FileAnswer, FileAnswers, answer_files
     from striate.api.showing import Shown, show
-    from striate.api.summarizing import Summary, summary, write_summary
+    from striate.api.studies import find_learning_rate, learning_curve, sweep, write_learning_curve
     from striate.api.training import Run, resume, train, train_config
     from striate.api.verifying import Verification, verify
-    from striate.api.withstanding import robustness, write_robustness
 
 _PLACES = {
-    "answering": ("FileAnswer", "FileAnswers", "answer_files"),
-    "checking": ("check_data",),
+    "predicting": ("FileAnswer", "FileAnswers", "answer_files"),
     "comparing": ("compare",),
+    "data": ("check_data", "pack", "pack_shards"),
     "diagnosing": ("Consultation", "diagnose_run", "diagnose_training", "write_diagnosis"),
     "explaining": ("explain", "write_explanation"),
-    "learning": ("learning_curve", "write_learning_curve"),
-    "measuring": ("baselines", "evaluate"),
-    "networks": ("build", "load"),
-    "news": ("announcer",),
-    "packing": ("pack",),
+    "measuring": ("baselines", "evaluate", "robustness", "write_robustness"),
+    "networks": ("Summary", "build", "load", "summary", "write_summary"),
+    "announcing": ("announcer",),
     "planning": ("TrainingPlan", "plan_training"),
-    "searching": ("find_learning_rate", "sweep"),
-    "sharding": ("pack_shards",),
+    "studies": ("find_learning_rate", "learning_curve", "sweep", "write_learning_curve"),
     "showing": ("Shown", "show"),
-    "summarizing": ("Summary", "summary", "write_summary"),
     "training": ("Run", "resume", "train", "train_config"),
     "verifying": ("Verification", "verify"),
-    "withstanding": ("robustness", "write_robustness"),
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 

@@ -6,21 +6,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from striate.api.announcing import Announce
 from striate.api.networks import load
-from striate.api.news import Announce
 from striate.api.training import Run
 from striate.data.dataset import Dataset
 from striate.errors import UsageError, pasted
-from striate.evaluation.comparing.compare import RunAnswers, compare_answers
-from striate.evaluation.comparing.record import Comparison
-from striate.evaluation.measure import evaluate_trained
-from striate.evaluation.planned import plan_evaluation
+from striate.evaluation.compare_runs import RunPredictions, compare_predictions
+from striate.evaluation.comparison import Comparison
+from striate.evaluation.evaluate import evaluate_trained, plan_evaluation
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.files import read_dispensable
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.kept import kept_predictions
-from striate.tasks.registry import task_of_run
+from striate.tasks.registry import saved_predictions, task_of_run
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import measured_at_once
@@ -48,11 +46,11 @@ def compare(
     _refuse_too_few(opened)
     say = announce or (lambda _: None)
     read = _reader(announce)
-    answers = []
+    predictions = []
     for number, run in enumerate(opened, 1):
-        say(f"{run.path}: answers for its {split} split ({number} of {len(opened)})")
-        answers.append(_answers(run, split, read))
-    return compare_answers(answers, split, notes=_notes(opened, split))
+        say(f"{run.path}: predictions for its {split} split ({number} of {len(opened)})")
+        predictions.append(_predictions(run, split, read))
+    return compare_predictions(predictions, split, notes=_notes(opened, split))
 
 
 def _refuse_too_few(runs: Sequence[RunDirectory]) -> None:
@@ -69,7 +67,7 @@ ReadData = Callable[[Config], Dataset]
 
 
 def _reader(announce: Announce | None) -> ReadData:
-    """Reads the data of a configuration; those of the last one are kept, since runs that are compared share them."""
+    """Reads the data of a configuration; those of the last one are cached, since runs that are compared share them."""
     kept: dict[tuple[object, str], Dataset] = {}
 
     def read(config: Config) -> Dataset:
@@ -82,12 +80,12 @@ def _reader(announce: Announce | None) -> ReadData:
     return read
 
 
-def _answers(run: RunDirectory, split: Compared, read: ReadData) -> RunAnswers:
-    """The answers of the run's network for each sample of the split: those that were kept with the run, or, where none
-    were, asked for now."""
+def _predictions(run: RunDirectory, split: Compared, read: ReadData) -> RunPredictions:
+    """The predictions of the run's network for each sample of the split: those that were saved with the run, or, where
+    none were, computed now."""
     config, metrics = config_from_yaml(run.config), read_dispensable(run.metrics_json)
     costs = metrics if isinstance(metrics, dict) else {}
-    kept = kept_predictions(run, split) if split in costs else None  # else the run is not complete
+    kept = saved_predictions(run, split) if split in costs else None  # else the run is not complete
     if kept is not None and len(kept.ids):
         data, answers = costs.get("data"), kept.answers if kept.predicted is None else kept.predicted
         task = task_of_run(kept.task, str(run.path))
@@ -97,7 +95,7 @@ def _answers(run: RunDirectory, split: Compared, read: ReadData) -> RunAnswers:
             if made is None
             else made.rows_for(answers, kept.targets)
         )
-        return RunAnswers(
+        return RunPredictions(
             path=str(run.path),
             model=config.model.name,
             source=config.data.source,
@@ -116,7 +114,7 @@ def _answers(run: RunDirectory, split: Compared, read: ReadData) -> RunAnswers:
     found, images = _asked_now(run, config, split, read)
     task = task_of_run(found.task, str(run.path))
     made = None if task.has_rows() else load(run.path).task
-    return RunAnswers(
+    return RunPredictions(
         path=str(run.path),
         model=config.model.name,
         source=config.data.source,
@@ -142,7 +140,7 @@ def _split_options(config: Config) -> str:
 
 
 def _asked_now(run: RunDirectory, config: Config, split: Compared, read: ReadData) -> tuple[Evaluation, bool]:
-    """The network's answers, and whether they are for images."""
+    """The network's predictions, and whether they are for images."""
     trained, data = load(run.path), read(config)
     batch = measured_at_once(config)
     with allocator_policy(usual_policy()):

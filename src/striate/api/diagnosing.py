@@ -1,31 +1,34 @@
-"""Why does a training not learn? Of data and a network, or of a run."""
+"""The doctor for a training or a run, and its short check before the first step of a training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
+import torch
 from torch import nn
 
-from striate.api.news import Announce
+from striate.api.announcing import Announce
 from striate.doctor.causes import sort_out
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.clock import Clock
-from striate.doctor.own.curves import curve_findings, read_curves
-from striate.doctor.own.prepared import examine_prepared
-from striate.doctor.own.remedies import in_own_words
+from striate.doctor.evidence.trial import run_trial
+from striate.doctor.prepared_setup import examine_prepared, in_options, setup_of
+from striate.doctor.run_curves import curve_findings, read_curves
+from striate.doctor.setup.preserved_state import state_preserved
 from striate.errors import ConfigError, UsageError
 from striate.records import Finding
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.files import write_text
-from striate.training.asked_fields import asked_fields
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
-from striate.training.execution import memory_explained
+from striate.training.execution import execution_settings, memory_explained, uncompiled
 from striate.training.prepare import Prepared, prepare
-from striate.training.request import ConfigSource, merge_request, read_config
+from striate.training.request import ConfigSource, merge_request, read_config, requested_fields
 from striate.wording import several, show_shape
 
 BUDGET = 30.0
@@ -64,7 +67,7 @@ def diagnose_training(
     Raises StriateError.
     """
     _refuse_seconds(seconds)
-    fields = asked_fields({"model.name": model if isinstance(model, str) and model != "auto" else None}, set or {})
+    fields = requested_fields({"model.name": model if isinstance(model, str) and model != "auto" else None}, set or {})
     fields.setdefault("execution.plan", "plain")  # results are the same, and nothing is to be measured first
     source = None if data is None else str(data)
     merged = merge_request(read_config(config), data=source, size=size, fields=fields)
@@ -113,7 +116,7 @@ def _prepare(config: Config, module: nn.Module | None, announce: Announce) -> Pr
             "optim.name",
             "own-rule",
             "a training by gradients: the rules of old networks have none",
-            "--optim.name adam",
+            "--optim.name adamw",
         )
     return prepared
 
@@ -125,11 +128,11 @@ def _consult(prepared: Prepared, seconds: float, run: RunDirectory | None = None
         targets = prepared.task.diagnosed_as
         classes = len(prepared.data.classes) if targets is not None and targets.targets == "labels" else 0
         curves = read_curves(run, classes)
-        known += curve_findings(curves)
+        known += [in_options(finding, prepared.config) for finding in curve_findings(curves)]
         told = f"{run.path}, {several(curves.epochs, 'epoch')} trained: "
     diagnosis = examine_prepared(prepared, Clock(seconds))
     codes = {finding.code for finding in known}
-    tried = [in_own_words(other, prepared.config) for other in _all(diagnosis) if other.code not in codes]
+    tried = [in_options(other, prepared.config) for other in _all(diagnosis) if other.code not in codes]
     findings, follows = sort_out([*known, *tried])
     model, data = prepared.config.model.name, prepared.data.name
     shape = show_shape(tuple(prepared.data.input_shape))
@@ -141,3 +144,41 @@ def _consult(prepared: Prepared, seconds: float, run: RunDirectory | None = None
 
 def _all(diagnosis: Diagnosis) -> list[Finding]:
     return [*diagnosis.findings, *(other for others in diagnosis.follows.values() for other in others)]
+
+
+SHARE = 0.02
+"""Of the time that the steps of the run will take; half of it where the run has so many minutes, which are planned."""
+MOST = 10.0
+LEAST = 0.3
+"""Seconds: in less nothing certain can be said."""
+FEWEST_STEPS = 200
+"""Of a run: the three that are made to see how long one takes are then less than SHARE of it."""
+
+
+def pre_checked(prepared: Prepared) -> Prepared:
+    """The same training with the errors that a quick examination found among its findings. Bits of the run do not
+    depend on it. Short runs, networks that learn by rules of their own, and several processes are let pass."""
+    config = prepared.config
+    steps = config.budget.steps or 0
+    if steps < FEWEST_STEPS or config.optim.name == "own-rule" or (config.execution.processes or 1) > 1:
+        return prepared
+    began = perf_counter()
+    setup = setup_of(prepared)
+    try:
+        with execution_settings(config), uncompiled(config), state_preserved(setup):
+            trial = run_trial(setup, list(islice(setup.train, 2)), 3, began + MOST, close=False)
+            if not trial.rows:
+                return prepared  # training itself tells it in full
+            pace = min(row.seconds for row in trial.rows)
+            share = SHARE if config.budget.minutes is None else SHARE / 2
+            budget = min(MOST, share * steps * pace) - (perf_counter() - began)
+            if budget < LEAST:
+                return prepared
+        diagnosis = examine_prepared(prepared, Clock(budget), quick=True)
+    except Exception:  # a network that cannot be copied, no memory for copies: training itself tells what is wrong
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()  # training needs what the copies had
+        return prepared
+    known = {finding.code for finding in prepared.findings}
+    errors = [f for f in diagnosis.findings if f.severity == "error" and f.code not in known]
+    return replace(prepared, findings=(*prepared.findings, *(in_options(error, config) for error in errors)))

@@ -1,9 +1,7 @@
-"""Why does a network answer as it does to one input?"""
+"""Why a network predicts what it does for one input."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +14,8 @@ from striate.api.networks import load
 from striate.api.subject import find_subject
 from striate.api.training import Run
 from striate.errors import DataError, StriateError, UsageError, pasted
-from striate.models.untouched import on_trial, trial_copy
+from striate.models.preserved_state import on_trial, trial_copy
+from striate.observe.module_calls import forward_hooks
 from striate.runs.directory import open_run
 from striate.runs.files import write_text
 from striate.training.config_file import config_from_yaml
@@ -24,10 +23,10 @@ from striate.training.prepare import read_data
 from striate.training.trained import Trained
 from striate.visualize.attribution.attribute import Asked, attribute, require_method
 from striate.visualize.attribution.change import Covering, Nudge, smallest_covering, smallest_nudge
-from striate.visualize.attribution.explanation import Explanation, NudgeShown
+from striate.visualize.attribution.checks import Maps
+from striate.visualize.attribution.explanation_record import Explanation, NudgeShown
 from striate.visualize.attribution.nearest import Nearest, find_nearest
-from striate.visualize.attribution.question import Question, ask
-from striate.visualize.attribution.record import Maps
+from striate.visualize.attribution.question import Question, make_question
 from striate.visualize.inside.passes import as_input
 from striate.wording import several, show_shape
 
@@ -40,8 +39,8 @@ _LEVELS = "levels of 0 to 255"
 def explain(
     run_or_trained: str | Path | Run | Trained | nn.Module, image: Input, method: Asked = "auto"
 ) -> Explanation:
-    """Why the network answers `image` as it does: maps of what it looked at, each with the checks that say how far to
-    trust it; what it would take to change the answer; and, of a run, the training images most alike.
+    """Why the network predicts what it does for `image`: attribution maps, each with the checks that say how far to
+    trust it; the smallest change that changes the prediction; and, of a run, the most similar training images.
 
     `image` as in `Trained.predict`: a path, a PIL image, or a raw array of the training shape; or a sample of a named
     data set (`mnist5k#17`); for a table, its numbers, also as text (`"5.1,3.5,1.4,0.2"`). For an `nn.Module`, which
@@ -93,8 +92,9 @@ def _explain_trained(trained: Trained, raw: np.ndarray, method: Asked, subject: 
     x = normalize(torch.from_numpy(raw)[None].to(trained.device))
     module = trial_copy(trained.module)
     # A hook, not a module around it: the names of the layers, which Grad-CAM tells, stay those of the network.
-    with _answering(module, asked.score), on_trial(module), torch.enable_grad():
-        question = ask(module, x, asked.target, kind=asked.kind)
+    score = forward_hooks(after=[(module, lambda _module, _inputs, outputs: asked.score(outputs))])
+    with score, on_trial(module), torch.enable_grad():
+        question = make_question(module, x, asked.target, kind=asked.kind)
         maps, covering, nudge = _look(question, method, _bounds(trained, x))
     shown = None if nudge is None else _in_units(nudge, x, trained)
     return Explanation(
@@ -114,20 +114,10 @@ def _explain_trained(trained: Trained, raw: np.ndarray, method: Asked, subject: 
     )
 
 
-@contextmanager
-def _answering(module: nn.Module, score: Callable[[Any], torch.Tensor]) -> Iterator[None]:
-    """While the body runs, the module gives `score` of its outputs."""
-    handle = module.register_forward_hook(lambda _module, _inputs, outputs: score(outputs))
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
 def _look(
     question: Question, method: Asked, bounds: tuple[torch.Tensor, torch.Tensor] | None
 ) -> tuple[Maps, Covering | None, Nudge | None]:
-    """Maps, and what would change the answer."""
+    """Maps, and what would change the prediction."""
     maps = attribute(question, method)
     outputs = question.outputs(question.x)[0]
     if question.kind == "number" or len(outputs) < 2:
@@ -211,7 +201,7 @@ def _explain_module(module: nn.Module, image: Any, method: Asked) -> Explanation
         raise DataError("image", "values that are infinite or not a number", expected, remedy)
     copy = trial_copy(module)
     with on_trial(copy), torch.enable_grad():
-        question = ask(copy, as_input(copy, given))
+        question = make_question(copy, as_input(copy, given))
         maps, covering, nudge = _look(question, method, None)
         outputs = question.outputs(question.x)
         probabilities = None if question.kind == "number" else question.probabilities(outputs)[0]

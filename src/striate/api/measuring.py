@@ -1,4 +1,4 @@
-"""How good a network is on data, and what it has to beat."""
+"""How good a network is on data, what it has to beat, and how robust it is against changes of its images."""
 
 from __future__ import annotations
 
@@ -8,21 +8,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from striate.api.announcing import Announce
 from striate.api.networks import load
-from striate.api.news import Announce
 from striate.api.training import Run
 from striate.data.config import DataConfig
 from striate.data.dataset import Dataset
 from striate.data.read import load_for_evaluation
 from striate.data.sources.objects import Data, given_data
 from striate.errors import ChangedDataError, ConfigError, RunError, UsageError
-from striate.evaluation.assessment.assess import assess_run, assess_split
-from striate.evaluation.assessment.keep import keep_assessment, kept_whole, read_gap, read_temperature
-from striate.evaluation.measure import evaluate_trained
-from striate.evaluation.planned import plan_evaluation
+from striate.evaluation.assessment import (
+    assess_run,
+    assess_split,
+    is_saved_whole,
+    read_gap,
+    read_temperature,
+    save_assessment,
+)
+from striate.evaluation.evaluate import evaluate_trained, plan_evaluation
+from striate.evaluation.robustness.measure_robustness import MOST, measure_robustness
+from striate.evaluation.robustness.robustness import Robustness
 from striate.inference.plan import Asked, require_asked
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.runs.directory import RunDirectory, open_run, read_seen
+from striate.runs.files import explained, write_atomic, write_json
 from striate.statistics.calibration import Temperature
 from striate.tasks.baseline import Baseline, DataBaselines
 from striate.tasks.evaluation import Evaluation
@@ -30,7 +38,7 @@ from striate.tasks.registry import make_task
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import measured_at_once
-from striate.training.measured_part import measured_part
+from striate.training.measured import measured_part
 from striate.training.prepare import read_data
 from striate.training.request import ConfigSource, merge_request, read_config
 from striate.training.trained import Trained
@@ -48,12 +56,12 @@ def evaluate(
     `data` as `train` takes them, arrays and datasets too.
 
     Of other data the given test split is used, or everything (split `all`) where there is none; samples that the run
-    was trained on are a finding. A `Trained` needs `data`. Many samples are answered in the fastest way whose answers
-    are those of plain fp32, unless `plan` is `plain`; the result's `inference` says which. `announce` is told of a
-    download before it starts.
+    was trained on are a finding. A `Trained` needs `data`. For many samples the fastest backend is chosen
+    whose predictions agree with plain fp32, unless `plan` is `plain`; the result's `inference` says which. `announce`
+    is told of a download before it starts.
     The run's own data, if they have changed since and are named, are measured as other data; unnamed, they are refused.
     As many samples are measured at once as the run's `execution.micro_batch` says. A run of an earlier version gets the
-    evaluation.json and the answers that it lacks, when it is measured on its own data.
+    evaluation.json and the predictions that it lacks, when it is measured on its own data.
     Raises DataError, also when classes do not match; UsageError for a `plan` that is no word of these.
     """
     require_asked(plan, "plan")
@@ -67,7 +75,7 @@ def _evaluate(run: str | Path | Run | Trained, data: str | None, plan: Asked, an
             raise RunError(
                 "evaluate", "a network without data", "data to measure it on", 'evaluate(trained, "mnist5k")'
             )
-        return _evaluate_on(run, *_foreign_data(run, data, frozenset(), announce), plan)
+        return _evaluate_on(run, *_other_data(run, data, frozenset(), announce), plan)
     given: object = run
     if not isinstance(given, Run | str | Path):
         got = f"a {type(given).__name__}, whose preparation and classes are not known"
@@ -86,8 +94,8 @@ def _evaluate(run: str | Path | Run | Trained, data: str | None, plan: Asked, an
             _complete(opened, config, trained, own, plan, announce)
             measured = _evaluate_on(trained, own, "test", plan, batch, read_temperature(opened))
             return replace(measured, gap=read_gap(opened))
-    foreign, split = _foreign_data(trained, data, read_seen(opened), announce)
-    return _evaluate_on(trained, foreign, split, plan, batch, read_temperature(opened))
+    other, split = _other_data(trained, data, read_seen(opened), announce)
+    return _evaluate_on(trained, other, split, plan, batch, read_temperature(opened))
 
 
 def baselines(
@@ -142,9 +150,7 @@ def _same_source(data: str, source: str) -> bool:
     return data == source or os.path.realpath(data) == os.path.realpath(source)
 
 
-def _foreign_data(
-    trained: Trained, source: str, seen: frozenset[str], announce: Announce | None
-) -> tuple[Dataset, str]:
+def _other_data(trained: Trained, source: str, seen: frozenset[str], announce: Announce | None) -> tuple[Dataset, str]:
     """Other data as one split, and that split's name."""
     task = trained.task
     data = load_for_evaluation(
@@ -162,8 +168,8 @@ def _foreign_data(
 def _complete(
     run: RunDirectory, config: Config, trained: Trained, data: Dataset, plan: Asked, announce: Announce | None
 ) -> None:
-    """Write the evaluation.json and the answers that a finished run of an earlier version lacks, where that can be."""
-    if not run.metrics_json.exists() or kept_whole(run):
+    """Write the evaluation.json and the predictions that a finished run of an earlier version lacks, if possible."""
+    if not run.metrics_json.exists() or is_saved_whole(run):
         return
     if not os.access(run.path, os.W_OK):
         return
@@ -173,7 +179,7 @@ def _complete(
     with allocator_policy(usual_policy()):
         answering = plan_evaluation(trained, part, splits, batch=batch, asked=plan)
         measured = {name: evaluate_trained(trained, part, name, batch=batch, answering=answering) for name in splits}
-    keep_assessment(run, assess_run(trained.task, data, measured), data, measured, say)
+    save_assessment(run, assess_run(trained.task, data, measured), data, measured, say)
 
 
 def _evaluate_on(
@@ -189,3 +195,59 @@ def _evaluate_on(
         evaluation = evaluate_trained(trained, data, split, batch=batch, answering=answering)
     figures = assess_split(trained.task, evaluation, data, temperature)
     return replace(evaluation, notes=data.notes, findings=data.findings, figures=figures, temperature=temperature)
+
+
+_DPI = 110
+
+
+def robustness(
+    run: str | Path | Run,
+    *,
+    split: str = "test",
+    samples: int = MOST,
+    seed: int = 0,
+    plan: Asked = "auto",
+    announce: Announce | None = None,
+) -> Robustness:
+    """The headline metric of a run's network (accuracy, mean IoU, …) against shift, rotation, scale, occlusion,
+    deformation, viewpoint, clutter, illumination, noise, blur and JPEG, each at several strengths, with intervals.
+    Where targets move with their image, only the changes after which it is known what is right.
+
+    Of the test split, or `val`; of at most `samples` images, evenly spaced. Images are changed as bytes, by a function
+    of (seed, kind, sample id). `plan` as in `evaluate`. Nothing is written. Raises UsageError; DataError for data that
+    are no images, or have changed; RunError where there is no run.
+    """
+    if split not in ("test", "val"):
+        raise UsageError("split", repr(split), "test or val", 'split="test"')
+    if samples < 1:
+        raise UsageError("samples", str(samples), "1 or more", "samples=1000")
+    opened = open_run(run.path if isinstance(run, Run) else Path(run))
+    trained, data = load(opened.path), read_data(config_from_yaml(opened.config), announce)[1]
+    with allocator_policy(usual_policy()):
+        return measure_robustness(
+            trained, data, split, samples=samples, seed=seed, plan=plan, progress=announce or (lambda _: None)
+        )
+
+
+def write_robustness(run: str | Path, found: Robustness) -> tuple[Path, Path]:
+    """Write `robustness.json` and `plots/robustness.png` into the run; their paths. Raises RunError."""
+    from striate.visualize.canvas import of_split, save_figure
+    from striate.visualize.metric_curves import robustness_figure
+
+    opened = open_run(Path(run))
+    picture = opened.plots / "robustness.png"
+    figure = robustness_figure(
+        found.to_json(),
+        title=of_split(found.data, found.split, found.n),
+        name="right" if found.of_hits else found.metric.name,
+        share=found.metric.is_share,
+    )
+    with explained(opened.plots):
+        opened.plots.mkdir(exist_ok=True)
+
+    def draw(path: Path) -> None:
+        save_figure(figure, path, _DPI)
+
+    write_atomic(picture, draw)
+    write_json(opened.robustness, found.to_json())
+    return opened.robustness, picture

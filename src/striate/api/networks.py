@@ -1,21 +1,29 @@
-"""Networks by name: new ones, and trained ones."""
+"""Networks by name: new ones, and trained ones.
+What a network costs and sees, alone or beside another one.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from striate.errors import RunError, pasted
-from striate.evaluation.assessment.keep import read_temperature
+from striate.account.comparison import LedgerComparison, compare_ledgers
+from striate.account.field.effective import EffectiveField
+from striate.account.ledger import Ledger, Shape
+from striate.account.summarize import summarize, summarize_and_measure
+from striate.errors import NoInputShape, RunError, pasted
+from striate.evaluation.assessment import read_temperature
 from striate.models.build import build_model
-from striate.models.own_code import take_as
-from striate.models.untouched import same_random_state
+from striate.models.preserved_state import same_random_state
+from striate.models.trusted_code import take_as
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, open_run
-from striate.studies.cross_validation.content import final_command
+from striate.runs.files import write_text
+from striate.studies.cross_validation.cv_report import final_command
 from striate.training.config_file import config_from_yaml
 from striate.training.trained import Trained, trained_from_dict
 
@@ -29,13 +37,13 @@ def load(
     device: str = "cpu",
     calibrated: bool = False,
 ) -> Trained:
-    """The trained network of a run directory (its best epoch) or of one checkpoint file, ready to answer.
+    """The trained network of a run directory (its best epoch) or of one checkpoint file, ready to predict.
 
     Nothing of the file is executed. A run of `file.py:function` runs that function again, if you have named it yourself
     before; a run of an `nn.Module` made in Python needs one of the same form as `module`, and so does one with a
-    `task` or `loss` given in Python (answering needs no loss). `calibrated`: logits are divided by the temperature that
-    was fitted on validation (evaluation.json), which changes probabilities and no answer. No random state is changed.
-    Raises RunError, also where there is no temperature; ModelError for code that you have not named.
+    `task` or `loss` given in Python (predicting needs no loss). `calibrated`: logits are divided by the temperature
+    that was fitted on validation (evaluation.json), which changes probabilities and no predicted class. No random state
+    is changed. Raises RunError, also where there is no temperature; ModelError for code that you have not named.
     """
     path = Path(path)
     file = path if path.is_file() else open_run(path).best
@@ -84,3 +92,53 @@ def build(
     """
     network: nn.Module = build_model(model, input_shape, classes, dense=dense)
     return network
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A ledger, with the measured field and the comparison where they were requested."""
+
+    ledger: Ledger
+    field: EffectiveField | None = None
+    comparison: LedgerComparison | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The ledger's object; with a comparison also `against`, `ratios` and `layers`."""
+        return (self.comparison or self.ledger).to_json()
+
+
+def summary(
+    model: str | nn.Module,
+    input_shape: Shape | None = None,
+    *,
+    outputs: int | None = None,
+    against: str | nn.Module | None = None,
+    effective: bool = False,
+) -> Summary:
+    """The account of `model`, and of `against`.
+
+    Without a shape each has its own; a second network that has none takes that of the first.
+    `effective`: their effective receptive fields are measured too; that takes some passes with real weights.
+    Raises StriateError.
+    """
+    ledger, field = summarize_and_measure(model, input_shape, outputs=outputs, effective=effective)
+    if against is None:
+        return Summary(ledger, field)
+    try:
+        other = summarize(against, input_shape, outputs=outputs, effective=effective)
+    except NoInputShape:
+        other = summarize(against, ledger.input, outputs=outputs, effective=effective)
+    return Summary(ledger, field, compare_ledgers(ledger, other))
+
+
+def write_summary(summary: Summary, *, html: Path | None = None, svg: Path | None = None) -> None:
+    """Write the page and the diagram, each at once. Raises RunError where a file cannot be written."""
+    # Templates and drawing load only where they are needed.
+    if html is not None:
+        from striate.report.summary import summary_page
+
+        write_text(html, summary_page(summary.ledger, summary.field, summary.comparison))
+    if svg is not None:
+        from striate.visualize.network_diagram import network_diagram
+
+        write_text(svg, network_diagram(summary.ledger, summary.field))

@@ -1,23 +1,26 @@
-"""How a training would compute: the execution plan, measured without training."""
+"""How a training would compute: the execution plan, measured without training.
+Measuring the machine.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from striate.api.news import Announce
+from striate.api.announcing import Announce
 from striate.errors import ConfigError, TrainingError
-from striate.training.asked_fields import asked_fields
+from striate.machine.rates import Rate, decoding_rates, matrix_product_rates, memory_rates
 from striate.training.execution import memory_explained
-from striate.training.plan.record import PlanRecord
+from striate.training.plan.plan_table import PlanRecord
 from striate.training.prepare import prepare_data, read_data
-from striate.training.request import ConfigSource, merge_request, read_config, with_open_plan
+from striate.training.request import ConfigSource, merge_request, read_config, requested_fields, with_open_plan
 from striate.wording import show_shape
 
 
@@ -55,17 +58,17 @@ def plan_training(
 ) -> TrainingPlan:
     """Measure in about `seconds` how a training would compute fastest, and check each way against plain fp32.
 
-    The other arguments are as in `train`; `execution.*` that is asked for is not varied, what the plan of the run in
+    The other arguments are as in `train`; requested fields of `execution.*` are not varied, what the plan of the run in
     `config` decided is. No earlier plan is taken, and the new one is kept for trainings to come. Not a bit of an
     `nn.Module`, nor any random state, is changed. Raises StriateError; TrainingError where the network does not take a
     plain step.
     """
-    from striate.models.untouched import copied, left_alone
+    from striate.models.preserved_state import copied, left_alone
 
     if not 0 < seconds <= 3600:
         raise ConfigError("seconds", f"{seconds:g}", "more than 0, and an hour at most", "--seconds 20")
     given = {"batch": batch, "model.name": model if isinstance(model, str) and model != "auto" else None}
-    fields = asked_fields(given, set or {})
+    fields = requested_fields(given, set or {})
     if str(fields.get("execution.plan", "auto")) == "plain":
         expected = "a plan that is measured, which is what this does"
         raise ConfigError("execution.plan", "plain", expected, "leave out --execution.plan")
@@ -99,7 +102,32 @@ def _nothing_to_plan(notes: tuple[str, ...]) -> TrainingError:
         return TrainingError("plan", reason, "a network that takes a step", "train it: the error is told in full there")
     return TrainingError(
         "plan",
-        "nothing left open: every way to compute was asked for, or there is one only",
+        "nothing left open: every field of execution.* was requested, or there is one backend only",
         "fields of execution.* that may vary",
         "leave out --execution.precision, --execution.memory_format or --execution.threads",
+    )
+
+
+SMALL = 160
+"""Side in pixels to which photographs are brought in the second measurement of decoding."""
+
+
+def measure_machine() -> tuple[Rate, ...]:
+    """What the machine can do: matrix products by precision and library (of GPUs too), memory bandwidth, decoding
+    photographs with striate's own reader, whole and brought to 160 × 160, on one thread. Takes a few seconds."""
+    import torch
+
+    from striate.data.dataset import Preparation
+    from striate.data.media.image.pictures import decode_image
+
+    def decode(data: bytes, shape: tuple[int, int, int]) -> object:
+        return decode_image(data, "a photograph", Preparation("image", shape))
+
+    devices = ["cpu", *(f"cuda:{k}" for k in range(torch.cuda.device_count()))]
+    whole, small = (partial(decode, shape=(3, *size)) for size in ((427, 640), (SMALL, SMALL)))
+    return (
+        *(rate for device in devices for rate in matrix_product_rates(device)),
+        *memory_rates(),
+        *decoding_rates(whole, how="whole"),
+        *decoding_rates(small, how=f"to {SMALL} × {SMALL}"),
     )

@@ -1,4 +1,4 @@
-"""Pictures of what a network does: which record answers the question, and which figure shows it."""
+"""Pictures of what a network does: the record of each, and the figure that shows it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from striate.api.news import Announce
+from striate.api.announcing import Announce
 from striate.api.subject import Subject, find_subject
 from striate.data.dataset import Split
 from striate.errors import DataError, UsageError
-from striate.models.untouched import same_random_state
+from striate.models.preserved_state import same_random_state
 from striate.training.trained import Trained
 from striate.visualize.canvas import save_figure
 from striate.wording import several
@@ -58,7 +58,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Request:
     subject: Subject
     image: str | Path | None
     layer: str | None
@@ -91,91 +91,85 @@ def show(
             raise UsageError(name, f"{given}, for {what}", "nothing: it changes nothing there", f"leave out {given}")
     with same_random_state():
         subject = find_subject(model, input_shape, announce or (lambda _: None))
-        return _SHOWS[what](_Asked(subject, image, layer, unit))
+        return _SHOWS[what](_Request(subject, image, layer, unit))
 
 
-def _shown(asked: _Asked, what: str, words: str, record: Any, figure: Figure) -> Shown:
-    subject = asked.subject
+def _shown(request: _Request, what: str, words: str, record: Any, figure: Figure) -> Shown:
+    subject = request.subject
     return Shown(what, subject.name, words, record, figure, (subject.note,) if subject.note else ())
 
 
-def _filters(asked: _Asked) -> Shown:
-    from striate.visualize.inside.figures.filters import filter_words, filters_figure
-    from striate.visualize.inside.filters import find_filters
+def _filters(request: _Request) -> Shown:
+    from striate.visualize.inside.filters import filter_words, filters_figure, find_filters
 
-    subject = asked.subject
-    bank = find_filters(subject.module, asked.layer, unit=asked.unit, input_shape=subject.input_shape)
+    subject = request.subject
+    bank = find_filters(subject.module, request.layer, unit=request.unit, input_shape=subject.input_shape)
     figure = filters_figure(bank, title=_title(subject, f"filters of {bank.layer}"))
-    return _shown(asked, "filters", f"{bank.layer}: {filter_words(bank)}", bank, figure)
+    return _shown(request, "filters", f"{bank.layer}: {filter_words(bank)}", bank, figure)
 
 
-def _maps(asked: _Asked) -> Shown:
-    from striate.visualize.inside.feature_maps import MOST, feature_maps
-    from striate.visualize.inside.figures.feature_maps import ACROSS, feature_maps_figure
+def _maps(request: _Request) -> Shown:
+    from striate.visualize.inside.feature_maps import ACROSS, MOST, feature_maps, feature_maps_figure
 
-    subject = asked.subject
-    raw, name = subject.input(asked.image)
-    most = MOST if asked.layer else ACROSS
-    found = feature_maps(subject.module, subject.normalized(raw[None])[0], asked.layer, most=most)
-    of = asked.layer or "every layer"
+    subject = request.subject
+    raw, name = subject.input(request.image)
+    most = MOST if request.layer else ACROSS
+    found = feature_maps(subject.module, subject.normalized(raw[None])[0], request.layer, most=most)
+    of = request.layer or "every layer"
     figure = feature_maps_figure(found, title=_title(subject, f"feature maps of {of}"), image=subject.picture(raw))
-    return _shown(asked, "maps", f"feature maps of {of} for {name}", found, figure)
+    return _shown(request, "maps", f"feature maps of {of} for {name}", found, figure)
 
 
-def _patches(asked: _Asked) -> Shown:
-    from striate.visualize.inside.figures.patches import patches_figure, patches_words
-    from striate.visualize.inside.patches import EACH, OF_ONE, exciting_patches
+def _patches(request: _Request) -> Shown:
+    from striate.visualize.inside.patches import EACH, OF_ONE, exciting_patches, patches_figure, patches_words
 
-    subject = asked.subject
+    subject = request.subject
     split, x, of = subject.samples(_SEARCHED)
     if subject.picture(split.inputs[0]) is None:
         command = "striate train mnist5k --out runs/first && striate show runs/first patches"
         raise DataError("patches", f"a {subject.preparation.kind}", "images", command)
-    units = None if asked.unit is None else [asked.unit]
-    found = exciting_patches(subject.module, x, asked.layer, units=units, each=EACH if units is None else OF_ONE)
+    units = None if request.unit is None else [request.unit]
+    found = exciting_patches(subject.module, x, request.layer, units=units, each=EACH if units is None else OF_ONE)
     labels = [subject.classes[k] for k in split.targets.tolist()] if _has_classes(subject, split) else []
     title = _title(subject, of)
     figure = patches_figure(found, split.inputs[:].numpy(), title=title, labels=labels)
-    return _shown(asked, "patches", f"{patches_words(found)} {of}", found, figure)
+    return _shown(request, "patches", f"{patches_words(found)} {of}", found, figure)
 
 
-def _maximize(asked: _Asked) -> Shown:
-    from striate.visualize.inside.figures.synthesis import maximized_figure
-    from striate.visualize.inside.synthesis import maximize_units
+def _maximize(request: _Request) -> Shown:
+    from striate.visualize.inside.synthesis import maximize_units, maximized_figure
 
-    subject = asked.subject
-    units = None if asked.unit is None else [asked.unit]
-    found = maximize_units(subject.module, subject.input_shape, subject.value_range(), asked.layer, units=units)
-    names = subject.classes if asked.layer is None else ()
+    subject = request.subject
+    units = None if request.unit is None else [request.unit]
+    found = maximize_units(subject.module, subject.input_shape, subject.value_range(), request.layer, units=units)
+    names = subject.classes if request.layer is None else ()
     figure = maximized_figure(found, title=_title(subject, f"what excites {found.layer}"), names=names)
-    words = f"{found.layer}: images made for {several(len(found.units), 'unit')} to answer to"
-    return _shown(asked, "maximize", words, found, figure)
+    words = f"{found.layer}: images made for {several(len(found.units), 'unit')} to respond to"
+    return _shown(request, "maximize", words, found, figure)
 
 
-def _invert(asked: _Asked) -> Shown:
-    from striate.visualize.inside.figures.synthesis import inverted_figure
-    from striate.visualize.inside.synthesis import invert_layers
+def _invert(request: _Request) -> Shown:
+    from striate.visualize.inside.synthesis import invert_layers, inverted_figure
 
-    subject = asked.subject
-    raw, name = subject.input(asked.image)
+    subject = request.subject
+    raw, name = subject.input(request.image)
     x = subject.normalized(raw[None])[0]
-    found = invert_layers(subject.module, x, subject.value_range(), asked.layer)
+    found = invert_layers(subject.module, x, subject.value_range(), request.layer)
     low, high = (np.array(end).reshape(-1, *[1] * (x.ndim - 1)) for end in subject.value_range())
     image = ((x.numpy() - low) / (high - low)).astype(np.float32)
     figure = inverted_figure(found, image, title=_title(subject, "what its layers still know of an image"))
     return _shown(
-        asked, "invert", f"what {several(len(found.layers), 'layer')} can still tell of {name}", found, figure
+        request, "invert", f"what {several(len(found.layers), 'layer')} can still tell of {name}", found, figure
     )
 
 
-def _embedding(asked: _Asked) -> Shown:
-    from striate.visualize.inside.embedding import BothEmbeddings, embed_features
+def _embedding(request: _Request) -> Shown:
+    from striate.visualize.inside.embedding import BothEmbeddings, embed_features, embedding_figure
     from striate.visualize.inside.features import find_features
-    from striate.visualize.inside.figures.embedding import embedding_figure
 
-    subject = asked.subject
+    subject = request.subject
     split, x, of = subject.samples(_EMBEDDED)
-    features = find_features(subject.module, x, asked.layer)
+    features = find_features(subject.module, x, request.layer)
     both = BothEmbeddings(
         embed_features(features.values, features.source, method="pca"),
         embed_features(features.values, features.source, method="tsne"),
@@ -190,71 +184,66 @@ def _embedding(asked: _Asked) -> Shown:
         images=split.inputs[:].numpy() if subject.picture(split.inputs[0]) is not None else None,
     )
     words = f"{of}, by {features.source}"
-    return _shown(asked, "embedding", words, both, figure)
+    return _shown(request, "embedding", words, both, figure)
 
 
-def _correlation(asked: _Asked) -> Shown:
-    from striate.visualize.inside.correlation import correlate_maps
-    from striate.visualize.inside.figures.correlation import correlation_figure
+def _correlation(request: _Request) -> Shown:
+    from striate.visualize.inside.correlation import correlate_maps, correlation_figure
 
-    subject = asked.subject
+    subject = request.subject
     _, x, of = subject.samples(_CORRELATED)
-    found = correlate_maps(subject.module, x, asked.layer)
+    found = correlate_maps(subject.module, x, request.layer)
     figure = correlation_figure(found, title=_title(subject, of))
     words = f"{found.verdict} {found.chosen.verdict}. {of}"
-    return _shown(asked, "correlation", words, found, figure)
+    return _shown(request, "correlation", words, found, figure)
 
 
-def _tuning(asked: _Asked) -> Shown:
-    from striate.visualize.inside.figures.tuning import tuning_figure, tuning_words
-    from striate.visualize.inside.tuning import tune
+def _tuning(request: _Request) -> Shown:
+    from striate.visualize.inside.tuning import tune, tuning_figure, tuning_words
 
-    subject = asked.subject
-    units = None if asked.unit is None else [asked.unit]
-    found = tune(subject.module, subject.input_shape, subject.value_range(), asked.layer, units=units)
+    subject = request.subject
+    units = None if request.unit is None else [request.unit]
+    found = tune(subject.module, subject.input_shape, subject.value_range(), request.layer, units=units)
     figure = tuning_figure(found, title=_title(subject, f"orientation tuning, {found.layer}"))
-    return _shown(asked, "tuning", tuning_words(found), found, figure)
+    return _shown(request, "tuning", tuning_words(found), found, figure)
 
 
-def _field(asked: _Asked) -> Shown:
-    from striate.visualize.inside.fields import find_fields
-    from striate.visualize.inside.figures.fields import fields_figure
+def _field(request: _Request) -> Shown:
+    from striate.visualize.inside.fields import fields_figure, find_fields
 
-    subject = asked.subject
-    raw, name = subject.input(asked.image)
+    subject = request.subject
+    raw, name = subject.input(request.image)
     image = subject.picture(raw)
     if image is None:
         command = "striate show mnist-cnn field mnist5k#17"
         raise DataError("field", f"a {subject.preparation.kind}", "an image", command)
-    found = find_fields(subject.module, subject.input_shape, asked.layer)
+    found = find_fields(subject.module, subject.input_shape, request.layer)
     figure = fields_figure(found, image, title=_title(subject, "where units look"))
-    return _shown(asked, "field", f"{found.words}; drawn on {name}", found, figure)
+    return _shown(request, "field", f"{found.words}; drawn on {name}", found, figure)
 
 
-def _landscape(asked: _Asked) -> Shown:
+def _landscape(request: _Request) -> Shown:
     from striate.account.summarize import observe
-    from striate.visualize.inside.figures.landscape import landscape_figure, landscape_words
-    from striate.visualize.inside.landscape import LINE, PLANE, loss_landscape
+    from striate.visualize.inside.landscape import LINE, PLANE, landscape_figure, landscape_words, loss_landscape
 
-    subject = asked.subject
+    subject = request.subject
     macs = observe(subject.module, subject.input_shape).macs
     most = int(_WORK / (max(1, macs) * (2 * LINE + PLANE**2)))
     x, targets, of = subject.training_samples(max(32, min(_LANDSCAPE, most)))
     found = loss_landscape(subject.module, x, targets, subject.task.loss)
     figure = landscape_figure(found, title=_title(subject, of))
-    return _shown(asked, "landscape", f"{landscape_words(found)} {of}", found, figure)
+    return _shown(request, "landscape", f"{landscape_words(found)} {of}", found, figure)
 
 
-def _statistics(asked: _Asked) -> Shown:
-    from striate.visualize.inside.statistics import read_statistics
-    from striate.visualize.signal import signal_figure
+def _statistics(request: _Request) -> Shown:
+    from striate.visualize.signal_figure import read_statistics, signal_figure
 
-    subject = asked.subject
+    subject = request.subject
     if subject.run is None:
         raise UsageError("RUN", f"{subject.name}, which was not trained", "a run", "striate train mnist5k")
     found = read_statistics(subject.run)
     figure = signal_figure(found.start, found.end, title=_title(subject, "signal and gradient by layer"))
-    return _shown(asked, "statistics", found.words, found, figure)
+    return _shown(request, "statistics", found.words, found, figure)
 
 
 def _has_classes(subject: Subject, split: Split) -> bool:
@@ -265,7 +254,7 @@ def _title(subject: Subject, text: str) -> str:
     return f"{subject.name}: {text}"
 
 
-_SHOWS: dict[str, Callable[[_Asked], Shown]] = {
+_SHOWS: dict[str, Callable[[_Request], Shown]] = {
     "filters": _filters,
     "maps": _maps,
     "patches": _patches,

@@ -1,4 +1,4 @@
-"""Whose inside is looked at: a network with what is known of its inputs and data."""
+"""The network that is examined, with what is known of its inputs and data."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from torch import nn
 
 from striate.account.ledger import Shape
 from striate.account.summarize import summarize
+from striate.api.announcing import Announce
 from striate.api.networks import load
-from striate.api.news import Announce
 from striate.data.dataset import Dataset, Kind, Preparation, Split, join_splits
-from striate.data.inputs import require_pictures
 from striate.data.media.image.pictures import decode_image, prepare_image
 from striate.data.normalize import Normalization
+from striate.data.predict_inputs import require_pictures
 from striate.errors import DataError, ModelError, NoImage, RunError, UsageError, pasted
 from striate.models.build import build_model
 from striate.models.from_file import names_file
 from striate.models.from_run import names_run
-from striate.models.untouched import TRIALS
+from striate.models.preserved_state import TRIALS
 from striate.runs.directory import RunDirectory, open_run
-from striate.runs.user_path import user_path
+from striate.runs.files import user_path
 from striate.tasks.registry import make_task
 from striate.tasks.task import Task
 from striate.training.config_file import config_from_yaml
 from striate.training.prepare import read_data
 from striate.training.trained import Trained
 from striate.visualize.inside.passes import spread
-from striate.visualize.sample_picture import names_sample, sample_picture
+from striate.visualize.picture import names_sample, sample_picture
 
 if TYPE_CHECKING:
     from striate.api.training import Run  # loads all that training needs
@@ -127,9 +127,7 @@ class Subject:
         require_pictures(self.preparation)
         text = str(image)
         if names_sample(text):
-            values = sample_picture(text, self.announce).values
-            picture = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
-            return torch.from_numpy(prepare_image(picture, text, self.preparation)), text
+            return torch.from_numpy(sample_input(text, self.preparation, self.announce)), text
         path = user_path(text)
         if not path.is_file():
             got = "a folder" if path.is_dir() else "no such file"
@@ -140,6 +138,13 @@ class Subject:
         """A raw input (C, H, W) as it is drawn; None where it is no image."""
         drawable = self.preparation.kind == "image" and raw.ndim == 3 and raw.shape[0] in (1, 3)
         return raw.cpu().numpy() if drawable and raw.dtype == torch.uint8 else None
+
+
+def sample_input(name: str, preparation: Preparation, announce: Announce | None = None) -> NDArray[np.uint8]:
+    """The sample of a named data set, `mnist5k#17`, as a raw input (C, H, W). Raises DataError."""
+    values = sample_picture(name, announce).values
+    picture = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
+    return prepare_image(picture, name, preparation)
 
 
 def find_subject(model: str | Path | Run | Trained, input_shape: Shape | None, announce: Announce) -> Subject:

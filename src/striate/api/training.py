@@ -16,43 +16,41 @@ from rich.console import Console
 from torch import nn
 
 from striate import notebook
-from striate.api.first_look import looked_at
+from striate.api.announcing import announce_decisions, announcer
+from striate.api.diagnosing import pre_checked
 from striate.api.following import follow_run, tell_beginning, tell_end
 from striate.api.networks import load
-from striate.api.news import announce_decisions, announcer
 from striate.data.sources.objects import Data, given_data
 from striate.errors import DataError, RunError, UsageError, pasted
-from striate.models.given import name_of
-from striate.models.own_code import take_as
+from striate.models.trusted_code import name_of, take_as
 from striate.report.finish import finish_run
+from striate.runs.checkpoint import take_up
 from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, refuse_occupied
 from striate.runs.events import append_event, cut_torn_end
 from striate.runs.lock import owned
-from striate.runs.newest import take_up
 from striate.studies.cross_validation.fold_files import FOLDERS, load_folds
-from striate.studies.cross_validation.plan import CrossValidation, plan_cross_validation
-from striate.studies.cross_validation.run import (
+from striate.studies.cross_validation.plan_cross_validation import CrossValidation, plan_cross_validation
+from striate.studies.cross_validation.run_cross_validation import (
     finish_cross_validation,
     run_folds,
     study_is_whole,
     write_cv_beginning,
 )
-from striate.tasks.metric_names import split_line
-from striate.training.asked_fields import asked_fields
+from striate.tasks.registry import split_line
+from striate.training.budget.deadline import time_watch
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml, get_field
 from striate.training.execution import execution_settings, memory_explained
 from striate.training.interruption import Interrupted, terminating_interrupts
-from striate.training.looks import Looks
 from striate.training.own_names import ARGUMENTS, NAMES_OF_CODE
 from striate.training.prepare import Prepared, prepare
 from striate.training.processes.decide import among_processes, resumed_among
 from striate.training.processes.launch import launched
 from striate.training.processes.meeting import Meeting, met
 from striate.training.progress import progress_reader
-from striate.training.request import ConfigSource, merge_request, read_config
-from striate.training.session import Reader, restore, run_training, write_beginning
-from striate.training.time_left import time_watch
+from striate.training.request import ConfigSource, merge_request, read_config, requested_fields
+from striate.training.session import Reader, restore, run_training, write_first_files
+from striate.training.snapshots import Snapshots
 from striate.training.trained import Trained
 
 
@@ -81,7 +79,7 @@ class Run:
         )
 
     def load(self) -> Trained:
-        """The trained network (the best epoch's), ready to answer."""
+        """The trained network (the best epoch's), ready to predict."""
         return load(self.path)
 
 
@@ -121,7 +119,7 @@ def train(
     training batch, which keeps shape and type. `epochs` or `minutes`, not both. `target`: end as soon as
     validation reaches it (accuracy or IoU as a share, RMSE in the units of the numbers).
     `size`: pixels, or (height, width). `baseline`: also fit what the network has to beat, on the same splits.
-    `cv`: folds × repeats of cross-validation (`"5x5"`) instead of one training; no network is kept then.
+    `cv`: folds × repeats of cross-validation (`"5x5"`) instead of one training; no network is saved then.
     `config`: a config.yaml, mapping or Config; arguments that differ from their defaults, and dotted fields in `set`
     (`{"optim.weight_decay": 0.1}`), go on top of it.
     Progress is shown on standard error when it is a terminal. Raises StriateError; Interrupted after Ctrl-C,
@@ -135,7 +133,7 @@ def train(
     given |= {"model.weights": None if weights is None else str(weights), "cv": cv}
     given |= {"task.name": task, "task.loss": loss, "optim.name": optimizer, "augment.transform": transform}
     given |= {name: name_of(given[name]) for name in NAMES_OF_CODE if given[name] is not None}
-    fields = asked_fields(given, set or {})
+    fields = requested_fields(given, set or {})
     console = Console(stderr=True)
     quiet = not console.is_terminal
     with given_data(data, announcer(console, quiet)) as source:
@@ -204,12 +202,12 @@ def _train(
         prepared = prepare(
             config, module, seconds_spent=lambda: monotonic() - started, announce=announce, forecast=True
         )
-    prepared = looked_at(prepared)
+    prepared = pre_checked(prepared)
     model = "module" if prepared.network_name is None else prepared.network_name
     run = create_run(out, f"{prepared.data.name}-{model if len(model) <= 24 else 'custom'}")
     with owned(run.path, announce):
-        refuse_occupied(run.path)  # by another process, which asked for the same folder meanwhile
-        write_beginning(run, prepared)
+        refuse_occupied(run.path)  # by another process that took the same folder meanwhile
+        write_first_files(run, prepared)
         announce_decisions(prepared, announce)
         prepared.state.elapsed = monotonic() - started
         tell_beginning(meeting, run, prepared)
@@ -274,7 +272,7 @@ def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool,
         if change:
             announce(change)
             append_event(run, "note", text=change)
-        write_beginning(run, prepared)
+        write_first_files(run, prepared)
         tell_beginning(meeting, run, prepared, begun)
         return _train_to_end(run, prepared, console, quiet, meeting)
 
@@ -287,7 +285,7 @@ def _train_to_end(run: RunDirectory, prepared: Prepared, console: Console, quiet
         with progress_reader(console, quiet, watch) as progress, together as processes:
             readers: list[Reader] = [progress] if watch is None else [watch, progress]
             if not processes.several:
-                readers.append(Looks(run, prepared, watch))
+                readers.append(Snapshots(run, prepared, watch))
             prepared = run_training(run, prepared, readers, processes)
         metrics = finish_run(run, prepared, announce)
         tell_end(meeting, run.path, metrics)

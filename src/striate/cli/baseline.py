@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
-
-from striate.cli.fields import TaskName, chosen_fields
+from striate.cli.fields import WRITTEN, Flag, takes_fields
 
 
+@takes_fields("data.", "task.name", "task.class_weights", "seed", without=WRITTEN)
 def baseline(
     data: str | None = None,
     /,
     *,
-    task: TaskName = None,
-    size: str | None = None,
-    seed: int | None = None,
+    fields: dict[str, Any],
     config: Path | None = None,
-    set: Annotated[list[str] | None, Parameter(negative=())] = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    json: Flag = False,
 ) -> int:
     """Measure what a network has to beat, without training one.
 
     Classes: the commonest; logistic regression; for images HOG, and color where there is some, with a linear SVM.
     Numbers: the mean; ridge regression; for tables gradient boosting. Masks: the commonest; a random forest on pixels.
-    They learn from the training split that `striate train` would use, choose by the validation split, and are measured
+    They are fitted to the training split that `striate train` would use, tuned on the validation split, and evaluated
     on the test split. `striate train --baseline` compares a network with them. Exit code 1 if some of the data could
     not be read.
 
@@ -33,23 +29,16 @@ def baseline(
     ----------
     data
         Data in any form that `striate train` takes. Default: mnist5k.
-    size
-        Height and width of the images in pixels: 96, or 96x128.
-    seed
-        What is drawn at random follows from it. Default: 0.
     config
         A config.yaml, for example of a run: its data and splits.
-    set
-        A field of the configuration, also as --data.split_seed 1: data.*, task.name, task.class_weights, seed.
     json
         Print one JSON document on stdout.
     """
     from striate.api.measuring import data_baselines
     from striate.cli.output import print_json, print_note, print_text, results_only
 
-    fields = chosen_fields({"task.name": task, "seed": seed}, set or [])
     with results_only(json):
-        found = data_baselines(data, size=size, config=config, fields=fields, announce=print_note)
+        found = data_baselines(data, size=None, config=config, fields=fields, announce=print_note)
     if json:
         print_json(found.to_json())
     else:

@@ -13,11 +13,12 @@ def compare(
     split: Literal["test", "val"] = "test",
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Say whether the difference between trained runs is more than noise, and what each costs.
+    """Say whether the difference between trained runs is more than noise.
 
-    All are asked about the same samples. Classes: McNemar's exact test, with a paired bootstrap interval of the
+    The cost of each network, in parameters and operations, stands beside its metrics.
+    All networks predict the same samples. Classes: McNemar's exact test, with a paired bootstrap interval of the
     difference of accuracies. Numbers and masks: paired permutation test and bootstrap. With more than two runs, all
-    pairs are compared, and corrected for by Holm's procedure.
+    pairs are compared, and p-values are corrected by Holm's procedure.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from striate.cli.sizes import read_sizes
+from striate.cli.fields import read_sizes
 
 if TYPE_CHECKING:
     from striate.account.connectivity import Connectivity
@@ -27,10 +27,10 @@ def connectivity(
     bias: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Compare the same map as fully connected, locally connected, convolution and sparse matrix.
+    """Compare one map as fully connected, locally connected, convolution and sparse matrix.
 
-    All four compute the same outputs from the same inputs; they differ in how many numbers they store and learn, and
-    in how many multiplications and additions they need. Example: striate connectivity 1x280x320 --kernel 1x2
+    All four compute the same outputs from the same inputs; they differ in the number of values that they store and
+    learn, and in the number of multiplications and additions. Example: striate connectivity 1x280x320 --kernel 1x2
 
     Parameters
     ----------
@@ -39,13 +39,13 @@ def connectivity(
     kernel
         The sides of the kernel: 3, or 1x2.
     filters
-        How many kernels, that is, channels of the output.
+        Number of kernels, which is the number of output channels.
     stride
-        How far apart the windows are: 2, or 2x1.
+        Distance between neighboring windows: 2, or 2x1.
     pad
         Zeros around the input: 1, or 1x0, or same.
     bias
-        With a bias for each output; the convolution has one for each filter.
+        Add a bias to each output; the convolution has one for each filter.
     json
         Print one JSON document on stdout.
     """

@@ -8,7 +8,9 @@ from cyclopts import Parameter
 
 
 def datasets(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
-    """List the data sets that have a name, with size, license, and whether they are on this machine.
+    """List the data sets that have a name, and where they are.
+
+    The table has size, license, and whether the set is on this machine.
 
     Parameters
     ----------
@@ -21,7 +23,7 @@ def datasets(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
     from rich.text import Text
 
     from striate.cli.output import print_json, print_text, stdout
-    from striate.data.named import catalogue, place
+    from striate.data.sources.named import catalogue, place
     from striate.errors import one_line
     from striate.wording import show_shape
 

@@ -18,7 +18,7 @@ def env(
     measure: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Print what a bug report needs: machine and versions. With --measure also what the machine can do.
+    """Print machine and versions for a bug report; --measure: how fast the machine is.
 
     Parameters
     ----------
@@ -44,14 +44,14 @@ def env(
 
 
 def _measured() -> tuple[Rate, ...]:
-    from striate.api.machine import measure_machine
+    from striate.api.planning import measure_machine
 
     return measure_machine()
 
 
 def _to_json(rates: Sequence[Rate]) -> dict[str, object]:
     from striate.machine.memory import available_bytes, total_bytes
-    from striate.machine.processors import LECTURE_PROCESSORS, SOURCE
+    from striate.machine.rates import LECTURE_PROCESSORS, SOURCE
 
     return {
         "rates": [rate.to_json() for rate in rates],
@@ -63,7 +63,7 @@ def _to_json(rates: Sequence[Rate]) -> dict[str, object]:
 def _print_measured(rates: Sequence[Rate], processor: str, cores: int) -> None:
     from striate.cli.output import print_text, stdout
     from striate.machine.memory import available_bytes, total_bytes
-    from striate.machine.processors import SOURCE
+    from striate.machine.rates import SOURCE
     from striate.wording import size_in_bytes
 
     print_text(f"{'memory':<16}{size_in_bytes(total_bytes())}, available {size_in_bytes(available_bytes())}")
@@ -83,8 +83,7 @@ def _rates_table(rates: Sequence[Rate]) -> Table:
 
 
 def _processors_table(rates: Sequence[Rate], processor: str, cores: int) -> Table:
-    from striate.machine.processors import LECTURE_PROCESSORS
-    from striate.machine.rates import best_rate
+    from striate.machine.rates import LECTURE_PROCESSORS, best_rate
 
     table = _table("GFLOP/s", "cores", "GHz", "memory", "price", "fp32", "other", right=(1, 2, 4, 5, 6))
     fp32, bf16 = (best_rate(rates, precision) for precision in ("fp32", "bf16"))

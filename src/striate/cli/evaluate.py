@@ -1,14 +1,39 @@
-"""`striate eval`."""
+"""`striate eval`.
+What `striate eval` measures of a run only on request, and saves in it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from cyclopts import Parameter
 
-from striate.cli.kept_measure import print_kept_measure
+
+class _Measured(Protocol):
+    def to_json(self) -> dict[str, Any]: ...
+
+
+Found = TypeVar("Found", bound=_Measured)
+
+
+def print_kept_measure(
+    run: Path, measure: Callable[..., Found], write: Callable[[Path, Found], tuple[Path, ...]], *, json: bool
+) -> int:
+    """Measure the run, write what was found into it, print it."""
+    from striate.cli.output import print_json, print_note, print_text, results_only
+
+    with results_only(json):
+        found = measure(run, announce=print_note)
+        for written in write(run, found):
+            print_note(f"written: {written}")
+    if json:
+        print_json(found.to_json())
+    else:
+        print_text(str(found))
+    return 0
 
 
 def evaluate(
@@ -21,7 +46,7 @@ def evaluate(
     learning_curve: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Measure a trained network on its test split or on other data.
+    """Evaluate a trained network on its test split or on other data.
 
     Exit code 1 if some of the data could not be read.
 
@@ -33,19 +58,19 @@ def evaluate(
         Other data in any form that `striate train` takes; classes are matched by name. The given test split is
         used, or everything where there is none. Default: the test split that the run set aside.
     plan
-        `auto`: many samples are answered in the fastest way whose answers are those of plain fp32, and it says which;
-        `plain` takes plain fp32.
+        `auto`: for many samples the fastest backend is chosen whose predictions agree with plain fp32, and named on
+        stderr; `plain` takes plain fp32.
     robustness
-        Measure instead how answers hold when images of the run's test split (1,000 at most) are shifted, turned,
-        scaled, covered, bent, tilted, cluttered, lit otherwise, noisy, blurred or stored as JPEG. Written into the run:
-        robustness.json and plots/robustness.png.
+        Measure robustness instead: the accuracy when images of the run's test split (1,000 at most) are shifted,
+        rotated, scaled, covered, deformed, tilted, cluttered, lit differently, noisy, blurred or stored as JPEG.
+        Written into the run: robustness.json and plots/robustness.png.
     learning_curve
-        Train the network anew on 1/8, 1/4 and 1/2 of the run's training samples, and say what twice as many would
-        bring. Takes about 1.6 times as long as the run did; three times with other seeds where that is done in two
-        minutes. Written into the run: learning-curve.json and plots/learning-curve.png.
+        Train the network anew on 1/8, 1/4 and 1/2 of the run's training samples, and estimate what twice as many
+        would bring. Takes about 1.6 times as long as the run did. It is repeated with three seeds where that takes two
+        minutes at most. Written into the run: learning-curve.json and plots/learning-curve.png.
     json
-        Print one JSON document on stdout: metrics, confusion matrix, figures per class, and the assessment that
-        evaluation.json has of a split.
+        Print one JSON document on stdout: metrics, confusion matrix, metrics of each class, and the part of
+        evaluation.json about the split.
     """
     if robustness:
         _refuse_together(run, data, "--robustness", learning_curve=learning_curve)

@@ -19,20 +19,23 @@ def explain(
     force: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Say why a network answers an image as it does, and how far to trust that, on one page.
+    """Show on one page why a network predicts what it does for an image, and how far to trust that.
 
-    Maps of what the network looked at, each checked: a map is not to be trusted where networks with shuffled weights
-    give the same one, or where the answer does not hang on what it points at. Then, what it would take to change the
-    answer, and the nearest training images. Exit code 1 if the map that is shown first is not to be trusted.
+    The page has attribution maps, each with checks: a map is not trusted where networks with shuffled weights give the
+    same map, or where the prediction does not depend on the pixels that the map marks. It also has the smallest change
+    that changes the prediction, and the nearest training images. Exit code 1 if the map that is shown first is not
+    trusted.
 
     Parameters
     ----------
     run
         A run directory, or one checkpoint file.
     image
-        An image file, or a sample of a named data set: mnist5k#17; for a table, the numbers of a row, parted by commas.
+        An image file, or a sample of a named data set: mnist5k#17; for a table, the numbers of a row,
+        separated by commas.
     method
-        Which map; auto makes all that the network allows, and shows first the one that the answer hangs on most.
+        The attribution method. auto computes every map that the network allows, and shows first the one whose pixels
+        the prediction depends on most.
     out
         The page. Default: the image's name with -explained.html, in this folder; none with --json.
     force
@@ -43,7 +46,7 @@ def explain(
     from striate.api import explain as explain_image
     from striate.api import write_explanation
     from striate.cli.output import print_json, print_note, print_text, results_only, stdout
-    from striate.visualize.attribution.explanation import explanation_text
+    from striate.visualize.attribution.explanation_record import explanation_text
     from striate.visualize.picture_path import refuse_picture_path
 
     if out is None and not json:

@@ -1,30 +1,122 @@
-"""Fields of the configuration as a user types them: named options, and `--set FIELD=VALUE`."""
+"""Options that are fields of the configuration: `--lr`, `--optim.momentum`, `--set FIELD=VALUE`.
+
+Their names, help and choices follow from the configuration; a verb names only which fields concern it. Beside them,
+sizes as a user types them: `3x224x224`, `13`, `1x2`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Annotated, Any, get_args, get_origin
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from striate.errors import UsageError
-from striate.tasks.every import TASKS
-from striate.training.asked_fields import asked_fields
+from striate.training.config_fields import Field, config_fields, sections
+from striate.training.config_file import option_of
+from striate.training.request import requested_fields
 
-TaskName = Annotated[
-    str | None,
-    Parameter(
-        help=f"{', '.join(TASKS)}, one that an installed package registers, or file.py:name, which RUNS that file."
-        " Default: what the labels are."
-    ),
-]
-"""`--task` of every verb that reads data as a task does."""
+Data = Annotated[str | None, Parameter(help=config_fields()["data.source"].help)]
+"""The data argument of a verb that trains."""
+Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
+"""An option without a value."""
+
+FIRST = -1
+"""The place of a group of options before all others."""
+_SHORT = Group("Common options", sort_key=0)
+_OWN = Group("Options of this command", sort_key=1)
+_WRITTEN = Group(
+    "Written by a run", help="Fields that a run writes into its config.yaml, so that it runs again.", sort_key=99
+)
+_ORDER = (
+    *("model.name", "budget.epochs", "budget.minutes", "optim.lr", "batch", "data.size", "task.name", "model.weights"),
+    *("recipe", "optim.name", "execution.device", "budget.patience", "budget.target", "seed", "keep", "cv", "baseline"),
+    *("execution.plan", "execution.deterministic", "execution.fsdp"),
+)
+"""The options with a short name, the most used first."""
+NOT_ONE_TRAINING = ("budget.target", "cv", "baseline", "keep", "execution.fsdp", "save_seconds")
+"""Fields that say nothing about the steps of one training."""
+WRITTEN = tuple(field.name for field in config_fields().values() if field.written)
+"""Fields that a run writes for itself."""
+_SET = "A field of the configuration: --set optim.momentum=0.8, or shorter --optim.momentum 0.8. May be repeated."
+
+
+def takes_fields(*prefixes: str, without: Sequence[str] = ()) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """A verb that has the fields of the configuration as options: those whose names begin with `prefixes`, or all.
+
+    The verb's parameter `fields` gets those that were given, dotted, as text. `without` lists fields that do not
+    concern the verb, and those whose short option means something else there.
+    """
+    fields = [
+        field
+        for field in config_fields().values()
+        if field.name not in without and (not prefixes or field.name.startswith(prefixes))
+    ]
+
+    def decorate(verb: Callable[..., int]) -> Callable[..., int]:
+        signature = inspect.signature(verb, eval_str=True)
+        options = {_identifier(field): field for field in sorted(fields, key=_place)}
+
+        @wraps(verb)
+        def run(*arguments: Any, set: Sequence[str] | None = None, **given: Any) -> int:
+            short = {field.name: given.pop(name, None) for name, field in options.items()}
+            return verb(*arguments, fields=chosen_fields(short, set or ()), **given)
+
+        own = [_own(parameter) for name, parameter in signature.parameters.items() if name != "fields"]
+        own.sort(key=lambda parameter: parameter.kind is inspect.Parameter.KEYWORD_ONLY)
+        every = [*own, _SET_OPTION, *(_option(name, field) for name, field in options.items())]
+        run.__signature__ = signature.replace(parameters=every)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in every}
+        return run
+
+    return decorate
+
+
+def _identifier(field: Field) -> str:
+    return re.sub(r"\W", "_", option_of(field.name).removeprefix("--"))
+
+
+def _place(field: Field) -> int:
+    return _ORDER.index(field.name) if field.name in _ORDER else len(_ORDER)
+
+
+def _option(name: str, field: Field) -> inspect.Parameter:
+    short, choices = option_of(field.name), "|".join(field.values.choices)
+    group = _WRITTEN if field.written else _SHORT if field.name in _ORDER else _OWN
+    if field.section and group is _OWN:
+        group = Group(field.section, help=sections()[field.section], sort_key=2 + list(sections()).index(field.section))
+    text = field.help if short == f"--{field.name}" else f"{field.help} Also --{field.name}."
+    if field.values.kind == "BOOL" and field.name in _ORDER:
+        return _keyword(name, Annotated[bool | None, Parameter(name=(short,), help=text, group=group, negative=())])
+    metavar = choices if 0 < len(choices) < 20 else field.values.kind
+    parameter = Parameter(name=(short,), help=text, group=group, metavar=metavar, allow_leading_hyphen=True)
+    return _keyword(name, Annotated[str | None, parameter])
+
+
+def _own(parameter: inspect.Parameter) -> inspect.Parameter:
+    """An option of the verb itself, in the group of such options if it names none."""
+    if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+        return parameter
+    kind, *said = (
+        get_args(parameter.annotation) if get_origin(parameter.annotation) is Annotated else (parameter.annotation,)
+    )
+    return parameter.replace(annotation=Annotated[kind, Parameter(group=_OWN), *said])
+
+
+def _keyword(name: str, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+_SET_OPTION = _keyword("set", Annotated[list[str] | None, Parameter(negative=(), help=_SET, group=_OWN)])
 
 
 def chosen_fields(given: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
     """The dotted fields that were chosen: those of `given` that are not None, and `assignments`, which are
     `FIELD=VALUE`. Raises UsageError where the two contradict each other, or an assignment has no `=`."""
-    return asked_fields(given, _parse(assignments), "leave out --{}")
+    return requested_fields(given, _parse(assignments), "leave out --{}")
 
 
 def _parse(assignments: Sequence[str]) -> dict[str, str | None]:
@@ -35,3 +127,14 @@ def _parse(assignments: Sequence[str]) -> dict[str, str | None]:
             raise UsageError("--set", repr(assignment), "FIELD=VALUE", "--set optim.lr=0.01")
         fields[name] = None if value in ("null", "None") else value
     return fields
+
+
+def read_sizes(option: str, text: str, example: str) -> tuple[int, ...]:
+    """Whole numbers with x or × between them. Raises UsageError with `example` as the remedy: what follows the option,
+    or, for an argument that is none, the whole command."""
+    parts = re.split("[x×]", text.strip().lower())
+    # Nine digits are more than any limit behind this.
+    if not all(re.fullmatch("[0-9]{1,9}", part) for part in parts):
+        remedy = f"{option} {example}" if option.startswith("-") else example
+        raise UsageError(option, repr(text[:60]), "whole numbers with x between them", remedy)
+    return tuple(map(int, parts))

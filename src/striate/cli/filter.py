@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from striate.errors import UsageError, one_line
 
 if TYPE_CHECKING:
-    from striate.visualize.filter_arithmetic import PixelArithmetic
+    from striate.visualize.filter_picture import PixelArithmetic
     from striate.visualize.picture import Picture
 
 
@@ -29,7 +29,7 @@ def filter(
     max_pixels: int = 64_000_000,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Lay a filter kernel on every pixel of a picture.
+    """Apply a filter kernel to every pixel of a picture.
 
     Each output pixel is the sum of the pixels under the kernel, each times its weight (the cross-correlation, as in
     convolutional networks), divided exactly, rounded to nearest, halves up, and limited to 0 to 255. The picture keeps
@@ -69,7 +69,7 @@ def filter(
 
 @dataclass(frozen=True)
 class _Request:
-    """What was asked for, complete."""
+    """The complete request."""
 
     source: Path
     out: Path | None
@@ -82,12 +82,11 @@ class _Request:
 
 
 def _filter(request: _Request) -> tuple[dict[str, Any], str, PixelArithmetic | None]:
-    """What was done, which kernel it was done with in words, and the arithmetic of the pixel that was asked for."""
-    from striate.runs.user_path import user_path
-    from striate.visualize.filter_arithmetic import explain_pixel
-    from striate.visualize.filter_picture import filter_picture
+    """What was done, which kernel it was done with in words, and the arithmetic of the requested pixel."""
+    from striate.runs.files import user_path
+    from striate.visualize.filter_picture import explain_pixel, filter_picture
     from striate.visualize.kernel_text import choose_kernel
-    from striate.visualize.save_picture import save_picture
+    from striate.visualize.picture_path import save_picture
 
     out = None if request.out is None else user_path(str(request.out))
     chosen = choose_kernel(request.kernel)
@@ -114,7 +113,7 @@ def _filter(request: _Request) -> tuple[dict[str, Any], str, PixelArithmetic | N
 def _read(request: _Request, out: Path | None) -> Picture:
     """The picture, once it is clear that what comes of it can be written."""
     from striate.visualize.picture import read_picture, to_gray
-    from striate.visualize.save_picture import refuse_out
+    from striate.visualize.picture_path import refuse_out
 
     if out is not None:
         refuse_out(out, force=request.force)

@@ -17,16 +17,15 @@ def lab(
     open: Annotated[bool, Parameter(negative="--no-open")] = True,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Serve the web page on this machine, for this machine only, until Ctrl-C.
+    """Open the web page: build networks, watch them run, train them, see images as numbers.
 
-    Build networks, watch them at work on images of your own, train them and explore what they get wrong; look at images
-    as numbers, play with convolution. Prints the address, with the token that a browser needs, once it answers. Needs
-    fastapi and uvicorn: pip install 'striate[lab]'.
+    The page is served to this machine only, until Ctrl-C. The address that is printed contains the token that a browser
+    needs. Needs fastapi and uvicorn: pip install 'striate[lab]'.
 
     Parameters
     ----------
     run
-        A run directory or checkpoint to look into.
+        A run directory or checkpoint to open.
     port
         The port to serve on; 0 picks a free one.
     open

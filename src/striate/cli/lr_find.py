@@ -3,76 +3,47 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any
 
-from cyclopts import Parameter
-
-from striate.cli.fields import TaskName, chosen_fields
+from striate.cli.fields import NOT_ONE_TRAINING, WRITTEN, Data, Flag, takes_fields
 
 
+@takes_fields(without=("optim.lr", *NOT_ONE_TRAINING, *WRITTEN))
 def lr_find(
-    data: str | None = None,
+    data: Data = None,
     /,
     *,
-    model: str | None = None,
-    epochs: int | None = None,
-    minutes: float | None = None,
-    recipe: Literal["quick", "standard", "speedrun", "fine-tune"] | None = None,
-    task: TaskName = None,
-    batch: int | None = None,
-    size: str | None = None,
-    seed: int | None = None,
+    fields: dict[str, Any],
     config: Path | None = None,
     seconds: float = 45.0,
     out: Path | None = None,
-    force: Annotated[bool, Parameter(negative=())] = False,
-    set: Annotated[list[str] | None, Parameter(negative=())] = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    force: Flag = False,
+    json: Flag = False,
 ) -> int:
     """Find the learning rate to train with, by short trainings on copies of the network.
 
-    Any field of the configuration is an option too: --optim.name sgd, --schedule.name cosine. The last line is the
-    command that trains with what was found. Exit code 1 if the trials cannot tell.
+    Give --epochs or --minutes of the training that the rate is for. The last line of the output is the command that
+    trains with the rate that was found. Exit code 1 if the trials cannot tell.
 
     Parameters
     ----------
-    data
-        As for `striate train`. Default: mnist5k.
-    model
-        As for `striate train`. Default: chosen by the shape of the data.
-    epochs
-        How long the training will be that the rate is for.
-    minutes
-        The same in wall-clock minutes.
-    recipe
-        How everything left open is chosen, as for `striate train`.
-    batch
-        Samples in one step.
-    size
-        Height and width of the inputs in pixels: 96, or 96x128.
-    seed
-        Initialization, and with it the weights that every trial begins with. Default: 0.
     config
         A config.yaml, for example of an earlier run; other options go on top of it.
     seconds
-        About how long it may take. More gives longer trials and more of them; large networks take longer anyway.
+        About how long it may take. More time gives longer trials and more of them; large networks take longer anyway.
     out
-        Draw the range test and the trials into this .png. Nothing is written otherwise.
+        Draw the range test and the trials into this .png. Without it nothing is written.
     force
         Overwrite the picture if it exists.
-    set
-        A field of the configuration: `--set optim.momentum=0.8`, or shorter `--optim.momentum 0.8`.
     json
         Print one JSON document on stdout, everything else on stderr.
     """
     from striate.api import find_learning_rate
     from striate.cli.output import print_json, print_note, print_text, results_only
 
-    given = {"model.name": model, "recipe": recipe, "task.name": task, "batch": batch, "seed": seed}
-    fields = chosen_fields(given | {"budget.epochs": epochs, "budget.minutes": minutes}, set or [])
     with results_only(json):
         search = find_learning_rate(
-            data, config=config, size=size, set=fields, seconds=seconds, out=out, force=force, announce=print_note
+            data, config=config, set=fields, seconds=seconds, out=out, force=force, announce=print_note
         )
     if json:
         print_json(search.to_json())

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from time import sleep
 
-from cyclopts import App, CoercionError, CycloptsError
+from cyclopts import App, CoercionError, CycloptsError, Group, UnknownOptionError
 
+from striate.cli.other_words import refuse_other_words
 from striate.cli.output import LostOutput, print_error, print_interrupted, print_note, watched_stdout
 from striate.errors import SaidElsewhere, StriateError, UsageError
 from striate.machine.allocator import keep_by_default
@@ -22,42 +25,55 @@ from striate.version import VERSION
 
 _PATIENCE = 10.0  # seconds
 _VERBS = {
-    "train": "Train a network on a data set, evaluate it, and write a run directory.",
-    "eval": "Measure a trained network on its test split or on other data.",
-    "compare": "Say whether the difference between trained runs is more than noise.",
-    "predict": "Answer for images: files and folders.",
-    "explain": "Say why a network answers an image so, and how far to trust that, on one page.",
-    "verify": "Check that a run is what it says: files whole, and the same bits when its steps are done again.",
-    "doctor": "Find out why a network does not learn, and what to change.",
-    "baseline": "Measure what a network has to beat, without training one.",
-    "plan": "Measure in which way a network trains fastest on this machine.",
-    "lr-find": "Find the learning rate to train with, by short trainings on copies.",
-    "sweep": "Search configurations, from cheap to expensive, and train the best one.",
-    "summary": "Say what a network costs and sees, layer by layer, and what does not fit.",
-    "connectivity": "Compare one map as fully connected, locally connected, convolution and sparse matrix.",
-    "show": "Draw what a network does: filters, feature maps, what its units look for.",
-    "lab": "Serve the web page: build networks, watch them at work, train them, look at images as numbers.",
-    "filter": "Lay a filter kernel on every pixel of a picture.",
-    "pixels": "Show a picture as what it is: numbers.",
-    "models": "List the networks that have a name.",
-    "datasets": "List the data sets that have a name, and where they are.",
-    "trust": "Say that the code of a file may be run where a run or a configuration names it.",
-    "env": "Print what a bug report needs, machine and versions; --measure: what the machine can do.",
+    "Train and judge": {
+        "train": "Train a network on a data set, evaluate it, and write a run directory.",
+        "eval": "Evaluate a trained network on its test split or on other data.",
+        "compare": "Say whether the difference between trained runs is more than noise.",
+        "baseline": "Measure what a network has to beat, without training one.",
+        "doctor": "Find out why a network does not learn, and what to change.",
+        "plan": "Measure in which precision, memory format and number of threads a network trains fastest here.",
+        "lr-find": "Find the learning rate to train with, by short trainings on copies of the network.",
+        "sweep": "Search configurations, from cheap to expensive, and train the best one.",
+        "verify": "Check that the files of a run are whole, and that its steps give the same bits again.",
+    },
+    "Data": {
+        "data": "Check a data set before training on it, look at it, or pack it.",
+        "datasets": "List the data sets that have a name, and where they are.",
+    },
+    "Networks": {
+        "models": "List the networks that have a name.",
+        "summary": "Show the layers of a network: shapes, parameters, operations, memory, receptive fields.",
+        "connectivity": "Compare one map as fully connected, locally connected, convolution and sparse matrix.",
+    },
+    "Look and learn": {
+        "explain": "Show on one page why a network predicts what it does for an image, and how far to trust that.",
+        "show": "Draw what a network does: its filters, feature maps, and what its units respond to.",
+        "lab": "Open the web page: build networks, watch them run, train them, see images as numbers.",
+        "filter": "Apply a filter kernel to every pixel of a picture.",
+        "pixels": "Show the pixels of a picture as numbers.",
+    },
+    "Ship": {
+        "predict": "Predict for image files, folders of images, and samples of named data sets.",
+        "trust": "Allow the code of a file to run where a run or a configuration names it.",
+        "env": "Print machine and versions for a bug report; --measure: how fast the machine is.",
+    },
 }
-_GROUPS = {
-    "data": (
-        "Check a data set before training on it, look at it, or pack it.",
-        {
-            "check": "Look for what would make a training wrong: damage, copies, leaks, doubtful labels.",
-            "show": "Draw what a network will see of a data set.",
-            "pack": "Decode all images of a data set once and keep them in a file.",
-        },
-    ),
+_PARTS = {
+    "data": {
+        "check": "Look for what would make a training wrong: damage, copies, leaks, doubtful labels.",
+        "show": "Draw what a network will see of a data set.",
+        "pack": "Decode all images of a data set once into a file, a pack; or write the files as they are into shards.",
+    },
 }
+VERBS = tuple(verb for verbs in _VERBS.values() for verb in verbs)
+"""Every verb, in the order of `striate --help`."""
 
 
-def make_app() -> App:
-    """The command line. Verbs load when they are called: `striate --help` never imports torch."""
+def make_app(documented: Sequence[str] = ()) -> App:
+    """The command line. Verbs load when they are called: `striate --help` never imports torch.
+
+    The verb that `documented` begins with is loaded, so that its help is its whole docstring.
+    """
     app = App(
         name="striate",
         help="A workbench for convolutional networks: train one, see how good it is, use it.",
@@ -66,17 +82,54 @@ def make_app() -> App:
         version_flags=["--version"],
         help_flags=["--help", "-h"],
         suppress_keyboard_interrupt=False,  # what was saved is for us to say
+        group_commands=Group("Other", sort_key=len(_VERBS)),
     )
-    for verb, text in _VERBS.items():
-        function = {"eval": "evaluate"}.get(verb, verb).replace("-", "_")
-        app.command(f"striate.cli.{function}:{function}", name=verb, help=text)
-    for group, (text, verbs) in _GROUPS.items():
-        part = App(name=group, help=text, help_format="plaintext", help_flags=["--help", "-h"], version_flags=[])
-        for verb, said in verbs.items():
-            part.command(f"striate.cli.{group}.{verb}:{verb}", name=verb, help=said)
-        app.command(part)
+    for position, (title, verbs) in enumerate(_VERBS.items()):
+        group = Group(title, sort_key=position)
+        for order, (verb, text) in enumerate(verbs.items()):
+            if verb in _PARTS:
+                app.command(_part_of_app(verb, text, group, order, documented))
+                continue
+            name = {"eval": "evaluate"}.get(verb, verb).replace("-", "_")
+            code = f"striate.cli.{name}:{name}"
+            if list(documented[:1]) == [verb]:
+                app.command(_documented(code), name=verb, group=group, sort_key=order)
+            else:
+                app.command(code, name=verb, help=text, group=group, sort_key=order)
     app.register_install_completion_command(add_to_startup=False)
     return app
+
+
+def _part_of_app(name: str, text: str, group: Group, order: int, documented: Sequence[str]) -> App:
+    part = App(
+        name=name,
+        help=text,
+        group=group,
+        sort_key=order,
+        help_format="plaintext",
+        help_flags=["--help", "-h"],
+        version_flags=[],
+    )
+    for verb, said in _PARTS[name].items():
+        place = f"striate.cli.{name}.{verb}:{verb}"
+        if list(documented[:2]) == [name, verb]:
+            part.command(_documented(place), name=verb)
+        else:
+            part.command(place, name=verb, help=said)
+    return part
+
+
+def _documented(place: str) -> Callable[..., int]:
+    """The function at `module:name`, each paragraph of its docstring on one line, which the terminal then breaks."""
+    module, _, name = place.partition(":")
+    function: Callable[..., int] = getattr(import_module(module), name)
+    text, mark, parameters = inspect.cleandoc(function.__doc__ or "").partition("\n\nParameters\n")
+    # In a list of parameters a description is indented, and follows its name.
+    described = re.sub(
+        r"(\n    .*)((?:\n    .*)+)", lambda found: found[1] + found[2].replace("\n    ", " "), parameters
+    )
+    function.__doc__ = re.sub(r"(?<!\n)\n(?!\n)", " ", text) + mark + described
+    return function
 
 
 def program() -> int:
@@ -118,11 +171,12 @@ def _discard_stdout() -> None:
 
 def _run(words: list[str]) -> int:
     as_json = "--json" in words
-    app = make_app()
+    app = make_app(words if {"--help", "-h"} & set(words) else ())
     try:
         if not words:
             app.help_print([])
             return 0
+        refuse_other_words(app, VERBS, words)
         result = app(join_fields(words), exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else 0
     except (BrokenPipeError, LostOutput):
@@ -171,26 +225,25 @@ def _fault(error: Exception) -> StriateError:
     return StriateError(
         f"a fault in striate or in code that it ran ({Path(place.filename).name}, line {place.lineno})",
         f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
-        "an answer, or an error that explains itself",
+        "a result, or an error that explains itself",
         "report it with the output of: striate env; STRIATE_TRACEBACK=1 in the environment shows where it happened",
     )
 
 
 def _usage(error: CycloptsError, words: list[str]) -> UsageError:
-    verb = next((w for w in words if w in _VERBS or w in _GROUPS), "")
-    second = next((w for w in words[words.index(verb) + 1 :] if w in _GROUPS[verb][1]), "") if verb in _GROUPS else ""
+    verb = next((word for word in words if word in VERBS), "")
+    second = (
+        next((word for word in words[words.index(verb) + 1 :] if word in _PARTS[verb]), "") if verb in _PARTS else ""
+    )
     where = " ".join(filter(None, ["striate", verb, second]))
-    text = " ".join(str(error).split())
     if isinstance(error, CoercionError) and error.token and error.token.keyword and error.target_type in (int, float):
         expected = "a whole number" if error.target_type is int else "a number"
-        option = error.token.keyword
-        return UsageError(option, repr(error.token.value), expected, _number(option, error.token.value, where))
+        from striate.training.config_file import number_begun  # `striate --help` needs no configuration
+
+        option, text = error.token.keyword, error.token.value
+        number = number_begun(text)
+        return UsageError(option, repr(text), expected, f"{option} {number}" if number else f"{where} --help")
+    text = " ".join(str(error).split())
+    if isinstance(error, UnknownOptionError) and "--set" not in words:  # `join_fields` wrote it
+        text = text.replace("--set", next((word for word in words if word.startswith("--") and "." in word), "--set"))
     return UsageError(where, text, f"what `{where} --help` lists", f"{where} --help")
-
-
-def _number(option: str, text: str, where: str) -> str:
-    """An option of a number as it may have been meant: the number that the text begins with, or an example."""
-    from striate.training.config_file import example_of
-
-    begun = re.match(r"\d+(\.\d+)?(?!.*%)", text)
-    return f"{option} {begun[0]}" if begun else example_of(option) or f"{where} --help"

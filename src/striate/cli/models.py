@@ -1,14 +1,23 @@
-"""`striate models`."""
+"""`striate models`.
+What `striate models` prints: the list, one entry in full, ImageNet's progress.
+"""
 
 from __future__ import annotations
 
+import re
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
+from rich.table import Table
 
-if TYPE_CHECKING:
-    from striate.cli.model_tables import Form
+from striate.models.catalog.history import ChallengeResult
+from striate.models.layer_strings import words
+from striate.models.registry import ModelInfo, PublishedError
+from striate.wording import scaled, show_shape
 
 
 def models(
@@ -20,17 +29,19 @@ def models(
     force: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """List the networks that have a name, with what they cost and what was published of their errors.
+    """List the networks that have a name.
+
+    The table has parameters, operations and the published error of each network.
 
     Parameters
     ----------
     name
-        Show one network in full: how it is written, its source, and every published error. With arguments, as in
-        "alexnet-2012(groups=1)", also what that form costs.
+        Show one network in full: its layers, its paper, and every published error. With arguments, as in
+        "alexnet-2012(groups=1)", also parameters and operations of that variant.
     history
-        Show ImageNet's progress instead: the best answers of each year's challenge, and a human's.
+        Show ImageNet's progress instead: the best error of each year's challenge, and a human's.
     out
-        With --history, draw it into this .png or .svg too. Nothing is written otherwise.
+        With --history, also draw it into this .png or .svg. Without it nothing is written.
     force
         Overwrite the picture if it exists.
     json
@@ -51,7 +62,6 @@ def models(
 
 
 def _all(as_json: bool) -> int:
-    from striate.cli.model_tables import model_json, model_list
     from striate.cli.output import print_json, print_text, stdout
     from striate.models.registry import GROUPS
 
@@ -67,7 +77,6 @@ def _all(as_json: bool) -> int:
 def _one(name: str, as_json: bool) -> int:
     from dataclasses import asdict
 
-    from striate.cli.model_tables import model_entry, model_json
     from striate.cli.output import print_json, print_text
     from striate.models.registry import GROUPS, describe_model
 
@@ -83,8 +92,7 @@ def _one(name: str, as_json: bool) -> int:
 
 def _form(name: str) -> Form:
     """What a network costs with these arguments."""
-    from striate.api.summarizing import summary
-    from striate.cli.model_tables import Form
+    from striate.api.networks import summary
 
     ledger = summary(name).ledger
     return Form(name, ledger.params, ledger.macs)
@@ -93,7 +101,6 @@ def _form(name: str) -> Form:
 def _history(out: Path | None, force: bool, as_json: bool) -> int:
     from dataclasses import asdict
 
-    from striate.cli.model_tables import history_table
     from striate.cli.output import print_json, print_note, print_text, stdout
     from striate.models.catalog.history import HISTORY
 
@@ -112,3 +119,160 @@ def _history(out: Path | None, force: bool, as_json: bool) -> int:
     stdout().print(table)
     print_text(notes)
     return 0
+
+
+_WIDTH = 80
+
+
+def model_list(groups: Mapping[str, Sequence[ModelInfo]]) -> tuple[Table, str]:
+    """A line for each network under the name of its family, and the notes below it: on what its errors are measured.
+
+    Of several published errors the line has the most comparable one: of one network, looking once at each image.
+    """
+    table = _table(
+        ("name", "year", "parameters", "MACs", "top-1", "top-5", "measured on"), left=("name", "measured on")
+    )
+    numbers: dict[tuple[str, str], int] = {}
+    for group, entries in groups.items():
+        table.add_row(f"[bold]{group}[/]")
+        for info in sorted(entries, key=lambda info: info.year):
+            error = comparable_error(info)
+            mark = ""
+            if error is not None:
+                mark = f"[{numbers.setdefault((error.of, error.source), len(numbers) + 1)}]"
+            size = f"{info.published_parameters:,}"
+            rates = [_percent(error.top1), _percent(error.top5)] if error else ["", ""]
+            # A backslash keeps rich from taking [1] for a style.
+            row = [
+                f"  {info.name}",
+                str(info.year),
+                size,
+                scaled(info.published_macs),
+                *rates,
+                mark.replace("[", r"\["),
+            ]
+            table.add_row(*row)
+    notes = [_note(f"[{number}] {of}: {source}", 4) for (of, source), number in numbers.items()]
+    more = (
+        "MACs: multiply–accumulates for one input of the published size.\n"
+        "Errors in percent; they compare where they were measured on the same.\n"
+        "One in full: striate models NAME. ImageNet's progress: striate models --history.\n"
+        'Any layer string is a network too: --model "conv(16,5) relu pool(2) fc(10)"'
+    )
+    return table, "\n".join(["", *notes, *([""] if notes else []), more])
+
+
+def comparable_error(info: ModelInfo) -> PublishedError | None:
+    """The error to set beside those of other networks: of one network looking once at each image where there is such,
+    else the first that was published; of several, that of the weights that can be downloaded."""
+    single = [e for e in info.errors if re.search(r"\b(1|one|single)( central)? crop\b", e.of)]
+    downloaded = [e for e in single if info.weights and e.source.startswith(info.weights)]
+    return next(iter([*downloaded, *single, *info.errors]), None)
+
+
+@dataclass(frozen=True)
+class Form:
+    """A network as it is written with arguments: trainable parameters, and multiply–accumulates for one input of the
+    published size."""
+
+    written: str
+    params: int
+    macs: int
+
+
+def model_entry(info: ModelInfo, form: Form | None = None) -> str:
+    """Everything about one network, a line or more for each thing known; with a `form`, what that costs too."""
+    shape = show_shape(info.input_shape)
+    answer = "classes at every pixel" if info.dense else "outputs"
+    divides = f"; its layers divide the size by {info.reduction}" if info.reduction > 1 else ""
+    lines = [
+        ("what it is", info.description),
+        ("source", info.source),
+        ("written", info.signature),
+        ("input", f"{shape} as published, {info.outputs:,} {answer}{divides}"),
+        ("parameters", f"{info.published_parameters:,}"),
+        ("MACs", f"{info.published_macs:,} multiply–accumulates for one such input"),
+    ]
+    if form is not None:
+        lines += [
+            ("this form", f"{form.written}: what is said above and below is of the published one"),
+            ("", f"{form.params:,} parameters, {form.macs:,} multiply–accumulates"),
+        ]
+    if info.small_form:
+        lines.append(("small images", f'--model "{info.small_form}"'))
+    if info.weights:
+        lines.append(("weights", f"files of {info.weights} fit, tensor by tensor: --weights FILE"))
+    if info.own_rule:
+        lines.append(("learning", "has a rule of its own, which needs no gradient: --optim.name own-rule"))
+    lines += [("published", _error(error)) for error in info.errors]
+    first = [name if k == 0 or name != lines[k - 1][0] else "" for k, (name, _) in enumerate(lines)]
+    body = [_note(f"  {label:<13}{text}", 15) for label, (_, text) in zip(first, lines, strict=True)]
+    return "\n".join([f"{info.name} ({info.year})", *body])
+
+
+def model_json(info: ModelInfo, group: str) -> dict[str, Any]:
+    """One network as a JSON object, with everything that is known of it."""
+    values = asdict(info)
+    return {
+        "name": info.name,
+        "family": group,
+        "signature": info.signature,
+        "params": values.pop("published_parameters"),
+        "macs": values.pop("published_macs"),
+        "arguments": [_argument(parameter) for parameter in info.parameters],
+    } | {key: value for key, value in values.items() if key not in ("path", "parameters")}
+
+
+def history_table(results: Iterable[ChallengeResult]) -> tuple[Table, str]:
+    """A line for each result with its error as a bar, and the notes below it."""
+    results = list(results)
+    table = _table(("year", "place", "network", "layers", "error %", ""), left=("year", "network", ""))
+    for result in results:
+        place, depth = (str(number) if number else "" for number in (result.place, result.depth))
+        table.add_row(str(result.year), place, result.network, depth, _percent(result.top5), _bar(result.top5))
+    sources = [_note(f"{r.year} {r.team}: {r.source}", 5) for r in results]
+    more = _note(
+        "Error: percent of test images whose label is not among five answers, 1,000 classes, trained on the given "
+        "images only; mostly several networks averaged.",
+        0,
+    )
+    return table, "\n".join(["", more, "", *sources, "", "As a picture: striate models --history --out imagenet.png"])
+
+
+def _argument(parameter: words.Parameter) -> dict[str, Any]:
+    """One argument: its kind, its default, and what it may be."""
+    shown: dict[str, Any] = {"name": parameter.name, "kind": parameter.kind, "many": parameter.many}
+    if parameter.default is not ...:
+        shown["default"] = parameter.default
+    if parameter.kind == "choice":
+        return shown | {"choices": list(parameter.choices)}
+    return shown if parameter.kind == "flag" else shown | {"low": parameter.low, "high": parameter.high}
+
+
+def _error(error: PublishedError) -> str:
+    rates = [f"{name} {value:g} %" for name, value in (("top-1", error.top1), ("top-5", error.top5)) if value]
+    return f"{', '.join(rates)} wrong on {error.of} ({error.source})"
+
+
+def _percent(value: float | None) -> str:
+    """At most two decimals, points below each other: `40.7 `, `43.48`."""
+    if value is None:
+        return ""
+    return f"{value:.1f} " if round(value, 1) == value else f"{value:.2f}"
+
+
+def _bar(percent: float) -> str:
+    """A bar of two cells for 5 %, to an eighth of a cell."""
+    eighths = round(percent * 8 * 2 / 5)
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
+
+
+def _note(text: str, indent: int) -> str:
+    return textwrap.fill(text, _WIDTH, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _table(columns: Sequence[str], left: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="left" if column in left else "right", no_wrap=True)
+    return table

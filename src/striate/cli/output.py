@@ -29,7 +29,7 @@ def print_text(text: str) -> None:
 
 
 def print_note(text: str) -> None:
-    """A line of news on stderr: no markup, no wrapping, and one line whatever names it holds."""
+    """A line of progress on stderr: no markup, no wrapping, and one line whatever names it holds."""
     _print_plainly(one_line(text))
 
 

@@ -16,7 +16,7 @@ def pixels(
     max_pixels: int = 64_000_000,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Show a picture as what it is: numbers.
+    """Show the pixels of a picture as numbers.
 
     Each channel is a table of bytes, 0 for dark, 255 for bright. By default the upper left corner is shown, as much
     as fits a terminal.
@@ -36,9 +36,8 @@ def pixels(
     """
     from striate.cli.output import print_json, print_note, print_text
     from striate.errors import one_line
-    from striate.visualize.picture import read_picture
+    from striate.visualize.picture import names_sample, read_picture, sample_picture
     from striate.visualize.pixel_table import pixel_table
-    from striate.visualize.sample_picture import names_sample, sample_picture
 
     read = sample_picture(image, print_note) if names_sample(image) else read_picture(image, max_pixels)
     table = pixel_table(read, region, channel)

@@ -3,57 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import Parameter
 from rich.table import Table
 
-from striate.cli.fields import TaskName, chosen_fields
+from striate.cli.fields import NOT_ONE_TRAINING, WRITTEN, Data, Flag, takes_fields
 from striate.errors import one_line
 
 if TYPE_CHECKING:
-    from striate.training.plan.record import PlanRecord, PlanRow
+    from striate.training.plan.plan_table import PlanRecord, PlanRow
 
 
+@takes_fields(without=("execution.plan", *NOT_ONE_TRAINING, *WRITTEN))
 def plan(
-    data: str | None = None,
+    data: Data = None,
     /,
     *,
-    model: str | None = None,
-    recipe: Literal["quick", "standard", "fine-tune", "speedrun"] | None = None,
-    task: TaskName = None,
-    batch: int | None = None,
-    size: str | None = None,
+    fields: dict[str, Any],
     config: Path | None = None,
     seconds: float = 20.0,
-    set: Annotated[list[str] | None, Parameter(negative=())] = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    json: Flag = False,
 ) -> int:
-    """Measure in which precision, memory layout and number of threads a network trains fastest here.
+    """Measure in which precision, memory format and number of threads a network trains fastest here.
 
-    Each way takes steps of the training on a copy, in turns with the others, and is checked against plain fp32: loss,
-    outputs and gradients of a real batch. `striate train` does the same by itself where the run is long enough. Any
-    field of the configuration is an option too; what is asked for (--execution.precision fp32) is not varied.
+    Each combination trains a copy for some steps, in turns with the others, and is checked against plain fp32: loss,
+    outputs and gradients of a real batch. `striate train` does the same by itself where the run is long enough. A field
+    that you give (--execution.precision fp32) is not varied.
 
     Parameters
     ----------
-    data
-        As for `striate train`. Default: mnist5k.
-    model
-        As for `striate train`. Default: chosen by the shape of the data.
-    recipe
-        How everything left open is chosen, as for `striate train`.
-    batch
-        Samples in one step.
-    size
-        Height and width of the inputs in pixels: 96, or 96x128.
     config
         A config.yaml, for example of an earlier run; other options go on top of it.
     seconds
-        About how long measuring may take. More rounds tell smaller differences apart, and compiling, which takes long,
-        is tried only where it fits in.
-    set
-        A field of the configuration: `--set optim.name=sgd`, or shorter `--optim.name sgd`.
+        About how long measuring may take. More rounds tell smaller differences apart. Compiling takes long and is tried
+        only where it fits in.
     json
         Print one JSON document on stdout, everything else on stderr.
     """
@@ -61,10 +44,8 @@ def plan(
     from striate.cli.output import print_json, print_note, print_text, results_only, stdout
     from striate.wording import show_shape
 
-    given = {"model.name": model, "recipe": recipe, "task.name": task, "batch": batch}
-    fields = chosen_fields(given, set or [])
     with results_only(json):
-        found = plan_training(data, config=config, size=size, set=fields, seconds=seconds, announce=print_note)
+        found = plan_training(data, config=config, set=fields, seconds=seconds, announce=print_note)
     if json:
         print_json(found.to_json())
         return 0

@@ -10,27 +10,27 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from striate.api.answering import FileAnswer
+    from striate.api.predicting import FileAnswer
     from striate.training.trained import Prediction, Trained
 
-    Keep = Callable[[str, Prediction], dict[str, Any]]
+    Writer = Callable[[str, Prediction], dict[str, Any]]
 
 _BAR = 100  # files, before a bar is worth drawing
 
 
 def predict(
     run: Path,
-    path: Path,
+    path: str,
     /,
-    *paths: Path,
+    *paths: str,
     masks: Path | None = None,
     calibrated: Annotated[bool, Parameter(negative=())] = False,
     plan: Literal["auto", "plain"] = "auto",
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Answer for images: files and folders.
+    """Predict for image files, folders of images, and samples of named data sets.
 
-    A file that cannot be read is named on stderr and counted; the others are answered. Exit code 1 if any was
+    A file that cannot be read is named on stderr and counted; the others get their predictions. Exit code 1 if any was
     unreadable.
 
     Parameters
@@ -38,15 +38,15 @@ def predict(
     run
         A run directory, or one checkpoint file.
     path
-        Images, and folders that are searched for images.
+        Images, folders that are searched for images, and samples of named data sets: digits#3.
     masks
         For a segmentation: a folder for the predicted masks, as PNGs of the input's size whose pixels have the values
         of the training masks. Created if need be; nothing in it is overwritten.
     calibrated
-        Probabilities as they are with the temperature that was fitted on validation; answers stay the same.
+        Calibrated probabilities, with the temperature that was fitted on validation; the predicted classes stay.
     plan
-        `auto`: thousands of images are answered in the fastest way whose answers are those of plain fp32, and it says
-        which; `plain` takes plain fp32.
+        `auto`: for thousands of images the fastest backend is chosen whose predictions agree with plain fp32, and named
+        on stderr; `plain` takes plain fp32.
     json
         Print a JSON line for each file: path, label, probability and the five most probable; or path and error.
     """
@@ -55,14 +55,14 @@ def predict(
     from striate.errors import one_line
 
     trained = load(run, calibrated=True) if calibrated else load(run)
-    keep = _mask_writer(trained, masks)
-    answers = answer_files(trained, [path, *paths], plan=plan)
-    if said := answers.plan.line():
+    write_masks = _mask_writer(trained, masks)
+    predictions = answer_files(trained, [path, *paths], plan=plan)
+    if said := predictions.plan.line():
         print_note(said)
     unreadable = 0
-    with _progress(len(answers)) as advance, closing(iter(answers)) as computed:
-        for answer in computed:
-            line = _line(answer, keep)
+    with _progress(len(predictions)) as advance, closing(iter(predictions)) as computed:
+        for predicted in computed:
+            line = _line(predicted, write_masks)
             if "error" in line:
                 unreadable += 1
                 print_note(f"unreadable: {line['path']}: {line['error']}")
@@ -71,22 +71,23 @@ def predict(
             elif "error" not in line:
                 print_text(one_line(f"{line['path']}  {trained.task.line(line)}"))
             advance()
-    if ignored := answers.ignored:
+    if ignored := predictions.ignored:
         print_note(f"{ignored:,} other {'file' if ignored == 1 else 'files'} ignored: not images by their suffix")
     if unreadable:
-        print_note(f"{unreadable:,} of {len(answers):,} files could not be read")
+        print_note(f"{unreadable:,} of {len(predictions):,} files could not be read")
     return 1 if unreadable else 0
 
 
-def _line(answer: FileAnswer, keep: Keep) -> dict[str, Any]:
-    if answer.prediction is None:
-        return {"path": answer.path, "error": answer.error}
-    return {"path": answer.path, **answer.prediction.fields, **keep(answer.path, answer.prediction)}
+def _line(predicted: FileAnswer, write_masks: Writer) -> dict[str, Any]:
+    if predicted.prediction is None:
+        return {"path": predicted.path, "error": predicted.error}
+    files = write_masks(predicted.path, predicted.prediction)
+    return {"path": predicted.path, **predicted.prediction.fields, **files}
 
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal's stderr, where the answers themselves go elsewhere; to be called once a file."""
+    """A bar on a terminal's stderr, where the predictions themselves go elsewhere; to be called once a file."""
     import sys
 
     from striate.cli.output import stderr
@@ -99,11 +100,11 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
-        task = progress.add_task("answered", total=total)
+        task = progress.add_task("predicted", total=total)
         yield lambda: progress.advance(task)
 
 
-def _mask_writer(trained: Trained, folder: Path | None) -> Keep:
+def _mask_writer(trained: Trained, folder: Path | None) -> Writer:
     """A function that writes what of a prediction is a file of its own into `folder` and gives its path as a field;
     nothing without a folder."""
     if folder is None:

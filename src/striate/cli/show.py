@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from striate.cli.sizes import read_sizes
+from striate.cli.fields import read_sizes
 from striate.errors import NoImage, NoInputShape, UsageError, one_line, pasted
 
 _OUT = Path("show.png")
@@ -40,19 +40,19 @@ def show(
     force: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Draw what a network does: its filters, what each layer makes of an image, what its units look for.
+    """Draw what a network does: its filters, feature maps, and what its units respond to.
 
     Parameters
     ----------
     run
         A run, or a network: a zoo name, a layer string, path/to/file.py:function (which runs that code).
     what
-        Of any network, whose weights are random where its name brings none: filters (weights of a layer), maps (what
-        each layer makes of IMAGE), maximize (images made for units), invert (images to which layers answer as to
-        IMAGE), tuning (answers to bars of any orientation), field (where units look, on IMAGE). Of a run: patches
-        (parts of images that units answer to most), embedding (samples as the last layer sees them), correlation (how
-        diverse feature maps are, which are dead), landscape (the loss around the weights), statistics (signal and
-        gradient by layer).
+        For any network (one that is only named has random weights): filters (weights of a layer), maps (feature maps
+        of IMAGE), maximize (images that maximize a unit), invert (images with the same features as IMAGE), tuning
+        (response to bars of each orientation), field (receptive fields of units, on IMAGE). For a run also: patches
+        (parts of images with the highest response), embedding (samples by the features of the last layer), correlation
+        (how similar feature maps are, and which are dead), landscape (the loss around the weights), statistics
+        (activations and gradients by layer).
     image
         A picture file, or a sample of a named data set: mnist5k#17. Default: the first validation sample of the run.
     layer

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from striate.cli.sizes import read_sizes
+from striate.cli.fields import read_sizes
 from striate.errors import InputMisfit, NoInputShape, UsageError, pasted
 
 if TYPE_CHECKING:
-    from striate.api.summarizing import Summary
+    from striate.api.networks import Summary
 
 
 def summary(
@@ -28,10 +28,10 @@ def summary(
     force: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Say what a network costs and sees, layer by layer, and what does not fit.
+    """Show the layers of a network: shapes, parameters, operations, memory, receptive fields.
 
-    Output shapes, parameters, multiply–accumulates (MACs), memory and receptive fields, from a forward pass without
-    memory for weights, in eval mode. Below the table: totals, what could not be counted, and what a teacher would say.
+    Operations are multiply–accumulates (MACs). They are counted in a forward pass in eval mode that allocates no memory
+    for weights. Below the table: totals, operations that could not be counted, and advice on the design.
 
     Parameters
     ----------
@@ -40,15 +40,17 @@ def summary(
     input
         The shape of one input: 3x224x224, 1x28x28, or 13 for a table. Default: the published one, or the run's.
     classes
-        The number of outputs. Default: the published one, the run's, or what the network gives.
+        The number of outputs. Default: the published one, the run's, or those of the network.
     against
-        A second network, put beside the first, on inputs of --input or each of its own shape: totals, layers, ratios.
+        A second network to compare with the first: totals, layers, ratios. Each gets inputs of --input or of its own
+        shape.
     effective
-        Measure the effective receptive field too: where the center unit of the last map looks, by gradients.
+        Also measure the effective receptive field: the pixels that the center unit of the last map depends on, by
+        gradients.
     depth
-        In the table, sum up layers by the first so many parts of their path: 1 gives layer1, layer2, …
+        Sum up layers in the table by this many leading parts of their path: 1 gives layer1, layer2, …
     html
-        Write a page with all figures and the diagram, for any browser, also offline.
+        Write a page with all numbers and the diagram, which opens in any browser, also offline.
     svg
         Write the diagram of the first network.
     force
@@ -71,7 +73,7 @@ def summary(
 def _summarize(
     model: str, shape: tuple[int, ...] | None, classes: int | None, against: str | None, effective: bool
 ) -> Summary:
-    from striate.api.summarizing import summary as account
+    from striate.api.networks import summary as account
 
     try:
         return account(model, shape, outputs=classes, against=against, effective=effective)
@@ -85,7 +87,7 @@ def _summarize(
 
 
 def _fitting(error: InputMisfit, model: str, against: str | None, shape: tuple[int, ...] | None) -> str:
-    """The remedy in the words of this verb, "" where the shape was not asked for."""
+    """The remedy in the words of this verb, "" where no shape was requested."""
     from striate.models.from_run import names_run
 
     if shape is None:
@@ -132,7 +134,7 @@ def _write(found: Summary, html: Path | None, svg: Path | None) -> None:
 
     for option, path in (("html", html), ("svg", svg)):
         if path is not None:
-            from striate.api.summarizing import write_summary
+            from striate.api.networks import write_summary
 
             try:
                 write_summary(found, **{option: path})

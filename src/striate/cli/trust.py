@@ -4,10 +4,10 @@ from __future__ import annotations
 
 
 def trust(code: str, /) -> int:
-    """Say that code of a file may be run where a run or a configuration names it.
+    """Allow the code of a file to run where a run or a configuration names it.
 
-    A task, loss, optimizer, transform or network that was typed as an option needs no `trust`: that names it too.
-    Nothing is run here; read the file first.
+    A task, loss, optimizer, transform or network that you type as an option needs no `trust`. This command runs
+    nothing; read the file first.
 
     Parameters
     ----------
@@ -17,11 +17,11 @@ def trust(code: str, /) -> int:
     from striate.cli.output import print_text
     from striate.errors import UsageError
     from striate.models.from_file import names_file, resolve_name, source_digest
-    from striate.models.own_code import remember_named
+    from striate.models.trusted_code import trust_named
 
     if not names_file(code):
         raise UsageError("striate trust", repr(code), "path/to/file.py:name", "striate trust my_task.py:MyTask")
     digest = source_digest(code)  # refuses what is not there
-    remember_named(code)
+    trust_named(code)
     print_text(f"may be run from now on: {resolve_name(code)}\nSHA-256 of the file:    {digest}")
     return 0

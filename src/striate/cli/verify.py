@@ -18,18 +18,18 @@ def verify(
     steps: int | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Check that a run is what it says: its files are whole, and its steps are the same bits when done again.
+    """Check that the files of a run are whole, and that its steps give the same bits again.
 
-    The steps between the last two checkpoints are trained again, on a copy, and compared: the loss of each, then
-    weights, optimizer and figures. Exit code 0 when all agrees, 1 when something parts or is damaged, 2 when it
-    cannot be told. Nothing is written into the run.
+    The steps between the last two checkpoints are trained again on a copy. The loss of each step is compared, then
+    weights, optimizer state and metrics. Exit code 0 if all agree, 1 if something differs or is damaged, 2 if it cannot
+    be checked. Nothing is written into the run.
 
     Parameters
     ----------
     run
         A run directory.
     steps
-        At most so many steps. Default: all between the two checkpoints.
+        Largest number of steps to repeat. Default: all between the two checkpoints.
     json
         Print one JSON document on stdout.
     """

@@ -15,21 +15,22 @@ Store = Literal["auto", "memory", "pack", "stream"]
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Fields of `data.*`. `None` means decided from the data; what was decided is written to config.yaml."""
+    """Fields of `data.*`: where the data come from, how an image becomes an input, and the splits. Open
+    fields are decided from the data, and what was decided is written to config.yaml."""
 
     source: str = "mnist5k"
-    """A name (`mnist5k`), folder, archive, manifest, idx folder, CIFAR pickles or `.npz`. Data given in Python have
-    a name with their digest, by which only a call that gives them again finds them."""
+    """The data: a name (see `striate datasets`), a folder with one subfolder a class, an archive of that, a manifest
+    .csv (path,label[,split][,group]), idx files, CIFAR pickles or an .npz."""
     size: tuple[Annotated[int, Ge(1), Le(8192)], Annotated[int, Ge(1), Le(8192)]] | None = None
-    """Height and width in pixels of every input; None takes the commonest size found."""
+    """Height and width of the inputs in pixels: 96, or 96x128. Default: the commonest size of the data."""
     channels: Literal[1, 3] | None = None
-    """1 for gray, 3 for RGB; None takes RGB if any image has color."""
+    """1 for gray, 3 for RGB. Default: RGB if any image has color."""
     fit: Fit = "crop"
     """How another aspect ratio is made to fit: the center kept, the whole stretched, or the rest padded."""
     layout: Layout = "auto"
     """The order of axes of the arrays in an `.npz`."""
     val_fraction: Annotated[float, Gt(0), Lt(1)] | None = None
-    """Share of each class that becomes the validation split where the source gives none. None takes 0.1, or what the
+    """Share of each class that becomes the validation split where the source gives none. Default: 0.1, or what the
     recipe decides."""
     test_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2
     """Share of each class that becomes the test split where the source gives none."""
@@ -45,7 +46,7 @@ class DataConfig:
     memory; or nowhere (`stream`): decoded again in each epoch. `auto` takes the first of these that there is room
     for."""
     packs: str | None = None
-    """The folder of packs; None is `packs` in $STRIATE_CACHE, or else in `striate` in $XDG_CACHE_HOME or ~/.cache."""
+    """The folder of packs. Default: `packs` in $STRIATE_CACHE, or else in `striate` in $XDG_CACHE_HOME or ~/.cache."""
     fingerprint: str | None = None
     """What was decided: a hash of inputs, targets and splits. A run goes on only with the same data."""
 
@@ -57,7 +58,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Fields of `augment.*`: how training images vary. None is decided by the recipe; 0 or false turns off."""
+    """Fields of `augment.*`: how training images vary. The recipe decides open fields; 0 or false turns one off."""
 
     shift: Annotated[int, Ge(0), Le(512)] | None = None
     """Largest shift along each axis in pixels, any whole number of pixels being equally likely."""
@@ -80,8 +81,8 @@ class AugmentConfig:
     """Strength of random brightness, contrast, saturation (factors of 1 ± color) and hue (turned by up to color · 90°);
     0.4 is usual for photographs. Gray images have brightness and contrast only."""
     noise: Annotated[float, Ge(0), Le(1)] | None = None
-    """Largest standard deviation of Gaussian noise that is added to standardized inputs: 1 is the spread of the data.
-    Each sample has a strength of its own, uniform up to it. Also for tables and grids."""
+    """Largest standard deviation of Gaussian noise that is added to standardized inputs: 1 is the standard
+    deviation of the data. Each sample has a strength of its own, uniform up to it. Also for tables and grids."""
     blur: Annotated[float, Ge(0), Le(32)] | None = None
     """Largest standard deviation of a Gaussian blur in pixels, uniform up to it."""
     cutout: Annotated[float, Ge(0), Lt(1)] | None = None

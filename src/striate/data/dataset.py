@@ -9,16 +9,16 @@ from typing import Any
 import torch
 
 from striate.data.config import Store
-from striate.data.media.every import medium_of
+from striate.data.media.every_medium import medium_of
+from striate.data.media.medium import Kind as Kind
 from striate.data.media.medium import Medium
-from striate.data.preparation import Kind as Kind
-from striate.data.preparation import Preparation as Preparation
+from striate.data.media.medium import Preparation as Preparation
 from striate.data.store.stored import Inputs, join_inputs, take_rows
 from striate.data.targets import Targets, join_targets
 from striate.records import Finding
 
 Annotation = str
-"""The name of a kind of annotation: `striate.data.annotations.every`."""
+"""The name of a kind of annotation: `striate.data.annotations.annotation_kinds`."""
 
 
 @dataclass(frozen=True)

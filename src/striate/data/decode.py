@@ -1,4 +1,4 @@
-"""Samples become arrays: files decoded in a few threads, into one block of memory or wherever they are kept."""
+"""Samples become arrays: files decoded in a few threads, into one block of memory or row by row into a store."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from numpy.typing import NDArray
 from striate.data.annotations.mask_pixels import MaskPixels
 from striate.data.fingerprint import content_digest
 from striate.data.listing import Listing
-from striate.data.media.every import medium_of
+from striate.data.media.every_medium import medium_of
 from striate.data.media.image.pictures import decode_mask
-from striate.data.preparation import Preparation
+from striate.data.media.medium import Preparation
 from striate.data.scan import Scan, why_unreadable
-from striate.data.store.blocks import ReadRow
-from striate.data.store.stored import StoredInputs
+from striate.data.store.stored import ReadRow, StoredInputs
 from striate.data.threads import map_ordered
 from striate.errors import DataError
 
-_CHANGED = "not the file that it was: it has changed since the data were first looked at"
+_CHANGED = "not the file that it was: it has changed since the data were first read"
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def mask_reader(
         number = ids[row]
         try:
             data = listing.read_mask(number)
-            if content_digest(data) != scan.answers[number]:
+            if content_digest(data) != scan.labels[number]:
                 return f"mask {listing.labels[number]}: {_CHANGED}"
             size = listing.medium.size_of(scan.headers[number])
             masks.place(at, _decode_mask(listing, number, data, size, preparation), preparation)
@@ -162,11 +161,11 @@ def _decode_files(
         results.append(result)
         progress(1)
     unreadable = {number: why for number, why in zip(ids, results, strict=True) if why is not None}
-    kept = np.array([why is None for why in results], dtype=bool)
+    readable = np.array([why is None for why in results], dtype=bool)
     chosen = np.asarray(ids, dtype=np.int64)
     if unreadable:
-        inputs, chosen = inputs[kept], chosen[kept]
-        masks = None if masks is None else masks.take(kept)
+        inputs, chosen = inputs[readable], chosen[readable]
+        masks = None if masks is None else masks.take(readable)
     return Decoded(chosen, inputs, masks, unreadable)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from striate.data.dataset import Annotation, Kind
-from striate.data.media.every import medium_of
+from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Medium
 from striate.errors import DataError
 

@@ -1,21 +1,112 @@
-"""Whole batches of raw inputs in an order that depends only on (seed, epoch)."""
+"""Whole batches of raw inputs in an order that depends only on (seed, epoch).
+
+Stored inputs are read in the background while the caller computes. Inputs in memory that do not fit on the accelerator
+are sent there batch by batch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from striate.data.counter_random import hash_key
 from striate.data.dataset import Split
-from striate.data.store.ahead import read_ahead
-from striate.data.store.host import HostImages
-from striate.data.store.stored import Inputs, StoredInputs
+from striate.data.store.stored import Inputs, StoredInputs, channel_sums
 from striate.data.targets import Targets
+from striate.data.threads import map_ordered, reading_threads
 from striate.data.transfer import copied_ahead, fits_on, sent
+
+AHEAD_BYTES = 64 << 20
+"""Batches are read ahead to about so many bytes, but always the next one."""
+_WINDOW_BATCHES = 8
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Rows to be read into `out`; `ends` are the bounds of the batches of the window of which this is the last."""
+
+    rows: NDArray[np.int64]
+    out: NDArray[np.uint8]
+    window: NDArray[np.uint8]
+    ends: tuple[tuple[int, int], ...]
+
+
+def read_ahead(
+    inputs: StoredInputs, bounds: Sequence[tuple[int, int]], order: NDArray[np.int64]
+) -> Generator[torch.Tensor, None, None]:
+    """The inputs of each batch, from `bounds[k][0]` to `bounds[k][1]` of the `order`, in memory.
+
+    A source that is read by one thread is read several batches at once, since sorted reading is faster; one that needs
+    threads is read in small pieces by all of them. Threads end with the iterator.
+    """
+    piece = inputs.source.piece
+    sample = int(np.prod(inputs.shape[1:]))
+    batch = max((stop - start for start, stop in bounds), default=1) * sample
+    budget = max(1, AHEAD_BYTES // batch)
+    if piece is None:
+        window, workers, ahead = max(1, min(_WINDOW_BATCHES, budget // 2)), 1, 2
+    else:
+        window, workers = 1, reading_threads()
+        pieces = -(-batch // (piece * sample))
+        ahead = max(workers, pieces * min(budget, 3))
+
+    def read(part: _Piece) -> _Piece:
+        inputs.source.read(part.rows, part.out)
+        return part
+
+    for part in map_ordered(read, _pieces(inputs, bounds, order, window, piece), chunk=1, workers=workers, ahead=ahead):
+        for start, stop in part.ends:
+            yield torch.from_numpy(part.window[start:stop])
+
+
+def _pieces(
+    inputs: StoredInputs,
+    bounds: Sequence[tuple[int, int]],
+    order: NDArray[np.int64],
+    window: int,
+    piece: int | None,
+) -> Iterator[_Piece]:
+    for first in range(0, len(bounds), window):
+        batches = bounds[first : first + window]
+        rows = inputs.rows[np.concatenate([order[a:b] for a, b in batches])]  # there may be gaps between batches
+        out = np.empty((len(rows), *inputs.shape[1:]), np.uint8)
+        last_ones = np.cumsum([b - a for a, b in batches]).tolist()
+        ends = tuple(zip([0, *last_ones[:-1]], last_ones, strict=True))
+        step = piece or len(rows)
+        for a in range(0, len(rows), step):
+            last = a + step >= len(rows)
+            yield _Piece(rows[a : a + step], out[a : a + step], out, ends if last else ())
+
+
+@dataclass(frozen=True, eq=False)
+class HostImages:
+    """`images` (N, C, H, W) uint8, as a `Source`."""
+
+    images: NDArray[np.uint8]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, C, H, W)."""
+        return self.images.shape
+
+    @property
+    def piece(self) -> None:
+        """One thread copies: memory is what takes time."""
+        return
+
+    def read(self, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        """Copy the images `rows` into `out`."""
+        np.take(self.images, rows, axis=0, out=out)
+
+    def sums(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Sums and sums of squares by channel of the images `rows`."""
+        parts = [channel_sums(self.images[rows[a : a + 64]]) for a in range(0, len(rows), 64)]
+        return np.concatenate(parts) if parts else np.zeros((0, self.shape[1], 2), np.int64)
 
 
 @dataclass(frozen=True)

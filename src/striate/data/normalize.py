@@ -1,4 +1,4 @@
-"""Inputs to zero mean and unit variance, with figures from the training split only."""
+"""Inputs to zero mean and unit variance, with the mean and standard deviation of the training split alone."""
 
 from __future__ import annotations
 
@@ -89,6 +89,6 @@ def _moments_of_bytes(inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
             sums += channel_sums(inputs[start : start + step].cpu().numpy()).sum(0)
     count = len(inputs) * math.prod(inputs.shape[2:])
     mean = [total / count for total in sums[:, 0].tolist()]
-    # In whole numbers: nothing is lost where the spread is small against the mean.
+    # In whole numbers: nothing is lost where the standard deviation is small against the mean.
     std = [math.sqrt((count * squares - total * total) / (count * count)) for total, squares in sums.tolist()]
     return torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)

@@ -1,23 +1,36 @@
-"""A data set from a name or a path: parse the source into a listing, plan, decode."""
+"""A data set from a name or a path, step by step.
+
+1. `list_source`: the source as a listing, one entry a sample; nothing is decoded.
+2. `scan_listing`: a digest of each sample's content, and what its header says.
+3. `plan_inputs`: how each sample becomes an input (size, channels), decided from the headers.
+4. `assign_membership`: the split of each sample, which follows from its content.
+5. `materialize_samples`: the samples decoded into memory, into a pack, or anew in each epoch.
+6. `_assemble`: targets, splits, findings and the fingerprint as a `Dataset`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
-from striate.data.annotations.every import annotation_kind
-from striate.data.assemble import assemble
-from striate.data.audit.given_leaks import find_seen
+import numpy as np
+import torch
+
+from striate.data.annotations.annotation_kinds import annotation_kind
+from striate.data.audit.leaks import find_seen
 from striate.data.audit.quick import find_all
 from striate.data.audit.unusable import refuse_unusable
-from striate.data.config import DataConfig
-from striate.data.dataset import Dataset, Preparation
-from striate.data.keep import Kept, keep_samples
+from striate.data.config import DataConfig, Store
+from striate.data.dataset import Dataset, Preparation, SampleFacts, Split, SplitRow
+from striate.data.decode import Decoded
+from striate.data.fingerprint import fingerprint_of
 from striate.data.listing import Listing
-from striate.data.media.every import medium_of
-from striate.data.membership import assign_membership
+from striate.data.materialize import Materialized, materialize_samples
+from striate.data.media.every_medium import medium_of
 from striate.data.scan import Scan, plan_inputs, scan_listing
-from striate.data.sources.choose import list_source, takes_layout
+from striate.data.sources.list_source import list_source, takes_layout
+from striate.data.splits import assign_membership
+from striate.data.store.stored import Inputs, StoredInputs
 from striate.errors import DataError
 from striate.records import Finding
 
@@ -31,15 +44,13 @@ def load_dataset(
     of a download before it starts. Raises DataError or ConfigError.
     """
     listing = list_source(config, annotation, announce)
-    ids = range(len(listing))
-    scan = scan_listing(listing, ids, config.max_pixels)
-    preparation, kept_in, notes, resized = _decode(listing, scan, config, announce)
-    decoded = kept_in.decoded
+    scan = scan_listing(listing, range(len(listing)), config.max_pixels)
+    preparation, samples, notes, resized = _plan_and_decode(listing, scan, config, announce)
+    decoded = samples.decoded
     unreadable = scan.unreadable | decoded.unreadable
-    kept = sorted(decoded.ids.tolist())
-    split, units = assign_membership(listing, scan.contents, kept, config)
+    split, units = assign_membership(listing, scan.contents, sorted(decoded.ids.tolist()), config)
     refuse_unusable(listing, scan, unreadable, split)
-    data = assemble(
+    return _assemble(
         listing,
         scan,
         preparation,
@@ -50,36 +61,39 @@ def load_dataset(
         notes=(*listing.notes, *notes, *_split_notes(listing, config)),
         findings=(*find_all(listing, scan, unreadable), *resized),
         units=units,
-        store=kept_in.store,
-        known=config.fingerprint,
+        store=samples.store,
+        known_fingerprint=config.fingerprint,
     )
-    annotation_kind(listing.annotation).check(data)
-    return data
 
 
-def _decode(
+def _plan_and_decode(
     listing: Listing, scan: Scan, config: DataConfig, announce: Callable[[str], None] | None
-) -> tuple[Preparation, Kept, tuple[str, ...], tuple[Finding, ...]]:
-    """The samples decoded as planned. What proves damaged only then does not count for the plan, which is made anew."""
+) -> tuple[Preparation, Materialized, tuple[str, ...], tuple[Finding, ...]]:
+    """The preparation, the samples decoded by it, notes and findings. Files that prove damaged when they are decoded do
+    not count for the preparation: it is planned again without them, and where it differs the rest is decoded again."""
     unreadable = dict(scan.unreadable)
-    if len(unreadable) == len(listing):
-        refuse_unusable(listing, scan, unreadable, {})
+    _refuse_if_all_unreadable(listing, scan, unreadable)
     preparation, notes, resized = plan_inputs(listing, scan, config)
     ids = [i for i in range(len(listing)) if i not in unreadable]
-    # Where files lie in memory; it holds if all of them can be decoded.
+    # The order in which files are laid into memory, so that a split is one piece; it holds if all can be decoded.
     split = assign_membership(listing, scan.contents, ids, config)[0] if listing.inputs is None else None
-    kept = keep_samples(listing, scan, ids, preparation, config, announce, split=split)
-    if kept.decoded.unreadable:
-        unreadable |= kept.decoded.unreadable
-        if len(unreadable) == len(listing):
-            refuse_unusable(listing, scan, unreadable, {})
+    samples = materialize_samples(listing, scan, ids, preparation, config, announce, split=split)
+    if damaged := samples.decoded.unreadable:
+        unreadable |= damaged
+        _refuse_if_all_unreadable(listing, scan, unreadable)
         headers = {number: header for number, header in scan.headers.items() if number not in unreadable}
         planned, notes, resized = plan_inputs(listing, replace(scan, headers=headers), config)
         if planned != preparation:
-            again = keep_samples(listing, scan, sorted(kept.decoded.ids.tolist()), planned, config, announce)
-            reasons = kept.decoded.unreadable | again.decoded.unreadable
-            preparation, kept = planned, replace(again, decoded=replace(again.decoded, unreadable=reasons))
-    return preparation, kept, (*notes, *kept.notes), resized
+            preparation, ids = planned, sorted(samples.decoded.ids.tolist())
+            samples = materialize_samples(listing, scan, ids, preparation, config, announce)
+            decoded = samples.decoded
+            samples = replace(samples, decoded=replace(decoded, unreadable=damaged | decoded.unreadable))
+    return preparation, samples, (*notes, *samples.notes), resized
+
+
+def _refuse_if_all_unreadable(listing: Listing, scan: Scan, unreadable: dict[int, str]) -> None:
+    if len(unreadable) == len(listing):
+        refuse_unusable(listing, scan, unreadable, {})
 
 
 def load_for_evaluation(
@@ -97,7 +111,7 @@ def load_for_evaluation(
     It is the test split that the source gives, under the name `test`, else everything, under the name `all`. Arrays
     are read in the layout of the training unless `config` has another. Classes are matched by name to `classes`, and
     may be fewer; bare numbers that match no name are positions in `classes`. `targets` is how many numbers the network
-    answers with; `seen` are digests (`Dataset.contents`) of what it was trained on: samples among them are a finding.
+    predicts; `seen` are digests (`Dataset.contents`) of what it was trained on: samples among them are a finding.
     Raises DataError for a class that the network does not know, or inputs or targets of another shape.
     """
     if config.layout == "auto" and takes_layout(config.source):
@@ -112,13 +126,14 @@ def load_for_evaluation(
         what = 'everything, under the name "all": the source gives no test split'
     note = f"Evaluated on {what} ({len(ids):,} samples)."
     scan = scan_listing(listing, ids, preparation.max_pixels)
-    kept = keep_samples(listing, scan, [i for i in ids if i not in scan.unreadable], preparation, config, announce)
-    decoded = kept.decoded
+    readable = [i for i in ids if i not in scan.unreadable]
+    samples = materialize_samples(listing, scan, readable, preparation, config, announce)
+    decoded = samples.decoded
     unreadable = scan.unreadable | decoded.unreadable
     if not len(decoded.ids):
         refuse_unusable(listing, scan, unreadable, {})
     known = find_seen(listing, [scan.contents[i].hex() for i in decoded.ids.tolist()], frozenset(seen or ()))
-    data = assemble(
+    return _assemble(
         listing,
         scan,
         preparation,
@@ -126,12 +141,91 @@ def load_for_evaluation(
         dict.fromkeys(decoded.ids.tolist(), name),
         classes=classes,
         unreadable=unreadable,
-        notes=(*listing.notes, note, *renamed, *kept.notes),
+        notes=(*listing.notes, note, *renamed, *samples.notes),
         findings=(*known, *find_all(listing, scan, unreadable)),
-        store=kept.store,
+        store=samples.store,
+    )
+
+
+def _assemble(
+    listing: Listing,
+    scan: Scan,
+    preparation: Preparation,
+    decoded: Decoded,
+    split: dict[int, str],
+    *,
+    classes: tuple[str, ...],
+    unreadable: dict[int, str],
+    notes: tuple[str, ...],
+    findings: tuple[Finding, ...],
+    units: Mapping[int, bytes] | None = None,
+    store: Store = "memory",
+    known_fingerprint: str | None = None,
+) -> Dataset:
+    """The data set of the decoded samples. `split` names the split of each by id, `unreadable` the reasons of others,
+    `units` what must stay together, `store` where the inputs are; `known_fingerprint` is the one to compare
+    with, if any.
+
+    Raises DataError for mask values that are not among `classes`, and for a split without a labeled pixel.
+    """
+    targets = annotation_kind(listing.annotation).targets(listing, decoded.ids, decoded.masks, classes)
+    names = np.array([split[i] for i in decoded.ids.tolist()])
+    splits, contents, unit_keys, facts = {}, {}, {}, {}
+    for name in ("train", "val", "test", "all"):
+        rows = np.flatnonzero(names == name)
+        if len(rows):
+            contents[name] = tuple(scan.contents[i].hex() for i in decoded.ids[rows].tolist())
+            if units is not None:
+                unit_keys[name] = tuple(units[i].hex() for i in decoded.ids[rows].tolist())
+            facts[name] = _facts(listing, scan, decoded.ids[rows].tolist())
+            splits[name] = Split(
+                _inputs_of(listing, decoded, rows),
+                torch.from_numpy(targets[rows]),
+                torch.from_numpy(decoded.ids[rows]),
+            )
+    membership = split | dict.fromkeys(unreadable, "unreadable")
+    data = Dataset(
+        name=listing.name,
+        source=listing.source,
+        kind=listing.kind,
+        annotation=listing.annotation,
+        splits=splits,
+        classes=classes,
+        preparation=preparation,
+        rows=tuple(SplitRow(listing.paths[i], listing.labels[i], membership[i]) for i in sorted(membership)),
+        fingerprint=fingerprint_of(
+            splits, contents, (classes, listing.target_names, preparation), store, known_fingerprint
+        ),
+        features=listing.features,
+        target_names=listing.target_names,
+        notes=notes,
+        findings=findings,
+        contents=contents,
+        units=unit_keys,
+        given=tuple(sorted({name for name in listing.given if name is not None})),
+        store=store,
+        facts=facts,
     )
     annotation_kind(listing.annotation).check(data)
     return data
+
+
+def _facts(listing: Listing, scan: Scan, ids: list[int]) -> SampleFacts:
+    """What else is known of the samples `ids`."""
+    found = [listing.medium.size_of(scan.headers[i]) if i in scan.headers else None for i in ids]
+    sizes = () if None in found else tuple(size for size in found if size is not None)
+    columns = {name: tuple(values[i] for i in ids) for name, values in listing.columns.items()}
+    if listing.groups:
+        columns["group"] = tuple(listing.groups[i] or "" for i in ids)
+    return SampleFacts(tuple(listing.paths[i] for i in ids), sizes, columns)
+
+
+def _inputs_of(listing: Listing, decoded: Decoded, rows: np.ndarray) -> Inputs:
+    if isinstance(decoded.inputs, StoredInputs):
+        return decoded.inputs.take(rows)
+    start, stop = int(rows[0]), int(rows[-1]) + 1
+    together = listing.inputs is None and stop - start == len(rows)  # given arrays are not ours to share
+    return torch.from_numpy(decoded.inputs[start:stop] if together else decoded.inputs[rows])
 
 
 def _check_form(listing: Listing, preparation: Preparation, targets: int | None) -> None:

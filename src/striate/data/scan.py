@@ -1,4 +1,4 @@
-"""The first look at every sample: a digest of its content, and what its header says."""
+"""The first pass over every sample: a digest of its content, and what its header says."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from striate.data.annotations.every import annotation_kind
+from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.config import DataConfig
 from striate.data.fingerprint import content_digest
 from striate.data.listing import Listing
@@ -19,37 +19,41 @@ from striate.errors import DataError
 
 @dataclass(frozen=True)
 class Scan:
-    """By sample id: `contents`, 16-byte digests that are equal for equal bytes; `answers`, the same for what the
-    label says (class, number, or content of the mask); `headers` of readable files, as their medium has them;
-    `unreadable`, the reasons."""
+    """What is known of each sample, by its id, before anything is decoded.
+
+    `contents`: 16-byte digests, equal for equal bytes.
+    `labels`: the class or number, or a digest of the mask.
+    `headers`: of readable files, as their medium has them.
+    `unreadable`: why a file cannot be read.
+    """
 
     contents: dict[int, bytes]
-    answers: dict[int, object]
+    labels: dict[int, object]
     headers: dict[int, Any]
     unreadable: dict[int, str]
 
 
 def scan_listing(listing: Listing, ids: Sequence[int], max_pixels: int) -> Scan:
-    """Look at the samples `ids`. What cannot be read is among `unreadable`, never raised."""
+    """Read the samples `ids` once. What cannot be read is among `unreadable`, never raised."""
     if listing.inputs is not None:
         inputs = np.ascontiguousarray(listing.inputs)
         contents = {number: content_digest(inputs[number].data) for number in ids}
-        return Scan(contents, annotation_kind(listing.annotation).answers(listing, ids), {}, {})
-    found = map_ordered(lambda number: _look(listing, number, max_pixels), ids)
+        return Scan(contents, annotation_kind(listing.annotation).label_keys(listing, ids), {}, {})
+    found = map_ordered(lambda number: _scan_one(listing, number, max_pixels), ids)
     scan = Scan({}, {}, {}, {})
     for number, seen in zip(ids, found, strict=True):
         if isinstance(seen, str):
             scan.unreadable[number] = seen
             continue
         scan.contents[number], scan.headers[number], mask = seen
-        scan.answers[number] = mask
+        scan.labels[number] = mask
     if listing.read_mask is None:
         readable = [number for number in ids if number in scan.contents]
-        scan.answers.update(annotation_kind(listing.annotation).answers(listing, readable))
+        scan.labels.update(annotation_kind(listing.annotation).label_keys(listing, readable))
     return scan
 
 
-def _look(listing: Listing, number: int, max_pixels: int) -> tuple[bytes, Any, bytes] | str:
+def _scan_one(listing: Listing, number: int, max_pixels: int) -> tuple[bytes, Any, bytes] | str:
     assert listing.read is not None
     try:
         data = listing.read(number)

@@ -1,16 +1,23 @@
-"""Splits that follow from content alone.
+"""Which split each sample of a listing belongs to; it follows from the contents alone.
 
 Per class, the distinct contents are ordered by a hash of content and seed; the first of them become `test`, the
 next `val`, the rest `train`. So identical bytes are never in two of the splits made here, and adding an image moves
-at most one other across each of the two boundaries of its class.
+at most one other across each of the two boundaries of its class. Samples of one group stay together, too.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from striate.data.annotations.annotation_kinds import annotation_kind
+from striate.data.config import DataConfig
+from striate.data.listing import Listing
 from striate.errors import ConfigError
 
 
@@ -79,3 +86,58 @@ def _draw(home: dict[bytes, int], missing: list[str], fractions: dict[str, float
             start = stop
         drawn.update(dict.fromkeys(members[start:], "train"))
     return drawn
+
+
+def find_units(contents: Sequence[bytes], groups: Sequence[str | None]) -> list[bytes]:
+    """A key for each sample; samples with equal keys belong into one split.
+
+    `contents` are digests, equal for equal bytes; `groups` names what the samples are of (a patient, a day), None or ""
+    where nothing is known, and is empty where there are no groups. Groups that share a content become one unit. Without
+    a group the key is the content itself, so that groups elsewhere change nothing here; a unit of groups is named by
+    the first of them in order, so that further samples of a group change nothing either.
+    """
+    if not any(groups):
+        return list(contents)
+    names = [f"group {name}".encode() if name else b"" for name in groups]
+    nodes = {key: place for place, key in enumerate(dict.fromkeys([*contents, *filter(None, names)]))}
+    edges = [(nodes[content], nodes[name or content]) for content, name in zip(contents, names, strict=True)]
+    ends = np.array(edges).T
+    links = coo_array((np.ones(len(edges), bool), (ends[0], ends[1])), shape=(len(nodes), len(nodes)))
+    part = connected_components(links, directed=False)[1]
+    keys: dict[int, bytes] = {}
+    for name in sorted(set(filter(None, names))):
+        keys.setdefault(int(part[nodes[name]]), hashlib.blake2b(name, digest_size=16).digest())
+    return [keys.get(int(part[nodes[content]]), content) for content in contents]
+
+
+def as_given(groups: Sequence[str | None], given: Sequence[str | None]) -> list[str | None]:
+    """The groups, but those that lie in two of the `given` splits as a group for each: what is torn already can no more
+    be kept together, and its samples in `train` are still to be cut from."""
+    homes: dict[str, set[str]] = {}
+    for group, split in zip(groups, given, strict=bool(groups)):
+        if group and split:
+            homes.setdefault(group, set()).add(split)
+    torn = {group for group, splits in homes.items() if len(splits) > 1}
+    pairs = zip(groups, given, strict=bool(groups))
+    return [f"{group} in {split}" if group in torn and split else group for group, split in pairs]
+
+
+def assign_membership(
+    listing: Listing, contents: Mapping[int, bytes], ids: Sequence[int], config: DataConfig
+) -> tuple[dict[int, str], dict[int, bytes]]:
+    """The split of each of the samples `ids`, and a key of what must stay together: equal contents, or one group.
+
+    Raises ConfigError where the fractions leave nothing to train on.
+    """
+    digests, given = [contents[i] for i in ids], [listing.given[i] for i in ids]
+    groups = [listing.groups[i] for i in ids] if listing.groups else []
+    names = assign_splits(
+        find_units(digests, as_given(groups, given)),
+        annotation_kind(listing.annotation).split_strata(listing, ids),
+        given,
+        val_fraction=config.validation_share,
+        test_fraction=config.test_fraction,
+        seed=config.split_seed,
+    )
+    units = find_units(digests, groups)
+    return dict(zip(ids, names, strict=True)), dict(zip(ids, units, strict=True))

@@ -15,7 +15,7 @@ from PIL import Image
 
 from striate.data.config import DataConfig
 from striate.data.listing import Listing
-from striate.data.sources.choose import list_source
+from striate.data.sources.list_source import list_source
 from striate.data.sources.shards import CLASSES
 from striate.errors import DataError, pasted
 

@@ -4,125 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 
+from striate.doctor.checks.every import every_check
 from striate.doctor.diagnosis import SEVERITIES
 from striate.records import Finding
 
-EXPLAINS: dict[str, str] = {
-    "data.not-finite": "data.constant-images loss.* model.* optim.* fit.*",
-    "data.label-range": (
-        "data.imbalance data.label-noise data.labels-random data.missing-class loss.degenerate "
-        "loss.not-finite loss.sign model.collapsed fit.*"
-    ),
-    "data.constant-images": (
-        "data.duplicates data.label-noise data.labels-random data.leak data.too-few model.collapsed "
-        "model.dead-units fit.*"
-    ),
-    "data.not-shuffled": (
-        "data.imbalance data.missing-class loss.degenerate model.batch-norm-small-batch model.collapsed "
-        "model.dead-units model.mode optim.lr-too-high optim.lr-too-low fit.*"
-    ),
-    "data.scrambled": "data.constant-images data.labels-random data.shift model.receptive-field fit.*",
-    "data.missing-class": "data.imbalance data.shift fit.*",
-    "data.not-normalized": (
-        "loss.initial-off loss.not-finite model.collapsed model.dead-units model.exploding-gradient "
-        "model.saturated model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"
-    ),
-    "data.label-map": "data.shift fit.*",
-    "data.shift": "model.mode fit.*",
-    "data.labels-random": (
-        "data.label-noise data.shift loss.initial-off loss.not-finite model.collapsed model.dead-units "
-        "model.exploding-gradient model.saturated model.vanishing-gradient optim.lr-too-high "
-        "optim.lr-too-low fit.*"
-    ),
-    "data.duplicates": "data.label-noise data.too-few fit.overfit",
-    "data.imbalance": "data.labels-random loss.degenerate model.collapsed fit.*",
-    "data.label-noise": "fit.*",
-    "data.too-few": "data.label-noise fit.overfit",
-    "loss.not-finite": "model.* optim.* fit.*",
-    "loss.broadcast": "loss.degenerate model.collapsed optim.lr-too-high optim.lr-too-low fit.*",
-    "loss.wrong-for-task": (
-        "data.label-range loss.degenerate loss.initial-off loss.not-finite loss.sign model.collapsed "
-        "model.dead-units model.exploding-gradient model.vanishing-gradient optim.lr-too-high "
-        "optim.lr-too-low optim.no-step fit.*"
-    ),
-    "loss.sign": (
-        "loss.degenerate loss.initial-off loss.not-finite model.collapsed model.dead-units "
-        "model.exploding-gradient model.saturated optim.lr-too-high optim.lr-too-low fit.*"
-    ),
-    "loss.degenerate": (
-        "model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-low optim.no-step fit.*"
-    ),
-    "loss.initial-off": "fit.plateau fit.underfit",
-    "model.graph-detached": (
-        "loss.degenerate model.collapsed model.frozen-parameters model.redundant-filters "
-        "model.unused-parameters model.vanishing-gradient optim.gradient-wrong optim.lr-too-low "
-        "optim.no-step optim.parameters-missing fit.*"
-    ),
-    "model.unregistered-parameters": (
-        "model.collapsed model.mode model.redundant-filters model.unused-parameters "
-        "model.vanishing-gradient optim.lr-too-high optim.lr-too-low optim.parameters-missing fit.*"
-    ),
-    "model.frozen-parameters": (
-        "model.collapsed model.redundant-filters model.vanishing-gradient optim.lr-too-low optim.no-step "
-        "optim.parameters-missing fit.*"
-    ),
-    "model.double-softmax": (
-        "loss.degenerate loss.initial-off model.collapsed model.last-layer-clipped model.saturated "
-        "model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"
-    ),
-    "model.last-layer-clipped": (
-        "loss.degenerate loss.initial-off model.collapsed model.dead-units model.saturated "
-        "model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"
-    ),
-    "model.mode": "loss.initial-off model.batch-mixing optim.lr-too-high fit.*",
-    "model.batch-norm-small-batch": (
-        "model.collapsed model.mode model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"
-    ),
-    "model.batch-mixing": "model.collapsed model.redundant-filters model.vanishing-gradient optim.lr-too-low fit.*",
-    "model.no-nonlinearity": (
-        "model.collapsed model.receptive-field model.redundant-filters model.vanishing-gradient optim.lr-too-low fit.*"
-    ),
-    "model.dropout-too-high": (
-        "model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"
-    ),
-    "model.shared-weights": "fit.*",
-    "model.symmetric-init": (
-        "model.collapsed model.dead-units model.redundant-filters model.vanishing-gradient optim.lr-too-low fit.*"
-    ),
-    "model.exploding-gradient": (
-        "loss.initial-off loss.not-finite model.collapsed model.saturated optim.lr-too-high fit.*"
-    ),
-    "model.saturated": "loss.initial-off model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*",
-    "model.dead-units": (
-        "model.collapsed model.redundant-filters model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"
-    ),
-    "model.vanishing-gradient": "model.collapsed model.redundant-filters optim.lr-too-low fit.*",
-    "model.too-small": (
-        "model.collapsed model.dead-units model.receptive-field model.vanishing-gradient optim.lr-too-low fit.*"
-    ),
-    "model.shrinks-too-fast": (
-        "model.collapsed model.dead-units model.receptive-field model.vanishing-gradient optim.lr-too-low fit.*"
-    ),
-    "model.receptive-field": "model.collapsed model.vanishing-gradient optim.lr-too-low fit.*",
-    "model.collapsed": "model.redundant-filters optim.lr-too-low fit.*",
-    "model.redundant-filters": "fit.*",
-    "model.unused-parameters": "optim.parameters-missing",
-    "optim.no-step": "model.collapsed optim.lr-too-low fit.*",
-    "optim.missing-zero-grad": (
-        "loss.not-finite model.collapsed model.dead-units optim.clip-too-small optim.lr-too-high fit.*"
-    ),
-    "optim.gradient-wrong": "loss.not-finite model.collapsed optim.lr-too-high optim.lr-too-low fit.*",
-    "optim.parameters-missing": "model.collapsed model.too-small optim.lr-too-low fit.*",
-    "optim.clip-too-small": "optim.lr-too-low fit.*",
-    "optim.lr-schedule": "optim.lr-too-high optim.lr-too-low fit.*",
-    "optim.weight-decay-too-high": (
-        "model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"
-    ),
-    "optim.lr-too-high": "loss.not-finite model.collapsed model.dead-units model.saturated fit.*",
-    "optim.lr-too-low": "fit.*",
+EXPLAINS: dict[str, frozenset[str]] = {
+    code: frozenset(chain.from_iterable(check.explained_by(code) for check in every_check() if code in check.codes))
+    for code in chain.from_iterable(check.codes for check in every_check())
 }
-"""By code of a cause: what it brings about, divided by blanks. A finding that another one explains is listed under it.
+"""By code of a cause: what it brings about, as its checks say. A finding that another one explains is listed under it.
 `fit.*` stands for all codes of fit."""
 
 _ORDER = """
@@ -181,7 +73,7 @@ def _leads_to(causes: dict[str, str], code: str, cause: str) -> bool:
 def _explains(code: str, other: str) -> bool:
     return any(
         other == pattern or (pattern.endswith(".*") and other.startswith(pattern[:-1]))
-        for pattern in EXPLAINS.get(code, "").split()
+        for pattern in EXPLAINS.get(code, ())
     )
 
 

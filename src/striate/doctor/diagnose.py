@@ -10,8 +10,8 @@ from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.clock import Clock, NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Trial
-from striate.doctor.patient.patient import Patient, make_patient
-from striate.doctor.patient.unchanged import nothing_changes
+from striate.doctor.setup.preserved_state import state_preserved
+from striate.doctor.setup.training_setup import TrainingSetup, make_setup
 from striate.errors import ModelError, StriateError, UsageError, one_line
 from striate.machine.memory import ran_out
 from striate.records import Finding
@@ -41,15 +41,17 @@ def diagnose(
     """
     if not isinstance(budget_seconds, int | float) or not 0 < budget_seconds < float("inf"):
         raise UsageError("budget_seconds", repr(budget_seconds), "a number of seconds above 0", "budget_seconds=30")
-    patient = make_patient(model, train, val, loss=loss, optimizer=optimizer, step=step, task=task)
+    setup = make_setup(model, train, val, loss=loss, optimizer=optimizer, step=step, task=task)
     clock = Clock(float(budget_seconds))
-    with nothing_changes(patient):
-        return examine(patient, clock)
+    with state_preserved(setup):
+        return examine(setup, clock)
 
 
-def examine(patient: Patient, clock: Clock, *, quick: bool = False, without: frozenset[str] = frozenset()) -> Diagnosis:
-    """Ask all checks, or the `quick` ones, but for codes in `without`, within `nothing_changes`."""
-    evidence = Evidence(patient, clock)
+def examine(
+    setup: TrainingSetup, clock: Clock, *, quick: bool = False, without: frozenset[str] = frozenset()
+) -> Diagnosis:
+    """Ask all checks, or the `quick` ones, but for codes in `without`, with state preserved."""
+    evidence = Evidence(setup, clock)
     found: list[Finding] = []
     skipped: dict[str, str] = {}
     looked: list[str] = []
@@ -81,7 +83,7 @@ def _unexplained(evidence: Evidence, found: list[Finding]) -> list[Finding]:
     where the network itself does, or no step could be tried at all."""
     trial = vars(evidence).get("kept", {}).get("trial")
     if isinstance(trial, NoEvidence) and not isinstance(trial, OutOfTime):
-        raise ModelError("the training step", str(trial), "one that can be tried on copies", _MEND)
+        raise ModelError("the training step", str(trial), "one that can be tried on copies", _FIX)
     if not isinstance(trial, Trial) or trial.error is None or trial.rows:
         return []
     name = type(trial.error).__name__
@@ -92,11 +94,21 @@ def _unexplained(evidence: Evidence, found: list[Finding]) -> list[Finding]:
         return []
     raised = f"{name}: {one_line(str(trial.error))[:300]}"
     if trial.phase == "forward":
-        raise ModelError("the network", raised, "one that takes a batch", _MEND)
+        raise ModelError("the network", raised, "one that takes a batch", _FIX)
     code = "loss.wrong-for-task" if trial.phase == "loss" else "optim.no-step"
     where = {"loss": "the loss", "backward": "the backward pass"}.get(trial.phase, "the training step")
     why = "No step is made: nothing can be learned."
-    return [Finding(code, "error", where, f"the first step raises {raised}", "none", why, f"Mend it: {_MEND}.")]
+    return [
+        Finding(
+            code=code,
+            severity="error",
+            where=where,
+            measured=f"the first step raises {raised}",
+            threshold="none",
+            why=why,
+            remedy=_FIX,
+        )
+    ]
 
 
-_MEND = "until one step of your own loop runs, for one batch"
+_FIX = "Run one step of your own loop on one batch, and fix what it raises."

@@ -1,8 +1,8 @@
-"""Is the network worth it? Fits what it has to beat, on the same splits."""
+"""Fits the baselines that a network has to beat, on the same splits, and writes them as lines for a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError, DataError
 from striate.tasks.baseline import Baseline, Fitted, Method
+from striate.tasks.registry import split_line
 from striate.tasks.task import Task
 
 _FIELDS = ("task.name", "task.class_weights", "seed")
@@ -25,7 +26,7 @@ def fit_baselines(
 
     Classes: the commonest; logistic regression; for images HOG (and color) with a linear SVM. Numbers: the mean; ridge
     regression; for tables gradient boosting. Masks: the commonest; a random forest on each pixel's surroundings.
-    The same data, seed and threads give the same answers; torch's number of threads is kept to. `announce` is told
+    The same data, seed and threads give the same predictions; torch's number of threads is kept to. `announce` is told
     what is fitted before it is. Raises DataError where one of the three splits is missing or empty.
     """
     for name in ("train", "val", "test"):
@@ -71,3 +72,17 @@ def _measured(method: Method, fitted: Fitted, data: Dataset, task: Task, seconds
         fitted.note,
         np.asarray(fitted.decoded),
     )
+
+
+def baseline_lines(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each of `Baseline.to_json()`: its name and its metrics on the test split."""
+    width = max((len(entry["name"]) for entry in entries), default=0)
+    return [f"  {entry['name']:<{width}}  {split_line(entry).rpartition(', n =')[0]}" for entry in entries]
+
+
+def comparison_lines(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What follows the test line of a training: `entries` as in metrics.json under `baselines`; nothing without any."""
+    if not entries:
+        return []
+    head = f"beside it, on the same {entries[0]['n']:,} test samples:"
+    return [head, *baseline_lines(entries), *(entry["comparison"]["sentence"] for entry in entries)]

@@ -20,7 +20,7 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from striate.data.annotations.every import annotation_kind
+from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.marked import GRAVE, Marked, alone, some
 from striate.data.dataset import Preparation
@@ -37,7 +37,7 @@ _COMPONENTS, _FITTED = 256, 4096
 _DOUBT = 0.01
 """Largest probability of a label that is doubted."""
 _STRENGTHS = (0.1, 1.0, 10.0, 100.0)
-"""Of these values of C of the regression the one with the likeliest answers is taken."""
+"""Of these values of C of the regression the one with the highest likelihood is taken."""
 _CHUNK = 512
 
 
@@ -139,8 +139,8 @@ def _features(evidence: Evidence, ids: Sequence[int], announce: Callable[[str], 
     if not listing.medium.pictures:
         assert listing.inputs is not None
         rows = listing.inputs[list(ids)].reshape(len(ids), -1)
-        spread = rows.std(axis=0)
-        return _reduced((rows - rows.mean(axis=0)) / np.where(spread > 0, spread, 1))
+        deviation = rows.std(axis=0)
+        return _reduced((rows - rows.mean(axis=0)) / np.where(deviation > 0, deviation, 1))
     preparation = plan_inputs(listing, evidence.scan, evidence.config)[0]
     channels, height, width = preparation.input_shape
     scale = min(1.0, HOG_SIDE / max(height, width))

@@ -1,1 +1,1 @@
-"""Answering fast: which way of computing a network's answers is taken, and that its answers are those of fp32."""
+"""Fast inference: the backend that computes a network's predictions, and that they agree with those of fp32."""

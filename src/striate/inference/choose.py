@@ -1,4 +1,6 @@
-"""Tries ways of answering one after the other: each is timed against the best so far, and compared with plain fp32."""
+"""Tries the backends that a device offers, one after the other: each is timed against the best so far, and its
+predictions are compared with those of plain fp32.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +11,67 @@ from time import perf_counter
 import torch
 from torch import nn
 
-from striate.inference.agreement import ReadsOutputs, compare_answers
-from striate.inference.candidates import ways_to_try
-from striate.inference.plan import PLAIN, AnswerAgreement, Tried, Way
+from striate.inference.agreement import ReadsOutputs, compare_predictions
+from striate.inference.openvino_network import openvino_installed
+from striate.inference.plan import PLAIN, Backend, PredictionAgreement, Tried
+from striate.inference.race import AHEAD, race
 from striate.inference.torch_network import Network, prepare_torch
 from striate.machine.memory import ran_out
+from striate.models.preserved_state import has_forward_of_its_own, is_lazy
 
-MARGIN = 1.03
-"""A way must be this much faster than the best so far, which is nearer to plain fp32."""
+
+def backends_to_try(device: torch.device) -> tuple[Backend, ...]:
+    """From the nearest to plain fp32 to the farthest; each is worth more seconds of preparation than the one before."""
+    if device.type == "cuda":
+        return (
+            Backend(memory_format="channels_last", fused=True),
+            Backend(precision="tf32", memory_format="channels_last", fused=True),
+            Backend(precision="bf16", memory_format="channels_last", fused=True),
+            Backend(precision="fp16", memory_format="channels_last", fused=True),
+        )
+    ways: tuple[Backend, ...] = (
+        Backend(memory_format="channels_last", fused=True),
+        Backend(precision="bf16", memory_format="channels_last", fused=True),
+    )
+    if device.type == "cpu" and openvino_installed():
+        ways += (Backend("openvino", "bf16"), Backend("openvino", "fp32"))
+    return ways
+
+
+def why_left_alone(module: nn.Module) -> str:
+    """Why a copy of the network must not be computed by another backend; "" where it may."""
+    if has_forward_of_its_own(module):
+        return "a part of the network has a forward of its own"
+    if is_lazy(module):
+        return "the network has no shapes yet"
+    if any(_has_hooks(part) for part in module.modules()):
+        return "the network has hooks, which another backend would not call"
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        return "the network is a TorchScript program"
+    floating = [t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]
+    if any(tensor.dtype != torch.float32 for tensor in floating):
+        return "not all of its numbers are fp32"
+    if not any(isinstance(part, nn.modules.conv._ConvNd) for part in module.modules()):
+        return "it has no convolutions"
+    return ""
+
+
+def _has_hooks(part: nn.Module) -> bool:
+    return bool(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks)
+
+
 _PAIRS = 3
-_SLOWER = "not faster than the way before it"
-_COMPARISON_SHARE = 0.02  # of the plain seconds of the whole job, for timing one way
+_SLOWER = "not faster than the backend before it"
+_COMPARISON_SHARE = 0.02  # of the plain seconds of the whole job, for timing one backend
 _LEAST_TIMED = 8  # samples
-_SEARCH_SHARE = 0.15  # of the same: later ways are left untried
-_OPENVINO_SECONDS = 20.0  # of the job in the best way so far: reading a network into OpenVINO takes up to ten
+_SEARCH_SHARE = 0.15  # of the same: later backends are left untried
+_OPENVINO_SECONDS = 20.0  # of the job by the best backend so far: reading a network into OpenVINO takes up to ten
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What ways are tried on: normalized `batches` of real samples, the outputs of plain fp32 for them (`reference`),
-    and `seconds` that plain fp32 needs for the whole job of `total` samples."""
+    """What backends are tried on: normalized `batches` of real samples, the outputs of plain fp32 for them
+    (`reference`), and `seconds` that plain fp32 needs for the whole job of `total` samples."""
 
     module: nn.Module
     task: ReadsOutputs
@@ -40,20 +83,21 @@ class Trial:
 
 @dataclass(frozen=True)
 class Choice:
-    """The way that is taken with the network prepared for it, and what was found of all that were tried."""
+    """The chosen backend with the network prepared for it, and what was found of all that were tried."""
 
-    way: Way
+    way: Backend
     network: Network
     tried: tuple[Tried, ...]
 
 
-def choose_way(trial: Trial, plain: Network) -> Choice:
-    """The fastest way whose answers are those of plain fp32; `plain` computes the latter. Call in inference mode."""
+def choose_backend(trial: Trial, plain: Network) -> Choice:
+    """The fastest backend whose predictions agree with plain fp32; `plain` computes the latter. Call in inference
+    mode."""
     began, seconds, tried = perf_counter(), trial.seconds, list[Tried]()
     best, network = PLAIN, plain
-    for way in ways_to_try(trial.batches[0].device):
+    for way in backends_to_try(trial.batches[0].device):
         if any(done.way.engine == way.engine == "openvino" and not done.refused for done in tried):
-            continue  # in fp32 only where bf16 changes answers
+            continue  # in fp32 only where bf16 changes predictions
         if refused := _not_worth_it(way, perf_counter() - began, seconds, trial.seconds):
             tried.append(Tried(way, refused=refused))
             continue
@@ -68,7 +112,7 @@ def choose_way(trial: Trial, plain: Network) -> Choice:
     return Choice(best, network, tuple(tried))
 
 
-def _not_worth_it(way: Way, spent: float, seconds: float, plain_seconds: float) -> str:
+def _not_worth_it(way: Backend, spent: float, seconds: float, plain_seconds: float) -> str:
     if spent > _SEARCH_SHARE * plain_seconds:
         return "not tried: the search had taken its share of the time"
     if way.engine == "openvino" and seconds < _OPENVINO_SECONDS:
@@ -76,16 +120,16 @@ def _not_worth_it(way: Way, spent: float, seconds: float, plain_seconds: float) 
     return ""
 
 
-def _try(way: Way, trial: Trial, plain: Network, best: Network) -> tuple[Tried, Network | None]:
-    """What is found of a way, and the network prepared for it where it is to be taken."""
+def _try(way: Backend, trial: Trial, plain: Network, best: Network) -> tuple[Tried, Network | None]:
+    """What is measured of a backend, and the network prepared for it where it is to be taken."""
     first = trial.batches[0]
     timed = first[: max(_LEAST_TIMED, round(_COMPARISON_SHARE / 2 * trial.total))]
     try:
-        network = prepare_way(way, trial.module, first)
+        network = prepare_backend(way, trial.module, first)
         network(timed)  # what is done once is not timed
         rate, best_rate, plain_rate = _rates(timed, (network, best, plain), _COMPARISON_SHARE * trial.seconds)
         found = Tried(way, rate, plain_rate)
-        if rate < MARGIN * best_rate:
+        if rate < (1 + AHEAD) * best_rate:
             return replace(found, refused=_SLOWER), None
         agreement = agreement_of(network, trial)
     except Exception as error:  # whatever a network of one's own, or a library that reads it, raises
@@ -96,8 +140,8 @@ def _try(way: Way, trial: Trial, plain: Network, best: Network) -> tuple[Tried, 
     return replace(found, agreement=agreement, refused=refused), None if refused else network
 
 
-def prepare_way(way: Way, module: nn.Module, sample: torch.Tensor) -> Network:
-    """The network computed as `way` says, made for batches like `sample`. Raises whatever keeps it from that."""
+def prepare_backend(way: Backend, module: nn.Module, sample: torch.Tensor) -> Network:
+    """The network computed by `way`, made for batches like `sample`. Raises whatever keeps it from that."""
     if way == PLAIN:
         return module
     if way.engine == "openvino":
@@ -107,27 +151,29 @@ def prepare_way(way: Way, module: nn.Module, sample: torch.Tensor) -> Network:
     return prepare_torch(way, module, sample)
 
 
-def agreement_of(network: Network, trial: Trial) -> AnswerAgreement:
-    """How far the answers are those of plain fp32, also for a batch of three: a network may have been read for one
+def agreement_of(network: Network, trial: Trial) -> PredictionAgreement:
+    """How far the predictions agree with plain fp32, also for a batch of three: a network may have been read for one
     number of samples only."""
     outputs = torch.cat([network(batch) for batch in trial.batches])
     few = network(trial.batches[0][:3])
     if few.shape != trial.reference[:3].shape:
         outputs = few
-    whole = compare_answers(trial.task, trial.reference, outputs)
-    least = compare_answers(trial.task, trial.reference[:3], few)
+    whole = compare_predictions(trial.task, trial.reference, outputs)
+    least = compare_predictions(trial.task, trial.reference[:3], few)
     return replace(whole, rounding=max(whole.rounding, least.rounding), moved=max(whole.moved, least.moved / 3))
 
 
 def _rates(batch: torch.Tensor, networks: Sequence[Network], seconds: float) -> tuple[float, ...]:
-    """Samples a second of each network, the best of up to three interleaved repeats in about `seconds`."""
-    best, began = [float("inf")] * len(networks), perf_counter()
-    for _ in range(_PAIRS):
-        for number, network in enumerate(networks):
-            best[number] = min(best[number], _seconds(batch, network))
-        if perf_counter() - began > seconds:
-            break
-    return tuple(len(batch) / took for took in best)
+    """Samples a second of each network, the best of up to three rounds in about `seconds`."""
+
+    def measure(number: int, count: int) -> float:
+        return sum(_seconds(batch, networks[number]) for _ in range(count))
+
+    about = seconds / (_PAIRS * len(networks))
+    timings, failed = race(measure, range(len(networks)), seconds, about, fewest=1, most=_PAIRS, warm=True)
+    if failed:
+        raise RuntimeError(next(iter(failed.values())))
+    return tuple(len(batch) / timings[number].fastest for number in range(len(networks)))
 
 
 def _seconds(batch: torch.Tensor, network: Callable[[torch.Tensor], torch.Tensor]) -> float:

@@ -18,7 +18,7 @@ from torch import nn
 
 from striate.inference.torch_network import Network
 from striate.machine.precision import Precision
-from striate.models.untouched import copied, on_trial
+from striate.models.preserved_state import copied, on_trial
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 _LOADING = threading.Lock()
@@ -74,7 +74,7 @@ def _in_parts(ov: Any, compiled: Any) -> Network:
     found: dict[int, np.ndarray] = {}
     queue.set_callback(lambda request, number: found.__setitem__(number, request.get_output_tensor(0).data.copy()))
 
-    def answer(x: torch.Tensor) -> torch.Tensor:
+    def predict(x: torch.Tensor) -> torch.Tensor:
         parts = [np.ascontiguousarray(part.numpy()) for part in x.chunk(min(streams, len(x)))]
         found.clear()
         for number, part in enumerate(parts):
@@ -82,7 +82,7 @@ def _in_parts(ov: Any, compiled: Any) -> Network:
         queue.wait_all()
         return torch.from_numpy(np.concatenate([found[number] for number in range(len(parts))])).float()
 
-    return answer
+    return predict
 
 
 @cache

@@ -1,4 +1,4 @@
-"""How answers are computed: ways, what was found of each, and which one was taken; plain records, free of torch."""
+"""How predictions are computed: the backends, what was measured of each, and which was chosen; free of torch."""
 
 from __future__ import annotations
 
@@ -14,12 +14,30 @@ Layout = Literal["contiguous", "channels_last"]
 Asked = Literal["auto", "plain"]
 
 LEAST_EQUAL = 0.995
-"""Share of answers (classes, or pixels of masks) that must be those of fp32: at most 0.5 % may change."""
+"""Share of predictions (classes, or pixels of masks) that must equal those of fp32: at most 0.5 % may change."""
 MOST_MOVED = 0.01
-"""How far answers may move on average: total variation of class probabilities (0 to 1), or root mean square of the
-difference of numbers over the standard deviation of the answers."""
-MOST_ROUNDING = 1e-4
-"""Largest difference of an output in fp32 computed in another order, over the largest output."""
+"""How far predictions may move on average: total variation of class probabilities (0 to 1), or root mean square of the
+difference of numbers over the standard deviation of the predictions."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Allowed relative errors (L2 norm) beside plain fp32: of outputs, in training also of loss and gradient.
+
+    `noise` is a share of how much the gradient would differ for other samples."""
+
+    outputs: float
+    loss: float
+    gradient: float
+    noise: float
+
+
+TOLERANCES = {
+    "fp32": Tolerance(outputs=1e-4, loss=1e-4, gradient=1e-4, noise=0.02),
+    "tf32": Tolerance(outputs=0.01, loss=0.004, gradient=0.03, noise=0.1),
+    "fp16": Tolerance(outputs=0.01, loss=0.004, gradient=0.03, noise=0.1),
+    "bf16": Tolerance(outputs=0.06, loss=0.015, gradient=0.15, noise=0.5),
+}
 
 
 def require_asked(asked: str, where: str) -> None:
@@ -29,9 +47,10 @@ def require_asked(asked: str, where: str) -> None:
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to compute outputs. `fused`: batch normalizations are part of the convolutions before them, and on a CPU
-    the addition and rectification after a convolution are computed with it. Weights are never changed: a copy is."""
+class Backend:
+    """One backend to compute outputs. `fused`: batch normalizations are part of the convolutions before them, and on a
+    CPU the addition and rectification after a convolution are computed with it. Weights are never changed: a copy
+    is."""
 
     engine: Engine = "torch"
     precision: Precision = "fp32"
@@ -49,16 +68,16 @@ class Way:
         return ", ".join([self.precision, *extras, *(["fused"] if self.fused else [])])
 
 
-PLAIN = Way()
+PLAIN = Backend()
 """The network as it is, as torch computes it."""
 
 
 @dataclass(frozen=True)
-class AnswerAgreement:
-    """Answers of a way against those of plain fp32 for the same `samples`.
+class PredictionAgreement:
+    """Predictions of a backend against those of plain fp32 for the same `samples`.
 
     `equal`: share of equal classes or pixels, None for numbers. `moved`: as in `MOST_MOVED`, 0 for masks. `rounding`:
-    largest difference of an output over the largest output.
+    relative error of the outputs (L2 norm).
     """
 
     samples: int
@@ -67,30 +86,32 @@ class AnswerAgreement:
     rounding: float
 
     def fault(self, precision: Precision) -> str:
-        """Why the way must not be taken, in plain words; "" where it may."""
-        if precision == "fp32" and not self.rounding <= MOST_ROUNDING:
-            return f"outputs differ by {self.rounding:.1e} of the largest, more than rounding ({MOST_ROUNDING:g})"
+        """Why the backend must not be chosen, in plain words; "" where it may."""
+        allowed = TOLERANCES["fp32"].outputs
+        if precision == "fp32" and not self.rounding <= allowed:
+            return f"outputs off by {self.rounding:.1e}, more than rounding ({allowed:g})"
         if self.equal is not None and not self.equal >= LEAST_EQUAL:
-            return f"only {100 * self.equal:.2f} % of the answers are those of fp32, {100 * LEAST_EQUAL:g} % are needed"
+            equal, needed = f"{100 * self.equal:.2f} %", f"{100 * LEAST_EQUAL:g} %"
+            return f"only {equal} of the predictions equal those of fp32, {needed} are needed"
         if not self.moved <= MOST_MOVED:
-            return f"answers move by {self.moved:.2g} on average, more than {MOST_MOVED:g}"
+            return f"predictions move by {self.moved:.2g} on average, more than {MOST_MOVED:g}"
         return ""
 
 
 @dataclass(frozen=True)
 class Tried:
-    """What was found of one way: samples a second, the same of plain fp32 in the same moments, the agreement where it
-    was compared, and why it was `refused` ("" where it was not)."""
+    """What was measured of one backend: samples a second, the same of plain fp32 in the same moments, the agreement
+    where it was compared, and why it was `refused` ("" where it was not)."""
 
-    way: Way
+    way: Backend
     rate: float | None = None
     plain_rate: float | None = None
-    agreement: AnswerAgreement | None = None
+    agreement: PredictionAgreement | None = None
     refused: str = ""
 
     @property
     def differs(self) -> bool:
-        """Whether it was refused because its answers were not those of plain fp32."""
+        """Whether it was refused because its predictions differ from those of plain fp32."""
         return self.agreement is not None and bool(self.refused)
 
     @property
@@ -101,31 +122,31 @@ class Tried:
 
 @dataclass(frozen=True)
 class InferencePlan:
-    """The way that is taken, why, and all that were tried. `seconds`: what finding it took; `kept`: whether it was
-    found earlier, for the same weights on the same machine; the agreement of the way that is taken is of now."""
+    """The chosen backend, why, and all that were tried. `seconds`: what finding it took; `cached`: whether it was
+    found earlier, for the same weights on the same machine; the agreement of the chosen backend is of now."""
 
-    way: Way = PLAIN
+    way: Backend = PLAIN
     reason: str = ""
     tried: tuple[Tried, ...] = ()
     seconds: float = 0.0
-    kept: bool = False
+    cached: bool = False
 
     @property
     def chosen(self) -> Tried | None:
-        """What was found of the way that is taken; None for plain fp32."""
+        """What was measured of the chosen backend; None for plain fp32."""
         return next((tried for tried in self.tried if tried.way == self.way), None)
 
     def line(self) -> str:
-        """One line for a person: what answers, how much faster, and how well it agrees; "" for plain fp32."""
+        """One line for a person: which backend predicts, how much faster, and how well it agrees; "" for plain fp32."""
         if (found := self.chosen) is None or found.agreement is None:
             return ""
         agreement = found.agreement
         if agreement.equal is not None:
-            said = f"{100 * agreement.equal:.2f} % of {agreement.samples:,} answers equal to those of fp32"
+            said = f"{100 * agreement.equal:.2f} % of {agreement.samples:,} predictions equal to those of fp32"
         else:
-            said = f"answers of {agreement.samples:,} samples within {agreement.moved:.1e} of fp32"
+            said = f"predictions for {agreement.samples:,} samples within {agreement.moved:.1e} of fp32"
         faster = f"{found.speedup:.1f} × plain fp32, " if found.speedup else ""
-        return f"answers computed in {self.way.name}: {faster}{said}"
+        return f"predictions computed in {self.way.name}: {faster}{said}"
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain values, as in metrics.json."""
@@ -134,7 +155,7 @@ class InferencePlan:
             "name": self.way.name,
             "reason": self.reason,
             "seconds": round(self.seconds, 3),
-            "kept": self.kept,
+            "kept": self.cached,
             "tried": [
                 asdict(tried) | {"name": tried.way.name, "speedup": tried.speedup and round(tried.speedup, 3)}
                 for tried in self.tried
@@ -143,15 +164,15 @@ class InferencePlan:
 
 
 def plan_from_json(values: Mapping[str, Any]) -> InferencePlan:
-    """The plan that `to_json` wrote, as one that was kept. Raises KeyError or TypeError for anything else."""
+    """The plan that `to_json` wrote, as a cached one. Raises KeyError or TypeError for anything else."""
     tried = tuple(
         Tried(
-            Way(**entry["way"]),
+            Backend(**entry["way"]),
             entry["rate"],
             entry["plain_rate"],
-            None if entry["agreement"] is None else AnswerAgreement(**entry["agreement"]),
+            None if entry["agreement"] is None else PredictionAgreement(**entry["agreement"]),
             entry["refused"],
         )
         for entry in values["tried"]
     )
-    return InferencePlan(Way(**values["way"]), str(values["reason"]), tried, 0.0, kept=True)
+    return InferencePlan(Backend(**values["way"]), str(values["reason"]), tried, 0.0, cached=True)

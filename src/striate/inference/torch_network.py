@@ -1,18 +1,207 @@
-"""A network prepared to be computed by torch in another way than plainly; a copy, the network itself stays as it is."""
+"""A network prepared to be computed by torch in another way than plainly; a copy, the network itself stays as it is.
+The network as a graph of calls, and batch normalization folded into the layer before it.
+
+An affine normalization after a convolution is a convolution with other weights:
+γ (w * x + b − μ) / √(σ² + ε) + β = (γ w / √(σ² + ε)) * x + γ (b − μ) / √(σ² + ε) + β.
+A convolution computed together with what follows it, by oneDNN: y = relu(w * x + b + other).
+
+What follows a convolution only moves memory; computed while the output is still in the cache it costs nearly nothing.
+The operation and the layout of weights are those that torch's own compiler uses on a CPU.
+"""
 
 from __future__ import annotations
 
+import operator
+from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from striate.data.memory_layout import channels_last, contiguous
-from striate.inference.fused_convolution import fuse_convolutions
-from striate.inference.plan import Way
-from striate.inference.traced import fold_normalization, traced
+from striate.inference.plan import Backend
 from striate.machine.precision import dtype_of, fp32_products
-from striate.models.untouched import copied, on_trial
+from striate.models.preserved_state import copied, on_trial
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_FOLDABLE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+class _Tracer(fx.Tracer):
+    """Looks into modules only as far as there is something to fold or fuse in them, and not into those of the kinds
+    `whole`; of what cannot be traced, `fault` is the innermost."""
+
+    def __init__(self, whole: frozenset[type]) -> None:
+        super().__init__()
+        self.whole = whole
+        self.fault: nn.Module | None = None
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if super().is_leaf_module(m, module_qualified_name) or type(m) in self.whole:
+            return True
+        return not any(isinstance(part, _CONVOLUTIONS) for part in m.modules())
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except Exception:
+            self.fault = self.fault or m
+            raise
+
+
+def traced(module: nn.Module) -> fx.GraphModule:
+    """The graph of a network in eval mode, which shares the layers of `module`: give it a copy. Parts that decide by
+    values or shapes of their inputs stay whole.
+
+    Raises whatever is raised where the network itself does so.
+    """
+    whole: frozenset[type] = frozenset()
+    while True:
+        tracer = _Tracer(whole)
+        try:
+            return fx.GraphModule(module, tracer.trace(module))
+        except Exception:
+            if tracer.fault is None:
+                raise
+            whole |= {type(tracer.fault)}
+
+
+def fold_normalization(graph: fx.GraphModule) -> int:
+    """Fold every batch normalization, in eval mode with statistics of its own, into the convolution or linear layer
+    whose output nothing else takes; how many were folded. Layers that are called more than once are left alone."""
+    calls = Counter(node.target for node in graph.graph.nodes if node.op == "call_module")
+    modules = dict(graph.named_modules())
+    folded = 0
+    for node in list(graph.graph.nodes):
+        if not _is_normalization(node, modules) or calls[node.target] > 1:
+            continue
+        before = node.args[0]
+        if before.op != "call_module" or calls[before.target] > 1 or len(before.users) > 1:
+            continue
+        layer, norm = modules[before.target], modules[node.target]
+        if type(layer) in _CONVOLUTIONS:
+            new: nn.Module = fuse_conv_bn_eval(layer, norm)
+        elif type(layer) is nn.Linear and isinstance(norm, nn.BatchNorm1d):
+            new = fuse_linear_bn_eval(layer, norm)
+        else:
+            continue
+        replace_module(graph, before.target, new)
+        modules[before.target] = new
+        node.replace_all_uses_with(before)
+        graph.graph.erase_node(node)
+        folded += 1
+    graph.delete_all_unused_submodules()
+    graph.recompile()
+    return folded
+
+
+def replace_module(graph: fx.GraphModule, name: str, module: nn.Module) -> None:
+    """Put another module in the place that `name` (with dots) names."""
+    parent, _, last = name.rpartition(".")
+    setattr(graph.get_submodule(parent), last, module)
+
+
+def _is_normalization(node: fx.Node, modules: dict[str, Any]) -> bool:
+    if node.op != "call_module" or len(node.args) != 1 or not isinstance(node.args[0], fx.Node):
+        return False
+    norm = modules[str(node.target)]
+    return type(norm) in _FOLDABLE and isinstance(norm.running_var, torch.Tensor) and not norm.training
+
+
+_RECTIFIERS = (torch.relu, functional.relu, torch.relu_)
+_ADDITIONS = (operator.add, operator.iadd, torch.add)
+
+
+class FusedConvolution(nn.Module):
+    """The two-dimensional convolution `layer`, with weights laid out for inputs of `input_shape` (others give the same
+    numbers), the addition of a second input if one is given, and rectification where `rectified`."""
+
+    def __init__(self, layer: nn.Conv2d, input_shape: tuple[int, ...], rectified: bool) -> None:
+        super().__init__()
+        self.geometry = [list(map(int, sizes)) for sizes in (layer.padding, layer.stride, layer.dilation)]
+        self.groups, self.rectified = layer.groups, rectified
+        reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
+        weight = reorder(layer.weight.detach().to_mkldnn(), *self.geometry, self.groups, list(input_shape))
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach(), requires_grad=False)
+
+    def forward(self, x: torch.Tensor, other: torch.Tensor | None = None) -> torch.Tensor:
+        operation: Any = torch.ops.mkldnn._convolution_pointwise
+        layer = (self.weight, self.bias, *self.geometry, self.groups)
+        if other is None:
+            alone: torch.Tensor = operation(x, *layer, "relu" if self.rectified else "none", [], "")
+            return alone
+        after = "relu" if self.rectified else None
+        added: torch.Tensor = operation.binary(x, other, *layer, "add", 1.0, after, [], None)
+        return added
+
+
+def fuse_convolutions(graph: fx.GraphModule, sample: torch.Tensor) -> int:
+    """Replace every two-dimensional convolution of the graph, with the addition of an equally large tensor and the
+    rectification after it, where nothing else takes what lies between; how many. `sample` is a batch as the network
+    takes it. Raises RuntimeError where this torch or processor has no such operation."""
+    ShapeProp(graph).propagate(sample)
+    modules, fused = dict(graph.named_modules()), 0
+    for node in list(graph.graph.nodes):
+        if node.op != "call_module" or not _is_fusible(modules[node.target], node):
+            continue
+        other = _added(graph, node)
+        chain = [node] if other is None else [node, *node.users]
+        following = list(chain[-1].users)
+        rectified = len(following) == 1 and _is_rectifier(following[0], modules)
+        chain += following if rectified else []
+        shape = tuple(node.args[0].meta["tensor_meta"].shape)
+        _replace(graph, chain, other, FusedConvolution(modules[node.target], shape, rectified), f"fused_{fused}")
+        fused += 1
+    graph.delete_all_unused_submodules()
+    graph.recompile()
+    return fused
+
+
+def _is_fusible(layer: nn.Module, node: fx.Node) -> bool:
+    simple = len(node.args) == 1 and not node.kwargs and isinstance(node.args[0], fx.Node)
+    return simple and type(layer) is nn.Conv2d and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+
+
+def _added(graph: fx.GraphModule, node: fx.Node) -> fx.Node | None:
+    """What is added to the output of a convolution, if that is all that becomes of it, is as large, and is known when
+    the convolution is computed."""
+    if len(node.users) != 1:
+        return None
+    (user,) = node.users
+    if user.op != "call_function" or user.target not in _ADDITIONS or user.kwargs or len(user.args) != 2:
+        return None
+    others = [argument for argument in user.args if argument is not node]
+    if len(others) != 1 or not isinstance(others[0], fx.Node):
+        return None
+    known = next(n for n in graph.graph.nodes if n is others[0] or n is node) is others[0]
+    sizes = [n.meta["tensor_meta"].shape for n in (others[0], node) if "tensor_meta" in n.meta]
+    return others[0] if known and len(sizes) == 2 and sizes[0] == sizes[1] else None
+
+
+def _is_rectifier(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    if node.op == "call_module":
+        return type(modules[str(node.target)]) is nn.ReLU
+    return (node.op == "call_function" and node.target in _RECTIFIERS) or (
+        node.op == "call_method" and node.target in ("relu", "relu_")
+    )
+
+
+def _replace(graph: fx.GraphModule, chain: list[fx.Node], other: fx.Node | None, layer: nn.Module, name: str) -> None:
+    """The calls of `chain`, each of which takes the one before it, become one call of `layer`."""
+    node, last = chain[0], chain[-1]
+    graph.add_submodule(name, layer)
+    with graph.graph.inserting_after(node):
+        new = graph.graph.call_module(name, (node.args[0],) if other is None else (node.args[0], other))
+    new.meta = dict(last.meta)
+    last.replace_all_uses_with(new)
+    for replaced in reversed(chain):
+        graph.graph.erase_node(replaced)
+
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 """From a normalized batch (B, *input_shape) float32 to outputs (B, …) float32."""
@@ -21,8 +210,8 @@ Network = Callable[[torch.Tensor], torch.Tensor]
 _NORMALIZATIONS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 
 
-def prepare_torch(way: Way, module: nn.Module, sample: torch.Tensor) -> Network:
-    """The network computed as `way` says, made for batches like `sample` (B, *input_shape) and right for others.
+def prepare_torch(way: Backend, module: nn.Module, sample: torch.Tensor) -> Network:
+    """The network computed by `way`, made for batches like `sample` (B, *input_shape) and right for others.
 
     Raises whatever keeps this network from being computed so.
     """
@@ -41,16 +230,16 @@ def prepare_torch(way: Way, module: nn.Module, sample: torch.Tensor) -> Network:
     if not folded and not fused:
         raise ValueError("nothing to fold or fuse")
 
-    def answer(x: torch.Tensor) -> torch.Tensor:
+    def predict(x: torch.Tensor) -> torch.Tensor:
         with fp32_products(tf32=way.precision == "tf32"):
             outputs: torch.Tensor = graph(_laid_out(x.to(dtype), layout))
         return outputs.float()
 
-    return answer
+    return predict
 
 
-def memory_format_of(way: Way, sample: torch.Tensor) -> torch.memory_format:
-    """Torch's name of the way's layout for batches like `sample`: channels last exists for images and volumes."""
+def memory_format_of(way: Backend, sample: torch.Tensor) -> torch.memory_format:
+    """Torch's name of the backend's layout for batches like `sample`: channels last exists for images and volumes."""
     layouts = {4: torch.channels_last, 5: torch.channels_last_3d} if way.memory_format == "channels_last" else {}
     return layouts.get(sample.ndim, torch.contiguous_format)
 
@@ -59,16 +248,16 @@ def _laid_out(x: torch.Tensor, layout: torch.memory_format) -> torch.Tensor:
     return contiguous(x) if layout == torch.contiguous_format else channels_last(x)
 
 
-def _by_autocast(way: Way, network: nn.Module, device: torch.device, layout: torch.memory_format) -> Network:
+def _by_autocast(way: Backend, network: nn.Module, device: torch.device, layout: torch.memory_format) -> Network:
     dtype, tf32 = dtype_of(way.precision), way.precision == "tf32"
     half = dtype != torch.float32
 
-    def answer(x: torch.Tensor) -> torch.Tensor:
+    def predict(x: torch.Tensor) -> torch.Tensor:
         with torch.autocast(device.type, dtype, enabled=half), fp32_products(tf32=tf32):
             outputs: torch.Tensor = network(_laid_out(x, layout))
         return outputs.float()
 
-    return answer
+    return predict
 
 
 def _convert(network: nn.Module, dtype: torch.dtype) -> None:

@@ -1,7 +1,8 @@
-"""The lab as a web application: its pages, their answers, and errors as records."""
+"""The lab as a web application: its pages, what they ask, and errors as JSON records."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
@@ -14,13 +15,67 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from striate.errors import StriateError
-from striate.lab.pages import PAGES, Page
 from striate.lab.problems import fault_record, problem_record
 from striate.lab.security import Guard, TooLarge, too_large
 from striate.lab.workbench import Lab
 from striate.report.page import page_environment
 from striate.runs.files import finite
 from striate.version import VERSION
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page: `/NAME` shows `static/NAME.js` with `static/NAME.css`, which sends its requests to `/api/NAME/…`.
+
+    `routes`: the Python module whose function `routes(lab)` gives these endpoints as an APIRouter
+    `purpose`: what the page is for, in a sentence
+    """
+
+    name: str
+    title: str
+    purpose: str
+    routes: str
+
+
+PAGES = (
+    Page(
+        "build",
+        "Build",
+        "Type a network, or pick one; it is drawn with its model summary and what is wrong with it.",
+        "striate.lab.build_page",
+    ),
+    Page(
+        "watch",
+        "Watch",
+        "A network at work on an image: the maps of every layer, and how each number in them is computed.",
+        "striate.lab.watching.watch_page",
+    ),
+    Page(
+        "pixels",
+        "Pixels",
+        "An image as numbers, channel by channel, down to the pixel.",
+        "striate.lab.pixels_page",
+    ),
+    Page(
+        "play",
+        "Play",
+        "Slide a kernel over a map, window by window, and apply classic kernels to a picture of your own.",
+        "striate.lab.play_page",
+    ),
+    Page(
+        "train",
+        "Train",
+        "Start a training and watch it: curves, filters and layers as they change, the findings of the doctor.",
+        "striate.lab.training.train_page",
+    ),
+    Page(
+        "explore",
+        "Explore",
+        "The data of the run and what its network predicts: images, mistakes, the confusion matrix, a map.",
+        "striate.lab.exploring.explore_page",
+    ),
+)
+
 
 _STATIC = Path(str(files("striate.lab") / "static"))
 
@@ -38,12 +93,12 @@ def make_application(lab: Lab, port: int = 0) -> ASGIApp:
     app = FastAPI(
         title="striate lab", docs_url=None, redoc_url=None, openapi_url=None, default_response_class=FiniteJSON
     )
-    app.add_exception_handler(StriateError, _explain)
-    app.add_exception_handler(RequestValidationError, _misfit)
+    app.add_exception_handler(StriateError, _refuse)
+    app.add_exception_handler(RequestValidationError, _refuse_arguments)
     app.add_exception_handler(TooLarge, _refuse_size)
-    app.add_exception_handler(Exception, _confess)
+    app.add_exception_handler(Exception, _report_fault)
     app.mount("/static", StaticFiles(directory=_STATIC))
-    for path, module in (("images", "striate.lab.images"), *((page.name, page.routes) for page in PAGES)):
+    for path, module in (("images", "striate.lab.page_images"), *((page.name, page.routes) for page in PAGES)):
         app.include_router(import_module(module).routes(lab), prefix=f"/api/{path}")
 
     @app.get("/", response_class=HTMLResponse)
@@ -65,22 +120,22 @@ def _html(lab: Lab, page: Page | None) -> str:
     return template.render(pages=PAGES, page=page, run=lab.run, version=VERSION)
 
 
-def _explain(request: Request, error: Exception) -> Response:
+def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, StriateError)
     return _refusal(request, problem_record(error))
 
 
 def _refusal(request: Request, record: dict[str, Any]) -> Response:
-    """Status 422; 200 for the pages' own questions, since browsers write any other status on their console."""
+    """Status 422; 200 for the requests of its own pages, since browsers write any other status on their console."""
     return FiniteJSON({"error": record}, 200 if request.headers.get("striate-refusals") == "answers" else 422)
 
 
-def _confess(_: Request, error: Exception) -> Response:
+def _report_fault(_: Request, error: Exception) -> Response:
     return FiniteJSON({"error": fault_record(error)}, 500)
 
 
-def _misfit(request: Request, error: Exception) -> Response:
-    """Arguments that are of another kind than they have to be: fields of a page, or a hand-written address."""
+def _refuse_arguments(request: Request, error: Exception) -> Response:
+    """Arguments of the wrong type: fields of a page, or an address that somebody typed."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = " ".join(str(part) for part in first["loc"][1:])

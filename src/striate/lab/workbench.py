@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from striate.lab.images import Images
+    from striate.lab.page_images import Images
     from striate.training.trained import Trained
 
 
@@ -49,7 +49,7 @@ class Lab:
     @cached_property
     def images(self) -> Images:
         """The images that pages may show and compute with."""
-        from striate.lab.images import Images
+        from striate.lab.page_images import Images
 
         return Images(self)
 

@@ -1,4 +1,6 @@
-"""Windows along one axis of a map: how many there are, and what they cover; free of torch."""
+"""Windows along one axis of a map: how many there are, and what they cover; free of torch.
+What lies beyond the border of a map, in the words of torch; free of torch.
+"""
 
 from __future__ import annotations
 
@@ -57,3 +59,12 @@ def same_padding(span: int) -> tuple[int, int]:
     """The padding before and after an axis with which windows of `span` and stride 1 keep its size: the odd one goes
     after, as in torch."""
     return (span - 1) // 2, span - 1 - (span - 1) // 2
+
+
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+"""0; the map mirrored at its outermost positions; the nearest position; the other side of the map."""
+
+
+def furthest_reach(mode: str, size: int) -> int | None:
+    """By how many positions an axis of `size` can be continued at each end; None where there is no limit."""
+    return {"reflect": size - 1, "circular": size}.get(mode)

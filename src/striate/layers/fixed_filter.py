@@ -11,9 +11,8 @@ from torch import nn
 from torch.nn import functional
 
 from striate.errors import ShapeError, UsageError
-from striate.layers.kernel_form import check_form
-from striate.layers.kernels import KERNELS, Kernel
-from striate.layers.padding_modes import PADDING_MODES, furthest_reach
+from striate.layers.axis_windows import PADDING_MODES, furthest_reach
+from striate.layers.kernels import KERNELS, Kernel, check_form
 
 
 class FixedFilter(nn.Module):
@@ -106,5 +105,5 @@ def _read(kernel: str | Kernel | Sequence[Sequence[float]]) -> tuple[list[list[f
         raise UsageError("kernel", repr(kernel)[:80], expected, "kernel=[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]") from None
     check_form(rows)
     if not all(math.isfinite(number) for row in rows for number in row):
-        raise UsageError("kernel", "a number that is infinite or none", "finite numbers", 'kernel="sobel-x"')
+        raise UsageError("kernel", "NaN or Inf", "finite numbers", 'kernel="sobel-x"')
     return rows, 1, ""

@@ -1,9 +1,20 @@
-"""Where plans and packs are kept between runs."""
+"""The cache folder, and the plans in it: of training (`training/plan/`) and of inference (`inference/`).
+
+A plan is found again under everything that it depends on: network, shapes, machine, versions. It is advice, never
+needed: what cannot be read counts as not there, and where nothing can be written nothing is cached.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import stat
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 
 def cache_folder() -> Path | None:
@@ -21,3 +32,58 @@ def cache_folder() -> Path | None:
     except (RuntimeError, OSError):  # `~` of nobody who is known here, a name that no folder can have
         return None
     return folder
+
+
+def read_plan(kind: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What was saved as `kind` under `key` (plain values); None where there is nothing, or nothing whole."""
+    file = _file(kind, key)
+    if file is None:
+        return None
+    try:
+        if not _is_mine(file):
+            return None
+        entry = json.loads(file.read_text(encoding="utf-8"))
+        plan = entry["plan"] if entry["key"] == _plain(key) else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # nested deeper than can be read
+        return None
+    return plan if isinstance(plan, dict) else None
+
+
+def save_plan(kind: str, key: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
+    """Save a plan (plain values) under everything that it depends on. False where it could not be written."""
+    file = _file(kind, key)
+    if file is None:
+        return False
+    text = json.dumps({"key": _plain(key), "plan": _plain(plan)}, indent=1, allow_nan=False)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".", suffix=".tmp")
+    except OSError:
+        return False
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as out:
+            out.write(text)
+        Path(temporary).replace(file)
+    except OSError:
+        with suppress(OSError):
+            Path(temporary).unlink()
+        return False
+    return True
+
+
+def _file(kind: str, key: Mapping[str, Any]) -> Path | None:
+    folder = cache_folder()
+    digest = hashlib.sha256(json.dumps(_plain(key), sort_keys=True).encode()).hexdigest()
+    return None if folder is None else folder / "plans" / f"{kind}-{digest[:32]}.json"
+
+
+def _is_mine(file: Path) -> bool:
+    """Whether it is a file, since a pipe would be waited for, and this user's or root's: others may write there too."""
+    status = file.lstat()
+    mine = not hasattr(os, "geteuid") or status.st_uid in (os.geteuid(), 0)
+    return stat.S_ISREG(status.st_mode) and mine
+
+
+def _plain(value: Mapping[str, Any]) -> Any:
+    """As JSON gives it back: tuples are lists, keys are text."""
+    return json.loads(json.dumps(value, allow_nan=False))

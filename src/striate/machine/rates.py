@@ -1,8 +1,4 @@
-"""How fast this machine is at what networks consist of: matrix products, moving memory, decoding pictures.
-
-A rate is the best of several repeats: what the machine can do, not what it does when something else runs on it. The
-median and the slowest repeat stand beside it. FLOPs = 2 × multiply–accumulates.
-"""
+"""How fast this machine is at what networks consist of, and the lectures' table of processors beside it."""
 
 from __future__ import annotations
 
@@ -17,7 +13,6 @@ from striate.machine.precision import Precision, fp32_products
 
 if TYPE_CHECKING:
     import torch
-
 
 SIZES = (1024, 2048)
 """Sides of the square matrices on a CPU: the smaller fits into caches, the larger keeps many cores busy."""
@@ -196,3 +191,34 @@ def _photograph() -> tuple[bytes, int]:
     file = BytesIO()
     image.save(file, "JPEG", quality=90)
     return file.getvalue(), image.width * image.height
+
+
+SOURCE = "deck A, slides “CPU vs GPU”, after Stanford CS231n; peaks as their makers state them, about 2017"
+
+
+@dataclass(frozen=True)
+class Processor:
+    """A processor as the lectures have it; rates in GFLOP/s, None where the table has none. `other_rate` is in the
+    precision that `other` names (`?` where the table does not say)."""
+
+    name: str
+    kind: str
+    cores: str
+    clock_ghz: float | None
+    memory: str
+    price: str
+    fp32_rate: float | None
+    other_rate: float | None = None
+    other: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as a JSON object."""
+        return asdict(self)
+
+
+LECTURE_PROCESSORS = (
+    Processor("Intel Core i7-7700K", "CPU", "4", 4.2, "RAM", "$339", 540.0),
+    Processor("NVIDIA GTX 1080 Ti", "GPU", "3,584", 1.6, "11 GB", "$699", 11_400.0),
+    Processor("NVIDIA Titan V", "GPU", "5,120 + 640", 1.5, "12 GB", "$2,999", 14_000.0, 112_000.0, "fp16"),
+    Processor("Google Cloud TPU", "TPU", "?", None, "64 GB", "$6.50/h", None, 180_000.0, "?"),
+)

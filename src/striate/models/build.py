@@ -13,17 +13,17 @@ from torch import nn
 from striate.errors import ConfigError, InputMisfit, ModelError, NoInputShape
 from striate.models.check import check_outputs
 from striate.models.config import Initialization
-from striate.models.first_weights.reinitialize import reinitialize
 from striate.models.from_file import build_from_file, names_file
 from striate.models.from_run import names_run, read_network
 from striate.models.from_spec import build_plan
 from striate.models.from_zoo import build_from_zoo
+from striate.models.initialization.reinitialize import reinitialize
 from striate.models.input_shape import read_input_shape
 from striate.models.layer_strings.outputs import plan_outputs, with_outputs
 from striate.models.layer_strings.shapes import MAX_PARAMETERS
 from striate.models.layer_strings.words import WORDS
-from striate.models.own_code import refuse_unnamed, remember_named
 from striate.models.registry import MODELS
+from striate.models.trusted_code import refuse_untrusted, trust_named
 from striate.models.unknown_model import means_path, no_network_named, no_network_there, unknown_name
 from striate.models.weights.replace_head import replace_head
 from striate.models.weights.take_weights import take_weights
@@ -49,10 +49,10 @@ def build_model(
     a run directory or checkpoint, or a module, which comes back as it is. `input_shape`: (C, *spatial) or (F,),
     without the batch; None takes the zoo's published one, or the run's. `outputs`: how many logits, or channels of the
     input's size if `dense`; None takes the published number, the run's, or whatever the network gives. `dense` None
-    is what a zoo network or run is made for, and False for all else. A run's last layer begins anew where its number
-    of outputs is another. `init`: the way of all first weights (see `reinitialize`); `auto` is by each layer's
-    activation in layer strings and the zoo, and leaves other networks as they are. `new_head`: a network of
-    `file.py:function` that gives another number of outputs gets a new output layer. `classes` are named in errors.
+    is what a zoo network or run is made for, and False for all else. A run's last layer is initialized again
+    where its number of outputs differs. `init`: the initialization of all layers (see `reinitialize`); `auto` is by
+    each layer's activation in layer strings and the zoo, and leaves other networks as they are. `new_head`: a network
+    of `file.py:function` that gives another number of outputs gets a new output layer. `classes` are named in errors.
     `announce` gets one sentence on the weights taken over, if any. Also under `torch.device("meta")`.
 
     Raises ModelError (LayerStringError where a character can be pointed at) if there is no such model, it does not
@@ -65,9 +65,9 @@ def build_model(
     if outputs is not None:
         outputs = _read_number(outputs)
     if isinstance(model, str) and names_run(model):
-        refuse_init(init, f"a network that begins with the weights of {model.strip()}")
+        refuse_init(init, f"a network that starts from the weights of {model.strip()}")
     if isinstance(model, str):
-        remember_named(model)  # whoever has the name from a file asks `refuse_unnamed` first
+        trust_named(model)  # whoever has the name from a file asks `refuse_unnamed` first
         request = _Request(model.strip(), input_shape, outputs, dense, new_head, classes, announce or (lambda _: None))
         network, request = _from_text(request)
     elif isinstance(model, nn.Module):
@@ -95,10 +95,10 @@ def _read_number(outputs: object) -> int:
 
 
 def refuse_init(init: Initialization, beside: str) -> None:
-    """ConfigError where first weights are asked for that other weights would replace."""
+    """ConfigError where an initialization is requested that pretrained weights would replace."""
     if init != "auto":
         raise ConfigError(
-            "model.init", f"{init} for {beside}", "first weights, or weights of a file", "--model.init auto"
+            "model.init", f"{init} for {beside}", "an initialization, or pretrained weights", "--model.init auto"
         )
 
 
@@ -178,7 +178,7 @@ def _from_file(request: _Request) -> nn.Module:
 def _from_run(request: _Request) -> tuple[nn.Module, _Request]:
     """The network that a checkpoint names, for the requested outputs, with its weights."""
     saved = read_network(request.text)
-    refuse_unnamed(saved.name, request.text, saved.input_shape, saved.outputs)
+    refuse_untrusted(saved.name, request.text, saved.input_shape, saved.outputs)
     shape, count = request.input_shape or saved.input_shape, request.outputs or saved.outputs
     name, dense = saved.name, _first(request.dense, saved.dense)
     try:

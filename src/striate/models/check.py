@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections import defaultdict
 
 import torch
 from torch import nn
@@ -12,8 +10,9 @@ from torch import nn
 from striate.errors import ModelError, ShapeError, StriateError
 from striate.models.features import network_features
 from striate.models.layer_strings.outputs import show_expected
+from striate.models.preserved_state import is_lazy, on_trial, trial_copy, without_numbers, zero_input
 from striate.models.shape_error import Failure, shape_error
-from striate.models.untouched import is_lazy, on_trial, trial_copy, without_numbers, zero_input
+from striate.observe.module_calls import ModuleCall, module_calls
 
 BATCH = 2
 
@@ -79,50 +78,24 @@ def _run_without_numbers(module: nn.Module, input_shape: tuple[int, ...]) -> obj
     return None if bare is None else _run(bare, zero_input(module, input_shape, BATCH, device="meta"))
 
 
-@dataclass
-class _Call:
-    """A module that has begun and not ended, the shapes that it was given, and what ran in it."""
-
-    name: str
-    module: nn.Module
-    shapes: tuple[tuple[int, ...], ...]
-    inner: list[tuple[str, tuple[int, ...]]]
-
-
 def _run(module: nn.Module, given: torch.Tensor) -> object:
-    open_calls: list[_Call] = []
-    with on_trial(module), torch.no_grad(), _watched(module, open_calls):
+    inner: dict[ModuleCall, list[tuple[str, tuple[int, ...]]]] = defaultdict(list)
+
+    def end(call: ModuleCall) -> None:
+        if calls.innermost is not None and isinstance(call.output, torch.Tensor):
+            inner[calls.innermost].append((call.name, tuple(call.output.shape)))
+
+    with on_trial(module), torch.no_grad(), module_calls(module, end=end) as calls:
         try:
             return module(given)
         except StriateError as error:
-            if isinstance(error, ShapeError) and open_calls and open_calls[-1].name:
-                error.where += f" (`{open_calls[-1].name}`)"
+            if isinstance(error, ShapeError) and calls.failed is not None and calls.failed.name:
+                error.where += f" (`{calls.failed.name}`)"
             raise
         except Exception as error:
-            call = open_calls[-1] if open_calls else _Call("", module, (tuple(given.shape),), [])
-            return Failure(error, call.name, call.module, call.shapes, tuple(call.inner))
-
-
-@contextmanager
-def _watched(module: nn.Module, open_calls: list[_Call]) -> Iterator[None]:
-    """`open_calls` holds, while the module runs, the modules that have begun and not ended."""
-    with ExitStack() as stack:
-        for name, inner in module.named_modules():
-            if isinstance(inner, torch.jit.ScriptModule):
-                continue  # takes no hooks
-
-            def begin(m: nn.Module, inputs: tuple[object, ...], name: str = name) -> None:
-                shapes = tuple(tuple(x.shape) for x in inputs if isinstance(x, torch.Tensor))
-                open_calls.append(_Call(name, m, shapes, []))
-
-            def end(_module: nn.Module, _inputs: object, output: object) -> None:
-                call = open_calls.pop()
-                if open_calls and isinstance(output, torch.Tensor):
-                    open_calls[-1].inner.append((call.name, tuple(output.shape)))
-
-            stack.callback(inner.register_forward_pre_hook(begin).remove)
-            stack.callback(inner.register_forward_hook(end).remove)
-        yield
+            call = calls.failed or ModuleCall("", module, (given,), {})
+            shapes = tuple(tuple(x.shape) for x in call.args if isinstance(x, torch.Tensor))
+            return Failure(error, call.name, call.module, shapes, tuple(inner[call]))
 
 
 def _explained(failure: Failure, module: nn.Module, input_shape: tuple[int, ...]) -> ModelError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from striate.data.media.every import medium_of
+from striate.data.media.every_medium import medium_of
 from striate.wording import show_shape
 
 SMALL_GRAY = 32

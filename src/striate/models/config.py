@@ -13,18 +13,23 @@ Initialization = Literal[
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Fields of `model.*`."""
+    """Fields of `model.*`: which network, and the weights that it begins with."""
 
     name: str = "auto"
-    """A zoo name, a layer string, `file.py:function`, a run; `auto` chooses by the shape of the data and says why."""
+    """The network: a name (see `striate models`), also with arguments, "mlp(128,64)"; a layer string, "conv(16,5) relu
+    pool(2) fc(10)"; `file.py:function`, which RUNS that file; or a run. `auto` chooses by the shape of the data and
+    says why."""
     digest: str | None = None
     """What was decided: the SHA-256 of the file behind `file.py:function`. A run goes on only with the same file."""
     init: Initialization = "auto"
-    """First weights: `auto` by the kind of each layer and its activation, or one way for all layers."""
+    """Initialization of the weights: `auto` chooses by the kind of each layer and its activation; else one method for
+    all layers."""
     whiten: bool | None = None
     """Whether the kernels of the first convolution are computed from the training images, whose patches they whiten,
-    and do not learn. None: where the network is made for it, as `airbench` is, and begins without weights."""
+    and do not learn. Default: true where the network is made for it, as `airbench` is, and begins without pretrained
+    weights."""
     weights: str | None = None
-    """A file of weights (a run, a checkpoint, a state_dict `.pt`, `.safetensors`) that the network begins with."""
+    """Pretrained weights that the network begins with: a run, a checkpoint, a state_dict saved with torch.save, or
+    .safetensors. A run or checkpoint names its network. Nothing of the file is executed."""
     weights_digest: str | None = None
-    """What was decided: the SHA-256 of the file of weights. A run begins only with the same file."""
+    """What was decided: the SHA-256 of the file of weights. A run starts only with the same file."""

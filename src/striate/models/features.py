@@ -1,17 +1,53 @@
-"""What a network offers to a task: a vector, maps of several sizes, a sequence; told apart from what the task needs."""
+"""What a network offers to a task (vector, maps, sequence), and which of its layers give that."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
-from striate.models.depth import output_layer
-from striate.models.untouched import untouched
+from striate.models.preserved_state import preserved
+from striate.observe.module_calls import ModuleCall, module_calls
 from striate.wording import show_shape
+
+
+def weighted_layers(module: nn.Module) -> list[str]:
+    """Names of the modules that own a kernel or matrix (two axes or more), in the order of registration."""
+    return list(
+        dict.fromkeys(
+            name.rpartition(".")[0]
+            for name, parameter in module.named_parameters()
+            if nn.parameter.is_lazy(parameter) or (parameter.ndim > 1 and not name.endswith("bias"))
+        )
+    )
+
+
+def parameter_depths(module: nn.Module) -> dict[str, int]:
+    """Parameter name to depth, from 0. A layer without a kernel (a normalization) has the depth of the one before."""
+    places = {name: place for place, name in enumerate(weighted_layers(module))}
+    depths: dict[str, int] = {}
+    depth = 0
+    for name, _ in module.named_parameters():
+        depth = places.get(name.rpartition(".")[0], depth)
+        depths[name] = depth
+    return depths
+
+
+def output_layer(module: nn.Module) -> str | None:
+    """The name of the layer that gives the outputs: the last one with a kernel or matrix, None where there is none.
+
+    "Last" is by registration, as networks are usually written; torch knows no order of execution without an input.
+    """
+    layers = weighted_layers(module)
+    return layers[-1] if layers else None
+
+
+def output_parameters(module: nn.Module) -> set[str]:
+    """Names of the parameters of `output_layer`."""
+    layer = output_layer(module)
+    return {name for name, _ in module.named_parameters() if name.rpartition(".")[0] == layer}
 
 
 @dataclass(frozen=True)
@@ -52,30 +88,23 @@ def network_features(module: nn.Module, x: torch.Tensor, forward: Callable[[], o
     done: list[FeatureMap] = []
     before: list[torch.Size] = []
 
-    def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            if isinstance(output, torch.Tensor) and output.ndim == x.ndim > 2 and output.shape[2:].numel() > 1:
-                done.append(FeatureMap(name, output.shape[1], tuple(output.shape[2:])))
+    def note(call: ModuleCall) -> None:
+        output = call.output
+        if isinstance(output, torch.Tensor) and output.ndim == x.ndim > 2 and output.shape[2:].numel() > 1:
+            done.append(FeatureMap(call.name, output.shape[1], tuple(output.shape[2:])))
 
-        return hook
-
-    def note_input(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if inputs and isinstance(inputs[0], torch.Tensor):
-            before.append(inputs[0].shape)
+    def note_input(call: ModuleCall) -> None:
+        if call.args and isinstance(call.args[0], torch.Tensor):
+            before.append(call.args[0].shape)
 
     last = output_layer(module)
-    handles = [part.register_forward_hook(note(name)) for name, part in module.named_modules() if name]
-    if last:
-        handles.append(module.get_submodule(last).register_forward_pre_hook(note_input))
-    try:
-        with untouched(module), torch.no_grad():
-            if forward is None:
-                module(x)
-            else:
-                forward()
-    finally:
-        for handle in handles:
-            handle.remove()
+    parts = {name: part for name, part in module.named_modules() if name}
+    ends = {last: module.get_submodule(last)} if last else {}
+    with preserved(module), torch.no_grad(), module_calls(parts, end=note), module_calls(ends, note_input):
+        if forward is None:
+            module(x)
+        else:
+            forward()
     names = [part.name for part in done]
     # A module that runs more than once has no map of its own.
     sizes = {part.size: part for part in done if names.count(part.name) == 1}

@@ -1,4 +1,4 @@
-"""`path/to/file.py:function`: a network made by the user's own code, which is RUN; free of torch until it is."""
+"""`path/to/file.py:function`: a network made by the user's code, which is RUN; free of torch until then."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def build_from_file(text: str, input_shape: tuple[int, ...] | None, outputs: int
     """The network that `function` of `file.py` returns; runs the file and the function.
 
     The function gets `input_shape` (without batch) and `classes` (number of outputs) if it has parameters of these
-    names. What the code prints goes to stderr: stdout belongs to the program's own answer.
+    names. What the code prints goes to stderr: stdout belongs to the program's output.
     Raises ModelError where the file or function is missing, raises, or returns something else.
     """
     from torch import nn

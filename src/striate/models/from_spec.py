@@ -8,15 +8,12 @@ from typing import Any
 
 from torch import nn
 
-from striate.layers.channel_l2_pool import ChannelL2Pool
-from striate.layers.global_average_pool import GlobalAveragePool
-from striate.layers.group_norm import OneChannelGroupNorm
-from striate.layers.l2_pool import L2Pool
-from striate.layers.local_contrast_norm import LocalContrastNorm
-from striate.layers.locally_connected import LocallyConnected
-from striate.layers.maxout import Maxout
-from striate.layers.residual import Residual
-from striate.models.first_weights.initialize import Part, initialize
+from striate.layers.activations import Maxout
+from striate.layers.blocks import Residual
+from striate.layers.convolution import LocallyConnected
+from striate.layers.normalization import LocalContrastNorm, OneChannelGroupNorm
+from striate.layers.pooling import ChannelL2Pool, GlobalAveragePool, L2Pool
+from striate.models.initialization.initialize import Part, initialize
 from striate.models.layer_strings.fits import axes, paddings
 from striate.models.layer_strings.layer_string import parse_layers
 from striate.models.layer_strings.shapes import Block, Plan, Shape, Step, plan_network

@@ -13,7 +13,7 @@ from striate.errors import InputMisfit, LayerStringError, ModelError
 from striate.models.layer_strings.layer_string import parse_call
 from striate.models.layer_strings.shapes import MAX_PARAMETERS
 from striate.models.layer_strings.words import Value
-from striate.models.model_info import ModelInfo
+from striate.models.registry import ModelInfo
 from striate.models.shape_error import not_without_batch
 from striate.wording import several, show_shape
 

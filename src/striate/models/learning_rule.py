@@ -26,7 +26,7 @@ class LearningRule:
 
 
 @runtime_checkable
-class OwnRule(Protocol):
+class LocalLearningRule(Protocol):
     """A network that can learn by a rule of its own."""
 
     def learning_rule(self) -> LearningRule:
@@ -45,4 +45,4 @@ class OwnRule(Protocol):
 
 def learning_rule(network: nn.Module) -> LearningRule | None:
     """The network's own learning rule, None where it has none."""
-    return network.learning_rule() if isinstance(network, OwnRule) else None
+    return network.learning_rule() if isinstance(network, LocalLearningRule) else None

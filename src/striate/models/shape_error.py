@@ -1,4 +1,4 @@
-"""What does not fit in a network of one's own: the layer, the arithmetic, and a computed way out."""
+"""What does not fit in a user's network: the layer, the arithmetic, and a computed remedy."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def shape_error(failure: Failure, network: nn.Module, input_shape: Shape, runs: 
     for rule in (_more_arguments, _features, _channels, _window, _normalized, _joined):
         advice = advice or rule(failure)
     if advice is None:
-        advice = _Advice("", f"a network that takes inputs of {input_shape}", _place_to_mend(failure.error, named))
+        advice = _Advice("", f"a network that takes inputs of {input_shape}", _place_to_fix(failure.error, named))
     remedy = advice.remedy
     if isinstance(inner, _WINDOWS) and "larger than" in advice.got:
         least = smallest_size(input_shape, runs)
@@ -102,8 +102,8 @@ def _more_arguments(failure: Failure) -> _Advice | None:
     )
 
 
-def _place_to_mend(error: Exception, named: str) -> str:
-    """Where in the network's own code to look; that sizes are to fit is said only where torch complained of them."""
+def _place_to_fix(error: Exception, named: str) -> str:
+    """Where in the network's source to look; that sizes have to fit is said only where torch complained of them."""
     steps = traceback.walk_tb(error.__traceback__)
     own = [(frame.f_code.co_filename, number) for frame, number in steps if _package(frame) not in _NOT_OWN]
     if not own:
@@ -112,7 +112,7 @@ def _place_to_mend(error: Exception, named: str) -> str:
     line = linecache.getline(file, number).strip()
     place = f"{Path(file).name}, line {number}" + (f": {line}" if line else "")
     raised = line.startswith(("raise", "assert"))
-    return f"make the sizes fit in {place}" if _of_shapes(error) and not raised else f"mend {place}"
+    return f"make the sizes fit in {place}" if _of_shapes(error) and not raised else f"fix {place}"
 
 
 _NOT_OWN = ("torch", "striate", "numpy")

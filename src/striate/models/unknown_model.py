@@ -10,8 +10,10 @@ from striate.models.layer_strings.arguments import nearest, nearest_few
 from striate.models.layer_strings.words import WORDS
 from striate.models.registry import MODELS
 from striate.models.weights.recognize import nameless_weights
+from striate.records import Remedy
 
-_EXPECTED = "a name of `striate models`, a layer string, path/to/file.py:function, a run directory or a checkpoint"
+EXPECTED = "a name of `striate models`, a layer string, path/to/file.py:function, a run directory or a checkpoint"
+LIST_OF_MODELS = ("models",)
 _HOW = "check the path; of a Python file, add the function: path/to/file.py:build"
 _WEIGHTS = (".pt", ".pth", ".safetensors", ".bin", ".ckpt")
 
@@ -27,22 +29,22 @@ def means_path(text: str, *, known: bool) -> bool:
 def no_network_named(text: str) -> ModelError:
     """The error for nothing, and for `auto` where there are no data to choose by."""
     if text == "auto":
-        return ModelError("model", "auto, without data to choose by", _EXPECTED, "name one: mnist-cnn, small-resnet, …")
-    return ModelError("model", "nothing", _EXPECTED, "use mnist-cnn, or leave it out")
+        return ModelError("model", "auto, without data to choose by", EXPECTED, "name one: mnist-cnn, small-resnet, …")
+    return ModelError("model", "nothing", EXPECTED, "use mnist-cnn, or leave it out")
 
 
 def no_network_there(text: str) -> ModelError:
     """The error for a path at which there is neither a run nor a checkpoint."""
     there = _what_is_there(text)
     if there == "file":
-        return nameless_weights(text) or ModelError("model", f"{text[:80]}, a file that is no network", _EXPECTED, _HOW)
+        return nameless_weights(text) or ModelError("model", f"{text[:80]}, a file that is no network", EXPECTED, _HOW)
     if there == "folder":
         got = f"the folder {text[:80]}, which is no run: it has no config.yaml"
     else:
         got = f"the path {text[:80]}, where there is neither a run nor a checkpoint"
     runs = sorted(str(path.parent) for path in Path("runs").glob("*/config.yaml"))
     close = nearest(text, runs) or (runs[-1] if runs else None)
-    return ModelError("model", got, _EXPECTED, f"write {close}" if close else _HOW)
+    return ModelError("model", got, EXPECTED, f"write {close}" if close else _HOW)
 
 
 def _what_is_there(text: str) -> Literal["file", "folder"] | None:
@@ -61,5 +63,9 @@ def unknown_name(text: str, name: str) -> LayerStringError:
     guesses += [f"the layer `{word}`"] if word else []
     guess = f"; did you mean {', or '.join(guesses)}?" if guesses else ""
     close = zoo[0] if zoo else word + arguments if word else ""
-    remedy = f'write "{close}"' if close else "striate models"
-    return LayerStringError(text, 0, f"no model or layer `{name[:60]}`{guess}", _EXPECTED, remedy)
+    remedy = (
+        Remedy(f'write "{close}"', settings={"model.name": close})
+        if close
+        else Remedy("striate models", command=LIST_OF_MODELS)
+    )
+    return LayerStringError(text, 0, f"no model or layer `{name[:60]}`{guess}", EXPECTED, remedy)

@@ -26,15 +26,18 @@ from striate.reference.activations import (
     tanh,
     tanh_backward,
 )
-from striate.reference.channel_l2_pool import channel_l2_pool, channel_l2_pool_backward
 from striate.reference.check_gradient import GradientCheck, check_gradient
-from striate.reference.convolve import convolve, convolve_backward
+from striate.reference.convolve import (
+    convolve,
+    convolve_backward,
+    locally_connected,
+    locally_connected_backward,
+    transposed_convolve,
+    transposed_convolve_backward,
+)
 from striate.reference.dense import dense, dense_as_convolution, dense_backward
 from striate.reference.dropout import dropout, dropout_backward, dropout_mask
 from striate.reference.im2col import col2im, im2col
-from striate.reference.local_contrast import local_contrast_norm, local_contrast_norm_backward
-from striate.reference.local_response import local_response_norm, local_response_norm_backward
-from striate.reference.locally_connected import locally_connected, locally_connected_backward
 from striate.reference.losses import cross_entropy, cross_entropy_backward, hinge, hinge_backward
 from striate.reference.normalization import (
     batch_norm,
@@ -43,16 +46,21 @@ from striate.reference.normalization import (
     group_norm_backward,
     layer_norm,
     layer_norm_backward,
+    local_contrast_norm,
+    local_contrast_norm_backward,
+    local_response_norm,
+    local_response_norm_backward,
 )
 from striate.reference.pooling import (
     average_pool,
     average_pool_backward,
+    channel_l2_pool,
+    channel_l2_pool_backward,
     l2_pool,
     l2_pool_backward,
     max_pool,
     max_pool_backward,
 )
-from striate.reference.transposed import transposed_convolve, transposed_convolve_backward
 
 __all__ = [
     "GradientCheck",

@@ -1,4 +1,6 @@
-"""Pooling over spatial windows: largest, average, root of the sum of squares; each with its gradient."""
+"""Pooling over spatial windows: largest, average, root of the sum of squares; each with its gradient.
+Pooling over neighboring channels, and its gradient.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from striate.reference.arguments import Array, Size, gradient, maps
-from striate.reference.windows import Windows, pad, pad_backward, pool_windows
+from striate.reference.arguments import Array, Size, batch, gradient, maps
+from striate.reference.windows import Windows, neighbors, over_channels, pad, pad_backward, pool_windows
 
 
 def max_pool(x: ArrayLike, size: Size, stride: Size | None = None, padding: Size = 0) -> Array:
@@ -99,3 +101,21 @@ def _counts(x: Array, seen: Windows, count_include_pad: bool) -> Array:
         return np.asarray(float(math.prod(seen.kernel)))
     counts: Array = _stack(np.ones((1, 1, *x.shape[2:])), seen).sum(axis=0)
     return counts
+
+
+def channel_l2_pool(x: ArrayLike, size: int) -> Array:
+    """y[n, c] = √Σ_j x[n, j]² over the `size` channels around c, c − size//2 … c + (size − 1)//2, cut at the ends.
+
+    (N, C, …) to the same shape. UsageError where `size` is no whole number of at least 1.
+    Source: Kavukcuoglu et al., "Learning invariant features through topographic filter maps", CVPR 2009.
+    """
+    x = batch(x)
+    return np.sqrt(over_channels(neighbors(x.shape[1], size), np.square(x)))
+
+
+def channel_l2_pool_backward(grad_out: ArrayLike, x: ArrayLike, size: int) -> Array:
+    """grad_x[j] = x[j] · Σ_c grad_out[c] / y[c] over the windows that j is in; a window of zeros gives none."""
+    x = batch(x)
+    window = neighbors(x.shape[1], size)
+    y = np.sqrt(over_channels(window, np.square(x)))
+    return x * over_channels(window.T, np.where(y > 0, gradient(grad_out, y.shape) / np.where(y > 0, y, 1), 0))

@@ -1,4 +1,6 @@
-"""Where a kernel meets a map: the arithmetic of sizes, strides, dilation and padding, and its error messages."""
+"""Where a kernel meets a map: the arithmetic of sizes, strides, dilation and padding, and its error messages.
+Windows over neighboring channels.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from striate.errors import ShapeError, UsageError
-from striate.reference.arguments import Array, per_axis, refuse_huge
+from striate.reference.arguments import Array, per_axis, refuse_huge, whole
 
 _NUMPY_MODES: dict[str, Any] = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
@@ -121,3 +123,16 @@ def _refuse_kernel(size: tuple[int, ...], spans: tuple[int, ...], pads: tuple[tu
     room = f"{size[axis]} + {pads[axis][0]} + {pads[axis][1]} = {size[axis] + sum(pads[axis])} positions"
     least = [max(max(p), -(-(span - n) // 2)) for n, span, p in zip(size, spans, pads, strict=True)]
     raise ShapeError("kernel", got, f"at most the padded map, {room}", f'padding={tuple(least)}, padding_mode="zeros"')
+
+
+def neighbors(channels: int, size: int) -> Array:
+    """Who is summed for whom: B (channels, channels), B[c, j] = 1 for j from c − size//2 to c + (size − 1)//2."""
+    size = whole(size, "size")
+    c, j = np.ogrid[:channels, :channels]
+    return ((j >= c - size // 2) & (j <= c + (size - 1) // 2)).astype(np.float64)
+
+
+def over_channels(matrix: Array, x: Array) -> Array:
+    """y[n, c, …] = Σ_j matrix[c, j] · x[n, j, …]."""
+    y: Array = np.einsum("cj,nj...->nc...", matrix, x)
+    return y

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from striate.report.content import Worth
-from striate.report.wording import columns_of, heading, metric
-from striate.tasks.baseline import Baseline
-from striate.tasks.baseline_comparison import BaselineComparison
+from striate.report.numbers import columns_of, heading, metric
+from striate.tasks.baseline import Baseline, BaselineComparison
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.metric_names import metric_named
+from striate.tasks.registry import metric_named
 from striate.tasks.task import Task
 from striate.training.prepare import Prepared
-from striate.visualize.baselines import baselines_figure
 from striate.visualize.canvas import of_split, save_figure
+from striate.visualize.estimates import baselines_figure
 from striate.visualize.page_parts import Picture, Table
 from striate.visualize.themed_svg import themed_svg
 from striate.wording import number
@@ -41,7 +40,7 @@ class Compared:
 def measure_baselines(
     prepared: Prepared, test: Evaluation, announce: Callable[[str], None] = lambda _: None
 ) -> tuple[Compared, ...]:
-    """The baselines of a run's data, each compared with the network's answers `test` on the test split."""
+    """The baselines of a run's data, each compared with the network's predictions `test` on the test split."""
     # scikit-learn's estimators take a second to load, and only this needs them.
     from striate.evaluation.baselines import fit_baselines
 

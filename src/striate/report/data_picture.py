@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from striate.data.augment_check import check_augmentation
-from striate.data.augment_words import describe_augmentation
+from striate.data.augment.augment import check_augmentation, describe_augmentation
 from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset
 from striate.records import Finding
@@ -16,8 +15,14 @@ from striate.training.config import Config
 from striate.training.prepare import read_data
 from striate.training.recipes.augmentation import decide_augmentation
 from striate.visualize.canvas import of_split, save_figure
-from striate.visualize.network_view import MOST_CLASSES, refuse_unseen, rows_by_class, rows_by_epoch
-from striate.visualize.samples import SampleRow, samples_figure
+from striate.visualize.sample_figures import (
+    MOST_CLASSES,
+    SampleRow,
+    refuse_unseen,
+    rows_by_class,
+    rows_by_epoch,
+    samples_figure,
+)
 from striate.wording import show_shape
 
 

@@ -8,43 +8,35 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any
 
-from striate.account.count import count_parameters
 from striate.account.ledger import Ledger
-from striate.account.summarize import observe
+from striate.account.summarize import count_parameters, observe
 from striate.data.loader import batch_bounds
-from striate.evaluation.assessment.assess import assess_run
-from striate.evaluation.assessment.keep import keep_assessment
-from striate.evaluation.measure import evaluate_trained
-from striate.evaluation.planned import plan_evaluation
+from striate.evaluation.assessment import assess_run, save_assessment
+from striate.evaluation.evaluate import evaluate_trained, plan_evaluation
 from striate.machine.memory import only_new_garbage
 from striate.report.baselines import Compared, describe_baselines, draw_baselines, measure_baselines
-from striate.report.content import Worth
-from striate.report.first_filters import draw_first_filters
-from striate.report.pictures import draw_curves
-from striate.report.run_content import run_content
+from striate.report.content import Worth, run_content
+from striate.report.pictures import draw_curves, draw_first_filters
 from striate.report.signal import complete_signal, draw_signal, signal_table
 from striate.report.write import write_report
 from striate.runs.checkpoint import load_checkpoint
-from striate.runs.digests import note_finished
 from striate.runs.directory import RunDirectory, read_plan_summary
-from striate.runs.events import append_event
+from striate.runs.events import append_event, note_finished
 from striate.runs.files import write_json
+from striate.tasks.assessment import Assessment
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.figures import Assessment
 from striate.tasks.metric import Metric
 from striate.tasks.show import drawable_images, slices_section
 from striate.tasks.task import Task
+from striate.training.budget.forecast import read_forecast, with_outcome
 from striate.training.config import Config
 from striate.training.config_file import config_to_dict
+from striate.training.early_stop import TargetOutcome, best_epoch, early_end, target_outcome
 from striate.training.events import EpochRow, StepsChanged
 from striate.training.execution import measured_at_once
-from striate.training.forecast import with_outcome
-from striate.training.forecast_file import read_forecast
 from striate.training.loop import validate
-from striate.training.measured_part import measured_part
-from striate.training.patience import best_epoch, early_end
+from striate.training.measured import measured_part
 from striate.training.prepare import Prepared
-from striate.training.target import TargetOutcome, target_outcome
 from striate.training.trained import Trained
 from striate.visualize.page_parts import Picture
 
@@ -62,14 +54,14 @@ def finish_run(
     run is complete. Returns its content. Raises RunError.
     """
     began = monotonic()
-    for news in _endings(prepared):
-        announce(news)
+    for sentence in _endings(prepared):
+        announce(sentence)
     best = load_checkpoint(run.best, prepared.device)
     prepared.state.answering.load_state_dict(best.get("ema") or best["model"])
     trained, data = prepared.trained(), prepared.data
     evaluations = _evaluate(prepared, trained, announce)
     assessment = assess_run(prepared.task, data, evaluations)
-    keep_assessment(run, assessment, data, evaluations, announce)
+    save_assessment(run, assessment, data, evaluations, announce)
     if lost := views_lost(evaluations["test"].metrics, evaluations["test"].n, prepared.task.metrics[0]):
         announce(lost)
         append_event(run, "note", text=lost)
@@ -119,7 +111,7 @@ def _evaluate(prepared: Prepared, trained: Trained, announce: Callable[[str], No
 
 
 def views_lost(metrics: dict[str, Any], n: int, headline: Metric) -> str:
-    """What answers from several views cost, where one view is right more often; empty where it is not, or by
+    """What test-time augmentation costs, where one view is right more often; empty where it is not, or by
     so little that chance explains it for `n` samples."""
     alone, several = metrics.get(f"{headline.key}_one_view"), metrics.get(headline.key)
     if alone is None or several is None or alone <= several:
@@ -129,7 +121,7 @@ def views_lost(metrics: dict[str, Any], n: int, headline: Metric) -> str:
         return ""
     points = 100 * (alone - several)
     cost = f"{metrics['views']} views cost {points:.1f} points of test {headline.name}"
-    return f"{cost}: --evaluation.views none answers from one"
+    return f"{cost}: --evaluation.views none predicts from one"
 
 
 def _with_sparsity(evaluation: Evaluation, prepared: Prepared) -> Evaluation:
@@ -192,7 +184,7 @@ def _best_epoch(prepared: Prepared) -> int:
 def _endings(prepared: Prepared) -> tuple[str, ...]:
     """Sentences on how training ended, where not simply with its budget."""
     every = (_early_end(prepared), _target_outcome(prepared), _other_steps(prepared.config))
-    return tuple(str(news) for news in every if news is not None)
+    return tuple(str(ending) for ending in every if ending is not None)
 
 
 def _other_steps(config: Config) -> StepsChanged | None:
@@ -217,7 +209,7 @@ def _early_end(prepared: Prepared) -> str | None:
 
 
 def _pictures(run: RunDirectory, prepared: Prepared, test: Evaluation) -> list[Picture]:
-    """Draw into `plots/`: learning curves, and what the task's answers look like."""
+    """Draw into `plots/`: learning curves, and what predictions look like."""
     data = prepared.data
     curves = draw_curves(
         run.plots,

@@ -100,7 +100,7 @@ def draw_trials(axes: Axes, search: LearningRateSearch) -> None:
     if diverged:
         edge = axes.get_xaxis_transform()
         axes.plot(diverged, [0.96] * len(diverged), "x", color=VERMILION, transform=edge, label="diverged")
-    axes.axhline(search.constant, color=FAINT, linestyle=":", linewidth=1.2, label="best constant answer")
+    axes.axhline(search.constant, color=FAINT, linestyle=":", linewidth=1.2, label="best constant prediction")
     losses = [r.held_out for r in known if r.held_out is not None] + [search.constant]
     if min(losses) > 0 and max(losses) / min(losses) > 20:
         axes.set_yscale("log")

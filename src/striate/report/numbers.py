@@ -1,4 +1,6 @@
-"""The numbers behind each picture, as tables."""
+"""The numbers behind each picture, as tables.
+How the report writes numbers.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +8,49 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from striate.report.wording import columns_of, heading, metric
 from striate.runs.environment import read_environment
+from striate.tasks.metric import Metric
+from striate.tasks.registry import known_metrics, metric_named
 from striate.visualize.page_parts import Table
+from striate.wording import number, percent
+
+
+def columns_of(rows: list[dict[str, Any]]) -> list[str]:
+    """The keys of metrics.json that a table of these rows shows, in its order."""
+    order = ["n", "loss"]
+    for known in known_metrics():
+        order += [known.key, f"{known.key}_interval"]
+    return [key for key in dict.fromkeys(order) if any(key in row for row in rows)]
+
+
+def heading(key: str) -> str:
+    """What stands above a column of metrics.json."""
+    if key == "n":
+        return "samples"
+    return "95 % interval" if key.endswith("_interval") else metric_named(key).name
+
+
+def metric(key: str, value: Any) -> str:
+    """One entry of metrics.json for reading: shares in percent, intervals as a range."""
+    if key.endswith("_interval"):
+        known: Metric = metric_named(key.removesuffix("_interval"))
+        return " to ".join(percent(end) if known.is_share else number(end) for end in value)
+    if metric_named(key).is_share:
+        return percent(value)
+    return f"{value:.3f}" if key in ("macro_f1", "r2") and value is not None else number(value)
+
+
+def plain(value: object) -> str:
+    """A value of env.json in words: its parts one after the other, without brackets."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {plain(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(plain, value)) or "none"
+    return "none" if value is None else str(value)
+
 
 ROWS = 200
-"""So many rows at most in a table of mistakes or answers; the caption says how many there are in all."""
+"""So many rows at most in a table of mistakes or predictions; the caption says how many there are in all."""
 
 
 def metric_table(metrics: Mapping[str, Mapping[str, Any]]) -> Table:

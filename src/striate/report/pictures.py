@@ -1,4 +1,6 @@
-"""Draws the pictures of a run into its `plots/` folder."""
+"""Draws the pictures of a run into its `plots/` folder.
+The filters of a network's first layer, as a picture of its report.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
+from torch import nn
 
 from striate.data.store.stored import StoredInputs
 from striate.visualize.canvas import save_figure
 from striate.visualize.charts import curve_charts
-from striate.visualize.curves import curves_figure
+from striate.visualize.inside.filters import filter_layers, filter_words, filters_figure, find_filters
 from striate.visualize.page_parts import Picture
+from striate.visualize.training_curves import curves_figure
 
 Images = NDArray[Any] | StoredInputs
 # Photographs make large files; what is only lines and letters may be finer.
@@ -43,3 +47,22 @@ def draw_curves(
     )
     path = save_figure(figure, folder / "curves.png", _FINE_DPI)
     return Picture("Learning curves", caption, path, "curves", curve_charts(history, metric, best_epoch))
+
+
+_DPI = 80
+_SMALLEST = 3
+"""Filters of a single value show nothing."""
+
+
+def draw_first_filters(folder: Path, module: nn.Module, data: str) -> tuple[Picture, ...]:
+    """`filters.png`, as they are after training; nothing where no layer has filters of at least 3 values a side."""
+    if not filter_layers(module):
+        return ()
+    bank = find_filters(module)
+    if max(bank.weights.shape[2:]) < _SMALLEST:
+        return ()
+    title = f"{data}: filters of {bank.layer}"
+    path = save_figure(filters_figure(bank, title=title), folder / "filters.png", _DPI)
+    return (
+        Picture(f"Filters of {bank.layer}", f"{bank.layer}, after training. {filter_words(bank)}", path, "filters"),
+    )

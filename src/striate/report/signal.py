@@ -15,7 +15,7 @@ from striate.training.prepare import Prepared
 from striate.visualize.canvas import save_figure
 from striate.visualize.charts import signal_charts
 from striate.visualize.page_parts import Picture, Table
-from striate.visualize.signal import signal_figure
+from striate.visualize.signal_figure import signal_figure
 from striate.wording import number, percent
 
 ROWS = 200
@@ -23,7 +23,7 @@ ROWS = 200
 
 
 def complete_signal(run: RunDirectory, prepared: Prepared) -> tuple[tuple[SignalRow, ...], tuple[SignalRow, ...]]:
-    """The rows of the start, as signal.json has them, and of the network that answers; both are in the file then.
+    """The rows of the start, as signal.json has them, and of the trained network; both are in the file then.
 
     A run without the file, of an older version, has no rows of the start.
     """
@@ -39,10 +39,10 @@ def draw_signal(folder: Path, start: tuple[SignalRow, ...], end: tuple[SignalRow
     """`signal.png`: standard deviation and gradient by layer, at the start and at the end."""
     figure = signal_figure(start, end, title=f"{data}, train split, up to 64 samples")
     caption = (
-        f"{data}, up to 64 samples of the train split, in train mode. A sound start is level: signals that shrink or"
-        " grow from layer to layer leave some layers without anything to learn from. The output layer starts small on"
-        " purpose. Zeros leave gaps: a residual branch whose last scale begins at zero gets no gradient in the first"
-        " step."
+        f"{data}, up to 64 samples of the train split, in train mode. A healthy initialization is level: signals that"
+        " shrink or grow from layer to layer leave some layers without anything to learn from. The output layer starts"
+        " small on purpose. Zeros leave gaps: a residual branch whose last scale begins at zero gets no gradient in the"
+        " first step."
     )
     path = save_figure(figure, folder / "signal.png")
     return Picture("Signal through the layers", caption, path, "signal", signal_charts(start, end))

@@ -8,8 +8,8 @@ from pathlib import Path
 from striate.records import Finding
 from striate.report import numbers
 from striate.report.content import ReportContent
+from striate.report.numbers import plain
 from striate.report.page import as_base64, page_environment
-from striate.report.wording import plain
 from striate.runs.files import write_text
 from striate.visualize.page_parts import Table
 

@@ -58,17 +58,17 @@ class RunDirectory:
 
     @property
     def evaluation(self) -> Path:
-        """How good the network is, in all its parts: `striate.tasks.figures`."""
+        """How good the network is, in all its parts: `striate.tasks.assessment`."""
         return self.path / "evaluation.json"
 
     @property
     def predictions(self) -> Path:
-        """The folder of what the network answered for each sample: `striate.runs.predictions`."""
+        """The folder of the predictions for each sample: `striate.runs.predictions`."""
         return self.path / "predictions"
 
     @property
     def robustness(self) -> Path:
-        """How answers hold when images are changed; there where that was measured."""
+        """Robustness against changes of the images; there where it was measured."""
         return self.path / "robustness.json"
 
     @property

@@ -1,4 +1,4 @@
-"""predictions/<split>.npz of a run: what the network answered for each sample, so that nobody has to ask it again."""
+"""predictions/<split>.npz of a run: the saved predictions of the network for each sample."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from striate.runs.directory import RunDirectory
 from striate.runs.files import write_atomic
 
 MOST_SAMPLES, MOST_VALUES = 200_000, 20_000_000
-"""Of larger splits no answers are kept: a file has at most 40 MB of probabilities or 80 MB of numbers or masks (a byte
-a pixel), beside ids, labels and paths, before it is compressed."""
+"""Predictions of larger splits are not saved: a file has at most 40 MB of probabilities or 80 MB of numbers or masks (a
+byte a pixel), beside ids, labels and paths, before it is compressed."""
 _MOST_PATHS = 100_000_000
 _LONGEST_TASK = 4096  # a path and a name
 _LEAST = -1e4  # a log-probability; float16 ends at -65504
@@ -24,11 +24,11 @@ _LEAST = -1e4  # a log-probability; float16 ends at -65504
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """The answers for the samples of one split, in its order.
+    """The predictions for the samples of one split, in its order.
 
     `ids` (N,) int64 are positions in the source's listing, the same in every run on the same data; `paths` N texts
     as in split.csv. Classes: `targets` (N,) int64, `predicted` (N,) int64, `answers` (N, K) float32 probabilities,
-    which were kept as float16 logarithms: within 0.1 % for those above 0.4, 1 % above 0.00005. Numbers: `targets` and
+    which were saved as float16 logarithms: within 0.1 % for those above 0.4, 1 % above 0.00005. Numbers: `targets` and
     `answers` (N, T) float32, in the units of the data; `predicted` is None, `classes` empty. Masks: `targets` and
     `answers` (N, H, W) uint8. Of other tasks, arrays of numbers.
     """
@@ -44,7 +44,7 @@ class Predictions:
 
 
 def write_predictions(run: RunDirectory, predictions: Predictions) -> bool:
-    """Write the file, if the split is not too large to be kept (`MOST_SAMPLES`, `MOST_VALUES`); whether it was.
+    """Write the file, if the split is not too large to be saved (`MOST_SAMPLES`, `MOST_VALUES`); whether it was.
 
     Raises RunError where it cannot be written.
     """
@@ -71,7 +71,7 @@ def write_predictions(run: RunDirectory, predictions: Predictions) -> bool:
 
 
 def read_predictions(run: RunDirectory, split: str) -> Predictions | None:
-    """The answers that were kept for `val` or `test`; None where there are none: a run of an earlier version, or
+    """The predictions that were saved for `val` or `test`; None where there are none: a run of an earlier version, or
     of a split too large. Raises RunError for a damaged file, and for one whose content is not that of a task."""
     path = run.predictions / f"{split}.npz"
     if not path.is_file():
@@ -98,7 +98,7 @@ def read_predictions(run: RunDirectory, split: str) -> Predictions | None:
         raise RunError(
             str(path),
             f"damaged ({type(error).__name__}: {str(error)[:200]})",
-            "the answers as striate wrote them",
+            "the predictions as striate wrote them",
             f"remove it, then: striate eval {pasted(run.path)}",
         ) from None
     return Predictions(task, split, classes, arrays["ids"], paths, arrays["targets"], answers, predicted)
@@ -134,11 +134,11 @@ def _require_task(
         raise ValueError(f"a task {task[:40]!r}")
     if predicted is None:
         if answers.ndim == targets.ndim and answers.shape != targets.shape:
-            raise ValueError("answers of another shape than their targets")
+            raise ValueError("predictions of another shape than their targets")
         if targets.dtype == np.uint8 and answers.dtype != np.uint8:
-            raise ValueError("answers that are no masks for masks")
+            raise ValueError("predictions that are no masks for masks")
         if any(array.dtype.kind not in "fiu" for array in (answers, targets)):
-            raise ValueError("targets or answers that are no numbers")
+            raise ValueError("targets or predictions that are no numbers")
     else:
         _require_numbers(len(classes), targets, predicted)
     if not all(np.isfinite(array).all() for array in (answers, targets)):

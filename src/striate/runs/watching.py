@@ -30,7 +30,7 @@ def ask_to_watch(run: RunDirectory) -> bool:
 
 
 def is_watched(run: RunDirectory) -> bool:
-    """Whether somebody has asked for looks in the last seconds."""
+    """Whether somebody has requested snapshots in the last seconds."""
     try:
         return abs(time() - (run.path / _ASKED).stat().st_mtime) < PATIENCE
     except OSError:

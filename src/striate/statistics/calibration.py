@@ -27,8 +27,8 @@ _ROWS = 1024
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Answers whose confidence (the probability of the class named) lies above `low` and up to `high`: their mean
-    `confidence`, and the share that was right. Both are None in an empty bin."""
+    """Predictions whose confidence (the probability of the predicted class) lies above `low` and up to `high`: their
+    mean `confidence`, and their accuracy. Both are None in an empty bin."""
 
     low: float
     high: float
@@ -40,7 +40,7 @@ class ReliabilityBin:
 @dataclass(frozen=True)
 class Calibration:
     """Whether probabilities mean what they say. `ece`: the mean distance of confidence and accuracy over bins, weighted
-    by samples. `ece_by_chance`: the 95 % range of what perfectly calibrated answers of the same confidences would
+    by samples. `ece_by_chance`: the 95 % range of what perfectly calibrated predictions of the same confidences would
     show on as many samples. `nll`: mean negative log-likelihood in nats; `brier`: summed over classes, 0 to 2."""
 
     ece: float
@@ -88,7 +88,7 @@ class Temperature:
 
 
 def measure_calibration(truth: NDArray[np.int64], probabilities: NDArray[np.float32]) -> Calibration:
-    """Bins of equal width of the confidence, and figures over all samples.
+    """Bins of equal width of the confidence, and metrics over all samples.
 
     `truth` (N,), `probabilities` (N, K). ECE: M. P. Naeini et al., "Obtaining well calibrated probabilities using
     Bayesian binning", AAAI 2015, with 15 bins as in Guo et al., 2017.
@@ -120,7 +120,7 @@ def measure_calibration(truth: NDArray[np.int64], probabilities: NDArray[np.floa
 
 
 def _ece_by_chance(confidence: NDArray[np.float64], places: NDArray[np.int64]) -> tuple[float, float]:
-    """The middle 95 % of the ECE of answers that are right just as often as they say."""
+    """The middle 95 % of the ECE of predictions that are right just as often as they say."""
     order = np.argsort(places, kind="stable")
     said = confidence[order]
     starts = np.flatnonzero(np.diff(places[order], prepend=-1))
@@ -139,15 +139,15 @@ def fit_temperature(
     """The temperature with the highest likelihood of the labels, between 0.01 and 100; the interval is that of the
     likelihood ratio.
 
-    None where the labels do not tell: every answer is right or every one wrong, or the best lies outside.
+    None where the labels do not tell: every prediction is right or every one wrong, or the best lies outside.
     Source: C. Guo et al., "On calibration of modern neural networks", ICML 2017.
     """
     hits = int((probabilities.argmax(1) == truth).sum())
     if hits in (0, len(truth)):
         return None
     rows = max(1, min(len(truth), _MOST_FITTED // probabilities.shape[1]))
-    spread = np.arange(rows) * len(truth) // rows
-    logits, labels = _logits(probabilities[spread]), truth[spread]
+    evenly = np.arange(rows) * len(truth) // rows
+    logits, labels = _logits(probabilities[evenly]), truth[evenly]
 
     def loss(log_temperature: float) -> float:
         scaled = log_softmax(logits / math.exp(log_temperature), axis=1)

@@ -1,4 +1,4 @@
-"""A figure with its interval, and records as JSON knows them."""
+"""A metric with its interval, and records as plain values of JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from striate.records import Interval
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its 95 % interval; None where nothing is known, such as the precision of a class never predicted."""
+    """The value of a metric and its 95 % interval; None where nothing is known of it."""
 
     value: float | None
     interval: Interval | None = None

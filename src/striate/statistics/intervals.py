@@ -1,12 +1,20 @@
-"""How far a figure measured on n samples may lie from the truth: 95 % intervals by formula."""
+"""95 % intervals of metrics that were measured on n samples: by formula, and by bootstrap.
+
+Averages over classes have Wilson's interval with the effective number of samples: as many as would vary as much as the
+average does. Source: N. Dean and M. Pagano, "Evaluating confidence interval methods for binomial proportions in
+clustered surveys", Journal of Survey Statistics and Methodology 2015.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
-from scipy.stats import binomtest, norm
+from scipy.stats import norm
 
 from striate.records import Interval
 
@@ -14,18 +22,26 @@ METHOD = "Wilson"
 LEVEL = 0.95
 
 
-def wilson(hits: int, n: int, level: float = LEVEL) -> Interval:
-    """The Wilson score interval of the proportion `hits / n`, both ends in 0 to 1.
+def wilson_ends(share: Any, number: Any, level: float = LEVEL) -> tuple[Any, Any]:
+    """Both ends of the Wilson score interval of a share of `number` samples, which need not be whole; or of arrays.
 
     Unlike the textbook `p ± 1.96 √(p(1-p)/n)` it never leaves [0, 1] and stays honest where p is 0 or 1.
-    Without samples (n = 0) nothing is known: [0, 1].
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
     """
+    z = norm.ppf(0.5 + 0.5 * level)
+    twice = 2 * (number + z**2)
+    center = (2 * number * share + z**2) / twice
+    half = z / twice * np.sqrt(4 * number * share * (1 - share) + z**2)
+    # The interval holds the share and stays within 0 to 1; rounding alone would miss that.
+    return np.clip(center - half, 0.0, share), np.clip(center + half, share, 1.0)
+
+
+def wilson(hits: int, n: int, level: float = LEVEL) -> Interval:
+    """The Wilson score interval of the proportion `hits / n`. Without samples (n = 0) nothing is known: [0, 1]."""
     if n == 0:
         return Interval(0.0, 1.0, level, METHOD)
-    # Tested against the share itself, so that no p-value is searched for.
-    interval = binomtest(hits, n, hits / n).proportion_ci(confidence_level=level, method="wilson")
-    return Interval(float(interval.low), float(interval.high), level, METHOD)
+    low, high = wilson_ends(hits / n, n, level)
+    return Interval(float(low), float(high), level, METHOD)
 
 
 def f1_interval(hits: int, others: int, level: float = LEVEL) -> Interval:
@@ -66,11 +82,8 @@ def average_precision_interval(average_precision: float, positives: int, level: 
     Source: K. Boyd, K. H. Eng and C. D. Page, "Area under the precision-recall curve: point estimates and confidence
     intervals", ECML 2013 (the binomial interval).
     """
-    z2 = norm.ppf(0.5 + level / 2) ** 2
-    center = (average_precision + z2 / (2 * positives)) / (1 + z2 / positives)
-    spread = average_precision * (1 - average_precision) / positives + z2 / (4 * positives**2)
-    half = math.sqrt(z2 * spread) / (1 + z2 / positives)
-    return Interval(max(0.0, center - half), min(1.0, center + half), level, "binomial")
+    low, high = wilson_ends(average_precision, positives, level)
+    return Interval(float(low), float(high), level, "binomial")
 
 
 def sum_interval(
@@ -88,3 +101,102 @@ def sum_interval(
             down, up = -up, -down
         below, above, total = below + down * down, above + up * up, total + weight * value
     return Interval(total - math.sqrt(below), total + math.sqrt(above), level, "MOVER")
+
+
+RESAMPLES, FEWEST = 1000, 200
+_DRAWS = 10_000_000
+"""So many numbers are drawn for one metric: of large splits fewer resamples, which vary less."""
+FEW = 20
+"""Of fewer samples a bootstrap's interval is too narrow: it is not given."""
+
+
+def resamples_for(items: int) -> int:
+    """How many resamples of so many items are drawn."""
+    return max(FEWEST, min(RESAMPLES, _DRAWS // max(1, items)))
+
+
+def resampled_means(columns: ArrayLike, seed: int = 0) -> NDArray[np.float64]:
+    """(B, M) means of (N, M) columns over B resamples of the rows, the same in every run."""
+    rows = np.asarray(columns, np.float64)
+    draw, count = np.random.default_rng(seed), len(rows)
+    drawn = (rows[draw.integers(0, count, count)].mean(0) for _ in range(resamples_for(count)))
+    return np.stack(list(drawn))
+
+
+def percentile_interval(draws: ArrayLike) -> Interval:
+    """The middle 95 % of what resampling gave."""
+    values = np.asarray(draws, np.float64)
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(low), float(high), LEVEL, f"bootstrap, {len(values):,} resamples")
+
+
+EFFECTIVE = "Wilson, effective samples"
+_BORROWED = 2
+"""So many samples, predicted as well as the average class, are added to a class where its variance is estimated: a few
+predictions that are all right do not mean that none could be wrong."""
+
+
+def shares_interval(hits: NDArray[Any], counts: NDArray[Any], weights: NDArray[Any], named: bool = False) -> Interval:
+    """The interval of Σ weight × hits / count, for (K,) `hits`, `counts` and `weights` that sum to 1; it holds the sum.
+
+    A share of nothing counts as 0 of 1. `named`: the counts are themselves by chance, as in a precision; such shares
+    may come out too high by as much as their variances, which the low end makes up for. Of classes of equally many
+    samples and equal weights that are predicted equally well, it is about Wilson's of all samples together.
+    """
+    counted = np.maximum(counts, 1)
+    shares = hits / counted
+    value = float(shares @ weights)
+    low, high = (
+        np.where(counts > 0, end, nothing) for end, nothing in zip(wilson_ends(shares, counted), (0, 1), strict=True)
+    )
+    alone = float((weights * (shares - low)).max()), float((weights * (high - shares)).max())
+    weighty = shares[weights > 0]
+    if (weighty == 0).all() or (weighty == 1).all():
+        return _interval(round(value), _alike(weights, counted), alone)
+    variances = _variances(shares * counted, counted, value) / counted
+    number = value * (1 - value) / float(weights**2 @ variances)
+    return _interval(value, number, alone, lower=float(weights @ variances) if named else 0.0)
+
+
+def f1_average_interval(confusion: NDArray[np.int64], weights: NDArray[Any]) -> Interval:
+    """The interval of Σ weight × F1 of the classes of a (K, K) confusion matrix, all of which are there or were named.
+
+    A mistake lowers the F1 of two classes: the variance is that of what each sample adds (K. Takahashi et al.,
+    "Confidence interval for micro-averaged F1 and macro-averaged F1 scores", Applied Intelligence 2022). An F1 of few
+    samples comes out too low by about its variance, which the high end makes up for.
+    """
+    hits, sizes = confusion.diagonal(), confusion.sum(0) + confusion.sum(1)
+    scores = 2 * hits / sizes
+    value = float(scores @ weights)
+    low, high = (2 * end / (1 + end) for end in wilson_ends(hits / (sizes - hits), sizes - hits))  # as f1_interval
+    alone = float((weights * (scores - low)).max()), float((weights * (high - scores)).max())
+    if hits.sum() in (0, confusion.sum()):
+        return _interval(round(value), _alike(weights, sizes / 2), alone)
+    expected = (2 * hits + _BORROWED * value) / (sizes + _BORROWED)
+    true, predicted = np.nonzero(confusion)
+    each, lost = weights / sizes, weights * expected / sizes
+    added = np.where(true == predicted, 2 * each[true], 0) - lost[true] - lost[predicted]
+    number = value * (1 - value) / float(confusion[true, predicted] @ added**2)
+    raised = float(weights @ (expected * (1 - expected) / sizes))
+    return _interval(value, number, alone, raised=raised)
+
+
+def _variances(hits: NDArray[Any], counts: NDArray[Any], value: float) -> NDArray[np.float64]:
+    """(K,) the variance of one prediction of each class, without bias where all classes are predicted equally well."""
+    expected = (hits + _BORROWED * value) / (counts + _BORROWED)
+    return np.asarray(expected * (1 - expected) / (1 - counts / (counts + _BORROWED) ** 2), np.float64)
+
+
+def _alike(weights: NDArray[Any], counts: NDArray[Any]) -> float:
+    """The effective number of samples where all classes are predicted equally well."""
+    return 1 / float(weights**2 @ (1 / counts))
+
+
+def _interval(
+    value: float, number: float, alone: tuple[float, float], *, lower: float = 0.0, raised: float = 0.0
+) -> Interval:
+    """Wilson's interval of `value` for a `number` of samples, its ends moved by `lower` and `raised`; never nearer to
+    the value than what a single class `alone` leaves open below and above."""
+    low, high = wilson_ends(value, number)
+    low, high = min(low - lower, value - alone[0], value), max(high + raised, value + alone[1], value)
+    return Interval(max(0.0, float(low)), min(1.0, float(high)), LEVEL, EFFECTIVE)

@@ -1,25 +1,25 @@
-"""Whether two methods differ on the same samples by more than noise: exact, permutation and bootstrap tests."""
+"""By how much one network leads another on the same samples, and whether noise alone may do that: exact, permutation
+and bootstrap tests."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
+
+from striate.records import Interval
+from striate.statistics.intervals import FEW
 
 LEVEL = 0.05
 """A difference that noise would make more rarely than this is more than noise."""
 
 
 _RESAMPLES = 2000
-
-
-FEW = 20
-"""Of fewer samples a bootstrap's interval is too narrow: it is not given."""
-
-
 Lead = Callable[[NDArray[Any], NDArray[Any]], float]
 """How far the second method leads, from a row a sample of the first and of the second."""
 
@@ -73,3 +73,100 @@ def p_text(p: float) -> str:
 def signed(value: float) -> str:
     """Three digits, with a minus sign as it is printed."""
     return f"{value:.3g}".replace("-", "−")
+
+
+POWER = 0.8
+"""The share of repetitions in which `needed` samples would show a difference such as was measured."""
+_DRAWS = 10_000
+_WIDTH = float(norm.ppf(1 - LEVEL / 2))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """By how much the first of two networks is better (negative: worse) on the same `n` samples.
+
+    `value` in the units of the headline metric, shares as 0 to 1. `interval` (95 %) with its method, None for fewer
+    than 20 numbers or masks. `p_value` by `test`. `variance`: of what one sample adds to `value`, so that
+    `value` has a standard error of √(variance / n); None where there is no interval. `differing`: samples on which one
+    of the two alone is right, for classes.
+    """
+
+    n: int
+    value: float
+    interval: Interval | None
+    p_value: float
+    test: str
+    variance: float | None
+    differing: int | None = None
+
+    def needed(self, level: float = LEVEL) -> int | None:
+        """About how many samples would show this difference at `level` with power 0.8; None where it is 0 or its
+        variance unknown. Source: R. J. Connor, "Sample size for testing differences in proportions for the
+        paired-sample design", Biometrics 43, 1987, with the variance under the alternative for both."""
+        if self.value == 0 or not self.variance:
+            return None
+        reach = float(norm.ppf(1 - level / 2) + norm.ppf(POWER))
+        return math.ceil(self.variance * (reach / self.value) ** 2)
+
+    def turned(self) -> Difference:
+        """The same, seen from the second network."""
+        interval = self.interval
+        if interval is not None:
+            interval = replace(interval, low=-interval.high, high=-interval.low)
+        return replace(self, value=-self.value, interval=interval)
+
+
+def difference_of_classes(first: NDArray[np.bool_], second: NDArray[np.bool_], seed: int = 0) -> Difference:
+    """The difference of two accuracies from (N,) whether each network is right: McNemar's exact test."""
+    n = len(first)
+    ahead, behind = int((first & ~second).sum()), int((second & ~first).sum())
+    value = (ahead - behind) / n
+    variance = (ahead + behind) / n - value**2
+    interval = _accuracy_interval(ahead, behind, n, seed)
+    p = mcnemar(ahead, behind)
+    return Difference(n, value, interval, p, "McNemar", variance, ahead + behind)
+
+
+def _accuracy_interval(ahead: int, behind: int, n: int, seed: int) -> Interval:
+    """The 95 % interval of (ahead − behind) / n.
+
+    Drawing samples anew changes only how many of each sort there are, which is a multinomial draw. Where fewer than 20
+    samples differ, a bootstrap is too narrow, and empty where none do: half a sample is added to each of the four
+    sorts. Source: A. Agresti and Y. Min, "Simple improved confidence intervals for comparing matched proportions",
+    Statistics in Medicine 24, 2005.
+    """
+    if ahead + behind >= FEW:
+        rng = np.random.default_rng(seed)
+        drawn = rng.multinomial(n, [ahead / n, behind / n, (n - ahead - behind) / n], _DRAWS)
+        low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / n, [LEVEL / 2, 1 - LEVEL / 2])
+        return Interval(float(low), float(high), 1 - LEVEL, "paired bootstrap")
+    ours, theirs = (ahead + 0.5) / (n + 2), (behind + 0.5) / (n + 2)
+    reach = _WIDTH * math.sqrt((ours + theirs - (ours - theirs) ** 2) / (n + 2))
+    middle = ours - theirs
+    return Interval(max(-1.0, middle - reach), min(1.0, middle + reach), 1 - LEVEL, "Agresti and Min")
+
+
+def difference_of_rows(theirs: NDArray[Any], ours: NDArray[Any], lead: Lead, seed: int = 0) -> Difference:
+    """How far `ours` leads by a metric that `lead` computes from a row a sample of each: a paired permutation test and
+    a paired bootstrap."""
+    rng = np.random.default_rng(seed)
+    n = len(ours)
+    p = permutation_p(theirs, ours, lead, rng)
+    value, interval, variance = lead(theirs, ours), None, None
+    if n >= FEW:
+        low, high = bootstrap_interval(theirs, ours, lead, rng)
+        interval = Interval(low, high, 1 - LEVEL, "paired bootstrap")
+        variance = n * ((high - low) / (2 * _WIDTH)) ** 2
+    return Difference(n, value, interval, p, "paired permutation", variance)
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """The p-values of several tests, corrected so that among true null hypotheses any is refused by chance as rarely as
+    one would be alone. Source: S. Holm, "A simple sequentially rejective multiple test procedure", 1979."""
+    order = np.argsort(p_values, kind="stable")
+    count = len(p_values)
+    stepped = [(count - rank) * p_values[place] for rank, place in enumerate(order)]
+    corrected = np.minimum(1.0, np.maximum.accumulate(stepped))
+    back = np.empty(count)
+    back[order] = corrected
+    return [float(p) for p in back]

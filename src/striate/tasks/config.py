@@ -1,4 +1,4 @@
-"""What is asked of the network."""
+"""Which task the network learns."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from annotated_types import Ge, Gt, Le, Lt
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """Fields of `task.*`. A field that does not belong to the chosen task is refused, never ignored."""
+    """Fields of `task.*`: what the network learns, and the loss. A field that does not belong to the chosen task is
+    refused, never ignored."""
 
     name: str = "auto"
-    """`auto` follows the annotations: class names, numbers, or masks. Else `classify`, `regress`, `segment`, the name
-    of a task that an installed package registers, or `file.py:name`, which runs that code."""
+    """The task. `auto` follows the annotations: class names, numbers, or masks. A task that an installed package
+    registers has a name too; `file.py:name` RUNS that code."""
     loss: str = "auto"
     """`auto`: softmax cross-entropy for classes and pixels, squared error for numbers. Classes: `cross-entropy` or
     `hinge`; numbers: `squared`, `absolute` or `huber`. Or `file.py:name`, which runs that code: a function of (outputs,
     targets) that gives their mean loss."""
     label_smoothing: Annotated[float, Ge(0), Lt(1)] | None = None
-    """Share of each target spread evenly over all classes (cross-entropy). None takes 0, or what the recipe decides."""
+    """Share of each target spread evenly over all classes (cross-entropy). Default: 0, or what the recipe decides."""
     class_weights: Literal["none", "balanced"] = "none"
     """`balanced` weighs each class by the inverse of its frequency in the training split."""
     margin: Annotated[float, Gt(0), Le(1e6)] = 1.0

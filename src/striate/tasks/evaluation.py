@@ -16,7 +16,7 @@ from striate.inference.plan import InferencePlan
 from striate.records import Finding, Interval
 from striate.statistics.calibration import Temperature
 from striate.statistics.estimate import plain
-from striate.tasks.figures import Figures, gap_lines
+from striate.tasks.assessment import Figures, gap_lines
 from striate.tasks.metric import Metric, shown_metrics
 
 SHOWN = 20

@@ -1,4 +1,6 @@
-"""The groups of samples whose figures are compared with those of all others: by class, brightness, size, and column."""
+"""The groups of samples whose figures are compared with those of all others: by class, brightness, size, and column.
+Where a network is better or worse than elsewhere, and whether that is more than chance.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import false_discovery_control, fisher_exact
 
 from striate.data.dataset import SampleFacts
 from striate.data.listing import as_number
+from striate.statistics.estimate import Estimate
+from striate.statistics.intervals import wilson
+from striate.tasks.assessment import Slice
 
 FEWEST = 20
 """Smaller splits are not cut."""
@@ -85,3 +91,33 @@ def _quarters(by: str, values: ArrayLike, text: Callable[[float], str]) -> list[
         low, high = (text(float(end)) for end in (numbers[members].min(), numbers[members].max()))
         found.append(Group(by, low if low == high else f"{low} to {high}", members))
     return found
+
+
+LEVEL = 0.05
+
+
+def slices_of_hits(groups: Sequence[Group], right: NDArray[np.bool_]) -> tuple[Slice, ...]:
+    """The accuracy of each group; Fisher's exact test against all other samples. `right` (N,)."""
+
+    def measure(members: NDArray[np.bool_]) -> tuple[Estimate, float]:
+        hits, n = int(right[members].sum()), int(members.sum())
+        others, rest = int(right[~members].sum()), int((~members).sum())
+        p = float(fisher_exact(np.array([[hits, n - hits], [others, rest - others]])).pvalue)
+        return Estimate(hits / n, wilson(hits, n)), p
+
+    return judged_slices(groups, measure)
+
+
+def judged_slices(
+    groups: Sequence[Group], measure: Callable[[NDArray[np.bool_]], tuple[Estimate, float]]
+) -> tuple[Slice, ...]:
+    """The slices as `measure` finds each: its figure, and the p-value of whether it differs from all others. Of those
+    said to differ, at most 5 % are expected to do so by chance, however they overlap (Benjamini and Yekutieli 2001)."""
+    measured = [measure(group.members) for group in groups]
+    if not measured:
+        return ()
+    corrected = false_discovery_control([min(1.0, p) for _, p in measured], method="by")
+    return tuple(
+        Slice(group.by, group.name, int(group.members.sum()), figure, p, bool(level < LEVEL))
+        for group, (figure, p), level in zip(groups, measured, corrected, strict=True)
+    )

@@ -15,11 +15,10 @@ from scipy.stats import mannwhitneyu
 
 from striate.records import Interval
 from striate.statistics.estimate import Estimate
-from striate.statistics.resample import FEW, percentile_interval, resampled_means
-from striate.tasks.figures import Gap, Slice
-from striate.tasks.groups import Group
+from striate.statistics.intervals import FEW, percentile_interval, resampled_means
+from striate.tasks.assessment import Gap, Slice
+from striate.tasks.groups import Group, judged_slices
 from striate.tasks.metric import Metric
-from striate.tasks.slices import judged_slices
 
 Rows = NDArray[np.float64]
 """(N, …): what each sample adds."""

@@ -1,8 +1,11 @@
-"""Outputs of a network as a tree: one tensor, or tuples, lists and dicts of such (several heads, a pyramid)."""
+"""Outputs of a network as a tree: one tensor, or tuples, lists and dicts of such (several heads, a pyramid).
+Numbers of a task as tensors where they are needed, made once: a copy to an accelerator is waited for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -57,3 +60,11 @@ def joined(parts: Sequence[Outputs]) -> Outputs:
 def as_arrays(outputs: Outputs) -> Any:
     """The tree with NumPy arrays in place of tensors; what is ragged stays as it is."""
     return map_outputs(lambda part: part if isinstance(part, Ragged) else part.numpy(), outputs)
+
+
+@lru_cache(maxsize=64)
+def constants(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """(len(values),) float32 on `device`; the same object each time, so nobody may write into it."""
+    # A tensor made in inference mode could not take part in a later training step.
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device)

@@ -1,4 +1,4 @@
-"""From a name to a task; from a data set and a configuration to the task of a run; from a checkpoint back to it."""
+"""The tasks by name, the user's among them, and the metrics of all of them by key."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from importlib.metadata import entry_points
 from types import FunctionType, ModuleType
 from typing import Any, cast
 
-from striate.data.annotations.every import annotation_kind
+from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.dataset import Dataset
-from striate.errors import ConfigError, RunError, StriateError
+from striate.errors import ConfigError, RunError, StriateError, pasted
 from striate.models.from_file import resolve_name
-from striate.models.given import is_given
-from striate.models.own_code import names_code, own_code, refuse_unnamed_code
+from striate.models.trusted_code import is_given, names_code, refuse_unnamed_code, trusted_code
+from striate.runs.directory import RunDirectory
+from striate.runs.predictions import Predictions, read_predictions
 from striate.tasks.config import TaskConfig
+from striate.tasks.evaluation import summary_line
 from striate.tasks.every import TASKS
-from striate.tasks.own_loss import with_loss
+from striate.tasks.losses import with_loss
+from striate.tasks.metric import LOSS, SILENT_UNITS, Metric, metric_of, one_view
 from striate.tasks.task import Task
 
 ENTRY_POINTS = "striate.tasks"
@@ -56,7 +59,7 @@ def _built_in(name: str) -> type[Task]:
 
 def _own(name: str) -> type[Task]:
     """One class for each name and what it stands for."""
-    code = own_code(name, "a task", "task")
+    code = trusted_code(name, "a task", "task")
     if name not in _LOADED or _LOADED[name][0] is not code:
         _LOADED[name] = code, as_task_class(code, name)
     return _LOADED[name][1]
@@ -167,3 +170,49 @@ def task_from_state(state: Mapping[str, Any], where: str) -> Task:
     task = found.from_state({key: value for key, value in state.items() if key not in ("name", "own_loss")})
     loss = state.get("own_loss")
     return task if loss is None else with_loss(task, str(loss))
+
+
+def known_metrics() -> tuple[Metric, ...]:
+    """Every metric that a table may show, in its order."""
+    found: dict[str, Metric] = {}
+    for task in known_tasks():
+        first, *others = task.metrics
+        for metric in (first, one_view(first), *others):
+            if metric.key not in (LOSS.key, one_view(LOSS).key):
+                found.setdefault(metric.key, metric)
+    return (*found.values(), LOSS, SILENT_UNITS)
+
+
+def metric_named(key: str) -> Metric:
+    """The metric of this key; of one that no task lists, what the key says."""
+    return metric_of(known_metrics(), key)
+
+
+def is_known(key: str) -> bool:
+    """Whether a task lists a metric of this key."""
+    return any(metric.key == key for metric in known_metrics())
+
+
+def metric_text(key: str, mean: float | None, std: float | None = None) -> str:
+    """A value of the metric as text, with its deviation where there is one."""
+    return metric_named(key).text(mean, std)
+
+
+def split_line(metrics: Mapping[str, Any]) -> str:
+    """The metrics of one split of metrics.json on one line."""
+    first = next((task for task in known_tasks() if task.metrics[0].key in metrics), None)
+    return summary_line(metrics, () if first is None else first.metrics)
+
+
+def saved_predictions(run: RunDirectory, split: str) -> Predictions | None:
+    """As `read_predictions`; raises RunError too for an unknown task, and for predictions of another one than theirs:
+    whoever reads them computes with them as those of the task."""
+    kept = read_predictions(run, split)
+    if kept is None or task_of_run(kept.task, str(run.path)).made(kept):
+        return kept
+    raise RunError(
+        str(run.predictions / f"{split}.npz"),
+        f"damaged (a task {kept.task[:40]!r} with predictions of another one)",
+        "the predictions as striate wrote them",
+        f"remove it, then: striate eval {pasted(run.path)}",
+    )

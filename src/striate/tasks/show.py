@@ -11,13 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from striate.data.store.stored import StoredInputs
 from striate.statistics.calibration import Calibration, Temperature
 from striate.statistics.estimate import Estimate, plain
+from striate.tasks.assessment import Figures, Slice
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.figures import Figures, Slice
 from striate.tasks.metric import Metric
 from striate.visualize.charts import chart
+from striate.visualize.classification_charts import draw_reliability
 from striate.visualize.estimates import SHOWN, draw_slices
 from striate.visualize.page_parts import Section, Table
-from striate.visualize.reliability import draw_reliability
 from striate.wording import number, percent
 
 Images = NDArray[Any] | StoredInputs
@@ -140,8 +140,8 @@ def trust_section(
         "How far to trust the percentages",
         (*said, *more),
         charts=(chart(lambda axes: draw_reliability(axes, *bins), label, 3.6),),
-        caption=f"{of}. A point: answers of about that confidence, and how many of them are right, with its 95 %"
-        " interval; on the dashed line both agree. Gray: how many answers there are. Pale: fewer than ten.",
+        caption=f"{of}. A point: predictions of about that confidence, and how many of them are right, with its 95 %"
+        " interval; on the dashed line both agree. Gray: how many predictions there are. Pale: fewer than ten.",
         behind=(_bins(raw, after),),
     )
 
@@ -149,7 +149,7 @@ def trust_section(
 def _direction(calibration: Calibration) -> str:
     if calibration.both_ways is not None:
         over, under = (f"{100 * said:.0f} %" for said in calibration.both_ways)
-        return f"the network is too sure of answers of about {over}, and not sure enough of those of about {under}"
+        return f"the network is too sure of predictions of about {over}, and not sure enough of those of about {under}"
     return "the network is too sure of itself" if calibration.surplus > 0 else "the network is not sure enough"
 
 

@@ -15,22 +15,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from striate.data.augment.warp import Warp
 from striate.data.dataset import Dataset, SampleFacts
 from striate.data.targets import Targets
-from striate.data.warp import Warp
 from striate.errors import UsageError
 from striate.inference.agreement import agreement_of_numbers
-from striate.inference.plan import AnswerAgreement
+from striate.inference.plan import PredictionAgreement
 from striate.records import Interval
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature
-from striate.statistics.difference import Difference, difference_of_rows
+from striate.statistics.paired import Difference, difference_of_rows
 from striate.tasks.accumulator import Accumulator, Sums
-from striate.tasks.baseline import Baseline, Method
-from striate.tasks.baseline_comparison import BaselineComparison, compare_rows
+from striate.tasks.assessment import Assessment, Figures, Gap, PlainMetrics
+from striate.tasks.baseline import Baseline, BaselineComparison, Method, compare_rows
 from striate.tasks.config import TaskConfig
 from striate.tasks.evaluation import ClassRow, Evaluation
-from striate.tasks.figures import Assessment, Figures, Gap, PlainFigures
 from striate.tasks.groups import FEWEST, sample_groups
 from striate.tasks.headline import Headline, Rows, interval_of
 from striate.tasks.metric import LOSS, Metric, shown_metrics
@@ -260,7 +259,7 @@ class Task:
         what is wrong marked."""
         raise NotImplementedError(f"{type(self).__name__}.draw")
 
-    def agreement(self, reference: Outputs, outputs: Outputs) -> AnswerAgreement:
+    def agreement(self, reference: Outputs, outputs: Outputs) -> PredictionAgreement:
         """How far outputs computed in another way are those of plain fp32, `reference`."""
         return agreement_of_numbers(self.decode(reference), self.decode(outputs))
 
@@ -351,7 +350,7 @@ class Task:
         rows, figure = self.rows_of(evaluation), self.headline_figure()
         groups = sample_groups(facts, evaluation.n, brightness=evaluation.brightness)
         few = f"{evaluation.n} samples are fewer than {FEWEST}."
-        return PlainFigures(
+        return PlainMetrics(
             self.metrics[0],
             evaluation.n,
             {self.headline: figure.estimate(rows)},
@@ -382,7 +381,7 @@ class Task:
         return ()
 
     def compare_baseline(self, network: Evaluation, baseline: Baseline, seed: int = 0) -> BaselineComparison:
-        """How a network stands against a baseline that answered for the same samples."""
+        """How a network stands against a baseline on the same samples."""
         theirs, ours = self.rows_for(baseline.decoded, network.targets), self.rows_of(network)
         return compare_rows(self.headline_figure(), baseline.name, theirs, ours, seed)
 

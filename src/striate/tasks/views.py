@@ -1,4 +1,4 @@
-"""Answers from several views of an image: test-time augmentation, part of the network that answers.
+"""Test-time augmentation: the mean of the outputs for several views of an image.
 
 Krizhevsky et al., "ImageNet classification with deep convolutional neural networks", 2012, section 4.1 (mirrored
 crops); the six views of `mirror-shift` are those of Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", 2024.
@@ -45,8 +45,8 @@ def outputs_of_views(
         return alone, alone
     total: torch.Tensor | None = None
     for weight, view, mirrored, shift in _other_views(images, views):
-        answer = weight * unmoved(network(view), mirrored=mirrored, shift=shift).float()
-        total = answer if total is None else total + answer
+        outputs = weight * unmoved(network(view), mirrored=mirrored, shift=shift).float()
+        total = outputs if total is None else total + outputs
     assert total is not None
     return total + _own_weight(views) * alone.float(), alone
 

@@ -7,7 +7,7 @@ Inner classifiers: Szegedy et al., "Going deeper with convolutions", 2014.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -17,8 +17,9 @@ from torch.nn import functional
 from striate.data.counter_random import hash_key
 from striate.data.transfer import sent
 from striate.errors import ConfigError
-from striate.models.depth import output_layer
-from striate.models.untouched import untouched
+from striate.models.features import output_layer
+from striate.models.preserved_state import preserved
+from striate.observe.module_calls import forward_hooks
 from striate.tasks.task import Feature
 from striate.training.config import AuxiliaryConfig
 from striate.wording import show_shape
@@ -90,7 +91,7 @@ def watched_features(
     def before(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         found[""] = _pooled(inputs[0])
 
-    def after(name: str) -> object:
+    def after(name: str) -> Callable[[nn.Module, object, object], None]:
         def keep(_: nn.Module, __: object, result: object) -> None:
             if not isinstance(result, torch.Tensor) or result.ndim < least:
                 raise ConfigError(
@@ -103,13 +104,9 @@ def watched_features(
 
         return keep
 
-    hooks = [module.get_submodule(output).register_forward_pre_hook(before)]
-    hooks += [module.get_submodule(name).register_forward_hook(after(name)) for name in layers]  # type: ignore[arg-type]
-    try:
+    inner = [(module.get_submodule(name), after(name)) for name in layers]
+    with forward_hooks([(module.get_submodule(output), before)], inner):
         yield found
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _pooled(features: torch.Tensor) -> torch.Tensor:
@@ -126,7 +123,7 @@ def make_heads(
     if not (config.rotation or config.layers):
         return None
     output, dense = _check(module, config, needs, sample), needs == "map"
-    with watched_features(module, output, config.layers, dense=dense) as found, untouched(module), torch.no_grad():
+    with watched_features(module, output, config.layers, dense=dense) as found, preserved(module), torch.no_grad():
         module(sample)
     silent = [name for name in config.layers if name not in found]
     if silent or "" not in found:

@@ -1,4 +1,4 @@
-"""The exponential moving average of the weights: a second network that answers more steadily than the one in training.
+"""The exponential moving average of the weights: a second network whose predictions are steadier.
 
 Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992; with a decay that grows from 0.1 as
 in the training of Inception (Szegedy et al. 2015), so that the first steps are soon forgotten.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from striate.models.untouched import copied
+from striate.models.preserved_state import copied
 
 
 class MovingAverage:

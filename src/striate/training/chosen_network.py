@@ -9,13 +9,13 @@ from torch import nn
 from striate.data.dataset import Dataset
 from striate.errors import InputMisfit, ModelError, TrainingError
 from striate.models.build import build_model
-from striate.models.first_weights.materialize import materialize
 from striate.models.from_file import resolve_name, source_digest
-from striate.models.own_code import refuse_unnamed
-from striate.models.published_size import size_note
+from striate.models.initialization.reinitialize import materialize
+from striate.models.registry import size_note
+from striate.models.trusted_code import refuse_untrusted
 from striate.tasks.task import Task
-from striate.training.beginning import Beginning
 from striate.training.config import Config
+from striate.training.initial_weights import InitialWeights
 from striate.training.recipes.speedrun import network_for
 
 _GIVEN = "a module given in Python: "
@@ -39,7 +39,7 @@ def choose_network(config: Config, data: Dataset, module: nn.Module | None) -> t
         notes.append(f"model {name}: {reason}")
     sized = size_note(name, data.input_shape, weights=config.model.weights is not None)
     notes += [sized] if sized else []
-    refuse_unnamed(name, f"model {name}", data.input_shape, len(data.classes))
+    refuse_untrusted(name, f"model {name}", data.input_shape, len(data.classes))
     digest = source_digest(name)
     if config.model.digest not in (None, digest):
         raise ModelError(
@@ -51,16 +51,16 @@ def choose_network(config: Config, data: Dataset, module: nn.Module | None) -> t
     return replace(config, model=replace(config.model, name=name, digest=digest)), notes
 
 
-def has_own_weights(config: Config, module: nn.Module | None) -> bool:
+def has_pretrained_weights(config: Config, module: nn.Module | None) -> bool:
     """Whether the network begins with learned weights. Of a module given in Python only the user knows, who says it
     by asking for the recipe."""
     return config.model.weights is not None or (module is not None and config.recipe == "fine-tune")
 
 
-def build_network(model: str | nn.Module, data: Dataset, task: Task, beginning: Beginning) -> nn.Module:
-    """The network for these data and this task, at its first weights. Raises ModelError; TrainingError where nothing of
+def build_network(model: str | nn.Module, data: Dataset, task: Task, weights: InitialWeights) -> nn.Module:
+    """The network for these data and this task, randomly initialized. Raises ModelError; TrainingError where nothing of
     it can learn."""
-    chosen = beginning.config.model
+    chosen = weights.config.model
     try:
         network: nn.Module = build_model(
             model,
@@ -75,10 +75,10 @@ def build_network(model: str | nn.Module, data: Dataset, task: Task, beginning: 
         if chosen.weights is not None and isinstance(error, InputMisfit) and error.fitting and data.medium.pictures:
             # Weights of a file fit this form of the network alone.
             error.remedy = f"enlarge the images with --size {'x'.join(map(str, error.fitting[1:]))}"
-        if not beginning.owner:
+        if not weights.owner:
             raise
         # Not the user's text but the run's: no character of it to point at.
-        where = f"the network of {beginning.owner}, {model}"
+        where = f"the network of {weights.owner}, {model}"
         raise ModelError(where, error.got, error.expected, error.remedy) from None
     if not any(p.requires_grad for p in network.parameters()):
         raise TrainingError(f"model {model}", "no trainable parameter", "at least one", "add a layer such as fc(10)")

@@ -2,6 +2,9 @@
 
 `None` in a field means "not decided yet"; a recipe (`recipes/`) decides it before training starts, so that the
 saved file has no such field left except those that stay unused by choice.
+
+The docstring under a field is what `--help` says of it (`config_fields.py`). One that begins with "What was decided"
+is written by a run and not set by a user.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from annotated_types import Ge, Gt, Le, Lt, Predicate
 
 from striate.data.config import AugmentConfig, DataConfig
 from striate.models.config import ModelConfig
-from striate.models.own_code import names_code
+from striate.models.trusted_code import names_code
 from striate.tasks.config import TaskConfig
 
 Code = Annotated[str, Predicate(names_code)]
@@ -22,53 +25,57 @@ Code = Annotated[str, Predicate(names_code)]
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Fields of `optim.*`."""
+    """Fields of `optim.*`: the optimizer."""
 
     name: Literal["sgd", "adamw", "muon", "lamb", "lars", "own-rule"] | Code | None = None
-    """`own-rule`: no gradient, but the learning rule of the network itself. Or `file.py:name`, which runs that code: a
-    function of the parameters that gives their torch.optim.Optimizer."""
+    """The optimizer. `own-rule` computes no gradients: the network learns by its local learning rule. `file.py:name`
+    RUNS that code: a function that takes the parameters and returns their torch.optim.Optimizer. Default: the recipe
+    decides."""
     lr: Annotated[float, Gt(0), Le(1e30)] | None = None
-    """Peak learning rate; the schedule scales it. None takes what the recipe decides, or what an optimizer of your own
-    has."""
+    """Peak learning rate; the schedule scales it. Default: the recipe decides; your own optimizer keeps its own."""
     weight_decay: Annotated[float, Ge(0), Le(1e6)] | None = None
-    """Decay of weights (never of biases and normalization parameters)."""
+    """Decay of weights (never of biases and normalization parameters). Default: the recipe decides."""
     momentum: Annotated[float, Ge(0), Lt(1)] | None = None
-    """Momentum of `sgd`, `muon` and `lars`. None takes 0.9, or what the recipe decides."""
+    """Momentum of `sgd`, `muon` and `lars`. Default: 0.9, or what the recipe decides."""
     nesterov: bool = True
     """Nesterov's form of the momentum of `sgd`, `muon` and `lars`."""
     betas: tuple[Annotated[float, Ge(0), Lt(1)], Annotated[float, Ge(0), Lt(1)]] = (0.9, 0.999)
     """Decay of the running moments of `adamw`, `lamb`, and of the AdamW part of `muon`."""
     fixed_norm: bool | None = None
-    """Whether `muon` turns each kernel, by an angle of about the rate, and keeps its norm: for networks that normalize
-    what comes out of it. None is false, or what the recipe decides."""
+    """Whether `muon` rotates each kernel by an angle of about the learning rate and preserves its norm; for networks
+    that normalize the kernel's output. Default: false, or what the recipe decides."""
     other_lr: Annotated[float, Gt(0), Le(1e30)] | None = None
-    """Peak rate of what `muon` leaves to AdamW: biases, normalizations, the output layer. None takes `lr`."""
+    """Peak learning rate of the parameters that `muon` leaves to AdamW: biases, normalizations, the output layer.
+    Default: optim.lr."""
     clip: Annotated[float, Ge(0), Le(1e6)] = 0.0
-    """Largest L2 norm of the whole gradient; a longer one is scaled down to it. 0 turns it off."""
+    """Gradient clipping: the largest L2 norm of the whole gradient; a longer gradient is scaled down to it. 0 turns it
+    off."""
     ema: Annotated[float, Ge(0), Lt(1)] | None = None
-    """Decay of the exponential moving average of the weights, which is then what answers; 0 turns it off."""
+    """Decay of the exponential moving average of the weights; predictions then come from the average. 0 turns it off.
+    Default: the recipe decides."""
 
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Fields of `schedule.*`: the learning rate over the run, as a share of `optim.lr`, and the size of the images."""
+    """Fields of `schedule.*`: the learning rate over the run, as a share of `optim.lr`, and progressive resizing."""
 
     name: Literal["one-cycle", "cosine", "triangle", "step", "constant"] | None = None
-    """None takes `one-cycle`, or what the network's own learning rule is made for."""
+    """The learning rate schedule; `triangle` rises and falls in straight lines. Default: one-cycle, or the schedule
+    that the network's local learning rule is made for."""
     warmup: Annotated[float, Ge(0), Lt(1)] | None = None
-    """Share of all steps in which the rate rises from a 25th to its peak (`one-cycle`, `cosine`, `triangle`). None
-    takes 0.2, or what the recipe decides."""
+    """Share of all steps in which the rate rises from a 25th of its peak to the peak (`one-cycle`, `cosine`,
+    `triangle`). Default: 0.2, or what the recipe decides."""
     final: Annotated[float, Ge(0), Le(1)] = 0.001
     """Share of the peak that is left at the end (`one-cycle`, `cosine`, `triangle`)."""
     milestones: tuple[Annotated[float, Gt(0), Lt(1)], ...] = (0.5, 0.75)
     """Shares of all steps after which the rate drops (`step`)."""
     factor: Annotated[float, Gt(0), Lt(1)] = 0.1
-    """What the rate is multiplied with at each milestone (`step`)."""
+    """Factor that multiplies the rate at each milestone (`step`)."""
     first_size: Annotated[float, Ge(0.25), Le(1)] | None = None
-    """Height and width of training images at the first step, as a share of the full ones, to which they grow; 1 trains
-    at full size throughout. None takes 1, or what the recipe decides."""
+    """Progressive resizing: height and width of training images at the first step, as a share of the full size. 1
+    trains at full size throughout. Default: 1, or what the recipe decides."""
     full_size_from: Annotated[float, Gt(0), Lt(1)] | None = None
-    """Share of all steps after which images have their full size, where `first_size` is below 1; None takes 0.6."""
+    """Share of all steps after which images have their full size, where `first_size` is below 1. Default: 0.6."""
 
 
 @dataclass(frozen=True)
@@ -76,36 +83,39 @@ class RegularizeConfig:
     """Fields of `regularize.*`: terms that are added to the loss. 0 turns each off."""
 
     l1: Annotated[float, Ge(0), Le(1e3)] = 0.0
-    """Times the sum of the absolute values of kernels and matrices."""
+    """Weight of the L1 penalty: the sum of the absolute values of kernels and matrices."""
     l2: Annotated[float, Ge(0), Le(1e3)] = 0.0
-    """Times half the sum of their squares: decay through the gradient, unlike `optim.weight_decay`."""
+    """Weight of the L2 penalty: half the sum of squares of kernels and matrices. It acts through the gradient, unlike
+    `optim.weight_decay`."""
     sparsity: Annotated[float, Ge(0), Le(1e3)] = 0.0
-    """Times the mean absolute output of each layer of hidden units (activation modules), so that few of them answer to
-    an input; the share of silent ones is measured as `hidden_sparsity`."""
+    """Weight of the sparsity penalty: the mean absolute output of each activation layer, so that few hidden units are
+    active for an input. The share of inactive units is reported as `hidden_sparsity`."""
 
 
 @dataclass(frozen=True)
 class AuxiliaryConfig:
-    """Fields of `auxiliary.*`: further heads, which exist while training only."""
+    """Fields of `auxiliary.*`: auxiliary heads, which exist during training only."""
 
     rotation: Annotated[float, Ge(0), Le(1e3)] = 0.0
-    """Weight of the loss of a second head, which tells by how many quarter turns an image was turned; 0 leaves it
-    out."""
+    """Weight of the loss of a second head that predicts by how many quarter turns an image was rotated. 0 turns it
+    off."""
     layers: tuple[str, ...] = ()
-    """Names of inner layers that get a classifier of their own, as in GoogLeNet; of masks a 1 × 1 convolution, enlarged
-    to the size of the image."""
+    """Names of inner layers that get an auxiliary classifier, as in GoogLeNet; for masks a 1 × 1 convolution whose
+    output is enlarged to the size of the image."""
     weight: Annotated[float, Gt(0), Le(1e3)] = 0.3
     """Weight of the loss of each classifier of `layers`."""
 
 
 @dataclass(frozen=True)
 class FineTuneConfig:
-    """Fields of `fine_tune.*`: how a network with weights of its own goes on learning."""
+    """Fields of `fine_tune.*`: training that begins with pretrained weights."""
 
     head_share: Annotated[float, Ge(0), Lt(1)] | None = None
-    """Share of all steps, at the beginning, in which only the head learns."""
+    """Head warm-up: the share of all steps, at the beginning, in which only the head is trained. Default: the recipe
+    decides."""
     layer_decay: Annotated[float, Gt(0), Le(1)] | None = None
-    """Learning rate of each layer as a share of that of the layer after it; 1 gives all the same."""
+    """Learning rate of each layer as a share of that of the layer after it; 1 gives all layers the same rate. Default:
+    the recipe decides."""
 
 
 @dataclass(frozen=True)
@@ -113,18 +123,20 @@ class BudgetConfig:
     """Fields of `budget.*`: how long to train."""
 
     epochs: Annotated[int, Ge(1), Le(1_000_000)] | None = None
+    """Passes over the training data. Default: the recipe decides."""
     minutes: Annotated[float, Gt(0), Le(525_600)] | None = None
-    """Wall-clock minutes; `steps` follows from the speed measured at the start, and from what steps take then."""
+    """Wall-clock minutes for the whole command, instead of epochs. The number of steps follows from the speed that is
+    measured at the start, and changes where steps become slower or faster."""
     steps: Annotated[int, Ge(1)] | None = None
-    """What was decided: optimizer steps in all."""
+    """Optimizer steps in all, instead of epochs. Default: they follow from epochs or minutes."""
     steps_before: tuple[tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)]], ...] = ()
     """What was decided: pairs of a number of steps and the `steps` that the schedule had until these were done, since
-    the machine became slower or faster there. A run that goes on or is repeated takes the same path."""
+    the machine became slower or faster there. A resumed or repeated run takes the same path."""
     patience: Annotated[int, Ge(0), Le(1_000_000)] | None = None
-    """Stop when so many epochs in a row were worse on validation than one before; 0 trains to the end. `keep` says
-    which epoch is then the result."""
+    """Early stopping: stop when this many epochs in a row were worse on validation than the best one before; 0 trains
+    to the end. `keep` says which epoch is the result. Default: the recipe decides."""
     target: Annotated[float, Gt(0), Le(1e30)] | None = None
-    """Stop after the first epoch whose validation reaches it: accuracy or IoU as a share (0.94), for numbers the RMSE
+    """Stop after the first epoch whose validation reaches this: accuracy or IoU as a share (0.94), for numbers the RMSE
     in their units."""
 
     def of(self, steps: int | None) -> BudgetConfig:
@@ -134,51 +146,57 @@ class BudgetConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Fields of `evaluation.*`: how the network answers, in validation and for good."""
+    """Fields of `evaluation.*`: how predictions are computed, in validation and in the final evaluation."""
 
     views: Literal["none", "mirror", "mirror-shift"] | None = None
-    """Of how many views of an image the answer is the mean: of itself (`none`), also mirrored (`mirror`), or of six:
-    both, and both shifted by a pixel either way along the diagonal (`mirror-shift`). None takes `none`, or what the
-    recipe decides."""
+    """Test-time augmentation: the prediction is the mean over the image alone (`none`), the image and its mirror image
+    (`mirror`), or six images: these two, each also shifted by a pixel either way along the diagonal (`mirror-shift`).
+    Default: none, or what the recipe decides."""
     train_samples: Annotated[int, Ge(1)] | None = None
-    """How many training samples are measured once training is over, evenly spaced over them. None measures all, or what
-    the recipe decides."""
+    """Number of training samples, evenly spaced, that are evaluated after training. Default: all, or what the recipe
+    decides."""
 
 
 @dataclass(frozen=True)
 class ExecutionConfig:
-    """Fields of `execution.*`: how it is computed, frozen at the start so that a repeat takes the same path."""
+    """Fields of `execution.*`: device, precision, threads. They are fixed at the start, so that a repeated run computes
+    the same."""
 
     device: str | None = None
-    """`cpu`, `cuda` or `cuda:1`; None takes a GPU where there is one."""
+    """`cpu`, `cuda` or `cuda:1`. Default: a GPU where there is one."""
     plan: Literal["auto", "plain"] = "auto"
-    """Whether the fields below that are None are decided by measuring (`auto`), or are fp32, contiguous and uncompiled
-    (`plain`)."""
+    """How open fields of `execution.*` are decided: `auto` measures precisions, memory formats and threads where the
+    run is long enough, checks each against plain fp32 and takes the fastest; `plain` takes fp32, contiguous and
+    uncompiled."""
     threads: Annotated[int, Ge(1), Le(1024)] | None = None
+    """CPU threads. Default: the plan decides."""
     precision: Literal["fp32", "tf32", "bf16", "fp16"] | None = None
-    """In what the convolutions and matrix products of training steps are computed; weights are kept in fp32. `tf32` is
-    fp32 with products rounded to 10 bits, `fp16` scales the loss; both need a GPU."""
+    """Precision of the convolutions and matrix products of training steps; weights stay in fp32. `tf32` is fp32 with
+    products rounded to 10 bits, `fp16` scales the loss; both need a GPU. Default: the plan decides."""
     memory_format: Literal["contiguous", "channels_last"] | None = None
+    """Memory format of images and kernels. Default: the plan decides."""
     compile: Literal["off", "default", "cuda-graphs"] | None = None
-    """Whether `torch.compile` turns the training step into kernels of its own first; `cuda-graphs` also replays them
-    as one launch."""
+    """Whether `torch.compile` compiles the training step; `cuda-graphs` also replays its kernels as one launch.
+    Default: the plan decides."""
     allocator: Literal["keep", "system"] | None = None
-    """`keep`: freed memory stays with the process (glibc) instead of going back to the system at every step."""
+    """`keep`: freed memory stays with the process (glibc) instead of going back to the system at every step. Default:
+    the plan decides."""
     micro_batch: Annotated[int, Ge(1), Le(1_000_000)] | None = None
-    """Most samples computed at once: gradients of the parts of a batch are added up to those of the whole, but for
-    batch normalization, which sees a part, and dropout, whose masks are others. A lone last sample joins the part
-    before it. Evaluation takes as many at once. None computes whole batches."""
+    """Most samples computed at once; gradients of the parts of a batch are accumulated. Batch normalization then sees
+    a part of the batch, and dropout draws other masks. A lone last sample joins the part before it. Evaluation computes
+    as many at once. Default: whole batches."""
     micro_batch_from: tuple[tuple[Annotated[int, Ge(0)], Annotated[int, Ge(1)]], ...] = ()
     """What was decided: pairs of a number of steps and the `micro_batch` that holds after them, since memory ran out
-    there. A run that goes on or is repeated takes the same path."""
+    there. A resumed or repeated run takes the same path."""
     evaluation_batch: Annotated[int, Ge(1), Le(1_000_000)] | None = None
-    """Most samples measured at once. None takes `micro_batch`, or two batches."""
+    """Most samples evaluated at once. Default: micro_batch, or two batches."""
     deterministic: bool = False
-    """Whether operations without a deterministic form are refused."""
+    """Refuse every operation without a deterministic form, and decide nothing by measuring: the same command gives the
+    same bits on the same machine."""
     processes: Annotated[int, Ge(1), Le(100_000)] | None = None
-    """What was decided: how many processes computed it together, as torchrun started them. None is one."""
+    """What was decided: the number of processes that trained together, as torchrun started them."""
     fsdp: bool = False
-    """Whether the network is spread over the processes (`--fsdp`): for one too large for the memory of each."""
+    """Shard the network over the processes that torchrun started, where it does not fit into the memory of each."""
 
 
 @dataclass(frozen=True)
@@ -198,21 +216,28 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     recipe: Literal["quick", "standard", "speedrun", "fine-tune"] = "standard"
+    """How open fields are decided: `standard`; `quick` trains a quarter of the epochs; `speedrun` aims at the best
+    network in little time (with --minutes); `fine-tune` is for a network that begins with pretrained weights, and the
+    default there."""
     batch: Annotated[int, Ge(1), Le(1_000_000)] | None = None
-    """Samples in one optimizer step."""
+    """Samples in one optimizer step. Default: the recipe decides."""
     keep: Literal["best", "last"] | None = None
-    """Which epoch's network is the result: the best on validation, or the last."""
+    """Which epoch's network is the result: the best on validation, or the last. Default: best, where validation has at
+    least 200 samples to tell by."""
     baseline: bool = False
-    """Also fit what a network has to beat, on the same splits: majority class, logistic regression, HOG and SVM."""
+    """Also fit what a network has to beat, on the same splits: majority class, logistic regression, HOG and SVM. See
+    `striate baseline`."""
     cv: str | None = None
-    """`FOLDSxREPEATS` of cross-validation, as `5x5`; None trains once on the given or made splits."""
+    """`FOLDSxREPEATS` of cross-validation, such as 5x5, instead of one training: mean and standard deviation of the
+    metrics over held-out folds. No network is saved. `null` turns it off on top of --config."""
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
-    """Initialization, order of samples, augmentation and dropout all follow from it."""
+    """Random seed: initialization, order of samples, augmentation and dropout follow from it."""
     save_seconds: Annotated[float, Gt(0), Le(86_400)] = 2.0
-    """Seconds between two checkpoints; also at the ends of epochs longer than 2 s; more where saving would take over
-    1 % of the time."""
+    """Seconds between two checkpoints. A checkpoint is also saved at the end of an epoch that is longer than 2 s; they
+    are rarer where saving would take over 1 % of the time."""
     code: tuple[tuple[str, str], ...] = ()
     """What was decided: pairs of a `file.py:name` that a field names and the SHA-256 of its file. A run goes on only
     with the same code."""
     decided: tuple[str, ...] = ()
-    """Which fields the recipe or the data decided: open again when what they follow from is replaced."""
+    """What was decided: the names of the fields that the recipe or the data decided. They are decided anew when what
+    they follow from is replaced."""

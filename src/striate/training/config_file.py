@@ -46,11 +46,17 @@ _DECIDED = {
 _OPTIONS = {
     "budget.epochs": "--epochs",
     "budget.minutes": "--minutes",
+    "budget.patience": "--patience",
     "budget.target": "--target",
     "data.size": "--size",
+    "execution.deterministic": "--deterministic",
+    "execution.device": "--device",
+    "execution.fsdp": "--fsdp",
+    "execution.plan": "--plan",
     "model.name": "--model",
     "model.weights": "--weights",
     "optim.lr": "--lr",
+    "optim.name": "--optimizer",
     "task.name": "--task",
 }
 
@@ -142,7 +148,7 @@ def config_from_dict(values: Mapping[str, Any], where: str) -> Config:
             f"{where}: {name}",
             reprlib.repr(first["input"]),
             ", or ".join(expected),
-            _meant(name, first["input"], error.errors()) or remedy_of(name),
+            _meant(name, first["input"], error.errors()) or _begun(name, first) or remedy_of(name),
         ) from None
     _refuse_booleans(values, config, where)
     return config
@@ -190,7 +196,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(str(path), "nesting too deep", "plain YAML", remedy) from None
     except (ValueError, TypeError, OverflowError, KeyError, AttributeError) as error:
         # Numbers of thousands of digits, a 31st of February: what makes values of words checks nothing before.
-        raise ConfigError(str(path), f"a value that is none: {str(error)[:200]}", "plain YAML", remedy) from None
+        raise ConfigError(str(path), f"a value that cannot be read: {str(error)[:200]}", "plain YAML", remedy) from None
     if not isinstance(values, dict):
         raise ConfigError(str(path), type(values).__name__, "a mapping of fields", "write `optim: {lr: 0.01}`")
     return values
@@ -247,6 +253,8 @@ def _expectation(message: str) -> str:
     if message.startswith("Predicate"):
         return "file.py:name"
     text = message.removeprefix("Input should be ").removeprefix("Value error, ")
+    text = text.replace("a valid integer, unable to parse string as an integer", "a whole number")
+    text = text.replace("a valid number, unable to parse string as a number", "a number")
     text = text.replace("a valid boolean, unable to interpret input", "true or false")
     return text[0].lower() + text[1:]
 
@@ -256,9 +264,16 @@ def option_of(name: str) -> str:
     return _OPTIONS.get(name, f"--{name}")
 
 
-def example_of(option: str) -> str | None:
-    """An option with a value that it takes; None for one that needs no example."""
-    return next((text for name, text in _EXAMPLES.items() if option_of(name) == option), None)
+def number_begun(text: str) -> str | None:
+    """The number that a text begins with, `2` of `2m`; None where there is none, or it is a percentage."""
+    begun = re.match(r"\d+(\.\d+)?(?!.*%)", text)
+    return begun[0] if begun else None
+
+
+def _begun(name: str, error: Any) -> str | None:
+    """A number with a unit behind it, as the number alone."""
+    number = number_begun(str(error["input"])) if error["type"] in ("int_parsing", "float_parsing") else None
+    return f"{option_of(name)} {number}" if number else None
 
 
 def _meant(name: str, value: Any, errors: Sequence[Any]) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import torch
@@ -13,9 +13,11 @@ from torch import nn
 from striate.data.dataset import Split
 from striate.data.normalize import Normalize
 from striate.errors import ConfigError, ModelError, TrainingError
-from striate.models.tensors import tensors_in
-from striate.models.untouched import left_alone
-from striate.models.weights.auxiliary_outputs import answers
+from striate.models.preserved_state import left_alone
+from striate.models.weights.auxiliary_outputs import network_outputs
+from striate.observe.gradients import on_gradient
+from striate.observe.module_calls import ModuleCall, leaves, module_calls
+from striate.observe.tensors import tensors_in
 from striate.tasks.task import Task
 from striate.training.config import Config
 
@@ -67,17 +69,14 @@ def layer_named(module: nn.Module | None) -> Iterator[None]:
     """Turn torch's refusal into a TrainingError, with the layer of `module` (if given) that was computing, forward or
     backward."""
     computing = ["an operation"]
-    handles = [] if module is None else _follow(module, computing)
     try:
-        yield
+        with nullcontext() if module is None else _followed(module, computing):
+            yield
     except (RuntimeError, ModelError) as error:
         said = " ".join(str(error.__cause__ if isinstance(error, ModelError) else error).split())
         if not any(sign in said for sign in _SIGNS):
             raise
         raise _refusal(error.where if isinstance(error, ModelError) else computing[0], said) from None
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def refuse_nondeterministic(module: nn.Module, config: Config, task: Task, split: Split, normalize: Normalize) -> None:
@@ -89,16 +88,16 @@ def refuse_nondeterministic(module: nn.Module, config: Config, task: Task, split
     inputs, targets = normalize(split.inputs[:samples]), split.targets[:samples]
     with left_alone(module), torch.enable_grad(), layer_named(module):
         module.train()
-        given = answers(module, module(inputs), whole=task.reads_tree)
+        given = network_outputs(module, module(inputs), whole=task.reads_tree)
         outputs = [given.outputs, *(more for _, more in given.auxiliary)]
         loss = torch.stack([task.loss(output, targets) for output in outputs]).sum()
         if loss.requires_grad:
             loss.backward()
 
 
-def _follow(module: nn.Module, computing: list[str]) -> list[torch.utils.hooks.RemovableHandle]:
-    """Write the layer that computes into `computing`."""
-
+@contextmanager
+def _followed(module: nn.Module, computing: list[str]) -> Iterator[None]:
+    """While the body runs, write the layer that computes into `computing`."""
     reached: list[int] = []
 
     def note(text: str, tensors: object, *, again: bool) -> None:
@@ -109,24 +108,19 @@ def _follow(module: nn.Module, computing: list[str]) -> list[torch.utils.hooks.R
             reached.append(gradient.data_ptr())
 
         for tensor in tensors_in(tensors):
-            if tensor.requires_grad:
-                tensor.register_hook(look)
+            on_gradient(tensor, look)
 
-    def before(name: str, layer: nn.Module, given: object) -> None:
-        computing[0] = f"{name} ({type(layer).__name__})"
-        note(f"what is in front of {computing[0]}", given, again=False)
+    def before(call: ModuleCall) -> None:
+        computing[0] = f"{call.name} ({type(call.module).__name__})"
+        note(f"what is in front of {computing[0]}", call.args, again=False)
 
-    def after(name: str, layer: nn.Module, outputs: object) -> None:
-        computing[0] = f"what follows {name} ({type(layer).__name__})"
-        note(f"the gradient of {name} ({type(layer).__name__})", outputs, again=True)
+    def after(call: ModuleCall) -> None:
+        layer = f"{call.name} ({type(call.module).__name__})"
+        computing[0] = f"what follows {layer}"
+        note(f"the gradient of {layer}", call.output, again=True)
 
-    handles = []
-    for name, layer in module.named_modules():
-        if list(layer.children()):
-            continue
-        handles.append(layer.register_forward_pre_hook(lambda part, given, name=name: before(name, part, given)))
-        handles.append(layer.register_forward_hook(lambda part, _, out, name=name: after(name, part, out)))
-    return handles
+    with module_calls(leaves(module), before, after):
+        yield
 
 
 def _refusal(where: str, said: str) -> TrainingError:

@@ -33,7 +33,7 @@ def decide_execution(config: Config, data: Dataset) -> Config:
     # A matrix of a few hundred numbers is done before a second thread has woken up.
     threads = execution.threads or (1 if data.medium.flat else _usual_threads(execution.plan))
     execution = replace(execution, device=device, threads=threads)
-    refuse_foreign_execution(execution)
+    refuse_impossible_execution(execution)
     return replace(config, execution=as_plain(execution) if execution.plan == "plain" else execution)
 
 
@@ -70,7 +70,7 @@ def without_plan(execution: ExecutionConfig) -> ExecutionConfig:
     return as_plain(replace(execution, allocator=execution.allocator or usual_policy()))
 
 
-def refuse_foreign_execution(execution: ExecutionConfig) -> None:
+def refuse_impossible_execution(execution: ExecutionConfig) -> None:
     """Raise ConfigError for what the device cannot do, or what needs a compiler that is not there."""
     on_gpu = str(execution.device).startswith("cuda")
     if execution.precision in ("tf32", "fp16") and not on_gpu:
@@ -91,14 +91,14 @@ def refuse_uncompiled_parts(config: Config) -> None:
     """Raise ConfigError where execution was asked to be as the rest of the configuration cannot be computed."""
     execution = config.execution
     if config.optim.name == "own-rule" and execution.precision not in (None, "fp32"):
-        expected = "fp32: a learning rule of its own has no gradient that could be compared"
+        expected = "fp32: a local learning rule has no gradient that could be compared"
         raise ConfigError("execution.precision", execution.precision, expected, "--execution.precision fp32")
     if execution.compile in (None, "off"):
         return
     seeing = "auxiliary heads" if config.auxiliary.rotation or config.auxiliary.layers else ""
     seeing = seeing or ("regularize.sparsity" if config.regularize.sparsity else "")
     if config.optim.name == "own-rule":
-        seeing = "a learning rule of its own"
+        seeing = "a local learning rule"
     if seeing:
         expected = "off: they look into the network, and compiled code has no inside"
         got = f"{execution.compile} with {seeing}"

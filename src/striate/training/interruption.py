@@ -38,20 +38,20 @@ def watch_signals(*, quiet: bool = False) -> Iterator[Interruption]:
 
     Does nothing outside the main thread, where Python allows no signal handler.
     """
-    asked = Interruption()
+    interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield interruption
         return
 
     def note(number: int, _: FrameType | None) -> None:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        asked.signal_name = signal.Signals(number).name
+        interruption.signal_name = signal.Signals(number).name
         if not quiet:
             os.write(2, b"\nstopping after this step, to save; once more ends at once and saves nothing\n")
 
     previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked
+        yield interruption
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -1,14 +1,17 @@
-"""What is measured while training: the task's accumulator, those of auxiliary classifiers, and counts of the heads."""
+"""What is measured while training, summed batch by batch, and which training samples are measured after it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+from striate.data.dataset import Dataset
 from striate.tasks.accumulator import Accumulator, Sums
 from striate.tasks.task import Task
+from striate.training.config import Config
 
 Saved = torch.Tensor | Mapping[str, Any]
 """As a checkpoint holds it: one vector where everything is a sum, else the state of each part."""
@@ -97,3 +100,18 @@ def _share_of(name: str) -> Sums:
         raise AssertionError("counted elsewhere")
 
     return Sums(nothing, share)
+
+
+def measured_count(samples: int, config: Config) -> int:
+    """How many of so many training samples are measured."""
+    return min(samples, config.evaluation.train_samples or samples)
+
+
+def measured_part(data: Dataset, config: Config) -> Dataset:
+    """The data with `evaluation.train_samples` of the training samples, evenly spaced over them."""
+    train = data.splits["train"]
+    count = measured_count(len(train), config)
+    if count == len(train):
+        return data
+    rows = torch.arange(count) * len(train) // count
+    return replace(data, splits=data.splits | {"train": train.take(rows)})

@@ -1,18 +1,85 @@
-"""From a configuration and a network to an optimizer: parameter groups by kind and depth, then the algorithm."""
+"""From a configuration and a network to an optimizer: parameter groups by kind and depth, the algorithm, its schedule.
+
+The learning rate is a pure function of the step, so that a resumed run needs no schedule state.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
 from torch import nn
 
-from striate.models.depth import output_parameters, parameter_depths
-from striate.models.own_code import names_code
-from striate.training.config import Config, OptimizerConfig
+from striate.errors import ConfigError
+from striate.models.features import output_parameters, parameter_depths
+from striate.models.trusted_code import names_code, trusted_code
+from striate.training.config import Config, OptimizerConfig, ScheduleConfig
 from striate.training.muon import Muon
-from striate.training.own_optimizer import make_own_optimizer
+
+_FACTORY = "a function of the parameters that gives a torch.optim.Optimizer"
+
+
+def with_own_optimizer(config: Config, module: nn.Module) -> Config:
+    """With what an optimizer of the user's own decides: its learning rate, where none is asked for; decay and rates by
+    depth are its own affair. Unchanged with another optimizer. Raises ConfigError."""
+    optim, tuning = config.optim, config.fine_tune
+    if optim.name is None or not names_code(optim.name):
+        return config
+    if optim.weight_decay:
+        remedy = "give it in your function: torch.optim.AdamW(params, weight_decay=0.1)"
+        raise ConfigError("optim.weight_decay", f"{optim.weight_decay:g} beside {optim.name}", "none", remedy)
+    if tuning.layer_decay not in (None, 1.0):
+        remedy = "leave out --fine_tune.layer_decay, and make groups of your own"
+        raise ConfigError("fine_tune.layer_decay", f"{tuning.layer_decay:g} beside {optim.name}", "none", remedy)
+    lr = optim.lr or _largest_rate(_made(module, optim.name, ()), optim.name)
+    return replace(
+        config,
+        optim=replace(optim, lr=lr, weight_decay=0.0),
+        fine_tune=replace(tuning, layer_decay=1.0),
+    )
+
+
+def make_own_optimizer(
+    module: nn.Module, name: str, lr: float, extra: Iterable[nn.Parameter] = ()
+) -> torch.optim.Optimizer:
+    """The optimizer of the trainable parameters of `module` and `extra`, with `lr` as its largest rate: its groups keep
+    theirs relative to each other. Raises ConfigError."""
+    optimizer = _made(module, name, extra)
+    largest = _largest_rate(optimizer, name)
+    for group in optimizer.param_groups:
+        group["rate_scale"] = float(group["lr"]) / largest
+        group["lr"] = lr * group["rate_scale"]
+    return optimizer
+
+
+def _made(module: nn.Module, name: str, extra: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    factory: Any = trusted_code(name, "an optimizer", "optimizer")
+    parameters = [p for p in (*module.parameters(), *extra) if p.requires_grad]
+    if not callable(factory):
+        raise ConfigError("optim.name", f"{name}, a {type(factory).__name__}", _FACTORY, "--optim.name adamw")
+    made = factory(parameters)
+    if not isinstance(made, torch.optim.Optimizer):
+        raise ConfigError("optim.name", f"a {type(made).__name__} from {name}", _FACTORY, "return the optimizer")
+    if isinstance(made, torch.optim.LBFGS):
+        raise ConfigError("optim.name", "LBFGS, which computes the loss itself", _FACTORY, "--optim.name adamw")
+    known = {id(p) for p in parameters}
+    if any(id(p) not in known for group in made.param_groups for p in group["params"]):
+        got = f"parameters from {name} that are not the network's"
+        raise ConfigError("optim.name", got, "those that your function gets", "torch.optim.SGD(params, lr=0.1)")
+    return made
+
+
+def _largest_rate(optimizer: torch.optim.Optimizer, name: str) -> float:
+    rates = [group.get("lr") for group in optimizer.param_groups]
+    if any(rate is None for rate in rates) or not max(float(rate) for rate in rates if rate is not None) > 0:
+        raise ConfigError(
+            "optim.name", f"no learning rate above 0 from {name}", "`lr` in its groups", "give it lr=0.01"
+        )
+    return max(float(rate) for rate in rates if rate is not None)
+
 
 USUAL_MOMENTUM = 0.9
 
@@ -136,3 +203,33 @@ def _algorithm(groups: list[dict[str, Any]], optim: OptimizerConfig) -> torch.op
         torch.optim.Optimizer,
         pytorch_optimizer.LARS(groups, lr=lr, momentum=momentum, nesterov=nesterov),
     )
+
+
+_START = 1 / 25  # of the peak; where one-cycle begins (Smith and Topin 2018)
+USUAL_WARMUP = 0.2
+
+
+def learning_rate_factor(schedule: ScheduleConfig, step: int, steps: int) -> float:
+    """Share of the peak rate for the optimizer step `step` (0 to steps − 1) of `steps`.
+
+    `one-cycle`: cosine up from 1/25 to the peak over `warmup`, cosine down to `final` (Smith and Topin 2018).
+    `cosine`: linear up over `warmup`, cosine down to `final` (Loshchilov and Hutter 2016).
+    `triangle`: linear up over `warmup`, linear down to `final`.
+    `step`: times `factor` at each milestone. `constant`: 1.
+    """
+    assert schedule.name is not None, "recipes decide it"
+    progress = step / max(1, steps - 1)
+    if schedule.name == "constant":
+        return 1.0
+    if schedule.name == "step":
+        passed = sum(step >= math.ceil(m * steps) for m in schedule.milestones)
+        return schedule.factor**passed
+    warmup = USUAL_WARMUP if schedule.warmup is None else schedule.warmup
+    if progress < warmup:
+        rise = progress / warmup
+        if schedule.name == "one-cycle":
+            rise = (1 - math.cos(math.pi * rise)) / 2
+        return _START + (1 - _START) * rise
+    fall = (progress - warmup) / (1 - warmup)
+    left = 1 - fall if schedule.name == "triangle" else (1 + math.cos(math.pi * fall)) / 2
+    return schedule.final + (1 - schedule.final) * left

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from striate.errors import ConfigError
 from striate.models.from_file import names_file, resolve_name, source_digest
-from striate.models.own_code import refuse_unnamed_code
+from striate.models.trusted_code import refuse_unnamed_code
 from striate.training.config import Config
 from striate.training.config_file import get_field, option_of, with_fields
 

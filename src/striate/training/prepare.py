@@ -23,14 +23,17 @@ from striate.machine.memory import in_halves
 from striate.records import Finding
 from striate.tasks.registry import annotation_for, make_task
 from striate.tasks.task import Task
-from striate.training.answer_views import decide_views
 from striate.training.auxiliary import make_heads
 from striate.training.average import make_average
-from striate.training.beginning import Beginning, find_beginning
-from striate.training.budget import decide_budget
-from striate.training.chosen_network import build_network, choose_network, has_own_weights
+from striate.training.budget.deadline import Deadline, deadline_for
+from striate.training.budget.forecast import Forecast
+from striate.training.budget.pace import Pace
+from striate.training.budget.speed import Work
+from striate.training.budget.steps import BudgetDecision, decide_budget
+from striate.training.chosen_network import build_network, choose_network, has_pretrained_weights
 from striate.training.config import Config
 from striate.training.deterministic import NOTE, refuse_nondeterministic, without_measuring
+from striate.training.early_stop import refuse_impossible_target
 from striate.training.execution import (
     decide_execution,
     execution_settings,
@@ -38,21 +41,16 @@ from striate.training.execution import (
     training_part,
     without_plan,
 )
-from striate.training.first_layer import whiten_first_layer
-from striate.training.forecast import Forecast
-from striate.training.growing import decide_sizes
-from striate.training.hidden_units import refuse_invisible_units
-from striate.training.in_time import InTime
-from striate.training.objective import Objective
-from striate.training.optimizers import make_optimizer
+from striate.training.initial_weights import InitialWeights, find_initial_weights, whiten_first_layer
+from striate.training.objective import Objective, refuse_invisible_units
+from striate.training.optimizers import make_optimizer, with_own_optimizer
 from striate.training.own_names import with_code
-from striate.training.own_optimizer import with_own_optimizer
-from striate.training.pace import Pace
-from striate.training.plan.apply import apply_plan, expected_length
-from striate.training.plan.record import PlanRecord
+from striate.training.plan.decide import apply_plan, expected_length
+from striate.training.plan.plan_table import PlanRecord
 from striate.training.plan.trial import Workload
 from striate.training.processes.decide import refuse_undivided
-from striate.training.recipes.decide import decide
+from striate.training.progressive_resizing import decide_sizes
+from striate.training.recipes.decide import Decision, decide, decide_views
 from striate.training.recipes.facts import gather_facts
 from striate.training.recipes.speedrun import before_data, before_network, with_enough_validation
 from striate.training.refusals import (
@@ -62,21 +60,13 @@ from striate.training.refusals import (
     refuse_wrong_loss,
 )
 from striate.training.request import decided_fields
-from striate.training.speed import Work
 from striate.training.state import TrainingState
-from striate.training.target import refuse_impossible_target
 from striate.training.trained import Trained, trained_to_dict
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A training about to start: the decided configuration, data on the host and on the device, task, network.
-
-    `network_name` builds the network again (None for an `nn.Module` given in Python); `notes` say what was decided,
-    `findings` what was noticed, `signal` how strong activations and gradients are in each layer before the first step
-    (empty where a run goes on); `plan` how it was found out how to compute, `pace` how long it takes, `forecast` what
-    it will come to, where these were measured; `in_time` keeps it within the minutes that were asked for.
-    """
+    """A training about to start: the decided configuration, data on the host and on the device, task, network."""
 
     config: Config
     data: Dataset
@@ -85,13 +75,21 @@ class Prepared:
     state: TrainingState
     normalization: Normalization
     network_name: str | None
+    """Builds the network again; None for an `nn.Module` given in Python."""
     notes: tuple[str, ...]
+    """What was decided."""
     findings: tuple[Finding, ...] = ()
+    """What was noticed about data, weights and signal."""
     signal: tuple[SignalRow, ...] = ()
+    """How strong activations and gradients are in each layer before the first step; empty where a run goes on."""
     plan: PlanRecord | None = None
+    """How the execution was chosen, where that was measured."""
     pace: Pace | None = None
+    """How long it takes, where that was measured."""
     forecast: Forecast | None = None
-    in_time: InTime | None = None
+    """What it will come to, where that was measured."""
+    deadline: Deadline | None = None
+    """Changes the number of steps so that the run ends within the minutes of the request."""
 
     @property
     def normalize(self) -> Normalize:
@@ -109,14 +107,14 @@ class Prepared:
         return torch.device(self.config.execution.device or "cpu")
 
     def trained(self) -> Trained:
-        """The network as it is now, ready to answer."""
+        """The network as it is now, ready to predict."""
         data, views = self.data, self.config.evaluation.views or "none"
         return Trained(
             self.state.answering, self.task, data.preparation, self.normalization, data.classes, self.device, views
         )
 
     def checkpoint(self) -> dict[str, Any]:
-        """The state with what it takes to answer and to go on."""
+        """The state with what it takes to predict and to resume."""
         return self.state.to_dict() | trained_to_dict(self.trained(), self.network_name)
 
 
@@ -181,98 +179,129 @@ def prepare_data(
     """`prepare` for data that have been read already; `asked` is the configuration before they were, where another.
     `plan_seconds`: how long the execution plan may be measured, whatever the run takes; None lets the run decide.
     `forecast`: whether to find out what a long run will come to."""
-    asked = asked or config
+    request, most_threads = asked or config, torch.get_num_threads()
     config = with_code(without_measuring(before_network(config, data)))
-    task = make_task(data, config.task)
-    open_execution, most_threads = config.execution, torch.get_num_threads()
-    beginning = find_beginning(decide_execution(config, data), data, task, module, begun)
-    config, notes = choose_network(beginning.config, data, module)
+    task, requested_execution = make_task(data, config.task), config.execution
+    config = decide_execution(config, data)
+    weights = find_initial_weights(config, data, task, module, begun)
+    config, model_notes = choose_network(weights.config, data, module)
+    pretrained = has_pretrained_weights(config, module)
+
     with execution_settings(config):
         with allocator_policy(config.execution.allocator or usual_policy()):
-            prepared = _decide_all(config, asked, data, task, beginning, module, measured=begun is None)
-        work = _workload(prepared, most_threads, seconds_spent)
-        planned = apply_plan(work, open_execution, plan_seconds)
+            device = torch.device(config.execution.device or "cpu")
+            splits = {name: to_device(split, device) for name, split in data.splits.items()}
+            network, normalization, weight_notes = _initialize(
+                config, data, task, weights, module, splits["train"], pretrained=pretrained
+            )
+            normalize = normalization.on(device, len(data.input_shape) + 1)
+            recipe = _decide_recipe(config, request, data, task, network, pretrained=pretrained)
+            network = place(network, recipe.config, device)
+            signal = _check_network(network, recipe.config, task, splits["train"], normalize, measured=begun is None)
+            state = _first_state(network, recipe.config, task, splits["train"], normalization)
+        work = _workload(Work(state, task, splits, recipe.config, normalize), most_threads, seconds_spent)
+        planned = apply_plan(work, requested_execution, plan_seconds)
     refuse_undivided(planned.config)
-    notes = [*data.notes, *notes, *prepared.notes, *planned.notes, *([NOTE] if config.execution.deterministic else [])]
-    config = replace(planned.config, batch=prepared.config.batch)
-    prepared = replace(prepared, config=config, plan=planned.record)
-    with execution_settings(prepared.config):
-        timed = Work(prepared.state, task, prepared.splits, prepared.config, prepared.normalize)
-        alone = config.execution.processes is None  # how fast they are together shows only later
-        budget = decide_budget(timed, seconds_spent, forecast=forecast and alone)
-    config = replace(budget.config, decided=decided_fields(asked, budget.config))
-    return replace(
-        prepared,
-        config=config,
-        notes=(*notes, *budget.notes),
-        pace=budget.pace,
-        forecast=budget.forecast,
-        in_time=budget.in_time,
-    )
+    config = replace(planned.config, batch=recipe.config.batch)
 
-
-def _decide_all(
-    config: Config,
-    asked: Config,
-    data: Dataset,
-    task: Task,
-    beginning: Beginning,
-    module: nn.Module | None,
-    *,
-    measured: bool,
-) -> Prepared:
-    """Everything but the number of steps; the signal only where it is to be `measured`."""
-    name, device = config.model.name, torch.device(config.execution.device or "cpu")
-    splits = {k: to_device(s, device) for k, s in data.splits.items()}
-    normalization = beginning.normalization or measure_normalization(data.splits["train"])
-    network = build_network(name if module is None else module, data, task, beginning)
-    notes = beginning.apply(network, data, task, normalization)
-    has_weights = has_own_weights(config, module)
-    normalize = normalization.on(device, len(data.input_shape) + 1)
-    notes += whiten_first_layer(network, config, splits["train"], normalize, has_weights=has_weights)
-    config = with_own_optimizer(config, network)
-    decision = decide(config, data, gather_facts(data, network, has_weights=has_weights, keeps=task.survives_moves))
-    refuse_impossible_target(decision.config.budget.target, task)
-    config, size_notes = decide_sizes(decision.config, asked, data, network)
-    config, view_notes = decide_views(config, asked, data, task)
-    refuse_untrainable(config, asked, data, task, network, has_weights=has_weights)
-    network = place(network, config, device)
-    refuse_nondeterministic(network, config, task, splits["train"], normalize)
-    refuse_wrong_loss(network, task, splits["train"], normalize)
-    samples = training_part(config, SAMPLES)
-    measure = partial(measure_signal, network, task, splits["train"], normalize)
-    with number_format_explained(network):
-        signal = in_halves(samples, measure) if measured else ()
-    # What a gradient needs of the first weights says nothing about other rules.
-    judged = () if config.optim.name == "own-rule" else signal_findings(signal)
+    with execution_settings(config):
+        alone = config.execution.processes is None  # how fast several are together shows only later
+        budget = decide_budget(Work(state, task, splits, config, normalize), seconds_spent, forecast=forecast and alone)
+    config = replace(budget.config, decided=decided_fields(request, budget.config))
+    deterministic = [NOTE] if config.execution.deterministic else []
     return Prepared(
         config,
         data,
         splits,
         task,
-        _begin(network, config, task, splits["train"], normalization),
+        state,
         normalization,
-        None if module is not None else name,
-        (*notes, *decision.notes, *size_notes, *view_notes),
-        (*data.findings, *beginning.findings, *decision.findings, *judged),
+        None if module is not None else config.model.name,
+        (*data.notes, *model_notes, *weight_notes, *recipe.notes, *planned.notes, *deterministic, *budget.notes),
+        (*data.findings, *weights.findings, *recipe.findings, *_signal_findings(signal, config)),
         signal,
+        planned.record,
+        budget.pace,
+        budget.forecast,
+        _deadline(budget),
     )
 
 
-def _workload(prepared: Prepared, threads: int, seconds_spent: Callable[[], float]) -> Workload:
-    """The training as it would be computed without a plan; of several processes, the part of one."""
-    config, train = prepared.config, prepared.splits["train"]
-    assert config.batch is not None, "recipes decide it"
-    steps, seconds = expected_length(config, train, seconds_spent)
-    part = -(-config.batch // (config.execution.processes or 1))
-    plain = replace(config, batch=part, execution=without_plan(config.execution))
-    return Workload(prepared.state, prepared.task, train, plain, prepared.normalize, steps, seconds, threads)
+def _initialize(
+    config: Config,
+    data: Dataset,
+    task: Task,
+    weights: InitialWeights,
+    module: nn.Module | None,
+    train: Split,
+    *,
+    pretrained: bool,
+) -> tuple[nn.Module, Normalization, list[str]]:
+    """The network with its initial weights, how its inputs are normalized, and notes on where these come from."""
+    normalization = weights.normalization or measure_normalization(data.splits["train"])
+    network = build_network(config.model.name if module is None else module, data, task, weights)
+    notes = weights.apply(network, data, task, normalization)
+    normalize = normalization.on(train.inputs.device, len(data.input_shape) + 1)
+    notes += whiten_first_layer(network, config, train, normalize, has_weights=pretrained)
+    return network, normalization, notes
 
 
-def _begin(network: nn.Module, config: Config, task: Task, train: Split, normalization: Normalization) -> TrainingState:
+def _decide_recipe(
+    config: Config, request: Config, data: Dataset, task: Task, network: nn.Module, *, pretrained: bool
+) -> Decision:
+    """All that follows from data and network without measuring time: optimizer, schedule, augmentation, sizes of
+    images, views at test time. Raises ConfigError for what cannot be trained so."""
+    config = with_own_optimizer(config, network)
+    facts = gather_facts(data, network, has_weights=pretrained, keeps=task.survives_moves)
+    decision = decide(config, data, facts)
+    refuse_impossible_target(decision.config.budget.target, task)
+    config, size_notes = decide_sizes(decision.config, request, data, network)
+    config, view_notes = decide_views(config, request, data, task)
+    refuse_untrainable(config, request, data, task, network, has_weights=pretrained)
+    return Decision(config, (*decision.notes, *size_notes, *view_notes), decision.findings)
+
+
+def _check_network(
+    network: nn.Module, config: Config, task: Task, train: Split, normalize: Normalize, *, measured: bool
+) -> tuple[SignalRow, ...]:
+    """Refuse what only a pass through the network shows. Gives how strong the signal is in each layer, if that is
+    `measured`."""
+    refuse_nondeterministic(network, config, task, train, normalize)
+    refuse_wrong_loss(network, task, train, normalize)
+    with number_format_explained(network):
+        measure = partial(measure_signal, network, task, train, normalize)
+        return in_halves(training_part(config, SAMPLES), measure) if measured else ()
+
+
+def _signal_findings(signal: tuple[SignalRow, ...], config: Config) -> tuple[Finding, ...]:
+    """What a gradient needs of the initial weights says nothing about local learning rules."""
+    return () if config.optim.name == "own-rule" else signal_findings(signal)
+
+
+def _first_state(
+    network: nn.Module, config: Config, task: Task, train: Split, normalization: Normalization
+) -> TrainingState:
     """The state before the first step."""
     sample = normalization.on(train.inputs.device, train.inputs.ndim)(train.inputs[:2])
     refuse_invisible_units(network, config.regularize.sparsity, sample)
     heads = make_heads(network, config.auxiliary, task.needs, task.outputs, sample)
     optimizer = make_optimizer(network, config, heads.parameters() if heads is not None else ())
     return TrainingState(network, optimizer, make_average(network, config.optim.ema), heads)
+
+
+def _workload(work: Work, threads: int, seconds_spent: Callable[[], float]) -> Workload:
+    """The training as it would be computed without a plan; of several processes, the part of one."""
+    config, train = work.config, work.splits["train"]
+    assert config.batch is not None, "recipes decide it"
+    steps, seconds = expected_length(config, train, seconds_spent)
+    part = -(-config.batch // (config.execution.processes or 1))
+    plain = replace(config, batch=part, execution=without_plan(config.execution))
+    return Workload(work.state, work.task, train, plain, work.normalize, steps, seconds, threads)
+
+
+def _deadline(budget: BudgetDecision) -> Deadline | None:
+    """What keeps the run within its minutes, where it has any."""
+    steps = budget.config.budget.steps
+    if budget.pace is None or budget.seconds is None or steps is None:
+        return None
+    return deadline_for(budget.pace, steps, budget.seconds)

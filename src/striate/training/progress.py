@@ -9,8 +9,8 @@ from time import monotonic
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from striate.training.budget.deadline import TimeWatch
 from striate.training.events import EpochDone, EpochRow, Event, MemoryRanOut, StepDone
-from striate.training.time_left import TimeWatch
 from striate.wording import duration
 
 _REDRAW = 0.1  # seconds

@@ -1,10 +1,14 @@
-"""What cannot be trained as decided, refused before anything is written."""
+"""What cannot be trained as decided, refused before anything is written.
+A field that has no meaning for what was chosen is refused, never ignored.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,22 +16,116 @@ from torch import nn
 from striate.data.dataset import Dataset, Split
 from striate.data.normalize import Normalize
 from striate.errors import ConfigError, ModelError, TrainingError
-from striate.models.depth import output_layer
-from striate.models.untouched import on_trial
-from striate.models.weights.auxiliary_outputs import answers
+from striate.models.features import output_layer
+from striate.models.preserved_state import on_trial
+from striate.models.weights.auxiliary_outputs import network_outputs
 from striate.tasks.every import TASKS
-from striate.tasks.own_loss import scalar
+from striate.tasks.losses import scalar
 from striate.tasks.task import Task
 from striate.training.config import BudgetConfig, Config
+from striate.training.config_file import get_field
 from striate.training.execution import refuse_uncompiled_parts
-from striate.training.foreign_fields import refuse_foreign_fields
 from striate.training.objective import refuse_empty_penalties
+
+_OPTIMIZER = {
+    "sgd": {"momentum", "nesterov"},
+    "adamw": {"betas"},
+    "muon": {"momentum", "nesterov", "betas", "fixed_norm", "other_lr"},
+    "lamb": {"betas"},
+    "lars": {"momentum", "nesterov"},
+    "own-rule": set(),
+}
+_SCHEDULE = {
+    "one-cycle": {"warmup", "final"},
+    "cosine": {"warmup", "final"},
+    "triangle": {"warmup", "final"},
+    "step": {"milestones", "factor"},
+    "constant": set(),
+}
+_NO_GRADIENT = {
+    "optim.weight_decay": 0.0,
+    "optim.clip": 0.0,
+    "task.loss": "auto",
+    "task.label_smoothing": 0.0,
+    "task.class_weights": "none",
+    "augment.mixup": 0.0,
+    "augment.cutmix": 0.0,
+    "regularize.l1": 0.0,
+    "regularize.l2": 0.0,
+    "regularize.sparsity": 0.0,
+    "auxiliary.rotation": 0.0,
+    "auxiliary.layers": (),
+    "fine_tune.head_share": 0.0,
+    "fine_tune.layer_decay": 1.0,
+    "execution.precision": "fp32",
+}
+"""What changes a loss or its gradient, and the value that turns it off: a network's own rule knows neither."""
+
+
+def refuse_foreign_fields(config: Config, task: type[Task], loss: str, *, has_weights: bool = False) -> None:
+    """Raise ConfigError for the first field of optimizer, schedule, task, auxiliary heads or fine-tuning that was set
+    and would do nothing.
+
+    `config.optim.name` must be decided; `task` and `loss` are those in use; `has_weights` is whether the
+    network begins with learned ones.
+    """
+    optimizer, schedule = config.optim.name or "adamw", config.schedule.name or "one-cycle"
+    if optimizer == "own-rule":
+        _refuse_gradients(config)
+    always = {"name", "lr", "weight_decay", "clip", "ema"}
+    _refuse("optim", config.optim, always | _OPTIMIZER.get(optimizer, set()), optimizer)
+    sizes = {"first_size", "full_size_from"}
+    _refuse("schedule", config.schedule, {"name"} | sizes | _SCHEDULE[schedule], f"the schedule {schedule}")
+    allowed = {"name", "loss"} | task.fields.get(loss, frozenset())
+    _refuse("task", config.task, allowed, f"{task.name} with {loss} loss")
+    if not config.auxiliary.layers:
+        _refuse("auxiliary", config.auxiliary, {"rotation", "layers"}, "no auxiliary.layers")
+    if not has_weights:
+        _refuse_fine_tuning(config)
+
+
+def _refuse_gradients(config: Config) -> None:
+    for name, off in _NO_GRADIENT.items():
+        value = get_field(config, name)
+        if value not in (None, off):
+            raise ConfigError(
+                name,
+                f"{value!r} with own-rule, which has no loss to change and no gradient",
+                f"{off!r}",
+                f"leave out --{name}",
+            )
+
+
+def _refuse_fine_tuning(config: Config) -> None:
+    """A new network has nothing to spare from large steps. What standard recipes decide, 0 and 1, is no request."""
+    tuning = config.fine_tune
+    for name, value, off in (("head_share", tuning.head_share, 0.0), ("layer_decay", tuning.layer_decay, 1.0)):
+        if value not in (None, off):
+            raise ConfigError(
+                f"fine_tune.{name}",
+                f"{value} for a network that begins with random weights",
+                "weights to begin with: --weights FILE, or --model RUN",
+                f"leave out --fine_tune.{name}",
+            )
+
+
+def _refuse(section: str, values: Any, allowed: set[str], owner: str) -> None:
+    default = type(values)()
+    for field in fields(values):
+        value, usual = getattr(values, field.name), getattr(default, field.name)
+        if field.name not in allowed and value != usual:
+            raise ConfigError(
+                f"{section}.{field.name}",
+                f"{value!r} with {owner}",
+                f"this field left at {usual!r}: it has no meaning there",
+                f"leave out --{section}.{field.name}",
+            )
 
 
 def refuse_untrainable(
-    config: Config, asked: Config, data: Dataset, task: Task, network: nn.Module, *, has_weights: bool
+    config: Config, request: Config, data: Dataset, task: Task, network: nn.Module, *, has_weights: bool
 ) -> None:
-    """Raise ConfigError or TrainingError where network, data and the decided `config` do not go together; `asked` is
+    """Raise ConfigError or TrainingError where network, data and the decided `config` do not go together; `request` is
     the configuration before anything was decided."""
     refuse_foreign_fields(config, type(task), "own" if task.own_loss else task.loss_name, has_weights=has_weights)
     refuse_empty_penalties(network, config.regularize)
@@ -35,7 +133,7 @@ def refuse_untrainable(
     _refuse_changed_steps(config.budget)
     _refuse_layout(config, data)
     _refuse_lone_samples(config, data, network)
-    _refuse_missing_head(network, asked)
+    _refuse_missing_head(network, request)
 
 
 LOOKED_AT = 8
@@ -69,7 +167,7 @@ def refuse_wrong_loss(network: nn.Module, task: Task, train: Split, normalize: N
     whose = task.own_loss or f"the loss_sum of {task.name}"
     with on_trial(network):
         targets = train.targets[:LOOKED_AT]
-        outputs = answers(network, network(normalize(train.inputs[:LOOKED_AT])), whole=task.reads_tree).outputs
+        outputs = network_outputs(network, network(normalize(train.inputs[:LOOKED_AT])), whole=task.reads_tree).outputs
         loss = scalar(task.loss_sum(outputs, targets), "task.loss", whose) / task.weight(targets)
     if not torch.isfinite(loss).item():
         got = f"{loss.item():g} from {whose} before the first step"
@@ -83,10 +181,10 @@ def refuse_wrong_loss(network: nn.Module, task: Task, train: Split, normalize: N
         )
 
 
-def refuse_unused_packs(asked: Config) -> None:
+def refuse_unused_packs(request: Config) -> None:
     """Raise ConfigError where a folder of packs is named and a stream asked for, which has none."""
-    data = asked.data
-    if data.packs is not None and data.store == "stream" and "data.store" not in asked.decided:
+    data = request.data
+    if data.packs is not None and data.store == "stream" and "data.store" not in request.decided:
         raise ConfigError(
             "data.packs",
             f"{data.packs} with data.store stream, which decodes anew in each epoch",
@@ -135,11 +233,11 @@ def _refuse_lone_samples(config: Config, data: Dataset, network: nn.Module) -> N
         raise TrainingError("execution.micro_batch", got, expected, remedy)
 
 
-def _refuse_missing_head(network: nn.Module, asked: Config) -> None:
+def _refuse_missing_head(network: nn.Module, request: Config) -> None:
     """Raise ConfigError where the head was asked to learn first and there is none; what a recipe decides for any
-    network is no wish."""
-    share = asked.fine_tune.head_share
-    if share and "fine_tune.head_share" not in asked.decided and output_layer(network) is None:
+    network is no request."""
+    share = request.fine_tune.head_share
+    if share and "fine_tune.head_share" not in request.decided and output_layer(network) is None:
         raise ConfigError(
             "fine_tune.head_share",
             f"{share:g} for a network without an output layer",

@@ -1,15 +1,16 @@
-"""From what a user typed to one configuration: a file or the defaults, and the fields set on top."""
+"""From a request to one configuration: a file or the defaults, and the fields that the user sets on top."""
 
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from striate.errors import UsageError
 from striate.models.from_file import resolve_name
-from striate.models.own_code import remember_named
+from striate.models.trusted_code import trust_named
 from striate.training.config import Config
 from striate.training.config_file import (
     config_from_dict,
@@ -71,7 +72,7 @@ def read_config(source: ConfigSource) -> Config:
 def _remembered(config: Config) -> Config:
     """A configuration that was given in Python: so was all code that it names."""
     for name in ("model.name", *NAMES_OF_CODE):
-        remember_named(get_field(config, name))
+        trust_named(get_field(config, name))
     return config
 
 
@@ -89,44 +90,49 @@ def merge_request(
     `size` is pixels, `HxW`, or a pair. `fields` are dotted. Raises UsageError when more than one budget (epochs,
     minutes, steps) is given, ConfigError for a wrong value.
     """
-    asked = dict(fields)
+    request = dict(fields)
     for name in ("model.name", *NAMES_OF_CODE):
-        remember_named(asked.get(name))
+        trust_named(request.get(name))
     for name in NAMES_OF_CODE:
-        if isinstance(asked.get(name), str):
-            asked[name] = resolve_name(asked[name])
+        if isinstance(request.get(name), str):
+            request[name] = resolve_name(request[name])
+    if request.get("data.size") is not None:
+        request["data.size"] = _pair(request["data.size"])
     short = {"data.source": data, "data.size": None if size is None else _pair(size)}
     short |= {"budget.epochs": epochs, "budget.minutes": minutes}
     for name, value in short.items():
         if value is not None:
-            if asked.get(name) not in (None, value):
-                raise UsageError(name, f"both {value} and {asked[name]}", "one value", f"leave out {option_of(name)}")
-            asked[name] = value
-    if not asked:
+            if request.get(name) not in (None, value):
+                got = f"both {value} and {request[name]}"
+                raise UsageError(name, got, "one value", f"leave out {option_of(name)}")
+            request[name] = value
+    if not request:
         return config
-    return with_fields(config, _reopened(config, asked) | _one_budget(asked) | asked)
+    typed = with_fields(config, request)  # 64 and "64" are the same value
+    request = {name: get_field(typed, name) for name in request}
+    return with_fields(config, _reopened(config, request) | _one_budget(request) | request)
 
 
 def with_open_plan(config: Config) -> Config:
-    """The configuration with everything open that was decided, not asked for, about how it is computed."""
+    """The configuration with everything open that was decided, not requested, about how it is computed."""
     left = [name for name in config.decided if name not in _PLAN]
     opened: dict[str, Any] = {name: get_field(Config(), name) for name in _PLAN if name in config.decided}
     return with_fields(config, opened | {"execution.plan": "auto", "decided": left})
 
 
-def _one_budget(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The other budgets emptied when one is asked for."""
-    given = [name for name in _BUDGETS if asked.get(name) is not None]
+def _one_budget(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The other budgets emptied when one is requested."""
+    given = [name for name in _BUDGETS if request.get(name) is not None]
     if len(given) > 1:
         names = " and ".join(name.removeprefix("budget.") for name in given)
         raise UsageError("budget", f"both {names}", "one of them", f"leave out {option_of(given[1])}")
     return dict.fromkeys(_BUDGETS) if given else {}
 
 
-def _reopened(config: Config, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Defaults for the decided fields that follow from the ones asked for."""
+def _reopened(config: Config, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults for the decided fields that follow from the requested ones."""
     default = Config()
-    changed = [name for name, value in asked.items() if value != get_field(config, name)]
+    changed = [name for name, value in request.items() if value != get_field(config, name)]
     prefixes = {
         p for name in changed for key, followers in _FOLLOWERS.items() if name.startswith(key) for p in followers
     }
@@ -144,25 +150,45 @@ def _reopened(config: Config, asked: Mapping[str, Any]) -> dict[str, Any]:
         or any(name in ("batch", "cv") or name.startswith("budget.") for name in changed)
     ):
         fields["budget.steps_before"] = ()
-        fields["budget.steps"] = None  # it follows from the number of batches; epochs or minutes were asked for
-    return fields | {"decided": [name for name in config.decided if name not in opened and name not in asked]}
+        fields["budget.steps"] = None  # it follows from the number of batches; epochs or minutes were requested
+    return fields | {"decided": [name for name in config.decided if name not in opened and name not in request]}
 
 
-def decided_fields(asked: Config, decided: Config) -> tuple[str, ...]:
-    """The fields that were open in `asked` and have a value in `decided`, with those decided before, in order."""
-    # A run as the network is asked for as its weights, though under another field.
+def decided_fields(requested: Config, decided: Config) -> tuple[str, ...]:
+    """The fields that were open in `requested` and have a value in `decided`, with those decided before, in order."""
+    # A run that is named as the network is its weights too, under another field.
     never = {"code", "decided", "data.fingerprint", "data.source", "budget.steps", "budget.steps_before"}
     never |= {"model.digest", "model.weights", "model.weights_digest"}
     default = Config()
     new = {
-        name for name in field_names() if get_field(asked, name) == get_field(default, name) != get_field(decided, name)
+        name
+        for name in field_names()
+        if get_field(requested, name) == get_field(default, name) != get_field(decided, name)
     }
-    return tuple(name for name in field_names() if name in (new | set(asked.decided)) - never)
+    return tuple(name for name in field_names() if name in (new | set(requested.decided)) - never)
 
 
 def _pair(size: object) -> object:
     if isinstance(size, str):
+        if size.startswith("[") or size in ("null", "None"):
+            return size  # YAML
         if not re.fullmatch(r"\d+(x\d+)?", size):
-            raise UsageError("--size", repr(size), "pixels: a number, or HEIGHTxWIDTH", "--size 96, or --size 96x128")
+            raise UsageError(
+                "--size", reprlib.repr(size), "pixels: a number, or HEIGHTxWIDTH", "--size 96, or --size 96x128"
+            )
         return size.split("x") if "x" in size else [size, size]
     return [size, size] if isinstance(size, int) else size
+
+
+def requested_fields(
+    given: Mapping[str, Any], fields: Mapping[str, Any], remedy: str = 'leave out set["{}"]'
+) -> dict[str, Any]:
+    """The requested dotted fields: those of `given`, named arguments, that are not None, and `fields`.
+
+    `remedy` has {} where the field's name belongs. Raises UsageError where the two contradict each other.
+    """
+    named = {name: value for name, value in given.items() if value is not None}
+    for name in fields.keys() & named.keys():
+        if str(fields[name]).lower() != str(named[name]).lower():
+            raise UsageError(name, f"both {named[name]} and {fields[name]}", "one value", remedy.format(name))
+    return named | dict(fields)

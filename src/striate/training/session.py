@@ -12,29 +12,27 @@ from typing import Any
 from striate.account.signal.trace import signal_to_json
 from striate.errors import DataError, NonFiniteLoss, RunError, pasted
 from striate.runs.checkpoint import check_archive, load_checkpoint
-from striate.runs.digests import note_files
 from striate.runs.directory import RunDirectory, csv_text, open_run, read_seen, write_splits
 from striate.runs.environment import describe_environment
-from striate.runs.events import append_event, event_line
+from striate.runs.events import append_event, event_line, note_files
 from striate.runs.files import append_text, write_json, write_text
+from striate.training.budget.forecast import write_forecast
 from striate.training.config import Config
 from striate.training.config_file import config_to_yaml
+from striate.training.early_stop import training_is_over
 from striate.training.events import ConfigChanged, EpochDone, EpochRow, Event, StepsChanged
-from striate.training.forecast_file import write_forecast
 from striate.training.interruption import Interrupted, Interruption, watch_signals
 from striate.training.loop import training_events
-from striate.training.nonfinite import refuse_nonfinite_state
-from striate.training.patience import training_is_over
+from striate.training.nonfinite.detect import refuse_nonfinite_state
 from striate.training.prepare import Prepared
 from striate.training.processes.group import ALONE, Processes
 from striate.training.processes.sharding import gathered
-from striate.training.saving import Saver
-from striate.training.trace import Trace
+from striate.training.saving import Saver, Trace
 
 Reader = Callable[[Event], None]
 
 
-def write_beginning(run: RunDirectory, prepared: Prepared) -> None:
+def write_first_files(run: RunDirectory, prepared: Prepared) -> None:
     """The files that are known before the first step, config.yaml first; those that are there stay as they are, so
     that a run killed among them can go on. Raises RunError."""
     if not run.config.exists():
@@ -115,16 +113,16 @@ def run_training(
     out. Raises Interrupted, NonFiniteLoss, RunError, DataError."""
     state, saver = prepared.state, Saver(run, prepared.config.save_seconds)
     _write_history(run, state.history)
-    with watch_signals() as asked:
+    with watch_signals() as interruption:
         try:
-            config = _follow(run, prepared, tuple(readers), saver, asked, processes)
+            config = _follow(run, prepared, tuple(readers), saver, interruption, processes)
             saver.wait()
             return replace(prepared, config=config)
         except Interrupted:
             raise
         except KeyboardInterrupt:
             saver.give_up()
-            raise Interrupted(run.path, asked.signal_name or "interrupted", at_once=True) from None
+            raise Interrupted(run.path, interruption.signal_name or "interrupted", at_once=True) from None
         except NonFiniteLoss as error:
             append_event(run, "non-finite", **error.to_json())
             raise
@@ -137,20 +135,20 @@ def _follow(
     prepared: Prepared,
     readers: tuple[Reader, ...],
     saver: Saver,
-    asked: Interruption,
+    interruption: Interruption,
     processes: Processes,
 ) -> Config:
     """Write down what the loop says, and save in time. Returns the configuration as it is in the end."""
     state, config, best, trace = prepared.state, prepared.config, None, Trace(prepared.state.step)
     begun = monotonic() - state.elapsed
     events = training_events(
-        state, prepared.objective, prepared.splits, config, prepared.normalize, processes, prepared.in_time
+        state, prepared.objective, prepared.splits, config, prepared.normalize, processes, prepared.deadline
     )
     with _data_lost(run, lambda: None if processes.sharded else save(saver, prepared, best, trace)):
         for event in events:
             state.elapsed = monotonic() - begun
             over = isinstance(event, EpochDone)
-            stop, due = processes.agreed(asked.signal_name, saver.due(epoch_over=over))
+            stop, due = processes.agreed(interruption.signal_name, saver.due(epoch_over=over))
             if processes.sharded:
                 state.gathered = gathered(state) if stop or due or over else None
             for reader in readers:

@@ -1,31 +1,60 @@
-"""What the steps of a training are taken with, handed on as one."""
+"""What the steps of a training are taken with, handed on as one, and the configuration that holds at a step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Protocol
 
 from striate.data.dataset import Split
-from striate.data.loader import batch_bounds
+from striate.data.loader import Batch, batch_bounds, batches, epoch_order
 from striate.data.normalize import Normalize
-from striate.training.at_step import at_step
-from striate.training.config import Config
-from striate.training.in_time import InTime
-from striate.training.kept_buffers import KeptBuffers
+from striate.training.config import BudgetConfig, Config, ExecutionConfig
+from striate.training.events import StepsChanged
 from striate.training.objective import Objective
-from striate.training.processes.group import ALONE, Processes
-from striate.training.processes.parts import whole_for_mixing
-from striate.training.schedules import learning_rate_factor
+from striate.training.optimizers import learning_rate_factor
+from striate.training.processes.group import ALONE, Processes, whole_for_mixing
 from striate.training.state import TrainingState
+
+
+def at_step(config: Config, step: int) -> Config:
+    """The configuration of `step`, from 0: with the parts in which batches are computed from there on, and the number
+    of steps that the schedule has there."""
+    execution, budget = _parts_at(config.execution, step), _budget_at(config.budget, step)
+    if execution is config.execution and budget is config.budget:
+        return config
+    return replace(config, execution=execution, budget=budget)
+
+
+def _parts_at(execution: ExecutionConfig, step: int) -> ExecutionConfig:
+    if not execution.micro_batch_from:
+        return execution
+    parts = [samples for first, samples in execution.micro_batch_from if first <= step]
+    micro_batch = parts[-1] if parts else execution.micro_batch
+    return replace(execution, micro_batch=micro_batch, micro_batch_from=())
+
+
+def _budget_at(budget: BudgetConfig, step: int) -> BudgetConfig:
+    if not budget.steps_before:
+        return budget
+    return budget.of(next((steps for end, steps in budget.steps_before if step < end), budget.steps))
+
+
+class ChangesSteps(Protocol):
+    """What keeps a run within its time: `deadline.py`."""
+
+    def change(self, config: Config, step: int, elapsed: float) -> StepsChanged | None:
+        """What changes when `step` steps are done, `elapsed` seconds after the user's request; None where all stays."""
+        ...
 
 
 @dataclass
 class Setup:
     """All but the batch that a step needs, and an epoch's end. `config` is fully decided.
 
-    Two fields change while training: `epoch`, from 0, and `config`, where memory runs out (`less_memory.py`) or steps
-    do not take as long as expected (`in_time.py`).
+    Two fields change while training: `epoch`, from 0, and `config`, where memory runs out or the run would miss its
+    `deadline` (`guards.py`).
     """
 
     state: TrainingState
@@ -34,7 +63,7 @@ class Setup:
     config: Config
     normalize: Normalize
     processes: Processes = ALONE
-    in_time: InTime | None = None
+    deadline: ChangesSteps | None = None
     epoch: int = 0
 
     @property
@@ -62,7 +91,7 @@ class Setup:
         assert config.budget.steps is not None, "recipes decide it"
         return config.optim.lr * learning_rate_factor(config.schedule, self.state.step, config.budget.steps)
 
-    @property
+    @cached_property
     def steps_per_epoch(self) -> int:
         """Batches of the training split."""
         return len(batch_bounds(len(self.splits["train"]), self.batch))
@@ -82,7 +111,13 @@ class Setup:
         """Which samples of a batch are read, from how many it has; None reads all."""
         return self.processes.part if self.processes.several and not whole_for_mixing(self.config) else None
 
-    @cached_property
-    def buffers(self) -> KeptBuffers:
-        """What a step that is given up has to put back."""
-        return KeptBuffers((self.state.module, self.state.heads))
+    def batches(self, first: int, stop: int) -> Iterator[Batch]:
+        """The batches of the steps `first` to `stop` (excluded) of the epoch; steps count from 0 over the training."""
+        train, begin = self.splits["train"], self.epoch * self.steps_per_epoch
+        order = epoch_order(len(train), self.config.seed, self.epoch)
+        return batches(train, self.batch, order=order, part=self.part, first=first - begin, stop=stop - begin)
+
+    def batch_of(self, step: int) -> Batch:
+        """The batch of one step of the epoch, read again."""
+        (batch,) = self.batches(step, step + 1)
+        return batch

@@ -60,7 +60,7 @@ class TrainingState:
 
     @property
     def answering(self) -> nn.Module:
-        """The network that is measured and that answers: the average where there is one."""
+        """The network that is evaluated and predicts: the average where there is one."""
         return self.module if self.average is None else self.average.module
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A trained network with all that an answer needs: preparation, normalization, task."""
+"""A trained network with all that a prediction needs: preparation, normalization, task."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 from striate.data.dataset import Preparation
-from striate.data.media.every import medium_of
+from striate.data.media.every_medium import medium_of
 from striate.data.normalize import Normalization
 from striate.data.threads import map_ordered
 from striate.errors import ModelError, RunError
-from striate.inference.answering import Answering, answer_plainly, batch_size, inference, plan_answering
 from striate.inference.plan import Asked
+from striate.inference.predictor import Predictor, batch_size, inference, plain_predictor, plan_predictor
 from striate.tasks.registry import task_from_state, task_to_state
 from striate.tasks.task import Task
 from striate.tasks.views import VIEW_COUNTS, Views, mean_over_views
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One answer: `fields` are those of a `predict --json` line (`label`, `probability`, `top`; or `value`);
+    """One prediction: `fields` are those of a `predict --json` line (`label`, `probability`, `top`; or `value`);
     `decoded` the tensor behind them (class probabilities, numbers, or a mask)."""
 
     fields: dict[str, Any]
@@ -50,8 +50,8 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Trained:
-    """A network ready to answer; `module` takes normalized batches (N, *input_shape) in eval mode. Answers are the mean
-    over `views` of each image."""
+    """A network ready to predict; `module` takes normalized batches (N, *input_shape) in eval mode. Predictions are the
+    mean over `views` of each image."""
 
     module: nn.Module
     task: Task
@@ -66,26 +66,28 @@ class Trained:
     @overload
     def predict(self, images: list[Input], *, plan: Asked = "auto") -> list[Prediction]: ...
     def predict(self, images: Input | list[Input], *, plan: Asked = "auto") -> Prediction | list[Prediction]:
-        """Answer for one image or a list of them: paths, PIL images, or arrays.
+        """Predict one image or a list of them: paths, PIL images, or arrays.
 
         Paths and PIL images are prepared as in training (size, color). Arrays and tensors are raw inputs of the
         training shape, without batch: (C, H, W) or (H, W) uint8 for images, (F,) numbers for tables.
-        Many are answered in the fastest way that gives the answers of fp32, unless `plan` is `plain`.
+        Many are predicted by the fastest backend that gives the predictions of fp32, unless `plan` is `plain`.
         Raises DataError for a file that cannot be read or an array of another shape.
         """
         if not isinstance(images, list):
             return self.answer([self.prepare(images)], plan=plan)[0]
         files = any(isinstance(image, str | Path) for image in images)
         inputs = map_ordered(self.prepare, images) if files and len(images) > 1 else map(self.prepare, images)
-        return list(self._answer_all(inputs, self.planned(self._spread(images, self.prepare), len(images), asked=plan)))
+        return list(
+            self._predict_all(inputs, self.planned(self._spread(images, self.prepare), len(images), asked=plan))
+        )
 
     def answer(
         self, inputs: Sequence[np.ndarray], batch: int | None = None, *, plan: Asked = "auto"
     ) -> list[Prediction]:
-        """Answers for prepared raw inputs, each of `preparation.input_shape`, `batch` at once; many of them in the
-        fastest way that gives the answers of fp32, unless `plan` is `plain`."""
+        """Predictions for prepared raw inputs, each of `preparation.input_shape`, `batch` at once; many of them by the
+        fastest backend that gives the predictions of fp32, unless `plan` is `plain`."""
         spread = self._spread(inputs, lambda raw: raw)
-        return list(self._answer_all(inputs, self.planned(spread, len(inputs), batch=batch, asked=plan), batch))
+        return list(self._predict_all(inputs, self.planned(spread, len(inputs), batch=batch, asked=plan), batch))
 
     def planned(
         self,
@@ -94,11 +96,11 @@ class Trained:
         *,
         batch: int | None = None,
         asked: Asked = "auto",
-    ) -> Answering:
-        """How `total` inputs are best answered, of which `sample(n)` gives n raw ones (n, *input_shape), spread over
-        them (`striate.inference.answering`)."""
+    ) -> Predictor:
+        """How `total` inputs are best predicted, of which `sample(n)` gives n raw ones (n, *input_shape), spread over
+        them (`striate.inference.predictor`)."""
         normalize = self.normalization.on(self.device, len(self.preparation.input_shape) + 1)
-        return plan_answering(
+        return plan_predictor(
             self.module,
             self.task,
             lambda count: normalize(sample(count).to(self.device)),
@@ -107,16 +109,16 @@ class Trained:
             asked=asked,
         )
 
-    def _answer_all(
-        self, inputs: Iterable[np.ndarray], answering: Answering, batch: int | None = None
+    def _predict_all(
+        self, inputs: Iterable[np.ndarray], answering: Predictor, batch: int | None = None
     ) -> Iterator[Prediction]:
-        """Answers in order, one batch of inputs at a time."""
+        """Predictions in order, one batch of inputs at a time."""
         source = iter(inputs)
         while part := list(islice(source, batch or batch_size(self.preparation.input_shape))):
             yield from self.answer_batch(part, answering)
 
-    def answer_batch(self, inputs: Sequence[np.ndarray], answering: Answering) -> list[Prediction]:
-        """Answers for prepared raw inputs, all at once, computed as `answering` says."""
+    def answer_batch(self, inputs: Sequence[np.ndarray], answering: Predictor) -> list[Prediction]:
+        """Predictions for prepared raw inputs, all at once, computed as `answering` says."""
         decoded = self.decode(torch.from_numpy(np.stack(inputs)), answering)
         return [Prediction(self.task.describe(answer), answer) for answer in decoded]
 
@@ -130,18 +132,18 @@ class Trained:
 
         return sample
 
-    def decode(self, raw: torch.Tensor, answering: Answering | None = None) -> torch.Tensor:
-        """Decoded answers (N, …) on the CPU for a raw batch (N, *input_shape), computed as `answering` says (None:
+    def decode(self, raw: torch.Tensor, answering: Predictor | None = None) -> torch.Tensor:
+        """Decoded predictions (N, …) on the CPU for a raw batch (N, *input_shape), computed as `answering` says (None:
         plainly)."""
         normalize = self.normalization.on(self.device, raw.ndim)
-        with inference(answering or answer_plainly(self.module)) as network:
+        with inference(answering or plain_predictor(self.module)) as network:
             outputs = mean_over_views(network, normalize(raw.to(self.device)), self.views, self.task.unmoved)
             decoded: torch.Tensor = self.task.decode(outputs).cpu()
             finite = not decoded.is_floating_point() or bool(torch.isfinite(decoded).all())
         if not finite:
             raise ModelError(
                 "predict",
-                "answers that are infinite or not a number",
+                "predictions with NaN or Inf",
                 "finite ones",
                 "train again with a smaller learning rate: --lr 0.001",
             )
@@ -187,8 +189,8 @@ def trained_from_dict(
     Raises RunError when the weights do not fit the network, ModelError when it cannot be built by name.
     """
     from striate.models.build import build_model
-    from striate.models.own_code import refuse_unnamed
-    from striate.models.saved_content import check_content
+    from striate.models.trusted_code import refuse_untrusted
+    from striate.models.weights.saved import check_content
 
     check_content(saved, where)
     try:
@@ -210,7 +212,7 @@ def trained_from_dict(
                 "the module, since no name builds it",
                 "striate.load(path, module=your_module)",
             )
-        refuse_unnamed(name, where, shape, task.outputs)
+        refuse_untrusted(name, where, shape, task.outputs)
         module = build_model(
             name, shape, None if task.reads_tree else task.outputs, dense=task.needs == "map", new_head=True
         )

@@ -1,1 +1,1 @@
-"""Pictures of data, training and answers, each drawn into a matplotlib Figure without any global state."""
+"""Pictures of data, training and predictions, each drawn into a matplotlib Figure without any global state."""

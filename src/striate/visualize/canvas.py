@@ -1,21 +1,26 @@
-"""Figures without pyplot, names shown as they are, colors that color-blind readers tell apart."""
+"""What all pictures share: figures without pyplot, colors that color-blind readers tell apart, titles, axes, legends.
+
+Matplotlib is imported by the functions that draw: who only computes what a picture shows does not wait for it.
+"""
 
 from __future__ import annotations
 
 import unicodedata
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 from numpy.typing import ArrayLike, NDArray
 
 from striate.errors import DataError, RunError, one_line
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 # M. Okabe and K. Ito, "Color universal design", 2008.
 BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
@@ -28,8 +33,20 @@ TEXT, SMALL = 10.0, 8.5
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty white figure of `width` × `height` inches that keeps its parts from overlapping."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
+    return figure
+
+
+def figure_of(draw: Callable[[Axes], object], width: float, height: float, title: str = "") -> Figure:
+    """A figure of one pair of axes, on which `draw` draws, of `width` × `height` inches."""
+    figure = new_figure(width, height)
+    draw(figure.subplots())
+    if title:
+        main_title(figure, title)
     return figure
 
 
@@ -38,6 +55,8 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = 100) -> Path:
 
     Raises RunError where it cannot.
     """
+    import matplotlib
+
     show_literally(figure)
     vector = Path(path).suffix.lower() == ".svg"
     try:
@@ -55,6 +74,8 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = 100) -> Path:
 
 def show_literally(artist: Figure | Axes) -> None:
     """Turn off TeX and mathtext in every text of the artist: `$`, `_` and `\\` in names are only letters."""
+    from matplotlib.text import Text
+
     for text in artist.findobj(Text):
         assert isinstance(text, Text)
         text.set_parse_math(False)
@@ -72,12 +93,62 @@ def main_title(figure: Figure, text: str) -> Text:
     return figure.suptitle(shorten(text, letters), fontsize=TEXT + 1, color=INK, fontweight="bold", parse_math=False)
 
 
-def quiet_frame(axes: Axes) -> None:
+def quiet_frame(axes: Axes, grid: Literal["both", "x"] = "both") -> None:
     """No frame on top and right, a faint grid behind the data, small tick labels."""
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(True, color="#DDDDDD", linewidth=0.7)
+    axes.grid(True, axis=grid, color="#DDDDDD", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=SMALL)
+
+
+def name_axes(axes: Axes, x: str = "", y: str = "", size: float = TEXT) -> None:
+    """Write what the axes are: `x` below, `y` at the left; an empty name leaves what is there."""
+    if x:
+        axes.set_xlabel(x, fontsize=size, parse_math=False)
+    if y:
+        axes.set_ylabel(y, fontsize=size, parse_math=False)
+
+
+def legend(drawn: Axes | Figure, *series: Any, **options: Any) -> None:
+    """A legend in small letters, without a frame; `series`: handles and labels where not all are to be named."""
+    drawn.legend(*series, **{"fontsize": SMALL, "frameon": False, **options})
+
+
+def limit_ticks(axis: Axis, most: int = 10, *, whole: bool = False) -> None:
+    """About `most` ticks at round numbers; at `whole` ones alone, one at least."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(nbins=most, integer=whole, min_n_ticks=1 if whole else 2))
+
+
+def show_plain_numbers(axis: Axis) -> None:
+    """Numbers as `0.001`, not as powers of ten, at the large ticks; none at the small ones."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def show_percent(axis: Axis) -> None:
+    """Shares from 0 to 1 in percent."""
+    from matplotlib.ticker import FuncFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+
+
+def logarithmic(axes: Axes) -> None:
+    """A logarithmic vertical axis with plain numbers at 1, 2 and 5."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    show_plain_numbers(axes.yaxis)
+
+
+def evenly_chosen(count: int, most: int) -> list[int]:
+    """At most `most` of the places 0 to `count` − 1, evenly spaced, the first and the last among them."""
+    return [int(k) for k in np.unique(np.linspace(0, count - 1, min(most, count)).round())]
 
 
 def of_split(data: str, split: str, n: int) -> str:
@@ -99,7 +170,9 @@ def class_colors(count: int) -> list[Any]:
     """A color for each class: distinct ones for up to eight, more from a map that runs from dark to light."""
     if count <= len(_CLASS_COLORS):
         return list(_CLASS_COLORS[:count])
-    return list(matplotlib.colormaps["viridis"](np.linspace(0, 1, count)))
+    from matplotlib import colormaps
+
+    return list(colormaps["viridis"](np.linspace(0, 1, count)))
 
 
 def show_image(axes: Axes, image: ArrayLike) -> None:

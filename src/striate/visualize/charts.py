@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from typing import TYPE_CHECKING
 
 from striate.account.signal.trace import SignalRow
-from striate.visualize.canvas import FAINT, SMALL, TEXT, new_figure
-from striate.visualize.curves import draw_curve, draw_rate, further_quantities
-from striate.visualize.signal import QUANTITIES, draw_signal_curve, logarithmic_decades, name_layers
+from striate.visualize.canvas import FAINT, TEXT, figure_of, legend
+from striate.visualize.signal_figure import QUANTITIES, draw_signal_curve, logarithmic_decades, name_layers
 from striate.visualize.themed_svg import themed_svg
+from striate.visualize.training_curves import draw_curve, draw_rate, further_quantities, name_epochs
 from striate.wording import number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 History = Sequence[Mapping[str, float | None]]
 WIDTH, HEIGHT = 3.9, 2.6
@@ -22,9 +23,7 @@ WIDTH, HEIGHT = 3.9, 2.6
 
 def chart(draw: Callable[[Axes], object], label: str, height: float = HEIGHT, width: float = WIDTH) -> str:
     """What `draw` draws on a pair of axes, as an SVG in the colors of the page; `label` is what is heard of it."""
-    figure = new_figure(width, height)
-    draw(figure.subplots())
-    return themed_svg(figure, label)
+    return themed_svg(figure_of(draw, width, height), label)
 
 
 def curve_charts(history: History, metric: str, best_epoch: float | None = None) -> tuple[str, ...]:
@@ -63,12 +62,8 @@ def _draw_epochs(axes: Axes, *, history: History, quantity: str, best_epoch: flo
     if best_epoch is not None:
         axes.axvline(best_epoch, color=FAINT, linestyle=":", linewidth=1.4, label="best epoch", zorder=1)
     if axes.get_legend_handles_labels()[1]:
-        axes.legend(fontsize=SMALL, frameon=False, loc="best")
-    axes.set_xlabel("epoch", fontsize=TEXT)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    if len(history) == 1:
-        only = float(history[0]["epoch"] or 0)
-        axes.set_xlim(only - 1, only + 1)
+        legend(axes)
+    name_epochs(axes, history)
 
 
 def _draw_signal(
@@ -81,7 +76,7 @@ def _draw_signal(
     axes.set_ylim(*span)
     logarithmic_decades(axes)
     if axes.get_legend_handles_labels()[1]:
-        axes.legend(fontsize=SMALL, frameon=False, loc="best")
+        legend(axes)
 
 
 def _heard(history: History, quantity: str) -> str:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from striate.account.field.effective import MASS, EffectiveField
 from striate.account.ledger import Ledger
-from striate.visualize.svg_text import add_text
+from striate.visualize.themed_svg import add_text
 from striate.wording import shorten_path, show_shape
 
 _SIDE, _STRIP = 260, 40

@@ -1,8 +1,10 @@
-"""A kernel laid on every pixel of a picture, in whole numbers."""
+"""A kernel applied to every pixel of a picture in whole numbers, and the arithmetic of one output pixel."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import textwrap
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,10 @@ from numpy.typing import NDArray
 from scipy.signal import oaconvolve
 
 from striate.errors import UsageError
+from striate.layers.axis_windows import PADDING_MODES, furthest_reach
 from striate.layers.kernels import Kernel
-from striate.layers.padding_modes import PADDING_MODES, furthest_reach
-from striate.visualize.picture import Bytes, Picture
+from striate.records import option_remedy
+from striate.visualize.picture import Bytes, Picture, whole_numbers
 
 NUMPY_MODES: dict[str, Any] = {"replicate": "edge", "zeros": "constant", "reflect": "reflect", "circular": "wrap"}
 """What NumPy calls the padding modes."""
@@ -57,7 +60,9 @@ def divide(sums: NDArray[Any], divisor: int) -> Bytes:
 def check_padding(width: int, height: int, kernel: Kernel, padding_mode: str) -> None:
     """Raise UsageError where the padding mode is unknown, or the picture is too small for it."""
     if padding_mode not in PADDING_MODES:
-        raise UsageError("--padding-mode", padding_mode, " or ".join(PADDING_MODES), "--padding-mode replicate")
+        raise UsageError(
+            "--padding-mode", padding_mode, " or ".join(PADDING_MODES), option_remedy("padding-mode", "replicate")
+        )
     above, left = kernel.center
     most = furthest_reach(padding_mode, height), furthest_reach(padding_mode, width)
     if all(limit is None or far <= limit for far, limit in zip(kernel.center, most, strict=True)):
@@ -69,7 +74,7 @@ def check_padding(width: int, height: int, kernel: Kernel, padding_mode: str) ->
         f"a kernel of {rows} × {columns} (rows × columns), which reaches {above} rows and {left} columns beyond a "
         f"picture of {height} × {width}",
         f"a reach of at most {most[0]} rows and {most[1]} columns: {why}",
-        "--padding-mode replicate",
+        option_remedy("padding-mode", "replicate"),
     )
 
 
@@ -101,3 +106,150 @@ def _sums_by_fourier(padded: Bytes, kernel: Kernel) -> NDArray[Any]:
         return _sums(padded, kernel)
     sums = oaconvolve(padded.astype(np.float64), weights[::-1, ::-1], mode="valid")
     return np.rint(sums).astype(np.int64)
+
+
+_WIDTH = 78
+_MOST_TERMS = 25
+
+
+@dataclass(frozen=True)
+class ChannelArithmetic:
+    """One channel: the values under the kernel and the products with it, row by row, their `sum`, and what becomes of
+    it: `quotient` after division, `rounded` to nearest (halves up), `value` limited to 0 to 255."""
+
+    channel: str
+    neighborhood: tuple[tuple[int, ...], ...]
+    products: tuple[tuple[int, ...], ...]
+    sum: int
+    quotient: Fraction
+    rounded: int
+    value: int
+
+
+@dataclass(frozen=True)
+class PixelArithmetic:
+    """The output pixel in column `x` and row `y`; `outside` says, row by row, which values lie beyond the border."""
+
+    x: int
+    y: int
+    kernel: Kernel
+    padding_mode: str
+    outside: tuple[tuple[bool, ...], ...]
+    channels: tuple[ChannelArithmetic, ...]
+
+    def __str__(self) -> str:
+        lines = [f"output pixel x = {self.x}, y = {self.y} (column and row, counted from 0)"]
+        if any(map(any, self.outside)):
+            beyond = _BEYOND[self.padding_mode]
+            lines.append(f"( ) is beyond the border: {beyond} (padding mode {self.padding_mode})")
+        for channel in self.channels:
+            lines += ["", channel.channel, *(f"  {line}".rstrip() for line in self._lines(channel))]
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a `--json` document has it."""
+        return {
+            "x": self.x,
+            "y": self.y,
+            "outside": self.outside,
+            "channels": [{**vars(channel), "quotient": float(channel.quotient)} for channel in self.channels],
+        }
+
+    def _lines(self, channel: ChannelArithmetic) -> list[str]:
+        divisor, quotient = self.kernel.divisor, channel.quotient
+        lines = [*self._blocks(channel), *_sum_lines(channel, self.kernel)]
+        if divisor > 1:
+            equals = "=" if quotient * 10**4 % 1 == 0 else "≈"
+            lines.append(f"divided  {channel.sum} / {divisor} {equals} {float(quotient):.10g}"[:_WIDTH])
+        if quotient != channel.rounded:
+            half = ", halves go up" if quotient.denominator == 2 else ""
+            lines.append(f"rounded  {channel.rounded}{half}")
+        if channel.rounded != channel.value:
+            limit = "below 0" if channel.rounded < 0 else "above 255"
+            lines.append(f"limited  {channel.value}, because {channel.rounded} is {limit}")
+        return [*lines, f"value    {channel.value}"]
+
+    def _blocks(self, channel: ChannelArithmetic) -> list[str]:
+        """Neighborhood, kernel and products side by side; one above the other, or as sums, where there is no room."""
+        rows = zip(channel.neighborhood, self.outside, strict=True)
+        values = [[f"({v})" if out else f"{v}" for v, out in zip(*row, strict=True)] for row in rows]
+        tables = {"pixels": values, "kernel": _words(self.kernel.weights), "products": _words(channel.products)}
+        blocks = [_block(title, cells) for title, cells in tables.items()]
+        if sum(len(block[0]) + 4 for block in blocks) - 4 <= _WIDTH:
+            return ["    ".join(line) for line in zip(*blocks, strict=True)]
+        if max(len(block[0]) for block in blocks) <= _WIDTH:
+            return [line for block in blocks for line in block]
+        top = self.y - self.kernel.center[0]
+        return [f"row {top + k}: sum of {len(row)} products {sum(row)}" for k, row in enumerate(channel.products)]
+
+
+_BEYOND = {
+    "replicate": "the nearest pixel",
+    "zeros": "0",
+    "reflect": "the picture mirrored at its outermost pixels",
+    "circular": "the other side of the picture",
+}
+
+
+def explain_pixel(picture: Picture, kernel: Kernel, padding_mode: str, at: str) -> PixelArithmetic:
+    """The arithmetic of the output pixel `at` (`x,y`) of the filtered picture. Raises UsageError outside of it."""
+    (width, height), numbers = picture.size, whole_numbers(at, 2)
+    if numbers is None or not (0 <= numbers[0] < width and 0 <= numbers[1] < height):
+        expected = f"x,y with x from 0 to {width - 1} and y from 0 to {height - 1}"
+        raise UsageError("--explain", at[:80], expected, f"--explain {width // 2},{height // 2}")
+    check_padding(width, height, kernel, padding_mode)
+    x, y = numbers
+    (above, left), (rows, columns) = kernel.center, kernel.shape
+    # Positions are padded instead of values: the same rule, and it is known which lie beyond the border.
+    down = np.arange(y - above, y - above + rows)
+    across = np.arange(x - left, x - left + columns)
+    outside = ((down < 0) | (down >= height))[:, None] | ((across < 0) | (across >= width))[None, :]
+    nearest = np.ix_(_inside(down, height, padding_mode), _inside(across, width, padding_mode))
+    channels = []
+    for name, channel in zip(picture.channels, np.moveaxis(picture.values, -1, 0), strict=True):
+        values = channel[nearest].astype(np.int64)
+        if padding_mode == "zeros":
+            values = np.where(outside, 0, values)
+        channels.append(_arithmetic(name, values, kernel))
+    return PixelArithmetic(x, y, kernel, padding_mode, _rows(outside, bool), tuple(channels))
+
+
+def _inside(positions: np.ndarray, size: int, padding_mode: str) -> np.ndarray:
+    """The position whose value each gets along one axis; for zeros any position inside."""
+    mode: Any = "edge" if padding_mode == "zeros" else NUMPY_MODES[padding_mode]
+    before, after = max(0, -int(positions[0])), max(0, int(positions[-1]) - size + 1)
+    padded: np.ndarray = np.pad(np.arange(size), (before, after), mode=mode)[positions + before]
+    return padded
+
+
+def _arithmetic(name: str, values: np.ndarray, kernel: Kernel) -> ChannelArithmetic:
+    products = values * np.array(kernel.weights, np.int64)
+    total = int(products.sum())
+    quotient = Fraction(total, kernel.divisor)
+    rounded = (2 * total + kernel.divisor) // (2 * kernel.divisor)
+    value = int(divide(np.array([total]), kernel.divisor)[0])
+    return ChannelArithmetic(name, _rows(values, int), _rows(products, int), total, quotient, rounded, value)
+
+
+def _rows(values: np.ndarray, kind: type) -> tuple[tuple[Any, ...], ...]:
+    return tuple(tuple(kind(value) for value in row) for row in values)
+
+
+def _words(rows: tuple[tuple[int, ...], ...]) -> list[list[str]]:
+    return [[str(value) for value in row] for row in rows]
+
+
+def _block(title: str, cells: list[list[str]]) -> list[str]:
+    wide = max(len(cell) for row in cells for cell in row)
+    lines = [" ".join(cell.rjust(wide) for cell in row) for row in cells]
+    room = max(len(title), len(lines[0]))
+    return [title.ljust(room), *(line.ljust(room) for line in lines)]
+
+
+def _sum_lines(channel: ChannelArithmetic, kernel: Kernel) -> list[str]:
+    pairs = zip(channel.products, kernel.weights, strict=True)
+    terms = [product for row in pairs for product, weight in zip(*row, strict=True) if weight]
+    if not 1 < len(terms) <= _MOST_TERMS:
+        return [f"sum      {channel.sum}"]
+    words = " + ".join(str(term) for term in terms).replace("+ -", "- ")
+    return textwrap.wrap(f"sum      {words} = {channel.sum}", _WIDTH, subsequent_indent=" " * 9)

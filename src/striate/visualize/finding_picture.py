@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from striate.visualize.canvas import (
     BLUE,
@@ -17,11 +14,20 @@ from striate.visualize.canvas import (
     SMALL,
     TEXT,
     VERMILION,
+    figure_of,
     heading,
+    legend,
+    limit_ticks,
+    name_axes,
     new_figure,
     quiet_frame,
     shorten,
+    show_plain_numbers,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _COLORS = (BLUE, VERMILION, GREEN, ORANGE)
 _STYLES = ("-", "--", "-.", ":")
@@ -32,9 +38,7 @@ _MOST_TIMES = 1000
 
 def lines_figure(title: str, series: Mapping[str, Sequence[float]]) -> Figure:
     """Each series against the step, from 1; the axis is logarithmic where positive values span more than 50 times."""
-    figure = new_figure(5.0, 2.6)
-    draw_lines(figure.subplots(), title, series)
-    return figure
+    return figure_of(lambda axes: draw_lines(axes, title, series), 5.0, 2.6)
 
 
 def draw_lines(axes: Axes, title: str, series: Mapping[str, Sequence[float]]) -> None:
@@ -46,22 +50,19 @@ def draw_lines(axes: Axes, title: str, series: Mapping[str, Sequence[float]]) ->
     known = [value for values in series.values() for value in values if np.isfinite(value)]
     if known and min(known) > 0 and max(known) > 50 * min(known):
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        show_plain_numbers(axes.yaxis)
         first = [values[0] for values in series.values() if values and np.isfinite(values[0])]
         axes.set_ylim(top=min(1.5 * max(known), _MOST_TIMES * max(first, default=max(known))))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("step", fontsize=SMALL)
-    axes.legend(fontsize=SMALL, frameon=False)
+    limit_ticks(axes.xaxis, whole=True)
+    name_axes(axes, "step", size=SMALL)
+    legend(axes)
     _finish(axes, title)
 
 
 def bars_figure(title: str, labels: Sequence[str], values: Sequence[float]) -> Figure:
     """A bar a label, the first 24 of them."""
     shown = min(len(values), _MOST_BARS)
-    figure = new_figure(5.0, 0.8 + 0.2 * max(shown, 3))
-    draw_bars(figure.subplots(), title, labels, values)
-    return figure
+    return figure_of(lambda axes: draw_bars(axes, title, labels, values), 5.0, 0.8 + 0.2 * max(shown, 3))
 
 
 def draw_bars(axes: Axes, title: str, labels: Sequence[str], values: Sequence[float]) -> None:

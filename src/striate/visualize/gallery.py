@@ -1,15 +1,22 @@
-"""Samples with what the network said and what is true."""
+"""Samples with their predictions and true classes, as a figure and one by one for a page."""
 
 from __future__ import annotations
 
+import io
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
 from striate.visualize.canvas import GREEN, INK, SMALL, VERMILION, main_title, new_figure, shorten, show_image
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _LETTERS = 22
 
@@ -26,7 +33,7 @@ class Tile:
 
 
 def gallery_figure(tiles: Sequence[Tile], *, title: str, columns: int = 5) -> Figure:
-    """The tiles row by row; wrong answers have a cross, the true class and a thick frame."""
+    """The tiles row by row; wrong predictions have a cross, the true class and a thick frame."""
     columns = max(1, min(columns, len(tiles)))
     rows = max(1, -(-len(tiles) // columns))
     figure = new_figure(max(3.5, 1.75 * columns), 2.2 * rows + 0.35)
@@ -40,7 +47,7 @@ def gallery_figure(tiles: Sequence[Tile], *, title: str, columns: int = 5) -> Fi
 
 
 def draw_tile(axes: Axes, tile: Tile) -> None:
-    """One sample with two lines under it: the answer, and its probability and the truth."""
+    """One sample with two lines under it: the predicted class, its probability and the true class."""
     show_image(axes, tile.image)
     mark = "✓" if tile.right else "✗"
     percent = f"{100 * tile.probability:.0f} %"
@@ -53,3 +60,20 @@ def draw_tile(axes: Axes, tile: Tile) -> None:
         parse_math=False,
     )
     axes.spines[:].set(color=GREEN if tile.right else VERMILION, linewidth=1.0 if tile.right else 3.5)
+
+
+SIDE = 96
+"""Pixels of the longer side: larger images are made smaller, smaller ones are enlarged by whole factors."""
+
+
+def encode(image: NDArray[Any], side: int = SIDE) -> tuple[str, int, int, bool]:
+    """An image (C, H, W) uint8 as a PNG in base64, the width and height at which it is shown, and whether that is more
+    than it has."""
+    picture = Image.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0)))
+    if max(picture.size) > side:
+        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    times = max(1, side // max(picture.size))
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True)
+    width, height = picture.size
+    return b64encode(file.getvalue()).decode("ascii"), times * width, times * height, times > 1

@@ -1,13 +1,10 @@
-"""ImageNet's progress: the error of each year's best answers, a bar each, and how often a human errs."""
+"""ImageNet's progress: the error of each year's best network, a bar each, and the error of a trained human."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from typing import TYPE_CHECKING
 
 from striate.models.catalog.history import HISTORY, ChallengeResult
 from striate.visualize.canvas import (
@@ -16,13 +13,18 @@ from striate.visualize.canvas import (
     INK,
     ORANGE,
     SMALL,
-    TEXT,
+    figure_of,
     heading,
+    legend,
     main_title,
-    new_figure,
+    name_axes,
     quiet_frame,
     save_figure,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _COLORS = {"features": FAINT, "network": BLUE, "human": ORANGE}
 _NUMBER = 2.5  # so many percent wide at most, with the space before it
@@ -34,10 +36,9 @@ def imagenet_history_figure(results: Sequence[ChallengeResult] = HISTORY) -> Fig
 
     Winners of a year are drawn full, others pale.
     """
-    figure = new_figure(8.6, 0.34 * len(results) + 1.5)
-    axes = figure.subplots()
-    draw_imagenet_history(axes, results)
-    title = main_title(figure, "ImageNet challenge: wrong in all of five answers")
+    figure = figure_of(lambda axes: draw_imagenet_history(axes, results), 8.6, 0.34 * len(results) + 1.5)
+    axes = figure.axes[0]
+    title = main_title(figure, "ImageNet challenge: true class not among five predictions")
     figure.draw_without_rendering()  # or it is not known where the bars begin
     title.set(x=axes.get_position().x0, horizontalalignment="left")
     return figure
@@ -45,6 +46,8 @@ def imagenet_history_figure(results: Sequence[ChallengeResult] = HISTORY) -> Fig
 
 def draw_imagenet_history(axes: Axes, results: Sequence[ChallengeResult] = HISTORY) -> None:
     """The bars of `imagenet_history_figure` on one pair of axes."""
+    from matplotlib.patches import Patch
+
     human = min((r.top5 for r in results if r.method == "human"), default=None)
     _draw_bars(axes, results, human)
     if human is not None:
@@ -53,10 +56,10 @@ def draw_imagenet_history(axes: Axes, results: Sequence[ChallengeResult] = HISTO
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.set_xlim(0, 1.12 * max(r.top5 for r in results))
-    axes.set_xlabel("top-5 error in percent, test set of the challenge", fontsize=TEXT)
+    name_axes(axes, "top-5 error in percent, test set of the challenge")
     seen = [method for method in _COLORS if any(r.method == method for r in results)]
     patches = [Patch(color=_COLORS[method], label=_LEGEND[method]) for method in seen]
-    axes.legend(handles=patches, loc="lower right", fontsize=SMALL, frameon=False)
+    legend(axes, handles=patches, loc="lower right")
     heading(axes, "winners in full color, others pale; no further training images")
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Literal
 
 from striate.errors import UsageError
-from striate.layers.kernel_form import Words, check_form
-from striate.layers.kernels import KERNELS, LONGEST_SIDE, Kernel
+from striate.layers.kernels import KERNELS, LONGEST_SIDE, Kernel, Words, check_form
+from striate.records import Remedy, option_remedy
 
 EXAMPLE = '"0 -1 0; -1 5 -1; 0 -1 0"'
+_EXAMPLE = option_remedy("kernel", EXAMPLE)
 _NUMBER = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,3})?")
 _NUMERIC_TEXT = re.compile(r"(?!\.{0,2}/)[\d\s.,;+\-eE/]*\d[\d\s.,;+\-eE/]*")
 _DIVISOR = re.compile(r"(?:^|[\s;,])/\s*([^\s;,/]+)\s*$")
@@ -63,7 +64,7 @@ def parse_kernel(text: str, where: str = "--kernel") -> Kernel:
     a blank, divides the whole kernel. From `#` to the end of a line is comment. Raises UsageError.
     """
     if len(text) > _LARGEST_FILE:
-        raise UsageError(where, f"{len(text):,} characters", f"at most {_LARGEST_FILE:,}", f"--kernel {EXAMPLE}")
+        raise UsageError(where, f"{len(text):,} characters", f"at most {_LARGEST_FILE:,}", _EXAMPLE)
     lines = [line.partition("#")[0].strip() for line in text.splitlines()]
     joined = "\n".join(filter(None, lines))
     found = _DIVISOR.search(joined)
@@ -74,10 +75,10 @@ def parse_kernel(text: str, where: str = "--kernel") -> Kernel:
     words = [[word for word in re.split(r"[\s,]+", row) if word] for row in rows]
     if (count := sum(map(len, words))) > LONGEST_SIDE**2:  # each is made a fraction, which takes its time
         expected = f"sides of at most {LONGEST_SIDE}"
-        raise UsageError(where, f"{count:,} numbers", expected, f"--kernel {EXAMPLE}")
+        raise UsageError(where, f"{count:,} numbers", expected, _EXAMPLE)
     numbers = [[_number(word, where) for word in row] for row in words]
     if divisor == 0:
-        raise UsageError(where, "a division by 0", "a divisor other than 0", f"--kernel {EXAMPLE}")
+        raise UsageError(where, "a division by 0", "a divisor other than 0", _EXAMPLE)
     return kernel_from_rows([[number / divisor for number in row] for row in numbers], where)
 
 
@@ -95,7 +96,7 @@ def kernel_from_rows(rows: Sequence[Sequence[Fraction]], where: str = "--kernel"
             where,
             f"numbers whose sums over a picture have about {digits:,} digits",
             "at most 15, which double precision holds: smaller numbers",
-            f"fewer digits, for example --kernel {_few_digits(rows)}",
+            option_remedy("kernel", _few_digits(rows), "fewer digits, for example "),
         )
     same = next((known for known in KERNELS.values() if replace(known, name="") == kernel), None)
     return kernel if same is None else replace(kernel, name=same.name)
@@ -121,8 +122,8 @@ def _sums_exactly(kernel: Kernel) -> bool:
     return max(255 * kernel.reach, kernel.divisor).bit_length() <= _MOST_BITS
 
 
-def _as_option(words: Words) -> str:
-    return '--kernel "{}"'.format("; ".join(" ".join(row) for row in words))
+def _as_option(words: Words) -> Remedy:
+    return option_remedy("kernel", '"{}"'.format("; ".join(" ".join(row) for row in words)))
 
 
 def _few_digits(rows: Sequence[Sequence[Fraction]]) -> str:
@@ -135,12 +136,12 @@ def _number(word: str, where: str) -> Fraction:
     upper, slash, lower = word.partition("/")
     parts = [upper, lower] if slash else [upper]
     if word.lower().lstrip("+-") in ("nan", "inf", "infinity"):
-        raise UsageError(where, word, "finite numbers", f"--kernel {EXAMPLE}")
+        raise UsageError(where, word, "finite numbers", _EXAMPLE)
     if not all(_NUMBER.fullmatch(part) for part in parts):
         expected = "numbers such as -1, 0.5 or 1/9, parted by blanks or commas, rows by ;"
-        raise UsageError(where, repr(word[:40]), expected, f"--kernel {EXAMPLE}")
+        raise UsageError(where, repr(word[:40]), expected, _EXAMPLE)
     if slash and Fraction(lower) == 0:
-        raise UsageError(where, word, "a fraction whose lower part is not 0", f"--kernel {EXAMPLE}")
+        raise UsageError(where, word, "a fraction whose lower part is not 0", _EXAMPLE)
     return Fraction(upper) / Fraction(lower) if slash else Fraction(upper)
 
 
@@ -148,11 +149,11 @@ def _from_file(path: Path) -> Kernel:
     where = f"--kernel, file {path}"
     try:
         if path.stat().st_size > _LARGEST_FILE:
-            raise UsageError(where, f"{path.stat().st_size:,} bytes", "a text file of numbers", f"--kernel {EXAMPLE}")
+            raise UsageError(where, f"{path.stat().st_size:,} bytes", "a text file of numbers", _EXAMPLE)
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror or str(error) if isinstance(error, OSError) else "bytes that are no text"
-        raise UsageError(where, reason, "a text file of numbers, a row a line", f"--kernel {EXAMPLE}") from None
+        raise UsageError(where, reason, "a text file of numbers, a row a line", _EXAMPLE) from None
     return parse_kernel(text, where)
 
 
@@ -170,5 +171,5 @@ def _refuse_unknown(given: str) -> None:
         "--kernel",
         repr(given[:80]) + (", no such file" if path else ""),
         f"a name ({', '.join(KERNELS)}), a file, or numbers such as {EXAMPLE}",
-        f"--kernel {near[0]}",
+        option_remedy("kernel", near[0]),
     )

@@ -12,7 +12,7 @@ PictureKind = Literal["curves", "confusion", "scatter", "samples", "baselines", 
 @dataclass(frozen=True)
 class SampleTile:
     """One sample of a gallery: its image as a PNG in base64, shown at `width` × `height`, `enlarged` from fewer pixels;
-    its `name`, and in words what was answered, what is true, and where it matters the next probable answer."""
+    its `name`, and in words the prediction, the truth, and where it matters the next probable class."""
 
     png: str
     width: int

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from striate.errors import UsageError
+from striate.records import option_remedy
 from striate.visualize.picture import Bytes, Picture, whole_numbers
 
 _WIDTH = 79
@@ -22,13 +23,13 @@ _ROWS = {1: 18, 2: 10, 3: 8, 4: 6}
 class PixelTable:
     """The values of `channels` in the `region` (x, y, width, height) of a picture of `size` (width, height) pixels.
 
-    `values`: (H, W) uint8 by channel, of the region; `spread`: smallest, mean, largest of the whole channel.
+    `values`: (H, W) uint8 by channel, of the region; `ranges`: smallest, mean, largest of the whole channel.
     """
 
     size: tuple[int, int]
     region: tuple[int, int, int, int]
     values: dict[str, Bytes]
-    spread: dict[str, tuple[int, float, int]]
+    ranges: dict[str, tuple[int, float, int]]
 
     def __str__(self) -> str:
         x, y, wide, high = self.region
@@ -39,7 +40,7 @@ class PixelTable:
             f"values from 0, dark, to 255, bright; shown: {shown}",
         ]
         for name, values in self.values.items():
-            low, mean, most = self.spread[name]
+            low, mean, most = self.ranges[name]
             lines += ["", f"{name} (whole picture: {low} to {most}, mean {mean:.1f})", *_lines(values, x, y)]
         return "\n".join(lines)
 
@@ -50,7 +51,7 @@ class PixelTable:
             "height": self.size[1],
             "region": dict(zip(("x", "y", "width", "height"), self.region, strict=True)),
             "channels": {
-                name: {**dict(zip(("min", "mean", "max"), self.spread[name], strict=True)), "values": values.tolist()}
+                name: {**dict(zip(("min", "mean", "max"), self.ranges[name], strict=True)), "values": values.tolist()}
                 for name, values in self.values.items()
             },
         }
@@ -64,21 +65,21 @@ def pixel_table(picture: Picture, region: str | None = None, channel: str | None
         planes["alpha"] = picture.alpha
     if channel is not None:
         if channel not in planes:
-            raise UsageError("--channel", channel, " or ".join(planes), f"--channel {next(iter(planes))}")
+            raise UsageError("--channel", channel, " or ".join(planes), option_remedy("channel", next(iter(planes))))
         planes = {channel: planes[channel]}
     width, height = picture.size
     found = _read_region(region, picture.size)
     x, y, wide, high = found or (0, 0, min(width, _COLUMNS), min(height, _ROWS[len(planes)]))
     values = {name: plane[y : y + high, x : x + wide] for name, plane in planes.items()}
-    spread = {name: (int(plane.min()), float(plane.mean()), int(plane.max())) for name, plane in planes.items()}
-    return PixelTable(picture.size, (x, y, wide, high), values, spread)
+    ranges = {name: (int(plane.min()), float(plane.mean()), int(plane.max())) for name, plane in planes.items()}
+    return PixelTable(picture.size, (x, y, wide, high), values, ranges)
 
 
 def _read_region(text: str | None, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
     """`x,y,width,height` as numbers of pixels inside a picture of `size` (width, height). Raises UsageError."""
     if text is None:
         return None
-    (width, height), example = size, f"--region 0,0,{min(size[0], 16)},{min(size[1], 16)}"
+    (width, height), example = size, option_remedy("region", f"0,0,{min(size[0], 16)},{min(size[1], 16)}")
     numbers = whole_numbers(text, 4)
     expected = f"x,y,width,height inside {width} × {height} pixels: x 0 to {width - 1}, y 0 to {height - 1}"
     if numbers is None:
@@ -88,7 +89,7 @@ def _read_region(text: str | None, size: tuple[int, int]) -> tuple[int, int, int
         raise UsageError("--region", text, expected, example)
     if x + wide > width or y + high > height:
         got = f"{text}, which ends at x = {x + wide - 1}, y = {y + high - 1}"
-        fits = f"--region {x},{y},{min(wide, width - x)},{min(high, height - y)}"
+        fits = option_remedy("region", f"{x},{y},{min(wide, width - x)},{min(high, height - y)}")
         raise UsageError("--region", got, expected, fits)
     return x, y, wide, high
 

@@ -1,4 +1,4 @@
-"""A figure as SVG for an HTML page: its colors are the page's, in the light and in the dark."""
+"""A figure as SVG for an HTML page: its colors are the page's, in light and dark mode."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import io
 import re
 import warnings
 from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-import matplotlib
-from matplotlib.figure import Figure
-
 from striate.errors import one_line
-from striate.visualize.canvas import BLUE, FAINT, GREEN, INK, ORANGE, VERMILION, show_literally
+from striate.visualize.canvas import BLUE, FAINT, GREEN, INK, ORANGE, VERMILION, save_figure, show_literally
+from striate.visualize.page_parts import Picture, PictureKind
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _GRID = "#dddddd"
 _THEME = {
@@ -43,6 +46,8 @@ def themed_svg(figure: Figure, label: str, *, arranged: bool = False) -> str:
     Text stays text. The colors of `striate.visualize.canvas` and black become CSS variables, backgrounds are left out.
     Ids begin with a digest of the picture, so that several fit on a page; the same figure gives the same text.
     """
+    import matplotlib
+
     if arranged:
         figure.set_layout_engine("none")
     for axes in figure.axes:
@@ -85,7 +90,7 @@ def _take_over(drawn: ElementTree.Element, into: ElementTree.Element, prefix: st
 
 
 def _attributes(part: ElementTree.Element, prefix: str) -> dict[str, str]:
-    """What a part looks like, in attributes, of which a page's style sheet and policy have nothing to fear."""
+    """The style of a part as attributes, which a page's style sheet and security policy allow."""
     tag = part.tag.rpartition("}")[2]
     found: dict[str, str] = {}
     for key, value in part.attrib.items():
@@ -126,3 +131,15 @@ def _style(text: str, tag: str) -> dict[str, str]:
 
 def _shorter(number: re.Match[str]) -> str:
     return f"{float(number[0]):.1f}".removesuffix(".0")
+
+
+def add_text(svg: ElementTree.Element, x: float, y: float, text: str, kind: str) -> None:
+    """Write one line from (x, y) on, in the style of class `kind`. XML knows no control characters: they are shown."""
+    element = ElementTree.SubElement(svg, "text", {"class": kind, "x": f"{x:g}", "y": f"{y:.1f}"})
+    element.text = one_line(text)
+
+
+def saved_picture(title: str, caption: str, figure: Figure, path: Path, kind: PictureKind = "curves") -> Picture:
+    """The figure saved as a PNG at `path`, and as a picture of a page in the page's colors. Raises RunError."""
+    save_figure(figure, path, 144)
+    return Picture(title, caption, path, kind, (themed_svg(figure, caption, arranged=True),))

@@ -16,17 +16,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import striate
-from striate.data.augment import Augmentation
-from striate.data.augment_check import check_augmentation
+from striate.data.augment.augment import Augmentation, check_augmentation
+from striate.data.augment.warp import Warp
 from striate.data.config import AugmentConfig, DataConfig
 from striate.data.dataset import Dataset
 from striate.data.loader import batches, epoch_order
-from striate.data.media.every import MEDIA, all_media, is_sample, medium_of, medium_of_file, medium_of_files
-from striate.data.media.medium import Medium, Unreadable
-from striate.data.preparation import Preparation
+from striate.data.media.every_medium import MEDIA, all_media, is_sample, medium_of, medium_of_file, medium_of_files
+from striate.data.media.medium import Medium, Preparation, Unreadable
 from striate.data.read import load_dataset
 from striate.data.store.stored import StoredInputs
-from striate.data.warp import Warp
 from striate.errors import ConfigError, DataError
 
 COUNT = 30
@@ -121,7 +119,7 @@ def inputs_by_content(data: Dataset) -> dict[str, tuple[str, bytes, int]]:
 
 
 def test_every_maker_is_of_a_medium() -> None:
-    assert MAKERS.keys() <= MEDIA.keys(), "a maker of a medium that is not in data/media/every.py"
+    assert MAKERS.keys() <= MEDIA.keys(), "a maker of a medium that is not in data/media/every_medium.py"
 
 
 def test_a_medium_says_what_it_is(made: Made) -> None:

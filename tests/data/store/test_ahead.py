@@ -12,12 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from striate.data import threads
+from striate.data import loader, threads
 from striate.data.dataset import Split
-from striate.data.loader import batches, to_device
+from striate.data.loader import HostImages, batches, to_device
 from striate.data.normalize import measure_normalization
-from striate.data.store import ahead
-from striate.data.store.host import HostImages
 from striate.data.store.stored import StoredInputs
 from striate.errors import DataError
 
@@ -67,7 +65,7 @@ def split_of(source: Counting) -> Split:
 def test_the_next_batch_is_read_ahead_and_no_more_than_is_allowed(
     piece: int | None, batch: int, most: int, monkeypatch
 ) -> None:
-    monkeypatch.setattr(ahead, "AHEAD_BYTES", 300_000)  # thirty images
+    monkeypatch.setattr(loader, "AHEAD_BYTES", 300_000)  # thirty images
     monkeypatch.setattr(threads, "ThreadPoolExecutor", AtOnce)
     source = Counting(2000, piece)
     passing = batches(split_of(source), batch)
@@ -86,7 +84,7 @@ def test_the_next_batch_is_read_ahead_and_no_more_than_is_allowed(
 @settings(max_examples=40)
 def test_every_row_comes_once_and_in_order(count: int, batch: int, piece: int | None, budget: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ahead, "AHEAD_BYTES", budget)
+        patch.setattr(loader, "AHEAD_BYTES", budget)
         order = torch.randperm(count, generator=torch.Generator().manual_seed(count))
         got = list(batches(split_of(Counting(count, piece)), batch, order=order))
     assert torch.cat([part.ids for part in got]).tolist() == order.tolist()

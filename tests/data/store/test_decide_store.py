@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from striate.data.config import DataConfig
+from striate.data.materialize import Room, decide_store, measure_room
 from striate.data.pack_data import pack_data
 from striate.data.progress import announce_tenths
 from striate.data.read import load_dataset
-from striate.data.store.decide import Room, decide_store, measure_room
 from striate.errors import DataError
 
 SHAPE = (1000, 3, 10, 10)
@@ -58,7 +58,7 @@ def test_the_room_of_a_folder_that_is_not_there_is_that_of_the_one_above(tmp_pat
 
 def test_auto_packs_what_does_not_fit_and_streams_what_fits_nowhere(same_photos, tmp_path, monkeypatch) -> None:
     for room, store in ((Room(10**4, 10**5, 10**6), "pack"), (Room(10**4, 10**5, 10**3), "stream")):
-        monkeypatch.setattr("striate.data.keep.measure_room", lambda _, room=room: room)
+        monkeypatch.setattr("striate.data.materialize.measure_room", lambda _, room=room: room)
         data = load_dataset(DataConfig(source=str(same_photos), packs=str(tmp_path / store)))
         assert data.store == store
         assert any(f"data.store {store}" in note for note in data.notes)
@@ -72,7 +72,7 @@ def test_a_pack_that_is_there_saves_decoding(same_photos, tmp_path, monkeypatch)
     def no_decoding(*_: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr("striate.data.media.image.medium.decode_image", no_decoding)
+    monkeypatch.setattr("striate.data.media.image.image_medium.decode_image", no_decoding)
     again = load_dataset(DataConfig(**config))
     assert (again.store, again.fingerprint) == ("memory", decoded.fingerprint)
     assert any("read from the pack" in note for note in again.notes)
@@ -94,7 +94,7 @@ def test_a_pack_that_is_read_into_memory_is_compared_whatever_its_time_says(
     file.write_bytes(bytes([content[0] ^ 1]) + content[1:])
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
     if not removable:
-        monkeypatch.setattr("striate.data.keep.remove_unless_whole", raise_unwritable)
+        monkeypatch.setattr("striate.data.materialize.remove_unless_whole", raise_unwritable)
     said: list[str] = []
     again = load_dataset(config, announce=said.append)
     assert again.store == "memory"

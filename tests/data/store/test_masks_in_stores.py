@@ -14,9 +14,9 @@ import striate
 from striate.data.config import DataConfig
 from striate.data.dataset import Dataset
 from striate.data.loader import batches, epoch_order
+from striate.data.materialize import Room
 from striate.data.pack_data import pack_data
 from striate.data.read import load_dataset, load_for_evaluation
-from striate.data.store.decide import Room
 from striate.data.store.pack import Pack, block_digest
 from striate.data.store.stored import StoredInputs
 from striate.errors import DataError
@@ -116,7 +116,7 @@ def test_a_mask_of_another_size_is_refused_by_name(tmp_path: Path, store: str) -
 
 
 def test_packing_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("striate.data.store.blocks.BLOCK_BYTES", 4_000)
+    monkeypatch.setattr("striate.data.store.stored.BLOCK_BYTES", 4_000)
     root = write_masks(tmp_path / "streets")
     whole = load(root, "memory", size=(18, 20))
     seen: list[str] = []
@@ -176,7 +176,7 @@ def test_images_go_where_there_is_room_and_masks_stay_in_memory(
     root = write_masks(tmp_path / "streets")
     inputs = 24 * 3 * 18 * 20
     for disk, store in ((10 * inputs, "pack"), (0, "stream")):
-        monkeypatch.setattr("striate.data.keep.measure_room", lambda _, disk=disk: Room(inputs, inputs, disk))
+        monkeypatch.setattr("striate.data.materialize.measure_room", lambda _, disk=disk: Room(inputs, inputs, disk))
         config = DataConfig(source=str(root), size=(18, 20), packs=str(tmp_path / f"packs {store}"))
         data = load_dataset(config)
         assert data.store == store

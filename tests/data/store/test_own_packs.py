@@ -19,9 +19,8 @@ from striate.data.pack_data import pack_data
 from striate.data.read import load_dataset
 from striate.data.store import own_files, pack
 from striate.data.store.build import build_pack, remove_unless_whole
-from striate.data.store.key import pack_key
 from striate.data.store.own_files import open_own_folder
-from striate.data.store.pack import Pack, open_pack, write_record
+from striate.data.store.pack import Pack, open_pack, pack_key, write_record
 from striate.errors import DataError
 
 KEY = "fedcba9876543210"
@@ -160,7 +159,7 @@ def test_a_copied_pack_is_compared_once(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_stream_leaves_packs_alone(same_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Path] = []
-    monkeypatch.setattr("striate.data.keep.open_pack", lambda path, *_: opened.append(path))
+    monkeypatch.setattr("striate.data.materialize.open_pack", lambda path, *_, **__: opened.append(path))
     load_dataset(DataConfig(source=str(same_photos), store="stream", packs=str(tmp_path)))
     assert opened == []
     load_dataset(DataConfig(source=str(same_photos), packs=str(tmp_path)))
@@ -206,7 +205,7 @@ def test_another_decoder_makes_another_pack(monkeypatch: pytest.MonkeyPatch) -> 
     how = Preparation(kind="image", input_shape=SHAPE[1:])
     keys = set()
     for installed in ("1.9.0", "1.9.1", None):
-        monkeypatch.setattr("striate.data.store.key.version", lambda _, one=installed: one or missing())
+        monkeypatch.setattr("striate.data.store.pack.version", lambda _, one=installed: one or missing())
         keys.add(pack_key([b"content"], (), how))
     assert len(keys) == 3
 

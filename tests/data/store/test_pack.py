@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from striate.data.store.blocks import rows_in_block
 from striate.data.store.build import build_pack
 from striate.data.store.pack import Pack, open_pack
+from striate.data.store.stored import rows_in_block
 from striate.errors import DataError
 
 KEY = "0123456789abcdef"

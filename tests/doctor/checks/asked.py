@@ -10,19 +10,23 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from remedies_tried import try_remedy
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.patient.patient import make_patient
-from striate.doctor.patient.unchanged import nothing_changes
+from striate.doctor.setup.preserved_state import state_preserved
+from striate.doctor.setup.training_setup import make_setup
 from striate.records import Finding
 
 
 def asked(check: Check, model: nn.Module, train: Any, **options: Any) -> list[Finding]:
-    """What the check finds."""
-    patient = make_patient(model, train, options.pop("val", None), **options)
-    with nothing_changes(patient):
-        return list(check.run(Evidence(patient, Clock(30.0))))
+    """What the check finds; each remedy is tried."""
+    setup = make_setup(model, train, options.pop("val", None), **options)
+    with state_preserved(setup):
+        found = list(check.run(Evidence(setup, Clock(30.0))))
+    for finding in found:
+        try_remedy(finding.remedy)
+    return found
 
 
 @cache

@@ -8,7 +8,10 @@ from asked import asked, digits, loop, perceptron
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
-from striate.doctor.checks.data import constant_images, imbalance, label_range, missing_class, not_finite, too_few
+from striate.doctor.checks.data.class_balance import IMBALANCE, MISSING_CLASS
+from striate.doctor.checks.data.input_values import CONSTANT_IMAGES, NOT_FINITE
+from striate.doctor.checks.data.label_numbers import LABEL_RANGE
+from striate.doctor.checks.data.repeated_samples import TOO_FEW
 
 
 def pixels(count: int = 320) -> tuple[Tensor, Tensor]:
@@ -19,7 +22,7 @@ def pixels(count: int = 320) -> tuple[Tensor, Tensor]:
 def test_a_single_nan_is_told_with_its_place() -> None:
     x, y = pixels()
     x[7, 0, 2, 2] = float("nan")
-    (finding,) = asked(not_finite.CHECK, perceptron(), (x, y))
+    (finding,) = asked(NOT_FINITE, perceptron(), (x, y))
     assert finding.severity == "error"
     assert "1 of 320 samples have inputs with a number that is NaN" in finding.measured
 
@@ -35,7 +38,7 @@ def test_gaps_that_the_network_fills_are_a_note() -> None:
 
     x, y = pixels()
     x[::9, 0, 0, 0] = float("nan")
-    (finding,) = asked(not_finite.CHECK, Filling(), (x, y))
+    (finding,) = asked(NOT_FINITE, Filling(), (x, y))
     assert finding.severity == "note"
 
 
@@ -43,7 +46,7 @@ def test_infinite_validation_counts_too() -> None:
     x, y = pixels()
     odd = x[:40].clone()
     odd[3] = float("inf")
-    (finding,) = asked(not_finite.CHECK, perceptron(), (x, y), val=(odd, y[:40]))
+    (finding,) = asked(NOT_FINITE, perceptron(), (x, y), val=(odd, y[:40]))
     assert (finding.severity, finding.where) == ("error", "validation inputs")
     assert "infinite" in finding.measured
 
@@ -51,7 +54,7 @@ def test_infinite_validation_counts_too() -> None:
 def test_blank_images_are_counted() -> None:
     x, y = pixels()
     x[::10] = 0.7
-    (finding,) = asked(constant_images.CHECK, perceptron(), (x, y))
+    (finding,) = asked(CONSTANT_IMAGES, perceptron(), (x, y))
     assert (finding.severity, finding.measured[:24]) == ("warning", "32 of 320 samples have o")
 
 
@@ -59,17 +62,17 @@ def test_blank_images_are_counted() -> None:
 def test_one_or_two_blank_images_are_let_pass(blank: int) -> None:
     x, y = pixels()
     x[:blank] = 0
-    assert not asked(constant_images.CHECK, perceptron(), (x, y))
+    assert not asked(CONSTANT_IMAGES, perceptron(), (x, y))
 
 
 def test_rows_of_a_table_may_have_one_value() -> None:
     x, y = torch.zeros(60, 20), torch.arange(60) % 2
-    assert not asked(constant_images.CHECK, nn.Linear(20, 2), (x, y))
+    assert not asked(CONSTANT_IMAGES, nn.Linear(20, 2), (x, y))
 
 
 def test_labels_from_one_are_told_with_their_mend() -> None:
     x, y = pixels()
-    (finding,) = asked(label_range.CHECK, perceptron(), (x, y + 1))
+    (finding,) = asked(LABEL_RANGE, perceptron(), (x, y + 1))
     assert "targets from 1 to 10 for 10 outputs" in finding.measured
     assert "raises IndexError" in finding.measured
     assert "`y = y - 1`" in finding.remedy
@@ -84,8 +87,8 @@ def test_a_step_with_a_loss_of_its_own_is_judged_by_what_it_raises() -> None:
         return loss
 
     x, y = pixels()
-    assert asked(label_range.CHECK, perceptron(), (x, y + 1), step=step)
-    assert not asked(label_range.CHECK, perceptron(), (x, y), step=step)
+    assert asked(LABEL_RANGE, perceptron(), (x, y + 1), step=step)
+    assert not asked(LABEL_RANGE, perceptron(), (x, y), step=step)
 
 
 @pytest.mark.parametrize("ignored", [-1, -100, 255])
@@ -93,17 +96,17 @@ def test_labels_that_the_loss_leaves_out_are_let_pass(ignored: int) -> None:
     x, y = pixels()
     y[::4] = ignored
     loss = nn.CrossEntropyLoss(ignore_index=ignored)
-    assert not asked(label_range.CHECK, perceptron(), (x, y), loss=loss)
-    assert asked(label_range.CHECK, perceptron(), (x, y), loss=nn.CrossEntropyLoss(ignore_index=-7))
+    assert not asked(LABEL_RANGE, perceptron(), (x, y), loss=loss)
+    assert asked(LABEL_RANGE, perceptron(), (x, y), loss=nn.CrossEntropyLoss(ignore_index=-7))
 
 
 def test_plus_and_minus_one_fit_a_margin_and_not_a_binary_cross_entropy() -> None:
     x, y = pixels()
     signs = 2.0 * (y > 4).float()[:, None] - 1
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
-    (finding,) = asked(label_range.CHECK, model, (x, signs), loss=nn.BCEWithLogitsLoss())
+    (finding,) = asked(LABEL_RANGE, model, (x, signs), loss=nn.BCEWithLogitsLoss())
     assert "`y = (y + 1) / 2`" in finding.remedy
-    assert not asked(label_range.CHECK, model, (x, signs), loss=nn.SoftMarginLoss())
+    assert not asked(LABEL_RANGE, model, (x, signs), loss=nn.SoftMarginLoss())
 
 
 def test_a_step_that_numbers_classes_itself_is_healthy() -> None:
@@ -111,14 +114,14 @@ def test_a_step_that_numbers_classes_itself_is_healthy() -> None:
         return loop(model, (batch[0], batch[1] - 1), optimizer, loss)
 
     x, y = pixels()
-    assert not asked(label_range.CHECK, perceptron(), (x, y + 1), step=step)
-    assert not asked(missing_class.CHECK, perceptron(), (x, y + 1), step=step)
+    assert not asked(LABEL_RANGE, perceptron(), (x, y + 1), step=step)
+    assert not asked(MISSING_CLASS, perceptron(), (x, y + 1), step=step)
 
 
 def test_a_class_that_only_validation_has() -> None:
     x, y = pixels()
     kept = y != 3
-    (finding,) = asked(missing_class.CHECK, perceptron(), (x[kept], y[kept]), val=(x, y))
+    (finding,) = asked(MISSING_CLASS, perceptron(), (x[kept], y[kept]), val=(x, y))
     assert finding.severity == "error"
     assert "none is of class 3; validation has" in finding.measured
 
@@ -127,16 +130,16 @@ def test_a_sampler_may_leave_a_class_out() -> None:
     x, y = pixels()
     weights = y.double()  # labels taken for weights
     loader = DataLoader(TensorDataset(x, y), 32, sampler=WeightedRandomSampler(weights.tolist(), len(y)))
-    (finding,) = asked(missing_class.CHECK, perceptron(), loader, val=(x, y))
+    (finding,) = asked(MISSING_CLASS, perceptron(), loader, val=(x, y))
     assert "none is of class 0" in finding.measured
 
 
 def test_outputs_to_spare_are_healthy() -> None:
     x, y = pixels()
     many = nn.Sequential(nn.Flatten(), nn.Linear(64, 1000))
-    assert not asked(missing_class.CHECK, many, (x, y))
+    assert not asked(MISSING_CLASS, many, (x, y))
     one_more = nn.Sequential(nn.Flatten(), nn.Linear(64, 11))
-    assert not asked(missing_class.CHECK, one_more, (x, y + 1))
+    assert not asked(MISSING_CLASS, one_more, (x, y + 1))
 
 
 def rare(share: int) -> tuple[Tensor, Tensor]:
@@ -148,7 +151,7 @@ def rare(share: int) -> tuple[Tensor, Tensor]:
 def test_a_rare_class_is_told_with_its_recall() -> None:
     x, y = rare(30)
     slow = torch.optim.SGD
-    (finding,) = asked(imbalance.CHECK, perceptron(), (x, y), optimizer=lambda p: slow(p, lr=0.01))
+    (finding,) = asked(IMBALANCE, perceptron(), (x, y), optimizer=lambda p: slow(p, lr=0.01))
     assert finding.severity == "warning"
     assert "of class 8 (" in finding.measured
 
@@ -156,31 +159,31 @@ def test_a_rare_class_is_told_with_its_recall() -> None:
 def test_weights_in_the_loss_balance_classes() -> None:
     x, y = rare(30)
     weights = 1 / torch.bincount(y).clamp_min(1).float()
-    assert not asked(imbalance.CHECK, perceptron(), (x, y), loss=nn.CrossEntropyLoss(weight=weights))
+    assert not asked(IMBALANCE, perceptron(), (x, y), loss=nn.CrossEntropyLoss(weight=weights))
 
 
 def test_a_few_times_more_is_healthy() -> None:
-    assert not asked(imbalance.CHECK, perceptron(), rare(4))
+    assert not asked(IMBALANCE, perceptron(), rare(4))
 
 
 def test_three_images_a_class_are_too_few() -> None:
     x, y = pixels(640)
     rows = torch.cat([(y == k).nonzero()[:3].flatten() for k in range(10)])
-    (finding,) = asked(too_few.CHECK, perceptron(), (x[rows], y[rows]))
+    (finding,) = asked(TOO_FEW, perceptron(), (x[rows], y[rows]))
     assert "10 classes have fewer than 5 different samples: 0 (3)" in finding.measured
 
 
 def test_copies_do_not_make_more_samples() -> None:
     x, y = pixels(640)
     rows = torch.cat([(y == k).nonzero()[:3].flatten() for k in range(10)]).repeat(10)
-    assert asked(too_few.CHECK, perceptron(), (x[rows], y[rows]))
+    assert asked(TOO_FEW, perceptron(), (x[rows], y[rows]))
 
 
 def test_a_table_of_few_values_has_copies_by_chance() -> None:
     x = torch.randint(0, 2, (200, 2), generator=torch.Generator().manual_seed(0)).float()
-    assert not asked(too_few.CHECK, nn.Linear(2, 2), (x, (x[:, 0] != x[:, 1]).long()))
+    assert not asked(TOO_FEW, nn.Linear(2, 2), (x, (x[:, 0] != x[:, 1]).long()))
 
 
 def test_a_hundred_rows_are_enough() -> None:
     x = torch.randn(110, 4, generator=torch.Generator().manual_seed(0))
-    assert not asked(too_few.CHECK, nn.Linear(4, 3), (x, torch.arange(110) % 3))
+    assert not asked(TOO_FEW, nn.Linear(4, 3), (x, torch.arange(110) % 3))

@@ -7,8 +7,9 @@ import torch
 from asked import asked, digits, perceptron
 from torch import Tensor, nn
 
-from striate.doctor.checks.data import label_noise, labels_random
-from striate.doctor.evidence.reference import consult
+from striate.doctor.checks.data.label_noise import LABEL_NOISE
+from striate.doctor.checks.data.labels_random import LABELS_RANDOM
+from striate.doctor.evidence.simple_models import consult
 
 
 def pixels() -> tuple[Tensor, Tensor]:
@@ -31,7 +32,7 @@ def by_chance(y: Tensor) -> Tensor:
 @pytest.mark.parametrize("share", [0.2, 0.4])
 def test_wrong_labels_are_estimated(share: float) -> None:
     x, y = pixels()
-    (finding,) = asked(label_noise.CHECK, perceptron(), (x, drawn(y, share)))
+    (finding,) = asked(LABEL_NOISE, perceptron(), (x, drawn(y, share)))
     assert finding.severity == "warning"
     assert abs(int(finding.measured.split("%")[0]) / 100 - share) < 0.08
 
@@ -39,29 +40,29 @@ def test_wrong_labels_are_estimated(share: float) -> None:
 @pytest.mark.parametrize("share", [0.0, 0.03])
 def test_clean_labels_are_let_pass(share: float) -> None:
     x, y = pixels()
-    assert not asked(label_noise.CHECK, perceptron(), (x, drawn(y, share)))
+    assert not asked(LABEL_NOISE, perceptron(), (x, drawn(y, share)))
 
 
 def test_classes_that_overlap_are_not_noisy() -> None:
     generator = torch.Generator().manual_seed(0)
     y = torch.arange(500) % 2
     x = torch.randn(500, 2, generator=generator) + 1.5 * y[:, None]
-    assert not asked(label_noise.CHECK, nn.Linear(2, 2), (x, y))
+    assert not asked(LABEL_NOISE, nn.Linear(2, 2), (x, y))
 
 
 def test_images_with_two_labels() -> None:
     x, y = pixels()
     twice = torch.cat([x, x[:40]]), torch.cat([y, (y[:40] + 1) % 10])
-    (finding,) = asked(label_noise.CHECK, perceptron(), twice)
+    (finding,) = asked(LABEL_NOISE, perceptron(), twice)
     assert "40 images occur with two labels or more" in finding.measured
 
 
 def test_labels_by_chance() -> None:
     x, y = pixels()
-    (finding,) = asked(labels_random.CHECK, perceptron(), (x, by_chance(y)))
+    (finding,) = asked(LABELS_RANDOM, perceptron(), (x, by_chance(y)))
     assert finding.severity == "error"
     assert "standard errors better than chance on samples held out" in finding.measured
-    assert not asked(labels_random.CHECK, perceptron(), (x, y))
+    assert not asked(LABELS_RANDOM, perceptron(), (x, y))
 
 
 def test_target_numbers_by_chance() -> None:
@@ -69,15 +70,15 @@ def test_target_numbers_by_chance() -> None:
     x = torch.randn(300, 6, generator=generator)
     y = x[:, :1] - x[:, 1:2] + 0.3 * torch.randn(300, 1, generator=generator)
     options = {"loss": nn.MSELoss(), "task": "regress"}
-    assert asked(labels_random.CHECK, nn.Linear(6, 1), (x, by_chance(y)), **options)
-    assert not asked(labels_random.CHECK, nn.Linear(6, 1), (x, y), **options)
+    assert asked(LABELS_RANDOM, nn.Linear(6, 1), (x, by_chance(y)), **options)
+    assert not asked(LABELS_RANDOM, nn.Linear(6, 1), (x, y), **options)
 
 
 def test_a_weak_relation_is_one() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(600, 4, generator=generator)
     y = (x[:, 0] + 2 * torch.randn(600, generator=generator) > 0).long()
-    assert not asked(labels_random.CHECK, nn.Linear(4, 2), (x, y))
+    assert not asked(LABELS_RANDOM, nn.Linear(4, 2), (x, y))
 
 
 def test_what_only_the_network_sees_is_no_chance() -> None:
@@ -86,7 +87,7 @@ def test_what_only_the_network_sees_is_no_chance() -> None:
     y = (bits[:, :3].prod(1) > 0).long()
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 64), nn.Tanh(), nn.Linear(64, 2))
-    assert not asked(labels_random.CHECK, model, (bits, y), optimizer=lambda p: torch.optim.Adam(p, lr=2e-2))
+    assert not asked(LABELS_RANDOM, model, (bits, y), optimizer=lambda p: torch.optim.Adam(p, lr=2e-2))
 
 
 def test_the_reference_knows_no_answer_beforehand() -> None:

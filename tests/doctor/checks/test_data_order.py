@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.data import mixed_up, not_normalized, not_shuffled, scrambled
-from striate.doctor.checks.data.not_shuffled import between_stretches
-from striate.doctor.checks.data.scrambled import reread, roughness
-from striate.doctor.evidence.leaves import dealt_anew
+from striate.doctor.checks.data.input_values import NOT_NORMALIZED
+from striate.doctor.checks.data.not_shuffled import NOT_SHUFFLED, between_stretches
+from striate.doctor.checks.data.scrambled import MIXED_UP, SCRAMBLED, reread, roughness
+from striate.doctor.setup.batch import dealt_anew
 
 
 def pixels(count: int = 640) -> tuple[Tensor, Tensor]:
@@ -30,7 +30,7 @@ def test_sorted_classes_are_found_whatever_the_batch(size: int) -> None:
     x, y = pixels()
     order = y.argsort(stable=True)
     loader = DataLoader(TensorDataset(x[order], y[order]), size)
-    (finding,) = asked(not_shuffled.CHECK, perceptron(), loader, optimizer=momentum)
+    (finding,) = asked(NOT_SHUFFLED, perceptron(), loader, optimizer=momentum)
     assert "with shuffled batches the accuracy after" in finding.measured
     assert "shuffle=True" in finding.remedy
 
@@ -39,12 +39,12 @@ def test_numbers_in_order_are_found() -> None:
     x = torch.randn(480, 5, generator=torch.Generator().manual_seed(0)).sort(dim=0).values
     y = x.sum(1, keepdim=True)
     loader = DataLoader(TensorDataset(x, y), 24)
-    found = asked(not_shuffled.CHECK, nn.Linear(5, 1), loader, loss=nn.MSELoss(), task="regress")
+    found = asked(NOT_SHUFFLED, nn.Linear(5, 1), loader, loss=nn.MSELoss(), task="regress")
     assert [finding.code for finding in found] == ["data.not-shuffled"]
 
 
 def test_an_order_by_chance_needs_no_shuffling() -> None:
-    assert not asked(not_shuffled.CHECK, perceptron(), DataLoader(TensorDataset(*pixels()), 32))
+    assert not asked(NOT_SHUFFLED, perceptron(), DataLoader(TensorDataset(*pixels()), 32))
 
 
 def test_the_variance_between_stretches() -> None:
@@ -79,10 +79,10 @@ def small_network() -> nn.Sequential:
 
 def test_view_where_permute_was_meant() -> None:
     x, y = colored()
-    (finding,) = asked(scrambled.CHECK, small_network(), (x.reshape(-1, 3, 16, 16), y))
+    (finding,) = asked(SCRAMBLED, small_network(), (x.reshape(-1, 3, 16, 16), y))
     assert "(16, 16, 3) and were only viewed as (3, 16, 16)" in finding.measured
     assert "x.permute(0, 3, 1, 2)" in finding.remedy
-    assert not asked(scrambled.CHECK, small_network(), (x.permute(0, 3, 1, 2).contiguous(), y))
+    assert not asked(SCRAMBLED, small_network(), (x.permute(0, 3, 1, 2).contiguous(), y))
 
 
 def test_view_inside_forward_also_before_a_function() -> None:
@@ -97,9 +97,9 @@ def test_view_inside_forward_also_before_a_function() -> None:
             x = x.permute(0, 3, 1, 2) if self.right else x.reshape(-1, 3, 16, 16)
             return self.last(functional.conv2d(x, self.weight).relu().mean((2, 3)))  # type: ignore[no-any-return]
 
-    (finding,) = asked(scrambled.CHECK, Viewing(False), colored())
+    (finding,) = asked(SCRAMBLED, Viewing(False), colored())
     assert finding.where == "forward, before the first convolution"
-    assert not asked(scrambled.CHECK, Viewing(True), colored())
+    assert not asked(SCRAMBLED, Viewing(True), colored())
 
 
 def test_signals_of_a_sensor_with_exchanged_axes() -> None:
@@ -107,24 +107,24 @@ def test_signals_of_a_sensor_with_exchanged_axes() -> None:
     turns = torch.cumsum(torch.randn(120, 40, 3, generator=generator), 1)  # (N, time, axis)
     y = torch.arange(120) % 2
     model = nn.Sequential(nn.Conv1d(3, 8, 5), nn.ReLU(), nn.AdaptiveMaxPool1d(1), nn.Flatten(), nn.Linear(8, 2))
-    assert asked(scrambled.CHECK, model, (turns.reshape(-1, 3, 40), y))
-    assert not asked(scrambled.CHECK, model, (turns.transpose(1, 2).contiguous(), y))
+    assert asked(SCRAMBLED, model, (turns.reshape(-1, 3, 40), y))
+    assert not asked(SCRAMBLED, model, (turns.transpose(1, 2).contiguous(), y))
 
 
 def test_noise_is_as_rough_in_every_order() -> None:
     x = torch.randn(100, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    assert not asked(scrambled.CHECK, small_network(), (x, torch.arange(100) % 2))
+    assert not asked(SCRAMBLED, small_network(), (x, torch.arange(100) % 2))
 
 
 def test_samples_that_are_one_place_of_many() -> None:
     x, y = pixels()
     stored = x[:, 0].permute(1, 2, 0).contiguous()  # (H, W, N)
-    (finding,) = asked(mixed_up.CHECK, perceptron(), (stored.reshape(x.shape), y))
+    (finding,) = asked(MIXED_UP, perceptron(), (stored.reshape(x.shape), y))
     assert finding.code == "data.scrambled"
     assert "np.moveaxis(x, -1, 0)" in finding.remedy
-    assert not asked(mixed_up.CHECK, perceptron(), (x, y))
+    assert not asked(MIXED_UP, perceptron(), (x, y))
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
-    assert not asked(mixed_up.CHECK, perceptron(), (noise, y))
+    assert not asked(MIXED_UP, perceptron(), (noise, y))
 
 
 def test_reading_anew_undoes_a_view() -> None:
@@ -139,7 +139,7 @@ def test_reading_anew_undoes_a_view() -> None:
 def test_bytes_hurt_a_plain_network_and_the_remedy_is_tried() -> None:
     x, y = pixels()
     gray = 80 * x + 120
-    (finding,) = asked(not_normalized.CHECK, perceptron(), (gray, y), optimizer=momentum)
+    (finding,) = asked(NOT_NORMALIZED, perceptron(), (gray, y), optimizer=momentum)
     assert "with standardized inputs the accuracy after" in finding.measured
     assert "`x = (x - " in finding.remedy
 
@@ -147,12 +147,12 @@ def test_bytes_hurt_a_plain_network_and_the_remedy_is_tried() -> None:
 def test_bytes_do_not_hurt_where_the_network_normalizes() -> None:
     x, y = pixels()
     normed = nn.Sequential(nn.BatchNorm2d(1), perceptron())
-    assert not asked(not_normalized.CHECK, normed, (80 * x + 120, y), optimizer=momentum)
+    assert not asked(NOT_NORMALIZED, normed, (80 * x + 120, y), optimizer=momentum)
 
 
 def test_pixels_between_zero_and_one_are_healthy() -> None:
     x, y = pixels()
-    assert not asked(not_normalized.CHECK, perceptron(), ((x + 1) / 3, y), optimizer=momentum)
+    assert not asked(NOT_NORMALIZED, perceptron(), ((x + 1) / 3, y), optimizer=momentum)
 
 
 def test_columns_in_their_own_units() -> None:
@@ -161,7 +161,7 @@ def test_columns_in_their_own_units() -> None:
     y = (x[:, 0] + x[:, 1] > 0).long()
     model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2))
     uneven = x * torch.tensor([1.0, 1.0, 1.0, 900.0])
-    (finding,) = asked(not_normalized.CHECK, model, (uneven, y), optimizer=lambda p: torch.optim.SGD(p, lr=0.05))
+    (finding,) = asked(NOT_NORMALIZED, model, (uneven, y), optimizer=lambda p: torch.optim.SGD(p, lr=0.05))
     assert "columns with means" in finding.measured
     assert "x_train.mean(0)" in finding.remedy
 
@@ -169,5 +169,5 @@ def test_columns_in_their_own_units() -> None:
 def test_rows_as_channels_are_no_scramble() -> None:
     x, y = pixels()
     model = nn.Sequential(nn.Conv1d(8, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(96, 10))
-    assert not asked(scrambled.CHECK, model, (x[:, 0].contiguous(), y))
-    assert not asked(scrambled.CHECK, model, (x[:, 0].transpose(1, 2).contiguous(), y))
+    assert not asked(SCRAMBLED, model, (x[:, 0].contiguous(), y))
+    assert not asked(SCRAMBLED, model, (x[:, 0].transpose(1, 2).contiguous(), y))

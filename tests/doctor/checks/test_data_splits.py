@@ -11,7 +11,9 @@ from asked import digits as loader_of_digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset, WeightedRandomSampler
 
-from striate.doctor.checks.data import duplicates, label_map, leak, shift
+from striate.doctor.checks.data.label_numbers import LABEL_MAP
+from striate.doctor.checks.data.repeated_samples import DUPLICATES, LEAK
+from striate.doctor.checks.data.shift import SHIFT
 
 Pair = tuple[Tensor, Tensor]
 
@@ -32,14 +34,14 @@ def fast(parameters: object) -> torch.optim.Optimizer:
 
 def test_separate_parts_share_nothing() -> None:
     train, val = parts()
-    assert not asked(leak.CHECK, perceptron(), train, val=val)
-    assert not asked(duplicates.CHECK, perceptron(), train, val=val)
+    assert not asked(LEAK, perceptron(), train, val=val)
+    assert not asked(DUPLICATES, perceptron(), train, val=val)
 
 
 def test_equal_images_are_counted_and_shown() -> None:
     train, val = parts()
     both = torch.cat([train[0][:30], val[0]]), torch.cat([train[1][:30], val[1]])
-    (finding,) = asked(leak.CHECK, perceptron(), train, val=both)
+    (finding,) = asked(LEAK, perceptron(), train, val=both)
     assert finding.severity == "error"
     assert "30 of 290 validation samples are equal to a training sample" in finding.measured
     assert "validation sample 0 and training sample" in finding.measured
@@ -52,7 +54,7 @@ def test_equal_images_are_counted_and_shown() -> None:
 )
 def test_near_copies_are_found(again: Callable[[Tensor], Tensor]) -> None:
     train, _ = parts()
-    (finding,) = asked(leak.CHECK, perceptron(), train, val=(again(train[0][:150]), train[1][:150]))
+    (finding,) = asked(LEAK, perceptron(), train, val=(again(train[0][:150]), train[1][:150]))
     assert "nearly the same as a training sample" in finding.measured
 
 
@@ -62,21 +64,21 @@ def test_samplers_of_one_set_may_overlap() -> None:
     one = DataLoader(data, 32, sampler=SubsetRandomSampler(range(500)))
     other = DataLoader(data, 32, sampler=SubsetRandomSampler(range(450, 640)))
     apart = DataLoader(data, 32, sampler=SubsetRandomSampler(range(500, 640)))
-    (finding,) = asked(leak.CHECK, perceptron(), one, val=other)
+    (finding,) = asked(LEAK, perceptron(), one, val=other)
     assert "50 of 190 validation samples are the same positions" in finding.measured
-    assert not asked(leak.CHECK, perceptron(), one, val=apart)
+    assert not asked(LEAK, perceptron(), one, val=apart)
 
 
 def test_rows_of_few_values_agree_by_chance() -> None:
     x = torch.randint(0, 3, (400, 4), generator=torch.Generator().manual_seed(0)).float()
     y = (x[:, 0] > x[:, 1]).long()
-    assert not asked(leak.CHECK, nn.Linear(4, 2), (x[:300], y[:300]), val=(x[300:], y[300:]))
-    assert not asked(duplicates.CHECK, nn.Linear(4, 2), (x, y))
+    assert not asked(LEAK, nn.Linear(4, 2), (x[:300], y[:300]), val=(x[300:], y[300:]))
+    assert not asked(DUPLICATES, nn.Linear(4, 2), (x, y))
 
 
 def test_a_list_read_four_times() -> None:
     (x, y), _ = parts()
-    (finding,) = asked(duplicates.CHECK, perceptron(), (x[:150].repeat(4, 1, 1, 1), y[:150].repeat(4)))
+    (finding,) = asked(DUPLICATES, perceptron(), (x[:150].repeat(4, 1, 1, 1), y[:150].repeat(4)))
     assert finding.severity == "error"
     assert "450 of 600 samples are copies of others: 150 different ones, the commonest 4 times" in finding.measured
 
@@ -85,9 +87,9 @@ def test_what_a_sampler_draws_again_is_no_copy() -> None:
     (x, y), _ = parts()
     weights = (1 / torch.bincount(y).double())[y]
     sampler = WeightedRandomSampler(weights.tolist(), len(y))
-    assert not asked(duplicates.CHECK, perceptron(), DataLoader(TensorDataset(x, y), 32, sampler=sampler))
+    assert not asked(DUPLICATES, perceptron(), DataLoader(TensorDataset(x, y), 32, sampler=sampler))
     twice = TensorDataset(x[:200].repeat(3, 1, 1, 1), y[:200].repeat(3))
-    assert asked(duplicates.CHECK, perceptron(), DataLoader(twice, 32, sampler=sampler_of(len(twice))))
+    assert asked(DUPLICATES, perceptron(), DataLoader(twice, 32, sampler=sampler_of(len(twice))))
 
 
 def sampler_of(count: int) -> WeightedRandomSampler:
@@ -107,16 +109,16 @@ def sampler_of(count: int) -> WeightedRandomSampler:
 )
 def test_validation_prepared_otherwise(spoil: Callable[[Tensor], Tensor], what: str) -> None:
     train, (x, y) = parts()
-    found = asked(shift.CHECK, network(), train, val=(spoil(x), y), optimizer=fast)
+    found = asked(SHIFT, network(), train, val=(spoil(x), y), optimizer=fast)
     assert [finding.code for finding in found] == ["data.shift"]
     if what != "scale or offset":
         assert what in found[0].measured
-    assert not asked(shift.CHECK, network(), train, val=(x, y), optimizer=fast)
+    assert not asked(SHIFT, network(), train, val=(x, y), optimizer=fast)
 
 
 def test_inputs_that_the_network_refuses() -> None:
     train, (x, y) = parts()
-    (finding,) = asked(shift.CHECK, network(), train, val=(x.double(), y))
+    (finding,) = asked(SHIFT, network(), train, val=(x.double(), y))
     assert finding.severity == "error"
     assert "float64" in finding.measured
 
@@ -124,19 +126,19 @@ def test_inputs_that_the_network_refuses() -> None:
 def test_overfitting_is_no_shift() -> None:
     (x, y), val = parts()
     few = torch.optim.Adam
-    assert not asked(shift.CHECK, perceptron(256), (x[:60], y[:60]), val=val, optimizer=lambda p: few(p, lr=1e-2))
+    assert not asked(SHIFT, perceptron(256), (x[:60], y[:60]), val=val, optimizer=lambda p: few(p, lr=1e-2))
 
 
 @pytest.mark.parametrize("order", [[0, 1, 5, 3, 4, 2, 6, 7, 8, 9], [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]], ids=str)
 def test_validation_with_classes_in_another_order(order: list[int]) -> None:
     train, (x, y) = parts()
-    (finding,) = asked(label_map.CHECK, network(), train, val=(x, torch.tensor(order)[y]), optimizer=fast)
+    (finding,) = asked(LABEL_MAP, network(), train, val=(x, torch.tensor(order)[y]), optimizer=fast)
     assert f"{order[2]} → 2" in finding.measured
     assert "with its classes renumbered" in finding.measured
 
 
 def test_mistakes_of_a_weak_network_are_no_other_order() -> None:
     train, val = parts()
-    assert not asked(label_map.CHECK, network(), train, val=val, optimizer=fast)
+    assert not asked(LABEL_MAP, network(), train, val=val, optimizer=fast)
     upside_down = val[0].flip(2), val[1]
-    assert not asked(label_map.CHECK, network(), train, val=upside_down, optimizer=fast)
+    assert not asked(LABEL_MAP, network(), train, val=upside_down, optimizer=fast)

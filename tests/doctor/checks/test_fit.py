@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 — as everybody writes it
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.fit import cannot_overfit_batch, overfit, plateau, underfit
+from striate.doctor.checks.fit import stagnation
+from striate.doctor.checks.fit.generalization import OVERFIT, UNDERFIT
+from striate.doctor.checks.fit.stagnation import CANNOT_OVERFIT_BATCH, PLATEAU
 
 LOSS = nn.CrossEntropyLoss()
 
@@ -31,7 +33,7 @@ def test_a_table_that_was_learned_by_heart() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(200, 64), nn.ReLU(), nn.Linear(64, 2))
     train = DataLoader(TensorDataset(*noisy(80, 0)), 16, shuffle=True)
-    (found,) = asked(overfit.CHECK, model, train, val=noisy(200, 1), loss=LOSS, optimizer=adam(model))
+    (found,) = asked(OVERFIT, model, train, val=noisy(200, 1), loss=LOSS, optimizer=adam(model))
     assert (found.code, found.severity) == ("fit.overfit", "warning")
     assert "100.0% right on 80 training samples" in found.measured
     assert "weight_decay" in found.remedy
@@ -45,7 +47,7 @@ def test_a_trained_network_is_judged_as_it_was_given() -> None:
     for _ in range(100):
         loop(model, (x, y), optimizer, LOSS)
     train = DataLoader(TensorDataset(x, y), 16, shuffle=True)
-    (found,) = asked(overfit.CHECK, model, train, val=noisy(200, 1), loss=LOSS, optimizer=optimizer)
+    (found,) = asked(OVERFIT, model, train, val=noisy(200, 1), loss=LOSS, optimizer=optimizer)
     assert found.measured.startswith("as the network was given")
 
 
@@ -54,7 +56,7 @@ def test_all_training_samples_right_and_good_validation_is_healthy() -> None:
     data: Any = digits(32, 640).dataset
     x, y = data.tensors
     train = DataLoader(TensorDataset(x[:500], y[:500]), 32, shuffle=True)
-    assert not asked(overfit.CHECK, model, train, val=(x[500:], y[500:]), loss=LOSS, optimizer=adam(model))
+    assert not asked(OVERFIT, model, train, val=(x[500:], y[500:]), loss=LOSS, optimizer=adam(model))
 
 
 def moons() -> DataLoader[Any]:
@@ -67,7 +69,7 @@ def moons() -> DataLoader[Any]:
 def test_a_straight_line_is_too_little() -> None:
     torch.manual_seed(0)
     model = nn.Linear(2, 2)
-    (found,) = asked(underfit.CHECK, model, moons(), loss=LOSS, optimizer=adam(model))
+    (found,) = asked(UNDERFIT, model, moons(), loss=LOSS, optimizer=adam(model))
     assert (found.code, found.severity) == ("fit.underfit", "warning")
     assert "simple models get" in found.measured
     assert "6 parameters" in found.measured
@@ -77,14 +79,14 @@ def test_a_network_that_only_learns_slowly_does_not_underfit() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 2))
     optimizer = torch.optim.SGD(model.parameters(), 1e-3)
-    assert not asked(underfit.CHECK, model, moons(), loss=LOSS, optimizer=optimizer)
+    assert not asked(UNDERFIT, model, moons(), loss=LOSS, optimizer=optimizer)
 
 
 def test_labels_that_nobody_can_know_are_no_underfit() -> None:
     generator = torch.Generator().manual_seed(0)
     data = TensorDataset(torch.randn(256, 64, generator=generator), torch.randint(4, (256,), generator=generator))
     model = nn.Linear(64, 4)
-    assert not asked(underfit.CHECK, model, DataLoader(data, 64), loss=LOSS, optimizer=adam(model))
+    assert not asked(UNDERFIT, model, DataLoader(data, 64), loss=LOSS, optimizer=adam(model))
 
 
 def deep_sigmoids() -> nn.Sequential:
@@ -96,10 +98,10 @@ def deep_sigmoids() -> nn.Sequential:
 
 
 def test_a_loss_that_stays_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plateau, "longer", lambda evidence: evidence.trial)  # as if there were no time for more
+    monkeypatch.setattr(stagnation, "longer", lambda evidence: evidence.trial)  # as if there were no time for more
     model = deep_sigmoids()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    (found,) = asked(plateau.CHECK, model, digits(), loss=LOSS, optimizer=optimizer)
+    (found,) = asked(PLATEAU, model, digits(), loss=LOSS, optimizer=optimizer)
     assert (found.code, found.severity) == ("fit.plateau", "warning")
     assert "no better than a guess" in found.measured
     assert "BatchNorm2d" in found.remedy
@@ -116,7 +118,7 @@ def test_steps_that_go_to_and_fro() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10))
     optimizer, loader = adam(model, 0.1), digits(8)
     trained(model, loader, optimizer, 6)
-    (found,) = asked(plateau.CHECK, model, loader, loss=LOSS, optimizer=optimizer)
+    (found,) = asked(PLATEAU, model, loader, loss=LOSS, optimizer=optimizer)
     assert "with a tenth of the learning rate it is" in found.measured
     assert "CosineAnnealingLR" in found.remedy
 
@@ -125,16 +127,16 @@ def test_a_network_that_has_learned_all_is_on_no_plateau() -> None:
     model = perceptron()
     optimizer = adam(model)
     trained(model, digits(), optimizer, 6)
-    assert not asked(plateau.CHECK, model, digits(), loss=LOSS, optimizer=optimizer)
+    assert not asked(PLATEAU, model, digits(), loss=LOSS, optimizer=optimizer)
 
 
 def test_a_loss_that_falls_is_on_no_plateau() -> None:
     model = perceptron()
-    assert not asked(plateau.CHECK, model, digits(), loss=LOSS, optimizer=adam(model))
+    assert not asked(PLATEAU, model, digits(), loss=LOSS, optimizer=adam(model))
 
 
 class Blind(nn.Module):
-    """All samples of a batch get the answer to their mean."""
+    """All samples of a batch get the prediction to their mean."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,7 +149,7 @@ class Blind(nn.Module):
 
 def test_a_network_that_cannot_tell_inputs_apart() -> None:
     model = Blind()
-    (found,) = asked(cannot_overfit_batch.CHECK, model, digits(), loss=LOSS, optimizer=adam(model))
+    (found,) = asked(CANNOT_OVERFIT_BATCH, model, digits(), loss=LOSS, optimizer=adam(model))
     assert (found.code, found.severity) == ("fit.cannot-overfit-batch", "warning")
     assert "16 samples, 300 steps of Adam" in found.measured
 
@@ -157,7 +159,7 @@ def test_inputs_with_two_labels_each() -> None:
     x, y = data.tensors
     both = TensorDataset(x[:160].repeat_interleave(2, 0), torch.stack([y[:160], (y[:160] + 1) % 10], 1).flatten())
     model = perceptron()
-    (found,) = asked(cannot_overfit_batch.CHECK, model, DataLoader(both, 32), loss=LOSS, optimizer=adam(model))
+    (found,) = asked(CANNOT_OVERFIT_BATCH, model, DataLoader(both, 32), loss=LOSS, optimizer=adam(model))
     assert "100% of 320 samples" in found.measured
     assert "one target" in found.remedy
 
@@ -165,13 +167,13 @@ def test_inputs_with_two_labels_each() -> None:
 @pytest.mark.parametrize("lr", [1e-6, 5e-3])
 def test_a_handful_is_learned_by_an_optimizer_of_our_own(lr: float) -> None:
     model = perceptron()
-    assert not asked(cannot_overfit_batch.CHECK, model, digits(), loss=LOSS, optimizer=adam(model, lr))
+    assert not asked(CANNOT_OVERFIT_BATCH, model, digits(), loss=LOSS, optimizer=adam(model, lr))
 
 
 def test_dropout_is_turned_off_for_the_handful() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Dropout(0.8), nn.Linear(32, 10))
-    assert not asked(cannot_overfit_batch.CHECK, model, digits(), loss=LOSS, optimizer=adam(model))
+    assert not asked(CANNOT_OVERFIT_BATCH, model, digits(), loss=LOSS, optimizer=adam(model))
 
 
 def test_embeddings_are_no_answers() -> None:
@@ -187,6 +189,6 @@ def test_embeddings_are_no_answers() -> None:
         return value
 
     model = perceptron()
-    for check in (cannot_overfit_batch.CHECK, plateau.CHECK, underfit.CHECK):
-        with pytest.raises(Exception, match="no answers"):
+    for check in (CANNOT_OVERFIT_BATCH, PLATEAU, UNDERFIT):
+        with pytest.raises(Exception, match="no predictions"):
             asked(check, model, digits(), step=step, optimizer=adam(model), task="embed")

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 — as everybody writes it
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.loss import broadcast, wrong_for_task
+from striate.doctor.checks.loss.wiring import BROADCAST
+from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
 
 
 def ending_with(outputs: int, *last: nn.Module) -> nn.Sequential:
@@ -46,7 +47,7 @@ WRONG: list[tuple[str, nn.Module, Any, str]] = [
 
 @pytest.mark.parametrize(("name", "model", "loss", "remedy"), WRONG, ids=[row[0] for row in WRONG])
 def test_what_a_loss_is_given_tells_that_it_is_wrong(name: str, model: nn.Module, loss: Any, remedy: str) -> None:
-    (found,) = asked(wrong_for_task.CHECK, model, digits(), loss=loss)
+    (found,) = asked(WRONG_FOR_TASK, model, digits(), loss=loss)
     assert found.code == "loss.wrong-for-task"
     assert found.severity in ("error", "warning")
     assert remedy in found.remedy
@@ -56,7 +57,7 @@ def test_a_loss_inside_the_step_is_seen_too() -> None:
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
         return loop(model, batch, optimizer, F.nll_loss)
 
-    (found,) = asked(wrong_for_task.CHECK, ending_with(10), digits(), step=step)
+    (found,) = asked(WRONG_FOR_TASK, ending_with(10), digits(), step=step)
     assert "exponentials sum to" in found.measured
 
 
@@ -72,16 +73,20 @@ RIGHT: list[tuple[nn.Module, Any]] = [
 
 @pytest.mark.parametrize(("model", "loss"), RIGHT)
 def test_losses_for_classes_are_right(model: nn.Module, loss: Any) -> None:
-    assert not asked(wrong_for_task.CHECK, model, digits(), loss=loss)
+    assert not asked(WRONG_FOR_TASK, model, digits(), loss=loss)
 
 
 def test_quantities_that_are_whole_numbers_are_no_classes() -> None:
-    assert not asked(wrong_for_task.CHECK, ending_with(1), digits(), loss=to_numbers, task="regress")
+    assert not asked(WRONG_FOR_TASK, ending_with(1), digits(), loss=to_numbers, task="regress")
 
 
 def test_cross_entropy_for_quantities_is_wrong() -> None:
     (found,) = asked(
-        wrong_for_task.CHECK, ending_with(20), digits(), loss=lambda o, y: F.cross_entropy(o, y), task="regress"
+        WRONG_FOR_TASK,
+        ending_with(20),
+        digits(),
+        loss=lambda o, y: F.cross_entropy(o, y),
+        task="regress",
     )
     assert "nn.MSELoss()" in found.remedy
 
@@ -90,9 +95,9 @@ def test_several_right_classes_are_no_matter_of_cross_entropy() -> None:
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(128, 64, generator=generator), (torch.rand(128, 5, generator=generator) < 0.4).float()
     loader = DataLoader(TensorDataset(x, y), 32)
-    (found,) = asked(wrong_for_task.CHECK, ending_with(5), loader, loss=nn.CrossEntropyLoss())
+    (found,) = asked(WRONG_FOR_TASK, ending_with(5), loader, loss=nn.CrossEntropyLoss())
     assert "BCEWithLogitsLoss" in found.remedy
-    assert not asked(wrong_for_task.CHECK, ending_with(5), loader, loss=nn.BCEWithLogitsLoss())
+    assert not asked(WRONG_FOR_TASK, ending_with(5), loader, loss=nn.BCEWithLogitsLoss())
 
 
 RAISING: list[tuple[nn.Module, Any, str]] = [
@@ -106,7 +111,7 @@ RAISING: list[tuple[nn.Module, Any, str]] = [
 
 @pytest.mark.parametrize(("model", "loss", "remedy"), RAISING)
 def test_a_loss_that_raises_is_explained(model: nn.Module, loss: Any, remedy: str) -> None:
-    (found,) = asked(wrong_for_task.CHECK, model, digits(), loss=loss)
+    (found,) = asked(WRONG_FOR_TASK, model, digits(), loss=loss)
     assert "raises" in found.measured
     assert remedy in found.remedy
 
@@ -124,7 +129,7 @@ def squares(outputs: Tensor, y: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("loss", [squares, nn.MSELoss(), nn.SmoothL1Loss()])
 def test_all_with_all_is_named_with_the_mended_loss(loss: Any) -> None:
-    (found,) = asked(broadcast.CHECK, ending_with(1), quantities(), loss=loss, task="regress")
+    (found,) = asked(BROADCAST, ending_with(1), quantities(), loss=loss, task="regress")
     assert (found.code, found.severity) == ("loss.broadcast", "error")
     assert "outputs have shape 32×1, targets 32 and are compared as 32×32" in found.measured
     assert "with outputs in the shape of the targets" in found.measured
@@ -135,12 +140,12 @@ def test_all_with_all_is_seen_in_a_step_with_its_own_loss() -> None:
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
         return loop(model, batch, optimizer, squares)
 
-    (found,) = asked(broadcast.CHECK, ending_with(1), quantities(), step=step, task="regress")
+    (found,) = asked(BROADCAST, ending_with(1), quantities(), step=step, task="regress")
     assert found.code == "loss.broadcast"
 
 
 def test_flat_outputs_for_upright_targets() -> None:
-    (found,) = asked(broadcast.CHECK, ending_with(1, nn.Flatten(0)), quantities((1,)), loss=squares, task="regress")
+    (found,) = asked(BROADCAST, ending_with(1, nn.Flatten(0)), quantities((1,)), loss=squares, task="regress")
     assert "targets.squeeze(1)" in found.remedy
 
 
@@ -150,7 +155,7 @@ def test_masks_with_an_axis_too_few() -> None:
     loader = DataLoader(TensorDataset(x, (x[:, 0] > 0).float()), 12)
     torch.manual_seed(0)
     model = nn.Conv2d(1, 1, 3, padding=1)
-    (found,) = asked(broadcast.CHECK, model, loader, loss=squares, task="segment")
+    (found,) = asked(BROADCAST, model, loader, loss=squares, task="segment")
     assert "outputs.squeeze(1)" in found.remedy
 
 
@@ -158,7 +163,7 @@ def test_one_output_for_several_quantities() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(96, 64, generator=generator)
     loader = DataLoader(TensorDataset(x, x[:, :3]), 24)
-    (found,) = asked(broadcast.CHECK, ending_with(1), loader, loss=nn.MSELoss(), task="regress")
+    (found,) = asked(BROADCAST, ending_with(1), loader, loss=nn.MSELoss(), task="regress")
     assert "3 outputs" in found.remedy
 
 
@@ -172,8 +177,8 @@ def test_one_output_for_several_quantities() -> None:
     ],
 )
 def test_what_is_brought_into_one_shape_is_left_in_peace(model: nn.Module, loss: Any, shape: tuple[int, ...]) -> None:
-    assert not asked(broadcast.CHECK, model, quantities(shape), loss=loss, task="regress")
+    assert not asked(BROADCAST, model, quantities(shape), loss=loss, task="regress")
 
 
 def test_classes_are_not_compared_all_with_all() -> None:
-    assert not asked(broadcast.CHECK, perceptron(), digits(), loss=nn.CrossEntropyLoss())
+    assert not asked(BROADCAST, perceptron(), digits(), loss=nn.CrossEntropyLoss())

@@ -1,4 +1,4 @@
-"""What a loss comes to: numbers that are none, uphill, off at first, small for nothing."""
+"""What a loss comes to: NaN or Inf, uphill, off at first, small for nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 — as everybody writes it
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.loss import degenerate, initial_off, not_finite, sign
+from striate.doctor.checks.loss.degenerate import DEGENERATE
+from striate.doctor.checks.loss.initial_off import INITIAL_OFF
+from striate.doctor.checks.loss.not_finite import NOT_FINITE
+from striate.doctor.checks.loss.wiring import SIGN
 
 LOSS = nn.CrossEntropyLoss()
 
@@ -25,7 +28,7 @@ def test_the_logarithm_of_nothing_is_named() -> None:
     def likelihood(outputs: Tensor, y: Tensor) -> Tensor:
         return -torch.log(torch.relu(outputs))[torch.arange(len(y)), y].mean()
 
-    (found,) = asked(not_finite.CHECK, perceptron(), digits(), loss=likelihood)
+    (found,) = asked(NOT_FINITE, perceptron(), digits(), loss=likelihood)
     assert (found.code, found.severity) == ("loss.not-finite", "error")
     assert "inf" in found.measured
     assert "1e-8" in found.remedy
@@ -36,7 +39,7 @@ def test_a_slope_that_is_infinite_is_traced_to_its_function() -> None:
         nothing = torch.sqrt((outputs * 0).square().sum(1)).mean()
         return F.cross_entropy(outputs, y) + nothing
 
-    (found,) = asked(not_finite.CHECK, perceptron(), digits(), loss=distance)
+    (found,) = asked(NOT_FINITE, perceptron(), digits(), loss=distance)
     assert "in backward, pow is where it begins" in found.measured  # infinity, of the root, times 0
     assert "gradients are not finite though the loss is" in found.measured
 
@@ -45,7 +48,7 @@ def test_weights_that_are_no_numbers_are_named() -> None:
     model = perceptron()
     with torch.no_grad():
         model[1].weight[0, 0] = math.nan
-    (found,) = asked(not_finite.CHECK, model, digits(), loss=LOSS)
+    (found,) = asked(NOT_FINITE, model, digits(), loss=LOSS)
     assert found.where == "1.weight"
 
 
@@ -57,9 +60,9 @@ def test_perfect_answers_without_a_loss_are_a_warning() -> None:
     def own(p: Tensor, y: Tensor) -> Tensor:
         return -(y * torch.log(p) + (1 - y) * torch.log(1 - p)).mean()
 
-    (found,) = asked(not_finite.CHECK, model, loader, loss=own)
+    (found,) = asked(NOT_FINITE, model, loader, loss=own)
     assert found.severity == "warning"
-    assert not asked(not_finite.CHECK, model, loader, loss=nn.BCELoss())
+    assert not asked(NOT_FINITE, model, loader, loss=nn.BCELoss())
 
 
 def test_weights_that_ran_away_are_no_matter_of_the_loss() -> None:
@@ -68,7 +71,7 @@ def test_weights_that_ran_away_are_no_matter_of_the_loss() -> None:
     def squares(outputs: Tensor, y: Tensor) -> Tensor:
         return (outputs - F.one_hot(y, 10)).square().sum(1).mean()
 
-    assert not asked(not_finite.CHECK, model, digits(), loss=squares, optimizer=sgd(model, 50.0))
+    assert not asked(NOT_FINITE, model, digits(), loss=squares, optimizer=sgd(model, 50.0))
 
 
 @pytest.mark.parametrize("way", ["maximize", "negated", "own"])
@@ -90,7 +93,7 @@ def test_uphill_is_named_with_what_downhill_gives(way: str) -> None:
         return value
 
     given: dict[str, Any] = {"step": step} if way == "own" else {}
-    (found,) = asked(sign.CHECK, model, digits(), loss=negated, optimizer=optimizer, **given)
+    (found,) = asked(SIGN, model, digits(), loss=negated, optimizer=optimizer, **given)
     assert (found.code, found.severity) == ("loss.sign", "error")
     assert "turned round it went down" in found.measured
     assert ("maximize" if way == "maximize" else "-loss") in found.remedy
@@ -102,18 +105,18 @@ def test_twice_negative_is_downhill() -> None:
     def negated(outputs: Tensor, y: Tensor) -> Tensor:
         return -F.cross_entropy(outputs, y)
 
-    assert not asked(sign.CHECK, model, digits(), loss=negated, optimizer=sgd(model, maximize=True))
+    assert not asked(SIGN, model, digits(), loss=negated, optimizer=sgd(model, maximize=True))
 
 
 def test_a_rate_too_high_is_no_wrong_sign() -> None:
     model = perceptron()
-    assert not asked(sign.CHECK, model, digits(), loss=LOSS, optimizer=sgd(model, 30.0))
+    assert not asked(SIGN, model, digits(), loss=LOSS, optimizer=sgd(model, 30.0))
 
 
 def test_answers_that_are_too_sure_at_first() -> None:
     model = perceptron()
     nn.init.normal_(model[-1].weight, std=3.0)
-    (found,) = asked(initial_off.CHECK, model, digits(), loss=LOSS, optimizer=sgd(model))
+    (found,) = asked(INITIAL_OFF, model, digits(), loss=LOSS, optimizer=sgd(model))
     assert (found.code, found.severity) == ("loss.initial-off", "warning")
     assert "ln 10 = 2.3" in found.measured
     assert "model[3].weight, std=0.01" in found.remedy
@@ -122,7 +125,7 @@ def test_answers_that_are_too_sure_at_first() -> None:
 def test_usual_first_weights_are_sure_enough() -> None:
     model = perceptron()
     nn.init.kaiming_normal_(model[-1].weight)
-    assert not asked(initial_off.CHECK, model, digits(), loss=LOSS, optimizer=sgd(model))
+    assert not asked(INITIAL_OFF, model, digits(), loss=LOSS, optimizer=sgd(model))
 
 
 def test_quantities_that_spread_too_far_at_first() -> None:
@@ -131,7 +134,7 @@ def test_quantities_that_spread_too_far_at_first() -> None:
     model = perceptron()
     model[-1] = nn.Linear(32, 1)
     nn.init.normal_(model[-1].weight, std=20.0)
-    (found,) = asked(initial_off.CHECK, model, loader, optimizer=sgd(model, 1e-4), task="regress")
+    (found,) = asked(INITIAL_OFF, model, loader, optimizer=sgd(model, 1e-4), task="regress")
     assert "the targets by" in found.measured
 
 
@@ -150,14 +153,14 @@ def test_a_scale_that_may_vanish_is_degenerate() -> None:
     loader = DataLoader(TensorDataset(x, y), 64, shuffle=True)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     options: dict[str, Any] = {"optimizer": optimizer, "task": "regress"}
-    (found,) = asked(degenerate.CHECK, model, loader, loss=without_its_price, **options)
+    (found,) = asked(DEGENERATE, model, loader, loss=without_its_price, **options)
     assert (found.code, found.severity) == ("loss.degenerate", "error")
     assert "torch.log(scale)" in found.remedy
-    assert not asked(degenerate.CHECK, model, loader, loss=with_its_price, **options)
+    assert not asked(DEGENERATE, model, loader, loss=with_its_price, **options)
 
 
 def test_a_loss_that_is_cut_off_has_no_gradient() -> None:
-    (found,) = asked(degenerate.CHECK, perceptron(), digits(), loss=lambda o, y: F.cross_entropy(o, y).clamp(max=1.0))
+    (found,) = asked(DEGENERATE, perceptron(), digits(), loss=lambda o, y: F.cross_entropy(o, y).clamp(max=1.0))
     assert "is zero in each of" in found.measured
 
 
@@ -174,7 +177,7 @@ def test_embeddings_without_others_become_one() -> None:
         return value
 
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-    (found,) = asked(degenerate.CHECK, model, DataLoader(x, 32), step=step, optimizer=optimizer, task="embed")  # type: ignore[arg-type]
+    (found,) = asked(DEGENERATE, model, DataLoader(x, 32), step=step, optimizer=optimizer, task="embed")  # type: ignore[arg-type]
     assert "the same for all inputs" in found.measured
     assert "TripletMarginLoss" in found.remedy
 
@@ -182,7 +185,7 @@ def test_embeddings_without_others_become_one() -> None:
 @pytest.mark.parametrize("loss", [LOSS, nn.MultiMarginLoss()])
 def test_losses_that_fall_for_good_are_not_degenerate(loss: Any) -> None:
     model = perceptron()
-    assert not asked(degenerate.CHECK, model, digits(), loss=loss, optimizer=torch.optim.Adam(model.parameters(), 1e-2))
+    assert not asked(DEGENERATE, model, digits(), loss=loss, optimizer=torch.optim.Adam(model.parameters(), 1e-2))
 
 
 def test_a_loss_in_the_step_alone_is_seen() -> None:
@@ -190,6 +193,4 @@ def test_a_loss_in_the_step_alone_is_seen() -> None:
         return loop(model, batch, optimizer, lambda o, y: -F.cross_entropy(o, y))
 
     model = perceptron()
-    assert [found.code for found in asked(sign.CHECK, model, digits(), step=step, optimizer=sgd(model))] == [
-        "loss.sign"
-    ]
+    assert [found.code for found in asked(SIGN, model, digits(), step=step, optimizer=sgd(model))] == ["loss.sign"]

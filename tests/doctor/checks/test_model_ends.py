@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.model import double_softmax, last_layer_clipped
+from striate.doctor.checks.model.last_layer import DOUBLE_SOFTMAX, LAST_LAYER_CLIPPED
 
 Step = Callable[..., Any]
 
@@ -74,13 +74,13 @@ def step_with_its_own_loss(model: nn.Module, batch: Any, optimizer: Any, _: Any)
     ],
 )
 def test_softmax_before_a_loss_that_has_one(end: Any, loss: Any) -> None:
-    (found,) = asked(double_softmax.CHECK, With(end), digits(), loss=loss, optimizer=adam)
+    (found,) = asked(DOUBLE_SOFTMAX, With(end), digits(), loss=loss, optimizer=adam)
     assert (found.code, found.severity) == ("model.double-softmax", "error")
     assert "cannot fall below 1.46 for 10 classes" in found.measured
 
 
 def test_without_the_softmax_the_loss_is_smaller_and_that_is_said() -> None:
-    (found,) = asked(double_softmax.CHECK, nn.Sequential(*perceptron(), nn.Softmax(1)), digits(), optimizer=adam)
+    (found,) = asked(DOUBLE_SOFTMAX, nn.Sequential(*perceptron(), nn.Softmax(1)), digits(), optimizer=adam)
     assert found.where == "softmax in 4"
     assert "without the softmax, the loss after 160 steps is 0." in found.measured
     assert " instead of 1." in found.measured
@@ -88,7 +88,7 @@ def test_without_the_softmax_the_loss_is_smaller_and_that_is_said() -> None:
 
 
 def test_softmax_in_the_step_itself() -> None:
-    (found,) = asked(double_softmax.CHECK, perceptron(), digits(), step=step_with_its_own_loss, optimizer=adam)
+    (found,) = asked(DOUBLE_SOFTMAX, perceptron(), digits(), step=step_with_its_own_loss, optimizer=adam)
     assert found.severity == "error"
 
 
@@ -112,7 +112,7 @@ class OneScore(nn.Module):
     [nn.Sigmoid(), torch.sigmoid, lambda x: x.sigmoid(), lambda x: 1 / (1 + torch.exp(-x)), functional.hardsigmoid],
 )
 def test_sigmoid_before_a_loss_that_has_one(end: Any) -> None:
-    (found,) = asked(double_softmax.CHECK, OneScore(end), binary(), loss=nn.BCEWithLogitsLoss(), optimizer=adam)
+    (found,) = asked(DOUBLE_SOFTMAX, OneScore(end), binary(), loss=nn.BCEWithLogitsLoss(), optimizer=adam)
     assert found.severity == "error"
     assert "0.50 to 0.73 only" in found.measured
 
@@ -128,16 +128,16 @@ def test_sigmoid_before_a_loss_that_has_one(end: Any) -> None:
     ],
 )
 def test_one_softmax_is_right(end: Any, loss: Any) -> None:
-    assert not asked(double_softmax.CHECK, With(end), digits(), loss=loss, optimizer=adam)
+    assert not asked(DOUBLE_SOFTMAX, With(end), digits(), loss=loss, optimizer=adam)
 
 
 def test_a_softmax_within_the_network_and_a_sigmoid_with_its_loss_are_right() -> None:
-    assert not asked(double_softmax.CHECK, Attending(), digits(), optimizer=adam)
-    assert not asked(double_softmax.CHECK, OneScore(nn.Sigmoid()), binary(), loss=nn.BCELoss(), optimizer=adam)
+    assert not asked(DOUBLE_SOFTMAX, Attending(), digits(), optimizer=adam)
+    assert not asked(DOUBLE_SOFTMAX, OneScore(nn.Sigmoid()), binary(), loss=nn.BCELoss(), optimizer=adam)
 
 
 def test_log_softmax_twice_is_harmless() -> None:
-    (found,) = asked(double_softmax.CHECK, With(nn.LogSoftmax(1)), digits(), optimizer=adam)
+    (found,) = asked(DOUBLE_SOFTMAX, With(nn.LogSoftmax(1)), digits(), optimizer=adam)
     assert found.severity == "note"
 
 
@@ -154,13 +154,13 @@ def test_log_softmax_twice_is_harmless() -> None:
     ],
 )
 def test_scores_cut_off(end: Any, severity: set[str]) -> None:
-    (found,) = asked(last_layer_clipped.CHECK, With(end), digits(), optimizer=adam)
+    (found,) = asked(LAST_LAYER_CLIPPED, With(end), digits(), optimizer=adam)
     assert found.code == "model.last-layer-clipped"
     assert found.severity in severity
 
 
 def test_the_bound_of_the_loss_is_told() -> None:
-    (found,) = asked(last_layer_clipped.CHECK, With(nn.Tanh()), digits(), optimizer=adam)
+    (found,) = asked(LAST_LAYER_CLIPPED, With(nn.Tanh()), digits(), optimizer=adam)
     assert "cannot fall below 0.80 for 10 classes" in found.measured
     assert "Remove the tanh" in found.remedy
 
@@ -169,7 +169,7 @@ def test_the_bound_of_the_loss_is_told() -> None:
     "end", [nn.Identity(), lambda x: x.clamp(-20, 20), lambda x: 10 * torch.tanh(x), nn.LeakyReLU(), nn.Softmax(1)]
 )
 def test_scores_left_free(end: Any) -> None:
-    assert not asked(last_layer_clipped.CHECK, With(end), digits(), optimizer=adam)
+    assert not asked(LAST_LAYER_CLIPPED, With(end), digits(), optimizer=adam)
 
 
 def numbers(low: float, high: float) -> DataLoader[Any]:
@@ -192,13 +192,11 @@ def own_squares(outputs: Tensor, y: Tensor) -> Tensor:
 @pytest.mark.parametrize("loss", [None, nn.L1Loss(), own_squares])
 @pytest.mark.parametrize(("end", "low", "high"), [(nn.ReLU(), -2, 2), (nn.Sigmoid(), 0, 40), (nn.Tanh(), -3, 3)])
 def test_targets_out_of_reach(end: nn.Module, low: float, high: float, loss: Any) -> None:
-    (found,) = asked(
-        last_layer_clipped.CHECK, answering(end), numbers(low, high), loss=loss, task="regress", optimizer=adam
-    )
+    (found,) = asked(LAST_LAYER_CLIPPED, answering(end), numbers(low, high), loss=loss, task="regress", optimizer=adam)
     assert found.severity == "error"
     assert "% of the targets lie outside" in found.measured
 
 
 @pytest.mark.parametrize(("end", "low", "high"), [(nn.ReLU(), 0, 2), (nn.Sigmoid(), 0, 1), (nn.Tanh(), -1, 1)])
 def test_targets_within_reach(end: nn.Module, low: float, high: float) -> None:
-    assert not asked(last_layer_clipped.CHECK, answering(end), numbers(low, high), task="regress", optimizer=adam)
+    assert not asked(LAST_LAYER_CLIPPED, answering(end), numbers(low, high), task="regress", optimizer=adam)

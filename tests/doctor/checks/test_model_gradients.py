@@ -9,9 +9,9 @@ import torch
 from asked import asked, digits, perceptron
 from torch import Tensor, nn
 
-from striate.doctor.checks.model import gradient_strength
+from striate.doctor.checks.model.starting_gradients import GRADIENT_STRENGTH
 
-CHECK = gradient_strength.CHECK
+CHECK = GRADIENT_STRENGTH
 
 
 def drawn(model: nn.Sequential, std: float) -> nn.Sequential:

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.model import batch_mixing, batch_norm_small_batch, dropout_too_high, mode
+from striate.doctor.checks.model.batch_dependence import BATCH_MIXING, BATCH_NORM_SMALL_BATCH
+from striate.doctor.checks.model.dropout_too_high import DROPOUT_TOO_HIGH
+from striate.doctor.checks.model.mode import MODE
 from striate.doctor.evidence.clock import NoEvidence
 
 
@@ -60,49 +62,49 @@ def step_with_both(model: nn.Module, batch: Any, *rest: Any) -> Tensor:
 @pytest.mark.parametrize("step", [step_in_evaluation, step_then_evaluation])
 @pytest.mark.parametrize(("part", "severity"), [(nn.BatchNorm1d(24), "error"), (nn.Dropout(0.3), "warning")])
 def test_training_in_evaluation_mode(step: Any, part: nn.Module, severity: str) -> None:
-    (found,) = asked(mode.CHECK, Middle(part), digits(), step=step, optimizer=adam)
+    (found,) = asked(MODE, Middle(part), digits(), step=step, optimizer=adam)
     assert (found.code, found.severity, found.where) == ("model.mode", severity, "act")
     assert "`model.train()`" in found.remedy
 
 
 @pytest.mark.parametrize("part", [nn.ReLU(), nn.LayerNorm(24), nn.BatchNorm1d(24, track_running_stats=False)])
 def test_evaluation_mode_that_changes_nothing(part: nn.Module) -> None:
-    assert not asked(mode.CHECK, Middle(part), digits(), step=step_in_evaluation, optimizer=adam)
+    assert not asked(MODE, Middle(part), digits(), step=step_in_evaluation, optimizer=adam)
 
 
 @pytest.mark.parametrize("part", [nn.BatchNorm1d(24), nn.Dropout(0.3)])
 def test_a_step_that_goes_back_to_training(part: nn.Module) -> None:
-    assert not asked(mode.CHECK, Middle(part).eval(), digits(), step=step_with_both, optimizer=adam)
+    assert not asked(MODE, Middle(part).eval(), digits(), step=step_with_both, optimizer=adam)
 
 
 def test_a_network_handed_over_after_an_evaluation() -> None:
     model = Middle(nn.BatchNorm1d(24))
     for batch in list(digits())[:3]:
         loop(model, batch, adam(model.parameters()), nn.CrossEntropyLoss())
-    assert not asked(mode.CHECK, model.eval(), digits(), optimizer=adam)
-    (found,) = asked(mode.CHECK, Middle(nn.Dropout()).eval(), digits(), optimizer=adam)
+    assert not asked(MODE, model.eval(), digits(), optimizer=adam)
+    (found,) = asked(MODE, Middle(nn.Dropout()).eval(), digits(), optimizer=adam)
     assert found.severity == "note"
-    (fresh,) = asked(mode.CHECK, Middle(nn.BatchNorm1d(24)).eval(), digits(), optimizer=adam)
+    (fresh,) = asked(MODE, Middle(nn.BatchNorm1d(24)).eval(), digits(), optimizer=adam)
     assert fresh.severity == "error"
 
 
 def test_one_batch_norm_left_in_evaluation_mode() -> None:
     model = Middle(nn.BatchNorm1d(24))
     model.act.eval()  # type: ignore[operator, union-attr]
-    (found,) = asked(mode.CHECK, model, digits(), optimizer=adam)
+    (found,) = asked(MODE, model, digits(), optimizer=adam)
     assert (found.severity, found.where) == ("error", "act")
 
 
 @pytest.mark.parametrize("momentum", [0.0, 1e-6])
 def test_running_figures_that_stay(momentum: float) -> None:
-    (found,) = asked(mode.CHECK, convolutions(nn.BatchNorm2d(8, momentum=momentum)), digits(), optimizer=adam)
+    (found,) = asked(MODE, convolutions(nn.BatchNorm2d(8, momentum=momentum)), digits(), optimizer=adam)
     assert found.severity == "error"
     assert "momentum" in found.measured
 
 
 @pytest.mark.parametrize("momentum", [0.1, 0.01, None])
 def test_running_figures_that_follow(momentum: float | None) -> None:
-    assert not asked(mode.CHECK, convolutions(nn.BatchNorm2d(8, momentum=momentum)), digits(), optimizer=adam)
+    assert not asked(MODE, convolutions(nn.BatchNorm2d(8, momentum=momentum)), digits(), optimizer=adam)
 
 
 @pytest.mark.parametrize(
@@ -115,9 +117,9 @@ def test_running_figures_that_follow(momentum: float | None) -> None:
     ],
 )
 def test_answers_by_chance(part: Any, severity: str) -> None:
-    (found,) = asked(mode.CHECK, Middle(part), digits(), optimizer=adam)
+    (found,) = asked(MODE, Middle(part), digits(), optimizer=adam)
     assert found.severity == severity
-    assert "two answers for the same batch differ" in found.measured
+    assert "two predictions for the same batch differ" in found.measured
 
 
 class Stays(Middle):
@@ -130,16 +132,16 @@ class Stays(Middle):
 
 @pytest.mark.parametrize(("part", "severity"), [(nn.BatchNorm1d(24), "error"), (nn.Dropout(0.3), "warning")])
 def test_parts_that_stay_in_training_mode(part: nn.Module, severity: str) -> None:
-    (found,) = asked(mode.CHECK, Stays(part), digits(), optimizer=adam)
+    (found,) = asked(MODE, Stays(part), digits(), optimizer=adam)
     assert (found.severity, found.where) == (severity, "act")
     assert "super().train(mode)" in found.remedy
 
 
 def test_random_numbers_in_training_alone_and_samples_that_are_drawn() -> None:
-    assert not asked(mode.CHECK, Middle(nn.Dropout(0.5)), digits(), optimizer=adam)
+    assert not asked(MODE, Middle(nn.Dropout(0.5)), digits(), optimizer=adam)
     noisy = Middle(lambda x: x + torch.randn_like(x))
     loss = nn.CrossEntropyLoss()
-    assert not asked(mode.CHECK, noisy, digits(), optimizer=adam, loss=loss, task="reconstruct")
+    assert not asked(MODE, noisy, digits(), optimizer=adam, loss=loss, task="reconstruct")
 
 
 def few(batch: int, count: int = 60, drop: bool = True) -> DataLoader[Any]:
@@ -152,14 +154,14 @@ def few(batch: int, count: int = 60, drop: bool = True) -> DataLoader[Any]:
     [(convolutions(nn.BatchNorm2d(8)), 1), (convolutions(nn.BatchNorm2d(8)), 2), (Middle(nn.BatchNorm1d(24)), 4)],
 )
 def test_batch_norm_with_too_few_samples(model: nn.Module, batch: int) -> None:
-    (found,) = asked(batch_norm_small_batch.CHECK, model, few(batch), optimizer=adam)
+    (found,) = asked(BATCH_NORM_SMALL_BATCH, model, few(batch), optimizer=adam)
     assert (found.code, found.severity) == ("model.batch-norm-small-batch", "warning")
 
 
 @pytest.mark.parametrize("count", [33, 1])
 def test_a_batch_of_one_that_raises(count: int) -> None:
     loader = few(32 if count > 1 else 1, 33, drop=False)
-    (found,) = asked(batch_norm_small_batch.CHECK, Middle(nn.BatchNorm1d(24)), loader, optimizer=adam)
+    (found,) = asked(BATCH_NORM_SMALL_BATCH, Middle(nn.BatchNorm1d(24)), loader, optimizer=adam)
     assert found.severity == "error"
     assert ("drop_last=True" in found.remedy) == (count > 1)
 
@@ -175,7 +177,7 @@ def test_a_batch_of_one_that_raises(count: int) -> None:
     ],
 )
 def test_enough_samples(model: nn.Module, loader: Any) -> None:
-    assert not asked(batch_norm_small_batch.CHECK, model, loader, optimizer=adam)
+    assert not asked(BATCH_NORM_SMALL_BATCH, model, loader, optimizer=adam)
 
 
 class Rows(nn.Module):
@@ -206,15 +208,15 @@ class Rows(nn.Module):
     ],
 )
 def test_samples_that_know_of_each_other(network: Any) -> None:
-    (found,) = asked(batch_mixing.CHECK, network(), digits(), optimizer=adam)
+    (found,) = asked(BATCH_MIXING, network(), digits(), optimizer=adam)
     assert (found.code, found.severity) == ("model.batch-mixing", "error")
 
 
 def test_the_place_where_samples_are_mixed_is_named() -> None:
-    (found,) = asked(batch_mixing.CHECK, Rows(False), digits(), optimizer=adam)
+    (found,) = asked(BATCH_MIXING, Rows(False), digits(), optimizer=adam)
     assert found.where == "over"
     assert "batch_first=True" in found.remedy
-    (norm,) = asked(batch_mixing.CHECK, Middle(nn.BatchNorm1d(24, track_running_stats=False)), digits(), optimizer=adam)
+    (norm,) = asked(BATCH_MIXING, Middle(nn.BatchNorm1d(24, track_running_stats=False)), digits(), optimizer=adam)
     assert (norm.severity, norm.where) == ("warning", "act")
 
 
@@ -235,19 +237,19 @@ def blended(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
     ],
 )
 def test_samples_by_themselves(network: Any) -> None:
-    assert not asked(batch_mixing.CHECK, network(), digits(), optimizer=adam)
+    assert not asked(BATCH_MIXING, network(), digits(), optimizer=adam)
 
 
 def test_a_step_that_blends_samples_is_not_the_network() -> None:
     with pytest.raises(NoEvidence, match="blends"):
-        asked(batch_mixing.CHECK, perceptron(), digits(), step=blended, optimizer=adam)
+        asked(BATCH_MIXING, perceptron(), digits(), step=blended, optimizer=adam)
 
 
 @pytest.mark.parametrize("p", [0.9, 0.97])
 @pytest.mark.parametrize("how", ["module", "function"])
 def test_too_much_dropped(how: str, p: float) -> None:
     model = Middle(nn.Dropout(p) if how == "module" else lambda x: functional.dropout(x, p, training=True))
-    (found,) = asked(dropout_too_high.CHECK, model, digits(), optimizer=adam)
+    (found,) = asked(DROPOUT_TOO_HIGH, model, digits(), optimizer=adam)
     assert (found.code, found.severity) == ("model.dropout-too-high", "error")
     judged = " in evaluation mode" if how == "module" else ""
     assert f"with 0.2 instead, the loss{judged} after" in found.measured
@@ -255,4 +257,4 @@ def test_too_much_dropped(how: str, p: float) -> None:
 
 @pytest.mark.parametrize("part", [nn.Dropout(0.5), nn.Dropout(0.2), nn.ReLU()])
 def test_as_much_dropped_as_is_usual(part: nn.Module) -> None:
-    assert not asked(dropout_too_high.CHECK, Middle(part), digits(), optimizer=adam)
+    assert not asked(DROPOUT_TOO_HIGH, Middle(part), digits(), optimizer=adam)

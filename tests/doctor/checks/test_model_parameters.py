@@ -11,13 +11,9 @@ from asked import asked, digits, loop, perceptron
 from torch import Tensor, nn
 from torch.nn import functional
 
-from striate.doctor.checks.model import (
-    frozen_parameters,
-    graph_detached,
-    shared_weights,
-    unregistered_parameters,
-    unused_parameters,
-)
+from striate.doctor.checks.model.detached_parameters import GRAPH_DETACHED, UNREGISTERED_PARAMETERS
+from striate.doctor.checks.model.idle_parameters import FROZEN_PARAMETERS, UNUSED_PARAMETERS
+from striate.doctor.checks.model.shared_weights import SHARED_WEIGHTS
 
 
 def adam(parameters: Any) -> torch.optim.Optimizer:
@@ -102,14 +98,14 @@ class OfTheModule(Small):
     ],
 )
 def test_layers_that_nobody_knows_of(network: type[nn.Module], where: str) -> None:
-    (found,) = asked(unregistered_parameters.CHECK, network(), digits(), optimizer=adam)
+    (found,) = asked(UNREGISTERED_PARAMETERS, network(), digits(), optimizer=adam)
     assert (found.code, found.severity, found.where) == ("model.unregistered-parameters", "error", where)
     assert "numbers to learn take part in forward" in found.measured
 
 
 def test_layers_made_anew_are_told_from_those_in_a_list() -> None:
-    (anew,) = asked(unregistered_parameters.CHECK, MadeInForward(), digits(), optimizer=adam)
-    (listed,) = asked(unregistered_parameters.CHECK, InList(), digits(), optimizer=adam)
+    (anew,) = asked(UNREGISTERED_PARAMETERS, MadeInForward(), digits(), optimizer=adam)
+    (listed,) = asked(UNREGISTERED_PARAMETERS, InList(), digits(), optimizer=adam)
     assert "made anew in every forward" in anew.measured
     assert "nn.ModuleList" in listed.remedy
 
@@ -117,7 +113,7 @@ def test_layers_made_anew_are_told_from_those_in_a_list() -> None:
 def test_layers_that_the_optimizer_was_given_are_a_note() -> None:
     model = InList()
     everything = [*model.parameters(), *(p for layer in model.layers for p in layer.parameters())]
-    (found,) = asked(unregistered_parameters.CHECK, model, digits(), optimizer=torch.optim.Adam(everything, lr=0.01))
+    (found,) = asked(UNREGISTERED_PARAMETERS, model, digits(), optimizer=torch.optim.Adam(everything, lr=0.01))
     assert found.severity == "note"
 
 
@@ -143,7 +139,7 @@ class StateWithGradient(Small):
 
 @pytest.mark.parametrize("network", [Small, ListOfKnown, StateWithGradient])
 def test_registered_layers_are_right(network: type[nn.Module]) -> None:
-    assert not asked(unregistered_parameters.CHECK, network(), digits(), optimizer=adam)
+    assert not asked(UNREGISTERED_PARAMETERS, network(), digits(), optimizer=adam)
 
 
 class Temperature(nn.Module):
@@ -158,7 +154,7 @@ class Temperature(nn.Module):
 
 
 def test_parameters_of_the_loss_are_not_the_network() -> None:
-    assert not asked(unregistered_parameters.CHECK, Small(), digits(), loss=Temperature(), optimizer=adam)
+    assert not asked(UNREGISTERED_PARAMETERS, Small(), digits(), loss=Temperature(), optimizer=adam)
 
 
 class NeverCalled(Small):
@@ -186,7 +182,7 @@ class InEvaluationOnly(Small):
 
 
 def test_layers_that_are_never_called() -> None:
-    (found,) = asked(unused_parameters.CHECK, NeverCalled(), digits(), optimizer=adam)
+    (found,) = asked(UNUSED_PARAMETERS, NeverCalled(), digits(), optimizer=adam)
     assert (found.code, found.severity, found.where) == ("model.unused-parameters", "warning", "norm")
     assert "48 of" in found.measured
     assert "`x = self.norm(x)`" in found.remedy
@@ -194,7 +190,7 @@ def test_layers_that_are_never_called() -> None:
 
 @pytest.mark.parametrize("network", [Small, UsedByFunction, InEvaluationOnly, InList])
 def test_layers_that_are_used_in_some_way(network: type[nn.Module]) -> None:
-    assert not asked(unused_parameters.CHECK, network(), digits(), optimizer=adam)
+    assert not asked(UNUSED_PARAMETERS, network(), digits(), optimizer=adam)
 
 
 class Cut(Small):
@@ -223,7 +219,7 @@ def without_gradient(x: Tensor) -> Tensor:
     ],
 )
 def test_the_way_back_is_cut(cut: Any) -> None:
-    (found,) = asked(graph_detached.CHECK, Cut(cut), digits(), optimizer=adam)
+    (found,) = asked(GRAPH_DETACHED, Cut(cut), digits(), optimizer=adam)
     assert (found.code, found.severity) == ("model.graph-detached", "error")
     assert "first take part" in found.measured
 
@@ -238,7 +234,7 @@ class NoGradients(Small):
 
 
 def test_gradients_that_are_off() -> None:
-    (found,) = asked(graph_detached.CHECK, NoGradients(), digits(), optimizer=adam)
+    (found,) = asked(GRAPH_DETACHED, NoGradients(), digits(), optimizer=adam)
     assert found.severity == "error"
     assert "torch.no_grad()" in found.remedy
 
@@ -246,7 +242,7 @@ def test_gradients_that_are_off() -> None:
 def test_what_is_left_out_of_the_optimizer_may_be_cut_off() -> None:
     model = NoGradients()
     optimizer = torch.optim.Adam(model.last.parameters(), lr=0.01)
-    assert not asked(graph_detached.CHECK, model, digits(), optimizer=optimizer)
+    assert not asked(GRAPH_DETACHED, model, digits(), optimizer=optimizer)
 
 
 def step_with_a_number(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
@@ -276,7 +272,7 @@ def step_without_gradients(model: nn.Module, batch: Any, optimizer: Any, loss: A
 
 @pytest.mark.parametrize("step", [step_with_a_number, step_with_the_answers, step_without_gradients])
 def test_a_loss_that_knows_no_parameters(step: Any) -> None:
-    (found,) = asked(graph_detached.CHECK, Small(), digits(), step=step, optimizer=adam)
+    (found,) = asked(GRAPH_DETACHED, Small(), digits(), step=step, optimizer=adam)
     assert (found.code, found.severity) == ("model.graph-detached", "error")
 
 
@@ -287,7 +283,7 @@ class StraightThrough(Small):
 
 @pytest.mark.parametrize("network", [Small, StraightThrough, NeverCalled])
 def test_a_way_back_that_is_whole(network: type[nn.Module]) -> None:
-    assert not asked(graph_detached.CHECK, network(), digits(), optimizer=adam)
+    assert not asked(GRAPH_DETACHED, network(), digits(), optimizer=adam)
 
 
 def frozen(model: nn.Module) -> nn.Module:
@@ -299,14 +295,14 @@ def frozen(model: nn.Module) -> nn.Module:
 def test_a_random_trunk_that_is_frozen() -> None:
     model = frozen(perceptron(depth=3))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    (found,) = asked(frozen_parameters.CHECK, model, digits(), optimizer=optimizer)
+    (found,) = asked(FROZEN_PARAMETERS, model, digits(), optimizer=optimizer)
     assert (found.code, found.severity) == ("model.frozen-parameters", "error")
     assert "with all of them trained, the loss after" in found.measured
 
 
 def test_nothing_that_wants_a_gradient() -> None:
     model = perceptron().requires_grad_(False)
-    (found,) = asked(frozen_parameters.CHECK, model, digits(), optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
+    (found,) = asked(FROZEN_PARAMETERS, model, digits(), optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
     assert found.severity == "error"
 
 
@@ -316,8 +312,8 @@ def test_a_trained_trunk_may_be_frozen() -> None:
     for batch in digits():
         loop(model, batch, optimizer, nn.CrossEntropyLoss())
     nn.init.kaiming_uniform_(model[7].weight)
-    assert not asked(frozen_parameters.CHECK, frozen(model), digits(), optimizer=adam)
-    assert not asked(frozen_parameters.CHECK, perceptron(), digits(), optimizer=adam)
+    assert not asked(FROZEN_PARAMETERS, frozen(model), digits(), optimizer=adam)
+    assert not asked(FROZEN_PARAMETERS, perceptron(), digits(), optimizer=adam)
 
 
 class TwiceTheSame(Small):
@@ -363,7 +359,7 @@ def repeated() -> nn.Module:
 
 @pytest.mark.parametrize("network", [TwiceTheSame, Shallow, TheWrongOne, OneNorm, repeated])
 def test_layers_that_are_one_and_the_same(network: Any) -> None:
-    (found,) = asked(shared_weights.CHECK, network(), digits(), optimizer=adam)
+    (found,) = asked(SHARED_WEIGHTS, network(), digits(), optimizer=adam)
     assert (found.code, found.severity) == ("model.shared-weights", "warning")
 
 
@@ -407,4 +403,4 @@ class Tied(nn.Module):
 
 @pytest.mark.parametrize("network", [Small, Loop, Siamese, Tied])
 def test_weights_that_are_shared_on_purpose(network: type[nn.Module]) -> None:
-    assert not asked(shared_weights.CHECK, network(), digits(), optimizer=adam)
+    assert not asked(SHARED_WEIGHTS, network(), digits(), optimizer=adam)

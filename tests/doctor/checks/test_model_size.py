@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.model import no_nonlinearity, receptive_field, shrinks_too_fast, too_small
+from striate.doctor.checks.model.no_nonlinearity import NO_NONLINEARITY
+from striate.doctor.checks.model.receptive_field import RECEPTIVE_FIELD
+from striate.doctor.checks.model.shrinks_too_fast import SHRINKS_TOO_FAST
+from striate.doctor.checks.model.too_small import TOO_SMALL
 
 
 def adam(parameters: Any) -> torch.optim.Optimizer:
@@ -50,7 +53,7 @@ class Products(nn.Module):
     ],
 )
 def test_layers_that_are_together_one(make: Any) -> None:
-    (found,) = asked(no_nonlinearity.CHECK, seeded(make), digits(), optimizer=adam)
+    (found,) = asked(NO_NONLINEARITY, seeded(make), digits(), optimizer=adam)
     assert (found.code, found.severity) == ("model.no-nonlinearity", "error")
     assert "layers with weights one after the other" in found.measured
     assert "functional.relu" in found.remedy
@@ -82,14 +85,14 @@ class Residual(nn.Module):
     ],
 )
 def test_something_that_bends(make: Any) -> None:
-    assert not asked(no_nonlinearity.CHECK, seeded(make), digits(), optimizer=adam)
+    assert not asked(NO_NONLINEARITY, seeded(make), digits(), optimizer=adam)
 
 
 def test_a_layer_that_compresses_may_be_straight() -> None:
     x, _ = next(iter(digits(320)))
     loader = DataLoader(TensorDataset(x.flatten(1), x.flatten(1)), 32, shuffle=True)
     model = seeded(lambda: nn.Sequential(nn.Linear(64, 8), nn.Linear(8, 64)))
-    assert not asked(no_nonlinearity.CHECK, model, loader, loss=nn.MSELoss(), task="reconstruct", optimizer=adam)
+    assert not asked(NO_NONLINEARITY, model, loader, loss=nn.MSELoss(), task="reconstruct", optimizer=adam)
 
 
 def narrow(width: int, norm: bool = False) -> nn.Module:
@@ -111,7 +114,7 @@ class Pooled(nn.Module):
     "make", [lambda: narrow(1), lambda: narrow(2), lambda: narrow(2, norm=True), lambda: Pooled(1)]
 )
 def test_too_few_units_for_the_classes(make: Any) -> None:
-    (found,) = asked(too_small.CHECK, seeded(make), digits(), optimizer=adam)
+    (found,) = asked(TOO_SMALL, seeded(make), digits(), optimizer=adam)
     assert (found.code, found.severity) == ("model.too-small", "error")
     assert "for 10 classes; with 32 of them, the loss after" in found.measured
     assert "4 units or more" in found.threshold
@@ -133,14 +136,14 @@ class AroundIt(nn.Module):
 
 @pytest.mark.parametrize("make", [lambda: narrow(8), AroundIt, lambda: Pooled(8)])
 def test_enough_units(make: Any) -> None:
-    assert not asked(too_small.CHECK, seeded(make), digits(), optimizer=adam)
+    assert not asked(TOO_SMALL, seeded(make), digits(), optimizer=adam)
 
 
 def test_two_classes_and_a_single_unit_are_right() -> None:
     x, y = next(iter(digits(320)))
     loader = DataLoader(TensorDataset(x, (y > 4).long()), 32, shuffle=True)
     model = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 1), nn.Tanh(), nn.Linear(1, 2)))
-    assert not asked(too_small.CHECK, model, loader, optimizer=adam)
+    assert not asked(TOO_SMALL, model, loader, optimizer=adam)
 
 
 def stages(*strides: int, kernel: int = 3) -> nn.Module:
@@ -164,14 +167,14 @@ def stages(*strides: int, kernel: int = 3) -> nn.Module:
     ],
 )
 def test_maps_that_are_used_up(make: Any) -> None:
-    (found,) = asked(shrinks_too_fast.CHECK, seeded(make), digits(), optimizer=adam)
+    (found,) = asked(SHRINKS_TOO_FAST, seeded(make), digits(), optimizer=adam)
     assert (found.code, found.severity) == ("model.shrinks-too-fast", "warning")
     assert "inputs of 8 have shrunk to maps of" in found.measured
 
 
 def test_a_kernel_larger_than_its_map_is_named() -> None:
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.MaxPool2d(4), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(4, 10))
-    (found,) = asked(shrinks_too_fast.CHECK, model, digits(), optimizer=adam)
+    (found,) = asked(SHRINKS_TOO_FAST, model, digits(), optimizer=adam)
     assert (found.severity, found.where) == ("error", "2")
     assert "conv2d in 2 gets maps of 1 positions" in found.measured
 
@@ -186,7 +189,7 @@ def test_a_kernel_larger_than_its_map_is_named() -> None:
     ],
 )
 def test_maps_that_last(make: Any) -> None:
-    assert not asked(shrinks_too_fast.CHECK, seeded(make), digits(), optimizer=adam)
+    assert not asked(SHRINKS_TOO_FAST, seeded(make), digits(), optimizer=adam)
 
 
 def spots() -> DataLoader[Any]:
@@ -209,7 +212,7 @@ def signals(stride: int = 1, norm: bool = False) -> nn.Module:
 
 @pytest.mark.parametrize("norm", [False, True])
 def test_a_view_too_small_for_what_decides(norm: bool) -> None:
-    (found,) = asked(receptive_field.CHECK, seeded(lambda: signals(norm=norm)), spots(), optimizer=adam)
+    (found,) = asked(RECEPTIVE_FIELD, seeded(lambda: signals(norm=norm)), spots(), optimizer=adam)
     assert (found.code, found.severity) == ("model.receptive-field", "warning")
     assert "sees 5 of 48 positions, 10% of a side" in found.measured
     assert "with kernels spread 6 times as far, the loss after" in found.measured
@@ -221,9 +224,9 @@ def test_a_small_view_that_is_enough() -> None:
     coarse = torch.randn(320, 1, 24, generator=generator).repeat_interleave(2, 2)
     fine = torch.randn(320, 1, 48, generator=generator)
     loader = DataLoader(TensorDataset(torch.where(y[:, None, None] == 0, coarse, fine), y), 32, shuffle=True)
-    assert not asked(receptive_field.CHECK, seeded(signals), loader, optimizer=adam)
+    assert not asked(RECEPTIVE_FIELD, seeded(signals), loader, optimizer=adam)
 
 
 def test_a_map_that_is_flattened_is_seen_whole() -> None:
     model = seeded(lambda: nn.Sequential(nn.Conv1d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 46, 2)))
-    assert not asked(receptive_field.CHECK, model, spots(), optimizer=adam)
+    assert not asked(RECEPTIVE_FIELD, model, spots(), optimizer=adam)

@@ -1,4 +1,4 @@
-"""Units that are off, at their limits, alike, or without an answer."""
+"""Units that are off, at their limits, alike, or without a prediction."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from asked import asked, digits, perceptron
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from striate.doctor.checks.model import collapsed, dead_units, redundant_filters, saturated, symmetric_init
+from striate.doctor.checks.model.starting_gradients import SYMMETRIC_INIT
+from striate.doctor.checks.model.unit_outputs import COLLAPSED, DEAD_UNITS, REDUNDANT_FILTERS, SATURATED
 
 
 def filled(model: nn.Sequential, weight: float | None, bias: float | None) -> nn.Sequential:
@@ -25,11 +26,11 @@ def filled(model: nn.Sequential, weight: float | None, bias: float | None) -> nn
 
 
 def test_units_that_are_off_for_all_samples() -> None:
-    (found,) = asked(dead_units.CHECK, filled(perceptron(), None, -20.0), digits())
+    (found,) = asked(DEAD_UNITS, filled(perceptron(), None, -20.0), digits())
     assert (found.code, found.severity) == ("model.dead-units", "error")
     assert found.measured.startswith("100% of the units")
     assert "with he-normal weights and biases of zero the loss after" in found.measured
-    assert not asked(dead_units.CHECK, perceptron(depth=6), digits())
+    assert not asked(DEAD_UNITS, perceptron(depth=6), digits())
 
 
 @pytest.mark.parametrize("relu", [F.relu, lambda x: x.clamp(min=0), lambda x: torch.clamp_min(x, 0)])
@@ -43,8 +44,8 @@ def test_a_threshold_of_ones_own(relu: Callable[[Tensor], Tensor]) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.b(relu(self.a(x.flatten(1)) - self.least))
 
-    assert asked(dead_units.CHECK, Threshold(20.0), digits())
-    assert not asked(dead_units.CHECK, Threshold(0.0), digits())
+    assert asked(DEAD_UNITS, Threshold(20.0), digits())
+    assert not asked(DEAD_UNITS, Threshold(0.0), digits())
 
 
 @pytest.mark.parametrize("activation", [nn.Tanh, nn.Sigmoid, nn.Hardtanh])
@@ -57,16 +58,16 @@ def test_units_at_their_limits(activation: type[nn.Module]) -> None:
                     layer.weight *= scale
         return model
 
-    (found,) = asked(saturated.CHECK, network(60.0), digits(), optimizer=lambda p: torch.optim.SGD(p, lr=0.02))
+    (found,) = asked(SATURATED, network(60.0), digits(), optimizer=lambda p: torch.optim.SGD(p, lr=0.02))
     assert found.code == "model.saturated"
     assert "xavier_normal_" in found.remedy
-    assert not asked(saturated.CHECK, network(1.0), digits())
+    assert not asked(SATURATED, network(1.0), digits())
 
 
 def test_a_sigmoid_at_the_end_is_no_hidden_one() -> None:
     model = nn.Sequential(perceptron(), nn.Sigmoid())
     nn.init.constant_(model[0][-1].bias, 50.0)
-    assert not asked(saturated.CHECK, model, digits())
+    assert not asked(SATURATED, model, digits())
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.05])
@@ -74,7 +75,7 @@ def test_units_that_begin_alike(weight: float) -> None:
     model = filled(perceptron(depth=2), weight, 0.0)
     if weight == 0:
         nn.init.zeros_(model[-1].weight)
-    (found,) = asked(symmetric_init.CHECK, model, digits())
+    (found,) = asked(SYMMETRIC_INIT, model, digits())
     assert (found.code, found.severity) == ("model.symmetric-init", "error")
     assert "after" in found.measured
     assert "they are still the same" in found.measured
@@ -82,7 +83,10 @@ def test_units_that_begin_alike(weight: float) -> None:
 
 def test_one_layer_of_a_constant_before_a_random_one() -> None:
     (found,) = asked(
-        symmetric_init.CHECK, filled(perceptron(64), 0.1, None), digits(), optimizer=lambda p: torch.optim.SGD(p, 0.05)
+        SYMMETRIC_INIT,
+        filled(perceptron(64), 0.1, None),
+        digits(),
+        optimizer=lambda p: torch.optim.SGD(p, 0.05),
     )
     assert (found.code, found.severity) == ("model.symmetric-init", "warning")
 
@@ -100,7 +104,7 @@ class Branch(nn.Module):
         return x + self.b(F.relu(self.a(x)))
 
 
-@pytest.mark.parametrize("check", [symmetric_init.CHECK, collapsed.CHECK, redundant_filters.CHECK])
+@pytest.mark.parametrize("check", [SYMMETRIC_INIT, COLLAPSED, REDUNDANT_FILTERS])
 def test_branches_and_heads_may_begin_at_zero(check: object) -> None:
     model = perceptron()
     model.insert(3, Branch())
@@ -112,11 +116,11 @@ def test_branches_and_heads_may_begin_at_zero(check: object) -> None:
 def test_the_same_answer_whatever_the_input() -> None:
     model = perceptron()
     model.insert(3, nn.GroupNorm(32, 32))
-    (found,) = asked(collapsed.CHECK, model, digits())
+    (found,) = asked(COLLAPSED, model, digits())
     assert (found.code, found.severity) == ("model.collapsed", "error")
     assert "different inputs all outputs are (" in found.measured
     model[3] = nn.GroupNorm(4, 32)
-    assert not asked(collapsed.CHECK, model, digits())
+    assert not asked(COLLAPSED, model, digits())
 
 
 def convolutions() -> nn.Sequential:
@@ -128,10 +132,10 @@ def convolutions() -> nn.Sequential:
 
 def test_filters_that_are_copies() -> None:
     model = convolutions()
-    assert not asked(redundant_filters.CHECK, model, digits())
+    assert not asked(REDUNDANT_FILTERS, model, digits())
     with torch.no_grad():
         model[0].weight[1:] = model[0].weight[:1] + 1e-3 * torch.randn(11, 1, 3, 3)
-    (found,) = asked(redundant_filters.CHECK, model, digits(), optimizer=torch.optim.SGD(model.parameters(), lr=0.01))
+    (found,) = asked(REDUNDANT_FILTERS, model, digits(), optimizer=torch.optim.SGD(model.parameters(), lr=0.01))
     assert (found.code, found.severity, found.where) == ("model.redundant-filters", "warning", "0")
     assert found.measured.startswith("92% of the filters of 0 are copies")
 
@@ -140,11 +144,11 @@ def test_filters_without_an_answer() -> None:
     model = convolutions()
     with torch.no_grad():
         model[2].weight[2:] = 0
-    (found,) = asked(redundant_filters.CHECK, model, digits(), optimizer=torch.optim.SGD(model.parameters(), lr=0.01))
+    (found,) = asked(REDUNDANT_FILTERS, model, digits(), optimizer=torch.optim.SGD(model.parameters(), lr=0.01))
     assert "83% of its feature maps are the same everywhere" in found.measured
 
 
 def test_one_number_looked_at_in_many_ways_is_no_copy() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 12, 1), nn.ReLU(), nn.Flatten(), nn.Linear(768, 10))
-    assert not asked(redundant_filters.CHECK, model, digits())
+    assert not asked(REDUNDANT_FILTERS, model, digits())

@@ -10,7 +10,7 @@ from asked import asked, digits
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from striate.doctor.checks.optim import gradient_wrong
+from striate.doctor.checks.optim.steps import GRADIENT_WRONG
 
 
 class Square(Function):
@@ -88,12 +88,12 @@ class Using(nn.Module):
     ],
 )
 def test_a_function_of_ones_own(function: Any, severity: str | None) -> None:
-    found = asked(gradient_wrong.CHECK, Using(function), digits())
+    found = asked(GRADIENT_WRONG, Using(function), digits())
     assert [finding.severity for finding in found] == ([severity] if severity else [])
 
 
 def test_the_function_and_its_slopes_are_named() -> None:
-    (found,) = asked(gradient_wrong.CHECK, Using(lambda x: Square.apply(x, 1.0)), digits())
+    (found,) = asked(GRADIENT_WRONG, Using(lambda x: Square.apply(x, 1.0)), digits())
     assert found.where == "Square"
     assert "backward gives" in found.measured
     assert "measured is" in found.measured
@@ -106,11 +106,11 @@ def test_a_function_in_the_loss() -> None:
         return Square.apply(outputs - wanted, -2.0).mean()
 
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    (found,) = asked(gradient_wrong.CHECK, model, digits(), loss=loss)
+    (found,) = asked(GRADIENT_WRONG, model, digits(), loss=loss)
     assert found.severity == "error"
 
 
 def test_the_function_is_left_as_it_was() -> None:
     before = vars(Square)["forward"]
-    asked(gradient_wrong.CHECK, Using(lambda x: Square.apply(x, 1.0)), digits())
+    asked(GRADIENT_WRONG, Using(lambda x: Square.apply(x, 1.0)), digits())
     assert vars(Square)["forward"] is before

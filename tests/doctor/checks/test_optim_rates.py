@@ -9,7 +9,8 @@ import torch
 from asked import asked, digits, loop, perceptron
 from torch import Tensor, nn
 
-from striate.doctor.checks.optim import lr_schedule, lr_too_high, lr_too_low
+from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH, LR_TOO_LOW
+from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE
 
 
 def sgd(model: nn.Module, lr: float, **options: Any) -> torch.optim.Optimizer:
@@ -19,7 +20,7 @@ def sgd(model: nn.Module, lr: float, **options: Any) -> torch.optim.Optimizer:
 @pytest.mark.parametrize(("rate", "momentum"), [(1000.0, 0.0), (5.0, 0.9)])
 def test_a_rate_at_which_nothing_is_learned_is_too_high(rate: float, momentum: float) -> None:
     model = perceptron()
-    (found,) = asked(lr_too_high.CHECK, model, digits(), optimizer=sgd(model, rate, momentum=momentum))
+    (found,) = asked(LR_TOO_HIGH, model, digits(), optimizer=sgd(model, rate, momentum=momentum))
     assert (found.code, found.severity) == ("optim.lr-too-high", "error")
     assert f"instead of lr {rate:g} the loss after" in found.measured
     assert "lr=" in found.remedy
@@ -28,19 +29,19 @@ def test_a_rate_at_which_nothing_is_learned_is_too_high(rate: float, momentum: f
 @pytest.mark.parametrize("rate", [0.01, 0.1, 0.5])
 def test_rates_that_learn_are_not_too_high(rate: float) -> None:
     model = perceptron()
-    assert not asked(lr_too_high.CHECK, model, digits(), optimizer=sgd(model, rate))
+    assert not asked(LR_TOO_HIGH, model, digits(), optimizer=sgd(model, rate))
 
 
 def test_a_loss_that_no_rate_makes_smaller_is_not_the_rates_fault() -> None:
     model = perceptron()
     x = torch.randn(320, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     y = torch.randint(0, 10, (320,), generator=torch.Generator().manual_seed(2))
-    assert not asked(lr_too_high.CHECK, model, (x, y), optimizer=sgd(model, 0.3))
+    assert not asked(LR_TOO_HIGH, model, (x, y), optimizer=sgd(model, 0.3))
 
 
 @pytest.mark.parametrize("make", [lambda p: torch.optim.SGD(p, lr=1e-6), lambda p: torch.optim.Adam(p, lr=1e-8)])
 def test_a_rate_that_leads_nowhere_is_too_low(make: Any) -> None:
-    (found,) = asked(lr_too_low.CHECK, perceptron(), digits(), optimizer=make)
+    (found,) = asked(LR_TOO_LOW, perceptron(), digits(), optimizer=make)
     assert (found.code, found.severity) == ("optim.lr-too-low", "error")
     assert "epochs" in found.measured
     assert found.remedy.startswith("Give the optimizer lr=")
@@ -48,7 +49,7 @@ def test_a_rate_that_leads_nowhere_is_too_low(make: Any) -> None:
 
 def test_a_rate_of_zero() -> None:
     model = perceptron()
-    (found,) = asked(lr_too_low.CHECK, model, digits(), optimizer=sgd(model, 0.0))
+    (found,) = asked(LR_TOO_LOW, model, digits(), optimizer=sgd(model, 0.0))
     assert found.measured.startswith("the rate is 0; with lr 0.1 the loss after")
 
 
@@ -60,7 +61,7 @@ def test_patience_is_no_fault() -> None:
             return 10_000
 
     model = perceptron()
-    assert not asked(lr_too_low.CHECK, model, Long(digits()), optimizer=sgd(model, 3e-4))
+    assert not asked(LR_TOO_LOW, model, Long(digits()), optimizer=sgd(model, 3e-4))
 
 
 def test_a_trained_network_has_nothing_to_gain() -> None:
@@ -69,11 +70,11 @@ def test_a_trained_network_has_nothing_to_gain() -> None:
     for _ in range(15):
         for batch in digits():
             loop(model, batch, optimizer, nn.functional.cross_entropy)
-    assert not asked(lr_too_low.CHECK, model, digits(), optimizer=sgd(model, 1e-5))
+    assert not asked(LR_TOO_LOW, model, digits(), optimizer=sgd(model, 1e-5))
 
 
 def test_the_doctors_own_rate_is_not_judged() -> None:
-    assert not asked(lr_too_low.CHECK, perceptron(), digits())
+    assert not asked(LR_TOO_LOW, perceptron(), digits())
 
 
 def test_steps_without_an_optimizer_are_made_longer() -> None:
@@ -87,7 +88,7 @@ def test_steps_without_an_optimizer_are_made_longer() -> None:
                 parameter -= 1e-5 * gradient
         return value.detach()
 
-    (found,) = asked(lr_too_low.CHECK, model, digits(), step=step, loss=nn.functional.cross_entropy)
+    (found,) = asked(LR_TOO_LOW, model, digits(), step=step, loss=nn.functional.cross_entropy)
     assert "times as long" in found.measured
 
 
@@ -110,11 +111,11 @@ def test_a_schedule_for_epochs_that_is_stepped_at_each_batch() -> None:
     optimizer = sgd(model, 0.05)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 3, 0.1)
     options: dict[str, Any] = {"optimizer": optimizer, "loss": nn.CrossEntropyLoss()}
-    (found,) = asked(lr_schedule.CHECK, model, digits(), step=scheduled(scheduler, 1), **options)
+    (found,) = asked(LR_SCHEDULE, model, digits(), step=scheduled(scheduler, 1), **options)
     assert (found.code, found.severity) == ("optim.lr-schedule", "error")
     assert "falls below a tenth of 0.05 at step 4" in found.measured
     assert "once an epoch" in found.remedy
-    assert not asked(lr_schedule.CHECK, model, digits(), step=scheduled(scheduler, 20), **options)
+    assert not asked(LR_SCHEDULE, model, digits(), step=scheduled(scheduler, 20), **options)
 
 
 @pytest.mark.parametrize(("steps", "wrong"), [(300, False), (1_000_000, True)])
@@ -123,7 +124,7 @@ def test_a_warmup_ends_within_some_hundred_steps(steps: int, wrong: bool) -> Non
     optimizer = sgd(model, 0.05)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: min(1.0, (k + 1) / steps))
     found = asked(
-        lr_schedule.CHECK,
+        LR_SCHEDULE,
         model,
         digits(),
         step=scheduled(scheduler, 1),
@@ -137,4 +138,4 @@ def test_a_cosine_over_the_whole_training_is_sound() -> None:
     model = perceptron()
     optimizer = sgd(model, 0.1)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 120)
-    assert not asked(lr_schedule.CHECK, model, digits(), step=scheduled(scheduler, 1), optimizer=optimizer)
+    assert not asked(LR_SCHEDULE, model, digits(), step=scheduled(scheduler, 1), optimizer=optimizer)

@@ -10,14 +10,10 @@ import torch
 from asked import asked, digits, loop, perceptron
 from torch import Tensor, nn
 
-from striate.doctor.checks.optim import (
-    clip_too_small,
-    lr_too_low,
-    missing_zero_grad,
-    no_step,
-    parameters_missing,
-    weight_decay_too_high,
-)
+from striate.doctor.checks.optim.clip_too_small import CLIP_TOO_SMALL
+from striate.doctor.checks.optim.learning_rate import LR_TOO_LOW
+from striate.doctor.checks.optim.steps import MISSING_ZERO_GRAD, NO_STEP, PARAMETERS_MISSING
+from striate.doctor.checks.optim.weight_decay_too_high import WEIGHT_DECAY_TOO_HIGH
 
 LOSS = nn.CrossEntropyLoss()
 
@@ -54,7 +50,7 @@ def sgd(model: nn.Module, lr: float = 0.05, **options: Any) -> torch.optim.Optim
 def test_no_step_is_made(every: int, clear: str, measured: str) -> None:
     model = perceptron()
     options: dict[str, Any] = {"step": stepping(every, clear=clear), "optimizer": sgd(model), "loss": LOSS}
-    (found,) = asked(no_step.CHECK, model, digits(), **options)
+    (found,) = asked(NO_STEP, model, digits(), **options)
     assert (found.code, found.severity) == ("optim.no-step", "error")
     assert measured in found.measured
     assert "optimizer.step()" in found.remedy
@@ -63,13 +59,13 @@ def test_no_step_is_made(every: int, clear: str, measured: str) -> None:
 @pytest.mark.parametrize("every", [1, 4, 20])
 def test_a_step_in_every_some_batches_is_one(every: int) -> None:
     model = perceptron()
-    assert not asked(no_step.CHECK, model, digits(), step=stepping(every), optimizer=sgd(model), loss=LOSS)
+    assert not asked(NO_STEP, model, digits(), step=stepping(every), optimizer=sgd(model), loss=LOSS)
 
 
 def test_gradients_are_never_cleared() -> None:
     model = perceptron()
     step = stepping(clear="never")
-    (found,) = asked(missing_zero_grad.CHECK, model, digits(), step=step, optimizer=sgd(model), loss=LOSS)
+    (found,) = asked(MISSING_ZERO_GRAD, model, digits(), step=step, optimizer=sgd(model), loss=LOSS)
     assert (found.code, found.severity) == ("optim.missing-zero-grad", "error")
     assert "`optimizer.zero_grad()` before `loss.backward()`" in found.remedy
 
@@ -78,17 +74,17 @@ def test_gradients_are_never_cleared() -> None:
 def test_gradients_that_are_cleared_at_some_time(every: int, clear: str) -> None:
     model = perceptron()
     step = stepping(every, clear=clear)
-    assert not asked(missing_zero_grad.CHECK, model, digits(), step=step, optimizer=sgd(model), loss=LOSS)
+    assert not asked(MISSING_ZERO_GRAD, model, digits(), step=step, optimizer=sgd(model), loss=LOSS)
 
 
 def test_a_clip_that_cuts_everything() -> None:
     model = perceptron()
     options: dict[str, Any] = {"optimizer": sgd(model, 0.2), "loss": LOSS}
-    (found,) = asked(clip_too_small.CHECK, model, digits(), step=stepping(clip=1e-4), **options)
+    (found,) = asked(CLIP_TOO_SMALL, model, digits(), step=stepping(clip=1e-4), **options)
     assert (found.code, found.severity) == ("optim.clip-too-small", "error")
     assert "without clipping the loss after" in found.measured
     assert "clip_grad_norm_(model.parameters(), " in found.remedy
-    assert not asked(clip_too_small.CHECK, model, digits(), step=stepping(clip=1.0), **options)
+    assert not asked(CLIP_TOO_SMALL, model, digits(), step=stepping(clip=1.0), **options)
 
 
 @pytest.mark.parametrize(("limit", "wrong"), [(1e-6, True), (1.0, False)])
@@ -96,7 +92,7 @@ def test_hooks_that_clip(limit: float, wrong: bool) -> None:
     model = perceptron()
     for parameter in model.parameters():
         parameter.register_hook(lambda gradient: gradient.clamp(-limit, limit))
-    found = asked(clip_too_small.CHECK, model, digits(), optimizer=sgd(model, 0.1))
+    found = asked(CLIP_TOO_SMALL, model, digits(), optimizer=sgd(model, 0.1))
     assert [finding.where for finding in found] == (["the hooks of parameters"] if wrong else [])
     assert all(len(parameter._backward_hooks or {}) == 1 for parameter in model.parameters())
 
@@ -104,7 +100,7 @@ def test_hooks_that_clip(limit: float, wrong: bool) -> None:
 def test_a_clip_does_not_matter_to_adam() -> None:
     model = perceptron()
     adam = torch.optim.Adam(model.parameters(), lr=3e-3)
-    assert not asked(clip_too_small.CHECK, model, digits(), step=stepping(clip=1e-3), optimizer=adam, loss=LOSS)
+    assert not asked(CLIP_TOO_SMALL, model, digits(), step=stepping(clip=1e-3), optimizer=adam, loss=LOSS)
 
 
 def scaling(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
@@ -122,19 +118,19 @@ def scaling(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss
 def test_a_scale_is_no_clip() -> None:
     model = perceptron()
     options: dict[str, Any] = {"optimizer": sgd(model, 1e-6), "loss": LOSS, "step": scaling}
-    assert not asked(clip_too_small.CHECK, model, digits(), **options)
-    assert asked(lr_too_low.CHECK, model, digits(), **options)
+    assert not asked(CLIP_TOO_SMALL, model, digits(), **options)
+    assert asked(LR_TOO_LOW, model, digits(), **options)
 
 
 def test_decay_that_takes_all_weights() -> None:
     model = perceptron()
     options: dict[str, Any] = {"loss": LOSS}
     strong = sgd(model, weight_decay=2.0)
-    (found,) = asked(weight_decay_too_high.CHECK, model, digits(), optimizer=strong, **options)
+    (found,) = asked(WEIGHT_DECAY_TOO_HIGH, model, digits(), optimizer=strong, **options)
     assert (found.code, found.severity) == ("optim.weight-decay-too-high", "error")
     assert "weight_decay=2 shrinks the weights to" in found.measured
     usual = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
-    assert not asked(weight_decay_too_high.CHECK, model, digits(), optimizer=usual, **options)
+    assert not asked(WEIGHT_DECAY_TOO_HIGH, model, digits(), optimizer=usual, **options)
 
 
 def penalized(strength: float) -> Any:
@@ -152,7 +148,12 @@ def penalized(strength: float) -> Any:
 def test_a_penalty_added_by_hand(strength: float, wrong: bool) -> None:
     model = perceptron()
     found = asked(
-        weight_decay_too_high.CHECK, model, digits(), step=penalized(strength), optimizer=sgd(model), loss=LOSS
+        WEIGHT_DECAY_TOO_HIGH,
+        model,
+        digits(),
+        step=penalized(strength),
+        optimizer=sgd(model),
+        loss=LOSS,
     )
     assert bool(found) is wrong
     if found:
@@ -170,14 +171,14 @@ def test_weights_made_smaller_by_the_step(factor: float, wrong: bool) -> None:
                 parameter *= factor
         return value
 
-    found = asked(weight_decay_too_high.CHECK, model, digits(), step=step, optimizer=sgd(model), loss=LOSS)
+    found = asked(WEIGHT_DECAY_TOO_HIGH, model, digits(), step=step, optimizer=sgd(model), loss=LOSS)
     assert [finding.where for finding in found] == (["the training step"] if wrong else [])
 
 
 def test_an_optimizer_of_the_last_layer_only() -> None:
     model = perceptron(4, depth=2)
     optimizer = torch.optim.Adam(model[-1].parameters(), lr=0.01)
-    (found,) = asked(parameters_missing.CHECK, model, digits(), optimizer=optimizer)
+    (found,) = asked(PARAMETERS_MISSING, model, digits(), optimizer=optimizer)
     assert (found.code, found.severity) == ("optim.parameters-missing", "error")
     assert "4 of 6 parameters" in found.measured
     assert "with them in it the loss after" in found.measured
@@ -185,7 +186,7 @@ def test_an_optimizer_of_the_last_layer_only() -> None:
 
 def test_an_optimizer_of_another_network() -> None:
     model = perceptron()
-    (found,) = asked(parameters_missing.CHECK, copy.deepcopy(model), digits(), optimizer=sgd(model))
+    (found,) = asked(PARAMETERS_MISSING, copy.deepcopy(model), digits(), optimizer=sgd(model))
     assert found.severity == "error"
     assert "none of the 4 parameters" in found.measured
 
@@ -198,6 +199,6 @@ def test_a_trained_trunk_that_is_left_as_it_is_may_be_meant() -> None:
             loop(model, batch, optimizer, LOSS)
     model[-1].reset_parameters()
     head = torch.optim.Adam(model[-1].parameters(), lr=0.01)
-    assert [f.severity for f in asked(parameters_missing.CHECK, model, digits(), optimizer=head)] == ["note"]
+    assert [f.severity for f in asked(PARAMETERS_MISSING, model, digits(), optimizer=head)] == ["note"]
     model[:-1].requires_grad_(False)
-    assert not asked(parameters_missing.CHECK, model, digits(), optimizer=head)
+    assert not asked(PARAMETERS_MISSING, model, digits(), optimizer=head)

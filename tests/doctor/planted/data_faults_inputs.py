@@ -29,10 +29,10 @@ from planted.parts import (
 
 
 @fault("data.not-normalized")
-def bytes_from_0_to_255(seed: int, mended: bool = False) -> Case:
+def bytes_from_0_to_255(seed: int, fixed: bool = False) -> Case:
     """Raw gray levels, as they are read."""
     data = mnist(seed, train=1000)
-    scale = 255.0 if mended else 1.0
+    scale = 255.0 if fixed else 1.0
     torch.manual_seed(seed)
     model = mlp(784, 64, 32, 10)
     return Case(
@@ -45,9 +45,9 @@ def bytes_from_0_to_255(seed: int, mended: bool = False) -> Case:
 
 
 @fault("data.not-normalized")
-def columns_of_a_table_in_their_own_units(seed: int, mended: bool = False) -> Case:
+def columns_of_a_table_in_their_own_units(seed: int, fixed: bool = False) -> Case:
     """Wine: proline is about 750, hue about 1."""
-    data = table("wine", seed, 130, 48, scaled=mended)
+    data = table("wine", seed, 130, 48, scaled=fixed)
     torch.manual_seed(seed)
     return Case(
         mlp(13, 32, 3),
@@ -59,10 +59,10 @@ def columns_of_a_table_in_their_own_units(seed: int, mended: bool = False) -> Ca
 
 
 @fault("data.not-normalized")
-def readings_of_a_converter_around_32768(seed: int, mended: bool = False) -> Case:
+def readings_of_a_converter_around_32768(seed: int, fixed: bool = False) -> Case:
     """A sensor's counts: an offset a hundred times larger than the signal."""
     x, y = signals(seed, [200] * 4)
-    x = x if mended else 32768 + 300 * x
+    x = x if fixed else 32768 + 300 * x
     torch.manual_seed(seed)
     return Case(
         wave_net(1, 4),
@@ -74,11 +74,11 @@ def readings_of_a_converter_around_32768(seed: int, mended: bool = False) -> Cas
 
 
 @fault("data.not-finite")
-def pixels_without_variance_divided_by_it(seed: int, mended: bool = False) -> Case:
+def pixels_without_variance_divided_by_it(seed: int, fixed: bool = False) -> Case:
     """Standardized pixel by pixel: the corners are always black, so 0/0."""
     data = digits(seed, scaled=False)
     mean, deviation = data.x.mean(0), data.x.std(0)
-    if mended:
+    if fixed:
         deviation = deviation.clamp(min=1.0)
     torch.manual_seed(seed)
     model = small_cnn(1, 10)
@@ -92,12 +92,12 @@ def pixels_without_variance_divided_by_it(seed: int, mended: bool = False) -> Ca
 
 
 @fault("data.not-finite")
-def gaps_in_a_table(seed: int, mended: bool = False) -> Case:
+def gaps_in_a_table(seed: int, fixed: bool = False) -> Case:
     """Boston's prices, with one reading in twenty of two columns missing and left as NaN."""
     data = table("boston", seed, 400, 106)
     for part, x in enumerate((data.x, data.x_val)):
         gaps = torch.from_numpy(draw(seed, part).random((len(x), 2)) < 0.05)
-        x[:, 4:6] = torch.where(gaps, 0.0 if mended else torch.nan, x[:, 4:6])
+        x[:, 4:6] = torch.where(gaps, 0.0 if fixed else torch.nan, x[:, 4:6])
     y, y_val = (data.y - 22.5) / 9.2, (data.y_val - 22.5) / 9.2
     torch.manual_seed(seed)
     return Case(
@@ -125,9 +125,9 @@ class _Densities(Dataset):
 
 
 @fault("data.not-finite")
-def logarithm_of_black(seed: int, mended: bool = False) -> Case:
+def logarithm_of_black(seed: int, fixed: bool = False) -> Case:
     data = digits(seed, train=800, scaled=False)
-    least = 0.02 if mended else 0.0
+    least = 0.02 if fixed else 0.0
     torch.manual_seed(seed)
 
     def step(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
@@ -162,12 +162,12 @@ class _Files(Dataset):
 
 
 @fault("data.constant-images")
-def unreadable_files_come_back_black(seed: int, mended: bool = False) -> Case:
+def unreadable_files_come_back_black(seed: int, fixed: bool = False) -> Case:
     """Two of five, in training and validation."""
     data = mnist(seed, train=1000)
     sets = []
     for part, (x, y) in enumerate(((data.x, data.y), (data.x_val, data.y_val))):
-        sets.append(_Files(x, y, draw(seed, part).random(len(y)) > (0.0 if mended else 0.4)))
+        sets.append(_Files(x, y, draw(seed, part).random(len(y)) > (0.0 if fixed else 0.4)))
     torch.manual_seed(seed)
     model = LeNet()
     return Case(
@@ -180,10 +180,10 @@ def unreadable_files_come_back_black(seed: int, mended: bool = False) -> Case:
 
 
 @fault("data.constant-images", also=("data.duplicates",))
-def divided_as_bytes(seed: int, mended: bool = False) -> Case:
+def divided_as_bytes(seed: int, fixed: bool = False) -> Case:
     """`(x / 255).astype(uint8)`: only the few pixels at 255 are left."""
     data = mnist(seed)
-    if mended:
+    if fixed:
         x, x_val = data.x / 255, data.x_val / 255
     else:
         x, x_val = (data.x // 255).float(), (data.x_val // 255).float()
@@ -198,10 +198,10 @@ def divided_as_bytes(seed: int, mended: bool = False) -> Case:
 
 
 @fault("data.scrambled")
-def pictures_viewed_as_channels_first(seed: int, mended: bool = False) -> Case:
+def pictures_viewed_as_channels_first(seed: int, fixed: bool = False) -> Case:
     """(N, H, W, C) made (N, C, H, W) by `view`."""
     data = colored(seed)
-    if mended:
+    if fixed:
         x, x_val = channels_first(data.x), channels_first(data.x_val)
     else:
         x, x_val = (a.float().view(-1, 3, 28, 28) / 127.5 - 1 for a in (data.x, data.x_val))
@@ -217,14 +217,14 @@ def pictures_viewed_as_channels_first(seed: int, mended: bool = False) -> Case:
 
 
 @fault("data.scrambled", also=("data.labels-random",))
-def samples_last_reshaped(seed: int, mended: bool = False) -> Case:
+def samples_last_reshaped(seed: int, fixed: bool = False) -> Case:
     """As MATLAB stores them, (H, W, N), and made (N, 1, H, W) by `reshape`: each picture is a bit of many."""
     data = digits(seed)
     pictures = []
     for x in (data.x, data.x_val):
         stored = x[:, 0].permute(1, 2, 0).contiguous()
         right = stored.permute(2, 0, 1)[:, None]
-        pictures.append(right.contiguous() if mended else stored.reshape(right.shape))
+        pictures.append(right.contiguous() if fixed else stored.reshape(right.shape))
     torch.manual_seed(seed)
     return Case(
         small_cnn(1, 10),
@@ -267,12 +267,12 @@ class _MotionNet(nn.Module):
 
 
 @fault("data.scrambled")
-def axes_of_a_sensor_viewed_inside_forward(seed: int, mended: bool = False) -> Case:
+def axes_of_a_sensor_viewed_inside_forward(seed: int, fixed: bool = False) -> Case:
     """(N, time, axes) made (N, axes, time) by `view`."""
     x, y = (torch.from_numpy(a) for a in _motions(seed, 900))
     torch.manual_seed(seed)
     return Case(
-        _MotionNet(mended),
+        _MotionNet(fixed),
         batches(x[:600], y[:600], 24, seed),
         (x[600:], y[600:]),
         functional.cross_entropy,

@@ -15,10 +15,10 @@ from planted.parts import LeNet, batches, digits, draw, mlp, mnist, plain, signa
 
 
 @fault("data.labels-random")
-def labels_in_the_order_of_another_list(seed: int, mended: bool = False) -> Case:
+def labels_in_the_order_of_another_list(seed: int, fixed: bool = False) -> Case:
     """The labels come from a file whose rows are sorted otherwise than the images."""
     data = digits(seed)
-    if not mended:
+    if not fixed:
         data.y = data.y[draw(seed).permutation(len(data.y))]
         data.y_val = data.y_val[draw(seed, 1).permutation(len(data.y_val))]
     torch.manual_seed(seed)
@@ -33,10 +33,10 @@ def labels_in_the_order_of_another_list(seed: int, mended: bool = False) -> Case
 
 
 @fault("data.labels-random")
-def images_shuffled_without_their_labels(seed: int, mended: bool = False) -> Case:
+def images_shuffled_without_their_labels(seed: int, fixed: bool = False) -> Case:
     """`x = x[order]`, and `y` is forgotten; validation is right."""
     data = mnist(seed)
-    if not mended:
+    if not fixed:
         data.x = data.x[draw(seed).permutation(len(data.x))]
     torch.manual_seed(seed)
     model = LeNet()
@@ -50,10 +50,10 @@ def images_shuffled_without_their_labels(seed: int, mended: bool = False) -> Cas
 
 
 @fault("data.labels-random")
-def target_column_sorted_alone(seed: int, mended: bool = False) -> Case:
+def target_column_sorted_alone(seed: int, fixed: bool = False) -> Case:
     """A table whose last column was sorted without the others."""
     data = table("breast_cancer", seed, 400, 160)
-    if not mended:
+    if not fixed:
         data.y, data.y_val = data.y.sort().values, data.y_val.sort().values
     torch.manual_seed(seed)
     return Case(
@@ -66,9 +66,9 @@ def target_column_sorted_alone(seed: int, mended: bool = False) -> Case:
 
 
 @fault("data.label-noise")
-def a_third_of_the_labels_is_wrong(seed: int, mended: bool = False) -> Case:
+def a_third_of_the_labels_is_wrong(seed: int, fixed: bool = False) -> Case:
     data = digits(seed)
-    if not mended:
+    if not fixed:
         rng = draw(seed)
         wrong = torch.from_numpy(rng.random(len(data.y)) < 1 / 3)
         data.y[wrong] = (data.y[wrong] + torch.from_numpy(rng.integers(1, 10, int(wrong.sum())))) % 10
@@ -83,7 +83,7 @@ def a_third_of_the_labels_is_wrong(seed: int, mended: bool = False) -> Case:
 
 
 class _Crowd(Dataset):
-    """Answers of several people: some of them clicked anywhere."""
+    """Predictions of several people: some of them clicked anywhere."""
 
     def __init__(self, x: Tensor, y: Tensor, careless: float, rng: np.random.Generator) -> None:
         self.x = x
@@ -98,10 +98,10 @@ class _Crowd(Dataset):
 
 
 @fault("data.label-noise")
-def answers_of_careless_people(seed: int, mended: bool = False) -> Case:
+def answers_of_careless_people(seed: int, fixed: bool = False) -> Case:
     """Two of five labels were clicked at random, in validation too."""
     data = mnist(seed, train=1200)
-    careless = 0.0 if mended else 0.4
+    careless = 0.0 if fixed else 0.4
     torch.manual_seed(seed)
     model = LeNet()
     return Case(
@@ -114,9 +114,9 @@ def answers_of_careless_people(seed: int, mended: bool = False) -> Case:
 
 
 @fault("data.label-noise")
-def diagnoses_flipped_in_a_quarter_of_the_rows(seed: int, mended: bool = False) -> Case:
+def diagnoses_flipped_in_a_quarter_of_the_rows(seed: int, fixed: bool = False) -> Case:
     data = table("breast_cancer", seed, 420, 140)
-    if not mended:
+    if not fixed:
         for part, y in enumerate((data.y, data.y_val)):
             flipped = torch.from_numpy(draw(seed, part).random(len(y)) < 0.25)
             y[flipped] = 1 - y[flipped]
@@ -143,9 +143,9 @@ def diagnoses_flipped_in_a_quarter_of_the_rows(seed: int, mended: bool = False) 
 
 
 @fault("data.label-range")
-def classes_counted_from_one(seed: int, mended: bool = False) -> Case:
+def classes_counted_from_one(seed: int, fixed: bool = False) -> Case:
     data = digits(seed)
-    offset = 0 if mended else 1
+    offset = 0 if fixed else 1
     torch.manual_seed(seed)
     model = small_cnn(1, 10)
     return Case(
@@ -167,10 +167,10 @@ class _Net(nn.Module):
 
 
 @fault("data.label-range")
-def minus_one_for_unknown(seed: int, mended: bool = False) -> Case:
+def minus_one_for_unknown(seed: int, fixed: bool = False) -> Case:
     """One signal in twelve has the label −1: nobody knew what it is."""
     x, y = signals(seed, [150] * 4)
-    if not mended:
+    if not fixed:
         y[torch.from_numpy(draw(seed).random(len(y)) < 1 / 12)] = -1
     torch.manual_seed(seed)
     return Case(
@@ -183,11 +183,11 @@ def minus_one_for_unknown(seed: int, mended: bool = False) -> Case:
 
 
 @fault("data.label-range", also=("loss.degenerate", "loss.wrong-for-task"))
-def plus_and_minus_one_for_a_binary_cross_entropy(seed: int, mended: bool = False) -> Case:
+def plus_and_minus_one_for_a_binary_cross_entropy(seed: int, fixed: bool = False) -> Case:
     """Labels as for a support vector machine: the loss has no lower bound."""
     data = table("breast_cancer", seed, 400, 160)
     y, y_val = data.y.float(), data.y_val.float()
-    if not mended:
+    if not fixed:
         y, y_val = 2 * y - 1, 2 * y_val - 1
     torch.manual_seed(seed)
     model = nn.Sequential(mlp(30, 16, 1), nn.Flatten(0))
@@ -204,7 +204,7 @@ NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 
 
 @fault("data.label-map")
-def names_sorted_in_validation_only(seed: int, mended: bool = False) -> Case:
+def names_sorted_in_validation_only(seed: int, fixed: bool = False) -> Case:
     """In training the classes are numbered as listed, in validation by their sorted names."""
     data = digits(seed)
     ranks = torch.tensor([sorted(NAMES).index(name) for name in NAMES])
@@ -213,19 +213,19 @@ def names_sorted_in_validation_only(seed: int, mended: bool = False) -> Case:
     return Case(
         model,
         batches(data.x, data.y, 32, seed),
-        plain(data.x_val, data.y_val if mended else ranks[data.y_val]),
+        plain(data.x_val, data.y_val if fixed else ranks[data.y_val]),
         nn.CrossEntropyLoss(),
         optim.Adam(model.parameters(), lr=3e-3),
     )
 
 
 @fault("data.label-map")
-def a_folder_missing_in_validation(seed: int, mended: bool = False) -> Case:
+def a_folder_missing_in_validation(seed: int, fixed: bool = False) -> Case:
     """No validation image of class 2, so that the folders there are numbered 0 to 8."""
     data = mnist(seed, train=1000, val=400)
     kept = data.y_val != 2
     data.x_val, data.y_val = data.x_val[kept], data.y_val[kept]
-    if not mended:
+    if not fixed:
         data.y_val = torch.unique(data.y_val, return_inverse=True)[1]
     torch.manual_seed(seed)
     return Case(
@@ -238,7 +238,7 @@ def a_folder_missing_in_validation(seed: int, mended: bool = False) -> Case:
 
 
 @fault("data.label-map")
-def background_is_class_zero_in_training_only(seed: int, mended: bool = False) -> Case:
+def background_is_class_zero_in_training_only(seed: int, fixed: bool = False) -> Case:
     """Signals are numbered from 1 in training (0 is kept for noise alone), from 0 in validation."""
     x, y = signals(seed, [140, 160, 150, 150])
     quiet = torch.from_numpy(draw(seed).normal(0, 0.3, (120, 1, 64)).astype(np.float32))
@@ -247,7 +247,7 @@ def background_is_class_zero_in_training_only(seed: int, mended: bool = False) -
     return Case(
         wave_net(1, 5),
         batches(train_x, train_y, 30, seed),
-        plain(x[450:], y[450:] + (1 if mended else 0)),
+        plain(x[450:], y[450:] + (1 if fixed else 0)),
         nn.CrossEntropyLoss(label_smoothing=0.05),
         lambda parameters: optim.AdamW(parameters, lr=3e-3, weight_decay=0.01),
     )

@@ -15,12 +15,12 @@ from planted.parts import LeNet, batches, digits, mnist, plain, residual_net, si
 
 
 @fault("data.imbalance")
-def a_hundred_normal_signals_for_a_faulty_one(seed: int, mended: bool = False) -> Case:
+def a_hundred_normal_signals_for_a_faulty_one(seed: int, fixed: bool = False) -> Case:
     """A sine each but for ten sawtooth waves; validation has both in equal numbers."""
     x, y = signals(seed, [1000, 0, 1000], noise=0.6)
     y = y // 2
     x_val, y_val = signals(seed + 1000, [150, 0, 150], noise=0.6)
-    kept = torch.cat([torch.nonzero(y == 0)[:500, 0], torch.nonzero(y == 1)[: 500 if mended else 5, 0]])
+    kept = torch.cat([torch.nonzero(y == 0)[:500, 0], torch.nonzero(y == 1)[: 500 if fixed else 5, 0]])
     torch.manual_seed(seed)
     return Case(
         wave_net(1, 2, width=8),
@@ -32,12 +32,12 @@ def a_hundred_normal_signals_for_a_faulty_one(seed: int, mended: bool = False) -
 
 
 @fault("data.imbalance")
-def weights_by_frequency_instead_of_its_inverse(seed: int, mended: bool = False) -> Case:
+def weights_by_frequency_instead_of_its_inverse(seed: int, fixed: bool = False) -> Case:
     """The question is "is it a seven?", one in ten; the sampler makes that one in a hundred."""
     data = digits(seed)
     y, y_val = (data.y == 7).long(), (data.y_val == 7).long()
     counts = torch.bincount(y).double()
-    weights = (1 / counts if mended else counts)[y]
+    weights = (1 / counts if fixed else counts)[y]
     sampler = WeightedRandomSampler(weights, len(y), generator=torch.Generator().manual_seed(seed))
     torch.manual_seed(seed)
     model = small_cnn(1, 2)
@@ -51,10 +51,10 @@ def weights_by_frequency_instead_of_its_inverse(seed: int, mended: bool = False)
 
 
 @fault("data.missing-class")
-def the_last_folder_is_forgotten(seed: int, mended: bool = False) -> Case:
+def the_last_folder_is_forgotten(seed: int, fixed: bool = False) -> Case:
     """`for k in range(9)`: no nine in training."""
     data = mnist(seed, train=1000)
-    found = [torch.nonzero(data.y == k)[:, 0] for k in range(10 if mended else 9)]
+    found = [torch.nonzero(data.y == k)[:, 0] for k in range(10 if fixed else 9)]
     kept = torch.cat(found)
     torch.manual_seed(seed)
     model = LeNet()
@@ -68,10 +68,10 @@ def the_last_folder_is_forgotten(seed: int, mended: bool = False) -> Case:
 
 
 @fault("data.missing-class")
-def labels_given_to_the_sampler_as_weights(seed: int, mended: bool = False) -> Case:
+def labels_given_to_the_sampler_as_weights(seed: int, fixed: bool = False) -> Case:
     """Class 0 has the weight 0 and is never drawn."""
     x, y = signals(seed, [200] * 4)
-    weights = torch.ones(600) if mended else y[:600].double()
+    weights = torch.ones(600) if fixed else y[:600].double()
     torch.manual_seed(seed)
     return Case(
         wave_net(1, 4),
@@ -83,14 +83,14 @@ def labels_given_to_the_sampler_as_weights(seed: int, mended: bool = False) -> C
 
 
 @fault("data.not-shuffled")
-def sorted_by_class_and_not_shuffled(seed: int, mended: bool = False) -> Case:
+def sorted_by_class_and_not_shuffled(seed: int, fixed: bool = False) -> Case:
     data = digits(seed)
     order = data.y.argsort(stable=True)
     torch.manual_seed(seed)
     model = small_cnn(1, 10)
     return Case(
         model,
-        DataLoader(TensorDataset(data.x[order], data.y[order]), batch_size=32, shuffle=mended),
+        DataLoader(TensorDataset(data.x[order], data.y[order]), batch_size=32, shuffle=fixed),
         plain(data.x_val, data.y_val),
         nn.CrossEntropyLoss(),
         optim.SGD(model.parameters(), lr=0.05, momentum=0.9),
@@ -115,7 +115,7 @@ class _Stream(IterableDataset):
 
 
 @fault("data.not-shuffled")
-def files_of_classes_read_one_after_the_other(seed: int, mended: bool = False) -> Case:
+def files_of_classes_read_one_after_the_other(seed: int, fixed: bool = False) -> Case:
     data = mnist(seed, train=1000)
 
     def step(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> float:
@@ -129,7 +129,7 @@ def files_of_classes_read_one_after_the_other(seed: int, mended: bool = False) -
     torch.manual_seed(seed)
     return Case(
         LeNet(),
-        DataLoader(_Stream(data.x, data.y, mended), batch_size=25),
+        DataLoader(_Stream(data.x, data.y, fixed), batch_size=25),
         plain(data.x_val / 127.5 - 1, data.y_val),
         nn.CrossEntropyLoss(),
         lambda parameters: optim.Adam(parameters, lr=3e-3),
@@ -138,10 +138,10 @@ def files_of_classes_read_one_after_the_other(seed: int, mended: bool = False) -
 
 
 @fault("data.not-shuffled")
-def every_batch_of_one_class(seed: int, mended: bool = False) -> Case:
+def every_batch_of_one_class(seed: int, fixed: bool = False) -> Case:
     """Batches are put together by class, and only the batches are shuffled."""
     data = digits(seed)
-    order = torch.arange(len(data.y)) if mended else data.y.argsort(stable=True)
+    order = torch.arange(len(data.y)) if fixed else data.y.argsort(stable=True)
     groups = list(order.split(24))
     mixed = [groups[i].tolist() for i in torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed))]
     torch.manual_seed(seed)

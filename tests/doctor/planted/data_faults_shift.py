@@ -26,21 +26,21 @@ from planted.parts import (
 
 
 @fault("data.shift")
-def validation_divided_by_255_twice(seed: int, mended: bool = False) -> Case:
+def validation_divided_by_255_twice(seed: int, fixed: bool = False) -> Case:
     data = mnist(seed)
     torch.manual_seed(seed)
     model = LeNet()
     return Case(
         model,
         batches(data.x / 255, data.y, 50, seed),
-        plain(data.x_val / 255 / (1 if mended else 255), data.y_val),
+        plain(data.x_val / 255 / (1 if fixed else 255), data.y_val),
         nn.CrossEntropyLoss(),
         optim.SGD(model.parameters(), lr=0.1, momentum=0.9),
     )
 
 
 @fault("data.shift")
-def blue_first_in_validation(seed: int, mended: bool = False) -> Case:
+def blue_first_in_validation(seed: int, fixed: bool = False) -> Case:
     """Read by another library: BGR instead of RGB."""
     data = photos(seed)
     x, x_val = channels_first(data.x), channels_first(data.x_val)
@@ -48,17 +48,17 @@ def blue_first_in_validation(seed: int, mended: bool = False) -> Case:
     return Case(
         residual_net(3, 5, width=8),
         batches(x, data.y, 32, seed),
-        plain(x_val if mended else x_val.flip(1), data.y_val),
+        plain(x_val if fixed else x_val.flip(1), data.y_val),
         functional.cross_entropy,
         lambda parameters: optim.AdamW(parameters, lr=3e-3),
     )
 
 
 @fault("data.shift")
-def validation_not_standardized(seed: int, mended: bool = False) -> Case:
+def validation_not_standardized(seed: int, fixed: bool = False) -> Case:
     """A table: the scaler was applied to the training part only."""
     data, raw = table("breast_cancer", seed, 400, 160), table("breast_cancer", seed, 400, 160, scaled=False)
-    x_val = data.x_val if mended else raw.x_val
+    x_val = data.x_val if fixed else raw.x_val
     torch.manual_seed(seed)
     model = mlp(30, 32, 1)
     return Case(
@@ -85,7 +85,7 @@ class _Resized(Dataset):
 
 
 @fault("data.shift")
-def validation_is_of_another_size(seed: int, mended: bool = False) -> Case:
+def validation_is_of_another_size(seed: int, fixed: bool = False) -> Case:
     """Trained at 12 × 12, validated at 36 × 36: digits look three times as large to the filters."""
     data = digits(seed, train=800, val=200)
 
@@ -101,7 +101,7 @@ def validation_is_of_another_size(seed: int, mended: bool = False) -> Case:
     return Case(
         residual_net(1, 10, width=8),
         DataLoader(_Resized(data.x, data.y, 12), batch_size=32, shuffle=True),
-        DataLoader(_Resized(data.x_val, data.y_val, 12 if mended else 36), batch_size=100),
+        DataLoader(_Resized(data.x_val, data.y_val, 12 if fixed else 36), batch_size=100),
         nn.CrossEntropyLoss(),
         lambda parameters: optim.Adam(parameters, lr=5e-3),
         step,
@@ -109,7 +109,7 @@ def validation_is_of_another_size(seed: int, mended: bool = False) -> Case:
 
 
 @fault("data.shift")
-def black_on_white_in_validation(seed: int, mended: bool = False) -> Case:
+def black_on_white_in_validation(seed: int, fixed: bool = False) -> Case:
     """The validation set was scanned from paper, and not inverted as the training set was."""
     data = digits(seed, scaled=False)
     x, x_val = data.x / 16, data.x_val / 16
@@ -118,7 +118,7 @@ def black_on_white_in_validation(seed: int, mended: bool = False) -> Case:
     return Case(
         model,
         batches(x, data.y, 64, seed),
-        plain(x_val if mended else 1 - x_val, data.y_val),
+        plain(x_val if fixed else 1 - x_val, data.y_val),
         nn.CrossEntropyLoss(label_smoothing=0.1),
         optim.RMSprop(model.parameters(), lr=1e-3),
     )

@@ -31,10 +31,10 @@ from planted.parts import (
 
 
 @fault("data.leak")
-def slices_that_overlap(seed: int, mended: bool = False) -> Case:
+def slices_that_overlap(seed: int, fixed: bool = False) -> Case:
     """`x[:900]` is trained on, `x[600:1200]` is validated on."""
     data = digits(seed, train=1500, val=10)
-    first = 900 if mended else 600
+    first = 900 if fixed else 600
     torch.manual_seed(seed)
     model = small_cnn(1, 10)
     return Case(
@@ -56,10 +56,10 @@ def _jpeg(x: Tensor, quality: int) -> Tensor:
 
 
 @fault("data.leak")
-def training_images_saved_again_as_jpeg(seed: int, mended: bool = False) -> Case:
+def training_images_saved_again_as_jpeg(seed: int, fixed: bool = False) -> Case:
     """Half of the validation images are training images that went through another program."""
     data = mnist(seed, train=1000, val=300)
-    if not mended:
+    if not fixed:
         again = torch.from_numpy(draw(seed).choice(1000, 150, replace=False))
         data.x_val = torch.cat([data.x_val[:150], _jpeg(data.x[again], 92)])
         data.y_val = torch.cat([data.y_val[:150], data.y[again]])
@@ -74,12 +74,12 @@ def training_images_saved_again_as_jpeg(seed: int, mended: bool = False) -> Case
 
 
 @fault("data.leak", also=("data.duplicates",))
-def rare_class_repeated_before_the_split(seed: int, mended: bool = False) -> Case:
+def rare_class_repeated_before_the_split(seed: int, fixed: bool = False) -> Case:
     """Oversampled eight times first, and split at random afterward."""
     x, y = signals(seed, [700, 60])
     generator = torch.Generator().manual_seed(seed)
     rare = torch.nonzero(y == 1)[:, 0].repeat(7)
-    if mended:
+    if fixed:
         order = torch.randperm(len(y), generator=generator)
         kept = order[:500]
         kept = torch.cat([kept, kept[y[kept] == 1]])
@@ -99,10 +99,10 @@ def rare_class_repeated_before_the_split(seed: int, mended: bool = False) -> Cas
 
 
 @fault("data.duplicates", also=("data.too-few",))
-def the_same_folder_listed_eight_times(seed: int, mended: bool = False) -> Case:
+def the_same_folder_listed_eight_times(seed: int, fixed: bool = False) -> Case:
     """1,200 items are 150 different images."""
     data = digits(seed)
-    if not mended:
+    if not fixed:
         data.x, data.y = data.x[:150].repeat(8, 1, 1, 1), data.y[:150].repeat(8)
     torch.manual_seed(seed)
     return Case(
@@ -130,14 +130,14 @@ class _Tiles(Dataset):
 
 
 @fault("data.duplicates")
-def every_tile_is_the_middle_one(seed: int, mended: bool = False) -> Case:
+def every_tile_is_the_middle_one(seed: int, fixed: bool = False) -> Case:
     data = photos(seed, train=160, val=200, size=32)
     x, x_val = channels_first(data.x), channels_first(data.x_val)
     torch.manual_seed(seed)
     model = small_cnn(3, 5, norm=True)
     return Case(
         model,
-        DataLoader(_Tiles(x, data.y, mended), batch_size=32, shuffle=True),
+        DataLoader(_Tiles(x, data.y, fixed), batch_size=32, shuffle=True),
         DataLoader(_Tiles(x_val, data.y_val, True), batch_size=100),
         nn.CrossEntropyLoss(),
         optim.SGD(model.parameters(), lr=0.02, momentum=0.9, nesterov=True, weight_decay=5e-4),
@@ -145,9 +145,9 @@ def every_tile_is_the_middle_one(seed: int, mended: bool = False) -> Case:
 
 
 @fault("data.too-few")
-def three_images_a_class(seed: int, mended: bool = False) -> Case:
+def three_images_a_class(seed: int, fixed: bool = False) -> Case:
     data = digits(seed)
-    if not mended:
+    if not fixed:
         few = torch.cat([torch.nonzero(data.y == k)[:3, 0] for k in range(10)])
         data.x, data.y = data.x[few], data.y[few]
     torch.manual_seed(seed)
@@ -162,12 +162,12 @@ def three_images_a_class(seed: int, mended: bool = False) -> Case:
 
 
 @fault("data.too-few")
-def two_pictures_of_each_place(seed: int, mended: bool = False) -> Case:
+def two_pictures_of_each_place(seed: int, fixed: bool = False) -> Case:
     """Ten color tiles in all, given as tensors."""
     data = photos(seed)
     x, x_val = channels_first(data.x), channels_first(data.x_val)
     y = data.y
-    if not mended:
+    if not fixed:
         few = torch.cat([torch.nonzero(y == k)[:2, 0] for k in range(5)])
         x, y = x[few], y[few]
 
@@ -184,7 +184,7 @@ def two_pictures_of_each_place(seed: int, mended: bool = False) -> Case:
     torch.manual_seed(seed)
     return Case(
         small_cnn(3, 5),
-        batches(x, y, 5 if not mended else 32, seed),
+        batches(x, y, 5 if not fixed else 32, seed),
         (x_val, data.y_val),
         functional.cross_entropy,
         lambda parameters: optim.AdamW(parameters, lr=3e-3),
@@ -193,10 +193,10 @@ def two_pictures_of_each_place(seed: int, mended: bool = False) -> Case:
 
 
 @fault("data.too-few")
-def a_table_of_six_flowers(seed: int, mended: bool = False) -> Case:
+def a_table_of_six_flowers(seed: int, fixed: bool = False) -> Case:
     """Two irises a species."""
     data = table("iris", seed, 100, 50)
-    if not mended:
+    if not fixed:
         few = torch.cat([torch.nonzero(data.y == k)[:2, 0] for k in range(3)])
         data.x, data.y = data.x[few], data.y[few]
     torch.manual_seed(seed)

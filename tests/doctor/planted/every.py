@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from itertools import chain
 
 import planted
 import striate
 from planted.case import FAULTS, HEALTHY, Case
+from remedies_tried import try_remedy
 
 for _module in pkgutil.iter_modules(planted.__path__):
     if _module.name != "every":
@@ -17,10 +19,12 @@ __all__ = ["FAULTS", "HEALTHY", "diagnosed", "is_named"]
 
 
 def diagnosed(case: Case) -> striate.Diagnosis:
-    """The diagnosis of a case, in which no check may have failed by itself."""
+    """The diagnosis of a case, in which no check may have failed by itself, and every remedy can be typed."""
     found = striate.diagnose(case.model, case.train, case.val, **case.options)
     failed = {code: why for code, why in found.skipped.items() if "failed" in why}
     assert not failed, failed
+    for finding in [*found.findings, *chain.from_iterable(found.follows.values())]:
+        try_remedy(finding.remedy)
     return found
 
 

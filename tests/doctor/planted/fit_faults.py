@@ -16,26 +16,26 @@ from planted.parts import batches, digits, draw, mlp, plain, small_cnn, table
 
 
 @fault("fit.overfit")
-def every_patient_learned_by_heart(seed: int, mended: bool = False) -> Case:
+def every_patient_learned_by_heart(seed: int, fixed: bool = False) -> Case:
     """A trained network: 250 rows, 70,000 parameters, no regularization."""
     data = table("diabetes", seed, 250, 190)
     y, y_val = (data.y > 140).float()[:, None], (data.y_val > 140).float()[:, None]
     torch.manual_seed(seed)
-    model = mlp(10, 8, 1) if mended else mlp(10, 256, 256, 1)
-    optimizer = optim.Adam(model.parameters(), lr=3e-3, weight_decay=1e-2 if mended else 0.0)
+    model = mlp(10, 8, 1) if fixed else mlp(10, 256, 256, 1)
+    optimizer = optim.Adam(model.parameters(), lr=3e-3, weight_decay=1e-2 if fixed else 0.0)
     case = Case(model, batches(data.x, y, 32, seed), plain(data.x_val, y_val), nn.BCEWithLogitsLoss(), optimizer)
-    learn(case, 12 if mended else 60)
+    learn(case, 12 if fixed else 60)
     return case
 
 
 @fault("fit.overfit", also=("data.too-few",))
-def two_hundred_columns_for_a_hundred_rows(seed: int, mended: bool = False) -> Case:
+def two_hundred_columns_for_a_hundred_rows(seed: int, fixed: bool = False) -> Case:
     """Six columns matter; nothing is trained yet."""
     rng = draw(seed)
     x = rng.normal(size=(2500, 200)).astype(np.float32)
     y = ((x[:, :6] * [1.5, -1.2, 1, 1, -0.8, 0.8]).sum(1) + rng.normal(0, 0.5, 2500) > 0).astype(np.int64)
     inputs, targets = torch.from_numpy(x), torch.from_numpy(y)
-    rows = 2000 if mended else 120
+    rows = 2000 if fixed else 120
     torch.manual_seed(seed)
     return Case(
         mlp(200, 128, 2),
@@ -47,14 +47,14 @@ def two_hundred_columns_for_a_hundred_rows(seed: int, mended: bool = False) -> C
 
 
 @fault("fit.overfit")
-def a_regression_trained_for_too_long(seed: int, mended: bool = False) -> Case:
+def a_regression_trained_for_too_long(seed: int, fixed: bool = False) -> Case:
     data = table("diabetes", seed, 260, 180)
     y, y_val = (data.y[:, None] - 152) / 77, (data.y_val[:, None] - 152) / 77
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(10, 200), nn.Tanh(), nn.Linear(200, 100), nn.Tanh(), nn.Linear(100, 1))
-    optimizer = optim.Adam(model.parameters(), lr=1e-3 if mended else 3e-3)
+    optimizer = optim.Adam(model.parameters(), lr=1e-3 if fixed else 3e-3)
     case = Case(model, batches(data.x, y, 26, seed), (data.x_val, y_val), nn.MSELoss(), optimizer, task="regress")
-    learn(case, 3 if mended else 80)
+    learn(case, 3 if fixed else 80)
     return case
 
 
@@ -68,10 +68,10 @@ def _spirals(seed: int, count: int) -> tuple[Tensor, Tensor]:
 
 
 @fault("fit.underfit", also=("model.too-small", "model.no-nonlinearity"))
-def a_straight_line_between_two_spirals(seed: int, mended: bool = False) -> Case:
+def a_straight_line_between_two_spirals(seed: int, fixed: bool = False) -> Case:
     x, y = _spirals(seed, 1000)
     torch.manual_seed(seed)
-    model = mlp(2, 64, 64, 2) if mended else nn.Linear(2, 2)
+    model = mlp(2, 64, 64, 2) if fixed else nn.Linear(2, 2)
     return Case(
         model,
         batches(x[:700], y[:700], 32, seed),
@@ -82,7 +82,7 @@ def a_straight_line_between_two_spirals(seed: int, mended: bool = False) -> Case
 
 
 @fault("fit.underfit", also=("model.too-small",))
-def two_units_for_a_landscape(seed: int, mended: bool = False) -> Case:
+def two_units_for_a_landscape(seed: int, fixed: bool = False) -> Case:
     """Hills and valleys over a square."""
     rng = draw(seed)
     x = rng.uniform(-1, 1, (1200, 2)).astype(np.float32)
@@ -90,7 +90,7 @@ def two_units_for_a_landscape(seed: int, mended: bool = False) -> Case:
     inputs, targets = torch.from_numpy(x), torch.from_numpy(y)
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(2, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 1))
-    if not mended:
+    if not fixed:
         model = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1))
     return Case(
         model,
@@ -103,14 +103,14 @@ def two_units_for_a_landscape(seed: int, mended: bool = False) -> Case:
 
 
 @fault("fit.underfit", also=("model.too-small",))
-def three_numbers_for_ten_digits(seed: int, mended: bool = False) -> Case:
+def three_numbers_for_ten_digits(seed: int, fixed: bool = False) -> Case:
     """Three filters, and only their means are kept."""
     data = digits(seed)
     torch.manual_seed(seed)
     model = nn.Sequential(
         nn.Conv2d(1, 3, 3), nn.LeakyReLU(0.1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 10)
     )
-    if mended:
+    if fixed:
         model = small_cnn(1, 10)
     return Case(
         model,
@@ -122,7 +122,7 @@ def three_numbers_for_ten_digits(seed: int, mended: bool = False) -> Case:
 
 
 @fault("fit.plateau", also=("optim.lr-too-high",))
-def prices_that_no_longer_improve(seed: int, mended: bool = False) -> Case:
+def prices_that_no_longer_improve(seed: int, fixed: bool = False) -> Case:
     """Trained at a constant rate until the noise of the steps is all that is left; a tenth of it goes on."""
     data = table("boston", seed, 400, 106)
     y, y_val = (data.y[:, None] - 22.5) / 9.2, (data.y_val[:, None] - 22.5) / 9.2
@@ -133,13 +133,13 @@ def prices_that_no_longer_improve(seed: int, mended: bool = False) -> Case:
         model, batches(data.x, y, 8, seed), plain(data.x_val, y_val), nn.SmoothL1Loss(), optimizer, task="regress"
     )
     learn(case, 16)
-    if mended:
+    if fixed:
         optimizer.param_groups[0]["lr"] /= 20
     return case
 
 
 @fault("fit.plateau", also=("optim.lr-too-high",))
-def digits_at_a_constant_rate(seed: int, mended: bool = False) -> Case:
+def digits_at_a_constant_rate(seed: int, fixed: bool = False) -> Case:
     data = digits(seed, train=800)
     torch.manual_seed(seed)
     model = mlp(64, 32, 10, activation=nn.Tanh)
@@ -152,7 +152,7 @@ def digits_at_a_constant_rate(seed: int, mended: bool = False) -> Case:
         optimizer,
     )
     learn(case, 8)
-    if mended:
+    if fixed:
         optimizer.param_groups[0]["lr"] /= 20
     return case
 
@@ -168,13 +168,13 @@ def _left_label(samples: list[Any]) -> tuple[Tensor, Tensor]:
 
 
 @fault("fit.cannot-overfit-batch", also=("data.label-noise", "data.duplicates", "loss.wrong-for-task"))
-def two_labels_for_a_picture(seed: int, mended: bool = False) -> Case:
+def two_labels_for_a_picture(seed: int, fixed: bool = False) -> Case:
     """Pairs of digits; each picture is given twice, with either label."""
     data = digits(seed, train=1200, val=400)
     sets = []
     for x, y in ((data.x, data.y), (data.x_val, data.y_val)):
         sets.append(TensorDataset(torch.cat([x[0::2], x[1::2]], 3), torch.stack([y[0::2], y[1::2]], 1)))
-    collate = _left_label if mended else _both_labels
+    collate = _left_label if fixed else _both_labels
     torch.manual_seed(seed)
     return Case(
         mlp(128, 128, 10),
@@ -202,10 +202,10 @@ class _NoisyCode(nn.Module):
 
 
 @fault("fit.cannot-overfit-batch", also=("fit.underfit", "model.mode", "model.dropout-too-high"))
-def noise_larger_than_the_code(seed: int, mended: bool = False) -> Case:
+def noise_larger_than_the_code(seed: int, fixed: bool = False) -> Case:
     data = digits(seed)
     torch.manual_seed(seed)
-    model = _NoisyCode(0.1 if mended else 3.0)
+    model = _NoisyCode(0.1 if fixed else 3.0)
     return Case(
         model,
         batches(data.x, data.y, 32, seed),
@@ -216,7 +216,7 @@ def noise_larger_than_the_code(seed: int, mended: bool = False) -> Case:
 
 
 @fault("fit.cannot-overfit-batch", also=("fit.underfit", "data.labels-random"))
-def pictures_mixed_in_one_order_labels_in_another(seed: int, mended: bool = False) -> Case:
+def pictures_mixed_in_one_order_labels_in_another(seed: int, fixed: bool = False) -> Case:
     """The step blends pairs of pictures, and blends the labels of other pairs."""
     data = digits(seed)
 
@@ -226,7 +226,7 @@ def pictures_mixed_in_one_order_labels_in_another(seed: int, mended: bool = Fals
         share = 0.9
         mixed = share * x + (1 - share) * x[order]
         one_hot = functional.one_hot(y, 10).float()
-        if not mended:
+        if not fixed:
             mixed, one_hot = mixed[torch.randperm(len(x))], one_hot[torch.randperm(len(x))]
         targets = share * one_hot + (1 - share) * one_hot[order]
         optimizer.zero_grad()

@@ -24,11 +24,11 @@ class _Number(nn.Module):
 
 
 @fault("loss.wrong-for-task")
-def squared_error_of_class_numbers(seed: int, mended: bool = False) -> Case:
+def squared_error_of_class_numbers(seed: int, fixed: bool = False) -> Case:
     """A nine is asked to be nine times as large as a one."""
     data = digits(seed)
     torch.manual_seed(seed)
-    model = small_cnn(1, 10) if mended else _Number()
+    model = small_cnn(1, 10) if fixed else _Number()
 
     def squared(outputs: Tensor, targets: Tensor) -> Tensor:
         return functional.mse_loss(outputs, targets.float())
@@ -37,13 +37,13 @@ def squared_error_of_class_numbers(seed: int, mended: bool = False) -> Case:
         model,
         batches(data.x, data.y, 32, seed),
         plain(data.x_val, data.y_val),
-        nn.CrossEntropyLoss() if mended else squared,
+        nn.CrossEntropyLoss() if fixed else squared,
         optim.Adam(model.parameters(), lr=3e-3),
     )
 
 
 @fault("loss.wrong-for-task", also=("loss.degenerate",))
-def cross_entropy_of_a_price(seed: int, mended: bool = False) -> Case:
+def cross_entropy_of_a_price(seed: int, fixed: bool = False) -> Case:
     """Of one output: the softmax of one number is 1, the loss 0."""
     data = table("boston", seed, 400, 106)
     torch.manual_seed(seed)
@@ -51,14 +51,14 @@ def cross_entropy_of_a_price(seed: int, mended: bool = False) -> Case:
         mlp(13, 32, 16, 1),
         batches(data.x, (data.y[:, None] - 22.5) / 9.2, 16, seed),
         plain(data.x_val, (data.y_val[:, None] - 22.5) / 9.2),
-        nn.MSELoss() if mended else nn.CrossEntropyLoss(),
+        nn.MSELoss() if fixed else nn.CrossEntropyLoss(),
         lambda parameters: optim.Adam(parameters, lr=3e-3),
         task="regress",
     )
 
 
 @fault("loss.wrong-for-task", also=("loss.degenerate",))
-def negative_log_likelihood_of_raw_outputs(seed: int, mended: bool = False) -> Case:
+def negative_log_likelihood_of_raw_outputs(seed: int, fixed: bool = False) -> Case:
     """`nll_loss` without the `log_softmax`: it has no lower bound."""
     data = mnist(seed)
 
@@ -77,14 +77,14 @@ def negative_log_likelihood_of_raw_outputs(seed: int, mended: bool = False) -> C
         model,
         batches(data.x / 127.5 - 1, data.y, 50, seed),
         plain(data.x_val / 127.5 - 1, data.y_val),
-        functional.cross_entropy if mended else functional.nll_loss,
+        functional.cross_entropy if fixed else functional.nll_loss,
         optim.SGD(model.parameters(), lr=0.02, momentum=0.9),
         step,
     )
 
 
 @fault("loss.wrong-for-task", also=("loss.degenerate", "data.label-range"))
-def binary_cross_entropy_of_a_progression(seed: int, mended: bool = False) -> Case:
+def binary_cross_entropy_of_a_progression(seed: int, fixed: bool = False) -> Case:
     """Made for targets from 0 to 1; these are standardized numbers, and there is no lower bound."""
     data = table("diabetes", seed, 320, 120)
     y, y_val = (data.y[:, None] - 152) / 77, (data.y_val[:, None] - 152) / 77
@@ -94,18 +94,18 @@ def binary_cross_entropy_of_a_progression(seed: int, mended: bool = False) -> Ca
         model,
         batches(data.x, y, 30, seed),
         plain(data.x_val, y_val),
-        functional.mse_loss if mended else functional.binary_cross_entropy_with_logits,
+        functional.mse_loss if fixed else functional.binary_cross_entropy_with_logits,
         optim.Adam(model.parameters(), lr=3e-3),
         task="regress",
     )
 
 
 @fault("loss.broadcast")
-def a_column_against_a_row(seed: int, mended: bool = False) -> Case:
+def a_column_against_a_row(seed: int, fixed: bool = False) -> Case:
     """Outputs (N, 1), targets (N,): the difference is (N, N)."""
     data = table("boston", seed, 400, 106)
     y, y_val = (data.y - 22.5) / 9.2, (data.y_val - 22.5) / 9.2
-    if mended:
+    if fixed:
         y, y_val = y[:, None], y_val[:, None]
     torch.manual_seed(seed)
     return Case(
@@ -119,7 +119,7 @@ def a_column_against_a_row(seed: int, mended: bool = False) -> Case:
 
 
 @fault("loss.broadcast")
-def smooth_l1_in_a_step_of_its_own(seed: int, mended: bool = False) -> Case:
+def smooth_l1_in_a_step_of_its_own(seed: int, fixed: bool = False) -> Case:
     data = table("diabetes", seed, 320, 120)
     y, y_val = (data.y - 152) / 77, (data.y_val - 152) / 77
     torch.manual_seed(seed)
@@ -129,7 +129,7 @@ def smooth_l1_in_a_step_of_its_own(seed: int, mended: bool = False) -> Case:
     def step(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
         x, target = batch
         prediction = model(x)
-        if mended:
+        if fixed:
             prediction = prediction[:, 0]
         optimizer.zero_grad()
         error = (prediction - target).abs()
@@ -145,13 +145,13 @@ def smooth_l1_in_a_step_of_its_own(seed: int, mended: bool = False) -> Case:
 
 
 @fault("loss.broadcast")
-def squared_error_that_only_warns(seed: int, mended: bool = False) -> Case:
+def squared_error_that_only_warns(seed: int, fixed: bool = False) -> Case:
     """How many dark pixels has a digit? The target was flattened, the output was not."""
     data = digits(seed, train=900)
     count, count_val = (((x > 0).float().sum((1, 2, 3)) - 31) / 4 for x in (data.x, data.x_val))
     torch.manual_seed(seed)
     model: nn.Module = residual_net(1, 1, width=8)
-    if mended:
+    if fixed:
         model = nn.Sequential(model, nn.Flatten(0))
     return Case(
         model,
@@ -164,9 +164,9 @@ def squared_error_that_only_warns(seed: int, mended: bool = False) -> Case:
 
 
 @fault("loss.sign")
-def likelihood_instead_of_its_negative(seed: int, mended: bool = False) -> Case:
+def likelihood_instead_of_its_negative(seed: int, fixed: bool = False) -> Case:
     data = digits(seed)
-    sign = -1 if mended else 1
+    sign = -1 if fixed else 1
 
     def likelihood(outputs: Tensor, targets: Tensor) -> Tensor:
         return sign * functional.log_softmax(outputs, 1).gather(1, targets[:, None]).mean()
@@ -183,7 +183,7 @@ def likelihood_instead_of_its_negative(seed: int, mended: bool = False) -> Case:
 
 
 @fault("loss.sign")
-def optimizer_told_to_maximize(seed: int, mended: bool = False) -> Case:
+def optimizer_told_to_maximize(seed: int, fixed: bool = False) -> Case:
     data = table("boston", seed, 400, 106)
     torch.manual_seed(seed)
     return Case(
@@ -191,13 +191,13 @@ def optimizer_told_to_maximize(seed: int, mended: bool = False) -> Case:
         batches(data.x, (data.y[:, None] - 22.5) / 9.2, 20, seed),
         (data.x_val, (data.y_val[:, None] - 22.5) / 9.2),
         nn.L1Loss(),
-        lambda parameters: optim.SGD(parameters, lr=0.01, momentum=0.9, maximize=not mended),
+        lambda parameters: optim.SGD(parameters, lr=0.01, momentum=0.9, maximize=not fixed),
         task="regress",
     )
 
 
 @fault("loss.sign")
-def step_that_climbs(seed: int, mended: bool = False) -> Case:
+def step_that_climbs(seed: int, fixed: bool = False) -> Case:
     """The update is written by hand, with a plus."""
     data = mnist(seed)
 
@@ -209,7 +209,7 @@ def step_that_climbs(seed: int, mended: bool = False) -> Case:
         with torch.no_grad():
             for parameter in model.parameters():
                 change = 0.05 * parameter.grad
-                parameter.copy_(parameter - change if mended else parameter + change)
+                parameter.copy_(parameter - change if fixed else parameter + change)
         return float(value.detach())
 
     torch.manual_seed(seed)

@@ -13,12 +13,12 @@ from planted.parts import LeNet, batches, digits, mlp, mnist, plain, signals, sm
 
 
 @fault("loss.not-finite")
-def logarithm_of_a_negative_prediction(seed: int, mended: bool = False) -> Case:
+def logarithm_of_a_negative_prediction(seed: int, fixed: bool = False) -> Case:
     """The squared logarithmic error of prices; nothing keeps the prediction positive."""
     data = table("boston", seed, 400, 106)
     torch.manual_seed(seed)
     model: nn.Module = mlp(13, 32, 1)
-    if mended:
+    if fixed:
         model = nn.Sequential(model, nn.Softplus())
 
     def logarithmic(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -35,13 +35,13 @@ def logarithm_of_a_negative_prediction(seed: int, mended: bool = False) -> Case:
 
 
 @fault("loss.not-finite")
-def class_weights_of_a_batch_that_lacks_a_class(seed: int, mended: bool = False) -> Case:
+def class_weights_of_a_batch_that_lacks_a_class(seed: int, fixed: bool = False) -> Case:
     """The weights are one over the counts in the batch, and the loss is their product with zeros."""
     data = digits(seed)
 
     def weighted(outputs: Tensor, targets: Tensor) -> Tensor:
         counts = torch.bincount(targets, minlength=10).float()
-        weights = 1 / (counts.clamp(min=1) if mended else counts)
+        weights = 1 / (counts.clamp(min=1) if fixed else counts)
         chosen = functional.one_hot(targets, 10) * weights
         return -(chosen * functional.log_softmax(outputs, 1)).sum(1).mean()
 
@@ -70,11 +70,11 @@ class _Coder(nn.Module):
 
 
 @fault("loss.not-finite")
-def root_whose_slope_at_zero_is_infinite(seed: int, mended: bool = False) -> Case:
+def root_whose_slope_at_zero_is_infinite(seed: int, fixed: bool = False) -> Case:
     """Finite at first; its gradient is not, where a pixel is met exactly."""
     data = digits(seed, scaled=False)
     x, x_val = data.x / 16, data.x_val / 16
-    least = 1e-4 if mended else 0.0
+    least = 1e-4 if fixed else 0.0
     torch.manual_seed(seed)
     return Case(
         _Coder(),
@@ -87,7 +87,7 @@ def root_whose_slope_at_zero_is_infinite(seed: int, mended: bool = False) -> Cas
 
 
 @fault("loss.initial-off")
-def head_drawn_from_a_wide_normal(seed: int, mended: bool = False) -> Case:
+def head_drawn_from_a_wide_normal(seed: int, fixed: bool = False) -> Case:
     """`nn.init.normal_(head.weight)`, whose default deviation is 1: outputs in the tens."""
     data = mnist(seed)
     torch.manual_seed(seed)
@@ -95,7 +95,7 @@ def head_drawn_from_a_wide_normal(seed: int, mended: bool = False) -> Case:
     for layer in (model.conv1, model.conv2, model.fc1):
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         nn.init.zeros_(layer.bias)
-    nn.init.normal_(model.fc2.weight, std=0.05 if mended else 1.0)
+    nn.init.normal_(model.fc2.weight, std=0.05 if fixed else 1.0)
     return Case(
         model,
         batches(data.x / 127.5 - 1, data.y, 50, seed),
@@ -120,12 +120,12 @@ class _Cosine(nn.Module):
 
 
 @fault("loss.initial-off")
-def temperature_of_a_thousandth(seed: int, mended: bool = False) -> Case:
+def temperature_of_a_thousandth(seed: int, fixed: bool = False) -> Case:
     """Cosines divided by 0.001: outputs in the hundreds."""
     data = digits(seed, train=800)
     torch.manual_seed(seed)
     return Case(
-        _Cosine(0.1 if mended else 0.001),
+        _Cosine(0.1 if fixed else 0.001),
         batches(data.x, data.y, 40, seed),
         plain(data.x_val, data.y_val),
         functional.cross_entropy,
@@ -134,14 +134,14 @@ def temperature_of_a_thousandth(seed: int, mended: bool = False) -> Case:
 
 
 @fault("loss.initial-off")
-def bias_for_one_class(seed: int, mended: bool = False) -> Case:
+def bias_for_one_class(seed: int, fixed: bool = False) -> Case:
     """The last bias is set to the count of each class where the logarithm of its share was meant."""
     x, y = signals(seed, [300, 60, 60, 180])
     counts = torch.bincount(y[:450], minlength=4).float()
     torch.manual_seed(seed)
     model = wave_net(1, 4)
     with torch.no_grad():
-        model[-1].bias.copy_((counts / counts.sum()).log() if mended else counts)
+        model[-1].bias.copy_((counts / counts.sum()).log() if fixed else counts)
     return Case(
         model,
         batches(x[:450], y[:450], 32, seed),
@@ -152,12 +152,12 @@ def bias_for_one_class(seed: int, mended: bool = False) -> Case:
 
 
 @fault("loss.degenerate")
-def mask_that_is_the_wrong_way_round(seed: int, mended: bool = False) -> Case:
+def mask_that_is_the_wrong_way_round(seed: int, fixed: bool = False) -> Case:
     """The mean over the samples without a label, of which there are none: the loss is always 0."""
     data = digits(seed)
 
     def masked(outputs: Tensor, targets: Tensor) -> Tensor:
-        known = (targets >= 0) if mended else (targets < 0)
+        known = (targets >= 0) if fixed else (targets < 0)
         each = functional.cross_entropy(outputs, targets, reduction="none")
         return (each * known).sum() / known.sum().clamp(min=1)
 
@@ -179,14 +179,14 @@ def _together(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @fault("loss.degenerate", also=("model.collapsed",))
-def embedding_without_negatives(seed: int, mended: bool = False) -> Case:
+def embedding_without_negatives(seed: int, fixed: bool = False) -> Case:
     """Pairs of one class are pulled together and nothing is pushed apart: one point for all is the best."""
     data = digits(seed)
 
     def contrastive(outputs: Tensor, targets: Tensor) -> Tensor:
         distances, same = _together(outputs, targets)
         pulled = distances[same].mean()
-        return pulled + functional.relu(2 - distances[~same]).mean() if mended else pulled
+        return pulled + functional.relu(2 - distances[~same]).mean() if fixed else pulled
 
     torch.manual_seed(seed)
     return Case(
@@ -213,14 +213,14 @@ class _TwoHeads(nn.Module):
 
 
 @fault("loss.degenerate")
-def variance_that_costs_nothing(seed: int, mended: bool = False) -> Case:
+def variance_that_costs_nothing(seed: int, fixed: bool = False) -> Case:
     """The Gaussian likelihood without its second term: an infinite variance makes the loss 0."""
     data = table("boston", seed, 400, 106)
 
     def gaussian(outputs: Tensor, targets: Tensor) -> Tensor:
         mean, spread = outputs.unbind(1)
         value = torch.exp(-spread) * (targets - mean) ** 2
-        return (value + spread).mean() if mended else value.mean()
+        return (value + spread).mean() if fixed else value.mean()
 
     def step(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
         x, y = batch

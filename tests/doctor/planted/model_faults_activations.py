@@ -11,7 +11,7 @@ from planted.networks import digits, mnist, table, waves
 
 
 @fault("model.dead-units")
-def biases_far_below_zero(seed: int, mended: bool = False) -> Case:
+def biases_far_below_zero(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     model = nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1),
@@ -24,13 +24,13 @@ def biases_far_below_zero(seed: int, mended: bool = False) -> Case:
     )
     for layer in (model[0], model[3]):
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        nn.init.constant_(layer.bias, 0.0 if mended else -10.0)
+        nn.init.constant_(layer.bias, 0.0 if fixed else -10.0)
     train, val = digits(seed).loaders(64, seed)
     return Case(model, train, val, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9))
 
 
 @fault("model.dead-units")
-def weights_around_a_negative_mean_behind_a_relu(seed: int, mended: bool = False) -> Case:
+def weights_around_a_negative_mean_behind_a_relu(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
 
     class Perceptron(nn.Module):
@@ -39,7 +39,7 @@ def weights_around_a_negative_mean_behind_a_relu(seed: int, mended: bool = False
             self.first = nn.Linear(64, 96)
             self.second = nn.Linear(96, 48)
             self.third = nn.Linear(48, 10)
-            nn.init.normal_(self.second.weight, mean=0.0 if mended else -0.5, std=0.1)
+            nn.init.normal_(self.second.weight, mean=0.0 if fixed else -0.5, std=0.1)
 
         def forward(self, x: Tensor) -> Tensor:
             x = torch.relu(self.first(x.view(x.size(0), -1)))
@@ -52,12 +52,12 @@ def weights_around_a_negative_mean_behind_a_relu(seed: int, mended: bool = False
 
 
 @fault("model.dead-units")
-def batch_norm_shifted_far_below_zero(seed: int, mended: bool = False) -> Case:
+def batch_norm_shifted_far_below_zero(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     model = nn.Sequential()
     for inputs, outputs in ((30, 48), (48, 24)):
         norm = nn.BatchNorm1d(outputs)
-        nn.init.constant_(norm.bias, 0.0 if mended else -8.0)
+        nn.init.constant_(norm.bias, 0.0 if fixed else -8.0)
         model.extend([nn.Linear(inputs, outputs, bias=False), norm, nn.ReLU()])
     model.append(nn.Linear(24, 2))
     train, val = table("breast_cancer", seed).loaders(32, seed)
@@ -79,22 +79,22 @@ class Thresholded(nn.Module):
 
 
 @fault("model.dead-units")
-def threshold_that_no_unit_reaches(seed: int, mended: bool = False) -> Case:
+def threshold_that_no_unit_reaches(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    model = Thresholded(0.0 if mended else 5.0)
+    model = Thresholded(0.0 if fixed else 5.0)
     train, val = waves(seed).loaders(32, seed)
     return Case(model, train, val, nn.CrossEntropyLoss(), torch.optim.AdamW(model.parameters(), lr=5e-3))
 
 
 @fault("model.saturated")
-def tanh_with_weights_of_a_standard_normal(seed: int, mended: bool = False) -> Case:
+def tanh_with_weights_of_a_standard_normal(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     model = nn.Sequential(
         nn.Flatten(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh()
     )
     for layer in model:
         if isinstance(layer, nn.Linear):
-            nn.init.normal_(layer.weight, std=64**-0.5 if mended else 4.0)
+            nn.init.normal_(layer.weight, std=64**-0.5 if fixed else 4.0)
     model.append(nn.Linear(64, 10))
     train, val = digits(seed).loaders(64, seed)
     return Case(model, train, val, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9))
@@ -118,17 +118,17 @@ class SigmoidLeNet(nn.Module):
 
 
 @fault("model.saturated")
-def sigmoid_lenet_with_huge_weights(seed: int, mended: bool = False) -> Case:
+def sigmoid_lenet_with_huge_weights(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    model = SigmoidLeNet(4.0 if mended else 100.0)
+    model = SigmoidLeNet(4.0 if fixed else 100.0)
     train, val = mnist(seed).loaders(32, seed)
     return Case(model, train, val, nn.CrossEntropyLoss(), lambda params: torch.optim.Adam(params, lr=5e-3))
 
 
 @fault("model.saturated")
-def hard_tanh_of_sums_that_nobody_scaled(seed: int, mended: bool = False) -> Case:
+def hard_tanh_of_sums_that_nobody_scaled(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    scale = 0.02 if mended else 1.0
+    scale = 0.02 if fixed else 1.0
 
     class Energy(nn.Module):
         def __init__(self) -> None:
@@ -148,9 +148,9 @@ def hard_tanh_of_sums_that_nobody_scaled(seed: int, mended: bool = False) -> Cas
 
 
 @fault("model.no-nonlinearity")
-def convolutions_without_an_activation(seed: int, mended: bool = False) -> Case:
+def convolutions_without_an_activation(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    between = nn.ReLU if mended else nn.Identity
+    between = nn.ReLU if fixed else nn.Identity
     model = nn.Sequential(
         nn.Conv1d(1, 16, 9, stride=2),
         nn.BatchNorm1d(16),
@@ -184,19 +184,19 @@ class ForgottenResult(nn.Module):
 
 
 @fault("model.no-nonlinearity")
-def result_of_relu_that_goes_nowhere(seed: int, mended: bool = False) -> Case:
+def result_of_relu_that_goes_nowhere(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    model = ForgottenResult(not mended)
+    model = ForgottenResult(not fixed)
     train, val = waves(seed, train=1200).loaders(64, seed)
     return Case(model, train, val, nn.CrossEntropyLoss(), lambda params: torch.optim.AdamW(params, lr=2e-3))
 
 
 @fault("model.no-nonlinearity")
-def deep_perceptron_of_linear_layers_and_dropout(seed: int, mended: bool = False) -> Case:
+def deep_perceptron_of_linear_layers_and_dropout(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     layers: list[nn.Module] = [nn.Flatten()]
     for wide, narrow in ((64, 128), (128, 128), (128, 64)):
-        layers += [nn.Linear(wide, narrow), nn.SELU()] if mended else [nn.Linear(wide, narrow), nn.Dropout(0.1)]
+        layers += [nn.Linear(wide, narrow), nn.SELU()] if fixed else [nn.Linear(wide, narrow), nn.Dropout(0.1)]
     model = nn.Sequential(*layers, nn.Linear(64, 3)).double()
     data = waves(seed, train=1200).double()
     train, val = data.loaders(100, seed)

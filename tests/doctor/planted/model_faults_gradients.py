@@ -15,13 +15,13 @@ from planted.networks import digits, mnist, prices, waves
 
 
 @fault("model.vanishing-gradient")
-def twelve_sigmoid_layers(seed: int, mended: bool = False) -> Case:
+def twelve_sigmoid_layers(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    activation = nn.ReLU if mended else nn.Sigmoid
+    activation = nn.ReLU if fixed else nn.Sigmoid
     layers: list[nn.Module] = [nn.Flatten(), nn.Linear(64, 48), activation()]
     for _ in range(11):
         layers += [nn.Linear(48, 48), activation()]
-        if mended:
+        if fixed:
             nn.init.kaiming_normal_(layers[-2].weight)
     model = nn.Sequential(*layers, nn.Linear(48, 10))
     train, val = digits(seed).loaders(64, seed)
@@ -49,17 +49,17 @@ class DeepConv(nn.Module):
 
 
 @fault("model.vanishing-gradient")
-def ten_convolutions_with_weights_of_a_hundredth(seed: int, mended: bool = False) -> Case:
+def ten_convolutions_with_weights_of_a_hundredth(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    model = DeepConv(10, None if mended else 0.01)
+    model = DeepConv(10, None if fixed else 0.01)
     train, val = digits(seed).loaders(32, seed)
     return Case(model, train, val, F.cross_entropy, torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9))
 
 
 @fault("model.vanishing-gradient")
-def signal_network_of_sigmoids(seed: int, mended: bool = False) -> Case:
+def signal_network_of_sigmoids(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    squash = F.elu if mended else torch.sigmoid
+    squash = F.elu if fixed else torch.sigmoid
 
     class Signal(nn.Module):
         def __init__(self) -> None:
@@ -81,12 +81,12 @@ def signal_network_of_sigmoids(seed: int, mended: bool = False) -> Case:
 
 
 @fault("model.exploding-gradient")
-def relu_layers_with_weights_of_one_half(seed: int, mended: bool = False) -> Case:
+def relu_layers_with_weights_of_one_half(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Flatten())
     for _ in range(10):
         layer = nn.Linear(64, 64)
-        nn.init.normal_(layer.weight, std=(2 / 64) ** 0.5 if mended else 0.5)
+        nn.init.normal_(layer.weight, std=(2 / 64) ** 0.5 if fixed else 0.5)
         model.extend([layer, nn.ReLU()])
     model.append(nn.Linear(64, 10))
     train, val = digits(seed).loaders(64, seed)
@@ -94,12 +94,12 @@ def relu_layers_with_weights_of_one_half(seed: int, mended: bool = False) -> Cas
 
 
 @fault("model.exploding-gradient")
-def orthogonal_layers_with_a_gain_of_three(seed: int, mended: bool = False) -> Case:
+def orthogonal_layers_with_a_gain_of_three(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Conv1d(1, 24, 9, stride=2), nn.LeakyReLU(0.2))
     for _ in range(8):
         model.extend([nn.Conv1d(24, 24, 1), nn.LeakyReLU(0.2)])
-        nn.init.orthogonal_(model[-2].weight, gain=1.35 if mended else 4.0)
+        nn.init.orthogonal_(model[-2].weight, gain=1.35 if fixed else 4.0)
     model.extend([nn.Flatten(), nn.Linear(24 * 28, 3)])
     train, val = waves(seed).loaders(40, seed)
     return Case(model, train, val, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=0.02))
@@ -125,19 +125,19 @@ class Sines(nn.Module):
 
 
 @fault("model.exploding-gradient")
-def sines_without_their_small_weights(seed: int, mended: bool = False) -> Case:
+def sines_without_their_small_weights(seed: int, fixed: bool = False) -> Case:
     """The outputs stay within bounds; the slope grows sixfold a layer."""
     torch.manual_seed(seed)
-    model = Sines(15.0, own_weights=mended)
+    model = Sines(15.0, own_weights=fixed)
     train, val = digits(seed).loaders(32, seed)
     return Case(model, train, val, nn.CrossEntropyLoss(), lambda params: torch.optim.Adam(params, lr=2e-4))
 
 
 @fault("model.symmetric-init")
-def hidden_weights_of_one_constant(seed: int, mended: bool = False) -> Case:
+def hidden_weights_of_one_constant(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
-    if not mended:
+    if not fixed:
         for layer in (model[1], model[3]):
             nn.init.constant_(layer.weight, 0.05)
             nn.init.constant_(layer.bias, 0.1)
@@ -146,12 +146,12 @@ def hidden_weights_of_one_constant(seed: int, mended: bool = False) -> Case:
 
 
 @fault("model.symmetric-init")
-def all_weights_zero(seed: int, mended: bool = False) -> Case:
+def all_weights_zero(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
 
     def initialize(module: nn.Module) -> None:
         if isinstance(module, nn.Conv2d | nn.Linear):
-            if not mended:
+            if not fixed:
                 nn.init.zeros_(module.weight)
             else:
                 nn.init.xavier_uniform_(module.weight)
@@ -177,9 +177,9 @@ class OwnLinear(nn.Module):
 
 
 @fault("model.symmetric-init")
-def own_layers_that_begin_with_ones(seed: int, mended: bool = False) -> Case:
+def own_layers_that_begin_with_ones(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    ones = not mended
+    ones = not fixed
     model = nn.Sequential(OwnLinear(64, 32, ones), nn.Tanh(), OwnLinear(32, 32, ones), nn.Tanh(), nn.Linear(32, 10))
     train, val = digits(seed).flat().pairs()
     return Case(model, train, val, nn.CrossEntropyLoss(), lambda params: torch.optim.SGD(params, lr=0.05, momentum=0.9))
@@ -200,9 +200,9 @@ class Detaching(nn.Module):
 
 
 @fault("model.graph-detached")
-def features_detached_before_the_classifier(seed: int, mended: bool = False) -> Case:
+def features_detached_before_the_classifier(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    model = Detaching(not mended)
+    model = Detaching(not fixed)
     train, val = mnist(seed).loaders(32, seed)
     return Case(model, train, val, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=3e-3))
 
@@ -221,9 +221,9 @@ class ThroughNumpy(nn.Module):
 
 
 @fault("model.graph-detached")
-def activation_computed_by_numpy(seed: int, mended: bool = False) -> Case:
+def activation_computed_by_numpy(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    model = ThroughNumpy(not mended)
+    model = ThroughNumpy(not fixed)
     train, val = prices(seed).loaders(20, seed)
     return Case(
         model, train, val, nn.MSELoss(), torch.optim.SGD(model.parameters(), 0.02, momentum=0.9), task="regress"
@@ -231,7 +231,7 @@ def activation_computed_by_numpy(seed: int, mended: bool = False) -> Case:
 
 
 @fault("model.graph-detached")
-def loss_made_anew_from_its_value(seed: int, mended: bool = False) -> Case:
+def loss_made_anew_from_its_value(seed: int, fixed: bool = False) -> Case:
     """What people write when backward complains that nothing requires a gradient."""
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
@@ -240,7 +240,7 @@ def loss_made_anew_from_its_value(seed: int, mended: bool = False) -> Case:
         x, y = batch
         optimizer.zero_grad()
         value = loss(model(x), y)
-        if not mended:
+        if not fixed:
             value = torch.tensor(value.item(), requires_grad=True)
         value.backward()
         optimizer.step()

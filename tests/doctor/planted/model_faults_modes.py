@@ -14,7 +14,7 @@ from planted.networks import digits, mnist, prices, table, waves
 
 
 @fault("model.mode")
-def eval_after_looking_at_validation(seed: int, mended: bool = False) -> Case:
+def eval_after_looking_at_validation(seed: int, fixed: bool = False) -> Case:
     """A look at validation before each step; the way back to train() was forgotten."""
     torch.manual_seed(seed)
     data = digits(seed)
@@ -29,7 +29,7 @@ def eval_after_looking_at_validation(seed: int, mended: bool = False) -> Case:
         model.eval()
         with torch.no_grad():
             loss(model(data.x_val[:32]), data.y_val[:32])
-        if mended:
+        if fixed:
             model.train()
         return usual_step(model, batch, optimizer, loss)
 
@@ -54,18 +54,18 @@ class AlwaysDropping(nn.Module):
 
 
 @fault("model.mode")
-def dropout_that_knows_no_eval(seed: int, mended: bool = False) -> Case:
+def dropout_that_knows_no_eval(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    model = AlwaysDropping(not mended)
+    model = AlwaysDropping(not fixed)
     train, val = digits(seed).loaders(50, seed)
     return Case(model, train, val, F.cross_entropy, lambda params: torch.optim.Adam(params, lr=2e-3))
 
 
 @fault("model.mode")
-def batch_norm_whose_figures_never_move(seed: int, mended: bool = False) -> Case:
-    """momentum=0 leaves the running figures at 0 and 1, so eval() computes something else than was trained."""
+def batch_norm_whose_figures_never_move(seed: int, fixed: bool = False) -> Case:
+    """momentum=0 leaves the running statistics at 0 and 1, so eval() computes something else than was trained."""
     torch.manual_seed(seed)
-    momentum = 0.1 if mended else 0.0
+    momentum = 0.1 if fixed else 0.0
     model = nn.Sequential(
         nn.Conv2d(1, 12, 5, stride=2, bias=False),
         nn.BatchNorm2d(12, momentum=momentum),
@@ -83,7 +83,7 @@ def batch_norm_whose_figures_never_move(seed: int, mended: bool = False) -> Case
 
 
 @fault("model.mode")
-def train_overridden_to_stay_in_eval(seed: int, mended: bool = False) -> Case:
+def train_overridden_to_stay_in_eval(seed: int, fixed: bool = False) -> Case:
     """Copied from a script that fine-tunes; here nothing was trained before."""
     torch.manual_seed(seed)
 
@@ -100,7 +100,7 @@ def train_overridden_to_stay_in_eval(seed: int, mended: bool = False) -> Case:
             return self.head(self.body(x))
 
         def train(self, mode: bool = True) -> Self:
-            return super().train(mode and mended)
+            return super().train(mode and fixed)
 
     model = Network().train()
     train, val = table("wine", seed).loaders(32, seed, drop_last=True)
@@ -108,13 +108,13 @@ def train_overridden_to_stay_in_eval(seed: int, mended: bool = False) -> Case:
 
 
 @fault("model.batch-norm-small-batch")
-def batch_norm_of_two_rows(seed: int, mended: bool = False) -> Case:
+def batch_norm_of_two_rows(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     model = nn.Sequential(
         nn.Linear(13, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 32), nn.BatchNorm1d(32), nn.ReLU()
     )
     model.append(nn.Linear(32, 1))
-    train, val = prices(seed).loaders(40 if mended else 2, seed)
+    train, val = prices(seed).loaders(40 if fixed else 2, seed)
     return Case(
         model, train, val, nn.MSELoss(), torch.optim.SGD(model.parameters(), 0.01, momentum=0.9), task="regress"
     )
@@ -134,29 +134,29 @@ class NormNet(nn.Module):
 
 
 @fault("model.batch-norm-small-batch")
-def batch_norm_of_two_digits(seed: int, mended: bool = False) -> Case:
+def batch_norm_of_two_digits(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     model = NormNet()
-    train, val = digits(seed).loaders(50 if mended else 2, seed)
+    train, val = digits(seed).loaders(50 if fixed else 2, seed)
     return Case(model, train, val, F.cross_entropy, lambda params: torch.optim.Adam(params, lr=3e-3))
 
 
 @fault("model.batch-norm-small-batch")
-def batch_norm_of_one_signal_at_a_time(seed: int, mended: bool = False) -> Case:
+def batch_norm_of_one_signal_at_a_time(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     model = nn.Sequential(
         nn.Conv1d(1, 16, 9, stride=4), nn.BatchNorm1d(16), nn.ReLU(), nn.Conv1d(16, 16, 5), nn.BatchNorm1d(16)
     )
     model.extend([nn.ReLU(), nn.AdaptiveMaxPool1d(1), nn.Flatten(), nn.Linear(16, 3)])
-    train, val = waves(seed).loaders(30 if mended else 1, seed)
+    train, val = waves(seed).loaders(30 if fixed else 1, seed)
     return Case(model, train, val, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9))
 
 
 @fault("model.batch-mixing")
-def softmax_over_the_batch(seed: int, mended: bool = False) -> Case:
+def softmax_over_the_batch(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     model = nn.Sequential(
-        nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10), nn.LogSoftmax(dim=1 if mended else 0)
+        nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10), nn.LogSoftmax(dim=1 if fixed else 0)
     )
     train, val = digits(seed).loaders(64, seed)
     return Case(model, train, val, nn.NLLLoss(), torch.optim.Adam(model.parameters(), lr=2e-3))
@@ -180,15 +180,15 @@ class Attending(nn.Module):
 
 
 @fault("model.batch-mixing")
-def attention_among_images(seed: int, mended: bool = False) -> Case:
+def attention_among_images(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    model = Attending(batch_first=mended)
+    model = Attending(batch_first=fixed)
     train, val = digits(seed).loaders(32, seed)
     return Case(model, train, val, F.cross_entropy, lambda params: torch.optim.AdamW(params, lr=5e-3))
 
 
 @fault("model.batch-mixing")
-def maps_reshaped_across_images(seed: int, mended: bool = False) -> Case:
+def maps_reshaped_across_images(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
 
     class Reshaping(nn.Module):
@@ -200,7 +200,7 @@ def maps_reshaped_across_images(seed: int, mended: bool = False) -> Case:
 
         def forward(self, x: Tensor) -> Tensor:
             x = torch.relu(self.conv(x))
-            if not mended:
+            if not fixed:
                 x = x.transpose(0, 1)  # channels first, for no reason
             x = x.reshape(-1, 72)
             return self.fc2(torch.relu(self.fc1(x)))
@@ -211,13 +211,13 @@ def maps_reshaped_across_images(seed: int, mended: bool = False) -> Case:
 
 
 @fault("model.batch-mixing")
-def recurrence_from_row_to_row_of_the_batch(seed: int, mended: bool = False) -> Case:
+def recurrence_from_row_to_row_of_the_batch(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
 
     class Recurrent(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.gru = nn.GRU(4, 24, batch_first=mended)
+            self.gru = nn.GRU(4, 24, batch_first=fixed)
             self.out = nn.Linear(24, 3)
 
         def forward(self, x: Tensor) -> Tensor:
@@ -230,7 +230,7 @@ def recurrence_from_row_to_row_of_the_batch(seed: int, mended: bool = False) -> 
 
 
 @fault("model.batch-mixing")
-def features_normalized_along_the_batch(seed: int, mended: bool = False) -> Case:
+def features_normalized_along_the_batch(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
 
     class Normalized(nn.Module):
@@ -240,7 +240,7 @@ def features_normalized_along_the_batch(seed: int, mended: bool = False) -> Case
             self.out = nn.Linear(24, 2)
 
         def forward(self, x: Tensor) -> Tensor:
-            h = F.normalize(self.hidden(x), dim=1 if mended else 0)
+            h = F.normalize(self.hidden(x), dim=1 if fixed else 0)
             return self.out(torch.relu(h))
 
     model = Normalized()

@@ -1,4 +1,4 @@
-"""Networks whose last layer, or whose answer, is wrong."""
+"""Networks whose last layer, or whose prediction, is wrong."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from planted.networks import diabetes, digits, mnist, prices, table
 
 
 @fault("model.double-softmax")
-def softmax_at_the_end_of_a_sequential(seed: int, mended: bool = False) -> Case:
+def softmax_at_the_end_of_a_sequential(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     layers = [
         nn.Conv2d(1, 16, 3, padding=1),
@@ -22,7 +22,7 @@ def softmax_at_the_end_of_a_sequential(seed: int, mended: bool = False) -> Case:
         nn.ReLU(),
         nn.Linear(64, 10),
     ]
-    model = nn.Sequential(*layers, *([] if mended else [nn.Softmax(dim=1)]))
+    model = nn.Sequential(*layers, *([] if fixed else [nn.Softmax(dim=1)]))
     train, val = digits(seed).loaders(64, seed)
     return Case(model, train, val, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), 0.05, momentum=0.9))
 
@@ -43,9 +43,9 @@ class ProbabilityNet(nn.Module):
 
 
 @fault("model.double-softmax")
-def functional_softmax_in_forward(seed: int, mended: bool = False) -> Case:
+def functional_softmax_in_forward(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    model = ProbabilityNet(not mended)
+    model = ProbabilityNet(not fixed)
     train, val = mnist(seed).loaders(32, seed)
 
     def step(model: nn.Module, batch: list[Tensor], optimizer: torch.optim.Optimizer, loss: object) -> Tensor:
@@ -59,9 +59,9 @@ def functional_softmax_in_forward(seed: int, mended: bool = False) -> Case:
 
 
 @fault("model.double-softmax")
-def softmax_before_log_softmax_of_a_table(seed: int, mended: bool = False) -> Case:
+def softmax_before_log_softmax_of_a_table(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    end = [] if mended else [nn.Softmax(1)]
+    end = [] if fixed else [nn.Softmax(1)]
     model = nn.Sequential(nn.Linear(13, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 3), *end)
 
     def loss(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -72,9 +72,9 @@ def softmax_before_log_softmax_of_a_table(seed: int, mended: bool = False) -> Ca
 
 
 @fault("model.double-softmax", also=["model.last-layer-clipped"])
-def sigmoid_before_a_loss_with_logits(seed: int, mended: bool = False) -> Case:
+def sigmoid_before_a_loss_with_logits(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    end = [] if mended else [nn.Sigmoid()]
+    end = [] if fixed else [nn.Sigmoid()]
     model = nn.Sequential(nn.Linear(30, 16), nn.ReLU(), nn.Linear(16, 1), *end, nn.Flatten(0))
     train, val = table("breast_cancer", seed).loaders(32, seed)
     criterion = nn.BCEWithLogitsLoss()
@@ -88,13 +88,13 @@ def sigmoid_before_a_loss_with_logits(seed: int, mended: bool = False) -> Case:
 
 
 @fault("model.last-layer-clipped")
-def relu_after_every_linear_layer(seed: int, mended: bool = False) -> Case:
+def relu_after_every_linear_layer(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     sizes = [64, 64, 32, 10]
     layers: list[nn.Module] = [nn.Flatten()]
     for i in range(3):
         layers.append(nn.Linear(sizes[i], sizes[i + 1]))
-        if not mended or i < 2:
+        if not fixed or i < 2:
             layers.append(nn.ReLU())
     model = nn.Sequential(*layers)
     train, val = digits(seed).loaders(64, seed)
@@ -102,9 +102,9 @@ def relu_after_every_linear_layer(seed: int, mended: bool = False) -> Case:
 
 
 @fault("model.last-layer-clipped")
-def sigmoid_for_standardized_prices(seed: int, mended: bool = False) -> Case:
+def sigmoid_for_standardized_prices(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    model = nn.Sequential(nn.Linear(13, 32), nn.Tanh(), nn.Linear(32, 1), nn.Identity() if mended else nn.Sigmoid())
+    model = nn.Sequential(nn.Linear(13, 32), nn.Tanh(), nn.Linear(32, 1), nn.Identity() if fixed else nn.Sigmoid())
     train, val = prices(seed).pairs()
     return Case(model, train, val, nn.MSELoss(), lambda params: torch.optim.Adam(params, lr=0.01), task="regress")
 
@@ -122,15 +122,15 @@ class Bounded(nn.Module):
 
 
 @fault("model.last-layer-clipped")
-def tanh_on_logits(seed: int, mended: bool = False) -> Case:
+def tanh_on_logits(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    model = Bounded(not mended)
+    model = Bounded(not fixed)
     train, val = digits(seed).loaders(50, seed)
     return Case(model, train, val, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=2e-3))
 
 
 @fault("model.last-layer-clipped")
-def outputs_clamped_at_zero_though_targets_are_centered(seed: int, mended: bool = False) -> Case:
+def outputs_clamped_at_zero_though_targets_are_centered(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
 
     class Progress(nn.Module):
@@ -141,7 +141,7 @@ def outputs_clamped_at_zero_though_targets_are_centered(seed: int, mended: bool 
 
         def forward(self, x: Tensor) -> Tensor:
             y = self.out(F.elu(self.hidden(x)))
-            return y if mended else y.clamp(min=0)
+            return y if fixed else y.clamp(min=0)
 
     model = Progress()
     train, val = diabetes(seed).loaders(20, seed)
@@ -150,7 +150,7 @@ def outputs_clamped_at_zero_though_targets_are_centered(seed: int, mended: bool 
 
 
 @fault("model.collapsed")
-def group_norm_of_single_values(seed: int, mended: bool = False) -> Case:
+def group_norm_of_single_values(seed: int, fixed: bool = False) -> Case:
     """After global pooling each group holds one number; minus its mean it is 0."""
     torch.manual_seed(seed)
     model = nn.Sequential(
@@ -159,7 +159,7 @@ def group_norm_of_single_values(seed: int, mended: bool = False) -> Case:
         nn.Conv2d(16, 32, 3, padding=1),
         nn.ReLU(),
         nn.AdaptiveAvgPool2d(1),
-        nn.GroupNorm(8 if mended else 32, 32),
+        nn.GroupNorm(8 if fixed else 32, 32),
         nn.Flatten(),
         nn.Linear(32, 10),
     )
@@ -182,18 +182,18 @@ class WrongAxis(nn.Module):
 
 
 @fault("model.collapsed")
-def layer_norm_over_an_axis_of_one(seed: int, mended: bool = False) -> Case:
+def layer_norm_over_an_axis_of_one(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    model = WrongAxis(not mended)
+    model = WrongAxis(not fixed)
     train, val = table("breast_cancer", seed).loaders(32, seed)
     return Case(model, train, val, nn.CrossEntropyLoss(), torch.optim.AdamW(model.parameters(), lr=2e-3))
 
 
 @fault("model.collapsed", also=["model.double-softmax", "model.last-layer-clipped"])
-def softmax_over_a_single_output(seed: int, mended: bool = False) -> Case:
+def softmax_over_a_single_output(seed: int, fixed: bool = False) -> Case:
     """The softmax of one number is 1, whatever it is."""
     torch.manual_seed(seed)
-    end = nn.Sigmoid() if mended else nn.Softmax(dim=1)
+    end = nn.Sigmoid() if fixed else nn.Softmax(dim=1)
     model = nn.Sequential(nn.Linear(30, 20), nn.LeakyReLU(0.1), nn.Linear(20, 1), end)
     train, val = table("breast_cancer", seed).loaders(40, seed)
     return Case(

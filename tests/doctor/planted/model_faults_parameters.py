@@ -28,15 +28,15 @@ class ForgottenLayers(nn.Module):
 
 
 @fault("model.unused-parameters")
-def third_convolution_never_called(seed: int, mended: bool = False) -> Case:
+def third_convolution_never_called(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    model = ForgottenLayers(used=mended)
+    model = ForgottenLayers(used=fixed)
     train, val = digits(seed).loaders(64, seed)
     return Case(model, train, val, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=2e-3))
 
 
 @fault("model.unused-parameters")
-def loop_that_leaves_out_the_last_blocks(seed: int, mended: bool = False) -> Case:
+def loop_that_leaves_out_the_last_blocks(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
 
     class Blocks(nn.Module):
@@ -48,7 +48,7 @@ def loop_that_leaves_out_the_last_blocks(seed: int, mended: bool = False) -> Cas
 
         def forward(self, x: Tensor) -> Tensor:
             x = self.inputs(x)
-            for i in range(4 if mended else 2):
+            for i in range(4 if fixed else 2):
                 x = x + self.blocks[i](x)
             return self.outputs(x)
 
@@ -58,7 +58,7 @@ def loop_that_leaves_out_the_last_blocks(seed: int, mended: bool = False) -> Cas
 
 
 @fault("model.unused-parameters", also=["model.shared-weights"])
-def second_branch_computed_from_the_first_twice(seed: int, mended: bool = False) -> Case:
+def second_branch_computed_from_the_first_twice(seed: int, fixed: bool = False) -> Case:
     """`right` is never asked: both sides come from `left`."""
     torch.manual_seed(seed)
 
@@ -71,7 +71,7 @@ def second_branch_computed_from_the_first_twice(seed: int, mended: bool = False)
 
         def forward(self, x: Tensor) -> Tensor:
             a = self.left(x).amax(2)
-            b = (self.right if mended else self.left)(x).amax(2)
+            b = (self.right if fixed else self.left)(x).amax(2)
             return self.head(torch.cat([a, b], dim=1))
 
     model = TwoBranches()
@@ -81,27 +81,27 @@ def second_branch_computed_from_the_first_twice(seed: int, mended: bool = False)
 
 
 @fault("model.frozen-parameters")
-def random_trunk_frozen_by_name(seed: int, mended: bool = False) -> Case:
+def random_trunk_frozen_by_name(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     model = nn.Sequential()
     model.add_module("trunk", nn.Sequential(nn.Conv2d(1, 4, 5, stride=3), nn.ReLU(), nn.Conv2d(4, 4, 5), nn.ReLU()))
     model.add_module("head", nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
     for name, parameter in model.named_parameters():
-        if not mended and "head" not in name:
+        if not fixed and "head" not in name:
             parameter.requires_grad = False
     train, val = mnist(seed).loaders(32, seed)
     return Case(model, train, val, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=3e-3))
 
 
 @fault("model.frozen-parameters")
-def own_layers_whose_parameters_ask_for_no_gradient(seed: int, mended: bool = False) -> Case:
+def own_layers_whose_parameters_ask_for_no_gradient(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
 
     class Dense(nn.Module):
         def __init__(self, inputs: int, outputs: int) -> None:
             super().__init__()
-            self.w = nn.Parameter(torch.randn(outputs, inputs) * (2 / inputs) ** 0.5, requires_grad=mended)
-            self.b = nn.Parameter(torch.zeros(outputs), requires_grad=mended)
+            self.w = nn.Parameter(torch.randn(outputs, inputs) * (2 / inputs) ** 0.5, requires_grad=fixed)
+            self.b = nn.Parameter(torch.zeros(outputs), requires_grad=fixed)
 
         def forward(self, x: Tensor) -> Tensor:
             return F.linear(x, self.w, self.b)
@@ -115,12 +115,12 @@ def own_layers_whose_parameters_ask_for_no_gradient(seed: int, mended: bool = Fa
 
 
 @fault("model.frozen-parameters")
-def all_but_the_last_bias_frozen(seed: int, mended: bool = False) -> Case:
+def all_but_the_last_bias_frozen(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     model = nn.Sequential(
         nn.Conv2d(1, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(144, 32), nn.ReLU(), nn.Linear(32, 10)
     )
-    if not mended:
+    if not fixed:
         model.requires_grad_(False)
         model[-1].bias.requires_grad_(True)
     train, val = digits(seed).loaders(64, seed)
@@ -142,15 +142,15 @@ class ListOfLayers(nn.Module):
 
 
 @fault("model.unregistered-parameters")
-def layers_in_a_plain_list(seed: int, mended: bool = False) -> Case:
+def layers_in_a_plain_list(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    model = ListOfLayers(not mended)
+    model = ListOfLayers(not fixed)
     train, val = digits(seed).loaders(32, seed)
     return Case(model, train, val, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=3e-3))
 
 
 @fault("model.unregistered-parameters")
-def convolution_made_inside_forward(seed: int, mended: bool = False) -> Case:
+def convolution_made_inside_forward(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
 
     class Net(nn.Module):
@@ -162,25 +162,25 @@ def convolution_made_inside_forward(seed: int, mended: bool = False) -> Case:
 
         def forward(self, x: Tensor) -> Tensor:
             x = F.relu(self.conv(x))
-            x = F.relu((self.again if mended else nn.Conv2d(8, 16, 3))(x))
+            x = F.relu((self.again if fixed else nn.Conv2d(8, 16, 3))(x))
             return self.fc(x.flatten(1))
 
     model = Net()
-    if not mended:
+    if not fixed:
         del model.again
     train, val = digits(seed).loaders(64, seed)
     return Case(model, train, val, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
 
 
 @fault("model.unregistered-parameters")
-def filters_as_plain_tensors(seed: int, mended: bool = False) -> Case:
+def filters_as_plain_tensors(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
 
     class Filters(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             kernels = {"narrow": torch.randn(3, 1, 5) / 5**0.5, "wide": torch.randn(3, 1, 15) / 15**0.5}
-            if not mended:
+            if not fixed:
                 self.kernels = {name: w.requires_grad_() for name, w in kernels.items()}
             else:
                 self.kernels = nn.ParameterDict(kernels)
@@ -196,13 +196,13 @@ def filters_as_plain_tensors(seed: int, mended: bool = False) -> Case:
 
 
 @fault("model.shared-weights")
-def one_block_three_times_in_a_sequential(seed: int, mended: bool = False) -> Case:
+def one_block_three_times_in_a_sequential(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
 
     def block() -> nn.Module:
         return nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.GroupNorm(4, 16), nn.ReLU())
 
-    blocks = [block() for _ in range(3)] if mended else [block()] * 3
+    blocks = [block() for _ in range(3)] if fixed else [block()] * 3
     model = nn.Sequential(
         nn.Conv2d(1, 16, 3), nn.ReLU(), *blocks, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(64, 10)
     )
@@ -211,7 +211,7 @@ def one_block_three_times_in_a_sequential(seed: int, mended: bool = False) -> Ca
 
 
 @fault("model.shared-weights")
-def module_list_of_one_layer_times_four(seed: int, mended: bool = False) -> Case:
+def module_list_of_one_layer_times_four(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
 
     class Residuals(nn.Module):
@@ -219,7 +219,7 @@ def module_list_of_one_layer_times_four(seed: int, mended: bool = False) -> Case
             super().__init__()
             self.first = nn.Linear(30, 32)
             layer = nn.Linear(32, 32)
-            self.middle = nn.ModuleList([nn.Linear(32, 32) for _ in range(4)] if mended else [layer] * 4)
+            self.middle = nn.ModuleList([nn.Linear(32, 32) for _ in range(4)] if fixed else [layer] * 4)
             self.last = nn.Linear(32, 2)
 
         def forward(self, x: Tensor) -> Tensor:
@@ -234,13 +234,13 @@ def module_list_of_one_layer_times_four(seed: int, mended: bool = False) -> Case
 
 
 @fault("model.shared-weights")
-def layers_multiplied_in_a_list(seed: int, mended: bool = False) -> Case:
+def layers_multiplied_in_a_list(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
 
     def pair() -> list[nn.Module]:
         return [nn.Conv1d(12, 12, 5, padding=2), nn.ELU()]
 
-    middle = pair() + pair() + pair() if mended else pair() * 3
+    middle = pair() + pair() + pair() if fixed else pair() * 3
     model = nn.Sequential(
         nn.Conv1d(1, 12, 7, stride=2), nn.ELU(), *middle, nn.AdaptiveAvgPool1d(4), nn.Flatten(), nn.Linear(48, 3)
     )

@@ -11,9 +11,9 @@ from planted.networks import digits, mnist, pairs_of_spots, prices, pulses, wave
 
 
 @fault("model.too-small", also=["fit.underfit"])
-def hidden_layer_of_one_unit(seed: int, mended: bool = False) -> Case:
+def hidden_layer_of_one_unit(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    units = 32 if mended else 1
+    units = 32 if fixed else 1
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, units), nn.Tanh())
     model.append(nn.Linear(units, 10))
     train, val = digits(seed).loaders(32, seed)
@@ -34,17 +34,17 @@ class Narrow(nn.Module):
 
 
 @fault("model.too-small", also=["fit.underfit"])
-def convolutions_of_one_filter(seed: int, mended: bool = False) -> Case:
+def convolutions_of_one_filter(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    model = Narrow(24 if mended else 1)
+    model = Narrow(24 if fixed else 1)
     train, val = mnist(seed).loaders(32, seed)
     return Case(model, train, val, F.cross_entropy, lambda params: torch.optim.AdamW(params, lr=5e-3))
 
 
 @fault("model.too-small", also=["fit.underfit"])
-def classes_squeezed_through_two_units(seed: int, mended: bool = False) -> Case:
+def classes_squeezed_through_two_units(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    width = 24 if mended else 2
+    width = 24 if fixed else 2
     model = nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1),
         nn.ReLU(),
@@ -60,9 +60,9 @@ def classes_squeezed_through_two_units(seed: int, mended: bool = False) -> Case:
 
 
 @fault("model.shrinks-too-fast", also=["model.too-small"])
-def maps_of_one_pixel_after_the_first_layer(seed: int, mended: bool = False) -> Case:
+def maps_of_one_pixel_after_the_first_layer(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    stride = 1 if mended else 4
+    stride = 1 if fixed else 4
     model = nn.Sequential(
         nn.Conv2d(1, 8, 3, stride=stride, padding=1),
         nn.ReLU(),
@@ -72,7 +72,7 @@ def maps_of_one_pixel_after_the_first_layer(seed: int, mended: bool = False) -> 
         nn.Conv2d(16, 16, 3, padding=1),
         nn.ReLU(),
         nn.Flatten(),
-        nn.Linear(256 if mended else 16, 10),
+        nn.Linear(256 if fixed else 16, 10),
     )
     train, val = digits(seed).loaders(64, seed)
     return Case(model, train, val, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=2e-3))
@@ -94,9 +94,9 @@ class Pooled(nn.Module):
 
 
 @fault("model.shrinks-too-fast", also=["model.too-small"])
-def everything_averaged_before_four_convolutions(seed: int, mended: bool = False) -> Case:
+def everything_averaged_before_four_convolutions(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    model = Pooled(4 if mended else 28)
+    model = Pooled(4 if fixed else 28)
     data = mnist(seed)
     model(data.x[:2])  # the lazy layer learns its size
     train, val = data.loaders(32, seed)
@@ -104,12 +104,12 @@ def everything_averaged_before_four_convolutions(seed: int, mended: bool = False
 
 
 @fault("model.receptive-field")
-def two_small_convolutions_for_two_spots_far_apart(seed: int, mended: bool = False) -> Case:
+def two_small_convolutions_for_two_spots_far_apart(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
 
     model = nn.Sequential()
     for inputs, outputs in ((1, 4), (4, 8), (8, 12)):
-        stride = 2 if mended else 1
+        stride = 2 if fixed else 1
         model.extend([nn.Conv2d(inputs, outputs, 3, stride, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()])
     model.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 2)])
     train, val = pairs_of_spots(seed).loaders(16, seed)
@@ -133,15 +133,15 @@ class SignalNet(nn.Module):
 
 
 @fault("model.receptive-field")
-def nine_steps_of_a_signal_seen_at_once(seed: int, mended: bool = False) -> Case:
+def nine_steps_of_a_signal_seen_at_once(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    model = SignalNet(2 if mended else 1)
+    model = SignalNet(2 if fixed else 1)
     train, val = pulses(seed).loaders(32, seed)
     return Case(model, train, val, F.cross_entropy, torch.optim.AdamW(model.parameters(), lr=5e-3))
 
 
 @fault("model.redundant-filters", also=["model.symmetric-init"])
-def sixteen_copies_of_one_filter(seed: int, mended: bool = False) -> Case:
+def sixteen_copies_of_one_filter(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     model = nn.Sequential(
         nn.Conv2d(1, 16, 5, stride=2),
@@ -152,7 +152,7 @@ def sixteen_copies_of_one_filter(seed: int, mended: bool = False) -> Case:
         nn.Flatten(),
         nn.Linear(256, 10),
     )
-    if not mended:
+    if not fixed:
         with torch.no_grad():
             model[0].weight.copy_(model[0].weight[:1] + 1e-3 * torch.randn(16, 1, 5, 5))
             model[0].bias.fill_(0.05)
@@ -180,22 +180,22 @@ class Gabor(nn.Module):
 
 
 @fault("model.redundant-filters", also=["model.symmetric-init"])
-def gabor_filters_of_one_direction(seed: int, mended: bool = False) -> Case:
+def gabor_filters_of_one_direction(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    model = Gabor(torch.pi / 12 if mended else 0.0)
+    model = Gabor(torch.pi / 12 if fixed else 0.0)
     train, val = digits(seed).loaders(50, seed)
     return Case(model, train, val, F.cross_entropy, lambda params: torch.optim.SGD(params, lr=0.01, momentum=0.9))
 
 
 @fault("model.redundant-filters", also=["model.dead-units"])
-def most_filters_pruned_to_nothing(seed: int, mended: bool = False) -> Case:
+def most_filters_pruned_to_nothing(seed: int, fixed: bool = False) -> Case:
     """Feature maps of no variance: 22 of 24 filters of both layers were set to zero."""
     torch.manual_seed(seed)
     model = nn.Sequential(
         nn.Conv1d(1, 24, 9, stride=2), nn.Tanh(), nn.Conv1d(24, 24, 5, stride=2), nn.Tanh(), nn.AdaptiveMaxPool1d(1)
     )
     model.extend([nn.Flatten(), nn.Linear(24, 3)])
-    if not mended:
+    if not fixed:
         with torch.no_grad():
             for layer in (model[0], model[2]):
                 layer.weight[2:] = 0
@@ -206,9 +206,9 @@ def most_filters_pruned_to_nothing(seed: int, mended: bool = False) -> Case:
 
 
 @fault("model.dropout-too-high")
-def dropout_given_the_share_to_keep(seed: int, mended: bool = False) -> Case:
+def dropout_given_the_share_to_keep(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    p = 0.05 if mended else 0.95
+    p = 0.05 if fixed else 0.95
     model = nn.Sequential(
         nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Dropout(p), nn.Linear(64, 64), nn.ReLU(), nn.Dropout(p)
     )
@@ -218,9 +218,9 @@ def dropout_given_the_share_to_keep(seed: int, mended: bool = False) -> Case:
 
 
 @fault("model.dropout-too-high")
-def maps_dropped_nine_times_of_ten(seed: int, mended: bool = False) -> Case:
+def maps_dropped_nine_times_of_ten(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    rate = 0.1 if mended else 0.92
+    rate = 0.1 if fixed else 0.92
 
     class Maps(nn.Module):
         def __init__(self) -> None:
@@ -240,9 +240,9 @@ def maps_dropped_nine_times_of_ten(seed: int, mended: bool = False) -> Case:
 
 
 @fault("model.dropout-too-high")
-def regression_with_nearly_everything_dropped(seed: int, mended: bool = False) -> Case:
+def regression_with_nearly_everything_dropped(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    p = 0.05 if mended else 0.97
+    p = 0.05 if fixed else 0.97
     model = nn.Sequential(nn.Linear(13, 48), nn.GELU(), nn.Dropout(p), nn.Linear(48, 1))
     train, val = prices(seed).loaders(32, seed)
     return Case(model, train, val, nn.MSELoss(), torch.optim.AdamW(model.parameters(), lr=5e-3), task="regress")

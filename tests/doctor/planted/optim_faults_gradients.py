@@ -38,9 +38,9 @@ class Cutting(nn.Module):
 
 
 @fault("optim.gradient-wrong")
-def rectifier_with_the_wrong_sign(seed: int, mended: bool = False) -> Case:
+def rectifier_with_the_wrong_sign(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    sign = 1.0 if mended else -1.0
+    sign = 1.0 if fixed else -1.0
     model = nn.Sequential(
         nn.Conv2d(1, 12, 3), Cutting(sign), nn.Conv2d(12, 16, 3), Cutting(sign), nn.Flatten(), nn.Linear(256, 10)
     )
@@ -76,9 +76,9 @@ class Square(nn.Module):
 
 
 @fault("optim.gradient-wrong")
-def gradient_of_a_square_matrix_transposed(seed: int, mended: bool = False) -> Case:
+def gradient_of_a_square_matrix_transposed(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    model = nn.Sequential(Square(13, not mended), nn.ReLU(), Square(13, not mended), nn.ReLU(), nn.Linear(13, 1))
+    model = nn.Sequential(Square(13, not fixed), nn.ReLU(), Square(13, not fixed), nn.ReLU(), nn.Linear(13, 1))
     train, val = prices(seed).loaders(20, seed)
     return Case(model, train, val, nn.MSELoss(), lambda params: torch.optim.Adam(params, lr=5e-3), task="regress")
 
@@ -100,7 +100,7 @@ class Swish(Function):
 
 
 @fault("optim.gradient-wrong")
-def half_of_the_product_rule(seed: int, mended: bool = False) -> Case:
+def half_of_the_product_rule(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
 
     class Images(nn.Module):
@@ -112,9 +112,9 @@ def half_of_the_product_rule(seed: int, mended: bool = False) -> Case:
             self.d = nn.Linear(48, 10)
 
         def forward(self, x: Tensor) -> Tensor:
-            x = Swish.apply(self.a(x), mended)
-            x = Swish.apply(self.b(x), mended)
-            return self.d(Swish.apply(self.c(x.flatten(1)), mended))
+            x = Swish.apply(self.a(x), fixed)
+            x = Swish.apply(self.b(x), fixed)
+            return self.d(Swish.apply(self.c(x.flatten(1)), fixed))
 
     model = Images()
     train, val = digits(seed).loaders(32, seed)
@@ -136,7 +136,7 @@ class Cube(Function):
 
 
 @fault("optim.gradient-wrong")
-def slope_of_a_cube_without_its_square(seed: int, mended: bool = False) -> Case:
+def slope_of_a_cube_without_its_square(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
 
     class Cubic(nn.Module):
@@ -147,7 +147,7 @@ def slope_of_a_cube_without_its_square(seed: int, mended: bool = False) -> Case:
             self.out = nn.Linear(16, 1)
 
         def forward(self, x: Tensor) -> Tensor:
-            power = 2 if mended else 1
+            power = 2 if fixed else 1
             x = Cube.apply(torch.tanh(self.first(x)), power)
             return self.out(Cube.apply(torch.tanh(self.second(x)), power))
 

@@ -28,75 +28,73 @@ def small_conv_net(width: int = 12) -> nn.Sequential:
 
 
 @fault("optim.lr-too-high")
-def momentum_at_a_rate_of_three(seed: int, mended: bool = False) -> Case:
+def momentum_at_a_rate_of_three(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     model = small_conv_net()
     train, val = digits(seed).loaders(64, seed)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.03 if mended else 3.0, momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.03 if fixed else 3.0, momentum=0.9)
     return Case(model, train, val, nn.CrossEntropyLoss(), optimizer)
 
 
 @fault("optim.lr-too-high")
-def adam_at_a_rate_of_one(seed: int, mended: bool = False) -> Case:
+def adam_at_a_rate_of_one(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
     train, val = mnist(seed).loaders(50, seed)
-    return Case(model, train, val, F.cross_entropy, lambda params: torch.optim.Adam(params, lr=1e-3 if mended else 1.0))
+    return Case(model, train, val, F.cross_entropy, lambda params: torch.optim.Adam(params, lr=1e-3 if fixed else 1.0))
 
 
 @fault("optim.lr-too-high")
-def regression_that_overflows(seed: int, mended: bool = False) -> Case:
+def regression_that_overflows(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(13, 32), nn.ReLU(), nn.Linear(32, 1))
     train, val = prices(seed).loaders(20, seed)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.02 if mended else 1.5)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02 if fixed else 1.5)
     return Case(model, train, val, nn.MSELoss(), optimizer, task="regress")
 
 
 @fault("optim.lr-too-high")
-def rows_at_a_rate_for_another_optimizer(seed: int, mended: bool = False) -> Case:
+def rows_at_a_rate_for_another_optimizer(seed: int, fixed: bool = False) -> Case:
     """RMSprop with what would be right for plain descent."""
     torch.manual_seed(seed)
     rows_as_features = nn.Flatten(1, 2)
     model = nn.Sequential(rows_as_features, nn.Conv1d(8, 32, 3), nn.GELU(), nn.Conv1d(32, 32, 3), nn.GELU())
     model.extend([nn.Flatten(), nn.Linear(128, 32), nn.GELU(), nn.Linear(32, 10)])
     train, val = digits(seed).pairs()
-    rate = 1e-3 if mended else 0.5
+    rate = 1e-3 if fixed else 0.5
     return Case(model, train, val, F.cross_entropy, lambda params: torch.optim.RMSprop(params, lr=rate))
 
 
 @fault("optim.lr-too-low")
-def descent_at_a_millionth(seed: int, mended: bool = False) -> Case:
+def descent_at_a_millionth(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     model = small_conv_net()
     train, val = digits(seed).loaders(64, seed)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05 if mended else 1e-6, momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05 if fixed else 1e-6, momentum=0.9)
     return Case(model, train, val, nn.CrossEntropyLoss(), optimizer)
 
 
 @fault("optim.lr-too-low")
-def adam_at_ten_to_the_minus_eight(seed: int, mended: bool = False) -> Case:
+def adam_at_ten_to_the_minus_eight(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(30, 24), nn.Tanh(), nn.Linear(24, 2))
     train, val = table("breast_cancer", seed).loaders(32, seed)
-    return Case(
-        model, train, val, F.cross_entropy, lambda params: torch.optim.Adam(params, lr=3e-3 if mended else 1e-8)
-    )
+    return Case(model, train, val, F.cross_entropy, lambda params: torch.optim.Adam(params, lr=3e-3 if fixed else 1e-8))
 
 
 @fault("optim.lr-too-low")
-def regression_that_hardly_moves(seed: int, mended: bool = False) -> Case:
+def regression_that_hardly_moves(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(13, 32), nn.ReLU(), nn.Linear(32, 1)).double()
     data = prices(seed).double()
     data = Data(data.x, data.y.double(), data.x_val, data.y_val.double())
     train, val = data.loaders(16, seed)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.02 if mended else 1e-6)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02 if fixed else 1e-6)
     return Case(model, train, val, nn.MSELoss(), optimizer, task="regress")
 
 
 @fault("optim.lr-schedule")
-def exponential_decay_stepped_at_every_batch(seed: int, mended: bool = False) -> Case:
+def exponential_decay_stepped_at_every_batch(seed: int, fixed: bool = False) -> Case:
     """Meant for epochs."""
     torch.manual_seed(seed)
     model = small_conv_net()
@@ -110,7 +108,7 @@ def exponential_decay_stepped_at_every_batch(seed: int, mended: bool = False) ->
         nonlocal done
         value = usual_step(model, batch, optimizer, loss)
         done += 1
-        if not mended or done % per_epoch == 0:
+        if not fixed or done % per_epoch == 0:
             scheduler.step()
         return value
 
@@ -144,10 +142,10 @@ class Module(nn.Module):
 
 
 @fault("optim.lr-schedule")
-def module_that_steps_its_schedule_in_training_step(seed: int, mended: bool = False) -> Case:
+def module_that_steps_its_schedule_in_training_step(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     train, val = digits(seed).loaders(32, seed)
-    model = Module(len(train) if mended else 1)
+    model = Module(len(train) if fixed else 1)
 
     def step(model: Module, batch: list[Tensor], optimizer: object, loss: object) -> Tensor:
         return model.training_step(batch)
@@ -156,9 +154,9 @@ def module_that_steps_its_schedule_in_training_step(seed: int, mended: bool = Fa
 
 
 @fault("optim.lr-schedule", also=["optim.lr-too-low"])
-def warmup_of_a_million_steps(seed: int, mended: bool = False) -> Case:
+def warmup_of_a_million_steps(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    warmup = 20 if mended else 10_000_000
+    warmup = 20 if fixed else 10_000_000
     done = 0
 
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
@@ -174,10 +172,10 @@ def warmup_of_a_million_steps(seed: int, mended: bool = False) -> Case:
 
 
 @fault("optim.lr-schedule")
-def cosine_that_ends_after_five_batches(seed: int, mended: bool = False) -> Case:
+def cosine_that_ends_after_five_batches(seed: int, fixed: bool = False) -> Case:
     """T_max is in epochs, the steps are batches; what counts them lies in the optimizer's groups."""
     torch.manual_seed(seed)
-    length = 400 if mended else 5
+    length = 400 if fixed else 5
 
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
         for group in optimizer.param_groups:
@@ -193,20 +191,20 @@ def cosine_that_ends_after_five_batches(seed: int, mended: bool = False) -> Case
 
 
 @fault("optim.weight-decay-too-high")
-def adamw_with_a_decay_of_a_hundred(seed: int, mended: bool = False) -> Case:
+def adamw_with_a_decay_of_a_hundred(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     model = small_conv_net()
     train, val = digits(seed).loaders(64, seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01 if mended else 100.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01 if fixed else 100.0)
     return Case(model, train, val, nn.CrossEntropyLoss(), optimizer)
 
 
 @fault("optim.weight-decay-too-high")
-def descent_with_a_decay_of_one_half(seed: int, mended: bool = False) -> Case:
+def descent_with_a_decay_of_one_half(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(13, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 1))
     train, val = prices(seed).loaders(20, seed)
-    decay = 1e-4 if mended else 1.0
+    decay = 1e-4 if fixed else 1.0
     return Case(
         model,
         train,
@@ -218,9 +216,9 @@ def descent_with_a_decay_of_one_half(seed: int, mended: bool = False) -> Case:
 
 
 @fault("optim.weight-decay-too-high")
-def squares_of_weights_added_by_hand(seed: int, mended: bool = False) -> Case:
+def squares_of_weights_added_by_hand(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    strength = 1e-4 if mended else 0.5
+    strength = 1e-4 if fixed else 0.5
 
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
         x, y = batch

@@ -25,9 +25,9 @@ def perceptron(*sizes: int) -> nn.Sequential:
 
 
 @fault("optim.clip-too-small")
-def norm_clipped_to_a_ten_thousandth(seed: int, mended: bool = False) -> Case:
+def norm_clipped_to_a_ten_thousandth(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    limit = 1.0 if mended else 1e-4
+    limit = 1.0 if fixed else 1e-4
 
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
         optimizer.zero_grad()
@@ -44,14 +44,14 @@ def norm_clipped_to_a_ten_thousandth(seed: int, mended: bool = False) -> Case:
 
 
 @fault("optim.clip-too-small")
-def values_clipped_to_a_millionth(seed: int, mended: bool = False) -> Case:
+def values_clipped_to_a_millionth(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
 
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> float:
         model.train()
         value = loss(model(batch[0]), batch[1])
         value.backward()
-        nn.utils.clip_grad_value_(model.parameters(), 1.0 if mended else 1e-6)
+        nn.utils.clip_grad_value_(model.parameters(), 1.0 if fixed else 1e-6)
         optimizer.step()
         optimizer.zero_grad()
         return value.detach()
@@ -63,9 +63,9 @@ def values_clipped_to_a_millionth(seed: int, mended: bool = False) -> Case:
 
 
 @fault("optim.clip-too-small")
-def gradients_scaled_down_by_hand(seed: int, mended: bool = False) -> Case:
+def gradients_scaled_down_by_hand(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    most = 2.0 if mended else 1e-5
+    most = 2.0 if fixed else 1e-5
 
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
         optimizer.zero_grad()
@@ -86,12 +86,12 @@ def gradients_scaled_down_by_hand(seed: int, mended: bool = False) -> Case:
 
 
 @fault("optim.missing-zero-grad")
-def gradients_never_cleared(seed: int, mended: bool = False) -> Case:
+def gradients_never_cleared(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
 
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
         x, y = batch
-        if mended:
+        if fixed:
             optimizer.zero_grad()
         value = loss(model(x), y)
         value.backward()
@@ -106,11 +106,11 @@ def gradients_never_cleared(seed: int, mended: bool = False) -> Case:
 
 
 @fault("optim.missing-zero-grad")
-def zero_grad_without_its_brackets(seed: int, mended: bool = False) -> Case:
+def zero_grad_without_its_brackets(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
 
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
-        if not mended:
+        if not fixed:
             optimizer.zero_grad  # noqa: B018
         else:
             optimizer.zero_grad()
@@ -126,14 +126,14 @@ def zero_grad_without_its_brackets(seed: int, mended: bool = False) -> Case:
 
 
 @fault("optim.missing-zero-grad")
-def gradients_of_a_copy_cleared(seed: int, mended: bool = False) -> Case:
+def gradients_of_a_copy_cleared(seed: int, fixed: bool = False) -> Case:
     """The network that is cleared is the one from before it was copied for training."""
     torch.manual_seed(seed)
     first = perceptron(30, 32, 32, 2)
     model = copy.deepcopy(first)
 
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
-        (model if mended else first).zero_grad()
+        (model if fixed else first).zero_grad()
         value = loss(model(batch[0]), batch[1])
         value.backward()
         optimizer.step()
@@ -144,7 +144,7 @@ def gradients_of_a_copy_cleared(seed: int, mended: bool = False) -> Case:
 
 
 @fault("optim.parameters-missing")
-def optimizer_of_the_head_only(seed: int, mended: bool = False) -> Case:
+def optimizer_of_the_head_only(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
 
     class Network(nn.Module):
@@ -157,31 +157,31 @@ def optimizer_of_the_head_only(seed: int, mended: bool = False) -> Case:
             return self.head(self.features(x).flatten(1))
 
     model = Network()
-    optimizer = torch.optim.Adam(model.parameters() if mended else model.head.parameters(), lr=5e-3)
+    optimizer = torch.optim.Adam(model.parameters() if fixed else model.head.parameters(), lr=5e-3)
     train, val = mnist(seed).loaders(32, seed)
     return Case(model, train, val, nn.CrossEntropyLoss(), optimizer)
 
 
 @fault("optim.parameters-missing")
-def head_replaced_after_the_optimizer_was_made(seed: int, mended: bool = False) -> Case:
+def head_replaced_after_the_optimizer_was_made(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 24), nn.Tanh(), nn.Linear(24, 1000))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     model[3] = nn.Linear(24, 10)
     nn.init.normal_(model[3].weight, std=0.02)
-    if mended:
+    if fixed:
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     train, val = digits(seed).loaders(64, seed)
     return Case(model, train, val, nn.CrossEntropyLoss(), optimizer)
 
 
 @fault("optim.parameters-missing")
-def groups_that_forget_the_convolutions(seed: int, mended: bool = False) -> Case:
+def groups_that_forget_the_convolutions(seed: int, fixed: bool = False) -> Case:
     """Decay for matrices, none for biases; the filters of four axes fell between."""
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Conv1d(1, 4, 9, stride=2), nn.BatchNorm1d(4), nn.ReLU(), nn.Conv1d(4, 6, 5, stride=2))
     model.extend([nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(6, 3)])
-    decay = [p for p in model.parameters() if (p.ndim >= 2 if mended else p.ndim == 2)]
+    decay = [p for p in model.parameters() if (p.ndim >= 2 if fixed else p.ndim == 2)]
     rest = [p for p in model.parameters() if p.ndim == 1]
     groups = [{"params": decay, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}]
     train, val = waves(seed).loaders(25, seed)
@@ -189,14 +189,14 @@ def groups_that_forget_the_convolutions(seed: int, mended: bool = False) -> Case
 
 
 @fault("optim.no-step")
-def backward_without_a_step(seed: int, mended: bool = False) -> Case:
+def backward_without_a_step(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
 
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
         optimizer.zero_grad()
         value = loss(model(batch[0]), batch[1])
         value.backward()
-        if mended:
+        if fixed:
             optimizer.step()
         return value
 
@@ -206,25 +206,25 @@ def backward_without_a_step(seed: int, mended: bool = False) -> Case:
 
 
 @fault("optim.no-step", also=["optim.parameters-missing"])
-def optimizer_of_another_network(seed: int, mended: bool = False) -> Case:
+def optimizer_of_another_network(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     model = perceptron(13, 32, 3)
     other = perceptron(13, 32, 3)
-    optimizer = torch.optim.SGD((model if mended else other).parameters(), lr=0.05, momentum=0.9)
+    optimizer = torch.optim.SGD((model if fixed else other).parameters(), lr=0.05, momentum=0.9)
     train, val = table("wine", seed).loaders(16, seed)
     return Case(model, train, val, nn.CrossEntropyLoss(), optimizer, usual_step)
 
 
 @fault("optim.no-step", also=["optim.missing-zero-grad"])
-def gradients_cleared_just_before_the_step(seed: int, mended: bool = False) -> Case:
+def gradients_cleared_just_before_the_step(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
 
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
-        if mended:
+        if fixed:
             optimizer.zero_grad()
         value = loss(model(batch[0]), batch[1])
         value.backward()
-        if not mended:
+        if not fixed:
             optimizer.zero_grad()
         optimizer.step()
         return value
@@ -235,10 +235,10 @@ def gradients_cleared_just_before_the_step(seed: int, mended: bool = False) -> C
 
 
 @fault("optim.no-step")
-def step_skipped_unless_the_scale_fits(seed: int, mended: bool = False) -> Case:
+def step_skipped_unless_the_scale_fits(seed: int, fixed: bool = False) -> Case:
     """A scaler written by hand: float16 overflows at this scale, so each step is skipped."""
     torch.manual_seed(seed)
-    scale = 64.0 if mended else 1e9
+    scale = 64.0 if fixed else 1e9
 
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
         optimizer.zero_grad()

@@ -33,11 +33,11 @@ class FromAfar(Dataset):
 
 
 @fault("speed.input-bound")
-def samples_that_arrive_after_a_millisecond(seed: int, mended: bool = False) -> Case:
+def samples_that_arrive_after_a_millisecond(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     data = digits(seed)
     order = torch.Generator().manual_seed(seed)
-    samples = TensorDataset(data.x, data.y) if mended else FromAfar(data.x, data.y, 0.001)
+    samples = TensorDataset(data.x, data.y) if fixed else FromAfar(data.x, data.y, 0.001)
     train = DataLoader(samples, 32, shuffle=True, generator=order)
     val = DataLoader(TensorDataset(data.x_val, data.y_val), 128)
     model = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(144, 10))
@@ -81,11 +81,11 @@ class Once(Dataset):
 
 
 @fault("speed.input-bound")
-def large_pictures_decoded_for_a_small_network(seed: int, mended: bool = False) -> Case:
+def large_pictures_decoded_for_a_small_network(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     data = mnist(seed, train=256)
     samples: Dataset = DecodedPictures(data.x, data.y)
-    if mended:
+    if fixed:
         samples = Once(samples)
     train = DataLoader(samples, 32, shuffle=True, generator=torch.Generator().manual_seed(seed))
     model = nn.Sequential(nn.Conv2d(1, 8, 5, stride=2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(288, 10))
@@ -97,12 +97,12 @@ def large_pictures_decoded_for_a_small_network(seed: int, mended: bool = False) 
 
 
 @fault("speed.sync-every-step")
-def loss_of_each_sample_fetched_by_itself(seed: int, mended: bool = False) -> Case:
+def loss_of_each_sample_fetched_by_itself(seed: int, fixed: bool = False) -> Case:
     """A forward pass and an .item() a sample, where one for the batch would do."""
     torch.manual_seed(seed)
 
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
-        if mended:
+        if fixed:
             return usual_step(model, batch, optimizer, loss)
         images, labels = batch
         optimizer.zero_grad()
@@ -121,14 +121,14 @@ def loss_of_each_sample_fetched_by_itself(seed: int, mended: bool = False) -> Ca
 
 
 @fault("speed.sync-every-step")
-def histograms_of_all_weights_at_every_step(seed: int, mended: bool = False) -> Case:
+def histograms_of_all_weights_at_every_step(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(30, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 2))
     diary: dict[str, list[float]] = {}
 
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
         value = usual_step(model, batch, optimizer, loss)
-        if not mended:
+        if not fixed:
             for name, parameter in model.named_parameters():
                 counts, edges = np.histogram(parameter.detach().cpu().numpy(), bins=50)
                 diary[name] = [float(edges[counts.argmax()]), *parameter.grad.flatten().tolist()]
@@ -139,7 +139,7 @@ def histograms_of_all_weights_at_every_step(seed: int, mended: bool = False) -> 
 
 
 @fault("speed.sync-every-step")
-def every_gradient_checked_number_by_number(seed: int, mended: bool = False) -> Case:
+def every_gradient_checked_number_by_number(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
 
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
@@ -147,7 +147,7 @@ def every_gradient_checked_number_by_number(seed: int, mended: bool = False) -> 
         value = loss(model(batch[0]), batch[1])
         value.backward()
         for parameter in model.parameters():
-            if not mended:
+            if not fixed:
                 for row in parameter.grad.flatten():
                     if row.item() != row.item():
                         raise ValueError("not a number")
@@ -163,18 +163,18 @@ def every_gradient_checked_number_by_number(seed: int, mended: bool = False) -> 
 
 
 @fault("speed.small-batch")
-def one_image_at_a_time(seed: int, mended: bool = False) -> Case:
+def one_image_at_a_time(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
     model = nn.Sequential(
         nn.Conv2d(1, 12, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(108, 32), nn.ReLU(), nn.Linear(32, 10)
     )
-    train, val = digits(seed).loaders(32 if mended else 1, seed)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1 if mended else 0.01)
+    train, val = digits(seed).loaders(32 if fixed else 1, seed)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1 if fixed else 0.01)
     return Case(model, train, val, nn.CrossEntropyLoss(), optimizer)
 
 
 @fault("speed.small-batch")
-def batches_of_two_signals(seed: int, mended: bool = False) -> Case:
+def batches_of_two_signals(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
 
     class Signal(nn.Module):
@@ -190,16 +190,16 @@ def batches_of_two_signals(seed: int, mended: bool = False) -> Case:
             return self.c(F.relu(self.b(x)).mean(2))
 
     model = Signal()
-    train, val = waves(seed, train=1500).loaders(32 if mended else 2, seed)
+    train, val = waves(seed, train=1500).loaders(32 if fixed else 2, seed)
     return Case(model, train, val, F.cross_entropy, lambda params: torch.optim.Adam(params, lr=2e-3))
 
 
 @fault("speed.slow-plan")
-def anomaly_detection_left_on(seed: int, mended: bool = False) -> Case:
+def anomaly_detection_left_on(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
 
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
-        with torch.autograd.set_detect_anomaly(not mended):
+        with torch.autograd.set_detect_anomaly(not fixed):
             return usual_step(model, batch, optimizer, loss)
 
     layers: list[nn.Module] = [nn.Linear(13, 32)]
@@ -212,15 +212,15 @@ def anomaly_detection_left_on(seed: int, mended: bool = False) -> Case:
 
 
 @fault("speed.slow-plan")
-def double_precision_for_no_reason(seed: int, mended: bool = False) -> Case:
+def double_precision_for_no_reason(seed: int, fixed: bool = False) -> Case:
     torch.manual_seed(seed)
-    kind = torch.float32 if mended else torch.float64
+    kind = torch.float32 if fixed else torch.float64
     model = nn.Sequential()
     for inputs, outputs, stride in ((1, 16, 2), (16, 24, 2), (24, 24, 1), (24, 24, 1)):
         model.extend([nn.Conv2d(inputs, outputs, 3, stride, 1), nn.BatchNorm2d(outputs), nn.ReLU()])
     model.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 10)]).to(kind)
     data = mnist(seed)
-    train, val = (data if mended else data.double()).loaders(32, seed)
+    train, val = (data if fixed else data.double()).loaders(32, seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     return Case(model, train, val, nn.CrossEntropyLoss(), optimizer)
 
@@ -239,7 +239,7 @@ class Residual(nn.Module):
 
 
 @fault("speed.slow-plan")
-def large_convolutions_in_the_plain_layout(seed: int, mended: bool = False) -> Case:
+def large_convolutions_in_the_plain_layout(seed: int, fixed: bool = False) -> Case:
     """Big enough that bfloat16 and channels last are measured faster on processors that have them."""
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), Residual(32), nn.MaxPool2d(2), Residual(32))
@@ -254,8 +254,8 @@ def large_convolutions_in_the_plain_layout(seed: int, mended: bool = False) -> C
         optimizer.step()
         return value
 
-    if mended:
+    if fixed:
         model = model.to(memory_format=torch.channels_last)
     train, val = mnist(seed).loaders(32, seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    return Case(model, train, val, nn.CrossEntropyLoss(), optimizer, step if mended else None)
+    return Case(model, train, val, nn.CrossEntropyLoss(), optimizer, step if fixed else None)

@@ -16,8 +16,7 @@ import striate
 from answers_made import calibrated, data_of, evaluated, task_of
 from striate.cli.main import main
 from striate.errors import RunError
-from striate.evaluation.assessment.assess import assess_run
-from striate.evaluation.assessment.keep import keep_assessment, kept_whole, read_gap, read_temperature
+from striate.evaluation.assessment import assess_run, is_saved_whole, read_gap, read_temperature, save_assessment
 from striate.runs.directory import open_run
 from striate.runs.files import finite
 from striate.runs.predictions import read_predictions
@@ -53,7 +52,7 @@ def run(folder, tmp_path_factory):
 def test_the_files_agree_with_the_metrics(run):
     opened = open_run(run.path)
     document = json.loads(opened.evaluation.read_text())
-    assert kept_whole(opened)
+    assert is_saved_whole(opened)
     for split in ("val", "test"):
         kept, metrics = read_predictions(opened, split), run.metrics[split]
         assert kept is not None
@@ -150,7 +149,7 @@ def test_a_damaged_record_is_none(tmp_path, text):
     (tmp_path / "config.yaml").write_text("")
     opened = open_run(tmp_path)
     opened.evaluation.write_text(text)
-    assert not kept_whole(opened)
+    assert not is_saved_whole(opened)
     assert read_temperature(opened) is None
     assert read_gap(opened) is None
 
@@ -192,13 +191,13 @@ def test_numbers_are_kept_too(tmp_path):
     (tmp_path / "config.yaml").write_text("")
     opened, data = open_run(tmp_path), data_of(60, names=("price",))
     assessment = assess_run(task_of(parts["test"]), data, parts)
-    keep_assessment(opened, assessment, data, parts, print)
+    save_assessment(opened, assessment, data, parts, print)
     kept = read_predictions(opened, "test")
     np.testing.assert_array_equal(kept.answers - kept.targets, 1)
     document = json.loads(opened.evaluation.read_text())
     assert document["temperature"] is None
     assert document["splits"]["test"]["figures"]["bias"]["value"] == pytest.approx(1)
-    assert kept_whole(opened)
+    assert is_saved_whole(opened)
     text = str(replace(parts["test"], figures=assessment.splits["test"], gap=plain(assessment.gap)))
     assert "by true value" in text
     assert max(map(len, text.splitlines())) <= 80

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from striate.errors import ModelError
-from striate.layers.whitening import WhiteningConv2d
+from striate.layers.convolution import WhiteningConv2d
 from striate.models.build import build_model
 
 

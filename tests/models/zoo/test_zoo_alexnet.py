@@ -1,4 +1,4 @@
-"""AlexNet: the lectures' table, what groups and response normalization do, sizes, first weights."""
+"""AlexNet: the lectures' table, what groups and response normalization do, sizes, initialization."""
 
 import re
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from striate.account.count import count_parameters
+from striate.account.summarize import count_parameters
 from striate.models.build import build_model
-from striate.models.zoo.cifar_resnet import ZeroPaddedShortcut
+from striate.models.zoo.resnet import ZeroPaddedShortcut
 
 PAPER = {"resnet20": 0.27, "resnet32": 0.46, "resnet44": 0.66, "resnet56": 0.85, "resnet110": 1.7}
 """Millions of parameters, Table 6."""

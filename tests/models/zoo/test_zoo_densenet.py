@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from striate.account.count import count_parameters
+from striate.account.summarize import count_parameters
 from striate.errors import ModelError
 from striate.models.build import build_model
 from striate.models.zoo.densenet import DenseBlock, DenseLayer, DenseNet

@@ -8,11 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from striate.account.count import count_parameters
+from striate.account.summarize import count_parameters
 from striate.errors import ModelError
 from striate.models.build import build_model
-from striate.models.zoo.googlenet import MODULES, GoogLeNetOutputs, Inception
-from striate.models.zoo.inception_parts import restandardized
+from striate.models.zoo.googlenet import MODULES, GoogLeNetOutputs, Inception, restandardized
 
 
 def on_meta(text: str, *arguments) -> nn.Module:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from striate.errors import ModelError
-from striate.layers.local_contrast_norm import LocalContrastNorm
+from striate.layers.normalization import LocalContrastNorm
 from striate.models.build import build_model
 
 

@@ -8,11 +8,10 @@ import torch
 from torch import nn
 
 from striate.errors import ModelError
+from striate.layers.pooling import Subsampling
 from striate.layers.radial_basis import RadialBasis
-from striate.layers.subsampling import Subsampling
 from striate.models.build import build_model
-from striate.models.zoo.digit_codes import output_codes
-from striate.models.zoo.lenet import CONNECTIONS
+from striate.models.zoo.lenet import CONNECTIONS, output_codes
 
 PARAMETERS = {"c1": 156, "s2": 12, "c3": 1_516, "s4": 32, "c5": 48_120, "f6": 10_164, "output": 0}
 LINKS = {"c1": 122_304, "s2": 5_880, "c3": 151_600, "s4": 2_000, "c5": 48_120, "f6": 10_164, "output": 840}

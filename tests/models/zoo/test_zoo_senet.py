@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from striate.account.count import count_parameters
+from striate.account.summarize import count_parameters
+from striate.layers.blocks import SqueezeExcitation
 from striate.models.build import build_model
-from striate.models.zoo.senet import SqueezeExcitationBottleneck
+from striate.models.zoo.resnet import Bottleneck
 
 
 def on_meta(name):
@@ -33,7 +34,7 @@ def test_open_gates_leave_resnet50():
     torch.manual_seed(0)
     network, plain = (build_model(f"{name}(width=8)", (3, 33, 40), 5).eval() for name in ("seresnet50", "resnet50"))
     for module in network.modules():
-        if isinstance(module, SqueezeExcitationBottleneck):
+        if isinstance(module, Bottleneck):
             nn.init.ones_(module.bn3.weight)
             nn.init.zeros_(module.se.fc2.weight)
             nn.init.constant_(module.se.fc2.bias, 100.0)
@@ -42,13 +43,13 @@ def test_open_gates_leave_resnet50():
     x = torch.randn(2, 3, 33, 40)
     assert torch.equal(network(x), plain(x))
     for module in network.modules():
-        if isinstance(module, SqueezeExcitationBottleneck):
+        if isinstance(module, Bottleneck):
             nn.init.constant_(module.se.fc2.bias, -100.0)
             assert module.se(torch.randn(1, module.bn3.num_features, 3, 3)).abs().max() < 1e-30
 
 
 def test_a_fresh_block_is_its_shortcut():
-    block, x = SqueezeExcitationBottleneck(8, 8, 1), torch.randn(2, 8, 4, 4)
+    block, x = Bottleneck(8, 8, 1, gate=SqueezeExcitation), torch.randn(2, 8, 4, 4)
     assert torch.equal(block(x), x.relu())
 
 

@@ -1,4 +1,4 @@
-"""ZFNet: figure 3 of the paper, the difference to AlexNet, first weights."""
+"""ZFNet: figure 3 of the paper, the difference to AlexNet, initialization."""
 
 import pytest
 import torch

@@ -12,7 +12,7 @@ from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
 from answers_made import assessed, calibrated, evaluated, task_of
-from striate.tasks.classify.by_class import confused_pairs
+from striate.tasks.classify.assess import confused_pairs
 
 
 @pytest.fixture(scope="module")

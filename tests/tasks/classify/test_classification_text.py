@@ -9,9 +9,9 @@ import pytest
 from rich.cells import cell_len
 
 from answers_made import calibrated, data_of, evaluated, task_of
-from striate.evaluation.assessment.assess import assess_split
+from striate.evaluation.assessment import assess_split
 from striate.statistics.calibration import fit_temperature, measure_calibration
-from striate.tasks.figures import Assessment
+from striate.tasks.assessment import Assessment
 
 NAMES = [
     "short",
@@ -71,7 +71,7 @@ def test_the_verdict_where_errors_cancel():
     sections = task_of(evaluation).sections(assessment, figures, "test split of made")
     (said,) = next(section.sentences for section in sections if "trust" in section.title)
     assert said.endswith(
-        "the network is too sure of answers of about 95 %, and not sure enough of those of about 60 %."
+        "the network is too sure of predictions of about 95 %, and not sure enough of those of about 60 %."
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from sklearn import metrics
 
 from answers_made import data_of, evaluated, task_of
-from striate.evaluation.assessment.assess import assess_split
+from striate.evaluation.assessment import assess_split
 
 
 def answered(n=300, targets=2, seed=0, noise=1.0, split="test"):

@@ -7,7 +7,7 @@ import torch
 from sklearn.metrics import accuracy_score, jaccard_score
 from torch.nn import functional
 
-from striate.data.warp import Warp
+from striate.data.augment.warp import Warp
 from striate.tasks.segment.task import IGNORED, Segment
 
 TASK = Segment(("ground", "disk", "square"))

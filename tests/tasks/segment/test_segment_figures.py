@@ -13,8 +13,8 @@ from striate.data.annotations.masks import IGNORED
 from striate.data.dataset import SampleFacts
 from striate.statistics.calibration import measure_calibration
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.segment import pixels as pixels_module
-from striate.tasks.segment.pixels import SampledPixels
+from striate.tasks.segment import assess as pixels_module
+from striate.tasks.segment.assess import SampledPixels
 from striate.tasks.segment.task import Segment
 
 TASK = Segment(("ground", "disk", "square", "never"))

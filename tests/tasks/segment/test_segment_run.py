@@ -21,6 +21,8 @@ from striate.runs.directory import open_run
 from striate.runs.predictions import read_predictions
 from striate.tasks.segment.task import Segment
 
+pytestmark = pytest.mark.draws
+
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -185,7 +187,7 @@ def test_the_lab_ranks_the_images_and_draws_their_masks(run: Path) -> None:
 
 
 def test_a_learning_curve_is_of_the_mean_iou(run: Path) -> None:
-    from striate.visualize.learning_curve import learning_curve_figure
+    from striate.visualize.metric_curves import learning_curve_figure
 
     found = striate.learning_curve(run, seeds=(0,))
     assert found.metric == "iou"

@@ -8,7 +8,7 @@ from torch import nn
 
 from striate.machine.load import Load
 from striate.training.config import ExecutionConfig
-from striate.training.plan.candidate import Candidate, candidate_of
+from striate.training.plan.plan_table import Candidate, candidate_of
 from striate.training.plan.trial import Workload
 from striate.training.prepare import prepare
 

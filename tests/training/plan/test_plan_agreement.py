@@ -10,13 +10,13 @@ import torch
 from plan_workloads import OffInHalfPrecision, plain_of, workload
 from torch import nn
 
+from striate.inference.plan import TOLERANCES
 from striate.training.plan.agreement import (
-    TOLERANCES,
-    Answer,
     Reference,
+    Result,
     agreement,
     compare,
-    reference_answer,
+    reference_result,
 )
 from striate.training.plan.trial import Trials
 
@@ -28,7 +28,7 @@ def trials(module: nn.Module | None = None, **fields: object) -> Trials:
 def test_layouts_and_bf16_of_a_usual_network_agree() -> None:
     found = trials(model__name="conv(6,3) bn relu conv(8,3) bn relu gap fc(10)")
     plain = plain_of(found.work)
-    reference = reference_answer(found, plain)
+    reference = reference_result(found, plain)
     assert compare(found, plain, reference).identical
     layout = compare(found, replace(plain, memory_format="channels_last"), reference)
     assert layout.passed
@@ -43,7 +43,7 @@ def test_layouts_and_bf16_of_a_usual_network_agree() -> None:
 def test_a_network_that_half_precision_ruins_is_refused(swallowed: float) -> None:
     found = trials(OffInHalfPrecision(swallowed))
     plain = plain_of(found.work)
-    refused = compare(found, replace(plain, precision="bf16"), reference_answer(found, plain))
+    refused = compare(found, replace(plain, precision="bf16"), reference_result(found, plain))
     assert not refused.passed
     assert "off by" in str(refused)
     assert "allowed" in str(refused)
@@ -52,34 +52,34 @@ def test_a_network_that_half_precision_ruins_is_refused(swallowed: float) -> Non
 def test_dropout_and_blends_are_no_disagreement() -> None:
     found = trials(model__name="conv(6,3) relu dropout(0.5) fc(10)", augment__mixup=0.4)
     plain = plain_of(found.work)
-    reference = reference_answer(found, plain)
+    reference = reference_result(found, plain)
     assert compare(found, plain, reference).identical
     assert compare(found, replace(plain, memory_format="channels_last"), reference).passed
 
 
-def answer(outputs: list[float], gradient: list[float], loss: float = 1.0) -> Answer:
-    return Answer(torch.tensor(loss), torch.tensor(outputs), {"w": torch.tensor(gradient), "b": torch.tensor([0.0])})
+def result(outputs: list[float], gradient: list[float], loss: float = 1.0) -> Result:
+    return Result(torch.tensor(loss), torch.tensor(outputs), {"w": torch.tensor(gradient), "b": torch.tensor([0.0])})
 
 
-REFERENCE = Reference(answer([1.0, 2.0], [3.0, 4.0]), {"w": 0.0, "b": 0.0})
+REFERENCE = Reference(result([1.0, 2.0], [3.0, 4.0]), {"w": 0.0, "b": 0.0})
 
 
 @pytest.mark.parametrize(
     ("other", "why"),
     [
-        (answer([1.0, 2.0], [3.0, 4.0]), ""),
-        (answer([1.0, 2.0], [3.2, 4.2]), ""),  # 6 % of the gradient
-        (answer([1.0, 2.2], [3.0, 4.0]), "outputs off by"),
-        (answer([1.0, 2.0], [3.0, 4.0], 1.1), "loss off by 0.1, 0.015 allowed"),
-        (answer([1.0, 2.0], [4.0, 5.0]), "gradient off by 0.28, 0.15 allowed"),
-        (answer([1.0, 2.0], [-3.0, -4.0]), "gradient off by 2"),
-        (answer([1.0, float("nan")], [3.0, 4.0]), "outputs off by nan"),
-        (answer([1.0, 2.0], [3.0, float("nan")]), "gradient off by nan"),
-        (answer([1.0, 2.0], [3.0, 4.0], float("inf")), "loss off by inf"),
-        (Answer(torch.tensor(1.0), torch.tensor([1.0, 2.0]), {"w": torch.tensor([3.0, 4.0])}), "another set"),
+        (result([1.0, 2.0], [3.0, 4.0]), ""),
+        (result([1.0, 2.0], [3.2, 4.2]), ""),  # 6 % of the gradient
+        (result([1.0, 2.2], [3.0, 4.0]), "outputs off by"),
+        (result([1.0, 2.0], [3.0, 4.0], 1.1), "loss off by 0.1, 0.015 allowed"),
+        (result([1.0, 2.0], [4.0, 5.0]), "gradient off by 0.28, 0.15 allowed"),
+        (result([1.0, 2.0], [-3.0, -4.0]), "gradient off by 2"),
+        (result([1.0, float("nan")], [3.0, 4.0]), "outputs off by nan"),
+        (result([1.0, 2.0], [3.0, float("nan")]), "gradient off by nan"),
+        (result([1.0, 2.0], [3.0, 4.0], float("inf")), "loss off by inf"),
+        (Result(torch.tensor(1.0), torch.tensor([1.0, 2.0]), {"w": torch.tensor([3.0, 4.0])}), "another set"),
     ],
 )
-def test_each_limit_is_told_by_itself(other: Answer, why: str) -> None:
+def test_each_limit_is_told_by_itself(other: Result, why: str) -> None:
     found = agreement(other, REFERENCE, TOLERANCES["bf16"])
     assert found.why.startswith(why)
     assert found.passed == (why == "")
@@ -87,7 +87,7 @@ def test_each_limit_is_told_by_itself(other: Answer, why: str) -> None:
 
 def test_what_other_samples_would_change_may_be_rounded_and_more_may_not() -> None:
     noisy = replace(REFERENCE, noise={"w": 10.0, "b": 0.0})
-    wrong = answer([1.0, 2.0], [5.0, 6.0])  # off by 2.8, of which half of 10 is allowed
+    wrong = result([1.0, 2.0], [5.0, 6.0])  # off by 2.8, of which half of 10 is allowed
     assert agreement(wrong, noisy, TOLERANCES["bf16"]).passed
     assert not agreement(wrong, REFERENCE, TOLERANCES["bf16"]).passed
     assert not agreement(wrong, noisy, TOLERANCES["fp32"]).passed
@@ -95,10 +95,10 @@ def test_what_other_samples_would_change_may_be_rounded_and_more_may_not() -> No
 
 def test_the_tensor_that_is_not_a_number_is_the_worst_wherever_it_stands() -> None:
     tensors = {name: torch.ones(3) for name in "abc"}
-    reference = Reference(Answer(torch.tensor(1.0), torch.ones(2), tensors), dict.fromkeys(tensors, 0.0))
+    reference = Reference(Result(torch.tensor(1.0), torch.ones(2), tensors), dict.fromkeys(tensors, 0.0))
     for name in tensors:
         wrong = tensors | {name: torch.full((3,), float("nan"))}
-        found = agreement(Answer(torch.tensor(1.0), torch.ones(2), wrong), reference, TOLERANCES["bf16"])
+        found = agreement(Result(torch.tensor(1.0), torch.ones(2), wrong), reference, TOLERANCES["bf16"])
         assert found.worst == name
         assert math.isnan(found.worst_error)
         assert found.why == "gradient off by nan, 0.15 allowed"
@@ -106,13 +106,13 @@ def test_the_tensor_that_is_not_a_number_is_the_worst_wherever_it_stands() -> No
 
 def test_one_wrong_tensor_is_found_among_right_ones() -> None:
     tensors = {f"w{k}": torch.full((100,), 1.0) for k in range(30)}
-    reference = Reference(Answer(torch.tensor(1.0), torch.ones(2), tensors), dict.fromkeys(tensors, 0.0))
+    reference = Reference(Result(torch.tensor(1.0), torch.ones(2), tensors), dict.fromkeys(tensors, 0.0))
     wrong = tensors | {"w7": torch.full((100,), -1.0)}
-    found = agreement(Answer(torch.tensor(1.0), torch.ones(2), wrong), reference, TOLERANCES["bf16"])
+    found = agreement(Result(torch.tensor(1.0), torch.ones(2), wrong), reference, TOLERANCES["bf16"])
     assert not found.passed
     assert found.worst == "w7"
     nothing = tensors | {"w7": torch.full((100,), 0.9)}
-    assert agreement(Answer(torch.tensor(1.0), torch.ones(2), nothing), reference, TOLERANCES["bf16"]).passed
+    assert agreement(Result(torch.tensor(1.0), torch.ones(2), nothing), reference, TOLERANCES["bf16"]).passed
 
 
 class ViewsItsMaps(nn.Module):
@@ -132,7 +132,7 @@ class ViewsItsMaps(nn.Module):
 def test_images_of_one_channel_are_contiguous_unless_the_candidate_says_otherwise() -> None:
     found = trials(ViewsItsMaps())
     plain = plain_of(found.work)
-    reference = reference_answer(found, plain)
+    reference = reference_result(found, plain)
     assert compare(found, plain, reference).identical
     with pytest.raises(RuntimeError, match="view"):
         compare(found, replace(plain, memory_format="channels_last"), reference)
@@ -141,9 +141,9 @@ def test_images_of_one_channel_are_contiguous_unless_the_candidate_says_otherwis
 def test_a_network_that_is_wrong_in_another_layout_is_refused() -> None:
     found = trials(ViewsItsMaps(wrong=True))
     plain = plain_of(found.work)
-    assert not compare(found, replace(plain, memory_format="channels_last"), reference_answer(found, plain)).passed
+    assert not compare(found, replace(plain, memory_format="channels_last"), reference_result(found, plain)).passed
 
 
 def test_nothing_to_compare_is_no_agreement() -> None:
-    nothing = Answer(torch.tensor(1.0), torch.ones(2), {})
+    nothing = Result(torch.tensor(1.0), torch.ones(2), {})
     assert not agreement(nothing, Reference(nothing, {}), TOLERANCES["fp32"]).passed

@@ -20,9 +20,8 @@ from striate.training.config import Config, ExecutionConfig
 from striate.training.config_file import config_from_yaml, get_field
 from striate.training.execution import decide_execution
 from striate.training.plan import decide
-from striate.training.plan.candidate import Candidate
 from striate.training.plan.decide import Planned
-from striate.training.plan.record import PlanRecord, PlanRow, record_from_json
+from striate.training.plan.plan_table import Candidate, PlanRecord, PlanRow, record_from_json
 from striate.training.plan.trial import Workload
 from striate.training.prepare import prepare, read_data
 from striate.training.request import merge_request
@@ -52,7 +51,7 @@ def bf16_is_planned(monkeypatch: pytest.MonkeyPatch) -> list[ExecutionConfig]:
         chosen = replace(CHOSEN, precision=given.precision or CHOSEN.precision)
         return Planned(chosen.execution(work.config.execution), RECORD)
 
-    monkeypatch.setattr("striate.training.plan.apply.plan_execution", plan)
+    monkeypatch.setattr("striate.training.plan.decide.plan_execution", plan)
     return asked
 
 

@@ -12,11 +12,9 @@ from torch import nn
 from striate.machine.load import Load
 from striate.training.config import ExecutionConfig
 from striate.training.plan import offers, search
-from striate.training.plan.candidate import Candidate
 from striate.training.plan.decide import Planned, plan_execution
-from striate.training.plan.memory import fitting
-from striate.training.plan.record import PlanRecord, PlanRow
-from striate.training.plan.trial import Trials, Workload
+from striate.training.plan.plan_table import Candidate, PlanRecord, PlanRow
+from striate.training.plan.trial import Trials, Workload, fitting
 
 SPEED = {"fp32": 1.0, "bf16": 0.5, "channels_last": 0.8, "contiguous": 1.0}
 

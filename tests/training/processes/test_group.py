@@ -15,9 +15,8 @@ from striate.data.loader import Batch, batches, epoch_order
 from striate.errors import ConfigError, UsageError
 from striate.training.config import BudgetConfig, Config, ExecutionConfig, OptimizerConfig
 from striate.training.processes.decide import among_processes, resumed_among
-from striate.training.processes.group import ALONE, Processes
+from striate.training.processes.group import ALONE, Processes, bounds_in_step
 from striate.training.processes.launch import Launch, launched
-from striate.training.processes.parts import bounds_in_step
 
 counts = st.integers(1, 9)
 

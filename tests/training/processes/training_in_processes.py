@@ -14,7 +14,7 @@ from unittest import mock
 import torch
 
 from striate.data.loader import Batch
-from striate.training import loop
+from striate.training import loop, setup
 from striate.training.config import Config
 from striate.training.execution import execution_settings
 from striate.training.prepare import prepare
@@ -55,8 +55,8 @@ def train(case: str) -> dict[str, Any]:
                 seen.append(batch.ids.tolist())
             yield batch
 
-    loop_batches = loop.batches
-    with met(launched()) as meeting, mock.patch.object(loop, "batches", noted):
+    loop_batches = setup.batches
+    with met(launched()) as meeting, mock.patch.object(setup, "batches", noted):
         prepared = prepare(among_processes(config_of(case, meeting.launch.several), meeting.launch))
         with (
             execution_settings(prepared.config),

@@ -8,10 +8,16 @@ from captum.attr import IntegratedGradients, LayerGradCam, NoiseTunnel, Occlusio
 from torch import nn
 from torch.nn import functional
 
-from striate.models.untouched import on_trial
-from striate.visualize.attribution.layers import grad_cam_layers
-from striate.visualize.attribution.maps import grad_cam, integrated_gradients, occlusion, saliency, smooth_grad
-from striate.visualize.attribution.question import LogOdds, ask
+from striate.models.preserved_state import on_trial
+from striate.visualize.attribution.maps import (
+    grad_cam,
+    grad_cam_layers,
+    integrated_gradients,
+    occlusion,
+    saliency,
+    smooth_grad,
+)
+from striate.visualize.attribution.question import LogOdds, make_question
 from striate.visualize.attribution.removal import cell_means, cell_numbers, grid_of, removed, without
 
 
@@ -70,18 +76,18 @@ def test_layers_are_the_last_ones_of_each_size(module: nn.Module, x: torch.Tenso
 
 
 def test_log_odds_are_those_of_the_probability(module: nn.Module, x: torch.Tensor) -> None:
-    question = ask(module, x)
+    question = make_question(module, x)
     with torch.no_grad():
         odds = LogOdds(question)(x)[0, 0]
         chance = module(x).softmax(1)[0, question.target]
         torch.testing.assert_close(odds, (chance / (1 - chance)).log())
         soft = nn.Sequential(module, nn.Softmax(1))
-        same = ask(soft, x)
+        same = make_question(soft, x)
         assert same.kind == "probabilities"
         torch.testing.assert_close(LogOdds(same)(x)[0, 0], odds, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(same.scores(x), question.scores(x))
     with on_trial(module):
-        assert ask(nn.Sequential(module, nn.Linear(4, 1)), x).kind == "number"
+        assert make_question(nn.Sequential(module, nn.Linear(4, 1)), x).kind == "number"
 
 
 def test_cells_divide_an_image_evenly() -> None:

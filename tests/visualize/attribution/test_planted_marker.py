@@ -7,9 +7,9 @@ import torch
 from marked import MARKER, marked_digits, trained_on_markers
 from torch import nn
 
-from striate.models.untouched import on_trial
+from striate.models.preserved_state import on_trial
 from striate.visualize.attribution.attribute import attribute
-from striate.visualize.attribution.question import ask
+from striate.visualize.attribution.question import make_question
 
 TOLERANCE = 1  # pixel; the pointing game of Zhang et al. (ECCV 2016) allows 15 of 224, which would be 2 of 32
 
@@ -20,7 +20,7 @@ def pointed(module: nn.Module, method: str, count: int, seed: int = 9) -> tuple[
     hits, trusted = [], []
     for image, label, (row, column) in zip(x, y.tolist(), places, strict=True):
         with on_trial(module):
-            question = ask(module, image[None])
+            question = make_question(module, image[None])
             if question.target != label:
                 continue
             found = attribute(question, method).chosen

@@ -10,10 +10,8 @@ from sklearn.manifold import trustworthiness
 from torch import nn
 
 from striate.errors import DataError
-from striate.visualize.inside.correlation import correlate_maps, grouped
-from striate.visualize.inside.embedding import embed, embed_features
-from striate.visualize.inside.figures.correlation import correlation_figure
-from striate.visualize.inside.figures.embedding import embedding_figure
+from striate.visualize.inside.correlation import correlate_maps, correlation_figure, grouped
+from striate.visualize.inside.embedding import embed, embed_features, embedding_figure
 
 
 def test_groups_stay_together_on_the_map() -> None:

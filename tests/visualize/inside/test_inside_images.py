@@ -9,11 +9,9 @@ from looked_at import SHAPE, inputs, network
 from torch import nn
 
 from striate.errors import DataError, UsageError
-from striate.visualize.inside.figures.patches import patches_figure
-from striate.visualize.inside.figures.synthesis import inverted_figure, maximized_figure
-from striate.visualize.inside.patches import cut, exciting_patches
-from striate.visualize.inside.sight import find_sights
-from striate.visualize.inside.synthesis import invert_layers, maximize_units
+from striate.visualize.inside.fields import find_sights
+from striate.visualize.inside.patches import cut, exciting_patches, patches_figure
+from striate.visualize.inside.synthesis import invert_layers, inverted_figure, maximize_units, maximized_figure
 
 RANGE = ((-2.0,) * 3, (2.0,) * 3)
 

@@ -10,11 +10,9 @@ from torch import nn
 
 from striate.errors import ModelError, UsageError
 from striate.models.build import build_model
-from striate.visualize.inside.feature_maps import feature_maps
+from striate.visualize.inside.feature_maps import feature_maps, feature_maps_figure
 from striate.visualize.inside.features import find_features
-from striate.visualize.inside.figures.feature_maps import feature_maps_figure
-from striate.visualize.inside.figures.filters import filters_figure
-from striate.visualize.inside.filters import filter_layers, find_filters
+from striate.visualize.inside.filters import filter_layers, filters_figure, find_filters
 from striate.visualize.inside.passes import layer_outputs
 
 

@@ -13,13 +13,10 @@ from torch import nn
 
 from striate.errors import DataError, RunError, UsageError
 from striate.runs.directory import RunDirectory
-from striate.visualize.inside.fields import find_fields
-from striate.visualize.inside.figures.fields import fields_figure
-from striate.visualize.inside.figures.landscape import landscape_figure
-from striate.visualize.inside.figures.tuning import tuning_figure
-from striate.visualize.inside.landscape import loss_landscape
-from striate.visualize.inside.statistics import read_statistics
-from striate.visualize.inside.tuning import ORIENTATIONS, gratings, tune
+from striate.visualize.inside.fields import fields_figure, find_fields
+from striate.visualize.inside.landscape import landscape_figure, loss_landscape
+from striate.visualize.inside.tuning import ORIENTATIONS, gratings, tune, tuning_figure
+from striate.visualize.signal_figure import read_statistics
 
 GRAY = ((-1.0,), (1.0,))
 

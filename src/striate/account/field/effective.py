@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +15,8 @@ from striate.errors import ModelError, UsageError
 from striate.models.build import build_model
 from striate.models.from_file import names_file
 from striate.models.from_run import names_run
-from striate.models.untouched import TRIALS, on_trial, zero_input
+from striate.models.preserved_state import TRIALS, on_trial, zero_input
+from striate.observe.module_calls import ModuleCall, leaves, module_calls
 
 MASS = 0.9545
 """Share of a Gaussian within two standard deviations."""
@@ -129,15 +127,11 @@ def _last_map(module: nn.Module, input_shape: Shape) -> str:
     """The name of the last module that gives a map with more than one position."""
     seen: list[str] = []
 
-    def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            if isinstance(output, torch.Tensor) and _is_map(output, input_shape):
-                seen.append(name)
+    def note(call: ModuleCall) -> None:
+        if isinstance(call.output, torch.Tensor) and _is_map(call.output, input_shape):
+            seen.append(call.name)
 
-        return hook
-
-    leaves = [(name, part) for name, part in module.named_modules() if not any(True for _ in part.children())]
-    with _hooks([(part, note(name)) for name, part in leaves]), torch.no_grad():
+    with module_calls(leaves(module), end=note), torch.no_grad():
         module(zero_input(module, input_shape))
     if not seen:
         raise UsageError(
@@ -156,13 +150,13 @@ def _gradient(module: nn.Module, input_shape: Shape, name: str, draw: torch.Gene
         raise UsageError("layer", repr(name), "a module of the network", f"one of {', '.join(list(known)[1:8])}, …")
     outputs: list[torch.Tensor] = []
 
-    def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        if isinstance(output, torch.Tensor):
-            outputs.append(output)
+    def keep(call: ModuleCall) -> None:
+        if isinstance(call.output, torch.Tensor):
+            outputs.append(call.output)
 
     like = zero_input(module, input_shape)
     values = torch.randn(like.shape, generator=draw, device=draw.device).to(like).requires_grad_(True)
-    with _hooks([(known[name], keep)]):
+    with module_calls({name: known[name]}, end=keep):
         module(values * 1)  # a network may write into its input
     if not outputs or not _is_map(outputs[-1], input_shape):
         got = f"an output of {tuple(outputs[-1].shape)}" if outputs else "a module that gives no tensor, or never ran"
@@ -178,13 +172,3 @@ def _gradient(module: nn.Module, input_shape: Shape, name: str, draw: torch.Gene
 
 def _is_map(output: torch.Tensor, input_shape: Shape) -> bool:
     return output.ndim == len(input_shape) + 1 and math.prod(output.shape[2:]) > 1
-
-
-@contextmanager
-def _hooks(wanted: list[tuple[nn.Module, Callable[[nn.Module, Any, Any], None]]]) -> Iterator[None]:
-    handles = [part.register_forward_hook(hook) for part, hook in wanted]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

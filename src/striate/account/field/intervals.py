@@ -1,17 +1,17 @@
-"""Which positions of the input each number of a tensor depends on: intervals, and what operations make of them.
-
-Nothing is cut at the border: a window that reaches into padding sees positions before 0, as published tables count
-(Araujo et al., "Computing receptive fields of convolutional neural networks", Distill 2019).
-"""
+"""What the numbers of a tensor see of the input, as intervals along each axis, noted on the tensor itself."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+
+from striate.observe.torch_calls import Operation
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
@@ -207,3 +207,25 @@ def unseen(axes: int, ndim: int) -> Fields:
     """What does not depend on the input: weights, constants."""
     nothing = np.full((1,) * ndim, np.inf)
     return (Seen(nothing, -nothing, 0.0, None),) * axes
+
+
+Rule = Callable[[Operation, list[Fields]], Any]
+"""From what the inputs of an operation see to what its results see: one `Fields` for all of them, or a list."""
+
+_KEY = "_striate_fields"
+
+
+def set_fields(tensor: torch.Tensor, fields: Fields) -> None:
+    """Note what the numbers of a tensor see."""
+    tensor.__dict__[_KEY] = fields
+
+
+def get_fields(tensor: torch.Tensor) -> Fields | None:
+    """What the numbers of a tensor see; None where they do not depend on the input."""
+    fields: Fields | None = tensor.__dict__.get(_KEY)
+    return fields
+
+
+def forget_fields(tensor: torch.Tensor) -> None:
+    """The numbers of a tensor no longer depend on the input."""
+    tensor.__dict__.pop(_KEY, None)

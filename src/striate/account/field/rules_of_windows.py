@@ -8,11 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from striate.account.field import intervals
-from striate.account.field.intervals import Fields
-from striate.account.field.noted import Rule
-from striate.account.field.reshaped import reshaped
+from striate.account.field.intervals import Fields, Rule
+from striate.account.field.rules_of_shapes import reshaped
 from striate.account.field.window import CONVOLUTIONS, POOLS, Window, read_window
-from striate.account.operation import Operation
+from striate.observe.torch_calls import Operation
 
 
 def through(fields: Fields, window: Window, ndim: int, out_ndim: int) -> Fields:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from striate.account.field.intervals import Index, Shape, sliding, spreading
-from striate.account.operation import Operation
+from striate.observe.torch_calls import Operation
 
 POOLS = {
     "max_pool1d",

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from striate.errors import ModelError
-from striate.models.untouched import untouched
+from striate.models.preserved_state import preserved
 from striate.reference.arguments import whole
 from striate.reference.check_gradient import GradientCheck, choose, compare_slopes
 
@@ -52,7 +52,7 @@ def compare_gradients(
         return values * weights[0]
 
     def loss() -> float:
-        with untouched(module, evaluating=False), torch.enable_grad():
+        with preserved(module, evaluating=False), torch.enable_grad():
             return float(terms().detach().sum())
 
     claimed, magnitude = _claims(module, terms, tensors)
@@ -70,7 +70,7 @@ def _claims(
     module: nn.Module, terms: Callable[[], torch.Tensor], tensors: Mapping[str, torch.Tensor]
 ) -> tuple[list[np.ndarray], float]:
     """What the backward pass says, and the sum of |terms| of the loss."""
-    with untouched(module, evaluating=False), torch.enable_grad():
+    with preserved(module, evaluating=False), torch.enable_grad():
         values = terms()
         magnitude = float(values.detach().abs().sum())
         if not np.isfinite(magnitude):

@@ -29,7 +29,7 @@ import torch
 from torch.utils.flop_counter import flop_registry
 
 from striate.account.field.window import CONVOLUTIONS, POOLS, read_window
-from striate.account.operation import Operation, is_pointwise
+from striate.observe.torch_calls import Operation, is_pointwise
 
 
 @dataclass(frozen=True, slots=True)

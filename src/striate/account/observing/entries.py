@@ -1,4 +1,4 @@
-"""Who did it: every operation of a forward pass put down to the call of a layer that it happened in."""
+"""Every operation of a forward pass put down to the call of a layer that it happened in."""
 
 from __future__ import annotations
 
@@ -10,13 +10,39 @@ from typing import Any
 import torch
 from torch import nn
 
-from striate.account.field.intervals import Fields
-from striate.account.field.noted import get_fields
+from striate.account.field.intervals import Fields, get_fields
 from striate.account.field.window import Window
 from striate.account.ledger import Shape
 from striate.account.observing.arithmetic import Arithmetic
-from striate.account.observing.sources import Sources, set_sources, sources_of
-from striate.models.tensors import tensors_in
+from striate.observe.tensors import tensors_in
+from striate.observe.torch_calls import Operation
+
+Sources = tuple["Entry", ...]
+"""The entries whose outputs a tensor is made of, through sums, concatenations and whatever else is no entry."""
+
+_KEY = "_striate_sources"
+
+
+def set_sources(tensors: Iterable[torch.Tensor], sources: Sources) -> None:
+    """Note what tensors are made of."""
+    for tensor in tensors:
+        tensor.__dict__[_KEY] = sources
+
+
+def sources_of(tensors: Iterable[torch.Tensor]) -> Sources:
+    """What tensors are made of together, each entry once, in the order of the tensors."""
+    found: dict[int, Entry] = {}
+    for tensor in tensors:
+        for entry in tensor.__dict__.get(_KEY, ()):
+            found[id(entry)] = entry
+    return tuple(found.values())
+
+
+def follow_sources(operation: Operation, besides: Sources = ()) -> None:
+    """The results of an operation are made of what its inputs are made of, and of `besides`."""
+    sources = (*sources_of(operation.inputs()), *besides)
+    if sources:
+        set_sources(operation.outputs(), sources)
 
 
 @dataclass

@@ -8,13 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from striate.account.signal.activations import activation_kind
-from striate.layers.channel_l2_pool import ChannelL2Pool
-from striate.layers.global_average_pool import GlobalAveragePool
-from striate.layers.l2_pool import L2Pool
-from striate.layers.local_contrast_norm import LocalContrastNorm
-from striate.layers.locally_connected import LocallyConnected
+from striate.layers.convolution import LocallyConnected
+from striate.layers.normalization import LocalContrastNorm
+from striate.layers.pooling import ChannelL2Pool, GlobalAveragePool, L2Pool
 from striate.models.layer_strings.words import WORDS
+from striate.observe.layer_calls import activation_kind
 
 _WORDS: tuple[tuple[str, tuple[type[nn.Module], ...]], ...] = (
     ("conv", (nn.Conv1d, nn.Conv2d, nn.Conv3d)),

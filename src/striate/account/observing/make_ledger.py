@@ -15,7 +15,7 @@ from striate.account.ledger import Ledger, Row, Shape, last_map
 from striate.account.observing.entries import Entry, Tally, sample_shape
 from striate.account.observing.kinds import layer_kind
 from striate.account.observing.observation import Observation
-from striate.models.tensors import tensors_in
+from striate.observe.tensors import tensors_in
 
 # Empty containers do nothing; of scripted layers it is not known whether they ran.
 _UNSEEN = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict, torch.jit.ScriptModule)

@@ -1,21 +1,106 @@
-"""One forward pass of a network, and one more with gradients: all that the ledger is made of."""
+"""One forward pass of a network, and one more with gradients: all that the ledger is made of.
+A network to try a forward pass on: without memory for its numbers where it can be, else for real.
+Attention and recurrent layers as the matrix products they are.
+How much autograd keeps of one sample for the backward pass, call by call.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from striate.account.observing.observe import Observer
-from striate.account.observing.saved_memory import saved_bytes
-from striate.account.observing.trial import trying, with_shapes
+from striate.account.observing.observer import Observer, storage_key
 from striate.errors import ModelError, StriateError
 from striate.machine.memory import ran_out
 from striate.models.check import check_forward
-from striate.models.untouched import TRIALS, on_trial, trial_copy, untouched, without_numbers, zero_input
+from striate.models.initialization.reinitialize import materialize
+from striate.models.preserved_state import (
+    TRIALS,
+    copied,
+    has_forward_of_its_own,
+    is_lazy,
+    on_trial,
+    preserved,
+    same_random_state,
+    trial_copy,
+    without_numbers,
+    zero_input,
+)
+
+
+@contextmanager
+def separate_products() -> Iterator[None]:
+    """While the body runs, no fused kernel is used, of which a counter would know nothing."""
+    backends: tuple[Any, ...] = (torch.backends.mkldnn, torch.backends.cudnn)
+    enabled, fused = [backend.enabled for backend in backends], torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        for backend in backends:
+            backend.enabled = False
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        for backend, before in zip(backends, enabled, strict=True):
+            backend.enabled = before
+
+
+def with_shapes(module: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
+    """The module itself; a copy whose lazy layers have got their shapes, if it has any.
+
+    Raises ModelError where there can be no such copy.
+    """
+    if not is_lazy(module):
+        return module
+    if has_forward_of_its_own(module):
+        raise ModelError(
+            f"model {type(module).__name__}",
+            "lazy layers without shapes, in a network with a forward that was set on the object",
+            "shapes that can be found out on a copy",
+            f"network(torch.zeros(2, {', '.join(map(str, input_shape))})), once, before",
+        )
+    module = copied(module)
+    with same_random_state():
+        materialize(module, input_shape)
+    return module
+
+
+@contextmanager
+def trying(module: nn.Module, *, numbers: bool) -> Iterator[None]:
+    """`on_trial`, without fused kernels. Without `numbers`, tensors that the network makes have shapes only, too."""
+    place = nullcontext() if numbers else torch.device("meta")
+    with on_trial(module), separate_products(), place:
+        yield
+
+
+def saved_bytes(module: nn.Module, run: Callable[[Observer], object]) -> dict[int | None, int]:
+    """Bytes by the number of the call that keeps them, in eval mode; `run` is a forward pass that is watched.
+
+    What several calls keep counts once, for the first of them; parameters and buffers do not count, as they are there
+    anyway. Training keeps in addition what only exists in training: the masks of dropout, one byte a number.
+    """
+    observer = Observer(module)
+    known = {storage_key(tensor) for tensor in (*module.parameters(), *module.buffers())}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        key = storage_key(tensor)
+        if key not in known:
+            known.add(key)
+            observer.entries.tally().saved_bytes += tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = run(observer)
+    found = {entry.call: entry.tally.saved_bytes for entry in observer.entries.done}
+    del output  # until here the graph holds what it keeps, so that no two storages share a number
+    return found
+
 
 Shape = tuple[int, ...]
 
@@ -51,7 +136,7 @@ def observe_network(
     here, as it is, where the network by itself does.
     """
     # A copy may call the original by what it holds of it: a closure, a hook. Autograd keeps nothing in inference mode.
-    with TRIALS, untouched(module), torch.inference_mode(False):
+    with TRIALS, preserved(module), torch.inference_mode(False):
         return _observe_copy(module, input_shape, rebuild, memory)
 
 

@@ -6,31 +6,28 @@ torch knows it too, but in Python, for some of them by way of its compiler, whic
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from striate.layers.axis_windows import AxisWindows
+from striate.observe.torch_calls import torch_operations
 
 _ATEN = torch.ops.aten
 
 
-class ShapesOnly(TorchDispatchMode):
-    """While it is active, networks without numbers are built and run at the cost of their shapes."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # or torch would load its compiler to keep it away from this
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        out = shapes_only(func, args, kwargs or {})
-        return func(*args, **(kwargs or {})) if out is None else out
+def shapes_only() -> AbstractContextManager[None]:
+    """While the body runs, networks without numbers are built and run at the cost of their shapes."""
+    return torch_operations(_run)
 
 
-def shapes_only(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    out = shape_rule(func, args, kwargs)
+    return func(*args, **kwargs) if out is None else out
+
+
+def shape_rule(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The result of an operation on tensors of the meta device; None where torch has to be asked."""
     rule = _RULES.get(func)
     return None if rule is None or not _plain(args) else rule(args, kwargs)

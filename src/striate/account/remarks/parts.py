@@ -1,13 +1,15 @@
-"""Remarks on parts that do nothing, are not what they seem, or were not counted."""
+"""Remarks on the parts of a network and what they cost, and all remarks of a ledger; free of torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from striate.account.ledger import Ledger, Row
+from striate.account.remarks.windows import view_remarks, window_remarks
 from striate.records import Finding
-from striate.wording import listed, several
+from striate.wording import listed, percent_of, several, show_shape, size_in_bytes
 
 _NAMED = 3  # of more, the modules that they are in
 _BATCH_NORMS = ("bn", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm")
@@ -128,3 +130,167 @@ def _real_pass(ledger: Ledger) -> Iterator[Finding]:
             "Nothing is missing, but another input may take another branch.",
             "Where its branches differ in cost, count each by hand.",
         )
+
+
+MOST = 0.9
+"""Share of parameters or computation that "where most of it is" means."""
+LOW_INTENSITY = 2.0
+"""FLOPs a byte. Processors do ten and more in the time that they read a byte from memory."""
+CACHE = 8 * 2**20
+"""Bytes. Weights of less stay in a processor's cache from sample to sample."""
+_LAYERS, _MODULES = 5, 4
+
+
+def cost_remarks(ledger: Ledger) -> Iterator[Finding]:
+    """Where 90 % of the parameters and of the computation are; layers that wait for memory."""
+    for code, what, cost in (("parameters", "parameters", _params), ("computation", "multiply–accumulates", _macs)):
+        costly = [row for row in ledger.rows if row.executed and cost(row)]
+        if where := _where_most_are(costly, cost):
+            yield Finding(
+                f"account.most-{code}",
+                "note",
+                what,
+                where,
+                f"the fewest parts with {100 * MOST:.0f} %",
+                *(_fewer_parameters(ledger, costly) if code == "parameters" else _fewer_macs(costly)),
+            )
+    yield from _waiting_for_memory(ledger)
+
+
+def _params(row: Row) -> int:
+    return row.params
+
+
+def _macs(row: Row) -> int:
+    return row.macs
+
+
+def _where_most_are(costly: list[Row], cost: Callable[[Row], int]) -> str:
+    """The layers, or where these are too many the modules that they are in, or how evenly all is spread; nothing
+    where all of a few layers are needed."""
+    total = sum(map(cost, costly))
+    if len(costly) < 2:
+        return ""
+    largest = max(costly, key=cost)
+    layers = _fewest({row.name: cost(row) for row in costly}, total)
+    if len(layers) <= _LAYERS:
+        return _shares(layers, total) if len(layers) < len(costly) else ""
+    for depth in range(max(row.name.count(".") for row in costly), 0, -1):
+        modules: dict[str, int] = {}
+        for row in costly:
+            name = ".".join(row.name.split(".")[:depth])
+            modules[name] = modules.get(name, 0) + cost(row)
+        chosen = _fewest(modules, total)
+        if len(chosen) <= _MODULES and len(chosen) < len(modules):
+            return f"{_shares(chosen, total)}; no layer has more than {_share(cost(largest), total)} ({largest.name})"
+    return (
+        f"spread over the network: {len(layers)} of {len(costly)} layers have {100 * MOST:.0f} %, "
+        f"and the largest, {largest.name}, {_share(cost(largest), total)}"
+    )
+
+
+def _shares(parts: dict[str, int], total: int) -> str:
+    named = listed([f"{name} ({_share(count, total)})" for name, count in parts.items()], _LAYERS)
+    return named if len(parts) == 1 else f"{_share(sum(parts.values()), total)} in {named}"
+
+
+def _share(part: int, total: int) -> str:
+    return f"{percent_of(part, total)} %"
+
+
+def _fewest(costs: dict[str, int], total: int) -> dict[str, int]:
+    """The fewest parts that together have MOST of the total, in their order of execution."""
+    chosen: set[str] = set()
+    for name in sorted(costs, key=lambda name: -costs[name]):
+        if sum(costs[c] for c in chosen) >= MOST * total:
+            break
+        chosen.add(name)
+    return {name: count for name, count in costs.items() if name in chosen}
+
+
+def _fewer_parameters(ledger: Ledger, costly: list[Row]) -> tuple[str, str]:
+    """Why, and a way to fewer."""
+    largest = max(costly, key=_params)
+    maps = [row.out_shape for row in ledger.rows[: ledger.rows.index(largest)] if math.prod(row.out_shape[1:]) > 1]
+    flattened = maps[-1] if maps and largest.kind == "fc" and largest.in_shape == (math.prod(maps[-1]),) else None
+    if flattened is None:
+        why, left = "A network gets smaller here or nowhere.", _halved(ledger, costly)
+        if left is None:
+            return why, "Fewer inputs or outputs of these layers."
+        parts = "units in the layers between" if all(row.kind == "fc" for row in costly) else "channels throughout"
+        return why, f"Half the {parts} would leave about {_share(left, ledger.params)} of the parameters."
+    fewer = flattened[0] * largest.out_shape[0] + bool(largest.settings.get("bias")) * largest.out_shape[0]
+    return (
+        f"{largest.name} has a weight for each of the {show_shape(flattened)} inputs and each output.",
+        f"Global average pooling (gap) before it would leave {fewer:,} of its {largest.params:,}.",
+    )
+
+
+def _halved(ledger: Ledger, costly: list[Row]) -> int | None:
+    """Parameters with half of all channels but those of the input and the output; None where there are layers of which
+    it is not known how they depend on them."""
+    products = [row for row in costly if "channels" in row.settings]
+    vectors = [row for row in costly if row.params <= 2 * max(row.out_shape, default=1) and row not in products]
+    if not products or len(products) + len(vectors) < len(costly):
+        return None
+    total = sum(row.params / 2 for row in vectors)
+    for row in products:
+        bias = _biases(row)
+        # Where each channel is a group of its own, there are no others to go in.
+        into = 1.0 if row is products[0] or row.settings.get("groups", 1) == row.settings["channels"] else 0.5
+        out = 1.0 if row is products[-1] and row.out_shape == ledger.output else 0.5
+        total += out * (bias + into * (row.params - bias))
+    return round(total)
+
+
+def _biases(row: Row) -> int:
+    if not row.settings.get("bias"):
+        return 0
+    if row.kind == "local":
+        return math.prod(row.out_shape)
+    return row.out_shape[-1 if row.kind == "fc" else 0]
+
+
+def _fewer_macs(costly: list[Row]) -> tuple[str, str]:
+    largest = max(costly, key=_macs)
+    axes = len(largest.out_shape) - 1
+    if not axes:
+        return "A network gets faster here or nowhere.", "Fewer inputs or outputs of these layers."
+    if len(largest.settings.get("kernel", ())) != axes or axes > 3:
+        return "These products are made anew at each position.", "Fewer positions, inputs or outputs of these layers."
+    left = ("half", "a quarter", "an eighth")[axes - 1]
+    side = "side" if axes > 1 else "length"
+    return (
+        "A kernel works once at each position of its output.",
+        f"A stride or pooling earlier: half the {side} leaves {left}.",
+    )
+
+
+def _waiting_for_memory(ledger: Ledger) -> Iterator[Finding]:
+    """Layers with products that move a large part of all bytes for few operations each."""
+    moved = {row.name: row.weight_bytes + row.input_bytes + row.output_bytes for row in ledger.rows if row.executed}
+    rows = [row for row in ledger.rows if row.executed and row.macs and row.intensity < LOW_INTENSITY]
+    share, total = sum(moved[row.name] for row in rows), sum(moved.values())
+    if share < total / 2 or sum(row.weight_bytes for row in rows) < CACHE:
+        return
+    lowest = min(row.intensity for row in rows)
+    yield Finding(
+        "account.low-intensity",
+        "note",
+        listed([row.name for row in rows]),
+        f"{several(len(rows), 'layer')} with {percent_of(share, total)} % of all bytes that one sample moves "
+        f"({size_in_bytes(share)}), and {lowest:.2g} FLOPs for each",
+        f"{LOW_INTENSITY:g} FLOPs a byte",
+        "With one sample at a time, reading the weights takes longer than computing with them.",
+        "Larger batches: weights are read once a batch.",
+    )
+
+
+def teacher_remarks(ledger: Ledger) -> tuple[Finding, ...]:
+    """What is worth knowing about the network of `ledger`; warnings first.
+
+    A remark is a Finding with a code `account.*`, a `warning` where something is probably not meant, a `note` where it
+    is good to know. What concerns several layers is said once, with their names.
+    """
+    found = [*window_remarks(ledger), *part_remarks(ledger), *view_remarks(ledger), *cost_remarks(ledger)]
+    return tuple(sorted(found, key=lambda remark: remark.severity != "warning"))

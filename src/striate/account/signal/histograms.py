@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from striate.account.signal.trace import Loss, per_sample, watch_pass
+from striate.observe.gradients import on_gradient
 
 BINS = 40
 DECADES = (-10, 2)
@@ -64,9 +65,8 @@ def layer_histograms(module: nn.Module, inputs: torch.Tensor, loss: Loss) -> tup
             return
         layer = _Seen(name, kind, _of_values(output.detach()))
         seen.append(layer)
-        if output.requires_grad:
-            # The loss is a mean over the batch; a sample's own loss has a gradient as many times larger.
-            output.register_hook(lambda gradient: layer.gradients.append(_of_magnitudes(gradient * len(inputs))))
+        # The loss is a mean over the batch; a sample's own loss has a gradient as many times larger.
+        on_gradient(output, lambda gradient: layer.gradients.append(_of_magnitudes(gradient * len(inputs))))
 
     watch_pass(module, inputs, loss, note)
     return tuple(

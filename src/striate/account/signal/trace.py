@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from striate.account.signal.activations import Note, activation_kind, watch_activations
 from striate.data.dataset import Split
 from striate.data.normalize import Normalize
-from striate.layers.residual import Residual
+from striate.layers.blocks import Residual
 from striate.machine.memory import ran_out
-from striate.models.untouched import on_trial
-from striate.models.weights.auxiliary_outputs import answers
+from striate.models.preserved_state import on_trial
+from striate.models.weights.auxiliary_outputs import network_outputs
+from striate.observe.gradients import on_gradient
+from striate.observe.layer_calls import PRODUCT, LayerCall, layer_calls
 
 SAMPLES = 64
 """So many training samples at most: enough for a standard deviation, and no more than a training step costs."""
 SATURATED = 0.97
 """|tanh| beyond this: the slope is below 1 − 0.97² = 0.06. For sigmoid an output outside of 0.03 to 0.97."""
 
+Note = Callable[[str, str, object], None]
+"""Is called with a name, a kind and the output."""
 Loss = Callable[[Any], torch.Tensor]
 """From a network's outputs for a batch to the mean over it."""
 
@@ -84,7 +86,7 @@ def spread_batch(
     inputs, targets = normalize(split.inputs[chosen]), split.targets[chosen]
 
     def loss(result: object) -> torch.Tensor:
-        given = answers(module, result, whole=task.reads_tree)
+        given = network_outputs(module, result, whole=task.reads_tree)
         total = task.loss(given.outputs, targets)
         for weight, more in given.auxiliary:
             total = total + weight * task.loss(more, targets)
@@ -112,8 +114,7 @@ def watch_pass(module: nn.Module, inputs: torch.Tensor, loss: Loss, note: Note) 
     with (
         on_trial(module, evaluating=False),
         torch.enable_grad(),
-        _weighted_layers(module, note),
-        watch_activations(module, note),
+        layer_calls(module, lambda call: _select(call, note)),
     ):
         # Dropout and the like draw the same in every measurement of a run.
         torch.manual_seed(0)
@@ -168,8 +169,7 @@ class _Trace:
         values = output.detach().float()
         row = {"name": shown, "kind": kind, "size": output.numel() // self.samples, **_figures(kind, values)}
         self.seen.append(row)
-        if output.requires_grad:
-            output.register_hook(lambda gradient: row.update(gradient=self._spread(gradient)))
+        on_gradient(output, lambda gradient: row.update(gradient=self._spread(gradient)))
 
     def rows(self) -> Iterator[SignalRow]:
         for row in self.seen:
@@ -193,24 +193,15 @@ def _figures(kind: str, values: torch.Tensor) -> dict[str, float]:
     return figures
 
 
-@contextmanager
-def _weighted_layers(module: nn.Module, note: Note) -> Iterator[None]:
-    """`note` is told of the outputs of layers with a kernel or matrix of their own, and of residual sums."""
-
-    def hook(name: str, kind: str) -> Callable[[nn.Module, object, object], None]:
-        return lambda _module, _inputs, output: note(name, kind, output)
-
-    handles = []
-    for name, layer in module.named_modules():
-        if isinstance(layer, Residual):
-            handles.append(layer.register_forward_hook(hook(name, "sum")))
-        elif _has_kernel(layer) and activation_kind(layer) is None:
-            handles.append(layer.register_forward_hook(hook(name or type(layer).__name__, "weights")))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+def _select(call: LayerCall, note: Note) -> None:
+    """Tell `note` of layers with a kernel or matrix of their own, of residual sums and of activations."""
+    part = call.module
+    if call.kind is not None and call.kind != PRODUCT:
+        note(call.name or call.kind, call.kind, call.output)
+    elif isinstance(part, Residual):
+        note(call.name, "sum", call.output)
+    elif part is not None and _has_kernel(part):
+        note(call.name or type(part).__name__, "weights", call.output)
 
 
 def _has_kernel(layer: nn.Module) -> bool:

@@ -1,26 +1,32 @@
-"""`striate data check`."""
+"""`striate data check`, and its result as text for a terminal."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import Parameter
+from striate.api.fields_of_data import CHECKED
+from striate.cli.fields import Flag, takes_fields
+from striate.errors import pasted
+from striate.wording import filled, finding_text, listed, several
+
+if TYPE_CHECKING:
+    from striate.data.audit.data_check import DataCheck
 
 
+@takes_fields(*CHECKED)
 def check(
     data: str | None = None,
     /,
     *,
-    size: str | None = None,
-    labels: Annotated[bool, Parameter(negative=())] = False,
+    fields: dict[str, Any],
+    labels: Flag = False,
     quarantine: Path | None = None,
     sheet: Path | None = None,
     config: Path | None = None,
-    set: Annotated[list[str] | None, Parameter(negative=())] = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    json: Flag = False,
 ) -> int:
-    """Look for what would make a training wrong: damaged files, copies, leaks, doubtful labels.
+    """Look for what would make a training wrong: damage, copies, leaks, doubtful labels.
 
     Every sample is read and decoded. Nothing is changed or deleted. Exit code 1 if there is an error, 0 otherwise, also
     with warnings; 2 if the data cannot be listed at all.
@@ -29,35 +35,27 @@ def check(
     ----------
     data
         Data in any form that `striate train` takes. Default: mnist5k.
-    size
-        Height and width that will be trained with, in pixels: 96, or 96x128.
     labels
-        Look for labels that are likely wrong too: each sample is classified by what was learned from the others. Takes
-        minutes for tens of thousands of images.
+        Also look for labels that are likely wrong: each sample is classified by a classifier that is fitted to the
+        others. Takes minutes for tens of thousands of images.
     quarantine
-        Write a manifest (.csv: path,label,split) that `striate train` takes: without unreadable files, blank images,
-        what has two labels, and what is in val or test too; without given splits, copies get a group that stays
-        together. It lies in the folder of the data or above. Never overwrites a file.
+        Write a manifest (.csv: path,label,split) that `striate train` takes. It leaves out unreadable files, blank
+        images, images with two labels, and training images that are in val or test too. Where the data have no splits,
+        copies of an image get the same group. The manifest lies in the folder of the data or above. Never overwrites a
+        file.
     sheet
         Draw the worst of what was found: a PNG. Never overwrites a file.
     config
         A config.yaml, for example of a run: its data.
-    set
-        A field of the configuration that changes what is read or how it is split, also as --data.layout NCHW: data.*,
-        task.name.
     json
         Print one JSON document on stdout, with every sample that a finding is about.
     """
     from striate.api import check_data
-    from striate.cli.check_text import check_text
-    from striate.cli.fields import chosen_fields
     from striate.cli.output import print_json, print_note, print_text, results_only, stdout
 
-    fields = chosen_fields({}, set or [])
     with results_only(json):
         checked = check_data(
             data,
-            size=size,
             labels=labels,
             quarantine=quarantine,
             sheet=sheet,
@@ -70,3 +68,33 @@ def check(
     else:
         print_text(check_text(checked, stdout().width))
     return 1 if any(finding.severity == "error" for finding in checked.findings) else 0
+
+
+def check_text(check: DataCheck, width: int) -> str:
+    """What was checked, the findings, and what was written, in lines of at most `width` letters."""
+    width = max(40, width)
+    parts = [filled(_what(check), width), *(finding_text(finding, width) for finding in check.findings)]
+    counts = check.counts()
+    found = listed([several(number, severity) for severity, number in counts.items() if number])
+    parts.append(found or "Nothing was found.")
+    if check.quarantine is not None:
+        rows = check.quarantine.read_text(encoding="utf-8").count("\n") - 1
+        task = " --task regress" if check.evidence.listing.has_numbers else ""
+        parts.append(
+            f"{check.quarantine}: {rows:,} samples. Train on them:\n  striate train {pasted(check.quarantine)}{task}"
+        )
+    if check.remedy:
+        left = len(check.left_out)
+        what = f"leave out {several(left, 'sample')}" if left else "keep together what is alike"
+        parts.append(f"A manifest to {what}:\n  {check.remedy}")
+    if check.sheet is not None:
+        parts.append(f"{check.sheet}")
+    return "\n\n".join(parts)
+
+
+def _what(check: DataCheck) -> str:
+    listing = check.evidence.listing
+    classes = f" of {len(listing.classes):,} classes" if listing.has_one_class_each else ""
+    sizes = ", ".join(f"{count:,} {name}" for name, count in check.sizes.items())
+    splits = "given splits" if check.evidence.given else "splits as striate train makes them"
+    return f"{listing.name}: {len(listing):,} {listing.medium.many}{classes}; {sizes} ({splits})"

@@ -4,40 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import Parameter
-
+from striate.api.fields_of_data import PACKED
+from striate.cli.fields import Flag, takes_fields
 from striate.errors import UsageError, one_line, pasted
+from striate.training.config_file import option_of
 
 if TYPE_CHECKING:
     from striate.data.pack_data import PackedData
 
 
+@takes_fields(*PACKED)
 def pack(
     data: str | None = None,
     /,
     *,
-    size: str | None = None,
+    fields: dict[str, Any],
     out: Path | None = None,
     shards: Path | None = None,
     shard_size: float | None = None,
     config: Path | None = None,
-    set: Annotated[list[str] | None, Parameter(negative=())] = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    json: Flag = False,
 ) -> int:
-    """Decode all images of a data set once and keep them in a file; or write them as they are into shards.
+    """Decode all images of a data set once into a file, a pack; or write the files as they are into shards.
 
     A training with the same --size then starts without decoding, and needs no memory for the images (--data.store
-    pack). Can be interrupted at any time: called again, it goes on. A pack that is there is checked, and made anew
+    pack). You can interrupt it at any time: the same command continues it. A pack that exists is checked, and made anew
     where it is damaged. Exit code 1 if some of the data could not be read.
 
     Parameters
     ----------
     data
         Images in any form that `striate train` takes. Default: mnist5k.
-    size
-        Height and width of the inputs in pixels: 96, or 96x128.
     out
         The folder that the pack is put into, under a name that follows from its content; `striate train` finds it there
         with --data.packs. Default: packs in $STRIATE_CACHE, or else in striate in $XDG_CACHE_HOME or ~/.cache, where it
@@ -49,25 +48,20 @@ def pack(
         About how many megabytes each shard has. Default: 256.
     config
         A config.yaml, for example of a run: its data.
-    set
-        A field of the configuration that changes what is decoded, also as --data.fit pad: data.size, channels, fit,
-        layout, max_pixels, reduced_decoding, and task.name.
     json
         Print one JSON document on stdout.
     """
     from striate.api import pack as pack_images
-    from striate.cli.fields import chosen_fields
     from striate.cli.output import print_json, print_note, print_text, results_only
 
-    fields = chosen_fields({}, set or [])
     if shards is not None:
-        others = {"--size": size, "--out": out, "--set": set}
+        others = {"--out": out, **{option_of(name): value for name, value in fields.items()}}
         return _write_shards(data, shards, shard_size, config, others, json)
     if shard_size is not None:
         raise UsageError("--shard-size", f"{shard_size:g} without --shards", "both", "--shards DIR")
     with results_only(json):
         try:
-            packed = pack_images(data, size=size, out=out, config=config, set=fields, announce=print_note)
+            packed = pack_images(data, out=out, config=config, set=fields, announce=print_note)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("interrupted: the same command goes on with the pack") from None
     for said in (*packed.notes, *packed.findings):
@@ -107,7 +101,7 @@ def _write_shards(
 
 
 def _words(packed: PackedData) -> str:
-    from striate.data.store.key import packs_folder
+    from striate.data.store.pack import packs_folder
 
     _, height, width = packed.shape
     folder = packed.path.parent

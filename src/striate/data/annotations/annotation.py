@@ -46,7 +46,7 @@ class AnnotationKind:
             f"--task {has.task}{self.layout}",
         )
 
-    def answers(self, listing: Listing, ids: Sequence[int]) -> dict[int, object]:
+    def label_keys(self, listing: Listing, ids: Sequence[int]) -> dict[int, object]:
         """What the label of each sample says, equal for equal annotations; not of annotations in files."""
         return {number: listing.labels[number] for number in ids}
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.media.image.fitting import place_mask
-from striate.data.preparation import Preparation
+from striate.data.media.medium import Preparation
 
 _VALUES = 256
 

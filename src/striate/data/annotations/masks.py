@@ -29,7 +29,7 @@ class Masks(AnnotationKind):
     task: ClassVar[str] = "segment"
     layout: ClassVar[str] = ", or a folder with images/ and masks/"
 
-    def answers(self, listing: Listing, ids: Sequence[int]) -> dict[int, object]:
+    def label_keys(self, listing: Listing, ids: Sequence[int]) -> dict[int, object]:
         """Digests of the masks."""
         assert listing.targets is not None
         return {number: content_digest(listing.targets[number].tobytes()) for number in ids}

@@ -37,8 +37,8 @@ class Numbers(AnnotationKind):
         together (each sample, where none are given), for each fold.
         """
         numbers = targets.reshape(len(targets), -1).astype(np.float64)
-        spread = numbers.std(0)
-        order = ((numbers - numbers.mean(0)) / np.where(spread > 0, spread, 1)).mean(1)
+        deviation = numbers.std(0)
+        order = ((numbers - numbers.mean(0)) / np.where(deviation > 0, deviation, 1)).mean(1)
         parts = max(1, min(_QUANTILES, len(order) // (2 * folds)))
         keys = np.unique(np.asarray(units), return_inverse=True)[1] if len(units) else np.arange(len(order))
         while parts > 1:
@@ -50,7 +50,7 @@ class Numbers(AnnotationKind):
         return np.zeros(len(order), np.int64)
 
     def check_count(self, listing: Listing, targets: int) -> None:
-        """As many numbers as the network answers with."""
+        """As many numbers as the network predicts."""
         where = f"data {listing.source}"
         assert listing.targets is not None
         count = listing.targets.shape[1]
@@ -58,7 +58,7 @@ class Numbers(AnnotationKind):
             raise DataError(
                 where,
                 f"{count} numbers for each sample: {', '.join(listing.target_names[:10])}",
-                f"{targets}, as many as the network answers with",
+                f"{targets}, as many as the network predicts",
                 "evaluate it on data with the same targets",
             )
 

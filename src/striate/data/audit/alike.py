@@ -1,8 +1,10 @@
-"""Images that show nearly the same: the same picture re-encoded, resized, in gray."""
+"""Images that show nearly the same: the same picture re-encoded, resized, in gray.
+Samples whose contents are equal byte for byte.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from striate.data.audit.looks import Looks
+from striate.data.scan import Scan
 
 NEAR = 0.05
 """Largest distance of two descriptions (0 to 2) that are taken for the same picture: a correlation of 0.9988. See
@@ -69,3 +72,12 @@ def _joined(edges: list[tuple[int, int]], count: int) -> Groups:
     for number in np.unique(ends).tolist():
         groups.setdefault(int(part[number]), []).append(number)
     return tuple(tuple(group) for group in groups.values())
+
+
+def equal_groups(scan: Scan, unreadable: Collection[int]) -> tuple[tuple[int, ...], ...]:
+    """The readable samples whose contents are equal, two or more a group, in the order of their ids."""
+    alike: dict[bytes, list[int]] = {}
+    for number, content in scan.contents.items():
+        if number not in unreadable:
+            alike.setdefault(content, []).append(number)
+    return tuple(tuple(group) for group in alike.values() if len(group) > 1)

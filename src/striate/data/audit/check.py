@@ -4,26 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from striate.data.audit.class_sizes import find_imbalance, find_missing_classes, find_small_classes
+from striate.data.audit.classes import find_imbalance, find_missing_classes, find_small_classes, find_suspicious_names
 from striate.data.audit.columns import find_constant_columns
-from striate.data.audit.contradictions import find_contradictions, find_near_contradictions
-from striate.data.audit.duplicates import find_duplicates, find_near_duplicates
-from striate.data.audit.even_images import find_even_images
+from striate.data.audit.copies import (
+    find_contradictions,
+    find_duplicates,
+    find_near_contradictions,
+    find_near_duplicates,
+)
+from striate.data.audit.data_check import DataCheck, grave_first
 from striate.data.audit.evidence import Evidence
-from striate.data.audit.frames import find_torn_frames
-from striate.data.audit.label_names import find_suspicious_names
-from striate.data.audit.leaks import find_leaks
+from striate.data.audit.files import find_hidden, find_misplaced, find_others, find_unread_formats, find_unreadable
+from striate.data.audit.images import (
+    find_even_images,
+    find_huge_images,
+    find_mixed_modes,
+    find_tiny_images,
+    find_turned,
+    find_wrong_suffixes,
+)
+from striate.data.audit.leaks import find_leaks, find_torn_frames, find_torn_groups
 from striate.data.audit.marked import Marked
 from striate.data.audit.masks import find_even_masks, find_misfitting_masks, find_missing_mask_values
-from striate.data.audit.modes import find_mixed_modes
-from striate.data.audit.orientation import find_turned
-from striate.data.audit.record import DataCheck, grave_first
-from striate.data.audit.sizes import find_huge_images, find_tiny_images
-from striate.data.audit.suffixes import find_wrong_suffixes
-from striate.data.audit.torn_groups import find_torn_groups
-from striate.data.audit.unreadable import find_unreadable
 from striate.data.audit.unusable import refuse_unusable
-from striate.data.audit.unused_files import find_hidden, find_misplaced, find_others, find_unread_formats
 from striate.data.scan import plan_inputs
 from striate.errors import DataError
 from striate.records import Finding
@@ -92,7 +95,19 @@ def check_evidence(evidence: Evidence) -> DataCheck:
             why = "No training can start with these data."
             where = evidence.listing.source
             remedy = f"{error.remedy[0].upper()}{error.remedy[1:]}."
-            found.append(Marked(Finding("data.unusable", "error", where, error.got, error.expected, why, remedy)))
+            found.append(
+                Marked(
+                    Finding(
+                        code="data.unusable",
+                        severity="error",
+                        where=where,
+                        measured=error.got,
+                        threshold=error.expected,
+                        why=why,
+                        remedy=remedy,
+                    )
+                )
+            )
     return DataCheck(evidence, grave_first(found))
 
 

@@ -20,13 +20,13 @@ def find_constant_columns(evidence: Evidence) -> Marked | None:
     names = evidence.listing.features or tuple(f"column {i}" for i in range(inputs.shape[1]))
     return Marked(
         Finding(
-            "data.constant-columns",
-            "warning",
-            evidence.listing.source,
-            f"{len(places):,} of {inputs.shape[1]:,} columns have one value in all rows: "
+            code="data.constant-columns",
+            severity="warning",
+            where=evidence.listing.source,
+            measured=f"{len(places):,} of {inputs.shape[1]:,} columns have one value in all rows: "
             f"{some([names[place] for place in places])}",
-            "0 columns",
-            "They say nothing; often something went wrong when they were written.",
-            "Look where they come from, or leave them out.",
+            threshold="0 columns",
+            why="They say nothing; often something went wrong when they were written.",
+            remedy="Look where they come from, or leave them out.",
         )
     )

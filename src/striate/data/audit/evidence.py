@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from striate.data.audit.alike import find_alike
-from striate.data.audit.equal import equal_groups
+from striate.data.audit.alike import equal_groups, find_alike
 from striate.data.audit.looks import Looks, look_at
 from striate.data.config import DataConfig
 from striate.data.listing import Listing
-from striate.data.membership import assign_membership
 from striate.data.progress import announce_tenths
 from striate.data.scan import Scan, scan_listing
+from striate.data.splits import assign_membership
+from striate.records import Remedy
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Evidence:
 
     `looks` is None for what is no image. `splits` maps readable samples to the split that the source gives, or that
     `striate train` makes by default; `given` is whether the source gives any. Groups of two or more samples: `equal`
-    byte for byte, `alike` those too and what shows nearly the same. `mend` is the command that writes a manifest
+    byte for byte, `alike` those too and what shows nearly the same. `quarantine` is the command that writes a manifest
     without the defects, or empty where none can be written.
     """
 
@@ -34,7 +34,7 @@ class Evidence:
     equal: tuple[tuple[int, ...], ...]
     alike: tuple[tuple[int, ...], ...]
     config: DataConfig
-    mend: str = ""
+    quarantine: tuple[str, ...] = ()
 
     @property
     def given(self) -> bool:
@@ -52,7 +52,10 @@ class Evidence:
 
 
 def gather(
-    listing: Listing, config: DataConfig, mend: str = "", announce: Callable[[str], None] | None = None
+    listing: Listing,
+    config: DataConfig,
+    quarantine: tuple[str, ...] = (),
+    announce: Callable[[str], None] | None = None,
 ) -> Evidence:
     """Look twice at every sample: at its bytes, and at its pixels."""
     scan = scan_listing(listing, range(len(listing)), config.max_pixels)
@@ -68,12 +71,13 @@ def gather(
     alike = equal if looks is None else find_alike(looks, equal, kept)
     headers = {number: header for number, header in scan.headers.items() if number not in unreadable}
     scan = replace(scan, headers=headers)
-    return Evidence(listing, scan, looks, unreadable, splits, equal, alike, config, mend)
+    return Evidence(listing, scan, looks, unreadable, splits, equal, alike, config, quarantine)
 
 
-def leaving(evidence: Evidence) -> str:
-    """That a manifest does without the samples, where one can be written."""
-    return " --quarantine does that for them." if evidence.mend else ""
+def leaving_out(evidence: Evidence, text: str) -> Remedy:
+    """The remedy with the command that writes a manifest without the samples, where one can be written."""
+    does_it = " --quarantine does that for them." if evidence.quarantine else ""
+    return Remedy(text + does_it, command=evidence.quarantine, advice=text.removesuffix("."))
 
 
 def keep_together(evidence: Evidence, groups: Iterable[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:

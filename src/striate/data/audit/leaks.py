@@ -1,12 +1,25 @@
-"""The same picture in two splits: byte for byte, re-encoded, resized or in gray."""
+"""The same picture in two splits: byte for byte, re-encoded, resized or in gray.
+Identical samples in two of the splits that a source gives, or in training and elsewhere.
+Groups (a patient, a day) that the given splits tear.
+Runs of frames that splits tear: files whose names follow each other and whose pictures hardly change.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+from pathlib import PurePosixPath
 
-from striate.data.audit.evidence import Evidence, keep_together, leaving
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.audit.alike import NEAR
+from striate.data.audit.evidence import Evidence, keep_together, leaving_out
 from striate.data.audit.marked import GRAVE, Marked, some
+from striate.data.listing import Listing
 from striate.records import Finding, Severity
+from striate.wording import several
 
 ORDER = ("train", "val", "test")
 
@@ -24,19 +37,19 @@ def find_leaks(evidence: Evidence) -> Marked | None:
     severity: Severity = "error" if any(counts[name] >= GRAVE * totals[name] for name in counts) else "warning"
     affected = " and ".join(f"{counts[name]:,} of {totals[name]:,} in {name}" for name in ORDER if counts[name])
     finding = Finding(
-        "data.leak",
-        severity,
-        evidence.listing.source,
-        f"{affected} are in another split too: {some([_pair(evidence, group) for group in torn])}",
-        f"0; an error from {GRAVE:.0%} of a split",
-        "What was trained on is recognized, not understood: such a split measures too well.",
-        "Remove each of them from all splits but one, or keep them together in a group." + leaving(evidence),
+        code="data.leak",
+        severity=severity,
+        where=evidence.listing.source,
+        measured=f"{affected} are in another split too: {some([_pair(evidence, group) for group in torn])}",
+        threshold=f"0; an error from {GRAVE:.0%} of a split",
+        why="What was trained on is recognized, not understood: such a split measures too well.",
+        remedy=leaving_out(evidence, "Remove each of them from all splits but one, or keep them together in a group."),
     )
     words = {number: evidence.splits[number] for group in torn for number in group}
-    return Marked(finding, tuple(torn), words, _mended(evidence, torn), keep_together(evidence, evidence.alike))
+    return Marked(finding, tuple(torn), words, _fixed(evidence, torn), keep_together(evidence, evidence.alike))
 
 
-def _mended(evidence: Evidence, torn: list[tuple[int, ...]]) -> frozenset[int]:
+def _fixed(evidence: Evidence, torn: list[tuple[int, ...]]) -> frozenset[int]:
     """The copies in all given splits but the last that has one."""
     given = evidence.listing.given
     left: set[int] = set()
@@ -57,3 +70,144 @@ def _pair(evidence: Evidence, group: tuple[int, ...]) -> str:
     return (" = " if equal else " ≈ ").join(
         path if path.startswith(f"{name}/") else f"{path} ({name})" for name, path in paths
     )
+
+
+def find_given_leaks(listing: Listing, groups: Sequence[Sequence[int]]) -> Finding | None:
+    """`data.leak`: which of the `groups` of identical samples lie in two of the given splits."""
+    leaks = []
+    for group in groups:
+        first = {listing.given[number]: listing.paths[number] for number in reversed(group)}
+        first.pop(None, None)
+        if len(first) > 1:
+            leaks.append(" = ".join(first[split] for split in sorted(first, key=str)))
+    if not leaks:
+        return None
+    return Finding(
+        code="data.leak",
+        severity="warning",
+        where=listing.source,
+        measured=f"{len(leaks):,} images with identical content lie in two of the given splits: {some(leaks)}",
+        threshold="0 images",
+        why="What was trained on is recognized, not understood: such a split measures too well.",
+        remedy="Remove each of them from all splits but one.",
+    )
+
+
+def find_seen(listing: Listing, contents: Sequence[str], seen: Collection[str]) -> tuple[Finding, ...]:
+    """A finding where samples, by the digests of their contents, are among those that a network was trained on."""
+    count = sum(content in seen for content in contents)
+    if not count:
+        return ()
+    return (
+        Finding(
+            code="data.leak",
+            severity="warning",
+            where=listing.source,
+            measured=f"{count:,} of {len(contents):,} samples were in the training split of the network",
+            threshold="0 samples",
+            why="What was trained on is recognized, not understood: such data measure too well.",
+            remedy="Evaluate it on data that it was not trained on.",
+        ),
+    )
+
+
+def find_torn_groups(listing: Listing, unreadable: Collection[int]) -> Finding | None:
+    """`data.group-leak`: which groups lie in two of the given splits."""
+    homes: dict[str, set[str]] = defaultdict(set)
+    for number, (group, split) in enumerate(zip(listing.groups, listing.given, strict=bool(listing.groups))):
+        if group and split is not None and number not in unreadable:
+            homes[group].add(split)
+    torn = [f"{group} ({', '.join(sorted(splits))})" for group, splits in sorted(homes.items()) if len(splits) > 1]
+    if not torn:
+        return None
+    return Finding(
+        code="data.group-leak",
+        severity="warning",
+        where=listing.source,
+        measured=f"{len(torn):,} of {len(homes):,} groups lie in two of the given splits: {some(torn)}",
+        threshold="0 groups",
+        why="What belongs to one group is alike: such a split measures too well.",
+        remedy="Give all samples of a group the same split, or none.",
+    )
+
+
+_LOOSE, _FEW_PAIRS = 0.4, 0.3
+"""Largest distance of neighbors in a run, whatever the data; and where there are too few others to compare with."""
+_QUANTILE, _DRAWN, _PAIRS, _APART = 0.005, 4000, 100, 10
+_LEAST = 5
+
+
+def find_torn_frames(evidence: Evidence) -> Marked | None:
+    """`data.frame-leak`: runs of five or more images, neighbors in the order of their names and nearly alike, that lie
+    in two splits.
+
+    Nearly alike: nearer than all but 5 in 1,000 pairs of the same label that stand ten places or more apart, and never
+    further than 0.4 (a correlation of 0.92).
+    """
+    if evidence.listing.read is None or evidence.looks is None:
+        return None
+    order = sorted((i for i in evidence.readable), key=lambda i: _place(evidence, i))
+    if len(order) < _LEAST:
+        return None
+    points = evidence.looks.descriptions[order]
+    labels = np.unique([_label(evidence, i) for i in order], return_inverse=True)[1]
+    near = np.linalg.norm(points[1:] - points[:-1], axis=1) <= _limits(points, labels)[labels[1:]]
+    near &= (labels[1:] == labels[:-1]) & (points[1:].any(axis=1) & points[:-1].any(axis=1))
+    runs = [tuple(order[start:stop]) for start, stop in _stretches(near) if stop - start >= _LEAST]
+    torn = [run for run in runs if len({evidence.splits[number] for number in run}) > 1]
+    if not torn:
+        return None
+    named = [f"{evidence.named(run[0])} to {evidence.named(run[-1])} ({len(run)} images)" for run in torn]
+    which = "the given splits" if evidence.given else "the splits that striate makes"
+    count = sum(map(len, torn))
+    finding = Finding(
+        code="data.frame-leak",
+        severity="error" if count >= 0.1 * len(order) else "warning",
+        where=evidence.listing.source,
+        measured=f"{several(len(torn), 'run')} of images with names in a row, nearly alike, in two of {which}: "
+        f"{some(named)}",
+        threshold="0 runs; an error from 10% of the images",
+        why="Frames of one recording are hardly more than copies: such a split measures too well.",
+        remedy=_remedy(evidence),
+    )
+    words = {number: evidence.splits[number] for run in torn for number in run}
+    return Marked(finding, tuple(torn), words, together=keep_together(evidence, runs))
+
+
+def _label(evidence: Evidence, number: int) -> str:
+    # Masks and numbers say nothing of what belongs together; folders do.
+    if evidence.listing.annotation == "class":
+        return evidence.listing.labels[number]
+    return ""
+
+
+def _place(evidence: Evidence, number: int) -> tuple[str, list[tuple[int, int | str]]]:
+    """By label, then by file name with its numbers as numbers: the folder of a split does not count."""
+    parts = re.split(r"(\d+)", PurePosixPath(evidence.named(number)).stem)
+    return _label(evidence, number), [(1, int(part)) if part.isdecimal() else (0, part) for part in parts if part]
+
+
+def _limits(points: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Of each label the largest distance of neighbors in a run: some things look more alike than others."""
+    limits = np.full(int(labels.max()) + 1, _FEW_PAIRS)
+    for label in range(len(limits)):
+        rows = points[labels == label]
+        ends = np.random.default_rng(label).integers(0, len(rows), (_DRAWN, 2))
+        ends = np.unique(np.sort(ends[np.abs(ends[:, 0] - ends[:, 1]) >= _APART], axis=1), axis=0)
+        distances = np.linalg.norm(rows[ends[:, 0]] - rows[ends[:, 1]], axis=1)
+        distances = distances[distances > NEAR]  # a copy elsewhere does not make neighbors less alike
+        if len(distances) >= _PAIRS:
+            limits[label] = min(_LOOSE, float(np.quantile(distances, _QUANTILE)))
+    return limits
+
+
+def _stretches(near: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """From `near[i]` (i and i + 1 are alike) the runs as half-open intervals."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], near, [False]]).astype(np.int8)))
+    return [(int(start), int(stop) + 1) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _remedy(evidence: Evidence) -> str:
+    if evidence.given:
+        return "Put whole recordings into one split."
+    return leaving_out(evidence, "Write a manifest with a group for each recording.")

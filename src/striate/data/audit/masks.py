@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from striate.data.annotations.masks import IGNORED
-from striate.data.audit.class_sizes import missing_class
+from striate.data.audit.classes import missing_class
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.leaks import ORDER
 from striate.data.audit.marked import Marked, alone, some
@@ -18,14 +18,14 @@ def find_misfitting_masks(evidence: Evidence) -> Marked | None:
         return None
     misfits = evidence.looks.misfits
     finding = Finding(
-        "data.mask-size",
-        "error",
-        evidence.listing.source,
-        f"{len(misfits):,} of {len(evidence.splits):,} masks are not as large as their image: "
+        code="data.mask-size",
+        severity="error",
+        where=evidence.listing.source,
+        measured=f"{len(misfits):,} of {len(evidence.splits):,} masks are not as large as their image: "
         f"{some(list(misfits.values()))}",
-        "0 masks",
-        "Which pixel of the mask belongs to which of the image is open: training refuses them.",
-        "Save each mask in the size of its image.",
+        threshold="0 masks",
+        why="Which pixel of the mask belongs to which of the image is open: training refuses them.",
+        remedy="Save each mask in the size of its image.",
     )
     return Marked(finding, alone(sorted(misfits)), dict.fromkeys(misfits, "mask of another size"), frozenset(misfits))
 
@@ -39,13 +39,14 @@ def find_even_masks(evidence: Evidence) -> Marked | None:
         return None
     every = frozenset().union(*evidence.looks.masks.values()) - {IGNORED}
     finding = Finding(
-        "data.constant-masks",
-        "error" if len(every) < 2 else "note",
-        evidence.listing.source,
-        f"{len(ids):,} of {len(evidence.splits):,} masks have one value only: {some([evidence.named(i) for i in ids])}",
-        "0 masks",
-        "They are of images that show one class, or were never drawn.",
-        "Look at them.",
+        code="data.constant-masks",
+        severity="error" if len(every) < 2 else "note",
+        where=evidence.listing.source,
+        measured=f"{len(ids):,} of {len(evidence.splits):,} masks have one value only: "
+        f"{some([evidence.named(i) for i in ids])}",
+        threshold="0 masks",
+        why="They are of images that show one class, or were never drawn.",
+        remedy="Look at them.",
     )
     words = {i: f"only {', '.join(map(str, sorted(evidence.looks.masks[i])))}" for i in ids}
     return Marked(finding, alone(ids), words)

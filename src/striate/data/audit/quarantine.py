@@ -7,10 +7,11 @@ import os
 from io import StringIO
 from pathlib import Path
 
+from striate.data.audit.data_check import DataCheck
 from striate.data.audit.marked import Marked
-from striate.data.audit.record import DataCheck
 from striate.data.listing import Listing
-from striate.data.named import find_own, info
+from striate.data.sources.list_source import find_own
+from striate.data.sources.named import info
 from striate.errors import DataError, UsageError, pasted
 
 _OPTION = "--quarantine"
@@ -71,7 +72,7 @@ def manifest_text(check: DataCheck, file: Path) -> str:
     left_out = check.left_out
     kept = [number for number in check.evidence.readable if number not in left_out]
     if not kept:
-        raise DataError(f"{_OPTION} {file}", "nothing is left", "some samples without a defect", "mend the data first")
+        raise DataError(f"{_OPTION} {file}", "nothing is left", "some samples without a defect", "fix the data first")
     _refuse_unnamed(root, parent, [listing.paths[number] for number in kept])
     groups = _groups(listing, check.marked)
     out = StringIO()

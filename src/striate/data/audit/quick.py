@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from striate.data.audit.equal import equal_groups
-from striate.data.audit.given_leaks import find_given_leaks
-from striate.data.audit.ignored import find_ignored
-from striate.data.audit.label_names import find_suspicious_names
-from striate.data.audit.label_noise import find_label_noise
-from striate.data.audit.torn_groups import find_torn_groups
-from striate.data.audit.unreadable import find_unreadable
+from striate.data.audit.alike import equal_groups
+from striate.data.audit.classes import find_suspicious_names
+from striate.data.audit.copies import find_label_noise
+from striate.data.audit.files import find_ignored, find_unreadable
+from striate.data.audit.leaks import find_given_leaks, find_torn_groups
 from striate.data.listing import Listing
 from striate.data.scan import Scan
 from striate.records import Finding

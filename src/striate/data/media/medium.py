@@ -1,12 +1,13 @@
 """What the rest of the program knows of a medium: this class, and nothing more.
 
 A medium subclasses `Medium` and says what differs. Without any change it is an array of numbers, which is given whole.
-One that lies in files says their `suffixes`, and writes `header` and `decode`.
+One that lies in files says their `suffixes`, and writes `header` and `decode`. Free of torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from posixpath import splitext
 from typing import Any, ClassVar
@@ -14,10 +15,29 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.data.config import AugmentConfig, DataConfig
-from striate.data.preparation import Preparation
+from striate.data.config import AugmentConfig, DataConfig, Fit, Layout
 from striate.errors import ConfigError, DataError
 from striate.records import Finding
+
+Kind = str
+"""The name of a medium: `striate.data.media.every_medium`."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How one file becomes one input: all that `predict` must repeat.
+
+    `channels`, `size` (height, width) and `fit` belong to images; a table or grid has only `input_shape`. `layout` is
+    the order of axes in which arrays were read; `reduced`: large JPEGs are decoded at a part of their size.
+    """
+
+    kind: Kind
+    input_shape: tuple[int, ...]
+    fit: Fit = "crop"
+    max_pixels: int = 64_000_000
+    layout: Layout = "auto"
+    reduced: bool = False
+
 
 LARGEST_FILE = 4 << 30
 """A file of more bytes is refused: it would be read into memory whole."""

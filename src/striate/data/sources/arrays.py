@@ -9,7 +9,7 @@ import numpy as np
 from striate.data.config import Layout
 from striate.data.dataset import Annotation, Kind
 from striate.data.listing import Listing, order_classes
-from striate.data.media.every import medium_of
+from striate.data.media.every_medium import medium_of
 from striate.errors import DataError
 
 _AXES = {2: "NF", 3: "NHW", 5: "NCDHW"}

@@ -12,7 +12,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from striate.data.listing import SPLIT_NAMES, Listing, as_number, class_numbers, order_classes
-from striate.data.media.every import medium_of_files
+from striate.data.media.every_medium import medium_of_files
 from striate.data.sources.tree import check_size, read_file
 from striate.errors import DataError
 from striate.wording import listed
@@ -119,7 +119,7 @@ def _fields(path: Path, file: IO[str]) -> Iterator[tuple[int, list[str]]]:
             if any(field.strip() for field in fields):
                 yield reader.line_num, fields
     except csv.Error as error:
-        raise _at(path, reader.line_num, f"no CSV ({error})", "fields separated by commas", "mend the line") from None
+        raise _at(path, reader.line_num, f"no CSV ({error})", "fields separated by commas", "fix the line") from None
 
 
 def _lines(path: Path, file: IO[str]) -> Iterator[str]:

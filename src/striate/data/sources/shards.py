@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from striate.data.listing import SPLIT_NAMES, Listing, class_numbers, order_classes
-from striate.data.media.every import is_sample, medium_of_files
+from striate.data.media.every_medium import is_sample, medium_of_files
 from striate.data.sources.archive import tar_places
 from striate.data.sources.tree import Tree, as_text, check_size, read_file
 from striate.data.threads import map_ordered

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from stat import S_ISREG
 from typing import IO, NoReturn
 
-from striate.data.media.every import medium_of_file
+from striate.data.media.every_medium import medium_of_file
 from striate.data.media.medium import LARGEST_FILE
 from striate.errors import DataError
 

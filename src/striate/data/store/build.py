@@ -11,9 +11,9 @@ from typing import IO
 
 import numpy as np
 
-from striate.data.store.blocks import Block, ReadRow, decode_blocks, rows_in_block
 from striate.data.store.own_files import OwnFolder, open_own_file, open_own_folder
 from striate.data.store.pack import FORMAT, Pack, PackRecord, block_digest, open_pack, remove_pack, write_record
+from striate.data.store.stored import Block, ReadRow, decode_blocks, rows_in_block
 from striate.errors import DataError
 
 _JOURNAL = "blocks.jsonl"

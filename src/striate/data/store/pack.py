@@ -11,17 +11,23 @@ import hashlib
 import json
 import mmap
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
+import torch
 from numpy.typing import NDArray
 
-from striate.data.store.blocks import rows_in_block
+from striate.data.media.medium import Preparation
 from striate.data.store.own_files import OwnFolder, open_own_folder
-from striate.errors import DataError, pasted
+from striate.data.store.stored import rows_in_block
+from striate.errors import ConfigError, DataError, pasted
+from striate.machine.cache import cache_folder
 
 FORMAT = 2
 _RECORD = "pack.json"
@@ -189,3 +195,41 @@ def remove_pack(path: Path) -> None:
             "a pack, or nothing, in this place",
             f"move it elsewhere: mv {pasted(path)} {pasted(f'{path}.old')}",
         ) from None
+
+
+_DECODING = 1
+"""To be raised whenever striate makes other bytes of the same file."""
+
+
+def packs_folder(chosen: str | None) -> Path | None:
+    """`chosen`, else `packs` in the cache folder; None where there is none. Raises ConfigError for `~` of nobody."""
+    if not chosen:
+        cache = cache_folder()
+        return None if cache is None else cache / "packs"
+    try:
+        return Path(chosen).expanduser()
+    except RuntimeError:
+        raise ConfigError(
+            "data.packs", chosen, "a home folder of somebody who is known here, or another path", "--data.packs ./packs"
+        ) from None
+
+
+def pack_key(contents: Iterable[bytes], form: tuple[int | str, ...], preparation: Preparation) -> str:
+    """32 hexadecimal digits that are the same for the same pixels.
+
+    They follow from the digests of the samples in their order, their `form` where they are arrays (empty for files; of
+    masks, that they are such), how they are prepared, and by which decoder.
+    """
+    how: list[object] = [preparation.input_shape, preparation.fit, preparation.max_pixels, preparation.reduced, form]
+    how += [FORMAT, _DECODING, PIL.__version__, _simplejpeg(), torch.__version__]
+    digest = hashlib.sha256(json.dumps(how).encode())
+    for content in contents:
+        digest.update(content)
+    return digest.hexdigest()[:32]
+
+
+def _simplejpeg() -> str | None:
+    try:
+        return version("simplejpeg")
+    except PackageNotFoundError:
+        return None

@@ -1,8 +1,13 @@
-"""Inputs that are not in memory, to be indexed like the tensor they would be."""
+"""Inputs that are not in memory, to be indexed like the tensor they would be.
+
+`Source` is where they are read from: a pack on the disk, or a `Stream` that decodes them whenever they are read, for
+which neither memory nor disk needs room. Both begin with `decode_blocks`: all samples decoded once, in a few threads.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -10,7 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from striate.data.threads import map_ordered
+from striate.data.threads import map_ordered, reading_threads
+from striate.errors import DataError
 
 _PIECE_BYTES = 1 << 16
 """Sums are taken of about so many bytes at once."""
@@ -128,3 +134,95 @@ def channel_sums(images: NDArray[np.uint8]) -> NDArray[np.int64]:
         found[a : a + step, :, 0] = piece.sum(-1)
         found[a : a + step, :, 1] = np.einsum("ncp,ncp->nc", piece, piece)
     return found
+
+
+BLOCK_BYTES = 2 << 20
+"""About so many bytes of images are decoded, checked and written at once."""
+
+ReadRow = Callable[[int, NDArray[np.uint8]], str | None]
+"""Decodes sample `row` into an array (C, H, W); returns why it cannot be read, in plain words, or None."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows from `start`: `images` (B, C, H, W) uint8, their `sums` (`channel_sums`), and reasons by row for those that
+    cannot be read, which are black."""
+
+    number: int
+    start: int
+    images: NDArray[np.uint8]
+    sums: NDArray[np.int64]
+    unreadable: dict[int, str]
+
+
+def rows_in_block(shape: tuple[int, ...]) -> int:
+    """How many images of `shape` (C, H, W) a block has."""
+    return max(1, BLOCK_BYTES // int(np.prod(shape)))
+
+
+def decode_blocks(read: ReadRow, count: int, shape: tuple[int, ...], *, first: int = 0) -> Iterator[Block]:
+    """The blocks of `count` samples from number `first` on, in order."""
+    size = rows_in_block(shape)
+
+    def decode(number: int) -> Block:
+        start = number * size
+        rows = range(start, min(start + size, count))
+        images = np.zeros((len(rows), *shape), np.uint8)
+        reasons = {row: read(row, images[row - start]) for row in rows}
+        unreadable = {row: why for row, why in reasons.items() if why is not None}
+        for row in unreadable:
+            images[row - start] = 0
+        return Block(number, start, images, channel_sums(images), unreadable)
+
+    return map_ordered(decode, range(first, -(-count // size)), chunk=1, ahead=2 * reading_threads())
+
+
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """Samples decoded by `reader`, as a `Source`. `known_sums` are those of all rows, `named` says what a row is."""
+
+    shape: tuple[int, ...]
+    reader: ReadRow
+    known_sums: NDArray[np.int64]
+    named: Callable[[int], str]
+
+    @property
+    def piece(self) -> int:
+        """Rows that a thread decodes at once."""
+        return max(1, min(16, _READ_BYTES // int(np.prod(self.shape[1:]))))
+
+    def read(self, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        """Decode `rows` into `out`. Raises DataError for what could be read before and cannot now."""
+        for position, row in enumerate(rows.tolist()):
+            why = self.reader(row, out[position])
+            if why is not None:
+                raise DataError(
+                    self.named(row),
+                    why,
+                    "the picture that was there when the data were first read",
+                    "put the file back and go on with --resume; --data.store pack keeps a copy of decoded pictures",
+                )
+
+    def sums(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Sums and sums of squares by channel, known since everything was decoded once."""
+        chosen: NDArray[np.int64] = self.known_sums[rows]
+        return chosen
+
+
+def open_stream(
+    read: ReadRow, count: int, shape: tuple[int, ...], *, named: Callable[[int], str], progress: Callable[[int], None]
+) -> tuple[Stream, dict[int, str]]:
+    """Decode everything once, keeping nothing but sums by channel, and reasons by row for what cannot be read.
+
+    `progress` is told of every number of rows that is done.
+    """
+    sums = np.zeros((count, shape[0], 2), np.int64)
+    unreadable: dict[int, str] = {}
+    for block in decode_blocks(read, count, shape):
+        sums[block.start : block.start + len(block.sums)] = block.sums
+        unreadable |= block.unreadable
+        progress(len(block.images))
+    return Stream((count, *shape), read, sums, named), unreadable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from striate.doctor.evidence.evidence import Evidence
@@ -11,13 +11,21 @@ from striate.records import Finding
 
 @dataclass(frozen=True)
 class Check:
-    """`question`: what it asks. `codes`: what it may find. `threshold`: from which measure on it speaks, and why there.
-
-    `run` may raise NoEvidence, which skips it. `quick`: whether it needs no trials beside the one that all share.
-    """
+    """One question to the evidence, and what it may find."""
 
     codes: tuple[str, ...]
+    """What it may find."""
     question: str
     threshold: str
+    """From which measure on it speaks, and why there."""
     run: Callable[[Evidence], Iterable[Finding]]
+    """May raise NoEvidence, which skips the check."""
     quick: bool = True
+    """Whether it needs no trials beside the one that all share."""
+    explains: str | Mapping[str, str] = ""
+    """The codes that follow from what it finds, divided by blanks: `model.collapsed fit.*`; by code of its own where it
+    has several. Such findings are listed under this one."""
+
+    def explained_by(self, code: str) -> tuple[str, ...]:
+        """The codes that follow from one of its own."""
+        return tuple((self.explains if isinstance(self.explains, str) else self.explains[code]).split())

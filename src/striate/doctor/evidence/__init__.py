@@ -1,1 +1,1 @@
-"""What is measured of a patient, once, and shared by all checks."""
+"""What is measured of a training setup, once, and shared by all checks."""

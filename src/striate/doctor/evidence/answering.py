@@ -1,4 +1,4 @@
-"""Whether the network's outputs are answers that the loader's targets can be compared with."""
+"""Whether the network's outputs are predictions that the loader's targets can be compared with."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import torch
 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.patient.batch import main_tensor, parts
+from striate.doctor.setup.batch import main_tensor, parts
 
 
-def answers_targets(evidence: Evidence) -> bool:
-    """Whether a loss compares outputs and targets, or there are as many outputs as classes: embeddings are no answers,
-    though they may have the shape of some."""
+def predicts_targets(evidence: Evidence) -> bool:
+    """Whether a loss compares outputs and targets, or there are as many outputs as classes: embeddings are no
+    predictions, though they may have the shape of some."""
     outputs = main_tensor(evidence.first.outputs)
     targets = main_tensor(parts(evidence.train.raw[0])[1])
     if outputs is None or targets is None or not targets.ndim:
         return False
-    if not evidence.patient.compares and targets.ndim < 2:
+    if not evidence.setup.compares and targets.ndim < 2:
         return False  # class numbers beside embeddings
     compared = evidence.first.loss_targets
     if isinstance(compared, torch.Tensor) and len(compared) == len(targets) and compared.ndim <= outputs.ndim:

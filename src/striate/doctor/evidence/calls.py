@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from striate.doctor.evidence.trial import Change, run_trial
-from striate.doctor.patient.copies import Double
-from striate.doctor.patient.patient import Patient
+from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.training_setup import TrainingSetup
+from striate.observe.module_calls import module_calls, optimizer_steps
+from striate.observe.torch_calls import torch_functions
 
 _LOSSES: dict[Any, str] = {
     functional.cross_entropy: "cross_entropy",
@@ -68,36 +69,32 @@ class StepCalls:
     error: BaseException | None = None
 
 
-def watch_calls(patient: Patient, batch: Any, until: float) -> StepCalls:
+def watch_calls(setup: TrainingSetup, batch: Any, until: float) -> StepCalls:
     """Make one step of a double on `batch` and note what it calls."""
-    calls, doubles = StepCalls(), list[Double]()
+    calls, replicas = StepCalls(), list[Replica]()
 
     def step(model: Any, given: Any, optimizer: Any, _: Any) -> Any:
-        double, mode = doubles[0], _Calls(calls)
-        handles = (
-            optimizer.register_step_pre_hook(lambda *_: mode.enter_optimizer()),
-            optimizer.register_step_post_hook(lambda *_: mode.leave_optimizer()),
-            model.register_forward_hook(lambda *_: calls.shapes.clear()),
-        )
+        replica, watcher = replicas[0], _Watcher(calls)
         try:
-            with warnings.catch_warnings(record=True) as said:
+            with (
+                optimizer_steps(optimizer, watcher.enter_optimizer, watcher.leave_optimizer),
+                module_calls({"": model}, end=lambda _: calls.shapes.clear()),
+                warnings.catch_warnings(record=True) as said,
+                torch_functions(watcher.call),
+            ):
                 warnings.simplefilter("always")
-                with mode:
-                    returned = double.step(model, given, optimizer, double.loss)
+                returned = replica.step(model, given, optimizer, replica.loss)
         finally:
-            for handle in handles:
-                handle.remove()
             calls.sizes_differ = any("Using a target size" in str(warning.message) for warning in said)
         return returned
 
-    trial = run_trial(patient, [batch], 1, until, Change(step=step, prepare=doubles.append), close=False)
+    trial = run_trial(setup, [batch], 1, until, Change(step=step, prepare=replicas.append), close=False)
     calls.error = trial.error
     return calls
 
 
-class _Calls(TorchFunctionMode):
+class _Watcher:
     def __init__(self, calls: StepCalls) -> None:
-        super().__init__()
         self.calls, self.in_optimizer = calls, 0
 
     def enter_optimizer(self) -> None:
@@ -106,10 +103,7 @@ class _Calls(TorchFunctionMode):
     def leave_optimizer(self) -> None:
         self.in_optimizer -= 1
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
+    def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.in_optimizer:  # some optimizers fetch their own counters
             return func(*args, **kwargs)
         calls = self.calls

@@ -6,7 +6,7 @@ from time import perf_counter
 
 
 class NoEvidence(Exception):
-    """Something cannot be measured of this patient; the text says why. A check that needs it is skipped."""
+    """Something cannot be measured of this setup; the text says why. A check that needs it is skipped."""
 
 
 class OutOfTime(NoEvidence):

@@ -53,7 +53,7 @@ def coarse(x: torch.Tensor) -> torch.Tensor:
 @dataclass(frozen=True)
 class Describer:
     """Turns inputs into numbers, as it was fitted to those of training. `looks`: as many as COMPONENTS of the coarse
-    inputs; of tables the columns. `patterns`: how strongly random filters answer anywhere; none for tables."""
+    inputs; of tables the columns. `patterns`: how strongly random filters respond anywhere; none for tables."""
 
     grid: bool
     center: torch.Tensor
@@ -71,10 +71,10 @@ class Describer:
         return flat.numpy()
 
     def patterns(self, x: torch.Tensor) -> Numbers:
-        """(N, F) of inputs (N, …): the largest answer of each filter, and the share of places above its middle."""
+        """(N, F) of inputs (N, …): the largest response of each filter, and the share of places above its middle."""
         found = []
-        for answers, shift in zip(_answers(_scaled(x)), self.shifts, strict=True):
-            flat = answers.flatten(2)
+        for predictions, shift in zip(_predictions(_scaled(x)), self.shifts, strict=True):
+            flat = predictions.flatten(2)
             found += [flat.amax(2), (flat > shift[None, :, None]).float().mean(2)]
         return (torch.cat(found, dim=1) if found else torch.zeros(len(x), 0)).numpy()
 
@@ -90,7 +90,9 @@ def fit_describer(x: torch.Tensor) -> Describer:
     basis = _basis((flat - center) / scale) if flat.shape[1] > COMPONENTS else None
     shifts: tuple[torch.Tensor, ...] = ()
     if grid:
-        shifts = tuple(answers.transpose(0, 1).flatten(1).median(1).values for answers in _answers(_scaled(x)))
+        shifts = tuple(
+            predictions.transpose(0, 1).flatten(1).median(1).values for predictions in _predictions(_scaled(x))
+        )
     return Describer(grid, center, scale, basis, shifts)
 
 
@@ -118,8 +120,8 @@ def _scaled(x: torch.Tensor) -> torch.Tensor:
     return (found - mean) / spread.clamp_min(1e-6 * (mean.abs() + 1e-6))
 
 
-def _answers(x: torch.Tensor) -> list[torch.Tensor]:
-    """(N, F, …) answers of the same random filters every time, with gaps of 1 and of 2."""
+def _predictions(x: torch.Tensor) -> list[torch.Tensor]:
+    """(N, F, …) responses of the same random filters every time, with gaps of 1 and of 2."""
     axes = x.ndim - 2
     if axes not in _SIDES:
         return []

@@ -1,31 +1,65 @@
-"""All that is measured of a patient: each piece when a check first asks for it, then shared."""
+"""All that is measured of a training setup: each piece when a check first asks for it, then shared.
+A piece of evidence that is measured once, or found not to be measurable once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter, process_time
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 
 from striate.doctor.diagnosis import Picture
-from striate.doctor.evidence.answers import Answers, answer, output_of
+from striate.doctor.evidence.call_graph import CallGraph
 from striate.doctor.evidence.calls import StepCalls, watch_calls
 from striate.doctor.evidence.clock import Clock, NoEvidence
-from striate.doctor.evidence.flow import Flow
-from striate.doctor.evidence.kept import Kept
-from striate.doctor.evidence.passage import Passage
+from striate.doctor.evidence.predictions import Predictions, output_of, predict
 from striate.doctor.evidence.progress import Progress, chance_of, progress_of
 from striate.doctor.evidence.reading import Batches, read_batches
-from striate.doctor.evidence.reference import Reference, consult
 from striate.doctor.evidence.samples import Samples, training_samples, validation_samples
+from striate.doctor.evidence.simple_models import Reference, consult
+from striate.doctor.evidence.step_trace import StepTrace
 from striate.doctor.evidence.tracing import trace_answer, trace_step
 from striate.doctor.evidence.trial import CLOSE_STEPS, Change, Trial, go_on, run_trial
-from striate.doctor.patient.batch import copied, size_of
-from striate.doctor.patient.copies import Double, make_double
-from striate.doctor.patient.patient import Patient
-from striate.errors import DataError, UsageError
-from striate.models.untouched import same_random_state, untouched
+from striate.doctor.setup.batch import copied, size_of
+from striate.doctor.setup.replicas import Replica, make_replica
+from striate.doctor.setup.training_setup import TrainingSetup
+from striate.errors import DataError, StriateError, UsageError
+from striate.machine.memory import ran_out
+from striate.models.preserved_state import preserved, same_random_state
+
+Value = TypeVar("Value")
+
+
+class Kept(Generic[Value]):
+    """A cached property that remembers errors too: what failed for one check is not tried again for the next."""
+
+    def __init__(self, measure: Callable[[Any], Value]) -> None:
+        self.measure, self.__doc__ = measure, measure.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, evidence: Any, owner: type) -> Value:
+        if evidence is None:
+            return self  # type: ignore[return-value]
+        kept: dict[str, Any] = vars(evidence).setdefault("kept", {})
+        if self.name not in kept:
+            try:
+                kept[self.name] = self.measure(evidence)
+            except (NoEvidence, StriateError) as reason:
+                kept[self.name] = reason
+            except Exception as error:  # whatever nobody thought of costs time once, not once a check
+                if ran_out(error):
+                    raise
+                kept[self.name] = NoEvidence(f"measuring {self.name} failed: {type(error).__name__}: {error}")
+        value = kept[self.name]
+        if isinstance(value, NoEvidence | StriateError):
+            raise value
+        found: Value = value
+        return found
+
 
 _IGNORED = -100  # which cross entropy leaves out
 
@@ -42,27 +76,27 @@ class Evidence:
     `pictures`: checks put a picture beside their finding here, by code.
     """
 
-    def __init__(self, patient: Patient, clock: Clock) -> None:
-        self.patient, self.clock = patient, clock
+    def __init__(self, setup: TrainingSetup, clock: Clock) -> None:
+        self.setup, self.clock = setup, clock
         self.pictures: dict[str, Picture] = {}
         self._trials: dict[str, Trial] = {}
 
     @Kept
     def train(self) -> Batches:
         """The first batches that the training loader yields."""
-        return read_batches(self.patient.train, self.clock.until(0.12, 3.0), "train")
+        return read_batches(self.setup.train, self.clock.until(0.12, 3.0), "train")
 
     @Kept
     def val(self) -> Batches:
         """The same of validation. Raises NoEvidence where none was given."""
-        if self.patient.val is None:
+        if self.setup.val is None:
             raise NoEvidence("no validation data were given")
-        return read_batches(self.patient.val, self.clock.until(0.08, 2.0), "val")
+        return read_batches(self.setup.val, self.clock.until(0.08, 2.0), "val")
 
     @Kept
     def samples(self) -> Samples:
         """What the training loader yields, sample by sample."""
-        return training_samples(self.train, self.first, self.patient.classifies, self.patient.unlabeled)
+        return training_samples(self.train, self.first, self.setup.classifies, self.setup.unlabeled)
 
     @Kept
     def val_samples(self) -> Samples:
@@ -76,7 +110,7 @@ class Evidence:
 
     @Kept
     def trial(self) -> Trial:
-        """The user's own setup, trained for some steps on a double."""
+        """The user's own setup, trained for some steps on a replica."""
         self._refuse_labels_on_gpu()
         trial = self._run(self.train.raw, STEPS, None)
         if trial.astray and not trial.changed:
@@ -90,10 +124,10 @@ class Evidence:
 
     def _refuse_labels_on_gpu(self) -> None:
         """A class number without an output is an assertion on a GPU, after which the whole process cannot use it."""
-        if self.patient.device.type != "cuda" or not self.patient.classifies:
+        if self.setup.device.type != "cuda" or not self.setup.classifies:
             return
         try:
-            labels, outputs = self.train.labels, answer(self.patient, self.fresh, self.train.raw[:1]).outputs
+            labels, outputs = self.train.labels, predict(self.setup, self.fresh, self.train.raw[:1]).outputs
         except NoEvidence:
             return
         classes = outputs.shape[1] if outputs.ndim == 2 else 0
@@ -107,7 +141,7 @@ class Evidence:
             )
 
     @property
-    def first(self) -> Passage:
+    def first(self) -> StepTrace:
         """The first step of the trial, watched from within."""
         return self.trial.first
 
@@ -148,52 +182,52 @@ class Evidence:
         return later[len(later) // 2]
 
     @Kept
-    def fresh(self) -> Double:
-        """A double that was not trained."""
-        return make_double(self.patient)
+    def fresh(self) -> Replica:
+        """A replica that was not trained."""
+        return make_replica(self.setup)
 
     @Kept
-    def start(self) -> Answers:
-        """What the network answers on training batches as it was given, in evaluation mode."""
-        return answer(self.patient, self.fresh, self._some(self.train.raw), until=self.clock.until(0.04))
+    def start(self) -> Predictions:
+        """What the network predicts on training batches as it was given, in evaluation mode."""
+        return predict(self.setup, self.fresh, self._some(self.train.raw), until=self.clock.until(0.04))
 
     @Kept
-    def start_val(self) -> Answers:
+    def start_val(self) -> Predictions:
         """The same on validation batches."""
-        return answer(self.patient, self.fresh, self._some(self.val.raw), until=self.clock.until(0.04))
+        return predict(self.setup, self.fresh, self._some(self.val.raw), until=self.clock.until(0.04))
 
     @Kept
-    def after(self) -> Answers:
-        """What the trial's network answers after its steps on training batches, in evaluation mode."""
-        return answer(self.patient, self.trial.double, self._some(self.train.raw), until=self.clock.until(0.04))
+    def after(self) -> Predictions:
+        """What the trial's network predicts after its steps on training batches, in evaluation mode."""
+        return predict(self.setup, self.trial.replica, self._some(self.train.raw), until=self.clock.until(0.04))
 
     @Kept
-    def after_val(self) -> Answers:
+    def after_val(self) -> Predictions:
         """The same on validation batches."""
-        return answer(self.patient, self.trial.double, self._some(self.val.raw), until=self.clock.until(0.04))
+        return predict(self.setup, self.trial.replica, self._some(self.val.raw), until=self.clock.until(0.04))
 
     @Kept
-    def start_training(self) -> Answers:
-        """What the network answers on some training batches as it was given, in training mode."""
+    def start_training(self) -> Predictions:
+        """What the network predicts on some training batches as it was given, in training mode."""
         return self.in_training(self.fresh)
 
     @Kept
-    def after_training(self) -> Answers:
-        """What the trial's network answers on them after its steps, in training mode."""
-        return self.in_training(self.trial.double)
+    def after_training(self) -> Predictions:
+        """What the trial's network predicts on them after its steps, in training mode."""
+        return self.in_training(self.trial.replica)
 
     @Kept
     def calls(self) -> StepCalls:
         """What one step of the user's calls: losses, and what Python waits for."""
-        return watch_calls(self.patient, self.train.raw[0], self.clock.until(0.1))
+        return watch_calls(self.setup, self.train.raw[0], self.clock.until(0.1))
 
     @Kept
-    def flow(self) -> Flow:
+    def flow(self) -> CallGraph:
         """One step of another double, function by function: which result goes into which call."""
-        double = make_double(self.patient)
-        found = trace_step(double, self.train.raw[0])
+        replica = make_replica(self.setup)
+        found = trace_step(replica, self.train.raw[0])
         if found.strangers and found.error is None:
-            again = trace_step(double, self.train.raw[-1])
+            again = trace_step(replica, self.train.raw[-1])
             for stranger in found.strangers:
                 stranger.made_anew = bool(again.strangers) and all(
                     other.tensor is not stranger.tensor for other in again.strangers
@@ -201,12 +235,12 @@ class Evidence:
         return found
 
     @Kept
-    def answering(self) -> Flow:
+    def predicting(self) -> CallGraph:
         """What the network computes in evaluation mode, function by function, for a batch of training."""
         batch = copied(self.train.raw[0])
         model = self.fresh.model
-        with untouched(model), same_random_state(), torch.no_grad():
-            return trace_answer(self.fresh, batch, lambda: output_of(self.patient, self.fresh, batch, training=False))
+        with preserved(model), same_random_state(), torch.no_grad():
+            return trace_answer(self.fresh, batch, lambda: output_of(self.setup, self.fresh, batch, training=False))
 
     @Kept
     def classes(self) -> int:
@@ -214,21 +248,21 @@ class Evidence:
 
         Raises NoEvidence where the task is another.
         """
-        if not self.patient.classifies:
-            raise NoEvidence(f"the task is {self.patient.task}")
+        if not self.setup.classifies:
+            raise NoEvidence(f"the task is {self.setup.task}")
         outputs = self.first.loss_outputs if self.first.loss_outputs is not None else self.first.outputs
         if not isinstance(outputs, torch.Tensor) or outputs.ndim < 1:
             raise NoEvidence("the network's outputs were not seen")
         return 2 if outputs.ndim == 1 or outputs.shape[1] == 1 else int(outputs.shape[1])
 
-    def answers_of(self, trial: Trial, batches: Sequence[Any]) -> Answers:
-        """What another trial's network answers on batches."""
-        return answer(self.patient, trial.double, batches, until=self.clock.until(0.04))
+    def predictions_of(self, trial: Trial, batches: Sequence[Any]) -> Predictions:
+        """What another trial's network predicts on batches."""
+        return predict(self.setup, trial.replica, batches, until=self.clock.until(0.04))
 
     def _run(self, batches: Sequence[Any], steps: int, change: Change | None, *, close: bool = True) -> Trial:
         began = process_time()  # on busy cores the trial is as long as on quiet ones, within the budget
         limit = self.clock.until(0.25)
-        trial = run_trial(self.patient, batches, min(steps, FEWEST_STEPS), limit, change, close)
+        trial = run_trial(self.setup, batches, min(steps, FEWEST_STEPS), limit, change, close)
         rest = steps - len(trial.rows)
         whole = len(trial.rows) == FEWEST_STEPS and trial.error is None
         spent = process_time() - began
@@ -238,10 +272,10 @@ class Evidence:
             go_on(trial, batches, more, limit)
         return trial
 
-    def in_training(self, double: Double) -> Answers:
-        """What a double answers on some training batches in training mode."""
+    def in_training(self, replica: Replica) -> Predictions:
+        """What a replica predicts on some training batches in training mode."""
         batches = self._some(self.train.raw, 512)
-        return answer(self.patient, double, batches, training=True, until=self.clock.until(0.04))
+        return predict(self.setup, replica, batches, training=True, until=self.clock.until(0.04))
 
     def _some(self, batches: Sequence[Any], most: int = 2048) -> Sequence[Any]:
         chosen, count = [], 0

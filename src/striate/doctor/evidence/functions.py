@@ -13,9 +13,9 @@ from torch import nn
 from striate.account.gradients.compare import How, compare_gradients
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.trial import Trial
-from striate.doctor.patient.batch import copied
-from striate.doctor.patient.copies import make_double
-from striate.doctor.patient.patient import Patient
+from striate.doctor.setup.batch import copied
+from striate.doctor.setup.replicas import make_replica
+from striate.doctor.setup.training_setup import TrainingSetup
 from striate.errors import StriateError
 from striate.reference.check_gradient import STEP, GradientCheck
 
@@ -36,14 +36,14 @@ class FunctionCheck:
     meant: bool
 
 
-def given_to(patient: Patient, batch: Any, functions: Sequence[type]) -> dict[type, list[tuple[Any, ...]]]:
+def given_to(setup: TrainingSetup, batch: Any, functions: Sequence[type]) -> dict[type, list[tuple[Any, ...]]]:
     """The arguments of the first calls of each function in one step of a double, those that differ in shapes or
     options."""
     seen: dict[type, list[tuple[Any, ...]]] = {}
-    double = make_double(patient)
+    replica = make_replica(setup)
     with _listening(functions, seen):
         try:
-            double.step(double.model, copied(batch), double.optimizer, double.loss)
+            replica.step(replica.model, copied(batch), replica.optimizer, replica.loss)
         except Exception as error:
             if not seen:
                 raise NoEvidence(f"the step raised {type(error).__name__} when watched") from None

@@ -1,4 +1,4 @@
-"""How far a trial came: from what a constant answer gives, or its first loss, towards zero."""
+"""How far a trial came: from what a constant prediction gives, or its first loss, towards zero."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ _SMALL = 1e-6
 
 @dataclass(frozen=True)
 class Progress:
-    """`start`: the first loss. `chance`: the loss of the best constant answer; the first loss where that is not known.
-    `level`: the mean of the last quarter of the losses, infinite where one was not a number. `steps`: how many."""
+    """`start`: the first loss. `chance`: the loss of the best constant prediction; the first loss where that is not
+    known. `level`: the mean of the last quarter of the losses, infinite where one was not a number. `steps`: how
+    many."""
 
     start: float
     chance: float
@@ -65,8 +66,9 @@ def progress_of(trial: Trial, chance: float | None = None, start: float | None =
 
 
 def chance_of(trial: Trial, targets: torch.Tensor | None) -> float | None:
-    """The loss of the best constant answer, the mean over batches of the size of the first one; None where it cannot be
-    computed. `targets`: those of many batches, (N, …); None, or others than the loss was given: of the first batch.
+    """The loss of the best constant prediction, the mean over batches of the size of the first one; None where it
+    cannot be computed. `targets`: those of many batches, (N, …); None, or others than the loss was given: of the first
+    batch.
 
     Where a step gives back another multiple of the loss, or a sum of several, so many times as much.
     """
@@ -78,8 +80,8 @@ def chance_of(trial: Trial, targets: torch.Tensor | None) -> float | None:
     if not outputs.ndim or len(outputs) != len(first):
         batches = [first]
     found = []
-    for answer in _constant_answers(outputs, torch.cat(batches) if first.ndim else first):
-        values = [_value(trial, answer.expand_as(outputs).clone(), batch) for batch in batches]
+    for prediction in _constant_predictions(outputs, torch.cat(batches) if first.ndim else first):
+        values = [_value(trial, prediction.expand_as(outputs).clone(), batch) for batch in batches]
         found.append(sum(values) / len(values))
     best = min((value for value in found if math.isfinite(value)), default=None)
     if best is None or not trial.losses or not math.isfinite(own) or own <= _SMALL:
@@ -106,7 +108,7 @@ def _value(trial: Trial, outputs: torch.Tensor, targets: torch.Tensor) -> float:
         return math.nan
 
 
-def _constant_answers(outputs: torch.Tensor, targets: torch.Tensor) -> Iterator[torch.Tensor]:
+def _constant_predictions(outputs: torch.Tensor, targets: torch.Tensor) -> Iterator[torch.Tensor]:
     """Each of the shape of one sample's outputs, or such that it expands to it."""
     targets = targets.to(outputs.device)
     if not targets.is_floating_point() and outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 1:

@@ -1,4 +1,4 @@
-"""How good answers are, by a measure that does not depend on the user's own loss."""
+"""How good predictions are, whatever the loss of the user, and which classes outputs stand for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,29 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from striate.doctor.evidence.classes import accuracy_of
+
+def accuracy_of(outputs: torch.Tensor | None, targets: torch.Tensor | None) -> float | None:
+    """The share of samples whose class is right: of (N, K, …) by the largest output, of (N,) or (N, 1) against two
+    classes by its sign, or by a half where all lie in 0 to 1. None where it is no such thing."""
+    predictions = classes_of(outputs, targets)
+    if predictions is None or targets is None:
+        return None
+    return float((predictions == targets.to(predictions.device).reshape(predictions.shape).long()).float().mean())
+
+
+def classes_of(outputs: torch.Tensor | None, targets: torch.Tensor | None) -> torch.Tensor | None:
+    """The classes that outputs stand for, in the shape of the targets; None where they are no such thing."""
+    if outputs is None or targets is None or not targets.numel() or not outputs.numel() or not targets.ndim:
+        return None
+    outputs = outputs.detach()
+    if outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 1 and not targets.is_floating_point():
+        return outputs.argmax(1) if outputs.shape[2:] == targets.shape[1:] and len(outputs) == len(targets) else None
+    if outputs.numel() == targets.numel() == len(targets) and bool(((targets == 0) | (targets == 1)).all()):
+        flat = outputs.reshape(targets.shape)
+        limit = 0.5 if bool(((flat >= 0) & (flat <= 1)).all()) else 0.0
+        return (flat > limit).long()
+    return None
+
 
 _SURE = 1e-12
 
@@ -18,7 +40,7 @@ class Quality:
     """`kind`: `classes` (one of several), `labels` (yes or no, one or several), `numbers`.
 
     `loss`: cross entropy in nats, binary cross entropy in nats, or mean squared error. `constant`: the same of the best
-    answer that does not depend on the input. `accuracy`: of classes. `common`: the share of the commonest class.
+    prediction that does not depend on the input. `accuracy`: of classes. `common`: the share of the commonest class.
     `explained`: of numbers, the squared correlation with the targets, of the column that has most of it.
     """
 
@@ -31,7 +53,7 @@ class Quality:
 
     @property
     def guesses(self) -> bool:
-        """Whether the answers are hardly better than one that does not depend on the input."""
+        """Whether the predictions are hardly better than one that does not depend on the input."""
         if self.accuracy is not None:
             return self.accuracy <= self.common + 0.05
         return self.loss >= 0.95 * self.constant if self.kind == "labels" else self.explained < 0.1
@@ -87,19 +109,19 @@ def form_of(outputs_NK: torch.Tensor) -> str:
 
 
 def entropy(labels: torch.Tensor) -> float:
-    """The entropy of the classes' shares, in nats: the cross entropy of answering these shares."""
+    """The entropy of the classes' shares, in nats: the cross entropy of predicting these shares."""
     shares = torch.bincount(labels.flatten()).double() / max(labels.numel(), 1)
     return float(-(shares * shares.clamp_min(_SURE).log()).sum())
 
 
 def _classes(outputs: torch.Tensor, targets: torch.Tensor) -> Quality | None:
-    logs, answered = log_probabilities(outputs).movedim(1, -1), outputs.argmax(1)
+    logs, predicted = log_probabilities(outputs).movedim(1, -1), outputs.argmax(1)
     counted = targets >= 0  # -100 and the like: not to be counted
     wanted = targets[counted]
     if not wanted.numel() or int(wanted.max()) >= outputs.shape[1]:
         return None
     loss = -logs[counted].gather(1, wanted[:, None]).mean()
-    right = float((answered[counted] == wanted).double().mean())
+    right = float((predicted[counted] == wanted).double().mean())
     common = float(torch.bincount(wanted).max()) / wanted.numel()
     return Quality("classes", float(loss), entropy(wanted), right, common)
 

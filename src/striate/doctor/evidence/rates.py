@@ -12,14 +12,15 @@ from torch.optim import Optimizer
 
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, Trial
-from striate.doctor.patient.copies import Double
-from striate.doctor.patient.patient import Step
+from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.training_setup import Step
+from striate.records import Remedy
 
 
 def rates_are_users(evidence: Evidence) -> bool:
     """Whether the learning rate was chosen by the user: not with the doctor's own optimizer."""
-    patient = evidence.patient
-    return not patient.own_optimizer or (not patient.own_step and not any(r.steps for r in evidence.trial.rows))
+    setup = evidence.setup
+    return not setup.own_optimizer or (not setup.own_step and not any(r.steps for r in evidence.trial.rows))
 
 
 def movement(trial: Trial) -> float | None:
@@ -41,14 +42,14 @@ def first_movement(trial: Trial) -> float | None:
 def at_rate(evidence: Evidence, factor: float) -> Trial:
     """The user's own setup with every learning rate times `factor`, over as many steps as the trial made."""
     by_optimizer = any(row.rates for row in evidence.trial.rows)
-    change = Change(prepare=lambda double: _scale(double, factor)) if by_optimizer else Change(wrap=_farther(factor))
+    change = Change(prepare=lambda replica: _scale(replica, factor)) if by_optimizer else Change(wrap=_farther(factor))
     return evidence.variant(f"rate x{factor:g}", change)
 
 
 def at_held_rates(evidence: Evidence, rates: Sequence[float]) -> Trial:
     """The user's own setup with each group's rate held, whatever a schedule sets."""
     name = "rates held at " + " ".join(f"{rate:g}" for rate in rates)
-    return evidence.variant(name, Change(prepare=lambda double: _hold(double, rates)))
+    return evidence.variant(name, Change(prepare=lambda replica: _hold(replica, rates)))
 
 
 def rates_given(evidence: Evidence) -> tuple[float, ...]:
@@ -60,6 +61,11 @@ def rate_text(rates: Sequence[float]) -> str:
     """`0.1`, or `0.1 to 0.5` of several groups."""
     low, high = min(rates), max(rates)
     return _three(low) if low == high else f"{_three(low)} to {_three(high)}"
+
+
+def rate_remedy(text: str, rate: float) -> Remedy:
+    """A remedy that gives the optimizer another learning rate."""
+    return Remedy(text, settings={"optim.lr": float(f"{rate:.3g}")}, command=("lr-find", "DATA"))
 
 
 def _three(value: float) -> str:
@@ -76,12 +82,12 @@ def highest_rates(trial: Trial) -> tuple[float, ...]:
 def steps_an_epoch(evidence: Evidence) -> int:
     """How many batches the training loader yields: as it says itself, or as were read."""
     try:
-        return max(1, len(evidence.patient.train))  # type: ignore[arg-type]
+        return max(1, len(evidence.setup.train))  # type: ignore[arg-type]
     except TypeError:
         return len(evidence.train.raw)
 
 
-def _scale(double: Double, factor: float) -> None:
+def _scale(replica: Replica, factor: float) -> None:
     kept: list[Any] = []
 
     def before(optimizer: Optimizer, _: Any, __: Any) -> None:
@@ -93,16 +99,16 @@ def _scale(double: Double, factor: float) -> None:
         for group, rate in zip(optimizer.param_groups, kept, strict=False):
             group["lr"] = rate
 
-    double.optimizer.register_step_pre_hook(before)
-    double.optimizer.register_step_post_hook(after)
+    replica.optimizer.register_step_pre_hook(before)
+    replica.optimizer.register_step_post_hook(after)
 
 
-def _hold(double: Double, rates: Sequence[float]) -> None:
+def _hold(replica: Replica, rates: Sequence[float]) -> None:
     def before(optimizer: Optimizer, _: Any, __: Any) -> None:
         for group, rate in zip(optimizer.param_groups, rates, strict=False):
             group["lr"] = rate
 
-    double.optimizer.register_step_pre_hook(before)
+    replica.optimizer.register_step_pre_hook(before)
 
 
 def _farther(factor: float) -> Any:

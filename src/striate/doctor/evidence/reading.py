@@ -1,4 +1,6 @@
-"""Batches as the user's loader yields them, read by a copy of it."""
+"""Batches as the user's loader yields them, read by a copy of it.
+Which positions of which data set a loader draws from.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,10 @@ from time import perf_counter
 from typing import Any, cast
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, Subset, SubsetRandomSampler
 
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.patient.batch import copied, main_tensor, parts, size_of
+from striate.doctor.setup.batch import copied, main_tensor, parts, size_of
 from striate.errors import DataError, one_line
 
 MOST_SAMPLES = 4096
@@ -79,7 +81,7 @@ def read_batches(loader: Iterable[Any], until: float, name: str) -> Batches:
         except Exception as error:
             got = f"{type(error).__name__}: {one_line(str(error))[:200]}"
             raise DataError(
-                name, got, "a loader that can be read", f"mend it until `for batch in {name}: pass` works"
+                name, got, "a loader that can be read", f"fix it until `for batch in {name}: pass` works"
             ) from None
         if batch is _END:
             whole = True
@@ -114,14 +116,14 @@ def _in_this_process(loader: Iterable[Any]) -> Iterable[Any]:
     What it shares with the original, generators and data set, is put back by `nothing_changes`."""
     if not isinstance(loader, DataLoader):
         return loader
-    double = copy.copy(loader)
-    entries = vars(double)
+    replica = copy.copy(loader)
+    entries = vars(replica)
     entries.update(num_workers=0, persistent_workers=False, _iterator=None, prefetch_factor=None, timeout=0)
     entries.update(pin_memory=False, multiprocessing_context=None)
     # The multiprocessing context is a property over this.
     entries.pop("multiprocessing_context", None)
     entries["_DataLoader__multiprocessing_context"] = None
-    return cast("Iterable[Any]", double)
+    return cast("Iterable[Any]", replica)
 
 
 def _joined(tensors: list[torch.Tensor | None]) -> torch.Tensor | None:
@@ -142,3 +144,43 @@ def _length(loader: Iterable[Any]) -> int | None:
         return len(cast(Any, getattr(loader, "dataset", None)))
     except TypeError:
         return None
+
+
+def shared_positions(train: Any, val: Any) -> tuple[int, int] | None:
+    """How many positions of validation are also drawn for training, and how many validation has; None where that cannot
+    be told, or the two draw from different data sets."""
+    one, other = _positions(train), _positions(val)
+    if one is None or other is None or one[0] is not other[0]:
+        return None
+    return len(other[1] & one[1]), len(other[1])
+
+
+def _positions(loader: Any) -> tuple[Any, set[int]] | None:
+    """The data set at the bottom, and the positions that may be drawn from it."""
+    if not isinstance(loader, DataLoader):
+        return None
+    data, sampler = loader.dataset, loader.sampler
+    try:
+        if isinstance(sampler, SubsetRandomSampler):
+            chosen = [int(number) for number in sampler.indices]
+        elif isinstance(sampler, SequentialSampler | RandomSampler):
+            chosen = list(range(len(data)))  # type: ignore[arg-type]
+        else:
+            return None
+        while isinstance(data, Subset):
+            chosen, data = [int(data.indices[number]) for number in chosen], data.dataset
+    except Exception:  # a data set of the user's without a length, or of other positions than numbers
+        return None
+    return data, set(chosen)
+
+
+def draws_again(loader: Any) -> bool:
+    """Whether a sampler may draw a sample several times in an epoch, or its order is the user's own matter."""
+    if not isinstance(loader, DataLoader):
+        return False
+    if loader.batch_sampler is not None and type(loader.batch_sampler).__module__ != "torch.utils.data.sampler":
+        return True
+    sampler = loader.sampler
+    if getattr(sampler, "replacement", False):
+        return True
+    return type(sampler).__module__ not in ("torch.utils.data.sampler", "torch.utils.data.dataloader")

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.evidence.leaves import Path, leaf, leaves
-from striate.doctor.evidence.passage import Passage
 from striate.doctor.evidence.reading import Batches
-from striate.doctor.patient.batch import main_tensor, parts
+from striate.doctor.evidence.step_trace import StepTrace
+from striate.doctor.setup.batch import Path, leaf, leaves, main_tensor, parts
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ class Samples:
         return flat[:, 0].double()
 
 
-def training_samples(batches: Batches, first: Passage, classifies: bool, unlabeled: int | None = None) -> Samples:
+def training_samples(batches: Batches, first: StepTrace, classifies: bool, unlabeled: int | None = None) -> Samples:
     """What is trained on; the watched step tells which of a batch's tensors go where."""
     batch = batches.raw[0]
     inputs, targets = (main_tensor(part) for part in parts(batch))
@@ -96,9 +95,9 @@ def training_samples(batches: Batches, first: Passage, classifies: bool, unlabel
     if first.loss_targets is not None:
         wanted = leaf(batch, y_path) if y_path is not None else None
         plain = wanted is not None and _equal(wanted, first.loss_targets)
-    answers = leaf(batch, y_path) if y_path is not None else None
+    predictions = leaf(batch, y_path) if y_path is not None else None
     given = [
-        tensor for tensor in arguments if answers is None or not _equal(tensor, answers)
+        tensor for tensor in arguments if predictions is None or not _equal(tensor, predictions)
     ]  # some take the labels too
     alone = len(given) <= 1 and _others(batch, x_path, y_path) == 0
     found = Samples(

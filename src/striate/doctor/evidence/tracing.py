@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules import module as hooks
-from torch.overrides import TorchFunctionMode
 
-from striate.doctor.evidence.flow import HEADS, INPUT, STRANGE, Call, Flow, Head, ModuleCall, Stranger
-from striate.doctor.patient.batch import copied, main_tensor, parts
-from striate.doctor.patient.copies import Double
+from striate.doctor.evidence.call_graph import HEADS, INPUT, STRANGE, Call, CallGraph, Head, Stranger, TracedModule
+from striate.doctor.setup.batch import copied, main_tensor, parts
+from striate.doctor.setup.replicas import Replica
 from striate.machine.memory import ran_out
-from striate.models.tensors import tensors_in
+from striate.observe.module_calls import forward_hooks_everywhere, optimizer_steps
+from striate.observe.tensors import tensors_in
+from striate.observe.torch_calls import function_name, torch_functions
 
 _ENDS = frozenset(["backward", "numpy", "item", "tolist", "__array__", "__setitem__"])
 _LOOKED_AT = """
@@ -29,37 +29,35 @@ _PLAIN = (int, float, bool, str, type(None))
 _KEPT_NUMBERS = 4_000_000
 
 
-def trace_step(double: Double, batch: Any, loss: Callable[..., Any] | None = None) -> Flow:
+def trace_step(replica: Replica, batch: Any, loss: Callable[..., Any] | None = None) -> CallGraph:
     """Make one of the user's steps on a double, which is trained by it, and note each call. What the step raises ends
     it and is noted, but for want of memory."""
     given = copied(batch)
-    tracer = _Tracer(double, given)
-    with tracer.noting(double):
-        try:
-            with tracer:
-                double.step(double.model, given, double.optimizer, tracer.noted(loss or double.loss))
-        except Exception as error:
-            if ran_out(error):
-                raise
-            tracer.found.error = error
+    tracer = _Tracer(replica, given)
+    try:
+        with tracer.noting(replica):
+            replica.step(replica.model, given, replica.optimizer, tracer.noted(loss or replica.loss))
+    except Exception as error:
+        if ran_out(error):
+            raise
+        tracer.found.error = error
     return tracer.found
 
 
-def trace_answer(double: Double, batch: Any, ask: Callable[[], object]) -> Flow:
+def trace_answer(replica: Replica, batch: Any, ask: Callable[[], object]) -> CallGraph:
     """Note each call while `ask` runs the network on `batch`."""
-    tracer = _Tracer(double, batch)
-    with tracer.noting(double), tracer:
+    tracer = _Tracer(replica, batch)
+    with tracer.noting(replica):
         ask()
     return tracer.found
 
 
-class _Tracer(TorchFunctionMode):
-    def __init__(self, double: Double, batch: Any) -> None:
-        super().__init__()
-        self.found = Flow()
-        self.names, self.buffers = double.names, {id(buffer) for buffer in double.model.buffers()}
-        self.optimized = {id(p) for group in double.optimizer.param_groups for p in group["params"]}
-        self.parts = {id(part): name for name, part in double.model.named_modules()}
+class _Tracer:
+    def __init__(self, replica: Replica, batch: Any) -> None:
+        self.found = CallGraph()
+        self.names, self.buffers = replica.names, {id(buffer) for buffer in replica.model.buffers()}
+        self.optimized = {id(p) for group in replica.optimizer.param_groups for p in group["params"]}
+        self.parts = {id(part): name for name, part in replica.model.named_modules()}
         self.batch = {id(tensor) for tensor in tensors_in(batch)}
         self.targets = {id(tensor) for tensor in tensors_in(parts(batch)[1])} - {id(main_tensor(parts(batch)[0]))}
         self.made: dict[int, int] = {}
@@ -72,26 +70,21 @@ class _Tracer(TorchFunctionMode):
         self.paused = False
 
     @contextmanager
-    def noting(self, double: Double) -> Iterator[None]:
-        """While the body runs, know which modules do, and look away from the optimizer's arithmetic."""
+    def noting(self, replica: Replica) -> Iterator[None]:
+        """While the body runs, note each call with the module that it happens in, but for the optimizer's."""
 
-        def pause(*_: Any) -> None:
+        def pause() -> None:
             self.paused = True
 
-        def go_on(*_: Any) -> None:
+        def go_on() -> None:
             self.paused = False
 
-        handles = [
-            hooks.register_module_forward_pre_hook(self._enter),
-            hooks.register_module_forward_hook(self._leave),
-            double.optimizer.register_step_pre_hook(pause),
-            double.optimizer.register_step_post_hook(go_on),
-        ]
-        try:
+        with (
+            forward_hooks_everywhere(self._enter, self._leave),
+            optimizer_steps(replica.optimizer, pause, go_on),
+            torch_functions(self._call),
+        ):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def noted(self, loss: Callable[..., Any]) -> Any:
         """The loss, with what it gives taken for the root as long as nothing goes backward."""
@@ -113,18 +106,15 @@ class _Tracer(TorchFunctionMode):
         tensor = main_tensor(output)
         made = None if tensor is None else self.made.get(id(tensor))
         known = tuple(index for index in inputs if index is not None)
-        self.found.modules.append(ModuleCall(name, part, known, made, part.training, tuple(self.inside), given))
+        self.found.modules.append(TracedModule(name, part, known, made, part.training, tuple(self.inside), given))
         if name == "" and self.found.output is None:
             self.found.output = made
 
     def _maker(self, tensor: torch.Tensor) -> Any:
         return self.made.get(id(tensor), INPUT if id(tensor) in self.batch else None)
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        name = name_of(func)
+    def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        name = function_name(func)
         if self.paused or name in _LOOKS:
             return func(*args, **kwargs)
         given = list(tensors_in((args, kwargs)))
@@ -269,16 +259,6 @@ class _NotedLoss:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.loss, name)
-
-
-def name_of(func: Any) -> str:
-    """The name of a function of torch, one for its forms as function, method, and in place."""
-    name = getattr(func, "__name__", type(func).__name__)
-    if name in ("__get__", "__set__"):
-        name = getattr(getattr(func, "__self__", None), "__name__", name)
-    if name.startswith("__i") and name not in ("__index__", "__int__", "__invert__"):
-        return f"__{name[3:]}"  # x += y
-    return name.rstrip("_") if not name.endswith("__") else name
 
 
 def _options(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

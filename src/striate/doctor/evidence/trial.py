@@ -1,4 +1,4 @@
-"""A short training of a double: the user's own steps, with what happened in each."""
+"""A short training of a replica: the user's own steps, with what happened in each."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from striate.doctor.evidence.passage import Passage
+from striate.doctor.evidence.step_trace import StepTrace
 from striate.doctor.evidence.watch import StepRow, Watch, WatchedLoss
-from striate.doctor.patient.batch import copied
-from striate.doctor.patient.copies import Double, make_double
-from striate.doctor.patient.patient import Patient, Step
-from striate.doctor.patient.unchanged import same_values
+from striate.doctor.setup.batch import copied
+from striate.doctor.setup.preserved_state import same_values
+from striate.doctor.setup.replicas import Replica, make_replica
+from striate.doctor.setup.training_setup import Step, TrainingSetup
 from striate.machine.memory import ran_out
 
 CLOSE_STEPS = 10
@@ -30,16 +30,16 @@ LATER = 30
 
 @dataclass(frozen=True)
 class Change:
-    """What a trial does otherwise than the patient. `optimizer`: makes another one. `loss`, `step`: others. `wrap`,
-    `around`: make another step, another loss of the double's own. `prepare`: is given the double before the first step
-    and may change it."""
+    """What a trial does otherwise than the setup. `optimizer`: makes another one. `loss`, `step`: others. `wrap`,
+    `around`: make another step, another loss of the replica's own. `prepare`: is given the replica before the first
+    step and may change it."""
 
     optimizer: Callable[[nn.Module], Optimizer] | None = None
     loss: Any = None
     step: Any = None
     wrap: Callable[[Step], Step] | None = None
     around: Callable[[Any], Any] | None = None
-    prepare: Callable[[Double], None] | None = None
+    prepare: Callable[[Replica], None] | None = None
 
 
 @dataclass
@@ -49,12 +49,12 @@ class Trial:
     `phase`: what ended it. `astray`: whether the step changed the user's own network (put back since), not the one it
     was given."""
 
-    double: Double
+    replica: Replica
     step: Step
     loss: Any
     rows: list[StepRow] = field(default_factory=list)
-    first: Passage = field(default_factory=Passage)
-    later: Passage = field(default_factory=Passage)
+    first: StepTrace = field(default_factory=StepTrace)
+    later: StepTrace = field(default_factory=StepTrace)
     changed: set[str] = field(default_factory=set)
     error: BaseException | None = None
     phase: str = ""
@@ -77,45 +77,51 @@ class Trial:
 
 
 def run_trial(
-    patient: Patient, batches: Sequence[Any], steps: int, until: float, change: Change | None = None, close: bool = True
+    setup: TrainingSetup,
+    batches: Sequence[Any],
+    steps: int,
+    until: float,
+    change: Change | None = None,
+    close: bool = True,
 ) -> Trial:
-    """Train a double for `steps` steps on the batches, over and over, until `until` (of perf_counter) at most. `close`:
-    look closely at the first steps. What the user's code raises ends the trial and is noted, but for want of memory."""
+    """Train a replica for `steps` steps on the batches, over and over, until `until` (of perf_counter) at most.
+    `close`: look closely at the first steps. What the user's code raises ends the trial and is noted, but for want of
+    memory."""
     change = change or Change()
-    double = _changed(make_double(patient), change)
-    step = change.step or double.step
-    loss = change.loss or double.loss
-    trial = Trial(double, change.wrap(step) if change.wrap else step, change.around(loss) if change.around else loss)
-    before = _values(double.twins)
+    replica = _changed(make_replica(setup), change)
+    step = change.step or replica.step
+    loss = change.loss or replica.loss
+    trial = Trial(replica, change.wrap(step) if change.wrap else step, change.around(loss) if change.around else loss)
+    before = _values(replica.originals)
     torch.manual_seed(0)
     go_on(trial, batches, steps, until, close=close)
-    after = _values(double.twins)
+    after = _values(replica.originals)
     trial.astray = any(not same_values(before[name], after[name]) for name in before)
     if trial.astray:
-        _put_back(double.twins, before)
+        _put_back(replica.originals, before)
     return trial
 
 
 def go_on(trial: Trial, batches: Sequence[Any], steps: int, until: float, *, close: bool = False) -> None:
     """So many more steps of a trial."""
-    double, loss = trial.double, WatchedLoss(trial.loss)
+    replica, loss = trial.replica, WatchedLoss(trial.loss)
     begin = len(trial.rows)
     for number in range(begin, begin + steps):
-        passage = {0: trial.first, LATER: trial.later}.get(number) if close else None
-        watch = Watch(double, trial.changed, closely=close and number < CLOSE_STEPS, passage=passage)
+        step_trace = {0: trial.first, LATER: trial.later}.get(number) if close else None
+        watch = Watch(replica, trial.changed, closely=close and number < CLOSE_STEPS, step_trace=step_trace)
         loss.watch = watch
         batch = copied(batches[number % len(batches)])
         started = perf_counter()
         try:
             with watch.step():
-                returned = trial.step(double.model, batch, double.optimizer, loss)
-                wait_for(double.model)
+                returned = trial.step(replica.model, batch, replica.optimizer, loss)
+                wait_for(replica.model)
         except Exception as error:
             if ran_out(error):
                 raise
             trial.error, trial.phase = error, watch.phase
-            if passage is not None:
-                passage.error, passage.phase = error, watch.phase
+            if step_trace is not None:
+                step_trace.error, step_trace.phase = error, watch.phase
             return
         row = watch.row(returned, perf_counter() - started)
         trial.rows.append(row)
@@ -129,14 +135,14 @@ def wait_for(model: nn.Module) -> None:
         torch.cuda.synchronize()
 
 
-def _changed(double: Double, change: Change) -> Double:
+def _changed(replica: Replica, change: Change) -> Replica:
     if change.optimizer is not None:
-        double = Double(
-            double.model, change.optimizer(double.model), double.loss, double.step, double.names, double.twins
+        replica = Replica(
+            replica.model, change.optimizer(replica.model), replica.loss, replica.step, replica.names, replica.originals
         )
     if change.prepare is not None:
-        change.prepare(double)
-    return double
+        change.prepare(replica)
+    return replica
 
 
 def _values(parameters: dict[str, nn.Parameter]) -> dict[str, torch.Tensor]:

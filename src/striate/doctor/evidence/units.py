@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from striate.doctor.evidence.passage import LayerView
+from striate.doctor.evidence.step_trace import LayerView
 from striate.doctor.evidence.trial import Trial
 
 WEIGHTED = ("weights", "product")

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import Optimizer
 
-from striate.doctor.evidence.classes import accuracy_of
-from striate.doctor.evidence.passage import Passage, own_functions, watched
-from striate.doctor.patient.batch import copied, main_tensor
-from striate.doctor.patient.copies import Double
+from striate.doctor.evidence.quality import accuracy_of
+from striate.doctor.evidence.step_trace import StepTrace, own_functions, watched
+from striate.doctor.setup.batch import copied, main_tensor
+from striate.doctor.setup.replicas import Replica
+from striate.observe.gradients import gradients_of
+from striate.observe.module_calls import ModuleCall, module_calls, optimizer_steps
 
 
 @dataclass
@@ -68,9 +69,9 @@ class Watch:
     """One step of a trial: `closely`, each parameter by itself, and from within where there is a `passage` to fill.
     Names of parameters that it changes are added to `changed`, where it is looked at closely."""
 
-    def __init__(self, double: Double, changed: set[str], *, closely: bool, passage: Passage | None) -> None:
-        self.double, self.changed, self.closely, self.passage = double, changed, closely, passage
-        self.trained = [p for group in double.optimizer.param_groups for p in group["params"]]
+    def __init__(self, replica: Replica, changed: set[str], *, closely: bool, step_trace: StepTrace | None) -> None:
+        self.double, self.changed, self.closely, self.step_trace = replica, changed, closely, step_trace
+        self.trained = [p for group in replica.optimizer.param_groups for p in group["params"]]
         self.phase = "forward"
         self.values: list[float] = []
         self.accuracy: float | None = None
@@ -86,26 +87,25 @@ class Watch:
     @contextmanager
     def step(self) -> Iterator[None]:
         optimizer, model = self.double.optimizer, self.double.model
-        handles: list[Any] = [optimizer.register_step_pre_hook(self._stepping)]
         parameters = list(model.named_parameters())
         before = {name: p.detach().clone() for name, p in parameters} if self.closely else {}
-        if self.closely or self.passage is not None:
-            handles += [p.register_hook(self._gradient(p)) for _, p in parameters if p.requires_grad and p.is_leaf]
-        handles.append(model.register_forward_pre_hook(self._entering, with_kwargs=True))
-        handles.append(model.register_forward_hook(self._leaving))
+        looked_at = parameters if self.closely or self.step_trace is not None else []
         try:
-            with watched(model, self.passage) if self.passage is not None else nullcontext():
+            with (
+                optimizer_steps(optimizer, self._stepping),
+                gradients_of((p, self._gradient(p)) for _, p in looked_at if p.is_leaf),
+                module_calls({"": model}, self._entering, self._leaving),
+                watched(model, self.step_trace) if self.step_trace is not None else nullcontext(),
+            ):
                 yield
         finally:
-            for handle in handles:
-                handle.remove()
             self._after(parameters, before)
 
     def row(self, returned: Any, seconds: float) -> StepRow:
         loss = _number(returned)
         value = loss if loss is not None else (self.values[-1] if self.values else math.nan)
-        if self.passage is not None:
-            self.passage.loss = value
+        if self.step_trace is not None:
+            self.step_trace.loss = value
         return StepRow(
             value,
             seconds,
@@ -129,32 +129,32 @@ class Watch:
         if targets is not None and not targets.ndim:  # of a single sample, which has no axis of samples then
             outputs, targets = None if outputs is None else outputs[None], targets[None]
         self.accuracy = accuracy_of(outputs, targets)
-        passage = self.passage
-        if passage is not None and isinstance(value, torch.Tensor):
-            passage.functions |= own_functions(value)
-        if passage is not None and passage.loss_outputs is None:
-            passage.loss_outputs = None if outputs is None else outputs.detach().clone()
-            passage.loss_targets = None if targets is None else targets.detach().clone()
+        step_trace = self.step_trace
+        if step_trace is not None and isinstance(value, torch.Tensor):
+            step_trace.functions |= own_functions(value)
+        if step_trace is not None and step_trace.loss_outputs is None:
+            step_trace.loss_outputs = None if outputs is None else outputs.detach().clone()
+            step_trace.loss_targets = None if targets is None else targets.detach().clone()
             if isinstance(value, torch.Tensor):
-                passage.loss_needs_gradient = value.requires_grad
-                passage.loss_shape = tuple(value.shape)
+                step_trace.loss_needs_gradient = value.requires_grad
+                step_trace.loss_shape = tuple(value.shape)
 
-    def _entering(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _entering(self, call: ModuleCall) -> None:
         self.phase = "forward"
         if torch.is_grad_enabled():
             self.training = bool(self.training) or self.double.model.training
-        passage = self.passage
-        if passage is not None:
-            passage.calls += 1
-            if passage.calls == 1:
-                passage.arguments = (copied(list(args)), copied(kwargs))
+        step_trace = self.step_trace
+        if step_trace is not None:
+            step_trace.calls += 1
+            if step_trace.calls == 1:
+                step_trace.arguments = (copied(list(call.args)), copied(call.kwargs))
 
-    def _leaving(self, _: nn.Module, __: Any, output: Any) -> None:
+    def _leaving(self, call: ModuleCall) -> None:
         self.phase = "backward"
-        if self.passage is not None and self.passage.outputs is None:
-            tensor = main_tensor(output)
-            self.passage.outputs = None if tensor is None else tensor.detach().clone()
-            self.passage.functions |= set() if tensor is None else own_functions(tensor)
+        if self.step_trace is not None and self.step_trace.outputs is None:
+            tensor = main_tensor(call.output)
+            self.step_trace.outputs = None if tensor is None else tensor.detach().clone()
+            self.step_trace.functions |= set() if tensor is None else own_functions(tensor)
 
     def _gradient(self, parameter: nn.Parameter) -> Callable[[torch.Tensor], None]:
         def note(gradient: torch.Tensor) -> None:
@@ -166,8 +166,9 @@ class Watch:
 
         return note
 
-    def _stepping(self, optimizer: Optimizer, _: Any, __: Any) -> None:
+    def _stepping(self) -> None:
         self.phase = "step"
+        optimizer = self.double.optimizer
         self.steps += 1
         self.rates = tuple(float(group["lr"]) for group in optimizer.param_groups)
         if self.closely:
@@ -175,9 +176,9 @@ class Watch:
             self.applied = _norm(gradients)
 
     def _after(self, parameters: list[tuple[str, nn.Parameter]], before: dict[str, torch.Tensor]) -> None:
-        if self.passage is not None:
+        if self.step_trace is not None:
             gradients = {name: norm_of(self.raw[id(p)]) if id(p) in self.raw else None for name, p in parameters}
-            self.passage.gradients = gradients
+            self.step_trace.gradients = gradients
         if not self.closely:
             return
         changes = {name: norm_of(p.detach() - before[name]) for name, p in parameters if name in before}

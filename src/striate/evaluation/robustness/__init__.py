@@ -1,1 +1,1 @@
-"""How answers hold when images are moved, covered, bent, lit and damaged."""
+"""How predictions hold when images are moved, covered, bent, lit and damaged."""

@@ -8,9 +8,9 @@ from functools import partial
 
 import torch
 
-from striate.data.warp import Warp
-from striate.evaluation.robustness import covering, light, moving
-from striate.evaluation.robustness.draws import Draws
+from striate.data.augment.warp import Warp
+from striate.evaluation.robustness import changes
+from striate.evaluation.robustness.changes import Draws
 
 Change = Callable[[torch.Tensor, float, Draws], torch.Tensor]
 """From (B, C, H, W) uint8, a strength and what is drawn to images of the same shape and type."""
@@ -48,18 +48,18 @@ def kinds_for(height: int, width: int) -> tuple[Kind, ...]:
     moved = partial(Kind, moves=True)
     around = "Fragments of other images put around the middle."
     return (
-        moved("shift", "pixels", shifts(side), 0, f"Moved up, down, left or right; {edge}.", moving.shift,
-              warp=moving.shifted),
-        moved("rotation", "°", (5, 10, 20, 30, 45), 0, f"Turned about the center, either way; {edge}.", moving.rotate),
-        moved("scale", "×", (0.5, 0.67, 0.8, 1.25, 1.5, 2), 1, f"About the center; {edge}.", moving.scale),
-        Kind("occlusion", "% covered", (5, 10, 20, 30, 50), 0, "A patch of its mean color on it.", covering.occlude),
-        moved("deformation", "% of the side", (1, 2, 4, 6, 8), 0, "Pulled along a smooth random field.", moving.deform),
-        moved("viewpoint", "° tilted", (15, 30, 45, 60), 0, f"Seen as a card that is tilted; {edge}.", moving.tilt),
-        moved("clutter", "fragments", (1, 2, 4, 8, 16), 0, around, covering.clutter),
-        Kind("illumination", "stops", (-4, -3, -2, -1, 1, 2), 0, "A stop doubles the light.", light.relight),
-        Kind("noise", "gray levels", (8, 16, 32, 64, 96), 0, "Normal noise, of this deviation.", light.add_noise),
-        Kind("blur", "pixels", blurs(side), 0, "A Gaussian blur of this standard deviation.", light.blur),
-        Kind("JPEG", "quality", (80, 50, 30, 15, 5), None, "Stored as a JPEG of this quality.", light.compress),
+        moved("shift", "pixels", shifts(side), 0, f"Moved up, down, left or right; {edge}.", changes.shift,
+              warp=changes.shifted),
+        moved("rotation", "°", (5, 10, 20, 30, 45), 0, f"Turned about the center, either way; {edge}.", changes.rotate),
+        moved("scale", "×", (0.5, 0.67, 0.8, 1.25, 1.5, 2), 1, f"About the center; {edge}.", changes.scale),
+        Kind("occlusion", "% covered", (5, 10, 20, 30, 50), 0, "A patch of its mean color on it.", changes.occlude),
+        moved("deformation", "% of the side", (1, 2, 4, 6, 8), 0, "Pulled along a random field.", changes.deform),
+        moved("viewpoint", "° tilted", (15, 30, 45, 60), 0, f"Seen as a card that is tilted; {edge}.", changes.tilt),
+        moved("clutter", "fragments", (1, 2, 4, 8, 16), 0, around, changes.clutter),
+        Kind("illumination", "stops", (-4, -3, -2, -1, 1, 2), 0, "A stop doubles the light.", changes.relight),
+        Kind("noise", "gray levels", (8, 16, 32, 64, 96), 0, "Normal noise, of this deviation.", changes.add_noise),
+        Kind("blur", "pixels", blurs(side), 0, "A Gaussian blur of this standard deviation.", changes.blur),
+        Kind("JPEG", "quality", (80, 50, 30, 15, 5), None, "Stored as a JPEG of this quality.", changes.compress),
     )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ export function followAddress(listener) {
 
 /** The address of a page with values, for links from one page to another. */
 export function pageAddress(name, values = {}) {
-  const kept = Object.entries(values).filter(([, value]) => value !== null && value !== undefined && value !== "");
-  const text = new URLSearchParams(kept).toString();
+  const given = Object.entries(values).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const text = new URLSearchParams(given).toString();
   return `/${name}${text ? `?${text}` : ""}`;
 }

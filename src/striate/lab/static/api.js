@@ -1,4 +1,4 @@
-// What a page asks the server: `await ask("build/network", { model, input })`.
+// Requests of a page to the server: `await request("build/network", { model, input })`.
 
 /** A request that could not be carried out; `record` says where, what came, what was expected, and the remedy. */
 export class LabError extends Error {
@@ -8,16 +8,16 @@ export class LabError extends Error {
   }
 }
 
-/** The address of an answer, for `<img src>` and the like. */
-export function answerAddress(path, values = {}) {
-  const kept = Object.entries(values).filter(([, value]) => value !== null && value !== undefined);
-  const text = new URLSearchParams(kept).toString();
+/** The address of an endpoint, for `<img src>` and the like. */
+export function apiAddress(path, values = {}) {
+  const given = Object.entries(values).filter(([, value]) => value !== null && value !== undefined);
+  const text = new URLSearchParams(given).toString();
   return `/api/${path}${text ? `?${text}` : ""}`;
 }
 
-/** The answer as an object. Throws LabError. `body`: what is sent, a Blob or an object that becomes JSON. */
-export async function ask(path, values = {}, { body, method = body ? "POST" : "GET", signal } = {}) {
-  // A refusal comes as an answer: of any other status browsers write a line on their console.
+/** The response as an object. Throws LabError. `body`: what is sent, a Blob or an object that becomes JSON. */
+export async function request(path, values = {}, { body, method = body ? "POST" : "GET", signal } = {}) {
+  // Errors come with status 200: of any other one browsers write a line on their console.
   const options = { method, signal, headers: { "striate-refusals": "answers" } };
   if (body instanceof Blob) options.body = body;
   else if (body) {
@@ -26,38 +26,38 @@ export async function ask(path, values = {}, { body, method = body ? "POST" : "G
   }
   let response;
   try {
-    response = await fetch(answerAddress(path, values), options);
+    response = await fetch(apiAddress(path, values), options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new LabError({
-      where: "the lab", got: "no answer", expected: "the program `striate lab` running",
+      where: "the lab", got: "no response", expected: "the program `striate lab` running",
       remedy: "start it again, and open the address that it prints",
     });
   }
   const text = await response.text();
-  let answer;
+  let content;
   try {
-    answer = JSON.parse(text);
+    content = JSON.parse(text);
   } catch {
-    answer = { error: { where: "the lab", got: text.slice(0, 200), expected: "an answer", remedy: "load the page again" } };
+    content = { error: { where: "the lab", got: text.slice(0, 200), expected: "a response", remedy: "load the page again" } };
   }
-  if (!response.ok || answer?.error?.remedy) {
-    throw new LabError(answer.error ?? {
-      where: "the lab", got: `status ${response.status}`, expected: "an answer", remedy: "load the page again",
+  if (!response.ok || content?.error?.remedy) {
+    throw new LabError(content.error ?? {
+      where: "the lab", got: `status ${response.status}`, expected: "a response", remedy: "load the page again",
     });
   }
-  return answer;
+  return content;
 }
 
-/** A function like `ask` whose earlier question is dropped when a new one is asked; a dropped one answers undefined. */
+/** A function like `request` that aborts the earlier call when it is called again; an aborted call returns undefined. */
 export function latest() {
   let controller = null;
   return async (path, values, options = {}) => {
     controller?.abort();
     const mine = (controller = new AbortController());
     try {
-      const answer = await ask(path, values, { ...options, signal: mine.signal });
-      return mine === controller ? answer : undefined;
+      const response = await request(path, values, { ...options, signal: mine.signal });
+      return mine === controller ? response : undefined;
     } catch (error) {
       if (error.name === "AbortError" || mine !== controller) return undefined;
       throw error;

@@ -1,25 +1,25 @@
 // Build: a network draws itself while one types.
 import { followAddress, pageAddress, remember, state } from "./address.js";
-import { ask, latest, quietly } from "./api.js";
+import { request, latest, quietly } from "./api.js";
 import { choice, labeled, make, number, shape, table } from "./dom.js";
 import { layerString } from "./layer_string_problem.js";
 import { networkDrawing } from "./network_drawing.js";
 
 export async function page(root) {
-  const choices = await ask("build/choices");
+  const choices = await request("build/choices");
   const first = choices.networks[0]?.name === "run" ? { title: "run", model: "run", input: "" } : choices.examples[0];
   const form = makeForm(choices, (values) => changed(values));
   const result = make("div", { "aria-live": "off" });
   const said = make("p", { class: "hidden", role: "status" });
   root.append(make("div", { class: "columns" }, make("section", { class: "card", "aria-label": "The network as text" }, form.element), make("div", {}, said, result)));
-  const askLatest = latest();
+  const requestLatest = latest();
   let layer = Number(state().layer ?? -1);
 
   async function show(values) {
     const body = { model: values.model, input: values.input, outputs: values.outputs ? Number(values.outputs) : null };
     form.problem.replaceChildren();
     try {
-      const network = await askLatest("build/network", {}, { body });
+      const network = await requestLatest("build/network", {}, { body });
       if (network === undefined) return;
       result.classList.remove("stale");
       const drawn = drawNetwork(network, layer, (chosen) => {
@@ -41,8 +41,8 @@ export async function page(root) {
     showSoon(values);
   }
   followAddress((values) => { form.set(values); show(form.values()); });
-  const asked = state();
-  form.set(asked.model === undefined ? { ...asked, model: first.model, input: first.input } : asked);
+  const query = state();
+  form.set(query.model === undefined ? { ...query, model: first.model, input: first.input } : query);
   await show(form.values());
 }
 
@@ -99,7 +99,7 @@ function drawNetwork(network, selected, onselect) {
       make("p", { class: "faint" }, "Width of a box: square root of the side of its map. Height: logarithm of its channels. Orange: no map. Choose a layer for its numbers.")),
     details,
     make("section", {}, make("h2", {}, "Remarks"), lines.length ? lines : make("p", {}, "None.")),
-    make("section", {}, make("h2", {}, "In all"),
+    make("section", {}, make("h2", {}, "Totals"),
       make("div", { class: "wide-frame", tabindex: "0", role: "region", "aria-label": "Totals" }, make("table", {}, make("tbody", {}, network.totals.map(([name, value]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", { class: "text" }, value.trim()))))))),
     allLayers(network.rows),
     make("p", {}, make("a", { href: pageAddress("watch", { model: state().model, input: state().input }), hidden: !document.querySelector('nav a[href="/watch"]') }, "Watch it at work")));

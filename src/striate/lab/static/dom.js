@@ -58,6 +58,11 @@ export function number(value) {
   return Number.isInteger(value) ? value.toLocaleString("en-US") : String(Number(value.toPrecision(4)));
 }
 
+/** A share from 0 to 1 in percent, with one decimal. */
+export function percent(share) {
+  return `${number(Math.round(1000 * share) / 10)}\u00a0%`;
+}
+
 /** A shape as it is written: 3×224×224. */
 export function shape(sizes) {
   const list = [sizes].flat();

@@ -1,6 +1,6 @@
 // Explore: the data of the run, and what its network makes of them.
 import { followAddress, remember, state } from "./address.js";
-import { ask } from "./api.js";
+import { request } from "./api.js";
 import { choice, labeled, make, number } from "./dom.js";
 import { confusionView } from "./explore_confusion.js";
 import { imageGrid } from "./explore_grid.js";
@@ -12,7 +12,7 @@ const VIEWS = { images: "Images", confusion: "Confusion matrix", map: "Map" };
 const DRAWN = { images: imageGrid, confusion: confusionView, map: mapView };
 
 export async function page(root) {
-  const about = await ask("explore/about");
+  const about = await request("explore/about");
   const controls = make("div", {});
   const status = make("p", { role: "status", class: "faint" });
   const view = make("div", {});
@@ -21,12 +21,12 @@ export async function page(root) {
 
   async function show() {
     const mine = (drawing += 1);
-    const asked = read(about);
-    controls.replaceChildren(...drawControls(about, asked, go));
+    const query = read(about);
+    controls.replaceChildren(...drawControls(about, query, go));
     status.textContent = "Reading…";
     view.classList.add("busy");
     try {
-      const { element, said } = await DRAWN[asked.view](asked, about, go);
+      const { element, said } = await DRAWN[query.view](query, about, go);
       if (mine !== drawing) return;
       view.replaceChildren(element);
       status.textContent = said;
@@ -49,40 +49,40 @@ export async function page(root) {
 
 /** What the address asks for, with what it leaves open. */
 function read(about) {
-  const asked = state();
+  const query = state();
   const splits = about.splits.map((one) => one.name);
   const whole = (text) => (/^\d+$/.test(text ?? "") ? Number(text) : null);
   return {
-    view: asked.view in VIEWS ? asked.view : "images",
-    split: splits.includes(asked.split) ? asked.split : splits.includes("test") ? "test" : splits[0],
-    show: asked.show ?? "all", method: asked.method === "tsne" ? "tsne" : "pca",
-    true: whole(asked.true), said: whole(asked.said), start: whole(asked.start) ?? 0, sample: asked.sample ?? null,
+    view: query.view in VIEWS ? query.view : "images",
+    split: splits.includes(query.split) ? query.split : splits.includes("test") ? "test" : splits[0],
+    show: query.show ?? "all", method: query.method === "tsne" ? "tsne" : "pca",
+    true: whole(query.true), said: whole(query.said), start: whole(query.start) ?? 0, sample: query.sample ?? null,
   };
 }
 
-function drawControls(about, asked, go) {
-  const split = choice(about.splits.map((one) => ({ value: one.name, text: `${one.name} (${number(one.n)})` })), asked.split, (value) => go({ split: value }));
+function drawControls(about, query, go) {
+  const split = choice(about.splits.map((one) => ({ value: one.name, text: `${one.name} (${number(one.n)})` })), query.split, (value) => go({ split: value }));
   split.id = "explore-split";
   const offered = Object.entries(VIEWS).filter(([name]) => name !== "confusion" || about.classes.length);
   const views = make("div", { class: "row", role: "group", "aria-label": "View" }, offered.map(([name, title]) =>
-    make("button", { type: "button", id: `explore-${name}`, "aria-pressed": String(name === asked.view), onclick: () => go({ view: name, true: null, said: null, show: null }) }, title)));
+    make("button", { type: "button", id: `explore-${name}`, "aria-pressed": String(name === query.view), onclick: () => go({ view: name, true: null, said: null, show: null }) }, title)));
   const fields = [labeled("Split", split)];
-  if (asked.view === "images" && about.classes.length) fields.push(...classFields(about, asked, go));
-  if (asked.view === "images" && about.splits.find((one) => one.name === asked.split).ranked) {
-    const order = choice(RANKED, asked.show, (value) => go({ show: value === "all" ? null : value }));
+  if (query.view === "images" && about.classes.length) fields.push(...classFields(about, query, go));
+  if (query.view === "images" && about.splits.find((one) => one.name === query.split).ranked) {
+    const order = choice(RANKED, query.show, (value) => go({ show: value === "all" ? null : value }));
     order.id = "explore-show";
     fields.push(labeled("Order", order));
   }
-  if (asked.view === "map") {
-    const method = choice([{ value: "pca", text: "principal components, at once" }, { value: "tsne", text: "t-SNE, some seconds" }], asked.method, (value) => go({ method: value }));
+  if (query.view === "map") {
+    const method = choice([{ value: "pca", text: "principal components, at once" }, { value: "tsne", text: "t-SNE, some seconds" }], query.method, (value) => go({ method: value }));
     method.id = "explore-method";
     fields.push(labeled("Method", method));
   }
   return [make("p", {}, `${about.data}: ${about.splits.map((one) => `${one.name} ${number(one.n)}`).join(", ")} images`, about.classes.length ? ` of ${about.classes.length} classes.` : "."), views, make("div", { class: "row fields" }, fields)];
 }
 
-function classFields(about, asked, go) {
-  const counts = about.splits.find((one) => one.name === asked.split).classes;
+function classFields(about, query, go) {
+  const counts = about.splits.find((one) => one.name === query.split).classes;
   const options = (any, counted) => [{ value: "", text: any }, ...about.classes.map((name, k) => ({ value: String(k), text: counted ? `${name} (${number(counts[k])})` : name }))];
   const field = (id, label, options_, value, key) => {
     const select = choice(options_, value === null ? "" : String(value), (chosen) => go({ [key]: chosen === "" ? null : chosen }));
@@ -91,8 +91,8 @@ function classFields(about, asked, go) {
   };
   const shows = [{ value: "all", text: "all" }, { value: "mistakes", text: "mistakes, the surest first" }, { value: "unsure", text: "hits, the least sure first" }];
   return [
-    field("explore-true", "Of the class", options("any", true), asked.true, "true"),
-    field("explore-said", "The network says", options("anything", false), asked.said, "said"),
-    field("explore-show", "Which", shows, asked.show, "show"),
+    field("explore-true", "True class", options("any", true), query.true, "true"),
+    field("explore-said", "Predicted class", options("anything", false), query.said, "said"),
+    field("explore-show", "Which", shows, query.show, "show"),
   ];
 }

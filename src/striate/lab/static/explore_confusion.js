@@ -1,21 +1,20 @@
 // The confusion matrix; its cells open the images behind them.
 import { pageAddress } from "./address.js";
-import { ask } from "./api.js";
-import { make, number } from "./dom.js";
+import { request } from "./api.js";
+import { make, number, percent } from "./dom.js";
 
 const MOST = 100; // classes of a matrix that one can read
 
-export async function confusionView(asked, about, go) {
-  const answer = await ask("explore/confusion", { split: asked.split });
-  const { classes, counts } = answer;
-  const address = (row, column) => pageAddress("explore", { split: asked.split, view: "images", true: row, said: column });
+export async function confusionView(query, about, go) {
+  const response = await request("explore/confusion", { split: query.split });
+  const { classes, counts } = response;
+  const address = (row, column) => pageAddress("explore", { split: query.split, view: "images", true: row, said: column });
   const open = (row, column) => (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     go({ view: "images", true: row, said: column, show: null });
   };
-  const percent = (value) => `${number(Math.round(1000 * value) / 10)} %`;
-  const said = `${number(answer.hits)} of ${number(answer.n)} are right: accuracy ${percent(answer.accuracy)} (95 %: ${percent(answer.interval[0])} to ${percent(answer.interval[1])}). ${answer.kept ? "As answered at the end of the training." : "Answered now, in plain fp32."}`;
+  const said = `${number(response.hits)} of ${number(response.n)} are right: accuracy ${percent(response.accuracy)} (95 %: ${percent(response.interval[0])} to ${percent(response.interval[1])}). ${response.kept ? "Predicted at the end of the training." : "Predicted now, in plain fp32."}`;
   const cell = (row, column) => {
     const count = counts[row][column];
     const of = counts[row].reduce((sum, one) => sum + one, 0) || 1;
@@ -30,11 +29,11 @@ export async function confusionView(asked, about, go) {
   };
   const matrix = classes.length > MOST ? make("p", {}, `${classes.length} classes are too many for a matrix.`) : make("div", { class: "wide-frame", tabindex: "0", role: "region", "aria-label": "Confusion matrix" },
     make("table", { class: "confusion" },
-      make("caption", {}, "Rows: what samples truly are. Columns: what the network says. A number opens its images."),
-      make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "truly"), classes.map((name) => make("th", { scope: "col" }, make("span", {}, name))))),
+      make("caption", {}, "Rows: true classes. Columns: predicted classes. A number opens its images."),
+      make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "true"), classes.map((name) => make("th", { scope: "col" }, make("span", {}, name))))),
       make("tbody", {}, classes.map((name, row) => make("tr", {}, make("th", { scope: "row" }, name), classes.map((_, column) => cell(row, column)))))));
-  const pairs = answer.pairs.map((pair) => make("li", {}, make("a", { href: address(pair.true, pair.said), onclick: open(pair.true, pair.said) },
+  const pairs = response.pairs.map((pair) => make("li", {}, make("a", { href: address(pair.true, pair.said), onclick: open(pair.true, pair.said) },
     `${classes[pair.true]} taken for ${classes[pair.said]}`), `: ${number(pair.n)} of ${number(pair.of)} (${percent(pair.n / pair.of)})`));
-  const confused = make("div", {}, make("h2", {}, "Most confused"), pairs.length ? make("ol", {}, pairs) : make("p", {}, "Nothing is confused."));
+  const confused = make("div", {}, make("h2", {}, "Most confused"), pairs.length ? make("ol", {}, pairs) : make("p", {}, "No class was taken for another."));
   return { element: make("div", { class: "confusion-columns" }, matrix, confused), said };
 }

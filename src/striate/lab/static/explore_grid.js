@@ -1,22 +1,22 @@
 // Images in a grid, page by page.
 import { pageAddress } from "./address.js";
-import { answerAddress, ask } from "./api.js";
-import { make, number } from "./dom.js";
+import { apiAddress, request } from "./api.js";
+import { make, number, percent } from "./dom.js";
 import { onKeys } from "./keys.js";
 
 const PER_PAGE = 60;
 
-export async function imageGrid(asked, about, go) {
-  const { split, show, start } = asked;
-  const answer = await ask("explore/samples", { split, show, start, true: asked.true, said: asked.said, count: PER_PAGE });
-  const list = make("ul", { class: "gallery", "aria-label": "Images" }, answer.samples.map((sample) => make("li", {}, tile(sample, about.draws ? split : null))));
+export async function imageGrid(query, about, go) {
+  const { split, show, start } = query;
+  const response = await request("explore/samples", { split, show, start, true: query.true, said: query.said, count: PER_PAGE });
+  const list = make("ul", { class: "gallery", "aria-label": "Images" }, response.samples.map((sample) => make("li", {}, tile(sample, about.draws ? split : null))));
   moveByKeys(list);
-  const last = Math.min(answer.total, start + PER_PAGE);
-  const said = answer.total ? `${number(start + 1)} to ${number(last)} of ${number(answer.total)}` : "None.";
+  const last = Math.min(response.total, start + PER_PAGE);
+  const said = response.total ? `${number(start + 1)} to ${number(last)} of ${number(response.total)}` : "None.";
   const jump = (to) => () => { go({ start: to || null }); };
-  const pages = answer.total > PER_PAGE ? make("nav", { class: "row", "aria-label": "Pages of images" },
+  const pages = response.total > PER_PAGE ? make("nav", { class: "row", "aria-label": "Pages of images" },
     make("button", { type: "button", id: "explore-before", disabled: start === 0, onclick: jump(Math.max(0, start - PER_PAGE)) }, "Before"),
-    make("button", { type: "button", id: "explore-after", disabled: last >= answer.total, onclick: jump(start + PER_PAGE) }, "After"),
+    make("button", { type: "button", id: "explore-after", disabled: last >= response.total, onclick: jump(start + PER_PAGE) }, "After"),
     make("span", { class: "faint", "aria-hidden": "true" }, said)) : null;
   return { element: make("div", {}, list, ...(pages ? [pages] : [])), said };
 }
@@ -24,15 +24,15 @@ export async function imageGrid(asked, about, go) {
 function tile(sample, split) {
   const words = [make("span", { class: "name" }, sample.label)];
   if (sample.said !== undefined) {
-    const sure = `${number(Math.round(1000 * sample.probability) / 10)}\u00a0%`;
-    words.push(sample.right ? make("span", { class: "good" }, `✓ ${sure}`) : make("span", { class: "error" }, `✗ says ${sample.said}, ${sure}`));
+    const sure = percent(sample.probability);
+    words.push(sample.right ? make("span", { class: "good" }, `✓ ${sure}`) : make("span", { class: "error" }, `✗ predicted ${sample.said}, ${sure}`));
   }
   const over = sample.figure && split ? [false, true].map((truth) => make("img", { loading: "lazy", class: "pixels", width: 96, height: 96, onload: smooth,
     alt: truth ? "what is true" : "what is predicted; wrong pixels are checkered", title: truth ? "true" : "predicted; wrong pixels are checkered",
-    src: answerAddress("explore/drawn", { split, sample: sample.name.split("#").pop(), truth }) })) : [];
+    src: apiAddress("explore/drawn", { split, sample: sample.name.split("#").pop(), truth }) })) : [];
   return [
     make("a", { href: pageAddress("watch", { image: sample.name }), title: sample.path },
-      make("img", { class: "pixels", loading: "lazy", alt: "", width: 96, height: 96, onload: smooth, src: answerAddress("images/picture", { name: sample.name, side: 192 }) }), over, words),
+      make("img", { class: "pixels", loading: "lazy", alt: "", width: 96, height: 96, onload: smooth, src: apiAddress("images/picture", { name: sample.name, side: 192 }) }), over, words),
     make("a", { class: "small", href: pageAddress("pixels", { image: sample.name }), "aria-label": `${sample.label}, as pixels` }, "pixels"),
   ];
 }

@@ -1,30 +1,30 @@
 // The embedding map: images where the network's features put them.
 import { remember } from "./address.js";
-import { answerAddress, ask } from "./api.js";
-import { draw as makeSvg, make, number, table } from "./dom.js";
+import { apiAddress, request } from "./api.js";
+import { draw as makeSvg, make, number, percent, table } from "./dom.js";
 import { imageLinks } from "./explore_grid.js";
 import { onKeys } from "./keys.js";
 
 const NAMES = { pca: "first two principal components", tsne: "t-SNE" };
 
-export async function mapView(asked) {
-  const { split, method } = asked;
-  const answer = await ask("explore/map", { split, method });
-  const sheet = make("img", { src: answerAddress("explore/sheet", { split }), alt: "" });
+export async function mapView(query) {
+  const { split, method } = query;
+  const response = await request("explore/map", { split, method });
+  const sheet = make("img", { src: apiAddress("explore/sheet", { split }), alt: "" });
   await sheet.decode();
-  const { points, samples } = answer;
+  const { points, samples } = response;
   const about = make("div", { class: "card", "aria-live": "polite" }, make("p", { class: "faint" }, "Choose an image: click on it, or go with the arrow keys from image to image."));
   const canvas = make("canvas", { class: "map-canvas", tabindex: "0", role: "application", "aria-roledescription": "map",
     "aria-label": `Map of ${points.length} images of ${split}, by ${NAMES[method]}. Arrow keys go to the nearest image in their direction.` });
-  let selected = samples.findIndex((sample) => sample.name === asked.sample);
+  let selected = samples.findIndex((sample) => sample.name === query.sample);
   let places = [];
-  const draw = () => { places = drawMap(canvas, sheet, answer, selected); };
+  const draw = () => { places = drawMap(canvas, sheet, response, selected); };
   const select = (index) => {
     if (!samples[index]) return;
     selected = index;
     remember({ sample: samples[index].name });
     draw();
-    about.replaceChildren(aboutSample(samples[index], sheet, answer, index));
+    about.replaceChildren(aboutSample(samples[index], sheet, response, index));
   };
   canvas.addEventListener("click", (event) => {
     const box = canvas.getBoundingClientRect();
@@ -33,19 +33,19 @@ export async function mapView(asked) {
   const step = (dx, dy) => () => select(selected < 0 ? 0 : towards(places, selected, dx, dy));
   onKeys(canvas, { ArrowLeft: step(-1, 0), ArrowRight: step(1, 0), ArrowUp: step(0, -1), ArrowDown: step(0, 1) });
   new ResizeObserver(draw).observe(canvas);
-  if (selected >= 0) about.replaceChildren(aboutSample(samples[selected], sheet, answer, selected));
-  const kept = `${Math.round(100 * answer.kept)} % of the ten nearest neighbors among the features are among the ten nearest on the map`;
-  const shares = answer.explained.length ? ` The axes have ${answer.explained.map((share) => `${Math.round(100 * share)} %`).join(" and ")} of the variance.` : " Distances between far groups mean nothing.";
+  if (selected >= 0) about.replaceChildren(aboutSample(samples[selected], sheet, response, selected));
+  const faithful = `${Math.round(100 * response.kept)} % of the ten nearest neighbors among the features are among the ten nearest on the map`;
+  const shares = response.explained.length ? ` The axes have ${response.explained.map((share) => `${Math.round(100 * share)} %`).join(" and ")} of the variance.` : " Distances between far groups mean nothing.";
   const rows = samples.map((sample, k) => [make("span", {}, sample.path), sample.label, sample.said ?? "–", number(points[k][0]), number(points[k][1])]);
   const details = make("details", { ontoggle: () => {
-    if (details.open && details.childElementCount === 1) details.append(table("Samples of the map", ["sample", "class", "the network says", "x", "y"], rows));
+    if (details.open && details.childElementCount === 1) details.append(table("Samples of the map", ["sample", "class", "predicted class", "x", "y"], rows));
   } }, make("summary", {}, `All ${points.length} images as a table`));
-  const said = `${number(points.length)} images of ${split}, evenly spread over it, by ${NAMES[method]} of ${number(answer.features)} features: ${answer.source}.`;
-  const element = make("div", {}, make("div", { class: "map-columns" }, canvas, make("div", {}, about, legend(answer))), make("p", { class: "faint" }, `Frames are colored by class; a red corner marks what the network says wrongly. How true the map is: ${kept}.${shares}`), details);
+  const said = `${number(points.length)} images of ${split}, evenly spread over it, by ${NAMES[method]} of ${number(response.features)} features: ${response.source}.`;
+  const element = make("div", {}, make("div", { class: "map-columns" }, canvas, make("div", {}, about, legend(response))), make("p", { class: "faint" }, `Frames are colored by class; a red corner marks a wrong prediction. How faithful the map is: ${faithful}.${shares}`), details);
   return { element, said };
 }
 
-function drawMap(canvas, sheet, answer, selected) {
+function drawMap(canvas, sheet, response, selected) {
   const wide = canvas.clientWidth || 600;
   const high = canvas.clientHeight || 500;
   const density = window.devicePixelRatio || 1;
@@ -53,15 +53,15 @@ function drawMap(canvas, sheet, answer, selected) {
   canvas.height = high * density;
   const context = canvas.getContext("2d");
   context.scale(density, density);
-  const [tileWide, tileHigh] = answer.tile;
-  const side = Math.max(14, Math.min(tileWide, Math.sqrt((wide * high) / answer.points.length) * 0.75));
+  const [tileWide, tileHigh] = response.tile;
+  const side = Math.max(14, Math.min(tileWide, Math.sqrt((wide * high) / response.points.length) * 0.75));
   const sizes = [side, (side * tileHigh) / tileWide];
-  const xs = answer.points.map(([x]) => x);
-  const ys = answer.points.map(([, y]) => y);
+  const xs = response.points.map(([x]) => x);
+  const ys = response.points.map(([, y]) => y);
   const at = (value, [least, most], length, size) => size / 2 + 4 + ((length - size - 8) * (value - least)) / (most - least || 1);
   const bounds = { x: [Math.min(...xs), Math.max(...xs)], y: [Math.min(...ys), Math.max(...ys)] };
-  const places = answer.points.map(([x, y]) => [at(x, bounds.x, wide, sizes[0]), high - at(y, bounds.y, high, sizes[1])]);
-  const classes = classesOf(answer);
+  const places = response.points.map(([x, y]) => [at(x, bounds.x, wide, sizes[0]), high - at(y, bounds.y, high, sizes[1])]);
+  const classes = classesOf(response);
   const order = places.map((_, k) => k);
   if (selected >= 0) order.push(selected);
   const style = getComputedStyle(canvas);
@@ -69,11 +69,11 @@ function drawMap(canvas, sheet, answer, selected) {
     const chosen = k === selected;
     const [w, h] = chosen ? [sizes[0] * 2, sizes[1] * 2] : sizes;
     const [left, top] = [places[k][0] - w / 2, places[k][1] - h / 2];
-    context.drawImage(sheet, (k % answer.across) * tileWide, Math.floor(k / answer.across) * tileHigh, tileWide, tileHigh, left, top, w, h);
+    context.drawImage(sheet, (k % response.across) * tileWide, Math.floor(k / response.across) * tileHigh, tileWide, tileHigh, left, top, w, h);
     context.lineWidth = chosen ? 4 : 2;
-    context.strokeStyle = chosen ? style.getPropertyValue("--ink") : color(classes, answer.samples[k].label);
+    context.strokeStyle = chosen ? style.getPropertyValue("--ink") : color(classes, response.samples[k].label);
     context.strokeRect(left, top, w, h);
-    if (answer.samples[k].right === false) {
+    if (response.samples[k].right === false) {
       context.fillStyle = style.getPropertyValue("--error");
       context.fillRect(left + w - 6, top, 6, 6);
     }
@@ -81,8 +81,8 @@ function drawMap(canvas, sheet, answer, selected) {
   return places;
 }
 
-function classesOf(answer) {
-  return [...new Set(answer.samples.map((sample) => sample.label))].sort();
+function classesOf(response) {
+  return [...new Set(response.samples.map((sample) => sample.label))].sort();
 }
 
 function color(classes, name) {
@@ -90,19 +90,19 @@ function color(classes, name) {
 }
 
 /** Which color is which class; empty where there are too many to tell apart. */
-function legend(answer) {
-  const classes = classesOf(answer);
+function legend(response) {
+  const classes = classesOf(response);
   if (classes.length > 20) return make("p", { class: "faint" }, `${classes.length} classes: too many colors to tell apart.`);
   return make("ul", { class: "map-legend", "aria-label": "Colors of the classes" }, classes.map((name) => make("li", {},
     makeSvg("svg", { viewBox: "0 0 12 12", width: 12, height: 12, "aria-hidden": "true" }, makeSvg("rect", { width: 12, height: 12, fill: color(classes, name) })), name)));
 }
 
-function aboutSample(sample, sheet, answer, index) {
-  const [wide, high] = answer.tile;
+function aboutSample(sample, sheet, response, index) {
+  const [wide, high] = response.tile;
   const picture = make("canvas", { width: wide, height: high, class: "pixels map-chosen", role: "img", "aria-label": sample.label });
-  picture.getContext("2d").drawImage(sheet, -(index % answer.across) * wide, -Math.floor(index / answer.across) * high);
+  picture.getContext("2d").drawImage(sheet, -(index % response.across) * wide, -Math.floor(index / response.across) * high);
   const lines = [make("strong", {}, sample.label)];
-  if (sample.said !== undefined) lines.push(make("p", { class: sample.right ? "good" : "error" }, `${sample.right ? "✓" : "✗"} The network says ${sample.said}, ${number(Math.round(1000 * sample.probability) / 10)} %.`));
+  if (sample.said !== undefined) lines.push(make("p", { class: sample.right ? "good" : "error" }, `${sample.right ? "✓" : "✗"} Predicted: ${sample.said}, ${percent(sample.probability)}.`));
   return make("div", {}, picture, lines, make("p", { class: "faint" }, sample.path), make("p", { class: "row" }, imageLinks(sample)));
 }
 

@@ -1,5 +1,5 @@
 // Where an image comes from: a sample of data, an upload, the webcam, or a drawing. All pages share this chooser.
-import { answerAddress, ask } from "./api.js";
+import { apiAddress, request } from "./api.js";
 import { choice, labeled, make } from "./dom.js";
 import { drawingBoard } from "./drawing_board.js";
 import { problem } from "./problem.js";
@@ -13,19 +13,19 @@ export async function imageSource(name, onchange) {
   const root = make("section", { class: "image-source", "aria-label": "Image" });
   const now = make("div", { class: "row" });
   const panel = make("div", {});
-  const { sets } = await ask("images/sets");
+  const { sets } = await request("images/sets");
   let chosen = null;
 
   async function show(wanted, image = null) {
     try {
-      chosen = image ?? (await ask("images/about", { name: wanted }));
+      chosen = image ?? (await request("images/about", { name: wanted }));
     } catch (error) {
       now.replaceChildren(problem(error));
       return;
     }
     const words = [chosen.label, chosen.title, `${chosen.width} × ${chosen.height} pixels`, ...chosen.notes];
     now.replaceChildren(
-      make("img", { class: "pixels chosen", src: answerAddress("images/picture", { name: chosen.name, side: 128 }), alt: "", width: 56, height: 56 }),
+      make("img", { class: "pixels chosen", src: apiAddress("images/picture", { name: chosen.name, side: 128 }), alt: "", width: 56, height: 56 }),
       make("span", { class: "faint" }, words.filter(Boolean).join(", ")));
     for (const button of panel.querySelectorAll("[data-image]")) {
       button.setAttribute("aria-pressed", String(button.dataset.image === chosen.name));
@@ -36,7 +36,7 @@ export async function imageSource(name, onchange) {
   async function send(blob, values) {
     panel.classList.add("busy");
     try {
-      const image = await ask("images/upload", values, { body: blob });
+      const image = await request("images/upload", values, { body: blob });
       await show(image.name, image);
     } catch (error) {
       now.replaceChildren(problem(error));
@@ -73,8 +73,8 @@ function samples(sets, current, show) {
   let start = 0;
   async function load() {
     try {
-      const answer = await ask("images/samples", { data, start, count: PER_PAGE });
-      list.replaceChildren(...answer.samples.map((sample) => make("li", {},
+      const response = await request("images/samples", { data, start, count: PER_PAGE });
+      list.replaceChildren(...response.samples.map((sample) => make("li", {},
         make("button", {
           type: "button", title: sample.label, "data-image": sample.name, disabled: sample.picture === null,
           "aria-pressed": String(sample.name === current()), "aria-label": `${sample.label || "sample"}, ${sample.name}`,

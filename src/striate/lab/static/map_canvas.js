@@ -18,15 +18,19 @@ export function bytes(text) {
   return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 }
 
-/** A map { rows, columns, data } on a new canvas, a pixel a number; `label` is what a screen reader says. */
+/** A map { rows, columns, data } on a new canvas, a pixel a number; `label` is for screen readers, null hides it from them. */
 export function mapCanvas(map, label) {
-  const canvas = make("canvas", { width: map.columns, height: map.rows, class: "pixels map-canvas", role: "img", "aria-label": label });
+  const canvas = make("canvas", { width: map.columns, height: map.rows, class: "pixels map-canvas", ...described(label) });
   paint(canvas, map);
   return canvas;
 }
 
+function described(label) {
+  return label === null ? { "aria-hidden": "true" } : { role: "img", "aria-label": label };
+}
+
 /** Paint a map on a canvas of its size. */
-export function paint(canvas, map) {
+function paint(canvas, map) {
   const data = bytes(map.data);
   const image = new ImageData(map.columns, map.rows);
   const colors = palette();
@@ -36,7 +40,7 @@ export function paint(canvas, map) {
 
 /** The kernel of a map: in color where it meets red, green and blue, else its first plane. */
 export function filterCanvas(filter, label) {
-  const canvas = make("canvas", { width: filter.columns, height: filter.rows, class: "pixels filter-canvas", role: "img", "aria-label": label });
+  const canvas = make("canvas", { width: filter.columns, height: filter.rows, class: "pixels filter-canvas", ...described(label) });
   if (filter.planes.length === 3 && filter.channels === 3) {
     const planes = filter.planes.map(bytes);
     const image = new ImageData(filter.columns, filter.rows);

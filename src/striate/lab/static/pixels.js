@@ -1,6 +1,6 @@
 // Pixels: an image as numbers and channels, down to the pixel.
 import { followAddress, pageAddress, remember, state } from "./address.js";
-import { answerAddress, ask, latest } from "./api.js";
+import { apiAddress, request, latest } from "./api.js";
 import { choice, draw, labeled, make, number, table } from "./dom.js";
 import { imageSource } from "./image_source.js";
 import { onKeys } from "./keys.js";
@@ -15,36 +15,36 @@ export async function page(root) {
   root.append(make("div", { class: "columns" }, side, result));
   let view = null;
   const source = await imageSource(state().image ?? null, (image) => {
-    const asked = state();
-    const same = asked.image === image.name || view === null;
+    const query = state();
+    const same = query.image === image.name || view === null;
     remember({ image: image.name });
-    view = new View(image, same ? asked : { size: asked.size, channel: asked.channel }, result);
+    view = new View(image, same ? query : { size: query.size, channel: query.channel }, result);
   });
   side.append(source);
-  followAddress((asked) => {
-    if (view && asked.image === view.image.name) view.follow(asked);
-    else source.show(asked.image);
+  followAddress((query) => {
+    if (view && query.image === view.image.name) view.follow(query);
+    else source.show(query.image);
   });
 }
 
 /** One image: an overview with the part that is shown, its channels, and the numbers of the part. */
 class View {
-  constructor(image, asked, result) {
+  constructor(image, query, result) {
     this.image = image;
-    this.ask = latest();
+    this.request = latest();
     this.result = result;
     this.overview = make("div", {});
     this.channels = make("div", { class: "channels", role: "group", "aria-label": "Channel" });
     this.readout = make("div", { class: "readout", role: "status" });
     this.numbers = make("div", { class: "numbers wide-frame", tabindex: "0", role: "region", "aria-label": "Values of pixels. Arrow keys move to the next pixel, with Shift by eight." });
-    this.spread = make("div", {});
+    this.ranges = make("div", {});
     this.frames = [draw("rect", { class: "edge" }), draw("rect", {})];
     const size = choice(SIZES.map(String), String(USUAL), (value) => { this.size = Number(value); this.place(); this.load(); });
     this.sizeField = size;
     result.replaceChildren(
       make("div", { class: "row" }, labeled("Pixels across", size), make("a", { href: pageAddress("play", { image: image.name }) }, "Lay a kernel on it")),
       this.readout,
-      make("div", { class: "pixel-board" }, this.numbers, make("div", {}, this.overview, this.channels, this.spread)));
+      make("div", { class: "pixel-board" }, this.numbers, make("div", {}, this.overview, this.channels, this.ranges)));
     const step = (x, y) => this.choose(this.x + x, this.y + y);
     onKeys(this.numbers, Object.fromEntries([["ArrowLeft", -1, 0], ["ArrowRight", 1, 0], ["ArrowUp", 0, -1], ["ArrowDown", 0, 1]].flatMap(([key, x, y]) => [
       [key, () => step(x, y)], [`Shift+${key}`, () => step(8 * x, 8 * y)],
@@ -54,18 +54,18 @@ class View {
       if (cell) this.choose(Number(cell.dataset.x), Number(cell.dataset.y));
     });
     this.drawOverview();
-    this.follow(asked);
+    this.follow(query);
   }
 
   /** Show what an address asks for. */
-  follow(asked) {
+  follow(query) {
     const { width, height, channels } = this.image;
     const inside = (text, most, otherwise) => Math.min(most - 1, Math.max(0, /^\d+$/.test(text ?? "") ? Number(text) : otherwise));
-    this.size = SIZES.includes(Number(asked.size)) ? Number(asked.size) : USUAL;
+    this.size = SIZES.includes(Number(query.size)) ? Number(query.size) : USUAL;
     this.sizeField.value = String(this.size);
-    this.channel = channels.includes(asked.channel) ? asked.channel : null;
-    this.x = inside(asked.x, width, Math.floor(width / 2));
-    this.y = inside(asked.y, height, Math.floor(height / 2));
+    this.channel = channels.includes(query.channel) ? query.channel : null;
+    this.x = inside(query.x, width, Math.floor(width / 2));
+    this.y = inside(query.y, height, Math.floor(height / 2));
     this.place();
     this.load();
   }
@@ -94,7 +94,7 @@ class View {
   async load() {
     const values = { image: this.image.name, x: this.left, y: this.top, width: this.wide, height: this.high };
     try {
-      const part = await this.ask("pixels/region", values);
+      const part = await this.request("pixels/region", values);
       if (part === undefined) return;
       this.part = part;
       this.drawNumbers();
@@ -146,7 +146,7 @@ class View {
 
   drawOverview() {
     const { name, width, height } = this.image;
-    const picture = make("img", { class: width < 256 ? "pixels" : "", src: answerAddress("images/picture", { name, side: 1024 }), alt: `The picture, ${this.image.title}`, width: Math.max(width, 256), height: Math.round((height * Math.max(width, 256)) / width) });
+    const picture = make("img", { class: width < 256 ? "pixels" : "", src: apiAddress("images/picture", { name, side: 1024 }), alt: `The picture, ${this.image.title}`, width: Math.max(width, 256), height: Math.round((height * Math.max(width, 256)) / width) });
     const map = draw("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", "aria-hidden": "true" }, this.frames);
     map.addEventListener("click", (event) => {
       const box = map.getBoundingClientRect();
@@ -164,11 +164,11 @@ class View {
       const one = (channel, address, text) => make("button", { type: "button", "data-channel": channel, onclick: () => { this.channel = channel || null; this.drawNumbers(); this.drawChannels(); this.mark(); } },
         make("img", { src: address, alt: "", class: "pixels" }), text);
       this.channels.replaceChildren(
-        one("", answerAddress("images/picture", { name, side: 192 }), channels.length > 1 ? "all" : channels[0]),
-        ...(channels.length > 1 ? channels.map((channel) => one(channel, answerAddress("pixels/channel", { image: name, name: channel, side: 192 }), channel)) : []));
+        one("", apiAddress("images/picture", { name, side: 192 }), channels.length > 1 ? "all" : channels[0]),
+        ...(channels.length > 1 ? channels.map((channel) => one(channel, apiAddress("pixels/channel", { image: name, name: channel, side: 192 }), channel)) : []));
     }
     for (const button of this.channels.children) button.setAttribute("aria-pressed", String(button.dataset.channel === (this.channel ?? "")));
-    this.spread.replaceChildren(table("Each channel of the whole picture: 0 is dark, 255 is bright", ["channel", "smallest", "mean", "largest"],
+    this.ranges.replaceChildren(table("Each channel of the whole picture: 0 is dark, 255 is bright", ["channel", "smallest", "mean", "largest"],
       Object.entries(this.part.channels).map(([channel, values]) => [channel, number(values.min), number(values.mean), number(values.max)])));
   }
 }

@@ -1,6 +1,6 @@
 // Classic kernels on a picture, and the arithmetic of one of its pixels.
 import { followAddress, remember, state } from "./address.js";
-import { answerAddress, ask, latest, quietly } from "./api.js";
+import { apiAddress, request, latest, quietly } from "./api.js";
 import { choice, draw, labeled, make } from "./dom.js";
 import { imageSource } from "./image_source.js";
 import { onKeys } from "./keys.js";
@@ -9,8 +9,8 @@ import { problem } from "./problem.js";
 const BORDERS = { replicate: "the nearest pixel", zeros: "0, black", reflect: "the picture mirrored", circular: "the other side" };
 
 export async function pictureLaboratory(root) {
-  const kernels = await ask("play/kernels");
-  const askLatest = latest();
+  const kernels = await request("play/kernels");
+  const requestLatest = latest();
   const place = { x: 0, y: 0, image: null };
   const text = make("input", { class: "wide mono", spellcheck: "false", autocapitalize: "off", maxlength: 2000, oninput: () => { named.value = ""; soon(); } });
   const named = choice([{ value: "", text: "your own" }, ...kernels.map((one) => ({ value: one.name, text: `${one.name}: ${one.purpose}` }))], "", (name) => { if (name) { text.value = name; changed(); } });
@@ -32,7 +32,7 @@ export async function pictureLaboratory(root) {
   async function show() {
     if (!place.image) return;
     try {
-      const about = await askLatest("play/filter", { ...values(), x: place.x, y: place.y });
+      const about = await requestLatest("play/filter", { ...values(), x: place.x, y: place.y });
       if (about === undefined) return;
       place.x = about.pixel.x;
       place.y = about.pixel.y;
@@ -41,13 +41,13 @@ export async function pictureLaboratory(root) {
       result.replaceChildren(problem(error));
     }
   }
-  function take(asked) {
-    text.value = asked.filter ?? "sobel-x";
+  function take(query) {
+    text.value = query.filter ?? "sobel-x";
     named.value = kernels.some((one) => one.name === text.value) ? text.value : "";
-    border.value = asked.border in BORDERS ? asked.border : "replicate";
-    gray.checked = asked.gray === "1";
-    place.x = Number(asked.x ?? -1);
-    place.y = Number(asked.y ?? -1);
+    border.value = query.border in BORDERS ? query.border : "replicate";
+    gray.checked = query.gray === "1";
+    place.x = Number(query.x ?? -1);
+    place.y = Number(query.y ?? -1);
   }
   take(state());
   const source = await imageSource(state().image ?? null, (image) => {
@@ -60,7 +60,7 @@ export async function pictureLaboratory(root) {
     changed();
   });
   side.prepend(source);
-  followAddress((asked) => { take(asked); if (asked.image === place.image) show(); else source.show(asked.image); });
+  followAddress((query) => { take(query); if (query.image === place.image) show(); else source.show(query.image); });
 }
 
 /** Both pictures and the arithmetic; what stands already is changed in place, so that the focus stays. */
@@ -70,8 +70,8 @@ function drawResult(result, about, values, onpixel) {
   if (result.dataset.key !== key) {
     const same = { mode: values.mode, image: values.image, kernel: values.kernel, gray: values.gray };
     const views = make("div", { class: "pictures", tabindex: "0", role: "group", "aria-label": "Pictures. Arrow keys move to the next pixel, with Shift by eight." },
-      pictureView("Before", answerAddress("play/original", { image: values.image, gray: values.gray }), about, onpixel),
-      pictureView("After", answerAddress("play/filtered", same), about, onpixel));
+      pictureView("Before", apiAddress("play/original", { image: values.image, gray: values.gray }), about, onpixel),
+      pictureView("After", apiAddress("play/filtered", same), about, onpixel));
     result.pixel = pixel;
     const step = (x, y) => onpixel(Math.min(width - 1, Math.max(0, result.pixel.x + x)), Math.min(height - 1, Math.max(0, result.pixel.y + y)));
     onKeys(views, Object.fromEntries([["ArrowLeft", -1, 0], ["ArrowRight", 1, 0], ["ArrowUp", 0, -1], ["ArrowDown", 0, 1]].flatMap(([name, x, y]) => [

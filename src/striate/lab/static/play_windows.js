@@ -10,7 +10,7 @@ const FIELDS = { size: ["input", 7, 1, 16], kernel: ["kernel", 3, 1, 7], stride:
 const MODES = { zeros: "zeros", reflect: "the map mirrored", replicate: "the nearest value", circular: "the other side" };
 
 export async function windowLaboratory(root) {
-  const askLatest = latest();
+  const requestLatest = latest();
   const result = make("div", {});
   let at = 0;
   const inputs = Object.fromEntries(Object.entries(FIELDS).map(([name, [, first, low, high]]) => [name, make("input", { type: "number", min: low, max: high, value: first, oninput: () => { at = 0; changed(); } })]));
@@ -26,7 +26,7 @@ export async function windowLaboratory(root) {
   }
   async function show() {
     try {
-      const laid = await askLatest("play/windows", values());
+      const laid = await requestLatest("play/windows", values());
       if (laid === undefined) return;
       const chosen = laid.choices.includes(weights.value) ? weights.value : "ones";
       weights.replaceChildren(...laid.choices.map((name) => make("option", { value: name }, name)));
@@ -36,17 +36,17 @@ export async function windowLaboratory(root) {
       result.replaceChildren(problem(error));
     }
   }
-  function take(asked) {
-    for (const [name, [, first]] of Object.entries(FIELDS)) inputs[name].value = asked[name] ?? first;
-    mode.value = asked.mode in MODES ? asked.mode : "zeros";
-    weights.replaceChildren(make("option", { value: asked.weights ?? "ones" }, asked.weights ?? "ones"));
-    at = Number(asked.at ?? 0);
+  function take(query) {
+    for (const [name, [, first]] of Object.entries(FIELDS)) inputs[name].value = query[name] ?? first;
+    mode.value = query.mode in MODES ? query.mode : "zeros";
+    weights.replaceChildren(make("option", { value: query.weights ?? "ones" }, query.weights ?? "ones"));
+    at = Number(query.at ?? 0);
   }
   root.append(make("h2", {}, "Where the windows lie"),
     make("div", { class: "card controls" }, Object.entries(FIELDS).map(([name, [label]]) => labeled(label, inputs[name])), labeled("beyond the border", mode), labeled("weights", weights)),
     result);
   take(state());
-  followAddress((asked) => { take(asked); show(); });
+  followAddress((query) => { take(query); show(); });
   await show();
 }
 
@@ -57,7 +57,7 @@ function describe(laid) {
   if (laid.problem) lines.push(make("div", { class: "card problem", role: "alert" }, make("strong", { class: "error" }, "No window fits: "), `${laid.problem.got}; expected: ${laid.problem.expected}. Remedy: ${laid.problem.remedy}.`));
   else if (laid.uncovered.length) {
     const positions = laid.uncovered.length === 1 ? `Position ${laid.uncovered[0]} is` : `Positions ${laid.uncovered.join(", ")} are`;
-    lines.push(make("p", { class: "warning" }, `${positions} in no window, along both axes: what lies there changes nothing.`, laid.ways_out.length ? ` What would mend that: ${laid.ways_out.join("; ")} outputs.` : ""));
+    lines.push(make("p", { class: "warning" }, `${positions} in no window, along both axes: their values change nothing.`, laid.ways_out.length ? ` What would fix that: ${laid.ways_out.join("; ")} outputs.` : ""));
   }
   return lines;
 }
@@ -113,7 +113,7 @@ function animation(laid, first, onplace) {
   onKeys(board, { ArrowLeft: () => move(at - 1), ArrowRight: () => move(at + 1), ArrowUp: () => move(at - count), ArrowDown: () => move(at + count) });
   move(at);
   const step = (by, text) => make("button", { type: "button", onclick: () => { stop(); move(at + by); } }, text);
-  return [make("div", { class: "row" }, step(-1, "Back"), play, step(1, "On")), slider, sum, board];
+  return [make("div", { class: "row" }, step(-1, "Back"), play, step(1, "Next")), slider, sum, board];
 }
 
 function markUncovered(input, laid, position) {

@@ -2,8 +2,8 @@
 import { LabError } from "./api.js";
 import { make } from "./dom.js";
 
-/** The element for an error, with `more` beneath its first line; what is no request that failed is a fault of ours, and
- * goes to the console too. */
+/** The element for an error, with `more` beneath its first line; anything but a LabError is a fault of
+ * ours, and goes to the console too. */
 export function problem(error, ...more) {
   if (!(error instanceof LabError)) {
     console.error(error);

@@ -1,6 +1,6 @@
 // Train: start a training, watch it, pause it.
 import { followAddress, pageAddress, remember, state } from "./address.js";
-import { ask } from "./api.js";
+import { request } from "./api.js";
 import { choice, labeled, make } from "./dom.js";
 import { layerString } from "./layer_string_problem.js";
 import { problem } from "./problem.js";
@@ -9,18 +9,18 @@ import { runView } from "./train_run.js";
 const FIELDS = ["data", "model", "epochs", "minutes", "recipe", "lr"];
 
 export async function page(root) {
-  const choices = await ask("train/choices");
+  const choices = await request("train/choices");
   const place = make("div", {});
   const run = runView((name) => refresh(name));
-  const form = wishForm(choices, async (wish) => {
+  const form = trainingForm(choices, async (training) => {
     place.replaceChildren();
     try {
-      const { run: name } = await ask("train/start", {}, { body: wish });
+      const { run: name } = await request("train/start", {}, { body: training });
       remember({ run: name, look: null }, { step: true });
       watch(name);
       run.element.querySelector("h2").focus();
     } catch (error) {
-      place.replaceChildren(error.record?.text === undefined ? problem(error) : layerString(error, (fixed) => form.set({ ...wish, ...fixed })));
+      place.replaceChildren(error.record?.text === undefined ? problem(error) : layerString(error, (fixed) => form.set({ ...training, ...fixed })));
     }
   });
   const runs = make("div", {});
@@ -45,17 +45,17 @@ export async function page(root) {
     run.show(name);
   }
   async function refresh(name) {
-    choices.runs = (await ask("train/choices")).runs;
+    choices.runs = (await request("train/choices")).runs;
     listRuns(choices.runs, name);
   }
   followAddress((values) => { form.set(values); watch(values.run ?? choices.current); });
-  const asked = state();
-  form.set(asked);
-  watch(asked.run ?? choices.current);
+  const query = state();
+  form.set(query);
+  watch(query.run ?? choices.current);
 }
 
-/** The fields; `onstart(wish)` when it is sent. What is typed stands in the address. */
-function wishForm(choices, onstart) {
+/** The fields; `onstart(values)` when it is sent. What is typed stands in the address. */
+function trainingForm(choices, onstart) {
   const changed = () => remember(values());
   const data = choice(choices.data.map((one) => ({ value: one.key, text: one.title })), choices.data[0]?.key, changed);
   data.className = "wide";

@@ -1,11 +1,12 @@
 // The first layer's filters as pictures: gray is a weight of 0.
 import { make, number } from "./dom.js";
+import { bytes as bytesOf } from "./map_canvas.js";
 
-/** A canvas with all filters of a look, or words where there are none. */
+/** A canvas with all filters of a snapshot, or words where there are none. */
 export function filterSheet(filters, step) {
   if (!filters) return make("p", { class: "faint" }, "The first layer has no filters that are pictures.");
   const [count, channels, high, wide] = filters.shape;
-  const bytes = Uint8Array.from(atob(filters.bytes), (letter) => letter.charCodeAt(0));
+  const bytes = bytesOf(filters.bytes);
   const across = Math.min(count, Math.max(1, Math.ceil(Math.sqrt(count * 2))));
   const down = Math.ceil(count / across);
   const zoom = Math.max(1, Math.round(44 / Math.max(high, wide)));

@@ -1,20 +1,20 @@
 // Histograms of the outputs of each layer, and of their gradients.
-import { draw, make, number, table } from "./dom.js";
+import { draw, make, number, percent, table } from "./dom.js";
 
 const WIDE = 160;
 const HIGH = 48;
 
 /** One row a layer, from the input to the output; words where there are none. */
 export function layerHistograms(layers, step) {
-  if (!layers) return make("p", { class: "faint" }, "Not looked at yet: a look at the layers costs about as much as a step, and may take a hundredth of the time at most.");
+  if (!layers) return make("p", { class: "faint" }, "No snapshot of the layers yet: one takes about as long as a step, and all together at most a hundredth of the training time.");
   const rows = layers.map((layer) => make("li", {},
     make("span", { class: "name" }, layer.name, make("span", { class: "faint" }, ` ${layer.kind}`)),
     part("outputs", layer.outputs, `${number(layer.outputs.low)} to ${number(layer.outputs.high)}`, layer.name),
     layer.gradients
       ? part("gradients", layer.gradients, `${power(layer.gradients.low)} to ${power(layer.gradients.high)}`, layer.name)
       : make("span", { class: "faint" }, "no gradient")));
-  const lines = layers.map((layer) => [layer.name, layer.kind, number(layer.outputs.low), number(layer.outputs.high), share(layer.outputs.zeros),
-    layer.gradients ? `${(10 ** middle(layer.gradients)).toExponential(0)}` : "–", layer.gradients ? share(layer.gradients.zeros) : "–"]);
+  const lines = layers.map((layer) => [layer.name, layer.kind, number(layer.outputs.low), number(layer.outputs.high), percent(layer.outputs.zeros),
+    layer.gradients ? `${(10 ** middle(layer.gradients)).toExponential(0)}` : "–", layer.gradients ? percent(layer.gradients.zeros) : "–"]);
   return make("div", {},
     make("p", { class: "faint" }, `Of 64 training samples at most, in train mode and fp32, after step ${number(step)}. Left: the outputs. Right: the magnitudes of the gradient of one sample's loss by them, on a logarithmic axis.`),
     make("ol", { class: "histograms" }, rows),
@@ -31,15 +31,11 @@ function part(name, histogram, range, layer) {
   });
   return make("span", { class: `histogram ${name}` },
     draw("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, preserveAspectRatio: "none", role: "img", "aria-label": `Histogram of the ${name} of ${layer}: ${range}` }, draw("line", { class: "grid", x1: 0, x2: WIDE, y1: HIGH - 0.5, y2: HIGH - 0.5 }), bars),
-    make("span", { class: "faint" }, `${range}${histogram.zeros ? `; ${share(histogram.zeros)} are 0` : ""}`));
+    make("span", { class: "faint" }, `${range}${histogram.zeros ? `; ${percent(histogram.zeros)} are 0` : ""}`));
 }
 
 function power(exponent) {
   return `10${[...String(exponent)].map((sign) => (sign === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[sign])).join("")}`;
-}
-
-function share(value) {
-  return `${number(Math.round(1000 * value) / 10)} %`;
 }
 
 /** The exponent at which half of the counted gradients lie below. */

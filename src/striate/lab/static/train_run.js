@@ -1,6 +1,6 @@
-// One run, as it goes: figures, curves, filters, histograms, findings.
+// One run while it trains: numbers, curves, filters, histograms, findings.
 import { remember, state } from "./address.js";
-import { ask } from "./api.js";
+import { LabError, request } from "./api.js";
 import { make, number } from "./dom.js";
 import { lineChart } from "./line_chart.js";
 import { problem } from "./problem.js";
@@ -8,14 +8,14 @@ import { filterSheet } from "./train_filters.js";
 import { layerHistograms } from "./train_layers.js";
 
 const STATES = {
-  preparing: "Reading the data and deciding what is open; the doctor looks before the first step.",
+  preparing: "Reading the data and deciding the open settings; the doctor checks the setup before the first step.",
   training: "Training.",
   finishing: "Trained; measuring all splits and writing the report.",
   stopping: "Stopping after this step, to save.",
   paused: "Paused: everything is saved, and it can go on, bit for bit as if it had never stopped.",
-  stopped: "Stopped before its first step: there is nothing to keep.",
+  stopped: "Stopped before its first step: nothing is saved.",
   finished: "Finished.",
-  failed: "It could not be carried out.",
+  failed: "The training could not be carried out.",
   elsewhere: "Trained by a program that this lab has not started: it can be watched, and ended where it runs.",
 };
 const LIVE = ["preparing", "training", "finishing", "stopping", "elsewhere"];
@@ -26,7 +26,7 @@ export function runView(onend) {
   const parts = makeParts();
   let name = null;
   let rows = [];
-  let last = null; // the newest answer
+  let last = null; // the newest response
   let timer = 0;
   const wanted = () => (state().look ? Number(state().look) : null);
 
@@ -34,12 +34,12 @@ export function runView(onend) {
     const mine = name;
     clearTimeout(timer);
     if (!mine) return;
-    let answer;
+    let response;
     try {
-      answer = await ask("train/follow", { run: mine, known: rows.length });
-      if (answer.epochs_done < rows.length) { // it went on from an earlier checkpoint
+      response = await request("train/follow", { run: mine, known: rows.length });
+      if (response.epochs_done < rows.length) { // it went on from an earlier checkpoint
         rows = [];
-        answer = await ask("train/follow", { run: mine });
+        response = await request("train/follow", { run: mine });
       }
     } catch (error) {
       if (mine === name) {
@@ -50,34 +50,34 @@ export function runView(onend) {
       return;
     }
     if (mine !== name) return;
-    rows = rows.concat(answer.rows);
-    if (last && LIVE.includes(last.state) && !LIVE.includes(answer.state)) onend(mine);
-    last = answer;
-    await drawAll(answer);
-    if (mine === name) timer = setTimeout(poll, document.hidden ? 5 * SECOND : LIVE.includes(answer.state) ? SECOND : 5 * SECOND);
+    rows = rows.concat(response.rows);
+    if (last && LIVE.includes(last.state) && !LIVE.includes(response.state)) onend(mine);
+    last = response;
+    await drawAll(response);
+    if (mine === name) timer = setTimeout(poll, document.hidden ? 5 * SECOND : LIVE.includes(response.state) ? SECOND : 5 * SECOND);
   }
-  async function drawAll(answer) {
-    parts.seen.hidden = !answer.steps; // nothing was trained
-    drawState(parts, answer, rows.at(-1)?.step ?? 0, act);
-    drawCurves(parts, rows, answer.look);
-    drawFindings(parts, answer);
-    drawLookSlider(parts, answer, wanted(), rows.at(-1)?.step ?? 0);
-    await drawLook();
+  async function drawAll(response) {
+    parts.seen.hidden = !response.steps; // nothing was trained
+    drawState(parts, response, rows.at(-1)?.step ?? 0, act);
+    drawCurves(parts, rows, response.look);
+    drawFindings(parts, response);
+    drawSnapshotSlider(parts, response, wanted(), rows.at(-1)?.step ?? 0);
+    await drawSnapshot();
   }
-  async function drawLook() {
+  async function drawSnapshot() {
     const step = wanted();
     if (!last) return;
-    const look = step === null ? last.look : (await ask("train/look", { run: name, step })).look;
-    const key = look ? `${name} ${look.step} ${look.layers_step}` : "";
-    if (parts.looks.dataset.key === key) return;
-    parts.looks.dataset.key = key;
-    parts.filters.replaceChildren(...(look ? [filterSheet(look.filters, look.step)] : [make("p", { class: "faint" }, noLook(last))]));
-    parts.layers.replaceChildren(...(look ? [make("h2", {}, "Layers"), layerHistograms(look.layers, look.layers_step)] : []));
+    const snapshot = step === null ? last.look : (await request("train/look", { run: name, step })).look;
+    const key = snapshot ? `${name} ${snapshot.step} ${snapshot.layers_step}` : "";
+    if (parts.snapshots.dataset.key === key) return;
+    parts.snapshots.dataset.key = key;
+    parts.filters.replaceChildren(...(snapshot ? [filterSheet(snapshot.filters, snapshot.step)] : [make("p", { class: "faint" }, noSnapshot(last))]));
+    parts.layers.replaceChildren(...(snapshot ? [make("h2", {}, "Layers"), layerHistograms(snapshot.layers, snapshot.layers_step)] : []));
   }
   async function act(path, body) {
     try {
       parts.problem.replaceChildren();
-      await ask(`train/${path}`, {}, { body: body ?? {} });
+      await request(`train/${path}`, {}, { body: body ?? {} });
     } catch (error) {
       parts.problem.replaceChildren(problem(error));
     }
@@ -87,8 +87,8 @@ export function runView(onend) {
     const steps = last?.looks ?? [];
     const place = Number(parts.slider.value);
     remember({ look: place >= steps.length - 1 ? null : steps[place] });
-    drawLookSlider(parts, last, wanted(), rows.at(-1)?.step ?? 0);
-    await drawLook();
+    drawSnapshotSlider(parts, last, wanted(), rows.at(-1)?.step ?? 0);
+    await drawSnapshot();
   });
   document.addEventListener("visibilitychange", () => { if (!document.hidden) poll(); });
   return {
@@ -97,7 +97,7 @@ export function runView(onend) {
       name = other || null;
       rows = [];
       last = null;
-      parts.looks.dataset.key = "-";
+      parts.snapshots.dataset.key = "-";
       parts.body.hidden = !name;
       parts.nothing.hidden = Boolean(name);
       parts.nothing.replaceChildren(make("p", {}, "Start a training, or choose a run to watch."));
@@ -125,66 +125,65 @@ function makeParts() {
   const findings = make("div", {});
   const filters = make("div", {});
   const layers = make("div", {});
-  const slider = make("input", { type: "range", min: 0, max: 0, step: 1, value: 0, "aria-label": "Which look is shown" });
+  const slider = make("input", { type: "range", min: 0, max: 0, step: 1, value: 0, "aria-label": "Snapshot shown" });
   const when = make("span", { class: "faint" });
   const said = make("div", {});
-  const looks = make("section", { class: "card", "aria-label": "Filters and layers" }, make("h2", {}, "Filters of the first layer"),
-    make("div", { class: "row look-row" }, slider, when), filters, layers);
+  const snapshots = make("section", { class: "card", "aria-label": "Filters and layers" }, make("h2", {}, "Filters of the first layer"),
+    make("div", { class: "row snapshot-row" }, slider, when), filters, layers);
   const nothing = make("div", {});
-  const seen = make("div", {}, make("div", { class: "charts" }, loss.element, score.element), looks, make("section", { "aria-label": "Findings" }, findings));
+  const seen = make("div", {}, make("div", { class: "charts" }, loss.element, score.element), snapshots, make("section", { "aria-label": "Findings" }, findings));
   const body = make("div", { hidden: true }, status, problemPlace, buttons, bar, figures, seen, said);
   const element = make("section", { class: "run-view", "aria-label": "The run" }, heading, nothing, body);
-  return { element, heading, nothing, body, seen, status, buttons, bar, figures, problem: problemPlace, loss, score, findings, filters, layers, slider, when, said, looks };
+  return { element, heading, nothing, body, seen, status, buttons, bar, figures, problem: problemPlace, loss, score, findings, filters, layers, slider, when, said, snapshots };
 }
 
-function drawState(parts, answer, lastRow, act) {
-  const told = STATES[answer.state];
+function drawState(parts, response, lastRow, act) {
+  const told = STATES[response.state];
   if (parts.status.textContent !== told) parts.status.textContent = told;
   const can = {
-    "Pause or stop": answer.own && ["training", "preparing"].includes(answer.state) ? () => act("stop") : null,
-    "Go on": answer.state === "paused" ? () => act("resume", { run: parts.heading.textContent }) : null,
+    "Pause or stop": response.own && ["training", "preparing"].includes(response.state) ? () => act("stop") : null,
+    "Go on": response.state === "paused" ? () => act("resume", { run: parts.heading.textContent }) : null,
   };
   const wanted = Object.keys(can).filter((label) => can[label]);
   if (parts.buttons.dataset.labels !== wanted.join()) {
     parts.buttons.dataset.labels = wanted.join();
     parts.buttons.replaceChildren(...wanted.map((label) => make("button", { type: "button", onclick: can[label] }, label)));
   }
-  const step = answer.look?.step ?? 0;
-  const done = answer.state === "finished" ? answer.steps : Math.max(step, lastRow, answer.saved_step);
-  parts.bar.hidden = !answer.steps;
-  parts.bar.max = answer.steps || 1;
+  const step = response.look?.step ?? 0;
+  const done = response.state === "finished" ? response.steps : Math.max(step, lastRow, response.saved_step);
+  parts.bar.hidden = !response.steps;
+  parts.bar.max = response.steps || 1;
   parts.bar.value = done ?? 0;
-  parts.bar.textContent = `${done} of ${answer.steps}`;
-  const live = answer.look && ["training", "elsewhere"].includes(answer.state);
-  const test = answer.result?.test;
+  parts.bar.textContent = `${done} of ${response.steps}`;
+  const live = response.look && ["training", "elsewhere"].includes(response.state);
+  const test = response.result?.test;
   const list = [
-    ["data", answer.data], ["network", answer.model],
-    ["step", answer.steps ? `${number(done)} of ${number(answer.steps)}` : null],
-    ["epochs done", answer.epochs ? `${number(answer.epochs_done)} of ${number(answer.epochs)}` : answer.epochs_done ? number(answer.epochs_done) : null],
-    ["loss of the last batch", live ? number(answer.look.loss) : null],
-    ["learning rate", live ? number(answer.look.lr) : answer.lr ? `${number(answer.lr)} at most` : null],
-    ["optimizer", answer.optimizer],
-    ["time left", live && answer.look.left !== null ? `about ${time(answer.look.left)}` : null],
+    ["data", response.data], ["network", response.model],
+    ["step", response.steps ? `${number(done)} of ${number(response.steps)}` : null],
+    ["epochs done", response.epochs ? `${number(response.epochs_done)} of ${number(response.epochs)}` : response.epochs_done ? number(response.epochs_done) : null],
+    ["loss of the last batch", live ? number(response.look.loss) : null],
+    ["learning rate", live ? number(response.look.lr) : response.lr ? `${number(response.lr)} at most` : null],
+    ["optimizer", response.optimizer],
+    ["time left", live && response.look.left !== null ? `about ${time(response.look.left)}` : null],
     ["test accuracy", test?.accuracy === undefined ? null : `${number(100 * test.accuracy)} % (95 %: ${number(100 * test.accuracy_interval[0])} to ${number(100 * test.accuracy_interval[1])}, n = ${number(test.n)})`],
     ["test RMSE", test?.rmse === undefined ? null : `${number(test.rmse)} (n = ${number(test.n)})`],
     ["test IoU", test?.iou === undefined ? null : `${number(100 * test.iou)} % (n = ${number(test.n)})`],
   ].filter(([, value]) => value);
   parts.figures.replaceChildren(...list.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));
-  parts.problem.replaceChildren(...(answer.refusal ? [make("div", { class: "card problem", role: "alert" }, make("strong", { class: "error" }, answer.refusal.where),
-    make("dl", {}, ["got", "expected", "remedy"].map((key) => [make("dt", {}, key), make("dd", {}, answer.refusal[key])])))] : []));
-  const goOn = answer.state === "paused" ? [make("p", { class: "faint" }, "In a terminal: ", make("code", {}, `striate train --resume ${answer.path}`))] : [];
-  const lines = [...answer.notes, ...(answer.own ? ["", ...answer.said] : [])].join("\n").trim();
+  parts.problem.replaceChildren(...(response.refusal ? [problem(new LabError(response.refusal))] : []));
+  const goOn = response.state === "paused" ? [make("p", { class: "faint" }, "In a terminal: ", make("code", {}, `striate train --resume ${response.path}`))] : [];
+  const lines = [...response.notes, ...(response.own ? ["", ...response.said] : [])].join("\n").trim();
   const open = parts.said.querySelector("details")?.open;
-  parts.said.replaceChildren(...goOn, ...(lines ? [make("details", { open }, make("summary", {}, "What it decided, and says"), make("pre", { class: "wrapped" }, lines))] : []));
+  parts.said.replaceChildren(...goOn, ...(lines ? [make("details", { open }, make("summary", {}, "Decisions and messages"), make("pre", { class: "wrapped" }, lines))] : []));
 }
 
-function drawCurves(parts, rows, look) {
+function drawCurves(parts, rows, snapshot) {
   const column = (name) => rows.filter((row) => row[name] !== null && row[name] !== undefined).map((row) => [row.step, row[name]]);
   const score = ["accuracy", "iou", "rmse"].find((name) => rows[0] && `val_${name}` in rows[0]);
   parts.loss.update([
     { name: "training, mean of an epoch", points: column("train_loss") },
     { name: "validation", points: column("val_loss") },
-    { name: "single batches", points: look?.losses ?? [], dots: true },
+    { name: "single batches", points: snapshot?.losses ?? [], dots: true },
   ].sort((a, b) => Number(Boolean(a.dots)) - Number(Boolean(b.dots))));
   parts.score.element.hidden = score !== "accuracy";
   parts.score.update([
@@ -193,38 +192,38 @@ function drawCurves(parts, rows, look) {
   ]);
 }
 
-function drawFindings(parts, answer) {
-  const key = JSON.stringify(answer.findings) + answer.state;
+function drawFindings(parts, response) {
+  const key = JSON.stringify(response.findings) + response.state;
   if (parts.findings.dataset.key === key) return;
   parts.findings.dataset.key = key;
-  const none = answer.state === "preparing" ? "Not looked yet." : `None${LIVE.includes(answer.state) ? " so far" : ""}: neither before the first step, nor in the curves.`;
-  parts.findings.replaceChildren(make("h2", {}, "What the doctor finds"), ...(answer.findings.length ? answer.findings.map((one) => make("div", { class: `remark is-${one.severity}` },
+  const none = response.state === "preparing" ? "Not checked yet." : `None${LIVE.includes(response.state) ? " so far" : ""}: neither before the first step, nor in the curves.`;
+  parts.findings.replaceChildren(make("h2", {}, "Findings of the doctor"), ...(response.findings.length ? response.findings.map((one) => make("div", { class: `remark is-${one.severity}` },
     make("strong", { class: one.severity === "error" ? "error" : one.severity === "warning" ? "warning" : "" }, `${one.severity}: ${one.where}: ${one.measured}.`), ` ${one.why} ${one.remedy}`)) : [make("p", { class: "faint" }, none)]));
 }
 
-function drawLookSlider(parts, answer, wanted, lastRow) {
-  const steps = answer?.looks ?? [];
+function drawSnapshotSlider(parts, response, wanted, lastRow) {
+  const steps = response?.looks ?? [];
   parts.slider.hidden = steps.length < 2;
   parts.slider.max = Math.max(0, steps.length - 1);
   const place = wanted === null ? steps.length - 1 : steps.reduce((best, step, k) => (Math.abs(step - wanted) < Math.abs(steps[best] - wanted) ? k : best), 0);
   parts.slider.value = Math.max(0, place);
-  const words = steps.length ? `after step ${number(steps[Math.max(0, place)])}${newestWords(answer, steps, wanted, lastRow)}` : "";
+  const words = steps.length ? `after step ${number(steps[Math.max(0, place)])}${newestWords(response, steps, wanted, lastRow)}` : "";
   parts.slider.setAttribute("aria-valuetext", words);
   parts.when.textContent = words;
 }
 
-/** What is said of the newest look: of a run that has ended, that it went on when nobody watched. */
-function newestWords(answer, steps, wanted, lastRow) {
+/** What is added for the newest snapshot: of a finished run, whether it trained on unwatched. */
+function newestWords(response, steps, wanted, lastRow) {
   if (wanted !== null) return "";
-  if (answer.state === "finished" && lastRow > steps.at(-1)) return `, the last that was watched; the training went on to step ${number(lastRow)}`;
+  if (response.state === "finished" && lastRow > steps.at(-1)) return `, the last that was watched; the training went on to step ${number(lastRow)}`;
   return steps.length > 1 ? ", the newest" : "";
 }
 
-function noLook(answer) {
-  if (answer.state === "preparing") return "There is no network yet.";
-  if (answer.state === "finishing") return "Nothing was looked at: the training was over too soon.";
-  if (LIVE.includes(answer.state)) return "The first look comes a second or two after the first step. Trainings in several processes leave none.";
-  return "A training leaves looks only while it is watched; nobody watched this one, or it was too short.";
+function noSnapshot(response) {
+  if (response.state === "preparing") return "There is no network yet.";
+  if (response.state === "finishing") return "No snapshots: the training was over too soon.";
+  if (LIVE.includes(response.state)) return "The first snapshot comes a second or two after the first step. Trainings in several processes write none.";
+  return "A training writes snapshots only while a page watches it: none did, or the training was too short.";
 }
 
 function time(seconds) {

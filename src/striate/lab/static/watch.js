@@ -1,6 +1,6 @@
 // Watch: a network at work on an image, layer by layer, down to the arithmetic of one number.
 import { followAddress, remember, state } from "./address.js";
-import { ask, latest } from "./api.js";
+import { request, latest } from "./api.js";
 import { choice, labeled, make, number, shape } from "./dom.js";
 import { imageSource } from "./image_source.js";
 import { onKeys } from "./keys.js";
@@ -13,14 +13,14 @@ import { unitArithmetic } from "./watch_unit.js";
 const WHOLE = ["layer", "map", "row", "column"];
 
 export async function page(root) {
-  const choices = await ask("watch/choices");
+  const choices = await request("watch/choices");
   const view = { model: choices.first, input: "", image: null, layer: 0, map: null, row: null, column: null, order: "activity" };
   read(state());
-  const asked = Object.fromEntries(["steps", "maps", "picture", "unit"].map((name) => [name, latest()]));
-  let passed = null; // the answer of watch/steps
+  const requests = Object.fromEntries(["steps", "maps", "picture", "unit"].map((name) => [name, latest()]));
+  let passed = null; // the response of watch/steps
 
   const trouble = make("div", {});
-  const answer = make("div", {});
+  const predictions = make("div", {});
   const layers = make("ol", { class: "layers" });
   const said = make("p", { class: "hidden", role: "status" });
   const layerCard = make("section", { class: "card", "aria-label": "Layer" });
@@ -42,7 +42,7 @@ export async function page(root) {
 
   async function carefully(name, values, place) {
     try {
-      const found = await asked[name](`watch/${name}`, { ...subject(), ...values });
+      const found = await requests[name](`watch/${name}`, { ...subject(), ...values });
       if (found !== undefined) place.querySelector?.(".problem")?.remove();
       return found;
     } catch (error) {
@@ -60,7 +60,7 @@ export async function page(root) {
     if (found === undefined) return;
     passed = found;
     trouble.replaceChildren();
-    answer.replaceChildren(answerOf(found));
+    predictions.replaceChildren(predictionsOf(found));
     view.layer = Math.min(Math.max(-1, view.layer), found.steps.length - 2);
     layers.replaceChildren(...found.steps.map((one) => make("li", {}, make("button", {
       type: "button", "data-layer": one.place, onclick: () => goLayer(one.place),
@@ -170,7 +170,7 @@ export async function page(root) {
     view.image = image.name;
     showNetwork();
   });
-  chooser.append(source, form.element, answer);
+  chooser.append(source, form.element, predictions);
   followAddress((values) => {
     const before = view.image;
     read({ model: choices.first, input: "", order: "activity", ...values });
@@ -216,11 +216,11 @@ function networkForm(choices, view, onchange) {
   return { element: make("div", {}, labeled("Network: a name, or a layer string", text), make("div", { class: "pair-of-fields" }, labeled("With a name", zoo), labeled("Input shape", input))), set, write };
 }
 
-/** The network's answer, and what a reader has to know of it. */
-function answerOf({ answer, network }) {
+/** The most probable classes, and what a reader has to know of the network. */
+function predictionsOf({ answer, network }) {
   const rows = answer.map((one) => make("li", {}, make("span", {}, one.label), make("span", { class: "share" }, percent(one.probability))));
   return make("div", {},
-    answer.length ? [make("h2", {}, "Its answer"), make("ol", { class: "answer" }, rows)] : [],
+    answer.length ? [make("h2", {}, "Prediction"), make("ol", { class: "answer" }, rows)] : [],
     make("p", { class: "faint" }, `${number(network.parameters)} parameters; input ${shape(network.input)}.`),
     network.notes.map((note) => make("p", { class: "faint" }, note)));
 }
@@ -234,7 +234,7 @@ function layerHead(step, steps, goLayer) {
   const from = step.sources.map((place) => steps[place + 1]).filter(Boolean);
   return make("div", {},
     make("div", { class: "row" },
-      make("button", { type: "button", disabled: step.place < 0, onclick: () => goLayer(step.place - 1) }, "Layer before"),
+      make("button", { type: "button", disabled: step.place < 0, onclick: () => goLayer(step.place - 1) }, "Previous layer"),
       make("button", { type: "button", disabled: step.place > steps.length - 3, onclick: () => goLayer(step.place + 1) }, "Next layer"),
       make("h2", { class: "layer-title" }, step.name)),
     make("p", {}, step.words),

@@ -4,28 +4,22 @@ import { onKeys } from "./keys.js";
 import { filterCanvas, mapCanvas, short } from "./map_canvas.js";
 import { bar } from "./watch_unit.js";
 
-/** Small pictures of a layer's maps; of a vector, its numbers. `answer` is that of `watch/maps`. */
-export function mapChoice(answer, step, chosen, onchoose, onmore) {
+/** Small pictures of a layer's maps; of a vector, its numbers. `response`: that of `watch/maps`. */
+export function mapChoice(response, step, chosen, onchoose, onmore) {
   const vector = step.maps[1] * step.maps[2] === 1;
-  const list = vector ? numbers(answer, step, chosen, onchoose) : pictures(answer, step, chosen, onchoose);
-  const left = answer.total - answer.start - answer.maps.length;
+  const list = vector ? numbers(response, step, chosen, onchoose) : pictures(response, step, chosen, onchoose);
+  const left = response.total - response.start - response.maps.length;
   const more = left > 0 ? make("button", { type: "button", onclick: onmore }, `More (${left.toLocaleString("en-US")} left)`) : null;
   return { list, more };
 }
 
-function pictures(answer, step, chosen, onchoose) {
-  const kernels = new Map(answer.filters.filter((one) => one.channels === 1 || one.channels === 3).map((one) => [one.unit, one]));
-  return answer.maps.map((map) => {
+function pictures(response, step, chosen, onchoose) {
+  const kernels = new Map(response.filters.filter((one) => one.channels === 1 || one.channels === 3).map((one) => [one.unit, one]));
+  return response.maps.map((map) => {
     const range = map.finite ? `${short(map.low)} to ${short(map.high)}` : "not all finite";
     const kernel = kernels.get(map.unit);
-    const canvas = mapCanvas(map, "");
-    canvas.setAttribute("aria-hidden", "true");
-    canvas.removeAttribute("aria-label");
-    canvas.removeAttribute("role");
-    const glyph = kernel && filterCanvas(kernel, "");
-    glyph?.setAttribute("aria-hidden", "true");
-    glyph?.removeAttribute("role");
-    glyph?.removeAttribute("aria-label");
+    const canvas = mapCanvas(map, null);
+    const glyph = kernel && filterCanvas(kernel, null);
     return make("li", {}, make("button", {
       type: "button", "data-map": map.unit, "aria-pressed": String(map.unit === chosen),
       "aria-label": `${mapName(step, map.unit)}: ${range}${map.activity === 0 ? ", silent" : ""}`, onclick: () => onchoose(map.unit),
@@ -33,9 +27,9 @@ function pictures(answer, step, chosen, onchoose) {
   });
 }
 
-function numbers(answer, step, chosen, onchoose) {
-  const scale = Math.max(1e-30, ...answer.maps.map((map) => Math.abs(map.low)));
-  return answer.maps.map((map) => {
+function numbers(response, step, chosen, onchoose) {
+  const scale = Math.max(1e-30, ...response.maps.map((map) => Math.abs(map.low)));
+  return response.maps.map((map) => {
     const item = bar(step.labels[map.unit] ?? String(map.unit), map.low, scale);
     const button = make("button", { type: "button", class: "number-choice", "data-map": map.unit, "aria-pressed": String(map.unit === chosen), onclick: () => onchoose(map.unit) });
     button.append(...item.childNodes);
@@ -53,9 +47,7 @@ export function mapName(step, map) {
 
 /** The chosen map, with a cursor: click, or arrow keys. `onplace(row, column)` is called with where it went. */
 export function cursorMap(map, place, label, onplace) {
-  const canvas = mapCanvas(map, "");
-  canvas.removeAttribute("role");
-  canvas.removeAttribute("aria-label");
+  const canvas = mapCanvas(map, null);
   const box = draw("rect", { x: place.column, y: place.row, width: 1, height: 1, class: "cursor" });
   const overlay = draw("svg", { viewBox: `0 0 ${map.columns} ${map.rows}`, preserveAspectRatio: "none", class: "overlay", "aria-hidden": "true" }, box);
   const frame = make("div", {

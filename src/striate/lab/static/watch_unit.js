@@ -23,7 +23,7 @@ function lines(unit) {
   return list;
 }
 
-/** Windows and kernels, some at first, the others when asked for. */
+/** Windows and kernels, some at first, the others when query for. */
 function patches(unit) {
   const root = make("div", { class: "patches" });
   const show = (count) => {

@@ -1,5 +1,6 @@
-"""A network at work on one image: every layer's maps, and how each single number in them comes about.
+"""A network at work on one image: the maps of every layer, and how each single number in them is computed.
 
-Read in this order: `records` (what is told), `kept_tensors` and `passing` (one forward pass, of which everything is
-kept as it was), `step` (its layers), `unit` (which arithmetic belongs to which operation), the `…_arithmetic` files.
+Read in this order: `unit_records` (what the page gets), `passing` (one forward pass, with the tensors of every
+operation), `step` (its layers), `unit_arithmetic` (which arithmetic belongs to which operation), the other
+`…_arithmetic` files.
 """

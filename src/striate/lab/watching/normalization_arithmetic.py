@@ -1,14 +1,15 @@
-"""The arithmetic of normalization: with figures of training, of the image itself, or of neighboring maps."""
+"""The arithmetic of normalization: with running statistics, those of the image itself, or of neighboring maps."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import nn
 
 from striate.lab.watching.passing import Call
-from striate.lab.watching.records import Line, Term, UnitArithmetic, in_sum, written
+from striate.lab.watching.unit_records import Line, Term, UnitArithmetic, in_sum, written
 from striate.wording import several
 
 _BATCH_NORMS = (
@@ -19,20 +20,19 @@ BATCH_NORMS = frozenset(_BATCH_NORMS.split())
 
 
 def explain_batch_norm(call: Call, at: tuple[int, ...]) -> UnitArithmetic | None:
-    """The number at (0, c, …) behind batch normalization; with the map's own figures where the layer keeps none."""
+    """The number at (0, c, …) behind batch normalization, by running statistics or by those of the map itself."""
     x = call.tensor("input")
     if x is None:
         return None
     channel = at[1]
-    means = call.tensor("running_mean")
-    variances = call.tensor("running_var")
+    means, variances = call.tensor("running_mean"), call.tensor("running_var")
     if means is None or variances is None or call.get("training", False):
         values = x[:, channel].double()
-        mean, variance = float(values.mean()), float(values.var(correction=0))
+        mean, variance = _statistics(values)
         words = f"Map {channel}'s own mean and variance, of {several(values.numel(), 'number')} in this image."
     else:
         mean, variance = float(means[channel]), float(variances[channel])
-        words = f"Mean and variance of map {channel} are those noted in training."
+        words = f"Mean and variance of map {channel} are the running statistics of training."
     return _normalized(call, at, x, mean, variance, float(call.get("eps", call.get("epsilon", 1e-5))), channel, words)
 
 
@@ -47,8 +47,7 @@ def explain_group_norm(call: Call, at: tuple[int, ...]) -> UnitArithmetic | None
     values = x[0, first : first + each].double()
     which = "all maps" if groups == 1 else f"maps {first} to {first + each - 1}"
     words = f"Mean and variance are those of {which} in this image: {several(values.numel(), 'number')}."
-    mean, variance = float(values.mean()), float(values.var(correction=0))
-    return _normalized(call, at, x, mean, variance, float(call.get("eps", 1e-5)), at[1], words)
+    return _normalized(call, at, x, *_statistics(values), float(call.get("eps", 1e-5)), at[1], words)
 
 
 def explain_layer_norm(call: Call, at: tuple[int, ...]) -> UnitArithmetic | None:
@@ -59,17 +58,14 @@ def explain_layer_norm(call: Call, at: tuple[int, ...]) -> UnitArithmetic | None
     outer = at[: x.ndim - inner]
     values = x[outer].double()
     words = f"Mean and variance are those of {several(values.numel(), 'number')} in this image."
-    mean, variance = float(values.mean()), float(values.var(correction=0))
     weight = call.tensor("weight")
-    place = 0 if weight is None else _flat(at[x.ndim - inner :], tuple(weight.shape))
-    return _normalized(call, at, x, mean, variance, float(call.get("eps", 1e-5)), place, words)
+    place = 0 if weight is None else int(np.ravel_multi_index(at[x.ndim - inner :], tuple(weight.shape)))
+    return _normalized(call, at, x, *_statistics(values), float(call.get("eps", 1e-5)), place, words)
 
 
-def _flat(at: tuple[int, ...], shape: tuple[int, ...]) -> int:
-    place = 0
-    for i, side in zip(at, shape, strict=True):
-        place = place * side + i
-    return place
+def _statistics(values: torch.Tensor) -> tuple[float, float]:
+    """Mean and variance, as normalizations take them."""
+    return float(values.mean()), float(values.var(correction=0))
 
 
 def _normalized(
@@ -77,11 +73,10 @@ def _normalized(
 ) -> UnitArithmetic:
     given = float(x[at])
     centered = given - mean
-    spread = math.sqrt(variance + eps)
-    value = centered / spread
+    value = centered / math.sqrt(variance + eps)
     lines = [
         Line("minus the mean", f"{written(given)} − {in_sum(mean)}", centered),
-        Line("over the spread", f"{written(centered)} / √({written(variance)} + {eps:g})", value),
+        Line("over the standard deviation", f"{written(centered)} / √({written(variance)} + {eps:g})", value),
     ]
     weight, bias = call.tensor("weight"), call.tensor("bias")
     if weight is not None:

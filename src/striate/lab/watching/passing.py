@@ -1,23 +1,100 @@
-"""One forward pass of a network, with every operation kept that a layer of it did."""
+"""One forward pass of a network, with every operation kept that a layer of it did.
+Tensors of a forward pass, as they were when an operation took or gave them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
-from striate.account.field.intervals import Fields
-from striate.account.field.noted import get_fields
+from striate.account.field.intervals import Fields, get_fields
 from striate.account.observing.arithmetic import Arithmetic, arithmetic
 from striate.account.observing.entries import Entry
-from striate.account.observing.observe import Observer
-from striate.account.operation import Operation
-from striate.lab.watching.kept_tensors import BeforeWrites, KeptTensors, Slot
-from striate.models.tensors import tensors_in
-from striate.models.untouched import on_trial
+from striate.account.observing.observer import Observer, storage_key
+from striate.errors import ModelError
+from striate.models.preserved_state import on_trial
+from striate.observe.tensors import tensors_in
+from striate.observe.torch_calls import Operation, torch_operations
+from striate.wording import size_in_bytes
+
+
+class Slot:
+    """A place for one tensor, which is copied when something is about to write into it."""
+
+    __slots__ = ("tensor",)
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+
+
+class KeptTensors:
+    """Slots of all tensors that were kept, and how many `bytes` they hold together, memory of `apart` not counted.
+
+    Layers that work in place, as ReLU often does, would write over what the layer before has given: what they are about
+    to write into is copied first, and only that. ModelError beyond `limit` bytes.
+    """
+
+    def __init__(self, apart: Iterable[torch.Tensor], limit: int) -> None:
+        self.bytes, self.limit = 0, limit
+        self._apart = {storage_key(tensor) for tensor in apart}
+        self._slots: dict[int, list[Slot]] = {}
+        self._before: dict[int, Slot] = {}
+
+    def keep(self, tensor: torch.Tensor) -> Slot:
+        """A slot with the tensor as it is now."""
+        slot, key = Slot(tensor), storage_key(tensor)
+        if key not in self._slots and key not in self._apart:
+            self._count(tensor.untyped_storage().nbytes())
+        self._slots.setdefault(key, []).append(slot)
+        return slot
+
+    def about_to_write(self, tensor: torch.Tensor) -> None:
+        """What is kept of the tensor's memory gets memory of its own."""
+        before = Slot(tensor.clone())
+        self._count(before.tensor.untyped_storage().nbytes())
+        self._before = {id(tensor): before}
+        for slot in self._slots.pop(storage_key(tensor), ()):
+            kept = slot.tensor
+            alike = kept.shape == tensor.shape and kept.stride() == tensor.stride()
+            if alike and kept.storage_offset() == tensor.storage_offset():
+                slot.tensor = before.tensor
+            else:
+                slot.tensor = kept.clone()
+                self._count(slot.tensor.untyped_storage().nbytes())
+
+    def taken(self, tensor: torch.Tensor) -> Slot:
+        """A slot with an argument of the operation that has just run, as it was before."""
+        return self._before.pop(id(tensor), None) or self.keep(tensor)
+
+    def _count(self, size: int) -> None:
+        self.bytes += size
+        if self.bytes > self.limit:
+            got = f"more than {size_in_bytes(self.limit)} of feature maps for one image"
+            remedy = "a smaller input shape, such as 3x64x64, or a narrower network"
+            raise ModelError("watching", got, f"at most {size_in_bytes(self.limit)}", remedy)
+
+
+@contextmanager
+def _copied_before_writes(kept: KeptTensors) -> Iterator[None]:
+    """While the body runs, `kept` is told before an operation writes into a tensor."""
+
+    def tell(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        for place, argument in enumerate(func._schema.arguments if func._schema.is_mutable else ()):
+            given = args[place] if place < len(args) else kwargs.get(argument.name)
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                for tensor in given if isinstance(given, list | tuple) else [given]:
+                    if isinstance(tensor, torch.Tensor):
+                        kept.about_to_write(tensor)
+        return func(*args, **kwargs)
+
+    with torch_operations(tell):
+        yield
+
 
 LARGEST_PASS = 1 << 30
 """Bytes of feature maps that are kept of one pass, at most."""
@@ -74,7 +151,7 @@ class Passing(Observer):
         self.kept = KeptTensors((*module.parameters(), *module.buffers()), limit)
         self._calls: list[tuple[Call, list[Entry]]] = []
         self._outputs: dict[int, Slot] = {}
-        self._end = self.entries.end
+        self._end_entry = self.entries.end
         self.entries.end = self._keep_output  # type: ignore[method-assign]
 
     def note(self, operation: Operation) -> None:
@@ -108,7 +185,7 @@ class Passing(Observer):
 
     def _keep_output(self, output: object) -> None:
         entry = self.entries.stack[-1].entry
-        self._end(output)
+        self._end_entry(output)
         first = next(iter(tensors_in(output)), None)
         if first is not None and self.entries.done and self.entries.done[-1] is entry:
             self._outputs[id(entry)] = self.kept.keep(first)
@@ -158,6 +235,6 @@ def run_pass(module: nn.Module, x: torch.Tensor, limit: int = LARGEST_PASS) -> t
     ModelError where more feature maps came than are kept, or where the network gives no tensor.
     """
     passing = Passing(module, limit)
-    with on_trial(module), torch.inference_mode(False), torch.no_grad(), BeforeWrites(passing.kept):
+    with on_trial(module), torch.inference_mode(False), torch.no_grad(), _copied_before_writes(passing.kept):
         output = passing.run(module, x)
     return passing, next(iter(tensors_in(output)))

@@ -1,4 +1,4 @@
-"""The arithmetic of what is computed place by place: activations, normalization with given figures, sums of layers."""
+"""The arithmetic of elementwise operations: activations, sums and products, and the normalization of the image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from striate.lab.watching.passing import Call
-from striate.lab.watching.records import Line, Term, UnitArithmetic, in_sum, written
+from striate.lab.watching.unit_records import Line, Seen, Term, UnitArithmetic, broadcast_number, in_sum, written
+from striate.lab.watching.watched_network import WatchedPass
 
 Formula = Callable[[float, Call], tuple[str, float]]
 """From the number that goes in to the formula written out, and its result."""
@@ -170,8 +171,7 @@ def _operand(call: Call, name: str, at: tuple[int, ...]) -> float | None:
     if tensor is None:
         given = call.get(name)
         return float(given) if isinstance(given, int | float) else None
-    inner = at[len(at) - tensor.ndim :]
-    return float(tensor[tuple(i if side > 1 else 0 for i, side in zip(inner, tensor.shape, strict=True))])
+    return broadcast_number(tensor, at)
 
 
 def explain_joined(call: Call, at: tuple[int, ...], name: Callable[[torch.Tensor], str]) -> UnitArithmetic | None:
@@ -191,3 +191,19 @@ def explain_joined(call: Call, at: tuple[int, ...], name: Callable[[torch.Tensor
             return UnitArithmetic("copy", words, float(call.out[at]), value, terms=terms)
         left -= side
     return None
+
+
+def explain_input(watched: WatchedPass, unit: tuple[int, int, int]) -> tuple[UnitArithmetic, Seen]:
+    """The normalized number at (channel, row, column), and the place it comes from. It has to be on the image."""
+    normalization = watched.network.normalization
+    byte = int(watched.raw[unit])
+    mean, std = normalization.mean[unit[0]], normalization.std[unit[0]]
+    lines = (
+        Line("minus the mean", f"{byte} − {in_sum(mean)}", byte - mean),
+        Line("over the standard deviation", f"{written(byte - mean)} / {written(std)}", (byte - mean) / std),
+    )
+    words = "A byte of the image, normalized as in training."
+    terms = (Term("byte of the image", byte, None, byte),)
+    output = float(watched.x[(0, *unit)])
+    found = UnitArithmetic("function", words, output, lines[-1].value, terms=terms, lines=lines)
+    return found, Seen((unit[1], unit[1]), (unit[2], unit[2]))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from striate.lab.watching.convolution_arithmetic import MOST_NUMBERS, Array, Positions, in_plane, patch, two, window_at
 from striate.lab.watching.passing import Call
-from striate.lab.watching.records import Line, UnitArithmetic, in_sum, written
-from striate.lab.watching.window_arithmetic import MOST_NUMBERS, Array, Positions, in_plane, patch, sliding, two
-from striate.layers.l2_pool import L2Pool
+from striate.lab.watching.unit_records import Line, UnitArithmetic, in_sum, written
+from striate.layers.pooling import L2Pool
 from striate.layers.windows import per_axis
 from striate.wording import several
 
@@ -80,7 +80,7 @@ def explain_l2_pool(layer: L2Pool, call: Call, x: torch.Tensor, at: tuple[int, .
         two(per_axis(value, axes, "size"), axes, missing)
         for value, missing in ((layer.kernel_size, 1), (layer.stride, 1), (layer.padding, 0))
     )
-    positions = _at(at, kernel, strides, pads, (1, 1), in_plane(x))
+    positions = window_at(at, kernel, strides, pads, (1, 1), in_plane(x))
     values = positions.values(in_plane(x)[at[1] : at[1] + 1])[0]
     total = float(np.square(values).sum())
     words = "The root of the sum of squares under the window." + _cut(positions, "which adds nothing")
@@ -110,22 +110,7 @@ def _window(call: Call, x: torch.Tensor, at: tuple[int, ...]) -> Positions:
     axes, size = x.ndim - 2, call.get("kernel_size")
     settings = (size, 1), (call.get("stride") or size, 1), (call.get("padding", 0), 0), (call.get("dilation", 1), 1)
     kernel, strides, pads, gaps = (two(value, axes, missing) for value, missing in settings)
-    return _at(at, kernel, strides, pads, gaps, in_plane(x))
-
-
-def _at(
-    at: tuple[int, ...],
-    kernel: tuple[int, int],
-    strides: tuple[int, int],
-    pads: tuple[int, int],
-    gaps: tuple[int, int],
-    maps: torch.Tensor,
-) -> Positions:
-    place = at[2:] if len(at) == 4 else (0, at[2])
-    rows, columns = (
-        sliding(place[i], kernel[i], strides[i], pads[i], gaps[i], int(maps.shape[1 + i])) for i in range(2)
-    )
-    return Positions(rows[0], columns[0], rows[1], columns[1])
+    return window_at(at, kernel, strides, pads, gaps, in_plane(x))
 
 
 def _cut(positions: Positions, what: str) -> str:

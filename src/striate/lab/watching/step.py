@@ -1,7 +1,10 @@
-"""The layers of a pass, one step each: what it is, what it takes and gives, and where its numbers come from."""
+"""The layers of a pass, one step each: what it is, what it takes and gives, and where its numbers come from.
+What a layer computes, in a sentence.
+"""
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,10 +14,65 @@ from torch import nn
 
 from striate.account.field.intervals import Fields
 from striate.account.observing.entries import sample_shape
-from striate.lab.watching.kept_tensors import Slot
-from striate.lab.watching.passing import Call, Part, Passing
-from striate.lab.watching.records import Seen
-from striate.lab.watching.words import step_words
+from striate.lab.watching.passing import Call, Part, Passing, Slot
+from striate.lab.watching.unit_records import Seen
+
+_WORDS = {
+    "conv": "A sliding kernel: each number is the sum of products over all channels, plus the bias if there is one.",
+    "local": "Like a convolution, but with its own kernel at every position.",
+    "fc": "Each output is a weighted sum of all inputs, plus the bias if there is one.",
+    "pool": "The largest number in each window, map by map.",
+    "avgpool": "The mean of the numbers in each window, map by map.",
+    "gap": "The mean of each whole map: one number a map.",
+    "l2pool": "The root of the sum of squares in each window, map by map.",
+    "chpool": "The root of the sum of squares over neighboring maps, at each place.",
+    "maxout": "The largest of several neighboring maps, at each place.",
+    "lrn": "Each number divided by a measure of how active neighboring maps are at the same place.",
+    "lcn": "The mean of the neighborhood is subtracted, and the rest divided by its standard deviation.",
+    "bn": "Each map is shifted and scaled by its running mean and variance of training, then by weight and bias.",
+    "gn": "Groups of maps are shifted and scaled to mean 0 and variance 1 in this image, then by learned numbers.",
+    "ln": "All numbers are shifted and scaled to mean 0 and variance 1 in this image, then by learned numbers.",
+    "relu": "Negative numbers become 0, all others stay as they are.",
+    "leaky": "Negative numbers are multiplied by a small slope, all others stay as they are.",
+    "prelu": "Negative numbers are multiplied by a learned slope, all others stay as they are.",
+    "elu": "Negative x becomes α · (exp(x) − 1), all others stay as they are.",
+    "sigmoid": "1 / (1 + exp(−x)): each number is mapped between 0 and 1.",
+    "tanh": "The hyperbolic tangent: each number is mapped between −1 and 1.",
+    "swish": "Each number times its own sigmoid.",
+    "softmax": "Exponentials, divided by their sum: probabilities that add up to 1.",
+    "dropout": "Does nothing in eval mode; in training it sets random numbers to 0.",
+    "flatten": "The maps become one vector: channel by channel, row by row.",
+    "up": "Each map is upsampled.",
+    "add": "The numbers at the same place are added: the sum of a residual connection.",
+    "cat": "The maps of several layers, concatenated along the channels.",
+    "mul": "The numbers at the same place are multiplied.",
+    "sub": "The numbers at the same place are subtracted.",
+    "div": "The numbers at the same place are divided.",
+    "mean": "The mean along some axes.",
+    "sum": "The sum along some axes.",
+    "matmul": "A matrix product.",
+    "bmm": "A matrix product.",
+    "mm": "A matrix product.",
+    "adaptive_avg_pool2d": "The mean of each window; as many windows as the output has places.",
+    "AdaptiveAvgPool2d": "The mean of each window; as many windows as the output has places.",
+    "ConvTranspose2d": "Each input number multiplies the kernel; overlapping products are added.",
+    "conv_transpose2d": "Each input number multiplies the kernel; overlapping products are added.",
+    "ZeroPad2d": "A border of zeros is put around each map.",
+    "Identity": "Returns its input.",
+}
+
+
+def step_words(kind: str, module: nn.Module | None) -> str:
+    """What a step of this kind computes; for layers of striate or the user, the beginning of their docstring."""
+    if kind in _WORDS:
+        return _WORDS[kind]
+    if module is not None and not type(module).__module__.startswith("torch."):
+        first = (inspect.getdoc(type(module)) or "").partition("\n\n")[0]
+        if first and type(module).__doc__ != nn.Module.__doc__:
+            return " ".join(first.split())[:300]
+    called = f"torch's {type(module).__name__}" if module is not None else f"torch's operation {kind}"
+    return f"What {called} computes; its maps are shown, its arithmetic is not written out here."
+
 
 Shape = tuple[int, ...]
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from striate.lab.watching.passing import Call
-from striate.lab.watching.records import Line, Term, UnitArithmetic, in_sum, written
+from striate.lab.watching.unit_records import Line, Term, UnitArithmetic, broadcast_number, in_sum, some_terms, written
 from striate.wording import several
 
 Array = NDArray[np.float64]
@@ -38,15 +38,8 @@ def explain_product(call: Call, at: tuple[int, ...], before: tuple[int, ...]) ->
         value += offset
         lines.append(Line("with the bias", f"{written(total)} + {in_sum(offset)}", value))
     words = f"Each of the {several(len(values), 'number')} that go in, times a weight of its own, all added up."
-    rest = len(values) - len(terms)
-    shown = sum(term.adds for term in terms)
-    return UnitArithmetic(
-        *("terms", words, float(call.out[at]), value),
-        terms=terms,
-        rest_count=rest,
-        rest_sum=total - shown if rest else 0.0,
-        lines=tuple(lines),
-    )
+    parts = some_terms(terms, total, len(values))
+    return UnitArithmetic("terms", words, float(call.out[at]), value, lines=tuple(lines), **parts)
 
 
 def _factors(call: Call, at: tuple[int, ...]) -> tuple[Array, Array, float | None] | None:
@@ -56,9 +49,7 @@ def _factors(call: Call, at: tuple[int, ...]) -> tuple[Array, Array, float | Non
         left, right, bias = call.tensor("mat1"), call.tensor("mat2"), call.tensor("self")
         scale = float(call.get("alpha", 1))
         if bias is not None:
-            place = at[len(at) - bias.ndim :]
-            offset = float(bias[tuple(i if s > 1 else 0 for i, s in zip(place, bias.shape, strict=True))])
-            offset *= float(call.get("beta", 1))
+            offset = broadcast_number(bias, at) * float(call.get("beta", 1))
     elif call.name == "mm":
         left, right = call.tensor("self"), call.tensor("mat2")
     elif call.name == "bmm":
@@ -194,11 +185,4 @@ def explain_distance(x: torch.Tensor, codes: Sequence[float], output: float) -> 
         Line("result", f"−{written(total)}", -total),
     )
     words = "Minus the squared distance between what goes in and this output's code."
-    rest = len(values) - len(terms)
-    return UnitArithmetic(
-        *("terms", words, output, -total),
-        terms=terms,
-        rest_count=rest,
-        rest_sum=total - sum(term.adds for term in terms) if rest else 0.0,
-        lines=lines,
-    )
+    return UnitArithmetic("terms", words, output, -total, lines=lines, **some_terms(terms, total, len(values)))

@@ -150,8 +150,8 @@ def _size(argument: Argument, parameter: Parameter, what: str) -> Value:
     if len(parts) > 3:
         raise _wrong(argument, what, "at most three axes, such as 3x3x3", show_value(parts[:3]))
     if min(parts) < low:
-        mended = tuple(max(low, part) for part in parts)
-        raise _wrong(argument, what, _wanted(parameter), show_value(mended))
+        fixed = tuple(max(low, part) for part in parts)
+        raise _wrong(argument, what, _wanted(parameter), show_value(fixed))
     return value
 
 

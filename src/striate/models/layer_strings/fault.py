@@ -1,4 +1,4 @@
-"""What is wrong with a layer string, and how its text is mended: the remedy of an error is tried before it is told."""
+"""What is wrong with a layer string, and how its text is fixed: a remedy is tried before it is printed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from striate.errors import LayerStringError
+from striate.records import Remedy
 
 ROUNDS, MOST_TRIES = 16, 48
 LONGEST_SHOWN = 400
@@ -21,7 +22,7 @@ class Edit:
 
 
 class Fault(Exception):
-    """Raised while a layer string is read or fitted; `candidates` are ways to mend it, the best first."""
+    """Raised while a layer string is read or fitted; `candidates` are fixes, the best first."""
 
     def __init__(self, position: int, got: str, expected: str, *candidates: Edit | tuple[Edit, ...]) -> None:
         super().__init__(position, got, expected)
@@ -29,7 +30,7 @@ class Fault(Exception):
         self.candidates = tuple((c,) if isinstance(c, Edit) else c for c in candidates)
 
     def preceded_by(self, edit: Edit) -> Fault:
-        """The same fault with a better way to mend it in front."""
+        """The same fault with a better fix in front."""
         return Fault(self.position, self.got, self.expected, edit, *self.candidates)
 
 
@@ -48,7 +49,7 @@ def to_error(text: str, fault: Fault, attempt: Callable[[str], object], most_dro
     return LayerStringError(text, fault.position, fault.got, fault.expected, _remedy(text, fault, attempt, most_drops))
 
 
-def mend(text: str, fault: Fault, attempt: Callable[[str], object], most_drops: int = ROUNDS) -> str | None:
+def fix(text: str, fault: Fault, attempt: Callable[[str], object], most_drops: int = ROUNDS) -> str | None:
     """The first text that `attempt` accepts, following each candidate through the faults it leaves; None if none is.
 
     Texts that keep what the user wrote come first: one that drops a word is followed only where its fault has
@@ -56,9 +57,9 @@ def mend(text: str, fault: Fault, attempt: Callable[[str], object], most_drops: 
     """
     for keeping in (True, False):
         search = _Search(attempt, keeping)
-        mended = search.follow(text, fault, ROUNDS, most_drops)
-        if mended is not None or not search.skipped:
-            return mended
+        fixed = search.follow(text, fault, ROUNDS, most_drops)
+        if fixed is not None or not search.skipped:
+            return fixed
     return None
 
 
@@ -88,7 +89,7 @@ class _Search:
             else:
                 return changed
         # Only now: another candidate that mends everything at once is nearer to what was meant.
-        return next((mended for one in left if (mended := self.follow(*one)) is not None), None)
+        return next((fixed for one in left if (fixed := self.follow(*one)) is not None), None)
 
 
 def _drops_a_word(text: str, edits: tuple[Edit, ...]) -> bool:
@@ -99,13 +100,14 @@ def _drops_a_word(text: str, edits: tuple[Edit, ...]) -> bool:
 
 
 def _remedy(text: str, fault: Fault, attempt: Callable[[str], object], most_drops: int) -> str:
-    mended = mend(text, fault, attempt, most_drops)
-    if mended is not None and len(mended) <= LONGEST_SHOWN:
+    fixed = fix(text, fault, attempt, most_drops)
+    if fixed is not None and len(fixed) <= LONGEST_SHOWN:
         # Single quotes inside: the whole can then be pasted between double quotes.
-        return f'write "{" ".join(mended.split()).replace(chr(34), chr(39))}"'
+        written = " ".join(fixed.split()).replace('"', "'")
+        return Remedy(f'write "{written}"', settings={"model.name": written})
     for candidate in fault.candidates:
-        # The text is too long to show: what is told instead has to mend it alone.
-        if mended is not None and apply(text, candidate) == mended:
+        # The text is too long to show: what is printed instead has to fix it alone.
+        if fixed is not None and apply(text, candidate) == fixed:
             told = " and ".join(_describe(text, edit) for edit in candidate)
             if len(told) <= LONGEST_SHOWN:
                 return told

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from striate.layers.axis_windows import AxisWindows, same_padding
-from striate.layers.padding_modes import furthest_reach
+from striate.layers.axis_windows import AxisWindows, furthest_reach, same_padding
 from striate.models.layer_strings.fault import Edit, Fault
 from striate.models.layer_strings.spec import Layer
 from striate.models.layer_strings.words import Value, show_value

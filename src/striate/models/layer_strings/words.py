@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import EllipsisType
 from typing import Literal
 
-from striate.layers.padding_modes import PADDING_MODES
+from striate.layers.axis_windows import PADDING_MODES
 
 Value = int | float | bool | str | tuple[int, ...] | None
 Kind = Literal["count", "odd", "number", "size", "pad", "flag", "choice"]

@@ -1,8 +1,9 @@
-"""Networks that give more than their answer while they are in training: outputs of classifiers on inner layers.
+"""Networks that give more than their logits in training mode: outputs of classifiers on inner layers.
 
 Such a network returns, in training mode, a tuple with its own outputs first, and has an attribute `auxiliary_weights`:
 how much the loss of each further one counts. `auxiliary_layers` names the layers that give those, also where a network
 was made without them.
+Auxiliary classifiers in a file of weights: left out where the network has none, new where the file has none.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from striate.errors import ModelError
 
 
 @dataclass(frozen=True)
-class Answers:
+class NetworkOutputs:
     """What one forward pass gave: `outputs` (N, …), or a tree of such for a task that reads one, and each auxiliary
     output of that shape with its weight."""
 
@@ -25,11 +26,11 @@ class Answers:
     auxiliary: tuple[tuple[float, torch.Tensor], ...] = ()
 
 
-def answers(module: nn.Module, result: Any, *, whole: bool = False) -> Answers:
+def network_outputs(module: nn.Module, result: Any, *, whole: bool = False) -> NetworkOutputs:
     """What `module` gave, taken apart; for a task that reads all of it, `whole`. Raises ModelError where that is
     neither a tensor nor as this file says."""
     if whole or isinstance(result, torch.Tensor):
-        return Answers(result)
+        return NetworkOutputs(result)
     given = tuple(result) if isinstance(result, tuple | list) else (result,)
     weights = getattr(module, "auxiliary_weights", None)
     if not all(isinstance(each, torch.Tensor) for each in given):
@@ -42,7 +43,7 @@ def answers(module: nn.Module, result: Any, *, whole: bool = False) -> Answers:
     if len(set(shapes)) > 1:
         remedy = f"make the auxiliary classifiers for {shapes[0][1:]} outputs too, as the last layer is"
         return _refuse(module, f"outputs of the shapes {', '.join(map(str, shapes))}", remedy)
-    return Answers(given[0], tuple(zip(map(float, weights), given[1:], strict=True)))
+    return NetworkOutputs(given[0], tuple(zip(map(float, weights), given[1:], strict=True)))
 
 
 def auxiliary_layers(module: nn.Module) -> tuple[str, ...]:
@@ -56,6 +57,45 @@ def auxiliary_prefixes(module: nn.Module) -> tuple[str, ...]:
     return tuple(sorted({f"{name.partition('.')[0]}." for name in getattr(module, "auxiliary_layers", ())}))
 
 
-def _refuse(module: nn.Module, got: str, remedy: str) -> Answers:
+def _refuse(module: nn.Module, got: str, remedy: str) -> NetworkOutputs:
     expected = "a tensor, or a tuple with the outputs first and a weight for the loss of each further one"
     raise ModelError(f"output of {type(module).__name__} in training", got, expected, remedy)
+
+
+Tensors = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Comparable:
+    """The tensors of a network and of a file that have to agree, one by one; `notes` says what was put aside."""
+
+    own: Tensors
+    saved: Tensors
+    notes: tuple[str, ...] = ()
+
+
+def without_lone_auxiliary(network: nn.Module, own: Tensors, saved: Tensors) -> Comparable:
+    """`own` and `saved` without the auxiliary classifiers that only one of them has."""
+    prefixes = auxiliary_prefixes(network)
+    here = [prefix for prefix in prefixes if any(key.startswith(prefix) for key in own)]
+    there = [prefix for prefix in prefixes if any(key.startswith(prefix) for key in saved)]
+    if there and not here:
+        notes = f"its auxiliary classifiers ({_named(there)}) are left out: the network has none"
+        return Comparable(own, _without(saved, prefixes), (notes,))
+    if here and not there:
+        notes = f"the auxiliary classifiers ({_named(here)}) are new: the file has none"
+        return Comparable(_without(own, prefixes), saved, (notes,))
+    return Comparable(own, saved)
+
+
+def layers_of_outputs(network: nn.Module, head: str | None) -> set[str]:
+    """Names of the layers that give as many outputs as the network: `head`, and those of auxiliary classifiers."""
+    return ({head} if head is not None else set()) | set(auxiliary_layers(network))
+
+
+def _without(tensors: Tensors, prefixes: tuple[str, ...]) -> Tensors:
+    return {key: value for key, value in tensors.items() if not key.startswith(prefixes)}
+
+
+def _named(prefixes: list[str]) -> str:
+    return ", ".join(prefix.rstrip(".") for prefix in prefixes)

@@ -9,8 +9,7 @@ from striate.errors import ModelError, StriateError
 from striate.models.check import check_outputs
 from striate.models.from_zoo import build_from_zoo
 from striate.models.layer_strings.shapes import Shape
-from striate.models.model_info import ModelInfo
-from striate.models.registry import MODELS
+from striate.models.registry import MODELS, ModelInfo
 from striate.models.weights.saved import SavedNetwork, Weights
 from striate.models.weights.take_weights import take_weights
 from striate.models.weights.weights_file import read_weights

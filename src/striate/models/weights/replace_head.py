@@ -7,15 +7,15 @@ from typing import Any
 from torch import nn
 
 from striate.errors import ModelError
-from striate.models.depth import output_layer
-from striate.models.first_weights.initialize import initialize_output
+from striate.models.features import output_layer
+from striate.models.initialization.initialize import initialize_output
 from striate.models.weights.auxiliary_outputs import auxiliary_layers
 
 
 def replace_head(module: nn.Module, outputs: int) -> nn.Module:
     """The network with a new output layer, which gives `outputs` numbers or channels; all other layers stay.
 
-    In place, but for a network that is its output layer. First weights are drawn by `initialize_output`. The output
+    In place, but for a network that is its output layer. `initialize_output` draws its weights. The output
     layer is the last one with weights, in the order of registration (`models.depth.output_layer`); with it go those of
     auxiliary classifiers, where the network names them (`models.auxiliary_outputs`).
     Raises ModelError where that is no linear layer or convolution.

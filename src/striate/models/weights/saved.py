@@ -1,17 +1,100 @@
-"""What a file of weights holds, and what a checkpoint says of its network beside them."""
+"""What a checkpoint says of its network, checked first: it may come from a stranger."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import torch
+
+from striate.data.config import Fit, Layout
+from striate.data.media.every_medium import MEDIA
 from striate.errors import RunError, pasted
 from striate.models.layer_strings.shapes import Shape
-from striate.models.saved_content import check_content
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import open_run
-from striate.runs.user_path import user_path
+from striate.runs.files import user_path
+
+_LONGEST_NAME = 25_000
+_MOST_VALUES = 1 << 28
+"""Values of one input; a picture at the usual limit of pixels has fewer."""
+
+
+def _is_shape(value: Any) -> bool:
+    whole = isinstance(value, list | tuple) and 1 <= len(value) <= 5 and all(type(n) is int and n > 0 for n in value)
+    return whole and math.prod(value) <= _MOST_VALUES
+
+
+def _are(kind: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list | tuple) and all(isinstance(one, kind) for one in value)
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(x, int | float) and math.isfinite(x) for x in value)
+
+
+def _are_tensors(value: Any) -> bool:
+    tensors = isinstance(value, Mapping) and all(
+        isinstance(one, torch.Tensor) for key, one in value.items() if not str(key).endswith("_extra_state")
+    )
+    return tensors and all(isinstance(key, str) for key in value)
+
+
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "network": (lambda v: isinstance(v, Mapping), "a mapping"),
+    "network.name": (
+        lambda v: v is None or (isinstance(v, str) and len(v) <= _LONGEST_NAME),
+        f"a name of at most {_LONGEST_NAME:,} characters",
+    ),
+    "network.input_shape": (_is_shape, "whole numbers, the sizes of an input"),
+    "task": (lambda v: isinstance(v, Mapping), "a mapping"),
+    "task.name": (lambda v: isinstance(v, str), "a name"),
+    "task.classes": (_are(str), "names"),
+    "task.target_names": (_are(str), "names"),
+    "task.mean": (_are_numbers, "finite numbers"),
+    "task.std": (_are_numbers, "finite numbers"),
+    "classes": (_are(str), "names"),
+    "preparation": (lambda v: isinstance(v, Mapping), "a mapping"),
+    "preparation.kind": (lambda v: isinstance(v, str) and v in MEDIA, " or ".join(", ".join(MEDIA).rsplit(", ", 1))),
+    "preparation.input_shape": (_is_shape, "whole numbers, the sizes of an input"),
+    "preparation.fit": (lambda v: v in get_args(Fit), "crop, stretch or pad"),
+    "preparation.layout": (lambda v: v in get_args(Layout), "an order of axes"),
+    "preparation.max_pixels": (lambda v: type(v) is int and v > 0, "a whole number above 0"),
+    "normalization": (lambda v: isinstance(v, Mapping), "a mapping"),
+    "normalization.mean": (_are_numbers, "finite numbers"),
+    "normalization.std": (_are_numbers, "finite numbers"),
+    "views": (lambda v: isinstance(v, str), "a name"),
+    "model": (_are_tensors, "tensors by name"),
+    "ema": (lambda v: v is None or _are_tensors(v), "tensors by name"),
+}
+
+
+def check_content(saved: Mapping[str, Any], where: str) -> None:
+    """Raise RunError where a part that is there is not what its name says; what is missing is told by who needs it."""
+    for path, (fits, expected) in _CHECKS.items():
+        section, _, name = path.partition(".")
+        if section not in saved:
+            continue
+        value = saved[section]
+        if name:
+            if name not in value:
+                continue
+            value = value[name]
+        if not fits(value):
+            raise _strange(where, path, type(value).__name__, expected)
+    shape = saved.get("preparation", {}).get("input_shape")
+    if shape is not None and "network" in saved and list(shape) != list(saved["network"].get("input_shape", shape)):
+        raise _strange(where, "preparation.input_shape", "another one", "that of the network")
+    for name, values in saved.get("normalization", {}).items():
+        if shape is not None and len(values) not in (1, shape[0]):
+            raise _strange(where, f"normalization.{name}", f"{len(values):,} numbers", f"1 or {shape[0]}")
+
+
+def _strange(where: str, path: str, got: str, expected: str) -> RunError:
+    return RunError(where, f"a checkpoint with {path}: {got}", expected, "use last.pt or best.pt of a run directory")
 
 
 @dataclass(frozen=True)

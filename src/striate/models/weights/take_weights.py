@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from striate.errors import InputMisfit, ModelError
-from striate.layers.locally_connected import LocallyConnected
-from striate.models.depth import output_layer, weighted_layers
+from striate.layers.convolution import LocallyConnected
+from striate.models.features import output_layer, weighted_layers
+from striate.models.weights.auxiliary_outputs import layers_of_outputs, without_lone_auxiliary
 from striate.models.weights.saved import SavedNetwork, Weights
-from striate.models.weights.take_auxiliary import layers_of_outputs, without_lone_auxiliary
 from striate.wording import listed, show_shape
 
 MOST_SHOWN = 4
@@ -30,7 +30,7 @@ def take_weights(
     """Give `network`, which gives `outputs` numbers or channels, the tensors of `weights`, in place.
 
     The output layer stays as it is (new) where the file has it for another number of outputs, or has none. Kernels
-    for red, green and blue are added up where the first convolution takes one channel: the network then answers as if
+    for red, green and blue are added up where the first convolution takes one channel: the network then predicts as if
     the gray image lay in all three. Where the file says how each was standardized, a kernel counts in inverse
     proportion to its channel's standard deviation; a constant is lost where the three means differ. Prefixes of
     wrappers are dropped from names, and a network's `older_name(name)`, if it has that, tells today's name of a tensor.
@@ -65,11 +65,11 @@ def take_weights(
         taken = {key: saved[key] for key in own if key not in differing}
         network.load_state_dict(complete | taken)
     renewed = sorted({key.rpartition(".")[0] for key in differing} - {output_layer(network)})
-    news = [_news(weights, before, outputs, classes), *compared.news]
-    news += [f"so are {listed(renewed)}, the last layers of auxiliary classifiers"] if renewed else []
-    news += ["its kernels for red, green and blue are added up for gray images"] if folded else []
+    notes = [_note_on_source(weights, before, outputs, classes), *compared.notes]
+    notes += [f"so are {listed(renewed)}, the last layers of auxiliary classifiers"] if renewed else []
+    notes += ["its kernels for red, green and blue are added up for gray images"] if folded else []
     remark = "" if isinstance(weights, SavedNetwork) else getattr(network, "remark_on_files", "")
-    return "; ".join([*news, remark] if remark else news)
+    return "; ".join([*notes, remark] if remark else notes)
 
 
 def _without_prefix(saved: Tensors, own: Tensors) -> Tensors:
@@ -208,7 +208,7 @@ def _shape(tensor: Any) -> str:
     return show_shape(tensor.shape) if tensor.ndim else "one number"
 
 
-def _news(weights: Weights, before: int | None, outputs: int, classes: tuple[str, ...]) -> str:
+def _note_on_source(weights: Weights, before: int | None, outputs: int, classes: tuple[str, ...]) -> str:
     where = weights.path
     known: tuple[str, ...] = ()
     if isinstance(weights, SavedNetwork):

@@ -14,8 +14,8 @@ from striate.errors import ModelError
 from striate.models.layer_strings.arguments import nearest
 from striate.models.weights.saved import Weights, load_run, network_of
 from striate.runs.checkpoint import FORMAT
-from striate.runs.plain_load import load_plainly
-from striate.runs.user_path import user_path
+from striate.runs.files import user_path
+from striate.runs.safe_load import load_safely
 
 # Where training scripts keep the state_dict in their checkpoints, the commonest first.
 _KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params")
@@ -91,7 +91,7 @@ def _load_torch(text: str, path: Path, beginning: bytes) -> Any:
     if not beginning.startswith((b"PK\x03\x04", b"\x80")):
         raise _unreadable(text, f"no file of weights: it begins with {beginning!r}")
     try:
-        return load_plainly(path)
+        return load_safely(path)
     except MemoryError:
         raise _unreadable(text, "more than the memory of this machine holds") from None
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to mean
@@ -136,7 +136,7 @@ def _checked(text: str, tensors: Any) -> dict[str, Any]:
         raise ModelError(f"weights {text}", f"a dict of other things: {keys}", expected, _SAVE)
     for name, tensor in tensors.items():
         if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and not _finite(text, name, tensor):
-            got = f"{name} holds values that are infinite or not a number"
+            got = f"{name} holds NaN or Inf"
             raise ModelError(f"weights {text}", got, "finite weights", "take an earlier checkpoint of that training")
     return {str(name): tensor for name, tensor in tensors.items()}
 

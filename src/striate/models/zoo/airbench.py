@@ -14,9 +14,8 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from striate.layers.whitening import WhiteningConv2d
-from striate.models.first_weights.dirac import pass_on
-from striate.models.first_weights.initialize import initialize_output
+from striate.layers.convolution import WhiteningConv2d
+from striate.models.initialization.initialize import initialize_output, pass_on
 from striate.models.zoo.image_size import Slide, check_image
 
 SMALL = 64

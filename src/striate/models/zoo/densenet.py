@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from functools import partial
 
 import torch
 from torch import nn
 
-from striate.models.first_weights.initialize import initialize_output
-from striate.models.model_info import Form
+from striate.models.initialization.initialize import initialize_output
+from striate.models.registry import Form
 from striate.models.zoo.image_size import Slide, check_image, smallest_size
 
 BOTTLENECK = 4
@@ -78,43 +79,22 @@ class DenseNet(nn.Module):
         return _OLDER.sub(r"\1\2", name)
 
 
-def densenet121(
-    input_shape: tuple[int, ...], outputs: int, growth: int = 32, width: int = 64, stem: Form = "published"
+def _dense_net(
+    name: str,
+    blocks: tuple[int, ...],
+    input_shape: tuple[int, ...],
+    outputs: int,
+    growth: int,
+    width: int,
+    stem: Form = "published",
 ) -> nn.Module:
     """The network for images (C, H, W) of at least 29×29 (8×8 with the small stem): to (N, outputs).
 
-    `growth`: how many channels each dense layer adds. `width`: how many the first convolution gives. `stem=small`, for
-    small images: the first convolution is 3×3 with stride 1, without the pooling after it, as in the paper's networks
-    for CIFAR, so that 32×32 ends in 4×4 instead of 1×1. Raises ModelError for other inputs.
+    `blocks`: how many dense layers each block has; `growth`: how many channels each layer adds. `width`: how many the
+    first convolution gives. `stem=small`, for small images: the first convolution is 3×3 with stride 1, without the
+    pooling after it, as in the paper's networks for CIFAR, so that 32×32 ends in 4×4 instead of 1×1. Raises ModelError
+    for other inputs.
     """
-    return _dense_net("densenet121", (6, 12, 24, 16), input_shape, outputs, growth, width, stem)
-
-
-def densenet161(
-    input_shape: tuple[int, ...], outputs: int, growth: int = 48, width: int = 96, stem: Form = "published"
-) -> nn.Module:
-    """As densenet121, with blocks of 6, 12, 36, 24 dense layers, each one and a half times as wide."""
-    return _dense_net("densenet161", (6, 12, 36, 24), input_shape, outputs, growth, width, stem)
-
-
-def densenet169(
-    input_shape: tuple[int, ...], outputs: int, growth: int = 32, width: int = 64, stem: Form = "published"
-) -> nn.Module:
-    """As densenet121, with blocks of 6, 12, 32, 32 dense layers."""
-    return _dense_net("densenet169", (6, 12, 32, 32), input_shape, outputs, growth, width, stem)
-
-
-def densenet201(
-    input_shape: tuple[int, ...], outputs: int, growth: int = 32, width: int = 64, stem: Form = "published"
-) -> nn.Module:
-    """As densenet121, with blocks of 6, 12, 48, 32 dense layers."""
-    return _dense_net("densenet201", (6, 12, 48, 32), input_shape, outputs, growth, width, stem)
-
-
-def _dense_net(
-    name: str, blocks: tuple[int, ...], input_shape: tuple[int, ...], outputs: int, growth: int, width: int, stem: Form
-) -> nn.Module:
-    """The network with so many dense layers in each block."""
     small = stem == "small"
     room = len(input_shape) == 3 and min(input_shape[1:]) >= smallest_size(SMALL_WINDOWS)
     called = f"{name}(stem=small)"
@@ -155,3 +135,9 @@ def _transition(channels: int) -> nn.Sequential:
     children["conv"] = nn.Conv2d(channels, channels // 2, 1, bias=False)
     children["pool"] = nn.AvgPool2d(2, 2)
     return nn.Sequential(children)
+
+
+densenet121 = partial(_dense_net, "densenet121", (6, 12, 24, 16))
+densenet161 = partial(_dense_net, "densenet161", (6, 12, 36, 24))
+densenet169 = partial(_dense_net, "densenet169", (6, 12, 32, 32))
+densenet201 = partial(_dense_net, "densenet201", (6, 12, 48, 32))

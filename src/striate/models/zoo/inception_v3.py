@@ -18,8 +18,8 @@ from torch import nn
 from torch.nn import functional
 
 from striate.errors import ModelError
+from striate.models.zoo.googlenet import REMARK, BasicConv2d, check_colors, initialize_truncated, restandardized
 from striate.models.zoo.image_size import Slide, check_image, describe_chain, smallest_size
-from striate.models.zoo.inception_parts import REMARK, BasicConv2d, check_colors, initialize_truncated, restandardized
 
 FEATURES = 2048
 WINDOWS = (Slide(3, 2), Slide(3), Slide(3, 2), Slide(3), Slide(3, 2), Slide(3, 2), Slide(3, 2))

@@ -14,23 +14,60 @@ New: convolution, subsampling and full connections trained together from pixels 
     lenet5        the common modern form: every filter sees every channel, max pooling, ReLU and a linear output in
                   place of connection table, trainable subsampling, scaled tanh and radial basis functions:
                   61,706 parameters for 10 classes
+Codes of ±1 for the output units of LeNet-5: stylized digits of 7×12 pixels.
+
+The paper shows such bitmaps for all of ASCII in its figure 3. These ten were drawn anew for this project in the same
+format, since the paper does not print its pixels as numbers; they are not the originals.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 
+import numpy as np
 import torch
 from torch import nn
 
-from striate.layers.partial_convolution import PartialConvolution
+from striate.layers.activations import ScaledTanh
+from striate.layers.convolution import PartialConvolution
+from striate.layers.pooling import Subsampling
 from striate.layers.radial_basis import RadialBasis
-from striate.layers.scaled_tanh import ScaledTanh
-from striate.layers.subsampling import Subsampling
 from striate.models.from_spec import build_network
 from striate.models.layer_strings.shapes import Shape
-from striate.models.zoo.digit_codes import COLUMNS, ROWS, output_codes
 from striate.models.zoo.image_size import Slide, chain_sizes, check_image
+
+ROWS, COLUMNS = 12, 7
+
+_DIGITS = """
+    .......  .......  .......  .......  .......  .......  .......  .......  .......  .......
+    ..###..  ...##..  .#####.  .#####.  .....##  #######  ..####.  #######  .#####.  .#####.
+    .##.##.  ..###..  ##...##  ##...##  ....###  ##.....  .##....  .....##  ##...##  ##...##
+    ##...##  .####..  .....##  .....##  ...####  ##.....  ##.....  .....##  ##...##  ##...##
+    ##...##  ...##..  .....##  .....##  ..##.##  ######.  ##.....  ....##.  ##...##  ##...##
+    ##...##  ...##..  ....##.  ..####.  .##..##  .....##  ######.  ....##.  .#####.  .######
+    ##...##  ...##..  ...##..  .....##  ##...##  .....##  ##...##  ...##..  ##...##  .....##
+    ##...##  ...##..  ..##...  .....##  #######  .....##  ##...##  ...##..  ##...##  .....##
+    .##.##.  ...##..  .##....  ##...##  .....##  ##...##  ##...##  ..##...  ##...##  ....##.
+    ..###..  .######  #######  .#####.  .....##  .#####.  .#####.  ..##...  .#####.  .####..
+    .......  .......  .......  .......  .......  .......  .......  .......  .......  .......
+    .......  .......  .......  .......  .......  .......  .......  .......  .......  .......
+    """
+
+
+def output_codes(outputs: int) -> list[list[float]]:
+    """One code of 84 numbers, +1 or −1, for each of `outputs` classes.
+
+    For ten classes the digits above, row by row, ink as +1. For any other number, codes of independent coins, always
+    the same ones: two of them differ in 42 ± 5 places.
+    """
+    if outputs == 10:
+        rows = [line.split() for line in _DIGITS.split("\n") if line.strip()]
+        return [[1.0 if ink == "#" else -1.0 for row in rows for ink in row[digit]] for digit in range(10)]
+    # The legacy generator, because its stream is frozen for all versions of NumPy.
+    coins = np.random.RandomState(1998).randint(2, size=(outputs, ROWS * COLUMNS))
+    codes: list[list[float]] = (2.0 * coins - 1).tolist()
+    return codes
+
 
 CONNECTIONS = (
     *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5)),
@@ -58,8 +95,8 @@ def lenet5_1998(input_shape: Shape, outputs: int) -> nn.Module:
     """LeNet-5 as printed, for images (C, H, W) from 12×12: to (N, outputs), minus the squared distances to the codes.
 
     Images smaller than 32×32 are padded by 2 in C1, and the kernels of C5 cover its maps whatever their size. Codes of
-    other than ten classes are random ones (`output_codes`). First weights and biases are those of the paper, uniform in
-    ±2.4 / fan-in, with which all classes begin about equally near.
+    other than ten classes are random ones (`output_codes`). Initialization as in the paper: uniform in ±2.4 / fan-in,
+    with which all classes begin about equally near.
     Raises ModelError for smaller images, and for tables, signals and volumes.
     """
     padding = 2 if len(input_shape) == 3 and min(input_shape[1:]) < 32 else 0

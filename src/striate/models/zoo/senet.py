@@ -13,65 +13,22 @@ from __future__ import annotations
 from collections import OrderedDict
 from functools import partial
 
-import torch
 from torch import nn
 
-from striate.layers.squeeze_excitation import SqueezeExcitation
-from striate.models.model_info import Form
+from striate.layers.blocks import SqueezeExcitation
+from striate.models.registry import Form
 from striate.models.zoo.image_size import check_image
 from striate.models.zoo.resnet import (
     EXPANSION,
     STAGES_50,
     STAGES_152,
-    begin_with_zero,
-    projection,
+    Bottleneck,
+    check_groups,
     residual_network,
     stem_layers,
 )
-from striate.models.zoo.resnext import check_groups
 
 GROUPS_154, WIDENING_154, NARROWING_154 = 64, 4, 2
-
-
-class SqueezeExcitationBottleneck(nn.Module):
-    """A bottleneck whose channels are scaled before they are added to the input.
-
-    (N, in_channels, H, W) to (N, out_channels, ⌈H/stride⌉, ⌈W/stride⌉). The 3×3 convolution has `widening` ·
-    out_channels / 4 channels in `groups` groups, the 1×1 convolution before it 1/`narrowing` of these; `kernel` is
-    that of a shortcut that halves the size.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        stride: int,
-        widening: int = 1,
-        groups: int = 1,
-        narrowing: int = 1,
-        kernel: int = 1,
-    ) -> None:
-        super().__init__()
-        middle = out_channels // EXPANSION * widening
-        self.conv1 = nn.Conv2d(in_channels, middle // narrowing, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(middle // narrowing)
-        self.relu1 = nn.ReLU()
-        self.conv2 = nn.Conv2d(middle // narrowing, middle, 3, stride, padding=1, groups=groups, bias=False)
-        self.bn2 = nn.BatchNorm2d(middle)
-        self.relu2 = nn.ReLU()
-        self.conv3 = nn.Conv2d(middle, out_channels, 1, bias=False)
-        self.bn3 = begin_with_zero(nn.BatchNorm2d(out_channels))
-        self.se = SqueezeExcitation(out_channels)
-        self.downsample = projection(in_channels, out_channels, stride, kernel if stride > 1 else 1)
-        self.relu3 = nn.ReLU()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        added = self.relu1(self.bn1(self.conv1(x)))
-        added = self.relu2(self.bn2(self.conv2(added)))
-        added = self.se(self.bn3(self.conv3(added)))
-        shortcut = x if self.downsample is None else self.downsample(x)
-        out: torch.Tensor = self.relu3(shortcut + added)
-        return out
 
 
 def seresnet50(input_shape: tuple[int, ...], outputs: int, width: int = 64, stem: Form = "published") -> nn.Module:
@@ -85,7 +42,7 @@ def seresnet50(input_shape: tuple[int, ...], outputs: int, width: int = 64, stem
         width,
         STAGES_50,
         EXPANSION * width,
-        SqueezeExcitationBottleneck,
+        partial(Bottleneck, gate=SqueezeExcitation),
         outputs,
     )
 
@@ -103,7 +60,12 @@ def senet154(
     check_image("senet154", input_shape)
     check_groups("senet154", width, stem, WIDENING_154 // NARROWING_154, GROUPS_154)
     block = partial(
-        SqueezeExcitationBottleneck, widening=WIDENING_154, groups=GROUPS_154, narrowing=NARROWING_154, kernel=3
+        Bottleneck,
+        widening=WIDENING_154,
+        groups=GROUPS_154,
+        narrowing=NARROWING_154,
+        kernel=3,
+        gate=SqueezeExcitation,
     )
     layers = _deep_stem(input_shape[0], width, stem)
     return residual_network(layers, 2 * width, STAGES_152, EXPANSION * width, block, outputs, dropout)

@@ -14,15 +14,14 @@ from torch import nn
 from torch.nn import functional
 
 from striate.errors import InputMisfit
-from striate.layers.global_average_pool import GlobalAveragePool
-from striate.models.first_weights.initialize import initialize_output
 from striate.models.zoo.image_size import no_image
+from striate.models.zoo.resnet import begin_with_zero, residual_network, stem_layers
 from striate.wording import show_shape
 
 SMALLEST, SMALL = 8, 64
 
 
-class BasicBlock(nn.Module):
+class SmallResidualBlock(nn.Module):
     """Two 3×3 convolutions with batch normalization, added to the input (projected where shapes differ)."""
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
@@ -30,7 +29,7 @@ class BasicBlock(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
+        self.bn2 = begin_with_zero(nn.BatchNorm2d(channels))
         self.shortcut: nn.Sequential | None = None
         if stride != 1 or in_channels != channels:
             projection = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
@@ -57,35 +56,5 @@ def small_resnet(input_shape: tuple[int, ...], outputs: int, width: int = 32, bl
         got, remedy = f"inputs of {show_shape(input_shape)}", "use --model small-cnn"
         raise InputMisfit("small-resnet", got, expected, remedy, fitting=fitting, instead="small-cnn")
     large = max(input_shape[1:]) > SMALL
-    children: OrderedDict[str, nn.Module] = OrderedDict()
-    children["conv1"] = nn.Conv2d(
-        input_shape[0], width, 7 if large else 3, 2 if large else 1, padding=3 if large else 1, bias=False
-    )
-    children["bn1"] = nn.BatchNorm2d(width)
-    children["relu"] = nn.ReLU()
-    if large:
-        children["maxpool"] = nn.MaxPool2d(3, 2, padding=1)
-    channels = width
-    for stage in range(4 if large else 3):
-        children[f"layer{stage + 1}"] = _stage(channels, width << stage, blocks, 2 if stage else 1)
-        channels = width << stage
-    children["avgpool"] = GlobalAveragePool()
-    children["fc"] = nn.Linear(channels, outputs)
-    network = nn.Sequential(children)
-    _initialize(network)
-    return network
-
-
-def _stage(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
-    first = BasicBlock(in_channels, channels, stride)
-    return nn.Sequential(first, *(BasicBlock(channels, channels, 1) for _ in range(blocks - 1)))
-
-
-def _initialize(network: nn.Module) -> None:
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, BasicBlock):
-            nn.init.zeros_(module.bn2.weight)
-        elif isinstance(module, nn.Linear):
-            initialize_output(module)
+    stem = stem_layers(input_shape[0], width, "published" if large else "small")
+    return residual_network(stem, width, (blocks,) * (4 if large else 3), width, SmallResidualBlock, outputs)

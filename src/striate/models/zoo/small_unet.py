@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from striate.errors import InputMisfit
-from striate.models.first_weights.initialize import initialize_output
+from striate.models.initialization.initialize import initialize_output
 from striate.models.zoo.image_size import no_image
 from striate.wording import show_shape
 

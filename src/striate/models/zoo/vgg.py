@@ -18,12 +18,13 @@ ModelError for images below 32×32, and for tables, signals and volumes.
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 
 from torch import nn
 
-from striate.models.first_weights.initialize import initialize_output
+from striate.models.initialization.initialize import initialize_output
 from striate.models.layer_strings.shapes import Shape
-from striate.models.model_info import Form
+from striate.models.registry import Form
 from striate.models.zoo.image_size import Slide, check_image
 
 CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -31,48 +32,9 @@ CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 1
 POOLINGS = 5 * (Slide(2, 2),)
 
 
-def vgg11(input_shape: Shape, outputs: int, width: int = 64, head: Form = "published") -> nn.Module:
-    """Configuration A of the paper, for images (C, H, W) from 32×32: to (N, outputs)."""
-    return _vgg("vgg11", input_shape, outputs, width, head)
-
-
-def vgg13(input_shape: Shape, outputs: int, width: int = 64, head: Form = "published") -> nn.Module:
-    """Configuration B of the paper, for images (C, H, W) from 32×32: to (N, outputs)."""
-    return _vgg("vgg13", input_shape, outputs, width, head)
-
-
-def vgg16(input_shape: Shape, outputs: int, width: int = 64, head: Form = "published") -> nn.Module:
-    """Configuration D of the paper, for images (C, H, W) from 32×32: to (N, outputs)."""
-    return _vgg("vgg16", input_shape, outputs, width, head)
-
-
-def vgg19(input_shape: Shape, outputs: int, width: int = 64, head: Form = "published") -> nn.Module:
-    """Configuration E of the paper, for images (C, H, W) from 32×32: to (N, outputs)."""
-    return _vgg("vgg19", input_shape, outputs, width, head)
-
-
-def vgg11_bn(input_shape: Shape, outputs: int, width: int = 64, head: Form = "published") -> nn.Module:
-    """`vgg11` with batch normalization after every convolution."""
-    return _vgg("vgg11_bn", input_shape, outputs, width, head)
-
-
-def vgg13_bn(input_shape: Shape, outputs: int, width: int = 64, head: Form = "published") -> nn.Module:
-    """`vgg13` with batch normalization after every convolution."""
-    return _vgg("vgg13_bn", input_shape, outputs, width, head)
-
-
-def vgg16_bn(input_shape: Shape, outputs: int, width: int = 64, head: Form = "published") -> nn.Module:
-    """`vgg16` with batch normalization after every convolution."""
-    return _vgg("vgg16_bn", input_shape, outputs, width, head)
-
-
-def vgg19_bn(input_shape: Shape, outputs: int, width: int = 64, head: Form = "published") -> nn.Module:
-    """`vgg19` with batch normalization after every convolution."""
-    return _vgg("vgg19_bn", input_shape, outputs, width, head)
-
-
-def _vgg(name: str, input_shape: Shape, outputs: int, width: int, head: Form) -> nn.Module:
-    """The network `vgg<layers>` or `vgg<layers>_bn`."""
+def _vgg(name: str, input_shape: Shape, outputs: int, width: int = 64, head: Form = "published") -> nn.Module:
+    """`vgg<layers>`, or `vgg<layers>_bn` with batch normalization after every convolution: for images (C, H, W) from
+    32×32 to (N, outputs)."""
     check_image(name, input_shape, POOLINGS)
     depth, _, normalized = name.removeprefix("vgg").partition("_")
     features = _features(input_shape[0], width, CONVOLUTIONS[int(depth)], bool(normalized))
@@ -125,3 +87,7 @@ def _initialize(network: nn.Module) -> None:
             nn.init.zeros_(module.bias)
     assert last is not None
     initialize_output(last)
+
+
+vgg11, vgg13, vgg16, vgg19 = (partial(_vgg, f"vgg{layers}") for layers in CONVOLUTIONS)
+vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn = (partial(_vgg, f"vgg{layers}_bn") for layers in CONVOLUTIONS)

@@ -1,20 +1,28 @@
-"""One fold: trained on its own part, measured once on what was held out."""
+"""One fold: trained on its own part, measured once on what was held out.
+
+Which samples a fold holds out follows from `data.split_seed`, its training from `seed`. On a terminal the fold in
+progress is one line, gone when the fold is done.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
-from striate.evaluation.measure import evaluate_trained
+from striate.data.counter_random import hash_key
+from striate.evaluation.evaluate import evaluate_trained
+from striate.training.early_stop import best_epoch
 from striate.training.events import EpochDone, Event
 from striate.training.execution import execution_settings, measured_at_once
 from striate.training.loop import training_events
-from striate.training.patience import best_epoch
 from striate.training.prepare import Prepared
+from striate.training.progress import describe_row
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +30,8 @@ class FoldResult:
     """What one fold gave. `repeat` and `fold` count from 1.
 
     `metrics` are those of the held-out samples, with the keys of a split in metrics.json; `ids` and `decoded` these
-    samples and their answers, as in an `Evaluation`. `history` has a row an epoch, as in metrics.csv. `baselines` maps
-    the name of each method to its metrics on the same samples.
+    samples and their predictions, as in an `Evaluation`. `history` has a row an epoch, as in metrics.csv.
+    `baselines` maps the name of each method to its metrics on the same samples.
     """
 
     repeat: int
@@ -93,3 +101,36 @@ def train_fold(
         decoded=evaluation.decoded,
         baselines=baselines or {},
     )
+
+
+_32_BITS = 0xFFFFFFFF
+
+
+def dealing_seed(split_seed: int, repeat: int) -> int:
+    """Of the folds of one repeat, counted from 0."""
+    return hash_key(split_seed, repeat, 0) & _32_BITS
+
+
+def validation_seed(split_seed: int, repeat: int, fold: int) -> int:
+    """Of the validation part of one fold."""
+    return hash_key(split_seed, repeat, fold, 1)
+
+
+def training_seed(seed: int, repeat: int, fold: int) -> int:
+    """Of initialization, order, augmentation and dropout of one fold."""
+    return hash_key(seed, repeat, fold, 2) & _32_BITS
+
+
+@contextmanager
+def fold_progress(console: Console | None, where: str) -> Iterator[Callable[[Event], None]]:
+    """A reader of events that shows the newest epoch of the fold `where`; nothing where `console` is no terminal."""
+    if console is None or not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status(where) as status:
+
+        def read(event: Event) -> None:
+            if isinstance(event, EpochDone):
+                status.update(f"{where}: epoch {event.row.epoch}/{event.epochs}  {describe_row(event.row)}")
+
+        yield read

@@ -12,7 +12,7 @@ from striate.data.dataset import Dataset, Split, join_splits
 from striate.data.folds import deal_folds, strata_of
 from striate.data.splits import assign_splits
 from striate.errors import ConfigError
-from striate.studies.cross_validation.fold_seeds import dealing_seed, validation_seed
+from striate.studies.cross_validation.fold import dealing_seed, validation_seed
 
 
 @dataclass(frozen=True, eq=False)

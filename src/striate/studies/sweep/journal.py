@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from striate.data.counter_random import hash_key
 from striate.errors import RunError, UsageError
 from striate.runs.files import explained
-from striate.studies.sweep.halving import KEPT
-from striate.studies.sweep.space import Dimension, Range
+from striate.studies.sweep.space import KEPT, Dimension, Range
 from striate.studies.sweep.train_once import Outcome
 
 if TYPE_CHECKING:

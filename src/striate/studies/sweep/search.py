@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 
 from striate.errors import ConfigError, ModelError, TrainingError
-from striate.studies.sweep.halving import goes_on, rung_epochs
 from striate.studies.sweep.journal import Journal, Trial
-from striate.studies.sweep.space import Dimension, Range
+from striate.studies.sweep.space import Dimension, Range, goes_on, rung_epochs
 from striate.studies.sweep.train_once import Outcome, ReadData, plan, train_once
-from striate.tasks.metric_names import metric_text
+from striate.tasks.registry import metric_text
 from striate.training.config import Config
 from striate.training.config_file import get_field
 from striate.training.request import merge_request

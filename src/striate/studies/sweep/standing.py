@@ -14,11 +14,11 @@ from scipy.stats import t as student_t
 
 from striate.runs.directory import csv_text
 from striate.runs.files import write_text
-from striate.studies.sweep.halving import SHARES
 from striate.studies.sweep.journal import Journal, Trial
 from striate.studies.sweep.search import Search, repeats, seconds_spent, short
+from striate.studies.sweep.space import SHARES
 from striate.studies.sweep.train_once import Outcome
-from striate.tasks.metric_names import metric_named, metric_text
+from striate.tasks.registry import metric_named, metric_text
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _row(row: tuple[Trial, str, int | str, Outcome | None], search: Search, metr
     return [trial.number, state, rung, outcome.epochs, outcome.seed, *fields, *values, round(outcome.seconds, 3)]
 
 
-def spread(summary: dict[str, Any], name: str) -> str:
+def mean_and_deviation(summary: dict[str, Any], name: str) -> str:
     """`97.10 ± 0.21 %`, or without the deviation where there was one training."""
     return metric_text(name, summary[name]["mean"], summary[name]["std"])
 
@@ -188,7 +188,7 @@ def describe(metrics: dict[str, Any], standing: Sequence[Finalist]) -> list[str]
     for finalist in standing:
         fields = [short(finalist.trial.fields[field]) for field in metrics["study"]["over"]]
         label = f"{finalist.trial.number}{' (recipe)' if finalist.trial.recipe else ''}"
-        again = spread(finalist.val(), name) if finalist.repeated else ""
+        again = mean_and_deviation(finalist.val(), name) if finalist.repeated else ""
         rows.append([label, *fields, metric_text(name, finalist.trial.rungs[-1].val[name]), again])
     widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -13,9 +13,9 @@ from striate.data.dataset import Dataset
 from striate.errors import NonFiniteLoss
 from striate.tasks.task import Task
 from striate.training.config import Config
+from striate.training.early_stop import best_epoch
 from striate.training.execution import execution_settings, memory_explained
 from striate.training.loop import training_events
-from striate.training.patience import best_epoch
 from striate.training.prepare import Prepared, prepare_data, read_data
 from striate.training.request import merge_request
 

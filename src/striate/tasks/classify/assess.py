@@ -1,23 +1,176 @@
-"""Everything that follows from class probabilities for a split, and the table of classes."""
+"""What follows from the predictions of a classifier, and two classifiers compared on the same samples."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import (
+    average_precision_score,
+    confusion_matrix,
+    precision_recall_curve,
+    precision_recall_fscore_support,
+    roc_auc_score,
+    roc_curve,
+)
 
 from striate.data.dataset import SampleFacts
 from striate.statistics.calibration import Temperature, measure_calibration, with_temperature
-from striate.statistics.intervals import wilson
-from striate.tasks.classify.averages import average_figures
-from striate.tasks.classify.by_class import MOST_RANKED, class_figures, confused_pairs, rank_curves
-from striate.tasks.classify.figures import ClassificationFigures
-from striate.tasks.classify.notable import notable_answers
+from striate.statistics.estimate import Estimate
+from striate.statistics.intervals import (
+    auc_interval,
+    average_precision_interval,
+    f1_average_interval,
+    f1_interval,
+    shares_interval,
+    sum_interval,
+    wilson,
+)
+from striate.statistics.paired import LEVEL, mcnemar, p_text
+from striate.tasks.assessment import Gap
+from striate.tasks.baseline import BaselineComparison, called, samples_word
+from striate.tasks.classify.metrics import (
+    ClassificationMetrics,
+    ClassMetrics,
+    ConfusedPair,
+    RankCurve,
+    notable_predictions,
+)
 from striate.tasks.evaluation import ClassRow, Evaluation
-from striate.tasks.groups import FEWEST, sample_groups
-from striate.tasks.slices import slices_of_hits
+from striate.tasks.groups import FEWEST, sample_groups, slices_of_hits
+from striate.tasks.headline import judged_gap
+
+TOPS = (2, 3, 5, 10)
+
+
+def average_figures(
+    truth: NDArray[np.int64], probabilities: NDArray[np.float32], confusion: NDArray[np.int64]
+) -> dict[str, Estimate]:
+    """The figures of a split by name, each from 0 to 1.
+
+    `truth` (N,), `probabilities` (N, K), `confusion` (K, K) with true classes as rows. Averages are over the classes
+    that are there or were named; a precision or recall over nothing counts as 0 there, as in metrics.json. Balanced
+    accuracy is the mean recall of the classes that are there. Intervals: Wilson's where samples are counted, of the
+    effective number of samples for averages over classes.
+    """
+    n = len(truth)
+    figures = {"accuracy": _share(int(confusion.trace()), n)}
+    if len(confusion) > 2:
+        ranks = _ranks(truth, probabilities)
+        figures |= {f"top{k}": _share(int((ranks < k).sum()), n) for k in TOPS if k < len(confusion)}
+    truly, named, right = confusion.sum(1), confusion.sum(0), confusion.diagonal()
+    there = np.flatnonzero(truly)
+    equal = np.full(len(there), 1 / len(there))
+    interval = shares_interval(right[there], truly[there], equal)
+    figures["balanced_accuracy"] = Estimate(float(np.mean(right[there] / truly[there])), interval)
+
+    counted = np.flatnonzero(truly + named)
+    predicted = probabilities.argmax(1)
+    rows = precision_recall_fscore_support(truth, predicted, labels=counted, zero_division=0)
+    precision, recall, f1 = (np.asarray(row, np.float64) for row in rows[:3])
+    hits, of_counted = right[counted], confusion[np.ix_(counted, counted)]
+    for kind, weights in (("macro", np.full(len(counted), 1 / len(counted))), ("weighted", truly[counted] / n)):
+        intervals = {
+            "precision": shares_interval(hits, named[counted], weights, named=True),
+            "recall": shares_interval(hits, truly[counted], weights),
+            "f1": f1_average_interval(of_counted, weights),
+        }
+        for name, values in (("precision", precision), ("recall", recall), ("f1", f1)):
+            figures[f"{kind}_{name}"] = Estimate(float(values @ weights), intervals[name])
+    figures["weighted_recall"] = figures["accuracy"]  # the same by definition
+    return figures
+
+
+def _ranks(truth: NDArray[np.int64], probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
+    """(N,) how many classes come before the true one; of equally probable ones the first does.
+
+    Not by scikit-learn's top_k_accuracy_score, which sorts all classes of all samples once for each k.
+    """
+    own = probabilities[np.arange(len(truth)), truth][:, None]
+    earlier = np.arange(probabilities.shape[1]) < truth[:, None]
+    ranks: NDArray[np.int64] = ((probabilities > own) | ((probabilities == own) & earlier)).sum(1)
+    return ranks
+
+
+PAIRS = 20
+"""So many confused pairs are listed."""
+DRAWN = 20
+"""So many classes have curves: of more, those with the lowest average precision."""
+MOST_RANKED = 1_000_000
+"""Of more probabilities (samples × classes) areas and curves are not computed: sorting them would take seconds."""
+_POINTS = 101
+
+
+def class_figures(
+    truth: NDArray[np.int64], probabilities: NDArray[np.float32], confusion: NDArray[np.int64], classes: Sequence[str]
+) -> tuple[ClassMetrics, ...]:
+    """A row a class, in the order of class numbers. Areas are None for more than `MOST_RANKED` probabilities, and where
+    a class has no samples or all of them."""
+    truly, named, right = confusion.sum(1), confusion.sum(0), confusion.diagonal()
+    ranked = probabilities.size <= MOST_RANKED
+    rows = []
+    for k, name in enumerate(classes):
+        n, predicted, hits = int(truly[k]), int(named[k]), int(right[k])
+        either = n + predicted - hits
+        f1 = Estimate(2 * hits / (n + predicted), f1_interval(hits, either - hits)) if either else Estimate(None)
+        auc = average_precision = None
+        if ranked and 0 < n < len(truth):
+            auc, average_precision = _areas(truth == k, probabilities[:, k])
+        row = ClassMetrics(name, n, predicted, _share(hits, predicted), _share(hits, n), f1, auc, average_precision)
+        rows.append(row)
+    return tuple(rows)
+
+
+def _share(hits: int, n: int) -> Estimate:
+    return Estimate(hits / n, wilson(hits, n)) if n else Estimate(None)
+
+
+def _areas(positive: NDArray[np.bool_], scores: NDArray[np.float32]) -> tuple[Estimate, Estimate]:
+    n = int(positive.sum())
+    auc, precision = float(roc_auc_score(positive, scores)), float(average_precision_score(positive, scores))
+    return (
+        Estimate(auc, auc_interval(auc, n, len(positive) - n)),
+        Estimate(precision, average_precision_interval(precision, n)),
+    )
+
+
+def rank_curves(
+    truth: NDArray[np.int64], probabilities: NDArray[np.float32], rows: Sequence[ClassMetrics]
+) -> tuple[RankCurve, ...]:
+    """The curves of the classes that have areas, at most `DRAWN` of them, in the order of class numbers."""
+    known = [(row.average_precision.value or 0.0, k) for k, row in enumerate(rows) if row.average_precision is not None]
+    chosen = sorted(k for _, k in sorted(known)[:DRAWN])
+    return tuple(_curve(rows[k].name, truth == k, probabilities[:, k]) for k in chosen)
+
+
+def _curve(name: str, positive: NDArray[np.bool_], scores: NDArray[np.float32]) -> RankCurve:
+    false_rate, true_rate, _ = roc_curve(positive, scores)
+    precision, recall, _ = precision_recall_curve(positive, scores)
+    return RankCurve(name, *_thinned(false_rate, true_rate), *_thinned(recall[::-1], precision[::-1]))
+
+
+def _thinned(x: NDArray[Any], y: NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """At most `_POINTS` of the points of a curve, evenly spaced along it; both ends are among them."""
+    way = np.concatenate([[0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
+    places = np.unique(np.searchsorted(way, np.linspace(0, way[-1], _POINTS)).clip(max=len(way) - 1))
+    places[-1] = len(way) - 1
+    return tuple(np.round(x[places], 5).tolist()), tuple(np.round(y[places], 5).tolist())
+
+
+def confused_pairs(confusion: NDArray[np.int64], classes: Sequence[str]) -> tuple[ConfusedPair, ...]:
+    """The most frequent mistakes, the commonest first; among equals, in the order of class numbers."""
+    wrong, truly = confusion.copy(), confusion.sum(1)
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
+    pairs = []
+    for true, predicted in zip(*np.unravel_index(order, wrong.shape), strict=True):
+        if count := int(wrong[true, predicted]):
+            share = _share(count, int(truly[true]))
+            pairs.append(ConfusedPair(classes[true], classes[predicted], count, share))
+    return tuple(pairs)
+
 
 MATRIX = 200
 """Up to so many classes the confusion matrix is part of the record."""
@@ -25,7 +178,7 @@ MATRIX = 200
 
 def assess_classes(
     evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None
-) -> ClassificationFigures:
+) -> ClassificationMetrics:
     """Everything that follows from class probabilities for a split."""
     truth, probabilities, classes = evaluation.targets, evaluation.decoded, evaluation.classes
     confusion = evaluation.confusion
@@ -35,8 +188,8 @@ def assess_classes(
     calibrated = None
     if temperature is not None:
         calibrated = measure_calibration(truth, with_temperature(probabilities, temperature.value))
-    mistakes, unsure = notable_answers(truth, probabilities, classes, evaluation.ids, facts.paths)
-    return ClassificationFigures(
+    mistakes, unsure = notable_predictions(truth, probabilities, classes, evaluation.ids, facts.paths)
+    return ClassificationMetrics(
         n=evaluation.n,
         figures=average_figures(truth, probabilities, confusion),
         classes=rows,
@@ -82,3 +235,35 @@ def table_of_classes(
 
 def _known(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
+
+
+def compare_hits(baseline: str, theirs: NDArray[np.bool_], ours: NDArray[np.bool_]) -> BaselineComparison:
+    """How a network stands against the baseline of this name, from (N,) whether each is right: McNemar's exact test."""
+    n = len(ours)
+    ahead, behind = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    p, lead = mcnemar(ahead, behind), ahead - behind
+    test = f"McNemar's exact test, p {p_text(p)}"
+    samples = f"{n:,} test {samples_word(n)}"
+    if lead == 0:
+        sentence = f"The network does not beat {called(baseline)}: both are right on as many of {samples}."
+    elif lead > 0 and p < LEVEL:
+        sentence = (
+            f"The network is right on {lead:,} more of {samples} than {called(baseline)}: more than noise ({test})."
+        )
+    else:
+        how = f"{abs(lead):,} {'more' if lead > 0 else 'fewer'} of {samples}"
+        noise = "more than noise" if p < LEVEL else "which noise alone may do"
+        sentence = f"The network does not beat {called(baseline)}: it is right on {how}, {noise} ({test})."
+    return BaselineComparison(baseline, lead, p, None, lead > 0 and p < LEVEL, sentence)
+
+
+def gap_of_hits(train: NDArray[np.bool_], val: NDArray[np.bool_]) -> Gap:
+    """The gap in accuracy between the splits, from (N,) whether each sample is right; Newcombe's interval."""
+    shares = [Estimate(int(hits.sum()) / len(hits), wilson(int(hits.sum()), len(hits))) for hits in (train, val)]
+    values = [share.value or 0.0 for share in shares]
+    interval = sum_interval(values, [share.interval for share in shares if share.interval is not None], [1, -1])
+    difference = Estimate(values[0] - values[1], interval)
+    said = f"Training {100 * values[0]:.2f} %, validation {100 * values[1]:.2f} %: " + judged_gap(
+        difference, 100, " points better"
+    )
+    return Gap("accuracy", shares[0], len(train), shares[1], len(val), difference, said)

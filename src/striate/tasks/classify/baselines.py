@@ -123,7 +123,7 @@ def _fit_linear(
             return make(C=c, max_iter=_ITERATIONS, tol=_TOLERANCE).fit(x[positions], y[positions])
 
     def score(model: Any) -> float:
-        # The log-likelihood is less of a lottery than accuracy on few samples; where answers are 0 or 1 they agree.
+        # The log-likelihood is less of a lottery than accuracy on few samples; where predictions are 0 or 1 they agree.
         likelihoods = _decoded(model, val_x, task.outputs).numpy()[np.arange(len(val_y)), val_y]
         return float(np.log(np.clip(likelihoods, 1e-12, None)).mean())
 
@@ -137,7 +137,7 @@ def _fit_linear(
 
 
 def _decoded(model: Any, x: NDArray[np.float32], classes: int) -> torch.Tensor:
-    """(N, K) probabilities, or 1 for the answer where there are none; 0 for a class that was never seen."""
+    """(N, K) probabilities, or 1 for the predicted class where there are none; 0 for a class that was never seen."""
     if not hasattr(model, "predict_proba"):
         return _one_hot(model.predict(x), classes)
     decoded = torch.zeros(len(x), classes)
@@ -145,8 +145,8 @@ def _decoded(model: Any, x: NDArray[np.float32], classes: int) -> torch.Tensor:
     return decoded
 
 
-def _one_hot(answers: NDArray[np.int64], classes: int) -> torch.Tensor:
-    return torch.nn.functional.one_hot(torch.from_numpy(answers), classes).float()
+def _one_hot(predicted: NDArray[np.int64], classes: int) -> torch.Tensor:
+    return torch.nn.functional.one_hot(torch.from_numpy(predicted), classes).float()
 
 
 def _class_weights(task: Task) -> dict[int, float] | None:

@@ -1,7 +1,18 @@
-"""The metrics of a classification."""
+"""The metrics of a classification: keys, records of evaluation.json, lines in a terminal."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.errors import one_line
+from striate.statistics.calibration import Calibration, Temperature
+from striate.statistics.estimate import Estimate, as_object
+from striate.tasks.assessment import Slice, calibration_lines, cut_text, fit_text, slice_lines, span_text
 from striate.tasks.metric import Metric
 
 ACCURACY = Metric("accuracy", "accuracy", "share")
@@ -10,3 +21,179 @@ METRICS = (
     Metric("top5", "top 5", "share", brief=False),
     Metric("macro_f1", "macro F1", brief=False),
 )
+
+
+_MOST_SHOWN = 5
+_AVERAGES = {
+    "balanced_accuracy": "balanced accuracy",
+    "macro_precision": "macro precision",
+    "macro_recall": "macro recall",
+    "macro_f1": "macro F1",
+    "weighted_precision": "weighted precision",
+    "weighted_f1": "weighted F1",
+    "top2": "top 2",
+    "top3": "top 3",
+}
+
+
+@dataclass(frozen=True)
+class ClassMetrics:
+    """One class against the rest: `n` samples truly are of it, `predicted` were taken for it. `auc` and
+    `average_precision` are None where they were not computed."""
+
+    name: str
+    n: int
+    predicted: int
+    precision: Estimate
+    recall: Estimate
+    f1: Estimate
+    auc: Estimate | None = None
+    average_precision: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class ConfusedPair:
+    """`n` samples of the class `true` were taken for `predicted`: the `share` of that class."""
+
+    true: str
+    predicted: str
+    n: int
+    share: Estimate
+
+
+@dataclass(frozen=True)
+class RankCurve:
+    """ROC and precision–recall curve of one class against the rest, as points in the order of a falling threshold.
+
+    Each axis from 0 to 1; at most 101 points each, so that a curve is drawn, not recomputed, from them.
+    """
+
+    name: str
+    false_positive_rate: tuple[float, ...]
+    true_positive_rate: tuple[float, ...]
+    recall: tuple[float, ...]
+    precision: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ClassPrediction:
+    """One prediction: `true` class, `predicted` one with its `probability`, and the next probable one."""
+
+    id: int
+    path: str
+    true: str
+    predicted: str
+    probability: float
+    runner_up: str
+    runner_up_probability: float
+
+
+@dataclass(frozen=True)
+class ClassificationMetrics:
+    """Everything about one split of a classification.
+
+    `figures`: by name `accuracy`, `balanced_accuracy`, `top2` … `top10`, `macro_` and `weighted_` `precision`,
+    `recall`, `f1`. `confusion`: rows are true classes; None with more than 200. `calibrated`: the same as
+    `calibration` with the temperature that was fitted on validation; None where there is none. `mistakes` begins with
+    the most confident, `unsure` with the hit of the smallest lead. `left_out`: a sentence on each thing not computed.
+    """
+
+    n: int
+    figures: Mapping[str, Estimate]
+    classes: tuple[ClassMetrics, ...]
+    confusion: tuple[tuple[int, ...], ...] | None
+    confused: tuple[ConfusedPair, ...]
+    curves: tuple[RankCurve, ...]
+    calibration: Calibration
+    calibrated: Calibration | None
+    mistakes: tuple[ClassPrediction, ...]
+    unsure: tuple[ClassPrediction, ...]
+    slices: tuple[Slice, ...]
+    left_out: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as one JSON object."""
+        return as_object(self)
+
+    def lines(self, temperature: Temperature | None) -> list[list[str]]:
+        """Averages over classes, calibration, slices, and predictions worth a look."""
+        return _class_parts(self, temperature)
+
+
+def _class_parts(figures: ClassificationMetrics, temperature: Temperature | None) -> list[list[str]]:
+    averages = [
+        f"  {label:<19}{100 * (figure.value or 0):8.2f} %   {span_text(figure, 100, '.2f')}"
+        for name, label in _AVERAGES.items()
+        if (figure := figures.figures.get(name)) is not None
+    ]
+    return [
+        [f"  {'over all classes':<19}{'':>10}   95 % interval", *averages],
+        calibration_lines(figures.calibration, figures.calibrated, temperature),
+        slice_lines(figures.slices, ACCURACY),
+        _prediction_lines("most confident mistakes", figures.mistakes),
+        _prediction_lines("least sure hits", figures.unsure),
+    ]
+
+
+def _prediction_lines(title: str, predictions: Sequence[ClassPrediction]) -> list[str]:
+    lines = []
+    for prediction in predictions[:_MOST_SHOWN]:
+        predicted, true = (one_line(name) for name in (prediction.predicted, prediction.true))
+        if prediction.predicted != prediction.true:
+            said = f"{cut_text(true, 18)} taken for {cut_text(predicted, 18)}"
+        else:
+            next_one = f"{cut_text(one_line(prediction.runner_up), 18)} {100 * prediction.runner_up_probability:.1f} %"
+            said = f"{cut_text(true, 18)} before {next_one}"
+        lines.append(
+            f"  {100 * prediction.probability:6.1f} %  {fit_text(said, 47)} {cut_text(one_line(prediction.path), 20)}"
+        )
+    return [f"  {title}", *lines] if lines else []
+
+
+SHOWN = 24
+"""So many predictions a list."""
+
+
+def notable_predictions(
+    truth: NDArray[np.int64],
+    probabilities: NDArray[np.float32],
+    classes: Sequence[str],
+    ids: NDArray[np.int64],
+    paths: Sequence[str],
+) -> tuple[tuple[ClassPrediction, ...], tuple[ClassPrediction, ...]]:
+    """The mistakes, the most confident first, and the hits, the one with the smallest lead over another class first."""
+    predicted = probabilities.argmax(1)
+    confidence = probabilities[np.arange(len(truth)), predicted]
+    lead = confidence - runner_up(probabilities, predicted)[1]
+    wrong, right = np.flatnonzero(predicted != truth), np.flatnonzero(predicted == truth)
+    mistakes = wrong[np.argsort(-confidence[wrong], kind="stable")[:SHOWN]]
+    unsure = right[np.argsort(lead[right], kind="stable")[:SHOWN]]
+
+    def described(chosen: NDArray[np.int64]) -> tuple[ClassPrediction, ...]:
+        runners_up, next_probable = runner_up(probabilities[chosen], predicted[chosen])
+        return tuple(
+            ClassPrediction(
+                int(ids[i]),
+                paths[i],
+                classes[truth[i]],
+                classes[predicted[i]],
+                float(confidence[i]),
+                classes[runners_up[place]] if len(classes) > 1 else "",
+                float(next_probable[place]),
+            )
+            for place, i in enumerate(chosen.tolist())
+        )
+
+    return described(mistakes), described(unsure)
+
+
+def runner_up(
+    probabilities: NDArray[np.float32], said: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """(N,) which class is the most probable beside the one that is `said`, and how probable it is; 0 and 0 where there
+    is one class."""
+    rows = np.arange(len(probabilities))
+    rest = probabilities.copy()
+    rest[rows, said] = 0 if rest.shape[1] == 1 else -1
+    second = rest.argmax(1)
+    return second, rest[rows, second]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from striate.statistics.estimate import Estimate, plain
-from striate.tasks.classify.figures import ClassificationFigures
+from striate.tasks.classify.metrics import ClassificationMetrics
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.show import (
     CHART_DPI,
@@ -25,12 +25,10 @@ from striate.tasks.show import (
 )
 from striate.visualize.canvas import save_figure, shorten
 from striate.visualize.charts import chart
-from striate.visualize.confusion import COUNTED, confusion_figure
-from striate.visualize.gallery import Tile, gallery_figure
+from striate.visualize.classification_charts import COUNTED, confusion_figure, draw_precision_recall, draw_roc
+from striate.visualize.gallery import Tile, encode, gallery_figure
 from striate.visualize.page_parts import Picture, SampleTile, Section, Table
-from striate.visualize.rank_curves import draw_precision_recall, draw_roc
 from striate.visualize.themed_svg import themed_svg
-from striate.visualize.tiles import encode
 from striate.wording import percent
 
 SHOWN = 15
@@ -39,7 +37,7 @@ MATRIX = 20
 """Up to so many classes the whole confusion matrix is a table; of more classes, its mistakes are listed."""
 
 
-def class_table(figures: ClassificationFigures, of: str) -> Table:
+def class_table(figures: ClassificationMetrics, of: str) -> Table:
     """A row a class, each figure with its 95 % interval."""
     ranked = any(row.auc is not None for row in figures.classes)
     heads = ("precision", "recall", "F1", *(("ROC AUC", "average precision") if ranked else ()))
@@ -53,20 +51,20 @@ def class_table(figures: ClassificationFigures, of: str) -> Table:
     return Table(f"Each class, {of}", columns, tuple(rows))
 
 
-def confused_table(figures: ClassificationFigures, of: str) -> Table | None:
+def confused_table(figures: ClassificationMetrics, of: str) -> Table | None:
     """The most confused pairs; None where there is no mistake."""
     rows = tuple((pair.true, pair.predicted, pair.n, *share_cells(pair.share)) for pair in figures.confused)
     columns = ("true class", "taken for", "samples", "of the true class", "95 % interval")
     return Table(f"Most confused pairs, {of}", columns, rows) if rows else None
 
 
-def averages_table(figures: ClassificationFigures, of: str) -> Table:
+def averages_table(figures: ClassificationMetrics, of: str) -> Table:
     """Everything over all classes."""
     rows = tuple((name.replace("_", " "), *share_cells(figure)) for name, figure in figures.figures.items())
     return Table(f"Over all classes, {of}", ("figure", "value", "95 % interval"), rows)
 
 
-def thresholds_sections(figures: ClassificationFigures, of: str) -> tuple[Section, ...]:
+def thresholds_sections(figures: ClassificationMetrics, of: str) -> tuple[Section, ...]:
     """ROC and precision–recall curves, and points of them in numbers."""
     if not figures.curves:
         return ()
@@ -129,7 +127,7 @@ def galleries(
     galleries = (
         ("Most confident mistakes", "mistakes.png", mistakes,
          f"the {len(mistakes)} of {len(wrong):,} mistakes made with the most confidence: look here for wrong labels."),
-        ("Least sure hits", "unsure.png", unsure, f"the {len(unsure)} of {len(hits):,} right answers that led the"
+        ("Least sure hits", "unsure.png", unsure, f"the {len(unsure)} of {len(hits):,} right predictions that led the"
          " next class by the least: more samples like these would help."),
         ("Samples", "samples.png", drawn, f"{len(drawn)} drawn at random. {marks}"),
     )  # fmt: skip
@@ -206,7 +204,7 @@ def sample_tiles(
     for place, image in zip(chosen, pixels, strict=True):
         shares, true = evaluation.decoded[place], int(evaluation.targets[place])
         said, *others = (int(k) for k in np.argsort(-shares, kind="stable")[:2])
-        answer, *after = (f"{evaluation.classes[k]}, {percent(float(shares[k]))}" for k in (said, *others))
+        predicted, *after = (f"{evaluation.classes[k]}, {percent(float(shares[k]))}" for k in (said, *others))
         name = names[place] if len(names) else f"sample {int(evaluation.ids[place])}"
         png, width, height, enlarged = encode(image)
         tiles.append(
@@ -216,7 +214,7 @@ def sample_tiles(
                 height,
                 enlarged,
                 name,
-                answer,
+                predicted,
                 evaluation.classes[true],
                 said == true,
                 after[0] if runner_up and after else "",
@@ -225,7 +223,7 @@ def sample_tiles(
     return tuple(tiles)
 
 
-def tables(evaluation: Evaluation, figures: ClassificationFigures | None) -> dict[str, Table | None]:
+def tables(evaluation: Evaluation, figures: ClassificationMetrics | None) -> dict[str, Table | None]:
     """The tables of the report, with the figures of evaluation.json more than without."""
     found: dict[str, Table | None] = {"confusion": confusion_table(evaluation)}
     if figures is None:
@@ -245,10 +243,10 @@ def pooled_confusion(
     counts = confusion_matrix(truth, said, labels=range(len(classes)))
     figure = confusion_figure(counts, classes, title=title)
     path = save_figure(figure, folder / "confusion.png", CHART_DPI)
-    caption = f"{of}. A row a true class, a column what the fold that held it out said; numbers are answers."
+    caption = f"{of}. A row a true class, a column what the fold that held it out predicted; numbers are samples."
     picture = Picture("Confusion matrix", caption, path, "confusion", (themed_svg(figure, caption, arranged=True),))
     if len(classes) > MATRIX:
         return picture, None
     rows = tuple((name, *row) for name, row in zip(classes, counts.tolist(), strict=True))
     columns = ("true", *(shorten(name, 24) for name in classes))
-    return picture, Table(f"Rows: true class; columns: answer; {of}", columns, rows, shades(counts))
+    return picture, Table(f"Rows: true class; columns: prediction; {of}", columns, rows, shades(counts))

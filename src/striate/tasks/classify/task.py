@@ -15,24 +15,21 @@ from torch.nn import functional
 from striate.data.annotations.masks import class_counts
 from striate.data.dataset import Dataset, SampleFacts
 from striate.inference.agreement import agreement_of_classes
-from striate.inference.plan import AnswerAgreement
+from striate.inference.plan import PredictionAgreement
 from striate.records import Interval
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature, fit_temperature
-from striate.statistics.difference import Difference, difference_of_classes
 from striate.statistics.intervals import wilson
-from striate.tasks.baseline import Baseline, Method
-from striate.tasks.baseline_comparison import BaselineComparison
-from striate.tasks.class_weights import balanced_weights
-from striate.tasks.classify.assess import assess_classes, table_of_classes
-from striate.tasks.classify.compare import compare_hits, gap_of_hits
-from striate.tasks.classify.figures import ClassificationFigures
-from striate.tasks.classify.metrics import METRICS
+from striate.statistics.paired import Difference, difference_of_classes
+from striate.tasks.assessment import Assessment, Figures, Gap
+from striate.tasks.baseline import Baseline, BaselineComparison, Method
+from striate.tasks.classify.assess import compare_hits, gap_of_hits
+from striate.tasks.classify.metrics import METRICS, ClassificationMetrics
 from striate.tasks.config import TaskConfig
-from striate.tasks.constants import constants
 from striate.tasks.evaluation import ClassRow, Evaluation, views_text
-from striate.tasks.figures import Assessment, Figures, Gap
 from striate.tasks.headline import Rows
+from striate.tasks.losses import balanced_weights
+from striate.tasks.outputs import constants
 from striate.tasks.task import Diagnosed, Explained, Task
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent
@@ -40,7 +37,7 @@ from striate.wording import percent
 
 @dataclass(frozen=True)
 class Classify(Task):
-    """Classification over `classes`; logits (N, K), targets (N,) int64, answers class probabilities (N, K).
+    """Classification over `classes`; logits (N, K), targets (N,) int64, predictions are class probabilities (N, K).
 
     `loss_name`: softmax cross-entropy, or the multi-class hinge loss of Weston and Watkins (1999), summed over
     the wrong classes and averaged over samples. `class_weights`: K factors, or None for equal ones. `temperature`: what
@@ -101,8 +98,8 @@ class Classify(Task):
         return functional.cross_entropy(outputs, targets, weight=weights, label_smoothing=smoothing, reduction="sum")
 
     def tally(self, outputs: torch.Tensor, targets: torch.Tensor, loss_sum: torch.Tensor | None = None) -> torch.Tensor:
-        """(4,) samples, summed loss, summed weight, correct answers. The loss is that of the labels as they are, unless
-        `loss_sum` is given: smoothing is a means of training, not what answers are measured by."""
+        """(4,) samples, summed loss, summed weight, correct predictions. The loss is that of the labels as they are,
+        unless `loss_sum` is given: smoothing is a means of training, not what predictions are measured by."""
         tally = torch.full((4,), float(len(targets)), dtype=torch.float64, device=outputs.device)
         tally[1] = self._loss_sum(outputs, targets, 0.0) if loss_sum is None else loss_sum
         if self.class_weights is not None:
@@ -146,7 +143,7 @@ class Classify(Task):
         others = ", ".join(f"{label} {100 * p:.1f} %" for label, p in fields["top"][1:3])
         return f"{fields['label']}  {100 * fields['probability']:.1f} %" + (f"  ({others})" if others else "")
 
-    def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> AnswerAgreement:
+    def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> PredictionAgreement:
         """The share of equal classes, and how far probabilities move."""
         return agreement_of_classes(self.decode(reference), self.decode(outputs))
 
@@ -171,6 +168,8 @@ class Classify(Task):
         self, decoded: NDArray[Any], targets: NDArray[Any]
     ) -> tuple[NDArray[np.int64], tuple[ClassRow, ...]]:
         """The confusion matrix (true, predicted), and a row for each class."""
+        from striate.tasks.classify.assess import table_of_classes  # scikit-learn loads when training is over
+
         return table_of_classes(decoded, targets, self.classes)
 
     def interval(self, decoded: NDArray[Any], targets: NDArray[Any]) -> dict[str, list[float]]:
@@ -190,6 +189,8 @@ class Classify(Task):
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
     ) -> Figures:
         """Classes, calibration, notable predictions and slices."""
+        from striate.tasks.classify.assess import assess_classes
+
         del names
         return assess_classes(evaluation, facts, temperature)
 
@@ -254,7 +255,7 @@ class Classify(Task):
         from striate.tasks.classify import show
         from striate.tasks.show import trust_section
 
-        assert isinstance(figures, ClassificationFigures)
+        assert isinstance(figures, ClassificationMetrics)
         trust = trust_section(figures.calibration, figures.calibrated, assessment.temperature, of)
         return (*show.thresholds_sections(figures, of), trust)
 
@@ -265,7 +266,7 @@ class Classify(Task):
         from striate.tasks.classify import show
 
         del target_names
-        return show.tables(evaluation, figures if isinstance(figures, ClassificationFigures) else None)
+        return show.tables(evaluation, figures if isinstance(figures, ClassificationMetrics) else None)
 
     def columns(self, names: Sequence[str]) -> list[str]:
         """Class names, and the probability of the one that is predicted."""

@@ -1,34 +1,141 @@
-"""Everything that follows from predicted numbers for a split."""
+"""Everything that follows from predicted numbers for a split.
+How far the numbers of a regression are off: over all, each target, and by how large the true value is.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 from striate.data.dataset import SampleFacts
+from striate.records import Interval
+from striate.statistics.estimate import Estimate
+from striate.statistics.intervals import FEW, percentile_interval, resampled_means
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.groups import FEWEST, sample_groups
 from striate.tasks.headline import Headline
-from striate.tasks.regress.figures import RegressionFigures
-from striate.tasks.regress.numbers import largest_errors, overall_figures, target_figures
+from striate.tasks.regress.metrics import NumberPrediction, RangeMetrics, RegressionMetrics, TargetMetrics
+
+RANGES, _RANGE = 5, 25
+"""So many ranges of true values at most, of about 25 samples or more each."""
+
+
+def overall_figures(truth: NDArray[np.float64], predictions: NDArray[np.float64]) -> dict[str, Estimate]:
+    """`rmse`, `mae` and `r2` of (N, T) numbers, over samples and targets together as in metrics.json; of one target
+    its `bias` too."""
+    if truth.shape[1] == 1:
+        return number_figures(truth[:, 0], predictions[:, 0])
+    errors, varied = predictions - truth, truth.min(0) < truth.max(0)
+    columns = np.stack([(errors**2).mean(1), np.abs(errors).mean(1)], 1)
+    rmse, mae = _root_mean(columns[:, 0]), _mean(columns[:, 1], np.abs(errors).mean())
+    r2 = float(r2_score(truth[:, varied], predictions[:, varied])) if varied.any() else None
+    draws = [_r2_draws(truth[:, t], predictions[:, t]) for t in np.flatnonzero(varied)]
+    interval = percentile_interval(np.mean(draws, 0)) if r2 is not None and len(truth) >= FEW else None
+    return {"rmse": rmse, "mae": mae, "r2": Estimate(r2, interval)}
+
+
+def number_figures(truth: NDArray[np.float64], predictions: NDArray[np.float64]) -> dict[str, Estimate]:
+    """`rmse`, `mae`, `bias` (mean of predicted minus true) and `r2` of (N,) numbers; `r2` is None where all true values
+    are equal. Intervals by bootstrap, none for fewer than 20 samples."""
+    errors = predictions - truth
+    varied = bool(truth.min() < truth.max())
+    r2 = float(r2_score(truth, predictions)) if varied else None
+    interval = percentile_interval(_r2_draws(truth, predictions)) if varied and len(truth) >= FEW else None
+    return {
+        "rmse": Estimate(float(root_mean_squared_error(truth, predictions)), _root_mean(errors**2).interval),
+        "mae": _mean(np.abs(errors), float(mean_absolute_error(truth, predictions))),
+        "bias": _mean(errors, float(errors.mean())),
+        "r2": Estimate(r2, interval),
+    }
+
+
+def target_figures(
+    truth: NDArray[np.float64], predictions: NDArray[np.float64], names: Sequence[str]
+) -> tuple[TargetMetrics, ...]:
+    """Each column of (N, T) numbers under its name, as a whole and by ranges of true values."""
+    return tuple(
+        TargetMetrics(name, number_figures(truth[:, t], predictions[:, t]), _ranges(truth[:, t], predictions[:, t]))
+        for t, name in enumerate(names)
+    )
+
+
+def _ranges(truth: NDArray[np.float64], predictions: NDArray[np.float64]) -> tuple[RangeMetrics, ...]:
+    """About as many samples each, from the smallest true values to the largest; equal ones stay together."""
+    count = max(1, min(RANGES, len(truth) // _RANGE))
+    edges = np.unique(np.quantile(truth, np.linspace(0, 1, count + 1)))
+    places = np.searchsorted(edges[1:-1], truth)
+    found = []
+    for place in np.unique(places):
+        own = places == place
+        figures = number_figures(truth[own], predictions[own])
+        kept = {name: figures[name] for name in ("bias", "rmse", "mae")}
+        found.append(RangeMetrics(float(truth[own].min()), float(truth[own].max()), int(own.sum()), kept))
+    return tuple(found)
+
+
+def _mean(values: NDArray[np.float64], mean: float) -> Estimate:
+    interval = percentile_interval(resampled_means(values[:, None])[:, 0]) if len(values) >= FEW else None
+    return Estimate(float(mean), interval)
+
+
+def _root_mean(squares: NDArray[np.float64]) -> Estimate:
+    mean = _mean(squares, float(squares.mean()))
+    interval = mean.interval
+    if interval is not None:
+        low, high = np.sqrt([interval.low, interval.high]).tolist()
+        interval = Interval(low, high, interval.level, interval.method)
+    return Estimate(float(np.sqrt(squares.mean())), interval)
+
+
+def _r2_draws(truth: NDArray[np.float64], predictions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(B,) R² of resamples; the true values are taken from their mean, so that their squares lose no digits."""
+    from_mean = truth - truth.mean()
+    means = resampled_means(np.stack([(predictions - truth) ** 2, from_mean, from_mean**2], 1))
+    spread = means[:, 2] - means[:, 1] ** 2
+    return np.asarray(1 - means[:, 0] / np.where(spread > 0, spread, np.inf))
+
+
+SHOWN = 24
+"""So many errors are listed."""
+
+
+def largest_errors(
+    truth: NDArray[np.float64],
+    predictions: NDArray[np.float64],
+    names: Sequence[str],
+    ids: NDArray[np.int64],
+    paths: Sequence[str],
+) -> tuple[NumberPrediction, ...]:
+    """The largest errors, each in standard deviations of its target; `truth` and `predictions` (N, T)."""
+    errors = predictions - truth
+    spread = truth.std(0)
+    distance = np.abs(errors) / np.where(spread > 0, spread, 1)
+    order = np.argsort(-distance, axis=None, kind="stable")[:SHOWN]
+    found = []
+    for i, t in zip(*np.unravel_index(order, errors.shape), strict=True):
+        values = (float(truth[i, t]), float(predictions[i, t]), float(errors[i, t]))
+        found.append(NumberPrediction(int(ids[i]), paths[i], names[t], *values))
+    return tuple(found)
 
 
 def assess_numbers(
     evaluation: Evaluation, facts: SampleFacts, headline: Headline, names: Sequence[str]
-) -> RegressionFigures:
+) -> RegressionMetrics:
     """Everything that follows from predicted numbers for a split; `names` are those of the numbers."""
-    truth, answers = (
+    truth, predictions = (
         np.asarray(values, np.float64).reshape(evaluation.n, -1) for values in (evaluation.targets, evaluation.decoded)
     )
     named = tuple(names) or tuple(f"value {t + 1}" for t in range(truth.shape[1]))
     groups = sample_groups(facts, evaluation.n, brightness=evaluation.brightness)
     few = f"{evaluation.n} samples are fewer than {FEWEST}."
-    return RegressionFigures(
+    return RegressionMetrics(
         n=evaluation.n,
-        figures=overall_figures(truth, answers),
-        targets=target_figures(truth, answers, named),
-        largest=largest_errors(truth, answers, named, evaluation.ids, facts.paths),
-        slices=headline.slices(groups, ((answers - truth) ** 2).mean(1)),
+        figures=overall_figures(truth, predictions),
+        targets=target_figures(truth, predictions, named),
+        largest=largest_errors(truth, predictions, named, evaluation.ids, facts.paths),
+        slices=headline.slices(groups, ((predictions - truth) ** 2).mean(1)),
         left_out=(f"No intervals and no slices: {few}",) if evaluation.n < FEWEST else (),
     )

@@ -72,9 +72,9 @@ def _ridge(data: Dataset, task: Task, seed: int) -> Fitted:
 
     alpha, model = choose_by_validation(_ALPHAS, fit, score, few, np.arange(len(y)))
     features = describe_inputs(data)
-    answers = model.predict(standardized_inputs(test.inputs, normalization)).reshape(len(test), task.outputs)
+    predictions = model.predict(standardized_inputs(test.inputs, normalization)).reshape(len(test), task.outputs)
     note = sampling_note(len(y), len(train), len(few))
-    return Fitted(torch.from_numpy(answers).float(), features, len(y), {"alpha": alpha}, note)
+    return Fitted(torch.from_numpy(predictions).float(), features, len(y), {"alpha": alpha}, note)
 
 
 def _boosting(data: Dataset, task: Task, seed: int) -> Fitted:
@@ -83,19 +83,19 @@ def _boosting(data: Dataset, task: Task, seed: int) -> Fitted:
     used = stratified_sample(train.targets.cpu(), MOST, seed)
     x, y = train.inputs[:].cpu().numpy()[used], train.targets.cpu().double().numpy()[used]
     few = stratified_sample(y, CHOICE, seed)
-    answers, chosen = [], []
+    predictions, chosen = [], []
     for target in range(task.outputs):
         sides = (val.inputs[:].cpu().numpy(), val.targets.cpu().double().numpy()[:, target])
         leaves, trees = _choose_trees(x[few], y[few, target], *sides, seed)
         model = _trees(leaves, trees, seed).fit(x, y[:, target])
-        answers.append(model.predict(test.inputs[:].cpu().numpy()))
+        predictions.append(model.predict(test.inputs[:].cpu().numpy()))
         chosen.append((leaves, trees))
     hyperparameters: dict[str, Any] = {
         name: values[0] if len(values) == 1 else list(values)
         for name, values in zip(("max_leaf_nodes", "trees"), zip(*chosen, strict=True), strict=True)
     }
     note = sampling_note(len(y), len(train), len(few))
-    decoded = torch.from_numpy(np.stack(answers, axis=1)).float()
+    decoded = torch.from_numpy(np.stack(predictions, axis=1)).float()
     return Fitted(decoded, "features as they are", len(y), hyperparameters, note)
 
 
@@ -117,5 +117,5 @@ def _trees(leaves: int, trees: int, seed: int) -> HistGradientBoostingRegressor:
     )
 
 
-def _squared_error(answers: NDArray[Any], truth: NDArray[Any]) -> float:
-    return float(np.mean((answers.reshape(truth.shape) - truth) ** 2))
+def _squared_error(predictions: NDArray[Any], truth: NDArray[Any]) -> float:
+    return float(np.mean((predictions.reshape(truth.shape) - truth) ** 2))

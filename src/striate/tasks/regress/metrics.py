@@ -1,8 +1,110 @@
-"""The metrics of a regression."""
+"""The metrics of a regression: keys, records of evaluation.json, lines in a terminal."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from striate.errors import one_line
+from striate.statistics.calibration import Temperature
+from striate.statistics.estimate import Estimate, as_object
+from striate.tasks.assessment import Slice, cut_text, fit_text, slice_lines, span_text
 from striate.tasks.metric import Metric
 
 RMSE = Metric("rmse", "RMSE", higher_is_better=False)
 METRICS = (RMSE, Metric("mae", "MAE", higher_is_better=False), Metric("r2", "R²"))
+
+
+_MOST_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class NumberPrediction:
+    """One prediction of a regression: `error` is predicted minus true, in the units of the data."""
+
+    id: int
+    path: str
+    target: str
+    true: float
+    predicted: float
+    error: float
+
+
+@dataclass(frozen=True)
+class RangeMetrics:
+    """Samples whose true number lies from `low` to `high`: `figures` are `bias` (mean of predicted minus true), `rmse`
+    and `mae`."""
+
+    low: float
+    high: float
+    n: int
+    figures: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True)
+class TargetMetrics:
+    """One number of a regression: `figures` are `rmse`, `mae`, `bias` and `r2`; `ranges` of its true values are fifths
+    where there are many samples."""
+
+    name: str
+    figures: Mapping[str, Estimate]
+    ranges: tuple[RangeMetrics, ...]
+
+
+@dataclass(frozen=True)
+class RegressionMetrics:
+    """Everything about one split of a regression: `figures` over all targets, each target, and the `largest` errors."""
+
+    n: int
+    figures: Mapping[str, Estimate]
+    targets: tuple[TargetMetrics, ...]
+    largest: tuple[NumberPrediction, ...]
+    slices: tuple[Slice, ...]
+    left_out: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as one JSON object."""
+        return as_object(self)
+
+    def lines(self, temperature: Temperature | None) -> list[list[str]]:
+        """Each number, slices, and the largest errors."""
+        del temperature
+        return [*_number_parts(self), slice_lines(self.slices, RMSE), _largest_lines(self)]
+
+
+def _number_parts(figures: RegressionMetrics) -> list[list[str]]:
+    parts = []
+    for target in figures.targets:
+        name = cut_text(one_line(target.name), 24)
+        rows = [(label, target.figures[key]) for key, label in _NUMBERS.items()]
+        lines = [f"  {name:<24}{'':>10}   95 % interval (bootstrap)"]
+        lines += [f"  {label:<24}{_number(figure):>10}   {span_text(figure, 1, '.4g')}" for label, figure in rows]
+        parts.append(lines)
+        if len(target.ranges) > 1:
+            head = f"  {'by true value':<24}{'n':>7} {'bias':>9}   {'95 % interval':<19} {'RMSE':>9}"
+            parts.append([head, *(_range_line(part) for part in target.ranges)])
+    return parts
+
+
+_NUMBERS = {"rmse": "RMSE", "mae": "MAE", "bias": "bias", "r2": "R²"}
+
+
+def _range_line(part: Any) -> str:
+    name = f"{part.low:.4g} to {part.high:.4g}"
+    bias, rmse = part.figures["bias"], part.figures["rmse"]
+    return f"  {name:<24}{part.n:>7,} {_number(bias):>9}   {span_text(bias, 1, '.3g'):<19} {_number(rmse):>9}"
+
+
+def _largest_lines(figures: RegressionMetrics) -> list[str]:
+    several = len(figures.targets) > 1
+    lines = []
+    for prediction in figures.largest[:_MOST_SHOWN]:
+        of = f" ({cut_text(one_line(prediction.target), 14)})" if several else ""
+        said = f"{prediction.predicted:.4g} instead of {prediction.true:.4g}{of}"
+        lines.append(f"  {prediction.error:+10.4g}  {fit_text(said, 45)} {cut_text(one_line(prediction.path), 20)}")
+    return ["  largest errors", *lines] if lines else []
+
+
+def _number(figure: Estimate) -> str:
+    return "–" if figure.value is None else f"{figure.value:.4g}"

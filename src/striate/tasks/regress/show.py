@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from striate.statistics.estimate import plain
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.regress.figures import RegressionFigures, TargetFigures
+from striate.tasks.regress.metrics import RegressionMetrics, TargetMetrics
 from striate.tasks.show import FINE_DPI, ROWS, Row, number_text, plain_cells, split_text
 from striate.visualize.canvas import save_figure
 from striate.visualize.charts import chart
-from striate.visualize.estimates import draw_bias
+from striate.visualize.estimates import draw_bias, scatter_figure
 from striate.visualize.page_parts import Picture, Section, Table
-from striate.visualize.scatter import scatter_figure
 from striate.visualize.themed_svg import themed_svg
 
 
@@ -30,7 +29,7 @@ def scatter_picture(folder: Path, evaluation: Evaluation, title: str, target_nam
     return Picture("Predicted and true", caption, path, "scatter", (themed_svg(figure, caption, arranged=True),))
 
 
-def numbers_section(figures: RegressionFigures, of: str) -> Section:
+def numbers_section(figures: RegressionMetrics, of: str) -> Section:
     """Each number with its intervals, its bias by range, and the largest errors."""
     tables, charts, behind = [], [], []
     for target in figures.targets:
@@ -50,7 +49,7 @@ def numbers_section(figures: RegressionFigures, of: str) -> Section:
     return Section("Each number", (said,), tuple(tables), tuple(charts), caption, tuple(behind))
 
 
-def _range_table(target: TargetFigures) -> Table:
+def _range_table(target: TargetMetrics) -> Table:
     heads = ("true value", "n", *(part for key in _RANGES for part in (_NUMBERS[key], "95 % interval")))
     rows: tuple[Row, ...] = tuple(
         (f"{r.low:.4g} to {r.high:.4g}", r.n, *(cell for key in _RANGES for cell in plain_cells(r.figures[key])))
@@ -74,7 +73,7 @@ def answer_table(evaluation: Evaluation, target_names: Sequence[str] = ()) -> Ta
     for sample, true_row, said_row in zip(evaluation.ids, truth, said, strict=False):
         pairs = (float(f"{v:.6g}") for pair in zip(true_row, said_row, strict=True) for v in pair)
         rows.append((str(sample), *pairs))
-    caption = f"{'The first ' if evaluation.n > ROWS else ''}{len(rows):,} answers, {split_text(evaluation)}"
+    caption = f"{'The first ' if evaluation.n > ROWS else ''}{len(rows):,} predictions, {split_text(evaluation)}"
     return Table(caption, columns, tuple(rows))
 
 

@@ -16,15 +16,13 @@ from striate.data.dataset import Dataset, SampleFacts
 from striate.data.normalize import divisor
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature
+from striate.tasks.assessment import Assessment, Figures
 from striate.tasks.baseline import Method
 from striate.tasks.config import TaskConfig
-from striate.tasks.constants import constants
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.figures import Assessment, Figures
 from striate.tasks.headline import Rows
-from striate.tasks.regress.assess import assess_numbers
-from striate.tasks.regress.figures import RegressionFigures
-from striate.tasks.regress.metrics import METRICS
+from striate.tasks.outputs import constants
+from striate.tasks.regress.metrics import METRICS, RegressionMetrics
 from striate.tasks.task import Diagnosed, Explained, Task
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import number
@@ -38,7 +36,7 @@ _LOSSES: dict[str, Callable[..., torch.Tensor]] = {
 
 @dataclass(frozen=True)
 class Regress(Task):
-    """Regression of T numbers; outputs (N, T) standardized, targets and answers (N, T) in the units of the data.
+    """Regression of T numbers; outputs (N, T) standardized, targets and predictions (N, T) in the units of the data.
 
     `mean` and `std` are those of the training targets: the network learns `(t − mean) / std`, so that one
     learning rate fits targets in dollars and in millimeters. The loss is that of the standardized numbers.
@@ -158,6 +156,8 @@ class Regress(Task):
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
     ) -> Figures:
         """Each number, the largest errors, and slices."""
+        from striate.tasks.regress.assess import assess_numbers  # scikit-learn loads when training is over
+
         del temperature
         return assess_numbers(evaluation, facts, self.headline_figure(), names)
 
@@ -174,7 +174,7 @@ class Regress(Task):
         return regress_methods(data)
 
     def answer(self, evaluation: Evaluation) -> tuple[str, str]:
-        """The RMSE, with what answering always with the mean would have."""
+        """The RMSE, beside that of always predicting the mean."""
         metrics, n = evaluation.metrics, evaluation.n
         of = f"{n:,} {evaluation.split} {'sample' if n == 1 else 'samples'} of {evaluation.data}"
         spread = float(np.asarray(evaluation.targets, dtype=np.float64).reshape(n, -1).std(0).mean())
@@ -182,7 +182,7 @@ class Regress(Task):
         return f"RMSE {number(metrics['rmse'])}", (
             f"root mean squared error on the {of}, in the units of the data "
             f"(mean absolute error {number(metrics['mae'])}, R² {r2}). "
-            f"Answering always with their mean would have {number(spread)}."
+            f"Always predicting their mean would have {number(spread)}."
         )
 
     def pictures(
@@ -207,7 +207,7 @@ class Regress(Task):
         from striate.tasks.regress.show import numbers_section
 
         del assessment
-        assert isinstance(figures, RegressionFigures)
+        assert isinstance(figures, RegressionMetrics)
         return (numbers_section(figures, of),)
 
     def tables(

@@ -26,7 +26,7 @@ _NEAR, _FAR = 5, 15
 """Sides of the windows in pixels."""
 FEATURES = (
     f"of {_PIXELS:,} labeled pixels at most: color, its mean over {_NEAR} × {_NEAR} and {_FAR} × {_FAR} pixels,"
-    f" its spread over {_NEAR} × {_NEAR}, position"
+    f" its standard deviation over {_NEAR} × {_NEAR}, position"
 )
 
 
@@ -44,8 +44,8 @@ def _majority(data: Dataset, task: Task, seed: int) -> Fitted:
     del seed
     train, test = data.splits["train"].targets.cpu(), data.splits["test"].targets
     counts = torch.bincount(train[train != IGNORED].long(), minlength=task.outputs)
-    answers = torch.full(test.shape, int(counts.argmax()), dtype=torch.uint8)
-    return Fitted(answers, "none", int(counts.sum()))
+    predictions = torch.full(test.shape, int(counts.argmax()), dtype=torch.uint8)
+    return Fitted(predictions, "none", int(counts.sum()))
 
 
 def _forest(data: Dataset, task: Task, seed: int) -> Fitted:
@@ -101,12 +101,13 @@ def _answers(forest: RandomForestClassifier, split: Split, normalization: Normal
 
 
 def pixel_features(image: torch.Tensor, normalization: Normalization) -> NDArray[np.float32]:
-    """(H · W, 4 C + 2) of one image (1, C, H, W): standardized color, two local means, local spread, place (0 to 1)."""
+    """(H · W, 4 C + 2) of one image (1, C, H, W): standardized color, two local means, local
+    standard deviation, place (0 to 1)."""
     x = normalization.on("cpu", 4)(image.cpu()).contiguous()
     near, far = _local_mean(x, _NEAR), _local_mean(x, _FAR)
-    spread = (_local_mean(x * x, _NEAR) - near * near).clamp(min=0).sqrt()
+    deviation = (_local_mean(x * x, _NEAR) - near * near).clamp(min=0).sqrt()
     rows, columns = torch.meshgrid(*(torch.linspace(0, 1, side) for side in x.shape[2:]), indexing="ij")
-    layers = torch.cat([x, near, far, spread, torch.stack([rows, columns])[None]], dim=1)
+    layers = torch.cat([x, near, far, deviation, torch.stack([rows, columns])[None]], dim=1)
     return np.asarray(layers[0].flatten(1).T, dtype=np.float32)
 
 

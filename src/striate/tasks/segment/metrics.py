@@ -1,8 +1,105 @@
-"""The metrics of a segmentation."""
+"""The metrics of a segmentation: keys, records of evaluation.json, lines in a terminal."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from striate.errors import one_line
+from striate.statistics.calibration import Calibration, Temperature
+from striate.statistics.estimate import Estimate, as_object
+from striate.tasks.assessment import Slice, calibration_lines, cut_text, fit_text, slice_lines, span_text
 from striate.tasks.metric import Metric
 
 IOU = Metric("iou", "mean IoU", "share")
 METRICS = (IOU, Metric("dice", "mean Dice", "share", brief=False), Metric("pixel_accuracy", "pixel accuracy", "share"))
+
+
+_CLASSES, _IMAGES = 20, 5
+AVERAGES = {"iou": "mean IoU", "dice": "mean Dice", "pixel_accuracy": "pixel accuracy"}
+
+
+@dataclass(frozen=True)
+class ClassPixels:
+    """One class: `images` have it in truth, `share` of all labeled pixels are of it. `iou` and `dice` have no value
+    where it occurs neither in truth nor in prediction."""
+
+    name: str
+    images: int
+    share: float
+    iou: Estimate
+    dice: Estimate
+
+
+@dataclass(frozen=True)
+class ImageIou:
+    """One image and the mean IoU of its classes."""
+
+    id: int
+    path: str
+    iou: float
+
+
+@dataclass(frozen=True)
+class SegmentationMetrics:
+    """Everything about one split of a segmentation.
+
+    `figures`: `iou`, `dice` (means over the classes that occur) and `pixel_accuracy`, over all labeled pixels, with
+    bootstrap intervals over images. `worst` begins with the image of the lowest IoU. `calibration`: of a fixed random
+    sample of labeled `pixels`; `calibrated`: the same with the temperature that was fitted on validation. None where
+    nobody kept probabilities. `left_out`: a sentence on each thing not computed.
+    """
+
+    n: int
+    figures: Mapping[str, Estimate]
+    classes: tuple[ClassPixels, ...]
+    worst: tuple[ImageIou, ...]
+    pixels: int
+    calibration: Calibration | None
+    calibrated: Calibration | None
+    slices: tuple[Slice, ...]
+    left_out: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as one JSON object."""
+        return as_object(self)
+
+    def lines(self, temperature: Temperature | None) -> list[list[str]]:
+        """Each class, slices, the images with the lowest IoU, and calibration."""
+        averages = [
+            f"  {label:<24}{_percent(self.figures[name]):>10}   {span_text(self.figures[name], 100, '.2f')}"
+            for name, label in AVERAGES.items()
+        ]
+        calibration: list[str] = []
+        if self.calibration is not None:
+            calibration = calibration_lines(self.calibration, self.calibrated, temperature)
+            calibration.append(f"    of {self.pixels:,} pixels: those of one image are alike, so chance makes more")
+        return [
+            [f"  {'over all labeled pixels':<24}{'':>10}   95 % interval (bootstrap)", *averages],
+            self._class_lines(),
+            slice_lines(self.slices, IOU),
+            self._worst_lines(),
+            calibration,
+        ]
+
+    def _class_lines(self) -> list[str]:
+        rows, rest = list(self.classes), []
+        if len(rows) > _CLASSES:
+            rest = [f"  … and {len(rows) - _CLASSES} more classes with higher IoU"]
+            rows = sorted(rows, key=lambda row: 2.0 if row.iou.value is None else row.iou.value)[:_CLASSES]
+        head = f"  {'class':<20} {'images':>7} {'of pixels':>10} {'IoU':>9}  {'95 % interval':<17} {'Dice':>8}"
+        lines = [
+            f"  {fit_text(row.name, 20)} {row.images:>7,} {100 * row.share:>8.2f} % {_percent(row.iou):>9}"
+            f"  {span_text(row.iou, 100, '.2f'):<17} {_percent(row.dice):>8}"
+            for row in rows
+        ]
+        return [head, *lines, *rest]
+
+    def _worst_lines(self) -> list[str]:
+        lines = [f"  {100 * one.iou:6.2f} %  {cut_text(one_line(one.path), 66)}" for one in self.worst[:_IMAGES]]
+        return ["  images with the lowest IoU", *lines] if lines else []
+
+
+def _percent(figure: Estimate) -> str:
+    return "–" if figure.value is None else f"{100 * figure.value:.2f} %"

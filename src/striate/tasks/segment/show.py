@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from striate.statistics.calibration import Temperature
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.segment.figures import AVERAGES, SegmentationFigures
+from striate.tasks.segment.metrics import AVERAGES, SegmentationMetrics
 from striate.tasks.show import PHOTO_DPI, Images, Row, places_at_random, share_cells, split_text, trust_section
 from striate.visualize.canvas import save_figure
-from striate.visualize.masks import masks_figure
+from striate.visualize.mask_figures import masks_figure
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent
 
@@ -56,7 +56,7 @@ def mask_pictures(
     return tuple(pictures)
 
 
-def tables(evaluation: Evaluation, figures: SegmentationFigures) -> dict[str, Table | None]:
+def tables(evaluation: Evaluation, figures: SegmentationMetrics) -> dict[str, Table | None]:
     """Over all labeled pixels, and each class."""
     of = split_text(evaluation)
     columns = ("class", "images", "of labeled pixels", "IoU", "95 % interval", "Dice", "95 % interval")
@@ -71,7 +71,7 @@ def tables(evaluation: Evaluation, figures: SegmentationFigures) -> dict[str, Ta
     }
 
 
-def calibration_sections(figures: SegmentationFigures, temperature: Temperature | None, of: str) -> tuple[Section, ...]:
+def calibration_sections(figures: SegmentationMetrics, temperature: Temperature | None, of: str) -> tuple[Section, ...]:
     """How far to trust the probabilities of pixels; nothing where none were kept."""
     if figures.calibration is None:
         return ()

@@ -15,27 +15,25 @@ from PIL import Image
 from torch.nn import functional
 
 from striate.data.annotations.masks import IGNORED, class_counts
+from striate.data.augment.crop import resize_batch
+from striate.data.augment.warp import Warp
 from striate.data.dataset import Dataset, SampleFacts
-from striate.data.resize import resize_batch
-from striate.data.warp import Warp
 from striate.errors import UsageError
 from striate.inference.agreement import agreement_of_labels
-from striate.inference.plan import AnswerAgreement
+from striate.inference.plan import PredictionAgreement
 from striate.runs.files import explained, write_atomic
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature, fit_temperature
 from striate.tasks.accumulator import Accumulator
+from striate.tasks.assessment import Assessment, Figures
 from striate.tasks.baseline import Method
-from striate.tasks.class_weights import balanced_weights
 from striate.tasks.config import TaskConfig
-from striate.tasks.constants import constants
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.figures import Assessment, Figures
 from striate.tasks.headline import Rows
-from striate.tasks.segment.assess import assess_masks
-from striate.tasks.segment.figures import SegmentationFigures
-from striate.tasks.segment.metrics import METRICS
-from striate.tasks.segment.pixels import Pixels, SampledPixels
+from striate.tasks.losses import balanced_weights
+from striate.tasks.outputs import constants
+from striate.tasks.segment.assess import Pixels, SampledPixels, assess_masks
+from striate.tasks.segment.metrics import METRICS, SegmentationMetrics
 from striate.tasks.task import Diagnosed, Explained, Feature, Task
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent
@@ -50,7 +48,7 @@ _LEAVE_OUT = "leave out --calibrated"
 
 @dataclass(frozen=True)
 class Segment(Task):
-    """Segmentation over `classes`; logits (N, K, H, W), targets and answers (N, H, W) uint8 class numbers.
+    """Segmentation over `classes`; logits (N, K, H, W), targets and predictions (N, H, W) uint8 class numbers.
 
     Per-pixel softmax cross-entropy; pixels of value 255 count for nothing.
     """
@@ -111,7 +109,7 @@ class Segment(Task):
         return resize_batch(targets.unsqueeze(1), size, nearest=True).squeeze(1)
 
     def tally(self, outputs: torch.Tensor, targets: torch.Tensor, loss_sum: torch.Tensor | None = None) -> torch.Tensor:
-        """(3 + K²,) samples, summed loss, summed weight, and the confusion matrix of pixels (truth, answer)."""
+        """(3 + K²,) samples, summed loss, summed weight, and the confusion matrix of pixels (truth, prediction)."""
         sums = torch.full((3,), float(len(targets)), dtype=torch.float64, device=outputs.device)
         sums[1] = self.loss_sum(outputs, targets) if loss_sum is None else loss_sum
         sums[2] = self.weight(targets)
@@ -129,7 +127,7 @@ class Segment(Task):
         return {"loss": total / max(weight, 1e-12), **self._agreement(tally[3:])}
 
     def _agreement(self, confusion: torch.Tensor) -> dict[str, float]:
-        """Mean intersection over union of the classes that occur in truth or answer; share of right pixels."""
+        """Mean intersection over union of the classes that occur in truth or prediction; share of right pixels."""
         matrix = confusion.view(self.outputs, self.outputs).double()
         hits = matrix.diagonal()
         union = matrix.sum(0) + matrix.sum(1) - hits
@@ -212,13 +210,13 @@ class Segment(Task):
         write_atomic(file, lambda temporary: mask.save(temporary, format="PNG"))
         return {"mask": str(file)}
 
-    def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> AnswerAgreement:
+    def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> PredictionAgreement:
         """The share of equal pixels."""
         return agreement_of_labels(self.decode(reference), self.decode(outputs))
 
     def draw(self, image: NDArray[np.uint8], decoded: Any, truth: Any = None) -> NDArray[np.uint8]:
         """The colors of the classes over the image; wrong pixels are checkered, those without a label gray."""
-        from striate.visualize.masks import colored
+        from striate.visualize.mask_figures import colored
 
         return colored(image, decoded, len(self.classes), truth)
 
@@ -305,7 +303,7 @@ class Segment(Task):
         """How far to trust the probabilities of pixels."""
         from striate.tasks.segment.show import calibration_sections
 
-        assert isinstance(figures, SegmentationFigures)
+        assert isinstance(figures, SegmentationMetrics)
         return calibration_sections(figures, assessment.temperature, of)
 
     def tables(
@@ -315,7 +313,7 @@ class Segment(Task):
         from striate.tasks.segment.show import tables
 
         del target_names
-        return tables(evaluation, figures) if isinstance(figures, SegmentationFigures) else {}
+        return tables(evaluation, figures) if isinstance(figures, SegmentationMetrics) else {}
 
     def columns(self, names: Sequence[str]) -> list[str]:
         """How many of how many labeled pixels are right."""

@@ -13,14 +13,21 @@ import numpy as np
 
 from striate.data.loader import batch_bounds
 from striate.errors import ConfigError, UsageError, pasted
+from striate.training.budget.speed import trial_state
 from striate.training.execution import execution_settings
 from striate.training.learning_rate.judge import Verdict, judge, mean_scores
-from striate.training.learning_rate.range_test import LOWEST, range_test
 from striate.training.learning_rate.records import Halving, LearningRateSearch, Origin, RangePoint, Trial
-from striate.training.learning_rate.trials import Fold, halve_until_stable, make_fold, objective_of, run_trial
+from striate.training.learning_rate.trials import (
+    LOWEST,
+    Fold,
+    halve_until_stable,
+    make_fold,
+    objective_of,
+    range_test,
+    run_trial,
+)
 from striate.training.loop import validate
 from striate.training.prepare import Prepared
-from striate.training.speed import trial_state
 
 SECONDS = 45.0
 HORIZON = 0.32
@@ -75,7 +82,7 @@ def search_learning_rate(
             " --optim.name own-rule, which takes that rate",
         )
     started = monotonic()
-    with random_states_kept(), execution_settings(prepared.config):
+    with random_states_preserved(), execution_settings(prepared.config):
         search = _Search(prepared, announce)
         points = range_test(prepared, search.fold(0))
         per_step = (monotonic() - started) / max(1, len(points))
@@ -91,7 +98,7 @@ def search_learning_rate(
 
 
 @contextmanager
-def random_states_kept() -> Iterator[None]:
+def random_states_preserved() -> Iterator[None]:
     """NumPy's and Python's: a network or an augmentation of one's own may draw from them."""
     arrays, plain = np.random.get_state(), random.getstate()
     try:

@@ -12,7 +12,7 @@ from scipy.stats import t as student
 
 from striate.training.learning_rate.records import Rate, Trial
 
-_FLOOR = 0.01  # of the constant answer's loss: below, one loss is as good as another
+_FLOOR = 0.01  # of the constant prediction's loss: below, one loss is as good as another
 _NEAR = math.log(2.0)  # rates whose loss is within this factor of the best tell how large the noise is
 _FEWEST_NEAR = 3
 _LEVEL = 0.95
@@ -34,7 +34,7 @@ class Verdict:
 
 def scores(trials: Sequence[Trial], constant: float) -> dict[float, dict[int, float]]:
     """For each rate that never diverged, by seed: the logarithm of the held-out loss as a share of the constant
-    answer's. Lower is better; differences are relative ones."""
+    prediction's. Lower is better; differences are relative ones."""
     diverged = {t.lr for t in trials if t.diverged}
     found: dict[float, dict[int, float]] = {}
     for trial in sorted(trials, key=lambda t: t.lr):
@@ -59,7 +59,7 @@ def mean_scores(trials: Sequence[Trial], constant: float) -> dict[float, float]:
 
 def judge(trials: Sequence[Trial], start: float, constant: float) -> Verdict:
     """The verdict on all trials. `start` and `constant` are the held-out losses of the network as it was and of the
-    best constant answer."""
+    best constant prediction."""
     found = scores(trials, constant)
     seeds = max((len(values) for values in found.values()), default=0)
     full = {lr: np.array([values[k] for k in sorted(values)]) for lr, values in found.items() if len(values) == seeds}
@@ -122,7 +122,9 @@ def _middle(lrs: Sequence[float], means: NDArray[np.float64], margin: float) -> 
 def _not_fallen(start: float, constant: float, noise: float) -> str:
     if start <= constant:
         return f"no rate ends below the loss before the first step, {start:.4g}, by more than noise (±{noise:.0%})"
-    return f"no rate ends below the loss of always giving the best constant answer, {constant:.4g}, by more than noise"
+    return (
+        f"no rate ends below the loss of always giving the best constant prediction, {constant:.4g}, by more than noise"
+    )
 
 
 def _nothing(trials: Sequence[Trial], why: str) -> Verdict:

@@ -1,4 +1,4 @@
-"""Trainings in miniature, on copies: what a rate leads to, from the same weights, measured on held-out samples."""
+"""Trainings on copies that try a learning rate: the range test, and short trainings at one rate."""
 
 from __future__ import annotations
 
@@ -6,29 +6,73 @@ import math
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import cast
 
 import torch
 
 from striate.data.dataset import Split, join_splits
+from striate.data.loader import batches, epoch_order
+from striate.data.targets import Targets
 from striate.errors import NonFiniteLoss
+from striate.tasks.outputs import Outputs, leaves, map_outputs
+from striate.tasks.task import Task
+from striate.training.budget.short_trainings import miniature
+from striate.training.budget.speed import trial_state
 from striate.training.config import Config, ScheduleConfig
 from striate.training.events import EpochDone, Event, StepDone
-from striate.training.learning_rate.constant_answer import constant_answer_loss
-from striate.training.learning_rate.records import Halving, Trial
+from striate.training.head_warm_up import training_mode
+from striate.training.learning_rate.records import Halving, RangePoint, Trial
 from striate.training.loop import training_events, validate
-from striate.training.miniature import miniature
 from striate.training.objective import Objective
+from striate.training.optimizers import set_learning_rate
 from striate.training.prepare import Prepared
 from striate.training.prepared_batch import to_memory_format
-from striate.training.speed import trial_state
+from striate.training.setup import Setup
 from striate.training.state import TrainingState
+from striate.training.step import training_step
+
+_SAMPLES, _VALUES = 2048, 4_000_000  # at most: a mask has a prediction for each pixel
+_ITERATIONS = 60
+
+
+def constant_prediction_loss(task: Task, outputs: Outputs, targets: Targets) -> float:
+    """The lowest loss on `targets` of outputs that are the same for every sample (and every pixel of a mask).
+
+    `outputs`: any (N, K, …) of the network, or a tree of such, for their shape; of `targets` (M, …) up to 2,048 are
+    used, fewer of masks.
+    """
+    numbers = sum(part[0].numel() for part in leaves(outputs))
+    targets = targets[: max(1, min(_SAMPLES, _VALUES // numbers))]
+
+    def constant(part: torch.Tensor) -> torch.Tensor:
+        zeros = torch.zeros(1, *part.shape[1:2], *(1 for _ in part.shape[2:]), device=targets.device)
+        return zeros.requires_grad_()
+
+    prediction = map_outputs(constant, outputs)
+
+    def expanded() -> Outputs:
+        return map_outputs(lambda one, part: one.expand(len(targets), *part.shape[1:]), prediction, outputs)
+
+    optimizer = torch.optim.LBFGS(list(leaves(prediction)), max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = task.loss(expanded(), targets)
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(closure)
+    with torch.no_grad():
+        return float(task.loss(expanded(), targets))
+
 
 _TELLING = 200  # validation samples: with fewer, a fifth of the training samples is held out too
 _FOLDS = 5
 _EXPLODED = 30.0  # times as bad as diverged: no schedule brings that back
 _WORSE = 1.5  # times the loss before: the end of a training that destroyed more than it learned
-_MARGIN = 0.05  # of the constant answer's loss: a network that has learned already begins near zero
+_MARGIN = 0.05  # of the constant prediction's loss: a network that has learned already begins near zero
 _HALVING_STEPS = 40
 _LOWEST_HALF = 1e-9
 _UNLEARNED = 1.1  # times the loss before: above it, a constant rate diverges
@@ -37,7 +81,7 @@ _UNLEARNED = 1.1  # times the loss before: above it, a constant rate diverges
 @dataclass(frozen=True)
 class Fold:
     """Samples to train on and to measure on in one trial; on the latter, the loss of the network as it was, and that of
-    the best constant answer."""
+    the best constant prediction."""
 
     splits: dict[str, Split]
     start: float
@@ -69,7 +113,7 @@ def make_fold(prepared: Prepared, number: int) -> Fold:
     loss = validate(state.answering, objective_of(prepared, config, state), val, config, prepared.normalize)["loss"]
     with torch.no_grad():
         outputs = state.answering(to_memory_format(prepared.normalize(val.inputs[:2]), config))
-    return Fold({"train": train, "val": val}, loss, constant_answer_loss(prepared.task, outputs, val.targets))
+    return Fold({"train": train, "val": val}, loss, constant_prediction_loss(prepared.task, outputs, val.targets))
 
 
 def run_trial(prepared: Prepared, fold: Fold, lr: float, steps: int, seed: int) -> Trial:
@@ -144,3 +188,49 @@ def _mean_end(losses: list[float]) -> float:
     """The mean over the last tenth, at least five."""
     end = losses[-max(5, len(losses) // 10) :]
     return sum(end) / len(end)
+
+
+LOWEST, HIGHEST = 1e-7, 10.0
+"""First rate, and the last unless the optimizer's usual rates are as high."""
+_STEPS = 100
+_ABOVE_USUAL = 1000.0  # times the configured rate: SGD and LARS stay stable far above AdamW
+_SMOOTHING = 0.9
+_BLOWN_UP = 3.0  # times as bad as diverged
+
+
+def range_test(prepared: Prepared, fold: Fold, steps: int = _STEPS) -> tuple[RangePoint, ...]:
+    """Train a copy for at most `steps` steps with a rate that grows by the same factor from step to step.
+
+    Smith, "Cyclical learning rates for training neural networks", 2015, with an exponential rate. The loss is smoothed
+    exponentially, freed of the bias of its start. Ends where the smoothed loss is three times as bad as diverged, or
+    the loss is not finite. The network is untouched.
+    """
+    config, train = prepared.config, fold.splits["train"]
+    # The head alone bears rates that the whole network does not.
+    config = replace(config, fine_tune=replace(config.fine_tune, head_share=0.0))
+    batch_size, usual = config.batch, config.optim.lr
+    assert batch_size is not None and usual is not None, "recipes decide both"
+    growth = (max(HIGHEST, _ABOVE_USUAL * usual) / LOWEST) ** (1 / (steps - 1))
+    state = trial_state(prepared.state, config)
+    setup = Setup(state, objective_of(prepared, config, state), fold.splits, config, prepared.normalize)
+    points: list[RangePoint] = []
+    average = 0.0
+    with training_mode(state.module, config) as set_mode:
+        for epoch in count():
+            setup.epoch, order = epoch, epoch_order(len(train), config.seed, epoch)
+            for batch in batches(train, batch_size, order=order):
+                lr = LOWEST * growth ** len(points)
+                set_learning_rate(state.optimizer, lr)
+                set_mode(state.step)
+                try:
+                    loss = float(training_step(setup, batch)[0])
+                except NonFiniteLoss:
+                    return tuple(points)
+                if not math.isfinite(loss):  # on an accelerator, where the loop does not look at each step
+                    return tuple(points)
+                state.step += 1
+                average = _SMOOTHING * average + (1 - _SMOOTHING) * loss
+                points.append(RangePoint(lr, loss, average / (1 - _SMOOTHING ** (len(points) + 1))))
+                if len(points) == steps or points[-1].smoothed > _BLOWN_UP * fold.divergence:
+                    return tuple(points)
+    raise AssertionError("count() never ends")

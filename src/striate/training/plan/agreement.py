@@ -7,7 +7,7 @@ The check is made on copies, in training mode with dropout off and with the same
   not at all.
 - **bf16** keeps 8 bits of each product's factors: one rounding is up to 0.4 %. Through the layers they add up like
   noise, so outputs may be off by 6 %, the loss by 1.5 %, gradients by 15 %. Most networks of the zoo have 0.7 % in
-  outputs and up to 5 % in gradients, airbench 4 and 12 %; GoogLeNet at its first weights has more and is refused.
+  outputs and up to 5 % in gradients, airbench 4 and 12 %; GoogLeNet at initialization has more and is refused.
 - **fp16** and **tf32** keep 11 bits: outputs may be off by 1 %, the loss by 0.4 %, gradients by 3 %.
 - The gradient of a batch is itself only an estimate. How much it would differ for other samples is seen from the two
   halves of the batch: ‖g₁ − g₂‖ / 2, often more than the gradient itself. An error below half of that adds less than
@@ -33,34 +33,18 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from striate.data.loader import Batch
 from striate.data.targets import Targets
-from striate.models.untouched import same_random_state
+from striate.inference.agreement import relative_error
+from striate.inference.plan import TOLERANCES, Tolerance
+from striate.models.preserved_state import same_random_state
 from striate.tasks.outputs import Outputs, leaves
 from striate.tasks.task import Task
 from striate.training.execution import autocast, make_scaler, speed_settings
 from striate.training.objective import Objective
-from striate.training.plan.candidate import Candidate
+from striate.training.plan.plan_table import Candidate
 from striate.training.plan.trial import Trials
 from striate.training.prepared_batch import prepared_inputs
 
 _SMALL = 0.02  # of the whole gradient's norm: what a tensor is held to at least
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """Allowed relative errors; `noise` is a share of how much the gradient would differ for other samples."""
-
-    outputs: float
-    loss: float
-    gradient: float
-    noise: float
-
-
-TOLERANCES = {
-    "fp32": Tolerance(outputs=1e-4, loss=1e-4, gradient=1e-4, noise=0.02),
-    "tf32": Tolerance(outputs=0.01, loss=0.004, gradient=0.03, noise=0.1),
-    "fp16": Tolerance(outputs=0.01, loss=0.004, gradient=0.03, noise=0.1),
-    "bf16": Tolerance(outputs=0.06, loss=0.015, gradient=0.15, noise=0.5),
-}
 
 
 @dataclass(frozen=True)
@@ -89,7 +73,7 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Result:
     """What one pass forward and backward gave: the loss, everything that the task's loss was taken of, and the
     gradient of each parameter by name; all in fp32 or what the network has."""
 
@@ -100,44 +84,44 @@ class Answer:
 
 @dataclass(frozen=True)
 class Reference:
-    """The answer of plain fp32, and by how much each gradient would differ for other samples."""
+    """The result of plain fp32, and by how much each gradient would differ for other samples."""
 
-    answer: Answer
+    result: Result
     noise: dict[str, float]
 
 
-def reference_answer(trials: Trials, plain: Candidate) -> Reference:
+def reference_result(trials: Trials, plain: Candidate) -> Reference:
     """`plain`, uncompiled, of the whole batch and of its halves. Raises what the network raises."""
     batch, plain = trials.batch, replace(plain, compile="off")
     half = len(batch.ids) // 2
-    answer = pass_through(trials, plain, batch)
+    result = pass_through(trials, plain, batch)
     if half < 2:
-        return Reference(answer, dict.fromkeys(answer.gradients, 0.0))
+        return Reference(result, dict.fromkeys(result.gradients, 0.0))
     first = pass_through(trials, plain, _part(batch, 0, half)).gradients
     second = pass_through(trials, plain, _part(batch, half, 2 * half)).gradients
     noise = {name: _norm(first[name] - second[name]) / 2 for name in first if name in second}
-    return Reference(answer, noise)
+    return Reference(result, noise)
 
 
 def compare(trials: Trials, candidate: Candidate, reference: Reference) -> Agreement:
     """One pass of the candidate beside the reference. Raises what the network raises."""
-    answer = pass_through(trials, candidate, trials.batch)
-    return agreement(answer, reference, TOLERANCES[candidate.precision])
+    result = pass_through(trials, candidate, trials.batch)
+    return agreement(result, reference, TOLERANCES[candidate.precision])
 
 
-def agreement(answer: Answer, reference: Reference, allowed: Tolerance) -> Agreement:
-    """How far `answer` is from the reference, and whether that is too far."""
-    plain = reference.answer
-    loss = abs(float(answer.loss - plain.loss)) / max(abs(float(plain.loss)), 1e-3)
-    outputs = _relative(answer.outputs, plain.outputs)
+def agreement(result: Result, reference: Reference, allowed: Tolerance) -> Agreement:
+    """How far `result` is from the reference, and whether that is too far."""
+    plain = reference.result
+    loss = abs(float(result.loss - plain.loss)) / max(abs(float(plain.loss)), 1e-3)
+    outputs = relative_error(result.outputs, plain.outputs)
     if not plain.gradients:
         return Agreement(loss, outputs, 1.0, "", 1.0, False, "no gradient to compare: no weight learns")
-    lost = sorted(set(plain.gradients) ^ set(answer.gradients))
+    lost = sorted(set(plain.gradients) ^ set(result.gradients))
     if lost:
         return Agreement(loss, outputs, 1.0, lost[0], 1.0, False, f"another set of gradients: {lost[0]}")
     size = _root_of_squares(_norm(g) for g in plain.gradients.values())
     worst, pressure, worst_error = "", -1.0, 0.0
-    errors = {name: _norm(answer.gradients[name] - g) for name, g in plain.gradients.items()}
+    errors = {name: _norm(result.gradients[name] - g) for name, g in plain.gradients.items()}
     for name, error in errors.items():
         own = max(_norm(plain.gradients[name]), _SMALL * size)
         limit = max(allowed.gradient * own, allowed.noise * reference.noise.get(name, 0.0), 1e-12)
@@ -155,10 +139,10 @@ def agreement(answer: Answer, reference: Reference, allowed: Tolerance) -> Agree
         why = f"gradient off by {whole / max(size, 1e-12):.2g}, {whole_limit / max(size, 1e-12):.2g} allowed"
     elif not pressure <= 1:
         why = f"gradient of {worst} off by {worst_error:.2g}, {worst_error / pressure:.2g} allowed"
-    return Agreement(loss, outputs, whole / max(size, 1e-12), worst, worst_error, _identical(answer, plain), why)
+    return Agreement(loss, outputs, whole / max(size, 1e-12), worst, worst_error, _identical(result, plain), why)
 
 
-def pass_through(trials: Trials, candidate: Candidate, batch: Batch) -> Answer:
+def pass_through(trials: Trials, candidate: Candidate, batch: Batch) -> Result:
     """Loss, outputs and gradients of `batch`, computed so, on the candidate's copy."""
     config, state = trials.config(candidate), trials.state(candidate)
     recorder = _Recorder(trials.work.task)
@@ -176,7 +160,7 @@ def pass_through(trials: Trials, candidate: Candidate, batch: Batch) -> Answer:
     gradients = {name: p.grad.detach() / scale for name, p in parameters.items() if p.grad is not None}
     gradients = {name: (g if g.is_floating_point() else g.float()).contiguous() for name, g in gradients.items()}
     state.optimizer.zero_grad(set_to_none=True)
-    return Answer(loss.detach().float(), recorder.outputs(), gradients)
+    return Result(loss.detach().float(), recorder.outputs(), gradients)
 
 
 class _Recorder:
@@ -223,13 +207,7 @@ def _root_of_squares(values: Any) -> float:
     return float(sum(value * value for value in values) ** 0.5)
 
 
-def _relative(one: torch.Tensor, other: torch.Tensor) -> float:
-    """Of nothing, nothing is off by nothing."""
-    error = _norm(one - other) if one.shape == other.shape else float("inf")
-    return error / max(_norm(other), 1e-6) if error else 0.0
-
-
-def _identical(one: Answer, other: Answer) -> bool:
+def _identical(one: Result, other: Result) -> bool:
     return (
         torch.equal(one.loss, other.loss)
         and torch.equal(one.outputs, other.outputs)

@@ -1,28 +1,28 @@
-"""From a training about to start to how it computes: whether a plan pays, an earlier one, or a new one."""
+"""How a training about to start computes: plainly, by a cached plan, or by a new one; and the network laid out so."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from time import perf_counter
+from typing import Any
 
 import torch
 
-from striate.machine.kept import keep_plan, read_plan
+from striate.data.dataset import Split
+from striate.inference.plan_key import machine_facts, network_digest
+from striate.machine.cache import read_plan, save_plan
 from striate.machine.load import Load, current_load
-from striate.models.own_parts import uses_others
-from striate.models.untouched import left_alone
-from striate.training.config import ExecutionConfig
-from striate.training.execution import crowded
-from striate.training.plan.candidate import Candidate
-from striate.training.plan.depends import plan_key
-from striate.training.plan.memory import fitting
+from striate.machine.memory import ran_out
+from striate.models.preserved_state import left_alone, uses_others
+from striate.training.budget.speed import steps_for_epochs
+from striate.training.config import Config, ExecutionConfig
+from striate.training.execution import crowded, make_scaler, place
 from striate.training.plan.offers import Offers, offers_for
-from striate.training.plan.probe import LONGEST, Probe, probe
-from striate.training.plan.record import PlanRecord, PlanRow, record_from_json
+from striate.training.plan.plan_table import Candidate, PlanRecord, PlanRow, record_from_json
 from striate.training.plan.search import Search
-from striate.training.plan.trial import Trials, Workload
+from striate.training.plan.trial import LONGEST, Probe, Trials, Workload, fitting, probe
 from striate.training.refusals import fewest_at_once
 
 _SHARE, _MOST = 0.03, 10.0  # of the expected run, and seconds
@@ -30,6 +30,7 @@ _LONG_SHARE, _LONG_MOST = 0.005, 60.0  # of a run of an hour or more
 _LEAST = 0.3  # seconds: less tells nothing
 _TRIAL_STEPS = 80  # that fit into the seconds that were asked for
 _ANOTHER = "no plan: a copy of the network computes with parts of another one, computed plainly"
+_FORM = 2  # of what is cached: another number where older plans would be misread
 _SHORTEST = 3.0  # seconds of a run that is worth looking for an earlier plan
 
 
@@ -44,9 +45,9 @@ class Planned:
 
 
 def plan_execution(
-    work: Workload, asked: ExecutionConfig, *, load: Callable[[], Load] = current_load, seconds: float | None = None
+    work: Workload, request: ExecutionConfig, *, load: Callable[[], Load] = current_load, seconds: float | None = None
 ) -> Planned:
-    """Decide what `asked` leaves open; `work.config` is what is computed without a plan.
+    """Decide what `request` leaves open; `work.config` is what is computed without a plan.
 
     With `seconds` a plan is measured in about that time however short the run, and no earlier one is taken; otherwise
     it takes 3 % of the expected run, 10 seconds at most (a minute for long runs). A run too short for that (below 10
@@ -56,7 +57,7 @@ def plan_execution(
     """
     with left_alone(work.state.module), torch.inference_mode(False), torch.enable_grad():
         try:
-            return _plan(work, asked, load, seconds)
+            return _plan(work, request, load, seconds)
         except MemoryError:
             raise
         except Exception as error:  # a network that cannot be copied, or fails: the run itself says so better
@@ -66,12 +67,12 @@ def plan_execution(
 
 def _plan(
     work: Workload,
-    asked: ExecutionConfig,
+    request: ExecutionConfig,
     load: Callable[[], Load],
     seconds: float | None,
 ) -> Planned:
     started = perf_counter()
-    offers = offers_for(work, asked)
+    offers = offers_for(work, request)
     if not offers.varied:
         return Planned(work.config.execution)
     if _reaches_out(work, offers):
@@ -84,10 +85,10 @@ def _plan(
     if seconds is None and expected < _SHORTEST:
         return Planned(usual)
     now = load()
-    key, long = plan_key(work, asked, offers, now), offers.compiling_pays(expected)
-    kept = _kept(key | {"long": long}, found, offers) if seconds is None else None
-    if kept is not None:
-        return Planned(kept.chosen.execution(usual), kept)
+    key, long = plan_key(work, request, offers, now), offers.compiling_pays(expected)
+    cached = _cached(key | {"long": long}, found, offers) if seconds is None else None
+    if cached is not None:
+        return Planned(cached.chosen.execution(usual), cached)
     if seconds is None and budget < _LEAST:
         return Planned(usual)
     search = Search(found, offers)
@@ -98,12 +99,37 @@ def _plan(
         found.trials.samples,
         now.name,
         perf_counter() - started,
-        remarks=(*_remarks(work, asked, offers.threads, chosen, now), *search.remarks),
-        asides=(*_asides(found, work, asked), *search.asides),
+        remarks=(*_remarks(work, request, offers.threads, chosen, now), *search.remarks),
+        asides=(*_asides(found, work, request), *search.asides),
     )
     if not search.refused:  # other weights, or other data, might not be
-        keep_plan("training", key | {"long": long and not search.no_time_to_compile}, record.to_json())
+        save_plan("training", key | {"long": long and not search.no_time_to_compile}, record.to_json())
     return Planned(chosen.execution(usual), record)
+
+
+def plan_key(work: Workload, request: ExecutionConfig, offers: Offers, load: Load) -> dict[str, Any]:
+    """Plain values. The load of the machine is one of them: a plan that was made on busy cores says nothing about quiet
+    ones. Weights and data are none: only times are cached, and agreement is measured anew."""
+    config = work.config
+    device = torch.device(config.execution.device or "cpu")
+    return {
+        "form": _FORM,
+        "network": network_digest(work.state.module),
+        "heads": "" if work.state.heads is None else network_digest(work.state.heads),
+        "input": list(work.train.inputs.shape[1:]),
+        "batch": config.batch,
+        "part": config.execution.micro_batch,
+        "augment": asdict(config.augment),
+        "request": {name: value for name, value in asdict(request).items() if name != "plan"},
+        "threads": offers.threads,
+        "compiles": offers.compiles,
+        "allocator": offers.allocator,
+        "optimizer": [config.optim.name, bool(config.optim.ema), bool(config.optim.clip)],
+        "regularize": [value > 0 for value in asdict(config.regularize).values()],
+        "task": work.task.name,
+        "machine": machine_facts(device),
+        "load": load.name,
+    }
 
 
 def _reaches_out(work: Workload, offers: Offers) -> bool:
@@ -118,7 +144,7 @@ def budget_seconds(expected: float) -> float:
     return min(_SHARE * expected, most)
 
 
-def _kept(key: dict[str, object], found: Probe, offers: Offers) -> PlanRecord | None:
+def _cached(key: dict[str, object], found: Probe, offers: Offers) -> PlanRecord | None:
     """The plan of an earlier run, where what it chose computes here, too, what plain fp32 computes: weights and data
     may be others than its were. None where there is none, or one of what is not offered."""
     values = read_plan("training", key)
@@ -140,10 +166,10 @@ def _checked(row: PlanRow, search: Search) -> PlanRow:
 
 
 def _remarks(
-    work: Workload, asked: ExecutionConfig, offered: tuple[int, ...], chosen: Candidate, load: Load
+    work: Workload, request: ExecutionConfig, offered: tuple[int, ...], chosen: Candidate, load: Load
 ) -> list[str]:
     part, remarks = work.config.execution.micro_batch, []
-    if part is not None and asked.micro_batch is None:
+    if part is not None and request.micro_batch is None:
         remarks.append(f"in parts of {part} samples: more do not fit into memory")
     if not load.busy or len(offered) == 1:  # nothing about threads was decided
         return remarks
@@ -152,11 +178,69 @@ def _remarks(
     return [*remarks, f"other processes take {load.taken:.1f} of {load.cores} cores: {instead}"]
 
 
-def _asides(found: Probe, work: Workload, asked: ExecutionConfig) -> list[str]:
+def _asides(found: Probe, work: Workload, request: ExecutionConfig) -> list[str]:
     batch, there, timed = work.config.batch or 1, len(work.train), found.trials.samples
     asides = [f"a batch of {batch:,} is more than there are: it has all {there:,} samples"] if batch > there else []
     whole = min(batch, there)
     if timed < whole:
         asides.append(f"timed on {timed:,} of the {whole:,} samples of a batch")
-    crowd = "" if asked.threads is None else crowded(work.config.execution)
+    crowd = "" if request.threads is None else crowded(work.config.execution)
     return [*asides, crowd] if crowd else asides
+
+
+@dataclass(frozen=True)
+class Applied:
+    """The configuration with all of `execution.*` decided, the `record` of how where it was measured, and what is to be
+    said of it."""
+
+    config: Config
+    record: PlanRecord | None
+    notes: tuple[str, ...]
+
+
+def apply_plan(work: Workload, request: ExecutionConfig, seconds: float | None) -> Applied:
+    """How it computes, decided where `request` leaves it open; network and average of `work` are laid out so. `seconds`
+    as for `plan_execution`."""
+    state, device = work.state, torch.device(work.config.execution.device or "cpu")
+    planned = Planned(work.config.execution)
+    if None in (request.precision, request.memory_format, request.compile, request.threads) and request.plan == "auto":
+        planned = _within_memory(work, request, seconds)
+    config = replace(work.config, execution=planned.execution)
+    place(state.module, config, device)
+    if state.average is not None:
+        place(state.answering, _uncompiled(config), device)
+    state.scaler = make_scaler(config)
+    return Applied(config, planned.record, tuple(_notes(work, request, planned)))
+
+
+def _within_memory(work: Workload, request: ExecutionConfig, seconds: float | None) -> Planned:
+    """Copies to try ways on need memory of their own; a training that has none for them is computed plainly."""
+    try:
+        return plan_execution(work, request, seconds=seconds)
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out(error) or seconds is not None:
+            raise
+    return Planned(work.config.execution, None, "plain fp32: there is no memory for copies to compare other ways on")
+
+
+def _notes(work: Workload, request: ExecutionConfig, planned: Planned) -> list[str]:
+    said = [str(planned.record)] if planned.record else [planned.note] if planned.note else []
+    used, table = planned.execution.threads or work.threads, work.train.inputs.ndim == 2
+    if planned.record is None and request.threads is None and used < work.threads and not table:
+        threads = f"{used} thread{'s' * (used != 1)}"
+        said.append(f"other processes keep the cores busy: {threads} instead of {work.threads}")
+    crowd = "" if request.threads is None else crowded(planned.execution)
+    return [*said, crowd] if crowd else said
+
+
+def expected_length(config: Config, train: Split, spent: Callable[[], float]) -> tuple[int | None, float | None]:
+    """Optimizer steps of the run, or its seconds, whichever was asked for; of those, the ones `spent` are over."""
+    budget, batch = config.budget, config.batch
+    assert batch is not None, "recipes decide it"
+    if budget.steps is None and budget.minutes is not None:
+        return None, max(1.0, 60 * budget.minutes - spent())
+    return budget.steps or steps_for_epochs(budget.epochs or 1, len(train), batch), None
+
+
+def _uncompiled(config: Config) -> Config:
+    return replace(config, execution=replace(config.execution, compile="off"))

@@ -10,7 +10,7 @@ import torch
 from striate.machine.allocator import usual_policy
 from striate.training.config import ExecutionConfig
 from striate.training.execution import has_compiler, has_maps
-from striate.training.plan.candidate import Candidate, candidate_of
+from striate.training.plan.plan_table import Candidate, candidate_of
 from striate.training.plan.trial import Workload
 
 _COMPILE_SECONDS = 4.0, 0.35  # to load the compiler, and for each call of a layer (ResNet-18 on two cores: 24 s)
@@ -69,11 +69,11 @@ class Offers:
         return bool(self.compiles) and remaining * self.usual_gain > 1.5 * self.compile_seconds
 
 
-def offers_for(work: Workload, asked: ExecutionConfig) -> Offers:
-    """`asked` has None in each field that may be varied; `work.config` is what is computed without a plan."""
+def offers_for(work: Workload, request: ExecutionConfig) -> Offers:
+    """`request` has None in each field that may be varied; `work.config` is what is computed without a plan."""
     execution, module = work.config.execution, work.state.module
     device = torch.device(execution.device or "cpu").type
-    plain = replace(candidate_of(execution), allocator=asked.allocator or "system")
+    plain = replace(candidate_of(execution), allocator=request.allocator or "system")
     own_rule = work.config.optim.name == "own-rule"
     precisions: tuple[str, ...] = ("fp32",) if own_rule else _precisions(torch.device(execution.device or "cpu"))
     layouts = ("contiguous", "channels_last") if has_maps(module) and not own_rule else ("contiguous",)
@@ -84,11 +84,11 @@ def offers_for(work: Workload, asked: ExecutionConfig) -> Offers:
     calls = sum(1 for part in module.modules() if not list(part.children()))
     return Offers(
         plain,
-        (asked.precision,) if asked.precision else precisions,
-        (asked.memory_format,) if asked.memory_format else layouts,
-        (plain.threads,) if asked.threads or work.train.inputs.ndim == 2 else _threads(work.threads),
-        asked.allocator or usual_policy(),
-        () if asked.compile else compiles,
+        (request.precision,) if request.precision else precisions,
+        (request.memory_format,) if request.memory_format else layouts,
+        (plain.threads,) if request.threads or work.train.inputs.ndim == 2 else _threads(work.threads),
+        request.allocator or usual_policy(),
+        () if request.compile else compiles,
         _COMPILE_SECONDS[0] + _COMPILE_SECONDS[1] * calls,
         _USUAL_GAIN.get(device, 0.05),
     )

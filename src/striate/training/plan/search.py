@@ -9,15 +9,13 @@ from time import perf_counter
 
 import torch
 
+from striate.inference.race import FEWEST, Timing, failure, is_ahead, race
 from striate.machine.allocator import allocator_policy
 from striate.machine.load import Load
-from striate.training.plan.agreement import Agreement, Reference, compare, reference_answer
-from striate.training.plan.candidate import Candidate
-from striate.training.plan.choice import Timing, choose, is_ahead
+from striate.training.plan.agreement import Agreement, Reference, compare, reference_result
 from striate.training.plan.offers import Offers
-from striate.training.plan.probe import Probe
-from striate.training.plan.race import FEWEST, failure, race
-from striate.training.plan.record import PlanRow
+from striate.training.plan.plan_table import Candidate, PlanRow, choose
+from striate.training.plan.trial import Probe
 
 _SHARES = {"arithmetic": 0.65, "threads": 0.35}  # of the time, each stage; threads are for short steps
 _PART_SHARES = {"arithmetic": 0.3, "whole": 0.7}  # where steps of a part of the batch only say what is to be looked at
@@ -113,7 +111,7 @@ class Search:
     def _compare(self, candidates: Sequence[Candidate], seconds: float, fewest: int = FEWEST) -> None:
         """Check, then time together, those that were not refused; an earlier time is replaced."""
         accepted = [one for one in dict.fromkeys(candidates) if self.accepts(one)]
-        timings, failed = race(self.probe.trials, accepted, seconds, self.probe.about, fewest=fewest)
+        timings, failed = race(self.probe.trials.seconds, accepted, seconds, self.probe.about, fewest=fewest)
         self.agreements |= failed
         # An incumbent that was timed beside new ones has a time that can be compared with theirs, no other.
         for one, timing in timings.items():
@@ -140,7 +138,7 @@ class Search:
     def _look(self, candidate: Candidate) -> Agreement | str:
         trials = self.probe.trials
         if self._reference is None:
-            self._reference = reference_answer(trials, self.offers.plain)
+            self._reference = reference_result(trials, self.offers.plain)
         try:
             return compare(trials, candidate, self._reference)
         except Exception as error:  # whatever a way of computing does not bear
@@ -172,7 +170,7 @@ class Search:
         step = self.timings[best].seconds * batch / trials.samples
         if len(close) < 2 or 3 * len(close) * step > 2 * seconds:
             return best
-        whole, failed = race(trials.with_samples(batch), close, seconds, step, fewest=_PART_ROUNDS)
+        whole, failed = race(trials.with_samples(batch).seconds, close, seconds, step, fewest=_PART_ROUNDS)
         self.agreements |= failed
         for one in failed:
             self.timings.pop(one)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from striate.models.untouched import copied
+from striate.models.preserved_state import copied
 from striate.training.config import Config
 from striate.training.optimizers import make_optimizer
 from striate.training.state import TrainingState

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from striate.data.augment_check import check_augmentation, check_fill
-from striate.data.augment_words import describe_augmentation
+from striate.data.augment.augment import check_augmentation, check_fill, describe_augmentation
 from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset
 
@@ -30,7 +29,7 @@ def decide_augmentation(
     """The augmentation with every open field filled in, and the reason in a sentence ("" where none applies).
 
     `dense`: for a network without convolutions, to which each shift is another image: half as far.
-    `own_rule`: for a network that learns by its own rule, which is made for samples that come again as they were.
+    `own_rule`: for a network with a local learning rule, which is made for samples that come again as they were.
     `fast`: for a training of few epochs: mirrored in turns rather than by chance, so that in two epochs each image is
     seen both ways; crops of a third of the area at least.
     `keeps`: whether a moved, mirrored or cropped image keeps its target; of a number nobody knows.
@@ -60,15 +59,15 @@ def decide_augmentation(
     return decided, _reason(decided, augment, data, keeps=keeps)
 
 
-def _filled(asked: AugmentConfig, usual: AugmentConfig) -> AugmentConfig:
+def _filled(request: AugmentConfig, usual: AugmentConfig) -> AugmentConfig:
     return AugmentConfig(
-        **{name: value if (given := getattr(asked, name)) is None else given for name, value in vars(usual).items()}
+        **{name: value if (given := getattr(request, name)) is None else given for name, value in vars(usual).items()}
     )
 
 
-def _reason(decided: AugmentConfig, asked: AugmentConfig, data: Dataset, *, keeps: bool) -> str:
+def _reason(decided: AugmentConfig, request: AugmentConfig, data: Dataset, *, keeps: bool) -> str:
     text = "augmentation: " + (", ".join(describe_augmentation(decided, data.input_shape[0])) or "none")
-    if not decided.flip and asked.flip is None:
+    if not decided.flip and request.flip is None:
         why = "gray images may be letters or digits" if data.input_shape[0] == 1 else "these are digits"
         if not keeps:
             why = "a moved image may have another number"

@@ -1,23 +1,25 @@
-"""Fills in every field that the user left open, and says why."""
+"""Fills in every field that the user left open, and says why.
+Test-time augmentation: how many views of an image predictions are averaged over.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from striate.data.audit.classes import IMBALANCE_THRESHOLD, imbalance_severity
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError
-from striate.records import Finding
+from striate.records import Finding, Remedy
+from striate.tasks.task import Task
+from striate.tasks.views import VIEW_COUNTS
 from striate.training.config import Config
 from striate.training.config_file import with_fields
 from striate.training.recipes.augmentation import decide_augmentation
-from striate.training.recipes.choice import Choice, fill
-from striate.training.recipes.facts import IMBALANCED, Facts
-from striate.training.recipes.fine_tune import fine_tune
-from striate.training.recipes.own_rule import learns_by_own_rule, own_rule
-from striate.training.recipes.quick import quick
+from striate.training.recipes.facts import Choice, Facts, fill_open_fields
+from striate.training.recipes.local_rule import local_rule, uses_local_rule
 from striate.training.recipes.speedrun import speedrun
-from striate.training.recipes.standard import standard
+from striate.training.recipes.standard import fine_tune, quick, standard
 
 RECIPES: dict[str, Callable[[Facts, Config], Choice]] = {
     "quick": quick,
@@ -40,7 +42,7 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
     """Fill in `augment`, `optim`, `schedule`, `evaluation`, `batch`, `budget`, `keep`, `fine_tune` where they are open.
 
     Fields that are set stay as they are; the recipe `standard` becomes `fine-tune` for a network that has weights,
-    unless it learns by its own rule.
+    unless it learns by its local learning rule.
 
     Raises ConfigError on an augmentation that the data cannot take, on `fine-tune` without weights, `speedrun` with
     them, and on a rule of learning that is not the network's.
@@ -59,7 +61,7 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
             "random ones: its large steps would undo what was learned",
             "--recipe fine-tune",
         )
-    rule = facts.own_rule if learns_by_own_rule(config, data, facts.own_rule) else None
+    rule = facts.own_rule if uses_local_rule(config, data, facts.own_rule) else None
     recipe = "fine-tune" if facts.has_weights and config.recipe == "standard" and rule is None else config.recipe
     augment, reason = decide_augmentation(
         config.augment,
@@ -70,8 +72,8 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
         keeps=facts.keeps,
     )
     with_augmentation = replace(config, augment=augment)
-    choice = RECIPES[recipe](facts, with_augmentation) if rule is None else own_rule(rule, facts, config)
-    opened = fill(config, choice)
+    choice = RECIPES[recipe](facts, with_augmentation) if rule is None else local_rule(rule, facts, config)
+    opened = fill_open_fields(config, choice)
     notes = [*([reason] if reason else []), *(why for name, why in choice.why.items() if name in opened)]
     if "budget.epochs" in opened:
         batch = opened.get("batch", config.batch)
@@ -82,7 +84,8 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
 
 def _imbalance(config: Config, data: Dataset, facts: Facts, *, weighed: bool) -> tuple[Finding, ...]:
     """`weighed`: whether rare classes could be made to count for more."""
-    if facts.imbalance < IMBALANCED or config.task.class_weights == "balanced":
+    severity = imbalance_severity(facts.imbalance)
+    if severity is None or config.task.class_weights == "balanced":
         return ()
     counts = data.splits["train"].targets.bincount(minlength=len(data.classes)).tolist()
     largest, smallest = max(counts), min(counts)
@@ -90,11 +93,45 @@ def _imbalance(config: Config, data: Dataset, facts: Facts, *, weighed: bool) ->
     return (
         Finding(
             code="data.imbalance",
-            severity="warning",
+            severity=severity,
             where=f"{data.name}: train",
             measured=f"{most} has {largest:,} samples, {fewest} {smallest:,}: {facts.imbalance:.1f} times as many",
-            threshold=f"{IMBALANCED:g} times",
-            why=f"always answering {most} is right for {largest / sum(counts):.0%}: accuracy hides how rare classes do",
-            remedy="look at macro F1" + ("; --task.class_weights balanced weighs rare classes up" if weighed else ""),
+            threshold=IMBALANCE_THRESHOLD,
+            why=f"always predicting {most} is right for {largest / sum(counts):.0%}: accuracy hides rare classes",
+            remedy=Remedy(
+                "Look at macro F1" + ("; --task.class_weights balanced weighs rare classes up." if weighed else "."),
+                settings={"task.class_weights": "balanced"} if weighed else {},
+            ),
         ),
     )
+
+
+def decide_views(config: Config, request: Config, data: Dataset, task: Task) -> tuple[Config, list[str]]:
+    """The configuration with `evaluation.views` decided, and what should be known of it.
+
+    Open, it is `none`. A recipe's value for other data than images with classes is dropped with a note; raises
+    ConfigError where the user (`request`) set it.
+    """
+    views = config.evaluation.views or "none"
+    evaluation = replace(config.evaluation, views=views)
+    if views == "none":
+        return replace(config, evaluation=evaluation), []
+    fits = data.medium.pictures and task.mean_of_views
+    if not fits and request.evaluation.views is not None and "evaluation.views" not in request.decided:
+        what = f"{data.medium.a} a sample" if not data.medium.pictures else f"the task {task.name}"
+        raise ConfigError(
+            "evaluation.views",
+            f"{views} for {data.name}, which has {what}",
+            "images, and a task whose predictions for one view are predictions for all",
+            "leave out --evaluation.views",
+        )
+    if not fits:
+        return replace(config, evaluation=replace(evaluation, views="none")), [
+            "predictions are of one view of each sample"
+        ]
+    notes = [f"predictions are the mean over {VIEW_COUNTS[views]} views of each image (evaluation.views {views})"]
+    if not config.augment.flip:
+        notes.append(
+            "the network is trained without mirrored images, and asked for them: --augment.flip true, or no views"
+        )
+    return replace(config, evaluation=evaluation), notes

@@ -13,8 +13,7 @@ from striate.models.choose import choose_fast_model, choose_model
 from striate.tasks.registry import task_for
 from striate.tasks.views import VIEW_COUNTS
 from striate.training.config import Config
-from striate.training.recipes.choice import Choice
-from striate.training.recipes.facts import Facts
+from striate.training.recipes.facts import Choice, Facts
 from striate.training.recipes.standard import standard
 
 VALIDATION = 0.02
@@ -37,7 +36,7 @@ FIXED_SECONDS = 5.0  # start of the program, reading, pictures and report
 FIXED_STEPS = 150
 """Steps' worth of planning, measuring each size of images, and the signal, before the first one; some in fp32."""
 VIEWS = VIEW_COUNTS["mirror-shift"]
-"""In each of which all that is measured at the end is answered; digits have one, which leaves them time."""
+"""In each of which all that is measured at the end is predicted; digits have one, which leaves them time."""
 UNSCALED = 0.1
 """Of SGD's usual rate for airbench, whose output layer sees maxima that nothing scales: at 0.1 it falls apart."""
 TURN, OTHER = 0.1, 0.01  # rates of kernels at a fixed norm, and of all else
@@ -50,11 +49,11 @@ def before_data(config: Config) -> Config:
     return replace(config, data=replace(config.data, val_fraction=VALIDATION))
 
 
-def with_enough_validation(config: Config, asked: Config, data: Dataset) -> Config:
+def with_enough_validation(config: Config, request: Config, data: Dataset) -> Config:
     """With the usual share of validation samples, where those of this recipe are so few that they show nothing; for
-    tables always. Unchanged where the user `asked` for a share."""
+    tables always. Unchanged where the `request` sets a share."""
     few = data.medium.flat or len(data.splits["val"]) < FEWEST_VALIDATION
-    if config.recipe != "speedrun" or asked.data.val_fraction is not None or not few:
+    if config.recipe != "speedrun" or request.data.val_fraction is not None or not few:
         return config
     return replace(config, data=replace(config.data, val_fraction=None))
 
@@ -86,7 +85,7 @@ def network_for(config: Config, data: Dataset) -> tuple[str, str]:
 
 
 def _samples_beside_training(config: Config, data: Dataset) -> float:
-    """What is computed besides the passes, in samples of a training step, whose gradient costs two answers more."""
+    """What is computed besides the passes, in samples of a training step, whose gradient costs two predictions more."""
     train = len(data.splits["train"])
     batch = min(train, config.batch or batch_size(train))
     measured = min(train, config.evaluation.train_samples or MEASURED)
@@ -95,29 +94,29 @@ def _samples_beside_training(config: Config, data: Dataset) -> float:
     return FIXED_STEPS * batch + measured * views / 3
 
 
-def speedrun(facts: Facts, asked: Config) -> Choice:
-    """Muon at a rate that falls in a straight line, smoothed labels, images that grow, and answers from several views.
+def speedrun(facts: Facts, request: Config) -> Choice:
+    """Muon at a rate that falls in a straight line, smoothed labels, progressive resizing, and test-time augmentation.
 
     Kernels keep their norms where normalizations make these meaningless. With another optimizer that was asked for,
     its rate, decay and schedule are those of the standard recipe; for a table everything is.
     """
     if facts.medium.flat:
-        usual = standard(facts, asked)
+        usual = standard(facts, request)
         return replace(
             usual, why={**usual.why, "optim.name": "a table: speedrun is made for images, values are standard"}
         )
-    batch = asked.batch or batch_size(facts.samples)
+    batch = request.batch or batch_size(facts.samples)
     epochs = max(4, min(60, round(SEEN / facts.samples)))
-    budget = replace(asked.budget, epochs=asked.budget.epochs or epochs)
-    optim = replace(asked.optim, name=asked.optim.name or "muon")
-    usual = standard(facts, replace(asked, optim=optim, batch=batch, budget=budget))
+    budget = replace(request.budget, epochs=request.budget.epochs or epochs)
+    optim = replace(request.optim, name=request.optim.name or "muon")
+    usual = standard(facts, replace(request, optim=optim, batch=batch, budget=budget))
     choice = replace(usual, batch=batch, epochs=epochs, keep="last", train_samples=MEASURED, why={})
     if facts.medium.pictures:
         choice = replace(
-            choice, first_size=0.75, full_size_from=0.5, views="mirror-shift" if asked.augment.flip else None
+            choice, first_size=0.75, full_size_from=0.5, views="mirror-shift" if request.augment.flip else None
         )
     if optim.name != "muon":
-        gentle = optim.name == "sgd" and str(asked.model.name).startswith("airbench")
+        gentle = optim.name == "sgd" and str(request.model.name).startswith("airbench")
         return replace(choice, lr=choice.lr * UNSCALED) if gentle else choice
     why = {"optim.name": "Muon: kernels move by orthogonal steps"}
     choice = replace(choice, schedule="triangle", warmup=0.1, why=why)

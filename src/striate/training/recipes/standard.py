@@ -1,10 +1,12 @@
-"""The standard recipe: what a good practitioner would run without knowing more than this about data and network."""
+"""The recipes `standard`, `quick` and `fine-tune`."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Literal
+
 from striate.training.config import Config
-from striate.training.recipes.choice import Choice
-from striate.training.recipes.facts import Facts
+from striate.training.recipes.facts import Choice, Facts
 
 CHEAP = 500_000  # multiply–accumulates an input: below, many passes cost seconds
 DEEP = 8  # layers in a row without normalization: beyond, a step in each of them moves the output too far
@@ -15,36 +17,44 @@ TELLING = 200  # validation samples: with fewer, the best of many epochs is the 
 RATES = {"adamw": 0.003, "muon": 0.01, "lamb": 0.02, "sgd": 0.1, "lars": 4.0}
 
 
-def standard(facts: Facts, asked: Config) -> Choice:
-    """Optimizer, rate, decay, batch, epochs, and which epoch to keep, fitting what was `asked` for.
+def standard(facts: Facts, request: Config) -> Choice:
+    """Optimizer, rate, decay, batch, epochs, and which epoch to keep, fitting the `request`.
 
     No patience: the rate decays to the last step, and what comes last is worth most. Keeping the best epoch does what
     early stopping is for. No average of weights: at a rate that ends at a thousandth, the last weights are their own
     average; it pays with the schedules `constant` and `step`.
     """
     why: dict[str, str] = {}
-    name = asked.optim.name or "adamw"
+    name = request.optim.name or "adamw"
     # AdamW's rate hardly depends on the network; tables of a hundred rows bear, and need, a larger one.
-    lr = 0.01 if name == "adamw" and facts.medium.flat else RATES.get(name) or asked.optim.lr or 0.0
+    lr = 0.01 if name == "adamw" and facts.medium.flat else RATES.get(name) or request.optim.lr or 0.0
     if facts.plain_depth > DEEP:
         lr = lr / 3
         why["optim.lr"] = f"a third of the usual rate: {facts.plain_depth} layers without normalization"
-    batch, passes = batch_size(facts.samples), epochs(facts)
-    few = facts.val_samples < TELLING
-    if few:
-        why["keep"] = f"the last epoch is kept: {facts.val_samples} validation samples cannot tell which one is best"
-    steps = asked.budget.steps or (asked.budget.epochs or passes) * -(-facts.samples // (asked.batch or batch))
+    batch, usual_epochs = batch_size(facts.samples), epochs(facts)
+    keep, reason = which_epoch(facts)
+    steps = request.budget.steps or (request.budget.epochs or usual_epochs) * -(
+        -facts.samples // (request.batch or batch)
+    )
     return Choice(
         optimizer=name,
         lr=lr,
-        weight_decay=weight_decay(name, asked.optim.lr or lr, steps, table=facts.medium.flat),
+        weight_decay=weight_decay(name, request.optim.lr or lr, steps, table=facts.medium.flat),
         batch=batch,
-        epochs=passes,
+        epochs=usual_epochs,
         ema=0.0,
         patience=0,
-        keep="last" if few else "best",
-        why=why,
+        keep=keep,
+        why=why | reason,
     )
+
+
+def which_epoch(facts: Facts) -> tuple[Literal["best", "last"], dict[str, str]]:
+    """Which epoch is kept, and why where it is not the best one."""
+    if facts.val_samples >= TELLING:
+        return "best", {}
+    why = f"the last epoch is kept: {facts.val_samples} validation samples cannot tell which one is best"
+    return "last", {"keep": why}
 
 
 def batch_size(samples: int) -> int:
@@ -72,3 +82,31 @@ def weight_decay(optimizer: str, lr: float, steps: int, *, table: bool) -> float
         return 5e-4
     total, most = (10, 2.0) if table else (1.5, 0.5)
     return float(f"{min(most, max(0.01, total / (lr * steps))):.2g}")
+
+
+def quick(facts: Facts, request: Config) -> Choice:
+    """The standard recipe with a quarter of its epochs, at least 3, and what follows from that."""
+    passes = max(3, epochs(facts) // 4)
+    budget = replace(request.budget, epochs=request.budget.epochs or passes)
+    return replace(standard(facts, replace(request, budget=budget)), epochs=passes)
+
+
+def fine_tune(facts: Facts, request: Config) -> Choice:
+    """The standard recipe, its rate and epochs too; a tenth of the steps for the head alone, then rates by depth.
+
+    Head first: Kumar et al., "Fine-tuning can distort pretrained features", 2022. Rates by depth: Howard and Ruder,
+    "Universal language model fine-tuning", 2018; early layers see edges, which are the same everywhere. A third of
+    the rate, as is usual for large networks, was worse for those that train on a CPU; head share and decay made no
+    difference beyond noise (docs/training.md, "Fine-tuning").
+    """
+    choice = standard(facts, request)
+    return replace(
+        choice,
+        head_share=0.1,
+        layer_decay=0.9,
+        why={
+            **choice.why,
+            "fine_tune.head_share": "fine-tuning: a tenth of the steps are for the head alone",
+            "fine_tune.layer_decay": "each layer learns at 0.9 of the next one's rate",
+        },
+    )

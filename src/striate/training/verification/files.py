@@ -10,9 +10,8 @@ from typing import Any
 
 from striate.errors import RunError
 from striate.runs.checkpoint import load_checkpoint
-from striate.runs.digests import file_digest, noted_files
 from striate.runs.directory import RunDirectory, csv_text
-from striate.runs.events import read_events
+from striate.runs.events import file_digest, noted_files, read_events
 from striate.runs.files import whole_lines
 from striate.training.events import EpochRow
 

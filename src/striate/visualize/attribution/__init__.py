@@ -1,1 +1,1 @@
-"""Why a network answers as it does: maps of importance, and how far each can be trusted."""
+"""Explanations of one prediction: attribution maps, and how far each can be trusted."""

@@ -1,4 +1,4 @@
-"""Maps of one answer, each with its check, and the one to look at first."""
+"""Attribution maps of one prediction, each with its check, and the one to show first."""
 
 from __future__ import annotations
 
@@ -10,20 +10,30 @@ import torch
 
 from striate.errors import ModelError, UsageError
 from striate.machine.memory import ran_out
-from striate.visualize.attribution.checks import MAP_COPIES, SHARES, Deletion, alike, check_answer, deletion_of
-from striate.visualize.attribution.layers import grad_cam_layers
+from striate.visualize.attribution.checks import (
+    MAP_COPIES,
+    SHARES,
+    AttributionMap,
+    Deletion,
+    MapCheck,
+    Maps,
+    PredictionCheck,
+    alike,
+    check_prediction,
+    deletion_of,
+)
 from striate.visualize.attribution.maps import (
     METHODS,
     SIGNED,
     Method,
     grad_cam,
+    grad_cam_layers,
     integrated_gradients,
     occlusion,
     saliency,
     smooth_grad,
 )
 from striate.visualize.attribution.question import LogOdds, Question
-from striate.visualize.attribution.record import AnswerCheck, AttributionMap, MapCheck, Maps
 from striate.wording import several
 
 Asked = Literal["auto", "saliency", "integrated-gradients", "smoothgrad", "grad-cam", "occlusion"]
@@ -44,19 +54,19 @@ def require_method(method: str) -> None:
 
 
 def attribute(question: Question, method: Asked = "auto") -> Maps:
-    """Maps of why the network answers so, each checked; call it within `on_trial`.
+    """Attribution maps of a prediction, each checked; call it within `on_trial`.
 
-    `auto` makes all maps that this network allows. The first one passes its checks, if any does, and of those that do,
-    it is the one whose positions the answer hangs on most: taken out in its order, the probability falls fastest.
-    Grad-CAM looks at the layer of which that is so. Raises UsageError for another word, ModelError where the method
-    cannot look into this network.
+    `auto` makes all maps that this network allows. Maps that pass their checks come first, and among these the one with
+    the largest deletion gain: removing positions in its order lowers the probability fastest. Grad-CAM takes the layer
+    with the largest gain. Raises UsageError for another word, ModelError where the method does not work on this
+    network.
     """
     require_method(method)
-    answer, deletion = check_answer(question), deletion_of(question)
+    strength, deletion = check_prediction(question), deletion_of(question)
     found, left_out = [], []
     for one in METHODS if method == "auto" else (method,):
         try:
-            found.append(_checked(question, one, deletion, answer))
+            found.append(_checked(question, one, deletion, strength))
         except ModelError as error:
             if method != "auto":
                 raise
@@ -64,10 +74,10 @@ def attribute(question: Question, method: Asked = "auto") -> Maps:
     if not found:
         raise _unseen(question, "; ".join(left_out))
     found.sort(key=lambda each: (not each.check.trusted, -each.check.gain))
-    return Maps(tuple(found), _why(found, method), tuple(left_out), answer)
+    return Maps(tuple(found), _why(found, method), tuple(left_out), strength)
 
 
-def _checked(question: Question, method: Method, deletion: Deletion, answer: AnswerCheck) -> AttributionMap:
+def _checked(question: Question, method: Method, deletion: Deletion, strength: PredictionCheck) -> AttributionMap:
     """One map with its figures. Raises ModelError where it cannot be made."""
     layer, again = _maker(question, method, deletion)
     values = again()
@@ -80,7 +90,7 @@ def _checked(question: Question, method: Method, deletion: Deletion, answer: Ans
         random=tuple(random.mean(0).tolist()),
         gain=float(random.mean() - falling.mean()),
         first=bool((falling.mean() < random.mean(1)).all()),
-        answer=answer,
+        answer=strength,
     )
     return AttributionMap(method, layer, values.numpy(), method in SIGNED, check)
 
@@ -104,7 +114,7 @@ def _maker(question: Question, method: Method, deletion: Deletion) -> tuple[str 
 
 
 def _made(question: Question, make: Callable[[], torch.Tensor]) -> torch.Tensor:
-    """The map, finite everywhere; where the network cannot be asked so, a ModelError."""
+    """The map, finite everywhere. Raises ModelError where the network does not allow it."""
     try:
         values = make()
     except Exception as error:  # whatever a network of one's own, or one without gradients, raises
@@ -116,7 +126,7 @@ def _made(question: Question, make: Callable[[], torch.Tensor]) -> torch.Tensor:
 
 def _unseen(question: Question, got: str) -> ModelError:
     return ModelError(
-        f"model {type(question.module).__name__}", got, "a network that this method can look into", "--method occlusion"
+        f"model {type(question.module).__name__}", got, "a network that this method works on", "--method occlusion"
     )
 
 
@@ -124,12 +134,12 @@ def _why(found: list[AttributionMap], method: Asked) -> str:
     first, passed = found[0], sum(each.check.trusted for each in found)
     name, gain = f"{first.name[0].upper()}{first.name[1:]}", f"(deletion gain {first.check.gain:.2f})"
     if method != "auto":
-        return f"{name} was asked for."
-    best = f"beside random parts, taking out what it calls important costs the answer most {gain}"
+        return f"{name} was requested."
+    best = f"removing what it marks lowers the prediction most, compared with random parts {gain}"
     if f"{first.check.gain:.2f}" in ("0.00", "-0.00") or first.check.gain < 0:
-        best = "none finds parts that the answer hangs on more than on random ones"
+        best = "none finds parts that matter more to the prediction than random ones"
     if not passed:
         return f"None of {several(len(found), 'map')} passes its checks. {name} is shown first: {best}."
     if passed == 1:
-        return f"{name} is shown first: it alone passes its checks {gain}."
+        return f"{name} is shown first: only it passes its checks {gain}."
     return f"{name} is shown first: of the {passed} maps that pass their checks, {best}."

@@ -1,4 +1,4 @@
-"""What it would take for the answer to be another one."""
+"""The smallest changes of an input that change the prediction."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from striate.visualize.attribution.question import Question, outputs_of
 from striate.visualize.attribution.removal import removed, without
 
 SIZES = tuple(k / 10 for k in range(1, 8))
-"""Sides of the square that is taken out, in parts of the sides of the input: at most about half of its area."""
+"""Sides of the blurred square, in parts of the sides of the input: at most about half of its area."""
 _STEPS, _HALVINGS = 30, 12
 _BEYOND = 1.02
 
 
 @dataclass(frozen=True)
 class Covering:
-    """The smallest square of those tried whose blurring changes the answer: its `first` position and `size` along each
-    axis, the `share` of the input that it covers, and the class and its probability then."""
+    """The smallest square of those tried whose blurring changes the prediction: its `first` position and `size` along
+    each axis, the `share` of the input that it covers, and the class and its probability then."""
 
     first: tuple[int, ...]
     size: tuple[int, ...]
@@ -35,8 +35,8 @@ class Covering:
 
 @dataclass(frozen=True, eq=False)
 class Nudge:
-    """A small change of the input, `changed` (1, …) instead of x, in normalized units, after which the network answers
-    `answer` with `probability`."""
+    """A small change of the input, `changed` (1, …) instead of x, in normalized units, after which the network predicts
+    class `answer` with `probability`."""
 
     changed: torch.Tensor
     answer: int
@@ -45,7 +45,8 @@ class Nudge:
 
 def smallest_covering(question: Question) -> Covering | None:
     """The smallest blurred square, a tenth to seven tenths of each side, at steps of a quarter of its own, that changes
-    the answer; of equally large ones, the one that lowers its probability most. None where none does, or of a table."""
+    the prediction; of equally large ones, the one that lowers its probability most. None where none does, or for a
+    table."""
     sides = tuple(question.x.shape[2:])
     if not sides or question.kind == "number":
         return None
@@ -78,12 +79,12 @@ def _starts(side: int, size: int) -> list[int]:
 def smallest_nudge(
     question: Question, other: int, low: torch.Tensor | None = None, high: torch.Tensor | None = None
 ) -> Nudge | None:
-    """The smallest change that gradients find after which class `other` is more probable than the answer; values stay
+    """The smallest change that gradients find after which class `other` is more probable than the target; values stay
     between `low` and `high`, where those are given, of the shape of x or of one number a channel.
 
     Steps go to where the two outputs would be equal if the network were linear, and a little beyond (DeepFool, with one
-    other class: Moosavi-Dezfooli et al., CVPR 2016); then the way is halved again and again. None where gradients lead
-    nowhere.
+    other class: Moosavi-Dezfooli et al., CVPR 2016); then bisection shortens the change. None where the gradients
+    lead nowhere.
     """
     start = x = question.x.detach()
     for _ in range(_STEPS):
@@ -104,7 +105,7 @@ def smallest_nudge(
 
 
 def _gap(question: Question, x: torch.Tensor, other: int) -> tuple[float, torch.Tensor]:
-    """By how much the output of the answer is above that of the other class, and its gradient."""
+    """By how much the output of the target is above that of the other class, and its gradient."""
     leaf = x.clone().requires_grad_(True)
     outputs = outputs_of(question.module, leaf)[0].float()
     gap = outputs[question.target] - outputs[other]

@@ -1,33 +1,210 @@
-"""The figures that say how far a map can be trusted."""
+"""Attribution maps as records, and how far each can be trusted: shuffled weights, removal of what it marks."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
 from scipy.stats import spearmanr
+from torch import nn
 
+from striate.visualize.attribution.maps import Method
 from striate.visualize.attribution.question import Question
-from striate.visualize.attribution.record import AnswerCheck
 from striate.visualize.attribution.removal import cell_means, cell_numbers, removed, without
-from striate.visualize.attribution.shuffled import shuffled
+
+MOST_ALIKE = 0.5
+"""A map whose mean rank correlation with those of shuffled copies is higher does not show what was learned."""
+LEAST_GAIN = 0.05
+"""A map whose deletion gain is smaller does not show what the prediction depends on."""
+LEAST_STRENGTH = 1.5
+"""A prediction must stand out by this factor more than the strongest one of the shuffled copies."""
+WRITTEN: dict[Method, str] = {
+    "saliency": "saliency",
+    "integrated-gradients": "integrated gradients",
+    "smoothgrad": "SmoothGrad",
+    "grad-cam": "Grad-CAM",
+    "occlusion": "occlusion",
+}
+NOT_TRUSTED = "not to be trusted"
+
+
+@dataclass(frozen=True)
+class PredictionCheck:
+    """Has the network learned at all?
+
+    `strength`: how far the highest output lies above the mean of all outputs; of a `number`, its standard deviation
+        while random halves of the input are removed
+    `copies`: the same of copies of the network with shuffled weights
+
+    A network with random weights resembles these copies, so a strength far above theirs is a sign of learning.
+    """
+
+    strength: float
+    copies: tuple[float, ...]
+    number: bool = False
+
+    @property
+    def learned(self) -> bool:
+        """Whether the strength is at least 1.5 times the strongest copy's."""
+        return self.strength >= LEAST_STRENGTH * max(self.copies)
+
+    def sentence(self) -> str:
+        """What was found, in one sentence."""
+        than = f"{len(self.copies)} copies of the network with shuffled weights"
+        most = f"{max(self.copies):.3g} at most (it would have to be {LEAST_STRENGTH:g} times as much)"
+        if self.learned:
+            most = f"{max(self.copies):.3g} at most"
+        if self.number:
+            what = "While random halves of the input are removed, the output varies by"
+            return f"{what} {self.strength:.3g} (standard deviation); in {than} by {most}."
+        return f"The highest output stands {self.strength:.3g} above the mean of all; in {than} {most}."
+
+    def to_json(self) -> dict[str, Any]:
+        """Strength of the network and of its copies, and the verdict."""
+        return {"strength": self.strength, "shuffled": list(self.copies), "learned": self.learned}
+
+
+@dataclass(frozen=True)
+class MapCheck:
+    """How far one map can be trusted.
+
+    `alike`: mean Spearman rank correlation of the map with those of `copies` copies of the network with shuffled
+    weights, -1 to 1 (Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018); None where the map is the same
+    everywhere. `shares`: parts of the input removed, the most important first; `falling`: what is left of the
+    probability (or the number) then; `random`: the same in random order, the mean of several; `gain`: the mean of
+    `random` minus that of `falling` (Petsiuk et al., "RISE", BMVC 2018); `first`: whether it fell faster than in each
+    of the random orders. `answer`: whether the network has learned at all.
+    """
+
+    alike: float | None
+    copies: int
+    shares: tuple[float, ...]
+    falling: tuple[float, ...]
+    random: tuple[float, ...]
+    gain: float
+    first: bool
+    answer: PredictionCheck
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it is not to be trusted; empty where it is."""
+        found = []
+        if self.alike is None:
+            found.append("the map is the same everywhere")
+        elif self.alike > MOST_ALIKE:
+            found.append("networks with shuffled weights give nearly the same map")
+        if self.gain < LEAST_GAIN or not self.first:
+            found.append("the prediction does not depend on what the map marks")
+        if not self.answer.learned:
+            found.append("networks with shuffled weights predict as confidently")
+        return tuple(found)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether all checks are passed."""
+        return not self.reasons
+
+    @property
+    def verdict(self) -> str:
+        """`trusted`, or `not to be trusted: ` and why."""
+        return "trusted" if self.trusted else f"{NOT_TRUSTED}: {'; '.join(self.reasons)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures, the thresholds they are held against, and the verdict."""
+        return {
+            "rank_correlation": self.alike,
+            "most_rank_correlation": MOST_ALIKE,
+            "shuffled_copies": self.copies,
+            "deletion_gain": self.gain,
+            "least_deletion_gain": LEAST_GAIN,
+            "deletion": {"share": list(self.shares), "map": list(self.falling), "random": list(self.random)},
+            "trusted": self.trusted,
+            "reasons": list(self.reasons),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class AttributionMap:
+    """One map with its check. `values` (*spatial) or (F,) float32, of each position or feature; `signed` where negative
+    ones are evidence against the prediction; `layer` of Grad-CAM."""
+
+    method: Method
+    layer: str | None
+    values: NDArray[np.float32]
+    signed: bool
+    check: MapCheck
+
+    @property
+    def name(self) -> str:
+        """The method as it is written, and its layer."""
+        return WRITTEN[self.method] + ("" if self.layer is None else f" at {self.layer}")
+
+    @property
+    def peak(self) -> tuple[int, ...]:
+        """Where the mean over a window of a tenth of each side is highest; of a table, the highest feature."""
+        window = tuple(max(1, side // 10) if self.values.ndim > 1 else 1 for side in self.values.shape)
+        means = uniform_filter(self.values.astype(np.float64), window, mode="constant")
+        return tuple(int(place) for place in np.unravel_index(int(means.argmax()), means.shape))
+
+    def to_json(self) -> dict[str, Any]:
+        """Method, layer, the position of the highest value, and the check; the values themselves of a table."""
+        values = {"values": self.values.tolist()} if self.values.ndim == 1 else {}
+        return {"method": self.method, "layer": self.layer, "peak": list(self.peak)} | values | self.check.to_json()
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Maps of one prediction; `why` the first is shown first; `left_out`: why others could not be made."""
+
+    maps: tuple[AttributionMap, ...]
+    why: str
+    left_out: tuple[str, ...]
+    answer: PredictionCheck
+
+    @property
+    def chosen(self) -> AttributionMap:
+        """The first one."""
+        return self.maps[0]
+
+
+@contextmanager
+def shuffled(module: nn.Module, seed: int) -> Iterator[None]:
+    """While the body runs, the numbers of each parameter are in random order: what was learned is lost, the
+    distribution of the weights is not. Parameters get other memory meanwhile, so that none of their own is ever
+    written."""
+    generator = torch.Generator().manual_seed(seed)
+    before = [(parameter, parameter.data) for parameter in module.parameters()]
+    try:
+        for parameter, values in before:
+            order = torch.randperm(values.numel(), generator=generator).to(values.device)
+            parameter.data = values.reshape(-1)[order].view(values.shape)
+        yield
+    finally:
+        for parameter, values in before:
+            parameter.data = values
+
 
 ANSWER_COPIES, MAP_COPIES = 20, 6
 SHARES = tuple(k / 20 for k in range(1, 11))
-"""Up to half of the input is taken out: of what is left then, no answer tells much."""
+"""Up to half of the input is removed: with less left, no prediction tells much."""
 ORDERS, _HALVES = 8, 64
 
 
-def check_answer(question: Question) -> AnswerCheck:
-    """How strong the answer is, in the network and in 20 copies with shuffled weights."""
+def check_prediction(question: Question) -> PredictionCheck:
+    """How strong the prediction is, in the network and in 20 copies with shuffled weights."""
     copies = []
     for seed in range(ANSWER_COPIES):
         with shuffled(question.module, seed):
             copies.append(_strength(question))
-    return AnswerCheck(_strength(question), tuple(copies), question.kind == "number")
+    return PredictionCheck(_strength(question), tuple(copies), question.kind == "number")
 
 
 def _strength(question: Question) -> float:
@@ -43,8 +220,8 @@ def _strength(question: Question) -> float:
 def _halves(question: Question) -> torch.Tensor:
     """(64, …) the input without random halves of its cells, the same each time."""
     numbers = cell_numbers(question.spatial)
-    kept = torch.rand(_HALVES, int(numbers.max()) + 1, generator=torch.Generator().manual_seed(0)) < 0.5
-    return without(question.x, ~kept[:, numbers], removed(question.x))
+    shown = torch.rand(_HALVES, int(numbers.max()) + 1, generator=torch.Generator().manual_seed(0)) < 0.5
+    return without(question.x, ~shown[:, numbers], removed(question.x))
 
 
 def _bounded(outputs: torch.Tensor) -> torch.Tensor:
@@ -70,15 +247,15 @@ def alike(values: torch.Tensor, again: Callable[[], torch.Tensor], question: Que
 
 @dataclass(frozen=True)
 class Deletion:
-    """Takes parts out of the input of `question`, cell by cell; `random` (orders, shares): what is asked about then, in
-    random orders."""
+    """Removes parts of the input of `question`, cell by cell; `random` (orders, shares): the scores then, in random
+    orders."""
 
     question: Question
     blank: torch.Tensor
     random: torch.Tensor
 
     def follow(self, values: torch.Tensor) -> torch.Tensor:
-        """(shares,) what is asked about as the cells go, those of the highest mean value first."""
+        """(shares,) the scores while cells are removed, those of the highest mean value first."""
         order = torch.argsort(cell_means(values), descending=True, stable=True)
         return _fall(self.question, self.blank, [order])[0]
 
@@ -93,12 +270,12 @@ def deletion_of(question: Question) -> Deletion:
 
 
 def _fall(question: Question, blank: torch.Tensor, orders: Sequence[torch.Tensor]) -> torch.Tensor:
-    """(orders, shares) scores while the cells go in each of these orders."""
+    """(orders, shares) scores while cells are removed in each of these orders."""
     numbers = cell_numbers(question.spatial)
     rows = []
     for order in orders:
         place = torch.empty_like(order)
         place[order] = torch.arange(len(order))
-        gone = torch.stack([place < max(1, round(share * len(order))) for share in SHARES])
-        rows.append(question.scores(without(question.x, gone[:, numbers], blank)))
+        taken = torch.stack([place < max(1, round(share * len(order))) for share in SHARES])
+        rows.append(question.scores(without(question.x, taken[:, numbers], blank)))
     return torch.stack(rows)

@@ -1,4 +1,4 @@
-"""Maps of importance, each from (module, x, target): captum's methods with the settings that are used here.
+"""Attribution maps, each from (module, x, target): captum's methods with the settings that are used here.
 
 `x` is a normalized batch of one, (1, C, *spatial) or (1, F); what comes back has the shape of its positions,
 (*spatial) or (F,), float32 on the CPU. The module is used as it is: call them within `on_trial`.
@@ -13,13 +13,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from striate.models.features import network_features
 from striate.visualize.attribution.question import outputs_of
 from striate.visualize.attribution.removal import removed
 
 Method = Literal["saliency", "integrated-gradients", "smoothgrad", "grad-cam", "occlusion"]
 METHODS: tuple[Method, ...] = ("integrated-gradients", "saliency", "smoothgrad", "grad-cam", "occlusion")
 SIGNED: frozenset[Method] = frozenset(("integrated-gradients", "occlusion"))
-"""Maps that say of each position whether it speaks for the answer or against it, not only how much it matters."""
+"""Maps whose sign says whether a position is evidence for the prediction or against it."""
 
 STEPS, NOISY, NOISE = 24, 12, 0.15
 _SEED = 0
@@ -50,16 +51,16 @@ def smooth_grad(module: nn.Module, x: torch.Tensor, target: int) -> torch.Tensor
     time (Smilkov et al., "SmoothGrad", 2017)."""
     from captum.attr import NoiseTunnel, Saliency
 
-    spread = NOISE * float(x.max() - x.min())
+    noise = NOISE * float(x.max() - x.min())
     torch.manual_seed(_SEED)
     found = NoiseTunnel(Saliency(_forward(module))).attribute(
-        _leaf(x), nt_type="smoothgrad", nt_samples=NOISY, stdevs=spread, target=target, abs=False
+        _leaf(x), nt_type="smoothgrad", nt_samples=NOISY, stdevs=noise, target=target, abs=False
     )
     return _over_channels(found.abs(), torch.amax)
 
 
 def grad_cam(module: nn.Module, x: torch.Tensor, target: int, layer: str) -> torch.Tensor:
-    """Where the maps of `layer` lie that speak for the output: their sum, each times its mean gradient, the positive
+    """Where the maps of `layer` support the output: their sum, each times its mean gradient, the positive
     part, interpolated linearly to the input's size (Selvaraju et al., "Grad-CAM", ICCV 2017)."""
     from captum.attr import LayerGradCam
 
@@ -101,3 +102,14 @@ def _over_channels(found: torch.Tensor, reduce: Callable[..., torch.Tensor]) -> 
     if values.ndim > 1:
         values = reduce(values, 0)
     return values
+
+
+_MOST = 4
+
+
+def grad_cam_layers(module: nn.Module, x: torch.Tensor) -> tuple[str, ...]:
+    """The names of up to four modules whose maps Grad-CAM can weigh for `x` (1, C, *spatial), the last one first: of
+    each size of maps with more than one position, the module that is done last. Modules that run more than once have
+    no maps of their own. Empty for networks without such maps."""
+    maps = network_features(module, x, lambda: outputs_of(module, x)).pyramid
+    return tuple(part.name for part in reversed(maps))[:_MOST]

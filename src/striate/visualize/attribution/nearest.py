@@ -1,4 +1,4 @@
-"""The training samples that the last layer takes for the most alike."""
+"""The training samples with the most similar features."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def find_nearest(
     label: Callable[[Any], str],
 ) -> Nearest:
     """The six samples of the training split whose features, as `find_features` takes them, have the smallest angle to
-    those of the normalized `x` (1, …); of at most 5,000 samples, evenly spread. `normalize` takes raw batches,
+    those of the normalized `x` (1, …); of at most 5,000 samples, evenly chosen. `normalize` takes raw batches,
     `label` says a sample's target in words."""
     train = data.splits["train"]
     rows = spread(len(train), MOST)

@@ -1,4 +1,4 @@
-"""What is to be explained: one answer of a network to one input."""
+"""What is explained: one output of a network for one input."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Kind = Literal["logits", "probabilities", "number"]
 """What outputs (N, K) are: logits of classes, their probabilities, or numbers that are not compared."""
 
 _BATCH_NUMBERS, _MOST_BATCH = 2**21, 64
-_EXPECTED, _REMEDY = "a tensor with a row of numbers for each input", "explain the part of it that classifies"
+_EXPECTED, _REMEDY = "a tensor with a row of numbers for each input", "explain its part that classifies"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Question:
         return tuple(self.x.shape[2:] or self.x.shape[1:])
 
     def scores(self, x: torch.Tensor) -> torch.Tensor:
-        """(N,) what is asked about: the probability of the class, or the number, without gradients."""
+        """(N,) the probability of the class, or the number, without gradients."""
         outputs = self.outputs(x)
         return outputs[:, self.target] if self.kind == "number" else self.probabilities(outputs)[:, self.target]
 
@@ -50,9 +50,9 @@ class Question:
 
 
 class LogOdds(nn.Module):
-    """The network of a question, answering (N, 1) with what maps explain: of a class the log-odds, log p / (1 - p), so
-    that what speaks against the other classes speaks for it; of a number, itself. `module.` stands before the names of
-    its parts."""
+    """The network of a question with the output (N, 1) that maps explain: of a class the log-odds, log p / (1 - p), so
+    that evidence against the other classes counts as evidence for it; of a number, itself. `module.` stands before the
+    names of its parts."""
 
     def __init__(self, question: Question) -> None:
         super().__init__()
@@ -78,9 +78,11 @@ def outputs_of(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return outputs
 
 
-def ask(module: nn.Module, x: torch.Tensor, target: int | None = None, *, kind: Kind | None = None) -> Question:
-    """The question why the network answers `x` (1, …) with class `target`, by default its own answer; or, of numbers,
-    with that number, by default the first.
+def make_question(
+    module: nn.Module, x: torch.Tensor, target: int | None = None, *, kind: Kind | None = None
+) -> Question:
+    """The question why the network predicts class `target` for `x` (1, …), by default its own prediction; or, of
+    numbers, that number, by default the first.
 
     Where `kind` is None, outputs that are nowhere negative and sum to 1 are probabilities, a single one is a number,
     others are logits. Raises ModelError; UsageError for an output that is not there.
@@ -88,7 +90,7 @@ def ask(module: nn.Module, x: torch.Tensor, target: int | None = None, *, kind: 
     with torch.no_grad():
         outputs = outputs_of(module, x).float().cpu()
     if not bool(torch.isfinite(outputs).all()):
-        got, remedy = "answers that are infinite or not a number", "train again with a smaller learning rate"
+        got, remedy = "outputs that are NaN or Inf", "train again with a smaller learning rate"
         raise ModelError(f"model {type(module).__name__}", got, "finite ones", remedy)
     kind = kind or _kind_of(outputs)
     count = outputs.shape[1]

@@ -1,4 +1,4 @@
-"""What an input is without some of its parts."""
+"""Inputs with some of their parts removed by blurring."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _MOST_CELLS = 14
 
 
 def removed(x: torch.Tensor) -> torch.Tensor:
-    """The input with everything taken out: strongly blurred, by a Gaussian whose standard deviation is an eighth of
+    """The input with everything removed: strongly blurred, by a Gaussian whose standard deviation is an eighth of
     each side; a table's features at zero, their mean in the training data. `x`: (1, C, *spatial) or (1, F).
 
-    A blur tells less than the image without adding edges of its own, as a gray square does (Fong and Vedaldi,
+    A blur removes information without adding edges, as a gray square would (Fong and Vedaldi,
     "Interpretable explanations of black boxes by meaningful perturbation", ICCV 2017).
     """
     if x.ndim == 2:

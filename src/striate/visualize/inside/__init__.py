@@ -1,2 +1,2 @@
-"""What a network does, as plain records of any `nn.Module`: `passes` (what each layer gives), then a question a file.
-How each is drawn is in `figures`. Nothing here changes the network."""
+"""What a network does, as plain records of any `nn.Module`: `passes` (the outputs of each layer), then one question a
+file, with the figure that shows its record. Nothing here changes the network."""

@@ -1,9 +1,9 @@
-"""Are feature maps uncorrelated and of high variance, as they need to be? And which of them are dead?"""
+"""The correlation between feature maps: how many of a layer are redundant, and which are dead."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,14 +11,32 @@ from numpy.typing import NDArray
 from torch import nn
 
 from striate.errors import DataError, UsageError
+from striate.visualize.canvas import (
+    BLUE,
+    FAINT,
+    INK,
+    SMALL,
+    VERMILION,
+    evenly_chosen,
+    heading,
+    legend,
+    main_title,
+    new_figure,
+    quiet_frame,
+)
+from striate.visualize.inside.mosaic import caption
 from striate.visualize.inside.passes import LayerOutput, batches, layer_outputs, no_such_layer
-from striate.wording import listed, several
+from striate.wording import listed, several, shorten_path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 ALIKE = 0.95
 """Absolute correlation of two maps from here on: nearly copies."""
 _MOST_UNITS = 4096
 _MOST_VALUES = 2**24
-"""So many numbers of a layer are looked at in a batch; of more, every second or every k-th position."""
+"""Numbers of a layer that are used from a batch; of more, every second or every k-th position."""
 _FEW = 0.25
 
 
@@ -26,10 +44,13 @@ _FEW = 0.25
 class LayerCorrelation:
     """The units of one layer over all samples and positions.
 
-    `units`; `dead`: those that are 0 everywhere, for every sample; `still`: others that never vary. `std`: (units,).
-    `correlation`: (units, units) Pearson's r, NaN with units that never vary. `effective`: as many uncorrelated units
-    of equal variance would be as diverse: (Σλ)² / Σλ² of the correlation's eigenvalues λ, 0 where none varies.
-    `alike`: pairs with |r| ≥ 0.95, the most alike first; `mean_absolute`: the mean of |r| over all pairs.
+    `units`: how many
+    `dead`: those that are 0 everywhere, for every sample; `still`: others that never vary
+    `std`: (units,) standard deviations
+    `correlation`: (units, units) Pearson's r, NaN with units that never vary
+    `effective`: the effective number of uncorrelated units, (Σλ)² / Σλ² of the correlation's eigenvalues λ
+    `alike`: pairs with |r| ≥ 0.95, the most similar first
+    `mean_absolute`: the mean of |r| over all pairs
     """
 
     name: str
@@ -62,7 +83,7 @@ class LayerCorrelation:
 
 @dataclass(frozen=True, eq=False)
 class Correlations:
-    """All layers, the one that is looked at closely, and of how many samples."""
+    """All layers, the one that is shown in detail, and the number of samples."""
 
     layers: tuple[LayerCorrelation, ...]
     chosen: LayerCorrelation
@@ -70,7 +91,7 @@ class Correlations:
 
     @property
     def verdict(self) -> str:
-        """What to make of it: layers in which few maps do the work of many, and dead ones."""
+        """The conclusion: dead units, and layers with many redundant ones."""
         dead = sum(len(layer.dead) for layer in self.layers)
         total = sum(layer.units for layer in self.layers)
         poor = [layer.name for layer in self.layers if layer.effective < _FEW * layer.units]
@@ -93,10 +114,10 @@ class Correlations:
 
 
 def correlate_maps(module: nn.Module, x: torch.Tensor, layer: str | None = None) -> Correlations:
-    """How the units of each layer go together over normalized inputs `x` (N, …), over samples and positions.
+    """The correlation of the units of each layer over normalized inputs `x` (N, …), over samples and positions.
 
     Layers: activations and residual sums with more than one unit, or, of a network without activations, all its
-    layers. Closely looked at: `layer`, or the last one whose units have positions. Raises UsageError for a layer that
+    layers. Shown in detail: `layer`, or the last one whose units have positions. Raises UsageError for a layer that
     is not there.
     """
     sums: dict[str, _Sums] = {}
@@ -127,7 +148,7 @@ class _Sums:
         self.is_map = first.is_map
         self.active = first.kind == "sum" or first.activation
         self.n = 0
-        # Values are taken from a point among them, or little would be left of what varies by little.
+        # Sums of values near zero keep their precision, so the mean of the first batch is subtracted.
         self.origin = _rows(first.values).mean(0).double()
         self.sum = torch.zeros(count, dtype=torch.float64)
         self.products = torch.zeros(count, count, dtype=torch.float64)
@@ -171,7 +192,7 @@ def _rows(values: torch.Tensor) -> torch.Tensor:
 
 
 def grouped(matrix: NDArray[np.float64]) -> NDArray[np.int64]:
-    """An order of the units in which those that go together lie beside one another (average linkage on 1 − |r|); units
+    """An order of the units in which correlated ones lie beside one another (average linkage on 1 − |r|); units
     without a correlation come last."""
     from scipy.cluster.hierarchy import leaves_list, linkage
     from scipy.spatial.distance import squareform
@@ -184,3 +205,57 @@ def grouped(matrix: NDArray[np.float64]) -> NDArray[np.int64]:
     np.fill_diagonal(distance, 0)
     tree = linkage(squareform((distance + distance.T) / 2, checks=False).clip(0), "average", optimal_ordering=True)
     return np.concatenate([known[leaves_list(tree)], rest])
+
+
+_MOST = 30
+
+
+def correlation_figure(found: Correlations, *, title: str) -> Figure:
+    """At the left how diverse the maps of each layer are and how many are dead, at the right the correlations of one
+    layer, beneath the verdict."""
+    figure = new_figure(10.5, max(5.2, 0.24 * min(len(found.layers), _MOST) + 1.8))
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
+    draw_diversity(left, found.layers)
+    draw_correlation(right, found.chosen)
+    words = f"{found.verdict} {found.chosen.verdict}. n = {found.n:,} samples, at all positions."
+    caption(figure, words)
+    main_title(figure, title)
+    return figure
+
+
+def draw_diversity(axes: Axes, layers: tuple[LayerCorrelation, ...]) -> None:
+    """A bar a layer: the share of its maps that would be as diverse, were they uncorrelated; beside it, in red, the
+    share that is dead or never varies."""
+    shown = [layers[k] for k in evenly_chosen(len(layers), _MOST)]
+    places = np.arange(len(shown))
+    diverse = [100 * layer.effective / layer.units for layer in shown]
+    silent = [100 * (len(layer.dead) + len(layer.still)) / layer.units for layer in shown]
+    axes.barh(places - 0.2, diverse, 0.4, color=BLUE, label="as diverse as so many uncorrelated ones")
+    axes.barh(places + 0.2, silent, 0.4, color=VERMILION, hatch="///", edgecolor="white", label="dead or never varying")
+    for place, layer, share in zip(places, shown, diverse, strict=True):
+        axes.text(share + 1, place - 0.2, f"{layer.effective:.1f}", va="center", fontsize=SMALL - 1, color=INK)
+    axes.set_yticks(places, [f"{shorten_path(layer.name, 22)} ({layer.units})" for layer in shown], fontsize=SMALL)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 108)
+    quiet_frame(axes)
+    axes.set_xlabel("% of the layer's units", fontsize=SMALL)
+    legend(axes, fontsize=SMALL - 0.5, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+
+
+def draw_correlation(axes: Axes, layer: LayerCorrelation) -> None:
+    """The matrix of correlations, units that go together beside one another; gray where a unit never varies."""
+    order = grouped(layer.correlation)
+    colors = axes.imshow(
+        layer.correlation[np.ix_(order, order)], cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest"
+    )
+    axes.set_facecolor("#AAAAAA")
+    step = max(1, -(-len(order) // 24))
+    names = [str(unit) for unit in order[::step]]
+    axes.set_xticks(range(0, len(order), step), names, rotation=90 if len(order) > 12 else 0)
+    axes.set_yticks(range(0, len(order), step), names)
+    axes.tick_params(labelsize=SMALL - 1.5, length=0, labelcolor=FAINT)
+    heading(axes, f"{shorten_path(layer.name, 30)}: correlation r of its {layer.units} units")
+    axes.set_xlabel("unit, grouped by likeness", fontsize=SMALL)
+    bar = axes.figure.colorbar(colors, ax=axes, shrink=0.8, ticks=[-1, -0.5, 0, 0.5, 1])
+    bar.ax.tick_params(labelsize=SMALL)
+    bar.outline.set_visible(False)

@@ -1,9 +1,10 @@
-"""A map on which samples that look alike to the network lie near each other."""
+"""Embeddings: the features of samples in two dimensions, by PCA and t-SNE."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -11,8 +12,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from striate.errors import DataError
-from striate.models.untouched import same_random_state
+from striate.models.preserved_state import same_random_state
+from striate.visualize.canvas import FAINT, SMALL, class_colors, heading, legend, main_title, new_figure, shorten
 from striate.visualize.inside.features import find_features
+from striate.visualize.inside.mosaic import caption
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Method = Literal["pca", "tsne"]
 FEWEST, MOST = 5, 2000
@@ -23,9 +30,10 @@ NEIGHBORS = 10
 class Embedding:
     """`points`: (N, 2) float32, one a sample, in the order of the inputs.
 
-    `source`: which features, in words; `features`: how many. `explained`: of pca, the share of the variance that each
-    axis has. `kept`: how true the map is: of each sample's 10 nearest neighbors among the features, the share that is
-    among its 10 nearest on the map, 0 to 1, averaged.
+    `source`: which features, in words; `features`: how many
+    `explained`: of PCA, the explained variance ratio of both axes
+    `kept`: how faithful the map is: the share of each sample's 10 nearest neighbors among the features that is among
+        its 10 nearest on the map, 0 to 1, averaged
     """
 
     points: NDArray[np.float32]
@@ -45,7 +53,7 @@ def embed(
 ) -> Embedding:
     """The map of normalized inputs `x` (N, …), 5 to any number of them (t-SNE takes seconds for a thousand).
 
-    Features: what the last layer with weights is given, or the outputs of `layer`. `pca`: their first two principal
+    Features: the inputs of the last layer with weights, or the outputs of `layer`. `pca`: their first two principal
     components. `tsne`: van der Maaten and Hinton, "Visualizing data using t-SNE", JMLR 2008, from the first 50
     components, drawn from `seed`; distances between far groups mean nothing. Both by scikit-learn.
     Raises DataError for fewer samples, or where all features are the same.
@@ -111,3 +119,106 @@ class BothEmbeddings:
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""
         return {"pca": self.pca.to_json(), "tsne": self.tsne.to_json(), "ids": self.ids, "labels": self.labels}
+
+
+_NAMED = 25
+_MARKS = "osD^vP"
+_NAMES = {"pca": "PCA", "tsne": "t-SNE"}
+_FEW = 300
+_SIDE, _CELLS = 27.0, 12  # points; cells along an axis, of which each gets one image at most
+
+
+def embedding_figure(
+    maps: Sequence[Embedding],
+    *,
+    title: str,
+    labels: NDArray[np.int64] | None = None,
+    classes: Sequence[str] = (),
+    images: NDArray[np.uint8] | None = None,
+) -> Figure:
+    """A panel for each of the maps of the same samples, their points in the colors of `labels` (N,), and, with
+    `images` (N, C, H, W) uint8, one panel more: the last map with images in it."""
+    panels = len(maps) + (images is not None)
+    figure = new_figure(4.9 * panels, 5.9)
+    grid = figure.subplots(1, panels, squeeze=False).ravel()
+    for axes, found in zip(grid, maps, strict=False):
+        draw_embedding(axes, found, labels=labels, classes=classes)
+        heading(axes, f"{_NAMES[found.method]}: {_facts(found)}")
+    if images is not None:
+        draw_images(grid[-1], maps[-1], images)
+        heading(grid[-1], f"{_NAMES[maps[-1].method]}, with images")
+    handles, names = grid[0].get_legend_handles_labels()
+    if names:
+        legend(
+            figure, handles, names, loc="outside lower center", ncols=min(5, len(names)),
+            markerscale=2, title=_words(maps), title_fontsize=SMALL, alignment="left",
+        )  # fmt: skip
+    else:
+        caption(figure, _words(maps))
+    main_title(figure, title)
+    return figure
+
+
+def draw_embedding(
+    axes: Axes, found: Embedding, *, labels: NDArray[np.int64] | None = None, classes: Sequence[str] = ()
+) -> None:
+    """One point a sample, in color and form of its class."""
+    size = 32 if len(found.points) < _FEW else 8
+    if labels is None or not classes:
+        axes.scatter(found.points[:, 0], found.points[:, 1], s=size, color=FAINT, linewidths=0)
+    else:
+        colors = class_colors(len(classes))
+        for k, name in enumerate(classes):
+            shown = shorten(name, 18) if len(classes) <= _NAMED else None
+            across, up = found.points[labels == k].T
+            axes.scatter(
+                across, up, s=size, color=colors[k], marker=_MARKS[k % len(_MARKS)], linewidths=0, alpha=0.8,
+                label=shown,
+            )  # fmt: skip
+    _frame(axes)
+
+
+def draw_images(axes: Axes, found: Embedding, images: NDArray[np.uint8]) -> None:
+    """Images (N, C, H, W) uint8 at the places of their samples, as many as lie beside one another."""
+    from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+
+    axes.scatter(found.points[:, 0], found.points[:, 1], s=2, color="#CCCCCC", linewidths=0)
+    for place in _apart(found.points):
+        pixels = images[place]
+        shown = pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1)
+        zoom = (_SIDE if len(images) >= _FEW else 1.3 * _SIDE) / max(shown.shape[:2])
+        box = OffsetImage(shown, zoom=zoom, cmap="gray", clim=(0, 255))
+        axes.add_artist(AnnotationBbox(box, tuple(found.points[place]), pad=0.05, frameon=False))
+    _frame(axes)
+
+
+def _apart(points: NDArray[np.float32]) -> list[int]:
+    """In each cell of a grid, the sample nearest to its middle."""
+    low, high = points.min(0), points.max(0)
+    scaled = (points - low) / np.where(high > low, high - low, 1) * (_CELLS - 1e-6)
+    cells = scaled.astype(int)
+    nearest: dict[tuple[int, int], tuple[float, int]] = {}
+    for k, (cell, at) in enumerate(zip(cells, scaled, strict=True)):
+        far = float(np.square(at - cell - 0.5).sum())
+        key = (int(cell[0]), int(cell[1]))
+        nearest[key] = min(nearest.get(key, (np.inf, k)), (far, k))
+    return [k for _, k in nearest.values()]
+
+
+def _frame(axes: Axes) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set(color="#BBBBBB", linewidth=0.7)
+    axes.set_box_aspect(1)
+
+
+def _facts(found: Embedding) -> str:
+    if found.explained:
+        return f"{sum(found.explained):.0%} of the variance"
+    return f"{found.kept:.0%} of neighbors kept"
+
+
+def _words(maps: Sequence[Embedding]) -> str:
+    said = f"{len(maps[0].points):,} samples, {maps[0].features:,} features: {maps[0].source}.\nOf the 10 nearest "
+    said += "neighbors of a sample, " + ", ".join(f"{_NAMES[m.method]} keeps {m.kept:.0%}" for m in maps)
+    return f"{said} near it; axes have no unit."

@@ -1,9 +1,8 @@
-"""What the last layer is given: the features that a network has found in each sample."""
+"""Features of samples: the inputs of the last layer with weights, or the outputs of another layer."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from striate.errors import DataError
-from striate.models.untouched import on_trial
+from striate.models.preserved_state import on_trial
+from striate.observe.module_calls import ModuleCall, module_calls
 from striate.visualize.inside.passes import as_input, batches, choose_layer, layer_outputs, run
 
 _HEADS = (nn.Linear, nn.modules.conv._ConvNd)
@@ -27,7 +27,8 @@ class Features:
 
 
 def find_features(module: nn.Module, x: torch.Tensor, layer: str | None = None) -> Features:
-    """The features of normalized inputs `x` (N, …): what the last layer with weights is given, or what `layer` gives.
+    """The features of normalized inputs `x` (N, …): the inputs of the last layer with weights, or the outputs of
+    `layer`.
 
     Of maps with positions, each feature is the mean over them. Computed a batch at a time, in eval mode. Raises
     UsageError for a layer that is not there, DataError where features are not finite.
@@ -54,33 +55,20 @@ def _flat(values: torch.Tensor) -> torch.Tensor:
 def _last_head(module: nn.Module, x: torch.Tensor) -> str:
     """The name of the layer with weights that runs last; "" where that is the network itself, or there is none."""
     ran: list[str] = []
-
-    def note(name: str) -> Callable[..., None]:
-        return lambda *_: ran.append(name)
-
-    handles = [part.register_forward_hook(note(name)) for name, part in module.named_modules()
-               if isinstance(part, _HEADS)]  # fmt: skip
-    try:
-        with on_trial(module), torch.no_grad():
-            run(module, as_input(module, x))
-    finally:
-        for handle in handles:
-            handle.remove()
+    heads = {name: part for name, part in module.named_modules() if isinstance(part, _HEADS)}
+    with on_trial(module), torch.no_grad(), module_calls(heads, end=lambda call: ran.append(call.name)):
+        run(module, as_input(module, x))
     return ran[-1] if ran else ""
 
 
 def _given_to(module: nn.Module, name: str, x: torch.Tensor) -> torch.Tensor:
     given: list[torch.Tensor] = []
 
-    def keep(_part: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        given.append(inputs[0].detach().clone())
+    def keep(call: ModuleCall) -> None:
+        given.append(call.args[0].detach().clone())
 
-    handle = module.get_submodule(name).register_forward_pre_hook(keep)
-    try:
-        with on_trial(module), torch.no_grad():
-            run(module, as_input(module, x))
-    finally:
-        handle.remove()
+    with on_trial(module), torch.no_grad(), module_calls({name: module.get_submodule(name)}, keep):
+        run(module, as_input(module, x))
     if len(given[-1]) != len(x):
         got = f"{len(given[-1])} rows for {len(x)} samples"
         raise DataError(f"inputs of {name}", got, "a row a sample", "name another layer: --layer NAME")

@@ -1,29 +1,95 @@
-"""What units of several layers can see of an image, and what they really look at."""
+"""Theoretical and effective receptive fields of units, in pixels, and drawn on an image."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from striate.account.field.effective import EffectiveField, effective_receptive_field
-from striate.account.ledger import Shape
-from striate.errors import DataError
-from striate.models.untouched import zero_input
+from striate.account.field.effective import MASS, EffectiveField, effective_receptive_field
+from striate.account.ledger import Row, Shape
+from striate.account.summarize import observe
+from striate.errors import DataError, ModelError
+from striate.models.preserved_state import zero_input
+from striate.visualize.canvas import ORANGE, VERMILION, heading, main_title, new_figure, show_image
+from striate.visualize.inside.mosaic import caption
 from striate.visualize.inside.passes import choose_layer, layer_outputs, no_such_layer, spread
-from striate.visualize.inside.sight import Sight, find_sights, sight_of
-from striate.wording import show_sizes
+from striate.wording import shorten_path, show_sizes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Of a layer: `size` of the receptive field, `center` of the first unit's (0 is the middle of the first pixel) and
+    `jump` from one unit to the next, along each axis; `input`: the sides of the input. Not cut at the border."""
+
+    size: Shape
+    center: tuple[float, ...]
+    jump: tuple[float, ...]
+    input: Shape
+
+    @property
+    def whole(self) -> bool:
+        """Whether some unit may see more than the whole input along some axis."""
+        return any(size >= side for size, side in zip(self.size, self.input, strict=True))
+
+    def box(self, position: Shape) -> tuple[tuple[int, int], ...]:
+        """First pixel and number of pixels along each axis that the unit at `position` sees; first may lie before 0.
+        Of a field as large as the input along an axis, the input."""
+        found = []
+        places = position if len(position) == len(self.input) else (0,) * len(self.input)
+        for size, center, jump, side, place in zip(self.size, self.center, self.jump, self.input, places, strict=True):
+            first = round(center + jump * place - (size - 1) / 2)
+            found.append((first, size) if size < side else (0, side))
+        return tuple(found)
+
+
+def find_sights(module: nn.Module, input_shape: Shape) -> dict[str, Sight]:
+    """For each layer by its name, as `layer_outputs` names them, where its units look; layers whose units have no
+    positions see the whole input. Raises ModelError where the network does not take the input."""
+    sides = tuple(input_shape[1:])
+    times: dict[str, int] = {}
+    found = {}
+    for row in observe(module, input_shape).rows:
+        count = times[row.name] = times.get(row.name, 0) + 1
+        found[row.name if count == 1 else f"{row.name} ({count})"] = _sight(row, sides)
+    return found
+
+
+def sight_of(sights: dict[str, Sight], name: str) -> Sight:
+    """That of a layer; of a module that holds others, of its last one. ModelError where it is not known."""
+    if name in sights:
+        return sights[name]
+    # A residual sum is computed in a module that has no row of its own, only its addition has.
+    base = re.sub(r" \(\d+\)$", "", name)
+    inside = [sight for known, sight in sights.items() if known.startswith(f"{base}.")]
+    if inside:
+        return inside[-1]
+    got = "a layer whose receptive field is not known"
+    raise ModelError(f"layer {name}", got, "one that striate summary lists", "name another layer: --layer NAME")
+
+
+def _sight(row: Row, sides: Shape) -> Sight:
+    if len(row.receptive_field) != len(sides) or len(row.out_shape) != len(sides) + 1 or row.sees_all:
+        return Sight(sides, tuple((side - 1) / 2 for side in sides), (0.0,) * len(sides), sides)
+    return Sight(row.receptive_field, row.center, row.jump, sides)
+
 
 LAYERS = 4
 
 
 @dataclass(frozen=True, eq=False)
 class LayerField:
-    """Of the center unit of a layer: what it looks at, as measured (`effective`), and what it can see (`box`: first
-    pixel and how many along each axis, which may reach over the border)."""
+    """Of the center unit of a layer: the effective receptive field, as measured, and the theoretical one (`box`: first
+    pixel and size along each axis, which may reach over the border)."""
 
     effective: EffectiveField
     sight: Sight
@@ -38,9 +104,9 @@ class Fields:
 
     @property
     def words(self) -> str:
-        """What each layer looks at, of what it can see."""
+        """Sizes of the effective and the theoretical fields."""
         said = [
-            f"{each.effective.layer} looks at {show_sizes([round(side) for side in each.effective.size])} of "
+            f"{each.effective.layer}: effective {show_sizes([round(side) for side in each.effective.size])} of "
             f"{show_sizes(each.sight.size)} pixels"
             for each in self.layers
         ]
@@ -103,3 +169,50 @@ def _as_json(field: LayerField) -> dict[str, Any]:
         "samples": effective.samples,
         "map": effective.map.tolist(),
     }
+
+
+_DIM = 0.25
+
+
+def fields_figure(found: Fields, image: NDArray[np.uint8], *, title: str) -> Figure:
+    """The image (C, H, W) uint8 once for each layer."""
+    count = len(found.layers)
+    ratio = image.shape[1] / image.shape[2]
+    wide = max(2.5, 4.4 if count == 1 else 0)
+    figure = new_figure(max(6.0, wide * count), min(wide * ratio, 8) + 1.5)
+    for axes, field in zip(figure.subplots(1, count, squeeze=False).ravel(), found.layers, strict=True):
+        draw_field_on(axes, field, image)
+    caption(figure, _words(found))
+    main_title(figure, title)
+    return figure
+
+
+def draw_field_on(axes: Axes, field: LayerField, image: NDArray[np.uint8]) -> None:
+    """One layer: bright where its center unit is sensitive; solid: the effective field, dashed: the theoretical one."""
+    from matplotlib.patches import Rectangle
+
+    strength = np.sqrt(field.effective.map / field.effective.map.max())
+    lit = _DIM * 255 + (image.astype(np.float64) - _DIM * 255) * (_DIM + (1 - _DIM) * strength)
+    # What lies outside the field fades into gray, whatever the image.
+    show_image(axes, lit.clip(0, 255).astype(np.uint8))
+    effective = zip(field.effective.first, field.effective.size, strict=True)
+    for box, color, style in ((tuple(effective), VERMILION, "-"), (field.box, ORANGE, "--")):
+        (top, high), (left, wide) = box
+        low, end = max(left, 0), min(left + wide, image.shape[2])
+        first, last = max(top, 0), min(top + high, image.shape[1])
+        place = (low - 0.5, first - 0.5)
+        axes.add_patch(
+            Rectangle(place, end - low, last - first, fill=False, color=color, linewidth=1.8, linestyle=style)
+        )
+    heading(axes, shorten_path(field.effective.layer, 22))
+    sizes = show_sizes([round(side) for side in field.effective.size])
+    axes.set_xlabel(f"effective {sizes}, theoretical {show_sizes(field.sight.size)} pixels", fontsize=8.5)
+
+
+def _words(found: Fields) -> str:
+    samples = found.layers[0].effective.samples
+    return (
+        f"Solid: the effective receptive field of the center unit, {100 * MASS:.4g} % of the gradient along each axis "
+        f"(mean of {samples} random inputs), by which the image is lit; dashed: the theoretical one, as far as it lies "
+        "within the image."
+    )

@@ -1,10 +1,10 @@
-"""The loss around the weights that were found: along two random lines, and over the plane between them."""
+"""The loss landscape: the loss around the trained weights, along two random directions and over their plane."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,8 +13,26 @@ from torch import nn
 from torch.func import functional_call
 
 from striate.errors import DataError, ModelError
-from striate.models.untouched import on_trial
+from striate.models.preserved_state import on_trial
+from striate.visualize.canvas import (
+    BLUE,
+    FAINT,
+    SMALL,
+    VERMILION,
+    heading,
+    legend,
+    main_title,
+    name_axes,
+    new_figure,
+    quiet_frame,
+    show_plain_numbers,
+)
+from striate.visualize.inside.mosaic import caption
 from striate.visualize.inside.passes import as_input, batches
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 REACH, LINE, PLANE = 1.0, 31, 15
 Loss = Callable[[Any, torch.Tensor], torch.Tensor]
@@ -23,9 +41,12 @@ Loss = Callable[[Any, torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Landscape:
-    """`steps`: (L,) along both lines, and `lines`: (2, L), the mean loss there; `grid`: (G,), and `plane`: (G, G), the
-    loss at `grid[i]` along the second and `grid[j]` along the first direction. A step of 1 moves each filter by as much
-    as it is long. `center`: the loss of the weights themselves; `n`: samples."""
+    """The mean loss around the weights; a step of 1 moves each filter by its own norm.
+
+    `steps`: (L,) along both lines; `lines`: (2, L), the loss there
+    `grid`: (G,); `plane`: (G, G), the loss at `grid[i]` along the second and `grid[j]` along the first direction
+    `center`: the loss of the weights themselves; `n`: samples
+    """
 
     steps: NDArray[np.float64]
     lines: NDArray[np.float64]
@@ -109,3 +130,67 @@ def _direction(weights: dict[str, nn.Parameter], draw: torch.Generator) -> dict[
         else:
             found[name] = torch.zeros_like(way)
     return found
+
+
+_LEVELS = 16
+
+
+def landscape_figure(found: Landscape, *, title: str) -> Figure:
+    """Both lines at the left, the plane at the right."""
+    figure = new_figure(10.0, 5.2)
+    left, right = figure.subplots(1, 2)
+    draw_lines(left, found)
+    draw_plane(right, found)
+    caption(figure, landscape_words(found))
+    main_title(figure, title)
+    return figure
+
+
+def draw_lines(axes: Axes, found: Landscape) -> None:
+    """The loss along both random directions, on a logarithmic axis."""
+    styles = ((BLUE, "-", "first"), (VERMILION, "--", "second"))
+    for values, (color, style, name) in zip(found.lines, styles, strict=True):
+        axes.plot(found.steps, values, color=color, linestyle=style, linewidth=1.8, label=f"{name} direction")
+    axes.plot([0], [found.center], "o", color="black", markersize=5, label=f"the weights, {found.center:.3g}")
+    quiet_frame(axes)
+    _logarithmic(axes, found.lines)
+    legend(axes)
+    name_axes(axes, "step; 1 moves each filter by its own length", size=SMALL)
+    heading(axes, "loss along two lines")
+
+
+def draw_plane(axes: Axes, found: Landscape) -> None:
+    """Lines of equal loss over the plane of both directions."""
+    heights = np.where(np.isfinite(found.plane), found.plane, np.nan)
+    positive = float(np.nanmin(heights)) > 0
+    low, high = float(np.nanmin(heights)), float(np.nanmax(heights))
+    if high > low:
+        levels = np.geomspace(low, high, _LEVELS) if positive else np.linspace(low, high, _LEVELS)
+        axes.contourf(found.grid, found.grid, heights, levels, cmap="viridis_r", norm="log" if positive else None)
+        drawn = axes.contour(found.grid, found.grid, heights, levels[1:-1:2], colors="white", linewidths=0.7)
+        axes.clabel(drawn, fmt=lambda value: f"{value:.2g}", fontsize=SMALL - 1)
+    axes.plot([0], [0], "o", color=VERMILION, markersize=6)
+    axes.set_aspect("equal")
+    axes.tick_params(labelsize=SMALL)
+    axes.set_xlabel("first direction", fontsize=SMALL, color=FAINT)
+    axes.set_ylabel("second direction", fontsize=SMALL, color=FAINT)
+    heading(axes, "loss over their plane")
+
+
+def landscape_words(found: Landscape) -> str:
+    """How wide the minimum is, and how it was measured."""
+    wide = f"The loss doubles {found.width:.2f} away, on average." if found.width is not None else ""
+    return (
+        f"{wide} Two random directions, each filter scaled to its own length (Li et al. 2018); biases and "
+        f"normalizations do not move. Mean loss of {found.n:,} samples, {found.center:.4g} at the weights."
+    ).strip()
+
+
+def _logarithmic(axes: Axes, values: np.ndarray) -> None:
+    known = values[np.isfinite(values)]
+    if len(known) and known.min() > 0 and known.max() > 10 * known.min():
+        axes.set_yscale("log")
+        show_plain_numbers(axes.yaxis)
+        axes.set_ylabel("mean loss, logarithmic", fontsize=SMALL)
+    else:
+        axes.set_ylabel("mean loss", fontsize=SMALL)

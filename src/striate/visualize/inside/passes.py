@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from striate.account.observing.kinds import layer_kind
-from striate.account.signal.activations import activation_kind, watch_activations
 from striate.errors import DataError, ModelError, UsageError, one_line
-from striate.layers.residual import Residual
-from striate.models.untouched import on_trial, zero_input
+from striate.layers.blocks import Residual
+from striate.models.preserved_state import on_trial, zero_input
+from striate.observe.layer_calls import PRODUCT, LayerCall, layer_calls
 from striate.wording import show_shape
 
 _MOST, _NUMBERS = 64, 2**20
@@ -144,32 +144,25 @@ def _watched(module: nn.Module, batch: int, note: Callable[[str, str, torch.Tens
     seen: dict[str, int] = {}
     given: list[ref[torch.Tensor]] = []
 
-    def told(name: str, kind: str, output: object, activation: bool = True) -> None:
+    def told(call: LayerCall) -> None:
+        name, part, output = call.name, call.module, call.output
         if not isinstance(output, torch.Tensor) or not output.is_floating_point() or output.ndim < 2:
             return
-        if len(output) != batch or not output.numel():
+        if len(output) != batch or not output.numel() or call.kind == PRODUCT:
             return
+        kind = call.kind
+        if kind is None:
+            assert part is not None
+            # The network itself, and a container that hands on what its last part gave, or dropout in eval mode,
+            # compute nothing of their own.
+            if (not name and next(part.children(), None) is not None) or any(output is one() for one in given):
+                return
+            kind = "sum" if isinstance(part, Residual) else layer_kind(part)
+            name = name or type(part).__name__
         given.append(ref(output))
+        name = name or kind
         times = seen[name] = seen.get(name, 0) + 1
-        note(name if times == 1 else f"{name} ({times})", kind, output, activation)
+        note(name if times == 1 else f"{name} ({times})", kind, output, call.kind is not None)
 
-    def hook(name: str) -> Callable[[nn.Module, object, object], None]:
-        def after(part: nn.Module, _inputs: object, output: object) -> None:
-            # A container that hands on what its last part gave, or dropout in eval mode, computes nothing of its own.
-            if not any(output is one() for one in given):
-                kind = "sum" if isinstance(part, Residual) else layer_kind(part)
-                told(name or type(part).__name__, kind, output, False)
-
-        return after
-
-    handles = []
-    for name, part in module.named_modules():
-        leaf = next(part.children(), None) is None
-        if activation_kind(part) is None and (leaf or name):
-            handles.append(part.register_forward_hook(hook(name)))
-    try:
-        with watch_activations(module, told):
-            yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    with layer_calls(module, told):
+        yield

@@ -1,10 +1,11 @@
-"""The parts of images that excite a unit most."""
+"""The patches of images with the highest activations of a unit."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from torch import nn
 
 from striate.account.ledger import Shape
 from striate.errors import DataError
+from striate.visualize.canvas import INK, SMALL, main_title, new_figure, shorten
+from striate.visualize.inside.fields import Sight, find_sights, sight_of
+from striate.visualize.inside.mosaic import Picture, caption, columns_for, show_mosaic
 from striate.visualize.inside.passes import (
     LayerOutput,
     batches,
@@ -22,7 +26,11 @@ from striate.visualize.inside.passes import (
     no_such_layer,
     spread,
 )
-from striate.visualize.inside.sight import Sight, find_sights, sight_of
+from striate.wording import show_sizes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 UNITS, EACH, OF_ONE = 12, 9, 24
 _SHARE = 0.6
@@ -65,7 +73,8 @@ def exciting_patches(
     units: Sequence[int] | None = None,
     each: int = EACH,
 ) -> ExcitingPatches:
-    """The patches of normalized inputs `x` (N, C, *spatial) for which `units` of `layer` answer most, `each` of them.
+    """The patches of normalized inputs `x` (N, C, *spatial) with the highest activations of `units` of `layer`, `each`
+    of them.
 
     Default: the last activation (or layer) with maps whose units see at most 60 % of each side, and 12 of its units
     that some sample excites. A patch is what the unit at the position of its largest value sees. Zeiler and Fergus,
@@ -148,3 +157,63 @@ def cut(image: NDArray[np.uint8], box: tuple[tuple[int, int], ...], outside: int
         source.append(slice(low, high))
     part[tuple(inside)] = image[tuple(source)]
     return part
+
+
+_TILE = 0.8  # inches
+_SMALLEST = 5
+
+
+def patches_figure(
+    found: ExcitingPatches, images: NDArray[np.uint8], *, title: str, labels: Sequence[str] = ()
+) -> Figure:
+    """The patches, cut from `images` (N, C, H, W) uint8, a row a unit; of one unit alone, a page. `labels` (N,): class
+    names, of which the commonest is told."""
+    if len(found.units) == 1:
+        unit = found.units[0]
+        columns = columns_for(len(unit.samples), 1, 1)
+        rows = -(-len(unit.samples) // columns)
+        figure = new_figure(max(6.0, columns * 1.1), rows * 1.12 + 1.2)
+        draw_patches(figure.subplots(), unit, images, columns)
+        more = f" {_name(unit, labels)}.".replace("\n", ": ") if labels else ""
+    else:
+        across = max(len(unit.samples) for unit in found.units)
+        figure = new_figure(across * _TILE + 1.9, len(found.units) * _TILE * 1.05 + 1.0)
+        for axes, unit in zip(figure.subplots(len(found.units), 1), found.units, strict=True):
+            draw_patches(axes, unit, images, across)
+            axes.set_ylabel(
+                _name(unit, labels), rotation=0, ha="right", va="center", fontsize=SMALL, color=INK, labelpad=6,
+                parse_math=False,
+            )  # fmt: skip
+        more = ""
+    caption(figure, patches_words(found) + more)
+    main_title(figure, title)
+    return figure
+
+
+def draw_patches(axes: Axes, unit: UnitPatches, images: NDArray[np.uint8], columns: int) -> None:
+    """The patches of one unit, the most exciting first."""
+    tiles: list[Picture] = []
+    for sample, box in zip(unit.samples, unit.boxes, strict=True):
+        part = cut(images[sample], box).astype(np.float64) / 255
+        tiles.append(np.moveaxis(part.repeat(3, 0) if len(part) == 1 else part, 0, -1))
+    show_mosaic(axes, tiles, columns)
+
+
+def patches_words(found: ExcitingPatches) -> str:
+    """Which patches these are."""
+    whole = found.sight.whole
+    what = (
+        "whole images, which is what its units see"
+        if whole
+        else f"patches of {show_sizes(found.sight.size)} pixels, as much as a unit sees"
+    )
+    silent = f" {found.silent} of {found.shape[0]} units are 0 for every sample." if found.silent else ""
+    return f"{found.layer}: {what}; a row has the highest activations of a unit on {found.n:,} samples.{silent}"
+
+
+def _name(unit: UnitPatches, labels: Sequence[str]) -> str:
+    said = f"unit {unit.unit}"
+    if labels:
+        (name, count), *_ = Counter(labels[sample] for sample in unit.samples).most_common(1)
+        said += f"\n{shorten(name, 12)} {count}/{len(unit.samples)}"
+    return said

@@ -1,10 +1,10 @@
-"""Images made for a network: what a unit answers to most, and what a layer still knows of an image."""
+"""Synthetic images by gradients: those that maximize a unit, and those that reproduce the activations of a layer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,7 +13,9 @@ from torch import nn
 
 from striate.account.ledger import Shape
 from striate.errors import DataError, ModelError
-from striate.models.untouched import on_trial, zero_input
+from striate.models.preserved_state import on_trial, zero_input
+from striate.visualize.canvas import INK, SMALL, main_title, new_figure, shorten
+from striate.visualize.inside.mosaic import caption, columns_for
 from striate.visualize.inside.passes import (
     LayerOutput,
     attached_output,
@@ -23,7 +25,11 @@ from striate.visualize.inside.passes import (
     no_such_layer,
     spread,
 )
-from striate.wording import show_shape
+from striate.wording import shorten_path, show_shape
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 STEPS, RATE = 160, 0.08
 UNITS, LAYERS = 12, 6
@@ -50,8 +56,8 @@ class MaximizedUnits:
 
 @dataclass(frozen=True, eq=False)
 class Inversions:
-    """`images`: (L, C, *spatial), 0 to 1, one a layer; `errors`: how far the layer's answer to it is from its answer to
-    the original, squared, as a share of that answer."""
+    """`images`: (L, C, *spatial), 0 to 1, one a layer; `errors`: the squared distance of the layer's activations from
+    those of the original, relative to their squared norm."""
 
     layers: tuple[str, ...]
     images: NDArray[np.float32]
@@ -72,12 +78,13 @@ def maximize_units(
     units: Sequence[int] | None = None,
     steps: int = STEPS,
 ) -> MaximizedUnits:
-    """Images (C, *spatial) that `units` of `layer` answer to most, found by gradients from noise.
+    """Images (C, *spatial) that maximize `units` of `layer`, found by gradient ascent from noise.
 
-    Default: the last layer, and 12 of its units. The image is a sum of waves, faint where they are fast, and shifted a
-    little at each step, or what comes out is noise to an eye. Erhan et al., "Visualizing higher-layer features of a
-    deep network", 2009; the waves: Olah et al., "Feature visualization", Distill 2017. Not what the unit sees in
-    practice, but what it could be led to. Raises UsageError for a layer or unit that is not there.
+    Default: the last layer, and 12 of its units. The image is parametrized by its Fourier transform, high frequencies
+    scaled down, and shifted a little at each step; without that, the result looks like noise. Erhan et al.,
+    "Visualizing higher-layer features of a deep network", 2009; the parametrization: Olah et al., "Feature
+    visualization", Distill 2017. Such an image need not resemble anything in the data. Raises UsageError for a layer or
+    unit that is not there.
     """
     first = _outputs(module, input_shape)
     chosen = first[-1] if layer is None else choose_layer(first, layer)
@@ -86,20 +93,20 @@ def maximize_units(
     numbers = tuple(int(unit) for unit in wanted)
     rows = list(range(len(numbers)))
 
-    def answers(x: torch.Tensor) -> torch.Tensor:
+    def activations(x: torch.Tensor) -> torch.Tensor:
         output = attached_output(module, x, chosen.name)
         return output[rows, list(numbers)].flatten(1).mean(1) if output.ndim > 2 else output[rows, list(numbers)]
 
-    made = _make(module, input_shape, values, len(numbers), lambda x: -answers(x).sum(), steps, shifted=True)
+    made = _make(module, input_shape, values, len(numbers), lambda x: -activations(x).sum(), steps, shifted=True)
     with on_trial(module), torch.no_grad():
-        before, after = (answers(_within(module, image, values)) for image in made)
+        before, after = (activations(_within(module, image, values)) for image in made)
     return MaximizedUnits(chosen.name, numbers, made[1].numpy(), tuple(before.tolist()), tuple(after.tolist()), steps)
 
 
 def invert_layers(
     module: nn.Module, x: torch.Tensor, values: Range, layer: str | None = None, *, steps: int = STEPS
 ) -> Inversions:
-    """Images to which layers answer as they do to the normalized image `x` (C, *spatial): what they still know of it.
+    """Images with the same activations of a layer as the normalized image `x` (C, *spatial): what the layer preserves.
 
     Default: up to 6 layers, from the first to the last. Mahendran and Vedaldi, "Understanding deep image
     representations by inverting them", CVPR 2015. Raises UsageError for a layer that is not there, DataError for inputs
@@ -206,3 +213,66 @@ def _within(module: nn.Module, image: torch.Tensor, values: Range) -> torch.Tens
     """Images 0 to 1 as the network gets them."""
     low, high = (torch.tensor(bound, dtype=torch.float32).view(1, -1, *[1] * (image.ndim - 2)) for bound in values)
     return (low + image * (high - low)).to(zero_input(module, (1,)))
+
+
+_TILE = 1.7  # inches
+
+
+def maximized_figure(found: MaximizedUnits, *, title: str, names: Sequence[str] = ()) -> Figure:
+    """An image for each unit; `names` of the units of the layer, where they are classes."""
+    under = [shorten(names[unit], 16) if names else f"unit {unit}" for unit in found.units]
+    under = [f"{name}\n{a:.3g} → {b:.3g}" for name, a, b in zip(under, found.before, found.after, strict=True)]
+    words = (
+        f"Images made by {found.steps} steps along the gradient to maximize a unit of {found.layer}; beneath, its mean "
+        "activation for the noise at the start and for the image. Such images need not resemble the data."
+    )
+    return _page(list(found.images), under, title, words)
+
+
+def inverted_figure(found: Inversions, image: NDArray[np.float32], *, title: str) -> Figure:
+    """The image (C, H, W), 0 to 1, and what each layer preserves of it."""
+    under = [
+        "the image",
+        *(
+            f"{shorten_path(name, 18)}\n{_percent(error)} off"
+            for name, error in zip(found.layers, found.errors, strict=True)
+        ),
+    ]
+    words = (
+        f"Images made by {found.steps} steps along the gradient whose activations in a layer approach those of the "
+        "image; what the layer loses is arbitrary. Beneath, the relative squared error of the activations."
+    )
+    return _page([image, *found.images], under, title, words)
+
+
+def draw_made(axes: Axes, image: NDArray[np.float32], name: str) -> None:
+    """One image (C, H, W) with values 0 to 1, and its name beneath; a signal as lines."""
+    if image.ndim == 2:
+        axes.plot(image.T, linewidth=1)
+    elif image.ndim == 3 and len(image) in (1, 3):
+        shown = image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
+        axes.imshow(shown.clip(0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    else:
+        axes.imshow(image.reshape(-1, image.shape[-1]), cmap="gray", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel(name, fontsize=SMALL, color=INK, parse_math=False)
+
+
+def _page(images: Sequence[NDArray[np.float32]], names: Sequence[str], title: str, words: str) -> Figure:
+    columns = columns_for(len(images), 1, 1, ratio=2.0) if len(images) > 4 else len(images)
+    rows = -(-len(images) // columns)
+    figure = new_figure(max(6.0, columns * _TILE), rows * (_TILE + 0.35) + 1.0)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, image, name in zip(grid, images, names, strict=False):
+        draw_made(axes, image, name)
+    for axes in grid[len(images) :]:
+        axes.set_axis_off()
+    caption(figure, words)
+    main_title(figure, title)
+    return figure
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 1 else f"{100 * share:.0f} %"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,26 +17,43 @@ from torch import nn
 
 from striate.account.ledger import Shape
 from striate.errors import DataError
+from striate.visualize.canvas import (
+    BLUE,
+    FAINT,
+    SMALL,
+    VERMILION,
+    evenly_chosen,
+    heading,
+    main_title,
+    new_figure,
+    quiet_frame,
+)
+from striate.visualize.inside.mosaic import caption
 from striate.visualize.inside.passes import batches, choose_unit, layer_outputs, no_such_layer
 from striate.visualize.inside.synthesis import Range
+from striate.wording import shorten_path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 ORIENTATIONS, PHASES, UNITS = 16, 8, 12
 WAVELENGTHS = (4, 6, 8, 12, 16, 24)
 """In pixels; of these, as long as half a side or less."""
 CONTRAST = 0.9
 TUNED = 0.33
-"""Selectivity from here on: the answer across the best orientation is about half of the best one or less."""
+"""Selectivity from here on: the activation across the best orientation is about half of the best one or less."""
 
 
 @dataclass(frozen=True)
 class TuningCurve:
-    """How one unit answers to bars.
+    """How one unit responds to bars.
 
     `responses`: at each of 16 orientations of the bars, 0° horizontal, counterclockwise, up to 180°; the mean over the
-    phases of what exceeds the answer to even gray, at the `wavelength` (pixels) that excites it most. `selectivity`:
-    1 minus circular variance, |Σ r·e^{2iθ}| / Σ r, 0 for any orientation, 1 for one alone (Ringach et al., Journal of
-    Neuroscience 2002). `preferred`: degrees. `modulation`: F1/F0 over the phases: above 1 as in simple cells, below as
-    in complex cells (Skottun et al., Vision Research 1991).
+    phases of the activation above that for uniform gray, at the `wavelength` (pixels) that excites it most.
+    `selectivity`: 1 minus circular variance, |Σ r·e^{2iθ}| / Σ r, 0 for any orientation, 1 for one alone (Ringach et
+    al., Journal of Neuroscience 2002). `preferred`: degrees. `modulation`: F1/F0 over the phases: above 1 as in simple
+    cells, below as in complex cells (Skottun et al., Vision Research 1991).
     """
 
     unit: int
@@ -49,7 +66,7 @@ class TuningCurve:
 
 @dataclass(frozen=True)
 class LayerTuning:
-    """Of a layer, over the units that answer to gratings at all: how many of all, the median selectivity, the shares
+    """Of a layer, over the units that respond to gratings at all: how many of all, the median selectivity, the shares
     that are tuned (selectivity of 0.33 or more) and simple (modulation above 1)."""
 
     name: str
@@ -96,7 +113,7 @@ def tune(
     *,
     units: Sequence[int] | None = None,
 ) -> Tuning:
-    """How units answer to gratings over the whole image: of each channel of a map, the one in the middle.
+    """How units respond to gratings over the whole image: of each channel of a map, the one in the middle.
 
     `values`: the least and the largest value of each channel of an image, as the network gets them. Default: the first
     layer with an activation, and 12 of its units. Raises UsageError for a layer or unit that is not there, DataError
@@ -106,12 +123,12 @@ def tune(
         raise DataError("tuning", f"inputs of {input_shape}", "images (C, H, W)", "striate show mnist-cnn tuning")
     longest = max(WAVELENGTHS[0], min(input_shape[1:]) / 2)
     waves = [wave for wave in WAVELENGTHS if wave <= longest]
-    answers, active = _answers(module, input_shape, values, waves)
-    curves = {name: _curves(answer, waves) for name, answer in answers.items()}
+    responses, active = _responses(module, input_shape, values, waves)
+    curves = {name: _curves(of_layer, waves) for name, of_layer in responses.items()}
     name = layer or next((name for name in active if curves[name]), next(iter(curves)))
     if name not in curves:
         raise no_such_layer(name, list(curves))
-    count = answers[name].shape[-1]
+    count = responses[name].shape[-1]
     known = {curve.unit: curve for curve in curves[name]}
     if units is not None:
         silent = (0.0,) * ORIENTATIONS
@@ -119,15 +136,15 @@ def tune(
         shown = [known.get(unit) or TuningCurve(unit, silent, waves[0], 0.0, 0.0, 0.0) for unit in chosen]
     else:
         shown = sorted(known.values(), key=lambda curve: -curve.selectivity)[:UNITS]
-    counts = {each: answer.shape[-1] for each, answer in answers.items()}
+    counts = {each: of_layer.shape[-1] for each, of_layer in responses.items()}
     return Tuning(tuple(_summed(each, counts[each], curves[each]) for each in active or curves), name, tuple(shown))
 
 
-def _answers(
+def _responses(
     module: nn.Module, input_shape: Shape, values: Range, waves: Sequence[int]
 ) -> tuple[dict[str, NDArray[np.float64]], list[str]]:
-    """Of each layer with maps, (wavelengths, orientations, phases, units) above the answer to gray, not below 0; and
-    which of them are activations or sums."""
+    """Of each layer with maps, (wavelengths, orientations, phases, units) above the activation for gray, not below 0;
+    and which of them are activations or sums."""
     low, high = (torch.tensor(bound, dtype=torch.float32).view(1, -1, 1, 1) for bound in values)
     gray = torch.full((1, *input_shape), 0.5)
     found: dict[str, list[torch.Tensor]] = {}
@@ -141,12 +158,12 @@ def _answers(
                     active[output.name] = None
     if not found:
         raise no_such_layer("", [])
-    answers = {}
+    responses = {}
     for name, parts in found.items():
         joined = torch.cat(parts).double().numpy()
         above = (joined[1:] - joined[0]).clip(0)
-        answers[name] = above.reshape(len(waves), ORIENTATIONS, PHASES, -1)
-    return answers, list(active)
+        responses[name] = above.reshape(len(waves), ORIENTATIONS, PHASES, -1)
+    return responses, list(active)
 
 
 def _middle(values: torch.Tensor) -> torch.Tensor:
@@ -156,10 +173,10 @@ def _middle(values: torch.Tensor) -> torch.Tensor:
     return values[:, :, values.shape[2] // 2, values.shape[3] // 2]
 
 
-def _curves(answers: NDArray[np.float64], waves: Sequence[int]) -> list[TuningCurve]:
-    """Of each unit that answers at all."""
-    mean = answers.mean(2)
-    # What is a millionth of the layer's strongest answer is rounding.
+def _curves(all_responses: NDArray[np.float64], waves: Sequence[int]) -> list[TuningCurve]:
+    """Of each unit that responds at all."""
+    mean = all_responses.mean(2)
+    # A millionth of the layer's strongest response is rounding.
     least = max(1e-12, 1e-6 * float(mean.max(initial=0)))
     doubled = np.exp(2j * np.pi * np.arange(ORIENTATIONS) / ORIENTATIONS)
     turn = np.exp(-2j * np.pi * np.arange(PHASES) / PHASES)
@@ -168,7 +185,7 @@ def _curves(answers: NDArray[np.float64], waves: Sequence[int]) -> list[TuningCu
         wave, best = np.unravel_index(int(mean[:, :, unit].argmax()), mean.shape[:2])
         responses = mean[wave, :, unit]
         vector = complex((responses * doubled).sum() / responses.sum())
-        phases = answers[wave, best, :, unit]
+        phases = all_responses[wave, best, :, unit]
         found.append(
             TuningCurve(
                 int(unit),
@@ -189,4 +206,71 @@ def _summed(name: str, units: int, curves: Sequence[TuningCurve]) -> LayerTuning
     simple = np.mean([curve.modulation > 1 for curve in curves])
     return LayerTuning(
         name, units, len(curves), float(np.median(selectivity)), float((selectivity >= TUNED).mean()), float(simple)
+    )
+
+
+_COLUMNS, _MOST = 4, 20
+
+
+def tuning_figure(found: Tuning, *, title: str) -> Figure:
+    """A small plot for each unit at the left, the layers at the right."""
+    rows = max(1, -(-len(found.curves) // _COLUMNS))
+    figure = new_figure(10.5, max(3.6, 1.55 * rows) + 1.2)
+    left, right = np.asarray(figure.subfigures(1, 2, width_ratios=(2.1, 1)))
+    grid = left.subplots(rows, min(_COLUMNS, max(1, len(found.curves))), squeeze=False, sharex=True).ravel()
+    for axes, curve in zip(grid, found.curves, strict=False):
+        draw_curve(axes, curve)
+    for axes in grid[len(found.curves) :]:
+        axes.set_axis_off()
+    left.supxlabel("orientation of the bars, degrees (0: horizontal)", fontsize=SMALL)
+    draw_layers(right.subplots(), found)
+    caption(figure, tuning_words(found))
+    main_title(figure, title)
+    return figure
+
+
+def draw_curve(axes: Axes, curve: TuningCurve) -> None:
+    """The response of one unit at each orientation, as a share of its best; the dotted line is what it prefers."""
+    degrees = np.arange(ORIENTATIONS + 1) * 180 / ORIENTATIONS
+    responses = np.array([*curve.responses, curve.responses[0]])
+    axes.plot(degrees, responses / (responses.max() or 1.0), color=BLUE, linewidth=1.6)
+    if responses.any():
+        axes.axvline(curve.preferred, color=VERMILION, linestyle=":", linewidth=1.2)
+    quiet_frame(axes)
+    axes.set(xlim=(0, 180), ylim=(0, 1.08), xticks=(0, 45, 90, 135, 180), yticks=(0, 1))
+    kind = "simple" if curve.modulation > 1 else "complex"
+    said = f"{curve.selectivity:.2f} {kind} λ {curve.wavelength}" if responses.any() else "no response"
+    axes.set_title(f"unit {curve.unit}: {said}", fontsize=SMALL - 0.5, loc="left", parse_math=False)
+
+
+def draw_layers(axes: Axes, found: Tuning) -> None:
+    """The median selectivity of each layer."""
+    layers = [found.layers[k] for k in evenly_chosen(len(found.layers), _MOST)]
+    places = np.arange(len(layers))
+    axes.barh(places, [layer.selectivity for layer in layers], 0.55, color=BLUE)
+    for place, layer in zip(places, layers, strict=True):
+        said = f"{layer.tuned:.0%} tuned" if layer.answering else "no response"
+        axes.text(layer.selectivity + 0.02, float(place), said, va="center", fontsize=SMALL - 1.5, color=FAINT)
+    axes.axvline(TUNED, color=VERMILION, linestyle=":", linewidth=1.2)
+    axes.set_yticks(places, [shorten_path(layer.name, 20) for layer in layers], fontsize=SMALL)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.15)
+    quiet_frame(axes)
+    axes.grid(False, axis="y")
+    heading(axes, "median selectivity by layer")
+
+
+def tuning_words(found: Tuning) -> str:
+    """How many units of the layer are tuned, and what the numbers mean."""
+    layer = next((each for each in found.layers if each.name == found.layer), None)
+    facts = ""
+    if layer is not None and layer.answering:
+        facts = (
+            f"{found.layer}: {layer.answering} of {layer.units} units respond to gratings, {layer.tuned:.0%} of these "
+            f"are tuned (selectivity {TUNED} or more), {layer.simple:.0%} simple cells. "
+        )
+    return (
+        f"{facts}Sine gratings over the whole image, the unit in the middle of its map. Selectivity: 0 for any "
+        "orientation, 1 for one alone; simple: it follows the bars' phase, complex: it does not; λ: best wavelength, "
+        "pixels."
     )

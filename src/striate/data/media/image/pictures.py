@@ -9,7 +9,7 @@
   would be silent. Of 16-bit color Pillow keeps the high byte.
 - **Color** of CMYK, YCbCr, LAB and palettes becomes RGB as Pillow converts it (no embedded profile is applied).
 - **Gray from color** is ITU-R 601 luma (Pillow's mode L); RGB from gray repeats the value.
-- **Size**: see `fitting.py`; large JPEGs may be decoded at a part of theirs, see `reduce.py`.
+- **Size**: see `fitting.py`; large JPEGs may be decoded at a part of theirs, see `jpeg.py`.
 
 A picture that is cut off is refused, never filled up with gray. One with too many pixels is refused by its header,
 before it is decoded; so are files that are larger than any such picture, and JPEGs of very many scans.
@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import re
 import stat
+import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,11 +34,38 @@ from PIL import Image, UnidentifiedImageError
 
 from striate.data.config import Fit
 from striate.data.media.image.fitting import Reduced, pixels_of, place, place_reduced
-from striate.data.media.image.pillow_ours import pillow_ours
-from striate.data.media.image.plain_jpeg import decode_plain_jpeg, plain_jpeg_header
-from striate.data.media.image.reduce import reduce_decoding
-from striate.data.media.medium import Unreadable
-from striate.data.preparation import Preparation
+from striate.data.media.image.jpeg import decode_plain_jpeg, plain_jpeg_header, reduce_decoding
+from striate.data.media.medium import Preparation, Unreadable
+
+_lock = threading.Lock()
+_inside = 0
+_silence = warnings.catch_warnings()
+_pixel_limit: int | None = None
+
+
+@contextmanager
+def pillow_ours() -> Iterator[None]:
+    """Pillow without its warnings and its own pixel limit (ours is checked instead), both put back at the end.
+
+    Both are global, so threads that are inside together share one change: the first makes it, the last undoes it.
+    """
+    global _inside, _silence, _pixel_limit
+    with _lock:
+        if _inside == 0:
+            _silence = warnings.catch_warnings()
+            _silence.__enter__()
+            warnings.simplefilter("ignore")
+            _pixel_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                Image.MAX_IMAGE_PIXELS = _pixel_limit
+                _silence.__exit__(None, None, None)
+
 
 SUFFIXES = frozenset(
     (

@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data import (
-    constant_images,
-    duplicates,
-    imbalance,
-    label_map,
-    label_noise,
-    label_range,
-    labels_random,
-    leak,
-    missing_class,
-    mixed_up,
-    not_finite,
-    not_normalized,
-    not_shuffled,
-    scrambled,
-    shift,
-    too_few,
-)
+from striate.doctor.checks.data.class_balance import IMBALANCE, MISSING_CLASS
+from striate.doctor.checks.data.input_values import CONSTANT_IMAGES, NOT_FINITE, NOT_NORMALIZED
+from striate.doctor.checks.data.label_noise import LABEL_NOISE
+from striate.doctor.checks.data.label_numbers import LABEL_MAP, LABEL_RANGE
+from striate.doctor.checks.data.labels_random import LABELS_RANDOM
+from striate.doctor.checks.data.not_shuffled import NOT_SHUFFLED
+from striate.doctor.checks.data.repeated_samples import DUPLICATES, LEAK, TOO_FEW
+from striate.doctor.checks.data.scrambled import MIXED_UP, SCRAMBLED
+from striate.doctor.checks.data.shift import SHIFT
 
 CHECKS: tuple[Check, ...] = (
-    not_finite.CHECK,
-    label_range.CHECK,
-    constant_images.CHECK,
-    missing_class.CHECK,
-    imbalance.CHECK,
-    too_few.CHECK,
-    leak.CHECK,
-    duplicates.CHECK,
-    not_shuffled.CHECK,
-    scrambled.CHECK,
-    mixed_up.CHECK,
-    not_normalized.CHECK,
-    label_map.CHECK,
-    shift.CHECK,
-    label_noise.CHECK,
-    labels_random.CHECK,
+    NOT_FINITE,
+    LABEL_RANGE,
+    CONSTANT_IMAGES,
+    MISSING_CLASS,
+    IMBALANCE,
+    TOO_FEW,
+    LEAK,
+    DUPLICATES,
+    NOT_SHUFFLED,
+    SCRAMBLED,
+    MIXED_UP,
+    NOT_NORMALIZED,
+    LABEL_MAP,
+    SHIFT,
+    LABEL_NOISE,
+    LABELS_RANDOM,
 )

@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.constant_images import bare_samples
+from striate.doctor.checks.data.input_values import bare_samples
 from striate.doctor.checks.data.looking import picture_of
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import copies_in
-from striate.doctor.evidence.reference import Reference
-from striate.records import Finding
+from striate.doctor.evidence.simple_models import Reference
+from striate.records import Finding, Remedy
 
 NOISE, SURELY = 0.12, 0.08
 AGREE = 0.7
@@ -38,7 +38,7 @@ THRESHOLD = (
 @dataclass(frozen=True)
 class _Doubt:
     """What two models agree on. `agree`: the share of samples on which they do. `sure`: which samples they are surest
-    of. `answers`: what they say. `wrong`: the share of those with another label, `all_wrong` of all on which they
+    of. `predictions`: what they say. `wrong`: the share of those with another label, `all_wrong` of all on which they
     agree."""
 
     names: tuple[str, str]
@@ -46,7 +46,7 @@ class _Doubt:
     both: NDArray[np.bool_]
     certainty: NDArray[np.float64]
     sure: NDArray[np.bool_]
-    answers: NDArray[np.int64]
+    predictions: NDArray[np.int64]
     labels: NDArray[np.int64]
     wrong: float
     all_wrong: float
@@ -57,7 +57,7 @@ class _Doubt:
         grow rarer the farther a sample lies from the other class."""
         order = np.flatnonzero(self.both)[np.argsort(-self.certainty[self.both], kind="stable")]
         surest = order[: max(len(order) // 4, 1)]
-        share = float((self.labels[surest] != self.answers[surest]).mean())
+        share = float((self.labels[surest] != self.predictions[surest]).mean())
         slack = 1.28 * (max(share * (1 - share), 0.01) / len(surest)) ** 0.5
         return self.wrong >= FLAT * self.all_wrong and share + slack >= FLATTER * self.all_wrong
 
@@ -87,22 +87,22 @@ def _doubt(reference: Reference) -> _Doubt | None:
         return None
     one, other = reference.best[:2]
     first, second = reference.opinions[one], reference.opinions[other]
-    both = first.answers == second.answers
+    both = first.predictions == second.predictions
     chance = reference.by_chance(one)
     if both.mean() < AGREE or reference.accuracy(one) - chance < LEARNED * (1 - chance):
         return None
     certainty = np.minimum(_ranks(first.sure), _ranks(second.sure))
     sure = np.zeros(len(both), bool)
-    for answer in np.unique(first.answers[both]):
-        mine = np.flatnonzero(both & (first.answers == answer))
+    for predicted in np.unique(first.predictions[both]):
+        mine = np.flatnonzero(both & (first.predictions == predicted))
         # By class: one class may be harder than the others, and noisy alone.
         sure[mine[np.argsort(-certainty[mine], kind="stable")[: (len(mine) + 1) // 2]]] = True
     if sure.sum() < _FEWEST:
         return None
-    different = first.answers != reference.labels
+    different = first.predictions != reference.labels
     wrong, all_wrong = float(different[sure].mean()), float(different[both].mean())
     return _Doubt(
-        (one, other), float(both.mean()), both, certainty, sure, first.answers, reference.labels, wrong, all_wrong
+        (one, other), float(both.mean()), both, certainty, sure, first.predictions, reference.labels, wrong, all_wrong
     )
 
 
@@ -121,31 +121,31 @@ def _one_class(doubt: _Doubt) -> tuple[int, float] | None:
     """The class of which so many samples have another label, where the other classes are clean."""
     worst: tuple[int, float] | None = None
     rest = []
-    for answer in np.unique(doubt.answers[doubt.sure]):
-        mine = doubt.sure & (doubt.answers == answer)
-        share = float((doubt.labels[mine] != answer).mean())
+    for predicted in np.unique(doubt.predictions[doubt.sure]):
+        mine = doubt.sure & (doubt.predictions == predicted)
+        share = float((doubt.labels[mine] != predicted).mean())
         count = int(mine.sum())
         surely = count >= _FEWEST_IN_CLASS and _lower_bound(share, count, 1.645) >= ONE_CLASS_SURELY
         if share >= ONE_CLASS and surely and (worst is None or share > worst[1]):
-            worst = (int(answer), share)
+            worst = (int(predicted), share)
         rest.append(share)
     return worst if worst is not None and float(np.median(rest)) < NOISE / 2 else None
 
 
 def _knows_better(evidence: Evidence, reference: Reference, doubt: _Doubt) -> bool:
-    """Whether the network, which may see more than simple models, answers the labels that they doubt, and validation
-    better than they do."""
+    """Whether the network, which may see more than simple models, predicts the labels that they doubt, and
+    validation better than they do."""
     try:
         told, val = evidence.after, evidence.after_val
-        answered = told.predictions.flatten().numpy()
+        predicted = told.predicted.flatten().numpy()
         accuracy = val.accuracy
     except NoEvidence:
         return False
     rows = reference.rows.numpy()
-    asked = doubt.sure & (doubt.answers != doubt.labels) & (rows < len(answered))
+    asked = doubt.sure & (doubt.predictions != doubt.labels) & (rows < len(predicted))
     if not asked.any():
         return False
-    keeps = float((answered[rows[asked]] == doubt.labels[asked]).mean())
+    keeps = float((predicted[rows[asked]] == doubt.labels[asked]).mean())
     return keeps > 0.5 and accuracy > reference.accuracy(doubt.names[0]) + 0.05
 
 
@@ -168,49 +168,58 @@ def _torn(evidence: Evidence) -> Iterable[Finding]:
     if len(odd) < 3 or share < TORN:
         return
     yield Finding(
-        "data.label-noise",
-        "error" if share >= 0.2 else "warning",
-        "training labels",
-        f"{len(odd):,} images occur with two labels or more, {share:.0%} of the samples; the first are of the classes "
-        + ", ".join("/".join(map(str, sorted(counts[home]))) for home in odd[:3]),
-        THRESHOLD,
-        "At most one of the labels is right, and the network is pulled both ways.",
-        "Keep one label of each image (the majority's, or look at them), and leave the copies out.",
+        code="data.label-noise",
+        severity="error" if share >= 0.2 else "warning",
+        where="training labels",
+        measured=f"{len(odd):,} images occur with two labels or more, {share:.0%} of the samples; the first are of "
+        "the classes " + ", ".join("/".join(map(str, sorted(counts[home]))) for home in odd[:3]),
+        threshold=THRESHOLD,
+        why="At most one of the labels is right, and the network is pulled both ways.",
+        remedy=Remedy(
+            "Keep one label of each image (the majority's, or look at them), and leave the copies out.",
+            command=("data", "check", "DATA"),
+        ),
     )
 
 
 def _draw(evidence: Evidence, reference: Reference, doubt: _Doubt) -> None:
-    rows = np.flatnonzero(doubt.sure & (doubt.answers != doubt.labels))[:6]
+    rows = np.flatnonzero(doubt.sure & (doubt.predictions != doubt.labels))[:6]
     images = list(evidence.samples.inputs[reference.rows[torch.from_numpy(rows)]])
-    words = [f"label {doubt.labels[row]}, like {doubt.answers[row]}" for row in rows]
+    words = [f"label {doubt.labels[row]}, like {doubt.predictions[row]}" for row in rows]
     drawn = picture_of("Labels in doubt", images, words)
     if drawn is not None:
         evidence.pictures["data.label-noise"] = drawn
 
 
 def _told(doubt: _Doubt, pair: tuple[int, float] | None) -> Finding:
-    rows = np.flatnonzero(doubt.sure & (doubt.answers != doubt.labels))
-    shown = ", ".join(f"{doubt.labels[row]} for what looks like {doubt.answers[row]}" for row in rows[:3])
+    rows = np.flatnonzero(doubt.sure & (doubt.predictions != doubt.labels))
+    shown = ", ".join(f"{doubt.labels[row]} for what looks like {doubt.predictions[row]}" for row in rows[:3])
     where = "" if pair is None else f" ({pair[1]:.0%} of what looks like class {pair[0]})"
     return Finding(
-        "data.label-noise",
-        "warning",
-        "training labels",
-        f"{doubt.wrong:.0%} of the samples whose class is clearest have another label{where}: {shown}. Judged by "
+        code="data.label-noise",
+        severity="warning",
+        where="training labels",
+        measured=f"{doubt.wrong:.0%} of the samples whose class is clearest have another label{where}: {shown}. "
+        "Judged by "
         f"two simple models ({' and '.join(doubt.names)}) that were fitted without them and agree on "
         f"{doubt.agree:.0%} of all",
-        THRESHOLD,
-        "Wrong labels cap what can be reached, and a network that trains long learns them by heart.",
-        "Look at the samples that the network is surest about and the label denies (`striate data check DATA --labels` "
-        "lists them), and correct or leave them out. Until then: stop early, `CrossEntropyLoss(label_smoothing=0.1)`, "
-        "and measure on labels that were checked.",
+        threshold=THRESHOLD,
+        why="Wrong labels cap what can be reached, and a network that trains long learns them by heart.",
+        remedy=Remedy(
+            "Look at the samples that the network is surest about and the label denies (`striate data check DATA "
+            "--labels` "
+            "lists them), and correct or leave them out. Until then: stop early, "
+            "`CrossEntropyLoss(label_smoothing=0.1)`, and measure on labels that were checked.",
+            command=("data", "check", "DATA", "--labels"),
+        ),
     )
 
 
-CHECK = Check(
-    ("data.label-noise",),
-    "Do labels say what samples clearly show?",
-    THRESHOLD,
-    _run,
+LABEL_NOISE = Check(
+    codes=("data.label-noise",),
+    question="Do labels say what samples clearly show?",
+    threshold=THRESHOLD,
+    run=_run,
     quick=False,
+    explains="fit.*",
 )

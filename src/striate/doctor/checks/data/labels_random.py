@@ -9,14 +9,13 @@ from contextlib import suppress
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.evidence.answers import Answers
-from striate.doctor.evidence.belonging import answers_belong, belonging
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import channels_first
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.leaves import dealt_anew
-from striate.doctor.evidence.numbers import related
+from striate.doctor.evidence.predictions import Predictions
+from striate.doctor.evidence.simple_models import answers_belong, belonging, related
 from striate.doctor.evidence.trial import Change
+from striate.doctor.setup.batch import dealt_anew
 from striate.records import Finding
 
 SIGMAS = 3.0
@@ -71,14 +70,14 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
     if network is None:
         return
     yield Finding(
-        "data.labels-random",
-        "error",
-        "training labels",
-        f"accuracy on samples that a model was not fitted to, {count:,} in all: {', '.join(said)}; the network "
-        f"{network}",
-        THRESHOLD,
-        _WHY,
-        _REMEDY,
+        code="data.labels-random",
+        severity="error",
+        where="training labels",
+        measured=f"accuracy on samples that a model was not fitted to, {count:,} in all: {', '.join(said)}; the "
+        f"network {network}",
+        threshold=THRESHOLD,
+        why=_WHY,
+        remedy=_REMEDY,
     )
 
 
@@ -97,14 +96,14 @@ def _numbers(evidence: Evidence) -> Iterable[Finding]:
         return
     said = ", ".join(f"{name} {value:.2f}" for name, value in found.models.items())
     yield Finding(
-        "data.labels-random",
-        "error",
-        "training targets",
-        f"correlation with the targets of samples that a model was not fitted to, {found.count:,} in all: {said} "
-        f"(chance: 0 ± {error:.2f}); the network {network}",
-        THRESHOLD,
-        _WHY,
-        _REMEDY,
+        code="data.labels-random",
+        severity="error",
+        where="training targets",
+        measured=f"correlation with the targets of samples that a model was not fitted to, {found.count:,} in all: "
+        f"{said} (chance: 0 ± {error:.2f}); the network {network}",
+        threshold=THRESHOLD,
+        why=_WHY,
+        remedy=_REMEDY,
     )
 
 
@@ -120,60 +119,62 @@ def _maps(evidence: Evidence, maps: torch.Tensor) -> Iterable[Finding]:
         return
     beaten = sum(other >= own for other in others)
     yield Finding(
-        "data.labels-random",
-        "error",
-        "training targets",
-        f"brightness and texture tell the classes of positions apart no better than with the maps of other samples: "
+        code="data.labels-random",
+        severity="error",
+        where="training targets",
+        measured="brightness and texture tell the classes of positions apart no better than with the maps of other "
+        "samples: "
         f"{beaten} of {len(others)} random pairings of {len(maps)} inputs and maps fit as well or better",
-        "the own maps fit better than all random pairings",
-        _WHY,
-        "Look at ten inputs with their maps drawn over them. Usual reasons: one of both was shuffled or sorted alone, "
+        threshold="the own maps fit better than all random pairings",
+        why=_WHY,
+        remedy="Look at ten inputs with their maps drawn over them. Usual reasons: one of both was shuffled or "
+        "sorted alone, "
         "files are listed in different orders (match them by their names), only one of both was flipped or cut.",
     )
 
 
 def _network_sees(evidence: Evidence) -> bool:
-    """Whether the trial's network answers about maps that it was not trained on as if they belonged to their inputs: it
-    may see more than brightness and texture."""
-    answers, maps = _val(evidence), None
+    """Whether the trial's network predicts about maps that it was not trained on as if they belonged to their inputs:
+    it may see more than brightness and texture."""
+    predictions, maps = _val(evidence), None
     with suppress(NoEvidence):
         maps = evidence.val_samples.maps
-    if answers is None or maps is None:
+    if predictions is None or maps is None:
         return False
     with suppress(NoEvidence):
-        predicted = answers.predictions
+        predicted = predictions.predicted
         return predicted.shape == maps[: len(predicted)].shape and answers_belong(predicted, maps[: len(predicted)])
     return False
 
 
-def _val(evidence: Evidence) -> Answers | None:
+def _val(evidence: Evidence) -> Predictions | None:
     try:
         return evidence.after_val
     except NoEvidence:
         return None
 
 
-def _better_than_chance(answers: Answers | None) -> bool:
-    """Whether answers about samples that were not trained on have to do with their targets."""
-    return answers is not None and (_sigmas(answers) or 0.0) >= SIGMAS
+def _better_than_chance(predictions: Predictions | None) -> bool:
+    """Whether predictions about samples that were not trained on have to do with their targets."""
+    return predictions is not None and (_sigmas(predictions) or 0.0) >= SIGMAS
 
 
-def _sigmas(answers: Answers) -> float | None:
-    """By how many standard errors the answers are better than chance; None where that is not known."""
-    targets = answers.targets
-    if targets is None or not bool(torch.isfinite(answers.outputs).all()):
+def _sigmas(predictions: Predictions) -> float | None:
+    """By how many standard errors the predictions are better than chance; None where that is not known."""
+    targets = predictions.targets
+    if targets is None or not bool(torch.isfinite(predictions.outputs).all()):
         return None
     try:
-        answered = answers.predictions.flatten()
+        predicted = predictions.predicted.flatten()
         wanted = targets.flatten().long()
     except NoEvidence:
-        return _correlation(answers.outputs, targets)
-    size = int(max(answered.max(), wanted.max())) + 1
+        return _correlation(predictions.outputs, targets)
+    size = int(max(predicted.max(), wanted.max())) + 1
     if int(wanted.min()) < 0:
         return None
-    said, are = (torch.bincount(part, minlength=size).double() / len(part) for part in (answered, wanted))
+    said, are = (torch.bincount(part, minlength=size).double() / len(part) for part in (predicted, wanted))
     chance = float((said * are).sum())
-    got = float((answered == wanted).double().mean())
+    got = float((predicted == wanted).double().mean())
     return (got - chance) / max(math.sqrt(chance * (1 - chance) / len(wanted)), 0.5 / len(wanted))
 
 
@@ -201,7 +202,7 @@ def _network(evidence: Evidence) -> str | None:
     sigmas = []
     for name, wanted in (("held out", Change()), ("held out, Adam", change)):
         trial = evidence.variant(name, wanted, batches=train)
-        found = None if trial.error is not None else _sigmas(evidence.answers_of(trial, asked))
+        found = None if trial.error is not None else _sigmas(evidence.predictions_of(trial, asked))
         if found is not None:
             sigmas.append(found)
         if found is not None and found >= SIGMAS:
@@ -220,4 +221,15 @@ def _held_out(evidence: Evidence) -> tuple[list[object], list[object]] | None:
     return batches[:cut], batches[cut:]
 
 
-CHECK = Check(("data.labels-random",), "Have the targets anything to do with the inputs?", THRESHOLD, _run, quick=False)
+LABELS_RANDOM = Check(
+    codes=("data.labels-random",),
+    question="Have the targets anything to do with the inputs?",
+    threshold=THRESHOLD,
+    run=_run,
+    quick=False,
+    explains=(
+        "data.label-noise data.shift loss.initial-off loss.not-finite model.collapsed model.dead-units "
+        "model.exploding-gradient model.saturated model.vanishing-gradient optim.lr-too-high "
+        "optim.lr-too-low fit.*"
+    ),
+)

@@ -1,4 +1,4 @@
-"""What several checks of data share: the two parts of the data, samples as pictures, scores of answers."""
+"""What several checks of data share: the two parts of the data, samples as pictures, scores of predictions."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from striate.doctor.diagnosis import Picture
-from striate.doctor.evidence.answers import Answers
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.describing import channels_first
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.reading import Batches
 from striate.doctor.evidence.samples import Samples
@@ -35,12 +35,12 @@ def spread_of(x: torch.Tensor) -> torch.Tensor:
     return x.double().flatten(1).std(1, correction=0)
 
 
-def score(answers: Answers) -> float | None:
-    """How good answers are, 0 for those that do not depend on the input, 1 for perfect ones: the accuracy of classes,
-    else the share of the constant answer's loss that is gone. None where that is not known."""
-    if not bool(torch.isfinite(answers.outputs).all()):
+def score(predictions: Predictions) -> float | None:
+    """How good predictions are, 0 for those that do not depend on the input, 1 for perfect ones: the accuracy of
+    classes, else the share of the constant prediction's loss that is gone. None where that is not known."""
+    if not bool(torch.isfinite(predictions.outputs).all()):
         return 0.0
-    known = quality(answers.outputs, answers.targets)
+    known = quality(predictions.outputs, predictions.targets)
     if known is None:
         return None
     if known.accuracy is not None:

@@ -11,8 +11,8 @@ from striate.doctor.checks.data.looking import score
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.leaves import dealt_anew
 from striate.doctor.evidence.trial import Change
+from striate.doctor.setup.batch import dealt_anew
 from striate.records import Finding
 from striate.wording import several
 
@@ -75,28 +75,39 @@ def _tried(evidence: Evidence) -> tuple[float | None, str]:
         return None, ""
     try:
         own = score(evidence.after)
-        other = score(evidence.answers_of(evidence.variant("shuffled", Change(), batches=dealt), evidence.train.raw))
+        other = score(
+            evidence.predictions_of(evidence.variant("shuffled", Change(), batches=dealt), evidence.train.raw)
+        )
     except NoEvidence:
         return None, ""
     if own is None or other is None:
         return None, ""
     steps = len(evidence.trial.rows)
-    measure = "accuracy" if evidence.patient.classifies else "explained share"
+    measure = "accuracy" if evidence.setup.classifies else "explained share"
     return other - own, f"; with shuffled batches the {measure} after {steps} steps is {other:.2f} instead of {own:.2f}"
 
 
 def _told(measured: str, severity: str) -> Finding:
     return Finding(
-        "data.not-shuffled",
-        "error" if severity == "error" else "warning",
-        "training loader",
-        measured,
-        THRESHOLD,
-        "Each batch pulls towards its own class and undoes what the one before taught; normalization by batches sees "
-        "one class at a time.",
-        "`DataLoader(dataset, batch_size=…, shuffle=True)`; where files are read one after the other, mix their "
+        code="data.not-shuffled",
+        severity="error" if severity == "error" else "warning",
+        where="training loader",
+        measured=measured,
+        threshold=THRESHOLD,
+        why="Each batch pulls towards its own class and undoes what the one before taught; normalization by batches "
+        "sees one class at a time.",
+        remedy="`DataLoader(dataset, batch_size=…, shuffle=True)`; where files are read one after the other, mix their "
         "samples in a buffer, or shuffle the list once before.",
     )
 
 
-CHECK = Check(("data.not-shuffled",), "Is every batch a fair sample of the data?", THRESHOLD, _run)
+NOT_SHUFFLED = Check(
+    codes=("data.not-shuffled",),
+    question="Is every batch a fair sample of the data?",
+    threshold=THRESHOLD,
+    run=_run,
+    explains=(
+        "data.imbalance data.missing-class loss.degenerate model.batch-norm-small-batch model.collapsed "
+        "model.dead-units model.mode optim.lr-too-high optim.lr-too-low fit.*"
+    ),
+)

@@ -1,36 +1,90 @@
-"""Images and signals whose numbers were dealt to the wrong places: `view` where `permute` was meant."""
+"""`data.scrambled`: numbers that were dealt to the wrong places, as by `view` where `permute` was meant."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
 
 import torch
+from torch import nn
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.input_values import blank_samples
+from striate.doctor.checks.data.labels_random import SLIGHT
 from striate.doctor.checks.data.looking import picture_of, score
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.evidence.entrance import Entrance, find_entrance
+from striate.doctor.evidence.describing import channels_first, is_grid
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.predictions import predict
 from striate.doctor.evidence.trial import Change
-from striate.doctor.patient.batch import main_tensor
-from striate.doctor.patient.copies import Double
+from striate.doctor.setup.batch import main_tensor
+from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.training_setup import TrainingSetup
+from striate.observe.interventions import change_inputs
+from striate.observe.module_calls import ModuleCall, module_calls
+from striate.observe.torch_calls import torch_functions
 from striate.records import Finding
+
+_CONVOLUTIONS = nn.modules.conv._ConvNd
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """`name` of the first such layer; None where it is a function. `x`: what it
+    was given (N, …). `channels`: the axis that is no place: 1, or the last one of a recurrent layer."""
+
+    name: str | None
+    x: torch.Tensor
+    channels: int
+
+
+def find_entrance(setup: TrainingSetup, replica: Replica, batch: Any) -> Entrance:
+    """Ask the replica about a batch and look at its first such layer. Raises NoEvidence where it has none."""
+    caught: list[Entrance] = []
+    layers = {
+        name: part for name, part in replica.model.named_modules() if isinstance(part, _CONVOLUTIONS | nn.RNNBase)
+    }
+
+    def around(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        # The first convolution may be called as a function, not by a module.
+        if not caught and getattr(func, "__name__", "") in ("conv1d", "conv2d", "conv3d") and args:
+            caught.append(Entrance(None, args[0].detach().cpu().float().clone(), 1))
+        return func(*args, **kwargs)
+
+    with module_calls(layers, lambda call: _catch(call, caught)), torch_functions(around):
+        predict(setup, replica, [batch])
+    if caught:
+        return caught[0]
+    raise NoEvidence("no layer of the network sees places side by side")
+
+
+def _catch(call: ModuleCall, caught: list[Entrance]) -> None:
+    name, part, args = call.name, call.module, call.args
+    if caught or not args or not isinstance(args[0], torch.Tensor):
+        return
+    x = args[0].detach().cpu().float()
+    if isinstance(part, nn.RNNBase):
+        x = x if part.batch_first else x.transpose(0, 1)
+        caught.append(Entrance(name, x.clone(), x.ndim - 1))
+    else:
+        caught.append(Entrance(name, x.clone(), 1))
+
 
 SMOOTHER, SMOOTHER_IN_ALL = 0.8, 0.9
 AGREE = 0.9
 GAIN = 0.05
 _SAMPLES = 64
-THRESHOLD = (
+SCRAMBLED_THRESHOLD = (
     f"neighbors differ less than {SMOOTHER:g} times as much when the numbers are dealt to the axes in another order, "
     f"in {AGREE:.0%} of the samples; an error where the network then learns better by {GAIN:g}"
 )
 
 
-def _run(evidence: Evidence) -> Iterable[Finding]:
+def _find_scrambled(evidence: Evidence) -> Iterable[Finding]:
     given = main_tensor(list(evidence.first.arguments))
-    entrance = find_entrance(evidence.patient, evidence.fresh, evidence.train.raw[0])
+    entrance = find_entrance(evidence.setup, evidence.fresh, evidence.train.raw[0])
     x = entrance.x[:_SAMPLES]
     if x.ndim < 3 or len(x) < 4 or not bool(torch.isfinite(x).all()):
         raise NoEvidence("there are too few samples with places side by side, or their numbers are not finite")
@@ -90,21 +144,21 @@ def _tried(evidence: Evidence, entrance: Entrance, order: tuple[int, ...]) -> tu
     if entrance.name is None:  # a function, whose input cannot be changed
         return None, ""
 
-    def prepare(double: Double) -> None:
-        def read_anew(_: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def prepare(replica: Replica) -> None:
+        def read_anew(args: tuple[Any, ...]) -> tuple[Any, ...]:
             return reread(args[0], order), *args[1:]
 
         assert entrance.name is not None
-        double.model.get_submodule(entrance.name).register_forward_pre_hook(read_anew)
+        change_inputs(replica.model.get_submodule(entrance.name), read_anew)
 
     try:
         trial = evidence.variant(f"reread {order}", Change(prepare=prepare))
-        own, other = score(evidence.after), score(evidence.answers_of(trial, evidence.train.raw[:40]))
+        own, other = score(evidence.after), score(evidence.predictions_of(trial, evidence.train.raw[:40]))
     except NoEvidence:
         return None, ""
     if trial.error is not None or own is None or other is None:
         return None, ""
-    measure = "accuracy" if evidence.patient.classifies else "explained share"
+    measure = "accuracy" if evidence.setup.classifies else "explained share"
     words = f"; read so, the {measure} after {len(trial.rows)} steps is {other:.2f} instead of {own:.2f}"
     return other - own, words
 
@@ -125,16 +179,16 @@ def _told(
     before = f"`x = x.permute({back})`"
     whole = f"`x = x.reshape(-1, {', '.join(map(str, lying))}).permute({back})`"
     return Finding(
-        "data.scrambled",
-        "error" if gain is not None and gain >= GAIN else "warning",
-        f"forward, before {entrance.name or 'the first convolution'}" if inside else "inputs of the network",
-        f"neighbors differ by {rough:.2f} standard deviations; taken for numbers that lay in memory as "
+        code="data.scrambled",
+        severity="error" if gain is not None and gain >= GAIN else "warning",
+        where=f"forward, before {entrance.name or 'the first convolution'}" if inside else "inputs of the network",
+        measured=f"neighbors differ by {rough:.2f} standard deviations; taken for numbers that lay in memory as "
         f"{_shown(lying)} and were only viewed as {_shown(shape)}, by {rough * ratio:.2f}{words}",
-        THRESHOLD,
-        "`view` and `reshape` keep the order in memory: they do not exchange axes, but deal the numbers out anew, so "
-        "that what lay side by side lies far apart.",
-        f"Exchange axes with permute: of (N, {', '.join(map(str, lying))}) {before} gives (N, "
-        f"{', '.join(map(str, shape))}), not `x.view(…)`. What was viewed already is mended by {whole}.",
+        threshold=SCRAMBLED_THRESHOLD,
+        why="`view` and `reshape` keep the order in memory: they do not exchange axes, but deal the numbers out "
+        "anew, so that what lay side by side lies far apart.",
+        remedy=f"Exchange axes with permute: of (N, {', '.join(map(str, lying))}) {before} gives (N, "
+        f"{', '.join(map(str, shape))}), not `x.view(…)`. What was viewed already is fixed by {whole}.",
     )
 
 
@@ -142,4 +196,86 @@ def _shown(shape: tuple[int, ...]) -> str:
     return "(" + ", ".join(map(str, shape)) + ")"
 
 
-CHECK = Check(("data.scrambled",), "Do numbers lie beside those that belong beside them?", THRESHOLD, _run)
+SCRAMBLED = Check(
+    codes=("data.scrambled",),
+    question="Do numbers lie beside those that belong beside them?",
+    threshold=SCRAMBLED_THRESHOLD,
+    run=_find_scrambled,
+    explains="data.constant-images data.labels-random data.shift model.receptive-field fit.*",
+)
+
+
+ALIKE, APART, SIGMAS = 0.05, 20.0, 3.0
+_MOST, _FEWEST = 512, 60
+MIXED_UP_THRESHOLD = (
+    f"neighbors within a sample are correlated by less than {ALIKE:g}, samples differ in their mean {APART:g} times as "
+    f"much as such neighbors would make them, and no simple model is better than chance by {SIGMAS:g} standard errors"
+)
+
+
+def _find_mixed_up(evidence: Evidence) -> Iterable[Finding]:
+    samples = evidence.samples
+    x = samples.sole_inputs
+    if not is_grid(x) or not x.is_floating_point() or not bool(torch.isfinite(x).all()):
+        raise NoEvidence("the inputs have no places side by side")
+    x = channels_first(x[~blank_samples(samples)][:_MOST]).float()
+    if len(x) < _FEWEST:
+        raise NoEvidence("there are too few samples that show anything")
+    alike, apart = neighbors_alike(x), means_apart(x)
+    if alike >= ALIKE or apart < APART or _learned(evidence):
+        return
+    drawn = picture_of("Samples as they come", list(x[:4]), ["sample"] * 4)
+    if drawn is not None:
+        evidence.pictures["data.scrambled"] = drawn
+    yield Finding(
+        code="data.scrambled",
+        severity="error",
+        where="inputs of the network",
+        measured=f"within a sample neighbors are correlated by {alike:.2f}, as in noise, but samples differ in their "
+        f"mean {apart:.0f} times as much as noise would; simple models are no better than chance",
+        threshold=MIXED_UP_THRESHOLD,
+        why="So it looks where each sample holds one place of very many samples: `reshape` keeps the order in "
+        "memory, and does not bring the axis of samples to the front.",
+        remedy="Of an array (H, W, N), or (H, W, C, N) as MATLAB writes it: `x = np.moveaxis(x, -1, 0)`, not "
+        "`x.reshape(N, …)`; then look at a few samples.",
+    )
+
+
+def neighbors_alike(x: torch.Tensor) -> float:
+    """The largest correlation along an axis of space between neighbors in grids (N, C, …), means of samples apart."""
+    centered = x - x.flatten(2).mean(2).reshape(*x.shape[:2], *[1] * (x.ndim - 2))
+    found = [0.0]
+    for axis in range(2, x.ndim):
+        if x.shape[axis] < 2:
+            continue
+        one, other = centered.narrow(axis, 0, x.shape[axis] - 1), centered.narrow(axis, 1, x.shape[axis] - 1)
+        scale = float((one.square().sum() * other.square().sum()).sqrt())
+        found.append(abs(float((one * other).sum())) / scale if scale > 0 else 1.0)
+    return max(found)
+
+
+def means_apart(x: torch.Tensor) -> float:
+    """How many times the variance of samples' means is that of means of as many independent numbers."""
+    flat = x[:, 0].flatten(1).double()
+    within = float(flat.var(1).mean())
+    return float(flat.mean(1).var()) * flat.shape[1] / within if within > 0 else 0.0
+
+
+def _learned(evidence: Evidence) -> bool:
+    reference = evidence.reference
+    for name in reference.best:
+        chance = reference.by_chance(name)
+        error = (chance * (1 - chance) / len(reference.labels)) ** 0.5
+        if reference.accuracy(name) - chance >= max(SIGMAS * error, SLIGHT * (1 - chance)):
+            return True
+    return False
+
+
+MIXED_UP = Check(
+    codes=("data.scrambled",),
+    question="Is a sample one sample?",
+    threshold=MIXED_UP_THRESHOLD,
+    run=_find_mixed_up,
+    quick=False,
+    explains="data.constant-images data.labels-random data.shift model.receptive-field fit.*",
+)

@@ -10,12 +10,12 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.looking import picture_of
-from striate.doctor.evidence.answers import Answers
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.corrections import Correction, corrections
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.leaves import altered
+from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import quality
+from striate.doctor.setup.batch import altered
 from striate.records import Finding
 from striate.wording import show_shape
 
@@ -24,8 +24,8 @@ FAR = 0.5
 LOSS, LOSS_MENDED = 1.5, 1.15
 _MOST = 512
 THRESHOLD = (
-    f"validation is answered worse than training by {GAP:g}, and putting its inputs right in one way (scale, channels, "
-    f"turned, size) makes {GAIN:g} more of it right, by {CERTAIN:g} standard "
+    f"validation is predicted worse than training by {GAP:g}, and putting its inputs right in one way (scale, "
+    f"channels, turned, size) makes {GAIN:g} more of it right, by {CERTAIN:g} standard "
     f"errors of the change; or scales are {FAR:g} apart, and undoing it brings the loss from {LOSS:g} to "
     f"{LOSS_MENDED:g} times that of training"
 )
@@ -35,8 +35,8 @@ Ask = Callable[[Callable[[torch.Tensor], torch.Tensor] | None], torch.Tensor]
 
 @dataclass(frozen=True)
 class _Judge:
-    """Someone who answers validation: `right` gives of each sample 1 or 0 (of numbers: how much of the constant
-    answer's error is gone), for inputs changed in a way. `train`: the mean of that on training data."""
+    """Someone who predicts validation: `right` gives of each sample 1 or 0 (of numbers: how much of the constant
+    prediction's error is gone), for inputs changed in a way. `train`: the mean of that on training data."""
 
     name: str
     train: float
@@ -62,23 +62,23 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
         best = _best(judge, plain, list(corrections(known, x)))
         if best is None:
             continue
-        correction, mended = best
+        correction, fixed = best
         own = float(plain.mean())
         words = (
-            f"; {judge.name} answers {judge.train:.2f} of training and {own:.2f} of validation right, "
-            f"{mended:.2f} once that is undone: {correction.what}"
+            f"; {judge.name} predicts {judge.train:.2f} of training and {own:.2f} of validation right, "
+            f"{fixed:.2f} once that is undone: {correction.what}"
         )
         drawn = picture_of("Training beside validation", [*known[:2], *x[:2]], ["training"] * 2 + ["validation"] * 2)
         if drawn is not None:
             evidence.pictures["data.shift"] = drawn
-        yield _told(_compared(known, x) + words, "error" if mended - own >= 2 * GAIN else "warning", known, x)
+        yield _told(_compared(known, x) + words, "error" if fixed - own >= 2 * GAIN else "warning", known, x)
         return
     yield from _by_loss(evidence, known, x)
 
 
 def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Iterable[Finding]:
-    """Where answers are not right or wrong, or the trial was too short for right ones: scales far apart, and a loss of
-    validation that falls to that of training once they are put right."""
+    """Where predictions are not right or wrong, or the trial was too short for right ones: scales far apart, and a
+    loss of validation that falls to that of training once they are put right."""
     own, val = evidence.after.loss, evidence.after_val.loss
     path = evidence.val_samples.x_path
     if path is None or not _far_apart(known, x) or not own > 0 or not (val > LOSS * own or val != val):
@@ -87,10 +87,10 @@ def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Iterab
     for way in corrections(known, x):
         if "scale" not in way.what:
             continue
-        mended = evidence.answers_of(evidence.trial, [altered(batch, path, way.undo) for batch in batches]).loss
-        if mended <= LOSS_MENDED * own:
+        fixed = evidence.predictions_of(evidence.trial, [altered(batch, path, way.undo) for batch in batches]).loss
+        if fixed <= LOSS_MENDED * own:
             words = (
-                f"; the loss is {own:.3g} for training and {val:.3g} for validation, {mended:.3g} once that is undone"
+                f"; the loss is {own:.3g} for training and {val:.3g} for validation, {fixed:.3g} once that is undone"
             )
             yield _told(f"{_compared(known, x)}{words}: {way.what}", "error", known, x)
             return
@@ -163,7 +163,7 @@ def _network(evidence: Evidence) -> _Judge | None:
 
     def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
         asked = batches if change is None or path is None else [altered(batch, path, change) for batch in batches]
-        return _right(evidence.answers_of(evidence.trial, asked))
+        return _right(evidence.predictions_of(evidence.trial, asked))
 
     return _Judge("the trial's network", trained, right)
 
@@ -178,17 +178,17 @@ def _some(evidence: Evidence) -> list[Any]:
     return batches
 
 
-def _right(answers: Answers) -> torch.Tensor:
-    """Of each sample whether its answer is right, or how much better it is than the constant one: at most 1."""
-    targets, outputs = answers.targets, answers.outputs
+def _right(predictions: Predictions) -> torch.Tensor:
+    """Of each sample whether its prediction is right, or how much better it is than the constant one: at most 1."""
+    targets, outputs = predictions.targets, predictions.outputs
     known = quality(outputs, targets)
     if known is None or targets is None:
-        raise NoEvidence("it is not known when an answer is right")
+        raise NoEvidence("it is not known when a prediction is right")
     if known.accuracy is not None:
-        answered = answers.predictions
-        return (answered == targets.reshape(answered.shape).long()).double().reshape(len(answered), -1).mean(1)
+        predicted = predictions.predicted
+        return (predicted == targets.reshape(predicted.shape).long()).double().reshape(len(predicted), -1).mean(1)
     if known.kind != "numbers" or outputs.numel() != targets.numel():
-        raise NoEvidence("it is not known when an answer is right")
+        raise NoEvidence("it is not known when a prediction is right")
     wanted = targets.double().reshape(len(targets), -1)
     error = (outputs.double().reshape(len(outputs), -1) - wanted).square().mean(1)
     return (1 - error / max(known.constant, 1e-12)).clamp(-1, 1).nan_to_num(-1)
@@ -199,37 +199,45 @@ def _best(judge: _Judge, plain: torch.Tensor, ways: list[Correction]) -> tuple[C
     best: tuple[Correction, float] | None = None
     for way in ways:
         try:
-            mended = judge.right(way.undo)
+            fixed = judge.right(way.undo)
         except OutOfTime:
             raise
         except NoEvidence:  # the network does not take such inputs
             continue
-        if len(mended) != len(plain):
+        if len(fixed) != len(plain):
             continue
-        change = mended - plain
+        change = fixed - plain
         error = max(float(change.std()) / len(change) ** 0.5, 0.5 / len(change))
         gain = float(change.mean())
         # Networks for any size lose something by another one; a reader of the figures is to be told of a good deal.
         least = 2 * GAIN if "size" in way.what else GAIN
         # The plainest one of those that do about as well.
-        if gain >= least and gain >= CERTAIN * error and (best is None or float(mended.mean()) > best[1] + 0.03):
-            best = way, float(mended.mean())
+        if gain >= least and gain >= CERTAIN * error and (best is None or float(fixed.mean()) > best[1] + 0.03):
+            best = way, float(fixed.mean())
     return best
 
 
 def _told(measured: str, severity: str, known: torch.Tensor, x: torch.Tensor) -> Finding:
     shape = known.shape[1:] != x.shape[1:] or known.dtype != x.dtype
     return Finding(
-        "data.shift",
-        "error" if severity == "error" else "warning",
-        "validation inputs",
-        measured,
-        THRESHOLD,
-        "The network is asked about something else than it learned: its validation figures say nothing of it.",
-        "Prepare both in one function, with the figures of training: `def prepare(x): return (x.float() / 255 - mean) "
-        "/ std`, `train = prepare(train); val = prepare(val)`; the same reader, channel order"
+        code="data.shift",
+        severity="error" if severity == "error" else "warning",
+        where="validation inputs",
+        measured=measured,
+        threshold=THRESHOLD,
+        why="The network is asked about something else than it learned: its validation figures say nothing of it.",
+        remedy="Prepare both in one function, with mean and standard deviation of training: `def prepare(x): return "
+        "(x.float() / 255 "
+        "- mean) / std`, `train = prepare(train); val = prepare(val)`; the same reader, channel order"
         + (", size and number format." if shape else " and size. Only what is random belongs to training alone."),
     )
 
 
-CHECK = Check(("data.shift",), "Are validation inputs prepared as training inputs are?", THRESHOLD, _run, quick=False)
+SHIFT = Check(
+    codes=("data.shift",),
+    question="Are validation inputs prepared as training inputs are?",
+    threshold=THRESHOLD,
+    run=_run,
+    quick=False,
+    explains="model.mode fit.*",
+)

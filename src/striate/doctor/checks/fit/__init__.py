@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.fit import cannot_overfit_batch, overfit, plateau, underfit
+from striate.doctor.checks.fit.generalization import OVERFIT, UNDERFIT
+from striate.doctor.checks.fit.stagnation import CANNOT_OVERFIT_BATCH, PLATEAU
 
 CHECKS: tuple[Check, ...] = (
-    cannot_overfit_batch.CHECK,
-    plateau.CHECK,
-    underfit.CHECK,
-    overfit.CHECK,
+    CANNOT_OVERFIT_BATCH,
+    PLATEAU,
+    UNDERFIT,
+    OVERFIT,
 )

@@ -1,4 +1,4 @@
-"""How well answers fit, as a share of what there is to be known: the same for classes and for quantities."""
+"""How well predictions fit, as a share of what there is to be known: the same for classes and for quantities."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.optim import Optimizer
 
-from striate.doctor.evidence.answering import answers_targets
-from striate.doctor.evidence.answers import Answers
+from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import Quality, quality
 from striate.doctor.evidence.trial import Change, Trial
-from striate.doctor.patient.batch import main_tensor, parts
-from striate.doctor.patient.copies import Double
-from striate.doctor.patient.patient import usual_step
+from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.training_setup import usual_step
 
 _ALIKE = 0.9
 
 
 @dataclass(frozen=True)
 class Fit:
-    """`score`: the share of right answers, or the share of the targets' variance that answers explain (R²; may be
-    negative). `guess`: the score of the best constant answer. `loss`: cross entropy or squared error. `count`: samples.
-    `text`: the score in words."""
+    """`score`: the share of right predictions, or the share of the targets' variance that predictions explain (R²; may
+    be negative). `guess`: the score of the best constant prediction. `loss`: cross entropy or squared error. `count`:
+    samples. `text`: the score in words."""
 
     score: float
     guess: float
@@ -48,19 +48,19 @@ class Fit:
         return math.sqrt(max(inside * (1 - inside), 0.25 / (self.count + 1)) / max(self.count, 1))
 
 
-def fit_of(answers: Answers) -> Fit:
-    """How well answers fit. Raises NoEvidence where outputs and targets are of no task that is known."""
-    found = quality(answers.outputs, answers.targets)
+def fit_of(predictions: Predictions) -> Fit:
+    """How well predictions fit. Raises NoEvidence where outputs and targets are of no task that is known."""
+    found = quality(predictions.outputs, predictions.targets)
     if found is None:
         raise NoEvidence("outputs and targets are no classes and no quantities")
-    return fit_from(found, len(answers.outputs))
+    return fit_from(found, len(predictions.outputs))
 
 
-def need_answers(evidence: Evidence, *, as_loaded: bool = True) -> None:
-    """Raise NoEvidence where the network's outputs are no answers, such as embeddings, or (`as_loaded`) answers to
-    other samples than the loader yields, since the step blends them."""
-    if not answers_targets(evidence):
-        raise NoEvidence("the network's outputs are no answers that targets could be compared with")
+def need_predictions(evidence: Evidence, *, as_loaded: bool = True) -> None:
+    """Raise NoEvidence where the network's outputs are no predictions, such as embeddings, or (`as_loaded`)
+    predictions to other samples than the loader yields, since the step blends them."""
+    if not predicts_targets(evidence):
+        raise NoEvidence("the network's outputs are no predictions that targets could be compared with")
     if as_loaded and blends(evidence):
         raise NoEvidence("the step gives the network other inputs than the loader yields")
 
@@ -101,7 +101,7 @@ def learns_itself(evidence: Evidence, rate: float, *, steps: int = 0, batches: A
 
     change = Change(optimizer=make, step=usual_step if _plain(evidence) else None, prepare=ready_to_learn)
     trial = evidence.variant(name or f"Adam {rate:g}, {steps} steps", change, steps=steps, batches=batches)
-    if trial.rows and not trial.double.optimizer.state:
+    if trial.rows and not trial.replica.optimizer.state:
         raise NoEvidence("the step uses another optimizer than the one it is given")
     return trial
 
@@ -116,10 +116,10 @@ def _plain(evidence: Evidence) -> bool:
     return same and given is not None and inputs is not None and torch.equal(given.cpu(), inputs.cpu())
 
 
-def ready_to_learn(double: Double) -> None:
-    """Put the double into training mode, without dropout."""
-    double.model.train()
-    for part in double.model.modules():
+def ready_to_learn(replica: Replica) -> None:
+    """Put the replica into training mode, without dropout."""
+    replica.model.train()
+    for part in replica.model.modules():
         if isinstance(part, _DropoutNd):
             part.p = 0.0
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.loss import broadcast, degenerate, initial_off, not_finite, sign, wrong_for_task
+from striate.doctor.checks.loss.degenerate import DEGENERATE
+from striate.doctor.checks.loss.initial_off import INITIAL_OFF
+from striate.doctor.checks.loss.not_finite import NOT_FINITE
+from striate.doctor.checks.loss.wiring import BROADCAST, SIGN
+from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
 
 CHECKS: tuple[Check, ...] = (
-    not_finite.CHECK,
-    wrong_for_task.CHECK,
-    broadcast.CHECK,
-    sign.CHECK,
-    degenerate.CHECK,
-    initial_off.CHECK,
+    NOT_FINITE,
+    WRONG_FOR_TASK,
+    BROADCAST,
+    SIGN,
+    DEGENERATE,
+    INITIAL_OFF,
 )

@@ -1,4 +1,4 @@
-"""loss.degenerate: can the loss be small, or constant, without any right answer?"""
+"""loss.degenerate: can the loss be small, or constant, without any right prediction?"""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.diagnosis import Picture
-from striate.doctor.evidence.answering import answers_targets
+from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.trial import Change, Trial, run_trial
-from striate.doctor.patient.batch import copied, main_tensor
+from striate.doctor.setup.batch import copied, main_tensor
 from striate.records import Finding
 
 _FALLEN = 0.2
@@ -34,13 +34,13 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         return
     evidence.pictures["loss.degenerate"] = Picture("lines", "The loss of the trial", {"loss": tuple(trial.losses)})
     yield Finding(
-        "loss.degenerate",
-        "error",
-        "the loss",
-        text,
-        CHECK.threshold,
-        "There is a way to make this loss small, or it is constant, that has nothing to do with the task.",
-        _remedy(evidence),
+        code="loss.degenerate",
+        severity="error",
+        where="the loss",
+        measured=text,
+        threshold=DEGENERATE.threshold,
+        why="There is a way to make this loss small, or it is constant, that has nothing to do with the task.",
+        remedy=_remedy(evidence),
     )
 
 
@@ -65,12 +65,12 @@ def _no_gradient(evidence: Evidence) -> str | None:
 
 
 def _falls_alone(evidence: Evidence) -> str | None:
-    """A loss that falls, without answers that know more of what was asked."""
+    """A loss that falls, without predictions that know more of what was asked."""
     trial = evidence.trial
     first, last = trial.losses[0], trial.level()
     if not first > 0 or min(trial.losses) < -1e-3 * first or last > _FALLING * first:
         return None
-    if last > _FALLEN * first:  # on its way, it may be: more steps will tell, where answers do not follow
+    if last > _FALLEN * first:  # on its way, it may be: more steps will tell, where predictions do not follow
         if not _behind(evidence, trial, _FALLING):
             return None
         trial = evidence.variant("longer", Change(), steps=1000)
@@ -82,24 +82,24 @@ def _falls_alone(evidence: Evidence) -> str | None:
 
 
 def _behind(evidence: Evidence, trial: Trial, ratio: float) -> str | None:
-    """What says that answers did not get better as the loss fell: that part of their own measure's fall at most is the
-    loss's. None where they did."""
+    """What says that predictions did not get better as the loss fell: that part of their own measure's fall at most is
+    the loss's. None where they did."""
     first, last = trial.losses[0], trial.level()
     start = evidence.start_training
-    after = evidence.after_training if trial is evidence.trial else evidence.in_training(trial.double)
+    after = evidence.after_training if trial is evidence.trial else evidence.in_training(trial.replica)
     begun, known = quality(start.outputs, start.targets), quality(after.outputs, after.targets)
-    if begun is not None and known is not None and answers_targets(evidence):
+    if begun is not None and known is not None and predicts_targets(evidence):
         own, measured = last / first, known.loss / max(begun.loss, 1e-12)
         if own > ratio * measured or not (known.guesses or known.kind == "numbers"):
             return None
         moved = _with_other_targets(evidence, trial)
         if (moved is None and not known.guesses) or (moved is not None and moved > max(_BLIND * first, 1.5 * last)):
             return None
-        answers = f"the answers' own measure went from {begun.loss:.3g} to {known.loss:.3g}"
+        predictions = f"the predictions' own measure went from {begun.loss:.3g} to {known.loss:.3g}"
         if known.accuracy is not None:
-            answers = f"{known.accuracy:.0%} of the answers are right (the commonest class: {known.common:.0%})"
+            predictions = f"{known.accuracy:.0%} of the predictions are right (the commonest class: {known.common:.0%})"
         same = "" if moved is None else f"; with targets of other samples the loss is {moved:.3g}"
-        return f"yet {answers}{same}"
+        return f"yet {predictions}{same}"
     spread = _spread(after.outputs) / max(_spread(start.outputs), 1e-12)
     limit = _FLAT if last <= _FALLEN * first else 0.5
     if spread <= limit and not _compares(evidence):
@@ -115,12 +115,12 @@ def _with_other_targets(evidence: Evidence, trial: Trial) -> float | None:
 
 def _loss_of(evidence: Evidence, trained: Trial, batch: Any) -> float | None:
     """The loss of one step that a trained network makes on a batch."""
-    state = {name: value.clone() for name, value in trained.double.model.state_dict().items()}
+    state = {name: value.clone() for name, value in trained.replica.model.state_dict().items()}
 
-    def prepare(double: Any) -> None:
-        double.model.load_state_dict(state)
+    def prepare(replica: Any) -> None:
+        replica.model.load_state_dict(state)
 
-    trial = run_trial(evidence.patient, [batch], 1, evidence.clock.until(0.1), Change(prepare=prepare), close=False)
+    trial = run_trial(evidence.setup, [batch], 1, evidence.clock.until(0.1), Change(prepare=prepare), close=False)
     return trial.losses[0] if trial.rows else None
 
 
@@ -153,9 +153,9 @@ def _spread(outputs: torch.Tensor) -> float:
 
 
 def _remedy(evidence: Evidence) -> str:
-    if evidence.patient.classifies:
+    if evidence.setup.classifies:
         return "use `nn.CrossEntropyLoss()` on the scores of all samples and classes, without factors, masks or limits"
-    if evidence.patient.measures:
+    if evidence.setup.measures:
         return (
             "use `nn.MSELoss()`, or keep what may shrink from doing so: add `torch.log(scale)` for a scale that the "
             "error is divided by; average over a mask that is not empty"
@@ -166,12 +166,13 @@ def _remedy(evidence: Evidence) -> str:
     )
 
 
-CHECK = Check(
-    ("loss.degenerate",),
-    "Can the loss become small, or stay constant, without right answers?",
-    f"the loss falls below {_FALLEN:.0%} of its first value while answers are no better than a guess (or are "
-    f"quantities), their own measure fell {_BEHIND:g} times less, and targets of other samples "
+DEGENERATE = Check(
+    codes=("loss.degenerate",),
+    question="Can the loss become small, or stay constant, without right predictions?",
+    threshold=f"the loss falls below {_FALLEN:.0%} of its first value while predictions are no better than a guess "
+    f"(or are quantities), their own measure fell {_BEHIND:g} times less, and targets of other samples "
     f"give less than {_BLIND:.0%} of the first loss, too; where there are no targets: outputs spread less than "
     f"{_FLAT:.0%} of what they did; or the gradient by the outputs is exactly zero in all steps looked at",
-    _run,
+    run=_run,
+    explains="model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-low optim.no-step fit.*",
 )

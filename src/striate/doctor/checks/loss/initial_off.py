@@ -1,4 +1,4 @@
-"""loss.initial-off: are the first answers far surer than a network that knows nothing should be?"""
+"""loss.initial-off: are the first predictions far surer than a network that knows nothing should be?"""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.passage import WHOLE
 from striate.doctor.evidence.quality import Quality, form_of, quality
+from striate.doctor.evidence.step_trace import WHOLE
 from striate.doctor.evidence.trial import Change
-from striate.doctor.patient.copies import Double
+from striate.doctor.setup.replicas import Replica
+from striate.observe.interventions import change_output
 from striate.records import Finding
 
 _ABOVE = 3.0
@@ -28,8 +28,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     first = evidence.first
     outputs, targets = first.loss_outputs, first.loss_targets
     if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
-        answers = evidence.start_training
-        outputs, targets = answers.outputs, answers.targets
+        predictions = evidence.start_training
+        outputs, targets = predictions.outputs, predictions.targets
     if targets is None or not bool(torch.isfinite(outputs).all()):
         return
     known = quality(outputs, targets)
@@ -55,13 +55,13 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         f"{_mean(own):.3g} on average"
     )
     yield Finding(
-        "loss.initial-off",
-        "warning",
-        where,
-        measured,
-        CHECK.threshold,
-        "The first steps are spent on taking back answers that the random weights give with certainty.",
-        _remedy(layer.name if layer is not None and by_weights else None),
+        code="loss.initial-off",
+        severity="warning",
+        where=where,
+        measured=measured,
+        threshold=INITIAL_OFF.threshold,
+        why="The first steps are spent on taking back predictions that the random weights give with certainty.",
+        remedy=_remedy(layer.name if layer is not None and by_weights else None),
     )
 
 
@@ -87,23 +87,23 @@ def _too_sure(known: Quality, outputs: torch.Tensor, targets: torch.Tensor) -> s
     even = math.log(many)
     if known.loss < even + _ABOVE:
         return None
-    return f"the first answers have a cross entropy of {known.loss:.3g}, and even ones ln {many} = {even:.3g}"
+    return f"the first predictions have a cross entropy of {known.loss:.3g}, and even ones ln {many} = {even:.3g}"
 
 
 def _divided_by(number: float) -> Any:
-    def prepare(double: Double) -> None:
-        def divide(_: nn.Module, __: Any, output: Any) -> Any:
+    def prepare(replica: Replica) -> None:
+        def divide(_: tuple[Any, ...], output: Any) -> Any:
             return output / number if isinstance(output, torch.Tensor) else output
 
-        double.model.register_forward_hook(divide)
+        change_output(replica.model, divide)
 
     return prepare
 
 
 def _smaller_layer(name: str, number: float) -> Any:
-    def prepare(double: Double) -> None:
+    def prepare(replica: Replica) -> None:
         with torch.no_grad():
-            for parameter in double.model.get_submodule("" if name == WHOLE else name).parameters(recurse=False):
+            for parameter in replica.model.get_submodule("" if name == WHOLE else name).parameters(recurse=False):
                 parameter.div_(number)
 
     return prepare
@@ -121,13 +121,15 @@ def _remedy(layer: str | None) -> str:
     return f"begin with small weights in the last layer: {small}, and leave out factors on its outputs"
 
 
-CHECK = Check(
-    ("loss.initial-off",),
-    "Are the first answers of an untrained network surer than knowing nothing allows?",
-    f"a cross entropy {_ABOVE:g} nats or more above ln K (scores that spread by 1, as usual first weights give, have "
+INITIAL_OFF = Check(
+    codes=("loss.initial-off",),
+    question="Are the first predictions of an untrained network surer than knowing nothing allows?",
+    threshold=f"a cross entropy {_ABOVE:g} nats or more above ln K (scores that spread by 1, as usual initialization "
+    "give, have "
     f"half a nat more, by 2 have two), or numbers that spread {_SPREAD:g} times as much as the targets; and the mean "
-    f"loss of a trial falls to {_MUCH_LESS:.0%} once outputs begin smaller by twice their spread, or to {_LESS:.0%} "
-    f"from {_FAR_ABOVE:g} nats on",
-    _run,
+    f"loss of a trial falls to {_MUCH_LESS:.0%} once outputs begin smaller by twice their standard deviation, or to "
+    f"{_LESS:.0%} from {_FAR_ABOVE:g} nats on",
+    run=_run,
     quick=False,
+    explains="fit.plateau fit.underfit",
 )

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 from torch.optim import Optimizer
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import form_of
 from striate.doctor.evidence.trial import Change, run_trial
-from striate.doctor.patient.batch import main_tensor
-from striate.doctor.patient.copies import Double
-from striate.doctor.patient.patient import Step
+from striate.doctor.setup.batch import main_tensor
+from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.training_setup import Step
+from striate.observe.interventions import change_inputs, change_output
 from striate.records import Finding
 
 _GROWN = 30.0
@@ -35,7 +35,7 @@ class _Moment:
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    weights = [name for name, p in evidence.patient.model.named_parameters() if not bool(torch.isfinite(p).all())]
+    weights = [name for name, p in evidence.setup.model.named_parameters() if not bool(torch.isfinite(p).all())]
     if weights:
         text = f"{len(weights)} parameters hold numbers that are not finite before the first step"
         yield _finding("error", weights[0], text, "load weights that are finite, or make the network anew")
@@ -54,12 +54,12 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 def _where_it_began(evidence: Evidence, wrong: int) -> Finding | None:
     moments: list[_Moment] = []
 
-    def prepare(double: Double) -> None:
-        watch_moments(double, moments)
+    def prepare(replica: Replica) -> None:
+        watch_moments(replica, moments)
 
     # Batches, random numbers and rates are those of the trial, so the same happens.
     again = run_trial(
-        evidence.patient, evidence.train.raw, wrong + 1, evidence.clock.until(0.2), Change(prepare=prepare), close=False
+        evidence.setup, evidence.train.raw, wrong + 1, evidence.clock.until(0.2), Change(prepare=prepare), close=False
     )
     for number, (row, moment) in enumerate(zip(again.rows, moments, strict=False)):
         if math.isfinite(row.loss) and moment.gradients and math.isfinite(moment.largest):
@@ -88,15 +88,15 @@ def _explained(evidence: Evidence, number: int, loss: float, moment: _Moment) ->
     return _finding("error", "the gradient of the loss", text, _REMEDY)
 
 
-def watch_moments(double: Double, moments: list[_Moment]) -> None:
-    """Note how large outputs, weights and gradients of a double are in each step."""
-    parameters = [p for p in double.model.parameters() if p.is_floating_point()]
+def watch_moments(replica: Replica, moments: list[_Moment]) -> None:
+    """Note how large outputs, weights and gradients of a replica are in each step."""
+    parameters = [p for p in replica.model.parameters() if p.is_floating_point()]
 
-    def enter(*_: Any) -> None:
+    def enter(_: tuple[Any, ...]) -> None:
         squares = sum(float(p.detach().double().square().sum()) for p in parameters)
         moments.append(_Moment(math.sqrt(squares) if math.isfinite(squares) else math.inf))
 
-    def leave(_: nn.Module, __: Any, output: Any) -> None:
+    def leave(_: tuple[Any, ...], output: Any) -> None:
         tensor = main_tensor(output)
         if tensor is not None and tensor.numel() and moments:
             moments[-1].largest = float(tensor.detach().abs().max())
@@ -105,13 +105,13 @@ def watch_moments(double: Double, moments: list[_Moment]) -> None:
         if moments:
             moments[-1].gradients = all(bool(torch.isfinite(p.grad).all()) for p in parameters if p.grad is not None)
 
-    double.model.register_forward_pre_hook(enter)
-    double.model.register_forward_hook(leave)
-    double.optimizer.register_step_pre_hook(stepping)
+    change_inputs(replica.model, enter)
+    change_output(replica.model, leave)
+    replica.optimizer.register_step_pre_hook(stepping)
 
 
 def _function_at_fault(evidence: Evidence, number: int) -> str | None:
-    """The function whose backward gives the first number that is none, by torch's search for anomalies."""
+    """The function whose backward gives the first NaN or Inf, by torch's search for anomalies."""
 
     def searching(step: Step) -> Step:
         def search(*args: Any) -> Any:
@@ -121,7 +121,7 @@ def _function_at_fault(evidence: Evidence, number: int) -> str | None:
         return search
 
     until = evidence.clock.until(0.2)
-    trial = run_trial(evidence.patient, evidence.train.raw, number + 1, until, Change(wrap=searching), close=False)
+    trial = run_trial(evidence.setup, evidence.train.raw, number + 1, until, Change(wrap=searching), close=False)
     found = re.search(r"Function '(\w+?)Backward\d*' returned nan", str(trial.error or ""))
     return None if found is None else found[1].lower()
 
@@ -132,7 +132,7 @@ def _first_layer(evidence: Evidence) -> str | None:
 
 
 def _at_the_aim(evidence: Evidence) -> Iterator[Finding]:
-    """Whether the loss of perfect answers is a number, where answers are probabilities."""
+    """Whether the loss of perfect predictions is a number, where predictions are probabilities."""
     first, trial = evidence.first, evidence.trial
     outputs, targets = first.loss_outputs, first.loss_targets
     if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor) or trial.error is not None:
@@ -146,7 +146,7 @@ def _at_the_aim(evidence: Evidence) -> Iterator[Finding]:
     except Exception:  # a loss of the user's, which may want more than these two
         return
     if isinstance(value, torch.Tensor) and bool(torch.isnan(value).any()):
-        text = f"the loss of perfect answers (probabilities of exactly 0 and 1) is {float(value.float().mean())}"
+        text = f"the loss of perfect predictions (probabilities of exactly 0 and 1) is {float(value.float().mean())}"
         remedy = "use `nn.BCEWithLogitsLoss()` or `nn.CrossEntropyLoss()` on scores, or " + _REMEDY
         yield _finding("warning", "the loss", text, remedy)
 
@@ -163,17 +163,27 @@ def _perfect(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor | Non
 
 
 def _finding(severity: Any, where: str, measured: str, remedy: str) -> Finding:
-    why = "One number that is none makes every weight that its gradient reaches one too: nothing is learned from then."
+    why = "One NaN or Inf makes every weight NaN that its gradient reaches: nothing is learned from then."
     if severity == "warning":
-        why = "The better the network becomes, the nearer it comes to an answer whose loss is no number."
-    return Finding("loss.not-finite", severity, where, measured, CHECK.threshold, why, remedy)
+        why = "The better the network becomes, the nearer it comes to a prediction whose loss is no number."
+    return Finding(
+        code="loss.not-finite",
+        severity=severity,
+        where=where,
+        measured=measured,
+        threshold=NOT_FINITE.threshold,
+        why=why,
+        remedy=remedy,
+    )
 
 
-CHECK = Check(
-    ("loss.not-finite",),
-    "Is the loss or its gradient not a number, though weights and outputs are?",
-    f"one loss, output or gradient that is not finite while the weights' norm is below {_GROWN:g} times that at the "
+NOT_FINITE = Check(
+    codes=("loss.not-finite",),
+    question="Is the loss or its gradient not a number, though weights and outputs are?",
+    threshold=f"one loss, output or gradient that is not finite while the weights' norm is below {_GROWN:g} times "
+    "that at the "
     "start: where weights grew more, they ran away before, which is a matter of the learning rate; a warning where "
-    "only perfect answers have no loss",
-    _run,
+    "only perfect predictions have no loss",
+    run=_run,
+    explains="model.* optim.* fit.*",
 )

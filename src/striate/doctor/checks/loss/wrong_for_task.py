@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.loss.raised import raised_by_loss
+from striate.doctor.checks.loss.wiring import raised_by_loss
 from striate.doctor.evidence.calls import LossCall
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -38,13 +38,13 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         wrong = next((one for one in found if one is not None), None)
     if wrong is not None:
         yield Finding(
-            "loss.wrong-for-task",
-            wrong.severity,
-            "the loss",
-            wrong.measured,
-            CHECK.threshold,
-            wrong.why,
-            wrong.remedy,
+            code="loss.wrong-for-task",
+            severity=wrong.severity,
+            where="the loss",
+            measured=wrong.measured,
+            threshold=WRONG_FOR_TASK.threshold,
+            why=wrong.why,
+            remedy=wrong.remedy,
         )
 
 
@@ -61,7 +61,7 @@ def _calls(evidence: Evidence) -> list[LossCall]:
 
 def _class_numbers(evidence: Evidence, call: LossCall) -> _Wrong | None:
     """Squared error on class numbers: one quantity a sample for three classes or more."""
-    if not evidence.patient.classifies or call.name not in (*_ELEMENTWISE, ""):
+    if not evidence.setup.classifies or call.name not in (*_ELEMENTWISE, ""):
         return None
     try:
         labels = evidence.train.labels
@@ -129,11 +129,11 @@ def _classes_for_numbers(evidence: Evidence, call: LossCall) -> _Wrong | None:
     """Cross entropy where quantities are asked for, or where several classes may be right."""
     if call.name != "cross_entropy" or call.input.ndim < 2:
         return None
-    if evidence.patient.measures:
+    if evidence.setup.measures:
         return _Wrong(
             "error",
             f"cross entropy between outputs {show_shape(call.input.shape)} and targets of a regression",
-            "Cross entropy tells classes apart; how far an answer is from a quantity means nothing to it.",
+            "Cross entropy tells classes apart; how far a prediction is from a quantity means nothing to it.",
             "use `nn.MSELoss()`, with as many outputs as there are quantities",
         )
     if not call.target.is_floating_point() or call.target.shape != call.input.shape:
@@ -174,7 +174,7 @@ def _exclusive(evidence: Evidence, call: LossCall) -> _Wrong | None:
     if not bool(((target == 0) | (target == 1)).all()) or not bool((target.sum(1) == 1).all()) or len(target) < 8:
         return None
     text = f"binary cross entropy asks for each of {target.shape[1]} classes by itself, of which just one is right"
-    why = "Nine of ten answers are `no` whatever the input, which a small loss can hide; classes that exclude one "
+    why = "Nine of ten predictions are `no` whatever the input, which a small loss can hide; classes that exclude one "
     why += "another are told apart by what they have more than the others."
     remedy = "use `nn.CrossEntropyLoss()` on the scores, without sigmoid or softmax, with class numbers as targets"
     if form_of(call.input) == "probabilities":
@@ -182,7 +182,7 @@ def _exclusive(evidence: Evidence, call: LossCall) -> _Wrong | None:
     tried = _with_cross_entropy(evidence)
     if tried is None or tried[1] < tried[0] + _BETTER:
         return _Wrong("note", text, why, remedy)
-    figures = f"; after the same steps {tried[0]:.0%} of the answers are right, with cross entropy {tried[1]:.0%}"
+    figures = f"; after the same steps {tried[0]:.0%} of the predictions are right, with cross entropy {tried[1]:.0%}"
     return _Wrong("warning", text + figures, why, remedy)
 
 
@@ -198,8 +198,8 @@ def _with_cross_entropy(evidence: Evidence) -> tuple[float, float] | None:
         return None
     other = evidence.variant("cross entropy", Change(loss=instead))
     mine = evidence.after_training
-    theirs = evidence.in_training(other.double)
-    own, changed = (_accuracy(answers.outputs, answers.targets) for answers in (mine, theirs))
+    theirs = evidence.in_training(other.replica)
+    own, changed = (_accuracy(predictions.outputs, predictions.targets) for predictions in (mine, theirs))
     return None if own is None or changed is None or other.error is not None else (own, changed)
 
 
@@ -233,12 +233,18 @@ _RULES: tuple[Callable[[Evidence, LossCall], _Wrong | None], ...] = (
     _divergence_of_scores,
 )
 
-CHECK = Check(
-    ("loss.wrong-for-task",),
-    "Does the loss compute something else than what the task and its targets call for?",
-    "what the loss is given, looked at in one step, is exact: numbers of three or more classes compared as quantities, "
+WRONG_FOR_TASK = Check(
+    codes=("loss.wrong-for-task",),
+    question="Does the loss compute something else than what the task and its targets call for?",
+    threshold="what the loss is given, looked at in one step, is exact: numbers of three or more classes compared as "
+    "quantities, "
     "a likelihood of what are no log probabilities, cross entropy among one output or for quantities, targets outside "
     f"0 to 1; binary cross entropy for exclusive classes warns where cross entropy gets {_BETTER:.0%} more right",
-    _run,
+    run=_run,
     quick=False,
+    explains=(
+        "data.label-range loss.degenerate loss.initial-off loss.not-finite loss.sign model.collapsed "
+        "model.dead-units model.exploding-gradient model.vanishing-gradient optim.lr-too-high "
+        "optim.lr-too-low optim.no-step fit.*"
+    ),
 )

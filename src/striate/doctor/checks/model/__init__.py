@@ -3,50 +3,40 @@
 from __future__ import annotations
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model import (
-    batch_mixing,
-    batch_norm_small_batch,
-    collapsed,
-    dead_units,
-    double_softmax,
-    dropout_too_high,
-    frozen_parameters,
-    gradient_strength,
-    graph_detached,
-    last_layer_clipped,
-    mode,
-    no_nonlinearity,
-    receptive_field,
-    redundant_filters,
-    saturated,
-    shared_weights,
-    shrinks_too_fast,
-    symmetric_init,
-    too_small,
-    unregistered_parameters,
-    unused_parameters,
-)
+from striate.doctor.checks.model.batch_dependence import BATCH_MIXING, BATCH_NORM_SMALL_BATCH
+from striate.doctor.checks.model.detached_parameters import GRAPH_DETACHED, UNREGISTERED_PARAMETERS
+from striate.doctor.checks.model.dropout_too_high import DROPOUT_TOO_HIGH
+from striate.doctor.checks.model.idle_parameters import FROZEN_PARAMETERS, UNUSED_PARAMETERS
+from striate.doctor.checks.model.last_layer import DOUBLE_SOFTMAX, LAST_LAYER_CLIPPED
+from striate.doctor.checks.model.mode import MODE
+from striate.doctor.checks.model.no_nonlinearity import NO_NONLINEARITY
+from striate.doctor.checks.model.receptive_field import RECEPTIVE_FIELD
+from striate.doctor.checks.model.shared_weights import SHARED_WEIGHTS
+from striate.doctor.checks.model.shrinks_too_fast import SHRINKS_TOO_FAST
+from striate.doctor.checks.model.starting_gradients import GRADIENT_STRENGTH, SYMMETRIC_INIT
+from striate.doctor.checks.model.too_small import TOO_SMALL
+from striate.doctor.checks.model.unit_outputs import COLLAPSED, DEAD_UNITS, REDUNDANT_FILTERS, SATURATED
 
 CHECKS: tuple[Check, ...] = (
-    double_softmax.CHECK,
-    last_layer_clipped.CHECK,
-    unregistered_parameters.CHECK,
-    graph_detached.CHECK,
-    unused_parameters.CHECK,
-    shared_weights.CHECK,
-    mode.CHECK,
-    batch_norm_small_batch.CHECK,
-    batch_mixing.CHECK,
-    no_nonlinearity.CHECK,
-    dropout_too_high.CHECK,
-    frozen_parameters.CHECK,
-    too_small.CHECK,
-    shrinks_too_fast.CHECK,
-    receptive_field.CHECK,
-    symmetric_init.CHECK,
-    collapsed.CHECK,
-    redundant_filters.CHECK,
-    gradient_strength.CHECK,
-    dead_units.CHECK,
-    saturated.CHECK,
+    DOUBLE_SOFTMAX,
+    LAST_LAYER_CLIPPED,
+    UNREGISTERED_PARAMETERS,
+    GRAPH_DETACHED,
+    UNUSED_PARAMETERS,
+    SHARED_WEIGHTS,
+    MODE,
+    BATCH_NORM_SMALL_BATCH,
+    BATCH_MIXING,
+    NO_NONLINEARITY,
+    DROPOUT_TOO_HIGH,
+    FROZEN_PARAMETERS,
+    TOO_SMALL,
+    SHRINKS_TOO_FAST,
+    RECEPTIVE_FIELD,
+    SYMMETRIC_INIT,
+    COLLAPSED,
+    REDUNDANT_FILTERS,
+    GRADIENT_STRENGTH,
+    DEAD_UNITS,
+    SATURATED,
 )

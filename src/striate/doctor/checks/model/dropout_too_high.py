@@ -7,13 +7,13 @@ from typing import Any
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.heads import named
-from striate.doctor.checks.model.remedies import tried
+from striate.doctor.checks.model.variants import tried
+from striate.doctor.evidence.call_graph import Call
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.flow import Call
-from striate.doctor.evidence.replacing import replaced
 from striate.doctor.evidence.trial import Trial
-from striate.records import Finding
+from striate.doctor.evidence.trial_variants import replaced
+from striate.records import Finding, Remedy
 
 CODE = "model.dropout-too-high"
 LIKELY, CERTAIN = 0.75, 0.9
@@ -43,14 +43,17 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     if gain is not None and not gain[0] and share < 1:
         return
     yield Finding(
-        CODE,
-        "error" if share >= CERTAIN and gain is not None and gain[0] else "warning",
-        named(worst),
-        f"{share:.0%} of the numbers are dropped in training{gain[1] if gain else ''}",
-        f"0.5 is usual; from {LIKELY:g} on, if {MILD:g} gives a loss {BETTER:g} times smaller",
-        "The p of dropout is the share that is dropped, not the share that is kept. What is left is too little, and "
-        "noisy: training is slow, or stands still.",
-        f"`nn.Dropout({min(0.5, round(1 - share, 2)) or 0.5:g})` for {worst.place}.",
+        code=CODE,
+        severity="error" if share >= CERTAIN and gain is not None and gain[0] else "warning",
+        where=named(worst),
+        measured=f"{share:.0%} of the numbers are dropped in training{gain[1] if gain else ''}",
+        threshold=f"0.5 is usual; from {LIKELY:g} on, if {MILD:g} gives a loss {BETTER:g} times smaller",
+        why="The p of dropout is the share that is dropped, not the share that is kept. What is left is too little, "
+        "and noisy: training is slow, or stands still.",
+        remedy=Remedy(
+            f"`nn.Dropout({min(0.5, round(1 - share, 2)) or 0.5:g})` for {worst.place}.",
+            advice="dropout(0.5) or less in the layer string",
+        ),
     )
 
 
@@ -73,7 +76,7 @@ def _mild(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 def _gain(evidence: Evidence, calls: tuple[Call, ...]) -> tuple[bool, str] | None:
     """Whether mild dropout gets further, judged without any dropout; None where it cannot be tried."""
     change = replaced(calls, _mild)
-    if any(_dropped(call) >= LIKELY for call in evidence.answering.calls):  # dropout that is never off
+    if any(_dropped(call) >= LIKELY for call in evidence.predicting.calls):  # dropout that is never off
         remedy = tried(evidence, "mild dropout", change, BETTER)
         return None if remedy is None else (remedy.better, f"; with {MILD:g} instead, {remedy.text}")
     try:
@@ -91,13 +94,15 @@ def _gain(evidence: Evidence, calls: tuple[Call, ...]) -> tuple[bool, str] | Non
 
 
 def _losses(evidence: Evidence, trial: Trial) -> float | None:
-    answers = evidence.after if trial is evidence.trial else evidence.answers_of(trial, evidence.train.raw[:16])
-    return answers.loss if answers.loss == answers.loss else None
+    predictions = evidence.after if trial is evidence.trial else evidence.predictions_of(trial, evidence.train.raw[:16])
+    return predictions.loss if predictions.loss == predictions.loss else None
 
 
-CHECK = Check(
-    (CODE,),
-    "Does dropout leave too little to learn from?",
-    f"a share of {LIKELY:g} or more, if with {MILD:g} the loss, without dropout, comes out {BETTER:g} times smaller",
-    run,
+DROPOUT_TOO_HIGH = Check(
+    codes=(CODE,),
+    question="Does dropout leave too little to learn from?",
+    threshold=f"a share of {LIKELY:g} or more, if with {MILD:g} the loss, without dropout, comes out {BETTER:g} times "
+    "smaller",
+    run=run,
+    explains=("model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"),
 )

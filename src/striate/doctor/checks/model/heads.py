@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 import torch
 
-from striate.doctor.evidence.flow import Call, Flow, Head
+from striate.doctor.evidence.call_graph import Call, CallGraph, Head
 
 SCORES = ("cross_entropy", "log_softmax", "softmax", "logsumexp")
 """Functions that want unbounded scores, one a class."""
 REGRESSION = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 
 
-def last_heads(flow: Flow, names: tuple[str, ...]) -> Iterator[Head]:
+def last_heads(flow: CallGraph, names: tuple[str, ...]) -> Iterator[Head]:
     """The losses, and the softmax before them, of these names: those behind which no weights follow, as they do behind
     the softmax of attention."""
     within: set[int] = set()
@@ -25,7 +25,7 @@ def last_heads(flow: Flow, names: tuple[str, ...]) -> Iterator[Head]:
             yield head
 
 
-def made_by(flow: Flow, head: Head) -> Call | None:
+def made_by(flow: CallGraph, head: Head) -> Call | None:
     """The call that made the numbers which a loss is given."""
     return flow.origin(head.call.inputs[0]) if head.call.inputs else None
 
@@ -56,10 +56,9 @@ def lowest_loss(classes: int, width: float) -> float:
     return math.log1p((classes - 1) * math.exp(-width))
 
 
-def written(path: str) -> str:
-    """A module's path as it is written in Python: `features[3].conv` for features.3.conv."""
-    parts = path.split(".")
-    return "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in parts).lstrip(".")
+def written(path: str, root: str) -> str:
+    """A module's or parameter's path as it is written in Python: `model.features[3].conv` for features.3.conv."""
+    return root + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in path.split("."))
 
 
 def named(call: Call) -> str:

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.asking import asked, spread_between
 from striate.doctor.checks.model.heads import named
+from striate.doctor.checks.model.variants import asked, spread_between
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.records import Finding
@@ -17,7 +17,7 @@ from striate.wording import listed
 
 CODE = "model.mode"
 DIFFERENT = 1e-3
-"""Of the spread of the answers: rounding is a thousand times smaller."""
+"""Of the standard deviation of the predictions: rounding is a thousand times smaller."""
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 _DROPOUT = nn.modules.dropout._DropoutNd
 _FUNCTIONS = """
@@ -46,18 +46,18 @@ def _trained_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
     if whole and (drops or norms):
         step = told.index(False) + 1 if told else 1
         # The doctor's own step sets no mode: a network that was handed over after an evaluation is in that mode.
-        if evidence.patient.own_step and not norms:
+        if evidence.setup.own_step and not norms:
             yield _not_in_training(sorted(drops), step, "note")
         else:
             yield _not_in_training(sorted(norms | drops), step, "error" if norms else "warning")
     elif not whole and norms & off:
         yield _norm_in_evaluation(sorted(norms & off))
-    elif not whole and told and drops & off and evidence.patient.own_step is False:
+    elif not whole and told and drops & off and evidence.setup.own_step is False:
         yield _dropout_off(sorted(drops & off))
 
 
 def _never_measured(part: nn.Module) -> bool:
-    """Whether a batch norm keeps running figures and has the ones that it was made with."""
+    """Whether a batch norm keeps running statistics and has the ones that it was made with."""
     mean, spread = getattr(part, "running_mean", None), getattr(part, "running_var", None)
     if not isinstance(mean, torch.Tensor) or not isinstance(spread, torch.Tensor):
         return False
@@ -67,38 +67,40 @@ def _never_measured(part: nn.Module) -> bool:
 def _not_in_training(names: list[str], step: int, severity: str) -> Finding:
     when = "from the first step on" if step == 1 else f"from step {step} on"
     return Finding(
-        CODE,
-        "error" if severity == "error" else "warning" if severity == "warning" else "note",
-        listed(names),
-        f"{when} the network is in evaluation mode while it is trained: {listed(names)} do not do what they are for",
-        "training mode in training steps, where there is dropout or batch norm",
-        "In evaluation mode dropout drops nothing, and batch norm uses running figures, which are then never updated.",
-        "`model.train()` before the training steps of each epoch, and after every `model.eval()`.",
+        code=CODE,
+        severity="error" if severity == "error" else "warning" if severity == "warning" else "note",
+        where=listed(names),
+        measured=f"{when} the network is in evaluation mode while it is trained: {listed(names)} do not do what they "
+        "are for",
+        threshold="training mode in training steps, where there is dropout or batch norm",
+        why="In evaluation mode dropout drops nothing, and batch norm uses running statistics, which are then never "
+        "updated.",
+        remedy="`model.train()` before the training steps of each epoch, and after every `model.eval()`.",
     )
 
 
 def _norm_in_evaluation(names: list[str]) -> Finding:
     return Finding(
-        CODE,
-        "error",
-        listed(names),
-        f"{listed(names)} are in evaluation mode in training, with the mean 0 and the variance 1 that they were made "
-        "with: they normalize nothing",
-        "batch norm in evaluation mode only where it has measured its figures before",
-        "Freezing batch norm is for networks that were trained before.",
-        f"`model.get_submodule({names[0]!r}).train()`, or load trained weights first.",
+        code=CODE,
+        severity="error",
+        where=listed(names),
+        measured=f"{listed(names)} are in evaluation mode in training, with the mean 0 and the variance 1 that they "
+        "were made with: they normalize nothing",
+        threshold="batch norm in evaluation mode only where it has measured its statistics before",
+        why="Freezing batch norm is for networks that were trained before.",
+        remedy=f"`model.get_submodule({names[0]!r}).train()`, or load trained weights first.",
     )
 
 
 def _dropout_off(names: list[str]) -> Finding:
     return Finding(
-        CODE,
-        "warning",
-        listed(names),
-        f"{listed(names)} are in evaluation mode while the network is in training mode: nothing is dropped",
-        "dropout in the mode of the network",
-        "A part that was put into evaluation mode stays there until it is put back.",
-        "`model.train()` before the training steps: it sets all parts.",
+        code=CODE,
+        severity="warning",
+        where=listed(names),
+        measured=f"{listed(names)} are in evaluation mode while the network is in training mode: nothing is dropped",
+        threshold="dropout in the mode of the network",
+        why="A part that was put into evaluation mode stays there until it is put back.",
+        remedy="`model.train()` before the training steps: it sets all parts.",
     )
 
 
@@ -109,7 +111,7 @@ def _figures_not_updated(evidence: Evidence) -> Iterator[Finding]:
         return
     running = [
         (name, part)
-        for name, part in trial.double.model.named_modules()
+        for name, part in trial.replica.model.named_modules()
         if isinstance(part, _BATCH_NORM) and evidence.first.modes.get(name) and part.track_running_stats
     ]
     stuck = [(name, part) for name, part in running if _never_measured(part) or _hardly_moves(part)]
@@ -118,17 +120,17 @@ def _figures_not_updated(evidence: Evidence) -> Iterator[Finding]:
     names = [name for name, _ in stuck]
     momentum = stuck[0][1].momentum
     yield Finding(
-        CODE,
-        "error",
-        listed(names),
-        f"after {len(trial.rows)} steps in training mode the running mean and variance of {listed(names)} are hardly "
-        f"changed (momentum {momentum:g}){_gap(evidence)}"
+        code=CODE,
+        severity="error",
+        where=listed(names),
+        measured=f"after {len(trial.rows)} steps in training mode the running mean and variance of {listed(names)} "
+        f"are hardly changed (momentum {momentum:g}){_gap(evidence)}"
         if momentum is not None
         else f"after {len(trial.rows)} steps in training mode {listed(names)} have the figures they were made with",
-        "running figures that follow those of the batches",
-        "In evaluation mode batch norm uses its running figures; torch's momentum is the share of the new batch, 0.1 "
-        "as a rule.",
-        f"`nn.BatchNorm2d(…, momentum=0.1)` for {listed(names)}.",
+        threshold="running statistics that follow those of the batches",
+        why="In evaluation mode batch norm uses its running statistics; torch's momentum is the share of the new "
+        "batch, 0.1 as a rule.",
+        remedy=f"`nn.BatchNorm2d(…, momentum=0.1)` for {listed(names)}.",
     )
 
 
@@ -149,26 +151,28 @@ def _gap(evidence: Evidence) -> str:
 def _left_in_training(evidence: Evidence) -> Iterator[Finding]:
     """Parts that stay in training mode when the network is put into evaluation mode: a `train` or `eval` of their own,
     or a mode that is set in forward."""
-    calls = [call for call in evidence.answering.modules if call.training and not call.name.startswith("*")]
+    calls = [call for call in evidence.predicting.modules if call.training and not call.name.startswith("*")]
     norms = [c.name for c in calls if isinstance(c.module, _BATCH_NORM) and c.module.track_running_stats]
     drops = [c.name for c in calls if isinstance(c.module, _DROPOUT) and c.module.p > 0]
     if not norms and not drops:
         return
     names = list(dict.fromkeys((*norms, *drops)))
     yield Finding(
-        CODE,
-        "error" if norms else "warning",
-        listed(names),
-        f"after `model.eval()`, {listed(names)} run in training mode all the same",
-        "evaluation mode in all parts after `model.eval()`",
-        "Dropout that stays on makes answers worse, and batch norm that stays on makes them depend on the batch.",
-        "Let `train(mode)` pass its argument on to all parts: `return super().train(mode)`; set no modes in forward.",
+        code=CODE,
+        severity="error" if norms else "warning",
+        where=listed(names),
+        measured=f"after `model.eval()`, {listed(names)} run in training mode all the same",
+        threshold="evaluation mode in all parts after `model.eval()`",
+        why="Dropout that stays on makes predictions worse, and batch norm that stays on makes them depend on the "
+        "batch.",
+        remedy="Let `train(mode)` pass its argument on to all parts: `return super().train(mode)`; set no modes in "
+        "forward.",
     )
 
 
 def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
-    """Answers that change from call to call in evaluation mode."""
-    if not evidence.patient.compares:
+    """Predictions that change from call to call in evaluation mode."""
+    if not evidence.setup.compares:
         return  # to draw samples is what some networks are for
     batch = evidence.train.raw[0]
     one, other = asked(evidence, batch, seed=0), asked(evidence, batch, seed=1)
@@ -177,7 +181,7 @@ def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
     apart = spread_between(one, other)
     if apart < DIFFERENT:
         return
-    calls = [call for call in evidence.answering.calls if call.name in _RANDOM and call.inside]
+    calls = [call for call in evidence.predicting.calls if call.name in _RANDOM and call.inside]
     calls = [call for call in calls if call.option(2, "training", call.options.get("train", True)) is not False]
     if not calls:
         return
@@ -191,20 +195,25 @@ def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
     else:
         fix = f"`if self.training:` around {call.name} in {call.place}."
     yield Finding(
-        CODE,
-        "error" if drops else "warning",
-        named(call),
-        f"in evaluation mode, two answers for the same batch differ by {apart:.2g} of their spread",
-        f"{DIFFERENT:g} of the spread",
-        "Something random goes on in evaluation mode: answers are worse than they could be, and differ each time.",
-        fix,
+        code=CODE,
+        severity="error" if drops else "warning",
+        where=named(call),
+        measured=f"in evaluation mode, two predictions for the same batch differ by {apart:.2g} of their standard "
+        "deviation",
+        threshold=f"{DIFFERENT:g} of the spread",
+        why="Something random goes on in evaluation mode: predictions are worse than they could be, and differ each "
+        "time.",
+        remedy=fix,
     )
 
 
-CHECK = Check(
-    (CODE,),
-    "Do dropout and batch norm work as they should, in training and in evaluation?",
-    "most steps in evaluation mode though there is dropout or a batch norm that never measured its figures; figures "
-    f"that training does not change; answers that differ by {DIFFERENT:g} of their spread from call to call",
-    run,
+MODE = Check(
+    codes=(CODE,),
+    question="Do dropout and batch norm work as they should, in training and in evaluation?",
+    threshold="most steps in evaluation mode though there is dropout or a batch norm that never measured its "
+    "figures; figures "
+    f"that training does not change; predictions that differ by {DIFFERENT:g} of their standard deviation from call "
+    "to call",
+    run=run,
+    explains="loss.initial-off model.batch-mixing optim.lr-too-high fit.*",
 )

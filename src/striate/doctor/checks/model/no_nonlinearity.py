@@ -10,20 +10,20 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.asking import asked, with_inputs
-from striate.doctor.checks.model.remedies import said, tried
+from striate.doctor.checks.model.variants import asked, said, tried, with_inputs
+from striate.doctor.evidence.call_graph import Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.flow import Call, Flow
-from striate.doctor.evidence.leaves import leaves
 from striate.doctor.evidence.trial import Change
-from striate.doctor.patient.copies import Double
-from striate.records import Finding
+from striate.doctor.setup.batch import leaves
+from striate.doctor.setup.replicas import Replica
+from striate.observe.interventions import change_output
+from striate.records import Finding, Remedy
 from striate.wording import listed
 
 CODE = "model.no-nonlinearity"
 AFFINE = 1e-4
-"""Of the size of the answers; float32 rounds to a thousandth of that."""
+"""Of the size of the predictions; float32 rounds to a thousandth of that."""
 FAR = 30.0
 """Inputs are that many times larger than given: there even a tanh that is nearly straight in the middle bends."""
 _LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
@@ -41,7 +41,7 @@ MANY = 3
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
-    flow = evidence.answering
+    flow = evidence.predicting
     if flow.output is None:
         raise NoEvidence("the network does not run as a whole")
     chain = _chain(flow, flow.output)
@@ -51,7 +51,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     straight = apart is not None and apart < AFFINE
     if straight and not _only_linear(flow, flow.output):
         # A branch that begins with zeros bends once it is trained.
-        later = _bend(evidence, evidence.trial.double)
+        later = _bend(evidence, evidence.trial.replica)
         straight = later is not None and later < AFFINE and evidence.trial.error is None
     if straight:
         yield _finding(evidence, chain, apart)
@@ -61,29 +61,32 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         yield from _part(evidence, flow, flow.output)
 
 
-def _part(evidence: Evidence, flow: Flow, end: int) -> Iterator[Finding]:
+def _part(evidence: Evidence, flow: CallGraph, end: int) -> Iterator[Finding]:
     """Three layers or more in a row within a network that bends elsewhere, where an activation between them helps."""
     run = _longest_run(flow, end)
     if len(run) < MANY:
         return
     layers = {call.module for call in run[:-1]}
-    remedy = tried(evidence, "with ReLU in between", Change(prepare=lambda double: _bent(double, layers)))
+    remedy = tried(evidence, "with ReLU in between", Change(prepare=lambda replica: _bent(replica, layers)))
     if remedy is None or not remedy.better:
         return
     places = [call.place for call in run]
     yield Finding(
-        CODE,
-        "warning",
-        listed(places),
-        f"{len(run)} layers with weights follow each other without anything that bends between them ({listed(places)})"
-        f"{remedy.said('with ReLU between them')}",
-        f"fewer than {MANY}: two may be a layer in two parts",
-        "Linear layers one after the other are together one linear layer.",
-        "An activation behind each: `x = functional.relu(self.layer(x))`.",
+        code=CODE,
+        severity="warning",
+        where=listed(places),
+        measured=f"{len(run)} layers with weights follow each other without anything that bends between them "
+        f"({listed(places)}){remedy.said('with ReLU between them')}",
+        threshold=f"fewer than {MANY}: two may be a layer in two parts",
+        why="Linear layers one after the other are together one linear layer.",
+        remedy=Remedy(
+            "An activation behind each: `x = functional.relu(self.layer(x))`.",
+            advice="relu behind each layer but the last, in a layer string",
+        ),
     )
 
 
-def _longest_run(flow: Flow, end: int) -> list[Call]:
+def _longest_run(flow: CallGraph, end: int) -> list[Call]:
     """Calls with weights in a row, on all ways, with nothing but linear functions between them."""
     runs: dict[int, list[Call]] = {}
     best: list[Call] = []
@@ -101,7 +104,7 @@ def _longest_run(flow: Flow, end: int) -> list[Call]:
     return best
 
 
-def _chain(flow: Flow, end: int) -> list[Call]:
+def _chain(flow: CallGraph, end: int) -> list[Call]:
     """The calls with weights on the longest way from the batch to the end."""
     longest: dict[int, list[Call]] = {}
     for index in sorted(i for i in flow.before(end) if i >= 0):
@@ -116,12 +119,12 @@ def _is_factorized(evidence: Evidence, chain: list[Call]) -> bool:
     if len(chain) != 2:
         return False
     first, last = (math.prod(call.shape[1:]) for call in chain)
-    return not evidence.patient.classifies and first < last
+    return not evidence.setup.classifies and first < last
 
 
-def _bend(evidence: Evidence, double: Double) -> float | None:
-    """How far f(a) + f(b) − f(a + b) − f(0) is from zero, as a share of the answers, in evaluation mode; of scores
-    where the answers are probabilities. None where that says nothing."""
+def _bend(evidence: Evidence, replica: Replica) -> float | None:
+    """How far f(a) + f(b) − f(a + b) − f(0) is from zero, as a share of the predictions, in evaluation mode; of scores
+    where the predictions are probabilities. None where that says nothing."""
     batch = evidence.train.raw[0]
     inputs = evidence.train.x
     if inputs is None or not inputs.is_floating_point():
@@ -136,11 +139,11 @@ def _bend(evidence: Evidence, double: Double) -> float | None:
     a = with_inputs(batch, drawn)
     b = with_inputs(batch, drawn)
     zero = with_inputs(batch, torch.zeros_like)
-    answers = [asked(evidence, given, double=double) for given in (a, b, _sum(batch, a, b), zero)]
-    if len({answer.shape for answer in answers}) != 1 or not all(bool(answer.isfinite().all()) for answer in answers):
+    predictions = [asked(evidence, given, replica=replica) for given in (a, b, _sum(batch, a, b), zero)]
+    if len({one.shape for one in predictions}) != 1 or not all(bool(one.isfinite().all()) for one in predictions):
         return None
     found = []
-    for scores in _as_scores(answers):
+    for scores in _as_scores(predictions):
         fa, fb, both, nothing = scores
         size = float((fa - nothing).abs().max() + (fb - nothing).abs().max())
         if size > 0 and bool(torch.stack(scores).isfinite().all()):
@@ -155,13 +158,13 @@ def _sum(batch: Any, a: Any, b: Any) -> Any:
     return with_inputs(batch, lambda tensor: first[places[id(tensor)]] + second[places[id(tensor)]])
 
 
-def _as_scores(answers: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
-    yield answers
-    if answers[0].ndim > 1 and answers[0].shape[1] > 1 and all(float(a.max()) <= 1e-9 for a in answers):
-        yield [answer - answer[:, :1] for answer in answers]
+def _as_scores(predictions: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    yield predictions
+    if predictions[0].ndim > 1 and predictions[0].shape[1] > 1 and all(float(a.max()) <= 1e-9 for a in predictions):
+        yield [one - one[:, :1] for one in predictions]
 
 
-def _only_linear(flow: Flow, end: int) -> bool:
+def _only_linear(flow: CallGraph, end: int) -> bool:
     """Whether nothing but linear functions and normalization, which makes no new features, lies between the weights."""
     names = {flow.calls[i].name for i in flow.before(end) if i >= 0 and flow.calls[i].from_batch}
     last = flow.origin(end)
@@ -176,33 +179,40 @@ def _only_linear(flow: Flow, end: int) -> bool:
 def _finding(evidence: Evidence, chain: list[Call], apart: float | None) -> Finding:
     places = [call.place for call in chain]
     layers = {call.module for call in chain[:-1]}
-    remedy = tried(evidence, "with ReLU", Change(prepare=lambda double: _bent(double, layers)))
+    remedy = tried(evidence, "with ReLU", Change(prepare=lambda replica: _bent(replica, layers)))
     if apart is None:
         how = "nothing but linear functions and normalization between them"
     else:
-        how = f"f(a) + f(b) = f(a + b) + f(0) up to {apart:.1g} of the answers"
+        how = f"f(a) + f(b) = f(a + b) + f(0) up to {apart:.1g} of the predictions"
     measured = f"{len(chain)} layers with weights one after the other ({listed(places)}), and {how}"
     return Finding(
-        CODE,
-        "error",
-        listed(places),
-        f"{measured}{said(remedy, 'with ReLU between them')}",
-        f"more than {AFFINE:g}: below, it is rounding",
-        "Linear layers one after the other are together one linear layer: depth and width bring nothing.",
-        "An activation behind each layer but the last: `x = functional.relu(self.layer(x))`, or nn.ReLU() between them "
-        "in nn.Sequential.",
+        code=CODE,
+        severity="error",
+        where=listed(places),
+        measured=f"{measured}{said(remedy, 'with ReLU between them')}",
+        threshold=f"more than {AFFINE:g}: below, it is rounding",
+        why="Linear layers one after the other are together one linear layer: depth and width bring nothing.",
+        remedy=Remedy(
+            "An activation behind each layer but the last: `x = functional.relu(self.layer(x))`, or nn.ReLU() "
+            "between them in nn.Sequential.",
+            advice="relu behind each layer but the last, in a layer string",
+        ),
     )
 
 
-def _bent(double: Double, layers: set[str]) -> None:
-    for name, part in double.model.named_modules():
+def _bent(replica: Replica, layers: set[str]) -> None:
+    for name, part in replica.model.named_modules():
         if name in layers and isinstance(part, _LAYERS):
-            part.register_forward_hook(lambda _, __, output: nn.functional.relu(output))
+            change_output(part, lambda _, output: nn.functional.relu(output))
 
 
-CHECK = Check(
-    (CODE,),
-    "Is a deep network no more than one linear layer?",
-    f"two layers with weights or more, and answers to large random inputs that add up to {AFFINE:g} of their size",
-    run,
+NO_NONLINEARITY = Check(
+    codes=(CODE,),
+    question="Is a deep network no more than one linear layer?",
+    threshold=f"two layers with weights or more, and predictions to large random inputs that add up to {AFFINE:g} of "
+    "their size",
+    run=run,
+    explains=(
+        "model.collapsed model.receptive-field model.redundant-filters model.vanishing-gradient optim.lr-too-low fit.*"
+    ),
 )

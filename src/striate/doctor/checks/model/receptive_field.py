@@ -1,20 +1,113 @@
-"""`model.receptive-field`: do the units that decide see enough of the input?"""
+"""`model.receptive-field`: do the units that decide see enough of the input?
+How much of the input a unit sees through windows, before a map is pooled to one place.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.remedies import Tried, said, tried
+from striate.doctor.checks.model.variants import Tried, said, tried
+from striate.doctor.evidence.call_graph import Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
-from striate.doctor.evidence.views import View, pooled_view
-from striate.doctor.patient.copies import Double
+from striate.doctor.setup.replicas import Replica
 from striate.records import Finding
 from striate.wording import show_sizes
+
+_POOLING = ("mean", "sum", "max", "amax", "logsumexp", "adaptive_avg_pool", "adaptive_max_pool", "avg_pool", "max_pool")
+_FAR = frozenset(["matmul", "__matmul__", "bmm", "einsum", "linear", "roll", "flip", "cumsum", "gather", "sort"])
+"""Functions that carry numbers from place to place otherwise than by windows."""
+
+
+@dataclass(frozen=True)
+class View:
+    """`field`: positions along each axis that a unit of the last map sees; `sides`: of the input. `last`: the call that
+    gave that map; `pooled`: the one that makes one place of it. Of windows alone: a mean over the map that
+    normalization or a gate puts into each place does not count."""
+
+    field: tuple[int, ...]
+    sides: tuple[int, ...]
+    last: Call
+    pooled: Call
+
+    @property
+    def share(self) -> float:
+        """Of the side, along the axis where most is seen."""
+        return max(field / side for field, side in zip(self.field, self.sides, strict=True))
+
+
+def pooled_view(flow: CallGraph) -> View | None:
+    """The view of the last map that is pooled to one place, behind the last convolution; None where there is none, or
+    places are put together in another way."""
+    convolutions = [call for call in flow.weights if call.name.startswith("conv") and len(call.shape) > 2]
+    if not convolutions or any(call.name.startswith("conv_transpose") for call in convolutions):
+        return None
+    last = convolutions[-1]
+    pooled = next((call for call in flow.calls[last.index + 1 :] if _pools(call)), None)
+    if pooled is None:
+        return None
+    sides = convolutions[0].given[0][2:]
+    known: dict[int, tuple[list[float], list[float]]] = {}
+    for index in sorted(i for i in flow.before(pooled.index) if i >= 0):
+        call = flow.calls[index]
+        if index == pooled.index or not call.from_batch or len(call.shape) != len(last.shape):
+            continue
+        if call.name in _FAR:
+            return None
+        known[index] = _through(call, [known[i] for i in call.inputs if i in known], len(sides))
+    if last.index not in known:
+        return None
+    ends = [known[i] for i in pooled.inputs if i in known] or [known[last.index]]
+    field = tuple(max(round(fields[axis]) for fields, _ in ends) for axis in range(len(sides)))
+    return View(field, tuple(sides), last, pooled)
+
+
+def _pools(call: Call) -> bool:
+    """Whether a call makes one place of a map."""
+    if not call.given or len(call.given[0]) < 3 or not call.name.startswith(_POOLING):
+        return False
+    before, after = call.given[0], call.shape
+    return math.prod(before[2:]) > 1 and after[:2] == before[:2] and math.prod(after[2:]) == 1
+
+
+def _through(call: Call, inputs: list[tuple[list[float], list[float]]], axes: int) -> tuple[list[float], list[float]]:
+    """Fields and distances between neighbors behind a call."""
+    fields = [max((field[axis] for field, _ in inputs), default=1.0) for axis in range(axes)]
+    jumps = [max((jump[axis] for _, jump in inputs), default=1.0) for axis in range(axes)]
+    if not call.given or len(call.given[0]) != axes + 2:
+        return fields, jumps
+    for axis in range(axes):
+        window, stride = _window(call, axis)
+        fields[axis] += (window - 1) * jumps[axis]
+        jumps[axis] *= stride
+    return fields, jumps
+
+
+def _window(call: Call, axis: int) -> tuple[float, float]:
+    """Positions that a call looks at along an axis, and its stride."""
+    if call.name.startswith("conv") and len(call.given) > 1 and len(call.given[1]) > 2 + axis:
+        dilation = _along(call.option(5, "dilation", 1), axis)
+        return (call.given[1][2 + axis] - 1) * dilation + 1, _along(call.option(3, "stride", 1), axis)
+    if call.name.startswith(("max_pool", "avg_pool", "lp_pool")):
+        window = _along(call.option(1, "kernel_size", 1), axis)
+        stride = call.option(2, "stride")
+        return window, _along(stride, axis) if stride else window
+    side, left = call.given[0][2 + axis], call.shape[2 + axis]
+    # Adaptive pooling, interpolation, or a stride of slices.
+    return (max(side / left, 1.0), side / left) if left and left != side else (1, 1)
+
+
+def _along(given: object, axis: int) -> int:
+    if isinstance(given, list | tuple):
+        given = given[axis] if axis < len(given) else given[0]
+    return given if isinstance(given, int) else 1
+
 
 CODE = "model.receptive-field"
 SMALL = 0.5
@@ -25,16 +118,16 @@ GOOD, POOR = 0.9, 0.7
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
-    if not evidence.patient.classifies:
+    if not evidence.setup.classifies:
         return
-    view = pooled_view(evidence.answering)
+    view = pooled_view(evidence.predicting)
     if view is None or view.share >= SMALL:
         return
     right = _share_right(evidence)
     if right > GOOD:
         return
     wider = max(2, min(6, round(1 / view.share)))
-    remedy = tried(evidence, "wider view", Change(prepare=lambda double: _dilate(double, wider)))
+    remedy = tried(evidence, "wider view", Change(prepare=lambda replica: _dilate(replica, wider)))
     if remedy is not None and not remedy.better:
         return
     if remedy is None and (view.share >= THIRD or right > POOR):
@@ -49,11 +142,11 @@ def _share_right(evidence: Evidence) -> float:
         return 0.0
 
 
-def _dilate(double: Double, times: int) -> None:
+def _dilate(replica: Replica, times: int) -> None:
     """Let all convolutions but the first look `times` as far, with maps of the same sizes."""
     layers = [
         part
-        for part in double.model.modules()
+        for part in replica.model.modules()
         if isinstance(part, nn.modules.conv._ConvNd) and not part.transposed and max(part.kernel_size) > 1
     ]
     for part in layers[1:] or layers:
@@ -71,24 +164,27 @@ def _dilate(double: Double, times: int) -> None:
 def _finding(view: View, remedy: Tried | None, right: float, wider: int) -> Finding:
     place = view.last.place
     return Finding(
-        CODE,
-        "warning",
-        place,
-        f"a unit of the last map ({place}) sees {show_sizes(view.field)} of {show_sizes(view.sides)} positions, "
+        code=CODE,
+        severity="warning",
+        where=place,
+        measured=f"a unit of the last map ({place}) sees {show_sizes(view.field)} of {show_sizes(view.sides)} "
+        "positions, "
         f"{view.share:.0%} of a side, before {view.pooled.name} makes one place of the map; after the trial "
         f"{right:.0%} of the training samples are right{said(remedy, f'with kernels spread {wider} times as far')}",
-        f"half of a side, or {GOOD:.0%} right all the same",
-        "Pooling over the whole map forgets where things were: what no unit sees together is never put together.",
-        "More pooling or stride between the convolutions, more of them, or `dilation=2` in the later ones; or flatten "
-        "the map instead of pooling it.",
+        threshold=f"half of a side, or {GOOD:.0%} right all the same",
+        why="Pooling over the whole map forgets where things were: what no unit sees together is never put together.",
+        remedy="More pooling or stride between the convolutions, more of them, or `dilation=2` in the later ones; or "
+        "flatten the map instead of pooling it.",
     )
 
 
-CHECK = Check(
-    (CODE,),
-    "Do the units that decide see enough of the input?",
-    f"less than half of a side before global pooling, if kernels spread wider give a loss 1.25 times smaller; where "
+RECEPTIVE_FIELD = Check(
+    codes=(CODE,),
+    question="Do the units that decide see enough of the input?",
+    threshold="less than half of a side before global pooling, if kernels spread wider give a loss 1.25 times "
+    "smaller; where "
     f"that cannot be tried, less than a third and less than {POOR:.0%} right; never from {GOOD:.0%} right on",
-    run,
+    run=run,
     quick=False,
+    explains="model.collapsed model.vanishing-gradient optim.lr-too-low fit.*",
 )

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.remedies import said, tried
-from striate.doctor.checks.model.unused_parameters import unused
+from striate.doctor.checks.model.idle_parameters import unused
+from striate.doctor.checks.model.variants import said, tried
+from striate.doctor.evidence.call_graph import CallGraph, TracedModule
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.flow import Flow, ModuleCall
 from striate.doctor.evidence.trial import Change
-from striate.doctor.patient.copies import Double
+from striate.doctor.setup.replicas import Replica
 from striate.records import Finding
 from striate.wording import listed, several
 
@@ -24,7 +24,7 @@ _SMALL = (nn.PReLU, nn.RNNCellBase, nn.RNNBase)
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
-    model, flow = evidence.patient.model, evidence.flow
+    model, flow = evidence.setup.model, evidence.flow
     for places in repeated(model):
         calls = [call for call in flow.modules if call.name in places]
         if _in_a_row(flow, calls) or _same_input(calls):
@@ -58,7 +58,7 @@ def _one_in_another(names: list[str]) -> bool:
     return any(name != other and name.startswith(f"{other}.") for name in names for other in names)
 
 
-def _in_a_row(flow: Flow, calls: list[ModuleCall]) -> bool:
+def _in_a_row(flow: CallGraph, calls: list[TracedModule]) -> bool:
     """Whether what one call gives goes into a later one."""
     for number, first in enumerate(calls):
         for later in calls[number + 1 :]:
@@ -67,43 +67,43 @@ def _in_a_row(flow: Flow, calls: list[ModuleCall]) -> bool:
     return False
 
 
-def _same_input(calls: list[ModuleCall]) -> bool:
+def _same_input(calls: list[TracedModule]) -> bool:
     given = [call.given for call in calls if call.given]
     return len(given) > 1 and len(set(given)) == 1
 
 
 def _repeated(evidence: Evidence, places: list[str], calls: int) -> Finding:
-    parameters = sum(p.numel() for p in evidence.patient.model.get_submodule(places[0]).parameters())
-    change = Change(prepare=lambda double: _parted(double, places[1:]))
+    parameters = sum(p.numel() for p in evidence.setup.model.get_submodule(places[0]).parameters())
+    change = Change(prepare=lambda replica: _parted(replica, places[1:]))
     remedy = tried(evidence, "of their own", change)
     return Finding(
-        CODE,
-        "warning",
-        listed(places),
-        f"{listed(places)} are one and the same layer: {parameters:,} numbers to learn instead of "
+        code=CODE,
+        severity="warning",
+        where=listed(places),
+        measured=f"{listed(places)} are one and the same layer: {parameters:,} numbers to learn instead of "
         f"{parameters * len(places):,}, in {several(calls, 'call')}{said(remedy, 'with weights of their own')}",
-        "a layer has one place, unless it gets other inputs at each",
-        "`[layer] * 3` repeats the same object, and a layer that is assigned twice is not copied: all places share one "
-        "set of weights.",
-        "Make each anew: `nn.Sequential(*[make_layer() for _ in range(3)])`, or `copy.deepcopy(layer)`.",
+        threshold="a layer has one place, unless it gets other inputs at each",
+        why="`[layer] * 3` repeats the same object, and a layer that is assigned twice is not copied: all places "
+        "share one set of weights.",
+        remedy="Make each anew: `nn.Sequential(*[make_layer() for _ in range(3)])`, or `copy.deepcopy(layer)`.",
     )
 
 
-def _parted(double: Double, places: list[str]) -> None:
+def _parted(replica: Replica, places: list[str]) -> None:
     """Give each place a layer of its own."""
-    known = {id(p) for group in double.optimizer.param_groups for p in group["params"]}
+    known = {id(p) for group in replica.optimizer.param_groups for p in group["params"]}
     for place in places:
         parent, _, name = place.rpartition(".")
-        own = copy.deepcopy(double.model.get_submodule(place))
-        if any(id(p) in known for p in double.model.get_submodule(place).parameters()):
-            double.optimizer.add_param_group({"params": list(own.parameters())})
-        setattr(double.model.get_submodule(parent), name, own)
+        own = copy.deepcopy(replica.model.get_submodule(place))
+        if any(id(p) in known for p in replica.model.get_submodule(place).parameters()):
+            replica.optimizer.add_param_group({"params": list(own.parameters())})
+        setattr(replica.model.get_submodule(parent), name, own)
 
 
-def _called_again(evidence: Evidence, flow: Flow) -> Iterator[Finding]:
+def _called_again(evidence: Evidence, flow: CallGraph) -> Iterator[Finding]:
     """A layer with one name that runs several times, one after the other, within one pass of the network."""
     idle = _idle(evidence)
-    by_name: dict[str, list[ModuleCall]] = {}
+    by_name: dict[str, list[TracedModule]] = {}
     for call in flow.modules:
         if call.name and not call.name.startswith("*") and _learns(call.module):
             by_name.setdefault(call.name, []).append(call)
@@ -111,9 +111,9 @@ def _called_again(evidence: Evidence, flow: Flow) -> Iterator[Finding]:
         if len(calls) < 2 or not _in_a_row(flow, calls):
             continue
         module = calls[0].module
-        twin = next((other for other, sizes in idle.items() if sizes == _sizes(module) and other != name), "")
-        if twin:
-            yield _instead_of(name, twin, len(calls))
+        original = next((other for other, sizes in idle.items() if sizes == _sizes(module) and other != name), "")
+        if original:
+            yield _instead_of(name, original, len(calls))
             return
         if isinstance(module, _BATCH_NORM) and module.track_running_stats and _between_differ(flow, calls):
             yield _norm_again(name, len(calls))
@@ -126,7 +126,7 @@ def _idle(evidence: Evidence) -> dict[str, list[tuple[int, ...]]]:
     except NoEvidence:
         return {}
     layers = dict.fromkeys(name.rpartition(".")[0] for name in names)
-    return {layer: _sizes(evidence.patient.model.get_submodule(layer)) for layer in layers if layer}
+    return {layer: _sizes(evidence.setup.model.get_submodule(layer)) for layer in layers if layer}
 
 
 def _sizes(module: nn.Module) -> list[tuple[int, ...]]:
@@ -137,7 +137,7 @@ def _learns(module: nn.Module) -> bool:
     return not isinstance(module, _SMALL) and any(p.numel() > 1 for p in module.parameters())
 
 
-def _between_differ(flow: Flow, calls: list[ModuleCall]) -> bool:
+def _between_differ(flow: CallGraph, calls: list[TracedModule]) -> bool:
     """Whether other weights lie before each call: in a loop, they are the same."""
     makers = []
     for call in calls:
@@ -147,35 +147,37 @@ def _between_differ(flow: Flow, calls: list[ModuleCall]) -> bool:
     return len(set(makers)) == len(makers)
 
 
-def _instead_of(name: str, twin: str, calls: int) -> Finding:
+def _instead_of(name: str, original: str, calls: int) -> Finding:
     return Finding(
-        CODE,
-        "warning",
-        name,
-        f"{name} runs {calls} times, one after the other, and {twin}, a layer of the same sizes, never runs",
-        "a layer runs once in a pass, unless a loop is meant",
-        "Layers that run twice share their weights between two places.",
-        f"In forward, call `self.{twin}(x)` where `self.{name}(x)` is called again.",
+        code=CODE,
+        severity="warning",
+        where=name,
+        measured=f"{name} runs {calls} times, one after the other, and {original}, a layer of the same sizes, never "
+        "runs",
+        threshold="a layer runs once in a pass, unless a loop is meant",
+        why="Layers that run twice share their weights between two places.",
+        remedy=f"In forward, call `self.{original}(x)` where `self.{name}(x)` is called again.",
     )
 
 
 def _norm_again(name: str, calls: int) -> Finding:
     return Finding(
-        CODE,
-        "warning",
-        name,
-        f"the batch norm {name} runs {calls} times in a pass, behind different layers",
-        "one batch norm a layer",
-        "Its running figures are a mixture of all of these layers', right for none: answers in evaluation mode differ "
-        "from those in training.",
-        f"Make one for each: `self.{name}2 = nn.BatchNorm2d(…)`.",
+        code=CODE,
+        severity="warning",
+        where=name,
+        measured=f"the batch norm {name} runs {calls} times in a pass, behind different layers",
+        threshold="one batch norm a layer",
+        why="Its running statistics are a mixture of all of these layers', right for none: predictions in evaluation "
+        "mode differ from those in training.",
+        remedy=f"Make one for each: `self.{name}2 = nn.BatchNorm2d(…)`.",
     )
 
 
-CHECK = Check(
-    (CODE,),
-    "Is the same layer in the network several times by mistake?",
-    "one layer at several places of which one feeds the other, or that get the same input; or called again while a "
-    "twin never runs; a layer that a loop calls is meant",
-    run,
+SHARED_WEIGHTS = Check(
+    codes=(CODE,),
+    question="Is the same layer in the network several times by mistake?",
+    threshold="one layer at several places of which one feeds the other, or that get the same input; or called again "
+    "while a original never runs; a layer that a loop calls is meant",
+    run=run,
+    explains="fit.*",
 )

@@ -10,12 +10,13 @@ from torch import nn
 from torch.nn import functional
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.remedies import BETTER, said, tried
+from striate.doctor.checks.model.variants import BETTER, said, tried
+from striate.doctor.evidence.call_graph import Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.flow import Call, Flow
 from striate.doctor.evidence.trial import Change
-from striate.doctor.patient.copies import Double
+from striate.doctor.setup.replicas import Replica
+from striate.observe.interventions import change_output
 from striate.records import Finding
 from striate.wording import listed, show_sizes
 
@@ -60,7 +61,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     if not idle and not early:
         return
     last = (kernels or early)[-1]
-    change = Change(prepare=lambda double: _less_stride(double, last))
+    change = Change(prepare=lambda replica: _less_stride(replica, last))
     remedy = tried(evidence, "less stride", change, ANY if len(idle) > 1 else BETTER)
     better = remedy is not None and remedy.better
     # One alone may be meant to mix channels; of several, the layout of the network tells.
@@ -82,7 +83,7 @@ def _share_right(evidence: Evidence) -> float:
         return 1.0
 
 
-def _no_map_left(flow: Flow) -> Iterator[Finding]:
+def _no_map_left(flow: CallGraph) -> Iterator[Finding]:
     """A kernel that is larger than its map raises."""
     text = str(flow.error)
     assert flow.failed is not None
@@ -92,13 +93,13 @@ def _no_map_left(flow: Flow) -> Iterator[Finding]:
     place = inside[-1].lstrip("*") if inside else "forward"
     left = show_sizes(shapes[0][2:]) if shapes else "–"
     yield Finding(
-        CODE,
-        "error",
-        place or "forward",
-        f"{name} in {place or 'forward'} gets maps of {left} positions, and raises: {text[:140]}",
-        "a map as large as the kernel",
-        "Strides and pooling before it have used the map up.",
-        f"Less stride or pooling before {place or name}, `padding=1`, or a smaller kernel there.",
+        code=CODE,
+        severity="error",
+        where=place or "forward",
+        measured=f"{name} in {place or 'forward'} gets maps of {left} positions, and raises: {text[:140]}",
+        threshold="a map as large as the kernel",
+        why="Strides and pooling before it have used the map up.",
+        remedy=f"Less stride or pooling before {place or name}, `padding=1`, or a smaller kernel there.",
     )
 
 
@@ -137,7 +138,7 @@ def _along(call: Call, place: int, name: str, axis: int) -> int:
     return given if isinstance(given, int) else 0 if name == "padding" else 1
 
 
-def _after_one_place(flow: Flow) -> list[Call]:
+def _after_one_place(flow: CallGraph) -> list[Call]:
     """Layers with weights, but the last two, that come after the map has shrunk to one place by a stride or a window,
     in the first half of the way."""
     if flow.end is None:
@@ -153,10 +154,10 @@ def _after_one_place(flow: Flow) -> list[Call]:
     return []
 
 
-def _less_stride(double: Double, last: Call) -> None:
+def _less_stride(replica: Replica, last: Call) -> None:
     """Stride 2 for the first layer that strides, 1 for all others; pools keep a window, padded; pooling to one place
     goes. What the last convolution gives is averaged to the size it had."""
-    parts = dict(double.model.named_modules())
+    parts = dict(replica.model.named_modules())
     strided = [part for part in parts.values() if isinstance(part, _STRIDED) and _stride(part) > 1]
     for number, part in enumerate(strided):
         stride = 1 if number else 2
@@ -166,10 +167,10 @@ def _less_stride(double: Double, last: Call) -> None:
             part.kernel_size, part.stride, part.padding = 3, stride, 1
     for part in parts.values():
         if isinstance(part, _ADAPTIVE):
-            part.register_forward_hook(lambda _, given, __: given[0])
+            change_output(part, lambda given, _: given[0])
     pool = _POOL_TO.get(len(last.shape) - 2)
     if pool is not None and last.module in parts:
-        parts[last.module].register_forward_hook(lambda _, __, output: pool(output, last.shape[2:]))
+        change_output(parts[last.module], lambda _, output: pool(output, last.shape[2:]))
 
 
 def _stride(part: nn.Module) -> int:
@@ -186,22 +187,25 @@ def _finding(evidence: Evidence, idle: list[Call], kernels: int, severity: str, 
     share = _share_used(first)
     taps = f", where {1 - share:.0%} of a kernel's taps along an axis see padding alone" if share < 1 else ""
     return Finding(
-        CODE,
-        "warning" if severity == "warning" else "note",
-        listed(places),
-        f"inputs of {large} have shrunk to maps of {sides} at {places[0]}; {len(idle)} convolutions ({listed(places)}) "
-        f"work on such maps, of {max(kernels, len(idle))}{taps}{gain}",
-        f"fewer than {SHARE:.0%} of the convolutions with less than {USED:.0%} of their kernel in use",
-        "Where the map is one place, there is nothing left to convolve: the layout of the image was thrown away early.",
-        "Less stride and pooling at the beginning: `stride=1` in the first layers, one pool fewer.",
+        code=CODE,
+        severity="warning" if severity == "warning" else "note",
+        where=listed(places),
+        measured=f"inputs of {large} have shrunk to maps of {sides} at {places[0]}; {len(idle)} convolutions "
+        f"({listed(places)}) work on such maps, of {max(kernels, len(idle))}{taps}{gain}",
+        threshold=f"fewer than {SHARE:.0%} of the convolutions with less than {USED:.0%} of their kernel in use",
+        why="Where the map is one place, there is nothing left to convolve: the layout of the image was thrown away "
+        "early.",
+        remedy="Less stride and pooling at the beginning: `stride=1` in the first layers, one pool fewer.",
     )
 
 
-CHECK = Check(
-    (CODE,),
-    "Are the maps used up before the convolutions are?",
-    f"two convolutions, and {SHARE:.0%} of them, with at most {USED:.0%} of their kernel on the map along each axis; "
+SHRINKS_TOO_FAST = Check(
+    codes=(CODE,),
+    question="Are the maps used up before the convolutions are?",
+    threshold=f"two convolutions, and {SHARE:.0%} of them, with at most {USED:.0%} of their kernel on the map along "
+    "each axis; "
     "or half of them behind a window that left one place; or a kernel that raises as it is larger than its map",
-    run,
+    run=run,
     quick=False,
+    explains=("model.collapsed model.dead-units model.receptive-field model.vanishing-gradient optim.lr-too-low fit.*"),
 )

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.remedies import tried
+from striate.doctor.checks.model.variants import tried
+from striate.doctor.evidence.call_graph import Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.flow import Call, Flow
 from striate.doctor.evidence.trial import Change
-from striate.doctor.patient.copies import Double
+from striate.doctor.setup.replicas import Replica
 from striate.records import Finding
 
 CODE = "model.too-small"
@@ -44,38 +44,38 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     narrow = _narrowest(flow, flow.end)
     if narrow is None or narrow.width >= needed:
         return
-    change = Change(prepare=lambda double: _widen(double, narrow))
+    change = Change(prepare=lambda replica: _widen(replica, narrow))
     remedy = tried(evidence, "wider", change) if _can_widen(evidence.fresh.model, narrow) else None
     if remedy is not None and not remedy.better:
         return
     if remedy is None and _share_right(evidence) > POOR:
         return
-    classes = "" if not evidence.patient.classifies else f" for {evidence.classes} classes"
+    classes = "" if not evidence.setup.classifies else f" for {evidence.classes} classes"
     numbers = "number a sample is" if narrow.width == 1 else "numbers a sample are"
     yield Finding(
-        CODE,
-        "error" if remedy is not None else "warning",
-        narrow.before,
-        f"{narrow.width} {numbers} all that passes from {narrow.before} to {narrow.behind}{classes}"
+        code=CODE,
+        severity="error" if remedy is not None else "warning",
+        where=narrow.before,
+        measured=f"{narrow.width} {numbers} all that passes from {narrow.before} to {narrow.behind}{classes}"
         f"{'' if remedy is None else remedy.said(f'with {WIDE} of them')}",
-        f"{math.ceil(needed)} units or more: so many that are on or off tell the classes apart"
-        if evidence.patient.classifies
+        threshold=f"{math.ceil(needed)} units or more: so many that are on or off tell the classes apart"
+        if evidence.setup.classifies
         else "2 units or more",
-        "What one layer does not let through, no later one can bring back.",
-        f"Make {narrow.before} wider: {WIDE} instead of {narrow.width} (and the input of {narrow.behind}).",
+        why="What one layer does not let through, no later one can bring back.",
+        remedy=f"Make {narrow.before} wider: {WIDE} instead of {narrow.width} (and the input of {narrow.behind}).",
     )
 
 
 def _needed(evidence: Evidence) -> float:
     """Units that are on or off and tell the classes apart: log₂ of their number; for numbers, more than one."""
-    if evidence.patient.classifies:
+    if evidence.setup.classifies:
         return math.log2(evidence.classes)
-    if not evidence.patient.measures:
-        raise NoEvidence(f"the task is {evidence.patient.task}: a narrow layer may be its purpose")
+    if not evidence.setup.measures:
+        raise NoEvidence(f"the task is {evidence.setup.task}: a narrow layer may be its purpose")
     return 2.0
 
 
-def _narrowest(flow: Flow, end: int) -> _Narrow | None:
+def _narrowest(flow: CallGraph, end: int) -> _Narrow | None:
     """The narrowest place between two layers with weights, of those that everything passes."""
     weights = {call.index for call in flow.weights}
     path = [call for call in flow.bottlenecks(end) if call.shape]
@@ -98,7 +98,7 @@ def _narrowest(flow: Flow, end: int) -> _Narrow | None:
     return _Narrow(width, before[-1].place, behind.place, between)
 
 
-def _modules_between(flow: Flow, first: Call, last: Call) -> tuple[str, ...]:
+def _modules_between(flow: CallGraph, first: Call, last: Call) -> tuple[str, ...]:
     return tuple(
         dict.fromkeys(call.module for call in flow.calls[first.index + 1 : last.index] if call.inside and call.module)
     )
@@ -109,10 +109,10 @@ def _can_widen(model: nn.Module, narrow: _Narrow) -> bool:
     return all(isinstance(parts.get(name), _LAYERS) for name in (narrow.before, narrow.behind))
 
 
-def _widen(double: Double, narrow: _Narrow) -> None:
+def _widen(replica: Replica, narrow: _Narrow) -> None:
     """Put wider layers in the stead of the two, and of the batch norms between them. What cannot be widened fails in
     the trial's first step."""
-    parts = dict(double.model.named_modules())
+    parts = dict(replica.model.named_modules())
     before, behind = parts.get(narrow.before), parts.get(narrow.behind)
     old = before.out_features if isinstance(before, nn.Linear) else getattr(before, "out_channels", 0)
     if not old:
@@ -123,11 +123,11 @@ def _widen(double: Double, narrow: _Narrow) -> None:
         made = _wider(parts[name], int(old), name == narrow.before, behind is parts[name])
         if made is not None:
             parent, _, last = name.rpartition(".")
-            setattr(double.model.get_submodule(parent), last, made)
+            setattr(replica.model.get_submodule(parent), last, made)
             fresh.append(made)
-    like = next(double.model.parameters())
+    like = next(replica.model.parameters())
     new = [parameter for part in fresh for parameter in part.to(like.device, like.dtype).parameters()]
-    double.optimizer.add_param_group({"params": new})
+    replica.optimizer.add_param_group({"params": new})
 
 
 def _wider(part: nn.Module, old: int, before: bool, behind: bool) -> nn.Module | None:
@@ -153,11 +153,12 @@ def _share_right(evidence: Evidence) -> float:
         return 0.0
 
 
-CHECK = Check(
-    (CODE,),
-    "Does all that the network knows pass through too few units?",
-    "fewer than log2 of the number of classes (of numbers, one), which no way leads around, if the loss is 1.25 times "
-    f"smaller with {WIDE}; where that cannot be tried, if less than {POOR:.0%} are right",
-    run,
+TOO_SMALL = Check(
+    codes=(CODE,),
+    question="Does all that the network knows pass through too few units?",
+    threshold="fewer than log2 of the number of classes (of numbers, one), which no way leads around, if the loss is "
+    f"1.25 times smaller with {WIDE}; where that cannot be tried, if less than {POOR:.0%} are right",
+    run=run,
     quick=False,
+    explains=("model.collapsed model.dead-units model.receptive-field model.vanishing-gradient optim.lr-too-low fit.*"),
 )

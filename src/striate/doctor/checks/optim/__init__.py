@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.optim import (
-    clip_too_small,
-    gradient_wrong,
-    lr_schedule,
-    lr_too_high,
-    lr_too_low,
-    missing_zero_grad,
-    no_step,
-    parameters_missing,
-    weight_decay_too_high,
-)
+from striate.doctor.checks.optim.clip_too_small import CLIP_TOO_SMALL
+from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH, LR_TOO_LOW
+from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE
+from striate.doctor.checks.optim.steps import GRADIENT_WRONG, MISSING_ZERO_GRAD, NO_STEP, PARAMETERS_MISSING
+from striate.doctor.checks.optim.weight_decay_too_high import WEIGHT_DECAY_TOO_HIGH
 
 CHECKS: tuple[Check, ...] = (
-    no_step.CHECK,
-    missing_zero_grad.CHECK,
-    gradient_wrong.CHECK,
-    parameters_missing.CHECK,
-    clip_too_small.CHECK,
-    lr_schedule.CHECK,
-    weight_decay_too_high.CHECK,
-    lr_too_high.CHECK,
-    lr_too_low.CHECK,
+    NO_STEP,
+    MISSING_ZERO_GRAD,
+    GRADIENT_WRONG,
+    PARAMETERS_MISSING,
+    CLIP_TOO_SMALL,
+    LR_SCHEDULE,
+    WEIGHT_DECAY_TOO_HIGH,
+    LR_TOO_HIGH,
+    LR_TOO_LOW,
 )

@@ -13,8 +13,9 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
 from striate.doctor.evidence.watch import StepRow
-from striate.doctor.patient.copies import Double
-from striate.records import Finding
+from striate.doctor.setup.replicas import Replica
+from striate.observe.gradients import on_gradient
+from striate.records import Finding, Remedy
 
 CUT = 0.1
 """A clip of 1 leaves a tenth and more of most gradients; what is left of less than that decides nothing by itself."""
@@ -41,16 +42,20 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         return
     raw, applied = (statistics.median(values) for values in zip(*pairs, strict=True))
     yield Finding(
-        "optim.clip-too-small",
-        "error" if own.share < LITTLE else "warning",
-        "the clipping of gradients",
-        f"of gradients of norm {raw:.2g} the optimizer gets {applied:.2g}, {statistics.median(left):.1g} of it; "
-        f"without clipping the loss after {other.steps} steps is {other} instead of {own}",
-        f"less than {CUT:g} of their norm is left, and without clipping the loss is 1.5 times lower",
-        "A clip is for rare gradients that are far larger than usual; this one cuts all of them, so the rate is a tiny "
-        "one in effect.",
-        f"Clip at a few times the usual norm: `torch.nn.utils.clip_grad_norm_(model.parameters(), {_round(3 * raw)})`, "
-        "or leave it out.",
+        code="optim.clip-too-small",
+        severity="error" if own.share < LITTLE else "warning",
+        where="the clipping of gradients",
+        measured=f"of gradients of norm {raw:.2g} the optimizer gets {applied:.2g}, {statistics.median(left):.1g} of "
+        f"it; without clipping the loss after {other.steps} steps is {other} instead of {own}",
+        threshold=f"less than {CUT:g} of their norm is left, and without clipping the loss is 1.5 times lower",
+        why="A clip is for rare gradients that are far larger than usual; this one cuts all of them, so the rate is "
+        "a tiny one in effect.",
+        remedy=Remedy(
+            "Clip at a few times the usual norm: `torch.nn.utils.clip_grad_norm_(model.parameters(), "
+            f"{_round(3 * raw)})`, "
+            "or leave it out.",
+            settings={"optim.clip": 1.0},
+        ),
     )
 
 
@@ -61,20 +66,23 @@ def _by_hooks(evidence: Evidence) -> Iterator[Finding]:
     if not other.beats(own, 1.5 if own.share < LITTLE else 2.0) or other.share < max(own.share, 0.0) + GAIN:
         return
     yield Finding(
-        "optim.clip-too-small",
-        "error" if own.share < LITTLE else "warning",
-        "the hooks of parameters",
-        f"without what `parameter.register_hook` does to gradients the loss after {other.steps} steps is {other} "
-        f"instead of {own}",
-        "without the hooks the loss is 1.5 times lower",
-        "They leave too little of the gradients, or turn them elsewhere.",
-        "Leave the hooks out; clip with `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` before "
-        "`optimizer.step()`.",
+        code="optim.clip-too-small",
+        severity="error" if own.share < LITTLE else "warning",
+        where="the hooks of parameters",
+        measured=f"without what `parameter.register_hook` does to gradients the loss after {other.steps} steps is "
+        f"{other} instead of {own}",
+        threshold="without the hooks the loss is 1.5 times lower",
+        why="They leave too little of the gradients, or turn them elsewhere.",
+        remedy=Remedy(
+            "Leave the hooks out; clip with `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` before "
+            "`optimizer.step()`.",
+            settings={"optim.clip": 1.0},
+        ),
     )
 
 
-def _unhook(double: Double) -> None:
-    for parameter in double.model.parameters():
+def _unhook(replica: Replica) -> None:
+    for parameter in replica.model.parameters():
         (parameter._backward_hooks or {}).clear()
 
 
@@ -87,10 +95,10 @@ def _round(value: float) -> str:
     return f"{float(f'{value:.1g}'):g}"
 
 
-def _unclip(double: Double) -> None:
+def _unclip(replica: Replica) -> None:
     """The optimizer gets what backward gave, whatever was done to it in between."""
     raw: dict[int, torch.Tensor] = {}
-    held = [p for group in double.optimizer.param_groups for p in group["params"] if p.requires_grad and p.is_leaf]
+    held = [p for group in replica.optimizer.param_groups for p in group["params"] if p.requires_grad and p.is_leaf]
 
     def note(parameter: torch.Tensor) -> Any:
         def hook(gradient: torch.Tensor) -> None:
@@ -106,15 +114,16 @@ def _unclip(double: Double) -> None:
         raw.clear()
 
     for parameter in held:
-        parameter.register_hook(note(parameter))
-    double.optimizer.register_step_pre_hook(stepping)
+        on_gradient(parameter, note(parameter))
+    replica.optimizer.register_step_pre_hook(stepping)
 
 
-CHECK = Check(
-    ("optim.clip-too-small",),
-    "Does clipping leave enough of the gradients?",
-    f"Less than {CUT:g} of their norm, in more steps than not, by a factor that differs from step to step; and without "
-    "clipping the loss is 1.5 times lower after the same steps.",
-    run,
+CLIP_TOO_SMALL = Check(
+    codes=("optim.clip-too-small",),
+    question="Does clipping leave enough of the gradients?",
+    threshold=f"Less than {CUT:g} of their norm, in more steps than not, by a factor that differs from step to step; "
+    "and without clipping the loss is 1.5 times lower after the same steps.",
+    run=run,
     quick=False,
+    explains="optim.lr-too-low fit.*",
 )

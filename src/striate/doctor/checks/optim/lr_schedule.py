@@ -12,7 +12,7 @@ from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.progress import Progress, number
 from striate.doctor.evidence.rates import at_held_rates, rate_text, rates_are_users, rates_given, steps_an_epoch
-from striate.records import Finding
+from striate.records import Finding, Remedy
 
 ENDING = 0.1
 """Schedules end at a tenth of their rate or less: a trial is a few epochs, too early for that."""
@@ -22,7 +22,7 @@ LITTLE, SOME = 0.15, 0.6
 SOME 2 times."""
 GAIN = 0.2
 WARMUP_STEPS, WARMUP_EPOCHS = 1000, 5
-"""A warmup of some hundred steps, or of an epoch or two, is sound."""
+"""A warmup of some hundred steps, or of an epoch or two, is healthy."""
 FALL_STEPS, FALL_EPOCHS = 20, 3
 """Who lowers the rate later has seen some epochs with the full one, and may mean it."""
 
@@ -44,7 +44,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     if last > ENDING and not grows:
         return
     rises = shares[-1] > shares[len(shares) // 2]
-    if rises and not grows and _length_of_rise(shares) < _sound_rise(evidence):
+    if rises and not grows and _length_of_rise(shares) < _healthy_rise(evidence):
         return
     if not rises and not grows and _fall(shares) > max(FALL_STEPS, FALL_EPOCHS * steps_an_epoch(evidence)):
         return
@@ -64,7 +64,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
 def _full(evidence: Evidence, rates: Sequence[tuple[float, ...]]) -> list[float]:
     """The highest rate that each group had in the trial, has as it is given, or began with."""
     highest = [max(values) for values in zip(*rates, strict=False)]
-    given = evidence.patient.optimizer
+    given = evidence.setup.optimizer
     if isinstance(given, Optimizer):
         began = [float(group.get("initial_lr", group["lr"])) for group in given.param_groups]
         now = rates_given(evidence)
@@ -87,7 +87,7 @@ def _fall(shares: Sequence[float]) -> int:
     return next((i for i, share in enumerate(shares) if share <= ENDING * 1.001), len(shares)) + 1
 
 
-def _sound_rise(evidence: Evidence) -> float:
+def _healthy_rise(evidence: Evidence) -> float:
     return max(WARMUP_STEPS, WARMUP_EPOCHS * steps_an_epoch(evidence))
 
 
@@ -104,27 +104,31 @@ def _story(rates: Sequence[tuple[float, ...]], full: Sequence[float], *, rises: 
 def _finding(rates: Sequence[object], held: Sequence[float], own: Progress, other: Progress, story: str) -> Finding:
     rate = rate_text(held)
     return Finding(
-        "optim.lr-schedule",
-        "error" if own.share < LITTLE else "warning",
-        "the learning rate's schedule",
-        f"{story}; with {rate} throughout the loss after {len(rates)} steps is {other} instead of {own}",
-        f"a tenth of the full rate within {FALL_EPOCHS} epochs or {FALL_STEPS} steps, a warmup of more than "
+        code="optim.lr-schedule",
+        severity="error" if own.share < LITTLE else "warning",
+        where="the learning rate's schedule",
+        measured=f"{story}; with {rate} throughout the loss after {len(rates)} steps is {other} instead of {own}",
+        threshold=f"a tenth of the full rate within {FALL_EPOCHS} epochs or {FALL_STEPS} steps, a warmup of more than "
         f"{WARMUP_STEPS:,} steps and {WARMUP_EPOCHS} "
         f"epochs, or a rate {GROWING:g} times higher; and a rate that is held is 1.5 times better",
-        "While the rate is next to nothing, steps are made and nothing is learned: its numbers are often meant in "
+        why="While the rate is next to nothing, steps are made and nothing is learned: its numbers are often meant in "
         "epochs and used in batches.",
-        "Call `scheduler.step()` once an epoch, behind the loop over batches; or give its lengths in batches "
-        f"(`len(train)` times the epochs). As tried: leave the schedule out, and lr={rate}.",
+        remedy=Remedy(
+            "Call `scheduler.step()` once an epoch, behind the loop over batches; or give its lengths in batches "
+            f"(`len(train)` times the epochs). As tried: leave the schedule out, and lr={rate}.",
+            settings={"schedule.name": "one-cycle"},
+        ),
     )
 
 
-CHECK = Check(
-    ("optim.lr-schedule",),
-    "Is the learning rate nearly gone, or not there yet, while there is much to learn?",
-    f"Below {ENDING:g} of its full value within {FALL_EPOCHS} epochs or {FALL_STEPS} steps, or, for a warmup on its "
-    f"way to more than {WARMUP_STEPS:,} steps "
+LR_SCHEDULE = Check(
+    codes=("optim.lr-schedule",),
+    question="Is the learning rate nearly gone, or not there yet, while there is much to learn?",
+    threshold=f"Below {ENDING:g} of its full value within {FALL_EPOCHS} epochs or {FALL_STEPS} steps, or, for a "
+    f"warmup on its way to more than {WARMUP_STEPS:,} steps "
     f"and {WARMUP_EPOCHS} epochs; and the same rate held is 1.5 times better. {number(SOME)} of the way from chance to "
     "a loss of 0 is well enough.",
-    run,
+    run=run,
     quick=False,
+    explains="optim.lr-too-high optim.lr-too-low fit.*",
 )

@@ -14,14 +14,16 @@ from torch.optim import Optimizer
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.own_gradient import OwnGradient
 from striate.doctor.evidence.trial import Change, Trial
-from striate.doctor.patient.copies import Double
-from striate.doctor.patient.patient import Step
-from striate.records import Finding
+from striate.doctor.evidence.trial_variants import OwnGradient
+from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.training_setup import Step
+from striate.observe.gradients import on_gradient
+from striate.observe.interventions import change_gradient
+from striate.records import Finding, Remedy
 
 SHRUNK = 0.8
-"""Sound decay takes a few percent of the weights' norm in a trial, and learning gives more."""
+"""Healthy decay takes a few percent of the weights' norm in a trial, and learning gives more."""
 LITTLE, SOME = 0.15, 0.6
 GAIN = 0.2
 ALONG = 0.3
@@ -37,13 +39,13 @@ class _Try:
     where: str
     name: str
     change: Change
-    remedy: str
+    remedy: Remedy
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
     """Where weights shrink and little is learned: train without what shrinks them."""
     trial, own = evidence.trial, evidence.progress
-    if evidence.patient.own_optimizer and evidence.patient.own_step:
+    if evidence.setup.own_optimizer and evidence.setup.own_step:
         return
     shrunk = _shrunk(trial)
     if own.share > SOME or not shrunk < SHRUNK:
@@ -53,21 +55,21 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         needed = 1.5 if own.share < LITTLE else 2.0
         if other.beats(own, needed) and other.share >= max(own.share, 0.0) + GAIN:
             yield Finding(
-                "optim.weight-decay-too-high",
-                "error" if own.share < LITTLE else "warning",
-                attempt.where,
-                f"{attempt.what} shrinks the weights to {shrunk:.2g} of their norm in {len(trial.rows)} steps; "
-                f"{attempt.how} the loss is {other} instead of {own}",
-                f"less than {SHRUNK:g} of the norm is left after the trial, and without decay the loss is 1.5 times "
-                "lower",
-                "Every step pulls the weights towards zero by more than the data pull them elsewhere.",
-                attempt.remedy,
+                code="optim.weight-decay-too-high",
+                severity="error" if own.share < LITTLE else "warning",
+                where=attempt.where,
+                measured=f"{attempt.what} shrinks the weights to {shrunk:.2g} of their norm in {len(trial.rows)} "
+                f"steps; {attempt.how} the loss is {other} instead of {own}",
+                threshold=f"less than {SHRUNK:g} of the norm is left after the trial, and without decay the loss is "
+                "1.5 times lower",
+                why="Every step pulls the weights towards zero by more than the data pull them elsewhere.",
+                remedy=attempt.remedy,
             )
             return
 
 
 def _tries(evidence: Evidence) -> Iterator[_Try]:
-    strongest = max(float(group.get("weight_decay", 0.0)) for group in evidence.trial.double.optimizer.param_groups)
+    strongest = max(float(group.get("weight_decay", 0.0)) for group in evidence.trial.replica.optimizer.param_groups)
     if strongest > 0:
         yield _Try(
             f"weight_decay={strongest:g}",
@@ -75,10 +77,12 @@ def _tries(evidence: Evidence) -> Iterator[_Try]:
             "the optimizer",
             "no weight decay",
             Change(prepare=_without),
-            "Give the optimizer weight_decay=1e-4 (AdamW: 0.01), or none.",
+            Remedy(
+                "Give the optimizer weight_decay=1e-4 (AdamW: 0.01), or none.", settings={"optim.weight_decay": 0.0}
+            ),
         )
     if _pulled(evidence):
-        remedy = "Multiply the penalty on weights that is added to the loss by a thousandth, e.g. 1e-4 · Σ w²."
+        remedy = Remedy("Multiply the penalty on weights that is added to the loss by a thousandth, e.g. 1e-4 · Σ w².")
         apart, own = "a penalty added to the loss", OwnGradient()
         change = Change(prepare=own.prepare, around=own.around)
         yield _Try(
@@ -93,7 +97,10 @@ def _tries(evidence: Evidence) -> Iterator[_Try]:
             "the training step",
             "norms of weights held",
             Change(wrap=_holding_norms),
-            "Leave out what makes the weights smaller in each step, or give the optimizer weight_decay=1e-4 instead.",
+            Remedy(
+                "Leave out what makes the weights smaller in each step, or give the optimizer weight_decay=1e-4 "
+                "instead."
+            ),
         )
 
 
@@ -112,11 +119,11 @@ def _holding_norms(step: Step) -> Step:
 
 
 def _matrices(trial: Trial) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    ended = dict(trial.double.model.named_parameters())
+    ended = dict(trial.replica.model.named_parameters())
     return [
-        (twin.detach(), ended[name].detach())
-        for name, twin in trial.double.twins.items()
-        if twin.ndim > 1 and name in ended
+        (original.detach(), ended[name].detach())
+        for name, original in trial.replica.originals.items()
+        if original.ndim > 1 and name in ended
     ]
 
 
@@ -130,8 +137,8 @@ def _shrunk(trial: Trial) -> float:
     return after / before
 
 
-def _without(double: Double) -> None:
-    for group in double.optimizer.param_groups:
+def _without(replica: Replica) -> None:
+    for group in replica.optimizer.param_groups:
         if "weight_decay" in group:
             group["weight_decay"] = 0.0
 
@@ -140,10 +147,10 @@ def _pulled(evidence: Evidence) -> bool:
     """Whether gradients point along the weights, as those of a penalty on their squares do."""
     along: list[float] = []
 
-    def listen(double: Double) -> None:
-        for parameter in double.model.parameters():
+    def listen(replica: Replica) -> None:
+        for parameter in replica.model.parameters():
             if parameter.ndim > 1 and parameter.requires_grad:
-                parameter.register_hook(_cosine(parameter, along))
+                on_gradient(parameter, _cosine(parameter, along))
 
     evidence.variant("gradients along the weights", Change(prepare=listen), steps=2)
     return bool(along) and sorted(along)[len(along) // 2] > ALONG
@@ -158,10 +165,10 @@ def _cosine(parameter: torch.Tensor, found: list[float]) -> Any:
     return hook
 
 
-def _sideways(double: Double) -> None:
-    for parameter in double.model.parameters():
+def _sideways(replica: Replica) -> None:
+    for parameter in replica.model.parameters():
         if parameter.ndim > 1 and parameter.requires_grad:
-            parameter.register_hook(_projection(parameter))
+            change_gradient(parameter, _projection(parameter))
 
 
 def _projection(parameter: torch.Tensor) -> Any:
@@ -173,11 +180,13 @@ def _projection(parameter: torch.Tensor) -> Any:
     return hook
 
 
-CHECK = Check(
-    ("optim.weight-decay-too-high",),
-    "Do weights shrink to nothing, and does the network learn if they do not?",
-    f"Less than {SHRUNK:g} of the weights' norm is left after the trial, and without decay the loss is 1.5 times "
+WEIGHT_DECAY_TOO_HIGH = Check(
+    codes=("optim.weight-decay-too-high",),
+    question="Do weights shrink to nothing, and does the network learn if they do not?",
+    threshold=f"Less than {SHRUNK:g} of the weights' norm is left after the trial, and without decay the loss is 1.5 "
+    "times "
     "lower. Of a penalty in the loss: gradients point along the weights, and without that part it is as much lower.",
-    run,
+    run=run,
     quick=False,
+    explains=("model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"),
 )

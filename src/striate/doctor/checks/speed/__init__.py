@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.speed import input_bound, slow_plan, small_batch, sync_every_step
+from striate.doctor.checks.speed.batches import INPUT_BOUND, SMALL_BATCH
+from striate.doctor.checks.speed.slow_plan import SLOW_PLAN
+from striate.doctor.checks.speed.sync_every_step import SYNC_EVERY_STEP
 
 CHECKS: tuple[Check, ...] = (
-    input_bound.CHECK,
-    sync_every_step.CHECK,
-    small_batch.CHECK,
-    slow_plan.CHECK,
+    INPUT_BOUND,
+    SYNC_EVERY_STEP,
+    SMALL_BATCH,
+    SLOW_PLAN,
 )

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.speed.timing import best, seconds_of_steps
+from striate.doctor.checks.speed.batches import best, seconds_of_steps
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, Trial
-from striate.doctor.patient.copies import Double
-from striate.doctor.patient.patient import Step
+from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.training_setup import Step
 from striate.records import Finding
 
 _DOUBLE_SECONDS = 0.004
@@ -31,7 +31,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if evidence.calls.anomaly:
         yield _anomaly(evidence)
         return
-    wide = any(parameter.dtype == torch.float64 for parameter in evidence.patient.model.parameters())
+    wide = any(parameter.dtype == torch.float64 for parameter in evidence.setup.model.parameters())
     if wide and evidence.step_seconds >= _DOUBLE_SECONDS:
         yield from _single_precision(evidence)
     elif not wide and min(row.seconds for row in trial.rows) >= _LONG:  # by the fastest: other work makes steps slow
@@ -79,7 +79,7 @@ def _single_precision(evidence: Evidence) -> Iterator[Finding]:
 
 def _other_plans(evidence: Evidence) -> Iterator[Finding]:
     plain = evidence.train.raw[:_BATCHES]
-    grid = any(parameter.ndim == 4 for parameter in evidence.patient.model.parameters())
+    grid = any(parameter.ndim == 4 for parameter in evidence.setup.model.parameters())
     ways: dict[str, tuple[Change, Any]] = {"as it is": (Change(), plain)}
     ways["bfloat16"] = (Change(wrap=_under_bfloat16(evidence)), plain)
     if grid:
@@ -98,7 +98,7 @@ def _other_plans(evidence: Evidence) -> Iterator[Finding]:
         "the training step",
         f"a step takes: {table}; {chosen} is {times:.1f} times as fast, with the same loss within {_AGREE:.0%}",
         "The same network learns the same in less time.",
-        _remedy(chosen, evidence.patient.device.type),
+        _remedy(chosen, evidence.setup.device.type),
     )
 
 
@@ -120,7 +120,7 @@ def _agree(plain: Trial, other: Trial) -> bool:
 
 
 def _under_bfloat16(evidence: Evidence) -> Any:
-    device = evidence.patient.device.type
+    device = evidence.setup.device.type
 
     def wrap(step: Step) -> Step:
         def run(*args: Any) -> Any:
@@ -132,16 +132,16 @@ def _under_bfloat16(evidence: Evidence) -> Any:
     return wrap
 
 
-def _to_float32(double: Double) -> None:
-    double.model.float()
-    for state in double.optimizer.state.values():
+def _to_float32(replica: Replica) -> None:
+    replica.model.float()
+    for state in replica.optimizer.state.values():
         for key, value in state.items():
             if isinstance(value, torch.Tensor) and value.dtype == torch.float64:
                 state[key] = value.float()
 
 
-def _to_channels_last(double: Double) -> None:
-    double.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+def _to_channels_last(replica: Replica) -> None:
+    replica.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _as_float32(batch: Any) -> Any:
@@ -163,15 +163,24 @@ def _each(value: Any, act: Any) -> Any:
 
 
 def _finding(where: str, measured: str, why: str, remedy: str) -> Finding:
-    return Finding("speed.slow-plan", "warning", where, measured, CHECK.threshold, why, remedy)
+    return Finding(
+        code="speed.slow-plan",
+        severity="warning",
+        where=where,
+        measured=measured,
+        threshold=SLOW_PLAN.threshold,
+        why=why,
+        remedy=remedy,
+    )
 
 
-CHECK = Check(
-    ("speed.slow-plan",),
-    "Is the same step much faster in another number format or layout, or without a search for anomalies?",
-    f"timed in turns: {_DOUBLE_FASTER:g} times in float32 where a step in float64 takes {_DOUBLE_SECONDS * 1000:g} ms "
+SLOW_PLAN = Check(
+    codes=("speed.slow-plan",),
+    question="Is the same step much faster in another number format or layout, or without a search for anomalies?",
+    threshold=f"timed in turns: {_DOUBLE_FASTER:g} times in float32 where a step in float64 takes "
+    f"{_DOUBLE_SECONDS * 1000:g} ms "
     f"or more; {_FASTER:g} times with channels last or bfloat16 where a step takes {_LONG * 1000:g} ms or more (what "
     f"is faster is not worth a change), its loss within {_AGREE:.0%}; any search for anomalies",
-    _run,
+    run=_run,
     quick=False,
 )

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.speed.timing import best, seconds_of_steps
+from striate.doctor.checks.speed.batches import best, seconds_of_steps
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
-from striate.doctor.patient.patient import usual_step
+from striate.doctor.setup.training_setup import usual_step
 from striate.records import Finding
 
 _FETCHED = 16
@@ -40,14 +40,14 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if times is not None and times > 1.1:
         text += f"; the same batch in one plain step is {times:.1f} times as fast"
     yield Finding(
-        "speed.sync-every-step",
-        "warning",
-        "the training step",
-        text,
-        CHECK.threshold,
-        "Python waits for each of these numbers, and an accelerator has nothing to do meanwhile; one by one, samples "
-        "cost a call of every operation each.",
-        _remedy(by_one or (rows and not many)),
+        code="speed.sync-every-step",
+        severity="warning",
+        where="the training step",
+        measured=text,
+        threshold=SYNC_EVERY_STEP.threshold,
+        why="Python waits for each of these numbers, and an accelerator has nothing to do meanwhile; one by one, "
+        "samples cost a call of every operation each.",
+        remedy=_remedy(by_one or (rows and not many)),
     )
 
 
@@ -66,7 +66,7 @@ def _measured(evidence: Evidence, fetched: int, single: int, rows: bool) -> str:
 def _times_slower(evidence: Evidence) -> float | None:
     """How many times longer the user's step takes than the usual one on the same batches; None where that cannot be
     made."""
-    if evidence.patient.own_step:
+    if evidence.setup.own_step:
         return None
     batches = evidence.train.raw[:4]
     trials = seconds_of_steps(evidence, {"own": (Change(), batches), "plain": (Change(step=usual_step), batches)})
@@ -84,12 +84,13 @@ def _remedy(by_one: bool) -> str:
     )
 
 
-CHECK = Check(
-    ("speed.sync-every-step",),
-    "Does a step stop again and again for numbers, or go through samples one by one?",
-    f"{_FETCHED} numbers or more that one step wants in Python, its optimizer's own aside (a loss and an accuracy to "
+SYNC_EVERY_STEP = Check(
+    codes=("speed.sync-every-step",),
+    question="Does a step stop again and again for numbers, or go through samples one by one?",
+    threshold=f"{_FETCHED} numbers or more that one step wants in Python, its optimizer's own aside (a loss and an "
+    "accuracy to "
     f"print are two); or {_SOME} of them, or half of the batch ({_ROWS} samples at least) gone through one by one, if "
     f"a plain step is {_SLOWER:g} times as fast",
-    _run,
+    run=_run,
     quick=False,
 )

@@ -1,0 +1,34 @@
+"""The progress that public functions report while they work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.console import Console
+
+from striate.errors import one_line
+from striate.training.prepare import Prepared
+
+Announce = Callable[[str], None]
+
+
+def announcer(console: Console, quiet: bool) -> Announce:
+    """A function that prints one line of progress on `console`, whatever characters it holds."""
+
+    def announce(text: str) -> None:
+        if not quiet:
+            console.print(one_line(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+    return announce
+
+
+def announce_decisions(prepared: Prepared, announce: Announce) -> None:
+    """Say what was decided about data and training, and what was noticed."""
+    sizes = ", ".join(f"{len(split):,} {name}" for name, split in prepared.data.splits.items())
+    announce(f"{prepared.data.name}: {sizes}")
+    for note in prepared.notes:
+        announce(note)
+    for finding in prepared.findings:
+        announce(str(finding))
+    if prepared.forecast is not None:
+        announce(str(prepared.forecast))

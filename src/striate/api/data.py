@@ -1,0 +1,146 @@
+"""A data set without a network: checked before training, decoded once into a pack, or written as shards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from striate.api.announcing import Announce
+from striate.api.fields_of_data import CHECKED, PACKED, refuse_unused
+from striate.data.audit.check import check_evidence
+from striate.data.audit.data_check import DataCheck, grave_first
+from striate.data.audit.evidence import gather
+from striate.data.audit.quarantine import manifest_text, refuse_quarantine, usual_quarantine
+from striate.data.pack_data import PackedData, pack_data
+from striate.data.sources.list_source import list_source
+from striate.data.write_shards import WrittenShards, write_shards
+from striate.errors import DataError, RunError, UsageError, pasted
+from striate.runs.files import write_text
+from striate.tasks.registry import annotation_for
+from striate.training.request import ConfigSource, merge_request, read_config
+
+
+def check_data(
+    data: str | Path | None = None,
+    *,
+    size: int | tuple[int, int] | str | None = None,
+    labels: bool = False,
+    quarantine: str | Path | None = None,
+    sheet: str | Path | None = None,
+    config: ConfigSource = None,
+    set: Mapping[str, Any] | None = None,
+    announce: Announce | None = None,
+) -> DataCheck:
+    """Look at every sample of a data set for what would make a training wrong, or impossible.
+
+    `size` is the size that will be trained with. `labels` looks for labels that are likely wrong too, which takes
+    longer. `quarantine` writes a manifest without what should not be trained on, `sheet` a picture (PNG) of the worst;
+    neither overwrites a file, and nothing is ever deleted. Data, `config` and `set` are as in `train`; of the fields,
+    those of `data.` that change what is read or how it is split, and task.name. `announce` is told how far it is.
+
+    Raises UsageError, ConfigError, and DataError where the data cannot be listed at all.
+    """
+    fields = dict(set or {})
+    refuse_unused(fields, CHECKED, "a check of the data")
+    source = None if data is None else str(data)
+    merged = merge_request(read_config(config), data=source, size=size, fields=fields)
+    listing = list_source(merged.data, annotation_for(merged.task), announce)
+    if quarantine is not None:
+        refuse_quarantine(listing, Path(quarantine))
+    if sheet is not None:
+        _refuse_sheet(listing.kind, Path(sheet))
+    target = usual_quarantine(listing)
+    command = () if target is None else ("data", "check", listing.source, "--quarantine", str(target))
+    evidence = gather(listing, merged.data, command, announce)
+    check = check_evidence(evidence)
+    if labels:
+        check = _with_label_errors(check, merged.seed, announce)
+    if sheet is not None:
+        from striate.visualize.check_sheet import draw_sheet
+
+        check = replace(check, sheet=draw_sheet(check, Path(sheet)))
+    if quarantine is not None:
+        check = replace(check, quarantine=_write_quarantine(check, Path(quarantine)))
+    return check
+
+
+def _refuse_sheet(kind: str, sheet: Path) -> None:
+    from striate.visualize.check_sheet import refuse_sheet
+    from striate.visualize.picture_path import refuse_picture_path
+
+    refuse_sheet(kind)
+    if sheet.is_file():
+        other = sheet.with_stem(f"{sheet.stem}-2")
+        raise UsageError(
+            str(sheet), "it exists already", "a new file: nothing is overwritten", f"--sheet {pasted(other)}"
+        )
+    refuse_picture_path(sheet, option="--sheet")
+
+
+def _with_label_errors(check: DataCheck, seed: int, announce: Announce | None) -> DataCheck:
+    from striate.evaluation.label_errors import find_label_errors
+
+    doubtful = find_label_errors(check.evidence, seed, announce)
+    return check if doubtful is None else replace(check, marked=grave_first([*check.marked, doubtful]))
+
+
+def _write_quarantine(check: DataCheck, file: Path) -> Path:
+    text = manifest_text(check, file)
+    try:
+        write_text(file, text)
+    except RunError as error:
+        remedy = "name a file in a folder that can be written, at or above the data"
+        raise UsageError("--quarantine", f"{file} {error.got}", "a file that can be written", remedy) from None
+    return file
+
+
+def pack(
+    data: str | Path | None = None,
+    *,
+    size: int | tuple[int, int] | str | None = None,
+    out: str | Path | None = None,
+    config: ConfigSource = None,
+    set: Mapping[str, Any] | None = None,
+    announce: Announce | None = None,
+) -> PackedData:
+    """Decode all images of a data set once into a pack, from which a training with the same `size` starts.
+
+    A pack that is there is compared with its digests, and made anew where it is damaged; an interrupted one is gone on
+    with. `out`: the folder of packs, `data.packs` of a training; the cache folder by default. Data, `config` and `set`
+    are as in `train`; of the fields only those that change what is decoded may be set. `announce` is told how far it
+    is. Raises UsageError for other fields, DataError for what cannot be packed, ConfigError.
+    """
+    fields = dict(set or {})
+    refuse_unused(fields, PACKED, "a pack")
+    if out is not None and fields.get("data.packs") is not None:
+        got = f"{out}, and --data.packs {fields['data.packs']}"
+        raise UsageError("--out", got, "one folder", "leave out --data.packs")
+    source = None if data is None else str(data)
+    merged = merge_request(read_config(config), data=source, size=size, fields=fields)
+    wanted = replace(merged.data, packs=merged.data.packs if out is None else str(out))
+    try:
+        return pack_data(wanted, annotation=annotation_for(merged.task), announce=announce or (lambda _: None))
+    except DataError as error:
+        if not error.remedy.startswith("--data.packs FOLDER"):
+            raise
+        # What a training may do instead, decode as it goes, is no pack.
+        raise DataError(error.where, error.got, error.expected, "--out FOLDER on another disk") from None
+
+
+def pack_shards(
+    data: str | Path | None,
+    shards: str | Path,
+    *,
+    megabytes: float = 256.0,
+    config: ConfigSource = None,
+    announce: Announce | None = None,
+) -> WrittenShards:
+    """Write the pictures of a data set as they are into WebDataset shards of about `megabytes` in the folder `shards`,
+    new or empty, which `striate train` and other readers take. Raises UsageError, DataError."""
+    if not megabytes > 0:
+        raise UsageError("--shard-size", f"{megabytes:g}", "megabytes above 0", "--shard-size 256")
+    source = None if data is None else str(data)
+    merged = merge_request(read_config(config), data=source, fields={})
+    return write_shards(merged.data, Path(shards), megabytes, announce=announce or (lambda _: None))

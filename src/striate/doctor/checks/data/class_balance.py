@@ -1,0 +1,277 @@
+"""Classes that the loader yields far too seldom, or never: `data.missing-class` and `data.imbalance`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import torch
+
+from striate.data.audit.classes import IMBALANCE_THRESHOLD, VERY_IMBALANCED, imbalance_severity
+from striate.doctor.checks.check import Check
+from striate.doctor.diagnosis import Picture
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.records import Finding, Remedy
+
+_MOST_CLASSES = 100_000
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """Samples of each class, from 0; of maps, those that have the class, and `positions` of each in training.
+    `outputs`: for how many classes
+    the network has one; None where the step numbers classes in its own way."""
+
+    train: torch.Tensor
+    val: torch.Tensor | None
+    outputs: int | None
+    positions: torch.Tensor | None = None
+
+    @property
+    def things(self) -> str:
+        """What is counted in words."""
+        return "samples" if self.positions is None else "maps"
+
+
+def class_counts(evidence: Evidence) -> ClassCounts:
+    """Count what was read. Raises NoEvidence where the targets are no classes."""
+    outputs = _outputs(evidence)
+    if evidence.samples.maps is not None:
+        return _of_maps(evidence, evidence.samples.maps, outputs)
+    labels = evidence.samples.labels
+    val = None
+    with suppress(NoEvidence):
+        val = evidence.val_samples.labels
+    known = [labels[labels >= 0]] + ([val[val >= 0]] if val is not None else [])
+    size = max([int(part.max()) + 1 for part in known if len(part)] + [outputs or 0])
+    if size > _MOST_CLASSES or not len(known[0]):
+        raise NoEvidence("the targets are no class numbers")
+    counted = [torch.bincount(part, minlength=size) for part in known]
+    return ClassCounts(counted[0], counted[1] if len(counted) > 1 else None, outputs)
+
+
+def _outputs(evidence: Evidence) -> int | None:
+    plain = evidence.samples.plain or (evidence.samples.plain is None and evidence.setup.own_step)
+    return evidence.classes if plain and evidence.setup.classifies else None
+
+
+def _of_maps(evidence: Evidence, maps: torch.Tensor, outputs: int | None) -> ClassCounts:
+    """Positions of one map are no samples of their own: whether a class is missing, maps say."""
+    val = None
+    with suppress(NoEvidence):
+        val = evidence.val_samples.maps
+    size = max(int(maps.max()) + 1, 0 if val is None else int(val.max()) + 1, outputs or 0)
+    if size > _MOST_CLASSES or not bool((maps >= 0).any()):
+        raise NoEvidence("the targets are no class numbers")
+    positions = torch.bincount(maps[maps >= 0], minlength=size)
+    return ClassCounts(_having(maps, size), None if val is None else _having(val, size), outputs, positions)
+
+
+def _having(maps: torch.Tensor, size: int) -> torch.Tensor:
+    """(size,) how many maps have each class."""
+    flat = maps.flatten(1)
+    rows = torch.arange(len(flat))[:, None].expand_as(flat)
+    known = flat >= 0
+    return torch.bincount(torch.unique(rows[known] * size + flat[known]) % size, minlength=size)
+
+
+_MISSING_CLASS_SEEN, _ROWS = 10, 20
+MISSING_CLASS_THRESHOLD = (
+    "every class of validation in training, where chance would show it; where the loader yields "
+    f"{_MISSING_CLASS_SEEN} samples for "
+    "each output, and most outputs have a class, all of them"
+)
+
+
+_MAPS = (
+    "Look at a few maps beside their inputs: a scale of 0 to 1 that became whole numbers (`(mask * 255).long()`), an "
+    "empty folder, maps of another data set. `torch.bincount(y.flatten())` counts what the loader yields."
+)
+_SAMPLES = (
+    "Look at what the loader draws from: weights of 0 in a `WeightedRandomSampler`, a folder left out, a split by "
+    "position instead of at random. `torch.bincount(torch.cat([y for _, y in train]))` counts what it yields."
+)
+
+
+def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
+    counts = class_counts(evidence)
+    whole = evidence.train.whole
+    wanted = _of_validation(counts, whole)
+    certain = bool(wanted)
+    if not wanted and whole and counts.outputs is not None:
+        wanted = _of_outputs(counts, counts.outputs)
+        certain = int((counts.train > 0).sum()) == 1
+    if not wanted:
+        return
+    named = ", ".join(map(str, wanted[:8])) + (f" and {len(wanted) - 8} more" if len(wanted) > 8 else "")
+    held = 0 if counts.val is None else int(counts.val[wanted].sum())
+    beside = f"; validation has {held:,} of {'it' if len(wanted) == 1 else 'them'}" if held else ""
+    yield Finding(
+        code="data.missing-class",
+        severity="error" if certain else "warning",
+        where="training loader",
+        measured=f"of {_seen(counts):,} {counts.things} of {'an epoch' if whole else 'the first batches'}, none is of "
+        f"class {named}{beside or f', though there are {counts.outputs} outputs'}",
+        threshold=MISSING_CLASS_THRESHOLD,
+        why="What is never shown cannot be learned: every such sample will be taken for something else.",
+        remedy=Remedy(_SAMPLES if counts.positions is None else _MAPS, command=("data", "check", "DATA")),
+    )
+
+
+def _seen(counts: ClassCounts) -> int:
+    """How many samples, or maps, there are: most classes of maps lie in several."""
+    return int(counts.train.sum() if counts.positions is None else counts.train.max())
+
+
+def _of_validation(counts: ClassCounts, whole: bool) -> list[int]:
+    """Classes of validation that training lacks, and would not by chance."""
+    if counts.val is None or (not whole and int((counts.train > 0).sum()) < 2):
+        return []  # the beginning of a sorted set shows one class: that is another fault
+    seen, held = _seen(counts), int(counts.val.sum() if counts.positions is None else counts.val.max())
+    share = (counts.val.double() / max(held, 1)).clamp(max=1)
+    unlikely = (1 - share) ** seen < 1e-3
+    found: list[int] = ((counts.train == 0) & (counts.val > 0) & unlikely).nonzero().flatten().tolist()
+    return found
+
+
+def _of_outputs(counts: ClassCounts, outputs: int) -> list[int]:
+    """Outputs without a class, where most have one: a head for more classes than there are is common."""
+    total, absent = _seen(counts), counts.train[:outputs] == 0
+    found: list[int] = absent.nonzero().flatten().tolist()
+    if int((counts.train > 0).sum()) == 1 and total >= _ROWS and outputs > 1:
+        return found
+    if found == [0]:
+        return []  # classes counted from one, with an output to spare
+    return found if len(found) < 0.5 * outputs and total >= _MISSING_CLASS_SEEN * outputs else []
+
+
+MISSING_CLASS = Check(
+    codes=("data.missing-class",),
+    question="Does the loader yield every class?",
+    threshold=MISSING_CLASS_THRESHOLD,
+    run=_find_missing_class,
+    explains="data.imbalance data.shift fit.*",
+)
+
+
+_IMBALANCE_SEEN, _SEEN_OF_A_PART = 10, 30
+"""Samples of the commonest class: of the few that are read of a large loader, rare classes have none by chance."""
+IMBALANCE_LIMIT = f"{IMBALANCE_THRESHOLD}; weights of classes in the loss count"
+
+
+def _find_imbalance(evidence: Evidence) -> Iterable[Finding]:
+    counted = class_counts(evidence)
+    if counted.positions is not None:
+        return _of_positions(evidence, counted.positions)
+    return _of_samples(evidence, counted.train)
+
+
+def _of_positions(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
+    """Maps have large and small things: only what the network does not find at all is told."""
+    present = counts.nonzero().flatten()
+    if len(present) < 2:
+        return
+    most, least = int(present[counts[present].argmax()]), int(present[counts[present].argmin()])
+    ratio = float(counts[most] / counts[least])
+    found, words = _recall(evidence, least)
+    if ratio < VERY_IMBALANCED or found is None or found >= 0.5:
+        return
+    yield Finding(
+        code="data.imbalance",
+        severity="note",
+        where="training loader",
+        measured=f"{ratio:.0f} times as many positions of class {most} as of class {least} "
+        f"({int(counts[least]):,}){words.replace('samples', 'positions')}",
+        threshold=IMBALANCE_LIMIT,
+        why="The network does best by hardly ever predicting the rare class; the share of right positions looks good.",
+        remedy="Weigh the loss: `CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts))`, or cut the images "
+        "around what is rare. Report the IoU of each class.",
+    )
+
+
+def _of_samples(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
+    present = counts.nonzero().flatten()
+    if len(present) < 2:
+        return
+    weighed = counts[present].double() * _weights(evidence, present)
+    most, least = int(present[weighed.argmax()]), int(present[weighed.argmin()])
+    ratio = float(weighed.max() / weighed.min().clamp_min(1e-12))
+    severity = imbalance_severity(ratio)
+    if severity is None or int(counts[most]) < (_IMBALANCE_SEEN if evidence.train.whole else _SEEN_OF_A_PART):
+        return
+    _, words = _recall(evidence, least)
+    evidence.pictures["data.imbalance"] = Picture(
+        "bars",
+        "Samples of each class",
+        {"samples": tuple(map(float, counts.tolist()))},
+        labels=tuple(map(str, range(len(counts)))),
+    )
+    yield Finding(
+        code="data.imbalance",
+        severity=severity,
+        where="training loader",
+        measured=f"{ratio:.0f} times as much of class {most} ({int(counts[most]):,} samples) as of class {least} "
+        f"({int(counts[least]):,}){words}",
+        threshold=IMBALANCE_LIMIT,
+        why="The network does best by hardly ever predicting the rare class; the accuracy looks good all the same.",
+        remedy=Remedy(
+            "Draw the classes alike: `WeightedRandomSampler(1 / counts[y].double(), len(y))` as the loader's "
+            "sampler, or "
+            "weigh the loss: `CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts))`. Report the accuracy "
+            "of each class.",
+            settings={"task.class_weights": "balanced"},
+            advice="more samples of the rare class",
+        ),
+    )
+
+
+def _weights(evidence: Evidence, classes: torch.Tensor) -> torch.Tensor:
+    """How strongly the loss pulls for a sample of each class, by its gradient at predictions of zero; ones where that
+    is not known."""
+    even = torch.ones(len(classes)).double()
+    outputs = evidence.first.loss_outputs
+    y = evidence.samples.y
+    if not isinstance(outputs, torch.Tensor) or y is None or y.ndim > 2 or evidence.samples.plain is False:
+        return even
+    rows = torch.stack([(evidence.samples.labels == k).nonzero()[0, 0] for k in classes])
+    share = bool(((outputs >= 0) & (outputs <= 1)).all())
+    middle = 1 / outputs.shape[1] if share and outputs.ndim > 1 and outputs.shape[1] > 1 else 0.5 if share else 0.0
+    zeros = torch.full((len(rows), *outputs.shape[1:]), middle, dtype=outputs.dtype, device=outputs.device)
+    zeros.requires_grad_()
+    try:
+        evidence.fresh.loss(zeros, y[rows].to(outputs.device)).sum().backward()
+    except Exception:  # a loss of the user's, that may want more than this
+        return even
+    pull = zeros.grad
+    if pull is None:
+        return even
+    norms = pull.detach().double().reshape(len(rows), -1).norm(dim=1).cpu()
+    return norms / norms.mean() if bool((norms > 0).all()) and bool(torch.isfinite(norms).all()) else even
+
+
+def _recall(evidence: Evidence, rare: int) -> tuple[float | None, str]:
+    """The share of the rare class that the trial's network finds, where there are some of it: in validation, else in
+    training."""
+    for name in ("after_val", "after"):
+        try:
+            told = getattr(evidence, name)
+            predicted = told.predicted
+        except NoEvidence:
+            continue
+        wanted = told.targets.reshape(predicted.shape) == rare
+        if int(wanted.sum()) >= 5:
+            found = float((predicted[wanted] == rare).double().mean())
+            part = "validation" if name == "after_val" else "training"
+            return found, f"; after {len(evidence.trial.rows)} steps {found:.0%} of its {part} samples are found"
+    return None, ""
+
+
+IMBALANCE = Check(
+    codes=("data.imbalance",),
+    question="Does the loader yield classes in fair shares?",
+    threshold=IMBALANCE_LIMIT,
+    run=_find_imbalance,
+    explains="data.labels-random loss.degenerate model.collapsed fit.*",
+)

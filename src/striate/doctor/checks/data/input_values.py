@@ -1,0 +1,309 @@
+"""Values of inputs that no network learns from: `data.not-finite`, `data.constant-images` and `data.not-normalized`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.looking import WORDS, both_parts, picture_of, score, spread_of
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.describing import is_grid
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.predictions import predict
+from striate.doctor.evidence.reading import Batches
+from striate.doctor.evidence.samples import Samples
+from striate.doctor.evidence.trial import Change, Trial
+from striate.doctor.setup.batch import leaves, main_tensor
+from striate.doctor.setup.replicas import Replica
+from striate.observe.interventions import change_inputs
+from striate.records import Finding
+from striate.wording import several
+
+NOT_FINITE_THRESHOLD = "0 numbers that are not finite; a note where network and loss give finite numbers all the same"
+
+
+@dataclass(frozen=True)
+class _Odd:
+    """What is not finite: `what` (inputs or targets), how many samples of how many, which columns, in which batches."""
+
+    what: str
+    samples: int
+    total: int
+    nan: bool
+    columns: tuple[int, ...]
+    batches: tuple[int, ...]
+
+
+def _find_not_finite(evidence: Evidence) -> Iterable[Finding]:
+    found = []
+    for samples, batches in both_parts(evidence):
+        for odd in _odd(samples, batches):
+            matters = _matters(evidence, samples.name, batches, odd)
+            found.append(_told(samples, odd, matters))
+    return sorted(found, key=lambda finding: finding.severity)[:1]
+
+
+def _odd(samples: Samples, batches: Batches) -> Iterator[_Odd]:
+    tallies: dict[Any, list[tuple[int, torch.Tensor]]] = {}
+    for number, batch in enumerate(batches.raw):
+        for path, tensor in leaves(batch):
+            if tensor.is_floating_point() and tensor.ndim and not bool(torch.isfinite(tensor).all()):
+                tallies.setdefault(path, []).append((number, tensor))
+    for path, parts in tallies.items():
+        masks = [~torch.isfinite(tensor.reshape(len(tensor), -1)) for _, tensor in parts]
+        nan = any(bool(tensor.isnan().any()) for _, tensor in parts)
+        columns: tuple[int, ...] = ()
+        if all(tensor.ndim == 2 for _, tensor in parts):
+            columns = tuple(torch.stack([mask.any(0) for mask in masks]).any(0).nonzero().flatten().tolist())
+        what = "targets" if path == samples.y_path and path != samples.x_path else "inputs"
+        count = sum(int(mask.any(1).sum()) for mask in masks)
+        yield _Odd(what, count, batches.count, nan, columns, tuple(number for number, _ in parts))
+
+
+def _matters(evidence: Evidence, name: str, batches: Batches, odd: _Odd) -> bool:
+    """Whether what comes of them is not finite either: some networks and losses leave such numbers out."""
+    trial = evidence.trial
+    if name == "train":
+        if trial.error is not None or any(loss != loss or abs(loss) == float("inf") for loss in trial.losses):
+            return True
+        if all(number < len(trial.rows) for number in odd.batches):
+            return False
+    try:
+        told = predict(evidence.setup, evidence.fresh, [batches.raw[odd.batches[0]]])
+    except NoEvidence:
+        return True
+    return (odd.what == "targets" and name == "train") or not bool(torch.isfinite(told.outputs).all())
+
+
+def _told(samples: Samples, odd: _Odd, matters: bool) -> Finding:
+    part = WORDS[samples.name]
+    kind = "NaN" if odd.nan else "infinite"
+    where = f", in column{'s' * (len(odd.columns) > 1)} {', '.join(map(str, odd.columns[:6]))}" if odd.columns else ""
+    many = "…" if len(odd.columns) > 6 else ""
+    return Finding(
+        code="data.not-finite",
+        severity="error" if matters else "note",
+        where=f"{part} {odd.what}",
+        measured=f"{odd.samples:,} of {several(odd.total, 'sample has', 'samples have')} {odd.what} with a number "
+        f"that is {kind}{where}{many}; the first in batch {odd.batches[0]}",
+        threshold=NOT_FINITE_THRESHOLD,
+        why="One such number makes the loss of its whole batch and then all parameters NaN."
+        if matters
+        else "Network and loss cope with them here; other code may not.",
+        remedy="Find where it comes from: `assert torch.isfinite(x).all()` after each step of your preparation (0 / "
+        "0 for a constant column, log(0), an empty field). Then fix it there, or replace it: "
+        "`x = torch.where(torch.isfinite(x), x, x_mean)`.",
+    )
+
+
+NOT_FINITE = Check(
+    codes=("data.not-finite",),
+    question="Are all numbers of inputs and targets finite, or does nothing come of it?",
+    threshold=NOT_FINITE_THRESHOLD,
+    run=_find_not_finite,
+    explains="data.constant-images loss.* model.* optim.* fit.*",
+)
+
+
+WARN, GRAVE, FEWEST = 0.02, 0.2, 3
+FLAT = 1e-4
+BARE = 0.96
+_SMALLEST = 16
+CONSTANT_IMAGES_THRESHOLD = (
+    f"a warning from {WARN:.0%} and {FEWEST} samples: one or two blank ones are in many good sets; an error from "
+    f"{GRAVE:.0%}. Blank: a standard deviation below {FLAT:g} of the median one"
+)
+
+
+def _find_constant_images(evidence: Evidence) -> Iterable[Finding]:
+    for samples, _ in both_parts(evidence):
+        blank = blank_samples(samples)
+        count, total = int(blank.sum()), len(blank)
+        if count < max(FEWEST, WARN * total):
+            continue
+        shown = samples.inputs[torch.cat([blank.nonzero()[:3], (~blank).nonzero()[:2]]).flatten()]
+        words = ["blank"] * min(3, count) + ["not blank"] * (len(shown) - min(3, count))
+        drawn = picture_of("Blank images", list(shown), words)
+        if drawn is not None:
+            evidence.pictures["data.constant-images"] = drawn
+        first = int(blank.nonzero()[0])
+        yield Finding(
+            code="data.constant-images",
+            severity="error" if count >= GRAVE * total else "warning",
+            where=f"{WORDS[samples.name]} inputs",
+            measured=f"{count:,} of {several(total, 'sample', 'samples')} have one value everywhere; the first is "
+            f"sample {first} with {float(samples.inputs[first].flatten()[0]):g}",
+            threshold=CONSTANT_IMAGES_THRESHOLD,
+            why="There is nothing in them to tell classes apart by; their labels can only be guessed.",
+            remedy="Look at how these are read: a file that fails and becomes zeros, bytes divided as whole numbers "
+            "(`x // 255`), a mask or crop that is empty. Let reading raise instead of `return torch.zeros(…)`, or "
+            "leave them out: `keep = x.flatten(1).std(1) > 0; x, y = x[keep], y[keep]`.",
+        )
+        return
+
+
+def blank_samples(samples: Samples) -> torch.Tensor:
+    """Which samples (N,) are blank: none of tables, and of whole numbers that stand for words."""
+    x = samples.inputs
+    none = torch.zeros(len(x), dtype=torch.bool)
+    grid = x.ndim > 2 or (x.ndim == 2 and x.shape[1] >= 4 * _SMALLEST)
+    if not grid or x[0].numel() < _SMALLEST or not (x.is_floating_point() or x.dtype == torch.uint8):
+        return none
+    spread = torch.nan_to_num(spread_of(x), nan=1.0, posinf=1.0)
+    some = spread[spread > 0]
+    typical = float(some.median()) if len(some) else 0.0
+    level = torch.nan_to_num(x.double().flatten(1).abs().amax(1))
+    # Rounding leaves a little spread in a large constant.
+    return spread <= torch.maximum(torch.tensor(FLAT * typical).double(), 1e-7 * level)
+
+
+def bare_samples(x: torch.Tensor) -> torch.Tensor:
+    """Which images and signals (N, …) are one value nearly everywhere, so that two of them may agree by chance."""
+    if not is_grid(x):
+        return torch.zeros(len(x), dtype=torch.bool)
+    flat = x.flatten(1)
+    # What fills more than half of the places is the median.
+    return (flat == flat.median(1, keepdim=True).values).float().mean(1) >= BARE
+
+
+CONSTANT_IMAGES = Check(
+    codes=("data.constant-images",),
+    question="Does every image or signal show something?",
+    threshold=CONSTANT_IMAGES_THRESHOLD,
+    run=_find_constant_images,
+    explains=(
+        "data.duplicates data.label-noise data.labels-random data.leak data.too-few model.collapsed "
+        "model.dead-units fit.*"
+    ),
+)
+
+
+LARGE, SMALL, UNEVEN = 10.0, 0.03, 50.0
+GAIN = 0.1
+NOT_NORMALIZED_THRESHOLD = (
+    f"a root mean square of a channel or column above {LARGE:g} or all below {SMALL:g}, a mean {LARGE:g} times the "
+    f"deviation, a column {UNEVEN:g} times the middle one; and standardized inputs must bring {GAIN:g} more after as "
+    "many steps"
+)
+
+
+@dataclass(frozen=True)
+class _Scales:
+    """Mean and deviation of each channel, or column of a table, shaped for the inputs; `of` names them."""
+
+    mean: torch.Tensor
+    spread: torch.Tensor
+    of: str
+
+    @property
+    def odd(self) -> bool:
+        """Whether they are far from 0 and 1 in any way."""
+        mean, spread = self.mean.flatten(), self.spread.flatten()
+        size = (mean.square() + spread.square()).sqrt()
+        varying = spread > 1e-6 * size.clamp_min(1e-30)
+        if not bool(varying.any()):
+            return False
+        mean, spread, size = mean[varying], spread[varying], size[varying]
+        apart = self.of == "column" and float(spread.max()) > UNEVEN * float(spread.median())
+        offset = bool((mean.abs() > LARGE * spread).any()) and float(size.max()) > 1
+        return bool(size.max() > LARGE) or bool(size.max() < SMALL) or apart or offset
+
+
+def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
+    given = main_tensor(list(evidence.first.arguments))
+    if given is None or not (given.is_floating_point() or given.dtype == torch.uint8) or given.ndim < 2:
+        raise NoEvidence("the network's inputs are not numbers that can be scaled")
+    scales = _scales(_all_inputs(evidence, given.cpu()))
+    if not scales.odd:
+        return
+    own, fixed, trial = _tried(evidence, scales)
+    if own is None or fixed is None or fixed - own < GAIN or fixed < 2 * GAIN:
+        return
+    means, spreads = f"means of {_range(scales.mean)}", f"deviations of {_range(scales.spread)}"
+    measure = "accuracy" if evidence.setup.classifies else "explained share"
+    yield Finding(
+        code="data.not-normalized",
+        severity="error" if fixed - own >= 3 * GAIN else "warning",
+        where="inputs of the network",
+        measured=f"{scales.of}s with {means} and {spreads}; with standardized inputs the {measure} after "
+        f"{len(trial.rows)} steps is {fixed:.2f} instead of {own:.2f}",
+        threshold=NOT_NORMALIZED_THRESHOLD,
+        why="Weights are initialized, and rates chosen, for inputs of mean 0 and variance 1: others saturate units, or "
+        "make some directions far steeper than others.",
+        remedy=_remedy(scales),
+    )
+
+
+def _range(values: torch.Tensor) -> str:
+    low, high = float(values.min()), float(values.max())
+    return f"{low:.3g} to {high:.3g}" if values.numel() > 1 else f"{low:.3g}"
+
+
+def _remedy(scales: _Scales) -> str:
+    if scales.of == "channel" and scales.mean.numel() <= 4:
+        mean, spread = (", ".join(f"{v:.4g}" for v in part.flatten().tolist()) for part in (scales.mean, scales.spread))
+        shape = "[:, None, None]" if scales.mean.numel() > 1 else ""
+        values = (f"torch.tensor([{mean}]){shape}", f"torch.tensor([{spread}]){shape}") if shape else (mean, spread)
+        return f"Standardize in the data set, for training and validation alike: `x = (x - {values[0]}) / {values[1]}`."
+    return (
+        "Standardize each column with mean and standard deviation of training, for validation too: `mean, std = "
+        "x_train.mean(0), x_train.std(0); x_train = (x_train - mean) / std; x_val = (x_val - mean) / std`."
+    )
+
+
+def _all_inputs(evidence: Evidence, given: torch.Tensor) -> torch.Tensor:
+    """All that was read, where the network is given it as it is; else what it was given in the first step."""
+    x = evidence.samples.x
+    same = x is not None and x.shape[1:] == given.shape[1:] and torch.equal(x[: len(given)].to(given.dtype), given)
+    found = x if same and x is not None else given
+    finite = found.isfinite() if found.is_floating_point() else torch.ones((), dtype=torch.bool)
+    return torch.where(finite, found, torch.zeros((), dtype=found.dtype)).double()
+
+
+def _scales(x: torch.Tensor) -> _Scales:
+    if is_grid(x):
+        last = x.ndim >= 4 and x.shape[-1] <= 4 < x.shape[1]
+        axes = tuple(range(x.ndim - 1)) if last else (0, *range(2, x.ndim))
+        of = "channel"
+    else:
+        axes, of = (0,), "column"
+    mean, spread = x.mean(axes, keepdim=True), x.std(axes, keepdim=True, correction=0)
+    return _Scales(mean, torch.where(spread > 1e-12, spread, torch.ones(())), of)
+
+
+def _tried(evidence: Evidence, scales: _Scales) -> tuple[float | None, float | None, Trial]:
+    """How good the trial's network is, and that of a trial with standardized inputs."""
+    dtype = next((p.dtype for p in evidence.setup.model.parameters()), torch.float32)
+
+    def prepare(replica: Replica) -> None:
+        def standardize(args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+            if not args or not isinstance(args[0], torch.Tensor):
+                return None
+            x = args[0]
+            wanted = x.dtype if x.is_floating_point() else dtype
+            place = x.device
+            return ((x.double() - scales.mean.to(place)) / scales.spread.to(place)).to(wanted), *args[1:]
+
+        change_inputs(replica.model, standardize)
+
+    trial = evidence.variant("standardized", Change(prepare=prepare))
+    if trial.error is not None:
+        raise NoEvidence("the network cannot be run with standardized inputs")
+    own = 0.0 if evidence.trial.error is not None else score(evidence.after)
+    return own, score(evidence.predictions_of(trial, evidence.train.raw[:40])), trial
+
+
+NOT_NORMALIZED = Check(
+    codes=("data.not-normalized",),
+    question="Have the inputs a scale that the network learns from?",
+    threshold=NOT_NORMALIZED_THRESHOLD,
+    run=_find_not_normalized,
+    explains=(
+        "loss.initial-off loss.not-finite model.collapsed model.dead-units model.exploding-gradient "
+        "model.saturated model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"
+    ),
+)

@@ -1,0 +1,265 @@
+"""Labels whose numbers are wrong: `data.label-range`, and `data.label-map` between training and validation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.errors import one_line
+from striate.records import Finding
+from striate.wording import several
+
+LABEL_RANGE_THRESHOLD = (
+    "0 to K − 1 of K outputs, 0 or 1 of one; values that the loss leaves out (`ignore_index`) are let pass"
+)
+_FAR = 30.0
+
+
+def _find_label_range(evidence: Evidence) -> Iterable[Finding]:
+    if not evidence.setup.classifies:
+        raise NoEvidence(f"the task is {evidence.setup.task}")
+    outputs = evidence.first.loss_outputs if evidence.first.loss_outputs is not None else evidence.first.outputs
+    y = evidence.samples.y
+    if not isinstance(outputs, torch.Tensor) or y is None or not outputs.ndim:
+        raise NoEvidence("outputs and targets were not seen")
+    if y.is_floating_point():
+        return _fractions(evidence, outputs, y)
+    return _whole(evidence, outputs, y)
+
+
+def _whole(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor) -> Iterable[Finding]:
+    if y.ndim == 2 and y.shape[1] == 1 and outputs.ndim == 2:
+        y = y[:, 0]
+    if outputs.ndim != y.ndim + 1 or outputs.shape[1] < 2:
+        return
+    if evidence.samples.plain is False:  # the step makes others of them, which are judged where it fails
+        seen = evidence.first.loss_targets
+        if evidence.trial.error is None or not isinstance(seen, torch.Tensor) or seen.is_floating_point():
+            return
+        y = seen.cpu()
+    classes = int(outputs.shape[1])
+    odd = y[(y < 0) | (y >= classes)]
+    for value in odd.unique().tolist():
+        what = _what_comes_of(evidence, outputs, y, int(value))
+        if what:
+            yield _told(y, classes, f"the loss {what}")
+            return
+
+
+def _what_comes_of(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor, value: int) -> str:
+    """What the loss makes of a label: nothing (then the text is empty), an error, or a number as of any other."""
+    error = evidence.trial.error
+    told = f"raises {type(error).__name__}: {one_line(str(error))[:120]}" if error is not None else ""
+    if not evidence.setup.own_step and evidence.samples.plain is None:
+        return told  # the step has a loss of its own, which cannot be asked
+    made = torch.zeros((2, *outputs.shape[1:]), dtype=outputs.dtype)
+    shape = (2, *y.shape[1:])
+    good = _loss(evidence, made, torch.zeros(shape, dtype=y.dtype))
+    bad = _loss(evidence, made, torch.full(shape, value, dtype=y.dtype))
+    if isinstance(good, Exception):
+        return told
+    if isinstance(bad, Exception):
+        return f"raises {type(bad).__name__}: {one_line(str(bad))[:120]}"
+    return "takes it for another class" if math.isfinite(bad) and bad != 0 else ""
+
+
+def _loss(evidence: Evidence, outputs: torch.Tensor, targets: torch.Tensor) -> float | Exception:
+    place = evidence.setup.device
+    try:
+        with torch.no_grad():
+            return float(evidence.fresh.loss(outputs.to(place), targets.to(place)))
+    except Exception as error:  # what the user's loss raises for such labels is what is asked
+        return error
+
+
+def _fractions(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor) -> Iterable[Finding]:
+    """Targets of a binary cross entropy: beyond 0 and 1 it has no least value."""
+    odd = y[(y < 0) | (y > 1)]
+    if not odd.numel() or outputs.numel() / len(outputs) != y.numel() / len(y) or evidence.samples.plain is False:
+        return
+    rows = ((y < 0) | (y > 1)).reshape(len(y), -1).any(1)
+    wanted = y[rows][:64]
+    share = bool(((outputs >= 0) & (outputs <= 1)).all())
+    prediction = (wanted > 0.5).to(outputs.dtype) if share else _FAR * (wanted - 0.5).sign().to(outputs.dtype)
+    value = _loss(evidence, prediction.reshape(len(prediction), *outputs.shape[1:]), wanted.to(outputs.dtype))
+    if isinstance(value, float) and value < -0.1:
+        found = ", ".join(f"{v:g}" for v in odd.unique().tolist()[:5])
+        yield _told(y, 2, f"falls to {value:.3g} for predictions that are sure of them ({found})")
+
+
+def _told(y: torch.Tensor, classes: int, what: str) -> Finding:
+    whole = not y.is_floating_point()
+    low, high = (f"{float(v):g}" for v in (y.min(), y.max()))
+    odd = (y < 0) | (y >= classes) if whole else (y < 0) | (y > 1)
+    count = int(odd.reshape(len(y), -1).any(1).sum())
+    outputs = f"{classes} outputs" if whole else "one output"
+    if whole and int(y.min()) == 1 and int(y.max()) == classes:
+        remedy = "Classes count from 0: `y = y - 1` in the data set."
+    elif not whole and float(y.min()) == -1:
+        remedy = "Use 0 and 1: `y = (y + 1) / 2`."
+    elif not whole:
+        remedy = f"Use 0 and 1: `y = (y - {low}) / ({high} - {low})`."
+    elif int(y.min()) < 0 and int(y.max()) < classes:
+        remedy = f"Leave such samples out (`keep = y >= 0`), or let the loss: `CrossEntropyLoss(ignore_index={low})`."
+    else:
+        remedy = (
+            f"Number the classes from 0 (`names = sorted(set(y)); y = [names.index(v) for v in y]`), or give the last "
+            f"layer {int(y.max()) + 1} outputs."
+        )
+    return Finding(
+        code="data.label-range",
+        severity="error",
+        where="training targets",
+        measured=f"targets from {low} to {high} for {outputs}; {several(count, 'sample lies', 'samples lie')} "
+        f"outside; {what}",
+        threshold=LABEL_RANGE_THRESHOLD,
+        why="There is no output for such a class: training stops, or pulls at the wrong one.",
+        remedy=remedy,
+    )
+
+
+LABEL_RANGE = Check(
+    codes=("data.label-range",),
+    question="Has the network an output for every label?",
+    threshold=LABEL_RANGE_THRESHOLD,
+    run=_find_label_range,
+    explains=(
+        "data.imbalance data.label-noise data.labels-random data.missing-class loss.degenerate "
+        "loss.not-finite loss.sign model.collapsed fit.*"
+    ),
+)
+
+
+MOST_AS, OWN, KNOWN, MENDED = 0.5, 0.25, 0.5, 0.25
+_FEWEST, _FEWEST_IN_CLASS = 8, 4
+LABEL_MAP_THRESHOLD = (
+    f"two classes or more of which {MOST_AS:.0%} of validation is taken for one other class and {OWN:.0%} at most for "
+    f"itself, each for another one, though of training {KNOWN:.0%} of these classes are recognized; renumbered, "
+    f"validation must come within {MENDED:g} of training"
+)
+
+Whole = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What someone predicts: of training (samples that were not learned, where possible) and of validation."""
+
+    name: str
+    train: Whole
+    train_labels: Whole
+    val: Whole
+    val_labels: Whole
+
+
+def _find_label_map(evidence: Evidence) -> Iterable[Finding]:
+    for told in _opinions(evidence):
+        moved = _moved(told)
+        if moved and _right(told, moved) >= float((told.train == told.train_labels).mean()) - MENDED:
+            yield _finding(told, moved)
+            return
+
+
+def _opinions(evidence: Evidence) -> Iterable[_Told]:
+    """The trial's network first, which is there already; then the best simple model."""
+    labels = evidence.val_samples.labels
+    try:
+        after, val = evidence.after, evidence.after_val
+        known = evidence.samples.labels[: len(after.outputs)]
+        if len(known) != len(after.outputs) or len(val.outputs) > len(labels):
+            raise NoEvidence("the network does not predict each sample once")
+        yield _Told(
+            "the trial's network",
+            _predictions(after.outputs),
+            known.numpy().astype(np.int64),
+            _predictions(val.outputs),
+            labels[: len(val.outputs)].numpy().astype(np.int64),
+        )
+    except NoEvidence:
+        pass
+    reference = evidence.reference
+    x = evidence.val_samples.inputs[:1000]
+    if x.shape[1:] != evidence.samples.inputs.shape[1:]:
+        return
+    if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+        return
+    name = reference.best[0]
+    yield _Told(
+        f"a simple model ({name})",
+        reference.opinions[name].predictions,
+        reference.labels,
+        reference.ask(x, name),
+        labels[: len(x)].numpy().astype(np.int64),
+    )
+
+
+def _predictions(outputs: torch.Tensor) -> Whole:
+    """The classes that outputs (N, K) or (N,) stand for."""
+    if outputs.ndim == 2 and outputs.shape[1] > 1:
+        return outputs.argmax(1).numpy().astype(np.int64)
+    if outputs.numel() != len(outputs):
+        raise NoEvidence("the outputs are no classes")
+    flat = outputs.flatten()
+    limit = 0.5 if bool(((flat >= 0) & (flat <= 1)).all()) else 0.0
+    return (flat > limit).numpy().astype(np.int64)
+
+
+def _moved(told: _Told) -> dict[int, int]:
+    """By class of validation the class of training that it is; none where too few are moved to be sure."""
+    recognized = {int(k): float((told.train[told.train_labels == k] == k).mean()) for k in np.unique(told.train_labels)}
+    found: dict[int, int] = {}
+    count = 0
+    for label in np.unique(told.val_labels):
+        predicted = told.val[told.val_labels == label]
+        if len(predicted) < _FEWEST_IN_CLASS:
+            continue
+        values, counts = np.unique(predicted, return_counts=True)
+        other = int(values[counts.argmax()])
+        own = float((predicted == label).mean())
+        believed = recognized.get(other, 0.0) >= KNOWN and recognized.get(int(label), 1.0) >= KNOWN
+        if other != label and counts.max() >= MOST_AS * len(predicted) and own <= OWN and believed:
+            found[int(label)] = other
+            count += len(predicted)
+    distinct = len(set(found.values()))
+    return found if len(found) >= 2 and distinct >= max(2, 0.7 * len(found)) and count >= _FEWEST else {}
+
+
+def _right(told: _Told, moved: dict[int, int]) -> float:
+    """The share of validation that is right once its classes are renumbered."""
+    return float((told.val == np.array([moved.get(int(k), int(k)) for k in told.val_labels])).mean())
+
+
+def _finding(told: _Told, moved: dict[int, int]) -> Finding:
+    own = float((told.val == told.val_labels).mean())
+    fixed = _right(told, moved)
+    trained = float((told.train == told.train_labels).mean())
+    shown = ", ".join(f"{a} → {b}" for a, b in list(moved.items())[:8]) + (" …" if len(moved) > 8 else "")
+    return Finding(
+        code="data.label-map",
+        severity="error",
+        where="validation labels",
+        measured=f"{told.name} predicts {trained:.2f} of training and {own:.2f} of validation right, {fixed:.2f} of "
+        f"validation with its classes renumbered: {shown}",
+        threshold=LABEL_MAP_THRESHOLD,
+        why="The network may be good, and its validation figures say nothing of it.",
+        remedy="Number the classes once, for both: `classes = sorted(set(train_names)); index = {name: i for i, name "
+        "in enumerate(classes)}; y_val = [index[name] for name in val_names]`.",
+    )
+
+
+LABEL_MAP = Check(
+    codes=("data.label-map",),
+    question="Does validation number the classes as training does?",
+    threshold=LABEL_MAP_THRESHOLD,
+    run=_find_label_map,
+    quick=False,
+    explains="data.shift fit.*",
+)

@@ -1,0 +1,279 @@
+"""Too few different samples: `data.duplicates` in training, `data.leak` into validation, and `data.too-few`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.input_values import bare_samples, blank_samples
+from striate.doctor.checks.data.looking import picture_of
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.describing import is_grid
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.nearness import (
+    MOST,
+    columns_dealt,
+    comparable,
+    copies_in,
+    first_of_each,
+    neighbors,
+    same_in,
+)
+from striate.doctor.evidence.reading import draws_again, shared_positions
+from striate.doctor.setup.batch import main_tensor, parts
+from striate.records import Finding, Remedy
+from striate.wording import several
+
+DUPLICATES_SHARE, DUPLICATES_GRAVE, DUPLICATES_FEWEST = 0.2, 0.5, 10
+_MOST = 2000
+_SECONDS = 0.3
+DUPLICATES_THRESHOLD = (
+    f"a warning where {DUPLICATES_SHARE:.0%} of the samples are copies, an error from {DUPLICATES_GRAVE:.0%}; of "
+    "tables, whose rows "
+    "may agree by chance, beyond three times chance; what a sampler draws again on purpose does not count"
+)
+
+
+def _find_duplicates(evidence: Evidence) -> Iterable[Finding]:
+    samples = evidence.samples
+    x = samples.sole_inputs[~blank_samples(samples)]
+    if _share(x) < DUPLICATES_SHARE:
+        return
+    x = x[~bare_samples(x)]
+    where = "training loader"
+    if draws_again(evidence.setup.train):
+        x, where = _of_data_set(evidence), "training data set"
+    share = _share(x)
+    if len(x) < DUPLICATES_FEWEST or share < _least(x):
+        return
+    first = copies_in(x)
+    counts = torch.bincount(first)
+    most = int(counts.argmax())
+    rows = (first == most).nonzero().flatten()
+    shown = torch.cat([rows[:3], first.unique()[:2]])
+    drawn = picture_of("The same image again and again", list(x[shown]), ["the same"] * len(rows[:3]) + ["other"] * 2)
+    if drawn is not None:
+        evidence.pictures["data.duplicates"] = drawn
+    distinct = len(first.unique())
+    yield Finding(
+        code="data.duplicates",
+        severity="error" if share >= DUPLICATES_GRAVE else "warning",
+        where=where,
+        measured=f"{len(x) - distinct:,} of {len(x):,} samples are copies of others: {distinct:,} different ones, the "
+        f"commonest {int(counts.max()):,} times",
+        threshold=DUPLICATES_THRESHOLD,
+        why="The network sees less than it seems, learns the copies by heart, and copies on both sides of a split make "
+        "validation look too good.",
+        remedy=Remedy(
+            "Look at how the list of samples is made (a folder listed twice, an index that `__getitem__` does not "
+            "use, "
+            "`x.repeat`), and keep each once: `x, first = np.unique(x, axis=0, return_index=True); y = y[first]`, "
+            "before the split.",
+            command=("data", "check", "DATA"),
+        ),
+    )
+
+
+def _share(x: torch.Tensor) -> float:
+    """The share of samples that are copies of others."""
+    return 1 - len(copies_in(x).unique()) / len(x) if len(x) else 0.0
+
+
+def _least(x: torch.Tensor) -> float:
+    """From which share on copies are no chance."""
+    if not len(x) or is_grid(x) or x[0].numel() > 64:
+        return DUPLICATES_SHARE
+    return max(DUPLICATES_SHARE, min(3 * _share(columns_dealt(x)), 1.0))
+
+
+def _of_data_set(evidence: Evidence) -> torch.Tensor:
+    """Inputs as the data set holds them, one by one. Raises NoEvidence where it cannot be asked for them."""
+    data: Any = getattr(evidence.setup.train, "dataset", None)
+    until = perf_counter() + _SECONDS
+    found: list[torch.Tensor] = []
+    try:
+        for number in range(min(len(data), _MOST)):
+            tensor = main_tensor(parts(data[number])[0])
+            if tensor is None or perf_counter() > until:
+                break
+            found.append(tensor.detach().cpu())
+    except Exception:  # a data set that is asked in another way than by positions
+        raise NoEvidence("the sampler draws again on purpose, and the data set cannot be read by positions") from None
+    if not found or len({(tensor.shape, tensor.dtype) for tensor in found}) != 1:
+        raise NoEvidence("the sampler draws again on purpose, and the data set's samples do not fit together")
+    return torch.stack(found)
+
+
+DUPLICATES = Check(
+    codes=("data.duplicates",),
+    question="Is training shown different samples?",
+    threshold=DUPLICATES_THRESHOLD,
+    run=_find_duplicates,
+    explains="data.label-noise data.too-few fit.overfit",
+)
+
+
+LEAK_SHARE, LEAK_GRAVE, LEAK_FEWEST = 0.02, 0.05, 3
+TABLE = 0.1
+_CERTAIN = 4.0
+LEAK_THRESHOLD = (
+    f"equal samples: a warning from {LEAK_SHARE:.0%} of validation and {LEAK_FEWEST} samples (real sets have a copy "
+    "or two), an "
+    f"error from {LEAK_GRAVE:.0%}; of tables, whose rows may agree by chance, from {TABLE:.0%} and three times "
+    "chance. Near "
+    f"copies: {LEAK_GRAVE:.0%} of validation, three times as many as within training, beyond {_CERTAIN:g} standard "
+    "errors"
+)
+
+
+def _find_leak(evidence: Evidence) -> Iterable[Finding]:
+    shared = shared_positions(evidence.setup.train, evidence.setup.val)
+    if shared is not None and shared[0] >= max(LEAK_FEWEST, LEAK_SHARE * shared[1]):
+        count, total = shared
+        yield _told(count, total, "the same positions of the same data set as training samples", LEAK_GRAVE)
+        return
+    train, val = evidence.samples, evidence.val_samples
+    x, known = val.sole_inputs, train.inputs
+    useful = torch.arange(len(x))[~(blank_samples(val) | bare_samples(x))]
+    if x[0].numel() < 3 or len(useful) < 5:
+        raise NoEvidence("validation samples of one or two numbers each, or less than five, tell no copies from chance")
+    x = x[useful]
+    where = same_in(x, known)
+    count = int((where >= 0).sum())
+    if count >= max(LEAK_FEWEST, _least_share(x, known) * len(x)):
+        pair = (where >= 0).nonzero()[:3].flatten()
+        _draw(evidence, x[pair], known[where[pair]])
+        yield _told(count, len(x), f"equal to a training sample, number for number{_first(useful, where)}", LEAK_GRAVE)
+        return
+    yield from _near(evidence, x, known, useful)
+
+
+def _least_share(x: torch.Tensor, known: torch.Tensor) -> float:
+    """From which share of equal samples on it is no chance."""
+    if is_grid(x) or x[0].numel() > 64:
+        return LEAK_SHARE
+    chance = float((same_in(columns_dealt(x), known) >= 0).double().mean())
+    return max(TABLE, 3 * chance)
+
+
+def _near(evidence: Evidence, x: torch.Tensor, known: torch.Tensor, useful: torch.Tensor) -> Iterable[Finding]:
+    x, known = x[:MOST], known[:MOST]
+    if x.shape[1:] != known.shape[1:] or len(known) < 30 or len(x) < 20:
+        return
+    if not bool(torch.isfinite(x).all() and torch.isfinite(known).all()):
+        return
+    base = comparable(known, known)
+    across, within = neighbors(comparable(x, known), base), neighbors(base, base, same=True)
+    count, share, usual = int(across.near.sum()), float(across.near.double().mean()), float(within.near.double().mean())
+    error = (max(usual * (1 - usual), 1e-4) * (1 / len(x) + 1 / len(known))) ** 0.5
+    if count < max(LEAK_FEWEST, LEAK_GRAVE * len(x)) or share < 3 * usual + 0.03 or share - usual < _CERTAIN * error:
+        return
+    pair = across.near.nonzero()[:3].flatten()
+    _draw(evidence, x[pair], known[across.nearest[pair]])
+    first = int(pair[0])
+    yield _told(
+        count,
+        len(x),
+        f"nearly the same as a training sample: their distance is less than 0.3 of that to the tenth nearest; within "
+        f"training that holds for {usual:.1%} (the first: validation sample {int(useful[first])} and training sample "
+        f"{int(across.nearest[first])})",
+        0.2,
+    )
+
+
+def _first(useful: torch.Tensor, where: torch.Tensor) -> str:
+    first = int((where >= 0).nonzero()[0])
+    return f" (the first: validation sample {int(useful[first])} and training sample {int(where[first])} as they come)"
+
+
+def _draw(evidence: Evidence, val: torch.Tensor, train: torch.Tensor) -> None:
+    pairs = [image for both in zip(val, train, strict=True) for image in both]
+    drawn = picture_of("Validation beside training", pairs, ["validation", "training"] * len(val))
+    if drawn is not None:
+        evidence.pictures["data.leak"] = drawn
+
+
+def _told(count: int, total: int, how: str, grave: float) -> Finding:
+    return Finding(
+        code="data.leak",
+        severity="error" if count >= grave * total else "warning",
+        where="validation loader",
+        measured=f"{count:,} of {several(total, 'validation sample is', 'validation samples are')} {how}",
+        threshold=LEAK_THRESHOLD,
+        why="What was trained on is recognized, not understood: validation measures too well.",
+        remedy=Remedy(
+            "Split before anything else is done, by position and once: `order = torch.randperm(len(x)); train, "
+            "val = "
+            "order[:n], order[n:]`. Remove copies first, and keep what belongs together (frames, patients) on one "
+            "side. Copies, crops and augmentation come after the split, in training only.",
+            command=("data", "check", "DATA"),
+        ),
+    )
+
+
+LEAK = Check(
+    codes=("data.leak",),
+    question="Is anything that validation measures on also trained on?",
+    threshold=LEAK_THRESHOLD,
+    run=_find_leak,
+)
+
+
+FEW, FEW_ROWS, CHANCE = 5, 20, 0.5
+TOO_FEW_THRESHOLD = f"{FEW} different samples of each class, {FEW_ROWS} in all: fewer are learned by heart"
+
+
+def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
+    if not evidence.train.whole:
+        return
+    x = evidence.samples.inputs
+    kept = first_of_each(x)
+    if not is_grid(x) and len(first_of_each(columns_dealt(x))) < CHANCE * len(x):
+        kept = torch.arange(len(x))  # a table of few values: its rows agree by chance
+    scarce = _scarce_classes(evidence, kept)
+    if scarce:
+        named = ", ".join(f"{k} ({n})" for k, n in scarce[:6])
+        more = f" and {len(scarce) - 6} more" if len(scarce) > 6 else ""
+        got = f"{several(len(scarce), 'class has', 'classes have')} fewer than {FEW} different samples: {named}{more}"
+    elif len(kept) < FEW_ROWS:
+        again = f", {len(x):,} with copies" if len(x) > len(kept) else ""
+        got = f"{several(len(kept), 'different training sample')} in all{again}"
+    else:
+        return
+    yield Finding(
+        code="data.too-few",
+        severity="warning",
+        where="training loader",
+        measured=got,
+        threshold=TOO_FEW_THRESHOLD,
+        why="So few can be told apart by anything, also by what has nothing to do with the class.",
+        remedy=Remedy(
+            "Collect more, a few dozen of each class to begin with; or begin with a network that was trained on "
+            "other data "
+            "and train its last layer only; or join classes. Augmentation helps, but makes no new samples.",
+            advice="more samples: a few dozen of each class to begin with",
+        ),
+    )
+
+
+def _scarce_classes(evidence: Evidence, kept: torch.Tensor) -> list[tuple[int, int]]:
+    """Classes with too few different samples, and how many they have; none where the targets are no classes."""
+    try:
+        labels = evidence.samples.labels[kept]
+    except NoEvidence:
+        return []
+    counts = torch.bincount(labels[labels >= 0])
+    return [(int(k), int(counts[k])) for k in ((counts > 0) & (counts < FEW)).nonzero().flatten()]
+
+
+TOO_FEW = Check(
+    codes=("data.too-few",),
+    question="Are there samples enough to learn from?",
+    threshold=TOO_FEW_THRESHOLD,
+    run=_find_too_few,
+    explains="data.label-noise fit.overfit",
+)

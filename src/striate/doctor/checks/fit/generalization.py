@@ -1,0 +1,229 @@
+"""`fit.overfit` and `fit.underfit`: how well training and validation samples are predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.fit.fitting import Fit, fit_of, flat, learns_itself, longer, need_predictions, warms_up
+from striate.doctor.diagnosis import Picture
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.trial import Change, Trial, go_on, run_trial
+from striate.records import Finding, Remedy
+
+_LEARNED = 0.97
+_EXPLAINED = 0.95
+_OVERFIT_GAP = 0.15
+_GAP_EXPLAINED = 0.3
+_OPENING = 0.08
+_POINTS = 8
+_SMALL = 4000
+
+
+def _find_overfit(evidence: Evidence) -> Iterator[Finding]:
+    need_predictions(evidence)
+    evidence.val  # noqa: B018 — without validation data there is nothing to compare
+    given, given_val = fit_of(evidence.start), fit_of(evidence.start_val)
+    if _overfits(given, given_val):
+        yield _finding(evidence, "as the network was given", given, given_val, "")
+        return
+    if _learned(given):
+        return
+    trial, fitted, other = evidence.trial, fit_of(evidence.after), fit_of(evidence.after_val)
+    if not _learned(fitted) and _may_yet(evidence, fitted, other):
+        trial = evidence.variant("three times as long", Change(), steps=3 * len(trial.rows))
+        fitted = fit_of(evidence.predictions_of(trial, evidence.train.raw))
+        other = fit_of(evidence.predictions_of(trial, evidence.val.raw))
+    if _overfits(fitted, other):
+        yield _finding(evidence, f"after {len(trial.rows)} steps", fitted, other, _course(evidence, trial))
+
+
+def _learned(fit: Fit) -> bool:
+    return fit.score >= (_EXPLAINED if fit.numbers else _LEARNED)
+
+
+def _overfits(train: Fit, val: Fit) -> bool:
+    gap = train.score - val.score
+    return _learned(train) and gap >= (_GAP_EXPLAINED if train.numbers else _OVERFIT_GAP) and gap > 3 * val.uncertainty
+
+
+def _may_yet(evidence: Evidence, train: Fit, val: Fit) -> bool:
+    """Whether few samples, many parameters and a gap that has opened make more steps worth their time."""
+    parameters = sum(p.numel() for p in evidence.setup.model.parameters())
+    seen = evidence.train
+    small = seen.whole and seen.count <= _SMALL and parameters > seen.count and len(evidence.trial.rows) >= 40
+    return small and train.score - val.score >= max(_OPENING, 2 * val.uncertainty) and evidence.trial.error is None
+
+
+def _course(evidence: Evidence, trial: Trial) -> str:
+    """Where on the way validation was best, in words."""
+    steps = len(trial.rows)
+    each = max(steps // _POINTS, 1)
+    until = evidence.clock.until(0.1, 1.0)
+    again = run_trial(evidence.setup, evidence.train.raw, each, until, Change(), close=False)
+    points: list[tuple[int, Fit]] = []
+    while again.error is None and again.rows:
+        points.append((len(again.rows), fit_of(evidence.predictions_of(again, evidence.val.raw))))
+        known = len(again.rows)
+        if known >= steps or evidence.clock.left <= 0:
+            break
+        go_on(again, evidence.train.raw, min(each, steps - known), until)
+        if len(again.rows) == known:
+            break
+    if len(points) < 3:
+        return ""
+    evidence.pictures["fit.overfit"] = Picture(
+        "lines",
+        "The loss of the trial, and that of validation",
+        {"training": tuple(trial.losses), "validation": _stretched(points, steps)},
+    )
+    number, best = min(points, key=lambda point: point[1].loss)
+    last = points[-1][1]
+    if last.loss < 1.02 * best.loss:
+        return ""
+    return f"; its loss was lowest after {number} steps ({best.loss:.3g}, {best.text}), and is {last.loss:.3g} now"
+
+
+def _stretched(points: list[tuple[int, Fit]], steps: int) -> tuple[float, ...]:
+    return tuple(next((fit.loss for at, fit in points if at > step), points[-1][1].loss) for step in range(steps))
+
+
+def _finding(evidence: Evidence, when: str, train: Fit, val: Fit, course: str) -> Finding:
+    parameters = sum(p.numel() for p in evidence.setup.model.parameters())
+    samples = evidence.train.length or evidence.train.count
+    return Finding(
+        code="fit.overfit",
+        severity="warning",
+        where="training and validation",
+        measured=f"{when}, {train.text} on {train.count:,} training samples and {val.text} on {val.count:,} of "
+        f"validation{course}; {parameters:,} parameters for {samples:,} samples",
+        threshold=OVERFIT.threshold,
+        why="The network has learned the samples by heart, and little that holds for others.",
+        remedy=Remedy(
+            "take more data or augment them, stop at the best validation loss, add `nn.Dropout(0.5)` or "
+            "`weight_decay=5e-2` with `torch.optim.AdamW`, or take a smaller network",
+            settings={"budget.patience": 5},
+            advice="more data or augmentation, or dropout(0.5) in the network",
+        ),
+    )
+
+
+OVERFIT = Check(
+    codes=("fit.overfit",),
+    question="Are training samples predicted almost perfectly, and those of validation much worse?",
+    threshold=f"{_LEARNED:.0%} of the training samples right (of quantities R² {_EXPLAINED:g}) and validation worse by "
+    f"{_OVERFIT_GAP:.0%} (R² {_GAP_EXPLAINED:g}) and by three standard errors: some hundred real samples give a gap "
+    f"of 5 to 12 % to any good network",
+    run=_find_overfit,
+    quick=False,
+)
+
+
+_GOOD = 0.9
+_UNDERFIT_GAP = 0.1
+_EPOCHS = 5
+_FLAT = 0.03
+_MANY_EPOCHS = 30
+_SLOW = 0.15
+_MOST = 1500
+
+
+def _find_underfit(evidence: Evidence) -> Iterator[Finding]:
+    need_predictions(evidence)
+    trial = evidence.trial
+    reached = _best_fit(evidence)
+    if trial.error is not None or len(trial.rows) < 40 or reached.score >= _GOOD or warms_up(trial):
+        return
+    known = _simple_models(evidence)
+    if known - reached.score < _UNDERFIT_GAP:
+        return
+    steps = len(trial.rows)
+    if any(not _below(_by_itself(evidence, rate, steps), known) for rate in (1e-2, 1e-3)):
+        return  # the network can: it is the way that it is trained
+    more = longer(evidence)
+    fitted = fit_of(evidence.in_training(more.replica))
+    if not _settled(evidence, more, known - fitted.score) or not _below(fitted, known):
+        return
+    best = _by_itself(evidence, 1e-2, len(more.rows))
+    if not _below(best, known):
+        return
+    parameters = sum(p.numel() for p in evidence.setup.model.parameters())
+    simple = f"R² {known:.2f}" if fitted.numbers else f"{known:.1%} right"
+    yield Finding(
+        code="fit.underfit",
+        severity="warning",
+        where="the network",
+        measured=f"after {len(more.rows)} steps {fitted.text} on samples that it was trained with, and the loss "
+        "hardly falls "
+        f"any more ({more.level():.3g}); with Adam and no dropout {best.text}; simple models get {simple} on samples "
+        f"that they were not fitted to; {parameters:,} parameters",
+        threshold=UNDERFIT.threshold,
+        why="Even what it was trained with it cannot predict: it is too small or too simple for what there is to be "
+        "known.",
+        remedy=Remedy(
+            "take more or wider layers, with a nonlinearity between them, and less regularization (dropout, "
+            "weight decay)",
+            advice="a larger network, or more epochs",
+        ),
+    )
+
+
+def _by_itself(evidence: Evidence, rate: float, steps: int) -> Fit:
+    return fit_of(evidence.in_training(learns_itself(evidence, rate, steps=steps).replica))
+
+
+def _settled(evidence: Evidence, trial: Trial, gap: float) -> bool:
+    """Whether it has seen the samples often enough, and hardly gets any better."""
+    epochs = len(trial.rows) / max(len(evidence.train.raw), 1)
+    later = trial.losses[len(trial.losses) // 2 :]
+    far = epochs >= _MANY_EPOCHS and gap >= 2 * _UNDERFIT_GAP and flat(later, _SLOW)
+    return far or (epochs >= _EPOCHS and flat(later, _FLAT))
+
+
+def _below(fit: Fit, known: float) -> bool:
+    return fit.score < _GOOD and known - fit.score >= max(_UNDERFIT_GAP, 3 * fit.uncertainty)
+
+
+def _best_fit(evidence: Evidence) -> Fit:
+    """The better of the predictions in training mode and in evaluation mode: a fault of modes is no lack of
+    capacity."""
+    fits = [fit_of(evidence.after_training), fit_of(evidence.after), fit_of(evidence.start)]
+    return max(fits, key=lambda fit: fit.score)
+
+
+def _simple_models(evidence: Evidence) -> float:
+    """The score of the best simple model on samples that it was not fitted to."""
+    if evidence.setup.classifies:
+        reference = evidence.reference
+        return reference.accuracy(reference.best[0])
+    return _forest(evidence)
+
+
+def _forest(evidence: Evidence) -> float:
+    """How much of a quantity a forest explains of samples that its trees were not fitted to."""
+    x, y = evidence.train.inputs, evidence.train.y
+    if y is None or y.numel() != len(y) or not bool(torch.isfinite(x.float()).all()) or x[0].numel() > 4096:
+        raise NoEvidence("the targets are not one quantity for a sample, or inputs are too large for simple models")
+    # Loaded here: it takes half a second that no other evidence needs.
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:_MOST]
+    columns, wanted = x[chosen].flatten(1).float().numpy(), y[chosen].reshape(-1).double().numpy()
+    forest = ExtraTreesRegressor(60, min_samples_leaf=3, bootstrap=True, oob_score=True, random_state=0)
+    return float(forest.fit(columns, wanted).oob_score_)
+
+
+UNDERFIT = Check(
+    codes=("fit.underfit",),
+    question="Does the training error stay high, though the data can be learned?",
+    threshold=f"fewer than {_GOOD:.0%} of the training samples right (R² below {_GOOD:g}) and {_UNDERFIT_GAP:.0%} "
+    "less than simple "
+    f"models (neighbors, trees, a linear one) get on samples left out, {_EPOCHS} epochs or more seen, the loss "
+    f"falling by less than {_FLAT:.0%} in the last eighth (after {_MANY_EPOCHS} epochs and with twice that gap, "
+    f"{_SLOW:.0%}), and Adam without dropout no better: then it is not how it is trained",
+    run=_find_underfit,
+    quick=False,
+)

@@ -1,0 +1,290 @@
+"""`loss.sign` and `loss.broadcast`: a loss with the wrong sign, or of outputs and targets in different shapes."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.doctor.checks.check import Check
+from striate.doctor.diagnosis import Picture
+from striate.doctor.evidence.answering import predicts_targets
+from striate.doctor.evidence.evidence import STEPS, Evidence
+from striate.doctor.evidence.quality import Quality, quality
+from striate.doctor.evidence.trial import Change, Trial
+from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.replicas import Replica
+from striate.observe.interventions import change_gradient, change_output
+from striate.records import Finding
+from striate.wording import show_shape
+
+_WORSE = 1.02
+_BETTER = 0.98
+
+
+def _find_sign(evidence: Evidence) -> Iterator[Finding]:
+    trial = evidence.trial
+    if len(trial.rows) < 5 or not predicts_targets(evidence):
+        return
+    start = _quality(evidence, None)
+    after = _quality(evidence, trial)
+    if start is None or after is None or after.loss <= _WORSE * start.loss:  # what is no number is worse, too
+        return
+    if start.accuracy is not None and (after.accuracy or 0.0) > max(start.accuracy, after.common) + 0.02:
+        return
+    turned = evidence.variant("gradients turned round", Change(prepare=turn_round), steps=STEPS)
+    better = _quality(evidence, turned)
+    if turned.error is not None or better is None or not better.loss < _BETTER * start.loss:
+        return
+    maximizes = any(group.get("maximize") for group in trial.replica.optimizer.param_groups)
+    name = {"classes": "cross entropy", "labels": "binary cross entropy"}.get(after.kind, "squared error")
+    measured = (
+        f"in {len(trial.rows)} steps the {name} of the predictions on training samples went up from {start.loss:.3g} "
+        f"to {after.loss:.3g}{_share(start, after)}; with all gradients turned round it went down to "
+        f"{better.loss:.3g}{_share(start, better)}"
+    )
+    evidence.pictures["loss.sign"] = Picture(
+        "lines", "The loss that the step gave", {"as it is": tuple(trial.losses), "turned round": tuple(turned.losses)}
+    )
+    remedy = (
+        "make the optimizer without `maximize=True`"
+        if maximizes
+        else "turn the sign of the loss: `loss = -loss` before `loss.backward()`, or take the minus out of it"
+    )
+    yield Finding(
+        code="loss.sign",
+        severity="error",
+        where="the optimizer" if maximizes else "the loss",
+        measured=measured,
+        threshold=SIGN.threshold,
+        why="Each step goes uphill: it makes the network worse at what it is asked.",
+        remedy=remedy,
+    )
+
+
+def turn_round(replica: Replica) -> None:
+    """Have every gradient of the replica come with the other sign."""
+    for parameter in replica.model.parameters():
+        if parameter.requires_grad and isinstance(parameter, nn.Parameter):
+            change_gradient(parameter, lambda gradient: -gradient)
+
+
+def _quality(evidence: Evidence, trial: Trial | None) -> Quality | None:
+    if trial is None:
+        predictions = evidence.start_training
+    elif trial is evidence.trial:
+        predictions = evidence.after_training
+    else:
+        predictions = evidence.in_training(trial.replica)
+    return quality(predictions.outputs, predictions.targets)
+
+
+def _share(start: Quality, after: Quality) -> str:
+    if start.accuracy is None or after.accuracy is None:
+        return ""
+    return f" (right: {start.accuracy:.0%} to {after.accuracy:.0%})"
+
+
+SIGN = Check(
+    codes=("loss.sign",),
+    question="Does training make the predictions worse, and better with its gradients turned round?",
+    threshold=f"the predictions' own measure rises by {_WORSE - 1:.0%} or more over the trial and falls by "
+    f"{1 - _BETTER:.0%} or more "
+    "with gradients turned round: no rate and no network makes both happen, but a wrong sign",
+    run=_find_sign,
+    quick=False,
+    explains=(
+        "loss.degenerate loss.initial-off loss.not-finite model.collapsed model.dead-units "
+        "model.exploding-gradient model.saturated optim.lr-too-high optim.lr-too-low fit.*"
+    ),
+)
+
+
+def _find_broadcast(evidence: Evidence) -> Iterator[Finding]:
+    outputs, targets = _compared(evidence)
+    if outputs is None or targets is None or outputs == targets:
+        return
+    spread = _broadcast(outputs, targets)
+    if math.prod(outputs) != math.prod(targets):
+        if evidence.calls.sizes_differ and spread is not None:
+            yield _finding(outputs, targets, spread, "", _resize_remedy(targets))
+        return
+    error = evidence.trial.error
+    if error is not None and not evidence.trial.rows:
+        if evidence.trial.phase == "loss" and "size" in str(error):
+            text = f"; the loss raises {type(error).__name__}: {' '.join(str(error).split())[:120]}"
+            yield _finding(outputs, targets, None, text, _remedy(outputs, targets))
+        return
+    if spread is None or math.prod(spread) <= math.prod(outputs):
+        return
+    if spread not in evidence.calls.shapes and not evidence.calls.sizes_differ:
+        return
+    same_shape = _with_shape(evidence, targets)
+    fixed = evidence.variant("outputs in the shape of the targets", same_shape)
+    before = evidence.trial.losses[0]
+    if fixed.error is not None or not fixed.rows or math.isclose(before, fixed.losses[0], rel_tol=1e-5):
+        return  # the step brings them into one shape itself
+    text = (
+        f"; after {len(fixed.rows)} steps the loss is {fixed.level():.3g} with outputs in the shape of the targets, "
+        f"{evidence.trial.level():.3g} without"
+    )
+    yield _finding(outputs, targets, spread, text, _remedy(outputs, targets))
+
+
+def _compared(evidence: Evidence) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+    """The shapes of what the loss compares: as it was given them, or as one of torch's losses was, or else as network
+    and loader gave them."""
+    first = evidence.trial.first
+    outputs, targets = first.loss_outputs, first.loss_targets
+    if outputs is None or targets is None:
+        elementwise = [call for call in evidence.calls.losses if call.name not in ("cross_entropy", "nll_loss")]
+        if elementwise:
+            outputs, targets = elementwise[0].input, elementwise[0].target
+        else:
+            outputs, targets = first.outputs, main_tensor(parts(evidence.train.raw[0])[1])
+    shapes = [tuple(t.shape) if isinstance(t, torch.Tensor) and t.ndim else None for t in (outputs, targets)]
+    return shapes[0], shapes[1]
+
+
+def _broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...] | None:
+    try:
+        return tuple(torch.broadcast_shapes(a, b))
+    except RuntimeError:
+        return None
+
+
+def _with_shape(evidence: Evidence, targets: tuple[int, ...]) -> Change:
+    """A change that brings outputs into the shape of the targets: before the loss where the step calls it, and else as
+    the network gives them."""
+
+    def shaped(outputs: Any) -> Any:
+        if isinstance(outputs, torch.Tensor) and outputs.numel() % math.prod(targets[1:]) == 0:
+            return outputs.reshape(-1, *targets[1:])
+        return outputs
+
+    if evidence.trial.first.loss_outputs is not None:
+
+        def around(loss: Any) -> Any:
+            return lambda outputs, *rest, **options: loss(shaped(outputs), *rest, **options)
+
+        return Change(around=around)
+
+    def prepare(replica: Replica) -> None:
+        change_output(replica.model, lambda _, outputs: shaped(outputs))
+
+    return Change(prepare=prepare)
+
+
+def _remedy(outputs: tuple[int, ...], targets: tuple[int, ...]) -> str:
+    if len(outputs) == len(targets) + 1 and outputs[1:2] == (1,):
+        return "compare `outputs.squeeze(1)` with the targets"
+    if len(targets) == len(outputs) + 1 and targets[1:2] == (1,):
+        return "compare the outputs with `targets.squeeze(1)`"
+    return "compare `outputs.view_as(targets)` with the targets"
+
+
+def _resize_remedy(targets: tuple[int, ...]) -> str:
+    if len(targets) == 2:
+        return f"give the last layer {targets[1]} outputs, as many as there are numbers in a target"
+    return "give the last layer one output, and compare `outputs.squeeze(1)` with the targets"
+
+
+def _finding(
+    outputs: tuple[int, ...],
+    targets: tuple[int, ...],
+    spread: tuple[int, ...] | None,
+    tried: str,
+    remedy: str,
+) -> Finding:
+    compared = "" if spread is None else f" and are compared as {show_shape(spread)}"
+    return Finding(
+        code="loss.broadcast",
+        severity="error",
+        where="the loss",
+        measured=f"outputs have shape {show_shape(outputs)}, targets {show_shape(targets)}{compared}{tried}",
+        threshold=BROADCAST.threshold,
+        why="Each output is compared with the targets of all samples, so the best prediction is the same for each: "
+        "their mean.",
+        remedy=remedy,
+    )
+
+
+BROADCAST = Check(
+    codes=("loss.broadcast",),
+    question="Are outputs and targets of different shapes compared all with all?",
+    threshold="as many outputs as targets, shapes that broadcast to more, and a loss that is another one once the "
+    "outputs have the shape of the targets: exact, nothing is estimated",
+    run=_find_broadcast,
+    quick=False,
+    explains="loss.degenerate model.collapsed optim.lr-too-high optim.lr-too-low fit.*",
+)
+
+
+_RAISED: tuple[tuple[str, str, str], ...] = (
+    (
+        r"Expected floating point type for target with class probabilities",
+        "Targets with an axis of classes are probabilities here, and these are whole numbers.",
+        "give it class numbers, `targets.argmax(1)`; where several classes may be right, use `nn.BCEWithLogitsLoss()` "
+        "with `targets.float()`",
+    ),
+    (
+        r"only batches of spatial targets supported",
+        "Cross entropy of maps wants class numbers (N, H, W), without an axis of channels.",
+        "give it `targets.squeeze(1)`",
+    ),
+    (
+        r"multi-target not supported|0D or 1D target tensor expected",
+        "Cross entropy wants one class number a sample, of shape (N,).",
+        "give it `targets.squeeze(1)`, or `targets.argmax(1)` where they are one-hot",
+    ),
+    (
+        r"all elements of (input|target) should be between 0 and 1",
+        "nn.BCELoss wants probabilities, and scores may be anything.",
+        "use `nn.BCEWithLogitsLoss()` on the scores",
+    ),
+    (
+        r"grad can be implicitly created only for scalar outputs",
+        "Backward begins at one number, and this loss has one for each sample.",
+        "take its mean: `loss.mean().backward()`, or leave `reduction` at 'mean'",
+    ),
+    (
+        r"Found dtype Long but expected|can't be cast to the desired output type Long",
+        "This loss compares quantities, and the targets are whole numbers.",
+        "give it `targets.float()`; for classes, use `nn.CrossEntropyLoss()`",
+    ),
+    (
+        r"expected scalar type Long|expected.*Long|not implemented for '(Int|Float|Double|Char|Short|Byte|Bool)'",
+        "This loss wants class numbers of type int64.",
+        "give it `targets.long()`",
+    ),
+    (
+        r"[Tt]arget size .*input size|size of tensor a|[Ee]xpected target size|batch_size .* to match target",
+        "The loss cannot compare outputs and targets of these shapes.",
+        "for classes: `nn.CrossEntropyLoss()` with outputs (N, K) and targets (N,); for quantities: outputs and "
+        "targets of one shape",
+    ),
+)
+
+
+def raised_by_loss(evidence: Evidence) -> tuple[str, str, str] | None:
+    """What was measured, why it matters, and the remedy, where the first step's loss raised; None where it did not, or
+    what it raised is a matter of another check."""
+    trial = evidence.trial
+    if trial.error is None or trial.rows or trial.phase not in ("loss", "backward"):
+        return None
+    text = " ".join(str(trial.error).split())
+    measured = f"the first step raises {type(trial.error).__name__}: {text[:160]}"
+    if "out of bounds" in text:
+        outputs = trial.first.loss_outputs if trial.first.loss_outputs is not None else trial.first.outputs
+        if outputs is not None and outputs.ndim > 1 and outputs.shape[1] == 1:
+            why = "Cross entropy chooses among outputs, one a class, and there is one only."
+            return measured, why, "give the last layer an output for each class, or use `nn.BCEWithLogitsLoss()`"
+        return None
+    for pattern, why, remedy in _RAISED:
+        if re.search(pattern, text):
+            return measured, why, remedy
+    return None

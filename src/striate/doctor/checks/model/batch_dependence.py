@@ -1,0 +1,269 @@
+"""`model.batch-norm-small-batch` and `model.batch-mixing`: what the others in a batch do to a sample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.heads import SCORES, last_heads, named
+from striate.doctor.checks.model.variants import apart, asked, question, spread_between, with_rows
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.predictions import output_of
+from striate.doctor.setup.batch import copied, main_tensor, size_of
+from striate.models.preserved_state import preserved, same_random_state
+from striate.observe.module_calls import ModuleCall, module_calls
+from striate.records import Finding, Remedy
+from striate.wording import listed, several
+
+_BATCH_NORM = nn.modules.batchnorm._BatchNorm
+BATCH_NORM_SMALL_BATCH_CODE = "model.batch-norm-small-batch"
+FEW, FEW_ALONE = 2, 4
+"""Samples: up to the one everywhere, up to the other where each has one number a channel, and no map."""
+_ONE = "Expected more than 1 value per channel when training"
+
+
+def _find_batch_norm_small_batch(evidence: Evidence) -> Iterator[Finding]:
+    trial, flow = evidence.trial, evidence.flow
+    model = evidence.setup.model
+    norms = [
+        (call.name, call.training, flow.calls[call.output].shape)
+        for call in flow.modules
+        if isinstance(call.module, _BATCH_NORM) and call.output is not None and not call.name.startswith("*")
+    ]
+    functions = [call for call in flow.calls if call.name == "batch_norm" and call.option(5, "training", False)]
+    for error in (trial.error, flow.error):
+        if error is not None and _ONE in str(error):
+            yield _raises(evidence, len(trial.rows))
+            return
+    alone = [name for name, training, shape in norms if training and math.prod(shape[2:]) == 1]
+    if alone and 1 in evidence.train.sizes:
+        yield _raises(evidence, evidence.train.sizes.index(1))
+        return
+    active = [(name, shape) for name, training, shape in norms if training]
+    active += [
+        (call.place, call.shape) for call in functions if not isinstance(_module(model, call.module), _BATCH_NORM)
+    ]
+    few = [(name, shape) for name, shape in active if shape[0] <= (FEW if math.prod(shape[2:]) > 1 else FEW_ALONE)]
+    sizes = sorted(evidence.train.sizes)
+    if few and sizes[len(sizes) // 2] <= FEW_ALONE:
+        yield _few([name for name, _ in few], few[0][1])
+
+
+def _module(model: nn.Module, name: str) -> nn.Module | None:
+    return dict(model.named_modules()).get(name)
+
+
+def _raises(evidence: Evidence, step: int) -> Finding:
+    sizes = evidence.train.sizes
+    last = max(sizes) > 1
+    return Finding(
+        code=BATCH_NORM_SMALL_BATCH_CODE,
+        severity="error",
+        where="the last batch" if last else "the batches",
+        measured=f"a batch of one sample (the {step + 1}th), and one number a channel: batch norm raises",
+        threshold="2 samples, where there is no map",
+        why="A single number has no variance: it would be normalized to 0.",
+        remedy="`DataLoader(…, drop_last=True)`."
+        if last
+        else "`DataLoader(…, batch_size=32)`, or nn.GroupNorm or nn.LayerNorm.",
+    )
+
+
+def _few(names: list[str], shape: tuple[int, ...]) -> Finding:
+    places = math.prod(shape[2:])
+    return Finding(
+        code=BATCH_NORM_SMALL_BATCH_CODE,
+        severity="warning",
+        where=listed(names),
+        measured=f"{listed(names)} measure mean and variance over {several(shape[0], 'sample')}"
+        f"{f' of {places} places' if places > 1 else ''}",
+        threshold=f"more than {FEW} samples, {FEW_ALONE} where there is no map: below, the figures of a batch say "
+        "more about its one or two samples than about the data",
+        why="What a sample gives then depends on which one it happens to meet, and running statistics do not fit: "
+        "predictions in evaluation mode are worse than in training.",
+        remedy=Remedy(
+            "`DataLoader(…, batch_size=32)`; where memory allows no more, `nn.GroupNorm(8, channels)` for the "
+            "batch norm.",
+            settings={"batch": 32},
+        ),
+    )
+
+
+BATCH_NORM_SMALL_BATCH = Check(
+    codes=(BATCH_NORM_SMALL_BATCH_CODE,),
+    question="Does batch norm get enough samples to measure anything?",
+    threshold=f"{FEW} samples in a batch, {FEW_ALONE} where each has one number a channel; one of them raises",
+    run=_find_batch_norm_small_batch,
+    explains="model.collapsed model.mode model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*",
+)
+
+
+BATCH_MIXING_CODE = "model.batch-mixing"
+MOST = 8
+_SEQUENCE = (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoderLayer)
+
+
+def _find_batch_mixing(evidence: Evidence) -> Iterator[Finding]:
+    batch = next((batch for batch in evidence.train.raw if size_of(batch) >= 3), None)
+    if batch is None:
+        raise NoEvidence("no batch has three samples")
+    size = min(size_of(batch), MOST)
+    kept = size // 2
+    small = with_rows(batch, lambda tensor: tensor[:size])
+    others = with_rows(small, lambda tensor: _replaced(tensor, kept))
+    (given, one), (changed, other) = question(evidence, small), question(evidence, others)
+    if one.shape != other.shape or len(one) != size:
+        raise NoEvidence("the network does not give one prediction a sample")
+    if _blended(given, changed, kept):
+        raise NoEvidence("the step blends samples before the network gets them")
+    tolerance = _tolerance(evidence)
+    far = _apart(one, other, kept)
+    if far > tolerance:
+        yield _mixes(evidence, small, others, far, tolerance)
+        return
+    if torch.equal(one, asked(evidence, small, seed=1)):  # random numbers would fall on other samples
+        yield from _alone(evidence, small, one, tolerance)
+    yield from _across(evidence)
+
+
+def _tolerance(evidence: Evidence) -> float:
+    coarse = any(p.dtype in (torch.float16, torch.bfloat16) for p in evidence.fresh.model.parameters())
+    return 5e-2 if coarse else 1e-3
+
+
+def _replaced(tensor: torch.Tensor, kept: int) -> torch.Tensor:
+    """The rows but one replaced by a single other one: in another order, sums would stay the same."""
+    rows = [len(tensor) - 1 if kept < len(tensor) - 1 else 0] * len(tensor)
+    rows[kept] = kept
+    return tensor[rows]
+
+
+def _blended(given: torch.Tensor | None, changed: torch.Tensor | None, kept: int) -> bool:
+    """Whether what the network is given for the kept sample depends on the others: the step mixes, as for mixup."""
+    if given is None or changed is None or given.shape != changed.shape or len(given) <= kept:
+        return False
+    return not torch.equal(given[kept], changed[kept])
+
+
+def _apart(one: torch.Tensor, other: torch.Tensor, kept: int) -> float:
+    """How far the predictions for the kept sample are apart, in spreads over all samples."""
+    return apart(one[kept] - other[kept], one)
+
+
+def _alone(evidence: Evidence, batch: Any, one: torch.Tensor, tolerance: float) -> Iterator[Finding]:
+    """Half of the batch against the whole: what depends on how many samples there are."""
+    half = max(2, len(one) // 2)
+    try:
+        fewer = asked(evidence, with_rows(batch, lambda tensor: tensor[:half]))
+    except NoEvidence:
+        return
+    if fewer.shape[1:] != one.shape[1:] or len(fewer) != half:
+        return
+    far = spread_between(one[:half], fewer)
+    if far > tolerance:
+        yield _finding(
+            "error",
+            "the network",
+            f"the predictions for {half} samples differ by {far:.2g} of their standard deviation when "
+            f"{len(one) - half} others "
+            "are in the batch",
+            tolerance,
+            "Look for a division by the size of the batch, or a sum over axis 0.",
+        )
+
+
+def _across(evidence: Evidence) -> Iterator[Finding]:
+    """A softmax over the samples where one over the classes was meant."""
+    if not evidence.setup.classifies:
+        return
+    flow = evidence.flow
+    size = evidence.train.sizes[0]
+    for head in last_heads(flow, SCORES[1:]):
+        axis = head.call.option(1, "dim")
+        shape = head.outputs.shape
+        if axis in (0, -len(shape)) and len(shape) == 2 and shape[0] == size != shape[1] and shape[1] > 1:
+            yield _finding(
+                "error",
+                named(head.call),
+                f"{head.call.name} goes over axis 0, the {size} samples, of what has the shape {tuple(shape)}",
+                0.0,
+                f"`{head.call.name}(x, dim=1)`.",
+            )
+            return
+
+
+def _mixes(evidence: Evidence, batch: Any, others: Any, far: float, tolerance: float) -> Finding:
+    place = _first_that_mixes(evidence, batch, others, tolerance)
+    layer = dict(evidence.fresh.model.named_modules()).get(place)
+    severity, fix = "error", "Keep axis 0 apart: `x.flatten(1)`, `x.mean((2, 3))`, `softmax(x, dim=1)`."
+    if isinstance(layer, _BATCH_NORM):
+        severity = "warning"
+        fix = f"Let {place} keep running statistics: `track_running_stats=True`; nothing puts it into training mode."
+    elif isinstance(layer, _SEQUENCE):
+        fix = (
+            f"`{type(layer).__name__}(…, batch_first=True)` for {place}: as it is, it takes the samples for a sequence."
+        )
+    return _finding(
+        severity,
+        place or "the network",
+        f"in evaluation mode, the prediction for a sample changes by {far:.2g} of its standard deviation when the "
+        "other samples "
+        f"of the batch are replaced{f'; {place} is the first layer whose output does' if place else ''}",
+        tolerance,
+        fix,
+    )
+
+
+def _first_that_mixes(evidence: Evidence, batch: Any, others: Any, tolerance: float) -> str:
+    """The innermost layer that is the first whose output for the kept sample differs; `` for the network itself."""
+    one, other = _outputs_by_layer(evidence, batch), _outputs_by_layer(evidence, others)
+    for (name, first), (again, second) in zip(one, other, strict=False):
+        if name != again or first.shape != second.shape or first.ndim < 2:
+            continue
+        if _apart(first, second, len(first) // 2) > tolerance:
+            return name
+    return ""
+
+
+def _outputs_by_layer(evidence: Evidence, batch: Any) -> list[tuple[str, torch.Tensor]]:
+    replica, size = evidence.fresh, size_of(batch)
+    found: list[tuple[str, torch.Tensor]] = []
+
+    def note(call: ModuleCall) -> None:
+        tensor = main_tensor(call.output)
+        if tensor is not None and tensor.ndim and len(tensor) == size and tensor.is_floating_point():
+            found.append((call.name, tensor.detach().cpu().double()))
+
+    with preserved(replica.model), same_random_state(), torch.no_grad(), module_calls(replica.model, end=note):
+        torch.manual_seed(0)
+        output_of(evidence.setup, replica, copied(batch), training=False)
+    return found
+
+
+def _finding(severity: str, where: str, measured: str, tolerance: float, fix: str) -> Finding:
+    return Finding(
+        code=BATCH_MIXING_CODE,
+        severity="error" if severity == "error" else "warning",
+        where=where,
+        measured=measured,
+        threshold=f"{tolerance:g} of the spread: rounding" if tolerance else "never over axis 0",
+        why="Samples are mixed up: a prediction says something about the company that a sample happens to be in, and "
+        "figures measured on batches are not those of single samples.",
+        remedy=fix,
+    )
+
+
+BATCH_MIXING = Check(
+    codes=(BATCH_MIXING_CODE,),
+    question="Does the prediction for a sample depend on the others in its batch?",
+    threshold="in evaluation mode, a change by 0.001 of the standard deviation of the predictions (0.05 with 16 "
+    "bits) when the others are replaced or left out: rounding is smaller",
+    run=_find_batch_mixing,
+    explains="model.collapsed model.redundant-filters model.vanishing-gradient optim.lr-too-low fit.*",
+)

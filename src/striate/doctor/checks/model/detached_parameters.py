@@ -1,0 +1,307 @@
+"""`model.unregistered-parameters` and `model.graph-detached`: layers that no gradient or no optimizer reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.origins import are_untrained
+from striate.doctor.checks.model.variants import said, tried
+from striate.doctor.evidence.call_graph import PRODUCTS, Call, CallGraph, Stranger
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.trial import Change
+from striate.doctor.evidence.trial_variants import first_argument, replaced
+from striate.doctor.setup.replicas import Replica
+from striate.records import Finding
+from striate.wording import listed, several
+
+UNREGISTERED_PARAMETERS_CODE = "model.unregistered-parameters"
+_REGISTERED = ("_modules", "_parameters", "_buffers")
+_DEEPEST = 4
+
+
+def _find_unregistered_parameters(evidence: Evidence) -> Iterator[Finding]:
+    held = dict(held_apart(evidence.fresh.model))
+    flow = evidence.flow
+    # A teacher that runs without gradients may be kept apart on purpose.
+    learning = [s for s in flow.strangers if any(flow.calls[i].gives_gradient for i in s.calls if i < len(flow.calls))]
+    strangers = [s for s in learning if _counts(s, held)]
+    if not strangers:
+        return
+    untrained = [s for s in strangers if not s.trained]
+    if untrained:
+        yield _untrained(evidence, untrained, held)
+    else:
+        yield _unsaved(strangers, held)
+
+
+def held_apart(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Modules and tensors that want a gradient in plain attributes, lists and dictionaries of a network, with their
+    place, that are not registered in it."""
+    known = {id(part) for part in model.modules()} | {id(p) for p in model.parameters()}
+    for path, part in model.named_modules():
+        for name, value in vars(part).items():
+            if name not in _REGISTERED:
+                place = f"{path}.{name}".lstrip(".")
+                yield from _held(value, place, known, 0)
+
+
+def _held(value: Any, place: str, known: set[int], depth: int) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, nn.Module):
+        if id(value) not in known and any(True for _ in value.parameters()):
+            yield place, value
+    elif isinstance(value, torch.Tensor):
+        if id(value) not in known and value.requires_grad and value.is_leaf:
+            yield place, value
+    elif depth < _DEEPEST and isinstance(value, list | tuple | Mapping):
+        pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, part in pairs:
+            yield from _held(part, f"{place}[{key!r}]", known, depth + 1)
+
+
+def _counts(stranger: Stranger, held: dict[str, Any]) -> bool:
+    """Whether it is the network's own. A tensor that is no nn.Parameter may be a state or an input that wants a
+    gradient: it is only where an attribute keeps it."""
+    if stranger.is_parameter:
+        return stranger.within or _kept(stranger, held)
+    return _kept(stranger, held)
+
+
+def _kept(stranger: Stranger, held: dict[str, Any]) -> bool:
+    shape = stranger.tensor.shape
+    return any(
+        tensor.shape == shape
+        for value in held.values()
+        for tensor in (value.parameters() if isinstance(value, nn.Module) else (value,))
+    )
+
+
+def _untrained(evidence: Evidence, strangers: list[Stranger], held: dict[str, Any]) -> Finding:
+    numbers = sum(s.tensor.numel() for s in strangers)
+    known = sum(p.numel() for p in evidence.fresh.model.parameters())
+    anew = any(s.made_anew for s in strangers)
+    remedy = tried(evidence, "with all registered", Change(prepare=_register)) if held and not anew else None
+    places = _containers(held)
+    if anew:
+        where, measured = _where(strangers), "made anew in every forward: random each time, and never trained"
+        fix = "Make the layers once, in __init__: `self.layer = nn.Linear(…)`, and call `self.layer(x)` in forward."
+    elif places:
+        where, measured = listed(places), "never changed by a step"
+        fix = f"Keep them registered: `self.{places[0].rpartition('.')[2]} = nn.ModuleList([…])`; nn.ModuleDict for a "
+        fix += "dictionary, nn.Parameter for a tensor; and make the optimizer after that."
+    else:
+        where, measured = _where(strangers), "never changed by a step"
+        fix = "Make the layer an attribute of the network, in __init__, and make the optimizer after that."
+    return Finding(
+        code=UNREGISTERED_PARAMETERS_CODE,
+        severity="error",
+        where=where,
+        measured=f"{several(len(strangers), 'tensor')} with {numbers:,} numbers to learn take part in forward, but "
+        "are not in "
+        f"model.parameters() (which has {known:,}): {measured}{said(remedy, 'with all of them registered')}",
+        threshold="none: each layer that takes part is to be found by model.parameters()",
+        why="Only attributes that are modules, nn.ModuleList, nn.ModuleDict or nn.Parameter are registered. All else "
+        "is not trained, not saved, and stays behind at .to(device).",
+        remedy=fix,
+    )
+
+
+def _unsaved(strangers: list[Stranger], held: dict[str, Any]) -> Finding:
+    numbers = sum(s.tensor.numel() for s in strangers)
+    return Finding(
+        code=UNREGISTERED_PARAMETERS_CODE,
+        severity="note",
+        where=listed(_containers(held)) or _where(strangers),
+        measured=f"{numbers:,} numbers are trained, but not in model.parameters()",
+        threshold="none",
+        why="They are missing in model.state_dict(), and stay behind at .to(device).",
+        remedy="Register them: nn.Parameter, nn.ModuleList or an attribute of their own.",
+    )
+
+
+def _containers(held: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys(place.partition("[")[0] for place in held))
+
+
+def _where(strangers: list[Stranger]) -> str:
+    names = [s.inside[-1].lstrip("*") or "forward" for s in strangers]
+    return listed(list(dict.fromkeys(names)))
+
+
+def _register(replica: Replica) -> None:
+    known = {id(p) for group in replica.optimizer.param_groups for p in group["params"]}
+    found = [
+        tensor
+        for _, value in held_apart(replica.model)
+        for tensor in (value.parameters() if isinstance(value, nn.Module) else (value,))
+    ]
+    fresh = {id(tensor): tensor for tensor in found if id(tensor) not in known}
+    if fresh:
+        replica.optimizer.add_param_group({"params": list(fresh.values())})
+
+
+UNREGISTERED_PARAMETERS = Check(
+    codes=(UNREGISTERED_PARAMETERS_CODE,),
+    question="Do layers take part that the network, and so the optimizer, does not know of?",
+    threshold="any nn.Parameter that takes part in forward and is not in model.parameters(): by definition",
+    run=_find_unregistered_parameters,
+    explains=(
+        "model.collapsed model.mode model.redundant-filters model.unused-parameters "
+        "model.vanishing-gradient optim.lr-too-high optim.lr-too-low optim.parameters-missing fit.*"
+    ),
+)
+
+
+GRAPH_DETACHED_CODE = "model.graph-detached"
+_NO_GRAPH = ("does not require grad and does not have a grad_fn", "Inference tensors cannot be saved for backward")
+_LEAVES_TORCH = ("numpy", "tolist", "item", "__array__")
+SHARE = 0.05
+"""Of the numbers to learn: less than that cut off costs little."""
+
+
+def _find_graph_detached(evidence: Evidence) -> Iterator[Finding]:
+    model, flow = evidence.setup.model, evidence.flow
+    wanting = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    used = wanting & flow.used
+    if not used:
+        return
+    if flow.error is not None and any(text in str(flow.error) for text in _NO_GRAPH):
+        yield _all_cut(flow, f"backward fails: {str(flow.error).partition('.')[0][:120]}")
+    elif flow.error is None and flow.backward and evidence.trial.rows:
+        gradients = evidence.first.gradients
+        without = {name for name in used if gradients.get(name) is None} - evidence.trial.changed
+        if without == used:
+            yield _all_cut(flow, f"backward runs, but none of {len(used)} parameters gets a gradient")
+        elif without:
+            yield from _partly(evidence, flow, without)
+
+
+def _all_cut(flow: CallGraph, measured: str) -> Finding:
+    cut = _last_cut(flow, None)
+    if cut is not None and _is_off(cut):
+        where = cut.place
+        fix = "Take `with torch.no_grad():` (or `torch.inference_mode()`) away from where the network is trained."
+        said_where = f"gradients are switched off where {cut.name} runs in {where}"
+    elif cut is not None:
+        where, said_where = (
+            cut.place,
+            f"the last call that gets something with a gradient and gives none is {_call(cut)}",
+        )
+        fix = f"Remove {_call(cut)}: give the loss the tensor itself, and call `loss.backward()` on what it returns."
+    else:
+        where, said_where = "the loss", "the loss is made of a number, not of the outputs"
+        fix = "Call `loss.backward()` on what the loss function returns; no `.item()`, `.data` or `torch.tensor(loss)`."
+    return Finding(
+        code=GRAPH_DETACHED_CODE,
+        severity="error",
+        where=where,
+        measured=f"{measured}; {said_where}",
+        threshold="a gradient for each parameter that takes part",
+        why="Without its history, the loss does not know the parameters: nothing is learned.",
+        remedy=fix,
+    )
+
+
+def _partly(evidence: Evidence, flow: CallGraph, names: set[str]) -> Iterator[Finding]:
+    """Some parameters take part, and their gradient is lost on the way."""
+    if flow.root is None:
+        return
+    behind = flow.before(flow.root)
+    found: dict[str, Call] = {}
+    for name in sorted(names):
+        users = [call.index for call in flow.calls if name in call.parameters]
+        cut = _last_cut(flow, users)
+        if cut is not None and (cut.index in behind or _leaves(flow, cut)):
+            found[name] = cut
+    model, optimizer = evidence.setup.model, evidence.setup.optimizer
+    parameters = dict(model.named_parameters())
+    if isinstance(optimizer, Optimizer):
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        found = {name: cut for name, cut in found.items() if id(parameters[name]) in held}
+    if not found:
+        return
+    numbers = sum(parameters[name].numel() for name in found)
+    share = numbers / max(sum(p.numel() for p in parameters.values() if p.requires_grad), 1)
+    fresh = are_untrained(evidence.fresh.model, set(found))
+    cut = next(reversed(list(found.values())))
+    yield _some_cut(evidence, cut, list(found), numbers, share, fresh)
+
+
+def _some_cut(evidence: Evidence, cut: Call, names: list[str], numbers: int, share: float, fresh: bool) -> Finding:
+    layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
+    off = _is_off(cut)
+    detaches = cut.name in ("detach", "data")
+    remedy = tried(evidence, "not detached", replaced((cut,), first_argument)) if detaches else None
+    known = evidence.setup.compares
+    loud = "error" if known and share >= SHARE else "warning"
+    how = f"gradients are switched off where {cut.name} runs in {cut.place}" if off else f"they end at {_call(cut)}"
+    return Finding(
+        code=GRAPH_DETACHED_CODE,
+        severity="note" if not fresh else "error" if loud == "error" else "warning",
+        where=cut.place,
+        measured=f"{listed(layers)} take part, want a gradient and are given to the optimizer, but get none "
+        f"({numbers:,} numbers, {share:.0%} of all): {how}{said(remedy, f'without the {cut.name}')}",
+        threshold="a gradient for each parameter that takes part and is given to the optimizer",
+        why="What lies before the cut stays as it was initialized."
+        if fresh
+        else "What lies before the cut looks trained: if it is to stay so, leave it out of the optimizer.",
+        remedy=f"Take `torch.no_grad()` away from {cut.place}." if off else f"Remove {_call(cut)}.",
+    )
+
+
+def _is_off(cut: Call) -> bool:
+    """Whether gradients were switched off there: a call that takes a parameter gives one else."""
+    return bool(cut.parameters) or cut.name in PRODUCTS
+
+
+def _last_cut(flow: CallGraph, users: list[int] | None) -> Call | None:
+    """The last call that takes something with a gradient and gives none, on the way of the batch through the network,
+    behind the calls `users`. Numbers taken out of the finished loss are not meant."""
+    end = len(flow.calls) if flow.root is None or users is None else flow.root + 1
+    cuts = [
+        call
+        for call in flow.calls[:end]
+        if call.takes_gradient and not call.gives_gradient and call.from_batch and not _looks(flow, call)
+    ]
+    if users is not None:
+        cuts = [call for call in cuts if flow.before(call.index) & set(users)]
+    elif flow.root is not None:
+        behind = flow.before(flow.root)
+        cuts = [call for call in cuts if call.index in behind] or cuts
+    return cuts[-1] if cuts else None
+
+
+def _looks(flow: CallGraph, call: Call) -> bool:
+    """Whether a call outside of the network only looks at a number, as for a display."""
+    return call.name in ("backward", *_LEAVES_TORCH) and not call.inside and call.index != flow.root
+
+
+def _leaves(flow: CallGraph, cut: Call) -> bool:
+    """Whether a tensor leaves torch within the network, at or behind a cut: what comes back has no known maker."""
+    return any(
+        call.name in _LEAVES_TORCH and call.inside and (call is cut or cut.index in flow.before(call.index))
+        for call in flow.calls[cut.index :]
+    )
+
+
+def _call(call: Call) -> str:
+    written = {"data": "`.data`", "numpy": "`.numpy()`", "detach": "`.detach()`", "item": "`.item()`"}
+    return f"{written.get(call.name, f'`{call.name}`')} in {call.place}"
+
+
+GRAPH_DETACHED = Check(
+    codes=(GRAPH_DETACHED_CODE,),
+    question="Is the way back from the loss to the parameters cut somewhere?",
+    threshold="a parameter that takes part, wants a gradient, is given to the optimizer and gets none: by definition",
+    run=_find_graph_detached,
+    explains=(
+        "loss.degenerate model.collapsed model.frozen-parameters model.redundant-filters "
+        "model.unused-parameters model.vanishing-gradient optim.gradient-wrong optim.lr-too-low optim.no-step "
+        "optim.parameters-missing fit.*"
+    ),
+)

@@ -1,0 +1,173 @@
+"""`model.unused-parameters` and `model.frozen-parameters`: parameters that take no part, or do not learn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+from torch.optim import Optimizer
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.heads import written
+from striate.doctor.checks.model.origins import are_untrained
+from striate.doctor.checks.model.variants import said, tried
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.trial import Change
+from striate.doctor.setup.replicas import Replica
+from striate.records import Finding
+from striate.wording import listed, several
+
+UNUSED_PARAMETERS_CODE = "model.unused-parameters"
+
+
+def _find_unused_parameters(evidence: Evidence) -> Iterator[Finding]:
+    names = unused(evidence)
+    if not names:
+        return
+    parameters = dict(evidence.setup.model.named_parameters())
+    layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
+    numbers = sum(parameters[name].numel() for name in names)
+    whole = sum(parameter.numel() for parameter in parameters.values())
+    twice = _called_twice(evidence, layers)
+    hint = f" Was it meant to run where {twice} runs a second time?" if twice else ""
+    yield Finding(
+        code=UNUSED_PARAMETERS_CODE,
+        severity="warning",
+        where=listed(layers),
+        measured=f"{several(len(names), 'parameter')} of {listed(layers)} ({numbers:,} of {whole:,} numbers) take "
+        "part neither in a training step nor in a prediction",
+        threshold="none: what is registered is meant to be used",
+        why=f"A layer that is made in __init__ and never called learns nothing.{hint}",
+        remedy=f"Call it in forward, `x = {written(layers[0], 'self')}(x)`, or delete it.",
+    )
+
+
+def unused(evidence: Evidence) -> list[str]:
+    """Names of parameters that want a gradient and that no call takes. Raises NoEvidence where a step fails."""
+    flow = evidence.flow
+    if flow.error is not None:
+        raise NoEvidence("the step fails")
+    if not flow.used:
+        raise NoEvidence("the step does not use the network that was given")
+    used = flow.used | evidence.predicting.used
+    gradients, changed = evidence.first.gradients, evidence.trial.changed
+    return [
+        name
+        for name, parameter in evidence.setup.model.named_parameters()
+        if parameter.requires_grad
+        and name not in used | changed
+        and gradients.get(name) is None
+        # A parameter with two names is used under one of them.
+        and not _used_elsewhere(evidence, parameter, used)
+    ]
+
+
+def _used_elsewhere(evidence: Evidence, parameter: nn.Parameter, used: frozenset[str]) -> bool:
+    return any(
+        other is parameter and name in used
+        for name, other in evidence.setup.model.named_parameters(remove_duplicate=False)
+    )
+
+
+def _called_twice(evidence: Evidence, layers: list[str]) -> str:
+    """A layer of the same kind and sizes that ran more than once, beside one that never ran."""
+    model = evidence.setup.model
+    counts: dict[str, int] = {}
+    for call in evidence.flow.modules:
+        counts[call.name] = counts.get(call.name, 0) + 1
+    for idle in layers:
+        wanted = _sizes(model.get_submodule(idle)) if idle in dict(model.named_modules()) else None
+        for name, count in counts.items():
+            if count > 1 and wanted and not name.startswith("*") and _sizes(model.get_submodule(name)) == wanted:
+                return name
+    return ""
+
+
+def _sizes(module: nn.Module) -> list[tuple[int, ...]]:
+    return [tuple(parameter.shape) for parameter in module.parameters()]
+
+
+UNUSED_PARAMETERS = Check(
+    codes=(UNUSED_PARAMETERS_CODE,),
+    question="Are there parameters that take part in nothing?",
+    threshold="any parameter that no function takes, neither in a training step nor in evaluation, and no gradient "
+    "reaches",
+    run=_find_unused_parameters,
+    explains="optim.parameters-missing",
+)
+
+
+FROZEN_PARAMETERS_CODE = "model.frozen-parameters"
+SHARE = 0.2
+"""Of the weights in use. A fixed first layer of filters is smaller, and often meant."""
+
+
+def _find_frozen_parameters(evidence: Evidence) -> Iterator[Finding]:
+    model = evidence.setup.model
+    used = {name: p for name, p in model.named_parameters() if name in evidence.flow.used and p.ndim > 1}
+    frozen = {name: p for name, p in used.items() if not p.requires_grad}
+    if not frozen:
+        return
+    share = sum(p.numel() for p in frozen.values()) / sum(p.numel() for p in used.values())
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        yield _finding("error", list(frozen), f"no parameter of {len(frozen)} weights requires a gradient", "")
+        return
+    if share < SHARE or not are_untrained(evidence.fresh.model, set(frozen)):
+        return
+    optimizer = evidence.setup.optimizer
+    held = (
+        {id(p) for group in optimizer.param_groups for p in group["params"]}
+        if isinstance(optimizer, Optimizer)
+        else None
+    )
+    declared = held is not None and not any(id(p) in held for p in frozen.values())
+    names = set(frozen)
+    remedy = tried(evidence, "unfrozen", Change(prepare=lambda replica: _unfreeze(replica, names)))
+    better = remedy is not None and remedy.better
+    measured = (
+        f"{len(frozen)} of {len(used)} weights in use, {share:.0%} of their numbers, do not require a gradient, "
+        "and look as they were initialized"
+    )
+    loud = "warning" if declared else "error"
+    yield _finding(loud if better else "note", list(frozen), measured, said(remedy, "with all of them trained"))
+
+
+def _finding(severity: str, names: list[str], measured: str, gain: str) -> Finding:
+    layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
+    return Finding(
+        code=FROZEN_PARAMETERS_CODE,
+        severity="error" if severity == "error" else "warning" if severity == "warning" else "note",
+        where=listed(layers),
+        measured=f"{measured}{gain}",
+        threshold=f"less than {SHARE:.0%} frozen, or weights that were trained before",
+        why="A layer that is frozen while it is still random keeps giving random features.",
+        remedy=f"`for p in {written(layers[0], 'model')}.parameters(): p.requires_grad_(True)` before the optimizer "
+        "is made; or load trained weights into what is frozen.",
+    )
+
+
+def _unfreeze(replica: Replica, names: set[str]) -> None:
+    known = {id(p) for group in replica.optimizer.param_groups for p in group["params"]}
+    fresh = []
+    for name, parameter in replica.model.named_parameters():
+        if name in names:
+            parameter.requires_grad_(True)
+            if id(parameter) not in known:
+                fresh.append(parameter)
+    if fresh:
+        replica.optimizer.add_param_group({"params": fresh})
+
+
+FROZEN_PARAMETERS = Check(
+    codes=(FROZEN_PARAMETERS_CODE,),
+    question="Are layers frozen that never learned anything?",
+    threshold=f"{SHARE:.0%} of the weights in use frozen, distributed as initializations are, and a training of all "
+    "of them that gets a loss 1.25 times smaller",
+    run=_find_frozen_parameters,
+    quick=False,
+    explains=(
+        "model.collapsed model.redundant-filters model.vanishing-gradient optim.lr-too-low optim.no-step "
+        "optim.parameters-missing fit.*"
+    ),
+)

@@ -1,0 +1,274 @@
+"""`model.double-softmax` and `model.last-layer-clipped`: an activation between the last layer and the loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.heads import (
+    REGRESSION,
+    SCORES,
+    are_probabilities,
+    axis_of,
+    last_heads,
+    lowest_loss,
+    made_by,
+    named,
+)
+from striate.doctor.checks.model.variants import Tried, said, tried
+from striate.doctor.evidence.call_graph import Call, CallGraph, Head
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.trial_variants import first_argument, replaced
+from striate.records import Finding
+
+DOUBLE_SOFTMAX_CODE = "model.double-softmax"
+_SQUASHING = ("sigmoid", "softmax", "hardsigmoid")
+_QUOTIENTS = ("reciprocal", "div", "divide", "true_divide", "__truediv__", "__rtruediv__", "__rdiv__", "__div__")
+_ENOUGH = 16
+_LOSS = {
+    "cross_entropy": "the cross entropy",
+    "log_softmax": "the loss's log_softmax",
+    "softmax": "a second softmax",
+    "logsumexp": "the loss's logsumexp",
+}
+
+
+def _find_double_softmax(evidence: Evidence) -> Iterator[Finding]:
+    flow = evidence.flow
+    for head in last_heads(flow, SCORES):
+        axis, origin = axis_of(head), made_by(flow, head)
+        if axis is None:
+            continue
+        if are_probabilities(head.outputs, axis) and not _is_constant(head.outputs):
+            yield _softmax_twice(evidence, head, origin, head.outputs.shape[axis])
+            return
+        logarithms = origin is not None and origin.name == "log_softmax" and head.call.name == "cross_entropy"
+        if logarithms and origin is not None:
+            yield _harmless(origin)
+            return
+    for head in last_heads(flow, ("binary_cross_entropy_with_logits",)):
+        origin = made_by(flow, head)
+        if origin is not None and (origin.name in _SQUASHING or _is_own_sigmoid(origin, head.outputs)):
+            yield _sigmoid_twice(evidence, head, origin)
+            return
+
+
+def _is_own_sigmoid(origin: Call, outputs: torch.Tensor) -> bool:
+    """Whether a quotient lies in 0 to 1 throughout: 1 / (1 + exp(−x))."""
+    within = bool(((outputs >= 0) & (outputs <= 1)).all())
+    return origin.name in _QUOTIENTS and within and outputs.numel() >= _ENOUGH
+
+
+def _is_constant(outputs: torch.Tensor) -> bool:
+    """Scores that are all the same are so by chance."""
+    return float(outputs.amax() - outputs.amin()) == 0
+
+
+def _softmax_twice(evidence: Evidence, head: Head, origin: Call | None, classes: int) -> Finding:
+    known = origin if origin is not None and origin.name in ("softmax", "softmin") else None
+    remedy = None if known is None else tried(evidence, "without softmax", replaced((known,), first_argument))
+    place = "the network's outputs" if known is None else named(known)
+    loss = _LOSS[head.call.name]
+    return Finding(
+        code=DOUBLE_SOFTMAX_CODE,
+        severity="error",
+        where=place,
+        measured=f"what {loss} is given lies in {float(head.outputs.min()):.2g} to {float(head.outputs.max()):.2g} "
+        "and adds up "
+        f"to 1 for each sample; so the loss cannot fall below {lowest_loss(classes, 1):.2f} for {classes} classes"
+        f"{said(remedy, 'without the softmax')}",
+        threshold="scores of any size: probabilities in 0 to 1 squashed a second time differ by a factor of e at most",
+        why="The softmax is applied twice: the loss applies it itself. All classes look alike to the loss, and "
+        "gradients are small.",
+        remedy=f"Remove the softmax ({place}) and give the loss the scores as they are; where probabilities are "
+        "wanted later: "
+        "`model(x).softmax(1)`. Or keep it and use `loss = lambda p, y: nn.functional.nll_loss(p.log(), y)`.",
+    )
+
+
+def _sigmoid_twice(evidence: Evidence, head: Head, origin: Call) -> Finding:
+    remedy = tried(evidence, "without sigmoid", replaced((origin,), first_argument))
+    low, high = torch.tensor([0.0, 1.0]).sigmoid().tolist()
+    return Finding(
+        code=DOUBLE_SOFTMAX_CODE,
+        severity="error",
+        where=named(origin),
+        measured=f"what BCEWithLogitsLoss is given lies in {float(head.outputs.min()):.2g} to "
+        f"{float(head.outputs.max()):.2g}, "
+        f"made by a {origin.name}; so its own sigmoid gives {low:.2f} to {high:.2f} only"
+        f"{said(remedy, f'without the {origin.name}')}",
+        threshold="scores of any size, also below 0: numbers in 0 to 1 never mean no",
+        why="The sigmoid is applied twice: BCEWithLogitsLoss applies it itself.",
+        remedy=f"Remove the {origin.name} ({named(origin)}), or keep it and use `nn.BCELoss()`.",
+    )
+
+
+def _harmless(origin: Call) -> Finding:
+    return Finding(
+        code=DOUBLE_SOFTMAX_CODE,
+        severity="note",
+        where=named(origin),
+        measured="the cross entropy is given the output of log_softmax, and applies log_softmax itself",
+        threshold="once is enough",
+        why="A second log_softmax changes nothing but takes time.",
+        remedy=f"Remove it ({named(origin)}), or use `nn.NLLLoss()`.",
+    )
+
+
+DOUBLE_SOFTMAX = Check(
+    codes=(DOUBLE_SOFTMAX_CODE,),
+    question="Does a loss that applies softmax, or sigmoid, itself get their output?",
+    threshold="numbers in 0 to 1 that add up to 1 along the classes, or come from a sigmoid: by definition",
+    run=_find_double_softmax,
+    explains=(
+        "loss.degenerate loss.initial-off model.collapsed model.last-layer-clipped model.saturated "
+        "model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"
+    ),
+)
+
+
+LAST_LAYER_CLIPPED_CODE = "model.last-layer-clipped"
+INFINITE = math.inf
+_RANGES = {
+    "relu": (0.0, INFINITE),
+    "relu6": (0.0, 6.0),
+    "sigmoid": (0.0, 1.0),
+    "hardsigmoid": (0.0, 1.0),
+    "tanh": (-1.0, 1.0),
+    "softsign": (-1.0, 1.0),
+    "softplus": (0.0, INFINITE),
+    "abs": (0.0, INFINITE),
+    "square": (0.0, INFINITE),
+    "logsigmoid": (-INFINITE, 0.0),
+    "softmax": (0.0, 1.0),
+}
+FLOOR = 0.02
+"""Scores within bounds so wide that the loss can still fall below this are no hindrance."""
+OUTSIDE = 0.03
+"""A share of the targets: fewer may be mistakes in the data."""
+
+
+def _find_last_layer_clipped(evidence: Evidence) -> Iterator[Finding]:
+    flow = evidence.flow
+    for head in last_heads(flow, SCORES):
+        origin, axis = made_by(flow, head), axis_of(head)
+        bounds = None if origin is None or origin.name == "softmax" else range_of(origin)
+        if origin is not None and bounds is not None and axis is not None:
+            yield from _scores(evidence, origin, bounds, head.outputs.shape[axis])
+            return
+    for head in last_heads(flow, ("binary_cross_entropy_with_logits",)):
+        origin = made_by(flow, head)
+        bounds = None if origin is None or "sigmoid" in origin.name or origin.name == "softmax" else range_of(origin)
+        if origin is not None and bounds is not None:
+            yield from _scores(evidence, origin, bounds, 2)
+            return
+    yield from _numbers(evidence, flow)
+
+
+def range_of(call: Call) -> tuple[float, float] | None:
+    """The least and the largest number that a function can give; None where there is no bound."""
+    if call.name in ("hardtanh", "clamp", "clip", "clamp_min", "clamp_max"):
+        default = (-1.0, 1.0) if call.name == "hardtanh" else (None, None)
+        low, high = call.option(1, "min", default[0]), call.option(2, "max", default[1])
+        if call.name == "hardtanh":
+            low, high = call.option(1, "min_val", low), call.option(2, "max_val", high)
+        if call.name == "clamp_max":
+            low, high = None, call.option(1, "max")
+        found = (
+            float(low) if isinstance(low, int | float) else -INFINITE,
+            float(high) if isinstance(high, int | float) else INFINITE,
+        )
+        return None if found == (-INFINITE, INFINITE) else found
+    return _RANGES.get(call.name)
+
+
+def _scores(evidence: Evidence, origin: Call, bounds: tuple[float, float], classes: int) -> Iterator[Finding]:
+    low, high = bounds
+    floor = lowest_loss(classes, high - low)
+    if math.isfinite(high - low) and floor < FLOOR:
+        return
+    remedy = tried(evidence, "without the last activation", replaced((origin,), first_argument))
+    if math.isfinite(high - low):
+        measured = f"scores lie in {low:g} to {high:g}; the loss cannot fall below {floor:.2f} for {classes} classes"
+    else:
+        measured = f"scores are never {'below' if low > -INFINITE else 'above'} 0: a class cannot be ruled out"
+    yield _finding(
+        origin,
+        "error" if math.isfinite(high - low) or (remedy is not None and remedy.better) else "warning",
+        f"{named(origin)}, right before the loss: {measured}",
+        remedy,
+        f"scores of any size, or bounds that let the loss fall below {FLOOR}",
+        "An activation behind the last layer cuts off what the loss wants, and its gradient with it.",
+    )
+
+
+def _numbers(evidence: Evidence, flow: CallGraph) -> Iterator[Finding]:
+    """Numbers that are to be met."""
+    for origin, targets in _met(evidence, flow):
+        bounds = range_of(origin)
+        if bounds is None:
+            continue
+        low, high = bounds
+        values = targets.double()
+        margin = 1e-3 * max(1.0, float(values.abs().max()))
+        outside = (values < low - margin) | (values > high + margin)
+        share = float(outside.double().mean())
+        if share < OUTSIDE:
+            continue
+        remedy = tried(evidence, "without the last activation", replaced((origin,), first_argument))
+        reach = f"{low:g} to {high:g}".replace("-inf to", "at most").replace(" to inf", " or more")
+        yield _finding(
+            origin,
+            "error",
+            f"the network's predictions can be {reach} ({named(origin)}), but {share:.0%} of the targets lie outside: "
+            f"they are {float(values.min()):.3g} to {float(values.max()):.3g}",
+            remedy,
+            f"at most {OUTSIDE:.0%} of the targets outside of what the last function can give",
+            "These targets can never be met.",
+        )
+        return
+
+
+def _met(evidence: Evidence, flow: CallGraph) -> Iterator[tuple[Call, torch.Tensor]]:
+    """The last call of the network, and the targets that it is compared with."""
+    heads = [head for head in last_heads(flow, REGRESSION) if head.targets is not None]
+    for head in heads:
+        origin = made_by(flow, head)
+        if origin is not None and head.targets is not None and head.targets.is_floating_point():
+            yield origin, head.targets
+    first = evidence.first
+    targets = first.loss_targets
+    if heads or evidence.setup.classifies or flow.output is None or not isinstance(targets, torch.Tensor):
+        return
+    origin = flow.origin(flow.output)
+    outputs = flow.calls[flow.output].shape
+    if origin is not None and targets.is_floating_point() and tuple(targets.shape) == tuple(outputs):
+        yield origin, targets
+
+
+def _finding(origin: Call, severity: str, measured: str, remedy: Tried | None, threshold: str, why: str) -> Finding:
+    return Finding(
+        code=LAST_LAYER_CLIPPED_CODE,
+        severity="error" if severity == "error" else "warning",
+        where=named(origin),
+        measured=f"{measured}{said(remedy, f'without the {origin.name}')}",
+        threshold=threshold,
+        why=why,
+        remedy=f"Remove the {origin.name} behind the last layer ({named(origin)}): `return self.last(x)`.",
+    )
+
+
+LAST_LAYER_CLIPPED = Check(
+    codes=(LAST_LAYER_CLIPPED_CODE,),
+    question="Can the network give the predictions that the loss wants?",
+    threshold="an activation right before the loss whose bounds keep a cross entropy above 0.02, or that 3 % of the "
+    "targets lie outside of: fewer may be mistakes in the data",
+    run=_find_last_layer_clipped,
+    explains=(
+        "loss.degenerate loss.initial-off model.collapsed model.dead-units model.saturated "
+        "model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"
+    ),
+)

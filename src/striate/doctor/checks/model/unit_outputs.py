@@ -1,0 +1,308 @@
+"""What units put out: `model.saturated`, `model.dead-units`, `model.collapsed` and `model.redundant-filters`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.diagnosis import Picture
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.step_trace import LayerView
+from striate.doctor.evidence.trial_variants import with_fresh_weights
+from striate.doctor.evidence.units import WEIGHTED, copied_share, flat_share, hidden
+from striate.records import Finding, Remedy
+from striate.wording import listed
+
+RANGES = {
+    "tanh": (-1.0, 1.0),
+    "hardtanh": (-1.0, 1.0),
+    "softsign": (-1.0, 1.0),
+    "sigmoid": (0.0, 1.0),
+    "hardsigmoid": (0.0, 1.0),
+}
+NEAR = 0.015
+"""Share of the range from either limit: tanh beyond 0.97, sigmoid beyond 0.03 and 0.97 in turn, have a slope below a
+sixteenth of the steepest."""
+SATURATED_MOST = 0.5
+"""Share of outputs: where more than half are saturated, a gradient loses most of its strength in one layer."""
+SATURATED_LEARNED, SATURATED_LITTLE = 0.5, 0.15
+WORTH = 1.15
+"""Trials differ by some percent by chance."""
+
+
+def _find_saturated(evidence: Evidence) -> Iterator[Finding]:
+    """Layers most of whose outputs are at a limit, at the start and at a later step."""
+    known = []
+    for first, later in hidden(evidence.trial):
+        share = _saturated(first)
+        after = _saturated(later) if later is not None else share
+        if share is not None and after is not None:
+            known.append((first.name, min(share, after)))
+    bad = [(name, share) for name, share in known if share > SATURATED_MOST]
+    if not bad:
+        return
+    own = evidence.progress
+    fresh = with_fresh_weights(evidence, "glorot")
+    helps = fresh is not None and fresh.beats(own, WORTH)
+    if own.share > SATURATED_LEARNED and not helps:
+        return
+    name, share = max(bad, key=lambda item: item[1])
+    tried = (
+        f"; with glorot-normal weights and biases of zero the loss after {fresh.steps} steps is {fresh} instead of "
+        f"{own}"
+        if fresh is not None and helps
+        else ""
+    )
+    yield Finding(
+        code="model.saturated",
+        severity="error" if own.share < SATURATED_LITTLE else "warning",
+        where=listed([name for name, _ in bad]),
+        measured=f"{share:.0%} of the outputs of {name} are at a limit, before the first step and after some{tried}",
+        threshold=f"{SATURATED_MOST:.0%} within {NEAR:.1%} of the range from a limit",
+        why="There the slope is nearly zero, and the layers before get next to no gradient.",
+        remedy=Remedy(
+            "Begin with `nn.init.xavier_normal_(layer.weight)`, standardize the inputs, or put `nn.BatchNorm2d` "
+            "(`nn.BatchNorm1d` behind "
+            "full layers) before the activation.",
+            settings={"model.init": "auto"},
+            advice="bn before the activation, in a layer string",
+        ),
+    )
+    evidence.pictures["model.saturated"] = Picture(
+        "bars", "Share of outputs at a limit", {"saturated": tuple(s for _, s in known)}, tuple(n for n, _ in known)
+    )
+
+
+def _saturated(layer: LayerView) -> float | None:
+    if layer.kind not in RANGES or layer.output is None or layer.output.numel() < 32:
+        return None
+    low, high = RANGES[layer.kind]
+    middle, reach = (low + high) / 2, (high - low) / 2
+    return float(((layer.output - middle).abs() > (1 - 2 * NEAR) * reach).to(torch.float32).mean())
+
+
+SATURATED = Check(
+    codes=("model.saturated",),
+    question="Are most outputs of bounded activations at their limits?",
+    threshold=f"More than {SATURATED_MOST:.0%} of a layer's outputs within {NEAR:.1%} of the range from a limit, at "
+    "the first step and 30 "
+    "steps later; and the network does not get half of the way from chance to a loss of 0, or gets farther with fresh "
+    "weights.",
+    run=_find_saturated,
+    quick=False,
+    explains="loss.initial-off model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*",
+)
+
+
+KINDS = ("relu", "relu6")
+DEAD_UNITS_MOST = 0.75
+"""Share of a layer's units. Deep below many ReLU layers all samples look alike, and about half of the units are off for
+all of them at a healthy start; three quarters are not by chance."""
+DEAD_UNITS_FEWEST_UNITS, FEWEST_SAMPLES = 4, 8
+DEAD_UNITS_LEARNED, DEAD_UNITS_LITTLE = 0.6, 0.15
+
+
+def _find_dead_units(evidence: Evidence) -> Iterator[Finding]:
+    """Layers most of whose units are zero for all samples, at the start and at a later step."""
+    trial = evidence.trial
+    shares = [
+        (first.name, _dead(first), _dead(later) if later is not None else None)
+        for first, later in hidden(trial)
+        if first.kind in KINDS
+    ]
+    known = [(name, share, share if later is None else later) for name, share, later in shares if share is not None]
+    bad = [(name, min(share, later)) for name, share, later in known if min(share, later) >= DEAD_UNITS_MOST]
+    if not bad:
+        return
+    own = evidence.progress
+    fresh = with_fresh_weights(evidence, "he")
+    helps = fresh is not None and fresh.beats(own, 1.3)
+    severity = (
+        "error" if own.share < DEAD_UNITS_LITTLE else ("warning" if helps or own.share < DEAD_UNITS_LEARNED else "note")
+    )
+    name, share = max(bad, key=lambda item: item[1])
+    tried = (
+        f"; with he-normal weights and biases of zero the loss after {fresh.steps} steps is {fresh} instead of {own}"
+        if fresh is not None and helps
+        else ""
+    )
+    yield Finding(
+        code="model.dead-units",
+        severity=severity,  # type: ignore[arg-type]
+        where=listed([name for name, _ in bad]),
+        measured=f"{share:.0%} of the units of {name} are zero for every sample, before the first step and after "
+        f"some{tried}",
+        threshold=f"{DEAD_UNITS_MOST:.0%} of a layer's units",
+        why="A unit that is always off passes nothing on, gets no gradient, and never learns.",
+        remedy=Remedy(
+            "Begin with `nn.init.kaiming_normal_(layer.weight)` and `nn.init.zeros_(layer.bias)`, and take "
+            "nothing off before "
+            "the ReLU; `nn.LeakyReLU(0.1)` keeps a slope where units are off.",
+            settings={"model.init": "auto"},
+            advice="leaky(0.1) instead of relu in a layer string",
+        ),
+    )
+    evidence.pictures["model.dead-units"] = Picture(
+        "bars", "Share of units that are off", {"dead": tuple(s for _, s, _ in known)}, tuple(n for n, _, _ in known)
+    )
+
+
+def _dead(layer: LayerView) -> float | None:
+    units = layer.units
+    if units is None or len(units) < DEAD_UNITS_FEWEST_UNITS or units.shape[1] < FEWEST_SAMPLES:
+        return None
+    return float((units <= 0).all(1).float().mean())
+
+
+DEAD_UNITS = Check(
+    codes=("model.dead-units",),
+    question="Are most units of a layer off, whatever the input?",
+    threshold=f"{DEAD_UNITS_MOST:.0%} of a layer's units or more are zero for all of up to 64 samples, at the first "
+    "step and 30 steps later; "
+    "at a healthy start half of them are at most, in deep layers. An error where next to nothing is learned, a note "
+    "where "
+    "the network learns and better weights do not help.",
+    run=_find_dead_units,
+    quick=False,
+    explains=(
+        "model.collapsed model.redundant-filters model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"
+    ),
+)
+
+
+SAME = 1e-4
+"""Spread of the outputs over samples, as a share of their size."""
+FEWEST = 4
+COLLAPSED_LITTLE = 0.1
+
+
+def _find_collapsed(evidence: Evidence) -> Iterator[Finding]:
+    """Outputs without spread after the trial; of a network that has learned none, a last layer of zeros is no fault."""
+    trial = evidence.trial
+    seen = [evidence.after.outputs]
+    if isinstance(trial.later.outputs, torch.Tensor):
+        seen.append(trial.later.outputs)
+    spreads = [_spread(outputs) for outputs in seen]
+    if not trial.rows or any(len(outputs) < FEWEST for outputs in seen) or _inputs_are_one(evidence):
+        return
+    if not all(spread is not None and spread < SAME for spread in spreads):
+        return
+    begins = _spread(evidence.start.outputs)
+    if begins is not None and begins >= SAME and evidence.progress.share > COLLAPSED_LITTLE:
+        return
+    outputs = evidence.after.outputs.flatten(1) if evidence.after.outputs.ndim > 1 else evidence.after.outputs[:, None]
+    prediction = ", ".join(f"{float(value):.3g}" for value in outputs[0, :4])
+    dots = ", …" if outputs.shape[1] > 4 else ""
+    always = begins is not None and begins < SAME
+    yield Finding(
+        code="model.collapsed",
+        severity="error" if always else "warning",
+        where="the network's outputs",
+        measured=f"for {len(outputs)} different inputs all outputs are ({prediction}{dots}) within "
+        f"{max(s or 0 for s in spreads):.1g} "
+        f"of their size after {len(trial.rows)} steps{', as before them' if always else '; before them they differed'}",
+        threshold=f"a spread over samples below {SAME:g} of their size",
+        why="What the inputs tell is lost on the way: only a constant can be learned.",
+        remedy="Print `h.flatten(1).std(0).mean()` after each layer for one batch: where it falls to 0, something "
+        "takes the "
+        "mean off a single number (normalization over an axis of length 1), or multiplies by zero, or takes a softmax "
+        "of one output.",
+    )
+
+
+def _spread(outputs: torch.Tensor) -> float | None:
+    """Over samples, as a share of the outputs' size; 0 of zeros, None where they are not finite."""
+    values = outputs.double().reshape(len(outputs), -1)
+    if not bool(torch.isfinite(values).all()):
+        return None
+    size = float(values.abs().mean())
+    return float(values.std(0, correction=0).mean()) / size if size else 0.0
+
+
+def _inputs_are_one(evidence: Evidence) -> bool:
+    x = evidence.train.x
+    return x is not None and len(x) > 1 and bool((x == x[:1]).all())
+
+
+COLLAPSED = Check(
+    codes=("model.collapsed",),
+    question="Does what the network predicts depend on its input?",
+    threshold=f"Over samples its outputs differ by less than {SAME:g} of their size after the trial, in training and "
+    "evaluation "
+    "mode, as they did before it (an error), or learning nothing (a warning). A last layer that begins with zeros "
+    "predicts differently after the first step.",
+    run=_find_collapsed,
+    explains="model.redundant-filters optim.lr-too-low fit.*",
+)
+
+
+REDUNDANT_FILTERS_MOST = 0.5
+"""Share of a layer's filters: so many weights are spent on nothing."""
+COSINE = 0.99
+"""Of two filters. Random ones of four weights or more never come so near, learned ones hardly ever."""
+STILL = 0.9
+FLAT = 1e-3
+"""Standard deviation of a feature map as a share of the layer's largest."""
+REDUNDANT_FILTERS_FEWEST_UNITS, FEWEST_WEIGHTS = 6, 4
+
+
+def _find_redundant_filters(evidence: Evidence) -> Iterator[Finding]:
+    """Layers of which most filters are copies, or their maps the same everywhere, at the start and later."""
+    known = []
+    for first, later in hidden(evidence.trial):
+        if first.kind not in WEIGHTED or first.units is None or len(first.units) < REDUNDANT_FILTERS_FEWEST_UNITS:
+            continue
+        copies, flat = _copies(first, COSINE), _flat(first)
+        if later is not None:
+            copies = min(copies, _copies(later, STILL))
+            # Of a branch that begins at zero all maps are flat at first.
+            flat = min(flat, _flat(later)) if flat == 1 else flat
+        known.append((first.name, copies, flat))
+    bad = [(name, copies, flat) for name, copies, flat in known if copies + flat >= REDUNDANT_FILTERS_MOST]
+    if not bad:
+        return
+    name, copies, flat = max(bad, key=lambda item: item[1] + item[2])
+    yield Finding(
+        code="model.redundant-filters",
+        severity="warning",
+        where=listed([place for place, _, _ in bad]),
+        measured=f"{copies:.0%} of the filters of {name} are copies of others (cosine above {COSINE:g}), {flat:.0%} "
+        "of its feature "
+        "maps are the same everywhere for every sample",
+        threshold=f"{REDUNDANT_FILTERS_MOST:.0%} of a layer's filters",
+        why="Features are worth most when they are uncorrelated and vary much; copies tell nothing that one of them "
+        "does not.",
+        remedy="Draw each filter at random by itself: `nn.init.kaiming_normal_(layer.weight)`; where filters were "
+        "pruned, make "
+        "the layer narrower.",
+    )
+    evidence.pictures["model.redundant-filters"] = Picture(
+        "bars",
+        "Share of filters that are copies or flat",
+        {"share": tuple(copies + flat for _, copies, flat in known)},
+        tuple(place for place, _, _ in known),
+    )
+
+
+def _copies(layer: LayerView, cosine: float) -> float:
+    if layer.weight is None or layer.weight.shape[1] < FEWEST_WEIGHTS:
+        return 0.0
+    return copied_share(layer.weight, cosine)
+
+
+def _flat(layer: LayerView) -> float:
+    return 0.0 if layer.units is None or layer.units.shape[1] < 2 else flat_share(layer.units, FLAT)
+
+
+REDUNDANT_FILTERS = Check(
+    codes=("model.redundant-filters",),
+    question="Are features different from each other, and do they vary?",
+    threshold=f"At least {REDUNDANT_FILTERS_MOST:.0%} of a layer's filters have a cosine above {COSINE:g} with an "
+    f"earlier one (above {STILL:g} 30 "
+    "steps "
+    f"later), or feature maps with a standard deviation below {FLAT:g} of the layer's largest.",
+    run=_find_redundant_filters,
+    explains="fit.*",
+)

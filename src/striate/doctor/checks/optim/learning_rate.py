@@ -1,0 +1,239 @@
+"""`optim.lr-too-high` and `optim.lr-too-low`: whether another learning rate gets much farther."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.diagnosis import Picture
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.progress import Progress, number
+from striate.doctor.evidence.rates import (
+    at_held_rates,
+    at_rate,
+    first_movement,
+    highest_rates,
+    movement,
+    rate_remedy,
+    rate_text,
+    rates_are_users,
+    steps_an_epoch,
+)
+from striate.doctor.evidence.trial import Trial
+from striate.records import Finding, Remedy
+
+LARGE_MOVE = 3e-3
+"""Healthy steps move the parameters by about a thousandth of their norm, quick ones by a hundredth: a network that does
+not learn with smaller ones has another trouble."""
+LR_TOO_HIGH_LITTLE = 0.1
+SOME = 0.5
+"""Shares of the way from chance to a loss of zero. Below LITTLE nothing was learned; up to SOME a smaller rate has to
+be four times better, not one and a half times."""
+LR_TOO_HIGH_GAIN = 0.2
+
+
+def _find_lr_too_high(evidence: Evidence) -> Iterator[Finding]:
+    """Where the trial diverged, stays at chance or far from it, and large steps are made: try smaller ones."""
+    if not rates_are_users(evidence):
+        return
+    trial, own = evidence.trial, evidence.progress
+    first, usual = first_movement(trial), movement(trial)
+    if own.share > SOME or first is None or max(first, usual or 0) < LARGE_MOVE:
+        return
+    for factor in _factors_of_lr_too_high(first):
+        lower = at_rate(evidence, factor)
+        other = evidence.progress_of(lower)
+        needed = 1.5 if own.share < LR_TOO_HIGH_LITTLE else 4.0
+        if other.beats(own, needed) and other.share > max(own.share, 0.0) + LR_TOO_HIGH_GAIN:
+            severity = "error" if own.share < LR_TOO_HIGH_LITTLE else "warning"
+            yield _finding(trial, own, other, factor, severity)
+            series = {
+                f"as given: {_rate(trial, 1)}": _finite(trial),
+                f"as tried: {_rate(trial, factor)}": _finite(lower),
+            }
+            evidence.pictures["optim.lr-too-high"] = Picture("lines", "Loss by step", series)
+            return
+
+
+def _factors_of_lr_too_high(first: float) -> list[float]:
+    """Powers of ten, those first that would make a step of about a hundredth of the norm."""
+    known = math.isfinite(first) and first > 0
+    wanted = min(-1, round(math.log10(1e-2 / first))) if known else -3
+    nearest = [wanted, wanted - 1, wanted + 1]
+    return [10.0**power for power in nearest if -6 <= power <= -1][:3]
+
+
+def _finding(trial: Trial, own: Progress, other: Progress, factor: float, severity: str) -> Finding:
+    rate = _rate(trial, factor)
+    end = "nan" if not math.isfinite(own.level) else number(own.level)
+    measured = (
+        f"with {rate} instead of {_rate(trial, 1)} the loss after {other.steps} steps is {other} instead of {end}; "
+        f"a constant prediction has {number(own.chance)}"
+    )
+    return Finding(
+        code="optim.lr-too-high",
+        severity=severity,  # type: ignore[arg-type]
+        where="the optimizer",
+        measured=measured,
+        threshold=f"less than {LR_TOO_HIGH_LITTLE:.0%} of the way from chance to 0, and a smaller rate that is 1.5 "
+        "times better",
+        why="Steps this long jump over what they should run down into: the loss grows, or stays where it was.",
+        remedy=_remedy(trial, factor),
+    )
+
+
+def _remedy(trial: Trial, factor: float) -> Remedy:
+    rates = highest_rates(trial)
+    if not rates:
+        return Remedy(f"Multiply what your step takes from the parameters by {factor:g}.")
+    lower = [rate * factor for rate in rates]
+    text = f"Give the optimizer lr={rate_text(lower)}; halve it while the loss still grows."
+    return rate_remedy(text, lower[0])
+
+
+def _rate(trial: Trial, factor: float) -> str:
+    rates = highest_rates(trial)
+    if not rates:
+        return "steps as they are" if factor == 1 else f"steps of {factor:g} of their length"
+    return f"lr {rate_text([rate * factor for rate in rates])}"
+
+
+def _finite(trial: Trial) -> tuple[float, ...]:
+    return tuple(loss for loss in trial.losses if math.isfinite(loss))
+
+
+LR_TOO_HIGH = Check(
+    codes=("optim.lr-too-high",),
+    question="Does the loss grow, or stay at chance, and go down with smaller steps?",
+    threshold=f"Less than {LR_TOO_HIGH_LITTLE:.0%} of the way from chance to a loss of 0 (of noise a trial's last "
+    "quarter has some percent), "
+    "and a tenth, hundredth or thousandth of the rate is 1.5 times better after the same steps.",
+    run=_find_lr_too_high,
+    quick=False,
+    explains="loss.not-finite model.collapsed model.dead-units model.saturated fit.*",
+)
+
+
+SMALL_MOVE = 2e-3
+"""Healthy steps move the parameters by about a thousandth of their norm; larger ones are not too small."""
+LR_TOO_LOW_LITTLE, NOTHING = 0.15, 0.02
+"""Shares of the way from chance to a loss of zero."""
+LR_TOO_LOW_GAIN = 0.25
+EPOCHS, STEPS = 20, 1500
+"""What a healthy small rate may take to get to where a higher one gets in the trial: large data sets have many steps an
+epoch, and a hundred steps of theirs say little."""
+
+
+def _find_lr_too_low(evidence: Evidence) -> Iterator[Finding]:
+    """Where steps are small and next to nothing was learned: try steps of a sensible length."""
+    if not rates_are_users(evidence):
+        return
+    trial, own = evidence.trial, evidence.progress
+    moved = movement(trial)
+    if own.share > LR_TOO_LOW_LITTLE or not math.isfinite(own.level) or moved is None or moved > SMALL_MOVE:
+        return
+    if highest_rates(trial) and max(highest_rates(trial)) == 0:
+        yield from _zero(evidence)
+        return
+    for factor in _factors_of_lr_too_low(trial, moved):
+        higher = at_rate(evidence, factor)
+        other = evidence.progress_of(higher)
+        better = other.beats(own, 1.5) and other.share > own.share + LR_TOO_LOW_GAIN
+        if not better or (own.level - other.level) < LR_TOO_LOW_GAIN * own.chance:
+            continue
+        needed = _steps_to_half(higher.losses, min(own.start, own.chance), other.level) * factor
+        if needed < max(STEPS, EPOCHS * steps_an_epoch(evidence)):
+            continue
+        rates = highest_rates(trial)
+        tried = f"lr {rate_text([r * factor for r in rates])}" if rates else f"steps {factor:g} times as long"
+        given = f"lr {rate_text(rates)}" if rates else "steps as they are"
+        yield Finding(
+            code="optim.lr-too-low",
+            severity="error" if own.share < NOTHING else "warning",
+            where="the optimizer",
+            measured=f"with {tried} instead of {given} the loss after {other.steps} steps is {other} instead of "
+            f"{own}; as it "
+            f"is, half of that takes about {_round(needed)} steps, {_round(needed / steps_an_epoch(evidence))} epochs. "
+            f"A step moves the parameters by {moved:.1g} of their norm",
+            threshold=f"less than {LR_TOO_LOW_LITTLE:.0%} of the way from chance ({number(own.chance)}) to 0, and a "
+            f"higher rate that is 1.5 times better and saves more than {EPOCHS} epochs and {STEPS:,} steps",
+            why="Steps this small lead nowhere within a sensible time.",
+            remedy=rate_remedy(f"Give the optimizer {tried.replace('lr ', 'lr=')}.", rates[0] * factor)
+            if rates
+            else Remedy(f"Make your {tried}."),
+        )
+        curves = {f"as given: {given}": tuple(trial.losses), f"as tried: {tried}": tuple(higher.losses)}
+        evidence.pictures["optim.lr-too-low"] = Picture("lines", "Loss by step", curves)
+        return
+
+
+def _zero(evidence: Evidence) -> Iterator[Finding]:
+    """A rate of zero has no multiple."""
+    own, rates = evidence.progress, highest_rates(evidence.trial)
+    for rate in (1e-1, 1e-2, 1e-3):
+        other = evidence.progress_of(at_held_rates(evidence, [rate] * len(rates)))
+        if other.beats(own, 1.5):
+            yield Finding(
+                code="optim.lr-too-low",
+                severity="error",
+                where="the optimizer",
+                measured=f"the rate is 0; with lr {rate:g} the loss after {other.steps} steps is {other} instead of "
+                f"{own}",
+                threshold="a rate above 0",
+                why="Steps of length zero lead nowhere.",
+                remedy=rate_remedy(f"Give the optimizer lr={rate:g}.", rate),
+            )
+            return
+
+
+def _factors_of_lr_too_low(trial: Trial, moved: float) -> list[float]:
+    """Powers of ten, that first which would make a step of a hundredth of the norm."""
+    if not moved:  # so small that the numbers' precision swallows it
+        moved = max(highest_rates(trial), default=0.0) * _strength(trial)
+    if not moved:
+        return []
+    wanted = round(math.log10(1e-2 / moved))
+    return [10.0**power for power in (wanted, wanted - 1, wanted + 1) if power >= 1]
+
+
+def _strength(trial: Trial) -> float:
+    """How far a rate of 1 would move the parameters, as a share of their norm: by the gradient, or, of optimizers that
+    scale it, by 1 in each number."""
+    row = next((row for row in trial.rows if row.applied and row.weights), None)
+    if row is None or not row.applied or not row.weights:
+        return 0.0
+    if isinstance(trial.replica.optimizer, torch.optim.SGD):
+        return row.applied / row.weights
+    count = sum(p.numel() for group in trial.replica.optimizer.param_groups for p in group["params"])
+    return float(count**0.5 / row.weights)
+
+
+def _steps_to_half(losses: list[float], start: float, level: float) -> int:
+    """How many steps went by until half of the way from start to level was gone, of a mean over five steps."""
+    half = (start + level) / 2
+    for i in range(len(losses)):
+        recent = losses[max(0, i - 4) : i + 1]
+        if sum(recent) / len(recent) < half:
+            return i + 1
+    return len(losses)
+
+
+def _round(value: float) -> str:
+    digits = max(0, int(math.log10(max(value, 1))))
+    return f"{int(round(value, -digits + 1)) if value >= 10 else round(value):,}"
+
+
+LR_TOO_LOW = Check(
+    codes=("optim.lr-too-low",),
+    question="Would a higher rate get far in the steps in which this one gets nowhere?",
+    threshold=f"Less than {LR_TOO_LOW_LITTLE:.0%} of the way from chance to a loss of 0 after the trial, steps below "
+    f"{SMALL_MOVE:g} of the "
+    f"parameters' norm, and a rate ten or more times higher that is 1.5 times better; what takes fewer than {STEPS:,} "
+    f"steps or {EPOCHS} epochs is patience, no fault.",
+    run=_find_lr_too_low,
+    quick=False,
+    explains="fit.*",
+)

@@ -1,0 +1,285 @@
+"""What a step does: `optim.no-step`, `missing-zero-grad`, `gradient-wrong` and `parameters-missing`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.functions import TOLERANCE, FunctionCheck, check_function, functions_of, given_to
+from striate.doctor.evidence.trial import FEWEST_TO_JUDGE, Change, Trial
+from striate.doctor.evidence.trial_variants import optimized, unmoved
+from striate.doctor.evidence.watch import StepRow
+from striate.doctor.setup.replicas import Replica
+from striate.records import Finding
+from striate.wording import listed
+
+SMALL = 1e-5
+"""Rate, and rate times gradient: with smaller ones rounding may be what takes a step away."""
+
+
+def _find_no_step(evidence: Evidence) -> Iterator[Finding]:
+    """Gradients came, and after all steps of the trial every parameter is what it was."""
+    trial = evidence.trial
+    if len(trial.rows) < FEWEST_TO_JUDGE:
+        raise NoEvidence(f"fewer than {FEWEST_TO_JUDGE} steps could be made: gradients may be added up for longer")
+    came = [row.raw for row in trial.rows if row.raw]
+    still = unmoved(trial)
+    if not came or trial.astray or len(still) < len(trial.replica.originals):
+        return
+    optimizer = {name for name in optimized(trial) if name in trial.replica.originals}
+    made = sum(row.steps for row in trial.rows)
+    if made and (not optimizer or not any(any(row.rates) for row in trial.rows)):
+        return  # the optimizer holds none of them, or its rate is 0: other checks say that
+    applied = max((row.applied for row in trial.rows if row.applied), default=0.0)
+    rate = max((max(row.rates) for row in trial.rows if row.rates), default=0.0)
+    if made and applied and min(rate, rate * applied) < SMALL:
+        return  # steps too small for the numbers' precision
+    measured, remedy = _told(trial, made, rate if applied else 0.0)
+    yield Finding(
+        code="optim.no-step",
+        severity="error",
+        where="the training step",
+        measured=f"{measured}: after {len(trial.rows)} steps all {len(still)} parameters are what they were",
+        threshold=f"no parameter changed in {FEWEST_TO_JUDGE} steps or more, though gradients came",
+        why="Nothing is ever learned: the gradients are computed and not used.",
+        remedy=remedy,
+    )
+
+
+def _told(trial: Trial, made: int, rate: float) -> tuple[str, str]:
+    gradient = f"gradients have a norm of {next(row.raw for row in trial.rows if row.raw):.2g}"
+    if made and rate:
+        return (
+            f"{gradient} and the optimizer steps with lr {rate:g}, but the parameters are put back",
+            "Look for what writes into the parameters after `optimizer.step()`: a `load_state_dict`, or a copy that "
+            "is trained in their place.",
+        )
+    if made:
+        return (
+            f"{gradient}, but none is left when the optimizer steps",
+            "Call `optimizer.zero_grad()` before `loss.backward()`, not between it and `optimizer.step()`.",
+        )
+    return (
+        f"{gradient}, and the optimizer never steps",
+        "Call `optimizer.step()` after `loss.backward()`, on the optimizer of this network's parameters; where a "
+        "condition or a gradient scaler may skip it, print how often that happens.",
+    )
+
+
+NO_STEP = Check(
+    codes=("optim.no-step",),
+    question="Do the parameters move, where gradients come?",
+    threshold=f"None changed in {FEWEST_TO_JUDGE} steps: whoever adds up gradients steps sooner.",
+    run=_find_no_step,
+    explains="model.collapsed optim.lr-too-low fit.*",
+)
+
+
+SAME = 0.02
+FEWEST = 2
+
+
+def _find_missing_zero_grad(evidence: Evidence) -> Iterator[Finding]:
+    """After each step of the optimizer, what it was given still lies there when the next gradients come."""
+    rows = evidence.trial.rows
+    left = _left_over(rows)
+    if len(left) < FEWEST or not all(left):
+        return
+    first, last = (next(row.held for row in some if row.held) for some in (rows, list(reversed(rows))))
+    raw = next((row.raw for row in reversed(rows) if row.raw), 0.0)
+    yield Finding(
+        code="optim.missing-zero-grad",
+        severity="error",
+        where="the training step",
+        measured=f"in {len(left)} of {len(left)} steps the gradients of the step before still lay there: of norm "
+        f"{first:.2g} at first, {last:.2g} in the last that were looked at; a batch's own have {raw:.2g}",
+        threshold=f"what the optimizer was given is there within {SAME:.0%} when the next gradients come, after each "
+        f"of {FEWEST} steps or more",
+        why="Each step then follows the sum of all gradients since the beginning: it overshoots, ever faster.",
+        remedy="Put `optimizer.zero_grad()` before `loss.backward()`, in each step.",
+    )
+
+
+def _left_over(rows: Sequence[StepRow]) -> list[bool]:
+    """For each step that follows one in which the optimizer stepped: whether the gradients were left as they were."""
+    found = []
+    for before, row in pairwise(rows):
+        if not before.steps or not before.applied or row.held is None or not math.isfinite(row.held):
+            continue
+        found.append(abs(row.held - before.applied) <= SAME * before.applied)
+    return found
+
+
+MISSING_ZERO_GRAD = Check(
+    codes=("optim.missing-zero-grad",),
+    question="Are gradients cleared after the optimizer's step?",
+    threshold=f"What the optimizer was given lies there unchanged (within {SAME:.0%}) when the next gradients come, "
+    "after each "
+    f"of its first {FEWEST} steps at least. Adding up gradients for several batches before a step is no fault.",
+    run=_find_missing_zero_grad,
+    explains="loss.not-finite model.collapsed model.dead-units optim.clip-too-small optim.lr-too-high fit.*",
+)
+
+
+def _find_gradient_wrong(evidence: Evidence) -> Iterator[Finding]:
+    """torch's own operations have right gradients: each `torch.autograd.Function` of someone's is compared with slopes
+    that are measured, on what it was given in a step."""
+    functions = functions_of(evidence.trial)
+    if not functions:
+        return
+    given = given_to(evidence.setup, evidence.train.raw[0], functions)
+    failed, wrong = "", 0
+    for function in functions:
+        for arguments in given.get(function, ()):
+            try:
+                found = check_function(function, arguments)
+            except NoEvidence as reason:
+                failed = str(reason)
+                continue
+            if found.wrong:
+                wrong += 1
+                yield _finding(found)
+                break
+    if failed and not wrong:
+        raise NoEvidence(failed)
+
+
+def _finding(found: FunctionCheck) -> Finding:
+    argument, check = max(found.wrong, key=lambda item: item[1].max_relative_error)
+    place = f"[{', '.join(map(str, check.at))}]"
+    why = "The optimizer follows this slope: away from where it should go, or too far, or not far enough."
+    if found.meant:
+        why = "Its forward pass has no slope to agree with; gradient reversal and straight-through estimates mean that."
+    return Finding(
+        code="optim.gradient-wrong",
+        severity="note" if found.meant else "error",
+        where=found.name,
+        measured=f"by its argument {argument + 1}, entry {place}: backward gives {check.claimed:.4g}, measured is "
+        f"{check.measured:.4g}; {len(found.wrong)} of its gradients are wrong",
+        threshold=f"a relative error of {TOLERANCE:g} in float64",
+        why=why,
+        remedy=f"Fix `{found.name}.backward`; `torch.autograd.gradcheck({found.name}.apply, inputs)` with inputs in "
+        "float64 shows when it is right.",
+    )
+
+
+GRADIENT_WRONG = Check(
+    codes=("optim.gradient-wrong",),
+    question="Do backward passes written by hand agree with measured slopes?",
+    threshold=f"A relative error above {TOLERANCE:g} of any of some entries, in float64, where right ones have less "
+    "than a "
+    "millionth. A function that passes its input on, or has no slope anywhere, may have any gradient: a note.",
+    run=_find_gradient_wrong,
+    explains="loss.not-finite model.collapsed optim.lr-too-high optim.lr-too-low fit.*",
+)
+
+
+WORTH = 1.15
+"""A trial's last losses differ by some percent by chance; so many times worse is more than that."""
+LEARNED = 1.5
+"""So many times worse a trial has to be, twice, once what was learned is put in another order."""
+ALL = "optimizer = torch.optim.SGD(model.parameters(), lr=…)"
+
+
+def _find_parameters_missing(evidence: Evidence) -> Iterator[Finding]:
+    """Parameters that get gradients, are in no group of the optimizer, and nothing else moves either."""
+    trial = evidence.trial
+    if evidence.setup.own_optimizer or not trial.rows or trial.astray:
+        return
+    held = set(optimized(trial))
+    gradients = dict(trial.first.gradients)
+    gradients.update({name: value for name, value in trial.later.gradients.items() if value})
+    missing = [name for name in unmoved(trial) if gradients.get(name) and name not in held]
+    if not missing:
+        return
+    given = [p for group in trial.replica.optimizer.param_groups for p in group["params"]]
+    if not held and len(missing) == sum(value is not None for value in gradients.values()):
+        if any(row.steps for row in trial.rows):
+            yield _of_another_network(missing, len(given))
+        return
+    if len(trial.rows) >= FEWEST_TO_JUDGE:
+        yield from _judged(evidence, missing)
+
+
+def _of_another_network(missing: Sequence[str], given: int) -> Finding:
+    return Finding(
+        code="optim.parameters-missing",
+        severity="error",
+        where="the optimizer",
+        measured=f"none of the {given} parameters that the optimizer holds is one of this network's; its own "
+        f"{len(missing)}, which get gradients, never move",
+        threshold="no parameter in common",
+        why="The optimizer was made for another network, or for this one before it was replaced or copied.",
+        remedy=f"Make the optimizer last, of the network that is trained: `{ALL}`.",
+    )
+
+
+def _judged(evidence: Evidence, missing: Sequence[str]) -> Iterator[Finding]:
+    trial = evidence.trial
+    sizes = {name: p.numel() for name, p in trial.replica.model.named_parameters()}
+    matrices = [name for name in missing if trial.replica.originals[name].ndim > 1]
+    complete = evidence.variant("optimizer of all parameters", Change(prepare=lambda replica: _add(replica, missing)))
+    other, own = evidence.progress_of(complete), evidence.progress
+    trained = bool(matrices) and _carry_what_was_learned(evidence, missing)
+    helps = other.beats(own, WORTH)
+    share = sum(sizes[name] for name in missing) / max(1, sum(sizes.values()))
+    severity = "note" if trained or (not helps and not matrices) else ("error" if helps else "warning")
+    meant = (
+        " They were trained before: with their numbers in another order the network learns worse. If they are to stay "
+        "as they are, say so with `requires_grad_(False)`; that saves their gradients, too."
+        if trained
+        else ""
+    )
+    yield Finding(
+        code="optim.parameters-missing",
+        severity=severity,  # type: ignore[arg-type]
+        where=listed(missing),
+        measured=f"{len(missing)} of {len(sizes)} parameters ({share:.0%} of all numbers) get gradients, are in no "
+        "group of the "
+        f"optimizer and never move; with them in it the loss after {other.steps} steps is {other} instead of {own}",
+        threshold="a gradient in the first step, and no change in the whole trial",
+        why=f"They stay what they were at the start.{meant}",
+        remedy=f"Give the optimizer all of them, after the network is complete: `{ALL}`.",
+    )
+
+
+def _add(replica: Replica, missing: Sequence[str]) -> None:
+    wanted = [p for name, p in replica.model.named_parameters() if name in set(missing)]
+    replica.optimizer.add_param_group({"params": wanted})
+
+
+def _carry_what_was_learned(evidence: Evidence, missing: Sequence[str]) -> bool:
+    """Whether the numbers' order in them matters: of random ones it does not, but for a chance that two tries take
+    away."""
+    for seed in (1, 2):
+        change = Change(prepare=lambda replica, seed=seed: _mix(replica, missing, seed))  # type: ignore[misc]
+        mixed = evidence.variant(f"missing parameters mixed {seed}", change)
+        if not evidence.progress.beats(evidence.progress_of(mixed), LEARNED):
+            return False
+    return True
+
+
+def _mix(replica: Replica, missing: Sequence[str], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in replica.model.named_parameters():
+            if name in missing and parameter.ndim > 1:
+                order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
+                parameter.copy_(parameter.reshape(-1)[order].reshape(parameter.shape))
+
+
+PARAMETERS_MISSING = Check(
+    codes=("optim.parameters-missing",),
+    question="Does every parameter that gets gradients belong to an optimizer?",
+    threshold="In no group of the optimizer, with a gradient, and unchanged after the whole trial. A note where they "
+    f"were trained before: with their numbers in another order the loss is {LEARNED:g} times higher.",
+    run=_find_parameters_missing,
+    quick=False,
+    explains="model.collapsed model.too-small optim.lr-too-low fit.*",
+)

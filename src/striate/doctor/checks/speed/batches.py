@@ -1,0 +1,179 @@
+"""`speed.input-bound` and `speed.small-batch`: time that is lost between steps; how steps are timed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.trial import Change, Trial, go_on, run_trial
+from striate.doctor.setup.training_setup import Step
+from striate.records import Finding, Remedy
+
+_SHARE = 0.6
+_SECONDS = 0.008
+_SAMPLE_SECONDS = 0.0001
+
+
+def _find_input_bound(evidence: Evidence) -> Iterator[Finding]:
+    loader, train = evidence.setup.train, evidence.train
+    if evidence.setup.arrays or evidence.trial.error is not None or not evidence.trial.rows:
+        return
+    known = sorted(train.seconds[1:] or train.seconds)
+    loading = known[len(known) // 4]  # a machine with other work to do makes single batches slow
+    size = sorted(train.sizes)[len(train.sizes) // 2]
+    workers = loader.num_workers if isinstance(loader, DataLoader) else 0
+    step = evidence.step_seconds
+    waiting = max(loading / workers - step, 0.0) if workers else loading
+    share = waiting / max(waiting + step, 1e-9)
+    if share < _SHARE or waiting < _SECONDS or loading / max(size, 1) < _SAMPLE_SECONDS:
+        return
+    read = f"loading a batch of {size} takes {loading * 1000:.1f} ms"
+    if workers:
+        read += f", {loading / workers * 1000:.1f} ms with {workers} workers"
+    epoch = "" if train.length is None else f", {waiting * train.length / max(size, 1):.1f} s in an epoch"
+    yield Finding(
+        code="speed.input-bound",
+        severity="warning",
+        where="the training loader",
+        measured=f"{read}, a training step {step * 1000:.1f} ms: {share:.0%} of the time is spent waiting for "
+        f"data{epoch}",
+        threshold=INPUT_BOUND.threshold,
+        why="The network is idle while samples are read and prepared one by one.",
+        remedy=Remedy(_remedy(workers), command=("data", "pack", "DATA")),
+    )
+
+
+def _remedy(workers: int) -> str:
+    once = "do once what is the same each time: decode and resize all samples before training and keep them as a tensor"
+    if workers:
+        return f"{once}; or take more workers: `num_workers={2 * workers}`"
+    return f"let others prepare batches meanwhile: `DataLoader(…, num_workers=4, persistent_workers=True)`; or {once}"
+
+
+INPUT_BOUND = Check(
+    codes=("speed.input-bound",),
+    question="Does training wait for the loader most of the time?",
+    threshold=f"{_SHARE:.0%} or more of the time of a step, its loading divided by the loader's workers, and "
+    f"{_SECONDS * 1000:g} "
+    "ms a batch: below that, handing out samples of small networks always takes longer than their step",
+    run=_find_input_bound,
+)
+
+
+_ROUNDS = 6
+_WARM = 2
+
+
+def seconds_of_steps(
+    evidence: Evidence, ways: Mapping[str, tuple[Change, Sequence[Any]]], share: float = 0.1
+) -> dict[str, Trial]:
+    """Trials of each way, a few steps in turns, within `share` of the budget; the first steps are for warming up.
+
+    Raises NoEvidence where there was no time for two rounds after these.
+    """
+    until = evidence.clock.until(share)
+    trials = {
+        name: run_trial(evidence.setup, batches, _WARM, until, _waiting(evidence, change), close=False)
+        for name, (change, batches) in ways.items()
+    }
+    for _ in range(_ROUNDS):
+        for name, (_, batches) in ways.items():
+            if trials[name].error is None:
+                go_on(trials[name], batches, 1, until)
+    if min(len(trial.rows) for trial in trials.values() if trial.error is None or trial.rows) < _WARM + 2:
+        raise NoEvidence("steps take too long to be timed in several ways")
+    return trials
+
+
+def best(trial: Trial) -> float:
+    """The seconds of its fastest step after the first ones: what else the machine does only adds to it."""
+    return min(row.seconds for row in trial.rows[_WARM:])
+
+
+def _waiting(evidence: Evidence, change: Change) -> Change:
+    """The same change, with steps that are over when the accelerator is."""
+    if evidence.setup.device.type != "cuda":
+        return change
+
+    def wrap(step: Step) -> Step:
+        inner = change.wrap(step) if change.wrap is not None else step
+
+        def waits(*args: Any) -> Any:
+            returned = inner(*args)
+            torch.cuda.synchronize()
+            return returned
+
+        return waits
+
+    return replace(change, wrap=wrap)
+
+
+_SMALL = 4
+_SAMPLES = 256
+_TIMES = 16
+_FASTER = 4.0
+
+
+def _find_small_batch(evidence: Evidence) -> Iterator[Finding]:
+    train, trial = evidence.train, evidence.trial
+    size = sorted(train.sizes)[len(train.sizes) // 2]
+    count = max(train.length or 0, train.count)
+    if size > _SMALL or count < _SAMPLES or trial.error is not None or not trial.rows or evidence.first.calls > 1:
+        return
+    parts = [batch for batch, samples in zip(train.raw, train.sizes, strict=True) if samples == size][:_TIMES]
+    large = joined(parts)
+    if large is None or len(parts) < 4:
+        return
+    trials = seconds_of_steps(evidence, {"small": (Change(), parts), "large": (Change(), [large])})
+    if any(trial.error is not None for trial in trials.values()):
+        return
+    slow, fast = (size / best(trials["small"])), (size * len(parts) / best(trials["large"]))
+    if fast < _FASTER * slow:
+        return
+    yield Finding(
+        code="speed.small-batch",
+        severity="warning",
+        where="the training loader",
+        measured=f"with batches of {size}, {slow:,.0f} samples a second are trained with; with batches of "
+        f"{size * len(parts)}, {fast:,.0f}: {fast / slow:.1f} times as many, of {count:,} samples",
+        threshold=SMALL_BATCH.threshold,
+        why="A step of so few samples is spent on calling its operations, not on computing them.",
+        remedy=Remedy(
+            f"`DataLoader(…, batch_size={max(32, size * len(parts))})`, with a learning rate that is higher: twice "
+            "for four times the batch is a careful beginning",
+            settings={"batch": max(32, size * len(parts))},
+        ),
+    )
+
+
+def joined(batches: list[Any]) -> Any:
+    """One batch of several, in their own form; None where they cannot be put together."""
+    first = batches[0]
+    if isinstance(first, torch.Tensor):
+        fits = all(isinstance(one, torch.Tensor) and one.shape[1:] == first.shape[1:] and one.ndim for one in batches)
+        return torch.cat(batches) if fits else None
+    if isinstance(first, Mapping):
+        found = {key: joined([batch[key] for batch in batches]) for key in first}
+        return None if any(value is None for value in found.values()) else found
+    if isinstance(first, list | tuple) and not hasattr(first, "_fields"):
+        rows = [joined([batch[place] for batch in batches]) for place in range(len(first))]
+        return None if any(value is None for value in rows) else type(first)(rows)
+    return None
+
+
+SMALL_BATCH = Check(
+    codes=("speed.small-batch",),
+    question="Would larger batches be much faster?",
+    threshold=f"batches of {_SMALL} or fewer out of {_SAMPLES} samples or more, and {_FASTER:g} times as many samples "
+    "a second "
+    f"in batches {_TIMES} times as large, timed in turns: smaller gains are paid for by fewer steps",
+    run=_find_small_batch,
+    quick=False,
+)

@@ -1,0 +1,213 @@
+"""What a training step computes, function by function: which call's result goes into which, and where it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+
+INPUT = -1
+"""Stands, among the inputs of a call, for the batch."""
+STRANGE = "*"
+HEADS = (
+    "softmax",
+    "log_softmax",
+    "logsumexp",
+    "cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy",
+    "mse_loss",
+    "l1_loss",
+    "smooth_l1_loss",
+    "huber_loss",
+)
+"""Functions of which the first tensors are kept: losses, and what stands right before one."""
+_PRODUCTS = """
+linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d embedding matmul __matmul__
+__rmatmul__ mm bmm addmm baddbmm einsum tensordot mv multi_head_attention_forward lstm gru rnn_tanh rnn_relu lstm_cell
+gru_cell
+"""
+PRODUCTS = frozenset(_PRODUCTS.split())
+_SAME_NUMBERS = """
+view reshape flatten unflatten squeeze unsqueeze permute transpose t T mT swapaxes movedim contiguous to type float
+double half bfloat16 clone detach data requires_grad __getitem__ select narrow chunk split unbind stack cpu cuda view_as
+reshape_as expand dropout alias
+"""
+SAME_NUMBERS = frozenset(_SAME_NUMBERS.split())
+"""What changes the place of numbers, not their values (dropout aside)."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a function of torch. `name`: without the underscore of those that work in place; of gradient
+    functions of one's own that of their node. `ordinal`: how many calls of that name came before.
+
+    `inside`: names of the modules that were running, from the outermost; of modules that the network does not know, a
+    star and the name of the class. `inputs`: the calls that made its tensors, INPUT for the batch. `parameters`: names
+    of those of the network among its tensors, STRANGE for others that want a gradient. `given`, `shape`: shapes of the
+    tensors it took and of the first it gave. `options`: the other arguments, by position or name. `takes_gradient`,
+    `gives_gradient`: whether any tensor that it takes, gives, has a gradient. `from_batch`: whether what it gives
+    depends on the batch.
+    """
+
+    index: int
+    name: str
+    ordinal: int
+    inside: tuple[str, ...]
+    inputs: tuple[int, ...]
+    parameters: tuple[str, ...]
+    given: tuple[tuple[int, ...], ...]
+    shape: tuple[int, ...]
+    options: dict[str, Any]
+    takes_gradient: bool
+    gives_gradient: bool
+    from_batch: bool
+
+    def option(self, position: int, name: str, default: Any = None) -> Any:
+        """An argument that is no tensor, by its position or name."""
+        return self.options.get(name, self.options.get(str(position), default))
+
+    @property
+    def module(self) -> str:
+        """The innermost module; `` where there is none but the network."""
+        return self.inside[-1] if self.inside else ""
+
+    @property
+    def place(self) -> str:
+        """Where that is, in words."""
+        return self.module.lstrip("*") or "forward"
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a loss, or a softmax, was given: the first two tensors, detached."""
+
+    call: Call
+    outputs: torch.Tensor
+    targets: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class TracedModule:
+    """One call of a module. `name`: as in Call.inside. `inputs`, `output`: the calls that made what it took and gave
+    (None where no call did). `given`: which tensors it took, by numbers that stand for them."""
+
+    name: str
+    module: torch.nn.Module
+    inputs: tuple[int, ...]
+    output: int | None
+    training: bool
+    inside: tuple[str, ...]
+    given: tuple[int, ...] = ()
+
+
+@dataclass
+class Stranger:
+    """A tensor that wants a gradient and takes part in a step, but is no parameter of the network. `inside`: as in
+    Call; `within`: whether a module of the network was running. `before`: its numbers before the step. `optimized`:
+    whether the optimizer has it. `made_anew`: whether the next step has another one in its stead. `calls`: that take
+    it."""
+
+    tensor: torch.Tensor
+    inside: tuple[str, ...]
+    is_parameter: bool
+    before: torch.Tensor
+    optimized: bool = False
+    within: bool = True
+    made_anew: bool = False
+    calls: list[int] = field(default_factory=list)
+
+    @property
+    def trained(self) -> bool:
+        """Whether anything changes it."""
+        return self.optimized or not torch.equal(self.before, self.tensor.detach())
+
+
+@dataclass
+class CallGraph:
+    """All calls of one step. `root`: the call whose result went backward, or else that gave the loss. `backward`:
+    whether anything did. `failed`: the name of a function that raised, with the shapes that it was given."""
+
+    calls: list[Call] = field(default_factory=list)
+    modules: list[TracedModule] = field(default_factory=list)
+    heads: list[Head] = field(default_factory=list)
+    strangers: list[Stranger] = field(default_factory=list)
+    root: int | None = None
+    output: int | None = None
+    backward: bool = False
+    failed: tuple[str, tuple[tuple[int, ...], ...], tuple[str, ...]] | None = None
+    error: Exception | None = None
+
+    @cached_property
+    def used(self) -> frozenset[str]:
+        """Names of parameters that any call takes."""
+        return frozenset(name for call in self.calls for name in call.parameters)
+
+    @cached_property
+    def behind(self) -> tuple[tuple[int, ...], ...]:
+        """By call: the calls that take its result."""
+        found: list[list[int]] = [[] for _ in self.calls]
+        for call in self.calls:
+            for index in set(call.inputs):
+                if index >= 0:
+                    found[index].append(call.index)
+        return tuple(map(tuple, found))
+
+    def before(self, index: int) -> frozenset[int]:
+        """All calls that a call's result is made of, itself among them; INPUT where the batch is."""
+        found: set[int] = set()
+        awaiting = [index]
+        while awaiting:
+            at = awaiting.pop()
+            if at not in found:
+                found.add(at)
+                if at >= 0:
+                    awaiting += self.calls[at].inputs
+        return frozenset(found)
+
+    def origin(self, index: int) -> Call | None:
+        """The call that made the numbers which a call gives, past all that only changes their shape."""
+        while index >= 0:
+            call = self.calls[index]
+            if call.name not in SAME_NUMBERS:
+                return call
+            data = [i for i in call.inputs if i == INPUT or self.calls[i].from_batch]
+            if len(set(data)) != 1:
+                return call
+            index = data[0]
+        return None
+
+    def is_weights(self, call: Call) -> bool:
+        """Whether a call multiplies what comes from the batch with weights."""
+        if call.name not in PRODUCTS or not call.from_batch:
+            return False
+        derived = any(i >= 0 and not self.calls[i].from_batch for i in call.inputs)
+        return bool(call.parameters) or derived
+
+    @cached_property
+    def weights(self) -> tuple[Call, ...]:
+        """The calls that multiply with weights, in order."""
+        return tuple(call for call in self.calls if self.is_weights(call))
+
+    def bottlenecks(self, end: int) -> Iterator[Call]:
+        """The calls that all that `end` knows of the batch passes through, in order."""
+        known = sorted(i for i in self.before(end) if i >= 0 and self.calls[i].from_batch)
+        # A call is one if no edge from the batch or an earlier call leads past it to a later one.
+        farthest = INPUT
+        last_use = {INPUT: INPUT}
+        for index in known:
+            for source in self.calls[index].inputs:
+                last_use[source] = max(last_use.get(source, INPUT), index)
+        reach = last_use[INPUT]
+        for index in known:
+            if reach <= index and farthest <= index:
+                yield self.calls[index]
+            farthest = max(farthest, last_use.get(index, index))
+
+    @property
+    def end(self) -> int | None:
+        """The call that gave the network's outputs, or else the loss."""
+        return self.output if self.output is not None else self.root

@@ -1,0 +1,127 @@
+"""What a network predicts in evaluation mode, through the user's own step where only that knows how to call it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.quality import classes_of
+from striate.doctor.setup.batch import call, copied, main_tensor, parts, placed
+from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.training_setup import TrainingSetup
+from striate.models.preserved_state import preserved, same_random_state
+from striate.observe.module_calls import ModuleCall, module_calls
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Outputs (N, …) on the CPU, targets (N, …) as the loader gave them, and the samples' loss by batch, weighted by
+    size: not a number where the loss cannot be computed of outputs and targets."""
+
+    outputs: torch.Tensor
+    targets: torch.Tensor | None
+    loss: float
+
+    @property
+    def predicted(self) -> torch.Tensor:
+        """The classes predicted, in the shape of the targets. Raises NoEvidence where there are none."""
+        found = classes_of(self.outputs, self.targets)
+        if found is None:
+            raise NoEvidence("outputs and targets are no classes")
+        return found
+
+    @property
+    def accuracy(self) -> float:
+        """The share of right classes. Raises NoEvidence where there are no classes."""
+        predicted = self.predicted
+        assert self.targets is not None
+        return float((predicted == self.targets.reshape(predicted.shape).long()).float().mean())
+
+
+def predict(
+    setup: TrainingSetup,
+    replica: Replica,
+    batches: Sequence[Any],
+    *,
+    training: bool = False,
+    until: float | None = None,
+) -> Predictions:
+    """The predictions of the replica for batches, all parts of it in evaluation mode (or `training`); nothing in it
+    changes.
+
+    Raises NoEvidence where it cannot be asked, or what it gives is not one tensor of one shape.
+    """
+    outputs: list[torch.Tensor] = []
+    targets: list[torch.Tensor] = []
+    loss, count = 0.0, 0
+    with preserved(replica.model, evaluating=not training), same_random_state(), torch.no_grad():
+        if training:
+            replica.model.train()
+        for batch in batches:
+            if until is not None and outputs and perf_counter() > until:
+                break
+            given = copied(batch)
+            wanted = main_tensor(parts(given)[1])
+            output = main_tensor(output_of(setup, replica, given, training=training))
+            if output is None or not output.ndim:
+                raise NoEvidence("the network's outputs are not a tensor")
+            outputs.append(output.detach().cpu())
+            if wanted is not None:
+                targets.append(wanted.cpu())
+                loss += _loss(replica, output, wanted) * len(output)
+            count += len(output)
+    if len({tensor.shape[1:] for tensor in outputs}) != 1:
+        raise NoEvidence("the network's outputs have several shapes")
+    if len({tensor.shape[1:] for tensor in targets}) > 1 or any(not tensor.ndim for tensor in targets):
+        raise NoEvidence("the targets have several shapes")
+    return Predictions(torch.cat(outputs), torch.cat(targets) if targets else None, loss / max(count, 1))
+
+
+def _loss(replica: Replica, output: torch.Tensor, targets: torch.Tensor) -> float:
+    with suppress(Exception):  # a loss of the user's, that may want another form
+        return float(replica.loss(output, targets.to(output.device)))
+    return float("nan")
+
+
+def output_of(setup: TrainingSetup, replica: Replica, batch: Any, *, training: bool) -> Any:
+    """What the network gives for a batch, in the mode it is in. Raises NoEvidence where it cannot be asked."""
+    if setup.own_step:
+        try:
+            return call(replica.model, parts(placed(batch, setup.device))[0])
+        except Exception as error:
+            raise NoEvidence(f"the network raised {type(error).__name__} when asked") from None
+    caught: list[Any] = []
+    with _stopping_after_forward(replica.model, caught, training):
+        try:
+            with torch.enable_grad():
+                replica.step(replica.model, batch, replica.optimizer, replica.loss)
+        except _Enough:
+            pass
+        except Exception as error:
+            raise NoEvidence(f"the step raised {type(error).__name__} when asked") from None
+    if not caught:
+        raise NoEvidence("the step does not call the network as a whole")
+    return caught[0]
+
+
+class _Enough(BaseException):
+    """Ends the user's step once the network has predicted; no `except Exception` catches it."""
+
+
+@contextmanager
+def _stopping_after_forward(model: nn.Module, caught: list[Any], training: bool) -> Iterator[None]:
+    """Steps set modes as training needs them: the mode that is asked for is set as the network is entered."""
+
+    def leave(call: ModuleCall) -> None:
+        caught.append(call.output)
+        raise _Enough
+
+    with module_calls({"": model}, lambda _: model.train(training), leave):
+        yield

@@ -1,0 +1,270 @@
+"""What simple models make of the data, each sample judged by models that were fitted without it: an opinion on labels
+that owes nothing to the network.
+Whether target numbers have to do with inputs, by simple models.
+Do maps of classes belong to the inputs that they come with?
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.describing import Describer, Numbers, fit_describer
+from striate.doctor.evidence.nearness import first_of_each
+
+MOST = 1500
+"""Samples that models are fitted to at most: with more they are slower, not much better."""
+FEWEST = 24
+FOLDS = 5
+_TREES = 60
+_TABLE_COLUMNS = 40
+
+Whole = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What one model predicts: classes (N,) and how sure it is of each, 0 to 1."""
+
+    predictions: Whole
+    sure: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Simple models of the training data. `rows`: which samples they were fitted to: distinct ones. `labels`: theirs.
+    `opinions`: by model, of these samples, out of fold. `describer`, `models`: fitted to all of them."""
+
+    rows: torch.Tensor
+    labels: Whole
+    opinions: dict[str, Opinion]
+    describer: Describer
+    models: dict[str, Any]
+
+    def accuracy(self, name: str) -> float:
+        """The share of labels that a model predicts out of fold."""
+        return float((self.opinions[name].predictions == self.labels).mean())
+
+    @property
+    def best(self) -> list[str]:
+        """Names of the models, the most accurate one first."""
+        return sorted(self.opinions, key=lambda name: -self.accuracy(name))
+
+    def by_chance(self, name: str) -> float:
+        """The accuracy that predictions in these shares would have if labels had nothing to do with them."""
+        classes = max(int(self.labels.max()), int(self.opinions[name].predictions.max())) + 1
+        said = np.bincount(self.opinions[name].predictions, minlength=classes) / len(self.labels)
+        are = np.bincount(self.labels, minlength=classes) / len(self.labels)
+        return float((said * are).sum())
+
+    def ask(self, x: torch.Tensor, name: str) -> Whole:
+        """The classes (M,) that a model gives inputs (M, …) that it has not seen."""
+        numbers = _views(self.describer, x)[_VIEW[name]]
+        predicted: Whole = np.asarray(self.models[name].predict(numbers), dtype=np.int64)
+        return predicted
+
+
+def consult(x: torch.Tensor, labels: torch.Tensor) -> Reference:
+    """Ask simple models about training samples: inputs (N, …) and their class numbers (N,), from 0.
+
+    Raises NoEvidence where there are too few different samples, or one class only.
+    """
+    rows = _usable(x, labels)
+    x, y = x[rows], labels[rows].numpy().astype(np.int64)
+    describer = fit_describer(x)
+    views = _views(describer, x)
+    opinions = {name: _out_of_fold(name, views[_VIEW[name]], y) for name in _VIEW if _VIEW[name] in views}
+    models = {name: _fitted(name, views[_VIEW[name]], y) for name in opinions}
+    return Reference(rows, y, opinions, describer, models)
+
+
+_VIEW = {"neighbors": "looks", "linear": "both", "patterns": "patterns", "trees": "columns"}
+"""What each model is shown."""
+
+
+def _usable(x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Samples with finite numbers, each once, MOST at most."""
+    if not x.numel() or x.is_complex():
+        raise NoEvidence("the inputs are not numbers")
+    finite = x.flatten(1).isfinite().all(1) if x.is_floating_point() and x.ndim > 1 else torch.ones(len(x)).bool()
+    kept = torch.arange(len(x))[finite & (labels >= 0)]
+    kept = kept[first_of_each(x[kept])] if len(kept) else kept
+    if len(kept) > MOST:
+        kept = kept[torch.randperm(len(kept), generator=torch.Generator().manual_seed(0))[:MOST].sort().values]
+    if len(kept) < FEWEST or len(labels[kept].unique()) < 2:
+        raise NoEvidence("too few different samples, or one class only: simple models have nothing to learn from")
+    return kept
+
+
+def _views(describer: Describer, x: torch.Tensor) -> dict[str, Numbers]:
+    looks = describer.looks(x)
+    if not describer.grid:
+        found = {"looks": looks, "both": looks}
+        return found | ({"columns": looks} if looks.shape[1] <= _TABLE_COLUMNS else {})
+    patterns = describer.patterns(x)
+    if not patterns.shape[1]:
+        return {"looks": looks, "both": looks}
+    return {"looks": looks, "patterns": patterns, "both": np.concatenate([looks, patterns], axis=1)}
+
+
+def _make(name: str, samples: int, classes: int) -> Any:
+    # Loaded here: it takes half a second that no other evidence needs.
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.ensemble import ExtraTreesClassifier
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    near = int(np.clip(round((samples / classes) ** 0.5), 5, 15))
+    if name == "trees":
+        return ExtraTreesClassifier(_TREES, min_samples_leaf=3, bootstrap=True, oob_score=True, random_state=0)
+    if name == "linear":
+        return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
+    neighbors = KNeighborsClassifier(near, algorithm="brute")
+    return neighbors if name == "neighbors" else make_pipeline(StandardScaler(), neighbors)
+
+
+def _fitted(name: str, numbers: Numbers, y: Whole) -> Any:
+    return _make(name, len(y), len(np.unique(y))).fit(numbers, y)
+
+
+def _out_of_fold(name: str, numbers: Numbers, y: Whole) -> Opinion:
+    if name == "trees":  # each tree leaves some samples out: what those say needs no folds
+        forest = _fitted(name, numbers, y)
+        shares = np.nan_to_num(np.asarray(forest.oob_decision_function_))
+        return Opinion(forest.classes_[shares.argmax(1)], shares.max(1))
+    predictions, sure = np.zeros(len(y), np.int64), np.zeros(len(y))
+    fold = np.random.default_rng(0).permutation(len(y)) % FOLDS
+    for held in range(FOLDS):
+        asked = fold == held
+        model = _fitted(name, numbers[~asked], y[~asked])
+        shares = model.predict_proba(numbers[asked])
+        predictions[asked], sure[asked] = model.classes_[shares.argmax(1)], shares.max(1)
+    return Opinion(predictions, sure)
+
+
+MOST_NUMBERS, FEWEST_NUMBERS = 1000, 30
+_STRENGTH = 10.0
+
+
+@dataclass(frozen=True)
+class Related:
+    """By model the correlation of its predictions with the targets of samples that it was not fitted to; `count`: of
+    how many."""
+
+    models: dict[str, float]
+    count: int
+
+
+def related(x: torch.Tensor, values: torch.Tensor) -> Related:
+    """Ask ridge regression, neighbors and trees: inputs (N, …), targets (N,). Raises NoEvidence where there are too few
+    different samples with finite numbers."""
+    # Loaded here: it takes half a second that no other evidence needs.
+    from sklearn.ensemble import ExtraTreesRegressor
+    from sklearn.linear_model import Ridge
+    from sklearn.neighbors import KNeighborsRegressor
+
+    finite = torch.isfinite(x.reshape(len(x), -1).double()).all(1) & torch.isfinite(values)
+    rows = torch.arange(len(x))[finite]
+    rows = rows[first_of_each(x[rows])] if len(rows) else rows
+    if len(rows) < FEWEST_NUMBERS:
+        raise NoEvidence("too few different samples: simple models have nothing to learn from")
+    if len(rows) > MOST_NUMBERS:
+        rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:MOST_NUMBERS]]
+    describer = fit_describer(x[rows])
+    looks = describer.looks(x[rows])
+    everything = np.concatenate([looks, describer.patterns(x[rows])], axis=1) if describer.grid else looks
+    # Ranks: a few very large targets would decide alone.
+    ranks = np.argsort(np.argsort(values[rows].numpy(), kind="stable"), kind="stable") / len(rows)
+    models = {
+        "ridge": (Ridge(_STRENGTH), everything),
+        "neighbors": (KNeighborsRegressor(10, algorithm="brute"), looks),
+        "trees": (ExtraTreesRegressor(30, min_samples_leaf=3, max_features=0.5, random_state=0), looks),
+    }
+    fold = np.random.default_rng(0).permutation(len(rows)) % FOLDS
+    found = {}
+    for name, (model, numbers) in models.items():
+        told = np.zeros(len(rows))
+        for held in range(FOLDS):
+            asked = fold == held
+            # Of each fold its own mean is taken off: the mean of the others leans the other way.
+            prediction = model.fit(numbers[~asked], ranks[~asked]).predict(numbers[asked])
+            told[asked] = prediction - prediction.mean()
+        centered = ranks - ranks.mean()
+        scale = float(np.sqrt((told**2).sum() * (centered**2).sum()))
+        found[name] = float((told * centered).sum()) / scale if scale > 0 else 0.0
+    return Related(found, len(rows))
+
+
+PAIRINGS = 40
+_MOST, _SIDE = 256, 64
+_NEAR = 3
+
+
+def belonging(x: torch.Tensor, maps: torch.Tensor) -> tuple[float, list[float]]:
+    """How well simple descriptions of positions tell their classes apart, with the maps as they are, and with maps and
+    inputs paired at random, the same each time; none where all labeled positions are of one class.
+
+    `x` (N, C, *positions), `maps` (N, *positions) int64, below 0 where not labeled. Each position is described by its
+    channels, standardized in its own sample, and by their mean and standard deviation nearby; what is measured is the
+    share of variance between classes, of the description that has the largest. Random pairings keep what all maps
+    have in common, such as things that lie in the middle.
+    """
+    x, maps = _thinned(x[:_MOST].float(), maps[:_MOST])
+    described, classes = _described(x), int(maps.max()) + 1
+    if len(maps[maps >= 0].unique()) < 2:
+        return 0.0, []
+    generator = torch.Generator().manual_seed(0)
+    pairings = [torch.randperm(len(maps), generator=generator) for _ in range(PAIRINGS)]
+    return _between(described, maps, classes), [_between(described, maps[order], classes) for order in pairings]
+
+
+def answers_belong(predictions: torch.Tensor, maps: torch.Tensor) -> bool:
+    """Whether predicted maps (N, *positions) agree with their own maps more than with those of other samples, in all
+    of some random pairings."""
+    generator = torch.Generator().manual_seed(0)
+
+    def agreement(others: torch.Tensor) -> float:
+        return float((predictions == others)[others >= 0].double().mean())
+
+    own = agreement(maps)
+    return all(own > agreement(maps[torch.randperm(len(maps), generator=generator)]) for _ in range(PAIRINGS))
+
+
+def _thinned(x: torch.Tensor, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every so many positions of large inputs: nothing is averaged, so that labels stay what they are."""
+    for axis, side in enumerate(maps.shape[1:], 1):
+        places = torch.arange(0, side, -(-side // _SIDE))
+        x, maps = x.index_select(axis + 1, places), maps.index_select(axis, places)
+    return x, maps
+
+
+def _described(x: torch.Tensor) -> torch.Tensor:
+    """(N, F, P) descriptions of positions."""
+    flat = x.flatten(2)
+    spread = flat.std(2, keepdim=True).clamp(min=1e-6)
+    x = ((flat - flat.mean(2, keepdim=True)) / spread).view_as(x)
+    pool = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}[x.ndim - 2]
+    near = pool(x, _NEAR, 1, _NEAR // 2, count_include_pad=False)
+    rough = (pool(x * x, _NEAR, 1, _NEAR // 2, count_include_pad=False) - near * near).clamp(min=0).sqrt()
+    found = torch.cat([x, near, rough], 1).flatten(2)
+    return found - found.mean((0, 2), keepdim=True)
+
+
+def _between(described: torch.Tensor, maps: torch.Tensor, classes: int) -> float:
+    """The largest share of variance of a description that lies between classes."""
+    flat = maps.flatten()
+    known = flat >= 0
+    values = described.movedim(1, 2).flatten(0, 1)[known].double()
+    counts = torch.bincount(flat[known], minlength=classes).clamp(min=1).double()
+    sums = torch.zeros(classes, values.shape[1], dtype=torch.float64).index_add_(0, flat[known], values)
+    center = values.mean(0)
+    between = ((sums / counts[:, None] - center) ** 2 * counts[:, None] * (sums != 0)).sum(0)
+    total = ((values - center) ** 2).sum(0).clamp(min=1e-12)
+    return float((between / total).max())

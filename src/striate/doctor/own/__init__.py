@@ -1,1 +1,0 @@
-"""Trainings of striate's own as patients: prepared ones, and what finished ones left behind."""

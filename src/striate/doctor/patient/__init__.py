@@ -1,1 +1,0 @@
-"""What is to be diagnosed: as it was given, copied, and left as it was."""

@@ -1,0 +1,150 @@
+"""A batch taken apart: inputs, targets, tensors and their places, and how a network is called with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+_INPUTS = ("x", "input", "inputs", "image", "images", "img", "pixel_values", "data", "features", "signal", "signals")
+_TARGETS = ("y", "target", "targets", "label", "labels", "class", "classes", "mask", "masks")
+
+
+def parts(batch: Any) -> tuple[Any, Any]:
+    """Inputs and targets of a batch: of (x, y), of (x, …, y) — then the inputs are a tuple —, of a dictionary by the
+    usual names; of a tensor alone, the tensor twice: what is to be reconstructed."""
+    if isinstance(batch, Mapping):
+        return _of_mapping(batch)
+    if isinstance(batch, list | tuple):
+        if len(batch) == 1:
+            return batch[0], batch[0]
+        return (batch[0], batch[1]) if len(batch) == 2 else (tuple(batch[:-1]), batch[-1])
+    return batch, batch
+
+
+def _of_mapping(batch: Mapping[Any, Any]) -> tuple[Any, Any]:
+    target = next((key for key in batch if str(key).lower() in _TARGETS), None)
+    named = next((key for key in batch if str(key).lower() in _INPUTS and key != target), None)
+    if named is None:
+        rest = [key for key in batch if key != target and isinstance(batch[key], torch.Tensor)]
+        named = rest[0] if rest else None
+    inputs = batch if named is None else batch[named]
+    return inputs, (inputs if target is None else batch[target])
+
+
+def call(model: nn.Module, inputs: Any) -> Any:
+    """The outputs of the network for inputs: those of several are given one by one."""
+    return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+
+
+def main_tensor(value: Any) -> torch.Tensor | None:
+    """The first tensor in outputs or inputs, those of numbers with a fraction first; None where there is none."""
+    if isinstance(value, torch.Tensor):
+        return value
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        found = [tensor for part in value if (tensor := main_tensor(part)) is not None]
+        return next((tensor for tensor in found if tensor.is_floating_point()), found[0] if found else None)
+    logits = getattr(value, "logits", None)
+    return logits if isinstance(logits, torch.Tensor) else None
+
+
+def placed(value: Any, device: torch.device) -> Any:
+    """The batch with its tensors on `device`."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, Mapping):
+        return type(value)({key: placed(part, device) for key, part in value.items()})  # type: ignore[call-arg]
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(placed(part, device) for part in value))
+    if isinstance(value, list | tuple):
+        return type(value)(placed(part, device) for part in value)
+    return value
+
+
+def copied(value: Any) -> Any:
+    """The batch with tensors of its own: a step may write into them."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone().requires_grad_(value.requires_grad)
+    if isinstance(value, Mapping):
+        return type(value)({key: copied(part) for key, part in value.items()})  # type: ignore[call-arg]
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(copied(part) for part in value))
+    if isinstance(value, list | tuple):
+        return type(value)(copied(part) for part in value)
+    return value
+
+
+def size_of(batch: Any) -> int:
+    """How many samples a batch has: the length of its first tensor."""
+    tensor = main_tensor(parts(batch)[0])
+    return len(tensor) if tensor is not None and tensor.ndim else 0
+
+
+Path = tuple[Any, ...]
+
+
+def leaves(batch: Any, path: Path = ()) -> Iterator[tuple[Path, torch.Tensor]]:
+    """Each tensor of a batch with its place: keys and positions from the outside in."""
+    if isinstance(batch, torch.Tensor):
+        yield path, batch
+    elif isinstance(batch, Mapping):
+        for key, part in batch.items():
+            yield from leaves(part, (*path, key))
+    elif isinstance(batch, list | tuple):
+        for number, part in enumerate(batch):
+            yield from leaves(part, (*path, number))
+
+
+def leaf(batch: Any, path: Path) -> torch.Tensor | None:
+    """The tensor at a place; None where there is none."""
+    return next((tensor for place, tensor in leaves(batch) if place == path), None)
+
+
+def mapped(batch: Any, change: Callable[[Path, torch.Tensor], torch.Tensor], path: Path = ()) -> Any:
+    """The batch with each tensor changed; what is no tensor stays."""
+    if isinstance(batch, torch.Tensor):
+        return change(path, batch)
+    if isinstance(batch, Mapping):
+        return type(batch)({key: mapped(part, change, (*path, key)) for key, part in batch.items()})  # type: ignore[call-arg]
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(mapped(part, change, (*path, n)) for n, part in enumerate(batch)))
+    if isinstance(batch, list | tuple):
+        return type(batch)(mapped(part, change, (*path, n)) for n, part in enumerate(batch))
+    return batch
+
+
+def altered(batch: Any, path: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """The batch with the tensor at `path` changed."""
+    return mapped(batch, lambda place, tensor: change(tensor) if place == path else tensor)
+
+
+def dealt_anew(batches: Sequence[Any], seed: int = 0) -> list[Any] | None:
+    """The same samples in batches of the same sizes, in a random order; None where batches do not fit together."""
+    places = [path for path, _ in leaves(batches[0])]
+    sizes = [_length(batch) for batch in batches]
+    if any([path for path, _ in leaves(batch)] != places for batch in batches) or None in sizes or not places:
+        return None
+    known = [size for size in sizes if size is not None]
+    order = torch.randperm(sum(known), generator=torch.Generator().manual_seed(seed))
+    pool: dict[Path, torch.Tensor] = {}
+    for path in places:
+        parts = [tensor for batch in batches if (tensor := leaf(batch, path)) is not None]
+        if len({(part.shape[1:], part.dtype) for part in parts}) != 1:
+            return None
+        pool[path] = torch.cat([part.detach() for part in parts])
+    chosen = order.split(known)
+    return [_taken(batches[0], pool, rows) for rows in chosen]
+
+
+def _taken(shape: Any, pool: dict[Path, torch.Tensor], rows: torch.Tensor) -> Any:
+    return mapped(shape, lambda path, tensor: pool[path][rows.to(tensor.device)].clone())
+
+
+def _length(batch: Any) -> int | None:
+    """Samples of a batch; None where its tensors have several lengths."""
+    lengths = {len(tensor) if tensor.ndim else -1 for _, tensor in leaves(batch)}
+    return lengths.pop() if len(lengths) == 1 and -1 not in lengths else None

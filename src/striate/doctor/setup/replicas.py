@@ -1,0 +1,210 @@
+"""A replica of a setup: network, optimizer, loss and step copied together, so that their ties are kept."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import io
+import types
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from striate.doctor.setup.preserved_state import is_data
+from striate.doctor.setup.reached_objects import (
+    DATA,
+    attributes_of,
+    global_names,
+    reached_objects,
+    slots_of,
+    written_by_user,
+)
+from striate.doctor.setup.training_setup import Loss, Step, TrainingSetup
+from striate.errors import UsageError, one_line
+from striate.machine.memory import ran_out
+from striate.models.preserved_state import copying_explained
+from striate.observe.tensors import tensors_in
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_SHARED = (*DATA, types.ModuleType, type, io.IOBase)
+
+
+@dataclass(frozen=True)
+class Replica:
+    """What trials are made on. `optimizer` works on the parameters of `model`; `names`: of parameters, by identity;
+    `twins`: the original parameters, by name."""
+
+    model: nn.Module
+    optimizer: Optimizer
+    loss: Loss
+    step: Step
+    names: dict[int, str]
+    originals: dict[str, nn.Parameter]
+
+
+def make_replica(setup: TrainingSetup) -> Replica:
+    """A copy of everything that training touches; closures and globals of the step hold the copies too.
+
+    Raises ModelError where the network cannot be copied.
+    """
+    memo: dict[int, Any] = {}
+    for thing in reached_objects((setup.step, setup.loss)):
+        if isinstance(thing, _SHARED):  # data are read only, and too large for copies
+            memo[id(thing)] = thing
+    with copying_explained(setup.model):
+        model = _copied_module(setup.model, memo)
+    rebind, given = _Rebinding(memo), setup.optimizer
+    optimizer = _copied_optimizer(given, memo) if isinstance(given, Optimizer) else _made(rebind(given), model)
+    loss, step = rebind(setup.loss), rebind(setup.step)
+    for part in model.modules():
+        if isinstance(vars(part).get("forward"), types.FunctionType):  # replaced on the object itself
+            vars(part)["forward"] = rebind(vars(part)["forward"])
+        for table in (vars(part).get(name) for name in _HOOKS):
+            for key, hook in list((table or {}).items()):
+                cast("dict[Any, Any]", table)[key] = rebind(hook)
+    _copy_gradient_hooks(setup.model, model, rebind)
+    names = {id(parameter): name for name, parameter in model.named_parameters(remove_duplicate=False)}
+    return Replica(model, optimizer, loss, step, names, dict(setup.model.named_parameters()))
+
+
+def _made(make: Callable[[Any], Optimizer], model: nn.Module) -> Optimizer:
+    try:
+        return make(model.parameters())
+    except Exception as error:  # whatever a function of the user's raises
+        if ran_out(error):
+            raise
+        got = f"a function that raises {type(error).__name__}: {one_line(str(error))[:200]}"
+        remedy = "optimizer=lambda params: torch.optim.SGD(params, lr=0.1)"
+        raise UsageError("optimizer", got, "a function of parameters that makes an Optimizer", remedy) from None
+
+
+def _copied_optimizer(given: Optimizer, memo: dict[int, Any]) -> Optimizer:
+    """With what else it holds, as LBFGS and optimizers around others do: torch's way of copying leaves that out. Not
+    with methods of the object itself: a scheduler's know the original."""
+    replica = copy.deepcopy(given, memo)
+    for name, value in vars(given).items():
+        if name not in vars(replica) and not callable(value):
+            setattr(replica, name, copy.deepcopy(value, memo))
+    return replica
+
+
+def _copy_gradient_hooks(original: nn.Module, replica: nn.Module, rebind: Callable[[Any], Any]) -> None:
+    """Copying a tensor leaves its hooks out."""
+    for parameter, copied in zip(original.parameters(), replica.parameters(), strict=True):
+        hooks = list((parameter._backward_hooks or {}).values())
+        if copied.requires_grad and copied is not parameter and not copied._backward_hooks:
+            for hook in hooks:
+                copied.register_hook(rebind(hook))
+
+
+def _copied_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    for part in module.modules():
+        # A result of an earlier pass that was kept as an attribute has a history, which torch does not copy.
+        for tensor in tensors_in(
+            [value for key, value in vars(part).items() if key not in ("_modules", "_parameters")]
+        ):
+            if not tensor.is_leaf:
+                memo[id(tensor)] = tensor.detach().clone()
+    return copy.deepcopy(module, memo)
+
+
+class _Rebinding:
+    """Makes functions of the user's work on copies: of what their closures, globals and bound objects hold."""
+
+    def __init__(self, memo: dict[int, Any]) -> None:
+        self.memo, self.made = memo, cast("dict[int, Any]", {})
+        self.kept: list[Any] = []  # as long as their identities are keys
+        self.worlds: dict[int, dict[str, Any]] = {}
+
+    def __call__(self, thing: Any) -> Any:
+        if id(thing) in self.memo:
+            return self.memo[id(thing)]
+        if id(thing) in self.made:
+            return self.made[id(thing)]
+        if isinstance(thing, types.FunctionType):
+            return self._function(thing)
+        if isinstance(thing, types.MethodType):
+            return types.MethodType(thing.__func__, self(thing.__self__))
+        if isinstance(thing, functools.partial):
+            words = {key: self(value) for key, value in thing.keywords.items()}
+            return functools.partial(self(thing.func), *map(self, thing.args), **words)
+        return self._value(thing)
+
+    def _value(self, thing: Any) -> Any:
+        if isinstance(thing, _SHARED) or is_data(thing) or not _may_change(thing):
+            return thing
+        tried = dict(self.memo)  # what breaks off leaves hollow objects in it
+        try:
+            replica = (_copied_optimizer if isinstance(thing, Optimizer) else copy.deepcopy)(thing, tried)
+        except Exception as error:
+            if ran_out(error):
+                raise
+            return self._part_by_part(thing)
+        self.memo.update(tried)
+        return replica
+
+    def _part_by_part(self, thing: Any) -> Any:
+        """Of the user's own objects that hold something which cannot be copied, as a lock or a file: the rest is."""
+        if hasattr(thing, "__next__") and not isinstance(thing, io.IOBase):
+            raise UsageError(
+                "step",
+                f"it takes from a {type(thing).__name__}, which can be read once only",
+                "a step that works with the batch it is given",
+                "def step(model, batch, optimizer, loss): … instead of next(iterator)",
+            )
+        if not written_by_user(type(thing).__module__) or not hasattr(thing, "__dict__"):
+            return thing
+        replica = object.__new__(type(thing))
+        self.memo[id(thing)] = replica
+        self.kept.append(thing)
+        for name, value in slots_of(thing).items():
+            object.__setattr__(replica, name, self(value))
+        for name, value in vars(thing).items():
+            vars(replica)[name] = self(value)
+        return replica
+
+    def _function(self, function: types.FunctionType) -> Any:
+        if not written_by_user(function.__module__):
+            return function
+        world = self.worlds.setdefault(id(function.__globals__), dict(function.__globals__))
+        cells = tuple(types.CellType() for _ in function.__closure__ or ())
+        replica = types.FunctionType(function.__code__, world, function.__name__, None, cells)
+        self.made[id(function)] = replica  # before what it holds, which may hold it
+        replica.__module__, replica.__qualname__ = function.__module__, function.__qualname__
+        if function.__defaults__ is not None:
+            replica.__defaults__ = tuple(map(self, function.__defaults__))
+        if function.__kwdefaults__ is not None:
+            replica.__kwdefaults__ = {name: self(value) for name, value in function.__kwdefaults__.items()}
+        replica.__dict__.update({name: self(value) for name, value in vars(function).items()})
+        for cell, held in zip(cells, function.__closure__ or (), strict=True):
+            try:
+                contents = held.cell_contents
+            except ValueError:  # not filled yet
+                continue
+            cell.cell_contents = self(contents)
+        original = function.__globals__
+        for name in global_names(function.__code__) & original.keys():
+            if world[name] is original[name]:
+                world[name] = self(original[name])
+        return replica
+
+
+_CHANGING = (
+    *(nn.Module, Optimizer, LRScheduler, torch.amp.GradScaler, torch.Tensor),
+    *(np.ndarray, list, dict, set, deque, bytearray),
+)
+
+
+def _may_change(thing: Any) -> bool:
+    """Whether training may write into it."""
+    if isinstance(thing, _CHANGING) or hasattr(thing, "__next__"):
+        return True
+    # Of callable objects only the user's own: a trainer; those of libraries are types, transforms, compiled functions.
+    return bool(attributes_of(thing)) and (not callable(thing) or written_by_user(type(thing).__module__))

@@ -1,0 +1,191 @@
+"""The arguments of a diagnosis, checked and completed."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader, TensorDataset
+
+from striate.doctor.setup.batch import call, main_tensor, parts, placed
+from striate.errors import UsageError
+from striate.models.preserved_state import is_lazy
+from striate.tasks.every import TASKS
+from striate.tasks.registry import task_class
+from striate.tasks.task import Diagnosed
+
+Loss = Callable[..., torch.Tensor]
+Step = Callable[[nn.Module, Any, Optimizer, Loss], Any]
+
+OWN_RATE = 1e-3
+OWN_BATCH = 64
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """A network with all that it is trained with.
+
+    `train`, `val`: what yields batches. `arrays`: whether the training data came as (x, y), with no loader of the
+    user's. `own_loss`, `own_optimizer`, `own_step`: whether the doctor's own stand in for none given. `task` is its
+    name, `targets` what is known of its targets; None where outputs and targets need not be comparable.
+    """
+
+    model: nn.Module
+    train: Iterable[Any]
+    val: Iterable[Any] | None
+    loss: Loss
+    optimizer: Optimizer | Callable[[Iterable[nn.Parameter]], Optimizer]
+    step: Step
+    task: str
+    targets: Diagnosed | None
+    arrays: bool
+    own_loss: bool
+    own_optimizer: bool
+    own_step: bool
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the task is to tell classes apart."""
+        return self.targets is not None and self.targets.targets == "labels"
+
+    @property
+    def measures(self) -> bool:
+        """Whether the task is to name numbers."""
+        return self.targets is not None and self.targets.targets == "numbers"
+
+    @property
+    def compares(self) -> bool:
+        """Whether outputs are to be what the targets say."""
+        return self.targets is not None
+
+    @property
+    def unlabeled(self) -> int | None:
+        """The label that stands for none."""
+        return None if self.targets is None else self.targets.unlabeled
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        tensors = (*self.model.parameters(), *self.model.buffers())
+        return next((tensor.device for tensor in tensors), torch.device("cpu"))
+
+
+def make_setup(
+    model: object,
+    train: object,
+    val: object = None,
+    *,
+    loss: object = None,
+    optimizer: object = None,
+    step: object = None,
+    task: str = "classify",
+) -> TrainingSetup:
+    """Check the arguments of `diagnose`. Raises UsageError."""
+    if not isinstance(model, nn.Module):
+        raise UsageError("model", type(model).__name__, "an nn.Module", "striate.diagnose(model, train)")
+    if is_lazy(model):
+        remedy = "with torch.no_grad(): model(next(iter(train))[0])"
+        raise UsageError("model", "a network with layers that have no shape yet", "one that has seen a batch", remedy)
+    if not isinstance(task, str) or not task:
+        raise UsageError("task", repr(task), "one of " + ", ".join(TASKS), 'task="classify"')
+    for name, value in (("loss", loss), ("step", step)):
+        if value is not None and not callable(value):
+            raise UsageError(name, type(value).__name__, "a function", f"leave {name} out, or give a function")
+    if optimizer is not None and not isinstance(optimizer, Optimizer) and not callable(optimizer):
+        remedy = "optimizer=lambda params: torch.optim.SGD(params, lr=0.1)"
+        raise UsageError("optimizer", type(optimizer).__name__, "an Optimizer, or a function that makes one", remedy)
+    targets = task_class(task).diagnosed_as if task in TASKS else None
+    if loss is None and step is None and targets is None:
+        remedy = "loss=torch.nn.MSELoss()"
+        expected = f"one, where the task is another than {', '.join(TASKS)}"
+        raise UsageError("loss", f"none, for task {task!r}", expected, remedy)
+    if not isinstance(optimizer, Optimizer):
+        _load_optimizers()
+    return TrainingSetup(
+        model,
+        _batches(train, "train", model, shuffled=True),
+        None if val is None else _batches(val, "val", model, shuffled=False),
+        cast(Loss, loss) if loss is not None else _usual_loss(targets),
+        cast(Any, optimizer) if optimizer is not None else _own_optimizer,
+        cast(Step, step) if step is not None else usual_step,
+        task,
+        targets,
+        arrays=_is_pair(train),
+        own_loss=loss is None,
+        own_optimizer=optimizer is None,
+        own_step=step is None,
+    )
+
+
+@functools.cache
+def _load_optimizers() -> None:
+    """torch loads its compiler with the first optimizer: two seconds that are none of the budget."""
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=OWN_RATE)
+
+
+def usual_step(model: nn.Module, batch: Any, optimizer: Optimizer, loss: Loss) -> torch.Tensor:
+    """A training step as everyone writes it: the loss is that of the outputs for the batch's inputs and its targets."""
+    place = next((p.device for p in model.parameters()), torch.device("cpu"))
+    inputs, targets = parts(placed(batch, place))
+    optimizer.zero_grad()
+    outputs = call(model, inputs)
+    predicted = main_tensor(outputs)
+    if predicted is not None:  # a network on several devices predictions on the last of them
+        targets = placed(targets, predicted.device)
+    value = loss(outputs, targets)
+    value.backward()
+    optimizer.step()
+    return value.detach()
+
+
+def _usual_loss(targets: Diagnosed | None) -> Loss:
+    """That of the task, called by name, so that it is seen."""
+    return functional.mse_loss if targets is None else lambda outputs, wanted: targets.loss(outputs, wanted)
+
+
+def _own_optimizer(parameters: Iterable[nn.Parameter]) -> Optimizer:
+    known = list(parameters)
+    # Of a network in which nothing is to be trained, all of it: that is what a check will say.
+    trained = [p for p in known if p.requires_grad] or known or [nn.Parameter(torch.zeros(1))]
+    return torch.optim.Adam(trained, lr=OWN_RATE)
+
+
+def _is_pair(data: object) -> bool:
+    return (
+        isinstance(data, tuple | list)
+        and len(data) == 2
+        and all(isinstance(part, torch.Tensor | np.ndarray) for part in data)
+    )
+
+
+def _batches(data: object, name: str, model: nn.Module, *, shuffled: bool) -> Iterable[Any]:
+    if _is_pair(data):
+        x, y = (torch.as_tensor(part) for part in cast("tuple[Any, Any]", data))
+        if len(x) != len(y) or not len(x):
+            got = f"{len(x)} inputs and {len(y)} targets"
+            raise UsageError(name, got, "as many targets as inputs, and one at least", f"{name}=(x, y)")
+        # Arrays of NumPy have float64 where nobody chose it.
+        wanted = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+        given = cast("tuple[Any, Any]", data)
+        x, y = (
+            tensor.to(wanted) if isinstance(part, np.ndarray) and tensor.dtype == torch.float64 else tensor
+            for tensor, part in zip((x, y), given, strict=True)
+        )
+        generator = torch.Generator().manual_seed(0)
+        size = min(OWN_BATCH, max(1, len(x) // 4)) if len(x) < 4 * OWN_BATCH else OWN_BATCH
+        return DataLoader(TensorDataset(x, y), batch_size=size, shuffle=shuffled, generator=generator)
+    if isinstance(data, str | bytes | Mapping | torch.Tensor | np.ndarray) or not hasattr(data, "__iter__"):
+        got = f"a {type(data).__name__}"
+        remedy = f"{name}=(x, y), or {name}=DataLoader(TensorDataset(x, y), batch_size=64, shuffle=True)"
+        raise UsageError(name, got, "a DataLoader, or a pair of tensors (x, y)", remedy)
+    if hasattr(data, "__next__"):
+        remedy = f"give the DataLoader itself instead of iter({name})"
+        raise UsageError(name, "an iterator, which can be read once only", "what can be read again", remedy)
+    return cast("Iterable[Any]", data)

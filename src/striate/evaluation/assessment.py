@@ -1,0 +1,120 @@
+"""From the predictions for a split, or for the splits of a run, to everything that follows from them.
+An assessment is saved in the run: evaluation.json, and the predictions for each sample.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from striate.data.dataset import Dataset, SampleFacts
+from striate.records import Interval
+from striate.runs.directory import RunDirectory
+from striate.runs.files import read_dispensable, write_json
+from striate.runs.predictions import MOST_SAMPLES, MOST_VALUES, Predictions, write_predictions
+from striate.statistics.calibration import LEAST, MOST, Temperature
+from striate.tasks.assessment import Assessment, Figures
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.task import Task
+
+
+def assess_run(task: Task, data: Dataset, evaluations: Mapping[str, Evaluation]) -> Assessment:
+    """Everything about the splits `val` and `test`, which one network predicted, and the gap to `train`.
+
+    The temperature is fitted on `val`; nothing of `test` goes into any other figure.
+    """
+    val, test = evaluations["val"], evaluations["test"]
+    temperature = task.fit_temperature(val)
+    splits = {name: assess_split(task, part, data, temperature) for name, part in (("val", val), ("test", test))}
+    return Assessment(task.name, data.name, test.classes, temperature, task.gap(evaluations["train"], val), splits)
+
+
+def assess_split(task: Task, evaluation: Evaluation, data: Dataset, temperature: Temperature | None = None) -> Figures:
+    """Everything that follows from the predictions for one split of `data`."""
+    facts = data.facts.get(evaluation.split)
+    if facts is None or len(facts.paths) != evaluation.n:  # splits that were dealt anew
+        facts = SampleFacts(tuple(map(str, evaluation.ids.tolist())))
+    return task.assess(evaluation, facts, temperature, data.target_names)
+
+
+def save_assessment(
+    run: RunDirectory,
+    assessment: Assessment,
+    data: Dataset,
+    evaluations: Mapping[str, Evaluation],
+    announce: Callable[[str], None],
+) -> None:
+    """Write evaluation.json and `predictions/`; `announce` is told of what is too large to be kept. Raises RunError."""
+    left_out = []
+    for split in ("val", "test"):
+        if not write_predictions(run, _predictions(evaluations[split], data)):
+            announce(f"the {evaluations[split].n:,} answers for {split} are not kept: too many")
+            left_out.append(split)
+    write_json(run.evaluation, assessment.to_json() | ({"not_kept": left_out} if left_out else {}))
+
+
+def _predictions(evaluation: Evaluation, data: Dataset) -> Predictions:
+    facts, probable = data.facts.get(evaluation.split), evaluation.confusion is not None
+    ids = evaluation.ids
+    paths = tuple(map(str, ids.tolist())) if facts is None or len(facts.paths) != len(ids) else facts.paths
+    return Predictions(
+        evaluation.task,
+        evaluation.split,
+        evaluation.classes,
+        ids,
+        paths,
+        evaluation.targets,
+        np.asarray(evaluation.decoded),
+        evaluation.decoded.argmax(1) if probable else None,
+    )
+
+
+def is_saved_whole(run: RunDirectory) -> bool:
+    """Whether the run has an evaluation.json that can be read, and the answers beside it that are kept."""
+    document = read_dispensable(run.evaluation)
+    with suppress(KeyError, TypeError):
+        n, classes = document["splits"]["test"]["n"], document["classes"]
+        kept = n <= MOST_SAMPLES and n * len(classes) <= MOST_VALUES
+        left_out = document.get("not_kept", ())
+        files = [run.predictions / f"{split}.npz" for split in ("val", "test") if split not in left_out]
+        return not kept or all(file.is_file() for file in files)
+    return False
+
+
+def read_temperature(run: RunDirectory) -> Temperature | None:
+    """The temperature of evaluation.json; None where there is none that a fit can have written."""
+    document = read_dispensable(run.evaluation)
+    with suppress(KeyError, TypeError, ValueError, OverflowError):
+        if isinstance(document, dict) and document["temperature"] is not None:
+            return _temperature(document["temperature"])
+    return None
+
+
+def read_gap(run: RunDirectory) -> dict[str, Any] | None:
+    """The gap of evaluation.json under its keys; None where there is none."""
+    document = read_dispensable(run.evaluation)
+    gap = document.get("gap") if isinstance(document, dict) else None
+    return gap if isinstance(gap, dict) else None
+
+
+def _temperature(saved: dict[str, Any]) -> Temperature:
+    """Raises ValueError for what no fit has written: other than numbers, outside of what can be fitted, an end of the
+    interval on the wrong side."""
+    low, high = map(_number, saved["interval"])
+    values = {name: _number(saved[name]) for name in ("value", "nll", "nll_after")}
+    fitted_on, n = saved["fitted_on"], saved["n"]
+    if not LEAST <= values["value"] <= MOST or not low <= values["value"] <= high:
+        raise ValueError("no temperature")
+    if fitted_on != "val" or type(n) is not int or n < 1:
+        raise ValueError("not fitted on validation")
+    return Temperature(interval=Interval(low, high, 0.95, "likelihood ratio"), fitted_on=fitted_on, n=n, **values)
+
+
+def _number(saved: Any) -> float:
+    if isinstance(saved, bool) or not isinstance(saved, int | float) or not math.isfinite(saved):
+        raise ValueError("not a number")
+    return float(saved)

@@ -1,1 +1,0 @@
-"""How good a trained network is, in all its parts: evaluation.json of a run."""

@@ -1,0 +1,154 @@
+"""From the predictions of several runs to what their differences are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.errors import DataError, pasted
+from striate.evaluation.comparison import ComparedRun, Comparison, Pair, sentence_of
+from striate.statistics.paired import LEVEL, Difference, holm
+from striate.tasks.headline import Rows
+from striate.tasks.task import Task
+
+_COSTS = ("params", "macs", "train_seconds", "images_per_second")
+_MOST = 1e18
+
+
+@dataclass(frozen=True, eq=False)
+class RunPredictions:
+    """What a run predicted on a split.
+
+    `answers` for `targets` of `ids`: class numbers (N,), numbers (N, T), masks (N, H, W), or whatever `task` predicts.
+    `value` is the headline metric of the split, `costs` the content of its metrics.json (may be empty), `model` and
+    `source` of the data as in its configuration, `splits` the options that split them so, `images` whether the samples
+    are images. `made`: the task, where its class alone
+    cannot measure predictions.
+    """
+
+    path: str
+    model: str
+    source: str
+    splits: str
+    data: str
+    task: type[Task]
+    classes: tuple[str, ...]
+    ids: NDArray[np.int64]
+    targets: NDArray[Any]
+    answers: NDArray[Any]
+    value: float
+    costs: Mapping[str, Any]
+    images: bool
+    made: Task | None = None
+
+    def rows(self) -> Rows:
+        """What each sample adds to the headline metric."""
+        if self.made is not None:
+            return self.made.rows_for(self.answers, self.targets)
+        return self.task.rows(self.answers, self.targets, len(self.classes))
+
+
+def compare_predictions(
+    answers: Sequence[RunPredictions], split: str, *, seed: int = 0, notes: Sequence[str] = ()
+) -> Comparison:
+    """The comparison of two or more runs on one split; `seed` is that of the bootstrap.
+
+    Raises DataError where the runs were not measured on the same samples with the same labels.
+    """
+    first = answers[0]
+    aligned = [first, *(_aligned(first, other, split) for other in answers[1:])]
+    names = short_names([run.path for run in aligned])
+    runs = tuple(_described(run, name) for run, name in zip(aligned, names, strict=True))
+    metric = first.task.metrics[0].key
+    things = "images" if first.images else "samples"
+    places = list(combinations(range(len(aligned)), 2))
+    differences = [_difference(aligned[one], aligned[two], seed) for one, two in places]
+    corrected = holm([difference.p_value for difference in differences])
+    pairs = tuple(
+        _pair((names[one], names[two]), difference, p, len(places), metric, things)
+        for (one, two), difference, p in zip(places, differences, corrected, strict=True)
+    )
+    return Comparison(first.data, split, len(first.ids), things, first.task.name, metric, runs, pairs, tuple(notes))
+
+
+def short_names(paths: Sequence[str]) -> list[str]:
+    """The last part of each path, or as many of its parts as tell it from the others."""
+    parts = [[part for part in path.split("/") if part not in ("", ".")] or [path] for path in paths]
+    for count in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(own[-count:]) for own in parts]
+        if len(set(names)) == len(names):
+            return names
+    return list(paths)
+
+
+def _described(run: RunPredictions, name: str) -> ComparedRun:
+    interval = run.task.headline_interval(run.rows())
+    costs = {key: _count(run.costs.get(key)) for key in _COSTS}
+    device = run.costs.get("device")
+    costs["device"] = device if isinstance(device, str) else None
+    return ComparedRun(name, run.path, run.model, run.value, interval, **costs)
+
+
+def _count(value: Any) -> Any:
+    """A cost, where it is a number that can be one: the file may hold anything."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if number and 0 <= value < _MOST else None
+
+
+def _difference(first: RunPredictions, second: RunPredictions, seed: int) -> Difference:
+    return first.task.difference(first.rows(), second.rows(), seed)
+
+
+def _pair(
+    names: tuple[str, str], difference: Difference, corrected: float, pairs: int, metric: str, things: str
+) -> Pair:
+    better, other = names if difference.value >= 0 else names[::-1]
+    if difference.value < 0:
+        difference = difference.turned()
+    certain = corrected < LEVEL
+    # Where several pairs are tested each has to be surer: Bonferroni's share is what Holm asks of the first.
+    needed = None if certain else difference.needed(LEVEL / pairs)
+    needed = None if needed is None or needed <= difference.n else needed
+    sentence = sentence_of(
+        better, other, difference, corrected=corrected, pairs=pairs, needed=needed, metric=metric, things=things
+    )
+    return Pair(better, other, difference, corrected, certain, needed, sentence)
+
+
+def _aligned(first: RunPredictions, other: RunPredictions, split: str) -> RunPredictions:
+    """The other run's predictions in the first one's order. Raises DataError where they are for other samples."""
+    config, out = pasted(f"{other.path}/config.yaml"), pasted(f"{other.path}-same-data")
+    remedy = (
+        "train both on the same data and splits, for example:"
+        f" striate train {pasted(first.source)} --config {config} {first.splits} --out {out}"
+    )
+
+    def refuse(got: str, expected: str) -> DataError:
+        return DataError(f"compare {first.path} {other.path}", got, expected, remedy)
+
+    if first.task.name != other.task.name or len(first.targets.shape) != len(other.targets.shape):
+        raise refuse(
+            f"{first.path} answers a task {first.task.name}, {other.path} {other.task.name}", "runs of one task"
+        )
+    if first.classes != other.classes:
+        one, two = (", ".join(run.classes[:5]) + (" …" if len(run.classes) > 5 else "") for run in (first, other))
+        raise refuse(f"other classes: {one} in {first.path}, {two} in {other.path}", "runs with the same classes")
+    shared = len(np.intersect1d(first.ids, other.ids))
+    if shared < len(first.ids) or shared < len(other.ids) or first.targets.shape[1:] != other.targets.shape[1:]:
+        got = (
+            f"{len(first.ids):,} {split} samples of {first.data} in {first.path}, {len(other.ids):,} of {other.data} in"
+            f" {other.path}; {shared:,} have the same number"
+        )
+        raise refuse(got, f"the same {split} samples in both")
+    order = np.argsort(other.ids, kind="stable")[np.argsort(np.argsort(first.ids, kind="stable"))]
+    targets = other.targets[order]
+    changed = int((targets.reshape(len(targets), -1) != first.targets.reshape(len(targets), -1)).any(1).sum())
+    if changed:
+        got = f"{changed:,} of {len(targets):,} {split} samples with other labels in {other.path} than in {first.path}"
+        raise refuse(got, "the same samples with the same labels in both")
+    return replace(other, ids=other.ids[order], targets=targets, answers=other.answers[order])

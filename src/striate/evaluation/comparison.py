@@ -1,0 +1,254 @@
+"""Trained networks beside each other: a plain record, its sentences and its text for a terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from striate import notebook
+from striate.errors import one_line
+from striate.records import Interval
+from striate.statistics.paired import LEVEL, Difference, p_text, signed
+from striate.tasks.registry import metric_named, metric_text
+from striate.wording import duration, paragraph, scaled, shorten_middle
+
+_WIDTH = 80
+_NAME = 24
+_PAIRS = 6
+"""So many pairs are told in sentences; of more, those of the best run."""
+_MOST = 10_000_000
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """One run: `value` of the headline metric, with its `interval` for an accuracy (95 %, Wilson), and what it costs.
+
+    `params`; `macs` of one input; `train_seconds` and `images_per_second` of its training on the `device` it ran on.
+    Costs are None where the run does not say (one that is not complete). `name` tells it from the others.
+    """
+
+    name: str
+    path: str
+    model: str
+    value: float
+    interval: Interval | None
+    params: int | None
+    macs: int | None
+    train_seconds: float | None
+    images_per_second: float | None
+    device: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; the interval as `[low, high]`."""
+        return {
+            "run": self.path,
+            "name": self.name,
+            "model": self.model,
+            "value": self.value,
+            "interval": None if self.interval is None else [self.interval.low, self.interval.high],
+            "params": self.params,
+            "macs": self.macs,
+            "train_seconds": self.train_seconds,
+            "images_per_second": self.images_per_second,
+            "device": self.device,
+        }
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two runs: `better` leads `other` by `difference` (0 or more, as `Difference.value`).
+
+    `p_corrected` is the p-value after Holm's correction for all pairs, equal to that of the difference where there is
+    one pair. `more_than_noise`: it is below 0.05. Where it is not, about `needed` samples would show such a difference
+    four times in five; None where that cannot be said. `sentence` says all this.
+    """
+
+    better: str
+    other: str
+    difference: Difference
+    p_corrected: float
+    more_than_noise: bool
+    needed: int | None
+    sentence: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, the interval as `[low, high]` with its method."""
+        interval = self.difference.interval
+        return {
+            "better": self.better,
+            "other": self.other,
+            "difference": self.difference.value,
+            "interval": None if interval is None else [interval.low, interval.high],
+            "interval_method": None if interval is None else interval.method,
+            "test": self.difference.test,
+            "p_value": self.difference.p_value,
+            "p_corrected": self.p_corrected,
+            "more_than_noise": self.more_than_noise,
+            "differing": self.difference.differing,
+            "needed": self.needed,
+            "sentence": self.sentence,
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs on the same `n` samples of one split.
+
+    `metric` is the headline of the task: `accuracy`, `rmse` or `iou`; `things` what the samples are, in words
+    (`images`, `samples`). `runs` are in the order they were given, `pairs` of all two of them, `notes` what should be
+    known.
+    """
+
+    data: str
+    split: str
+    n: int
+    things: str
+    task: str
+    metric: str
+    runs: tuple[ComparedRun, ...]
+    pairs: tuple[Pair, ...]
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object of plain values."""
+        return {
+            "data": self.data,
+            "split": self.split,
+            "n": self.n,
+            "task": self.task,
+            "metric": self.metric,
+            "runs": [run.to_json() for run in self.runs],
+            "pairs": [pair.to_json() for pair in self.pairs],
+            "notes": list(self.notes),
+        }
+
+    def _repr_html_(self) -> str:
+        return notebook.page(
+            f"{self.data}, {self.split} split, n = {self.n:,}",
+            *(notebook.line(pair.sentence) for pair in self.pairs),
+            notebook.table(
+                ("run", "model", self.metric, "parameters", "MACs", "images/s", "training, s", "device"),
+                (
+                    (r.name, r.model, r.value, r.params, r.macs, r.images_per_second, r.train_seconds, r.device)
+                    for r in self.runs
+                ),
+            ),
+            notebook.items(self.notes),
+        )
+
+    def __str__(self) -> str:
+        return render(self)
+
+
+def sentence_of(
+    better: str,
+    other: str,
+    difference: Difference,
+    *,
+    corrected: float,
+    pairs: int,
+    needed: int | None,
+    metric: str,
+    things: str,
+) -> str:
+    """What a difference is worth: `A is better than B by 1.2 points (95 %: 0.4 to 2.0; McNemar p = 0.003): more than
+    noise.`"""
+    test = _test(difference, corrected, pairs, metric)
+    lead = _amount(difference, metric)
+    if corrected < LEVEL:
+        return f"{better} is better than {other} by {lead} ({test}): more than noise."
+    beginning = f"{better} and {other} cannot be told apart with {difference.n:,} {things}"
+    if difference.value == 0:
+        same = f"both have the same {metric_named(metric).name}"
+        if difference.differing:
+            same += f", though they differ on {difference.differing:,} {things}"
+        return f"{beginning}: {same} ({test})."
+    return f"{beginning}: {better} leads by {lead} ({test}){_needed(needed)}."
+
+
+def _needed(needed: int | None) -> str:
+    if needed is None:
+        return ""
+    count = "more than 10 million" if needed > _MOST else f"about {_rounded(needed):,}"
+    return f"; {count} would be needed to see such a difference four times in five"
+
+
+def _rounded(count: int) -> int:
+    """Two digits: more would pretend."""
+    unit = int(10 ** max(0, len(str(count)) - 2))
+    return -(-count // unit) * unit
+
+
+def _amount(difference: Difference, metric: str) -> str:
+    if not metric_named(metric).is_share:
+        return f"{difference.value:.3g} of {metric_named(metric).name}"
+    points = _points(difference.value, difference.n)
+    unit = "point" if float(points) == 1 else "points"
+    return f"{points} {unit}" + ("" if metric == "accuracy" else f" of {metric_named(metric).name}")
+
+
+def _points(share: float, n: int) -> str:
+    """Not more digits than so many samples can tell apart."""
+    return f"{100 * share:.{1 if n <= 1000 else 2}f}".replace("-", "−")
+
+
+def _test(difference: Difference, corrected: float, pairs: int, metric: str) -> str:
+    said = []
+    if (interval := difference.interval) is not None:
+        ends = (interval.low, interval.high)
+        low, high = (_points(end, difference.n) if metric_named(metric).is_share else signed(end) for end in ends)
+        said.append(f"95 %: {low} to {high}")
+    said.append(f"{difference.test} p {p_text(corrected)}" + (" after Holm" if pairs > 1 else ""))
+    return "; ".join(said)
+
+
+def render(comparison: Comparison) -> str:
+    """Of which samples, a row a run with its costs, and a sentence a pair."""
+    title = (
+        f"{one_line(comparison.data)}, {comparison.split} split: {comparison.n:,} {comparison.things}, the same for all"
+    )
+    lines = [paragraph(title, _WIDTH), "", *_table(comparison), ""]
+    pairs, rest = comparison.pairs, ""
+    if len(pairs) > _PAIRS:
+        best = _best(comparison)
+        pairs = tuple(pair for pair in pairs if best.name in (pair.better, pair.other))
+        rest = f"… and {len(comparison.pairs) - len(pairs)} pairs without {one_line(best.name)}: --json lists them."
+    lines += [paragraph(one_line(pair.sentence), _WIDTH) for pair in pairs]
+    return "\n".join([*lines, *([rest] if rest else [])])
+
+
+def _best(comparison: Comparison) -> ComparedRun:
+    sign = -1 if comparison.metric == "rmse" else 1
+    return max(comparison.runs, key=lambda run: sign * run.value)
+
+
+def _table(comparison: Comparison) -> list[str]:
+    head = ("run", metric_named(comparison.metric).name, "95 % interval", "params", "MACs", "train time", "train img/s")
+    rows = [head, *(_row(run, comparison.metric) for run in comparison.runs)]
+    if not any(row[2] for row in rows[1:]):
+        rows = [(*row[:2], *row[3:]) for row in rows]
+    if comparison.things != "images":
+        rows[0] = (*rows[0][:-1], "train rate")
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    first, *others = widths
+    return [
+        "  ".join([row[0].ljust(first), *(cell.rjust(width) for cell, width in zip(row[1:], others, strict=True))])
+        for row in rows
+    ]
+
+
+def _row(run: ComparedRun, metric: str) -> tuple[str, ...]:
+    interval = "" if run.interval is None else f"{100 * run.interval.low:.2f}–{100 * run.interval.high:.2f}"
+    return (
+        shorten_middle(run.name, _NAME),
+        metric_text(metric, run.value),
+        interval,
+        "–" if run.params is None else scaled(run.params),
+        "–" if run.macs is None else scaled(run.macs),
+        "–" if run.train_seconds is None else _time(run.train_seconds),
+        "–" if run.images_per_second is None else scaled(run.images_per_second),
+    )
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)

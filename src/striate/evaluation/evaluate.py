@@ -1,0 +1,193 @@
+"""Runs a network over a split of a data set and measures its predictions; and plans how to compute them fastest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from striate.data.dataset import Dataset, Split
+from striate.data.loader import Batch, batches
+from striate.data.store.stored import StoredInputs
+from striate.errors import DataError, ModelError, UsageError
+from striate.inference.plan import Asked
+from striate.inference.predictor import Predictor, batch_size, inference, plain_predictor
+from striate.machine.memory import in_halves
+from striate.tasks.accumulator import Accumulator
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.outputs import as_arrays, joined, leaves, on_cpu
+from striate.tasks.task import Task
+from striate.tasks.views import VIEW_COUNTS, Views, outputs_of_views
+from striate.training.trained import Trained
+
+
+def evaluate_trained(
+    trained: Trained, data: Dataset, split: str, *, batch: int | None = None, answering: Predictor | None = None
+) -> Evaluation:
+    """Measure a trained network on one split of a data set that was prepared as its training data were, `batch` samples
+    at once (None: as many as make some megabytes), computed as `answering` says (None: plainly)."""
+    return evaluate_split(
+        trained.module,
+        trained.task,
+        data.splits[split],
+        normalize=trained.normalization.on(trained.device, len(data.input_shape) + 1),
+        device=trained.device,
+        batch=batch_size(data.input_shape) if batch is None else batch,
+        data_name=data.name,
+        split_name=split,
+        classes=data.classes,
+        views=trained.views,
+        answering=answering,
+    )
+
+
+def evaluate_split(
+    module: nn.Module,
+    task: Task,
+    split: Split,
+    *,
+    normalize: Callable[[torch.Tensor], torch.Tensor],
+    device: torch.device | str,
+    batch: int = 512,
+    data_name: str,
+    split_name: str,
+    classes: tuple[str, ...],
+    views: Views = "none",
+    answering: Predictor | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Measure `module`, which already is on `device`, on every sample of `split`; nothing in it is changed.
+
+    `normalize` turns a batch of the split's inputs into what the network takes. Where answers are the mean over several
+    `views`, the metrics have their number, `views`, and beside the headline that of the image alone,
+    `accuracy_one_view`. `answering` is `module` as it is to be computed, plainly by default. `progress(done, total)` is
+    called after every batch with numbers of samples.
+    Raises DataError for an empty split, ModelError where answers are infinite or not a number, UsageError for
+    a batch below 1.
+    """
+    where = f"evaluation of the {split_name} split of {data_name}"
+    if len(split) == 0:
+        raise DataError(where, "no samples", "at least one", f"add samples to {split_name} or name another split")
+    if batch < 1:
+        raise UsageError(where, f"batch={batch}", "a batch of at least 1", "batch=512")
+    answering = answering or plain_predictor(module)
+    place, asked = torch.device(device), answering
+
+    def run(samples: int) -> _Answered:
+        return _run(asked, task, split, normalize, place, samples, views, progress)
+
+    measured, decoded, alone, brightness = in_halves(batch, run)
+    loss = float(measured.compute()["loss"])
+    _require_finite(where, decoded, loss, len(split))
+    metrics: dict[str, Any] = {"n": len(split), "loss": loss, **task.measure(decoded, split.targets.cpu())}
+    if views != "none":
+        metrics[f"{task.headline}_one_view"] = alone.compute()[task.headline]
+        metrics["views"] = VIEW_COUNTS[views]
+    answers, targets = as_arrays(decoded), as_arrays(split.targets.cpu())
+    confusion, per_class = task.table_of_classes(answers, targets)
+    metrics |= task.interval(answers, targets)
+    return Evaluation(
+        data=data_name,
+        split=split_name,
+        task=task.name,
+        classes=tuple(classes),
+        n=len(split),
+        metrics=metrics,
+        decoded=answers,
+        targets=targets,
+        ids=split.ids.cpu().numpy(),
+        confusion=confusion,
+        per_class=per_class,
+        inference=answering.plan,
+        brightness=brightness,
+        shown=task.metrics,
+        sampled=task.remembered(measured),
+    )
+
+
+class _Answered(NamedTuple):
+    """What was measured, the decoded predictions of all samples, what was measured for one view of each; and how bright
+    the images are."""
+
+    measured: Accumulator
+    decoded: Any
+    alone: Accumulator
+    brightness: NDArray[np.float32] | None
+
+
+def _run(
+    answering: Predictor,
+    task: Task,
+    split: Split,
+    normalize: Callable[[torch.Tensor], torch.Tensor],
+    device: torch.device,
+    batch: int,
+    views: Views,
+    progress: Callable[[int, int], None] | None,
+) -> _Answered:
+    measured, single = task.collector(len(split)), task.accumulator()
+    answers, brightness = [], []
+    done = 0
+    with inference(answering) as network, closing(_read(split, batch, device)) as parts:
+        for part in parts:
+            targets = part.targets.to(device)
+            outputs, alone = outputs_of_views(network, normalize(part.inputs.to(device)), views, task.unmoved)
+            measured.update(outputs, targets)
+            if alone is not outputs:
+                single.update(alone, targets)
+            answers.append(on_cpu(task.decode(outputs)))
+            if part.inputs.dtype == torch.uint8 and part.inputs.ndim == 4:
+                brightness.append(_mean_bytes(part.inputs))
+            done += len(targets)
+            if progress is not None:
+                progress(done, len(split))
+    # Outside of inference mode, so that what is handed on are ordinary tensors.
+    bright = torch.cat(brightness).numpy() if brightness else None
+    return _Answered(measured, joined(answers), single, bright)
+
+
+def _mean_bytes(images: torch.Tensor) -> torch.Tensor:
+    """(N,) float32 of (N, C, H, W) uint8; summed as whole numbers, which makes no copy of the batch in another type."""
+    return (images.sum((1, 2, 3)) / images[0].numel()).float().cpu()
+
+
+def _read(split: Split, batch: int, device: torch.device) -> Generator[Batch, None, None]:
+    """The split in order; what is not in memory is read, and sent to the device, while the network computes."""
+    if isinstance(split.inputs, StoredInputs):
+        split = replace(split, inputs=split.inputs.to(device))
+    yield from batches(split, batch)
+
+
+def _require_finite(where: str, decoded: Any, loss: float, samples: int) -> None:
+    floating = [part for part in leaves(decoded) if part.is_floating_point()]
+    bad = max((int((~part.reshape(len(part), -1).isfinite()).any(1).sum()) for part in floating), default=0)
+    if bad or not np.isfinite(loss):
+        raise ModelError(
+            where,
+            f"answers that are infinite or not a number for {bad} of {samples} samples, loss {loss}",
+            "finite answers",
+            "train again with a tenth of the learning rate, or load the best checkpoint instead of the last",
+        )
+
+
+def plan_evaluation(
+    trained: Trained, data: Dataset, splits: Sequence[str], *, batch: int | None = None, asked: Asked = "auto"
+) -> Predictor:
+    """The trained network as it is best computed for all samples of `splits` together; answers are compared with those
+    of plain fp32 on samples of validation, evenly spread, so that test data choose nothing; without it of the largest
+    split that the network was not trained on. `batch` as in `evaluate_trained`."""
+    kept = [name for name in splits if name == "val"] or [name for name in splits if name != "train"] or ["train"]
+    largest = max((data.splits[name] for name in kept), key=len)
+
+    def spread(count: int) -> torch.Tensor:
+        count = min(count, len(largest))
+        return largest.inputs[torch.arange(count) * len(largest) // max(1, count)]
+
+    total = sum(len(data.splits[name]) for name in splits)
+    return trained.planned(spread, total, batch=batch, asked=asked)

@@ -1,0 +1,226 @@
+"""Changes of a batch of images, each a pure function of (seed, kind of change, sample id).
+
+Pixel values: light, noise, blur, JPEG. Movements: shift, rotation, scale, deformation, viewpoint; what comes in from
+outside repeats the edge, and all but shifts interpolate (bilinear) and round to bytes. Occlusion: a blank patch, or
+fragments of other images around the middle.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch.nn import functional
+
+from striate.data.augment.pixels import blur as blurred
+from striate.data.augment.warp import Warp
+from striate.data.counter_normal import normals
+from striate.data.counter_random import hash_key, uniforms
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """The numbers of one batch: the same for every strength, so that a curve follows each image along one way.
+
+    `ids`: (B,) int64 sample ids; `places`: (B,) where the images lie among `pool` (N, C, H, W) uint8, all that are
+    measured, of which other images are taken as clutter.
+    """
+
+    seed: int
+    kind: str
+    ids: NDArray[np.int64]
+    places: NDArray[np.int64]
+    pool: torch.Tensor
+
+    @property
+    def key(self) -> int:
+        """Of the seed and the kind alone."""
+        return hash_key(self.seed, zlib.crc32(self.kind.encode()))
+
+    def uniform(self, count: int) -> NDArray[np.float64]:
+        """(B, count) uniform in [0, 1)."""
+        return uniforms(self.key, self.ids, count)
+
+    def normal(self, count: int) -> torch.Tensor:
+        """(B, count) float32, standard normal."""
+        return normals(self.key, torch.from_numpy(self.ids), count)
+
+
+_GAMMA = 2.2
+"""Light is about the byte to this power (sRGB)."""
+
+
+def relight(images: torch.Tensor, stops: float, draws: Draws) -> torch.Tensor:
+    """The light times 2 to the power of `stops`; what is brighter than white is white."""
+    del draws
+    table = (torch.arange(256).float() * 2 ** (stops / _GAMMA)).round().clamp(0, 255).to(torch.uint8)
+    return table[images.long()]
+
+
+def add_noise(images: torch.Tensor, deviation: float, draws: Draws) -> torch.Tensor:
+    """Independent normal noise of this standard deviation in gray levels (0 to 255) on each value."""
+    noise = draws.normal(math.prod(images.shape[1:])).view(images.shape)
+    return (images.float() + deviation * noise).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def blur(images: torch.Tensor, pixels: float, draws: Draws) -> torch.Tensor:
+    """A Gaussian of this standard deviation in pixels."""
+    del draws
+    return blurred(images, torch.full((len(images),), pixels), pixels)
+
+
+def compress(images: torch.Tensor, quality: float, draws: Draws) -> torch.Tensor:
+    """Written as a JPEG of this quality (Pillow's, 1 to 95) and read again; other than 1 or 3 channels each alone."""
+    del draws
+    return torch.from_numpy(np.stack([_through_jpeg(image, int(quality)) for image in images.numpy()]))
+
+
+def _through_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    if len(image) == 3:
+        return _decoded(np.ascontiguousarray(image.transpose(1, 2, 0)), quality).transpose(2, 0, 1)
+    return np.stack([_decoded(plane, quality) for plane in image])
+
+
+def _decoded(pixels: np.ndarray, quality: int) -> np.ndarray:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
+    with Image.open(file) as image:
+        return np.asarray(image)
+
+
+_DISTANCE = 2.0
+"""Of the camera from the tilted picture, in its longer sides."""
+_CONTROL = 5
+"""Points of the elastic net along each side."""
+
+
+def shift(images: torch.Tensor, pixels: float, draws: Draws) -> torch.Tensor:
+    """By whole pixels up, down, left or right: every value is copied."""
+    return shifted(pixels, draws).apply(images)
+
+
+def shifted(pixels: float, draws: Draws) -> Warp:
+    """The movement of `shift`."""
+    ways = torch.tensor([[0, 1], [1, 0], [0, -1], [-1, 0]])
+    chosen = ways[torch.from_numpy((draws.uniform(1)[:, 0] * 4).astype("int64"))]
+    return Warp(torch.zeros(len(chosen), dtype=torch.bool), int(pixels) * chosen)
+
+
+def rotate(images: torch.Tensor, degrees: float, draws: Draws) -> torch.Tensor:
+    """About the center, to the left or to the right."""
+    angle = math.radians(degrees) * (1 - 2 * (torch.from_numpy(draws.uniform(1)[:, 0]) < 0.5).float())
+    x, y = _from_center(images)
+    cos, sin = (f(angle).view(-1, 1, 1) for f in (torch.cos, torch.sin))
+    return _sampled(images, cos * x + sin * y, cos * y - sin * x)
+
+
+def scale(images: torch.Tensor, factor: float, draws: Draws) -> torch.Tensor:
+    """About the center: larger above 1, smaller below."""
+    del draws
+    x, y = _from_center(images)
+    every = torch.ones(len(images), 1, 1)
+    return _sampled(images, every * x / factor, every * y / factor)
+
+
+def deform(images: torch.Tensor, percent: float, draws: Draws) -> torch.Tensor:
+    """Elastic: pulled along a smooth random field, whose mean square length is the strength in percent of the shorter
+    side. A net of 5 × 5 points is drawn and interpolated (bicubic); in the manner of P. Simard, D. Steinkraus and
+    J. Platt, "Best practices for convolutional neural networks", 2003."""
+    height, width = images.shape[2:]
+    net = draws.normal(2 * _CONTROL**2).view(-1, 2, _CONTROL, _CONTROL)
+    field = functional.interpolate(net, (height, width), mode="bicubic", align_corners=True)
+    length = field.square().sum(1).mean((1, 2)).sqrt().view(-1, 1, 1, 1)
+    field = field / length.clamp(min=1e-6) * (percent / 100 * min(height, width))
+    x, y = _from_center(images)
+    return _sampled(images, x + field[:, 0], y + field[:, 1])
+
+
+def tilt(images: torch.Tensor, degrees: float, draws: Draws) -> torch.Tensor:
+    """A homography: the picture, as a flat card, turned by the angle about a random line through its center, seen by a
+    camera two sides away."""
+    axis = math.tau * torch.from_numpy(draws.uniform(1)[:, 0]).float().view(-1, 1, 1)
+    x, y = _from_center(images)
+    along, across = axis.cos() * x + axis.sin() * y, axis.cos() * y - axis.sin() * x
+    distance = _DISTANCE * max(images.shape[2:])
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    # Where the ray through a pixel meets the card, along the line that it turns about and across it.
+    across = across * distance / (distance * cos - across * sin)
+    along = along * (distance + across * sin) / distance
+    return _sampled(images, axis.cos() * along - axis.sin() * across, axis.sin() * along + axis.cos() * across)
+
+
+def _from_center(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(1, H, W) right and (1, H, W) down from the center, in pixels."""
+    height, width = images.shape[2:]
+    y, x = torch.meshgrid(torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2, indexing="ij")
+    return x[None], y[None]
+
+
+def _sampled(images: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Each pixel from the place (B, H, W) right and down from the center."""
+    sides = [max(1, side - 1) / 2 for side in images.shape[2:]]
+    grid = torch.stack([x / sides[1], y / sides[0]], dim=3).float()
+    moved = functional.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=True)
+    return moved.round_().clamp_(0, 255).to(torch.uint8)
+
+
+_FRAGMENT = 5
+"""A fragment's sides are this part of the image's."""
+
+
+def occlude(images: torch.Tensor, percent: float, draws: Draws) -> torch.Tensor:
+    """A rectangle of the image's own mean color, as wide to high as the image, lies on so much of its area."""
+    share, sides = math.sqrt(percent / 100), images.shape[2:]
+    inside = []
+    for drawn, side in zip(torch.from_numpy(draws.uniform(2)).T, sides, strict=True):
+        length = max(1, round(share * side))
+        first = (drawn * (side - length + 1)).long()[:, None]
+        places = torch.arange(side)[None]
+        inside.append((places >= first) & (places < first + length))
+    covered = inside[0][:, None, :, None] & inside[1][:, None, None, :]
+    mean = images.float().mean((2, 3), keepdim=True).round().to(torch.uint8)
+    return torch.where(covered, mean, images)
+
+
+def clutter(images: torch.Tensor, fragments: float, draws: Draws) -> torch.Tensor:
+    """So many fragments of other images, each a fifth of the sides long, lie around the middle: their centers outside
+    of the inner half of height and width. In the manner of the cluttered MNIST of V. Mnih et al., 2014."""
+    count, (height, width) = int(fragments), images.shape[2:]
+    lengths = [max(1, round(side / _FRAGMENT)) for side in (height, width)]
+    # Five numbers a fragment, in its order: so a weaker strength has the first fragments of a stronger one.
+    drawn = draws.uniform(5 * count).reshape(len(images), count, 5)
+    others = (draws.places[:, None] + 1 + (drawn[..., 0] * max(1, len(draws.pool) - 1)).astype(np.int64)) % len(
+        draws.pool
+    )
+    cut = _firsts(drawn[..., 1:3], (height, width), lengths)
+    put = np.clip(_around(drawn[..., 3:5], (height, width)) - np.array(lengths) / 2, 0, None).round().astype(np.int64)
+    put = np.minimum(put, np.array([height, width]) - lengths)
+    out, pool = images.clone().numpy(), draws.pool.numpy()
+    for image in range(len(out)):
+        for piece in range(count):
+            (a, b), (c, d) = put[image, piece], cut[image, piece]
+            source = pool[others[image, piece]]
+            out[image, :, a : a + lengths[0], b : b + lengths[1]] = source[:, c : c + lengths[0], d : d + lengths[1]]
+    return torch.from_numpy(out)
+
+
+def _firsts(drawn: np.ndarray, sides: tuple[int, int], lengths: list[int]) -> np.ndarray:
+    """Where pieces of these lengths begin, anywhere inside."""
+    first: np.ndarray = (drawn * (np.array(sides) - lengths + 1)).astype(np.int64)
+    return first
+
+
+def _around(drawn: np.ndarray, sides: tuple[int, int]) -> np.ndarray:
+    """Points evenly spread over the frame around the inner half of both sides."""
+    angle = math.tau * drawn[..., 0]
+    way = np.stack([np.sin(angle), np.cos(angle)], axis=-1)
+    way /= np.abs(way).max(-1, keepdims=True)
+    reach = np.sqrt(0.25 + 0.75 * drawn[..., 1])[..., None]
+    points: np.ndarray = (1 + reach * way) * np.array(sides) / 2
+    return points

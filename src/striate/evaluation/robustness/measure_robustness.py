@@ -1,0 +1,136 @@
+"""Changes images, predicts them again, and measures these predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from striate.data.dataset import Dataset
+from striate.data.targets import Targets
+from striate.errors import DataError
+from striate.evaluation.robustness.changes import Draws
+from striate.evaluation.robustness.kinds import Kind, kinds_for
+from striate.evaluation.robustness.robustness import Curve, Level, Robustness
+from striate.inference.plan import Asked
+from striate.inference.predictor import batch_size
+from striate.records import Interval
+from striate.statistics.intervals import FEW, percentile_interval, resampled_means, wilson
+from striate.tasks.headline import Rows
+from striate.tasks.task import Predictions, Task
+from striate.training.trained import Trained
+
+MOST = 1000
+"""Images that are measured where nothing else is asked, evenly spaced over the split."""
+_MOST_BYTES = 2**30
+
+
+def measure_robustness(
+    trained: Trained,
+    data: Dataset,
+    split: str,
+    *,
+    samples: int = MOST,
+    seed: int = 0,
+    plan: Asked = "auto",
+    progress: Callable[[str], None] = lambda _: None,
+) -> Robustness:
+    """How the headline metric of a network of images holds on `samples` images of a split, at most as many as 1 GiB
+    holds.
+
+    Images are changed as bytes, before normalization; they are the same images, changed in the same way, in every
+    call with this seed. Predictions are computed as `plan` says. The network is not changed. `progress` is told each
+    kind. Kinds that change what the targets say are left out, by name. Raises DataError for other media than images,
+    and for an empty split.
+    """
+    _refuse(data, split)
+    task, held = trained.task, data.splits[split]
+    count = max(1, min(samples, len(held), _MOST_BYTES // int(np.prod(data.input_shape))))
+    rows = torch.arange(count) * len(held) // count
+    pool = held.inputs[rows].cpu().contiguous()
+    ids, known = held.ids.cpu()[rows].numpy(), held.targets.cpu()[rows]
+    kinds, left_out = _kinds(task, data)
+    total = count * (1 + sum(len(kind.strengths) for kind in kinds))
+    answering = trained.planned(lambda n: pool[:n], total, asked=plan)
+
+    def draws(kind: Kind, at: slice) -> Draws:
+        return Draws(seed, kind.name, ids[at], np.arange(count)[at], pool)
+
+    def predict(kind: Kind | None = None, strength: float = 0.0) -> Predictions:
+        """The predictions for all images, changed by so much."""
+        parts = []
+        size = batch_size(data.input_shape)
+        for start in range(0, count, size):
+            at = slice(start, start + size)
+            part = pool[at]
+            if kind is not None:
+                part = kind.change(part, strength, draws(kind, at))
+            parts.append(trained.decode(part, answering))
+        return torch.cat(parts)
+
+    def level(kind: Kind, strength: float) -> Level:
+        after, truth, original = predict(kind, strength), known, before
+        if task.moves_with_image and kind.warp is not None:
+            warp = kind.warp(strength, draws(kind, slice(None)))
+            truth, original = (task.warp_targets(moved, warp) for moved in (known, before))
+        same = task.same(_array(after), _array(original))
+        share, span = (None, None) if same is None else _share(same)
+        return Level(float(strength), *_headline(task, after, truth), share, span)
+
+    before, curves = predict(), []
+    for number, kind in enumerate(kinds, 1):
+        progress(f"{kind.name} ({number} of {len(kinds)})")
+        levels = tuple(level(kind, strength) for strength in kind.strengths)
+        curves.append(Curve(kind.name, kind.unit, kind.what, kind.identity, levels, task.higher_is_better))
+    value, interval = _headline(task, before, known)
+    return Robustness(
+        data.name, split, count, len(held), seed, len(data.classes), value, interval, tuple(curves), task.metrics[0],
+        left_out,
+    )  # fmt: skip
+
+
+def _kinds(task: Task, data: Dataset) -> tuple[Sequence[Kind], str]:
+    """The kinds after which it is known what is right, and a sentence on the others."""
+    every = kinds_for(*data.input_shape[1:])
+    if task.moves_with_image:
+        kinds = [kind for kind in every if not kind.moves or kind.warp is not None]
+        why = "they move the image between its pixels or lay other images on it, and the targets lie on its pixels"
+    elif not task.survives_moves:
+        kinds, why = [kind for kind in every if not kind.moves], "what is to be predicted may change with them"
+    else:
+        return every, ""
+    return kinds, f"Left out: {', '.join(kind.name for kind in every if kind not in kinds)}; {why}."
+
+
+def _array(values: Any) -> Any:
+    return values.numpy() if isinstance(values, torch.Tensor) else values
+
+
+def _headline(task: Task, decoded: Predictions, targets: Targets) -> tuple[float, Interval | None]:
+    """The metric with its 95 % interval: by the formula of the task, or else by bootstrap."""
+    rows: Rows = task.rows_for(_array(decoded), _array(targets))
+    figure = task.headline_figure()
+    interval = task.headline_interval(rows)
+    return figure.value(rows), figure.estimate(rows).interval if interval is None else interval
+
+
+def _share(same: NDArray[np.float64]) -> tuple[float, Interval | None]:
+    """A mean of shares with its interval: Wilson's where each is all or nothing, or else by bootstrap."""
+    n = len(same)
+    if ((same == 0) | (same == 1)).all():
+        whole = int(same.sum())
+        return whole / n, wilson(whole, n)
+    interval = percentile_interval(resampled_means(same[:, None])[:, 0]) if n >= FEW else None
+    return float(same.mean()), interval
+
+
+def _refuse(data: Dataset, split: str) -> None:
+    where = f"robustness on the {split} split of {data.name}"
+    if data.kind != "image":
+        remedy = "a run of images, as: striate train fashion-mnist"
+        raise DataError(where, f"a {data.kind}", "images: what is changed are their pixels", remedy)
+    if len(data.splits[split]) == 0:
+        raise DataError(where, "no images", "at least one", f"add images to {split}")

@@ -1,0 +1,242 @@
+"""How predictions hold against changes of the image: a plain record with its sentences and its text for a terminal of
+80 columns; without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from striate.errors import one_line
+from striate.records import Interval
+from striate.tasks.metric import Metric
+from striate.wording import paragraph
+
+
+@dataclass(frozen=True)
+class Level:
+    """One strength: the headline metric, and the share of predictions that stayed what they were for the unchanged
+    image (None where that has no meaning), each with its 95 % interval (None of few samples)."""
+
+    strength: float
+    value: float
+    interval: Interval | None
+    unchanged: float | None = None
+    unchanged_interval: Interval | None = None
+
+    def to_json(self, key: str) -> dict[str, Any]:
+        """Plain values, the metric under `key`, intervals as `[low, high]`."""
+        return {
+            "strength": self.strength,
+            key: self.value,
+            "interval": _ends(self.interval),
+            "unchanged": self.unchanged,
+            "unchanged_interval": _ends(self.unchanged_interval),
+        }
+
+
+def _ends(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [interval.low, interval.high]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The metric against the strength of one kind of change; `identity` is the strength that changes nothing."""
+
+    name: str
+    unit: str
+    what: str
+    identity: float | None
+    levels: tuple[Level, ...]
+    higher_is_better: bool = True
+
+    @property
+    def mean(self) -> float:
+        """Mean of the metric over the strengths."""
+        return sum(level.value for level in self.levels) / len(self.levels)
+
+    @property
+    def worst(self) -> Level:
+        """The strength at which the metric is worst."""
+        sign = 1 if self.higher_is_better else -1
+        return min(self.levels, key=lambda level: sign * level.value)
+
+    def to_json(self, key: str) -> dict[str, Any]:
+        """Plain values, the metric under `key`."""
+        levels = [level.to_json(key) for level in self.levels]
+        return {
+            "name": self.name, "unit": self.unit, "what": self.what, "identity": self.identity,
+            f"mean_{key}": self.mean, "levels": levels,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """How a network's predictions hold on `n` images of one split that has `of`.
+
+    `value` of `metric` with its `interval` is that of the images as they are; `curves` has one for each kind of change;
+    `left_out` says which kinds were not tried, and why. What is random follows from `seed`, the kind and the sample's
+    id. `classes` is their number.
+    """
+
+    data: str
+    split: str
+    n: int
+    of: int
+    seed: int
+    classes: int
+    value: float
+    interval: Interval | None
+    curves: tuple[Curve, ...]
+    metric: Metric
+    left_out: str = ""
+
+    @property
+    def of_hits(self) -> bool:
+        """Whether the metric is the share of predictions that are right."""
+        return self.metric.key == "accuracy"
+
+    @property
+    def worst(self) -> Curve:
+        """The kind that costs the most on average over its strengths."""
+        return max(self.curves, key=self.cost)
+
+    def cost(self, curve: Curve) -> float:
+        """How much worse the metric is than that of the images as they are, on average over the strengths."""
+        lost = self.value - curve.mean
+        return lost if self.metric.higher_is_better else -lost
+
+    @property
+    def summary(self) -> str:
+        """Sentences: what costs most and least, and how far predictions stay when an image is shifted."""
+
+        return summarize(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of robustness.json."""
+        key = "accuracy" if self.of_hits else "value"
+        return {
+            "data": self.data,
+            "split": self.split,
+            "n": self.n,
+            "of": self.of,
+            "seed": self.seed,
+            "classes": self.classes,
+            **({} if self.of_hits else {"metric": self.metric.key, "left_out": self.left_out}),
+            key: self.value,
+            "interval": _ends(self.interval),
+            "worst": self.worst.name,
+            "summary": self.summary,
+            "curves": [curve.to_json(key) for curve in self.curves],
+        }
+
+    def __str__(self) -> str:
+
+        return render(self)
+
+
+_WIDTH = 80
+_LABEL = 27
+
+
+def strength_text(strength: float, unit: str) -> str:
+    """`30°`, `2×`, `4 pixels`, `quality 30`, `−2 stops`."""
+    number = f"{strength:g}".replace("-", "−")
+    if unit == "quality":
+        return f"quality {number}"
+    unit = {"pixels": "pixel", "fragments": "fragment"}.get(unit, unit) if strength == 1 else unit
+    return f"{number}{unit}" if unit[0] in "°×" else f"{number} {unit}"
+
+
+def summarize(found: Robustness) -> str:
+    """What costs most and least, and how far predictions stay under a shift."""
+    worst, least = found.worst, min(found.curves, key=found.cost)
+    low = worst.worst
+    doubt = f", within what {found.n:,} images can tell" if _reaches(low.interval, found) else ""
+    unit = found.metric.lead[1]
+    right = " right" if found.of_hits else ""
+    said = [
+        f"Of what was tried, {worst.name} costs the most: {_cost(found, worst)}{unit} on average over"
+        f" its strengths, from {_with_unit(found, found.value)}{right} to {_with_unit(found, low.value)} at"
+        f" {strength_text(low.strength, worst.unit)}{doubt}."
+    ]
+    if least is not worst:
+        said.append(f"{least.name[0].upper()}{least.name[1:]} costs the least ({_cost(found, least)}).")
+    shift = next((curve for curve in found.curves if curve.name == "shift"), None)
+    if shift is not None:
+        ends = [shift.levels[0], shift.levels[-1]] if len(shift.levels) > 1 else [shift.levels[0]]
+        parts = " and ".join(
+            f"{100 * e.unchanged:.1f} % after {strength_text(e.strength, 'pixels')}"
+            for e in ends
+            if e.unchanged is not None
+        )
+        if parts:
+            what = "answers" if found.of_hits else "predictions"
+            said.append(f"Of the {what}, {parts} of shift are what they were.")
+    return " ".join(said)
+
+
+def _reaches(interval: Interval | None, found: Robustness) -> bool:
+    """Whether the interval of the worst strength reaches that of the images as they are."""
+    if interval is None or found.interval is None:
+        return False
+    one, two = (interval, found.interval) if found.metric.higher_is_better else (found.interval, interval)
+    return one.high >= two.low
+
+
+def render(found: Robustness) -> str:
+    """Two lines a kind: strengths, and the metric at each; then the summary."""
+    count = f"{found.n:,} images" if found.n == found.of else f"{found.n:,} of {found.of:,} images, evenly spaced"
+    title = f"{one_line(found.data)}, {found.split} split: {count}; as they are, "
+    value = _with_unit(found, found.value)
+    title += f"{value} are right" if found.of_hits else f"the {found.metric.name} is {value}"
+    if found.interval is not None:
+        title += f" (95 %: {_number(found, found.interval.low)} to {_number(found, found.interval.high)})"
+    lines = [paragraph(f"{title}.", _WIDTH), ""]
+    for curve in found.curves:
+        lines += _curve_lines(found, curve)
+    metric = found.metric
+    head = "Right answers" if found.of_hits else f"{metric.name[0].upper()}{metric.name[1:]}"
+    note = f"{head}{' in percent' if metric.is_share else ''}{_spans(found)}"
+    note += " Averages depend on the strengths that were tried."
+    after = [found.summary, note, *([found.left_out] if found.left_out else [])]
+    return "\n".join([*lines, "", *(paragraph(text, _WIDTH) for text in after)])
+
+
+def _spans(found: Robustness) -> str:
+    """How far the intervals reach, as the end of a sentence."""
+    spans = [level.interval for curve in found.curves for level in curve.levels if level.interval is not None]
+    if not spans:
+        return "; too few images for intervals."
+    scale, unit = found.metric.lead
+    widest = max(scale * (span.high - span.low) / 2 for span in spans)
+    size = f"{widest:.1f}" if found.metric.is_share else f"{widest:.3g}"
+    method = "Wilson" if found.of_hits else "bootstrap"
+    return f"; 95 % intervals ({method}) reach at most {size}{unit} either way."
+
+
+def _curve_lines(found: Robustness, curve: Curve) -> list[str]:
+    def row(label: str, cells: list[str]) -> str:
+        return f"{label:<{_LABEL}}" + "".join(f"{cell:>6}" for cell in cells)
+
+    head = row(f"{curve.name}, {curve.unit}", [f"{v.strength:g}".replace("-", "−") for v in curve.levels])
+    label = "right" if found.of_hits else found.metric.name
+    lines = [head, row(f"  {label[: _LABEL - 3]}", [_number(found, v.value) for v in curve.levels])]
+    shares = [f"{100 * v.unchanged:.1f}" for v in curve.levels if v.unchanged is not None]
+    if curve.name == "shift" and shares:
+        lines.append(row("  prediction unchanged" if found.of_hits else "  % unchanged", shares))
+    return lines
+
+
+def _number(found: Robustness, value: float) -> str:
+    """As a table shows it: at most five letters."""
+    return f"{100 * value:.1f}" if found.metric.is_share else f"{value:.3g}"
+
+
+def _with_unit(found: Robustness, value: float) -> str:
+    if found.metric.is_share:
+        return f"{_number(found, value)} %"
+    return f"{_number(found, value)} {found.metric.unit}".rstrip()
+
+
+def _cost(found: Robustness, curve: Curve) -> str:
+    return _number(found, found.cost(curve)).replace("-", "−")

@@ -1,0 +1,194 @@
+"""The samples of a run by split and class, and what its network predicts for each."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from striate.data.decode import decode_samples
+from striate.errors import DataError, RunError, StriateError, pasted
+from striate.inference.predictor import batch_size
+from striate.lab.page_images import RUN
+from striate.runs.directory import RunDirectory, open_run
+from striate.runs.predictions import read_predictions
+from striate.tasks.classify.metrics import runner_up
+
+if TYPE_CHECKING:
+    from striate.data.listing import Listing
+    from striate.lab.workbench import Lab
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """All samples of a run, by id: the position in its data's listing. `splits` and `labels` (N,) texts; `classes` in
+    the order of class numbers, empty where samples have none."""
+
+    run: RunDirectory
+    listing: Listing
+    splits: NDArray[np.str_]
+    labels: NDArray[np.str_]
+    classes: tuple[str, ...]
+
+    def of_split(self, split: str) -> NDArray[np.int64]:
+        """The ids of a split, ascending. Raises DataError for one that is not there."""
+        found = np.flatnonzero(self.splits == split)
+        if not len(found):
+            raise DataError("split", repr(split[:40]), f"one of: {', '.join(self.counts())}", "test")
+        return found
+
+    def counts(self) -> dict[str, int]:
+        """How many samples each split has, of those with any."""
+        numbers = {split: int((self.splits == split).sum()) for split in SPLITS}
+        return {split: n for split, n in numbers.items() if n}
+
+    def class_counts(self, split: str) -> list[int]:
+        """How many samples of a split each class has."""
+        labels = self.labels[self.splits == split]
+        return [int((labels == name).sum()) for name in self.classes]
+
+
+def read_samples(lab: Lab) -> Samples:
+    """The samples of the run that the lab was opened with.
+
+    Raises RunError without a run, DataError where its data are no images, not there, or no longer what they were.
+    """
+    if lab.run is None:
+        got, remedy = "a lab without a run", "end it, and open one: striate lab RUN"
+        raise RunError("explore", got, "the run whose data and predictions are to be explored", remedy)
+    run = open_run(lab.run)
+    listing = lab.images.listing(RUN)
+    rows = _read_rows(run.split)
+    some = range(0, len(rows), max(1, len(rows) // 1000))
+    changed = len(rows) != len(listing) or any(rows[k][0] != listing.paths[k] for k in some)
+    if changed:
+        raise DataError(
+            listing.source,
+            f"{len(listing):,} samples, not the {len(rows):,} of {run.split.name}, or others",
+            "the data that the run was trained on",
+            f"put the files back, or see how it does on them: striate eval {pasted(run.path)} {pasted(listing.source)}",
+        )
+    columns: Sequence[NDArray[np.str_]] = [np.array([row[k] for row in rows]) for k in (1, 2)]
+    return Samples(run, listing, columns[1], columns[0], listing.classes if listing.has_one_class_each else ())
+
+
+def _read_rows(path: Path) -> list[list[str]]:
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            _, *rows = csv.reader(file)
+    except (OSError, ValueError, csv.Error) as error:
+        raise RunError(
+            str(path), f"it cannot be read: {error}", "the table that training wrote", "train again"
+        ) from None
+    if any(len(row) != 3 for row in rows):
+        raise RunError(str(path), "rows without path, label and split", "the table that training wrote", "train again")
+    return rows
+
+
+AT_ONCE = 512  # images decoded at once
+MOST = 100_000
+"""The lab predicts for splits of at most so many samples; a run saves its predictions for larger ones."""
+
+
+@dataclass(frozen=True, eq=False)
+class SplitPredictions:
+    """Of one split of a classification, in the order of `ids`.
+
+    `ids`: (N,) positions in the listing
+    `true`, `predicted`: (N,) class numbers
+    `probability`: (N,) of the predicted class
+    `lead`: (N,) by how much that exceeds the probability of the next class
+    `saved`: whether the run saved them at the end of its training
+    """
+
+    split: str
+    ids: NDArray[np.int64]
+    true: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    probability: NDArray[np.float32]
+    lead: NDArray[np.float32]
+    saved: bool
+
+    @property
+    def hits(self) -> NDArray[np.bool_]:
+        """Which are right."""
+        return np.equal(self.true, self.predicted)
+
+
+def find_predictions(lab: Lab, samples: Samples, split: str) -> SplitPredictions:
+    """The predictions for a split, those of the run where it saved some.
+
+    Raises RunError; DataError for other tasks than classification, and for a split that is too large to predict here.
+    """
+    ids = samples.of_split(split)
+    if not samples.classes:
+        raise DataError("predictions", "data without classes", "a classification", "striate eval RUN")
+    if lab.trained is None or tuple(lab.trained.classes) != samples.classes:
+        expected = ", ".join(samples.classes)[:200]
+        raise DataError("predictions", "classes of another network", expected, "open another run")
+    saved = read_predictions(samples.run, split)
+    same = saved is not None and saved.classes == samples.classes and set(saved.ids.tolist()) <= set(ids.tolist())
+    if saved is not None and saved.predicted is not None and same:
+        return _of_probabilities(split, saved.ids, saved.targets, saved.answers, saved.predicted, saved=True)
+    if len(ids) > MOST:
+        got = f"{len(ids):,} samples without saved predictions"
+        raise DataError(f"predictions for {split}", got, f"at most {MOST:,}", "choose another split")
+    return new_predictions(split, samples, *_predict(lab, samples, ids))
+
+
+def new_predictions(
+    split: str, samples: Samples, ids: NDArray[np.int64], probabilities: NDArray[Any]
+) -> SplitPredictions:
+    """The predictions for `ids` of a split, whose `probabilities` (N, K) were computed just now."""
+    order = {name: number for number, name in enumerate(samples.classes)}
+    true = np.array([order[samples.labels[k]] for k in ids.tolist()], np.int64)
+    return _of_probabilities(split, ids, true, probabilities, probabilities.argmax(1), saved=False)
+
+
+def _predict(lab: Lab, samples: Samples, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """The ids of the samples that can be read, and the network's probabilities for them."""
+    trained = lab.trained
+    assert trained is not None, "samples are of a run"
+    read, probabilities = [], []
+    at_once = min(AT_ONCE, batch_size(trained.preparation.input_shape))
+    for start in range(0, len(ids), at_once):
+        if lab.ending.is_set():
+            raise StriateError("the lab", "its end", "a lab that is running", "open it again")
+        part, inputs = read_inputs(lab, samples, ids[start : start + at_once])
+        with lab.computing:
+            probabilities.append(trained.decode(inputs).numpy())
+        read.append(part)
+    return np.concatenate(read), np.concatenate(probabilities)
+
+
+def read_inputs(lab: Lab, samples: Samples, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], torch.Tensor]:
+    """The ids that can be read, and their images as the network gets them, before standardization: uint8 (N, C, H, W).
+    Raises DataError where none can."""
+    assert lab.trained is not None, "samples are of a run"
+    decoded = decode_samples(samples.listing, ids.tolist(), lab.trained.preparation)
+    if not len(decoded.ids):
+        got = next(iter(decoded.unreadable.values()), "no images")
+        raise DataError("images", got, "at least one that can be read", "put the files back")
+    return decoded.ids, torch.from_numpy(np.ascontiguousarray(decoded.inputs))
+
+
+def _of_probabilities(
+    split: str,
+    ids: NDArray[np.int64],
+    true: NDArray[np.int64],
+    probabilities: NDArray[Any],
+    predicted: NDArray[np.int64],
+    *,
+    saved: bool,
+) -> SplitPredictions:
+    own = probabilities[np.arange(len(ids)), predicted]
+    lead = own - runner_up(probabilities, predicted)[1]
+    return SplitPredictions(split, ids, true, predicted, own, lead, saved)

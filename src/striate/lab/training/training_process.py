@@ -1,0 +1,258 @@
+"""The training process of a lab, and what is known of a run while it trains, from the run's own files."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+from striate.doctor.run_curves import Curves, curve_findings, read_curves
+from striate.errors import StriateError
+from striate.lab.problems import LABELS
+from striate.records import Remedy
+from striate.runs.directory import RunDirectory
+from striate.runs.files import read_dispensable
+from striate.runs.lock import owner
+from striate.runs.watching import ask_to_watch, read_look
+from striate.training.config import Config
+from striate.training.config_file import config_from_yaml
+
+COMMAND = (sys.executable, "-m", "striate", "train")
+_LINES = 12  # of its messages that are shown
+_BYTES = 100_000  # of its messages that are read
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a training ended: its exit `code`, the `error` as a record where the request could not be carried out, and
+    the last lines that it wrote."""
+
+    code: int
+    error: dict[str, Any] | None
+    said: tuple[str, ...]
+
+
+class TrainingProcess:
+    """`striate train --json` with these arguments, which has begun; `run` is the directory that it writes.
+
+    It is told to stop by a signal, as by Ctrl-C: it saves, and can be gone on with. Ctrl-C in the terminal of the lab
+    does not reach it.
+    """
+
+    def __init__(self, arguments: Sequence[str], run: Path) -> None:
+        self.run = run
+        self.stopping = False
+        self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 — closed with self
+        for file in (self._out, self._err):
+            weakref.finalize(self, file.close)
+        self._process = subprocess.Popen(
+            [*COMMAND, *arguments, "--json"],
+            stdin=subprocess.DEVNULL,
+            stdout=self._out,
+            stderr=self._err,
+            start_new_session=True,
+            env=os.environ | {"NO_COLOR": "1", "PYTHONUNBUFFERED": "1"},
+        )
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    def stop(self) -> None:
+        """Ask it to save and end, once: a second signal would end it at once."""
+        if not self.stopping and self.running:
+            self.stopping = True
+            with suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGTERM)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it has ended within so many seconds."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def said(self) -> tuple[str, ...]:
+        """The last lines that it wrote."""
+        lines = _read(self._err).decode(errors="replace").splitlines()
+        return tuple(line for line in lines if line.strip())[-_LINES:]
+
+    def ended(self) -> Ended | None:
+        """How it ended; None while it runs."""
+        if self.running:
+            return None
+        error = None
+        with suppress(ValueError):
+            document = json.loads(_read(self._out) or b"{}")
+            error = document.get("error") if isinstance(document, dict) else None
+        return Ended(self._process.returncode, error if isinstance(error, dict) else None, self.said())
+
+
+def _read(file: IO[bytes]) -> bytes:
+    """The end of a file that a process is writing: without seeking, which would move where it writes."""
+    size = os.fstat(file.fileno()).st_size
+    return os.pread(file.fileno(), _BYTES, max(0, size - _BYTES))
+
+
+_MOST_SNAPSHOTS = 60  # of a run
+_OF_THE_END = "fit.underfit"  # that it still learned says nothing while it does
+_INTERRUPTED = (130, -2, -15)  # exit codes: as striate ends, and as Python ends before it trains
+
+
+class Snapshots:
+    """Caches snapshots of runs, so that a page can go back: the first one, and others evenly spaced over the steps."""
+
+    def __init__(self) -> None:
+        self._of: dict[Path, list[dict[str, Any]]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, run: Path, snapshot: dict[str, Any]) -> None:
+        """Cache a snapshot that is newer than those before; where it is older, the run has started again."""
+        with self._lock:
+            cached = self._of.setdefault(run, [])
+            if cached and snapshot["step"] < cached[-1]["step"]:
+                cached.clear()
+            if not cached or snapshot["step"] > cached[-1]["step"]:
+                cached.append({key: snapshot.get(key) for key in ("step", "filters", "layers", "layers_step")})
+            if len(cached) > _MOST_SNAPSHOTS:
+                del cached[1:-1:2]
+
+    def steps(self, run: Path) -> list[int]:
+        """The steps of the cached snapshots."""
+        with self._lock:
+            return [snapshot["step"] for snapshot in self._of.get(run, ())]
+
+    def at(self, run: Path, step: int) -> dict[str, Any] | None:
+        """The snapshot nearest to a step."""
+        with self._lock:
+            return min(self._of.get(run, ()), key=lambda snapshot: abs(snapshot["step"] - step), default=None)
+
+
+def follow(run: RunDirectory, own: TrainingProcess | None, snapshots: Snapshots, epochs_known: int) -> dict[str, Any]:
+    """The state of a run now, as a JSON object; a training that is running is told to write snapshots.
+
+    `state`: `preparing training finishing stopping paused stopped finished failed`, or `elsewhere` for a training that
+        this lab has not started; `stopped`: before there was anything to save
+    `own`: whether this lab trains it
+    `data model epochs steps batch lr optimizer`: as decided
+    `rows`: those of metrics.csv after the first `epochs_known`
+    `saved_step`: where it was last paused
+    `look`: the newest snapshot, as in `training/snapshots.py`; `looks`: the steps of the cached ones
+    `notes`, `findings`, `result` (metrics.json)
+    `said`: the last lines of the process; `refusal`: its error as a record
+    """
+    ended = None if own is None else own.ended()  # first: who has ended has written all of its files
+    config, curves = _config(run), _curves(run)
+    state = _state(run, own, ended, over=_steps_are_over(config, curves))
+    if state in ("training", "elsewhere"):
+        ask_to_watch(run)
+    snapshot = None if config is None else read_look(run)
+    if snapshot is not None and isinstance(snapshot.get("step"), int):
+        snapshots.add(run.path, snapshot)
+    rows = [dict(zip(curves.columns, row, strict=True)) for row in zip(*curves.columns.values(), strict=True)]
+    return {
+        "state": state,
+        "own": own is not None,
+        "path": str(run.path),
+        **_facts(config),
+        "rows": rows[epochs_known:],
+        "epochs_done": len(rows),
+        "saved_step": _saved_step(curves),
+        "look": snapshot,
+        "looks": snapshots.steps(run.path),
+        "notes": [str(event.get("text", "")) for event in curves.events if event["event"] == "note"],
+        "findings": _findings(curves, "DATA" if config is None else config.data.source, over=state == "finished"),
+        "result": read_dispensable(run.metrics_json) if state == "finished" else None,
+        "said": [] if own is None else list(own.said()),
+        "refusal": None if ended is None else ended.error,
+    }
+
+
+def _saved_step(curves: Curves) -> int:
+    """The step at which the run was last saved to go on, or went on; 0 where it was never interrupted."""
+    pauses = (event.get("step") for event in reversed(curves.events) if event["event"] in ("interrupted", "resumed"))
+    step = next(pauses, 0)
+    return step if isinstance(step, int) else 0
+
+
+def _state(run: RunDirectory, own: TrainingProcess | None, ended: Ended | None, *, over: bool) -> str:
+    finished = run.metrics_json.exists()
+    if own is None:
+        return "finished" if finished else "paused" if owner(run.path) is None else "elsewhere"
+    if ended is None:
+        begun = "training" if run.config.exists() else "preparing"
+        return "stopping" if own.stopping else "finishing" if finished or over else begun
+    if finished:
+        return "finished"
+    interrupted = ended.code in _INTERRUPTED
+    return ("paused" if run.config.exists() else "stopped") if interrupted else "failed"
+
+
+def _steps_are_over(config: Config | None, curves: Curves) -> bool:
+    steps = curves.columns.get("step", ())
+    return config is not None and bool(steps) and steps[-1] >= (config.budget.steps or float("inf"))
+
+
+def _config(run: RunDirectory) -> Config | None:
+    try:
+        return config_from_yaml(run.config) if run.config.exists() else None
+    except StriateError:
+        return None
+
+
+def _facts(config: Config | None) -> Mapping[str, Any]:
+    if config is None:
+        return dict.fromkeys(("data", "model", "epochs", "steps", "batch", "lr", "optimizer"))
+    return {
+        "data": Path(config.data.source).name,
+        "model": config.model.name,
+        "epochs": config.budget.epochs,
+        "steps": config.budget.steps,
+        "batch": config.batch,
+        "lr": config.optim.lr,
+        "optimizer": config.optim.name,
+    }
+
+
+def _curves(run: RunDirectory) -> Curves:
+    try:
+        curves = read_curves(run, 0)
+    except StriateError:
+        return Curves({}, (), 0)
+    # Guessing has a known loss only where each sample has one class.
+    return replace(curves, classes=_classes(run)) if "train_accuracy" in curves.columns else curves
+
+
+def _classes(run: RunDirectory) -> int:
+    try:
+        return len(run.classes.read_text(encoding="utf-8").splitlines())
+    except OSError:
+        return 0
+
+
+def _findings(curves: Curves, data: str, *, over: bool) -> list[dict[str, Any]]:
+    """What the look before training found, and what the curves say so far; each code once."""
+    told = [
+        {name: value for name, value in event.items() if name not in ("time", "event")}
+        for event in curves.events
+        if event["event"] == "finding"
+    ]
+    known = {one.get("code") for one in told} | (set() if over else {_OF_THE_END})
+    seen = (finding for finding in curve_findings(curves) if finding.code not in known)
+    return told + [finding.to_json() | {"remedy": _on_the_page(finding.remedy, data)} for finding in seen]
+
+
+def _on_the_page(remedy: str, data: str) -> str:
+    return remedy.for_page(LABELS, data) if isinstance(remedy, Remedy) else remedy

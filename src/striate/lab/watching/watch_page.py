@@ -1,0 +1,266 @@
+"""The page Watch: a network at work on an image, layer by layer, down to the arithmetic of one number."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import torch
+from fastapi import APIRouter, Depends, Query
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from striate.errors import UsageError
+from striate.lab.network_names import LONGEST, RUN
+from striate.lab.page_images import as_address, as_png
+from striate.lab.watching.step import Step
+from striate.models.registry import GROUPS
+from striate.visualize.picture import Picture
+
+if TYPE_CHECKING:
+    from striate.lab.watching.step import Step
+    from striate.lab.watching.watched_network import WatchedPass
+    from striate.lab.workbench import Lab
+
+SMALL = 64
+"""Rows and columns of a small picture; of a larger map, means of neighboring numbers are shown."""
+
+
+@dataclass(frozen=True)
+class MapPicture:
+    """One map: `data` are its bytes row by row, base64; a byte b stands for (b − 128) / 127 · `scale`. `low`, `high`:
+    its smallest and largest number; `activity`: the mean of absolute values. `finite`: whether all numbers are."""
+
+    unit: int
+    rows: int
+    columns: int
+    low: float
+    high: float
+    scale: float
+    activity: float
+    finite: bool
+    data: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a JSON object."""
+        return dict(vars(self))
+
+
+def activities(maps: torch.Tensor) -> NDArray[np.float64]:
+    """The mean of absolute values of every map of (maps, rows, columns)."""
+    found: NDArray[np.float64] = maps.abs().double().mean((1, 2)).numpy()
+    return found
+
+
+def map_pictures(maps: torch.Tensor, units: list[int], *, small: bool) -> list[MapPicture]:
+    """Pictures of some maps of (maps, rows, columns)."""
+    chosen = maps[units].float()
+    finite = torch.isfinite(chosen).flatten(1).all(1)
+    chosen = torch.nan_to_num(chosen, 0.0, 0.0, 0.0)
+    lows, highs = chosen.amin((1, 2)), chosen.amax((1, 2))
+    active = chosen.abs().mean((1, 2))
+    if small and max(chosen.shape[1:]) > SMALL:
+        sides = min(chosen.shape[1], SMALL), min(chosen.shape[2], SMALL)
+        chosen = functional.adaptive_avg_pool2d(chosen[None], sides)[0]
+    scales = chosen.abs().amax((1, 2))
+    divisors = torch.where(scales > 0, scales, torch.ones_like(scales))
+    values = (chosen / divisors[:, None, None] * 127).round_().add_(128).to(torch.uint8).numpy()
+    rows, columns = (int(side) for side in values.shape[1:])
+    figures = zip(units, *(t.tolist() for t in (lows, highs, scales, active, finite)), values, strict=True)
+    return [
+        MapPicture(unit, rows, columns, low, high, scale, mean, whole, b64encode(plane.tobytes()).decode("ascii"))
+        for unit, low, high, scale, mean, whole, plane in figures
+    ]
+
+
+def order_of(maps: torch.Tensor, order: str) -> list[int]:
+    """Numbers of maps, the most active first, or as they are."""
+    if order == "activity":
+        return [int(unit) for unit in np.argsort(-activities(maps), kind="stable")]
+    return list(range(len(maps)))
+
+
+@dataclass(frozen=True)
+class FilterPicture:
+    """The kernel of one map: for each of the first channels of the input a plane as in `MapPicture`, on one scale."""
+
+    unit: int
+    channels: int
+    rows: int
+    columns: int
+    scale: float
+    planes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a JSON object."""
+        return dict(vars(self))
+
+
+def filters_of(step: Step) -> NDArray[np.float32] | None:
+    """The kernels (maps, channels, rows, columns) that a convolution's maps are made by; None of all else, and of
+    transposed and 3-D ones."""
+    call = step.calls[-1] if step.calls else None
+    if call is None or call.name != "convolution" or call.get("transposed", False):
+        return None
+    weight = call.tensor("weight")
+    if weight is None or weight.ndim not in (3, 4) or call.out.shape != step.output.shape:
+        return None
+    values: NDArray[np.float32] = weight.float().numpy()
+    return values if values.ndim == 4 else values[:, :, None]
+
+
+def filter_pictures(kernels: NDArray[np.float32], units: list[int], most_planes: int = 3) -> list[FilterPicture]:
+    """The kernels of some maps, with at most so many planes each."""
+    found = []
+    for unit in units:
+        kernel = kernels[unit]
+        shown = kernel[:most_planes]
+        scale = float(np.abs(kernel).max(initial=0.0))
+        values = (shown / (scale or 1.0) * 127).round().astype(np.int16) + 128
+        planes = tuple(b64encode(plane.astype(np.uint8).tobytes()).decode("ascii") for plane in values)
+        found.append(FilterPicture(unit, len(kernel), kernel.shape[1], kernel.shape[2], scale, planes))
+    return found
+
+
+Model = Annotated[str, Query(max_length=LONGEST)]
+Short = Annotated[str, Query(max_length=120)]
+Index = Annotated[int, Query(ge=0, le=10**7)]
+Layer = Annotated[int, Query(ge=-1, le=10**5)]
+Count = Annotated[int, Query(ge=1, le=96)]
+
+_FIRST = "mnist-cnn"
+_MOST_PLANES = 64
+_SHOWN_ANSWERS = 5
+
+
+def routes(lab: Lab) -> APIRouter:
+    """What the page asks. Every question names network, input shape and image: nothing is remembered of a page."""
+    from striate.lab.watching.watched_network import CachedPasses, input_step, step_at
+
+    router, passes = APIRouter(), CachedPasses(lab)
+
+    @router.get("/choices")
+    def choices() -> dict[str, Any]:
+        return _choices(lab)
+
+    def asked(model: Model, image: Short, input: Short = "") -> WatchedPass:
+        return passes.watched(model, input, image)
+
+    at_work = Depends(asked)
+
+    @router.get("/steps")
+    def steps(watched: Any = at_work) -> dict[str, Any]:
+        all_steps = (input_step(watched), *watched.steps)
+        return _about(watched) | {"steps": [step.to_json() for step in all_steps]}
+
+    @router.get("/maps")
+    def maps(
+        layer: Layer,
+        order: Literal["activity", "number"] = "activity",
+        start: Index = 0,
+        count: Count = 48,
+        watched: Any = at_work,
+    ) -> dict[str, Any]:
+        return _maps(step_at(watched, layer), order, start, count)
+
+    @router.get("/picture")
+    def picture(layer: Layer, map: Index, watched: Any = at_work) -> dict[str, Any]:
+        return _picture(step_at(watched, layer), map)
+
+    @router.get("/unit")
+    def unit(layer: Layer, map: Index, row: Index, column: Index, watched: Any = at_work) -> dict[str, Any]:
+        return _unit(watched, layer, (map, row, column))
+
+    return router
+
+
+def _choices(lab: Lab) -> dict[str, Any]:
+    """The networks with a name that take images, and the one to begin with."""
+    own = [{"name": RUN, "text": f"the network of {lab.run.name}", "group": "opened with"}] if lab.run else []
+    zoo = [
+        {"name": info.name, "text": f"{info.name} ({info.year})", "group": group}
+        for group, entries in GROUPS.items()
+        for info in entries
+        if len(info.input_shape) == 3
+    ]
+    return {"networks": [*own, *zoo], "first": RUN if lab.run else _FIRST}
+
+
+def _unit(watched: WatchedPass, layer: int, place: tuple[int, int, int]) -> dict[str, Any]:
+    """One number's arithmetic, and what it sees."""
+    from striate.lab.watching.pointwise_arithmetic import explain_input
+    from striate.lab.watching.unit_arithmetic import explain_unit
+
+    if layer < 0:
+        _check(place, watched)
+        found, lit = explain_input(watched, place)
+        return {"unit": found.to_json(), "seen": lit.to_json()}
+    step = watched.step(layer)
+    found, seen = explain_unit(step, place, watched.steps), step.seen(place)
+    return {"unit": found.to_json(), "seen": None if seen is None else seen.to_json()}
+
+
+def _maps(step: Step, order: str, start: int, count: int) -> dict[str, Any]:
+    """Some of a layer's maps as small pictures, and their kernels."""
+
+    units = order_of(step.maps, order)[start : start + count]
+    kernels = filters_of(step)
+    pictured = [] if kernels is None else filter_pictures(kernels, units)
+    return {
+        "total": len(step.maps),
+        "start": start,
+        "maps": [one.to_json() for one in map_pictures(step.maps, units, small=True)],
+        "filters": [one.to_json() for one in pictured],
+    }
+
+
+def _picture(step: Step, number: int) -> dict[str, Any]:
+    """One map as it is, and its kernel."""
+
+    if number >= len(step.maps):
+        raise UsageError("map", str(number), f"0 to {len(step.maps) - 1}", "choose a map of the layer")
+    kernels = filters_of(step)
+    return {
+        "map": map_pictures(step.maps, [number], small=False)[0].to_json(),
+        "filter": None if kernels is None else filter_pictures(kernels, [number], _MOST_PLANES)[0].to_json(),
+    }
+
+
+def _check(unit: tuple[int, int, int], watched: WatchedPass) -> None:
+    if not all(i < side for i, side in zip(unit, watched.raw.shape, strict=True)):
+        got = "channel {}, row {}, column {}".format(*unit)
+        expected = "channel 0 to {}, row 0 to {}, column 0 to {}".format(*(side - 1 for side in watched.raw.shape))
+        raise UsageError("input", got, expected, "choose a pixel of the image")
+
+
+def _about(watched: WatchedPass) -> dict[str, Any]:
+    """The network, the image as it was prepared, and the answer."""
+    network, image = watched.network, watched.image
+    prepared = Picture(watched.raw.transpose(1, 2, 0))
+    notes = list(network.notes)
+    if (prepared.size, len(prepared.channels)) != (image.picture.size, len(image.picture.channels)):
+        width, height = image.picture.size
+        rows, columns = network.shape[1:]
+        colors = "gray" if network.shape[0] == 1 else "red, green and blue"
+        became = f"{columns} × {rows} pixels, {colors}"
+        notes.append(f"The image of {width} × {height} pixels is brought to {became}, as the network takes it.")
+    return {
+        "network": {"name": network.name, "input": network.shape, "parameters": network.parameters, "notes": notes},
+        "image": image.to_json() | {"prepared": as_address(as_png(prepared))},
+        "answer": _answer(watched),
+    }
+
+
+def _answer(watched: WatchedPass) -> list[dict[str, Any]]:
+    """The most probable classes, or outputs where they have no names."""
+    step = watched.probabilities
+    if step is None:
+        return []
+    values = step.maps.reshape(-1)
+    top = values.topk(min(_SHOWN_ANSWERS, len(values)))
+    return [
+        {"place": place, "label": step.labels[place] if step.labels else f"output {place}", "probability": share}
+        for share, place in zip(top.values.tolist(), top.indices.tolist(), strict=True)
+    ]  # fmt: skip

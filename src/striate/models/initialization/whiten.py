@@ -1,0 +1,74 @@
+"""Initialization from the training images: the first convolution whitens their patches.
+
+Neighboring pixels are nearly equal, so that the first layer of a network spends its first epochs on taking them apart.
+The eigenvectors of the covariance of patches do that at once (Jordan 2024, arXiv 2404.00498, section 3.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from striate.errors import ConfigError
+from striate.layers.convolution import WhiteningConv2d
+
+_FLOOR = 5e-4  # added to each variance, in units of standardized inputs: directions that hardly vary are no signal
+
+
+def is_made_for_whitening(module: nn.Module) -> bool:
+    """Whether its first convolution is one that computes its kernels from data."""
+    return isinstance(_first_convolution(module), WhiteningConv2d)
+
+
+@torch.no_grad()
+def whiten(module: nn.Module, batches: Iterable[torch.Tensor]) -> str:
+    """Give the first convolution of `module`, in place, kernels that whiten patches of standardized images, which come
+    in `batches` of (N, C, H, W); they do not learn any more. A sentence on what was done.
+
+    Of K filters the first K/2, at most C·h·w, are eigenvectors of the patches' covariance, in falling order of their
+    variance and divided by its root; the next ones are their negatives; any beyond stay as they were. Biases are left
+    alone. A pure function of the images. Raises ConfigError where there is no such convolution.
+    """
+    layer = _first_convolution(module)
+    if not isinstance(layer, nn.Conv2d) or layer.groups != 1 or layer.out_channels < 2:
+        what = "no convolution of images" if layer is None else f"first a {layer}"
+        raise ConfigError(
+            "model.whiten",
+            f"true for a network with {what}",
+            "a first convolution of images, of two filters or more, that sees all channels",
+            "leave out --model.whiten, or take --model airbench",
+        )
+    values, vectors = torch.linalg.eigh(patch_covariance(batches, layer))
+    # Either sign is an eigenvector: the one whose largest part is positive comes first.
+    signs = vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
+    kernels = (vectors * signs / (values + _FLOOR).sqrt()).T.flip(0)  # from the largest variance down
+    count = min(layer.out_channels // 2, len(kernels))
+    kernels = kernels[:count].reshape(count, *layer.weight.shape[1:]).to(layer.weight)
+    layer.weight[: 2 * count] = torch.cat([kernels, -kernels])
+    layer.weight.requires_grad_(False)
+    height, width = layer.kernel_size
+    return f"first layer: {height}×{width} patches of the training images, whitened; its kernels do not learn"
+
+
+def patch_covariance(batches: Iterable[torch.Tensor], layer: nn.Conv2d) -> torch.Tensor:
+    """(C·h·w, C·h·w) float64 on the CPU: that of what a filter sees, over all places and images, padding left out."""
+    size, step, spread = layer.kernel_size, layer.stride, layer.dilation
+    length = layer.in_channels * size[0] * size[1]
+    products = torch.zeros(length, length, dtype=torch.float64)
+    sums, count = torch.zeros(length, dtype=torch.float64), 0
+    for images in batches:
+        patches = nn.functional.unfold(images.float(), size, spread, 0, step)  # (N, C·h·w, places)
+        flat = patches.transpose(0, 1).reshape(length, -1)
+        products += (flat @ flat.T).double().cpu()
+        sums += flat.sum(1).double().cpu()
+        count += flat.shape[1]
+    mean = sums / count
+    return products / count - mean[:, None] * mean[None, :]
+
+
+def _first_convolution(module: nn.Module) -> nn.Module | None:
+    """The first by registration, as networks are usually written."""
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    return next((layer for layer in module.modules() if isinstance(layer, kinds)), None)

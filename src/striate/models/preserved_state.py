@@ -1,0 +1,262 @@
+"""Preserved state: running a network without changing it, and copies to experiment on."""
+
+from __future__ import annotations
+
+import copy
+import random
+import sys
+import threading
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.errors import ModelError
+from striate.machine.memory import ran_out
+from striate.observe.module_calls import forward_hooks_everywhere
+from striate.observe.tensors import tensors_in
+
+TRIALS = threading.RLock()
+"""Held during a trial. Modes and hooks belong to a network, stdout and torch's kernels to the process: two threads that
+put them back would put back what the other one set."""
+
+
+@contextmanager
+def on_trial(module: nn.Module, *, evaluating: bool = True) -> Iterator[None]:
+    """Like `untouched`, one thread at a time, and with stdout on stderr: what the network prints is no part of the
+    program's output. Compiled parts run as they are written; modules that the network does not know of, but calls,
+    are put back too."""
+    with (
+        TRIALS,
+        preserved(module, evaluating=evaluating),
+        _strangers_untouched(module, evaluating),
+        nothing_compiled(),
+        redirect_stdout(sys.stderr),
+    ):
+        yield
+
+
+@contextmanager
+def _strangers_untouched(module: nn.Module, evaluating: bool) -> Iterator[None]:
+    """The same for modules that are no parts of `module` and are called all the same: by a closure, or a list."""
+    known = set(module.modules())
+
+    def guard(part: nn.Module, _: object) -> None:
+        if part not in known:
+            known.update(part.modules())
+            stack.enter_context(preserved(part, evaluating=evaluating))
+
+    with ExitStack() as stack, forward_hooks_everywhere(guard):
+        yield
+
+
+@contextmanager
+def nothing_compiled() -> Iterator[None]:
+    """While the body runs, compiled networks run as they are written."""
+    if "torch._dynamo" not in sys.modules:  # torch's compiler takes a second to load; nothing can have been compiled
+        yield
+        return
+    with warnings.catch_warnings(), torch.compiler.set_stance("force_eager"):
+        warnings.filterwarnings("ignore", r"Using `torch.compile\(module\)` when there are global hooks")
+        yield
+
+
+def zero_input(
+    module: nn.Module, input_shape: tuple[int, ...], batch: int = 1, *, device: str | None = None
+) -> torch.Tensor:
+    """Zeros (batch, *input_shape) in the number format of the network, where the network is, or on `device`."""
+    tensors = (*module.parameters(), *module.buffers())
+    like = next((tensor for tensor in tensors if tensor.is_floating_point()), None)
+    dtype = torch.get_default_dtype() if like is None else like.dtype
+    place = next(iter(tensors), torch.empty(0)).device if like is None else like.device
+    return torch.zeros(batch, *input_shape, dtype=dtype, device=device or place)
+
+
+@contextmanager
+def preserved(module: nn.Module, *, evaluating: bool = True) -> Iterator[None]:
+    """Put the network into eval mode (unless not `evaluating`), and everything back after, also when the body raises.
+
+    Put back: the train/eval mode of every submodule by itself (a frozen normalization stays frozen), buffers,
+    and the random state of Python, NumPy, torch, and the accelerators that hold the network.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    buffers = [
+        (part, name, buffer, buffer.detach().clone() if _has_values(buffer) else None)
+        for part in module.modules()
+        for name, buffer in part.named_buffers(recurse=False)
+    ]
+    places = {tensor.device for tensor in (*module.parameters(), *module.buffers())}
+    cuda = [place.index or 0 for place in places if place.type == "cuda"]
+    with same_random_state(cuda):
+        try:
+            if evaluating:
+                with suppress(NotImplementedError):  # a program of torch.export has no modes
+                    module.eval()
+            yield
+        finally:
+            for part, training in modes:
+                part.training = training
+            for part, name, buffer, before in buffers:
+                setattr(part, name, buffer)
+                # Written only where something changed: a write would invalidate a graph that awaits backward.
+                if before is not None and not torch.equal(buffer, before):
+                    with torch.no_grad():
+                        buffer.copy_(before)
+
+
+@contextmanager
+def left_alone(module: nn.Module) -> Iterator[None]:
+    """Put everything back that computing on copies of the network may change in it, where a copy reaches for the
+    original: what `untouched` puts back, in the mode it is in, and gradients."""
+    gradients = [(parameter, parameter.grad) for parameter in module.parameters()]
+    with preserved(module, evaluating=False):
+        try:
+            for parameter, _ in gradients:
+                parameter.grad = None  # what is added up is added to a new one
+            yield
+        finally:
+            for parameter, gradient in gradients:
+                parameter.grad = gradient
+
+
+@contextmanager
+def same_random_state(cuda: Iterable[int] = ()) -> Iterator[None]:
+    """Put back the random state of Python, NumPy, torch on the CPU and the given CUDA devices."""
+    python = random.getstate()
+    # Loading numpy.random takes a tenth of a second; what was not loaded has no state that anyone chose.
+    numpy = sys.modules["numpy.random"].get_state() if "numpy.random" in sys.modules else None
+    with torch.random.fork_rng(devices=list(cuda)):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            if numpy is not None:
+                sys.modules["numpy.random"].set_state(numpy)
+            elif "numpy.random" in sys.modules:
+                sys.modules["numpy.random"].seed()
+
+
+def has_forward_of_its_own(module: nn.Module) -> bool:
+    """Whether a part's forward was replaced on the object itself: what replaces it may hold the original, and a copy
+    would run that."""
+    return any(
+        "forward" in vars(part) and not type(part).__module__.startswith("torch._dynamo.") for part in module.modules()
+    )
+
+
+def trial_copy(module: nn.Module) -> nn.Module:
+    """A deep copy to try things on; the module itself where it cannot be copied (it holds a lock or a generator), or
+    a copy would run the original."""
+    if has_forward_of_its_own(module):
+        return module
+    try:
+        with TRIALS:  # or the copy would have another thread's hooks
+            return _copy(module)
+    except Exception:
+        return module
+
+
+def without_numbers(module: nn.Module) -> nn.Module | None:
+    """A copy whose tensors have shapes only (on torch's meta device); None where there can be none of which the
+    original would not run."""
+    if has_forward_of_its_own(module):
+        return None
+    memo: dict[int, Any] = {}
+    kept = []
+    try:
+        with TRIALS:  # or the copy would have another thread's hooks
+            for part in module.modules():
+                # Attributes too: a weight that is computed from others cannot be copied in any other way.
+                for tensor in tensors_in([value for key, value in vars(part).items() if key != "_modules"]):
+                    kept.append(tensor)
+                    memo[id(tensor)] = _shape_only(tensor)
+            return copy.deepcopy(module, memo)
+    except Exception:  # whatever the attributes of a user's network raise
+        return None
+
+
+def _shape_only(tensor: torch.Tensor) -> torch.Tensor:
+    bare = tensor.detach().to("meta")
+    return nn.Parameter(bare, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else bare
+
+
+def is_lazy(module: nn.Module) -> bool:
+    """Whether any parameter or buffer has no shape yet."""
+    return any(nn.parameter.is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers()))
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A deep copy. Raises ModelError where there can be none."""
+    with copying_explained(module):
+        return _copy(module)
+
+
+def _copy(module: nn.Module) -> nn.Module:
+    # torch cannot copy lazy buffers.
+    lazy: list[Any] = [t for t in (*module.parameters(), *module.buffers()) if nn.parameter.is_lazy(t)]
+    memo = {id(t): type(t)(requires_grad=t.requires_grad, device=t.device, dtype=t.dtype) for t in lazy}
+    return copy.deepcopy(module, memo)
+
+
+@contextmanager
+def copying_explained(module: nn.Module) -> Iterator[None]:
+    """Turn what copying `module` raises, for want of anything but memory, into a ModelError."""
+    try:
+        yield
+    except Exception as error:  # whatever the attributes of a user's network raise
+        if ran_out(error):
+            raise
+        raise ModelError(
+            f"model {type(module).__name__}",
+            f"a network that cannot be copied: {' '.join(str(error).split())[:200]}",
+            "one that copy.deepcopy copies: trials, measured minutes and averages of weights need one",
+            "keep locks, files and results of earlier passes out of its attributes",
+        ) from None
+
+
+def _has_values(buffer: torch.Tensor) -> bool:
+    return not buffer.is_meta and not nn.parameter.is_lazy(buffer)
+
+
+def uses_others(network: nn.Module, inputs: torch.Tensor) -> bool:
+    """Whether a pass over `inputs` (B, *shape), in train mode, calls a module or takes a weight that is no part of
+    `network`.
+
+    So does a copy of a network whose forward, or a hook, is a closure: it holds the original, and what is done to the
+    copy is done to that. Nothing is changed, neither here nor there. Raises what the network raises.
+    """
+    own = set(network.modules())
+    found: list[nn.Module] = []
+
+    def note(part: nn.Module, _: object) -> None:
+        # A loss or an activation that is made on the way has nothing that could be changed.
+        if part not in own and _has_state(part):
+            found.append(part)
+
+    with on_trial(network, evaluating=False), torch.inference_mode(False), torch.enable_grad():
+        network.train()
+        with forward_hooks_everywhere(note):
+            outputs = network(inputs.detach().clone())
+        return bool(found) or _takes_other_weights(network, outputs)
+
+
+def _takes_other_weights(network: nn.Module, outputs: object) -> bool:
+    own = {id(parameter) for parameter in network.parameters()}
+    waiting = [tensor.grad_fn for tensor in tensors_in(outputs) if tensor.grad_fn is not None]
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        weight = getattr(node, "variable", None)  # where gradients are left
+        if isinstance(weight, nn.Parameter) and id(weight) not in own:
+            return True
+        following = {after for after, _ in node.next_functions if after is not None} - seen
+        seen |= following
+        waiting += following
+    return False
+
+
+def _has_state(part: nn.Module) -> bool:
+    return next(part.parameters(), None) is not None or next(part.buffers(), None) is not None

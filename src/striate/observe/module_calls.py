@@ -1,0 +1,160 @@
+"""Which modules of a network are called, with which arguments, and what they return."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+Hooks = Iterable[tuple[nn.Module, Callable[..., Any]]]
+"""Modules, each with a hook of it in torch's signature."""
+
+
+@dataclass(eq=False, slots=True)
+class ModuleCall:
+    """One call of a module. `args`, `kwargs`: what its forward is given. `output`: None until it has returned."""
+
+    name: str
+    module: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    output: Any = None
+    outside: BaseException | None = None
+    """The exception that was being handled when the call began."""
+
+
+@dataclass(eq=False)
+class OpenCalls:
+    """The calls that have begun and not ended, the innermost last. `failed`: the innermost call that the latest
+    exception left; `error`: that exception, until the watching ends."""
+
+    stack: list[ModuleCall] = field(default_factory=list)
+    failed: ModuleCall | None = None
+    error: BaseException | None = None
+
+    @property
+    def innermost(self) -> ModuleCall | None:
+        """The module that is running; None between calls of the network."""
+        return self.stack[-1] if self.stack else None
+
+
+Note = Callable[[ModuleCall], object]
+
+
+@contextmanager
+def module_calls(
+    parts: nn.Module | Mapping[str, nn.Module],
+    begin: Note | None = None,
+    end: Note | None = None,
+    fail: Note | None = None,
+    *,
+    prepend: bool = False,
+) -> Iterator[OpenCalls]:
+    """While the body runs, tell `begin` and `end` of each call of `parts`: all modules of a network, or those named.
+
+    `end` is told of calls that return, in the order in which they do, `fail` of those that raise. The modules' own
+    hooks run before `begin` and before `end`; with `prepend`, before `end` only, and what they do happens within the
+    call. A module that is registered twice has its first name. Scripted modules take no hooks and are left out.
+    """
+    named = dict(parts.named_modules()) if isinstance(parts, nn.Module) else parts
+    calls = OpenCalls()
+    with ExitStack() as stack:
+        for name, part in named.items():
+            if isinstance(part, torch.jit.ScriptModule):
+                continue
+            entering, leaving = _begin(calls, name, begin), _end(calls, end, fail)
+            handle = part.register_forward_pre_hook(entering, prepend=prepend, with_kwargs=True)
+            stack.callback(handle.remove)
+            stack.callback(part.register_forward_hook(leaving, with_kwargs=True, always_call=True).remove)
+        try:
+            yield calls
+        finally:
+            calls.error = None  # its traceback would keep all tensors of the pass
+
+
+def _begin(calls: OpenCalls, name: str, begin: Note | None) -> Callable[..., None]:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        call = ModuleCall(name, module, args, kwargs, outside=sys.exception())
+        calls.stack.append(call)
+        if begin is not None:
+            begin(call)
+
+    return hook
+
+
+def _end(calls: OpenCalls, end: Note | None, fail: Note | None) -> Callable[..., None]:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if not calls.stack or calls.stack[-1].module is not module:
+            return  # a hook of the module's own raised before its call began
+        call, error = calls.stack.pop(), sys.exception()
+        if error is not call.outside:
+            if error is not calls.error:  # the innermost call that an exception leaves is told of first
+                calls.error, calls.failed = error, call
+            if fail is not None:
+                fail(call)
+            return
+        call.args, call.kwargs, call.output = args, kwargs, output
+        if end is not None:
+            end(call)
+
+    return hook
+
+
+def leaves(module: nn.Module) -> dict[str, nn.Module]:
+    """The modules without modules in them, by name."""
+    return {name: part for name, part in module.named_modules() if next(part.children(), None) is None}
+
+
+@contextmanager
+def forward_hooks(before: Hooks = (), after: Hooks = ()) -> Iterator[None]:
+    """While the body runs, call torch's forward hooks, and nothing else, so that compiled networks take them:
+    `before(module, args)` and `after(module, args, output)`. What a hook returns takes the place of `args`, `output`.
+    """
+    with ExitStack() as stack:
+        for part, hook in before:
+            stack.callback(part.register_forward_pre_hook(hook).remove)
+        for part, hook in after:
+            stack.callback(part.register_forward_hook(hook).remove)
+        yield
+
+
+@contextmanager
+def forward_hooks_everywhere(
+    before: Callable[[nn.Module, Any], None], after: Callable[[nn.Module, Any, Any], None] | None = None
+) -> Iterator[None]:
+    """While the body runs, call `before(module, args)` and `after(module, args, output)` of every module that this
+    thread calls, of whatever network."""
+    here = threading.get_ident()
+
+    def entering(module: nn.Module, args: Any) -> None:
+        if threading.get_ident() == here:
+            before(module, args)
+
+    def leaving(module: nn.Module, args: Any, output: Any) -> None:
+        if after is not None and threading.get_ident() == here:
+            after(module, args, output)
+
+    with ExitStack() as stack:
+        stack.callback(nn.modules.module.register_module_forward_pre_hook(entering).remove)
+        if after is not None:
+            stack.callback(nn.modules.module.register_module_forward_hook(leaving).remove)
+        yield
+
+
+@contextmanager
+def optimizer_steps(
+    optimizer: Optimizer, before: Callable[[], None], after: Callable[[], None] | None = None
+) -> Iterator[None]:
+    """While the body runs, call `before` and `after` around each step of the optimizer."""
+    with ExitStack() as stack:
+        stack.callback(optimizer.register_step_pre_hook(lambda *_: before()).remove)
+        if after is not None:
+            stack.callback(optimizer.register_step_post_hook(lambda *_: after()).remove)
+        yield

@@ -1,0 +1,211 @@
+"""The page of a finished cross-validation: its content as plain records, its pictures, and the file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from striate.errors import pasted
+from striate.records import Finding
+from striate.report.numbers import environment_table, metric
+from striate.report.page import as_base64, page_environment
+from striate.runs.directory import RunDirectory
+from striate.runs.files import write_text
+from striate.studies.cross_validation.cv_summary import pooled_predictions, sentences
+from striate.studies.cross_validation.fold import FoldResult
+from striate.studies.cross_validation.plan_cross_validation import CrossValidation
+from striate.tasks.registry import is_known, known_metrics, metric_named, metric_text
+from striate.training.config_file import config_to_yaml
+from striate.visualize.page_parts import Picture, Table
+from striate.visualize.themed_svg import saved_picture
+from striate.visualize.training_curves import fold_curves_figure, folds_figure
+from striate.wording import number
+
+
+@dataclass(frozen=True)
+class CvContent:
+    """All that the page shows. `answers` is the picture of the pooled answers with the table `behind` it, None for
+    masks; `comparisons` and `baselines` are empty where no baselines were asked for."""
+
+    title: str
+    created: str
+    answer: str
+    sentences: Sequence[str]
+    network: str
+    figures: Table
+    folds: Table
+    dots: Picture
+    curves: Picture
+    answers: Picture | None
+    behind: Table | None
+    comparisons: Sequence[str]
+    baselines: Table | None
+    notes: Sequence[str]
+    findings: Sequence[Finding]
+    config: str
+    environment: Table
+    command: str
+    final_command: str
+
+
+def make_content(
+    run: RunDirectory,
+    study: CrossValidation,
+    results: Sequence[FoldResult],
+    metrics: Mapping[str, Any],
+    pictures: tuple[Picture, Picture, Picture | None],
+    behind: Table | None,
+) -> CvContent:
+    """The page of a finished study; `pictures` are the dots, the curves and the answers."""
+    cv, key, data = metrics["cv"], study.first.task.headline, study.pool.data
+    macs = "" if metrics["macs"] is None else f", {number(metrics['macs'])} multiply–accumulates for one input"
+    compared = metrics.get("baselines", [])
+    return CvContent(
+        title=f"{metrics['model']} on {data.name}: {cv['folds']} × {cv['repeats']} cross-validation",
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        answer=f"{metric_named(key).name} {metric_text(key, cv['mean'][key], cv['std'][key])}",
+        sentences=sentences(cv, cv["held_out"], key),
+        network=f"{metrics['model']}: {number(metrics['params'])} parameters{macs}.",
+        figures=_figures(cv),
+        folds=_fold_table(results),
+        dots=pictures[0],
+        curves=pictures[1],
+        answers=pictures[2],
+        behind=behind,
+        comparisons=[entry["comparison"]["sentence"] for entry in compared],
+        baselines=_baseline_table(cv, compared) if compared else None,
+        notes=study.notes,
+        findings=study.findings,
+        config=config_to_yaml(study.config),
+        environment=environment_table(run.environment),
+        command=repeat_command(run.path),
+        final_command=final_command(run.path),
+    )
+
+
+def repeat_command(run: Path) -> str:
+    """What repeats a study when pasted."""
+    return f"striate train --config {pasted(run / 'config.yaml')} --out {pasted(f'{run}-again')}"
+
+
+def final_command(run: Path) -> str:
+    """What trains one network as the folds were, when pasted."""
+    return f"striate train --config {pasted(run / 'config.yaml')} --cv null --out {pasted(f'{run}-final')}"
+
+
+def _figures(cv: Mapping[str, Any]) -> Table:
+    pooled = cv["per_repeat"]
+    rows = tuple(
+        (
+            metric_named(key).name,
+            metric(key, cv["mean"][key]),
+            metric(key, cv["std"][key]),
+            metric(key, pooled["mean"].get(key)),
+            metric(key, pooled["std"].get(key)),
+        )
+        for key in cv["mean"]
+    )
+    heads = ("metric", "mean of folds", "std between folds", "pooled, mean of repeats", "std between repeats")
+    return Table(
+        f"{cv['folds']} folds × {cv['repeats']}, n = {cv['n']:,}; std divides by one less than the count",
+        heads,
+        rows,
+    )
+
+
+def _fold_table(results: Sequence[FoldResult]) -> Table:
+    keys = [key for key in results[0].metrics if is_known(key)]
+    heads = ("repeat · fold", "held out", "trained on", "validated on", *(metric_named(k).name for k in keys))
+    rows: tuple[tuple[str | int, ...], ...] = tuple(
+        (
+            f"{r.repeat} · {r.fold}",
+            len(r.ids),
+            r.n_train,
+            r.n_val,
+            *(metric(key, r.metrics[key]) for key in keys),
+            f"{r.best_epoch} of {len(r.history)}",
+            f"{r.seconds:.1f}",
+        )
+        for r in results
+    )
+    return Table("Each fold, on what it held out", (*heads, "epoch kept", "seconds"), rows)
+
+
+def _baseline_table(cv: Mapping[str, Any], compared: Sequence[Mapping[str, Any]]) -> Table:
+    methods = [("this network", cv), *((entry["name"], entry) for entry in compared)]
+    keys = [
+        key
+        for key in (m.key for m in known_metrics())
+        if key != "loss" and any(key in values["mean"] for _, values in methods)
+    ]
+    rows: tuple[tuple[str, ...], ...] = tuple(
+        (name, *(metric_text(k, values["mean"].get(k), values["std"].get(k)) for k in keys)) for name, values in methods
+    )
+    return Table(
+        "Mean ± standard deviation over the same folds", ("method", *(metric_named(k).name for k in keys)), rows
+    )
+
+
+def write_cv_report(
+    run: RunDirectory, study: CrossValidation, results: Sequence[FoldResult], metrics: Mapping[str, Any]
+) -> None:
+    """Draw into `plots/` and write report.html, one file that needs nothing else. Raises RunError."""
+    answers, behind = _draw_answers(run, study, results)
+    pictures = (_draw_dots(run, study, results, metrics["cv"]), _draw_curves(run, study, results), answers)
+    content = make_content(run, study, results, metrics, pictures, behind)
+    page = page_environment("striate.studies").get_template("cross_validation.html")
+    write_text(run.report, page.render(content=content, image=as_base64))
+
+
+def _draw_dots(
+    run: RunDirectory, study: CrossValidation, results: Sequence[FoldResult], cv: Mapping[str, Any]
+) -> Picture:
+    key = study.first.task.headline
+    values = [[float(r.metrics[key]) for r in results if r.repeat == k + 1] for k in range(study.repeats)]
+    title = _title(study)
+    figure = folds_figure(
+        values,
+        metric=metric_named(key).name,
+        title=title,
+        share=metric_named(key).is_share,
+        mean=cv["mean"][key],
+        std=cv["std"][key],
+    )
+    caption = (
+        f"{title}. A dot a held-out fold, a tick the mean of its repeat; dashed: the mean of all folds, gray: one"
+        " standard deviation each way."
+    )
+    return saved_picture("Each fold", caption, figure, run.plots / "folds.png")
+
+
+def _draw_curves(run: RunDirectory, study: CrossValidation, results: Sequence[FoldResult]) -> Picture:
+    title = _title(study)
+    histories = [result.history for result in results]
+    figure = fold_curves_figure(histories, metric=study.first.task.headline, title=title)
+    caption = (
+        f"{title}. Thin: each fold; thick: their mean. val is the validation part of what a fold learns from; what it"
+        " holds out is measured once, at the end, and is in no curve."
+    )
+    return saved_picture("Learning curves", caption, figure, run.plots / "curves.png")
+
+
+def _draw_answers(
+    run: RunDirectory, study: CrossValidation, results: Sequence[FoldResult]
+) -> tuple[Picture | None, Table | None]:
+    """The answers of all repeats together, so that each sample counts once a repeat; nothing for masks."""
+    data, targets = study.pool.data, study.pool.samples.targets.numpy()
+    answers = np.concatenate([pooled_predictions(results, k + 1) for k in range(study.repeats)])
+    truth = np.concatenate([targets] * study.repeats)
+    times = "" if study.repeats == 1 else f", each answered {study.repeats} times"
+    title = f"{_title(study)}{times}"
+    return study.first.task.pooled(run.plots, truth, answers, _title(study), title, data.target_names)
+
+
+def _title(study: CrossValidation) -> str:
+    data = study.pool.data
+    return f"{data.name}, {study.folds} × {study.repeats} cross-validation, n = {len(study.pool):,}"

@@ -1,0 +1,217 @@
+"""The metrics of a cross-validation: means and standard deviations over folds, pooled predictions of each repeat, and
+sentences on them. Folds share most of their training samples, which the interval of the mean takes into account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+
+from striate.studies.cross_validation.fold import FoldResult
+from striate.tasks.registry import is_known, metric_named, metric_text
+from striate.tasks.task import Task
+
+LEVEL = 0.95
+METHOD = "corrected resampled t (Nadeau and Bengio 2003)"
+
+
+@dataclass(frozen=True)
+class ResampledMean:
+    """The mean of a metric over folds with its 95 % interval, and the two-sided `p_value` of its being 0.
+
+    The interval and the p-value are None where one fold, or no standard deviation, leaves nothing to compute them from.
+    """
+
+    mean: float
+    interval: tuple[float, float] | None
+    p_value: float | None
+
+
+def resampled_mean(values: Sequence[float], held_share: float) -> ResampledMean:
+    """The corrected resampled t-test of `values`, one a fold; `held_share` = n held out / n learned from.
+
+    Folds overlap in what they learn from, so the variance of their mean is not s²/J: it is estimated by
+    (1/J + held_share) s², with J − 1 degrees of freedom. Source: C. Nadeau and Y. Bengio, "Inference for the
+    generalization error", Machine Learning 52, 2003, section 4.
+    """
+    numbers = np.asarray(values, np.float64)
+    count, mean = len(numbers), float(numbers.mean())
+    deviation = float(numbers.std(ddof=1)) if count > 1 else 0.0
+    # The mean of equal numbers may differ from them by a rounding error, which would pass for a tiny deviation.
+    if deviation <= 1e-12 * max(1.0, float(np.abs(numbers).max())):
+        return ResampledMean(mean, None, None)
+    error = deviation * (1 / count + held_share) ** 0.5
+    low, high = stats.t.interval(LEVEL, count - 1, loc=mean, scale=error)
+    p = 2 * float(stats.t.sf(abs(mean) / error, count - 1))
+    return ResampledMean(mean, (float(low), float(high)), p)
+
+
+_FEW = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+def summarize_folds(results: Sequence[FoldResult], targets: torch.Tensor, task: Task) -> dict[str, Any]:
+    """The entry `cv` of metrics.json.
+
+    `targets` are those of the whole pool, in the order of ids. `mean` and `std` are over all folds of all
+    repeats (std with J − 1 in the divisor, None for one fold); `interval` is that of the mean of the headline metric.
+    `per_repeat` pools the predictions of each repeat, which cover every sample once, measures them together
+    (`values`), and gives mean and std of that over repeats (std None for one repeat).
+    """
+    repeats = sorted({result.repeat for result in results})
+    pooled = [_pooled(torch.from_numpy(pooled_predictions(results, repeat)), targets, task) for repeat in repeats]
+    keys = _keys([result.metrics for result in results])
+    center = headline_mean(results, task)
+    return {
+        "folds": len(results) // len(repeats),
+        "repeats": len(repeats),
+        "n": len(targets),
+        "held_out": [len(result.ids) for result in results],
+        "mean": {key: _mean([r.metrics[key] for r in results]) for key in keys},
+        "std": {key: _std([r.metrics[key] for r in results]) for key in keys},
+        "interval": {task.headline: _clipped(center.interval, task.headline)},
+        "per_repeat": {
+            "mean": {key: _mean([values[key] for values in pooled]) for key in _keys(pooled)},
+            "std": {key: _std([values[key] for values in pooled]) for key in _keys(pooled)},
+            "values": pooled,
+        },
+    }
+
+
+def _pooled(decoded: torch.Tensor, targets: torch.Tensor, task: Task) -> dict[str, Any]:
+    measured = task.measure(decoded, targets)
+    if task.headline in measured:
+        return measured
+    return {task.headline: task.headline_figure().value(task.rows_for(decoded, targets)), **measured}
+
+
+def headline_mean(results: Sequence[FoldResult], task: Task) -> ResampledMean:
+    """The mean of the headline metric over folds, with an interval that knows that folds overlap."""
+    return resampled_mean([float(r.metrics[task.headline]) for r in results], held_share(results))
+
+
+def held_share(results: Sequence[FoldResult]) -> float:
+    """Samples held out for each that was learned from (validation samples included: they chose the epoch)."""
+    return float(np.mean([len(r.ids) / (r.n_train + r.n_val) for r in results]))
+
+
+def pooled_predictions(results: Sequence[FoldResult], repeat: int) -> NDArray[Any]:
+    """(N, …) the predictions of one repeat in the order of ids: each sample's from the fold that held it out."""
+    chosen = [result for result in results if result.repeat == repeat]
+    order = np.concatenate([result.ids for result in chosen]).argsort()
+    answers: NDArray[Any] = np.concatenate([result.decoded for result in chosen])[order]
+    return answers
+
+
+def sentences(cv: Mapping[str, Any], sizes: Sequence[int], headline: str) -> tuple[str, ...]:
+    """What the figures say, and what they do not. `sizes`: how many samples each fold held out."""
+    label, count = metric_named(headline).name, len(sizes)
+    held = f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}"
+    over = metric_text(headline, cv["mean"][headline], cv["std"][headline])
+    told = [f"{label} {over} over {count} held-out folds of {held} (mean ± standard deviation between folds)."]
+    repeats, pooled = cv["repeats"], cv["per_repeat"]
+    figure = metric_text(headline, pooled["mean"][headline], pooled["std"][headline])
+    if repeats > 1:
+        told.append(
+            f"The answers of each repeat pooled, the {_few(repeats)} repeats have {figure} (mean ± standard deviation)."
+        )
+    else:
+        told.append(f"All {cv['n']:,} answers pooled: {figure}.")
+    interval = cv["interval"][headline]
+    if interval is not None:
+        low, high = (metric_text(headline, end) for end in interval)
+        told.append(f"95 % interval of the mean: {low} to {high}, {METHOD}.")
+    told.append(
+        "Folds share most of what they learn from, so their deviation is not the error of the mean; that of the repeats"
+        " shows only how much dealing and seeds matter, not what other samples would change."
+    )
+    return tuple(told)
+
+
+def summary_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """What a terminal shows of metrics.json: the headline sentences, the other metrics, the baselines."""
+    cv = metrics["cv"]
+    headline = next(iter(cv["interval"]))
+    others = [
+        f"{metric_named(key).name} {metric_text(key, cv['mean'][key], cv['std'][key])}"
+        for key in cv["mean"]
+        if is_known(key) and key not in (headline, "top5")
+    ]
+    lines = list(sentences(cv, cv["held_out"], headline))
+    lines.insert(1, ", ".join(others))
+    return [*lines, *(entry["comparison"]["sentence"] for entry in metrics.get("baselines", ()))]
+
+
+def compare_folds(results: Sequence[FoldResult], name: str, task: Task) -> dict[str, Any]:
+    """How the network stands against the baseline `name` on the same folds: mean, std, and the paired comparison of
+    the headline metric, positive in the network's favor."""
+    key, sign = task.headline, 1 if task.higher_is_better else -1
+    measured = [result.baselines[name] for result in results]
+    leads = [sign * (float(r.metrics[key]) - float(b[key])) for r, b in zip(results, measured, strict=True)]
+    lead = resampled_mean(leads, held_share(results))
+    keys = [k for k in _keys(measured) if k != "seconds"]
+    return {
+        "name": name,
+        "mean": {k: _mean([m[k] for m in measured]) for k in keys},
+        "std": {k: _std([m[k] for m in measured]) for k in keys},
+        "comparison": {
+            "difference": lead.mean,
+            "p_value": lead.p_value,
+            "interval": None if lead.interval is None else list(lead.interval),
+            "beats": lead.mean > 0 and lead.p_value is not None and lead.p_value < 0.05,
+            "sentence": _lead_sentence(lead, sign, name, key, len(leads)),
+        },
+    }
+
+
+def _lead_sentence(lead: ResampledMean, sign: int, name: str, key: str, folds: int) -> str:
+    """`sign` is −1 where a lead is a lower figure."""
+    label, (scale, unit) = metric_named(key).name, metric_named(key).lead
+    if lead.mean == 0:
+        return f"The mean {label} of the network and of {name} on the same {folds} folds is the same."
+
+    def shown(value: float) -> str:
+        return (f"{scale * value:.2f}" if unit else f"{value:.3g}").replace("-", "−")
+
+    way = "higher" if sign * lead.mean > 0 else "lower"
+    than = f"{shown(abs(lead.mean))}{unit} {way} than that of {name}"
+    if lead.p_value is None or lead.interval is None:
+        return f"On each of the same {folds} folds the network's {label} is {than}: no spread to test it by."
+    verdict = "more than noise" if lead.p_value < 0.05 else "which noise alone may do"
+    low, high = (shown(end) for end in lead.interval)
+    p = "p < 0.0001" if lead.p_value < 0.0001 else f"p = {lead.p_value:.2g}"
+    return (
+        f"On the same {folds} folds the network's {label} is {than}: {verdict} ({p}; 95 % interval of the network's"
+        f" lead {low} to {high}; corrected resampled t-test)."
+    )
+
+
+def _keys(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [key for key, value in rows[0].items() if key != "n" and (value is None or isinstance(value, int | float))]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
+
+
+def _std(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.std(known, ddof=1)) if len(known) == len(values) > 1 else None
+
+
+def _clipped(interval: tuple[float, float] | None, key: str) -> list[float] | None:
+    """The ends within what the metric can be: shares end at 1, and no headline metric is negative."""
+    if interval is None:
+        return None
+    most = 1.0 if metric_named(key).is_share else float("inf")
+    return [min(most, max(0.0, end)) for end in interval]
+
+
+def _few(count: int) -> str:
+    return _FEW[count] if count < len(_FEW) else f"{count}"

@@ -1,0 +1,212 @@
+"""What a cross-validation will do, decided before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from time import monotonic
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from striate.data.folds import parse_folds
+from striate.errors import ConfigError, RunError
+from striate.models.from_run import names_run
+from striate.models.preserved_state import copied
+from striate.records import Finding
+from striate.runs.directory import open_run, read_seen
+from striate.runs.files import user_path
+from striate.studies.cross_validation.fold import training_seed
+from striate.studies.cross_validation.fold_data import (
+    Pool,
+    deal_repeats,
+    fold_dataset,
+    pool_samples,
+    refuse_unusable_folds,
+)
+from striate.training.config import Config
+from striate.training.prepare import Prepared, prepare_data, read_data
+from striate.training.request import decided_fields
+
+
+@dataclass(frozen=True, eq=False)
+class CrossValidation:
+    """A cross-validation about to start.
+
+    `config` is decided, with what all folds share; `dealt` (repeats, N) says in which fold, from 0, each sample of
+    `pool` is held out. `first` is the first fold prepared, which speaks for the network of all. `module` is the
+    `nn.Module` that each fold copies, or None where a name builds the network.
+    """
+
+    config: Config
+    pool: Pool
+    dealt: NDArray[np.int64]
+    first: Prepared
+    module: nn.Module | None
+    notes: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def folds(self) -> int:
+        """Folds a repeat."""
+        return int(self.dealt.max()) + 1
+
+    @property
+    def repeats(self) -> int:
+        """How often all samples are dealt."""
+        return len(self.dealt)
+
+    @property
+    def network(self) -> str:
+        """Its name in few letters, for a folder."""
+        name = self.first.network_name
+        return "module" if name is None else name if len(name) <= 24 else "custom"
+
+    def prepare(self, repeat: int, fold: int) -> Prepared:
+        """One fold ready to train; both count from 0."""
+        return _prepare_fold(self.config, self.pool, self.dealt, repeat, fold, self.module)
+
+
+def plan_cross_validation(
+    config: Config, module: nn.Module | None = None, *, announce: Callable[[str], None] = lambda _: None
+) -> CrossValidation:
+    """Read the data, deal the folds, and decide on the first fold what all of them use. Writes and trains nothing.
+
+    What the recipe decides is decided once, by the first fold's training part: one way of training is measured, not
+    one a fold. `budget.minutes` are those of the whole study, in equal shares. Raises StriateError.
+    """
+    assert config.cv is not None
+    started = monotonic()
+    folds, repeats = parse_folds(config.cv)
+    _refuse_test_fraction(config)
+    _refuse_target(config)
+    _refuse_train_samples(config)
+    asked = replace(config, cv=f"{folds}x{repeats}")
+    with_data, data = read_data(asked, announce)
+    pool = pool_samples(data)
+    seen = _refuse_seen(config, pool)
+    dealt = deal_repeats(pool, folds, repeats, config.data.split_seed)
+    refuse_unusable_folds(pool, dealt, config.data.split_seed, with_data.data.validation_share)
+    minutes = config.budget.minutes
+    share = None if minutes is None else minutes / (folds * repeats)
+    shared = replace(with_data, budget=replace(with_data.budget, minutes=share, steps=_asked_steps(config)))
+    first = _prepare_fold(shared, pool, dealt, 0, 0, module, lambda: (monotonic() - started) / (folds * repeats))
+    decided = _shared_config(asked, with_data, first.config)
+    notes = (*_describe(pool, folds, repeats), *seen, *first.notes)
+    return CrossValidation(decided, pool, dealt, first, module, notes, first.findings)
+
+
+def _prepare_fold(
+    config: Config,
+    pool: Pool,
+    dealt: NDArray[np.int64],
+    repeat: int,
+    fold: int,
+    module: nn.Module | None,
+    seconds_spent: Callable[[], float] = lambda: 0.0,
+) -> Prepared:
+    settings = config.data
+    data = fold_dataset(
+        pool,
+        dealt[repeat] == fold,
+        repeat=repeat,
+        fold=fold,
+        split_seed=settings.split_seed,
+        val=settings.validation_share,
+    )
+    own = replace(config, seed=training_seed(config.seed, repeat, fold), cv=None, baseline=False)
+    return prepare_data(own, data, None if module is None else copied(module), seconds_spent=seconds_spent)
+
+
+def _asked_steps(config: Config) -> int | None:
+    """Steps that were asked for, or fixed from minutes by an earlier start; those that follow from epochs follow anew
+    in each fold, whose training parts differ by a sample or two."""
+    return None if config.budget.epochs is not None and config.budget.minutes is None else config.budget.steps
+
+
+def _shared_config(asked: Config, with_data: Config, first: Config) -> Config:
+    """The configuration of the study: what the first fold decided, without what belongs to that fold alone."""
+    fixed = asked.budget.minutes is not None or _asked_steps(asked) is not None
+    budget = replace(first.budget, minutes=asked.budget.minutes, steps=first.budget.steps if fixed else None)
+    config = replace(first, data=with_data.data, seed=asked.seed, cv=asked.cv, baseline=asked.baseline, budget=budget)
+    return replace(config, decided=decided_fields(asked, config))
+
+
+def _refuse_test_fraction(config: Config) -> None:
+    asked, default = config.data.test_fraction, Config().data.test_fraction
+    if asked != default:
+        raise ConfigError(
+            "data.test_fraction",
+            f"{asked:g} with --cv {config.cv}",
+            "no test split beside the folds: each of them is held out in turn",
+            f"leave out --data.test_fraction (on top of a --config: --data.test_fraction {default:g}); the number of "
+            "folds says how many samples are held out",
+        )
+
+
+def _refuse_target(config: Config) -> None:
+    target = config.budget.target
+    if target is not None:
+        raise ConfigError(
+            "budget.target",
+            f"{target:g} with --cv {config.cv}: folds that end there would all be as good",
+            "whole trainings, whose figures say what is reached",
+            "leave out --target (on top of a --config: --budget.target null)",
+        )
+
+
+def _refuse_train_samples(config: Config) -> None:
+    asked = config.evaluation.train_samples
+    if asked is not None and "evaluation.train_samples" not in config.decided:
+        raise ConfigError(
+            "evaluation.train_samples",
+            f"{asked} with --cv {config.cv}",
+            "nothing: folds are measured on what they hold out, not on what they were trained on",
+            "leave out --evaluation.train_samples (on top of a --config: --evaluation.train_samples null)",
+        )
+
+
+def _refuse_seen(config: Config, pool: Pool) -> tuple[str, ...]:
+    """Refuse a network that was trained on samples which it would be measured on; notes where that is unknown."""
+    notes: list[str] = []
+    for field, text in (("model.name", config.model.name), ("model.weights", config.model.weights)):
+        if text is None or (field == "model.name" and not names_run(text)):
+            continue
+        try:
+            seen = read_seen(open_run(user_path(text)))
+        except RunError:
+            seen = frozenset()
+        count = sum(content in seen for content in pool.contents)
+        if count:
+            raise ConfigError(
+                field,
+                f"{text}, which was trained on {count:,} of the {len(pool):,} samples that folds would hold out",
+                "a network that has seen none of them: otherwise it is measured on what it has learned",
+                "name the network without its weights, such as --model mnist-cnn",
+            )
+        if not seen:
+            notes.append(
+                f"Nothing says what {text} was trained on: where that is of these data, the figures are too good."
+            )
+    return tuple(notes)
+
+
+def _describe(pool: Pool, folds: int, repeats: int) -> tuple[str, ...]:
+    """What is held out, and what is not touched."""
+    times = "once" if repeats == 1 else f"{repeats} times, dealt anew each time"
+    alike = len(pool) - len(set(pool.units))
+    together = f"; {alike:,} of them stay with an equal sample or one of their group" if alike else ""
+    held = f"Cross-validation: each of {len(pool):,} samples is held out {times}, in {folds} folds{together}."
+    told = [held]
+    if "val" in pool.data.given:
+        count = len(pool.data.splits["val"])
+        told.append(
+            f"The {count:,} samples of the given validation split are dealt into folds like the others; each fold cuts"
+            " a validation split of its own from what it does not hold out."
+        )
+    if pool.left_out:
+        told.append(
+            f"The {pool.left_out:,} samples of the given test split take no part: neither learned from nor measured."
+        )
+    return tuple(told)

@@ -1,0 +1,160 @@
+"""A learning curve: a plain record, its sentence and its text for a terminal."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from striate.errors import one_line
+from striate.tasks.registry import metric_named, metric_text
+from striate.wording import paragraph
+
+_WIDTH = 80
+_SHOWN_SEEDS = 3
+
+
+@dataclass(frozen=True)
+class SizePoint:
+    """One training: on `share` of the training samples, `n` of them, for `steps` steps; `value` is the headline metric
+    of the test split. `seconds` of training; `of_run`: it is the run itself, not trained again."""
+
+    share: float
+    n: int
+    seed: int
+    steps: int
+    value: float
+    seconds: float
+    of_run: bool
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """error = `scale` · n^−`exponent` + `floor`: the error falls with the number n of training samples toward a floor.
+
+    The error is the share of wrong answers, or the RMSE.
+    """
+
+    scale: float
+    exponent: float
+    floor: float
+
+    def error(self, n: float) -> float:
+        """At n training samples."""
+        return float(self.scale * n**-self.exponent + self.floor)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """By how much twice the training samples would lower the error, by a power law: `value` with its 95 % `interval`
+    (bootstrap over test samples and seeds). `told`: the interval lies above 0, for classes
+    by at least half a test sample."""
+
+    law: PowerLaw
+    value: float
+    interval: tuple[float, float]
+    told: bool
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """How good the network of a run is after learning from parts of its training samples.
+
+    `metric` is `accuracy` or `rmse` of the `n_test` test samples; `points` are ordered by size and seed; `gain` is None
+    where nothing is left to gain or a law cannot be fitted; `sentence` says what more labels would bring.
+    """
+
+    data: str
+    metric: str
+    n_test: int
+    seeds: tuple[int, ...]
+    points: tuple[SizePoint, ...]
+    gain: Gain | None
+    sentence: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of learning-curve.json."""
+        gain = None
+        if self.gain is not None:
+            gain = asdict(self.gain) | {"interval": list(self.gain.interval)}
+        return {
+            "data": self.data,
+            "split": "test",
+            "metric": self.metric,
+            "n_test": self.n_test,
+            "seeds": list(self.seeds),
+            "points": [asdict(point) for point in self.points],
+            "gain": gain,
+            "sentence": self.sentence,
+        }
+
+    def __str__(self) -> str:
+        return render(self)
+
+
+def share_text(share: float) -> str:
+    """`1/8`, `all`."""
+    return "all" if share == 1 else f"1/{round(1 / share)}"
+
+
+def told(curve: LearningCurve) -> str:
+    """What twice the labels would bring, or that it cannot be told."""
+    n = max(point.n for point in curve.points)
+    if curve.gain is None:
+        return (
+            f"What more labels would bring cannot be told: with all {n:,} training samples hardly any of the"
+            f" {curve.n_test:,} test samples are wrong."
+        )
+    low, high = (_amount(end, curve.metric) for end in curve.gain.interval)
+    gain, shown = _amount(curve.gain.value, curve.metric), f"(95 %: {low} to {high})"
+    metric = metric_named(curve.metric)
+    points = metric.is_share
+    luck = "" if len(curve.seeds) > 1 else " One training each: the luck of a training is not in the interval."
+    if curve.gain.told:
+        brings = (
+            f"bring about {gain} points of test {metric.name}"
+            if points
+            else f"lower the test {metric.name} by about {gain}"
+        )
+        return f"Twice the labels ({2 * n:,} training samples) would {brings} {shown}, by a power law.{luck}"
+    near = f"too near to nothing for {curve.n_test:,} test samples"
+    doubt = "which may be nothing" if curve.gain.interval[0] <= 0 else near
+    amount = (
+        f"{gain} points of test {metric.name}" if points else f"{_article(metric.name)} {metric.name} lower by {gain}"
+    )
+    return (
+        f"What twice the labels ({2 * n:,} training samples) would bring cannot be told: by a power law {amount}"
+        f" {shown}, {doubt}.{luck}"
+    )
+
+
+def _article(name: str) -> str:
+    return "an" if name[0] in "aeiouAEIOUR" else "a"
+
+
+def _amount(value: float, metric: str) -> str:
+    text = f"{100 * value:.1f}" if metric_named(metric).is_share else f"{value:.3g}"
+    return text.replace("-", "−") if float(text) else text.lstrip("-")
+
+
+def render(curve: LearningCurve) -> str:
+    """A row a size: samples, steps, the figure of each seed, their mean; then the sentence."""
+    title = (
+        f"{one_line(curve.data)}: {metric_named(curve.metric).name} of {curve.n_test:,} test samples after learning"
+        " from parts of the training samples"
+    )
+    several = len(curve.seeds) > 1
+    head = ["part", "samples", "steps", *(f"seed {seed}" for seed in curve.seeds[:_SHOWN_SEEDS])]
+    rows = [[*head, *(["mean"] if several else [])]]
+    for n in sorted({point.n for point in curve.points}):
+        points = [point for point in curve.points if point.n == n]
+        values = [point.value for point in points]
+        row = [share_text(points[0].share), f"{n:,}", f"{points[0].steps:,}"]
+        row += [metric_text(curve.metric, value) for value in values[:_SHOWN_SEEDS]]
+        rows.append([*row, *([metric_text(curve.metric, statistics.fmean(values))] if several else [])])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = [
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
+    return "\n".join([paragraph(title, _WIDTH), "", *table, "", paragraph(curve.sentence, _WIDTH)])

@@ -1,0 +1,175 @@
+"""The trainings of a learning curve, one after another, on parts of the training samples: each part lies within the
+next larger one and has each class in its share.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from striate.data.dataset import Dataset, Split
+from striate.data.loader import batch_bounds
+from striate.errors import DataError
+from striate.studies.cross_validation.fold import train_fold
+from striate.studies.learning_curve.learning_curve import LearningCurve, SizePoint, share_text, told
+from striate.studies.learning_curve.power_law import gain_of_twice
+from striate.tasks.baseline import stratified_sample
+from striate.tasks.headline import Rows
+from striate.tasks.metric import Metric
+from striate.tasks.registry import make_task, task_for
+from striate.tasks.task import Task
+from striate.training.config import Config
+from striate.training.execution import memory_explained
+from striate.training.prepare import prepare_data
+from striate.wording import duration
+
+SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)
+_LEAST = 64
+"""Training samples, below which an eighth of them teaches nothing."""
+
+
+def nested_rows(data: Dataset, seed: int) -> dict[float, torch.Tensor]:
+    """For each share the positions in the training split, in rising order. Raises DataError for fewer than 64."""
+    train = data.splits["train"]
+    if len(train) < _LEAST:
+        got, expected = f"{len(train)} training samples", f"{_LEAST} or more, so that an eighth of them is something"
+        raise DataError(f"learning curve of {data.name}", got, expected, "add samples, then train again")
+    rows = torch.arange(len(train))
+    found = {1.0: rows}
+    for share in sorted(SHARES[:-1], reverse=True):
+        count = max(1, round(share * len(train)))
+        rows = rows[torch.from_numpy(stratified_sample(train.targets[rows].cpu(), count, seed))]
+        found[share] = rows
+    return found
+
+
+def with_training_rows(data: Dataset, rows: torch.Tensor) -> Dataset:
+    """The data set with these of its training samples; all else stays."""
+    places = rows.tolist()
+
+    def only(of: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+        return of | {"train": tuple(of["train"][k] for k in places)} if "train" in of else of
+
+    splits = data.splits | {"train": data.splits["train"].take(rows)}
+    facts = {name: value for name, value in data.facts.items() if name != "train"}
+    return replace(data, splits=splits, contents=only(data.contents), units=only(data.units), facts=facts)
+
+
+CHEAP = 120.0
+"""Seconds of training that three seeds may take together; above, there is one."""
+_SEEDS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """A run as it was trained: `steps` and `seconds` of training, and its `answers` (class numbers, or numbers) for the
+    test samples `ids`, None where it did not keep them."""
+
+    config: Config
+    steps: int
+    seconds: float
+    ids: NDArray[np.int64] | None
+    answers: NDArray[Any] | None
+
+
+def steps_for(share: float, steps: int) -> int:
+    """Steps on a part of the samples: those of the run times √share, so that an eighth of the samples is seen in 2.8
+    times as many epochs. With as many epochs small parts would be trained too short, with as many steps too long."""
+    return max(1, math.ceil(steps * math.sqrt(share)))
+
+
+def seeds_for(run: FinishedRun) -> tuple[int, ...]:
+    """Three seeds from that of the run on, where all their trainings are cheap, else its own."""
+    once = run.seconds * sum(math.sqrt(share) for share in SHARES)
+    count = _SEEDS if _SEEDS * once <= CHEAP else 1
+    return tuple((run.config.seed + k) % 2**32 for k in range(count))
+
+
+def measure_learning_curve(
+    run: FinishedRun, data: Dataset, *, seeds: Sequence[int] | None = None, announce: Callable[[str], None]
+) -> LearningCurve:
+    """Train the run's network anew on 1/8, 1/4, 1/2 and all of its training samples, with its configuration but for
+    the number of steps (`steps_for`) and a target, and measure each on the test split. The run itself is the training
+    on all of them with its own seed, where it kept its answers.
+
+    `announce` gets a line for each training. Raises ConfigError for a task without a learning curve, DataError for too
+    few samples, and what training raises.
+    """
+    task = task_for(data, run.config.task)
+    headline = task.headline_figure()
+    metric = headline.metric
+    chosen = tuple(seeds or seeds_for(run))
+    announce(_plan_text(run, chosen))
+    points: list[SizePoint] = []
+    losses: list[tuple[int, NDArray[np.float64]]] = []
+    test = data.splits["test"]
+    for seed in chosen:
+        for share, chosen_rows in sorted(nested_rows(data, seed).items()):
+            part = with_training_rows(data, chosen_rows)
+            point, rows = _train(run, part, share, seed, task)
+            points.append(point)
+            losses.append((point.n, rows))
+            announce(_news(point, metric))
+
+    def error(rows: Rows) -> float:
+        return 1 - headline.value(rows) if metric.higher_is_better else headline.value(rows)
+
+    # Of shares of few samples no less than half a sample can be told.
+    least = 0.5 / len(test) if metric.higher_is_better else 0.0
+    gain = gain_of_twice(losses, error, least=least or 1e-300, resolution=least)
+    points.sort(key=lambda point: (point.n, point.seed))
+    curve = LearningCurve(data.name, metric.key, len(test), chosen, tuple(points), gain, "")
+    return replace(curve, sentence=told(curve))
+
+
+def _train(run: FinishedRun, data: Dataset, share: float, seed: int, task: type[Task]) -> tuple[SizePoint, Rows]:
+    """One point of the curve, and what each test sample adds to the headline metric."""
+    n, steps = len(data.splits["train"]), steps_for(share, run.steps)
+    test = data.splits["test"]
+    targets = test.targets.cpu().numpy()
+    figure = task.headline_figure()
+    if share == 1 and seed == run.config.seed and (answers := _kept(run, test)) is not None:
+        rows = make_task(data, run.config.task).rows_for(answers, targets)
+        return SizePoint(share, n, seed, run.steps, figure.value(rows), run.seconds, of_run=True), rows
+    config = _config_for(run.config, steps, n, seed)
+    with memory_explained(config):
+        prepared = prepare_data(config, data, asked=config)
+        found = train_fold(prepared, repeat=1, fold=1, read=lambda _: None)
+    rows = prepared.task.rows_for(found.decoded, targets)
+    return SizePoint(share, n, seed, steps, figure.value(rows), found.seconds, of_run=False), rows
+
+
+def _kept(run: FinishedRun, test: Split) -> NDArray[Any] | None:
+    """The run's own answers, where it kept them for these samples."""
+    if run.answers is None or run.ids is None or not np.array_equal(run.ids, test.ids.cpu().numpy()):
+        return None
+    return run.answers
+
+
+def _config_for(config: Config, steps: int, samples: int, seed: int) -> Config:
+    """The run's configuration with other steps and another seed; a target would end larger parts earlier."""
+    assert config.batch is not None, "a run has decided it"
+    epochs = -(-steps // len(batch_bounds(samples, config.batch)))
+    budget = replace(config.budget.of(steps), epochs=epochs, minutes=None, target=None)
+    return replace(config, budget=budget, seed=seed)
+
+
+def _plan_text(run: FinishedRun, seeds: Sequence[int]) -> str:
+    shares = sum(math.sqrt(share) for share in SHARES)
+    seconds = run.seconds * (len(seeds) * shares - (run.answers is not None))
+    count = len(seeds) * len(SHARES) - (run.answers is not None)
+    return f"{count} trainings on parts of the training samples, about {duration(seconds)} of training in all"
+
+
+def _news(point: SizePoint, metric: Metric) -> str:
+    own = " (the run itself)" if point.of_run else ""
+    return (
+        f"{share_text(point.share)} = {point.n:,} samples, seed {point.seed}, {point.steps:,} steps:"
+        f" {metric.text(point.value)}{own}"
+    )

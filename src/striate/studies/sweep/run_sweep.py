@@ -1,0 +1,329 @@
+"""A sweep: many configurations, from cheap to expensive, and the best one trained as an ordinary run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from striate.errors import ConfigError, RunError, UsageError, pasted
+from striate.models.trusted_code import trust_named
+from striate.report.finish import finish_run
+from striate.runs.checkpoint import take_up
+from striate.runs.directory import RunDirectory, create_run, read_metrics, refuse_occupied
+from striate.runs.environment import describe_environment
+from striate.runs.files import explained, write_json, write_text
+from striate.runs.lock import owned
+from striate.studies.sweep.journal import Journal, load_optuna, locked
+from striate.studies.sweep.search import FINALISTS, Search, check_space, repeat_best, run_trials
+from striate.studies.sweep.space import Choices, Dimension, default_space, parse_space, rung_epochs
+from striate.studies.sweep.standing import describe, finalists, summarize, write_trials
+from striate.studies.sweep.sweep_report import write_sweep_report
+from striate.studies.sweep.train_once import ReadData, plan, without_test
+from striate.training.config import Config
+from striate.training.config_file import (
+    config_from_dict,
+    config_from_yaml,
+    config_to_dict,
+    config_to_yaml,
+    read_yaml,
+)
+from striate.training.execution import execution_settings, memory_explained
+from striate.training.interruption import terminating_interrupts
+from striate.training.prepare import Prepared, prepare
+from striate.training.progress import progress_reader
+from striate.training.request import merge_request
+from striate.training.session import restore, run_training, write_first_files
+
+TRIALS = 30
+"""Without a number of trials or minutes."""
+TRAININGS = 10
+"""So many whole trainings shall fit into the minutes of a sweep, about."""
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """What was asked: the fixed fields, the space as text (empty for the default), how many `trials` or `minutes`
+    (neither: 30 trials), and with how many `seeds` the best are repeated."""
+
+    config: Config
+    over: tuple[str, ...] = ()
+    trials: int | None = None
+    minutes: float | None = None
+    seeds: int = 3
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A finished sweep: its directory, the content of its metrics.json, and the result as `lines` of text."""
+
+    path: Path
+    metrics: dict[str, Any]
+    lines: tuple[str, ...] = ()
+
+    @property
+    def report(self) -> Path:
+        """The one-page report, which opens in any browser."""
+        return self.path / "report.html"
+
+    @property
+    def best(self) -> Path:
+        """The run directory of the best configuration's network."""
+        return self.path / "best"
+
+
+class SweepInterrupted(KeyboardInterrupt):
+    """The sweep at `path` was interrupted; what was finished is kept."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"interrupted: trials saved in {path}; go on with: striate sweep --resume {pasted(path)}")
+
+
+@dataclass(frozen=True)
+class _Study:
+    """A sweep about to go on: where, what, and the facts of its data."""
+
+    path: Path
+    search: Search
+    facts: dict[str, Any]
+    read: ReadData
+
+
+def run_sweep(request: SweepRequest, *, out: Path | None, console: Console, say: Say, quiet: bool = False) -> Sweep:
+    """Search, repeat the best, train the winner and measure it on the test split: once, at the end.
+
+    The directory `out`, or `runs/<data>-sweep-<n>`, gets study.yaml, study.journal, trials.csv, best.yaml, `best/` (an
+    ordinary run), metrics.json and report.html. `say` is told what happens, a line a trial. Everything is checked
+    before anything runs. Raises StriateError; SweepInterrupted after Ctrl-C.
+    """
+    load_optuna()
+    _check(request)
+    if out is not None:
+        refuse_occupied(out)
+    space = parse_space(request.over)
+    for name in (name for d in space if isinstance(d, Choices) and d.field == "model.name" for name in d.values):
+        trust_named(name)
+    read = without_test(say)
+    decided = plan(request.config, read)
+    request = replace(request, config=_in_time(request, decided, read, say))
+    decided = plan(request.config, read)
+    chosen = [note for note in decided.notes if note in decided.data.notes or note.startswith("model ")]
+    for text in (_sizes(decided), *chosen, *map(str, decided.findings)):
+        say(text)
+    space = space or _announced(default_space(decided.config, request.config), say)
+    pinned = replace(
+        request.config.data, source=decided.config.data.source, fingerprint=decided.config.data.fingerprint
+    )
+    search = _search(replace(request, config=replace(request.config, data=pinned)), decided, space)
+    check_space(search, read)
+    path = create_run(out, f"{decided.data.name}-sweep", ("plots",)).path
+    write_text(path / "study.yaml", _study_text(search))
+    say(_intention(search))
+    return _go_on(_Study(path, search, _facts(decided), read), console, say, quiet)
+
+
+def resume_sweep(path: Path, *, console: Console, say: Say, quiet: bool = False) -> Sweep:
+    """Go on with a sweep that was interrupted or killed; of a finished one, its result. Raises RunError, DataError."""
+    load_optuna()
+    request = _read_study(path / "study.yaml")
+    space = parse_space(request.over)
+    if (path / "metrics.json").exists():
+        with locked(path):
+            return _finished(path, Journal(path / "study.journal", space, request.config.seed))
+    read = without_test(say)
+    decided = plan(request.config, read)
+    search = _search(request, decided, space)
+    return _go_on(_Study(path, search, _facts(decided), read), console, say, quiet)
+
+
+def _go_on(study: _Study, console: Console, say: Say, quiet: bool) -> Sweep:
+    path, search = study.path, study.search
+    try:
+        with locked(path), terminating_interrupts():
+            if not (path / "env.json").exists():
+                write_json(path / "env.json", describe_environment())
+            journal = Journal(path / "study.journal", search.space, search.config.seed)
+            if journal.trials():
+                say(f"going on with {path}: {len(journal.trials())} trials begun so far")
+
+            def keep() -> None:
+                write_trials(path / "trials.csv", journal, search)
+
+            run_trials(journal, search, study.read, say, keep)
+            repeat_best(journal, search, study.read, say, keep)
+            return _finish(study, journal, console, say, quiet)
+    except KeyboardInterrupt:
+        raise SweepInterrupted(path) from None
+
+
+def _finish(study: _Study, journal: Journal, console: Console, say: Say, quiet: bool) -> Sweep:
+    """Train the winner as an ordinary run, and write down what the sweep found."""
+    path, search = study.path, study.search
+    standing = finalists(journal)
+    winner = standing[0].trial
+    write_trials(path / "trials.csv", journal, search)
+    best = _train_best(path, search.with_trial(winner), console, say, quiet)
+    metrics = summarize(journal, search, study.facts, best)
+    write_sweep_report(path, journal, search, metrics, standing)
+    write_json(path / "metrics.json", metrics)
+    return _finished(path, journal)
+
+
+def _finished(path: Path, journal: Journal) -> Sweep:
+    metrics = read_metrics(RunDirectory(path))
+    return Sweep(path, metrics, tuple(describe(metrics, finalists(journal))))
+
+
+def _train_best(path: Path, config: Config, console: Console, say: Say, quiet: bool) -> dict[str, Any]:
+    """The ordinary run `best/`, begun or gone on with; its metrics."""
+    run = RunDirectory(path / "best")
+    if run.metrics_json.exists():
+        return read_metrics(run)
+    say(f"training the best as a run: {run.path}")
+    going_on = run.config.exists()
+    if not going_on:
+        with explained(run.path):
+            shutil.rmtree(run.path, ignore_errors=True)  # a process was killed while making it
+        create_run(run.path, "best")
+    with owned(run.path, say):
+        begun = take_up(run, say) if going_on else None
+        prepared = prepare(config_from_yaml(run.config) if going_on else config, begun=begun)
+        restore(run, prepared, begun)
+        write_text(path / "best.yaml", config_to_yaml(prepared.config))
+        write_first_files(run, prepared)
+        with execution_settings(prepared.config), memory_explained(prepared.config):
+            with progress_reader(console, quiet) as progress:
+                prepared = run_training(run, prepared, [progress])
+            return finish_run(run, prepared, say)
+
+
+def _check(request: SweepRequest) -> None:
+    """Raise UsageError or ConfigError for limits and fixed fields that make no sweep."""
+    if request.trials is not None and request.minutes is not None:
+        got, remedy = f"both {request.trials} trials and {request.minutes:g} minutes", "leave out --trials"
+        raise UsageError("striate sweep", got, "one of them", remedy)
+    limits = (("--trials", request.trials, 1, 100_000), ("--seeds", request.seeds, 1, 1000))
+    for option, count, low, high in limits:
+        if count is not None and not low <= count <= high:
+            raise UsageError(
+                option, str(count), f"{low} to {high:,}", f"{option} {3 if option == '--seeds' else TRIALS}"
+            )
+    if request.minutes is not None and not 0 < request.minutes <= 525_600:
+        raise UsageError("--minutes", f"{request.minutes:g}", "more than 0, up to 525,600", "--minutes 10")
+    config = request.config
+    if config.cv is not None:
+        raise ConfigError(
+            "cv", str(config.cv), "a sweep without it: it chooses by the validation split", "leave out --cv"
+        )
+    if config.budget.target is not None:
+        got = f"{config.budget.target:g}: trainings that end there would all be as good"
+        remedy = "leave out --budget.target, and train the best.yaml of the sweep with --target"
+        raise ConfigError("budget.target", got, "whole trainings to compare", remedy)
+    if config.budget.minutes is not None or (config.budget.steps is not None and config.budget.epochs is None):
+        raise ConfigError(
+            "budget", "minutes or steps for each training", "epochs, which the rungs share out", "--epochs 12"
+        )
+
+
+def _in_time(request: SweepRequest, decided: Prepared, read: ReadData, say: Say) -> Config:
+    """The configuration with so few epochs that several trainings fit into the minutes, by the speed of the recipe's;
+    epochs that were asked for stay, and it is said where they are too many."""
+    config, epochs = request.config, decided.config.budget.epochs
+    assert epochs is not None
+    if request.minutes is None:
+        return config
+    timed = plan(merge_request(config, minutes=request.minutes / TRAININGS, fields={}), read)
+    fitting = timed.config.budget.epochs or 1
+    if fitting >= epochs:
+        return config
+    if config.budget.epochs is not None and "budget.epochs" not in config.decided:
+        say(f"{request.minutes:g} minutes are few for trainings of {epochs} epochs: --epochs {fitting} tries more")
+        return config
+    say(f"the longest trainings have {fitting} epochs, not the recipe's {epochs}: {TRAININGS} fit into the minutes")
+    return merge_request(config, epochs=fitting, fields={})
+
+
+def _announced(space: tuple[Dimension, ...], say: Say) -> tuple[Dimension, ...]:
+    shown = " and ".join(f"{d.field} {d.text}" for d in space)
+    say(f"no --over: searching {shown}, ten times either way of the recipe's")
+    return space
+
+
+def _search(request: SweepRequest, decided: Prepared, space: tuple[Dimension, ...]) -> Search:
+    if decided.task.scored_by_loss and any(d.field == "task.loss" for d in space):
+        raise ConfigError(
+            "--over task.loss", "several losses", "one: the scores of this task are losses", "--task.loss huber"
+        )
+    trials = TRIALS if request.trials is None and request.minutes is None else request.trials
+    return Search(
+        config=request.config,
+        recipe=decided.config,
+        headline=decided.task.headline,
+        higher_is_better=decided.task.higher_is_better,
+        space=space,
+        trials=trials,
+        minutes=request.minutes,
+        seeds=request.seeds,
+    )
+
+
+def _sizes(decided: Prepared) -> str:
+    sizes = ", ".join(f"{len(split):,} {name}" for name, split in decided.splits.items())
+    return f"{decided.data.name}: {sizes}; the test split is not looked at before the end"
+
+
+def _intention(search: Search) -> str:
+    """What is about to happen, in a line."""
+    limit = f"{search.minutes:g} minutes" if search.trials is None else f"{search.trials} trials"
+    epochs = search.recipe.budget.epochs or 1
+    rungs = ", ".join(map(str, dict.fromkeys(rung_epochs(epochs))))
+    again = f"; the best {FINALISTS} again with {search.seeds} seeds" if search.seeds > 1 else ""
+    return f"{limit} of {rungs} epochs, the better ones going on each time{again}"
+
+
+def _facts(decided: Prepared) -> dict[str, Any]:
+    counts = {f"n_{name}": len(split) for name, split in decided.splits.items()}
+    return {"data": decided.data.name, "task": decided.task.name, **counts}
+
+
+def _study_text(search: Search) -> str:
+    """study.yaml: all that going on takes."""
+    values = {
+        "over": [f"{d.field}={d.text}" for d in search.space],
+        "trials": search.trials,
+        "minutes": search.minutes,
+        "seeds": search.seeds,
+        "config": config_to_dict(search.config),
+    }
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _read_study(path: Path) -> SweepRequest:
+    try:
+        values = read_yaml(path)
+    except ConfigError:
+        raise _no_study(path, "no readable study" if path.is_file() else "no such file") from None
+    try:
+        return SweepRequest(
+            config_from_dict(values["config"], str(path)),
+            tuple(map(str, values["over"])),
+            values["trials"],
+            values["minutes"],
+            int(values["seeds"]),
+        )
+    except ConfigError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise _no_study(path, "no readable study") from None
+
+
+def _no_study(path: Path, got: str) -> RunError:
+    expected = "the directory of a sweep made by striate sweep"
+    return RunError(str(path), got, expected, "striate sweep mnist5k --out runs/search")

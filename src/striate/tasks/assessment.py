@@ -1,0 +1,180 @@
+"""Everything that follows from the predictions for a split, as it lies in evaluation.json: plain frozen values, without
+torch. docs/evaluation.md has its keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from rich.cells import cell_len, set_cell_size
+
+from striate.errors import one_line
+from striate.statistics.calibration import Calibration, Temperature
+from striate.statistics.estimate import Estimate, as_object
+from striate.tasks.metric import Metric
+
+_SLICES = 8
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The samples that have the same `name` under `by` (`class`, `brightness`, `size`, or a column of the manifest).
+
+    `figure` is their headline metric. `p_value`: of the question whether they differ from all others, `differs`:
+    whether that is more than chance, corrected for how many slices were looked at.
+    """
+
+    by: str
+    name: str
+    n: int
+    figure: Estimate
+    p_value: float
+    differs: bool
+
+
+class Figures(Protocol):
+    """Everything about one split of a task.
+
+    `figures` are those over all samples, by name; `slices` parts of the data; `left_out` a sentence on each thing that
+    was not computed.
+    """
+
+    @property
+    def n(self) -> int: ...
+    @property
+    def figures(self) -> Mapping[str, Estimate]: ...
+    @property
+    def slices(self) -> tuple[Slice, ...]: ...
+    @property
+    def left_out(self) -> tuple[str, ...]: ...
+
+    def lines(self, temperature: Temperature | None) -> list[list[str]]:
+        """Parts of lines for a terminal of 80 columns."""
+        ...
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as one JSON object."""
+        ...
+
+
+@dataclass(frozen=True)
+class PlainMetrics:
+    """What every task has: figures over all samples, and parts of the data."""
+
+    metric: Metric
+    n: int
+    figures: Mapping[str, Estimate]
+    slices: tuple[Slice, ...]
+    left_out: tuple[str, ...] = ()
+
+    def lines(self, temperature: Temperature | None) -> list[list[str]]:
+        """The slices that differ from all other samples."""
+        del temperature
+        return [slice_lines(self.slices, self.metric)]
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as one JSON object, the metric by its key."""
+        return as_object(self) | {"metric": self.metric.key}
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How much better the network is on what it learned from: `difference` of `metric` between training and validation,
+    in favor of training where positive."""
+
+    metric: str
+    train: Estimate
+    n_train: int
+    val: Estimate
+    n_val: int
+    difference: Estimate
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """All of evaluation.json: the splits `val` and `test`, the temperature fitted on `val`, and the gap."""
+
+    task: str
+    data: str
+    classes: tuple[str, ...]
+    temperature: Temperature | None
+    gap: Gap | None
+    splits: Mapping[str, Figures]
+
+    def to_json(self) -> dict[str, Any]:
+        """The document as one JSON object."""
+        return as_object(self) | {"splits": {name: figures.to_json() for name, figures in self.splits.items()}}
+
+
+def slice_lines(slices: Sequence[Slice], metric: Metric) -> list[str]:
+    """The slices that differ from all other samples; classes have their table."""
+    differing = [entry for entry in slices if entry.differs and entry.by != "class"][:_SLICES]
+    if not differing:
+        return []
+    share = metric.is_share
+    lines = [f"  {'differ from all others':<38}{'n':>8}  {metric.name[:8]:>8}   95 % interval"]
+    for entry in differing:
+        value = f"{100 * (entry.figure.value or 0):6.2f} %" if share else f"{entry.figure.value or 0:8.4g}"
+        span = span_text(entry.figure, 100, ".2f") if share else span_text(entry.figure, 1, ".4g")
+        lines.append(f"  {fit_text(f'{entry.by} {entry.name}', 38)}{entry.n:>8,}  {value}   {span}")
+    return lines
+
+
+def gap_lines(gap: Mapping[str, Any] | None) -> list[str]:
+    """The sentence of a gap on two lines."""
+    if gap is None:
+        return []
+    said, _, judged = one_line(str(gap.get("sentence", ""))).partition(": ")
+    return [f"  {cut_text(said, 76)}:", f"    {cut_text(judged, 76)}"] if judged else []
+
+
+def calibration_lines(raw: Calibration, after: Calibration | None, temperature: Temperature | None) -> list[str]:
+    """The calibration as it is, and what a temperature would make of it, `after`."""
+    low, high = raw.ece_by_chance
+    lines = [
+        f"  calibration: ECE {raw.ece:.4f}; by chance {low:.4f} to {high:.4f} if confidences were true",
+        f"    {_verdict(raw)}",
+    ]
+    if temperature is not None and after is not None:
+        value, ends = temperature.value, temperature.interval
+        fitted = f"fitted on {temperature.fitted_on} (n = {temperature.n:,})"
+        chance = after.ece_by_chance
+        lines += [
+            f"    a temperature of {value:.3g} ({ends.low:.3g} to {ends.high:.3g}), {fitted},",
+            f"    would change ECE {raw.ece:.4f} → {after.ece:.4f}; by chance {chance[0]:.4f} to {chance[1]:.4f}",
+            f"    and log loss {raw.nll:.4f} → {after.nll:.4f}",
+        ]
+        if after.nll >= raw.nll:
+            lines.append("    which is no better: leave the probabilities as they are")
+    return lines
+
+
+def _verdict(calibration: Calibration) -> str:
+    if calibration.ece <= calibration.ece_by_chance[1]:
+        return "confidence and accuracy agree as well as so many samples can tell"
+    if calibration.both_ways is not None:
+        over, under = calibration.both_ways
+        return f"the network is too sure around {100 * over:.0f} %, not sure enough around {100 * under:.0f} %"
+    points = f"{abs(100 * calibration.surplus):.1f} points on average"
+    return f"the network is {'too sure' if calibration.surplus > 0 else 'not sure enough'}: {points}"
+
+
+def span_text(figure: Estimate, scale: float, digits: str) -> str:
+    """`95.10 – 97.30 %`; a dash where there is no interval."""
+    if figure.interval is None:
+        return "–"
+    low, high = (f"{scale * end:{digits}}" for end in (figure.interval.low, figure.interval.high))
+    return f"{low} – {high}" + (" %" if scale == 100 else "")
+
+
+def cut_text(text: str, width: int) -> str:
+    """At most so many cells of a terminal, cut with an ellipsis."""
+    return text if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
+
+
+def fit_text(text: str, width: int) -> str:
+    """Exactly so many cells of a terminal."""
+    return set_cell_size(cut_text(one_line(text), width), width)

@@ -1,0 +1,76 @@
+"""The loss of a task: a user's in place of its own, and the weights of classes by their frequency."""
+
+from __future__ import annotations
+
+from copy import copy
+from functools import cache, cached_property
+from typing import Any
+
+import torch
+
+from striate.data.targets import Targets
+from striate.errors import ConfigError, DataError
+from striate.models.trusted_code import trusted_code
+from striate.tasks.outputs import Outputs, map_outputs
+from striate.tasks.task import Task
+
+
+class _OwnLoss(Task):
+    """What is put in front of a task's class. The code is looked for when the first loss is computed: predictions need
+    none."""
+
+    @cached_property
+    def _function(self) -> Any:
+        found = trusted_code(self.own_loss, "a loss", "loss")
+        if not callable(found):
+            got = f"{self.own_loss}, a {type(found).__name__}"
+            raise ConfigError("task.loss", got, "a function loss(outputs, targets)", "leave out the loss")
+        return found
+
+    def loss_sum(self, outputs: Outputs, targets: Targets) -> torch.Tensor:
+        """The mean that the function gives, times the weight. Numbers are standardized, as the network learns them."""
+        mean = self._function(map_outputs(torch.Tensor.float, outputs), self.standardized(targets))
+        return scalar(mean, "task.loss", self.own_loss) * self.weight(targets)
+
+    def tally(self, outputs: Outputs, targets: Targets, loss_sum: torch.Tensor | None = None) -> torch.Tensor:
+        """The sums of the task, with this loss."""
+        return super().tally(outputs, targets, self.loss_sum(outputs, targets) if loss_sum is None else loss_sum)
+
+
+def with_loss(task: Task, name: str) -> Task:
+    """The task with the loss that `name` stands for: `file.py:name`, or one that was given in Python."""
+    made = copy(task)
+    whole: Any = type(task)  # a class is hashable, though an instance may not be
+    object.__setattr__(made, "__class__", _class_with_loss(whole, name))
+    return made
+
+
+@cache
+def _class_with_loss(task: type[Task], name: str) -> type[Task]:
+    parts = {"own_loss": name, "__module__": task.__module__, "__doc__": task.__doc__}
+    return type(task.__name__, (_OwnLoss, task), parts)
+
+
+def scalar(value: object, where: str, whose: str) -> torch.Tensor:
+    """`value`, if it is a tensor of one number. Raises ConfigError with what it is instead."""
+    if isinstance(value, torch.Tensor) and value.ndim == 0:
+        return value
+    got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
+    remedy = "end it with .mean()" if isinstance(value, torch.Tensor) else "return the tensor itself, without .item()"
+    raise ConfigError(where, f"{got} from {whose}", "a scalar tensor", remedy)
+
+
+def balanced_weights(counts: torch.Tensor, classes: tuple[str, ...]) -> tuple[float, ...]:
+    """n / (K · n_k), scikit-learn's "balanced" heuristic (King and Zeng 2001), from (K,) float64 counts.
+
+    Raises DataError where a class has none.
+    """
+    if (counts == 0).any():
+        missing = [c for c, n in zip(classes, counts.tolist(), strict=True) if n == 0]
+        raise DataError(
+            "task.class_weights",
+            f"balanced, with no training sample of {', '.join(missing[:5])}",
+            "at least one training sample of each class",
+            "--task.class_weights none",
+        )
+    return tuple((counts.sum() / (len(classes) * counts)).tolist())

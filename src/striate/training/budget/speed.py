@@ -1,0 +1,198 @@
+"""From minutes to steps: how many fit, measured on copies before the run starts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from time import perf_counter
+from typing import cast
+
+import torch
+from torch import nn
+
+from striate.data.dataset import Split
+from striate.data.loader import batch_bounds
+from striate.data.normalize import Normalize
+from striate.machine.load import python_slowdown
+from striate.machine.memory import in_halves
+from striate.models.preserved_state import copied
+from striate.tasks.task import Task
+from striate.tasks.views import VIEW_COUNTS
+from striate.training.average import make_average
+from striate.training.budget.pace import Pace, Phase
+from striate.training.config import Config
+from striate.training.events import Event, StepDone
+from striate.training.execution import evaluation_batch, make_scaler
+from striate.training.loop import training_events, validate
+from striate.training.measured import measured_count
+from striate.training.objective import Objective
+from striate.training.optimizers import make_optimizer
+from striate.training.progressive_resizing import Size, stages
+from striate.training.state import TrainingState
+
+_REPORT = 1.45  # seconds for pictures, report and leaving the program, on a quiet core (2.5 GHz)
+_WARM_UP = 2  # steps that pay for allocation and the choice of kernels
+_FEWEST = 3  # steps that a phase is measured by
+_MOST = 15.0  # seconds that measuring takes at most
+_SHARE = 0.04  # of the time that measuring takes
+_MANY = 10**9  # steps: as far from the end of a training as can be
+_HARMLESS = 1e-12  # a step takes as long at any rate, but at the peak without a warm-up the network may fall apart
+
+
+@dataclass(frozen=True)
+class Work:
+    """A training about to start, on its device."""
+
+    state: TrainingState
+    task: Task
+    splits: dict[str, Split]
+    config: Config
+    normalize: Normalize
+
+    @property
+    def full_size(self) -> Size | None:
+        """(height, width) of its images; None for what is no image."""
+        inputs = self.splits["train"].inputs
+        return (inputs.shape[2], inputs.shape[3]) if inputs.ndim == 4 else None
+
+
+def steps_for_epochs(epochs: int, samples: int, batch: int) -> int:
+    """Optimizer steps of whole epochs."""
+    return epochs * len(batch_bounds(samples, batch))
+
+
+def trial_state(state: TrainingState, config: Config) -> TrainingState:
+    """A copy of the state before the first step, to try things on. Raises ModelError where there can be none."""
+    module, heads = copied(state.module), copy.deepcopy(state.heads)
+    optimizer = make_optimizer(module, config, heads.parameters() if heads is not None else ())
+    return TrainingState(module, optimizer, make_average(module, config.optim.ema), heads, make_scaler(config))
+
+
+def measure_pace(work: Work, seconds: float, *, report: bool = True) -> Pace:
+    """How long steps, validation and all that comes after training take, measured on a copy in at most 4 % of `seconds`
+    (and half a second at least, fifteen at most); network, data and their order are untouched. Without a `report`
+    nothing comes after training.
+
+    Steps are measured for each size of images, and for the head alone where it learns first. Raises ModelError for a
+    network that cannot be copied.
+    """
+    config, splits = work.config, work.splits
+    assert config.batch is not None
+    limit = max(0.5, min(_SHARE * seconds, _MOST))
+    trial = trial_state(work.state, config)
+    sample_seconds = _seconds_per_sample(work, trial, 0.2 * limit)
+    phases, start = [], 0.0
+    for share, variant in _variants(work):
+        per_step, first = _seconds_per_step(work, variant, 0.8 * limit * share)
+        phases.append(Phase(share, per_step))
+        start += first if config.execution.compile not in (None, "off") else 0.0
+    return Pace(
+        tuple(phases),
+        sample_seconds * len(splits["val"]),
+        len(batch_bounds(len(splits["train"]), config.batch)),
+        start,
+        _finish_seconds(sample_seconds * _measured_samples(work)) if report else 0.0,
+    )
+
+
+def _measured_samples(work: Work) -> int:
+    """All that is measured once training is over, from every view."""
+    held = sum(len(split) for name, split in work.splits.items() if name != "train")
+    views = VIEW_COUNTS[work.config.evaluation.views or "none"]
+    return views * (held + measured_count(len(work.splits["train"]), work.config))
+
+
+def _finish_seconds(evaluation: float) -> float:
+    """All splits are measured once more, and drawing waits for cores that others keep busy."""
+    return evaluation + _REPORT * python_slowdown()
+
+
+def _variants(work: Work) -> Iterator[tuple[float, Config]]:
+    """The parts of a training whose steps take equally long: their shares of the steps, and a configuration in which
+    the first step is one of theirs."""
+    config, full = work.config, work.full_size
+    head = config.fine_tune.head_share or 0.0
+    for stage in stages(config.schedule, _MANY, full):
+        first, end = stage.first / _MANY, stage.end / _MANY
+        size = None if stage.size is None or full is None else max(stage.size) / max(full)
+        for low, high, alone in ((first, min(end, head), True), (max(first, head), end, False)):
+            if high > low:
+                yield high - low, _starting_so(config, size, head_alone=alone)
+
+
+def _starting_so(config: Config, first_size: float | None, *, head_alone: bool) -> Config:
+    own_rule = config.optim.name == "own-rule"  # its work follows from what it has learned
+    optim = config.optim if own_rule else replace(config.optim, lr=_HARMLESS, other_lr=None)
+    schedule = replace(config.schedule, first_size=first_size or 1.0, full_size_from=0.99 if first_size else None)
+    return replace(
+        config,
+        optim=optim,
+        schedule=schedule,
+        fine_tune=replace(config.fine_tune, head_share=0.99 if head_alone else 0.0),
+        budget=replace(config.budget.of(_MANY), patience=0, target=None),
+    )
+
+
+def _seconds_per_sample(work: Work, trial: TrainingState, limit: float) -> float:
+    """Of predicting, with all that is tallied: over more and more of the validation split, until a quarter of the limit
+    is needed for one pass."""
+    config, val = work.config, work.splits["val"]
+    objective = Objective(work.task, config, trial.heads)
+    # The first predictions pay for allocation and the choice of kernels, and are not taken for all that follow.
+    measure = partial(_measure, trial.answering, objective, config, work.normalize)
+    measure(val.take(torch.arange(min(len(val), 8))))
+    count, began = min(len(val), 2 * evaluation_batch(config)), perf_counter()
+    while True:
+        part = val.take(torch.arange(count)) if count < len(val) else val
+        before = perf_counter()
+        measure(part)
+        seconds = perf_counter() - before
+        if seconds >= limit / 4 or before - began >= limit or (count == len(val) and before > began + seconds):
+            return seconds / count
+        count = min(len(val), 4 * count)
+
+
+def _measure(module: nn.Module, objective: Objective, config: Config, normalize: Normalize, part: Split) -> None:
+    def at_once(samples: int) -> None:
+        execution = replace(config.execution, evaluation_batch=samples)
+        validate(module, objective, part, replace(config, execution=execution), normalize)
+
+    in_halves(evaluation_batch(config), at_once)
+
+
+def _seconds_per_step(work: Work, config: Config, limit: float) -> tuple[float, float]:
+    """The mean after the first two, and what the first took longer. A local learning rule computes ever more of its
+    layers: there the mean over a whole training in few steps."""
+    if config.optim.name != "own-rule":
+        return _timed_steps(work, config, limit)
+    rehearsal = replace(config, budget=config.budget.of(_WARM_UP + _FEWEST))
+    per_step, first = _timed_steps(work, rehearsal, limit)
+    steps = min(_MANY, max(_WARM_UP + _FEWEST, int(limit / max(per_step, 1e-6))))
+    return _timed_steps(work, replace(config, budget=config.budget.of(steps)), limit)[0], first
+
+
+def _timed_steps(work: Work, config: Config, limit: float) -> tuple[float, float]:
+    state = trial_state(work.state, config)
+    objective = Objective(work.task, config, state.heads)
+    splits = work.splits | {"val": work.splits["val"].take(torch.arange(1))}  # it is measured by itself
+    events = cast(Generator[Event, None, None], training_events(state, objective, splits, config, work.normalize))
+    times: list[float] = []
+    began = before = perf_counter()
+    with closing(events):
+        for event in events:
+            if isinstance(event, StepDone):
+                times.append(perf_counter() - before)
+                enough = len(times) >= _WARM_UP + _FEWEST and perf_counter() - began >= limit
+                if enough or len(times) <= _WARM_UP:
+                    before = perf_counter()
+                    float(event.loss)  # wait for an accelerator, though not at each step: neither does training
+                    times[-1] += perf_counter() - before
+                if enough:
+                    break
+            before = perf_counter()
+    warm = times[_WARM_UP:] or times
+    mean = sum(warm) / len(warm)
+    return mean, max(0.0, times[0] - mean)

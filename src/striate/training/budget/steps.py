@@ -1,0 +1,129 @@
+"""How many steps a run takes, from epochs or minutes, and what it will come to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from striate.account.summarize import count_macs
+from striate.data.loader import batch_bounds
+from striate.errors import ModelError, StriateError
+from striate.models.preserved_state import left_alone
+from striate.training.budget.forecast import Forecast, ShortTraining
+from striate.training.budget.pace import AIM, Pace
+from striate.training.budget.short_trainings import forecast_accuracy, foretells, run_short_trainings
+from striate.training.budget.speed import Work, measure_pace, steps_for_epochs
+from striate.training.config import Config
+from striate.training.execution import memory_explained
+from striate.wording import duration
+
+_TELLING = 60.0  # seconds: from here on a run's accuracy is foretold
+_SHORT_SHARE = 0.02  # of a run's time that the trainings for this may take
+_SHORT_MOST = 30.0  # seconds that they may take: whoever starts a training of hours wants to see it begin
+_MEASURED = 30.0  # seconds that a run must roughly take before its time is measured
+_STEP = 0.002  # seconds of a small step, roughly
+_FLOPS = 1e11  # a second, roughly; to tell what is worth measuring
+
+
+@dataclass(frozen=True)
+class BudgetDecision:
+    """The configuration with its number of steps, what they cost and will come to where that was measured, notes,
+    and the `seconds` of the whole command where minutes are its deadline."""
+
+    config: Config
+    pace: Pace | None = None
+    forecast: Forecast | None = None
+    notes: tuple[str, ...] = ()
+    seconds: float | None = None
+
+
+def decide_budget(work: Work, seconds_spent: Callable[[], float], *, forecast: bool = False) -> BudgetDecision:
+    """Fill in `budget.steps` and `budget.epochs`; with minutes, so that all takes these.
+
+    `seconds_spent` counts from the user's request. With `forecast` for a whole command, which ends with a report, and
+    what it will take and reach, where it takes long enough for that to matter: short trainings cost up to 2 % of its
+    time. Without, for one training of several. The network is left as it is.
+    Raises ModelError where minutes are asked for and the network cannot be copied.
+    """
+    with left_alone(work.state.module):
+        return _decide_budget(work, seconds_spent, forecast)
+
+
+def _decide_budget(work: Work, seconds_spent: Callable[[], float], forecast: bool) -> BudgetDecision:
+    config = work.config
+    budget, batch, samples = config.budget, config.batch, len(work.splits["train"])
+    assert batch is not None, "recipes decide it"
+    if budget.steps is None and budget.minutes is not None:
+        return _for_minutes(work, 60 * budget.minutes, seconds_spent, forecast)
+    steps = budget.steps or steps_for_epochs(budget.epochs or 1, samples, batch)
+    decided = config if budget.steps is not None else _with_steps(config, steps, samples)
+    if not forecast or _rough_seconds(work, steps) < _MEASURED:
+        return BudgetDecision(decided)
+    try:
+        with memory_explained(config):
+            pace = measure_pace(work, _rough_seconds(work, steps) / 4)  # nothing but a forecast depends on it
+            expected = pace.seconds(steps)
+            short = _short_trainings(work, pace, expected) if expected >= _TELLING else ()
+    except StriateError:  # what a copy cannot do says nothing against the training itself
+        return BudgetDecision(decided)
+    return BudgetDecision(decided, pace, _forecast(work, steps, seconds_spent() + expected, short))
+
+
+def _for_minutes(work: Work, total: float, seconds_spent: Callable[[], float], forecast: bool) -> BudgetDecision:
+    samples = len(work.splits["train"])
+    pace = measure_pace(work, max(1.0, total - seconds_spent()), report=forecast)
+    short: tuple[ShortTraining, ...] = ()
+    if forecast and total >= _TELLING:
+        with suppress(StriateError):
+            steps = pace.steps_within(AIM * total - seconds_spent())
+            short = _short_trainings(replace(work, config=_with_steps(work.config, steps, samples)), pace, total)
+    spent = seconds_spent()
+    steps = pace.steps_within(AIM * total - spent)
+    expected = spent + pace.seconds(steps)
+    notes = []
+    if expected > 1.03 * total:
+        notes.append(
+            f"{duration(total)} are too few: with reading, measuring and the report, even {steps} training"
+            f" step{'s' * (steps > 1)} will take {duration(expected)}; {_remedy(work, expected)}"
+        )
+    config = _with_steps(work.config, steps, samples)
+    if not forecast:
+        return BudgetDecision(config, pace, notes=tuple(notes))
+    whole = _forecast(work, steps, expected, short)
+    return BudgetDecision(config, pace, whole, tuple(notes), total)
+
+
+def _remedy(work: Work, expected: float) -> str:
+    """What leaves time for training where not even a step fits: half as much again, and a cheaper network or images."""
+    minutes = math.ceil(15 * expected / 60) / 10
+    cheaper = ", and so do smaller images (--size) or a smaller --model" if work.full_size else ""
+    return f"--minutes {minutes:g} leaves time for it{cheaper}"
+
+
+def _with_steps(config: Config, steps: int, samples: int) -> Config:
+    epochs = -(-steps // len(batch_bounds(samples, config.batch or 1)))
+    return replace(config, budget=replace(config.budget.of(steps), epochs=epochs))
+
+
+def _rough_seconds(work: Work, steps: int) -> float:
+    """Of so many steps, without measuring: enough to tell minutes from seconds."""
+    try:
+        macs = count_macs(work.state.module, tuple(work.splits["train"].inputs.shape[1:]))
+    except ModelError:
+        macs = 0
+    return steps * (_STEP + 6 * macs * (work.config.batch or 1) / _FLOPS)
+
+
+def _short_trainings(work: Work, pace: Pace, seconds: float) -> tuple[ShortTraining, ...]:
+    if work.task.headline != "accuracy" or work.config.optim.name == "own-rule":
+        return ()
+    return run_short_trainings(work, pace, min(_SHORT_MOST, _SHORT_SHARE * seconds))
+
+
+def _forecast(work: Work, steps: int, seconds: float, short: tuple[ShortTraining, ...]) -> Forecast:
+    if not foretells(work, short):
+        return Forecast(steps, seconds, short=short)
+    low, expected, high = forecast_accuracy(work, short, steps)
+    return Forecast(steps, seconds, (low, high), expected, short)

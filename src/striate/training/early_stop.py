@@ -1,0 +1,124 @@
+"""Early ends: when validation has not improved for long enough, or is as good as was asked for.
+Training to a target: what is asked of the validation figure, and whether and when it was reached.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from striate.errors import ConfigError
+from striate.tasks.task import Task
+from striate.training.config import BudgetConfig
+from striate.training.events import EpochRow
+
+
+@dataclass(frozen=True)
+class TargetOutcome:
+    """What became of a target: `metric` of the validation split was to reach `value`. `epoch` and `seconds` (wall
+    clock since the request, reading and planning included) are those of the first epoch that did; None where none did.
+    `best` is the best figure of any epoch, `n` the number of validation samples."""
+
+    metric: str
+    value: float
+    reached: bool
+    best: float
+    epoch: int | None = None
+    seconds: float | None = None
+    n: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The outcome as plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        wanted, best = _shown(self.metric, self.value), _shown(self.metric, self.best)
+        if not self.reached:
+            return f"target not reached: validation {self.metric} {best} at best, of {wanted}{self._about()}"
+        after = f" after {self.seconds:,.1f} s" if self.seconds is not None else ""
+        return (
+            f"target reached{after}: validation {self.metric} {best} in epoch {self.epoch}, {wanted} asked for"
+            f"{self._about()}"
+        )
+
+    def _about(self) -> str:
+        """How many samples it rests on, and the 95 % interval of a share of them (Wilson 1927)."""
+        if self.n is None:
+            return ""
+        if self.metric != "accuracy":
+            return f" (n = {self.n:,})"
+        z, n, p = 1.96, self.n, self.best
+        middle, half = (p + z * z / (2 * n)), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        low, high = ((middle + sign * half) / (1 + z * z / n) for sign in (-1, 1))
+        return f" (n = {n:,}, 95 % interval {100 * max(0.0, low):.1f} to {100 * min(1.0, high):.1f} %)"
+
+
+def refuse_impossible_target(target: float | None, task: Task) -> None:
+    """Raise ConfigError for a share above 1: accuracy and IoU are 1 at most, and no percentages."""
+    if target is None or not task.higher_is_better or target <= 1:
+        return
+    percent = target if 20 <= target <= 100 else 90.0
+    raise ConfigError(
+        "budget.target",
+        f"{target:g} for the {task.headline}, which is 1 at most",
+        "a share above 0, up to 1",
+        f"--target {percent / 100:g}, which is {percent:g} %",
+    )
+
+
+def reaches(val: dict[str, float], target: float | None, task: Task) -> bool:
+    """Whether validation figures reach the target: at least it, at most for errors; never where there is none."""
+    if target is None:
+        return False
+    value = val[task.headline]
+    return value >= target if task.higher_is_better else value <= target
+
+
+def target_outcome(
+    history: Sequence[EpochRow], target: float | None, task: Task, seconds: float | None, n: int | None = None
+) -> TargetOutcome | None:
+    """The outcome of a finished training; `seconds` is what it took up to its last epoch, which is the one that reached
+    the target, if any did; `n` validation samples. None where none was set."""
+    if target is None:
+        return None
+    values = [row.val[task.headline] for row in history]
+    best = max(values) if task.higher_is_better else min(values)
+    first = next((row for row in history if reaches(row.val, target, task)), None)
+    if first is None:
+        return TargetOutcome(task.headline, target, False, best, n=n)
+    return TargetOutcome(task.headline, target, True, best, first.epoch, seconds, n)
+
+
+def _shown(metric: str, value: float) -> str:
+    return f"{100 * value:.2f} %" if metric in ("accuracy", "iou") else f"{value:.4g}"
+
+
+def best_epoch(history: Sequence[EpochRow], task: Task) -> int:
+    """The number of the best epoch on validation, the later one of equals; epochs count from 1."""
+    return max(history, key=lambda row: (task.score(row.val), row.epoch)).epoch
+
+
+def out_of_patience(history: Sequence[EpochRow], task: Task, patience: int | None) -> bool:
+    """Whether the last `patience` epochs were all worse than an earlier one; never where patience is 0 or None."""
+    if not patience or len(history) <= patience:
+        return False
+    return history[-1].epoch - best_epoch(history, task) >= patience
+
+
+def training_is_over(history: Sequence[EpochRow], task: Task, budget: BudgetConfig) -> bool:
+    """Whether the last epoch was one too many without a better one, or reached the target."""
+    reached = bool(history) and reaches(history[-1].val, budget.target, task)
+    return reached or out_of_patience(history, task, budget.patience)
+
+
+def early_end(history: Sequence[EpochRow], task: Task, epochs: int, target: float | None = None) -> str | None:
+    """One sentence on a finished training that ended before its `epochs`; None where it did not."""
+    done = history[-1].epoch
+    if done >= epochs:
+        return None
+    if reaches(history[-1].val, target, task):
+        return f"training ended after epoch {done} of {epochs}: it had reached its target (budget.target)"
+    best = best_epoch(history, task)
+    return f"training ended after epoch {done} of {epochs}: epoch {best} was the best on validation (budget.patience)"

@@ -1,0 +1,233 @@
+"""Guards around a training step: what happens where memory runs out, a number is NaN or Inf, or time runs short.
+
+`guarded` wraps a step with all that may have to be done about it; the step itself knows nothing of this.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import wraps
+from time import perf_counter
+from typing import Concatenate, ParamSpec, TypeVar
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from striate.data.counter_random import hash_key
+from striate.data.loader import Batch
+from striate.errors import TrainingError
+from striate.machine.allocator import trim
+from striate.machine.memory import ran_out
+from striate.training.config import Config
+from striate.training.events import EpochDone, Event, MemoryRanOut
+from striate.training.execution import evaluation_batch, training_part
+from striate.training.measured import Measured
+from striate.training.nonfinite.detect import LossWatch, MakePasses
+from striate.training.refusals import fewest_at_once
+from striate.training.setup import Setup, at_step
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Result = tuple[torch.Tensor, Measured]
+Step = Callable[[Setup, Batch], Result]
+"""Takes a step; gives the scalar loss and what is measured."""
+GuardedStep = Callable[[Setup, Batch], Generator[Event, None, Result]]
+"""The same, which also says what has changed on the way."""
+Passes = Callable[Concatenate[Setup, Batch, torch.Tensor, P], T]
+"""Takes the prepared inputs (B, …) of a step through the network."""
+
+
+def guarded(step: Step, passes: MakePasses) -> GuardedStep:
+    """`step` timed, repeated in smaller parts where memory runs out, its loss read later where that would wait for an
+    accelerator. `passes` are those of the step, to find the layer at fault."""
+    take, watch = retried_in_parts(step), LossWatch()
+
+    def guarded_step(setup: Setup, batch: Batch) -> Generator[Event, None, Result]:
+        started = perf_counter()
+        loss, measured = yield from take(setup, batch)
+        watch.after_step(setup, batch, loss, passes)
+        setup.state.epoch_seconds += perf_counter() - started
+        return loss, measured
+
+    return guarded_step
+
+
+def seeded_by_step(function: Passes[P, T]) -> Passes[P, T]:
+    """Seed torch's generators by seed and step before `function(setup, batch, inputs, …)`: dropout masks are then the
+    same in a resumed run and in a repeated step. `torch.manual_seed` does it for every kind of device that there is,
+    which takes longer than a step of a small network."""
+
+    @wraps(function)
+    def seeded(setup: Setup, batch: Batch, inputs: torch.Tensor, /, *rest: P.args, **named: P.kwargs) -> T:
+        rank = setup.processes.rank
+        seed = hash_key(setup.config.seed, setup.state.step, 2, *([rank] if rank else []))
+        torch.default_generator.manual_seed(seed)
+        if inputs.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        return function(setup, batch, inputs, *rest, **named)
+
+    return seeded
+
+
+def within_deadline(setup: Setup) -> Iterator[Event]:
+    """After a step: change the number of steps where the run would end too early or too late."""
+    if setup.deadline is None:
+        return
+    changed = setup.deadline.change(setup.config, setup.state.step, setup.state.elapsed)
+    if changed is not None:
+        setup.config = changed.config
+        yield changed
+
+
+def retried_in_parts(step: Step) -> GuardedStep:
+    """`step` with the configuration of its number. Where memory runs out, it says so and is taken again from where it
+    began, with parts half as large of the same batch; the configuration of the setup is another from there on.
+
+    Nothing is repeated in one of several processes, where the others would wait for it, nor with a local learning rule,
+    which has learned from a part of the batch already.
+    """
+    saved: SavedBuffers | None = None
+
+    def take(setup: Setup, batch: Batch) -> Generator[Event, None, Result]:
+        nonlocal saved
+        state = setup.state
+        saved = saved or SavedBuffers(state.module, state.heads)
+        while True:
+            saved.save()
+            try:
+                return step(setup.for_step(), batch)
+            except (MemoryError, RuntimeError) as error:
+                if setup.processes.several or setup.config.optim.name == "own-rule":
+                    raise
+                short = smaller_parts(setup.config, state.step, batch.whole, state.module, error)
+            saved.restore()
+            free_memory(state.device)
+            batch, setup.config = setup.batch_of(state.step), short.config
+            yield short
+
+    return take
+
+
+def retried_epoch_end(setup: Setup, close: Callable[[Setup], EpochDone]) -> Iterator[Event]:
+    """`close` an epoch, where memory runs out in its validation with half as many samples at once.
+
+    Nothing is repeated in one of several processes: the others would go on to measure other batches.
+    """
+    while True:
+        try:
+            done = close(setup)
+        except (MemoryError, RuntimeError) as error:
+            if setup.processes.several:
+                raise
+            short = smaller_validation(setup.config, setup.state.step, len(setup.splits["val"]), error)
+        else:
+            yield done
+            return
+        free_memory(setup.state.device)
+        setup.config = short.config
+        yield short
+
+
+class SavedBuffers:
+    """Buffers of networks as they were before a step: what a forward pass changes (statistics of normalizations)."""
+
+    def __init__(self, *modules: nn.Module | None) -> None:
+        parts = [part for module in modules if module is not None for part in module.modules()]
+        self._places = [(part, name) for part in parts for name, _ in part.named_buffers(recurse=False)]
+        self._saved: list[torch.Tensor] = []
+
+    @torch.no_grad()
+    def save(self) -> None:
+        """Copy them as they are now."""
+        if not self._places:
+            return
+        tensors = self._now()
+        if [(t.shape, t.dtype) for t in self._saved] == [(t.shape, t.dtype) for t in tensors]:
+            torch._foreach_copy_(self._saved, tensors)
+        else:
+            self._saved = [tensor.clone() for tensor in tensors]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Make them what they were when they were saved."""
+        for tensor, saved in zip(self._now(), self._saved, strict=True):
+            tensor.copy_(saved)
+
+    def _now(self) -> list[torch.Tensor]:
+        buffers = [part._buffers[name] for part, name in self._places]
+        return [buffer for buffer in buffers if buffer is not None]
+
+
+def smaller_parts(config: Config, step: int, batch: int, module: nn.Module, error: Exception) -> MemoryRanOut:
+    """What holds from `step` (from 0, of `batch` samples) on, after `error` in it: parts half as large.
+
+    Raises `error` where it is another one, TrainingError where parts cannot be smaller.
+    """
+    if not ran_out(error):
+        raise error
+    part = training_part(at_step(config, step), batch)
+    half = part // 2
+    if half < fewest_at_once(module):
+        raise not_enough(config, f"a training step, with {part} at once", error) from None
+    # Later ones were of a path that is not taken again.
+    earlier = tuple(entry for entry in config.execution.micro_batch_from if entry[0] < step)
+    config = _changed(config, micro_batch_from=(*earlier, (step, half)))
+    parts = [part for part in module.modules() if isinstance(part, _BatchNorm | _DropoutNd)]
+    changed = ["sums are added up in another order"]
+    changed += [f"batch normalization sees {half} samples"] if any(isinstance(p, _BatchNorm) for p in parts) else []
+    changed += ["dropout draws other masks"] if any(isinstance(p, _DropoutNd) for p in parts) else []
+    return MemoryRanOut("training", step + 1, part, half, tuple(changed), config)
+
+
+def smaller_validation(config: Config, step: int, samples: int, error: Exception) -> MemoryRanOut:
+    """The same for a validation of `samples` after so many steps."""
+    if not ran_out(error):
+        raise error
+    before = min(evaluation_batch(config), samples)
+    if before < 2:
+        raise not_enough(config, "validation, with 1 sample at once", error) from None
+    config = _changed(config, evaluation_batch=before // 2)
+    return MemoryRanOut("validation", step, before, before // 2, ("losses are added up in another order",), config)
+
+
+def _changed(config: Config, **fields: object) -> Config:
+    """With fields of `execution` that nobody asked for."""
+    decided = dict.fromkeys((*config.decided, *(f"execution.{name}" for name in fields)))
+    return replace(config, execution=replace(config.execution, **fields), decided=tuple(decided))  # type: ignore[arg-type]
+
+
+def not_enough(config: Config, for_what: str, error: BaseException) -> TrainingError:
+    """What is said where memory does not suffice and nothing is left to divide."""
+    size, batch = config.data.size, config.batch or 1
+    remedies = [f"--size {size[0] // 2}x{size[1] // 2}"] if size is not None and min(size) > 1 else []
+    remedies += ["a smaller --model"] + ([f"--batch {batch // 2}"] if batch > 1 else [])
+    reason = " ".join(str(error).split())[:160] or type(error).__name__
+    expected = "a network and batch that fit into memory"
+    return TrainingError("memory", f"not enough for {for_what}: {reason}", expected, ", or ".join(remedies))
+
+
+@contextmanager
+def updating(config: Config) -> Iterator[None]:
+    """Around what changes weights: where memory runs out there, smaller parts do not help. Raises TrainingError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out(error):
+            raise
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        got = f"not enough for what {config.optim.name} remembers of each weight: {reason}"
+        remedy = "a smaller --model" + ("" if config.optim.name == "sgd" else ", or --optim.name sgd")
+        raise TrainingError("memory", got, "a network and optimizer that fit into memory", remedy) from None
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what nobody holds any more, so that the next attempt has all there is."""
+    gc.collect()
+    trim()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

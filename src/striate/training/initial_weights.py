@@ -1,0 +1,264 @@
+"""What a network begins with: drawn weights, those of a file, or those of the checkpoint that a run goes on from.
+A head that has learned numbers in the units of other data gives the same predictions in those of the new ones.
+What the first layer takes from the training images before the first step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.data.dataset import Dataset, Split
+from striate.data.normalize import Normalization, Normalize
+from striate.errors import ConfigError, ModelError
+from striate.models.build import refuse_init
+from striate.models.features import output_layer
+from striate.models.from_run import names_run, read_network, with_origin
+from striate.models.initialization.whiten import is_made_for_whitening, whiten
+from striate.models.layer_strings.outputs import with_outputs
+from striate.models.preserved_state import preserved
+from striate.models.weights.recognize import recognize
+from striate.models.weights.saved import SavedNetwork, Weights
+from striate.models.weights.take_weights import take_weights
+from striate.models.weights.weights_file import read_weights, weights_digest
+from striate.observe.module_calls import module_calls
+from striate.records import Finding
+from striate.runs.checkpoint import load_checkpoint
+from striate.runs.directory import RunDirectory, read_seen
+from striate.runs.files import user_path
+from striate.tasks.task import Task
+from striate.training.config import Config
+
+Tensors = dict[str, torch.Tensor]
+
+
+def head_tensors(network: nn.Module) -> Tensors:
+    """A copy of what the output layer holds, by name in the network; empty where there is none."""
+    head = output_layer(network)
+    return {k: v.detach().clone() for k, v in network.state_dict().items() if k.rpartition(".")[0] == head}
+
+
+def fit_head(network: nn.Module, weights: SavedNetwork, task: Task, sample: torch.Tensor, drawn: Tensors) -> str:
+    """Make the head, just taken over from `weights`, one for `task`, and say how ("" where nothing has to be done).
+
+    Numbers are learned as (t − mean) / std: with other training targets the same output means another number. The head
+    is rescaled by `in_units`, or where it cannot be, or has learned another task, gets the tensors that were `drawn`.
+    `sample` is a normalized batch.
+    """
+    if weights.outputs != task.outputs or not weights.task:
+        return ""  # the head is new already, or nobody knows what it has learned
+    if weights.task != task.name:
+        network.load_state_dict(network.state_dict() | drawn)
+        return f"the last layer is new: the other was trained to {weights.task}"
+    now = _scale(task.state())
+    if weights.target_scale == now:
+        return ""
+    if in_units(network, weights.target_scale, now, sample):
+        return "the last layer is rescaled to the targets of these data: its predictions stay the same"
+    network.load_state_dict(network.state_dict() | drawn)
+    return "the last layer is new: the other speaks in units of other targets"
+
+
+def in_units(network: nn.Module, before: Any, now: Any, sample: torch.Tensor) -> bool:
+    """Rescale the output layer from targets of (means, stds) `before` to those of `now`; False, and nothing is done,
+    where the predictions would not be the same: (W h + b) · std + mean has to be, of a linear layer that comes last."""
+    name = output_layer(network)
+    layer = None if name is None else network.get_submodule(name)
+    if not isinstance(layer, nn.Linear) or not _comes_last(network, layer, sample):
+        return False
+    own = dict(layer.named_parameters(recurse=False))  # a parametrized layer has others
+    if "weight" not in own or ("bias" not in own and before[0] != now[0]) or len(own["weight"]) != len(now[0]):
+        return False
+    (mean, std), (new_mean, new_std) = (torch.tensor(scale, dtype=torch.float64) for scale in (before, now))
+    with torch.no_grad():
+        own["weight"].copy_(own["weight"].double() * (std / new_std)[:, None])
+        if "bias" in own:
+            own["bias"].copy_((own["bias"].double() * std + mean - new_mean) / new_std)
+    return True
+
+
+def _comes_last(network: nn.Module, layer: nn.Module, sample: torch.Tensor) -> bool:
+    """Whether what `layer` gives is what the network gives."""
+    seen: list[torch.Tensor] = []
+    with (
+        preserved(network),
+        torch.no_grad(),
+        module_calls({"": layer}, end=lambda call: seen.append(call.output.clone())),
+    ):
+        outputs = network(sample)
+    return len(seen) == 1 and torch.equal(seen[0], outputs)
+
+
+def _scale(state: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return tuple(state.get("mean", ())), tuple(state.get("std", ()))
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """`config` with `model.name`, `weights` and `weights_digest` decided; `weights` to give the network, if any;
+    `normalization` that comes with them, if any; `owner` where the file named the network; `findings` where it has
+    learned from what it will be measured on."""
+
+    config: Config
+    weights: Weights | None = None
+    normalization: Normalization | None = None
+    owner: str = ""
+    findings: tuple[Finding, ...] = ()
+
+    def apply(self, network: nn.Module, data: Dataset, task: Task, normalization: Normalization) -> list[str]:
+        """Give the network, whose inputs will be standardized by `normalization`, the weights; notes on what was taken
+        over. Raises ModelError where they do not fit."""
+        if self.weights is None:
+            return []
+        # `auto` is left only of a module given in Python: no name that a remedy could speak of.
+        name = "" if self.owner or self.config.model.name == "auto" else self.config.model.name
+        drawn = head_tensors(network)
+        try:
+            notes = [take_weights(network, self.weights, task.outputs, data.classes, name=name)]
+        except ModelError as error:
+            if not isinstance(self.weights, SavedNetwork):
+                found = recognize(self.weights, data.input_shape, task.outputs, task.needs == "map")
+                error.remedy = f"--model {found}, which the file fits" if found else error.remedy
+            raise
+        if isinstance(self.weights, SavedNetwork):
+            raw = data.splits["train"].inputs[:2]
+            fitted = fit_head(network, self.weights, task, normalization.on(raw.device, raw.ndim)(raw), drawn)
+            notes += [fitted] if fitted else []
+        if self.normalization is not None:
+            notes.append(f"inputs are standardized as in the training of {self.weights.path}")
+        return notes
+
+
+def find_initial_weights(
+    config: Config, data: Dataset, task: Task, module: nn.Module | None, begun: Path | None
+) -> InitialWeights:
+    """Read the weights that `config.model` names: a file, or a run as the network.
+
+    `begun` is the checkpoint of a run that goes on: it has everything, and the file may be gone. A run or checkpoint
+    names its network, where none is named. Raises ModelError, RunError; ConfigError where two things bring weights.
+    """
+    model = config.model
+    if module is not None and config.recipe == "fine-tune":
+        refuse_init(model.init, "a module that comes with its weights, as the recipe fine-tune says")
+    name, path = model.name, model.weights
+    if module is None and name != "auto" and names_run(name):
+        if path is not None:
+            remedy = f'--model "{read_network(name).name}", or leave out the weights: --model.weights null'
+            raise ConfigError("model.weights", f"{path} beside {name}, which brings its own", "one of them", remedy)
+        name, path = "auto", name
+    if path is None:
+        return InitialWeights(config)
+    refuse_init(model.init, f"a network that begins with the weights of {path}")
+    if begun is not None:
+        values = load_checkpoint(begun).get("normalization", {})
+        known = _normalization(values.get("mean", ()), values.get("std", ()), data)
+        return InitialWeights(config, None, known, findings=_leak(path, data))
+    weights = read_weights(path)
+    digest = weights_digest(weights)
+    if model.weights_digest not in (None, digest):
+        raise ModelError(
+            f"weights {path}",
+            "a file that has changed since the run was started",
+            f"the file with the SHA-256 {str(model.weights_digest)[:12]}…",
+            "put the old file back, or train anew with --model.weights_digest null",
+        )
+    named = module is None and name == "auto"
+    if named:
+        weights, name = _named(weights, data, task)
+    file = str(user_path(path).absolute())
+    config = replace(config, model=replace(model, name=name, weights=file, weights_digest=digest))
+    owner = weights.path if named else ""
+    return InitialWeights(config, weights, _standardization(weights, data), owner, _leak(path, data))
+
+
+def _leak(path: str, data: Dataset) -> tuple[Finding, ...]:
+    """A finding where the run that the weights are of was trained or chosen on samples that are held out here."""
+    place = user_path(path)
+    seen = read_seen(RunDirectory(place if place.is_dir() else place.parent.parent))
+    held = [content for name in ("val", "test") for content in data.contents.get(name, ())]
+    count = sum(content in seen for content in held)
+    if not count:
+        return ()
+    return (
+        Finding(
+            "data.leak",
+            "warning",
+            f"{data.name}: val, test",
+            f"{count:,} of {len(held):,} samples were seen in the training of {path}",
+            "0 samples",
+            "The weights have learned from them: the network measures better here than on new data.",
+            "Measure it on other data: striate eval RUN DATA.",
+        ),
+    )
+
+
+def _named(weights: Weights, data: Dataset, task: Task) -> tuple[Weights, str]:
+    """The weights and the network that they are of, for the outputs of the task."""
+    if isinstance(weights, SavedNetwork):
+        weights = with_origin(weights)
+        return weights, with_outputs(weights.name, data.input_shape, task.outputs)
+    found = recognize(weights, data.input_shape, task.outputs, task.needs == "map")
+    first = ", ".join(list(weights.tensors)[:3])
+    raise ModelError(
+        f"weights {weights.path}",
+        f"tensors ({first}, …), and no network that they are of",
+        "the name of the network beside them",
+        f"--model {found}, which they fit" if found else "--model NAME, the network that was saved (striate models)",
+    )
+
+
+def _standardization(weights: Weights, data: Dataset) -> Normalization | None:
+    """How inputs were standardized when the weights were learned, where the file says it of data of this kind."""
+    if not isinstance(weights, SavedNetwork) or weights.kind != data.kind:
+        return None
+    return _normalization(weights.mean, weights.std, data)
+
+
+def _normalization(mean: tuple[float, ...], std: tuple[float, ...], data: Dataset) -> Normalization | None:
+    if len(mean) == 3 and data.input_shape[0] == 1 and data.medium.pictures:  # color weights for gray images
+        mean, std = (sum(mean) / 3,), (sum(std) / 3,)
+    if len(mean) != data.input_shape[0]:
+        return None
+    return Normalization(tuple(mean), tuple(std))
+
+
+PIXELS = 5_120_000
+"""Of the images that are looked at: those of 5,000 of 32×32 have the covariance to a percent."""
+_CHUNK = 250_000  # pixels at once: their patches together are a few megabytes
+
+
+def whiten_first_layer(
+    network: nn.Module, config: Config, train: Split, normalize: Normalize, *, has_weights: bool
+) -> list[str]:
+    """Whiten the first layer, in place, where `model.whiten` says so or, left open, the network is made for it; what
+    should be known of it. `has_weights`: the network begins with learned ones, which stay.
+
+    Looks at samples evenly spaced over `train`, the same in every run. Raises ConfigError where that cannot be.
+    """
+    requested = config.model.whiten
+    if requested and has_weights:
+        raise ConfigError(
+            "model.whiten",
+            "true for a network that begins with learned weights",
+            "random ones, which whitening replaces",
+            "leave out --model.whiten",
+        )
+    if has_weights or not (is_made_for_whitening(network) if requested is None else requested):
+        return []
+    return [whiten(network, _spread(train, normalize))]
+
+
+def _spread(train: Split, normalize: Normalize) -> Iterator[torch.Tensor]:
+    """Standardized images from all over the split, a few at a time."""
+    pixels = 1
+    for side in train.inputs.shape[2:]:
+        pixels *= side
+    count = min(len(train), max(100, PIXELS // pixels))
+    places = torch.arange(count) * len(train) // count
+    for chunk in places.split(max(1, _CHUNK // pixels)):
+        yield normalize(train.inputs[chunk])

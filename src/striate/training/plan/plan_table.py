@@ -1,0 +1,197 @@
+"""What a plan tried and chose: candidates, their rows, and the table; free of torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from striate.inference.race import AHEAD, Timing, is_ahead
+from striate.training.config import Config, ExecutionConfig
+
+_COMPILED = {"off": "", "default": "compiled", "cuda-graphs": "CUDA graphs"}
+_ROUGHNESS = {"fp32": 0, "tf32": 1, "bf16": 2, "fp16": 3}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What `execution.*` calls by the same names, all decided."""
+
+    precision: str
+    memory_format: str
+    threads: int
+    compile: str = "off"
+    allocator: str = "system"
+
+    @property
+    def name(self) -> str:
+        """`bf16, channels_last, 2 threads, compiled`; the allocator is named where it keeps."""
+        kept = "keeps memory" if self.allocator == "keep" else ""
+        threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
+        return ", ".join(filter(None, [self.precision, self.memory_format, threads, _COMPILED[self.compile], kept]))
+
+    @property
+    def numerics(self) -> tuple[str, str, str]:
+        """What decides, up to the order of sums among threads, which numbers come out."""
+        return self.precision, self.memory_format, self.compile
+
+    @property
+    def plainness(self) -> tuple[int, ...]:
+        """Smaller is plainer: eager before compiled, fp32 before its roundings, contiguous before other layouts. The
+        allocator changes no number and does not count; of threads fewer leave more to others."""
+        layout, compiled = self.memory_format != "contiguous", list(_COMPILED).index(self.compile)
+        return compiled, _ROUGHNESS[self.precision], layout, self.threads
+
+    def execution(self, execution: ExecutionConfig) -> ExecutionConfig:
+        """`execution` with what this candidate decides."""
+        return replace(execution, **asdict(self))
+
+    def config(self, config: Config) -> Config:
+        """`config` computed so."""
+        return replace(config, execution=self.execution(config.execution))
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields by name."""
+        return asdict(self)
+
+
+def candidate_of(execution: ExecutionConfig) -> Candidate:
+    """The candidate that a decided `execution` is."""
+    assert execution.precision and execution.memory_format and execution.threads, "decided before"
+    return Candidate(
+        execution.precision,
+        execution.memory_format,
+        execution.threads,
+        execution.compile or "off",
+        execution.allocator or "system",
+    )
+
+
+def choose(timings: Mapping[Candidate, Timing]) -> Candidate:
+    """The plainest candidate, or from there on each less plain one that is ahead of what was taken so far; of two that
+    are as plain the faster."""
+    first, *others = sorted(timings, key=lambda candidate: (candidate.plainness, timings[candidate].seconds))
+    taken = first
+    for one in others:
+        taken = one if is_ahead(timings[one], timings[taken]) else taken
+    return taken
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One candidate. `seconds` a step and their `spread` (half the middle half), None where it was not timed or once;
+    `agreement` with plain fp32 in words, `passed` whether it was close enough to be chosen; `peak_bytes` of the
+    device's memory where that is known (a GPU)."""
+
+    candidate: Candidate
+    seconds: float | None
+    spread: float | None
+    agreement: str
+    passed: bool
+    chosen: bool = False
+    peak_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class PlanRecord:
+    """A plan: its `rows`, plain first. `samples` in each timed step; `load` of the cores while it was measured, in
+    words; `spent` seconds on it. `source`: measured now, or `kept` from an earlier run. `remarks`: what the line
+    says besides, a phrase each; `asides`: what only the table says."""
+
+    rows: tuple[PlanRow, ...]
+    samples: int
+    load: str
+    spent: float
+    source: Literal["measured", "kept"] = "measured"
+    remarks: tuple[str, ...] = ()
+    asides: tuple[str, ...] = ()
+
+    @property
+    def chosen(self) -> Candidate:
+        """What the run takes."""
+        return next(row.candidate for row in self.rows if row.chosen)
+
+    @property
+    def speedup(self) -> float | None:
+        """How many times as fast as plain fp32 the chosen one is; None where either was not timed."""
+        return self.times_plain(next(row for row in self.rows if row.chosen))
+
+    def times_plain(self, row: PlanRow) -> float | None:
+        """How many times as fast as plain fp32 this row is."""
+        plain = self.rows[0].seconds
+        return None if plain is None or not row.seconds else plain / row.seconds
+
+    @property
+    def _base(self) -> str:
+        """What the line compares with. On busy cores the first row has fewer threads than `--plan plain` takes."""
+        base = self.rows[0].candidate
+        if base.numerics != ("fp32", "contiguous", "off"):
+            alone = replace(base, allocator=self.chosen.allocator) == self.chosen
+            return "the same without keeping memory" if alone else base.name
+        fewer = base.threads < max(row.candidate.threads for row in self.rows)
+        return f"plain fp32 with {base.threads} thread{'s' * (base.threads != 1)}" if fewer else "plain fp32"
+
+    def __str__(self) -> str:
+        """One line: `bf16, channels_last, 2 threads: 2.1× plain fp32; …`."""
+        origin = "plan of an earlier run: " if self.source == "kept" else "plan: "
+        times = 1.0 if self.rows[0].chosen else self.speedup
+        gained = times is not None and times > 1 / (1 - AHEAD)
+        gain = f": {times:.2g}× {self._base}" if gained else ""
+        nothing = " (nothing was faster)" if times is not None and not gained and len(self.rows) > 1 else ""
+        return "; ".join([f"{origin}{self.chosen.name}{gain}{nothing}", *self.remarks])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: `chosen`, `speedup`, `rows` with `name`, `images_per_second` and `times_plain` beside their
+        fields, and the rest by name."""
+        rows = [
+            asdict(row)
+            | {
+                "name": row.candidate.name,
+                "images_per_second": None if not row.seconds else round(self.samples / row.seconds, 1),
+                "times_plain": self.times_plain(row),
+            }
+            for row in self.rows
+        ]
+        return {
+            "chosen": self.chosen.to_json(),
+            "speedup": self.speedup,
+            "source": self.source,
+            "samples": self.samples,
+            "load": self.load,
+            "spent": round(self.spent, 3),
+            "remarks": list(self.remarks),
+            "asides": list(self.asides),
+            "rows": rows,
+        }
+
+
+def record_from_json(values: Mapping[str, Any], source: Literal["measured", "kept"]) -> PlanRecord:
+    """What `to_json` gave. Raises KeyError, TypeError or ValueError for anything else."""
+    rows = tuple(_row(row) for row in values["rows"])
+    if sum(row.chosen for row in rows) != 1 or not all(row.passed for row in rows if row.chosen):
+        raise ValueError("one row is chosen, which passed")
+    if int(values["samples"]) < 1:
+        raise ValueError("a step has samples")
+    remarks, asides = (tuple(map(str, values[name])) for name in ("remarks", "asides"))
+    return PlanRecord(
+        rows, int(values["samples"]), str(values["load"]), float(values["spent"]), source, remarks, asides
+    )
+
+
+def _row(values: Mapping[str, Any]) -> PlanRow:
+    seconds, spread, peak = (values[name] for name in ("seconds", "spread", "peak_bytes"))
+    candidate = Candidate(**values["candidate"])
+    if type(candidate.threads) is not int:  # 2.0 == 2, and torch takes no float
+        raise TypeError("threads are a whole number")
+    if not all(number is None or 0 <= number < math.inf for number in (seconds, spread, peak)) or seconds == 0:
+        raise ValueError("times and sizes are finite")
+    return PlanRow(
+        candidate,
+        None if seconds is None else float(seconds),
+        None if spread is None else float(spread),
+        str(values["agreement"]),
+        bool(values["passed"]),
+        bool(values["chosen"]),
+        None if peak is None else int(peak),
+    )

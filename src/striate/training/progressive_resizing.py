@@ -1,0 +1,162 @@
+"""Images that grow while training: the batch at the size of its step, and whether a network takes such sizes.
+How large training images are at a step: small at first, which is cheap, then in a few stages up to their full size.
+
+Howard, "Training Imagenet in 3 hours for $25", fast.ai 2018; Tan and Le, "EfficientNetV2", 2021, section 4.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from striate.data.augment.crop import resize_batch
+from striate.data.dataset import Dataset
+from striate.errors import ConfigError
+from striate.models.preserved_state import preserved, zero_input
+from striate.tasks.task import Task
+from striate.training.config import Config, ScheduleConfig
+
+FULL_SIZE_FROM = 0.6
+"""Share of the steps that belongs to smaller images where nothing else is said."""
+_GRID = 4  # sides are multiples of this many pixels, so that poolings and strides meet whole maps
+_MOST = 4  # smaller sizes at most: kernels are chosen anew for each
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """From the optimizer step `first` (counted from 0) up to, without, the step `end`, images have (height, width)
+    `size`; None leaves them as they are."""
+
+    first: int
+    end: int
+    size: Size | None
+
+
+def smaller_sizes(first_size: float, full: Size) -> tuple[Size, ...]:
+    """The (height, width) below `full` (pixels) that images go through, growing; none where there is no smaller one.
+
+    At most four, evenly spaced from `first_size` (a share) on; each side a multiple of 4 and at least 4 pixels.
+    """
+    count = min(_MOST, math.ceil((1 - first_size) * max(full) / _GRID))
+    shares = [first_size + (1 - first_size) * k / count for k in range(count)]
+    sizes = dict.fromkeys((_rounded(share, full[0]), _rounded(share, full[1])) for share in shares)
+    return tuple(size for size in sizes if size != full)
+
+
+def _rounded(share: float, side: int) -> int:
+    return min(side, max(_GRID, _GRID * math.floor(share * side / _GRID + 0.5)))
+
+
+def stages(schedule: ScheduleConfig, steps: int, full: Size | None) -> tuple[Stage, ...]:
+    """What size images have in which of `steps` optimizer steps, without gaps; `full` is None for what is no image.
+
+    Smaller sizes have equal shares of the steps up to `full_size_from`. A stage without a step is left out.
+    """
+    sizes = smaller_sizes(schedule.first_size or 1.0, full) if full is not None else ()
+    share = FULL_SIZE_FROM if schedule.full_size_from is None else schedule.full_size_from
+    ends = [math.floor(share * steps * (k + 1) / len(sizes)) for k in range(len(sizes))]
+    bounds = [0, *ends, steps]
+    every = [Stage(a, b, size) for a, b, size in zip(bounds, bounds[1:], (*sizes, None), strict=False)]
+    return tuple(stage for stage in every if stage.end > stage.first)
+
+
+def image_size(schedule: ScheduleConfig, step: int, steps: int, full: Size | None) -> Size | None:
+    """(height, width) of training images at the optimizer step `step` (0 to steps − 1) of `steps`; None where they
+    have their full size. A function of the step alone, so that a run that goes on from a checkpoint sees the same."""
+    if schedule.first_size in (None, 1.0):
+        return None
+    return next((s.size for s in stages(schedule, steps, full) if s.first <= step < s.end), None)
+
+
+def at_size_of_step(
+    inputs: torch.Tensor, targets: torch.Tensor, task: Task, config: Config, step: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Augmented images (B, C, H, W) uint8 as large as they are at this step, and their targets; both unchanged where
+    they do not grow, or have grown."""
+    if config.schedule.first_size in (None, 1.0) or config.budget.steps is None:  # None: still to be measured
+        return inputs, targets
+    size = image_size(config.schedule, step, config.budget.steps, (inputs.shape[2], inputs.shape[3]))
+    if size is None:
+        return inputs, targets
+    return resize_batch(inputs, size), task.resize_targets(targets, size)
+
+
+def decide_sizes(config: Config, request: Config, data: Dataset, network: nn.Module) -> tuple[Config, list[str]]:
+    """The configuration with `schedule.first_size` decided, and a note where a recipe's value cannot be had: then
+    images keep their full size. Raises ConfigError where a value of the request (`request`) cannot be."""
+    schedule = config.schedule
+    if schedule.first_size in (None, 1.0):
+        if _requested(request, "full_size_from"):
+            raise ConfigError(
+                "schedule.full_size_from",
+                f"{schedule.full_size_from:g} for images that do not grow",
+                "images that are smaller at first",
+                "--schedule.first_size 0.75 with it, or leave it out",
+            )
+        return replace(config, schedule=replace(schedule, first_size=1.0, full_size_from=None)), []
+    problem = _problem(schedule.first_size, data, network)
+    if problem is None:
+        return config, []
+    if _requested(request, "first_size"):
+        raise ConfigError("schedule.first_size", *problem)
+    note = f"images keep their full size while training: the recipe lets them grow, but {problem[0]}"
+    return replace(config, schedule=replace(schedule, first_size=1.0, full_size_from=None)), [note]
+
+
+def _requested(request: Config, field: str) -> bool:
+    return getattr(request.schedule, field) is not None and f"schedule.{field}" not in request.decided
+
+
+def _problem(first_size: float | None, data: Dataset, network: nn.Module) -> tuple[str, str, str] | None:
+    """What is in the way of images that begin at this share: got, expected, remedy."""
+    if not data.medium.pictures:
+        return f"{data.name} has no images but {data.medium.a} a sample", "images", "leave out --schedule.first_size"
+    full = (data.input_shape[1], data.input_shape[2])
+    sizes = smaller_sizes(first_size or 1.0, full)
+    if not sizes:
+        return (
+            f"{first_size:g} of {_shown(full)} pixels is no smaller multiple of 4 pixels",
+            "a share that makes them smaller",
+            "--schedule.first_size 0.5, or leave it out",
+        )
+    reasons = [_refusal(network, (data.input_shape[0], *size), full) for size in sizes]
+    refused = [k for k, reason in enumerate(reasons) if reason is not None]
+    if not refused:
+        return None
+    worst, fitting = refused[-1], sizes[refused[-1] + 1 :]
+    remedy = '--model small-resnet, or "… gap fc(10)" as a layer string; or leave out --schedule.first_size'
+    return (
+        f"the network does not take {_shown(sizes[worst])} in place of {_shown(full)}: {reasons[worst]}",
+        "sizes that it takes; any, where a global average pooling is before its last layer",
+        f"--schedule.first_size {max(fitting[0]) / max(full):.3g}" if fitting else remedy,
+    )
+
+
+def _refusal(network: nn.Module, shape: tuple[int, ...], full: Size) -> str | None:
+    """Why the network, made for `full`, does not take an input of this shape, in one line; None where it does."""
+    with preserved(network), torch.no_grad():
+        try:
+            outputs = network(zero_input(network, shape))
+        except Exception as error:  # whatever a network of the user's own raises
+            return _in_words(" ".join(str(error).split()) or type(error).__name__, full)
+    if isinstance(outputs, torch.Tensor) and outputs.ndim == 4 and outputs.shape[2:] != shape[1:]:
+        return f"its masks are {_shown((outputs.shape[2], outputs.shape[3]))} then"
+    return None
+
+
+def _in_words(reason: str, full: Size) -> str:
+    """What torch says of a shape, for readers who did not write the network."""
+    if reason.startswith("mat1 and mat2 shapes cannot be multiplied"):
+        return f"its fully connected layer is made for {_shown(full)}"
+    if "Kernel size can't be greater than actual input size" in reason or "Output size is too small" in reason:
+        return "a window is then larger than its map"
+    return reason[:120]
+
+
+def _shown(size: Size) -> str:
+    return f"{size[0]}×{size[1]}"

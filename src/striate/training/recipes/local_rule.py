@@ -1,0 +1,73 @@
+"""The recipe for a network with a local learning rule: what the rule says, and nothing that only a gradient has."""
+
+from __future__ import annotations
+
+from striate.data.annotations.annotation_kinds import annotation_kind
+from striate.data.dataset import Dataset
+from striate.errors import ConfigError
+from striate.models.learning_rule import LearningRule
+from striate.models.registry import MODELS
+from striate.training.config import Config
+from striate.training.recipes.facts import Choice, Facts
+from striate.training.recipes.standard import batch_size, which_epoch
+
+
+def uses_local_rule(config: Config, data: Dataset, rule: LearningRule | None) -> bool:
+    """Whether the training is one by the network's local learning rule: where that was asked for, or nothing else is
+    possible.
+
+    Raises ConfigError where the network has no rule, or no gradient, or the data have no classes.
+    """
+    requested, model = config.optim.name, config.model.name
+    if rule is None:
+        if requested != "own-rule":
+            return False
+        names = ", ".join(info.name for info in MODELS.values() if info.own_rule)
+        raise ConfigError(
+            "optim.name", f"own-rule for {model}, which has none", f"a network that has: {names}", "--model perceptron"
+        )
+    if rule.only and requested not in (None, "own-rule"):
+        raise ConfigError(
+            "optim.name",
+            f"{requested} for {model}, through which no useful gradient comes",
+            f"own-rule: {rule.title}",
+            "--optim.name own-rule",
+        )
+    if not (rule.only or requested == "own-rule"):
+        return False
+    if not data.has_one_class_each:
+        raise ConfigError(
+            "optim.name",
+            f"own-rule for data whose targets are {annotation_kind(data.annotation).word}",
+            "samples of classes, which these rules are for",
+            "--model auto" if data.has_masks else "--model mlp",
+        )
+    if config.recipe == "fine-tune":
+        raise ConfigError("recipe", "fine-tune with own-rule", "a recipe without stages by depth", "--recipe standard")
+    if config.recipe == "speedrun":
+        raise ConfigError("recipe", "speedrun with own-rule", "a recipe that needs no gradient", "--recipe standard")
+    return True
+
+
+def local_rule(rule: LearningRule, facts: Facts, request: Config) -> Choice:
+    """Rate, schedule and epochs as the rule says, a quarter of these with the recipe `quick`; no weight decay.
+
+    The batch only says how often the rate changes: within it, samples are taken one after the other.
+    """
+    keep, reason = which_epoch(facts)
+    why = {
+        "optim.name": f"no gradient: it learns by {rule.title}",
+        "optim.lr": f"rate {rule.rate:g}: {rule.why}",
+    }
+    return Choice(
+        optimizer="own-rule",
+        lr=rule.rate,
+        weight_decay=0.0,
+        batch=batch_size(facts.samples),
+        epochs=max(1, rule.epochs // 4) if request.recipe == "quick" else rule.epochs,
+        ema=0.0,
+        patience=0,
+        keep=keep,
+        schedule=rule.schedule,
+        why=why | reason,
+    )

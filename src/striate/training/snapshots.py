@@ -1,0 +1,144 @@
+"""A reader of the event stream for whoever watches a training: where it is, its first filters, its layers.
+
+It costs a hundredth of the training's time at most, and nothing where nobody watches; no number of the run depends on
+it.
+"""
+
+from __future__ import annotations
+
+import base64
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.account.signal.histograms import layer_histograms
+from striate.account.signal.trace import SAMPLES, spread_batch
+from striate.runs.directory import RunDirectory
+from striate.runs.watching import is_watched, write_look
+from striate.training.budget.deadline import TimeWatch
+from striate.training.config import Config
+from striate.training.events import Event, StepDone
+from striate.training.execution import training_part
+from striate.training.prepare import Prepared
+
+EVERY = 1.0
+"""Seconds between two looks at least."""
+SHARE = 0.004
+"""Of the time of the training, that looks at the layers may take; as much again that all else may."""
+LOSSES = 400
+"""Of single steps that a look tells; where there are more, every second one is left out."""
+FILTERS = 96
+_BYTES = 150_000  # of filters in a look
+
+
+@dataclass
+class Snapshots:
+    """Leaves looks in the run while it is watched: JSON objects with `step steps epoch loss lr left losses`, `filters`
+    and `layers`.
+
+    `left`: seconds that are left, about; `losses`: `[step, loss]` of single training batches; `layers` (the records of
+    `layer_histograms` for at most 64 training samples in fp32) were seen at `layers_step`, and are None until then.
+    """
+
+    run: RunDirectory
+    prepared: Prepared
+    watch: TimeWatch | None = None
+    _asked_next: float = 0.0
+    _began: tuple[float, int] | None = None
+    _layers_next: float = 0.0
+    _layers: dict[str, Any] = field(default_factory=lambda: {"layers": None, "layers_step": None})
+    _losses: list[list[float]] = field(default_factory=list)
+
+    def __call__(self, event: Event) -> None:
+        """Look, when it is time to, somebody watches, and the state is that after a step."""
+        now = monotonic()
+        if now < self._asked_next or not isinstance(event, StepDone):
+            return
+        self._asked_next = now + EVERY
+        if not is_watched(self.run):
+            self._began = None
+            return
+        if self._began is None:  # how long a step takes is seen until the next look
+            self._began = (now, event.step)
+            return
+        self._look(event, now)
+
+    def _look(self, event: StepDone, now: float) -> None:
+        assert self._began is not None
+        since, first = self._began
+        step_seconds = (now - since) / max(1, event.step - first)
+        # A look at the layers costs about as much as a step.
+        if now >= self._layers_next and now - since > step_seconds / SHARE:
+            self._layers = self._look_at_layers(event.step)
+            self._layers_next = now + (monotonic() - now) / SHARE
+        began = monotonic()
+        self._note_loss(event)
+        seen = {
+            "step": event.step,
+            "steps": event.steps,
+            "epoch": event.epoch,
+            "loss": self._losses[-1][1],
+            "lr": event.lr,
+            "left": self._left(event, step_seconds),
+            "losses": self._losses,
+            "filters": first_filters(self.prepared),
+        }
+        write_look(self.run, seen | self._layers)
+        self._asked_next = max(self._asked_next, began + (monotonic() - began) / SHARE)
+
+    def _left(self, event: StepDone, step_seconds: float) -> float:
+        if self.watch is not None and self.watch.left is not None:
+            return self.watch.left
+        return step_seconds * (event.steps - event.step)
+
+    def _note_loss(self, event: StepDone) -> None:
+        self._losses.append([event.step, float(event.loss)])
+        if len(self._losses) > LOSSES:
+            self._losses = self._losses[::2]
+
+    def _look_at_layers(self, step: int) -> dict[str, Any]:
+        prepared, config = self.prepared, self.prepared.config
+        batch = spread_batch(
+            prepared.state.module, prepared.task, prepared.splits["train"], prepared.normalize, _samples(config)
+        )
+        layers = None
+        with suppress(RuntimeError, NotImplementedError):  # what a network of one's own does not bear; or no memory
+            layers = [one.to_json() for one in layer_histograms(prepared.state.module, *batch)]
+        return {"layers": layers, "layers_step": step}
+
+
+def _samples(config: Config) -> int:
+    return min(training_part(config, SAMPLES), config.batch or SAMPLES)
+
+
+def first_filters(prepared: Prepared) -> dict[str, Any] | None:
+    """The first layer's kernels over image channels, or, of a matrix on images, its rows as images: at most 96.
+
+    `shape` (K, C, H, W); `bytes`: base64 of uint8, 128 for a weight of 0 and 1 or 255 for one of -`most` or `most`;
+    `of`: how many there are. None where the first layer has no such pictures.
+    """
+    shape = prepared.data.input_shape
+    if len(shape) != 3:
+        return None
+    name, weight = _first_weight(prepared.state.module)
+    if weight is not None and weight.ndim == 2 and weight.shape[1] == shape[0] * shape[1] * shape[2]:
+        weight = weight.detach().reshape(-1, *shape)
+    if weight is None or weight.ndim != 4 or weight.shape[1] not in (1, 3):
+        return None
+    of = len(weight)
+    shown = weight.detach()[: max(1, min(FILTERS, _BYTES // weight[0].numel()))].float().cpu()
+    most = float(shown.abs().max())
+    scaled = (128 + 127 * shown / (most or 1.0)).round().clamp(1, 255).nan_to_num(128).to(torch.uint8)
+    content = base64.b64encode(scaled.contiguous().numpy().tobytes()).decode("ascii")
+    return {"layer": name, "of": of, "shape": list(scaled.shape), "most": most, "bytes": content}
+
+
+def _first_weight(module: nn.Module) -> tuple[str, torch.Tensor | None]:
+    for name, parameter in module.named_parameters():
+        if parameter.ndim > 1:
+            return name.removesuffix(".weight"), parameter
+    return "", None

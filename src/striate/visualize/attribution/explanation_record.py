@@ -1,0 +1,284 @@
+"""The explanation of one prediction as one record, with its text and its HTML."""
+
+from __future__ import annotations
+
+import io
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from striate import notebook
+from striate.visualize.attribution.change import Covering
+from striate.visualize.attribution.checks import NOT_TRUSTED, Maps
+from striate.visualize.attribution.nearest import Nearest
+from striate.wording import filled, several, shorten_middle, show_sizes
+
+_SIDE = 160  # pixels of a picture in a notebook
+
+
+@dataclass(frozen=True, eq=False)
+class NudgeShown:
+    """The smallest change that gradients find toward the second class.
+
+    `changed`: the changed input, raw, of the shape of the explanation's `input`
+    `typical`, `largest`: root mean square and largest of the changes, in `unit`
+    `answer`: the class predicted then, with its `probability`
+    """
+
+    changed: NDArray[Any]
+    typical: float
+    largest: float
+    unit: str
+    answer: str
+    probability: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures, without the input."""
+        return {key: value for key, value in vars(self).items() if key != "changed"}
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """The explanation of one prediction.
+
+    `subject`, `network`: the input and the network by name
+    `fields`: the prediction as in a `predict --json` line: `label`, `probability`, `top`; or `value` or `values`
+    `classes`: all names
+    `input`: the input of the network before normalization, (C, *spatial) or (F,); `features` name those of a table
+    `maps`: the maps with their checks, the one to show first in front
+    `covering`, `nudge`: what changes the prediction; None where nothing that was tried does, or without classes
+    `nearest`: the most similar training samples
+    `notes`: what else the reader must know, a sentence each
+    `said`: the prediction in words; `part`: which part of it is explained, where that is not all
+    """
+
+    subject: str
+    network: str
+    fields: dict[str, Any]
+    classes: tuple[str, ...]
+    input: NDArray[Any]
+    features: tuple[str, ...]
+    maps: Maps
+    covering: Covering | None
+    nudge: NudgeShown | None
+    nearest: Nearest
+    notes: tuple[str, ...] = ()
+    said: str = ""
+    part: str = ""
+
+    @property
+    def of_class(self) -> bool:
+        """Whether what is explained is a class, which can change into another one."""
+        return self.label is not None or not self.maps.answer.number
+
+    @property
+    def label(self) -> str | None:
+        """The most probable class; None where the network predicts numbers."""
+        return self.fields.get("label")
+
+    @property
+    def runner_up(self) -> tuple[str, float] | None:
+        """The second class and its probability."""
+        top = self.fields.get("top", ())
+        return (str(top[1][0]), float(top[1][1])) if len(top) > 1 else None
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the map that is shown first passes its checks."""
+        return self.maps.chosen.check.trusted
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `striate explain --json`: everything but pictures."""
+        covering = None
+        if self.covering is not None:
+            then = {"label": self.classes[self.covering.answer], "probability": self.covering.probability}
+            covering = self.covering.to_json() | then
+        runner_up = self.runner_up
+        return {
+            "subject": self.subject,
+            "network": self.network,
+            **self.fields,
+            "runner_up": None if runner_up is None else list(runner_up),
+            "method": self.maps.chosen.method,
+            "layer": self.maps.chosen.layer,
+            "trusted": self.trusted,
+            "why": self.maps.why,
+            "answer": self.maps.answer.to_json(),
+            "maps": [one.to_json() for one in self.maps.maps],
+            "left_out": list(self.maps.left_out),
+            "change": {"covering": covering, "nudge": None if self.nudge is None else self.nudge.to_json()},
+            "nearest": self.nearest.to_json(),
+            "notes": list(self.notes),
+            **({"part": self.part} if self.part else {}),
+        }
+
+    def _repr_html_(self) -> str:
+        return _notebook_page(self)
+
+    def __str__(self) -> str:
+        return explanation_text(self)
+
+
+def as_pixels(raw: NDArray[Any]) -> NDArray[np.uint8]:
+    """A raw input (C, H, W) as a picture (H, W, 3): bytes as they are; other numbers from their smallest, black, to
+    their largest, white; one channel, or the mean of other numbers of channels than three, in gray."""
+    values = raw.astype(np.float64)
+    if raw.dtype != np.uint8:
+        low, high = float(values.min()), float(values.max())
+        values = (values - low) * (255 / (high - low) if high > low else 0.0)
+    planes = values if len(values) == 3 else np.repeat(values.mean(0, keepdims=True), 3, 0)
+    return np.ascontiguousarray(planes.round().clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
+
+
+def explanation_text(explained: Explanation, width: int = 80) -> str:
+    """The prediction, the maps with their checks, what would change it, and the nearest training samples, in lines of
+    at most `width` letters where names allow it."""
+    parts = [
+        "\n".join(
+            filled(line, width) for line in (answer_line(explained), *part_lines(explained), *trust_lines(explained))
+        ),
+        _map_table(explained, width),
+        "\n".join(filled(line, width) for line in change_lines(explained)),
+        _nearest(explained, width),
+        "\n".join(filled(note, width) for note in explained.notes),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def answer_line(explained: Explanation) -> str:
+    """`subject: cat, 93.1 %; then dog, 5.0 %`."""
+    if explained.label is None:
+        fields = explained.fields
+        if not fields.keys() & {"value", "values"}:
+            return f"{explained.subject}: {explained.said}"
+        values = fields.get("values") or {"": fields.get("value")}
+        return f"{explained.subject}: " + ", ".join(f"{name} {value:.4g}".strip() for name, value in values.items())
+    then = "" if explained.runner_up is None else f"; then {explained.runner_up[0]}, {percent(explained.runner_up[1])}"
+    return f"{explained.subject}: {explained.label}, {percent(explained.fields['probability'])}{then}"
+
+
+def part_lines(explained: Explanation) -> list[str]:
+    """Which part of the prediction is explained, where that is not all of it."""
+    return [f"Explained: {explained.part}."] if explained.part else []
+
+
+def percent(share: float) -> str:
+    """`93.1 %`; no probability is ever written as 0 or 100 unless it is."""
+    text = f"{100 * share:.1f}"
+    if (text == "100.0" and share < 1) or (text == "0.0" and share > 0):
+        return "> 99.9 %" if share > 0.5 else "< 0.1 %"
+    return f"{text} %"
+
+
+def trust_lines(explained: Explanation) -> list[str]:
+    """Whether to trust the maps, and which one is shown first."""
+    verdict = "" if explained.trusted else f"{NOT_TRUSTED[0].upper()}{NOT_TRUSTED[1:]}. "
+    return [f"{verdict}{explained.maps.why}", explained.maps.answer.sentence()]
+
+
+def change_lines(explained: Explanation) -> list[str]:
+    """What would change the prediction, a sentence each."""
+    if not explained.of_class:
+        return []
+    return [line for line in (covering_line(explained), nudge_line(explained)) if line]
+
+
+def covering_line(explained: Explanation) -> str:
+    """On the smallest square whose blurring changes the prediction; empty for a table."""
+    if explained.input.ndim < 3:
+        return ""
+    found = explained.covering
+    if found is None:
+        return "No blurred square up to half of the image's area changes the prediction."
+    place = f"{show_sizes(found.size)} pixels at row {found.first[0]}, column {found.first[1]}"
+    return (
+        f"Blurring a square of {place} ({100 * found.share:.0f} % of the image) changes {_it(explained)} to "
+        f"{explained.classes[found.answer]}, {percent(found.probability)}: the smallest of those tried."
+    )
+
+
+def nudge_line(explained: Explanation) -> str:
+    """On the smallest change toward the second class."""
+    found = explained.nudge
+    if found is None:
+        return "Gradients find no change that makes the second class more probable."
+    return (
+        f"A change along the gradients of {found.typical:.3g} {found.unit} (root mean square; {found.largest:.3g} at "
+        f"most) changes {_it(explained)} to {found.answer}, {percent(found.probability)}."
+    )
+
+
+def _it(explained: Explanation) -> str:
+    return "them" if explained.part else "the prediction"
+
+
+def _map_table(explained: Explanation, width: int) -> str:
+    rows = [("map", "shuffled", "deletion", "")]
+    for one in explained.maps.maps:
+        check = one.check
+        alike = "–" if check.alike is None else f"{check.alike:.2f}"
+        rows.append((shorten_middle(one.name, 32), alike, f"{check.gain:.2f}", "" if check.trusted else NOT_TRUSTED))
+    told = [
+        f"{one.name[0].upper()}{one.name[1:]}: {'; '.join(one.check.reasons)}."
+        for one in explained.maps.maps
+        if one.check.reasons
+    ]
+    told += [f"Left out: {reason}." for reason in explained.maps.left_out]
+    lines = [*_aligned(rows), "", *(filled(line, width) for line in (*LEGEND, *told))]
+    return "\n".join(lines)
+
+
+LEGEND = (
+    "Shuffled: rank correlation with the maps of copies with shuffled weights, at most 0.50 to be trusted.",
+    "Deletion: how much lower the prediction falls, on average, when what the map marks is removed first instead of in "
+    "random order; at least 0.05 to be trusted.",
+)
+
+
+def _nearest(explained: Explanation, width: int) -> str:
+    found = explained.nearest
+    if found.missing:
+        return filled(found.missing, width)
+    head = f"Most similar of {several(found.looked_at, 'training sample')} ({found.source}):"
+    rows = [(f"{one.similarity:.3f}", one.label, shorten_middle(one.path, 48)) for one in found.neighbors]
+    return "\n".join([filled(head, width), *(f"  {a}  {b}  {c}" for a, b, c in rows)])
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[k]) for row in rows) for k in range(3)]
+    return [f"{a:{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d}".rstrip() for a, b, c, d in rows]
+
+
+def _notebook_page(explained: Explanation) -> str:
+    """The prediction, the input beside the map that is shown first, and the checks, as HTML."""
+    chosen, pictures = explained.maps.chosen, ""
+    if explained.input.ndim == 3 and chosen.values.ndim == 2:
+        strength = np.abs(chosen.values.astype(np.float64))
+        gray = (255 * strength / (strength.max() or 1.0)).round().astype(np.uint8)
+        pictures = _image(as_pixels(explained.input), "the input") + _image(
+            gray, f"{chosen.name}: bright where it matters"
+        )
+    columns = ("map", "alike with shuffled weights", "deletion gain", "verdict")
+    rows = ((one.name, one.check.alike, one.check.gain, one.check.verdict) for one in explained.maps.maps)
+    return notebook.page(
+        answer_line(explained),
+        pictures,
+        *map(notebook.line, trust_lines(explained)),
+        notebook.table(columns, rows),
+        *map(notebook.line, change_lines(explained)),
+        notebook.items(explained.notes),
+    )
+
+
+def _image(pixels: NDArray[np.uint8], words: str) -> str:
+    picture, file = Image.fromarray(pixels), io.BytesIO()
+    times = _SIDE / max(picture.size)
+    size = max(1, round(picture.width * times)), max(1, round(picture.height * times))
+    small = picture.resize(size, Image.Resampling.NEAREST if times > 1 else Image.Resampling.LANCZOS)
+    small.save(file, "PNG")
+    return notebook.image(b64encode(file.getvalue()).decode("ascii"), words)

@@ -1,0 +1,123 @@
+"""Images with their true and their predicted masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from striate.data.annotations.masks import IGNORED
+from striate.visualize.canvas import (
+    INK,
+    SMALL,
+    class_colors,
+    heading,
+    legend,
+    main_title,
+    new_figure,
+    shorten,
+    show_image,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LEGEND = 24
+"""So many classes are named under the picture."""
+_ALPHA = 0.6
+
+
+def masks_figure(
+    images: ArrayLike,
+    truths: ArrayLike,
+    predictions: ArrayLike,
+    classes: Sequence[str],
+    *,
+    title: str,
+    labels: Sequence[str] = (),
+) -> Figure:
+    """A row a sample: image, truth, prediction; `labels` beside the images.
+
+    `images`: (N, C, H, W) uint8; `truths`, `predictions`: (N, H, W) class numbers, 255 in `truths` = ignored.
+    """
+    images, truths, predictions = np.asarray(images), np.asarray(truths), np.asarray(predictions)
+    named = min(len(classes), LEGEND + 1)
+    rows, width = len(images), 7.2
+    figure = new_figure(width, 2.4 * rows * images.shape[2] / images.shape[3] + 0.8 + 0.19 * -(-named // 4))
+    grid = figure.subplots(rows, 3, squeeze=False)
+    for row, (image, truth, prediction) in enumerate(zip(images, truths, predictions, strict=True)):
+        show_image(grid[row, 0], image)
+        draw_mask(grid[row, 1], image, truth, len(classes))
+        draw_mask(grid[row, 2], image, np.where(truth == IGNORED, IGNORED, prediction), len(classes))
+        mark_wrong(grid[row, 2], truth, prediction)
+    for axes, label in zip(grid[:, 0], labels, strict=False):
+        axes.set_ylabel(label, fontsize=SMALL)
+    for axes, name in zip(grid[0], ("image", "truth", "prediction (hatched: wrong)"), strict=True):
+        heading(axes, name)
+    name_classes(figure, classes)
+    main_title(figure, title)
+    return figure
+
+
+def draw_mask(axes: Axes, image: ArrayLike, mask: ArrayLike, classes: int) -> None:
+    """The mask's colors over the image, gray checks where it is ignored (255)."""
+    from matplotlib.colors import to_rgb
+
+    show_image(axes, image)
+    numbers = np.asarray(mask).astype(np.int64)
+    table = np.array([to_rgb(color) for color in class_colors(classes)])
+    layer = np.empty((*numbers.shape, 4))
+    layer[..., :3] = table[np.minimum(numbers, classes - 1)]
+    layer[..., 3] = _ALPHA
+    down, across = np.indices(numbers.shape)
+    check = np.where((down + across) % 2, 0.85, 0.45)[..., None]
+    layer = np.where((numbers == IGNORED)[..., None], np.concatenate([check] * 3 + [np.ones_like(check)], -1), layer)
+    axes.imshow(layer, interpolation="nearest")
+
+
+def mark_wrong(axes: Axes, truth: ArrayLike, prediction: ArrayLike) -> None:
+    """Hatch the pixels whose class is wrong, so that they show without color."""
+    truths = np.asarray(truth)
+    wrong = (truths != np.asarray(prediction)) & (truths != IGNORED)
+    if wrong.any() and min(wrong.shape) > 1:
+        # One direction in black, one in white: one of them shows on any color.
+        for hatch, color in (("////", "black"), ("\\\\\\\\", "white")):
+            drawn = axes.contourf(wrong, levels=[0.5, 1.5], colors="none", hatches=[hatch])
+            drawn.set_edgecolor(color)
+            drawn.set_linewidth(0.0)
+
+
+def name_classes(figure: Figure, classes: Sequence[str]) -> None:
+    """A legend under the picture: the color of each class, as far as there is room."""
+    from matplotlib.colors import to_rgb
+    from matplotlib.patches import Patch
+
+    colors = class_colors(len(classes))
+    patches = [
+        Patch(facecolor=(*to_rgb(color), _ALPHA), edgecolor=INK, label=shorten(name, 22))
+        for name, color in zip(classes[:LEGEND], colors, strict=False)
+    ]
+    if len(classes) > LEGEND:
+        patches.append(Patch(facecolor="none", edgecolor="none", label=f"and {len(classes) - LEGEND} more"))
+    legend(figure, handles=patches, loc="outside lower center", ncols=min(4, len(patches)))
+
+
+def colored(image: ArrayLike, mask: ArrayLike, classes: int, truth: ArrayLike | None = None) -> NDArray[np.uint8]:
+    """(H, W, 3) the image (C, H, W) uint8 in gray under the mask's colors; gray where `mask` or `truth` is 255, black
+    and white in turns where they differ."""
+    from matplotlib.colors import to_rgb
+
+    planes, numbers = np.asarray(image, np.float64), np.asarray(mask).astype(np.int64)
+    table = 255 * np.array([to_rgb(color) for color in class_colors(classes)])
+    found = (1 - _ALPHA) * planes.mean(0)[..., None] + _ALPHA * table[np.minimum(numbers, classes - 1)]
+    known = numbers != IGNORED
+    if truth is not None:
+        known &= np.asarray(truth) != IGNORED
+        down, across = np.indices(numbers.shape)
+        found[known & (numbers != np.asarray(truth))] = 0
+        found[known & (numbers != np.asarray(truth)) & ((down + across) % 2 == 0)] = 255
+    found[~known] = 128
+    return np.asarray(found.round().clip(0, 255), np.uint8)

@@ -1,0 +1,160 @@
+"""A metric against the number of training samples, and against the strength of each kind of change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from striate.visualize.canvas import (
+    BLUE,
+    FAINT,
+    SMALL,
+    TEXT,
+    VERMILION,
+    figure_of,
+    heading,
+    legend,
+    limit_ticks,
+    main_title,
+    name_axes,
+    new_figure,
+    quiet_frame,
+    show_percent,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def learning_curve_figure(found: Mapping[str, Any], *, title: str, name: str, share: bool) -> Figure:
+    """The learning curve with the keys of learning-curve.json, as a figure of its own."""
+    return figure_of(lambda axes: draw_learning_curve(axes, found, name=name, share=share), 5.8, 3.9, title)
+
+
+def draw_learning_curve(axes: Axes, found: Mapping[str, Any], *, name: str, share: bool) -> None:
+    """A dot a training, their means as a line; dashed the power law on to twice the samples, where a bar is its 95 %
+    interval. `name`: that of the metric; a `share` is drawn in percent, and what the law lowers is what it lacks."""
+    sizes = sorted({point["n"] for point in found["points"]})
+    groups = [[point["value"] for point in found["points"] if point["n"] == n] for n in sizes]
+    for n, values in zip(sizes, groups, strict=True):
+        axes.plot([n] * len(values), values, "o", color=BLUE, markersize=4.5, alpha=0.6)
+    means = [float(np.mean(values)) for values in groups]
+    axes.plot(sizes, means, color=BLUE, linewidth=1.8, label="measured")
+    ticks = list(sizes)
+    if (gain := found["gain"]) is not None:
+        ticks.append(2 * sizes[-1])
+        _draw_law(axes, gain, sizes, share=share)
+        legend(axes)
+    axes.set_xscale("log")
+    axes.minorticks_off()
+    axes.set_xticks(ticks, [f"{n:,}" for n in ticks])
+    name_axes(axes, "training samples", f"test {name}")
+    if share:
+        show_percent(axes.yaxis)
+    quiet_frame(axes)
+
+
+def _draw_law(axes: Axes, gain: Mapping[str, Any], sizes: list[int], *, share: bool) -> None:
+    law, last = gain["law"], sizes[-1]
+    n = np.geomspace(sizes[0], 2 * last, 60)
+    error = law["scale"] * n ** -law["exponent"] + law["floor"]
+    axes.plot(n, 1 - error if share else error, color=FAINT, linestyle="--", linewidth=1.2, label="power law")
+    now = law["scale"] * last ** -law["exponent"] + law["floor"]
+    ends = np.array([now - bound for bound in (gain["value"], *gain["interval"])])
+    middle, *bounds = 1 - ends if share else ends
+    reach = np.abs(np.array([[min(bounds)], [max(bounds)]]) - middle)
+    axes.errorbar([2 * last], [middle], yerr=reach, fmt="s", color=VERMILION, capsize=4, label="with twice the samples")
+
+
+_COLUMNS = 4
+_WIDTH, _HEIGHT = 2.45, 2.1  # inches a panel
+_UNITS = {"°": "degrees", "° tilted": "degrees of tilt", "×": "times as large"}
+Levels = Sequence[Mapping[str, Any]]
+"""Each with `strength`, `accuracy` (or `value`), `interval`, `unchanged`, `unchanged_interval`, as in
+robustness.json."""
+
+
+def robustness_figure(found: Mapping[str, Any], *, title: str, name: str = "right", share: bool = True) -> Figure:
+    """A panel for each of `curves`, then how many predictions stay what they were under the first of them, where that
+    is a shift.
+
+    `found` has the keys of robustness.json, `name` is that of its metric. All panels share an axis: of a `share`, 0 to
+    100 %. A dashed line is the metric of the images as they are, a dotted one the accuracy of guessing among all
+    classes.
+    """
+    curves, hits = found["curves"], "accuracy" in found
+    key = "accuracy" if hits else "value"
+    shifted = curves[0]["name"] == "shift" and curves[0]["levels"][0]["unchanged"] is not None
+    count = len(curves) + shifted
+    rows = -(-count // _COLUMNS)
+    figure = new_figure(_COLUMNS * _WIDTH, rows * _HEIGHT + 0.4)
+    panels = figure.subplots(rows, _COLUMNS, sharey=True, squeeze=False).ravel()
+    value = found[key]
+    clean, chance = (value, *(found["interval"] or (value, value))), 1 / max(1, found["classes"]) if hits else None
+    for axes, curve in zip(panels, curves, strict=False):
+        draw_strengths(axes, curve, clean=clean, chance=chance, key=key, percent=share)
+        heading(axes, str(curve["name"]))
+    if shifted:
+        last = panels[len(curves)]
+        draw_strengths(last, curves[0], clean=(1.0, 1.0, 1.0), key="unchanged", color=VERMILION)
+        heading(last, f"shift: {'prediction ' if hits else ''}unchanged")
+    for axes in panels[count:]:
+        axes.set_visible(False)
+    for axes in panels[::_COLUMNS]:
+        axes.set_ylabel(name, fontsize=SMALL)
+    method, guessing = ("Wilson", "; dotted: guessing among all classes") if hits else ("bootstrap", "")
+    legend = f"bands: 95 % intervals ({method}); dashed: images as they are{guessing}"
+    figure.supxlabel(legend, fontsize=SMALL, color=FAINT)
+    main_title(figure, title)
+    return figure
+
+
+def draw_strengths(
+    axes: Axes,
+    curve: Mapping[str, Any],
+    *,
+    clean: tuple[float, float, float],
+    chance: float | None = None,
+    key: str = "accuracy",
+    color: str = BLUE,
+    percent: bool = True,
+) -> None:
+    """One curve: what lies under `key` (`accuracy`, `value` or `unchanged`) against the strength, with a band for its
+    95 % interval; where the image as it is has a strength, that is a point too: `clean`, with the ends of its
+    interval."""
+    levels: list[Mapping[str, Any]] = list(curve["levels"])
+    ends = "unchanged_interval" if key == "unchanged" else "interval"
+    points = [(level["strength"], level[key], *(level[ends] or (level[key],) * 2)) for level in levels]
+    if curve["identity"] is not None:
+        points.append((curve["identity"], *clean))
+    x, middle, low, high = np.array(sorted(points), np.float64).T
+    axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
+    axes.plot(x, middle, color=color, linewidth=1.6, marker="o", markersize=3.5)
+    axes.axhline(clean[0], color=FAINT, linestyle="--", linewidth=1)
+    if chance is not None:
+        axes.axhline(chance, color=FAINT, linestyle=":", linewidth=1)
+    _scale(axes, levels, curve["identity"])
+    if percent:
+        axes.set_ylim(0, 1.03)
+        show_percent(axes.yaxis)
+    else:
+        axes.set_ylim(bottom=0)
+    axes.set_xlabel(_UNITS.get(curve["unit"], str(curve["unit"])), fontsize=SMALL)
+    axes.title.set_fontsize(TEXT)
+    quiet_frame(axes)
+
+
+def _scale(axes: Axes, levels: Levels, identity: float | None) -> None:
+    """Factors, and qualities, whose larger numbers are the weaker changes, lie on a logarithmic axis."""
+    if identity == 0:
+        limit_ticks(axes.xaxis, 6, whole=all(level["strength"] % 1 == 0 for level in levels))
+        return
+    axes.set_xscale("log")
+    axes.minorticks_off()
+    strengths = sorted({level["strength"] for level in levels} if identity is None else {0.5, identity, 2.0})
+    axes.set_xticks(strengths, [f"{strength:g}" for strength in strengths])
+    if identity is None:
+        axes.invert_xaxis()

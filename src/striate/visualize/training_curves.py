@@ -1,0 +1,210 @@
+"""Loss, metric and learning rate against the epoch, of one training and of all folds of a cross-validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.visualize.canvas import (
+    BLUE,
+    FAINT,
+    VERMILION,
+    figure_of,
+    heading,
+    legend,
+    limit_ticks,
+    logarithmic,
+    main_title,
+    name_axes,
+    new_figure,
+    quiet_frame,
+    show_percent,
+    show_plain_numbers,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Row = Mapping[str, float | None]
+_STYLES = {
+    "train": {"color": BLUE, "linestyle": "-", "marker": "o"},
+    "val": {"color": VERMILION, "linestyle": "--", "marker": "s"},
+}
+_MARKED_EPOCHS = 30
+_LOG_FROM = 20
+"""A loss that falls by more than this factor is drawn on a logarithmic axis."""
+
+
+def curves_figure(rows: Sequence[Row], *, metric: str, title: str, best_epoch: float | None = None) -> Figure:
+    """Panels under one another: loss, `metric`, what else was followed (`further_quantities`), learning rate.
+
+    Each row is an epoch with the keys `epoch`, `lr`, `train_loss`, `val_loss`, `train_<metric>` and
+    `val_<metric>`; what is missing, None or not finite leaves a gap. `best_epoch` is marked by a line.
+    """
+    further = further_quantities(rows, metric)
+    figure = new_figure(5.6, 6.4 + 1.7 * len(further))
+    panels = figure.subplots(3 + len(further), 1, sharex=True, height_ratios=(3, 3, *[2] * len(further), 1.3))
+    draw_curve(panels[0], rows, "loss", log="auto")
+    draw_curve(panels[1], rows, metric)
+    for axes, quantity in zip(panels[2:], further, strict=False):
+        draw_curve(axes, rows, quantity)
+    draw_rate(panels[-1], rows)
+    for axes in panels:
+        if best_epoch is not None:
+            axes.axvline(best_epoch, color=FAINT, linestyle=":", linewidth=1.4, label="best epoch", zorder=1)
+    legend(panels[0])
+    name_epochs(panels[-1], rows)
+    main_title(figure, title)
+    return figure
+
+
+def further_quantities(rows: Sequence[Row], metric: str) -> list[str]:
+    """What was followed beside the task: `<layer>_<metric>` of inner classifiers, `rotation_accuracy` and
+    `hidden_sparsity`, in the order of the columns."""
+    names = dict.fromkeys(key.removeprefix("val_") for row in rows for key in row if key.startswith("val_"))
+    return [name for name in names if name.endswith(f"_{metric}") or name in ("rotation_accuracy", "hidden_sparsity")]
+
+
+def draw_curve(axes: Axes, rows: Sequence[Row], quantity: str, *, log: bool | str = False) -> None:
+    """`train_<quantity>` and `val_<quantity>` against the epoch; `log="auto"` decides by the range."""
+    epochs = _column(rows, "epoch")
+    drawn = []
+    for part, style in _STYLES.items():
+        values = _column(rows, f"{part}_{quantity}")
+        if np.isfinite(values).any():
+            drawn.append(values[np.isfinite(values)])
+            _line(axes, epochs, values, label=part, **style)
+    quiet_frame(axes)
+    name = quantity.replace("_", " ")
+    together = np.concatenate(drawn) if drawn else np.ones(1)
+    if log == "auto":
+        log = bool(together.min() > 0 and together.max() / together.min() > _LOG_FROM)
+    if log:
+        logarithmic(axes)
+    heading(axes, f"{name} (logarithmic)" if log else name)
+    if not drawn:
+        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=FAINT)
+
+
+def name_epochs(axes: Axes, rows: Sequence[Row]) -> None:
+    """The horizontal axis: whole epochs, with room on both sides where there is only one."""
+    name_axes(axes, "epoch")
+    limit_ticks(axes.xaxis, whole=True)
+    if len(rows) == 1:
+        only = float(rows[0]["epoch"] or 0)
+        axes.set_xlim(only - 1, only + 1)
+
+
+def draw_rate(axes: Axes, rows: Sequence[Row]) -> None:
+    """The learning rate, column `lr`, against the epoch."""
+    rates = _column(rows, "lr")
+    _line(axes, _column(rows, "epoch"), rates, color=FAINT, marker=".")
+    quiet_frame(axes)
+    show_plain_numbers(axes.yaxis)
+    limit_ticks(axes.yaxis, 3)
+    highest = max((value for value in rates if np.isfinite(value)), default=1.0)
+    axes.set_ylim(0, 1.15 * highest or 1.0)
+    heading(axes, "learning rate")
+
+
+def _line(axes: Axes, epochs: NDArray[np.float64], values: NDArray[np.float64], **style: Any) -> None:
+    # Without markers a single epoch, or one between two gaps, would be invisible.
+    if len(epochs) > _MARKED_EPOCHS:
+        style["marker"] = ""
+    axes.plot(epochs, values, linewidth=1.6, markersize=4, **style)
+
+
+def _column(rows: Sequence[Row], key: str) -> NDArray[np.float64]:
+    """One column as float64, what is missing or not finite as NaN."""
+    values = [row.get(key) for row in rows]
+    column = np.array([np.nan if value is None else float(value) for value in values], dtype=np.float64)
+    return np.where(np.isfinite(column), column, np.nan)
+
+
+_PANEL = 0.34  # inches for a repeat
+
+
+def folds_figure(
+    values: Sequence[Sequence[float]], *, metric: str, title: str, share: bool, mean: float, std: float | None
+) -> Figure:
+    """A row a repeat, a dot a fold; equal folds lie above one another. A tick marks the repeat's mean, the line and the
+    band the mean of all folds with one standard deviation each way. A `share` is drawn in percent."""
+    draw = partial(draw_folds, values=values, metric=metric, share=share, mean=mean, std=std)
+    return figure_of(draw, 6.2, 1.35 + _PANEL * len(values), title)
+
+
+def draw_folds(
+    axes: Axes, values: Sequence[Sequence[float]], *, metric: str, share: bool, mean: float, std: float | None
+) -> None:
+    """The rows of `folds_figure` on one pair of axes."""
+    for row, measured in enumerate(values, 1):
+        numbers = np.sort(np.asarray(measured, np.float64))
+        axes.plot(numbers, row + _apart(numbers), "o", color=BLUE, markersize=5, alpha=0.7, linestyle="none")
+        axes.plot([numbers.mean()] * 2, [row - 0.32, row + 0.32], color=VERMILION, linewidth=2)
+    axes.axvline(mean, color=FAINT, linestyle="--", linewidth=1.2, zorder=0)
+    if std is not None:
+        axes.axvspan(mean - std, mean + std, color=FAINT, alpha=0.15, linewidth=0, zorder=0)
+    quiet_frame(axes)
+    axes.set_ylim(len(values) + 0.6, 0.4)
+    limit_ticks(axes.yaxis, min(10, len(values) + 1), whole=True)
+    if share:
+        show_percent(axes.xaxis)
+    limit_ticks(axes.xaxis, 6)
+    name_axes(axes, f"{metric} of each held-out fold", "repeat")
+
+
+def _apart(numbers: np.ndarray) -> np.ndarray:
+    """(J,) small heights for sorted `numbers`, so that equal ones do not hide each other."""
+    heights = np.zeros(len(numbers))
+    for value in np.unique(numbers):
+        equal = numbers == value
+        count = int(equal.sum())
+        heights[equal] = (np.arange(count) - (count - 1) / 2) * min(0.14, 0.56 / max(1, count))
+    return heights
+
+
+def fold_curves_figure(curves: Sequence[Sequence[Mapping[str, float | None]]], *, metric: str, title: str) -> Figure:
+    """Loss and `metric` against the epoch: a thin line a fold, a thick one for their mean, on the training part and on
+    the validation part. Each of `curves` has the rows of metrics.csv."""
+    figure = new_figure(5.6, 5.4)
+    panels = figure.subplots(2, 1, sharex=True)
+    for axes, quantity in zip(panels, ("loss", metric), strict=True):
+        draw_fold_curves(axes, curves, quantity)
+    legend(panels[0])
+    name_axes(panels[1], "epoch")
+    limit_ticks(panels[1].xaxis, whole=True)
+    main_title(figure, title)
+    return figure
+
+
+def draw_fold_curves(axes: Axes, curves: Sequence[Sequence[Mapping[str, float | None]]], quantity: str) -> None:
+    """One quantity of `fold_curves_figure`; a loss that falls twentyfold on a logarithmic axis."""
+    for part, color, style in (("train", BLUE, "-"), ("val", VERMILION, "--")):
+        table = _aligned(curves, f"{part}_{quantity}")
+        epochs = np.arange(1, table.shape[1] + 1)
+        marker = "o" if table.shape[1] == 1 else ""
+        axes.plot(epochs, table.T, color=color, linewidth=0.5, alpha=0.3, marker=marker, markersize=3)
+        # Folds that stopped early are not in the mean of what came after: it would jump.
+        everywhere = np.isfinite(table).all(0)
+        mean = np.where(everywhere, np.where(everywhere, table, 0).mean(0), np.nan)
+        axes.plot(epochs, mean, color=color, linestyle=style, linewidth=2, marker=marker, label=part)
+    quiet_frame(axes)
+    heading(axes, quantity.replace("_", " "))
+    positive = _aligned(curves, "train_loss")
+    if quantity == "loss" and np.nanmin(positive) > 0 and np.nanmax(positive) / np.nanmin(positive) > 20:
+        logarithmic(axes)
+        heading(axes, "loss (logarithmic)")
+
+
+def _aligned(curves: Sequence[Sequence[Mapping[str, float | None]]], key: str) -> np.ndarray:
+    """(folds, epochs) one quantity, NaN where a fold has none."""
+    table = np.full((len(curves), max(len(rows) for rows in curves)), np.nan)
+    for line, rows in enumerate(curves):
+        values = [row.get(key) for row in rows]
+        table[line, : len(values)] = [np.nan if value is None else value for value in values]
+    return table

@@ -1,0 +1,21 @@
+"""Which cases of a test run always, and which with the slow tests."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import pytest
+
+
+def few_quick(values: Iterable[Any], quick: Collection[Any], *, unpack: bool = False) -> list[Any]:
+    """All values as parameters of a test; those that are not in `quick` are slow.
+
+    `unpack`: a value is a tuple of several parameters.
+    """
+    chosen = [
+        pytest.param(*(value if unpack else (value,)), marks=() if value in quick else pytest.mark.slow)
+        for value in values
+    ]
+    assert sum(not parameter.marks for parameter in chosen) == len(quick), "a quick case is no case"
+    return chosen
