@@ -71,7 +71,7 @@ def test_the_verdict_where_errors_cancel():
     sections = task_of(evaluation).sections(assessment, figures, "test split of made")
     (said,) = next(section.sentences for section in sections if "trust" in section.title)
     assert said.endswith(
-        "the network is too sure of predictions of about 95 %, and not sure enough of those of about 60 %."
+        "the network is overconfident where its confidence is about 95 %, and underconfident where it is about 60 %."
     )
 
 
@@ -85,6 +85,6 @@ def test_chance_does_not_make_two_directions_of_one():
         assert calibration.both_ways is None or calibration.ece <= calibration.ece_by_chance[1]
 
 
-@pytest.mark.parametrize("part", ["over all classes", "most confident mistakes", "least sure hits"])
+@pytest.mark.parametrize("part", ["over all classes", "most confident mistakes", "least confident correct predictions"])
 def test_the_parts_are_there(part):
     assert part in text_of(["a", "b", "c"], {})

@@ -131,7 +131,7 @@ def _class_parts(figures: ClassificationMetrics, temperature: Temperature | None
         calibration_lines(figures.calibration, figures.calibrated, temperature),
         slice_lines(figures.slices, ACCURACY),
         _prediction_lines("most confident mistakes", figures.mistakes),
-        _prediction_lines("least sure hits", figures.unsure),
+        _prediction_lines("least confident correct predictions", figures.unsure),
     ]
 
 
