@@ -102,7 +102,7 @@ def test_what_a_recipe_wished_for_and_cannot_be_is_left_out_with_a_note() -> Non
     wished = dataclasses.replace(config, decided=("schedule.first_size", "schedule.full_size_from"))
     prepared = prepare(wished)
     assert prepared.config.schedule.first_size == 1.0
-    assert any("keep their full size" in note and "4×4" in note for note in prepared.notes)
+    assert any("no progressive resizing" in note and "4×4" in note for note in prepared.notes)
 
 
 def test_masks_shrink_with_their_images() -> None:
