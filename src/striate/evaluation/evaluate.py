@@ -170,8 +170,8 @@ def _require_finite(where: str, decoded: Any, loss: float, samples: int) -> None
     if bad or not np.isfinite(loss):
         raise ModelError(
             where,
-            f"answers that are infinite or not a number for {bad} of {samples} samples, loss {loss}",
-            "finite answers",
+            f"NaN or Inf in the predictions for {bad} of {samples} samples, loss {loss}",
+            "finite predictions",
             "train again with a tenth of the learning rate, or load the best checkpoint instead of the last",
         )
 
