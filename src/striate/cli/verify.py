@@ -18,7 +18,7 @@ def verify(
     steps: int | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Check that the files of a run are whole, and that its steps give the same bits again.
+    """Check that the files of a run are intact, and that its steps repeat bit for bit.
 
     The steps between the last two checkpoints are trained again on a copy. The loss of each step is compared, then
     weights, optimizer state and metrics. Exit code 0 if all agree, 1 if something differs or is damaged, 2 if it cannot
