@@ -53,8 +53,8 @@ def test_the_metrics_have_both_figures_and_the_number_of_views(viewed) -> None:
     assert evaluation.metrics["accuracy_one_view"] == pytest.approx(single["accuracy"])
     assert "views" not in single
     assert "accuracy_one_view" not in single
-    assert "with 6 views per image" in str(evaluation)
-    assert "with 6 views per image (one view: " in summary_line(evaluation.metrics, Classify.metrics)
+    assert "with test-time augmentation, 6 images each" in str(evaluation)
+    assert "with test-time augmentation, 6 images each (without: " in summary_line(evaluation.metrics, Classify.metrics)
     assert "view" not in summary_line(single, Classify.metrics)
 
 
