@@ -120,8 +120,8 @@ def test_a_diagnosis() -> None:
     diagnosis = Diagnosis((finding(),), {"data.leak": (finding(),)}, {"loss.x": NASTY}, ("a", "b"), 1.25)
     text = shown(diagnosis).text
     assert "Not healthy" in text
-    assert "0 errors, 1 warning, 0 notes; 2 codes looked for in 1.2 s" in text
-    assert "not looked at: loss.x" in text
+    assert "0 errors, 1 warning, 0 notes; 2 checks in 1.2 s" in text
+    assert "not checked: loss.x" in text
 
 
 def test_an_evaluation() -> None:

@@ -41,7 +41,7 @@ def test_totals_say_their_units() -> None:
     words = " ".join(str(summarize("mnist-cnn")).split())
     assert "870,016 multiply–accumulates of convolutions and matrix products, biases excluded" in words
     assert "1,740,032 = 2 × MACs" in words
-    assert "a unit of the last map sees 16×16 of the input; neighbors are 4 apart" in words
+    assert "a unit of the last map sees 16×16 input positions; neighboring units are 4 positions apart" in words
     assert "uncounted nothing" in words
 
 
@@ -93,7 +93,7 @@ def test_what_never_ran_says_so() -> None:
 def test_measured_field_and_uncounted_are_told() -> None:
     ledger = made_ledger(made_row("a"), effective_receptive_field=(5.0, 4.0), uncounted=("fft in a", "sort in b"))
     words = " ".join(str(ledger).split())
-    assert "effective 5×4 of these hold 95.45 %" in words
+    assert "effective the central 5×4 carry 95.45 %" in words
     assert "uncounted fft in a; sort in b" in words
 
 

@@ -164,7 +164,7 @@ def test_the_field_of_the_last_map_is_compared_with_the_input() -> None:
     assert "16×16 of 28×28" in small.measured
     assert "layers behind" in small.why
     assert "averages" in remarks_of("conv(4,5) relu gap fc(2)", (1, 28, 28))["small-field"].why
-    assert "at each place" in remarks_of("conv(4,5,pad=2)", (1, 28, 28))["small-field"].why
+    assert "Each output position" in remarks_of("conv(4,5,pad=2)", (1, 28, 28))["small-field"].why
     large = remarks_of("conv(4,5) relu conv(4,5,pad=2) fc(2)", (1, 8, 8))["large-field"]
     assert large.where == "from conv2 on"
     assert not {"small-field", "large-field"} & set(remarks_of("conv(4,5) relu fc(2)", (1, 5, 5)))

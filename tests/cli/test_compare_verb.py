@@ -35,7 +35,7 @@ def test_two_runs_on_the_same_samples(runs, capsys):
     assert main(["compare", str(runs / "one"), str(runs / "two"), "--split", "val"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("iris, val split: ")
-    assert "a little too good" in err
+    assert "slightly optimistic" in err
 
 
 def test_a_run_without_kept_answers_is_asked(runs, tmp_path):

@@ -75,7 +75,7 @@ def test_a_row_that_begins_with_a_minus(tmp_path: Path, capfd: pytest.CaptureFix
     [
         (["nothing.png"], "no such file"),
         (["nothing.png"], "name a file that is there"),
-        (["mnist5k#9999999"], "striate pixels mnist5k#4999"),
+        (["mnist5k#9999999"], "write mnist5k#4999"),
         (["nothing.png", "--method", "gradcam"], "grad-cam"),
         (["nothing.png", "--out", "page.png"], ".html"),
         (["nothing.png", "--out", "no/page.html"], "mkdir"),

@@ -130,7 +130,7 @@ def test_a_layer_string_takes_the_shape_of_what_it_is_put_beside(capsys) -> None
         ([], "striate summary"),
         ([STRING], f"striate summary '{STRING}' --input 1x28x28"),
         (["mnist-cn"], "mnist-cnn"),
-        (["mnist-cnn", "--input", "28,28"], "--input 3x224x224"),
+        (["mnist-cnn", "--input", "1,28,28"], "remedy:   --input 1x28x28"),
         (["mnist-cnn", "--input", "0x28x28"], "at least 1"),
         (["mnist-cnn", "--input", "-1x28x28"], "whole numbers with x"),
         (

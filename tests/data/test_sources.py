@@ -96,7 +96,9 @@ def test_folder_without_val_cuts_it_from_train(tmp_path):
         picture(tmp_path / "test" / name / "0.png", 200 + k)
     data = load(tmp_path)
     assert counts(data) == {"train": 36, "val": 4, "test": 2}
-    assert data.notes == ("Splits: val (10%) of each class cut from train by content.",)
+    assert data.notes == (
+        "Splits: val (10%) of each class taken from train, chosen by a hash of each sample's content.",
+    )
 
 
 def test_classes_are_ordered_by_value_if_all_are_numbers(tmp_path):

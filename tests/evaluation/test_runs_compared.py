@@ -200,7 +200,7 @@ def test_samples_are_matched_by_id():
     ("fields", "got"),
     [
         ({"classes": ("a", "c")}, "other classes: a, b in runs/a, a, c in runs/b"),
-        ({"task": Regress}, "a task classify, runs/b regress"),
+        ({"task": Regress}, "the task classify, runs/b the task regress"),
         ({"ids": np.arange(40) + 10}, "40 test samples of made in runs/a, 40 of made in runs/b; 30 have the same"),
         ({"targets": (np.arange(40) < 3).astype(np.int64)}, "3 of 40 test samples with other labels in runs/b"),
     ],

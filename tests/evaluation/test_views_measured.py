@@ -53,8 +53,8 @@ def test_the_metrics_have_both_figures_and_the_number_of_views(viewed) -> None:
     assert evaluation.metrics["accuracy_one_view"] == pytest.approx(single["accuracy"])
     assert "views" not in single
     assert "accuracy_one_view" not in single
-    assert "with 6 views per image" in str(evaluation)
-    assert "with 6 views per image (one view: " in summary_line(evaluation.metrics, Classify.metrics)
+    assert "with test-time augmentation, 6 images each" in str(evaluation)
+    assert "with test-time augmentation, 6 images each (without: " in summary_line(evaluation.metrics, Classify.metrics)
     assert "view" not in summary_line(single, Classify.metrics)
 
 
@@ -80,8 +80,10 @@ def test_predictions_are_from_the_views_of_the_checkpoint(viewed, tmp_path) -> N
 def test_views_are_decided_said_and_warned_of(viewed) -> None:
     assert prepared_with(None).config.evaluation.views == "none"
     assert "predictions are the mean over 6 views of each image (evaluation.views mirror-shift)" in viewed.notes
-    assert any("without mirrored images" in note for note in viewed.notes)
-    assert not any("without mirrored images" in n for n in prepared_with("mirror", **{"augment.flip": True}).notes)
+    assert any("flips images, but training does not" in note for note in viewed.notes)
+    assert not any(
+        "flips images, but training does not" in n for n in prepared_with("mirror", **{"augment.flip": True}).notes
+    )
 
 
 def test_what_has_no_views_is_refused_where_the_user_wished_for_it_and_left_out_where_a_recipe_did() -> None:

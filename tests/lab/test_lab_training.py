@@ -137,7 +137,7 @@ def test_start_follow_pause_go_on_and_end(trainings: Trainings, here: Path, caps
     assert on["state"] == "training"
     assert on["said"][-1].startswith("step ")
     trainings.end()
-    assert capsys.readouterr().err == "runs/digits-1 is saved; go on with: striate train --resume runs/digits-1\n"
+    assert capsys.readouterr().err == "runs/digits-1 is saved; resume with: striate train --resume runs/digits-1\n"
     assert trainings.follow(name)["state"] == "paused"
     assert [one["name"] for one in trainings.names()] == [name]
 

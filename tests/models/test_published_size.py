@@ -10,9 +10,9 @@ from striate.models.registry import MODELS, size_note
 
 def test_small_images():
     said = size_note("resnet18", (3, 32, 32))
-    assert "nothing in it was changed" in said
+    assert "on 3×32×32 nothing was changed. Its layers divide" in said
     assert "at most 1×1" in said
-    assert "resnet18(stem=small)" in said
+    assert 'write "resnet18(stem=small)" (with the quotes), or' in said
     assert "--size 224" in said
 
 

@@ -77,11 +77,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_every_part_is_there(page: str) -> None:
-    for heading in ("Thresholds", "How far to trust the percentages", "Parts of the data", "Each class"):
+    for heading in ("Thresholds", "Calibration: how far to trust the probabilities", "Parts of the data", "Each class"):
         assert f">{heading}</h2>" in page
     for said in (
         "differ by 26.0 points on average",
-        "the network is too sure of itself",
+        "the network is overconfident",
         "a temperature of 2.5 (95 % interval 2 to 3, fitted on val, n = 25) would make that 4.0 points",
         "these differ from all other samples: brightness: 0 to 80 (70.0\u00a0%).",
         "Training 80 %, validation 70 %: a gap.",

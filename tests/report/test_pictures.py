@@ -42,7 +42,7 @@ def test_captions_say_of_what_and_how_chosen(tmp_path):
     assert "15 drawn at random" in samples.caption
     wrong = 60 - round(60 * classification().metrics["accuracy"])
     assert f"the {min(15, wrong)} of {wrong} mistakes made with the most confidence" in mistakes.caption
-    assert f"the 15 of {60 - wrong} right predictions that led the next class by the least" in unsure.caption
+    assert f"the 15 of {60 - wrong} correct predictions with the smallest margin over the next class" in unsure.caption
 
 
 def test_galleries_are_made_of_samples_one_by_one(tmp_path):
@@ -72,7 +72,9 @@ def test_large_images_are_made_smaller():
 def test_what_follows_by_the_least_lead_is_the_least_sure(tmp_path):
     sure = np.array([[0.51, 0.49, 0.0], [0.4, 0.3, 0.3], [0.9, 0.05, 0.05]], np.float32)
     evaluation = replace(classification(("a", "b", "c"), n=3), decoded=sure, targets=np.zeros(3, np.int64))
-    unsure = next(p for p in draw_answers(tmp_path, evaluation, images(3)) if p.title == "Least sure hits")
+    unsure = next(
+        p for p in draw_answers(tmp_path, evaluation, images(3)) if p.title == "Least confident correct predictions"
+    )
     assert [tile.answer for tile in unsure.tiles] == ["a, 51.0\u00a0%", "a, 40.0\u00a0%", "a, 90.0\u00a0%"]
 
 

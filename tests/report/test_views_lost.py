@@ -11,7 +11,7 @@ from striate.tasks.registry import metric_named
 @pytest.mark.parametrize(
     ("metrics", "n", "said"),
     [
-        ({"accuracy": 0.741, "accuracy_one_view": 0.851, "views": 2}, 1000, "2 views cost 11.0 points"),
+        ({"accuracy": 0.741, "accuracy_one_view": 0.851, "views": 2}, 1000, "test-time augmentation costs 11.0 points"),
         ({"accuracy": 0.851, "accuracy_one_view": 0.741, "views": 2}, 1000, ""),
         ({"accuracy": 0.850, "accuracy_one_view": 0.851, "views": 6}, 1000, ""),
         ({"accuracy": 0.76, "accuracy_one_view": 0.78, "views": 6}, 50, ""),

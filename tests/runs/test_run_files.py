@@ -63,6 +63,10 @@ def test_a_remedy_is_one_word_for_a_shell_and_goes_on_with_what_is_there(tmp_pat
         words = shlex.split(caught.value.remedy)
         assert words[words.index("--out") + 1] == f"{taken}-2,"
         assert words[-4:] == ["striate", verb, "--resume", str(taken)]
+    (tmp_path / "my runs-2").mkdir()
+    with pytest.raises(RunError) as caught:
+        create_run(taken, "x")
+    assert f"{taken}-3" in shlex.split(caught.value.remedy.partition(",")[0])
 
 
 def test_a_sweep_is_no_run_but_has_one(tmp_path: Path) -> None:

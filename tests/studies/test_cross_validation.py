@@ -270,7 +270,7 @@ def test_a_study_does_not_go_on_with_other_data(unpainted, monkeypatch) -> None:
 
 def test_there_is_no_network_to_load_but_a_command_that_trains_one(unpainted) -> None:
     study(table(), "cv", "3x1")
-    with pytest.raises(RunError, match="keeps no network") as caught:
+    with pytest.raises(RunError, match="saves no network") as caught:
         load("cv")
     assert "--cv null" in caught.value.remedy
     run = train(config="cv/config.yaml", set={"cv": "null"}, out="final")

@@ -94,9 +94,11 @@ def test_resume_takes_no_cv_beside_it(capsys) -> None:
 
 def test_eval_and_predict_say_that_there_is_no_network(capsys) -> None:
     assert main(["train", table(), "--cv", "2", "--out", "cv", *QUICK]) == 0
-    for words in (["eval", "cv"], ["predict", "cv", "x.png"]):
+    for words in (["eval", "cv"], ["predict", "cv", "x.png"], ["verify", "cv"]):
         assert main(words) == 2
-        assert "keeps no network" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "saves no network" in said
+        assert "--cv null" in said
 
 
 def test_a_class_with_too_few_samples_is_named(capsys) -> None:

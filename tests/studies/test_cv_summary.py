@@ -46,7 +46,7 @@ def test_mean_and_deviation_are_over_folds_and_pooled_ones_over_repeats(results)
 def test_one_repeat_has_no_deviation_between_repeats(results) -> None:
     cv = summarize_folds(results[:2], TARGETS, TASK)
     assert cv["per_repeat"]["std"]["accuracy"] is None
-    assert "All 4 answers pooled: 75.00 %." in sentences(cv, cv["held_out"], "accuracy")
+    assert "All 4 predictions pooled: 75.00 %." in sentences(cv, cv["held_out"], "accuracy")
 
 
 def test_a_figure_that_one_fold_lacks_has_no_mean(results) -> None:
@@ -105,7 +105,8 @@ def test_a_lead_that_is_the_same_in_each_fold_is_told_but_not_tested() -> None:
     ]
     entry = compare_folds(results, "ridge", task)["comparison"]
     assert entry["sentence"] == (
-        "On each of the same 4 folds the network's RMSE is 0.5 lower than that of ridge: no spread to test it by."
+        "On each of the same 4 folds the network's RMSE is 0.5 lower than that of ridge: "
+        "no standard deviation to test it with."
     )
     assert not entry["beats"]
 

@@ -24,8 +24,8 @@ flowers, test split: 60 samples, 3 classes
   sunflowers        20      0.889   0.800  0.584 – 0.919  0.842
 
   most frequent mistakes
-        4 × sunflowers taken for roses
-        2 × daisy taken for sunflowers"""
+        4 × sunflowers predicted as roses
+        2 × daisy predicted as sunflowers"""
 
 
 def made(names, confusion, metrics=None):
@@ -103,7 +103,7 @@ def test_the_worst_classes_are_the_ones_listed():
     confusion[17, 3] = 10
     lines = str(made([f"c{k:02}" for k in range(30)], confusion)).splitlines()
     assert lines[5].split()[0] == "c17"
-    assert "10 × c17 taken for c03" in lines[-1]
+    assert "10 × c17 predicted as c03" in lines[-1]
 
 
 def test_an_unknown_metric_is_a_dash():

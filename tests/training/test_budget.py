@@ -74,7 +74,7 @@ def test_too_few_minutes_are_told_with_what_it_will_take(pace: Pace, minutes: fl
     decided = decide_budget(work_for(minutes), Clock(spent))
     assert decided.config.budget.steps == 1
     expected = round(spent + 3.11)
-    assert f"even 1 training step will take {expected} s" in decided.notes[0]
+    assert f"1 training step and the report take {expected} s;" in decided.notes[0]
     remedy = re.search(r"--minutes ([\d.]+) leaves time", decided.notes[0])
     assert remedy is not None
     assert (decide_budget(work_for(float(remedy[1])), Clock(spent)).config.budget.steps or 0) > 1

@@ -174,7 +174,7 @@ def test_a_second_signal_ends_at_once_and_what_was_saved_stays(
             patch.setattr(checkpoint, "write_piece", endless)
 
         at_step(patch, 5, interrupt)
-        with pytest.raises(Interrupted, match="ended at once; what was saved before is whole") as caught:
+        with pytest.raises(Interrupted, match="stopped at once; the last checkpoint is intact") as caught:
             train_quietly(config_for(same_photos), Path("run"))
     assert str(caught.value).endswith("striate train --resume run")
     assert load_checkpoint(Path("run/checkpoints/last.pt"))["step"] in (4, 5)

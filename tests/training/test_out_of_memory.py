@@ -243,7 +243,7 @@ def test_a_plan_without_room_is_plain(monkeypatch) -> None:
     monkeypatch.setattr(decide, "plan_execution", full)
     prepared = prepare(asked_for(execution__device="cpu"))
     assert prepared.config.execution.precision == "fp32"
-    assert any("no memory for copies" in note for note in prepared.notes)
+    assert any("too little memory for the copies" in note for note in prepared.notes)
 
 
 @pytest.mark.parametrize(("samples", "room", "tried"), [(64, 20, [64, 32, 16]), (5, 9, [5]), (3, 1, [3, 1])])

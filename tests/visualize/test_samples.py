@@ -9,7 +9,10 @@ from quick import few_quick
 from striate.visualize.canvas import show_literally
 from striate.visualize.sample_figures import SampleRow, samples_figure
 
-WORDS = "Augmentation: shifts up to 2 px, rotations up to 15°; no mirroring (gray images may be letters or digits)."
+WORDS = (
+    "Augmentation: shifts up to 2 px, rotations up to 15°;"
+    " no horizontal flip (a flip may turn a letter or digit into another one)."
+)
 
 
 def row(name="rose", count=4, shape=(3, 8, 8), **fields):

@@ -219,18 +219,21 @@ def totals(ledger: Ledger, width: int = WIDTH) -> list[str]:
     optimizers = ", ".join(f"{name} {size_in_bytes(count)}" for name, count in ledger.optimizer_bytes.items())
     facts = [
         ("network", f"{ledger.model}: {show_shape(ledger.input)} → {show_shape(ledger.output)}"),
-        ("parameters", f"{ledger.params:,}, of these trainable {ledger.trainable:,}"),
+        ("parameters", f"{ledger.params:,}, {ledger.trainable:,} of them trainable"),
         ("MACs", f"{ledger.macs:,} multiply–accumulates of convolutions and matrix products, biases excluded"),
-        ("FLOPs", f"{ledger.flops:,} = 2 × MACs; besides, {scaled(sum(ledger.other_ops.values()))} other operations"),
+        ("FLOPs", f"{ledger.flops:,} = 2 × MACs; plus {scaled(sum(ledger.other_ops.values()))} other operations"),
         ("weights", f"{size_in_bytes(ledger.weight_bytes)}; in training, with gradients and optimizer: {optimizers}"),
         (
             "one sample",
-            f"all outputs {size_in_bytes(ledger.activation_bytes)}; training keeps "
-            f"{size_in_bytes(ledger.training_bytes)}; inference, at one time, {size_in_bytes(ledger.inference_bytes)}",
+            f"activations {size_in_bytes(ledger.activation_bytes)}; training saves "
+            f"{size_in_bytes(ledger.training_bytes)} for the backward pass; "
+            f"inference needs {size_in_bytes(ledger.inference_bytes)} at its peak",
         ),
         (
             "field",
-            f"a unit of the last map sees {field} of the input; neighbors are {jump} apart" if any(ledger.jump) else "",
+            f"a unit of the last map sees {field} input positions; neighboring units are {jump} positions apart"
+            if any(ledger.jump)
+            else "",
         ),
         ("effective", _effective(ledger)),
         ("uncounted", "; ".join(ledger.uncounted) or "nothing"),
@@ -242,7 +245,7 @@ def _effective(ledger: Ledger) -> str:
     if ledger.effective_receptive_field is None:
         return ""
     size = show_shape([round(side) for side in ledger.effective_receptive_field])
-    return f"{size} of these hold 95.45 % of the unit's gradient, as measured"
+    return f"the central {size} carry 95.45 % of the unit's gradient (measured)"
 
 
 def _cells(line: Line, ledger: Ledger) -> tuple[str, ...]:

@@ -150,10 +150,14 @@ def _asked_now(run: RunDirectory, config: Config, split: Compared, read: ReadDat
 
 def _notes(runs: Sequence[RunDirectory], split: str) -> tuple[str, ...]:
     """What a reader of the figures should know."""
-    notes = ["These are trained networks as they are: training one again with another seed would move its figure, too."]
+    notes = ["This compares these trained networks only: the same training with another seed gives other metrics."]
     if split == "val":
-        notes.append("Each run chose its epoch by the validation split: its figures there are a little too good.")
+        notes.append(
+            "Each run chose its epoch by the validation split: its validation metrics are slightly optimistic."
+        )
     machines = [read_dispensable(run.environment) for run in runs]
     if len({str(machine.get("processor")) for machine in machines if isinstance(machine, dict)}) > 1:
-        notes.append("The runs were trained on different machines: their times say little about the networks.")
+        notes.append(
+            "The runs were trained on different machines, so their training times say little about the networks."
+        )
     return tuple(notes)

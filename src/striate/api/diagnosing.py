@@ -90,7 +90,7 @@ def diagnose_run(
     run = open_run(Path(path))
     config = config_from_yaml(run.config)
     if config.cv is not None:
-        got, remedy = "a cross-validation, which keeps no network", f"striate doctor {config.data.source}"
+        got, remedy = "a cross-validation, which saves no network", f"striate doctor {config.data.source}"
         raise ConfigError(str(run.config), got, "the run of one training", remedy)
     prepared = _prepare(config, module, announce)
     return _consult(prepared, seconds, run)

@@ -82,7 +82,7 @@ def _refuse_input(trained: Trained) -> None:
     shape = trained.preparation.input_shape
     if len(shape) not in (1, 3):
         expected = "images (channels, height, width), or tables"
-        raise UsageError("RUN", f"inputs of {show_shape(shape)}", expected, "striate predict answers for them")
+        raise UsageError("RUN", f"inputs of {show_shape(shape)}", expected, "use striate predict")
 
 
 def _explain_trained(trained: Trained, raw: np.ndarray, method: Asked, subject: str, network: str) -> Explanation:
@@ -166,7 +166,7 @@ def _notes(trained: Trained) -> list[str]:
     notes = []
     if trained.views != "none":
         notes.append(
-            f"The answer is the mean over several views of the image ({trained.views}); maps and changes are "
+            f"The prediction is the mean of test-time augmentation ({trained.views}); maps and changes are "
             "those of the image as it is."
         )
     return notes

@@ -49,7 +49,7 @@ def load(
     file = path if path.is_file() else open_run(path).best
     if not file.exists():
         if (path / "config.yaml").exists() and config_from_yaml(path / "config.yaml").cv is not None:
-            got = "a cross-validation: it keeps no network, each fold's has seen only its share of the data"
+            got = "a cross-validation, which saves no network: that of each fold has seen only part of the data"
             raise RunError(str(path), got, "a run with a network", final_command(path))
         raise RunError(
             str(file), "no checkpoint yet", "a run with at least one epoch", f"striate train --resume {pasted(path)}"

@@ -18,6 +18,7 @@ from striate.api.announcing import Announce
 from striate.errors import ConfigError, TrainingError
 from striate.machine.rates import Rate, decoding_rates, matrix_product_rates, memory_rates
 from striate.training.execution import memory_explained
+from striate.training.plan.decide import SHARED, UNMEASURED
 from striate.training.plan.plan_table import PlanRecord
 from striate.training.prepare import prepare_data, read_data
 from striate.training.request import ConfigSource, merge_request, read_config, requested_fields, with_open_plan
@@ -94,8 +95,8 @@ def plan_training(
 
 
 def _nothing_to_plan(notes: tuple[str, ...]) -> TrainingError:
-    reason = next((note for note in reversed(notes) if note.startswith("no plan")), "")
-    if "parts of another" in reason:
+    reason = next((note for note in reversed(notes) if note.startswith((SHARED, UNMEASURED))), "")
+    if reason.startswith(SHARED):
         remedy = "write forward and hooks as methods of its class, which find the parts in self"
         return TrainingError("plan", reason, "a network that is whole without what it was copied from", remedy)
     if reason:

@@ -255,7 +255,7 @@ def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool,
     if run.metrics_json.exists():
         for file in (run.last, run.best):
             load(file, module=module)
-        announce(f"{run.path} is finished; its checkpoints were read and fit the network")
+        announce(f"{run.path} is already finished, so nothing is trained; its checkpoints are intact")
         metrics = read_metrics(run)
         tell_end(meeting, run.path, metrics)
         return Run(run.path, metrics)
@@ -325,7 +325,7 @@ def _worth_going_on(run: RunDirectory, config: Config) -> Iterator[None]:
         with memory_explained(config), terminating_interrupts():
             yield
     except RunError as error:  # a full disk, for one: what was saved is worth going on from
-        error.remedy += f"; then go on with: striate train --resume {pasted(run.path)}"
+        error.remedy += f"; then resume with: striate train --resume {pasted(run.path)}"
         raise
     except Interrupted:
         raise

@@ -14,6 +14,7 @@ from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.environment import describe_environment, read_environment
 from striate.runs.lock import owner
+from striate.studies.cross_validation.cv_report import final_command
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import execution_settings, memory_explained
@@ -108,8 +109,8 @@ _WITHOUT = "nothing can be replayed here; the files were read and are whole"
 
 def _refuse_unverifiable(run: RunDirectory, config: Config) -> None:
     if config.cv is not None:
-        got = "a cross-validation: it keeps no network to compare with"
-        raise RunError(str(run.path), got, "a run with checkpoints", f"striate train --resume {pasted(run.path)}")
+        got = "a cross-validation, which saves no network: that of each fold has seen only part of the data"
+        raise RunError(str(run.path), got, "a run with checkpoints", final_command(run.path))
     if (name := owner(run.path)) is not None:
         remedy = f"wait for it, or end it; then: striate verify {pasted(run.path)}"
         raise RunError(str(run.path), f"a run that {name} is training", "one that nobody writes to", remedy)

@@ -13,7 +13,7 @@ def compare(
     split: Literal["test", "val"] = "test",
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Say whether the difference between trained runs is more than noise.
+    """Test whether the difference between trained runs is statistically significant.
 
     The cost of each network, in parameters and operations, stands beside its metrics.
     All networks predict the same samples. Classes: McNemar's exact test, with a paired bootstrap interval of the

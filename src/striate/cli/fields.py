@@ -130,11 +130,14 @@ def _parse(assignments: Sequence[str]) -> dict[str, str | None]:
 
 
 def read_sizes(option: str, text: str, example: str) -> tuple[int, ...]:
-    """Whole numbers with x or × between them. Raises UsageError with `example` as the remedy: what follows the option,
-    or, for an argument that is none, the whole command."""
+    """Whole numbers with x or × between them. Raises UsageError; the remedy of an option has the numbers of the text,
+    or else `example`, which for an argument is the whole command."""
     parts = re.split("[x×]", text.strip().lower())
     # Nine digits are more than any limit behind this.
     if not all(re.fullmatch("[0-9]{1,9}", part) for part in parts):
-        remedy = f"{option} {example}" if option.startswith("-") else example
+        found = re.findall(r"\d+", text)
+        usable = 1 <= len(found) <= 4 and "." not in text and all(len(number) < 10 for number in found)
+        sizes = "x".join(found) if usable else example
+        remedy = f"{option} {sizes}" if option.startswith("-") else example
         raise UsageError(option, repr(text[:60]), "whole numbers with x between them", remedy)
     return tuple(map(int, parts))

@@ -6,9 +6,11 @@ import gc
 import inspect
 import os
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from time import sleep
@@ -28,13 +30,13 @@ _VERBS = {
     "Train and judge": {
         "train": "Train a network on a data set, evaluate it, and write a run directory.",
         "eval": "Evaluate a trained network on its test split or on other data.",
-        "compare": "Say whether the difference between trained runs is more than noise.",
+        "compare": "Test whether the difference between trained runs is statistically significant.",
         "baseline": "Measure what a network has to beat, without training one.",
         "doctor": "Find out why a network does not learn, and what to change.",
         "plan": "Measure in which precision, memory format and number of threads a network trains fastest here.",
         "lr-find": "Find the learning rate to train with, by short trainings on copies of the network.",
         "sweep": "Search configurations, from cheap to expensive, and train the best one.",
-        "verify": "Check that the files of a run are whole, and that its steps give the same bits again.",
+        "verify": "Check that the files of a run are intact, and that its steps repeat bit for bit.",
     },
     "Data": {
         "data": "Check a data set before training on it, look at it, or pack it.",
@@ -60,9 +62,9 @@ _VERBS = {
 }
 _PARTS = {
     "data": {
-        "check": "Look for what would make a training wrong: damage, copies, leaks, doubtful labels.",
+        "check": "Find problems in a data set: damaged files, duplicates, leaks between splits, doubtful labels.",
         "show": "Draw what a network will see of a data set.",
-        "pack": "Decode all images of a data set once into a file, a pack; or write the files as they are into shards.",
+        "pack": "Decode all images once into a pack file, or copy the image files into WebDataset shards.",
     },
 }
 VERBS = tuple(verb for verbs in _VERBS.values() for verb in verbs)
@@ -244,6 +246,20 @@ def _usage(error: CycloptsError, words: list[str]) -> UsageError:
         number = number_begun(text)
         return UsageError(option, repr(text), expected, f"{option} {number}" if number else f"{where} --help")
     text = " ".join(str(error).split())
+    text = re.sub(r'^Command "[^"]+" parameter (--\S+) requires an argument\.$', r"no value for \1", text)
+    text = re.sub(r'^Command "[^"]+" parameter (\S+) requires an argument\.$', r"no \1", text)
+    text = re.sub(r"^Unused Tokens: \[(.*)\]\.$", r"too many arguments: \1", text)
     if isinstance(error, UnknownOptionError) and "--set" not in words:  # `join_fields` wrote it
         text = text.replace("--set", next((word for word in words if word.startswith("--") and "." in word), "--set"))
-    return UsageError(where, text, f"what `{where} --help` lists", f"{where} --help")
+    return UsageError(where, text, f"what `{where} --help` lists", _corrected(text, words) or f"{where} --help")
+
+
+def _corrected(text: str, words: list[str]) -> str | None:
+    """The command with the word that a message suggests; None where it suggests none, or one that is not similar."""
+    wrong = re.search(r'(?:Unknown (?:option:|command)|Invalid value) "?([^\s"]+?)"?(?:\.| for )', text)
+    near = re.search(r'Did you mean "?([\w-]+)"?\?', text)
+    if wrong is None or near is None or not get_close_matches(wrong[1], [near[1]], cutoff=0.75):
+        return None
+    pattern = re.compile(re.escape(wrong[1]) + r"(?=$|=)")
+    ours = [pattern.sub(near[1], word, count=1) if pattern.match(word) else word for word in words]
+    return shlex.join(["striate", *ours]) if ours != words else None

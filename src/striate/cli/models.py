@@ -232,8 +232,8 @@ def history_table(results: Iterable[ChallengeResult]) -> tuple[Table, str]:
         table.add_row(str(result.year), place, result.network, depth, _percent(result.top5), _bar(result.top5))
     sources = [_note(f"{r.year} {r.team}: {r.source}", 5) for r in results]
     more = _note(
-        "Error: percent of test images whose label is not among five answers, 1,000 classes, trained on the given "
-        "images only; mostly several networks averaged.",
+        "Error: percent of test images whose label is not among the five predictions, 1,000 classes, trained on the "
+        "given images only; mostly several networks averaged.",
         0,
     )
     return table, "\n".join(["", more, "", *sources, "", "As a picture: striate models --history --out imagenet.png"])

@@ -124,11 +124,15 @@ class _Line:
 def refuse_other_words(app: App, verbs: Sequence[str], words: Sequence[str]) -> None:
     """Raise UsageError where the command line holds words of other tools that are none of ours."""
     line = _rewritten(words, verbs, lambda verb: _options_of(app, verb))
-    if line is None or not line.got:
+    if line is None or not line.got or any(_is_unknown(word, line.options) for word in line.rest):
         return
     command = shlex.join(["striate", *line.verb, *line.arguments, *line.rest])
     where = " ".join(["striate", *line.verb])
     raise UsageError(where, ", ".join(line.got), "; ".join(dict.fromkeys(line.expected)), command)
+
+
+def _is_unknown(word: str, options: dict[str, bool]) -> bool:
+    return word.startswith("--") and "." not in word and word.partition("=")[0] not in options
 
 
 def _options_of(app: App, verb: Sequence[str]) -> dict[str, bool]:

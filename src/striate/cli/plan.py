@@ -63,7 +63,7 @@ def plan_table(record: PlanRecord) -> Table:
     table.add_column("")
     for name in ("precision", "layout", "threads", "memory"):
         table.add_column(name, justify="right" if name == "threads" else "left", no_wrap=True)
-    for name in ("ms", "±", "images/s", "times"):
+    for name in ("ms", "±", "images/s", "speedup"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("gradient", no_wrap=True)
     for row in record.rows:
@@ -74,7 +74,7 @@ def plan_table(record: PlanRecord) -> Table:
 def _cells(record: PlanRecord, row: PlanRow) -> tuple[str, ...]:
     candidate, times = row.candidate, record.times_plain(row)
     compiled = {"off": "", "default": "\n+ compiled", "cuda-graphs": "\n+ CUDA graphs"}[candidate.compile]
-    memory = "kept" if candidate.allocator == "keep" else ""
+    memory = "reused" if candidate.allocator == "keep" else ""
     timed = ("–", "–", "–", "–")
     if row.seconds:
         speed = f"{record.samples / row.seconds:,.0f}"
@@ -92,8 +92,10 @@ def plan_notes(record: PlanRecord) -> list[str]:
     """What the table leaves out: why candidates were refused, what a step was, the remarks, the line."""
     notes = [
         "",
-        f"ms: a step of {record.samples:,} samples, the middle of several rounds; ±: half their middle half, – of one",
-        "times: as fast as the first line; gradient: how far it is from that of the first line, refused where too far",
+        f"ms: median time of a step of {record.samples:,} samples over several rounds; "
+        "±: half the interquartile range, – with one round",
+        "speedup: relative to the first line; "
+        "gradient: relative difference from that of the first line, refused where it is too large",
     ]
     notes += [f"{row.candidate.name}: {row.agreement}" for row in record.rows if not row.passed]
     notes += [

@@ -38,7 +38,8 @@ def summary(
     model
         A zoo name (striate models), a layer string, path/to/file.py:function (which runs that code), or a run.
     input
-        The shape of one input: 3x224x224, 1x28x28, or 13 for a table. Default: the published one, or the run's.
+        The shape of one input without the batch: channels x height x width, 3x224x224 or 1x28x28 (28x28 means 28
+        channels of length 28); or 13 for a table of 13 columns. Default: the published one, or the run's.
     classes
         The number of outputs. Default: the published one, the run's, or those of the network.
     against

@@ -18,7 +18,7 @@ def verify(
     steps: int | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Check that the files of a run are whole, and that its steps give the same bits again.
+    """Check that the files of a run are intact, and that its steps repeat bit for bit.
 
     The steps between the last two checkpoints are trained again on a copy. The loss of each step is compared, then
     weights, optimizer state and metrics. Exit code 0 if all agree, 1 if something differs or is damaged, 2 if it cannot
@@ -52,15 +52,17 @@ def _print(found: Verification) -> None:
     for check in found.files:
         if check.said or not check.whole:
             print_text(f"{'ok' if check.whole else 'DAMAGED':<8}{check.name}: {check.said}")
-    print_text(f"files:    {len(found.files) - len(bad)} of {len(found.files)} whole")
+    print_text(f"files:    {len(found.files) - len(bad)} of {len(found.files)} intact")
     done = found.replay
     if done is None:
         print_text("replay:   not made, since files are damaged")
         return
-    compared = "losses, weights, optimizer, figures" if done.whole else "losses, and weights where they were noted"
+    compared = (
+        "losses, weights, optimizer state, metrics" if done.whole else "losses, and weights where they were noted"
+    )
     steps = f"steps {done.begin + 1:,} to {done.end:,}" if done.end > done.begin else f"what follows step {done.end:,}"
     print_text(f"replay:   {steps}, from {found.replayed_from}")
     print_text(f"compared: {compared}")
-    print_text("verdict:  " + ("the same bits" if done.parting is None else str(done.parting)))
+    print_text("verdict:  " + ("bit-identical" if done.parting is None else str(done.parting)))
     for change in found.changed:
         print_text(f"changed:  {change}")

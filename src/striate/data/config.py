@@ -22,11 +22,11 @@ class DataConfig:
     """The data: a name (see `striate datasets`), a folder with one subfolder a class, an archive of that, a manifest
     .csv (path,label[,split][,group]), idx files, CIFAR pickles or an .npz."""
     size: tuple[Annotated[int, Ge(1), Le(8192)], Annotated[int, Ge(1), Le(8192)]] | None = None
-    """Height and width of the inputs in pixels: 96, or 96x128. Default: the commonest size of the data."""
+    """Height and width of the inputs in pixels: 96, or 96x128. Default: the most common image size."""
     channels: Literal[1, 3] | None = None
     """1 for gray, 3 for RGB. Default: RGB if any image has color."""
     fit: Fit = "crop"
-    """How another aspect ratio is made to fit: the center kept, the whole stretched, or the rest padded."""
+    """How an image of another aspect ratio fits the input: crop its center, stretch it, or pad it."""
     layout: Layout = "auto"
     """The order of axes of the arrays in an `.npz`."""
     val_fraction: Annotated[float, Gt(0), Lt(1)] | None = None
@@ -35,16 +35,15 @@ class DataConfig:
     test_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2
     """Share of each class that becomes the test split where the source gives none."""
     split_seed: Annotated[int, Ge(0), Le(2**63 - 1)] = 0
-    """Another value gives another content-stable split."""
+    """Seed of the splits. A sample stays in its split when others are added or removed."""
     max_pixels: Annotated[int, Ge(1)] = 64_000_000
     """A picture with more pixels is refused before it is decoded."""
     reduced_decoding: bool = True
     """A JPEG that is much larger than the input is decoded at 1/2, 1/4 or 1/8 of its size, as long as that is at least
     twice the input: ten times as fast for large photographs, and off by less than two of 255 levels on average."""
     store: Store = "auto"
-    """Where the inputs lie: in `memory`; in a `pack`, a file of decoded images that is made once and mapped into
-    memory; or nowhere (`stream`): decoded again in each epoch. `auto` takes the first of these that there is room
-    for."""
+    """Where decoded images are stored: `memory`; `pack`, a file that is written once and mapped into memory; `stream`
+    decodes them again in each epoch. `auto` takes the first that has room."""
     packs: str | None = None
     """The folder of packs. Default: `packs` in $STRIATE_CACHE, or else in `striate` in $XDG_CACHE_HOME or ~/.cache."""
     fingerprint: str | None = None
@@ -58,18 +57,21 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Fields of `augment.*`: how training images vary. The recipe decides open fields; 0 or false turns one off."""
+    """Fields of `augment.*`: how training images vary. The recipe decides open fields; 0 or false turns an
+    augmentation off."""
 
     shift: Annotated[int, Ge(0), Le(512)] | None = None
     """Largest shift along each axis in pixels, any whole number of pixels being equally likely."""
     flip: bool | Literal["alternate"] | None = None
-    """Mirror half of the images left to right; `alternate`: each image in every other epoch, the first at random."""
+    """Mirror half of the images left to right; `alternate`: flip each image in every second epoch, starting at
+    random."""
     vertical_flip: bool | None = None
     """Mirror half of the images upside down."""
     crop: Annotated[float, Gt(0), Le(1)] | None = None
-    """Smallest share of the area that a random crop keeps (then resized back); 1 turns it off."""
+    """Smallest area of a random crop, as a share of the image; the crop is resized to the input size. 1 turns it
+    off."""
     fill: Fill | None = None
-    """What `shift` and the like move in from outside: the nearest pixel (`edge`), the image mirrored at its outermost
+    """How pixels from outside the image are filled: the nearest pixel (`edge`), the image mirrored at its outermost
     pixels (`reflect`), or black (`zero`)."""
     rotate: Annotated[float, Ge(0), Le(180)] | None = None
     """Largest rotation either way in degrees, about the center."""

@@ -253,5 +253,7 @@ def _split_notes(listing: Listing, config: DataConfig) -> tuple[str, ...]:
         return ()
     whole = "train" if any(listing.given) else "the data"
     groups = len(set(filter(None, listing.groups)))
-    how = f"by group ({groups:,} groups, none of them in two splits)" if groups else "by content"
-    return (f"Splits: {' and '.join(cut)}{annotation_kind(listing.annotation).share} cut from {whole} {how}.",)
+    by_group = f"by group ({groups:,} groups, none in two splits)"
+    how = by_group if groups else "by a hash of each sample's content"
+    taken = f"{' and '.join(cut)}{annotation_kind(listing.annotation).share} taken from {whole}"
+    return (f"Splits: {taken}, chosen {how}.",)

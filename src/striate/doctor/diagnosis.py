@@ -93,7 +93,7 @@ def diagnosis_text(diagnosis: Diagnosis, width: int = 100) -> str:
         reasons.setdefault(reason, []).append(code)
     if reasons:
         lines = [_indented(f"{', '.join(codes)}: {reason}", width) for reason, codes in reasons.items()]
-        parts.append("not looked at:\n" + "\n".join(lines))
+        parts.append("not checked:\n" + "\n".join(lines))
     return "\n\n".join(parts)
 
 
@@ -109,11 +109,11 @@ def _indented(text: str, width: int) -> str:
 def _verdict(diagnosis: Diagnosis) -> str:
     counts = {name: number for name, number in diagnosis.counts().items() if number}
     said = listed([several(number, name) for name, number in counts.items()])
-    took = f"{several(len(diagnosis.looked_at), 'code')} looked for in {diagnosis.seconds:.1f} s"
+    took = f"{several(len(diagnosis.looked_at), 'check')} in {diagnosis.seconds:.1f} s"
     unseen = len(diagnosis.skipped)
-    hurried = any("seconds were over" in reason for reason in diagnosis.skipped.values())
+    hurried = any("seconds ran out" in reason for reason in diagnosis.skipped.values())
     if diagnosis.healthy and (hurried or unseen > len(diagnosis.looked_at)):
-        return f"No error and no warning in what could be looked at; {several(unseen, 'code')} could not. {took}."
+        return f"No error and no warning in {took}; {several(unseen, 'check')} did not run."
     if diagnosis.healthy:
         return f"Healthy: no error and no warning{f' ({said})' if said else ''}; {took}."
     return f"{said}; {took}."
@@ -132,7 +132,7 @@ def _notebook_page(diagnosis: Diagnosis) -> str:
     skipped = diagnosis.skipped.items()
     return notebook.page(
         "Healthy" if diagnosis.healthy else "Not healthy",
-        notebook.line(f"{counts}; {several(len(diagnosis.looked_at), 'code')} looked for in {diagnosis.seconds:.1f} s"),
+        notebook.line(f"{counts}; {several(len(diagnosis.looked_at), 'check')} in {diagnosis.seconds:.1f} s"),
         *found,
-        notebook.items(f"not looked at: {code}: {reason}" for code, reason in skipped),
+        notebook.items(f"not checked: {code}: {reason}" for code, reason in skipped),
     )

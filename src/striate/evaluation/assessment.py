@@ -52,7 +52,7 @@ def save_assessment(
     left_out = []
     for split in ("val", "test"):
         if not write_predictions(run, _predictions(evaluations[split], data)):
-            announce(f"the {evaluations[split].n:,} answers for {split} are not kept: too many")
+            announce(f"the {evaluations[split].n:,} predictions for {split} are too many and are not saved")
             left_out.append(split)
     write_json(run.evaluation, assessment.to_json() | ({"not_kept": left_out} if left_out else {}))
 

@@ -133,7 +133,7 @@ def _aligned(first: RunPredictions, other: RunPredictions, split: str) -> RunPre
 
     if first.task.name != other.task.name or len(first.targets.shape) != len(other.targets.shape):
         raise refuse(
-            f"{first.path} answers a task {first.task.name}, {other.path} {other.task.name}", "runs of one task"
+            f"{first.path} has the task {first.task.name}, {other.path} the task {other.task.name}", "runs of one task"
         )
     if first.classes != other.classes:
         one, two = (", ".join(run.classes[:5]) + (" …" if len(run.classes) > 5 else "") for run in (first, other))

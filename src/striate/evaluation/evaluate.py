@@ -68,7 +68,7 @@ def evaluate_split(
     `views`, the metrics have their number, `views`, and beside the headline that of the image alone,
     `accuracy_one_view`. `answering` is `module` as it is to be computed, plainly by default. `progress(done, total)` is
     called after every batch with numbers of samples.
-    Raises DataError for an empty split, ModelError where answers are infinite or not a number, UsageError for
+    Raises DataError for an empty split, ModelError for NaN or Inf in the predictions, UsageError for
     a batch below 1.
     """
     where = f"evaluation of the {split_name} split of {data_name}"
@@ -170,8 +170,8 @@ def _require_finite(where: str, decoded: Any, loss: float, samples: int) -> None
     if bad or not np.isfinite(loss):
         raise ModelError(
             where,
-            f"answers that are infinite or not a number for {bad} of {samples} samples, loss {loss}",
-            "finite answers",
+            f"NaN or Inf in the predictions for {bad} of {samples} samples, loss {loss}",
+            "finite predictions",
             "train again with a tenth of the learning rate, or load the best checkpoint instead of the last",
         )
 

@@ -30,7 +30,7 @@ def choose_model(kind: str, input_shape: tuple[int, ...], needs: str, samples: i
         return "small-cnn", f"an input of {size} is a {axes}-D grid: convolutions along {along}, as deep as it allows"
     shortest, longest, gray = min(input_shape[1:]), max(input_shape[1:]), input_shape[0] == 1
     if shortest < SMALLEST_FOR_RESNET or (gray and longest <= SMALL_GRAY and shortest < SMALLEST_FOR_MNIST_CNN):
-        return "small-cnn", f"{size} is too small for 5×5 kernels and pooling: 3×3 kernels that keep the size"
+        return "small-cnn", f"{size} is too small for 5×5 kernels and pooling, so this network has padded 3×3 kernels"
     if gray and longest <= SMALL_GRAY:
         return "mnist-cnn", f"gray images of {size} are small enough for two convolutions, which train in seconds"
     what = "larger than 32 pixels" if gray else "in color" if input_shape[0] == 3 else f"of {input_shape[0]} channels"

@@ -128,7 +128,7 @@ SMALL_MAP = 4
 
 
 def size_note(model: str, input_shape: Shape, *, weights: bool = False) -> str | None:
-    """One sentence on a zoo network whose layers divide the size of an image, where the size is not the published one;
+    """A note on a zoo network whose layers divide the size of an image, where the size is not the published one;
     None for all other networks, and where nothing needs saying.
 
     Such networks compute the published function at any size, but for layers that the entry's `adapts` names. Said are
@@ -144,14 +144,14 @@ def size_note(model: str, input_shape: Shape, *, weights: bool = False) -> str |
     least = tuple(-(-side // info.reduction) for side in input_shape[1:])
     published, here = show_shape(info.input_shape), show_shape(input_shape)
     said = (
-        f"{info.name} was published for {published}, and on {here} {info.adapts or 'nothing in it was'} changed:"
-        f" its layers divide the size by {info.reduction}, so its last maps are at most {show_shape(least)}"
+        f"{info.name} was published for {published}; on {here} {info.adapts or 'nothing was'} changed. Its layers"
+        f" divide the image size by {info.reduction}, so its last feature maps are at most {show_shape(least)}"
     )
     return said + _advice(info, weights) if min(least) < SMALL_MAP <= _published(info) else said
 
 
 def _advice(info: ModelInfo, weights: bool) -> str:
-    form = f"write {info.small_form}, or " if info.small_form and not weights else ""
+    form = f'write "{info.small_form}" (with the quotes), or ' if info.small_form and not weights else ""
     return f"; for images this small {form}enlarge them with --size {info.input_shape[-1]}"
 
 

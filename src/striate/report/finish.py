@@ -120,8 +120,8 @@ def views_lost(metrics: dict[str, Any], n: int, headline: Metric) -> str:
     if alone - several < max(_VIEWS_COST, 2 * math.sqrt((alone - several) / n)):
         return ""
     points = 100 * (alone - several)
-    cost = f"{metrics['views']} views cost {points:.1f} points of test {headline.name}"
-    return f"{cost}: --evaluation.views none predicts from one"
+    cost = f"test-time augmentation costs {points:.1f} points of test {headline.name}"
+    return f"{cost}: turn it off with --evaluation.views none"
 
 
 def _with_sparsity(evaluation: Evaluation, prepared: Prepared) -> Evaluation:

@@ -34,16 +34,16 @@ def draw_curves(
 ) -> Picture:
     """`curves.png`: the columns `epoch lr train_loss val_loss train_<m> val_<m>` of `history`, a row an epoch.
 
-    `sizes` says how many samples `train` and `val` have; `best_epoch` is None where the last epoch is kept.
+    `sizes` says how many samples `train` and `val` have; `best_epoch` is None where the last epoch is the result.
     """
     of = ", ".join(f"{split} n = {n:,}" for split, n in sizes.items() if split in ("train", "val"))
     title = f"{data}, {of}"
     figure = curves_figure(history, metric=metric, title=title, best_epoch=best_epoch)
     caption = f"{title}; {len(history)} {'epoch' if len(history) == 1 else 'epochs'}."
     caption += (
-        " The weights of the last epoch are kept."
+        " The result has the weights of the last epoch."
         if best_epoch is None
-        else f" The dotted line is the best epoch, {best_epoch:g}, whose weights are kept."
+        else f" The dotted line is the best epoch, {best_epoch:g}, whose weights are the result."
     )
     path = save_figure(figure, folder / "curves.png", _FINE_DPI)
     return Picture("Learning curves", caption, path, "curves", curve_charts(history, metric, best_epoch))

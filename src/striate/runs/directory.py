@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -134,7 +136,8 @@ def refuse_occupied(out: Path) -> None:
             return
     verb = "sweep" if _is_sweep(out) else "train" if (out / "config.yaml").exists() else ""
     held = "a file" if not out.is_dir() else {"sweep": "a sweep", "train": "a run"}.get(verb, "other files")
-    remedy = f"--out {pasted(f'{out}-2')}" + (f", or go on with: striate {verb} --resume {pasted(out)}" if verb else "")
+    free = next(f"{out}-{k}" for k in itertools.count(2) if not os.path.lexists(f"{out}-{k}"))
+    remedy = f"--out {pasted(free)}" + (f", or resume it with: striate {verb} --resume {pasted(out)}" if verb else "")
     raise RunError(str(out), f"a path that already holds {held}", "a new or empty folder", remedy)
 
 

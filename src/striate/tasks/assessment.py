@@ -135,16 +135,16 @@ def calibration_lines(raw: Calibration, after: Calibration | None, temperature: 
     """The calibration as it is, and what a temperature would make of it, `after`."""
     low, high = raw.ece_by_chance
     lines = [
-        f"  calibration: ECE {raw.ece:.4f}; by chance {low:.4f} to {high:.4f} if confidences were true",
+        f"  calibration: ECE {raw.ece:.4f} (a perfectly calibrated network: {low:.4f} to {high:.4f})",
         f"    {_verdict(raw)}",
     ]
     if temperature is not None and after is not None:
         value, ends = temperature.value, temperature.interval
         fitted = f"fitted on {temperature.fitted_on} (n = {temperature.n:,})"
-        chance = after.ece_by_chance
+        best, worst = after.ece_by_chance
         lines += [
             f"    a temperature of {value:.3g} ({ends.low:.3g} to {ends.high:.3g}), {fitted},",
-            f"    would change ECE {raw.ece:.4f} → {after.ece:.4f}; by chance {chance[0]:.4f} to {chance[1]:.4f}",
+            f"    would change ECE {raw.ece:.4f} → {after.ece:.4f} (perfectly calibrated: {best:.4f} to {worst:.4f})",
             f"    and log loss {raw.nll:.4f} → {after.nll:.4f}",
         ]
         if after.nll >= raw.nll:
@@ -154,12 +154,12 @@ def calibration_lines(raw: Calibration, after: Calibration | None, temperature: 
 
 def _verdict(calibration: Calibration) -> str:
     if calibration.ece <= calibration.ece_by_chance[1]:
-        return "confidence and accuracy agree as well as so many samples can tell"
+        return "no miscalibration beyond chance"
     if calibration.both_ways is not None:
         over, under = calibration.both_ways
-        return f"the network is too sure around {100 * over:.0f} %, not sure enough around {100 * under:.0f} %"
+        return f"the network is overconfident around {100 * over:.0f} %, underconfident around {100 * under:.0f} %"
     points = f"{abs(100 * calibration.surplus):.1f} points on average"
-    return f"the network is {'too sure' if calibration.surplus > 0 else 'not sure enough'}: {points}"
+    return f"the network is {'overconfident' if calibration.surplus > 0 else 'underconfident'} by {points}"
 
 
 def span_text(figure: Estimate, scale: float, digits: str) -> str:

@@ -151,7 +151,7 @@ def _metric_lines(evaluation: Evaluation) -> list[str]:
             line += f"   95 % interval {_range(metric, interval, ' % to ')} ({_METHODS.get(metric.key, 'bootstrap')})"
         lines.append(line)
         if f"{metric.key}_one_view" in metrics and "views" in metrics:
-            lines.append(f"  {'':<15}{'':>9} with {metrics['views']} views per image")
+            lines.append(f"  {'':<15}{'':>9} with test-time augmentation, {metrics['views']} images each")
     return lines
 
 
@@ -166,11 +166,11 @@ def _from_keys(metrics: Mapping[str, Any]) -> tuple[Metric, ...]:
 
 
 def views_text(metrics: Mapping[str, Any], headline: Metric) -> str:
-    """` with 6 views per image (one view: 93.10 %)`; empty where there is one view."""
+    """` with test-time augmentation, 6 images each (without: 93.10 %)`; empty where there is none."""
     if "views" not in metrics:
         return ""
     alone = headline.text(metrics[f"{headline.key}_one_view"])
-    return f" with {metrics['views']} views per image (one view: {alone})"
+    return f" with test-time augmentation, {metrics['views']} images each (without: {alone})"
 
 
 def summary_line(metrics: Mapping[str, Any], shown: tuple[Metric, ...]) -> str:
@@ -219,7 +219,7 @@ def _pair_lines(evaluation: Evaluation) -> list[str]:
         count = int(wrong[true, predicted])
         if count:
             names = (_fit(one_line(evaluation.classes[k]), 24).rstrip() for k in (true, predicted))
-            lines.append("  {:>7,} × {} taken for {}".format(count, *names))
+            lines.append("  {:>7,} × {} predicted as {}".format(count, *names))
     return ["", "  most frequent mistakes", *lines] if lines else ["", "  no mistakes"]
 
 

@@ -117,27 +117,27 @@ def places_at_random(n: int, count: int) -> NDArray[np.int64]:
 def trust_section(
     raw: Calibration, after: Calibration | None, temperature: Temperature | None, of: str, more: tuple[str, ...] = ()
 ) -> Section:
-    """How far to trust the percentages: calibration, before and after the temperature; `more` sentences on it."""
+    """How far to trust the probabilities: calibration, before and after the temperature; `more` sentences on it."""
     low, high = raw.ece_by_chance
     agrees = raw.ece <= high
     said = [
-        f"Percentages and shares that were right differ by {100 * raw.ece:.1f} points on average (expected calibration"
-        f" error, {of}). Of percentages that are exactly right, so many samples would show {100 * low:.1f} to"
-        f" {100 * high:.1f} points by chance: {'these agree as well as can be told' if agrees else _direction(raw)}."
+        f"Confidence and accuracy differ by {100 * raw.ece:.1f} points on average (expected calibration error, {of})."
+        f" A perfectly calibrated network would show {100 * low:.1f} to {100 * high:.1f} points by chance on this many"
+        f" samples: {'no miscalibration beyond chance' if agrees else _direction(raw)}."
     ]
     if temperature is not None and after is not None:
         low, high = temperature.interval.low, temperature.interval.high
-        worse = " That is no better: leave the percentages as they are." if after.nll >= raw.nll else ""
+        worse = " That is no better: leave the probabilities as they are." if after.nll >= raw.nll else ""
         said.append(
             f"Logits divided by a temperature of {temperature.value:.3g} (95 % interval {low:.3g} to {high:.3g}, fitted"
             f" on {temperature.fitted_on}, n = {temperature.n:,}) would make that {100 * after.ece:.1f} points, and the"
-            f" log loss {after.nll:.4f} instead of {raw.nll:.4f}. Answers stay the same; only their percentages"
-            f" change.{worse}"
+            f" log loss {after.nll:.4f} instead of {raw.nll:.4f}. The predicted classes stay the same;"
+            f" only their probabilities change.{worse}"
         )
     bins = plain(raw.bins), () if after is None else plain(after.bins)
     label = f"Reliability diagram of the {of}: expected calibration error {100 * raw.ece:.1f} points"
     return Section(
-        "How far to trust the percentages",
+        "Calibration: how far to trust the probabilities",
         (*said, *more),
         charts=(chart(lambda axes: draw_reliability(axes, *bins), label, 3.6),),
         caption=f"{of}. A point: predictions of about that confidence, and how many of them are right, with its 95 %"
@@ -149,8 +149,9 @@ def trust_section(
 def _direction(calibration: Calibration) -> str:
     if calibration.both_ways is not None:
         over, under = (f"{100 * said:.0f} %" for said in calibration.both_ways)
-        return f"the network is too sure of predictions of about {over}, and not sure enough of those of about {under}"
-    return "the network is too sure of itself" if calibration.surplus > 0 else "the network is not sure enough"
+        over, under = f"overconfident where its confidence is about {over}", f"underconfident where it is about {under}"
+        return f"the network is {over}, and {under}"
+    return f"the network is {'overconfident' if calibration.surplus > 0 else 'underconfident'}"
 
 
 def _bins(raw: Calibration, after: Calibration | None) -> Table:
@@ -161,4 +162,4 @@ def _bins(raw: Calibration, after: Calibration | None) -> Table:
             if part.n:
                 span = f"{percent(part.low)} to {percent(part.high)}{name}"
                 rows.append((span, part.n, percent(part.confidence), *share_cells(part.accuracy)))
-    return Table("Answers by their confidence", columns, tuple(rows))
+    return Table("Predictions by confidence", columns, tuple(rows))

@@ -32,7 +32,8 @@ class OptimizerConfig:
     RUNS that code: a function that takes the parameters and returns their torch.optim.Optimizer. Default: the recipe
     decides."""
     lr: Annotated[float, Gt(0), Le(1e30)] | None = None
-    """Peak learning rate; the schedule scales it. Default: the recipe decides; your own optimizer keeps its own."""
+    """Peak learning rate; the schedule scales it. Default: the recipe decides; an optimizer from `file.py:name`
+    uses its own rate."""
     weight_decay: Annotated[float, Ge(0), Le(1e6)] | None = None
     """Decay of weights (never of biases and normalization parameters). Default: the recipe decides."""
     momentum: Annotated[float, Ge(0), Lt(1)] | None = None
@@ -134,10 +135,10 @@ class BudgetConfig:
     the machine became slower or faster there. A resumed or repeated run takes the same path."""
     patience: Annotated[int, Ge(0), Le(1_000_000)] | None = None
     """Early stopping: stop when this many epochs in a row were worse on validation than the best one before; 0 trains
-    to the end. `keep` says which epoch is the result. Default: the recipe decides."""
+    to the end. `--keep` says which epoch is the result. Default: the recipe decides."""
     target: Annotated[float, Gt(0), Le(1e30)] | None = None
-    """Stop after the first epoch whose validation reaches this: accuracy or IoU as a share (0.94), for numbers the RMSE
-    in their units."""
+    """Stop after the first epoch whose validation metric reaches this value: accuracy or IoU as a fraction (0.94); for
+    regression the RMSE, in the units of the target."""
 
     def of(self, steps: int | None) -> BudgetConfig:
         """Of another training, which has so many steps and one schedule from its first to its last."""
@@ -165,9 +166,8 @@ class ExecutionConfig:
     device: str | None = None
     """`cpu`, `cuda` or `cuda:1`. Default: a GPU where there is one."""
     plan: Literal["auto", "plain"] = "auto"
-    """How open fields of `execution.*` are decided: `auto` measures precisions, memory formats and threads where the
-    run is long enough, checks each against plain fp32 and takes the fastest; `plain` takes fp32, contiguous and
-    uncompiled."""
+    """How to choose precision, memory format and threads where you leave them out: `auto` times them before a long run,
+    checks each against fp32 and takes the fastest; `plain` takes fp32, contiguous and uncompiled."""
     threads: Annotated[int, Ge(1), Le(1024)] | None = None
     """CPU threads. Default: the plan decides."""
     precision: Literal["fp32", "tf32", "bf16", "fp16"] | None = None
@@ -179,20 +179,20 @@ class ExecutionConfig:
     """Whether `torch.compile` compiles the training step; `cuda-graphs` also replays its kernels as one launch.
     Default: the plan decides."""
     allocator: Literal["keep", "system"] | None = None
-    """`keep`: freed memory stays with the process (glibc) instead of going back to the system at every step. Default:
+    """`keep`: the process reuses freed memory (glibc) instead of returning it to the system at every step. Default:
     the plan decides."""
     micro_batch: Annotated[int, Ge(1), Le(1_000_000)] | None = None
     """Most samples computed at once; gradients of the parts of a batch are accumulated. Batch normalization then sees
-    a part of the batch, and dropout draws other masks. A lone last sample joins the part before it. Evaluation computes
-    as many at once. Default: whole batches."""
+    a part of the batch, and dropout draws other masks. A part with a single sample is merged into the one before
+    it. Evaluation uses the same number. Default: whole batches."""
     micro_batch_from: tuple[tuple[Annotated[int, Ge(0)], Annotated[int, Ge(1)]], ...] = ()
     """What was decided: pairs of a number of steps and the `micro_batch` that holds after them, since memory ran out
     there. A resumed or repeated run takes the same path."""
     evaluation_batch: Annotated[int, Ge(1), Le(1_000_000)] | None = None
     """Most samples evaluated at once. Default: micro_batch, or two batches."""
     deterministic: bool = False
-    """Refuse every operation without a deterministic form, and decide nothing by measuring: the same command gives the
-    same bits on the same machine."""
+    """Use deterministic algorithms only, raise an error where PyTorch has none, and base no decision on timings: the
+    same command gives the same bits on the same machine."""
     processes: Annotated[int, Ge(1), Le(100_000)] | None = None
     """What was decided: the number of processes that trained together, as torchrun started them."""
     fsdp: bool = False
@@ -216,16 +216,15 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     recipe: Literal["quick", "standard", "speedrun", "fine-tune"] = "standard"
-    """How open fields are decided: `standard`; `quick` trains a quarter of the epochs; `speedrun` aims at the best
-    network in little time (with --minutes); `fine-tune` is for a network that begins with pretrained weights, and the
-    default there."""
+    """The preset for every field that you leave out. `standard`; `quick`: a quarter of the epochs; `speedrun`: the best
+    network in little time (with --minutes); `fine-tune`: for pretrained weights, and the default with --weights."""
     batch: Annotated[int, Ge(1), Le(1_000_000)] | None = None
     """Samples in one optimizer step. Default: the recipe decides."""
     keep: Literal["best", "last"] | None = None
-    """Which epoch's network is the result: the best on validation, or the last. Default: best, where validation has at
-    least 200 samples to tell by."""
+    """Which epoch's weights are the result: the best epoch on validation, or the last one. Default: best with at least
+    200 validation samples, otherwise last."""
     baseline: bool = False
-    """Also fit what a network has to beat, on the same splits: majority class, logistic regression, HOG and SVM. See
+    """Also fit baselines on the same splits: majority class, logistic regression, HOG and SVM. See
     `striate baseline`."""
     cv: str | None = None
     """`FOLDSxREPEATS` of cross-validation, such as 5x5, instead of one training: mean and standard deviation of the

@@ -243,8 +243,9 @@ def _unknown(name: str, where: str) -> ConfigError:
     known = field_names()
     last = name.rsplit(".", 1)[-1]
     near = difflib.get_close_matches(name, known, n=1) or [k for k in known if k.rsplit(".", 1)[-1] == last][:1]
-    section = [k for k in known if k.startswith(name.split(".")[0] + ".")] or list(known)
-    remedy = f"did you mean {near[0]}?" if near else f"one of {', '.join(section)}"
+    section = [k for k in known if k.startswith(name.split(".")[0] + ".")]
+    remedy = f"one of {', '.join(section)}" if section else "striate train --help lists the fields"
+    remedy = f"did you mean {near[0]}?" if near else remedy
     shown = name if len(name) <= 80 else f"{name[:79]}…"
     return ConfigError(f"{where}: {shown}", "no such field", "a field of the configuration", remedy)
 
@@ -256,6 +257,8 @@ def _expectation(message: str) -> str:
     text = text.replace("a valid integer, unable to parse string as an integer", "a whole number")
     text = text.replace("a valid number, unable to parse string as a number", "a number")
     text = text.replace("a valid boolean, unable to interpret input", "true or false")
+    text = text.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
+    text = text.replace("greater than", "above").replace("less than", "below")
     return text[0].lower() + text[1:]
 
 

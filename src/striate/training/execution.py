@@ -114,7 +114,8 @@ def _check_device(device: str) -> None:
     available = ["cpu"] + [f"cuda:{k}" for k in range(torch.cuda.device_count())]
     name = "cuda:0" if device == "cuda" else device
     if name not in available:
-        raise ConfigError("execution.device", repr(device), f"one of {', '.join(available)}", "--execution.device cpu")
+        got = f"{device!r}, which PyTorch does not see on this machine"
+        raise ConfigError("execution.device", got, " or ".join(available), "--device cpu")
 
 
 @contextmanager

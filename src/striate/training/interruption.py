@@ -20,8 +20,8 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, path: Path, signal_name: str = "interrupted", *, at_once: bool = False) -> None:
         self.path, self.signal_name = path, signal_name
-        kept = "ended at once; what was saved before is whole in" if at_once else "state saved in"
-        super().__init__(f"{signal_name}: {kept} {path}; go on with: striate train --resume {pasted(path)}")
+        kept = "stopped at once; the last checkpoint is intact in" if at_once else "checkpoint saved in"
+        super().__init__(f"{signal_name}: {kept} {path}; resume with: striate train --resume {pasted(path)}")
 
 
 @dataclass
@@ -47,7 +47,7 @@ def watch_signals(*, quiet: bool = False) -> Iterator[Interruption]:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         interruption.signal_name = signal.Signals(number).name
         if not quiet:
-            os.write(2, b"\nstopping after this step, to save; once more ends at once and saves nothing\n")
+            os.write(2, b"\nstopping after this step to save a checkpoint; Ctrl-C again stops at once without saving\n")
 
     previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -104,7 +104,7 @@ def decide_sizes(config: Config, request: Config, data: Dataset, network: nn.Mod
         return config, []
     if _requested(request, "first_size"):
         raise ConfigError("schedule.first_size", *problem)
-    note = f"images keep their full size while training: the recipe lets them grow, but {problem[0]}"
+    note = f"no progressive resizing, although the recipe has it: {problem[0]}"
     return replace(config, schedule=replace(schedule, first_size=1.0, full_size_from=None)), [note]
 
 
@@ -120,7 +120,7 @@ def _problem(first_size: float | None, data: Dataset, network: nn.Module) -> tup
     sizes = smaller_sizes(first_size or 1.0, full)
     if not sizes:
         return (
-            f"{first_size:g} of {_shown(full)} pixels is no smaller multiple of 4 pixels",
+            f"{first_size:g} of {_shown(full)} pixels, rounded to multiples of 4, is the full size again",
             "a share that makes them smaller",
             "--schedule.first_size 0.5, or leave it out",
         )

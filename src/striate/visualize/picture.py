@@ -178,18 +178,16 @@ def sample_picture(text: str, announce: Callable[[str], None] | None = None) -> 
     entry = info(name)
     if entry is None:
         images = ", ".join(known.name for known in catalogue() if medium_of(known.kind).pictures)
-        raise DataError(text, f"no data set named {name!r}, and no such file", images, "striate pixels mnist5k#17")
+        raise DataError(text, f"no data set named {name!r}, and no such file", images, "write mnist5k#17")
     if not medium_of(entry.kind).pictures:
-        raise DataError(
-            text, f"{medium_of(entry.kind).a}, no images", "a data set of images", "striate pixels mnist5k#17"
-        )
+        raise DataError(text, f"{medium_of(entry.kind).a}, no images", "a data set of images", "write mnist5k#17")
     if not (digits.isascii() and digits.isdigit()):
         got = f"the number {digits[:20]!r}" if mark else f"the data set {name}, without the number of a sample"
-        raise DataError(text[:80], got, "a whole number from 0", f"striate pixels {name}#0")
+        raise DataError(text[:80], got, "a whole number from 0", f"write {name}#0")
     listing = list_source(DataConfig(name), None, announce)
     number = int(digits) if len(digits) < 12 else len(listing)
     if number >= len(listing):
-        remedy = f"striate pixels {name}#{len(listing) - 1}"
+        remedy = f"write {name}#{len(listing) - 1}"
         raise DataError(text, f"{len(listing):,} samples", f"a number from 0 to {len(listing) - 1}", remedy)
     label = listing.labels[number] if number < len(listing.labels) else ""
     read = listed_picture(listing, number)

@@ -41,10 +41,10 @@ def test_no_line_is_longer_than_80_columns(names):
 
 def test_the_verdict_of_a_network_that_is_too_sure():
     text = text_of(["a", "b", "c"], {})
-    assert "the network is too sure" in text
+    assert "the network is overconfident by" in text
     assert "fitted on val (n = 400)" in text
     assert "9.00 points better on what it learned from." in text
-    assert "not sure enough" in text_of(["a", "b", "c"], {}, scale=0.15)
+    assert "underconfident by" in text_of(["a", "b", "c"], {}, scale=0.15)
 
 
 def test_a_temperature_that_makes_it_worse_is_not_advised():
@@ -66,12 +66,12 @@ def test_the_verdict_where_errors_cancel():
     evaluation = evaluated((~right).astype(np.int64), probabilities)
     figures = assess_split(task_of(evaluation), evaluation, data_of(2000), None)
     lines = [line for part in figures.lines(None) for line in part]
-    assert "    the network is too sure around 95 %, not sure enough around 60 %" in lines
+    assert "    the network is overconfident around 95 %, underconfident around 60 %" in lines
     assessment = Assessment("classify", "made", (), None, None, {"test": figures})
     sections = task_of(evaluation).sections(assessment, figures, "test split of made")
     (said,) = next(section.sentences for section in sections if "trust" in section.title)
     assert said.endswith(
-        "the network is too sure of predictions of about 95 %, and not sure enough of those of about 60 %."
+        "the network is overconfident where its confidence is about 95 %, and underconfident where it is about 60 %."
     )
 
 
@@ -85,6 +85,6 @@ def test_chance_does_not_make_two_directions_of_one():
         assert calibration.both_ways is None or calibration.ece <= calibration.ece_by_chance[1]
 
 
-@pytest.mark.parametrize("part", ["over all classes", "most confident mistakes", "least sure hits"])
+@pytest.mark.parametrize("part", ["over all classes", "most confident mistakes", "least confident correct predictions"])
 def test_the_parts_are_there(part):
     assert part in text_of(["a", "b", "c"], {})

@@ -73,7 +73,7 @@ def test_without_kept_probabilities_calibration_is_left_out() -> None:
                       evaluation.ids)  # fmt: skip
     found = TASK.assess(kept, SampleFacts(tuple(map(str, range(24)))), None, ())
     assert found.calibration is None
-    assert "No calibration: kept masks have no probabilities." in found.left_out
+    assert "No calibration: saved masks have no probabilities." in found.left_out
     assert TASK.fit_temperature(kept) is None
     assert all(len(line) <= 80 for part in found.lines(None) for line in part)
 

@@ -78,4 +78,4 @@ def test_planning_is_small_against_the_run(expected: float, budget: float) -> No
 def test_names_say_what_is_unusual() -> None:
     assert PLAIN.name == "fp32, contiguous, 2 threads"
     kept = replace(COMPILED, threads=1, allocator="keep")
-    assert kept.name == "bf16, channels_last, 1 thread, compiled, keeps memory"
+    assert kept.name == "bf16, channels_last, 1 thread, compiled, reuses freed memory"

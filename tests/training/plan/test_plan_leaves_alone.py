@@ -27,11 +27,11 @@ def test_a_network_that_is_closed_over_stays_as_it_is(part: str, minutes: float 
     network[3].weight.grad = torch.ones(10, 6 * 36)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     if minutes is None:
-        with pytest.raises(TrainingError, match="computes with parts of another"):
+        with pytest.raises(TrainingError, match="shares parts with the original"):
             striate.plan_training("digits", network, seconds=0.1)
     else:
         prepared = prepare(asked_for(epochs=None, budget__minutes=minutes, batch=32), network)
-        assert any("computes with parts of another" in note for note in prepared.notes)
+        assert any("shares parts with the original" in note for note in prepared.notes)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
     assert torch.equal(gradients.pop("3.weight"), torch.ones(10, 6 * 36))  # type: ignore[arg-type]

@@ -234,6 +234,6 @@ def test_busy_cores_get_one_thread_and_that_is_said(
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
     prepared = prepare(asked_for(execution__plan=plan))
     assert prepared.config.execution.threads == threads
-    said = "other processes keep the cores busy: 1 thread instead of 4" in prepared.notes
+    said = "other processes use the cores, so training uses 1 thread instead of 4" in prepared.notes
     assert said == (threads == 1)
     assert prepare(asked_for("iris", model__name="mlp(4)")).config.execution.threads == 1

@@ -147,7 +147,7 @@ def test_busy_cores_are_told() -> None:
     record = plan_execution(workload(), OPEN, load=lambda: BUSY).record
     assert record is not None
     assert record.load == "2 of 2 cores taken"
-    assert "other processes take 2.0 of 2 cores: 4 threads" in str(record)
+    assert "other processes use 2.0 of 2 cores, so training uses 4 threads" in str(record)
 
 
 @pytest.mark.parametrize("asked", [replace(OPEN, threads=4), OPEN])
@@ -244,7 +244,7 @@ def test_a_gain_of_kept_memory_alone_is_called_that() -> None:
     asked = Candidate("bf16", "contiguous", 1)
     kept = replace(asked, allocator="keep")
     rows = PlanRow(asked, 1.2, 0.0, "the reference", True), PlanRow(kept, 1.0, 0.0, "bit for bit", True, True)
-    line = "bf16, contiguous, 1 thread, keeps memory: 1.2× the same without keeping memory"
+    line = "bf16, contiguous, 1 thread, reuses freed memory: 1.2× the same without memory reuse"
     assert str(PlanRecord(rows, 32, "quiet", 1.0)) == f"plan: {line}"
 
 
@@ -273,7 +273,7 @@ def test_a_kept_plan_is_taken_at_once_on_the_same_load_alone(made_up_times: list
     assert again.execution == first.execution
     assert again.record is not None
     assert again.record.source == "kept"
-    assert str(again.record).startswith("plan of an earlier run: bf16")
+    assert str(again.record).startswith("plan (cached from an earlier run): bf16")
     assert {one.precision for one in made_up_times} == {"fp32"}  # the probe alone
     assert plan_execution(workload(), OPEN, load=lambda: BUSY).record.source == "measured"  # type: ignore[union-attr]
     others = workload(batch=16), workload(augment__shift=1), workload(execution__micro_batch=8)

@@ -89,7 +89,7 @@ def test_an_interrupted_job_saves_and_goes_on_in_three(number: signal.Signals, t
     job.send_signal(number)
     code, said = ended(job)
     assert code != 0
-    assert said.count(f"{number.name}: state saved in") == 1
+    assert said.count(f"{number.name}: checkpoint saved in") == 1
     before = rows(run)
     code, said = ended(torchrun(3, "train", "--resume", str(run)))
     assert code == 0, said

@@ -81,7 +81,7 @@ def _claims(
             gradients = torch.autograd.grad(values.sum(), list(tensors.values()), allow_unused=True)
         except Exception as error:
             got = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else 'no message'}"
-            raise ModelError("backward pass", got, "one gradient for each input", "mend the backward pass") from error
+            raise ModelError("backward pass", got, "one gradient for each input", "fix the backward pass") from error
     zeros = (np.zeros(tuple(tensor.shape)) for tensor in tensors.values())
     pairs = zip(gradients, zeros, strict=True)
     return [zero if gradient is None else gradient.detach().numpy() for gradient, zero in pairs], magnitude

@@ -35,7 +35,7 @@ def _final_softmax(rows: list[Row]) -> Iterator[Finding]:
             rows[-1].name,
             "the network ends with softmax",
             "outputs without softmax (logits)",
-            "Cross-entropy applies softmax itself; twice, its gradient nearly vanishes for confident answers.",
+            "Cross-entropy applies softmax itself; twice, its gradient nearly vanishes for confident predictions.",
             "Leave it out; predictions get their probabilities without it.",
         )
 
@@ -58,7 +58,7 @@ def _never_executed(rows: list[Row]) -> Iterator[Finding]:
         "Counted in eval mode: auxiliary heads run in training only."
         if auxiliary
         else "What never runs gets no gradient, costs memory, and stays as it began.",
-        "Leave them out where the network is only to answer."
+        "Remove them if the network is only used for prediction."
         if auxiliary
         else "Call them in forward, or take them out; what runs in training only is right as it is.",
     )
@@ -124,8 +124,8 @@ def _real_pass(ledger: Ledger) -> Iterator[Finding]:
         yield Finding(
             "account.real-pass",
             "note",
-            "the figures",
-            f"found in a pass with numbers, on zeros, as the network looks at them ({ledger.real_pass})",
+            "the counts",
+            f"counted in a real forward pass on zeros, since the network reads values ({ledger.real_pass})",
             "shapes alone decide",
             "Nothing is missing, but another input may take another branch.",
             "Where its branches differ in cost, count each by hand.",
@@ -214,7 +214,7 @@ def _fewer_parameters(ledger: Ledger, costly: list[Row]) -> tuple[str, str]:
     maps = [row.out_shape for row in ledger.rows[: ledger.rows.index(largest)] if math.prod(row.out_shape[1:]) > 1]
     flattened = maps[-1] if maps and largest.kind == "fc" and largest.in_shape == (math.prod(maps[-1]),) else None
     if flattened is None:
-        why, left = "A network gets smaller here or nowhere.", _halved(ledger, costly)
+        why, left = "Only changes to these layers make the network much smaller.", _halved(ledger, costly)
         if left is None:
             return why, "Fewer inputs or outputs of these layers."
         parts = "units in the layers between" if all(row.kind == "fc" for row in costly) else "channels throughout"
@@ -255,7 +255,7 @@ def _fewer_macs(costly: list[Row]) -> tuple[str, str]:
     largest = max(costly, key=_macs)
     axes = len(largest.out_shape) - 1
     if not axes:
-        return "A network gets faster here or nowhere.", "Fewer inputs or outputs of these layers."
+        return "Only changes to these layers make the network much faster.", "Fewer inputs or outputs of these layers."
     if len(largest.settings.get("kernel", ())) != axes or axes > 3:
         return "These products are made anew at each position.", "Fewer positions, inputs or outputs of these layers."
     left = ("half", "a quarter", "an eighth")[axes - 1]

@@ -58,7 +58,7 @@ def _left_over(rows: Sequence[Row]) -> Iterator[Finding]:
             listed([row.name for row in same]),
             f"{'; '.join(sums)}; {_never_seen(row)}{also}",
             "every position in some window",
-            "The part of a window that does not fit is dropped, and with it what lies at the far edge.",
+            "A window that does not fit is dropped, so the last rows or columns are ignored.",
             f"{f'For {row.name}: ' if others else ''}{ways}." if ways else "Another kernel, a larger input.",
         )
 
@@ -246,7 +246,7 @@ def _smaller(ledger: Ledger) -> Finding:
     last, after = _last_map(ledger), _after_last_map(ledger)
     field, sides = show_shape(ledger.receptive_field), show_shape(ledger.input[1:])
     if after is None:
-        why = "The answer at each place depends on no more than that."
+        why = "Each output position depends only on these pixels."
     elif after.kind in _AVERAGES:
         why = f"{after.name} averages over the places, so how such parts lie to each other is lost."
     else:
@@ -276,7 +276,7 @@ def _larger(ledger: Ledger) -> Iterator[Finding]:
         f"from {first.name} on",
         f"receptive fields are larger than the input ({show_shape(sides)}); {field} at the last map",
         f"the input, {show_shape(sides)}",
-        "A unit there can see the whole image, and padding beyond it. What it mostly looks at is much smaller.",
+        "A unit there can see the whole image, and padding beyond it. It depends mostly on a much smaller center.",
         f"{'' if measured else '--effective measures that. '}For small images, a network with fewer strides keeps more "
         "detail.",
     )

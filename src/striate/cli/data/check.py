@@ -26,7 +26,7 @@ def check(
     config: Path | None = None,
     json: Flag = False,
 ) -> int:
-    """Look for what would make a training wrong: damage, copies, leaks, doubtful labels.
+    """Find problems in a data set: damaged files, duplicates, leaks between splits, doubtful labels.
 
     Every sample is read and decoded. Nothing is changed or deleted. Exit code 1 if there is an error, 0 otherwise, also
     with warnings; 2 if the data cannot be listed at all.

@@ -27,7 +27,7 @@ def pack(
     config: Path | None = None,
     json: Flag = False,
 ) -> int:
-    """Decode all images of a data set once into a file, a pack; or write the files as they are into shards.
+    """Decode all images once into a pack file, or copy the image files into WebDataset shards.
 
     A training with the same --size then starts without decoding, and needs no memory for the images (--data.store
     pack). You can interrupt it at any time: the same command continues it. A pack that exists is checked, and made anew

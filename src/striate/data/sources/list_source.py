@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -178,5 +179,12 @@ def _nothing_there(path: Path) -> DataError:
         f"data {path}",
         "neither a named data set nor a path that exists",
         f"{_FORMS}; or one of {', '.join(names)}",
-        f"give {near[0]}, the nearest" if near else "striate datasets lists the names; a relative path starts here: ./",
+        f"did you mean {near[0]}?" if near else f"check the path{_start(path)}; striate datasets lists the names",
     )
+
+
+def _start(path: Path) -> str:
+    """Where a relative path starts, as part of a sentence."""
+    with suppress(OSError):
+        return "" if path.is_absolute() else f", seen from {Path.cwd()}"
+    return ""

@@ -36,4 +36,4 @@ class Clock:
     def need(self, seconds: float) -> None:
         """Raise OutOfTime where fewer seconds are left."""
         if self.left < seconds:
-            raise OutOfTime(f"{self.budget:g} seconds were over")
+            raise OutOfTime(f"the {self.budget:g} seconds ran out (--seconds)")

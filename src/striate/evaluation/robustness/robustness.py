@@ -195,7 +195,7 @@ def render(found: Robustness) -> str:
     for curve in found.curves:
         lines += _curve_lines(found, curve)
     metric = found.metric
-    head = "Right answers" if found.of_hits else f"{metric.name[0].upper()}{metric.name[1:]}"
+    head = "Accuracy" if found.of_hits else f"{metric.name[0].upper()}{metric.name[1:]}"
     note = f"{head}{' in percent' if metric.is_share else ''}{_spans(found)}"
     note += " Averages depend on the strengths that were tried."
     after = [found.summary, note, *([found.left_out] if found.left_out else [])]
@@ -219,7 +219,7 @@ def _curve_lines(found: Robustness, curve: Curve) -> list[str]:
         return f"{label:<{_LABEL}}" + "".join(f"{cell:>6}" for cell in cells)
 
     head = row(f"{curve.name}, {curve.unit}", [f"{v.strength:g}".replace("-", "−") for v in curve.levels])
-    label = "right" if found.of_hits else found.metric.name
+    label = "accuracy" if found.of_hits else found.metric.name
     lines = [head, row(f"  {label[: _LABEL - 3]}", [_number(found, v.value) for v in curve.levels])]
     shares = [f"{100 * v.unchanged:.1f}" for v in curve.levels if v.unchanged is not None]
     if curve.name == "shift" and shares:

@@ -99,7 +99,7 @@ class Trainings:
         if (process.run / "config.yaml").exists():
             said = "is saved" if over else "saves after this step"
             sys.stderr.write(
-                one_line(f"{process.run} {said}; go on with: striate train --resume {pasted(process.run)}") + "\n"
+                one_line(f"{process.run} {said}; resume with: striate train --resume {pasted(process.run)}") + "\n"
             )
 
     def _refuse_second(self) -> None:

@@ -118,10 +118,11 @@ def sentences(cv: Mapping[str, Any], sizes: Sequence[int], headline: str) -> tup
     figure = metric_text(headline, pooled["mean"][headline], pooled["std"][headline])
     if repeats > 1:
         told.append(
-            f"The answers of each repeat pooled, the {_few(repeats)} repeats have {figure} (mean ± standard deviation)."
+            f"With the predictions of each repeat pooled, the {_few(repeats)} repeats have {figure} "
+            "(mean ± standard deviation)."
         )
     else:
-        told.append(f"All {cv['n']:,} answers pooled: {figure}.")
+        told.append(f"All {cv['n']:,} predictions pooled: {figure}.")
     interval = cv["interval"][headline]
     if interval is not None:
         low, high = (metric_text(headline, end) for end in interval)
@@ -181,7 +182,9 @@ def _lead_sentence(lead: ResampledMean, sign: int, name: str, key: str, folds: i
     way = "higher" if sign * lead.mean > 0 else "lower"
     than = f"{shown(abs(lead.mean))}{unit} {way} than that of {name}"
     if lead.p_value is None or lead.interval is None:
-        return f"On each of the same {folds} folds the network's {label} is {than}: no spread to test it by."
+        return (
+            f"On each of the same {folds} folds the network's {label} is {than}: no standard deviation to test it with."
+        )
     verdict = "more than noise" if lead.p_value < 0.05 else "which noise alone may do"
     low, high = (shown(end) for end in lead.interval)
     p = "p < 0.0001" if lead.p_value < 0.0001 else f"p = {lead.p_value:.2g}"

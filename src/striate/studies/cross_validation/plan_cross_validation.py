@@ -187,7 +187,7 @@ def _refuse_seen(config: Config, pool: Pool) -> tuple[str, ...]:
             )
         if not seen:
             notes.append(
-                f"Nothing says what {text} was trained on: where that is of these data, the figures are too good."
+                f"Nothing says what {text} was trained on: where that is of these data, the metrics are too good."
             )
     return tuple(notes)
 

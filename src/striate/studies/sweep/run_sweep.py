@@ -83,7 +83,7 @@ class SweepInterrupted(KeyboardInterrupt):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        super().__init__(f"interrupted: trials saved in {path}; go on with: striate sweep --resume {pasted(path)}")
+        super().__init__(f"interrupted: trials saved in {path}; resume with: striate sweep --resume {pasted(path)}")
 
 
 @dataclass(frozen=True)

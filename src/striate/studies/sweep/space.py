@@ -159,7 +159,7 @@ def parse_space(over: Iterable[str]) -> tuple[Dimension, ...]:
         field, equals, spec = text.partition("=")
         field = field.strip()
         if not equals or not spec.strip():
-            remedy = "--over optim.lr=1e-4..1e-1, or --over batch=16|32|64 in quotes"
+            remedy = "--over optim.lr=1e-4..1e-1, or --over 'batch=16|32|64'"
             raise UsageError("--over", repr(text), "FIELD=LOW..HIGH or FIELD=A|B|C", remedy)
         if field in space:
             raise UsageError(f"--over {field}", "the same field twice", "each field once", f"leave out --over {text}")

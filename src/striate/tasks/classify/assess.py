@@ -215,7 +215,7 @@ def _left_out(evaluation: Evaluation, temperature: Temperature | None) -> tuple[
     if n < FEWEST:
         sentences.append(f"No slices: {n} samples are fewer than {FEWEST}.")
     if temperature is None:
-        sentences.append("No calibrated figures: validation gave no temperature.")
+        sentences.append("No calibrated metrics: no temperature could be fitted on the validation split.")
     return tuple(sentences)
 
 

@@ -131,7 +131,7 @@ def _class_parts(figures: ClassificationMetrics, temperature: Temperature | None
         calibration_lines(figures.calibration, figures.calibrated, temperature),
         slice_lines(figures.slices, ACCURACY),
         _prediction_lines("most confident mistakes", figures.mistakes),
-        _prediction_lines("least sure hits", figures.unsure),
+        _prediction_lines("least confident correct predictions", figures.unsure),
     ]
 
 
@@ -140,10 +140,10 @@ def _prediction_lines(title: str, predictions: Sequence[ClassPrediction]) -> lis
     for prediction in predictions[:_MOST_SHOWN]:
         predicted, true = (one_line(name) for name in (prediction.predicted, prediction.true))
         if prediction.predicted != prediction.true:
-            said = f"{cut_text(true, 18)} taken for {cut_text(predicted, 18)}"
+            said = f"{cut_text(true, 16)} predicted as {cut_text(predicted, 16)}"
         else:
             next_one = f"{cut_text(one_line(prediction.runner_up), 18)} {100 * prediction.runner_up_probability:.1f} %"
-            said = f"{cut_text(true, 18)} before {next_one}"
+            said = f"{cut_text(true, 18)}, then {next_one}"
         lines.append(
             f"  {100 * prediction.probability:6.1f} %  {fit_text(said, 47)} {cut_text(one_line(prediction.path), 20)}"
         )

@@ -115,7 +115,7 @@ def confusion_picture(folder: Path, evaluation: Evaluation, title: str) -> Pictu
 def galleries(
     folder: Path, evaluation: Evaluation, images: Images, title: str, names: Sequence[str]
 ) -> tuple[Picture, ...]:
-    """The most confident mistakes, the least sure hits, and some at random."""
+    """The most confident mistakes, the least confident correct predictions, and some at random."""
     sure = evaluation.decoded.max(1)
     right = evaluation.decoded.argmax(1) == evaluation.targets
     wrong, hits, drawn = np.flatnonzero(~right), np.flatnonzero(right), places_at_random(evaluation.n, SHOWN)
@@ -127,8 +127,8 @@ def galleries(
     galleries = (
         ("Most confident mistakes", "mistakes.png", mistakes,
          f"the {len(mistakes)} of {len(wrong):,} mistakes made with the most confidence: look here for wrong labels."),
-        ("Least sure hits", "unsure.png", unsure, f"the {len(unsure)} of {len(hits):,} right predictions that led the"
-         " next class by the least: more samples like these would help."),
+        ("Least confident correct predictions", "unsure.png", unsure, f"the {len(unsure)} of {len(hits):,} correct"
+         " predictions with the smallest margin over the next class: more samples like these would help."),
         ("Samples", "samples.png", drawn, f"{len(drawn)} drawn at random. {marks}"),
     )  # fmt: skip
     pictures = []

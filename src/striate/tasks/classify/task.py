@@ -251,7 +251,7 @@ class Classify(Task):
         return (show.confusion_picture(folder, evaluation, title), *galleries)
 
     def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
-        """Thresholds, and how far to trust the percentages."""
+        """Thresholds, and how far to trust the probabilities."""
         from striate.tasks.classify import show
         from striate.tasks.show import trust_section
 

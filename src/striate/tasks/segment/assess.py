@@ -128,9 +128,9 @@ def _left_out(n: int, probable: bool, temperature: Temperature | None) -> tuple[
     if n < FEWEST:
         sentences.append(f"No intervals and no slices: {n} samples are fewer than {FEWEST}.")
     if not probable:
-        sentences.append("No calibration: kept masks have no probabilities.")
+        sentences.append("No calibration: saved masks have no probabilities.")
     elif temperature is None:
-        sentences.append("No calibrated figures: validation gave no temperature.")
+        sentences.append("No calibrated metrics: no temperature could be fitted on the validation split.")
     return tuple(sentences)
 
 

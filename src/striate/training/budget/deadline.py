@@ -107,7 +107,8 @@ class TimeWatch:
         total = self.state.elapsed + self.left
         if self.time.window >= _TELLING and abs(total - self.told) > max(_AT_LEAST, _WORTH_SAYING * self.told):
             pace = "slower" if total > self.told else "faster"
-            text = f"steps are {pace} than measured: about {duration(total)} in all instead of {duration(self.told)}"
+            takes = f"about {duration(total)} in all, not {duration(self.told)}"
+            text = f"steps are {pace} than measured at the start: the run takes {takes}"
             self.announce(text)
             append_event(
                 self.run, "time-forecast", seconds=round(total, 1), before=round(self.told, 1), step=event.step

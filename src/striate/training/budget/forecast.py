@@ -54,9 +54,8 @@ class Forecast:
         if self.accuracy is None:
             return text
         low, high = self.accuracy
-        return (
-            f"{text}, accuracy {100 * low:.1f} to {100 * high:.1f} % ({len(self.short)} short trainings, extrapolated)"
-        )
+        source = f"extrapolated from {len(self.short)} short trainings"
+        return f"{text}, val accuracy {100 * low:.1f} to {100 * high:.1f} % ({source})"
 
 
 def forecast_from_json(values: dict[str, Any]) -> Forecast:

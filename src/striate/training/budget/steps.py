@@ -85,8 +85,8 @@ def _for_minutes(work: Work, total: float, seconds_spent: Callable[[], float], f
     notes = []
     if expected > 1.03 * total:
         notes.append(
-            f"{duration(total)} are too few: with reading, measuring and the report, even {steps} training"
-            f" step{'s' * (steps > 1)} will take {duration(expected)}; {_remedy(work, expected)}"
+            f"{duration(total)} is too short: reading the data, measuring, {steps} training step{'s' * (steps > 1)}"
+            f" and the report take {duration(expected)}; {_remedy(work, expected)}"
         )
     config = _with_steps(work.config, steps, samples)
     if not forecast:

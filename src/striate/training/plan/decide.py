@@ -29,8 +29,10 @@ _SHARE, _MOST = 0.03, 10.0  # of the expected run, and seconds
 _LONG_SHARE, _LONG_MOST = 0.005, 60.0  # of a run of an hour or more
 _LEAST = 0.3  # seconds: less tells nothing
 _TRIAL_STEPS = 80  # that fit into the seconds that were asked for
-_ANOTHER = "no plan: a copy of the network computes with parts of another one, computed plainly"
+SHARED = "no plan was measured, since a copy of the network shares parts with the original"
+UNMEASURED = "the plan could not be measured"
 _FORM = 2  # of what is cached: another number where older plans would be misread
+_LONGEST_REASON = 160  # characters
 _SHORTEST = 3.0  # seconds of a run that is worth looking for an earlier plan
 
 
@@ -61,8 +63,14 @@ def plan_execution(
         except MemoryError:
             raise
         except Exception as error:  # a network that cannot be copied, or fails: the run itself says so better
-            reason = " ".join(str(error).split())[:160]
-            return Planned(work.config.execution, None, f"no plan could be measured, computed plainly: {reason}")
+            reason = _first_of(" ".join(str(error).split()))
+            return Planned(
+                work.config.execution, None, f"{UNMEASURED}, so training runs as with --plan plain: {reason}"
+            )
+
+
+def _first_of(text: str) -> str:
+    return text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + "…"
 
 
 def _plan(
@@ -76,7 +84,7 @@ def _plan(
     if not offers.varied:
         return Planned(work.config.execution)
     if _reaches_out(work, offers):
-        return Planned(work.config.execution, None, _ANOTHER)
+        return Planned(work.config.execution, None, f"{SHARED}; training runs as with --plan plain")
     work = fitting(work, offers.plain)
     usual = work.config.execution
     found = probe(work, offers.plain, LONGEST if seconds is None else min(LONGEST, seconds / _TRIAL_STEPS))
@@ -175,7 +183,7 @@ def _remarks(
         return remarks
     threads = f"{chosen.threads} thread{'s' * (chosen.threads != 1)}"
     instead = f"{threads} instead of {max(offered)}" if chosen.threads < max(offered) else threads
-    return [*remarks, f"other processes take {load.taken:.1f} of {load.cores} cores: {instead}"]
+    return [*remarks, f"other processes use {load.taken:.1f} of {load.cores} cores, so training uses {instead}"]
 
 
 def _asides(found: Probe, work: Workload, request: ExecutionConfig) -> list[str]:
@@ -220,7 +228,8 @@ def _within_memory(work: Workload, request: ExecutionConfig, seconds: float | No
     except (MemoryError, RuntimeError) as error:
         if not ran_out(error) or seconds is not None:
             raise
-    return Planned(work.config.execution, None, "plain fp32: there is no memory for copies to compare other ways on")
+    said = "training runs in plain fp32: there is too little memory for the copies that the plan measures"
+    return Planned(work.config.execution, None, said)
 
 
 def _notes(work: Workload, request: ExecutionConfig, planned: Planned) -> list[str]:
@@ -228,7 +237,7 @@ def _notes(work: Workload, request: ExecutionConfig, planned: Planned) -> list[s
     used, table = planned.execution.threads or work.threads, work.train.inputs.ndim == 2
     if planned.record is None and request.threads is None and used < work.threads and not table:
         threads = f"{used} thread{'s' * (used != 1)}"
-        said.append(f"other processes keep the cores busy: {threads} instead of {work.threads}")
+        said.append(f"other processes use the cores, so training uses {threads} instead of {work.threads}")
     crowd = "" if request.threads is None else crowded(planned.execution)
     return [*said, crowd] if crowd else said
 

@@ -26,8 +26,8 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """`bf16, channels_last, 2 threads, compiled`; the allocator is named where it keeps."""
-        kept = "keeps memory" if self.allocator == "keep" else ""
+        """`bf16, channels_last, 2 threads, compiled`; the allocator is named where it reuses memory."""
+        kept = "reuses freed memory" if self.allocator == "keep" else ""
         threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
         return ", ".join(filter(None, [self.precision, self.memory_format, threads, _COMPILED[self.compile], kept]))
 
@@ -128,13 +128,13 @@ class PlanRecord:
         base = self.rows[0].candidate
         if base.numerics != ("fp32", "contiguous", "off"):
             alone = replace(base, allocator=self.chosen.allocator) == self.chosen
-            return "the same without keeping memory" if alone else base.name
+            return "the same without memory reuse" if alone else base.name
         fewer = base.threads < max(row.candidate.threads for row in self.rows)
         return f"plain fp32 with {base.threads} thread{'s' * (base.threads != 1)}" if fewer else "plain fp32"
 
     def __str__(self) -> str:
         """One line: `bf16, channels_last, 2 threads: 2.1× plain fp32; …`."""
-        origin = "plan of an earlier run: " if self.source == "kept" else "plan: "
+        origin = "plan (cached from an earlier run): " if self.source == "kept" else "plan: "
         times = 1.0 if self.rows[0].chosen else self.speedup
         gained = times is not None and times > 1 / (1 - AHEAD)
         gain = f": {times:.2g}× {self._base}" if gained else ""

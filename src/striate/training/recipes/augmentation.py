@@ -68,8 +68,8 @@ def _filled(request: AugmentConfig, usual: AugmentConfig) -> AugmentConfig:
 def _reason(decided: AugmentConfig, request: AugmentConfig, data: Dataset, *, keeps: bool) -> str:
     text = "augmentation: " + (", ".join(describe_augmentation(decided, data.input_shape[0])) or "none")
     if not decided.flip and request.flip is None:
-        why = "gray images may be letters or digits" if data.input_shape[0] == 1 else "these are digits"
+        why = "a flip may turn a letter or digit into another one" if data.input_shape[0] == 1 else "these are digits"
         if not keeps:
-            why = "a moved image may have another number"
-        text += f"; no mirroring ({why}; --augment.flip true adds it)"
+            why = "a shifted or flipped image may have another target"
+        text += f"; no horizontal flip ({why}; --augment.flip true turns it on)"
     return text

@@ -127,11 +127,12 @@ def decide_views(config: Config, request: Config, data: Dataset, task: Task) -> 
         )
     if not fits:
         return replace(config, evaluation=replace(evaluation, views="none")), [
-            "predictions are of one view of each sample"
+            "predictions use no test-time augmentation"
         ]
     notes = [f"predictions are the mean over {VIEW_COUNTS[views]} views of each image (evaluation.views {views})"]
     if not config.augment.flip:
         notes.append(
-            "the network is trained without mirrored images, and asked for them: --augment.flip true, or no views"
+            "test-time augmentation flips images, but training does not: --augment.flip true, "
+            "or --evaluation.views none"
         )
     return replace(config, evaluation=evaluation), notes

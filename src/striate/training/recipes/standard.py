@@ -53,8 +53,8 @@ def which_epoch(facts: Facts) -> tuple[Literal["best", "last"], dict[str, str]]:
     """Which epoch is kept, and why where it is not the best one."""
     if facts.val_samples >= TELLING:
         return "best", {}
-    why = f"the last epoch is kept: {facts.val_samples} validation samples cannot tell which one is best"
-    return "last", {"keep": why}
+    few = f"{facts.val_samples} validation samples are too few to tell which epoch is best"
+    return "last", {"keep": f"result: the last epoch, since {few}"}
 
 
 def batch_size(samples: int) -> int:
