@@ -214,7 +214,11 @@ def test_too_few_contents_for_three_splits(tmp_path):
 
 @pytest.mark.parametrize(
     ("source", "suggestion"),
-    [("mnsit", "did you mean mnist?"), ("fashionmnist", "did you mean fashion-mnist?"), ("flowesr", "did you mean flowers?")],
+    [
+        ("mnsit", "did you mean mnist?"),
+        ("fashionmnist", "did you mean fashion-mnist?"),
+        ("flowesr", "did you mean flowers?"),
+    ],
 )
 def test_a_path_that_does_not_exist_suggests_the_nearest(tmp_path, monkeypatch, source, suggestion):
     monkeypatch.chdir(tmp_path)
