@@ -56,8 +56,6 @@ IGNORES_255: set[str] = set()
 HOOKS = {
     "doctor/setup/replicas.py": "hooks of the user's own parameters are carried over to those of a copy",
 }
-# Rooms whose folders still import one another in circles.
-CIRCULAR_FOLDERS: set[str] = set()
 
 
 def room_of(file: Path) -> str:
@@ -160,9 +158,7 @@ def test_folders_of_a_room_do_not_import_in_circles() -> None:
         here = folder(module_of(file))
         graph.setdefault(here, set()).update({folder(name) for name in modules_used(file)} - {here})
     found = circles(graph)
-    rooms = {circle.split(".")[1] for circle in found}
-    assert rooms <= CIRCULAR_FOLDERS, "\n".join(found)
-    assert rooms == CIRCULAR_FOLDERS, f"take {CIRCULAR_FOLDERS - rooms} from CIRCULAR_FOLDERS"
+    assert not found, "\n".join(found)
 
 
 def test_circles_are_found() -> None:

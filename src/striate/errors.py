@@ -42,6 +42,11 @@ def pasted(word: object) -> str:
     return shlex.quote(str(word))
 
 
+def reason_of(error: BaseException, letters: int = 160) -> str:
+    """What another library's error says, in one line of at most so many letters; its type where it says nothing."""
+    return " ".join(str(error).split())[:letters] or type(error).__name__
+
+
 class StriateError(ValueError):
     """A request that cannot be carried out, told so that the reader can fix it.
 

@@ -122,7 +122,7 @@ class _Line:
 
 
 def refuse_other_words(app: App, verbs: Sequence[str], words: Sequence[str]) -> None:
-    """Raise UsageError where the command line holds words of other tools that are none of ours."""
+    """Raise UsageError where the command line uses options or commands of other tools."""
     line = _rewritten(words, verbs, lambda verb: _options_of(app, verb))
     if line is None or not line.got or any(_is_unknown(word, line.options) for word in line.rest):
         return

@@ -12,6 +12,8 @@ from statistics import median
 from time import perf_counter
 from typing import TypeVar
 
+from striate.errors import reason_of
+
 AHEAD = 0.03  # a smaller gain is not worth another way to compute
 FEWEST = 3  # rounds
 _HOPELESS_AT_ONCE, _HOPELESS = 1.6, 1.15
@@ -119,5 +121,4 @@ def race(
 
 def failure(error: Exception) -> str:
     """One line that says what was raised."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return f"failed: {text[:160]}"
+    return f"failed: {reason_of(error)}"

@@ -20,7 +20,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from striate.data.counter_random import hash_key
 from striate.data.loader import Batch
-from striate.errors import TrainingError
+from striate.errors import TrainingError, reason_of
 from striate.machine.allocator import trim
 from striate.machine.memory import ran_out
 from striate.training.config import Config
@@ -206,9 +206,8 @@ def not_enough(config: Config, for_what: str, error: BaseException) -> TrainingE
     size, batch = config.data.size, config.batch or 1
     remedies = [f"--size {size[0] // 2}x{size[1] // 2}"] if size is not None and min(size) > 1 else []
     remedies += ["a smaller --model"] + ([f"--batch {batch // 2}"] if batch > 1 else [])
-    reason = " ".join(str(error).split())[:160] or type(error).__name__
     expected = "a network and batch that fit into memory"
-    return TrainingError("memory", f"not enough for {for_what}: {reason}", expected, ", or ".join(remedies))
+    return TrainingError("memory", f"not enough for {for_what}: {reason_of(error)}", expected, ", or ".join(remedies))
 
 
 @contextmanager
@@ -219,8 +218,7 @@ def updating(config: Config) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not ran_out(error):
             raise
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        got = f"not enough for what {config.optim.name} remembers of each weight: {reason}"
+        got = f"not enough for what {config.optim.name} remembers of each weight: {reason_of(error)}"
         remedy = "a smaller --model" + ("" if config.optim.name == "sgd" else ", or --optim.name sgd")
         raise TrainingError("memory", got, "a network and optimizer that fit into memory", remedy) from None
 

@@ -21,7 +21,7 @@ def pointwise(operation: Operation, given: list[Fields]) -> Fields:
 
 
 def anything(operation: Operation, given: list[Fields]) -> list[Fields]:
-    """Each number sees all that is seen: of an operation about which nothing is known."""
+    """The rule of unknown operations: each output depends on everything that the inputs depend on."""
     return [intervals.everything(given, out.ndim) for out in operation.outputs()]
 
 

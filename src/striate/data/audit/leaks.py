@@ -1,7 +1,7 @@
 """The same picture in two splits: byte for byte, re-encoded, resized or in gray.
 Identical samples in two of the splits that a source gives, or in training and elsewhere.
-Groups (a patient, a day) that the given splits tear.
-Runs of frames that splits tear: files whose names follow each other and whose pictures hardly change.
+Groups (a patient, a day) whose samples lie in several of the given splits.
+Runs of frames that lie in several splits: files whose names follow each other and whose pictures hardly change.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.errors import RunError, pasted
+from striate.errors import RunError, pasted, reason_of
 from striate.runs.directory import RunDirectory, csv_text
 from striate.runs.files import finite, write_atomic, write_text
 from striate.studies.cross_validation.fold import FoldResult
@@ -55,9 +55,10 @@ def load_fold(path: Path) -> FoldResult:
             return FoldResult(**values, ids=file["ids"], decoded=file["decoded"])
     # numpy, zip and JSON each have errors of their own for a damaged file.
     except Exception as error:
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
         remedy = f"rm {pasted(path)} && striate train --resume {pasted(path.parent.parent)}"
-        raise RunError(str(path), f"no finished fold: {reason}", "the file as it was written", remedy) from None
+        raise RunError(
+            str(path), f"no finished fold: {reason_of(error)}", "the file as it was written", remedy
+        ) from None
 
 
 def load_folds(run: RunDirectory) -> list[FoldResult]:

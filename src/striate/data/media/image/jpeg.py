@@ -120,7 +120,7 @@ def _may_be_turned(data: bytes) -> bool:
 
 
 def decode_plain_jpeg(data: bytes, preparation: Preparation) -> np.ndarray | None:
-    """(H, W, C) uint8 with the channels of `preparation`; None for all that is not quite usual.
+    """(H, W, C) uint8 with the channels of `preparation`; None for any other kind of file.
 
     Pillow decodes to the same bytes, and is to be asked where this is None: other formats, EXIF or XMP that may say how
     the picture stands, color that is to become gray, other color spaces, what is to be decoded at a part of its size,

@@ -256,7 +256,7 @@ def _remedy(scales: _Scales) -> str:
 
 
 def _all_inputs(evidence: Evidence, given: torch.Tensor) -> torch.Tensor:
-    """All that was read, where the network is given it as it is; else what it was given in the first step."""
+    """All samples that were read, where the network gets them unchanged; else the inputs of the first step."""
     x = evidence.samples.x
     same = x is not None and x.shape[1:] == given.shape[1:] and torch.equal(x[: len(given)].to(given.dtype), given)
     found = x if same and x is not None else given
