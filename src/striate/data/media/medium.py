@@ -61,13 +61,17 @@ class Photographs:
         """Height and width in pixels, multiples of 8, of an input with about side × side pixels; not enlarged."""
         side = max(8, min(side, self.shorter))
         height, width = side * self.aspect**0.5, side / self.aspect**0.5
-        return max(8, round(height / 8) * 8), max(8, round(width / 8) * 8)
+        return _in_eights(height), _in_eights(width)
 
     def sized(self, side: int) -> str:
         """`Size: 128 × 128 pixels (height × width) for photographs of 306 sizes, most often 333 × 500`."""
         (height, width), (h, w) = self.at(side), self.usual
         of = f"of {self.sizes:,} sizes, most often {h} × {w}" if self.sizes > 1 else f"of {h} × {w}"
         return f"Size: {height} × {width} pixels (height × width) for photographs {of}"
+
+
+def _in_eights(pixels: float) -> int:
+    return max(8, int(pixels / 8 + 0.49) * 8)  # 100 to 96 rather than to 104, which would enlarge
 
 
 ChooseSize = Callable[[Photographs], tuple[tuple[int, int], str]]

@@ -24,6 +24,7 @@ FEWEST_STEPS = 20
 """Within less than a pass over the data, fewer optimizer steps than this are no training."""
 _MOST_FINISH = 0.15
 """Share of the time that measuring and drawing at the end may take before fewer training samples are measured."""
+_WORTH_SAVING, _TOO_LITTLE = 0.05, 2.0  # of the time; seconds
 _TELLING = 60.0  # seconds: from here on a run's accuracy is foretold
 _SHORT_SHARE = 0.02  # of a run's time that the trainings for this may take
 _SHORT_MOST = 30.0  # seconds that they may take: whoever starts a training of hours wants to see it begin
@@ -111,6 +112,8 @@ def _with_less_evaluation(work: Work, pace: Pace, total: float) -> tuple[Work, P
     if chosen or pace.finish <= _MOST_FINISH * total or samples <= held or not val:
         return work, pace, []
     saved = VIEW_COUNTS[work.config.evaluation.views or "none"] * (samples - held) * pace.validation / val
+    if saved <= max(_TOO_LITTLE, _WORTH_SAVING * total):
+        return work, pace, []
     evaluation = replace(work.config.evaluation, train_samples=held)
     note = (
         f"the final evaluation measures {held:,} of the {samples:,} training samples, which leaves {duration(saved)}"
