@@ -208,7 +208,7 @@ def _train(
     with owned(run.path, announce):
         refuse_occupied(run.path)  # by another process that took the same folder meanwhile
         write_first_files(run, prepared)
-        announce_decisions(prepared, announce)
+        announce_decisions(prepared, announce, monotonic() - started)
         prepared.state.elapsed = monotonic() - started
         tell_beginning(meeting, run, prepared)
         return _train_to_end(run, prepared, console, quiet, meeting)

@@ -22,7 +22,8 @@ class DataConfig:
     """The data: a name (see `striate datasets`), a folder with one subfolder a class, an archive of that, a manifest
     .csv (path,label[,split][,group]), idx files, CIFAR pickles or an .npz."""
     size: tuple[Annotated[int, Ge(1), Le(8192)], Annotated[int, Ge(1), Le(8192)]] | None = None
-    """Height and width of the inputs in pixels: 96, or 96x128. Default: the most common image size."""
+    """Height and width of the inputs in pixels: 96, or 96x128. Default: the most common image size; for photographs
+    of many sizes, or large ones, 96 to 224 pixels, by the time that there is."""
     channels: Literal[1, 3] | None = None
     """1 for gray, 3 for RGB. Default: RGB if any image has color."""
     fit: Fit = "crop"

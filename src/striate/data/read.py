@@ -27,6 +27,7 @@ from striate.data.fingerprint import fingerprint_of
 from striate.data.listing import Listing
 from striate.data.materialize import Materialized, materialize_samples
 from striate.data.media.every_medium import medium_of
+from striate.data.media.medium import ChooseSize
 from striate.data.scan import Scan, plan_inputs, scan_listing
 from striate.data.sources.list_source import list_source, takes_layout
 from striate.data.splits import assign_membership
@@ -36,16 +37,21 @@ from striate.records import Finding
 
 
 def load_dataset(
-    config: DataConfig, *, annotation: str | None = None, announce: Callable[[str], None] | None = None
+    config: DataConfig,
+    *,
+    annotation: str | None = None,
+    announce: Callable[[str], None] | None = None,
+    choose_size: ChooseSize | None = None,
 ) -> Dataset:
-    """The data set that `config` names, decoded and split, ready for training.
+    """The data set that `config` names, decoded and split, ready for training. `choose_size` is asked where `config`
+    has no size and the pictures are photographs of many sizes, or large ones.
 
     `annotation` (`class`, `number`, `mask`) says how labels are read where that is open; `announce` is told
     of a download before it starts. Raises DataError or ConfigError.
     """
     listing = list_source(config, annotation, announce)
     scan = scan_listing(listing, range(len(listing)), config.max_pixels)
-    preparation, samples, notes, resized = _plan_and_decode(listing, scan, config, announce)
+    preparation, samples, notes, resized = _plan_and_decode(listing, scan, config, announce, choose_size)
     decoded = samples.decoded
     unreadable = scan.unreadable | decoded.unreadable
     split, units = assign_membership(listing, scan.contents, sorted(decoded.ids.tolist()), config)
@@ -67,13 +73,17 @@ def load_dataset(
 
 
 def _plan_and_decode(
-    listing: Listing, scan: Scan, config: DataConfig, announce: Callable[[str], None] | None
+    listing: Listing,
+    scan: Scan,
+    config: DataConfig,
+    announce: Callable[[str], None] | None,
+    choose_size: ChooseSize | None,
 ) -> tuple[Preparation, Materialized, tuple[str, ...], tuple[Finding, ...]]:
     """The preparation, the samples decoded by it, notes and findings. Files that prove damaged when they are decoded do
     not count for the preparation: it is planned again without them, and where it differs the rest is decoded again."""
     unreadable = dict(scan.unreadable)
     _refuse_if_all_unreadable(listing, scan, unreadable)
-    preparation, notes, resized = plan_inputs(listing, scan, config)
+    preparation, notes, resized = plan_inputs(listing, scan, config, choose_size)
     ids = [i for i in range(len(listing)) if i not in unreadable]
     # The order in which files are laid into memory, so that a split is one piece; it holds if all can be decoded.
     split = assign_membership(listing, scan.contents, ids, config)[0] if listing.inputs is None else None
@@ -82,7 +92,7 @@ def _plan_and_decode(
         unreadable |= damaged
         _refuse_if_all_unreadable(listing, scan, unreadable)
         headers = {number: header for number, header in scan.headers.items() if number not in unreadable}
-        planned, notes, resized = plan_inputs(listing, replace(scan, headers=headers), config)
+        planned, notes, resized = plan_inputs(listing, replace(scan, headers=headers), config, choose_size)
         if planned != preparation:
             preparation, ids = planned, sorted(samples.decoded.ids.tolist())
             samples = materialize_samples(listing, scan, ids, preparation, config, announce)

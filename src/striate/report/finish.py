@@ -29,6 +29,7 @@ from striate.tasks.metric import Metric
 from striate.tasks.show import drawable_images, slices_section
 from striate.tasks.task import Task
 from striate.training.budget.forecast import read_forecast, with_outcome
+from striate.training.budget.steps import not_trained
 from striate.training.config import Config
 from striate.training.config_file import config_to_dict
 from striate.training.early_stop import TargetOutcome, best_epoch, early_end, target_outcome
@@ -67,6 +68,8 @@ def finish_run(
         append_event(run, "note", text=lost)
     ledger = observe(prepared.state.module, data.input_shape)
     metrics = _metrics(run, prepared, evaluations, ledger)
+    if (said := _not_trained(prepared)) is not None:
+        metrics["not_trained"] = said
     if (outcome := _target_outcome(prepared)) is not None:
         metrics["target"] = outcome.to_json()
     pictures = _pictures(run, prepared, evaluations["test"])
@@ -183,8 +186,12 @@ def _best_epoch(prepared: Prepared) -> int:
 
 def _endings(prepared: Prepared) -> tuple[str, ...]:
     """Sentences on how training ended, where not simply with its budget."""
-    every = (_early_end(prepared), _target_outcome(prepared), _other_steps(prepared.config))
+    every = (_not_trained(prepared), _early_end(prepared), _target_outcome(prepared), _other_steps(prepared.config))
     return tuple(str(ending) for ending in every if ending is not None)
+
+
+def _not_trained(prepared: Prepared) -> str | None:
+    return not_trained(prepared.state.step, _epochs(prepared), prepared.config)
 
 
 def _other_steps(config: Config) -> StepsChanged | None:

@@ -124,7 +124,8 @@ class BudgetConfig:
     """Fields of `budget.*`: how long to train."""
 
     epochs: Annotated[int, Ge(1), Le(1_000_000)] | None = None
-    """Passes over the training data. Default: the recipe decides."""
+    """Passes over the training data. Default: the recipe decides, or 10 minutes where its epochs would take over
+    15."""
     minutes: Annotated[float, Gt(0), Le(525_600)] | None = None
     """Wall-clock minutes for the whole command, instead of epochs. The number of steps follows from the speed that is
     measured at the start, and changes where steps become slower or faster."""

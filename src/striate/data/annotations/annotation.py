@@ -30,6 +30,10 @@ class AnnotationKind:
     share: ClassVar[str] = ""
     """Of what each split gets its share: " of each class"."""
 
+    of_whole: ClassVar[bool] = True
+    """Whether it says something of the sample as a whole, and not of its pixels, so that a smaller picture has it
+    too."""
+
     # From a source to targets
 
     def retarget(self, listing: Listing, has: AnnotationKind) -> Listing:

@@ -27,6 +27,7 @@ class Masks(AnnotationKind):
     word: ClassVar[str] = "masks"
     texts: ClassVar[str] = "masks"
     task: ClassVar[str] = "segment"
+    of_whole: ClassVar[bool] = False
     layout: ClassVar[str] = ", or a folder with images/ and masks/"
 
     def label_keys(self, listing: Listing, ids: Sequence[int]) -> dict[int, object]:

@@ -67,8 +67,12 @@ def batch_size(samples: int) -> int:
 
 def epochs(facts: Facts) -> int:
     """So many that 200,000 samples are seen, between 12 (40 for networks that cost next to nothing) and 150."""
-    fewest = 40 if 0 < facts.macs < CHEAP else 12
-    return min(150, max(fewest, round(200_000 / facts.samples)))
+    return max(40 if 0 < facts.macs < CHEAP else 12, passes_for(facts.samples))
+
+
+def passes_for(samples: int) -> int:
+    """So many passes that 200,000 samples are seen, between 12 and 150."""
+    return min(150, max(12, round(200_000 / samples)))
 
 
 def weight_decay(optimizer: str, lr: float, steps: int, *, table: bool) -> float:
