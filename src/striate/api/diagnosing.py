@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from striate.api.announcing import Announce
+from striate.api.keywords import known_keywords
 from striate.data.sources.objects import Data, given_data
 from striate.doctor.causes import sort_out
 from striate.doctor.diagnosis import Diagnosis
@@ -52,6 +53,7 @@ class Consultation:
         return facts | {"run": None if self.run is None else str(self.run)} | self.diagnosis.to_json()
 
 
+@known_keywords
 def diagnose_training(
     data: Data = None,
     model: Model = "auto",

@@ -16,6 +16,7 @@ from striate.account.comparison import LedgerComparison, compare_ledgers
 from striate.account.field.effective import EffectiveField
 from striate.account.ledger import Ledger, Shape
 from striate.account.summarize import summarize, summarize_and_measure
+from striate.api.keywords import known_keywords
 from striate.errors import NoInputShape, RunError, pasted
 from striate.evaluation.assessment import read_temperature
 from striate.models.build import Model, build_model, module_of_run
@@ -81,6 +82,7 @@ def with_temperature_of(run: RunDirectory, trained: Trained) -> Trained:
     return replace(trained, task=task.calibrated(temperature.value))
 
 
+@known_keywords
 def build(
     model: Model,
     input_shape: tuple[int, ...] | None = None,

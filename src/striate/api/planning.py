@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from striate.api.announcing import Announce
+from striate.api.keywords import known_keywords
 from striate.data.sources.objects import Data, given_data
 from striate.errors import ConfigError, TrainingError
 from striate.machine.rates import Rate, decoding_rates, matrix_product_rates, memory_rates
@@ -46,6 +47,7 @@ class TrainingPlan:
         return f"{self.model} on {self.data}, {show_shape(self.input_shape)}, batch {self.batch:,}: {self.record}"
 
 
+@known_keywords
 def plan_training(
     data: Data = None,
     model: Model = "auto",

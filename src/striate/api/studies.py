@@ -12,6 +12,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from striate.api.announcing import Announce, announce_decisions, announcer
+from striate.api.keywords import known_keywords
 from striate.api.networks import load
 from striate.api.training import Run
 from striate.data.sources.objects import Data, given_data
@@ -76,6 +77,7 @@ def write_learning_curve(run: str | Path, found: LearningCurve) -> tuple[Path, P
     return opened.learning_curve, picture
 
 
+@known_keywords
 def find_learning_rate(
     data: Data = None,
     model: Model = "auto",
@@ -126,6 +128,7 @@ def find_learning_rate(
     return search
 
 
+@known_keywords
 def sweep(
     data: Data = None,
     over: Mapping[str, str | Sequence[object]] | Iterable[str] = (),

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
-from inspect import signature
 from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
@@ -19,9 +17,10 @@ from striate import notebook
 from striate.api.announcing import announce_decisions, announcer
 from striate.api.diagnosing import pre_checked
 from striate.api.following import follow_run, tell_beginning, tell_end
+from striate.api.keywords import known_keywords
 from striate.api.networks import load
 from striate.data.sources.objects import Data, given_data
-from striate.errors import DataError, RunError, UsageError, pasted
+from striate.errors import DataError, RunError, pasted
 from striate.models.build import Model, module_of_run, named_model
 from striate.models.trusted_code import name_of, take_as
 from striate.report.finish import finish_run
@@ -84,6 +83,7 @@ class Run:
         return load(self.path)
 
 
+@known_keywords
 def train(
     data: Data = None,
     model: Model = "auto",
@@ -106,7 +106,6 @@ def train(
     cv: str | None = None,
     config: ConfigSource = None,
     set: Mapping[str, Any] | None = None,
-    **misspelt: Any,
 ) -> Run:
     """Train a network on `data`, evaluate it, and write a run directory.
 
@@ -128,7 +127,6 @@ def train(
     Progress is shown on standard error when it is a terminal. Raises StriateError; Interrupted after Ctrl-C,
     with the state saved.
     """
-    _refuse_misspelt(misspelt)
     name, module = named_model(model)
     given: dict[str, Any] = {"batch": batch, "optim.lr": lr}
     given |= {"seed": seed or None, "recipe": None if recipe == "standard" else recipe}
@@ -150,17 +148,6 @@ def train(
             out=None if out is None else Path(out),
             console=console,
             quiet=quiet,
-        )
-
-
-def _refuse_misspelt(misspelt: Mapping[str, Any]) -> None:
-    for name in misspelt:
-        known = [*signature(train).parameters][:-1]
-        near = {"learning_rate": ["lr"], "batch_size": ["batch"], "network": ["model"], "criterion": ["loss"]}.get(
-            name
-        ) or get_close_matches(name, known, 1)
-        raise UsageError(
-            f"striate.train({name}=…)", "no such argument", ", ".join(known), f"{near[0]}=…" if near else "leave it out"
         )
 
 
