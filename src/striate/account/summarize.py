@@ -21,6 +21,7 @@ from striate.models.build import Model, build_model, named_model
 from striate.models.from_file import names_file
 from striate.models.from_run import names_run, read_network
 from striate.models.input_shape import read_input_shape
+from striate.models.layer_strings.layer_string import layers_of_pasted
 from striate.models.preserved_state import same_random_state
 from striate.models.registry import MODELS
 from striate.models.trusted_code import is_given
@@ -65,7 +66,7 @@ def summarize_and_measure(
         ledger = observe(network, input_shape, outputs=outputs)
         field = measure_field(network, ledger.input, outputs) if effective else None
     if name is not None:
-        ledger = replace(ledger, model=name)
+        ledger = replace(ledger, model=layers_of_pasted(name))
     if field is not None:
         ledger = replace(ledger, effective_receptive_field=field.size)
     return replace(ledger, remarks=teacher_remarks(ledger)), field

@@ -22,6 +22,7 @@ from striate.models.initialization.reinitialize import reinitialize
 from striate.models.input_shape import read_input_shape
 from striate.models.layer_strings.outputs import plan_outputs, with_outputs
 from striate.models.layer_strings.shapes import MAX_PARAMETERS
+from striate.models.layer_strings.torch_modules import torch_name, torch_spelling
 from striate.models.layer_strings.words import WORDS
 from striate.models.registry import MODELS
 from striate.models.trusted_code import give_as, is_given, name_of, refuse_untrusted, trust_named, trusted_code
@@ -190,7 +191,7 @@ def _kind(text: str) -> Literal["given", "file", "run", "zoo", "layers"]:
     if not text or text == "auto":
         raise no_network_named(text)
     name = _leading_name(text)
-    known = name in MODELS or name in WORDS or name == "res"
+    known = name in MODELS or name in WORDS or name == "res" or bool(torch_name(name) or torch_spelling(name))
     if means_path(text, known=known):
         raise no_network_there(text)
     if name in MODELS:
