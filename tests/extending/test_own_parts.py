@@ -183,16 +183,55 @@ def test_all_of_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("named", "near"),
     [
-        ({"learning_rate": 1}, "lr=…"),
-        ({"optimiser": "sgd"}, "optimizer=…"),
-        ({"epoch": 1}, "epochs=…"),
-        ({"batch_size": 1}, "batch=…"),
+        ({"learning_rate": 1}, "lr=1"),
+        ({"optimiser": "sgd"}, "optimizer='sgd'"),
+        ({"epoch": 1}, "epochs=1"),
+        ({"batch_size": 1}, "batch=1"),
+        ({"weight_decay": 0.1}, 'set={"optim.weight_decay": 0.1}'),
+        ({"device": "cpu"}, "set={\"execution.device\": 'cpu'}"),
+        ({"output_dir": "a"}, "out='a'"),
+        ({"pretrained": True}, "weights=…"),
+        ({"nonsense": 1}, "leave it out"),
     ],
 )
 def test_a_misspelt_argument(named: dict[str, object], near: str) -> None:
     with pytest.raises(striate.StriateError) as caught:
         striate.train("iris", **named)
     assert caught.value.remedy == near
+
+
+def test_other_functions_answer_it_too() -> None:
+    for call in (striate.plan_training, striate.find_learning_rate):
+        with pytest.raises(striate.StriateError) as caught:
+            call("iris", learning_rate=1)  # type: ignore[call-arg]
+        assert caught.value.remedy == 'set={"optim.lr": 1}'
+
+
+@pytest.mark.parametrize(
+    ("field", "near"),
+    [
+        ("learning_rate", "optim.lr"),
+        ("optim.learning_rate", "optim.lr"),
+        ("epoch", "budget.epochs"),
+        ("weightdecay", "optim.weight_decay"),
+        ("augment.horizontal_flip", "augment.flip"),
+        ("batch_size", "batch"),
+    ],
+)
+def test_a_misspelt_field(field: str, near: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        striate.train("iris", set={field: 1})
+    assert caught.value.remedy == f"did you mean {near}?"
+    with pytest.raises(ConfigError, match=f"did you mean {near}"):
+        striate.sweep("iris", {field: [1]})
+
+
+def test_parts_of_torch_as_they_are() -> None:
+    run = train(loss=torch.nn.CrossEntropyLoss, optimizer=torch.optim.SGD)
+    assert run.metrics["test"]["loss"] > 0
+    with pytest.raises(ConfigError) as caught:
+        train(optimizer=torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))]))
+    assert caught.value.remedy == "optimizer=lambda parameters: torch.optim.Adam(parameters)"
 
 
 def test_the_name_of_a_task_as_in_the_libraries() -> None:

@@ -15,6 +15,7 @@ from striate.data.audit.evidence import gather
 from striate.data.audit.quarantine import manifest_text, refuse_quarantine, usual_quarantine
 from striate.data.pack_data import PackedData, pack_data
 from striate.data.sources.list_source import list_source
+from striate.data.sources.objects import Data, given_data
 from striate.data.write_shards import WrittenShards, write_shards
 from striate.errors import DataError, RunError, UsageError, pasted
 from striate.runs.files import write_text
@@ -23,7 +24,7 @@ from striate.training.request import ConfigSource, merge_request, read_config
 
 
 def check_data(
-    data: str | Path | None = None,
+    data: Data = None,
     *,
     size: int | tuple[int, int] | str | None = None,
     labels: bool = False,
@@ -44,7 +45,20 @@ def check_data(
     """
     fields = dict(set or {})
     refuse_unused(fields, CHECKED, "a check of the data")
-    source = None if data is None else str(data)
+    with given_data(data, announce) as source:
+        return _check_source(source, size, labels, quarantine, sheet, config, fields, announce)
+
+
+def _check_source(
+    source: str | None,
+    size: int | tuple[int, int] | str | None,
+    labels: bool,
+    quarantine: str | Path | None,
+    sheet: str | Path | None,
+    config: ConfigSource,
+    fields: dict[str, Any],
+    announce: Announce | None,
+) -> DataCheck:
     merged = merge_request(read_config(config), data=source, size=size, fields=fields)
     listing = list_source(merged.data, annotation_for(merged.task), announce)
     if quarantine is not None:

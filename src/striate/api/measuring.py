@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from striate.api.announcing import Announce
+from striate.api.keywords import known_keywords
 from striate.api.networks import load
 from striate.api.training import Run
 from striate.data.config import DataConfig
@@ -44,6 +45,7 @@ from striate.training.request import ConfigSource, merge_request, read_config
 from striate.training.trained import Trained
 
 
+@known_keywords
 def evaluate(
     run: str | Path | Run | Trained,
     data: Data = None,

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
-from inspect import signature
 from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
@@ -19,9 +17,11 @@ from striate import notebook
 from striate.api.announcing import announce_decisions, announcer
 from striate.api.diagnosing import pre_checked
 from striate.api.following import follow_run, tell_beginning, tell_end
+from striate.api.keywords import known_keywords
 from striate.api.networks import load
 from striate.data.sources.objects import Data, given_data
-from striate.errors import DataError, RunError, UsageError, pasted
+from striate.errors import DataError, RunError, pasted
+from striate.models.build import Model, module_of_run, named_model
 from striate.models.trusted_code import name_of, take_as
 from striate.report.finish import finish_run
 from striate.runs.checkpoint import take_up
@@ -83,9 +83,10 @@ class Run:
         return load(self.path)
 
 
+@known_keywords
 def train(
     data: Data = None,
-    model: str | nn.Module = "auto",
+    model: Model = "auto",
     *,
     task: str | type | object | None = None,
     loss: str | Callable[[Any, Any], torch.Tensor] | None = None,
@@ -105,14 +106,15 @@ def train(
     cv: str | None = None,
     config: ConfigSource = None,
     set: Mapping[str, Any] | None = None,
-    **misspelt: Any,
 ) -> Run:
     """Train a network on `data`, evaluate it, and write a run directory.
 
     `data`: a name, folder, archive, manifest, idx folder or `.npz`; arrays or tensors (x, y), or `{"train": (x, y),
     "val": …, "test": …}`; a map-style `torch.utils.data.Dataset`, or the `DataLoader` of one. `mnist5k` if neither it
     nor `config` says.
-    `model`: a zoo name, layer string, `file.py:function`, a run, or an `nn.Module`. `weights`: a run, checkpoint,
+    `model`: a zoo name, layer string, `file.py:function`, a run, an `nn.Module`, or a class or function that makes one;
+    it is given the number of classes, the input shape or its channels, if it has a parameter `num_classes`,
+    `input_shape` or `in_channels`. `weights`: a run, checkpoint,
     state_dict or `.safetensors` that it begins with.
     `task`, `loss`, `optimizer`, `transform`: a name, `file.py:name`, or the thing itself: a class or instance of a task
     (docs/extending.md); `loss(outputs, targets)`, a scalar mean; `optimizer(parameters)`; `transform(images)` of each
@@ -125,10 +127,10 @@ def train(
     Progress is shown on standard error when it is a terminal. Raises StriateError; Interrupted after Ctrl-C,
     with the state saved.
     """
-    _refuse_misspelt(misspelt)
+    name, module = named_model(model)
     given: dict[str, Any] = {"batch": batch, "optim.lr": lr}
     given |= {"seed": seed or None, "recipe": None if recipe == "standard" else recipe}
-    given |= {"baseline": baseline or None, "model.name": model if isinstance(model, str) and model != "auto" else None}
+    given |= {"baseline": baseline or None, "model.name": name}
     given |= {"budget.target": target}
     given |= {"model.weights": None if weights is None else str(weights), "cv": cv}
     given |= {"task.name": task, "task.loss": loss, "optim.name": optimizer, "augment.transform": transform}
@@ -142,21 +144,10 @@ def train(
         )
         return train_config(
             merged,
-            module=model if isinstance(model, nn.Module) else None,
+            module=module,
             out=None if out is None else Path(out),
             console=console,
             quiet=quiet,
-        )
-
-
-def _refuse_misspelt(misspelt: Mapping[str, Any]) -> None:
-    for name in misspelt:
-        known = [*signature(train).parameters][:-1]
-        near = {"learning_rate": ["lr"], "batch_size": ["batch"], "network": ["model"], "criterion": ["loss"]}.get(
-            name
-        ) or get_close_matches(name, known, 1)
-        raise UsageError(
-            f"striate.train({name}=…)", "no such argument", ", ".join(known), f"{near[0]}=…" if near else "leave it out"
         )
 
 
@@ -217,7 +208,7 @@ def _train(
 def resume(
     path: str | Path,
     *,
-    module: nn.Module | None = None,
+    module: nn.Module | Callable[..., nn.Module] | None = None,
     data: Data = None,
     task: object | None = None,
     loss: object | None = None,
@@ -228,7 +219,7 @@ def resume(
 ) -> Run:
     """Go on with an interrupted run, bit for bit as if it had never stopped; start over where it had no checkpoint.
 
-    On a finished run: verify its checkpoints and return it. `module` for a run of an `nn.Module` made in Python;
+    On a finished run: verify its checkpoints and return it. `module` for a run of a network made in Python;
     likewise `data`, `task`, `loss`, `optimizer` and `transform` that were given in Python.
     Raises RunError when the checkpoint is damaged, DataError when the data have changed since.
     """
@@ -240,6 +231,7 @@ def resume(
         own = {"task.name": task, "task.loss": loss, "optim.name": optimizer, "augment.transform": transform}
         for name, value in own.items():
             take_as(str(get_field(config, name)), value, ARGUMENTS[name])
+        module = module_of_run(config.model.name, module)
         with given_data(data, announcer(console, quiet)) as source:
             if source not in (None, config.data.source):
                 got = f"other data than those of {path}: {source}"

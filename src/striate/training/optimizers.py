@@ -18,6 +18,7 @@ from striate.models.features import output_parameters, parameter_depths
 from striate.models.trusted_code import names_code, trusted_code
 from striate.training.config import Config, OptimizerConfig, ScheduleConfig
 from striate.training.muon import Muon
+from striate.wording import type_of
 
 _FACTORY = "a function of the parameters that gives a torch.optim.Optimizer"
 
@@ -59,7 +60,10 @@ def _made(module: nn.Module, name: str, extra: Iterable[nn.Parameter]) -> torch.
     factory: Any = trusted_code(name, "an optimizer", "optimizer")
     parameters = [p for p in (*module.parameters(), *extra) if p.requires_grad]
     if not callable(factory):
-        raise ConfigError("optim.name", f"{name}, a {type(factory).__name__}", _FACTORY, "--optim.name adamw")
+        whole = isinstance(factory, torch.optim.Optimizer)
+        kind = type(factory).__name__
+        remedy = f"optimizer=lambda parameters: torch.optim.{kind}(parameters)" if whole else "--optim.name adamw"
+        raise ConfigError("optim.name", f"{name}, {type_of(factory)}", _FACTORY, remedy)
     made = factory(parameters)
     if not isinstance(made, torch.optim.Optimizer):
         raise ConfigError("optim.name", f"a {type(made).__name__} from {name}", _FACTORY, "return the optimizer")
