@@ -31,7 +31,7 @@ def find_unreadable(listing: Listing, unreadable: Mapping[int, str], total: int)
         measured=f"{len(named):,} of {total:,} files cannot be read: {some(named)}",
         threshold="0 files",
         why="They are in no split; split.csv lists them as unreadable.",
-        remedy="Replace or remove them.",
+        remedy="Training leaves them out; replace them where they matter.",
     )
     return Marked(finding, alone(ids), dict(unreadable), frozenset(ids))
 
@@ -48,7 +48,7 @@ def find_ignored(listing: Listing) -> Finding | None:
         f"{some(listing.ignored)}",
         threshold="0",
         why="They are hidden, no pictures, or lie where none are looked for.",
-        remedy="Remove them, or move pictures into the folder of their class.",
+        remedy="Nothing needs to be done, unless pictures are among them: list these in a manifest .csv (path,label).",
     )
 
 
@@ -76,7 +76,7 @@ def find_hidden(evidence: Evidence) -> Marked | None:
             measured=f"{several(len(names), 'hidden file is', 'hidden files are')} not used: {some(names)}",
             threshold="0 files",
             why="Names that begin with a dot, and __MACOSX, are what systems and programs leave behind.",
-            remedy="Rename them if they are pictures to learn from, else remove them.",
+            remedy="Nothing needs to be done, unless they are pictures to learn from: copy these under other names.",
         )
     )
 
@@ -112,7 +112,7 @@ def find_misplaced(evidence: Evidence) -> Marked | None:
             measured=f"{several(len(names), 'picture lies', 'pictures lie')} where none are looked for: {some(names)}",
             threshold="0 pictures",
             why="They have no label and are missing from the training.",
-            remedy="Move them into the folder of their class, or remove them.",
+            remedy="Copy them into the folder of their class, or list all pictures in a manifest .csv (path,label).",
         )
     )
 

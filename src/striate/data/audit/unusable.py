@@ -47,7 +47,7 @@ def _refuse_classes(listing: Listing, where: str, split: Mapping[int, str]) -> N
             f"no image of the class {empty[0]!r} can be read"
             + (f", nor of {len(empty) - 1} more" if empty[1:] else ""),
             "at least one readable image for every class",
-            "replace the images, or remove the class",
+            "replace the images, or list those of the other classes in a manifest .csv (path,label)",
         )
     if len(listing.classes) < 2:
         raise DataError(
@@ -63,5 +63,5 @@ def _refuse_classes(listing: Listing, where: str, split: Mapping[int, str]) -> N
             where,
             f"the classes {some(foreign)} occur only in val or test",
             "every class in train too: what was never shown cannot be learned",
-            "move some of their images to train, or remove the classes",
+            "copy some of their images to train, or list all images in a manifest .csv (path,label,split)",
         )

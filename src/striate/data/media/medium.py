@@ -49,7 +49,9 @@ Planned = tuple[Preparation, tuple[str, ...], tuple[Finding, ...]]
 class Unreadable(DataError):
     """A file that cannot be read; `reason` says why in plain words."""
 
-    def __init__(self, where: str, reason: str, expected: str, remedy: str = "replace or remove the file") -> None:
+    def __init__(
+        self, where: str, reason: str, expected: str, remedy: str = "replace the file, or leave it out"
+    ) -> None:
         self.reason = reason
         super().__init__(where, reason, expected, remedy)
 

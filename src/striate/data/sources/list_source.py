@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.config import DataConfig
@@ -25,10 +25,11 @@ from striate.data.sources.mask_folders import holds_masks, list_masks
 from striate.data.sources.named import DatasetInfo, catalogue, download_folder, find, info
 from striate.data.sources.npz import list_npz
 from striate.data.sources.objects import is_given_data, list_given
+from striate.data.sources.other_layouts import listing_tables, refuse_other_layouts
 from striate.data.sources.shards import is_shard, list_pattern, list_shards, names_shards, shards_in
 from striate.data.sources.svhn import holds_svhn, list_svhn, list_svhn_file
 from striate.data.sources.tree import Tree, as_text, folder_tree
-from striate.errors import ConfigError, DataError
+from striate.errors import ConfigError, DataError, pasted
 
 _FORMS = "a folder, .tar, .tar.gz, .tgz, .zip, .csv, .npz, .mat or idx file"
 
@@ -112,7 +113,7 @@ def _list_path(path: Path, config: DataConfig, annotation: str | None, class_nam
     if stat.S_ISDIR(mode) and (shards := shards_in(absolute)):
         return list_shards(shards, str(absolute))
     if stat.S_ISDIR(mode):
-        return _list_tree(folder_tree(absolute), class_names)
+        return _list_tree(folder_tree(absolute), class_names, annotation)
     name = absolute.name
     if not stat.S_ISREG(mode):
         raise DataError(f"data {path}", "neither a file nor a folder", _FORMS, "give a file or a folder")
@@ -120,7 +121,7 @@ def _list_path(path: Path, config: DataConfig, annotation: str | None, class_nam
         tree = archive_tree(absolute)
         if name.lower().endswith(".tar") and is_shard(tree):
             return list_shards([absolute], str(absolute))
-        return _list_tree(unwrapped(tree), class_names)
+        return _list_tree(unwrapped(tree), class_names, annotation)
     if name.lower().endswith(".csv"):
         return list_manifest(absolute, annotation)
     if name.lower().endswith(".npz"):
@@ -155,7 +156,7 @@ def _cannot_read(path: Path, error: OSError | ValueError) -> DataError:
     return DataError(f"data {path}", reason, f"a path that can be read: {_FORMS}", remedy)
 
 
-def _list_tree(tree: Tree, class_names: tuple[str, ...]) -> Listing:
+def _list_tree(tree: Tree, class_names: tuple[str, ...], annotation: str | None) -> Listing:
     if any(is_idx(file) for file in tree.loose()):
         return list_idx(tree, class_names)
     if holds_cifar(tree):
@@ -164,7 +165,14 @@ def _list_tree(tree: Tree, class_names: tuple[str, ...]) -> Listing:
         return list_svhn(tree)
     if holds_masks(tree):
         return list_masks(tree)
-    return list_classes(tree)
+    if annotation != "class":  # who asks for classes may have them of any folder
+        refuse_other_layouts(tree)
+    listing = list_classes(tree)
+    tables = [pasted(PurePosixPath(tree.where) / name) for name in listing_tables(tree)]
+    notes = tuple(
+        f"{name} lists these files too, and is not read; to train on it: striate train {name}" for name in tables
+    )
+    return replace(listing, notes=(*listing.notes, *notes))
 
 
 def _nothing_there(path: Path) -> DataError:

@@ -151,7 +151,7 @@ def _row(path: Path, line: int, fields: list[str], columns: dict[str, int]) -> _
         )
     file, label = fields[columns["path"]].strip(), fields[columns["label"]].strip()
     if not label:
-        raise _at(path, line, f"no label for {file!r}", "a class name or a number", "fill it in or remove the line")
+        raise _at(path, line, f"no label for {file!r}", "a class name or a number", "fill it in, or leave the line out")
     word = fields[columns["split"]].strip().lower() if "split" in columns else ""
     if word and word not in SPLIT_NAMES:
         raise _at(path, line, f"the split {word!r}", "train, val, test or nothing", "correct the word")
@@ -163,7 +163,7 @@ def _row(path: Path, line: int, fields: list[str], columns: dict[str, int]) -> _
 def _check_path(path: Path, root: Path, row: _Row) -> None:
     inside = f"a path inside {root}, relative to it"
     if not row.path or "\0" in row.path:
-        raise _at(path, row.line, f"the path {row.path!r}", inside, "fill it in or remove the line")
+        raise _at(path, row.line, f"the path {row.path!r}", inside, "fill it in, or leave the line out")
     if PurePosixPath(row.path).is_absolute() or ntpath.splitdrive(row.path)[0]:
         raise _at(path, row.line, f"the absolute path {row.path!r}", inside, "write it relative to the manifest")
     if ".." in PurePosixPath(row.path).parts:
@@ -176,4 +176,4 @@ def _check_path(path: Path, root: Path, row: _Row) -> None:
     if not real.is_relative_to(root):
         raise _at(path, row.line, f"{row.path!r}, a link to {real}", inside, "copy the file instead of linking it")
     if not found:
-        raise _at(path, row.line, f"{row.path!r}, which is no file", inside, "correct the path or remove the line")
+        raise _at(path, row.line, f"{row.path!r}, which is no file", inside, "correct the path, or leave the line out")

@@ -100,7 +100,7 @@ _ORIENTATION = 0x0112
 class UnreadableImage(Unreadable):
     """A picture that cannot be read."""
 
-    def __init__(self, where: str, reason: str, remedy: str = "replace or remove the file") -> None:
+    def __init__(self, where: str, reason: str, remedy: str = "replace the file, or leave it out") -> None:
         super().__init__(
             where, reason, "a whole picture (JPEG, PNG, GIF, BMP, TIFF, WebP, PPM, JPEG 2000, AVIF)", remedy
         )
