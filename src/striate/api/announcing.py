@@ -25,7 +25,7 @@ def announcer(console: Console, quiet: bool) -> Announce:
 def announce_decisions(prepared: Prepared, announce: Announce) -> None:
     """Say what was decided about data and training, and what was noticed."""
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in prepared.data.splits.items())
-    announce(f"{prepared.data.name}: {sizes}")
+    announce(f"{prepared.data.name}: {sizes}; {prepared.data.inputs_in_words}")
     for note in prepared.notes:
         announce(note)
     for finding in prepared.findings:

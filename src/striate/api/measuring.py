@@ -194,7 +194,14 @@ def _evaluate_on(
         answering = plan_evaluation(trained, data, (split,), batch=batch, asked=plan)
         evaluation = evaluate_trained(trained, data, split, batch=batch, answering=answering)
     figures = assess_split(trained.task, evaluation, data, temperature)
-    return replace(evaluation, notes=data.notes, findings=data.findings, figures=figures, temperature=temperature)
+    return replace(
+        evaluation,
+        notes=data.notes,
+        findings=data.findings,
+        figures=figures,
+        temperature=temperature,
+        inputs=data.inputs_in_words,
+    )
 
 
 _DPI = 110

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,7 @@ def _scan_one(listing: Listing, number: int, max_pixels: int) -> tuple[bytes, An
 def plan_inputs(listing: Listing, scan: Scan, config: DataConfig) -> Planned:
     """How every input is prepared, as the medium decides by what the headers say; notes, and findings. Raises
     ConfigError."""
+    config = replace(config, layout=listing.layout)
     return listing.medium.plan(listing.source, listing.inputs, tuple(scan.headers.values()), config)
 
 

@@ -27,6 +27,7 @@ from striate.data.sources.npz import list_npz
 from striate.data.sources.objects import is_given_data, list_given
 from striate.data.sources.other_layouts import listing_tables, refuse_other_layouts
 from striate.data.sources.shards import is_shard, list_pattern, list_shards, names_shards, shards_in
+from striate.data.sources.source_names import parse_names
 from striate.data.sources.svhn import holds_svhn, list_svhn, list_svhn_file
 from striate.data.sources.tree import Tree, as_text, folder_tree
 from striate.errors import ConfigError, DataError, pasted
@@ -49,6 +50,9 @@ def list_source(
     entry = info(config.source)
     if config.layout != "auto" and not takes_layout(config.source):
         raise ConfigError("data.layout", config.layout, "auto: a layout belongs to .npz arrays", "--data.layout auto")
+    if config.names and not config.source.lower().endswith((".csv", ".tsv", ".npz")):
+        expected = "nothing: names belong to the columns of a manifest or the arrays of an .npz"
+        raise ConfigError("data.names", config.names, expected, "leave out --data.names")
     try:
         own = None if entry is not None else find_own(config.source)
         if own is not None:
@@ -122,15 +126,23 @@ def _list_path(path: Path, config: DataConfig, annotation: str | None, class_nam
         if name.lower().endswith(".tar") and is_shard(tree):
             return list_shards([absolute], str(absolute))
         return _list_tree(unwrapped(tree), class_names, annotation)
-    if name.lower().endswith(".csv"):
-        return list_manifest(absolute, annotation)
+    if name.lower().endswith((".csv", ".tsv")):
+        return list_manifest(absolute, annotation, parse_names(config.names))
+    if name.lower().endswith((".xlsx", ".xls", ".ods")):
+        raise _spreadsheet(path)
     if name.lower().endswith(".npz"):
-        return list_npz(absolute, config.layout)
+        return list_npz(absolute, config.layout, parse_names(config.names))
     if name.lower().endswith(".mat"):
         return list_svhn_file(absolute)
     if is_idx(name):
         return list_idx_file(absolute)
     raise DataError(f"data {path}", "a file of another form", _FORMS, f"give the folder instead: '{path.parent}'")
+
+
+def _spreadsheet(path: Path) -> DataError:
+    table = path.with_suffix(".csv")
+    remedy = f"save it as CSV (in Excel: Save As, CSV UTF-8), and then: striate train {pasted(table)}"
+    return DataError(f"data {path}", "a spreadsheet", "its first sheet as .csv, with path,label", remedy)
 
 
 def _mode(path: Path, absolute: Path) -> int:

@@ -45,6 +45,17 @@ def by_hand(tree: Tree, what: str) -> str:
     )
 
 
+def by_hand_in_table(what: str) -> str:
+    """The remedy for a table of `what`, which no task reads."""
+    begin = f"striate has no task for {what} yet. "
+    if what == "named points":
+        return begin + (
+            "As numbers: save the pictures as x of shape (N, height, width, 3) and the points as y of shape (N, 2 ×"
+            " points), floats: numpy.savez('points.npz', x=x, y=y); then: striate train points.npz"
+        )
+    return begin + "If each whole picture has one class, name its column: --data.names label=COLUMN"
+
+
 def _boxes_in_xml(tree: Tree) -> Found | None:
     """Pascal VOC, also as labelImg writes it beside the pictures."""
     files = [file for file in tree.files if file.lower().endswith(".xml")]
