@@ -10,6 +10,7 @@ from striate.data.config import Layout
 from striate.data.dataset import Annotation, Kind
 from striate.data.listing import Listing, order_classes
 from striate.data.media.every_medium import medium_of
+from striate.data.media.medium import Preparation
 from striate.errors import DataError
 from striate.records import Finding, Remedy
 from striate.wording import several, show_shape
@@ -118,6 +119,33 @@ def as_inputs(x: np.ndarray, axes: Layout, source: str, paths: Sequence[str]) ->
         if pixels is not None:
             return "image", np.ascontiguousarray(pixels)
     return "grid", _as_float32(x, source, paths)
+
+
+def inputs_like(x: np.ndarray, preparation: Preparation, source: str) -> np.ndarray:
+    """Arrays (N, …), or one sample, as raw inputs (N, *input_shape) of a network that was trained with `preparation`.
+    Raises DataError for another shape."""
+    x = x[None] if x.shape == preparation.input_shape else x
+    paths = [f"{number:05}" for number in range(len(x))] if x.ndim else []
+    wanted, medium = (len(x) if x.ndim else 0, *preparation.input_shape), medium_of(preparation.kind)
+    if x.ndim == 0 or x.dtype.kind not in "uifb":
+        inputs = x
+    elif not medium.pictures and x.shape == wanted:
+        inputs = _as_float32(x, source, paths)
+    else:
+        axes = preparation.layout if len(preparation.layout) == x.ndim else _likeliest(x, source)[0]
+        kind, inputs = as_inputs(x, axes, source, paths)
+        if kind == preparation.kind:
+            inputs = medium.refit(inputs, preparation)
+        elif not medium.pictures:
+            inputs = inputs.astype(np.float32)
+    if inputs.shape != wanted or inputs.dtype != np.dtype(medium.dtype):
+        raise DataError(
+            f"data {source}",
+            f"an array of shape {x.shape} and type {x.dtype}",
+            f"{medium.describe(preparation.input_shape)}, which the network was trained on",
+            "save samples as the training data were saved, along the first axis",
+        )
+    return inputs
 
 
 def _likeliest(x: np.ndarray, source: str) -> tuple[Layout, Layout | None]:

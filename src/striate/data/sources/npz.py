@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from striate.data.config import Layout
 from striate.data.listing import SPLIT_NAMES, Listing
-from striate.data.sources.arrays import list_arrays
+from striate.data.media.medium import Preparation
+from striate.data.sources.arrays import inputs_like, list_arrays
 from striate.data.sources.source_names import check_names, names_remedy
 from striate.data.sources.tree import too_much, unpacked_limit
 from striate.errors import DataError, StriateError
@@ -33,26 +36,15 @@ _NAMES = tuple(f"{axis}{split}" for split in ("", "_train", "_val", "_test") for
 def list_npz(path: Path, layout: Layout, names: Mapping[str, str] | None = None) -> Listing:
     """The arrays of an .npz, loaded without pickles; `names` says what those that are read are called in the file.
     Raises DataError."""
-    called: dict[str, str] = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked, packed = sum(m.file_size for m in archive.infolist()), path.stat().st_size
-        if unpacked > unpacked_limit(packed):
-            raise too_much(f"data {path}", unpacked_limit(packed), packed)
-        with np.load(path, allow_pickle=False) as file:
-            there = file.files
-            called = dict(names) if names else _called(there)
-            if names:
-                check_names(names, there, _NAMES)
-            arrays = {name: file[called[name]] for name in sorted(called)}
-            shapes = {name: np.shape(file[name]) for name in there[:20]} if not _complete(called) else {}
-            if other := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
-                raise ValueError(f"{other[0]} is no array")  # numpy gives the bytes of what has no header of its own
-    except StriateError:
-        raise
-    # numpy parses a header that the file wrote, and every decompressor has errors of its own.
-    except Exception as error:
-        raise _damaged(path, error) from None
+    with _opened(path) as file:
+        there = file.files
+        if names:
+            check_names(names, there, _NAMES)
+        called = dict(names) if names else _called(there)
+        arrays = {name: file[called[name]] for name in sorted(called)}
+        shapes = {} if _complete(called) else {name: np.shape(file[name]) for name in there[:20]}
+        if other := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+            raise ValueError(f"{other[0]} is no array")  # numpy gives the bytes of what has no header of its own
     if not _complete(arrays):
         raise _unknown(path, shapes)
     blocks = _blocks(path, arrays)
@@ -64,6 +56,42 @@ def list_npz(path: Path, layout: Layout, names: Mapping[str, str] | None = None)
     groups = _groups(path, arrays, blocks)
     listing = list_arrays(path.stem, str(path), blocks, layout=layout, ignored=ignored, notes=notes)
     return replace(listing, groups=groups)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file, without pickles; whatever goes wrong while it is read is a DataError."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked, packed = sum(m.file_size for m in archive.infolist()), path.stat().st_size
+        if unpacked > unpacked_limit(packed):
+            raise too_much(f"data {path}", unpacked_limit(packed), packed)
+        with np.load(path, allow_pickle=False) as file:
+            yield file
+    except StriateError:
+        raise
+    # numpy parses a header that the file wrote, and every decompressor has errors of its own.
+    except Exception as error:
+        raise _damaged(path, error) from None
+
+
+def npz_inputs(path: Path, preparation: Preparation) -> dict[str, np.ndarray]:
+    """The inputs of an .npz as raw inputs of a trained network, by names such as `file.npz#3`; of a file with splits
+    `file.npz#test/3`. Targets are not needed, and a lone array may have any name. Raises DataError."""
+    with _opened(path) as file:
+        called = _called(file.files)
+        names = [name for name in called if name[0] == "x"] or (file.files if len(file.files) == 1 else [])
+        arrays = {name.removeprefix("x").strip("_"): file[called.get(name, name)] for name in names}
+    if not arrays:
+        raise DataError(
+            f"data {path}", f"arrays called {listed(list(called), 8)}", "an array x", "numpy.savez(path, x=x)"
+        )
+    found = {}
+    for split, array in arrays.items():
+        before = f"{split}/" if split in SPLIT_NAMES else ""
+        for number, values in enumerate(inputs_like(array, preparation, str(path))):
+            found[f"{path}#{before}{number}"] = values
+    return found
 
 
 def _called(there: Sequence[str]) -> dict[str, str]:
