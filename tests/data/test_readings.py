@@ -182,3 +182,18 @@ def test_labels_of_0_and_1_as_numbers_are_said(tmp_path, y, words):
     ((severity, measured),) = said(arrays(tmp_path / "d.npz", x=np.zeros((12, 5)), y=y))
     assert severity == "warning"
     assert words in measured
+
+
+# Large pictures
+
+
+def test_pictures_that_are_too_large_come_with_the_option_that_admits_them(tmp_path):
+    for name, size in (("a/1", 6), ("a/2", 6), ("a/3", 6), ("b/1", 6), ("b/2", 6), ("b/3", 6), ("b/4", 40)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.effect_noise((size, size), 50).save(tmp_path / f"{name}.png")
+    config = DataConfig(source=str(tmp_path), max_pixels=100)
+    found = next(finding for finding in load_dataset(config).findings if finding.code == "data.unreadable")
+    assert found.remedy.settings == {"data.max_pixels": "1600"}
+    with pytest.raises(DataError) as caught:
+        load_dataset(DataConfig(source=str(tmp_path), max_pixels=10))
+    assert caught.value.remedy == "--data.max_pixels 1600"

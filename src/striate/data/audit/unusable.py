@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
+from striate.data.audit.files import larger_limit
 from striate.data.audit.marked import some
 from striate.data.listing import Listing
 from striate.data.scan import Scan
@@ -18,11 +20,13 @@ def refuse_unusable(listing: Listing, scan: Scan, unreadable: Mapping[int, str],
     where = f"data {listing.source}"
     if not split:
         number, why = next(iter(unreadable.items()), (0, "no samples"))
+        limit = larger_limit(unreadable)
+        install = re.search(r"pip install '[^']+'", why)
         raise DataError(
             where,
             f"none of {len(unreadable)} files can be read; {listing.paths[number]}: {why}",
             "at least one readable picture",
-            "check that these files are pictures",
+            f"--data.max_pixels {limit}" if limit else install[0] if install else "check that these files are pictures",
         )
     splits = set(split.values())
     if "train" not in splits or "test" not in splits or "val" not in splits:
