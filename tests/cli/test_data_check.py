@@ -41,7 +41,8 @@ def test_clean_data_end_with_0_and_say_so(tmp_path: Path, capsys) -> None:
     code, out, err = check(capsys, str(write_clean(tmp_path / "set")))
     assert (code, err) == (0, "")
     assert out.splitlines() == [
-        "set: 60 images of 3 classes; 39 train, 3 val, 18 test (given splits)",
+        "set: 60 images of 3 classes; 39 train, 3 val, 18 test (given splits); images of",
+        "  48×48 pixels",
         "",
         "Nothing was found.",
     ]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
 
 import striate
 from striate.cli.main import main
@@ -36,9 +38,21 @@ def test_it_is_printed_and_written(run, capsys):
     assert (found.n, found.of) == (60, document["of"])
 
 
+def test_of_other_data_both_measurements_lie_in_the_run(run, tmp_path, capsys):
+    data = load_digits()
+    np.savez(tmp_path / "few.npz", x=data.images[:40].astype(np.uint8) * 15, y=data.target[:40])
+    for words in ((), ("--robustness",)):
+        assert main(["eval", str(run), str(tmp_path / "few.npz"), *words]) in (0, 1)
+    assert "written:" in capsys.readouterr().err
+    written = {path.name for path in (run / "evaluations").iterdir()}
+    assert written == {f"few-all{end}" for end in (".json", ".txt", "-robustness.json", "-robustness.png")}
+    assert json.loads((run / "evaluations" / "few-all.json").read_text())["n"] == 40
+    assert json.loads((run / "evaluations" / "few-all-robustness.json").read_text())["data"] == "few"
+    assert main(["eval", str(run), str(tmp_path / "few.npz")]) in (0, 1)
+    assert {path.name for path in (run / "evaluations").iterdir()} == written
+
+
 def test_what_it_cannot_do_is_refused(run, tmp_path, capsys):
-    assert main(["eval", str(run), "digits", "--robustness"]) == 2
-    assert f"striate eval {run} --robustness" in capsys.readouterr().err
     assert main(["eval", str(run), "--robustness", "--learning-curve"]) == 2
     assert "--robustness with --learning-curve" in capsys.readouterr().err
     table = tmp_path / "iris"

@@ -180,14 +180,14 @@ def test_an_empty_class_and_one_with_nothing_readable(tmp_path):
 
 
 def test_no_images_says_what_there_is(tmp_path):
-    with pytest.raises(DataError, match="no files in 1 folders"):
+    with pytest.raises(DataError, match="no files in 1 folder"):
         load(tmp_path)
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.pdf").write_text("x")
     with pytest.raises(DataError, match=r"1 file \(1 \.pdf\)"):
         load(tmp_path)
     picture(tmp_path / "1.png")
-    with pytest.raises(DataError, match="1 pictures that lie in no class folder"):
+    with pytest.raises(DataError, match="1 picture lies in no class folder"):
         load(tmp_path)
 
 

@@ -27,7 +27,7 @@ def announce_decisions(prepared: Prepared, announce: Announce, spent: float = 0.
     """Say what was decided about data and training, what was noticed, and when it will end; `spent` are the seconds
     since the user's request."""
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in prepared.data.splits.items())
-    announce(f"{prepared.data.name}: {sizes}")
+    announce(f"{prepared.data.name}: {sizes}; {prepared.data.inputs_in_words}")
     for note in prepared.notes:
         announce(note)
     for finding in prepared.findings:

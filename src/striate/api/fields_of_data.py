@@ -8,12 +8,18 @@ from striate.errors import UsageError
 from striate.training.config_file import option_of
 
 CHECKED = (
-    *(f"data.{name}" for name in ("size", "channels", "fit", "layout", "val_fraction", "test_fraction", "split_seed")),
+    *(
+        f"data.{name}"
+        for name in ("size", "channels", "fit", "layout", "names", "val_fraction", "test_fraction", "split_seed")
+    ),
     *("data.max_pixels", "task.name"),
 )
 """What changes a check of the data: what is read, and how it is split."""
 PACKED = (
-    *(f"data.{name}" for name in ("size", "channels", "fit", "layout", "max_pixels", "reduced_decoding", "packs")),
+    *(
+        f"data.{name}"
+        for name in ("size", "channels", "fit", "layout", "names", "max_pixels", "reduced_decoding", "packs")
+    ),
     "task.name",
 )
 """What changes a pack: what is decoded."""

@@ -7,9 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
 
 from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from striate.tasks.evaluation import Evaluation
 
 
 class _Measured(Protocol):
@@ -56,14 +59,16 @@ def evaluate(
         A run directory.
     data
         Other data in any form that `striate train` takes; classes are matched by name. The given test split is
-        used, or everything where there is none. Default: the test split that the run set aside.
+        used, or everything where there is none. What is measured is written into the run's folder evaluations.
+        Default: the test split that the run set aside.
     plan
         `auto`: for many samples the fastest backend is chosen whose predictions agree with plain fp32, and named on
         stderr; `plain` takes plain fp32.
     robustness
-        Measure robustness instead: the accuracy when images of the run's test split (1,000 at most) are shifted,
-        rotated, scaled, covered, deformed, tilted, cluttered, lit differently, noisy, blurred or stored as JPEG.
-        Written into the run: robustness.json and plots/robustness.png.
+        Measure robustness instead: the accuracy when images of the test split, or of the data (1,000 at most), are
+        shifted, rotated, scaled, covered, deformed, tilted, cluttered, lit differently, noisy, blurred or stored as
+        JPEG.
+        Written into the run: robustness.json and plots/robustness.png; of other data into its folder evaluations.
     learning_curve
         Train the network anew on 1/8, 1/4 and 1/2 of the run's training samples, and estimate what twice as many
         would bring. Takes about 1.6 times as long as the run did. It is repeated with three seeds where that takes two
@@ -73,11 +78,12 @@ def evaluate(
         evaluation.json about the split.
     """
     if robustness:
-        _refuse_together(run, data, "--robustness", learning_curve=learning_curve)
+        _refuse_together(run, None, "--robustness", learning_curve=learning_curve)
         from striate.api import robustness as measure_robustness
         from striate.api import write_robustness
 
-        return print_kept_measure(run, partial(measure_robustness, plan=plan), write_robustness, json=json)
+        write = partial(write_robustness, other=data is not None)
+        return print_kept_measure(run, partial(measure_robustness, data=data, plan=plan), write, json=json)
     if learning_curve:
         _refuse_together(run, data, "--learning-curve")
         from striate.api import learning_curve as measure_learning_curve
@@ -97,7 +103,21 @@ def evaluate(
         print_json(evaluation.to_json())
     else:
         print_text(str(evaluation))
+    if data is not None:
+        _keep(run, evaluation)
     return 1 if any(finding.severity == "error" for finding in evaluation.findings) else 0
+
+
+def _keep(run: Path, evaluation: Evaluation) -> None:
+    """Write what was measured on other data into the run; say so, and also where the run cannot be written to."""
+    from striate.api import write_evaluation
+    from striate.cli.output import print_note
+    from striate.errors import RunError
+
+    try:
+        print_note(f"written: {write_evaluation(run, evaluation)[-1]}, and the same as .json")
+    except RunError as error:
+        print_note(f"not written: {error.where}: {error.got}")
 
 
 def _refuse_together(run: Path, data: str | None, option: str, *, learning_curve: bool = False) -> None:

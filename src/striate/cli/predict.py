@@ -30,15 +30,16 @@ def predict(
 ) -> int:
     """Predict for image files, folders of images, and samples of named data sets.
 
-    A file that cannot be read is named on stderr and counted; the others get their predictions. Exit code 1 if any was
-    unreadable.
+    A file that cannot be read, or is not there, is named on stderr and counted; the others get their predictions. Exit
+    code 1 if there was any.
 
     Parameters
     ----------
     run
         A run directory, or one checkpoint file.
     path
-        Images, folders that are searched for images, and samples of named data sets: digits#3.
+        Images, folders that are searched for images, and samples of named data sets: digits#3. An .npz with an array x,
+        and for a network of tables a .csv of its numbers: each sample in it.
     masks
         For a segmentation: a folder for the predicted masks, as PNGs of the input's size whose pixels have the values
         of the training masks. Created if need be; nothing in it is overwritten.

@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 Fit = Literal["crop", "stretch", "pad"]
 Fill = Literal["edge", "reflect", "zero"]
-Layout = Literal["auto", "NF", "NCL", "NHW", "NHWC", "NCHW", "NCDHW"]
+Layout = Literal["auto", "NF", "NCL", "NLC", "NHW", "NHWC", "NCHW", "NDHW", "NCDHW", "NDHWC"]
 Store = Literal["auto", "memory", "pack", "stream"]
 
 
@@ -29,7 +29,11 @@ class DataConfig:
     fit: Fit = "crop"
     """How an image of another aspect ratio fits the input: crop its center, stretch it, or pad it."""
     layout: Layout = "auto"
-    """The order of axes of the arrays in an `.npz`."""
+    """The order of axes of the arrays in an `.npz`: N samples, C channels, L positions, D, H and W depth, height and
+    width, F features. Default: the likeliest, which is said where another is likely too."""
+    names: str | None = None
+    """What the columns of a manifest, or the arrays of an `.npz`, are called where not path, label, split, group or x,
+    y, groups: `path=filename,label=species`, `x=scans,y=diagnosis`."""
     val_fraction: Annotated[float, Gt(0), Lt(1)] | None = None
     """Share of each class that becomes the validation split where the source gives none. Default: 0.1, or what the
     recipe decides."""

@@ -127,6 +127,12 @@ class Dataset:
         return medium_of(self.kind)
 
     @property
+    def inputs_in_words(self) -> str:
+        """Shape of the inputs, and in which order of axes arrays were read where that was given or is in doubt."""
+        read = "" if self.preparation.layout == "auto" else f", read as {self.preparation.layout}"
+        return self.medium.describe(self.input_shape) + read
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input without the batch: (C, *spatial) or (F,)."""
         return self.preparation.input_shape

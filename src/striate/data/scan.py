@@ -76,6 +76,7 @@ def plan_inputs(listing: Listing, scan: Scan, config: DataConfig, choose_size: C
         if found is not None:
             size, reason = (choose_size or _usual_size)(found)
             config, why = replace(config, size=size), [reason]
+    config = replace(config, layout=listing.layout)
     preparation, notes, findings = listing.medium.plan(listing.source, listing.inputs, headers, config)
     return preparation, (*why, *notes), findings
 

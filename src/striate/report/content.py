@@ -25,7 +25,6 @@ from striate.training.config_file import config_to_yaml
 from striate.training.prepare import Prepared
 from striate.visualize.network_diagram import network_diagram
 from striate.visualize.page_parts import Picture, Section, Table
-from striate.wording import show_shape
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def run_content(
         title=f"{config.model.name} on {data.name}",
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         task=prepared.task.name,
-        data=(f"{data.name} from {data.source}; each input is {show_shape(data.input_shape)}, {data.medium.a}.",),
+        data=(f"{data.name} from {data.source}: {data.inputs_in_words}.",),
         splits=Table("Samples in each split", ("split", "samples"), counts),
         model=_model_facts(config.model.name, notes, metrics, ledger),
         metrics={name: evaluation.metrics for name, evaluation in evaluations.items()},

@@ -18,6 +18,7 @@ from striate.statistics.calibration import Temperature
 from striate.statistics.estimate import plain
 from striate.tasks.assessment import Figures, gap_lines
 from striate.tasks.metric import Metric, shown_metrics
+from striate.wording import filled
 
 SHOWN = 20
 """So many classes are listed; of more, those with the lowest recall."""
@@ -62,6 +63,7 @@ class Evaluation:
     image's bytes, 0 to 255; None where inputs are no images. `figures`: everything that follows from the predictions;
     `temperature` and `gap`, those of evaluation.json of the run, come from its validation split. None where nobody
     asked. `sampled`: what the task remembers beside `decoded` (`Task.remembered`); None of kept predictions.
+    `inputs`: their shape in words.
     """
 
     data: str
@@ -84,10 +86,13 @@ class Evaluation:
     gap: Mapping[str, Any] | None = None
     shown: tuple[Metric, ...] = ()
     sampled: Any = None
+    inputs: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The evaluation as one JSON object of plain values, without the single predictions."""
         document = {"data": self.data, "split": self.split, "task": self.task, **self.metrics}
+        if self.inputs:
+            document["inputs"] = self.inputs
         document["classes"] = list(self.classes)
         if self.confusion is not None:
             document["confusion"] = self.confusion.tolist()
@@ -120,7 +125,9 @@ class Evaluation:
         title = f"{one_line(self.data)}, {one_line(self.split)} split: {self.n:,} samples"
         if self.classes:
             title += f", {len(self.classes)} classes"
-        lines = [_fit(title, 80), *_metric_lines(self)]
+        if self.inputs:
+            title += f"; {self.inputs}"
+        lines = [*filled(title, 80).split("\n"), *_metric_lines(self)]
         if self.per_class:
             lines += ["", *_class_lines(self), *_pair_lines(self)]
         if self.figures is not None:

@@ -129,7 +129,7 @@ def test_a_pack_of_something_else_is_not_taken(tmp_path: Path) -> None:
 def test_nothing_else_is_removed_to_make_room_for_a_pack(tmp_path: Path) -> None:
     (tmp_path / KEY).mkdir()
     (tmp_path / KEY / "thesis.tex").write_text("mine")
-    with pytest.raises(DataError, match="mv "):
+    with pytest.raises(DataError, match=r"another place for packs: --data\.packs FOLDER"):
         build(tmp_path, Reader())
     assert (tmp_path / KEY / "thesis.tex").read_text() == "mine"
 

@@ -97,4 +97,4 @@ def _what(check: DataCheck) -> str:
     classes = f" of {len(listing.classes):,} classes" if listing.has_one_class_each else ""
     sizes = ", ".join(f"{count:,} {name}" for name, count in check.sizes.items())
     splits = "given splits" if check.evidence.given else "splits as striate train makes them"
-    return f"{listing.name}: {len(listing):,} {listing.medium.many}{classes}; {sizes} ({splits})"
+    return f"{listing.name}: {len(listing):,} {listing.medium.many}{classes}; {sizes} ({splits}); {check.inputs}"

@@ -26,6 +26,7 @@ from striate.data.audit.images import (
 from striate.data.audit.leaks import find_leaks, find_torn_frames, find_torn_groups
 from striate.data.audit.marked import Marked
 from striate.data.audit.masks import find_even_masks, find_misfitting_masks, find_missing_mask_values
+from striate.data.audit.readings import find_readings
 from striate.data.audit.unusable import refuse_unusable
 from striate.data.scan import plan_inputs
 from striate.errors import DataError
@@ -87,7 +88,8 @@ FINDERS: tuple[Callable[[Evidence], Marked | None], ...] = (
 
 def check_evidence(evidence: Evidence) -> DataCheck:
     """All findings about a data set. What cannot be trained on at all is an error among them."""
-    found = [mark for find in FINDERS if (mark := find(evidence)) is not None]
+    found = [Marked(finding) for finding in (*evidence.listing.findings, *find_readings(evidence.listing))]
+    found += [mark for find in FINDERS if (mark := find(evidence)) is not None]
     if not any(mark.finding.code in ("data.missing-class", "data.too-few") for mark in found if _is_error(mark)):
         try:
             refuse_unusable(evidence.listing, evidence.scan, evidence.unreadable, evidence.splits)

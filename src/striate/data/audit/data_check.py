@@ -13,6 +13,7 @@ from striate import notebook
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.marked import Marked
 from striate.records import Finding
+from striate.wording import show_shape
 
 SEVERITIES = ("error", "warning", "note")
 
@@ -35,6 +36,20 @@ class DataCheck:
     def healthy(self) -> bool:
         """Whether there is no error and no warning."""
         return all(finding.severity == "note" for finding in self.findings)
+
+    @property
+    def inputs(self) -> str:
+        """What the samples are, with their shape, in words; of files of several sizes, from which to which."""
+        listing, medium = self.evidence.listing, self.evidence.listing.medium
+        if listing.inputs is not None:
+            read = "" if listing.layout == "auto" else f", read as {listing.layout}"
+            return medium.describe(listing.inputs.shape[1:]) + read
+        sizes = sorted({size for header in self.evidence.scan.headers.values() if (size := medium.size_of(header))})
+        if not sizes:
+            return medium.many
+        least, most = (pick(sizes, key=lambda size: (size[0] * size[1], size)) for pick in (min, max))
+        to = "" if len(sizes) == 1 else f" to {show_shape(most)}"
+        return f"{medium.many} of {show_shape(least)}{to} {medium.values}"
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -78,6 +93,7 @@ class DataCheck:
             "data": listing.name,
             "source": listing.source,
             "count": len(listing),
+            "inputs": self.inputs,
             "unreadable": len(self.evidence.unreadable),
             "splits": self.sizes,
             "given": self.evidence.given,

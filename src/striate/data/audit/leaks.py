@@ -43,7 +43,7 @@ def find_leaks(evidence: Evidence) -> Marked | None:
         measured=f"{affected} are in another split too: {some([_pair(evidence, group) for group in torn])}",
         threshold=f"0; an error from {GRAVE:.0%} of a split",
         why="What was trained on is recognized, not understood: such a split measures too well.",
-        remedy=leaving_out(evidence, "Remove each of them from all splits but one, or keep them together in a group."),
+        remedy=leaving_out(evidence, "Leave each of them out of all splits but one, or keep them together in a group."),
     )
     words = {number: evidence.splits[number] for group in torn for number in group}
     return Marked(finding, tuple(torn), words, _fixed(evidence, torn), keep_together(evidence, evidence.alike))
@@ -89,7 +89,7 @@ def find_given_leaks(listing: Listing, groups: Sequence[Sequence[int]]) -> Findi
         measured=f"{len(leaks):,} images with identical content lie in two of the given splits: {some(leaks)}",
         threshold="0 images",
         why="What was trained on is recognized, not understood: such a split measures too well.",
-        remedy="Remove each of them from all splits but one.",
+        remedy="Leave each of them out of all splits but one: striate data check writes a manifest that does.",
     )
 
 

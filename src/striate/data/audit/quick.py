@@ -9,6 +9,7 @@ from striate.data.audit.classes import find_suspicious_names
 from striate.data.audit.copies import find_label_noise
 from striate.data.audit.files import find_ignored, find_unreadable
 from striate.data.audit.leaks import find_given_leaks, find_torn_groups
+from striate.data.audit.readings import find_readings
 from striate.data.listing import Listing
 from striate.data.scan import Scan
 from striate.records import Finding
@@ -28,4 +29,4 @@ def find_all(listing: Listing, scan: Scan, unreadable: Mapping[int, str]) -> tup
         find_suspicious_names(listing),
         find_ignored(listing),
     )
-    return tuple(finding for finding in found if finding is not None)
+    return (*listing.findings, *find_readings(listing), *(finding for finding in found if finding is not None))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
+from striate.data.audit.files import larger_limit
 from striate.data.audit.marked import some
 from striate.data.listing import Listing
 from striate.data.scan import Scan
@@ -18,11 +20,13 @@ def refuse_unusable(listing: Listing, scan: Scan, unreadable: Mapping[int, str],
     where = f"data {listing.source}"
     if not split:
         number, why = next(iter(unreadable.items()), (0, "no samples"))
+        limit = larger_limit(unreadable)
+        install = re.search(r"pip install '[^']+'", why)
         raise DataError(
             where,
             f"none of {len(unreadable)} files can be read; {listing.paths[number]}: {why}",
             "at least one readable picture",
-            "check that these files are pictures",
+            f"--data.max_pixels {limit}" if limit else install[0] if install else "check that these files are pictures",
         )
     splits = set(split.values())
     if "train" not in splits or "test" not in splits or "val" not in splits:
@@ -47,7 +51,7 @@ def _refuse_classes(listing: Listing, where: str, split: Mapping[int, str]) -> N
             f"no image of the class {empty[0]!r} can be read"
             + (f", nor of {len(empty) - 1} more" if empty[1:] else ""),
             "at least one readable image for every class",
-            "replace the images, or remove the class",
+            "replace the images, or list those of the other classes in a manifest .csv (path,label)",
         )
     if len(listing.classes) < 2:
         raise DataError(
@@ -63,5 +67,5 @@ def _refuse_classes(listing: Listing, where: str, split: Mapping[int, str]) -> N
             where,
             f"the classes {some(foreign)} occur only in val or test",
             "every class in train too: what was never shown cannot be learned",
-            "move some of their images to train, or remove the classes",
+            "copy some of their images to train, or list all images in a manifest .csv (path,label,split)",
         )

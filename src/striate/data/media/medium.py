@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from striate.data.config import AugmentConfig, DataConfig, Fit, Layout
 from striate.errors import ConfigError, DataError
 from striate.records import Finding
+from striate.wording import show_shape
 
 Kind = str
 """The name of a medium: `striate.data.media.every_medium`."""
@@ -84,7 +85,9 @@ Planned = tuple[Preparation, tuple[str, ...], tuple[Finding, ...]]
 class Unreadable(DataError):
     """A file that cannot be read; `reason` says why in plain words."""
 
-    def __init__(self, where: str, reason: str, expected: str, remedy: str = "replace or remove the file") -> None:
+    def __init__(
+        self, where: str, reason: str, expected: str, remedy: str = "replace the file, or leave it out"
+    ) -> None:
         self.reason = reason
         super().__init__(where, reason, expected, remedy)
 
@@ -120,6 +123,10 @@ class Medium:
     """The least and the largest value that an input can have; None where there are none."""
     unit: ClassVar[str] = "standard deviations"
     """In what a change of an input is measured: in levels of its values where it has bounds."""
+
+    def describe(self, shape: tuple[int, ...]) -> str:
+        """Inputs of this shape, in a few words: "color images of 96×96 pixels"."""
+        return f"{self.many} of {show_shape(shape)}"
 
     # Files
 

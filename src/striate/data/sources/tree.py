@@ -126,7 +126,7 @@ def check_size(size: int, where: str) -> None:
     limit = LARGEST_FILE if medium is None else medium.largest_file
     if size > limit:
         raise DataError(
-            where, f"a file of {size:,} bytes", f"at most {limit:,} bytes a file", "split or remove the file"
+            where, f"a file of {size:,} bytes", f"at most {limit:,} bytes a file", "split the file, or leave it out"
         )
 
 

@@ -25,6 +25,7 @@ from striate.data.media.image.pictures import (
 from striate.data.media.medium import Medium, Photographs, Planned, Preparation
 from striate.errors import ConfigError
 from striate.records import Finding
+from striate.wording import show_shape
 
 
 def plan_images(source: str, inputs: NDArray[Any] | None, headers: Sequence[Header], config: DataConfig) -> Planned:
@@ -114,6 +115,10 @@ class Images(Medium):
     augmentations: ClassVar[frozenset[str]] = frozenset(AugmentConfig.__dataclass_fields__)
     bounds: ClassVar[tuple[float, float]] = (0.0, 255.0)
     unit: ClassVar[str] = "levels of 0 to 255"
+
+    def describe(self, shape: tuple[int, ...]) -> str:
+        """Color, height and width."""
+        return f"{'color' if shape[0] == 3 else 'gray'} images of {show_shape(shape[1:])} pixels"
 
     def header(self, data: bytes | Path, where: str, *, max_pixels: int) -> Header:
         """Size and color of a picture."""
