@@ -26,7 +26,7 @@ def announce_decisions(prepared: Prepared, announce: Announce) -> None:
     """Say what was decided about data and training, and what was noticed."""
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in prepared.data.splits.items())
     announce(f"{prepared.data.name}: {sizes}")
-    for note in prepared.notes:
+    for note in (*filter(None, (prepared.data.annotated,)), *prepared.notes):
         announce(note)
     for finding in prepared.findings:
         announce(str(finding))

@@ -9,12 +9,12 @@ from striate.training.config_file import option_of
 
 CHECKED = (
     *(f"data.{name}" for name in ("size", "channels", "fit", "layout", "val_fraction", "test_fraction", "split_seed")),
-    *("data.max_pixels", "task.name"),
+    *("data.class_level", "data.max_pixels", "task.name"),
 )
 """What changes a check of the data: what is read, and how it is split."""
 PACKED = (
     *(f"data.{name}" for name in ("size", "channels", "fit", "layout", "max_pixels", "reduced_decoding", "packs")),
-    "task.name",
+    *("data.class_level", "task.name"),
 )
 """What changes a pack: what is decoded."""
 SHOWN = ("data.", "augment.", "task.name", "seed")

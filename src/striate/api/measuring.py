@@ -92,7 +92,7 @@ def _evaluate(run: str | Path | Run | Trained, data: str | None, plan: Asked, an
                 raise
         else:
             _complete(opened, config, trained, own, plan, announce)
-            measured = _evaluate_on(trained, own, "test", plan, batch, read_temperature(opened))
+            measured = _evaluate_on(trained, own, own.held_out, plan, batch, read_temperature(opened))
             return replace(measured, gap=read_gap(opened))
     other, split = _other_data(trained, data, read_seen(opened), announce)
     return _evaluate_on(trained, other, split, plan, batch, read_temperature(opened))
@@ -175,7 +175,7 @@ def _complete(
         return
     say = announce or (lambda _: None)
     say(f"{run.evaluation} is not there yet: all splits are measured for it")
-    part, splits, batch = measured_part(data, config), ("train", "val", "test"), measured_at_once(config)
+    part, splits, batch = measured_part(data, config), tuple(data.splits), measured_at_once(config)
     with allocator_policy(usual_policy()):
         answering = plan_evaluation(trained, part, splits, batch=batch, asked=plan)
         measured = {name: evaluate_trained(trained, part, name, batch=batch, answering=answering) for name in splits}
@@ -223,6 +223,8 @@ def robustness(
         raise UsageError("samples", str(samples), "1 or more", "samples=1000")
     opened = open_run(run.path if isinstance(run, Run) else Path(run))
     trained, data = load(opened.path), read_data(config_from_yaml(opened.config), announce)[1]
+    if split == "test":
+        data.require_test("robustness")
     with allocator_policy(usual_policy()):
         return measure_robustness(
             trained, data, split, samples=samples, seed=seed, plan=plan, progress=announce or (lambda _: None)

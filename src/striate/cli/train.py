@@ -97,7 +97,7 @@ def _print_result(path: Path, metrics: dict[str, Any]) -> None:
     from striate.evaluation.baselines import comparison_lines
     from striate.tasks.registry import split_line
 
-    for split in ("train", "val", "test"):
+    for split in (name for name in ("train", "val", "test") if name in metrics):
         print_text(f"{split + ':':<7}{split_line(metrics[split])}")
     for line in comparison_lines(metrics.get("baselines", ())):
         print_text(line)

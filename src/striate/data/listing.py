@@ -44,6 +44,8 @@ class Listing:
     are bare numbers of the source, which may stand for positions in somebody else's list of names. `groups` says what
     each sample is of (a patient, a day; None where that is unknown), and is empty where the source has no groups.
     `columns` are further columns of a manifest as texts, for slices of an evaluation; nothing is learned from them.
+    `class_level` says which folder of each path names the class, from 1, folders of splits not counted; None where
+    labels are no folders.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Listing:
     notes: tuple[str, ...] = ()
     groups: tuple[str | None, ...] = ()
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    class_level: int | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -83,6 +86,16 @@ class Listing:
     def has_numbers(self) -> bool:
         """Whether labels are numbers."""
         return self.annotation == "number"
+
+    def folders_at(self, level: int) -> dict[str, set[str]]:
+        """Of each class the names of its folders at this level; empty where labels are no folders."""
+        found: dict[str, set[str]] = {}
+        place = level - 1 + any(self.given)
+        for path, label in zip(self.paths, self.labels, strict=True) if self.class_level else ():
+            parts = path.split("/")
+            if place < len(parts) - 1:
+                found.setdefault(label, set()).add(parts[place])
+        return found
 
     @property
     def medium(self) -> Medium:

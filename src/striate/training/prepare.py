@@ -160,6 +160,8 @@ def prepare(
     long run will come to. Raises StriateError.
     """
     with_data, data = read_data(config, announce)
+    if config.baseline:
+        data.require_test("--baseline")
     return prepare_data(
         with_data, data, module, asked=config, begun=begun, seconds_spent=seconds_spent, forecast=forecast
     )

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from striate.data.audit.classes import find_imbalance, find_missing_classes, find_small_classes, find_suspicious_names
+from striate.data.audit.classes import (
+    find_imbalance,
+    find_missing_classes,
+    find_repeated_folders,
+    find_small_classes,
+    find_suspicious_names,
+)
 from striate.data.audit.columns import find_constant_columns
 from striate.data.audit.copies import (
     find_contradictions,
@@ -46,6 +52,11 @@ def _names(evidence: Evidence) -> Marked | None:
     return None if finding is None else Marked(finding)
 
 
+def _levels(evidence: Evidence) -> Marked | None:
+    finding = find_repeated_folders(evidence.listing) if evidence.config.class_level is None else None
+    return None if finding is None else Marked(finding)
+
+
 def _resized(evidence: Evidence) -> Marked | None:
     """`data.resized`: images that training would scale."""
     if not evidence.splits:
@@ -62,6 +73,7 @@ FINDERS: tuple[Callable[[Evidence], Marked | None], ...] = (
     find_torn_frames,
     find_contradictions,
     find_near_contradictions,
+    _levels,
     find_missing_classes,
     find_missing_mask_values,
     find_small_classes,
@@ -90,7 +102,13 @@ def check_evidence(evidence: Evidence) -> DataCheck:
     found = [mark for find in FINDERS if (mark := find(evidence)) is not None]
     if not any(mark.finding.code in ("data.missing-class", "data.too-few") for mark in found if _is_error(mark)):
         try:
-            refuse_unusable(evidence.listing, evidence.scan, evidence.unreadable, evidence.splits)
+            refuse_unusable(
+                evidence.listing,
+                evidence.scan,
+                evidence.unreadable,
+                evidence.splits,
+                test=evidence.config.test_fraction > 0,
+            )
         except DataError as error:
             why = "No training can start with these data."
             where = evidence.listing.source

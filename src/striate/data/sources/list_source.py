@@ -12,7 +12,7 @@ from pathlib import Path
 
 from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.config import DataConfig
-from striate.data.listing import Listing, check_classes
+from striate.data.listing import SPLIT_NAMES, Listing, check_classes, is_split
 from striate.data.sources.archive import SUFFIXES, archive_tree, is_archive
 from striate.data.sources.cifar import holds_cifar, list_cifar
 from striate.data.sources.class_folders import list_classes, unwrapped
@@ -28,7 +28,8 @@ from striate.data.sources.objects import is_given_data, list_given
 from striate.data.sources.shards import is_shard, list_pattern, list_shards, names_shards, shards_in
 from striate.data.sources.svhn import holds_svhn, list_svhn, list_svhn_file
 from striate.data.sources.tree import Tree, as_text, folder_tree
-from striate.errors import ConfigError, DataError
+from striate.errors import ConfigError, DataError, pasted
+from striate.wording import listed
 
 _FORMS = "a folder, .tar, .tar.gz, .tgz, .zip, .csv, .npz, .mat or idx file"
 
@@ -61,6 +62,13 @@ def list_source(
             listing = _list_named(entry, config, annotation, announce)
     except OSError as error:  # a disk that fails, a file that vanishes meanwhile
         raise _cannot_read(Path(config.source), error) from None
+    if config.class_level is not None and listing.class_level is None:
+        raise ConfigError(
+            "data.class_level",
+            str(config.class_level),
+            "folders of classes: no other data have a level",
+            "leave out --data.class_level",
+        )
     return check_classes(_retarget(listing, annotation))
 
 
@@ -112,7 +120,7 @@ def _list_path(path: Path, config: DataConfig, annotation: str | None, class_nam
     if stat.S_ISDIR(mode) and (shards := shards_in(absolute)):
         return list_shards(shards, str(absolute))
     if stat.S_ISDIR(mode):
-        return _list_tree(folder_tree(absolute), class_names)
+        return _beside(absolute, _list_tree(folder_tree(absolute), class_names, config))
     name = absolute.name
     if not stat.S_ISREG(mode):
         raise DataError(f"data {path}", "neither a file nor a folder", _FORMS, "give a file or a folder")
@@ -120,7 +128,7 @@ def _list_path(path: Path, config: DataConfig, annotation: str | None, class_nam
         tree = archive_tree(absolute)
         if name.lower().endswith(".tar") and is_shard(tree):
             return list_shards([absolute], str(absolute))
-        return _list_tree(unwrapped(tree), class_names)
+        return _list_tree(unwrapped(tree), class_names, config)
     if name.lower().endswith(".csv"):
         return list_manifest(absolute, annotation)
     if name.lower().endswith(".npz"):
@@ -130,6 +138,19 @@ def _list_path(path: Path, config: DataConfig, annotation: str | None, class_nam
     if is_idx(name):
         return list_idx_file(absolute)
     raise DataError(f"data {path}", "a file of another form", _FORMS, f"give the folder instead: '{path.parent}'")
+
+
+def _beside(folder: Path, listing: Listing) -> Listing:
+    """The listing of a folder, with a note where it is the training split alone of a set that has others."""
+    if SPLIT_NAMES.get(folder.name.lower()) != "train":
+        return listing
+    others = sorted(f"{one.name}/" for one in folder.parent.iterdir() if is_split(one.name) and one != folder)
+    if not others:
+        return listing
+    note = (
+        f"Only {folder.name}/ is read, not {listed(others)} beside it: {pasted(folder.parent)} as the data takes all."
+    )
+    return replace(listing, notes=(*listing.notes, note))
 
 
 def _mode(path: Path, absolute: Path) -> int:
@@ -155,7 +176,7 @@ def _cannot_read(path: Path, error: OSError | ValueError) -> DataError:
     return DataError(f"data {path}", reason, f"a path that can be read: {_FORMS}", remedy)
 
 
-def _list_tree(tree: Tree, class_names: tuple[str, ...]) -> Listing:
+def _list_tree(tree: Tree, class_names: tuple[str, ...], config: DataConfig) -> Listing:
     if any(is_idx(file) for file in tree.loose()):
         return list_idx(tree, class_names)
     if holds_cifar(tree):
@@ -164,7 +185,7 @@ def _list_tree(tree: Tree, class_names: tuple[str, ...]) -> Listing:
         return list_svhn(tree)
     if holds_masks(tree):
         return list_masks(tree)
-    return list_classes(tree)
+    return list_classes(tree, config.class_level)
 
 
 def _nothing_there(path: Path) -> DataError:
