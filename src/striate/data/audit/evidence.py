@@ -63,7 +63,7 @@ def gather(
     if listing.medium.pictures:
         ids = [i for i in range(len(listing)) if i not in unreadable]
         progress = announce_tenths(f"Checking {listing.name}", len(ids), listing.medium.many, announce)
-        looks = look_at(listing, ids, config.max_pixels, progress)
+        looks = look_at(listing, ids, scan.headers, config.max_pixels, progress)
         unreadable |= looks.unreadable
     kept = [i for i in range(len(listing)) if i not in unreadable]
     splits = assign_membership(listing, scan.contents, kept, config)[0] if kept else {}
