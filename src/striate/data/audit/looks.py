@@ -21,7 +21,15 @@ from scipy.fft import dctn
 from striate.data.dataset import Preparation
 from striate.data.listing import Listing
 from striate.data.media.image.jpeg import plain_jpeg_header
-from striate.data.media.image.pictures import Header, decode_image, decode_mask, open_picture, refit, turn_of
+from striate.data.media.image.pictures import (
+    Header,
+    decode_image,
+    decode_mask,
+    open_picture,
+    read_header,
+    refit,
+    turn_of,
+)
 from striate.data.scan import why_unreadable
 from striate.data.threads import map_ordered
 from striate.errors import DataError
@@ -107,7 +115,7 @@ def look_at(
 ) -> Looks:
     """Decode the images `ids` of a listing, a few at a time; what cannot be read is among `unreadable`, never raised.
 
-    `headers` are those of files, by id. `progress` is told of every number of images that is done.
+    `headers` are those of files that were read before, by id. `progress` is told of every number of images that is done.
     """
     count = len(listing)
     means, contrasts, deviations = np.zeros((3, count), np.float32)
@@ -142,11 +150,12 @@ def _look(listing: Listing, number: int, header: Header | None, max_pixels: int)
         if listing.annotation == "mask" and listing.targets is not None:
             mask = frozenset(np.unique(listing.targets[number]).tolist())
         return _seen(_small(x_CHW), (x_CHW.shape[1], x_CHW.shape[2]), mask=mask)
-    assert listing.read is not None and header is not None
+    assert listing.read is not None
     path = listing.paths[number]
     try:
         data = listing.read(number)
         file = _file_look(data, path, max_pixels)
+        header = header or read_header(data, path, max_pixels=max_pixels)
         size = (header.height, header.width)
         shape = (3 if header.color else 1, *(min(side, _LARGEST) for side in size))
         x_CHW = decode_image(data, path, Preparation("image", shape, "stretch", max_pixels, reduced=True))
