@@ -83,7 +83,7 @@ def _with_label_errors(check: DataCheck, seed: int, announce: Announce | None) -
     from striate.evaluation.label_errors import find_label_errors
 
     doubtful = find_label_errors(check.evidence, seed, announce)
-    return check if doubtful is None else replace(check, marked=grave_first([*check.marked, doubtful]))
+    return replace(check, labels=True, marked=grave_first([*check.marked, *filter(None, (doubtful,))]))
 
 
 def _write_quarantine(check: DataCheck, file: Path) -> Path:

@@ -74,9 +74,9 @@ def gather(
     return Evidence(listing, scan, looks, unreadable, splits, equal, alike, config, quarantine)
 
 
-def leaving_out(evidence: Evidence, text: str) -> Remedy:
-    """The remedy with the command that writes a manifest without the samples, where one can be written."""
-    does_it = " --quarantine does that for them." if evidence.quarantine else ""
+def leaving_out(evidence: Evidence, text: str, what: str = "does that for them") -> Remedy:
+    """The remedy with the command that writes a manifest, where one can be written; `what` says what that does."""
+    does_it = f" --quarantine {what}." if evidence.quarantine else ""
     return Remedy(text + does_it, command=evidence.quarantine, advice=text.removesuffix("."))
 
 

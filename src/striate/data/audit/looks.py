@@ -115,7 +115,8 @@ def look_at(
 ) -> Looks:
     """Decode the images `ids` of a listing, a few at a time; what cannot be read is among `unreadable`, never raised.
 
-    `headers` are those of files that were read before, by id. `progress` is told of every number of images that is done.
+    `headers` are those of files that were read before, by id. `progress` is told of every number of images that is
+    done.
     """
     count = len(listing)
     means, contrasts, deviations = np.zeros((3, count), np.float32)
