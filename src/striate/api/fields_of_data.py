@@ -9,7 +9,7 @@ from striate.training.config_file import option_of
 
 CHECKED = (
     *(f"data.{name}" for name in ("size", "channels", "fit", "layout", "val_fraction", "test_fraction", "split_seed")),
-    *("data.class_level", "data.max_pixels", "task.name"),
+    *("data.class_level", "data.group", "data.max_pixels", "task.name"),
 )
 """What changes a check of the data: what is read, and how it is split."""
 PACKED = (

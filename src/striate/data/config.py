@@ -32,6 +32,9 @@ class DataConfig:
     class_level: Annotated[int, Ge(1), Le(20)] | Literal["path"] | None = None
     """Which folder names the class where folders lie in folders: 1 is the folder right under the data (or under
     `train/`, `val/`, `test/`), 2 the one in it; `path` joins all of them. Default: 1."""
+    group: str | None = None
+    """The column of a manifest that says what belongs together (a speaker, a patient, a day): no group is ever in two
+    of the splits that are made. Default: `group`, if there is such a column."""
     val_fraction: Annotated[float, Gt(0), Lt(1)] | None = None
     """Share of each class that becomes the validation split where the source gives none. Default: 0.1, or what the
     recipe decides."""

@@ -29,7 +29,7 @@ from striate.data.audit.images import (
     find_turned,
     find_wrong_suffixes,
 )
-from striate.data.audit.leaks import find_leaks, find_torn_frames, find_torn_groups
+from striate.data.audit.leaks import find_group_columns, find_leaks, find_torn_frames, find_torn_groups
 from striate.data.audit.marked import Marked
 from striate.data.audit.masks import find_even_masks, find_misfitting_masks, find_missing_mask_values
 from striate.data.audit.unusable import refuse_unusable
@@ -44,6 +44,11 @@ def _damaged(evidence: Evidence) -> Marked | None:
 
 def _torn(evidence: Evidence) -> Marked | None:
     finding = find_torn_groups(evidence.listing, evidence.unreadable)
+    return None if finding is None else Marked(finding)
+
+
+def _group_columns(evidence: Evidence) -> Marked | None:
+    finding = find_group_columns(evidence.listing, evidence.splits)
     return None if finding is None else Marked(finding)
 
 
@@ -70,6 +75,7 @@ FINDERS: tuple[Callable[[Evidence], Marked | None], ...] = (
     find_misfitting_masks,
     find_leaks,
     _torn,
+    _group_columns,
     find_torn_frames,
     find_contradictions,
     find_near_contradictions,

@@ -14,7 +14,7 @@ from striate.data.audit.classes import (
 from striate.data.audit.copies import find_label_noise
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.files import find_ignored, find_unreadable
-from striate.data.audit.leaks import find_given_leaks, find_torn_groups
+from striate.data.audit.leaks import find_given_leaks, find_group_columns, find_torn_groups
 from striate.data.config import DataConfig
 from striate.data.listing import Listing
 from striate.data.scan import Scan
@@ -30,7 +30,7 @@ def find_before_training(
     evidence = Evidence(listing, scan, None, unreadable, split, groups, groups, config)
     levels = find_repeated_folders(listing) if config.class_level is None else None
     marked = (find_small_classes(evidence), find_missing_classes(evidence))
-    found = (levels, *(mark.finding for mark in marked if mark is not None))
+    found = (levels, find_group_columns(listing, split), *(mark.finding for mark in marked if mark is not None))
     return (*find_all(listing, scan, unreadable), *(finding for finding in found if finding is not None))
 
 

@@ -69,7 +69,21 @@ def list_source(
             "folders of classes: no other data have a level",
             "leave out --data.class_level",
         )
-    return check_classes(_retarget(listing, annotation))
+    return check_classes(_retarget(_grouped(listing, config.group), annotation))
+
+
+def _grouped(listing: Listing, column: str | None) -> Listing:
+    """The listing with this column as its groups. Raises ConfigError where there is no such column."""
+    if column is None:
+        return listing
+    columns = dict(listing.columns)
+    values = columns.pop(column.lower(), None)
+    if values is None:
+        known = ", ".join(columns) or "this source has none"
+        near = get_close_matches(column.lower(), columns, 1)
+        remedy = f"--data.group {near[0]}" if near else "leave out --data.group"
+        raise ConfigError("data.group", column, f"one of the further columns of a manifest: {known}", remedy)
+    return replace(listing, groups=tuple(value or None for value in values), columns=columns)
 
 
 def _retarget(listing: Listing, annotation: str | None) -> Listing:
