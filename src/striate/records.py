@@ -54,9 +54,9 @@ class Remedy(str):
         return text or str(self)
 
 
-def option_remedy(name: str, value: str, words: str = "") -> Remedy:
-    """A remedy that is one option, `--name value`, with words before it."""
-    return Remedy(f"{words}--{name} {value}", settings={name: value})
+def option_remedy(name: str, value: str, words: str = "", after: str = "") -> Remedy:
+    """A remedy that is one option, `--name value`, with words before it and after it."""
+    return Remedy(f"{words}--{name} {value}{after}", settings={name: value})
 
 
 def _typed(value: Any) -> str:

@@ -48,7 +48,7 @@ def listing_of(images: list[Image.Image]) -> Listing:
 
 def groups_of(images: list[Image.Image]) -> tuple[tuple[int, ...], ...]:
     ids = range(len(images))
-    return find_alike(look_at(listing_of(images), ids, 10**6), (), ids)
+    return find_alike(look_at(listing_of(images), ids, {}, 10**6), (), ids)
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -306,7 +306,7 @@ def test_the_commonest_size_is_that_of_readable_pictures(tmp_path):
     data = load(tmp_path)
     assert data.input_shape == (1, 4, 6)
     assert not any(note.startswith(("Size", "Channels")) for note in data.notes)
-    assert [f.code for f in data.findings] == ["data.unreadable"]
+    assert [f.code for f in data.findings] == ["data.unreadable", "data.too-few"]
     assert sum(len(split) for split in data.splits.values()) == 10
     for name in ("cat", "dog"):
         for path in (tmp_path / name).glob("?.png"):

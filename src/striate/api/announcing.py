@@ -28,7 +28,7 @@ def announce_decisions(prepared: Prepared, announce: Announce, spent: float = 0.
     since the user's request."""
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in prepared.data.splits.items())
     announce(f"{prepared.data.name}: {sizes}; {prepared.data.inputs_in_words}")
-    for note in prepared.notes:
+    for note in (*filter(None, (prepared.data.annotated,)), *prepared.notes):
         announce(note)
     for finding in prepared.findings:
         announce(str(finding))

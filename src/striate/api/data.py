@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from striate.data.write_shards import WrittenShards, write_shards
 from striate.errors import DataError, RunError, UsageError, pasted
 from striate.runs.files import write_text
 from striate.tasks.registry import annotation_for
+from striate.training.config_file import get_field, option_of
 from striate.training.request import ConfigSource, merge_request, read_config
 
 
@@ -66,10 +68,15 @@ def _check_source(
     if sheet is not None:
         _refuse_sheet(listing.kind, Path(sheet))
     target = usual_quarantine(listing)
-    command = () if target is None else ("data", "check", listing.source, "--quarantine", str(target))
+    given = {name: get_field(merged, name) for name in fields if name != "data.source"}
+    options = ((option_of(name), _typed(value)) for name, value in given.items())
+    again = ("data", "check", listing.source, *chain.from_iterable(options))
+    command = () if target is None else (*again, "--quarantine", str(target))
     evidence = gather(listing, merged.data, command, announce)
     check = check_evidence(evidence)
-    if labels:
+    if not labels:
+        check = replace(check, for_labels=(*again, "--labels"))
+    else:
         check = _with_label_errors(check, merged.seed, announce)
     if sheet is not None:
         from striate.visualize.check_sheet import draw_sheet
@@ -78,6 +85,10 @@ def _check_source(
     if quarantine is not None:
         check = replace(check, quarantine=_write_quarantine(check, Path(quarantine)))
     return check
+
+
+def _typed(value: object) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _refuse_sheet(kind: str, sheet: Path) -> None:
@@ -97,7 +108,7 @@ def _with_label_errors(check: DataCheck, seed: int, announce: Announce | None) -
     from striate.evaluation.label_errors import find_label_errors
 
     doubtful = find_label_errors(check.evidence, seed, announce)
-    return check if doubtful is None else replace(check, marked=grave_first([*check.marked, doubtful]))
+    return replace(check, marked=grave_first([*check.marked, *filter(None, (doubtful,))]))
 
 
 def _write_quarantine(check: DataCheck, file: Path) -> Path:

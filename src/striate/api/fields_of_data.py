@@ -12,7 +12,7 @@ CHECKED = (
         f"data.{name}"
         for name in ("size", "channels", "fit", "layout", "names", "val_fraction", "test_fraction", "split_seed")
     ),
-    *("data.max_pixels", "task.name"),
+    *("data.class_level", "data.group", "data.max_pixels", "task.name"),
 )
 """What changes a check of the data: what is read, and how it is split."""
 PACKED = (
@@ -20,7 +20,7 @@ PACKED = (
         f"data.{name}"
         for name in ("size", "channels", "fit", "layout", "names", "max_pixels", "reduced_decoding", "packs")
     ),
-    "task.name",
+    *("data.class_level", "task.name"),
 )
 """What changes a pack: what is decoded."""
 SHOWN = ("data.", "augment.", "task.name", "seed")

@@ -97,7 +97,7 @@ def _evaluate(run: str | Path | Run | Trained, data: str | None, plan: Asked, an
                 raise
         else:
             _complete(opened, config, trained, own, plan, announce)
-            measured = _evaluate_on(trained, own, "test", plan, batch, read_temperature(opened))
+            measured = _evaluate_on(trained, own, own.held_out, plan, batch, read_temperature(opened))
             return replace(measured, gap=read_gap(opened))
     other, split = _other_data(trained, data, read_seen(opened), announce)
     return _evaluate_on(trained, other, split, plan, batch, read_temperature(opened))
@@ -180,7 +180,7 @@ def _complete(
         return
     say = announce or (lambda _: None)
     say(f"{run.evaluation} is not there yet: all splits are measured for it")
-    part, splits, batch = measured_part(data, config), ("train", "val", "test"), measured_at_once(config)
+    part, splits, batch = measured_part(data, config), tuple(data.splits), measured_at_once(config)
     with allocator_policy(usual_policy()):
         answering = plan_evaluation(trained, part, splits, batch=batch, asked=plan)
         measured = {name: evaluate_trained(trained, part, name, batch=batch, answering=answering) for name in splits}
@@ -266,6 +266,8 @@ def robustness(
     with given_data(data, announce) as source, allocator_policy(usual_policy()):
         if source is None or _same_source(source, config.data.source):
             measured = read_data(config, announce)[1]
+            if split == "test":
+                measured.require_test("robustness")
         else:
             measured, split = _other_data(trained, source, read_seen(opened), announce)
         return measure_robustness(

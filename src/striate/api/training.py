@@ -274,7 +274,8 @@ def _train_to_end(run: RunDirectory, prepared: Prepared, console: Console, quiet
     with _worth_going_on(run, prepared.config), execution_settings(prepared.config):
         watch = time_watch(run, prepared.state, steps, announce)
         together = meeting.together(prepared.state, prepared.config, run.path)
-        with progress_reader(console, quiet, watch) as progress, together as processes:
+        validated = len(prepared.splits["val"])
+        with progress_reader(console, quiet, watch, validated) as progress, together as processes:
             readers: list[Reader] = [progress] if watch is None else [watch, progress]
             if not processes.several:
                 readers.append(Snapshots(run, prepared, watch))

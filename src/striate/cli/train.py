@@ -99,7 +99,7 @@ def _print_result(path: Path, metrics: dict[str, Any]) -> None:
 
     if "not_trained" in metrics:
         print_text(metrics["not_trained"])
-    for split in ("train", "val", "test"):
+    for split in (name for name in ("train", "val", "test") if name in metrics):
         print_text(f"{split + ':':<7}{split_line(metrics[split])}")
     for line in comparison_lines(metrics.get("baselines", ())):
         print_text(line)

@@ -48,6 +48,8 @@ class Listing:
     `columns` are further columns of a manifest as texts, for slices of an evaluation; nothing is learned from them.
     `findings` are what the source itself leaves open, and how it was read; `layout` is the order of axes in which
     arrays were read, where that was given or is in doubt.
+    `class_level` says which folder of each path names the class, from 1, folders of splits not counted; None where
+    labels are no folders.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Listing:
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     layout: Layout = "auto"
+    class_level: int | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -89,6 +92,16 @@ class Listing:
     def has_numbers(self) -> bool:
         """Whether labels are numbers."""
         return self.annotation == "number"
+
+    def folders_at(self, level: int) -> dict[str, set[str]]:
+        """Of each class the names of its folders at this level; empty where labels are no folders."""
+        found: dict[str, set[str]] = {}
+        place = level - 1 + any(self.given)
+        for path, label in zip(self.paths, self.labels, strict=True) if self.class_level else ():
+            parts = path.split("/")
+            if place < len(parts) - 1:
+                found.setdefault(label, set()).add(parts[place])
+        return found
 
     @property
     def medium(self) -> Medium:

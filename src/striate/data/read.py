@@ -18,7 +18,7 @@ import torch
 
 from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.audit.leaks import find_seen
-from striate.data.audit.quick import find_all
+from striate.data.audit.quick import find_all, find_before_training
 from striate.data.audit.unusable import refuse_unusable
 from striate.data.config import DataConfig, Store
 from striate.data.dataset import Dataset, Preparation, SampleFacts, Split, SplitRow
@@ -55,20 +55,22 @@ def load_dataset(
     decoded = samples.decoded
     unreadable = scan.unreadable | decoded.unreadable
     split, units = assign_membership(listing, scan.contents, sorted(decoded.ids.tolist()), config)
-    refuse_unusable(listing, scan, unreadable, split)
+    refuse_unusable(listing, scan, unreadable, split, test=config.test_fraction > 0)
+    kind = annotation_kind(listing.annotation)
     return _assemble(
         listing,
         scan,
         preparation,
         decoded,
         split,
-        classes=annotation_kind(listing.annotation).classes_of(listing, decoded.masks),
+        classes=kind.classes_of(listing, decoded.masks),
         unreadable=unreadable,
         notes=(*listing.notes, *notes, *_split_notes(listing, config)),
-        findings=(*find_all(listing, scan, unreadable), *resized),
+        findings=(*find_before_training(listing, scan, unreadable, split, config), *resized),
         units=units,
         store=samples.store,
         known_fingerprint=config.fingerprint,
+        annotated=kind.counted(listing, sorted(split)),
     )
 
 
@@ -126,7 +128,7 @@ def load_for_evaluation(
     """
     if config.layout == "auto" and takes_layout(config.source):
         config = replace(config, layout=preparation.layout)
-    listing = list_source(config, annotation, announce)
+    listing = _at_known_level(list_source(config, annotation, announce), config, annotation, classes)
     _check_form(listing, preparation, targets)
     listing, renamed = annotation_kind(listing.annotation).match(listing, classes)
     name = "test" if "test" in listing.given else "all"
@@ -157,6 +159,15 @@ def load_for_evaluation(
     )
 
 
+def _at_known_level(listing: Listing, config: DataConfig, annotation: str, classes: tuple[str, ...]) -> Listing:
+    """The listing, with the folders as classes that the network knows the names of, where those are deeper ones."""
+    if listing.class_level is None or set(listing.labels) <= set(classes):
+        return listing
+    levels = (level for level in range(2, 21) if set().union(*listing.folders_at(level).values()) & set(classes))
+    level = "path" if any("/" in name for name in classes) else next(levels, None)
+    return listing if level is None else list_source(replace(config, class_level=level), annotation)
+
+
 def _assemble(
     listing: Listing,
     scan: Scan,
@@ -171,10 +182,11 @@ def _assemble(
     units: Mapping[int, bytes] | None = None,
     store: Store = "memory",
     known_fingerprint: str | None = None,
+    annotated: str = "",
 ) -> Dataset:
     """The data set of the decoded samples. `split` names the split of each by id, `unreadable` the reasons of others,
     `units` what must stay together, `store` where the inputs are; `known_fingerprint` is the one to compare
-    with, if any.
+    with, if any; `annotated` is that of `Dataset`.
 
     Raises DataError for mask values that are not among `classes`, and for a split without a labeled pixel.
     """
@@ -215,6 +227,7 @@ def _assemble(
         given=tuple(sorted({name for name in listing.given if name is not None})),
         store=store,
         facts=facts,
+        annotated=annotated,
     )
     annotation_kind(listing.annotation).check(data)
     return data
@@ -258,12 +271,16 @@ def _check_form(listing: Listing, preparation: Preparation, targets: int | None)
 
 def _split_notes(listing: Listing, config: DataConfig) -> tuple[str, ...]:
     fractions = {"val": config.validation_share, "test": config.test_fraction}
-    cut = [f"{name} ({fraction:.0%})" for name, fraction in fractions.items() if name not in listing.given]
+    lacking = {name: fraction for name, fraction in fractions.items() if name not in listing.given}
+    cut = [f"{name} ({fraction:.0%})" for name, fraction in lacking.items() if fraction > 0]
+    kept = " With test data elsewhere, --data.test_fraction 0 cuts no test split." if "test" in lacking else ""
+    if lacking.get("test") == 0:
+        kept = " No test split: striate eval RUN DATA measures on the test data that you have elsewhere."
     if not cut:
-        return ()
+        return (kept.strip(),) if kept else ()
     whole = "train" if any(listing.given) else "the data"
     groups = len(set(filter(None, listing.groups)))
     by_group = f"by group ({groups:,} groups, none in two splits)"
     how = by_group if groups else "by a hash of each sample's content"
     taken = f"{' and '.join(cut)}{annotation_kind(listing.annotation).share} taken from {whole}"
-    return (f"Splits: {taken}, chosen {how}.",)
+    return (f"Splits: {taken}, chosen {how}.{kept}",)

@@ -115,7 +115,7 @@ def run_content(
         splits=Table("Samples in each split", ("split", "samples"), counts),
         model=_model_facts(config.model.name, notes, metrics, ledger),
         metrics={name: evaluation.metrics for name, evaluation in evaluations.items()},
-        evaluation=evaluations["test"],
+        evaluation=evaluations.get("test"),
         history=[row.flat() for row in prepared.state.history],
         config=config_to_yaml(config),
         environment=read_environment(run.environment),

@@ -61,9 +61,10 @@ def finish_run(
     prepared.state.answering.load_state_dict(best.get("ema") or best["model"])
     trained, data = prepared.trained(), prepared.data
     evaluations = _evaluate(prepared, trained, announce)
+    measured = evaluations[data.held_out]
     assessment = assess_run(prepared.task, data, evaluations)
     save_assessment(run, assessment, data, evaluations, announce)
-    if lost := views_lost(evaluations["test"].metrics, evaluations["test"].n, prepared.task.metrics[0]):
+    if lost := views_lost(measured.metrics, measured.n, prepared.task.metrics[0]):
         announce(lost)
         append_event(run, "note", text=lost)
     ledger = observe(prepared.state.module, data.input_shape)
@@ -72,37 +73,37 @@ def finish_run(
         metrics["not_trained"] = said
     if (outcome := _target_outcome(prepared)) is not None:
         metrics["target"] = outcome.to_json()
-    pictures = _pictures(run, prepared, evaluations["test"])
+    pictures = _pictures(run, prepared, measured)
     start, end = complete_signal(run, prepared)
     pictures.append(draw_signal(run.plots, start, end, data.name))
     worth = None
     if prepared.config.baseline:
-        compared = measure_baselines(prepared, evaluations["test"], announce)
+        compared = measure_baselines(prepared, measured, announce)
         metrics["baselines"] = [entry.to_json() for entry in compared]
-        worth = _worth(prepared, compared, evaluations["test"], metrics["train_seconds"])
-        pictures.append(draw_baselines(run.plots, compared, evaluations["test"], prepared.task))
+        worth = _worth(prepared, compared, measured, metrics["train_seconds"])
+        pictures.append(draw_baselines(run.plots, compared, measured, prepared.task))
     pictures += draw_first_filters(run.plots, prepared.state.answering, data.name)
     content = replace(
         run_content(run, prepared, evaluations, metrics, pictures, ledger, _endings(prepared)),
         worth=worth,
         signal=signal_table(start, end),
         assessment=assessment,
-        **of_task(prepared.task, evaluations["test"], assessment, data.target_names),
+        **of_task(prepared.task, measured, assessment, data.target_names),
     )
     write_report(run.report, content)
     if (known := read_forecast(run)) is not None:
         taken = prepared.state.elapsed + monotonic() - began
-        reached = metrics["test"].get("accuracy")
+        reached = metrics[data.held_out].get("accuracy")
         metrics["forecast"] = with_outcome(known[0], taken, reached, whole=_early_end(prepared) is None)
     write_json(run.metrics_json, metrics)
-    append_event(run, "finished", test=metrics["test"])
+    append_event(run, "finished", **{data.held_out: metrics[data.held_out]})
     note_finished(run)
     return metrics
 
 
 def _evaluate(prepared: Prepared, trained: Trained, announce: Callable[[str], None]) -> dict[str, Evaluation]:
     """Every split, all with the network computed in the same way, which `announce` is told of."""
-    execution, splits = prepared.config.execution, ("train", "val", "test")
+    execution, splits = prepared.config.execution, tuple(prepared.data.splits)
     data, batch = measured_part(prepared.data, prepared.config), measured_at_once(prepared.config)
     answering = plan_evaluation(trained, data, splits, batch=batch, asked=execution.plan)
     if line := answering.plan.line():
@@ -156,7 +157,7 @@ def _metrics(
         "augment_share": _mean_share(history, "augment_share"),
         "device": config.execution.device,
         "plan": config_to_dict(config)["execution"] | read_plan_summary(run),
-        "inference": evaluations["test"].inference.to_json(),
+        "inference": evaluations[prepared.data.held_out].inference.to_json(),
         **{name: evaluation.metrics for name, evaluation in evaluations.items()},
     }
 
@@ -226,16 +227,16 @@ def _pictures(run: RunDirectory, prepared: Prepared, test: Evaluation) -> list[P
         sizes={name: len(split) for name, split in data.splits.items()},
         best_epoch=None if prepared.config.keep == "last" else _best_epoch(prepared),
     )
-    images = data.splits["test"].inputs if data.medium.pictures else None
-    names = data.facts["test"].paths if "test" in data.facts else ()
+    images = data.splits[test.split].inputs if data.medium.pictures else None
+    names = data.facts[test.split].paths if test.split in data.facts else ()
     shown = drawable_images(images)
     return [curves, *prepared.task.pictures(run.plots, test, shown, target_names=data.target_names, names=names)]
 
 
 def of_task(task: Task, test: Evaluation, assessment: Assessment, target_names: Sequence[str]) -> dict[str, Any]:
-    """What the task says, tabulates and explains of its test split: fields of `ReportContent`."""
-    figures = assessment.splits.get("test")
-    of = f"test split of {assessment.data}, n = {test.n:,}"
+    """What the task says, tabulates and explains of the split that was held out: fields of `ReportContent`."""
+    figures = assessment.splits.get(test.split)
+    of = f"{test.split} split of {assessment.data}, n = {test.n:,}"
     own = () if figures is None else task.sections(assessment, figures, of)
     return {
         "answer": task.answer(test),

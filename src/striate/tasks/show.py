@@ -128,6 +128,7 @@ def trust_section(
     if temperature is not None and after is not None:
         low, high = temperature.interval.low, temperature.interval.high
         worse = " That is no better: leave the probabilities as they are." if after.nll >= raw.nll else ""
+        worse += f" It is hardly to be trusted: {temperature.few}." if temperature.few else ""
         said.append(
             f"Logits divided by a temperature of {temperature.value:.3g} (95 % interval {low:.3g} to {high:.3g}, fitted"
             f" on {temperature.fitted_on}, n = {temperature.n:,}) would make that {100 * after.ece:.1f} points, and the"

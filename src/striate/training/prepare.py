@@ -169,6 +169,8 @@ def prepare(
     long run will come to. Raises StriateError.
     """
     with_data, data = read_data(config, announce, module)
+    if config.baseline:
+        data.require_test("--baseline")
     return prepare_data(
         with_data, data, module, asked=config, begun=begun, seconds_spent=seconds_spent, forecast=forecast
     )

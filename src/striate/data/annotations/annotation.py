@@ -73,6 +73,11 @@ class AnnotationKind:
         """Raise DataError where a split has nothing to learn from, or to measure."""
         del data
 
+    def counted(self, listing: Listing, ids: Sequence[int]) -> str:
+        """How often each annotation occurs among the samples `ids`, in a line; empty where that says little."""
+        del listing, ids
+        return ""
+
     # Splits
 
     def split_strata(self, listing: Listing, ids: Sequence[int]) -> list[int]:

@@ -100,7 +100,8 @@ def find_contradictions(evidence: Evidence) -> Marked | None:
         return None
     severity = severity_of(len(noise.leave_out), len(evidence.splits))
     finding = replace(noise.finding, severity=severity, threshold=f"0; an error from {GRAVE:.0%} of the samples")
-    finding = replace(finding, remedy=leaving_out(evidence, finding.remedy))
+    remedy = leaving_out(evidence, finding.remedy, "leaves out all of them, since it cannot know which label is right")
+    finding = replace(finding, remedy=remedy)
     return replace(noise, finding=finding)
 
 

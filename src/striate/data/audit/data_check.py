@@ -20,12 +20,21 @@ SEVERITIES = ("error", "warning", "note")
 
 @dataclass(frozen=True)
 class DataCheck:
-    """`marked` findings of the `evidence`, grave first. `quarantine` and `sheet` are the files that were written."""
+    """`marked` findings of the `evidence`, grave first. `quarantine` and `sheet` are the files that were written;
+    `for_labels` is the command that looks for doubtful labels, where that was not done."""
 
     evidence: Evidence
     marked: tuple[Marked, ...]
     quarantine: Path | None = None
     sheet: Path | None = None
+    for_labels: tuple[str, ...] = ()
+
+    @property
+    def looks_for_labels(self) -> str:
+        """The command that looks for labels that are likely wrong; empty where it was done, or cannot be."""
+        listing = self.evidence.listing
+        can = listing.has_one_class_each and len(listing.classes) > 1
+        return shlex.join(["striate", *self.for_labels]) if can and self.for_labels else ""
 
     @property
     def findings(self) -> tuple[Finding, ...]:

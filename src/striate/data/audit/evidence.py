@@ -63,7 +63,7 @@ def gather(
     if listing.medium.pictures:
         ids = [i for i in range(len(listing)) if i not in unreadable]
         progress = announce_tenths(f"Checking {listing.name}", len(ids), listing.medium.many, announce)
-        looks = look_at(listing, ids, config.max_pixels, progress)
+        looks = look_at(listing, ids, scan.headers, config.max_pixels, progress)
         unreadable |= looks.unreadable
     kept = [i for i in range(len(listing)) if i not in unreadable]
     splits = assign_membership(listing, scan.contents, kept, config)[0] if kept else {}
@@ -74,9 +74,9 @@ def gather(
     return Evidence(listing, scan, looks, unreadable, splits, equal, alike, config, quarantine)
 
 
-def leaving_out(evidence: Evidence, text: str) -> Remedy:
-    """The remedy with the command that writes a manifest without the samples, where one can be written."""
-    does_it = " --quarantine does that for them." if evidence.quarantine else ""
+def leaving_out(evidence: Evidence, text: str, what: str = "does that for them") -> Remedy:
+    """The remedy with the command that writes a manifest, where one can be written; `what` says what that does."""
+    does_it = f" --quarantine {what}." if evidence.quarantine else ""
     return Remedy(text + does_it, command=evidence.quarantine, advice=text.removesuffix("."))
 
 

@@ -31,7 +31,7 @@ def find_unreadable(listing: Listing, unreadable: Mapping[int, str], total: int)
         where=listing.source,
         measured=f"{len(named):,} of {total:,} files cannot be read: {some(named)}",
         threshold="0 files",
-        why="They are in no split; split.csv lists them as unreadable.",
+        why="They are in no split, and nothing is learned from them.",
         remedy=_remedy(unreadable),
     )
     return Marked(finding, alone(ids), dict(unreadable), frozenset(ids))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -18,7 +18,7 @@ from striate.data.audit.alike import NEAR
 from striate.data.audit.evidence import Evidence, keep_together, leaving_out
 from striate.data.audit.marked import GRAVE, Marked, some
 from striate.data.listing import Listing
-from striate.records import Finding, Severity
+from striate.records import Finding, Severity, option_remedy
 from striate.wording import several
 
 ORDER = ("train", "val", "test")
@@ -122,13 +122,56 @@ def find_torn_groups(listing: Listing, unreadable: Collection[int]) -> Finding |
         return None
     return Finding(
         code="data.group-leak",
-        severity="warning",
+        severity=_severity_of_torn(listing.groups, listing.given),
         where=listing.source,
         measured=f"{len(torn):,} of {len(homes):,} groups lie in two of the given splits: {some(torn)}",
-        threshold="0 groups",
+        threshold=f"0 groups; an error from {GRAVE:.0%} of val and test",
         why="What belongs to one group is alike: such a split measures too well.",
         remedy="Give all samples of a group the same split, or none.",
     )
+
+
+def _severity_of_torn(groups: Sequence[str | None], splits: Sequence[str | None]) -> Severity:
+    """An error where at least one in a hundred samples of val and test is of a group that is in training too."""
+    trained = {group for group, split in zip(groups, splits, strict=True) if split == "train" and group}
+    held = [group for group, split in zip(groups, splits, strict=True) if split in ("val", "test")]
+    return "error" if sum(group in trained for group in held) >= GRAVE * max(1, len(held)) else "warning"
+
+
+_OF_ONE = re.compile(
+    r"(speaker|patient|subject|person|participant|individual|user|writer|donor|animal|specimen|slide|case|session"
+    r"|recording|video|scene|family|household)([ _-]?(id|no|nr|name|number))?"
+)
+"""Names of columns that say of what, or of whom, a sample is."""
+
+
+def find_group_columns(listing: Listing, splits: Mapping[int, str]) -> Finding | None:
+    """`data.group-column`: a column of a manifest without groups that says what its samples are of, where samples of
+    one value lie in two splits. `splits` names the split of each readable sample."""
+    for name, values in listing.columns.items() if not any(listing.groups) else ():
+        homes: dict[str, set[str]] = defaultdict(set)
+        for number, split in splits.items():
+            if values[number]:
+                homes[values[number]].add(split)
+        torn = [f"{value} ({', '.join(sorted(found))})" for value, found in sorted(homes.items()) if len(found) > 1]
+        if not torn or len(homes) < 2 or not _OF_ONE.fullmatch(name.lower()):
+            continue
+        given = any(listing.given)
+        ids = list(splits)
+        remedy = option_remedy("data.group", name, "", " keeps each of them in one split.")
+        return Finding(
+            code="data.group-column",
+            severity=_severity_of_torn([values[i] for i in ids], [splits[i] for i in ids]) if given else "warning",
+            where=listing.source,
+            measured=f"the column {name} looks like a group, and {len(torn):,} of its {len(homes):,} values lie in two "
+            f"splits: {some(torn)}",
+            threshold="0 values",
+            why="What comes from one of them is alike: such splits measure too well.",
+            remedy=f"Give all samples of a {name} the same split, or none; then --data.group {name}."
+            if given
+            else remedy,
+        )
+    return None
 
 
 _LOOSE, _FEW_PAIRS = 0.4, 0.3

@@ -5,17 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from striate.data.audit.classes import two_classes
 from striate.data.audit.files import larger_limit
 from striate.data.audit.marked import some
 from striate.data.listing import Listing
 from striate.data.scan import Scan
 from striate.errors import DataError
+from striate.wording import listed
 
 
-def refuse_unusable(listing: Listing, scan: Scan, unreadable: Mapping[int, str], split: Mapping[int, str]) -> None:
+def refuse_unusable(
+    listing: Listing, scan: Scan, unreadable: Mapping[int, str], split: Mapping[int, str], *, test: bool = True
+) -> None:
     """Raise DataError where nothing is readable, a class has no image, there is one class, or nothing to train on.
 
-    `split` names the split of each readable sample by id.
+    `split` names the split of each readable sample by id; `test` is whether there must be a test split.
     """
     where = f"data {listing.source}"
     if not split:
@@ -28,14 +32,14 @@ def refuse_unusable(listing: Listing, scan: Scan, unreadable: Mapping[int, str],
             "at least one readable picture",
             f"--data.max_pixels {limit}" if limit else install[0] if install else "check that these files are pictures",
         )
-    splits = set(split.values())
-    if "train" not in splits or "test" not in splits or "val" not in splits:
-        lacking = " and ".join(name for name in ("train", "val", "test") if name not in splits)
+    needed = ("train", "val", "test") if test else ("train", "val")
+    lacking = " and ".join(name for name in needed if name not in split.values())
+    if lacking:
         raise DataError(
             where,
             f"{len(split)} readable samples with {len(set(scan.contents.values()))} different contents,"
             f" and none of them in {lacking}",
-            "enough samples for train, val and test",
+            f"enough samples for {listed(needed)}",
             "add samples: three different ones for each class at least",
         )
     if listing.annotation == "class":
@@ -58,7 +62,7 @@ def _refuse_classes(listing: Listing, where: str, split: Mapping[int, str]) -> N
             where,
             f"one class only, {listing.classes[0]!r}",
             "two classes or more: with one there is nothing to tell apart",
-            "give the folder above, or add a subfolder with pictures of something else",
+            two_classes(listing),
         )
     trained = {listing.labels[number] for number, name in split.items() if name == "train"}
     foreign = [name for name in listing.classes if name not in trained]

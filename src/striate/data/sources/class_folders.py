@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from striate.data.listing import SPLIT_NAMES, UNCLEAR_SPLITS, Listing, class_numbers, is_split, order_classes
 from striate.data.media.every_medium import is_sample, medium_of_files
@@ -86,13 +87,15 @@ def _unfold(tree: Tree, top: str, inside: str) -> str:
     )
 
 
-def list_classes(tree: Tree) -> Listing:
-    """Every sample under a class folder, at any depth; of several media the one that most files are of.
+def list_classes(tree: Tree, level: int | Literal["path"] | None = None) -> Listing:
+    """Every sample under a class folder, at any depth; of several media the one that most files are of. `level` says
+    which of the folders names the class, as `data.class_level`.
 
     Raises DataError where there is no such thing, or where some of the folders are named as splits and others are not.
     """
     splits = given_splits(tree, "a folder for each class")
-    depth = 1 if splits else 0
+    above = 1 if splits else 0
+    depth = above + (level - 1 if isinstance(level, int) else 0)
     taken: list[tuple[str, str, str | None]] = []
     ignored = list(tree.hidden)
     for file in tree.files:
@@ -100,14 +103,15 @@ def list_classes(tree: Tree) -> Listing:
         if not is_sample(file) or len(parts) < depth + 2:
             ignored.append(file)
             continue
-        taken.append((file, parts[depth], splits.get(parts[0])))
+        label = "/".join(parts[above:-1]) if level == "path" else parts[depth]
+        taken.append((file, label, splits.get(parts[0])))
     if not taken:
-        raise _no_images(tree)
+        raise _no_images(tree) if level in (None, 1, "path") else _not_so_deep(tree, depth)
     medium = medium_of_files(file for file, _, _ in taken)
     ignored += [file for file, _, _ in taken if not medium.owns(file)]
     taken = [sample for sample in taken if medium.owns(sample[0])]
     folders = {folder.split("/")[depth] for folder in tree.folders if folder.count("/") == depth}
-    _refuse_empty(tree, folders - {label for _, label, _ in taken}, depth)
+    _refuse_empty(tree, folders - {file.split("/")[depth] for file, _, _ in taken}, depth)
     paths, labels, given = zip(*taken, strict=True)
     classes = order_classes(labels)
     return Listing(
@@ -123,6 +127,17 @@ def list_classes(tree: Tree) -> Listing:
         read=lambda number: tree.read(paths[number]),
         ignored=tuple(sorted(ignored)),
         notes=(*tree.notes, *note_spellings(splits)),
+        class_level=depth - above + 1,
+    )
+
+
+def _not_so_deep(tree: Tree, depth: int) -> DataError:
+    deepest = max((file.count("/") for file in tree.files if is_sample(file)), default=0)
+    return DataError(
+        f"data {tree.where}",
+        f"no picture lies in {depth + 1} folders, one in the other",
+        f"at most {deepest} folders above a picture",
+        "--data.class_level path, or a smaller number",
     )
 
 

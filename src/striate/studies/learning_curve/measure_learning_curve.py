@@ -101,6 +101,7 @@ def measure_learning_curve(
     `announce` gets a line for each training. Raises ConfigError for a task without a learning curve, DataError for too
     few samples, and what training raises.
     """
+    data.require_test("learning curve")
     task = task_for(data, run.config.task)
     headline = task.headline_figure()
     metric = headline.metric

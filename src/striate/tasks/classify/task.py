@@ -18,7 +18,7 @@ from striate.inference.agreement import agreement_of_classes
 from striate.inference.plan import PredictionAgreement
 from striate.records import Interval
 from striate.runs.predictions import Predictions as KeptPredictions
-from striate.statistics.calibration import Temperature, fit_temperature
+from striate.statistics.calibration import Temperature, few_of, fit_temperature
 from striate.statistics.intervals import wilson
 from striate.statistics.paired import Difference, difference_of_classes
 from striate.tasks.assessment import Assessment, Figures, Gap
@@ -179,7 +179,8 @@ class Classify(Task):
 
     def fit_temperature(self, val: Evaluation) -> Temperature | None:
         """What validation says of the probabilities; None where it does not tell."""
-        return fit_temperature(val.targets, val.decoded, val.split)
+        fitted = fit_temperature(val.targets, val.decoded, val.split)
+        return None if fitted is None else replace(fitted, few=few_of(val.targets, val.classes))
 
     def calibrated(self, temperature: float) -> Self:
         """With probabilities of logits divided by the temperature."""
