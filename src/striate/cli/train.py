@@ -97,6 +97,8 @@ def _print_result(path: Path, metrics: dict[str, Any]) -> None:
     from striate.evaluation.baselines import comparison_lines
     from striate.tasks.registry import split_line
 
+    for finding in metrics.get("findings", ()):
+        print_text(f"{finding['severity']}: {finding['measured']}. {finding['why']}\n  {finding['remedy']}")
     for split in ("train", "val", "test"):
         print_text(f"{split + ':':<7}{split_line(metrics[split])}")
     for line in comparison_lines(metrics.get("baselines", ())):

@@ -15,7 +15,7 @@ from striate.evaluation.assessment import assess_run, save_assessment
 from striate.evaluation.evaluate import evaluate_trained, plan_evaluation
 from striate.machine.memory import only_new_garbage
 from striate.report.baselines import Compared, describe_baselines, draw_baselines, measure_baselines
-from striate.report.content import Worth, run_content
+from striate.report.content import Worth, end_findings, run_content
 from striate.report.pictures import draw_curves, draw_first_filters
 from striate.report.signal import complete_signal, draw_signal, signal_table
 from striate.report.write import write_report
@@ -37,6 +37,7 @@ from striate.training.execution import measured_at_once
 from striate.training.loop import validate
 from striate.training.measured import measured_part
 from striate.training.prepare import Prepared
+from striate.training.step_losses import read_step_losses
 from striate.training.trained import Trained
 from striate.visualize.page_parts import Picture
 
@@ -69,7 +70,9 @@ def finish_run(
     metrics = _metrics(run, prepared, evaluations, ledger)
     if (outcome := _target_outcome(prepared)) is not None:
         metrics["target"] = outcome.to_json()
-    pictures = _pictures(run, prepared, evaluations["test"])
+    noticed = end_findings(run, prepared, evaluations["test"], metrics["epochs"])
+    metrics["findings"] = [finding.to_json() for finding in noticed]
+    pictures = _pictures(run, prepared, evaluations["test"], metrics["epochs"])
     start, end = complete_signal(run, prepared)
     pictures.append(draw_signal(run.plots, start, end, data.name))
     worth = None
@@ -80,7 +83,7 @@ def finish_run(
         pictures.append(draw_baselines(run.plots, compared, evaluations["test"], prepared.task))
     pictures += draw_first_filters(run.plots, prepared.state.answering, data.name)
     content = replace(
-        run_content(run, prepared, evaluations, metrics, pictures, ledger, _endings(prepared)),
+        run_content(run, prepared, evaluations, metrics, pictures, ledger, _endings(prepared), noticed),
         worth=worth,
         signal=signal_table(start, end),
         assessment=assessment,
@@ -208,7 +211,7 @@ def _early_end(prepared: Prepared) -> str | None:
     return early_end(prepared.state.history, prepared.task, epochs, prepared.config.budget.target)
 
 
-def _pictures(run: RunDirectory, prepared: Prepared, test: Evaluation) -> list[Picture]:
+def _pictures(run: RunDirectory, prepared: Prepared, test: Evaluation, passes: float) -> list[Picture]:
     """Draw into `plots/`: learning curves, and what predictions look like."""
     data = prepared.data
     curves = draw_curves(
@@ -218,6 +221,8 @@ def _pictures(run: RunDirectory, prepared: Prepared, test: Evaluation) -> list[P
         data=data.name,
         sizes={name: len(split) for name, split in data.splits.items()},
         best_epoch=None if prepared.config.keep == "last" else _best_epoch(prepared),
+        passes=passes,
+        steps=read_step_losses(run),
     )
     images = data.splits["test"].inputs if data.medium.pictures else None
     names = data.facts["test"].paths if "test" in data.facts else ()

@@ -72,7 +72,7 @@ def _bar(console: Console, watch: TimeWatch | None) -> Iterator[Callable[[Event]
             elif isinstance(event, MemoryRanOut):
                 progress.console.print(str(event), highlight=False, soft_wrap=True)
             elif isinstance(event, EpochDone) and task is not None:
-                progress.update(task, epoch=f"{event.row.epoch}/{event.epochs}", row=describe_row(event.row))
+                progress.update(task, epoch=event.place, row=describe_row(event.row))
                 progress.refresh()
 
         yield read
@@ -87,7 +87,7 @@ def _plain(console: Console, watch: TimeWatch | None) -> Callable[[Event], None]
             console.print(str(event), highlight=False, soft_wrap=True)
         if isinstance(event, EpochDone) and (event.finished or monotonic() - shown > _PLAIN_EVERY):
             shown = monotonic()
-            line = f"epoch {event.row.epoch}/{event.epochs}  {describe_row(event.row)}"
+            line = f"epoch {event.place}  {describe_row(event.row)}"
             left = _left(watch)
             console.print(f"{line}  {left} left" if left else line, highlight=False, soft_wrap=True)
 
