@@ -63,6 +63,7 @@ class ReportContent:
     metrics.json. `evaluation`: the test split's, or None where there is none. `history`: a row an epoch, as in
     metrics.csv. `config`: config.yaml as text. `command`: what repeats the run when pasted.
     `target_names` name the numbers of a regression. `worth` is None where no baselines were asked for.
+    `offers`: what helps without training again.
     `signal`: strength of signal and gradient, a row a layer. `assessment`: the record of evaluation.json.
     `answer`: the result in one figure and its sentence; `tables` and `sections` are those of the task.
     """
@@ -84,6 +85,7 @@ class ReportContent:
     pictures: Sequence[Picture] = ()
     target_names: Sequence[str] = ()
     worth: Worth | None = None
+    offers: Sequence[str] = ()
     signal: Table | None = None
     assessment: Assessment | None = None
     answer: tuple[str, str] | None = None

@@ -16,6 +16,7 @@ from striate.evaluation.evaluate import evaluate_trained, plan_evaluation
 from striate.machine.memory import only_new_garbage
 from striate.report.baselines import Compared, describe_baselines, draw_baselines, measure_baselines
 from striate.report.content import Worth, end_findings, run_content
+from striate.report.offers import temperature_offer, views_offer
 from striate.report.pictures import draw_curves, draw_first_filters
 from striate.report.signal import complete_signal, draw_signal, signal_table
 from striate.report.write import write_report
@@ -41,6 +42,8 @@ from striate.training.step_losses import read_step_losses
 from striate.training.trained import Trained
 from striate.visualize.page_parts import Picture
 
+_OFFERED = 0.02
+"""Of the time until here, to see whether test-time augmentation would help."""
 _VIEWS_COST = 0.01  # of the accuracy: below, nobody would choose otherwise
 
 
@@ -60,7 +63,7 @@ def finish_run(
     best = load_checkpoint(run.best, prepared.device)
     prepared.state.answering.load_state_dict(best.get("ema") or best["model"])
     trained, data = prepared.trained(), prepared.data
-    evaluations = _evaluate(prepared, trained, announce)
+    evaluations, offered = _evaluate(run, prepared, trained, announce)
     assessment = assess_run(prepared.task, data, evaluations)
     save_assessment(run, assessment, data, evaluations, announce)
     if lost := views_lost(evaluations["test"].metrics, evaluations["test"].n, prepared.task.metrics[0]):
@@ -71,6 +74,10 @@ def finish_run(
     if (outcome := _target_outcome(prepared)) is not None:
         metrics["target"] = outcome.to_json()
     noticed = end_findings(run, prepared, evaluations["test"], metrics["epochs"])
+    metrics["offers"] = [
+        *offered,
+        *temperature_offer(run.path, prepared.task, evaluations["val"], assessment.temperature),
+    ]
     metrics["findings"] = [finding.to_json() for finding in noticed]
     pictures = _pictures(run, prepared, evaluations["test"], metrics["epochs"])
     start, end = complete_signal(run, prepared)
@@ -85,6 +92,7 @@ def finish_run(
     content = replace(
         run_content(run, prepared, evaluations, metrics, pictures, ledger, _endings(prepared), noticed),
         worth=worth,
+        offers=metrics["offers"],
         signal=signal_table(start, end),
         assessment=assessment,
         **of_task(prepared.task, evaluations["test"], assessment, data.target_names),
@@ -100,17 +108,26 @@ def finish_run(
     return metrics
 
 
-def _evaluate(prepared: Prepared, trained: Trained, announce: Callable[[str], None]) -> dict[str, Evaluation]:
-    """Every split, all with the network computed in the same way, which `announce` is told of."""
+def _evaluate(
+    run: RunDirectory, prepared: Prepared, trained: Trained, announce: Callable[[str], None]
+) -> tuple[dict[str, Evaluation], Sequence[str]]:
+    """Every split, all with the network computed in the same way, which `announce` is told of; and whether several
+    views of an image would predict validation better, where it takes little of the time to see that."""
     execution, splits = prepared.config.execution, ("train", "val", "test")
     data, batch = measured_part(prepared.data, prepared.config), measured_at_once(prepared.config)
     answering = plan_evaluation(trained, data, splits, batch=batch, asked=execution.plan)
     if line := answering.plan.line():
         announce(line)
-    return {
-        name: _with_sparsity(evaluate_trained(trained, data, name, batch=batch, answering=answering), prepared)
-        for name in splits
-    }
+    evaluations, offered = {}, ()
+    for name in splits:
+        began = monotonic()
+        found = evaluate_trained(trained, data, name, batch=batch, answering=answering)
+        seconds = 2 * (monotonic() - began)
+        evaluations[name] = _with_sparsity(found, prepared)
+        mirrored = data.medium.pictures and prepared.config.augment.flip and trained.views == "none"
+        if name == "val" and mirrored and trained.task.mean_of_views and seconds < _OFFERED * prepared.state.elapsed:
+            offered = views_offer(run.path, trained, data, found, answering, batch)
+    return evaluations, offered
 
 
 def views_lost(metrics: dict[str, Any], n: int, headline: Metric) -> str:

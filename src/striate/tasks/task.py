@@ -330,6 +330,11 @@ class Task:
         ends = interval_of(self.headline_figure().estimate(self.rows_for(decoded, targets)))
         return {} if ends is None else {f"{self.headline}_interval": ends}
 
+    def sample_losses(self, evaluation: Evaluation) -> NDArray[np.float64] | None:
+        """(N,) how wrong the probabilities of each sample are; None where the task gives none."""
+        del evaluation
+        return None
+
     def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
         """What the predictions of a trained network say against it, beside its figures."""
         named = only_class(evaluation)

@@ -177,6 +177,11 @@ class Classify(Task):
         ends = self.headline_interval(self.rows(decoded, targets))
         return {"accuracy_interval": [ends.low, ends.high]}
 
+    def sample_losses(self, evaluation: Evaluation) -> NDArray[np.float64]:
+        """(N,) log losses."""
+        right = evaluation.decoded[np.arange(evaluation.n), evaluation.targets]
+        return -np.log(np.maximum(right, 1e-12, dtype=np.float64))
+
     def fit_temperature(self, val: Evaluation) -> Temperature | None:
         """What validation says of the probabilities; None where it does not tell."""
         return fit_temperature(val.targets, val.decoded, val.split)
