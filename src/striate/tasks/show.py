@@ -128,8 +128,8 @@ def trust_section(
     if temperature is not None and temperature.interval.low <= 1 <= temperature.interval.high:
         low, high = temperature.interval.low, temperature.interval.high
         said.append(
-            f"A temperature of {temperature.value:.3g} (fitted on {temperature.fitted_on}, n = {temperature.n:,}) may as"
-            f" well be 1 (95 % interval {low:.3g} to {high:.3g}): leave the probabilities as they are."
+            f"A temperature of {temperature.value:.3g} (fitted on {temperature.fitted_on}, n = {temperature.n:,}) may"
+            f" as well be 1 (95 % interval {low:.3g} to {high:.3g}): leave the probabilities as they are."
         )
         after = None
     if temperature is not None and after is not None:
