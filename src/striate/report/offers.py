@@ -58,6 +58,6 @@ def temperature_offer(run: Path, task: Task, val: Evaluation, temperature: Tempe
     low, high = temperature.interval.low, temperature.interval.high
     return (
         f"The probabilities are {much}: a temperature of {temperature.value:.3g} mends them (95 % interval {low:.3g} "
-        f"to {high:.3g}, on {temperature.n:,} validation samples); the predicted classes stay. To use it: striate predict "
-        f"{pasted(run)} FILES --calibrated",
+        f"to {high:.3g}, on {temperature.n:,} validation samples); the predicted classes stay. To use it: "
+        f"striate predict {pasted(run)} FILES --calibrated",
     )

@@ -78,8 +78,10 @@ def _draw_signal(
     axes.set_xlabel("")
     axes.set_ylim(*span)
     logarithmic_decades(axes)
-    if axes.get_legend_handles_labels()[1]:
-        legend(axes)
+    handles, labels = axes.get_legend_handles_labels()
+    figure = axes.get_figure()
+    if labels and figure is not None:
+        legend(figure, handles, labels, loc="outside lower center", ncols=2)  # where it covers no curve
 
 
 def _heard(history: History, quantity: str) -> str:
