@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from numbers import Integral
@@ -130,6 +131,12 @@ def number(value: Any) -> str:
         return f"{value:,}"
     value = float(value)
     return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
+
+
+def short_number(value: float) -> str:
+    """A number of passes or points in two digits or up to one decimal: `12`, `9.6`, `0.25`, `0.0024`."""
+    digits = 0 if value == int(value) or value >= 100 else 1 if value >= 1 else 2 - math.ceil(math.log10(value))
+    return f"{value:,.{digits}f}"
 
 
 def percent(share: float | None) -> str:

@@ -68,9 +68,9 @@ def test_it_is_walked_through_by_keyboard(reports: dict[str, Path], visit: Calla
     assert page.url.endswith("#main")
     page.keyboard.press("Tab")
     assert page.evaluate("document.querySelector('main').contains(document.activeElement)")
-    link = page.locator("nav a", has_text="Environment")
+    link = page.locator("nav a", has_text="How to repeat it")
     link.click()
-    heading = page.locator("h2", has_text="Environment")
+    heading = page.locator("h2", has_text="How to repeat it")
     assert heading.get_attribute("id") == link.get_attribute("href").removeprefix("#")
     assert heading.evaluate("part => part.getBoundingClientRect().top < window.innerHeight")
 

@@ -25,6 +25,7 @@ def predict(
     *paths: str,
     masks: Path | None = None,
     calibrated: Annotated[bool, Parameter(negative=())] = False,
+    views: Literal["mirror", "mirror-shift"] | None = None,
     plan: Literal["auto", "plain"] = "auto",
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
@@ -45,6 +46,9 @@ def predict(
         of the training masks. Created if need be; nothing in it is overwritten.
     calibrated
         Calibrated probabilities, with the temperature that was fitted on validation; the predicted classes stay.
+    views
+        Test-time augmentation: the mean over each image and its mirror image, or over six mirrored and shifted ones.
+        Default: what the run was trained for.
     plan
         `auto`: for thousands of images the fastest backend is chosen whose predictions agree with plain fp32, and named
         on stderr; `plain` takes plain fp32.
@@ -56,6 +60,7 @@ def predict(
     from striate.errors import one_line
 
     trained = load(run, calibrated=True) if calibrated else load(run)
+    trained = trained if views is None else trained.with_views(views)
     write_masks = _mask_writer(trained, masks)
     predictions = answer_files(trained, [path, *paths], plan=plan)
     if said := predictions.plan.line():

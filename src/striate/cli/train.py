@@ -99,8 +99,12 @@ def _print_result(path: Path, metrics: dict[str, Any]) -> None:
 
     if "not_trained" in metrics:
         print_text(metrics["not_trained"])
+    for finding in metrics.get("findings", ()):
+        print_text(f"{finding['severity']}: {finding['measured']}. {finding['why']}\n  {finding['remedy']}")
     for split in (name for name in ("train", "val", "test") if name in metrics):
         print_text(f"{split + ':':<7}{split_line(metrics[split])}")
+    for offer in metrics.get("offers", ()):
+        print_text(offer)
     for line in comparison_lines(metrics.get("baselines", ())):
         print_text(line)
     print_text(f"run:    {path}\nreport: {path / 'report.html'}")

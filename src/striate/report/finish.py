@@ -15,7 +15,8 @@ from striate.evaluation.assessment import assess_run, save_assessment
 from striate.evaluation.evaluate import evaluate_trained, plan_evaluation
 from striate.machine.memory import only_new_garbage
 from striate.report.baselines import Compared, describe_baselines, draw_baselines, measure_baselines
-from striate.report.content import Worth, run_content
+from striate.report.content import Worth, end_findings, run_content
+from striate.report.offers import temperature_offer, views_offer
 from striate.report.pictures import draw_curves, draw_first_filters
 from striate.report.signal import complete_signal, draw_signal, signal_table
 from striate.report.write import write_report
@@ -38,9 +39,12 @@ from striate.training.execution import measured_at_once
 from striate.training.loop import validate
 from striate.training.measured import measured_part
 from striate.training.prepare import Prepared
+from striate.training.step_losses import read_step_losses
 from striate.training.trained import Trained
 from striate.visualize.page_parts import Picture
 
+_OFFERED = 0.02
+"""Of the time until here, to see whether test-time augmentation would help."""
 _VIEWS_COST = 0.01  # of the accuracy: below, nobody would choose otherwise
 
 
@@ -60,7 +64,7 @@ def finish_run(
     best = load_checkpoint(run.best, prepared.device)
     prepared.state.answering.load_state_dict(best.get("ema") or best["model"])
     trained, data = prepared.trained(), prepared.data
-    evaluations = _evaluate(prepared, trained, announce)
+    evaluations, offered = _evaluate(run, prepared, trained, announce)
     measured = evaluations[data.held_out]
     assessment = assess_run(prepared.task, data, evaluations)
     save_assessment(run, assessment, data, evaluations, announce)
@@ -73,7 +77,13 @@ def finish_run(
         metrics["not_trained"] = said
     if (outcome := _target_outcome(prepared)) is not None:
         metrics["target"] = outcome.to_json()
-    pictures = _pictures(run, prepared, measured)
+    noticed = end_findings(run, prepared, measured, metrics["epochs"])
+    metrics["offers"] = [
+        *offered,
+        *temperature_offer(run.path, prepared.task, evaluations["val"], assessment.temperature),
+    ]
+    metrics["findings"] = [finding.to_json() for finding in noticed]
+    pictures = _pictures(run, prepared, measured, metrics["epochs"])
     start, end = complete_signal(run, prepared)
     pictures.append(draw_signal(run.plots, start, end, data.name))
     worth = None
@@ -84,8 +94,9 @@ def finish_run(
         pictures.append(draw_baselines(run.plots, compared, measured, prepared.task))
     pictures += draw_first_filters(run.plots, prepared.state.answering, data.name)
     content = replace(
-        run_content(run, prepared, evaluations, metrics, pictures, ledger, _endings(prepared)),
+        run_content(run, prepared, evaluations, metrics, pictures, ledger, _endings(prepared), noticed),
         worth=worth,
+        offers=metrics["offers"],
         signal=signal_table(start, end),
         assessment=assessment,
         **of_task(prepared.task, measured, assessment, data.target_names),
@@ -101,17 +112,26 @@ def finish_run(
     return metrics
 
 
-def _evaluate(prepared: Prepared, trained: Trained, announce: Callable[[str], None]) -> dict[str, Evaluation]:
-    """Every split, all with the network computed in the same way, which `announce` is told of."""
+def _evaluate(
+    run: RunDirectory, prepared: Prepared, trained: Trained, announce: Callable[[str], None]
+) -> tuple[dict[str, Evaluation], Sequence[str]]:
+    """Every split, all with the network computed in the same way, which `announce` is told of; and whether several
+    views of an image would predict validation better, where it takes little of the time to see that."""
     execution, splits = prepared.config.execution, tuple(prepared.data.splits)
     data, batch = measured_part(prepared.data, prepared.config), measured_at_once(prepared.config)
     answering = plan_evaluation(trained, data, splits, batch=batch, asked=execution.plan)
     if line := answering.plan.line():
         announce(line)
-    return {
-        name: _with_sparsity(evaluate_trained(trained, data, name, batch=batch, answering=answering), prepared)
-        for name in splits
-    }
+    evaluations, offered = {}, ()
+    for name in splits:
+        began = monotonic()
+        found = evaluate_trained(trained, data, name, batch=batch, answering=answering)
+        seconds = 2 * (monotonic() - began)
+        evaluations[name] = _with_sparsity(found, prepared)
+        mirrored = data.medium.pictures and prepared.config.augment.flip and trained.views == "none"
+        if name == "val" and mirrored and trained.task.mean_of_views and seconds < _OFFERED * prepared.state.elapsed:
+            offered = views_offer(run.path, trained, data, found, answering, batch)
+    return evaluations, offered
 
 
 def views_lost(metrics: dict[str, Any], n: int, headline: Metric) -> str:
@@ -216,7 +236,7 @@ def _early_end(prepared: Prepared) -> str | None:
     return early_end(prepared.state.history, prepared.task, epochs, prepared.config.budget.target)
 
 
-def _pictures(run: RunDirectory, prepared: Prepared, test: Evaluation) -> list[Picture]:
+def _pictures(run: RunDirectory, prepared: Prepared, test: Evaluation, passes: float) -> list[Picture]:
     """Draw into `plots/`: learning curves, and what predictions look like."""
     data = prepared.data
     curves = draw_curves(
@@ -226,6 +246,8 @@ def _pictures(run: RunDirectory, prepared: Prepared, test: Evaluation) -> list[P
         data=data.name,
         sizes={name: len(split) for name, split in data.splits.items()},
         best_epoch=None if prepared.config.keep == "last" else _best_epoch(prepared),
+        passes=passes,
+        steps=read_step_losses(run),
     )
     images = data.splits[test.split].inputs if data.medium.pictures else None
     names = data.facts[test.split].paths if test.split in data.facts else ()

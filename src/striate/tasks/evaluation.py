@@ -144,7 +144,7 @@ def _metric_lines(evaluation: Evaluation) -> list[str]:
     lines = []
     metrics = evaluation.metrics
     for metric in shown_metrics(evaluation.shown) if evaluation.shown else _from_keys(metrics):
-        if metric.key not in metrics:
+        if metric.key not in metrics or not metric.tells(len(evaluation.classes)):
             continue
         value = metrics[metric.key]
         if value is None:  # such as R² of one sample
@@ -152,13 +152,13 @@ def _metric_lines(evaluation: Evaluation) -> list[str]:
             continue
         shown = f"{100 * value:8.2f} %" if metric.is_share else f"{value:9.4g}"
         line = f"  {metric.name:<15}{shown}"
-        if metric.key == "top5" and len(evaluation.classes) <= 5:
-            line += f" always, with {len(evaluation.classes)} classes"
         if (interval := metrics.get(f"{metric.key}_interval")) is not None:
             line += f"   95 % interval {_range(metric, interval, ' % to ')} ({_METHODS.get(metric.key, 'bootstrap')})"
         lines.append(line)
         if f"{metric.key}_one_view" in metrics and "views" in metrics:
             lines.append(f"  {'':<15}{'':>9} with test-time augmentation, {metrics['views']} images each")
+    if named := only_class(evaluation):
+        lines.append(f"  It names {one_line(named)} everywhere.")
     return lines
 
 
@@ -193,6 +193,14 @@ def summary_line(metrics: Mapping[str, Any], shown: tuple[Metric, ...]) -> str:
             part += views_text(metrics, metric)
         parts.append(part)
     return ", ".join([*parts, f"n = {metrics['n']:,}"])
+
+
+def only_class(evaluation: Evaluation) -> str | None:
+    """The class that is predicted everywhere, though there are several; None where predictions differ."""
+    if evaluation.confusion is None or (evaluation.confusion.sum(1) > 0).sum() < 2:
+        return None
+    said = np.flatnonzero(evaluation.confusion.sum(0))
+    return evaluation.classes[said[0]] if len(said) == 1 else None
 
 
 def _class_lines(evaluation: Evaluation) -> list[str]:

@@ -80,7 +80,7 @@ def _bar(console: Console, watch: TimeWatch | None, validated: int) -> Iterator[
             elif isinstance(event, MemoryRanOut):
                 progress.console.print(str(event), highlight=False, soft_wrap=True)
             elif isinstance(event, EpochDone) and task is not None:
-                progress.update(task, epoch=f"{event.row.epoch}/{event.epochs}", row=describe_row(event.row, validated))
+                progress.update(task, epoch=event.place, row=describe_row(event.row, validated))
                 progress.refresh()
 
         yield read
@@ -95,7 +95,7 @@ def _plain(console: Console, watch: TimeWatch | None, validated: int) -> Callabl
             console.print(str(event), highlight=False, soft_wrap=True)
         if isinstance(event, EpochDone) and (event.finished or monotonic() - shown > _PLAIN_EVERY):
             shown = monotonic()
-            line = f"epoch {event.row.epoch}/{event.epochs}  {describe_row(event.row, validated)}"
+            line = f"epoch {event.place}  {describe_row(event.row, validated)}"
             left = _left(watch)
             console.print(f"{line}  {left} left" if left else line, highlight=False, soft_wrap=True)
 

@@ -44,7 +44,7 @@ def luma_of(x_CHW: NDArray[np.uint8]) -> NDArray[np.uint8]:
     luma = x_CHW[0]
     if len(x_CHW) == 3:  # as Pillow rounds it, without a picture of three bytes a pixel in between
         red, green, blue = x_CHW.astype(np.uint32)
-        luma = ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(np.uint8)
+        luma = np.asarray((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16, dtype=np.uint8)
     if luma.shape == (SIDE, SIDE):
         return luma
     image = Image.fromarray(np.ascontiguousarray(luma))

@@ -90,5 +90,5 @@ def _classes_as_numbers(listing: Listing) -> Finding | None:
     measured = f"{y.shape[1]} columns of targets that are all 0 or 1"
     if (y.sum(1) == 1).all():
         return _reading(listing, f"{measured}, one 1 in each row", why, "If they are classes: save y=y.argmax(1).")
-    remedy = "If they are labels, striate has no task for several of them yet: train on each column, as whole numbers."
-    return _reading(listing, measured, why, remedy)
+    single = "If they are labels, striate has no task for several of them yet: train on each column, as whole numbers."
+    return _reading(listing, measured, why, single)
