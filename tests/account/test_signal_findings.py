@@ -41,6 +41,7 @@ def test_silent_on_the_zoo(name, channels):
     assert found(name, shape=(channels, side, side)) == ()
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
     "text",

@@ -265,6 +265,7 @@ def test_other_operations(network: nn.Module, count: int) -> None:
     assert observe(network, (16,)).rows[0].other_ops == count
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("name", "convolutions", "linear"),
     [

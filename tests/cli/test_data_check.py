@@ -270,6 +270,7 @@ def test_data_that_cannot_be_trained_on_are_an_error_with_exit_code_1(photos: Ca
     assert {f["code"] for f in document["findings"] if f["severity"] == "error"} == {"data.unreadable", "data.unusable"}
 
 
+@pytest.mark.slow
 def test_a_sheet_shows_what_was_found(tmp_path: Path, capsys) -> None:
     root = write_clean(tmp_path / "set")
     plant(root)
@@ -289,6 +290,7 @@ def test_nothing_to_draw_is_no_sheet(tmp_path: Path, capsys) -> None:
     assert not Path("sheet.png").exists()
 
 
+@pytest.mark.slow
 def test_wrong_labels_are_found_when_asked(tmp_path: Path, capsys) -> None:
     x, y = load_digits(return_X_y=True)
     pixels, y = np.rint(x.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8), y.copy()

@@ -62,6 +62,7 @@ def test_help_has_choices_range_and_default_of_a_field(name: str, said: list[str
     assert [words for words in said if words not in text] == []
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("verb", "has", "lacks"),
     [

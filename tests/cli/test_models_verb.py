@@ -103,6 +103,7 @@ def test_progress_is_a_table_with_every_source(capsys) -> None:
     assert json.loads(printed(capsys, "--history", "--json"))[-1]["top5"] == 2.25
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("ending", "begins"), [(".png", b"\x89PNG"), (".svg", b"<?xml")])
 def test_progress_is_drawn_and_not_over_another_picture(capsys, ending: str, begins: bytes) -> None:
     file = Path(f"progress{ending}")

@@ -115,6 +115,7 @@ def test_plain_is_plain_and_frozen(capsys) -> None:
     assert first != second
 
 
+@pytest.mark.slow
 def test_more_threads_than_cores_are_told(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("striate.training.execution.own_cores", lambda: (0,))
     said = "2 threads on 1 core wait for each other all the time: --execution.threads 1 is faster"

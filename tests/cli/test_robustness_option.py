@@ -22,6 +22,7 @@ def run(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_it_is_printed_and_written(run, capsys):
     before = {path.name for path in run.iterdir()}
     capsys.readouterr()

@@ -328,6 +328,7 @@ def test_flowers():
     assert [len(data.splits[name]) for name in ("train", "val", "test")] == [175, 25, 50]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (Path(REAL) / "mnist").is_dir() or not REAL, reason="STRIATE_DATA has no mnist")
 def test_mnist():
     data = load("mnist")

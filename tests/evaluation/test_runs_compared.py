@@ -108,6 +108,7 @@ def test_few_differing_samples_leave_doubt():
     assert found.needed() is None
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth():
     """Pairs that differ on 6 % and 3 % of all: of 400 intervals about 95 % hold the 3 points."""
     rng = np.random.default_rng(0)

@@ -136,6 +136,7 @@ def test_a_run_says_so_and_asks_for_them_again(capsys: pytest.CaptureFixture[str
         resume("r", data=(IMAGES[:9], LABELS[:9]), quiet=True)
 
 
+@pytest.mark.slow
 def test_a_cross_validation_of_arrays() -> None:
     run = striate.train((IMAGES, LABELS), "mlp(4)", epochs=1, out="cv", cv="2x1", set=PLAIN)
     assert run.metrics["cv"]["n"] == 60

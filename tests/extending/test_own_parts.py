@@ -50,6 +50,7 @@ def mean_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(outputs, targets)
 
 
+@pytest.mark.slow
 def test_the_loss_of_the_task_written_anew_gives_the_same_training() -> None:
     own, usual = train(loss=mean_loss, out="own"), train(out="usual")
     for name, value in weights(usual.path).items():

@@ -30,6 +30,7 @@ def test_iris_with_the_lectures_network(capsys) -> None:
     assert answer.label == "setosa"
 
 
+@pytest.mark.slow
 def test_boston_with_the_lectures_network(drawing: None, capsys) -> None:
     metrics = train(capsys, "boston", "--model", "mlp(8,6)", "--epochs", "60", "--out", "run")
     assert metrics["task"] == "regress"
@@ -39,6 +40,7 @@ def test_boston_with_the_lectures_network(drawing: None, capsys) -> None:
     assert 0 < striate.load("run").predict(np.ones(13, np.float32)).fields["value"] < 80
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     ("shape", "layout", "network"),
     [
@@ -91,6 +93,7 @@ def weights_after() -> Callable[..., dict[str, torch.Tensor]]:
 BASE = ["digits", "--model", "conv(4,3) relu fc(10)", "--epochs", "1"]
 
 
+@pytest.mark.each_nth(7)
 @pytest.mark.parametrize(
     "option",
     [

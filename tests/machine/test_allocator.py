@@ -48,6 +48,7 @@ def test_kept_memory_needs_no_new_pages_and_given_back_it_does() -> None:
     assert policy == "system"
 
 
+@pytest.mark.slow
 @needs_glibc
 def test_given_back_it_is_as_in_a_process_that_was_told_nothing() -> None:
     for megabytes in (4, 20):

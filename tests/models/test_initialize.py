@@ -153,6 +153,7 @@ def test_a_bias_behind_a_sigmoid_takes_away_its_mean():
     assert float(plain.fc2.weight.detach().std()) < 0.5 * float(network.fc2.weight.detach().std())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

@@ -109,6 +109,7 @@ def test_what_no_file_says_of_itself_is_said(with_heads):
     assert "transform_input" not in given(made("googlenet(transform_input=true)", seed=1), with_heads)
 
 
+@pytest.mark.slow
 def test_inception_takes_files_with_and_without_its_auxiliary_classifier():
     with torch.device("meta"):
         both = build_model("inception_v3", (3, 80, 80), 10).state_dict()
@@ -119,6 +120,7 @@ def test_inception_takes_files_with_and_without_its_auxiliary_classifier():
     assert "the auxiliary classifiers (AuxLogits) are new" in given(full, without)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("kind", ["pth", "safetensors"])
 def test_a_densenet_file_with_older_names_and_without_counts_of_batches(kind, tmp_path):
     name = "densenet121(growth=4,width=8)"
@@ -136,6 +138,7 @@ def test_a_densenet_file_with_older_names_and_without_counts_of_batches(kind, tm
     assert news == f"weights of {file}, of every layer"
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("name", ["resnet18(width=4)", "densenet121(growth=4,width=8)", "seresnet50"])
 def test_the_last_layer_of_each_family_is_replaced_for_other_classes(name):
     if name not in ("seresnet50",):

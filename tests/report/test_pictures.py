@@ -5,6 +5,7 @@ from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
+import pytest
 from made_runs import classification, draw_answers, images, regression, segmentation
 from PIL import Image
 
@@ -82,6 +83,7 @@ def test_without_mistakes_there_is_no_picture_of_them(tmp_path):
     assert "mistakes.png" not in names(draw_answers(tmp_path, classification(right=1.0), images(60)))
 
 
+@pytest.mark.slow
 def test_the_same_bytes_every_time(tmp_path):
     first, second = ([p.path.read_bytes() for p in draw_answers(tmp_path, classification(), images(60))] for _ in "ab")
     assert first == second

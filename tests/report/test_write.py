@@ -145,6 +145,7 @@ def test_is_the_same_text_every_time(content):
     assert render_report(content) == render_report(content)
 
 
+@pytest.mark.slow
 def test_regression(tmp_path):
     content = make_content(tmp_path, regression(), target_names=("value_$",))
     page = Page(render_report(content))
@@ -184,6 +185,7 @@ def test_macs_that_were_not_counted_are_not_zero(content):
     assert "accumulates" not in text
 
 
+@pytest.mark.slow
 def test_a_hundred_classes_stay_below_three_megabytes(tmp_path):
     names = tuple(f"class number {k} with a long name" for k in range(100))
     content = make_content(tmp_path, classification(names, n=2000))

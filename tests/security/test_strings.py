@@ -68,6 +68,7 @@ KERNELS = {
 }
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("source", few_quick(["text", "file"], ["text"]))
 def test_an_absurd_kernel_is_refused_or_used_at_once(striate, name, source) -> None:

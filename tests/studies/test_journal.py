@@ -85,6 +85,7 @@ def test_half_a_line_is_cut_off() -> None:
     assert Journal(Path("a"), SPACE, 0).notes() == {"key": 1}
 
 
+@pytest.mark.slow
 def test_what_matters_is_found_and_little_data_say_nothing() -> None:
     assert fill("a", 8).importances(0) == {}
     shares = fill("b", 24).importances(0)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from rich.cells import cell_len
 
 from striate.statistics.intervals import wilson
@@ -119,6 +120,7 @@ def test_unknown_is_a_dash_and_no_mistakes_are_said():
     assert text.endswith("no mistakes")
 
 
+@pytest.mark.slow
 def test_the_record_and_its_text_do_not_import_torch():
     code = "import sys, striate.tasks.evaluation; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

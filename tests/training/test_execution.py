@@ -32,6 +32,7 @@ class Counting(nn.Module):
         return self.out(x.flatten(1))
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     ("batch", "part", "most"),
     [(80, None, 512), (80, 24, 24), (100, 33, 34)],  # 34: a lone last sample joins the part before it

@@ -175,6 +175,7 @@ def test_a_smaller_rate_moves_a_deep_layer_less() -> None:
     assert decayed == pytest.approx([even[0] / 100, even[1] / 10, even[2]], rel=1e-3)
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("step", [2, 5])
 def test_a_run_cut_within_or_after_the_first_share_goes_on_bit_for_bit(photos, optimizer: str, step: int) -> None:

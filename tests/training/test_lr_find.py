@@ -94,6 +94,7 @@ def random_states() -> tuple[object, ...]:
     return torch.get_rng_state().numpy().tobytes(), numbers[1].tobytes(), numbers[2], random.getstate()
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("fails", [False, True], ids=["as it ends", "also when it raises"])
 def test_nothing_of_the_network_or_the_random_states_changes(monkeypatch, blobs: str, fails: bool) -> None:
     prepared = ready(blobs, Mixed())
@@ -352,6 +353,7 @@ def test_a_request_that_cannot_be_carried_out_is_explained(capsys, words: list[s
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_configuration_file_is_part_of_the_command(blobs: str, tmp_path: Path) -> None:
     file = tmp_path / "own.yaml"
     file.write_text(f"data: {{source: {blobs}}}\nmodel: {{name: mlp(16)}}\noptim: {{name: sgd}}\nrecipe: quick\n")

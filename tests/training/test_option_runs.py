@@ -7,12 +7,13 @@ import torch
 from short_runs import asked_for, events_of, parameters, trained
 from torch import nn
 
+from quick import few_quick
 from striate.errors import ConfigError
 from striate.training.events import EpochDone, StepDone
 from striate.training.prepare import prepare
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw", "muon", "lamb", "lars"])
+@pytest.mark.parametrize("name", few_quick(["sgd", "adamw", "muon", "lamb", "lars"], ["sgd", "lamb"]))
 def test_every_optimizer_learns_with_the_rate_that_is_its_default(name: str) -> None:
     row = trained(asked_for(epochs=8, optim__name=name, model__name="mlp(32)", optim__ema=0)).state.history[-1]
     assert row.val["accuracy"] > 0.85
@@ -70,6 +71,7 @@ def test_heads_change_what_the_trunk_learns_and_their_weight_matters() -> None:
     assert len(set(first)) == len(runs)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("base", "option"),
     [
@@ -152,6 +154,7 @@ class Shift(nn.Module):
         return x.flatten(1)[:, :10] + self.shift
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("fields", "where"),
     [

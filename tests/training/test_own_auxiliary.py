@@ -120,6 +120,7 @@ def _like_digits(module: nn.Module) -> nn.Module:
     return module
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("fields", [{}, {"optim__ema": 0.9, "augment__mixup": 0.4}, {"execution__micro_batch": 16}])
 def test_such_a_network_trains_validates_and_learns(fields):
     torch.manual_seed(0)

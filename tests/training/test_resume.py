@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 from short_runs import events_of
 
+from quick import few_quick
 from striate.api import resume, train_config
 from striate.errors import DataError, RunError, TrainingError
 from striate.runs.checkpoint import load_checkpoint, save_checkpoint
@@ -76,7 +77,12 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> Non
 
 
 @pytest.mark.parametrize(
-    ("step", "number"), [(1, signal.SIGINT), (4, signal.SIGTERM), (5, signal.SIGINT), (16, signal.SIGINT)]
+    ("step", "number"),
+    few_quick(
+        [(1, signal.SIGINT), (4, signal.SIGTERM), (5, signal.SIGINT), (16, signal.SIGINT)],
+        [(4, signal.SIGTERM), (16, signal.SIGINT)],
+        unpack=True,
+    ),
 )
 def test_an_interrupted_run_goes_on_bit_for_bit(
     same_photos: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, step: int, number: int
@@ -218,6 +224,7 @@ def test_an_interrupt_while_finishing_says_how_to_go_on(photos, monkeypatch) -> 
     assert Path("run/metrics.json").exists()
 
 
+@pytest.mark.slow
 def test_the_reason_for_the_network_survives_a_resume(photos, monkeypatch) -> None:
     config = config_for(photos(), **{"model.name": "auto"})
     with monkeypatch.context() as patch:

@@ -211,6 +211,7 @@ def test_a_run_whitens_its_first_layer_from_its_training_images_and_learns() -> 
     assert any("whitened" in note for note in prepared.notes)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_network_and_resuming_does_not_whiten_anew(tmp_path) -> None:
     command = [
         "train",
@@ -275,6 +276,7 @@ def test_what_makes_no_sense_is_refused_with_a_remedy(fields, where) -> None:
     assert caught.value.remedy
 
 
+@pytest.mark.slow
 def test_learned_weights_are_not_undone(tmp_path) -> None:
     run = tmp_path / "run"
     assert (

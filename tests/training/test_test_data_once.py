@@ -102,7 +102,7 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("way", few_quick(WAYS, ["the usual", "with patience", "with baselines"]))
+@pytest.mark.parametrize("way", few_quick(WAYS, ["with patience"]))
 def test_training_reads_it_once_it_is_over(way: str, arrays) -> None:
     asked = {"epochs": 2} | WAYS[way]
     train(arrays(), MODEL, out="run", **asked | {"set": PLAIN | asked.get("set", {})})

@@ -65,7 +65,7 @@ def history(epochs):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 200])
+@pytest.mark.parametrize("epochs", few_quick([1, 2, 200], [1, 2]))
 def test_curves_show_the_history(epochs):
     figure = drawn(curves_figure(history(epochs), metric="accuracy", title="digits, train n = 10", best_epoch=epochs))
     loss, accuracy, rate = figure.axes
@@ -103,7 +103,7 @@ def test_curves_leave_gaps_where_nothing_was_measured():
     assert "not measured" in [text.get_text() for text in figure.axes[1].texts]
 
 
-@pytest.mark.parametrize("count", few_quick([2, 10, 20, 21, 100, 250], [2, 20, 21]))
+@pytest.mark.parametrize("count", few_quick([2, 10, 20, 21, 100, 250], [2, 21]))
 def test_confusion_of_any_number_of_classes(count):
     counts = np.random.default_rng(0).integers(1, 30, (count, count))
     counts[1] = 0  # a class without samples

@@ -29,6 +29,7 @@ def by_chance(y: Tensor) -> Tensor:
     return y[torch.randperm(len(y), generator=torch.Generator().manual_seed(2))]
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("share", [0.2, 0.4])
 def test_wrong_labels_are_estimated(share: float) -> None:
     x, y = pixels()

@@ -25,6 +25,7 @@ def momentum(parameters: object) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, lr=0.05, momentum=0.9)  # type: ignore[arg-type]
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("size", [8, 32, 64])
 def test_sorted_classes_are_found_whatever_the_batch(size: int) -> None:
     x, y = pixels()

@@ -96,6 +96,7 @@ def sampler_of(count: int) -> WeightedRandomSampler:
     return WeightedRandomSampler([1.0] * count, count)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("spoil", "what"),
     [

@@ -45,6 +45,7 @@ WRONG: list[tuple[str, nn.Module, Any, str]] = [
 ]
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(("name", "model", "loss", "remedy"), WRONG, ids=[row[0] for row in WRONG])
 def test_what_a_loss_is_given_tells_that_it_is_wrong(name: str, model: nn.Module, loss: Any, remedy: str) -> None:
     (found,) = asked(WRONG_FOR_TASK, model, digits(), loss=loss)

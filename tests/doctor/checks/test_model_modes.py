@@ -166,6 +166,7 @@ def test_a_batch_of_one_that_raises(count: int) -> None:
     assert ("drop_last=True" in found.remedy) == (count > 1)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("model", "loader"),
     [
@@ -245,6 +246,7 @@ def test_a_step_that_blends_samples_is_not_the_network() -> None:
         asked(BATCH_MIXING, perceptron(), digits(), step=blended, optimizer=adam)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("p", [0.9, 0.97])
 @pytest.mark.parametrize("how", ["module", "function"])
 def test_too_much_dropped(how: str, p: float) -> None:

@@ -86,6 +86,7 @@ class OfTheModule(Small):
         return OUTSIDE(x).relu()
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("network", "where"),
     [
@@ -207,6 +208,7 @@ def without_gradient(x: Tensor) -> Tensor:
         return x * 1.0
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "cut",
     [
@@ -357,6 +359,7 @@ def repeated() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 24), *[nn.Linear(24, 24), nn.ReLU()] * 3, nn.Linear(24, 10))
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("network", [TwiceTheSame, Shallow, TheWrongOne, OneNorm, repeated])
 def test_layers_that_are_one_and_the_same(network: Any) -> None:
     (found,) = asked(SHARED_WEIGHTS, network(), digits(), optimizer=adam)

@@ -77,6 +77,7 @@ def test_a_bottleneck_halves_in_its_3x3_convolution():
     assert strides == {"conv1": (1, 1), "conv2": (2, 2), "conv3": (1, 1)}
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(height=st.integers(1, 400), width=st.integers(1, 400))
 def test_any_size_is_divided_by_32_or_by_8_in_the_small_form(height, width):
@@ -157,6 +158,7 @@ def test_a_block_adds_what_its_convolutions_find_to_its_input():
     torch.testing.assert_close(block(x), torch.relu(x + 6 * x.relu()), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("channels", [1, 3, 5])
 @pytest.mark.parametrize("size", [(1, 1), (7, 50), (33, 32)])
 def test_images_of_any_channels_and_size_down_to_one_pixel(channels, size):
@@ -188,6 +190,7 @@ def test_every_module_runs_once_and_none_changes_what_another_gave(name):
     assert all(torch.equal(out, copy) for out, copy in given_out.values())
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize(
     ("text", "widened", "nearest"),
     [

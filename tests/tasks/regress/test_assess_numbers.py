@@ -22,6 +22,7 @@ def figures_of(evaluation, names=("width", "height")):
     return assess_split(task_of(evaluation), evaluation, data_of(evaluation.n, names=names))
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("targets", [1, 2])
 def test_figures_agree_with_scikit_learn(targets):
     evaluation = answered(targets=targets)

@@ -203,6 +203,7 @@ def test_without_glibc_or_a_compiler_that_is_said(monkeypatch: pytest.MonkeyPatc
         decide_execution(config, data)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "fields",
     [
