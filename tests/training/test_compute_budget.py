@@ -32,7 +32,7 @@ def rate(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     def set_rate(value: float) -> None:
         monkeypatch.setattr(compute_budget, "training_rate", lambda _: value)
 
-    set_rate(2.5e11)
+    set_rate(1.2e11)
     return set_rate
 
 
@@ -117,7 +117,7 @@ def test_who_names_no_budget_waits_ten_minutes_at_most(rate: Callable[[float], N
     config, notes = bounded_wait(decided, Config(), facts(4_000_000_000))
     assert (config.budget.minutes, config.budget.epochs) == (10.0, None)
     assert "--epochs 20" in notes[0]
-    assert "--minutes 160" in notes[0]
+    assert "--minutes 334" in notes[0]
     assert bounded_wait(decided, Config(), facts(1_000_000)) == (decided, [])
     assert bounded_wait(decided, of_budget(epochs=20), facts(4_000_000_000)) == (decided, [])
 
