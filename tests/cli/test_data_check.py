@@ -41,8 +41,8 @@ def test_clean_data_end_with_0_and_say_so(tmp_path: Path, capsys) -> None:
     code, out, err = check(capsys, str(write_clean(tmp_path / "set")))
     assert (code, err) == (0, "")
     assert out.splitlines()[:5] == [
-        "set: 60 images; 39 train, 3 val, 18 test (val as striate train cuts it);",
-        "  images of 48×48 pixels",
+        "set: 60 images; 39 train, 3 val, 18 test (val as striate train cuts it); images",
+        "  of 48×48 pixels",
         "3 classes of 20 samples each: daisy, rose, tulip",
         "",
         "Nothing was found.",
