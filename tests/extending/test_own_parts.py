@@ -14,6 +14,7 @@ import striate
 from striate.api import resume
 from striate.errors import ConfigError, RunError
 from striate.runs.checkpoint import load_checkpoint
+from striate.training.events import EpochDone, Event, StepDone
 
 CODE = """
 import torch
@@ -114,6 +115,38 @@ def test_an_optimizer_brings_its_rate_and_goes_on_bit_for_bit(monkeypatch: pytes
             train(optimizer=rmsprop, epochs=2, out="part", set={"save_seconds": 0.001})
     resume("part", optimizer=rmsprop, quiet=True)
     assert same(whole.path, Path("part"))
+
+
+def linear(step: int, steps: int) -> float:
+    return 1 - step / steps
+
+
+def test_a_schedule_of_ones_own_and_the_events() -> None:
+    seen: list[Event] = []
+    own = train(scheduler=linear, lr=0.01, on_event=seen.append, out="own", set={"keep": "last"})
+    steps = [event for event in seen if isinstance(event, StepDone)]
+    assert [event.lr for event in steps] == [0.01 * linear(k, len(steps)) for k in range(len(steps))]
+    (epoch,) = (event for event in seen if isinstance(event, EpochDone))
+    assert epoch.row.val["loss"] == pytest.approx(own.metrics["val"]["loss"])
+    config = yaml.safe_load((own.path / "config.yaml").read_text())
+    assert config["schedule"]["name"] == "given in Python: linear"
+    Path("own.py").write_text("def linear(step, steps):\n    return 1 - step / steps\n")
+    assert same(own.path, train(scheduler="own.py:linear", lr=0.01, out="file", set={"keep": "last"}).path)
+
+
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        ({"scheduler": lambda _step, _steps: -1.0}, "-1.0 from given in Python"),
+        ({"scheduler": torch.optim.lr_scheduler.StepLR}, "StepLR raised"),
+        ({"on_event": 3}, "an int"),
+        ({"on_event": lambda _event: 1 / 0}, "ZeroDivisionError: division by zero, at StepDone"),
+        ({"on_event": print, "cv": "2x1"}, "beside cv"),
+    ],
+)
+def test_no_schedule_and_no_reader(named: dict[str, object], told: str) -> None:
+    with pytest.raises(striate.StriateError, match=told):
+        train("iris", "mlp(4)", **named)
 
 
 def test_a_rate_that_is_asked_for_scales_all_groups() -> None:

@@ -14,7 +14,7 @@ from striate.training.field_words import FIELDS_ELSEWHERE
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
-_ARGUMENTS = {"task.loss": "loss", "augment.transform": "transform"}
+_ARGUMENTS = {"task.loss": "loss", "augment.transform": "transform", "schedule.name": "scheduler"}
 """Fields that are arguments, and no short options."""
 _ELSEWHERE = {"project": "out", "output": "out", "output_dir": "out", "save_dir": "out", "pretrained": "weights"}
 
