@@ -18,7 +18,7 @@ from striate.statistics.calibration import Temperature
 from striate.statistics.estimate import plain
 from striate.tasks.assessment import Figures, gap_lines
 from striate.tasks.metric import Metric, shown_metrics
-from striate.wording import filled
+from striate.wording import filled, several
 
 SHOWN = 20
 """So many classes are listed; of more, those with the lowest recall."""
@@ -122,9 +122,9 @@ class Evaluation:
 
     def __str__(self) -> str:
         """Of which data, how many samples, the metrics with their interval, and the classes, in 80 columns."""
-        title = f"{one_line(self.data)}, {one_line(self.split)} split: {self.n:,} samples"
+        title = f"{one_line(self.data)}, {one_line(self.split)} split: {several(self.n, 'sample')}"
         if self.classes:
-            title += f", {len(self.classes)} classes"
+            title += f", {several(len(self.classes), 'class', 'classes')}"
         if self.inputs:
             title += f"; {self.inputs}"
         lines = [*filled(title, 80).split("\n"), *_metric_lines(self)]
@@ -153,7 +153,7 @@ def _metric_lines(evaluation: Evaluation) -> list[str]:
         shown = f"{100 * value:8.2f} %" if metric.is_share else f"{value:9.4g}"
         line = f"  {metric.name:<15}{shown}"
         if metric.key == "top5" and len(evaluation.classes) <= 5:
-            line += f" always, with {len(evaluation.classes)} classes"
+            line += f" always, with {several(len(evaluation.classes), 'class', 'classes')}"
         if (interval := metrics.get(f"{metric.key}_interval")) is not None:
             line += f"   95 % interval {_range(metric, interval, ' % to ')} ({_METHODS.get(metric.key, 'bootstrap')})"
         lines.append(line)

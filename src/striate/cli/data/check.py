@@ -81,7 +81,8 @@ def check_text(check: DataCheck, width: int) -> str:
         rows = check.quarantine.read_text(encoding="utf-8").count("\n") - 1
         task = " --task regress" if check.evidence.listing.has_numbers else ""
         parts.append(
-            f"{check.quarantine}: {rows:,} samples. Train on them:\n  striate train {pasted(check.quarantine)}{task}"
+            f"{check.quarantine}: {several(rows, 'sample')}. To train on:\n"
+            f"  striate train {pasted(check.quarantine)}{task}"
         )
     if check.remedy:
         left = len(check.left_out)
@@ -94,7 +95,9 @@ def check_text(check: DataCheck, width: int) -> str:
 
 def _what(check: DataCheck) -> str:
     listing = check.evidence.listing
-    classes = f" of {len(listing.classes):,} classes" if listing.has_one_class_each else ""
+    classes = f" of {several(len(listing.classes), 'class', 'classes')}" if listing.has_one_class_each else ""
     sizes = ", ".join(f"{count:,} {name}" for name, count in check.sizes.items())
     splits = "given splits" if check.evidence.given else "splits as striate train makes them"
-    return f"{listing.name}: {len(listing):,} {listing.medium.many}{classes}; {sizes} ({splits}); {check.inputs}"
+    many = listing.medium.many
+    count = several(len(listing), many.removesuffix("s"), many)
+    return f"{listing.name}: {count}{classes}; {sizes} ({splits}); {check.inputs}"

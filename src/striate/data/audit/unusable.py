@@ -10,6 +10,7 @@ from striate.data.audit.marked import some
 from striate.data.listing import Listing
 from striate.data.scan import Scan
 from striate.errors import DataError
+from striate.wording import several
 
 
 def refuse_unusable(listing: Listing, scan: Scan, unreadable: Mapping[int, str], split: Mapping[int, str]) -> None:
@@ -33,7 +34,7 @@ def refuse_unusable(listing: Listing, scan: Scan, unreadable: Mapping[int, str],
         lacking = " and ".join(name for name in ("train", "val", "test") if name not in splits)
         raise DataError(
             where,
-            f"{len(split)} readable samples with {len(set(scan.contents.values()))} different contents,"
+            f"{several(len(split), 'readable sample')} with {len(set(scan.contents.values()))} different contents,"
             f" and none of them in {lacking}",
             "enough samples for train, val and test",
             "add samples: three different ones for each class at least",
