@@ -231,7 +231,8 @@ def totals(ledger: Ledger, width: int = WIDTH) -> list[str]:
         ),
         (
             "field",
-            f"a unit of the last map sees {field} input positions; neighboring units are {jump} positions apart"
+            f"a unit of the last map sees {field} input positions; neighboring units are {jump} "
+            f"position{'s' * (jump != '1')} apart"
             if any(ledger.jump)
             else "",
         ),

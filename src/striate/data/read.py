@@ -35,6 +35,7 @@ from striate.data.splits import assign_membership
 from striate.data.store.stored import Inputs, StoredInputs
 from striate.errors import DataError
 from striate.records import Finding
+from striate.wording import several
 
 
 def load_dataset(
@@ -137,7 +138,7 @@ def load_for_evaluation(
     what = "the test split that the source gives"
     if name == "all":
         what = 'everything, under the name "all": the source gives no test split'
-    note = f"Evaluated on {what} ({len(ids):,} samples)."
+    note = f"Evaluated on {what} ({several(len(ids), 'sample')})."
     scan = scan_listing(listing, ids, preparation.max_pixels)
     readable = [i for i in ids if i not in scan.unreadable]
     samples = materialize_samples(listing, scan, readable, preparation, config, announce)
@@ -281,7 +282,7 @@ def _split_notes(listing: Listing, config: DataConfig) -> tuple[str, ...]:
         return (kept.strip(),) if kept else ()
     whole = "train" if any(listing.given) else "the data"
     groups = len(set(filter(None, listing.groups)))
-    by_group = f"by group ({groups:,} groups, none in two splits)"
+    by_group = f"by group ({several(groups, 'group')}, none in two splits)"
     how = by_group if groups else "by a hash of each sample's content"
     taken = f"{' and '.join(cut)}{annotation_kind(listing.annotation).share} taken from {whole}"
     return (f"Splits: {taken}, chosen {how}.{kept}",)

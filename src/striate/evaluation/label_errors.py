@@ -33,6 +33,7 @@ from striate.errors import ConfigError, DataError
 from striate.records import Finding
 from striate.statistics.intervals import wilson
 from striate.tasks.baseline_features import HOG_SIDE, HOG_SMALLEST, color_histograms, hog_features
+from striate.wording import several
 
 FOLDS = 5
 _COMPONENTS, _FITTED = 256, 4096
@@ -75,7 +76,7 @@ def find_label_errors(
     ids = list(evidence.readable)
     labels = listing.targets[ids]
     if len(np.unique(labels)) < 2:
-        got = f"readable samples of {len(np.unique(labels))} classes"
+        got = f"readable samples of {several(len(np.unique(labels)), 'class', 'classes')}"
         raise DataError(f"data {listing.source}, --labels", got, "two classes or more", "leave out --labels")
     fold = _folds(evidence, ids, labels, seed)
     features = _features(evidence, ids, announce)

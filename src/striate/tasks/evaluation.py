@@ -18,7 +18,7 @@ from striate.statistics.calibration import Temperature
 from striate.statistics.estimate import plain
 from striate.tasks.assessment import Figures, gap_lines
 from striate.tasks.metric import Metric, shown_metrics
-from striate.wording import filled
+from striate.wording import filled, several
 
 SHOWN = 20
 """So many classes are listed; of more, those with the lowest recall."""
@@ -122,9 +122,9 @@ class Evaluation:
 
     def __str__(self) -> str:
         """Of which data, how many samples, the metrics with their interval, and the classes, in 80 columns."""
-        title = f"{one_line(self.data)}, {one_line(self.split)} split: {self.n:,} samples"
+        title = f"{one_line(self.data)}, {one_line(self.split)} split: {several(self.n, 'sample')}"
         if self.classes:
-            title += f", {len(self.classes)} classes"
+            title += f", {several(len(self.classes), 'class', 'classes')}"
         if self.inputs:
             title += f"; {self.inputs}"
         lines = [*filled(title, 80).split("\n"), *_metric_lines(self)]

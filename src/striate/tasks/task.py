@@ -35,6 +35,7 @@ from striate.tasks.headline import Headline, Rows, interval_of
 from striate.tasks.metric import LOSS, Metric, shown_metrics
 from striate.tasks.outputs import Outputs, leaves, map_outputs
 from striate.visualize.page_parts import Picture, Section, Table
+from striate.wording import several
 
 Feature = Literal["vector", "map", "pyramid", "sequence"]
 """What a network offers and a task needs: (N, C), (N, C, *positions), several maps, or (N, length, C)."""
@@ -375,7 +376,7 @@ class Task:
         del temperature, names
         rows, figure = self.rows_of(evaluation), self.headline_figure()
         groups = sample_groups(facts, evaluation.n, brightness=evaluation.brightness)
-        few = f"{evaluation.n} samples are fewer than {FEWEST}."
+        few = f"{several(evaluation.n, 'sample is', 'samples are')} fewer than {FEWEST}."
         return PlainMetrics(
             self.metrics[0],
             evaluation.n,

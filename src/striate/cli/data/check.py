@@ -81,7 +81,8 @@ def check_text(check: DataCheck, width: int) -> str:
         rows = check.quarantine.read_text(encoding="utf-8").count("\n") - 1
         task = " --task regress" if check.evidence.listing.has_numbers else ""
         parts.append(
-            f"{check.quarantine}: {rows:,} samples. Train on them:\n  striate train {pasted(check.quarantine)}{task}"
+            f"{check.quarantine}: {several(rows, 'sample')}. To train on:\n"
+            f"  striate train {pasted(check.quarantine)}{task}"
         )
     if check.remedy:
         left = len(check.left_out)
@@ -96,6 +97,7 @@ def check_text(check: DataCheck, width: int) -> str:
 
 def _what(check: DataCheck, width: int) -> str:
     listing = check.evidence.listing
+    many = listing.medium.many
     sizes = ", ".join(f"{count:,} {name}" for name, count in check.sizes.items())
     made = [name for name in check.sizes if name not in listing.given]
     splits = "given splits"
@@ -106,5 +108,5 @@ def _what(check: DataCheck, width: int) -> str:
     from striate.data.annotations.annotation_kinds import annotation_kind
 
     classes = annotation_kind(listing.annotation).counted(listing, check.evidence.readable)
-    head = f"{listing.name}: {len(listing):,} {listing.medium.many}; {sizes} ({splits}); {check.inputs}"
+    head = f"{listing.name}: {several(len(listing), many.removesuffix("s"), many)}; {sizes} ({splits}); {check.inputs}"
     return "\n".join(filled(line, width) for line in (head, classes) if line)

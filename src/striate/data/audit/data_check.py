@@ -13,7 +13,7 @@ from striate import notebook
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.marked import Marked
 from striate.records import Finding
-from striate.wording import show_shape
+from striate.wording import several, show_shape
 
 SEVERITIES = ("error", "warning", "note")
 
@@ -83,7 +83,7 @@ class DataCheck:
         counts = self.counts()
         verdict = ", ".join(f"{n} {name}{'s' * (n != 1)}" for name, n in counts.items())
         return notebook.page(
-            f"{listing.name}: {len(listing):,} samples ({sizes})",
+            f"{listing.name}: {several(len(listing), 'sample')} ({sizes})",
             notebook.line(verdict if any(counts.values()) else "nothing was found"),
             *(found._repr_html_() for found in self.findings),
             notebook.line(f"To leave out what should not be trained on: {self.remedy}") if self.remedy else "",

@@ -86,7 +86,8 @@ def find_given_leaks(listing: Listing, groups: Sequence[Sequence[int]]) -> Findi
         code="data.leak",
         severity="warning",
         where=listing.source,
-        measured=f"{len(leaks):,} images with identical content lie in two of the given splits: {some(leaks)}",
+        measured=f"{several(len(leaks), 'image lies', 'images lie')} with equal content in two of the given splits: "
+        f"{some(leaks)}",
         threshold="0 images",
         why="What was trained on is recognized, not understood: such a split measures too well.",
         remedy="Leave each of them out of all splits but one: striate data check writes a manifest that does.",
@@ -200,7 +201,7 @@ def find_torn_frames(evidence: Evidence) -> Marked | None:
     torn = [run for run in runs if len({evidence.splits[number] for number in run}) > 1]
     if not torn:
         return None
-    named = [f"{evidence.named(run[0])} to {evidence.named(run[-1])} ({len(run)} images)" for run in torn]
+    named = [f"{evidence.named(run[0])} to {evidence.named(run[-1])} ({several(len(run), 'image')})" for run in torn]
     which = "the given splits" if evidence.given else "the splits that striate makes"
     count = sum(map(len, torn))
     finding = Finding(

@@ -85,8 +85,8 @@ def _classes_as_numbers(listing: Listing) -> Finding | None:
         return None
     why = "They are learned as quantities, by their squared error."
     if y.shape[1] == 1:
-        remedy = Remedy("If they are classes: --task classify.", settings={"task.name": "classify"})
-        return _reading(listing, "targets that are all 0 or 1, as numbers", why, remedy)
+        as_classes = Remedy("If they are classes: --task classify.", settings={"task.name": "classify"})
+        return _reading(listing, "targets that are all 0 or 1, as numbers", why, as_classes)
     measured = f"{y.shape[1]} columns of targets that are all 0 or 1"
     if (y.sum(1) == 1).all():
         return _reading(listing, f"{measured}, one 1 in each row", why, "If they are classes: save y=y.argmax(1).")

@@ -11,7 +11,7 @@ from striate.data.audit.marked import some
 from striate.data.listing import Listing
 from striate.data.scan import Scan
 from striate.errors import DataError
-from striate.wording import listed
+from striate.wording import listed, several
 
 
 def refuse_unusable(
@@ -37,7 +37,7 @@ def refuse_unusable(
     if lacking:
         raise DataError(
             where,
-            f"{len(split)} readable samples with {len(set(scan.contents.values()))} different contents,"
+            f"{several(len(split), 'readable sample')} with {len(set(scan.contents.values()))} different contents,"
             f" and none of them in {lacking}",
             f"enough samples for {listed(needed)}",
             "add samples: three different ones for each class at least",

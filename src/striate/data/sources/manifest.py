@@ -22,7 +22,7 @@ from striate.data.sources.other_layouts import by_hand_in_table
 from striate.data.sources.source_names import check_names, names_remedy
 from striate.data.sources.tree import check_size, read_file
 from striate.errors import DataError, StriateError, pasted
-from striate.wording import listed
+from striate.wording import listed, several
 
 _NAMES = ("path", "label", "split", "group")
 _HEADER = "path,label, and if there are any split and group: path,label,split,group"
@@ -214,7 +214,7 @@ def _row(path: Path, line: int, fields: list[str], columns: dict[str, int]) -> _
         raise _at(
             path,
             line,
-            f"{len(fields)} fields",
+            f"{several(len(fields), 'field')}",
             f"{len(columns)}, as in the header",
             "put a field with a comma in double quotes",
         )

@@ -106,9 +106,10 @@ _YOLO = re.compile(rf"[0-9]+(?:\s+{_NUMBER}){{4,}}\s*")
 
 def _boxes_in_text(tree: Tree) -> Found | None:
     """YOLO: a .txt for each picture, beside it or in labels/ beside images/; a line for each object."""
-    stems = {PurePosixPath(file).stem for file in tree.files if is_sample(file)}
-    files = [file for file in tree.files if file.endswith(".txt") and PurePosixPath(file).stem in stems]
-    lines = (_begin(tree, file).decode("utf-8", "replace").strip().split("\n")[0] for file in files[:20])
+    files = [file for file in tree.files if file.endswith(".txt")]
+    stems = {PurePosixPath(file).stem for file in tree.files if is_sample(file)} if files else set()
+    files = [file for file in files if PurePosixPath(file).stem in stems]
+    lines = (_begin(tree, file).decode("utf-8", "replace").strip().split("\n")[0][:4096] for file in files[:20])
     line = next((line for line in lines if line.strip()), "")
     if not _YOLO.fullmatch(line):
         return None
@@ -157,9 +158,9 @@ def _ending(masks: Sequence[str], images: dict[str, str]) -> str | None:
 
 def _listed_pictures(tree: Tree) -> Found | None:
     """A .csv beside one folder, with its pictures in the rows: the folder's name is no class."""
-    if len({PurePosixPath(file).parent for file in tree.files if is_sample(file)}) != 1:
-        return None
     for name in listing_tables(tree):
+        if len({file.rpartition("/")[0] for file in tree.files if is_sample(file)}) != 1:
+            return None
         return Found(
             f"all pictures in one folder, and {name}, which lists them",
             f"striate train {pasted(PurePosixPath(tree.where) / name)}",

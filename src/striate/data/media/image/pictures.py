@@ -342,8 +342,8 @@ def _in_plain_words(error: Exception) -> str:
 @cache
 def _formats() -> tuple[str, ...]:
     Image.init()
-    formats: tuple[str, ...] = _FORMATS
+    formats = list(_FORMATS)
     if find_spec("pillow_heif") is not None:
         import_module("pillow_heif").register_heif_opener(thumbnails=False)
-        formats += ("HEIF",)
+        formats.append("HEIF")
     return tuple(name for name in formats if name in Image.OPEN)
