@@ -122,7 +122,8 @@ def _evaluate(
     answering = plan_evaluation(trained, data, splits, batch=batch, asked=execution.plan)
     if line := answering.plan.line():
         announce(line)
-    evaluations, offered = {}, ()
+    evaluations: dict[str, Evaluation] = {}
+    offered: Sequence[str] = ()
     for name in splits:
         began = monotonic()
         found = evaluate_trained(trained, data, name, batch=batch, answering=answering)

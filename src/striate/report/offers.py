@@ -22,7 +22,7 @@ CERTAIN = 2.0
 
 
 def views_offer(
-    run: Path, trained: Trained, data: Dataset, val: Evaluation, answering: Predictor, batch: int
+    run: Path, trained: Trained, data: Dataset, val: Evaluation, answering: Predictor, batch: int | None
 ) -> Sequence[str]:
     """A sentence where the mean over each image and its mirror image predicts validation better than the image alone
     (`val`), by more than noise: the losses of the same samples are compared. It takes as long as two times `val`."""

@@ -336,9 +336,13 @@ class Task:
         del evaluation
         return None
 
+    def names_only(self, evaluation: Evaluation) -> str | None:
+        """The class that is predicted everywhere, though there are several; None where predictions differ."""
+        return only_class(evaluation)
+
     def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
         """What the predictions of a trained network say against it, beside its figures."""
-        named = only_class(evaluation)
+        named = self.names_only(evaluation)
         if named is None:
             return ()
         return (

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from striate.account.signal.trace import SignalRow
-from striate.visualize.canvas import FAINT, TEXT, figure_of, legend
+from striate.visualize.canvas import FAINT, TEXT, figure_of, legend, legend_below
 from striate.visualize.signal_figure import QUANTITIES, draw_signal_curve, logarithmic_decades, name_layers
 from striate.visualize.themed_svg import themed_svg
 from striate.visualize.training_curves import axis_of, draw_curve, draw_rate, further_quantities, name_epochs
@@ -78,10 +78,7 @@ def _draw_signal(
     axes.set_xlabel("")
     axes.set_ylim(*span)
     logarithmic_decades(axes)
-    handles, labels = axes.get_legend_handles_labels()
-    figure = axes.get_figure()
-    if labels and figure is not None:
-        legend(figure, handles, labels, loc="outside lower center", ncols=2)  # where it covers no curve
+    legend_below(axes)
 
 
 def _heard(history: History, quantity: str) -> str:

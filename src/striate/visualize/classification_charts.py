@@ -17,7 +17,7 @@ from striate.visualize.canvas import (
     SMALL,
     TEXT,
     VERMILION,
-    legend,
+    legend_below,
     main_title,
     name_axes,
     new_figure,
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 _COLORS = (VERMILION, BLUE, GREEN, ORANGE, INK, FAINT)
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 2)))
-_BESIDE = 22  # letters of the longest of two names that stand side by side below a chart
 _NAMED = 4
 """Of more classes than colors, so many are named and the others gray."""
 Rows = Sequence[Mapping[str, Any]]
@@ -47,24 +46,14 @@ def draw_roc(axes: Axes, curves: Rows, classes: Rows = ()) -> None:
     axes.plot([0, 1], [0, 1], color=FAINT, linestyle="--", linewidth=1.2)
     _draw(axes, curves, _areas(classes, "auc"), "false_positive_rate", "true_positive_rate")
     name_axes(axes, "false positive rate", "true positive rate (recall)")
-    _legend_below(axes, "area")
+    legend_below(axes, title="area", title_fontsize=SMALL)
 
 
 def draw_precision_recall(axes: Axes, curves: Rows, classes: Rows = ()) -> None:
     """Precision against recall; of more than six classes the four with the lowest average precision are named."""
     _draw(axes, curves, _areas(classes, "average_precision"), "recall", "precision")
     name_axes(axes, "recall", "precision")
-    _legend_below(axes, "average precision")
-
-
-def _legend_below(axes: Axes, title: str = "") -> None:
-    """Below the axes, where it covers no curve."""
-    figure = axes.get_figure()
-    assert figure is not None
-    handles, labels = axes.get_legend_handles_labels()
-    columns = 2 if max(map(len, labels)) <= _BESIDE else 1
-    place = "outside lower center"
-    legend(figure, handles, labels, loc=place, ncols=columns, title=title, title_fontsize=SMALL)
+    legend_below(axes, title="average precision", title_fontsize=SMALL)
 
 
 def _areas(classes: Rows, figure: str) -> dict[str, float]:
@@ -113,7 +102,7 @@ def draw_reliability(axes: Axes, bins: Bins, calibrated: Bins = ()) -> None:
     axes.set_xticks(ticks, ["0", "25", "50", "75", "100 %"])
     axes.set_yticks(ticks, ["0", "25", "50", "75", "100 %"])
     name_axes(axes, "confidence: probability of the predicted class", "accuracy")
-    _legend_below(axes)
+    legend_below(axes)
 
 
 def _draw_points(axes: Axes, bins: Bins, label: str, color: str, marker: str) -> None:

@@ -40,11 +40,11 @@ MATRIX = 20
 def class_table(figures: ClassificationMetrics, of: str) -> Table:
     """A row a class, each figure with its 95 % interval."""
     columns = ("class", "n", *_with_intervals("precision", "recall", "F1"))
-    rows = tuple(
-        (row.name, row.n, *(cell for figure in (row.precision, row.recall, row.f1) for cell in share_cells(figure)))
-        for row in figures.classes
-    )
-    return Table(f"Each class, {of}", columns, rows)
+    rows: list[Row] = []
+    for row in figures.classes:
+        cells = (cell for figure in (row.precision, row.recall, row.f1) for cell in share_cells(figure))
+        rows.append((row.name, row.n, *cells))
+    return Table(f"Each class, {of}", columns, tuple(rows))
 
 
 def _with_intervals(*heads: str) -> tuple[str, ...]:

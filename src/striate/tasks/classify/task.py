@@ -179,8 +179,8 @@ class Classify(Task):
 
     def sample_losses(self, evaluation: Evaluation) -> NDArray[np.float64]:
         """(N,) log losses."""
-        right = evaluation.decoded[np.arange(evaluation.n), evaluation.targets]
-        return -np.log(np.maximum(right, 1e-12, dtype=np.float64))
+        right = np.asarray(evaluation.decoded[np.arange(evaluation.n), evaluation.targets], np.float64)
+        return -np.log(np.maximum(right, 1e-12))
 
     def fit_temperature(self, val: Evaluation) -> Temperature | None:
         """What validation says of the probabilities; None where it does not tell."""
