@@ -107,6 +107,7 @@ def test_without_the_option_nothing_is_fitted(capsys, photos: Callable[..., Path
     assert not Path("run/plots/baselines.png").exists()
 
 
+@pytest.mark.slow
 def test_from_python() -> None:
     run = striate.train("iris", epochs=1, baseline=True, out="run")
     assert {entry["name"] for entry in run.metrics["baselines"]} == {"majority class", "logistic regression"}

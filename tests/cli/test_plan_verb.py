@@ -86,6 +86,7 @@ def test_what_cannot_be_planned_is_told(words: list[str], where: str, remedy: st
     assert remedy in error["remedy"]
 
 
+@pytest.mark.slow
 def test_what_an_earlier_run_decided_is_measured_and_what_it_was_asked_for_is_not(capsys) -> None:
     train = ["train", "digits", *SMALL, "--epochs", "1", "--execution.precision", "fp32"]
     assert main([*train, "--plan", "plain", "--out", "a"]) == 0

@@ -144,6 +144,7 @@ def pack_zip(path, root, prefix=""):
     return path
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("make", [class_folder, split_folder])
 @pytest.mark.parametrize("suffix", ["tar", "tar.gz", "tgz", "zip"])
 @pytest.mark.parametrize("prefix", ["", "wrapped/", "./"])

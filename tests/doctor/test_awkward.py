@@ -48,6 +48,7 @@ def diagnose(model: nn.Module, train: Any, **options: Any) -> striate.Diagnosis:
     return found
 
 
+@pytest.mark.slow
 def test_one_sample_after_another() -> None:
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
         optimizer.zero_grad()

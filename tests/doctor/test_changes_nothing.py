@@ -233,6 +233,7 @@ def test_nothing_changes_when_a_check_raises(monkeypatch: pytest.MonkeyPatch, pl
     assert_unchanged(momentum_and_a_schedule(), look)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("place", [0, 20, -1])
 def test_nothing_changes_when_a_check_is_interrupted(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
     checks_with_a_fuse(monkeypatch, place)
@@ -261,6 +262,7 @@ def test_nothing_changes_when_something_raises(where: str, calls: int) -> None:
     assert_unchanged(setup, look)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("where", PLACES)
 def test_what_always_raises_is_told(where: str) -> None:
     def look(setup: InUse) -> None:

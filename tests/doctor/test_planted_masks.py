@@ -59,6 +59,7 @@ def test_classes_counted_from_one_are_out_of_range() -> None:
     assert faults(found)[0] == "data.label-range"
 
 
+@pytest.mark.slow
 def test_maps_of_the_background_alone_lack_classes() -> None:
     (x, maps), val = shapes(100, 0), shapes(40, 1)
     found = diagnosed((x, torch.where(maps == 255, maps, 0)), val)

@@ -73,6 +73,7 @@ def test_sentences():
     )
 
 
+@pytest.mark.slow
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 60), st.integers(1, 60))
 def test_the_verdict_is_the_tests_and_turning_the_runs_turns_the_difference(both, first, second, neither):
     ours, theirs = rights(both, first, second, neither)

@@ -24,6 +24,7 @@ def test_each_is_under_thirty_lines() -> None:
     assert all(text.count("\n") < 30 for blocks in SECTIONS.values() for _, text in blocks)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("section", SECTIONS)
 def test_the_blocks_run(section: str) -> None:
     for language, text in SECTIONS[section]:

@@ -60,6 +60,7 @@ def test_the_loss_of_the_task_written_anew_gives_the_same_training() -> None:
     assert striate.evaluate(own).metrics == own.metrics["test"]
 
 
+@pytest.mark.slow
 def test_numbers_are_standardized_for_the_loss() -> None:
     own = train("boston", loss=functional.mse_loss, out="own")
     for name, value in weights(train("boston", out="usual").path).items():

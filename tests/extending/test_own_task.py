@@ -138,6 +138,7 @@ def test_a_learning_curve(trained: Path) -> None:
     assert [point.of_run for point in curve.points].count(True) == 1
 
 
+@pytest.mark.slow
 def test_the_doctor(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "Healthy" in told(capsys, "doctor", trained / "a")
 

@@ -243,6 +243,7 @@ MISFITS = [
 ]  # fmt: skip
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(("text", "shape", "position", "words", "remedy"), MISFITS, ids=[m[0][:30] for m in MISFITS])
 def test_misfits_show_the_arithmetic_and_their_remedy_builds(text, shape, position, words, remedy):
     with pytest.raises(LayerStringError) as caught:

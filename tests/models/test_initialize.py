@@ -60,6 +60,7 @@ def spread(values):
     return max(values) / min(values)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("text", DEEP)
 def test_signal_and_gradient_are_as_strong_in_the_last_layer_as_in_the_first(text):
     hidden = [row for row in rows_of(text) if row.kind == "weights"][:-1]
@@ -67,6 +68,7 @@ def test_signal_and_gradient_are_as_strong_in_the_last_layer_as_in_the_first(tex
     assert spread([row.gradient_norm for row in hidden]) < 10
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("text", RESIDUAL)
 def test_residual_sums_neither_grow_nor_shrink(text):
     rows = rows_of(text)

@@ -120,7 +120,7 @@ def test_inception_takes_files_with_and_without_its_auxiliary_classifier():
     assert "the auxiliary classifiers (AuxLogits) are new" in given(full, without)
 
 
-@pytest.mark.each_nth(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pth", "safetensors"])
 def test_a_densenet_file_with_older_names_and_without_counts_of_batches(kind, tmp_path):
     name = "densenet121(growth=4,width=8)"
@@ -149,6 +149,7 @@ def test_the_last_layer_of_each_family_is_replaced_for_other_classes(name):
     assert "the last layer is new: 10 outputs instead of 1000" in given(network, saved)
 
 
+@pytest.mark.slow
 def test_last_layers_of_auxiliary_classifiers_that_begin_anew_are_named(with_1000):
     news = given(made("googlenet(aux=true)", seed=1), with_1000)
     assert "so are aux1.fc2 and aux2.fc2, the last layers of auxiliary classifiers" in news

@@ -72,6 +72,7 @@ def test_every_parameter_has_a_gradient(name):
     assert all(p.grad is not None for p in network.parameters() if p.requires_grad)
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("classes", [2, 10])
 @pytest.mark.parametrize(
     "model",

@@ -17,6 +17,7 @@ def names(pictures):
     return [picture.path.name for picture in pictures]
 
 
+@pytest.mark.slow
 def test_each_task_has_its_pictures(tmp_path):
     assert names(draw_answers(tmp_path, classification(), images(60))) == [
         "confusion.png",

@@ -287,6 +287,7 @@ def test_there_is_no_network_to_load_but_a_command_that_trains_one(unpainted) ->
     assert config["budget"]["epochs"] == 3
 
 
+@pytest.mark.slow
 def test_on_top_of_an_ordinary_run_each_fold_has_its_own_steps(unpainted) -> None:
     train(table(), "fc(6) relu fc(3)", epochs=3, batch=8, out="run")
     steps = yaml.safe_load(Path("run/config.yaml").read_text())["budget"]["steps"]
@@ -323,6 +324,7 @@ def test_minutes_are_those_of_the_whole_study(monkeypatch) -> None:
     assert len(asked) == 1  # measured once: the others follow
 
 
+@pytest.mark.slow
 def test_a_module_begins_every_fold_as_it_was_given(unpainted) -> None:
     module = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}

@@ -51,6 +51,7 @@ def test_a_recipe_outside_of_the_space_gives_what_it_can() -> None:
     assert not trial.recipe
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_trials_however_often_it_is_opened() -> None:
     straight = fields(fill("a", 20))
     assert fields(fill("b", 20, reopen=True)) == straight

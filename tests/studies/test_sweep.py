@@ -291,6 +291,7 @@ def test_where_everything_diverges_it_says_so() -> None:
         run("sweep", request(trials=3, over=("optim.lr=1e20|1e21",), **{"optim.name": "sgd"}))
 
 
+@pytest.mark.slow
 def test_a_combination_that_cannot_be_trained_is_passed_over() -> None:
     # Each value is possible beside the first of the others; the last of all three are not.
     over = ("model.name=fc(4) relu fc(3)|fc(4) bn relu fc(3)", "batch=16|1")

@@ -70,10 +70,10 @@ def _train(example: Example, source: Path, out: Path, *options: str) -> list[str
 
 
 @pytest.fixture(scope="module")
-def run(example: Example, source: Path, tmp_path_factory: pytest.TempPathFactory, drawn: Any) -> Path:
+def run(example: Example, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trained as a user would, once for all tests that only look at it."""
     out = tmp_path_factory.mktemp("trained") / "run"
-    with torch.random.fork_rng(), drawn():
+    with torch.random.fork_rng():
         assert main(_train(example, source, out)) == 0
     return out
 

@@ -183,6 +183,7 @@ def test_a_second_signal_ends_at_once_and_what_was_saved_stays(
     assert_same_run(whole, Path("run"))
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("what", ["deleted", "moved"])
 def test_a_run_directory_that_goes_away_ends_the_run_in_a_sentence(
     same_photos: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, what: str
@@ -250,6 +251,7 @@ def test_a_best_network_that_is_damaged_is_told_before_the_training_goes_on(same
     assert "striate train --config run/config.yaml --out run-again" in caught.value.remedy
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_is_in_the_configuration_of_the_run(
     same_photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

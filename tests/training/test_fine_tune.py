@@ -73,6 +73,7 @@ def trunk(module: nn.Module) -> dict[str, torch.Tensor]:
     return {key: value.clone() for key, value in module.state_dict().items() if not key.startswith("fc1")}
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_the_trunk_is_bit_equal_until_its_share_of_the_steps_is_over(photos, optimizer) -> None:
     state_file()

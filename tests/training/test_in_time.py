@@ -107,6 +107,7 @@ def test_where_nothing_fits_any_more_one_step_is_left() -> None:
     assert ended > 20  # nobody can help that
 
 
+@pytest.mark.slow
 def test_a_pace_that_was_measured_ten_times_too_fast_is_noticed(monkeypatch) -> None:
     measured = budget.measure_pace
 
@@ -185,6 +186,7 @@ def test_a_run_whose_steps_changed_is_repeated_bit_for_bit(script, photos, monke
     assert config_from_yaml(Path("repeated/config.yaml")) == config
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_its_steps_changed_goes_on_to_the_same_end(photos, monkeypatch) -> None:
     """Its configuration is written first: it says what came then."""
     folder = photos()
@@ -207,6 +209,7 @@ def test_the_schedule_of_a_step_is_that_of_its_time() -> None:
     assert config_at(config, 3).budget.steps_before == ()
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     ("path", "steps"),
     [([[5, 5]], 20), ([[5, 30], [5, 40]], 20), ([[9, 30], [5, 40]], 20), ([[20, 30]], 20), ([[5, 30]], None)],

@@ -119,6 +119,7 @@ def test_nothing_of_the_network_or_the_random_states_changes(monkeypatch, blobs:
     assert torch.get_num_threads() == threads
 
 
+@pytest.mark.slow
 def test_a_module_of_ones_own_stays_as_it_is_and_nothing_is_written(blobs: str, tmp_path: Path) -> None:
     module, files = Mixed(), sorted(tmp_path.iterdir())
     before, states = bits(module), random_states()
@@ -138,6 +139,7 @@ def test_a_network_that_cannot_be_copied_is_refused(blobs: str) -> None:
         striate.find_learning_rate(blobs, module)
 
 
+@pytest.mark.slow
 def test_the_test_split_is_never_looked_at_and_the_same_plan_gives_the_same_answer(blobs: str) -> None:
     prepared = ready(blobs)
     first = search_learning_rate(prepared, plan=PLAN)
@@ -324,6 +326,7 @@ def test_json_is_one_document_with_every_trial(capsys, blobs: str) -> None:
     assert len(found["trials"]) == sum(rate["trials"] for rate in found["rates"])
 
 
+@pytest.mark.slow
 def test_a_search_that_cannot_tell_ends_with_1(capsys, blobs: str) -> None:
     code, out, _ = run(capsys, blobs.replace("blobs", "noise"), "--model", "mlp(16)", "--seconds", "0.1")
     assert code == 1

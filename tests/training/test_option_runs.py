@@ -62,6 +62,7 @@ def test_turns_are_told_apart_and_inner_layers_classify() -> None:
     assert not any("rotation" in name or "classifiers" in name for name in saved["model"])
 
 
+@pytest.mark.slow
 def test_heads_change_what_the_trunk_learns_and_their_weight_matters() -> None:
     runs = [{}, {"auxiliary__rotation": 0.5}, {"auxiliary__rotation": 2.0}, {"auxiliary__layers": ["fc1"]}]
     runs.append({"auxiliary__layers": ["fc1"], "auxiliary__weight": 0.9})
@@ -116,6 +117,7 @@ def test_a_run_out_of_patience_ends_early() -> None:
     assert not list(events_of(prepared)), "a run that ended early does not go on"
 
 
+@pytest.mark.slow
 def test_with_the_last_kept_every_epoch_is_the_one_to_keep() -> None:
     asked = {"optim__lr": 0.3, "schedule__name": "constant", "optim__ema": 0, "model__name": "mlp(8)"}
     kept = {}

@@ -144,12 +144,14 @@ def test_signal_and_gradient_reach_the_auxiliary_classifiers(module, batch):
     assert trace_signal(module, x, lambda given: given[0].sum())
 
 
+@pytest.mark.slow
 def test_costs_are_those_of_an_answer():
     with torch.device("meta"):
         full, plain = build_model("googlenet(aux=true)"), build_model("googlenet")
     assert count_macs(full, (3, 64, 64)) == count_macs(plain, (3, 64, 64))
 
 
+@pytest.mark.slow
 def test_images_too_small_for_the_auxiliary_classifier_are_refused_in_time():
     with pytest.raises(ModelError) as caught:
         prepare(asked_for(**{"model.name": "inception_v3", "data.size": (75, 75), "batch": 2}))

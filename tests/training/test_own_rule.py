@@ -140,6 +140,7 @@ def test_rules_are_for_classes() -> None:
     assert caught.value.remedy == "--model mlp"
 
 
+@pytest.mark.slow
 def test_a_run_that_begins_with_another_learns_on_by_the_rule(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     assert main(["train", "digits", "--model", "perceptron", "--epochs", "2", "--out", str(first), *_OWN]) == 0

@@ -197,6 +197,7 @@ def test_no_checkpoint_ever_holds_a_network_that_is_not_finite(photos, monkeypat
         assert all(torch.isfinite(t).all() for t in load_checkpoint(file)["model"].values())
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("missing", [["env.json"], ["env.json", "split.csv", "classes.txt", "events.jsonl"]])
 def test_a_run_killed_among_its_first_files_goes_on(photos, monkeypatch, missing: list[str]) -> None:
     with monkeypatch.context() as patch:

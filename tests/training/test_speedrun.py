@@ -236,6 +236,7 @@ def test_the_same_seed_gives_the_same_network_and_resuming_does_not_whiten_anew(
     assert (merged.schedule.warmup, merged.evaluation.views, merged.optim.momentum) == (None, None, None)
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_learns_by_it() -> None:
     own = trained(
         asked_for("digits", 2, recipe="speedrun", **{"model.name": "conv(8,3) bn relu conv(8,3) bn relu gap fc(10)"})
@@ -258,6 +259,7 @@ def test_without_whitening_the_kernels_of_airbench_stay_random() -> None:
     assert not torch.equal(prepared.state.module.whiten.weight[:4], -prepared.state.module.whiten.weight[4:])
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("fields", "where"),
     [

@@ -109,6 +109,7 @@ def test_training_reads_it_once_it_is_over(way: str, arrays) -> None:
     assert (Guard.opened, Guard.peeks) == (True, ())
 
 
+@pytest.mark.slow
 def test_a_forecast_does_not(arrays, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_TELLING", "_MEASURED"):
         monkeypatch.setattr(steps, name, 0.0)
@@ -117,6 +118,7 @@ def test_a_forecast_does_not(arrays, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Guard.peeks == ()
 
 
+@pytest.mark.slow
 def test_looking_for_a_rate_never_does(arrays) -> None:
     find_learning_rate(arrays(), MODEL, seconds=1, set=PLAIN)
     assert (Guard.opened, Guard.peeks) == (False, ())
@@ -127,6 +129,7 @@ def test_planning_never_does(arrays) -> None:
     assert (Guard.opened, Guard.peeks) == (False, ())
 
 
+@pytest.mark.slow
 def test_a_sweep_does_when_the_best_is_trained(arrays) -> None:
     pytest.importorskip("optuna")
     swept = sweep(arrays(), {"optim.lr": "1e-3..1e-1"}, MODEL, trials=2, seeds=1, epochs=2, out="sweep", set=PLAIN)

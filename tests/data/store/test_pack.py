@@ -95,6 +95,7 @@ def test_an_interrupted_pack_goes_on_from_its_last_whole_block(
     assert sorted(reader.rows) == list(range(5 * whole, 21))
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("name", ["inputs", "sums", "pack.json"])
 @pytest.mark.parametrize("harm", ["cut", "changed", "gone"])
 def test_a_damaged_pack_is_made_anew(tmp_path: Path, name: str, harm: str) -> None:

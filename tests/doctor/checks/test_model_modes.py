@@ -107,6 +107,7 @@ def test_running_figures_that_follow(momentum: float | None) -> None:
     assert not asked(MODE, convolutions(nn.BatchNorm2d(8, momentum=momentum)), digits(), optimizer=adam)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("part", "severity"),
     [
@@ -149,6 +150,7 @@ def few(batch: int, count: int = 60, drop: bool = True) -> DataLoader[Any]:
     return DataLoader(TensorDataset(x, y), batch, shuffle=True, drop_last=drop)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("model", "batch"),
     [(convolutions(nn.BatchNorm2d(8)), 1), (convolutions(nn.BatchNorm2d(8)), 2), (Middle(nn.BatchNorm1d(24)), 4)],

@@ -404,6 +404,7 @@ class Tied(nn.Module):
         return self.last(hidden) + self.last_again(self.decode(hidden[:, :16]))
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("network", [Small, Loop, Siamese, Tied])
 def test_weights_that_are_shared_on_purpose(network: type[nn.Module]) -> None:
     assert not asked(SHARED_WEIGHTS, network(), digits(), optimizer=adam)

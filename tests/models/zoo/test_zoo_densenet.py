@@ -23,6 +23,7 @@ def on_meta(text: str, *arguments) -> nn.Module:
         return build_model(text, *arguments)
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_name_counts_the_layers_with_weights(name):
     network = on_meta(name)
@@ -63,6 +64,7 @@ def test_a_dense_layer_without_weights_adds_nothing():
     assert layer.conv1.out_channels == 8, "four times the growth rate"
 
 
+@pytest.mark.slow
 def test_growth_and_width_are_channels():
     network = on_meta("densenet121(growth=5,width=10)", (3, 32, 32), 4)
     assert network.features.conv0.out_channels == 10

@@ -67,6 +67,7 @@ def test_seven_by_seven_windows_are_two_lines():
     assert kernels == [(7, 1), (1, 7), (7, 1), (1, 7)]
 
 
+@pytest.mark.slow
 def test_the_auxiliary_classifier_speaks_in_training_only():
     network = on_meta("inception_v3", (3, 299, 299), 7)
     given = network(torch.empty(2, 3, 299, 299, device="meta"))

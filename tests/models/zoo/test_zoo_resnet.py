@@ -85,6 +85,7 @@ def test_any_size_is_divided_by_32_or_by_8_in_the_small_form(height, width):
         assert last_map(on_meta(name), height, width) == (-(-height // divisor), -(-width // divisor))
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("name", deep_ones_are_slow(FAMILY))
 def test_the_catalog_says_by_how_much_sizes_are_divided_and_which_form_keeps_more(name):
     info = MODELS[name]
@@ -166,6 +167,7 @@ def test_images_of_any_channels_and_size_down_to_one_pixel(channels, size):
     assert network(torch.randn(2, channels, *size)).shape == (2, 6)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("name", deep_ones_are_slow(FAMILY))
 def test_the_loss_begins_near_that_of_a_guess(name):
     torch.manual_seed(0)

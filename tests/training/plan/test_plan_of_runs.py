@@ -85,6 +85,7 @@ def test_repeated_it_is_not_planned_again_and_the_same_bits_come_out(bf16_is_pla
     assert any(not torch.equal(weights, parameters(plain)[name]) for name, weights in parameters(first).items())
 
 
+@pytest.mark.slow
 def test_a_run_without_a_checkpoint_takes_the_same_path(bf16_is_planned: list[ExecutionConfig]) -> None:
     run(asked_for(), "a")
     figures = Path("a/metrics.csv").read_text()

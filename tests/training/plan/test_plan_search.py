@@ -72,6 +72,7 @@ def test_what_a_part_of_a_batch_cannot_tell_apart_is_timed_with_the_whole(monkey
     assert planned(workload(), seconds=2.0).execution.memory_format == "contiguous"
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     ("module", "tried"), [(None, {"contiguous"}), (OffInHalfPrecision(), {"contiguous", "channels_last"})]
 )
@@ -163,6 +164,7 @@ def test_where_threads_are_given_other_processes_decide_none(asked: ExecutionCon
     assert "other processes" not in str(record)
 
 
+@pytest.mark.slow
 def test_compiling_that_does_not_fit_into_the_seconds_is_not_tried(
     made_up_times: list[Candidate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +198,7 @@ def test_compiling_that_fits_into_the_seconds_is_tried_in_what_is_left(monkeypat
     assert len(tried) == 1
 
 
+@pytest.mark.slow
 def test_trial_steps_are_short_where_the_seconds_are_few() -> None:
     work = workload(batch=512)  # a made-up millisecond a step, whatever its samples
     assert planned(work, seconds=20.0).record.samples == 512  # type: ignore[union-attr]

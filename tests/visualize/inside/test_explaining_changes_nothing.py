@@ -20,6 +20,7 @@ def locked() -> nn.Module:
     return module
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("make", [network, Functional, locked])
 def test_explaining_changes_nothing(make: type) -> None:
     module, x = make(), inputs(1)[0]
