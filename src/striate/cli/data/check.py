@@ -108,5 +108,6 @@ def _what(check: DataCheck, width: int) -> str:
     from striate.data.annotations.annotation_kinds import annotation_kind
 
     classes = annotation_kind(listing.annotation).counted(listing, check.evidence.readable)
-    head = f"{listing.name}: {several(len(listing), many.removesuffix("s"), many)}; {sizes} ({splits}); {check.inputs}"
+    count = several(len(listing), many.removesuffix("s"), many)
+    head = f"{listing.name}: {count}; {sizes} ({splits}); {check.inputs}"
     return "\n".join(filled(line, width) for line in (head, classes) if line)

@@ -41,7 +41,7 @@ LENGTH = KEPT * KEPT - 1
 
 def luma_of(x_CHW: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The luma of an image (C, H, W), C = 1 or 3, on (32, 32) pixels, bicubic with antialiasing."""
-    luma = x_CHW[0]
+    luma: NDArray[np.uint8] = x_CHW[0]
     if len(x_CHW) == 3:  # as Pillow rounds it, without a picture of three bytes a pixel in between
         red, green, blue = x_CHW.astype(np.uint32)
         luma = np.asarray((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16, dtype=np.uint8)
