@@ -60,7 +60,8 @@ def finish_run(
     """
     began = monotonic()
     for sentence in _endings(prepared):
-        announce(sentence)
+        if sentence != _not_trained(prepared):  # with which the results begin
+            announce(sentence)
     best = load_checkpoint(run.best, prepared.device)
     prepared.state.answering.load_state_dict(best.get("ema") or best["model"])
     trained, data = prepared.trained(), prepared.data
