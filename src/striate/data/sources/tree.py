@@ -57,7 +57,7 @@ def set_name(path: Path) -> str:
     whole = path.resolve()
     for folder in (whole, *whole.parents):
         if folder.name and not is_split(folder.name) and folder.name.lower() not in _PARTS:
-            return folder.name if folder not in (Path.home(), Path("/tmp")) else whole.name
+            return whole.name if str(folder) in (os.path.expanduser("~"), "/tmp") else folder.name  # noqa: PTH111
     return whole.name
 
 
