@@ -308,6 +308,8 @@ def test_minutes_are_those_of_the_whole_study(monkeypatch) -> None:
     asked = []
 
     class Enough:
+        finish, epoch_steps = 0.0, 1
+
         def steps_within(self, seconds):
             asked.append(seconds)
             return 12

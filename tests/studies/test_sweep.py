@@ -428,6 +428,8 @@ def test_without_a_space_rate_and_decay_are_searched_and_it_is_said() -> None:
 class Enough:
     """A pace at which so many steps take the time, whatever it is."""
 
+    finish, epoch_steps = 0.0, 1
+
     def __init__(self, steps: int) -> None:
         self.steps = steps
 

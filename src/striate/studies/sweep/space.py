@@ -276,7 +276,7 @@ def _example(field: str) -> str:
     literals = [str(arg) for part in _members(kind) for arg in get_args(part) if isinstance(arg, str | int)]
     if literals and bool in _members(kind):
         literals = ["true", "false", *literals]
-    if literals:
+    if len(literals) > 1:
         return "|".join(literals[:3])
     if field == "data.size":
         return "32|48"
