@@ -81,6 +81,12 @@ def test_every_function_calls_it(name: str) -> None:
     assert "given in Python" in striate.plan_training("digits", made, seconds=0.1).model
 
 
+def test_a_class_among_the_fields() -> None:
+    assert striate.plan_training("digits", set={"model.name": Fixed}, seconds=0.1).model == "given in Python: Fixed"
+    with pytest.raises(StriateError, match=r"model\.name"):
+        striate.plan_training("digits", set={"model.name": Fixed()}, seconds=0.1)
+
+
 def test_the_doctor_calls_a_class() -> None:
     assert striate.diagnose(Fixed, (X, Y), budget_seconds=0.5).looked_at
 

@@ -226,6 +226,7 @@ def test_all_of_a_file(tmp_path: Path) -> None:
         ({"device": "cpu"}, "set={\"execution.device\": 'cpu'}"),
         ({"output_dir": "a"}, "out='a'"),
         ({"pretrained": True}, "weights=…"),
+        ({"callbacks": []}, "on_event=…"),
         ({"nonsense": 1}, "leave it out"),
     ],
 )

@@ -73,6 +73,10 @@ SEQUENCE = """nn.Sequential(
     [
         ("nn.Conv2d(1, 16, kernel_size=5)", "conv(16,5)"),
         ("Conv2d(1,16,5)", "conv(16,5)"),
+        (
+            "nn.Conv2d(1,16,5) nn.MaxPool2d(2) nn.Flatten() nn.Linear(16 * 12*12, 2*5)",
+            "conv(16,5) pool(2) flatten fc(10)",
+        ),
         (SEQUENCE, "conv(6,5,pad=2) relu pool(2) bn dropout flatten fc(10)"),
         ("nn.Conv2d(1, 8, 3),\nnn.ReLU(),\nfc(10)", "conv(8,3) relu fc(10)"),
         ("conv(8,3) 2*[nn.Conv2d(8, 8, (3, 3), padding=1) nn.ReLU()]", "conv(8,3) 2*[conv(8,3,pad=1) relu]"),

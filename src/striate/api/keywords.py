@@ -17,6 +17,10 @@ _Result = TypeVar("_Result")
 _ARGUMENTS = {"task.loss": "loss", "augment.transform": "transform", "schedule.name": "scheduler"}
 """Fields that are arguments, and no short options."""
 _ELSEWHERE = {"project": "out", "output": "out", "output_dir": "out", "save_dir": "out", "pretrained": "weights"}
+_ELSEWHERE |= dict.fromkeys(("callback", "callbacks", "on_epoch_end"), "on_event")
+_INSTEAD = {
+    "step": "loss=… and optimizer=…; a loop of your own stays as it is: striate.diagnose(model, train, step=step)"
+}
 
 
 def known_keywords(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
@@ -28,7 +32,7 @@ def known_keywords(function: Callable[_Arguments, _Result]) -> Callable[_Argumen
         for name, value in kwargs.items():
             if name not in known:
                 got = f"no such argument of {function.__name__}"
-                remedy = _nearest(name, value, known) or "leave it out"
+                remedy = _INSTEAD.get(name) or _nearest(name, value, known) or "leave it out"
                 raise UsageError(f"striate.{function.__name__}({name}=…)", got, ", ".join(known), remedy)
         return function(*args, **kwargs)
 

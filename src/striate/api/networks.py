@@ -26,6 +26,7 @@ from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.files import write_text
 from striate.studies.cross_validation.cv_report import final_command
+from striate.tasks.task import Task
 from striate.training.config_file import config_from_yaml
 from striate.training.trained import Trained, trained_from_dict
 
@@ -34,8 +35,8 @@ def load(
     path: str | Path,
     *,
     module: nn.Module | Callable[..., nn.Module] | None = None,
-    task: object | None = None,
-    loss: object | None = None,
+    task: str | type | Task | None = None,
+    loss: str | Callable[[Any, Any], torch.Tensor] | None = None,
     device: str = "cpu",
     calibrated: bool = False,
 ) -> Trained:

@@ -37,6 +37,7 @@ from striate.studies.cross_validation.run_cross_validation import (
     write_cv_beginning,
 )
 from striate.tasks.registry import split_line
+from striate.tasks.task import Task
 from striate.training.budget.deadline import time_watch
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml, get_field
@@ -90,7 +91,7 @@ def train(
     data: Data = None,
     model: Model = "auto",
     *,
-    task: str | type | object | None = None,
+    task: str | type | Task | None = None,
     loss: str | Callable[[Any, Any], torch.Tensor] | None = None,
     optimizer: str | Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None = None,
     scheduler: str | Callable[[int, int], float] | None = None,
@@ -223,11 +224,11 @@ def resume(
     *,
     module: nn.Module | Callable[..., nn.Module] | None = None,
     data: Data = None,
-    task: object | None = None,
-    loss: object | None = None,
-    optimizer: object | None = None,
-    scheduler: object | None = None,
-    transform: object | None = None,
+    task: str | type | Task | None = None,
+    loss: str | Callable[[Any, Any], torch.Tensor] | None = None,
+    optimizer: str | Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None = None,
+    scheduler: str | Callable[[int, int], float] | None = None,
+    transform: str | Callable[[torch.Tensor], torch.Tensor] | None = None,
     console: Console | None = None,
     quiet: bool = False,
 ) -> Run:
@@ -242,7 +243,12 @@ def resume(
             return Run(*follow_run(meeting, module))
         console = console or Console(stderr=True)
         config = config_from_yaml(open_run(Path(path)).config)
-        own = {"task.name": task, "task.loss": loss, "optim.name": optimizer, "schedule.name": scheduler}
+        own: dict[str, object] = {
+            "task.name": task,
+            "task.loss": loss,
+            "optim.name": optimizer,
+            "schedule.name": scheduler,
+        }
         own |= {"augment.transform": transform}
         for name, value in own.items():
             take_as(str(get_field(config, name)), value, ARGUMENTS[name])

@@ -188,7 +188,8 @@ def _arguments(
     needed = [p.name for p in parameters if p.default is p.empty and p.kind not in variadic and p.name not in arguments]
     if needed:
         unknown = [name for name in needed if name not in given]
-        call = f"lambda: {getattr(function, '__name__', 'build')}({', '.join(f'{n}=…' for n in needed)})"
+        name = getattr(function, "__name__", "")
+        call = f"lambda: {name if name.isidentifier() else 'build'}({', '.join(f'{n}=…' for n in needed)})"
         remedy = f"give `{unknown[0]}` a default value" if unknown else f"give {needed[0]} to striate.build"
         remedy += f", or, in Python, all of them: {call}"
         got = "required parameters " + ", ".join(needed)

@@ -6,7 +6,7 @@ from striate.errors import LayerStringError
 from striate.models.layer_strings.arguments import Argument, Call, bind, nearest, shorten
 from striate.models.layer_strings.fault import Edit, Fault, to_error
 from striate.models.layer_strings.spec import Item, Layer, Network, Repeat, Residual
-from striate.models.layer_strings.tokens import Token, tokenize
+from striate.models.layer_strings.tokens import TOO_LARGE, Token, tokenize
 from striate.models.layer_strings.torch_modules import SEQUENTIAL, read_torch, torch_name, torch_spelling
 from striate.models.layer_strings.words import MAX_NUMBER, SYNONYMS, WORDS, Parameter, Value
 
@@ -306,8 +306,8 @@ class _Parser:
         if token.kind == "word" and self.peek().kind == "=":
             self.take()
             name, value = str(token.value), self.take()
-        if tuples and value.kind == "(":
-            value = self._tuple(value)
+        if tuples:
+            value = self._tuple(value) if value.kind == "(" else self._product(value)
         if value.kind not in (*_LITERALS, "word"):
             if value.kind == "end":
                 end = len(self.text)
@@ -321,6 +321,16 @@ class _Parser:
             raise Fault(value.start, got, "a number, a size such as 3x5, or a name", edit, Edit(*_span(value), ""))
         written = self.text[value.start : value.end]
         return Argument(name, value.value, token.start, value.start, value.end, written)
+
+    def _product(self, first: Token) -> Token:
+        """`16 * 5 * 5` as the number that it is."""
+        product, end = first.value, first.end
+        while isinstance(product, int) and self.peek().kind == "*" and self.peek(1).kind == "int":
+            self.take()
+            factor = self.take()
+            assert isinstance(factor.value, int)
+            product, end = min(product * factor.value, TOO_LARGE), factor.end
+        return Token(first.kind, product, first.start, end)
 
     def _tuple(self, opening: Token) -> Token:
         """`(3, 5)` as the size that it is."""
