@@ -60,10 +60,10 @@ def guarded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     def moving(split: Split, device: torch.device) -> Split:
         return split if isinstance(split, Guard) else to_device(split, device)
 
-    def evaluating(prepared: Any, *rest: Any) -> Any:
+    def evaluating(run: Any, prepared: Any, *rest: Any) -> Any:
         assert prepared.state.history, "training is over"
         Guard.opened = True
-        return evaluate(prepared, *rest)
+        return evaluate(run, prepared, *rest)
 
     monkeypatch.setattr(prepare, "load_dataset", loading)
     monkeypatch.setattr(prepare, "to_device", moving)

@@ -179,7 +179,7 @@ def doubt_labels(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) 
 
 def _folds(evidence: Evidence, ids: Sequence[int], labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     """The fold of each sample; copies share one."""
-    unit = {number: group[0] for group in evidence.alike for number in group}
+    unit = {number: group[0] for group in evidence.related for number in group}
     units = [unit.get(number, number) for number in ids]
     few = min(len({unit for unit, label in zip(units, labels, strict=True) if label == k}) for k in np.unique(labels))
     names = evidence.listing.classes

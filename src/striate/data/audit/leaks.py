@@ -26,7 +26,7 @@ ORDER = ("train", "val", "test")
 
 def find_leaks(evidence: Evidence) -> Marked | None:
     """`data.leak`: samples of val and test that are in a split before it too."""
-    torn = [group for group in evidence.alike if len({evidence.splits[number] for number in group}) > 1]
+    torn = [group for group in evidence.related if len({evidence.splits[number] for number in group}) > 1]
     if not torn:
         return None
     counts: Counter[str] = Counter()
@@ -36,17 +36,19 @@ def find_leaks(evidence: Evidence) -> Marked | None:
     totals = Counter(evidence.splits.values())
     severity: Severity = "error" if any(counts[name] >= GRAVE * totals[name] for name in counts) else "warning"
     affected = " and ".join(f"{counts[name]:,} of {totals[name]:,} in {name}" for name in ORDER if counts[name])
+    parts = not {number for group in torn for number in group} <= {n for group in evidence.alike for n in group}
+    whole = ", some as a part or a mirror image" if parts else ""
     finding = Finding(
         code="data.leak",
         severity=severity,
         where=evidence.listing.source,
-        measured=f"{affected} are in another split too: {some([_pair(evidence, group) for group in torn])}",
+        measured=f"{affected} are in another split too{whole}: {some([_pair(evidence, group) for group in torn])}",
         threshold=f"0; an error from {GRAVE:.0%} of a split",
         why="What was trained on is recognized, not understood: such a split measures too well.",
         remedy=leaving_out(evidence, "Leave each of them out of all splits but one, or keep them together in a group."),
     )
     words = {number: evidence.splits[number] for group in torn for number in group}
-    return Marked(finding, tuple(torn), words, _fixed(evidence, torn), keep_together(evidence, evidence.alike))
+    return Marked(finding, tuple(torn), words, _fixed(evidence, torn), keep_together(evidence, evidence.related))
 
 
 def _fixed(evidence: Evidence, torn: list[tuple[int, ...]]) -> frozenset[int]:

@@ -10,7 +10,7 @@ tell few photographs of shirts apart. The distance of two descriptions is 0 to 2
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.fft import dctn
 
+from striate.data.audit.crops import MOST
+from striate.data.audit.crops import SIDE as _LARGEST
 from striate.data.dataset import Preparation
 from striate.data.listing import Listing
 from striate.data.media.image.jpeg import plain_jpeg_header
@@ -41,14 +43,19 @@ LENGTH = KEPT * KEPT - 1
 
 def luma_of(x_CHW: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The luma of an image (C, H, W), C = 1 or 3, on (32, 32) pixels, bicubic with antialiasing."""
-    luma: NDArray[np.uint8] = x_CHW[0]
-    if len(x_CHW) == 3:  # as Pillow rounds it, without a picture of three bytes a pixel in between
-        red, green, blue = x_CHW.astype(np.uint32)
-        luma = np.asarray((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16, dtype=np.uint8)
+    luma = _gray(x_CHW)
     if luma.shape == (SIDE, SIDE):
         return luma
     image = Image.fromarray(np.ascontiguousarray(luma))
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+
+
+def _gray(x_CHW: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if len(x_CHW) == 1:
+        return x_CHW[0]
+    # As Pillow rounds it, without a picture of three bytes a pixel in between.
+    red, green, blue = x_CHW.astype(np.uint32)
+    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(np.uint8)
 
 
 def describe(lumas: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
@@ -63,7 +70,6 @@ def describe(lumas: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.
     return descriptions.astype(np.float32), (spectrum[:, 0] / SIDE).astype(np.float32), lengths / SIDE
 
 
-_LARGEST = 64
 _CHUNK = 1024
 
 
@@ -82,7 +88,8 @@ class Looks:
 
     `descriptions` (N, 63), see `perceptual.py`; `means` and `contrasts` of luma, `deviations` of all values, (N,) in
     levels of 0 to 255; `sizes` (N, 2) height and width in pixels. By id: `files` of picture files, `masks` the values
-    that occur in a mask; `unreadable` and `misfits` (masks not as large as their image), the reasons.
+    that occur in a mask; `unreadable` and `misfits` (masks not as large as their image), the reasons; `lumas` of images
+    of 64 × 64 pixels or more, on so many pixels, where they are few enough to be compared part by part (`crops.py`).
     """
 
     descriptions: NDArray[np.float32]
@@ -94,6 +101,7 @@ class Looks:
     masks: dict[int, frozenset[int]]
     unreadable: dict[int, str]
     misfits: dict[int, str]
+    lumas: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,7 @@ class _Seen:
     file: FileLook | None = None
     mask: frozenset[int] | None = None
     misfit: str = ""
+    large: NDArray[np.uint8] | None = None
 
 
 def look_at(
@@ -141,6 +150,8 @@ def _enter(looks: Looks, part: list[tuple[int, _Seen | str]]) -> None:
     looks.sizes[rows] = [seen.size for _, seen in readable]
     looks.files.update((number, seen.file) for number, seen in readable if seen.file is not None)
     looks.masks.update((number, seen.mask) for number, seen in readable if seen.mask is not None)
+    if len(looks.means) <= MOST:
+        looks.lumas.update((number, seen.large) for number, seen in readable if seen.large is not None)
     looks.misfits.update((number, seen.misfit) for number, seen in readable if seen.misfit)
 
 
@@ -185,7 +196,8 @@ def _seen(
     values = x_CHW.reshape(len(x_CHW), -1).astype(np.float32)
     values -= values.mean(axis=1, keepdims=True)
     deviation = float(np.sqrt(np.einsum("cn,cn->c", values, values).max() / values.shape[1]))
-    return _Seen(luma_of(x_CHW), deviation, size, file, mask, misfit)
+    large = _gray(x_CHW) if x_CHW.shape[1:] == (_LARGEST, _LARGEST) else None
+    return _Seen(luma_of(x_CHW), deviation, size, file, mask, misfit, large)
 
 
 def _small(x_CHW: NDArray[np.uint8]) -> NDArray[np.uint8]:
