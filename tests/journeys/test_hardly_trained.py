@@ -10,7 +10,8 @@ import pytest
 
 from striate.cli import main
 from striate.cli.train import _print_result
-from striate.runs.directory import open_run
+from striate.runs.directory import RunDirectory, open_run
+from striate.runs.events import append_event
 from striate.training.step_losses import read_step_losses
 
 pytestmark = pytest.mark.draws
@@ -37,6 +38,14 @@ def test_curves_of_one_pass_are_drawn_by_step(digits_run: Path) -> None:
     assert 20 <= len(rows) <= 40
     assert rows[-1]["step"] == metrics["steps"]
     assert "loss against the step: train from" in (digits_run / "report.html").read_text()
+
+
+def test_a_training_that_grew_longer_than_few_epochs_is_drawn_by_epoch(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    append_event(run, "epoch", epoch=1, step=10, by_step=[[10, 2.0, 0.1]])
+    assert read_step_losses(run) == [{"step": 10, "train_loss": 2.0, "lr": 0.1}]
+    append_event(run, "epoch", epoch=2, step=20)
+    assert read_step_losses(run) == []
 
 
 def test_part_of_a_pass_is_told_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,6 +41,9 @@ class StepLosses:
 
 def read_step_losses(run: RunDirectory) -> list[dict[str, float]]:
     """Rows `step`, `train_loss`, `lr` of a finished training of few epochs; of an epoch that was repeated after an
-    interruption the last ones. Raises RunError."""
+    interruption the last ones. None of a training that became longer or shorter than few epochs on its way. Raises
+    RunError."""
     epochs = {event.get("epoch"): event.get("by_step", ()) for event in read_events(run) if event["event"] == "epoch"}
+    if not all(epochs.values()):
+        return []
     return [{"step": step, "train_loss": loss, "lr": lr} for rows in epochs.values() for step, loss, lr in rows]
