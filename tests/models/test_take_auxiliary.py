@@ -71,6 +71,7 @@ def test_heads_that_the_file_has_not_stay_new_and_it_is_said(with_heads):
     assert "the auxiliary classifiers (aux1, aux2) are new: the file has none" in news
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("name", ["googlenet", "googlenet(aux=true)"])
 def test_other_classes_make_every_output_layer_new_and_no_other(name, with_1000):
     network = made(name, seed=1)
@@ -104,6 +105,7 @@ def test_heads_for_other_classes_than_the_last_layer_are_refused(with_heads, wit
         given(made("googlenet(aux=true)", seed=1), mixed)
 
 
+@pytest.mark.slow
 def test_what_no_file_says_of_itself_is_said(with_heads):
     assert "transform_input=true" in given(made("googlenet", seed=1), with_heads)
     assert "transform_input" not in given(made("googlenet(transform_input=true)", seed=1), with_heads)

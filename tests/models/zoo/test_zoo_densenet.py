@@ -96,7 +96,7 @@ def test_the_small_stem_keeps_more_of_a_small_image():
     assert maps == {"": (1, 1), ",stem=small": (4, 4)}
 
 
-@pytest.mark.each_nth(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 10])
 def test_the_loss_begins_near_that_of_a_guess_and_every_parameter_learns(classes):
     torch.manual_seed(0)
