@@ -451,6 +451,7 @@ def second_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search_module, "perf_counter", lambda: 0.0)  # deciding takes no time
 
 
+@pytest.mark.slow
 def test_minutes_end_the_search(second_an_epoch) -> None:
     said: list[str] = []
     run("sweep", SweepRequest(with_fields(Config(), BASE), OVER, None, 1.0, 2), said)
