@@ -77,6 +77,7 @@ def test_wrong_requests_are_refused(capsys, words: list[str], said: str) -> None
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_training_beside_its_baselines(capsys, photos: Callable[..., Path]) -> None:
     folder = str(photos())
     assert main(["train", folder, *TINY, "--baseline", "--out", "run"]) == 0

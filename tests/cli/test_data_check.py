@@ -157,6 +157,7 @@ def test_a_manifest_keeps_its_groups_in_the_quarantine(tmp_path: Path, capsys) -
     assert files[5] not in {row["path"] for row in rows}
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("words", "said"),
     [

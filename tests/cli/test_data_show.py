@@ -43,6 +43,7 @@ def test_what_is_mixed_in_training_is_said_and_not_drawn(photos: Callable[..., P
     assert "Pairs are mixed within a batch, and not drawn here." in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_seed_size_and_fit_change_the_picture(photos: Callable[..., Path], capsys) -> None:
     pictures = set()
     folder = str(photos(size=20))

@@ -86,6 +86,7 @@ def test_a_path_with_an_equals_sign_is_a_path(capsys, photos) -> None:
     assert "--epochs" in capsys.readouterr().err.partition("remedy:")[2]
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize(
     ("source", "command"),
     [

@@ -67,6 +67,7 @@ def test_the_table_fits_a_terminal(capsys) -> None:
     assert "plan: " in out.splitlines()[-1]
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("words", "where", "remedy"),
     [

@@ -70,6 +70,7 @@ def test_answers_come_in_order_with_unreadable_files_among_them(trained: Trained
     assert f"{labels.count('')} of 300 files could not be read" in err
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("count", [600, 1500])
 def test_what_is_decoded_and_not_yet_answered_is_bounded(
     trained: Trained, count: int, monkeypatch: pytest.MonkeyPatch

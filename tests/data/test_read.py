@@ -321,6 +321,7 @@ def test_an_error_in_a_thread_reaches_the_reader():
 REAL = os.environ.get("STRIATE_DATA", "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (Path(REAL) / "flowers").is_dir() or not REAL, reason="STRIATE_DATA has no flowers")
 def test_flowers():
     data = load(Path(REAL) / "flowers", size=(32, 32))

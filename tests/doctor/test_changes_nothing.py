@@ -45,8 +45,8 @@ def assert_unchanged(setup: InUse, look: Callable[[InUse], object] = diagnose) -
     assert changes(before, seen_of(**setup.everything()) | surroundings()) == []
 
 
-SETUPS = few_quick(BUILDERS, BUILDERS[::3])
-SOME = few_quick(BUILDERS, BUILDERS[::6])
+SETUPS = few_quick(BUILDERS, BUILDERS[::5])
+SOME = few_quick(BUILDERS, BUILDERS[1::8])
 
 
 @pytest.mark.parametrize("build", SETUPS, ids=lambda build: build.__name__)

@@ -74,6 +74,7 @@ def test_maps_that_belong_to_other_images() -> None:
     assert faults(found)[0] == "data.labels-random"
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("seed", range(5))
 def test_own_maps_fit_better_than_others_whatever_all_have_in_common(seed: int) -> None:
     x, maps = shapes(40, seed)

@@ -202,6 +202,7 @@ def gray(images: torch.Tensor) -> torch.Tensor:
     return images.float()
 
 
+@pytest.mark.slow
 def test_all_of_a_file(tmp_path: Path) -> None:
     Path("parts.py").write_text(CODE)
     named = {"loss": "parts.py:loss", "optimizer": "parts.py:optimizer", "transform": "parts.py:transform"}

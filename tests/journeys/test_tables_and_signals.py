@@ -93,7 +93,7 @@ def weights_after() -> Callable[..., dict[str, torch.Tensor]]:
 BASE = ["digits", "--model", "conv(4,3) relu fc(10)", "--epochs", "1"]
 
 
-@pytest.mark.each_nth(7)
+@pytest.mark.each_nth(11)
 @pytest.mark.parametrize(
     "option",
     [

@@ -87,6 +87,7 @@ def test_the_ratio_would_notice_a_worse_start():
     assert spread([row.std for row in rows if row.kind == "weights"][:-1]) > 100
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("word", "arguments", "function"),
     [

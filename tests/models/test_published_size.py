@@ -46,7 +46,7 @@ def test_silent_at_the_published_size_and_short_at_others():
 SMALL = [info for info in MODELS.values() if info.small_form]
 
 
-@pytest.mark.parametrize("info", few_quick(SMALL, SMALL[::12]), ids=lambda i: i.name)
+@pytest.mark.parametrize("info", few_quick(SMALL, [MODELS["vgg11"], MODELS["resnet18"]]), ids=lambda i: i.name)
 def test_small_forms_exist(info):
     with torch.device("meta"):
         build_model(info.small_form, (3, 32, 32), 10)

@@ -61,6 +61,7 @@ def test_heads_of_the_file_are_left_out_of_a_network_without_and_it_is_said(with
     assert "its auxiliary classifiers (aux1, aux2) are left out: the network has none" in news
 
 
+@pytest.mark.slow
 def test_heads_that_the_file_has_not_stay_new_and_it_is_said(with_heads):
     plain = {key: value for key, value in with_heads.items() if not key.startswith("aux")}
     network = made("googlenet(aux=true)", seed=1)
@@ -71,6 +72,7 @@ def test_heads_that_the_file_has_not_stay_new_and_it_is_said(with_heads):
     assert "the auxiliary classifiers (aux1, aux2) are new: the file has none" in news
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("name", ["googlenet", "googlenet(aux=true)"])
 def test_other_classes_make_every_output_layer_new_and_no_other(name, with_1000):
     network = made(name, seed=1)
@@ -92,6 +94,7 @@ def test_other_classes_and_no_heads_in_the_file(with_1000):
     assert "are new: the file has none" in news
 
 
+@pytest.mark.slow
 def test_half_of_the_heads_is_refused(with_heads):
     half = {key: value for key, value in with_heads.items() if not key.startswith("aux1")}
     with pytest.raises(ModelError, match=r"aux1\.conv\.conv\.weight is absent there"):
@@ -104,6 +107,7 @@ def test_heads_for_other_classes_than_the_last_layer_are_refused(with_heads, wit
         given(made("googlenet(aux=true)", seed=1), mixed)
 
 
+@pytest.mark.slow
 def test_what_no_file_says_of_itself_is_said(with_heads):
     assert "transform_input=true" in given(made("googlenet", seed=1), with_heads)
     assert "transform_input" not in given(made("googlenet(transform_input=true)", seed=1), with_heads)

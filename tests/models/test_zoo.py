@@ -24,7 +24,7 @@ def parameters(module):
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
-@pytest.mark.each_nth(6)
+@pytest.mark.each_nth(9)
 @pytest.mark.parametrize("name", MODELS)
 def test_published_form(name):
     info = MODELS[name]

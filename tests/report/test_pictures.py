@@ -47,6 +47,7 @@ def test_captions_say_of_what_and_how_chosen(tmp_path):
     assert f"the 15 of {60 - wrong} correct predictions with the smallest margin over the next class" in unsure.caption
 
 
+@pytest.mark.slow
 def test_galleries_are_made_of_samples_one_by_one(tmp_path):
     evaluation, pixels = classification(), images(60)
     paths = [f"photo {k}.png" for k in range(60)]

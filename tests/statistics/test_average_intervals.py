@@ -24,6 +24,7 @@ def counted(truth, predicted, classes):
     return confusion
 
 
+@pytest.mark.slow
 @given(
     st.integers(2, 6)
     .flatmap(lambda k: arrays(np.int64, (k, k), elements=st.sampled_from([0, 0, 1, 2, 7, 60])))

@@ -102,6 +102,7 @@ def test_another_seed_trains_anew_on_the_same_folds_and_another_split_seed_deals
     assert [row["loss"] for row in rows("seed")] != [row["loss"] for row in rows("base")]
 
 
+@pytest.mark.slow
 def test_a_given_test_split_changes_nothing(unpainted) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(90, 4)) + 2 * (np.arange(90) % 3)[:, None], np.arange(90) % 3

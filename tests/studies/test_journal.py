@@ -59,6 +59,7 @@ def test_the_same_seed_gives_the_same_trials_however_often_it_is_opened() -> Non
     assert fields(Journal(Path("a"), SPACE, 0)) == straight
 
 
+@pytest.mark.slow
 def test_the_sampler_learns_from_trainings_that_were_cut_short() -> None:
     rates = [trial["optim.lr"] for trial in fields(fill("a", 40))]
     blind, guided = rates[1:9], rates[20:]

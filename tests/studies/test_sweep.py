@@ -315,6 +315,7 @@ def test_the_verb_prints_the_result_and_one_document_with_json(capsys) -> None:
     assert set(document) >= {"study", "best", "val", "test", "recipe"}
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -352,6 +353,7 @@ def test_in_python_a_space_is_a_mapping() -> None:
         striate.sweep("iris", "optim.lr=1e-3..0.1")
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize(
     ("asked", "error", "said"),
     [
@@ -375,6 +377,7 @@ def test_what_cannot_be_searched_leaves_no_trace(asked: SweepRequest, error: typ
     assert not Path("sweep").exists()
 
 
+@pytest.mark.slow
 def test_sizes_of_images_are_read_anew_and_the_samples_stay_the_same(photos) -> None:
     fields = {"data.source": str(photos(each=15)), "model.name": "fc(3)", "budget.epochs": 1}
     swept = run("sweep", request(trials=4, seeds=1, over=("data.size=8|12",), **fields))
@@ -383,6 +386,7 @@ def test_sizes_of_images_are_read_anew_and_the_samples_stay_the_same(photos) -> 
     assert config_from_yaml(swept.path / "best.yaml").data.size == tuple(size)
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_top_of_an_earlier_runs_configuration(done: Sweep) -> None:
     base = merge_request(config_from_yaml(done.path / "best.yaml"), fields={"optim.clip": 0.5})
     swept = run("sweep", SweepRequest(base, ("augment.noise=0..0.1",), 3, None, 1))
@@ -449,6 +453,7 @@ def second_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search_module, "perf_counter", lambda: 0.0)  # deciding takes no time
 
 
+@pytest.mark.slow
 def test_minutes_end_the_search(second_an_epoch) -> None:
     said: list[str] = []
     run("sweep", SweepRequest(with_fields(Config(), BASE), OVER, None, 1.0, 2), said)

@@ -407,7 +407,7 @@ def test_a_prediction_is_explained(example: Example, run: Path, source: Path) ->
 
 @ONE_TASK
 def test_the_doctor_looks_at_data_and_run(example: Example, source: Path, run: Path, capsys) -> None:
-    words = ["doctor", str(source), "--model", example.network, *example.train, "--json"]
+    words = ["doctor", str(source), "--model", example.network, *example.train, "--seconds", "3", "--json"]
     assert main(words) in (0, 1)
     told = json.loads(capsys.readouterr().out)
     assert "findings" in told

@@ -77,6 +77,7 @@ def test_a_real_disk_that_fills_ends_the_run_and_it_goes_on_when_there_is_room(
     assert_same_run(whole, run)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_finds_the_disk_full_is_told_at_the_next_step(
     same_photos: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +115,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_computed_
         subprocess.run(["umount", "-l", "closed"], capture_output=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_disk_that_becomes_read_only_ends_the_run_and_it_goes_on_when_it_can_be_written(
     same_photos: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

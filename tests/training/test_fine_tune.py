@@ -232,6 +232,7 @@ def cut_after(monkeypatch: pytest.MonkeyPatch, step: int, train: Callable[[], No
             train()
 
 
+@pytest.mark.slow
 def test_without_a_checkpoint_a_run_starts_over_and_needs_the_same_file(photos, monkeypatch) -> None:
     state_file()
     with monkeypatch.context() as patch:
@@ -362,6 +363,7 @@ def test_two_things_that_bring_weights_are_refused(photos) -> None:
     assert f'--model "{NETWORK}"' in caught.value.remedy
 
 
+@pytest.mark.slow
 def test_a_bare_file_without_a_network_names_what_it_fits(photos) -> None:
     torch.save(build_model("small-cnn", (3, 16, 16), 9).state_dict(), "some.pt")
     with pytest.raises(ModelError) as caught:
@@ -404,6 +406,7 @@ def test_a_module_that_comes_with_weights_takes_no_others(photos) -> None:
     prepare(config_for(Path("photos"), **fields | plain), module)
 
 
+@pytest.mark.slow
 def test_an_error_about_the_weights_of_a_module_speaks_of_no_name(photos) -> None:
     state_file()
     data, given = photos(), {"model.name": "auto"}

@@ -167,6 +167,7 @@ class Scaled(nn.Module):
         return self.last(torch.relu(self.hidden(10 * x)))
 
 
+@pytest.mark.slow
 def test_inputs_of_an_absurd_scale_need_a_smaller_rate_than_the_recipe_has(blobs: str) -> None:
     search = search_learning_rate(ready(blobs, Scaled(), optim__name="sgd"), plan=PLAN)
     assert search.configured == 0.1
@@ -206,6 +207,7 @@ def test_where_no_rate_lowers_the_loss_there_is_no_suggestion(blobs: str) -> Non
     assert str(search).splitlines()[-2].startswith("not informative: no rate ends below")
 
 
+@pytest.mark.slow
 def test_labels_that_mean_nothing_give_no_suggestion(blobs: str) -> None:
     search = search_learning_rate(ready(blobs.replace("blobs", "noise")), plan=PLAN)
     assert search.suggestion is None
@@ -334,6 +336,7 @@ def test_a_search_that_cannot_tell_ends_with_1(capsys, blobs: str) -> None:
     assert "striate train" not in out
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -137,6 +137,7 @@ def test_the_files_of_a_run_with_everything_on() -> None:
     assert resume(run.path, quiet=True).metrics == run.metrics
 
 
+@pytest.mark.slow
 def test_a_run_killed_between_its_early_end_and_its_report_is_finished_as_it_was(monkeypatch) -> None:
     fields = {"optim__lr": 0.3, "schedule__name": "constant", "optim__ema": 0, "model__name": "mlp(8)"}
     config = asked_for(epochs=60, budget__patience=2, keep="best", **fields)

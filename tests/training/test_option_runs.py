@@ -32,6 +32,7 @@ def test_the_batch_is_the_number_of_samples_of_a_step() -> None:
     assert sum(seen) == 1259
 
 
+@pytest.mark.slow
 def test_a_larger_penalty_silences_more_units() -> None:
     silent = [
         trained(asked_for(epochs=2, model__name="mlp(32)", optim__ema=0, regularize__sparsity=weight))
@@ -42,6 +43,7 @@ def test_a_larger_penalty_silences_more_units() -> None:
     assert silent[1] > silent[0] + 0.1
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("field", ["regularize__l1", "regularize__l2"])
 def test_a_penalty_makes_kernels_smaller(field: str) -> None:
     def size(**fields: float) -> float:
@@ -196,6 +198,7 @@ def test_tables_take_what_they_can(data: str, fields: dict, where: str) -> None:
     prepare(asked_for(data, augment__mixup=0.2, augment__noise=0.1, regularize__l1=0.01))
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("module", "fields", "said"),
     [
@@ -216,6 +219,7 @@ def test_numbers_are_blended_by_mixup() -> None:
     assert state.history[-1].val["rmse"] < 20
 
 
+@pytest.mark.slow
 def test_minutes_are_measured_with_the_options_that_cost_time() -> None:
     fields = {"execution__micro_batch": 20, "auxiliary__rotation": 0.5, "optim__ema": 0.9, "budget__minutes": 0.02}
     prepared = prepare(asked_for(epochs=None, model__name="mlp(8)", **fields))

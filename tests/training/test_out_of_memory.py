@@ -84,6 +84,7 @@ def short_of(events: list[Event]) -> list[MemoryRanOut]:
     return [event for event in events if isinstance(event, MemoryRanOut)]
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "error",
     [

@@ -156,6 +156,7 @@ def test_a_run_does_not_go_on_with_other_data(photos, monkeypatch) -> None:
         resume("run", quiet=True)
 
 
+@pytest.mark.slow
 def test_config_yaml_trained_again_gives_the_same_figures(photos) -> None:
     train_quietly(config_for(photos(), seed=7), Path("one"))
     train_quietly(merge_request(read_config("one/config.yaml"), fields={}), Path("two"))

@@ -45,6 +45,7 @@ def test_a_network_that_cannot_be_copied_is_refused_only_where_it_has_to_be(fiel
     prepare(asked_for(), Locked())
 
 
+@pytest.mark.slow
 def test_validation_is_measured_with_its_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     original, numbers = Objective.measure, []
 
@@ -112,6 +113,7 @@ def test_one_training_of_several_has_no_report_to_wait_for() -> None:
     assert measure_pace(work, 1.0, report=False).finish == 0.0
 
 
+@pytest.mark.slow
 def test_an_own_rule_is_measured_too() -> None:
     network = "neocognitron(first=4,second=6,planes=8)"
     pace = measured(prepare(asked_for(epochs=4, model__name=network, optim__name="own-rule")))

@@ -165,6 +165,7 @@ def test_the_network_is_airbench_for_images_that_it_takes_and_the_usual_one_else
         build_model(name, shape, 10)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("shape", "samples", "minutes", "width"),
     [

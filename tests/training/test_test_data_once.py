@@ -124,6 +124,7 @@ def test_looking_for_a_rate_never_does(arrays) -> None:
     assert (Guard.opened, Guard.peeks) == (False, ())
 
 
+@pytest.mark.slow
 def test_planning_never_does(arrays) -> None:
     plan_training(arrays(), MODEL, seconds=0.5, set={"execution.compile": "off"})
     assert (Guard.opened, Guard.peeks) == (False, ())
@@ -137,11 +138,13 @@ def test_a_sweep_does_when_the_best_is_trained(arrays) -> None:
     assert (Guard.opened, Guard.peeks) == (True, ())
 
 
+@pytest.mark.slow
 def test_cross_validation_leaves_a_given_one_alone(arrays) -> None:
     train(arrays(), MODEL, epochs=1, cv="2x1", out="cv", set=PLAIN)
     assert (Guard.opened, Guard.peeks) == (False, ())
 
 
+@pytest.mark.slow
 def test_nothing_but_its_own_figures_depends_on_it(arrays) -> None:
     """All that is decided and learned is the same to the bit where other samples are tested."""
     runs = [train(arrays(other=other), MODEL, epochs=3, out=f"run-{other}", set=PLAIN) for other in (False, True)]

@@ -140,6 +140,7 @@ def test_wrong_answers_are_marked_not_by_color_alone():
     assert bad.xaxis.label.get_fontweight() == "bold"
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("count", [1, 4, 7, 20])
 def test_gallery_captions_stay_apart(count):
     tiles = [tile(k % 2 == 0, NASTY[k % 4], NASTY[(k + 1) % 4]) for k in range(count)]
@@ -167,6 +168,7 @@ def test_scatter_of_one_value(tmp_path):
     save_figure(scatter_figure(np.ones(3), np.ones(3), [""], title="t"), tmp_path / "x.png")
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("channels", "classes"), [(1, 2), (3, 30)])
 def test_masks(tmp_path, channels, classes):
     images = np.full((2, channels, 12, 12), 90, np.uint8)

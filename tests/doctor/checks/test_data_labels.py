@@ -67,6 +67,7 @@ def test_labels_by_chance() -> None:
     assert not asked(LABELS_RANDOM, perceptron(), (x, y))
 
 
+@pytest.mark.slow
 def test_target_numbers_by_chance() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(300, 6, generator=generator)

@@ -170,6 +170,7 @@ def test_one_output_for_several_quantities() -> None:
     assert "3 outputs" in found.remedy
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("model", "loss", "shape"),
     [

@@ -74,6 +74,7 @@ def test_weights_that_ran_away_are_no_matter_of_the_loss() -> None:
     assert not asked(NOT_FINITE, model, digits(), loss=squares, optimizer=sgd(model, 50.0))
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("way", ["maximize", "negated", "own"])
 def test_uphill_is_named_with_what_downhill_gives(way: str) -> None:
     model = perceptron()

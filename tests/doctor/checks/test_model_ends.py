@@ -168,6 +168,7 @@ def test_the_bound_of_the_loss_is_told() -> None:
     assert "Remove the tanh" in found.remedy
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "end", [nn.Identity(), lambda x: x.clamp(-20, 20), lambda x: 10 * torch.tanh(x), nn.LeakyReLU(), nn.Softmax(1)]
 )

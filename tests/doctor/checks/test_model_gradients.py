@@ -60,6 +60,7 @@ def test_products_outside_of_layers() -> None:
     assert not asked(CHECK, Functional(0.22), digits())
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("depth", [1, 3, 8])
 def test_usual_starts_are_sound(depth: int) -> None:
     model = perceptron(32, depth=depth)

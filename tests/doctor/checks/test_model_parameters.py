@@ -189,6 +189,7 @@ def test_layers_that_are_never_called() -> None:
     assert "`x = self.norm(x)`" in found.remedy
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("network", [Small, UsedByFunction, InEvaluationOnly, InList])
 def test_layers_that_are_used_in_some_way(network: type[nn.Module]) -> None:
     assert not asked(UNUSED_PARAMETERS, network(), digits(), optimizer=adam)
@@ -283,6 +284,7 @@ class StraightThrough(Small):
         return x + ((x > 0.5).float() - x).detach()
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("network", [Small, StraightThrough, NeverCalled])
 def test_a_way_back_that_is_whole(network: type[nn.Module]) -> None:
     assert not asked(GRAPH_DETACHED, network(), digits(), optimizer=adam)

@@ -136,6 +136,7 @@ class AroundIt(nn.Module):
         return self.last(x * self.gate(x).sigmoid())
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("make", [lambda: narrow(8), AroundIt, lambda: Pooled(8)])
 def test_enough_units(make: Any) -> None:
     assert not asked(TOO_SMALL, seeded(make), digits(), optimizer=adam)

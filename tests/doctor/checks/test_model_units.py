@@ -106,6 +106,7 @@ class Branch(nn.Module):
         return x + self.b(F.relu(self.a(x)))
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("check", [SYMMETRIC_INIT, COLLAPSED, REDUNDANT_FILTERS])
 def test_branches_and_heads_may_begin_at_zero(check: object) -> None:
     model = perceptron()

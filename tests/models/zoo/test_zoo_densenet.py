@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from quick import few_quick
 from striate.account.summarize import count_parameters
 from striate.errors import ModelError
 from striate.models.build import build_model
@@ -72,9 +71,8 @@ def test_growth_and_width_are_channels():
     assert network.features.transition1.conv.in_channels == 10 + 6 * 5
 
 
-@pytest.mark.parametrize(
-    ("stem", "least"), few_quick([("", 29), (",stem=small", 8)], [(",stem=small", 8)], unpack=True)
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("stem", "least"), [("", 29), (",stem=small", 8)])
 def test_the_smallest_size_runs_and_one_less_is_explained(stem, least):
     network = on_meta(SMALL.format(stem), (1, least, least + 9), 3).eval()
     assert network(torch.empty(1, 1, least, least + 9, device="meta")).shape == (1, 3)
@@ -96,7 +94,7 @@ def test_the_small_stem_keeps_more_of_a_small_image():
     assert maps == {"": (1, 1), ",stem=small": (4, 4)}
 
 
-@pytest.mark.each_nth(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 10])
 def test_the_loss_begins_near_that_of_a_guess_and_every_parameter_learns(classes):
     torch.manual_seed(0)

@@ -56,6 +56,7 @@ def test_branches_lie_side_by_side_in_the_order_of_the_paper():
     assert torch.equal(module.branch4[0](x), nn.functional.max_pool2d(x, 3, 1, 1))
 
 
+@pytest.mark.slow
 def test_auxiliary_classifiers_speak_in_training_only():
     torch.manual_seed(0)
     network, x = build_model("googlenet(aux=true)", (3, 32, 32), 5), torch.randn(2, 3, 32, 32)
@@ -81,6 +82,7 @@ def test_each_auxiliary_classifier_hangs_where_the_paper_puts_it():
     assert seen == {"aux1": (512, 14, 14), "aux2": (528, 14, 14)}
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("name", ["googlenet", "googlenet(aux=true)"])
 def test_every_loss_begins_near_that_of_a_guess(name):
     torch.manual_seed(0)

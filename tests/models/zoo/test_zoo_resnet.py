@@ -45,6 +45,7 @@ def test_the_family_is_complete():
     assert len(GROUPED) == 3
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("name", FAMILY)
 def test_as_many_layers_with_weights_as_the_name_says(name):
     weighted = [
@@ -102,6 +103,7 @@ def test_the_small_form_differs_in_the_first_filters_only():
     assert not hasattr(small, "maxpool")
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("name", deep_ones_are_slow(FAMILY))
 def test_half_the_width_halves_every_channel(name):
     usual, half = (on_meta(text).state_dict() for text in (name, f"{name}(width=32)"))

@@ -30,6 +30,7 @@ def test_seresnet50_is_resnet50_with_gates_of_a_sixteenth():
     assert count_parameters(network) - count_parameters(plain) == gates
 
 
+@pytest.mark.slow
 def test_open_gates_leave_resnet50():
     torch.manual_seed(0)
     network, plain = (build_model(f"{name}(width=8)", (3, 33, 40), 5).eval() for name in ("seresnet50", "resnet50"))

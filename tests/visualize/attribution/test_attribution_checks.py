@@ -138,6 +138,7 @@ def test_verdicts_follow_from_the_figures() -> None:
         assert worse.verdict.startswith("not to be trusted: ")
 
 
+@pytest.mark.slow
 def test_what_would_change_the_answer_does(trained: nn.Module) -> None:
     x, _, places = marked_digits(3, 6)
     for k, (row, column) in enumerate(places):
