@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -154,7 +155,7 @@ def _at_known_level(listing: Listing, config: DataConfig, annotation: str, class
     if listing.class_level is None or set(listing.labels) <= set(classes):
         return listing
     levels = (level for level in range(2, 21) if set().union(*listing.folders_at(level).values()) & set(classes))
-    level = "path" if any("/" in name for name in classes) else next(levels, None)
+    level: int | Literal["path"] | None = "path" if any("/" in name for name in classes) else next(levels, None)
     return listing if level is None else list_source(replace(config, class_level=level), annotation)
 
 
