@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +71,7 @@ def _waves(spans: Sequence[Span] | NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 def _described(
-    spectra: NDArray[np.float32],
+    spectra: NDArray[Any],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Of (…, 8, 8) frequencies the description (…, 63) of length 1, the mean and the contrast (…)."""
     flat = spectra.reshape(*spectra.shape[:-2], _KEPT * _KEPT)
@@ -79,7 +80,8 @@ def _described(
 
 
 def _of_length_1(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-6)
+    unit: NDArray[np.float32] = rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-6)
+    return unit
 
 
 def _mirrored(descriptions: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -52,11 +52,9 @@ def luma_of(x_CHW: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _gray(x_CHW: NDArray[np.uint8]) -> NDArray[np.uint8]:
     luma: NDArray[np.uint8] = x_CHW[0]
-    if len(x_CHW) == 1:
-        return luma
-    # As Pillow rounds it, without a picture of three bytes a pixel in between.
-    red, green, blue = x_CHW.astype(np.uint32)
-    luma = ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(np.uint8)
+    if len(x_CHW) == 3:  # as Pillow rounds it, without a picture of three bytes a pixel in between
+        red, green, blue = x_CHW.astype(np.uint32)
+        luma = ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(np.uint8)
     return luma
 
 
