@@ -312,7 +312,7 @@ def test_manifest_numbers(tmp_path):
         ("file,class\nimg/0.png,a\n", "the columns file and class"),
         ("path,label\nimg/0.png,a\nimg/nope.png,b\n", "line 3\n.*no file"),
         ("path,label\nimg/0.png,\n", "line 2\n.*no label for 'img/0.png'"),
-        ("path,label\nimg/0.png\n", "line 2\n.*1 fields"),
+        ("path,label\nimg/0.png\n", "line 2\n.*1 field"),
         ("path,label\n,a\n", "line 2\n.*the path ''"),
         ("path,label,split\nimg/0.png,a,eval\n", "line 2\n.*the split 'eval'"),
         ("path,label\n/etc/passwd,a\n", "line 2\n.*absolute path '/etc/passwd'"),

@@ -44,6 +44,7 @@ def evaluate(
     data: str | None = None,
     /,
     *,
+    names: Annotated[str | None, Parameter(name="--data.names")] = None,
     plan: Literal["auto", "plain"] = "auto",
     robustness: Annotated[bool, Parameter(negative=())] = False,
     learning_curve: Annotated[bool, Parameter(negative=())] = False,
@@ -61,6 +62,8 @@ def evaluate(
         Other data in any form that `striate train` takes; classes are matched by name. The given test split is
         used, or everything where there is none. What is measured is written into the run's folder evaluations.
         Default: the test split that the run set aside.
+    names
+        What the columns or arrays of the data are called, where otherwise than in the run's own: path=file,label=kind.
     plan
         `auto`: for many samples the fastest backend is chosen whose predictions agree with plain fp32, and named on
         stderr; `plain` takes plain fp32.
@@ -94,7 +97,7 @@ def evaluate(
     from striate.cli.output import print_json, print_note, print_text, results_only
 
     with results_only(json):
-        evaluation = evaluate_run(run, data, plan=plan, announce=print_note)
+        evaluation = evaluate_run(run, data, names=names, plan=plan, announce=print_note)
     for said in (*evaluation.notes, *evaluation.findings):
         print_note(str(said))
     if line := evaluation.inference.line():
