@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
 
 from cyclopts import Parameter
 
+from striate.api.fields_of_data import MEASURED, refuse_unused
+from striate.cli.fields import takes_fields
+
 if TYPE_CHECKING:
     from striate.tasks.evaluation import Evaluation
 
@@ -39,12 +42,13 @@ def print_kept_measure(
     return 0
 
 
+@takes_fields(*MEASURED)
 def evaluate(
     run: Path,
     data: str | None = None,
     /,
     *,
-    names: Annotated[str | None, Parameter(name="--data.names")] = None,
+    fields: dict[str, Any],
     plan: Literal["auto", "plain"] = "auto",
     robustness: Annotated[bool, Parameter(negative=())] = False,
     learning_curve: Annotated[bool, Parameter(negative=())] = False,
@@ -62,8 +66,6 @@ def evaluate(
         Other data in any form that `striate train` takes; classes are matched by name. The given test split is
         used, or everything where there is none. What is measured is written into the run's folder evaluations.
         Default: the test split that the run set aside.
-    names
-        What the columns or arrays of the data are called, where otherwise than in the run's own: path=file,label=kind.
     plan
         `auto`: for many samples the fastest backend is chosen whose predictions agree with plain fp32, and named on
         stderr; `plain` takes plain fp32.
@@ -80,6 +82,7 @@ def evaluate(
         Print one JSON document on stdout: metrics, confusion matrix, metrics of each class, and the part of
         evaluation.json about the split.
     """
+    refuse_unused(fields, MEASURED, "an evaluation")
     if robustness:
         _refuse_together(run, None, "--robustness", learning_curve=learning_curve)
         from striate.api import robustness as measure_robustness
@@ -97,7 +100,7 @@ def evaluate(
     from striate.cli.output import print_json, print_note, print_text, results_only
 
     with results_only(json):
-        evaluation = evaluate_run(run, data, names=names, plan=plan, announce=print_note)
+        evaluation = evaluate_run(run, data, names=fields.get("data.names"), plan=plan, announce=print_note)
     for said in (*evaluation.notes, *evaluation.findings):
         print_note(str(said))
     if line := evaluation.inference.line():

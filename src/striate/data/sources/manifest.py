@@ -179,7 +179,7 @@ def _other_columns(path: Path, root: Path, columns: Mapping[str, int], fields: l
     names = list(columns)
     got, where = f"the columns {listed(names, 12)}", f"manifest {path}"
     if what := other_task(names):
-        return DataError(where, f"{got}: {what}", _HEADER, by_hand_in_table(what))
+        return DataError(where, f"{got}: {what}", _HEADER, by_hand_in_table(what, str(path)))
     values = dict(zip(names, fields, strict=False))
     files = [name for name in names if _is_file(root, values.get(name, "").strip())]
     found = next(iter([name for name in ("path",) if name in names] or files), None)

@@ -175,9 +175,9 @@ def _listed_pictures(tree: Tree) -> Found | None:
     for name in listing_tables(tree):
         if len({file.rpartition("/")[0] for file in tree.files if is_sample(file)}) != 1:
             return None
-        what = other_task(
-            re.split(r"[,;\t]", _begin(tree, name).decode("utf-8", "replace").split("\n")[0].strip().lower())
-        )
+        table = PurePosixPath(tree.where) / name
+        header = _begin(tree, name).decode("utf-8", "replace").split("\n")[0].strip().lower()
+        what = other_task(re.split(r"[,;\t]", header))
         remedy = by_hand_in_table(what, table) if what else f"striate train {pasted(table)}"
         return Found(f"all pictures in one folder, and {name}, which lists them{what and ': '}{what}", remedy)
     return None
