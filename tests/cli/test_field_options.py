@@ -157,5 +157,5 @@ def test_help_fits_a_terminal_of_80_columns_in_whole_lines(capsys, verb: list[st
 
 
 def test_an_option_of_a_field_that_a_verb_lacks_is_named(capsys) -> None:
-    assert main(["eval", "run", "--optim.lr", "1"]) == 2
+    assert main(["predict", "run", "x.png", "--optim.lr", "1"]) == 2
     assert "--optim.lr" in capsys.readouterr().err

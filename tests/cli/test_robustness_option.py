@@ -53,6 +53,17 @@ def test_of_other_data_both_measurements_lie_in_the_run(run, tmp_path, capsys):
     assert {path.name for path in (run / "evaluations").iterdir()} == written
 
 
+def test_other_names_of_columns_are_taken_by_eval_too(run, tmp_path, capsys):
+    for number in range(4):
+        Image.new("L", (8, 8), 60 * number).save(tmp_path / f"{number}.png")
+    table = tmp_path / "t.csv"
+    table.write_text("file,digit\n" + "".join(f"{number}.png,{number}\n" for number in range(4)))
+    assert main(["eval", str(run), str(table)]) == 2
+    assert "--data.names path=file,label=digit" in capsys.readouterr().err.replace("'", "")
+    assert main(["eval", str(run), str(table), "--data.names", "path=file,label=digit"]) == 0
+    assert "4 samples" in capsys.readouterr().out
+
+
 def test_what_it_cannot_do_is_refused(run, tmp_path, capsys):
     assert main(["eval", str(run), "--robustness", "--learning-curve"]) == 2
     assert "--robustness with --learning-curve" in capsys.readouterr().err

@@ -23,6 +23,8 @@ PACKED = (
     *("data.class_level", "task.name"),
 )
 """What changes a pack: what is decoded."""
+MEASURED = ("data.names",)
+"""What other data for a trained network may need, beside what the run knows."""
 SHOWN = ("data.", "augment.", "task.name", "seed")
 """What changes a picture of the data."""
 
@@ -36,6 +38,6 @@ def refuse_unused(fields: Mapping[str, object], used: tuple[str, ...], what: str
         raise UsageError(
             option_of(unused[0]),
             f"a field that changes nothing in {what}",
-            f"{', '.join(listed[:-1])} or {listed[-1]}",
+            " or ".join(part for part in (", ".join(listed[:-1]), listed[-1]) if part),
             f"leave out {option_of(unused[0])}",
         )

@@ -53,12 +53,14 @@ def evaluate(
     run: str | Path | Run | Trained,
     data: Data = None,
     *,
+    names: str | None = None,
     plan: Asked = "auto",
     announce: Announce | None = None,
 ) -> Evaluation:
     """How good a trained network is on `data`, prepared as in its training; the run's own test split by default.
 
-    `data` as `train` takes them, arrays and datasets too.
+    `data` as `train` takes them, arrays and datasets too; `names` says what its columns or arrays are called, as
+    `data.names` does, where otherwise than in the run's own.
 
     Of other data the given test split is used, or everything (split `all`) where there is none; samples that the run
     was trained on are a finding. A `Trained` needs `data`. For many samples the fastest backend is chosen
@@ -71,16 +73,18 @@ def evaluate(
     """
     require_asked(plan, "plan")
     with given_data(data, announce) as source:
-        return _evaluate(run, source, plan, announce)
+        return _evaluate(run, source, names, plan, announce)
 
 
-def _evaluate(run: str | Path | Run | Trained, data: str | None, plan: Asked, announce: Announce | None) -> Evaluation:
+def _evaluate(
+    run: str | Path | Run | Trained, data: str | None, names: str | None, plan: Asked, announce: Announce | None
+) -> Evaluation:
     if isinstance(run, Trained):
         if data is None:
             raise RunError(
                 "evaluate", "a network without data", "data to measure it on", 'evaluate(trained, "mnist5k")'
             )
-        return _evaluate_on(run, *_other_data(run, data, frozenset(), announce), plan)
+        return _evaluate_on(run, *_other_data(run, data, names, frozenset(), announce), plan)
     given: object = run
     if not isinstance(given, Run | str | Path):
         got = f"a {type(given).__name__}, whose preparation and classes are not known"
@@ -99,7 +103,8 @@ def _evaluate(run: str | Path | Run | Trained, data: str | None, plan: Asked, an
             _complete(opened, config, trained, own, plan, announce)
             measured = _evaluate_on(trained, own, own.held_out, plan, batch, read_temperature(opened))
             return replace(measured, gap=read_gap(opened))
-    other, split = _other_data(trained, data, read_seen(opened), announce)
+    names = names or _same_names(data, config.data.names)
+    other, split = _other_data(trained, data, names, read_seen(opened), announce)
     return _evaluate_on(trained, other, split, plan, batch, read_temperature(opened))
 
 
@@ -155,11 +160,18 @@ def _same_source(data: str, source: str) -> bool:
     return data == source or os.path.realpath(data) == os.path.realpath(source)
 
 
-def _other_data(trained: Trained, source: str, seen: frozenset[str], announce: Announce | None) -> tuple[Dataset, str]:
+def _same_names(source: str, names: str | None) -> str | None:
+    """The names of the run's columns or arrays, where other data may have such."""
+    return names if source.lower().endswith((".csv", ".tsv", ".npz")) else None
+
+
+def _other_data(
+    trained: Trained, source: str, names: str | None, seen: frozenset[str], announce: Announce | None
+) -> tuple[Dataset, str]:
     """Other data as one split, and that split's name."""
     task = trained.task
     data = load_for_evaluation(
-        DataConfig(source=source),
+        DataConfig(source=source, names=names),
         trained.preparation,
         trained.classes,
         task.annotation,
@@ -269,7 +281,8 @@ def robustness(
             if split == "test":
                 measured.require_test("robustness")
         else:
-            measured, split = _other_data(trained, source, read_seen(opened), announce)
+            names = _same_names(source, config.data.names)
+            measured, split = _other_data(trained, source, names, read_seen(opened), announce)
         return measure_robustness(
             trained, measured, split, samples=samples, seed=seed, plan=plan, progress=announce or (lambda _: None)
         )

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
 
 from cyclopts import Parameter
 
+from striate.api.fields_of_data import MEASURED, refuse_unused
+from striate.cli.fields import takes_fields
+
 if TYPE_CHECKING:
     from striate.tasks.evaluation import Evaluation
 
@@ -39,11 +42,13 @@ def print_kept_measure(
     return 0
 
 
+@takes_fields(*MEASURED)
 def evaluate(
     run: Path,
     data: str | None = None,
     /,
     *,
+    fields: dict[str, Any],
     plan: Literal["auto", "plain"] = "auto",
     robustness: Annotated[bool, Parameter(negative=())] = False,
     learning_curve: Annotated[bool, Parameter(negative=())] = False,
@@ -77,6 +82,7 @@ def evaluate(
         Print one JSON document on stdout: metrics, confusion matrix, metrics of each class, and the part of
         evaluation.json about the split.
     """
+    refuse_unused(fields, MEASURED, "an evaluation")
     if robustness:
         _refuse_together(run, None, "--robustness", learning_curve=learning_curve)
         from striate.api import robustness as measure_robustness
@@ -94,7 +100,7 @@ def evaluate(
     from striate.cli.output import print_json, print_note, print_text, results_only
 
     with results_only(json):
-        evaluation = evaluate_run(run, data, plan=plan, announce=print_note)
+        evaluation = evaluate_run(run, data, names=fields.get("data.names"), plan=plan, announce=print_note)
     for said in (*evaluation.notes, *evaluation.findings):
         print_note(str(said))
     if line := evaluation.inference.line():

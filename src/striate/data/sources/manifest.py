@@ -8,8 +8,7 @@ from __future__ import annotations
 import csv
 import ntpath
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
@@ -18,7 +17,7 @@ import numpy as np
 
 from striate.data.listing import SPLIT_NAMES, Listing, as_number, class_numbers, order_classes
 from striate.data.media.every_medium import medium_of_files
-from striate.data.sources.other_layouts import by_hand_in_table
+from striate.data.sources.other_layouts import by_hand_in_table, of_another_medium, other_task
 from striate.data.sources.source_names import check_names, names_remedy
 from striate.data.sources.tree import check_size, read_file
 from striate.errors import DataError, StriateError, pasted
@@ -57,6 +56,8 @@ def list_manifest(path: Path, annotation: str | None, called: Mapping[str, str] 
     backslashes = any("\\" in row.path for row in rows)
     rows = [_check_path(path, root, row) for row in rows]
     rows.sort()
+    if said := of_another_medium(path, [row.path for row in rows]):
+        raise said
     paths = tuple(row.path for row in rows)
     labels = tuple(row.label for row in rows)
     numbers = [as_number(label) for label in labels]
@@ -177,8 +178,8 @@ def _other_columns(path: Path, root: Path, columns: Mapping[str, int], fields: l
     """What is said of a header without path or label: what the columns are, or a guess of which is which."""
     names = list(columns)
     got, where = f"the columns {listed(names, 12)}", f"manifest {path}"
-    if what := _other_task(names):
-        return DataError(where, f"{got}: {what}", _HEADER, by_hand_in_table(what))
+    if what := other_task(names):
+        return DataError(where, f"{got}: {what}", _HEADER, by_hand_in_table(what, str(path)))
     values = dict(zip(names, fields, strict=False))
     files = [name for name in names if _is_file(root, values.get(name, "").strip())]
     found = next(iter([name for name in ("path",) if name in names] or files), None)
@@ -189,18 +190,6 @@ def _other_columns(path: Path, root: Path, columns: Mapping[str, int], fields: l
         return DataError(where, got, _HEADER, _REMEDY)
     guess = {name: given for name, given in (("path", found), ("label", label)) if name != given}
     return DataError(where, got, _HEADER, names_remedy(guess, "if it is these: "))
-
-
-def _other_task(names: Sequence[str]) -> str:
-    """What a header without labels is of, where it is that of another task; empty where it is not known."""
-    joined = " ".join(names)
-    if "caption" in names:
-        return "captions"
-    if re.search(r"\bx_?min\b|\bxtl\b|\bbbox", joined):
-        return "boxes"
-    if re.search(r"\bx_?1\b.*\by_?1\b|\w+_x\b.*\w+_y\b", joined):
-        return "named points"
-    return "several labels a picture" if "labels" in names else ""
 
 
 def _is_file(root: Path, name: str) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from striate.data.media.every_medium import is_sample
-from striate.data.sources.tree import Tree
+from striate.data.sources.tree import Tree, summarize_suffixes
 from striate.errors import DataError, pasted
 from striate.wording import several
 
@@ -45,15 +45,29 @@ def by_hand(tree: Tree, what: str) -> str:
     )
 
 
-def by_hand_in_table(what: str) -> str:
-    """The remedy for a table of `what`, which no task reads."""
+def by_hand_in_table(what: str, table: str | PurePosixPath) -> str:
+    """The remedy for a `table` of `what`, which no task reads."""
     begin = f"striate has no task for {what} yet. "
     if what == "named points":
         return begin + (
             "As numbers: save the pictures as x of shape (N, height, width, 3) and the points as y of shape (N, 2 ×"
             " points), floats: numpy.savez('points.npz', x=x, y=y); then: striate train points.npz"
         )
-    return begin + "If each whole picture has one class, name its column: --data.names label=COLUMN"
+    return begin + (
+        f"If each whole picture has one class, name its column: striate train {pasted(table)} --data.names label=COLUMN"
+    )
+
+
+def other_task(names: Sequence[str]) -> str:
+    """What a header without labels is of, where it is that of another task; empty where it is not known."""
+    joined = " ".join(names)
+    if "caption" in names:
+        return "captions"
+    if re.search(r"\bx_?min\b|\bxtl\b|\bbbox", joined):
+        return "boxes"
+    if re.search(r"\bx_?1\b.*\by_?1\b|\w+_x\b.*\w+_y\b", joined):
+        return "named points"
+    return "several labels a picture" if "labels" in names else ""
 
 
 def _boxes_in_xml(tree: Tree) -> Found | None:
@@ -161,10 +175,11 @@ def _listed_pictures(tree: Tree) -> Found | None:
     for name in listing_tables(tree):
         if len({file.rpartition("/")[0] for file in tree.files if is_sample(file)}) != 1:
             return None
-        return Found(
-            f"all pictures in one folder, and {name}, which lists them",
-            f"striate train {pasted(PurePosixPath(tree.where) / name)}",
-        )
+        table = PurePosixPath(tree.where) / name
+        header = _begin(tree, name).decode("utf-8", "replace").split("\n")[0].strip().lower()
+        what = other_task(re.split(r"[,;\t]", header))
+        remedy = by_hand_in_table(what, table) if what else f"striate train {pasted(table)}"
+        return Found(f"all pictures in one folder, and {name}, which lists them{what and ': '}{what}", remedy)
     return None
 
 
@@ -233,12 +248,25 @@ _FAMILIES: tuple[_Family, ...] = (
 )
 
 
+def _unread(files: Sequence[str]) -> _Family | None:
+    """The medium, of those that are not read, that most of the files are of; None where there is none."""
+    found = {family: sum(file.lower().endswith(family.suffixes) for file in files) for family in _FAMILIES}
+    most = max(_FAMILIES, key=lambda family: found[family])
+    return most if found[most] else None
+
+
+def of_another_medium(manifest: Path, files: Sequence[str]) -> DataError | None:
+    """What is said of a manifest of sound, films or volumes; None where some file may be a picture."""
+    family = None if any(map(is_sample, files)) else _unread(files)
+    if family is None:
+        return None
+    return DataError(f"manifest {manifest}", f"{family.what}: {summarize_suffixes(files)}", "pictures", family.remedy)
+
+
 def instead_of_pictures(tree: Tree) -> str:
     """What to do with a tree without pictures: the file in it that can be given, or how its medium becomes numbers."""
-    found = {family: sum(file.lower().endswith(family.suffixes) for file in tree.files) for family in _FAMILIES}
-    most = max(_FAMILIES, key=lambda family: found[family])
-    if found[most]:
-        return most.remedy
+    if family := _unread(tree.files):
+        return family.remedy
     for file in tree.loose():
         if file.lower().endswith((".npz", ".csv", ".tsv", ".zip", ".tar", ".tar.gz", ".tgz", ".mat")):
             return f"give the file: striate train {pasted(PurePosixPath(tree.where) / file)}"
