@@ -182,7 +182,11 @@ def _divided(layer: Layer, shape: Shape, name: str, what: str) -> int:
 
 
 def _group_norm(layer: Layer, shape: Shape) -> Shape:
-    _divided(layer, shape, "groups", "groups")
+    groups = _divided(layer, shape, "groups", "groups")
+    if math.prod(shape) == groups:  # torch refuses it for a single input, and any other comes out as zeros
+        fitting = next((d for d in range(groups - 1, 0, -1) if groups % d == 0), None)
+        got = f"{several(groups, 'group')} for {several(groups, 'value')}"
+        raise _fault(layer, got, "two values or more in a group", layer.changed(groups=fitting) if fitting else "")
     return shape
 
 
