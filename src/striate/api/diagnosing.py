@@ -20,7 +20,7 @@ from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.trial import run_trial
 from striate.doctor.prepared_setup import examine_prepared, in_options, setup_of
-from striate.doctor.run_curves import curve_findings, read_curves
+from striate.doctor.run_curves import TOO_SHORT, curve_findings, read_curves
 from striate.doctor.setup.preserved_state import state_preserved
 from striate.errors import ConfigError, UsageError
 from striate.models.build import Model, module_of_run, named_model
@@ -133,7 +133,9 @@ def _consult(prepared: Prepared, seconds: float, run: RunDirectory | None = None
         targets = prepared.task.diagnosed_as
         classes = len(prepared.data.classes) if targets is not None and targets.targets == "labels" else 0
         curves = read_curves(run, classes)
-        known += [in_options(finding, prepared.config) for finding in curve_findings(curves)]
+        # That a run was short is no fault of its setup.
+        found = (replace(f, severity="note") if f.code == TOO_SHORT else f for f in curve_findings(curves))
+        known += [in_options(finding, prepared.config) for finding in found]
         told = f"{run.path}, {several(curves.epochs, 'epoch')} trained: "
     diagnosis = examine_prepared(prepared, Clock(seconds))
     codes = {finding.code for finding in known}
