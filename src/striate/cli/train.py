@@ -100,6 +100,8 @@ def _print_result(path: Path, metrics: dict[str, Any]) -> None:
     if "not_trained" in metrics:
         print_text(metrics["not_trained"])
     for finding in metrics.get("findings", ()):
+        if finding["code"] == "fit.too-short" and "not_trained" in metrics:
+            continue  # which says it more strongly
         print_text(f"{finding['severity']}: {finding['measured']}. {finding['why']}\n  {finding['remedy']}")
     for split in (name for name in ("train", "val", "test") if name in metrics):
         print_text(f"{split + ':':<7}{split_line(metrics[split])}")
