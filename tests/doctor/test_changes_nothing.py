@@ -26,6 +26,7 @@ from striate.errors import StriateError
 @pytest.fixture(scope="module", autouse=True)
 def everything_is_loaded() -> None:
     """What a first diagnosis imports may set up libraries; that is not looked at here."""
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # the first of all wraps the step of its class
     setup = momentum_and_a_schedule()
     striate.diagnose(setup.model, setup.train, setup.val, budget_seconds=2, **setup.options)
 
@@ -45,7 +46,7 @@ def assert_unchanged(setup: InUse, look: Callable[[InUse], object] = diagnose) -
     assert changes(before, seen_of(**setup.everything()) | surroundings()) == []
 
 
-SETUPS = few_quick(BUILDERS, BUILDERS[::5])
+SETUPS = few_quick(BUILDERS, BUILDERS[:4])
 SOME = few_quick(BUILDERS, BUILDERS[1::8])
 
 
