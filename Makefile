@@ -1,6 +1,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+BASE_STAMP := .venv/.base-installed
+PIP = PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 BENCH_STAMP := .venv-bench/.installed
 PEERS := keras 'jax[cpu]' skorch lightning torchinfo fvcore
@@ -19,10 +21,16 @@ install: $(STAMP)
 # Redone only when what is installed would change.
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(PIP) -e '.[dev]'
+	@touch $@ $(BASE_STAMP)
+
+# What the program needs to run, without the developers' tools.
+$(BASE_STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) -e .
 	@touch $@
 
-demo: install
+demo: $(BASE_STAMP)
 	@GOMP_SPINCOUNT=1000 $(BIN)/python examples/first_run.py # threads that share busy cores
 
 test: check

@@ -86,7 +86,7 @@ def missed(listing: Listing, ids: NDArray[np.int64], change: Change) -> float:
 
     paths = tuple(f"{number:06}.bmp" for number in range(2 * count))
     both = replace(listing, paths=paths, read=read, read_mask=None, inputs=None, annotation="class", targets=None)
-    groups = find_alike(look_at(both, range(2 * count), 64_000_000), (), range(2 * count))
+    groups = find_alike(look_at(both, range(2 * count), {}, 64_000_000), (), range(2 * count))
     home = {number: place for place, group in enumerate(groups) for number in group}
     found = sum(n in home and home[n] == home.get(n + count) for n in range(count))
     return 1 - found / count

@@ -8,7 +8,9 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["COLUMNS"] = "80"
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from PIL import Image
+
+# What a test writes need not survive that the power fails; waiting for the disk takes a fourteenth of all the time.
+os.fsync = lambda _: None  # type: ignore[assignment]
 
 settings.register_profile("unhurried", deadline=None)  # how long an example takes says how busy the machine is
 settings.load_profile("unhurried")
@@ -26,6 +31,21 @@ def pytest_collection_finish() -> None:
     the time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the cases of a test that says `pytest.mark.each_nth(n)` the first and each n-th after it stay quick, the
+    others are slow."""
+    seen: Counter[object] = Counter()
+    for item in items:
+        mark = item.get_closest_marker("each_nth")
+        if mark is None or item.get_closest_marker("slow"):
+            continue
+        test = item.nodeid.partition("[")[0]
+        if seen[test] % mark.args[0]:
+            item.add_marker(pytest.mark.slow)
+        seen[test] += 1
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +60,8 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True, scope="module")
 def without_drawing(request: pytest.FixtureRequest) -> Iterator[None]:
     """Reports of runs have one tiny picture: drawing takes six times as long as these trainings, and has tests of its
-    own. Modules that look at pictures say `pytestmark = pytest.mark.draws`, single tests ask for `drawing`."""
+    own. Modules that look at pictures say `pytestmark = pytest.mark.draws`, single tests ask for `drawing`,
+    fixtures for `drawn`."""
     if request.node.get_closest_marker("draws"):
         yield
         return
@@ -75,17 +96,27 @@ def _tiny_picture(folder: Path, *_: object) -> Any:
     return Picture("Signal through the layers", "one pixel", path, "signal")
 
 
-@pytest.fixture
-def drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The report of this test's runs has its pictures."""
-    _draw_again(monkeypatch)
-
-
-def _draw_again(patch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def _drawn() -> Iterator[None]:
     from striate.report import finish
 
-    for name, original in _DRAWN.items():
-        patch.setattr(finish, name, original)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, original in _DRAWN.items():
+            patch.setattr(finish, name, original)
+        yield
+
+
+@pytest.fixture(scope="session")
+def drawn() -> Callable[[], AbstractContextManager[None]]:
+    """What is trained in `with drawn():` has all pictures in its report."""
+    return _drawn
+
+
+@pytest.fixture
+def drawing() -> Iterator[None]:
+    """The report of this test's runs has its pictures."""
+    with _drawn():
+        yield
 
 
 @pytest.fixture
@@ -124,8 +155,7 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("trained") / "digits"
     fields = {"model.name": "conv(4,3) relu pool(2) fc(10)", "execution.plan": "plain", "optim.lr": 0.002}
     config = merge_request(Config(), data="digits", epochs=1, fields=fields)
-    with torch.random.fork_rng(), pytest.MonkeyPatch.context() as patch:
-        _draw_again(patch)
+    with torch.random.fork_rng(), _drawn():
         train_config(config, out=out, console=Console(stderr=True), quiet=True)
     return out
 

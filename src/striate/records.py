@@ -38,7 +38,7 @@ class Remedy(str):
     def for_training(self, data: str) -> str:
         """What to type for a training by striate; the text where nothing else is known."""
         text = self._alternatives(self.options, data)
-        return text[:1].upper() + text[1:]
+        return text if text.startswith("striate ") else text[:1].upper() + text[1:]
 
     def for_page(self, labels: Mapping[str, str], data: str) -> str:
         """What to set on a page whose fields have these `labels`; what the page has no field for is an option."""
@@ -54,9 +54,9 @@ class Remedy(str):
         return text or str(self)
 
 
-def option_remedy(name: str, value: str, words: str = "") -> Remedy:
-    """A remedy that is one option, `--name value`, with words before it."""
-    return Remedy(f"{words}--{name} {value}", settings={name: value})
+def option_remedy(name: str, value: str, words: str = "", after: str = "") -> Remedy:
+    """A remedy that is one option, `--name value`, with words before it and after it."""
+    return Remedy(f"{words}--{name} {value}{after}", settings={name: value})
 
 
 def _typed(value: Any) -> str:

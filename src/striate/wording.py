@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from numbers import Integral
@@ -82,6 +83,12 @@ def several(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def type_of(value: object) -> str:
+    """`an int`, `a list`: the type of a value, with its article."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
 def listed(names: Sequence[str], most: int = 3) -> str:
     """`a`, `a and b`, `a, b and c`, `a, b, c and 5 more`."""
     shown = list(names[:most]) if len(names) > most else list(names)
@@ -124,6 +131,12 @@ def number(value: Any) -> str:
         return f"{value:,}"
     value = float(value)
     return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
+
+
+def short_number(value: float) -> str:
+    """A number of passes or points in two digits or up to one decimal: `12`, `9.6`, `0.25`, `0.0024`."""
+    digits = 0 if value == int(value) or value >= 100 else 1 if value >= 1 else 2 - math.ceil(math.log10(value))
+    return f"{value:,.{digits}f}"
 
 
 def percent(share: float | None) -> str:

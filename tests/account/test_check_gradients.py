@@ -110,6 +110,7 @@ def test_the_module_and_function_of_a_planted_bug_are_named():
     assert found.checks["input"].max_relative_error == pytest.approx(0.5, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_wrong_gradient_by_a_parameter_only():
     found = striate.check_gradients(network(Scaled()), images(3, 1, 6, 6))
     assert found.wrong == ("4.weight",)

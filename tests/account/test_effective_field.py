@@ -93,6 +93,7 @@ def test_the_network_and_the_random_state_stay() -> None:
     assert not any(part._forward_hooks for part in network.modules())
 
 
+@pytest.mark.slow
 def test_closed_residual_branches_are_opened_to_look_through_them() -> None:
     # Residual blocks of the zoo begin as their shortcuts, through which the stem's 11 positions are all.
     size = measure_field("resnet18", (3, 64, 64)).size

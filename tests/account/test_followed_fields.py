@@ -44,6 +44,7 @@ def by_gradient(step: Step, length: int) -> list[tuple[int, int]]:
     return found
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("size", [3, 7, 13, 20, 29])
 @pytest.mark.parametrize(
     "form",

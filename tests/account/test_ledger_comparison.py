@@ -86,6 +86,7 @@ def test_json_holds_both() -> None:
     assert ["conv1", "conv1"] in document["layers"]
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("other", ["alexnet", "densenet121", "mnist-cnn"])
 def test_the_table_fits_and_says_what_it_leaves_out(other: str) -> None:
     comparison = compare_ledgers(summarize("resnet18"), summarize(other))

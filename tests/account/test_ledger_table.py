@@ -16,6 +16,7 @@ from striate.records import Finding
 NETWORKS = ["resnet18", "densenet121", "googlenet(aux=True)", "alexnet", "mnist-cnn"]
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("width", [60, 80, 120])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_no_line_is_wider_than_asked(name: str, width: int) -> None:

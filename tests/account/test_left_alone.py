@@ -101,6 +101,7 @@ def compiled_forward() -> nn.Module:
     return module
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "make",
     [

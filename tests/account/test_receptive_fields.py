@@ -99,6 +99,7 @@ def seen_by_gradient(network: nn.Module, shape: tuple[int, ...]) -> list[tuple[i
     return spans
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(CHAIN, st.sampled_from([(1, 41), (2, 27, 30), (1, 13, 14, 15)]))
 def test_fields_are_where_the_gradient_is(words: list[str], shape: tuple[int, ...]) -> None:

@@ -57,6 +57,9 @@ def test_weights_that_are_used_twice_are_still_waited_for(positions: int, waits:
 def test_a_field_larger_than_one_side_is_larger_than_the_input() -> None:
     text = "conv(4,5) relu conv(4,5,pad=2) fc(2)"
     assert "large-field" in codes(text, (1, 8, 40))
+    (found,) = (r for r in summarize(text, (1, 8, 40)).remarks if r.code == "account.large-field")
+    assert "the whole height of the image" in found.why
+    assert "larger than the height of the input" in found.measured
     assert "large-field" not in codes(text, (1, 20, 40))
 
 

@@ -34,6 +34,7 @@ SMALL = [name for name, info in MODELS.items() if info.published_macs < 10**8 an
 
 
 # The Neocognitron's competition asks for no gradient, and nothing is judged of it.
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("name", [name for name in SMALL if name != "neocognitron"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_silent_on_the_zoo(name, channels):
@@ -41,6 +42,7 @@ def test_silent_on_the_zoo(name, channels):
     assert found(name, shape=(channels, side, side)) == ()
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
     "text",

@@ -240,6 +240,7 @@ def test_the_effective_field_is_measured_on_demand() -> None:
     assert summarize("conv(4,3)", (1, 12, 12)).effective_receptive_field is None
 
 
+@pytest.mark.slow
 def test_nothing_of_torch_that_takes_long_is_loaded() -> None:
     code = (
         "import striate, sys; striate.summarize('resnet18', (3, 64, 64)); "
@@ -265,6 +266,7 @@ def test_other_operations(network: nn.Module, count: int) -> None:
     assert observe(network, (16,)).rows[0].other_ops == count
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("name", "convolutions", "linear"),
     [

@@ -76,5 +76,5 @@ def test_what_cannot_be_answered_is_refused_at_once(folder: Path) -> None:
         with pytest.raises(DataError, match="no pictures"):
             answer_files(trained(), nothing)
     table = replace(trained(), preparation=Preparation("table", (4,)))
-    with pytest.raises(DataError, match="a table of numbers"):
+    with pytest.raises(DataError, match="rows of 4 features"):
         answer_files(table, [folder])

@@ -17,6 +17,7 @@ def test_a_plan_that_is_no_plan_is_refused_before_anything_is_read() -> None:
         striate.evaluate("no such run", plan="palin")
 
 
+@pytest.mark.slow
 def test_as_many_samples_are_measured_at_once_as_the_run_says(monkeypatch: pytest.MonkeyPatch) -> None:
     run = striate.train("digits", model="conv(2,3) relu flatten fc(10)", epochs=1, set={"execution.micro_batch": 19})
     sizes: list[int] = []

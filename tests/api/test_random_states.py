@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 import striate
@@ -23,6 +24,7 @@ assert random.getstate() == before
 """
 
 
+@pytest.mark.slow
 def test_the_first_use_of_a_name_draws_nothing() -> None:
     subprocess.run([sys.executable, "-c", FIRST_USE], check=True)
 

@@ -53,6 +53,7 @@ def test_contenders_take_turns_in_alternating_order(tmp_path: Path) -> None:
     assert log.read_text() == "abbaabba"
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("function", "reason"),
     [

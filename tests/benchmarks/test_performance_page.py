@@ -131,6 +131,7 @@ def test_a_folder_of_results_becomes_a_page_with_pictures(tmp_path: Path) -> Non
     assert (tmp_path / "plots" / "fashion_epoch.svg").read_text() == drawn, "the same results, the same picture"
 
 
+@pytest.mark.slow
 def test_the_page_in_the_documentation_is_what_the_results_there_give(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     if any(r["quick"] for r in read_results(root / "benchmarks" / "results")):

@@ -42,6 +42,7 @@ def test_from_the_matrix_to_the_images_and_over_the_map(
     assert (seen.errors, seen.strangers, violations) == ([], [], [])
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("query", "width", "dark"),
     [("show=mistakes", 360, True), ("view=confusion", 360, False), ("view=map", 360, True), ("view=map", 2560, False)],

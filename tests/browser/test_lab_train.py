@@ -17,6 +17,7 @@ def test_a_training_is_refused_started_watched_paused_and_gone_on_with(
     visit: Callable[..., Any], lab_address: Callable[..., str], own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training_process, "COMMAND", (sys.executable, str(PROGRAM)))
+    monkeypatch.setenv("STEP_SECONDS", "0.1")  # it must not end before a busy browser has pressed the button
     (own_folder / "config.yaml").write_text(a_config())
     seen = visit(lab_address("/train?data=digits&epochs=16"))
     page = seen.page

@@ -77,6 +77,7 @@ def test_wrong_requests_are_refused(capsys, words: list[str], said: str) -> None
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_training_beside_its_baselines(capsys, photos: Callable[..., Path]) -> None:
     folder = str(photos())
     assert main(["train", folder, *TINY, "--baseline", "--out", "run"]) == 0
@@ -107,6 +108,7 @@ def test_without_the_option_nothing_is_fitted(capsys, photos: Callable[..., Path
     assert not Path("run/plots/baselines.png").exists()
 
 
+@pytest.mark.slow
 def test_from_python() -> None:
     run = striate.train("iris", epochs=1, baseline=True, out="run")
     assert {entry["name"] for entry in run.metrics["baselines"]} == {"majority class", "logistic regression"}

@@ -56,6 +56,7 @@ def test_what_cannot_be_compared(runs, capsys, words, got):
     assert got in capsys.readouterr().err
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "strange",
     [

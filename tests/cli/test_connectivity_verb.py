@@ -16,6 +16,7 @@ def test_the_edge_filter_as_text(capsys) -> None:
         assert said in out
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -40,11 +40,14 @@ def rows_of(manifest: Path) -> list[dict[str, str]]:
 def test_clean_data_end_with_0_and_say_so(tmp_path: Path, capsys) -> None:
     code, out, err = check(capsys, str(write_clean(tmp_path / "set")))
     assert (code, err) == (0, "")
-    assert out.splitlines() == [
-        "set: 60 images of 3 classes; 39 train, 3 val, 18 test (given splits)",
+    assert out.splitlines()[:5] == [
+        "set: 60 images; 39 train, 3 val, 18 test (val as striate train cuts it); images",
+        "  of 48×48 pixels",
+        "3 classes of 20 samples each: daisy, rose, tulip",
         "",
         "Nothing was found.",
     ]
+    assert out.splitlines()[-1] == f"  striate data check {tmp_path / 'set'} --labels"
 
 
 def test_errors_end_with_1_in_lines_of_80_letters(tmp_path: Path, capsys) -> None:
@@ -57,6 +60,19 @@ def test_errors_end_with_1_in_lines_of_80_letters(tmp_path: Path, capsys) -> Non
     command = next(line for line in out.splitlines() if line.startswith("  striate data check"))
     assert command == f"  striate data check {root} --quarantine {root}/checked.csv"
     assert all(len(line) <= 80 or str(root) in line for line in out.splitlines())
+
+
+def test_what_is_said_of_the_quarantine_is_what_it_does(tmp_path: Path, capsys) -> None:
+    root = write_clean(tmp_path / "set")
+    plant(root, ("two_labels", "truncated"))
+    _, out, _ = check(capsys, str(root), "--quarantine", str(root / "left.csv"))
+    assert "--quarantine leaves out all of them" in " ".join(out.split())
+    assert "split.csv" not in out
+    named = {row["path"] for row in rows_of(root / "left.csv")}
+    _, document = as_json(capsys, str(root))
+    twice = [row["path"] for row in document["samples"] if row["code"] == "data.label-noise"]
+    assert twice
+    assert not named & set(twice)
 
 
 def test_a_warning_alone_ends_with_0(tmp_path: Path, capsys) -> None:
@@ -141,6 +157,7 @@ def test_a_manifest_keeps_its_groups_in_the_quarantine(tmp_path: Path, capsys) -
     assert files[5] not in {row["path"] for row in rows}
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -254,6 +271,7 @@ def test_data_that_cannot_be_trained_on_are_an_error_with_exit_code_1(photos: Ca
     assert {f["code"] for f in document["findings"] if f["severity"] == "error"} == {"data.unreadable", "data.unusable"}
 
 
+@pytest.mark.slow
 def test_a_sheet_shows_what_was_found(tmp_path: Path, capsys) -> None:
     root = write_clean(tmp_path / "set")
     plant(root)
@@ -273,6 +291,7 @@ def test_nothing_to_draw_is_no_sheet(tmp_path: Path, capsys) -> None:
     assert not Path("sheet.png").exists()
 
 
+@pytest.mark.slow
 def test_wrong_labels_are_found_when_asked(tmp_path: Path, capsys) -> None:
     x, y = load_digits(return_X_y=True)
     pixels, y = np.rint(x.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8), y.copy()

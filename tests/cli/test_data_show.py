@@ -21,6 +21,7 @@ def test_a_picture_of_each_class(photos: Callable[..., Path], capsys) -> None:
         assert min(picture.size) > 300
 
 
+@pytest.mark.slow
 def test_the_picture_of_an_augmentation_says_what_is_on_and_why(photos: Callable[..., Path], capsys) -> None:
     words = ["data", "show", str(photos()), "--out", "seen.png", "--json"]
     assert main([*words, "--augment"]) == 0
@@ -36,11 +37,13 @@ def test_the_picture_of_an_augmentation_says_what_is_on_and_why(photos: Callable
     assert Path("seen.png").read_bytes() != before
 
 
+@pytest.mark.slow
 def test_what_is_mixed_in_training_is_said_and_not_drawn(photos: Callable[..., Path], capsys) -> None:
     assert main(["data", "show", str(photos()), "--augment.mixup", "0.2", "--count", "1"]) == 0
     assert "Pairs are mixed within a batch, and not drawn here." in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_seed_size_and_fit_change_the_picture(photos: Callable[..., Path], capsys) -> None:
     pictures = set()
     folder = str(photos(size=20))

@@ -57,7 +57,7 @@ def test_a_finished_run_is_examined(capsys, tmp_path: Path) -> None:
 
 def test_the_page_is_written_once(capsys, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    words = ["digits", *SMALL, "--seconds", "5", "--html", str(page)]
+    words = ["digits", *SMALL, "--seconds", "0.5", "--html", str(page)]
     assert doctor(capsys, *words)[0] == 0
     assert "<h1>Diagnosis</h1>" in page.read_text()
     code, _, err = doctor(capsys, *words)

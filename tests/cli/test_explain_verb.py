@@ -50,6 +50,22 @@ def test_json_is_one_document_and_no_page(explain, same_photos: Path, own_folder
     assert not list(own_folder.glob("*.html"))
 
 
+def test_several_images_and_folders_have_a_page_each(explain, same_photos: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    for name in ("001.png", "002.png"):
+        (few / name).write_bytes((same_photos / "red" / name).read_bytes())
+    words = (few, same_photos / "red" / "001.png", tmp_path / "nope.png", "--method", "saliency", "--out", "pages")
+    code, out, err = explain(*words)
+    assert code == 1
+    assert {page.name for page in Path("pages").iterdir()} == {
+        *("001-explained.html", "002-explained.html", "2-001-explained.html")
+    }
+    assert "nope.png" in err
+    code, out, _ = explain(few, "--method", "saliency", "--json")
+    assert len([json.loads(line) for line in out.splitlines()]) == 2
+
+
 def test_a_sample_of_a_named_set(explain) -> None:
     code, out, err = explain("mnist5k#17", "--method", "saliency")
     assert code in (0, 1)

@@ -62,6 +62,7 @@ def test_help_has_choices_range_and_default_of_a_field(name: str, said: list[str
     assert [words for words in said if words not in text] == []
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("verb", "has", "lacks"),
     [
@@ -81,6 +82,7 @@ def test_a_verb_has_the_fields_that_concern_it(capsys, verb: list[str], has: lis
     assert [option for option in lacks if f"│ {option} " in text] == []
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(("name", "option"), SHORT.items())
 def test_a_short_option_and_its_field_are_the_same(name: str, option: str) -> None:
     values = {bool: "true", int: "3", float: "0.5", str: "x"}
@@ -143,6 +145,7 @@ def test_help_needs_neither_torch_nor_the_configuration() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("verb", [[verb] for verb in VERBS if verb != "data"] + [["data", "pack"]])
 def test_help_fits_a_terminal_of_80_columns_in_whole_lines(capsys, verb: list[str]) -> None:
     text = help_of(capsys, *verb)
@@ -154,5 +157,5 @@ def test_help_fits_a_terminal_of_80_columns_in_whole_lines(capsys, verb: list[st
 
 
 def test_an_option_of_a_field_that_a_verb_lacks_is_named(capsys) -> None:
-    assert main(["eval", "run", "--optim.lr", "1"]) == 2
+    assert main(["predict", "run", "x.png", "--optim.lr", "1"]) == 2
     assert "--optim.lr" in capsys.readouterr().err

@@ -265,6 +265,7 @@ def test_pixels_of_a_named_set(capsys) -> None:
     assert found["notes"] == [f"mnist5k#4321 is a picture of: {listing.labels[4321]}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["filter", "in.png", "out.png", "--kernel", "mean3"], ["pixels", "in.png"]])
 def test_neither_verb_needs_torch(words) -> None:
     save(color(), "in.png")

@@ -62,6 +62,7 @@ def test_the_error_that_is_listed_is_that_of_one_network_and_one_crop() -> None:
     assert listed() is None
 
 
+@pytest.mark.each_nth(6)
 @pytest.mark.parametrize("name", MODELS)
 def test_one_network_in_full(capsys, name: str) -> None:
     info, text = MODELS[name], printed(capsys, name)
@@ -103,6 +104,7 @@ def test_progress_is_a_table_with_every_source(capsys) -> None:
     assert json.loads(printed(capsys, "--history", "--json"))[-1]["top5"] == 2.25
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("ending", "begins"), [(".png", b"\x89PNG"), (".svg", b"<?xml")])
 def test_progress_is_drawn_and_not_over_another_picture(capsys, ending: str, begins: bytes) -> None:
     file = Path(f"progress{ending}")
@@ -117,6 +119,7 @@ def test_progress_is_drawn_and_not_over_another_picture(capsys, ending: str, beg
     assert file.read_bytes() == first
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "words",
     [

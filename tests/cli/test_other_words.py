@@ -23,6 +23,7 @@ def remedy(capsys: pytest.CaptureFixture[str], command: str) -> str:
     return told.removeprefix("striate ")
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     ("command", "ours"),
     [
@@ -57,6 +58,7 @@ def test_the_remedy_is_the_command_in_our_words(capsys, command: str, ours: str)
     assert shlex.split(remedy(capsys, command)) == shlex.split(ours)
 
 
+@pytest.mark.each_nth(6)
 @pytest.mark.parametrize("word", [*OPTIONS])
 def test_every_option_of_the_table_leads_to_a_command_that_parses(capsys, word: str) -> None:
     remedy(capsys, f"train photos --{word} 1")
@@ -84,6 +86,7 @@ def test_a_path_with_an_equals_sign_is_a_path(capsys, photos) -> None:
     assert "--epochs" in capsys.readouterr().err.partition("remedy:")[2]
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize(
     ("source", "command"),
     [

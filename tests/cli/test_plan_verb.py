@@ -67,6 +67,7 @@ def test_the_table_fits_a_terminal(capsys) -> None:
     assert "plan: " in out.splitlines()[-1]
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("words", "where", "remedy"),
     [
@@ -86,6 +87,7 @@ def test_what_cannot_be_planned_is_told(words: list[str], where: str, remedy: st
     assert remedy in error["remedy"]
 
 
+@pytest.mark.slow
 def test_what_an_earlier_run_decided_is_measured_and_what_it_was_asked_for_is_not(capsys) -> None:
     train = ["train", "digits", *SMALL, "--epochs", "1", "--execution.precision", "fp32"]
     assert main([*train, "--plan", "plain", "--out", "a"]) == 0
@@ -115,6 +117,7 @@ def test_plain_is_plain_and_frozen(capsys) -> None:
     assert first != second
 
 
+@pytest.mark.slow
 def test_more_threads_than_cores_are_told(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("striate.training.execution.own_cores", lambda: (0,))
     said = "2 threads on 1 core wait for each other all the time: --execution.threads 1 is faster"

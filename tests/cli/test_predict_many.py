@@ -70,6 +70,7 @@ def test_answers_come_in_order_with_unreadable_files_among_them(trained: Trained
     assert f"{labels.count('')} of 300 files could not be read" in err
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("count", [600, 1500])
 def test_what_is_decoded_and_not_yet_answered_is_bounded(
     trained: Trained, count: int, monkeypatch: pytest.MonkeyPatch
@@ -181,3 +182,48 @@ def test_samples_of_named_sets_are_predicted_among_files(trained: Trained, capsy
 def test_a_sample_that_there_is_not_is_refused(trained: Trained, capsys, sample: str) -> None:
     assert main(["predict", "run", sample]) == 2
     assert f"error: {sample}\n" in capsys.readouterr().err
+
+
+def lines_of(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, list[dict]]:
+    code = main(["predict", "run", *words, "--json"])
+    return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_missing_path_is_an_error_among_predictions(trained: Trained, tmp_path: Path, capsys) -> None:
+    write_pictures(tmp_path / "in", 2)
+    there = str(tmp_path / "in" / "00001.png")
+    code, lines = lines_of(capsys, there, str(tmp_path / "nope.png"), there)
+    assert code == 1
+    assert [line.get("label") for line in lines] == ["bright", None, "bright"]
+    assert lines[1]["error"] == "no such file or folder"
+    assert lines_of(capsys, str(tmp_path / "nope.png"))[0] == 2
+
+
+@pytest.mark.parametrize("name", ["x", "images", "X_test", "whatever"])
+def test_arrays_are_predicted_one_by_one(trained: Trained, tmp_path: Path, capsys, name: str) -> None:
+    file = tmp_path / "new.npz"
+    np.savez(file, **{name: np.stack([np.full((12, 8), level, np.uint8) for level in (20, 200, 30)])})
+    code, lines = lines_of(capsys, str(file))
+    assert (code, [line["label"] for line in lines]) == (0, ["dark", "bright", "dark"])
+    assert lines[1]["path"] == f"{file}#{'test/' if '_' in name else ''}1"
+
+
+@pytest.fixture
+def of_tables(monkeypatch: pytest.MonkeyPatch) -> Trained:
+    module = nn.Linear(2, 2, bias=False)
+    with torch.no_grad():
+        module.weight.copy_(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]))
+    preparation = Preparation("table", (2,))
+    normalization = Normalization((0.0, 0.0), (1.0, 1.0))
+    made = Trained(module, Classify(CLASSES), preparation, normalization, CLASSES, torch.device("cpu"))
+    monkeypatch.setattr("striate.api.load", lambda _: made, raising=False)
+    return made
+
+
+def test_rows_of_a_table_are_predicted(of_tables: Trained, tmp_path: Path, capsys) -> None:
+    np.savez(tmp_path / "rows.npz", x=np.array([[-5.0, 1.0], [5.0, 1.0]]))
+    (tmp_path / "rows.csv").write_text("light;size\n-5;1\n5;1\n")
+    for file in ("rows.npz", "rows.csv"):
+        assert [line["label"] for line in lines_of(capsys, str(tmp_path / file))[1]] == list(CLASSES)
+    (tmp_path / "rows.csv").write_text("-5,1,dark\n")
+    assert lines_of(capsys, str(tmp_path / "rows.csv"))[0] == 2

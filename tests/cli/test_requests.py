@@ -29,6 +29,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return err
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     ("words", "said"),
     [

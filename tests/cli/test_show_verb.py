@@ -23,7 +23,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return striate.train("digits", SMALL, epochs=1, out=tmp_path_factory.mktemp("runs") / "digits").path
 
 
-@pytest.mark.parametrize("what", few_quick(WHATS, WHATS[::3]))
+@pytest.mark.parametrize("what", few_quick(WHATS, WHATS[::6]))
 def test_each_picture_is_written_with_its_numbers(what: str, digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", str(digits), what, "--json", "--out", "x.png"]) == 0
     record = json.loads(capsys.readouterr().out)
@@ -72,6 +72,7 @@ def test_what_cannot_be_drawn(words: list[str], said: str, digits: Path, capsys:
     assert not list(Path().glob("*.png"))
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("given", [[], ["mnist5k#3"], ["--input", "1x16x16"]])
 def test_remedies_lead_to_the_picture_with_all_that_was_given(
     given: list[str], capsys: pytest.CaptureFixture[str]
@@ -91,7 +92,9 @@ def test_remedies_lead_to_the_picture_with_all_that_was_given(
 
 
 def test_a_table_has_no_image_that_a_layer_knows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = striate.train("iris", "fc(4) relu fc(3)", epochs=1, out=tmp_path / "iris").path
+    run = striate.train(
+        "iris", "fc(4) relu fc(3)", epochs=1, out=tmp_path / "iris", set={"execution.plan": "plain"}
+    ).path
     assert main(["show", str(run), "invert"]) == 2
     err = capsys.readouterr().err
     assert "4 features" in err

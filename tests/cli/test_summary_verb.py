@@ -124,6 +124,7 @@ def test_a_layer_string_takes_the_shape_of_what_it_is_put_beside(capsys) -> None
     assert document["against"]["input"] == [1, 28, 28]
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -79,6 +79,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert not done.stderr
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("words", ["models", "--help", "env --json"])
 @pytest.mark.parametrize("where", ["/dev/full", "&-"])
 def test_output_that_cannot_be_written_is_told_in_one_line(words: str, where: str) -> None:

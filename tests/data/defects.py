@@ -174,7 +174,7 @@ class Planter:
         return set()
 
     def unsupported(self) -> set[str]:
-        self.place("photo.HEIC", k=1).write_bytes(b"\0\0\0\x18ftypheic")
+        self.place("photo.psd", k=1).write_bytes(b"8BPS")
         return set()
 
     def misplaced(self) -> set[str]:

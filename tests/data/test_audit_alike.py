@@ -48,7 +48,7 @@ def listing_of(images: list[Image.Image]) -> Listing:
 
 def groups_of(images: list[Image.Image]) -> tuple[tuple[int, ...], ...]:
     ids = range(len(images))
-    return find_alike(look_at(listing_of(images), ids, 10**6), (), ids)
+    return find_alike(look_at(listing_of(images), ids, {}, 10**6), (), ids)
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -74,6 +74,24 @@ def test_drawings_that_differ_in_color_or_size_of_a_thing_are_different() -> Non
         return image
 
     assert groups_of([drawn("black", 12), drawn("yellow", 12), drawn("black", 16), drawn("blue", 20)]) == ()
+
+
+def test_a_part_or_a_mirror_image_in_another_split_is_a_leak_within_its_class() -> None:
+    images = [smooth(i, 96) for i in range(8)]
+    parts = [
+        images[1].crop((10, 5, 80, 75)),
+        images[2].transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        images[3].crop((0, 20, 76, 96)).transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        images[4].crop((10, 5, 80, 75)),
+    ]
+    listing = listing_of([*images, *parts])
+    given: tuple[str | None, ...] = ("train",) * 8 + ("test",) * 4
+    listing = replace(listing, given=given, labels=("a",) * 11 + ("b",), classes=("a", "b"))
+    listing = replace(listing, targets=np.array([0] * 11 + [1]))
+    found = find_leaks(gather(listing, DataConfig(val_fraction=0.1)))
+    assert found is not None
+    assert {group[-1]: group[0] for group in found.groups} == {8: 1, 9: 2, 10: 3}
+    assert "mirror image" in found.finding.measured
 
 
 def test_even_pictures_are_alike_to_nothing() -> None:

@@ -50,6 +50,7 @@ def test_nothing_is_found_in_a_clean_set(tmp_path: Path) -> None:
     assert check.healthy
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "kind", ["leak", "leak_re_encoded", "leak_resized", "two_labels", "blank", "turned", "tiny", "frames"]
 )
@@ -65,6 +66,7 @@ def test_one_defect_alone_is_the_only_one_found(kind: str, tmp_path: Path) -> No
 FLOWERS = Path(os.environ.get("STRIATE_DATA", ".")) / "flowers"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FLOWERS.is_dir(), reason="STRIATE_DATA has no flowers")
 def test_photographs_with_every_defect_and_without(tmp_path: Path) -> None:
     root = tmp_path / "flowers"

@@ -11,7 +11,7 @@ from PIL import Image
 
 from striate.data.config import DataConfig
 from striate.data.read import load_dataset
-from striate.errors import DataError
+from striate.errors import ConfigError, DataError
 
 
 @pytest.fixture
@@ -100,3 +100,41 @@ def test_groups_of_a_split_that_is_not_there_are_named_as_ignored() -> None:
     np.savez("g.npz", x=x, y=np.arange(60) % 2, groups_val=np.arange(60))
     data = load_dataset(DataConfig(source="g.npz"))
     assert any("groups_val" in finding.measured for finding in data.findings)
+
+
+def write_speakers(root, split=None):
+    """A manifest of 24 pictures with a column of four speakers."""
+    rows = []
+    for i in range(24):
+        (root / "files").mkdir(parents=True, exist_ok=True)
+        Image.new("L", (6, 4), 10 * i).save(root / "files" / f"{i}.png")
+        rows.append(f"files/{i}.png,{'ab'[i % 2]},speaker {i // 6}" + (f",{split(i)}" if split else ""))
+    path = root / "words.csv"
+    path.write_text("\n".join(["path,label,speaker" + (",split" if split else ""), *rows]))
+    return path
+
+
+def found_in(path, **fields):
+    data = load_dataset(DataConfig(source=str(path), **fields))
+    return data, {finding.code: finding for finding in data.findings}
+
+
+def test_a_column_that_looks_like_a_group_is_proposed_and_the_option_keeps_it_together(tmp_path):
+    path = write_speakers(tmp_path)
+    proposed = found_in(path)[1]["data.group-column"]
+    assert proposed.severity == "warning"
+    assert proposed.remedy.settings == {"data.group": "speaker"}
+    data, found = found_in(path, group="speaker")
+    assert "data.group-column" not in found
+    homes = [set(facts.columns["group"]) for facts in data.facts.values()]
+    assert sum(map(len, homes)) == len(set().union(*homes)) == 4
+    with pytest.raises(ConfigError, match=r"--data\.group speaker"):
+        found_in(path, group="spekaer")
+
+
+def test_a_speaker_in_every_given_split_is_an_error(tmp_path):
+    path = write_speakers(tmp_path, lambda i: ("train", "val", "test")[i % 3])
+    assert found_in(path)[1]["data.group-column"].severity == "error"
+    assert found_in(path, group="speaker")[1]["data.group-leak"].severity == "error"
+    apart = write_speakers(tmp_path / "apart", lambda i: ("train", "train", "val", "test")[i // 6])
+    assert "data.group-column" not in found_in(apart)[1]

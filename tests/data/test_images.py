@@ -1,6 +1,7 @@
 import io
 import threading
 import warnings
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -217,6 +218,27 @@ def test_unreadable_pictures_say_why(data, reason):
     with pytest.raises(UnreadableImage) as caught:
         decode(data)
     assert caught.value.reason.startswith(reason)
+
+
+@pytest.mark.skipif(find_spec("pillow_heif") is not None, reason="pillow-heif is installed")
+def test_heic_without_its_reader_names_the_extra():
+    with pytest.raises(UnreadableImage) as caught:
+        decode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    assert caught.value.reason == "HEIC, which pip install 'striate[heic]' reads"
+    assert caught.value.remedy == "pip install 'striate[heic]'"
+
+
+def test_heic_is_read_where_its_reader_is(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    file = tmp_path / "photo.HEIC"
+    heif.from_pillow(Image.new("RGB", (64, 48), (200, 30, 30))).save(file, quality=90)
+    header = read_header(file, "photo.HEIC")
+    assert (header.height, header.width, header.color) == (48, 64, True)
+    x = decode_image(file, "photo.HEIC", Preparation("image", (3, 6, 8)))
+    assert abs(x[0].mean() - 200) < 12
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(UnreadableImage):
+        decode_image(file, "photo.HEIC", Preparation("image", (3, 6, 8)))
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "TIFF", "BMP", "WEBP"])

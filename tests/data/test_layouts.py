@@ -76,7 +76,7 @@ def test_a_folder_beside_splits_is_refused(tmp_path, other):
     picture(tmp_path / other / "0.png", 99)
     with pytest.raises(DataError, match=f"test/, train/ named as a split, beside {other}/") as caught:
         load(tmp_path)
-    assert "out of here" in caught.value.remedy
+    assert "manifest .csv (path,label,split)" in caught.value.remedy
 
 
 def test_a_class_named_as_a_split_is_refused_with_the_word_rename(tmp_path):
@@ -95,12 +95,12 @@ def test_a_name_that_may_mean_val_or_test_is_refused(tmp_path, name):
 def test_one_split_without_class_folders_is_refused(tmp_path):
     splits(tmp_path, ("train",))
     picture(tmp_path / "test" / "1.png")
-    with pytest.raises(DataError, match=r"test/, named as a split, with 1 pictures directly in it, the first test/1"):
+    with pytest.raises(DataError, match=r"test/, named as a split, with 1 picture directly in it, the first test/1"):
         load(tmp_path)
     (tmp_path / "test" / "1.png").unlink()
     with pytest.raises(DataError, match="with no folder in it") as caught:
         load(tmp_path)
-    assert caught.value.remedy.startswith("remove test/")
+    assert caught.value.remedy.startswith("put a folder for each class into test/")
 
 
 def test_masks_of_splits_that_lack_images_or_masks_are_refused(tmp_path):
@@ -306,7 +306,7 @@ def test_the_commonest_size_is_that_of_readable_pictures(tmp_path):
     data = load(tmp_path)
     assert data.input_shape == (1, 4, 6)
     assert not any(note.startswith(("Size", "Channels")) for note in data.notes)
-    assert [f.code for f in data.findings] == ["data.unreadable"]
+    assert [f.code for f in data.findings] == ["data.unreadable", "data.too-few"]
     assert sum(len(split) for split in data.splits.values()) == 10
     for name in ("cat", "dog"):
         for path in (tmp_path / name).glob("?.png"):

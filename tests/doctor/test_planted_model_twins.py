@@ -91,6 +91,7 @@ def test_every_code_has_at_least_two_cases() -> None:
     assert {code: codes.count(code) for code in codes if codes.count(code) < 2} == {}
 
 
+@pytest.mark.each_nth(6)
 @pytest.mark.parametrize("fault", MINE, ids=lambda fault: fault.name)
 def test_a_case_is_made_of_its_seed(fault: Fault) -> None:
     first, again = fault.build(3), fault.build(3)

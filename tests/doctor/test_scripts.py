@@ -21,7 +21,7 @@ def script(name: str) -> Any:
     return importlib.import_module(f"scripts.{name}")
 
 
-@pytest.mark.parametrize("name", few_quick(NAMES, NAMES[::3]))
+@pytest.mark.parametrize("name", few_quick(NAMES, NAMES[:1]))
 def test_the_bug_is_named(name: str) -> None:
     found = striate.diagnose(**script(name).setup(broken=True))
     assert not found.healthy
@@ -29,7 +29,7 @@ def test_the_bug_is_named(name: str) -> None:
     assert set(first_two) & set(script(name).CODES), [str(finding) for finding in found.findings]
 
 
-@pytest.mark.parametrize("name", few_quick(NAMES, NAMES[1::3]))
+@pytest.mark.parametrize("name", few_quick(NAMES, NAMES[1:2]))
 def test_nothing_is_wrong_without_the_bug(name: str) -> None:
     found = striate.diagnose(**script(name).setup(broken=False))
     assert found.healthy, [str(finding) for finding in found.findings]

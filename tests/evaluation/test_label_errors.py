@@ -9,7 +9,7 @@ import numpy as np
 from striate.data.audit.evidence import gather
 from striate.data.config import DataConfig
 from striate.data.sources.list_source import list_source
-from striate.evaluation.label_errors import doubt_labels, find_label_errors
+from striate.evaluation.label_errors import doubt_labels, estimate_wrong, find_label_errors
 
 
 def test_a_label_without_probability_is_doubted_where_another_is_given_with_confidence() -> None:
@@ -27,6 +27,27 @@ def test_no_label_is_doubted_where_the_model_knows_nothing() -> None:
     assert not len(doubt_labels(np.full((50, 5), 0.2), np.arange(50) % 5).positions)
 
 
+def test_how_many_labels_are_wrong_in_all_follows_from_how_many_planted_ones_are_found() -> None:
+    """Of 2,000 labels 200 are wrong; a rule that finds a third of wrong labels doubts about 67."""
+    truth = np.arange(2000) % 10
+    rng, labels = np.random.default_rng(0), truth.copy()
+    labels[:200] = (labels[:200] + 1) % 10
+    sees = rng.random(2000) < 1 / 3
+
+    def doubted(given: np.ndarray) -> np.ndarray:
+        return np.flatnonzero((given != truth) & sees)
+
+    wrong = estimate_wrong(doubted(labels), labels, 10, doubted)
+    assert wrong.low < 200 < wrong.high
+    assert wrong.number is not None
+    assert 120 < wrong.number < 320
+    blind = estimate_wrong(doubted(labels), labels, 10, lambda given: given[:0])
+    assert (blind.found, blind.number) == (0, None)
+    none = estimate_wrong(np.zeros(0, np.int64), truth, 10, doubted)
+    assert none.number == 0
+    assert 0 < none.high < 30
+
+
 def test_planted_wrong_labels_of_digits_are_found_and_few_others() -> None:
     config = DataConfig("digits")
     listing = list_source(config)
@@ -42,3 +63,4 @@ def test_planted_wrong_labels_of_digits_are_found_and_few_others() -> None:
     found = {number for (number,) in marked.groups}
     assert len(found & wrong) >= 28
     assert len(found - wrong) <= 0.1 * len(found)
+    assert "are wrong in all" in marked.finding.measured

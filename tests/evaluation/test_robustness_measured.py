@@ -243,6 +243,7 @@ def test_other_media_are_refused():
         measure_robustness(network, replace(data, kind="grid"), "test")
 
 
+@pytest.mark.slow
 def test_the_figure_has_a_panel_for_each_kind():
     from striate.visualize.metric_curves import robustness_figure
 

@@ -73,6 +73,7 @@ def test_sentences():
     )
 
 
+@pytest.mark.slow
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 60), st.integers(1, 60))
 def test_the_verdict_is_the_tests_and_turning_the_runs_turns_the_difference(both, first, second, neither):
     ours, theirs = rights(both, first, second, neither)
@@ -108,6 +109,7 @@ def test_few_differing_samples_leave_doubt():
     assert found.needed() is None
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth():
     """Pairs that differ on 6 % and 3 % of all: of 400 intervals about 95 % hold the 3 points."""
     rng = np.random.default_rng(0)

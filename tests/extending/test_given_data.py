@@ -136,6 +136,49 @@ def test_a_run_says_so_and_asks_for_them_again(capsys: pytest.CaptureFixture[str
         resume("r", data=(IMAGES[:9], LABELS[:9]), quiet=True)
 
 
+@pytest.mark.slow
 def test_a_cross_validation_of_arrays() -> None:
     run = striate.train((IMAGES, LABELS), "mlp(4)", epochs=1, out="cv", cv="2x1", set=PLAIN)
     assert run.metrics["cv"]["n"] == 60
+
+
+class ClassLabel:
+    """As that of Hugging Face's datasets."""
+
+    names = ("cat", "dog", "owl")
+
+
+class Rows:
+    """What is used of a Dataset of Hugging Face: rows by number, features by column."""
+
+    def __init__(self, image: str = "image", count: int = 60) -> None:
+        self.image, self.count = image, count
+        self.features = {image: object(), "label": ClassLabel(), "id": object()}
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> dict[str, object]:
+        return {self.image: Image.fromarray(IMAGES[number]), "label": int(LABELS[number]), "id": f"row {number}"}
+
+
+def test_rows_with_columns_are_samples() -> None:
+    found, expected = read(Rows()), read((IMAGES, LABELS))
+    assert found.classes == ("cat", "dog", "owl")
+    assert torch.equal(found.splits["test"].inputs[:], expected.splits["test"].inputs[:])
+    by_split = read({"train": Rows(count=40), "validation": Rows(count=10), "test": Rows(count=9)})
+    assert {name: len(split) for name, split in by_split.splits.items()} == {"train": 40, "val": 10, "test": 9}
+
+
+def test_rows_whose_columns_nobody_knows_are_asked_back() -> None:
+    with pytest.raises(DataError, match="photo, label and id") as caught:
+        read(Rows("photo"))
+    assert "rename_columns" in caught.value.remedy
+
+
+def test_arrays_are_checked_and_planned_as_files_are() -> None:
+    x = np.concatenate([IMAGES, IMAGES[:3]])
+    found = striate.check_data((x, np.append(LABELS, LABELS[:3])))
+    assert any(finding.code == "data.duplicates" for finding in found.findings), found.findings
+    assert striate.plan_training((IMAGES, LABELS), "mlp(4)", seconds=0.1).data == "arrays"
+    assert not objects._held

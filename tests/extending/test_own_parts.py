@@ -14,6 +14,7 @@ import striate
 from striate.api import resume
 from striate.errors import ConfigError, RunError
 from striate.runs.checkpoint import load_checkpoint
+from striate.training.events import EpochDone, Event, StepDone
 
 CODE = """
 import torch
@@ -50,6 +51,7 @@ def mean_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(outputs, targets)
 
 
+@pytest.mark.slow
 def test_the_loss_of_the_task_written_anew_gives_the_same_training() -> None:
     own, usual = train(loss=mean_loss, out="own"), train(out="usual")
     for name, value in weights(usual.path).items():
@@ -58,6 +60,7 @@ def test_the_loss_of_the_task_written_anew_gives_the_same_training() -> None:
     assert striate.evaluate(own).metrics == own.metrics["test"]
 
 
+@pytest.mark.slow
 def test_numbers_are_standardized_for_the_loss() -> None:
     own = train("boston", loss=functional.mse_loss, out="own")
     for name, value in weights(train("boston", out="usual").path).items():
@@ -115,6 +118,38 @@ def test_an_optimizer_brings_its_rate_and_goes_on_bit_for_bit(monkeypatch: pytes
     assert same(whole.path, Path("part"))
 
 
+def linear(step: int, steps: int) -> float:
+    return 1 - step / steps
+
+
+def test_a_schedule_of_ones_own_and_the_events() -> None:
+    seen: list[Event] = []
+    own = train(scheduler=linear, lr=0.01, on_event=seen.append, out="own", set={"keep": "last"})
+    steps = [event for event in seen if isinstance(event, StepDone)]
+    assert [event.lr for event in steps] == [0.01 * linear(k, len(steps)) for k in range(len(steps))]
+    (epoch,) = (event for event in seen if isinstance(event, EpochDone))
+    assert epoch.row.val["loss"] == pytest.approx(own.metrics["val"]["loss"])
+    config = yaml.safe_load((own.path / "config.yaml").read_text())
+    assert config["schedule"]["name"] == "given in Python: linear"
+    Path("own.py").write_text("def linear(step, steps):\n    return 1 - step / steps\n")
+    assert same(own.path, train(scheduler="own.py:linear", lr=0.01, out="file", set={"keep": "last"}).path)
+
+
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        ({"scheduler": lambda _step, _steps: -1.0}, "-1.0 from given in Python"),
+        ({"scheduler": torch.optim.lr_scheduler.StepLR}, "StepLR raised"),
+        ({"on_event": 3}, "an int"),
+        ({"on_event": lambda _event: 1 / 0}, "ZeroDivisionError: division by zero, at StepDone"),
+        ({"on_event": print, "cv": "2x1"}, "beside cv"),
+    ],
+)
+def test_no_schedule_and_no_reader(named: dict[str, object], told: str) -> None:
+    with pytest.raises(striate.StriateError, match=told):
+        train("iris", "mlp(4)", **named)
+
+
 def test_a_rate_that_is_asked_for_scales_all_groups() -> None:
     run = train("iris", "mlp(4)", optimizer=rmsprop, lr=0.01, out="r", set={"schedule.name": "constant"})
     saved = load_checkpoint(run.path / "checkpoints" / "last.pt")["optimizer"]["param_groups"]
@@ -167,6 +202,7 @@ def gray(images: torch.Tensor) -> torch.Tensor:
     return images.float()
 
 
+@pytest.mark.slow
 def test_all_of_a_file(tmp_path: Path) -> None:
     Path("parts.py").write_text(CODE)
     named = {"loss": "parts.py:loss", "optimizer": "parts.py:optimizer", "transform": "parts.py:transform"}
@@ -183,16 +219,56 @@ def test_all_of_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("named", "near"),
     [
-        ({"learning_rate": 1}, "lr=…"),
-        ({"optimiser": "sgd"}, "optimizer=…"),
-        ({"epoch": 1}, "epochs=…"),
-        ({"batch_size": 1}, "batch=…"),
+        ({"learning_rate": 1}, "lr=1"),
+        ({"optimiser": "sgd"}, "optimizer='sgd'"),
+        ({"epoch": 1}, "epochs=1"),
+        ({"batch_size": 1}, "batch=1"),
+        ({"weight_decay": 0.1}, 'set={"optim.weight_decay": 0.1}'),
+        ({"device": "cpu"}, "set={\"execution.device\": 'cpu'}"),
+        ({"output_dir": "a"}, "out='a'"),
+        ({"pretrained": True}, "weights=…"),
+        ({"callbacks": []}, "on_event=…"),
+        ({"nonsense": 1}, "leave it out"),
     ],
 )
 def test_a_misspelt_argument(named: dict[str, object], near: str) -> None:
     with pytest.raises(striate.StriateError) as caught:
         striate.train("iris", **named)
     assert caught.value.remedy == near
+
+
+def test_other_functions_answer_it_too() -> None:
+    for call in (striate.plan_training, striate.find_learning_rate):
+        with pytest.raises(striate.StriateError) as caught:
+            call("iris", learning_rate=1)  # type: ignore[call-arg]
+        assert caught.value.remedy == 'set={"optim.lr": 1}'
+
+
+@pytest.mark.parametrize(
+    ("field", "near"),
+    [
+        ("learning_rate", "optim.lr"),
+        ("optim.learning_rate", "optim.lr"),
+        ("epoch", "budget.epochs"),
+        ("weightdecay", "optim.weight_decay"),
+        ("augment.horizontal_flip", "augment.flip"),
+        ("batch_size", "batch"),
+    ],
+)
+def test_a_misspelt_field(field: str, near: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        striate.train("iris", set={field: 1})
+    assert caught.value.remedy == f"did you mean {near}?"
+    with pytest.raises(ConfigError, match=f"did you mean {near}"):
+        striate.sweep("iris", {field: [1]})
+
+
+def test_parts_of_torch_as_they_are() -> None:
+    run = train(loss=torch.nn.CrossEntropyLoss, optimizer=torch.optim.SGD)
+    assert run.metrics["test"]["loss"] > 0
+    with pytest.raises(ConfigError) as caught:
+        train(optimizer=torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))]))
+    assert caught.value.remedy == "optimizer=lambda parameters: torch.optim.Adam(parameters)"
 
 
 def test_the_name_of_a_task_as_in_the_libraries() -> None:

@@ -116,6 +116,7 @@ def test_a_resumed_run_ends_with_the_same_bits(code: Path, trained: Path, monkey
     assert all(one[name].equal(two[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_a_sweep(code: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("--epochs", "3", "--trials", "2", "--over", "optim.lr=0.001|0.01", "--out", "s")
     told(capsys, "sweep", "digits", *TASK, "--model", "mlp(8)", "--set", "execution.plan=plain", *words)
@@ -123,18 +124,21 @@ def test_a_sweep(code: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "off" in metrics["test"]
 
 
+@pytest.mark.slow
 def test_a_cross_validation(code: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = told(capsys, "train", "digits", *TASK, *QUICK, "--epochs", "1", "--cv", "2x1", "--out", "cv")
     assert "classes off" in out
     assert "off" in json.loads(Path("cv/metrics.json").read_text())["cv"]["mean"]
 
 
+@pytest.mark.slow
 def test_a_learning_curve(trained: Path) -> None:
     curve = striate.learning_curve(trained / "a", seeds=(0,))
     assert curve.metric == "off"
     assert [point.of_run for point in curve.points].count(True) == 1
 
 
+@pytest.mark.slow
 def test_the_doctor(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "Healthy" in told(capsys, "doctor", trained / "a")
 

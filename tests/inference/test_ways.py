@@ -41,6 +41,7 @@ def difference(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one - other).abs().max() / one.abs().max())
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize(("name", "shape"), FAMILIES, ids=[name for name, _ in FAMILIES])
 def test_every_family_gives_the_same_numbers_folded_and_fused(name: str, shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
@@ -204,6 +205,7 @@ def test_openvino_gives_the_numbers_of_the_network_for_any_batch(precision: str,
             assert difference(module(samples(count)), way(samples(count))) < bound
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not openvino_installed(), reason="OpenVINO is not installed (extra openvino)")
 def test_openvino_is_loaded_without_what_reports_its_use() -> None:
     import subprocess

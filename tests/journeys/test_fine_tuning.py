@@ -72,6 +72,7 @@ def test_weights_of_another_program(few, capsys) -> None:
     assert run.metrics["epochs"] == 1
 
 
+@pytest.mark.slow
 def test_wrong_files_end_in_words_and_the_remedy_works_when_pasted(photos, capsys) -> None:
     photos(2, 10, name="few")
     Path("text.pt").write_text("a readme, renamed")

@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,18 +19,16 @@ from PIL import Image
 import striate
 from striate.cli import main
 
-pytestmark = pytest.mark.draws
-
 NETWORK = "conv(8,3) bn relu gap fc(3)"
 
 
 @pytest.fixture(scope="module")
-def trained_once(tmp_path_factory: pytest.TempPathFactory, write_photos: Callable[..., Path]) -> Path:
+def trained_once(tmp_path_factory: pytest.TempPathFactory, write_photos: Callable[..., Path], drawn: Any) -> Path:
     """A folder with `photos` and the `run` on them."""
     place, out = tmp_path_factory.mktemp("trained") / "place", io.StringIO()
     write_photos(place / "photos", 3, 20, 16)
     words = ["train", "photos", "--model", NETWORK, "--epochs", "25", "--lr", "0.05", "--out", "run", "--json"]
-    with contextlib.chdir(place), contextlib.redirect_stdout(out):
+    with contextlib.chdir(place), contextlib.redirect_stdout(out), drawn():
         assert main([*words, "--set", "keep=best"]) == 0
     assert json.loads(out.getvalue()) == json.loads((place / "run/metrics.json").read_text())
     return place

@@ -83,6 +83,7 @@ def check_kills(count: int, epochs: int, seed: int) -> None:
         json.loads(line)
 
 
+@pytest.mark.slow
 def test_five_kills_at_random_instants_change_nothing() -> None:
     check_kills(5, epochs=12, seed=1)
 

@@ -39,6 +39,7 @@ def make_shapes(root: Path, count: int, size: int = 32) -> None:
         Image.fromarray(mask).save(root / "masks" / f"{i:03}.png")
 
 
+@pytest.mark.slow
 def test_a_layer_string_learns_to_segment(capsys: pytest.CaptureFixture[str]) -> None:
     make_shapes(Path("shapes"), 150)
     words = ["train", "shapes", "--model", NETWORK, "--epochs", "20", "--augment.flip", "true", "--augment.shift", "3"]

@@ -30,6 +30,7 @@ def test_iris_with_the_lectures_network(capsys) -> None:
     assert answer.label == "setosa"
 
 
+@pytest.mark.slow
 def test_boston_with_the_lectures_network(drawing: None, capsys) -> None:
     metrics = train(capsys, "boston", "--model", "mlp(8,6)", "--epochs", "60", "--out", "run")
     assert metrics["task"] == "regress"
@@ -39,6 +40,7 @@ def test_boston_with_the_lectures_network(drawing: None, capsys) -> None:
     assert 0 < striate.load("run").predict(np.ones(13, np.float32)).fields["value"] < 80
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     ("shape", "layout", "network"),
     [
@@ -91,6 +93,7 @@ def weights_after() -> Callable[..., dict[str, torch.Tensor]]:
 BASE = ["digits", "--model", "conv(4,3) relu fc(10)", "--epochs", "1"]
 
 
+@pytest.mark.each_nth(11)
 @pytest.mark.parametrize(
     "option",
     [
@@ -124,6 +127,7 @@ def test_every_option_changes_the_weights(weights_after, option: list[str]) -> N
     assert any(one[k].shape != two[k].shape or not one[k].equal(two[k]) for k in one)
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize(
     ("base", "option"),
     [
@@ -140,6 +144,7 @@ def test_options_of_options_change_the_weights(weights_after, base: list[str], o
     assert any(not one[k].equal(two[k]) for k in one)
 
 
+@pytest.mark.slow
 def test_the_quick_recipe_takes_a_quarter_of_the_epochs(capsys) -> None:
     epochs = [train(capsys, "iris", "--recipe", recipe)["epochs"] for recipe in ("standard", "quick")]
     assert epochs[1] == epochs[0] // 4
@@ -150,12 +155,14 @@ def test_channels_last_computes_the_same_function(weights_after) -> None:
     assert all(np.allclose(one[k], two[k], atol=1e-4) for k in one)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("network", ["gn(1) fc(10)", "ln fc(10)", "gn(1) conv(4,3) relu fc(10)", "up(2) fc(10)"])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_a_network_may_begin_with_any_layer(weights_after, network: str, layout: str) -> None:
     assert weights_after("digits", "--epochs", "1", "--model", network, "--execution.memory_format", layout)
 
 
+@pytest.mark.slow
 def test_balanced_weights_help_the_rare_class(capsys) -> None:
     rng = np.random.default_rng(0)
     y = (rng.random(600) < 0.08).astype(int)
@@ -172,6 +179,7 @@ def test_balanced_weights_help_the_rare_class(capsys) -> None:
     assert recall[1] > recall[0]
 
 
+@pytest.mark.slow
 def test_minutes_become_steps_that_are_kept_in_the_configuration(capsys) -> None:
     train(capsys, *BASE[:-2], "--minutes", "0.02", "--out", "run")
     text = Path("run/config.yaml").read_text()

@@ -185,6 +185,7 @@ def test_an_uploaded_picture_is_sent_as_a_picture(client: TestClient) -> None:
 ANYTHING = st.text(max_size=40)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ANYTHING, ANYTHING, st.sampled_from(("about", "picture", "samples", "region", "channel", "filter", "network")))
 def test_whatever_is_asked_is_answered_or_refused(client: TestClient, one: str, other: str, asked: str) -> None:

@@ -139,6 +139,7 @@ def test_watching_changes_nothing_in_a_network() -> None:
     assert all(parameter.requires_grad and parameter.grad is None for parameter in module.parameters())
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("values", "where"),
     [

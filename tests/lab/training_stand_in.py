@@ -1,9 +1,10 @@
 """A program in place of `striate train`, which begins at once: it writes what a training writes, a step each hundredth
-of a second, saves and ends with 130 when it is told to, and goes on where it was."""
+of a second (STEP_SECONDS in the environment), saves and ends with 130 when it is told to, and goes on where it was."""
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -61,7 +62,7 @@ def train(words: dict[str, str]) -> int:
             new.write_text(json.dumps(a_look(step)))
             new.replace(run / ".look.tmp")
         print("step", step, file=sys.stderr, flush=True)
-        time.sleep(0.01)
+        time.sleep(float(os.environ.get("STEP_SECONDS", "0.01")))
     place.write_text(str(step))
     if asked:
         with (run / "events.jsonl").open("a") as events:

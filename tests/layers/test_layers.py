@@ -156,6 +156,7 @@ LAYERS = {
 }
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("axes", [1, 2, 3])
 @pytest.mark.parametrize("name", LAYERS)
 def test_gradients_agree_with_finite_differences(name, axes):

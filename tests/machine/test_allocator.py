@@ -41,6 +41,7 @@ def faults(begin: str, megabytes: int = 40) -> tuple[int, int, str]:
     return int(first), int(second), policy
 
 
+@pytest.mark.slow
 @needs_glibc
 def test_kept_memory_needs_no_new_pages_and_given_back_it_does() -> None:
     kept, given, policy = faults("assert allocator.keep_freed_memory()")
@@ -48,6 +49,7 @@ def test_kept_memory_needs_no_new_pages_and_given_back_it_does() -> None:
     assert policy == "system"
 
 
+@pytest.mark.slow
 @needs_glibc
 def test_given_back_it_is_as_in_a_process_that_was_told_nothing() -> None:
     for megabytes in (4, 20):

@@ -37,6 +37,7 @@ def test_the_team_leaves_the_number_of_threads_to_the_run(monkeypatch: pytest.Mo
     assert (called, team.open) == ([], False)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads in /proc")
 def test_the_team_is_one_of_threads_for_the_cores() -> None:
     """Counted in a process of its own: what the tests have computed so far has made threads too."""
@@ -87,6 +88,7 @@ print(until(False))
 """
 
 
+@pytest.mark.slow
 def test_it_follows_the_load() -> None:
     environment = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     done = subprocess.run([sys.executable, "-c", WATCHED], env=environment, capture_output=True, text=True, check=True)
@@ -143,6 +145,7 @@ within.wait()
 """
 
 
+@pytest.mark.slow
 def test_a_program_that_ends_while_threads_begin_ends_in_peace() -> None:
     environment = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     done = subprocess.run([sys.executable, "-c", ENDING], env=environment, capture_output=True, text=True, check=False)

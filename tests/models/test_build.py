@@ -116,10 +116,9 @@ def test_what_lies_there_and_is_no_network_is_said(there, said, tmp_path, monkey
 def test_a_file_of_bare_weights_is_answered_with_the_network_that_they_are_of(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save(build_model("mnist-cnn").state_dict(), "weights.pth")
-    for text in ("weights.pth", "./weights.pth"):
-        with pytest.raises(ModelError) as caught:
-            build_model(text)
-        assert caught.value.remedy.startswith("write mnist-cnn,")
+    with pytest.raises(ModelError) as caught:
+        build_model("./weights.pth")
+    assert caught.value.remedy.startswith("write mnist-cnn,")
 
 
 def test_a_zoo_network_beyond_all_memory_is_refused_before_it_is_made():

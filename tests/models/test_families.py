@@ -1,6 +1,6 @@
 """Every network of the zoo at work on real photographs, at a small size: gradients, learning, export, bf16, layouts.
 
-One network of each file of `zoo/` runs always, the others with the slow tests.
+A few that are built in different ways run always, the others with the slow tests.
 """
 
 import pytest
@@ -20,19 +20,11 @@ FORMS = {name: f"{name}(width=16)" for name in MODELS if name.startswith("vgg")}
 }
 """Thinner where the fully connected layers take most of the time; without the classifier that wants 299×299."""
 BATCH = 4
-EXPORTED = ["alexnet", "resnet18", "densenet121"]
-"""What differs in what is to be exported: a plain chain, additions, concatenations."""
+EXPORTED = ["alexnet", "resnet18"]
+"""What differs in what is to be exported: a plain chain, and additions; concatenations are slow."""
 
 
-def _marked():
-    seen = set()
-    for name, info in MODELS.items():
-        first = info.path.partition(":")[0] not in seen
-        seen.add(info.path.partition(":")[0])
-        yield pytest.param(name, id=name, marks=() if first else pytest.mark.slow)
-
-
-NETWORKS = list(_marked())
+NETWORKS = few_quick(MODELS, ["lenet5", "alexnet", "vgg11", "resnet18", "googlenet"])
 
 
 def shape_of(name):

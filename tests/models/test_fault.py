@@ -155,6 +155,7 @@ def test_a_remedy_keeps_the_other_words(case):
     assert without(kept, number) == without(before, number) or kept == without(before, number)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(damaged())
 @example(("res[conv(6,kernel=3,pad=1) pool(2)] fc(10)", "res[conv(6,kernel=3,pad=999) pool(2)] fc(10)", None))

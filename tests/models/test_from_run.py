@@ -82,6 +82,7 @@ HEADS = [
 ]
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(("name", "shape", "dense", "fresh"), HEADS, ids=[h[0][:20] for h in HEADS])
 def test_another_number_of_outputs_begins_the_last_layer_anew(name, shape, dense, fresh):
     Path("nets.py").write_text(

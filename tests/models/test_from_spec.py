@@ -21,7 +21,7 @@ from striate.models.layer_strings.spec import Layer, Network
 
 EVERYTHING = (
     "local(6,3,pad=same) lcn lrn bn leaky l2pool(2) chpool(3) gn(3) ln prelu elu(0.5) sigmoid tanh swish maxout(2) "
-    "up(2) avgpool(2) pool(1) dropout softmax res[conv(5,3,stride=2,pad=1)] gap ln bn gn(5) fc(4) softmax"
+    "up(2) avgpool(2) pool(1) dropout softmax res[conv(5,3,stride=2,pad=1)] gap ln bn gn(1) fc(4) softmax"
 )
 
 
@@ -221,6 +221,7 @@ MISFITS = [
     ("conv(6,3,groups=2)", (3, 9, 9), 0, "a divisor of both, that is of 3", "conv(6,3)"),
     ("conv(6,3,groups=4)", (8, 9, 9), 0, "4 groups for 8 input channels and 6 filters", "conv(8,3,groups=4)"),
     ("gn(4)", (6, 9), 0, "4 groups for 6 channels", "gn(3)"),
+    ("gap gn(6)", (6, 9), 4, "6 groups for 6 values", "gap gn(3)"),
     ("maxout(4)", (6, 9), 0, "4 pieces for 6 channels", "maxout(3)"),
     ("fc(7) maxout(2)", (6,), 6, "2 pieces for 7", "fc(7) maxout(7)"),
     ("conv(8,3,stride=2,pad=same)", (3, 9), 0, "stride 2", "conv(8,3,stride=2,pad=1)"),
@@ -243,6 +244,7 @@ MISFITS = [
 ]  # fmt: skip
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(("text", "shape", "position", "words", "remedy"), MISFITS, ids=[m[0][:30] for m in MISFITS])
 def test_misfits_show_the_arithmetic_and_their_remedy_builds(text, shape, position, words, remedy):
     with pytest.raises(LayerStringError) as caught:

@@ -60,6 +60,7 @@ def spread(values):
     return max(values) / min(values)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("text", DEEP)
 def test_signal_and_gradient_are_as_strong_in_the_last_layer_as_in_the_first(text):
     hidden = [row for row in rows_of(text) if row.kind == "weights"][:-1]
@@ -67,6 +68,7 @@ def test_signal_and_gradient_are_as_strong_in_the_last_layer_as_in_the_first(tex
     assert spread([row.gradient_norm for row in hidden]) < 10
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("text", RESIDUAL)
 def test_residual_sums_neither_grow_nor_shrink(text):
     rows = rows_of(text)
@@ -85,6 +87,7 @@ def test_the_ratio_would_notice_a_worse_start():
     assert spread([row.std for row in rows if row.kind == "weights"][:-1]) > 100
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("word", "arguments", "function"),
     [
@@ -153,6 +156,7 @@ def test_a_bias_behind_a_sigmoid_takes_away_its_mean():
     assert float(plain.fc2.weight.detach().std()) < 0.5 * float(network.fc2.weight.detach().std())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

@@ -211,6 +211,7 @@ def test_every_output_of_a_fully_connected_layer_sees_the_whole_input():
     assert row.receptive_field == (28, 28)
 
 
+@pytest.mark.slow
 def test_deep_networks_of_the_decks():
     # Their architectures by year, and the layers with weights by which they are known.
     for name, layers in {"zfnet": 8, "vgg16": 16, "vgg19": 19, "resnet50": 50, "resnet152": 152}.items():

@@ -51,6 +51,7 @@ WRITTEN = sorted(
 )
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("name", WRITTEN)
 def test_what_the_page_says_to_write_can_be_built(name: str) -> None:
     with torch.device("meta"):

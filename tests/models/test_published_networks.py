@@ -23,6 +23,7 @@ def test_every_network_with_weight_files_elsewhere_is_compared():
     assert listed == {name.partition("(")[0] for name in PUBLISHED}
 
 
+@pytest.mark.each_nth(6)
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_names_shapes_and_counts(name):
     facts, info = PUBLISHED[name], MODELS[name.partition("(")[0]]

@@ -24,12 +24,14 @@ def told(content, shape=(3, 64, 64), outputs: int = 5) -> str | None:
     return recognize(Weights("a.pth", Path("a.pth"), dict(content)), shape, outputs, False)
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_published_forms_are_known_by_their_tensors(name):
     shape = (1, 28, 28) if name == "lenet5" else (3, 64, 64)
     assert told(tensors(name), shape) == name
 
 
+@pytest.mark.slow
 def test_sorted_tensors_other_classes_and_gray_images_are_no_obstacle():
     small = tensors("resnet18", (3, 64, 64), 7)
     assert told(sorted(small.items())) == "resnet18"
@@ -42,12 +44,14 @@ def test_a_file_without_a_head_is_known():
     assert told(content) == "resnet18"
 
 
+@pytest.mark.slow
 def test_files_with_and_without_auxiliary_classifiers_are_known():
     assert told(tensors("googlenet(aux=true)")) == "googlenet"
     assert told(tensors("googlenet")) == "googlenet"
     assert told(tensors("inception_v3(aux=false)"), (3, 80, 80)) == "inception_v3"
 
 
+@pytest.mark.slow
 def test_older_names_are_known():
     content = {key.replace(".norm1.", ".norm.1."): value for key, value in tensors("densenet121").items()}
     assert told({k.replace(".conv2.", ".conv.2."): v for k, v in content.items()}) == "densenet121"
@@ -71,6 +75,7 @@ def test_tensors_of_no_network_are_none_and_no_large_one_is_built_for_them(built
     assert not {"resnet152", "inception_v3", "senet154", "vgg16"} & set(built)
 
 
+@pytest.mark.slow
 def test_of_the_large_ones_only_those_of_that_size_are_built(built):
     assert told(tensors("densenet121")) == "densenet121"
     assert not {"resnet152", "resnet50", "senet154", "vgg16", "densenet169", "wide_resnet50_2"} & set(built)

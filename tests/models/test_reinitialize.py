@@ -83,6 +83,7 @@ def test_orthogonal_matrices_are_orthonormal(kind):
     assert kind != "local" or not torch.equal(matrices[0], matrices[1])
 
 
+@pytest.mark.each_nth(5)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     "model", ["mnist-cnn", "small-resnet(width=8)", "conv(4,5) relu local(3,3) fc(10)", nn.Linear(784, 10)]
@@ -140,6 +141,7 @@ def test_layers_that_begin_in_their_own_way_are_not_left_out_silently(name):
         build_model(name, init="he-normal")
 
 
+@pytest.mark.each_nth(9)
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in OF_THEIR_OWN])
 def test_the_zoo_takes_a_way_also_on_the_meta_device(name):
     with torch.device("meta"):

@@ -61,6 +61,7 @@ def test_heads_of_the_file_are_left_out_of_a_network_without_and_it_is_said(with
     assert "its auxiliary classifiers (aux1, aux2) are left out: the network has none" in news
 
 
+@pytest.mark.slow
 def test_heads_that_the_file_has_not_stay_new_and_it_is_said(with_heads):
     plain = {key: value for key, value in with_heads.items() if not key.startswith("aux")}
     network = made("googlenet(aux=true)", seed=1)
@@ -71,6 +72,7 @@ def test_heads_that_the_file_has_not_stay_new_and_it_is_said(with_heads):
     assert "the auxiliary classifiers (aux1, aux2) are new: the file has none" in news
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("name", ["googlenet", "googlenet(aux=true)"])
 def test_other_classes_make_every_output_layer_new_and_no_other(name, with_1000):
     network = made(name, seed=1)
@@ -92,6 +94,7 @@ def test_other_classes_and_no_heads_in_the_file(with_1000):
     assert "are new: the file has none" in news
 
 
+@pytest.mark.slow
 def test_half_of_the_heads_is_refused(with_heads):
     half = {key: value for key, value in with_heads.items() if not key.startswith("aux1")}
     with pytest.raises(ModelError, match=r"aux1\.conv\.conv\.weight is absent there"):
@@ -104,11 +107,13 @@ def test_heads_for_other_classes_than_the_last_layer_are_refused(with_heads, wit
         given(made("googlenet(aux=true)", seed=1), mixed)
 
 
+@pytest.mark.slow
 def test_what_no_file_says_of_itself_is_said(with_heads):
     assert "transform_input=true" in given(made("googlenet", seed=1), with_heads)
     assert "transform_input" not in given(made("googlenet(transform_input=true)", seed=1), with_heads)
 
 
+@pytest.mark.slow
 def test_inception_takes_files_with_and_without_its_auxiliary_classifier():
     with torch.device("meta"):
         both = build_model("inception_v3", (3, 80, 80), 10).state_dict()
@@ -119,6 +124,7 @@ def test_inception_takes_files_with_and_without_its_auxiliary_classifier():
     assert "the auxiliary classifiers (AuxLogits) are new" in given(full, without)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pth", "safetensors"])
 def test_a_densenet_file_with_older_names_and_without_counts_of_batches(kind, tmp_path):
     name = "densenet121(growth=4,width=8)"
@@ -136,6 +142,7 @@ def test_a_densenet_file_with_older_names_and_without_counts_of_batches(kind, tm
     assert news == f"weights of {file}, of every layer"
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("name", ["resnet18(width=4)", "densenet121(growth=4,width=8)", "seresnet50"])
 def test_the_last_layer_of_each_family_is_replaced_for_other_classes(name):
     if name not in ("seresnet50",):
@@ -146,6 +153,7 @@ def test_the_last_layer_of_each_family_is_replaced_for_other_classes(name):
     assert "the last layer is new: 10 outputs instead of 1000" in given(network, saved)
 
 
+@pytest.mark.slow
 def test_last_layers_of_auxiliary_classifiers_that_begin_anew_are_named(with_1000):
     news = given(made("googlenet(aux=true)", seed=1), with_1000)
     assert "so are aux1.fc2 and aux2.fc2, the last layers of auxiliary classifiers" in news

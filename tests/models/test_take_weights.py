@@ -197,6 +197,7 @@ def test_a_run_on_another_size_says_which() -> None:
     assert "--size 28x28 --data.channels 1" in caught.value.remedy
 
 
+@pytest.mark.slow
 def test_the_network_that_a_file_fits_is_recognized_in_no_memory() -> None:
     for name, shape, dense in [("mnist-cnn", (1, 28, 28), False), ("small-unet", (3, 16, 16), True)]:
         weights = from_file(build_model(name, shape, 10, dense=dense).state_dict())

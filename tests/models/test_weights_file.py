@@ -6,6 +6,7 @@ import hashlib
 import os
 import pickle
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,10 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
+import striate
 from striate.errors import ModelError, StriateError
+from striate.models.build import build_model
+from striate.models.registry import MODELS
 from striate.models.weights.saved import SavedNetwork
 from striate.models.weights.weights_file import read_weights, weights_digest
 from striate.runs.checkpoint import save_checkpoint
@@ -190,3 +194,17 @@ def test_a_type_that_nothing_can_be_computed_with_is_named() -> None:
 def test_the_home_folder_of_nobody_is_told() -> None:
     with pytest.raises(StriateError, match="no user of that name"):
         read_weights("~nosuchuser/weights.pt")
+
+
+@pytest.mark.parametrize("model", ["mlp(4)", "auto", "small-cnn"])
+def test_weights_that_fit_no_table(model: str) -> None:
+    torch.save(nn.Linear(7, 5).state_dict(), "w.pt")
+    with pytest.raises(StriateError):
+        striate.train("iris", model, weights="w.pt", epochs=1)
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 5), (1, 2, 2), (1, 2, 2, 2)])
+def test_every_network_of_the_zoo_takes_an_input_or_refuses_it(shape: tuple[int, ...]) -> None:
+    for name in MODELS:
+        with torch.device("meta"), suppress(StriateError):
+            build_model(name, shape, 3)

@@ -24,6 +24,7 @@ def parameters(module):
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
+@pytest.mark.each_nth(9)
 @pytest.mark.parametrize("name", MODELS)
 def test_published_form(name):
     info = MODELS[name]
@@ -39,6 +40,7 @@ def test_published_form(name):
 WITH_FORMS = [(name, p) for name, info in MODELS.items() for p in info.parameters if p.name in ("stem", "head")]
 
 
+@pytest.mark.each_nth(5)
 @pytest.mark.parametrize(("name", "parameter"), WITH_FORMS, ids=lambda value: value if isinstance(value, str) else "")
 def test_a_stem_or_head_is_published_or_small_whatever_the_network(name, parameter):
     assert (parameter.choices, parameter.default) == (("published", "small"), "published")
@@ -70,6 +72,7 @@ def test_every_parameter_has_a_gradient(name):
     assert all(p.grad is not None for p in network.parameters() if p.requires_grad)
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("classes", [2, 10])
 @pytest.mark.parametrize(
     "model",

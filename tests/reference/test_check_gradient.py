@@ -87,6 +87,7 @@ CASES = {
 }
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("name", CASES)
 def test_every_gradient_of_the_room_is_right(name):
     function, x, backward = CASES[name]
@@ -95,6 +96,7 @@ def test_every_gradient_of_the_room_is_right(name):
     assert found.checked == found.entries == np.size(x)
 
 
+@pytest.mark.each_nth(5)
 @pytest.mark.parametrize("name", CASES)
 def test_a_gradient_that_is_slightly_wrong_in_one_entry_is_found(name):
     function, x, backward = CASES[name]

@@ -111,6 +111,7 @@ def test_charts_have_their_numbers() -> None:
     assert points[1:] == tuple(f"{100 * share:.1f}\u00a0%" for share in known)
 
 
+@pytest.mark.slow
 def test_a_regression(tmp_path: Path) -> None:
     known = assessed(regressed(), "regress")
     page = render_report(make_content(tmp_path, regression(), assessment=known, target_names=("price",)))

@@ -5,6 +5,7 @@ from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
+import pytest
 from made_runs import classification, draw_answers, images, regression, segmentation
 from PIL import Image
 
@@ -16,12 +17,13 @@ def names(pictures):
     return [picture.path.name for picture in pictures]
 
 
+@pytest.mark.slow
 def test_each_task_has_its_pictures(tmp_path):
     assert names(draw_answers(tmp_path, classification(), images(60))) == [
         "confusion.png",
+        "samples.png",
         "mistakes.png",
         "unsure.png",
-        "samples.png",
     ]
     assert names(draw_answers(tmp_path, classification())) == ["confusion.png"]
     assert names(draw_answers(tmp_path, regression())) == ["scatter.png"]
@@ -36,7 +38,7 @@ def test_inputs_that_are_no_pictures_are_left_out(tmp_path):
 
 
 def test_captions_say_of_what_and_how_chosen(tmp_path):
-    confusion, mistakes, unsure, samples = draw_answers(tmp_path, classification(), images(60))
+    confusion, samples, mistakes, unsure = draw_answers(tmp_path, classification(), images(60))
     of = "flow<er>s, test split, n = 60"
     assert all(of in picture.caption for picture in (confusion, mistakes, unsure, samples))
     assert "15 drawn at random" in samples.caption
@@ -45,10 +47,11 @@ def test_captions_say_of_what_and_how_chosen(tmp_path):
     assert f"the 15 of {60 - wrong} correct predictions with the smallest margin over the next class" in unsure.caption
 
 
+@pytest.mark.slow
 def test_galleries_are_made_of_samples_one_by_one(tmp_path):
     evaluation, pixels = classification(), images(60)
     paths = [f"photo {k}.png" for k in range(60)]
-    _, mistakes, unsure, _ = draw_answers(tmp_path, evaluation, pixels, names=paths)
+    _, _, mistakes, unsure = draw_answers(tmp_path, evaluation, pixels, names=paths)
     wrong = np.flatnonzero(evaluation.decoded.argmax(1) != evaluation.targets)
     assert {tile.name for tile in mistakes.tiles} <= {paths[k] for k in wrong}
     assert not any(tile.right for tile in mistakes.tiles)
@@ -82,6 +85,7 @@ def test_without_mistakes_there_is_no_picture_of_them(tmp_path):
     assert "mistakes.png" not in names(draw_answers(tmp_path, classification(right=1.0), images(60)))
 
 
+@pytest.mark.slow
 def test_the_same_bytes_every_time(tmp_path):
     first, second = ([p.path.read_bytes() for p in draw_answers(tmp_path, classification(), images(60))] for _ in "ab")
     assert first == second
@@ -91,5 +95,5 @@ def test_curves_say_how_many_samples(tmp_path):
     sizes = {"train": 1200, "val": 20, "test": 7}
     rows = [{"epoch": 1, "lr": 0.1, "train_loss": 1.0, "val_loss": 1.0}]
     picture = draw_curves(tmp_path, rows, metric="accuracy", data="digits", sizes=sizes, best_epoch=1)
-    assert picture.caption.startswith("digits, train n = 1,200, val n = 20; 1 epoch.")
+    assert picture.caption.startswith("digits, train n = 1,200, val n = 20; 1 pass over the training samples.")
     assert "best epoch, 1," in picture.caption

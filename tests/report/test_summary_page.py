@@ -111,6 +111,7 @@ def test_control_characters_in_names_are_shown() -> None:
     assert page.count(r"a\x1b[31m") >= 4
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("name", ["resnet152", "perceptron"])
 def test_pages_stay_small(name: str) -> None:
     assert len(summary_page(summarize(name)).encode()) < 1_000_000

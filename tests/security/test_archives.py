@@ -60,6 +60,7 @@ MEMBERS = {
 }
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("name", MEMBERS)
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
 def test_a_hostile_member_of_a_tar_is_refused_and_nothing_is_written(striate, tmp_path, name, suffix) -> None:

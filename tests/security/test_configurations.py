@@ -41,6 +41,7 @@ TEXTS = {
 }
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_configuration_that_is_more_than_plain_values(striate, name) -> None:
     text, words = TEXTS[name]
@@ -52,6 +53,7 @@ def test_a_configuration_that_is_more_than_plain_values(striate, name) -> None:
     assert not Path("run").exists()
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("value", ["[" * 5000, "{a: " * 5000, "[0x" + "f" * 9000 + "]", "[2001-99-99]", "{[a]: 1}"])
 def test_a_field_on_the_command_line_that_is_more_than_plain_values(striate, value) -> None:
     told = striate("train", "mnist5k", "--set", f"data.size={value}", "--out", "run")

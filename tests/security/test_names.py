@@ -54,6 +54,7 @@ def test_names_of_files_that_are_answered_and_that_cannot_be_read(striate, small
     assert told.err.count("unreadable:") == 2
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     "words",
     [

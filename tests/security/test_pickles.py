@@ -127,6 +127,7 @@ MEMORY = {
 }
 
 
+@pytest.mark.slow
 def test_small_pickles_that_ask_for_much_memory(measured) -> None:
     sets = [batch(name, pickled) for name, pickled in MEMORY.items()]
     for told in measured(*(("data", "show", folder, "--out", "sheet.png") for folder in sets)):

@@ -107,6 +107,7 @@ def test_a_small_file_of_a_huge_picture_is_refused_by_its_header(form) -> None:
         decode_image(BOMBS[form], "x", SMALL)
 
 
+@pytest.mark.slow
 def test_bombs_are_named_and_the_rest_is_answered(measured, small_run) -> None:
     """And a checkpoint that is a zip bomb is refused, in the same process, since that is what takes the time."""
     folder = Path("mail")
@@ -152,6 +153,7 @@ def test_a_jpeg_of_a_thousand_scans_is_refused() -> None:
         read(data)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"tEXt", b"iCCP"])
 def test_huge_text_in_a_png_is_refused_or_left_out(kind) -> None:
     many = zlib.compress(bytes(80 << 20))

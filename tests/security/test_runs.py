@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from quick import few_quick
 from striate.runs.checkpoint import load_checkpoint, save_checkpoint
 
 
@@ -75,6 +76,7 @@ CONTENTS = {
 COMMANDS = [("predict", "run", "x.png"), ("eval", "run"), ("summary", "run"), ("train", "--resume", "run")]
 
 
+@pytest.mark.each_nth(5)
 @pytest.mark.parametrize("name", CONTENTS)
 def test_a_checkpoint_of_strange_content(striate, run, small_run, name) -> None:
     for file in ("best.pt", "last.pt"):
@@ -107,6 +109,7 @@ HARM = {
 }
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("harms", [("nested",), pytest.param(tuple(HARM), marks=pytest.mark.slow)], ids=len)
 def test_a_file_of_a_run_that_holds_something_else(striate, small_run, file, harms) -> None:
@@ -123,7 +126,7 @@ def test_a_file_of_a_run_that_holds_something_else(striate, small_run, file, har
             assert len(told.err) < 5000, (words, harm)
 
 
-@pytest.mark.parametrize("file", ["config.yaml", "checkpoints/best.pt"])
+@pytest.mark.parametrize("file", few_quick(["config.yaml", "checkpoints/best.pt"], ["checkpoints/best.pt"]))
 def test_a_file_of_a_run_that_is_a_pipe_is_not_waited_for(measured, run, file) -> None:
     (run / file).unlink()
     os.mkfifo(run / file)

@@ -34,6 +34,7 @@ VERBS = [("summary", name) for name in LAYERS] + [("train", name) for name in LA
 QUICK = [*VERBS[: len(LAYERS)], ("train", "megabyte"), ("train", "parameters")]
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize(("verb", "name"), few_quick(VERBS, QUICK, unpack=True))
 def test_an_absurd_layer_string_is_refused_in_few_words(striate, name, verb) -> None:
     text, words = LAYERS[name]
@@ -68,6 +69,7 @@ KERNELS = {
 }
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("source", few_quick(["text", "file"], ["text"]))
 def test_an_absurd_kernel_is_refused_or_used_at_once(striate, name, source) -> None:

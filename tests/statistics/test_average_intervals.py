@@ -24,6 +24,7 @@ def counted(truth, predicted, classes):
     return confusion
 
 
+@pytest.mark.slow
 @given(
     st.integers(2, 6)
     .flatmap(lambda k: arrays(np.int64, (k, k), elements=st.sampled_from([0, 0, 1, 2, 7, 60])))
@@ -58,6 +59,7 @@ def test_one_class_of_few_samples_is_not_thought_sure_because_another_is():
     assert interval.low < 0.9975 - (1 - wilson(50, 50).low) / 2 + 1e-9
 
 
+@pytest.mark.each_nth(6)
 @pytest.mark.parametrize(
     ("classes", "each", "share"), [(10, 100, 0.98), (100, 10, 0.98), (100, 10, 0.95), (100, 10, 0.8), (10, 20, 0.95)]
 )

@@ -52,6 +52,7 @@ def test_f1_agrees_with_the_bootstrap():
         assert formula.high == pytest.approx(drawn.high, abs=0.012)
 
 
+@pytest.mark.slow
 def test_areas_hold_the_truth_about_as_often_as_they_say():
     rng = np.random.default_rng(0)
     large = rng.normal(0, 1, 40_000) + 1.2 * (np.arange(40_000) % 2)

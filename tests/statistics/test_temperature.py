@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from answers_made import assessed, calibrated
-from striate.statistics.calibration import fit_temperature, measure_calibration, with_temperature
+from striate.statistics.calibration import few_of, fit_temperature, measure_calibration, with_temperature
 
 
 @pytest.mark.parametrize("sharpness", [0.5, 1.0, 2.5])
@@ -57,3 +57,12 @@ def test_probabilities_of_zero_are_survived():
     assert np.isfinite(figures.nll)
     found = fit_temperature(truth, answers)
     assert found is None or np.isfinite(found.value)
+
+
+def test_a_class_with_few_samples_is_named() -> None:
+    truth = np.array([0] * 40 + [1] * 3 + [2] * 12)
+    assert few_of(truth, ("well", "ill", "other")) == "only 3 of them are of ill"
+    assert few_of(truth[:43], ("well", "ill", "other")) == (
+        "only 0 of them are of other, and of 1 more class fewer than 10"
+    )
+    assert few_of(np.zeros(10, np.int64), ("well",)) == ""

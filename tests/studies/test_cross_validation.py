@@ -16,6 +16,7 @@ import yaml
 from made_folds import request, rows, study, table
 from torch import nn
 
+from quick import few_quick
 from striate.api import load, resume, train, train_config
 from striate.cli import main
 from striate.errors import ChangedDataError, ConfigError, ModelError, NonFiniteLoss, RunError
@@ -93,6 +94,7 @@ def test_config_yaml_repeats_a_study_to_the_last_digit(unpainted) -> None:
     assert all(rows("one", name) == rows("two", name) for name in FILES)
 
 
+@pytest.mark.slow
 def test_another_seed_trains_anew_on_the_same_folds_and_another_split_seed_deals_anew(unpainted) -> None:
     for name, fields in {"base": {}, "seed": {"seed": 1}, "split": {"data.split_seed": 1}}.items():
         study(table(), name, "3x1", **fields)
@@ -100,6 +102,7 @@ def test_another_seed_trains_anew_on_the_same_folds_and_another_split_seed_deals
     assert [row["loss"] for row in rows("seed")] != [row["loss"] for row in rows("base")]
 
 
+@pytest.mark.slow
 def test_a_given_test_split_changes_nothing(unpainted) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(90, 4)) + 2 * (np.arange(90) % 3)[:, None], np.arange(90) % 3
@@ -124,7 +127,11 @@ def test_groups_are_held_out_whole(unpainted) -> None:
 
 @pytest.mark.parametrize(
     ("fold", "number"),
-    [(1, signal.SIGINT), (3, signal.SIGTERM), pytest.param(6, signal.SIGINT, marks=pytest.mark.slow)],
+    few_quick(
+        [(1, signal.SIGINT), (3, signal.SIGTERM), (6, signal.SIGINT)],
+        [(3, signal.SIGTERM)],
+        unpack=True,
+    ),
 )
 def test_an_interrupted_study_goes_on_with_the_next_fold(unpainted, monkeypatch, fold: int, number: int) -> None:
     study(table(), "whole")
@@ -144,6 +151,7 @@ def test_an_interrupted_study_goes_on_with_the_next_fold(unpainted, monkeypatch,
     assert whole["cv"] == cut["cv"]
 
 
+@pytest.mark.slow
 def test_a_study_killed_between_two_files_of_a_fold_goes_on(unpainted, monkeypatch) -> None:
     study(table(), "whole", "3x1")
     with monkeypatch.context() as patch:
@@ -280,6 +288,7 @@ def test_there_is_no_network_to_load_but_a_command_that_trains_one(unpainted) ->
     assert config["budget"]["epochs"] == 3
 
 
+@pytest.mark.slow
 def test_on_top_of_an_ordinary_run_each_fold_has_its_own_steps(unpainted) -> None:
     train(table(), "fc(6) relu fc(3)", epochs=3, batch=8, out="run")
     steps = yaml.safe_load(Path("run/config.yaml").read_text())["budget"]["steps"]
@@ -300,6 +309,8 @@ def test_minutes_are_those_of_the_whole_study(monkeypatch) -> None:
     asked = []
 
     class Enough:
+        finish, epoch_steps = 0.0, 1
+
         def steps_within(self, seconds):
             asked.append(seconds)
             return 12
@@ -316,6 +327,7 @@ def test_minutes_are_those_of_the_whole_study(monkeypatch) -> None:
     assert len(asked) == 1  # measured once: the others follow
 
 
+@pytest.mark.slow
 def test_a_module_begins_every_fold_as_it_was_given(unpainted) -> None:
     module = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
@@ -325,6 +337,7 @@ def test_a_module_begins_every_fold_as_it_was_given(unpainted) -> None:
     assert rows("one") == rows("two")
 
 
+@pytest.mark.slow
 def test_keep_best_measures_the_best_epoch_and_not_the_last(unpainted) -> None:
     wild = {"budget.epochs": 12, "optim.name": "sgd", "optim.lr": 2.0, "schedule.name": "constant", "optim.ema": 0.0}
     study(table(), "best", "3x1", keep="best", **wild)
@@ -336,7 +349,10 @@ def test_keep_best_measures_the_best_epoch_and_not_the_last(unpainted) -> None:
     assert changed == [row["best_epoch"] != "12" for row in best]
 
 
-@pytest.mark.parametrize("kind", ["numbers", pytest.param("two numbers", marks=pytest.mark.slow), "images", "masks"])
+@pytest.mark.parametrize(
+    "kind",
+    few_quick(["numbers", "two numbers", "images", "masks"], ["numbers", "masks"]),
+)
 def test_every_task_can_be_cross_validated(kind: str) -> None:
     rng = np.random.default_rng(0)
     x, y, model = rng.normal(size=(40, 4)).astype(np.float32), rng.normal(size=40), "fc(4) relu fc(1)"

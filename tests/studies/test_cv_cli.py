@@ -47,6 +47,7 @@ def test_the_default_place_says_what_it_is(capsys) -> None:
     assert Path("runs/t-fc-6-relu-fc-3-cv-1/cv.csv").exists()
 
 
+@pytest.mark.slow
 def test_config_yaml_repeats_it_and_null_turns_it_off(capsys) -> None:
     assert main(["train", table(), "--cv", "2x2", "--out", "one", *QUICK]) == 0
     assert main(["train", "--config", "one/config.yaml", "--out", "two"]) == 0
@@ -64,6 +65,7 @@ def test_resume_of_a_finished_study_reads_it(capsys) -> None:
     assert "accuracy" in out
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("words", "said"),
     [

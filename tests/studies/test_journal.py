@@ -51,6 +51,7 @@ def test_a_recipe_outside_of_the_space_gives_what_it_can() -> None:
     assert not trial.recipe
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_trials_however_often_it_is_opened() -> None:
     straight = fields(fill("a", 20))
     assert fields(fill("b", 20, reopen=True)) == straight
@@ -58,6 +59,7 @@ def test_the_same_seed_gives_the_same_trials_however_often_it_is_opened() -> Non
     assert fields(Journal(Path("a"), SPACE, 0)) == straight
 
 
+@pytest.mark.slow
 def test_the_sampler_learns_from_trainings_that_were_cut_short() -> None:
     rates = [trial["optim.lr"] for trial in fields(fill("a", 40))]
     blind, guided = rates[1:9], rates[20:]
@@ -85,6 +87,7 @@ def test_half_a_line_is_cut_off() -> None:
     assert Journal(Path("a"), SPACE, 0).notes() == {"key": 1}
 
 
+@pytest.mark.slow
 def test_what_matters_is_found_and_little_data_say_nothing() -> None:
     assert fill("a", 8).importances(0) == {}
     shares = fill("b", 24).importances(0)

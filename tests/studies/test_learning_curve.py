@@ -135,6 +135,7 @@ def run(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_the_option_prints_and_writes(run, capsys):
     before = {path.name for path in run.iterdir()}
     capsys.readouterr()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from striate.errors import ConfigError, StriateError, UsageError
@@ -116,6 +116,7 @@ def test_the_same_field_twice_and_a_field_that_is_fixed_are_refused() -> None:
     refuse_fixed(["batch=16|32"], {"optim.lr": 8, "batch": None})
 
 
+@settings(max_examples=25)
 @given(st.floats(1e-9, 1e9), st.floats(1.001, 1e6))
 def test_a_range_survives_being_written_and_read(low: float, factor: float) -> None:
     made = one(f"optim.lr={low!r}..{low * factor!r}")

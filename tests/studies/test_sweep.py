@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 import striate
+from quick import few_quick
 from striate.cli import main
 from striate.errors import ConfigError, RunError, StriateError, UsageError
 from striate.evaluation.evaluate import evaluate_trained
@@ -130,6 +131,7 @@ def test_the_first_trial_is_the_recipe(done: Sweep) -> None:
     assert done.metrics["recipe"] is not None
 
 
+@pytest.mark.slow
 def test_the_same_request_gives_the_same_trials_and_another_seed_others(done: Sweep) -> None:
     run("again")
     assert timeless("again") == timeless(done.path)
@@ -138,7 +140,8 @@ def test_the_same_request_gives_the_same_trials_and_another_seed_others(done: Sw
 
 
 @pytest.mark.parametrize(
-    "killed_at", [pytest.param(1, marks=pytest.mark.slow), 4, pytest.param(7, marks=pytest.mark.slow), 11]
+    "killed_at",
+    few_quick([1, 4, 7, 11], [4]),
 )
 def test_a_killed_sweep_goes_on_as_if_it_had_not_been(done: Sweep, killed_at: int, monkeypatch) -> None:
     real, calls = search_module.train_once, 0
@@ -191,6 +194,7 @@ def test_a_process_that_is_killed_outright_loses_one_training_at_most() -> None:
     assert timeless("killed")[: len(before)] == before
 
 
+@pytest.mark.slow
 def test_a_sweep_killed_between_two_lines_of_the_journal_goes_on(done: Sweep, monkeypatch) -> None:
     real, calls = Journal.close, 0
 
@@ -211,7 +215,11 @@ def test_a_sweep_killed_between_two_lines_of_the_journal_goes_on(done: Sweep, mo
 
 @pytest.mark.parametrize(
     ("module", "function"),
-    [(search_module, "train_once"), (sweep_module, "run_training"), (sweep_module, "finish_run")],
+    few_quick(
+        [(search_module, "train_once"), (sweep_module, "run_training"), (sweep_module, "finish_run")],
+        [(search_module, "train_once")],
+        unpack=True,
+    ),
 )
 def test_an_interrupted_sweep_says_how_to_go_on(done: Sweep, module, function: str, monkeypatch) -> None:
     def stops(*_):
@@ -257,6 +265,7 @@ def test_the_test_split_is_read_once_and_last(monkeypatch) -> None:
     assert order[-1] == "test"
 
 
+@pytest.mark.slow
 def test_one_seed_repeats_nothing_and_chooses_by_the_search() -> None:
     swept = run("sweep", request(trials=4, seeds=1))
     table = rows("sweep")
@@ -282,6 +291,7 @@ def test_where_everything_diverges_it_says_so() -> None:
         run("sweep", request(trials=3, over=("optim.lr=1e20|1e21",), **{"optim.name": "sgd"}))
 
 
+@pytest.mark.slow
 def test_a_combination_that_cannot_be_trained_is_passed_over() -> None:
     # Each value is possible beside the first of the others; the last of all three are not.
     over = ("model.name=fc(4) relu fc(3)|fc(4) bn relu fc(3)", "batch=16|1")
@@ -305,6 +315,7 @@ def test_the_verb_prints_the_result_and_one_document_with_json(capsys) -> None:
     assert set(document) >= {"study", "best", "val", "test", "recipe"}
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -342,6 +353,7 @@ def test_in_python_a_space_is_a_mapping() -> None:
         striate.sweep("iris", "optim.lr=1e-3..0.1")
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize(
     ("asked", "error", "said"),
     [
@@ -365,6 +377,7 @@ def test_what_cannot_be_searched_leaves_no_trace(asked: SweepRequest, error: typ
     assert not Path("sweep").exists()
 
 
+@pytest.mark.slow
 def test_sizes_of_images_are_read_anew_and_the_samples_stay_the_same(photos) -> None:
     fields = {"data.source": str(photos(each=15)), "model.name": "fc(3)", "budget.epochs": 1}
     swept = run("sweep", request(trials=4, seeds=1, over=("data.size=8|12",), **fields))
@@ -373,6 +386,7 @@ def test_sizes_of_images_are_read_anew_and_the_samples_stay_the_same(photos) -> 
     assert config_from_yaml(swept.path / "best.yaml").data.size == tuple(size)
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_top_of_an_earlier_runs_configuration(done: Sweep) -> None:
     base = merge_request(config_from_yaml(done.path / "best.yaml"), fields={"optim.clip": 0.5})
     swept = run("sweep", SweepRequest(base, ("augment.noise=0..0.1",), 3, None, 1))
@@ -383,6 +397,7 @@ def test_a_sweep_goes_on_top_of_an_earlier_runs_configuration(done: Sweep) -> No
     assert config.budget.epochs == 9
 
 
+@pytest.mark.slow
 def test_each_network_trains_for_its_own_recipes_epochs() -> None:
     asked = SweepRequest(
         with_fields(Config(), {"data.source": "iris", "budget.patience": 1}), ("model.name=mlp(2)|mlp(3)",), 2, None, 1
@@ -398,6 +413,7 @@ def test_losses_of_a_regression_are_not_compared_with_one_another() -> None:
         run("sweep", request(over=("task.loss=squared|huber",), **fields))
 
 
+@pytest.mark.slow
 def test_a_regression_is_searched_for_the_smallest_error() -> None:
     fields = {"data.source": "boston", "model.name": "mlp(4)", "budget.epochs": 3}
     swept = run("sweep", request(trials=4, over=("optim.lr=1e-3..0.1",), **fields))
@@ -415,6 +431,8 @@ def test_without_a_space_rate_and_decay_are_searched_and_it_is_said() -> None:
 
 class Enough:
     """A pace at which so many steps take the time, whatever it is."""
+
+    finish, epoch_steps = 0.0, 1
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
@@ -435,6 +453,7 @@ def second_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search_module, "perf_counter", lambda: 0.0)  # deciding takes no time
 
 
+@pytest.mark.slow
 def test_minutes_end_the_search(second_an_epoch) -> None:
     said: list[str] = []
     run("sweep", SweepRequest(with_fields(Config(), BASE), OVER, None, 1.0, 2), said)
@@ -447,6 +466,7 @@ def test_minutes_end_the_search(second_an_epoch) -> None:
     assert any("time is left to repeat none" in line for line in said)
 
 
+@pytest.mark.slow
 def test_seconds_are_those_of_deciding_and_building_too(second_an_epoch, monkeypatch) -> None:
     real, clock = search_module.plan, [0.0]
 
@@ -462,6 +482,7 @@ def test_seconds_are_those_of_deciding_and_building_too(second_an_epoch, monkeyp
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_where_time_is_short_the_recipe_is_repeated_beside_the_best(second_an_epoch, monkeypatch) -> None:
     monkeypatch.setattr(search_module, "goes_on", lambda *_: True)  # all come to the end, the recipe too
     swept = run("sweep", SweepRequest(with_fields(Config(), BASE), ("optim.lr=1e-3..1",), None, 2.0, 2))
@@ -473,6 +494,7 @@ def test_where_time_is_short_the_recipe_is_repeated_beside_the_best(second_an_ep
     assert swept.metrics["recipe"] is not None
 
 
+@pytest.mark.slow
 def test_a_sweep_killed_before_its_first_trial_goes_on(monkeypatch) -> None:
     def killed() -> None:
         raise SystemExit
@@ -488,6 +510,7 @@ def test_a_sweep_killed_before_its_first_trial_goes_on(monkeypatch) -> None:
     assert json.loads(Path("sweep/env.json").read_text())["python"]
 
 
+@pytest.mark.slow
 def test_epochs_that_were_left_open_are_so_few_that_several_trainings_fit(second_an_epoch, monkeypatch) -> None:
     per_epoch = 7  # batches of 16 of iris' 105
     monkeypatch.setattr(budget_module, "measure_pace", lambda *_, **__: Enough(4 * per_epoch))

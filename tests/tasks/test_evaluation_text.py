@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from rich.cells import cell_len
 
 from striate.statistics.intervals import wilson
@@ -14,7 +15,6 @@ from striate.tasks.regress.task import Regress
 GOLDEN = """\
 flowers, test split: 60 samples, 3 classes
   accuracy          90.00 %   95 % interval 79.85 % to 95.34 % (Wilson)
-  top 5            100.00 % always, with 3 classes
   macro F1          0.8987
   loss              0.3125
 
@@ -120,6 +120,18 @@ def test_unknown_is_a_dash_and_no_mistakes_are_said():
     assert text.endswith("no mistakes")
 
 
+@pytest.mark.slow
 def test_the_record_and_its_text_do_not_import_torch():
     code = "import sys, striate.tasks.evaluation; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_network_that_names_one_class_says_so_beside_its_figure() -> None:
+    always = made(["healthy", "ill"], [[89, 0], [11, 0]])
+    [finding] = Classify(always.classes).noticed(always)
+    assert (finding.code, finding.severity) == ("fit.one-class", "warning")
+    assert "It names healthy everywhere" in str(always)
+    assert "names healthy for every sample" in Classify(always.classes).answer(always)[1]
+    for other in (made(["healthy", "ill"], [[89, 0], [10, 1]]), made(["healthy", "ill"], [[100, 0], [0, 0]])):
+        assert Classify(other.classes).noticed(other) == ()
+        assert "everywhere" not in str(other)

@@ -24,7 +24,6 @@ from striate.data.augment.augment import augment_batch
 from striate.data.augment.warp import Warp
 from striate.data.config import AugmentConfig
 from striate.data.targets import Ragged
-from striate.report import finish
 from striate.runs.checkpoint import load_checkpoint
 from striate.tasks.accumulator import Accumulator
 from striate.tasks.every import TASKS
@@ -34,8 +33,6 @@ from striate.training.events import StepDone
 from striate.training.prepare import Prepared, prepare
 from striate.training.request import merge_request, read_config
 from striate.training.saving import Saver
-
-pytestmark = pytest.mark.draws
 
 USUAL = {"--plan": "plain", "--epochs": "6", "--batch": "16", "--seed": "1", "--optim.lr": "0.01"}
 
@@ -116,13 +113,6 @@ def _interrupted_after(step: int) -> Iterator[None]:
         patch.setattr(session, "training_events", events)
         patch.setattr(Saver, "due", lambda *_, **__: True)
         yield
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports without pictures, which take longer than these trainings and have tests of their own."""
-    monkeypatch.setattr(finish, "_pictures", lambda *_: [])
-    monkeypatch.setattr(finish, "draw_first_filters", lambda *_: [])
 
 
 def _same_weights(one: Path, two: Path) -> None:
@@ -287,12 +277,13 @@ def test_the_report_names_the_headline_and_opens_alone(example: Example, run: Pa
 
 
 @ONE_TASK
-def test_a_repeated_run_has_the_same_bits(run: Path, undrawn: None) -> None:
+def test_a_repeated_run_has_the_same_bits(run: Path) -> None:
     assert main(["train", "--config", str(run / "config.yaml"), "--out", "again"]) == 0
     _same_weights(run, Path("again"))
 
 
-def test_a_resumed_run_ends_with_the_same_bits(example: Example, source: Path, run: Path, undrawn: None) -> None:
+@ONE_TASK
+def test_a_resumed_run_ends_with_the_same_bits(example: Example, source: Path, run: Path) -> None:
     with _interrupted_after(8):  # within an epoch
         assert main(_train(example, source, Path("broken"))) == 130
     saved = load_checkpoint(Path("broken/checkpoints/last.pt"))
@@ -308,9 +299,7 @@ def test_a_resumed_run_ends_with_the_same_bits(example: Example, source: Path, r
 
 @ONE_TASK
 @pytest.mark.parametrize("store", ["pack", "stream"])
-def test_each_store_ends_with_the_same_bits(
-    example: Example, source: Path, run: Path, store: str, undrawn: None
-) -> None:
+def test_each_store_ends_with_the_same_bits(example: Example, source: Path, run: Path, store: str) -> None:
     where = () if store == "stream" else ("--data.packs", "packs")
     assert main(_train(example, source, Path(store), "--data.store", store, *where)) == 0
     _same_weights(run, Path(store))
@@ -336,7 +325,7 @@ def test_two_processes_end_as_one(example: Example, source: Path, run: Path, nam
 
 
 @ONE_TASK
-def test_two_runs_are_compared(example: Example, source: Path, run: Path, name: str, say: Say, undrawn: None) -> None:
+def test_two_runs_are_compared(example: Example, source: Path, run: Path, name: str, say: Say) -> None:
     assert main(_train(example, source, Path("other"), "--seed", "2")) == 0
     told = say("compare", run, "other")
     assert told["task"] == name
@@ -364,7 +353,7 @@ def test_it_is_cross_validated(example: Example, source: Path, name: str, say: S
 
 
 @ONE_TASK
-def test_it_is_searched(example: Example, source: Path, name: str, undrawn: None) -> None:
+def test_it_is_searched(example: Example, source: Path, name: str) -> None:
     words = ["sweep", str(source), "--model", example.network, *example.train, "--over", "optim.lr=0.001..0.1"]
     assert (
         main([*words, "--trials", "2", "--seeds", "1", "--epochs", "2", "--execution.plan", "plain", "--out", "sweep"])
@@ -418,7 +407,7 @@ def test_a_prediction_is_explained(example: Example, run: Path, source: Path) ->
 
 @ONE_TASK
 def test_the_doctor_looks_at_data_and_run(example: Example, source: Path, run: Path, capsys) -> None:
-    words = ["doctor", str(source), "--model", example.network, *example.train, "--json"]
+    words = ["doctor", str(source), "--model", example.network, *example.train, "--seconds", "3", "--json"]
     assert main(words) in (0, 1)
     told = json.loads(capsys.readouterr().out)
     assert "findings" in told

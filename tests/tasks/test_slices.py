@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,6 +47,7 @@ def test_columns_of_a_manifest_are_slices():
     assert not any(entry.differs for entry in ages)
 
 
+@pytest.mark.slow
 def test_chance_is_not_taken_for_a_difference():
     found = 0
     for seed in range(20):

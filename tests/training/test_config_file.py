@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from striate.errors import ConfigError
@@ -20,6 +20,7 @@ def test_the_defaults_survive_the_round_trip(tmp_path: Path) -> None:
     assert config_from_yaml(file) == config
 
 
+@settings(max_examples=25)
 @given(lr=st.floats(1e-12, 1e3), seed=st.integers(0, 2**32 - 1), flip=st.none() | st.booleans())
 def test_every_number_survives_to_the_last_bit(tmp_path_factory, lr, seed, flip) -> None:
     file = tmp_path_factory.mktemp("config") / "config.yaml"
@@ -58,6 +59,7 @@ def test_a_wrong_field_is_named_with_what_was_expected(fields, where, said) -> N
     assert said in caught.value.expected + caught.value.remedy
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     "text",
     [

@@ -64,6 +64,7 @@ def test_fields_that_the_user_set_stay_whatever_is_replaced() -> None:
     assert (merged.optim.lr, merged.batch, merged.budget.epochs) == (0.001, 32, 2)
 
 
+@pytest.mark.slow
 def test_a_dotted_budget_on_top_of_a_run_is_kept(run: Path) -> None:
     assert main(["train", "--config", str(run / "config.yaml"), "--budget.epochs", "1", "--out", "again"]) == 0
     whole, short = (load_checkpoint(path / "checkpoints/last.pt")["step"] for path in (run, Path("again")))

@@ -77,6 +77,7 @@ def test_a_real_disk_that_fills_ends_the_run_and_it_goes_on_when_there_is_room(
     assert_same_run(whole, run)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_finds_the_disk_full_is_told_at_the_next_step(
     same_photos: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +115,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_computed_
         subprocess.run(["umount", "-l", "closed"], capture_output=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_disk_that_becomes_read_only_ends_the_run_and_it_goes_on_when_it_can_be_written(
     same_photos: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +185,7 @@ def test_a_second_signal_ends_at_once_and_what_was_saved_stays(
     assert_same_run(whole, Path("run"))
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("what", ["deleted", "moved"])
 def test_a_run_directory_that_goes_away_ends_the_run_in_a_sentence(
     same_photos: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, what: str
@@ -250,6 +253,7 @@ def test_a_best_network_that_is_damaged_is_told_before_the_training_goes_on(same
     assert "striate train --config run/config.yaml --out run-again" in caught.value.remedy
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_is_in_the_configuration_of_the_run(
     same_photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

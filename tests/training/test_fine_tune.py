@@ -73,6 +73,7 @@ def trunk(module: nn.Module) -> dict[str, torch.Tensor]:
     return {key: value.clone() for key, value in module.state_dict().items() if not key.startswith("fc1")}
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_the_trunk_is_bit_equal_until_its_share_of_the_steps_is_over(photos, optimizer) -> None:
     state_file()
@@ -175,6 +176,7 @@ def test_a_smaller_rate_moves_a_deep_layer_less() -> None:
     assert decayed == pytest.approx([even[0] / 100, even[1] / 10, even[2]], rel=1e-3)
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("step", [2, 5])
 def test_a_run_cut_within_or_after_the_first_share_goes_on_bit_for_bit(photos, optimizer: str, step: int) -> None:
@@ -230,6 +232,7 @@ def cut_after(monkeypatch: pytest.MonkeyPatch, step: int, train: Callable[[], No
             train()
 
 
+@pytest.mark.slow
 def test_without_a_checkpoint_a_run_starts_over_and_needs_the_same_file(photos, monkeypatch) -> None:
     state_file()
     with monkeypatch.context() as patch:
@@ -360,6 +363,7 @@ def test_two_things_that_bring_weights_are_refused(photos) -> None:
     assert f'--model "{NETWORK}"' in caught.value.remedy
 
 
+@pytest.mark.slow
 def test_a_bare_file_without_a_network_names_what_it_fits(photos) -> None:
     torch.save(build_model("small-cnn", (3, 16, 16), 9).state_dict(), "some.pt")
     with pytest.raises(ModelError) as caught:
@@ -402,6 +406,7 @@ def test_a_module_that_comes_with_weights_takes_no_others(photos) -> None:
     prepare(config_for(Path("photos"), **fields | plain), module)
 
 
+@pytest.mark.slow
 def test_an_error_about_the_weights_of_a_module_speaks_of_no_name(photos) -> None:
     state_file()
     data, given = photos(), {"model.name": "auto"}

@@ -17,6 +17,7 @@ def prepared(init):
     return prepare(merge_request(read_config(None), data="iris", fields=fields))
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("init", Initialization.__args__)
 def test_each_way_changes_the_weights_and_is_in_the_configuration(init, tmp_path):
     made, again = prepared(init), prepared(init)

@@ -43,6 +43,7 @@ def test_training_sees_small_images_first_and_full_ones_later_and_validation_onl
     assert seen == [(4, 4)] * (steps // 2) + [(8, 8)] * (steps - steps // 2)
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_in_the_middle_ends_with_the_same_bits() -> None:
     config = asked_for(epochs=2, **GROWING)
     whole = prepare(config)

@@ -75,6 +75,7 @@ def test_without_the_change_the_same_slowdown_would_take_far_longer(monkeypatch:
     assert simulated(PACE, 60.0, lambda _: 1.3)[0] > 1.2 * 60
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     seconds=st.sampled_from([90.0, 720.0]),
@@ -106,6 +107,7 @@ def test_where_nothing_fits_any_more_one_step_is_left() -> None:
     assert ended > 20  # nobody can help that
 
 
+@pytest.mark.slow
 def test_a_pace_that_was_measured_ten_times_too_fast_is_noticed(monkeypatch) -> None:
     measured = budget.measure_pace
 
@@ -160,7 +162,7 @@ SCRIPTS = {
 }
 
 
-@pytest.mark.parametrize("script", few_quick(SCRIPTS.values(), [*SCRIPTS.values()][2::2]), ids=SCRIPTS)
+@pytest.mark.parametrize("script", few_quick(SCRIPTS.values(), [*SCRIPTS.values()][2:3]), ids=SCRIPTS)
 def test_a_run_whose_steps_changed_is_repeated_bit_for_bit(script, photos, monkeypatch) -> None:
     folder = photos()
     fields = {
@@ -184,6 +186,7 @@ def test_a_run_whose_steps_changed_is_repeated_bit_for_bit(script, photos, monke
     assert config_from_yaml(Path("repeated/config.yaml")) == config
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_its_steps_changed_goes_on_to_the_same_end(photos, monkeypatch) -> None:
     """Its configuration is written first: it says what came then."""
     folder = photos()
@@ -206,6 +209,7 @@ def test_the_schedule_of_a_step_is_that_of_its_time() -> None:
     assert config_at(config, 3).budget.steps_before == ()
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     ("path", "steps"),
     [([[5, 5]], 20), ([[5, 30], [5, 40]], 20), ([[9, 30], [5, 40]], 20), ([[20, 30]], 20), ([[5, 30]], None)],

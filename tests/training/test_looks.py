@@ -82,6 +82,7 @@ def test_a_table_has_no_filters() -> None:
     assert first_filters(prepare(asked_for("iris"))) is None
 
 
+@pytest.mark.slow
 def test_losses_of_a_long_training_stay_few(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshots, "LOSSES", 20)
     always(monkeypatch)

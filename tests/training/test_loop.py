@@ -89,6 +89,12 @@ def test_the_share_of_preparing_inputs_is_measured(monkeypatch) -> None:
     assert row.data_wait == 0
 
 
+def test_the_accuracy_of_few_samples_has_its_interval() -> None:
+    row = EpochRow(1, 1, 0.1, {"loss": 1.0}, {"loss": 1.0, "accuracy": 0.5}, 2.0, 100, None)
+    assert "val accuracy 50.0 % (9–91 %, n = 2)" in describe_row(row, 2)
+    assert "n =" not in describe_row(row, 2000)
+
+
 @pytest.mark.parametrize(("wait", "said"), [(None, ""), (0.0, ""), (0.05, ""), (0.31, "31% waiting for data")])
 def test_waiting_is_told_where_it_matters(wait: float | None, said: str) -> None:
     row = EpochRow(1, 1, 0.1, {"loss": 1.0}, {"loss": 1.0, "accuracy": 0.5}, 2.0, 100, wait)

@@ -94,6 +94,7 @@ def random_states() -> tuple[object, ...]:
     return torch.get_rng_state().numpy().tobytes(), numbers[1].tobytes(), numbers[2], random.getstate()
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("fails", [False, True], ids=["as it ends", "also when it raises"])
 def test_nothing_of_the_network_or_the_random_states_changes(monkeypatch, blobs: str, fails: bool) -> None:
     prepared = ready(blobs, Mixed())
@@ -118,6 +119,7 @@ def test_nothing_of_the_network_or_the_random_states_changes(monkeypatch, blobs:
     assert torch.get_num_threads() == threads
 
 
+@pytest.mark.slow
 def test_a_module_of_ones_own_stays_as_it_is_and_nothing_is_written(blobs: str, tmp_path: Path) -> None:
     module, files = Mixed(), sorted(tmp_path.iterdir())
     before, states = bits(module), random_states()
@@ -137,6 +139,7 @@ def test_a_network_that_cannot_be_copied_is_refused(blobs: str) -> None:
         striate.find_learning_rate(blobs, module)
 
 
+@pytest.mark.slow
 def test_the_test_split_is_never_looked_at_and_the_same_plan_gives_the_same_answer(blobs: str) -> None:
     prepared = ready(blobs)
     first = search_learning_rate(prepared, plan=PLAN)
@@ -164,6 +167,7 @@ class Scaled(nn.Module):
         return self.last(torch.relu(self.hidden(10 * x)))
 
 
+@pytest.mark.slow
 def test_inputs_of_an_absurd_scale_need_a_smaller_rate_than_the_recipe_has(blobs: str) -> None:
     search = search_learning_rate(ready(blobs, Scaled(), optim__name="sgd"), plan=PLAN)
     assert search.configured == 0.1
@@ -203,6 +207,7 @@ def test_where_no_rate_lowers_the_loss_there_is_no_suggestion(blobs: str) -> Non
     assert str(search).splitlines()[-2].startswith("not informative: no rate ends below")
 
 
+@pytest.mark.slow
 def test_labels_that_mean_nothing_give_no_suggestion(blobs: str) -> None:
     search = search_learning_rate(ready(blobs.replace("blobs", "noise")), plan=PLAN)
     assert search.suggestion is None
@@ -323,6 +328,7 @@ def test_json_is_one_document_with_every_trial(capsys, blobs: str) -> None:
     assert len(found["trials"]) == sum(rate["trials"] for rate in found["rates"])
 
 
+@pytest.mark.slow
 def test_a_search_that_cannot_tell_ends_with_1(capsys, blobs: str) -> None:
     code, out, _ = run(capsys, blobs.replace("blobs", "noise"), "--model", "mlp(16)", "--seconds", "0.1")
     assert code == 1
@@ -330,6 +336,7 @@ def test_a_search_that_cannot_tell_ends_with_1(capsys, blobs: str) -> None:
     assert "striate train" not in out
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -352,6 +359,7 @@ def test_a_request_that_cannot_be_carried_out_is_explained(capsys, words: list[s
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_configuration_file_is_part_of_the_command(blobs: str, tmp_path: Path) -> None:
     file = tmp_path / "own.yaml"
     file.write_text(f"data: {{source: {blobs}}}\nmodel: {{name: mlp(16)}}\noptim: {{name: sgd}}\nrecipe: quick\n")

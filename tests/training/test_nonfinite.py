@@ -70,6 +70,7 @@ def run(prepared: Prepared) -> tuple[NonFiniteLoss, list[StepDone], dict[str, to
     raise AssertionError("nothing was noticed")
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("what", "says"),
     [
@@ -135,6 +136,7 @@ def test_without_a_fused_optimizer_the_step_is_named_there(monkeypatch) -> None:
     assert "no layer can be named" in caught.value.got
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("parts", [None, 16])
 def test_the_gradients_of_steps_are_not_changed_by_the_look(parts: int | None, monkeypatch) -> None:
     looked = prepare(asked_for(**PLAIN, execution__micro_batch=parts))

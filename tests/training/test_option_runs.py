@@ -7,12 +7,13 @@ import torch
 from short_runs import asked_for, events_of, parameters, trained
 from torch import nn
 
+from quick import few_quick
 from striate.errors import ConfigError
 from striate.training.events import EpochDone, StepDone
 from striate.training.prepare import prepare
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw", "muon", "lamb", "lars"])
+@pytest.mark.parametrize("name", few_quick(["sgd", "adamw", "muon", "lamb", "lars"], ["sgd", "lamb"]))
 def test_every_optimizer_learns_with_the_rate_that_is_its_default(name: str) -> None:
     row = trained(asked_for(epochs=8, optim__name=name, model__name="mlp(32)", optim__ema=0)).state.history[-1]
     assert row.val["accuracy"] > 0.85
@@ -31,6 +32,7 @@ def test_the_batch_is_the_number_of_samples_of_a_step() -> None:
     assert sum(seen) == 1259
 
 
+@pytest.mark.slow
 def test_a_larger_penalty_silences_more_units() -> None:
     silent = [
         trained(asked_for(epochs=2, model__name="mlp(32)", optim__ema=0, regularize__sparsity=weight))
@@ -41,6 +43,7 @@ def test_a_larger_penalty_silences_more_units() -> None:
     assert silent[1] > silent[0] + 0.1
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("field", ["regularize__l1", "regularize__l2"])
 def test_a_penalty_makes_kernels_smaller(field: str) -> None:
     def size(**fields: float) -> float:
@@ -61,6 +64,7 @@ def test_turns_are_told_apart_and_inner_layers_classify() -> None:
     assert not any("rotation" in name or "classifiers" in name for name in saved["model"])
 
 
+@pytest.mark.slow
 def test_heads_change_what_the_trunk_learns_and_their_weight_matters() -> None:
     runs = [{}, {"auxiliary__rotation": 0.5}, {"auxiliary__rotation": 2.0}, {"auxiliary__layers": ["fc1"]}]
     runs.append({"auxiliary__layers": ["fc1"], "auxiliary__weight": 0.9})
@@ -70,6 +74,7 @@ def test_heads_change_what_the_trunk_learns_and_their_weight_matters() -> None:
     assert len(set(first)) == len(runs)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("base", "option"),
     [
@@ -114,6 +119,7 @@ def test_a_run_out_of_patience_ends_early() -> None:
     assert not list(events_of(prepared)), "a run that ended early does not go on"
 
 
+@pytest.mark.slow
 def test_with_the_last_kept_every_epoch_is_the_one_to_keep() -> None:
     asked = {"optim__lr": 0.3, "schedule__name": "constant", "optim__ema": 0, "model__name": "mlp(8)"}
     kept = {}
@@ -152,6 +158,7 @@ class Shift(nn.Module):
         return x.flatten(1)[:, :10] + self.shift
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("fields", "where"),
     [
@@ -191,6 +198,7 @@ def test_tables_take_what_they_can(data: str, fields: dict, where: str) -> None:
     prepare(asked_for(data, augment__mixup=0.2, augment__noise=0.1, regularize__l1=0.01))
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("module", "fields", "said"),
     [
@@ -211,6 +219,7 @@ def test_numbers_are_blended_by_mixup() -> None:
     assert state.history[-1].val["rmse"] < 20
 
 
+@pytest.mark.slow
 def test_minutes_are_measured_with_the_options_that_cost_time() -> None:
     fields = {"execution__micro_batch": 20, "auxiliary__rotation": 0.5, "optim__ema": 0.9, "budget__minutes": 0.02}
     prepared = prepare(asked_for(epochs=None, model__name="mlp(8)", **fields))

@@ -84,6 +84,7 @@ def short_of(events: list[Event]) -> list[MemoryRanOut]:
     return [event for event in events if isinstance(event, MemoryRanOut)]
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "error",
     [
@@ -223,6 +224,7 @@ def test_later_parts_hold_from_their_step_on() -> None:
     assert training_part(config, 100) == measured_at_once(config) == 8
 
 
+@pytest.mark.slow
 def test_the_end_of_a_run_has_room(room, tmp_path) -> None:
     """Signal, figures and pictures, in a network that runs out in its first step and in every larger batch after."""
     room(most=20, measured=40)

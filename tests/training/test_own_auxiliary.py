@@ -120,6 +120,7 @@ def _like_digits(module: nn.Module) -> nn.Module:
     return module
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("fields", [{}, {"optim__ema": 0.9, "augment__mixup": 0.4}, {"execution__micro_batch": 16}])
 def test_such_a_network_trains_validates_and_learns(fields):
     torch.manual_seed(0)
@@ -143,12 +144,14 @@ def test_signal_and_gradient_reach_the_auxiliary_classifiers(module, batch):
     assert trace_signal(module, x, lambda given: given[0].sum())
 
 
+@pytest.mark.slow
 def test_costs_are_those_of_an_answer():
     with torch.device("meta"):
         full, plain = build_model("googlenet(aux=true)"), build_model("googlenet")
     assert count_macs(full, (3, 64, 64)) == count_macs(plain, (3, 64, 64))
 
 
+@pytest.mark.slow
 def test_images_too_small_for_the_auxiliary_classifier_are_refused_in_time():
     with pytest.raises(ModelError) as caught:
         prepare(asked_for(**{"model.name": "inception_v3", "data.size": (75, 75), "batch": 2}))

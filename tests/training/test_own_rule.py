@@ -34,7 +34,7 @@ def fields(model: str, **more: object) -> dict[str, object]:
     return {"model__name": model, **OWN, **more}
 
 
-@pytest.mark.parametrize("model", few_quick(RULES, [*RULES][:3]))
+@pytest.mark.parametrize("model", few_quick(RULES, [*RULES][:1]))
 def test_digits_are_learned(model: str) -> None:
     prepared = prepare(asked_for(epochs=4, **fields(model)))
     rows = [event.row for event in events_of(prepared) if isinstance(event, EpochDone)]
@@ -44,7 +44,7 @@ def test_digits_are_learned(model: str) -> None:
     assert all(0 < row.augment_share < 1 for row in rows), "inputs are standardized here too, which takes time"
 
 
-@pytest.mark.parametrize("model", few_quick(RULES, ["perceptron", "madaline(units=60)"]))
+@pytest.mark.parametrize("model", few_quick(RULES, ["perceptron"]))
 def test_going_on_from_a_checkpoint_in_the_middle_ends_with_the_same_bits(model: str) -> None:
     config = asked_for(epochs=None, **fields(model, optim__ema=0.9, budget__steps=90))
     whole = trained(config)
@@ -88,6 +88,7 @@ def test_networks_without_a_gradient_get_their_rule_with_the_reason(model: str) 
     assert not prepared.findings
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("model", ["perceptron", "adaline"])
 def test_networks_with_a_gradient_take_the_rule_when_asked_alone(model: str) -> None:
     assert prepare(asked_for(epochs=None, model__name=model)).config.optim.name == "adamw"
@@ -99,6 +100,7 @@ def test_networks_with_a_gradient_take_the_rule_when_asked_alone(model: str) -> 
     assert (back.optim, back.budget) == (plain.optim, plain.budget)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("asked", "where", "got"),
     [
@@ -139,6 +141,7 @@ def test_rules_are_for_classes() -> None:
     assert caught.value.remedy == "--model mlp"
 
 
+@pytest.mark.slow
 def test_a_run_that_begins_with_another_learns_on_by_the_rule(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     assert main(["train", "digits", "--model", "perceptron", "--epochs", "2", "--out", str(first), *_OWN]) == 0

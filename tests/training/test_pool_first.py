@@ -158,6 +158,7 @@ def test_what_is_compiled_is_left_alone() -> None:
         assert "forward" in vars(module)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("fields", [{}, {"regularize__sparsity": 0.1}, {"auxiliary__layers": ["relu1"]}], ids=str)
 def test_a_training_ends_with_the_same_bits(fields: dict, monkeypatch) -> None:
     config = asked_for(execution__plan="plain", **fields)

@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 from short_runs import events_of
 
+from quick import few_quick
 from striate.api import resume, train_config
 from striate.errors import DataError, RunError, TrainingError
 from striate.runs.checkpoint import load_checkpoint, save_checkpoint
@@ -76,7 +77,12 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> Non
 
 
 @pytest.mark.parametrize(
-    ("step", "number"), [(1, signal.SIGINT), (4, signal.SIGTERM), (5, signal.SIGINT), (16, signal.SIGINT)]
+    ("step", "number"),
+    few_quick(
+        [(1, signal.SIGINT), (4, signal.SIGTERM), (5, signal.SIGINT), (16, signal.SIGINT)],
+        [(4, signal.SIGTERM), (16, signal.SIGINT)],
+        unpack=True,
+    ),
 )
 def test_an_interrupted_run_goes_on_bit_for_bit(
     same_photos: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, step: int, number: int
@@ -150,6 +156,7 @@ def test_a_run_does_not_go_on_with_other_data(photos, monkeypatch) -> None:
         resume("run", quiet=True)
 
 
+@pytest.mark.slow
 def test_config_yaml_trained_again_gives_the_same_figures(photos) -> None:
     train_quietly(config_for(photos(), seed=7), Path("one"))
     train_quietly(merge_request(read_config("one/config.yaml"), fields={}), Path("two"))
@@ -191,6 +198,7 @@ def test_no_checkpoint_ever_holds_a_network_that_is_not_finite(photos, monkeypat
         assert all(torch.isfinite(t).all() for t in load_checkpoint(file)["model"].values())
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("missing", [["env.json"], ["env.json", "split.csv", "classes.txt", "events.jsonl"]])
 def test_a_run_killed_among_its_first_files_goes_on(photos, monkeypatch, missing: list[str]) -> None:
     with monkeypatch.context() as patch:
@@ -218,6 +226,7 @@ def test_an_interrupt_while_finishing_says_how_to_go_on(photos, monkeypatch) -> 
     assert Path("run/metrics.json").exists()
 
 
+@pytest.mark.slow
 def test_the_reason_for_the_network_survives_a_resume(photos, monkeypatch) -> None:
     config = config_for(photos(), **{"model.name": "auto"})
     with monkeypatch.context() as patch:

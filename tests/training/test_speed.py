@@ -22,6 +22,7 @@ from striate.training.prepare import Prepared, prepare
 MINUTES = {"epochs": None, "budget__minutes": 0.01}
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("optimizer", ["sgd", "lars", "muon"])
 def test_a_peak_that_only_a_warm_up_bears_can_be_measured(optimizer: str) -> None:
     fields = {"optim__name": optimizer, "optim__lr": 1e20, "model__name": "mlp(8)"}
@@ -44,6 +45,7 @@ def test_a_network_that_cannot_be_copied_is_refused_only_where_it_has_to_be(fiel
     prepare(asked_for(), Locked())
 
 
+@pytest.mark.slow
 def test_validation_is_measured_with_its_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     original, numbers = Objective.measure, []
 
@@ -90,6 +92,7 @@ def test_each_size_of_images_and_the_head_alone_are_measured_by_themselves(monke
     assert list(dict.fromkeys(seen)) == [(4, False), (4, True), (8, True)]
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("fields", [{}, {"optim__ema": 0.9}, {"auxiliary__rotation": 0.5}], ids=str)
 def test_measuring_and_short_trainings_leave_the_training_as_it_is(fields: dict) -> None:
     prepared = prepare(asked_for(epochs=4, **fields))
@@ -110,6 +113,7 @@ def test_one_training_of_several_has_no_report_to_wait_for() -> None:
     assert measure_pace(work, 1.0, report=False).finish == 0.0
 
 
+@pytest.mark.slow
 def test_an_own_rule_is_measured_too() -> None:
     network = "neocognitron(first=4,second=6,planes=8)"
     pace = measured(prepare(asked_for(epochs=4, model__name=network, optim__name="own-rule")))

@@ -165,6 +165,7 @@ def test_the_network_is_airbench_for_images_that_it_takes_and_the_usual_one_else
         build_model(name, shape, 10)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("shape", "samples", "minutes", "width"),
     [
@@ -211,6 +212,7 @@ def test_a_run_whitens_its_first_layer_from_its_training_images_and_learns() -> 
     assert any("whitened" in note for note in prepared.notes)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_network_and_resuming_does_not_whiten_anew(tmp_path) -> None:
     command = [
         "train",
@@ -235,6 +237,7 @@ def test_the_same_seed_gives_the_same_network_and_resuming_does_not_whiten_anew(
     assert (merged.schedule.warmup, merged.evaluation.views, merged.optim.momentum) == (None, None, None)
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_learns_by_it() -> None:
     own = trained(
         asked_for("digits", 2, recipe="speedrun", **{"model.name": "conv(8,3) bn relu conv(8,3) bn relu gap fc(10)"})
@@ -257,6 +260,7 @@ def test_without_whitening_the_kernels_of_airbench_stay_random() -> None:
     assert not torch.equal(prepared.state.module.whiten.weight[:4], -prepared.state.module.whiten.weight[4:])
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("fields", "where"),
     [
@@ -275,6 +279,7 @@ def test_what_makes_no_sense_is_refused_with_a_remedy(fields, where) -> None:
     assert caught.value.remedy
 
 
+@pytest.mark.slow
 def test_learned_weights_are_not_undone(tmp_path) -> None:
     run = tmp_path / "run"
     assert (

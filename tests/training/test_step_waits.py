@@ -89,6 +89,7 @@ OTHERS: dict[str, dict[str, object]] = {
 }
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("options", [*VARIED, *OTHERS])
 def test_steps_wait_for_nothing(options: str) -> None:
     config = with_fields(

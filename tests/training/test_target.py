@@ -126,6 +126,7 @@ def test_a_target_reached_on_a_handful_of_samples_says_how_little_that_shows() -
     assert str(target_outcome(rows([1.0]), 0.95, TASK, 1.0, 15)).endswith("(n = 15, 95 % interval 79.6 to 100.0 %)")
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_its_report_keeps_the_time_to_its_target(monkeypatch: pytest.MonkeyPatch) -> None:
     config = asked_for(epochs=30, budget__target=0.5, **MLP)
     with monkeypatch.context() as patch:

@@ -60,10 +60,10 @@ def guarded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     def moving(split: Split, device: torch.device) -> Split:
         return split if isinstance(split, Guard) else to_device(split, device)
 
-    def evaluating(prepared: Any, *rest: Any) -> Any:
+    def evaluating(run: Any, prepared: Any, *rest: Any) -> Any:
         assert prepared.state.history, "training is over"
         Guard.opened = True
-        return evaluate(prepared, *rest)
+        return evaluate(run, prepared, *rest)
 
     monkeypatch.setattr(prepare, "load_dataset", loading)
     monkeypatch.setattr(prepare, "to_device", moving)
@@ -102,13 +102,14 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("way", few_quick(WAYS, ["the usual", "with patience", "with baselines"]))
+@pytest.mark.parametrize("way", few_quick(WAYS, ["with patience"]))
 def test_training_reads_it_once_it_is_over(way: str, arrays) -> None:
     asked = {"epochs": 2} | WAYS[way]
     train(arrays(), MODEL, out="run", **asked | {"set": PLAIN | asked.get("set", {})})
     assert (Guard.opened, Guard.peeks) == (True, ())
 
 
+@pytest.mark.slow
 def test_a_forecast_does_not(arrays, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_TELLING", "_MEASURED"):
         monkeypatch.setattr(steps, name, 0.0)
@@ -117,16 +118,19 @@ def test_a_forecast_does_not(arrays, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Guard.peeks == ()
 
 
+@pytest.mark.slow
 def test_looking_for_a_rate_never_does(arrays) -> None:
     find_learning_rate(arrays(), MODEL, seconds=1, set=PLAIN)
     assert (Guard.opened, Guard.peeks) == (False, ())
 
 
+@pytest.mark.slow
 def test_planning_never_does(arrays) -> None:
     plan_training(arrays(), MODEL, seconds=0.5, set={"execution.compile": "off"})
     assert (Guard.opened, Guard.peeks) == (False, ())
 
 
+@pytest.mark.slow
 def test_a_sweep_does_when_the_best_is_trained(arrays) -> None:
     pytest.importorskip("optuna")
     swept = sweep(arrays(), {"optim.lr": "1e-3..1e-1"}, MODEL, trials=2, seeds=1, epochs=2, out="sweep", set=PLAIN)
@@ -134,11 +138,13 @@ def test_a_sweep_does_when_the_best_is_trained(arrays) -> None:
     assert (Guard.opened, Guard.peeks) == (True, ())
 
 
+@pytest.mark.slow
 def test_cross_validation_leaves_a_given_one_alone(arrays) -> None:
     train(arrays(), MODEL, epochs=1, cv="2x1", out="cv", set=PLAIN)
     assert (Guard.opened, Guard.peeks) == (False, ())
 
 
+@pytest.mark.slow
 def test_nothing_but_its_own_figures_depends_on_it(arrays) -> None:
     """All that is decided and learned is the same to the bit where other samples are tested."""
     runs = [train(arrays(other=other), MODEL, epochs=3, out=f"run-{other}", set=PLAIN) for other in (False, True)]

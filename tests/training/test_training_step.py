@@ -60,6 +60,7 @@ PARTS = [
 ]
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("size", [1, 3, 4, 5, 9])
 @pytest.mark.parametrize("fields", PARTS, ids=str)
 def test_the_parts_of_a_batch_have_the_gradients_of_the_whole(size: int, fields: dict) -> None:

@@ -73,6 +73,7 @@ def test_so_many_steps_at_most(run: Path) -> None:
     assert (found.verdict, found.replay.end, found.replay.whole) == ("agree", 10, False)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "name",
     ["classes.txt", "split.csv", "seen.txt", "env.json", "config.yaml", "metrics.csv", "metrics.json", "report.html"],

@@ -96,6 +96,7 @@ def test_of_split_says_data_split_and_n():
     assert of_split("flowers", "test", 12345) == "flowers, test split, n = 12,345"
 
 
+@pytest.mark.slow
 def test_matplotlib_is_imported_only_to_draw() -> None:
     """Who computes what a picture shows, as the Python functions and the lab do, does not wait for Matplotlib."""
     script = (

@@ -19,7 +19,7 @@ def drawn(draw, *arguments, **options):
     show_literally(figure)
     figure.canvas.draw()
     texts = [axes.xaxis.label, axes.yaxis.label, *axes.get_yticklabels()]
-    for text in texts + (axes.get_legend().get_texts() if axes.get_legend() else []):
+    for text in [*texts, *(text for legend in figure.legends for text in legend.get_texts())]:
         if not text.get_text():
             continue
         box = text.get_window_extent()
@@ -58,17 +58,22 @@ def test_reliability_of_no_answers_is_an_empty_diagram():
 
 
 @pytest.mark.parametrize(("draw", "figure"), [(draw_roc, "auc"), (draw_precision_recall, "average_precision")])
-def test_the_weakest_classes_are_named(draw, figure):
+@pytest.mark.parametrize("names", [NASTY, [*NASTY, "plain"]], ids=["all", "weakest"])
+def test_all_of_few_classes_are_named_and_the_weakest_of_many(draw, figure, names):
     points = tuple(np.linspace(0, 1, 5))
     curves = [
         {"name": n, "false_positive_rate": points, "true_positive_rate": points, "recall": points, "precision": points}
-        for n in NASTY
+        for n in names
     ]
-    classes = [{"name": n, figure: estimate(0.9 - 0.1 * k)} for k, n in enumerate(NASTY)]
+    classes = [{"name": n, figure: estimate(0.9 - 0.1 * k)} for k, n in enumerate(names)]
     axes = drawn(draw, curves, classes)
-    legend = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert legend[0] == "2 more"
-    assert legend[1:] == ["z 0.400", "y 0.500", "x 0.600", "a_very_long_class… 0.700"]
+    [legend] = axes.get_figure().legends
+    shown = [text.get_text() for text in legend.get_texts()]
+    if names == NASTY:
+        assert shown == ["z 0.400", "y 0.500", "x 0.600", "a_very_long_class… 0.700", "<b> 0.800", r"$\alpha_1$ 0.900"]
+    else:
+        assert shown == ["3 more", "plain 0.300", "z 0.400", "y 0.500", "x 0.600"]
+    assert legend.get_window_extent().y1 <= axes.get_window_extent().y0  # below: no curve is covered
 
 
 def test_slices_that_differ_are_drawn_first_where_there_are_many():

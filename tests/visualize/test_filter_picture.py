@@ -54,6 +54,7 @@ def test_any_kernel_on_any_size(rows, columns, height, width, divisor, largest, 
     assert filter_values(x, kernel, mode).tolist() == by_definition(x, kernel, mode).tolist()
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("side", [17, 31, 99])
 @pytest.mark.parametrize("largest", [3, 20_000, 10**9])
 def test_large_kernels_are_as_exact_as_small_ones(side, largest, monkeypatch) -> None:

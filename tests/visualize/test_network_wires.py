@@ -6,6 +6,7 @@ import re
 from itertools import combinations
 from xml.etree import ElementTree
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,6 +80,7 @@ inputs_of_boxes = st.integers(1, 12).flatmap(
 )
 
 
+@pytest.mark.slow
 @given(inputs_of_boxes)
 def test_lanes_hold_one_output_at_a_time(drawn: tuple[set[int], ...]) -> None:
     inputs = [tuple(sorted(taken)) for taken in drawn]

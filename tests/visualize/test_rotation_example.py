@@ -20,6 +20,7 @@ def example():
     return module
 
 
+@pytest.mark.slow
 def test_orientations_that_were_learned_are_recognized_and_others_are_not(example, capsys) -> None:
     curves = example.main(epochs=4, seeds=1, out=Path("curve.png"))
     at = {angle: k for k, angle in enumerate(example.ANGLES)}

@@ -35,6 +35,7 @@ def assert_inside(figure, texts):
             assert box.y1 <= figure.bbox.y1 + 1
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 20, 90), (3, 90, 20), (1, 1, 1)])
 @pytest.mark.parametrize("count", few_quick([1, 7], [7]))
 def test_everything_is_inside_the_page(shape, count):

@@ -69,6 +69,7 @@ def test_a_trial_that_went_wrong_does_not_squeeze_the_others_and_lies_at_the_edg
     assert 12 in at_the_edge
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
 def test_any_number_of_fields_is_drawn(tmp_path, count: int) -> None:
     dimensions = [Dimension(f"field.{k}", 0, 1) for k in range(count)]

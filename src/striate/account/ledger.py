@@ -115,6 +115,13 @@ class Ledger:
     real_pass: str = ""
     remarks: tuple[Finding, ...] = ()
     effective_receptive_field: tuple[float, ...] | None = None
+    other_inputs: dict[str, Shape] = field(default_factory=dict)
+    """Of a network of several inputs, those after `input`, by name or place: zeros. Receptive fields are in `input`."""
+
+    @property
+    def all_inputs(self) -> str:
+        """The shapes of all inputs, as they are shown."""
+        return " and ".join(show_shape(shape) for shape in (self.input, *self.other_inputs.values()))
 
     @property
     def flops(self) -> int:
@@ -218,7 +225,7 @@ def totals(ledger: Ledger, width: int = WIDTH) -> list[str]:
     field, jump = show_shape(ledger.receptive_field), show_sizes(ledger.jump)
     optimizers = ", ".join(f"{name} {size_in_bytes(count)}" for name, count in ledger.optimizer_bytes.items())
     facts = [
-        ("network", f"{ledger.model}: {show_shape(ledger.input)} → {show_shape(ledger.output)}"),
+        ("network", f"{ledger.model}: {ledger.all_inputs} → {show_shape(ledger.output)}"),
         ("parameters", f"{ledger.params:,}, {ledger.trainable:,} of them trainable"),
         ("MACs", f"{ledger.macs:,} multiply–accumulates of convolutions and matrix products, biases excluded"),
         ("FLOPs", f"{ledger.flops:,} = 2 × MACs; plus {scaled(sum(ledger.other_ops.values()))} other operations"),
@@ -231,7 +238,8 @@ def totals(ledger: Ledger, width: int = WIDTH) -> list[str]:
         ),
         (
             "field",
-            f"a unit of the last map sees {field} input positions; neighboring units are {jump} positions apart"
+            f"a unit of the last map sees {field} input positions; neighboring units are {jump} "
+            f"position{'s' * (jump != '1')} apart"
             if any(ledger.jump)
             else "",
         ),
@@ -287,7 +295,7 @@ def _notebook_page(ledger: Ledger) -> str:
         for row in ledger.rows
     )
     return notebook.page(
-        f"{ledger.model} on {show_shape(ledger.input)}",
+        f"{ledger.model} on {ledger.all_inputs}",
         notebook.items(f"{name}: {said}" for name, said in facts),
         notebook.table(("layer", "kind", "output", "parameters", "MACs", "receptive field"), rows),
         *(remark._repr_html_() for remark in ledger.remarks),

@@ -16,25 +16,30 @@ from striate.account.observing.make_ledger import make_ledger
 from striate.account.observing.observation import observe_network
 from striate.account.observing.shapes_only import shapes_only
 from striate.account.remarks.parts import teacher_remarks
+from striate.account.several_inputs import Inputs, OfFirstInput, several
 from striate.errors import NoInputShape
-from striate.models.build import build_model
+from striate.models.build import Model, build_model, named_model
 from striate.models.from_file import names_file
 from striate.models.from_run import names_run, read_network
 from striate.models.input_shape import read_input_shape
+from striate.models.layer_strings.layer_string import layers_of_pasted
 from striate.models.preserved_state import same_random_state
 from striate.models.registry import MODELS
+from striate.models.trusted_code import is_given
 
 Shape = tuple[int, ...]
 
 
 def summarize(
-    model: str | nn.Module, input_shape: Shape | None = None, *, outputs: int | None = None, effective: bool = False
+    model: Model, input_shape: Inputs | None = None, *, outputs: int | None = None, effective: bool = False
 ) -> Ledger:
     """What a network costs and sees, layer by layer, for one input, in eval mode.
 
-    `model`: a zoo name, a layer string, `path/to/file.py:function` (which RUNS that code), a run, or a module, which
-    is not changed. `input_shape`: (C, *spatial), or (F,) of a table, without the batch; None takes the published one,
-    or the run's. `outputs`: how many the network is to have; None takes the published number, or the run's.
+    `model`: a zoo name, a layer string, `path/to/file.py:function` (which RUNS that code), a run, a module, which
+    is not changed, or a class or function that makes one. `input_shape`: (C, *spatial), or (F,) of a table, without
+    the batch; None takes the published one, or the run's. Of several inputs a tuple or mapping of shapes, or of example
+    tensors with the batch, which also say the number format; receptive fields are then in the first. `outputs`: how
+    many the network is to have; None takes the published number, or the run's.
     `effective`: measure the effective receptive field as well, by gradients of the real network.
 
     The forward pass runs with shapes only, without memory for numbers; where the network looks at numbers, for real
@@ -49,20 +54,27 @@ def summarize(
 
 
 def summarize_and_measure(
-    model: str | nn.Module, input_shape: Shape | None = None, *, outputs: int | None = None, effective: bool = True
+    model: Model, input_shape: Inputs | None = None, *, outputs: int | None = None, effective: bool = True
 ) -> tuple[Ledger, EffectiveField | None]:
     """Like `summarize`, with the effective receptive field itself, of which the ledger has the size."""
-    name = model
+    name, module = named_model(model)
     with same_random_state(), torch.inference_mode(False):
-        if isinstance(model, str) and names_file(model):
+        inputs = several(input_shape)
+        shape = None if input_shape is None else read_input_shape(input_shape) if inputs is None else inputs.shape
+        if inputs is not None or (name is not None and (names_file(name) or is_given(name))):
             # Code of one's own is run once: it may print, wait, or fetch something.
-            input_shape = _input_shape(model, input_shape)
+            shape = _input_shape(model, shape)
             torch.default_generator.manual_seed(0)
-            model, outputs = build_model(model, input_shape, outputs), None
-        ledger = observe(model, input_shape, outputs=outputs)
-        field = measure_field(model, ledger.input, outputs) if effective else None
-    if isinstance(name, str):
-        ledger = replace(ledger, model=name)
+            module, outputs = build_model(model, None if inputs else shape, outputs), None
+        if inputs is not None and module is not None:
+            module, name = OfFirstInput(module, inputs), None
+        network = module if module is not None else "auto" if name is None else name
+        ledger = observe(network, shape, outputs=outputs)
+        field = measure_field(network, ledger.input, outputs) if effective else None
+    if isinstance(network, OfFirstInput):
+        ledger = network.ledger_of_network(ledger)
+    if name is not None:
+        ledger = replace(ledger, model=layers_of_pasted(name))
     if field is not None:
         ledger = replace(ledger, effective_receptive_field=field.size)
     return replace(ledger, remarks=teacher_remarks(ledger)), field

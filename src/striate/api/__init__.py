@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from striate.api.data import check_data, pack, pack_shards
     from striate.api.diagnosing import Consultation, diagnose_run, diagnose_training, write_diagnosis
     from striate.api.explaining import explain, write_explanation
-    from striate.api.measuring import baselines, evaluate, robustness, write_robustness
+    from striate.api.measuring import baselines, evaluate, robustness, write_evaluation, write_robustness
     from striate.api.networks import Summary, build, load, summary, write_summary
     from striate.api.planning import TrainingPlan, plan_training
     from striate.api.predicting import FileAnswer, FileAnswers, answer_files
@@ -28,7 +28,7 @@ _PLACES = {
     "data": ("check_data", "pack", "pack_shards"),
     "diagnosing": ("Consultation", "diagnose_run", "diagnose_training", "write_diagnosis"),
     "explaining": ("explain", "write_explanation"),
-    "measuring": ("baselines", "evaluate", "robustness", "write_robustness"),
+    "measuring": ("baselines", "evaluate", "robustness", "write_evaluation", "write_robustness"),
     "networks": ("Summary", "build", "load", "summary", "write_summary"),
     "announcing": ("announcer",),
     "planning": ("TrainingPlan", "plan_training"),
@@ -73,6 +73,7 @@ __all__ = [
     "train_config",
     "verify",
     "write_diagnosis",
+    "write_evaluation",
     "write_explanation",
     "write_learning_curve",
     "write_robustness",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
 
 from rich.console import Console
 
@@ -22,13 +23,15 @@ def announcer(console: Console, quiet: bool) -> Announce:
     return announce
 
 
-def announce_decisions(prepared: Prepared, announce: Announce) -> None:
-    """Say what was decided about data and training, and what was noticed."""
+def announce_decisions(prepared: Prepared, announce: Announce, spent: float = 0.0) -> None:
+    """Say what was decided about data and training, what was noticed, and when it will end; `spent` are the seconds
+    since the user's request."""
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in prepared.data.splits.items())
-    announce(f"{prepared.data.name}: {sizes}")
-    for note in prepared.notes:
+    announce(f"{prepared.data.name}: {sizes}; {prepared.data.inputs_in_words}")
+    for note in (*filter(None, (prepared.data.annotated,)), *prepared.notes):
         announce(note)
     for finding in prepared.findings:
         announce(str(finding))
     if prepared.forecast is not None:
-        announce(str(prepared.forecast))
+        left = timedelta(seconds=max(0.0, prepared.forecast.seconds - spent))
+        announce(f"{prepared.forecast}; it ends at about {datetime.now() + left:%H:%M}")

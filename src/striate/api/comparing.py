@@ -142,6 +142,8 @@ def _split_options(config: Config) -> str:
 def _asked_now(run: RunDirectory, config: Config, split: Compared, read: ReadData) -> tuple[Evaluation, bool]:
     """The network's predictions, and whether they are for images."""
     trained, data = load(run.path), read(config)
+    if split == "test":
+        data.require_test(f"compare {run.path}")
     batch = measured_at_once(config)
     with allocator_policy(usual_policy()):
         answering = plan_evaluation(trained, data, (split,), batch=batch)

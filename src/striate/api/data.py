@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,17 @@ from striate.data.audit.evidence import gather
 from striate.data.audit.quarantine import manifest_text, refuse_quarantine, usual_quarantine
 from striate.data.pack_data import PackedData, pack_data
 from striate.data.sources.list_source import list_source
+from striate.data.sources.objects import Data, given_data
 from striate.data.write_shards import WrittenShards, write_shards
 from striate.errors import DataError, RunError, UsageError, pasted
 from striate.runs.files import write_text
 from striate.tasks.registry import annotation_for
+from striate.training.config_file import get_field, option_of
 from striate.training.request import ConfigSource, merge_request, read_config
 
 
 def check_data(
-    data: str | Path | None = None,
+    data: Data = None,
     *,
     size: int | tuple[int, int] | str | None = None,
     labels: bool = False,
@@ -44,7 +47,20 @@ def check_data(
     """
     fields = dict(set or {})
     refuse_unused(fields, CHECKED, "a check of the data")
-    source = None if data is None else str(data)
+    with given_data(data, announce) as source:
+        return _check_source(source, size, labels, quarantine, sheet, config, fields, announce)
+
+
+def _check_source(
+    source: str | None,
+    size: int | tuple[int, int] | str | None,
+    labels: bool,
+    quarantine: str | Path | None,
+    sheet: str | Path | None,
+    config: ConfigSource,
+    fields: dict[str, Any],
+    announce: Announce | None,
+) -> DataCheck:
     merged = merge_request(read_config(config), data=source, size=size, fields=fields)
     listing = list_source(merged.data, annotation_for(merged.task), announce)
     if quarantine is not None:
@@ -52,10 +68,15 @@ def check_data(
     if sheet is not None:
         _refuse_sheet(listing.kind, Path(sheet))
     target = usual_quarantine(listing)
-    command = () if target is None else ("data", "check", listing.source, "--quarantine", str(target))
+    given = {name: get_field(merged, name) for name in fields if name != "data.source"}
+    options = ((option_of(name), _typed(value)) for name, value in given.items())
+    again = ("data", "check", listing.source, *chain.from_iterable(options))
+    command = () if target is None else (*again, "--quarantine", str(target))
     evidence = gather(listing, merged.data, command, announce)
     check = check_evidence(evidence)
-    if labels:
+    if not labels:
+        check = replace(check, for_labels=(*again, "--labels"))
+    else:
         check = _with_label_errors(check, merged.seed, announce)
     if sheet is not None:
         from striate.visualize.check_sheet import draw_sheet
@@ -64,6 +85,10 @@ def check_data(
     if quarantine is not None:
         check = replace(check, quarantine=_write_quarantine(check, Path(quarantine)))
     return check
+
+
+def _typed(value: object) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _refuse_sheet(kind: str, sheet: Path) -> None:
@@ -83,7 +108,7 @@ def _with_label_errors(check: DataCheck, seed: int, announce: Announce | None) -
     from striate.evaluation.label_errors import find_label_errors
 
     doubtful = find_label_errors(check.evidence, seed, announce)
-    return check if doubtful is None else replace(check, marked=grave_first([*check.marked, doubtful]))
+    return replace(check, marked=grave_first([*check.marked, *filter(None, (doubtful,))]))
 
 
 def _write_quarantine(check: DataCheck, file: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -13,14 +13,17 @@ import torch
 from torch import nn
 
 from striate.api.announcing import Announce
+from striate.api.keywords import known_keywords
+from striate.data.sources.objects import Data, given_data
 from striate.doctor.causes import sort_out
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.trial import run_trial
 from striate.doctor.prepared_setup import examine_prepared, in_options, setup_of
-from striate.doctor.run_curves import curve_findings, read_curves
+from striate.doctor.run_curves import TOO_SHORT, curve_findings, read_curves
 from striate.doctor.setup.preserved_state import state_preserved
 from striate.errors import ConfigError, UsageError
+from striate.models.build import Model, module_of_run, named_model
 from striate.records import Finding
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.files import write_text
@@ -50,9 +53,10 @@ class Consultation:
         return facts | {"run": None if self.run is None else str(self.run)} | self.diagnosis.to_json()
 
 
+@known_keywords
 def diagnose_training(
-    data: str | Path | None = None,
-    model: str | nn.Module = "auto",
+    data: Data = None,
+    model: Model = "auto",
     *,
     size: int | tuple[int, int] | str | None = None,
     config: ConfigSource = None,
@@ -67,24 +71,25 @@ def diagnose_training(
     Raises StriateError.
     """
     _refuse_seconds(seconds)
-    fields = requested_fields({"model.name": model if isinstance(model, str) and model != "auto" else None}, set or {})
+    name, module = named_model(model)
+    fields = requested_fields({"model.name": name}, set or {})
     fields.setdefault("execution.plan", "plain")  # results are the same, and nothing is to be measured first
-    source = None if data is None else str(data)
-    merged = merge_request(read_config(config), data=source, size=size, fields=fields)
-    prepared = _prepare(merged, model if isinstance(model, nn.Module) else None, announce)
-    return _consult(prepared, seconds)
+    with given_data(data, announce) as source:
+        merged = merge_request(read_config(config), data=source, size=size, fields=fields)
+        prepared = _prepare(merged, module, announce)
+        return _consult(prepared, seconds)
 
 
 def diagnose_run(
     path: str | Path,
     *,
-    module: nn.Module | None = None,
+    module: nn.Module | Callable[..., nn.Module] | None = None,
     seconds: float = BUDGET,
     announce: Announce = lambda _: None,
 ) -> Consultation:
     """What went wrong in a run: its curves and events, then its training as it began, as in `diagnose_training`.
 
-    `module` for a run of an `nn.Module` made in Python. Nothing is written. Raises StriateError.
+    `module` for a run of a network made in Python. Nothing is written. Raises StriateError.
     """
     _refuse_seconds(seconds)
     run = open_run(Path(path))
@@ -92,7 +97,7 @@ def diagnose_run(
     if config.cv is not None:
         got, remedy = "a cross-validation, which saves no network", f"striate doctor {config.data.source}"
         raise ConfigError(str(run.config), got, "the run of one training", remedy)
-    prepared = _prepare(config, module, announce)
+    prepared = _prepare(config, module_of_run(config.model.name, module), announce)
     return _consult(prepared, seconds, run)
 
 
@@ -128,7 +133,9 @@ def _consult(prepared: Prepared, seconds: float, run: RunDirectory | None = None
         targets = prepared.task.diagnosed_as
         classes = len(prepared.data.classes) if targets is not None and targets.targets == "labels" else 0
         curves = read_curves(run, classes)
-        known += [in_options(finding, prepared.config) for finding in curve_findings(curves)]
+        # That a run was short is no fault of its setup.
+        found = (replace(f, severity="note") if f.code == TOO_SHORT else f for f in curve_findings(curves))
+        known += [in_options(finding, prepared.config) for finding in found]
         told = f"{run.path}, {several(curves.epochs, 'epoch')} trained: "
     diagnosis = examine_prepared(prepared, Clock(seconds))
     codes = {finding.code for finding in known}

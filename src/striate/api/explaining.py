@@ -28,7 +28,7 @@ from striate.visualize.attribution.explanation_record import Explanation, NudgeS
 from striate.visualize.attribution.nearest import Nearest, find_nearest
 from striate.visualize.attribution.question import Question, make_question
 from striate.visualize.inside.passes import as_input
-from striate.wording import several, show_shape
+from striate.wording import several, show_shape, type_of
 
 if TYPE_CHECKING:
     from striate.training.trained import Input
@@ -51,6 +51,10 @@ def explain(
     ModelError where the method cannot look into the network.
     """
     require_method(method)
+    kinds: tuple[type, ...] = (str, Path, Run, Trained, nn.Module)
+    if not isinstance(run_or_trained, kinds):
+        expected = "a run, what striate.load gives, or an nn.Module"
+        raise UsageError("explain", type_of(run_or_trained), expected, 'striate.explain("runs/NAME", image)')
     with torch.inference_mode(False):  # gradients are needed, wherever this is called
         return _explain(run_or_trained, image, method)
 

@@ -8,15 +8,23 @@ from striate.errors import UsageError
 from striate.training.config_file import option_of
 
 CHECKED = (
-    *(f"data.{name}" for name in ("size", "channels", "fit", "layout", "val_fraction", "test_fraction", "split_seed")),
-    *("data.max_pixels", "task.name"),
+    *(
+        f"data.{name}"
+        for name in ("size", "channels", "fit", "layout", "names", "val_fraction", "test_fraction", "split_seed")
+    ),
+    *("data.class_level", "data.group", "data.max_pixels", "task.name"),
 )
 """What changes a check of the data: what is read, and how it is split."""
 PACKED = (
-    *(f"data.{name}" for name in ("size", "channels", "fit", "layout", "max_pixels", "reduced_decoding", "packs")),
-    "task.name",
+    *(
+        f"data.{name}"
+        for name in ("size", "channels", "fit", "layout", "names", "max_pixels", "reduced_decoding", "packs")
+    ),
+    *("data.class_level", "task.name"),
 )
 """What changes a pack: what is decoded."""
+MEASURED = ("data.names",)
+"""What other data for a trained network may need, beside what the run knows."""
 SHOWN = ("data.", "augment.", "task.name", "seed")
 """What changes a picture of the data."""
 
@@ -30,6 +38,6 @@ def refuse_unused(fields: Mapping[str, object], used: tuple[str, ...], what: str
         raise UsageError(
             option_of(unused[0]),
             f"a field that changes nothing in {what}",
-            f"{', '.join(listed[:-1])} or {listed[-1]}",
+            " or ".join(part for part in (", ".join(listed[:-1]), listed[-1]) if part),
             f"leave out {option_of(unused[0])}",
         )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from striate.models.build import module_of_run
 from striate.runs.directory import RunDirectory
 from striate.training.config_file import config_from_dict, config_to_dict
 from striate.training.events import EpochDone
@@ -37,7 +39,7 @@ def tell_end(meeting: Meeting, path: Path, metrics: dict[str, Any]) -> None:
     meeting.tell(_ENDED, json.dumps({"run": str(path.absolute()), "metrics": metrics}))
 
 
-def follow_run(meeting: Meeting, module: nn.Module | None) -> tuple[Path, dict[str, Any]]:
+def follow_run(meeting: Meeting, module: nn.Module | Callable[..., nn.Module] | None) -> tuple[Path, dict[str, Any]]:
     """Take part in the run that the first process begins, if it begins one; its path and metrics.json once it is
     complete. Raises StriateError, Interrupted."""
     told = json.loads(meeting.hear(_BEGUN, _ENDED))
@@ -45,7 +47,7 @@ def follow_run(meeting: Meeting, module: nn.Module | None) -> tuple[Path, dict[s
         config = config_from_dict(told["config"], "the first process")
         checkpoint = None if told["begun"] is None else Path(told["begun"])
         with memory_explained(config):
-            prepared = prepare(config, module, begun=checkpoint)
+            prepared = prepare(config, module_of_run(config.model.name, module), begun=checkpoint)
             run = RunDirectory(Path(told["run"]))
             with (
                 execution_settings(prepared.config),

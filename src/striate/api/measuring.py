@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from striate.api.announcing import Announce
+from striate.api.keywords import known_keywords
 from striate.api.networks import load
 from striate.api.training import Run
 from striate.data.config import DataConfig
@@ -30,7 +34,7 @@ from striate.evaluation.robustness.robustness import Robustness
 from striate.inference.plan import Asked, require_asked
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.runs.directory import RunDirectory, open_run, read_seen
-from striate.runs.files import explained, write_atomic, write_json
+from striate.runs.files import explained, write_atomic, write_json, write_text
 from striate.statistics.calibration import Temperature
 from striate.tasks.baseline import Baseline, DataBaselines
 from striate.tasks.evaluation import Evaluation
@@ -44,16 +48,19 @@ from striate.training.request import ConfigSource, merge_request, read_config
 from striate.training.trained import Trained
 
 
+@known_keywords
 def evaluate(
     run: str | Path | Run | Trained,
     data: Data = None,
     *,
+    names: str | None = None,
     plan: Asked = "auto",
     announce: Announce | None = None,
 ) -> Evaluation:
     """How good a trained network is on `data`, prepared as in its training; the run's own test split by default.
 
-    `data` as `train` takes them, arrays and datasets too.
+    `data` as `train` takes them, arrays and datasets too; `names` says what its columns or arrays are called, as
+    `data.names` does, where otherwise than in the run's own.
 
     Of other data the given test split is used, or everything (split `all`) where there is none; samples that the run
     was trained on are a finding. A `Trained` needs `data`. For many samples the fastest backend is chosen
@@ -66,16 +73,18 @@ def evaluate(
     """
     require_asked(plan, "plan")
     with given_data(data, announce) as source:
-        return _evaluate(run, source, plan, announce)
+        return _evaluate(run, source, names, plan, announce)
 
 
-def _evaluate(run: str | Path | Run | Trained, data: str | None, plan: Asked, announce: Announce | None) -> Evaluation:
+def _evaluate(
+    run: str | Path | Run | Trained, data: str | None, names: str | None, plan: Asked, announce: Announce | None
+) -> Evaluation:
     if isinstance(run, Trained):
         if data is None:
             raise RunError(
                 "evaluate", "a network without data", "data to measure it on", 'evaluate(trained, "mnist5k")'
             )
-        return _evaluate_on(run, *_other_data(run, data, frozenset(), announce), plan)
+        return _evaluate_on(run, *_other_data(run, data, names, frozenset(), announce), plan)
     given: object = run
     if not isinstance(given, Run | str | Path):
         got = f"a {type(given).__name__}, whose preparation and classes are not known"
@@ -92,9 +101,10 @@ def _evaluate(run: str | Path | Run | Trained, data: str | None, plan: Asked, an
                 raise
         else:
             _complete(opened, config, trained, own, plan, announce)
-            measured = _evaluate_on(trained, own, "test", plan, batch, read_temperature(opened))
+            measured = _evaluate_on(trained, own, own.held_out, plan, batch, read_temperature(opened))
             return replace(measured, gap=read_gap(opened))
-    other, split = _other_data(trained, data, read_seen(opened), announce)
+    names = names or _same_names(data, config.data.names)
+    other, split = _other_data(trained, data, names, read_seen(opened), announce)
     return _evaluate_on(trained, other, split, plan, batch, read_temperature(opened))
 
 
@@ -150,11 +160,18 @@ def _same_source(data: str, source: str) -> bool:
     return data == source or os.path.realpath(data) == os.path.realpath(source)
 
 
-def _other_data(trained: Trained, source: str, seen: frozenset[str], announce: Announce | None) -> tuple[Dataset, str]:
+def _same_names(source: str, names: str | None) -> str | None:
+    """The names of the run's columns or arrays, where other data may have such."""
+    return names if source.lower().endswith((".csv", ".tsv", ".npz")) else None
+
+
+def _other_data(
+    trained: Trained, source: str, names: str | None, seen: frozenset[str], announce: Announce | None
+) -> tuple[Dataset, str]:
     """Other data as one split, and that split's name."""
     task = trained.task
     data = load_for_evaluation(
-        DataConfig(source=source),
+        DataConfig(source=source, names=names),
         trained.preparation,
         trained.classes,
         task.annotation,
@@ -175,7 +192,7 @@ def _complete(
         return
     say = announce or (lambda _: None)
     say(f"{run.evaluation} is not there yet: all splits are measured for it")
-    part, splits, batch = measured_part(data, config), ("train", "val", "test"), measured_at_once(config)
+    part, splits, batch = measured_part(data, config), tuple(data.splits), measured_at_once(config)
     with allocator_policy(usual_policy()):
         answering = plan_evaluation(trained, part, splits, batch=batch, asked=plan)
         measured = {name: evaluate_trained(trained, part, name, batch=batch, answering=answering) for name in splits}
@@ -194,14 +211,49 @@ def _evaluate_on(
         answering = plan_evaluation(trained, data, (split,), batch=batch, asked=plan)
         evaluation = evaluate_trained(trained, data, split, batch=batch, answering=answering)
     figures = assess_split(trained.task, evaluation, data, temperature)
-    return replace(evaluation, notes=data.notes, findings=data.findings, figures=figures, temperature=temperature)
+    return replace(
+        evaluation,
+        notes=data.notes,
+        findings=data.findings,
+        figures=figures,
+        temperature=temperature,
+        inputs=data.inputs_in_words,
+    )
 
 
 _DPI = 110
 
 
+def write_evaluation(run: str | Path, evaluation: Evaluation) -> tuple[Path, ...]:
+    """Write what was measured on other data into the folder `evaluations` of the run, as JSON and as text; the paths.
+    Nothing that says something else is overwritten. Raises RunError."""
+    opened, document = open_run(Path(run)), evaluation.to_json()
+    place = _free(opened, f"{evaluation.data}-{evaluation.split}", document)
+    write_json(place, document)
+    write_text(place.with_suffix(".txt"), f"{evaluation}\n")
+    return place, place.with_suffix(".txt")
+
+
+def _free(run: RunDirectory, name: str, document: Mapping[str, Any]) -> Path:
+    """The file of this name in the folder of other data; with a number where one is there that says something else."""
+    stem = re.sub(r"[^\w.-]+", "-", name)[:80].strip(".-") or "data"
+    with explained(run.evaluations):
+        run.evaluations.mkdir(exist_ok=True)
+    for number in count(1):
+        place = run.evaluations / f"{stem}{'' if number == 1 else f'-{number}'}.json"
+        try:
+            if json.loads(place.read_text(encoding="utf-8")) == json.loads(json.dumps(document)):
+                return place
+        except FileNotFoundError:
+            return place
+        except (OSError, ValueError):
+            continue
+    raise AssertionError
+
+
 def robustness(
     run: str | Path | Run,
+    data: Data = None,
     *,
     split: str = "test",
     samples: int = MOST,
@@ -213,41 +265,52 @@ def robustness(
     deformation, viewpoint, clutter, illumination, noise, blur and JPEG, each at several strengths, with intervals.
     Where targets move with their image, only the changes after which it is known what is right.
 
-    Of the test split, or `val`; of at most `samples` images, evenly spaced. Images are changed as bytes, by a function
-    of (seed, kind, sample id). `plan` as in `evaluate`. Nothing is written. Raises UsageError; DataError for data that
-    are no images, or have changed; RunError where there is no run.
+    Of the test split, or `val`; of other `data`, as `evaluate` takes them; of at most `samples` images, evenly spaced.
+    Images are changed as bytes, by a function of (seed, kind, sample id). `plan` as in `evaluate`. Nothing is written.
+    Raises UsageError; DataError for data that are no images, or have changed; RunError where there is no run.
     """
     if split not in ("test", "val"):
         raise UsageError("split", repr(split), "test or val", 'split="test"')
     if samples < 1:
         raise UsageError("samples", str(samples), "1 or more", "samples=1000")
     opened = open_run(run.path if isinstance(run, Run) else Path(run))
-    trained, data = load(opened.path), read_data(config_from_yaml(opened.config), announce)[1]
-    with allocator_policy(usual_policy()):
+    trained, config = load(opened.path), config_from_yaml(opened.config)
+    with given_data(data, announce) as source, allocator_policy(usual_policy()):
+        if source is None or _same_source(source, config.data.source):
+            measured = read_data(config, announce)[1]
+            if split == "test":
+                measured.require_test("robustness")
+        else:
+            names = _same_names(source, config.data.names)
+            measured, split = _other_data(trained, source, names, read_seen(opened), announce)
         return measure_robustness(
-            trained, data, split, samples=samples, seed=seed, plan=plan, progress=announce or (lambda _: None)
+            trained, measured, split, samples=samples, seed=seed, plan=plan, progress=announce or (lambda _: None)
         )
 
 
-def write_robustness(run: str | Path, found: Robustness) -> tuple[Path, Path]:
-    """Write `robustness.json` and `plots/robustness.png` into the run; their paths. Raises RunError."""
+def write_robustness(run: str | Path, found: Robustness, *, other: bool = False) -> tuple[Path, Path]:
+    """Write `robustness.json` and `plots/robustness.png` into the run, or, of `other` data, both into its folder
+    `evaluations`; their paths. Raises RunError."""
     from striate.visualize.canvas import of_split, save_figure
     from striate.visualize.metric_curves import robustness_figure
 
     opened = open_run(Path(run))
-    picture = opened.plots / "robustness.png"
+    document, picture = opened.robustness, opened.plots / "robustness.png"
+    if other:
+        document = _free(opened, f"{found.data}-{found.split}-robustness", found.to_json())
+        picture = document.with_suffix(".png")
     figure = robustness_figure(
         found.to_json(),
         title=of_split(found.data, found.split, found.n),
         name="right" if found.of_hits else found.metric.name,
         share=found.metric.is_share,
     )
-    with explained(opened.plots):
-        opened.plots.mkdir(exist_ok=True)
+    with explained(picture.parent):
+        picture.parent.mkdir(exist_ok=True)
 
     def draw(path: Path) -> None:
         save_figure(figure, path, _DPI)
 
     write_atomic(picture, draw)
-    write_json(opened.robustness, found.to_json())
-    return opened.robustness, picture
+    write_json(document, found.to_json())
+    return document, picture

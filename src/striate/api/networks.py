@@ -4,6 +4,7 @@ What a network costs and sees, alone or beside another one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,17 @@ from striate.account.comparison import LedgerComparison, compare_ledgers
 from striate.account.field.effective import EffectiveField
 from striate.account.ledger import Ledger, Shape
 from striate.account.summarize import summarize, summarize_and_measure
+from striate.api.keywords import known_keywords
 from striate.errors import NoInputShape, RunError, pasted
 from striate.evaluation.assessment import read_temperature
-from striate.models.build import build_model
+from striate.models.build import Model, build_model, module_of_run
 from striate.models.preserved_state import same_random_state
 from striate.models.trusted_code import take_as
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.files import write_text
 from striate.studies.cross_validation.cv_report import final_command
+from striate.tasks.task import Task
 from striate.training.config_file import config_from_yaml
 from striate.training.trained import Trained, trained_from_dict
 
@@ -31,16 +34,16 @@ from striate.training.trained import Trained, trained_from_dict
 def load(
     path: str | Path,
     *,
-    module: nn.Module | None = None,
-    task: object | None = None,
-    loss: object | None = None,
+    module: nn.Module | Callable[..., nn.Module] | None = None,
+    task: str | type | Task | None = None,
+    loss: str | Callable[[Any, Any], torch.Tensor] | None = None,
     device: str = "cpu",
     calibrated: bool = False,
 ) -> Trained:
     """The trained network of a run directory (its best epoch) or of one checkpoint file, ready to predict.
 
     Nothing of the file is executed. A run of `file.py:function` runs that function again, if you have named it yourself
-    before; a run of an `nn.Module` made in Python needs one of the same form as `module`, and so does one with a
+    before; a run of a network made in Python needs one of the same form as `module`, and so does one with a
     `task` or `loss` given in Python (predicting needs no loss). `calibrated`: logits are divided by the temperature
     that was fitted on validation (evaluation.json), which changes probabilities and no predicted class. No random state
     is changed. Raises RunError, also where there is no temperature; ModelError for code that you have not named.
@@ -59,7 +62,9 @@ def load(
         if isinstance(state := saved.get("task"), dict):  # else it is refused below
             take_as(str(state.get("name")), task, "task")
             take_as(str(state.get("own_loss")), loss, "loss")
-        trained = trained_from_dict(saved, str(file), torch.device(device), module)
+        network = saved.get("network")
+        made = module_of_run(network.get("name") if isinstance(network, dict) else None, module)
+        trained = trained_from_dict(saved, str(file), torch.device(device), made)
     return with_temperature_of(open_run(path), trained) if calibrated else trained
 
 
@@ -78,14 +83,15 @@ def with_temperature_of(run: RunDirectory, trained: Trained) -> Trained:
     return replace(trained, task=task.calibrated(temperature.value))
 
 
+@known_keywords
 def build(
-    model: str | nn.Module,
+    model: Model,
     input_shape: tuple[int, ...] | None = None,
     classes: int | None = None,
     *,
     dense: bool | None = None,
 ) -> nn.Module:
-    """The network that `model` names, for inputs of `input_shape` without batch (C, *spatial) or (F,).
+    """The network that `model` names or makes, for inputs of `input_shape` without batch (C, *spatial) or (F,).
 
     Without a shape or a number of classes, the published ones of a zoo name. `dense`: one output a pixel, as masks
     need; None takes what the network was made for. Weights are drawn from torch's random state. Raises ModelError.
@@ -108,11 +114,11 @@ class Summary:
 
 
 def summary(
-    model: str | nn.Module,
+    model: Model,
     input_shape: Shape | None = None,
     *,
     outputs: int | None = None,
-    against: str | nn.Module | None = None,
+    against: Model | None = None,
     effective: bool = False,
 ) -> Summary:
     """The account of `model`, and of `against`.

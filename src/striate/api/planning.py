@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from striate.api.announcing import Announce
+from striate.api.keywords import known_keywords
+from striate.data.sources.objects import Data, given_data
 from striate.errors import ConfigError, TrainingError
 from striate.machine.rates import Rate, decoding_rates, matrix_product_rates, memory_rates
+from striate.models.build import Model, named_model
 from striate.training.execution import memory_explained
 from striate.training.plan.decide import SHARED, UNMEASURED
 from striate.training.plan.plan_table import PlanRecord
@@ -46,9 +47,10 @@ class TrainingPlan:
         return f"{self.model} on {self.data}, {show_shape(self.input_shape)}, batch {self.batch:,}: {self.record}"
 
 
+@known_keywords
 def plan_training(
-    data: str | Path | None = None,
-    model: str | nn.Module = "auto",
+    data: Data = None,
+    model: Model = "auto",
     *,
     batch: int | None = None,
     size: int | tuple[int, int] | str | None = None,
@@ -68,19 +70,21 @@ def plan_training(
 
     if not 0 < seconds <= 3600:
         raise ConfigError("seconds", f"{seconds:g}", "more than 0, and an hour at most", "--seconds 20")
-    given = {"batch": batch, "model.name": model if isinstance(model, str) and model != "auto" else None}
+    name, original = named_model(model)
+    given = {"batch": batch, "model.name": name}
     fields = requested_fields(given, set or {})
     if str(fields.get("execution.plan", "auto")) == "plain":
         expected = "a plan that is measured, which is what this does"
         raise ConfigError("execution.plan", "plain", expected, "leave out --execution.plan")
-    merged = merge_request(read_config(config), data=None if data is None else str(data), size=size, fields=fields)
-    merged = with_open_plan(merged)
-    # A copy may reach for the original: by a closure.
-    alone = left_alone(model) if isinstance(model, nn.Module) else nullcontext()
-    with memory_explained(merged), alone, torch.inference_mode(False), torch.enable_grad():
-        module = copied(model) if isinstance(model, nn.Module) else None
-        with_data, dataset = read_data(merged, announce)
-        prepared = prepare_data(with_data, dataset, module, asked=merged, plan_seconds=seconds)
+    with given_data(data, announce) as source:
+        merged = merge_request(read_config(config), data=source, size=size, fields=fields)
+        merged = with_open_plan(merged)
+        # A copy may reach for the original: by a closure.
+        alone = nullcontext() if original is None else left_alone(original)
+        with memory_explained(merged), alone, torch.inference_mode(False), torch.enable_grad():
+            module = None if original is None else copied(original)
+            with_data, dataset = read_data(merged, announce)
+            prepared = prepare_data(with_data, dataset, module, asked=merged, plan_seconds=seconds)
     if prepared.plan is None:
         raise _nothing_to_plan(prepared.notes)
     decided = prepared.config

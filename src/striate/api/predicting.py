@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+import os
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from striate.api.subject import sample_input
 from striate.api.training import Run
 from striate.data.dataset import Preparation
 from striate.data.media.every_medium import medium_of
-from striate.data.predict_inputs import ReadInput, list_inputs, read_inputs, require_pictures
+from striate.data.predict_inputs import ReadInput, holds_rows, list_inputs, read_inputs, read_rows, require_pictures
+from striate.data.sources.tree import as_text
 from striate.errors import DataError
 from striate.inference.plan import Asked, InferencePlan, require_asked
 from striate.inference.predictor import Predictor, batch_size
@@ -42,13 +44,15 @@ class FileAnswers:
     """The predictions for `files`, in their order; each is computed during the iteration.
 
     `ignored`: number of other files in the folders, which are no pictures by their suffix. While the network computes,
-    threads decode some dozen files ahead, and no more; they end with the iteration.
+    threads decode some dozen files ahead, and no more; they end with the iteration. `rows`: samples of an .npz or a
+    table by their name among the files.
     """
 
     trained: Trained
     files: tuple[str, ...]
     ignored: int
     answering: Predictor
+    rows: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def plan(self) -> InferencePlan:
@@ -59,7 +63,10 @@ class FileAnswers:
         return len(self.files)
 
     def __iter__(self) -> Generator[FileAnswer, None, None]:
-        with allocator_policy(usual_policy()), closing(_read(self.files, self.trained.preparation)) as inputs:
+        with (
+            allocator_policy(usual_policy()),
+            closing(_read(self.files, self.trained.preparation, self.rows)) as inputs,
+        ):
             while chunk := list(islice(inputs, _batch(self.trained))):
                 yield from self._predict(chunk)
 
@@ -71,8 +78,9 @@ class FileAnswers:
 
 
 def answer_files(run: str | Path | Run | Trained, paths: Sequence[str | Path], *, plan: Asked = "auto") -> FileAnswers:
-    """Predictions for image files, for the images in folders, at any depth, and for samples of named data sets
-    (`digits#3`), in order; hidden files are left out.
+    """Predictions for image files, for the images in folders, at any depth, for samples of named data sets
+    (`digits#3`), and for the samples in an .npz or, with a network of tables, a .csv, in order; hidden files are left
+    out. A path that does not exist has an error among predictions for others.
 
     For thousands of images the fastest backend whose predictions agree with plain fp32 is chosen before the first
     prediction, unless `plan` is `plain`. Raises DataError where there are no pictures or the network takes none,
@@ -80,8 +88,7 @@ def answer_files(run: str | Path | Run | Trained, paths: Sequence[str | Path], *
     """
     require_asked(plan, "plan")
     trained = run if isinstance(run, Trained) else load(run.path if isinstance(run, Run) else run)
-    require_pictures(trained.preparation)
-    files, ignored = _list(paths, trained.preparation)
+    files, ignored, rows = _list(paths, trained.preparation)
     if not files:
         raise DataError(
             ", ".join(map(str, paths)) or "paths",
@@ -90,46 +97,69 @@ def answer_files(run: str | Path | Run | Trained, paths: Sequence[str | Path], *
             "give the files by name, or another folder",
         )
     with allocator_policy(usual_policy()):
-        answering = trained.planned(_spread(files, trained), len(files), batch=_batch(trained), asked=plan)
-    return FileAnswers(trained, files, ignored, answering)
+        answering = trained.planned(_spread(files, trained, rows), len(files), batch=_batch(trained), asked=plan)
+    return FileAnswers(trained, files, ignored, answering, rows)
 
 
-def _list(paths: Sequence[str | Path], preparation: Preparation) -> tuple[tuple[str, ...], int]:
-    """Samples as they are named, and the files of `list_inputs`, in order; and how many files were ignored."""
+def _list(paths: Sequence[str | Path], preparation: Preparation) -> tuple[tuple[str, ...], int, dict[str, np.ndarray]]:
+    """Samples as they are named, and the files of `list_inputs`, in order; how many files were ignored; and the samples
+    that files of many hold."""
     found: list[str] = []
+    rows: dict[str, np.ndarray] = {}
     ignored = 0
+    missing = [path for path in paths if not os.path.lexists(path) and not names_sample(str(path))]
     for path in paths:
-        if names_sample(str(path)) and not Path(path).exists():
+        if holds_rows(path, preparation):
+            inside = read_rows(Path(path), preparation)
+            found += inside
+            rows |= inside
+            continue
+        if path not in missing:
+            require_pictures(preparation)
+        if _is_sample(str(path)) or (path in missing and len(missing) < len(paths)):
             found.append(str(path))
             continue
         files, others = list_inputs([path], medium_of(preparation.kind))
         found += files
         ignored += others
-    return tuple(found), ignored
+    return tuple(found), ignored, rows
 
 
-def _read(files: Sequence[str], preparation: Preparation) -> Generator[ReadInput, None, None]:
+def _read(
+    files: Sequence[str], preparation: Preparation, rows: Mapping[str, np.ndarray]
+) -> Generator[ReadInput, None, None]:
     """`read_inputs` of what `_list` found. Raises DataError for a sample that there is not."""
-    for samples, group in groupby(files, lambda file: names_sample(file) and not Path(file).exists()):
-        if samples:
-            for name in group:
-                yield ReadInput(name, sample_input(name, preparation), None)
+
+    def source(file: str) -> str:
+        return "rows" if file in rows else "sample" if _is_sample(file) else "file" if os.path.lexists(file) else "none"
+
+    for where, group in groupby(files, source):
+        if where == "rows":
+            yield from (ReadInput(name, rows[name], None) for name in group)
+        elif where == "sample":
+            yield from (ReadInput(name, sample_input(name, preparation), None) for name in group)
+        elif where == "none":
+            yield from (ReadInput(as_text(name), None, "no such file or folder") for name in group)
         else:
             with closing(read_inputs(list(group), preparation)) as inputs:
                 yield from inputs
+
+
+def _is_sample(name: str) -> bool:
+    return names_sample(name) and not Path(name).exists()
 
 
 def _batch(trained: Trained) -> int:
     return min(_MOST_AT_ONCE, batch_size(trained.preparation.input_shape))
 
 
-def _spread(files: Sequence[str], trained: Trained) -> Callable[[int], torch.Tensor]:
+def _spread(files: Sequence[str], trained: Trained, rows: Mapping[str, np.ndarray]) -> Callable[[int], torch.Tensor]:
     """A function that reads so many pictures of the files, evenly spread; fewer where the others cannot be read."""
 
     def sample(count: int) -> torch.Tensor:
         step = max(1, len(files) // count)
         order = [file for first in range(step) for file in files[first::step]]
-        with closing(_read(order, trained.preparation)) as inputs:
+        with closing(_read(order, trained.preparation, rows)) as inputs:
             readable = list(islice((read.input for read in inputs if read.input is not None), count))
         return torch.from_numpy(
             np.stack(readable) if readable else np.empty((0, *trained.preparation.input_shape), "u1")

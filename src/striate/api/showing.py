@@ -100,12 +100,12 @@ def _shown(request: _Request, what: str, words: str, record: Any, figure: Figure
 
 
 def _filters(request: _Request) -> Shown:
-    from striate.visualize.inside.filters import filter_words, filters_figure, find_filters
+    from striate.visualize.inside.filters import filter_words, filters_figure, find_filters, noise_words
 
     subject = request.subject
     bank = find_filters(subject.module, request.layer, unit=request.unit, input_shape=subject.input_shape)
     figure = filters_figure(bank, title=_title(subject, f"filters of {bank.layer}"))
-    return _shown(request, "filters", f"{bank.layer}: {filter_words(bank)}", bank, figure)
+    return _shown(request, "filters", f"{bank.layer}: {filter_words(bank)} {noise_words(bank)}".rstrip(), bank, figure)
 
 
 def _maps(request: _Request) -> Shown:

@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
-from torch import nn
 
 from striate.api.announcing import Announce, announce_decisions, announcer
+from striate.api.keywords import known_keywords
 from striate.api.networks import load
 from striate.api.training import Run
+from striate.data.sources.objects import Data, given_data
+from striate.errors import UsageError
+from striate.models.build import Model, named_model
+from striate.models.trusted_code import is_given
 from striate.runs.directory import open_run, read_metrics
 from striate.runs.files import explained, write_atomic, write_json
 from striate.studies.learning_curve.learning_curve import LearningCurve
@@ -73,9 +77,10 @@ def write_learning_curve(run: str | Path, found: LearningCurve) -> tuple[Path, P
     return opened.learning_curve, picture
 
 
+@known_keywords
 def find_learning_rate(
-    data: str | Path | None = None,
-    model: str | nn.Module = "auto",
+    data: Data = None,
+    model: Model = "auto",
     *,
     batch: int | None = None,
     size: int | tuple[int, int] | str | None = None,
@@ -100,30 +105,34 @@ def find_learning_rate(
 
     if out is not None:
         refuse_picture_path(Path(out), force=force)  # before minutes are spent
-    source = None if data is None else str(data)
-    given = {"batch": batch, "model.name": model if isinstance(model, str) and model != "auto" else None}
+    name, original = named_model(model)
+    given = {"batch": batch, "model.name": name}
     fields = requested_fields(given, set or {})
     refuse_untried(fields)
-    module = copied(model) if isinstance(model, nn.Module) else None
-    merged = merge_request(read_config(config), data=source, size=size, fields=fields)
-    say = announce or (lambda _: None)
-    with memory_explained(merged), random_states_preserved():
-        prepared = prepare(merged, module, announce=say)
-        announce_decisions(prepared, say)
-        origin: Literal["recipe", "request"] = "recipe" if "optim.lr" in prepared.config.decided else "request"
-        search = search_learning_rate(prepared, seconds=seconds, origin=origin, announce=say)
+    module = None if original is None else copied(original)
+    with given_data(data, announce) as source:
+        merged = merge_request(read_config(config), data=source, size=size, fields=fields)
+        say = announce or (lambda _: None)
+        with memory_explained(merged), random_states_preserved():
+            prepared = prepare(merged, module, announce=say)
+            announce_decisions(prepared, say)
+            origin: Literal["recipe", "request"] = "recipe" if "optim.lr" in prepared.config.decided else "request"
+            search = search_learning_rate(prepared, seconds=seconds, origin=origin, announce=say)
     if search.suggestion is not None:
-        command = how_to_train(search.suggestion, source, fields, size, config, module=module is not None)
+        made = original is not None or is_given(name or "")
+        rest = {field: value for field, value in fields.items() if not (made and field == "model.name")}
+        command = how_to_train(search.suggestion, source, rest, size, config, module=made)
         search = replace(search, command=command)
     if out is not None:
         save_lr_find(search, prepared.data.name, prepared.config.model.name, Path(out))
     return search
 
 
+@known_keywords
 def sweep(
-    data: str | Path | None = None,
+    data: Data = None,
     over: Mapping[str, str | Sequence[object]] | Iterable[str] = (),
-    model: str = "auto",
+    model: Model = "auto",
     *,
     trials: int | None = None,
     minutes: float | None = None,
@@ -144,14 +153,18 @@ def sweep(
     both; the best are repeated with `seeds` other seeds (1: not at all). The other arguments are as in `train`. News
     are shown on standard error when it is a terminal. Raises StriateError; SweepInterrupted after Ctrl-C.
     """
-    given = {"batch": batch, "optim.lr": lr, "seed": seed or None, "model.name": None if model == "auto" else model}
+    name, module = named_model(model)
+    if module is not None:
+        got, remedy = f"one {type(module).__name__}, made already", f"give its class: model={type(module).__name__}"
+        raise UsageError("model", got, "a name, or a class or function that makes one for each trial", remedy)
+    given = {"batch": batch, "optim.lr": lr, "seed": seed or None, "model.name": name}
     fields = requested_fields(given, set or {})
     texts = space_texts(over)
     refuse_fixed(texts, fields | {"data.size": size})
-    source = None if data is None else str(data)
-    merged = merge_request(read_config(config), data=source, epochs=epochs, size=size, fields=fields)
-    console = Console(stderr=True)
-    quiet = not console.is_terminal
-    say, place = announcer(console, quiet), None if out is None else Path(out)
-    request = SweepRequest(merged, texts, trials, minutes, seeds)
-    return run_sweep(request, out=place, console=console, say=say, quiet=quiet)
+    with given_data(data) as source:
+        merged = merge_request(read_config(config), data=source, epochs=epochs, size=size, fields=fields)
+        console = Console(stderr=True)
+        quiet = not console.is_terminal
+        say, place = announcer(console, quiet), None if out is None else Path(out)
+        request = SweepRequest(merged, texts, trials, minutes, seeds)
+        return run_sweep(request, out=place, console=console, say=say, quiet=quiet)

@@ -35,6 +35,7 @@ from striate.training.prepare import read_data
 from striate.training.trained import Trained
 from striate.visualize.inside.passes import spread
 from striate.visualize.picture import names_sample, sample_picture
+from striate.wording import type_of
 
 if TYPE_CHECKING:
     from striate.api.training import Run  # loads all that training needs
@@ -153,9 +154,9 @@ def find_subject(model: str | Path | Run | Trained, input_shape: Shape | None, a
     model = getattr(model, "path", model)  # a finished training knows its directory
     if isinstance(model, Trained):
         return _of_trained("the network", model, None, announce)
-    if isinstance(model, nn.Module):
+    if not isinstance(model, str | Path):
         remedy = "the functions of striate.visualize.inside take any nn.Module, with inputs as it takes them"
-        raise ModelError("model", "an nn.Module, whose inputs are not known", "a run or a name", remedy)
+        raise ModelError("model", f"{type_of(model)}, whose inputs are not known", "a run or a name", remedy)
     text = str(model)
     if names_run(text) or (isinstance(model, Path) and not names_file(text)):
         if input_shape is not None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
-from inspect import signature
 from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
@@ -19,9 +17,11 @@ from striate import notebook
 from striate.api.announcing import announce_decisions, announcer
 from striate.api.diagnosing import pre_checked
 from striate.api.following import follow_run, tell_beginning, tell_end
+from striate.api.keywords import known_keywords
 from striate.api.networks import load
 from striate.data.sources.objects import Data, given_data
-from striate.errors import DataError, RunError, UsageError, pasted
+from striate.errors import DataError, RunError, UsageError, pasted, reason_of
+from striate.models.build import Model, module_of_run, named_model
 from striate.models.trusted_code import name_of, take_as
 from striate.report.finish import finish_run
 from striate.runs.checkpoint import take_up
@@ -37,9 +37,11 @@ from striate.studies.cross_validation.run_cross_validation import (
     write_cv_beginning,
 )
 from striate.tasks.registry import split_line
+from striate.tasks.task import Task
 from striate.training.budget.deadline import time_watch
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml, get_field
+from striate.training.events import Event
 from striate.training.execution import execution_settings, memory_explained
 from striate.training.interruption import Interrupted, terminating_interrupts
 from striate.training.own_names import ARGUMENTS, NAMES_OF_CODE
@@ -52,6 +54,7 @@ from striate.training.request import ConfigSource, merge_request, read_config, r
 from striate.training.session import Reader, restore, run_training, write_first_files
 from striate.training.snapshots import Snapshots
 from striate.training.trained import Trained
+from striate.wording import type_of
 
 
 @dataclass(frozen=True)
@@ -83,14 +86,17 @@ class Run:
         return load(self.path)
 
 
+@known_keywords
 def train(
     data: Data = None,
-    model: str | nn.Module = "auto",
+    model: Model = "auto",
     *,
-    task: str | type | object | None = None,
+    task: str | type | Task | None = None,
     loss: str | Callable[[Any, Any], torch.Tensor] | None = None,
     optimizer: str | Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None = None,
+    scheduler: str | Callable[[int, int], float] | None = None,
     transform: str | Callable[[torch.Tensor], torch.Tensor] | None = None,
+    on_event: Callable[[Event], None] | None = None,
     weights: str | Path | None = None,
     epochs: int | None = None,
     minutes: float | None = None,
@@ -105,19 +111,22 @@ def train(
     cv: str | None = None,
     config: ConfigSource = None,
     set: Mapping[str, Any] | None = None,
-    **misspelt: Any,
 ) -> Run:
     """Train a network on `data`, evaluate it, and write a run directory.
 
     `data`: a name, folder, archive, manifest, idx folder or `.npz`; arrays or tensors (x, y), or `{"train": (x, y),
     "val": …, "test": …}`; a map-style `torch.utils.data.Dataset`, or the `DataLoader` of one. `mnist5k` if neither it
     nor `config` says.
-    `model`: a zoo name, layer string, `file.py:function`, a run, or an `nn.Module`. `weights`: a run, checkpoint,
+    `model`: a zoo name, layer string, `file.py:function`, a run, an `nn.Module`, or a class or function that makes one;
+    it is given the number of classes, the input shape or its channels, if it has a parameter `num_classes`,
+    `input_shape` or `in_channels`. `weights`: a run, checkpoint,
     state_dict or `.safetensors` that it begins with.
-    `task`, `loss`, `optimizer`, `transform`: a name, `file.py:name`, or the thing itself: a class or instance of a task
-    (docs/extending.md); `loss(outputs, targets)`, a scalar mean; `optimizer(parameters)`; `transform(images)` of each
-    training batch, which keeps shape and type. `epochs` or `minutes`, not both. `target`: end as soon as
-    validation reaches it (accuracy or IoU as a share, RMSE in the units of the numbers).
+    `task`, `loss`, `optimizer`, `scheduler`, `transform`: a name, `file.py:name`, or the thing itself: a class or
+    instance of a task (docs/extending.md); `loss(outputs, targets)`, a scalar mean; `optimizer(parameters)`;
+    `scheduler(step, steps)`, the share of the rate; `transform(images)` of each training batch, which keeps shape and
+    type. `on_event(event)` is called after each step and epoch with a record of `striate.training.events`.
+    `epochs` or `minutes`, not both. `target`: end as soon as validation reaches it (accuracy or IoU as a share, RMSE in
+    the units of the numbers).
     `size`: pixels, or (height, width). `baseline`: also fit what the network has to beat, on the same splits.
     `cv`: folds × repeats of cross-validation (`"5x5"`) instead of one training; no network is saved then.
     `config`: a config.yaml, mapping or Config; arguments that differ from their defaults, and dotted fields in `set`
@@ -125,13 +134,15 @@ def train(
     Progress is shown on standard error when it is a terminal. Raises StriateError; Interrupted after Ctrl-C,
     with the state saved.
     """
-    _refuse_misspelt(misspelt)
+    name, module = named_model(model)
+    reader = None if on_event is None else _reader_of_ones_own(on_event)
     given: dict[str, Any] = {"batch": batch, "optim.lr": lr}
     given |= {"seed": seed or None, "recipe": None if recipe == "standard" else recipe}
-    given |= {"baseline": baseline or None, "model.name": model if isinstance(model, str) and model != "auto" else None}
+    given |= {"baseline": baseline or None, "model.name": name}
     given |= {"budget.target": target}
     given |= {"model.weights": None if weights is None else str(weights), "cv": cv}
-    given |= {"task.name": task, "task.loss": loss, "optim.name": optimizer, "augment.transform": transform}
+    given |= {"task.name": task, "task.loss": loss, "optim.name": optimizer}
+    given |= {"schedule.name": scheduler, "augment.transform": transform}
     given |= {name: name_of(given[name]) for name in NAMES_OF_CODE if given[name] is not None}
     fields = requested_fields(given, set or {})
     console = Console(stderr=True)
@@ -142,21 +153,11 @@ def train(
         )
         return train_config(
             merged,
-            module=model if isinstance(model, nn.Module) else None,
+            module=module,
             out=None if out is None else Path(out),
             console=console,
             quiet=quiet,
-        )
-
-
-def _refuse_misspelt(misspelt: Mapping[str, Any]) -> None:
-    for name in misspelt:
-        known = [*signature(train).parameters][:-1]
-        near = {"learning_rate": ["lr"], "batch_size": ["batch"], "network": ["model"], "criterion": ["loss"]}.get(
-            name
-        ) or get_close_matches(name, known, 1)
-        raise UsageError(
-            f"striate.train({name}=…)", "no such argument", ", ".join(known), f"{near[0]}=…" if near else "leave it out"
+            reader=reader,
         )
 
 
@@ -168,15 +169,16 @@ def train_config(
     console: Console,
     quiet: bool = False,
     spent: float = 0.0,
+    reader: Reader | None = None,
 ) -> Run:
     """`train` for a merged configuration; notes and progress go to `console` unless `quiet`. `spent`: seconds since the
-    user's request, which are part of `budget.minutes`."""
+    user's request, which are part of `budget.minutes`. `reader` is told of each event."""
     started = monotonic() - spent
     with met(launched()) as meeting:
         if meeting.follows:
             return Run(*follow_run(meeting, module))
         config = among_processes(config, meeting.launch)
-        return _train(config, module, out, console, quiet, started, meeting)
+        return _train(config, module, out, console, quiet, started, meeting, reader)
 
 
 def _train(
@@ -187,11 +189,14 @@ def _train(
     quiet: bool,
     started: float,
     meeting: Meeting,
+    reader: Reader | None,
 ) -> Run:
     if out is not None:
         refuse_occupied(out)  # before minutes are spent on reading the data
     announce = announcer(console, quiet)
     if config.cv is not None:
+        if reader is not None:
+            raise UsageError("on_event", "beside cv, which is many trainings", "one training", "leave out cv")
         with memory_explained(config):
             study = plan_cross_validation(config, module, announce=announce)
         run = create_run(out, f"{study.pool.data.name[:24]} {study.network} cv", FOLDERS)
@@ -208,28 +213,29 @@ def _train(
     with owned(run.path, announce):
         refuse_occupied(run.path)  # by another process that took the same folder meanwhile
         write_first_files(run, prepared)
-        announce_decisions(prepared, announce)
+        announce_decisions(prepared, announce, monotonic() - started)
         prepared.state.elapsed = monotonic() - started
         tell_beginning(meeting, run, prepared)
-        return _train_to_end(run, prepared, console, quiet, meeting)
+        return _train_to_end(run, prepared, console, quiet, meeting, reader)
 
 
 def resume(
     path: str | Path,
     *,
-    module: nn.Module | None = None,
+    module: nn.Module | Callable[..., nn.Module] | None = None,
     data: Data = None,
-    task: object | None = None,
-    loss: object | None = None,
-    optimizer: object | None = None,
-    transform: object | None = None,
+    task: str | type | Task | None = None,
+    loss: str | Callable[[Any, Any], torch.Tensor] | None = None,
+    optimizer: str | Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None = None,
+    scheduler: str | Callable[[int, int], float] | None = None,
+    transform: str | Callable[[torch.Tensor], torch.Tensor] | None = None,
     console: Console | None = None,
     quiet: bool = False,
 ) -> Run:
     """Go on with an interrupted run, bit for bit as if it had never stopped; start over where it had no checkpoint.
 
-    On a finished run: verify its checkpoints and return it. `module` for a run of an `nn.Module` made in Python;
-    likewise `data`, `task`, `loss`, `optimizer` and `transform` that were given in Python.
+    On a finished run: verify its checkpoints and return it. `module` for a run of a network made in Python;
+    likewise `data`, `task`, `loss`, `optimizer`, `scheduler` and `transform` that were given in Python.
     Raises RunError when the checkpoint is damaged, DataError when the data have changed since.
     """
     with met(launched()) as meeting:
@@ -237,9 +243,16 @@ def resume(
             return Run(*follow_run(meeting, module))
         console = console or Console(stderr=True)
         config = config_from_yaml(open_run(Path(path)).config)
-        own = {"task.name": task, "task.loss": loss, "optim.name": optimizer, "augment.transform": transform}
+        own: dict[str, object] = {
+            "task.name": task,
+            "task.loss": loss,
+            "optim.name": optimizer,
+            "schedule.name": scheduler,
+        }
+        own |= {"augment.transform": transform}
         for name, value in own.items():
             take_as(str(get_field(config, name)), value, ARGUMENTS[name])
+        module = module_of_run(config.model.name, module)
         with given_data(data, announcer(console, quiet)) as source:
             if source not in (None, config.data.source):
                 got = f"other data than those of {path}: {source}"
@@ -277,19 +290,44 @@ def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool,
         return _train_to_end(run, prepared, console, quiet, meeting)
 
 
-def _train_to_end(run: RunDirectory, prepared: Prepared, console: Console, quiet: bool, meeting: Meeting) -> Run:
+def _train_to_end(
+    run: RunDirectory,
+    prepared: Prepared,
+    console: Console,
+    quiet: bool,
+    meeting: Meeting,
+    reader: Reader | None = None,
+) -> Run:
     announce, steps = announcer(console, quiet), prepared.config.budget.steps or 0
     with _worth_going_on(run, prepared.config), execution_settings(prepared.config):
         watch = time_watch(run, prepared.state, steps, announce)
         together = meeting.together(prepared.state, prepared.config, run.path)
-        with progress_reader(console, quiet, watch) as progress, together as processes:
+        validated = len(prepared.splits["val"])
+        with progress_reader(console, quiet, watch, validated) as progress, together as processes:
             readers: list[Reader] = [progress] if watch is None else [watch, progress]
+            readers += [] if reader is None else [reader]
             if not processes.several:
                 readers.append(Snapshots(run, prepared, watch))
             prepared = run_training(run, prepared, readers, processes)
         metrics = finish_run(run, prepared, announce)
         tell_end(meeting, run.path, metrics)
         return Run(run.path, metrics)
+
+
+def _reader_of_ones_own(on_event: Callable[[Event], None]) -> Reader:
+    """The function, whose exceptions are told as its own."""
+    expected = "a function of an event that raises nothing"
+    if not callable(on_event):
+        raise UsageError("on_event", type_of(on_event), expected, "on_event=print")
+
+    def read(event: Event) -> None:
+        try:
+            on_event(event)
+        except Exception as error:
+            got = f"{type(error).__name__}: {reason_of(error)}, at {type(event).__name__}"
+            raise UsageError("on_event", got, expected, "correct the function") from error
+
+    return read
 
 
 def _resume_cross_validation(

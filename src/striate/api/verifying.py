@@ -10,6 +10,7 @@ from typing import Any, Literal
 from torch import nn
 
 from striate.errors import RunError, UsageError, pasted
+from striate.models.build import module_of_run
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.environment import describe_environment, read_environment
@@ -53,19 +54,20 @@ def verify(
     path: str | Path,
     *,
     steps: int | None = None,
-    module: nn.Module | None = None,
+    module: nn.Module | Callable[..., nn.Module] | None = None,
     announce: Callable[[str], None] = lambda _: None,
 ) -> Verification:
     """Check every file of a run; then do the steps between its last two checkpoints again (`steps` of them at most; all
     from the beginning where there is one checkpoint) and compare losses, weights and all that the run depends on.
 
-    Writes nothing into the run. `module` for a run of an `nn.Module` made in Python. Raises RunError where it cannot be
+    Writes nothing into the run. `module` for a run of a network made in Python. Raises RunError where it cannot be
     done: no checkpoint, a run that is being trained; DataError where the data have changed.
     """
     if steps is not None and steps < 1:
         raise UsageError("--steps", str(steps), "1 or more", "--steps 100, or leave it out")
     run = open_run(Path(path))
     _refuse_unverifiable(run, config := config_from_yaml(run.config))
+    module = module_of_run(config.model.name, module)
     files = check_files(run)
     last = read_last(run)
     if last is None or not all(check.whole for check in files):

@@ -7,9 +7,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
 
 from cyclopts import Parameter
+
+from striate.api.fields_of_data import MEASURED, refuse_unused
+from striate.cli.fields import takes_fields
+
+if TYPE_CHECKING:
+    from striate.tasks.evaluation import Evaluation
 
 
 class _Measured(Protocol):
@@ -36,11 +42,13 @@ def print_kept_measure(
     return 0
 
 
+@takes_fields(*MEASURED)
 def evaluate(
     run: Path,
     data: str | None = None,
     /,
     *,
+    fields: dict[str, Any],
     plan: Literal["auto", "plain"] = "auto",
     robustness: Annotated[bool, Parameter(negative=())] = False,
     learning_curve: Annotated[bool, Parameter(negative=())] = False,
@@ -56,14 +64,16 @@ def evaluate(
         A run directory.
     data
         Other data in any form that `striate train` takes; classes are matched by name. The given test split is
-        used, or everything where there is none. Default: the test split that the run set aside.
+        used, or everything where there is none. What is measured is written into the run's folder evaluations.
+        Default: the test split that the run set aside.
     plan
         `auto`: for many samples the fastest backend is chosen whose predictions agree with plain fp32, and named on
         stderr; `plain` takes plain fp32.
     robustness
-        Measure robustness instead: the accuracy when images of the run's test split (1,000 at most) are shifted,
-        rotated, scaled, covered, deformed, tilted, cluttered, lit differently, noisy, blurred or stored as JPEG.
-        Written into the run: robustness.json and plots/robustness.png.
+        Measure robustness instead: the accuracy when images of the test split, or of the data (1,000 at most), are
+        shifted, rotated, scaled, covered, deformed, tilted, cluttered, lit differently, noisy, blurred or stored as
+        JPEG.
+        Written into the run: robustness.json and plots/robustness.png; of other data into its folder evaluations.
     learning_curve
         Train the network anew on 1/8, 1/4 and 1/2 of the run's training samples, and estimate what twice as many
         would bring. Takes about 1.6 times as long as the run did. It is repeated with three seeds where that takes two
@@ -72,12 +82,14 @@ def evaluate(
         Print one JSON document on stdout: metrics, confusion matrix, metrics of each class, and the part of
         evaluation.json about the split.
     """
+    refuse_unused(fields, MEASURED, "an evaluation")
     if robustness:
-        _refuse_together(run, data, "--robustness", learning_curve=learning_curve)
+        _refuse_together(run, None, "--robustness", learning_curve=learning_curve)
         from striate.api import robustness as measure_robustness
         from striate.api import write_robustness
 
-        return print_kept_measure(run, partial(measure_robustness, plan=plan), write_robustness, json=json)
+        write = partial(write_robustness, other=data is not None)
+        return print_kept_measure(run, partial(measure_robustness, data=data, plan=plan), write, json=json)
     if learning_curve:
         _refuse_together(run, data, "--learning-curve")
         from striate.api import learning_curve as measure_learning_curve
@@ -88,7 +100,7 @@ def evaluate(
     from striate.cli.output import print_json, print_note, print_text, results_only
 
     with results_only(json):
-        evaluation = evaluate_run(run, data, plan=plan, announce=print_note)
+        evaluation = evaluate_run(run, data, names=fields.get("data.names"), plan=plan, announce=print_note)
     for said in (*evaluation.notes, *evaluation.findings):
         print_note(str(said))
     if line := evaluation.inference.line():
@@ -97,7 +109,21 @@ def evaluate(
         print_json(evaluation.to_json())
     else:
         print_text(str(evaluation))
+    if data is not None:
+        _keep(run, evaluation)
     return 1 if any(finding.severity == "error" for finding in evaluation.findings) else 0
+
+
+def _keep(run: Path, evaluation: Evaluation) -> None:
+    """Write what was measured on other data into the run; say so, and also where the run cannot be written to."""
+    from striate.api import write_evaluation
+    from striate.cli.output import print_note
+    from striate.errors import RunError
+
+    try:
+        print_note(f"written: {write_evaluation(run, evaluation)[-1]}, and the same as .json")
+    except RunError as error:
+        print_note(f"not written: {error.where}: {error.got}")
 
 
 def _refuse_together(run: Path, data: str | None, option: str, *, learning_curve: bool = False) -> None:

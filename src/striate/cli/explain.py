@@ -8,13 +8,15 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+Method = Literal["auto", "saliency", "integrated-gradients", "smoothgrad", "grad-cam", "occlusion"]
+
 
 def explain(
     run: Path,
     image: Annotated[str, Parameter(allow_leading_hyphen=True)],
     /,
-    *,
-    method: Literal["auto", "saliency", "integrated-gradients", "smoothgrad", "grad-cam", "occlusion"] = "auto",
+    *images: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    method: Method = "auto",
     out: Path | None = None,
     force: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -24,7 +26,7 @@ def explain(
     The page has attribution maps, each with checks: a map is not trusted where networks with shuffled weights give the
     same map, or where the prediction does not depend on the pixels that the map marks. It also has the smallest change
     that changes the prediction, and the nearest training images. Exit code 1 if the map that is shown first is not
-    trusted.
+    trusted, or if one of several images cannot be read.
 
     Parameters
     ----------
@@ -33,16 +35,81 @@ def explain(
     image
         An image file, or a sample of a named data set: mnist5k#17; for a table, the numbers of a row,
         separated by commas.
+    images
+        More of them; a folder stands for the images in it, at any depth.
     method
         The attribution method. auto computes every map that the network allows, and shows first the one whose pixels
         the prediction depends on most.
     out
-        The page. Default: the image's name with -explained.html, in this folder; none with --json.
+        The page; of several images the folder of the pages. Default: the image's name with -explained.html, in this
+        folder; none with --json.
     force
         Overwrite the page.
     json
-        Print one JSON document on stdout, everything else on stderr.
+        Print one JSON document on stdout, a line each of several images, everything else on stderr.
     """
+    from striate.cli.output import print_note
+    from striate.errors import DataError
+
+    every = _every(image, images)
+    several = len(every) > 1
+    if several and out is not None:
+        from striate.runs.files import explained
+
+        with explained(out):
+            out.mkdir(parents=True, exist_ok=True)
+    code = 0
+    for one, page in zip(
+        every, _pages(every, out) if several and (out or not json) else [out] * len(every), strict=True
+    ):
+        try:
+            code |= _explain(run, one, method, page, force=force, json=json, line=several)
+        except DataError as error:
+            if not several:
+                raise
+            print_note(f"unreadable: {one}: {error.got}")
+            code = 1
+    return code
+
+
+def _every(image: str, images: tuple[str, ...]) -> list[str]:
+    """The images, with those in folders."""
+    from striate.data.media.every_medium import medium_of
+    from striate.data.predict_inputs import list_inputs
+    from striate.errors import DataError
+
+    found: list[str] = []
+    for one in (image, *images):
+        inside = list_inputs([one], medium_of("image"))[0] if Path(one).is_dir() else (one,)
+        if not inside:
+            raise DataError(one, "a folder without images", "images, or folders of them", "name another folder")
+        found += inside
+    return found
+
+
+def _pages(every: list[str], folder: Path | None) -> list[Path]:
+    """A page for each of several images, all of different names."""
+    pages: list[Path] = []
+    for one in every:
+        page = (folder or Path()) / _page(one)
+        number = 2
+        while page in pages:
+            page = (folder or Path()) / f"{number}-{_page(one)}"
+            number += 1
+        pages.append(page)
+    return pages
+
+
+def _page(image: str) -> Path:
+    """The usual name of an image's page."""
+    name = image if "," in image else Path(image).stem  # a row of numbers ends with decimals, not with a suffix
+    stem = re.sub(r"[^\w.-]+", "-", name)[:60]
+    stem = f"row{stem}" if stem.startswith("-") else stem  # a name with a minus first would be an option of rm
+    return Path(f"{stem or 'image'}-explained.html")
+
+
+def _explain(run: Path, image: str, method: Method, out: Path | None, *, force: bool, json: bool, line: bool) -> int:
+    """Explain one image, and write its page."""
     from striate.api import explain as explain_image
     from striate.api import write_explanation
     from striate.cli.output import print_json, print_note, print_text, results_only, stdout
@@ -50,10 +117,7 @@ def explain(
     from striate.visualize.picture_path import refuse_picture_path
 
     if out is None and not json:
-        name = image if "," in image else Path(image).stem  # a row of numbers ends with decimals, not with a suffix
-        stem = re.sub(r"[^\w.-]+", "-", name)[:60]
-        stem = f"row{stem}" if stem.startswith("-") else stem  # a name with a minus first would be an option of rm
-        out = Path(f"{stem or 'image'}-explained.html")
+        out = _page(image)
     if out is not None:
         refuse_picture_path(out, force=force, endings=(".html", ".htm"))
     print_note("several maps, each with its checks: this may take a minute")
@@ -62,7 +126,7 @@ def explain(
     if out is not None:
         write_explanation(explained, out)
     if json:
-        print_json(explained.to_json())
+        print_json(explained.to_json(), indent=None if line else 2)
     else:
         print_text(explanation_text(explained, stdout().width))
     if out is not None:

@@ -15,6 +15,7 @@ from typing import NamedTuple, get_args
 from cyclopts import App
 
 from striate.errors import UsageError
+from striate.training.field_words import FIELDS_ELSEWHERE, SHORT_OPTIONS
 
 VERBS = {
     "fit": "train",
@@ -50,42 +51,9 @@ _VALIDATES = "no such option: every training validates after each epoch; --data.
 _NO_PRETRAINED = "the file or the run that the weights come from: --weights FILE"
 
 OPTIONS = {
-    "imgsz": Ours("--size"),
-    "img": Ours("--size"),
-    "img-size": Ours("--size"),
-    "image-size": Ours("--size"),
-    "lr0": Ours("--lr"),
-    "learning-rate": Ours("--lr"),
-    "max-lr": Ours("--lr"),
-    "batch-size": Ours("--batch"),
-    "bs": Ours("--batch"),
-    "max-epochs": Ours("--epochs"),
-    "num-epochs": Ours("--epochs"),
-    "n-epochs": Ours("--epochs"),
-    "max-steps": Ours("--budget.steps"),
+    **{word: Ours(SHORT_OPTIONS.get(field, f"--{field}")) for word, field in FIELDS_ELSEWHERE.items()},
+    **dict.fromkeys(("project", "output", "output-dir", "save-dir"), Ours("--out")),
     "pretrained": Ours("--weights", _NO_PRETRAINED, flag=True),
-    "arch": Ours("--model"),
-    "optim": Ours("--optimizer"),
-    "opt": Ours("--optimizer"),
-    "weight-decay": Ours("--optim.weight_decay"),
-    "wd": Ours("--optim.weight_decay"),
-    "momentum": Ours("--optim.momentum"),
-    "clip-grad": Ours("--optim.clip"),
-    "scheduler": Ours("--schedule.name"),
-    "sched": Ours("--schedule.name"),
-    "label-smoothing": Ours("--task.label_smoothing"),
-    "smoothing": Ours("--task.label_smoothing"),
-    "mixup": Ours("--augment.mixup"),
-    "cutmix": Ours("--augment.cutmix"),
-    "precision": Ours("--execution.precision"),
-    "threads": Ours("--execution.threads"),
-    "val-split": Ours("--data.val_fraction"),
-    "early-stopping": Ours("--patience"),
-    "accelerator": Ours("--device"),
-    "project": Ours("--out"),
-    "output": Ours("--out"),
-    "output-dir": Ours("--out"),
-    "save-dir": Ours("--out"),
     "workers": Ours("", _NO_WORKERS),
     "num-workers": Ours("", _NO_WORKERS),
     "val": Ours("", _VALIDATES, flag=True),

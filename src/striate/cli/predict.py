@@ -25,25 +25,30 @@ def predict(
     *paths: str,
     masks: Path | None = None,
     calibrated: Annotated[bool, Parameter(negative=())] = False,
+    views: Literal["mirror", "mirror-shift"] | None = None,
     plan: Literal["auto", "plain"] = "auto",
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Predict for image files, folders of images, and samples of named data sets.
 
-    A file that cannot be read is named on stderr and counted; the others get their predictions. Exit code 1 if any was
-    unreadable.
+    A file that cannot be read, or is not there, is named on stderr and counted; the others get their predictions. Exit
+    code 1 if there was any.
 
     Parameters
     ----------
     run
         A run directory, or one checkpoint file.
     path
-        Images, folders that are searched for images, and samples of named data sets: digits#3.
+        Images, folders that are searched for images, and samples of named data sets: digits#3. An .npz with an array x,
+        and for a network of tables a .csv of its numbers: each sample in it.
     masks
         For a segmentation: a folder for the predicted masks, as PNGs of the input's size whose pixels have the values
         of the training masks. Created if need be; nothing in it is overwritten.
     calibrated
         Calibrated probabilities, with the temperature that was fitted on validation; the predicted classes stay.
+    views
+        Test-time augmentation: the mean over each image and its mirror image, or over six mirrored and shifted ones.
+        Default: what the run was trained for.
     plan
         `auto`: for thousands of images the fastest backend is chosen whose predictions agree with plain fp32, and named
         on stderr; `plain` takes plain fp32.
@@ -55,6 +60,7 @@ def predict(
     from striate.errors import one_line
 
     trained = load(run, calibrated=True) if calibrated else load(run)
+    trained = trained if views is None else trained.with_views(views)
     write_masks = _mask_writer(trained, masks)
     predictions = answer_files(trained, [path, *paths], plan=plan)
     if said := predictions.plan.line():

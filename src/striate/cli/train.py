@@ -27,7 +27,7 @@ def train(
     """Train a network on a data set, evaluate it, and write a run directory.
 
     Every field of the configuration is an option; those that most trainings need come first and have short names.
-    Exit code 0 when the training was completed.
+    Exit code 0 when the training was completed; 1 when its minutes left no time to train.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def train(
         _print_cross_validation(run.path, run.metrics)
     else:
         _print_result(run.path, run.metrics)
-    return 0
+    return 1 if "not_trained" in run.metrics else 0
 
 
 def refuse_beside_resume(verb: str, resume: Path, others: list[object]) -> None:
@@ -97,8 +97,16 @@ def _print_result(path: Path, metrics: dict[str, Any]) -> None:
     from striate.evaluation.baselines import comparison_lines
     from striate.tasks.registry import split_line
 
-    for split in ("train", "val", "test"):
+    if "not_trained" in metrics:
+        print_text(metrics["not_trained"])
+    for finding in metrics.get("findings", ()):
+        if finding["code"] == "fit.too-short" and "not_trained" in metrics:
+            continue  # which says it more strongly
+        print_text(f"{finding['severity']}: {finding['measured']}. {finding['why']}\n  {finding['remedy']}")
+    for split in (name for name in ("train", "val", "test") if name in metrics):
         print_text(f"{split + ':':<7}{split_line(metrics[split])}")
+    for offer in metrics.get("offers", ()):
+        print_text(offer)
     for line in comparison_lines(metrics.get("baselines", ())):
         print_text(line)
     print_text(f"run:    {path}\nreport: {path / 'report.html'}")

@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 Fit = Literal["crop", "stretch", "pad"]
 Fill = Literal["edge", "reflect", "zero"]
-Layout = Literal["auto", "NF", "NCL", "NHW", "NHWC", "NCHW", "NCDHW"]
+Layout = Literal["auto", "NF", "NCL", "NLC", "NHW", "NHWC", "NCHW", "NDHW", "NCDHW", "NDHWC"]
 Store = Literal["auto", "memory", "pack", "stream"]
 
 
@@ -22,18 +22,30 @@ class DataConfig:
     """The data: a name (see `striate datasets`), a folder with one subfolder a class, an archive of that, a manifest
     .csv (path,label[,split][,group]), idx files, CIFAR pickles or an .npz."""
     size: tuple[Annotated[int, Ge(1), Le(8192)], Annotated[int, Ge(1), Le(8192)]] | None = None
-    """Height and width of the inputs in pixels: 96, or 96x128. Default: the most common image size."""
+    """Height and width of the inputs in pixels: 96, or 96x128. Default: the most common image size; for photographs
+    of many sizes, or large ones, 96 to 224 pixels, by the time that there is."""
     channels: Literal[1, 3] | None = None
     """1 for gray, 3 for RGB. Default: RGB if any image has color."""
     fit: Fit = "crop"
     """How an image of another aspect ratio fits the input: crop its center, stretch it, or pad it."""
     layout: Layout = "auto"
-    """The order of axes of the arrays in an `.npz`."""
+    """The order of axes of the arrays in an `.npz`: N samples, C channels, L positions, D, H and W depth, height and
+    width, F features. Default: the likeliest, which is said where another is likely too."""
+    names: str | None = None
+    """What the columns of a manifest, or the arrays of an `.npz`, are called where not path, label, split, group or x,
+    y, groups: `path=filename,label=species`, `x=scans,y=diagnosis`."""
+    class_level: Annotated[int, Ge(1), Le(20)] | Literal["path"] | None = None
+    """Which folder names the class where folders lie in folders: 1 is the folder right under the data (or under
+    `train/`, `val/`, `test/`), 2 the one in it; `path` joins all of them. Default: 1."""
+    group: str | None = None
+    """The column of a manifest that says what belongs together (a speaker, a patient, a day): no group is ever in two
+    of the splits that are made. Default: `group`, if there is such a column."""
     val_fraction: Annotated[float, Gt(0), Lt(1)] | None = None
     """Share of each class that becomes the validation split where the source gives none. Default: 0.1, or what the
     recipe decides."""
-    test_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2
-    """Share of each class that becomes the test split where the source gives none."""
+    test_fraction: Annotated[float, Ge(0), Lt(1)] = 0.2
+    """Share of each class that becomes the test split where the source gives none. 0 cuts no test split, for who has
+    test data elsewhere: `striate eval RUN DATA` measures on them."""
     split_seed: Annotated[int, Ge(0), Le(2**63 - 1)] = 0
     """Seed of the splits. A sample stays in its split when others are added or removed."""
     max_pixels: Annotated[int, Ge(1)] = 64_000_000

@@ -15,6 +15,7 @@ from striate.data.media.medium import Medium
 from striate.data.media.medium import Preparation as Preparation
 from striate.data.store.stored import Inputs, join_inputs, take_rows
 from striate.data.targets import Targets, join_targets
+from striate.errors import DataError
 from striate.records import Finding
 
 Annotation = str
@@ -83,7 +84,8 @@ class Dataset:
     decided for the user; `findings` what was noticed (unreadable or ignored files, leaks in given splits). `units`
     maps the same names to keys of what must stay together (equal contents, one group), and is empty where nothing is
     split; `given` names the splits that the source itself has samples of. `store` is where the inputs lie. `facts` has
-    for each split what else is known of its samples, and is empty where the splits were dealt anew.
+    for each split what else is known of its samples, and is empty where the splits were dealt anew. `annotated` says
+    in a line how often each class occurs, and is empty for numbers and masks.
     """
 
     name: str
@@ -104,6 +106,7 @@ class Dataset:
     given: tuple[str, ...] = ()
     store: Store = "memory"
     facts: dict[str, SampleFacts] = field(default_factory=dict)
+    annotated: str = ""
 
     @property
     def has_one_class_each(self) -> bool:
@@ -122,9 +125,30 @@ class Dataset:
         return self.classes[int(target)] if self.has_one_class_each else ", ".join(f"{v:g}" for v in target.tolist())
 
     @property
+    def held_out(self) -> str:
+        """The split that a finished network is measured on: `test`, or `val` where no test split was cut."""
+        return "test" if "test" in self.splits else "val"
+
+    def require_test(self, what: str) -> None:
+        """Raise DataError where there is no test split, which `what` measures on."""
+        if "test" not in self.splits:
+            raise DataError(
+                f"{what}, data {self.source}",
+                "no test split: data.test_fraction is 0",
+                "a test split, which nothing was trained on or chosen by",
+                "train with --data.test_fraction 0.2",
+            )
+
+    @property
     def medium(self) -> Medium:
         """What a sample is."""
         return medium_of(self.kind)
+
+    @property
+    def inputs_in_words(self) -> str:
+        """Shape of the inputs, and in which order of axes arrays were read where that was given or is in doubt."""
+        read = "" if self.preparation.layout == "auto" else f", read as {self.preparation.layout}"
+        return self.medium.describe(self.input_shape) + read
 
     @property
     def input_shape(self) -> tuple[int, ...]:

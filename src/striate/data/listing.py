@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from striate.data.config import Layout
 from striate.data.dataset import Annotation, Kind
 from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Medium
 from striate.errors import DataError
+from striate.records import Finding
 
 SPLIT_NAMES = {
     **{"train": "train", "training": "train", "test": "test", "testing": "test"},
@@ -44,6 +46,10 @@ class Listing:
     are bare numbers of the source, which may stand for positions in somebody else's list of names. `groups` says what
     each sample is of (a patient, a day; None where that is unknown), and is empty where the source has no groups.
     `columns` are further columns of a manifest as texts, for slices of an evaluation; nothing is learned from them.
+    `findings` are what the source itself leaves open, and how it was read; `layout` is the order of axes in which
+    arrays were read, where that was given or is in doubt.
+    `class_level` says which folder of each path names the class, from 1, folders of splits not counted; None where
+    labels are no folders.
     """
 
     name: str
@@ -65,6 +71,9 @@ class Listing:
     notes: tuple[str, ...] = ()
     groups: tuple[str | None, ...] = ()
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    layout: Layout = "auto"
+    class_level: int | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -83,6 +92,16 @@ class Listing:
     def has_numbers(self) -> bool:
         """Whether labels are numbers."""
         return self.annotation == "number"
+
+    def folders_at(self, level: int) -> dict[str, set[str]]:
+        """Of each class the names of its folders at this level; empty where labels are no folders."""
+        found: dict[str, set[str]] = {}
+        place = level - 1 + any(self.given)
+        for path, label in zip(self.paths, self.labels, strict=True) if self.class_level else ():
+            parts = path.split("/")
+            if place < len(parts) - 1:
+                found.setdefault(label, set()).add(parts[place])
+        return found
 
     @property
     def medium(self) -> Medium:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import stat
 from collections.abc import Generator, Sequence
@@ -11,12 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from striate.data.dataset import Preparation
+from striate.data.listing import as_number
 from striate.data.media.every_medium import is_sample, medium_of
 from striate.data.media.medium import Medium, Unreadable
 from striate.data.scan import why_unreadable
-from striate.data.sources.tree import as_text, walk_folder
+from striate.data.sources.npz import npz_inputs
+from striate.data.sources.tree import as_text, check_size, walk_folder
 from striate.data.threads import map_ordered
 from striate.errors import DataError
+from striate.wording import several
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,31 @@ def _mode(path: Path) -> int:
     raise DataError(f"path {as_text(str(path))}", reason, "pictures, or folders of them", "check the path")
 
 
+def holds_rows(path: Path | str, preparation: Preparation) -> bool:
+    """Whether the file at `path` holds many samples: an .npz, or for a network of tables a .csv."""
+    suffixes = (".npz", ".csv", ".tsv") if medium_of(preparation.kind).flat else (".npz",)
+    return str(path).lower().endswith(suffixes) and Path(path).is_file()
+
+
+def read_rows(path: Path, preparation: Preparation) -> dict[str, np.ndarray]:
+    """The samples of such a file as raw inputs, by name: `file.csv#3`, from 0. Raises DataError."""
+    if path.suffix.lower() == ".npz":
+        return npz_inputs(path, preparation)
+    check_size(path.stat().st_size, str(path))
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    sign = max(",;\t", key=lines[0].count) if lines else ","
+    numbers = [[as_number(field.strip()) for field in row] for row in csv.reader(lines, delimiter=sign) if any(row)]
+    if numbers and None in numbers[0]:
+        del numbers[0]  # the header
+    (features,) = preparation.input_shape
+    for line, row in enumerate(numbers):
+        if len(row) != features or None in row:
+            got = f"{len(row)} fields" if len(row) != features else "a field that is no number"
+            expected = f"{several(features, 'number')}, the features in the order of the training, and nothing else"
+            raise DataError(f"table {path}, row {line}", got, expected, "leave out other columns, such as the label")
+    return {f"{path}#{number}": np.array(row, np.float32) for number, row in enumerate(numbers)}
+
+
 def require_pictures(preparation: Preparation) -> None:
     """Raise DataError if the network does not take files."""
     medium = medium_of(preparation.kind)
@@ -67,8 +96,9 @@ def require_pictures(preparation: Preparation) -> None:
         raise DataError(
             "predict",
             "files of pictures",
-            f"{medium.a} of numbers of shape {preparation.input_shape}, which this network was trained on",
-            "striate.load(run).predict(numpy_array)",
+            f"{medium.describe(preparation.input_shape)}, which this network was trained on",
+            "numpy.savez('new.npz', x=x); then: striate predict RUN new.npz"
+            + (", or a .csv of their numbers" if medium.flat else ""),
         )
 
 

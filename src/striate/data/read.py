@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import torch
 
 from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.audit.leaks import find_seen
-from striate.data.audit.quick import find_all
+from striate.data.audit.quick import find_all, find_before_training
 from striate.data.audit.unusable import refuse_unusable
 from striate.data.config import DataConfig, Store
 from striate.data.dataset import Dataset, Preparation, SampleFacts, Split, SplitRow
@@ -27,53 +28,66 @@ from striate.data.fingerprint import fingerprint_of
 from striate.data.listing import Listing
 from striate.data.materialize import Materialized, materialize_samples
 from striate.data.media.every_medium import medium_of
+from striate.data.media.medium import ChooseSize
 from striate.data.scan import Scan, plan_inputs, scan_listing
 from striate.data.sources.list_source import list_source, takes_layout
 from striate.data.splits import assign_membership
 from striate.data.store.stored import Inputs, StoredInputs
 from striate.errors import DataError
 from striate.records import Finding
+from striate.wording import several
 
 
 def load_dataset(
-    config: DataConfig, *, annotation: str | None = None, announce: Callable[[str], None] | None = None
+    config: DataConfig,
+    *,
+    annotation: str | None = None,
+    announce: Callable[[str], None] | None = None,
+    choose_size: ChooseSize | None = None,
 ) -> Dataset:
-    """The data set that `config` names, decoded and split, ready for training.
+    """The data set that `config` names, decoded and split, ready for training. `choose_size` is asked where `config`
+    has no size and the pictures are photographs of many sizes, or large ones.
 
     `annotation` (`class`, `number`, `mask`) says how labels are read where that is open; `announce` is told
     of a download before it starts. Raises DataError or ConfigError.
     """
     listing = list_source(config, annotation, announce)
     scan = scan_listing(listing, range(len(listing)), config.max_pixels)
-    preparation, samples, notes, resized = _plan_and_decode(listing, scan, config, announce)
+    preparation, samples, notes, resized = _plan_and_decode(listing, scan, config, announce, choose_size)
     decoded = samples.decoded
     unreadable = scan.unreadable | decoded.unreadable
     split, units = assign_membership(listing, scan.contents, sorted(decoded.ids.tolist()), config)
-    refuse_unusable(listing, scan, unreadable, split)
+    refuse_unusable(listing, scan, unreadable, split, test=config.test_fraction > 0)
+    kind = annotation_kind(listing.annotation)
     return _assemble(
         listing,
         scan,
         preparation,
         decoded,
         split,
-        classes=annotation_kind(listing.annotation).classes_of(listing, decoded.masks),
+        classes=kind.classes_of(listing, decoded.masks),
         unreadable=unreadable,
         notes=(*listing.notes, *notes, *_split_notes(listing, config)),
-        findings=(*find_all(listing, scan, unreadable), *resized),
+        findings=(*find_before_training(listing, scan, unreadable, split, config), *resized),
         units=units,
         store=samples.store,
         known_fingerprint=config.fingerprint,
+        annotated=kind.counted(listing, sorted(split)),
     )
 
 
 def _plan_and_decode(
-    listing: Listing, scan: Scan, config: DataConfig, announce: Callable[[str], None] | None
+    listing: Listing,
+    scan: Scan,
+    config: DataConfig,
+    announce: Callable[[str], None] | None,
+    choose_size: ChooseSize | None,
 ) -> tuple[Preparation, Materialized, tuple[str, ...], tuple[Finding, ...]]:
     """The preparation, the samples decoded by it, notes and findings. Files that prove damaged when they are decoded do
     not count for the preparation: it is planned again without them, and where it differs the rest is decoded again."""
     unreadable = dict(scan.unreadable)
     _refuse_if_all_unreadable(listing, scan, unreadable)
-    preparation, notes, resized = plan_inputs(listing, scan, config)
+    preparation, notes, resized = plan_inputs(listing, scan, config, choose_size)
     ids = [i for i in range(len(listing)) if i not in unreadable]
     # The order in which files are laid into memory, so that a split is one piece; it holds if all can be decoded.
     split = assign_membership(listing, scan.contents, ids, config)[0] if listing.inputs is None else None
@@ -82,7 +96,7 @@ def _plan_and_decode(
         unreadable |= damaged
         _refuse_if_all_unreadable(listing, scan, unreadable)
         headers = {number: header for number, header in scan.headers.items() if number not in unreadable}
-        planned, notes, resized = plan_inputs(listing, replace(scan, headers=headers), config)
+        planned, notes, resized = plan_inputs(listing, replace(scan, headers=headers), config, choose_size)
         if planned != preparation:
             preparation, ids = planned, sorted(samples.decoded.ids.tolist())
             samples = materialize_samples(listing, scan, ids, preparation, config, announce)
@@ -116,7 +130,7 @@ def load_for_evaluation(
     """
     if config.layout == "auto" and takes_layout(config.source):
         config = replace(config, layout=preparation.layout)
-    listing = list_source(config, annotation, announce)
+    listing = _at_known_level(list_source(config, annotation, announce), config, annotation, classes)
     _check_form(listing, preparation, targets)
     listing, renamed = annotation_kind(listing.annotation).match(listing, classes)
     name = "test" if "test" in listing.given else "all"
@@ -124,7 +138,7 @@ def load_for_evaluation(
     what = "the test split that the source gives"
     if name == "all":
         what = 'everything, under the name "all": the source gives no test split'
-    note = f"Evaluated on {what} ({len(ids):,} samples)."
+    note = f"Evaluated on {what} ({several(len(ids), 'sample')})."
     scan = scan_listing(listing, ids, preparation.max_pixels)
     readable = [i for i in ids if i not in scan.unreadable]
     samples = materialize_samples(listing, scan, readable, preparation, config, announce)
@@ -147,6 +161,15 @@ def load_for_evaluation(
     )
 
 
+def _at_known_level(listing: Listing, config: DataConfig, annotation: str, classes: tuple[str, ...]) -> Listing:
+    """The listing, with the folders as classes that the network knows the names of, where those are deeper ones."""
+    if listing.class_level is None or set(listing.labels) <= set(classes):
+        return listing
+    levels = (level for level in range(2, 21) if set().union(*listing.folders_at(level).values()) & set(classes))
+    level: int | Literal["path"] | None = "path" if any("/" in name for name in classes) else next(levels, None)
+    return listing if level is None else list_source(replace(config, class_level=level), annotation)
+
+
 def _assemble(
     listing: Listing,
     scan: Scan,
@@ -161,10 +184,11 @@ def _assemble(
     units: Mapping[int, bytes] | None = None,
     store: Store = "memory",
     known_fingerprint: str | None = None,
+    annotated: str = "",
 ) -> Dataset:
     """The data set of the decoded samples. `split` names the split of each by id, `unreadable` the reasons of others,
     `units` what must stay together, `store` where the inputs are; `known_fingerprint` is the one to compare
-    with, if any.
+    with, if any; `annotated` is that of `Dataset`.
 
     Raises DataError for mask values that are not among `classes`, and for a split without a labeled pixel.
     """
@@ -205,6 +229,7 @@ def _assemble(
         given=tuple(sorted({name for name in listing.given if name is not None})),
         store=store,
         facts=facts,
+        annotated=annotated,
     )
     annotation_kind(listing.annotation).check(data)
     return data
@@ -248,12 +273,16 @@ def _check_form(listing: Listing, preparation: Preparation, targets: int | None)
 
 def _split_notes(listing: Listing, config: DataConfig) -> tuple[str, ...]:
     fractions = {"val": config.validation_share, "test": config.test_fraction}
-    cut = [f"{name} ({fraction:.0%})" for name, fraction in fractions.items() if name not in listing.given]
+    lacking = {name: fraction for name, fraction in fractions.items() if name not in listing.given}
+    cut = [f"{name} ({fraction:.0%})" for name, fraction in lacking.items() if fraction > 0]
+    kept = " With test data elsewhere, --data.test_fraction 0 cuts no test split." if "test" in lacking else ""
+    if lacking.get("test") == 0:
+        kept = " No test split: striate eval RUN DATA measures on the test data that you have elsewhere."
     if not cut:
-        return ()
+        return (kept.strip(),) if kept else ()
     whole = "train" if any(listing.given) else "the data"
     groups = len(set(filter(None, listing.groups)))
-    by_group = f"by group ({groups:,} groups, none in two splits)"
+    by_group = f"by group ({several(groups, 'group')}, none in two splits)"
     how = by_group if groups else "by a hash of each sample's content"
     taken = f"{' and '.join(cut)}{annotation_kind(listing.annotation).share} taken from {whole}"
-    return (f"Splits: {taken}, chosen {how}.",)
+    return (f"Splits: {taken}, chosen {how}.{kept}",)

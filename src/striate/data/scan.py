@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.config import DataConfig
 from striate.data.fingerprint import content_digest
 from striate.data.listing import Listing
-from striate.data.media.medium import Planned, Unreadable
+from striate.data.media.medium import ChooseSize, Photographs, Planned, Unreadable
 from striate.data.threads import map_ordered
 from striate.errors import DataError
 
@@ -63,10 +63,26 @@ def _scan_one(listing: Listing, number: int, max_pixels: int) -> tuple[bytes, An
         return why_unreadable(error)
 
 
-def plan_inputs(listing: Listing, scan: Scan, config: DataConfig) -> Planned:
-    """How every input is prepared, as the medium decides by what the headers say; notes, and findings. Raises
-    ConfigError."""
-    return listing.medium.plan(listing.source, listing.inputs, tuple(scan.headers.values()), config)
+USUAL_SIDE = 128
+"""Pixels of photographs where nobody who knows the time for training chooses."""
+
+
+def plan_inputs(listing: Listing, scan: Scan, config: DataConfig, choose_size: ChooseSize | None = None) -> Planned:
+    """How every input is prepared, as the medium decides by what the headers say; notes, and findings. `choose_size`
+    decides where the configuration has no size and photographs need one. Raises ConfigError."""
+    headers, why = tuple(scan.headers.values()), []
+    if config.size is None and listing.inputs is None and annotation_kind(listing.annotation).of_whole:
+        found = listing.medium.photographs(headers)
+        if found is not None:
+            size, reason = (choose_size or _usual_size)(found)
+            config, why = replace(config, size=size), [reason]
+    config = replace(config, layout=listing.layout)
+    preparation, notes, findings = listing.medium.plan(listing.source, listing.inputs, headers, config)
+    return preparation, (*why, *notes), findings
+
+
+def _usual_size(found: Photographs) -> tuple[tuple[int, int], str]:
+    return found.at(USUAL_SIDE), f"{found.sized(USUAL_SIDE)}; --size sets it."
 
 
 def why_unreadable(error: OSError | DataError) -> str:

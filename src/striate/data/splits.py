@@ -33,13 +33,14 @@ def assign_splits(
     """The split of each sample: the given one where there is one, else `train`, `val` or `test` by content.
 
     `contents` are keys of what must stay together: digests, equal for equal bytes, or those of groups. A split that no
-    sample is given to (`val`, `test`) is cut from the samples of `train` and those without a split; the fractions apply
-    to the distinct keys of each class, and a class with three or more gets at least one in each split. A key that
-    several classes have counts for the first of them. Raises ConfigError where the fractions leave nothing to train on.
+    sample is given to (`val`, `test`) is cut from the samples of `train` and those without a split, unless its fraction
+    is 0; the fractions apply to the distinct keys of each class, and a class with three or more gets at least one in
+    each split. A key that several classes have counts for the first of them.
+    Raises ConfigError where the fractions leave nothing to train on.
     """
     present = {name for name in given if name is not None}
-    missing = [name for name in ("test", "val") if name not in present]
     fractions = {"test": test_fraction, "val": val_fraction}
+    missing = [name for name in ("test", "val") if name not in present and fractions[name] > 0]
     if sum(fractions[name] for name in missing) >= 1:
         raise ConfigError(
             "data.val_fraction and data.test_fraction",

@@ -18,6 +18,7 @@ from striate.data.listing import Listing
 from striate.data.sources.list_source import list_source
 from striate.data.sources.shards import CLASSES
 from striate.errors import DataError, pasted
+from striate.wording import several
 
 _MEGABYTE = 1_000_000
 
@@ -52,7 +53,7 @@ def write_shards(
         for split in sorted({given or "data" for given in listing.given}):
             ids = [i for i, given in enumerate(listing.given) if (given or "data") == split]
             _write_split(listing, ids, out / split, megabytes * _MEGABYTE, made)
-            announce(f"{split}: {len(ids):,} samples")
+            announce(f"{split}: {several(len(ids), 'sample')}")
         names = out / CLASSES
         made.append(names)
         names.write_text("".join(f"{name}\n" for name in listing.classes), encoding="utf-8")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+
+from torch import nn
 
 from striate.doctor.causes import cause_of_all, sort_out
 from striate.doctor.checks.every import every_check
@@ -11,31 +13,32 @@ from striate.doctor.evidence.clock import Clock, NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Trial
 from striate.doctor.setup.preserved_state import state_preserved
-from striate.doctor.setup.training_setup import TrainingSetup, make_setup
+from striate.doctor.setup.training_setup import Batches, Loss, OptimizerOrMaker, Step, TrainingSetup, make_setup
 from striate.errors import ModelError, StriateError, UsageError, one_line
 from striate.machine.memory import ran_out
 from striate.records import Finding
 
 
 def diagnose(
-    model: Any,
-    train: Any,
-    val: Any = None,
+    model: nn.Module | Callable[..., nn.Module],
+    train: Batches,
+    val: Batches | None = None,
     *,
-    loss: Any = None,
-    optimizer: Any = None,
-    step: Any = None,
+    loss: Loss | None = None,
+    optimizer: OptimizerOrMaker | None = None,
+    step: Step | None = None,
     task: str = "classify",
     budget_seconds: float = 30,
 ) -> Diagnosis:
     """Find out why a network does not learn, and what to change; nothing of what is given is changed.
 
-    `train`, `val`: a DataLoader or a pair (x, y) each. `loss(outputs, targets)` gives a scalar; none given: cross
-    entropy, for `task="regress"` the mean squared error, for `task="segment"` cross entropy over pixels, of which those
-    of class 255 count for nothing. `optimizer`: an Optimizer over the model's parameters, a
-    function that makes one of parameters, or None. `step(model, batch, optimizer, loss)` makes one training step as the
-    user's own loop does and returns the loss; it is called on copies only. `budget_seconds`: at most so long, but for a
-    step that itself takes longer; what there was no time for is in `.skipped`.
+    `model`: a network, or a class or function that makes one, called here. `train`, `val`: a DataLoader or a pair
+    (x, y) each. `loss(outputs, targets)` gives a scalar; none given: cross entropy, for `task="regress"` the mean
+    squared error, for `task="segment"` cross entropy over pixels, of which those of class 255 count for nothing.
+    `optimizer`: an Optimizer over the model's parameters, a function that makes one of parameters, or None.
+    `step(model, batch, optimizer, loss)` makes one training step as the user's own loop does and returns the loss; it
+    is called on copies only. `budget_seconds`: at most so long, but for a step that itself takes longer; what there was
+    no time for is in `.skipped`.
 
     Raises UsageError; DataError where a loader cannot be read; ModelError where the network cannot be run or copied.
     """

@@ -5,13 +5,17 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from striate.errors import RunError
+from striate.errors import RunError, pasted
+from striate.models.trusted_code import is_given
 from striate.records import Finding, Remedy
-from striate.runs.directory import RunDirectory
+from striate.runs.directory import RunDirectory, read_metrics
 from striate.runs.events import read_events
+from striate.training.config_file import config_from_yaml
+from striate.wording import several, short_number
 
 WORSE = 1.25
 """The validation loss at the end over its lowest: beyond this, and with the gap below, learning by heart has begun to
@@ -23,16 +27,34 @@ STUCK = 0.98
 WAITING = 0.25
 """Share of the time of training in which steps waited for data."""
 FALLING = 0.05
-"""Share by which the training loss still fell in the last quarter of the epochs, at a rate not yet brought down."""
+"""Share by which the training loss still fell: in the last quarter of the epochs at a rate not yet brought down, in
+their second half where the rate was brought down."""
+FEW_PASSES = 3
+"""Over the training samples: a run of fewer says little about its data or its network."""
+FEW_STEPS = 100
+"""Nor does a run of so few steps and fewer passes than `_ENOUGH`."""
+MANY_PASSES = 30
+"""After so many passes a loss that fell with its rate is no sign of a run that was too short."""
+UNLEARNED = 1 / 3
+"""Of the loss of the first epoch: what was brought below it is called learned."""
+AS_LOW = 1.02
+"""Of the lowest validation loss: up to here validation is at its best."""
+TOO_SHORT = "fit.too-short"
+_SMALLER = 128  # pixels
+_ENOUGH, _LONGER = 10, 3
+"""What a run that was too short is told to make: so many passes, and so many times as many as it made, at least."""
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Rows of metrics.csv as numbers, by column, and events. `classes`: how many, 0 for other tasks."""
+    """Rows of metrics.csv as numbers, by column, and events. `classes`: how many, 0 for other tasks. `run`: whose they
+    are. `passes` over the training samples, a fraction where the budget ended within one; None where it goes on."""
 
     columns: Mapping[str, tuple[float, ...]]
     events: tuple[dict[str, Any], ...]
     classes: int
+    run: RunDirectory | None = None
+    passes: float | None = None
 
     @property
     def epochs(self) -> int:
@@ -40,8 +62,9 @@ class Curves:
         return len(self.columns.get("epoch", ()))
 
 
-def read_curves(run: RunDirectory, classes: int) -> Curves:
-    """The curves of a run, also of one that broke off. Raises RunError where a file cannot be read."""
+def read_curves(run: RunDirectory, classes: int, passes: float | None = None) -> Curves:
+    """The curves of a run, also of one that broke off; `passes` where metrics.json does not tell them yet. Raises
+    RunError where a file cannot be read."""
     rows: list[dict[str, str]] = []
     if run.metrics_csv.exists():
         try:
@@ -51,7 +74,10 @@ def read_curves(run: RunDirectory, classes: int) -> Curves:
             raise RunError(str(run.metrics_csv), str(error), "the table that training wrote", "train again") from None
     names = rows[0].keys() if rows else ()
     columns = {name: tuple(_number(row.get(name)) for row in rows) for name in names}
-    return Curves(columns, tuple(read_events(run)) if run.events.exists() else (), classes)
+    if passes is None:
+        with suppress(RunError):  # of a run that is not finished
+            passes = read_metrics(run).get("epochs")
+    return Curves(columns, tuple(read_events(run)) if run.events.exists() else (), classes, run, passes)
 
 
 def _number(text: str | None) -> float:
@@ -62,8 +88,9 @@ def _number(text: str | None) -> float:
 
 
 def curve_findings(curves: Curves) -> tuple[Finding, ...]:
-    """At most one finding each of a run that broke off, learned nothing, learned by heart, or waited for its data."""
-    found = (_broken(curves), _stuck(curves), _overfit(curves), _underfit(curves), _waiting(curves))
+    """At most one finding each of a run that was too short, broke off, learned nothing, learned by heart, or waited for
+    its data."""
+    found = (too_short(curves), _broken(curves), _stuck(curves), _overfit(curves), _waiting(curves))
     return tuple(finding for finding in found if finding is not None)
 
 
@@ -130,29 +157,75 @@ def _overfit(curves: Curves) -> Finding | None:
     )
 
 
-def _underfit(curves: Curves) -> Finding | None:
-    loss, rate = curves.columns.get("train_loss", ()), curves.columns.get("lr", ())
-    quarter = max(1, len(loss) // 4)
-    if len(loss) < 8 or not rate:
+def too_short(curves: Curves) -> Finding | None:
+    """Whether a run hardly trained: few passes over its data, or a training loss that still fell clearly at its end.
+    None for others, and for one that its patience or its target ended."""
+    steps = int(curves.columns.get("step", (0,))[-1])
+    passes = math.inf if curves.passes is None else curves.passes
+    few, fell = passes < FEW_PASSES or (passes < _ENOUGH and steps < FEW_STEPS), _still_fell(curves)
+    if not (few or fell) or _ended_by_itself(curves, steps):
         return None
-    fell = 1 - loss[-1] / loss[-1 - quarter] if loss[-1 - quarter] > 0 else 0.0
-    gap = _gap(curves)
+    if few:
+        made = f"{short_number(passes)} {'pass' if passes == 1 else 'passes'}"
+        measured = f"{made} over the training samples, in {several(steps, 'step')}"
+        threshold = f"{FEW_PASSES} passes, and {FEW_STEPS} steps or {_ENOUGH} passes"
+        why = "The network hardly trained, so its result says little about these data or this network."
+    else:
+        measured, threshold = fell, f"{100 * FALLING:.0f} %"
+        why = "Training ended before it was over: more time would very likely give a better network."
+    return Finding(TOO_SHORT, "warning" if few else "note", "training", measured, threshold, why, _longer(curves))
+
+
+def _still_fell(curves: Curves) -> str:
+    """What of the training loss says that there was more to learn; empty where nothing does."""
+    columns = curves.columns
+    loss, rate, val = (columns.get(name, ()) for name in ("train_loss", "lr", "val_loss"))
+    if len(loss) < 4 or not rate:
+        return ""
     constant = rate[-1] > 0.5 * max(rate)
-    if fell < FALLING or not constant or (gap is not None and gap > GAP):
-        return None
-    return Finding(
-        code="fit.underfit",
-        severity="note",
-        where="metrics.csv",
-        measured=f"the training loss still fell by {100 * fell:.0f} % in the last {quarter} epochs",
-        threshold=f"{100 * FALLING:.0f} %",
-        why="Training ended before it was over: validation has no lead yet either.",
-        remedy=Remedy(
-            "More epochs, with a schedule that brings the rate down.",
-            settings={"schedule.name": "one-cycle"},
-            advice="more epochs",
-        ),
-    )
+    part = max(1, len(loss) // (4 if constant else 2))
+    before = loss[-1 - part]
+    fell = 1 - loss[-1] / before if before > 0 else 0.0
+    if not fell >= FALLING:
+        return ""
+    if constant:
+        gap = _gap(curves)
+        over = len(loss) < 8 or (gap is not None and gap > GAP)
+    else:
+        over = curves.passes is None or curves.passes >= MANY_PASSES or loss[-1] < UNLEARNED * loss[0]
+        over = over or not val or not val[-1] <= AS_LOW * min(val)
+    return "" if over else f"the training loss still fell by {100 * fell:.0f} % in the last {several(part, 'epoch')}"
+
+
+def _ended_by_itself(curves: Curves, steps: int) -> bool:
+    """Whether training had steps left when it ended: it had reached its target, or got no better."""
+    planned = None if curves.run is None else config_from_yaml(curves.run.config).budget.steps
+    return planned is not None and steps < planned
+
+
+def _longer(curves: Curves) -> Remedy:
+    """The same training for longer, as a command; of what was given in Python there is none."""
+    config = None if curves.run is None else config_from_yaml(curves.run.config)
+    given = config is not None and (is_given(config.data.source) or is_given(config.model.name))
+    if curves.run is None or config is None or curves.passes is None or given:
+        return Remedy("Train for longer.", settings={"schedule.name": "one-cycle"}, advice="more epochs")
+    times = max(_ENOUGH / curves.passes, _LONGER)
+    if config.budget.minutes is None:
+        budget = f"--epochs {math.ceil(times * curves.passes)}"
+    else:
+        added = (times - 1) * sum(curves.columns.get("seconds", ())) / 60
+        budget = f"--minutes {_whole_minutes(config.budget.minutes + added)}"
+    command = f"striate train --config {pasted(curves.run.config)} {budget} --out {pasted(f'{curves.run.path}-longer')}"
+    smaller = ""
+    if max(config.data.size or (0,)) > 1.5 * _SMALLER:
+        smaller = f" Smaller images train faster: add --size {_SMALLER}."
+    return Remedy(f"Train for longer: {command}{smaller and '.'}{smaller}")
+
+
+def _whole_minutes(minutes: float) -> str:
+    """Minutes as a person asks for them: 2, 5, 10, 15, …"""
+    step = next((step for step in (1, 5, 15) if minutes <= 10 * step), 60)
+    return str(step * math.ceil(minutes / step))
 
 
 def _waiting(curves: Curves) -> Finding | None:

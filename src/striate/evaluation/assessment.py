@@ -23,14 +23,16 @@ from striate.tasks.task import Task
 
 
 def assess_run(task: Task, data: Dataset, evaluations: Mapping[str, Evaluation]) -> Assessment:
-    """Everything about the splits `val` and `test`, which one network predicted, and the gap to `train`.
+    """Everything about the splits `val` and `test` (if there is one), which one network predicted, and the gap to
+    `train`.
 
     The temperature is fitted on `val`; nothing of `test` goes into any other figure.
     """
-    val, test = evaluations["val"], evaluations["test"]
+    val = evaluations["val"]
     temperature = task.fit_temperature(val)
-    splits = {name: assess_split(task, part, data, temperature) for name, part in (("val", val), ("test", test))}
-    return Assessment(task.name, data.name, test.classes, temperature, task.gap(evaluations["train"], val), splits)
+    held_out = {name: part for name, part in evaluations.items() if name != "train"}
+    splits = {name: assess_split(task, part, data, temperature) for name, part in held_out.items()}
+    return Assessment(task.name, data.name, val.classes, temperature, task.gap(evaluations["train"], val), splits)
 
 
 def assess_split(task: Task, evaluation: Evaluation, data: Dataset, temperature: Temperature | None = None) -> Figures:
@@ -50,7 +52,7 @@ def save_assessment(
 ) -> None:
     """Write evaluation.json and `predictions/`; `announce` is told of what is too large to be kept. Raises RunError."""
     left_out = []
-    for split in ("val", "test"):
+    for split in assessment.splits:
         if not write_predictions(run, _predictions(evaluations[split], data)):
             announce(f"the {evaluations[split].n:,} predictions for {split} are too many and are not saved")
             left_out.append(split)
@@ -77,10 +79,11 @@ def is_saved_whole(run: RunDirectory) -> bool:
     """Whether the run has an evaluation.json that can be read, and the answers beside it that are kept."""
     document = read_dispensable(run.evaluation)
     with suppress(KeyError, TypeError):
-        n, classes = document["splits"]["test"]["n"], document["classes"]
+        splits, classes = document["splits"], document["classes"]
+        n = splits.get("test", splits["val"])["n"]
         kept = n <= MOST_SAMPLES and n * len(classes) <= MOST_VALUES
         left_out = document.get("not_kept", ())
-        files = [run.predictions / f"{split}.npz" for split in ("val", "test") if split not in left_out]
+        files = [run.predictions / f"{split}.npz" for split in splits if split not in left_out]
         return not kept or all(file.is_file() for file in files)
     return False
 
@@ -111,7 +114,9 @@ def _temperature(saved: dict[str, Any]) -> Temperature:
         raise ValueError("no temperature")
     if fitted_on != "val" or type(n) is not int or n < 1:
         raise ValueError("not fitted on validation")
-    return Temperature(interval=Interval(low, high, 0.95, "likelihood ratio"), fitted_on=fitted_on, n=n, **values)
+    interval = Interval(low, high, 0.95, "likelihood ratio")
+    few = str(saved.get("few", ""))  # of a run of an earlier version nothing is known
+    return Temperature(interval=interval, fitted_on=fitted_on, n=n, few=few, **values)
 
 
 def _number(saved: Any) -> float:

@@ -29,6 +29,7 @@ def fit_baselines(
     The same data, seed and threads give the same predictions; torch's number of threads is kept to. `announce` is told
     what is fitted before it is. Raises DataError where one of the three splits is missing or empty.
     """
+    data.require_test("baselines")
     for name in ("train", "val", "test"):
         if not len(data.splits.get(name, ())):
             where = f"baselines of {data.name}"

@@ -9,6 +9,7 @@ condition, a model that is right in half of all cases would doubt a third of all
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,9 @@ from striate.data.scan import plan_inputs
 from striate.data.threads import map_ordered
 from striate.errors import ConfigError, DataError
 from striate.records import Finding
+from striate.statistics.intervals import wilson
 from striate.tasks.baseline_features import HOG_SIDE, HOG_SMALLEST, color_histograms, hog_features
+from striate.wording import several
 
 FOLDS = 5
 _COMPONENTS, _FITTED = 256, 4096
@@ -39,6 +42,8 @@ _DOUBT = 0.01
 _STRENGTHS = (0.1, 1.0, 10.0, 100.0)
 """Of these values of C of the regression the one with the highest likelihood is taken."""
 _CHUNK = 512
+_PLANTED, _PLANTED_SHARE, _MOST_TRIALS = 60, 0.03, 8
+"""Labels that are made wrong for trials: so many in all, this share of them at once, in so many trials at most."""
 
 
 @dataclass(frozen=True)
@@ -71,24 +76,76 @@ def find_label_errors(
     ids = list(evidence.readable)
     labels = listing.targets[ids]
     if len(np.unique(labels)) < 2:
-        got = f"readable samples of {len(np.unique(labels))} classes"
+        got = f"readable samples of {several(len(np.unique(labels)), 'class', 'classes')}"
         raise DataError(f"data {listing.source}, --labels", got, "two classes or more", "leave out --labels")
     fold = _folds(evidence, ids, labels, seed)
     features = _features(evidence, ids, announce)
-    doubts = doubt_labels(out_of_fold(features, labels, fold, len(listing.classes)), labels)
-    if not len(doubts.positions):
-        return None
-    return _told(evidence, ids, doubts)
+    count = len(listing.classes)
+    probabilities, strength = out_of_fold(features, labels, fold, count)
+
+    def doubted(planted: NDArray[np.int64]) -> NDArray[np.int64]:
+        return doubt_labels(out_of_fold(features, planted, fold, count, (strength,))[0], planted).positions
+
+    doubts = doubt_labels(probabilities, labels)
+    return _told(evidence, ids, doubts, estimate_wrong(doubts.positions, labels, count, doubted, seed))
+
+
+@dataclass(frozen=True)
+class WrongLabels:
+    """How many labels are wrong in all: of `planted` labels that were made wrong for a trial, `found` were doubted, so
+    what is doubted is about that share of what is wrong. `number`, and the ends of its 95 % interval; None, 0 and all
+    where none was found. Hard examples among the doubted make it too large; mistakes between classes that look alike
+    are harder to find than the planted ones, and make it too small."""
+
+    planted: int
+    found: int
+    number: float | None
+    low: float
+    high: float
+
+
+def estimate_wrong(
+    positions: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    classes: int,
+    doubted: Callable[[NDArray[np.int64]], NDArray[np.int64]],
+    seed: int = 0,
+) -> WrongLabels:
+    """How many of the `labels` (N,) are wrong, where those at `positions` are doubted. `doubted` gives the positions
+    that are doubted among other labels: it is tried on labels of which a few were made wrong at random."""
+    rng, total = np.random.default_rng(seed), len(labels)
+    others = np.setdiff1d(np.arange(total), positions)
+    each = max(1, min(len(others), round(_PLANTED_SHARE * total)))
+    planted = found = 0
+    while planted < _PLANTED and planted < _MOST_TRIALS * each:
+        chosen = rng.choice(others, each, replace=False)
+        wrong = labels.copy()
+        wrong[chosen] = (wrong[chosen] + rng.integers(1, classes, each)) % classes
+        planted, found = planted + each, found + len(np.intersect1d(doubted(wrong), chosen))
+    count = len(positions)
+    if not found:
+        return WrongLabels(planted, found, None, 0, total)
+    if not count:  # three expected ones are all missed in 5 % of cases (the rule of three)
+        return WrongLabels(planted, found, 0.0, 0, min(3 / wilson(found, planted).low, total))
+    number = count * planted / found
+    # Both counts are binomial with about this share; the ends are those of the logarithm of their ratio.
+    factor = math.exp(1.96 * math.sqrt((1 - found / planted) * (1 / count + 1 / found)))
+    return WrongLabels(planted, found, number, max(count, number / factor), min(number * factor, total))
 
 
 def out_of_fold(
-    features: NDArray[np.float32], labels: NDArray[np.int64], fold: NDArray[np.int64], classes: int
-) -> NDArray[np.float64]:
-    """(N, K) probabilities of each sample from a logistic regression on the samples of the other folds."""
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    fold: NDArray[np.int64],
+    classes: int,
+    strengths: Sequence[float] = _STRENGTHS,
+) -> tuple[NDArray[np.float64], float]:
+    """(N, K) probabilities of each sample from a logistic regression on the samples of the other folds, and the best of
+    the `strengths`, with which it was fitted."""
     centered = features - features.mean(axis=0)
     centered /= max(float(np.sqrt((centered**2).sum(axis=1).mean())), 1e-12)
-    best, chosen = -np.inf, np.zeros((len(labels), classes))
-    for strength in _STRENGTHS:
+    best, chosen, taken = -np.inf, np.zeros((len(labels), classes)), strengths[0]
+    for strength in strengths:
         probabilities = np.zeros((len(labels), classes))
         for held in np.unique(fold):
             learned = fold != held
@@ -99,8 +156,8 @@ def out_of_fold(
             probabilities[np.ix_(~learned, model.classes_)] = model.predict_proba(centered[~learned])
         likelihood = float(np.log(np.clip(probabilities[np.arange(len(labels)), labels], 1e-6, None)).mean())
         if likelihood > best:
-            best, chosen = likelihood, probabilities
-    return chosen
+            best, chosen, taken = likelihood, probabilities, strength
+    return chosen, taken
 
 
 def doubt_labels(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> LabelDoubts:
@@ -122,7 +179,7 @@ def doubt_labels(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) 
 
 def _folds(evidence: Evidence, ids: Sequence[int], labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     """The fold of each sample; copies share one."""
-    unit = {number: group[0] for group in evidence.alike for number in group}
+    unit = {number: group[0] for group in evidence.related for number in group}
     units = [unit.get(number, number) for number in ids]
     few = min(len({unit for unit, label in zip(units, labels, strict=True) if label == k}) for k in np.unique(labels))
     names = evidence.listing.classes
@@ -192,7 +249,7 @@ def _chunks(ids: Sequence[int]) -> list[Sequence[int]]:
     return [ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK)]
 
 
-def _told(evidence: Evidence, ids: Sequence[int], doubts: LabelDoubts) -> Marked:
+def _told(evidence: Evidence, ids: Sequence[int], doubts: LabelDoubts, wrong: WrongLabels) -> Marked:
     classes = evidence.listing.classes
     found = [ids[place] for place in doubts.positions]
     words = {
@@ -200,13 +257,26 @@ def _told(evidence: Evidence, ids: Sequence[int], doubts: LabelDoubts) -> Marked
         for number, other, (sure, _) in zip(found, doubts.others, doubts.sure, strict=True)
     }
     named = [f"{evidence.named(i)} ({evidence.listing.labels[i]}, rather {words[i].replace('?', '')})" for i in found]
+    first = f", the most doubtful first: {some(named)}" if found else ""
     finding = Finding(
         "data.label-noise",
-        "warning" if len(found) >= GRAVE * len(ids) else "note",
+        "warning" if max(len(found), wrong.low) >= GRAVE * len(ids) else "note",
         evidence.listing.source,
-        f"{len(found):,} of {len(ids):,} labels are likely wrong, the most doubtful first: {some(named)}",
+        f"{len(found):,} of {len(ids):,} labels are likely wrong{first}. {_in_all(wrong, len(ids))}",
         f"a probability of at most {_DOUBT:g} for the label; a warning from {GRAVE:.0%} of the labels",
         f"A simple model that had not seen them is sure of another class; it is right in {doubts.accuracy:.0%} of all.",
-        "Look at them (--sheet draws them); many a hard example is among them.",
+        "Look at them (--sheet draws them); many a hard example is among them."
+        if found
+        else "Look at samples of each class: striate data show draws them.",
     )
     return Marked(finding, alone(found), words)
+
+
+def _in_all(wrong: WrongLabels, total: int) -> str:
+    trial = f"Of {wrong.planted:,} labels made wrong for a trial, {wrong.found:,} were found"
+    if wrong.number is None:
+        return f"{trial}: how many are wrong cannot be told"
+    if not wrong.number:
+        return f"{trial}: up to {wrong.high:,.0f} ({wrong.high / total:.1%}) may be wrong all the same"
+    span = f"{wrong.low:,.0f} to {wrong.high:,.0f}"
+    return f"{trial}, so about {min(wrong.number, total):,.0f} ({wrong.number / total:.1%}; {span}) are wrong in all"

@@ -20,6 +20,7 @@ from striate.inference.torch_network import Network
 from striate.machine.cache import read_plan, save_plan
 from striate.machine.precision import fp32_products
 from striate.models.preserved_state import preserved
+from striate.wording import several
 
 LEAST_TOTAL = 1000
 """So few samples are predicted plainly: comparing 200 of them would cost more than it gains."""
@@ -86,7 +87,9 @@ def plan_predictor(
     if asked == "plain":
         return plain_predictor(module)
     if total < LEAST_TOTAL:
-        return plain_predictor(module, f"{total:,} samples are too few to look for a faster backend")
+        return plain_predictor(
+            module, f"{several(total, 'sample is', 'samples are')} too few to look for a faster backend"
+        )
     if reason := why_left_alone(module):
         return plain_predictor(module, reason)
     with inference(plain_predictor(module)):
@@ -104,7 +107,9 @@ def plan_predictor(
             return Predictor(module, module, cached)
         trial = _make_trial(module, task, sample, total=total, batch=batch)
         if len(trial.reference) < min(_LEAST_SAMPLE, total):
-            return plain_predictor(module, f"only {len(trial.reference)} samples to compare predictions with")
+            return plain_predictor(
+                module, f"only {several(len(trial.reference), 'sample')} to compare predictions with"
+            )
         return (cached and _follow(cached, trial)) or _look(trial, key)
 
 

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from striate.machine.memory import available_bytes
-from striate.machine.precision import Precision, fp32_products
+from striate.machine.precision import Precision, dtype_of, fp32_products
 
 if TYPE_CHECKING:
     import torch
@@ -80,6 +80,31 @@ def memory_rates(*, array_bytes: int | None = None, seconds: float = 0.25) -> tu
         return _rate("memory", how, None, size, "GB/s", gigabytes, _repeat(work, seconds))
 
     return rate("copy", 2, lambda: a.copy_(b)), rate("triad", 3, lambda: torch.add(b, c, alpha=3.0, out=a))
+
+
+def convolution_training_rate(device: str, precision: Precision, *, seconds: float = 0.1) -> float:
+    """Multiply–accumulates a second of training steps of two 3×3 convolutions with their normalizations, forward and
+    backward, in channels_last: the best of at least three, for about `seconds`."""
+    import torch
+    from torch import nn
+
+    channels, side, batch = 64, 32, 16
+    layers = [nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU()]
+    with torch.random.fork_rng(), torch.enable_grad():
+        network = nn.Sequential(*layers, nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels))
+        network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        inputs = torch.rand(batch, channels, side, side, device=device).to(memory_format=torch.channels_last)
+        inputs.requires_grad_()
+
+        def step() -> None:
+            with torch.autocast(torch.device(device).type, dtype_of(precision), enabled=precision != "fp32"):
+                outputs = network(inputs)
+            outputs.float().sum().backward()
+            if device != "cpu":
+                torch.cuda.synchronize(device)
+
+        times = _repeat(step, seconds)
+    return 3 * 2 * batch * side * side * 9 * channels * channels / min(times)
 
 
 def decoding_rates(

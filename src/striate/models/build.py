@@ -6,14 +6,15 @@ import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from torch import nn
 
 from striate.errors import ConfigError, InputMisfit, ModelError, NoInputShape
 from striate.models.check import check_outputs
 from striate.models.config import Initialization
-from striate.models.from_file import build_from_file, names_file
+from striate.models.from_file import build_from_file, call_factory, names_file
 from striate.models.from_run import names_run, read_network
 from striate.models.from_spec import build_plan
 from striate.models.from_zoo import build_from_zoo
@@ -21,19 +22,60 @@ from striate.models.initialization.reinitialize import reinitialize
 from striate.models.input_shape import read_input_shape
 from striate.models.layer_strings.outputs import plan_outputs, with_outputs
 from striate.models.layer_strings.shapes import MAX_PARAMETERS
+from striate.models.layer_strings.torch_modules import torch_name, torch_spelling
 from striate.models.layer_strings.words import WORDS
 from striate.models.registry import MODELS
-from striate.models.trusted_code import refuse_untrusted, trust_named
+from striate.models.trusted_code import give_as, is_given, name_of, refuse_untrusted, trust_named, trusted_code
 from striate.models.unknown_model import means_path, no_network_named, no_network_there, unknown_name
 from striate.models.weights.replace_head import replace_head
 from striate.models.weights.take_weights import take_weights
+from striate.wording import type_of
+
+Model = str | Path | nn.Module | Callable[..., nn.Module]
+"""A zoo name, a layer string, `file.py:function`, a run; a module; a class or function that makes one."""
 
 _NAME = re.compile(r"[A-Za-z_][\w.-]*+")
 _ONE_CALL = re.compile(r"[A-Za-z_][\w.-]*+\s*+(\([^()]*+\)?+)?+\s*+")
 
 
+def named_model(model: Model) -> tuple[str | None, nn.Module | None]:
+    """How a configuration calls `model`, None for `auto`; and the module, where it is one. A class or function is
+    called only where the network is built, which knows the shape of inputs and the seed. Raises ModelError for all
+    else."""
+    if isinstance(model, nn.Module):
+        return None, model
+    if isinstance(model, str | Path):
+        return None if model == "auto" else str(model), None
+    if not callable(model):
+        raise _no_model(model)
+    return name_of(model), None
+
+
+def module_of_run(saved: str | None, module: object) -> nn.Module | None:
+    """The `module` that a call of Python gives for a run whose network is `saved`; None where the name builds it, then
+    also by the class or function given now. Raises ModelError where the run needs another."""
+    if module is None or isinstance(module, nn.Module):
+        return module
+    if not callable(module) or saved is None or not is_given(saved):
+        got = f"{type_of(module)} for a run of {saved or 'an nn.Module'}"
+        raise ModelError("module", got, "an nn.Module of the form that was trained", "module=MyNetwork()")
+    give_as(saved, module)
+    return None
+
+
+def _no_model(model: object) -> ModelError:
+    inner, path = getattr(model, "module", None), getattr(model, "path", None)
+    remedy = 'model="auto" chooses one by the data'
+    if isinstance(inner, nn.Module):  # a trained network
+        remedy = "give its module: trained.module"
+    elif isinstance(path, Path):  # a run
+        remedy = f'give its folder: "{path}"'
+    expected = "a name, a layer string, an nn.Module, or a class or function that makes one"
+    return ModelError("model", type_of(model), expected, remedy)
+
+
 def build_model(
-    model: str | nn.Module,
+    model: Model,
     input_shape: tuple[int, ...] | None = None,
     outputs: int | None = None,
     *,
@@ -46,7 +88,8 @@ def build_model(
     """The network that `model` names, with weights drawn from torch's random state, or those of a run.
 
     `model`: a zoo name (`mnist-cnn`, `mlp(128,64)`), a layer string, `path/to/file.py:function`, which RUNS that code,
-    a run directory or checkpoint, or a module, which comes back as it is. `input_shape`: (C, *spatial) or (F,),
+    a run directory or checkpoint; a module, which comes back as it is; a class or function that makes one, called as
+    that of a file is. `input_shape`: (C, *spatial) or (F,),
     without the batch; None takes the zoo's published one, or the run's. `outputs`: how many logits, or channels of the
     input's size if `dense`; None takes the published number, the run's, or whatever the network gives. `dense` None
     is what a zoo network or run is made for, and False for all else. A run's last layer is initialized again
@@ -64,18 +107,16 @@ def build_model(
         input_shape = read_input_shape(input_shape)
     if outputs is not None:
         outputs = _read_number(outputs)
-    if isinstance(model, str) and names_run(model):
-        refuse_init(init, f"a network that starts from the weights of {model.strip()}")
-    if isinstance(model, str):
-        trust_named(model)  # whoever has the name from a file asks `refuse_unnamed` first
-        request = _Request(model.strip(), input_shape, outputs, dense, new_head, classes, announce or (lambda _: None))
+    name, module = named_model(model)
+    name = "auto" if name is None else name
+    if module is None and names_run(name):
+        refuse_init(init, f"a network that starts from the weights of {name.strip()}")
+    if module is None:
+        trust_named(name)  # whoever has the name from a file asks `refuse_unnamed` first
+        request = _Request(name.strip(), input_shape, outputs, dense, new_head, classes, announce or (lambda _: None))
         network, request = _from_text(request)
-    elif isinstance(model, nn.Module):
-        network, request = model, _Request("", input_shape, outputs, dense, False, classes, lambda _: None)
     else:
-        raise ModelError(
-            "model", f"a {type(model).__name__}", "a name, a layer string or an nn.Module", "use mnist-cnn"
-        )
+        network, request = module, _Request("", input_shape, outputs, dense, False, classes, lambda _: None)
     if request.input_shape is not None and request.outputs is not None:
         check_outputs(network, request.input_shape, request.outputs, bool(request.dense), classes=classes)
     reinitialize(network, init)
@@ -120,8 +161,8 @@ def _from_text(request: _Request) -> tuple[nn.Module, _Request]:
     text, kind = request.text, _kind(request.text)
     if kind == "run":
         return _from_run(request)
-    if kind == "file":
-        return _from_file(request), request
+    if kind in ("file", "given"):
+        return _from_code(request), request
     if kind == "zoo":
         info = MODELS[_leading_name(text)]
         shape, dense = request.input_shape or info.input_shape, _first(request.dense, info.dense)
@@ -139,8 +180,10 @@ def _first(asked: bool | None, otherwise: bool) -> bool:
     return otherwise if asked is None else asked
 
 
-def _kind(text: str) -> Literal["file", "run", "zoo", "layers"]:
+def _kind(text: str) -> Literal["given", "file", "run", "zoo", "layers"]:
     """What the text is; ModelError where it can be none of these."""
+    if is_given(text):
+        return "given"
     if names_file(text):
         return "file"
     if names_run(text):
@@ -148,7 +191,7 @@ def _kind(text: str) -> Literal["file", "run", "zoo", "layers"]:
     if not text or text == "auto":
         raise no_network_named(text)
     name = _leading_name(text)
-    known = name in MODELS or name in WORDS or name == "res"
+    known = name in MODELS or name in WORDS or name == "res" or bool(torch_name(name) or torch_spelling(name))
     if means_path(text, known=known):
         raise no_network_there(text)
     if name in MODELS:
@@ -158,9 +201,14 @@ def _kind(text: str) -> Literal["file", "run", "zoo", "layers"]:
     return "layers"
 
 
-def _from_file(request: _Request) -> nn.Module:
+def _from_code(request: _Request) -> nn.Module:
     """The network of a function, with another output layer where that is asked for and needed."""
-    network = build_from_file(request.text, request.input_shape, request.outputs)
+    network: nn.Module
+    if is_given(request.text):
+        factory: Any = trusted_code(request.text, "a network", "module")
+        network = call_factory(factory, request.text, request.input_shape, request.outputs)
+    else:
+        network = build_from_file(request.text, request.input_shape, request.outputs)
     if not request.new_head or request.input_shape is None or request.outputs is None:
         return network
     arguments = request.input_shape, request.outputs, bool(request.dense)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from striate.data.media.every_medium import medium_of
-from striate.wording import show_shape
+from striate.wording import several, show_shape
 
 SMALL_GRAY = 32
 SMALLEST_FOR_MNIST_CNN, SMALLEST_FOR_RESNET, UNET_MULTIPLE = 16, 8, 4
@@ -94,7 +94,6 @@ def _for_table(input_shape: tuple[int, ...], samples: int) -> tuple[str, str]:
     while hidden < min(256, 4 * features) and 2 * hidden * features <= 10 * samples:
         hidden *= 2
     second = max(8, hidden // 2)
-    reason = (
-        f"a table has no neighborhoods: fully connected layers, sized for {features} features and {samples} samples"
-    )
+    sizes = f"{several(features, 'feature')} and {several(samples, 'sample')}"
+    reason = f"a table has no neighborhoods: fully connected layers, sized for {sizes}"
     return f"mlp({hidden},{second})", reason

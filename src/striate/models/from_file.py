@@ -9,7 +9,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -58,16 +58,25 @@ def build_from_file(text: str, input_shape: tuple[int, ...] | None, outputs: int
     """The network that `function` of `file.py` returns; runs the file and the function.
 
     The function gets `input_shape` (without batch) and `classes` (number of outputs) if it has parameters of these
-    names. What the code prints goes to stderr: stdout belongs to the program's output.
+    names, or of another in `_GIVEN_TO`. What the code prints goes to stderr: stdout belongs to the program's output.
     Raises ModelError where the file or function is missing, raises, or returns something else.
     """
-    from torch import nn
-
     path, name = _split(text)
     with _importable(path.resolve().parent), redirect_stdout(sys.stderr):
-        function = _function(_load(path, text), name, text)
-        made = _call(function, _arguments(function, text, input_shape, outputs), text, path)
+        return call_factory(_function(_load(path, text), name, text), text, input_shape, outputs)
+
+
+def call_factory(
+    factory: Callable[..., Any], text: str, input_shape: tuple[int, ...] | None, outputs: int | None
+) -> nn.Module:
+    """The network that a class or a function makes, called with what it has parameters for (`_GIVEN_TO`); `text` is
+    how messages call it. Raises ModelError where it needs more, raises, or returns something else."""
+    from torch import nn
+
+    with redirect_stdout(sys.stderr):
+        made = _call(factory, _arguments(factory, text, input_shape, outputs), text)
     if not isinstance(made, nn.Module):
+        name = getattr(factory, "__name__", text)
         got = f"`{name}` returned {type(made).__name__}"
         remedy = f"end the function with `return network`; {name} has to return the module itself"
         raise ModelError(text, got, "a torch.nn.Module", remedy)
@@ -153,45 +162,66 @@ def _function(module: ModuleType, name: str, text: str) -> Callable[..., Any]:
     raise ModelError(text, got, "one of " + ", ".join(own) if own else "a function that returns a network", remedy)
 
 
+_GIVEN_TO = {
+    "input_shape": "input_shape",
+    "classes": "classes",
+    **dict.fromkeys(("num_classes", "n_classes", "outputs", "num_outputs", "n_outputs"), "classes"),
+    **dict.fromkeys(("in_channels", "in_chans", "input_channels"), "channels"),
+}
+"""Parameters of a function that makes a network, each with what it is given."""
+
+
 def _arguments(
     function: Callable[..., Any], text: str, input_shape: tuple[int, ...] | None, outputs: int | None
 ) -> dict[str, Any]:
-    given = {"input_shape": input_shape, "classes": outputs}
+    facts = {"input_shape": input_shape, "classes": outputs, "channels": input_shape and input_shape[0]}
+    given = {name: facts[fact] for name, fact in _GIVEN_TO.items()}
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return {}
     accepting = any(p.kind is p.VAR_KEYWORD for p in parameters)
     by_name = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    arguments = {k: v for k, v in given.items() if v is not None and (accepting or k in by_name)}
+    taken = {*by_name, *(("input_shape", "classes") if accepting else ())}
+    arguments = {k: v for k, v in given.items() if v is not None and k in taken}
     variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     needed = [p.name for p in parameters if p.default is p.empty and p.kind not in variadic and p.name not in arguments]
     if needed:
         unknown = [name for name in needed if name not in given]
+        name = getattr(function, "__name__", "")
+        call = f"lambda: {name if name.isidentifier() else 'build'}({', '.join(f'{n}=…' for n in needed)})"
         remedy = f"give `{unknown[0]}` a default value" if unknown else f"give {needed[0]} to striate.build"
+        remedy += f", or, in Python, all of them: {call}"
         got = "required parameters " + ", ".join(needed)
         raise ModelError(text, got, "a function of input_shape and classes, either, or nothing", remedy)
     return arguments
 
 
-def _call(function: Callable[..., Any], arguments: dict[str, Any], text: str, path: Path) -> object:
+def _call(function: Callable[..., Any], arguments: dict[str, Any], text: str) -> object:
     try:
         return function(**arguments)
     except StriateError:
         raise
     except (Exception, SystemExit) as error:
         shown = ", ".join(f"{key}={value}" for key, value in arguments.items())
-        raise _raised(text, path, error, f"calling it with ({shown})") from error
+        raise _raised(text, _file_of(function), error, f"calling it with ({shown})") from error
 
 
-def _raised(text: str, path: Path, error: BaseException, doing: str) -> ModelError:
+def _file_of(function: Callable[..., Any]) -> Path | None:
+    with suppress(TypeError, OSError):  # of a partial, of a class of a notebook
+        return Path(inspect.getsourcefile(function) or "")
+    return None
+
+
+def _raised(text: str, path: Path | None, error: BaseException, doing: str) -> ModelError:
+    """`path`: the file of the code, where it has one."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path]
     line = getattr(error, "lineno", None) or (frames[-1].lineno if frames else None)
     # A syntax error's own text ends with the place, which is said below.
     told = error.msg if isinstance(error, SyntaxError) else str(error)
     message = " ".join(told.split())[:300]
     got = f"{type(error).__name__}: {message}" + (f" (line {line})" if line else "")
-    remedy = f"correct line {line} of {path}" if line else f"correct {path}"
+    remedy = f"correct line {line} of {path}" if line else f"correct {path or text}"
     return ModelError(text, got, f"{doing} without an exception", remedy)
 
 

@@ -25,7 +25,7 @@ from striate.training.config_file import config_to_yaml
 from striate.training.prepare import Prepared
 from striate.visualize.network_diagram import network_diagram
 from striate.visualize.page_parts import Picture, Section, Table
-from striate.wording import show_shape
+from striate.wording import duration, several, short_number
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class ReportContent:
     metrics.json. `evaluation`: the test split's, or None where there is none. `history`: a row an epoch, as in
     metrics.csv. `config`: config.yaml as text. `command`: what repeats the run when pasted.
     `target_names` name the numbers of a regression. `worth` is None where no baselines were asked for.
+    `offers`: what helps without training again.
     `signal`: strength of signal and gradient, a row a layer. `assessment`: the record of evaluation.json.
     `answer`: the result in one figure and its sentence; `tables` and `sections` are those of the task.
     """
@@ -84,6 +85,7 @@ class ReportContent:
     pictures: Sequence[Picture] = ()
     target_names: Sequence[str] = ()
     worth: Worth | None = None
+    offers: Sequence[str] = ()
     signal: Table | None = None
     assessment: Assessment | None = None
     answer: tuple[str, str] | None = None
@@ -103,29 +105,39 @@ def run_content(
     pictures: Sequence[Picture],
     ledger: Ledger,
     endings: tuple[str, ...],
+    noticed: tuple[Finding, ...],
 ) -> ReportContent:
-    """Everything but what was measured apart; `endings` say how training ended, where not simply with its budget."""
+    """Everything but what was measured apart; `endings` say how training ended, where not simply with its budget, and
+    `noticed` are `end_findings`."""
     data, config = prepared.data, prepared.config
     notes = read_notes(run) + endings
     counts = tuple((name, len(split)) for name, split in data.splits.items())
     return ReportContent(
-        title=f"{config.model.name} on {data.name}",
-        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        title=data.name,
+        created=f"{_training(prepared, metrics)}. {datetime.now(UTC):%Y-%m-%d %H:%M UTC}",
         task=prepared.task.name,
-        data=(f"{data.name} from {data.source}; each input is {show_shape(data.input_shape)}, {data.medium.a}.",),
+        data=(f"{data.name} from {data.source}: {data.inputs_in_words}.",),
         splits=Table("Samples in each split", ("split", "samples"), counts),
         model=_model_facts(config.model.name, notes, metrics, ledger),
         metrics={name: evaluation.metrics for name, evaluation in evaluations.items()},
-        evaluation=evaluations["test"],
+        evaluation=evaluations.get("test"),
         history=[row.flat() for row in prepared.state.history],
         config=config_to_yaml(config),
         environment=read_environment(run.environment),
         command=f"striate train --config {pasted(run.config)} --out {pasted(f'{run.path}-again')}",
-        findings=(*prepared.findings, *_of_the_end(run, prepared)),
+        findings=(*prepared.findings, *noticed),
         notes=notes,
         pictures=pictures,
         target_names=data.target_names,
     )
+
+
+def _training(prepared: Prepared, metrics: Mapping[str, Any]) -> str:
+    """What was trained, on how much, for how long."""
+    passes, samples = metrics["epochs"], len(prepared.data.splits["train"])
+    made = f"{short_number(passes)} {'pass' if passes == 1 else 'passes'} over {several(samples, 'training sample')}"
+    seconds = metrics["train_seconds"]
+    return f"{prepared.config.model.name}, {made} in {duration(seconds) if seconds >= 1 else 'less than a second'}"
 
 
 def _model_facts(name: str, notes: Sequence[str], metrics: Mapping[str, Any], ledger: Ledger) -> ModelFacts:
@@ -143,8 +155,9 @@ def _model_facts(name: str, notes: Sequence[str], metrics: Mapping[str, Any], le
     )
 
 
-def _of_the_end(run: RunDirectory, prepared: Prepared) -> tuple[Finding, ...]:
-    """What the doctor reads from the curves of a training that is over."""
+def end_findings(run: RunDirectory, prepared: Prepared, test: Evaluation, passes: float) -> tuple[Finding, ...]:
+    """What the curves of a training say that is over, after so many passes over its samples, and its predictions."""
     known = {finding.code for finding in prepared.findings}
-    found = curve_findings(read_curves(run, len(prepared.data.classes)))
+    of_predictions = prepared.task.noticed(test)
+    found = *of_predictions, *curve_findings(read_curves(run, len(prepared.data.classes), passes))
     return tuple(in_options(finding, prepared.config) for finding in found if finding.code not in known)

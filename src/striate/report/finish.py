@@ -15,7 +15,8 @@ from striate.evaluation.assessment import assess_run, save_assessment
 from striate.evaluation.evaluate import evaluate_trained, plan_evaluation
 from striate.machine.memory import only_new_garbage
 from striate.report.baselines import Compared, describe_baselines, draw_baselines, measure_baselines
-from striate.report.content import Worth, run_content
+from striate.report.content import Worth, end_findings, run_content
+from striate.report.offers import temperature_offer, views_offer
 from striate.report.pictures import draw_curves, draw_first_filters
 from striate.report.signal import complete_signal, draw_signal, signal_table
 from striate.report.write import write_report
@@ -29,6 +30,7 @@ from striate.tasks.metric import Metric
 from striate.tasks.show import drawable_images, slices_section
 from striate.tasks.task import Task
 from striate.training.budget.forecast import read_forecast, with_outcome
+from striate.training.budget.steps import not_trained
 from striate.training.config import Config
 from striate.training.config_file import config_to_dict
 from striate.training.early_stop import TargetOutcome, best_epoch, early_end, target_outcome
@@ -37,9 +39,12 @@ from striate.training.execution import measured_at_once
 from striate.training.loop import validate
 from striate.training.measured import measured_part
 from striate.training.prepare import Prepared
+from striate.training.step_losses import read_step_losses
 from striate.training.trained import Trained
 from striate.visualize.page_parts import Picture
 
+_OFFERED = 0.02
+"""Of the time until here, to see whether test-time augmentation would help."""
 _VIEWS_COST = 0.01  # of the accuracy: below, nobody would choose otherwise
 
 
@@ -55,59 +60,80 @@ def finish_run(
     """
     began = monotonic()
     for sentence in _endings(prepared):
-        announce(sentence)
+        if sentence != _not_trained(prepared):  # with which the results begin
+            announce(sentence)
     best = load_checkpoint(run.best, prepared.device)
     prepared.state.answering.load_state_dict(best.get("ema") or best["model"])
     trained, data = prepared.trained(), prepared.data
-    evaluations = _evaluate(prepared, trained, announce)
+    evaluations, offered = _evaluate(run, prepared, trained, announce)
+    measured = evaluations[data.held_out]
     assessment = assess_run(prepared.task, data, evaluations)
     save_assessment(run, assessment, data, evaluations, announce)
-    if lost := views_lost(evaluations["test"].metrics, evaluations["test"].n, prepared.task.metrics[0]):
+    if lost := views_lost(measured.metrics, measured.n, prepared.task.metrics[0]):
         announce(lost)
         append_event(run, "note", text=lost)
     ledger = observe(prepared.state.module, data.input_shape)
     metrics = _metrics(run, prepared, evaluations, ledger)
+    if (said := _not_trained(prepared)) is not None:
+        metrics["not_trained"] = said
     if (outcome := _target_outcome(prepared)) is not None:
         metrics["target"] = outcome.to_json()
-    pictures = _pictures(run, prepared, evaluations["test"])
+    noticed = end_findings(run, prepared, measured, metrics["epochs"])
+    metrics["offers"] = [
+        *offered,
+        *temperature_offer(run.path, prepared.task, evaluations["val"], assessment.temperature),
+    ]
+    metrics["findings"] = [finding.to_json() for finding in noticed]
+    pictures = _pictures(run, prepared, measured, metrics["epochs"])
     start, end = complete_signal(run, prepared)
     pictures.append(draw_signal(run.plots, start, end, data.name))
     worth = None
     if prepared.config.baseline:
-        compared = measure_baselines(prepared, evaluations["test"], announce)
+        compared = measure_baselines(prepared, measured, announce)
         metrics["baselines"] = [entry.to_json() for entry in compared]
-        worth = _worth(prepared, compared, evaluations["test"], metrics["train_seconds"])
-        pictures.append(draw_baselines(run.plots, compared, evaluations["test"], prepared.task))
+        worth = _worth(prepared, compared, measured, metrics["train_seconds"])
+        pictures.append(draw_baselines(run.plots, compared, measured, prepared.task))
     pictures += draw_first_filters(run.plots, prepared.state.answering, data.name)
     content = replace(
-        run_content(run, prepared, evaluations, metrics, pictures, ledger, _endings(prepared)),
+        run_content(run, prepared, evaluations, metrics, pictures, ledger, _endings(prepared), noticed),
         worth=worth,
+        offers=metrics["offers"],
         signal=signal_table(start, end),
         assessment=assessment,
-        **of_task(prepared.task, evaluations["test"], assessment, data.target_names),
+        **of_task(prepared.task, measured, assessment, data.target_names),
     )
     write_report(run.report, content)
     if (known := read_forecast(run)) is not None:
         taken = prepared.state.elapsed + monotonic() - began
-        reached = metrics["test"].get("accuracy")
+        reached = metrics[data.held_out].get("accuracy")
         metrics["forecast"] = with_outcome(known[0], taken, reached, whole=_early_end(prepared) is None)
     write_json(run.metrics_json, metrics)
-    append_event(run, "finished", test=metrics["test"])
+    append_event(run, "finished", **{data.held_out: metrics[data.held_out]})
     note_finished(run)
     return metrics
 
 
-def _evaluate(prepared: Prepared, trained: Trained, announce: Callable[[str], None]) -> dict[str, Evaluation]:
-    """Every split, all with the network computed in the same way, which `announce` is told of."""
-    execution, splits = prepared.config.execution, ("train", "val", "test")
+def _evaluate(
+    run: RunDirectory, prepared: Prepared, trained: Trained, announce: Callable[[str], None]
+) -> tuple[dict[str, Evaluation], Sequence[str]]:
+    """Every split, all with the network computed in the same way, which `announce` is told of; and whether several
+    views of an image would predict validation better, where it takes little of the time to see that."""
+    execution, splits = prepared.config.execution, tuple(prepared.data.splits)
     data, batch = measured_part(prepared.data, prepared.config), measured_at_once(prepared.config)
     answering = plan_evaluation(trained, data, splits, batch=batch, asked=execution.plan)
     if line := answering.plan.line():
         announce(line)
-    return {
-        name: _with_sparsity(evaluate_trained(trained, data, name, batch=batch, answering=answering), prepared)
-        for name in splits
-    }
+    evaluations: dict[str, Evaluation] = {}
+    offered: Sequence[str] = ()
+    for name in splits:
+        began = monotonic()
+        found = evaluate_trained(trained, data, name, batch=batch, answering=answering)
+        seconds = 2 * (monotonic() - began)
+        evaluations[name] = _with_sparsity(found, prepared)
+        mirrored = data.medium.pictures and prepared.config.augment.flip and trained.views == "none"
+        if name == "val" and mirrored and trained.task.mean_of_views and seconds < _OFFERED * prepared.state.elapsed:
+            offered = views_offer(run.path, trained, data, found, answering, batch)
+    return evaluations, offered
 
 
 def views_lost(metrics: dict[str, Any], n: int, headline: Metric) -> str:
@@ -153,7 +179,7 @@ def _metrics(
         "augment_share": _mean_share(history, "augment_share"),
         "device": config.execution.device,
         "plan": config_to_dict(config)["execution"] | read_plan_summary(run),
-        "inference": evaluations["test"].inference.to_json(),
+        "inference": evaluations[prepared.data.held_out].inference.to_json(),
         **{name: evaluation.metrics for name, evaluation in evaluations.items()},
     }
 
@@ -183,8 +209,12 @@ def _best_epoch(prepared: Prepared) -> int:
 
 def _endings(prepared: Prepared) -> tuple[str, ...]:
     """Sentences on how training ended, where not simply with its budget."""
-    every = (_early_end(prepared), _target_outcome(prepared), _other_steps(prepared.config))
+    every = (_not_trained(prepared), _early_end(prepared), _target_outcome(prepared), _other_steps(prepared.config))
     return tuple(str(ending) for ending in every if ending is not None)
+
+
+def _not_trained(prepared: Prepared) -> str | None:
+    return not_trained(prepared.state.step, _epochs(prepared), prepared.config)
 
 
 def _other_steps(config: Config) -> StepsChanged | None:
@@ -208,7 +238,7 @@ def _early_end(prepared: Prepared) -> str | None:
     return early_end(prepared.state.history, prepared.task, epochs, prepared.config.budget.target)
 
 
-def _pictures(run: RunDirectory, prepared: Prepared, test: Evaluation) -> list[Picture]:
+def _pictures(run: RunDirectory, prepared: Prepared, test: Evaluation, passes: float) -> list[Picture]:
     """Draw into `plots/`: learning curves, and what predictions look like."""
     data = prepared.data
     curves = draw_curves(
@@ -218,17 +248,19 @@ def _pictures(run: RunDirectory, prepared: Prepared, test: Evaluation) -> list[P
         data=data.name,
         sizes={name: len(split) for name, split in data.splits.items()},
         best_epoch=None if prepared.config.keep == "last" else _best_epoch(prepared),
+        passes=passes,
+        steps=read_step_losses(run),
     )
-    images = data.splits["test"].inputs if data.medium.pictures else None
-    names = data.facts["test"].paths if "test" in data.facts else ()
+    images = data.splits[test.split].inputs if data.medium.pictures else None
+    names = data.facts[test.split].paths if test.split in data.facts else ()
     shown = drawable_images(images)
     return [curves, *prepared.task.pictures(run.plots, test, shown, target_names=data.target_names, names=names)]
 
 
 def of_task(task: Task, test: Evaluation, assessment: Assessment, target_names: Sequence[str]) -> dict[str, Any]:
-    """What the task says, tabulates and explains of its test split: fields of `ReportContent`."""
-    figures = assessment.splits.get("test")
-    of = f"test split of {assessment.data}, n = {test.n:,}"
+    """What the task says, tabulates and explains of the split that was held out: fields of `ReportContent`."""
+    figures = assessment.splits.get(test.split)
+    of = f"{test.split} split of {assessment.data}, n = {test.n:,}"
     own = () if figures is None else task.sections(assessment, figures, of)
     return {
         "answer": task.answer(test),

@@ -53,9 +53,10 @@ ROWS = 200
 """So many rows at most in a table of mistakes or predictions; the caption says how many there are in all."""
 
 
-def metric_table(metrics: Mapping[str, Mapping[str, Any]]) -> Table:
-    """A row a split, a column a metric."""
-    keys = columns_of([dict(values) for values in metrics.values()])
+def metric_table(metrics: Mapping[str, Mapping[str, Any]], classes: int = 0) -> Table:
+    """A row a split, a column a metric that says something of so many classes."""
+    columns = columns_of([dict(values) for values in metrics.values()])
+    keys = [key for key in columns if metric_named(key.removesuffix("_interval")).tells(classes)]
     rows = tuple(
         (split, *(metric(key, values[key]) if key in values else "–" for key in keys))
         for split, values in metrics.items()

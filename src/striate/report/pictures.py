@@ -14,9 +14,10 @@ from torch import nn
 from striate.data.store.stored import StoredInputs
 from striate.visualize.canvas import save_figure
 from striate.visualize.charts import curve_charts
-from striate.visualize.inside.filters import filter_layers, filter_words, filters_figure, find_filters
+from striate.visualize.inside.filters import filter_layers, filter_words, filters_figure, find_filters, noise_words
 from striate.visualize.page_parts import Picture
-from striate.visualize.training_curves import curves_figure
+from striate.visualize.training_curves import by_step, curves_figure
+from striate.wording import short_number
 
 Images = NDArray[Any] | StoredInputs
 # Photographs make large files; what is only lines and letters may be finer.
@@ -31,22 +32,32 @@ def draw_curves(
     data: str,
     sizes: Mapping[str, int],
     best_epoch: float | None = None,
+    passes: float | None = None,
+    steps: Sequence[Mapping[str, float | None]] = (),
 ) -> Picture:
     """`curves.png`: the columns `epoch lr train_loss val_loss train_<m> val_<m>` of `history`, a row an epoch.
 
     `sizes` says how many samples `train` and `val` have; `best_epoch` is None where the last epoch is the result.
+    `passes` over the training samples; `steps` are rows `step lr train_loss` of a training of few epochs, which is
+    drawn by step.
     """
     of = ", ".join(f"{split} n = {n:,}" for split, n in sizes.items() if split in ("train", "val"))
     title = f"{data}, {of}"
-    figure = curves_figure(history, metric=metric, title=title, best_epoch=best_epoch)
-    caption = f"{title}; {len(history)} {'epoch' if len(history) == 1 else 'epochs'}."
+    made = len(history) if passes is None else passes
+    caption = f"{title}; {short_number(made)} {'pass' if made == 1 else 'passes'} over the training samples."
     caption += (
         " The result has the weights of the last epoch."
         if best_epoch is None
         else f" The dotted line is the best epoch, {best_epoch:g}, whose weights are the result."
     )
-    path = save_figure(figure, folder / "curves.png", _FINE_DPI)
-    return Picture("Learning curves", caption, path, "curves", curve_charts(history, metric, best_epoch))
+    marked = best_epoch
+    if steps:
+        marked = next((row["step"] for row in history if row["epoch"] == best_epoch), None)
+        history = by_step(history, steps)
+    path = save_figure(
+        curves_figure(history, metric=metric, title=title, best_epoch=marked), folder / "curves.png", _FINE_DPI
+    )
+    return Picture("Learning curves", caption, path, "curves", curve_charts(history, metric, marked))
 
 
 _DPI = 80
@@ -64,5 +75,10 @@ def draw_first_filters(folder: Path, module: nn.Module, data: str) -> tuple[Pict
     title = f"{data}: filters of {bank.layer}"
     path = save_figure(filters_figure(bank, title=title), folder / "filters.png", _DPI)
     return (
-        Picture(f"Filters of {bank.layer}", f"{bank.layer}, after training. {filter_words(bank)}", path, "filters"),
+        Picture(
+            f"Filters of {bank.layer}",
+            f"{bank.layer}, after training. {filter_words(bank)} {noise_words(bank)}".rstrip(),
+            path,
+            "filters",
+        ),
     )

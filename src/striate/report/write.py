@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from striate.doctor.run_curves import TOO_SHORT
 from striate.records import Finding
 from striate.report import numbers
 from striate.report.content import ReportContent
@@ -13,6 +14,8 @@ from striate.report.page import as_base64, page_environment
 from striate.runs.files import write_text
 from striate.visualize.page_parts import Table
 
+_FIRST = (TOO_SHORT, "fit.one-class", "fit.plateau")
+"""Whoever reads the figure without these takes it for more than it is."""
 _KINDS = ("curves", "confusion", "scatter", "samples", "baselines", "signal", "filters")
 
 
@@ -35,7 +38,7 @@ def render_report(content: ReportContent) -> str:
         answer=content.answer,
         pictures={kind: [p for p in content.pictures if p.kind == kind] for kind in _KINDS},
         image=as_base64,
-        metrics=numbers.metric_table(content.metrics),
+        metrics=numbers.metric_table(content.metrics, len(content.evaluation.classes) if content.evaluation else 0),
         gap=content.assessment.gap if content.assessment else None,
         **{name: content.tables.get(name) for name in ("averages", "confused", "classes")},
         behind=_behind(content),
@@ -46,10 +49,12 @@ def render_report(content: ReportContent) -> str:
 
 
 def _noticed(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
-    """Grave ones first; what is found in data apart from what is found in the network and its training."""
+    """Grave ones first; apart: what has to be known before anything else, and what is found in data."""
     ordered = sorted(findings, key=lambda finding: ("error", "warning", "note").index(finding.severity))
+    first = [finding for finding in ordered if finding.code in _FIRST]
     of_data = [finding for finding in ordered if finding.code.startswith("data.")]
-    return {"data": of_data, "training": [finding for finding in ordered if finding not in of_data]}
+    rest = [finding for finding in ordered if finding not in first and finding not in of_data]
+    return {"first": first, "data": of_data, "training": rest}
 
 
 def _behind(content: ReportContent) -> dict[str, Table | None]:

@@ -69,6 +69,11 @@ class RunDirectory:
         return self.path / "predictions"
 
     @property
+    def evaluations(self) -> Path:
+        """The folder of what was measured on other data."""
+        return self.path / "evaluations"
+
+    @property
     def robustness(self) -> Path:
         """Robustness against changes of the images; there where it was measured."""
         return self.path / "robustness.json"

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ def read_environment(path: Path) -> dict[str, Any]:
     return {key: value for key, value in (values | packages).items() if value not in (None, [])}
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return version(package)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,7 +76,8 @@ class Calibration:
 class Temperature:
     """What logits are divided by so that probabilities fit best, found on the split `fitted_on` alone (`n` samples).
 
-    Above 1 the network is too sure of itself. `nll` is that of the split before, `nll_after` after.
+    Above 1 the network is too sure of itself. `nll` is that of the split before, `nll_after` after. `few` says of which
+    class there were fewer than ten, where that is so: what it says of such a class is mostly chance.
     Source: C. Guo et al., "On calibration of modern neural networks", 2017.
     """
 
@@ -85,6 +87,22 @@ class Temperature:
     n: int
     nll: float
     nll_after: float
+    few: str = ""
+
+
+_FEWEST = 10
+
+
+def few_of(truth: NDArray[np.int64], classes: Sequence[str]) -> str:
+    """Of which class there are too few among the `truth` (N,) to say how far to trust its probabilities: `only 3 of
+    them are of ill`; empty where there are ten or more of each."""
+    counts = np.bincount(truth, minlength=len(classes))
+    rarest = int(counts.argmin())
+    if counts[rarest] >= _FEWEST:
+        return ""
+    more = int((counts < _FEWEST).sum()) - 1
+    others = f", and of {more:,} more {'class' if more == 1 else 'classes'} fewer than {_FEWEST}" if more else ""
+    return f"only {counts[rarest]:,} of them {'is' if counts[rarest] == 1 else 'are'} of {classes[rarest]}{others}"
 
 
 def measure_calibration(truth: NDArray[np.int64], probabilities: NDArray[np.float32]) -> Calibration:

@@ -147,6 +147,8 @@ def calibration_lines(raw: Calibration, after: Calibration | None, temperature: 
             f"    would change ECE {raw.ece:.4f} → {after.ece:.4f} (perfectly calibrated: {best:.4f} to {worst:.4f})",
             f"    and log loss {raw.nll:.4f} → {after.nll:.4f}",
         ]
+        if temperature.few:
+            lines.append(f"    {cut_text(f'hardly to be trusted: {temperature.few}', 76)}")
         if after.nll >= raw.nll:
             lines.append("    which is no better: leave the probabilities as they are")
     return lines

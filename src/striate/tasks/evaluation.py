@@ -18,6 +18,7 @@ from striate.statistics.calibration import Temperature
 from striate.statistics.estimate import plain
 from striate.tasks.assessment import Figures, gap_lines
 from striate.tasks.metric import Metric, shown_metrics
+from striate.wording import filled, several
 
 SHOWN = 20
 """So many classes are listed; of more, those with the lowest recall."""
@@ -62,6 +63,7 @@ class Evaluation:
     image's bytes, 0 to 255; None where inputs are no images. `figures`: everything that follows from the predictions;
     `temperature` and `gap`, those of evaluation.json of the run, come from its validation split. None where nobody
     asked. `sampled`: what the task remembers beside `decoded` (`Task.remembered`); None of kept predictions.
+    `inputs`: their shape in words.
     """
 
     data: str
@@ -84,10 +86,13 @@ class Evaluation:
     gap: Mapping[str, Any] | None = None
     shown: tuple[Metric, ...] = ()
     sampled: Any = None
+    inputs: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The evaluation as one JSON object of plain values, without the single predictions."""
         document = {"data": self.data, "split": self.split, "task": self.task, **self.metrics}
+        if self.inputs:
+            document["inputs"] = self.inputs
         document["classes"] = list(self.classes)
         if self.confusion is not None:
             document["confusion"] = self.confusion.tolist()
@@ -117,10 +122,12 @@ class Evaluation:
 
     def __str__(self) -> str:
         """Of which data, how many samples, the metrics with their interval, and the classes, in 80 columns."""
-        title = f"{one_line(self.data)}, {one_line(self.split)} split: {self.n:,} samples"
+        title = f"{one_line(self.data)}, {one_line(self.split)} split: {several(self.n, 'sample')}"
         if self.classes:
-            title += f", {len(self.classes)} classes"
-        lines = [_fit(title, 80), *_metric_lines(self)]
+            title += f", {several(len(self.classes), 'class', 'classes')}"
+        if self.inputs:
+            title += f"; {self.inputs}"
+        lines = [*filled(title, 80).split("\n"), *_metric_lines(self)]
         if self.per_class:
             lines += ["", *_class_lines(self), *_pair_lines(self)]
         if self.figures is not None:
@@ -137,7 +144,7 @@ def _metric_lines(evaluation: Evaluation) -> list[str]:
     lines = []
     metrics = evaluation.metrics
     for metric in shown_metrics(evaluation.shown) if evaluation.shown else _from_keys(metrics):
-        if metric.key not in metrics:
+        if metric.key not in metrics or not metric.tells(len(evaluation.classes)):
             continue
         value = metrics[metric.key]
         if value is None:  # such as R² of one sample
@@ -145,13 +152,13 @@ def _metric_lines(evaluation: Evaluation) -> list[str]:
             continue
         shown = f"{100 * value:8.2f} %" if metric.is_share else f"{value:9.4g}"
         line = f"  {metric.name:<15}{shown}"
-        if metric.key == "top5" and len(evaluation.classes) <= 5:
-            line += f" always, with {len(evaluation.classes)} classes"
         if (interval := metrics.get(f"{metric.key}_interval")) is not None:
             line += f"   95 % interval {_range(metric, interval, ' % to ')} ({_METHODS.get(metric.key, 'bootstrap')})"
         lines.append(line)
         if f"{metric.key}_one_view" in metrics and "views" in metrics:
             lines.append(f"  {'':<15}{'':>9} with test-time augmentation, {metrics['views']} images each")
+    if named := only_class(evaluation):
+        lines.append(f"  It names {one_line(named)} everywhere.")
     return lines
 
 
@@ -186,6 +193,14 @@ def summary_line(metrics: Mapping[str, Any], shown: tuple[Metric, ...]) -> str:
             part += views_text(metrics, metric)
         parts.append(part)
     return ", ".join([*parts, f"n = {metrics['n']:,}"])
+
+
+def only_class(evaluation: Evaluation) -> str | None:
+    """The class that is predicted everywhere, though there are several; None where predictions differ."""
+    if evaluation.confusion is None or (evaluation.confusion.sum(1) > 0).sum() < 2:
+        return None
+    said = np.flatnonzero(evaluation.confusion.sum(0))
+    return evaluation.classes[said[0]] if len(said) == 1 else None
 
 
 def _class_lines(evaluation: Evaluation) -> list[str]:

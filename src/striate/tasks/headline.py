@@ -109,7 +109,7 @@ def judged_gap(difference: Estimate, scale: float, unit: str) -> str:
         return f"{size} on what it learned from {span}."
     if high < 0:
         return f"{size} on validation {span}."
-    return f"no gap that so many samples could tell {span}."
+    return f"chance alone may explain the difference {span}."
 
 
 def interval_of(estimate: Estimate) -> list[float] | None:

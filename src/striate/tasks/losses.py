@@ -7,6 +7,7 @@ from functools import cache, cached_property
 from typing import Any
 
 import torch
+from torch import nn
 
 from striate.data.targets import Targets
 from striate.errors import ConfigError, DataError
@@ -22,6 +23,8 @@ class _OwnLoss(Task):
     @cached_property
     def _function(self) -> Any:
         found = trusted_code(self.own_loss, "a loss", "loss")
+        if isinstance(found, type) and issubclass(found, nn.Module):
+            found = found()  # torch.nn.CrossEntropyLoss, without its parentheses
         if not callable(found):
             got = f"{self.own_loss}, a {type(found).__name__}"
             raise ConfigError("task.loss", got, "a function loss(outputs, targets)", "leave out the loss")

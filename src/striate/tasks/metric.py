@@ -13,7 +13,7 @@ class Metric:
 
     `key` is its name in metrics.json; `label` what tables and sentences call it (the key, with spaces, where empty).
     `unit` is `share` for values of 0 to 1, which are shown in percent, or the text that follows the number.
-    `brief`: whether the one line of a split shows it.
+    `brief`: whether the one line of a split shows it. `above_classes`: of so many classes or fewer it says nothing.
     """
 
     key: str
@@ -21,6 +21,11 @@ class Metric:
     unit: Literal["share"] | str = ""
     higher_is_better: bool = True
     brief: bool = True
+    above_classes: int = 0
+
+    def tells(self, classes: int) -> bool:
+        """Whether it says something of so many classes; 0 for none."""
+        return not 0 < classes <= self.above_classes
 
     @property
     def name(self) -> str:

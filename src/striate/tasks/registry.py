@@ -131,11 +131,12 @@ def make_task(data: Dataset, config: TaskConfig) -> Task:
     own = names_code(config.loss)
     loss = found.losses[0] if own or config.loss == "auto" else config.loss
     if loss not in found.losses:
+        near = get_close_matches(loss, found.losses, 1)
         raise ConfigError(
             "task.loss",
             repr(loss),
             f"for {found.name}: {' or '.join(found.losses)}; or file.py:name",
-            "leave out --task.loss",
+            f"--task.loss {near[0]}" if near else "leave out --task.loss",
         )
     task = found.make(data, config, loss)
     return with_loss(task, resolve_name(config.loss)) if own else task

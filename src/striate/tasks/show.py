@@ -125,9 +125,17 @@ def trust_section(
         f" A perfectly calibrated network would show {100 * low:.1f} to {100 * high:.1f} points by chance on this many"
         f" samples: {'no miscalibration beyond chance' if agrees else _direction(raw)}."
     ]
+    if temperature is not None and temperature.interval.low <= 1 <= temperature.interval.high:
+        low, high = temperature.interval.low, temperature.interval.high
+        said.append(
+            f"A temperature of {temperature.value:.3g} (fitted on {temperature.fitted_on}, n = {temperature.n:,}) may"
+            f" as well be 1 (95 % interval {low:.3g} to {high:.3g}): leave the probabilities as they are."
+        )
+        after = None
     if temperature is not None and after is not None:
         low, high = temperature.interval.low, temperature.interval.high
         worse = " That is no better: leave the probabilities as they are." if after.nll >= raw.nll else ""
+        worse += f" It is hardly to be trusted: {temperature.few}." if temperature.few else ""
         said.append(
             f"Logits divided by a temperature of {temperature.value:.3g} (95 % interval {low:.3g} to {high:.3g}, fitted"
             f" on {temperature.fitted_on}, n = {temperature.n:,}) would make that {100 * after.ece:.1f} points, and the"

@@ -21,7 +21,7 @@ from striate.data.targets import Targets
 from striate.errors import UsageError
 from striate.inference.agreement import agreement_of_numbers
 from striate.inference.plan import PredictionAgreement
-from striate.records import Interval
+from striate.records import Finding, Interval, Remedy
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature
 from striate.statistics.paired import Difference, difference_of_rows
@@ -29,12 +29,13 @@ from striate.tasks.accumulator import Accumulator, Sums
 from striate.tasks.assessment import Assessment, Figures, Gap, PlainMetrics
 from striate.tasks.baseline import Baseline, BaselineComparison, Method, compare_rows
 from striate.tasks.config import TaskConfig
-from striate.tasks.evaluation import ClassRow, Evaluation
+from striate.tasks.evaluation import ClassRow, Evaluation, only_class
 from striate.tasks.groups import FEWEST, sample_groups
 from striate.tasks.headline import Headline, Rows, interval_of
 from striate.tasks.metric import LOSS, Metric, shown_metrics
 from striate.tasks.outputs import Outputs, leaves, map_outputs
 from striate.visualize.page_parts import Picture, Section, Table
+from striate.wording import several
 
 Feature = Literal["vector", "map", "pyramid", "sequence"]
 """What a network offers and a task needs: (N, C), (N, C, *positions), several maps, or (N, length, C)."""
@@ -330,6 +331,36 @@ class Task:
         ends = interval_of(self.headline_figure().estimate(self.rows_for(decoded, targets)))
         return {} if ends is None else {f"{self.headline}_interval": ends}
 
+    def sample_losses(self, evaluation: Evaluation) -> NDArray[np.float64] | None:
+        """(N,) how wrong the probabilities of each sample are; None where the task gives none."""
+        del evaluation
+        return None
+
+    def names_only(self, evaluation: Evaluation) -> str | None:
+        """The class that is predicted everywhere, though there are several; None where predictions differ."""
+        return only_class(evaluation)
+
+    def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
+        """What the predictions of a trained network say against it, beside its figures."""
+        named = self.names_only(evaluation)
+        if named is None:
+            return ()
+        return (
+            Finding(
+                code="fit.one-class",
+                severity="warning",
+                where=f"{evaluation.split} split",
+                measured=f"{named} is predicted everywhere",
+                threshold="several classes",
+                why="The network does not tell the classes apart, however good its figure is.",
+                remedy=Remedy(
+                    "Weight the classes of the loss by their frequency, or train for longer.",
+                    settings={"task.class_weights": "balanced"},
+                    advice="train for longer",
+                ),
+            ),
+        )
+
     def fit_temperature(self, val: Evaluation) -> Temperature | None:
         """What validation says of probabilities; None where the task has none, or it does not tell."""
         del val
@@ -349,7 +380,7 @@ class Task:
         del temperature, names
         rows, figure = self.rows_of(evaluation), self.headline_figure()
         groups = sample_groups(facts, evaluation.n, brightness=evaluation.brightness)
-        few = f"{evaluation.n} samples are fewer than {FEWEST}."
+        few = f"{several(evaluation.n, 'sample is', 'samples are')} fewer than {FEWEST}."
         return PlainMetrics(
             self.metrics[0],
             evaluation.n,

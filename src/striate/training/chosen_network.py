@@ -11,6 +11,8 @@ from striate.errors import InputMisfit, ModelError, TrainingError
 from striate.models.build import build_model
 from striate.models.from_file import resolve_name, source_digest
 from striate.models.initialization.reinitialize import materialize
+from striate.models.layer_strings.layer_string import layers_of_pasted, parse_layers
+from striate.models.layer_strings.shapes import plan_network
 from striate.models.registry import size_note
 from striate.models.trusted_code import refuse_untrusted
 from striate.tasks.task import Task
@@ -37,6 +39,10 @@ def choose_network(config: Config, data: Dataset, module: nn.Module | None) -> t
     if name == "auto":
         name, reason = network_for(config, data)
         notes.append(f"model {name}: {reason}")
+    if (layers := layers_of_pasted(name)) != name:
+        plan_network(parse_layers(name), data.input_shape)  # refuses what it says of another input
+        notes.append(f"model {layers}: the pasted modules as a layer string")
+        name = layers
     sized = size_note(name, data.input_shape, weights=config.model.weights is not None)
     notes += [sized] if sized else []
     refuse_untrusted(name, f"model {name}", data.input_shape, len(data.classes))

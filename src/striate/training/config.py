@@ -60,9 +60,10 @@ class OptimizerConfig:
 class ScheduleConfig:
     """Fields of `schedule.*`: the learning rate over the run, as a share of `optim.lr`, and progressive resizing."""
 
-    name: Literal["one-cycle", "cosine", "triangle", "step", "constant"] | None = None
-    """The learning rate schedule; `triangle` rises and falls in straight lines. Default: one-cycle, or the schedule
-    that the network's local learning rule is made for."""
+    name: Literal["one-cycle", "cosine", "triangle", "step", "constant"] | Code | None = None
+    """The learning rate schedule; `triangle` rises and falls in straight lines. `file.py:name` RUNS that code: a
+    function of the step, from 0, and the number of steps that returns the share of the peak rate. Default: one-cycle,
+    or the schedule that the network's local learning rule is made for."""
     warmup: Annotated[float, Ge(0), Lt(1)] | None = None
     """Share of all steps in which the rate rises from a 25th of its peak to the peak (`one-cycle`, `cosine`,
     `triangle`). Default: 0.2, or what the recipe decides."""
@@ -124,7 +125,8 @@ class BudgetConfig:
     """Fields of `budget.*`: how long to train."""
 
     epochs: Annotated[int, Ge(1), Le(1_000_000)] | None = None
-    """Passes over the training data. Default: the recipe decides."""
+    """Passes over the training data. Default: the recipe decides, or 10 minutes where its epochs would take over
+    15."""
     minutes: Annotated[float, Gt(0), Le(525_600)] | None = None
     """Wall-clock minutes for the whole command, instead of epochs. The number of steps follows from the speed that is
     measured at the start, and changes where steps become slower or faster."""

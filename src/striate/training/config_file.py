@@ -16,6 +16,7 @@ import yaml
 
 from striate.errors import ConfigError
 from striate.training.config import Config
+from striate.training.field_words import FIELDS_ELSEWHERE, SHORT_OPTIONS
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -40,24 +41,6 @@ _DECIDED = {
     "execution.": "the plan decides it then",
     "model.": "the recipe and the data decide it then",
     "": "the recipe decides it then",
-}
-
-# The shorter option of a field, where the command line has one.
-_OPTIONS = {
-    "budget.epochs": "--epochs",
-    "budget.minutes": "--minutes",
-    "budget.patience": "--patience",
-    "budget.target": "--target",
-    "data.size": "--size",
-    "execution.deterministic": "--deterministic",
-    "execution.device": "--device",
-    "execution.fsdp": "--fsdp",
-    "execution.plan": "--plan",
-    "model.name": "--model",
-    "model.weights": "--weights",
-    "optim.lr": "--lr",
-    "optim.name": "--optimizer",
-    "task.name": "--task",
 }
 
 
@@ -239,13 +222,21 @@ def _refuse_unknown(values: Mapping[str, Any], where: str, prefix: str = "") -> 
             raise _unknown(name, where)
 
 
+def nearest_field(name: str) -> str | None:
+    """The field that `name`, which is none, probably means: by what it is called elsewhere, by its last part, by its
+    spelling."""
+    known, last = field_names(), name.rsplit(".", 1)[-1]
+    lasts = {field.rsplit(".", 1)[-1]: field for field in reversed(known)}
+    elsewhere = FIELDS_ELSEWHERE.get(last.replace("_", "-"))
+    near = difflib.get_close_matches(name, known, n=1) or difflib.get_close_matches(last, lasts, n=1, cutoff=0.75)
+    return elsewhere or lasts.get(last) or (lasts.get(near[0], near[0]) if near else None)
+
+
 def _unknown(name: str, where: str) -> ConfigError:
-    known = field_names()
-    last = name.rsplit(".", 1)[-1]
-    near = difflib.get_close_matches(name, known, n=1) or [k for k in known if k.rsplit(".", 1)[-1] == last][:1]
-    section = [k for k in known if k.startswith(name.split(".")[0] + ".")]
+    near = nearest_field(name)
+    section = [k for k in field_names() if k.startswith(name.split(".")[0] + ".")]
     remedy = f"one of {', '.join(section)}" if section else "striate train --help lists the fields"
-    remedy = f"did you mean {near[0]}?" if near else remedy
+    remedy = f"did you mean {near}?" if near else remedy
     shown = name if len(name) <= 80 else f"{name[:79]}…"
     return ConfigError(f"{where}: {shown}", "no such field", "a field of the configuration", remedy)
 
@@ -264,7 +255,7 @@ def _expectation(message: str) -> str:
 
 def option_of(name: str) -> str:
     """What is typed for a field: `--epochs`, `--optim.clip`."""
-    return _OPTIONS.get(name, f"--{name}")
+    return SHORT_OPTIONS.get(name, f"--{name}")
 
 
 def number_begun(text: str) -> str | None:

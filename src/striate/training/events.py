@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from striate.training.config import Config
-from striate.wording import duration
+from striate.wording import duration, short_number
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,20 @@ def _share(value: float | None) -> float | None:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """An epoch (or the rest of the budget) is over; `best` when no earlier epoch was better on validation."""
+    """An epoch (or the rest of the budget) is over; `best` when no earlier epoch was better on validation. `passes`
+    over the training samples until here, and `epochs` of the whole training: fractions where the budget ends within
+    one."""
 
     row: EpochRow
-    epochs: int
+    passes: float
+    epochs: float
     best: bool
     finished: bool = field(default=False)
+
+    @property
+    def place(self) -> str:
+        """`3/12`; `9.6/9.6` where the budget ends within an epoch."""
+        return f"{short_number(self.passes)}/{short_number(self.epochs)}"
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ Step = Callable[[Setup, Batch], Result]
 """Takes a step; gives the scalar loss and what is measured."""
 GuardedStep = Callable[[Setup, Batch], Generator[Event, None, Result]]
 """The same, which also says what has changed on the way."""
-Passes = Callable[Concatenate[Setup, Batch, torch.Tensor, P], T]
+OfBatch = Callable[Concatenate[Setup, Batch, torch.Tensor, P], T]
 """Takes the prepared inputs (B, …) of a step through the network."""
 
 
@@ -57,7 +57,7 @@ def guarded(step: Step, passes: MakePasses) -> GuardedStep:
     return guarded_step
 
 
-def seeded_by_step(function: Passes[P, T]) -> Passes[P, T]:
+def seeded_by_step(function: OfBatch[P, T]) -> OfBatch[P, T]:
     """Seed torch's generators by seed and step before `function(setup, batch, inputs, …)`: dropout masks are then the
     same in a resumed run and in a repeated step. `torch.manual_seed` does it for every kind of device that there is,
     which takes longer than a step of a small network."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from striate.errors import pasted
+from striate.runs.directory import RunDirectory
 
 
 class Interrupted(KeyboardInterrupt):
@@ -20,7 +21,10 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, path: Path, signal_name: str = "interrupted", *, at_once: bool = False) -> None:
         self.path, self.signal_name = path, signal_name
-        kept = "stopped at once; the last checkpoint is intact in" if at_once else "checkpoint saved in"
+        kept = "checkpoint saved in"
+        if at_once:
+            saved = RunDirectory(path).last.exists()
+            kept = f"stopped at once; {'the last checkpoint is intact' if saved else 'there was no checkpoint yet'} in"
         super().__init__(f"{signal_name}: {kept} {path}; resume with: striate train --resume {pasted(path)}")
 
 
@@ -47,7 +51,9 @@ def watch_signals(*, quiet: bool = False) -> Iterator[Interruption]:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         interruption.signal_name = signal.Signals(number).name
         if not quiet:
-            os.write(2, b"\nstopping after this step to save a checkpoint; Ctrl-C again stops at once without saving\n")
+            again = "Ctrl-C again" if number == signal.SIGINT else f"another {interruption.signal_name}"
+            text = f"\nstopping after this step to save a checkpoint; {again} stops at once without saving\n"
+            os.write(2, text.encode())
 
     previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -89,7 +89,8 @@ def close_epoch(setup: Setup) -> EpochDone:
     state.history.append(row)
     state.begin_epoch()
     finished = row.epoch == setup.epochs or training_is_over(state.history, task, config.budget)
-    return EpochDone(row, setup.epochs, best or config.keep == "last", finished)
+    passes, epochs = state.step / setup.steps_per_epoch, setup.steps / setup.steps_per_epoch
+    return EpochDone(row, passes, epochs, best or config.keep == "last", finished)
 
 
 def epoch_row(setup: Setup, val: dict[str, float]) -> EpochRow:

@@ -13,12 +13,14 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from striate.errors import ConfigError
+from striate.errors import ConfigError, reason_of
 from striate.models.features import output_parameters, parameter_depths
 from striate.models.trusted_code import names_code, trusted_code
 from striate.training.config import Config, OptimizerConfig, ScheduleConfig
 from striate.training.muon import Muon
+from striate.wording import type_of
 
+_STEPS_TRIED = 100
 _FACTORY = "a function of the parameters that gives a torch.optim.Optimizer"
 
 
@@ -26,6 +28,8 @@ def with_own_optimizer(config: Config, module: nn.Module) -> Config:
     """With what an optimizer of the user's own decides: its learning rate, where none is asked for; decay and rates by
     depth are its own affair. Unchanged with another optimizer. Raises ConfigError."""
     optim, tuning = config.optim, config.fine_tune
+    if config.schedule.name is not None:
+        learning_rate_factor(config.schedule, 0, _STEPS_TRIED)  # a function that gives no share is refused here
     if optim.name is None or not names_code(optim.name):
         return config
     if optim.weight_decay:
@@ -59,7 +63,10 @@ def _made(module: nn.Module, name: str, extra: Iterable[nn.Parameter]) -> torch.
     factory: Any = trusted_code(name, "an optimizer", "optimizer")
     parameters = [p for p in (*module.parameters(), *extra) if p.requires_grad]
     if not callable(factory):
-        raise ConfigError("optim.name", f"{name}, a {type(factory).__name__}", _FACTORY, "--optim.name adamw")
+        whole = isinstance(factory, torch.optim.Optimizer)
+        kind = type(factory).__name__
+        remedy = f"optimizer=lambda parameters: torch.optim.{kind}(parameters)" if whole else "--optim.name adamw"
+        raise ConfigError("optim.name", f"{name}, {type_of(factory)}", _FACTORY, remedy)
     made = factory(parameters)
     if not isinstance(made, torch.optim.Optimizer):
         raise ConfigError("optim.name", f"a {type(made).__name__} from {name}", _FACTORY, "return the optimizer")
@@ -215,9 +222,12 @@ def learning_rate_factor(schedule: ScheduleConfig, step: int, steps: int) -> flo
     `one-cycle`: cosine up from 1/25 to the peak over `warmup`, cosine down to `final` (Smith and Topin 2018).
     `cosine`: linear up over `warmup`, cosine down to `final` (Loshchilov and Hutter 2016).
     `triangle`: linear up over `warmup`, linear down to `final`.
-    `step`: times `factor` at each milestone. `constant`: 1.
+    `step`: times `factor` at each milestone. `constant`: 1. Of a user's own, what it returns; ConfigError where that is
+    no share.
     """
     assert schedule.name is not None, "recipes decide it"
+    if names_code(schedule.name):
+        return _own_factor(schedule.name, step, steps)
     progress = step / max(1, steps - 1)
     if schedule.name == "constant":
         return 1.0
@@ -233,3 +243,19 @@ def learning_rate_factor(schedule: ScheduleConfig, step: int, steps: int) -> flo
     fall = (progress - warmup) / (1 - warmup)
     left = 1 - fall if schedule.name == "triangle" else (1 + math.cos(math.pi * fall)) / 2
     return schedule.final + (1 - schedule.final) * left
+
+
+def _own_factor(name: str, step: int, steps: int) -> float:
+    function: Any = trusted_code(name, "a schedule", "scheduler")
+    try:
+        factor = function(step, steps)
+    except Exception as error:
+        got = f"{name} raised {type(error).__name__}: {reason_of(error)}"
+        raise ConfigError("schedule.name", got, _SCHEDULE, "scheduler=lambda step, steps: 1 - step / steps") from error
+    if isinstance(factor, int | float) and 0 <= factor < math.inf:
+        return float(factor)
+    got = f"{factor!r} from {name} at step {step}"
+    raise ConfigError("schedule.name", got[:200], _SCHEDULE, "scheduler=lambda step, steps: 1 - step / steps")
+
+
+_SCHEDULE = "a function of the step and the number of steps that gives a share of the rate, 0 or more"

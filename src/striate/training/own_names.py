@@ -14,6 +14,7 @@ NAMES_OF_CODE = {
     "task.name": "a task",
     "task.loss": "a loss",
     "optim.name": "an optimizer",
+    "schedule.name": "a schedule",
     "augment.transform": "a transform",
 }
 """Each with what it names."""
@@ -21,6 +22,7 @@ ARGUMENTS = {
     "task.name": "task",
     "task.loss": "loss",
     "optim.name": "optimizer",
+    "schedule.name": "scheduler",
     "augment.transform": "transform",
 }
 """Each with the argument of Python that gives it."""

@@ -50,6 +50,7 @@ from striate.training.plan.plan_table import PlanRecord
 from striate.training.plan.trial import Workload
 from striate.training.processes.decide import refuse_undivided
 from striate.training.progressive_resizing import decide_sizes
+from striate.training.recipes.compute_budget import bounded_wait, choose_size_for
 from striate.training.recipes.decide import Decision, decide, decide_views
 from striate.training.recipes.facts import gather_facts
 from striate.training.recipes.speedrun import before_data, before_network, with_enough_validation
@@ -118,18 +119,26 @@ class Prepared:
         return self.state.to_dict() | trained_to_dict(self.trained(), self.network_name)
 
 
-def read_data(config: Config, announce: Callable[[str], None] | None = None) -> tuple[Config, Dataset]:
-    """The data set of a configuration, and the configuration with what was decided about it.
+def read_data(
+    config: Config, announce: Callable[[str], None] | None = None, module: nn.Module | None = None
+) -> tuple[Config, Dataset]:
+    """The data set of a configuration, and the configuration with what was decided about it. `module`: the network that
+    was given in Python, if one was, whose cost decides the size of photographs.
 
     Raises DataError, also when the configuration names a fingerprint and the data have another; ConfigError.
     """
     refuse_unused_packs(config)
     asked, config = config, before_data(config)
-    annotation = annotation_for(config.task)
-    data = load_dataset(config.data, annotation=annotation, announce=announce)
+    read = partial(
+        load_dataset,
+        annotation=annotation_for(config.task),
+        announce=announce,
+        choose_size=choose_size_for(config, module),
+    )
+    data = read(config.data)
     if (enough := with_enough_validation(config, asked, data)) != config:
         config = enough
-        data = load_dataset(config.data, annotation=annotation, announce=announce)
+        data = read(config.data)
     expected = config.data.fingerprint
     if expected not in (None, data.fingerprint):
         raise ChangedDataError(
@@ -159,7 +168,9 @@ def prepare(
     `seconds_spent` since the user's request counts against `budget.minutes`. `forecast`: whether to find out what a
     long run will come to. Raises StriateError.
     """
-    with_data, data = read_data(config, announce)
+    with_data, data = read_data(config, announce, module)
+    if config.baseline:
+        data.require_test("--baseline")
     return prepare_data(
         with_data, data, module, asked=config, begun=begun, seconds_spent=seconds_spent, forecast=forecast
     )
@@ -255,10 +266,11 @@ def _decide_recipe(
     facts = gather_facts(data, network, has_weights=pretrained, keeps=task.survives_moves)
     decision = decide(config, data, facts)
     refuse_impossible_target(decision.config.budget.target, task)
-    config, size_notes = decide_sizes(decision.config, request, data, network)
+    config, wait_notes = bounded_wait(decision.config, request, facts)
+    config, size_notes = decide_sizes(config, request, data, network)
     config, view_notes = decide_views(config, request, data, task)
     refuse_untrainable(config, request, data, task, network, has_weights=pretrained)
-    return Decision(config, (*decision.notes, *size_notes, *view_notes), decision.findings)
+    return Decision(config, (*decision.notes, *wait_notes, *size_notes, *view_notes), decision.findings)
 
 
 def _check_network(

@@ -9,6 +9,7 @@ from time import monotonic
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from striate.statistics.intervals import wilson
 from striate.training.budget.deadline import TimeWatch
 from striate.training.events import EpochDone, EpochRow, Event, MemoryRanOut, StepDone
 from striate.wording import duration
@@ -18,11 +19,18 @@ _WAIT_MATTERS = 0.05  # of the time of a step
 _PLAIN_EVERY = 2.0  # seconds between plain lines: a table's epoch takes milliseconds
 
 
-def describe_row(row: EpochRow) -> str:
-    """`loss 0.123  val accuracy 97.1 %  12,300 samples/s`, within 60 columns; more only where steps wait for data."""
+_FEW = 200
+
+
+def describe_row(row: EpochRow, validated: int = 0) -> str:
+    """`loss 0.123  val accuracy 97.1 %  12,300 samples/s`, within 60 columns; more only where steps wait for data, and
+    the 95 % interval where so few samples were `validated` that it is wide (0: their number is not known)."""
     name = next((k for k in row.val if k != "loss"), "loss")
     value = row.val[name]
     shown = f"{100 * value:.1f} %" if name in ("accuracy", "iou") else f"{value:.4g}"
+    if name == "accuracy" and 0 < validated < _FEW:
+        span = wilson(round(value * validated), validated)
+        shown += f" ({100 * span.low:.0f}–{100 * span.high:.0f} %, n = {validated})"
     speed = row.samples / row.seconds if row.seconds > 0 else 0.0
     wait = row.data_wait or 0.0
     waited = f"  {wait:.0%} waiting for data" if wait > _WAIT_MATTERS else ""
@@ -32,21 +40,21 @@ def describe_row(row: EpochRow) -> str:
 
 @contextmanager
 def progress_reader(
-    console: Console, quiet: bool = False, watch: TimeWatch | None = None
+    console: Console, quiet: bool = False, watch: TimeWatch | None = None, validated: int = 0
 ) -> Iterator[Callable[[Event], None]]:
     """A reader that shows training on `console`: a live bar on a terminal, otherwise a line every few seconds; with the
-    time left of the whole command that `watch` knows, a reader before this one."""
+    time left of the whole command that `watch` knows, a reader before this one. `validated`: samples of validation."""
     if quiet:
         yield lambda _: None
     elif console.is_terminal:
-        with _bar(console, watch) as reader:
+        with _bar(console, watch, validated) as reader:
             yield reader
     else:
-        yield _plain(console, watch)
+        yield _plain(console, watch, validated)
 
 
 @contextmanager
-def _bar(console: Console, watch: TimeWatch | None) -> Iterator[Callable[[Event], None]]:
+def _bar(console: Console, watch: TimeWatch | None, validated: int) -> Iterator[Callable[[Event], None]]:
     columns = (
         TextColumn("epoch {task.fields[epoch]}"),
         BarColumn(bar_width=16),
@@ -72,13 +80,13 @@ def _bar(console: Console, watch: TimeWatch | None) -> Iterator[Callable[[Event]
             elif isinstance(event, MemoryRanOut):
                 progress.console.print(str(event), highlight=False, soft_wrap=True)
             elif isinstance(event, EpochDone) and task is not None:
-                progress.update(task, epoch=f"{event.row.epoch}/{event.epochs}", row=describe_row(event.row))
+                progress.update(task, epoch=event.place, row=describe_row(event.row, validated))
                 progress.refresh()
 
         yield read
 
 
-def _plain(console: Console, watch: TimeWatch | None) -> Callable[[Event], None]:
+def _plain(console: Console, watch: TimeWatch | None, validated: int) -> Callable[[Event], None]:
     shown = 0.0
 
     def read(event: Event) -> None:
@@ -87,7 +95,7 @@ def _plain(console: Console, watch: TimeWatch | None) -> Callable[[Event], None]
             console.print(str(event), highlight=False, soft_wrap=True)
         if isinstance(event, EpochDone) and (event.finished or monotonic() - shown > _PLAIN_EVERY):
             shown = monotonic()
-            line = f"epoch {event.row.epoch}/{event.epochs}  {describe_row(event.row)}"
+            line = f"epoch {event.place}  {describe_row(event.row, validated)}"
             left = _left(watch)
             console.print(f"{line}  {left} left" if left else line, highlight=False, soft_wrap=True)
 

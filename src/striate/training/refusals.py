@@ -75,7 +75,7 @@ def refuse_foreign_fields(config: Config, task: type[Task], loss: str, *, has_we
     always = {"name", "lr", "weight_decay", "clip", "ema"}
     _refuse("optim", config.optim, always | _OPTIMIZER.get(optimizer, set()), optimizer)
     sizes = {"first_size", "full_size_from"}
-    _refuse("schedule", config.schedule, {"name"} | sizes | _SCHEDULE[schedule], f"the schedule {schedule}")
+    _refuse("schedule", config.schedule, {"name"} | sizes | _SCHEDULE.get(schedule, set()), f"the schedule {schedule}")
     allowed = {"name", "loss"} | task.fields.get(loss, frozenset())
     _refuse("task", config.task, allowed, f"{task.name} with {loss} loss")
     if not config.auxiliary.layers:

@@ -10,7 +10,7 @@ from typing import Any
 
 from striate.errors import UsageError
 from striate.models.from_file import resolve_name
-from striate.models.trusted_code import trust_named
+from striate.models.trusted_code import name_of, trust_named
 from striate.training.config import Config
 from striate.training.config_file import (
     config_from_dict,
@@ -92,6 +92,9 @@ def merge_request(
     """
     request = dict(fields)
     for name in ("model.name", *NAMES_OF_CODE):
+        value = request.get(name)
+        if isinstance(value, type) or (callable(value) and not hasattr(value, "parameters")):  # a network made already
+            request[name] = name_of(value)
         trust_named(request.get(name))
     for name in NAMES_OF_CODE:
         if isinstance(request.get(name), str):

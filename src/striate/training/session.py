@@ -20,7 +20,7 @@ from striate.training.budget.forecast import write_forecast
 from striate.training.config import Config
 from striate.training.config_file import config_to_yaml
 from striate.training.early_stop import training_is_over
-from striate.training.events import ConfigChanged, EpochDone, EpochRow, Event, StepsChanged
+from striate.training.events import ConfigChanged, EpochDone, EpochRow, Event, StepDone, StepsChanged
 from striate.training.interruption import Interrupted, Interruption, watch_signals
 from striate.training.loop import training_events
 from striate.training.nonfinite.detect import refuse_nonfinite_state
@@ -28,6 +28,7 @@ from striate.training.prepare import Prepared
 from striate.training.processes.group import ALONE, Processes
 from striate.training.processes.sharding import gathered
 from striate.training.saving import Saver, Trace
+from striate.training.step_losses import StepLosses
 
 Reader = Callable[[Event], None]
 
@@ -140,7 +141,7 @@ def _follow(
 ) -> Config:
     """Write down what the loop says, and save in time. Returns the configuration as it is in the end."""
     state, config, best, trace = prepared.state, prepared.config, None, Trace(prepared.state.step)
-    begun = monotonic() - state.elapsed
+    begun, losses = monotonic() - state.elapsed, StepLosses()
     events = training_events(
         state, prepared.objective, prepared.splits, config, prepared.normalize, processes, prepared.deadline
     )
@@ -155,7 +156,7 @@ def _follow(
                 reader(event)
             if isinstance(event, EpochDone):
                 _append_row(run, event.row, state.history)
-                append_event(run, "epoch", **event.row.flat(), elapsed=round(state.elapsed, 3))
+                append_event(run, "epoch", **event.row.flat(), elapsed=round(state.elapsed, 3), **losses.taken(event))
                 best = _best_checkpoint(prepared) if event.best else best
             elif isinstance(event, ConfigChanged):
                 config = event.config  # written before any checkpoint of what it changes
@@ -163,6 +164,8 @@ def _follow(
                 _note_change(run, event)
             elif not processes.sharded:
                 trace.add(event.step, event.loss, state.module)
+            if isinstance(event, StepDone):
+                losses.add(event)
             finished = isinstance(event, EpochDone) and event.finished
             if finished or stop or due:
                 save(saver, prepared, best, trace)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -16,7 +16,7 @@ from striate.data.dataset import Preparation
 from striate.data.media.every_medium import medium_of
 from striate.data.normalize import Normalization
 from striate.data.threads import map_ordered
-from striate.errors import ModelError, RunError
+from striate.errors import ModelError, RunError, UsageError
 from striate.inference.plan import Asked
 from striate.inference.predictor import Predictor, batch_size, inference, plain_predictor, plan_predictor
 from striate.tasks.registry import task_from_state, task_to_state
@@ -80,6 +80,13 @@ class Trained:
         return list(
             self._predict_all(inputs, self.planned(self._spread(images, self.prepare), len(images), asked=plan))
         )
+
+    def with_views(self, views: Views) -> Trained:
+        """The same network, whose predictions are the mean over `views`. Raises UsageError for what are no images,
+        and for a task that takes one view."""
+        if not (self.task.mean_of_views and medium_of(self.preparation.kind).pictures):
+            raise UsageError("--views", views, "images, and a task that takes several views", "leave out --views")
+        return replace(self, views=views)
 
     def answer(
         self, inputs: Sequence[np.ndarray], batch: int | None = None, *, plan: Asked = "auto"

@@ -114,6 +114,17 @@ def legend(drawn: Axes | Figure, *series: Any, **options: Any) -> None:
     drawn.legend(*series, **{"fontsize": SMALL, "frameon": False, **options})
 
 
+_BESIDE = 22  # letters of the longest of two names that stand side by side below a chart
+
+
+def legend_below(axes: Axes, **options: Any) -> None:
+    """A legend below the axes, where it covers no curve; nothing where nothing is named."""
+    figure, (handles, labels) = axes.get_figure(root=True), axes.get_legend_handles_labels()
+    if labels and figure is not None:
+        columns = 2 if max(map(len, labels)) <= _BESIDE else 1
+        legend(figure, handles, labels, **{"loc": "outside lower center", "ncols": columns, **options})
+
+
 def limit_ticks(axis: Axis, most: int = 10, *, whole: bool = False) -> None:
     """About `most` ticks at round numbers; at `whole` ones alone, one at least."""
     from matplotlib.ticker import MaxNLocator

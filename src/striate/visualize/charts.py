@@ -7,10 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from striate.account.signal.trace import SignalRow
-from striate.visualize.canvas import FAINT, TEXT, figure_of, legend
+from striate.visualize.canvas import FAINT, TEXT, figure_of, legend, legend_below
 from striate.visualize.signal_figure import QUANTITIES, draw_signal_curve, logarithmic_decades, name_layers
 from striate.visualize.themed_svg import themed_svg
-from striate.visualize.training_curves import draw_curve, draw_rate, further_quantities, name_epochs
+from striate.visualize.training_curves import axis_of, draw_curve, draw_rate, further_quantities, name_epochs
 from striate.wording import number
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def chart(draw: Callable[[Axes], object], label: str, height: float = HEIGHT, wi
 
 
 def curve_charts(history: History, metric: str, best_epoch: float | None = None) -> tuple[str, ...]:
-    """Loss, `metric`, what else was followed, and the learning rate against the epoch."""
+    """Loss, `metric`, what else was followed, and the learning rate against the epoch, or the step of rows without."""
     if not history:
         return ()
     followed = ["loss", metric, *further_quantities(history, metric)]
@@ -35,9 +35,11 @@ def curve_charts(history: History, metric: str, best_epoch: float | None = None)
         chart(partial(_draw_epochs, history=history, quantity=quantity, best_epoch=best_epoch), heard)
         for quantity, heard in ((name, _heard(history, name)) for name in followed)
     ]
-    first, last = (number(history[place].get("lr")) for place in (0, -1))
+    rates = [row["lr"] for row in history if row.get("lr") is not None]
+    first, last = (number(rates[place]) if rates else "–" for place in (0, -1))
+    axis = axis_of(history)
     rate = partial(_draw_epochs, history=history, quantity="lr", best_epoch=None)
-    return (*curves, chart(rate, f"learning rate against the epoch: {first} in the first, {last} in the last"))
+    return (*curves, chart(rate, f"learning rate against the {axis}: {first} in the first, {last} in the last"))
 
 
 def signal_charts(start: Sequence[SignalRow], end: Sequence[SignalRow]) -> tuple[str, ...]:
@@ -61,8 +63,9 @@ def _draw_epochs(axes: Axes, *, history: History, quantity: str, best_epoch: flo
         draw_curve(axes, history, quantity, log="auto" if quantity == "loss" else False)
     if best_epoch is not None:
         axes.axvline(best_epoch, color=FAINT, linestyle=":", linewidth=1.4, label="best epoch", zorder=1)
-    if axes.get_legend_handles_labels()[1]:
-        legend(axes)
+    if names := axes.get_legend_handles_labels()[1]:
+        # Beside the heading, where it covers no curve.
+        legend(axes, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(names), borderaxespad=0, columnspacing=1)
     name_epochs(axes, history)
 
 
@@ -75,8 +78,7 @@ def _draw_signal(
     axes.set_xlabel("")
     axes.set_ylim(*span)
     logarithmic_decades(axes)
-    if axes.get_legend_handles_labels()[1]:
-        legend(axes)
+    legend_below(axes)
 
 
 def _heard(history: History, quantity: str) -> str:
@@ -87,4 +89,4 @@ def _heard(history: History, quantity: str) -> str:
         if values:
             parts.append(f"{part} from {number(values[0])} to {number(values[-1])}")
     name = quantity.replace("_", " ")
-    return f"{name} against the epoch: {', '.join(parts) or 'not measured'}"
+    return f"{name} against the {axis_of(history)}: {', '.join(parts) or 'not measured'}"

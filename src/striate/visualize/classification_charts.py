@@ -17,7 +17,7 @@ from striate.visualize.canvas import (
     SMALL,
     TEXT,
     VERMILION,
-    legend,
+    legend_below,
     main_title,
     name_axes,
     new_figure,
@@ -30,28 +30,30 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-_COLORS = (VERMILION, BLUE, GREEN, ORANGE)
-_DASHES = ("-", "--", "-.", ":")
+_COLORS = (VERMILION, BLUE, GREEN, ORANGE, INK, FAINT)
+_DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 2)))
+_NAMED = 4
+"""Of more classes than colors, so many are named and the others gray."""
 Rows = Sequence[Mapping[str, Any]]
 
 
 def draw_roc(axes: Axes, curves: Rows, classes: Rows = ()) -> None:
     """True against false positive rate; the dashed line is random guessing.
 
-    `curves` and `classes` as in evaluation.json. The four classes with the smallest area, which `classes` tells, are
-    named; the others are gray.
+    `curves` and `classes` as in evaluation.json. Up to six classes are named; of more the four with the smallest area,
+    which `classes` tells, and the others are gray.
     """
     axes.plot([0, 1], [0, 1], color=FAINT, linestyle="--", linewidth=1.2)
     _draw(axes, curves, _areas(classes, "auc"), "false_positive_rate", "true_positive_rate")
     name_axes(axes, "false positive rate", "true positive rate (recall)")
-    legend(axes, loc="lower right", title="area", title_fontsize=SMALL)
+    legend_below(axes, title="area", title_fontsize=SMALL)
 
 
 def draw_precision_recall(axes: Axes, curves: Rows, classes: Rows = ()) -> None:
-    """Precision against recall; the four classes with the lowest average precision are named, the others gray."""
+    """Precision against recall; of more than six classes the four with the lowest average precision are named."""
     _draw(axes, curves, _areas(classes, "average_precision"), "recall", "precision")
     name_axes(axes, "recall", "precision")
-    legend(axes, loc="lower left", title="average precision", title_fontsize=SMALL)
+    legend_below(axes, title="average precision", title_fontsize=SMALL)
 
 
 def _areas(classes: Rows, figure: str) -> dict[str, float]:
@@ -59,7 +61,8 @@ def _areas(classes: Rows, figure: str) -> dict[str, float]:
 
 
 def _draw(axes: Axes, curves: Rows, areas: Mapping[str, float], x: str, y: str) -> None:
-    weakest = sorted(curves, key=lambda curve: areas.get(curve["name"], 0.0))[: len(_COLORS)]
+    weakest = sorted(curves, key=lambda curve: areas.get(curve["name"], 0.0))
+    weakest = weakest if len(curves) <= len(_COLORS) else weakest[:_NAMED]
     named = {id(curve) for curve in weakest}
     rest = [curve for curve in curves if id(curve) not in named]
     for curve in rest:
@@ -99,7 +102,7 @@ def draw_reliability(axes: Axes, bins: Bins, calibrated: Bins = ()) -> None:
     axes.set_xticks(ticks, ["0", "25", "50", "75", "100 %"])
     axes.set_yticks(ticks, ["0", "25", "50", "75", "100 %"])
     name_axes(axes, "confidence: probability of the predicted class", "accuracy")
-    legend(axes, loc="upper left")
+    legend_below(axes)
 
 
 def _draw_points(axes: Axes, bins: Bins, label: str, color: str, marker: str) -> None:

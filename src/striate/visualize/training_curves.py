@@ -44,7 +44,8 @@ def curves_figure(rows: Sequence[Row], *, metric: str, title: str, best_epoch: f
     """Panels under one another: loss, `metric`, what else was followed (`further_quantities`), learning rate.
 
     Each row is an epoch with the keys `epoch`, `lr`, `train_loss`, `val_loss`, `train_<metric>` and
-    `val_<metric>`; what is missing, None or not finite leaves a gap. `best_epoch` is marked by a line.
+    `val_<metric>`; what is missing, None or not finite leaves a gap. `best_epoch` is marked by a line. Rows without
+    `epoch` are drawn against their `step`, over what is missing.
     """
     further = further_quantities(rows, metric)
     figure = new_figure(5.6, 6.4 + 1.7 * len(further))
@@ -70,15 +71,29 @@ def further_quantities(rows: Sequence[Row], metric: str) -> list[str]:
     return [name for name in names if name.endswith(f"_{metric}") or name in ("rotation_accuracy", "hidden_sparsity")]
 
 
+def axis_of(rows: Sequence[Row]) -> str:
+    """What curves are drawn against: the epoch, or the step where rows are no epochs."""
+    return "epoch" if "epoch" in rows[0] else "step"
+
+
+def by_step(epochs: Sequence[Row], steps: Sequence[Row]) -> list[Row]:
+    """The rows of a training of few epochs against the step: losses and rates of `steps`, what else was measured of
+    `epochs`, at their last steps."""
+    measured = [
+        {key: value for key, value in row.items() if key not in ("epoch", "train_loss", "lr")} for row in epochs
+    ]
+    return sorted([*steps, *measured], key=lambda row: row["step"] or 0)
+
+
 def draw_curve(axes: Axes, rows: Sequence[Row], quantity: str, *, log: bool | str = False) -> None:
     """`train_<quantity>` and `val_<quantity>` against the epoch; `log="auto"` decides by the range."""
-    epochs = _column(rows, "epoch")
+    epochs = _column(rows, axis_of(rows))
     drawn = []
     for part, style in _STYLES.items():
         values = _column(rows, f"{part}_{quantity}")
         if np.isfinite(values).any():
             drawn.append(values[np.isfinite(values)])
-            _line(axes, epochs, values, label=part, **style)
+            _line(axes, epochs, values, label=part, gaps=axis_of(rows) == "epoch", **style)
     quiet_frame(axes)
     name = quantity.replace("_", " ")
     together = np.concatenate(drawn) if drawn else np.ones(1)
@@ -92,10 +107,13 @@ def draw_curve(axes: Axes, rows: Sequence[Row], quantity: str, *, log: bool | st
 
 
 def name_epochs(axes: Axes, rows: Sequence[Row]) -> None:
-    """The horizontal axis: whole epochs, with room on both sides where there is only one."""
-    name_axes(axes, "epoch")
+    """The horizontal axis: whole epochs, with room on both sides where there is only one; or steps, from the first."""
+    axis = axis_of(rows)
+    name_axes(axes, axis)
     limit_ticks(axes.xaxis, whole=True)
-    if len(rows) == 1:
+    if axis == "step":
+        axes.set_xlim(0, 1.04 * max(float(row["step"] or 0) for row in rows))
+    elif len(rows) == 1:
         only = float(rows[0]["epoch"] or 0)
         axes.set_xlim(only - 1, only + 1)
 
@@ -103,7 +121,8 @@ def name_epochs(axes: Axes, rows: Sequence[Row]) -> None:
 def draw_rate(axes: Axes, rows: Sequence[Row]) -> None:
     """The learning rate, column `lr`, against the epoch."""
     rates = _column(rows, "lr")
-    _line(axes, _column(rows, "epoch"), rates, color=FAINT, marker=".")
+    axis = axis_of(rows)
+    _line(axes, _column(rows, axis), rates, gaps=axis == "epoch", color=FAINT, marker=".")
     quiet_frame(axes)
     show_plain_numbers(axes.yaxis)
     limit_ticks(axes.yaxis, 3)
@@ -112,7 +131,9 @@ def draw_rate(axes: Axes, rows: Sequence[Row]) -> None:
     heading(axes, "learning rate")
 
 
-def _line(axes: Axes, epochs: NDArray[np.float64], values: NDArray[np.float64], **style: Any) -> None:
+def _line(axes: Axes, epochs: NDArray[np.float64], values: NDArray[np.float64], *, gaps: bool, **style: Any) -> None:
+    if not gaps:
+        epochs, values = epochs[np.isfinite(values)], values[np.isfinite(values)]
     # Without markers a single epoch, or one between two gaps, would be invisible.
     if len(epochs) > _MARKED_EPOCHS:
         style["marker"] = ""

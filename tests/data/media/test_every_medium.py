@@ -314,4 +314,4 @@ def test_a_network_is_trained_saved_and_asked(made: Made, tmp_path: Path) -> Non
     assert trained.preparation == made.preparation
     assert len(trained.predict(list(made.arrays[:3]))) == 3
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert made.medium.a in page
+    assert made.medium.describe(made.data.input_shape) in page

@@ -91,6 +91,7 @@ def test_a_step_with_a_loss_of_its_own_is_judged_by_what_it_raises() -> None:
     assert not asked(LABEL_RANGE, perceptron(), (x, y), step=step)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("ignored", [-1, -100, 255])
 def test_labels_that_the_loss_leaves_out_are_let_pass(ignored: int) -> None:
     x, y = pixels()

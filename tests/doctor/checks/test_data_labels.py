@@ -29,6 +29,7 @@ def by_chance(y: Tensor) -> Tensor:
     return y[torch.randperm(len(y), generator=torch.Generator().manual_seed(2))]
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("share", [0.2, 0.4])
 def test_wrong_labels_are_estimated(share: float) -> None:
     x, y = pixels()
@@ -37,6 +38,7 @@ def test_wrong_labels_are_estimated(share: float) -> None:
     assert abs(int(finding.measured.split("%")[0]) / 100 - share) < 0.08
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("share", [0.0, 0.03])
 def test_clean_labels_are_let_pass(share: float) -> None:
     x, y = pixels()
@@ -65,6 +67,7 @@ def test_labels_by_chance() -> None:
     assert not asked(LABELS_RANDOM, perceptron(), (x, y))
 
 
+@pytest.mark.slow
 def test_target_numbers_by_chance() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(300, 6, generator=generator)

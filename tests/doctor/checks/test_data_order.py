@@ -25,6 +25,7 @@ def momentum(parameters: object) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, lr=0.05, momentum=0.9)  # type: ignore[arg-type]
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("size", [8, 32, 64])
 def test_sorted_classes_are_found_whatever_the_batch(size: int) -> None:
     x, y = pixels()
@@ -102,6 +103,7 @@ def test_view_inside_forward_also_before_a_function() -> None:
     assert not asked(SCRAMBLED, Viewing(True), colored())
 
 
+@pytest.mark.slow
 def test_signals_of_a_sensor_with_exchanged_axes() -> None:
     generator = torch.Generator().manual_seed(0)
     turns = torch.cumsum(torch.randn(120, 40, 3, generator=generator), 1)  # (N, time, axis)
@@ -116,6 +118,7 @@ def test_noise_is_as_rough_in_every_order() -> None:
     assert not asked(SCRAMBLED, small_network(), (x, torch.arange(100) % 2))
 
 
+@pytest.mark.slow
 def test_samples_that_are_one_place_of_many() -> None:
     x, y = pixels()
     stored = x[:, 0].permute(1, 2, 0).contiguous()  # (H, W, N)

@@ -47,6 +47,7 @@ def test_equal_images_are_counted_and_shown() -> None:
     assert "validation sample 0 and training sample" in finding.measured
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     "again",
     [lambda x: x + 0.03 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)), lambda x: 1.2 * x - 0.1],
@@ -96,6 +97,7 @@ def sampler_of(count: int) -> WeightedRandomSampler:
     return WeightedRandomSampler([1.0] * count, count)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("spoil", "what"),
     [
@@ -129,6 +131,7 @@ def test_overfitting_is_no_shift() -> None:
     assert not asked(SHIFT, perceptron(256), (x[:60], y[:60]), val=val, optimizer=lambda p: few(p, lr=1e-2))
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("order", [[0, 1, 5, 3, 4, 2, 6, 7, 8, 9], [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]], ids=str)
 def test_validation_with_classes_in_another_order(order: list[int]) -> None:
     train, (x, y) = parts()
@@ -137,6 +140,7 @@ def test_validation_with_classes_in_another_order(order: list[int]) -> None:
     assert "with its classes renumbered" in finding.measured
 
 
+@pytest.mark.slow
 def test_mistakes_of_a_weak_network_are_no_other_order() -> None:
     train, val = parts()
     assert not asked(LABEL_MAP, network(), train, val=val, optimizer=fast)

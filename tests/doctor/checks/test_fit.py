@@ -113,6 +113,7 @@ def trained(model: nn.Module, loader: Any, optimizer: torch.optim.Optimizer, epo
             loop(model, batch, optimizer, LOSS)
 
 
+@pytest.mark.slow
 def test_steps_that_go_to_and_fro() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10))
@@ -147,6 +148,7 @@ class Blind(nn.Module):
         return out
 
 
+@pytest.mark.slow
 def test_a_network_that_cannot_tell_inputs_apart() -> None:
     model = Blind()
     (found,) = asked(CANNOT_OVERFIT_BATCH, model, digits(), loss=LOSS, optimizer=adam(model))

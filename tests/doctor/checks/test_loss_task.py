@@ -45,6 +45,7 @@ WRONG: list[tuple[str, nn.Module, Any, str]] = [
 ]
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(("name", "model", "loss", "remedy"), WRONG, ids=[row[0] for row in WRONG])
 def test_what_a_loss_is_given_tells_that_it_is_wrong(name: str, model: nn.Module, loss: Any, remedy: str) -> None:
     (found,) = asked(WRONG_FOR_TASK, model, digits(), loss=loss)
@@ -71,6 +72,7 @@ RIGHT: list[tuple[nn.Module, Any]] = [
 ]
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(("model", "loss"), RIGHT)
 def test_losses_for_classes_are_right(model: nn.Module, loss: Any) -> None:
     assert not asked(WRONG_FOR_TASK, model, digits(), loss=loss)
@@ -127,6 +129,7 @@ def squares(outputs: Tensor, y: Tensor) -> Tensor:
     return ((outputs - y) ** 2).mean()
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("loss", [squares, nn.MSELoss(), nn.SmoothL1Loss()])
 def test_all_with_all_is_named_with_the_mended_loss(loss: Any) -> None:
     (found,) = asked(BROADCAST, ending_with(1), quantities(), loss=loss, task="regress")
@@ -167,6 +170,7 @@ def test_one_output_for_several_quantities() -> None:
     assert "3 outputs" in found.remedy
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("model", "loss", "shape"),
     [

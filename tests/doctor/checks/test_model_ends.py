@@ -63,6 +63,7 @@ def step_with_its_own_loss(model: nn.Module, batch: Any, optimizer: Any, _: Any)
     return value
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("end", "loss"),
     [
@@ -107,6 +108,7 @@ class OneScore(nn.Module):
         return self.end(self.body(x)).squeeze(1)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "end",
     [nn.Sigmoid(), torch.sigmoid, lambda x: x.sigmoid(), lambda x: 1 / (1 + torch.exp(-x)), functional.hardsigmoid],
@@ -141,6 +143,7 @@ def test_log_softmax_twice_is_harmless() -> None:
     assert found.severity == "note"
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize(
     ("end", "severity"),
     [
@@ -165,6 +168,7 @@ def test_the_bound_of_the_loss_is_told() -> None:
     assert "Remove the tanh" in found.remedy
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "end", [nn.Identity(), lambda x: x.clamp(-20, 20), lambda x: 10 * torch.tanh(x), nn.LeakyReLU(), nn.Softmax(1)]
 )
@@ -189,6 +193,7 @@ def own_squares(outputs: Tensor, y: Tensor) -> Tensor:
     return ((outputs - y) ** 2).mean()
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("loss", [None, nn.L1Loss(), own_squares])
 @pytest.mark.parametrize(("end", "low", "high"), [(nn.ReLU(), -2, 2), (nn.Sigmoid(), 0, 40), (nn.Tanh(), -3, 3)])
 def test_targets_out_of_reach(end: nn.Module, low: float, high: float, loss: Any) -> None:

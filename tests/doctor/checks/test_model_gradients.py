@@ -25,6 +25,7 @@ def sgd(model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("std", "code"), [(0.01, "model.vanishing-gradient"), (1.0, "model.exploding-gradient")])
 def test_weights_too_small_or_too_large(std: float, code: str) -> None:
     model = drawn(perceptron(32, depth=8), std)
@@ -59,6 +60,7 @@ def test_products_outside_of_layers() -> None:
     assert not asked(CHECK, Functional(0.22), digits())
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("depth", [1, 3, 8])
 def test_usual_starts_are_sound(depth: int) -> None:
     model = perceptron(32, depth=depth)

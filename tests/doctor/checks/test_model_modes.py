@@ -59,6 +59,7 @@ def step_with_both(model: nn.Module, batch: Any, *rest: Any) -> Tensor:
     return value
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("step", [step_in_evaluation, step_then_evaluation])
 @pytest.mark.parametrize(("part", "severity"), [(nn.BatchNorm1d(24), "error"), (nn.Dropout(0.3), "warning")])
 def test_training_in_evaluation_mode(step: Any, part: nn.Module, severity: str) -> None:
@@ -67,6 +68,7 @@ def test_training_in_evaluation_mode(step: Any, part: nn.Module, severity: str) 
     assert "`model.train()`" in found.remedy
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("part", [nn.ReLU(), nn.LayerNorm(24), nn.BatchNorm1d(24, track_running_stats=False)])
 def test_evaluation_mode_that_changes_nothing(part: nn.Module) -> None:
     assert not asked(MODE, Middle(part), digits(), step=step_in_evaluation, optimizer=adam)
@@ -95,6 +97,7 @@ def test_one_batch_norm_left_in_evaluation_mode() -> None:
     assert (found.severity, found.where) == ("error", "act")
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("momentum", [0.0, 1e-6])
 def test_running_figures_that_stay(momentum: float) -> None:
     (found,) = asked(MODE, convolutions(nn.BatchNorm2d(8, momentum=momentum)), digits(), optimizer=adam)
@@ -102,11 +105,13 @@ def test_running_figures_that_stay(momentum: float) -> None:
     assert "momentum" in found.measured
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("momentum", [0.1, 0.01, None])
 def test_running_figures_that_follow(momentum: float | None) -> None:
     assert not asked(MODE, convolutions(nn.BatchNorm2d(8, momentum=momentum)), digits(), optimizer=adam)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("part", "severity"),
     [
@@ -130,6 +135,7 @@ class Stays(Middle):
         return self
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("part", "severity"), [(nn.BatchNorm1d(24), "error"), (nn.Dropout(0.3), "warning")])
 def test_parts_that_stay_in_training_mode(part: nn.Module, severity: str) -> None:
     (found,) = asked(MODE, Stays(part), digits(), optimizer=adam)
@@ -149,6 +155,7 @@ def few(batch: int, count: int = 60, drop: bool = True) -> DataLoader[Any]:
     return DataLoader(TensorDataset(x, y), batch, shuffle=True, drop_last=drop)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("model", "batch"),
     [(convolutions(nn.BatchNorm2d(8)), 1), (convolutions(nn.BatchNorm2d(8)), 2), (Middle(nn.BatchNorm1d(24)), 4)],
@@ -166,6 +173,7 @@ def test_a_batch_of_one_that_raises(count: int) -> None:
     assert ("drop_last=True" in found.remedy) == (count > 1)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("model", "loader"),
     [
@@ -245,6 +253,7 @@ def test_a_step_that_blends_samples_is_not_the_network() -> None:
         asked(BATCH_MIXING, perceptron(), digits(), step=blended, optimizer=adam)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("p", [0.9, 0.97])
 @pytest.mark.parametrize("how", ["module", "function"])
 def test_too_much_dropped(how: str, p: float) -> None:

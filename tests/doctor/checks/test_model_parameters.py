@@ -86,6 +86,7 @@ class OfTheModule(Small):
         return OUTSIDE(x).relu()
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("network", "where"),
     [
@@ -188,6 +189,7 @@ def test_layers_that_are_never_called() -> None:
     assert "`x = self.norm(x)`" in found.remedy
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("network", [Small, UsedByFunction, InEvaluationOnly, InList])
 def test_layers_that_are_used_in_some_way(network: type[nn.Module]) -> None:
     assert not asked(UNUSED_PARAMETERS, network(), digits(), optimizer=adam)
@@ -207,6 +209,7 @@ def without_gradient(x: Tensor) -> Tensor:
         return x * 1.0
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "cut",
     [
@@ -281,6 +284,7 @@ class StraightThrough(Small):
         return x + ((x > 0.5).float() - x).detach()
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("network", [Small, StraightThrough, NeverCalled])
 def test_a_way_back_that_is_whole(network: type[nn.Module]) -> None:
     assert not asked(GRAPH_DETACHED, network(), digits(), optimizer=adam)
@@ -357,6 +361,7 @@ def repeated() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 24), *[nn.Linear(24, 24), nn.ReLU()] * 3, nn.Linear(24, 10))
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("network", [TwiceTheSame, Shallow, TheWrongOne, OneNorm, repeated])
 def test_layers_that_are_one_and_the_same(network: Any) -> None:
     (found,) = asked(SHARED_WEIGHTS, network(), digits(), optimizer=adam)
@@ -401,6 +406,7 @@ class Tied(nn.Module):
         return self.last(hidden) + self.last_again(self.decode(hidden[:, :16]))
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("network", [Small, Loop, Siamese, Tied])
 def test_weights_that_are_shared_on_purpose(network: type[nn.Module]) -> None:
     assert not asked(SHARED_WEIGHTS, network(), digits(), optimizer=adam)

@@ -42,6 +42,7 @@ class Products(nn.Module):
         return ((x.flatten(1) @ self.a) @ self.b).log_softmax(1)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "make",
     [
@@ -110,6 +111,7 @@ class Pooled(nn.Module):
         return self.out(self.b(self.a(x).relu()).relu().mean((2, 3)))
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     "make", [lambda: narrow(1), lambda: narrow(2), lambda: narrow(2, norm=True), lambda: Pooled(1)]
 )
@@ -134,6 +136,7 @@ class AroundIt(nn.Module):
         return self.last(x * self.gate(x).sigmoid())
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("make", [lambda: narrow(8), AroundIt, lambda: Pooled(8)])
 def test_enough_units(make: Any) -> None:
     assert not asked(TOO_SMALL, seeded(make), digits(), optimizer=adam)
@@ -155,6 +158,7 @@ def stages(*strides: int, kernel: int = 3) -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 10))
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "make",
     [
@@ -210,6 +214,7 @@ def signals(stride: int = 1, norm: bool = False) -> nn.Module:
     return nn.Sequential(first, *norms, nn.ReLU(), second, nn.ReLU(), pool, nn.Flatten(), nn.Linear(16, 2))
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("norm", [False, True])
 def test_a_view_too_small_for_what_decides(norm: bool) -> None:
     (found,) = asked(RECEPTIVE_FIELD, seeded(lambda: signals(norm=norm)), spots(), optimizer=adam)

@@ -33,6 +33,7 @@ def test_units_that_are_off_for_all_samples() -> None:
     assert not asked(DEAD_UNITS, perceptron(depth=6), digits())
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("relu", [F.relu, lambda x: x.clamp(min=0), lambda x: torch.clamp_min(x, 0)])
 def test_a_threshold_of_ones_own(relu: Callable[[Tensor], Tensor]) -> None:
     class Threshold(nn.Module):
@@ -48,6 +49,7 @@ def test_a_threshold_of_ones_own(relu: Callable[[Tensor], Tensor]) -> None:
     assert not asked(DEAD_UNITS, Threshold(0.0), digits())
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("activation", [nn.Tanh, nn.Sigmoid, nn.Hardtanh])
 def test_units_at_their_limits(activation: type[nn.Module]) -> None:
     def network(scale: float) -> nn.Sequential:
@@ -104,6 +106,7 @@ class Branch(nn.Module):
         return x + self.b(F.relu(self.a(x)))
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("check", [SYMMETRIC_INIT, COLLAPSED, REDUNDANT_FILTERS])
 def test_branches_and_heads_may_begin_at_zero(check: object) -> None:
     model = perceptron()

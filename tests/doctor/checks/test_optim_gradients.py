@@ -75,6 +75,7 @@ class Using(nn.Module):
         return self.last(self.function(self.first(x.flatten(1))))
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     ("function", "severity"),
     [

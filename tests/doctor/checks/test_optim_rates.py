@@ -17,6 +17,7 @@ def sgd(model: nn.Module, lr: float, **options: Any) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=lr, **options)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("rate", "momentum"), [(1000.0, 0.0), (5.0, 0.9)])
 def test_a_rate_at_which_nothing_is_learned_is_too_high(rate: float, momentum: float) -> None:
     model = perceptron()
@@ -39,6 +40,7 @@ def test_a_loss_that_no_rate_makes_smaller_is_not_the_rates_fault() -> None:
     assert not asked(LR_TOO_HIGH, model, (x, y), optimizer=sgd(model, 0.3))
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("make", [lambda p: torch.optim.SGD(p, lr=1e-6), lambda p: torch.optim.Adam(p, lr=1e-8)])
 def test_a_rate_that_leads_nowhere_is_too_low(make: Any) -> None:
     (found,) = asked(LR_TOO_LOW, perceptron(), digits(), optimizer=make)

@@ -70,6 +70,7 @@ def test_gradients_are_never_cleared() -> None:
     assert "`optimizer.zero_grad()` before `loss.backward()`" in found.remedy
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(("every", "clear"), [(1, "before"), (1, "after"), (4, "before"), (4, "after")])
 def test_gradients_that_are_cleared_at_some_time(every: int, clear: str) -> None:
     model = perceptron()
@@ -87,6 +88,7 @@ def test_a_clip_that_cuts_everything() -> None:
     assert not asked(CLIP_TOO_SMALL, model, digits(), step=stepping(clip=1.0), **options)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("limit", "wrong"), [(1e-6, True), (1.0, False)])
 def test_hooks_that_clip(limit: float, wrong: bool) -> None:
     model = perceptron()
@@ -144,6 +146,7 @@ def penalized(strength: float) -> Any:
     return step
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("strength", "wrong"), [(1.0, True), (1e-4, False)])
 def test_a_penalty_added_by_hand(strength: float, wrong: bool) -> None:
     model = perceptron()
@@ -160,6 +163,7 @@ def test_a_penalty_added_by_hand(strength: float, wrong: bool) -> None:
         assert found[0].where == "the loss"
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("factor", "wrong"), [(0.7, True), (0.999, False)])
 def test_weights_made_smaller_by_the_step(factor: float, wrong: bool) -> None:
     model = perceptron()
@@ -191,6 +195,7 @@ def test_an_optimizer_of_another_network() -> None:
     assert "none of the 4 parameters" in found.measured
 
 
+@pytest.mark.slow
 def test_a_trained_trunk_that_is_left_as_it_is_may_be_meant() -> None:
     model = perceptron(32, depth=2)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)

@@ -126,6 +126,7 @@ def looking_for_anomalies(model: nn.Module, batch: Any, optimizer: torch.optim.O
         return loop(model, batch, optimizer, loss)
 
 
+@pytest.mark.slow
 def test_a_search_for_anomalies_in_the_step_or_around_it() -> None:
     (found,) = asked(SLOW_PLAN, perceptron(), digits(), step=looking_for_anomalies, loss=LOSS)
     assert (found.code, found.severity) == ("speed.slow-plan", "warning")

@@ -132,6 +132,7 @@ def test_width_scales_every_layer():
     assert [m.out_features for m in network.classifier if isinstance(m, nn.Linear)] == [1024, 1024, 1000]
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("shape", [(3, 62, 300), (1, 5, 5), (3, 40, 40)])
 @pytest.mark.parametrize("name", ["alexnet", "alexnet-2012", "zfnet"])
 def test_too_small_an_image_gets_the_smallest_size_that_fits(name, shape):

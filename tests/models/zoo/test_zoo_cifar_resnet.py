@@ -50,6 +50,7 @@ def test_no_shortcut_has_parameters_and_a_fresh_block_is_its_shortcut():
     torch.testing.assert_close(network.layer2[0](x), ZeroPaddedShortcut(16, 2)(x))
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 1, 1), (4, 33, 20), (3, 224, 160)])
 def test_any_image_and_any_width(shape):
     network = build_model("resnet20(width=4)", shape, 5).eval()
@@ -58,6 +59,7 @@ def test_any_image_and_any_width(shape):
     assert network(torch.zeros(1, *shape)).shape == (1, 5)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("name", ["resnet20", "resnet56"])
 def test_the_loss_begins_near_that_of_a_guess(name):
     torch.manual_seed(0)

@@ -22,6 +22,7 @@ def on_meta(text: str, *arguments) -> nn.Module:
         return build_model(text, *arguments)
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_name_counts_the_layers_with_weights(name):
     network = on_meta(name)
@@ -62,6 +63,7 @@ def test_a_dense_layer_without_weights_adds_nothing():
     assert layer.conv1.out_channels == 8, "four times the growth rate"
 
 
+@pytest.mark.slow
 def test_growth_and_width_are_channels():
     network = on_meta("densenet121(growth=5,width=10)", (3, 32, 32), 4)
     assert network.features.conv0.out_channels == 10
@@ -69,6 +71,7 @@ def test_growth_and_width_are_channels():
     assert network.features.transition1.conv.in_channels == 10 + 6 * 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stem", "least"), [("", 29), (",stem=small", 8)])
 def test_the_smallest_size_runs_and_one_less_is_explained(stem, least):
     network = on_meta(SMALL.format(stem), (1, least, least + 9), 3).eval()
@@ -81,6 +84,7 @@ def test_the_smallest_size_runs_and_one_less_is_explained(stem, least):
     assert on_meta(other, (1, least + 9, least - 1), 3) is not None
 
 
+@pytest.mark.slow
 def test_the_small_stem_keeps_more_of_a_small_image():
     maps = {}
     for stem in ("", ",stem=small"):
@@ -90,6 +94,7 @@ def test_the_small_stem_keeps_more_of_a_small_image():
     assert maps == {"": (1, 1), ",stem=small": (4, 4)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 10])
 def test_the_loss_begins_near_that_of_a_guess_and_every_parameter_learns(classes):
     torch.manual_seed(0)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from quick import few_quick
 from striate.account.summarize import count_parameters
 from striate.errors import ModelError
 from striate.models.build import build_model
@@ -55,6 +56,7 @@ def test_branches_lie_side_by_side_in_the_order_of_the_paper():
     assert torch.equal(module.branch4[0](x), nn.functional.max_pool2d(x, 3, 1, 1))
 
 
+@pytest.mark.slow
 def test_auxiliary_classifiers_speak_in_training_only():
     torch.manual_seed(0)
     network, x = build_model("googlenet(aux=true)", (3, 32, 32), 5), torch.randn(2, 3, 32, 32)
@@ -80,6 +82,7 @@ def test_each_auxiliary_classifier_hangs_where_the_paper_puts_it():
     assert seen == {"aux1": (512, 14, 14), "aux2": (528, 14, 14)}
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("name", ["googlenet", "googlenet(aux=true)"])
 def test_every_loss_begins_near_that_of_a_guess(name):
     torch.manual_seed(0)
@@ -91,7 +94,10 @@ def test_every_loss_begins_near_that_of_a_guess(name):
         assert loss == pytest.approx(math.log(10), rel=0.1)
 
 
-@pytest.mark.parametrize(("name", "least"), [("googlenet", 15), ("googlenet(stem=small)", 4)])
+@pytest.mark.parametrize(
+    ("name", "least"),
+    few_quick([("googlenet", 15), ("googlenet(stem=small)", 4)], [("googlenet(stem=small)", 4)], unpack=True),
+)
 def test_the_smallest_size_runs_and_one_less_is_explained(name, least):
     network = on_meta(name, (1, least, least + 7), 3).eval()
     assert network(torch.empty(1, 1, least, least + 7, device="meta")).shape == (1, 3)
@@ -102,6 +108,7 @@ def test_the_smallest_size_runs_and_one_less_is_explained(name, least):
     assert on_meta(other, (1, least + 7, least - 1), 3) is not None
 
 
+@pytest.mark.slow
 def test_the_small_stem_keeps_more_of_a_small_image():
     maps = {}
     for name in ("googlenet", "googlenet(stem=small)"):

@@ -49,6 +49,7 @@ def test_the_arithmetic_is_told():
     assert "--size 31x62" in error.remedy
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("shape", [(13,), (2, 50), (1, 8, 8, 8)])
 @pytest.mark.parametrize(
     "name", ["resnet50", "resnext50_32x4d", "seresnet50", "senet154", "resnet20", "vgg11", "neocognitron"]

@@ -67,6 +67,7 @@ def test_seven_by_seven_windows_are_two_lines():
     assert kernels == [(7, 1), (1, 7), (7, 1), (1, 7)]
 
 
+@pytest.mark.slow
 def test_the_auxiliary_classifier_speaks_in_training_only():
     network = on_meta("inception_v3", (3, 299, 299), 7)
     given = network(torch.empty(2, 3, 299, 299, device="meta"))
@@ -76,6 +77,7 @@ def test_the_auxiliary_classifier_speaks_in_training_only():
     assert network.eval()(torch.empty(2, 3, 299, 299, device="meta")).shape == (2, 7)
 
 
+@pytest.mark.slow
 def test_training_below_299_names_the_arithmetic_and_a_form_that_trains():
     network = on_meta("inception_v3", (3, 298, 310), 7)
     assert network.eval()(torch.empty(2, 3, 298, 310, device="meta")).shape == (2, 7)
@@ -97,6 +99,7 @@ def test_the_smallest_size_runs_and_one_less_is_explained():
     assert on_meta("googlenet", (1, 74, 80), 3) is not None
 
 
+@pytest.mark.slow
 def test_the_loss_begins_near_that_of_a_guess_and_every_parameter_learns():
     torch.manual_seed(0)
     network = build_model("inception_v3(aux=false)", (1, 80, 75), 10)

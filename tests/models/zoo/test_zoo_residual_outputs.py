@@ -35,6 +35,7 @@ def fill(network):
         tensor.copy_(wave)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow if name in HEAVY else ()) for name in OUTPUTS]
 )

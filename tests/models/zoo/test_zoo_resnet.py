@@ -45,6 +45,7 @@ def test_the_family_is_complete():
     assert len(GROUPED) == 3
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("name", FAMILY)
 def test_as_many_layers_with_weights_as_the_name_says(name):
     weighted = [
@@ -77,6 +78,7 @@ def test_a_bottleneck_halves_in_its_3x3_convolution():
     assert strides == {"conv1": (1, 1), "conv2": (2, 2), "conv3": (1, 1)}
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(height=st.integers(1, 400), width=st.integers(1, 400))
 def test_any_size_is_divided_by_32_or_by_8_in_the_small_form(height, width):
@@ -84,6 +86,7 @@ def test_any_size_is_divided_by_32_or_by_8_in_the_small_form(height, width):
         assert last_map(on_meta(name), height, width) == (-(-height // divisor), -(-width // divisor))
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("name", deep_ones_are_slow(FAMILY))
 def test_the_catalog_says_by_how_much_sizes_are_divided_and_which_form_keeps_more(name):
     info = MODELS[name]
@@ -100,6 +103,7 @@ def test_the_small_form_differs_in_the_first_filters_only():
     assert not hasattr(small, "maxpool")
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("name", deep_ones_are_slow(FAMILY))
 def test_half_the_width_halves_every_channel(name):
     usual, half = (on_meta(text).state_dict() for text in (name, f"{name}(width=32)"))
@@ -157,6 +161,7 @@ def test_a_block_adds_what_its_convolutions_find_to_its_input():
     torch.testing.assert_close(block(x), torch.relu(x + 6 * x.relu()), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("channels", [1, 3, 5])
 @pytest.mark.parametrize("size", [(1, 1), (7, 50), (33, 32)])
 def test_images_of_any_channels_and_size_down_to_one_pixel(channels, size):
@@ -164,6 +169,7 @@ def test_images_of_any_channels_and_size_down_to_one_pixel(channels, size):
     assert network(torch.randn(2, channels, *size)).shape == (2, 6)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("name", deep_ones_are_slow(FAMILY))
 def test_the_loss_begins_near_that_of_a_guess(name):
     torch.manual_seed(0)
@@ -188,6 +194,7 @@ def test_every_module_runs_once_and_none_changes_what_another_gave(name):
     assert all(torch.equal(out, copy) for out, copy in given_out.values())
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize(
     ("text", "widened", "nearest"),
     [

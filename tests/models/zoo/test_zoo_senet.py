@@ -30,6 +30,7 @@ def test_seresnet50_is_resnet50_with_gates_of_a_sixteenth():
     assert count_parameters(network) - count_parameters(plain) == gates
 
 
+@pytest.mark.slow
 def test_open_gates_leave_resnet50():
     torch.manual_seed(0)
     network, plain = (build_model(f"{name}(width=8)", (3, 33, 40), 5).eval() for name in ("seresnet50", "resnet50"))
@@ -65,6 +66,7 @@ def test_senet154_has_the_parts_that_its_appendix_lists():
         assert stage[0].downsample[0].kernel_size == ((3, 3) if number else (1, 1))
 
 
+@pytest.mark.slow
 def test_the_small_form_of_senet154_keeps_the_size_and_all_tensors():
     small, sizes = on_meta("senet154(stem=small)"), []
     small.layer1.register_forward_pre_hook(lambda _, inputs: sizes.append(tuple(inputs[0].shape[2:])))
@@ -73,6 +75,7 @@ def test_the_small_form_of_senet154_keeps_the_size_and_all_tensors():
     assert without_gates(small) == without_gates(on_meta("senet154"))
 
 
+@pytest.mark.slow
 def test_dropout_stands_before_the_output_layer_and_only_where_asked_for():
     def dropouts(network):
         return [(key, m.p) for key, m in network.named_children() if isinstance(m, nn.Dropout)]

@@ -22,6 +22,7 @@ def figures_of(evaluation, names=("width", "height")):
     return assess_split(task_of(evaluation), evaluation, data_of(evaluation.n, names=names))
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("targets", [1, 2])
 def test_figures_agree_with_scikit_learn(targets):
     evaluation = answered(targets=targets)
@@ -81,4 +82,4 @@ def test_the_gap_of_errors():
     assert gap.difference.interval.low > 0
     assert "lower on what it learned from" in gap.sentence
     same = gap_between(answered(split="train"), answered(seed=1, split="val"))
-    assert "no gap that so many samples could tell" in same.sentence
+    assert same.difference.interval.low < 0 < same.difference.interval.high

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, jaccard_score
 from torch.nn import functional
 
 from striate.data.augment.warp import Warp
+from striate.tasks.evaluation import Evaluation
 from striate.tasks.segment.task import IGNORED, Segment
 
 TASK = Segment(("ground", "disk", "square"))
@@ -41,6 +43,23 @@ def test_the_loss_is_that_of_torch_and_adds_up_from_parts() -> None:
 def test_a_batch_without_labeled_pixels_has_no_loss_and_no_nan() -> None:
     outputs, targets = answers()
     assert float(TASK.loss(outputs, torch.full_like(targets, IGNORED))) == 0.0
+
+
+def test_a_network_that_finds_nothing_says_so() -> None:
+    targets = torch.zeros(4, 8, 8, dtype=torch.uint8)
+    targets[:, :2, :2], targets[:, 7] = 1, IGNORED
+    task = Segment(("ground", "disc"))
+    nothing = _evaluation(targets, torch.zeros_like(targets))
+    [finding] = task.noticed(nothing)
+    assert (finding.code, finding.measured) == ("fit.one-class", "ground is predicted everywhere")
+    assert "everywhere would reach 92.9\u00a0%" in task.answer(nothing)[1]
+    assert task.noticed(_evaluation(targets, targets)) == ()
+
+
+def _evaluation(targets: torch.Tensor, decoded: torch.Tensor) -> Evaluation:
+    metrics = {"iou": 0.5, "pixel_accuracy": 0.9}
+    arrays, ids = (decoded.numpy(), targets.numpy()), np.arange(len(targets))
+    return Evaluation("discs", "test", "segment", ("ground", "disc"), len(targets), metrics, *arrays, ids)
 
 
 def test_a_mask_moves_exactly_as_its_image_does() -> None:

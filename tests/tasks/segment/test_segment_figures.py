@@ -87,6 +87,7 @@ def test_the_temperature_of_pixels_undoes_a_scale() -> None:
     assert sharp.value == pytest.approx(3 * plain.value, rel=0.01)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 24), st.integers(1, 500))
 def test_the_pixels_that_are_kept_do_not_depend_on_the_batches(batch: int, most: int) -> None:
     outputs, targets = made()

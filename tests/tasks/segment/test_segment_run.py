@@ -7,6 +7,7 @@ import json
 import shutil
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,8 +22,6 @@ from striate.runs.directory import open_run
 from striate.runs.predictions import read_predictions
 from striate.tasks.segment.task import Segment
 
-pytestmark = pytest.mark.draws
-
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -30,9 +29,10 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(shapes: Path) -> Path:
+def run(shapes: Path, drawn: Any) -> Path:
     out = shapes.parent / "run"
-    striate.train(shapes, NETWORK, epochs=8, lr=0.03, batch=16, out=out, set=PLAIN)
+    with drawn():
+        striate.train(shapes, NETWORK, epochs=8, lr=0.03, batch=16, out=out, set=PLAIN)
     return out
 
 
@@ -68,6 +68,7 @@ def test_what_is_explained_are_the_mean_logits_of_the_region() -> None:
     assert task.target_text(torch.tensor([[0, 1], [1, 255]])) == "disk 67 %, ground 33 %"
 
 
+@pytest.mark.slow
 def test_robustness_is_of_the_mean_iou_and_masks_move_with_their_images(run: Path) -> None:
     found = striate.robustness(run, samples=24)
     document = found.to_json()
@@ -88,6 +89,7 @@ def test_robustness_is_of_the_mean_iou_and_masks_move_with_their_images(run: Pat
     assert striate.robustness(run).value == pytest.approx(again)
 
 
+@pytest.mark.slow
 def test_robustness_is_drawn(run: Path) -> None:
     from striate.api import write_robustness
 
@@ -96,6 +98,7 @@ def test_robustness_is_drawn(run: Path) -> None:
     assert json.loads(written.read_text())["curves"][0]["mean_value"] > 0
 
 
+@pytest.mark.slow
 def test_inner_classifiers_of_masks_are_trained_and_are_no_part_of_the_network(shapes: Path, tmp_path: Path) -> None:
     heads = {**PLAIN, "auxiliary.layers": ["conv1"], "auxiliary.rotation": 0.2}
     made = striate.train(shapes, NETWORK, epochs=3, lr=0.03, batch=16, out=tmp_path / "once", set=heads)
@@ -186,6 +189,7 @@ def test_the_lab_ranks_the_images_and_draws_their_masks(run: Path) -> None:
         lab.end()
 
 
+@pytest.mark.slow
 def test_a_learning_curve_is_of_the_mean_iou(run: Path) -> None:
     from striate.visualize.metric_curves import learning_curve_figure
 

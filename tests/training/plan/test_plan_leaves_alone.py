@@ -15,6 +15,7 @@ from striate.errors import ModelError, TrainingError
 from striate.training.prepare import prepare
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("minutes", [None, 0.05])
 @pytest.mark.parametrize("part", ["forward", "hook"])
 def test_a_network_that_is_closed_over_stays_as_it_is(part: str, minutes: float | None) -> None:
@@ -38,6 +39,7 @@ def test_a_network_that_is_closed_over_stays_as_it_is(part: str, minutes: float 
     assert set(gradients.values()) == {None}
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_gradients_are_computed_whatever_the_caller_computes(mode: Callable[[], AbstractContextManager[None]]) -> None:
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 10))

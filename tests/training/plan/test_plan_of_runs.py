@@ -85,6 +85,7 @@ def test_repeated_it_is_not_planned_again_and_the_same_bits_come_out(bf16_is_pla
     assert any(not torch.equal(weights, parameters(plain)[name]) for name, weights in parameters(first).items())
 
 
+@pytest.mark.slow
 def test_a_run_without_a_checkpoint_takes_the_same_path(bf16_is_planned: list[ExecutionConfig]) -> None:
     run(asked_for(), "a")
     figures = Path("a/metrics.csv").read_text()
@@ -98,6 +99,7 @@ def test_a_run_without_a_checkpoint_takes_the_same_path(bf16_is_planned: list[Ex
     assert json.loads(Path("a/metrics.json").read_text())["plan"]["source"] == "measured"
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "fields",
     [
@@ -134,6 +136,7 @@ def test_a_wish_stays_when_the_network_is_replaced(bf16_is_planned: list[Executi
     assert (merged.execution.precision, merged.execution.memory_format) == ("fp32", None)
 
 
+@pytest.mark.slow
 def test_minutes_are_measured_anew_when_it_is_computed_otherwise() -> None:
     config = prepare(asked_for(epochs=None, budget__minutes=0.01)).config
     assert config.budget.steps is not None
@@ -203,6 +206,7 @@ def test_without_glibc_or_a_compiler_that_is_said(monkeypatch: pytest.MonkeyPatc
         decide_execution(config, data)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "fields",
     [
@@ -218,6 +222,7 @@ def test_what_the_rest_of_the_configuration_cannot_be_computed_with_is_refused(f
     assert caught.value.where.startswith("execution.")
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     ("load", "plan", "threads"), [(BUSY, "auto", 1), (QUIET, "auto", 4), (BUSY, "plain", 4), (None, "auto", 4)]
 )

@@ -52,6 +52,7 @@ def test_the_fastest_that_agrees_is_chosen_and_the_table_has_all() -> None:
     assert str(record) == "plan: bf16, channels_last, 4 threads: 2.5× plain fp32"
 
 
+@pytest.mark.slow
 def test_what_a_part_of_a_batch_cannot_tell_apart_is_timed_with_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     timed: set[tuple[str, str, int]] = set()
 
@@ -71,6 +72,7 @@ def test_what_a_part_of_a_batch_cannot_tell_apart_is_timed_with_the_whole(monkey
     assert planned(workload(), seconds=2.0).execution.memory_format == "contiguous"
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     ("module", "tried"), [(None, {"contiguous"}), (OffInHalfPrecision(), {"contiguous", "channels_last"})]
 )
@@ -133,6 +135,7 @@ def test_with_nothing_to_vary_nothing_is_measured(made_up_times: list[Candidate]
     assert not made_up_times
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("steps", [1000, 15_000])  # a third of a second, five seconds
 def test_a_short_run_stays_plain_but_for_an_earlier_plan(steps: int) -> None:
     work = workload(steps=steps)
@@ -161,6 +164,7 @@ def test_where_threads_are_given_other_processes_decide_none(asked: ExecutionCon
     assert "other processes" not in str(record)
 
 
+@pytest.mark.slow
 def test_compiling_that_does_not_fit_into_the_seconds_is_not_tried(
     made_up_times: list[Candidate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,6 +181,7 @@ def test_compiling_that_does_not_fit_into_the_seconds_is_not_tried(
     assert planned(workload()).record.source == "measured"  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_compiling_that_fits_into_the_seconds_is_tried_in_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[float] = []
 
@@ -193,6 +198,7 @@ def test_compiling_that_fits_into_the_seconds_is_tried_in_what_is_left(monkeypat
     assert len(tried) == 1
 
 
+@pytest.mark.slow
 def test_trial_steps_are_short_where_the_seconds_are_few() -> None:
     work = workload(batch=512)  # a made-up millisecond a step, whatever its samples
     assert planned(work, seconds=20.0).record.samples == 512  # type: ignore[union-attr]
@@ -266,6 +272,7 @@ def test_a_network_that_cannot_be_copied_is_computed_plainly_and_that_is_said() 
     assert "cannot be copied" in found.note
 
 
+@pytest.mark.slow
 def test_a_kept_plan_is_taken_at_once_on_the_same_load_alone(made_up_times: list[Candidate]) -> None:
     first = planned(workload())
     made_up_times.clear()

@@ -8,11 +8,12 @@ import subprocess
 import sys
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import training_in_processes as worker
+
+from quick import few_quick
 
 _WORKER = Path(worker.__file__)
 _CLOSE = 1e-5
@@ -20,7 +21,7 @@ _CLOSE = 1e-5
 another order, which training makes larger."""
 
 
-def run_workers(count: int, folder: Path) -> None:
+def run_workers(count: int, folder: Path, cases: list[str]) -> None:
     """`count` processes as a launcher would start them, to their end."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -29,22 +30,24 @@ def run_workers(count: int, folder: Path) -> None:
     known |= {"LOCAL_WORLD_SIZE": str(count)}
     started = [
         subprocess.Popen(
-            [sys.executable, str(_WORKER), str(folder)], env=known | {"RANK": str(k), "LOCAL_RANK": str(k)}
+            [sys.executable, str(_WORKER), str(folder), *cases], env=known | {"RANK": str(k), "LOCAL_RANK": str(k)}
         )
         for k in range(count)
     ]
     assert [process.wait(120) for process in started] == [0] * count
 
 
-@pytest.fixture(scope="module")
-def alone() -> dict[str, dict[str, Any]]:
-    return {case: worker.train(case) for case in worker.CASES}
+QUICK = ["normalized", "mixed"]
+"""What processes have to tell each other most of: statistics of batches, and samples that are mixed."""
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
-def test_several_processes_end_as_one(count: int, alone: dict[str, dict[str, Any]], tmp_path: Path) -> None:
-    run_workers(count, tmp_path)
-    for case, one in alone.items():
+@pytest.mark.parametrize(
+    ("count", "cases"), few_quick([(2, QUICK), (2, [*worker.CASES]), (3, [*worker.CASES])], [(2, QUICK)], unpack=True)
+)
+def test_several_processes_end_as_one(count: int, cases: list[str], tmp_path: Path) -> None:
+    run_workers(count, tmp_path, cases)
+    for case in cases:
+        one = worker.train(case)
         several = [torch.load(tmp_path / f"{case}-{rank}.pt", weights_only=True) for rank in range(count)]
         for which in ("model", "ema"):
             for name, expected in one[which].items():

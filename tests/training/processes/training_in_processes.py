@@ -1,6 +1,7 @@
 """One process of several: trains small networks and writes down what each saw and what came out.
 
-Run as a script with a FOLDER, with the variables of a launcher; the test's own process runs the same functions alone.
+Run as a script with a FOLDER and CASES, with the variables of a launcher; the test's own process runs the same
+functions alone.
 """
 
 from __future__ import annotations
@@ -78,9 +79,9 @@ def train(case: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Train all cases; each process writes a file."""
+    """Train the cases; each process writes a file of each."""
     torch.set_num_threads(1)
-    for case in CASES:
+    for case in sys.argv[2:]:
         torch.save(train(case), Path(sys.argv[1]) / f"{case}-{launched().rank}.pt")
 
 

@@ -40,6 +40,7 @@ def look(module: nn.Module, x: torch.Tensor, method: str = "auto") -> Maps:
         return attribute(make_question(module, x), method)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("gain", few_quick([1.0, 4.0], [4.0]))
 def test_random_weights_are_not_to_be_trusted(name: str, gain: float) -> None:
@@ -137,6 +138,7 @@ def test_verdicts_follow_from_the_figures() -> None:
         assert worse.verdict.startswith("not to be trusted: ")
 
 
+@pytest.mark.slow
 def test_what_would_change_the_answer_does(trained: nn.Module) -> None:
     x, _, places = marked_digits(3, 6)
     for k, (row, column) in enumerate(places):

@@ -34,6 +34,7 @@ def pointed(module: nn.Module, method: str, count: int, seed: int = 9) -> tuple[
     return sum(hits) / len(hits), sum(trusted) / len(trusted)
 
 
+@pytest.mark.slow
 def test_maps_point_at_the_marker() -> None:
     module = trained_on_markers(0)
     with torch.random.fork_rng():

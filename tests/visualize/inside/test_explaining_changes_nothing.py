@@ -20,6 +20,7 @@ def locked() -> nn.Module:
     return module
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("make", [network, Functional, locked])
 def test_explaining_changes_nothing(make: type) -> None:
     module, x = make(), inputs(1)[0]
@@ -30,6 +31,7 @@ def test_explaining_changes_nothing(make: type) -> None:
         striate.explain(module, x, "saliency")
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("calls", [0, 1, 10, 25, 30, 100])
 @pytest.mark.parametrize("copies", [True, False])
 def test_neither_does_an_explanation_that_fails(calls: int, copies: bool) -> None:

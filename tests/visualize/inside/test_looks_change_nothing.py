@@ -38,6 +38,7 @@ LOOKS: dict[str, Look] = {
 }
 
 
+@pytest.mark.each_nth(5)
 @pytest.mark.parametrize("look", LOOKS)
 @pytest.mark.parametrize("make", [network, Functional, Computed])
 def test_looking_changes_nothing(look: str, make: type) -> None:

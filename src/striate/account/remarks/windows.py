@@ -269,14 +269,21 @@ def _larger(ledger: Ledger) -> Iterator[Finding]:
     if first.sees_all:
         return  # no window made it so large
     field = show_shape(ledger.receptive_field)
+    # A square field may be wider than the image and not as high.
+    whole = [f >= s for f, s in zip(ledger.receptive_field, sides, strict=True)]
+    axes = " and ".join(
+        name for name, seen in zip(("depth", "height", "width")[-len(sides) :], whole, strict=True) if seen
+    )
+    the_input = f"the input ({show_shape(sides)})" if all(whole) else f"the {axes} of the input ({show_shape(sides)})"
+    seen = "the whole image" if all(whole) else f"the whole {axes} of the image"
     measured = ledger.effective_receptive_field is not None
     yield Finding(
         "account.large-field",
         "note",
         f"from {first.name} on",
-        f"receptive fields are larger than the input ({show_shape(sides)}); {field} at the last map",
+        f"receptive fields are larger than {the_input}; {field} at the last map",
         f"the input, {show_shape(sides)}",
-        "A unit there can see the whole image, and padding beyond it. It depends mostly on a much smaller center.",
+        f"A unit there can see {seen}, and padding beyond it. It depends mostly on a much smaller center.",
         f"{'' if measured else '--effective measures that. '}For small images, a network with fewer strides keeps more "
         "detail.",
     )

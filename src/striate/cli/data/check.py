@@ -73,7 +73,7 @@ def check(
 def check_text(check: DataCheck, width: int) -> str:
     """What was checked, the findings, and what was written, in lines of at most `width` letters."""
     width = max(40, width)
-    parts = [filled(_what(check), width), *(finding_text(finding, width) for finding in check.findings)]
+    parts = [_what(check, width), *(finding_text(finding, width) for finding in check.findings)]
     counts = check.counts()
     found = listed([several(number, severity) for severity, number in counts.items() if number])
     parts.append(found or "Nothing was found.")
@@ -81,20 +81,33 @@ def check_text(check: DataCheck, width: int) -> str:
         rows = check.quarantine.read_text(encoding="utf-8").count("\n") - 1
         task = " --task regress" if check.evidence.listing.has_numbers else ""
         parts.append(
-            f"{check.quarantine}: {rows:,} samples. Train on them:\n  striate train {pasted(check.quarantine)}{task}"
+            f"{check.quarantine}: {several(rows, 'sample')}. To train on:\n"
+            f"  striate train {pasted(check.quarantine)}{task}"
         )
     if check.remedy:
         left = len(check.left_out)
         what = f"leave out {several(left, 'sample')}" if left else "keep together what is alike"
         parts.append(f"A manifest to {what}:\n  {check.remedy}")
+    if check.looks_for_labels:
+        parts.append(f"Labels that are likely wrong were not looked for:\n  {check.looks_for_labels}")
     if check.sheet is not None:
         parts.append(f"{check.sheet}")
     return "\n\n".join(parts)
 
 
-def _what(check: DataCheck) -> str:
+def _what(check: DataCheck, width: int) -> str:
     listing = check.evidence.listing
-    classes = f" of {len(listing.classes):,} classes" if listing.has_one_class_each else ""
+    many = listing.medium.many
     sizes = ", ".join(f"{count:,} {name}" for name, count in check.sizes.items())
-    splits = "given splits" if check.evidence.given else "splits as striate train makes them"
-    return f"{listing.name}: {len(listing):,} {listing.medium.many}{classes}; {sizes} ({splits})"
+    made = [name for name in check.sizes if name not in listing.given]
+    splits = "given splits"
+    if made:
+        splits = f"{listed(made)} as striate train cuts {'it' if len(made) == 1 else 'them'}"
+    if len(made) == len(check.sizes):
+        splits = "splits as striate train makes them"
+    from striate.data.annotations.annotation_kinds import annotation_kind
+
+    classes = annotation_kind(listing.annotation).counted(listing, check.evidence.readable)
+    count = several(len(listing), many.removesuffix("s"), many)
+    head = f"{listing.name}: {count}; {sizes} ({splits}); {check.inputs}"
+    return "\n".join(filled(line, width) for line in (head, classes) if line)

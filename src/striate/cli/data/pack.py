@@ -10,6 +10,7 @@ from striate.api.fields_of_data import PACKED
 from striate.cli.fields import Flag, takes_fields
 from striate.errors import UsageError, one_line, pasted
 from striate.training.config_file import option_of
+from striate.wording import several
 
 if TYPE_CHECKING:
     from striate.data.pack_data import PackedData
@@ -95,7 +96,9 @@ def _write_shards(
     if json:
         print_json(vars(written) | {"path": str(written.path)})
     else:
-        words = f"{written.samples:,} samples in {written.shards:,} shards, {written.bytes / 1e6:,.1f} MB"
+        words = (
+            f"{several(written.samples, 'sample')} in {several(written.shards, 'shard')}, {written.bytes / 1e6:,.1f} MB"
+        )
         print_text(one_line(f"{words}; used by: striate train {pasted(written.path)}"))
     return 0
 

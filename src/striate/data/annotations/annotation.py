@@ -30,6 +30,10 @@ class AnnotationKind:
     share: ClassVar[str] = ""
     """Of what each split gets its share: " of each class"."""
 
+    of_whole: ClassVar[bool] = True
+    """Whether it says something of the sample as a whole, and not of its pixels, so that a smaller picture has it
+    too."""
+
     # From a source to targets
 
     def retarget(self, listing: Listing, has: AnnotationKind) -> Listing:
@@ -68,6 +72,11 @@ class AnnotationKind:
     def check(self, data: Dataset) -> None:
         """Raise DataError where a split has nothing to learn from, or to measure."""
         del data
+
+    def counted(self, listing: Listing, ids: Sequence[int]) -> str:
+        """How often each annotation occurs among the samples `ids`, in a line; empty where that says little."""
+        del listing, ids
+        return ""
 
     # Splits
 

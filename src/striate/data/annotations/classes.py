@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +14,10 @@ from numpy.typing import NDArray
 from striate.data.annotations.annotation import AnnotationKind
 from striate.data.listing import Listing, class_numbers, order_classes
 from striate.errors import DataError
+from striate.wording import several
+
+_LONGEST = 120
+"""Letters of the class names and counts that a line shows."""
 
 
 class Classes(AnnotationKind):
@@ -28,6 +34,21 @@ class Classes(AnnotationKind):
         if has.name == "number":
             return _as_classes(listing)
         raise self.none_of(listing, has)
+
+    def counted(self, listing: Listing, ids: Sequence[int]) -> str:
+        """`3 classes: ash (12), elm (12), oak (9)`; of many the first, and the range of all."""
+        counts = Counter(listing.labels[number] for number in ids)
+        sizes, each = [counts[name] for name in listing.classes], ""
+        named = [f"{name} ({counts[name]:,})" for name in listing.classes]
+        low, high = min(sizes), max(sizes)
+        if low == high:
+            named, each = list(listing.classes), f" of {several(low, 'sample')} each"
+        ends = accumulate(len(name) + 2 for name in named)
+        shown = max(1, sum(end <= _LONGEST for end in ends))
+        if shown < len(named):
+            each = each or f" of {low:,} to {high:,} samples"
+            named = [*named[:shown], f"… and {len(named) - shown:,} more"]
+        return f"{several(len(sizes), 'class', 'classes')}{each}: {', '.join(named)}"
 
     def split_strata(self, listing: Listing, ids: Sequence[int]) -> list[int]:
         """The class."""

@@ -12,6 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from striate.data.audit.crops import find_parts
 from striate.data.audit.looks import Looks
 from striate.data.scan import Scan
 
@@ -38,6 +39,18 @@ def find_alike(looks: Looks, equal: Groups, ids: Sequence[int]) -> Groups:
     edges = [(group[0], number) for group in equal for number in group[1:]]
     if len(chosen) > 1:
         edges += [(int(chosen[a]), int(chosen[b])) for a, b in _near_pairs(looks, chosen)]
+    return _joined(edges, len(looks.means))
+
+
+def with_parts(groups: Groups, looks: Looks, labels: Sequence[str] | None) -> Groups:
+    """The groups joined with pictures that show a part, or the mirror image, of one another; of those with `labels`
+    where these are equal, since a sign that points left is not one that points right."""
+    ids = sorted(looks.lumas)
+    if len(ids) < 2:
+        return groups
+    pairs = [(ids[a], ids[b]) for a, b in find_parts(np.stack([looks.lumas[number] for number in ids]))]
+    edges = [(group[0], number) for group in groups for number in group[1:]]
+    edges += [(a, b) for a, b in pairs if labels is None or labels[a] == labels[b]]
     return _joined(edges, len(looks.means))
 
 

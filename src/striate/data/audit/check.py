@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from striate.data.audit.classes import find_imbalance, find_missing_classes, find_small_classes, find_suspicious_names
+from striate.data.audit.classes import (
+    find_imbalance,
+    find_missing_classes,
+    find_repeated_folders,
+    find_small_classes,
+    find_suspicious_names,
+)
 from striate.data.audit.columns import find_constant_columns
 from striate.data.audit.copies import (
     find_contradictions,
@@ -23,9 +29,10 @@ from striate.data.audit.images import (
     find_turned,
     find_wrong_suffixes,
 )
-from striate.data.audit.leaks import find_leaks, find_torn_frames, find_torn_groups
+from striate.data.audit.leaks import find_group_columns, find_leaks, find_torn_frames, find_torn_groups
 from striate.data.audit.marked import Marked
 from striate.data.audit.masks import find_even_masks, find_misfitting_masks, find_missing_mask_values
+from striate.data.audit.readings import find_readings
 from striate.data.audit.unusable import refuse_unusable
 from striate.data.scan import plan_inputs
 from striate.errors import DataError
@@ -41,8 +48,18 @@ def _torn(evidence: Evidence) -> Marked | None:
     return None if finding is None else Marked(finding)
 
 
+def _group_columns(evidence: Evidence) -> Marked | None:
+    finding = find_group_columns(evidence.listing, evidence.splits)
+    return None if finding is None else Marked(finding)
+
+
 def _names(evidence: Evidence) -> Marked | None:
     finding = find_suspicious_names(evidence.listing)
+    return None if finding is None else Marked(finding)
+
+
+def _levels(evidence: Evidence) -> Marked | None:
+    finding = find_repeated_folders(evidence.listing) if evidence.config.class_level is None else None
     return None if finding is None else Marked(finding)
 
 
@@ -59,9 +76,11 @@ FINDERS: tuple[Callable[[Evidence], Marked | None], ...] = (
     find_misfitting_masks,
     find_leaks,
     _torn,
+    _group_columns,
     find_torn_frames,
     find_contradictions,
     find_near_contradictions,
+    _levels,
     find_missing_classes,
     find_missing_mask_values,
     find_small_classes,
@@ -87,10 +106,17 @@ FINDERS: tuple[Callable[[Evidence], Marked | None], ...] = (
 
 def check_evidence(evidence: Evidence) -> DataCheck:
     """All findings about a data set. What cannot be trained on at all is an error among them."""
-    found = [mark for find in FINDERS if (mark := find(evidence)) is not None]
+    found = [Marked(finding) for finding in (*evidence.listing.findings, *find_readings(evidence.listing))]
+    found += [mark for find in FINDERS if (mark := find(evidence)) is not None]
     if not any(mark.finding.code in ("data.missing-class", "data.too-few") for mark in found if _is_error(mark)):
         try:
-            refuse_unusable(evidence.listing, evidence.scan, evidence.unreadable, evidence.splits)
+            refuse_unusable(
+                evidence.listing,
+                evidence.scan,
+                evidence.unreadable,
+                evidence.splits,
+                test=evidence.config.test_fraction > 0,
+            )
         except DataError as error:
             why = "No training can start with these data."
             where = evidence.listing.source

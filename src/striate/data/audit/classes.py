@@ -12,7 +12,7 @@ from striate.data.audit.evidence import Evidence
 from striate.data.audit.leaks import ORDER
 from striate.data.audit.marked import Marked, some
 from striate.data.listing import Listing
-from striate.records import Finding, Remedy, Severity
+from striate.records import Finding, Remedy, Severity, option_remedy
 from striate.wording import several
 
 IMBALANCED, VERY_IMBALANCED = 3, 10
@@ -91,18 +91,72 @@ def missing_class(evidence: Evidence, known: str, lacking: Mapping[str, Sequence
     )
 
 
+_DEEPEST = 20
+
+
+def find_repeated_folders(listing: Listing) -> Finding | None:
+    """`data.class-level`: folders below those of the classes have names that repeat in several classes, so that these
+    may be the classes: `site/year/species`."""
+    if listing.class_level is None or len(listing.classes) < 2:
+        return None
+    repeated: dict[int, list[str]] = {}
+    for level in range(listing.class_level + 1, _DEEPEST + 1):
+        homes = Counter(name for names in listing.folders_at(level).values() for name in names)
+        if not homes:
+            break
+        if len(homes) > 1 and 2 * sum(count > 1 for count in homes.values()) >= len(homes):
+            repeated[level] = sorted(homes)
+    if not repeated:
+        return None
+    deepest = max(repeated)
+    below = "; ".join(f"{some(names)} (level {level})" for level, names in repeated.items())
+    return Finding(
+        code="data.class-level",
+        severity="warning",
+        where=listing.source,
+        measured=f"the classes are the folders {some(listing.classes)} (level {listing.class_level}), and names of "
+        f"folders in them repeat: {below}",
+        threshold="names of folders within a class that no other class has",
+        why="Names that repeat are often the classes, and the folders above them places or years.",
+        remedy=option_remedy(
+            "data.class_level",
+            str(deepest),
+            f"If {some(repeated[deepest])} are the classes: ",
+            f"; if each path is a class: --data.class_level path; else --data.class_level {listing.class_level}.",
+        ),
+    )
+
+
+def two_classes(listing: Listing) -> str:
+    """What to do about data of one class: the folder in it, where that holds several."""
+    below = sorted(set().union(*listing.folders_at(deeper := (listing.class_level or 0) + 1).values()))
+    if len(below) > 1:
+        return f"--data.class_level {deeper}: the folders {some(below)} are the classes"
+    return "give the folder above, or add a subfolder with pictures of something else"
+
+
 def find_small_classes(evidence: Evidence) -> Marked | None:
     """`data.too-few`: classes with fewer than five different training samples, or only one class."""
     if evidence.listing.annotation != "class" or not evidence.splits:
         return None
     severity: Severity = "warning"
+    why = "So few are learned by heart."
+    remedy = "Add samples (a few dozen of each class are a beginning), or leave such a class out."
     if len(evidence.listing.classes) < 2:
         got, severity = f"one class only, {evidence.listing.classes[0]}", "error"
+        remedy = two_classes(evidence.listing)
+        why, remedy = "With one class there is nothing to tell apart.", f"{remedy[0].upper()}{remedy[1:]}."
     else:
         contents: dict[str, set[bytes]] = {name: set() for name in evidence.listing.classes}
+        everywhere: dict[str, set[bytes]] = {name: set() for name in evidence.listing.classes}
         for number, split in evidence.splits.items():
+            label, content = evidence.listing.labels[number], evidence.scan.contents[number]
+            everywhere[label].add(content)
             if split == "train":
-                contents[evidence.listing.labels[number]].add(evidence.scan.contents[number])
+                contents[label].add(content)
+        if single := [name for name, found in everywhere.items() if len(found) == 1]:
+            severity = "error"
+            why = f"Of {some(single)} there is one sample in all, so nobody can say how well it is recognized."
         few = [f"{name} ({len(found)})" for name, found in contents.items() if 0 < len(found) < _FEW]
         if not few:
             return None
@@ -115,8 +169,8 @@ def find_small_classes(evidence: Evidence) -> Marked | None:
             where=evidence.listing.source,
             measured=got,
             threshold=f"two classes, {_FEW} different samples each in train",
-            why="So few are learned by heart.",
-            remedy="Add samples; a few dozen of each class are a beginning.",
+            why=why,
+            remedy=remedy,
         )
     )
 

@@ -21,16 +21,17 @@ def find_duplicates(evidence: Evidence) -> Marked | None:
 
 
 def find_near_duplicates(evidence: Evidence) -> Marked | None:
-    """`data.near-duplicates`: images that show nearly the same as another one of their split, and are not equal."""
+    """`data.near-duplicates`: images that show nearly the same as another one of their split, a part of it or its
+    mirror image, and are not equal."""
     contents = evidence.scan.contents
     groups, extra = [], 0
-    for group in _within(evidence, evidence.alike):
+    for group in _within(evidence, evidence.related):
         distinct = len({contents[number] for number in group})
         if distinct > 1:
             groups.append(tuple({contents[number]: number for number in reversed(group)}.values())[::-1])
             extra += distinct - 1
     found = _told(evidence, "data.near-duplicates", groups, extra, "nearly", " ≈ ")
-    return None if found is None else replace(found, together=keep_together(evidence, evidence.alike))
+    return None if found is None else replace(found, together=keep_together(evidence, evidence.related))
 
 
 def _within(evidence: Evidence, groups: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
@@ -100,7 +101,8 @@ def find_contradictions(evidence: Evidence) -> Marked | None:
         return None
     severity = severity_of(len(noise.leave_out), len(evidence.splits))
     finding = replace(noise.finding, severity=severity, threshold=f"0; an error from {GRAVE:.0%} of the samples")
-    finding = replace(finding, remedy=leaving_out(evidence, finding.remedy))
+    remedy = leaving_out(evidence, finding.remedy, "leaves out all of them, since it cannot know which label is right")
+    finding = replace(finding, remedy=remedy)
     return replace(noise, finding=finding)
 
 

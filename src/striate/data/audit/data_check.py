@@ -13,18 +13,28 @@ from striate import notebook
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.marked import Marked
 from striate.records import Finding
+from striate.wording import several, show_shape
 
 SEVERITIES = ("error", "warning", "note")
 
 
 @dataclass(frozen=True)
 class DataCheck:
-    """`marked` findings of the `evidence`, grave first. `quarantine` and `sheet` are the files that were written."""
+    """`marked` findings of the `evidence`, grave first. `quarantine` and `sheet` are the files that were written;
+    `for_labels` is the command that looks for doubtful labels, where that was not done."""
 
     evidence: Evidence
     marked: tuple[Marked, ...]
     quarantine: Path | None = None
     sheet: Path | None = None
+    for_labels: tuple[str, ...] = ()
+
+    @property
+    def looks_for_labels(self) -> str:
+        """The command that looks for labels that are likely wrong; empty where it was done, or cannot be."""
+        listing = self.evidence.listing
+        can = listing.has_one_class_each and len(listing.classes) > 1
+        return shlex.join(["striate", *self.for_labels]) if can and self.for_labels else ""
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -35,6 +45,20 @@ class DataCheck:
     def healthy(self) -> bool:
         """Whether there is no error and no warning."""
         return all(finding.severity == "note" for finding in self.findings)
+
+    @property
+    def inputs(self) -> str:
+        """What the samples are, with their shape, in words; of files of several sizes, from which to which."""
+        listing, medium = self.evidence.listing, self.evidence.listing.medium
+        if listing.inputs is not None:
+            read = "" if listing.layout == "auto" else f", read as {listing.layout}"
+            return medium.describe(listing.inputs.shape[1:]) + read
+        sizes = sorted({size for header in self.evidence.scan.headers.values() if (size := medium.size_of(header))})
+        if not sizes:
+            return medium.many
+        least, most = (pick(sizes, key=lambda size: (size[0] * size[1], size)) for pick in (min, max))
+        to = "" if len(sizes) == 1 else f" to {show_shape(most)}"
+        return f"{medium.many} of {show_shape(least)}{to} {medium.values}"
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -59,7 +83,7 @@ class DataCheck:
         counts = self.counts()
         verdict = ", ".join(f"{n} {name}{'s' * (n != 1)}" for name, n in counts.items())
         return notebook.page(
-            f"{listing.name}: {len(listing):,} samples ({sizes})",
+            f"{listing.name}: {several(len(listing), 'sample')} ({sizes})",
             notebook.line(verdict if any(counts.values()) else "nothing was found"),
             *(found._repr_html_() for found in self.findings),
             notebook.line(f"To leave out what should not be trained on: {self.remedy}") if self.remedy else "",
@@ -78,6 +102,7 @@ class DataCheck:
             "data": listing.name,
             "source": listing.source,
             "count": len(listing),
+            "inputs": self.inputs,
             "unreadable": len(self.evidence.unreadable),
             "splits": self.sizes,
             "given": self.evidence.given,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from striate.data.audit.alike import equal_groups, find_alike
+from striate.data.audit.alike import equal_groups, find_alike, with_parts
 from striate.data.audit.looks import Looks, look_at
 from striate.data.config import DataConfig
 from striate.data.listing import Listing
@@ -22,8 +22,9 @@ class Evidence:
 
     `looks` is None for what is no image. `splits` maps readable samples to the split that the source gives, or that
     `striate train` makes by default; `given` is whether the source gives any. Groups of two or more samples: `equal`
-    byte for byte, `alike` those too and what shows nearly the same. `quarantine` is the command that writes a manifest
-    without the defects, or empty where none can be written.
+    byte for byte, `alike` those too and what shows nearly the same, `related` those too and what shows a part of
+    another sample of its class, or its mirror image. `quarantine` is the command that writes a manifest without the
+    defects, or empty where none can be written.
     """
 
     listing: Listing
@@ -35,6 +36,7 @@ class Evidence:
     alike: tuple[tuple[int, ...], ...]
     config: DataConfig
     quarantine: tuple[str, ...] = ()
+    related: tuple[tuple[int, ...], ...] = ()
 
     @property
     def given(self) -> bool:
@@ -63,20 +65,22 @@ def gather(
     if listing.medium.pictures:
         ids = [i for i in range(len(listing)) if i not in unreadable]
         progress = announce_tenths(f"Checking {listing.name}", len(ids), listing.medium.many, announce)
-        looks = look_at(listing, ids, config.max_pixels, progress)
+        looks = look_at(listing, ids, scan.headers, config.max_pixels, progress)
         unreadable |= looks.unreadable
     kept = [i for i in range(len(listing)) if i not in unreadable]
     splits = assign_membership(listing, scan.contents, kept, config)[0] if kept else {}
     equal = equal_groups(scan, unreadable)
     alike = equal if looks is None else find_alike(looks, equal, kept)
+    labels = listing.labels if listing.annotation == "class" else None
+    related = alike if looks is None else with_parts(alike, looks, labels)
     headers = {number: header for number, header in scan.headers.items() if number not in unreadable}
     scan = replace(scan, headers=headers)
-    return Evidence(listing, scan, looks, unreadable, splits, equal, alike, config, quarantine)
+    return Evidence(listing, scan, looks, unreadable, splits, equal, alike, config, quarantine, related)
 
 
-def leaving_out(evidence: Evidence, text: str) -> Remedy:
-    """The remedy with the command that writes a manifest without the samples, where one can be written."""
-    does_it = " --quarantine does that for them." if evidence.quarantine else ""
+def leaving_out(evidence: Evidence, text: str, what: str = "does that for them") -> Remedy:
+    """The remedy with the command that writes a manifest, where one can be written; `what` says what that does."""
+    does_it = f" --quarantine {what}." if evidence.quarantine else ""
     return Remedy(text + does_it, command=evidence.quarantine, advice=text.removesuffix("."))
 
 

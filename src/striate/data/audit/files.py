@@ -5,6 +5,7 @@ Files of a source that are not used: hidden ones, pictures of formats that are n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -14,7 +15,7 @@ from striate.data.audit.marked import Marked, alone, some
 from striate.data.listing import Listing
 from striate.data.media.every_medium import is_sample
 from striate.data.sources.tree import is_hidden
-from striate.records import Finding
+from striate.records import Finding, Remedy, option_remedy
 from striate.wording import several
 
 
@@ -30,10 +31,26 @@ def find_unreadable(listing: Listing, unreadable: Mapping[int, str], total: int)
         where=listing.source,
         measured=f"{len(named):,} of {total:,} files cannot be read: {some(named)}",
         threshold="0 files",
-        why="They are in no split; split.csv lists them as unreadable.",
-        remedy="Replace or remove them.",
+        why="They are in no split, and nothing is learned from them.",
+        remedy=_remedy(unreadable),
     )
     return Marked(finding, alone(ids), dict(unreadable), frozenset(ids))
+
+
+_TOO_LARGE = re.compile(r"= ([0-9,]+) pixels, more than the")
+
+
+def larger_limit(unreadable: Mapping[int, str]) -> int | None:
+    """The pixels that `data.max_pixels` has to allow for the largest picture that is refused for its size."""
+    found = [int(match[1].replace(",", "")) for why in unreadable.values() if (match := _TOO_LARGE.search(why))]
+    return max(found, default=None)
+
+
+def _remedy(unreadable: Mapping[int, str]) -> Remedy:
+    limit = larger_limit(unreadable)
+    if limit is None:
+        return Remedy("Training leaves them out; replace them where they matter.")
+    return option_remedy("data.max_pixels", str(limit), "To read pictures of so many pixels: ")
 
 
 def find_ignored(listing: Listing) -> Finding | None:
@@ -48,13 +65,13 @@ def find_ignored(listing: Listing) -> Finding | None:
         f"{some(listing.ignored)}",
         threshold="0",
         why="They are hidden, no pictures, or lie where none are looked for.",
-        remedy="Remove them, or move pictures into the folder of their class.",
+        remedy="Nothing needs to be done, unless pictures are among them: list these in a manifest .csv (path,label).",
     )
 
 
 UNREAD = frozenset(
     (
-        *(".heic", ".heif", ".hif", ".svg", ".svgz", ".eps", ".ai", ".psd", ".xcf", ".tga", ".ico", ".icns", ".pdf"),
+        *(".svg", ".svgz", ".eps", ".ai", ".psd", ".xcf", ".tga", ".ico", ".icns", ".pdf"),
         *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"),
         *(".exr", ".hdr", ".jxl", ".jxr", ".dcm", ".dicom", ".nii", ".fits", ".svs", ".ndpi", ".pcx", ".sgi", ".dds"),
         *(".mp4", ".mov", ".avi", ".mkv", ".webm"),
@@ -76,7 +93,7 @@ def find_hidden(evidence: Evidence) -> Marked | None:
             measured=f"{several(len(names), 'hidden file is', 'hidden files are')} not used: {some(names)}",
             threshold="0 files",
             why="Names that begin with a dot, and __MACOSX, are what systems and programs leave behind.",
-            remedy="Rename them if they are pictures to learn from, else remove them.",
+            remedy="Nothing needs to be done, unless they are pictures to learn from: copy these under other names.",
         )
     )
 
@@ -112,7 +129,7 @@ def find_misplaced(evidence: Evidence) -> Marked | None:
             measured=f"{several(len(names), 'picture lies', 'pictures lie')} where none are looked for: {some(names)}",
             threshold="0 pictures",
             why="They have no label and are missing from the training.",
-            remedy="Move them into the folder of their class, or remove them.",
+            remedy="Copy them into the folder of their class, or list all pictures in a manifest .csv (path,label).",
         )
     )
 

@@ -36,7 +36,7 @@ def find_even_images(evidence: Evidence) -> Marked | None:
         f"{some([evidence.named(i) for i in ids])}",
         threshold=f"a standard deviation of {EVEN:g} of 255 levels; an error from {GRAVE:.0%} of the images",
         why="Nothing can be learned from them but that their label is likely.",
-        remedy=leaving_out(evidence, "Replace or remove them."),
+        remedy=leaving_out(evidence, "Replace or remove them.", "leaves them out"),
     )
     return Marked(finding, alone(ids), dict.fromkeys(ids, "blank"), frozenset(ids))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -18,7 +18,7 @@ from striate.data.audit.alike import NEAR
 from striate.data.audit.evidence import Evidence, keep_together, leaving_out
 from striate.data.audit.marked import GRAVE, Marked, some
 from striate.data.listing import Listing
-from striate.records import Finding, Severity
+from striate.records import Finding, Severity, option_remedy
 from striate.wording import several
 
 ORDER = ("train", "val", "test")
@@ -26,7 +26,7 @@ ORDER = ("train", "val", "test")
 
 def find_leaks(evidence: Evidence) -> Marked | None:
     """`data.leak`: samples of val and test that are in a split before it too."""
-    torn = [group for group in evidence.alike if len({evidence.splits[number] for number in group}) > 1]
+    torn = [group for group in evidence.related if len({evidence.splits[number] for number in group}) > 1]
     if not torn:
         return None
     counts: Counter[str] = Counter()
@@ -36,17 +36,19 @@ def find_leaks(evidence: Evidence) -> Marked | None:
     totals = Counter(evidence.splits.values())
     severity: Severity = "error" if any(counts[name] >= GRAVE * totals[name] for name in counts) else "warning"
     affected = " and ".join(f"{counts[name]:,} of {totals[name]:,} in {name}" for name in ORDER if counts[name])
+    parts = not {number for group in torn for number in group} <= {n for group in evidence.alike for n in group}
+    whole = ", some as a part or a mirror image" if parts else ""
     finding = Finding(
         code="data.leak",
         severity=severity,
         where=evidence.listing.source,
-        measured=f"{affected} are in another split too: {some([_pair(evidence, group) for group in torn])}",
+        measured=f"{affected} are in another split too{whole}: {some([_pair(evidence, group) for group in torn])}",
         threshold=f"0; an error from {GRAVE:.0%} of a split",
         why="What was trained on is recognized, not understood: such a split measures too well.",
-        remedy=leaving_out(evidence, "Remove each of them from all splits but one, or keep them together in a group."),
+        remedy=leaving_out(evidence, "Leave each of them out of all splits but one, or keep them together in a group."),
     )
     words = {number: evidence.splits[number] for group in torn for number in group}
-    return Marked(finding, tuple(torn), words, _fixed(evidence, torn), keep_together(evidence, evidence.alike))
+    return Marked(finding, tuple(torn), words, _fixed(evidence, torn), keep_together(evidence, evidence.related))
 
 
 def _fixed(evidence: Evidence, torn: list[tuple[int, ...]]) -> frozenset[int]:
@@ -86,10 +88,11 @@ def find_given_leaks(listing: Listing, groups: Sequence[Sequence[int]]) -> Findi
         code="data.leak",
         severity="warning",
         where=listing.source,
-        measured=f"{len(leaks):,} images with identical content lie in two of the given splits: {some(leaks)}",
+        measured=f"{several(len(leaks), 'image lies', 'images lie')} with equal content in two of the given splits: "
+        f"{some(leaks)}",
         threshold="0 images",
         why="What was trained on is recognized, not understood: such a split measures too well.",
-        remedy="Remove each of them from all splits but one.",
+        remedy="Leave each of them out of all splits but one: striate data check writes a manifest that does.",
     )
 
 
@@ -122,13 +125,56 @@ def find_torn_groups(listing: Listing, unreadable: Collection[int]) -> Finding |
         return None
     return Finding(
         code="data.group-leak",
-        severity="warning",
+        severity=_severity_of_torn(listing.groups, listing.given),
         where=listing.source,
         measured=f"{len(torn):,} of {len(homes):,} groups lie in two of the given splits: {some(torn)}",
-        threshold="0 groups",
+        threshold=f"0 groups; an error from {GRAVE:.0%} of val and test",
         why="What belongs to one group is alike: such a split measures too well.",
         remedy="Give all samples of a group the same split, or none.",
     )
+
+
+def _severity_of_torn(groups: Sequence[str | None], splits: Sequence[str | None]) -> Severity:
+    """An error where at least one in a hundred samples of val and test is of a group that is in training too."""
+    trained = {group for group, split in zip(groups, splits, strict=True) if split == "train" and group}
+    held = [group for group, split in zip(groups, splits, strict=True) if split in ("val", "test")]
+    return "error" if sum(group in trained for group in held) >= GRAVE * max(1, len(held)) else "warning"
+
+
+_OF_ONE = re.compile(
+    r"(speaker|patient|subject|person|participant|individual|user|writer|donor|animal|specimen|slide|case|session"
+    r"|recording|video|scene|family|household)([ _-]?(id|no|nr|name|number))?"
+)
+"""Names of columns that say of what, or of whom, a sample is."""
+
+
+def find_group_columns(listing: Listing, splits: Mapping[int, str]) -> Finding | None:
+    """`data.group-column`: a column of a manifest without groups that says what its samples are of, where samples of
+    one value lie in two splits. `splits` names the split of each readable sample."""
+    for name, values in listing.columns.items() if not any(listing.groups) else ():
+        homes: dict[str, set[str]] = defaultdict(set)
+        for number, split in splits.items():
+            if values[number]:
+                homes[values[number]].add(split)
+        torn = [f"{value} ({', '.join(sorted(found))})" for value, found in sorted(homes.items()) if len(found) > 1]
+        if not torn or len(homes) < 2 or not _OF_ONE.fullmatch(name.lower()):
+            continue
+        given = any(listing.given)
+        ids = list(splits)
+        remedy = option_remedy("data.group", name, "", " keeps each of them in one split.")
+        return Finding(
+            code="data.group-column",
+            severity=_severity_of_torn([values[i] for i in ids], [splits[i] for i in ids]) if given else "warning",
+            where=listing.source,
+            measured=f"the column {name} looks like a group, and {len(torn):,} of its {len(homes):,} values lie in two "
+            f"splits: {some(torn)}",
+            threshold="0 values",
+            why="What comes from one of them is alike: such splits measure too well.",
+            remedy=f"Give all samples of a {name} the same split, or none; then --data.group {name}."
+            if given
+            else remedy,
+        )
+    return None
 
 
 _LOOSE, _FEW_PAIRS = 0.4, 0.3
@@ -157,7 +203,7 @@ def find_torn_frames(evidence: Evidence) -> Marked | None:
     torn = [run for run in runs if len({evidence.splits[number] for number in run}) > 1]
     if not torn:
         return None
-    named = [f"{evidence.named(run[0])} to {evidence.named(run[-1])} ({len(run)} images)" for run in torn]
+    named = [f"{evidence.named(run[0])} to {evidence.named(run[-1])} ({several(len(run), 'image')})" for run in torn]
     which = "the given splits" if evidence.given else "the splits that striate makes"
     count = sum(map(len, torn))
     finding = Finding(

@@ -9,8 +9,8 @@ tell few photographs of shirts apart. The distance of two descriptions is 0 to 2
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -18,9 +18,20 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.fft import dctn
 
+from striate.data.audit.crops import MOST
+from striate.data.audit.crops import SIDE as _LARGEST
 from striate.data.dataset import Preparation
 from striate.data.listing import Listing
-from striate.data.media.image.pictures import decode_image, decode_mask, open_picture, read_header, refit, turn_of
+from striate.data.media.image.jpeg import plain_jpeg_header
+from striate.data.media.image.pictures import (
+    Header,
+    decode_image,
+    decode_mask,
+    open_picture,
+    read_header,
+    refit,
+    turn_of,
+)
 from striate.data.scan import why_unreadable
 from striate.data.threads import map_ordered
 from striate.errors import DataError
@@ -32,9 +43,19 @@ LENGTH = KEPT * KEPT - 1
 
 def luma_of(x_CHW: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The luma of an image (C, H, W), C = 1 or 3, on (32, 32) pixels, bicubic with antialiasing."""
-    pixels = x_CHW[0] if len(x_CHW) == 1 else np.moveaxis(x_CHW, 0, -1)
-    image = Image.fromarray(np.ascontiguousarray(pixels)).convert("L")
+    luma = _gray(x_CHW)
+    if luma.shape == (SIDE, SIDE):
+        return luma
+    image = Image.fromarray(np.ascontiguousarray(luma))
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+
+
+def _gray(x_CHW: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    luma: NDArray[np.uint8] = x_CHW[0]
+    if len(x_CHW) == 3:  # as Pillow rounds it, without a picture of three bytes a pixel in between
+        red, green, blue = x_CHW.astype(np.uint32)
+        luma = ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(np.uint8)
+    return luma
 
 
 def describe(lumas: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
@@ -49,7 +70,6 @@ def describe(lumas: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.
     return descriptions.astype(np.float32), (spectrum[:, 0] / SIDE).astype(np.float32), lengths / SIDE
 
 
-_LARGEST = 64
 _CHUNK = 1024
 
 
@@ -68,7 +88,8 @@ class Looks:
 
     `descriptions` (N, 63), see `perceptual.py`; `means` and `contrasts` of luma, `deviations` of all values, (N,) in
     levels of 0 to 255; `sizes` (N, 2) height and width in pixels. By id: `files` of picture files, `masks` the values
-    that occur in a mask; `unreadable` and `misfits` (masks not as large as their image), the reasons.
+    that occur in a mask; `unreadable` and `misfits` (masks not as large as their image), the reasons; `lumas` of images
+    of 64 × 64 pixels or more, on so many pixels, where they are few enough to be compared part by part (`crops.py`).
     """
 
     descriptions: NDArray[np.float32]
@@ -80,6 +101,7 @@ class Looks:
     masks: dict[int, frozenset[int]]
     unreadable: dict[int, str]
     misfits: dict[int, str]
+    lumas: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,20 +112,26 @@ class _Seen:
     file: FileLook | None = None
     mask: frozenset[int] | None = None
     misfit: str = ""
+    large: NDArray[np.uint8] | None = None
 
 
 def look_at(
-    listing: Listing, ids: Sequence[int], max_pixels: int, progress: Callable[[int], None] = lambda _: None
+    listing: Listing,
+    ids: Sequence[int],
+    headers: Mapping[int, Header],
+    max_pixels: int,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Looks:
     """Decode the images `ids` of a listing, a few at a time; what cannot be read is among `unreadable`, never raised.
 
-    `progress` is told of every number of images that is done.
+    `headers` are those of files that were read before, by id. `progress` is told of every number of images that is
+    done.
     """
     count = len(listing)
     means, contrasts, deviations = np.zeros((3, count), np.float32)
     descriptions, sizes = np.zeros((count, LENGTH), np.float32), np.zeros((count, 2), np.int64)
     looks = Looks(descriptions, means, contrasts, deviations, sizes, {}, {}, {}, {})
-    stream = zip(ids, map_ordered(lambda number: _look(listing, number, max_pixels), ids), strict=True)
+    stream = zip(ids, map_ordered(lambda i: _look(listing, i, headers.get(i), max_pixels), ids), strict=True)
     while part := list(islice(stream, _CHUNK)):
         _enter(looks, part)
         progress(len(part))
@@ -122,10 +150,12 @@ def _enter(looks: Looks, part: list[tuple[int, _Seen | str]]) -> None:
     looks.sizes[rows] = [seen.size for _, seen in readable]
     looks.files.update((number, seen.file) for number, seen in readable if seen.file is not None)
     looks.masks.update((number, seen.mask) for number, seen in readable if seen.mask is not None)
+    if len(looks.means) <= MOST:
+        looks.lumas.update((number, seen.large) for number, seen in readable if seen.large is not None)
     looks.misfits.update((number, seen.misfit) for number, seen in readable if seen.misfit)
 
 
-def _look(listing: Listing, number: int, max_pixels: int) -> _Seen | str:
+def _look(listing: Listing, number: int, header: Header | None, max_pixels: int) -> _Seen | str:
     if listing.inputs is not None:
         x_CHW = listing.inputs[number]
         mask = None
@@ -136,9 +166,8 @@ def _look(listing: Listing, number: int, max_pixels: int) -> _Seen | str:
     path = listing.paths[number]
     try:
         data = listing.read(number)
-        with open_picture(data, path, max_pixels) as image:
-            file = FileLook(image.format or "", image.mode, turn_of(image) is not None)
-        header = read_header(data, path, max_pixels=max_pixels)
+        file = _file_look(data, path, max_pixels)
+        header = header or read_header(data, path, max_pixels=max_pixels)
         size = (header.height, header.width)
         shape = (3 if header.color else 1, *(min(side, _LARGEST) for side in size))
         x_CHW = decode_image(data, path, Preparation("image", shape, "stretch", max_pixels, reduced=True))
@@ -146,6 +175,14 @@ def _look(listing: Listing, number: int, max_pixels: int) -> _Seen | str:
     except (OSError, DataError) as error:
         return why_unreadable(error)
     return _seen(x_CHW, size, file, mask, misfit)
+
+
+def _file_look(data: bytes, path: str, max_pixels: int) -> FileLook:
+    plain = plain_jpeg_header(data)  # Pillow takes ten times as long to say the same
+    if plain is not None:
+        return FileLook("JPEG", "RGB" if plain[2] == "RGB" else "L", turned=False)
+    with open_picture(data, path, max_pixels) as image:
+        return FileLook(image.format or "", image.mode, turn_of(image) is not None)
 
 
 def _seen(
@@ -156,8 +193,11 @@ def _seen(
     misfit: str = "",
 ) -> _Seen:
     # By channel: an even red has three values and shows nothing.
-    deviation = float(x_CHW.reshape(len(x_CHW), -1).std(axis=1).max())
-    return _Seen(luma_of(x_CHW), deviation, size, file, mask, misfit)
+    values = x_CHW.reshape(len(x_CHW), -1).astype(np.float32)
+    values -= values.mean(axis=1, keepdims=True)
+    deviation = float(np.sqrt(np.einsum("cn,cn->c", values, values).max() / values.shape[1]))
+    large = _gray(x_CHW) if x_CHW.shape[1:] == (_LARGEST, _LARGEST) else None
+    return _Seen(luma_of(x_CHW), deviation, size, file, mask, misfit, large)
 
 
 def _small(x_CHW: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from striate.data.annotations.masks import IGNORED
+from striate.data.annotations.masks import IGNORED, background_and_objects, number_objects
 from striate.data.audit.classes import missing_class
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.leaks import ORDER
@@ -53,13 +53,32 @@ def find_even_masks(evidence: Evidence) -> Marked | None:
 
 
 def find_missing_mask_values(evidence: Evidence) -> Marked | None:
-    """`data.missing-class`: values of masks that do not occur in every split."""
+    """`data.missing-class`: values of masks that do not occur in every split; `data.objects` where they are no
+    classes."""
     if evidence.looks is None or not evidence.looks.masks:
         return None
     found: dict[str, Counter[int]] = {}
     for number, split in evidence.splits.items():
         found.setdefault(split, Counter()).update(evidence.looks.masks[number])
     values = set().union(*found.values()) - {IGNORED}
+    if number_objects(list(evidence.looks.masks.values())):
+        return _numbered_objects(evidence, len(values))
     lacking = {name: [str(v) for v in sorted(values - set(found[name]))] for name in ORDER if name in found}
     known = f"{len(values)} values of masks"
     return missing_class(evidence, known, lacking, "Add images with these classes, or move some from another split.")
+
+
+def _numbered_objects(evidence: Evidence, values: int) -> Marked:
+    """`data.objects`: values that number the objects of each image."""
+    remedy = background_and_objects(evidence.listing)
+    return Marked(
+        Finding(
+            code="data.objects",
+            severity="error",
+            where=evidence.listing.source,
+            measured=f"{values} values of masks, in each from 0 to another number: they number the objects of an image",
+            threshold="values that are classes",
+            why="Object 3 of one image has nothing to do with object 3 of another: training refuses such masks.",
+            remedy=f"{remedy[0].upper()}{remedy[1:]}",
+        )
+    )

@@ -5,13 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from striate.data.audit.alike import equal_groups
-from striate.data.audit.classes import find_suspicious_names
+from striate.data.audit.classes import (
+    find_missing_classes,
+    find_repeated_folders,
+    find_small_classes,
+    find_suspicious_names,
+)
 from striate.data.audit.copies import find_label_noise
+from striate.data.audit.evidence import Evidence
 from striate.data.audit.files import find_ignored, find_unreadable
-from striate.data.audit.leaks import find_given_leaks, find_torn_groups
+from striate.data.audit.leaks import find_given_leaks, find_group_columns, find_torn_groups
+from striate.data.audit.readings import find_readings
+from striate.data.config import DataConfig
 from striate.data.listing import Listing
 from striate.data.scan import Scan
 from striate.records import Finding
+
+
+def find_before_training(
+    listing: Listing, scan: Scan, unreadable: Mapping[int, str], split: Mapping[int, str], config: DataConfig
+) -> tuple[Finding, ...]:
+    """Those of `find_all`, and what is wrong with the classes: folders of another level, too few samples, splits
+    without some of them. `split` names the split of each readable sample."""
+    groups = equal_groups(scan, unreadable)
+    evidence = Evidence(listing, scan, None, unreadable, split, groups, groups, config)
+    levels = find_repeated_folders(listing) if config.class_level is None else None
+    marked = (find_small_classes(evidence), find_missing_classes(evidence))
+    found = (levels, find_group_columns(listing, split), *(mark.finding for mark in marked if mark is not None))
+    return (*find_all(listing, scan, unreadable), *(finding for finding in found if finding is not None))
 
 
 def find_all(listing: Listing, scan: Scan, unreadable: Mapping[int, str]) -> tuple[Finding, ...]:
@@ -28,4 +49,4 @@ def find_all(listing: Listing, scan: Scan, unreadable: Mapping[int, str]) -> tup
         find_suspicious_names(listing),
         find_ignored(listing),
     )
-    return tuple(finding for finding in found if finding is not None)
+    return (*listing.findings, *find_readings(listing), *(finding for finding in found if finding is not None))

@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
+from striate.data.audit.classes import two_classes
+from striate.data.audit.files import larger_limit
 from striate.data.audit.marked import some
 from striate.data.listing import Listing
 from striate.data.scan import Scan
 from striate.errors import DataError
+from striate.wording import listed, several
 
 
-def refuse_unusable(listing: Listing, scan: Scan, unreadable: Mapping[int, str], split: Mapping[int, str]) -> None:
+def refuse_unusable(
+    listing: Listing, scan: Scan, unreadable: Mapping[int, str], split: Mapping[int, str], *, test: bool = True
+) -> None:
     """Raise DataError where nothing is readable, a class has no image, there is one class, or nothing to train on.
 
-    `split` names the split of each readable sample by id.
+    `split` names the split of each readable sample by id; `test` is whether there must be a test split.
     """
     where = f"data {listing.source}"
     if not split:
         number, why = next(iter(unreadable.items()), (0, "no samples"))
+        limit = larger_limit(unreadable)
+        install = re.search(r"pip install '[^']+'", why)
         raise DataError(
             where,
             f"none of {len(unreadable)} files can be read; {listing.paths[number]}: {why}",
             "at least one readable picture",
-            "check that these files are pictures",
+            f"--data.max_pixels {limit}" if limit else install[0] if install else "check that these files are pictures",
         )
-    splits = set(split.values())
-    if "train" not in splits or "test" not in splits or "val" not in splits:
-        lacking = " and ".join(name for name in ("train", "val", "test") if name not in splits)
+    needed = ("train", "val", "test") if test else ("train", "val")
+    lacking = " and ".join(name for name in needed if name not in split.values())
+    if lacking:
         raise DataError(
             where,
-            f"{len(split)} readable samples with {len(set(scan.contents.values()))} different contents,"
+            f"{several(len(split), 'readable sample')} with {len(set(scan.contents.values()))} different contents,"
             f" and none of them in {lacking}",
-            "enough samples for train, val and test",
+            f"enough samples for {listed(needed)}",
             "add samples: three different ones for each class at least",
         )
     if listing.annotation == "class":
@@ -47,14 +55,14 @@ def _refuse_classes(listing: Listing, where: str, split: Mapping[int, str]) -> N
             f"no image of the class {empty[0]!r} can be read"
             + (f", nor of {len(empty) - 1} more" if empty[1:] else ""),
             "at least one readable image for every class",
-            "replace the images, or remove the class",
+            "replace the images, or list those of the other classes in a manifest .csv (path,label)",
         )
     if len(listing.classes) < 2:
         raise DataError(
             where,
             f"one class only, {listing.classes[0]!r}",
             "two classes or more: with one there is nothing to tell apart",
-            "give the folder above, or add a subfolder with pictures of something else",
+            two_classes(listing),
         )
     trained = {listing.labels[number] for number, name in split.items() if name == "train"}
     foreign = [name for name in listing.classes if name not in trained]
@@ -63,5 +71,5 @@ def _refuse_classes(listing: Listing, where: str, split: Mapping[int, str]) -> N
             where,
             f"the classes {some(foreign)} occur only in val or test",
             "every class in train too: what was never shown cannot be learned",
-            "move some of their images to train, or remove the classes",
+            "copy some of their images to train, or list all images in a manifest .csv (path,label,split)",
         )

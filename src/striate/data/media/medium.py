@@ -6,7 +6,7 @@ One that lies in files says their `suffixes`, and writes `header` and `decode`. 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from posixpath import splitext
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from striate.data.config import AugmentConfig, DataConfig, Fit, Layout
 from striate.errors import ConfigError, DataError
 from striate.records import Finding
+from striate.wording import show_shape
 
 Kind = str
 """The name of a medium: `striate.data.media.every_medium`."""
@@ -42,6 +43,41 @@ class Preparation:
 LARGEST_FILE = 4 << 30
 """A file of more bytes is refused: it would be read into memory whole."""
 
+
+@dataclass(frozen=True)
+class Photographs:
+    """Pictures whose own size is no size to train at: of several sizes, or large.
+
+    `count`; `usual`, the most common size (height, width) in pixels, and how many `sizes` there are; `shorter`, the
+    median of their shorter sides; `aspect`, height by width where nearly all have the same, else 1.
+    """
+
+    count: int
+    usual: tuple[int, int]
+    sizes: int
+    shorter: int
+    aspect: float
+
+    def at(self, side: int) -> tuple[int, int]:
+        """Height and width in pixels, multiples of 8, of an input with about side × side pixels; not enlarged."""
+        side = max(8, min(side, self.shorter))
+        height, width = side * self.aspect**0.5, side / self.aspect**0.5
+        return _in_eights(height), _in_eights(width)
+
+    def sized(self, side: int) -> str:
+        """`Size: 128 × 128 pixels (height × width) for photographs of 306 sizes, most often 333 × 500`."""
+        (height, width), (h, w) = self.at(side), self.usual
+        of = f"of {self.sizes:,} sizes, most often {h} × {w}" if self.sizes > 1 else f"of {h} × {w}"
+        return f"Size: {height} × {width} pixels (height × width) for photographs {of}"
+
+
+def _in_eights(pixels: float) -> int:
+    return max(8, int(pixels / 8 + 0.49) * 8)  # 100 to 96 rather than to 104, which would enlarge
+
+
+ChooseSize = Callable[[Photographs], tuple[tuple[int, int], str]]
+"""Height and width in pixels for photographs, and why."""
+
 Planned = tuple[Preparation, tuple[str, ...], tuple[Finding, ...]]
 """How every input is prepared, notes on what was decided, and findings."""
 
@@ -49,7 +85,9 @@ Planned = tuple[Preparation, tuple[str, ...], tuple[Finding, ...]]
 class Unreadable(DataError):
     """A file that cannot be read; `reason` says why in plain words."""
 
-    def __init__(self, where: str, reason: str, expected: str, remedy: str = "replace or remove the file") -> None:
+    def __init__(
+        self, where: str, reason: str, expected: str, remedy: str = "replace the file, or leave it out"
+    ) -> None:
         self.reason = reason
         super().__init__(where, reason, expected, remedy)
 
@@ -86,6 +124,10 @@ class Medium:
     unit: ClassVar[str] = "standard deviations"
     """In what a change of an input is measured: in levels of its values where it has bounds."""
 
+    def describe(self, shape: tuple[int, ...]) -> str:
+        """Inputs of this shape, in a few words: "color images of 96×96 pixels"."""
+        return f"{self.many} of {show_shape(shape)}"
+
     # Files
 
     def owns(self, path: str) -> bool:
@@ -114,6 +156,11 @@ class Medium:
             f"numbers of shape {preparation.input_shape}",
             "striate.load(run).predict(numpy_array)",
         )
+
+    def photographs(self, headers: Sequence[Any]) -> Photographs | None:
+        """What is known of files whose size is not one to train at; None where theirs is, or they have none."""
+        del headers
+        return None
 
     # Inputs
 

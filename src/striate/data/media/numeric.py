@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from striate.data.media.medium import Medium
+from striate.wording import several, show_shape
 
 
 class Grids(Medium):
@@ -12,6 +13,11 @@ class Grids(Medium):
 
     name: ClassVar[str] = "grid"
     a: ClassVar[str] = "a grid"
+
+    def describe(self, shape: tuple[int, ...]) -> str:
+        """By how many axes of positions there are."""
+        what = {2: "signals", 3: "maps", 4: "volumes"}.get(len(shape), "grids")
+        return f"{what} of {show_shape(shape[1:])} in {several(shape[0], 'channel')}"
 
 
 class Tables(Medium):
@@ -22,3 +28,7 @@ class Tables(Medium):
     many: ClassVar[str] = "rows"
     values: ClassVar[str] = "features"
     flat: ClassVar[bool] = True
+
+    def describe(self, shape: tuple[int, ...]) -> str:
+        """By the number of features."""
+        return f"rows of {several(shape[0], 'feature')}"

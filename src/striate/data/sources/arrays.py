@@ -10,9 +10,15 @@ from striate.data.config import Layout
 from striate.data.dataset import Annotation, Kind
 from striate.data.listing import Listing, order_classes
 from striate.data.media.every_medium import medium_of
+from striate.data.media.medium import Preparation
 from striate.errors import DataError
+from striate.records import Finding, Remedy
+from striate.wording import several, show_shape
 
-_AXES = {2: "NF", 3: "NHW", 5: "NCDHW"}
+_CHANNELS = (1, 3, 4)
+_SIGNAL = 8
+"""A grid of so many times as many columns as rows, or the other way round, is rather a few signals."""
+_MOST_SIGNALS = 16
 
 
 def list_arrays(
@@ -52,7 +58,10 @@ def list_arrays(
     y = np.concatenate([y for _, (_, y) in ordered]) if len(ordered) > 1 else ordered[0][1][1]
     if x.size == 0:
         raise DataError(f"data {source}", f"inputs of shape {x.shape}", "at least one sample", "check the file")
-    kind, inputs = as_inputs(x, layout, source, paths)
+    # Masks have height and width: then no axis of the inputs is in doubt.
+    certain = layout != "auto" or (y.ndim == 3 and y.dtype.kind in "iub")
+    axes, other = (_layout(x, layout, source), None) if certain else _likeliest(x, source)
+    kind, inputs = as_inputs(x, axes, source, paths)
     annotation, labels, targets, classes = _as_targets(y, inputs, kind, source, class_names, paths)
     return Listing(
         name=name,
@@ -70,41 +79,108 @@ def list_arrays(
         target_names=target_names or (_target_names(targets) if annotation == "number" else ()),
         ignored=ignored,
         notes=notes,
+        findings=() if other is None else (_doubt(source, x.shape[1:], kind, inputs.shape[1:], axes, other),),
+        layout=layout if other is None else axes,
     )
 
 
-def as_inputs(x: np.ndarray, layout: Layout, source: str, paths: Sequence[str]) -> tuple[Kind, np.ndarray]:
-    """`image` and (N, C, H, W) uint8, or `grid` / `table` and float32 with channels first.
+def _doubt(
+    source: str, given: tuple[int, ...], kind: Kind, shape: tuple[int, ...], axes: Layout, other: Layout
+) -> Finding:
+    """`data.layout`: another order of axes is likely too."""
+    sizes = dict(zip(other[1:], given, strict=True))
+    otherwise = medium_of("grid").describe((sizes.pop("C", 1), *sizes.values()))
+    return Finding(
+        code="data.layout",
+        severity="warning",
+        where=source,
+        measured=f"samples of {show_shape(given)} are read as {axes}, {medium_of(kind).describe(shape)}",
+        threshold="an order of axes that is certain",
+        why=f"As {other} they would be {otherwise}; the file does not say which axis is which.",
+        remedy=Remedy(
+            f"--data.layout {other} if that is so; --data.layout {axes} confirms this one.",
+            settings={"data.layout": other},
+        ),
+    )
+
+
+def as_inputs(x: np.ndarray, axes: Layout, source: str, paths: Sequence[str]) -> tuple[Kind, np.ndarray]:
+    """`image` and (N, C, H, W) uint8, or `grid` / `table` and float32 with channels first, of inputs with these `axes`.
 
     Images are arrays of H × W with 1 or 3 channels whose values are whole numbers 0 to 255, or exactly k/255.
     """
     if x.dtype.kind not in "uifb":
         raise DataError(f"data {source}", f"inputs of type {x.dtype}", "numbers", "save x as uint8 or float32")
-    axes = _layout(x, layout, source)
     if axes == "NF":
         return "table", _as_float32(x, source, paths)
-    if axes == "NHW":
-        x = x[:, None]
-    elif axes == "NHWC":
-        x = np.moveaxis(x, -1, 1)
-    if x.ndim == 4 and x.shape[1] in (1, 3):
+    x = np.moveaxis(x, axes.index("C"), 1) if "C" in axes else x[:, None]
+    if axes in ("NHW", "NHWC", "NCHW") and x.shape[1] in (1, 3):
         pixels = _as_pixels(x)
         if pixels is not None:
             return "image", np.ascontiguousarray(pixels)
     return "grid", _as_float32(x, source, paths)
 
 
-def _layout(x: np.ndarray, layout: Layout, source: str) -> str:
+def inputs_like(x: np.ndarray, preparation: Preparation, source: str) -> np.ndarray:
+    """Arrays (N, …), or one sample, as raw inputs (N, *input_shape) of a network that was trained with `preparation`.
+    Raises DataError for another shape."""
+    x = x[None] if x.shape == preparation.input_shape else x
+    paths = [f"{number:05}" for number in range(len(x))] if x.ndim else []
+    wanted, medium = (len(x) if x.ndim else 0, *preparation.input_shape), medium_of(preparation.kind)
+    if x.ndim == 0 or x.dtype.kind not in "uifb":
+        inputs = x
+    elif not medium.pictures and x.shape == wanted:
+        inputs = _as_float32(x, source, paths)
+    else:
+        axes = preparation.layout if len(preparation.layout) == x.ndim else _likeliest(x, source)[0]
+        kind, inputs = as_inputs(x, axes, source, paths)
+        if kind == preparation.kind:
+            inputs = medium.refit(inputs, preparation)
+        elif not medium.pictures:
+            inputs = inputs.astype(np.float32)
+    if inputs.shape != wanted or inputs.dtype != np.dtype(medium.dtype):
+        raise DataError(
+            f"data {source}",
+            f"an array of shape {x.shape} and type {x.dtype}",
+            f"{medium.describe(preparation.input_shape)}, which the network was trained on",
+            "save samples as the training data were saved, along the first axis",
+        )
+    return inputs
+
+
+def _likeliest(x: np.ndarray, source: str) -> tuple[Layout, Layout | None]:
+    """The likeliest order of axes, and another one where that is likely too."""
+    axes = _layout(x, "auto", source)
+    sizes = x.shape[1:]
+    if axes == "NHW":
+        few, many = sorted(sizes)
+        if few <= _MOST_SIGNALS and many >= _SIGNAL * few:
+            return ("NCL" if sizes[0] == few else "NLC"), "NHW"
+    elif axes == "NHWC" and sizes[0] in _CHANNELS:
+        return "NHWC", "NCHW"
+    elif axes == "NCHW" and sizes[0] > max(_CHANNELS):
+        if len(set(sizes)) == 1:
+            return "NDHW", "NCHW"
+        if sizes[0] == sizes[1] > sizes[2]:
+            return "NHWC", "NCHW"
+        return "NCHW", "NDHW"
+    elif axes == "NCDHW" and sizes[0] > max(_CHANNELS):
+        return ("NDHWC", "NCDHW") if sizes[-1] in _CHANNELS else ("NCDHW", "NDHWC")
+    return axes, None
+
+
+def _layout(x: np.ndarray, layout: Layout, source: str) -> Layout:
+    """The order of axes that is given, or is usual for so many."""
     if layout == "auto":
-        axes = ("NHWC" if x.shape[-1] in (1, 3, 4) else "NCHW") if x.ndim == 4 else _AXES.get(x.ndim)
-        if axes is None:
+        usual: dict[int, Layout] = {2: "NF", 3: "NHW", 4: "NHWC" if x.shape[-1] in _CHANNELS else "NCHW", 5: "NCDHW"}
+        if x.ndim not in usual:
             raise DataError(
                 f"data {source}",
-                f"inputs of shape {x.shape}, {x.ndim} axes",
-                "2 axes (NF), 3 (NHW), 4 (NHWC or NCHW) or 5 (NCDHW)",
+                f"inputs of shape {x.shape}, {several(x.ndim, 'axis', 'axes')}",
+                "2 axes (NF), 3 (NHW, NCL), 4 (NHWC, NCHW, NDHW) or 5 (NCDHW, NDHWC)",
                 "reshape x",
             )
-        return axes
+        return usual[x.ndim]
     if len(layout) != x.ndim:
         raise DataError(
             "data.layout",

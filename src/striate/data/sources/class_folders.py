@@ -7,15 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from striate.data.listing import SPLIT_NAMES, UNCLEAR_SPLITS, Listing, class_numbers, is_split, order_classes
 from striate.data.media.every_medium import is_sample, medium_of_files
 from striate.data.sources.cifar import holds_cifar
 from striate.data.sources.idx import is_idx
+from striate.data.sources.other_layouts import instead_of_pictures
 from striate.data.sources.svhn import holds_svhn
 from striate.data.sources.tree import Tree, summarize_suffixes
-from striate.errors import DataError
+from striate.errors import DataError, pasted
+from striate.wording import several
+
+_MANIFEST = "leave everything where it is, and list the pictures in a manifest .csv (path,label,split)"
+_FEW_LINKS = 20
+"""So many folders can be named in a command."""
 
 
 def given_splits(tree: Tree, inside: str) -> Mapping[str, str]:
@@ -35,8 +42,7 @@ def given_splits(tree: Tree, inside: str) -> Mapping[str, str]:
             where,
             f"{_listed(named)} named as a split, beside {_listed(others)}",
             expected,
-            f"if {_listed(named[:1])} is a class, rename it; else move the classes into the folder of their split,"
-            " and everything that is no split out of here",
+            f"if {_listed(named[:1])} is a class, rename it; else {_MANIFEST}",
         )
     unclear = [top for top in named if top.lower() in UNCLEAR_SPLITS]
     if unclear:
@@ -64,26 +70,32 @@ def _pictures(tree: Tree, top: str) -> list[str]:
 
 def _what_lies_in(tree: Tree, top: str) -> str:
     pictures = _pictures(tree, top)
-    what = f"{len(pictures)} pictures directly in it, the first {pictures[0]}" if pictures else "no folder in it"
+    what = (
+        f"{several(len(pictures), 'picture')} directly in it, the first {pictures[0]}"
+        if pictures
+        else "no folder in it"
+    )
     return f"{top}/, named as a split, with {what}"
 
 
 def _unfold(tree: Tree, top: str, inside: str) -> str:
     if not _pictures(tree, top):
-        return f"remove {top}/, or put {inside} into it"
+        return f"put {inside} into {top}/, or {_MANIFEST}"
     return (
-        f"put {inside} into {top}/ and move its pictures there; or, if {top} is a class, rename the folder; or, if"
-        f" its pictures have no labels, move {top}/ out of here and give it to striate predict"
+        f"put {inside} into {top}/ with its pictures; or, if {top} is a class or has no labels, {_MANIFEST};"
+        " striate predict takes pictures without labels"
     )
 
 
-def list_classes(tree: Tree) -> Listing:
-    """Every sample under a class folder, at any depth; of several media the one that most files are of.
+def list_classes(tree: Tree, level: int | Literal["path"] | None = None) -> Listing:
+    """Every sample under a class folder, at any depth; of several media the one that most files are of. `level` says
+    which of the folders names the class, as `data.class_level`.
 
     Raises DataError where there is no such thing, or where some of the folders are named as splits and others are not.
     """
     splits = given_splits(tree, "a folder for each class")
-    depth = 1 if splits else 0
+    above = 1 if splits else 0
+    depth = above + (level - 1 if isinstance(level, int) else 0)
     taken: list[tuple[str, str, str | None]] = []
     ignored = list(tree.hidden)
     for file in tree.files:
@@ -91,14 +103,15 @@ def list_classes(tree: Tree) -> Listing:
         if not is_sample(file) or len(parts) < depth + 2:
             ignored.append(file)
             continue
-        taken.append((file, parts[depth], splits.get(parts[0])))
+        label = "/".join(parts[above:-1]) if level == "path" else parts[depth]
+        taken.append((file, label, splits.get(parts[0])))
     if not taken:
-        raise _no_images(tree)
+        raise _no_images(tree) if level in (None, 1, "path") else _not_so_deep(tree, depth)
     medium = medium_of_files(file for file, _, _ in taken)
     ignored += [file for file, _, _ in taken if not medium.owns(file)]
     taken = [sample for sample in taken if medium.owns(sample[0])]
     folders = {folder.split("/")[depth] for folder in tree.folders if folder.count("/") == depth}
-    _refuse_empty(tree, folders - {label for _, label, _ in taken}, depth)
+    _refuse_empty(tree, folders - {file.split("/")[depth] for file, _, _ in taken}, depth)
     paths, labels, given = zip(*taken, strict=True)
     classes = order_classes(labels)
     return Listing(
@@ -114,6 +127,17 @@ def list_classes(tree: Tree) -> Listing:
         read=lambda number: tree.read(paths[number]),
         ignored=tuple(sorted(ignored)),
         notes=(*tree.notes, *note_spellings(splits)),
+        class_level=depth - above + 1,
+    )
+
+
+def _not_so_deep(tree: Tree, depth: int) -> DataError:
+    deepest = max((file.count("/") for file in tree.files if is_sample(file)), default=0)
+    return DataError(
+        f"data {tree.where}",
+        f"no picture lies in {depth + 1} folders, one in the other",
+        f"at most {deepest} folders above a picture",
+        "--data.class_level path, or a smaller number",
     )
 
 
@@ -125,13 +149,13 @@ def _no_images(tree: Tree) -> DataError:
         first = PurePosixPath(loose[0]).name
         return DataError(
             where,
-            f"{len(loose)} pictures that lie in no class folder, the first {loose[0]}",
+            f"{several(len(loose), 'picture lies', 'pictures lie')} in no class folder, the first {loose[0]}",
             expected,
-            f"make a subfolder for each class and move the pictures there, {first} first; or write a manifest .csv"
-            " with the columns path,label",
+            "write a manifest .csv beside them with the line path,label and a line for each picture, such as"
+            f" {first},CLASS; or copy them into a subfolder for each class",
         )
-    found = f"{summarize_suffixes(tree.files)} in {len(tree.folders) + 1} folders, no picture among them"
-    return DataError(where, found, expected, "give the folder (or archive) that holds the pictures")
+    found = f"{summarize_suffixes(tree.files)} in {several(len(tree.folders) + 1, 'folder')}, no picture among them"
+    return DataError(where, found, expected, instead_of_pictures(tree))
 
 
 def _refuse_empty(tree: Tree, empty: set[str], depth: int) -> None:
@@ -145,8 +169,18 @@ def _refuse_empty(tree: Tree, empty: set[str], depth: int) -> None:
         f"the class folder {first}/ holds {summarize_suffixes(inside)} and no picture"
         + (f" (and so {len(empty) - 1} more)" if len(empty) > 1 else ""),
         "at least one picture in every class folder",
-        f"put pictures into it, or move it elsewhere: mv '{tree.where}/{prefix}{first}' /tmp/",
+        f"put pictures into {prefix}{first}/; or {_without(tree, empty, depth)}",
     )
+
+
+def _without(tree: Tree, empty: set[str], depth: int) -> str:
+    """How to leave out folders where they are: a folder of links to the others, where these are few."""
+    others = sorted(tree.tops() - empty)
+    if depth or not 0 < len(others) <= _FEW_LINKS or not Path(tree.where).is_dir():
+        return "list the pictures of the others in a manifest .csv with the columns path,label"
+    name = pasted(f"{tree.name}-classes")
+    links = " ".join(pasted(PurePosixPath(tree.where) / other) for other in others)
+    return f"leave it out: mkdir {name} && ln -s {links} {name}/ && striate train {name}"
 
 
 def unwrapped(tree: Tree) -> Tree:

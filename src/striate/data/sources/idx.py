@@ -13,6 +13,7 @@ from striate.data.listing import SPLIT_NAMES, Listing
 from striate.data.sources.arrays import list_arrays
 from striate.data.sources.tree import Tree, read_file, read_gz
 from striate.errors import DataError
+from striate.wording import several
 
 _NAME = re.compile(
     r"(?:.*-)?(?P<split>train|t10k|test|val|valid|validation)[-_](?P<what>images|labels)[-.]idx[1-4][-.]u?byte(?P<gz>\.gz)?"
@@ -138,7 +139,7 @@ def _list(
         if len(pair[0]) != len(pair[1]):
             raise DataError(
                 f"data {tree.where}, {split}",
-                f"{len(pair[0])} images and {len(pair[1])} labels",
+                f"{several(len(pair[0]), 'image')} and {several(len(pair[1]), 'label')}",
                 "a label for each image",
                 "get both files again: they are not of one set",
             )

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.config import DataConfig
-from striate.data.listing import Listing, check_classes
+from striate.data.listing import SPLIT_NAMES, Listing, check_classes, is_split
 from striate.data.sources.archive import SUFFIXES, archive_tree, is_archive
 from striate.data.sources.cifar import holds_cifar, list_cifar
 from striate.data.sources.class_folders import list_classes, unwrapped
@@ -25,10 +25,13 @@ from striate.data.sources.mask_folders import holds_masks, list_masks
 from striate.data.sources.named import DatasetInfo, catalogue, download_folder, find, info
 from striate.data.sources.npz import list_npz
 from striate.data.sources.objects import is_given_data, list_given
+from striate.data.sources.other_layouts import listing_tables, refuse_other_layouts
 from striate.data.sources.shards import is_shard, list_pattern, list_shards, names_shards, shards_in
+from striate.data.sources.source_names import parse_names
 from striate.data.sources.svhn import holds_svhn, list_svhn, list_svhn_file
 from striate.data.sources.tree import Tree, as_text, folder_tree
-from striate.errors import ConfigError, DataError
+from striate.errors import ConfigError, DataError, pasted
+from striate.wording import listed
 
 _FORMS = "a folder, .tar, .tar.gz, .tgz, .zip, .csv, .npz, .mat or idx file"
 
@@ -48,6 +51,9 @@ def list_source(
     entry = info(config.source)
     if config.layout != "auto" and not takes_layout(config.source):
         raise ConfigError("data.layout", config.layout, "auto: a layout belongs to .npz arrays", "--data.layout auto")
+    if config.names and not config.source.lower().endswith((".csv", ".tsv", ".npz")):
+        expected = "nothing: names belong to the columns of a manifest or the arrays of an .npz"
+        raise ConfigError("data.names", config.names, expected, "leave out --data.names")
     try:
         own = None if entry is not None else find_own(config.source)
         if own is not None:
@@ -61,7 +67,28 @@ def list_source(
             listing = _list_named(entry, config, annotation, announce)
     except OSError as error:  # a disk that fails, a file that vanishes meanwhile
         raise _cannot_read(Path(config.source), error) from None
-    return check_classes(_retarget(listing, annotation))
+    if config.class_level is not None and listing.class_level is None:
+        raise ConfigError(
+            "data.class_level",
+            str(config.class_level),
+            "folders of classes: no other data have a level",
+            "leave out --data.class_level",
+        )
+    return check_classes(_retarget(_grouped(listing, config.group), annotation))
+
+
+def _grouped(listing: Listing, column: str | None) -> Listing:
+    """The listing with this column as its groups. Raises ConfigError where there is no such column."""
+    if column is None:
+        return listing
+    columns = dict(listing.columns)
+    values = columns.pop(column.lower(), None)
+    if values is None:
+        known = ", ".join(columns) or "this source has none"
+        near = get_close_matches(column.lower(), columns, 1)
+        remedy = f"--data.group {near[0]}" if near else "leave out --data.group"
+        raise ConfigError("data.group", column, f"one of the further columns of a manifest: {known}", remedy)
+    return replace(listing, groups=tuple(value or None for value in values), columns=columns)
 
 
 def _retarget(listing: Listing, annotation: str | None) -> Listing:
@@ -112,7 +139,7 @@ def _list_path(path: Path, config: DataConfig, annotation: str | None, class_nam
     if stat.S_ISDIR(mode) and (shards := shards_in(absolute)):
         return list_shards(shards, str(absolute))
     if stat.S_ISDIR(mode):
-        return _list_tree(folder_tree(absolute), class_names)
+        return _beside(absolute, _list_tree(folder_tree(absolute), class_names, annotation, config))
     name = absolute.name
     if not stat.S_ISREG(mode):
         raise DataError(f"data {path}", "neither a file nor a folder", _FORMS, "give a file or a folder")
@@ -120,16 +147,37 @@ def _list_path(path: Path, config: DataConfig, annotation: str | None, class_nam
         tree = archive_tree(absolute)
         if name.lower().endswith(".tar") and is_shard(tree):
             return list_shards([absolute], str(absolute))
-        return _list_tree(unwrapped(tree), class_names)
-    if name.lower().endswith(".csv"):
-        return list_manifest(absolute, annotation)
+        return _list_tree(unwrapped(tree), class_names, annotation, config)
+    if name.lower().endswith((".csv", ".tsv")):
+        return list_manifest(absolute, annotation, parse_names(config.names))
+    if name.lower().endswith((".xlsx", ".xls", ".ods")):
+        raise _spreadsheet(path)
     if name.lower().endswith(".npz"):
-        return list_npz(absolute, config.layout)
+        return list_npz(absolute, config.layout, parse_names(config.names))
     if name.lower().endswith(".mat"):
         return list_svhn_file(absolute)
     if is_idx(name):
         return list_idx_file(absolute)
     raise DataError(f"data {path}", "a file of another form", _FORMS, f"give the folder instead: '{path.parent}'")
+
+
+def _spreadsheet(path: Path) -> DataError:
+    table = path.with_suffix(".csv")
+    remedy = f"save it as CSV (in Excel: Save As, CSV UTF-8), and then: striate train {pasted(table)}"
+    return DataError(f"data {path}", "a spreadsheet", "its first sheet as .csv, with path,label", remedy)
+
+
+def _beside(folder: Path, listing: Listing) -> Listing:
+    """The listing of a folder, with a note where it is the training split alone of a set that has others."""
+    if SPLIT_NAMES.get(folder.name.lower()) != "train":
+        return listing
+    others = sorted(f"{one.name}/" for one in folder.parent.iterdir() if is_split(one.name) and one != folder)
+    if not others:
+        return listing
+    note = (
+        f"Only {folder.name}/ is read, not {listed(others)} beside it: {pasted(folder.parent)} as the data takes all."
+    )
+    return replace(listing, notes=(*listing.notes, note))
 
 
 def _mode(path: Path, absolute: Path) -> int:
@@ -155,7 +203,7 @@ def _cannot_read(path: Path, error: OSError | ValueError) -> DataError:
     return DataError(f"data {path}", reason, f"a path that can be read: {_FORMS}", remedy)
 
 
-def _list_tree(tree: Tree, class_names: tuple[str, ...]) -> Listing:
+def _list_tree(tree: Tree, class_names: tuple[str, ...], annotation: str | None, config: DataConfig) -> Listing:
     if any(is_idx(file) for file in tree.loose()):
         return list_idx(tree, class_names)
     if holds_cifar(tree):
@@ -164,7 +212,14 @@ def _list_tree(tree: Tree, class_names: tuple[str, ...]) -> Listing:
         return list_svhn(tree)
     if holds_masks(tree):
         return list_masks(tree)
-    return list_classes(tree)
+    if annotation != "class":  # who asks for classes may have them of any folder
+        refuse_other_layouts(tree)
+    listing = list_classes(tree, config.class_level)
+    tables = [pasted(PurePosixPath(tree.where) / name) for name in listing_tables(tree)]
+    notes = tuple(
+        f"{name} lists these files too, and is not read; to train on it: striate train {name}" for name in tables
+    )
+    return replace(listing, notes=(*listing.notes, *notes))
 
 
 def _nothing_there(path: Path) -> DataError:

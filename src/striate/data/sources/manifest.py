@@ -1,11 +1,15 @@
-"""Manifests: a .csv with the columns path,label[,split][,group], a row an image."""
+"""Manifests: a .csv with the columns path,label[,split][,group], a row an image; with commas, semicolons or tabs.
+
+Columns of other names are named by `data.names`; which they are is asked back, with a guess in the remedy.
+"""
 
 from __future__ import annotations
 
 import csv
 import ntpath
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
@@ -13,14 +17,21 @@ import numpy as np
 
 from striate.data.listing import SPLIT_NAMES, Listing, as_number, class_numbers, order_classes
 from striate.data.media.every_medium import medium_of_files
+from striate.data.sources.other_layouts import by_hand_in_table, of_another_medium, other_task
+from striate.data.sources.source_names import check_names, names_remedy
 from striate.data.sources.tree import check_size, read_file
-from striate.errors import DataError
-from striate.wording import listed
+from striate.errors import DataError, StriateError, pasted
+from striate.wording import listed, several
 
 _NAMES = ("path", "label", "split", "group")
 _HEADER = "path,label, and if there are any split and group: path,label,split,group"
 MAX_ROWS = 10_000_000
 _LONGEST_LINE = 1 << 20
+_LABELS = ("label", "class", "category", "species", "target", "kind", "type", "breed", "diagnosis", "name", "y")
+"""Usual names of a column of labels, the likelier first."""
+_PATHS = frozenset(
+    ("path", "file", "filename", "file_name", "image", "image_path", "filepath", "img", "picture", "photo")
+)
 _REMEDY = "begin the file with the line path,label or path,label,split or path,label,split,group"
 
 
@@ -33,17 +44,20 @@ class _Row(NamedTuple):
     others: tuple[str, ...]
 
 
-def list_manifest(path: Path, annotation: str | None) -> Listing:
-    """The rows of a manifest; paths are relative to its folder and stay inside it.
+def list_manifest(path: Path, annotation: str | None, called: Mapping[str, str] | None = None) -> Listing:
+    """The rows of a manifest; paths are relative to its folder and stay inside it. `called`: what the columns that are
+    read are called in the file.
 
     Labels that are all numbers, with a fraction somewhere, are numbers, or where `annotation` is "number"; else
     class names. Raises DataError with the line.
     """
-    rows, others = _parse(path)
     root = Path(os.path.realpath(path.parent))
-    for row in rows:
-        _check_path(path, root, row)
+    rows, others = _parse(path, root, called or {})
+    backslashes = any("\\" in row.path for row in rows)
+    rows = [_check_path(path, root, row) for row in rows]
     rows.sort()
+    if said := of_another_medium(path, [row.path for row in rows]):
+        raise said
     paths = tuple(row.path for row in rows)
     labels = tuple(row.label for row in rows)
     numbers = [as_number(label) for label in labels]
@@ -65,10 +79,19 @@ def list_manifest(path: Path, annotation: str | None) -> Listing:
         classes=classes,
         read=lambda number: read_file(root / paths[number]),
         target_names=("label",) if is_number else (),
-        notes=(f"Columns of the manifest for slices of the evaluation alone: {listed(others, 10)}.",) if others else (),
+        notes=_notes(others, called or {}, backslashes),
         groups=tuple(row.group for row in rows) if any(row.group for row in rows) else (),
         columns={name: tuple(row.others[place] for row in rows) for place, name in enumerate(others)},
     )
+
+
+def _notes(others: list[str], called: Mapping[str, str], backslashes: bool) -> tuple[str, ...]:
+    notes = [f"Columns: {', '.join(f'{given} as {name}' for name, given in called.items())}."] if called else []
+    if others:
+        notes.append(f"Columns of the manifest for slices of the evaluation alone: {listed(others, 10)}.")
+    if backslashes:
+        notes.append("Backslashes in the paths of the manifest are read as slashes, as Windows means them.")
+    return tuple(notes)
 
 
 def _numbers(path: Path, rows: list[_Row], numbers: list[float | None]) -> np.ndarray:
@@ -82,7 +105,7 @@ def _at(path: Path, line: int, got: str, expected: str, remedy: str) -> DataErro
     return DataError(f"manifest {path}, line {line}", got, expected, remedy)
 
 
-def _parse(path: Path) -> tuple[list[_Row], list[str]]:
+def _parse(path: Path, root: Path, called: Mapping[str, str]) -> tuple[list[_Row], list[str]]:
     """The rows, and the names of the further columns."""
     rows: list[_Row] = []
     columns: dict[str, int] | None = None
@@ -91,7 +114,9 @@ def _parse(path: Path) -> tuple[list[_Row], list[str]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             for line, fields in _fields(path, file):
                 if columns is None:
-                    columns = _header(path, line, fields)
+                    columns = _header(path, line, fields, called)
+                elif not {"path", "label"} <= columns.keys():
+                    raise _other_columns(path, root, columns, fields)
                 elif len(rows) < MAX_ROWS:
                     rows.append(_row(path, line, fields, columns))
                 else:
@@ -113,13 +138,16 @@ def _further(columns: dict[str, int]) -> list[str]:
 
 def _fields(path: Path, file: IO[str]) -> Iterator[tuple[int, list[str]]]:
     """The fields of each row that is not empty, with the number of its last line; a row at a time in memory."""
-    reader = csv.reader(_lines(path, file))
+    first = next((line for line in _lines(path, file) if line.strip()), "")
+    file.seek(0)
+    reader = csv.reader(_lines(path, file), delimiter=max(",;\t", key=first.count))
     try:
         for fields in reader:
             if any(field.strip() for field in fields):
                 yield reader.line_num, fields
     except csv.Error as error:
-        raise _at(path, reader.line_num, f"no CSV ({error})", "fields separated by commas", "fix the line") from None
+        expected = "fields with commas, semicolons or tabs between"
+        raise _at(path, reader.line_num, f"no CSV ({error})", expected, "fix the line") from None
 
 
 def _lines(path: Path, file: IO[str]) -> Iterator[str]:
@@ -132,12 +160,42 @@ def _lines(path: Path, file: IO[str]) -> Iterator[str]:
         yield line
 
 
-def _header(path: Path, line: int, fields: list[str]) -> dict[str, int]:
+def _header(path: Path, line: int, fields: list[str], called: Mapping[str, str]) -> dict[str, int]:
+    """The place of each column, by the name under which it is read, else in lower case by its own. Raises DataError,
+    and ConfigError for a column that is called as none here."""
     names = [field.strip().lower() for field in fields]
+    called = {name: given.lower() for name, given in called.items()}
+    check_names(called, names, _NAMES)
+    read_as = {given: name for name, given in called.items()}
+    names = [read_as.get(name, name if name not in called else f"{name} (not read)") for name in names]
     columns = {name: position for position, name in enumerate(names)}
-    if not {"path", "label"} <= set(names) or len(columns) != len(names):
+    if len(columns) != len(names):
         raise _at(path, line, f"the header {','.join(fields)[:200]!r}", _HEADER, _REMEDY)
     return columns
+
+
+def _other_columns(path: Path, root: Path, columns: Mapping[str, int], fields: list[str]) -> StriateError:
+    """What is said of a header without path or label: what the columns are, or a guess of which is which."""
+    names = list(columns)
+    got, where = f"the columns {listed(names, 12)}", f"manifest {path}"
+    if what := other_task(names):
+        return DataError(where, f"{got}: {what}", _HEADER, by_hand_in_table(what, str(path)))
+    values = dict(zip(names, fields, strict=False))
+    files = [name for name in names if _is_file(root, values.get(name, "").strip())]
+    found = next(iter([name for name in ("path",) if name in names] or files), None)
+    found = found or next((name for name in names if name in _PATHS), None)
+    rest = [name for name in names if name != found and name not in ("split", "group")]
+    label = next((name for name in _LABELS if name in rest), next(iter(rest), None))
+    if found is None or label is None:
+        return DataError(where, got, _HEADER, _REMEDY)
+    guess = {name: given for name, given in (("path", found), ("label", label)) if name != given}
+    return DataError(where, got, _HEADER, names_remedy(guess, "if it is these: "))
+
+
+def _is_file(root: Path, name: str) -> bool:
+    with suppress(OSError, ValueError):
+        return bool(name) and (root / name.replace("\\", "/")).is_file()
+    return False
 
 
 def _row(path: Path, line: int, fields: list[str], columns: dict[str, int]) -> _Row:
@@ -145,13 +203,13 @@ def _row(path: Path, line: int, fields: list[str], columns: dict[str, int]) -> _
         raise _at(
             path,
             line,
-            f"{len(fields)} fields",
+            f"{several(len(fields), 'field')}",
             f"{len(columns)}, as in the header",
             "put a field with a comma in double quotes",
         )
     file, label = fields[columns["path"]].strip(), fields[columns["label"]].strip()
     if not label:
-        raise _at(path, line, f"no label for {file!r}", "a class name or a number", "fill it in or remove the line")
+        raise _at(path, line, f"no label for {file!r}", "a class name or a number", "fill it in, or leave the line out")
     word = fields[columns["split"]].strip().lower() if "split" in columns else ""
     if word and word not in SPLIT_NAMES:
         raise _at(path, line, f"the split {word!r}", "train, val, test or nothing", "correct the word")
@@ -160,10 +218,13 @@ def _row(path: Path, line: int, fields: list[str], columns: dict[str, int]) -> _
     return _Row(file, line, label, SPLIT_NAMES.get(word), group or None, others)
 
 
-def _check_path(path: Path, root: Path, row: _Row) -> None:
+def _check_path(path: Path, root: Path, row: _Row) -> _Row:
+    """The row with its path as it is found, with slashes for backslashes where that is what it takes."""
+    if "\\" in row.path and not ntpath.splitdrive(row.path)[0] and not (root / row.path).exists():
+        row = row._replace(path=row.path.replace("\\", "/"))
     inside = f"a path inside {root}, relative to it"
     if not row.path or "\0" in row.path:
-        raise _at(path, row.line, f"the path {row.path!r}", inside, "fill it in or remove the line")
+        raise _at(path, row.line, f"the path {row.path!r}", inside, "fill it in, or leave the line out")
     if PurePosixPath(row.path).is_absolute() or ntpath.splitdrive(row.path)[0]:
         raise _at(path, row.line, f"the absolute path {row.path!r}", inside, "write it relative to the manifest")
     if ".." in PurePosixPath(row.path).parts:
@@ -176,4 +237,14 @@ def _check_path(path: Path, root: Path, row: _Row) -> None:
     if not real.is_relative_to(root):
         raise _at(path, row.line, f"{row.path!r}, a link to {real}", inside, "copy the file instead of linking it")
     if not found:
-        raise _at(path, row.line, f"{row.path!r}, which is no file", inside, "correct the path or remove the line")
+        raise _at(path, row.line, f"{row.path!r}, which is no file", inside, _where_it_is(path, root, row.path))
+    return row
+
+
+def _where_it_is(path: Path, root: Path, name: str) -> str:
+    """The remedy for a file that is not there: where its name begins in a folder beside the manifest, that folder."""
+    with suppress(OSError, ValueError):
+        for folder in sorted(root.iterdir())[:1000]:
+            if (folder / name).is_file():
+                return f"cp {pasted(path)} {pasted(folder)}/ && striate train {pasted(folder / path.name)}"
+    return "correct the path, or leave the line out"

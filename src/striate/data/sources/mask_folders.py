@@ -7,7 +7,8 @@ from pathlib import PurePosixPath
 from striate.data.listing import Listing, is_split
 from striate.data.media.every_medium import medium_of
 from striate.data.sources.class_folders import given_splits, note_spellings
-from striate.data.sources.tree import Tree
+from striate.data.sources.other_layouts import instead_of_pictures, linked_pairs
+from striate.data.sources.tree import Tree, summarize_suffixes
 from striate.errors import DataError
 
 _PAIR = {"images", "masks"}
@@ -46,7 +47,7 @@ def list_masks(tree: Tree) -> Listing:
         other = side.setdefault((split, stem), file)
         if other != file:
             raise DataError(
-                f"data {tree.where}", f"{other} and {file}", "one file for each stem", "rename or remove one of them"
+                f"data {tree.where}", f"{other} and {file}", "one file for each stem", "give one of them another name"
             )
     _check_pairs(tree, images, masks)
     pairs = sorted((images[key], masks[key], key[0] or None) for key in images)
@@ -72,15 +73,18 @@ def _check_pairs(tree: Tree, images: dict[tuple[str, str], str], masks: dict[tup
     if not images:
         raise DataError(
             f"data {tree.where}",
-            f"no picture in images/, {len(masks)} in masks/",
+            f"no picture in images/, {len(masks)} in masks/, {summarize_suffixes(tree.files)} in all",
             "pictures in images/ and a mask of the same stem in masks/",
-            "put the pictures into images/",
+            instead_of_pictures(tree),
         )
     lone = sorted(images[key] for key in images if key not in masks)
     if lone:
+        flat = masks and not any(split or "/" in stem for split, stem in masks)
+        suffix = PurePosixPath(next(iter(masks.values()))).suffix if masks else ""
+        links = linked_pairs(tree, "images", "masks", suffix) if flat else ""
         raise DataError(
             f"data {tree.where}",
             f"{len(lone)} of {len(images)} images without a mask: {', '.join(lone[:5])}",
             "for every image a mask of the same stem in masks/",
-            "add the masks, or take these images away",
+            "add their masks" + (f"; or without these images: {links}" if links else ""),
         )

@@ -1,45 +1,131 @@
-"""NumPy archives: x_train y_train x_test y_test, optional x_val y_val; or x y; groups beside each."""
+"""NumPy archives: x_train y_train x_test y_test, optional x_val y_val; or x y; groups beside each; or other names."""
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from striate.data.config import Layout
-from striate.data.listing import Listing
-from striate.data.sources.arrays import list_arrays
+from striate.data.listing import SPLIT_NAMES, Listing
+from striate.data.media.medium import Preparation
+from striate.data.sources.arrays import inputs_like, list_arrays
+from striate.data.sources.source_names import check_names, names_remedy
 from striate.data.sources.tree import too_much, unpacked_limit
-from striate.errors import DataError
+from striate.errors import DataError, StriateError
+from striate.wording import listed, several
 
 _EXPECTED = "the arrays x_train, y_train, x_test, y_test (and x_val, y_val), or x and y"
 
 
-def list_npz(path: Path, layout: Layout) -> Listing:
-    """The arrays of an .npz, loaded without pickles. Raises DataError."""
+_WORDS = {
+    **dict.fromkeys(("x", "images", "image", "imgs", "data", "inputs", "input", "features"), "x"),
+    **dict.fromkeys(("y", "labels", "label", "targets", "target"), "y"),
+    **dict.fromkeys(("groups", "group"), "groups"),
+}
+"""Usual names of arrays, in any case, and the names by which they are read."""
+_SPLITS = {**SPLIT_NAMES, "tr": "train", "te": "test"}
+_NAMES = tuple(f"{axis}{split}" for split in ("", "_train", "_val", "_test") for axis in ("x", "y", "groups"))
+
+
+def list_npz(path: Path, layout: Layout, names: Mapping[str, str] | None = None) -> Listing:
+    """The arrays of an .npz, loaded without pickles; `names` says what those that are read are called in the file.
+    Raises DataError."""
+    with _opened(path) as file:
+        there = file.files
+        if names:
+            check_names(names, there, _NAMES)
+        called = dict(names) if names else _called(there)
+        arrays = {name: file[called[name]] for name in sorted(called)}
+        shapes = {} if _complete(called) else {name: np.shape(file[name]) for name in there[:20]}
+        if other := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+            raise ValueError(f"{other[0]} is no array")  # numpy gives the bytes of what has no header of its own
+    if not _complete(arrays):
+        raise _unknown(path, shapes)
+    blocks = _blocks(path, arrays)
+    belonging = {f"groups_{split}" if split else "groups" for split in blocks}
+    used = {called[name] for name in arrays if not name.startswith("groups") or name in belonging}
+    ignored = tuple(sorted(set(there) - used))
+    other = [f"{given} as {name}" for name, given in called.items() if given != name]
+    notes = (f"Arrays: {', '.join(other)}.",) if other else ()
+    groups = _groups(path, arrays, blocks)
+    listing = list_arrays(path.stem, str(path), blocks, layout=layout, ignored=ignored, notes=notes)
+    return replace(listing, groups=groups)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file, without pickles; whatever goes wrong while it is read is a DataError."""
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked, packed = sum(m.file_size for m in archive.infolist()), path.stat().st_size
         if unpacked > unpacked_limit(packed):
             raise too_much(f"data {path}", unpacked_limit(packed), packed)
         with np.load(path, allow_pickle=False) as file:
-            names = set(file.files)
-            used = {f"{axis}{split}" for axis in ("x", "y", "groups") for split in ("", "_train", "_val", "_test")}
-            arrays = {name: file[name] for name in sorted(names & used)}
-            if other := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
-                raise ValueError(f"{other[0]} is no array")  # numpy gives the bytes of what has no header of its own
-    except DataError:
+            yield file
+    except StriateError:
         raise
     # numpy parses a header that the file wrote, and every decompressor has errors of its own.
     except Exception as error:
         raise _damaged(path, error) from None
-    blocks = _blocks(path, arrays)
-    belonging = {f"groups_{split}" if split else "groups" for split in blocks}
-    ignored = tuple(sorted(n for n in names if n not in arrays or (n.startswith("groups") and n not in belonging)))
-    groups = _groups(path, arrays, blocks)
-    return replace(list_arrays(path.stem, str(path), blocks, layout=layout, ignored=ignored), groups=groups)
+
+
+def npz_inputs(path: Path, preparation: Preparation) -> dict[str, np.ndarray]:
+    """The inputs of an .npz as raw inputs of a trained network, by names such as `file.npz#3`; of a file with splits
+    `file.npz#test/3`. Targets are not needed, and a lone array may have any name. Raises DataError."""
+    with _opened(path) as file:
+        called = _called(file.files)
+        names = [name for name in called if name[0] == "x"] or (file.files if len(file.files) == 1 else [])
+        arrays = {name.removeprefix("x").strip("_"): file[called.get(name, name)] for name in names}
+    if not arrays:
+        raise DataError(
+            f"data {path}", f"arrays called {listed(list(called), 8)}", "an array x", "numpy.savez(path, x=x)"
+        )
+    found = {}
+    for split, array in arrays.items():
+        before = f"{split}/" if split in SPLIT_NAMES else ""
+        for number, values in enumerate(inputs_like(array, preparation, str(path))):
+            found[f"{path}#{before}{number}"] = values
+    return found
+
+
+def _called(there: Sequence[str]) -> dict[str, str]:
+    """What the arrays that are read are called in the file: by their own names, else by usual ones such as X_train,
+    train_images or labels. A name for which there are two arrays has none: that is asked back."""
+    found: dict[str, list[str]] = {}
+    for given in there:
+        if given.lower() in _NAMES:
+            found.setdefault(given.lower(), []).append(given)
+    if not _complete(found):
+        for given in there:
+            words = given.lower().split("_")
+            split = next((_SPLITS[word] for word in words if word in _SPLITS), "") if len(words) == 2 else ""
+            rest = [_WORDS[word] for word in words if word in _WORDS]
+            if len(rest) == len(words) - bool(split) == 1 and given.lower() not in _NAMES:
+                found.setdefault(f"{rest[0]}_{split}" if split else rest[0], []).append(given)
+    return {name: given[0] for name, given in found.items() if len(given) == 1}
+
+
+def _complete(names: Collection[str]) -> bool:
+    """Whether there are inputs and targets among the names."""
+    return {name.partition("_")[0] for name in names} >= {"x", "y"}
+
+
+def _unknown(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> DataError:
+    """What is said of a file of whose arrays none are inputs, or none are targets; the remedy guesses from shapes:
+    targets are as many as inputs, and have fewer axes."""
+    got = f"{several(len(shapes), 'array')}: " + listed(
+        [f"{name} of shape {shape}" for name, shape in shapes.items()], 6
+    )
+    x = max(shapes, key=lambda name: len(shapes[name]), default="")
+    y = min((n for n in shapes if n != x and shapes[n][:1] == shapes[x][:1]), key=lambda n: len(shapes[n]), default="")
+    remedy = names_remedy({"x": x, "y": y}, "if these are inputs and labels: ") if y else None
+    return DataError(f"data {path}", got, _EXPECTED, remedy or "numpy.savez(path, x=images, y=labels)")
 
 
 def _groups(

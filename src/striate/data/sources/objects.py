@@ -1,4 +1,4 @@
-"""Data that a call of Python gives: arrays, tensors, a torch Dataset or DataLoader."""
+"""Data that a call of Python gives: arrays, tensors, a torch Dataset or DataLoader, a Dataset of Hugging Face."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,12 +16,35 @@ from striate.data.listing import SPLIT_NAMES, Listing
 from striate.data.progress import announce_tenths
 from striate.data.sources.arrays import list_arrays
 from striate.errors import DataError
+from striate.wording import listed, type_of
 
-Data = Any
-"""A name or path; (x, y), a torch Dataset or a DataLoader; a mapping from `train`, `val`, `test` to these; None."""
+
+class Samples(Protocol):
+    """A map-style dataset: of torch, whose samples are (input, target); or of Hugging Face, whose samples are rows."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> Any: ...
+
+
+class Loader(Protocol):
+    """A `torch.utils.data.DataLoader`, by what is taken of it."""
+
+    @property
+    def dataset(self) -> Any:
+        """Its samples."""
+
+
+Part = tuple[Any, Any] | list[Any] | Samples | Loader
+"""Inputs and targets (x, y), arrays or tensors; or a data set that has both."""
+Data = str | Path | Part | Mapping[str, Part] | None
+"""A name or path; one of `Part`; a mapping from `train`, `val`, `test` to these; None for the default."""
 
 _GIVEN = "given in Python: "
-_EXPECTED = 'a name or path, (x, y), {"train": (x, y), "test": (x, y)}, a torch Dataset or a DataLoader'
+_EXPECTED = 'a name or path, (x, y), {"train": (x, y), "test": (x, y)}, a Dataset or a DataLoader'
+# Columns of rows, as most data sets of Hugging Face call them.
+_INPUTS = ("image", "img", "pixel_values", "x", "input", "inputs", "features", "data")
+_TARGETS = ("label", "labels", "target", "targets", "y", "class", "fine_label", "annotation", "mask", "value")
 _Blocks = dict[str | None, tuple[np.ndarray, np.ndarray]]
 
 
@@ -101,7 +124,7 @@ def _block(data: Any, where: str, announce: Callable[[str], None] | None) -> _Ob
         notes = ("Of the DataLoader its dataset was taken: order and size of batches are those of the run (--batch).",)
     endless = hasattr(data, "__iter__") and not hasattr(data, "__len__")
     if endless or isinstance(data, Sequence) or hasattr(data, "dtype") or not hasattr(data, "__getitem__"):
-        got = f"a {type(data).__name__}" + (" that can only be iterated over" if endless else "")
+        got = type_of(data) + (" that can only be iterated over" if endless else "")
         remedy = "give it __len__ and __getitem__(number), which returns (input, target)" if endless else "(x, y)"
         raise DataError(where, got, _EXPECTED, remedy)
     return _from_dataset(data, where, notes, announce)
@@ -118,8 +141,12 @@ def _from_dataset(data: Any, where: str, notes: tuple[str, ...], announce: Calla
         raise DataError(where, f"a {name} without samples", "at least one", "check how it was made")
     progress = announce_tenths(f"Reading {name}", count, "samples", announce)
     inputs, targets = [], []
+    columns: tuple[str, str] | None = None
     for number in range(count):
         sample = data[number]
+        if isinstance(sample, Mapping):
+            columns = columns or _columns(sample, where)
+            sample = tuple(sample.get(column) for column in columns)
         if not isinstance(sample, tuple | list) or len(sample) != 2:
             got = f"a {type(sample).__name__}" + (f" of {len(sample)}" if isinstance(sample, tuple | list) else "")
             raise DataError(f"{where}[{number}]", got, "(input, target)", "return both, and nothing else")
@@ -130,10 +157,27 @@ def _from_dataset(data: Any, where: str, notes: tuple[str, ...], announce: Calla
         odd = next((k for k, one in enumerate(found) if one.shape != found[0].shape), None)
         if odd is not None:
             got = f"{what} of shape {found[odd].shape}, and {found[0].shape} in sample 0"
-            raise DataError(f"{where}[{odd}]", got, "one shape in all samples", "resize them in the Dataset")
-    classes = getattr(data, "classes", ())
+            raise DataError(f"{where}[{odd}]", got, "one shape in all samples", _how_to_resize(columns))
+    feature = getattr(data, "features", {})[columns[1]] if columns and hasattr(data, "features") else None
+    classes = getattr(data, "classes", None) or getattr(feature, "names", None) or ()
     named = isinstance(classes, list | tuple) and all(isinstance(one, str) for one in classes)
     return _Objects(name, {None: (np.stack(inputs), np.stack(targets))}, tuple(classes) if named else (), notes)
+
+
+def _columns(row: Mapping[str, Any], where: str) -> tuple[str, str]:
+    """The columns of the input and the target; DataError, with what chooses them, where the names do not tell."""
+    found = [[name for name in known if name in row] for known in (_INPUTS, _TARGETS)]
+    if all(found):
+        return found[0][0], found[1][0]
+    remedy = 'data.rename_columns({"…": "image", "…": "label"}), or (x, y)'
+    got = f"rows with the columns {listed(list(map(str, row)), 8)}"
+    raise DataError(where, got, f"one of {', '.join(_INPUTS[:4])} and one of {', '.join(_TARGETS[:5])}", remedy)
+
+
+def _how_to_resize(columns: tuple[str, str] | None) -> str:
+    if columns is None:
+        return "resize them in the Dataset"
+    return f'data.map(lambda row: {{"{columns[0]}": row["{columns[0]}"].convert("RGB").resize((96, 96))}})'
 
 
 def _array(values: Any, where: str) -> np.ndarray:

@@ -19,6 +19,7 @@ from striate.data.sources.archive import tar_places
 from striate.data.sources.tree import Tree, as_text, check_size, read_file
 from striate.data.threads import map_ordered
 from striate.errors import DataError
+from striate.wording import several
 
 CLASSES = "classes.txt"
 """Beside shards: the name of each class number, a line each."""
@@ -95,7 +96,7 @@ def list_shards(paths: Sequence[Path], source: str) -> Listing:
         classes=classes,
         indexed=not names and all(_NUMBER.fullmatch(label) for label in classes),
         read=_reader(found),
-        notes=(f"{len(found):,} samples in {len(paths):,} shard{'s' * (len(paths) > 1)}.",),
+        notes=(f"{several(len(found), 'sample')} in {len(paths):,} shard{'s' * (len(paths) > 1)}.",),
     )
 
 
@@ -106,7 +107,9 @@ def _expanded(pattern: str) -> list[str]:
     for _, first, last in ranges:
         count *= max(0, last - first + 1)
     if not 1 <= count <= _MOST:
-        raise DataError(f"data {pattern}", f"{count:,} shards", f"1 to {_MOST:,}", "give a range such as {000..009}")
+        raise DataError(
+            f"data {pattern}", f"{several(count, 'shard')}", f"1 to {_MOST:,}", "give a range such as {000..009}"
+        )
     texts = _RANGE.split(pattern)[::3]
     choices = [[str(k).zfill(len(text)) for k in range(first, last + 1)] for text, first, last in ranges]
     return ["".join(itertools.chain(*zip(texts, (*chosen, ""), strict=True))) for chosen in itertools.product(*choices)]

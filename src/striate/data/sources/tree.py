@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from stat import S_ISREG
 from typing import IO, NoReturn
 
+from striate.data.listing import is_split
 from striate.data.media.every_medium import medium_of_file
 from striate.data.media.medium import LARGEST_FILE
 from striate.errors import DataError
@@ -47,13 +48,26 @@ class Tree:
         return tuple(file for file in self.files if "/" not in file)
 
 
+_PARTS = frozenset(("images", "imgs", "pictures", "jpg", "jpeg", "png"))
+
+
+def set_name(path: Path) -> str:
+    """The name of the data in a folder: its own, or that of the folder above where it is named as a split, or for what
+    files it holds (`birds/train`, `birds/images`)."""
+    whole = path.resolve()
+    for folder in (whole, *whole.parents):
+        if folder.name and not is_split(folder.name) and folder.name.lower() not in _PARTS:
+            return whole.name if str(folder) in (os.path.expanduser("~"), "/tmp") else folder.name  # noqa: PTH111
+    return whole.name
+
+
 def folder_tree(path: Path) -> Tree:
     """The tree of a folder on disk; names that are not UTF-8 are escaped. Raises DataError."""
     files, folders, hidden = walk_folder(path)
     raw = {as_text(file): file for file in files}
     return Tree(
         str(path),
-        path.resolve().name,
+        set_name(path),
         tuple(sorted(raw)),
         tuple(sorted(map(as_text, folders))),
         tuple(sorted(map(as_text, hidden))),
@@ -126,7 +140,7 @@ def check_size(size: int, where: str) -> None:
     limit = LARGEST_FILE if medium is None else medium.largest_file
     if size > limit:
         raise DataError(
-            where, f"a file of {size:,} bytes", f"at most {limit:,} bytes a file", "split or remove the file"
+            where, f"a file of {size:,} bytes", f"at most {limit:,} bytes a file", "split the file, or leave it out"
         )
 
 

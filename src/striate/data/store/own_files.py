@@ -122,5 +122,5 @@ def _not_own(path: Path, what: str) -> DataError:
         f"pack file {path}",
         what,
         "a file or folder of your own, or none yet: others may write where packs lie",
-        f"look at it and remove it (ls -ld {pasted(path)}), or take another folder: --data.packs FOLDER",
+        f"look at it: ls -ld {pasted(path)}; or take another folder: --data.packs FOLDER",
     )

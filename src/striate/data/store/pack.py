@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from striate.data.media.medium import Preparation
 from striate.data.store.own_files import OwnFolder, open_own_folder
 from striate.data.store.stored import rows_in_block
-from striate.errors import ConfigError, DataError, pasted
+from striate.errors import ConfigError, DataError
 from striate.machine.cache import cache_folder
 
 FORMAT = 2
@@ -193,7 +193,7 @@ def remove_pack(path: Path) -> None:
             f"pack {path}",
             error.strerror or str(error),
             "a pack, or nothing, in this place",
-            f"move it elsewhere: mv {pasted(path)} {pasted(f'{path}.old')}",
+            "another place for packs: --data.packs FOLDER",
         ) from None
 
 

@@ -61,8 +61,8 @@ def _scales(train: torch.Tensor, val: torch.Tensor, grid: bool) -> Iterator[Corr
     if not grid or (channels is not None and val.shape[channels] > 1):
         sets.append(("scale or offset of each " + ("channel" if grid else "column"), by_part))
     for what, axes in sets:
-        (mean, spread), (other, others) = _figures(train, axes), _figures(val, axes)
-        factor = torch.where(others > 1e-12, spread / others.clamp_min(1e-12), torch.ones(()).double())
+        (mean, deviation), (other, others) = _figures(train, axes), _figures(val, axes)
+        factor = torch.where(others > 1e-12, deviation / others.clamp_min(1e-12), torch.ones(()).double())
         yield Correction(what, _affine(factor, mean - factor * other, wanted))
     if grid:
         low, high = float(train.min()), float(train.max())

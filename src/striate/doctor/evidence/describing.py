@@ -84,9 +84,11 @@ def fit_describer(x: torch.Tensor) -> Describer:
     grid = is_grid(x)
     flat = _flat(x, grid)
     center = flat.mean(0)
-    spread = flat.std(0, correction=0)
+    deviation = flat.std(0, correction=0)
     # Pixels keep their relative strength; columns of a table have units of their own.
-    scale = spread.square().mean().sqrt().clamp_min(1e-12) if grid else torch.where(spread > 1e-12, spread, 1.0)
+    scale = (
+        deviation.square().mean().sqrt().clamp_min(1e-12) if grid else torch.where(deviation > 1e-12, deviation, 1.0)
+    )
     basis = _basis((flat - center) / scale) if flat.shape[1] > COMPONENTS else None
     shifts: tuple[torch.Tensor, ...] = ()
     if grid:
@@ -116,8 +118,8 @@ def _scaled(x: torch.Tensor) -> torch.Tensor:
     """Grids of variance 1 each: patterns are asked for, not brightness."""
     found = coarse(channels_first(x.float()))
     axes = tuple(range(1, found.ndim))
-    mean, spread = found.mean(axes, keepdim=True), found.std(axes, keepdim=True, correction=0)
-    return (found - mean) / spread.clamp_min(1e-6 * (mean.abs() + 1e-6))
+    mean, deviation = found.mean(axes, keepdim=True), found.std(axes, keepdim=True, correction=0)
+    return (found - mean) / deviation.clamp_min(1e-6 * (mean.abs() + 1e-6))
 
 
 def _predictions(x: torch.Tensor) -> list[torch.Tensor]:

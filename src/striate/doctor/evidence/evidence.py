@@ -222,7 +222,7 @@ class Evidence:
         return watch_calls(self.setup, self.train.raw[0], self.clock.until(0.1))
 
     @Kept
-    def flow(self) -> CallGraph:
+    def graph(self) -> CallGraph:
         """One step of another double, function by function: which result goes into which call."""
         replica = make_replica(self.setup)
         found = trace_step(replica, self.train.raw[0])

@@ -88,5 +88,5 @@ def comparable(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         length: torch.Tensor = flat.norm(dim=1, keepdim=True).clamp_min(1e-9)
         return flat / length
     flat, base = x.float().reshape(len(x), -1), like.float().reshape(len(like), -1)
-    spread = base.std(0, correction=0)
-    return (flat - base.mean(0)) / torch.where(spread > 1e-12, spread, torch.ones(()))
+    deviation = base.std(0, correction=0)
+    return (flat - base.mean(0)) / torch.where(deviation > 1e-12, deviation, torch.ones(()))

@@ -148,7 +148,7 @@ def _labels(outputs: torch.Tensor, targets: torch.Tensor) -> Quality:
 
 
 def _numbers(outputs: torch.Tensor, targets: torch.Tensor) -> Quality:
-    """Where there are several outputs for one number, such as a mean and a spread, the one that fits best."""
+    """Where there are several outputs for one number, such as a mean and a variance, the one that fits best."""
     wanted = targets.double()
     columns = [outputs.double()]
     if outputs.shape != targets.shape:

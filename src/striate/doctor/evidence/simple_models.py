@@ -248,8 +248,8 @@ def _thinned(x: torch.Tensor, maps: torch.Tensor) -> tuple[torch.Tensor, torch.T
 def _described(x: torch.Tensor) -> torch.Tensor:
     """(N, F, P) descriptions of positions."""
     flat = x.flatten(2)
-    spread = flat.std(2, keepdim=True).clamp(min=1e-6)
-    x = ((flat - flat.mean(2, keepdim=True)) / spread).view_as(x)
+    deviation = flat.std(2, keepdim=True).clamp(min=1e-6)
+    x = ((flat - flat.mean(2, keepdim=True)) / deviation).view_as(x)
     pool = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}[x.ndim - 2]
     near = pool(x, _NEAR, 1, _NEAR // 2, count_include_pad=False)
     rough = (pool(x * x, _NEAR, 1, _NEAR // 2, count_include_pad=False) - near * near).clamp(min=0).sqrt()

@@ -15,7 +15,7 @@ from striate.observe.gradients import on_gradient
 from striate.observe.layer_calls import PRODUCT, WEIGHTED, LayerCall, layer_calls
 
 KEPT_ROWS = 64
-"""Samples of a layer's output that are kept: enough for the spread of a unit."""
+"""Samples of a layer's output that are kept: enough for the standard deviation of a unit."""
 KEPT_NUMBERS = 4_000_000
 WHOLE = "the network"
 """What the network as a whole is called where layers are listed."""

@@ -24,9 +24,9 @@ def hidden(trial: Trial) -> Iterator[tuple[LayerView, LayerView | None]]:
 def flat_share(units: torch.Tensor, least: float) -> float:
     """The share of units (units, values) whose standard deviation is at most `least` times the largest one's; all where
     none has any."""
-    spread = units.std(1, correction=0)
-    largest = float(spread.max())
-    return float((spread <= least * largest).float().mean())
+    deviation = units.std(1, correction=0)
+    largest = float(deviation.max())
+    return float((deviation <= least * largest).float().mean())
 
 
 def copied_share(rows: torch.Tensor, cosine: float) -> float:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.setup.batch import call, main_tensor, parts, placed
 from striate.errors import UsageError
+from striate.models.from_file import call_factory
 from striate.models.preserved_state import is_lazy
 from striate.tasks.every import TASKS
 from striate.tasks.registry import task_class
@@ -23,6 +24,9 @@ from striate.tasks.task import Diagnosed
 
 Loss = Callable[..., torch.Tensor]
 Step = Callable[[nn.Module, Any, Optimizer, Loss], Any]
+OptimizerOrMaker = Optimizer | Callable[[Iterable[nn.Parameter]], Optimizer]
+Batches = Iterable[Any] | tuple[torch.Tensor | np.ndarray, torch.Tensor | np.ndarray]
+"""A DataLoader, or arrays (x, y)."""
 
 OWN_RATE = 1e-3
 OWN_BATCH = 64
@@ -41,7 +45,7 @@ class TrainingSetup:
     train: Iterable[Any]
     val: Iterable[Any] | None
     loss: Loss
-    optimizer: Optimizer | Callable[[Iterable[nn.Parameter]], Optimizer]
+    optimizer: OptimizerOrMaker
     step: Step
     task: str
     targets: Diagnosed | None
@@ -89,7 +93,11 @@ def make_setup(
 ) -> TrainingSetup:
     """Check the arguments of `diagnose`. Raises UsageError."""
     if not isinstance(model, nn.Module):
-        raise UsageError("model", type(model).__name__, "an nn.Module", "striate.diagnose(model, train)")
+        if isinstance(model, str) or not callable(model):
+            expected, remedy = "an nn.Module, or a class or function that makes one", "striate.diagnose(model, train)"
+            raise UsageError("model", type(model).__name__, expected, remedy)
+        shape = tuple(cast("tuple[Any, Any]", train)[0].shape[1:]) if _is_pair(train) else None
+        model = call_factory(model, getattr(model, "__name__", "model"), shape, None)
     if is_lazy(model):
         remedy = "with torch.no_grad(): model(next(iter(train))[0])"
         raise UsageError("model", "a network with layers that have no shape yet", "one that has seen a batch", remedy)

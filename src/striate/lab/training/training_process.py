@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from striate.doctor.run_curves import Curves, curve_findings, read_curves
+from striate.doctor.run_curves import TOO_SHORT, Curves, curve_findings, read_curves
 from striate.errors import StriateError
 from striate.lab.problems import LABELS
 from striate.records import Remedy
@@ -107,7 +107,6 @@ def _read(file: IO[bytes]) -> bytes:
 
 
 _MOST_SNAPSHOTS = 60  # of a run
-_OF_THE_END = "fit.underfit"  # that it still learned says nothing while it does
 _INTERRUPTED = (130, -2, -15)  # exit codes: as striate ends, and as Python ends before it trains
 
 
@@ -249,7 +248,9 @@ def _findings(curves: Curves, data: str, *, over: bool) -> list[dict[str, Any]]:
         for event in curves.events
         if event["event"] == "finding"
     ]
-    known = {one.get("code") for one in told} | (set() if over else {_OF_THE_END})
+    known = {one.get("code") for one in told}
+    if not over:
+        known.add(TOO_SHORT)  # that it still learns says nothing while it does
     seen = (finding for finding in curve_findings(curves) if finding.code not in known)
     return told + [finding.to_json() | {"remedy": _on_the_page(finding.remedy, data)} for finding in seen]
 

@@ -71,14 +71,14 @@ def bind(call: Call, parameters: tuple[Parameter, ...]) -> dict[str, Value]:
             if index >= len(positional):
                 taken = f"{len(positional)} argument{'s' * (len(positional) != 1)}" if positional else "no argument"
                 got = f"{len(call.arguments)} arguments for `{call.name}`, which takes {taken}"
-                raise Fault(argument.start, got, signature, _without(call, index))
+                raise Fault(argument.start, got, signature, without_argument(call, index))
             parameter = positional[index]
         else:
             named = True
             parameter = _named(call, index, positional, signature)
         if parameter.name in bound:
             got = f"`{parameter.name}` of `{call.name}` twice"
-            raise Fault(argument.start, got, f"each argument once: {signature}", _without(call, index))
+            raise Fault(argument.start, got, f"each argument once: {signature}", without_argument(call, index))
         bound[parameter.name] = check_value(call.name, parameter, argument)
     _check_complete(call, positional, bound, signature)
     return bound
@@ -187,7 +187,7 @@ def _named(call: Call, index: int, parameters: list[Parameter], signature: str) 
     edits = [Edit(argument.start, argument.start + len(name), close)] if close else []
     guess = f"; did you mean `{close}`?" if close else ""
     got = f"`{call.name}` has no argument `{name}`{guess}"
-    raise Fault(argument.start, got, signature, *edits, _without(call, index))
+    raise Fault(argument.start, got, signature, *edits, without_argument(call, index))
 
 
 def _after_named(
@@ -195,7 +195,7 @@ def _after_named(
 ) -> Fault:
     free = next((parameter.name for parameter in parameters if parameter.name not in bound), None)
     index = call.arguments.index(argument)
-    edit = Edit(argument.start, argument.start, f"{free}=") if free else _without(call, index)
+    edit = Edit(argument.start, argument.start, f"{free}=") if free else without_argument(call, index)
     got = f"`{show_value(argument.value)}` without its name after a named argument"
     return Fault(argument.start, got, f"a name before it: {signature}", edit)
 
@@ -215,7 +215,7 @@ def _check_complete(call: Call, parameters: list[Parameter], bound: dict[str, Va
     raise Fault(call.start, f"`{call.name}` without {names}", signature, edit)
 
 
-def _without(call: Call, index: int) -> Edit:
+def without_argument(call: Call, index: int) -> Edit:
     """The call's argument and one comma removed."""
     arguments = call.arguments
     if index > 0:

@@ -9,14 +9,30 @@ from striate.layers.axis_windows import AxisWindows, furthest_reach, same_paddin
 from striate.models.layer_strings.fault import Edit, Fault
 from striate.models.layer_strings.spec import Layer
 from striate.models.layer_strings.words import Value, show_value
+from striate.wording import several, show_shape
 
 Shape = tuple[int, ...]
 
 
 def fit_layer(layer: Layer, shape: Shape) -> Shape:
     """The shape that the layer gives; Fault with the arithmetic where it cannot take `shape`."""
+    _check_claim(layer, shape)
     rule = _RULES.get(layer.word)
     return rule(layer, shape) if rule else shape
+
+
+def _check_claim(layer: Layer, shape: Shape) -> None:
+    """Fault where pasted PyTorch says another input than the one that comes."""
+    claim, count = layer.claim, len(shape) - 1
+    if claim is None:
+        return
+    vector = layer.word == "bn" and claim.axes == 1 and not count  # BatchNorm1d takes both
+    if claim.axes not in (None, count) and not vector:
+        got = f"`{claim.name}` on an input of {show_shape(shape)}"
+        raise _fault(layer, got, f"a map with {several(claim.axes or 0, 'spatial axis', 'spatial axes')}", layer)
+    if claim.count not in (None, shape[0]):
+        got = f"`{claim.takes}` of `{claim.name}` is {claim.count}, and its input is {show_shape(shape)}"
+        raise Fault(claim.place[0], got, str(shape[0]), Edit(*claim.place, str(shape[0])))
 
 
 def axes(layer: Layer, name: str, count: int) -> tuple[int, ...]:
@@ -166,7 +182,11 @@ def _divided(layer: Layer, shape: Shape, name: str, what: str) -> int:
 
 
 def _group_norm(layer: Layer, shape: Shape) -> Shape:
-    _divided(layer, shape, "groups", "groups")
+    groups = _divided(layer, shape, "groups", "groups")
+    if math.prod(shape) == groups:  # torch refuses it for a single input, and any other comes out as zeros
+        fitting = next((d for d in range(groups - 1, 0, -1) if groups % d == 0), None)
+        got = f"{several(groups, 'group')} for {several(groups, 'value')}"
+        raise _fault(layer, got, "two values or more in a group", layer.changed(groups=fitting) if fitting else "")
     return shape
 
 

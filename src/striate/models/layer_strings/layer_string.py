@@ -6,7 +6,8 @@ from striate.errors import LayerStringError
 from striate.models.layer_strings.arguments import Argument, Call, bind, nearest, shorten
 from striate.models.layer_strings.fault import Edit, Fault, to_error
 from striate.models.layer_strings.spec import Item, Layer, Network, Repeat, Residual
-from striate.models.layer_strings.tokens import Token, tokenize
+from striate.models.layer_strings.tokens import TOO_LARGE, Token, tokenize
+from striate.models.layer_strings.torch_modules import SEQUENTIAL, read_torch, torch_name, torch_spelling
 from striate.models.layer_strings.words import MAX_NUMBER, SYNONYMS, WORDS, Parameter, Value
 
 MAX_CHARACTERS = 20_000
@@ -25,6 +26,14 @@ def parse_layers(text: str) -> Network:
         return read_layers(text)
     except Fault as fault:
         raise to_error(text, fault, read_layers) from None
+
+
+def layers_of_pasted(text: str) -> str:
+    """Pasted PyTorch as the layer string that it is; any other text as it came."""
+    try:
+        return str(read_layers(text)) if "nn." in text or torch_name(text.partition("(")[0].strip()) else text
+    except Fault:
+        return text
 
 
 def parse_call(text: str, parameters: tuple[Parameter, ...]) -> dict[str, Value]:
@@ -144,11 +153,18 @@ class _Parser:
         self.index += 1
         return token
 
-    def items(self, depth: int) -> tuple[Item, ...]:
-        """Items up to a closing bracket or the end."""
+    def items(self, depth: int, closing: str = "]") -> tuple[Item, ...]:
+        """Items up to a closing bracket or the end; those of pasted PyTorch may have commas between them."""
         found: list[Item] = []
-        while (token := self.peek()).kind not in ("]", "end"):
-            found.append(self._item(depth))
+        commas = closing == ")"
+        while (token := self.peek()).kind not in (closing, "]", "end"):
+            if token.kind == "," and commas:
+                self.take()
+            elif token.kind == "word" and (name := torch_name(str(token.value))):
+                found += self._pasted(name, depth)
+                commas = True
+            else:
+                found.append(self._item(depth))
         if depth == 0 and token.kind == "]":
             raise Fault(token.start, "`]` without an opening bracket", "pairs of brackets", Edit(*_span(token), " "))
         if depth == 0 and not found:
@@ -166,6 +182,24 @@ class _Parser:
         if token.kind == "word" and token.value != "res":
             return self._layer(self.call(self.take()))
         raise self._unexpected(token)
+
+    def _pasted(self, name: str, depth: int) -> tuple[Item, ...]:
+        """The layers of a call of torch.nn."""
+        word = self.take()
+        if name != SEQUENTIAL:
+            layer = read_torch(self.call(word, tuples=True))
+            return () if layer is None else (layer,)
+        opening = self.take()
+        if opening.kind != "(":
+            remedy = Edit(word.start, opening.start, "")
+            raise Fault(word.start, f"`{word.value}` without its layers", f"{word.value}(…)", remedy)
+        if depth >= MAX_DEPTH:
+            got, edit = f"brackets {depth + 1} deep", Edit(word.start, opening.end, " ")
+            raise Fault(opening.start, got, f"at most {MAX_DEPTH}", edit)
+        items = self.items(depth + 1, ")")
+        if self.take().kind != ")":
+            raise _unclosed(opening, Edit(len(self.text), len(self.text), ")"))
+        return items
 
     def _repeat(self, depth: int) -> Repeat:
         number, _ = self.take(), self.take()
@@ -204,8 +238,9 @@ class _Parser:
         flat = next((i for i, item in enumerate(items) if isinstance(item, Layer) and item.word in _FLAT), 0)
         return [ends[flat - 1], *edits] if flat else edits
 
-    def call(self, word: Token) -> Call:
-        """The call that begins with `word`: its parentheses, if any, are read here."""
+    def call(self, word: Token, *, tuples: bool = False) -> Call:
+        """The call that begins with `word`: its parentheses, if any, are read here. `tuples`: arguments may be (3, 5)
+        as well as 3x5."""
         name = str(word.value)
         if self.peek().kind != "(":
             self._refuse_unopened(word)
@@ -215,7 +250,9 @@ class _Parser:
         while self.peek().kind != ")":
             if arguments:
                 self._comma(opening, arguments)
-            arguments.append(self._argument(opening))
+            if tuples and arguments and self.peek().kind == ")":  # a comma at the end
+                break
+            arguments.append(self._argument(opening, tuples))
         return Call(name, tuple(arguments), word.start, self.take().end)
 
     def _refuse_unopened(self, word: Token) -> None:
@@ -263,12 +300,14 @@ class _Parser:
         opens = kind == "*" or (kind in ("(", "[") and isinstance(last.value, str))
         return len(arguments) - 1 if opens and last.name is None else None
 
-    def _argument(self, opening: Token) -> Argument:
+    def _argument(self, opening: Token, tuples: bool = False) -> Argument:
         token = self.take()
         name, value = None, token
         if token.kind == "word" and self.peek().kind == "=":
             self.take()
             name, value = str(token.value), self.take()
+        if tuples:
+            value = self._tuple(value) if value.kind == "(" else self._product(value)
         if value.kind not in (*_LITERALS, "word"):
             if value.kind == "end":
                 end = len(self.text)
@@ -283,6 +322,26 @@ class _Parser:
         written = self.text[value.start : value.end]
         return Argument(name, value.value, token.start, value.start, value.end, written)
 
+    def _product(self, first: Token) -> Token:
+        """`16 * 5 * 5` as the number that it is."""
+        product, end = first.value, first.end
+        while isinstance(product, int) and self.peek().kind == "*" and self.peek(1).kind == "int":
+            self.take()
+            factor = self.take()
+            assert isinstance(factor.value, int)
+            product, end = min(product * factor.value, TOO_LARGE), factor.end
+        return Token(first.kind, product, first.start, end)
+
+    def _tuple(self, opening: Token) -> Token:
+        """`(3, 5)` as the size that it is."""
+        sizes: list[int] = []
+        while (token := self.take()).kind in ("int", ","):
+            if isinstance(token.value, int):
+                sizes.append(token.value)
+        if token.kind != ")" or not sizes:
+            raise _unclosed(opening, Edit(opening.start, opening.end, ""))
+        return Token("size", tuple(sizes), opening.start, token.end)
+
     def _layer(self, call: Call) -> Layer:
         word = call.name
         if word in WORDS:
@@ -292,7 +351,8 @@ class _Parser:
         close = SYNONYMS.get(word.lower().replace("_", ""), nearest(word, [*WORDS, "res"]))
         if self.peek().kind == "[" and call.end == call.start + len(word):
             close = "res"
-        renamed = [Edit(call.start, call.start + len(word), close)] if close else []
+        names = [name for name in (torch_spelling(word), close) if name]
+        renamed: list[Edit] = [Edit(call.start, call.start + len(word), name) for name in names]
         renamed = [*self._split(call), *renamed]
         guess = f"; did you mean `{close}`?" if close else ""
         everything = " ".join([*WORDS, "res[ … ]", "3*[ … ]"])

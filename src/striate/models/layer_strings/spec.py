@@ -11,6 +11,18 @@ from striate.models.layer_strings.words import WORDS, Parameter, Value, show_val
 
 
 @dataclass(frozen=True)
+class Claim:
+    """What pasted PyTorch, a call of `name`, says of its input: how many spatial `axes`, and how many channels or
+    features (`count`), by the argument `takes` at the characters `place`. None where it says nothing."""
+
+    name: str
+    axes: int | None
+    takes: str
+    count: int | None
+    place: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class Layer:
     """One layer: its word and those arguments that differ from their defaults, in the order of the signature."""
 
@@ -18,6 +30,7 @@ class Layer:
     arguments: tuple[tuple[str, Value], ...] = ()
     position: int = field(default=0, compare=False)
     end: int = field(default=0, compare=False)
+    claim: Claim | None = field(default=None, compare=False)
 
     def __getitem__(self, name: str) -> Value:
         """The value of argument `name`, or its default (None: follows `size`)."""

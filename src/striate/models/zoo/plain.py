@@ -19,7 +19,7 @@ from torch import nn
 
 from striate.models.from_spec import build_network
 from striate.models.layer_strings.shapes import Shape
-from striate.models.zoo.image_size import Slide, check_image
+from striate.models.zoo.image_size import Slide, check_image, no_image
 
 SMALL_CNN_STAGES = 4
 DILATIONS = (1, 1, 2, 4, 8, 1)
@@ -68,8 +68,10 @@ def small_cnn(input_shape: tuple[int, ...], outputs: int, width: int = 16) -> nn
     """The network for (C, L), (C, H, W) or (C, D, H, W), every size at least 1: to (N, outputs).
 
     Stages of two 3-wide convolutions, twice as many filters a stage, halving the map while it is at least 4 wide.
-    `width` is the number of filters of the first stage. Raises LayerStringError for tables.
+    `width` is the number of filters of the first stage. Raises InputMisfit for tables.
     """
+    if len(input_shape) < 2:
+        raise no_image("small-cnn", input_shape, "signals, images or volumes (channels, *spatial)")
     return build_network(_small_cnn_layers(input_shape, outputs, width), input_shape)
 
 

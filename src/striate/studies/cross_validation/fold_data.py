@@ -36,7 +36,7 @@ class Pool:
 
 def pool_samples(data: Dataset) -> Pool:
     """The pool of a data set; the order of ids makes it the same whatever splits were made."""
-    names = [name for name in ("train", "val", "test") if name != "test" or "test" not in data.given]
+    names = [name for name in data.splits if name != "test" or "test" not in data.given]
     parts = [data.splits[name] for name in names]
     order = torch.cat([part.ids for part in parts]).argsort()
     samples = join_splits(parts).take(order)

@@ -27,7 +27,7 @@ from striate.tasks.task import Task
 from striate.training.config import Config
 from striate.training.execution import memory_explained
 from striate.training.prepare import prepare_data
-from striate.wording import duration
+from striate.wording import duration, several
 
 SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)
 _LEAST = 64
@@ -38,7 +38,10 @@ def nested_rows(data: Dataset, seed: int) -> dict[float, torch.Tensor]:
     """For each share the positions in the training split, in rising order. Raises DataError for fewer than 64."""
     train = data.splits["train"]
     if len(train) < _LEAST:
-        got, expected = f"{len(train)} training samples", f"{_LEAST} or more, so that an eighth of them is something"
+        got, expected = (
+            f"{several(len(train), 'training sample')}",
+            f"{_LEAST} or more, so that an eighth of them is something",
+        )
         raise DataError(f"learning curve of {data.name}", got, expected, "add samples, then train again")
     rows = torch.arange(len(train))
     found = {1.0: rows}
@@ -101,6 +104,7 @@ def measure_learning_curve(
     `announce` gets a line for each training. Raises ConfigError for a task without a learning curve, DataError for too
     few samples, and what training raises.
     """
+    data.require_test("learning curve")
     task = task_for(data, run.config.task)
     headline = task.headline_figure()
     metric = headline.metric
@@ -170,6 +174,6 @@ def _plan_text(run: FinishedRun, seeds: Sequence[int]) -> str:
 def _news(point: SizePoint, metric: Metric) -> str:
     own = " (the run itself)" if point.of_run else ""
     return (
-        f"{share_text(point.share)} = {point.n:,} samples, seed {point.seed}, {point.steps:,} steps:"
+        f"{share_text(point.share)} = {several(point.n, 'sample')}, seed {point.seed}, {point.steps:,} steps:"
         f" {metric.text(point.value)}{own}"
     )

@@ -15,6 +15,7 @@ from striate.errors import ConfigError, UsageError
 from striate.training.config import Config
 from striate.training.config_file import field_names, get_field, with_fields
 from striate.training.request import merge_request
+from striate.wording import type_of
 
 LOG_FROM = 20
 """A range of positive numbers whose ends differ by this factor or more is searched on a logarithmic scale."""
@@ -132,8 +133,11 @@ def space_texts(over: Mapping[str, str | Sequence[object]] | Iterable[str]) -> t
     """
     if isinstance(over, str):
         raise UsageError("over", repr(over), "a mapping, or a list of texts", f"over=[{over!r}]")
+    if isinstance(over, type) or not hasattr(over, "__iter__"):
+        got, remedy = type_of(over), "the network is the third argument: model=…"
+        raise UsageError("over", got, "a mapping, or a list of texts", remedy)
     if not isinstance(over, Mapping):
-        return tuple(over)
+        return tuple(str(text) for text in over)
     texts = []
     for field, spec in over.items():
         if not isinstance(spec, str):
@@ -272,7 +276,7 @@ def _example(field: str) -> str:
     literals = [str(arg) for part in _members(kind) for arg in get_args(part) if isinstance(arg, str | int)]
     if literals and bool in _members(kind):
         literals = ["true", "false", *literals]
-    if literals:
+    if len(literals) > 1:
         return "|".join(literals[:3])
     if field == "data.size":
         return "32|48"

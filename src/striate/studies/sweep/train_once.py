@@ -47,6 +47,7 @@ def without_test(announce: Callable[[str], None] | None = None) -> ReadData:
     def read(source: DataConfig, task: str) -> tuple[DataConfig, Dataset]:
         asked = Config(data=source)
         config, data = read_data(replace(asked, task=replace(asked.task, name=task)), announce)
+        data.require_test("sweep")
         splits = {name: split for name, split in data.splits.items() if name != "test"}
         return config.data, replace(data, splits=splits)
 

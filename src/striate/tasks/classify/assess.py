@@ -41,6 +41,7 @@ from striate.tasks.classify.metrics import (
 from striate.tasks.evaluation import ClassRow, Evaluation
 from striate.tasks.groups import FEWEST, sample_groups, slices_of_hits
 from striate.tasks.headline import judged_gap
+from striate.wording import several
 
 TOPS = (2, 3, 5, 10)
 
@@ -213,7 +214,7 @@ def _left_out(evaluation: Evaluation, temperature: Temperature | None) -> tuple[
     if count > MATRIX:
         sentences.append(f"No confusion matrix in the record: {count:,} classes are more than {MATRIX}.")
     if n < FEWEST:
-        sentences.append(f"No slices: {n} samples are fewer than {FEWEST}.")
+        sentences.append(f"No slices: {several(n, 'sample is', 'samples are')} fewer than {FEWEST}.")
     if temperature is None:
         sentences.append("No calibrated metrics: no temperature could be fitted on the validation split.")
     return tuple(sentences)

@@ -18,7 +18,7 @@ from striate.tasks.metric import Metric
 ACCURACY = Metric("accuracy", "accuracy", "share")
 METRICS = (
     ACCURACY,
-    Metric("top5", "top 5", "share", brief=False),
+    Metric("top5", "top 5", "share", brief=False, above_classes=5),
     Metric("macro_f1", "macro F1", brief=False),
 )
 

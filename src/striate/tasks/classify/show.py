@@ -39,16 +39,25 @@ MATRIX = 20
 
 def class_table(figures: ClassificationMetrics, of: str) -> Table:
     """A row a class, each figure with its 95 % interval."""
-    ranked = any(row.auc is not None for row in figures.classes)
-    heads = ("precision", "recall", "F1", *(("ROC AUC", "average precision") if ranked else ()))
-    columns = ("class", "n", *(part for head in heads for part in (head, "95 % interval")))
+    columns = ("class", "n", *_with_intervals("precision", "recall", "F1"))
     rows: list[Row] = []
     for row in figures.classes:
-        shown = [row.precision, row.recall, row.f1]
-        if ranked:
-            shown += [row.auc or Estimate(None), row.average_precision or Estimate(None)]
-        rows.append((row.name, row.n, *(cell for figure in shown for cell in share_cells(figure))))
+        cells = (cell for figure in (row.precision, row.recall, row.f1) for cell in share_cells(figure))
+        rows.append((row.name, row.n, *cells))
     return Table(f"Each class, {of}", columns, tuple(rows))
+
+
+def _with_intervals(*heads: str) -> tuple[str, ...]:
+    return tuple(part for head in heads for part in (head, "95 % interval"))
+
+
+def _areas_table(figures: ClassificationMetrics, of: str) -> Table:
+    """The areas under the curves of each class."""
+    rows: list[Row] = []
+    for row in figures.classes:
+        shown = (row.auc or Estimate(None), row.average_precision or Estimate(None))
+        rows.append((row.name, *(cell for figure in shown for cell in share_cells(figure))))
+    return Table(f"Areas, {of}", ("class", *_with_intervals("ROC AUC", "average precision")), tuple(rows))
 
 
 def confused_table(figures: ClassificationMetrics, of: str) -> Table | None:
@@ -87,11 +96,12 @@ def thresholds_sections(figures: ClassificationMetrics, of: str) -> tuple[Sectio
         )
         for curve in figures.curves
     )
+    points = Table(f"Points, {of}", columns, rows)
     caption = (
-        f"{of}. Each class against the rest, over all thresholds on its probability. The classes that are told apart"
-        " the worst are named; the areas of all are in the table of the classes."
+        f"{of}. Each class against the rest, over all thresholds on its probability. Of more than six classes those"
+        " that are told apart the worst are named; the table has the areas of all."
     )
-    return (Section("Thresholds", charts=charts, caption=caption, behind=(Table(f"Points, {of}", columns, rows),)),)
+    return (Section("Thresholds", charts=charts, caption=caption, behind=(points, _areas_table(figures, of))),)
 
 
 def _at(place: float, x: Sequence[float], y: Sequence[float]) -> float:
@@ -125,11 +135,11 @@ def galleries(
     unsure = hits[np.argsort(lead, kind="stable")[:SHOWN]]
     marks = "✓ right; ✗ and a thick frame: wrong, with the true class. The percentage is the network's own."
     galleries = (
+        ("Drawn at random", "samples.png", drawn, f"{len(drawn)} drawn at random. {marks}"),
         ("Most confident mistakes", "mistakes.png", mistakes,
          f"the {len(mistakes)} of {len(wrong):,} mistakes made with the most confidence: look here for wrong labels."),
         ("Least confident correct predictions", "unsure.png", unsure, f"the {len(unsure)} of {len(hits):,} correct"
          " predictions with the smallest margin over the next class: more samples like these would help."),
-        ("Samples", "samples.png", drawn, f"{len(drawn)} drawn at random. {marks}"),
     )  # fmt: skip
     pictures = []
     for name, file, chosen, caption in galleries:

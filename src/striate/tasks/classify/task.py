@@ -18,7 +18,7 @@ from striate.inference.agreement import agreement_of_classes
 from striate.inference.plan import PredictionAgreement
 from striate.records import Interval
 from striate.runs.predictions import Predictions as KeptPredictions
-from striate.statistics.calibration import Temperature, fit_temperature
+from striate.statistics.calibration import Temperature, few_of, fit_temperature
 from striate.statistics.intervals import wilson
 from striate.statistics.paired import Difference, difference_of_classes
 from striate.tasks.assessment import Assessment, Figures, Gap
@@ -26,7 +26,7 @@ from striate.tasks.baseline import Baseline, BaselineComparison, Method
 from striate.tasks.classify.assess import compare_hits, gap_of_hits
 from striate.tasks.classify.metrics import METRICS, ClassificationMetrics
 from striate.tasks.config import TaskConfig
-from striate.tasks.evaluation import ClassRow, Evaluation, views_text
+from striate.tasks.evaluation import ClassRow, Evaluation, only_class, views_text
 from striate.tasks.headline import Rows
 from striate.tasks.losses import balanced_weights
 from striate.tasks.outputs import constants
@@ -177,9 +177,15 @@ class Classify(Task):
         ends = self.headline_interval(self.rows(decoded, targets))
         return {"accuracy_interval": [ends.low, ends.high]}
 
+    def sample_losses(self, evaluation: Evaluation) -> NDArray[np.float64]:
+        """(N,) log losses."""
+        right = np.asarray(evaluation.decoded[np.arange(evaluation.n), evaluation.targets], np.float64)
+        return -np.log(np.maximum(right, 1e-12))
+
     def fit_temperature(self, val: Evaluation) -> Temperature | None:
         """What validation says of the probabilities; None where it does not tell."""
-        return fit_temperature(val.targets, val.decoded, val.split)
+        fitted = fit_temperature(val.targets, val.decoded, val.split)
+        return None if fitted is None else replace(fitted, few=few_of(val.targets, val.classes))
 
     def calibrated(self, temperature: float) -> Self:
         """With probabilities of logits divided by the temperature."""
@@ -225,11 +231,20 @@ class Classify(Task):
         metrics, n = evaluation.metrics, evaluation.n
         low, high = metrics["accuracy_interval"]
         most = max(row.n for row in evaluation.per_class) / n
+        always = (
+            f"Naming always the most frequent of the {len(evaluation.classes)} classes would reach {percent(most)}."
+        )
+        if named := only_class(evaluation):
+            always = (
+                f"It names {named} for every sample; always naming the most frequent class reaches {percent(most)}."
+            )
+        right = round(metrics["accuracy"] * n)
         of = f"{n:,} {evaluation.split} {'sample' if n == 1 else 'samples'} of {evaluation.data}"
         return percent(metrics["accuracy"]), (
-            f"of the {of} were classified correctly (95 % interval {percent(low)} to {percent(high)}, Wilson)"
-            f"{views_text(metrics, self.metrics[0])}. "
-            f"Naming always the most frequent of the {len(evaluation.classes)} classes would reach {percent(most)}."
+            f"of the {of} are classified correctly: {right:,} of {n:,}, none of which it was trained on"
+            f"{views_text(metrics, self.metrics[0])}. Of other samples like these, expect {percent(low)} to "
+            f"{percent(high)} (95 % interval, Wilson). "
+            f"{always}"
         )
 
     def pictures(

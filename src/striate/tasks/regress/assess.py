@@ -18,6 +18,7 @@ from striate.tasks.evaluation import Evaluation
 from striate.tasks.groups import FEWEST, sample_groups
 from striate.tasks.headline import Headline
 from striate.tasks.regress.metrics import NumberPrediction, RangeMetrics, RegressionMetrics, TargetMetrics
+from striate.wording import several
 
 RANGES, _RANGE = 5, 25
 """So many ranges of true values at most, of about 25 samples or more each."""
@@ -130,7 +131,7 @@ def assess_numbers(
     )
     named = tuple(names) or tuple(f"value {t + 1}" for t in range(truth.shape[1]))
     groups = sample_groups(facts, evaluation.n, brightness=evaluation.brightness)
-    few = f"{evaluation.n} samples are fewer than {FEWEST}."
+    few = f"{several(evaluation.n, 'sample is', 'samples are')} fewer than {FEWEST}."
     return RegressionMetrics(
         n=evaluation.n,
         figures=overall_figures(truth, predictions),

@@ -18,6 +18,7 @@ from striate.visualize.charts import chart
 from striate.visualize.estimates import draw_bias, scatter_figure
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.visualize.themed_svg import themed_svg
+from striate.wording import several
 
 
 def scatter_picture(folder: Path, evaluation: Evaluation, title: str, target_names: Sequence[str]) -> Picture:
@@ -73,7 +74,9 @@ def answer_table(evaluation: Evaluation, target_names: Sequence[str] = ()) -> Ta
     for sample, true_row, said_row in zip(evaluation.ids, truth, said, strict=False):
         pairs = (float(f"{v:.6g}") for pair in zip(true_row, said_row, strict=True) for v in pair)
         rows.append((str(sample), *pairs))
-    caption = f"{'The first ' if evaluation.n > ROWS else ''}{len(rows):,} predictions, {split_text(evaluation)}"
+    caption = (
+        f"{'The first ' if evaluation.n > ROWS else ''}{several(len(rows), 'prediction')}, {split_text(evaluation)}"
+    )
     return Table(caption, columns, tuple(rows))
 
 

@@ -180,9 +180,9 @@ class Regress(Task):
         spread = float(np.asarray(evaluation.targets, dtype=np.float64).reshape(n, -1).std(0).mean())
         r2 = "–" if metrics["r2"] is None else f"{metrics['r2']:.3f}"
         return f"RMSE {number(metrics['rmse'])}", (
-            f"root mean squared error on the {of}, in the units of the data "
-            f"(mean absolute error {number(metrics['mae'])}, R² {r2}). "
-            f"Always predicting their mean would have {number(spread)}."
+            f"root mean squared error on the {of}, in the units of the data. On average predictions are "
+            f"{number(metrics['mae'])} off (mean absolute error); R² {r2}. "
+            f"Always predicting their mean would have an RMSE of {number(spread)}."
         )
 
     def pictures(

@@ -22,6 +22,7 @@ from striate.tasks.evaluation import Evaluation
 from striate.tasks.groups import FEWEST, sample_groups
 from striate.tasks.headline import Headline, Rows
 from striate.tasks.segment.metrics import ClassPixels, ImageIou, SegmentationMetrics
+from striate.wording import several
 
 MOST_PIXELS = 200_000
 """So many pixels of a split are kept, about as many of each image."""
@@ -126,7 +127,7 @@ def assess_masks(
 def _left_out(n: int, probable: bool, temperature: Temperature | None) -> tuple[str, ...]:
     sentences = []
     if n < FEWEST:
-        sentences.append(f"No intervals and no slices: {n} samples are fewer than {FEWEST}.")
+        sentences.append(f"No intervals and no slices: {several(n, 'sample is', 'samples are')} fewer than {FEWEST}.")
     if not probable:
         sentences.append("No calibration: saved masks have no probabilities.")
     elif temperature is None:

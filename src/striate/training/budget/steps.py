@@ -11,6 +11,7 @@ from striate.account.summarize import count_macs
 from striate.data.loader import batch_bounds
 from striate.errors import ModelError, StriateError
 from striate.models.preserved_state import left_alone
+from striate.tasks.views import VIEW_COUNTS
 from striate.training.budget.forecast import Forecast, ShortTraining
 from striate.training.budget.pace import AIM, Pace
 from striate.training.budget.short_trainings import forecast_accuracy, foretells, run_short_trainings
@@ -19,6 +20,11 @@ from striate.training.config import Config
 from striate.training.execution import memory_explained
 from striate.wording import duration
 
+FEWEST_STEPS = 20
+"""Within less than a pass over the data, fewer optimizer steps than this are no training."""
+_MOST_FINISH = 0.15
+"""Share of the time that measuring and drawing at the end may take before fewer training samples are measured."""
+_WORTH_SAVING, _TOO_LITTLE = 0.05, 2.0  # of the time; seconds
 _TELLING = 60.0  # seconds: from here on a run's accuracy is foretold
 _SHORT_SHARE = 0.02  # of a run's time that the trainings for this may take
 _SHORT_MOST = 30.0  # seconds that they may take: whoever starts a training of hours wants to see it begin
@@ -74,6 +80,7 @@ def _decide_budget(work: Work, seconds_spent: Callable[[], float], forecast: boo
 def _for_minutes(work: Work, total: float, seconds_spent: Callable[[], float], forecast: bool) -> BudgetDecision:
     samples = len(work.splits["train"])
     pace = measure_pace(work, max(1.0, total - seconds_spent()), report=forecast)
+    work, pace, notes = _with_less_evaluation(work, pace, total)
     short: tuple[ShortTraining, ...] = ()
     if forecast and total >= _TELLING:
         with suppress(StriateError):
@@ -82,12 +89,13 @@ def _for_minutes(work: Work, total: float, seconds_spent: Callable[[], float], f
     spent = seconds_spent()
     steps = pace.steps_within(AIM * total - spent)
     expected = spent + pace.seconds(steps)
-    notes = []
     if expected > 1.03 * total:
         notes.append(
             f"{duration(total)} is too short: reading the data, measuring, {steps} training step{'s' * (steps > 1)}"
             f" and the report take {duration(expected)}; {_remedy(work, expected)}"
         )
+    elif steps < pace.epoch_steps:
+        notes.append(_hardly_trains(work, steps, pace, total, spent))
     config = _with_steps(work.config, steps, samples)
     if not forecast:
         return BudgetDecision(config, pace, notes=tuple(notes))
@@ -95,11 +103,52 @@ def _for_minutes(work: Work, total: float, seconds_spent: Callable[[], float], f
     return BudgetDecision(config, pace, whole, tuple(notes), total)
 
 
+def _with_less_evaluation(work: Work, pace: Pace, total: float) -> tuple[Work, Pace, list[str]]:
+    """The training samples measured at the end are fewer where that took a large share of the time: as many as are
+    held back for validation and test."""
+    samples, val = len(work.splits["train"]), len(work.splits["val"])
+    held = sum(len(split) for name, split in work.splits.items() if name != "train")
+    chosen = work.config.evaluation.train_samples is not None
+    if chosen or pace.finish <= _MOST_FINISH * total or samples <= held or not val:
+        return work, pace, []
+    saved = VIEW_COUNTS[work.config.evaluation.views or "none"] * (samples - held) * pace.validation / val
+    if saved <= max(_TOO_LITTLE, _WORTH_SAVING * total):
+        return work, pace, []
+    evaluation = replace(work.config.evaluation, train_samples=held)
+    note = (
+        f"the final evaluation measures {held:,} of the {samples:,} training samples, which leaves {duration(saved)}"
+        f" for training (--evaluation.train_samples {samples} measures all)"
+    )
+    config = replace(work.config, evaluation=evaluation)
+    return replace(work, config=config), replace(pace, finish=max(0.0, pace.finish - saved)), [note]
+
+
+def _hardly_trains(work: Work, steps: int, pace: Pace, total: float, spent: float) -> str:
+    """What is said where not even one pass over the training data fits."""
+    whole = spent + pace.seconds(12 * pace.epoch_steps)
+    cheaper = ", smaller images (--size) or a smaller --model" if work.full_size else " or a smaller --model"
+    return (
+        f"{steps / pace.epoch_steps:.2g} of a pass over the training data fits into {duration(total)}: the network will"
+        f" hardly be trained; a dozen passes take --minutes {math.ceil(whole / 60)}{cheaper}"
+    )
+
+
 def _remedy(work: Work, expected: float) -> str:
     """What leaves time for training where not even a step fits: half as much again, and a cheaper network or images."""
     minutes = math.ceil(15 * expected / 60) / 10
     cheaper = ", and so do smaller images (--size) or a smaller --model" if work.full_size else ""
     return f"--minutes {minutes:g} leaves time for it{cheaper}"
+
+
+def not_trained(steps: int, passes: float, config: Config) -> str | None:
+    """What is said of a run whose minutes left time for next to no step; None of any other, also of a few steps that
+    were asked for."""
+    if config.budget.minutes is None or passes >= 1 or steps >= FEWEST_STEPS:
+        return None
+    return (
+        f"NOT TRAINED: {steps} step{'s' * (steps != 1)}, {passes:.2g} of a pass over the training data, in"
+        f" {duration(60 * config.budget.minutes)}; smaller images (--size), a smaller --model or more --minutes"
+    )
 
 
 def _with_steps(config: Config, steps: int, samples: int) -> Config:

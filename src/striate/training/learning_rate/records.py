@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from striate.data.sources.objects import is_given_data
 from striate.errors import ConfigError
 from striate.training.config import Config
 from striate.training.config_file import field_names, get_field
@@ -182,14 +183,16 @@ def fields_of(config: Config) -> dict[str, Any]:
 def how_to_train(
     lr: float, data: str | None, fields: Mapping[str, Any], size: object, config: ConfigSource, *, module: bool
 ) -> str:
-    """What was asked for, with the rate `lr`: a command, or a call in Python where the network is a `module` that no
-    name builds. `config`, `size` and `fields` as in `merge_request`."""
+    """What was asked for, with the rate `lr`: a command, or a call in Python where the data or the network (`module`)
+    were given there. `config`, `size` and `fields` as in `merge_request`."""
     file = Path(config) if isinstance(config, str | Path) else None
     if file is None and config is not None:
         fields = {**fields_of(read_config(config)), **fields}
     source = data or fields.get("data.source") or (None if file else Config().data.source)
     rest = {name: value for name, value in fields.items() if name not in _SAID_OTHERWISE}
-    return (_call if module else _command)(lr, source, rest, size, file)
+    if module or (source is not None and is_given_data(source)):
+        return _call(lr, source, rest, size, file, module=module)
+    return _command(lr, source, rest, size, file)
 
 
 def _command(lr: float, source: Any, fields: Mapping[str, Any], size: object, file: Path | None) -> str:
@@ -202,13 +205,14 @@ def _command(lr: float, source: Any, fields: Mapping[str, Any], size: object, fi
     return shlex.join([*words, "--lr", f"{lr:g}"])
 
 
-def _call(lr: float, source: Any, fields: Mapping[str, Any], size: object, file: Path | None) -> str:
-    parts = ["module" if source is None else f"{str(source)!r}, module", f"lr={lr:g}"]
+def _call(lr: float, source: Any, fields: Mapping[str, Any], size: object, file: Path | None, *, module: bool) -> str:
+    parts = [] if source is None else ["data" if is_given_data(source) else repr(str(source))]
+    parts += [] if not module else ["model=module" if source is None else "module"]
+    parts += [f"lr={lr:g}"]
     parts += [] if size is None else [f"size={size!r}"]
     parts += [] if file is None else [f"config={str(file)!r}"]
     parts += [f"set={dict(fields)!r}"] if fields else []
-    first = "model=" if source is None else ""
-    return f"striate.train({first}{', '.join(parts)})"
+    return f"striate.train({', '.join(parts)})"
 
 
 def _text(value: Any) -> str:

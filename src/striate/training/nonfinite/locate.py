@@ -1,4 +1,4 @@
-"""Where in a training step the first number that is infinite or none appears: by repeating the step, watched."""
+"""Where in a training step the first NaN or Inf appears: by repeating the step, watched."""
 
 from __future__ import annotations
 

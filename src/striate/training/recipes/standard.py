@@ -7,6 +7,7 @@ from typing import Literal
 
 from striate.training.config import Config
 from striate.training.recipes.facts import Choice, Facts
+from striate.wording import several
 
 CHEAP = 500_000  # multiply–accumulates an input: below, many passes cost seconds
 DEEP = 8  # layers in a row without normalization: beyond, a step in each of them moves the output too far
@@ -53,7 +54,8 @@ def which_epoch(facts: Facts) -> tuple[Literal["best", "last"], dict[str, str]]:
     """Which epoch is kept, and why where it is not the best one."""
     if facts.val_samples >= TELLING:
         return "best", {}
-    few = f"{facts.val_samples} validation samples are too few to tell which epoch is best"
+    few = several(facts.val_samples, "validation sample is", "validation samples are")
+    few = f"{few} too few to tell which epoch is best"
     return "last", {"keep": f"result: the last epoch, since {few}"}
 
 
@@ -67,8 +69,12 @@ def batch_size(samples: int) -> int:
 
 def epochs(facts: Facts) -> int:
     """So many that 200,000 samples are seen, between 12 (40 for networks that cost next to nothing) and 150."""
-    fewest = 40 if 0 < facts.macs < CHEAP else 12
-    return min(150, max(fewest, round(200_000 / facts.samples)))
+    return max(40 if 0 < facts.macs < CHEAP else 12, passes_for(facts.samples))
+
+
+def passes_for(samples: int) -> int:
+    """So many passes that 200,000 samples are seen, between 12 and 150."""
+    return min(150, max(12, round(200_000 / samples)))
 
 
 def weight_decay(optimizer: str, lr: float, steps: int, *, table: bool) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,9 +22,10 @@ from striate.data.media.image.pictures import (
     read_header,
     refit,
 )
-from striate.data.media.medium import Medium, Planned, Preparation
+from striate.data.media.medium import Medium, Photographs, Planned, Preparation
 from striate.errors import ConfigError
 from striate.records import Finding
+from striate.wording import show_shape
 
 
 def plan_images(source: str, inputs: NDArray[Any] | None, headers: Sequence[Header], config: DataConfig) -> Planned:
@@ -45,7 +47,7 @@ def plan_images(source: str, inputs: NDArray[Any] | None, headers: Sequence[Head
 def _plan(source: str, sizes: Counter[tuple[int, int]], colored: int, config: DataConfig) -> Planned:
     total = sizes.total()
     notes = []
-    size = config.size or max(sizes, key=lambda s: (sizes[s], s[0] * s[1], s))
+    size = config.size or _most_common(sizes)
     if config.size is None and len(sizes) > 1:
         notes.append(
             f"Size: {size[0]} × {size[1]} pixels (height × width), the commonest of {len(sizes)} sizes"
@@ -77,6 +79,26 @@ def _resized(source: str, other: int, total: int, preparation: Preparation) -> F
     )
 
 
+LARGEST_MIXED, LARGEST_UNIFORM = 96, 224
+"""Pixels of the longer side up to which the most common size is kept: of several sizes, and of a single one."""
+
+
+def _photographs(sizes: Counter[tuple[int, int]]) -> Photographs | None:
+    usual = _most_common(sizes)
+    if not sizes or max(usual) <= (LARGEST_MIXED if len(sizes) > 1 else LARGEST_UNIFORM):
+        return None
+    total = sizes.total()
+    aspects = sorted(h / w for (h, w), n in sizes.items() for _ in range(n))
+    low, middle, high = (aspects[int(q * (total - 1))] for q in (0.05, 0.5, 0.95))
+    shorter = statistics.median_low([min(size) for size, n in sizes.items() for _ in range(n)])
+    return Photographs(total, usual, len(sizes), shorter, middle if high <= 1.05 * low else 1.0)
+
+
+def _most_common(sizes: Counter[tuple[int, int]]) -> tuple[int, int]:
+    """Of two equally common ones the larger."""
+    return max(sizes, key=lambda s: (sizes[s], s[0] * s[1], s), default=(0, 0))
+
+
 class Images(Medium):
     """Pictures in files, or arrays of bytes: (C, H, W) uint8, C = 1 for gray, 3 for RGB."""
 
@@ -94,6 +116,10 @@ class Images(Medium):
     bounds: ClassVar[tuple[float, float]] = (0.0, 255.0)
     unit: ClassVar[str] = "levels of 0 to 255"
 
+    def describe(self, shape: tuple[int, ...]) -> str:
+        """Color, height and width."""
+        return f"{'color' if shape[0] == 3 else 'gray'} images of {show_shape(shape[1:])} pixels"
+
     def header(self, data: bytes | Path, where: str, *, max_pixels: int) -> Header:
         """Size and color of a picture."""
         return read_header(data, where, max_pixels=max_pixels)
@@ -101,6 +127,10 @@ class Images(Medium):
     def size_of(self, header: Header) -> tuple[int, int]:
         """Height and width as the picture is seen."""
         return header.height, header.width
+
+    def photographs(self, headers: Sequence[Header]) -> Photographs | None:
+        """Of several sizes, the most common one larger than 96 pixels; or all of a size larger than 224."""
+        return _photographs(Counter((header.height, header.width) for header in headers))
 
     def decode(self, data: bytes | Path, where: str, preparation: Preparation) -> NDArray[np.uint8]:
         """The picture at the size and in the colors of the inputs."""

@@ -1,7 +1,7 @@
 """From a picture file to bytes, in one defined way.
 
-- **Formats**: JPEG, PNG, GIF, BMP, TIFF, WebP, PPM/PGM/PBM, JPEG 2000 and AVIF, recognized by content. Of an
-  animation or a multi-page file the first picture is taken.
+- **Formats**: JPEG, PNG, GIF, BMP, TIFF, WebP, PPM/PGM/PBM, JPEG 2000 and AVIF, and with the extra `heic` HEIC,
+  recognized by content. Of an animation or a multi-page file the first picture is taken.
 - **Orientation** in EXIF is applied.
 - **Alpha**, also in palettes and as a single transparent color, is composited over white.
 - **16-bit gray** is scaled by 1/257 and rounded, so that 65535 becomes 255; 32-bit integers are read on the same
@@ -25,6 +25,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -70,7 +72,7 @@ def pillow_ours() -> Iterator[None]:
 SUFFIXES = frozenset(
     (
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
-        *(".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif"),
+        *(".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif", ".heic", ".heif", ".hif"),
     )
 )
 """Suffixes (lower case) of the files that are taken for pictures."""
@@ -84,6 +86,8 @@ are enough for one."""
 _SCAN = re.compile(b"\xff\xda")  # within the data of a scan these two bytes never follow one another
 # Named one by one: Pillow's other formats run programs (EPS), or take nearly any bytes for a picture (TGA).
 _FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_HEIC_EXTRA = "pip install 'striate[heic]'"
 _COLOR_MODES = frozenset(("RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"))
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -100,7 +104,7 @@ _ORIENTATION = 0x0112
 class UnreadableImage(Unreadable):
     """A picture that cannot be read."""
 
-    def __init__(self, where: str, reason: str, remedy: str = "replace or remove the file") -> None:
+    def __init__(self, where: str, reason: str, remedy: str = "replace the file, or leave it out") -> None:
         super().__init__(
             where, reason, "a whole picture (JPEG, PNG, GIF, BMP, TIFF, WebP, PPM, JPEG 2000, AVIF)", remedy
         )
@@ -297,6 +301,8 @@ def _explained(where: str, data: bytes | None) -> Iterator[None]:
         except UnreadableImage:
             raise
         except UnidentifiedImageError:
+            if data is not None and data[4:8] == b"ftyp" and data[8:12] in _HEIC:
+                raise UnreadableImage(where, f"HEIC, which {_HEIC_EXTRA} reads", _HEIC_EXTRA) from None
             raise UnreadableImage(where, _what_it_is(data)) from None
         except Exception as error:  # decoders raise anything on damaged files: SyntaxError, struct.error, …
             raise UnreadableImage(where, _in_plain_words(error)) from None
@@ -336,4 +342,8 @@ def _in_plain_words(error: Exception) -> str:
 @cache
 def _formats() -> tuple[str, ...]:
     Image.init()
-    return tuple(name for name in _FORMATS if name in Image.OPEN)
+    formats = list(_FORMATS)
+    if find_spec("pillow_heif") is not None:
+        import_module("pillow_heif").register_heif_opener(thumbnails=False)
+        formats.append("HEIF")
+    return tuple(name for name in formats if name in Image.OPEN)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.looking import WORDS, both_parts, picture_of, score, spread_of
+from striate.doctor.checks.data.looking import WORDS, both_parts, deviation_of, picture_of, score
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
@@ -153,12 +153,12 @@ def blank_samples(samples: Samples) -> torch.Tensor:
     grid = x.ndim > 2 or (x.ndim == 2 and x.shape[1] >= 4 * _SMALLEST)
     if not grid or x[0].numel() < _SMALLEST or not (x.is_floating_point() or x.dtype == torch.uint8):
         return none
-    spread = torch.nan_to_num(spread_of(x), nan=1.0, posinf=1.0)
-    some = spread[spread > 0]
+    deviation = torch.nan_to_num(deviation_of(x), nan=1.0, posinf=1.0)
+    some = deviation[deviation > 0]
     typical = float(some.median()) if len(some) else 0.0
     level = torch.nan_to_num(x.double().flatten(1).abs().amax(1))
-    # Rounding leaves a little spread in a large constant.
-    return spread <= torch.maximum(torch.tensor(FLAT * typical).double(), 1e-7 * level)
+    # Rounding leaves a small deviation in a large constant.
+    return deviation <= torch.maximum(torch.tensor(FLAT * typical).double(), 1e-7 * level)
 
 
 def bare_samples(x: torch.Tensor) -> torch.Tensor:
@@ -196,20 +196,20 @@ class _Scales:
     """Mean and deviation of each channel, or column of a table, shaped for the inputs; `of` names them."""
 
     mean: torch.Tensor
-    spread: torch.Tensor
+    deviation: torch.Tensor
     of: str
 
     @property
     def odd(self) -> bool:
         """Whether they are far from 0 and 1 in any way."""
-        mean, spread = self.mean.flatten(), self.spread.flatten()
-        size = (mean.square() + spread.square()).sqrt()
-        varying = spread > 1e-6 * size.clamp_min(1e-30)
+        mean, deviation = self.mean.flatten(), self.deviation.flatten()
+        size = (mean.square() + deviation.square()).sqrt()
+        varying = deviation > 1e-6 * size.clamp_min(1e-30)
         if not bool(varying.any()):
             return False
-        mean, spread, size = mean[varying], spread[varying], size[varying]
-        apart = self.of == "column" and float(spread.max()) > UNEVEN * float(spread.median())
-        offset = bool((mean.abs() > LARGE * spread).any()) and float(size.max()) > 1
+        mean, deviation, size = mean[varying], deviation[varying], size[varying]
+        apart = self.of == "column" and float(deviation.max()) > UNEVEN * float(deviation.median())
+        offset = bool((mean.abs() > LARGE * deviation).any()) and float(size.max()) > 1
         return bool(size.max() > LARGE) or bool(size.max() < SMALL) or apart or offset
 
 
@@ -223,13 +223,13 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
     own, fixed, trial = _tried(evidence, scales)
     if own is None or fixed is None or fixed - own < GAIN or fixed < 2 * GAIN:
         return
-    means, spreads = f"means of {_range(scales.mean)}", f"deviations of {_range(scales.spread)}"
+    means, deviations = f"means of {_range(scales.mean)}", f"deviations of {_range(scales.deviation)}"
     measure = "accuracy" if evidence.setup.classifies else "explained share"
     yield Finding(
         code="data.not-normalized",
         severity="error" if fixed - own >= 3 * GAIN else "warning",
         where="inputs of the network",
-        measured=f"{scales.of}s with {means} and {spreads}; with standardized inputs the {measure} after "
+        measured=f"{scales.of}s with {means} and {deviations}; with standardized inputs the {measure} after "
         f"{len(trial.rows)} steps is {fixed:.2f} instead of {own:.2f}",
         threshold=NOT_NORMALIZED_THRESHOLD,
         why="Weights are initialized, and rates chosen, for inputs of mean 0 and variance 1: others saturate units, or "
@@ -245,9 +245,13 @@ def _range(values: torch.Tensor) -> str:
 
 def _remedy(scales: _Scales) -> str:
     if scales.of == "channel" and scales.mean.numel() <= 4:
-        mean, spread = (", ".join(f"{v:.4g}" for v in part.flatten().tolist()) for part in (scales.mean, scales.spread))
+        mean, deviation = (
+            ", ".join(f"{v:.4g}" for v in part.flatten().tolist()) for part in (scales.mean, scales.deviation)
+        )
         shape = "[:, None, None]" if scales.mean.numel() > 1 else ""
-        values = (f"torch.tensor([{mean}]){shape}", f"torch.tensor([{spread}]){shape}") if shape else (mean, spread)
+        values = (
+            (f"torch.tensor([{mean}]){shape}", f"torch.tensor([{deviation}]){shape}") if shape else (mean, deviation)
+        )
         return f"Standardize in the data set, for training and validation alike: `x = (x - {values[0]}) / {values[1]}`."
     return (
         "Standardize each column with mean and standard deviation of training, for validation too: `mean, std = "
@@ -271,8 +275,8 @@ def _scales(x: torch.Tensor) -> _Scales:
         of = "channel"
     else:
         axes, of = (0,), "column"
-    mean, spread = x.mean(axes, keepdim=True), x.std(axes, keepdim=True, correction=0)
-    return _Scales(mean, torch.where(spread > 1e-12, spread, torch.ones(())), of)
+    mean, deviation = x.mean(axes, keepdim=True), x.std(axes, keepdim=True, correction=0)
+    return _Scales(mean, torch.where(deviation > 1e-12, deviation, torch.ones(())), of)
 
 
 def _tried(evidence: Evidence, scales: _Scales) -> tuple[float | None, float | None, Trial]:
@@ -286,7 +290,7 @@ def _tried(evidence: Evidence, scales: _Scales) -> tuple[float | None, float | N
             x = args[0]
             wanted = x.dtype if x.is_floating_point() else dtype
             place = x.device
-            return ((x.double() - scales.mean.to(place)) / scales.spread.to(place)).to(wanted), *args[1:]
+            return ((x.double() - scales.mean.to(place)) / scales.deviation.to(place)).to(wanted), *args[1:]
 
         change_inputs(replica.model, standardize)
 

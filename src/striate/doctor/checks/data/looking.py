@@ -30,7 +30,7 @@ def both_parts(evidence: Evidence) -> Iterator[tuple[Samples, Batches]]:
         return
 
 
-def spread_of(x: torch.Tensor) -> torch.Tensor:
+def deviation_of(x: torch.Tensor) -> torch.Tensor:
     """Of each sample (N, …) the standard deviation of its numbers."""
     return x.double().flatten(1).std(1, correction=0)
 

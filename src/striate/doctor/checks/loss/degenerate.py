@@ -100,10 +100,12 @@ def _behind(evidence: Evidence, trial: Trial, ratio: float) -> str | None:
             predictions = f"{known.accuracy:.0%} of the predictions are right (the commonest class: {known.common:.0%})"
         same = "" if moved is None else f"; with targets of other samples the loss is {moved:.3g}"
         return f"yet {predictions}{same}"
-    spread = _spread(after.outputs) / max(_spread(start.outputs), 1e-12)
+    deviation = _deviation(after.outputs) / max(_deviation(start.outputs), 1e-12)
     limit = _FLAT if last <= _FALLEN * first else 0.5
-    if spread <= limit and not _compares(evidence):
-        return f"while outputs became the same for all inputs: they spread {spread:.2g} times as much as before"
+    if deviation <= limit and not _compares(evidence):
+        return (
+            f"while outputs became alike for all inputs: their standard deviation is {deviation:.2g} times what it was"
+        )
     return None
 
 
@@ -142,10 +144,10 @@ def _compares(evidence: Evidence) -> bool:
     shown = evidence.first.loss_outputs
     if wanted is None or not isinstance(shown, torch.Tensor) or wanted.shape != shown.shape:
         return False
-    return _spread(wanted) < 1e-3 * max(float(wanted.float().abs().mean()), 1e-12)
+    return _deviation(wanted) < 1e-3 * max(float(wanted.float().abs().mean()), 1e-12)
 
 
-def _spread(outputs: torch.Tensor) -> float:
+def _deviation(outputs: torch.Tensor) -> float:
     """How far outputs of samples differ: the mean of the standard deviations over samples."""
     if len(outputs) < 2 or not outputs.is_floating_point():
         raise NoEvidence("outputs that cannot be compared between samples")
@@ -162,7 +164,7 @@ def _remedy(evidence: Evidence) -> str:
         )
     return (
         "add a term that keeps outputs apart: pairs that do not belong together (`nn.TripletMarginLoss`, a contrastive "
-        "loss), or a penalty on a small spread"
+        "loss), or a penalty on a small standard deviation"
     )
 
 
@@ -170,9 +172,9 @@ DEGENERATE = Check(
     codes=("loss.degenerate",),
     question="Can the loss become small, or stay constant, without right predictions?",
     threshold=f"the loss falls below {_FALLEN:.0%} of its first value while predictions are no better than a guess "
-    f"(or are quantities), their own measure fell {_BEHIND:g} times less, and targets of other samples "
-    f"give less than {_BLIND:.0%} of the first loss, too; where there are no targets: outputs spread less than "
-    f"{_FLAT:.0%} of what they did; or the gradient by the outputs is exactly zero in all steps looked at",
+    f"(or are quantities), their own measure fell {_BEHIND:g} times less, and targets of other samples give less than "
+    f"{_BLIND:.0%} of the first loss, too; where there are no targets: the standard deviation of outputs is below "
+    f"{_FLAT:.0%} of what it was; or the gradient by the outputs is exactly zero in all steps looked at",
     run=_run,
     explains="model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-low optim.no-step fit.*",
 )

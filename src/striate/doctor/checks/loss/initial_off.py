@@ -19,7 +19,7 @@ from striate.records import Finding
 
 _ABOVE = 3.0
 _FAR_ABOVE = 7.0
-_SPREAD = 10.0
+_DEVIATION = 10.0
 _LESS = 0.85
 _MUCH_LESS = 0.6
 
@@ -38,11 +38,14 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     text = _too_sure(known, outputs, targets)
     if text is None:
         return
-    spread = max(float(outputs.float().std()), 1e-6)
+    deviation = max(float(outputs.float().std()), 1e-6)
     layer = next((view for view in reversed(first.layers) if view.kind == "weights"), None)
-    own, tried = evidence.trial.losses, [evidence.variant("smaller outputs", Change(prepare=_divided_by(2 * spread)))]
+    own, tried = (
+        evidence.trial.losses,
+        [evidence.variant("smaller outputs", Change(prepare=_divided_by(2 * deviation)))],
+    )
     if layer is not None:
-        smaller = Change(prepare=_smaller_layer(layer.name, 2 * spread))
+        smaller = Change(prepare=_smaller_layer(layer.name, 2 * deviation))
         tried.append(evidence.variant("smaller last weights", smaller))
     better = min((trial for trial in tried if trial.rows), key=lambda trial: _mean(trial.losses), default=None)
     if better is None or better.error is not None or not _mean(better.losses) < _wanted(known) * _mean(own):
@@ -50,8 +53,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     by_weights = layer is not None and better is tried[-1]
     where = layer.name if layer is not None and by_weights else "the network's outputs"
     measured = (
-        f"{text}; with outputs that begin {2 * spread:.3g} times smaller the loss after {len(better.losses)} steps is "
-        f"{better.level():.3g} instead of {evidence.trial.level():.3g}, and {_mean(better.losses):.3g} instead of "
+        f"{text}; with outputs that begin {2 * deviation:.3g} times smaller the loss after {len(better.losses)} steps "
+        f"is {better.level():.3g} instead of {evidence.trial.level():.3g}, and {_mean(better.losses):.3g} instead of "
         f"{_mean(own):.3g} on average"
     )
     yield Finding(
@@ -77,10 +80,11 @@ def _too_sure(known: Quality, outputs: torch.Tensor, targets: torch.Tensor) -> s
     """What is off, in words; None where nothing is."""
     if known.kind == "numbers":
         wanted = max(float(targets.float().std()), float(targets.float().abs().mean()), 1e-12)
-        spread = float(outputs.float().std())
-        if spread < _SPREAD * wanted:
+        deviation = float(outputs.float().std())
+        if deviation < _DEVIATION * wanted:
             return None
-        return f"the first outputs spread by {spread:.3g}, the targets by {float(targets.float().std()):.3g}"
+        other = float(targets.float().std())
+        return f"the standard deviation of the first outputs is {deviation:.3g}, that of the targets {other:.3g}"
     many = outputs.shape[1] if known.kind == "classes" else 2
     if known.kind == "classes" and form_of(outputs) == "probabilities":
         return None  # the softmax has bounded them already; another check knows about that
@@ -124,11 +128,10 @@ def _remedy(layer: str | None) -> str:
 INITIAL_OFF = Check(
     codes=("loss.initial-off",),
     question="Are the first predictions of an untrained network surer than knowing nothing allows?",
-    threshold=f"a cross entropy {_ABOVE:g} nats or more above ln K (scores that spread by 1, as usual initialization "
-    "give, have "
-    f"half a nat more, by 2 have two), or numbers that spread {_SPREAD:g} times as much as the targets; and the mean "
-    f"loss of a trial falls to {_MUCH_LESS:.0%} once outputs begin smaller by twice their standard deviation, or to "
-    f"{_LESS:.0%} from {_FAR_ABOVE:g} nats on",
+    threshold=f"a cross entropy {_ABOVE:g} nats or more above ln K (scores of standard deviation 1, as of usual "
+    "initialization, have half a nat more, of 2 two), or numbers whose standard deviation is "
+    f"{_DEVIATION:g} times that of the targets; and the mean loss of a trial falls to {_MUCH_LESS:.0%} once outputs "
+    f"begin smaller by twice their standard deviation, or to {_LESS:.0%} from {_FAR_ABOVE:g} nats on",
     run=_run,
     quick=False,
     explains="fit.plateau fit.underfit",

@@ -165,7 +165,7 @@ def _perfect(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor | Non
 def _finding(severity: Any, where: str, measured: str, remedy: str) -> Finding:
     why = "One NaN or Inf makes every weight NaN that its gradient reaches: nothing is learned from then."
     if severity == "warning":
-        why = "The better the network becomes, the nearer it comes to a prediction whose loss is no number."
+        why = "The better the network becomes, the nearer it comes to a prediction whose loss is NaN or Inf."
     return Finding(
         code="loss.not-finite",
         severity=severity,

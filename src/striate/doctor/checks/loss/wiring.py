@@ -32,7 +32,7 @@ def _find_sign(evidence: Evidence) -> Iterator[Finding]:
         return
     start = _quality(evidence, None)
     after = _quality(evidence, trial)
-    if start is None or after is None or after.loss <= _WORSE * start.loss:  # what is no number is worse, too
+    if start is None or after is None or after.loss <= _WORSE * start.loss:  # NaN is worse, too
         return
     if start.accuracy is not None and (after.accuracy or 0.0) > max(start.accuracy, after.common) + 0.02:
         return
@@ -108,10 +108,10 @@ def _find_broadcast(evidence: Evidence) -> Iterator[Finding]:
     outputs, targets = _compared(evidence)
     if outputs is None or targets is None or outputs == targets:
         return
-    spread = _broadcast(outputs, targets)
+    broadcast = _broadcast(outputs, targets)
     if math.prod(outputs) != math.prod(targets):
-        if evidence.calls.sizes_differ and spread is not None:
-            yield _finding(outputs, targets, spread, "", _resize_remedy(targets))
+        if evidence.calls.sizes_differ and broadcast is not None:
+            yield _finding(outputs, targets, broadcast, "", _resize_remedy(targets))
         return
     error = evidence.trial.error
     if error is not None and not evidence.trial.rows:
@@ -119,9 +119,9 @@ def _find_broadcast(evidence: Evidence) -> Iterator[Finding]:
             text = f"; the loss raises {type(error).__name__}: {' '.join(str(error).split())[:120]}"
             yield _finding(outputs, targets, None, text, _remedy(outputs, targets))
         return
-    if spread is None or math.prod(spread) <= math.prod(outputs):
+    if broadcast is None or math.prod(broadcast) <= math.prod(outputs):
         return
-    if spread not in evidence.calls.shapes and not evidence.calls.sizes_differ:
+    if broadcast not in evidence.calls.shapes and not evidence.calls.sizes_differ:
         return
     same_shape = _with_shape(evidence, targets)
     fixed = evidence.variant("outputs in the shape of the targets", same_shape)
@@ -132,7 +132,7 @@ def _find_broadcast(evidence: Evidence) -> Iterator[Finding]:
         f"; after {len(fixed.rows)} steps the loss is {fixed.level():.3g} with outputs in the shape of the targets, "
         f"{evidence.trial.level():.3g} without"
     )
-    yield _finding(outputs, targets, spread, text, _remedy(outputs, targets))
+    yield _finding(outputs, targets, broadcast, text, _remedy(outputs, targets))
 
 
 def _compared(evidence: Evidence) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
@@ -196,11 +196,11 @@ def _resize_remedy(targets: tuple[int, ...]) -> str:
 def _finding(
     outputs: tuple[int, ...],
     targets: tuple[int, ...],
-    spread: tuple[int, ...] | None,
+    broadcast: tuple[int, ...] | None,
     tried: str,
     remedy: str,
 ) -> Finding:
-    compared = "" if spread is None else f" and are compared as {show_shape(spread)}"
+    compared = "" if broadcast is None else f" and are compared as {show_shape(broadcast)}"
     return Finding(
         code="loss.broadcast",
         severity="error",

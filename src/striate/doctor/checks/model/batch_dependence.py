@@ -11,7 +11,7 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.heads import SCORES, last_heads, named
-from striate.doctor.checks.model.variants import apart, asked, question, spread_between, with_rows
+from striate.doctor.checks.model.variants import apart, asked, deviations_apart, question, with_rows
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import output_of
@@ -29,15 +29,15 @@ _ONE = "Expected more than 1 value per channel when training"
 
 
 def _find_batch_norm_small_batch(evidence: Evidence) -> Iterator[Finding]:
-    trial, flow = evidence.trial, evidence.flow
+    trial, graph = evidence.trial, evidence.graph
     model = evidence.setup.model
     norms = [
-        (call.name, call.training, flow.calls[call.output].shape)
-        for call in flow.modules
+        (call.name, call.training, graph.calls[call.output].shape)
+        for call in graph.modules
         if isinstance(call.module, _BATCH_NORM) and call.output is not None and not call.name.startswith("*")
     ]
-    functions = [call for call in flow.calls if call.name == "batch_norm" and call.option(5, "training", False)]
-    for error in (trial.error, flow.error):
+    functions = [call for call in graph.calls if call.name == "batch_norm" and call.option(5, "training", False)]
+    for error in (trial.error, graph.error):
         if error is not None and _ONE in str(error):
             yield _raises(evidence, len(trial.rows))
             return
@@ -152,7 +152,7 @@ def _blended(given: torch.Tensor | None, changed: torch.Tensor | None, kept: int
 
 
 def _apart(one: torch.Tensor, other: torch.Tensor, kept: int) -> float:
-    """How far the predictions for the kept sample are apart, in spreads over all samples."""
+    """How far the predictions for the kept sample are apart, in standard deviations over all samples."""
     return apart(one[kept] - other[kept], one)
 
 
@@ -165,7 +165,7 @@ def _alone(evidence: Evidence, batch: Any, one: torch.Tensor, tolerance: float) 
         return
     if fewer.shape[1:] != one.shape[1:] or len(fewer) != half:
         return
-    far = spread_between(one[:half], fewer)
+    far = deviations_apart(one[:half], fewer)
     if far > tolerance:
         yield _finding(
             "error",
@@ -182,9 +182,9 @@ def _across(evidence: Evidence) -> Iterator[Finding]:
     """A softmax over the samples where one over the classes was meant."""
     if not evidence.setup.classifies:
         return
-    flow = evidence.flow
+    graph = evidence.graph
     size = evidence.train.sizes[0]
-    for head in last_heads(flow, SCORES[1:]):
+    for head in last_heads(graph, SCORES[1:]):
         axis = head.call.option(1, "dim")
         shape = head.outputs.shape
         if axis in (0, -len(shape)) and len(shape) == 2 and shape[0] == size != shape[1] and shape[1] > 1:
@@ -252,7 +252,7 @@ def _finding(severity: str, where: str, measured: str, tolerance: float, fix: st
         severity="error" if severity == "error" else "warning",
         where=where,
         measured=measured,
-        threshold=f"{tolerance:g} of the spread: rounding" if tolerance else "never over axis 0",
+        threshold=f"{tolerance:g} standard deviations: rounding" if tolerance else "never over axis 0",
         why="Samples are mixed up: a prediction says something about the company that a sample happens to be in, and "
         "figures measured on batches are not those of single samples.",
         remedy=fix,

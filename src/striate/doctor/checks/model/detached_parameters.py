@@ -27,9 +27,11 @@ _DEEPEST = 4
 
 def _find_unregistered_parameters(evidence: Evidence) -> Iterator[Finding]:
     held = dict(held_apart(evidence.fresh.model))
-    flow = evidence.flow
+    graph = evidence.graph
     # A teacher that runs without gradients may be kept apart on purpose.
-    learning = [s for s in flow.strangers if any(flow.calls[i].gives_gradient for i in s.calls if i < len(flow.calls))]
+    learning = [
+        s for s in graph.strangers if any(graph.calls[i].gives_gradient for i in s.calls if i < len(graph.calls))
+    ]
     strangers = [s for s in learning if _counts(s, held)]
     if not strangers:
         return
@@ -165,24 +167,24 @@ SHARE = 0.05
 
 
 def _find_graph_detached(evidence: Evidence) -> Iterator[Finding]:
-    model, flow = evidence.setup.model, evidence.flow
+    model, graph = evidence.setup.model, evidence.graph
     wanting = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    used = wanting & flow.used
+    used = wanting & graph.used
     if not used:
         return
-    if flow.error is not None and any(text in str(flow.error) for text in _NO_GRAPH):
-        yield _all_cut(flow, f"backward fails: {str(flow.error).partition('.')[0][:120]}")
-    elif flow.error is None and flow.backward and evidence.trial.rows:
+    if graph.error is not None and any(text in str(graph.error) for text in _NO_GRAPH):
+        yield _all_cut(graph, f"backward fails: {str(graph.error).partition('.')[0][:120]}")
+    elif graph.error is None and graph.backward and evidence.trial.rows:
         gradients = evidence.first.gradients
         without = {name for name in used if gradients.get(name) is None} - evidence.trial.changed
         if without == used:
-            yield _all_cut(flow, f"backward runs, but none of {len(used)} parameters gets a gradient")
+            yield _all_cut(graph, f"backward runs, but none of {len(used)} parameters gets a gradient")
         elif without:
-            yield from _partly(evidence, flow, without)
+            yield from _partly(evidence, graph, without)
 
 
-def _all_cut(flow: CallGraph, measured: str) -> Finding:
-    cut = _last_cut(flow, None)
+def _all_cut(graph: CallGraph, measured: str) -> Finding:
+    cut = _last_cut(graph, None)
     if cut is not None and _is_off(cut):
         where = cut.place
         fix = "Take `with torch.no_grad():` (or `torch.inference_mode()`) away from where the network is trained."
@@ -207,16 +209,16 @@ def _all_cut(flow: CallGraph, measured: str) -> Finding:
     )
 
 
-def _partly(evidence: Evidence, flow: CallGraph, names: set[str]) -> Iterator[Finding]:
+def _partly(evidence: Evidence, graph: CallGraph, names: set[str]) -> Iterator[Finding]:
     """Some parameters take part, and their gradient is lost on the way."""
-    if flow.root is None:
+    if graph.root is None:
         return
-    behind = flow.before(flow.root)
+    behind = graph.before(graph.root)
     found: dict[str, Call] = {}
     for name in sorted(names):
-        users = [call.index for call in flow.calls if name in call.parameters]
-        cut = _last_cut(flow, users)
-        if cut is not None and (cut.index in behind or _leaves(flow, cut)):
+        users = [call.index for call in graph.calls if name in call.parameters]
+        cut = _last_cut(graph, users)
+        if cut is not None and (cut.index in behind or _leaves(graph, cut)):
             found[name] = cut
     model, optimizer = evidence.setup.model, evidence.setup.optimizer
     parameters = dict(model.named_parameters())
@@ -259,33 +261,33 @@ def _is_off(cut: Call) -> bool:
     return bool(cut.parameters) or cut.name in PRODUCTS
 
 
-def _last_cut(flow: CallGraph, users: list[int] | None) -> Call | None:
+def _last_cut(graph: CallGraph, users: list[int] | None) -> Call | None:
     """The last call that takes something with a gradient and gives none, on the way of the batch through the network,
     behind the calls `users`. Numbers taken out of the finished loss are not meant."""
-    end = len(flow.calls) if flow.root is None or users is None else flow.root + 1
+    end = len(graph.calls) if graph.root is None or users is None else graph.root + 1
     cuts = [
         call
-        for call in flow.calls[:end]
-        if call.takes_gradient and not call.gives_gradient and call.from_batch and not _looks(flow, call)
+        for call in graph.calls[:end]
+        if call.takes_gradient and not call.gives_gradient and call.from_batch and not _looks(graph, call)
     ]
     if users is not None:
-        cuts = [call for call in cuts if flow.before(call.index) & set(users)]
-    elif flow.root is not None:
-        behind = flow.before(flow.root)
+        cuts = [call for call in cuts if graph.before(call.index) & set(users)]
+    elif graph.root is not None:
+        behind = graph.before(graph.root)
         cuts = [call for call in cuts if call.index in behind] or cuts
     return cuts[-1] if cuts else None
 
 
-def _looks(flow: CallGraph, call: Call) -> bool:
+def _looks(graph: CallGraph, call: Call) -> bool:
     """Whether a call outside of the network only looks at a number, as for a display."""
-    return call.name in ("backward", *_LEAVES_TORCH) and not call.inside and call.index != flow.root
+    return call.name in ("backward", *_LEAVES_TORCH) and not call.inside and call.index != graph.root
 
 
-def _leaves(flow: CallGraph, cut: Call) -> bool:
+def _leaves(graph: CallGraph, cut: Call) -> bool:
     """Whether a tensor leaves torch within the network, at or behind a cut: what comes back has no known maker."""
     return any(
-        call.name in _LEAVES_TORCH and call.inside and (call is cut or cut.index in flow.before(call.index))
-        for call in flow.calls[cut.index :]
+        call.name in _LEAVES_TORCH and call.inside and (call is cut or cut.index in graph.before(call.index))
+        for call in graph.calls[cut.index :]
     )
 
 

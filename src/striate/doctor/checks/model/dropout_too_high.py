@@ -32,7 +32,7 @@ _DROPOUTS = (
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
-    strong = [call for call in evidence.flow.calls if _dropped(call) >= LIKELY]
+    strong = [call for call in evidence.graph.calls if _dropped(call) >= LIKELY]
     if not strong:
         return
     worst = max(strong, key=_dropped)

@@ -14,20 +14,20 @@ SCORES = ("cross_entropy", "log_softmax", "softmax", "logsumexp")
 REGRESSION = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 
 
-def last_heads(flow: CallGraph, names: tuple[str, ...]) -> Iterator[Head]:
+def last_heads(graph: CallGraph, names: tuple[str, ...]) -> Iterator[Head]:
     """The losses, and the softmax before them, of these names: those behind which no weights follow, as they do behind
     the softmax of attention."""
     within: set[int] = set()
-    for call in flow.weights:
-        within |= flow.before(call.index)
-    for head in flow.heads:
+    for call in graph.weights:
+        within |= graph.before(call.index)
+    for head in graph.heads:
         if head.call.name in names and head.call.index not in within:
             yield head
 
 
-def made_by(flow: CallGraph, head: Head) -> Call | None:
+def made_by(graph: CallGraph, head: Head) -> Call | None:
     """The call that made the numbers which a loss is given."""
-    return flow.origin(head.call.inputs[0]) if head.call.inputs else None
+    return graph.origin(head.call.inputs[0]) if head.call.inputs else None
 
 
 def axis_of(head: Head) -> int | None:

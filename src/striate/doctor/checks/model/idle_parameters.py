@@ -45,12 +45,12 @@ def _find_unused_parameters(evidence: Evidence) -> Iterator[Finding]:
 
 def unused(evidence: Evidence) -> list[str]:
     """Names of parameters that want a gradient and that no call takes. Raises NoEvidence where a step fails."""
-    flow = evidence.flow
-    if flow.error is not None:
+    graph = evidence.graph
+    if graph.error is not None:
         raise NoEvidence("the step fails")
-    if not flow.used:
+    if not graph.used:
         raise NoEvidence("the step does not use the network that was given")
-    used = flow.used | evidence.predicting.used
+    used = graph.used | evidence.predicting.used
     gradients, changed = evidence.first.gradients, evidence.trial.changed
     return [
         name
@@ -74,7 +74,7 @@ def _called_twice(evidence: Evidence, layers: list[str]) -> str:
     """A layer of the same kind and sizes that ran more than once, beside one that never ran."""
     model = evidence.setup.model
     counts: dict[str, int] = {}
-    for call in evidence.flow.modules:
+    for call in evidence.graph.modules:
         counts[call.name] = counts.get(call.name, 0) + 1
     for idle in layers:
         wanted = _sizes(model.get_submodule(idle)) if idle in dict(model.named_modules()) else None
@@ -105,7 +105,7 @@ SHARE = 0.2
 
 def _find_frozen_parameters(evidence: Evidence) -> Iterator[Finding]:
     model = evidence.setup.model
-    used = {name: p for name, p in model.named_parameters() if name in evidence.flow.used and p.ndim > 1}
+    used = {name: p for name, p in model.named_parameters() if name in evidence.graph.used and p.ndim > 1}
     frozen = {name: p for name, p in used.items() if not p.requires_grad}
     if not frozen:
         return

@@ -37,9 +37,9 @@ _LOSS = {
 
 
 def _find_double_softmax(evidence: Evidence) -> Iterator[Finding]:
-    flow = evidence.flow
-    for head in last_heads(flow, SCORES):
-        axis, origin = axis_of(head), made_by(flow, head)
+    graph = evidence.graph
+    for head in last_heads(graph, SCORES):
+        axis, origin = axis_of(head), made_by(graph, head)
         if axis is None:
             continue
         if are_probabilities(head.outputs, axis) and not _is_constant(head.outputs):
@@ -49,8 +49,8 @@ def _find_double_softmax(evidence: Evidence) -> Iterator[Finding]:
         if logarithms and origin is not None:
             yield _harmless(origin)
             return
-    for head in last_heads(flow, ("binary_cross_entropy_with_logits",)):
-        origin = made_by(flow, head)
+    for head in last_heads(graph, ("binary_cross_entropy_with_logits",)):
+        origin = made_by(graph, head)
         if origin is not None and (origin.name in _SQUASHING or _is_own_sigmoid(origin, head.outputs)):
             yield _sigmoid_twice(evidence, head, origin)
             return
@@ -152,20 +152,20 @@ OUTSIDE = 0.03
 
 
 def _find_last_layer_clipped(evidence: Evidence) -> Iterator[Finding]:
-    flow = evidence.flow
-    for head in last_heads(flow, SCORES):
-        origin, axis = made_by(flow, head), axis_of(head)
+    graph = evidence.graph
+    for head in last_heads(graph, SCORES):
+        origin, axis = made_by(graph, head), axis_of(head)
         bounds = None if origin is None or origin.name == "softmax" else range_of(origin)
         if origin is not None and bounds is not None and axis is not None:
             yield from _scores(evidence, origin, bounds, head.outputs.shape[axis])
             return
-    for head in last_heads(flow, ("binary_cross_entropy_with_logits",)):
-        origin = made_by(flow, head)
+    for head in last_heads(graph, ("binary_cross_entropy_with_logits",)):
+        origin = made_by(graph, head)
         bounds = None if origin is None or "sigmoid" in origin.name or origin.name == "softmax" else range_of(origin)
         if origin is not None and bounds is not None:
             yield from _scores(evidence, origin, bounds, 2)
             return
-    yield from _numbers(evidence, flow)
+    yield from _numbers(evidence, graph)
 
 
 def range_of(call: Call) -> tuple[float, float] | None:
@@ -205,9 +205,9 @@ def _scores(evidence: Evidence, origin: Call, bounds: tuple[float, float], class
     )
 
 
-def _numbers(evidence: Evidence, flow: CallGraph) -> Iterator[Finding]:
+def _numbers(evidence: Evidence, graph: CallGraph) -> Iterator[Finding]:
     """Numbers that are to be met."""
-    for origin, targets in _met(evidence, flow):
+    for origin, targets in _met(evidence, graph):
         bounds = range_of(origin)
         if bounds is None:
             continue
@@ -232,19 +232,19 @@ def _numbers(evidence: Evidence, flow: CallGraph) -> Iterator[Finding]:
         return
 
 
-def _met(evidence: Evidence, flow: CallGraph) -> Iterator[tuple[Call, torch.Tensor]]:
+def _met(evidence: Evidence, graph: CallGraph) -> Iterator[tuple[Call, torch.Tensor]]:
     """The last call of the network, and the targets that it is compared with."""
-    heads = [head for head in last_heads(flow, REGRESSION) if head.targets is not None]
+    heads = [head for head in last_heads(graph, REGRESSION) if head.targets is not None]
     for head in heads:
-        origin = made_by(flow, head)
+        origin = made_by(graph, head)
         if origin is not None and head.targets is not None and head.targets.is_floating_point():
             yield origin, head.targets
     first = evidence.first
     targets = first.loss_targets
-    if heads or evidence.setup.classifies or flow.output is None or not isinstance(targets, torch.Tensor):
+    if heads or evidence.setup.classifies or graph.output is None or not isinstance(targets, torch.Tensor):
         return
-    origin = flow.origin(flow.output)
-    outputs = flow.calls[flow.output].shape
+    origin = graph.origin(graph.output)
+    outputs = graph.calls[graph.output].shape
     if origin is not None and targets.is_floating_point() and tuple(targets.shape) == tuple(outputs):
         yield origin, targets
 

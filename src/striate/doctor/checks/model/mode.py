@@ -9,7 +9,7 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.heads import named
-from striate.doctor.checks.model.variants import asked, spread_between
+from striate.doctor.checks.model.variants import asked, deviations_apart
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.records import Finding
@@ -58,10 +58,10 @@ def _trained_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
 
 def _never_measured(part: nn.Module) -> bool:
     """Whether a batch norm keeps running statistics and has the ones that it was made with."""
-    mean, spread = getattr(part, "running_mean", None), getattr(part, "running_var", None)
-    if not isinstance(mean, torch.Tensor) or not isinstance(spread, torch.Tensor):
+    mean, variance = getattr(part, "running_mean", None), getattr(part, "running_var", None)
+    if not isinstance(mean, torch.Tensor) or not isinstance(variance, torch.Tensor):
         return False
-    return bool((mean == 0).all()) and bool((spread == 1).all())
+    return bool((mean == 0).all()) and bool((variance == 1).all())
 
 
 def _not_in_training(names: list[str], step: int, severity: str) -> Finding:
@@ -178,7 +178,7 @@ def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
     one, other = asked(evidence, batch, seed=0), asked(evidence, batch, seed=1)
     if one.shape != other.shape:
         return
-    apart = spread_between(one, other)
+    apart = deviations_apart(one, other)
     if apart < DIFFERENT:
         return
     calls = [call for call in evidence.predicting.calls if call.name in _RANDOM and call.inside]
@@ -200,7 +200,7 @@ def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
         where=named(call),
         measured=f"in evaluation mode, two predictions for the same batch differ by {apart:.2g} of their standard "
         "deviation",
-        threshold=f"{DIFFERENT:g} of the spread",
+        threshold=f"{DIFFERENT:g} standard deviations",
         why="Something random goes on in evaluation mode: predictions are worse than they could be, and differ each "
         "time.",
         remedy=fix,

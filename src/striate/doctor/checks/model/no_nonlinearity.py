@@ -41,29 +41,29 @@ MANY = 3
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
-    flow = evidence.predicting
-    if flow.output is None:
+    graph = evidence.predicting
+    if graph.output is None:
         raise NoEvidence("the network does not run as a whole")
-    chain = _chain(flow, flow.output)
+    chain = _chain(graph, graph.output)
     if len(chain) < 2 or _is_factorized(evidence, chain):
         return
     apart = _bend(evidence, evidence.fresh)
     straight = apart is not None and apart < AFFINE
-    if straight and not _only_linear(flow, flow.output):
+    if straight and not _only_linear(graph, graph.output):
         # A branch that begins with zeros bends once it is trained.
         later = _bend(evidence, evidence.trial.replica)
         straight = later is not None and later < AFFINE and evidence.trial.error is None
     if straight:
         yield _finding(evidence, chain, apart)
-    elif len(chain) > 2 and _only_linear(flow, flow.output):
+    elif len(chain) > 2 and _only_linear(graph, graph.output):
         yield _finding(evidence, chain, None)
     else:
-        yield from _part(evidence, flow, flow.output)
+        yield from _part(evidence, graph, graph.output)
 
 
-def _part(evidence: Evidence, flow: CallGraph, end: int) -> Iterator[Finding]:
+def _part(evidence: Evidence, graph: CallGraph, end: int) -> Iterator[Finding]:
     """Three layers or more in a row within a network that bends elsewhere, where an activation between them helps."""
-    run = _longest_run(flow, end)
+    run = _longest_run(graph, end)
     if len(run) < MANY:
         return
     layers = {call.module for call in run[:-1]}
@@ -86,17 +86,17 @@ def _part(evidence: Evidence, flow: CallGraph, end: int) -> Iterator[Finding]:
     )
 
 
-def _longest_run(flow: CallGraph, end: int) -> list[Call]:
+def _longest_run(graph: CallGraph, end: int) -> list[Call]:
     """Calls with weights in a row, on all ways, with nothing but linear functions between them."""
     runs: dict[int, list[Call]] = {}
     best: list[Call] = []
-    for index in sorted(i for i in flow.before(end) if i >= 0 and flow.calls[i].from_batch):
-        call = flow.calls[index]
-        given = [runs.get(i, []) for i in call.inputs if i < 0 or flow.calls[i].from_batch]
+    for index in sorted(i for i in graph.before(end) if i >= 0 and graph.calls[i].from_batch):
+        call = graph.calls[index]
+        given = [runs.get(i, []) for i in call.inputs if i < 0 or graph.calls[i].from_batch]
         shortest = min(given, key=len, default=[])
         if call.name not in _KNOWN_LINEAR - _NORMS:
             runs[index] = []
-        elif flow.is_weights(call):
+        elif graph.is_weights(call):
             runs[index] = [*shortest, call]
         else:
             runs[index] = shortest
@@ -104,13 +104,13 @@ def _longest_run(flow: CallGraph, end: int) -> list[Call]:
     return best
 
 
-def _chain(flow: CallGraph, end: int) -> list[Call]:
+def _chain(graph: CallGraph, end: int) -> list[Call]:
     """The calls with weights on the longest way from the batch to the end."""
     longest: dict[int, list[Call]] = {}
-    for index in sorted(i for i in flow.before(end) if i >= 0):
-        call = flow.calls[index]
+    for index in sorted(i for i in graph.before(end) if i >= 0):
+        call = graph.calls[index]
         best = max((longest.get(i, []) for i in call.inputs), key=len, default=[])
-        longest[index] = [*best, call] if flow.is_weights(call) else best
+        longest[index] = [*best, call] if graph.is_weights(call) else best
     return longest.get(end, [])
 
 
@@ -164,14 +164,14 @@ def _as_scores(predictions: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
         yield [one - one[:, :1] for one in predictions]
 
 
-def _only_linear(flow: CallGraph, end: int) -> bool:
+def _only_linear(graph: CallGraph, end: int) -> bool:
     """Whether nothing but linear functions and normalization, which makes no new features, lies between the weights."""
-    names = {flow.calls[i].name for i in flow.before(end) if i >= 0 and flow.calls[i].from_batch}
-    last = flow.origin(end)
+    names = {graph.calls[i].name for i in graph.before(end) if i >= 0 and graph.calls[i].from_batch}
+    last = graph.origin(end)
     names -= {last.name} if last is not None and last.name in ("softmax", "log_softmax", "sigmoid") else set()
     return names <= _KNOWN_LINEAR and not any(
-        len([i for i in call.inputs if i < 0 or flow.calls[i].from_batch]) > 1
-        for call in flow.calls
+        len([i for i in call.inputs if i < 0 or graph.calls[i].from_batch]) > 1
+        for call in graph.calls
         if call.name in ("matmul", "__matmul__", "bmm", "einsum", "mm")
     )
 

@@ -17,28 +17,28 @@ def looks_untrained(weight: torch.Tensor) -> bool | None:
     orthogonal, without a direction that stands out. None where there are too few numbers to tell."""
     values = weight.detach().double().flatten(1) if weight.ndim > 1 else weight.detach().double()[None]
     count = values.numel()
-    spread, largest = float(values.std(correction=0)), float(values.abs().max())
-    if spread == 0:
+    deviation, largest = float(values.std(correction=0)), float(values.abs().max())
+    if deviation == 0:
         return True
     if count < _FEWEST:
         return None
     default = 1 / math.sqrt(values.shape[1])
     if largest <= default * (1 + 1e-6) and largest >= 0.9 * default:
         return True  # torch's own, whose bound training steps over at once
-    shape = float(((values - values.mean()) / spread).pow(4).mean())
-    if largest <= math.sqrt(3) * spread * (1 + 1.5 / math.sqrt(count)) and abs(shape - 1.8) < 0.15 + 2 / math.sqrt(
+    shape = float(((values - values.mean()) / deviation).pow(4).mean())
+    if largest <= math.sqrt(3) * deviation * (1 + 1.5 / math.sqrt(count)) and abs(shape - 1.8) < 0.15 + 2 / math.sqrt(
         count
     ):
         return True
-    return _is_normal(values, spread, shape) or _is_orthogonal(values)
+    return _is_normal(values, deviation, shape) or _is_orthogonal(values)
 
 
-def _is_normal(values: torch.Tensor, spread: float, shape: float) -> bool:
+def _is_normal(values: torch.Tensor, deviation: float, shape: float) -> bool:
     rows, columns = values.shape
     count = values.numel()
-    if abs(shape - 3) > 5 * math.sqrt(24 / count) or abs(float(values.mean())) > 4 * spread / math.sqrt(count):
+    if abs(shape - 3) > 5 * math.sqrt(24 / count) or abs(float(values.mean())) > 4 * deviation / math.sqrt(count):
         return False
-    edge = spread * (math.sqrt(rows) + math.sqrt(columns))
+    edge = deviation * (math.sqrt(rows) + math.sqrt(columns))
     return float(torch.linalg.matrix_norm(values, 2)) < 1.12 * edge
 
 

@@ -42,20 +42,20 @@ class View:
         return max(field / side for field, side in zip(self.field, self.sides, strict=True))
 
 
-def pooled_view(flow: CallGraph) -> View | None:
+def pooled_view(graph: CallGraph) -> View | None:
     """The view of the last map that is pooled to one place, behind the last convolution; None where there is none, or
     places are put together in another way."""
-    convolutions = [call for call in flow.weights if call.name.startswith("conv") and len(call.shape) > 2]
+    convolutions = [call for call in graph.weights if call.name.startswith("conv") and len(call.shape) > 2]
     if not convolutions or any(call.name.startswith("conv_transpose") for call in convolutions):
         return None
     last = convolutions[-1]
-    pooled = next((call for call in flow.calls[last.index + 1 :] if _pools(call)), None)
+    pooled = next((call for call in graph.calls[last.index + 1 :] if _pools(call)), None)
     if pooled is None:
         return None
     sides = convolutions[0].given[0][2:]
     known: dict[int, tuple[list[float], list[float]]] = {}
-    for index in sorted(i for i in flow.before(pooled.index) if i >= 0):
-        call = flow.calls[index]
+    for index in sorted(i for i in graph.before(pooled.index) if i >= 0):
+        call = graph.calls[index]
         if index == pooled.index or not call.from_batch or len(call.shape) != len(last.shape):
             continue
         if call.name in _FAR:

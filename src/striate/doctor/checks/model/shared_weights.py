@@ -24,13 +24,13 @@ _SMALL = (nn.PReLU, nn.RNNCellBase, nn.RNNBase)
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
-    model, flow = evidence.setup.model, evidence.flow
+    model, graph = evidence.setup.model, evidence.graph
     for places in repeated(model):
-        calls = [call for call in flow.modules if call.name in places]
-        if _in_a_row(flow, calls) or _same_input(calls):
+        calls = [call for call in graph.modules if call.name in places]
+        if _in_a_row(graph, calls) or _same_input(calls):
             yield _repeated(evidence, places, len(calls))
             return
-    yield from _called_again(evidence, flow)
+    yield from _called_again(evidence, graph)
 
 
 def repeated(model: nn.Module) -> Iterator[list[str]]:
@@ -58,11 +58,11 @@ def _one_in_another(names: list[str]) -> bool:
     return any(name != other and name.startswith(f"{other}.") for name in names for other in names)
 
 
-def _in_a_row(flow: CallGraph, calls: list[TracedModule]) -> bool:
+def _in_a_row(graph: CallGraph, calls: list[TracedModule]) -> bool:
     """Whether what one call gives goes into a later one."""
     for number, first in enumerate(calls):
         for later in calls[number + 1 :]:
-            if first.output is not None and any(first.output in flow.before(i) for i in later.inputs):
+            if first.output is not None and any(first.output in graph.before(i) for i in later.inputs):
                 return True
     return False
 
@@ -100,22 +100,22 @@ def _parted(replica: Replica, places: list[str]) -> None:
         setattr(replica.model.get_submodule(parent), name, own)
 
 
-def _called_again(evidence: Evidence, flow: CallGraph) -> Iterator[Finding]:
+def _called_again(evidence: Evidence, graph: CallGraph) -> Iterator[Finding]:
     """A layer with one name that runs several times, one after the other, within one pass of the network."""
     idle = _idle(evidence)
     by_name: dict[str, list[TracedModule]] = {}
-    for call in flow.modules:
+    for call in graph.modules:
         if call.name and not call.name.startswith("*") and _learns(call.module):
             by_name.setdefault(call.name, []).append(call)
     for name, calls in by_name.items():
-        if len(calls) < 2 or not _in_a_row(flow, calls):
+        if len(calls) < 2 or not _in_a_row(graph, calls):
             continue
         module = calls[0].module
         original = next((other for other, sizes in idle.items() if sizes == _sizes(module) and other != name), "")
         if original:
             yield _instead_of(name, original, len(calls))
             return
-        if isinstance(module, _BATCH_NORM) and module.track_running_stats and _between_differ(flow, calls):
+        if isinstance(module, _BATCH_NORM) and module.track_running_stats and _between_differ(graph, calls):
             yield _norm_again(name, len(calls))
             return
 
@@ -137,12 +137,12 @@ def _learns(module: nn.Module) -> bool:
     return not isinstance(module, _SMALL) and any(p.numel() > 1 for p in module.parameters())
 
 
-def _between_differ(flow: CallGraph, calls: list[TracedModule]) -> bool:
+def _between_differ(graph: CallGraph, calls: list[TracedModule]) -> bool:
     """Whether other weights lie before each call: in a loop, they are the same."""
     makers = []
     for call in calls:
-        before = sorted(i for index in call.inputs for i in flow.before(index) if i >= 0)
-        weights = [flow.calls[i].parameters for i in before if flow.is_weights(flow.calls[i])]
+        before = sorted(i for index in call.inputs for i in graph.before(index) if i >= 0)
+        weights = [graph.calls[i].parameters for i in before if graph.is_weights(graph.calls[i])]
         makers.append(weights[-1] if weights else ())
     return len(set(makers)) == len(makers)
 
@@ -177,7 +177,7 @@ SHARED_WEIGHTS = Check(
     codes=(CODE,),
     question="Is the same layer in the network several times by mistake?",
     threshold="one layer at several places of which one feeds the other, or that get the same input; or called again "
-    "while a original never runs; a layer that a loop calls is meant",
+    "while an original never runs; a layer that a loop calls is meant",
     run=run,
     explains="fit.*",
 )

@@ -47,13 +47,13 @@ _POOL_TO: dict[int, Any] = {
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
-    flow = evidence.flow
-    if flow.error is not None and flow.failed is not None:
-        yield from _no_map_left(flow)
+    graph = evidence.graph
+    if graph.error is not None and graph.failed is not None:
+        yield from _no_map_left(graph)
         return
-    kernels = [call for call in flow.weights if call.name.startswith("conv") and _spatial(call)]
+    kernels = [call for call in graph.weights if call.name.startswith("conv") and _spatial(call)]
     idle = [call for call in kernels if _share_used(call) <= USED]
-    early = [] if idle else _after_one_place(flow)
+    early = [] if idle else _after_one_place(graph)
     if len(idle) < SHARE * len(kernels) and not early:
         if idle:
             yield _finding(evidence, idle, len(kernels), "note")
@@ -83,11 +83,11 @@ def _share_right(evidence: Evidence) -> float:
         return 1.0
 
 
-def _no_map_left(flow: CallGraph) -> Iterator[Finding]:
+def _no_map_left(graph: CallGraph) -> Iterator[Finding]:
     """A kernel that is larger than its map raises."""
-    text = str(flow.error)
-    assert flow.failed is not None
-    name, shapes, inside = flow.failed
+    text = str(graph.error)
+    assert graph.failed is not None
+    name, shapes, inside = graph.failed
     if not any(part in text for part in _TOO_LARGE) or not any(part in name for part in _POOLS):
         return
     place = inside[-1].lstrip("*") if inside else "forward"
@@ -138,13 +138,13 @@ def _along(call: Call, place: int, name: str, axis: int) -> int:
     return given if isinstance(given, int) else 0 if name == "padding" else 1
 
 
-def _after_one_place(flow: CallGraph) -> list[Call]:
+def _after_one_place(graph: CallGraph) -> list[Call]:
     """Layers with weights, but the last two, that come after the map has shrunk to one place by a stride or a window,
     in the first half of the way."""
-    if flow.end is None:
+    if graph.end is None:
         return []
-    path = list(flow.bottlenecks(flow.end))
-    weights = [call for call in path if flow.is_weights(call) and call.name.startswith("conv")]
+    path = list(graph.bottlenecks(graph.end))
+    weights = [call for call in path if graph.is_weights(call) and call.name.startswith("conv")]
     for call in path:
         shrinks = len(call.shape) > 2 and math.prod(call.shape[2:]) == 1 and call.given
         if shrinks and math.prod(call.given[0][2:]) > 1 and not call.name.startswith("adaptive"):

@@ -31,7 +31,7 @@ def _find_gradient_strength(evidence: Evidence) -> Iterator[Finding]:
         return
     first = _strengths(trial.first)
     later = _strengths(trial.later)
-    grown = _grown(trial.first, first, _spread_of_inputs(evidence))
+    grown = _grown(trial.first, first, _deviation_of_inputs(evidence))
     if grown:
         yield _finding(evidence, "exploding", *grown)
     else:
@@ -51,14 +51,14 @@ def _strengths(step_trace: StepTrace) -> list[tuple[str, float]]:
     return [(layer.name, layer.gradient_norm) for layer in _weighted(step_trace) if layer.gradient_norm]
 
 
-def _spread_of_inputs(evidence: Evidence) -> float:
+def _deviation_of_inputs(evidence: Evidence) -> float:
     x = evidence.train.x
     return float(x.float().std(correction=0)) if x is not None else 1.0
 
 
-def _grown(step_trace: StepTrace, strengths: Sequence[tuple[str, float]], spread: float) -> tuple[str, str] | None:
+def _grown(step_trace: StepTrace, strengths: Sequence[tuple[str, float]], deviation: float) -> tuple[str, str] | None:
     """Where, and what was measured; None where nothing explodes."""
-    given = max(1.0, spread) if math.isfinite(spread) else 1.0
+    given = max(1.0, deviation) if math.isfinite(deviation) else 1.0
     for layer in _weighted(step_trace):
         if not math.isfinite(layer.std) or layer.std > RANGE * given:
             return layer.name, f"its outputs have a standard deviation of {layer.std:.2g}"

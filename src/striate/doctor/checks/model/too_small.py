@@ -37,11 +37,11 @@ class _Narrow:
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
-    flow = evidence.flow
-    if flow.error is not None or flow.end is None:
+    graph = evidence.graph
+    if graph.error is not None or graph.end is None:
         raise NoEvidence("the step fails")
     needed = _needed(evidence)
-    narrow = _narrowest(flow, flow.end)
+    narrow = _narrowest(graph, graph.end)
     if narrow is None or narrow.width >= needed:
         return
     change = Change(prepare=lambda replica: _widen(replica, narrow))
@@ -75,10 +75,10 @@ def _needed(evidence: Evidence) -> float:
     return 2.0
 
 
-def _narrowest(flow: CallGraph, end: int) -> _Narrow | None:
+def _narrowest(graph: CallGraph, end: int) -> _Narrow | None:
     """The narrowest place between two layers with weights, of those that everything passes."""
-    weights = {call.index for call in flow.weights}
-    path = [call for call in flow.bottlenecks(end) if call.shape]
+    weights = {call.index for call in graph.weights}
+    path = [call for call in graph.bottlenecks(end) if call.shape]
     last = max((place for place, call in enumerate(path) if call.index in weights), default=-1)
     start = next((place for place, call in enumerate(path) if call.index in weights), len(path))
     found: tuple[int, int] | None = None
@@ -94,13 +94,13 @@ def _narrowest(flow: CallGraph, end: int) -> _Narrow | None:
     width, place = found
     before = [call for call in path[: place + 1] if call.index in weights]
     behind = next(call for call in path[place + 1 :] if call.index in weights)
-    between = _modules_between(flow, before[-1], behind)
+    between = _modules_between(graph, before[-1], behind)
     return _Narrow(width, before[-1].place, behind.place, between)
 
 
-def _modules_between(flow: CallGraph, first: Call, last: Call) -> tuple[str, ...]:
+def _modules_between(graph: CallGraph, first: Call, last: Call) -> tuple[str, ...]:
     return tuple(
-        dict.fromkeys(call.module for call in flow.calls[first.index + 1 : last.index] if call.inside and call.module)
+        dict.fromkeys(call.module for call in graph.calls[first.index + 1 : last.index] if call.inside and call.module)
     )
 
 

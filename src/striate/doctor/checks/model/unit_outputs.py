@@ -179,17 +179,18 @@ COLLAPSED_LITTLE = 0.1
 
 
 def _find_collapsed(evidence: Evidence) -> Iterator[Finding]:
-    """Outputs without spread after the trial; of a network that has learned none, a last layer of zeros is no fault."""
+    """Outputs that are constant after the trial; of a network that has learned nothing, a last layer of zeros is no
+    fault."""
     trial = evidence.trial
     seen = [evidence.after.outputs]
     if isinstance(trial.later.outputs, torch.Tensor):
         seen.append(trial.later.outputs)
-    spreads = [_spread(outputs) for outputs in seen]
+    deviations = [_deviation(outputs) for outputs in seen]
     if not trial.rows or any(len(outputs) < FEWEST for outputs in seen) or _inputs_are_one(evidence):
         return
-    if not all(spread is not None and spread < SAME for spread in spreads):
+    if not all(deviation is not None and deviation < SAME for deviation in deviations):
         return
-    begins = _spread(evidence.start.outputs)
+    begins = _deviation(evidence.start.outputs)
     if begins is not None and begins >= SAME and evidence.progress.share > COLLAPSED_LITTLE:
         return
     outputs = evidence.after.outputs.flatten(1) if evidence.after.outputs.ndim > 1 else evidence.after.outputs[:, None]
@@ -201,9 +202,9 @@ def _find_collapsed(evidence: Evidence) -> Iterator[Finding]:
         severity="error" if always else "warning",
         where="the network's outputs",
         measured=f"for {len(outputs)} different inputs all outputs are ({prediction}{dots}) within "
-        f"{max(s or 0 for s in spreads):.1g} "
+        f"{max(s or 0 for s in deviations):.1g} "
         f"of their size after {len(trial.rows)} steps{', as before them' if always else '; before them they differed'}",
-        threshold=f"a spread over samples below {SAME:g} of their size",
+        threshold=f"a standard deviation over samples below {SAME:g} of their size",
         why="What the inputs tell is lost on the way: only a constant can be learned.",
         remedy="Print `h.flatten(1).std(0).mean()` after each layer for one batch: where it falls to 0, something "
         "takes the "
@@ -212,7 +213,7 @@ def _find_collapsed(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def _spread(outputs: torch.Tensor) -> float | None:
+def _deviation(outputs: torch.Tensor) -> float | None:
     """Over samples, as a share of the outputs' size; 0 of zeros, None where they are not finite."""
     values = outputs.double().reshape(len(outputs), -1)
     if not bool(torch.isfinite(values).all()):

@@ -78,20 +78,20 @@ def question(
         torch.manual_seed(seed)
         outputs = main_tensor(output_of(evidence.setup, replica, copied(batch), training=False))
     if outputs is None or not outputs.ndim or not outputs.is_floating_point():
-        raise NoEvidence("the network's outputs are no numbers")
+        raise NoEvidence("the network's outputs are not floating-point numbers")
     return given[0] if given else None, outputs.detach().cpu().double()
 
 
-def spread_between(one: torch.Tensor, other: torch.Tensor) -> float:
-    """The largest difference of two predictions, in spreads of the first; 0 where they are not finite."""
+def deviations_apart(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The largest difference of two predictions, in standard deviations of the first; 0 where they are not finite."""
     return apart(one - other, one)
 
 
 def apart(difference: torch.Tensor, predictions: torch.Tensor) -> float:
-    """The largest difference in spreads of the predictions; of those that are all alike, in hundredths of them, as
-    rounding is no difference."""
-    spread = max(float(predictions.std(correction=0)), FLAT * float(predictions.abs().max())) or 1.0
-    found = float(difference.abs().max()) / spread
+    """The largest difference in standard deviations of the predictions; of those that are all alike, in hundredths of
+    them, as rounding is no difference."""
+    deviation = max(float(predictions.std(correction=0)), FLAT * float(predictions.abs().max())) or 1.0
+    found = float(difference.abs().max()) / deviation
     return found if math.isfinite(found) else 0.0
 
 

@@ -1,0 +1,76 @@
+"""A network of several inputs as one of its first input, which is what the account follows; the others are zeros."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.account.ledger import Ledger, Shape
+from striate.errors import ModelError
+from striate.models.input_shape import read_input_shape
+
+One = Shape | torch.Tensor
+"""The shape of an input without the batch; or an example with it, which also says the number format."""
+Inputs = Shape | Sequence[One] | Mapping[str, One]
+"""One input; or several, in the order of the arguments of `forward`, or by their names."""
+_EXAMPLE = '{"image": (3, 32, 32), "age": (1,)}, or ((3, 32, 32), (1,))'
+
+
+@dataclass(frozen=True)
+class SeveralInputs:
+    """Shapes without the batch by place (from 0) or name, and number formats where they are known."""
+
+    shapes: Mapping[int | str, Shape]
+    formats: Mapping[int | str, torch.dtype]
+
+    @property
+    def shape(self) -> Shape:
+        """That of the first."""
+        return next(iter(self.shapes.values()))
+
+
+def several(inputs: object) -> SeveralInputs | None:
+    """The inputs, where they are several; None for all else, which is one shape or none. Raises ModelError."""
+    if isinstance(inputs, Mapping):
+        given: dict[int | str, Any] = dict(inputs)
+    elif isinstance(inputs, tuple | list) and any(isinstance(one, tuple | list | torch.Tensor) for one in inputs):
+        given = dict(enumerate(inputs))
+    else:
+        return None
+    if not given or not all(isinstance(name, int | str) for name in given):
+        got = f"a mapping from {', '.join(map(repr, given)) or 'nothing'}"
+        raise ModelError("input shape", got, "names of the arguments of forward", _EXAMPLE)
+    examples = {name: one for name, one in given.items() if isinstance(one, torch.Tensor)}
+    shapes = {name: tuple(one.shape[1:]) if name in examples else one for name, one in given.items()}
+    return SeveralInputs(
+        {name: read_input_shape(shape) for name, shape in shapes.items()},
+        {name: one.dtype for name, one in examples.items()},
+    )
+
+
+class OfFirstInput(nn.Module):
+    """`network` as a function of its first input (N, …)."""
+
+    def __init__(self, network: nn.Module, inputs: SeveralInputs) -> None:
+        super().__init__()
+        self.network, self.inputs = network, inputs
+
+    def forward(self, x: torch.Tensor) -> Any:
+        """What the network gives for `x`, and zeros as its other inputs."""
+        shapes, formats = self.inputs.shapes, self.inputs.formats
+        first, *others = shapes
+        given = {first: x.to(formats[first]) if first in formats else x}
+        given |= {name: x.new_zeros((len(x), *shapes[name]), dtype=formats.get(name, x.dtype)) for name in others}
+        named = {name: value for name, value in given.items() if isinstance(name, str)}
+        return self.network(*(value for name, value in given.items() if isinstance(name, int)), **named)
+
+    def ledger_of_network(self, ledger: Ledger) -> Ledger:
+        """The ledger of this as that of the network itself, with its other inputs."""
+        kind, (_, *others) = type(self.network).__name__, self.inputs.shapes.items()
+        names = (kind if row.name == "network" else row.name.removeprefix("network.") for row in ledger.rows)
+        rows = tuple(replace(row, name=name) for row, name in zip(ledger.rows, names, strict=True))
+        return replace(ledger, model=kind, rows=rows, other_inputs={str(name): shape for name, shape in others})

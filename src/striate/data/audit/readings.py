@@ -1,0 +1,94 @@
+"""Labels that were read in one way, and may be meant in another."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import numpy as np
+
+from striate.data.audit.marked import some
+from striate.data.listing import Listing
+from striate.records import Finding, Remedy
+from striate.wording import several
+
+_MANY_NUMBERS, _FEW = 20, 5
+"""So many classes that are whole numbers may be a quantity; with fewer samples in some of them they are likely one."""
+_LABEL_COLUMN = re.compile(r"(?:label|class|category|species|target|diagnosis)s?[ _.-]?[0-9]*")
+
+
+def find_readings(listing: Listing) -> tuple[Finding, ...]:
+    """`data.reading`: several labels in one, further columns of labels, quantities as classes, classes as numbers."""
+    found = (_several_labels(listing), _other_labels(listing), _quantity(listing), _classes_as_numbers(listing))
+    return tuple(finding for finding in found if finding is not None)
+
+
+def _reading(listing: Listing, measured: str, why: str, remedy: str, *, certain: bool = True) -> Finding:
+    return Finding(
+        code="data.reading",
+        severity="warning" if certain else "note",
+        where=listing.source,
+        measured=measured,
+        threshold="labels that can be read in one way only",
+        why=why,
+        remedy=remedy,
+    )
+
+
+def _several_labels(listing: Listing) -> Finding | None:
+    joined = (
+        [name for name in listing.classes if re.search(r"\w\s*\|\s*\w", name)] if listing.has_one_class_each else []
+    )
+    if not joined:
+        return None
+    return _reading(
+        listing,
+        f"{several(len(joined), 'class has', 'classes have')} | in the name: {some(joined)}",
+        "Each combination is learned as a class of its own, since striate has no task for several labels a sample yet.",
+        "Give each sample its main label; or train a network for each label, in a column of its own: present, absent.",
+    )
+
+
+def _other_labels(listing: Listing) -> Finding | None:
+    names = [name for name in listing.columns if _LABEL_COLUMN.fullmatch(name)]
+    if not names:
+        return None
+    return _reading(
+        listing,
+        f"{several(len(names), 'further column')} of labels: {some(names)}",
+        "Only the column label is learned; the others are slices of the evaluation.",
+        Remedy(
+            f"To learn {names[0]} instead: --data.names label={names[0]}.",
+            settings={"data.names": f"label={names[0]}"},
+        ),
+    )
+
+
+def _quantity(listing: Listing) -> Finding | None:
+    numbers = listing.has_one_class_each and all(re.fullmatch(r"-?[0-9]{1,9}", name) for name in listing.classes)
+    if not numbers or len(listing.classes) < _MANY_NUMBERS:
+        return None
+    few = sum(count < _FEW for count in Counter(listing.labels).values())
+    return _reading(
+        listing,
+        f"{len(listing.classes):,} classes that are whole numbers from {listing.classes[0]} to {listing.classes[-1]}"
+        + (f", {few:,} of them with fewer than {_FEW} samples" if few else ""),
+        "As classes, 30 is no nearer to 31 than to 80: a quantity, such as an age, is learned as a number.",
+        Remedy("If it is a quantity: --task regress.", settings={"task.name": "regress"}),
+        certain=bool(few),
+    )
+
+
+def _classes_as_numbers(listing: Listing) -> Finding | None:
+    y = listing.targets
+    if not listing.has_numbers or y is None or not np.isin(y, (0, 1)).all():
+        return None
+    why = "They are learned as quantities, by their squared error."
+    if y.shape[1] == 1:
+        as_classes = Remedy("If they are classes: --task classify.", settings={"task.name": "classify"})
+        return _reading(listing, "targets that are all 0 or 1, as numbers", why, as_classes)
+    measured = f"{y.shape[1]} columns of targets that are all 0 or 1"
+    if (y.sum(1) == 1).all():
+        return _reading(listing, f"{measured}, one 1 in each row", why, "If they are classes: save y=y.argmax(1).")
+    single = "If they are labels, striate has no task for several of them yet: train on each column, as whole numbers."
+    return _reading(listing, measured, why, single)

@@ -1,0 +1,273 @@
+"""Layouts that no task reads yet, or under other names: recognized before names of folders are taken for classes.
+
+Each recognizer is a function from a tree to what was found and what can be done with it today, or None. No remedy
+changes the user's files: what has to lie elsewhere is linked into a new folder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from striate.data.media.every_medium import is_sample
+from striate.data.sources.tree import Tree, summarize_suffixes
+from striate.errors import DataError, pasted
+from striate.wording import several
+
+EXPECTED = "one subfolder a class with pictures in it; images/ and masks/; or a manifest .csv with path,label"
+
+
+class Found(NamedTuple):
+    """A layout that was recognized: what it is, and what to do with it."""
+
+    what: str
+    remedy: str
+
+
+def refuse_other_layouts(tree: Tree) -> None:
+    """Raise DataError where the tree has the layout of boxes, outlines, captions or pairs of pictures and masks under
+    other names, or all of its pictures in one folder with a manifest beside it."""
+    for recognize in (_boxes_in_xml, _outlines, _coco, _boxes_in_text, _mask_pairs, _listed_pictures):
+        if found := recognize(tree):
+            raise DataError(f"data {tree.where}", found.what, EXPECTED, found.remedy)
+
+
+def by_hand(tree: Tree, what: str) -> str:
+    """The remedy where no task reads `what`."""
+    first = next(filter(is_sample, tree.files), "1.jpg")
+    manifest = pasted(PurePosixPath(tree.where) / "labels.csv")
+    return (
+        f"striate has no task for {what} yet. If each whole picture has one class, write {manifest} with the line"
+        f" path,label and a line for each picture, such as {first},CLASS; then: striate train {manifest}"
+    )
+
+
+def by_hand_in_table(what: str, table: str | PurePosixPath) -> str:
+    """The remedy for a `table` of `what`, which no task reads."""
+    begin = f"striate has no task for {what} yet. "
+    if what == "named points":
+        return begin + (
+            "As numbers: save the pictures as x of shape (N, height, width, 3) and the points as y of shape (N, 2 ×"
+            " points), floats: numpy.savez('points.npz', x=x, y=y); then: striate train points.npz"
+        )
+    return begin + (
+        f"If each whole picture has one class, name its column: striate train {pasted(table)} --data.names label=COLUMN"
+    )
+
+
+def other_task(names: Sequence[str]) -> str:
+    """What a header without labels is of, where it is that of another task; empty where it is not known."""
+    joined = " ".join(names)
+    if "caption" in names:
+        return "captions"
+    if re.search(r"\bx_?min\b|\bxtl\b|\bbbox", joined):
+        return "boxes"
+    if re.search(r"\bx_?1\b.*\by_?1\b|\w+_x\b.*\w+_y\b", joined):
+        return "named points"
+    return "several labels a picture" if "labels" in names else ""
+
+
+def _boxes_in_xml(tree: Tree) -> Found | None:
+    """Pascal VOC, also as labelImg writes it beside the pictures."""
+    files = [file for file in tree.files if file.lower().endswith(".xml")]
+    if not any(b"<bndbox" in _begin(tree, file) for file in files[:3]):
+        return None
+    what = f"boxes as in Pascal VOC: {several(len(files), '.xml file')}, the first {files[0]}"
+    folder = PurePosixPath(files[0]).parent.parent / "SegmentationClass"
+    masks = [file for file in tree.files if PurePosixPath(file).parent == folder and is_sample(file)]
+    if masks:
+        images = str(folder.parent / "JPEGImages")
+        return Found(
+            f"{what}, with masks in {folder}/", linked_pairs(tree, images, str(folder), PurePosixPath(masks[0]).suffix)
+        )
+    return Found(what, by_hand(tree, "boxes"))
+
+
+def _outlines(tree: Tree) -> Found | None:
+    """LabelMe: a .json beside each picture."""
+    files = [file for file in tree.files if file.lower().endswith(".json")]
+    if not any(b'"shapes"' in (data := _begin(tree, file)) and b'"imagePath"' in data for file in files[:3]):
+        return None
+    what = f"outlines as LabelMe writes them: {several(len(files), '.json file')}, the first {files[0]}"
+    return Found(what, by_hand(tree, "outlines"))
+
+
+def _coco(tree: Tree) -> Found | None:
+    """One .json for many pictures, as in COCO."""
+    files = [file for file in tree.files if file.lower().endswith(".json") and file.count("/") <= 2]
+    for file in files if len(files) <= 10 else ():
+        data = _begin(tree, file)
+        if b'"annotations"' not in data or b'"images"' not in data:
+            continue
+        kinds = {
+            b'"keypoints"': "named points",
+            b'"bbox"': "boxes",
+            b'"segmentation"': "outlines",
+            b'"caption"': "captions",
+        }
+        kind = next((name for key, name in kinds.items() if key in data), None)
+        if kind is not None:
+            return Found(f"{kind} as in COCO: {file}", by_hand(tree, kind))
+    return None
+
+
+_NUMBER = r"-?[0-9]*\.?[0-9]+(?:[eE]-?[0-9]+)?"
+_YOLO = re.compile(rf"[0-9]+(?:\s+{_NUMBER}){{4,}}\s*")
+
+
+def _boxes_in_text(tree: Tree) -> Found | None:
+    """YOLO: a .txt for each picture, beside it or in labels/ beside images/; a line for each object."""
+    files = [file for file in tree.files if file.endswith(".txt")]
+    stems = {PurePosixPath(file).stem for file in tree.files if is_sample(file)} if files else set()
+    files = [file for file in files if PurePosixPath(file).stem in stems]
+    lines = (_begin(tree, file).decode("utf-8", "replace").strip().split("\n")[0][:4096] for file in files[:20])
+    line = next((line for line in lines if line.strip()), "")
+    if not _YOLO.fullmatch(line):
+        return None
+    kind = "boxes" if len(line.split()) <= 6 else "outlines"
+    what = f"{kind} as in YOLO: {several(len(files), '.txt file')} with numbers, the first {files[0]}"
+    return Found(what, by_hand(tree, kind))
+
+
+_MASKS = re.compile(r"mask|seg|annot|label|gt|truth|target", re.IGNORECASE)
+
+
+def _mask_pairs(tree: Tree) -> Found | None:
+    """Two folders with pictures, of which one has a picture of the same stem, but for an ending, for most of the
+    other's: PNGImages/ and PedMasks/."""
+    tops = sorted(tree.tops())
+    if len(tops) > 6:
+        return None
+    stems = {
+        top: {_stem(file): file for file in tree.files if file.startswith(f"{top}/") and is_sample(file)}
+        for top in tops
+    }
+    for masks in filter(_MASKS.search, tops):
+        for images in tops:
+            if images == masks or not stems[masks] or not stems[images] or _MASKS.search(images):
+                continue
+            ending = _ending(sorted(stems[masks]), stems[images])
+            if ending is not None:
+                first = min(stems[masks].values())
+                what = f"pictures in {images}/ and, it seems, their masks in {masks}/, such as {first}"
+                suffix = ending + PurePosixPath(next(iter(stems[masks].values()))).suffix
+                return Found(what, linked_pairs(tree, images, masks, suffix))
+    return None
+
+
+def _ending(masks: Sequence[str], images: dict[str, str]) -> str | None:
+    """What the stems of masks have behind those of images, where at least nine of ten belong to an image."""
+    for ending in dict.fromkeys(
+        mask.removeprefix(image) for mask in masks[:1] for image in images if mask.startswith(image)
+    ):
+        if sum(mask.endswith(ending) and mask[: len(mask) - len(ending)] in images for mask in masks) >= 0.9 * len(
+            masks
+        ):
+            return ending
+    return None
+
+
+def _listed_pictures(tree: Tree) -> Found | None:
+    """A .csv beside one folder, with its pictures in the rows: the folder's name is no class."""
+    for name in listing_tables(tree):
+        if len({file.rpartition("/")[0] for file in tree.files if is_sample(file)}) != 1:
+            return None
+        table = PurePosixPath(tree.where) / name
+        header = _begin(tree, name).decode("utf-8", "replace").split("\n")[0].strip().lower()
+        what = other_task(re.split(r"[,;\t]", header))
+        remedy = by_hand_in_table(what, table) if what else f"striate train {pasted(table)}"
+        return Found(f"all pictures in one folder, and {name}, which lists them{what and ': '}{what}", remedy)
+    return None
+
+
+def listing_tables(tree: Tree) -> Iterator[str]:
+    """The .csv directly under the root in whose first row some field is a file of the tree."""
+    files = set(tree.files)
+    for name in tree.loose():
+        if name.lower().endswith((".csv", ".tsv")):
+            lines = _begin(tree, name).decode("utf-8", "replace").split("\n")[1:2]
+            if any(field.strip('" \r') in files for line in lines for field in re.split(r"[,;\t]", line)):
+                yield name
+
+
+def _begin(tree: Tree, file: str) -> bytes:
+    """The bytes of a file; nothing where it cannot be read, which is said later."""
+    with suppress(OSError, DataError):
+        return tree.read(file)
+    return b""
+
+
+def _stem(file: str) -> str:
+    return PurePosixPath(*PurePosixPath(file).parts[1:]).with_suffix("").as_posix()
+
+
+def linked_pairs(tree: Tree, images: str, masks: str, suffix: str) -> str:
+    """The command that makes a folder of links with images/ and masks/, and trains on it."""
+    if not Path(tree.where).is_dir():
+        return "unpack the archive and give the folder: striate then says which links make it images/ and masks/"
+    name = pasted(f"{tree.name}-masks")
+    pictures, drawn = (pasted(PurePosixPath(tree.where) / folder) for folder in (images, masks))
+    ending = f".{suffix.rpartition('.')[2]}"
+    return (
+        f'mkdir -p {name}/images {name}/masks && for m in {drawn}/*{suffix}; do s=$(basename "$m" {suffix});'
+        f' ln -s "$m" {name}/masks/"$s"{ending}; ln -s {pictures}/"$s".* {name}/images/; done && striate train {name}'
+    )
+
+
+class _Family(NamedTuple):
+    """Files of a medium that is not read."""
+
+    what: str
+    suffixes: tuple[str, ...]
+    remedy: str
+
+
+_FAMILIES: tuple[_Family, ...] = (
+    _Family(
+        "sound",
+        (".wav", ".flac", ".ogg", ".mp3", ".m4a", ".aac", ".opus", ".aif", ".aiff"),
+        "striate reads no sound files yet. Save the recordings as numbers, x of shape (N, 1, samples) and y of N names:"
+        " numpy.savez('sounds.npz', x=x, y=y); then: striate train sounds.npz --data.layout NCL",
+    ),
+    _Family(
+        "films",
+        (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"),
+        "striate reads no films yet. Save frames of them as pictures, and list them in a manifest .csv with the columns"
+        " path,label,group, where group names the film: frames of one film then stay in one split",
+    ),
+    _Family(
+        "volumes",
+        (".nii", ".nii.gz", ".dcm", ".dicom", ".mha", ".mhd", ".nrrd", ".mgz"),
+        "striate reads no volume files yet. Save them as numbers, x of shape (N, depth, height, width) and y of N"
+        " names: numpy.savez('volumes.npz', x=x, y=y); then: striate train volumes.npz --data.layout NDHW. Volumes with"
+        " masks: save their slices as PNGs in images/ and masks/",
+    ),
+)
+
+
+def _unread(files: Sequence[str]) -> _Family | None:
+    """The medium, of those that are not read, that most of the files are of; None where there is none."""
+    found = {family: sum(file.lower().endswith(family.suffixes) for file in files) for family in _FAMILIES}
+    most = max(_FAMILIES, key=lambda family: found[family])
+    return most if found[most] else None
+
+
+def of_another_medium(manifest: Path, files: Sequence[str]) -> DataError | None:
+    """What is said of a manifest of sound, films or volumes; None where some file may be a picture."""
+    family = None if any(map(is_sample, files)) else _unread(files)
+    if family is None:
+        return None
+    return DataError(f"manifest {manifest}", f"{family.what}: {summarize_suffixes(files)}", "pictures", family.remedy)
+
+
+def instead_of_pictures(tree: Tree) -> str:
+    """What to do with a tree without pictures: the file in it that can be given, or how its medium becomes numbers."""
+    if family := _unread(tree.files):
+        return family.remedy
+    for file in tree.loose():
+        if file.lower().endswith((".npz", ".csv", ".tsv", ".zip", ".tar", ".tar.gz", ".tgz", ".mat")):
+            return f"give the file: striate train {pasted(PurePosixPath(tree.where) / file)}"
+    return "give the folder (or archive) that holds the pictures"

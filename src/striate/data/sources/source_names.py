@@ -1,0 +1,45 @@
+"""What a source calls its columns or arrays, where not as striate does: `data.names`, given or proposed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from striate.errors import ConfigError, pasted
+from striate.records import Remedy
+from striate.wording import listed
+
+
+def parse_names(text: str | None) -> dict[str, str]:
+    """`path=filename,label=species` as a mapping from the name that is read to that of the source. Raises
+    ConfigError."""
+    found: dict[str, str] = {}
+    for part in text.split(",") if text else ():
+        name, sign, given = (word.strip() for word in part.partition("="))
+        if not (name and sign and given) or name in found:
+            raise ConfigError(
+                "data.names",
+                repr(text),
+                "NAME=NAME IN THE FILE, with commas between",
+                "--data.names path=file,label=kind",
+            )
+        found[name] = given
+    return found
+
+
+def check_names(names: Mapping[str, str], there: Collection[str], known: Collection[str]) -> None:
+    """Raise ConfigError where `data.names` speaks of what is not read, or of what is not in the source."""
+    for name, given in names.items():
+        if name not in known or given not in there:
+            got = f"{name}={given}"
+            wrong = (
+                f"one of {listed(sorted(known), 12)} before ="
+                if name not in known
+                else f"one of {listed(list(there), 20)} after ="
+            )
+            raise ConfigError("data.names", got, wrong, "--data.names path=file,label=kind, with names of these")
+
+
+def names_remedy(names: Mapping[str, str], words: str = "") -> Remedy:
+    """The remedy that gives these names."""
+    text = ",".join(f"{name}={given}" for name, given in names.items())
+    return Remedy(f"{words}--data.names {pasted(text)}", settings={"data.names": text})

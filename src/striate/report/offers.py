@@ -1,0 +1,63 @@
+"""What makes a trained network better without training it again, where validation data show that it does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from striate.data.dataset import Dataset
+from striate.errors import pasted
+from striate.evaluation.evaluate import evaluate_trained
+from striate.inference.predictor import Predictor
+from striate.statistics.calibration import Temperature
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.task import Task
+from striate.training.trained import Trained
+
+CERTAIN = 2.0
+"""Standard errors by which a mean has to differ from none."""
+
+
+def views_offer(
+    run: Path, trained: Trained, data: Dataset, val: Evaluation, answering: Predictor, batch: int | None
+) -> Sequence[str]:
+    """A sentence where the mean over each image and its mirror image predicts validation better than the image alone
+    (`val`), by more than noise: the losses of the same samples are compared. It takes as long as two times `val`."""
+    before = trained.task.sample_losses(val)
+    if before is None:
+        return ()
+    several = evaluate_trained(replace(trained, views="mirror"), data, "val", batch=batch, answering=answering)
+    after = trained.task.sample_losses(several)
+    metric = trained.task.metrics[0]
+    old, new = val.metrics[metric.key], several.metrics[metric.key]
+    if after is None or (new < old if metric.higher_is_better else new > old):
+        return ()
+    lead = before - after
+    error = float(lead.std(ddof=1)) / np.sqrt(len(lead)) if len(lead) > 1 else np.inf
+    if not lead.mean() > CERTAIN * error:
+        return ()
+    return (
+        f"The mean over each image and its mirror image predicts better: {metric.name} {metric.text(new)} instead of "
+        f"{metric.text(old)}, log loss {after.mean():.3f} instead of {before.mean():.3f}, on {val.n:,} validation "
+        f"samples. To use it: striate predict {pasted(run)} FILES --views mirror",
+    )
+
+
+def temperature_offer(run: Path, task: Task, val: Evaluation, temperature: Temperature | None) -> Sequence[str]:
+    """A sentence where validation says that the probabilities are too high or too low."""
+    if (
+        temperature is None
+        or task.sample_losses(val) is None
+        or temperature.interval.low <= 1 <= temperature.interval.high
+    ):
+        return ()
+    much = "too high" if temperature.value > 1 else "too low"
+    low, high = temperature.interval.low, temperature.interval.high
+    return (
+        f"The probabilities are {much}: a temperature of {temperature.value:.3g} mends them (95 % interval {low:.3g} "
+        f"to {high:.3g}, on {temperature.n:,} validation samples); the predicted classes stay. To use it: "
+        f"striate predict {pasted(run)} FILES --calibrated",
+    )

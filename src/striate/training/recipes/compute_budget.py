@@ -1,0 +1,143 @@
+"""What fits into the time: the size of photographs, and how long a run takes where the user names no budget.
+
+Both rest on one short measurement of how many multiply–accumulates a second training steps have on this machine.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import cache, partial
+
+import torch
+from torch import nn
+
+from striate.account.summarize import count_macs
+from striate.data.media.medium import ChooseSize, Photographs
+from striate.errors import StriateError
+from striate.machine.rates import convolution_training_rate
+from striate.models.build import build_model
+from striate.models.choose import choose_model
+from striate.models.from_file import names_file
+from striate.training.config import Config
+from striate.training.recipes.facts import Facts
+from striate.training.recipes.standard import passes_for
+from striate.wording import duration
+
+SIDES = (96, 112, 128, 160, 192, 224)
+"""Pixels that photographs are trained at, growing with the time."""
+WAIT = 10.0
+"""Minutes that somebody waits for a run who did not say how long it may take."""
+LONGER = 1.5
+"""A run without a budget may take this many times `WAIT`; beyond, it gets `WAIT` minutes."""
+FEWEST = 0.25
+"""Share of the usual passes that must fit, for a larger size to pay."""
+TRAINING = 0.7
+"""Share of the time that is left for training steps beside reading, measuring, validation and report."""
+NOMINAL_RATE = 4e10
+"""Multiply–accumulates a second of training steps on one core, where nothing may depend on time."""
+EFFICIENCY = 0.8
+"""Of a whole training step, beside the two convolutions that are measured; small-resnet and airbench have 0.9 to 1.4
+of their rate, before images are varied (2 cores of an AMD EPYC, bf16)."""
+_CLASSES = 10
+_COUNTED = 128  # pixels at which multiply–accumulates are counted; they grow with the area
+
+
+def choose_size_for(config: Config, module: nn.Module | None) -> ChooseSize:
+    """What decides the size of photographs for a training of `config`, of a network given in Python or a named one:
+    the largest of `SIDES` at which enough passes over the data fit into the time."""
+    return partial(_choose_size, config, module)
+
+
+def _choose_size(config: Config, module: nn.Module | None, found: Photographs) -> tuple[tuple[int, int], str]:
+    macs = _macs(config, module)
+    if macs is None:
+        return found.usual, (
+            f"Size: {found.usual[0]} × {found.usual[1]} pixels, the most common one: the network takes no square of"
+            f" {_COUNTED}; --size sets another."
+        )
+    samples = max(1, round(found.count * (1 - config.data.test_fraction - config.data.validation_share)))
+    seconds = 60 * (config.budget.minutes or WAIT) * TRAINING
+    if config.budget.steps is not None:
+        wanted = config.budget.steps * (config.batch or 32) / samples
+    else:
+        wanted = FEWEST * passes_for(samples) if config.budget.epochs is None else float(config.budget.epochs)
+    rate = training_rate(config)
+
+    def passes(side: int) -> float:
+        height, width = found.at(side)
+        return seconds * rate / (3 * samples * macs * height * width / _COUNTED**2)
+
+    sides = [side for side in SIDES if side <= found.shorter] or [SIDES[0]]
+    side = max((side for side in sides if passes(side) >= wanted), default=sides[0])
+    larger = next((other for other in sides if other > side), None)
+    time = duration(60 * (config.budget.minutes or WAIT))
+    text = f"{found.sized(side)}, so that about {_count(passes(side))} over {samples:,} of them fit into {time}"
+    if larger is not None:
+        more = (config.budget.minutes or WAIT) * passes(side) / passes(larger)
+        text += (
+            f"; at {larger} it would be {_count(passes(larger))}, or {more:.2g} minutes for as many"
+            f" (--size {larger}, --minutes {more:.2g})"
+        )
+    return found.at(side), f"{text}."
+
+
+def _count(passes: float) -> str:
+    return f"{passes:.0f} passes" if passes >= 3 else f"{passes:.1f} passes"
+
+
+def _macs(config: Config, module: nn.Module | None) -> float | None:
+    """Multiply–accumulates for one image of 128 × 128 pixels; None for a network that does not take it."""
+    shape = (config.data.channels or 3, _COUNTED, _COUNTED)
+    try:
+        if module is not None:
+            return float(count_macs(module, shape))
+        name = config.model.name
+        if name == "auto" or names_file(name):
+            name = choose_model("image", shape, "vector", 1000)[0]
+        with torch.random.fork_rng():
+            return float(count_macs(build_model(name, shape, _CLASSES), shape))
+    except StriateError:
+        return None
+
+
+def training_rate(config: Config) -> float:
+    """Multiply–accumulates a second of training steps of a whole network: measured once a process, in half a second;
+    nominal where several processes or `--deterministic` must decide alike."""
+    threads = config.execution.threads or torch.get_num_threads()
+    if config.execution.deterministic or config.execution.processes is not None:
+        return NOMINAL_RATE * threads
+    fast = config.execution.plan == "auto" and config.execution.precision in (None, "bf16")
+    return EFFICIENCY * _measured_rate(config.execution.device, threads, fast)
+
+
+@cache
+def _measured_rate(device: str | None, threads: int, bf16: bool) -> float:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return max(convolution_training_rate(place, kind) for kind in (("fp32", "bf16") if bf16 else ("fp32",)))
+    finally:
+        torch.set_num_threads(before)
+
+
+def bounded_wait(config: Config, request: Config, facts: Facts) -> tuple[Config, list[str]]:
+    """The configuration with `WAIT` minutes in place of the recipe's epochs, where `request` has no budget and these
+    would take much longer on this machine; and a note that says so."""
+    asked, decided = request.budget, config.budget
+    if asked.epochs or asked.minutes or asked.steps or decided.epochs is None or config.cv is not None:
+        return config, []
+    if config.execution.deterministic or config.execution.processes is not None:
+        return config, []
+    work = 3.0 * facts.macs * facts.samples * decided.epochs
+    if work / NOMINAL_RATE < 60 * WAIT:  # far from it on a single slow core: not worth measuring
+        return config, []
+    seconds = work / training_rate(config)
+    if seconds <= 60 * WAIT * LONGER:
+        return config, []
+    note = (
+        f"{WAIT:g} minutes, since no budget was given and the {decided.epochs} epochs of the recipe would take about"
+        f" {duration(seconds)} here (--epochs {decided.epochs}, or --minutes {math.ceil(seconds / 60)})"
+    )
+    return replace(config, budget=replace(decided, epochs=None, minutes=WAIT)), [note]

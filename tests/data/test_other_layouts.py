@@ -1,0 +1,183 @@
+"""Layouts of other tasks are named, with what can be done today, and no remedy moves or deletes a file of the user."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from striate.data.config import DataConfig
+from striate.data.read import load_dataset
+from striate.data.sources.list_source import list_source
+from striate.errors import DataError
+
+
+def picture(path, values=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.broadcast_to(np.uint8(values), (6, 6)).copy()).save(path)
+
+
+def pictures(root, folder="images", count=6):
+    for k in range(count):
+        picture(root / folder / f"p{k}.png", k)
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def refused(path, annotation=None):
+    with pytest.raises(DataError) as caught:
+        list_source(DataConfig(source=str(path)), annotation)
+    return caught.value
+
+
+def pasted(remedy, folder):
+    """Run what a remedy says, all but the training."""
+    command = remedy[remedy.index("mkdir") :].rsplit(" && striate train ", 1)
+    python = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+    subprocess.run(["bash", "-ec", command[0]], cwd=folder, check=True, env=python)
+    return folder / command[1]
+
+
+def boxes_of_voc(root):
+    pictures(root, "JPEGImages")
+    for k in range(6):
+        write(root / "Annotations" / f"p{k}.xml", "<annotation><object><bndbox/></object></annotation>")
+
+
+def boxes_of_yolo(root):
+    pictures(root, "train/images")
+    pictures(root, "valid/images")
+    for k in range(6):
+        write(root / "train" / "labels" / f"p{k}.txt", "0 0.5 0.5 0.25 .1\n")
+
+
+def outlines_of_yolo(root):
+    pictures(root)
+    write(root / "labels" / "p0.txt", "0 0.1 0.1 0.9 0.1 0.9 0.9\n")
+
+
+def boxes_of_coco(root):
+    pictures(root, "train2017")
+    pictures(root, "val2017")
+    document = {"images": [], "annotations": [{"bbox": [0, 0, 1, 1]}], "categories": []}
+    write(root / "annotations" / "instances_val2017.json", json.dumps(document))
+
+
+def outlines_of_labelme(root):
+    pictures(root)
+    write(root / "images" / "p0.json", json.dumps({"shapes": [], "imagePath": "p0.png"}))
+
+
+@pytest.mark.parametrize(
+    ("lay", "words"),
+    [
+        (boxes_of_voc, "boxes as in Pascal VOC: 6 .xml files"),
+        (boxes_of_yolo, "boxes as in YOLO: 6 .txt files"),
+        (outlines_of_yolo, "outlines as in YOLO: 1 .txt file "),
+        (boxes_of_coco, "boxes as in COCO: annotations/instances_val2017.json"),
+        (outlines_of_labelme, "outlines as LabelMe writes them"),
+    ],
+)
+def test_boxes_and_outlines_are_named_before_folders_become_classes(tmp_path, lay, words):
+    lay(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    error = refused(tmp_path)
+    assert words in error.got
+    assert f"{tmp_path}/labels.csv" in error.remedy
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_who_asks_for_classes_gets_them_of_any_folder(tmp_path):
+    outlines_of_labelme(tmp_path)
+    pictures(tmp_path, "other")
+    assert list_source(DataConfig(source=str(tmp_path)), "class").classes == ("images", "other")
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "ending"),
+    [("PNGImages", "PedMasks", "_mask"), ("imgs", "ground truth", ""), ("JPEGImages", "SegmentationClass", "")],
+)
+def test_pairs_under_other_names_are_linked_by_the_remedy(tmp_path, images, masks, ending):
+    data = tmp_path / "my data"
+    pictures(data, images)
+    for k in range(5):
+        picture(data / masks / f"p{k}{ending}.png", np.arange(6) > k)
+    if masks == "SegmentationClass":
+        write(data / "Annotations" / "p0.xml", "<annotation><bndbox/></annotation>")
+    before = sorted(data.rglob("*"))
+    linked = pasted(refused(data).remedy.replace("'my data-masks'", "my-data-masks"), tmp_path)
+    found = list_source(DataConfig(source=str(linked)))
+    assert found.annotation == "mask"
+    assert len(found) == 5
+    assert sorted(data.rglob("*")) == before
+
+
+def test_masks_that_number_objects_are_no_classes(tmp_path):
+    data = tmp_path / "cells"
+    for k in range(30):
+        picture(data / "images" / f"p{k}.png", k)
+        picture(data / "masks" / f"p{k}.png", np.minimum(np.arange(36).reshape(6, 6), 5 + k))
+    with pytest.raises(DataError, match="they number the objects") as caught:
+        load_dataset(DataConfig(source=str(data)))
+    linked = pasted(caught.value.remedy, tmp_path)
+    assert load_dataset(DataConfig(source=str(linked))).classes == ("0", "1")
+
+
+def test_classes_without_gaps_stay_classes(tmp_path):
+    for k in range(30):
+        picture(tmp_path / "images" / f"p{k}.png", k)
+        picture(tmp_path / "masks" / f"p{k}.png", np.minimum(np.arange(36).reshape(6, 6), 33 + k % 3))
+    assert len(load_dataset(DataConfig(source=str(tmp_path))).classes) == 36
+
+
+def test_one_folder_of_pictures_beside_a_table_is_read_by_the_table(tmp_path):
+    pictures(tmp_path)
+    write(tmp_path / "table.csv", "path,label\nimages/p0.png,a\n")
+    error = refused(tmp_path)
+    assert "table.csv" in error.got
+    assert error.remedy == f"striate train {tmp_path}/table.csv"
+
+
+def test_class_folders_beside_a_table_say_that_it_is_not_read(tmp_path):
+    pictures(tmp_path, "cat")
+    pictures(tmp_path, "dog")
+    write(tmp_path / "table.csv", "path,label,group\ncat/p0.png,a,g\n")
+    assert any("table.csv" in note for note in list_source(DataConfig(source=str(tmp_path))).notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("dog/bark.wav", "--data.layout NCL"),
+        ("fight/one.mp4", "path,label,group"),
+        ("images/scan.nii.gz", "--data.layout NDHW"),
+        ("train.npz", "striate train"),
+    ],
+)
+def test_files_of_other_media_are_named_with_what_can_be_done(tmp_path, name, words):
+    write(tmp_path / name, "x")
+    assert words in refused(tmp_path).remedy
+
+
+def test_an_empty_class_folder_stays_where_it_is(tmp_path):
+    data = tmp_path / "pets"
+    pictures(data, "cat")
+    pictures(data, "dog")
+    write(data / "notes" / "a.txt", "hello")
+    remedy = refused(data).remedy
+    assert "mv " not in remedy
+    assert list_source(DataConfig(source=str(pasted(remedy, tmp_path)))).classes == ("cat", "dog")
+
+
+def test_images_without_masks_are_left_out_by_links(tmp_path):
+    data = tmp_path / "data"
+    pictures(data)
+    for k in range(4):
+        picture(data / "masks" / f"p{k}.png", np.arange(6) > k)
+    assert len(list_source(DataConfig(source=str(pasted(refused(data).remedy, tmp_path))))) == 4

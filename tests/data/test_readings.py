@@ -1,0 +1,199 @@
+"""What is read in one way and may be meant in another is said, with the option that reads it so."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from striate.api import check_data
+from striate.data.audit.readings import find_readings
+from striate.data.config import DataConfig
+from striate.data.read import load_dataset
+from striate.data.sources.list_source import list_source
+from striate.errors import ConfigError, DataError
+
+Y = np.arange(12) % 2
+
+
+def arrays(path, **named):
+    np.savez(path, **named)
+    return DataConfig(source=str(path))
+
+
+def table(path, header, *rows, pictures=12):
+    for k in range(pictures):
+        (path.parent / "im").mkdir(parents=True, exist_ok=True)
+        Image.new("L", (6, 6), k).save(path.parent / "im" / f"p{k}.png")
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return DataConfig(source=str(path))
+
+
+# Order of axes
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "other", "words"),
+    [
+        ((30, 30, 30), "NDHW", "NCHW", "volumes of 30×30×30 in 1 channel"),
+        ((9, 8, 8), "NCHW", "NDHW", "maps of 8×8 in 9 channels"),
+        ((16, 16, 9), "NHWC", "NCHW", "maps of 16×16 in 9 channels"),
+        ((1, 80), "NCL", "NHW", "signals of 80 in 1 channel"),
+        ((128, 9), "NLC", "NHW", "signals of 128 in 9 channels"),
+    ],
+)
+def test_a_doubtful_order_of_axes_is_named_with_its_alternative(tmp_path, shape, axes, other, words):
+    x = np.random.default_rng(0).normal(size=(12, *shape)).astype("f")
+    config = arrays(tmp_path / "d.npz", x=x, y=Y)
+    data = load_dataset(config)
+    assert data.inputs_in_words == f"{words}, read as {axes}"
+    found = next(finding for finding in data.findings if finding.code == "data.layout")
+    assert found.remedy.settings == {"data.layout": other}
+    certain = load_dataset(DataConfig(source=config.source, layout=axes))
+    assert "data.layout" not in [finding.code for finding in certain.findings]
+    assert certain.input_shape == data.input_shape
+    assert load_dataset(DataConfig(source=config.source, layout=other)).inputs_in_words.endswith(other)
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"), [((3, 4, 5, 6), "volumes of 4×5×6 in 3 channels"), ((5,), "rows of 5 fea")]
+)
+def test_what_is_certain_is_not_doubted(tmp_path, shape, words):
+    config = arrays(tmp_path / "d.npz", x=np.random.default_rng(0).normal(size=(12, *shape)), y=Y)
+    data = load_dataset(config)
+    assert data.inputs_in_words.startswith(words)
+    assert "data.layout" not in [finding.code for finding in data.findings]
+    assert words in check_data(config.source).inputs
+
+
+# Names of arrays
+
+
+@pytest.mark.parametrize(
+    ("x", "y"), [("X", "y"), ("images", "labels"), ("X_train", "Y_train"), ("train_images", "train_labels")]
+)
+def test_usual_names_of_arrays_are_understood_and_said(tmp_path, x, y):
+    listing = list_source(arrays(tmp_path / "d.npz", **{x: np.zeros((12, 5)), y: Y}))
+    assert len(listing) == 12
+    assert f"{x} as " in listing.notes[0]
+    assert not listing.ignored
+
+
+def test_other_names_of_arrays_are_asked_back(tmp_path):
+    config = arrays(tmp_path / "d.npz", diagnosis=Y, scans=np.zeros((12, 5, 5)))
+    with pytest.raises(DataError, match=r"scans of shape \(12, 5, 5\)") as caught:
+        list_source(config)
+    listing = list_source(DataConfig(source=config.source, **_names(caught.value.remedy)))
+    assert len(listing) == 12
+    with pytest.raises(ConfigError, match="one of"):
+        list_source(DataConfig(source=config.source, names="x=scan,y=diagnosis"))
+
+
+def _names(remedy):
+    return {name.removeprefix("data."): value for name, value in remedy.settings.items()}
+
+
+# Tables
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("filename,species", "im/p{}.png,{}"),
+        ("id,when,kind,photo", "7,monday,{1},im/p{0}.png"),
+        ("Image;Class", "im/p{}.png;{}"),
+    ],
+)
+def test_other_columns_are_asked_back_with_the_option_that_names_them(tmp_path, header, row):
+    config = table(tmp_path / "t.csv", header, *(row.format(k, "ab"[k % 2]) for k in range(12)))
+    with pytest.raises(DataError) as caught:
+        list_source(config)
+    assert "--data.names" in caught.value.remedy
+    assert list_source(DataConfig(source=config.source, **_names(caught.value.remedy))).classes == ("a", "b")
+
+
+@pytest.mark.parametrize("sign", [";", "\t"])
+def test_semicolons_and_tabs_separate_too(tmp_path, sign):
+    rows = (f"im/p{k}.png{sign}{'ab'[k % 2]}{sign}1,5" for k in range(12))
+    listing = list_source(table(tmp_path / "t.csv", sign.join(("path", "label", "weight")), *rows))
+    assert listing.classes == ("a", "b")
+    assert listing.columns["weight"][0] == "1,5"
+
+
+def test_backslashes_are_read_as_windows_means_them(tmp_path):
+    listing = list_source(table(tmp_path / "t.csv", "path,label", "im\\p0.png,a", "im\\p1.png,b"))
+    assert listing.paths == ("im/p0.png", "im/p1.png")
+    assert any("Backslashes" in note for note in listing.notes)
+
+
+def test_names_of_files_in_a_folder_beside_the_table_say_where(tmp_path):
+    with pytest.raises(DataError) as caught:
+        list_source(table(tmp_path / "t.csv", "path,label", "p0.png,a"))
+    assert caught.value.remedy == f"cp {tmp_path}/t.csv {tmp_path}/im/ && striate train {tmp_path}/im/t.csv"
+
+
+@pytest.mark.parametrize("header", ["path,caption", "path,x1,y1,x2,y2", "path,x_min,y_min,x_max,y_max,kind"])
+def test_tables_of_other_tasks_are_named(tmp_path, header):
+    with pytest.raises(DataError, match=r"captions|named points|boxes"):
+        list_source(table(tmp_path / "t.csv", header, ",".join(["im/p0.png", *"1" * header.count(",")])))
+
+
+def test_a_spreadsheet_is_named_with_what_to_save_it_as(tmp_path):
+    (tmp_path / "t.xlsx").write_bytes(b"PK")
+    with pytest.raises(DataError, match="a spreadsheet") as caught:
+        list_source(DataConfig(source=str(tmp_path / "t.xlsx")))
+    assert f"striate train {tmp_path}/t.csv" in caught.value.remedy
+
+
+# Labels
+
+
+def said(config):
+    return [(finding.severity, finding.measured) for finding in find_readings(list_source(config))]
+
+
+@pytest.mark.parametrize(
+    ("header", "labels", "words"),
+    [
+        ("path,label", ["a|b", "b"] * 6, "1 class has | in the name: a|b"),
+        ("path,label,label2", ["a,x", "b,y"] * 6, "1 further column of labels: label2"),
+    ],
+)
+def test_several_labels_a_picture_are_said(tmp_path, header, labels, words):
+    rows = (f"im/p{k}.png,{label}" for k, label in enumerate(labels))
+    assert said(table(tmp_path / "t.csv", header, *rows)) == [("warning", words)]
+
+
+def test_ages_as_classes_say_how_to_learn_them_as_numbers(tmp_path):
+    x, ages = np.zeros((60, 5)), np.arange(60)
+    (finding,) = find_readings(list_source(arrays(tmp_path / "d.npz", x=x, y=ages)))
+    assert finding.remedy.settings == {"task.name": "regress"}
+    assert "60 classes that are whole numbers from 0 to 59" in finding.measured
+    assert said(arrays(tmp_path / "ten.npz", x=x, y=ages % 10)) == []
+
+
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        (np.eye(3)[np.arange(12) % 3], "one 1 in each row"),
+        (np.tile([[1.0, 1.0, 0.0]], (12, 1)), "3 columns of targets that are all 0 or 1"),
+        (Y.astype(float), "targets that are all 0 or 1, as numbers"),
+    ],
+)
+def test_labels_of_0_and_1_as_numbers_are_said(tmp_path, y, words):
+    ((severity, measured),) = said(arrays(tmp_path / "d.npz", x=np.zeros((12, 5)), y=y))
+    assert severity == "warning"
+    assert words in measured
+
+
+# Large pictures
+
+
+def test_pictures_that_are_too_large_come_with_the_option_that_admits_them(tmp_path):
+    for name, size in (("a/1", 6), ("a/2", 6), ("a/3", 6), ("b/1", 6), ("b/2", 6), ("b/3", 6), ("b/4", 40)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.effect_noise((size, size), 50).save(tmp_path / f"{name}.png")
+    config = DataConfig(source=str(tmp_path), max_pixels=100)
+    found = next(finding for finding in load_dataset(config).findings if finding.code == "data.unreadable")
+    assert found.remedy.settings == {"data.max_pixels": "1600"}
+    with pytest.raises(DataError) as caught:
+        load_dataset(DataConfig(source=str(tmp_path), max_pixels=10))
+    assert caught.value.remedy == "--data.max_pixels 1600"
