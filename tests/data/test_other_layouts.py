@@ -17,7 +17,7 @@ from striate.errors import DataError
 
 def picture(path, values=0):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.broadcast_to(np.uint8(values), (6, 6)).copy()).save(path)
+    Image.fromarray(np.uint8(values) if np.ndim(values) else np.full((6, 6), values, np.uint8)).save(path)
 
 
 def pictures(root, folder="images", count=6):
@@ -181,3 +181,11 @@ def test_images_without_masks_are_left_out_by_links(tmp_path):
     for k in range(4):
         picture(data / "masks" / f"p{k}.png", np.arange(6) > k)
     assert len(list_source(DataConfig(source=str(pasted(refused(data).remedy, tmp_path))))) == 4
+
+
+def test_classes_with_files_of_the_same_names_are_classes(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("target", "other"):
+        for k in range(6):
+            picture(tmp_path / name / f"{k}.png", rng.integers(0, 255, (32, 32)))
+    assert list_source(DataConfig(source=str(tmp_path)), None).classes == ("other", "target")

@@ -12,7 +12,10 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+import numpy as np
+
 from striate.data.media.every_medium import is_sample
+from striate.data.media.image.pictures import decode_mask
 from striate.data.sources.tree import Tree, summarize_suffixes
 from striate.errors import DataError, pasted
 from striate.wording import several
@@ -150,12 +153,25 @@ def _mask_pairs(tree: Tree) -> Found | None:
             if images == masks or not stems[masks] or not stems[images] or _MASKS.search(images):
                 continue
             ending = _ending(sorted(stems[masks]), stems[images])
-            if ending is not None:
-                first = min(stems[masks].values())
+            first = min(stems[masks].values())
+            if ending is not None and _is_drawn(tree, first):
                 what = f"pictures in {images}/ and, it seems, their masks in {masks}/, such as {first}"
                 suffix = ending + PurePosixPath(next(iter(stems[masks].values()))).suffix
                 return Found(what, linked_pairs(tree, images, masks, suffix))
     return None
+
+
+_MOST_VALUES = 64
+"""Different values of a mask; photographs in gray have more."""
+
+
+def _is_drawn(tree: Tree, file: str) -> bool:
+    """Whether a picture is one of class numbers, and no photograph: classes, too, may be called `target` and `other`,
+    with files of the same names."""
+    try:
+        return len(np.unique(decode_mask(tree.read(file), file))) <= _MOST_VALUES
+    except (OSError, DataError):
+        return False
 
 
 def _ending(masks: Sequence[str], images: dict[str, str]) -> str | None:
