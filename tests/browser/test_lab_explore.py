@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 
+@pytest.mark.slow
 def test_from_the_matrix_to_the_images_and_over_the_map(
     visit: Callable[..., Any], lab_address: Callable[..., str], digits_run: Path
 ) -> None:

@@ -24,6 +24,7 @@ def test_a_sound_regression_is_healthy(capsys) -> None:
     assert "Healthy: no error and no warning" in out, out
 
 
+@pytest.mark.slow
 def test_a_sound_training_is_healthy(capsys) -> None:
     code, out, _ = doctor(capsys, "digits", *SMALL, "--seconds", "30")
     assert code == 0, out
@@ -55,6 +56,7 @@ def test_a_finished_run_is_examined(capsys, tmp_path: Path) -> None:
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
 
 
+@pytest.mark.slow
 def test_the_page_is_written_once(capsys, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     words = ["digits", *SMALL, "--seconds", "0.5", "--html", str(page)]

@@ -102,6 +102,7 @@ def execution(run: str) -> dict[str, object]:
     return yaml.safe_load(Path(run, "config.yaml").read_text())["execution"]
 
 
+@pytest.mark.slow
 def test_plain_is_plain_and_frozen(capsys) -> None:
     train = ["train", "digits", *SMALL, "--epochs", "1"]
     assert main([*train, "--plan", "plain", "--out", "a"]) == 0

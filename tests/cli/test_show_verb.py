@@ -91,6 +91,7 @@ def test_remedies_lead_to_the_picture_with_all_that_was_given(
     assert ("mnist5k#3" if "mnist5k#3" in given else "mnist5k#17") in record["words"]
 
 
+@pytest.mark.slow
 def test_a_table_has_no_image_that_a_layer_knows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = striate.train(
         "iris", "fc(4) relu fc(3)", epochs=1, out=tmp_path / "iris", set={"execution.plan": "plain"}

@@ -45,6 +45,7 @@ def faults(found: striate.Diagnosis) -> list[str]:
     return [finding.code for finding in found.findings if finding.severity == "error"]
 
 
+@pytest.mark.slow
 def test_the_healthy_twin_has_no_error_and_says_what_was_not_asked() -> None:
     found = diagnosed(shapes(100, 0), shapes(40, 1))
     assert faults(found) == []

@@ -17,6 +17,7 @@ from striate.training.step_losses import read_step_losses
 pytestmark = pytest.mark.draws
 
 
+@pytest.mark.slow
 def test_a_run_of_one_pass_opens_with_what_to_do(digits_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     metrics = json.loads((digits_run / "metrics.json").read_text())
     assert [finding["code"] for finding in metrics["findings"]] == ["fit.too-short"]

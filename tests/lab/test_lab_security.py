@@ -124,6 +124,7 @@ def test_a_picture_of_too_many_pixels_is_refused_by_its_header(client: TestClien
     assert "more than the 24,000,000 allowed" in answer.json()["error"]["got"]
 
 
+@pytest.mark.slow
 def test_what_is_no_picture_is_told(client: TestClient) -> None:
     for content in (b"", b"<svg onload=alert(1)>", b"%!PS-Adobe"):
         answer = client.post("/api/images/upload", params={"title": "<b>x"}, content=content)

@@ -135,6 +135,7 @@ def pasted(error):
     return re.search(r'"(.*)"', error.remedy).group(1)
 
 
+@pytest.mark.slow
 @pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "text",

@@ -203,6 +203,7 @@ def test_weights_that_fit_no_table(model: str) -> None:
         striate.train("iris", model, weights="w.pt", epochs=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(4,), (3, 5), (1, 2, 2), (1, 2, 2, 2)])
 def test_every_network_of_the_zoo_takes_an_input_or_refuses_it(shape: tuple[int, ...]) -> None:
     for name in MODELS:

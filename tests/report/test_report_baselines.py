@@ -33,6 +33,7 @@ def network(evaluation):
     return evaluation.metrics | {"n_train": 99, "seconds": 1.5}
 
 
+@pytest.mark.slow
 @pytest.mark.each_nth(3)
 @pytest.mark.parametrize("evaluation", [classification(), regression(), segmentation()], ids=lambda e: e.task)
 def test_the_page_has_the_table_the_sentences_and_the_picture(tmp_path, evaluation):

@@ -157,6 +157,7 @@ CLASSES = (
 )
 
 
+@pytest.mark.slow
 def test_class_names_in_a_report_are_text(striate, capfd, drawing) -> None:
     for k, name in enumerate(CLASSES):
         for i in range(8):

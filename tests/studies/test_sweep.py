@@ -139,6 +139,7 @@ def test_the_same_request_gives_the_same_trials_and_another_seed_others(done: Sw
     assert [r["optim.lr"] for r in rows("other")] != [r["optim.lr"] for r in rows(done.path)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "killed_at",
     few_quick([1, 4, 7, 11], [4]),

@@ -147,6 +147,7 @@ def test_the_bits_are_those_of_a_run_without_it() -> None:
         assert torch.equal(weight, parameters(other)[name]), name
 
 
+@pytest.mark.slow
 def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["train", "digits", "--model", SMALL, "--epochs", "1", "--deterministic", "--out"]
     runs = [tmp_path / "one", tmp_path / "two"]

@@ -302,6 +302,7 @@ def run(capsys, *words: str) -> tuple[int, str, str]:
     return code, out, err
 
 
+@pytest.mark.slow
 def test_the_last_line_trains_when_pasted(capsys, blobs: str) -> None:
     words = (blobs, "--model", "mlp(16)", "--batch", "32", "--epochs", "5", "--optim.betas", "[0.8, 0.99]")
     code, out, err = run(capsys, *words, "--seconds", "0.1", "--out", "found.png")

@@ -83,6 +83,7 @@ def assert_equal(a: object, b: object, where: str = "") -> None:
         assert a == b, where
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(  # in the middle of the first epoch, and of the second; 13 steps each
     ("step", "optimizer"),
     few_quick(
@@ -162,6 +163,7 @@ def test_a_run_killed_between_its_early_end_and_its_report_is_finished_as_it_was
     assert f"training ended after epoch {len(rows)} of 60" in run.report.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", few_quick(["best", "last"], ["best"]))
 def test_the_kept_epoch_is_the_one_that_is_measured(drawing: None, keep: str) -> None:
     fields = {"optim__lr": 0.3, "schedule__name": "constant", "optim__ema": 0, "model__name": "mlp(8)"}

@@ -44,6 +44,7 @@ def test_digits_are_learned(model: str) -> None:
     assert all(0 < row.augment_share < 1 for row in rows), "inputs are standardized here too, which takes time"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", few_quick(RULES, ["perceptron"]))
 def test_going_on_from_a_checkpoint_in_the_middle_ends_with_the_same_bits(model: str) -> None:
     config = asked_for(epochs=None, **fields(model, optim__ema=0.9, budget__steps=90))
@@ -195,6 +196,7 @@ def test_minutes_become_steps_without_touching_the_network() -> None:
 _OWN = ("--optim.name", "own-rule")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", few_quick([*RULES][::4], ["perceptron"]))
 def test_from_the_command_line_it_is_a_run_like_any_other(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "digits", "--model", model, "--epochs", "4", "--out", "run", *_OWN]) == 0

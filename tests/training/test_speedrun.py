@@ -195,6 +195,7 @@ def test_multiply_accumulates_of_airbench_are_those_of_the_network(width, shape)
     assert airbench_macs(width, shape) + 4 * width * 10 == count_macs(network, shape)
 
 
+@pytest.mark.slow
 def test_a_run_whitens_its_first_layer_from_its_training_images_and_learns() -> None:
     prepared = prepare(asked_for("mnist5k", 1, recipe="speedrun", **{"model.name": "airbench(width=4)"}))
     first = prepared.state.module.whiten

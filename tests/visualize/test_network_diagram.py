@@ -39,6 +39,7 @@ def test_texts_do_not_overlap_and_stay_on_the_page(name: str) -> None:
     assert max(y for _, y, _ in texts(svg)) < height
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_layer_that_ran_is_in_a_box(name: str) -> None:
     ledger = summarize(name)

@@ -66,6 +66,7 @@ def moons() -> DataLoader[Any]:
     return DataLoader(TensorDataset(x, (x[:, 0] * x[:, 1] > 0).long()), 50, shuffle=True, generator=generator)
 
 
+@pytest.mark.slow
 def test_a_straight_line_is_too_little() -> None:
     torch.manual_seed(0)
     model = nn.Linear(2, 2)

@@ -36,6 +36,7 @@ def run(shapes: Path, drawn: Any) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_an_explanation_is_of_the_class_that_takes_most_of_the_image(run: Path, shapes: Path, tmp_path: Path) -> None:
     image = shapes / "images" / "003.png"
     trained = striate.load(run)

@@ -58,6 +58,7 @@ def test_random_weights_are_not_to_be_trusted(name: str, gain: float) -> None:
         assert "networks with shuffled weights predict as confidently" in found.chosen.check.reasons
 
 
+@pytest.mark.slow
 def test_a_trained_network_is_trusted(trained: nn.Module) -> None:
     found = look(trained, marked_digits(1, 5)[0])
     assert found.answer.learned
