@@ -17,7 +17,7 @@ def test_a_training_is_refused_started_watched_paused_and_gone_on_with(
     visit: Callable[..., Any], lab_address: Callable[..., str], own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training_process, "COMMAND", (sys.executable, str(PROGRAM)))
-    monkeypatch.setenv("STEP_SECONDS", "0.1")  # it must not end before a busy browser has pressed the button
+    monkeypatch.setenv("STEP_SECONDS", "0.05")  # it must not end before a busy browser has pressed the button
     (own_folder / "config.yaml").write_text(a_config())
     seen = visit(lab_address("/train?data=digits&epochs=16"))
     page = seen.page
@@ -39,6 +39,7 @@ def test_a_training_is_refused_started_watched_paused_and_gone_on_with(
     page.get_by_role("img", name="Histogram of the gradients of conv1").wait_for()
     page.get_by_text("Loss as a table").click()
     page.get_by_role("row", name="10 1 1.1").wait_for()
+    page.get_by_role("slider").wait_for()  # from the second snapshot on
     violations = seen.violations()
     page.get_by_role("button", name="Pause or stop").click()
     page.get_by_text("Paused: everything is saved").wait_for()
