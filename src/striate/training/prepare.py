@@ -206,7 +206,7 @@ def prepare_data(
                 config, data, task, weights, module, splits["train"], pretrained=pretrained
             )
             normalize = normalization.on(device, len(data.input_shape) + 1)
-            recipe = _decide_recipe(config, request, data, task, network, pretrained=pretrained)
+            recipe = _decide_recipe(config, request, data, task, network, pretrained=pretrained, waited_for=forecast)
             network = place(network, recipe.config, device)
             signal = _check_network(network, recipe.config, task, splits["train"], normalize, measured=begun is None)
             state = _first_state(network, recipe.config, task, splits["train"], normalization)
@@ -258,15 +258,23 @@ def _initialize(
 
 
 def _decide_recipe(
-    config: Config, request: Config, data: Dataset, task: Task, network: nn.Module, *, pretrained: bool
+    config: Config,
+    request: Config,
+    data: Dataset,
+    task: Task,
+    network: nn.Module,
+    *,
+    pretrained: bool,
+    waited_for: bool,
 ) -> Decision:
     """All that follows from data and network without measuring time: optimizer, schedule, augmentation, sizes of
-    images, views at test time. Raises ConfigError for what cannot be trained so."""
+    images, views at test time. `waited_for`: whether somebody waits for this one training, whose length is then bounded
+    by how fast the machine is. Raises ConfigError for what cannot be trained so."""
     config = with_own_optimizer(config, network)
     facts = gather_facts(data, network, has_weights=pretrained, keeps=task.survives_moves)
     decision = decide(config, data, facts)
     refuse_impossible_target(decision.config.budget.target, task)
-    config, wait_notes = bounded_wait(decision.config, request, facts)
+    config, wait_notes = bounded_wait(decision.config, request, facts) if waited_for else (decision.config, [])
     config, size_notes = decide_sizes(config, request, data, network)
     config, view_notes = decide_views(config, request, data, task)
     refuse_untrainable(config, request, data, task, network, has_weights=pretrained)

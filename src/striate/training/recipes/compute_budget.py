@@ -126,7 +126,7 @@ def bounded_wait(config: Config, request: Config, facts: Facts) -> tuple[Config,
     """The configuration with `WAIT` minutes in place of the recipe's epochs, where `request` has no budget and these
     would take much longer on this machine; and a note that says so."""
     asked, decided = request.budget, config.budget
-    if asked.epochs or asked.minutes or asked.steps or decided.epochs is None or config.cv is not None:
+    if asked.epochs or asked.minutes or asked.steps or decided.epochs is None:
         return config, []
     if config.execution.deterministic or config.execution.processes is not None:
         return config, []
