@@ -189,7 +189,7 @@ def prepare_data(
 ) -> Prepared:
     """`prepare` for data that have been read already; `asked` is the configuration before they were, where another.
     `plan_seconds`: how long the execution plan may be measured, whatever the run takes; None lets the run decide.
-    `forecast`: whether to find out what a long run will come to."""
+    `forecast`: whether to find out what a long run will come to, and to bound one whose length nobody gave."""
     request, most_threads = asked or config, torch.get_num_threads()
     config = with_code(without_measuring(before_network(config, data)))
     task, requested_execution = make_task(data, config.task), config.execution
