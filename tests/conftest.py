@@ -22,8 +22,15 @@ from PIL import Image
 # What a test writes need not survive that the power fails; waiting for the disk takes a fourteenth of all the time.
 os.fsync = lambda _: None  # type: ignore[assignment]
 
-settings.register_profile("unhurried", deadline=None)  # how long an example takes says how busy the machine is
-settings.load_profile("unhurried")
+# How long an example takes says how busy the machine is.
+settings.register_profile("quick", deadline=None, derandomize=True)
+settings.register_profile("searching", deadline=None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Quick runs try the same examples each time, so that a change is judged by what it changes; the long suite looks
+    for new ones."""
+    settings.load_profile("quick" if config.option.markexpr == "not slow" else "searching")
 
 
 def pytest_collection_finish() -> None:

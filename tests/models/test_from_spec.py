@@ -222,6 +222,8 @@ MISFITS = [
     ("conv(6,3,groups=4)", (8, 9, 9), 0, "4 groups for 8 input channels and 6 filters", "conv(8,3,groups=4)"),
     ("gn(4)", (6, 9), 0, "4 groups for 6 channels", "gn(3)"),
     ("gap gn(6)", (6, 9), 4, "6 groups for 6 values", "gap gn(3)"),
+    ("gn(1) tanh", (1, 1), 0, "1 group for 1 value", "tanh"),
+    ("gn(2) gn(1)", (1, 1), 0, "2 groups for 1 channel", "relu"),
     ("maxout(4)", (6, 9), 0, "4 pieces for 6 channels", "maxout(3)"),
     ("fc(7) maxout(2)", (6,), 6, "2 pieces for 7", "fc(7) maxout(7)"),
     ("conv(8,3,stride=2,pad=same)", (3, 9), 0, "stride 2", "conv(8,3,stride=2,pad=1)"),

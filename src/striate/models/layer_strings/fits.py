@@ -176,22 +176,22 @@ def _divided(layer: Layer, shape: Shape, name: str, what: str) -> int:
     if channels % number:
         divisors = [d for d in range(1, channels + 1) if channels % d == 0]
         fitting = min(divisors, key=lambda d: (d == 1, abs(d - number)))
-        got = f"{number} {what} for {channels} channels"
+        got = f"{several(number, what)} for {several(channels, 'channel')}"
         raise _fault(layer, got, f"a divisor of {channels}", layer.changed(**{name: fitting}))
     return number
 
 
 def _group_norm(layer: Layer, shape: Shape) -> Shape:
-    groups = _divided(layer, shape, "groups", "groups")
+    groups = _divided(layer, shape, "groups", "group")
     if math.prod(shape) == groups:  # torch refuses it for a single input, and any other comes out as zeros
-        fitting = next((d for d in range(groups - 1, 0, -1) if groups % d == 0), None)
+        fewer = [layer.changed(groups=d) for d in range(groups - 1, 0, -1) if groups % d == 0]
         got = f"{several(groups, 'group')} for {several(groups, 'value')}"
-        raise _fault(layer, got, "two values or more in a group", layer.changed(groups=fitting) if fitting else "")
+        raise _fault(layer, got, "two values or more in a group", *fewer[:1], "", "relu")
     return shape
 
 
 def _maxout(layer: Layer, shape: Shape) -> Shape:
-    return (shape[0] // _divided(layer, shape, "pieces", "pieces"), *shape[1:])
+    return (shape[0] // _divided(layer, shape, "pieces", "piece"), *shape[1:])
 
 
 def _fully_connected(layer: Layer, _shape: Shape) -> Shape:
