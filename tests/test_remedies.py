@@ -19,8 +19,9 @@ SOURCE = Path(__file__).parent.parent / "src" / "striate"
 
 def written() -> Iterator[tuple[str, dict[str, object], list[str]]]:
     """Where a Remedy is made, and what of its settings and command stands in the source."""
-    for file in sorted(SOURCE.rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    texts = {file: file.read_text(encoding="utf-8") for file in sorted(SOURCE.rglob("*.py"))}
+    for file, text in texts.items():
+        for node in ast.walk(ast.parse(text)) if "Remedy(" in text else ():
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Remedy":
                 given = {keyword.arg: keyword.value for keyword in node.keywords}
                 settings, command = given.get("settings"), given.get("command")
@@ -38,7 +39,10 @@ def written() -> Iterator[tuple[str, dict[str, object], list[str]]]:
                     yield f"{file.stem}:{node.lineno}", constant, words
 
 
-@pytest.mark.parametrize(("settings", "command"), [case[1:] for case in written()], ids=[case[0] for case in written()])
+WRITTEN = list(written())
+
+
+@pytest.mark.parametrize(("settings", "command"), [case[1:] for case in WRITTEN], ids=[case[0] for case in WRITTEN])
 def test_a_remedy_can_be_typed(settings: dict[str, object], command: list[str]) -> None:
     try_remedy(Remedy("", settings=settings, command=tuple(command)))
 

@@ -33,6 +33,7 @@ def test_a_sound_training_is_healthy(capsys) -> None:
     assert not list(Path().iterdir())
 
 
+@pytest.mark.slow
 def test_a_rate_far_too_high_is_named_with_the_option_that_mends_it(capsys) -> None:
     fields = ["--optim.name", "sgd", "--optim.lr", "3000", "--schedule.name", "constant"]
     code, out, _ = doctor(capsys, "digits", *SMALL, *fields, "--json")
@@ -43,6 +44,7 @@ def test_a_rate_far_too_high_is_named_with_the_option_that_mends_it(capsys) -> N
     assert list(first) == [*("code", "severity", "where", "measured", "threshold", "why", "remedy"), "follows"]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_examined(capsys, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert main(["train", "digits", *SMALL, "--epochs", "2", "--out", str(run)]) == 0

@@ -133,6 +133,7 @@ def test_the_verbs_come_in_groups(capsys) -> None:
     )
 
 
+@pytest.mark.slow
 def test_help_needs_neither_torch_nor_the_configuration() -> None:
     code = (
         "import sys\nfrom striate.cli.main import main\nmain(['--help'])\n"

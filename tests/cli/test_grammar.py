@@ -63,6 +63,7 @@ def group(root: Path) -> None:
 QUICK = ("--epochs", "1", "--plan", "plain", "--execution.threads", "1")
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     ("lay", "data", "model"),
     [

@@ -39,6 +39,7 @@ def test_it_is_printed_and_written(run, capsys):
     assert (found.n, found.of) == (60, document["of"])
 
 
+@pytest.mark.slow
 def test_of_other_data_both_measurements_lie_in_the_run(run, tmp_path, capsys):
     data = load_digits()
     np.savez(tmp_path / "few.npz", x=data.images[:40].astype(np.uint8) * 15, y=data.target[:40])

@@ -23,6 +23,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return striate.train("digits", SMALL, epochs=1, out=tmp_path_factory.mktemp("runs") / "digits").path
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("what", few_quick(WHATS, WHATS[::6]))
 def test_each_picture_is_written_with_its_numbers(what: str, digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", str(digits), what, "--json", "--out", "x.png"]) == 0

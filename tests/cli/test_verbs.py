@@ -74,6 +74,7 @@ def test_the_module_is_the_program() -> None:
     assert not done.stdout
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error() -> None:
     done = subprocess.run(f"{sys.executable} -m striate env | head -1", shell=True, capture_output=True, check=False)
     assert not done.stderr
@@ -90,6 +91,7 @@ def test_output_that_cannot_be_written_is_told_in_one_line(words: str, where: st
     assert line.startswith("error: standard output cannot be written: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", few_quick([signal.SIGINT, signal.SIGTERM], [signal.SIGTERM]))
 def test_an_interrupted_program_saves_says_how_to_go_on_and_does(number: int) -> None:
     words = ["train", "mnist5k", "--model", "mlp(8)", "--epochs", "400", "--out", "run"]

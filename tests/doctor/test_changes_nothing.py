@@ -74,6 +74,7 @@ def same_bits(one: Any, other: Any) -> bool:
     )
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("build", SOME, ids=lambda build: build.__name__)
 def test_the_next_batches_are_those_that_would_have_come(build: Builder) -> None:
     expected = batches_after(build())
@@ -98,6 +99,7 @@ def trained_on(setup: InUse) -> dict[str, Tensor]:
     return setup.model.state_dict()
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("build", SOME, ids=lambda build: build.__name__)
 def test_training_goes_on_as_if_nothing_had_happened(build: Builder) -> None:
     expected = trained_on(build())

@@ -68,6 +68,7 @@ def test_maps_of_the_background_alone_lack_classes() -> None:
     assert "none is of class 1, 2" in found.findings[0].measured
 
 
+@pytest.mark.slow
 def test_maps_that_belong_to_other_images() -> None:
     (x, maps), val = shapes(100, 0), shapes(40, 1)
     order = torch.randperm(100, generator=torch.Generator().manual_seed(0))

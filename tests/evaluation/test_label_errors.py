@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from striate.data.audit.evidence import gather
 from striate.data.config import DataConfig
@@ -48,6 +49,7 @@ def test_how_many_labels_are_wrong_in_all_follows_from_how_many_planted_ones_are
     assert 0 < none.high < 30
 
 
+@pytest.mark.slow
 def test_planted_wrong_labels_of_digits_are_found_and_few_others() -> None:
     config = DataConfig("digits")
     listing = list_source(config)

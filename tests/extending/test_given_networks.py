@@ -91,6 +91,7 @@ def test_the_doctor_calls_a_class() -> None:
     assert striate.diagnose(Fixed, (X, Y), budget_seconds=0.5).looked_at
 
 
+@pytest.mark.slow
 def test_a_sweep_makes_a_network_a_trial() -> None:
     found = striate.sweep("digits", {"optim.lr": [0.01, 0.1]}, Fixed, trials=2, seeds=1, epochs=1, out="s", set=PLAIN)
     assert "given in Python: Fixed" in (found.best / "config.yaml").read_text()

@@ -98,6 +98,7 @@ def rmsprop(params: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.RMSprop([{"params": params[:1], "lr": 0.001}, {"params": params[1:]}], lr=0.002, momentum=0.5)
 
 
+@pytest.mark.slow
 def test_an_optimizer_brings_its_rate_and_goes_on_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     from striate.training import session
 

@@ -100,6 +100,7 @@ def test_two_runs_are_compared(trained: Path, capsys: pytest.CaptureFixture[str]
     assert found["pairs"]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_bits(code: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from striate.training import session
 
@@ -234,6 +235,7 @@ def test_what_is_no_task(task: object, told: str) -> None:
     assert isinstance(caught.value, striate.StriateError)
 
 
+@pytest.mark.slow
 def test_a_file_that_changed_is_refused(code: Path) -> None:
     striate.train("digits", "mlp(8)", task="ordinal.py:Ordinal", epochs=1, out="r", set=PLAIN)
     code.write_text(CODE + "\n# changed\n")
@@ -246,6 +248,7 @@ def test_a_file_that_changed_is_refused(code: Path) -> None:
 # An installed package
 
 
+@pytest.mark.slow
 def test_an_installed_package_registers_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = tmp_path / "site" / "ranks-1.0.dist-info"
     info.mkdir(parents=True)

@@ -214,6 +214,7 @@ def test_eval_of_one_checkpoint_measures_that_one(run: Path, capsys) -> None:
     assert json.loads(capsys.readouterr().out)["accuracy"] > 0.9
 
 
+@pytest.mark.slow
 def test_a_run_of_a_file_works_from_any_folder_and_notices_a_change(photos, monkeypatch, capsys, tmp_path) -> None:
     photos()
     source = (

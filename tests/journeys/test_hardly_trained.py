@@ -49,6 +49,7 @@ def test_a_training_that_grew_longer_than_few_epochs_is_drawn_by_epoch(tmp_path:
     assert read_step_losses(run) == []
 
 
+@pytest.mark.slow
 def test_part_of_a_pass_is_told_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["train", "digits", "--model", "fc(10)", "--plan", "plain", "--batch", "64", "--budget.steps", "5"]
     assert main([*words, "--out", str(tmp_path / "run")]) == 0

@@ -132,6 +132,7 @@ def test_what_is_no_picture_is_told(client: TestClient) -> None:
         assert answer.json()["error"]["where"] == "<b>x"
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "name",
     ["../../etc/passwd", "/etc/passwd#0", "upload:../x", "run#0", "iris#0", "mnist5k#-1", "mnist5k#5000", "#", "", "."],

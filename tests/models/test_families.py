@@ -64,6 +64,7 @@ def logits_of(out):
     return out if isinstance(out, torch.Tensor) else out[0]
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_steps_lower_the_loss(name):
     network, x, labels = made(name)
@@ -95,6 +96,7 @@ def test_export(name):
         torch.testing.assert_close(exported, network(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_layout_and_precision_agree_with_plain_fp32(name):
     """Relative to the norm of the outputs: 10⁻⁴ where only the layout changes, 5 % in bf16, whose numbers have a

@@ -47,6 +47,7 @@ def with_1000(with_heads) -> dict[str, torch.Tensor]:
     return tensors
 
 
+@pytest.mark.slow
 def test_every_layer_of_a_file_with_heads_is_taken_by_a_network_with_heads(with_heads):
     network = made("googlenet(aux=true)", seed=1)
     news = given(network, with_heads)

@@ -62,6 +62,7 @@ def test_trials_have_whiskers_and_marks_stand_where_the_record_says() -> None:
     assert high > 1
 
 
+@pytest.mark.slow
 def test_without_an_answer_there_is_no_suggestion_in_the_picture(tmp_path: Path) -> None:
     rates = tuple(replace(rate, good=False) for rate in RATES)
     search = replace(

@@ -37,6 +37,7 @@ def test_inputs_that_are_no_pictures_are_left_out(tmp_path):
     assert names(draw_answers(tmp_path, classification(), np.zeros((60, 2, 5, 5), np.uint8))) == ["confusion.png"]
 
 
+@pytest.mark.slow
 def test_captions_say_of_what_and_how_chosen(tmp_path):
     confusion, samples, mistakes, unsure = draw_answers(tmp_path, classification(), images(60))
     of = "flow<er>s, test split, n = 60"

@@ -156,6 +156,7 @@ def test_regression(tmp_path):
     assert "Each class" not in page.text
 
 
+@pytest.mark.slow
 def test_segmentation(tmp_path):
     content = make_content(tmp_path, segmentation())
     page = Page(render_report(content))

@@ -41,6 +41,7 @@ def other(tmp_path: Path):
     process.stdout.close()
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_with_the_name_of_the_first_until_that_is_killed(other) -> None:
     process, path = other
     with pytest.raises(RunError, match=f"process {process.pid} on ") as caught, owned(path):

@@ -134,6 +134,7 @@ STRANGE = ["", "/dev/null", "/nowhere\x1b[2J", "~nobody-here", "x" * 5000, "-1"]
 PAIRS = [(name, value) for name in VARIABLES for value in STRANGE]
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("name", "value"), few_quick(PAIRS, PAIRS[::20], unpack=True))
 def test_strange_values_of_the_environment(striate, monkeypatch, name, value) -> None:
     monkeypatch.setenv(name, value)

@@ -126,6 +126,7 @@ def test_a_file_of_a_run_that_holds_something_else(striate, small_run, file, har
             assert len(told.err) < 5000, (words, harm)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", few_quick(["config.yaml", "checkpoints/best.pt"], ["checkpoints/best.pt"]))
 def test_a_file_of_a_run_that_is_a_pipe_is_not_waited_for(measured, run, file) -> None:
     (run / file).unlink()

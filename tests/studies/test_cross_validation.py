@@ -52,6 +52,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, fold: int, number: int) -> Non
     monkeypatch.setattr(cross_validation, "train_fold", train_fold)
 
 
+@pytest.mark.slow
 def test_the_directory_of_a_study_is_complete() -> None:
     run = study(table(), "cv", **{"baseline": True})
     held = rows("cv")
@@ -349,6 +350,7 @@ def test_keep_best_measures_the_best_epoch_and_not_the_last(unpainted) -> None:
     assert changed == [row["best_epoch"] != "12" for row in best]
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     "kind",
     few_quick(["numbers", "two numbers", "images", "masks"], ["numbers", "masks"]),

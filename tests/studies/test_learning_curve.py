@@ -153,6 +153,7 @@ def test_the_option_prints_and_writes(run, capsys):
     assert "trainings on parts of the training samples" in err
 
 
+@pytest.mark.slow
 def test_a_run_trained_again_on_all_of_its_samples_is_the_run(run, tmp_path):
     again = tmp_path / "run"
     shutil.copytree(run, again)

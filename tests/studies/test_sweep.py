@@ -214,6 +214,7 @@ def test_a_sweep_killed_between_two_lines_of_the_journal_goes_on(done: Sweep, mo
     assert timeless("sweep") == timeless(done.path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "function"),
     few_quick(

@@ -352,6 +352,7 @@ def test_it_is_cross_validated(example: Example, source: Path, name: str, say: S
     assert Path("folds/report.html").is_file()
 
 
+@pytest.mark.slow
 @ONE_TASK
 def test_it_is_searched(example: Example, source: Path, name: str) -> None:
     words = ["sweep", str(source), "--model", example.network, *example.train, "--over", "optim.lr=0.001..0.1"]

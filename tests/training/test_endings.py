@@ -59,6 +59,7 @@ def fill(disk: Path) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_real_disk_that_fills_ends_the_run_and_it_goes_on_when_there_is_room(
     same_photos: Path, whole: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

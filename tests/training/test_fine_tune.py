@@ -202,6 +202,7 @@ def events_of(prepared: Prepared) -> Iterator[Event]:
     return training_events(prepared.state, prepared.objective, prepared.splits, prepared.config, prepared.normalize)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_without_its_file(photos, monkeypatch) -> None:
     state_file()
     config = config_for(photos(), 2)

@@ -37,6 +37,7 @@ def always(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(snapshots, "SHARE", 1e9)
 
 
+@pytest.mark.slow
 def test_a_watched_training_ends_with_the_same_bits(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     always(monkeypatch)
     config = asked_for(model__name=NETWORK, execution__plan="plain")

@@ -318,6 +318,7 @@ def test_the_last_line_trains_when_pasted(capsys, blobs: str) -> None:
     assert config["optim"]["betas"] == [0.8, 0.99]
 
 
+@pytest.mark.slow
 def test_json_is_one_document_with_every_trial(capsys, blobs: str) -> None:
     code, out, _ = run(capsys, blobs, "--model", "mlp(16)", "--optim.lr", "0.5", "--seconds", "0.1", "--json")
     found = json.loads(out)

@@ -107,6 +107,7 @@ def test_measuring_and_short_trainings_leave_the_training_as_it_is(fields: dict)
     assert all(torch.equal(before[name], t) for name, t in prepared.state.module.state_dict().items())
 
 
+@pytest.mark.slow
 def test_one_training_of_several_has_no_report_to_wait_for() -> None:
     work = work_of(prepare(asked_for(epochs=1, model__name="mlp(8)")))
     assert measure_pace(work, 1.0).finish > 1.0

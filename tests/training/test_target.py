@@ -104,6 +104,7 @@ def test_numbers_have_targets_in_their_own_units() -> None:
     assert len([event for event in events_of(prepared) if isinstance(event, EpochDone)]) == 1
 
 
+@pytest.mark.slow
 def test_a_run_tells_what_became_of_its_target() -> None:
     reached = train("digits", "mlp(32)", epochs=30, target=0.5, out="reached").metrics["target"]
     assert reached["reached"]

@@ -60,6 +60,7 @@ def test_no_verb_overwrites_a_picture_unasked(verb: list[str], capsys) -> None:
     assert Path("taken.png").read_bytes() == b"mine"
 
 
+@pytest.mark.slow
 def test_force_overwrites(capsys) -> None:
     Path("taken.png").write_bytes(b"mine")
     words = ["lr-find", "iris", "--model", "mlp(4)", "--epochs", "2", "--seconds", "1", "--out", "taken.png", "--force"]

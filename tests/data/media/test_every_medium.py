@@ -306,6 +306,7 @@ def test_a_size_is_for_what_has_one(made: Made) -> None:
         load_dataset(config)
 
 
+@pytest.mark.each_nth(2)
 def test_a_network_is_trained_saved_and_asked(made: Made, tmp_path: Path) -> None:
     fields = {"execution.plan": "plain", "execution.threads": 1}
     out = tmp_path / "run"

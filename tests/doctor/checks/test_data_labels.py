@@ -59,6 +59,7 @@ def test_images_with_two_labels() -> None:
     assert "40 images occur with two labels or more" in finding.measured
 
 
+@pytest.mark.slow
 def test_labels_by_chance() -> None:
     x, y = pixels()
     (finding,) = asked(LABELS_RANDOM, perceptron(), (x, by_chance(y)))

@@ -62,6 +62,7 @@ def one_by_one(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, l
     return total
 
 
+@pytest.mark.slow
 def test_samples_one_by_one() -> None:
     (found,) = asked(SYNC_EVERY_STEP, perceptron(), digits(), step=one_by_one, loss=LOSS)
     assert (found.code, found.severity) == ("speed.sync-every-step", "warning")

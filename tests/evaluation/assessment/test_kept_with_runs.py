@@ -49,6 +49,7 @@ def run(folder, tmp_path_factory):
     return striate.train(folder / "all.csv", model, epochs=20, out=out, set={"execution.plan": "plain", "keep": "last"})
 
 
+@pytest.mark.slow
 def test_the_files_agree_with_the_metrics(run):
     opened = open_run(run.path)
     document = json.loads(opened.evaluation.read_text())

@@ -90,6 +90,7 @@ def test_training_below_299_names_the_arithmetic_and_a_form_that_trains():
     assert on_meta(other, (3, 298, 310), 7)(torch.empty(2, 3, 298, 310, device="meta")).shape == (2, 7)
 
 
+@pytest.mark.slow
 def test_the_smallest_size_runs_and_one_less_is_explained():
     network = on_meta("inception_v3(aux=false)", (1, 75, 80), 3)
     assert network(torch.empty(2, 1, 75, 80, device="meta")).shape == (2, 3)

@@ -64,6 +64,7 @@ DAMAGES = [
 ]
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("damage", few_quick(DAMAGES, DAMAGES[::9]))
 def test_a_kept_plan_of_what_is_not_offered_counts_as_none(
     damage: Callable[[dict], None], kept: tuple[Planned, dict], monkeypatch: pytest.MonkeyPatch

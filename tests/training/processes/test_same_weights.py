@@ -41,6 +41,7 @@ QUICK = ["normalized", "mixed"]
 """What processes have to tell each other most of: statistics of batches, and samples that are mixed."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "cases"), few_quick([(2, QUICK), (2, [*worker.CASES]), (3, [*worker.CASES])], [(2, QUICK)], unpack=True)
 )

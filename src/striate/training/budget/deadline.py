@@ -19,6 +19,7 @@ _SPEED_SECONDS = 30.0  # seconds over which the speed of now is taken
 _FEWEST_SECONDS = 1.0  # seconds: less says nothing
 _TELLING = 10.0  # seconds: less is no reason to say that the end will come later
 _WORTH_SAYING = 0.1  # of the whole time, or of the steps: a forecast that moved by more is told
+_RARER = 2.0  # the next one has to move further by this factor: lines of a speed that swings would hide all others
 _AT_LEAST = 10.0  # seconds that it moved
 
 
@@ -96,6 +97,7 @@ class TimeWatch:
     announce: Callable[[str], None]
     left: float | None = None
     told_steps: int | None = None
+    worth: float = _WORTH_SAYING
 
     def __call__(self, event: Event) -> None:
         """Take note of a step, or of another number of them."""
@@ -105,7 +107,7 @@ class TimeWatch:
             return
         self.left = self.time.after(event.step, self.state.elapsed)
         total = self.state.elapsed + self.left
-        if self.time.window >= _TELLING and abs(total - self.told) > max(_AT_LEAST, _WORTH_SAYING * self.told):
+        if self.time.window >= _TELLING and abs(total - self.told) > max(_AT_LEAST, self.worth * self.told):
             pace = "slower" if total > self.told else "faster"
             takes = f"about {duration(total)} in all, not {duration(self.told)}"
             text = f"steps are {pace} than measured at the start: the run takes {takes}"
@@ -114,13 +116,15 @@ class TimeWatch:
                 self.run, "time-forecast", seconds=round(total, 1), before=round(self.told, 1), step=event.step
             )
             self.told = total
+            self.worth *= _RARER
 
     def _take_note(self, event: StepsChanged) -> None:
         self.time.change(event.step, event.steps)
         before = self.told_steps or event.before
-        if abs(event.steps - before) > _WORTH_SAYING * before:
+        if abs(event.steps - before) > self.worth * before:
             self.announce(str(replace(event, before=before)))
             before = event.steps
+            self.worth *= _RARER
         self.told_steps = before
 
 
