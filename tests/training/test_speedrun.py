@@ -25,6 +25,7 @@ from striate.training.recipes.speedrun import (
     batch_size,
     before_data,
     before_network,
+    for_photographs,
     network_for,
     with_enough_validation,
 )
@@ -121,7 +122,7 @@ def test_a_share_that_leaves_a_handful_to_validate_by_is_raised_unless_it_was_as
     assert with_enough_validation(given, given, small) == given
 
 
-@pytest.mark.parametrize(("samples", "expected"), [(50_000, 512), (4_000, 64), (200, 16), (10, 16)])
+@pytest.mark.parametrize(("samples", "expected"), [(50_000, 512), (10_000, 128), (4_000, 64), (10, 64)])
 def test_batches_leave_fifty_steps_an_epoch(samples, expected) -> None:
     assert batch_size(samples) == expected
 
@@ -132,6 +133,39 @@ def test_few_samples_are_held_back_and_labels_smoothed_for_this_recipe_alone() -
     assert (before_network(speed, dataset()).task.label_smoothing, before_network(usual, dataset())) == (0.2, usual)
     given = with_fields(speed, {"data.val_fraction": 0.1, "task.label_smoothing": 0.0})
     assert before_network(before_data(given), dataset()) == given
+
+
+def test_it_is_the_recipe_of_few_photographs_that_nobody_named_a_network_for(photos) -> None:
+    config, notes = for_photographs(Config(), dataset((3, 96, 128), n=500), None)
+    assert config == with_fields(Config(), {"recipe": "speedrun"})
+    assert ["speedrun" in note and "--model" in note for note in notes] == [True]
+    # The same in a whole preparation; what was asked for is kept apart from what was decided.
+    source = str(photos(each=4, size=72))
+    prepared = prepare(with_fields(Config(), {"data.source": source, "budget.epochs": 1, "execution.plan": "plain"}))
+    assert (prepared.config.recipe, prepared.config.optim.name) == ("speedrun", "muon")
+    assert prepared.config.model.name.startswith("airbench")
+    assert "recipe" in prepared.config.decided
+    assert any("recipe speedrun" in note for note in prepared.notes)
+
+
+@pytest.mark.parametrize(
+    ("fields", "data"),
+    [
+        ({}, dataset((3, 64, 64), n=500)),
+        ({}, dataset((3, 96, 96), n=5_001)),
+        ({}, dataset((3, 96, 96), annotation="number", n=500)),
+        ({}, dataset((3, 96, 96), annotation="mask", n=500)),
+        ({}, dataset((2, 100), kind="grid", n=500)),
+        ({"model.name": "small-resnet"}, dataset((3, 96, 96), n=500)),
+        ({"model.weights": "w.pt"}, dataset((3, 96, 96), n=500)),
+        ({"recipe": "quick"}, dataset((3, 96, 96), n=500)),
+        ({"optim.name": "own-rule"}, dataset((3, 96, 96), n=500)),
+    ],
+)
+def test_everything_else_keeps_its_recipe(fields, data) -> None:
+    config = with_fields(Config(), fields)
+    assert for_photographs(config, data, None) == (config, [])
+    assert for_photographs(Config(), dataset((3, 96, 96), n=500), nn.Linear(1, 1)) == (Config(), [])
 
 
 @pytest.mark.parametrize(

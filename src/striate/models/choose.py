@@ -11,6 +11,8 @@ SMALLEST_FOR_AIRBENCH, LARGE_FOR_AIRBENCH = 9, 64
 PASSES = 5
 """Over the training samples, at least, before a wider network pays; with images that grow they are about seven."""
 _WIDTHS = (16, 32, 64, 96, 128)
+FEW = 5_000
+"""Samples: from so few a wider network learns no more, and it takes time from the passes."""
 
 
 def choose_model(kind: str, input_shape: tuple[int, ...], needs: str, samples: int) -> tuple[str, str]:
@@ -48,8 +50,9 @@ def choose_fast_model(
     """As `choose_model`, for a training that has little time: `airbench` for the images that it takes.
 
     `macs`: the multiply–accumulates that there is time for; `beside`: what has to be computed besides the passes, in
-    samples of a training step. The network is the widest of which five passes over the
-    samples then fit, `airbench(width=16)` at least; without a limit of the published width, half of it for gray images.
+    samples of a training step. The network is the widest of which five passes over the samples then fit,
+    `airbench(width=16)` at least, and none wider than published for up to 5,000 samples; without a limit of the
+    published width, half of it for gray images.
     """
     image = medium_of(kind).pictures and len(input_shape) == 3 and needs != "map"
     if not image or min(input_shape[1:]) < SMALLEST_FOR_AIRBENCH:
@@ -57,7 +60,8 @@ def choose_fast_model(
     why = "made for short trainings: its first layer whitens patches of the images, the others begin as identities"
     width = 32 if input_shape[0] == 1 else 64
     if macs is not None:
-        fitting = [w for w in _WIDTHS if 3 * (PASSES * samples + beside) * airbench_macs(w, input_shape) <= macs]
+        widths = [w for w in _WIDTHS if samples > FEW or w <= 64]
+        fitting = [w for w in widths if 3 * (PASSES * samples + beside) * airbench_macs(w, input_shape) <= macs]
         width = fitting[-1] if fitting else _WIDTHS[0]
         why += f"; this wide, {PASSES} passes are expected to fit" if fitting else "; narrow, for want of time"
     return "airbench" if width == 64 else f"airbench(width={width})", why

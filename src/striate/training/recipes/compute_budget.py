@@ -17,10 +17,11 @@ from striate.data.media.medium import ChooseSize, Photographs
 from striate.errors import StriateError
 from striate.machine.rates import convolution_training_rate
 from striate.models.build import build_model
-from striate.models.choose import choose_model
+from striate.models.choose import choose_fast_model, choose_model
 from striate.models.from_file import names_file
 from striate.training.config import Config
 from striate.training.recipes.facts import Facts
+from striate.training.recipes.speedrun import GROWING
 from striate.training.recipes.standard import passes_for
 from striate.wording import duration
 
@@ -87,16 +88,20 @@ def _count(passes: float) -> str:
 
 
 def _macs(config: Config, module: nn.Module | None) -> float | None:
-    """Multiply–accumulates for one image of 128 × 128 pixels; None for a network that does not take it."""
-    shape = (config.data.channels or 3, _COUNTED, _COUNTED)
+    """Multiply–accumulates for one image of 128 × 128 pixels, fewer where it is smaller at first; None for a network
+    that does not take it."""
+    shape, growing = (config.data.channels or 3, _COUNTED, _COUNTED), 1.0
     try:
         if module is not None:
             return float(count_macs(module, shape))
         name = config.model.name
         if name == "auto" or names_file(name):
-            name = choose_model("image", shape, "vector", 1000)[0]
+            if config.recipe in ("standard", "speedrun"):  # few photographs have speedrun either way
+                name, growing = choose_fast_model("image", shape, "vector", 1000)[0], GROWING
+            else:
+                name = choose_model("image", shape, "vector", 1000)[0]
         with torch.random.fork_rng():
-            return float(count_macs(build_model(name, shape, _CLASSES), shape))
+            return growing * count_macs(build_model(name, shape, _CLASSES), shape)
     except StriateError:
         return None
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from torch import nn
+
 from striate.data.dataset import Dataset
-from striate.models.choose import choose_fast_model, choose_model
+from striate.models.choose import FEW, LARGE_FOR_AIRBENCH, choose_fast_model, choose_model
 from striate.tasks.registry import task_for
 from striate.tasks.views import VIEW_COUNTS
 from striate.training.config import Config
@@ -21,14 +23,20 @@ VALIDATION = 0.02
 FEWEST_VALIDATION = 50
 """Samples; where the share leaves fewer, the usual share is held back."""
 SMOOTHING = 0.2
+FIRST_SIZE, FULL_SIZE_FROM = 0.75, 0.5
+"""Images begin at this share of their size, and have all of it from this share of the steps on."""
+GROWING = FULL_SIZE_FROM * FIRST_SIZE**2 + 1 - FULL_SIZE_FROM
+"""What a pass costs on average, as a share of one at full size."""
 USED = 0.85
 """Share of the minutes that is left for training steps."""
 MEASURED = 2_000
 """Training samples that are measured at the end: all of them, from six views, take as long as two epochs."""
-SEEN = 400_000
-"""Samples looked at where no budget is given: eight epochs of CIFAR-10."""
-LARGEST_BATCH = 512
-STEPS_AN_EPOCH = 50  # at least, as far as batches of 16 allow
+SEEN, MOST_EPOCHS = 400_000, 150
+"""Samples looked at where no budget is given: eight epochs of CIFAR-10, but no four thousand of 100 photographs."""
+SMALLEST_BATCH, LARGEST_BATCH = 64, 512
+"""A step of Muon costs as much as some thirty samples, however few a batch has: of 175 photographs, batches of 64 made
+107 passes in the time in which those of 16 made 62."""
+STEPS_AN_EPOCH = 50  # at least, as far as the smallest batch allows
 MACS_A_CORE = 1.25e11
 """Multiply–accumulates a second in training steps of airbench, in bfloat16 on one core of the machine that this was
 written on; only the width of the network follows from it, and is the same in every run. On a GPU time is no limit."""
@@ -70,6 +78,21 @@ def before_network(config: Config, data: Dataset) -> Config:
     return replace(config, task=replace(task, label_smoothing=SMOOTHING))
 
 
+def for_photographs(config: Config, data: Dataset, module: nn.Module | None) -> tuple[Config, list[str]]:
+    """With this recipe in place of `standard`, where it is ahead: classes of a few thousand photographs at most, and
+    the network is chosen, too (docs/results.md); with a note that says so."""
+    chosen_too = module is None and config.model.name == "auto" and config.model.weights is None
+    if config.recipe != "standard" or not chosen_too or config.optim.name == "own-rule":
+        return config, []
+    few = len(data.splits["train"]) <= FEW
+    if not (few and data.medium.pictures and data.has_one_class_each and len(data.input_shape) == 3):
+        return config, []
+    if min(data.input_shape[1:]) <= LARGE_FOR_AIRBENCH or task_for(data, config.task).needs != "vector":
+        return config, []
+    note = "recipe speedrun: ahead of standard for few photographs; a network that is named (--model) keeps standard"
+    return replace(config, recipe="speedrun"), [note]
+
+
 def network_for(config: Config, data: Dataset) -> tuple[str, str]:
     """The network where none is named, and why: with this recipe as wide as `budget.minutes` allow."""
     about = data.kind, data.input_shape, task_for(data, config.task).needs, len(data.splits["train"])
@@ -106,14 +129,17 @@ def speedrun(facts: Facts, request: Config) -> Choice:
             usual, why={**usual.why, "optim.name": "a table: speedrun is made for images, values are standard"}
         )
     batch = request.batch or batch_size(facts.samples)
-    epochs = max(4, min(60, round(SEEN / facts.samples)))
+    epochs = max(4, min(MOST_EPOCHS, round(SEEN / facts.samples)))
     budget = replace(request.budget, epochs=request.budget.epochs or epochs)
     optim = replace(request.optim, name=request.optim.name or "muon")
     usual = standard(facts, replace(request, optim=optim, batch=batch, budget=budget))
     choice = replace(usual, batch=batch, epochs=epochs, keep="last", train_samples=MEASURED, why={})
     if facts.medium.pictures:
         choice = replace(
-            choice, first_size=0.75, full_size_from=0.5, views="mirror-shift" if request.augment.flip else None
+            choice,
+            first_size=FIRST_SIZE,
+            full_size_from=FULL_SIZE_FROM,
+            views="mirror-shift" if request.augment.flip else None,
         )
     if optim.name != "muon":
         gentle = optim.name == "sgd" and str(request.model.name).startswith("airbench")
@@ -126,8 +152,8 @@ def speedrun(facts: Facts, request: Config) -> Choice:
 
 
 def batch_size(samples: int) -> int:
-    """A power of two that leaves fifty steps an epoch, between 16 and 512."""
-    batch = 16
+    """A power of two that leaves fifty steps an epoch, between 64 and 512."""
+    batch = SMALLEST_BATCH
     while batch < LARGEST_BATCH and samples / (2 * batch) >= STEPS_AN_EPOCH:
         batch *= 2
     return batch
