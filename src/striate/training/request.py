@@ -25,7 +25,7 @@ from striate.training.own_names import NAMES_OF_CODE
 ConfigSource = Config | Path | str | Mapping[str, Any] | None
 
 # What the recipe or the data decide from a field, by prefix: open again when the field is replaced.
-_RECIPE = ("optim.", "schedule.", "batch", "budget.", "keep", "fine_tune.", "evaluation.")
+_RECIPE = ("optim.", "schedule.", "batch", "budget.", "keep", "fine_tune.", "evaluation.", "task.label_smoothing")
 _DECAY = ("optim.weight_decay",)
 _PLAN = tuple(
     f"execution.{name}"
@@ -37,11 +37,11 @@ _PLAN = tuple(
 _FOLLOWERS = {
     "data.source": ("data.", "model.", "augment.", "recipe", *_RECIPE, *_PLAN),
     "data.packs": ("data.store",),
-    "data.": ("model.", "augment.", *_RECIPE, *_PLAN),
+    "data.": ("model.", "augment.", "recipe", *_RECIPE, *_PLAN),
     "task.": ("model.", "augment.", "task.label_smoothing", *_PLAN),
     "model.": ("recipe", "augment.", *_RECIPE, *_PLAN),
     "model.weights": ("model.name",),
-    "recipe": ("data.val_fraction", "model.name", "task.label_smoothing", "augment.", *_RECIPE, *_PLAN),
+    "recipe": ("data.val_fraction", "model.name", "augment.", *_RECIPE, *_PLAN),
     "optim.name": ("optim.", "schedule.name", "budget.", "recipe", "fine_tune.", *_PLAN),
     "optim.lr": _DECAY,
     "batch": (*_DECAY, *_PLAN),
