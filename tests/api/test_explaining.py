@@ -23,6 +23,7 @@ def run(same_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.slow
 def test_a_picture_of_a_run(run: Path, same_photos: Path, tmp_path: Path) -> None:
     image = same_photos / "green" / "000.png"
     explained = striate.explain(run, image)

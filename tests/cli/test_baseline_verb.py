@@ -118,6 +118,7 @@ def test_from_python() -> None:
     assert said[0] == "boston: 354 train, 51 val, 101 test"
 
 
+@pytest.mark.slow
 def test_shuffled_labels_and_the_network_beats_nothing(photos: Callable[..., Path]) -> None:
     """A planted fault: every class holds pictures of all colors, so there is nothing to learn."""
     folder = photos(each=24)

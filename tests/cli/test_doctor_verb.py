@@ -17,6 +17,7 @@ def doctor(capsys, *words: str) -> tuple[int, str, str]:
     return code, *capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_a_sound_regression_is_healthy(capsys) -> None:
     """Its targets are learned in units of their own."""
     code, out, _ = doctor(capsys, "boston", "--seed", "1")

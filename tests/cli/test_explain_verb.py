@@ -50,6 +50,7 @@ def test_json_is_one_document_and_no_page(explain, same_photos: Path, own_folder
     assert not list(own_folder.glob("*.html"))
 
 
+@pytest.mark.slow
 def test_several_images_and_folders_have_a_page_each(explain, same_photos: Path, tmp_path: Path) -> None:
     few = tmp_path / "few"
     few.mkdir()
@@ -73,6 +74,7 @@ def test_a_sample_of_a_named_set(explain) -> None:
     assert "written: mnist5k-17-explained.html" in err
 
 
+@pytest.mark.slow
 def test_a_row_that_begins_with_a_minus(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     place = str(tmp_path / "iris")
     assert main(["train", "iris", "--epochs", "1", "--plan", "plain", "--out", place]) == 0

@@ -95,6 +95,7 @@ def test_what_is_printed_of_one_of_something(tmp_path, monkeypatch, capsys, lay,
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("words", [("train", "set"), ("data", "check", "set"), ("predict", "nope", "set")])
 @pytest.mark.parametrize("file", ["one.png", "one.txt", "only/one.png", "only/one.txt", "train/one.png", "one.csv"])
 def test_what_is_said_of_a_source_with_one_file(tmp_path, monkeypatch, capsys, words, file):

@@ -106,6 +106,7 @@ def test_what_is_decoded_and_not_yet_answered_is_bounded(
     assert most <= 3 * 8 * 16 + 64 + 8  # pieces in the hands of at most eight threads, and a batch
 
 
+@pytest.mark.slow
 def test_many_pictures_are_answered_as_planned_and_plainly_where_asked(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:

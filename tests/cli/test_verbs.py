@@ -65,6 +65,7 @@ def test_control_characters_are_shown_and_not_obeyed() -> None:
     assert printable("a\x1b[31mb\rc\nd") == "a\\x1b[31mb\\rc\nd"
 
 
+@pytest.mark.slow
 def test_the_module_is_the_program() -> None:
     done = subprocess.run(
         [*RUN, "filter", "nowhere.png", "out.png", "--kernel", "mean3"], capture_output=True, text=True, check=False

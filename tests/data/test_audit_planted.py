@@ -32,6 +32,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, set[str
     return expected, found_of(striate.check_data(root))
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_planted_defect_is_found(kind: str, planted) -> None:
     expected, found = planted

@@ -174,6 +174,7 @@ def test_a_step_that_takes_batches_of_its_own_is_refused() -> None:
     assert len(list(batches)) == 19
 
 
+@pytest.mark.slow
 def test_arrays_of_numpy_for_a_network_in_float64() -> None:
     arrays = (X[:600].double().numpy(), Y[:600].numpy())
     found = diagnose(network().double(), arrays)
@@ -203,6 +204,7 @@ def test_an_optimizer_that_cannot_be_made_is_refused() -> None:
         striate.diagnose(network(), loader(), optimizer=lambda params: torch.optim.SGD(params, lr=-1.0))
 
 
+@pytest.mark.slow
 def test_a_bare_layer_and_a_layer_made_at_the_first_pass() -> None:
     class Late(nn.Module):
         def __init__(self) -> None:

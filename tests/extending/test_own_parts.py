@@ -123,6 +123,7 @@ def linear(step: int, steps: int) -> float:
     return 1 - step / steps
 
 
+@pytest.mark.slow
 def test_a_schedule_of_ones_own_and_the_events() -> None:
     seen: list[Event] = []
     own = train(scheduler=linear, lr=0.01, on_event=seen.append, out="own", set={"keep": "last"})

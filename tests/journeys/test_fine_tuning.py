@@ -58,6 +58,7 @@ def test_weights_of_a_run_need_no_model_and_no_run_afterwards(few, capsys) -> No
     assert error["got"] == "no such file or folder"
 
 
+@pytest.mark.slow
 def test_weights_of_another_program(few, capsys) -> None:
     tensors = torch.load("first/checkpoints/best.pt", weights_only=True)["model"]
     save_file({f"module.{name}": tensor for name, tensor in tensors.items()}, "net.safetensors")

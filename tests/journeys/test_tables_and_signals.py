@@ -57,6 +57,7 @@ def test_the_same_words_build_networks_for_signals_and_volumes(capsys, shape, la
     assert metrics["test"]["accuracy"] >= 0.9
 
 
+@pytest.mark.slow
 def test_numbers_in_a_manifest_are_learned(capsys) -> None:
     from PIL import Image
 

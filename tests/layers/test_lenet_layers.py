@@ -118,6 +118,7 @@ def test_precision_and_layout(name):
         torch.testing.assert_close(turned(x.to(memory_format=torch.channels_last)), expected)
 
 
+@pytest.mark.each_nth(4)
 @every
 def test_gradients_are_those_of_differences(name):
     layer, x = made(name)

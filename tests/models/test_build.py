@@ -113,6 +113,7 @@ def test_what_lies_there_and_is_no_network_is_said(there, said, tmp_path, monkey
         build_model(there, (1, 28, 28), 10)
 
 
+@pytest.mark.slow
 def test_a_file_of_bare_weights_is_answered_with_the_network_that_they_are_of(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save(build_model("mnist-cnn").state_dict(), "weights.pth")

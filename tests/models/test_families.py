@@ -87,6 +87,7 @@ def test_steps_lower_the_loss(name):
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("name", few_quick(MODELS, EXPORTED))
 def test_export(name):
     network, x, _ = made(name)

@@ -39,6 +39,7 @@ def test_sorted_tensors_other_classes_and_gray_images_are_no_obstacle():
     assert told(tensors("resnet18", (1, 28, 28), 3), (1, 28, 28)) == "resnet18"
 
 
+@pytest.mark.slow
 def test_a_file_without_a_head_is_known():
     content = {key: value for key, value in tensors("resnet18").items() if not key.startswith("fc.")}
     assert told(content) == "resnet18"
@@ -57,6 +58,7 @@ def test_older_names_are_known():
     assert told({k.replace(".conv2.", ".conv.2."): v for k, v in content.items()}) == "densenet121"
 
 
+@pytest.mark.slow
 def test_images_too_small_for_the_network_do_not_hide_it():
     assert told(tensors("alexnet"), (3, 28, 28)) == "alexnet"
 

@@ -32,6 +32,7 @@ def agree(found, expected):
     np.testing.assert_allclose(found, expected.detach().numpy(), rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.slow
 @given(case=pools(), seed=st.integers(0, 99), include=st.booleans())
 @settings(max_examples=100)
 def test_pools_and_their_gradients_are_those_of_torch(case, seed, include):

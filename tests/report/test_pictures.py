@@ -82,6 +82,7 @@ def test_what_follows_by_the_least_lead_is_the_least_sure(tmp_path):
     assert [tile.answer for tile in unsure.tiles] == ["a, 51.0\u00a0%", "a, 40.0\u00a0%", "a, 90.0\u00a0%"]
 
 
+@pytest.mark.slow
 def test_without_mistakes_there_is_no_picture_of_them(tmp_path):
     assert "mistakes.png" not in names(draw_answers(tmp_path, classification(right=1.0), images(60)))
 

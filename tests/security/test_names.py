@@ -104,6 +104,7 @@ def test_pictures_of_strange_names_are_filtered_and_shown(striate) -> None:
         harmless(told.err + told.out)
 
 
+@pytest.mark.slow
 def test_a_check_of_data_names_its_files_as_text(striate) -> None:
     name = NASTY.replace("/", "")
     for label in ("cat", "dog"):

@@ -126,6 +126,7 @@ def test_groups_are_held_out_whole(unpainted) -> None:
         assert all(len(folds) == 1 for folds in homes.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fold", "number"),
     few_quick(
@@ -306,6 +307,7 @@ def test_asked_steps_are_those_of_every_fold(unpainted) -> None:
     assert set(last.values()) == {7}
 
 
+@pytest.mark.slow
 def test_minutes_are_those_of_the_whole_study(monkeypatch) -> None:
     asked = []
 

@@ -279,6 +279,7 @@ def test_one_seed_repeats_nothing_and_chooses_by_the_search() -> None:
     assert swept.metrics["study"]["seeds"] == []
 
 
+@pytest.mark.slow
 def test_a_training_that_diverges_is_told_and_the_search_goes_on() -> None:
     said: list[str] = []
     over = ("optim.lr=1e20|0.01",)

@@ -82,6 +82,7 @@ def test_figures_have_the_keys_of_the_network_and_an_interval():
         assert document["seconds"] >= 0
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("data", [stripes(), line(), squares()], ids=["classes", "numbers", "masks"])
 def test_the_test_split_decides_nothing(data):
     truth = data.splits["test"].targets
@@ -91,6 +92,7 @@ def test_the_test_split_decides_nothing(data):
         np.testing.assert_array_equal(changed[name].decoded, baseline.decoded)
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize("data", [stripes(), line(curved=True), squares()], ids=["classes", "numbers", "masks"])
 def test_the_same_seed_gives_the_same_answers(data):
     again = fitted(data, seed=3)

@@ -324,6 +324,7 @@ def test_two_processes_end_as_one(example: Example, source: Path, run: Path, nam
 # Studies
 
 
+@pytest.mark.slow
 @ONE_TASK
 def test_two_runs_are_compared(example: Example, source: Path, run: Path, name: str, say: Say) -> None:
     assert main(_train(example, source, Path("other"), "--seed", "2")) == 0
@@ -343,6 +344,7 @@ def test_runs_without_kept_predictions_are_compared_too(run: Path, say: Say) -> 
     assert told["pairs"][0]["difference"] == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.slow
 @ONE_TASK
 def test_it_is_cross_validated(example: Example, source: Path, name: str, say: Say) -> None:
     told = say(*_train(example, source, Path("folds"), "--cv", "2x1", "--epochs", "2"))

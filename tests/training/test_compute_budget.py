@@ -155,6 +155,7 @@ def test_photographs_are_read_at_the_chosen_size_and_one_that_is_given_wins(
     assert read_data(Config(data=asked))[1].input_shape == (3, 32, 48)
 
 
+@pytest.mark.slow
 def test_a_run_without_time_exits_with_1_and_says_so_first(large_photos: Path, capsys) -> None:
     options = ["--model", "conv(4,3,2) relu gap fc(2)", "--batch", "4", "--size", "64", "--execution.plan", "plain"]
     assert main(["train", str(large_photos), "--minutes", "0.001", "--out", "run", *options]) == 1

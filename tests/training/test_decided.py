@@ -28,6 +28,7 @@ def decided(run: Path) -> Config:
     return config_from_yaml(run / "config.yaml")
 
 
+@pytest.mark.slow
 def test_what_was_decided_is_listed_and_what_was_asked_for_is_not(decided: Config) -> None:
     assert {"optim.lr", "batch", "augment.shift", "data.size", "execution.threads"} <= set(decided.decided)
     assert not {"budget.epochs", "model.name", "data.source", "seed"} & set(decided.decided)

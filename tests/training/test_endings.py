@@ -139,6 +139,7 @@ def test_a_disk_that_becomes_read_only_ends_the_run_and_it_goes_on_when_it_can_b
     assert_same_run(whole, Path("run"))
 
 
+@pytest.mark.slow
 def test_a_picture_that_vanishes_while_streaming_ends_the_run_with_its_last_step_saved(
     same_photos: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -200,6 +200,7 @@ class Exploding(nn.Module):
         return self.layer(x) * (1.0 if torch.equal(self.first, self.layer.weight) else math.inf)
 
 
+@pytest.mark.slow
 def test_where_no_rate_lowers_the_loss_there_is_no_suggestion(blobs: str) -> None:
     search = search_learning_rate(ready(blobs, Silent(), optim__weight_decay=0), plan=PLAN)
     assert (search.suggestion, search.low, search.high, search.configured_is_good) == (None, None, None, None)

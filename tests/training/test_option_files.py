@@ -113,6 +113,7 @@ def train_quietly(config: Config, out: str) -> striate.Run:
     return train_config(config, out=Path(out), console=Console(stderr=True), quiet=True)
 
 
+@pytest.mark.slow
 def test_the_files_of_a_run_with_everything_on() -> None:
     run = train_quietly(asked_for(epochs=2, **EVERYTHING, optim__name="adamw"), "run")
     rows = list(csv.DictReader((run.path / "metrics.csv").read_text().splitlines()))

@@ -53,6 +53,7 @@ def test_a_penalty_makes_kernels_smaller(field: str) -> None:
     assert size(**{field: 0.01}) < 0.9 * size()
 
 
+@pytest.mark.slow
 def test_turns_are_told_apart_and_inner_layers_classify() -> None:
     asked = {"auxiliary__rotation": 1.0, "auxiliary__layers": ["fc1"], "auxiliary__weight": 1.0, "optim__ema": 0}
     state = trained(asked_for(epochs=4, model__name="mlp(32)", optim__lr=0.01, **asked)).state

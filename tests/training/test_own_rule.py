@@ -186,6 +186,7 @@ def test_the_search_of_a_rate_is_refused() -> None:
         search_learning_rate(prepare(asked_for(**fields("adaline"))), seconds=5)
 
 
+@pytest.mark.slow
 def test_minutes_become_steps_without_touching_the_network() -> None:
     config = asked_for(epochs=None, model__name="neocognitron(first=4,second=4,planes=2)")
     prepared = prepare(merge_request(config, minutes=0.05, fields={}))

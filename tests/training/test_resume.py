@@ -164,6 +164,7 @@ def test_config_yaml_trained_again_gives_the_same_figures(photos) -> None:
     assert_same_run(Path("one"), Path("two"))
 
 
+@pytest.mark.slow
 def test_training_leaves_the_callers_random_state_and_threads_alone(photos) -> None:
     state, threads = torch.get_rng_state(), torch.get_num_threads()
     train_quietly(config_for(photos(), **{"execution.threads": 2}), Path("run"))

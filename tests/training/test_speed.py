@@ -122,6 +122,7 @@ def test_an_own_rule_is_measured_too() -> None:
     assert pace.step_seconds > 0
 
 
+@pytest.mark.slow
 def test_short_trainings_are_whole_ones_in_few_steps_and_end_in_time() -> None:
     prepared = prepare(asked_for(epochs=20, model__name="mlp(16)"))
     pace = measured(prepared)

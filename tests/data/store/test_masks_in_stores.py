@@ -215,6 +215,7 @@ def test_a_stream_refuses_an_image_that_has_changed(tmp_path: Path) -> None:
         list(batches(split, 4))
 
 
+@pytest.mark.slow
 def test_training_has_the_same_bits_from_each_store(tmp_path: Path) -> None:
     root = write_masks(tmp_path / "streets")
     weights = []

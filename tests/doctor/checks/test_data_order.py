@@ -78,6 +78,7 @@ def small_network() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 2))
 
 
+@pytest.mark.slow
 def test_view_where_permute_was_meant() -> None:
     x, y = colored()
     (finding,) = asked(SCRAMBLED, small_network(), (x.reshape(-1, 3, 16, 16), y))

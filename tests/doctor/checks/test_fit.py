@@ -98,6 +98,7 @@ def deep_sigmoids() -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Sigmoid(), *hidden, nn.Linear(10, 10))
 
 
+@pytest.mark.slow
 def test_a_loss_that_stays_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stagnation, "longer", lambda evidence: evidence.trial)  # as if there were no time for more
     model = deep_sigmoids()
@@ -157,6 +158,7 @@ def test_a_network_that_cannot_tell_inputs_apart() -> None:
     assert "16 samples, 300 steps of Adam" in found.measured
 
 
+@pytest.mark.slow
 def test_inputs_with_two_labels_each() -> None:
     data: Any = digits(32, 160).dataset
     x, y = data.tensors

@@ -73,6 +73,7 @@ class Residual(nn.Module):
         return self.last(x + self.scale * functional.gelu(self.inner(x)))
 
 
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     "make",
     [

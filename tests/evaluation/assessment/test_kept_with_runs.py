@@ -80,6 +80,7 @@ def test_evaluate_shows_what_was_kept_and_writes_nothing(run):
     assert before == {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_made_anew_to_the_last_bit(run):
     opened = open_run(run.path)
     files = [opened.evaluation, opened.predictions / "val.npz", opened.predictions / "test.npz"]

@@ -138,6 +138,7 @@ def test_calibrated_masks_are_refused_with_the_reason(run: Path) -> None:
         striate.load(run, calibrated=True)
 
 
+@pytest.mark.slow
 def test_two_runs_are_compared_by_the_masks_that_were_kept(run: Path, shapes: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(run, other)

@@ -154,6 +154,7 @@ def test_a_short_run_is_plain(plan: str) -> None:
     assert execution.allocator == "system"  # as a library
 
 
+@pytest.mark.slow
 def test_the_program_keeps_memory_unless_it_is_told_not_to(monkeypatch: pytest.MonkeyPatch) -> None:
     if not allocator.available():
         pytest.skip("the allocator is not glibc's")

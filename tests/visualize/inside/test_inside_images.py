@@ -87,6 +87,7 @@ def test_units_answer_more_to_their_images() -> None:
     maximized_figure(found, title="t").canvas.draw()
 
 
+@pytest.mark.slow
 def test_the_first_layer_knows_the_image() -> None:
     module = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.Flatten(), nn.Linear(12 * 144, 2))
     x = 0.5 * inputs()[0].clamp(-3, 3)
