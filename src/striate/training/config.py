@@ -219,7 +219,8 @@ class Config:
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     recipe: Literal["quick", "standard", "speedrun", "fine-tune"] = "standard"
     """The preset for every field that you leave out. `standard`; `quick`: a quarter of the epochs; `speedrun`: the best
-    network in little time (with --minutes); `fine-tune`: for pretrained weights, and the default with --weights."""
+    network in little time (with --minutes), and the default for few photographs without --model; `fine-tune`: for
+    pretrained weights, and the default with --weights."""
     batch: Annotated[int, Ge(1), Le(1_000_000)] | None = None
     """Samples in one optimizer step. Default: the recipe decides."""
     keep: Literal["best", "last"] | None = None

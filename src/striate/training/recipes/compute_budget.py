@@ -96,7 +96,7 @@ def _macs(config: Config, module: nn.Module | None) -> float | None:
             return float(count_macs(module, shape))
         name = config.model.name
         if name == "auto" or names_file(name):
-            if config.recipe in ("standard", "speedrun"):  # few photographs have speedrun either way
+            if name == "auto" and config.recipe in ("standard", "speedrun"):  # few photographs have speedrun either way
                 name, growing = choose_fast_model("image", shape, "vector", 1000)[0], GROWING
             else:
                 name = choose_model("image", shape, "vector", 1000)[0]
