@@ -40,6 +40,7 @@ def test_it_fits_a_phone_and_a_large_screen(
     assert (seen.errors, seen.strangers, seen.violations(), seen.too_wide()) == ([], [], [], 0)
 
 
+@pytest.mark.slow
 def test_a_state_is_a_link(visit: Callable[..., Any], lab_address: Callable[..., str]) -> None:
     page = visit(lab_address("/build?model=resnet18&input=3x64x64&outputs=5&layer=2")).page
     page.get_by_role("heading", name="layer1.0.conv1").wait_for()

@@ -33,6 +33,7 @@ def test_pixels_by_keyboard_and_a_drawing(visit: Callable[..., Any], lab_address
     assert (seen.errors, seen.strangers, seen.violations()) == ([], [], [])
 
 
+@pytest.mark.slow
 def test_windows_one_by_one_and_what_does_not_fit(visit: Callable[..., Any], lab_address: Callable[..., str]) -> None:
     seen = visit(lab_address("/play?stride=3&at=1&image=mnist5k%230"))
     page = seen.page

@@ -13,6 +13,7 @@ from tests.lab.training_stand_in import PROGRAM, a_config
 from striate.lab.training import training_process
 
 
+@pytest.mark.slow
 def test_a_training_is_refused_started_watched_paused_and_gone_on_with(
     visit: Callable[..., Any], lab_address: Callable[..., str], own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,7 +68,7 @@ def test_a_real_training_is_watched_and_paused(
     assert (seen.errors, seen.strangers) == ([], [])
 
 
-@pytest.mark.parametrize(("width", "dark"), [(360, True), (2560, False)])
+@pytest.mark.parametrize(("width", "dark"), [(360, True), pytest.param(2560, False, marks=pytest.mark.slow)])
 def test_a_finished_run_fits_a_phone_and_a_large_screen(
     visit: Callable[..., Any], lab_address: Callable[..., str], digits_run: Path, width: int, dark: bool
 ) -> None:

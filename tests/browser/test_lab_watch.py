@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 STRING = "conv%284%2C3%2Cpad%3D1%29+relu+pool%282%29+res%5Bconv%284%2C3%2Cpad%3Dsame%29%5D+gap+fc%285%29"
 ADDRESS = f"/watch?model={STRING}&input=1x12x12&image=mnist5k%2317"
 
@@ -38,6 +40,7 @@ def test_from_the_layers_to_the_arithmetic_of_a_number(
     assert (seen.errors, seen.strangers, seen.violations()) == ([], [], [])
 
 
+@pytest.mark.slow
 def test_another_network_is_typed_and_a_digit_drawn(visit: Callable[..., Any], lab_address: Callable[..., str]) -> None:
     seen = visit(lab_address(ADDRESS), width=2560)
     page = seen.page

@@ -57,7 +57,7 @@ def report(tmp_path_factory: pytest.TempPathFactory, digits_run: Path) -> Callab
     return made
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("dark", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["light", "dark"])
 @pytest.mark.parametrize("task", few_quick(["classify", "regress", "segment", "folds"], ["classify"]))
 def test_nothing_is_wrong_with_it(
     report: Callable[[str], Path], visit: Callable[..., Any], task: str, dark: bool
