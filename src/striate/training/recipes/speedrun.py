@@ -110,7 +110,8 @@ def network_for(config: Config, data: Dataset) -> tuple[str, str]:
 def _samples_beside_training(config: Config, data: Dataset) -> float:
     """What is computed besides the passes, in samples of a training step, whose gradient costs two predictions more."""
     train = len(data.splits["train"])
-    batch = min(train, config.batch or batch_size(train))
+    # Planning is counted in batches of a fiftieth of the samples: it makes fewer steps where batches are larger.
+    batch = min(train, config.batch or min(batch_size(train), max(16, train // STEPS_AN_EPOCH)))
     measured = min(train, config.evaluation.train_samples or MEASURED)
     measured += sum(len(split) for name, split in data.splits.items() if name != "train")
     views = VIEWS if config.evaluation.views is None else VIEW_COUNTS[config.evaluation.views]
