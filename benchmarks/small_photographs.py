@@ -24,6 +24,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from time import perf_counter
 
@@ -99,18 +100,23 @@ def cells(data: Path, seed: int) -> tuple[list[Sample], list[Sample]]:
     return _squares(data / "cells", 64, label, seed)
 
 
+@cache
+def _cifar_files(archive: Path) -> dict[tuple[str, str], list[tuple[str, bytes]]]:
+    """Names and bytes of all images of a part and a class, in order; read once for all seeds."""
+    by: dict[tuple[str, str], list[tuple[str, bytes]]] = {}
+    with tarfile.open(archive) as opened:
+        for member in opened:
+            file = opened.extractfile(member) if member.name.endswith(".jpg") else None
+            if file is not None:
+                part, label, name = member.name.split("/")[-3:]
+                by.setdefault((part, label), []).append((name, file.read()))
+    return {which: sorted(files) for which, files in sorted(by.items())}
+
+
 def cifar(data: Path, seed: int, *, count: int) -> tuple[list[Sample], list[Sample]]:
     """`count` training images, drawn by the seed, and the first 200 test images of each class."""
-    by: dict[tuple[str, str], list[tuple[str, bytes]]] = {}
-    with tarfile.open(data / "cifar10-jpeg.tar.gz") as archive:
-        for member in archive:
-            opened = archive.extractfile(member) if member.name.endswith(".jpg") else None
-            if opened is not None:
-                part, label, name = member.name.split("/")[-3:]
-                by.setdefault((part, label), []).append((name, opened.read()))
     chosen: dict[str, list[Sample]] = {"train": [], "test": []}
-    for (part, label), files in sorted(by.items()):
-        files.sort()
+    for (part, label), files in _cifar_files(data / "cifar10-jpeg.tar.gz").items():
         some = random.Random(seed).sample(files, count // 10) if part == "train" else files[:200]
         chosen[part] += [
             Sample(name, label, name, lambda to, content=content: to.write_bytes(content)) for name, content in some
@@ -178,12 +184,11 @@ def main() -> None:
     for minutes in asked.minutes:
         for seed in range(asked.first, asked.first + asked.seeds):
             for name in asked.sets or SETS:
+                missing = {f"{name}, {minutes:g} minutes, {who}, seed {seed}": who for who in asked.only}
+                missing = {key: who for key, who in missing.items() if key not in kept}
                 with tempfile.TemporaryDirectory() as temporary:
-                    folder = written(name, seed, Path(temporary))
-                    for who in asked.only:
-                        key = f"{name}, {minutes:g} minutes, {who}, seed {seed}"
-                        if key in kept:
-                            continue
+                    folder = written(name, seed, Path(temporary)) if missing else Path(temporary)
+                    for key, who in missing.items():
                         started = perf_counter()
                         run = (
                             striate(folder, minutes, seed, options)

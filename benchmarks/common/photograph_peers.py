@@ -151,18 +151,17 @@ def rand_augment(picture: Image.Image) -> Image.Image:
                 kinds = (ImageEnhance.Color, ImageEnhance.Contrast, ImageEnhance.Brightness, ImageEnhance.Sharpness)
                 picture = kinds[which - 5](picture).enhance(1 + 0.9 * signed)
             case 9:
-                picture = picture.transform(
-                    picture.size, Image.Transform.AFFINE, (1, 0.3 * signed, 0, 0, 1, 0), Image.Resampling.BILINEAR
-                )
+                picture = _moved(picture, (1, 0.3 * signed, 0, 0, 1, 0))
             case 10:
-                picture = picture.transform(
-                    picture.size, Image.Transform.AFFINE, (1, 0, 0, 0.3 * signed, 1, 0), Image.Resampling.BILINEAR
-                )
+                picture = _moved(picture, (1, 0, 0, 0.3 * signed, 1, 0))
             case 11:
                 across, down = 0.45 * signed * picture.width, 0.45 * signed * picture.height
-                moved = (1, 0, across, 0, 1, 0) if random.random() < 0.5 else (1, 0, 0, 0, 1, down)
-                picture = picture.transform(picture.size, Image.Transform.AFFINE, moved, Image.Resampling.BILINEAR)
+                picture = _moved(picture, (1, 0, across, 0, 1, 0) if random.random() < 0.5 else (1, 0, 0, 0, 1, down))
     return picture
+
+
+def _moved(picture: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
+    return picture.transform(picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
 
 
 def mixed_or_cut(x: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,7 +10,7 @@ SMALLEST_FOR_MNIST_CNN, SMALLEST_FOR_RESNET, UNET_MULTIPLE = 16, 8, 4
 SMALLEST_FOR_AIRBENCH, LARGE_FOR_AIRBENCH = 9, 64
 PASSES = 5
 """Over the training samples, at least, before a wider network pays; with images that grow they are about seven."""
-_WIDTHS = (16, 32, 64, 96, 128)
+_WIDTHS, _PUBLISHED = (16, 32, 64, 96, 128), 64
 FEW = 5_000
 """Samples: from so few a wider network learns no more, and it takes time from the passes."""
 
@@ -58,13 +58,13 @@ def choose_fast_model(
     if not image or min(input_shape[1:]) < SMALLEST_FOR_AIRBENCH:
         return choose_model(kind, input_shape, needs, samples)
     why = "made for short trainings: its first layer whitens patches of the images, the others begin as identities"
-    width = 32 if input_shape[0] == 1 else 64
+    width = _PUBLISHED // 2 if input_shape[0] == 1 else _PUBLISHED
     if macs is not None:
-        widths = [w for w in _WIDTHS if samples > FEW or w <= 64]
+        widths = [w for w in _WIDTHS if samples > FEW or w <= _PUBLISHED]
         fitting = [w for w in widths if 3 * (PASSES * samples + beside) * airbench_macs(w, input_shape) <= macs]
         width = fitting[-1] if fitting else _WIDTHS[0]
         why += f"; this wide, {PASSES} passes are expected to fit" if fitting else "; narrow, for want of time"
-    return "airbench" if width == 64 else f"airbench(width={width})", why
+    return "airbench" if width == _PUBLISHED else f"airbench(width={width})", why
 
 
 def airbench_macs(width: int, input_shape: tuple[int, ...]) -> int:

@@ -35,7 +35,7 @@ _PLAN = tuple(
     )
 )
 _FOLLOWERS = {
-    "data.source": ("data.", "model.", "augment.", "recipe", *_RECIPE, *_PLAN),
+    "data.source": ("data.",),
     "data.packs": ("data.store",),
     "data.": ("model.", "augment.", "recipe", *_RECIPE, *_PLAN),
     "task.": ("model.", "augment.", "task.label_smoothing", *_PLAN),

@@ -18,7 +18,7 @@ from striate.training.budget.short_trainings import forecast_accuracy, foretells
 from striate.training.budget.speed import Work, measure_pace, steps_for_epochs
 from striate.training.config import Config
 from striate.training.execution import memory_explained
-from striate.wording import duration
+from striate.wording import duration, several
 
 FEWEST_STEPS = 20
 """Within less than a pass over the data, fewer optimizer steps than this are no training."""
@@ -146,7 +146,7 @@ def not_trained(steps: int, passes: float, config: Config) -> str | None:
     if config.budget.minutes is None or passes >= 1 or steps >= FEWEST_STEPS:
         return None
     return (
-        f"NOT TRAINED: {steps} step{'s' * (steps != 1)}, {passes:.2g} of a pass over the training data, in"
+        f"NOT TRAINED: {several(steps, 'step')}, {passes:.2g} of a pass over the training data, in"
         f" {duration(60 * config.budget.minutes)}; smaller images (--size), a smaller --model or more --minutes"
     )
 

@@ -90,16 +90,15 @@ def _count(passes: float) -> str:
 def _macs(config: Config, module: nn.Module | None) -> float | None:
     """Multiply–accumulates for one image of 128 × 128 pixels, fewer where it is smaller at first; None for a network
     that does not take it."""
-    shape, growing = (config.data.channels or 3, _COUNTED, _COUNTED), 1.0
+    shape = (config.data.channels or 3, _COUNTED, _COUNTED)
     try:
         if module is not None:
             return float(count_macs(module, shape))
-        name = config.model.name
-        if name == "auto" or names_file(name):
-            if name == "auto" and config.recipe in ("standard", "speedrun"):  # few photographs have speedrun either way
-                name, growing = choose_fast_model("image", shape, "vector", 1000)[0], GROWING
-            else:
-                name = choose_model("image", shape, "vector", 1000)[0]
+        name, growing = config.model.name, 1.0
+        if name == "auto" and config.recipe in ("standard", "speedrun"):  # few photographs have speedrun either way
+            name, growing = choose_fast_model("image", shape, "vector", 1000)[0], GROWING
+        elif name == "auto" or names_file(name):
+            name = choose_model("image", shape, "vector", 1000)[0]
         with torch.random.fork_rng():
             return growing * count_macs(build_model(name, shape, _CLASSES), shape)
     except StriateError:
