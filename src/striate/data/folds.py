@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 _MOST = 1000
 _REMEDY = "--cv 5x5: five folds, dealt anew five times; --cv 10x1: ten folds once"
@@ -49,6 +52,8 @@ def deal_folds(
     there are fewer units than folds, or where a class has fewer, or lies in one fold alone: a network would be asked
     for what it was never shown.
     """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
     values = np.asarray(strata)
     places: dict[Hashable, int] = {}
     unit = np.array([places.setdefault(key, len(places)) for key in units], dtype=np.int64)

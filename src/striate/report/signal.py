@@ -6,7 +6,13 @@ import json
 from functools import partial
 from pathlib import Path
 
-from striate.account.signal.trace import SAMPLES, SignalRow, measure_signal, signal_from_json, signal_to_json
+from striate.account.signal.trace import (
+    SignalRow,
+    measure_signal,
+    samples_of,
+    signal_from_json,
+    signal_to_json,
+)
 from striate.machine.memory import in_halves
 from striate.runs.directory import RunDirectory
 from striate.runs.files import write_json
@@ -29,7 +35,7 @@ def complete_signal(run: RunDirectory, prepared: Prepared) -> tuple[tuple[Signal
     """
     content = json.loads(run.signal.read_text(encoding="utf-8")) if run.signal.exists() else {"start": []}
     network, train = prepared.state.answering, prepared.splits["train"]
-    samples = training_part(prepared.config, SAMPLES)
+    samples = training_part(prepared.config, samples_of(prepared.data.input_shape))
     end = in_halves(samples, partial(measure_signal, network, prepared.task, train, prepared.normalize))
     write_json(run.signal, {"start": content["start"], "end": signal_to_json(end)})
     return signal_from_json(content["start"]), end

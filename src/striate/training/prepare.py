@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from striate.account.signal.findings import signal_findings
-from striate.account.signal.trace import SAMPLES, SignalRow, measure_signal
+from striate.account.signal.trace import SignalRow, measure_signal, samples_of
 from striate.data.dataset import Dataset, Split
 from striate.data.loader import to_device
 from striate.data.normalize import Normalization, Normalize, measure_normalization
@@ -292,7 +292,8 @@ def _check_network(
     refuse_wrong_loss(network, task, train, normalize)
     with number_format_explained(network):
         measure = partial(measure_signal, network, task, train, normalize)
-        return in_halves(training_part(config, SAMPLES), measure) if measured else ()
+        samples = samples_of(train.inputs.shape[1:])
+        return in_halves(training_part(config, samples), measure) if measured else ()
 
 
 def _signal_findings(signal: tuple[SignalRow, ...], config: Config) -> tuple[Finding, ...]:

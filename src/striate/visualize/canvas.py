@@ -186,8 +186,9 @@ def class_colors(count: int) -> list[Any]:
     return list(colormaps["viridis"](np.linspace(0, 1, count)))
 
 
-def show_image(axes: Axes, image: ArrayLike) -> None:
-    """Draw one (C, H, W) uint8 image with 1 or 3 channels, every pixel a square, without ticks."""
+def show_image(axes: Axes, image: ArrayLike, extent: tuple[float, float, float, float] | None = None) -> None:
+    """Draw one (C, H, W) uint8 image with 1 or 3 channels, every pixel a square, without ticks; in `extent`, (left,
+    right, bottom, top) in the units of the axes, where several are drawn into them."""
     pixels = np.asarray(image)
     if pixels.ndim != 3 or pixels.shape[0] not in (1, 3) or pixels.dtype != np.uint8:
         raise DataError(
@@ -199,6 +200,6 @@ def show_image(axes: Axes, image: ArrayLike) -> None:
     shown: NDArray[Any] = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
     # Enlarged pixels stay squares; photographs that are made smaller are averaged.
     interpolation = "nearest" if max(shown.shape[:2]) < 64 else "antialiased"
-    axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation=interpolation)
+    axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation=interpolation, extent=extent)
     axes.set_xticks([])
     axes.set_yticks([])

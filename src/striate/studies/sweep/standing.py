@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from striate.runs.directory import csv_text
 from striate.runs.files import write_text
@@ -155,7 +155,7 @@ def comparison(metrics: dict[str, Any], standing: Sequence[Finalist]) -> str:
         error = max(error, scale / metrics["study"]["n_val"] / math.sqrt(len(gains)))
     # The best of several leads by luck more often than one alone: Bonferroni's correction.
     rivals = sum(not f.trial.recipe for f in standing)
-    reach = float(student_t.ppf(1 - 0.025 / rivals, len(gains) - 1)) * error
+    reach = float(stdtrit(len(gains) - 1, 1 - 0.025 / rivals)) * error
     method = "Student" if rivals == 1 else f"Student, as the best of {rivals} (Bonferroni)"
     verdict = "more than the luck of seeds explains" if mean > reach else "which may be luck"
     return (

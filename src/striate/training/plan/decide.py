@@ -34,6 +34,7 @@ UNMEASURED = "the plan could not be measured"
 _FORM = 2  # of what is cached: another number where older plans would be misread
 _LONGEST_REASON = 160  # characters
 _SHORTEST = 3.0  # seconds of a run that is worth looking for an earlier plan
+_FEWEST_STEPS = 8  # that the time is for: the candidates have a step each that warms up, and one that counts
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,11 @@ def plan_execution(
     """Decide what `request` leaves open; `work.config` is what is computed without a plan.
 
     With `seconds` a plan is measured in about that time however short the run, and no earlier one is taken; otherwise
-    it takes 3 % of the expected run, 10 seconds at most (a minute for long runs). A run too short for that (below 10
-    seconds) takes an earlier plan, where there is one, or is computed plainly. Network, random state and modes stay as
-    they are, also where copies reach for it; gradients are computed whatever the caller computes. What a trial raises
-    ends in the table or in the note, never in an error.
+    it takes 3 % of the expected run, 10 seconds at most (a minute for long runs, or eight steps where these are long).
+    A run too short for that (below 10 seconds) takes an earlier plan, where there is one, or is computed plainly. Where
+    a step is long, and the time not enough for eight, that candidate is taken untimed which is fastest nearly always,
+    if it agrees. Network, random state and modes stay as they are, also where copies reach for it; gradients are
+    computed whatever the caller computes. What a trial raises ends in the table or in the note, never in an error.
     """
     with left_alone(work.state.module), torch.inference_mode(False), torch.enable_grad():
         try:
@@ -97,21 +99,46 @@ def _plan(
     cached = _cached(key | {"long": long}, found, offers) if seconds is None else None
     if cached is not None:
         return Planned(cached.chosen.execution(usual), cached)
+    if seconds is None and found.whole > LONGEST:
+        needed = _FEWEST_STEPS * found.whole
+        if needed > _SHARE * expected:
+            return _untimed(work, request, found, offers, now, started)
+        budget = max(budget, needed)
     if seconds is None and budget < _LEAST:
         return Planned(usual)
-    search = Search(found, offers)
+    search = Search(found if seconds is not None else found.of_whole_batches, offers)
     left = budget if seconds is None else max(0.0, seconds - (perf_counter() - started))
     chosen = search.run(left, expected, load=now, thorough=seconds is not None)
+    record = PlanRecord(
+        search.rows(chosen),
+        search.probe.trials.samples,
+        now.name,
+        perf_counter() - started,
+        remarks=(*_remarks(work, request, offers.threads, chosen, now), *search.remarks),
+        asides=(*_asides(search.probe, work, request), *search.asides),
+    )
+    if not search.refused:  # other weights, or other data, might not be
+        save_plan("training", key | {"long": long and not search.no_time_to_compile}, record.to_json())
+    return Planned(chosen.execution(usual), record)
+
+
+def _untimed(
+    work: Workload, request: ExecutionConfig, found: Probe, offers: Offers, now: Load, started: float
+) -> Planned:
+    usual, likely = work.config.execution, offers.likely()
+    if likely == offers.plain:
+        return Planned(usual)
+    search = Search(found, offers)
+    chosen = likely if search.accepts(likely) else offers.plain
+    untimed = f"not timed, since a step takes {found.whole:.1f} s" if chosen == likely else ""
     record = PlanRecord(
         search.rows(chosen),
         found.trials.samples,
         now.name,
         perf_counter() - started,
-        remarks=(*_remarks(work, request, offers.threads, chosen, now), *search.remarks),
-        asides=(*_asides(found, work, request), *search.asides),
+        remarks=(*_remarks(work, request, offers.threads, chosen, now), *filter(None, [untimed])),
+        asides=tuple(_asides(found, work, request)),
     )
-    if not search.refused:  # other weights, or other data, might not be
-        save_plan("training", key | {"long": long and not search.no_time_to_compile}, record.to_json())
     return Planned(chosen.execution(usual), record)
 
 
