@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 from striate.errors import RunError, pasted
@@ -14,6 +15,7 @@ from striate.models.trusted_code import is_given
 from striate.records import Finding, Remedy
 from striate.runs.directory import RunDirectory, read_metrics
 from striate.runs.events import read_events
+from striate.runs.plain_files import is_there, read_text
 from striate.training.config_file import config_from_yaml
 from striate.wording import several, short_number
 
@@ -66,10 +68,9 @@ def read_curves(run: RunDirectory, classes: int, passes: float | None = None) ->
     """The curves of a run, also of one that broke off; `passes` where metrics.json does not tell them yet. Raises
     RunError where a file cannot be read."""
     rows: list[dict[str, str]] = []
-    if run.metrics_csv.exists():
+    if is_there(run.metrics_csv):
         try:
-            with run.metrics_csv.open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
+            rows = list(csv.DictReader(StringIO(read_text(run.metrics_csv), newline="")))
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise RunError(str(run.metrics_csv), str(error), "the table that training wrote", "train again") from None
     names = rows[0].keys() if rows else ()
@@ -77,7 +78,7 @@ def read_curves(run: RunDirectory, classes: int, passes: float | None = None) ->
     if passes is None:
         with suppress(RunError):  # of a run that is not finished
             passes = read_metrics(run).get("epochs")
-    return Curves(columns, tuple(read_events(run)) if run.events.exists() else (), classes, run, passes)
+    return Curves(columns, tuple(read_events(run)), classes, run, passes)
 
 
 def _number(text: str | None) -> float:

@@ -15,6 +15,7 @@ from striate.data.dataset import Dataset, SampleFacts
 from striate.records import Interval
 from striate.runs.directory import RunDirectory
 from striate.runs.files import read_dispensable, write_json
+from striate.runs.plain_files import is_there
 from striate.runs.predictions import MOST_SAMPLES, MOST_VALUES, Predictions, write_predictions
 from striate.statistics.calibration import LEAST, MOST, Temperature
 from striate.tasks.assessment import Assessment, Figures
@@ -84,7 +85,7 @@ def is_saved_whole(run: RunDirectory) -> bool:
         kept = n <= MOST_SAMPLES and n * len(classes) <= MOST_VALUES
         left_out = document.get("not_kept", ())
         files = [run.predictions / f"{split}.npz" for split in splits if split not in left_out]
-        return not kept or all(file.is_file() for file in files)
+        return not kept or all(is_there(file) for file in files)
     return False
 
 

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from striate.runs.plain_files import read_text
 from striate.version import VERSION
 
 _PACKAGES = (
@@ -50,7 +51,7 @@ def describe_environment() -> dict[str, Any]:
 
 def read_environment(path: Path) -> dict[str, Any]:
     """env.json as one flat mapping, without what is not there."""
-    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    values: dict[str, Any] = json.loads(read_text(path))
     packages = values.pop("packages", {})
     return {key: value for key, value in (values | packages).items() if value not in (None, [])}
 

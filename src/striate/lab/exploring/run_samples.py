@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from striate.errors import DataError, RunError, StriateError, pasted
 from striate.inference.predictor import batch_size
 from striate.lab.page_images import RUN
 from striate.runs.directory import RunDirectory, open_run
+from striate.runs.plain_files import read_bytes
 from striate.runs.predictions import read_predictions
 from striate.tasks.classify.metrics import runner_up
 
@@ -82,8 +84,10 @@ def read_samples(lab: Lab) -> Samples:
 
 def _read_rows(path: Path) -> list[list[str]]:
     try:
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            _, *rows = csv.reader(file)
+        text = read_bytes(path).decode(errors="surrogateescape")
+        _, *rows = csv.reader(StringIO(text, newline=""))
+    except RunError:
+        raise
     except (OSError, ValueError, csv.Error) as error:
         raise RunError(
             str(path), f"it cannot be read: {error}", "the table that training wrote", "train again"

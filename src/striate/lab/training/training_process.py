@@ -23,6 +23,7 @@ from striate.records import Remedy
 from striate.runs.directory import RunDirectory
 from striate.runs.files import read_dispensable
 from striate.runs.lock import owner
+from striate.runs.plain_files import is_there, read_text
 from striate.runs.watching import ask_to_watch, read_look
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
@@ -187,7 +188,7 @@ def _saved_step(curves: Curves) -> int:
 
 
 def _state(run: RunDirectory, own: TrainingProcess | None, ended: Ended | None, *, over: bool) -> str:
-    finished = run.metrics_json.exists()
+    finished = is_there(run.metrics_json)
     if own is None:
         return "finished" if finished else "paused" if owner(run.path) is None else "elsewhere"
     if ended is None:
@@ -236,8 +237,8 @@ def _curves(run: RunDirectory) -> Curves:
 
 def _classes(run: RunDirectory) -> int:
     try:
-        return len(run.classes.read_text(encoding="utf-8").splitlines())
-    except OSError:
+        return len(read_text(run.classes).splitlines())
+    except (OSError, ValueError):
         return 0
 
 
