@@ -34,6 +34,7 @@ from striate.evaluation.robustness.robustness import Robustness
 from striate.inference.plan import Asked, require_asked
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.runs.directory import RunDirectory, open_run, read_seen
+from striate.runs.events import note_files
 from striate.runs.files import explained, write_json, write_text
 from striate.runs.plain_files import is_there, make_folder, read_text
 from striate.statistics.calibration import Temperature
@@ -198,6 +199,7 @@ def _complete(
         answering = plan_evaluation(trained, part, splits, batch=batch, asked=plan)
         measured = {name: evaluate_trained(trained, part, name, batch=batch, answering=answering) for name in splits}
     save_assessment(run, assess_run(trained.task, data, measured), data, measured, say)
+    note_files(run, [file for file in (run.evaluation, *run.predictions.glob("*.npz")) if is_there(file)])
 
 
 def _evaluate_on(

@@ -15,7 +15,7 @@ from striate.models.trusted_code import is_given
 from striate.records import Finding, Remedy
 from striate.runs.directory import RunDirectory, read_metrics
 from striate.runs.events import read_events
-from striate.runs.plain_files import is_there, read_text
+from striate.runs.written import read_written
 from striate.training.config_file import config_from_yaml
 from striate.wording import several, short_number
 
@@ -67,12 +67,13 @@ class Curves:
 def read_curves(run: RunDirectory, classes: int, passes: float | None = None) -> Curves:
     """The curves of a run, also of one that broke off; `passes` where metrics.json does not tell them yet. Raises
     RunError where a file cannot be read."""
-    rows: list[dict[str, str]] = []
-    if is_there(run.metrics_csv):
-        try:
-            rows = list(csv.DictReader(StringIO(read_text(run.metrics_csv), newline="")))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise RunError(str(run.metrics_csv), str(error), "the table that training wrote", "train again") from None
+    try:
+        table = (read_written(run.metrics_csv) or b"").decode()
+        rows = list(csv.DictReader(StringIO(table, newline="")))
+    except RunError:
+        raise
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RunError(str(run.metrics_csv), str(error), "the table that training wrote", "train again") from None
     names = rows[0].keys() if rows else ()
     columns = {name: tuple(_number(row.get(name)) for row in rows) for name in names}
     if passes is None:

@@ -10,7 +10,6 @@ from striate.account.signal.trace import SAMPLES, SignalRow, measure_signal, sig
 from striate.machine.memory import in_halves
 from striate.runs.directory import RunDirectory
 from striate.runs.files import write_json
-from striate.runs.plain_files import is_there, read_text
 from striate.training.execution import training_part
 from striate.training.prepare import Prepared
 from striate.visualize.canvas import save_figure
@@ -28,7 +27,7 @@ def complete_signal(run: RunDirectory, prepared: Prepared) -> tuple[tuple[Signal
 
     A run without the file, of an older version, has no rows of the start.
     """
-    content = json.loads(read_text(run.signal)) if is_there(run.signal) else {"start": []}
+    content = json.loads(run.signal.read_text(encoding="utf-8")) if run.signal.exists() else {"start": []}
     network, train = prepared.state.answering, prepared.splits["train"]
     samples = training_part(prepared.config, SAMPLES)
     end = in_halves(samples, partial(measure_signal, network, prepared.task, train, prepared.normalize))

@@ -17,7 +17,8 @@ from typing import Any
 from striate.data.dataset import SplitRow
 from striate.errors import RunError, pasted
 from striate.runs.files import TEMPORARY, explained, read_dispensable, write_text
-from striate.runs.plain_files import FOLDERS, folder_of, is_there, make_folder, read_text, require_kind, typed
+from striate.runs.plain_files import FOLDERS, folder_of, is_there, make_folder, require_kind, typed
+from striate.runs.written import read_written
 
 LOCK = ".lock"
 """The file that the process which trains a run keeps locked (`striate.runs.lock`)."""
@@ -234,14 +235,15 @@ def write_splits(run: RunDirectory, rows: Iterable[SplitRow]) -> None:
 
 
 def read_seen(run: RunDirectory) -> frozenset[str]:
-    """The digests of what the run was trained and chosen on; empty where the file is missing."""
-    return frozenset(read_text(run.seen).split()) if is_there(run.seen) else frozenset()
+    """The digests of what the run was trained and chosen on; empty for a run of an earlier version, without the file.
+    Raises RunError where it is not what was written."""
+    return frozenset((read_written(run.seen) or b"").decode().split())
 
 
 def read_metrics(run: RunDirectory) -> dict[str, Any]:
     """metrics.json. Raises RunError when the run is not complete."""
     try:
-        metrics: dict[str, Any] = json.loads(read_text(run.metrics_json))
+        metrics: dict[str, Any] = json.loads(read_written(run.metrics_json) or b"")
         if not isinstance(metrics, dict) or not {"train", "cv", "study"} & metrics.keys():
             raise ValueError
     except RunError:

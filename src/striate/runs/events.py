@@ -15,6 +15,7 @@ from striate.errors import RunError, pasted
 from striate.runs.directory import LOCK, RunDirectory
 from striate.runs.files import TEMPORARY, append_text, explained, finite, whole_lines
 from striate.runs.plain_files import changed_in_place, is_there, open_plain
+from striate.runs.written import noted_digests
 
 
 def event_line(event: str, **fields: Any) -> str:
@@ -87,12 +88,9 @@ def note_finished(run: RunDirectory) -> None:
 
 
 def noted_files(run: RunDirectory) -> dict[str, str]:
-    """Path within the run to digest, as last written down. Raises RunError where events.jsonl is damaged."""
-    noted: dict[str, str] = {}
-    for event in read_events(run):
-        if event["event"] == "files" and isinstance(event.get("sha256"), dict):
-            noted |= event["sha256"]
-    return noted
+    """As `noted_digests`. Raises RunError where events.jsonl is damaged."""
+    read_events(run)
+    return noted_digests(run.path)
 
 
 def file_digest(path: Path) -> str:

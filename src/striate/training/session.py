@@ -16,7 +16,6 @@ from striate.runs.directory import RunDirectory, csv_text, open_run, read_seen, 
 from striate.runs.environment import describe_environment
 from striate.runs.events import append_event, event_line, note_files
 from striate.runs.files import append_text, write_json, write_text
-from striate.runs.plain_files import is_there
 from striate.training.budget.forecast import write_forecast
 from striate.training.config import Config
 from striate.training.config_file import config_to_yaml
@@ -37,9 +36,9 @@ Reader = Callable[[Event], None]
 def write_first_files(run: RunDirectory, prepared: Prepared) -> None:
     """The files that are known before the first step, config.yaml first; those that are there stay as they are, so
     that a run killed among them can go on. Raises RunError."""
-    if not is_there(run.config):
+    if not run.config.exists():
         write_text(run.config, config_to_yaml(prepared.config))
-    if not _has_content(run.events):
+    if not run.events.exists() or not run.events.stat().st_size:
         notes = [event_line("note", text=note) for note in prepared.notes]
         findings = [event_line("finding", **finding.to_json()) for finding in prepared.findings]
         append_text(run.events, "".join(notes + findings))  # all of them, or none
@@ -49,14 +48,14 @@ def write_first_files(run: RunDirectory, prepared: Prepared) -> None:
         (run.seen, lambda file: write_text(file, "".join(f"{digest}\n" for digest in _seen(prepared)))),
         (run.environment, lambda file: write_json(file, describe_environment())),
     ]
-    new = [(file, write) for file, write in fixed if not is_there(file)]
+    new = [(file, write) for file, write in fixed if not file.exists()]
     for file, write in new:
         write(file)
     note_files(run, [file for file, _ in new])
     write_forecast(run, prepared.forecast, prepared.pace)
-    if prepared.plan is not None and not is_there(run.plan):
+    if prepared.plan is not None and not run.plan.exists():
         write_json(run.plan, prepared.plan.to_json())
-    if prepared.signal and not is_there(run.signal):
+    if prepared.signal and not run.signal.exists():
         write_json(run.signal, {"start": signal_to_json(prepared.signal)})
 
 
@@ -219,14 +218,10 @@ def _write_history(run: RunDirectory, history: list[EpochRow]) -> None:
     write_text(run.metrics_csv, csv_text(list(rows[0]), [list(r.values()) for r in rows]) if rows else "")
 
 
-def _has_content(path: Path) -> bool:
-    return is_there(path) and path.lstat().st_size > 0
-
-
 def _append_row(run: RunDirectory, row: EpochRow, history: list[EpochRow]) -> None:
     """The history with its last `row`; all of it where the file is not there any more, or empty."""
     flat = row.flat()
-    if not _has_content(run.metrics_csv):
+    if not run.metrics_csv.exists() or not run.metrics_csv.stat().st_size:
         _write_history(run, history)
     else:
         append_text(run.metrics_csv, csv_text(list(flat), [list(flat.values())]).split("\n", 1)[1])

@@ -18,8 +18,8 @@ from striate.errors import DataError, RunError, StriateError, pasted
 from striate.inference.predictor import batch_size
 from striate.lab.page_images import RUN
 from striate.runs.directory import RunDirectory, open_run
-from striate.runs.plain_files import read_bytes
 from striate.runs.predictions import read_predictions
+from striate.runs.written import read_written
 from striate.tasks.classify.metrics import runner_up
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def read_samples(lab: Lab) -> Samples:
 
 def _read_rows(path: Path) -> list[list[str]]:
     try:
-        text = read_bytes(path).decode(errors="surrogateescape")
+        text = (read_written(path) or b"").decode(errors="surrogateescape")
         _, *rows = csv.reader(StringIO(text, newline=""))
     except RunError:
         raise

@@ -59,11 +59,13 @@ def _checkpoints(run: RunDirectory) -> Iterator[FileCheck]:
 
 def _events(run: RunDirectory) -> FileCheck:
     try:
-        read_events(run)
+        told = {event["event"] for event in read_events(run)}
         content = read_bytes(run.events) if is_there(run.events) else b""
     except RunError as error:
         said = f"{error.where.rpartition(', ')[2]}: {error.got}" if "line" in error.where else error.got
         return FileCheck("events.jsonl", False, said)
+    if is_there(run.metrics_json) and "finished" not in told:
+        return FileCheck("events.jsonl", False, "the end of the run is not in it, nor what its files held then")
     torn = content and not content.endswith(b"\n")
     return FileCheck("events.jsonl", True, "its last line was torn by a crash; --resume cuts it off" if torn else "")
 
