@@ -63,7 +63,7 @@ def test_a_field_on_the_command_line_that_is_more_than_plain_values(striate, val
 
 def test_a_configuration_that_is_no_file_is_not_waited_for(striate) -> None:
     os.mkfifo("pipe.yaml")
-    striate("train", "mnist5k", "--config", "pipe.yaml").refused("no regular file")
+    striate("train", "mnist5k", "--config", "pipe.yaml").refused("a pipe")
     striate("train", "mnist5k", "--config", "/dev/zero").refused("no regular file")
     with Path("long.yaml").open("wb") as file:
         file.truncate(1 << 40)

@@ -25,6 +25,7 @@ from striate.cli.main import main
 from striate.errors import StriateError
 from striate.lab.training.training_process import Snapshots, follow
 from striate.runs.directory import RunDirectory
+from striate.runs.files import write_text
 from striate.runs.watching import ask_to_watch, read_look, write_look
 
 _PATIENCE = 60.0  # seconds; what waits for a pipe waits for ever
@@ -291,3 +292,10 @@ def test_temporary_files_of_a_watched_run_are_not_written_through_links(trained:
     write_look(run, {"step": 1})
     assert Path("victim/file").lstat() == known
     assert read_look(run) == {"step": 1}
+
+
+def test_a_folder_of_ones_own_may_be_a_link() -> None:
+    Path("elsewhere").mkdir()
+    Path("plots").symlink_to("elsewhere")
+    write_text(Path("plots/page.html"), "x")
+    assert Path("elsewhere/page.html").read_text() == "x"

@@ -17,7 +17,7 @@ from typing import Any
 from striate.data.dataset import SplitRow
 from striate.errors import RunError, pasted
 from striate.runs.files import TEMPORARY, explained, read_dispensable, write_text
-from striate.runs.plain_files import FOLDERS, folder_of, is_there, make_folder, require_kind, typed
+from striate.runs.plain_files import FOLDERS, folder_of, is_there, make_folder, require_kind
 from striate.runs.written import read_written
 
 LOCK = ".lock"
@@ -189,7 +189,7 @@ def open_run(path: Path) -> RunDirectory:
     with explained(path):
         if path.parent.name == "checkpoints" and not path.is_dir() and is_there(path):
             path = path.parent.parent
-        run = RunDirectory(path := typed(path))
+        run = RunDirectory(path)
         found, sweep = is_there(run.config), _is_sweep(path)
     if not found and sweep:
         remedy = str(path / "best") if (path / "best").is_dir() else f"striate sweep --resume {pasted(path)}"

@@ -107,7 +107,7 @@ def _entered(folder: Path) -> int | None:
     """A handle of a folder: links are followed up to the run, as whoever runs the program has typed them, but not in
     it."""
     inner: list[Path] = []
-    while folder.name in FOLDERS:
+    while _is_of_a_run(folder):
         inner.insert(0, folder)
         folder = folder.parent
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if _HANDLES else None
@@ -125,6 +125,10 @@ def _entered(folder: Path) -> int | None:
         os.close(handle)
         handle = entered
     return handle
+
+
+def _is_of_a_run(folder: Path) -> bool:
+    return folder.name in FOLDERS and any(is_there(folder.parent / name) for name in ("config.yaml", "study.yaml"))
 
 
 def require_kind(path: Path, status: os.stat_result, *, folder: bool = False) -> None:
@@ -181,11 +185,6 @@ def make_folder(path: Path) -> None:
 
 
 def typed(path: Path) -> Path:
-    """A path as a user has typed it, to be opened here: where it or its folder is a link, what that leads to. Links in
-    a run that was typed stay what they are."""
-    folder = path.parent
-    in_run = folder.name in FOLDERS and any(is_there(folder.parent / name) for name in ("config.yaml", "study.yaml"))
-    in_sweep = path.name in FOLDERS and is_there(folder / "study.yaml")
-    if in_run or in_sweep or not (path.is_symlink() or folder.is_symlink()):
-        return path
-    return Path(os.path.realpath(path))
+    """The file that a user has typed, to be opened here: where it is a link, what that leads to. A link in a run that
+    was typed stays what it is."""
+    return Path(os.path.realpath(path)) if path.is_symlink() and not _is_of_a_run(path.parent) else path
