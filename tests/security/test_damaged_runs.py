@@ -22,11 +22,13 @@ import pytest
 from PIL import Image
 
 from striate.cli.main import main
-from striate.errors import StriateError
+from striate.errors import RunError, StriateError
 from striate.lab.training.training_process import Snapshots, follow
 from striate.runs.directory import RunDirectory
 from striate.runs.files import write_text
+from striate.runs.lock import owned
 from striate.runs.watching import ask_to_watch, read_look, write_look
+from striate.studies.sweep.journal import Journal, locked
 
 _PATIENCE = 60.0  # seconds; what waits for a pipe waits for ever
 FILES = [
@@ -299,3 +301,25 @@ def test_a_folder_of_ones_own_may_be_a_link() -> None:
     Path("plots").symlink_to("elsewhere")
     write_text(Path("plots/page.html"), "x")
     assert Path("elsewhere/page.html").read_text() == "x"
+
+
+@pytest.mark.parametrize("name", ["folds", "plots", "metrics.json", ".lock"])
+def test_a_cross_validation_with_a_link_is_refused_before_it_goes_on(name: str) -> None:
+    Path("study").mkdir()
+    Path("study/config.yaml").write_text("cv: 2")
+    Path("victim").write_text("somebody's")
+    Path("study", name).symlink_to("../victim")
+    with pytest.raises(RunError, match="a link"), owned(Path("study")):
+        raise AssertionError
+    assert Path("victim").read_text() == "somebody's"
+
+
+@pytest.mark.parametrize("name", ["best", "plots", ".lock", "study.journal"])
+def test_a_sweep_with_a_link_is_refused_before_it_goes_on(name: str) -> None:
+    Path("sweep").mkdir()
+    Path("sweep/study.yaml").write_text("{}")
+    Path("victim").write_text("somebody's")
+    Path("sweep", name).symlink_to("../victim")
+    with pytest.raises(RunError, match="a link"), locked(Path("sweep")):
+        Journal(Path("sweep/study.journal"), (), 0)
+    assert Path("victim").read_text() == "somebody's"

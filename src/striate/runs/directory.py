@@ -203,11 +203,12 @@ def open_run(path: Path) -> RunDirectory:
 
 
 def refuse_strange(path: Path) -> None:
-    """Raise RunError where a file or a folder of the run at `path` is a link, a pipe or anything else that striate has
-    not made: before the training, rather than when the file is written."""
-    run = RunDirectory(path)
-    for name in (name for name, value in vars(RunDirectory).items() if isinstance(value, property)):
-        place: Path = getattr(run, name)
+    """Raise RunError where a file or a folder of the run, cross-validation or sweep at `path` is a link, a pipe or
+    anything else that striate has not made: before the training, rather than when the file is written."""
+    files = [
+        getattr(RunDirectory(path), name) for name, kind in vars(RunDirectory).items() if isinstance(kind, property)
+    ]
+    for place in (*files, *(path / name for name in sorted(FOLDERS))):
         with suppress(FileNotFoundError), folder_of(place) as folder:
             require_kind(place, folder.status(place.name), folder=place.name in FOLDERS)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from striate.data.counter_random import hash_key
 from striate.errors import RunError, UsageError
-from striate.runs.directory import LOCK
+from striate.runs.directory import LOCK, refuse_strange
 from striate.runs.files import explained
 from striate.runs.plain_files import changed_in_place, folder_of
 from striate.studies.sweep.space import KEPT, Dimension, Range
@@ -55,6 +55,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     lock = FileLock(folder / LOCK)
     with explained(folder):
+        refuse_strange(folder)
         with folder_of(folder / LOCK) as opened:
             os.close(opened.open(LOCK, os.O_RDWR | os.O_CREAT))  # refused where it is no plain file
         try:
