@@ -63,8 +63,8 @@ def test_a_field_on_the_command_line_that_is_more_than_plain_values(striate, val
 
 def test_a_configuration_that_is_no_file_is_not_waited_for(striate) -> None:
     os.mkfifo("pipe.yaml")
-    striate("train", "mnist5k", "--config", "pipe.yaml").refused("no regular file")
-    striate("train", "mnist5k", "--config", "/dev/zero").refused("no regular file")
+    striate("train", "mnist5k", "--config", "pipe.yaml").refused("a pipe")
+    striate("train", "mnist5k", "--config", "/dev/zero").refused("a device")
     with Path("long.yaml").open("wb") as file:
         file.truncate(1 << 40)
     striate("train", "mnist5k", "--config", "long.yaml").refused("1,099,511,627,776 bytes")

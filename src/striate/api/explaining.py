@@ -179,7 +179,7 @@ def _notes(trained: Trained) -> list[str]:
 def _with_data(explained: Explanation, trained: Trained, path: Path) -> Explanation:
     """With the nearest training samples, and the names of features, where the run's data can be read."""
     try:
-        run = open_run(path.parent.parent if path.is_file() else path)
+        run = open_run(path)
         data = read_data(config_from_yaml(run.config))[1]
     except StriateError as error:
         missing = f"No training samples to compare with: {error.where}: {error.got}."

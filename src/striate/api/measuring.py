@@ -34,7 +34,9 @@ from striate.evaluation.robustness.robustness import Robustness
 from striate.inference.plan import Asked, require_asked
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.runs.directory import RunDirectory, open_run, read_seen
-from striate.runs.files import explained, write_atomic, write_json, write_text
+from striate.runs.events import note_files
+from striate.runs.files import explained, write_json, write_text
+from striate.runs.plain_files import is_there, make_folder, read_text
 from striate.statistics.calibration import Temperature
 from striate.tasks.baseline import Baseline, DataBaselines
 from striate.tasks.evaluation import Evaluation
@@ -186,7 +188,7 @@ def _complete(
     run: RunDirectory, config: Config, trained: Trained, data: Dataset, plan: Asked, announce: Announce | None
 ) -> None:
     """Write the evaluation.json and the predictions that a finished run of an earlier version lacks, if possible."""
-    if not run.metrics_json.exists() or is_saved_whole(run):
+    if not is_there(run.metrics_json) or is_saved_whole(run):
         return
     if not os.access(run.path, os.W_OK):
         return
@@ -197,6 +199,7 @@ def _complete(
         answering = plan_evaluation(trained, part, splits, batch=batch, asked=plan)
         measured = {name: evaluate_trained(trained, part, name, batch=batch, answering=answering) for name in splits}
     save_assessment(run, assess_run(trained.task, data, measured), data, measured, say)
+    note_files(run, [file for file in (run.evaluation, *run.predictions.glob("*.npz")) if is_there(file)])
 
 
 def _evaluate_on(
@@ -238,15 +241,15 @@ def _free(run: RunDirectory, name: str, document: Mapping[str, Any]) -> Path:
     """The file of this name in the folder of other data; with a number where one is there that says something else."""
     stem = re.sub(r"[^\w.-]+", "-", name)[:80].strip(".-") or "data"
     with explained(run.evaluations):
-        run.evaluations.mkdir(exist_ok=True)
+        make_folder(run.evaluations)
     for number in count(1):
         place = run.evaluations / f"{stem}{'' if number == 1 else f'-{number}'}.json"
         try:
-            if json.loads(place.read_text(encoding="utf-8")) == json.loads(json.dumps(document)):
+            if json.loads(read_text(place)) == json.loads(json.dumps(document)):
                 return place
         except FileNotFoundError:
             return place
-        except (OSError, ValueError):
+        except (OSError, ValueError):  # also a link, or anything else that is no plain file
             continue
     raise AssertionError
 
@@ -306,11 +309,7 @@ def write_robustness(run: str | Path, found: Robustness, *, other: bool = False)
         share=found.metric.is_share,
     )
     with explained(picture.parent):
-        picture.parent.mkdir(exist_ok=True)
-
-    def draw(path: Path) -> None:
-        save_figure(figure, path, _DPI)
-
-    write_atomic(picture, draw)
+        make_folder(picture.parent)
+    save_figure(figure, picture, _DPI)
     write_json(document, found.to_json())
     return document, picture

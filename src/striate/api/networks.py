@@ -25,6 +25,7 @@ from striate.models.trusted_code import take_as
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.files import write_text
+from striate.runs.plain_files import is_there, typed
 from striate.studies.cross_validation.cv_report import final_command
 from striate.tasks.task import Task
 from striate.training.config_file import config_from_yaml
@@ -49,8 +50,8 @@ def load(
     is changed. Raises RunError, also where there is no temperature; ModelError for code that you have not named.
     """
     path = Path(path)
-    file = path if path.is_file() else open_run(path).best
-    if not file.exists():
+    file = typed(path) if is_there(path) and not path.is_dir() else open_run(path).best
+    if not is_there(file):
         if (path / "config.yaml").exists() and config_from_yaml(path / "config.yaml").cv is not None:
             got = "a cross-validation, which saves no network: that of each fold has seen only part of the data"
             raise RunError(str(path), got, "a run with a network", final_command(path))

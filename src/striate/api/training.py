@@ -28,6 +28,7 @@ from striate.runs.checkpoint import take_up
 from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, refuse_occupied
 from striate.runs.events import append_event, cut_torn_end
 from striate.runs.lock import owned
+from striate.runs.plain_files import is_there
 from striate.studies.cross_validation.fold_files import FOLDERS, load_folds
 from striate.studies.cross_validation.plan_cross_validation import CrossValidation, plan_cross_validation
 from striate.studies.cross_validation.run_cross_validation import (
@@ -265,7 +266,7 @@ def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool,
     config = config_from_yaml(run.config)
     if config.cv is not None:
         return _resume_cross_validation(run, config, module, console, quiet)
-    if run.metrics_json.exists():
+    if is_there(run.metrics_json):
         for file in (run.last, run.best):
             load(file, module=module)
         announce(f"{run.path} is already finished, so nothing is trained; its checkpoints are intact")
@@ -335,7 +336,7 @@ def _resume_cross_validation(
 ) -> Run:
     """Go on with the next fold, also where a finished study has lost some; otherwise read its folds again."""
     announce = announcer(console, quiet)
-    if run.metrics_json.exists():
+    if is_there(run.metrics_json):
         results = load_folds(run)
         if study_is_whole(config, results):
             announce(f"{run.path} is finished; its {len(results)} folds were read")

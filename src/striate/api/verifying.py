@@ -15,6 +15,7 @@ from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.environment import describe_environment, read_environment
 from striate.runs.lock import owner
+from striate.runs.plain_files import is_there
 from striate.studies.cross_validation.cv_report import final_command
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
@@ -79,7 +80,7 @@ def verify(
         got = f"steps that {config.execution.processes} processes computed together, which one adds up in another order"
         remedy = f"the files were read and are whole; striate eval {pasted(run.path)} measures the network"
         raise RunError(str(run.path), got, "steps of one process, to be done again", remedy)
-    begun = run.previous if last["trace"]["begin"] and run.previous.exists() else None
+    begun = run.previous if last["trace"]["begin"] and is_there(run.previous) else None
     done = _replay(run, config, module, begun, last, steps, announce)
     changed = _changed(run) if done.parting is not None else ()
     start = "the beginning" if begun is None else f"checkpoints/{begun.name}"
@@ -116,7 +117,7 @@ def _refuse_unverifiable(run: RunDirectory, config: Config) -> None:
     if (name := owner(run.path)) is not None:
         remedy = f"wait for it, or end it; then: striate verify {pasted(run.path)}"
         raise RunError(str(run.path), f"a run that {name} is training", "one that nobody writes to", remedy)
-    if not any(file.exists() for file in (run.last, run.previous, run.best)):
+    if not any(is_there(file) for file in (run.last, run.previous, run.best)):
         remedy = f"striate train --resume {pasted(run.path)}"
         raise RunError(str(run.path), "a run without a checkpoint yet", "a run with one", remedy)
 

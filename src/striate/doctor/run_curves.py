@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 from striate.errors import RunError, pasted
@@ -14,6 +15,7 @@ from striate.models.trusted_code import is_given
 from striate.records import Finding, Remedy
 from striate.runs.directory import RunDirectory, read_metrics
 from striate.runs.events import read_events
+from striate.runs.written import read_written
 from striate.training.config_file import config_from_yaml
 from striate.wording import several, short_number
 
@@ -65,19 +67,19 @@ class Curves:
 def read_curves(run: RunDirectory, classes: int, passes: float | None = None) -> Curves:
     """The curves of a run, also of one that broke off; `passes` where metrics.json does not tell them yet. Raises
     RunError where a file cannot be read."""
-    rows: list[dict[str, str]] = []
-    if run.metrics_csv.exists():
-        try:
-            with run.metrics_csv.open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise RunError(str(run.metrics_csv), str(error), "the table that training wrote", "train again") from None
+    try:
+        table = (read_written(run.metrics_csv) or b"").decode()
+        rows = list(csv.DictReader(StringIO(table, newline="")))
+    except RunError:
+        raise
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RunError(str(run.metrics_csv), str(error), "the table that training wrote", "train again") from None
     names = rows[0].keys() if rows else ()
     columns = {name: tuple(_number(row.get(name)) for row in rows) for name in names}
     if passes is None:
         with suppress(RunError):  # of a run that is not finished
             passes = read_metrics(run).get("epochs")
-    return Curves(columns, tuple(read_events(run)) if run.events.exists() else (), classes, run, passes)
+    return Curves(columns, tuple(read_events(run)), classes, run, passes)
 
 
 def _number(text: str | None) -> float:

@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import re
 import reprlib
-import stat
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 import yaml
 
-from striate.errors import ConfigError
+from striate.errors import ConfigError, RunError
+from striate.runs.plain_files import read_bytes
 from striate.training.config import Config
 from striate.training.field_words import FIELDS_ELSEWHERE, SHORT_OPTIONS
 
@@ -159,11 +159,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file of plain values. Raises ConfigError, also for one that would take time or memory
     without end: aliases, deep nesting, a file that is no file."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_FILE:
-            reason = "no regular file" if status.st_size <= _LARGEST_FILE else f"{status.st_size:,} bytes"
-            raise ConfigError(str(path), reason, f"a YAML file of at most {_LARGEST_FILE:,} bytes", _FROM_A_RUN)
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path, _LARGEST_FILE).decode("utf-8")
+    except RunError as error:
+        raise ConfigError(
+            str(path), error.got, f"a YAML file of at most {_LARGEST_FILE:,} bytes", _FROM_A_RUN
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError(str(path), reason, "a readable YAML file", _FROM_A_RUN) from None

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from striate.errors import DataError, RunError, one_line
+from striate.errors import DataError, one_line
+from striate.runs.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,16 +60,12 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = 100) -> Path:
 
     show_literally(figure)
     vector = Path(path).suffix.lower() == ".svg"
-    try:
-        with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "striate"}):
-            # A letter that the font lacks becomes a box; the tables of a report show it.
-            warnings.filterwarnings("ignore", message="Glyph .* missing from")
-            changing = "Date" if vector else "Software"  # what would differ from one machine or day to another
-            figure.savefig(path, dpi=dpi, format="svg" if vector else "png", metadata={changing: None})
-    except OSError as error:
-        raise RunError(
-            str(path), error.strerror or str(error), "a file that can be written", "name another --out folder"
-        ) from error
+    with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "striate"}):
+        # A letter that the font lacks becomes a box; the tables of a report show it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        changing = "Date" if vector else "Software"  # what would differ from one machine or day to another
+        kind = "svg" if vector else "png"
+        write_atomic(Path(path), lambda file: figure.savefig(file, dpi=dpi, format=kind, metadata={changing: None}))
     return Path(path)
 
 

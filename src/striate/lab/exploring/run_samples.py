@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from striate.inference.predictor import batch_size
 from striate.lab.page_images import RUN
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.predictions import read_predictions
+from striate.runs.written import read_written
 from striate.tasks.classify.metrics import runner_up
 
 if TYPE_CHECKING:
@@ -82,8 +84,10 @@ def read_samples(lab: Lab) -> Samples:
 
 def _read_rows(path: Path) -> list[list[str]]:
     try:
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            _, *rows = csv.reader(file)
+        text = (read_written(path) or b"").decode(errors="surrogateescape")
+        _, *rows = csv.reader(StringIO(text, newline=""))
+    except RunError:
+        raise
     except (OSError, ValueError, csv.Error) as error:
         raise RunError(
             str(path), f"it cannot be read: {error}", "the table that training wrote", "train again"

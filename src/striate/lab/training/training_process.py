@@ -21,9 +21,10 @@ from striate.errors import StriateError
 from striate.lab.problems import LABELS
 from striate.records import Remedy
 from striate.runs.directory import RunDirectory
-from striate.runs.files import read_dispensable
 from striate.runs.lock import owner
+from striate.runs.plain_files import is_there
 from striate.runs.watching import ask_to_watch, read_look
+from striate.runs.written import read_written, read_written_json
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
 
@@ -171,12 +172,18 @@ def follow(run: RunDirectory, own: TrainingProcess | None, snapshots: Snapshots,
         "saved_step": _saved_step(curves),
         "look": snapshot,
         "looks": snapshots.steps(run.path),
-        "notes": [str(event.get("text", "")) for event in curves.events if event["event"] == "note"],
+        "notes": _notes(curves, finished=state == "finished"),
         "findings": _findings(curves, "DATA" if config is None else config.data.source, over=state == "finished"),
-        "result": read_dispensable(run.metrics_json) if state == "finished" else None,
+        "result": read_written_json(run.metrics_json) if state == "finished" else None,
         "said": [] if own is None else list(own.said()),
         "refusal": None if ended is None else ended.error,
     }
+
+
+def _notes(curves: Curves, *, finished: bool) -> list[str]:
+    lost = finished and all(event["event"] != "finished" for event in curves.events)
+    said = [str(event.get("text", "")) for event in curves.events if event["event"] == "note"]
+    return said + ["events.jsonl is damaged: some of what happened in this run is not known"] * lost
 
 
 def _saved_step(curves: Curves) -> int:
@@ -187,7 +194,7 @@ def _saved_step(curves: Curves) -> int:
 
 
 def _state(run: RunDirectory, own: TrainingProcess | None, ended: Ended | None, *, over: bool) -> str:
-    finished = run.metrics_json.exists()
+    finished = is_there(run.metrics_json)
     if own is None:
         return "finished" if finished else "paused" if owner(run.path) is None else "elsewhere"
     if ended is None:
@@ -226,19 +233,13 @@ def _facts(config: Config | None) -> Mapping[str, Any]:
 
 
 def _curves(run: RunDirectory) -> Curves:
-    try:
-        curves = read_curves(run, 0)
-    except StriateError:
-        return Curves({}, (), 0)
+    curves = read_curves(run, 0)
     # Guessing has a known loss only where each sample has one class.
     return replace(curves, classes=_classes(run)) if "train_accuracy" in curves.columns else curves
 
 
 def _classes(run: RunDirectory) -> int:
-    try:
-        return len(run.classes.read_text(encoding="utf-8").splitlines())
-    except OSError:
-        return 0
+    return len((read_written(run.classes) or b"").splitlines())
 
 
 def _findings(curves: Curves, data: str, *, over: bool) -> list[dict[str, Any]]:

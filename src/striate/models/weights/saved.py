@@ -17,6 +17,7 @@ from striate.models.layer_strings.shapes import Shape
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import open_run
 from striate.runs.files import user_path
+from striate.runs.plain_files import is_there, typed
 
 _LONGEST_NAME = 25_000
 _MOST_VALUES = 1 << 28
@@ -131,10 +132,10 @@ class SavedNetwork(Weights):
 def load_run(text: str) -> tuple[Path, dict[str, Any]]:
     """The checkpoint that a path stands for, and its content. Raises RunError."""
     path = user_path(text)
-    if path.is_file():
-        return path, load_checkpoint(path)
+    if is_there(path) and not path.is_dir():
+        return path, load_checkpoint(typed(path))
     run = open_run(path)
-    file = next((file for file in (run.best, run.last) if file.is_file()), None)
+    file = next((file for file in (run.best, run.last) if is_there(file)), None)
     if file is None:
         remedy = f"striate train --resume {pasted(path)}"
         raise RunError(str(path), "a run without a checkpoint yet", "a run with at least one epoch", remedy)

@@ -19,6 +19,7 @@ from striate.runs.directory import RunDirectory, create_run, read_metrics, refus
 from striate.runs.environment import describe_environment
 from striate.runs.files import explained, write_json, write_text
 from striate.runs.lock import owned
+from striate.runs.plain_files import is_there
 from striate.studies.sweep.journal import Journal, load_optuna, locked
 from striate.studies.sweep.search import FINALISTS, Search, check_space, repeat_best, run_trials
 from striate.studies.sweep.space import Choices, Dimension, default_space, parse_space, rung_epochs
@@ -134,7 +135,7 @@ def resume_sweep(path: Path, *, console: Console, say: Say, quiet: bool = False)
     load_optuna()
     request = _read_study(path / "study.yaml")
     space = parse_space(request.over)
-    if (path / "metrics.json").exists():
+    if is_there(path / "metrics.json"):
         with locked(path):
             return _finished(path, Journal(path / "study.journal", space, request.config.seed))
     read = without_test(say)
@@ -147,7 +148,7 @@ def _go_on(study: _Study, console: Console, say: Say, quiet: bool) -> Sweep:
     path, search = study.path, study.search
     try:
         with locked(path), terminating_interrupts():
-            if not (path / "env.json").exists():
+            if not is_there(path / "env.json"):
                 write_json(path / "env.json", describe_environment())
             journal = Journal(path / "study.journal", search.space, search.config.seed)
             if journal.trials():
@@ -184,10 +185,10 @@ def _finished(path: Path, journal: Journal) -> Sweep:
 def _train_best(path: Path, config: Config, console: Console, say: Say, quiet: bool) -> dict[str, Any]:
     """The ordinary run `best/`, begun or gone on with; its metrics."""
     run = RunDirectory(path / "best")
-    if run.metrics_json.exists():
+    if is_there(run.metrics_json):
         return read_metrics(run)
     say(f"training the best as a run: {run.path}")
-    going_on = run.config.exists()
+    going_on = is_there(run.config)
     if not going_on:
         with explained(run.path):
             shutil.rmtree(run.path, ignore_errors=True)  # a process was killed while making it
@@ -309,7 +310,7 @@ def _read_study(path: Path) -> SweepRequest:
     try:
         values = read_yaml(path)
     except ConfigError:
-        raise _no_study(path, "no readable study" if path.is_file() else "no such file") from None
+        raise _no_study(path, "no readable study" if is_there(path) else "no such file") from None
     try:
         return SweepRequest(
             config_from_dict(values["config"], str(path)),

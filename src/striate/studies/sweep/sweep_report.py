@@ -11,6 +11,7 @@ from striate.errors import pasted
 from striate.report.numbers import environment_table
 from striate.report.page import as_base64, page_environment
 from striate.runs.files import write_text
+from striate.runs.plain_files import read_text
 from striate.studies.sweep.journal import Journal, Trial
 from striate.studies.sweep.search import Search, short
 from striate.studies.sweep.space import Choices
@@ -50,7 +51,7 @@ def write_sweep_report(
         ),
         trials=_trials(journal.trials(), study),
         environment=environment_table(path / "env.json"),
-        config=(path / "best.yaml").read_text(encoding="utf-8"),
+        config=read_text(path / "best.yaml"),
         command=f"striate train --config {pasted(path / 'best.yaml')}",
     )  # fmt: skip
     write_text(path / "report.html", text)

@@ -207,7 +207,7 @@ class Segment(Task):
         names = (f"{Path(name).stem}{f'-{k}' if k else ''}.png" for k in count())
         file = next(folder / free for free in names if not (folder / free).exists())
         mask = Image.fromarray(values[decoded.numpy()])
-        write_atomic(file, lambda temporary: mask.save(temporary, format="PNG"))
+        write_atomic(file, lambda opened: mask.save(opened, format="PNG"))
         return {"mask": str(file)}
 
     def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> PredictionAgreement:
