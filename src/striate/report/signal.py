@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 
 from striate.account.signal.trace import SAMPLES, SignalRow, measure_signal, signal_from_json, signal_to_json
 from striate.machine.memory import in_halves
 from striate.runs.directory import RunDirectory
-from striate.runs.files import write_json
+from striate.runs.events import append_event
+from striate.runs.files import read_dispensable, write_json
 from striate.training.execution import training_part
 from striate.training.prepare import Prepared
 from striate.visualize.canvas import save_figure
@@ -25,14 +25,24 @@ ROWS = 200
 def complete_signal(run: RunDirectory, prepared: Prepared) -> tuple[tuple[SignalRow, ...], tuple[SignalRow, ...]]:
     """The rows of the start, as signal.json has them, and of the trained network; both are in the file then.
 
-    A run without the file, of an older version, has no rows of the start.
+    A run without the file, of an older version, has no rows of the start; nor has one whose file is damaged.
     """
-    content = json.loads(run.signal.read_text(encoding="utf-8")) if run.signal.exists() else {"start": []}
+    start = _start(run)
     network, train = prepared.state.answering, prepared.splits["train"]
     samples = training_part(prepared.config, SAMPLES)
     end = in_halves(samples, partial(measure_signal, network, prepared.task, train, prepared.normalize))
-    write_json(run.signal, {"start": content["start"], "end": signal_to_json(end)})
-    return signal_from_json(content["start"]), end
+    write_json(run.signal, {"start": signal_to_json(start), "end": signal_to_json(end)})
+    return start, end
+
+
+def _start(run: RunDirectory) -> tuple[SignalRow, ...]:
+    if not run.signal.exists():
+        return ()
+    try:
+        return signal_from_json(read_dispensable(run.signal)["start"])
+    except (LookupError, TypeError, ValueError, AttributeError):
+        append_event(run, "note", text=f"{run.signal.name} was damaged: the signal before the first step is left out")
+        return ()
 
 
 def draw_signal(folder: Path, start: tuple[SignalRow, ...], end: tuple[SignalRow, ...], data: str) -> Picture:

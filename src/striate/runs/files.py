@@ -116,8 +116,13 @@ def whole_lines(path: Path) -> list[str]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write strict JSON atomically: NaN and infinity become null, which every reader understands."""
-    write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write `json_text` atomically."""
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Strict JSON: NaN and infinity become null, which every reader understands."""
+    return json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_dispensable(path: Path) -> Any:
