@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -16,7 +17,7 @@
 static char folder[PATH_MAX], told[2 * PATH_MAX + 32];
 static atomic_long calls;
 static long chosen;
-static int error; /* 0: the chosen read or write does half of what it is asked for */
+static int error; /* 0: the chosen read or write does half of what it is asked for; negative: it ends the process */
 
 /* Fail call number `call` (from 1; 0: none) below `path` with `number`. */
 void faults_arm(const char *path, long call, int number) {
@@ -61,6 +62,7 @@ static int hit(const char *name, int at, const char *given, int moves_bytes) {
         if (is_below(path) && atomic_fetch_add(&calls, 1) + 1 == chosen) {
             snprintf(told, sizeof told, "%s %s", name, path);
             found = 1;
+            if (error < 0) kill(getpid(), SIGKILL);
         }
     }
     errno = before;

@@ -1,23 +1,25 @@
 """A program that lets each call on the files of a run fail once: forked for each case from one process that has
 everything loaded, with `faults.c` before libc.
 
-Called with one JSON document: `words` of the verb under test, those to `recover` with, the folder `below` which calls
-fail, a folder `begun` that it is first copied from (or null), the `errors` (numbers; 0: half of what a read or a write
-was asked for), and `every`: each so manieth call fails. Prints a JSON line a case: the `call`, how it `ended`, how the
-recovery did, and in `wrong` what must not be.
+Called with one JSON document: the `words` of a verb, those to `recover` with, the folder `below` which calls fail, the
+`errors` (numbers; 0: half of what a read or a write is asked for; -1: the process is killed there), and the step in
+which calls are taken, `every`. Where it has `killed_at`, a share of the calls, a life that is killed there comes first,
+and calls of its recovery fail. Prints a JSON line a case: the `call`, how it `ended`, how the recovery did, and in
+`wrong` what must not be.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
+import gc
 import hashlib
 import json
 import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +66,12 @@ def life(words: list[str], below: Path, call: int, error: int) -> dict[str, Any]
             os._exit(code)
     _, status = os.waitpid(child, 0)
     calls, what = json.loads(told.read_text()) if told.exists() else (0, "")
-    return {"rc": os.waitstatus_to_exitcode(status), "said": said.read_text(errors="replace"), "calls": calls, "what": what}
+    return {
+        "rc": os.waitstatus_to_exitcode(status),
+        "said": said.read_text(errors="replace"),
+        "calls": calls,
+        "what": what,
+    }
 
 
 def digest(below: Path) -> dict[str, Any]:
@@ -82,7 +89,9 @@ def digest(below: Path) -> dict[str, Any]:
             rows = [line.split(",") for line in file.read_text().splitlines()]
             kept = [k for k, column in enumerate(rows[0] if rows else ()) if column not in _TIMES]
             found[name] = [[row[k] for k in kept] for row in rows]
-        elif file.suffix in (".txt", ".csv", ".yaml", ".tar", ".npy", ".pack"):
+        elif file.name == ".lock" or file.suffix == ".tmp":
+            continue
+        elif file.suffix in (".txt", ".csv", ".yaml", ".tar", "") or file.name in ("signal.json", "evaluation.json"):
             found[name] = hashlib.sha256(file.read_bytes()).hexdigest()
         else:
             found[name] = bool(file.stat().st_size)
@@ -112,41 +121,56 @@ def quiet() -> None:
         Image.new("RGB", (1, 1)).save(folder / "signal.png")
         return Picture("Signal", "one pixel", folder / "signal.png", "signal")
 
-    nothing: dict[str, Any] = {"_pictures": lambda *_: [], "draw_first_filters": lambda *_: [], "of_task": lambda *_: {}}
+    nothing: dict[str, Any] = {
+        "_pictures": lambda *_: [],
+        "draw_first_filters": lambda *_: [],
+        "of_task": lambda *_: {},
+    }
     for name, instead in (nothing | {"draw_signal": tiny}).items():
         setattr(finish, name, instead)
     events = count(1)
-    saving.Saver.due = lambda self, **_: next(events) % 3 == 0  # type: ignore[method-assign]
+    saving.Saver.due = lambda *_, **__: next(events) % 3 == 0  # type: ignore[method-assign]
 
 
 def main() -> None:
     asked = json.loads(sys.argv[1])
     torch.set_num_threads(1)
     below, words, recover = Path(asked["below"]), asked["words"], asked["recover"]
+    below.parent.mkdir(parents=True, exist_ok=True)
+    quiet()
+    expected, calls = warm(words, below)
+    begun = below.with_name("begun") if asked.get("killed_at") else None
+    if begun is not None:
+        shutil.rmtree(below)
+        assert life(words, below, round(asked["killed_at"] * calls), -1)["rc"] == -signal.SIGKILL
+        below.rename(begun)
+        words = recover
+    for number, error in enumerate(asked["errors"]):
+        _fresh(below, begun)
+        counted = life(words, below, 0, error)
+        assert counted["rc"] == 0, counted["said"]
+        for call in range(1 + number, counted["calls"] + 1, asked["every"]):
+            _fresh(below, begun)
+            print(json.dumps(case(words, recover, below, call, error, expected)), flush=True)
+
+
+def warm(words: list[str], below: Path) -> tuple[dict[str, Any], int]:
+    """The verb in this process, so that no life has to load anything: what must be the same, and its calls."""
     from striate.cli import main as verb
 
-    quiet()
-
-    below.parent.mkdir(parents=True, exist_ok=True)
-
-    def fresh() -> None:
-        shutil.rmtree(below, ignore_errors=True)
-        if asked["begun"]:
-            shutil.copytree(asked["begun"], below)
-
-    fresh()
     with contextlib.redirect_stdout(sys.stderr):
-        assert verb(words) == 0  # so that no life has to load anything
-    fresh()
-    whole = life(words, below, 0, 5)
-    assert whole["rc"] == 0, whole["said"]
-    expected = digest(below)
-    for error in asked["errors"]:
-        fresh()
-        calls = life(words, below, 0, error)["calls"]
-        for call in range(1 + asked.get("first", 0), calls + 1, asked["every"]):
-            fresh()
-            print(json.dumps(case(words, recover, below, call, error, expected)), flush=True)
+        arm(below, 0, errno.EIO)
+        assert verb(words) == 0
+        calls = _SHIM.faults_calls()
+        arm(Path(), 0, 0)
+    gc.freeze()
+    return digest(below), calls
+
+
+def _fresh(below: Path, begun: Path | None) -> None:
+    shutil.rmtree(below, ignore_errors=True)
+    if begun is not None:
+        shutil.copytree(begun, below)
 
 
 def case(
@@ -155,11 +179,11 @@ def case(
     """One call fails; then the same is done again, or gone on with, on a disk without faults."""
     armed, wrong = life(words, below, call, error), []
     after = armed
-    if armed["rc"] not in (0, 2) or "Traceback" in armed["said"]:
+    if armed["rc"] not in ((-signal.SIGKILL,) if error < 0 else (0, 2)) or "Traceback" in armed["said"]:
         wrong.append(f"ended {armed['rc']}: {armed['said'][-2000:]}")
     if armed["rc"]:
-        resumed = (below / "config.yaml").exists() or (below / "study.yaml").exists()
-        after = life(recover if resumed else words, below, 0, 5)
+        begun = recover[0] != "train" or (below / "config.yaml").exists()
+        after = life(recover if begun else words, below, 0, 5)
         if after["rc"] not in (0, 2) or "Traceback" in after["said"]:
             wrong.append(f"the recovery ended {after['rc']}: {after['said'][-2000:]}")
     if after["rc"] == 0:

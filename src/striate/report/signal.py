@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from striate.account.signal.trace import SAMPLES, SignalRow, measure_signal, sig
 from striate.machine.memory import in_halves
 from striate.runs.directory import RunDirectory
 from striate.runs.events import append_event
-from striate.runs.files import read_dispensable, write_json
+from striate.runs.files import explained, write_json
 from striate.training.execution import training_part
 from striate.training.prepare import Prepared
 from striate.visualize.canvas import save_figure
@@ -38,9 +39,11 @@ def complete_signal(run: RunDirectory, prepared: Prepared) -> tuple[tuple[Signal
 def _start(run: RunDirectory) -> tuple[SignalRow, ...]:
     if not run.signal.exists():
         return ()
+    with explained(run.signal):
+        content = run.signal.read_bytes()
     try:
-        return signal_from_json(read_dispensable(run.signal)["start"])
-    except (LookupError, TypeError, ValueError, AttributeError):
+        return signal_from_json(json.loads(content)["start"])
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
         append_event(run, "note", text=f"{run.signal.name} was damaged: the signal before the first step is left out")
         return ()
 
