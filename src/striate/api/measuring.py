@@ -31,7 +31,8 @@ from striate.evaluation.assessment import (
 from striate.evaluation.evaluate import evaluate_trained, plan_evaluation
 from striate.evaluation.robustness.measure_robustness import MOST, measure_robustness
 from striate.evaluation.robustness.robustness import Robustness
-from striate.inference.plan import Asked, require_asked
+from striate.evaluation.written_inference import written_inference
+from striate.inference.plan import Asked, InferencePlan, require_asked
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.runs.directory import RunDirectory, open_run, read_seen
 from striate.runs.events import note_files
@@ -43,7 +44,7 @@ from striate.tasks.evaluation import Evaluation
 from striate.tasks.registry import make_task
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
-from striate.training.execution import measured_at_once
+from striate.training.execution import laid_out, measured_at_once, speed_settings
 from striate.training.measured import measured_part
 from striate.training.prepare import read_data
 from striate.training.request import ConfigSource, merge_request, read_config
@@ -68,6 +69,7 @@ def evaluate(
     was trained on are a finding. A `Trained` needs `data`. For many samples the fastest backend is chosen
     whose predictions agree with plain fp32, unless `plan` is `plain`; the result's `inference` says which. `announce`
     is told of a download before it starts.
+    The run's own data are predicted as the run predicted them, bit for bit on the same machine.
     The run's own data, if they have changed since and are named, are measured as other data; unnamed, they are refused.
     As many samples are measured at once as the run's `execution.micro_batch` says. A run of an earlier version gets the
     evaluation.json and the predictions that it lacks, when it is measured on its own data.
@@ -103,7 +105,10 @@ def _evaluate(
                 raise
         else:
             _complete(opened, config, trained, own, plan, announce)
-            measured = _evaluate_on(trained, own, own.held_out, plan, batch, read_temperature(opened))
+            with speed_settings(config):  # threads and layout of the run: else the last bits of fp32 are others
+                as_trained = replace(trained, module=laid_out(trained.module, config))
+                temperature, written = read_temperature(opened), written_inference(opened)
+                measured = _evaluate_on(as_trained, own, own.held_out, plan, batch, temperature, written)
             return replace(measured, gap=read_gap(opened))
     names = names or _same_names(data, config.data.names)
     other, split = _other_data(trained, data, names, read_seen(opened), announce)
@@ -209,9 +214,10 @@ def _evaluate_on(
     plan: Asked,
     batch: int | None = None,
     temperature: Temperature | None = None,
+    written: InferencePlan | None = None,
 ) -> Evaluation:
     with allocator_policy(usual_policy()):
-        answering = plan_evaluation(trained, data, (split,), batch=batch, asked=plan)
+        answering = plan_evaluation(trained, data, (split,), batch=batch, asked=plan, written=written)
         evaluation = evaluate_trained(trained, data, split, batch=batch, answering=answering)
     figures = assess_split(trained.task, evaluation, data, temperature)
     return replace(

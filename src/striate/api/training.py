@@ -44,6 +44,7 @@ from striate.training.config import Config
 from striate.training.config_file import config_from_yaml, get_field
 from striate.training.events import Event
 from striate.training.execution import execution_settings, memory_explained
+from striate.training.first_files import refuse_changed_config, write_first_files
 from striate.training.interruption import Interrupted, terminating_interrupts
 from striate.training.own_names import ARGUMENTS, NAMES_OF_CODE
 from striate.training.prepare import Prepared, prepare
@@ -52,7 +53,7 @@ from striate.training.processes.launch import launched
 from striate.training.processes.meeting import Meeting, met
 from striate.training.progress import progress_reader
 from striate.training.request import ConfigSource, merge_request, read_config, requested_fields
-from striate.training.session import Reader, restore, run_training, write_first_files
+from striate.training.session import Reader, restore, run_training
 from striate.training.snapshots import Snapshots
 from striate.training.trained import Trained
 from striate.wording import type_of
@@ -276,7 +277,9 @@ def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool,
     config, change = resumed_among(config, meeting.launch)
     with owned(run.path, announce):
         begun = take_up(run, announce)
+        refuse_changed_config(run, begun)
         prepared = prepare(config, module, begun=begun, announce=announce)
+        write_first_files(run, prepared, announce)
         prepared.state.elapsed = monotonic() - started
         if restore(run, prepared, begun):
             done, total = prepared.state.step, prepared.config.budget.steps
@@ -286,7 +289,6 @@ def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool,
         if change:
             announce(change)
             append_event(run, "note", text=change)
-        write_first_files(run, prepared)
         tell_beginning(meeting, run, prepared, begun)
         return _train_to_end(run, prepared, console, quiet, meeting)
 
@@ -343,6 +345,7 @@ def _resume_cross_validation(
             return Run(run.path, read_metrics(run))
     with owned(run.path, announce), memory_explained(config):
         cut_torn_end(run)
+        refuse_changed_config(run, None)
         study = plan_cross_validation(config, module, announce=announce)
         return _cross_validate(run, study, console, quiet)
 

@@ -124,10 +124,7 @@ def _refuse_unverifiable(run: RunDirectory, config: Config) -> None:
 
 def _changed(run: RunDirectory) -> tuple[str, ...]:
     """Machine and versions, where they are no longer those of the run."""
-    try:
-        then = read_environment(run.environment)
-    except (OSError, ValueError, AttributeError):
-        return ()
+    then = read_environment(run.environment)
     described = describe_environment()
     now = described | described["packages"]
     return tuple(

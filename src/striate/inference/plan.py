@@ -138,8 +138,10 @@ class InferencePlan:
 
     def line(self) -> str:
         """One line for a person: which backend predicts, how much faster, and how well it agrees; "" for plain fp32."""
-        if (found := self.chosen) is None or found.agreement is None:
+        if self.way == PLAIN:
             return ""
+        if (found := self.chosen) is None or found.agreement is None:
+            return f"predictions computed in {self.way.name}"
         agreement = found.agreement
         if agreement.equal is not None:
             said = f"{100 * agreement.equal:.2f} % of {agreement.samples:,} predictions equal to those of fp32"

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from striate.data.dataset import SplitRow
 from striate.errors import RunError, pasted
-from striate.runs.files import TEMPORARY, explained, read_dispensable, write_text
+from striate.runs.files import TEMPORARY, explained, read_dispensable
 from striate.runs.plain_files import FOLDERS, folder_of, is_there, make_folder, require_kind
 from striate.runs.written import read_written
 
@@ -228,11 +227,6 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     writer.writerow(header)
     writer.writerows(rows)
     return buffer.getvalue()
-
-
-def write_splits(run: RunDirectory, rows: Iterable[SplitRow]) -> None:
-    """Write split.csv."""
-    write_text(run.split, csv_text(["path", "label", "split"], ((r.path, r.label, r.split) for r in rows)))
 
 
 def read_seen(run: RunDirectory) -> frozenset[str]:

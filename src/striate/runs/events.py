@@ -93,6 +93,11 @@ def noted_files(run: RunDirectory) -> dict[str, str]:
     return noted_digests(run.path)
 
 
+def text_digest(text: str) -> str:
+    """SHA-256 of the file that `write_text` makes of it."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 in hexadecimal digits. Raises RunError."""
     with explained(path), open_plain(path) as file:

@@ -19,6 +19,7 @@ _REMEDIES = {
     errno.ENOSPC: "free some space, or give --out on another disk",
     errno.EDQUOT: "free some space, or give --out on another disk",
     errno.EFBIG: "raise the file size limit (ulimit -f unlimited), or give --out on another disk",
+    errno.EIO: "the disk has failed to read or write: look at its messages (dmesg), or give --out on another disk",
     errno.EROFS: "give --out in a folder that can be written, for example --out /tmp/run",
     errno.EACCES: "give --out in a folder that you may write, for example --out /tmp/run",
     errno.EPERM: "give --out in a folder that you may write, for example --out /tmp/run",
@@ -76,18 +77,19 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Append whole lines in one write, all or nothing: a reader never sees half of one, nor does a full disk leave it.
+    """Append whole lines, all or nothing: nothing of them is left where the disk is full. They go in one write, or in
+    several where the system takes a part only.
 
     One process writes (`striate.runs.lock`). Raises RunError.
     """
-    content = text.encode()
+    content = memoryview(text.encode())
     with explained(path), folder_of(path) as folder:
         descriptor = folder.open(path.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
             before = os.fstat(descriptor).st_size
             try:
-                if os.write(descriptor, content) < len(content):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                while content:
+                    content = content[os.write(descriptor, content) :]
             except OSError:
                 os.ftruncate(descriptor, before)
                 raise
@@ -106,8 +108,13 @@ def whole_lines(path: Path) -> list[str]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write strict JSON atomically: NaN and infinity become null, which every reader understands."""
-    write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write `json_text` atomically."""
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Strict JSON: NaN and infinity become null, which every reader understands."""
+    return json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_dispensable(path: Path) -> Any:

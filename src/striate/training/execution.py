@@ -166,12 +166,17 @@ def has_maps(module: nn.Module) -> bool:
 def place(module: nn.Module, config: Config, device: torch.device) -> nn.Module:
     """The network on its device in its memory format, compiled if so asked. Parameters stay the same objects on the
     same device, also for an optimizer that has them, and the state_dict that of the plain network."""
-    module = module.to(device)
-    volumes = any(p.ndim == 5 for p in module.parameters())
+    module = laid_out(module.to(device), config)
+    _compile(module, config.execution.compile or "off")
+    return module
+
+
+def laid_out(module: nn.Module, config: Config) -> nn.Module:
+    """The same network, in the memory format of the configuration."""
     if config.execution.memory_format == "channels_last":
+        volumes = any(p.ndim == 5 for p in module.parameters())
         layout = torch.channels_last_3d if volumes else torch.channels_last
         module.to(memory_format=layout)  # type: ignore[call-overload]
-    _compile(module, config.execution.compile or "off")
     return module
 
 

@@ -12,8 +12,8 @@ from striate.account.summarize import count_macs, count_parameters
 from striate.data.folds import parse_folds
 from striate.errors import NonFiniteLoss
 from striate.runs.directory import RunDirectory
-from striate.runs.environment import describe_environment
-from striate.runs.events import append_event
+from striate.runs.environment import describe_environment, read_environment
+from striate.runs.events import append_event, note_files, noted_files
 from striate.runs.files import write_json, write_text
 from striate.runs.plain_files import is_there
 from striate.studies.cross_validation.cv_report import write_cv_report
@@ -37,8 +37,8 @@ from striate.training.prepare import Prepared
 
 
 def write_cv_beginning(run: RunDirectory, study: CrossValidation) -> None:
-    """The files that are known before the first fold, config.yaml first; those that are there stay as they are, so
-    that a study killed among them can go on. Raises RunError."""
+    """The files that are known before the first fold, config.yaml first, so that a study killed among them can go on;
+    what follows from configuration and data is written anew. Raises RunError."""
     if not is_there(run.config):
         write_text(run.config, config_to_yaml(study.config))
     if not is_there(run.events):
@@ -46,11 +46,11 @@ def write_cv_beginning(run: RunDirectory, study: CrossValidation) -> None:
             append_event(run, "note", text=note)
         for finding in study.findings:
             append_event(run, "finding", **finding.to_json())
-    if not is_there(run.classes):
-        write_text(run.classes, "".join(f"{name}\n" for name in study.pool.data.classes))
-    if not is_there(run.path / "folds.csv"):
-        write_assignment(run, study.pool, study.dealt)
-    if not is_there(run.environment):
+    if run.config.name not in noted_files(run):
+        note_files(run, [run.config])
+    write_text(run.classes, "".join(f"{name}\n" for name in study.pool.data.classes))
+    write_assignment(run, study.pool, study.dealt)
+    if not read_environment(run.environment):
         write_json(run.environment, describe_environment())
 
 

@@ -16,7 +16,7 @@ from striate.models.trusted_code import trust_named
 from striate.report.finish import finish_run
 from striate.runs.checkpoint import take_up
 from striate.runs.directory import RunDirectory, create_run, read_metrics, refuse_occupied
-from striate.runs.environment import describe_environment
+from striate.runs.environment import describe_environment, read_environment
 from striate.runs.files import explained, write_json, write_text
 from striate.runs.lock import owned
 from striate.runs.plain_files import is_there
@@ -35,11 +35,12 @@ from striate.training.config_file import (
     read_yaml,
 )
 from striate.training.execution import execution_settings, memory_explained
+from striate.training.first_files import refuse_changed_config, write_first_files
 from striate.training.interruption import terminating_interrupts
 from striate.training.prepare import Prepared, prepare
 from striate.training.progress import progress_reader
 from striate.training.request import merge_request
-from striate.training.session import restore, run_training, write_first_files
+from striate.training.session import restore, run_training
 
 TRIALS = 30
 """Without a number of trials or minutes."""
@@ -148,7 +149,7 @@ def _go_on(study: _Study, console: Console, say: Say, quiet: bool) -> Sweep:
     path, search = study.path, study.search
     try:
         with locked(path), terminating_interrupts():
-            if not is_there(path / "env.json"):
+            if not read_environment(path / "env.json"):
                 write_json(path / "env.json", describe_environment())
             journal = Journal(path / "study.journal", search.space, search.config.seed)
             if journal.trials():
@@ -195,10 +196,12 @@ def _train_best(path: Path, config: Config, console: Console, say: Say, quiet: b
         create_run(run.path, "best")
     with owned(run.path, say):
         begun = take_up(run, say) if going_on else None
+        if going_on:
+            refuse_changed_config(run, begun)
         prepared = prepare(config_from_yaml(run.config) if going_on else config, begun=begun)
-        restore(run, prepared, begun)
         write_text(path / "best.yaml", config_to_yaml(prepared.config))
-        write_first_files(run, prepared)
+        write_first_files(run, prepared, say)
+        restore(run, prepared, begun)
         with execution_settings(prepared.config), memory_explained(prepared.config):
             with progress_reader(console, quiet) as progress:
                 prepared = run_training(run, prepared, [progress])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from striate.runs.events import file_digest, noted_files, read_events
 from striate.runs.files import whole_lines
 from striate.runs.plain_files import is_there, read_bytes, read_text
 from striate.training.events import EpochRow
+from striate.training.first_files import config_changes
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ def check_files(run: RunDirectory) -> tuple[FileCheck, ...]:
     """Every file that the run has, or should have. Nothing is written."""
     last = read_last(run)
     found: dict[str, FileCheck] = {}
-    for check in (*_checkpoints(run), _events(run), _metrics_csv(run, last), _metrics_json(run, last), *_noted(run)):
+    tables = (_metrics_csv(run, last), _metrics_json(run, last))
+    for check in (*_checkpoints(run), _events(run), *_config(run, last), *tables, *_noted(run)):
         if check.name not in found or found[check.name].whole > check.whole:
             found[check.name] = check
     return tuple(found.values())
@@ -68,6 +71,14 @@ def _events(run: RunDirectory) -> FileCheck:
         return FileCheck("events.jsonl", False, "the end of the run is not in it, nor what its files held then")
     torn = content and not content.endswith(b"\n")
     return FileCheck("events.jsonl", True, "its last line was torn by a crash; --resume cuts it off" if torn else "")
+
+
+def _config(run: RunDirectory, last: dict[str, Any] | None) -> Iterator[FileCheck]:
+    """Of a run in progress whether it would go on with this configuration; a finished one is compared by `_noted`."""
+    if not run.metrics_json.exists():
+        with suppress(RunError):  # of events.jsonl, which is told as such
+            said = config_changes(run, None if last is None else last.get("config"))
+            yield FileCheck(run.config.name, said is None, said or "")
 
 
 def _metrics_csv(run: RunDirectory, last: dict[str, Any] | None) -> FileCheck:
@@ -122,6 +133,8 @@ def _noted(run: RunDirectory) -> Iterator[FileCheck]:
         path = run.path / name
         if len(path.parts) - len(run.path.parts) > 2 or ".." in path.parts or run.path not in path.parents:
             continue  # written by a stranger
+        if path == run.config and not is_there(run.metrics_json):
+            continue
         try:
             same = is_there(path) and file_digest(path) == digest
             yield FileCheck(
