@@ -19,6 +19,7 @@ from PIL import Image
 from striate.data.config import DataConfig
 from striate.data.fingerprint import content_digest
 from striate.data.listing import Listing
+from striate.data.progress import announce_tenths
 from striate.data.sources.list_source import list_source
 from striate.data.sources.shard_index import (
     CLASSES,
@@ -65,7 +66,7 @@ def write_shards(
     if listing.annotation != "class" or not listing.medium.pictures:
         kind = listing.annotation if listing.medium.pictures else listing.kind
         raise DataError(f"data {config.source}", f"{kind} data", "pictures with a class each", "train on it as it is")
-    begun = {"source": listing.source, "megabytes": megabytes, "samples": _fingerprint(listing)}
+    begun = {"source": listing.source, "megabytes": megabytes, "samples": fingerprint_of_listing(listing)}
     done: list[IndexedShard] = []
     try:
         with _journal(out, begun) as journal:
@@ -91,6 +92,8 @@ def index_shards(folder: Path, *, announce: Callable[[str], None] = lambda _: No
     """
     listed = [(path, samples_of(path)) for path in (shards_in(folder) if folder.is_dir() else [])]
     _refuse_part(folder, listed)
+    total = sum(len(samples) for _, samples in listed)
+    progress = announce_tenths(f"Reading {folder}", total, "samples", announce)
     rows = []
     for path, samples in listed:
         try:
@@ -98,7 +101,7 @@ def index_shards(folder: Path, *, announce: Callable[[str], None] = lambda _: No
         except OSError as error:
             remedy = "get the shard again"
             raise DataError(f"shard {path}", error.strerror or str(error), "one that can be read", remedy) from None
-        announce(f"{path.name}: {several(len(samples), 'sample')}")
+        progress(len(samples))
     try:
         write_index(folder, rows)
     except OSError as error:
@@ -125,7 +128,7 @@ def _refuse_part(folder: Path, listed: Sequence[tuple[Path, Sequence[ShardSample
         raise DataError(f"data {folder}", got, "all shards of a set", remedy)
 
 
-def _fingerprint(listing: Listing) -> str:
+def fingerprint_of_listing(listing: Listing) -> str:
     """What the shards follow from: the names, classes and splits of all samples, and the size and time of files."""
     digest = hashlib.blake2b(digest_size=16)
     root = Path(listing.source)
