@@ -176,7 +176,7 @@ def held(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-TIMES = [1, pytest.param(25, marks=pytest.mark.slow)]
+TIMES = [1, pytest.param(8, marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("times", TIMES)
