@@ -22,7 +22,7 @@ from striate.evaluation.assessment import read_temperature
 from striate.models.build import Model, build_model, module_of_run
 from striate.models.preserved_state import same_random_state
 from striate.models.trusted_code import take_as
-from striate.runs.checkpoint import load_checkpoint
+from striate.runs.checkpoint import load_checkpoint, without_checkpoint
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.files import write_text
 from striate.runs.plain_files import is_there, typed
@@ -55,9 +55,7 @@ def load(
         if (path / "config.yaml").exists() and config_from_yaml(path / "config.yaml").cv is not None:
             got = "a cross-validation, which saves no network: that of each fold has seen only part of the data"
             raise RunError(str(path), got, "a run with a network", final_command(path))
-        raise RunError(
-            str(file), "no checkpoint yet", "a run with at least one epoch", f"striate train --resume {pasted(path)}"
-        )
+        raise without_checkpoint(open_run(path), file)
     with same_random_state():  # a network has weights of its own before it gets those of the file
         saved = load_checkpoint(file, device)
         if isinstance(state := saved.get("task"), dict):  # else it is refused below

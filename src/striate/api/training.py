@@ -24,7 +24,7 @@ from striate.errors import DataError, RunError, UsageError, pasted, reason_of
 from striate.models.build import Model, module_of_run, named_model
 from striate.models.trusted_code import name_of, take_as
 from striate.report.finish import finish_run
-from striate.runs.checkpoint import take_up
+from striate.runs.checkpoint import take_up, without_checkpoint
 from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, refuse_occupied
 from striate.runs.events import append_event, cut_torn_end
 from striate.runs.lock import owned
@@ -269,6 +269,8 @@ def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool,
         return _resume_cross_validation(run, config, module, console, quiet)
     if is_there(run.metrics_json):
         for file in (run.last, run.best):
+            if not file.exists():
+                raise without_checkpoint(run, file)
             load(file, module=module)
         announce(f"{run.path} is already finished, so nothing is trained; its checkpoints are intact")
         metrics = read_metrics(run)
@@ -286,6 +288,7 @@ def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool,
             announce(f"going on with {run.path} after step {done:,} of {total:,}")
         else:
             announce(f"{run.path} has no checkpoint yet: starting over")
+            run.last.parent.mkdir(exist_ok=True)
         if change:
             announce(change)
             append_event(run, "note", text=change)

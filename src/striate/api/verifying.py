@@ -11,7 +11,7 @@ from torch import nn
 
 from striate.errors import RunError, UsageError, pasted
 from striate.models.build import module_of_run
-from striate.runs.checkpoint import load_checkpoint
+from striate.runs.checkpoint import load_checkpoint, without_checkpoint
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.environment import describe_environment, read_environment
 from striate.runs.lock import owner
@@ -118,8 +118,7 @@ def _refuse_unverifiable(run: RunDirectory, config: Config) -> None:
         remedy = f"wait for it, or end it; then: striate verify {pasted(run.path)}"
         raise RunError(str(run.path), f"a run that {name} is training", "one that nobody writes to", remedy)
     if not any(is_there(file) for file in (run.last, run.previous, run.best)):
-        remedy = f"striate train --resume {pasted(run.path)}"
-        raise RunError(str(run.path), "a run without a checkpoint yet", "a run with one", remedy)
+        raise without_checkpoint(run, run.last)
 
 
 def _changed(run: RunDirectory) -> tuple[str, ...]:

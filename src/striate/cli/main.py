@@ -65,6 +65,7 @@ _PARTS = {
         "check": "Find problems in a data set: damaged files, duplicates, leaks between splits, doubtful labels.",
         "show": "Draw what a network will see of a data set.",
         "pack": "Decode all images once into a pack file, or copy the image files into WebDataset shards.",
+        "index": "Read WebDataset shards to their end, and write the index without which their folder is not read.",
     },
 }
 VERBS = tuple(verb for verbs in _VERBS.values() for verb in verbs)

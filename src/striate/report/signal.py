@@ -17,6 +17,7 @@ from striate.machine.memory import in_halves
 from striate.runs.directory import RunDirectory
 from striate.runs.events import append_event
 from striate.runs.files import explained, write_json
+from striate.runs.plain_files import is_there, read_bytes
 from striate.training.execution import training_part
 from striate.training.prepare import Prepared
 from striate.visualize.canvas import save_figure
@@ -43,10 +44,10 @@ def complete_signal(run: RunDirectory, prepared: Prepared) -> tuple[tuple[Signal
 
 
 def _start(run: RunDirectory) -> tuple[SignalRow, ...]:
-    if not run.signal.exists():
+    if not is_there(run.signal):
         return ()
     with explained(run.signal):
-        content = run.signal.read_bytes()
+        content = read_bytes(run.signal)
     try:
         return signal_from_json(json.loads(content)["start"])
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError):

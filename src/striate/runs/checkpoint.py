@@ -182,6 +182,17 @@ def take_up(run: RunDirectory, announce: Callable[[str], None]) -> Path | None:
     )
 
 
+def without_checkpoint(run: RunDirectory, file: Path) -> RunError:
+    """What is said where a checkpoint is not there: the run has none yet or, where it is finished, no longer."""
+    if not run.metrics_json.exists():
+        remedy = f"striate train --resume {pasted(run.path)}"
+        return RunError(str(run.path), "a run without a checkpoint yet", "a run with at least one epoch", remedy)
+    anew = f"striate train --config {pasted(run.config)} --out {pasted(f'{run.path}-again')}"
+    last = f"give the network of the last epoch, {pasted(run.last)}; or " * (file == run.best and run.last.is_file())
+    remedy = f"put it back; or {last}train it again from the start: {anew}"
+    return RunError(str(file), "missing, though the run is finished", "the checkpoint as it was written", remedy)
+
+
 def _set_aside(
     run: RunDirectory, damages: list[str], damaged: list[Path], used: Path, announce: Callable[[str], None]
 ) -> None:

@@ -54,7 +54,8 @@ _OTHER_WORDS = {"f32": "fp32", "float32": "fp32", "f16": "fp16", "float16": "fp1
 
 
 class _Plain(yaml.SafeLoader):
-    """YAML without aliases: a few of them, nested, stand for more text than any memory holds."""
+    """YAML in which each value stands once, where it is read: without aliases, of which a few, nested, stand for more
+    text than any memory holds, without merges, and without a key given twice, of which YAML takes the last unasked."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Refuse `*name`; everything else as the safe loader has it."""
@@ -62,6 +63,20 @@ class _Plain(yaml.SafeLoader):
             event = self.peek_event()
             raise yaml.composer.ComposerError(None, None, "an alias (*name)", event.start_mark)
         return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """Refuse `<<` and a key that occurs twice; everything else as the safe loader has it."""
+        seen: set[Any] = set()
+        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            where = key_node.start_mark
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, "a merge key (<<)", where)
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {str(key)[:80]} a second time", where)
+            seen.add(key)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
 
     def construct_number(self, node: Any) -> int | float:
         """A number that a field could have: YAML also knows hexadecimal ones, and ones to the base of 60, of any

@@ -12,9 +12,9 @@ import torch
 
 from striate.data.config import Fit, Layout
 from striate.data.media.every_medium import MEDIA
-from striate.errors import RunError, pasted
+from striate.errors import RunError
 from striate.models.layer_strings.shapes import Shape
-from striate.runs.checkpoint import load_checkpoint
+from striate.runs.checkpoint import load_checkpoint, without_checkpoint
 from striate.runs.directory import open_run
 from striate.runs.files import user_path
 from striate.runs.plain_files import is_there, typed
@@ -137,8 +137,7 @@ def load_run(text: str) -> tuple[Path, dict[str, Any]]:
     run = open_run(path)
     file = next((file for file in (run.best, run.last) if is_there(file)), None)
     if file is None:
-        remedy = f"striate train --resume {pasted(path)}"
-        raise RunError(str(path), "a run without a checkpoint yet", "a run with at least one epoch", remedy)
+        raise without_checkpoint(run, run.best)
     return file, load_checkpoint(file)
 
 
