@@ -22,12 +22,13 @@ class Lab:
 
     `run`: the run directory or checkpoint it was opened with, if any; no page may name another one. `token` is what a
     browser has to show. `computing`: held by whoever runs a network or draws from torch's random state, so that one
-    computation does not disturb another. `ending` is set when the lab ends; what streams or waits looks at it.
+    computation does not disturb another. `signed_in` is set once a browser has shown the token. `ending` is set when the lab ends; what streams or waits looks at it.
     """
 
     run: Path | None = None
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     computing: threading.RLock = field(default_factory=threading.RLock)
+    signed_in: threading.Event = field(default_factory=threading.Event)
     ending: threading.Event = field(default_factory=threading.Event)
     _at_end: list[Callable[[], None]] = field(default_factory=list)
 
