@@ -89,8 +89,10 @@ def test_another_cookie_is_not_enough(stranger: TestClient) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "", "[::1]", "0.0.0.0"]
-    + ["127.0.0.1:8001", "127.0.0.1", "localhost:", "localhost:08000", "localhost:8000:8000"],
+    [
+        *("evil.example", "evil.example:8000", "127.0.0.1.evil.example", "", "[::1]", "0.0.0.0"),
+        *("127.0.0.1:8001", "127.0.0.1", "localhost:", "localhost:08000", "localhost:8000:8000"),
+    ],
 )
 def test_another_host_is_refused(client: TestClient, host: str) -> None:
     assert client.get(ASKED, headers={"host": host}).status_code == 403

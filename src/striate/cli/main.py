@@ -139,8 +139,8 @@ def _ignore_this_folder() -> None:
     start do not either."""
     os.environ["PYTHONSAFEPATH"] = "1"
     if os.path.lexists("matplotlibrc"):  # matplotlib reads it when it is imported
-        here = os.getcwd()
-        os.chdir(os.path.abspath(os.sep))
+        here = Path.cwd()
+        os.chdir(here.anchor)
         import matplotlib  # noqa: F401
 
         os.chdir(here)

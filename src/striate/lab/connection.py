@@ -1,4 +1,4 @@
-"""A connection to the lab, which ends where it asks nothing: uvicorn limits only how long it is idle after an answer."""
+"""A connection to the lab, which ends where it asks nothing: uvicorn only limits the time after an answer."""
 
 from __future__ import annotations
 
