@@ -135,6 +135,18 @@ def _documented(place: str) -> Callable[..., int]:
     return function
 
 
+def _ignore_this_folder() -> None:
+    """Obey no configuration of the current folder, whose files may be a stranger's; Python processes that libraries
+    start do not either."""
+    os.environ["PYTHONSAFEPATH"] = "1"
+    if os.path.lexists("matplotlibrc"):  # matplotlib reads it when it is imported
+        here = Path.cwd()
+        os.chdir(here.anchor)
+        import matplotlib  # noqa: F401
+
+        os.chdir(here)
+
+
 def program() -> int:
     """`striate` as a program of its own: `main`, with less garbage collection, where it helps with an allocator that
     keeps what is freed (`--execution.allocator system` turns that off for a run), and giving way to other programs.
@@ -142,6 +154,7 @@ def program() -> int:
     torch alone makes half a million objects that stay to the end. Looking through them again and again, and once more
     when the program ends, took a fifth of the time of `striate summary`.
     """
+    _ignore_this_folder()
     gc.set_threshold(50_000, 20, 20)
     keep_by_default()
     share_the_cores()
