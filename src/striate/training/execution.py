@@ -14,6 +14,7 @@ from torch import nn
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError, TrainingError
 from striate.machine.allocator import allocator_policy, available, usual_policy
+from striate.machine.library_caches import load_compiler
 from striate.machine.load import current_load, maybe_busy, own_cores
 from striate.machine.memory import ran_out
 from striate.machine.precision import dtype_of, fp32_products
@@ -179,6 +180,7 @@ def _compile(module: nn.Module, how: str) -> None:
     """Compile calls of `module` in place: at the first one, for its shape alone."""
     if how == "off":
         return
+    load_compiler()
     options: dict[str, Any] = {"mode": "reduce-overhead"} if how == "cuda-graphs" else {}
     # One shape for good: what adapts to several is slower, and a batch of another size runs as it is written.
     module.compile(dynamic=False, **options)
