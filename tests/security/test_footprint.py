@@ -92,7 +92,7 @@ def test_a_training_with_plots_and_a_compiled_step_writes_nowhere_else(home, tmp
         env=environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,
     )
     code, written = json.loads(done.stderr.rpartition("WRITTEN ")[2])
     assert code == 0, done.stderr
