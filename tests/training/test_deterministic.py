@@ -138,9 +138,10 @@ def test_nothing_is_decided_by_measuring() -> None:
         prepare(asked_for(**FIXED, epochs=None, budget__minutes=1))
 
 
-def test_the_bits_are_those_of_a_run_without_it() -> None:
+def test_of_whole_batches_the_bits_are_those_of_a_run_without_it() -> None:
     """On a CPU nothing that the zoo computes is other than deterministic."""
-    one, other = (prepare(asked_for(**FIXED | {"execution__deterministic": on}, batch=64)) for on in (True, False))
+    whole = {"execution__deterministic": True, "execution__batch_parts": 1}
+    one, other = (prepare(asked_for(execution__device="cpu", batch=64, **on)) for on in (whole, {}))
     for prepared in (one, other):
         list(events_of(prepared))
     for name, weight in parameters(one).items():

@@ -21,6 +21,7 @@ from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import execution_settings, memory_explained
 from striate.training.prepare import prepare
+from striate.training.processes.fixed_parts import in_fixed_parts
 from striate.training.verification.files import FileCheck, check_files, read_last
 from striate.training.verification.replay import Replay, replay
 
@@ -76,7 +77,7 @@ def verify(
     if "trace" not in last:
         got = "a checkpoint without a trace of its steps: it was written by an earlier version"
         raise RunError(str(run.last), got, "one of this version", f"striate train --config {pasted(run.config)}")
-    if (config.execution.processes or 1) > 1:
+    if (config.execution.processes or 1) > 1 and not in_fixed_parts(config):
         got = f"steps that {config.execution.processes} processes computed together, which one adds up in another order"
         remedy = f"the files were read and are whole; striate eval {pasted(run.path)} measures the network"
         raise RunError(str(run.path), got, "steps of one process, to be done again", remedy)

@@ -21,6 +21,7 @@ from striate.cli.other_words import refuse_other_words
 from striate.cli.output import LostOutput, print_error, print_interrupted, print_note, watched_stdout
 from striate.errors import SaidElsewhere, StriateError, UsageError
 from striate.machine.allocator import keep_by_default
+from striate.machine.library_caches import keep_caches_private
 from striate.machine.waiting import share_the_cores
 from striate.training.processes.launch import first_process
 from striate.version import VERSION
@@ -149,13 +150,15 @@ def _ignore_this_folder() -> None:
 
 def program() -> int:
     """`striate` as a program of its own: `main`, with less garbage collection, where it helps with an allocator that
-    keeps what is freed (`--execution.allocator system` turns that off for a run), and giving way to other programs.
+    keeps what is freed (`--execution.allocator system` turns that off for a run), caches of libraries in a folder of
+    its own, and giving way to other programs.
 
     torch alone makes half a million objects that stay to the end. Looking through them again and again, and once more
     when the program ends, took a fifth of the time of `striate summary`.
     """
     _ignore_this_folder()
     gc.set_threshold(50_000, 20, 20)
+    keep_caches_private()
     keep_by_default()
     share_the_cores()
     code = main()

@@ -14,6 +14,7 @@ from torch import nn
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError, TrainingError
 from striate.machine.allocator import allocator_policy, available, usual_policy
+from striate.machine.library_caches import load_compiler
 from striate.machine.load import current_load, maybe_busy, own_cores
 from striate.machine.memory import ran_out
 from striate.machine.precision import dtype_of, fp32_products
@@ -31,16 +32,19 @@ def decide_execution(config: Config, data: Dataset) -> Config:
     device = execution.device or ("cuda" if torch.cuda.is_available() else "cpu")
     _check_device(device)
     # A matrix of a few hundred numbers is done before a second thread has woken up.
-    threads = execution.threads or (1 if data.medium.flat else _usual_threads(execution.plan))
+    threads = execution.threads or (1 if data.medium.flat else _usual_threads(execution))
     execution = replace(execution, device=device, threads=threads)
     refuse_impossible_execution(execution)
     return replace(config, execution=as_plain(execution) if execution.plan == "plain" else execution)
 
 
-def _usual_threads(plan: str) -> int:
-    """All, or one on busy cores: threads wait for each other, and one of them is always late there."""
+def _usual_threads(execution: ExecutionConfig) -> int:
+    """All, or one on busy cores: threads wait for each other, and one of them is always late there. Where batches have
+    fixed parts, a part's share of the cores, in any number of processes: bits depend on the number of threads."""
+    if (execution.batch_parts or 1) > 1:
+        return max(1, len(own_cores()) // (execution.batch_parts or 1))
     threads = torch.get_num_threads()
-    if plan == "plain" or threads == 1 or not maybe_busy():
+    if execution.plan == "plain" or threads == 1 or not maybe_busy():
         return threads
     return 1 if current_load().busy else threads
 
@@ -184,6 +188,7 @@ def _compile(module: nn.Module, how: str) -> None:
     """Compile calls of `module` in place: at the first one, for its shape alone."""
     if how == "off":
         return
+    load_compiler()
     options: dict[str, Any] = {"mode": "reduce-overhead"} if how == "cuda-graphs" else {}
     # One shape for good: what adapts to several is slower, and a batch of another size runs as it is written.
     module.compile(dynamic=False, **options)
@@ -226,7 +231,8 @@ def _last_part(config: Config) -> int | None:
 
 def training_part(config: Config, most: int) -> int:
     """How many samples go through the network at once in a training step, `most` at most."""
-    return min(most, _last_part(config) or config.batch or most)
+    whole = config.batch or most
+    return min(most, _last_part(config) or whole, -(-whole // (config.execution.batch_parts or 1)))
 
 
 @contextmanager

@@ -64,14 +64,18 @@ def seeded_by_step(function: OfBatch[P, T]) -> OfBatch[P, T]:
 
     @wraps(function)
     def seeded(setup: Setup, batch: Batch, inputs: torch.Tensor, /, *rest: P.args, **named: P.kwargs) -> T:
-        rank = setup.processes.rank
-        seed = hash_key(setup.config.seed, setup.state.step, 2, *([rank] if rank else []))
-        torch.default_generator.manual_seed(seed)
-        if inputs.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
+        seed_step(setup, inputs.device, setup.processes.rank)
         return function(setup, batch, inputs, *rest, **named)
 
     return seeded
+
+
+def seed_step(setup: Setup, device: torch.device, number: int) -> None:
+    """Seed torch's generators by seed, step, and the `number` of the process, or of the part of the batch."""
+    seed = hash_key(setup.config.seed, setup.state.step, 2, *([number] if number else []))
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def within_deadline(setup: Setup) -> Iterator[Event]:

@@ -33,6 +33,14 @@ CASES: dict[str, dict[str, Any]] = {
     "heads": {"model.name": "conv(6,3) bn relu gap fc(10)", "auxiliary.rotation": 0.5, "batch": 200},
 }
 """Fields of each training; the last batch of an epoch is smaller than the others."""
+_NORMALIZED = "conv(6,3) bn relu pool(2) dropout(0.2) conv(8,3) bn relu gap fc(10)"
+FIXED: dict[str, dict[str, Any]] = {
+    "fixed": {"model.name": _NORMALIZED, "batch": 90, "execution.memory_format": "channels_last", "augment.rotate": 10},
+    "fixed-mixed": {"model.name": _NORMALIZED, "augment.mixup": 0.5, "augment.cutmix": 0.5, "batch": 128},
+    "fixed-heads": {"model.name": _NORMALIZED, "auxiliary.rotation": 0.5, "batch": 200, "execution.micro_batch": 16},
+    "fixed-six": {"model.name": "mlp(16)", "batch": 96, "execution.batch_parts": 6, "task.class_weights": "balanced"},
+}
+"""With `--deterministic`: any number of processes ends with the same bits."""
 _PLAIN_SGD = {"optim.name": "sgd", "optim.lr": 0.05}
 """AdamW divides by the size of gradients, also where they are nothing but rounding: biases before a normalization."""
 
@@ -40,9 +48,10 @@ _PLAIN_SGD = {"optim.name": "sgd", "optim.lr": 0.05}
 def config_of(case: str, several: bool) -> Config:
     """The configuration of a case, an epoch and a half long."""
     usual = {"execution.plan": "plain", "optim.clip": 5.0, "augment.shift": 1, "execution.threads": 1}
-    usual |= {} if case == "tail" else _PLAIN_SGD
+    usual |= {} if case in ("tail", *FIXED) else _PLAIN_SGD
+    usual |= {"execution.deterministic": True} if case in FIXED else {}
     usual |= {} if case == "spread" else {"optim.ema": 0.9}
-    fields = usual | CASES[case] | ({} if several else {"execution.fsdp": False})
+    fields = usual | (CASES | FIXED)[case] | ({} if several else {"execution.fsdp": False})
     return merge_request(Config(), data="digits", epochs=2, fields=fields)
 
 

@@ -7,13 +7,21 @@ import math
 from striate.models.input_shape import read_input_shape
 from striate.models.layer_strings.fault import ROUNDS, Edit, Fault, apply, to_error
 from striate.models.layer_strings.layer_string import read_layers, refuse_long
-from striate.models.layer_strings.shapes import Block, Plan, Shape, Step, read_plan
+from striate.models.layer_strings.shapes import MAX_COUNTED, MAX_PARAMETERS, Block, Plan, Shape, Step, read_plan
 from striate.models.layer_strings.spec import Item, Layer
 from striate.wording import show_shape
 
 
-def plan_outputs(text: str, input_shape: Shape, outputs: int | None, dense: bool, names: tuple[str, ...]) -> Plan:
-    """The plan of a layer string that gives `outputs` numbers, or `outputs` channels of the input's size if `dense`.
+def plan_outputs(
+    text: str,
+    input_shape: Shape,
+    outputs: int | None,
+    dense: bool,
+    names: tuple[str, ...],
+    most: int = MAX_PARAMETERS,
+) -> Plan:
+    """The plan of a layer string of at most `most` parameters that gives `outputs` numbers, or `outputs` channels of
+    the input's size if `dense`.
 
     Raises LayerStringError, whose remedy gives the right outputs too. None accepts any output.
     """
@@ -21,7 +29,7 @@ def plan_outputs(text: str, input_shape: Shape, outputs: int | None, dense: bool
     refuse_long(text)
 
     def attempt(source: str) -> Plan:
-        plan = read_plan(read_layers(source), input_shape)
+        plan = read_plan(read_layers(source), input_shape, most)
         if outputs is not None:
             _check(source, plan, outputs, dense, names)
         return plan
@@ -45,7 +53,7 @@ def with_outputs(text: str, input_shape: Shape, outputs: int) -> str:
     """The layer string with its last layer that has weights made to give `outputs`; as it is where it gives them
     already, or does not fit the input."""
     try:
-        plan = read_plan(read_layers(text), input_shape)
+        plan = read_plan(read_layers(text), input_shape, MAX_COUNTED)
     except Fault:
         return text
     last = _last_weighted(plan.steps)
