@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from striate.api.announcing import Announce
 from striate.api.keywords import known_keywords
-from striate.api.networks import load
+from striate.api.networks import load, with_rule_of
 from striate.api.training import Run
 from striate.data.config import DataConfig
 from striate.data.dataset import Dataset
@@ -40,8 +41,9 @@ from striate.runs.files import explained, write_json, write_text
 from striate.runs.plain_files import is_there, make_folder, read_text
 from striate.statistics.calibration import Temperature
 from striate.tasks.baseline import Baseline, DataBaselines
+from striate.tasks.config import ByClass
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.registry import make_task
+from striate.tasks.registry import make_task, saved_predictions
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import laid_out, measured_at_once, speed_settings
@@ -58,6 +60,8 @@ def evaluate(
     *,
     names: str | None = None,
     plan: Asked = "auto",
+    cost: ByClass = None,
+    threshold: ByClass = None,
     announce: Announce | None = None,
 ) -> Evaluation:
     """How good a trained network is on `data`, prepared as in its training; the run's own test split by default.
@@ -71,23 +75,33 @@ def evaluate(
     is told of a download before it starts.
     The run's own data are predicted as the run predicted them, bit for bit on the same machine.
     The run's own data, if they have changed since and are named, are measured as other data; unnamed, they are refused.
+    `cost` and `threshold` say how a class is chosen, as in `load`.
     As many samples are measured at once as the run's `execution.micro_batch` says. A run of an earlier version gets the
     evaluation.json and the predictions that it lacks, when it is measured on its own data.
-    Raises DataError, also when classes do not match; UsageError for a `plan` that is no word of these.
+    Raises DataError, also when classes do not match; UsageError for a `plan` that is no word of these, and for costs
+    or thresholds of an unknown class.
     """
     require_asked(plan, "plan")
     with given_data(data, announce) as source:
-        return _evaluate(run, source, names, plan, announce)
+        return _evaluate(run, source, names, plan, cost, threshold, announce)
 
 
 def _evaluate(
-    run: str | Path | Run | Trained, data: str | None, names: str | None, plan: Asked, announce: Announce | None
+    run: str | Path | Run | Trained,
+    data: str | None,
+    names: str | None,
+    plan: Asked,
+    cost: ByClass,
+    threshold: ByClass,
+    announce: Announce | None,
 ) -> Evaluation:
     if isinstance(run, Trained):
         if data is None:
             raise RunError(
                 "evaluate", "a network without data", "data to measure it on", 'evaluate(trained, "mnist5k")'
             )
+        if cost is not None or threshold is not None:
+            run = replace(run, task=run.task.deciding(cost, threshold))
         return _evaluate_on(run, *_other_data(run, data, names, frozenset(), announce), plan)
     given: object = run
     if not isinstance(given, Run | str | Path):
@@ -95,6 +109,7 @@ def _evaluate(
         raise RunError("evaluate", got, "a run, or what striate.load gives", 'evaluate("runs/NAME")')
     path = run.path if isinstance(run, Run) else Path(run)
     opened, trained = open_run(path), load(path)
+    chosen = with_rule_of(path, trained, cost, threshold)
     config = config_from_yaml(opened.config)
     batch = measured_at_once(config)
     if data is None or _same_source(data, config.data.source):
@@ -106,13 +121,23 @@ def _evaluate(
         else:
             _complete(opened, config, trained, own, plan, announce)
             with speed_settings(config):  # threads and layout of the run: else the last bits of fp32 are others
-                as_trained = replace(trained, module=laid_out(trained.module, config))
+                as_trained = replace(chosen, module=laid_out(chosen.module, config))
                 temperature, written = read_temperature(opened), written_inference(opened)
                 measured = _evaluate_on(as_trained, own, own.held_out, plan, batch, temperature, written)
-            return replace(measured, gap=read_gap(opened))
+            return replace(_with_findings(measured, opened, chosen), gap=read_gap(opened))
     names = names or _same_names(data, config.data.names)
     other, split = _other_data(trained, data, names, read_seen(opened), announce)
-    return _evaluate_on(trained, other, split, plan, batch, read_temperature(opened))
+    return _with_findings(_evaluate_on(chosen, other, split, plan, batch, read_temperature(opened)), opened, chosen)
+
+
+def _with_findings(measured: Evaluation, run: RunDirectory, trained: Trained) -> Evaluation:
+    """With what the run's validation says that can be done better without training again."""
+    with suppress(RunError):  # what is damaged says nothing
+        kept = saved_predictions(run, "val")
+        if kept is not None:
+            found = trained.task.noticed_on_validation(kept.answers, kept.targets, str(run.path))
+            return replace(measured, findings=(*measured.findings, *found))
+    return measured
 
 
 def baselines(

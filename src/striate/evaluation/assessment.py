@@ -63,8 +63,7 @@ def save_assessment(
 
 
 def _predictions(evaluation: Evaluation, data: Dataset) -> Predictions:
-    facts, probable = data.facts.get(evaluation.split), evaluation.confusion is not None
-    ids = evaluation.ids
+    facts, ids = data.facts.get(evaluation.split), evaluation.ids
     paths = tuple(map(str, ids.tolist())) if facts is None or len(facts.paths) != len(ids) else facts.paths
     return Predictions(
         evaluation.task,
@@ -74,7 +73,7 @@ def _predictions(evaluation: Evaluation, data: Dataset) -> Predictions:
         paths,
         evaluation.targets,
         np.asarray(evaluation.decoded),
-        evaluation.decoded.argmax(1) if probable else None,
+        evaluation.predicted,
     )
 
 

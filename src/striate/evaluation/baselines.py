@@ -30,6 +30,7 @@ def fit_baselines(
     what is fitted before it is. Raises DataError where one of the three splits is missing or empty.
     """
     data.require_test("baselines")
+    task = task.deciding(None, None)  # costs and thresholds are meant for the network's probabilities
     for name in ("train", "val", "test"):
         if not len(data.splits.get(name, ())):
             where = f"baselines of {data.name}"

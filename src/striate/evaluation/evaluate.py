@@ -108,6 +108,7 @@ def evaluate_split(
         brightness=brightness,
         shown=task.metrics,
         sampled=task.remembered(measured),
+        predicted=task.predicted(answers),
     )
 
 

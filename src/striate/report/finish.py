@@ -79,7 +79,7 @@ def finish_run(
         metrics["not_trained"] = said
     if (outcome := _target_outcome(prepared)) is not None:
         metrics["target"] = outcome.to_json()
-    noticed = end_findings(run, prepared, measured, metrics["epochs"])
+    noticed = end_findings(run, prepared, evaluations["val"], measured, metrics["epochs"])
     metrics["offers"] = [
         *offered,
         *temperature_offer(run.path, prepared.task, evaluations["val"], assessment.temperature),

@@ -280,7 +280,8 @@ def _decide_recipe(
     config, size_notes = decide_sizes(config, request, data, network)
     config, view_notes = decide_views(config, request, data, task)
     refuse_untrainable(config, request, data, task, network, has_weights=pretrained)
-    return Decision(config, (*decision.notes, *wait_notes, *size_notes, *view_notes), decision.findings)
+    rule_notes = [f"predicted in the end is {task.decision_text}"] if task.decision_text else []
+    return Decision(config, (*decision.notes, *wait_notes, *size_notes, *view_notes, *rule_notes), decision.findings)
 
 
 def _check_network(

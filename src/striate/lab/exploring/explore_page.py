@@ -80,7 +80,7 @@ def features_of(lab: Lab, samples: Samples, split: str) -> Features:
     sheet, tile = _sheet(tiles)
     readable, predictions = np.concatenate(ids), None
     if samples.classes and samples.classes == tuple(trained.classes):
-        predictions = new_predictions(split, samples, readable, np.concatenate(decoded))
+        predictions = new_predictions(split, samples, readable, np.concatenate(decoded), trained.task)
     return Features(readable, np.concatenate(values), source, sheet, tile, predictions)
 
 

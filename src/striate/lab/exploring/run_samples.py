@@ -21,6 +21,7 @@ from striate.runs.directory import RunDirectory, open_run
 from striate.runs.predictions import read_predictions
 from striate.runs.written import read_written
 from striate.tasks.classify.metrics import runner_up
+from striate.tasks.task import Task
 
 if TYPE_CHECKING:
     from striate.data.listing import Listing
@@ -145,16 +146,19 @@ def find_predictions(lab: Lab, samples: Samples, split: str) -> SplitPredictions
     if len(ids) > MOST:
         got = f"{len(ids):,} samples without saved predictions"
         raise DataError(f"predictions for {split}", got, f"at most {MOST:,}", "choose another split")
-    return new_predictions(split, samples, *_predict(lab, samples, ids))
+    return new_predictions(split, samples, *_predict(lab, samples, ids), lab.trained.task)
 
 
 def new_predictions(
-    split: str, samples: Samples, ids: NDArray[np.int64], probabilities: NDArray[Any]
+    split: str, samples: Samples, ids: NDArray[np.int64], probabilities: NDArray[Any], task: Task
 ) -> SplitPredictions:
-    """The predictions for `ids` of a split, whose `probabilities` (N, K) were computed just now."""
+    """The predictions for `ids` of a split, whose `probabilities` (N, K) were computed just now by a network of the
+    task."""
     order = {name: number for number, name in enumerate(samples.classes)}
     true = np.array([order[samples.labels[k]] for k in ids.tolist()], np.int64)
-    return _of_probabilities(split, ids, true, probabilities, probabilities.argmax(1), saved=False)
+    predicted = task.predicted(probabilities)
+    assert predicted is not None, "of a classification"
+    return _of_probabilities(split, ids, true, probabilities, predicted, saved=False)
 
 
 def _predict(lab: Lab, samples: Samples, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[Any]]:

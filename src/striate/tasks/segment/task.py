@@ -251,8 +251,7 @@ class Segment(Task):
         hits, union = total
         return float((hits[union > 0] / union[union > 0]).mean()) if (union > 0).any() else 0.0
 
-    @classmethod
-    def same(cls, one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
+    def same(self, one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
         """The share of pixels of the same class, of those that have one in both."""
         both = (one != IGNORED) & (other != IGNORED)
         equal: NDArray[np.float64] = ((one == other) & both).sum((1, 2)) / np.maximum(both.sum((1, 2)), 1)
