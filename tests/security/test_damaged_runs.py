@@ -202,8 +202,8 @@ def copied(trained: Path, verb: str) -> None:
 
 _WHOLE: dict[str, tuple[object, str, str]] = {}
 """What each verb answers of the whole run: code, answer, stderr."""
-_OTHER_RUNS = {("metrics.json", "removed")}
-"""What makes another run of it, and no damaged one: one that is not finished."""
+_OTHER_RUNS = {("metrics.json", "removed"), ("checkpoints/previous.pt", "removed")}
+"""What makes another run of it, and no damaged one: one that is not finished, one of a single checkpoint."""
 
 
 def whole(trained: Path, verb: str) -> tuple[object, str, str]:
