@@ -323,3 +323,15 @@ def test_a_sweep_with_a_link_is_refused_before_it_goes_on(name: str) -> None:
     with pytest.raises(RunError, match="a link"), locked(Path("sweep")):
         Journal(Path("sweep/study.journal"), (), 0)
     assert Path("victim").read_text() == "somebody's"
+
+
+def test_a_folder_of_a_run_that_was_put_aside_is_made_again(trained: Path) -> None:
+    copied(trained, "go on")
+    run = RunDirectory(Path("run"))
+    (run.path / "plots").rename("run/plots.aside")
+    write_text(run.plots / "x.svg", "x")
+    assert run.plots.is_dir()
+    shutil.rmtree(run.path)
+    with pytest.raises(RunError):  # a run that was deleted is not
+        write_text(run.plots / "x.svg", "x")
+    assert not run.path.exists()
