@@ -335,3 +335,10 @@ def test_a_folder_of_a_run_that_was_put_aside_is_made_again(trained: Path) -> No
     with pytest.raises(RunError):  # a run that was deleted is not
         write_text(run.plots / "x.svg", "x")
     assert not run.path.exists()
+
+
+def test_what_is_measured_on_other_data_is_not_written_through_a_link(trained: Path) -> None:
+    copied(trained, "eval other data")
+    Path("run/evaluations").symlink_to(Path("victim").absolute())
+    assert "not written: run/evaluations: a link" in tell("eval other data").err
+    assert {each.name for each in Path("victim").iterdir()} == set(VICTIM)

@@ -15,7 +15,6 @@ from striate.runs.directory import RunDirectory
 from striate.runs.environment import describe_environment
 from striate.runs.events import append_event
 from striate.runs.files import write_json, write_text
-from striate.runs.plain_files import is_there
 from striate.studies.cross_validation.cv_report import write_cv_report
 from striate.studies.cross_validation.cv_summary import compare_folds, summarize_folds
 from striate.studies.cross_validation.fold import FoldResult, fold_progress, train_fold
@@ -39,18 +38,18 @@ from striate.training.prepare import Prepared
 def write_cv_beginning(run: RunDirectory, study: CrossValidation) -> None:
     """The files that are known before the first fold, config.yaml first; those that are there stay as they are, so
     that a study killed among them can go on. Raises RunError."""
-    if not is_there(run.config):
+    if not run.config.exists():
         write_text(run.config, config_to_yaml(study.config))
-    if not is_there(run.events):
+    if not run.events.exists():
         for note in study.notes:
             append_event(run, "note", text=note)
         for finding in study.findings:
             append_event(run, "finding", **finding.to_json())
-    if not is_there(run.classes):
+    if not run.classes.exists():
         write_text(run.classes, "".join(f"{name}\n" for name in study.pool.data.classes))
-    if not is_there(run.path / "folds.csv"):
+    if not (run.path / "folds.csv").exists():
         write_assignment(run, study.pool, study.dealt)
-    if not is_there(run.environment):
+    if not run.environment.exists():
         write_json(run.environment, describe_environment())
 
 

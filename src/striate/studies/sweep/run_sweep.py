@@ -148,7 +148,7 @@ def _go_on(study: _Study, console: Console, say: Say, quiet: bool) -> Sweep:
     path, search = study.path, study.search
     try:
         with locked(path), terminating_interrupts():
-            if not is_there(path / "env.json"):
+            if not (path / "env.json").exists():
                 write_json(path / "env.json", describe_environment())
             journal = Journal(path / "study.journal", search.space, search.config.seed)
             if journal.trials():
