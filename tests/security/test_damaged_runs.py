@@ -202,8 +202,8 @@ def copied(trained: Path, verb: str) -> None:
 
 _WHOLE: dict[str, tuple[object, str, str]] = {}
 """What each verb answers of the whole run: code, answer, stderr."""
-_OTHER_RUNS = {("metrics.json", "removed")}
-"""What makes another run of it, and no damaged one: one that is not finished."""
+_OTHER_RUNS = {("metrics.json", "removed"), ("checkpoints/previous.pt", "removed")}
+"""What makes another run of it, and no damaged one: one that is not finished, one of a single checkpoint."""
 
 
 def whole(trained: Path, verb: str) -> tuple[object, str, str]:
@@ -323,3 +323,22 @@ def test_a_sweep_with_a_link_is_refused_before_it_goes_on(name: str) -> None:
     with pytest.raises(RunError, match="a link"), locked(Path("sweep")):
         Journal(Path("sweep/study.journal"), (), 0)
     assert Path("victim").read_text() == "somebody's"
+
+
+def test_a_folder_of_a_run_that_was_put_aside_is_made_again(trained: Path) -> None:
+    copied(trained, "go on")
+    run = RunDirectory(Path("run"))
+    (run.path / "plots").rename("run/plots.aside")
+    write_text(run.plots / "x.svg", "x")
+    assert run.plots.is_dir()
+    shutil.rmtree(run.path)
+    with pytest.raises(RunError):  # a run that was deleted is not
+        write_text(run.plots / "x.svg", "x")
+    assert not run.path.exists()
+
+
+def test_what_is_measured_on_other_data_is_not_written_through_a_link(trained: Path) -> None:
+    copied(trained, "eval other data")
+    Path("run/evaluations").symlink_to(Path("victim").absolute())
+    assert "not written: run/evaluations: a link" in tell("eval other data").err
+    assert {each.name for each in Path("victim").iterdir()} == set(VICTIM)

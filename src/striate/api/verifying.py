@@ -118,7 +118,7 @@ def _refuse_unverifiable(run: RunDirectory, config: Config) -> None:
     if (name := owner(run.path)) is not None:
         remedy = f"wait for it, or end it; then: striate verify {pasted(run.path)}"
         raise RunError(str(run.path), f"a run that {name} is training", "one that nobody writes to", remedy)
-    if not any(is_there(file) for file in (run.last, run.previous, run.best)):
+    if not any(file.exists() for file in (run.last, run.previous, run.best)):
         raise without_checkpoint(run, run.last)
 
 

@@ -60,7 +60,7 @@ def filled_beside(path: Path, write: Callable[[BinaryIO], object]) -> Iterator[t
     """The folder of `path`, and in it the name of a temporary file, filled by `write` and flushed to disk, to be
     renamed; gone in the end."""
     temporary = f".{path.name}.{os.getpid()}.tmp"
-    with folder_of(path) as folder:
+    with folder_of(path, make=True) as folder:
         try:
             with folder.create(temporary) as file:
                 write(file)

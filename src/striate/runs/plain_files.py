@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -93,8 +94,11 @@ class Folder:
 
 
 @contextmanager
-def folder_of(path: Path) -> Iterator[Folder]:
-    """The folder of a file. Raises OSError where there is none; RunError where a folder of a run is none itself."""
+def folder_of(path: Path, *, make: bool = False) -> Iterator[Folder]:
+    """The folder of a file; `make` makes a folder of a run, where it was put aside. Raises OSError where there is none;
+    RunError where a folder of a run is none itself."""
+    if make and _is_of_a_run(path.parent) and not is_there(path.parent):
+        make_folder(path.parent)
     handle = _entered(path.parent)
     try:
         yield Folder(path.parent, handle)
@@ -144,7 +148,7 @@ def require_kind(path: Path, status: os.stat_result, *, folder: bool = False) ->
     )
 
 
-def open_plain(path: Path) -> BinaryIO:
+def open_plain(path: Path) -> BufferedReader:
     """A plain file, to be read. Raises OSError; RunError for a link, a pipe or anything else."""
     with folder_of(path) as folder:
         return os.fdopen(folder.open(path.name), "rb")

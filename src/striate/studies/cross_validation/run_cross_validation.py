@@ -15,7 +15,6 @@ from striate.runs.directory import RunDirectory
 from striate.runs.environment import describe_environment, read_environment
 from striate.runs.events import append_event, note_files, noted_files
 from striate.runs.files import write_json, write_text
-from striate.runs.plain_files import is_there
 from striate.studies.cross_validation.cv_report import write_cv_report
 from striate.studies.cross_validation.cv_summary import compare_folds, summarize_folds
 from striate.studies.cross_validation.fold import FoldResult, fold_progress, train_fold
@@ -39,9 +38,9 @@ from striate.training.prepare import Prepared
 def write_cv_beginning(run: RunDirectory, study: CrossValidation) -> None:
     """The files that are known before the first fold, config.yaml first, so that a study killed among them can go on;
     what follows from configuration and data is written anew. Raises RunError."""
-    if not is_there(run.config):
+    if not run.config.exists():
         write_text(run.config, config_to_yaml(study.config))
-    if not is_there(run.events):
+    if not run.events.exists():
         for note in study.notes:
             append_event(run, "note", text=note)
         for finding in study.findings:

@@ -95,7 +95,7 @@ def _metrics_csv(run: RunDirectory, last: dict[str, Any] | None) -> FileCheck:
         row = next((k for k, (a, b) in enumerate(zip(expected, found, strict=False)) if a != b), len(found))
         return FileCheck(name, False, f"line {row + 1} is not what the checkpoint tells")
     later = len(found) - max(1, len(expected))
-    if later > 0 and is_there(run.metrics_json):
+    if later > 0 and run.metrics_json.exists():
         return FileCheck(name, False, f"{later} rows more than the checkpoint tells")
     return FileCheck(name, True, f"{later} rows are newer than the checkpoint" if later > 0 else "")
 
