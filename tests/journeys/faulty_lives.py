@@ -85,11 +85,11 @@ def digest(below: Path) -> dict[str, Any]:
         elif name.endswith("metrics.json"):
             metrics = json.loads(file.read_text())
             found[name] = [metrics.get(key) for key in ("train", "val", "test", "steps", "best_epoch", "epochs")]
-        elif file.name in ("metrics.csv", "cv.csv"):
+        elif file.name in ("metrics.csv", "cv.csv", "trials.csv"):
             rows = [line.split(",") for line in file.read_text().splitlines()]
             kept = [k for k, column in enumerate(rows[0] if rows else ()) if column not in _TIMES]
             found[name] = [[row[k] for k in kept] for row in rows]
-        elif file.name == ".lock" or file.suffix == ".tmp":
+        elif file.name == ".lock" or file.suffix == ".tmp" or file.name.startswith("study.journal"):
             continue
         elif file.suffix in (".txt", ".csv", ".yaml", ".tar", "") or file.name in ("signal.json", "evaluation.json"):
             found[name] = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -182,7 +182,7 @@ def case(
     if armed["rc"] not in ((-signal.SIGKILL,) if error < 0 else (0, 2)) or "Traceback" in armed["said"]:
         wrong.append(f"ended {armed['rc']}: {armed['said'][-2000:]}")
     if armed["rc"]:
-        begun = recover[0] != "train" or (below / "config.yaml").exists()
+        begun = any((below / name).exists() for name in ("config.yaml", "study.yaml"))
         after = life(recover if begun else words, below, 0, 5)
         if after["rc"] not in (0, 2) or "Traceback" in after["said"]:
             wrong.append(f"the recovery ended {after['rc']}: {after['said'][-2000:]}")
