@@ -106,8 +106,7 @@ def index_shards(folder: Path, *, announce: Callable[[str], None] = lambda _: No
         write_index(folder, rows)
     except OSError as error:
         raise _unwritable(folder, error) from None
-    samples, size = sum(row.samples for row in rows), sum(row.bytes for row in rows)
-    return WrittenShards(folder, folder.resolve().name, samples, len(rows), size)
+    return WrittenShards(folder, folder.resolve().name, total, len(rows), sum(row.bytes for row in rows))
 
 
 def _refuse_part(folder: Path, listed: Sequence[tuple[Path, Sequence[ShardSample]]]) -> None:
