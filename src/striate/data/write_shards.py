@@ -153,7 +153,8 @@ def _journal(out: Path, begun: dict[str, object]) -> Iterator[IO[bytes]]:
     path = out / UNFINISHED
     if not os.path.lexists(path):
         if any(entry.name != f".{UNFINISHED.lstrip('.')}.part" for entry in out.iterdir()):
-            raise _occupied(out, "a path that holds something")
+            whole = (out / INDEX).exists()
+            raise _occupied(out, "a set of shards that is whole already" if whole else "a path that holds something")
         replace_file(path, json.dumps(begun).encode() + b"\n")
         flush_folder(out.parent)
     try:
