@@ -106,8 +106,7 @@ def index_shards(folder: Path, *, announce: Callable[[str], None] = lambda _: No
         write_index(folder, rows)
     except OSError as error:
         raise _unwritable(folder, error) from None
-    samples, size = sum(row.samples for row in rows), sum(row.bytes for row in rows)
-    return WrittenShards(folder, folder.resolve().name, samples, len(rows), size)
+    return WrittenShards(folder, folder.resolve().name, total, len(rows), sum(row.bytes for row in rows))
 
 
 def _refuse_part(folder: Path, listed: Sequence[tuple[Path, Sequence[ShardSample]]]) -> None:
@@ -154,7 +153,8 @@ def _journal(out: Path, begun: dict[str, object]) -> Iterator[IO[bytes]]:
     path = out / UNFINISHED
     if not os.path.lexists(path):
         if any(entry.name != f".{UNFINISHED.lstrip('.')}.part" for entry in out.iterdir()):
-            raise _occupied(out, "a path that holds something")
+            whole = (out / INDEX).exists()
+            raise _occupied(out, "a set of shards that is whole already" if whole else "a path that holds something")
         replace_file(path, json.dumps(begun).encode() + b"\n")
         flush_folder(out.parent)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -53,6 +54,11 @@ def _header(data: bytes | bytearray, where: str) -> tuple[np.dtype, tuple[int, .
     if len(data) < 4 + 4 * axes:
         raise _wrong_length(where, len(data), 4 + 4 * axes, "the header alone")
     return np.dtype(_TYPES[data[2]]), tuple(int(n) for n in np.frombuffer(data, ">u4", axes, 4))
+
+
+def _declared(head: bytes, where: str) -> int:
+    """Bytes of the whole file, as its first bytes say."""
+    return _length(*_header(head, where))
 
 
 def _length(dtype: np.dtype, shape: tuple[int, ...]) -> int:
@@ -141,7 +147,7 @@ def _list(
                 raise DataError(f"data {tree.where}", got, f"also the {what} of {split}", "add the missing file")
             file = found[split, what]
             where = f"{tree.where}/{file}"
-            array = parse_idx(read_gz(tree, file, lambda head, at=where: _length(*_header(head, at))), where)
+            array = parse_idx(read_gz(tree, file, partial(_declared, where=where)), where)
             if array.ndim != axes or (what == "labels" and array.dtype.kind not in "iu"):
                 got = f"{array.ndim} axes of {array.dtype}"
                 raise DataError(where, got, f"{axes} axes for {what}", "check the names of the files")

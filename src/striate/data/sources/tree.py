@@ -214,8 +214,8 @@ def read_gz(tree: Tree, path: str, declared: Callable[[bytes], int]) -> bytes | 
         return data
     limit = unpacked_limit(len(data), in_memory=True)
     with _gunzipped(BytesIO(data), where) as file:
-        out = bytearray(file.read(_HEADER))
-        size = declared(out)
+        head = file.read(_HEADER)
+        out, size = bytearray(head), declared(head)
         if size > limit:
             raise too_much(where, limit, len(data))
         while len(out) <= size and (block := file.read(min(1 << 20, size + 1 - len(out)))):
