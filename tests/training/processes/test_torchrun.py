@@ -22,10 +22,11 @@ _LONG = ("digits", "--model", "mlp(16)", "--epochs", "40", "--plan", "plain", "-
 
 
 def torchrun(count: int, *words: str) -> subprocess.Popen[str]:
-    """`torchrun --nproc_per_node=COUNT -m striate …`, started."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={count}", "--standalone"]
+    """`torchrun --nproc_per_node=COUNT --no-python striate …`, started."""
+    launcher = [sys.executable, "-P", "-m", "torch.distributed.run", f"--nproc_per_node={count}", "--standalone"]
+    program = ["--no-python", sys.executable, "-P", "-m", "striate"]
     return subprocess.Popen(
-        [*launcher, "-m", "striate", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path.cwd()
+        [*launcher, *program, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path.cwd()
     )
 
 
@@ -86,6 +87,8 @@ def test_an_interrupted_job_saves_and_goes_on_in_three(number: signal.Signals, t
     run = tmp_path / "run"
     job = torchrun(2, "train", *_LONG, "--out", str(run))
     begun(job, run)
+    listening = [one for rank in (0, 1) for one in worker(job, rank).net_connections() if one.status == "LISTEN"]
+    assert {one.laddr.ip for one in listening} == {"127.0.0.1"}
     job.send_signal(number)
     code, said = ended(job)
     assert code != 0

@@ -16,7 +16,7 @@ def among_processes(config: Config, launch: Launch) -> Config:
     if not launch.several:
         if execution.fsdp:
             expected = "several processes, over which the network is spread"
-            remedy = "torchrun --nproc_per_node=2 -m striate train mnist5k --fsdp"
+            remedy = "torchrun --nproc_per_node=2 --no-python striate train mnist5k --fsdp"
             raise ConfigError("execution.fsdp", "true in one process", expected, remedy)
         return replace(config, execution=replace(execution, processes=None))
     if config.budget.minutes is not None and config.budget.steps is None:
