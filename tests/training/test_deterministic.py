@@ -15,7 +15,7 @@ from striate.cli import main
 from striate.errors import ConfigError, TrainingError
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
-from striate.training.deterministic import NOTE, deterministic_operations, layer_named
+from striate.training.deterministic import deterministic_operations, layer_named, note
 from striate.training.execution import execution_settings
 from striate.training.prepare import prepare
 
@@ -133,7 +133,7 @@ def test_nothing_is_decided_by_measuring() -> None:
     prepared = prepare(asked_for(**FIXED))
     execution = prepared.config.execution
     assert (execution.plan, execution.precision, execution.compile) == ("plain", "fp32", "off")
-    assert NOTE in prepared.notes
+    assert note(execution) in prepared.notes
     with pytest.raises(ConfigError, match="--epochs 10"):
         prepare(asked_for(**FIXED, epochs=None, budget__minutes=1))
 

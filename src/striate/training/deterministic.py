@@ -47,6 +47,14 @@ def without_measuring(config: Config) -> Config:
     return replace(config, execution=replace(execution, plan="plain", batch_parts=parts_of_batch(execution)))
 
 
+def note(execution: ExecutionConfig) -> str:
+    """What a run says of it, with `batch_parts` decided."""
+    if (execution.batch_parts or 1) == 1:
+        return NOTE
+    parts = f"{execution.batch_parts} parts, of which batch normalization sees one at a time"
+    return f"{NOTE}; batches are computed in {parts}: the same bits in 1 to {execution.batch_parts} processes"
+
+
 def parts_of_batch(execution: ExecutionConfig) -> int:
     """In how many fixed parts a deterministic training computes each batch."""
     return execution.batch_parts or (1 if execution.fsdp else _PARTS)

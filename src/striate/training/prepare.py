@@ -32,7 +32,7 @@ from striate.training.budget.speed import Work
 from striate.training.budget.steps import BudgetDecision, decide_budget
 from striate.training.chosen_network import build_network, choose_network, has_pretrained_weights
 from striate.training.config import Config
-from striate.training.deterministic import NOTE, refuse_nondeterministic, without_measuring
+from striate.training.deterministic import note, refuse_nondeterministic, without_measuring
 from striate.training.early_stop import refuse_impossible_target
 from striate.training.execution import (
     decide_execution,
@@ -221,7 +221,7 @@ def prepare_data(
         alone = config.execution.processes is None  # how fast several are together shows only later
         budget = decide_budget(Work(state, task, splits, config, normalize), seconds_spent, forecast=forecast and alone)
     config = replace(budget.config, decided=decided_fields(request, budget.config))
-    deterministic = [NOTE] if config.execution.deterministic else []
+    deterministic = [note(config.execution)] if config.execution.deterministic else []
     return Prepared(
         config,
         data,

@@ -17,6 +17,7 @@ import torch
 
 from striate.cli.main import main
 from striate.runs.checkpoint import load_checkpoint
+from striate.training.verification.replay import state_differences
 
 _LONG = ("digits", "--model", "mlp(16)", "--epochs", "40", "--plan", "plain", "--set", "save_seconds=0.1")
 
@@ -79,6 +80,19 @@ def test_a_killed_process_ends_the_job_and_the_run_goes_on_in_one(tmp_path: Path
     assert f"after step {step:,}" in told
     assert [int(row["epoch"]) for row in rows(run)] == list(range(1, 41))
     assert "processes: 2" in (run / "config.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_a_deterministic_job_ends_as_one_process_and_is_verified_by_one(tmp_path: Path, capsys) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    asked = ("train", "digits", "--model", "conv(6,3) bn relu dropout(0.2) gap fc(10)", "--epochs", "2")
+    asked = (*asked, "--deterministic", "--out")
+    assert ended(torchrun(2, *asked, str(two)))[0] == 0
+    assert main([*asked, str(one)]) == 0
+    last = [load_checkpoint(run / "checkpoints" / "last.pt") for run in (one, two)]
+    assert state_differences(*last) == []
+    assert main(["verify", str(two)]) == 0
+    assert "bit-identical" in capsys.readouterr().out
 
 
 @pytest.mark.slow
