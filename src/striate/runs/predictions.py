@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from striate.errors import RunError, pasted
 from striate.runs.directory import RunDirectory
 from striate.runs.files import write_atomic
+from striate.wording import several
 
 MOST_SAMPLES, MOST_VALUES = 200_000, 20_000_000
 """Predictions of larger splits are not saved: a file has at most 40 MB of probabilities or 80 MB of numbers or masks (a
@@ -114,7 +115,7 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked > 8 * MOST_VALUES + 32 * MOST_SAMPLES + 2 * _MOST_PATHS:
-        raise ValueError(f"{unpacked:,} bytes unpacked")
+        raise ValueError(f"{several(unpacked, 'byte')} unpacked")
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     if not all(isinstance(array, np.ndarray) for array in arrays.values()):

@@ -18,6 +18,8 @@ from typing import Any, ClassVar
 
 import torch
 
+from striate.wording import several
+
 _ZIP = b"PK\x03\x04"
 _COPYING = frozenset(("OrderedDict", "Counter", "set", "bytearray", "Size"))
 _PICKLES = 5  # in a file of torch's older format, before the numbers
@@ -173,7 +175,7 @@ def _refuse_swollen(content: Any, limit: int) -> None:
         seen.add(id(value))
         if isinstance(value, torch.Tensor):
             if value.layout == torch.strided and value.numel() * value.element_size() > limit:
-                raise pickle.UnpicklingError(f"a tensor of {value.numel():,} numbers in {limit:,} bytes")
+                raise pickle.UnpicklingError(f"a tensor of {several(value.numel(), 'number')} in {limit:,} bytes")
         elif isinstance(value, dict):
             left += value.values()
         elif isinstance(value, list | tuple):

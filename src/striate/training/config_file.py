@@ -17,6 +17,7 @@ import yaml
 from striate.errors import ConfigError
 from striate.training.config import Config
 from striate.training.field_words import FIELDS_ELSEWHERE, SHORT_OPTIONS
+from striate.wording import several
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -161,7 +162,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_FILE:
-            reason = "no regular file" if status.st_size <= _LARGEST_FILE else f"{status.st_size:,} bytes"
+            reason = "no regular file" if status.st_size <= _LARGEST_FILE else several(status.st_size, "byte")
             raise ConfigError(str(path), reason, f"a YAML file of at most {_LARGEST_FILE:,} bytes", _FROM_A_RUN)
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -24,6 +24,7 @@ from striate.data.sources.tree import (
     unpacked_limit,
 )
 from striate.errors import DataError
+from striate.wording import several
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 MAX_FOLDER_NAMES = 1 << 26
@@ -126,7 +127,7 @@ def _tar_members(path: Path, file: IO[bytes]) -> tuple[dict[str, tuple[int, int]
                 raise _refused(path, member.name, kind)
         file.seek(cast(Any, archive).offset)
         if any(file.read(tarfile.BLOCKSIZE)):  # which tarfile takes for the end, as it does zeros
-            raise tarfile.ReadError(f"no header after {len(places)} files")
+            raise tarfile.ReadError(f"no header after {several(len(places), 'file')}")
     end = file.seek(0, 2)
     for name, (offset, size) in places.items():
         if offset + size > end:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from striate.data.sources.named import DatasetInfo, RemoteFile
 from striate.errors import DataError
+from striate.wording import several
 
 TIMEOUT_SECONDS = 30
 
@@ -67,7 +68,9 @@ def _fetch(file: RemoteFile, target: Path, count: Callable[[int], None]) -> None
                 out.write(block)
                 count(len(block))
         if digest.hexdigest() != file.md5:
-            raise ValueError(f"{file.url} gave {done:,} bytes with MD5 {digest.hexdigest()}, expected MD5 {file.md5}")
+            raise ValueError(
+                f"{file.url} gave {several(done, 'byte')} with MD5 {digest.hexdigest()}, expected MD5 {file.md5}"
+            )
         Path(name).chmod(0o644)
         Path(name).replace(target / file.name)
     finally:
@@ -83,7 +86,7 @@ def _why(error: Exception) -> str:
 
 
 def _by_hand(entry: DatasetInfo, target: Path, why: str) -> DataError:
-    files = "; ".join(f"{file.name} ({file.size:,} bytes) from {file.url}" for file in entry.files)
+    files = "; ".join(f"{file.name} ({several(file.size, 'byte')}) from {file.url}" for file in entry.files)
     return DataError(
         f"data {entry.name}",
         f"it is not on this machine and could not be downloaded: {why}",

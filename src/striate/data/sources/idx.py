@@ -54,8 +54,8 @@ def parse_idx(data: bytes, where: str) -> np.ndarray:
 def _wrong_length(where: str, got: int, expected: int, what: str) -> DataError:
     return DataError(
         where,
-        f"{got:,} bytes",
-        f"{expected:,} bytes, since the header says {what}",
+        several(got, "byte"),
+        f"{several(expected, 'byte')}, since the header says {what}",
         "get the file again: it is cut off, or its header is damaged",
     )
 
@@ -133,8 +133,13 @@ def _list(
             file = found[split, what]
             array = parse_idx(read_gz(tree, file), f"{tree.where}/{file}")
             if array.ndim != axes or (what == "labels" and array.dtype.kind not in "iu"):
-                got = f"{array.ndim} axes of {array.dtype}"
-                raise DataError(f"{tree.where}/{file}", got, f"{axes} axes for {what}", "check the names of the files")
+                got = f"{several(array.ndim, 'axis', 'axes')} of {array.dtype}"
+                raise DataError(
+                    f"{tree.where}/{file}",
+                    got,
+                    f"{several(axes, 'axis', 'axes')} for {what}",
+                    "check the names of the files",
+                )
             pair.append(array)
         if len(pair[0]) != len(pair[1]):
             raise DataError(
