@@ -274,5 +274,7 @@ def _numbers(trained: Trained, image: Any, network: str) -> Any:
         numbers = []
     if len(numbers) != count or not np.isfinite(numbers).all():
         remedy = f"striate explain {pasted(network)} {','.join(['0'] * count)}"
-        raise UsageError("IMAGE", repr(image[:80]), f"{count} numbers, parted by commas: a row of the table", remedy)
+        raise UsageError(
+            "IMAGE", repr(image[:80]), f"{several(count, 'number')}, parted by commas: a row of the table", remedy
+        )
     return np.array(numbers, np.float32)

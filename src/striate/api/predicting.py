@@ -27,6 +27,7 @@ from striate.machine.allocator import allocator_policy, usual_policy
 from striate.runs.directory import open_run
 from striate.training.trained import Prediction, Trained
 from striate.visualize.picture import names_sample
+from striate.wording import several
 
 _MOST_AT_ONCE = 64
 """Files at once: few, so that the first predictions come soon."""
@@ -95,7 +96,7 @@ def answer_files(run: str | Path | Run | Trained, paths: Sequence[str | Path], *
     if not files:
         raise DataError(
             ", ".join(map(str, paths)) or "paths",
-            f"no pictures ({ignored:,} other files)",
+            f"no pictures ({several(ignored, 'other file')})",
             "files with the suffix of a picture, at any depth",
             "give the files by name, or another folder",
         )

@@ -56,7 +56,7 @@ from striate.training.request import ConfigSource, merge_request, read_config, r
 from striate.training.session import Reader, restore, run_training
 from striate.training.snapshots import Snapshots
 from striate.training.trained import Trained
-from striate.wording import type_of
+from striate.wording import several, type_of
 
 
 @dataclass(frozen=True)
@@ -344,7 +344,7 @@ def _resume_cross_validation(
     if is_there(run.metrics_json):
         results = load_folds(run)
         if study_is_whole(config, results):
-            announce(f"{run.path} is finished; its {len(results)} folds were read")
+            announce(f"{run.path} is finished; its {several(len(results), 'fold was', 'folds were')} read")
             return Run(run.path, read_metrics(run))
     with owned(run.path, announce), memory_explained(config):
         cut_torn_end(run)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from striate.wording import several
+
 if TYPE_CHECKING:
     from striate.api.predicting import FileAnswer
     from striate.training.trained import Prediction, Trained
@@ -93,7 +95,7 @@ def predict(
     if ignored := predictions.ignored:
         print_note(f"{ignored:,} other {'file' if ignored == 1 else 'files'} ignored: not images by their suffix")
     if unreadable:
-        print_note(f"{unreadable:,} of {len(predictions):,} files could not be read")
+        print_note(f"{unreadable:,} of {several(len(predictions), 'file')} could not be read")
     return 1 if unreadable else 0
 
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.errors import ConfigError
+from striate.wording import several
 
 if TYPE_CHECKING:
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
@@ -36,7 +37,7 @@ def parse_folds(text: str) -> tuple[int, int]:
             _REMEDY,
         )
     if repeats < 1:
-        raise ConfigError("cv", f"{text.strip()}: {repeats} repeats", "at least 1", f"--cv {folds}x1")
+        raise ConfigError("cv", f"{text.strip()}: {several(repeats, 'repeat')}", "at least 1", f"--cv {folds}x1")
     if folds > _MOST or repeats > _MOST:
         raise ConfigError("cv", text.strip(), f"at most {_MOST:,} folds and {_MOST:,} repeats", _REMEDY)
     return folds, repeats
@@ -114,7 +115,7 @@ def _too_few(stratum: int | None, units: int, folds: int, names: Sequence[str]) 
     more = f"more distinct samples or groups{of}"
     return ConfigError(
         "cv",
-        f"{folds} folds, and {units} distinct samples or groups{of} to deal",
+        f"{several(folds, 'fold')}, and {units} distinct samples or groups{of} to deal",
         "at least one for each fold: equal samples, and those of one group, count as one",
         f"--cv {units}x1, or {more}" if units > 1 else f"leave out --cv, or add {more}",
     )

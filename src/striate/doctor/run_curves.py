@@ -124,8 +124,8 @@ def _stuck(curves: Curves) -> Finding | None:
         code="fit.plateau",
         severity="error",
         where="metrics.csv",
-        measured=f"a training loss of {loss[-1]:.3f} after {curves.epochs} epochs; guessing gives ln {curves.classes} "
-        f"= {chance:.3f}",
+        measured=f"a training loss of {loss[-1]:.3f} after {several(curves.epochs, 'epoch')}; guessing gives ln "
+        f"{curves.classes} = {chance:.3f}",
         threshold=f"below {STUCK:g} of that of guessing",
         why="The network predicts as if it had not looked at the inputs.",
         remedy=Remedy("See the other findings; if there are none, another learning rate.", command=("lr-find", "DATA")),

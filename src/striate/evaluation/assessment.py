@@ -23,6 +23,7 @@ from striate.statistics.calibration import LEAST, MOST, Temperature
 from striate.tasks.assessment import Assessment, Figures
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.task import Task
+from striate.wording import several
 
 
 def assess_run(task: Task, data: Dataset, evaluations: Mapping[str, Evaluation]) -> Assessment:
@@ -57,7 +58,7 @@ def save_assessment(
     left_out = []
     for split in assessment.splits:
         if not write_predictions(run, _predictions(evaluations[split], data)):
-            announce(f"the {evaluations[split].n:,} predictions for {split} are too many and are not saved")
+            announce(f"the {several(evaluations[split].n, 'prediction')} for {split} are too many and are not saved")
             left_out.append(split)
     write_json(run.evaluation, assessment.to_json() | ({"not_kept": left_out} if left_out else {}))
 

@@ -25,6 +25,7 @@ from striate.tasks.outputs import as_arrays, joined, leaves, on_cpu
 from striate.tasks.task import Task
 from striate.tasks.views import VIEW_COUNTS, Views, outputs_of_views
 from striate.training.trained import Trained
+from striate.wording import several
 
 
 def evaluate_trained(
@@ -171,7 +172,7 @@ def _require_finite(where: str, decoded: Any, loss: float, samples: int) -> None
     if bad or not np.isfinite(loss):
         raise ModelError(
             where,
-            f"NaN or Inf in the predictions for {bad} of {samples} samples, loss {loss}",
+            f"NaN or Inf in the predictions for {bad} of {several(samples, 'sample')}, loss {loss}",
             "finite predictions",
             "train again with a tenth of the learning rate, or load the best checkpoint instead of the last",
         )

@@ -15,6 +15,7 @@ from striate.models.layer_strings.outputs import show_expected
 from striate.models.preserved_state import is_lazy, on_trial, trial_copy, without_numbers, zero_input
 from striate.models.shape_error import Failure, shape_error
 from striate.observe.module_calls import ModuleCall, module_calls
+from striate.wording import several
 
 BATCH = 2
 _SHAPES = "torch.fx.experimental.symbolic_shapes"
@@ -45,7 +46,7 @@ def check_outputs(
     if isinstance(result, torch.Tensor):
         shape = tuple(result.shape)
         shown = ", ".join(map(str, shape[1:]))
-        got = f"{shape[1]} outputs" if len(shape) == 2 and not dense else f"an output of (N, {shown})"
+        got = several(shape[1], "output") if len(shape) == 2 and not dense else f"an output of (N, {shown})"
         if not shape or shape[0] != BATCH:
             got = f"an output of {shape} for a batch of {BATCH}"
     else:

@@ -49,6 +49,6 @@ def _refuse_huge(
     with torch.device("meta"):
         count = sum(p.numel() for p in make(input_shape, outputs, **arguments).parameters())
     if count > most:
-        got = f"{count:,} parameters with {several(outputs, 'output')} on inputs of {show_shape(input_shape)}"
+        got = f"{several(count, 'parameter')} with {several(outputs, 'output')} on inputs of {show_shape(input_shape)}"
         published = f"{info.name}, with {several(info.outputs, 'output')} on inputs of {show_shape(info.input_shape)}"
         raise ModelError(text[:80], got, f"at most {most:,}", f"start from what was published: {published}")

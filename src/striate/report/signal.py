@@ -24,7 +24,7 @@ from striate.visualize.canvas import save_figure
 from striate.visualize.charts import signal_charts
 from striate.visualize.page_parts import Picture, Table
 from striate.visualize.signal_figure import signal_figure
-from striate.wording import number, percent
+from striate.wording import number, percent, several
 
 ROWS = 200
 """So many layers at most in the table; its caption says how many there are."""
@@ -88,5 +88,5 @@ def signal_table(start: tuple[SignalRow, ...], end: tuple[SignalRow, ...]) -> Ta
         figures = (number(row.mean), number(row.std), number(row.gradient_norm))
         ends = (number(last.std if last else None), percent(last.dead if last else None))
         rows.append((row.name, row.kind, *figures, percent(row.saturated), percent(row.dead), *ends))
-    caption = f"{len(rows):,} of {len(start):,} layers, before the first step and at the end"
+    caption = f"{len(rows):,} of {several(len(start), 'layer')}, before the first step and at the end"
     return Table(caption, columns, tuple(rows))

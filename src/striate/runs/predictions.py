@@ -14,6 +14,7 @@ from striate.errors import RunError, pasted
 from striate.runs.directory import RunDirectory
 from striate.runs.files import explained, write_atomic
 from striate.runs.plain_files import is_there, make_folder, open_plain
+from striate.wording import several
 
 MOST_SAMPLES, MOST_VALUES = 200_000, 20_000_000
 """Predictions of larger splits are not saved: a file has at most 40 MB of probabilities or 80 MB of numbers or masks (a
@@ -117,7 +118,7 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
         with zipfile.ZipFile(file) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
         if unpacked > 8 * MOST_VALUES + 32 * MOST_SAMPLES + 2 * _MOST_PATHS:
-            raise ValueError(f"{unpacked:,} bytes unpacked")
+            raise ValueError(f"{several(unpacked, 'byte')} unpacked")
         file.seek(0)
         with np.load(file, allow_pickle=False) as saved:
             arrays = {name: saved[name] for name in saved.files}

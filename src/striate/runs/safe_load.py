@@ -21,6 +21,7 @@ import torch
 
 from striate.errors import RunError
 from striate.runs.plain_files import open_plain
+from striate.wording import several
 
 _ZIP = b"PK\x03\x04"
 _COPYING = frozenset(("OrderedDict", "Counter", "set", "bytearray", "Size"))
@@ -179,7 +180,7 @@ def _refuse_swollen(content: Any, limit: int) -> None:
         seen.add(id(value))
         if isinstance(value, torch.Tensor):
             if value.layout == torch.strided and value.numel() * value.element_size() > limit:
-                raise pickle.UnpicklingError(f"a tensor of {value.numel():,} numbers in {limit:,} bytes")
+                raise pickle.UnpicklingError(f"a tensor of {several(value.numel(), 'number')} in {limit:,} bytes")
         elif isinstance(value, dict):
             left += value.values()
         elif isinstance(value, list | tuple):

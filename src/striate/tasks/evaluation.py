@@ -208,7 +208,7 @@ def only_class(evaluation: Evaluation) -> str | None:
 def _class_lines(evaluation: Evaluation) -> list[str]:
     rows, rest = list(evaluation.per_class), ""
     if len(rows) > SHOWN:
-        rest = f"  … and {len(rows) - SHOWN} more classes with higher recall"
+        rest = f"  … and {several(len(rows) - SHOWN, 'more class', 'more classes')} with higher recall"
         rows = sorted(rows, key=lambda row: 2.0 if row.recall is None else row.recall)[:SHOWN]
     width = min(_NAME_WIDTH, max(5, *(cell_len(one_line(row.name)) for row in rows)))
     head = f"  {'class':<{width}} {'n':>9}  precision  recall  95 % interval     F1"

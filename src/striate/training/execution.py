@@ -20,6 +20,7 @@ from striate.machine.memory import ran_out
 from striate.machine.precision import dtype_of, fp32_products
 from striate.training.config import Config, ExecutionConfig
 from striate.training.deterministic import deterministic_operations
+from striate.wording import several
 
 
 def decide_execution(config: Config, data: Dataset) -> Config:
@@ -54,8 +55,11 @@ def crowded(execution: ExecutionConfig) -> str:
     threads, cores = execution.threads or 1, len(own_cores())
     if threads <= cores or str(execution.device).startswith("cuda"):
         return ""
-    there = f"{cores} core{'s' * (cores != 1)}"
-    return f"{threads} threads on {there} wait for each other all the time: --execution.threads {cores} is faster"
+    there = several(cores, "core")
+    return (
+        f"{several(threads, 'thread')} on {there} wait for each other all the time: --execution.threads {cores} "
+        "is faster"
+    )
 
 
 def as_plain(execution: ExecutionConfig) -> ExecutionConfig:

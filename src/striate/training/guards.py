@@ -30,6 +30,7 @@ from striate.training.measured import Measured
 from striate.training.nonfinite.detect import LossWatch, MakePasses
 from striate.training.refusals import fewest_at_once
 from striate.training.setup import Setup, at_step
+from striate.wording import several
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -183,7 +184,9 @@ def smaller_parts(config: Config, step: int, batch: int, module: nn.Module, erro
     config = _changed(config, micro_batch_from=(*earlier, (step, half)))
     parts = [part for part in module.modules() if isinstance(part, _BatchNorm | _DropoutNd)]
     changed = ["sums are added up in another order"]
-    changed += [f"batch normalization sees {half} samples"] if any(isinstance(p, _BatchNorm) for p in parts) else []
+    changed += (
+        [f"batch normalization sees {several(half, 'sample')}"] if any(isinstance(p, _BatchNorm) for p in parts) else []
+    )
     changed += ["dropout draws other masks"] if any(isinstance(p, _DropoutNd) for p in parts) else []
     return MemoryRanOut("training", step + 1, part, half, tuple(changed), config)
 

@@ -116,4 +116,4 @@ def _words(packed: PackedData) -> str:
     size = str(height) if height == width else f"{height}x{width}"
     use = f"used by: striate train {pasted(packed.source)} --size {size}{where}"
     shape = " × ".join(map(str, packed.shape))
-    return f"{packed.images:,} images of {shape} bytes, {packed.bytes / 1e6:,.1f} MB; {use}"
+    return f"{several(packed.images, 'image')} of {shape} bytes, {packed.bytes / 1e6:,.1f} MB; {use}"

@@ -24,6 +24,7 @@ from striate.data.sources.tree import (
     unpacked_limit,
 )
 from striate.errors import DataError
+from striate.wording import several
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 MAX_FOLDER_NAMES = 1 << 26
@@ -127,9 +128,9 @@ def _tar_members(path: Path, file: IO[bytes]) -> tuple[dict[str, tuple[int, int]
         file.seek(cast(Any, archive).offset)
         end_mark = file.read(tarfile.BLOCKSIZE)
         if any(end_mark):  # which tarfile takes for the end, as it does zeros
-            raise tarfile.ReadError(f"no header after {len(places)} files")
+            raise tarfile.ReadError(f"no header after {several(len(places), 'file')}")
         if len(end_mark) < tarfile.BLOCKSIZE:  # cut off between two files, it would be a smaller archive
-            raise EOFError(f"it ends after {len(places)} files, without the mark of its end")
+            raise EOFError(f"it ends after {several(len(places), 'file')}, without the mark of its end")
     end = file.seek(0, 2)
     for name, (offset, size) in places.items():
         if offset + size > end:

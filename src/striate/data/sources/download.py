@@ -13,6 +13,7 @@ from pathlib import Path
 
 from striate.data.sources.named import DatasetInfo, RemoteFile
 from striate.errors import DataError
+from striate.wording import several
 
 TIMEOUT_SECONDS = 30
 
@@ -67,7 +68,7 @@ def _fetch(file: RemoteFile, target: Path, count: Callable[[int], None]) -> None
                 out.write(block)
                 count(len(block))
         if digest.hexdigest() != file.sha256:
-            got = f"{done:,} bytes with SHA-256 {digest.hexdigest()}"
+            got = f"{several(done, 'byte')} with SHA-256 {digest.hexdigest()}"
             raise ValueError(f"{file.url} gave {got}, expected SHA-256 {file.sha256}")
         Path(name).chmod(0o644)
         Path(name).replace(target / file.name)
@@ -84,7 +85,7 @@ def _why(error: Exception) -> str:
 
 
 def _by_hand(entry: DatasetInfo, target: Path, why: str) -> DataError:
-    files = "; ".join(f"{file.name} ({file.size:,} bytes) from {file.url}" for file in entry.files)
+    files = "; ".join(f"{file.name} ({several(file.size, 'byte')}) from {file.url}" for file in entry.files)
     return DataError(
         f"data {entry.name}",
         f"it is not on this machine and could not be downloaded: {why}",

@@ -69,8 +69,8 @@ def _length(dtype: np.dtype, shape: tuple[int, ...]) -> int:
 def _wrong_length(where: str, got: int, expected: int, what: str) -> DataError:
     return DataError(
         where,
-        f"{got:,} bytes",
-        f"{expected:,} bytes, since the header says {what}",
+        several(got, "byte"),
+        f"{several(expected, 'byte')}, since the header says {what}",
         "get the file again: it is cut off, or its header is damaged",
     )
 
@@ -149,8 +149,10 @@ def _list(
             where = f"{tree.where}/{file}"
             array = parse_idx(read_gz(tree, file, partial(_declared, where=where)), where)
             if array.ndim != axes or (what == "labels" and array.dtype.kind not in "iu"):
-                got = f"{array.ndim} axes of {array.dtype}"
-                raise DataError(where, got, f"{axes} axes for {what}", "check the names of the files")
+                got = f"{several(array.ndim, 'axis', 'axes')} of {array.dtype}"
+                raise DataError(
+                    where, got, f"{several(axes, 'axis', 'axes')} for {what}", "check the names of the files"
+                )
             pair.append(array)
         if len(pair[0]) != len(pair[1]):
             raise DataError(

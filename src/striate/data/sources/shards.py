@@ -109,7 +109,7 @@ def list_pattern(source: str) -> Listing:
     if missing:
         raise DataError(
             f"data {source}",
-            f"{len(missing)} of {len(paths)} shards are not there, the first {missing[0]}",
+            f"{len(missing)} of {several(len(paths), 'shard')} are not there, the first {missing[0]}",
             "every shard that the pattern names",
             f"give the range that is there: ls {_RANGE.sub('*', pattern)}",
         )
@@ -141,7 +141,7 @@ def list_shards(paths: Sequence[Path], source: str) -> Listing:
         classes=classes,
         indexed=not names and all(_NUMBER.fullmatch(label) for label in classes),
         read=_reader(found),
-        notes=(f"{several(len(found), 'sample')} in {len(paths):,} shard{'s' * (len(paths) > 1)}.",),
+        notes=(f"{several(len(found), 'sample')} in {several(len(paths), 'shard')}.",),
     )
 
 
@@ -180,7 +180,7 @@ def _expanded(pattern: str) -> list[str]:
         count *= max(0, last - first + 1)
     if not 1 <= count <= _MOST:
         raise DataError(
-            f"data {pattern}", f"{several(count, 'shard')}", f"1 to {_MOST:,}", "give a range such as {000..009}"
+            f"data {pattern}", several(count, "shard"), f"1 to {_MOST:,}", "give a range such as {000..009}"
         )
     texts = _RANGE.split(pattern)[::3]
     choices = [[str(k).zfill(len(text)) for k in range(first, last + 1)] for text, first, last in ranges]
@@ -237,7 +237,7 @@ def _named(sample: ShardSample, names: tuple[str, ...]) -> str:
         raise DataError(
             f"shard {sample.shard}, {sample.name}",
             f"the class {sample.label}",
-            f"0 to {len(names) - 1}: {CLASSES} beside the shards has {len(names)} names",
+            f"0 to {len(names) - 1}: {CLASSES} beside the shards has {several(len(names), 'name')}",
             f"add its name to {sample.shard.parent / CLASSES}",
         )
     return names[number]

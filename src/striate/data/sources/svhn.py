@@ -17,6 +17,7 @@ from striate.data.listing import Listing
 from striate.data.sources.arrays import list_arrays
 from striate.data.sources.tree import Tree, read_file, read_whole, too_much, unpacked_limit
 from striate.errors import DataError
+from striate.wording import several
 
 _MATRIX, _COMPRESSED = 14, 15
 _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
@@ -60,7 +61,7 @@ def _elements(data: memoryview, order: str, *, padded: bool = True) -> Iterator[
             kind, size, start = kind & 0xFFFF, kind >> 16, place + 4
         end = start + size
         if end > len(data) or (start == place + 4 and size > 4):
-            raise ValueError(f"an element of {size:,} bytes where {len(data) - start:,} are left")
+            raise ValueError(f"an element of {several(size, 'byte')} where {len(data) - start:,} are left")
         yield kind, data[start:end]
         place = max(place + 8, -(-end // 8) * 8 if padded else end)
 
@@ -96,7 +97,7 @@ def _array(body: memoryview, order: str, names: Collection[str], limit: int) -> 
         raise TooLarge
     values = np.frombuffer(content, order + _STORED[stored])
     if len(values) != prod(shape):
-        raise ValueError(f"{len(values):,} numbers for {name} of shape {shape}")
+        raise ValueError(f"{several(len(values), 'number')} for {name} of shape {shape}")
     return name, values.reshape(shape, order="F").astype(_CLASSES[kind], copy=False)
 
 

@@ -18,6 +18,7 @@ from striate.data.listing import is_split
 from striate.data.media.every_medium import medium_of_file
 from striate.data.media.medium import LARGEST_FILE
 from striate.errors import DataError
+from striate.wording import several
 
 MAX_MEMBERS = 2_000_000
 """An archive of more files is refused; ImageNet has 1.3 million. Each takes some hundred bytes of memory."""
@@ -142,7 +143,10 @@ def check_size(size: int, where: str) -> None:
     limit = LARGEST_FILE if medium is None else medium.largest_file
     if size > limit:
         raise DataError(
-            where, f"a file of {size:,} bytes", f"at most {limit:,} bytes a file", "split the file, or leave it out"
+            where,
+            f"a file of {several(size, 'byte')}",
+            f"at most {limit:,} bytes a file",
+            "split the file, or leave it out",
         )
 
 

@@ -22,6 +22,7 @@ from striate.runs.predictions import read_predictions
 from striate.runs.written import read_written
 from striate.tasks.classify.metrics import runner_up
 from striate.tasks.task import Task
+from striate.wording import several
 
 if TYPE_CHECKING:
     from striate.data.listing import Listing
@@ -75,7 +76,7 @@ def read_samples(lab: Lab) -> Samples:
     if changed:
         raise DataError(
             listing.source,
-            f"{len(listing):,} samples, not the {len(rows):,} of {run.split.name}, or others",
+            f"{several(len(listing), 'sample')}, not the {len(rows):,} of {run.split.name}, or others",
             "the data that the run was trained on",
             f"put the files back, or see how it does on them: striate eval {pasted(run.path)} {pasted(listing.source)}",
         )
@@ -144,7 +145,7 @@ def find_predictions(lab: Lab, samples: Samples, split: str) -> SplitPredictions
     if saved is not None and saved.predicted is not None and same:
         return _of_probabilities(split, saved.ids, saved.targets, saved.answers, saved.predicted, saved=True)
     if len(ids) > MOST:
-        got = f"{len(ids):,} samples without saved predictions"
+        got = f"{several(len(ids), 'sample')} without saved predictions"
         raise DataError(f"predictions for {split}", got, f"at most {MOST:,}", "choose another split")
     return new_predictions(split, samples, *_predict(lab, samples, ids), lab.trained.task)
 

@@ -10,7 +10,7 @@ from striate.models.layer_strings.fault import Edit, Fault, to_error
 from striate.models.layer_strings.fits import fit_layer
 from striate.models.layer_strings.layer_string import read_layers
 from striate.models.layer_strings.spec import Item, Layer, Network, Repeat, Residual
-from striate.wording import show_shape
+from striate.wording import several, show_shape
 
 Shape = tuple[int, ...]
 
@@ -115,12 +115,12 @@ class _Planner:
         out_shape, widest = fit_layer(layer, shape), self.widest
         self.parameters += count_parameters(layer, shape, out_shape)
         if math.prod(out_shape) > MAX_ACTIVATIONS:
-            got = f"`{layer}` gives {show_shape(out_shape)} = {math.prod(out_shape)} values a sample"
+            got = f"`{layer}` gives {show_shape(out_shape)} = {several(math.prod(out_shape), 'value')} a sample"
             raise Fault(layer.position, got, f"at most {MAX_ACTIVATIONS}", *_smaller(layer))
         if self.parameters > self.most:
             # A small layer after a wide one is not at fault.
             before = _smaller(widest.layer) if widest else []
-            got = f"{self.parameters} parameters up to and with `{layer}`"
+            got = f"{several(self.parameters, 'parameter')} up to and with `{layer}`"
             built = "built; `striate summary` counts larger ones" if self.most == MAX_PARAMETERS else "counted"
             expected = f"at most {self.most} in a layer string that is {built}"
             raise Fault(layer.position, got, expected, *_smaller(layer), *before)

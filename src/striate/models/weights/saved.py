@@ -18,6 +18,7 @@ from striate.runs.checkpoint import load_checkpoint, without_checkpoint
 from striate.runs.directory import open_run
 from striate.runs.files import user_path
 from striate.runs.plain_files import is_there, typed
+from striate.wording import several
 
 _LONGEST_NAME = 25_000
 _MOST_VALUES = 1 << 28
@@ -91,7 +92,7 @@ def check_content(saved: Mapping[str, Any], where: str) -> None:
         raise _strange(where, "preparation.input_shape", "another one", "that of the network")
     for name, values in saved.get("normalization", {}).items():
         if shape is not None and len(values) not in (1, shape[0]):
-            raise _strange(where, f"normalization.{name}", f"{len(values):,} numbers", f"1 or {shape[0]}")
+            raise _strange(where, f"normalization.{name}", several(len(values), "number"), f"1 or {shape[0]}")
 
 
 def _strange(where: str, path: str, got: str, expected: str) -> RunError:

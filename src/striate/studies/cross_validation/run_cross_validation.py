@@ -33,6 +33,7 @@ from striate.training.config_file import config_to_dict, config_to_yaml
 from striate.training.events import Event
 from striate.training.interruption import Interrupted, Interruption, watch_signals
 from striate.training.prepare import Prepared
+from striate.wording import several
 
 
 def write_cv_beginning(run: RunDirectory, study: CrossValidation) -> None:
@@ -68,7 +69,7 @@ def run_folds(
     places = [(repeat, fold) for repeat in range(study.repeats) for fold in range(study.folds)]
     results = {(result.repeat - 1, result.fold - 1): result for result in load_folds(run)}
     if results:
-        announce(f"{len(results)} of {len(places)} folds are there already")
+        announce(f"{len(results)} of {several(len(places), 'fold')} are there already")
     write_folds(run, _in_order(results))
     with watch_signals() as asked:
         for place in places:

@@ -41,6 +41,7 @@ from striate.training.prepare import Prepared, prepare
 from striate.training.progress import progress_reader
 from striate.training.request import merge_request
 from striate.training.session import restore, run_training
+from striate.wording import several
 
 TRIALS = 30
 """Without a number of trials or minutes."""
@@ -153,7 +154,7 @@ def _go_on(study: _Study, console: Console, say: Say, quiet: bool) -> Sweep:
                 write_json(path / "env.json", describe_environment())
             journal = Journal(path / "study.journal", search.space, search.config.seed)
             if journal.trials():
-                say(f"going on with {path}: {len(journal.trials())} trials begun so far")
+                say(f"going on with {path}: {several(len(journal.trials()), 'trial')} begun so far")
 
             def keep() -> None:
                 write_trials(path / "trials.csv", journal, search)
@@ -211,7 +212,7 @@ def _train_best(path: Path, config: Config, console: Console, say: Say, quiet: b
 def _check(request: SweepRequest) -> None:
     """Raise UsageError or ConfigError for limits and fixed fields that make no sweep."""
     if request.trials is not None and request.minutes is not None:
-        got, remedy = f"both {request.trials} trials and {request.minutes:g} minutes", "leave out --trials"
+        got, remedy = f"both {several(request.trials, 'trial')} and {_minutes(request.minutes)}", "leave out --trials"
         raise UsageError("striate sweep", got, "one of them", remedy)
     limits = (("--trials", request.trials, 1, 100_000), ("--seeds", request.seeds, 1, 1000))
     for option, count, low, high in limits:
@@ -248,7 +249,10 @@ def _in_time(request: SweepRequest, decided: Prepared, read: ReadData, say: Say)
     if fitting >= epochs:
         return config
     if config.budget.epochs is not None and "budget.epochs" not in config.decided:
-        say(f"{request.minutes:g} minutes are few for trainings of {epochs} epochs: --epochs {fitting} tries more")
+        say(
+            f"{_minutes(request.minutes)}: too few for trainings of {several(epochs, 'epoch')}: --epochs {fitting} "
+            "tries more"
+        )
         return config
     say(f"the longest trainings have {fitting} epochs, not the recipe's {epochs}: {TRAININGS} fit into the minutes")
     return merge_request(config, epochs=fitting, fields={})
@@ -283,12 +287,16 @@ def _sizes(decided: Prepared) -> str:
     return f"{decided.data.name}: {sizes}; the test split is not looked at before the end"
 
 
+def _minutes(minutes: float | None) -> str:
+    return f"{minutes:g} {'minute' if minutes == 1 else 'minutes'}"
+
+
 def _intention(search: Search) -> str:
     """What is about to happen, in a line."""
-    limit = f"{search.minutes:g} minutes" if search.trials is None else f"{search.trials} trials"
+    limit = _minutes(search.minutes) if search.trials is None else several(search.trials, "trial")
     epochs = search.recipe.budget.epochs or 1
     rungs = ", ".join(map(str, dict.fromkeys(rung_epochs(epochs))))
-    again = f"; the best {FINALISTS} again with {search.seeds} seeds" if search.seeds > 1 else ""
+    again = f"; the best {FINALISTS} again with {several(search.seeds, 'seed')}" if search.seeds > 1 else ""
     return f"{limit} of {rungs} epochs, the better ones going on each time{again}"
 
 

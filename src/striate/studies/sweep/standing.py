@@ -19,6 +19,7 @@ from striate.studies.sweep.search import Search, repeats, seconds_spent, short
 from striate.studies.sweep.space import SHARES
 from striate.studies.sweep.train_once import Outcome
 from striate.tasks.registry import metric_named, metric_text
+from striate.wording import several
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def comparison(metrics: dict[str, Any], standing: Sequence[Finalist]) -> str:
     verdict = "more than the luck of seeds explains" if mean > reach else "which may be luck"
     return (
         f"Over the recipe, seed by seed: {mean:+.3g} ± {reach:.2g}{unit} val {name}"
-        f" (95 % interval of the mean over {len(gains)} seeds, {method}), {verdict}."
+        f" (95 % interval of the mean over {several(len(gains), 'seed')}, {method}), {verdict}."
     )
 
 
@@ -172,8 +173,9 @@ def honesty(metrics: dict[str, Any]) -> str:
         low, high = (100 * bound for bound in test["accuracy_interval"])
         value += f" (95 % interval {low:.2f} to {high:.2f} %, Wilson)"
     return (
-        f"The best of {study['trials']} by {study['n_val']:,} validation samples is optimistic: it was chosen by the"
-        f" samples that it is measured on. On the {test['n']:,} test samples, read once, after everything was"
+        f"The best of {study['trials']} by {several(study['n_val'], 'validation sample')} is optimistic: it was "
+        "chosen by the"
+        f" samples that it is measured on. On the {several(test['n'], 'test sample')}, read once, after everything was"
         f" decided: {name} {value}."
     )
 
@@ -183,7 +185,7 @@ def describe(metrics: dict[str, Any], standing: Sequence[Finalist]) -> list[str]
     name = metrics["study"]["metric"]
     seeds = len(metrics["study"]["seeds"])
     repeated = any(f.repeated for f in standing)
-    head = ["trial", *metrics["study"]["over"], "search", f"{seeds} other seeds" if repeated else ""]
+    head = ["trial", *metrics["study"]["over"], "search", several(seeds, "other seed") if repeated else ""]
     rows = [head]
     for finalist in standing:
         fields = [short(finalist.trial.fields[field]) for field in metrics["study"]["over"]]

@@ -216,7 +216,9 @@ def _left_out(evaluation: Evaluation, temperature: Temperature | None) -> tuple[
     if evaluation.decoded.size > MOST_RANKED:
         sentences.append(f"No areas under curves: {n:,} × {count:,} probabilities are more than {MOST_RANKED:,}.")
     if count > MATRIX:
-        sentences.append(f"No confusion matrix in the record: {count:,} classes are more than {MATRIX}.")
+        sentences.append(
+            f"No confusion matrix in the record: {several(count, 'class is', 'classes are')} more than {MATRIX}."
+        )
     if n < FEWEST:
         sentences.append(f"No slices: {several(n, 'sample is', 'samples are')} fewer than {FEWEST}.")
     if temperature is None:

@@ -341,7 +341,8 @@ def rare_class_findings(
                 code="fit.rare-class",
                 severity="warning",
                 where="val split",
-                measured=f"{one_line(name)}, {n:,} of {len(truth):,} samples, is recognized in {found:,} of {n:,}",
+                measured=f"{one_line(name)}, {n:,} of {several(len(truth), 'sample')}, is recognized in {found:,} of "
+                f"{n:,}",
                 threshold=f"{percent(_LOW)} of a class of less than {percent(_RARE)}",
                 why=f"With a cost of {cost:g} for missing it, {hits:,} of {n:,} are: recall {percent(hits / n)} "
                 f"instead of {percent(found / n)}, precision {percent(hits / named)} instead of "

@@ -158,9 +158,11 @@ def galleries(
     galleries = (
         ("Drawn at random", "samples.png", drawn, f"{len(drawn)} drawn at random. {marks}"),
         ("Most confident mistakes", "mistakes.png", mistakes,
-         f"the {len(mistakes)} of {len(wrong):,} mistakes made with the most confidence: look here for wrong labels."),
-        ("Least confident correct predictions", "unsure.png", unsure, f"the {len(unsure)} of {len(hits):,} correct"
-         " predictions with the smallest margin over the next class: more samples like these would help."),
+         f"the {len(mistakes)} of {several(len(wrong), 'mistake')} made with the most confidence: look here for "
+         "wrong labels."),
+        ("Least confident correct predictions", "unsure.png", unsure, f"the {len(unsure)} of "
+         f"{several(len(hits), 'correct prediction')} with the smallest margin over the next class: more samples like "
+         "these would help."),
     )  # fmt: skip
     pictures = []
     for name, file, chosen, caption in galleries:
@@ -212,7 +214,9 @@ def confusion_table(evaluation: Evaluation) -> Table:
     pairs = pairs[np.argsort(-wrong[tuple(pairs.T)], kind="stable")]
     names = evaluation.classes
     listed = tuple((names[true], names[said], int(wrong[true, said])) for true, said in pairs[:ROWS])
-    caption = f"The {len(listed):,} most frequent of {len(pairs):,} kinds of mistakes, {split_text(evaluation)}"
+    caption = (
+        f"The {len(listed):,} most frequent of {several(len(pairs), 'kind')} of mistakes, {split_text(evaluation)}"
+    )
     return Table(caption, ("true class", "predicted class", "count"), listed)
 
 

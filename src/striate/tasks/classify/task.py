@@ -33,7 +33,7 @@ from striate.tasks.losses import balanced_weights
 from striate.tasks.outputs import constants
 from striate.tasks.task import Diagnosed, Explained, Task
 from striate.visualize.page_parts import Picture, Section, Table
-from striate.wording import percent
+from striate.wording import percent, several
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,8 @@ class Classify(Task):
         low, high = metrics["accuracy_interval"]
         most = max(row.n for row in evaluation.per_class) / n
         always = (
-            f"Naming always the most frequent of the {len(evaluation.classes)} classes would reach {percent(most)}."
+            f"Naming always the most frequent of the {several(len(evaluation.classes), 'class', 'classes')} "
+            f"would reach {percent(most)}."
         )
         if named := only_class(evaluation):
             always = (

@@ -36,7 +36,7 @@ from striate.tasks.segment.assess import Pixels, SampledPixels, assess_masks
 from striate.tasks.segment.metrics import METRICS, SegmentationMetrics
 from striate.tasks.task import Diagnosed, Explained, Feature, Task
 from striate.visualize.page_parts import Picture, Section, Table
-from striate.wording import percent
+from striate.wording import percent, several
 
 
 def _usual_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -285,7 +285,8 @@ class Segment(Task):
         ends = metrics.get("iou_interval")
         span = "" if ends is None else f" (95 % interval {' to '.join(map(percent, ends))}, bootstrap)"
         return percent(metrics["iou"]), (
-            f"mean intersection over union of the {len(evaluation.classes)} classes on the {of}{span}. "
+            f"mean intersection over union of the {several(len(evaluation.classes), 'class', 'classes')} on the "
+            f"{of}{span}. "
             f"{percent(metrics['pixel_accuracy'])} of the labeled pixels are right; naming the most frequent class "
             f"everywhere would reach {percent(most)}."
         )

@@ -24,6 +24,7 @@ from striate.training.plan.plan_table import Candidate, PlanRecord, PlanRow, rec
 from striate.training.plan.search import Search
 from striate.training.plan.trial import LONGEST, Probe, Trials, Workload, fitting, probe
 from striate.training.refusals import fewest_at_once
+from striate.wording import several
 
 _SHARE, _MOST = 0.03, 10.0  # of the expected run, and seconds
 _LONG_SHARE, _LONG_MOST = 0.005, 60.0  # of a run of an hour or more
@@ -205,20 +206,25 @@ def _remarks(
 ) -> list[str]:
     part, remarks = work.config.execution.micro_batch, []
     if part is not None and request.micro_batch is None:
-        remarks.append(f"in parts of {part} samples: more do not fit into memory")
+        remarks.append(f"in parts of {several(part, 'sample')}: more do not fit into memory")
     if not load.busy or len(offered) == 1:  # nothing about threads was decided
         return remarks
-    threads = f"{chosen.threads} thread{'s' * (chosen.threads != 1)}"
+    threads = several(chosen.threads, "thread")
     instead = f"{threads} instead of {max(offered)}" if chosen.threads < max(offered) else threads
-    return [*remarks, f"other processes use {load.taken:.1f} of {load.cores} cores, so training uses {instead}"]
+    return [
+        *remarks,
+        f"other processes use {load.taken:.1f} of {several(load.cores, 'core')}, so training uses {instead}",
+    ]
 
 
 def _asides(found: Probe, work: Workload, request: ExecutionConfig) -> list[str]:
     batch, there, timed = work.config.batch or 1, len(work.train), found.trials.samples
-    asides = [f"a batch of {batch:,} is more than there are: it has all {there:,} samples"] if batch > there else []
+    asides = (
+        [f"a batch of {batch:,} is more than there are: it has all {several(there, 'sample')}"] if batch > there else []
+    )
     whole = min(batch, there)
     if timed < whole:
-        asides.append(f"timed on {timed:,} of the {whole:,} samples of a batch")
+        asides.append(f"timed on {timed:,} of the {several(whole, 'sample')} of a batch")
     crowd = "" if request.threads is None else crowded(work.config.execution)
     return [*asides, crowd] if crowd else asides
 
@@ -263,7 +269,7 @@ def _notes(work: Workload, request: ExecutionConfig, planned: Planned) -> list[s
     said = [str(planned.record)] if planned.record else [planned.note] if planned.note else []
     used, table = planned.execution.threads or work.threads, work.train.inputs.ndim == 2
     if planned.record is None and request.threads is None and used < work.threads and not table:
-        threads = f"{used} thread{'s' * (used != 1)}"
+        threads = several(used, "thread")
         said.append(f"other processes use the cores, so training uses {threads} instead of {work.threads}")
     crowd = "" if request.threads is None else crowded(planned.execution)
     return [*said, crowd] if crowd else said

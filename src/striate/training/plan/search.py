@@ -16,6 +16,7 @@ from striate.training.plan.agreement import Agreement, Reference, compare, refer
 from striate.training.plan.offers import Offers
 from striate.training.plan.plan_table import Candidate, PlanRow, choose
 from striate.training.plan.trial import LONGEST, Probe
+from striate.wording import several
 
 _SHARES = {"arithmetic": 0.65, "threads": 0.35}  # of the time, each stage; threads are for short steps
 _LONG_ROUNDS = 2  # of steps that are long: the machine disturbs them less
@@ -170,7 +171,7 @@ class Search:
         if not whole:
             return choose(self.timings)
         told = ", ".join(f"{one.precision} {one.memory_format} {1e3 * whole[one].seconds:.0f} ms" for one in whole)
-        self.asides.append(f"with all {batch:,} samples of a batch: {told}")
+        self.asides.append(f"with all {several(batch, 'sample')} of a batch: {told}")
         # Of the same precision none is plainer in what it computes, and few rounds tell no small lead for certain.
         precision = choose(whole).precision
         return min((one for one in whole if one.precision == precision), key=lambda one: min(whole[one].rounds))

@@ -8,6 +8,7 @@ from striate.errors import ConfigError
 from striate.training.config import Config
 from striate.training.deterministic import parts_of_batch
 from striate.training.processes.launch import Launch
+from striate.wording import several
 
 
 def among_processes(config: Config, launch: Launch) -> Config:
@@ -62,7 +63,7 @@ def refuse_undivided(config: Config) -> None:
     if config.optim.name == "own-rule" and config.execution.processes:
         raise ConfigError(
             "optim.name",
-            f"own-rule with {config.execution.processes} processes",
+            f"own-rule with {several(config.execution.processes, 'process', 'processes')}",
             "one process: such a rule takes sample after sample",
             "striate train, without torchrun",
         )

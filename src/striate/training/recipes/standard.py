@@ -32,7 +32,7 @@ def standard(facts: Facts, request: Config) -> Choice:
     lr = 0.01 if name == "adamw" and facts.medium.flat else RATES.get(name) or request.optim.lr or 0.0
     if facts.plain_depth > DEEP:
         lr = lr / 3
-        why["optim.lr"] = f"a third of the usual rate: {facts.plain_depth} layers without normalization"
+        why["optim.lr"] = f"a third of the usual rate: {several(facts.plain_depth, 'layer')} without normalization"
     batch, usual_epochs = batch_size(facts.samples), epochs(facts)
     keep, reason = which_epoch(facts)
     steps = request.budget.steps or (request.budget.epochs or usual_epochs) * -(

@@ -16,6 +16,7 @@ from striate.runs.files import whole_lines
 from striate.runs.plain_files import is_there, read_bytes, read_text
 from striate.training.events import EpochRow
 from striate.training.first_files import config_changes
+from striate.wording import several
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,10 @@ def _metrics_csv(run: RunDirectory, last: dict[str, Any] | None) -> FileCheck:
         return FileCheck(name, False, f"line {row + 1} is not what the checkpoint tells")
     later = len(found) - max(1, len(expected))
     if later > 0 and run.metrics_json.exists():
-        return FileCheck(name, False, f"{later} rows more than the checkpoint tells")
-    return FileCheck(name, True, f"{later} rows are newer than the checkpoint" if later > 0 else "")
+        return FileCheck(name, False, f"{several(later, 'row')} more than the checkpoint tells")
+    return FileCheck(
+        name, True, f"{several(later, 'row is', 'rows are')} newer than the checkpoint" if later > 0 else ""
+    )
 
 
 def _rows(history: list[Mapping[str, Any]]) -> list[str]:
