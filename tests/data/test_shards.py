@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -181,20 +182,34 @@ def test_patterns_name_what_is_there(shards: Path, pattern: str, expected: str) 
         load_dataset(DataConfig(source=str(shards / pattern)))
 
 
-def half_written(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, shards: int = 2) -> None:
-    """Shards of which the last are missing, as after a kill."""
+def half_written(
+    source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, shards: int = 2, end: BaseException | None = None
+) -> None:
+    """Shards of which the last are missing, as after a kill, or another end."""
     write_one, left = write_shards_module._write_one, [shards]
 
     def until_killed(*arguments: Any) -> Any:
         left[0] -= 1
         if left[0] < 0:
-            raise KeyboardInterrupt
+            raise end or KeyboardInterrupt
         return write_one(*arguments)
 
-    monkeypatch.setattr(write_shards_module, "_write_one", until_killed)
-    with pytest.raises(KeyboardInterrupt):
-        write_shards(DataConfig(source=str(source)), out, 0.02)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(write_shards_module, "_write_one", until_killed)
+        with pytest.raises((KeyboardInterrupt, DataError)):
+            write_shards(DataConfig(source=str(source)), out, 0.02)
+
+
+def test_a_full_disk_keeps_the_shards_that_are_whole_and_leaves_nothing_where_there_are_none(
+    same_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, unreadable = OSError(errno.ENOSPC, "No space left on device"), DataError("data", "damaged", "a file", "none")
+    half_written(same_photos, tmp_path / "none", monkeypatch, 0, full)
+    assert not (tmp_path / "none").exists()
+    for end, left in ((full, 1), (full, 2), (unreadable, 0)):
+        half_written(same_photos, tmp_path / "s", monkeypatch, 1, end)
+        assert len(list(tmp_path.glob("s/*.tar"))) == left
+    assert not (tmp_path / "s").exists()
 
 
 def test_half_written_shards_are_refused_however_they_are_named_and_packing_goes_on(

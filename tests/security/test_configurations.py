@@ -28,7 +28,7 @@ TEXTS = {
     "large": ("seed: 340282366920938463463374607431768211456\n", "a number of too many digits"),
     "no-date": ("seed: 2001-99-99\n", "a value that cannot be read"),
     "no-time": ("seed: 2001-01-01T99:99:99Z\n", "a value that cannot be read"),
-    "nested": ("a: " + "[" * 20_000, "nesting too deep"),
+    "nested": ("a: " + "[" * 900_000, "line 1\n  got:      nesting too deep"),
     "nested-mappings": ("{a: " * 20_000, "nesting too deep"),
     "nested-blocks": ("- " * 20_000 + "x", "nesting too deep"),
     "list-as-key": ("? [a, b]\n: 1\n", "unhashable"),

@@ -73,12 +73,12 @@ def write_shards(
             try:
                 _write_split_by_split(listing, out, megabytes * _MEGABYTE, done, journal, announce)
             except (DataError, OSError) as error:
-                if isinstance(error, DataError) or not done:  # data that are mended are another set
-                    _remove(out, done)
+                if isinstance(error, DataError) or not shards_in(out):  # data that are mended are another set
+                    _remove(out)
                 raise
             replace_file(out / CLASSES, "".join(f"{name}\n" for name in listing.classes).encode())
             write_index(out, done)
-            (out / UNFINISHED).unlink()
+        (out / UNFINISHED).unlink(missing_ok=True)
     except OSError as error:
         raise _unwritable(out, error) from None
     size = sum(shard.bytes for shard in done) + (out / CLASSES).stat().st_size
@@ -262,9 +262,10 @@ def _write_one(listing: Listing, path: Path, ids: Sequence[int], most: float) ->
     return IndexedShard(path.name, size, "".join(digests[name] for name in sorted(digests)))
 
 
-def _remove(out: Path, done: Sequence[IndexedShard]) -> None:
-    for name in (*(shard.name for shard in done), UNFINISHED):
-        (out / name).unlink(missing_ok=True)
+def _remove(out: Path) -> None:
+    """Remove what was written, by this call and those before it."""
+    for path in [path for path in shards_in(out) if OWN_SHARD.fullmatch(path.name)] + [out / UNFINISHED]:
+        path.unlink(missing_ok=True)
     with suppress(OSError):
         out.rmdir()
 

@@ -46,6 +46,7 @@ _DECIDED = {
 
 _LARGEST_FILE = 1_000_000
 _LONGEST_NUMBER = 40
+_DEEPEST = 50
 _FROM_A_RUN = "striate train --config runs/NAME/config.yaml"
 _WORD = re.compile(r"'([^']+)'")
 
@@ -63,6 +64,12 @@ class _Plain(yaml.SafeLoader):
             event = self.peek_event()
             raise yaml.composer.ComposerError(None, None, "an alias (*name)", event.start_mark)
         return super().compose_node(parent, index)
+
+    def fetch_flow_collection_start(self, token: Any) -> None:
+        """Refuse brackets in brackets without end, each of which the scanner compares with all that are open."""
+        if self.flow_level >= _DEEPEST:
+            raise yaml.scanner.ScannerError(None, None, "nesting too deep", self.get_mark())
+        super().fetch_flow_collection_start(token)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         """Refuse `<<` and a key that occurs twice; everything else as the safe loader has it."""
