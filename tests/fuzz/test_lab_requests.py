@@ -39,7 +39,25 @@ MEANT = {
 }
 """What parameters of these names usually hold; others hold one of their choices, or a small number."""
 _NUMBERS = st.sampled_from([-1, 0, 1, 2, 7, 60, 64, 1024, 10**5, 10**7, 2**31, 2**63, 2**64, 10**30, 10**400])
-_ODD = st.sampled_from(["", " ", "\0", "-", "1e9", "nan", "٣", "\ud800", "%s", "../..", "1" * 5000, "fc(" * 300, "<b>"])
+_ODD = st.sampled_from(
+    [
+        "",
+        " ",
+        "\0",
+        "-",
+        "1e9",
+        "nan",
+        "٣",
+        "\ud800",
+        "\udfff",
+        "a\ud83d",
+        "%s",
+        "../..",
+        "1" * 5000,
+        "fc(" * 300,
+        "<b>",
+    ]
+)
 _TEXTS = st.one_of(_ODD, st.text(max_size=30))
 
 
@@ -59,22 +77,26 @@ _JSON = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(_TEXTS, inner, max_size=3)),
     max_leaves=6,
 )
+_FIELDS_OF = {"/api/build/network": ("model", "input"), "/api/train/resume": ("run",)}
 _FIELDS = ("model", "input", "data", "epochs", "minutes", "recipe", "lr", "run")
 
 
 @st.composite
-def _body(draw: st.DrawFn) -> bytes:
+def _body(draw: st.DrawFn, path: str) -> bytes:
     if draw(st.integers(0, 9)) == 0:
         return draw(st.one_of(st.binary(max_size=60), st.sampled_from([b"[" * 100_000, b"{}", b"1e999", b'"\\ud800"'])))
-    odd = draw(st.sampled_from(_FIELDS))
-    fields = {name: draw(_JSON if name == odd else _meant(name, {})) for name in _FIELDS if draw(st.booleans())}
+    names = _FIELDS_OF.get(path, _FIELDS)
+    odd = draw(st.sampled_from(names))
+    fields = {name: draw(_meant(name, {})) for name in names if draw(st.integers(0, 3))}
+    fields[odd] = draw(st.one_of(_ODD, _JSON))
     return json.dumps(fields if draw(st.integers(0, 9)) else draw(_JSON)).encode()
 
 
 @st.composite
 def requests(draw: st.DrawFn, routes: dict[str, Any]) -> dict[str, Any]:
     """A request to one of the routes: method, path, pairs of its query, and content."""
-    path = draw(st.sampled_from(sorted(routes)))
+    paths = sorted(routes)
+    path = draw(st.sampled_from(paths + 3 * [path for path in paths if "post" in routes[path]]))
     method = draw(st.sampled_from([*routes[path]] * 9 + ["post", "get", "put", "head", "options"]))
     declared = routes[path].get(method, {}).get("parameters", [])
     asked = [one for one in declared if one["in"] == "query" and draw(st.integers(0, 19))]
@@ -84,7 +106,7 @@ def requests(draw: st.DrawFn, routes: dict[str, Any]) -> dict[str, Any]:
         for one in asked
     ]
     query += draw(st.lists(st.tuples(_TEXTS, _TEXTS), max_size=1))
-    content = draw(_body()) if method in ("post", "put") else b""
+    content = draw(_body(path)) if method in ("post", "put") else b""
     path = path.replace("{name}", draw(st.sampled_from(["build", "watch", "%00", "..%2f", "%ff", "a/b", "nothing"])))
     query = [(_plain(name), _plain(value)) for name, value in query]
     kind = draw(

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from psutil import net_if_addrs
 from torch import distributed
-from torch.distributed import FileStore
+from torch.distributed import FileStore  # type: ignore[attr-defined]
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
