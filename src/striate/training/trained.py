@@ -39,12 +39,12 @@ class Prediction:
 
     @property
     def label(self) -> str:
-        """The most probable class. Raises KeyError for tasks without classes."""
+        """The predicted class. Raises KeyError for tasks without classes."""
         return str(self.fields["label"])
 
     @property
     def probability(self) -> float:
-        """Of the most probable class, 0 to 1."""
+        """Of the predicted class, 0 to 1."""
         return float(self.fields["probability"])
 
 
