@@ -289,6 +289,7 @@ def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool,
         else:
             announce(f"{run.path} has no checkpoint yet: starting over")
             run.last.parent.mkdir(exist_ok=True)
+            append_event(run, "resumed", step=0)
         if change:
             announce(change)
             append_event(run, "note", text=change)

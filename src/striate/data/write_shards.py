@@ -121,7 +121,11 @@ def _refuse_part(folder: Path, listed: Sequence[tuple[Path, Sequence[ShardSample
     numbers = {int(name[:8]) for name in names} if all(is_own(*shard) for shard in listed) else set()
     lacking = max(numbers, default=-1) + 1 - len(numbers)
     if any(folder.glob(".*.tar.part")) or lacking or (numbers and not (folder / CLASSES).exists()):
-        what = f"shards that lack {lacking:,} of {lacking + len(numbers):,} samples" if lacking else "a part of a set"
+        what = (
+            f"shards that lack {lacking:,} of {several(lacking + len(numbers), 'sample')}"
+            if lacking
+            else "a part of a set"
+        )
         got = f"{what}: whoever wrote them was interrupted"
         remedy = f"striate data pack DATA --shards {pasted(f'{folder}-2')}, with the data that they were made from"
         raise DataError(f"data {folder}", got, "all shards of a set", remedy)

@@ -193,7 +193,7 @@ def _foreign(headers: Headers, port: int) -> Response | None:
     """The refusal of what another site sends, or sends here under a name of its own; None where all is well."""
     host = headers.get("host", "")
     name, _, number = host.partition(":")
-    if name.lower() not in _HOSTS or number != str(port):
+    if name.lower() not in _HOSTS or (number or "80") != str(port):  # which browsers leave out
         return _refuse(403, "a request to another name or port than the lab's", f"http://127.0.0.1:{port}")
     origin = headers.get("origin")
     if origin is not None and origin.lower() != f"http://{host.lower()}":

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from striate.errors import RunError, pasted
+from striate.wording import several
 
 FOLDERS = frozenset(("checkpoints", "plots", "predictions", "evaluations", "folds", "best"))
 """The folders of a run, of a cross-validation and of a sweep: they are not entered through a link."""
@@ -166,7 +167,9 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
         content = b"" if (size := os.fstat(file.fileno()).st_size) > most else file.read(most + 1)
     if (size := max(size, len(content))) > most:
         aside = f"put it aside: mv {pasted(path)} {pasted(f'{path}.aside')}"
-        raise RunError(str(path), f"a file of {size:,} bytes", f"at most {most:,}, which are read at once", aside)
+        raise RunError(
+            str(path), f"a file of {several(size, 'byte')}", f"at most {most:,}, which are read at once", aside
+        )
     return content
 
 

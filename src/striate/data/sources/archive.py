@@ -151,7 +151,7 @@ class _Member(tarfile.TarInfo):
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type in _WITH_CONTENT and self.size > _LONGEST_HEADER:
-            raise tarfile.ReadError(f"a header of {self.size:,} bytes")
+            raise tarfile.ReadError(f"a header of {several(self.size, 'byte')}")
         return super()._proc_member(archive)  # type: ignore[misc,no-any-return]
 
     @classmethod

@@ -165,8 +165,8 @@ def _compared(shard: Path, samples: list[ShardSample], index: Mapping[str, Index
     listed = index.get(shard.name, IndexedShard(shard.name, 0, ""))
     size = shard.stat().st_size
     if (size, len(samples)) != (listed.bytes, listed.samples):
-        got = f"{several(len(samples), 'sample')} in {size:,} bytes"
-        expected = f"{several(listed.samples, 'sample')} in {listed.bytes:,} bytes, as {INDEX} says"
+        got = f"{several(len(samples), 'sample')} in {several(size, 'byte')}"
+        expected = f"{several(listed.samples, 'sample')} in {several(listed.bytes, 'byte')}, as {INDEX} says"
         raise DataError(f"shard {shard}", got, expected, f"get it again; {made_anew(shard.parent)}")
     digests = (listed.digests[start : start + DIGITS] for start in range(0, len(listed.digests), DIGITS))
     return [replace(sample, digest=digest) for sample, digest in zip(samples, digests, strict=True)]
