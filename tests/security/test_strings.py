@@ -51,8 +51,6 @@ def test_an_absurd_layer_string_is_refused_in_few_words(striate, name, verb) -> 
 def test_what_is_too_large_to_be_built_is_counted(striate) -> None:
     told = striate("summary", "fc(40000)", "--input", "1x200x200", "--json")
     assert (told.code, json.loads(told.out)["params"]) == (0, 40_000 * 40_000 + 40_000)
-    told = striate("summary", "conv(1,300000,pad=1000) relu pool(1000) fc(2)", "--input", "1x700000", "--json")
-    assert (told.code, json.loads(told.out)["rows"][0]["macs"]) == (0, 402_001 * 300_000)  # windows of 900 GB
     striate("train", "mnist5k", "--model", "fc(1000000) fc(1000) fc(10)").refused("striate summary")
 
 
