@@ -156,9 +156,9 @@ def program() -> int:
     torch alone makes half a million objects that stay to the end. Looking through them again and again, and once more
     when the program ends, took a fifth of the time of `striate summary`.
     """
+    keep_caches_private()  # before anything of matplotlib is imported
     _ignore_this_folder()
     gc.set_threshold(50_000, 20, 20)
-    keep_caches_private()
     keep_by_default()
     share_the_cores()
     code = main()
