@@ -4,6 +4,7 @@ STAMP := .venv/.installed
 BASE_STAMP := .venv/.base-installed
 PIP = PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+RELEASE_STAMP := .venv-release/.installed
 BENCH_STAMP := .venv-bench/.installed
 PEERS := keras 'jax[cpu]' skorch lightning torchinfo fvcore
 BENCHES := summary fashion_epoch augmentation cifar_resnet18 photo_loading photos resnet50_inference plan_choice busy \
@@ -14,7 +15,7 @@ BENCH ?= $(BENCHES)
 # Compiled modules are kept: a hundred tests start a program of their own.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: install demo test test-all check format bench bench-long clean
+.PHONY: install demo test test-all check format bench bench-long pins release clean
 
 install: $(STAMP)
 
@@ -72,6 +73,23 @@ $(BENCH_STAMP): pyproject.toml constraints.txt benchmarks/constraints.txt
 		echo "the peers' environment cannot be made; the benchmarks run without it"; \
 	fi
 
+# What the program needs to run, with the hash of every file of it, for each system: from pyproject.toml, in the versions
+# of constraints.txt.
+pins: $(RELEASE_STAMP)
+	.venv-release/bin/uv pip compile pyproject.toml --constraint constraints.txt --universal --generate-hashes \
+		--no-emit-index-url --no-header --no-annotate --quiet --output-file constraints-hashed.txt
+
+# The wheel, and beside it the list of all that it needs, with hashes (CycloneDX).
+release: $(RELEASE_STAMP)
+	PIP_CONSTRAINT=constraints.txt .venv-release/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	.venv-release/bin/cyclonedx-py requirements constraints-hashed.txt --pyproject pyproject.toml \
+		--output-reproducible --output-file dist/sbom.cdx.json
+
+$(RELEASE_STAMP):
+	$(PYTHON) -m venv .venv-release
+	.venv-release/bin/python -m pip install --quiet --disable-pip-version-check uv cyclonedx-bom
+	@touch $@
+
 clean:
-	rm -rf .venv .venv-bench .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench .venv-release .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

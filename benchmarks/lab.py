@@ -165,9 +165,9 @@ def served(run: str | None) -> Iterator[str]:
 
 @contextmanager
 def client(address: str) -> Iterator[tuple[httpx.Client, str]]:
-    """A client that has the cookie, and the name of a picture that it has sent."""
-    base = address.partition("/?")[0]
-    with httpx.Client(base_url=base, timeout=120) as http:
+    """A client that shows the token, and the name of a picture that it has sent."""
+    base, _, token = address.partition("/?token=")
+    with httpx.Client(base_url=base, timeout=120, headers={"striate-key": token}) as http:
         http.get(address).raise_for_status()
         sent = http.post("/api/images/upload", params={"title": "benchmark"}, content=photograph(0))
         yield http, sent.raise_for_status().json()["name"]

@@ -24,7 +24,8 @@ def calibrated(n=4000, classes=5, *, seed=0, sharpness=1.0, strength=2.0):
 
 def evaluated(truth, decoded, *, task="classify", split="test", brightness=None, classes=None):
     names = classes or tuple(f"class {k}" for k in range(decoded.shape[1]))
-    confusion, rows = Classify(names).table_of_classes(decoded, truth) if task == "classify" else (None, ())
+    classify = Classify(names) if task == "classify" else None
+    confusion, rows = (None, ()) if classify is None else classify.table_of_classes(decoded, truth)
     return Evaluation(
         "made",
         split,
@@ -38,6 +39,7 @@ def evaluated(truth, decoded, *, task="classify", split="test", brightness=None,
         confusion,
         rows,
         brightness=brightness,
+        predicted=None if classify is None else classify.predicted(decoded),
         shown=(Classify if task == "classify" else Regress).metrics,
     )
 

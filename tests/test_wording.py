@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import striate
 from striate.wording import (
     listed,
     one_line,
@@ -87,3 +91,51 @@ def test_lists() -> None:
     assert (several(1, "layer"), several(2000, "layer"), several(2, "bias", "biases")) == (
         "1 layer", "2,000 layers", "2 biases"
     )  # fmt: skip
+
+
+NOUNS = (
+    "arguments axes batches bytes channels characters checkpoints classes columns copies cores entries epochs errors "
+    "features fields figures files filters findings folds folders frames groups images inputs labels layers lines maps "
+    "masks modules names networks numbers outputs parameters passes patches pictures photographs positions predictions "
+    "processes repeats rows runs samples seeds sets shards sites sizes speakers splits steps tables targets tensors "
+    "threads trials units values views warnings weights windows"
+)
+COUNTED = re.compile(rf"^ (?:(?!(?:and|for|from|in|of|on|or|to|with) )[a-z\-]+ )??({NOUNS.replace(' ', '|')})\b")
+NUMBERS = {"epochs", "folds", "images", "n", "parameters", "samples", "seeds", "steps", "total", "trials"}
+
+
+def counts(value: ast.expr, form: str) -> bool:
+    """Whether a part of an f-string is surely a whole number that can be 1: it is formatted, computed or named as one,
+    and is no constant."""
+    name = value.attr if isinstance(value, ast.Attribute) else value.id if isinstance(value, ast.Name) else ""
+    call = value.func if isinstance(value, ast.Call) else None
+    called = call.id if isinstance(call, ast.Name) else call.attr if isinstance(call, ast.Attribute) else ""
+    number = form in (",", "d", ",d") or (not form and (called in ("len", "int", "sum", "numel") or name in NUMBERS))
+    return number and not re.fullmatch(r"_*[A-Z][A-Z_0-9]*|limit", name)
+
+
+def bare_plurals(source: str) -> list[str]:
+    """Counts with a plural behind them that nothing turns into a singular."""
+    found = []
+    for text in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.JoinedStr)):
+        for one, after in pairwise(text.values):
+            if isinstance(one, ast.FormattedValue) and isinstance(after, ast.Constant):
+                form = "".join(str(part.value) for part in getattr(one.format_spec, "values", ()))
+                if COUNTED.match(after.value) and counts(one.value, form):
+                    found.append(f"{{{ast.unparse(one.value)}}}{after.value[:30]}")
+    return found
+
+
+def test_messages_count_through_the_helper() -> None:
+    assert bare_plurals('f"{n:,} images"; f"{len(x)} training steps"; f"of {run.steps} samples"') == [
+        "{n} images", "{len(x)} training steps", "{run.steps} samples",
+    ]  # fmt: skip
+    fine = 'f"{name} images"; several(n, "image"); f"at most {MOST:,} files"; f"{n:,} of images"'
+    assert not bare_plurals(fine)
+    source = Path(striate.__file__).parent
+    found = {
+        str(path.relative_to(source)): plurals
+        for path in sorted(source.rglob("*.py"))
+        if (plurals := bare_plurals(path.read_text(encoding="utf-8")))
+    }
+    assert not found, "use striate.wording.several: 1 image, 2 images"

@@ -42,7 +42,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], caption: str =
         "<tr>" + "".join(f'<td style="{_side(k)}">{text(_written(cell))}</td>' for k, cell in enumerate(row)) + "</tr>"
         for row in every[:MOST_ROWS]
     )
-    left_out = f"<div>… and {len(every) - MOST_ROWS:,} more rows</div>" if len(every) > MOST_ROWS else ""
+    more = len(every) - MOST_ROWS
+    left_out = f"<div>… and {more:,} more {'row' if more == 1 else 'rows'}</div>" if more > 0 else ""
     name = f'<caption style="text-align:left;color:inherit;opacity:.8">{text(caption)}</caption>' if caption else ""
     return (
         '<div style="max-height:26em;overflow:auto;margin:.4em 0"><table style="border-collapse:collapse;'

@@ -68,26 +68,30 @@ def chromium() -> Iterator[Any]:
 @pytest.fixture
 def lab_address() -> Iterator[Callable[..., str]]:
     """`lab_address(path="/", run=None)` opens a lab in this process; the address of a page of it, with the token."""
+    from socket import create_server
     from threading import Thread
     from time import sleep
 
     import uvicorn
 
     from striate.lab.application import make_application
+    from striate.lab.connection import Connection
     from striate.lab.workbench import Lab
 
     servers: list[tuple[Any, Lab, Thread]] = []
 
     def open_lab(path: str = "/", run: Path | None = None) -> str:
-        lab = Lab(run)
-        config = uvicorn.Config(make_application(lab), port=0, log_level="critical", timeout_graceful_shutdown=1)
+        lab, listening = Lab(run), create_server(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        config = uvicorn.Config(
+            make_application(lab, port), http=Connection, log_level="critical", timeout_graceful_shutdown=1
+        )
         server = uvicorn.Server(config)
-        thread = Thread(target=server.run, daemon=True)
+        thread = Thread(target=server.run, args=([listening],), daemon=True)
         thread.start()
         while not server.started:
             sleep(0.01)
         servers.append((server, lab, thread))
-        port = server.servers[0].sockets[0].getsockname()[1]
         return f"http://127.0.0.1:{port}{path}{'&' if '?' in path else '?'}token={lab.token}"
 
     yield open_lab

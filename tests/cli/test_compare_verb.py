@@ -73,6 +73,7 @@ def test_costs_of_strange_content_are_left_out(runs, tmp_path, capsys, strange):
     shutil.copytree(runs / "two", other)
     metrics = json.loads((other / "metrics.json").read_text())
     (other / "metrics.json").write_text(json.dumps(metrics | strange))
+    (other / "events.jsonl").write_text("")  # which would say that it is not what was written
     (other / "environment.json").write_text('{"processor": ["x"]}')
     capsys.readouterr()
     assert main(["compare", str(other), str(runs / "one")]) == 0

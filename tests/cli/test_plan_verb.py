@@ -108,6 +108,7 @@ def test_plain_is_plain_and_frozen(capsys) -> None:
     assert main([*train, "--plan", "plain", "--out", "a"]) == 0
     plain = {"precision": "fp32", "memory_format": "contiguous", "compile": "off", "allocator": "system"}
     alone = {"processes": None, "fsdp": False, "deterministic": False, "evaluation_batch": None, "micro_batch_from": []}
+    alone |= {"batch_parts": None}
     assert execution("a") == {"device": "cpu", "plan": "plain", "threads": 1, "micro_batch": None} | plain | alone
     assert not Path("a/plan.json").exists()
     metrics = json.loads(Path("a/metrics.json").read_text())

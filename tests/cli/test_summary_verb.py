@@ -173,10 +173,10 @@ def test_the_remedy_for_a_missing_shape_works_when_pasted(capsys) -> None:
 
 
 def test_a_file_that_cannot_be_written_has_another_place(capsys, monkeypatch) -> None:
-    def full(_path: Path, _text: str) -> None:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("striate.runs.files._put", full)
+    monkeypatch.setattr("striate.runs.plain_files.Folder.create", full)
     assert "--svg /" in refused(capsys, "lenet5", "--svg", "a.svg")
 
 

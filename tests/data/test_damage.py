@@ -155,7 +155,7 @@ def test_a_damaged_lzma_array_is_a_data_error(tmp_path):
     data = bytearray(path.read_bytes())
     data[start + 4] = 0xFF  # properties that LZMA does not have
     path.write_bytes(data)
-    with pytest.raises(DataError, match="LZMAError"):
+    with pytest.raises(DataError, match="NumPy does not write"):
         list_npz(path, "auto")
 
 
@@ -198,7 +198,7 @@ def test_a_mat_file_that_declares_much_and_holds_little_is_refused(tmp_path):
     data = path.read_bytes()
     place = data.index(struct.pack("<4i", 4, 4, 3, 5))
     path.write_bytes(data[:place] + struct.pack("<4i", 4096, 4096, 3, 4096) + data[place + 16 :])
-    with pytest.raises(DataError, match="more than 1,073,741,824 bytes out of"):
+    with pytest.raises(DataError, match="more than 268,435,456 bytes out of"):
         list_svhn_file(path)
 
 

@@ -84,7 +84,7 @@ def test_tables_and_numbers(tmp_path):
 
 def test_the_number_of_targets_must_be_that_of_the_network(tmp_path):
     assert len(evaluate("boston", (), "number", Preparation("table", (13,)), targets=1).splits["all"]) == 506
-    with pytest.raises(DataError, match=r"1 numbers for each sample: MEDV\n.*2, as many as"):
+    with pytest.raises(DataError, match=r"1 number for each sample: MEDV\n.*2, as many as"):
         evaluate("boston", (), "number", Preparation("table", (13,)), targets=2)
     assert len(evaluate(folder(tmp_path), targets=2).splits["all"]) == 12  # of classes there may be fewer
 

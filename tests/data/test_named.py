@@ -32,7 +32,7 @@ def test_the_catalogue_is_complete():
         assert entry.license
         assert entry.homepage.startswith("http")
         assert entry.embedded == (entry.size_bytes == 0)
-        assert all(len(file.md5) == 32 for file in entry.files)
+        assert all(file.url.startswith("https://") and len(file.sha256) == 64 for file in entry.files)
 
 
 @pytest.mark.parametrize("entry", [e for e in catalogue() if e.embedded], ids=lambda e: e.name)
@@ -136,8 +136,8 @@ def remote(tmp_path, content=b"the right bytes", **changes):
     source = tmp_path / "official" / "file.bin"
     source.parent.mkdir(exist_ok=True)
     source.write_bytes(content)
-    md5 = hashlib.md5(b"the right bytes").hexdigest()
-    file = replace(RemoteFile("file.bin", source.as_uri(), len(b"the right bytes"), md5), **changes)
+    digest = hashlib.sha256(b"the right bytes").hexdigest()
+    file = replace(RemoteFile("file.bin", source.as_uri(), len(b"the right bytes"), digest), **changes)
     return replace(info("mnist"), name="toy", files=(file,))
 
 
@@ -151,7 +151,7 @@ def test_download_checks_announces_and_reports(tmp_path):
 
 def test_every_tenth_of_a_download_is_announced_once_with_what_is_already_there(tmp_path):
     content, said = bytes(4_000_000), []
-    entry = remote(tmp_path, content, size=len(content), md5=hashlib.md5(content).hexdigest())
+    entry = remote(tmp_path, content, size=len(content), sha256=hashlib.sha256(content).hexdigest())
     second = replace(entry.files[0], name="second.bin")
     entry = replace(entry, files=(*entry.files, second))
     (tmp_path / "cache" / "toy").mkdir(parents=True)
@@ -165,7 +165,7 @@ def test_wrong_bytes_never_get_the_name(tmp_path, content):
     with pytest.raises(DataError, match=r"could not be downloaded") as caught:
         download(remote(tmp_path, content), tmp_path / "cache")
     assert list((tmp_path / "cache" / "toy").iterdir()) == []
-    assert f"gave {len(content)} bytes with MD5" in caught.value.got
+    assert f"gave {len(content)} bytes with SHA-256" in caught.value.got
 
 
 def test_a_failed_download_says_which_files_to_put_where(tmp_path):

@@ -93,6 +93,12 @@ def test_boxes_and_outlines_are_named_before_folders_become_classes(tmp_path, la
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_numbers_that_end_in_none_take_no_time(tmp_path):
+    pictures(tmp_path)
+    write(tmp_path / "images" / "p0.txt", f"0 {'11 ' * 1000}x\n")
+    assert list_source(DataConfig(source=str(tmp_path))).classes == ("images",)
+
+
 def test_who_asks_for_classes_gets_them_of_any_folder(tmp_path):
     outlines_of_labelme(tmp_path)
     pictures(tmp_path, "other")

@@ -36,7 +36,7 @@ class Classify(Task):
         }
 
     def table_of_classes(self, decoded, targets):
-        return table_of_classes(decoded, targets, self.classes)
+        return table_of_classes(decoded.argmax(1), targets, self.classes)
 
     def interval(self, decoded, targets):
         ends = wilson(int((decoded.argmax(1) == targets).sum()), len(targets))

@@ -41,6 +41,7 @@ def run(name: str, minutes: float) -> bool:
 
     found = CORPUS / name
     found.mkdir(parents=True, exist_ok=True)
+    known = set(found.iterdir())
     with tempfile.TemporaryDirectory() as folder:
         for number, seed in enumerate(targets.TARGETS[name][1]):
             (Path(folder) / f"seed-{number}").write_bytes(seed)
@@ -52,7 +53,7 @@ def run(name: str, minutes: float) -> bool:
     covered = re.findall(r"cov: (\d+)", done.stderr)
     count = int(tried[1]) if tried else 0
     # libFuzzer writes what it finds.
-    clean = count > 0 and done.returncode == 0 and not any((*found.glob("crash-*"), *found.glob("timeout-*")))
+    clean = count > 0 and done.returncode == 0 and not set(found.iterdir()) - known
     said = "nothing found" if clean else "FOUND:\n" + "\n".join((done.stdout + done.stderr).splitlines()[-40:])
     print(f"{name}: {count:,} inputs in {minutes:g} minutes, {covered[-1] if covered else 0} edges, {said}", flush=True)
     return clean

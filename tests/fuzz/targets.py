@@ -5,31 +5,42 @@ Each target has seeds, whole files of its format, from which mutations begin.
 
 from __future__ import annotations
 
+import atexit
 import io
+import json
 import pickle
+import shutil
 import struct
 import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
 from PIL import Image
 from scipy.io import savemat
 
+from striate.data.config import DataConfig
 from striate.data.dataset import Preparation
-from striate.data.media.image.pictures import decode_image, read_header
+from striate.data.media.image.pictures import decode_image, decode_mask, read_header
 from striate.data.sources.archive import archive_tree
 from striate.data.sources.idx import parse_idx
+from striate.data.sources.list_source import list_source
 from striate.data.sources.manifest import list_manifest
-from striate.data.sources.npz import list_npz
-from striate.data.sources.shards import is_shard, list_shards
+from striate.data.sources.npz import list_npz, npz_inputs
+from striate.data.sources.other_layouts import instead_of_pictures, listing_tables, refuse_other_layouts
+from striate.data.sources.shard_index import INDEX, UNFINISHED
+from striate.data.sources.shards import is_shard, list_folder, list_shards
 from striate.data.sources.svhn import list_svhn_file
+from striate.data.sources.tree import Tree
 from striate.data.sources.unpickle import load_plain
-from striate.errors import StriateError
+from striate.data.store.build import build_pack
+from striate.data.store.pack import open_pack
+from striate.data.write_shards import fingerprint_of_listing, write_shards
+from striate.errors import DataError, StriateError
 from striate.models.layer_strings.layer_string import parse_layers
 from striate.models.layer_strings.outputs import plan_outputs
 from striate.models.weights.weights_file import read_weights
@@ -37,7 +48,9 @@ from striate.training.config import Config
 from striate.training.config_file import config_from_yaml, with_fields
 from striate.visualize.kernel_text import parse_kernel
 
-_FOLDER = Path(tempfile.mkdtemp(prefix="striate-fuzz-"))
+_MEMORY = Path("/dev/shm")  # where flushing takes no time
+_FOLDER = Path(tempfile.mkdtemp(prefix="striate-fuzz-", dir=_MEMORY if _MEMORY.is_dir() else None))
+atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
 
 
 def _file(name: str, data: bytes) -> Path:
@@ -123,6 +136,135 @@ def archive(data: bytes) -> None:
         list_shards([path], str(path))
 
 
+def _small_set() -> Path:
+    """A folder of four pictures in two classes."""
+    folder = _FOLDER / "small"
+    for k in () if folder.exists() else range(4):
+        (folder / "ab"[k % 2]).mkdir(parents=True, exist_ok=True)
+        (folder / "ab"[k % 2] / f"{k}.png").write_bytes(_PICTURE)
+    return folder
+
+
+def _shards(out: Path) -> Path:
+    """That set in four shards, whole."""
+    if not out.exists():
+        write_shards(DataConfig(source=str(_small_set())), out, 1e-6)
+    return out
+
+
+def shards(data: bytes) -> None:
+    """A shard without an index."""
+    listing = list_shards([_file("other.tar", data)], "other")
+    for i in range(len(listing)):
+        with suppress(OSError):
+            listing.read(i)  # type: ignore[misc]
+
+
+def shard_index(data: bytes) -> None:
+    """The index beside whole shards: all samples, or none."""
+    folder = _shards(_FOLDER / "whole")
+    (folder / INDEX).write_bytes(data)
+    try:
+        listing = list_folder(folder)
+    except DataError:
+        return
+    assert len(listing) == 4, "fewer samples, and no word"
+
+
+def shard_journal(data: bytes) -> None:
+    """The list of shards that are done in a set that was interrupted: it is not read, and packing goes on to the whole
+    set."""
+    folder = _shards(_FOLDER / "begun")
+    (folder / INDEX).unlink(missing_ok=True)
+    (folder / UNFINISHED).write_bytes(data)
+    with suppress(DataError):
+        list_folder(folder)
+        raise AssertionError("a set that was interrupted is read")
+    (folder / UNFINISHED).write_bytes(_begun() + data)
+    write_shards(DataConfig(source=str(_small_set())), folder, 1e-6)
+    assert len(list_folder(folder)) == 4, "fewer samples, and no word"
+
+
+def _begun() -> bytes:
+    """The first line of that list."""
+    source = str(_small_set())
+    listing = list_source(DataConfig(source=source), "class", None)
+    begun = {"source": source, "megabytes": 1e-6, "samples": fingerprint_of_listing(listing)}
+    return json.dumps(begun).encode() + b"\n"
+
+
+_SHAPE = (3, 1, 2, 2)
+
+
+def _build() -> None:
+    def read(row: int, out: np.ndarray) -> None:
+        out[...] = row
+
+    silent: Callable[[object], None] = lambda _: None  # noqa: E731
+    build_pack(_FOLDER, "0f", read, _SHAPE, source="here", progress=silent, announce=silent)
+
+
+def _check_pack() -> None:
+    pack = open_pack(_FOLDER / "0f", "0f", _SHAPE, check=True)
+    if pack is not None:
+        out = np.empty(_SHAPE, np.uint8)
+        pack.read(np.arange(3), out)
+        assert (out == np.arange(3).reshape(3, 1, 1, 1)).all(), "other pixels than were packed"
+
+
+def pack_record(data: bytes) -> None:
+    """pack.json beside the numbers of a pack."""
+    if not (_FOLDER / "0f").exists():
+        _build()
+    (_FOLDER / "0f" / "pack.json").write_bytes(data)
+    _check_pack()
+
+
+def pack_journal(data: bytes) -> None:
+    """The list of blocks that are done in a pack that was interrupted: packing goes on to the whole."""
+    shutil.rmtree(_FOLDER / "0f", ignore_errors=True)
+    work = _FOLDER / "0f.building"
+    work.mkdir(exist_ok=True)
+    (work / "inputs").write_bytes(bytes(4))
+    (work / "blocks.jsonl").write_bytes(data)
+    _build()
+    _check_pack()
+    assert (_FOLDER / "0f").exists(), "no pack"
+
+
+def layouts(data: bytes) -> None:
+    """What is read of other tasks' layouts: VOC, LabelMe, COCO, captions, YOLO, tables beside pictures."""
+    for name in ("0.xml", "0.json", "0.txt", "list.csv", "masks/0.png"):
+        files = {"images/0.png": _PICTURE, "images/1.png": _PICTURE, name: data}
+        folders = tuple({str(PurePosixPath(file).parent) for file in files} - {"."})
+        tree = Tree("here", "here", tuple(sorted(files)), folders, (), files.__getitem__)
+        with suppress(StriateError):
+            refuse_other_layouts(tree)
+        list(listing_tables(tree))
+        instead_of_pictures(tree)
+
+
+def mask(data: bytes) -> None:
+    """A mask's pixels."""
+    decode_mask(data, "mask", max_pixels=100_000)
+
+
+def table(data: bytes) -> None:
+    """A manifest whose labels are asked for as numbers, and as classes, with named columns."""
+    _file("x.png", b"")
+    path = _file("table.csv", data)
+    for annotation in ("number", "class"):
+        with suppress(StriateError):
+            list_manifest(path, annotation, {"path": "file", "label": "kind"})
+
+
+def inputs_of_arrays(data: bytes) -> None:
+    """An .npz that is given to a trained network."""
+    for form in (Preparation("image", (3, 8, 8)), Preparation("grid", (1, 5, 5)), Preparation("table", (4,))):
+        with suppress(StriateError):
+            npz_inputs(_file("inputs.npz", data), form)
+
+
 def picture(data: bytes) -> None:
     """A picture: its header, and its pixels."""
     with suppress(StriateError):
@@ -165,6 +307,20 @@ def _pictures() -> list[bytes]:
     image = Image.fromarray(np.arange(12 * 9 * 3, dtype=np.uint8).reshape(9, 12, 3))
     forms = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000")
     return [_bytes_of(lambda out, form=form: image.save(out, form)) for form in forms]  # type: ignore[misc]
+
+
+_PICTURE = _bytes_of(lambda out: Image.new("L", (4, 4), 7).save(out, "PNG"))
+
+
+def _left_by(make: Callable[[], object], file: Path) -> bytes:
+    make()
+    return file.read_bytes()
+
+
+def _journal() -> bytes:
+    """Lines of the shards that are done where the last was being written."""
+    rows = json.loads((_shards(_FOLDER / "begun") / INDEX).read_bytes())["shards"]
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows[:3])
 
 
 _TENSORS = {"model": {"fc.weight": torch.arange(4.0).view(2, 2)}, "epoch": 3, "lr": [0.1], "text": "ä"}
@@ -220,6 +376,39 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
         ],
     ),
     "picture": (picture, _pictures()),
+    "mask": (mask, _pictures()),
+    "shards": (shards, [_tar(tarfile.USTAR_FORMAT, ("0.png", "0.cls")), _tar(tarfile.PAX_FORMAT, ("ä.jpg", "ä.cls"))]),
+    "shard-index": (shard_index, [_left_by(lambda: _shards(_FOLDER / "whole"), _FOLDER / "whole" / INDEX)]),
+    "shard-journal": (shard_journal, [_journal()]),
+    "pack-record": (pack_record, [_left_by(_build, _FOLDER / "0f" / "pack.json")]),
+    "pack-journal": (pack_journal, [b'{"digest": "%s", "unreadable": {"1": "cut off"}}\n' % (b"0" * 32)]),
+    "layouts": (
+        layouts,
+        [
+            b"<annotation><object><bndbox><xmin>1</xmin></bndbox></object></annotation>",
+            b'{"shapes": [], "imagePath": "0.png"}',
+            b'{"images": [{"id": 0}], "annotations": [{"bbox": [0, 0, 1, 1], "caption": "a"}]}',
+            b"0 0.5 0.5 0.25 .1\n1 0.5 0.5 0.25 1e-1\n",
+            b"file,caption\nimages/0.png,a cat\nimages/1.png,a dog\n",
+            _PICTURE,
+        ],
+    ),
+    "table": (
+        table,
+        [
+            b"file,kind,split,group\nx.png,1.5,train,a\nx.png,-2e3,test,b\n",
+            b"file;kind;age\nx.png;cat;3\n",
+            b"file\tkind\nx.png\t7\n",
+        ],
+    ),
+    "arrays-to-predict": (
+        inputs_of_arrays,
+        [
+            _bytes_of(lambda out: np.savez(out, x_test=np.zeros((2, 8, 8, 3), np.uint8), y_test=np.arange(2))),
+            _bytes_of(lambda out: np.savez_compressed(out, images=np.zeros((2, 5, 5), np.float32))),
+            _bytes_of(lambda out: np.savez(out, np.zeros((3, 4)))),
+        ],
+    ),
     "mat": (
         mat,
         [

@@ -176,6 +176,18 @@ def test_a_plan_is_kept_for_the_same_weights_and_looked_for_anew_for_others(monk
         plan(module)
 
 
+@pytest.mark.parametrize(("first", "then"), [(1e9, 0.0), (0.0, 1e9)], ids=["short at first", "long at first"])
+def test_what_was_found_for_as_many_samples_holds_however_long_they_now_seem_to_take(
+    monkeypatch: pytest.MonkeyPatch, first: float, then: float
+) -> None:
+    monkeypatch.setattr(planning, "LEAST_SECONDS", first)
+    before = plan(network()).plan.way
+    monkeypatch.setattr(planning, "LEAST_SECONDS", then)
+    assert plan(network()).plan.way == before
+    assert (before == PLAIN) is (first > 0)
+    assert (plan(network(), total=3000).plan.way == PLAIN) is (then > 0)  # of so many nothing is known
+
+
 def test_a_weight_far_down_a_large_tensor_is_another_weight_too() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 12), nn.Flatten(), nn.Linear(4, 30_000)).eval()
     before = network_digest(module, weights=True)
@@ -240,10 +252,12 @@ def test_no_figure_of_other_data_is_kept(tmp_path: Path) -> None:
     torch.manual_seed(0)
     found = plan(Cancelling().eval())
     assert any(tried.differs for tried in found.plan.tried)
-    (file,) = (tmp_path / "cache" / "plans").iterdir()
-    kept = json.loads(file.read_text(encoding="utf-8"))["plan"]["tried"]
-    assert all(row["agreement"] is None for row in kept)
-    assert sum(row["refused"] == "its predictions differed from those of fp32" for row in kept) == 2
+    files = list((tmp_path / "cache" / "plans").iterdir())
+    assert files
+    for file in files:
+        kept = json.loads(file.read_text(encoding="utf-8"))["plan"]["tried"]
+        assert all(row["agreement"] is None for row in kept)
+        assert sum(row["refused"] == "its predictions differed from those of fp32" for row in kept) == 2
 
 
 def test_a_network_that_nothing_makes_faster_is_not_compared_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,10 +281,10 @@ def test_a_word_that_asks_for_nothing_is_refused() -> None:
 
 def test_a_kept_plan_that_cannot_be_followed_is_looked_for_anew(tmp_path: Path) -> None:
     plan(network())
-    (file,) = (tmp_path / "cache" / "plans").iterdir()
-    entry = json.loads(file.read_text(encoding="utf-8"))
-    entry["plan"]["way"]["precision"] = "bf17"
-    file.write_text(json.dumps(entry), encoding="utf-8")
+    for file in (tmp_path / "cache" / "plans").iterdir():
+        entry = json.loads(file.read_text(encoding="utf-8"))
+        entry["plan"]["way"]["precision"] = "bf17"
+        file.write_text(json.dumps(entry), encoding="utf-8")
     found = plan(network())
     assert not found.plan.cached
     assert found.plan.way == BF16

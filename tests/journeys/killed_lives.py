@@ -29,7 +29,7 @@ def life(words: list[str], run: Path, say: Callable[[str], None]) -> int:
     from striate.runs import checkpoint
     from striate.training import saving, setup
 
-    original, write_piece, replace = setup.batches, checkpoint.write_piece, Path.replace
+    original, write_piece, replace = setup.batches, checkpoint.write_piece, os.replace
 
     def batches(*arguments: Any, **options: Any) -> Iterator[Any]:
         for number, batch in enumerate(original(*arguments, **options), options.get("first", 0)):
@@ -45,14 +45,13 @@ def life(words: list[str], run: Path, say: Callable[[str], None]) -> int:
         time.sleep(SLOW)
         write_piece(file, piece)
 
-    def slow_replace(path: Path, target: Path) -> Path:
-        moved = replace(path, target)
-        if Path(target).name == "previous.pt":
+    def slow_replace(path: str, target: str, **folders: int) -> None:
+        replace(path, target, **folders)
+        if target == "previous.pt":
             say("r")
             time.sleep(50 * SLOW)
-        return moved
 
-    setup.batches, checkpoint.write_piece, Path.replace = batches, slow_piece, slow_replace
+    setup.batches, checkpoint.write_piece, os.replace = batches, slow_piece, slow_replace
     finish._pictures = lambda *_: []
     saving.SHARE = 1e9  # slow as they are, hardly a checkpoint would be written
     return main(words)

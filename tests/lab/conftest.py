@@ -26,7 +26,8 @@ def open_lab() -> Iterator[Callable[..., TestClient]]:
     def start(run: Path | None = None) -> TestClient:
         lab = Lab(run)
         labs.append(lab)
-        client = TestClient(make_application(lab), base_url=HOME)
+        client = TestClient(make_application(lab, 8000), base_url=HOME)
+        client.headers["striate-key"] = lab.token
         assert client.get("/", params={"token": lab.token}).status_code == 200
         return client
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -23,7 +24,7 @@ ASKED = "/api/build/choices"
 
 @pytest.fixture
 def stranger() -> TestClient:
-    return TestClient(make_application(Lab(token="right")), base_url=HOME)
+    return TestClient(make_application(Lab(token="right"), 8000), base_url=HOME)
 
 
 @pytest.mark.parametrize("path", ["/", "/build", ASKED, "/static/lab.js", "/nothing", "/?token=wrong", "/?token="])
@@ -34,40 +35,71 @@ def test_without_the_token_nothing_is_told(stranger: TestClient, path: str) -> N
     assert "set-cookie" not in answer.headers
 
 
-def test_the_address_gives_the_cookie_and_the_cookie_is_enough(stranger: TestClient) -> None:
+def key_in(page: str) -> str:
+    return re.findall(r'<meta name="key" content="([^"]+)">', page)[0]
+
+
+def test_the_address_gives_a_session_whose_cookie_opens_pages_alone(stranger: TestClient) -> None:
     first = stranger.get("/?token=right")
     assert first.status_code == 200
     cookie = first.headers["set-cookie"]
+    assert cookie.startswith("striate-lab-8000=")
     assert "HttpOnly" in cookie
     assert "SameSite=Strict" in cookie
     assert "Domain" not in cookie
+    key = key_in(first.text)
+    assert not {"right", key} & set(re.split("[=;]", cookie))
     again = stranger.get("/build")
     assert again.status_code == 200
     assert "set-cookie" not in again.headers
     assert "right" not in again.text
+    assert key not in again.text
+    # Browsers send cookies to every port of this machine; the key is sent to this one only.
+    assert stranger.get(ASKED).status_code == 401
+    assert stranger.get(ASKED, params={"key": key}).status_code == 200
+    assert stranger.get(ASKED, headers={"striate-key": key}).status_code == 200
+    assert key_in(stranger.get("/?token=right").text) == key
+
+
+def test_a_session_ends_when_its_browser_signs_out(stranger: TestClient) -> None:
+    key = key_in(stranger.get("/?token=right").text)
+    cookie = {"cookie": "; ".join(f"{name}={value}" for name, value in stranger.cookies.items())}
+    assert stranger.post("/sign-out", headers={"origin": "http://127.0.0.1:9"}).status_code == 403
+    assert stranger.get("/sign-out").status_code == 404
+    assert stranger.get(ASKED, params={"key": key}).status_code == 200
+    assert stranger.post("/sign-out").status_code == 204
+    assert stranger.get(ASKED, params={"key": key}).status_code == 401
+    assert stranger.get("/", headers=cookie).status_code == 401
+    assert key_in(stranger.get("/?token=right").text) != key
 
 
 @pytest.mark.parametrize("others", ['prefs={"a":1}; ', "a=b c; ", "x; ", "ü=1; "])
 def test_cookies_of_other_programs_do_no_harm(stranger: TestClient, others: str) -> None:
-    cookie = f"{others}striate-lab-0=right"
+    stranger.get("/?token=right")
+    cookie = f"{others}striate-lab-8000={stranger.cookies['striate-lab-8000']}"
+    stranger.cookies.clear()
     assert stranger.get("/", headers={"cookie": cookie.encode("latin-1")}).status_code == 200
 
 
 def test_another_cookie_is_not_enough(stranger: TestClient) -> None:
-    for cookie in ("striate-lab-0=wrong", "striate-lab-0=", "striate-lab-1=right", "\x00;=;", "striate-lab-0=rïght"):
+    name = "striate-lab-8000"
+    for cookie in (f"{name}=wrong", f"{name}=", f"{name}=right", "striate-lab-1=right", "\x00;=;", f"{name}=rïght"):
         assert stranger.get("/", headers={"cookie": cookie.encode("latin-1")}).status_code == 401
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "", "[::1]", "0.0.0.0"]
+    "host",
+    [
+        *("evil.example", "evil.example:8000", "127.0.0.1.evil.example", "", "[::1]", "0.0.0.0"),
+        *("127.0.0.1:8001", "127.0.0.1", "localhost:", "localhost:08000", "localhost:8000:8000"),
+    ],
 )
 def test_another_host_is_refused(client: TestClient, host: str) -> None:
     assert client.get(ASKED, headers={"host": host}).status_code == 403
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "LOCALHOST:9000"])
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "LOCALHOST:8000"])
 def test_this_machine_under_its_own_names_is_served(stranger: TestClient, host: str) -> None:
-    # Another port may be that of a tunnel.
     assert stranger.get(f"{ASKED}?token=right", headers={"host": host}).status_code == 200
 
 
@@ -111,6 +143,16 @@ def test_what_is_too_large_is_refused_announced_or_not(client: TestClient, path:
     assert client.post(path, content=b"", headers={"content-length": "-1"}).status_code == 413
     pieces = (bytes(1 << 16) for _ in range(most // (1 << 16) + 2))
     assert client.post(path, content=pieces).status_code == 413
+
+
+@pytest.mark.parametrize("path", ["/api/build/network", "/api/train/start", "/api/train/resume"])
+def test_half_of_a_character_is_refused(client: TestClient, path: str) -> None:
+    for half in (b'{"model": "\\ud800", "input": "1x8x8", "run": "x"}', b'{"\\udfff": 1}', b'"\\uDC00\\uD83D"'):
+        answer = client.post(path, content=half, headers={"content-type": "application/json"})
+        assert answer.status_code == 400
+        assert "surrogate" in answer.json()["error"]["got"]
+    whole = b'{"model": "\\ud83d\\ude00 \\\\ud800", "input": "1x8x8", "run": "x", "data": "x"}'
+    assert client.post(path, content=whole, headers={"content-type": "application/json"}).status_code in (200, 422)
 
 
 def test_a_picture_of_too_many_pixels_is_refused_by_its_header(client: TestClient) -> None:
@@ -210,7 +252,7 @@ def test_a_fault_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError("something unforeseen")
 
     monkeypatch.setattr("striate.lab.pixels_page.pixel_table", broken)
-    client = TestClient(make_application(Lab(token="right")), base_url=HOME, raise_server_exceptions=False)
+    client = TestClient(make_application(Lab(token="right"), 8000), base_url=HOME, raise_server_exceptions=False)
     asked = {"image": "mnist5k#0", "x": 0, "y": 0, "width": 1, "height": 1, "token": "right"}
     answer = client.get("/api/pixels/region", params=asked)
     assert answer.status_code == 500

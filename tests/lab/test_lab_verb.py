@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import json
+import queue
 import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
+import webbrowser
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from striate.cli import main
+from striate.cli.lab import _show
+from striate.lab.workbench import Lab
 
 RUN = [sys.executable, "-m", "striate", "lab", "--no-open"]
 
 
 @pytest.mark.parametrize(
     ("number", "options"),
-    [(signal.SIGTERM, ["--json"]), pytest.param(signal.SIGINT, ["--port", "0"], marks=pytest.mark.slow)],
+    [
+        (signal.SIGTERM, ["--json"]),
+        pytest.param(signal.SIGINT, ["--port", "0"], marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, ["--json"], marks=pytest.mark.slow),
+    ],
 )
 def test_it_prints_its_address_and_answers_and_ends_with_connections_open(number: int, options: list[str]) -> None:
     with subprocess.Popen([*RUN, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
@@ -61,3 +71,33 @@ def test_a_taken_port_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_cannot_be_served_is_refused(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     assert main(["lab", "--no-open", *words, "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["remedy"]
+
+
+def test_the_browser_is_given_a_private_file_in_the_place_of_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: queue.Queue[str] = queue.Queue()
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(webbrowser, "open", shown.put)
+    opened = Lab()
+    _show("http://127.0.0.1:8000/?token=secret", opened)
+    argument = shown.get(timeout=60)
+    assert "secret" not in argument
+    page = Path(urlsplit(argument).path)
+    assert "url=http://127.0.0.1:8000/?token=secret" in page.read_text()
+    assert (page.stat().st_mode & 0o777, page.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    opened.signed_in.set()
+    for _ in range(6000):
+        if not page.parent.exists():
+            break
+        time.sleep(0.01)
+    assert not page.parent.exists()
+
+
+def test_the_file_goes_when_the_lab_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: queue.Queue[str] = queue.Queue()
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(webbrowser, "open", shown.put)
+    opened = Lab()
+    _show("http://127.0.0.1:8000/?token=secret", opened)
+    page = Path(urlsplit(shown.get(timeout=60)).path)
+    opened.end()
+    assert not page.parent.exists()

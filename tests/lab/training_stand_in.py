@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
+import threading
 import time
 from base64 import b64encode
 from pathlib import Path
@@ -44,7 +44,7 @@ def train(words: dict[str, str]) -> int:
         print(json.dumps({"error": {"where": "head", "got": "3", "expected": "10", "remedy": "fc(10)"}}))
         return 2
     asked: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    threading.Thread(target=lambda: asked.append(len(sys.stdin.read())), daemon=True).start()  # until it ends
     run = Path(words.get("--out") or words["--resume"])
     run.mkdir(parents=True, exist_ok=True)
     place = run / "step"

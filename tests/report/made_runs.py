@@ -55,6 +55,7 @@ def classification(names=NASTY, n=60, right=0.7):
         confusion,
         tuple(rows),
         shown=Classify.metrics,
+        predicted=decoded.argmax(1),
     )
 
 

@@ -75,7 +75,8 @@ def test_large_images_are_made_smaller():
 
 def test_what_follows_by_the_least_lead_is_the_least_sure(tmp_path):
     sure = np.array([[0.51, 0.49, 0.0], [0.4, 0.3, 0.3], [0.9, 0.05, 0.05]], np.float32)
-    evaluation = replace(classification(("a", "b", "c"), n=3), decoded=sure, targets=np.zeros(3, np.int64))
+    evaluation = replace(classification(("a", "b", "c"), n=3), decoded=sure, predicted=sure.argmax(1))
+    evaluation = replace(evaluation, targets=np.zeros(3, np.int64))
     unsure = next(
         p for p in draw_answers(tmp_path, evaluation, images(3)) if p.title == "Least confident correct predictions"
     )

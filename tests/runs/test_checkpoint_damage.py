@@ -93,19 +93,19 @@ def test_the_checkpoint_before_is_kept_and_both_are_whole(tmp_path: Path) -> Non
 
 def test_folders_are_flushed_after_a_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
-    sync, replace = os.fsync, Path.replace
+    sync, replace = os.fsync, os.replace
 
     def noted_sync(descriptor: int) -> None:
         done.append("folder" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "file")  # noqa: PTH112
         sync(descriptor)
 
-    def noted_replace(path: Path, target: Path) -> Path:
-        done.append(f"to {Path(target).name}")
-        return replace(path, target)
+    def noted_replace(path: str, target: str, **folders: int) -> None:
+        done.append(f"to {target}")
+        replace(path, target, **folders)
 
     save_checkpoint(tmp_path / "last.pt", CONTENT)
     monkeypatch.setattr(os, "fsync", noted_sync)
-    monkeypatch.setattr(Path, "replace", noted_replace)
+    monkeypatch.setattr(os, "replace", noted_replace)
     replace_checkpoint(tmp_path / "last.pt", tmp_path / "previous.pt", CONTENT)
     assert done == ["file", "to previous.pt", "to last.pt", "folder"]
 

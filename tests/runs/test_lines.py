@@ -70,19 +70,34 @@ def test_readers_beside_a_writer_see_whole_lines_only(run: RunDirectory) -> None
 
 
 @pytest.mark.parametrize("accepted", [0, 7])
-def test_a_full_disk_leaves_no_half_of_a_line(tmp_path: Path, monkeypatch, accepted: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "told", "remedy"),
+    [(errno.ENOSPC, "No space left", "free some space"), (errno.EIO, "Input/output error", "dmesg")],
+)
+def test_a_disk_that_takes_no_more_leaves_no_half_of_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accepted: int, number: int, told: str, remedy: str
+) -> None:
     file, write = tmp_path / "metrics.csv", os.write
     append_text(file, "epoch,loss\n")
 
-    def full(descriptor: int, content: bytes) -> int:
-        if accepted:
+    def failing(descriptor: int, content: memoryview) -> int:
+        if len(content) == 11 and accepted:
             return write(descriptor, content[:accepted])
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", full)
-        with pytest.raises(RunError, match="No space left"):
+        patch.setattr(os, "write", failing)
+        with pytest.raises(RunError, match=told) as caught:
             append_text(file, "1,0.123456\n")
+    assert remedy in caught.value.remedy
     assert file.read_text() == "epoch,loss\n"
     append_text(file, "1,0.123456\n")
     assert file.read_text() == "epoch,loss\n1,0.123456\n"
+
+
+def test_a_line_of_which_the_system_takes_a_part_is_written_whole(tmp_path: Path, monkeypatch) -> None:
+    write = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda descriptor, content: write(descriptor, content[:3]))
+        append_text(tmp_path / "metrics.csv", "epoch,loss\n")
+    assert (tmp_path / "metrics.csv").read_text() == "epoch,loss\n"

@@ -6,6 +6,7 @@ import json
 import pickle
 import shlex
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
@@ -20,8 +21,8 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
     file = tmp_path / "a.txt"
     write_text(file, "old")
 
-    def half(temporary: Path) -> None:
-        temporary.write_text("ne")
+    def half(temporary: BinaryIO) -> None:
+        temporary.write(b"ne")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(RunError, match="No space left") as caught:

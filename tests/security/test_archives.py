@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import struct
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
+from striate.data.config import DataConfig
 from striate.data.sources import archive as archive_module
 from striate.data.sources import tree as tree_module
+from striate.data.sources.list_source import list_source
+from striate.errors import DataError
 
 
 def png(value: int = 0) -> bytes:
@@ -153,9 +160,79 @@ def test_members_of_a_zip_that_share_their_bytes_count_each(striate, monkeypatch
 def test_a_gzip_that_holds_a_bomb_within_a_folder(striate, monkeypatch) -> None:
     monkeypatch.setattr(tree_module, "SMALLEST_LIMIT", 1 << 20)
     Path("set").mkdir()
-    Path("set/train-images-idx3-ubyte.gz").write_bytes(gzip.compress(bytes(4 << 20)))
+    header = bytes([0, 0, 8, 3]) + struct.pack(">3I", 4 << 20, 1, 1)
+    Path("set/train-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + bytes(4 << 20)))
     Path("set/train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(bytes(8)))
     striate("data", "show", "set", "--out", "sheet.png").refused("more than 1,048,576 bytes out of")
+
+
+@pytest.mark.parametrize("form", ["idx", "mat"])
+def test_arrays_that_declare_more_than_may_be_are_refused_before_they_are_unpacked(monkeypatch, form) -> None:
+    monkeypatch.setattr(tree_module, "SMALLEST_LIMIT", 8 << 20)
+    if form == "idx":
+        header = bytes([0, 0, 8, 3]) + struct.pack(">3I", 32 << 20, 1, 1)
+        Path("train-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + bytes(32 << 20)))
+        Path("train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(bytes(8)))
+    else:
+        savemat("x.mat", {"X": np.zeros((32, 32, 3, 10_000), np.uint8), "y": np.ones(1)}, do_compression=True)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="more than 8,388,608 bytes out of"):
+            list_source(DataConfig(source="train-images-idx3-ubyte.gz" if form == "idx" else "x.mat"))
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+ZEROS_150_MIB = (
+    "QlpoOTFBWSZTWQ4J4t8BX45AAMAAAAggADCATUZCoCWpCoCXMUFZJlNZDgni3wFfjkAAwAAACCAAMIBNRkKgJakKgJcxQVkmU1kO"
+    "CeLfAV+OQADAAAAIIAAwgE1GQqAlqQqAlzFBWSZTWQ9UziwAlglBAMAAAgAACCAAMMwFKaZECkbFECkeLuSKcKEgtl8sLA=="
+)
+"""Packed by bzip2."""
+
+
+@pytest.mark.slow
+def test_a_member_that_declares_little_and_unpacks_to_much_is_given_up_on_the_way() -> None:
+    packed = base64.b64decode(ZEROS_150_MIB)
+    with zipfile.ZipFile("x.zip", "w") as archive:
+        archive.writestr("cat/0.png", packed)
+    data = bytearray(Path("x.zip").read_bytes())
+    for start in (8, data.index(b"PK\x01\x02") + 10):
+        data[start] = zipfile.ZIP_BZIP2
+        struct.pack_into("<I", data, start + 14, 90)
+    Path("x.zip").write_bytes(data)
+    tree = archive_module.archive_tree(Path("x.zip"))
+    tracemalloc.start()
+    try:
+        with pytest.raises(OSError, match="not of the size it declares"):
+            tree.read("cat/0.png")
+        assert tracemalloc.get_traced_memory()[1] < 120 << 20  # bzip2 gives blocks of 46 megabytes
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_list_of_attributes_without_end_is_refused_by_its_header() -> None:
+    header = member("x", tarfile.XHDTYPE)
+    header.size = 16 << 20
+    with gzip.open("x.tar.gz", "wb", 1) as out:
+        out.write(header.tobuf(tarfile.USTAR_FORMAT) + b"0" * header.size + bytes(1024))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="a header of 16,777,216 bytes"):
+            archive_module.archive_tree(Path("x.tar.gz"))
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_archive_that_is_cut_off_between_two_files_is_no_smaller_archive(striate) -> None:
+    tar_with(Path("x.tar"), member("cat/x.png"), png())
+    whole = Path("x.tar").read_bytes()
+    with tarfile.open("x.tar") as archive:
+        starts = [one.offset for one in archive.getmembers()]
+    for end in (starts[3], starts[-1] + 512 + 512 * -(-len(png()) // 512)):
+        Path("cut.tar").write_bytes(whole[:end])
+        striate("data", "show", "cut.tar", "--out", "sheet.png").refused("without the mark of its end")
 
 
 def test_an_archive_in_an_archive_is_not_opened(striate) -> None:

@@ -17,7 +17,10 @@ TEXTS = {
     "python-new": ("seed: !!python/object/new:os.system ['touch ran']\n", "could not determine a constructor"),
     "aliases": (ALIASES, "an alias"),
     "self-alias": ("a: &a [*a]\n", "an alias"),
+    "merge-without-alias": ("optim:\n  <<: {lr: 0.5}\n", "line 2\n  got:      a merge key (<<)"),
     "merge": ("a: &a {b: 1}\n<<: *a\n", "an alias"),
+    "key-twice": ("seed: 1\nepochs: 1\nseed: 2\n", "line 3\n  got:      the key seed a second time"),
+    "key-twice-within": ("optim:\n  lr: 0.5\n  lr: 0.1\n", "line 3\n  got:      the key lr a second time"),
     "digits": (f"seed: {'9' * 100_000}\n", "a number of too many digits"),
     "hexadecimal": (f"seed: 0x{'f' * 100_000}\n", "a number of too many digits"),
     "sexagesimal": (f"seed: 1{':59' * 30_000}\n", "a number of too many digits"),
@@ -25,7 +28,7 @@ TEXTS = {
     "large": ("seed: 340282366920938463463374607431768211456\n", "a number of too many digits"),
     "no-date": ("seed: 2001-99-99\n", "a value that cannot be read"),
     "no-time": ("seed: 2001-01-01T99:99:99Z\n", "a value that cannot be read"),
-    "nested": ("a: " + "[" * 20_000, "nesting too deep"),
+    "nested": ("a: " + "[" * 900_000, "line 1\n  got:      nesting too deep"),
     "nested-mappings": ("{a: " * 20_000, "nesting too deep"),
     "nested-blocks": ("- " * 20_000 + "x", "nesting too deep"),
     "list-as-key": ("? [a, b]\n: 1\n", "unhashable"),
@@ -63,8 +66,8 @@ def test_a_field_on_the_command_line_that_is_more_than_plain_values(striate, val
 
 def test_a_configuration_that_is_no_file_is_not_waited_for(striate) -> None:
     os.mkfifo("pipe.yaml")
-    striate("train", "mnist5k", "--config", "pipe.yaml").refused("no regular file")
-    striate("train", "mnist5k", "--config", "/dev/zero").refused("no regular file")
+    striate("train", "mnist5k", "--config", "pipe.yaml").refused("a pipe")
+    striate("train", "mnist5k", "--config", "/dev/zero").refused("a device")
     with Path("long.yaml").open("wb") as file:
         file.truncate(1 << 40)
     striate("train", "mnist5k", "--config", "long.yaml").refused("1,099,511,627,776 bytes")

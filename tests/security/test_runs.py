@@ -37,6 +37,21 @@ def changed(**changes: object):
     return apply
 
 
+def test_checkpoints_that_a_finished_run_lacks_are_named(striate, run) -> None:
+    again = "striate train --config run/config.yaml --out run-again"
+    (run / "checkpoints" / "best.pt").unlink()
+    for verb in (("train", "--resume", run), ("predict", run, "x.png")):
+        striate(*verb).refused("run/checkpoints/best.pt", "missing, though the run is finished", "last.pt", again)
+    shutil.rmtree(run / "checkpoints")
+    for verb in (("train", "--resume", run), ("predict", run, "x.png"), ("verify", run)):
+        striate(*verb).refused(".pt\n  got:      missing, though the run is finished", again)
+    (run / "metrics.json").unlink()
+    striate("predict", run, "x.png").refused("a run without a checkpoint yet", "striate train --resume run")
+    told = striate("train", "--resume", run)
+    assert told.code == 0, told.err
+    assert "starting over" in told.err
+
+
 CONTENTS = {
     "no-network": changed(network=None),
     "number-as-name": changed(network__name=7),

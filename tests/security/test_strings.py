@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -24,7 +25,7 @@ LAYERS = {
     "zero-byte": ("fc(10)\0", "the character"),
     "escape": ("fc(10) \x1b[2J", "the character"),
     "kernel": ("conv(1000000,1000000x1000000) fc(10)", "expected"),
-    "parameters": ("fc(1000000) fc(1000000) fc(10)", "expected"),
+    "parameters": ("900*[fc(1000000)] fc(10)", "expected"),
     "sizes": ("conv(8," + "x".join(["3"] * 5000) + ")", "expected"),
     "python": ("__import__('os').system('touch ran')", "expected"),
 }
@@ -45,6 +46,12 @@ def test_an_absurd_layer_string_is_refused_in_few_words(striate, name, verb) -> 
     assert "\x1b" not in told.err
     assert not Path("ran").exists()
     assert not Path("runs").exists()
+
+
+def test_what_is_too_large_to_be_built_is_counted(striate) -> None:
+    told = striate("summary", "fc(40000)", "--input", "1x200x200", "--json")
+    assert (told.code, json.loads(told.out)["params"]) == (0, 40_000 * 40_000 + 40_000)
+    striate("train", "mnist5k", "--model", "fc(1000000) fc(1000) fc(10)").refused("striate summary")
 
 
 def fractions(count: int) -> str:

@@ -428,7 +428,7 @@ def test_the_lab_opens_the_run(run: Path) -> None:
 
     lab = Lab(run)
     try:
-        client = TestClient(make_application(lab), base_url="http://127.0.0.1:8000")
+        client = TestClient(make_application(lab, 8000), base_url="http://127.0.0.1:8000")
         for page in ("/", "/watch", "/explore", "/train"):
             answer = client.get(page, params={"token": lab.token})
             assert answer.status_code == 200, page

@@ -15,7 +15,7 @@ from striate.cli import main
 from striate.errors import ConfigError, TrainingError
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
-from striate.training.deterministic import NOTE, deterministic_operations, layer_named
+from striate.training.deterministic import deterministic_operations, layer_named, note
 from striate.training.execution import execution_settings
 from striate.training.prepare import prepare
 
@@ -133,14 +133,15 @@ def test_nothing_is_decided_by_measuring() -> None:
     prepared = prepare(asked_for(**FIXED))
     execution = prepared.config.execution
     assert (execution.plan, execution.precision, execution.compile) == ("plain", "fp32", "off")
-    assert NOTE in prepared.notes
+    assert note(execution) in prepared.notes
     with pytest.raises(ConfigError, match="--epochs 10"):
         prepare(asked_for(**FIXED, epochs=None, budget__minutes=1))
 
 
-def test_the_bits_are_those_of_a_run_without_it() -> None:
+def test_of_whole_batches_the_bits_are_those_of_a_run_without_it() -> None:
     """On a CPU nothing that the zoo computes is other than deterministic."""
-    one, other = (prepare(asked_for(**FIXED | {"execution__deterministic": on}, batch=64)) for on in (True, False))
+    whole = {"execution__deterministic": True, "execution__batch_parts": 1}
+    one, other = (prepare(asked_for(execution__device="cpu", batch=64, **on)) for on in (whole, {}))
     for prepared in (one, other):
         list(events_of(prepared))
     for name, weight in parameters(one).items():

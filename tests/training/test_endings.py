@@ -123,10 +123,11 @@ def test_a_disk_that_becomes_read_only_ends_the_run_and_it_goes_on_when_it_can_b
     opened = os.open
     with monkeypatch.context() as patch:
 
-        def read_only(path: Any, flags: int, *rest: Any, **more: Any) -> int:
-            if flags & (os.O_WRONLY | os.O_RDWR) and "run" in Path(path).parts:
+        def read_only(path: Any, flags: int, *rest: Any, dir_fd: int | None = None) -> int:
+            place = Path() if dir_fd is None else Path(f"/proc/self/fd/{dir_fd}").readlink()
+            if flags & (os.O_WRONLY | os.O_RDWR) and "run" in (place / path).parts:
                 raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-            return opened(path, flags, *rest, **more)
+            return opened(path, flags, *rest, dir_fd=dir_fd)
 
         at_step(patch, 5, lambda: patch.setattr(os, "open", read_only))
         with pytest.raises(RunError, match="Read-only file system") as caught:

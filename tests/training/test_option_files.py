@@ -20,9 +20,10 @@ from striate.runs.directory import RunDirectory, create_run
 from striate.training.config import Config
 from striate.training.events import Event, StepDone
 from striate.training.execution import execution_settings
+from striate.training.first_files import write_first_files
 from striate.training.prepare import prepare
 from striate.training.saving import Saver
-from striate.training.session import restore, run_training, write_first_files
+from striate.training.session import restore, run_training
 
 EVERYTHING = {
     "model__name": "conv(4,3) bn relu pool(2) dropout(0.2) fc(8) relu fc(10)",

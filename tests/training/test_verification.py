@@ -187,7 +187,7 @@ def test_what_cannot_be_verified_is_refused(run: Path, capsys: pytest.CaptureFix
     assert main(["verify", "run", "--steps", "0"]) == 2
     shutil.rmtree(run / "checkpoints")
     assert main(["verify", "run"]) == 2
-    assert "a run without a checkpoint yet" in capsys.readouterr().err
+    assert "missing, though the run is finished" in capsys.readouterr().err
     with pytest.raises(RunError):
         verify(run)
 

@@ -12,7 +12,7 @@ from typing import Any
 from striate.account.ledger import Ledger, Row
 from striate.account.table import WIDTH, laid_out
 from striate.errors import one_line
-from striate.wording import scaled, shorten_middle, show_shape, size_in_bytes
+from striate.wording import scaled, several, shorten_middle, show_shape, size_in_bytes
 
 _Worth = Callable[[Row, Row], int]
 _NAMED, _ALIKE = 1001, 1000  # as many pairs as can be; among as many, those with the same names
@@ -164,7 +164,7 @@ def comparison_table(comparison: LedgerComparison, width: int = WIDTH) -> str:
         hidden = len(comparison.pairs) - len(layers)
         parts += ["", *_wrapped(f"Ratios: {one} over {other}. +: only in {one}. −: only in {other}.", width)]
         if hidden:
-            parts.append(f"{hidden:,} layers without parameters and products are left out.")
+            parts.append(f"{several(hidden, 'layer')} without parameters and products are left out.")
     return "\n".join(parts)
 
 

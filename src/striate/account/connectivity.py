@@ -125,8 +125,11 @@ def _ways(in_shape: Shape, filters: int, axes: tuple[AxisWindows, ...], bias: bo
         f"each of {several(outputs, 'output')} has a weight for each of {several(inputs, 'input')}; "
         f"of these {every:,} all but {entries:,} would be zero"
     )
-    own = f"each of {outputs:,} outputs has its own {several(taps, 'weight')} for the inputs that it sees"
-    kept = f"of the {every:,} entries only the {entries:,} that are not zero, each with its column (CSR)"
+    own = f"each of {several(outputs, 'output')} has its own {several(taps, 'weight')} for the inputs that it sees"
+    kept = (
+        f"of the {several(every, 'entry', 'entries')} only the {entries:,} that are not zero, each with its "
+        "column (CSR)"
+    )
     sliding = outputs * (2 * taps - 1) + biases
     stored = _sparse_operations(entries, filters, axes) + biases
     return (

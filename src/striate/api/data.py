@@ -17,7 +17,7 @@ from striate.data.audit.quarantine import manifest_text, refuse_quarantine, usua
 from striate.data.pack_data import PackedData, pack_data
 from striate.data.sources.list_source import list_source
 from striate.data.sources.objects import Data, given_data
-from striate.data.write_shards import WrittenShards, write_shards
+from striate.data.write_shards import WrittenShards, index_shards, write_shards
 from striate.errors import DataError, RunError, UsageError, pasted
 from striate.runs.files import write_text
 from striate.tasks.registry import annotation_for
@@ -163,9 +163,16 @@ def pack_shards(
     announce: Announce | None = None,
 ) -> WrittenShards:
     """Write the pictures of a data set as they are into WebDataset shards of about `megabytes` in the folder `shards`,
-    new or empty, which `striate train` and other readers take. Raises UsageError, DataError."""
+    new or empty, which `striate train` and other readers take. Interrupted, the same call goes on. Raises UsageError,
+    DataError."""
     if not megabytes > 0:
         raise UsageError("--shard-size", f"{megabytes:g}", "megabytes above 0", "--shard-size 256")
     source = None if data is None else str(data)
     merged = merge_request(read_config(config), data=source, fields={})
     return write_shards(merged.data, Path(shards), megabytes, announce=announce or (lambda _: None))
+
+
+def index_data(shards: str | Path, *, announce: Announce | None = None) -> WrittenShards:
+    """Read all samples of the shards in a folder and write the index that `striate train` needs beside them: those of
+    other programs, or of a striate that wrote none. Raises DataError, also for a part of what striate wrote."""
+    return index_shards(Path(shards), announce=announce or (lambda _: None))

@@ -18,6 +18,7 @@ from striate.models.preserved_state import on_trial, trial_copy
 from striate.observe.module_calls import forward_hooks
 from striate.runs.directory import open_run
 from striate.runs.files import write_text
+from striate.tasks.config import ByClass
 from striate.training.config_file import config_from_yaml
 from striate.training.prepare import read_data
 from striate.training.trained import Trained
@@ -37,7 +38,12 @@ _LEVELS = "levels of 0 to 255"
 
 
 def explain(
-    run_or_trained: str | Path | Run | Trained | nn.Module, image: Input, method: Asked = "auto"
+    run_or_trained: str | Path | Run | Trained | nn.Module,
+    image: Input,
+    method: Asked = "auto",
+    *,
+    cost: ByClass = None,
+    threshold: ByClass = None,
 ) -> Explanation:
     """Why the network predicts what it does for `image`: attribution maps, each with the checks that say how far to
     trust it; the smallest change that changes the prediction; and, of a run, the most similar training images.
@@ -45,8 +51,8 @@ def explain(
     `image` as in `Trained.predict`: a path, a PIL image, or a raw array of the training shape; or a sample of a named
     data set (`mnist5k#17`); for a table, its numbers, also as text (`"5.1,3.5,1.4,0.2"`). For an `nn.Module`, which
     knows no preparation, a normalized tensor (C, H, W) or (F,). `method`: `saliency`, `integrated-gradients`,
-    `smoothgrad`, `grad-cam` or `occlusion`; `auto` tries all of them, and several layers for Grad-CAM. The network is
-    left as it is, in every bit.
+    `smoothgrad`, `grad-cam` or `occlusion`; `auto` tries all of them, and several layers for Grad-CAM. `cost` and
+    `threshold` of a run say how its class is chosen, as in `load`. The network is left as it is, in every bit.
     Raises UsageError for a word that is no method; DataError for an input that cannot be read;
     ModelError where the method cannot look into the network.
     """
@@ -56,14 +62,16 @@ def explain(
         expected = "a run, what striate.load gives, or an nn.Module"
         raise UsageError("explain", type_of(run_or_trained), expected, 'striate.explain("runs/NAME", image)')
     with torch.inference_mode(False):  # gradients are needed, wherever this is called
-        return _explain(run_or_trained, image, method)
+        if isinstance(run_or_trained, nn.Module):
+            return _explain_module(run_or_trained, image, method)
+        return _explain(run_or_trained, image, method, cost, threshold)
 
 
-def _explain(given: str | Path | Run | Trained | nn.Module, image: Any, method: Asked) -> Explanation:
-    if isinstance(given, nn.Module):
-        return _explain_module(given, image, method)
+def _explain(
+    given: str | Path | Run | Trained, image: Any, method: Asked, cost: ByClass, threshold: ByClass
+) -> Explanation:
     path = given.path if isinstance(given, Run) else given
-    trained = path if isinstance(path, Trained) else load(path)
+    trained = path if isinstance(path, Trained) else load(path, cost=cost, threshold=threshold)
     _refuse_input(trained)
     network = type(trained.module).__name__ if isinstance(path, Trained) else str(path)
     raw, name = _read(trained, image, network)
@@ -98,7 +106,7 @@ def _explain_trained(trained: Trained, raw: np.ndarray, method: Asked, subject: 
     # A hook, not a module around it: the names of the layers, which Grad-CAM tells, stay those of the network.
     score = forward_hooks(after=[(module, lambda _module, _inputs, outputs: asked.score(outputs))])
     with score, on_trial(module), torch.enable_grad():
-        question = make_question(module, x, asked.target, kind=asked.kind)
+        question = make_question(module, x, asked.target, kind=asked.kind, choose=asked.choose)
         maps, covering, nudge = _look(question, method, _bounds(trained, x))
     shown = None if nudge is None else _in_units(nudge, x, trained)
     return Explanation(
@@ -115,6 +123,7 @@ def _explain_trained(trained: Trained, raw: np.ndarray, method: Asked, subject: 
         (*_notes(trained), *asked.notes),
         trained.task.line(prediction.fields),
         asked.part,
+        trained.task.decision_text,
     )
 
 
@@ -126,6 +135,8 @@ def _look(
     outputs = question.outputs(question.x)[0]
     if question.kind == "number" or len(outputs) < 2:
         return maps, None, None
+    if question.choose is not None:  # gradients lead to where another class is more probable, which is elsewhere
+        return maps, smallest_covering(question), None
     outputs[question.target] = -torch.inf
     low, high = bounds or (None, None)
     return maps, smallest_covering(question), _nudged(question, int(outputs.argmax()), low, high)
@@ -179,7 +190,7 @@ def _notes(trained: Trained) -> list[str]:
 def _with_data(explained: Explanation, trained: Trained, path: Path) -> Explanation:
     """With the nearest training samples, and the names of features, where the run's data can be read."""
     try:
-        run = open_run(path.parent.parent if path.is_file() else path)
+        run = open_run(path)
         data = read_data(config_from_yaml(run.config))[1]
     except StriateError as error:
         missing = f"No training samples to compare with: {error.where}: {error.got}."
@@ -263,5 +274,7 @@ def _numbers(trained: Trained, image: Any, network: str) -> Any:
         numbers = []
     if len(numbers) != count or not np.isfinite(numbers).all():
         remedy = f"striate explain {pasted(network)} {','.join(['0'] * count)}"
-        raise UsageError("IMAGE", repr(image[:80]), f"{count} numbers, parted by commas: a row of the table", remedy)
+        raise UsageError(
+            "IMAGE", repr(image[:80]), f"{several(count, 'number')}, parted by commas: a row of the table", remedy
+        )
     return np.array(numbers, np.float32)

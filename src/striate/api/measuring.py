@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from striate.api.announcing import Announce
 from striate.api.keywords import known_keywords
-from striate.api.networks import load
+from striate.api.networks import load, with_rule_of
 from striate.api.training import Run
 from striate.data.config import DataConfig
 from striate.data.dataset import Dataset
@@ -31,17 +32,21 @@ from striate.evaluation.assessment import (
 from striate.evaluation.evaluate import evaluate_trained, plan_evaluation
 from striate.evaluation.robustness.measure_robustness import MOST, measure_robustness
 from striate.evaluation.robustness.robustness import Robustness
-from striate.inference.plan import Asked, require_asked
+from striate.evaluation.written_inference import written_inference
+from striate.inference.plan import Asked, InferencePlan, require_asked
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.runs.directory import RunDirectory, open_run, read_seen
-from striate.runs.files import explained, write_atomic, write_json, write_text
+from striate.runs.events import note_files
+from striate.runs.files import explained, write_json, write_text
+from striate.runs.plain_files import is_there, make_folder, read_text
 from striate.statistics.calibration import Temperature
 from striate.tasks.baseline import Baseline, DataBaselines
+from striate.tasks.config import ByClass
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.registry import make_task
+from striate.tasks.registry import make_task, saved_predictions
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
-from striate.training.execution import measured_at_once
+from striate.training.execution import laid_out, measured_at_once, speed_settings
 from striate.training.measured import measured_part
 from striate.training.prepare import read_data
 from striate.training.request import ConfigSource, merge_request, read_config
@@ -55,6 +60,8 @@ def evaluate(
     *,
     names: str | None = None,
     plan: Asked = "auto",
+    cost: ByClass = None,
+    threshold: ByClass = None,
     announce: Announce | None = None,
 ) -> Evaluation:
     """How good a trained network is on `data`, prepared as in its training; the run's own test split by default.
@@ -66,24 +73,35 @@ def evaluate(
     was trained on are a finding. A `Trained` needs `data`. For many samples the fastest backend is chosen
     whose predictions agree with plain fp32, unless `plan` is `plain`; the result's `inference` says which. `announce`
     is told of a download before it starts.
+    The run's own data are predicted as the run predicted them, bit for bit on the same machine.
     The run's own data, if they have changed since and are named, are measured as other data; unnamed, they are refused.
+    `cost` and `threshold` say how a class is chosen, as in `load`.
     As many samples are measured at once as the run's `execution.micro_batch` says. A run of an earlier version gets the
     evaluation.json and the predictions that it lacks, when it is measured on its own data.
-    Raises DataError, also when classes do not match; UsageError for a `plan` that is no word of these.
+    Raises DataError, also when classes do not match; UsageError for a `plan` that is no word of these, and for costs
+    or thresholds of an unknown class.
     """
     require_asked(plan, "plan")
     with given_data(data, announce) as source:
-        return _evaluate(run, source, names, plan, announce)
+        return _evaluate(run, source, names, plan, cost, threshold, announce)
 
 
 def _evaluate(
-    run: str | Path | Run | Trained, data: str | None, names: str | None, plan: Asked, announce: Announce | None
+    run: str | Path | Run | Trained,
+    data: str | None,
+    names: str | None,
+    plan: Asked,
+    cost: ByClass,
+    threshold: ByClass,
+    announce: Announce | None,
 ) -> Evaluation:
     if isinstance(run, Trained):
         if data is None:
             raise RunError(
                 "evaluate", "a network without data", "data to measure it on", 'evaluate(trained, "mnist5k")'
             )
+        if cost is not None or threshold is not None:
+            run = replace(run, task=run.task.deciding(cost, threshold))
         return _evaluate_on(run, *_other_data(run, data, names, frozenset(), announce), plan)
     given: object = run
     if not isinstance(given, Run | str | Path):
@@ -91,6 +109,7 @@ def _evaluate(
         raise RunError("evaluate", got, "a run, or what striate.load gives", 'evaluate("runs/NAME")')
     path = run.path if isinstance(run, Run) else Path(run)
     opened, trained = open_run(path), load(path)
+    chosen = with_rule_of(path, trained, cost, threshold)
     config = config_from_yaml(opened.config)
     batch = measured_at_once(config)
     if data is None or _same_source(data, config.data.source):
@@ -101,11 +120,24 @@ def _evaluate(
                 raise
         else:
             _complete(opened, config, trained, own, plan, announce)
-            measured = _evaluate_on(trained, own, own.held_out, plan, batch, read_temperature(opened))
-            return replace(measured, gap=read_gap(opened))
+            with speed_settings(config):  # threads and layout of the run: else the last bits of fp32 are others
+                as_trained = replace(chosen, module=laid_out(chosen.module, config))
+                temperature, written = read_temperature(opened), written_inference(opened)
+                measured = _evaluate_on(as_trained, own, own.held_out, plan, batch, temperature, written)
+            return replace(_with_findings(measured, opened, chosen), gap=read_gap(opened))
     names = names or _same_names(data, config.data.names)
     other, split = _other_data(trained, data, names, read_seen(opened), announce)
-    return _evaluate_on(trained, other, split, plan, batch, read_temperature(opened))
+    return _with_findings(_evaluate_on(chosen, other, split, plan, batch, read_temperature(opened)), opened, chosen)
+
+
+def _with_findings(measured: Evaluation, run: RunDirectory, trained: Trained) -> Evaluation:
+    """With what the run's validation says that can be done better without training again."""
+    with suppress(RunError):  # what is damaged says nothing
+        kept = saved_predictions(run, "val")
+        if kept is not None:
+            found = trained.task.noticed_on_validation(kept.answers, kept.targets, str(run.path))
+            return replace(measured, findings=(*measured.findings, *found))
+    return measured
 
 
 def baselines(
@@ -186,7 +218,7 @@ def _complete(
     run: RunDirectory, config: Config, trained: Trained, data: Dataset, plan: Asked, announce: Announce | None
 ) -> None:
     """Write the evaluation.json and the predictions that a finished run of an earlier version lacks, if possible."""
-    if not run.metrics_json.exists() or is_saved_whole(run):
+    if not is_there(run.metrics_json) or is_saved_whole(run):
         return
     if not os.access(run.path, os.W_OK):
         return
@@ -197,6 +229,7 @@ def _complete(
         answering = plan_evaluation(trained, part, splits, batch=batch, asked=plan)
         measured = {name: evaluate_trained(trained, part, name, batch=batch, answering=answering) for name in splits}
     save_assessment(run, assess_run(trained.task, data, measured), data, measured, say)
+    note_files(run, [file for file in (run.evaluation, *run.predictions.glob("*.npz")) if is_there(file)])
 
 
 def _evaluate_on(
@@ -206,9 +239,10 @@ def _evaluate_on(
     plan: Asked,
     batch: int | None = None,
     temperature: Temperature | None = None,
+    written: InferencePlan | None = None,
 ) -> Evaluation:
     with allocator_policy(usual_policy()):
-        answering = plan_evaluation(trained, data, (split,), batch=batch, asked=plan)
+        answering = plan_evaluation(trained, data, (split,), batch=batch, asked=plan, written=written)
         evaluation = evaluate_trained(trained, data, split, batch=batch, answering=answering)
     figures = assess_split(trained.task, evaluation, data, temperature)
     return replace(
@@ -238,15 +272,15 @@ def _free(run: RunDirectory, name: str, document: Mapping[str, Any]) -> Path:
     """The file of this name in the folder of other data; with a number where one is there that says something else."""
     stem = re.sub(r"[^\w.-]+", "-", name)[:80].strip(".-") or "data"
     with explained(run.evaluations):
-        run.evaluations.mkdir(exist_ok=True)
+        make_folder(run.evaluations)
     for number in count(1):
         place = run.evaluations / f"{stem}{'' if number == 1 else f'-{number}'}.json"
         try:
-            if json.loads(place.read_text(encoding="utf-8")) == json.loads(json.dumps(document)):
+            if json.loads(read_text(place)) == json.loads(json.dumps(document)):
                 return place
         except FileNotFoundError:
             return place
-        except (OSError, ValueError):
+        except (OSError, ValueError):  # also a link, or anything else that is no plain file
             continue
     raise AssertionError
 
@@ -306,11 +340,7 @@ def write_robustness(run: str | Path, found: Robustness, *, other: bool = False)
         share=found.metric.is_share,
     )
     with explained(picture.parent):
-        picture.parent.mkdir(exist_ok=True)
-
-    def draw(path: Path) -> None:
-        save_figure(figure, path, _DPI)
-
-    write_atomic(picture, draw)
+        make_folder(picture.parent)
+    save_figure(figure, picture, _DPI)
     write_json(document, found.to_json())
     return document, picture

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from striate.account.comparison import LedgerComparison, compare_ledgers
@@ -19,15 +21,21 @@ from striate.account.summarize import summarize, summarize_and_measure
 from striate.api.keywords import known_keywords
 from striate.errors import NoInputShape, RunError, pasted
 from striate.evaluation.assessment import read_temperature
+from striate.evaluation.evaluate import evaluate_trained
 from striate.models.build import Model, build_model, module_of_run
 from striate.models.preserved_state import same_random_state
 from striate.models.trusted_code import take_as
-from striate.runs.checkpoint import load_checkpoint
+from striate.runs.checkpoint import load_checkpoint, without_checkpoint
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.files import write_text
+from striate.runs.plain_files import is_there, typed
 from striate.studies.cross_validation.cv_report import final_command
+from striate.tasks.config import ByClass
+from striate.tasks.registry import saved_predictions
 from striate.tasks.task import Task
 from striate.training.config_file import config_from_yaml
+from striate.training.execution import measured_at_once
+from striate.training.prepare import read_data
 from striate.training.trained import Trained, trained_from_dict
 
 
@@ -39,24 +47,28 @@ def load(
     loss: str | Callable[[Any, Any], torch.Tensor] | None = None,
     device: str = "cpu",
     calibrated: bool = False,
+    cost: ByClass = None,
+    threshold: ByClass = None,
 ) -> Trained:
     """The trained network of a run directory (its best epoch) or of one checkpoint file, ready to predict.
 
     Nothing of the file is executed. A run of `file.py:function` runs that function again, if you have named it yourself
     before; a run of a network made in Python needs one of the same form as `module`, and so does one with a
     `task` or `loss` given in Python (predicting needs no loss). `calibrated`: logits are divided by the temperature
-    that was fitted on validation (evaluation.json), which changes probabilities and no predicted class. No random state
-    is changed. Raises RunError, also where there is no temperature; ModelError for code that you have not named.
+    that was fitted on validation (evaluation.json), which changes probabilities, and without costs or thresholds no
+    predicted class. `cost={"ill": 10}`: the predicted class is the one with the largest cost × probability;
+    `threshold={"ill": 0.2}`: `ill` where its probability is at least that, else the most probable other class, with
+    None for the threshold with the best F1 on the run's validation split; both as text too, `"ill=10,doubtful=3"`.
+    They take the place of the rule that the run was trained with. No random state is changed. Raises RunError, also
+    where there is no temperature; ModelError for code that you have not named; UsageError for an unknown class.
     """
     path = Path(path)
-    file = path if path.is_file() else open_run(path).best
-    if not file.exists():
+    file = typed(path) if is_there(path) and not path.is_dir() else open_run(path).best
+    if not is_there(file):
         if (path / "config.yaml").exists() and config_from_yaml(path / "config.yaml").cv is not None:
             got = "a cross-validation, which saves no network: that of each fold has seen only part of the data"
             raise RunError(str(path), got, "a run with a network", final_command(path))
-        raise RunError(
-            str(file), "no checkpoint yet", "a run with at least one epoch", f"striate train --resume {pasted(path)}"
-        )
+        raise without_checkpoint(open_run(path), file)
     with same_random_state():  # a network has weights of its own before it gets those of the file
         saved = load_checkpoint(file, device)
         if isinstance(state := saved.get("task"), dict):  # else it is refused below
@@ -65,7 +77,30 @@ def load(
         network = saved.get("network")
         made = module_of_run(network.get("name") if isinstance(network, dict) else None, module)
         trained = trained_from_dict(saved, str(file), torch.device(device), made)
-    return with_temperature_of(open_run(path), trained) if calibrated else trained
+    trained = with_temperature_of(open_run(path), trained) if calibrated else trained
+    return with_rule_of(path, trained, cost, threshold)
+
+
+def with_rule_of(path: Path, trained: Trained, cost: ByClass, threshold: ByClass) -> Trained:
+    """The network of the run or checkpoint at `path`, choosing classes by costs and thresholds; as it is without any.
+    Raises UsageError."""
+    if cost is None and threshold is None:
+        return trained
+    return replace(trained, task=trained.task.deciding(cost, threshold, partial(_validation, path, trained)))
+
+
+def _validation(path: Path, trained: Trained) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The predictions for the validation split without calibration, and its targets: those that the run saved, unless
+    they are of another checkpoint or other views."""
+    run = open_run(path)
+    config = config_from_yaml(run.config)
+    if not path.is_file() and trained.views == (config.evaluation.views or "none"):
+        kept = saved_predictions(run, "val")
+        if kept is not None:
+            return kept.answers, kept.targets
+    raw = replace(trained, task=trained.task.calibrated(1.0))
+    found = evaluate_trained(raw, read_data(config)[1], "val", batch=measured_at_once(config))
+    return found.decoded, found.targets
 
 
 def with_temperature_of(run: RunDirectory, trained: Trained) -> Trained:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
@@ -19,12 +19,15 @@ from striate.data.dataset import Preparation
 from striate.data.media.every_medium import medium_of
 from striate.data.predict_inputs import ReadInput, holds_rows, list_inputs, read_inputs, read_rows, require_pictures
 from striate.data.sources.tree import as_text
-from striate.errors import DataError
+from striate.errors import DataError, RunError
+from striate.evaluation.written_inference import written_inference
 from striate.inference.plan import Asked, InferencePlan, require_asked
 from striate.inference.predictor import Predictor, batch_size
 from striate.machine.allocator import allocator_policy, usual_policy
+from striate.runs.directory import open_run
 from striate.training.trained import Prediction, Trained
 from striate.visualize.picture import names_sample
+from striate.wording import several
 
 _MOST_AT_ONCE = 64
 """Files at once: few, so that the first predictions come soon."""
@@ -82,8 +85,9 @@ def answer_files(run: str | Path | Run | Trained, paths: Sequence[str | Path], *
     (`digits#3`), and for the samples in an .npz or, with a network of tables, a .csv, in order; hidden files are left
     out. A path that does not exist has an error among predictions for others.
 
-    For thousands of images the fastest backend whose predictions agree with plain fp32 is chosen before the first
-    prediction, unless `plan` is `plain`. Raises DataError where there are no pictures or the network takes none,
+    They are computed as the run's own figures were; for thousands of images that is compared with plain fp32 first, and
+    another backend chosen where it does not agree or the run had too few samples to choose one; unless `plan` is
+    `plain`. Raises DataError where there are no pictures or the network takes none,
     UsageError for another word as `plan`.
     """
     require_asked(plan, "plan")
@@ -92,13 +96,23 @@ def answer_files(run: str | Path | Run | Trained, paths: Sequence[str | Path], *
     if not files:
         raise DataError(
             ", ".join(map(str, paths)) or "paths",
-            f"no pictures ({ignored:,} other files)",
+            f"no pictures ({several(ignored, 'other file')})",
             "files with the suffix of a picture, at any depth",
             "give the files by name, or another folder",
         )
     with allocator_policy(usual_policy()):
-        answering = trained.planned(_spread(files, trained, rows), len(files), batch=_batch(trained), asked=plan)
+        spread, batch, written = _spread(files, trained, rows), _batch(trained), _written(run)
+        answering = trained.planned(spread, len(files), batch=batch, asked=plan, written=written)
     return FileAnswers(trained, files, ignored, answering, rows)
+
+
+def _written(run: str | Path | Run | Trained) -> InferencePlan | None:
+    """How the run computed its figures; None of a network that is of no run."""
+    if isinstance(run, Trained):
+        return None
+    with suppress(RunError):
+        return written_inference(open_run(run.path if isinstance(run, Run) else Path(run)))
+    return None
 
 
 def _list(paths: Sequence[str | Path], preparation: Preparation) -> tuple[tuple[str, ...], int, dict[str, np.ndarray]]:

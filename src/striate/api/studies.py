@@ -20,7 +20,8 @@ from striate.errors import UsageError
 from striate.models.build import Model, named_model
 from striate.models.trusted_code import is_given
 from striate.runs.directory import open_run, read_metrics
-from striate.runs.files import explained, write_atomic, write_json
+from striate.runs.files import explained, write_json
+from striate.runs.plain_files import make_folder
 from striate.studies.learning_curve.learning_curve import LearningCurve
 from striate.studies.learning_curve.measure_learning_curve import FinishedRun, measure_learning_curve
 from striate.studies.sweep.run_sweep import Sweep, SweepRequest, run_sweep
@@ -66,13 +67,9 @@ def write_learning_curve(run: str | Path, found: LearningCurve) -> tuple[Path, P
     picture = opened.plots / "learning-curve.png"
     metric, title = metric_named(found.metric), of_split(found.data, "test", found.n_test)
     figure = learning_curve_figure(found.to_json(), title=title, name=metric.name, share=metric.is_share)
-
-    def draw(path: Path) -> None:
-        save_figure(figure, path, _DPI)
-
     with explained(opened.plots):
-        opened.plots.mkdir(exist_ok=True)
-    write_atomic(picture, draw)
+        make_folder(opened.plots)
+    save_figure(figure, picture, _DPI)
     write_json(opened.learning_curve, found.to_json())
     return opened.learning_curve, picture
 

@@ -24,10 +24,11 @@ from striate.errors import DataError, RunError, UsageError, pasted, reason_of
 from striate.models.build import Model, module_of_run, named_model
 from striate.models.trusted_code import name_of, take_as
 from striate.report.finish import finish_run
-from striate.runs.checkpoint import take_up
+from striate.runs.checkpoint import take_up, without_checkpoint
 from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, refuse_occupied
 from striate.runs.events import append_event, cut_torn_end
 from striate.runs.lock import owned
+from striate.runs.plain_files import is_there
 from striate.studies.cross_validation.fold_files import FOLDERS, load_folds
 from striate.studies.cross_validation.plan_cross_validation import CrossValidation, plan_cross_validation
 from striate.studies.cross_validation.run_cross_validation import (
@@ -43,6 +44,7 @@ from striate.training.config import Config
 from striate.training.config_file import config_from_yaml, get_field
 from striate.training.events import Event
 from striate.training.execution import execution_settings, memory_explained
+from striate.training.first_files import refuse_changed_config, write_first_files
 from striate.training.interruption import Interrupted, terminating_interrupts
 from striate.training.own_names import ARGUMENTS, NAMES_OF_CODE
 from striate.training.prepare import Prepared, prepare
@@ -51,10 +53,10 @@ from striate.training.processes.launch import launched
 from striate.training.processes.meeting import Meeting, met
 from striate.training.progress import progress_reader
 from striate.training.request import ConfigSource, merge_request, read_config, requested_fields
-from striate.training.session import Reader, restore, run_training, write_first_files
+from striate.training.session import Reader, restore, run_training
 from striate.training.snapshots import Snapshots
 from striate.training.trained import Trained
-from striate.wording import type_of
+from striate.wording import several, type_of
 
 
 @dataclass(frozen=True)
@@ -265,8 +267,10 @@ def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool,
     config = config_from_yaml(run.config)
     if config.cv is not None:
         return _resume_cross_validation(run, config, module, console, quiet)
-    if run.metrics_json.exists():
+    if is_there(run.metrics_json):
         for file in (run.last, run.best):
+            if not file.exists():
+                raise without_checkpoint(run, file)
             load(file, module=module)
         announce(f"{run.path} is already finished, so nothing is trained; its checkpoints are intact")
         metrics = read_metrics(run)
@@ -275,17 +279,20 @@ def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool,
     config, change = resumed_among(config, meeting.launch)
     with owned(run.path, announce):
         begun = take_up(run, announce)
+        refuse_changed_config(run, begun)
         prepared = prepare(config, module, begun=begun, announce=announce)
+        write_first_files(run, prepared, announce)
         prepared.state.elapsed = monotonic() - started
         if restore(run, prepared, begun):
             done, total = prepared.state.step, prepared.config.budget.steps
             announce(f"going on with {run.path} after step {done:,} of {total:,}")
         else:
             announce(f"{run.path} has no checkpoint yet: starting over")
+            run.last.parent.mkdir(exist_ok=True)
+            append_event(run, "resumed", step=0)
         if change:
             announce(change)
             append_event(run, "note", text=change)
-        write_first_files(run, prepared)
         tell_beginning(meeting, run, prepared, begun)
         return _train_to_end(run, prepared, console, quiet, meeting)
 
@@ -335,13 +342,14 @@ def _resume_cross_validation(
 ) -> Run:
     """Go on with the next fold, also where a finished study has lost some; otherwise read its folds again."""
     announce = announcer(console, quiet)
-    if run.metrics_json.exists():
+    if is_there(run.metrics_json):
         results = load_folds(run)
         if study_is_whole(config, results):
-            announce(f"{run.path} is finished; its {len(results)} folds were read")
+            announce(f"{run.path} is finished; its {several(len(results), 'fold was', 'folds were')} read")
             return Run(run.path, read_metrics(run))
     with owned(run.path, announce), memory_explained(config):
         cut_torn_end(run)
+        refuse_changed_config(run, None)
         study = plan_cross_validation(config, module, announce=announce)
         return _cross_validate(run, study, console, quiet)
 

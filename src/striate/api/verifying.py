@@ -11,15 +11,17 @@ from torch import nn
 
 from striate.errors import RunError, UsageError, pasted
 from striate.models.build import module_of_run
-from striate.runs.checkpoint import load_checkpoint
+from striate.runs.checkpoint import load_checkpoint, without_checkpoint
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.environment import describe_environment, read_environment
 from striate.runs.lock import owner
+from striate.runs.plain_files import is_there
 from striate.studies.cross_validation.cv_report import final_command
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import execution_settings, memory_explained
 from striate.training.prepare import prepare
+from striate.training.processes.fixed_parts import in_fixed_parts
 from striate.training.verification.files import FileCheck, check_files, read_last
 from striate.training.verification.replay import Replay, replay
 
@@ -75,11 +77,11 @@ def verify(
     if "trace" not in last:
         got = "a checkpoint without a trace of its steps: it was written by an earlier version"
         raise RunError(str(run.last), got, "one of this version", f"striate train --config {pasted(run.config)}")
-    if (config.execution.processes or 1) > 1:
+    if (config.execution.processes or 1) > 1 and not in_fixed_parts(config):
         got = f"steps that {config.execution.processes} processes computed together, which one adds up in another order"
         remedy = f"the files were read and are whole; striate eval {pasted(run.path)} measures the network"
         raise RunError(str(run.path), got, "steps of one process, to be done again", remedy)
-    begun = run.previous if last["trace"]["begin"] and run.previous.exists() else None
+    begun = run.previous if last["trace"]["begin"] and is_there(run.previous) else None
     done = _replay(run, config, module, begun, last, steps, announce)
     changed = _changed(run) if done.parting is not None else ()
     start = "the beginning" if begun is None else f"checkpoints/{begun.name}"
@@ -117,16 +119,12 @@ def _refuse_unverifiable(run: RunDirectory, config: Config) -> None:
         remedy = f"wait for it, or end it; then: striate verify {pasted(run.path)}"
         raise RunError(str(run.path), f"a run that {name} is training", "one that nobody writes to", remedy)
     if not any(file.exists() for file in (run.last, run.previous, run.best)):
-        remedy = f"striate train --resume {pasted(run.path)}"
-        raise RunError(str(run.path), "a run without a checkpoint yet", "a run with one", remedy)
+        raise without_checkpoint(run, run.last)
 
 
 def _changed(run: RunDirectory) -> tuple[str, ...]:
     """Machine and versions, where they are no longer those of the run."""
-    try:
-        then = read_environment(run.environment)
-    except (OSError, ValueError, AttributeError):
-        return ()
+    then = read_environment(run.environment)
     described = describe_environment()
     now = described | described["packages"]
     return tuple(

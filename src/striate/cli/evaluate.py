@@ -50,6 +50,8 @@ def evaluate(
     *,
     fields: dict[str, Any],
     plan: Literal["auto", "plain"] = "auto",
+    cost: Annotated[list[str] | None, Parameter(negative=())] = None,
+    threshold: Annotated[list[str] | None, Parameter(negative=())] = None,
     robustness: Annotated[bool, Parameter(negative=())] = False,
     learning_curve: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -69,6 +71,13 @@ def evaluate(
     plan
         `auto`: for many samples the fastest backend is chosen whose predictions agree with plain fp32, and named on
         stderr; `plain` takes plain fp32.
+    cost
+        What it costs to miss a class, 1 where not named: ill=10, or ill=10,doubtful=3. The predicted class is the one
+        with the largest cost × probability; probabilities stay as they are.
+    threshold
+        The probability from which on a class is predicted, else the most probable other class is: ill=0.2. Without a
+        number, the threshold with the best F1 on the run's validation split. What changes beside the most probable
+        class is printed.
     robustness
         Measure robustness instead: the accuracy when images of the test split, or of the data (1,000 at most), are
         shifted, rotated, scaled, covered, deformed, tilted, cluttered, lit differently, noisy, blurred or stored as
@@ -83,6 +92,10 @@ def evaluate(
         evaluation.json about the split.
     """
     refuse_unused(fields, MEASURED, "an evaluation")
+    if cost or threshold:
+        for option, given in (("--robustness", robustness), ("--learning-curve", learning_curve)):
+            if given:
+                raise _with_rule(run, option)
     if robustness:
         _refuse_together(run, None, "--robustness", learning_curve=learning_curve)
         from striate.api import robustness as measure_robustness
@@ -100,7 +113,9 @@ def evaluate(
     from striate.cli.output import print_json, print_note, print_text, results_only
 
     with results_only(json):
-        evaluation = evaluate_run(run, data, names=fields.get("data.names"), plan=plan, announce=print_note)
+        evaluation = evaluate_run(
+            run, data, names=fields.get("data.names"), plan=plan, cost=cost, threshold=threshold, announce=print_note
+        )
     for said in (*evaluation.notes, *evaluation.findings):
         print_note(str(said))
     if line := evaluation.inference.line():
@@ -124,6 +139,17 @@ def _keep(run: Path, evaluation: Evaluation) -> None:
         print_note(f"written: {write_evaluation(run, evaluation)[-1]}, and the same as .json")
     except RunError as error:
         print_note(f"not written: {error.where}: {error.got}")
+
+
+def _with_rule(run: Path, option: str) -> Exception:
+    from striate.errors import UsageError, pasted
+
+    return UsageError(
+        "striate eval",
+        f"--cost or --threshold with {option}",
+        "one of them; a run trained with --task.cost is measured by it",
+        f"striate eval {pasted(run)} {option}",
+    )
 
 
 def _refuse_together(run: Path, data: str | None, option: str, *, learning_curve: bool = False) -> None:

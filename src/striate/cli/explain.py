@@ -17,6 +17,8 @@ def explain(
     /,
     *images: Annotated[str, Parameter(allow_leading_hyphen=True)],
     method: Method = "auto",
+    cost: Annotated[list[str] | None, Parameter(negative=())] = None,
+    threshold: Annotated[list[str] | None, Parameter(negative=())] = None,
     out: Path | None = None,
     force: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -40,6 +42,12 @@ def explain(
     method
         The attribution method. auto computes every map that the network allows, and shows first the one whose pixels
         the prediction depends on most.
+    cost
+        What it costs to miss a class, 1 where not named: ill=10, or ill=10,doubtful=3. The predicted class is the one
+        with the largest cost × probability; probabilities stay as they are.
+    threshold
+        The probability from which on a class is predicted, else the most probable other class is: ill=0.2. Without a
+        number, the threshold with the best F1 on the run's validation split.
     out
         The page; of several images the folder of the pages. Default: the image's name with -explained.html, in this
         folder; none with --json.
@@ -52,7 +60,7 @@ def explain(
     from striate.errors import DataError
 
     every = _every(image, images)
-    several = len(every) > 1
+    several, rule = len(every) > 1, {"cost": cost, "threshold": threshold}
     if several and out is not None:
         from striate.runs.files import explained
 
@@ -63,7 +71,7 @@ def explain(
         every, _pages(every, out) if several and (out or not json) else [out] * len(every), strict=True
     ):
         try:
-            code |= _explain(run, one, method, page, force=force, json=json, line=several)
+            code |= _explain(run, one, method, page, rule, force=force, json=json, line=several)
         except DataError as error:
             if not several:
                 raise
@@ -108,7 +116,17 @@ def _page(image: str) -> Path:
     return Path(f"{stem or 'image'}-explained.html")
 
 
-def _explain(run: Path, image: str, method: Method, out: Path | None, *, force: bool, json: bool, line: bool) -> int:
+def _explain(
+    run: Path,
+    image: str,
+    method: Method,
+    out: Path | None,
+    rule: dict[str, list[str] | None],
+    *,
+    force: bool,
+    json: bool,
+    line: bool,
+) -> int:
     """Explain one image, and write its page."""
     from striate.api import explain as explain_image
     from striate.api import write_explanation
@@ -122,7 +140,7 @@ def _explain(run: Path, image: str, method: Method, out: Path | None, *, force: 
         refuse_picture_path(out, force=force, endings=(".html", ".htm"))
     print_note("several maps, each with its checks: this may take a minute")
     with results_only(json):
-        explained = explain_image(run, image, method)
+        explained = explain_image(run, image, method, **rule)
     if out is not None:
         write_explanation(explained, out)
     if json:

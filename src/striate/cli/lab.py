@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from striate.lab.workbench import Lab
 
 
 def lab(
@@ -46,8 +49,8 @@ def lab(
             "striate lab", f"{error.name} is not installed", "the extra `lab`", "pip install 'striate[lab]'"
         ) from None
 
-    lab = Lab(run)
-    lab.load()
+    opened = Lab(run)
+    opened.load()
 
     def announce(address: str) -> None:
         if json:
@@ -57,18 +60,37 @@ def lab(
         sys.stdout.flush()
         print_note("The lab is open; Ctrl-C ends it.")
         if open:
-            _show(address)
+            _show(address, opened)
 
-    serve(lab, port, announce)
+    serve(opened, port, announce)
     return 0
 
 
-def _show(address: str) -> None:
-    """Open the address in a browser with a window; a browser in this terminal would take it over."""
+def _show(address: str, lab: Lab) -> None:
+    """Open the address in a browser with a window; a browser in this terminal would take it over.
+
+    The browser is given a file that leads there and that this user alone can read: arguments of a process can be read
+    by everybody on the machine. The file is removed once the browser has shown the token, or when the lab ends.
+    """
     import os
+    import shutil
+    import tempfile
     import threading
     import webbrowser
+    from functools import partial
 
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return
-    threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+    folder = Path(tempfile.mkdtemp(prefix="striate-lab-"))  # nobody else may enter it
+    remove = partial(shutil.rmtree, folder, ignore_errors=True)
+    page = folder / "open.html"
+    page.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={address}"><title>striate lab</title>')
+    page.chmod(0o600)
+    lab.at_end(remove)
+
+    def show() -> None:
+        webbrowser.open(page.as_uri())
+        lab.signed_in.wait()
+        remove()
+
+    threading.Thread(target=show, daemon=True).start()

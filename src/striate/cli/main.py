@@ -21,6 +21,7 @@ from striate.cli.other_words import refuse_other_words
 from striate.cli.output import LostOutput, print_error, print_interrupted, print_note, watched_stdout
 from striate.errors import SaidElsewhere, StriateError, UsageError
 from striate.machine.allocator import keep_by_default
+from striate.machine.library_caches import keep_caches_private
 from striate.machine.waiting import share_the_cores
 from striate.training.processes.launch import first_process
 from striate.version import VERSION
@@ -65,6 +66,7 @@ _PARTS = {
         "check": "Find problems in a data set: damaged files, duplicates, leaks between splits, doubtful labels.",
         "show": "Draw what a network will see of a data set.",
         "pack": "Decode all images once into a pack file, or copy the image files into WebDataset shards.",
+        "index": "Read WebDataset shards to their end, and write the index without which their folder is not read.",
     },
 }
 VERBS = tuple(verb for verbs in _VERBS.values() for verb in verbs)
@@ -134,13 +136,28 @@ def _documented(place: str) -> Callable[..., int]:
     return function
 
 
+def _ignore_this_folder() -> None:
+    """Obey no configuration of the current folder, whose files may be a stranger's; Python processes that libraries
+    start do not either."""
+    os.environ["PYTHONSAFEPATH"] = "1"
+    if os.path.lexists("matplotlibrc"):  # matplotlib reads it when it is imported
+        here = Path.cwd()
+        os.chdir(here.anchor)
+        import matplotlib  # noqa: F401
+
+        os.chdir(here)
+
+
 def program() -> int:
     """`striate` as a program of its own: `main`, with less garbage collection, where it helps with an allocator that
-    keeps what is freed (`--execution.allocator system` turns that off for a run), and giving way to other programs.
+    keeps what is freed (`--execution.allocator system` turns that off for a run), caches of libraries in a folder of
+    its own, and giving way to other programs.
 
     torch alone makes half a million objects that stay to the end. Looking through them again and again, and once more
     when the program ends, took a fifth of the time of `striate summary`.
     """
+    keep_caches_private()  # before anything of matplotlib is imported
+    _ignore_this_folder()
     gc.set_threshold(50_000, 20, 20)
     keep_by_default()
     share_the_cores()

@@ -17,7 +17,7 @@ from rich.table import Table
 from striate.models.catalog.history import ChallengeResult
 from striate.models.layer_strings import words
 from striate.models.registry import ModelInfo, PublishedError
-from striate.wording import scaled, show_shape
+from striate.wording import scaled, several, show_shape
 
 
 def models(
@@ -196,7 +196,7 @@ def model_entry(info: ModelInfo, form: Form | None = None) -> str:
     if form is not None:
         lines += [
             ("this form", f"{form.written}: what is said above and below is of the published one"),
-            ("", f"{form.params:,} parameters, {form.macs:,} multiply–accumulates"),
+            ("", f"{several(form.params, 'parameter')}, {form.macs:,} multiply–accumulates"),
         ]
     if info.small_form:
         lines.append(("small images", f'--model "{info.small_form}"'))

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from striate.cli.fields import NOT_ONE_TRAINING, WRITTEN, Data, Flag, takes_fields
 from striate.errors import one_line
+from striate.wording import several
 
 if TYPE_CHECKING:
     from striate.training.plan.plan_table import PlanRecord, PlanRow
@@ -92,7 +93,7 @@ def plan_notes(record: PlanRecord) -> list[str]:
     """What the table leaves out: why candidates were refused, what a step was, the remarks, the line."""
     notes = [
         "",
-        f"ms: median time of a step of {record.samples:,} samples over several rounds; "
+        f"ms: median time of a step of {several(record.samples, 'sample')} over several rounds; "
         "±: half the interquartile range, – with one round",
         "speedup: relative to the first line; "
         "gradient: relative difference from that of the first line, refused where it is too large",

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from striate.wording import several
+
 if TYPE_CHECKING:
     from striate.api.predicting import FileAnswer
     from striate.training.trained import Prediction, Trained
@@ -26,6 +28,8 @@ def predict(
     masks: Path | None = None,
     calibrated: Annotated[bool, Parameter(negative=())] = False,
     views: Literal["mirror", "mirror-shift"] | None = None,
+    cost: Annotated[list[str] | None, Parameter(negative=())] = None,
+    threshold: Annotated[list[str] | None, Parameter(negative=())] = None,
     plan: Literal["auto", "plain"] = "auto",
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
@@ -45,10 +49,17 @@ def predict(
         For a segmentation: a folder for the predicted masks, as PNGs of the input's size whose pixels have the values
         of the training masks. Created if need be; nothing in it is overwritten.
     calibrated
-        Calibrated probabilities, with the temperature that was fitted on validation; the predicted classes stay.
+        Calibrated probabilities, with the temperature that was fitted on validation; without --cost and --threshold the
+        predicted classes stay.
     views
         Test-time augmentation: the mean over each image and its mirror image, or over six mirrored and shifted ones.
         Default: what the run was trained for.
+    cost
+        What it costs to miss a class, 1 where not named: ill=10, or ill=10,doubtful=3. The predicted class is the one
+        with the largest cost × probability; probabilities stay as they are.
+    threshold
+        The probability from which on a class is predicted, else the most probable other class is: ill=0.2. Without a
+        number, the threshold with the best F1 on the run's validation split.
     plan
         `auto`: for thousands of images the fastest backend is chosen whose predictions agree with plain fp32, and named
         on stderr; `plain` takes plain fp32.
@@ -56,11 +67,15 @@ def predict(
         Print a JSON line for each file: path, label, probability and the five most probable; or path and error.
     """
     from striate.api import answer_files, load
+    from striate.api.networks import with_rule_of
     from striate.cli.output import print_json, print_note, print_text
     from striate.errors import one_line
 
     trained = load(run, calibrated=True) if calibrated else load(run)
     trained = trained if views is None else trained.with_views(views)
+    trained = with_rule_of(run, trained, cost, threshold)
+    if rule := trained.task.decision_text:
+        print_note(f"predicted is {rule}")
     write_masks = _mask_writer(trained, masks)
     predictions = answer_files(trained, [path, *paths], plan=plan)
     if said := predictions.plan.line():
@@ -80,7 +95,7 @@ def predict(
     if ignored := predictions.ignored:
         print_note(f"{ignored:,} other {'file' if ignored == 1 else 'files'} ignored: not images by their suffix")
     if unreadable:
-        print_note(f"{unreadable:,} of {len(predictions):,} files could not be read")
+        print_note(f"{unreadable:,} of {several(len(predictions), 'file')} could not be read")
     return 1 if unreadable else 0
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.errors import ConfigError
+from striate.wording import several
+
+if TYPE_CHECKING:
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 _MOST = 1000
 _REMEDY = "--cv 5x5: five folds, dealt anew five times; --cv 10x1: ten folds once"
@@ -33,7 +37,7 @@ def parse_folds(text: str) -> tuple[int, int]:
             _REMEDY,
         )
     if repeats < 1:
-        raise ConfigError("cv", f"{text.strip()}: {repeats} repeats", "at least 1", f"--cv {folds}x1")
+        raise ConfigError("cv", f"{text.strip()}: {several(repeats, 'repeat')}", "at least 1", f"--cv {folds}x1")
     if folds > _MOST or repeats > _MOST:
         raise ConfigError("cv", text.strip(), f"at most {_MOST:,} folds and {_MOST:,} repeats", _REMEDY)
     return folds, repeats
@@ -49,6 +53,8 @@ def deal_folds(
     there are fewer units than folds, or where a class has fewer, or lies in one fold alone: a network would be asked
     for what it was never shown.
     """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
     values = np.asarray(strata)
     places: dict[Hashable, int] = {}
     unit = np.array([places.setdefault(key, len(places)) for key in units], dtype=np.int64)
@@ -109,7 +115,7 @@ def _too_few(stratum: int | None, units: int, folds: int, names: Sequence[str]) 
     more = f"more distinct samples or groups{of}"
     return ConfigError(
         "cv",
-        f"{folds} folds, and {units} distinct samples or groups{of} to deal",
+        f"{several(folds, 'fold')}, and {units} distinct samples or groups{of} to deal",
         "at least one for each fold: equal samples, and those of one group, count as one",
         f"--cv {units}x1, or {more}" if units > 1 else f"leave out --cv, or add {more}",
     )

@@ -29,6 +29,7 @@ from striate.data.store.pack import Pack, open_pack, pack_key, packs_folder
 from striate.data.store.stored import ReadRow, Source, StoredInputs, open_stream, rows_in_block
 from striate.errors import ConfigError, DataError
 from striate.machine.memory import available_bytes, total_bytes
+from striate.wording import several
 
 MEMORY_SHARE = 0.5
 """Inputs go into memory where they take no more than this share of what is available."""
@@ -94,7 +95,7 @@ def _too_large(where: str, shape: tuple[int, ...], size: int, room: Room, packab
     smaller = f"--size {max(1, int(height * scale))}x{max(1, int(width * scale))}"
     return DataError(
         where,
-        f"{count:,} images × {channels} × {height} × {width} bytes, twice while reading ="
+        f"{several(count, 'image')} × {channels} × {height} × {width} bytes, twice while reading ="
         f" {_WHILE_READING * size / 1e9:.1f} GB",
         f"at most the {room.total / 1e9:.1f} GB of memory of this machine",
         f"--data.store auto, or {smaller}" if packable else smaller,

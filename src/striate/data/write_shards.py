@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import os
 import tarfile
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import numpy as np
 from PIL import Image
 
 from striate.data.config import DataConfig
+from striate.data.fingerprint import content_digest
 from striate.data.listing import Listing
+from striate.data.progress import announce_tenths
 from striate.data.sources.list_source import list_source
-from striate.data.sources.shards import CLASSES
+from striate.data.sources.shard_index import (
+    CLASSES,
+    INDEX,
+    UNFINISHED,
+    IndexedShard,
+    flush_folder,
+    read_index,
+    replace_file,
+    sample_digest,
+    write_index,
+)
+from striate.data.sources.shards import OWN_SHARD, ShardSample, digest_samples, is_own, samples_of, shards_in
+from striate.data.store.own_files import open_own_file
 from striate.errors import DataError, pasted
 from striate.wording import several
 
@@ -38,78 +55,223 @@ def write_shards(
     config: DataConfig, out: Path, megabytes: float = 256.0, *, announce: Callable[[str], None] = lambda _: None
 ) -> WrittenShards:
     """Write the pictures of a data set, byte for byte, into `out`, new or empty: `train-000000.tar` and so on for
-    splits that the source gives, `data-000000.tar` for what has none, each of about `megabytes`, and `classes.txt`.
+    splits that the source gives, `data-000000.tar` for what has none, each of about `megabytes`, `classes.txt`, and
+    last `shards.json`, without which the folder is not read.
 
     Samples are in an order drawn from nothing but their number, so that whoever reads a shard from its start gets
-    the classes mixed. Arrays become PNG. What was written before a failure is removed. Raises DataError.
+    the classes mixed. Arrays become PNG. Interrupted, or where the disk is full, the shards that are whole stay, and
+    the same call goes on behind them; where the data cannot be read, nothing stays. Raises DataError.
     """
     listing = list_source(config, "class", announce)
     if listing.annotation != "class" or not listing.medium.pictures:
         kind = listing.annotation if listing.medium.pictures else listing.kind
         raise DataError(f"data {config.source}", f"{kind} data", "pictures with a class each", "train on it as it is")
-    made: list[Path] = []
+    begun = {"source": listing.source, "megabytes": megabytes, "samples": fingerprint_of_listing(listing)}
+    done: list[IndexedShard] = []
     try:
-        _make_folder(out)
-        for split in sorted({given or "data" for given in listing.given}):
-            ids = [i for i, given in enumerate(listing.given) if (given or "data") == split]
-            _write_split(listing, ids, out / split, megabytes * _MEGABYTE, made)
-            announce(f"{split}: {several(len(ids), 'sample')}")
-        names = out / CLASSES
-        made.append(names)
-        names.write_text("".join(f"{name}\n" for name in listing.classes), encoding="utf-8")
-    except BaseException as error:
-        for path in made:
-            path.unlink(missing_ok=True)
-        with suppress(OSError):
-            out.rmdir()
-        if isinstance(error, OSError):
-            raise _unwritable(out, error) from None
-        raise
-    size = sum(path.stat().st_size for path in made)
-    return WrittenShards(out, listing.name, len(listing), len(made) - 1, size)
+        with _journal(out, begun) as journal:
+            try:
+                _write_split_by_split(listing, out, megabytes * _MEGABYTE, done, journal, announce)
+            except (DataError, OSError) as error:
+                if isinstance(error, DataError) or not shards_in(out):  # data that are mended are another set
+                    _remove(out)
+                raise
+            replace_file(out / CLASSES, "".join(f"{name}\n" for name in listing.classes).encode())
+            write_index(out, done)
+        (out / UNFINISHED).unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable(out, error) from None
+    size = sum(shard.bytes for shard in done) + (out / CLASSES).stat().st_size
+    return WrittenShards(out, listing.name, len(listing), len(done), size)
 
 
-def _make_folder(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"--shards {out}", "a path that holds something", "a new or empty folder", f"--shards {out}-2")
+def index_shards(folder: Path, *, announce: Callable[[str], None] = lambda _: None) -> WrittenShards:
+    """Read every sample of the shards in a folder, which are all that there are, and write their shards.json.
+
+    Raises DataError where one cannot be read, and where they are a part of what striate wrote.
+    """
+    listed = [(path, samples_of(path)) for path in (shards_in(folder) if folder.is_dir() else [])]
+    _refuse_part(folder, listed)
+    total = sum(len(samples) for _, samples in listed)
+    progress = announce_tenths(f"Reading {folder}", total, "samples", announce)
+    rows = []
+    for path, samples in listed:
+        try:
+            rows.append(IndexedShard(path.name, path.stat().st_size, digest_samples(samples)))
+        except OSError as error:
+            remedy = "get the shard again"
+            raise DataError(f"shard {path}", error.strerror or str(error), "one that can be read", remedy) from None
+        progress(len(samples))
+    try:
+        write_index(folder, rows)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    return WrittenShards(folder, folder.resolve().name, total, len(rows), sum(row.bytes for row in rows))
+
+
+def _refuse_part(folder: Path, listed: Sequence[tuple[Path, Sequence[ShardSample]]]) -> None:
+    """Raise DataError where there is no sample, and where striate, which numbers samples from 0 on and writes
+    classes.txt behind the shards, has not written all."""
+    if os.path.lexists(folder / UNFINISHED) and not os.path.lexists(folder / INDEX):
+        read_index(folder)
+    if not any(samples for _, samples in listed):
+        expected = "samples of a picture and a class: 0001.jpg, 0001.cls"
+        raise DataError(f"data {folder}", "no sample in a shard", expected, "give a folder with .tar files")
+    names = [sample.name for _, samples in listed for sample in samples]
+    numbers = {int(name[:8]) for name in names} if all(is_own(*shard) for shard in listed) else set()
+    lacking = max(numbers, default=-1) + 1 - len(numbers)
+    if any(folder.glob(".*.tar.part")) or lacking or (numbers and not (folder / CLASSES).exists()):
+        what = (
+            f"shards that lack {lacking:,} of {several(lacking + len(numbers), 'sample')}"
+            if lacking
+            else "a part of a set"
+        )
+        got = f"{what}: whoever wrote them was interrupted"
+        remedy = f"striate data pack DATA --shards {pasted(f'{folder}-2')}, with the data that they were made from"
+        raise DataError(f"data {folder}", got, "all shards of a set", remedy)
+
+
+def fingerprint_of_listing(listing: Listing) -> str:
+    """What the shards follow from: the names, classes and splits of all samples, and the size and time of files."""
+    digest = hashlib.blake2b(digest_size=16)
+    root = Path(listing.source)
+    for number, row in enumerate(zip(listing.paths, listing.labels, listing.given, strict=True)):
+        content = "" if listing.inputs is None else content_digest(np.ascontiguousarray(listing.inputs[number]).data)
+        status = None
+        with suppress(OSError, ValueError):
+            status = ((root if root.is_dir() else root.parent) / listing.paths[number]).stat()
+        stamp = None if status is None else (status.st_size, status.st_mtime_ns)
+        digest.update(repr((row, content, stamp)).encode("utf-8", "surrogatepass"))
+    with suppress(OSError, ValueError):
+        digest.update(repr((root.stat().st_size, root.stat().st_mtime_ns)).encode() if root.is_file() else b"")
+    return digest.hexdigest()
+
+
+@contextmanager
+def _journal(out: Path, begun: dict[str, object]) -> Iterator[IO[bytes]]:
+    """The list of shards that are whole, with what they are of in its first line; open, behind its last whole line.
+
+    It is on the disk before the first shard is, and until the index is: so a part of a set is never without it.
+    """
     out.mkdir(parents=True, exist_ok=True)
+    path = out / UNFINISHED
+    if not os.path.lexists(path):
+        if any(entry.name != f".{UNFINISHED.lstrip('.')}.part" for entry in out.iterdir()):
+            whole = (out / INDEX).exists()
+            raise _occupied(out, "a set of shards that is whole already" if whole else "a path that holds something")
+        replace_file(path, json.dumps(begun).encode() + b"\n")
+        flush_folder(out.parent)
+    try:
+        opened = open_own_file(path)
+    except DataError as error:
+        raise _occupied(out, f"{UNFINISHED}, {error.got}") from None
+    with opened as file:
+        with suppress(ImportError):  # Windows has no such locks
+            import fcntl
+
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise _occupied(out, "another process that is writing shards there") from None
+        if file.readline() != json.dumps(begun).encode() + b"\n":
+            raise _occupied(out, "unfinished shards of other data, or of another --shard-size")
+        yield file
+
+
+def _occupied(out: Path, what: str) -> DataError:
+    expected = "a new or empty folder, or one in which the same was begun"
+    return DataError(f"--shards {out}", what, expected, f"--shards {out}-2")
 
 
 def _unwritable(out: Path, error: OSError) -> DataError:
     reason = error.strerror or str(error)
-    return DataError(f"shards in {out}", reason, "a folder with room that can be written", "--shards on another disk")
+    remedy = "free some space, or --shards on another disk; where shards lie already, the same command goes on"
+    return DataError(f"shards in {out}", reason, "a folder with room that can be written", remedy)
 
 
-def _write_split(listing: Listing, ids: list[int], stem: Path, most: float, made: list[Path]) -> None:
-    """Shards are named when they are whole; `made` gets each file before it is written, so that it can be removed."""
-    order = np.random.default_rng(0).permutation(len(ids))
-    rest = iter([ids[k] for k in order.tolist()])
-    first, number = next(rest, None), 0
-    while first is not None:
-        path = stem.with_name(f"{stem.name}-{number:06}.tar")
-        part = path.with_name(f".{path.name}.part")
-        made.append(part)
-        first = _write_one(listing, part, first, rest, most)
-        made[-1] = part.rename(path)
-        number += 1
+def _continued(out: Path, journal: IO[bytes]) -> dict[str, IndexedShard]:
+    """The shards that are as the journal says, read once more; the journal is cut behind the last of them."""
+    whole: dict[str, IndexedShard] = {}
+    end = journal.tell()
+    for line in journal.read().split(b"\n")[:-1]:
+        try:
+            shard = IndexedShard(**json.loads(line))
+            path = out / shard.name
+            if not OWN_SHARD.fullmatch(shard.name) or path.stat().st_size != shard.bytes:
+                break
+            if digest_samples(samples_of(path)) != shard.digests:
+                break
+        except (ValueError, TypeError, OSError):  # DataError is a ValueError
+            break
+        whole[shard.name] = shard
+        end += len(line) + 1
+    journal.seek(end)
+    journal.truncate()
+    return whole
 
 
-def _write_one(listing: Listing, path: Path, first: int, rest: Iterator[int], most: float) -> int | None:
-    """One shard, from the sample `first` on; the sample that comes after it, if any."""
-    number: int | None = first
-    with path.open("wb") as file:
-        with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-            while number is not None:
-                extension, picture = _picture(listing, number)
-                _add(archive, f"{number:08}.{extension}", picture)
-                assert listing.targets is not None
-                _add(archive, f"{number:08}.cls", str(int(listing.targets[number])).encode())
-                number = next(rest, None)
-                if file.tell() >= most:
-                    break
-        file.flush()
-        os.fsync(file.fileno())
-    return number
+def _write_split_by_split(
+    listing: Listing,
+    out: Path,
+    most: float,
+    done: list[IndexedShard],
+    journal: IO[bytes],
+    announce: Callable[[str], None],
+) -> None:
+    """A shard is named when it is whole; the journal gets it when it is on the disk, `done` then or where it was."""
+    whole = _continued(out, journal)
+    if whole:
+        announce(f"Going on behind {several(len(whole), 'shard')}.")
+    for split in sorted({given or "data" for given in listing.given}):
+        ids = [i for i, given in enumerate(listing.given) if (given or "data") == split]
+        order = np.random.default_rng(0).permutation(len(ids))
+        rest, number = [ids[k] for k in order.tolist()], 0
+        while rest:
+            path = out / f"{split}-{number:06}.tar"
+            shard = whole.get(path.name)
+            if shard is None:
+                shard = _write_one(listing, path, rest, most)
+                journal.write(json.dumps(vars(shard)).encode() + b"\n")
+                journal.flush()
+                os.fsync(journal.fileno())
+            done.append(shard)
+            rest, number = rest[max(1, shard.samples) :], number + 1
+        announce(f"{split}: {several(len(ids), 'sample')}")
+
+
+def _write_one(listing: Listing, path: Path, ids: Sequence[int], most: float) -> IndexedShard:
+    """One shard, of the first of `ids`, as many as it takes to reach `most` bytes; on the disk when it is there."""
+    part = path.with_name(f".{path.name}.part")
+    digests: dict[str, str] = {}
+    assert listing.targets is not None
+    try:
+        part.unlink(missing_ok=True)
+        with part.open("xb") as file:
+            with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+                for number in ids:
+                    extension, picture = _picture(listing, number)
+                    name, label = f"{number:08}.{extension}", str(int(listing.targets[number]))
+                    _add(archive, name, picture)
+                    _add(archive, f"{number:08}.cls", label.encode())
+                    digests[name] = sample_digest(name, label, picture)
+                    if file.tell() >= most:
+                        break
+            file.flush()
+            os.fsync(file.fileno())
+            size = file.tell()
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    flush_folder(path.parent)
+    return IndexedShard(path.name, size, "".join(digests[name] for name in sorted(digests)))
+
+
+def _remove(out: Path) -> None:
+    """Remove what was written, by this call and those before it."""
+    for path in [path for path in shards_in(out) if OWN_SHARD.fullmatch(path.name)] + [out / UNFINISHED]:
+        path.unlink(missing_ok=True)
+    with suppress(OSError):
+        out.rmdir()
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:

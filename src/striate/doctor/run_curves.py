@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 from striate.errors import RunError, pasted
@@ -14,6 +15,7 @@ from striate.models.trusted_code import is_given
 from striate.records import Finding, Remedy
 from striate.runs.directory import RunDirectory, read_metrics
 from striate.runs.events import read_events
+from striate.runs.written import read_written
 from striate.training.config_file import config_from_yaml
 from striate.wording import several, short_number
 
@@ -65,19 +67,19 @@ class Curves:
 def read_curves(run: RunDirectory, classes: int, passes: float | None = None) -> Curves:
     """The curves of a run, also of one that broke off; `passes` where metrics.json does not tell them yet. Raises
     RunError where a file cannot be read."""
-    rows: list[dict[str, str]] = []
-    if run.metrics_csv.exists():
-        try:
-            with run.metrics_csv.open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise RunError(str(run.metrics_csv), str(error), "the table that training wrote", "train again") from None
+    try:
+        table = (read_written(run.metrics_csv) or b"").decode()
+        rows = list(csv.DictReader(StringIO(table, newline="")))
+    except RunError:
+        raise
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RunError(str(run.metrics_csv), str(error), "the table that training wrote", "train again") from None
     names = rows[0].keys() if rows else ()
     columns = {name: tuple(_number(row.get(name)) for row in rows) for name in names}
     if passes is None:
         with suppress(RunError):  # of a run that is not finished
             passes = read_metrics(run).get("epochs")
-    return Curves(columns, tuple(read_events(run)) if run.events.exists() else (), classes, run, passes)
+    return Curves(columns, tuple(read_events(run)), classes, run, passes)
 
 
 def _number(text: str | None) -> float:
@@ -122,8 +124,8 @@ def _stuck(curves: Curves) -> Finding | None:
         code="fit.plateau",
         severity="error",
         where="metrics.csv",
-        measured=f"a training loss of {loss[-1]:.3f} after {curves.epochs} epochs; guessing gives ln {curves.classes} "
-        f"= {chance:.3f}",
+        measured=f"a training loss of {loss[-1]:.3f} after {several(curves.epochs, 'epoch')}; guessing gives ln "
+        f"{curves.classes} = {chance:.3f}",
         threshold=f"below {STUCK:g} of that of guessing",
         why="The network predicts as if it had not looked at the inputs.",
         remedy=Remedy("See the other findings; if there are none, another learning rate.", command=("lr-find", "DATA")),

@@ -12,14 +12,18 @@ from typing import Any
 import numpy as np
 
 from striate.data.dataset import Dataset, SampleFacts
+from striate.errors import RunError
 from striate.records import Interval
 from striate.runs.directory import RunDirectory
-from striate.runs.files import read_dispensable, write_json
+from striate.runs.files import write_json
+from striate.runs.plain_files import is_there
 from striate.runs.predictions import MOST_SAMPLES, MOST_VALUES, Predictions, write_predictions
+from striate.runs.written import read_written_json
 from striate.statistics.calibration import LEAST, MOST, Temperature
 from striate.tasks.assessment import Assessment, Figures
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.task import Task
+from striate.wording import several
 
 
 def assess_run(task: Task, data: Dataset, evaluations: Mapping[str, Evaluation]) -> Assessment:
@@ -54,14 +58,13 @@ def save_assessment(
     left_out = []
     for split in assessment.splits:
         if not write_predictions(run, _predictions(evaluations[split], data)):
-            announce(f"the {evaluations[split].n:,} predictions for {split} are too many and are not saved")
+            announce(f"the {several(evaluations[split].n, 'prediction')} for {split} are too many and are not saved")
             left_out.append(split)
     write_json(run.evaluation, assessment.to_json() | ({"not_kept": left_out} if left_out else {}))
 
 
 def _predictions(evaluation: Evaluation, data: Dataset) -> Predictions:
-    facts, probable = data.facts.get(evaluation.split), evaluation.confusion is not None
-    ids = evaluation.ids
+    facts, ids = data.facts.get(evaluation.split), evaluation.ids
     paths = tuple(map(str, ids.tolist())) if facts is None or len(facts.paths) != len(ids) else facts.paths
     return Predictions(
         evaluation.task,
@@ -71,26 +74,26 @@ def _predictions(evaluation: Evaluation, data: Dataset) -> Predictions:
         paths,
         evaluation.targets,
         np.asarray(evaluation.decoded),
-        evaluation.decoded.argmax(1) if probable else None,
+        evaluation.predicted,
     )
 
 
 def is_saved_whole(run: RunDirectory) -> bool:
     """Whether the run has an evaluation.json that can be read, and the answers beside it that are kept."""
-    document = read_dispensable(run.evaluation)
-    with suppress(KeyError, TypeError):
+    with suppress(RunError, KeyError, TypeError):
+        document = read_written_json(run.evaluation)
         splits, classes = document["splits"], document["classes"]
         n = splits.get("test", splits["val"])["n"]
         kept = n <= MOST_SAMPLES and n * len(classes) <= MOST_VALUES
         left_out = document.get("not_kept", ())
         files = [run.predictions / f"{split}.npz" for split in splits if split not in left_out]
-        return not kept or all(file.is_file() for file in files)
+        return not kept or all(is_there(file) for file in files)
     return False
 
 
 def read_temperature(run: RunDirectory) -> Temperature | None:
     """The temperature of evaluation.json; None where there is none that a fit can have written."""
-    document = read_dispensable(run.evaluation)
+    document = read_written_json(run.evaluation)
     with suppress(KeyError, TypeError, ValueError, OverflowError):
         if isinstance(document, dict) and document["temperature"] is not None:
             return _temperature(document["temperature"])
@@ -99,7 +102,7 @@ def read_temperature(run: RunDirectory) -> Temperature | None:
 
 def read_gap(run: RunDirectory) -> dict[str, Any] | None:
     """The gap of evaluation.json under its keys; None where there is none."""
-    document = read_dispensable(run.evaluation)
+    document = read_written_json(run.evaluation)
     gap = document.get("gap") if isinstance(document, dict) else None
     return gap if isinstance(gap, dict) else None
 

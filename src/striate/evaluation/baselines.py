@@ -15,6 +15,7 @@ from striate.errors import ConfigError, DataError
 from striate.tasks.baseline import Baseline, Fitted, Method
 from striate.tasks.registry import split_line
 from striate.tasks.task import Task
+from striate.wording import several
 
 _FIELDS = ("task.name", "task.class_weights", "seed")
 
@@ -30,6 +31,7 @@ def fit_baselines(
     what is fitted before it is. Raises DataError where one of the three splits is missing or empty.
     """
     data.require_test("baselines")
+    task = task.deciding(None, None)  # costs and thresholds are meant for the network's probabilities
     for name in ("train", "val", "test"):
         if not len(data.splits.get(name, ())):
             where = f"baselines of {data.name}"
@@ -85,5 +87,5 @@ def comparison_lines(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     """What follows the test line of a training: `entries` as in metrics.json under `baselines`; nothing without any."""
     if not entries:
         return []
-    head = f"beside it, on the same {entries[0]['n']:,} test samples:"
+    head = f"beside it, on the same {several(entries[0]['n'], 'test sample')}:"
     return [head, *baseline_lines(entries), *(entry["comparison"]["sentence"] for entry in entries)]

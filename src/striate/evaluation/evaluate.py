@@ -16,7 +16,7 @@ from striate.data.dataset import Dataset, Split
 from striate.data.loader import Batch, batches
 from striate.data.store.stored import StoredInputs
 from striate.errors import DataError, ModelError, UsageError
-from striate.inference.plan import Asked
+from striate.inference.plan import Asked, InferencePlan
 from striate.inference.predictor import Predictor, batch_size, inference, plain_predictor
 from striate.machine.memory import in_halves
 from striate.tasks.accumulator import Accumulator
@@ -25,6 +25,7 @@ from striate.tasks.outputs import as_arrays, joined, leaves, on_cpu
 from striate.tasks.task import Task
 from striate.tasks.views import VIEW_COUNTS, Views, outputs_of_views
 from striate.training.trained import Trained
+from striate.wording import several
 
 
 def evaluate_trained(
@@ -108,6 +109,7 @@ def evaluate_split(
         brightness=brightness,
         shown=task.metrics,
         sampled=task.remembered(measured),
+        predicted=task.predicted(answers),
     )
 
 
@@ -170,18 +172,26 @@ def _require_finite(where: str, decoded: Any, loss: float, samples: int) -> None
     if bad or not np.isfinite(loss):
         raise ModelError(
             where,
-            f"NaN or Inf in the predictions for {bad} of {samples} samples, loss {loss}",
+            f"NaN or Inf in the predictions for {bad} of {several(samples, 'sample')}, loss {loss}",
             "finite predictions",
             "train again with a tenth of the learning rate, or load the best checkpoint instead of the last",
         )
 
 
 def plan_evaluation(
-    trained: Trained, data: Dataset, splits: Sequence[str], *, batch: int | None = None, asked: Asked = "auto"
+    trained: Trained,
+    data: Dataset,
+    splits: Sequence[str],
+    *,
+    batch: int | None = None,
+    asked: Asked = "auto",
+    written: InferencePlan | None = None,
 ) -> Predictor:
-    """The trained network as it is best computed for all samples of `splits` together; answers are compared with those
-    of plain fp32 on samples of validation, evenly spread, so that test data choose nothing; without it of the largest
-    split that the network was not trained on. `batch` as in `evaluate_trained`."""
+    """The trained network as it is best computed for all samples of `splits` together; predictions are compared with
+    those of plain fp32 on samples of validation, evenly spread, so that test data choose nothing; without it of the
+    largest split that the network was not trained on. `batch` as in `evaluate_trained`. `written`: how the run computed
+    its figures for these data, in which they are computed again."""
+    splits = splits if written is None else tuple(data.splits)  # for which it was chosen
     kept = [name for name in splits if name == "val"] or [name for name in splits if name != "train"] or ["train"]
     largest = max((data.splits[name] for name in kept), key=len)
 
@@ -190,4 +200,4 @@ def plan_evaluation(
         return largest.inputs[torch.arange(count) * len(largest) // max(1, count)]
 
     total = sum(len(data.splits[name]) for name in splits)
-    return trained.planned(spread, total, batch=batch, asked=asked)
+    return trained.planned(spread, total, batch=batch, asked=asked, written=written, own=written is not None)

@@ -262,7 +262,7 @@ def _told(evidence: Evidence, ids: Sequence[int], doubts: LabelDoubts, wrong: Wr
         "data.label-noise",
         "warning" if max(len(found), wrong.low) >= GRAVE * len(ids) else "note",
         evidence.listing.source,
-        f"{len(found):,} of {len(ids):,} labels are likely wrong{first}. {_in_all(wrong, len(ids))}",
+        f"{len(found):,} of {several(len(ids), 'label')} are likely wrong{first}. {_in_all(wrong, len(ids))}",
         f"a probability of at most {_DOUBT:g} for the label; a warning from {GRAVE:.0%} of the labels",
         f"A simple model that had not seen them is sure of another class; it is right in {doubts.accuracy:.0%} of all.",
         "Look at them (--sheet draws them); many a hard example is among them."
@@ -273,7 +273,7 @@ def _told(evidence: Evidence, ids: Sequence[int], doubts: LabelDoubts, wrong: Wr
 
 
 def _in_all(wrong: WrongLabels, total: int) -> str:
-    trial = f"Of {wrong.planted:,} labels made wrong for a trial, {wrong.found:,} were found"
+    trial = f"Of {several(wrong.planted, 'label')} made wrong for a trial, {wrong.found:,} were found"
     if wrong.number is None:
         return f"{trial}: how many are wrong cannot be told"
     if not wrong.number:

@@ -47,9 +47,8 @@ def agreement_of_labels(right: torch.Tensor, other: torch.Tensor) -> PredictionA
     return PredictionAgreement(len(right), float((right == other).float().mean()), 0.0, 0.0)
 
 
-def agreement_of_classes(right: torch.Tensor, other: torch.Tensor) -> PredictionAgreement:
-    """Of class probabilities (N, K): the share of equal most probable classes, and the mean total variation."""
-    equal = float((right.argmax(1) == other.argmax(1)).float().mean())
+def agreement_of_classes(right: torch.Tensor, other: torch.Tensor, equal: float) -> PredictionAgreement:
+    """Of class probabilities (N, K): the share of `equal` classes, and the mean total variation."""
     return PredictionAgreement(len(right), equal, float((right - other).abs().sum(1).mean() / 2), 0.0)
 
 

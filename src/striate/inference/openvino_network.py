@@ -19,6 +19,7 @@ from torch import nn
 from striate.inference.torch_network import Network
 from striate.machine.precision import Precision
 from striate.models.preserved_state import copied, on_trial
+from striate.wording import several
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 _LOADING = threading.Lock()
@@ -53,7 +54,7 @@ def prepare_openvino(precision: Precision, module: nn.Module, sample: torch.Tens
         warnings.simplefilter("ignore")  # how OpenVINO reads a network is deprecated in torch, and its own affair
         model = ov.convert_model(copy, example_input=sample[:2].clone())
     if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ValueError(f"{len(model.inputs)} inputs and {len(model.outputs)} outputs")
+        raise ValueError(f"{several(len(model.inputs), 'input')} and {several(len(model.outputs), 'output')}")
     model.reshape([-1, *shape])
     compiled = _core().compile_model(
         model,

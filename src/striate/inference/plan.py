@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from striate.errors import UsageError
 from striate.machine.precision import Precision
+from striate.wording import several
 
 Engine = Literal["torch", "openvino"]
 Layout = Literal["contiguous", "channels_last"]
@@ -138,13 +139,15 @@ class InferencePlan:
 
     def line(self) -> str:
         """One line for a person: which backend predicts, how much faster, and how well it agrees; "" for plain fp32."""
-        if (found := self.chosen) is None or found.agreement is None:
+        if self.way == PLAIN:
             return ""
+        if (found := self.chosen) is None or found.agreement is None:
+            return f"predictions computed in {self.way.name}"
         agreement = found.agreement
         if agreement.equal is not None:
-            said = f"{100 * agreement.equal:.2f} % of {agreement.samples:,} predictions equal to those of fp32"
+            said = f"{100 * agreement.equal:.2f} % of {several(agreement.samples, 'prediction')} equal to those of fp32"
         else:
-            said = f"predictions for {agreement.samples:,} samples within {agreement.moved:.1e} of fp32"
+            said = f"predictions for {several(agreement.samples, 'sample')} within {agreement.moved:.1e} of fp32"
         faster = f"{found.speedup:.1f} × plain fp32, " if found.speedup else ""
         return f"predictions computed in {self.way.name}: {faster}{said}"
 

@@ -75,8 +75,13 @@ def plan_predictor(
     total: int,
     batch: int,
     asked: Asked = "auto",
+    written: InferencePlan | None = None,
+    own: bool = False,
 ) -> Predictor:
     """The network as it is best computed for `total` samples in batches of `batch`.
+
+    A run has `written` how its figures were computed: its `own` samples, and fewer than are worth a comparison, are
+    predicted in the same way again; for others that is tried first.
 
     Plainly in fp32 where that is asked, where the job is short, or where nothing else is faster and gives the same
     predictions (`LEAST_EQUAL`, `MOST_MOVED`): at least 200 samples are predicted by both for it. The chosen backend is
@@ -86,6 +91,10 @@ def plan_predictor(
     require_asked(asked, "plan")
     if asked == "plain":
         return plain_predictor(module)
+    if written is not None and (own or total < LEAST_TOTAL):
+        found = _as_written(written, module, sample, total=total, batch=batch)
+        if found is not None:
+            return found
     if total < LEAST_TOTAL:
         return plain_predictor(
             module, f"{several(total, 'sample is', 'samples are')} too few to look for a faster backend"
@@ -98,19 +107,46 @@ def plan_predictor(
             return plain_predictor(module, "no sample can be read")
         if not isinstance(module(first[:1]), torch.Tensor):
             return plain_predictor(module, "the network gives more than one tensor")
-        seconds = _plain_seconds(module, first, total)
-        if seconds < LEAST_SECONDS:
-            return plain_predictor(module, f"{seconds:.1f} s of work are too few to look for a faster backend")
         key = _key(module, task, first, batch)
-        cached = _read_cached(key)
-        if cached is not None and cached.way == PLAIN:
-            return Predictor(module, module, cached)
+        known = written if written is not None and written.tried else _read_cached(key | {"total": total})
+        if known is None and (seconds := _plain_seconds(module, first, total)) < LEAST_SECONDS:
+            return _cached(
+                plain_predictor(module, f"{seconds:.1f} s of work are too few to look for a faster backend"), key, total
+            )
+        known = known or _read_cached(key)
+        if known is not None and known.way == PLAIN:
+            return Predictor(module, module, known)
         trial = _make_trial(module, task, sample, total=total, batch=batch)
         if len(trial.reference) < min(_LEAST_SAMPLE, total):
             return plain_predictor(
                 module, f"only {several(len(trial.reference), 'sample')} to compare predictions with"
             )
-        return (cached and _follow(cached, trial)) or _look(trial, key)
+        return _cached((known and _follow(known, trial)) or _look(trial, key), key, total)
+
+
+def _as_written(
+    written: InferencePlan, module: nn.Module, sample: Sample, *, total: int, batch: int
+) -> Predictor | None:
+    """The network as the run computed its figures; None where that cannot be done here, or takes longer to prepare
+    than so few samples are worth."""
+    if written.way == PLAIN:
+        return Predictor(module, module, written)
+    if total < LEAST_TOTAL and written.way.engine == "openvino":
+        return None
+    try:
+        with inference(plain_predictor(module)):
+            network = prepare_backend(written.way, module, _compared(sample, total)[:batch])
+            network(_compared(sample, 1))
+    except Exception:  # another machine, other versions
+        return None
+    return Predictor(module, network, written)
+
+
+def _cached(found: Predictor, key: dict[str, Any], total: int) -> Predictor:
+    """The same again for as many samples, however long they then seem to take."""
+    plan = replace(found.plan, tried=tuple(map(_without_agreement, found.plan.tried)))
+    save_plan("inference", key | {"total": total}, plan.to_json())
+    return found
 
 
 def _look(trial: Trial, key: dict[str, Any]) -> Predictor:
@@ -138,13 +174,18 @@ def _plain_seconds(network: Network, x: torch.Tensor, total: int) -> float:
 
 def _make_trial(module: nn.Module, task: ReadsOutputs, sample: Sample, *, total: int, batch: int) -> Trial:
     """The samples to compare with, and what plain fp32 predicts for them."""
-    numbers = max(1, sample(1).numel())
-    count = max(_LEAST_SAMPLE, min(_MOST_SAMPLE, total // _SAMPLE_SHARE, _MOST_NUMBERS // numbers))
-    batches = sample(min(count, total)).split(batch)
+    batches = _compared(sample, total).split(batch)
     began = perf_counter()
     reference = torch.cat([module(part) for part in batches])
     seconds = (perf_counter() - began) * total / max(1, len(reference))
     return Trial(module, task, batches, reference, total, seconds)
+
+
+def _compared(sample: Sample, total: int) -> torch.Tensor:
+    """The samples that a backend is prepared for and compared on."""
+    numbers = max(1, sample(1).numel())
+    count = max(_LEAST_SAMPLE, min(_MOST_SAMPLE, total // _SAMPLE_SHARE, _MOST_NUMBERS // numbers))
+    return sample(min(count, total))
 
 
 def _read_cached(key: dict[str, Any]) -> InferencePlan | None:

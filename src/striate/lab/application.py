@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.resources import files
+from inspect import CO_COROUTINE
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
@@ -16,7 +19,7 @@ from starlette.types import ASGIApp
 
 from striate.errors import StriateError
 from striate.lab.problems import fault_record, problem_record
-from striate.lab.security import Guard, TooLarge, too_large
+from striate.lab.security import Guard
 from striate.lab.workbench import Lab
 from striate.report.page import page_environment
 from striate.runs.files import finite
@@ -88,41 +91,54 @@ class FiniteJSON(JSONResponse):
         return super().render(finite(content))
 
 
-def make_application(lab: Lab, port: int = 0) -> ASGIApp:
-    """The lab as an ASGI application behind its checks; `port` names the cookie, since all labs share one host."""
+def make_application(lab: Lab, port: int) -> ASGIApp:
+    """The lab as an ASGI application behind its checks, which answers requests to this `port`."""
     app = FastAPI(
         title="striate lab", docs_url=None, redoc_url=None, openapi_url=None, default_response_class=FiniteJSON
     )
     app.add_exception_handler(StriateError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_arguments)
-    app.add_exception_handler(TooLarge, _refuse_size)
     app.add_exception_handler(Exception, _report_fault)
     app.mount("/static", StaticFiles(directory=_STATIC))
     for path, module in (("images", "striate.lab.page_images"), *((page.name, page.routes) for page in PAGES)):
         app.include_router(import_module(module).routes(lab), prefix=f"/api/{path}")
 
     @app.get("/", response_class=HTMLResponse)
-    def home() -> str:
-        return _html(lab, None)
+    def home(request: Request) -> str:
+        return _html(lab, None, request)
 
     @app.get("/{name}", response_class=HTMLResponse)
-    def page(name: str) -> str:
+    def page(name: str, request: Request) -> str:
         found = next((page for page in PAGES if page.name == name), None)
         if found is None:
             raise HTTPException(404)
-        return _html(lab, found)
+        return _html(lab, found, request)
 
-    return Guard(app, lab.token, f"striate-lab-{port}")
+    return Guard(app, lab, port)
 
 
-def _html(lab: Lab, page: Page | None) -> str:
+def _html(lab: Lab, page: Page | None, request: Request) -> str:
     template = page_environment("striate.lab").get_template("lab.html")
-    return template.render(pages=PAGES, page=page, run=lab.run, version=VERSION)
+    return template.render(
+        pages=PAGES, page=page, run=lab.run, version=VERSION, key=getattr(request.state, "key", None)
+    )
 
 
 def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, StriateError)
+    _forget(error)
     return _refusal(request, problem_record(error))
+
+
+def _forget(error: BaseException | None) -> None:
+    """Free what the functions had computed that ended with this error: it holds them, and one another, until some
+    garbage collection, and may be gigabytes."""
+    while error is not None:
+        for frame, _ in walk_tb(error.__traceback__):
+            with suppress(RuntimeError):  # it goes on
+                if not frame.f_code.co_flags & CO_COROUTINE:  # which is about to answer
+                    frame.clear()
+        error = error.__context__
 
 
 def _refusal(request: Request, record: dict[str, Any]) -> Response:
@@ -154,7 +170,3 @@ _EXPECTED = {
     "greater_than_equal": "at least {ge}",
     "missing": "a value",
 }
-
-
-def _refuse_size(_request: Request, _error: Exception) -> Response:
-    return too_large()

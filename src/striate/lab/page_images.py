@@ -25,6 +25,7 @@ from striate.data.dataset import Preparation
 from striate.data.media.image.pictures import UnreadableImage, decode_image
 from striate.data.sources.named import catalogue, info, place
 from striate.errors import DataError, RunError, StriateError
+from striate.machine.allocator import trim
 from striate.visualize.picture import Picture, listed_picture, read_picture_bytes, to_gray
 
 if TYPE_CHECKING:
@@ -122,6 +123,8 @@ class Images:
                 picture = read_picture_bytes(data, title, MAX_PIXELS)
             except UnreadableImage as error:
                 raise UnreadableImage(title, error.reason, "choose another picture, or a smaller one") from None
+            finally:
+                trim()
         if picture.alpha is not None and bool((picture.alpha == 255).all()):
             picture = replace(picture, alpha=None)
         if gray:

@@ -1,27 +1,41 @@
-"""Who may ask what: this machine only, with the token, from our own pages, and no more than fits.
+"""Who may ask what: this machine only, who has the token or a session, from our own pages, and no more than fits.
 
-A browser gets the token once, in the address that is printed, and from then on shows it in a cookie that no other
-site's request carries (SameSite=Strict) and no script reads (HttpOnly). Checking Host keeps out names that others point
-at this machine (DNS rebinding), checking Origin what other pages send. The content security policy lets a page
-run our scripts only and ask nobody else.
+A browser shows the token once, in the address that is printed, and gets a session for it, of two random values. One is
+a cookie, which no other site's request carries (SameSite=Strict) and no script reads (HttpOnly). Browsers send cookies
+to every port of a host, so other programs of this machine may see it: it opens pages as they are before they are
+filled. The other value, the key, is kept where only pages of this port find it; it opens what fills them. Checking Host
+keeps out names that others point at this machine (DNS rebinding), checking Origin what other pages send. The content
+security policy lets a page run our scripts only and ask nobody else.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+import json
+import secrets
+from collections import deque
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from urllib.parse import parse_qs
 
-from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from striate.lab.workbench import Lab
 
 LARGEST_UPLOAD = 16 << 20
 """Bytes of a picture that is sent."""
 LARGEST_REQUEST = 256 << 10
 """Bytes of any other request."""
 
+UPLOAD = "/api/images/upload"
+SIGN_OUT = "/sign-out"
+_UPLOADS_AT_ONCE = 4  # that are in memory, read or half read; the others are read when their turn comes
+_PATIENCE = 10.0  # seconds until the next bytes of a request
+_MOST_SESSIONS = 64
 _HOSTS = frozenset(("127.0.0.1", "localhost"))
 _POLICY = "; ".join(
     (
@@ -42,11 +56,22 @@ _HEADERS = {
 }
 
 
-class Guard:
-    """The application behind the checks of this module; `cookie` is the name of its cookie."""
+@dataclass(frozen=True)
+class Session:
+    """What a browser has got for the token: the value of its cookie, and the key that its pages show."""
 
-    def __init__(self, app: ASGIApp, token: str, cookie: str) -> None:
-        self._app, self._token, self._cookie = app, token, cookie
+    cookie: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    key: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+
+
+class Guard:
+    """The application behind the checks of this module, at `port` (its cookie has the port in its name)."""
+
+    def __init__(self, app: ASGIApp, lab: Lab, port: int) -> None:
+        self._app, self._lab, self._port = app, lab, port
+        self._cookie = f"striate-lab-{port}"
+        self._sessions: deque[Session] = deque(maxlen=_MOST_SESSIONS)
+        self._uploads = asyncio.Semaphore(_UPLOADS_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse."""
@@ -55,72 +80,121 @@ class Guard:
             return
         if scope["type"] != "http":
             return  # there are no other connections
-        headers = Headers(scope=scope)
-        shown = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-        brought = self._is_token(shown)
-        refusal = _foreign(headers) or (None if brought or self._has_cookie(headers) else _unknown())
-        limit = LARGEST_UPLOAD if scope["path"].startswith("/api/images") else LARGEST_REQUEST
+        headers, path = Headers(scope=scope), scope["path"]
+        shown = {name: values[0] for name, values in parse_qs(scope["query_string"].decode("latin-1")).items()}
+        session = self._session_of(headers)
+        token = self._lab.token
+        has_token = _same(shown.get("token", ""), token)
+        limit = LARGEST_UPLOAD if path == UPLOAD else LARGEST_REQUEST
+        refusal = _foreign(headers, self._port)
+        if refusal is None and not has_token:
+            key = headers.get("striate-key", shown.get("key", ""))
+            keys = (token, *(one.key for one in self._sessions))  # programs show the token each time
+            known = any(_same(key, one) for one in keys) if path.startswith("/api/") else session is not None
+            refusal = None if known else _unknown()
         refusal = refusal or _too_large(headers, limit)
+        signs_in = has_token and refusal is None and not path.startswith(("/api/", "/static/"))
+        if signs_in and session is None:
+            session = Session()
+            self._sessions.append(session)
+            self._lab.signed_in.set()
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 answer = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     answer[name] = value
-                answer.setdefault("cache-control", "no-cache" if scope["path"].startswith("/static/") else "no-store")
-                if brought and refusal is None:
-                    answer.append("set-cookie", f"{self._cookie}={shown}; Path=/; HttpOnly; SameSite=Strict")
+                answer.setdefault("cache-control", "no-cache" if path.startswith("/static/") else "no-store")
+                if signs_in and session is not None:
+                    answer.append("set-cookie", f"{self._cookie}={session.cookie}; Path=/; HttpOnly; SameSite=Strict")
             await send(message)
 
         if refusal is not None:
             await refusal(scope, receive, send_with_headers)
             return
-        await self._app(scope, _Counted(receive, limit), send_with_headers)
+        if path == SIGN_OUT and scope["method"] == "POST":
+            if session is not None:
+                self._sessions.remove(session)
+            await Response(status_code=204)(scope, receive, send_with_headers)
+            return
+        if signs_in and session is not None:
+            scope.setdefault("state", {})["key"] = session.key
+        async with self._uploads if path == UPLOAD else nullcontext():
+            content = await _content(receive, limit)
+            if isinstance(content, bytes) and path != UPLOAD and _has_half_characters(content):
+                content = _refuse(400, "half of a character (a lone surrogate)", "text in Unicode")
+            if isinstance(content, bytes):
+                await self._app(scope, _again(content, receive), send_with_headers)
+            elif content is not None:
+                await content(scope, receive, send_with_headers)
 
-    def _is_token(self, shown: str) -> bool:
-        return hmac.compare_digest(shown.encode("utf-8", "replace"), self._token.encode())
-
-    def _has_cookie(self, headers: Headers) -> bool:
+    def _session_of(self, headers: Headers) -> Session | None:
         # Cookies of other programs on this machine come along, whatever their form.
-        return self._is_token(cookie_parser(headers.get("cookie", "")).get(self._cookie, ""))
+        shown = cookie_parser(headers.get("cookie", "")).get(self._cookie, "")
+        return next((one for one in self._sessions if _same(shown, one.cookie)), None)
 
 
-class TooLarge(HTTPException):
-    """A request whose body is larger than it may be, noticed while it comes in."""
-
-    def __init__(self) -> None:
-        super().__init__(413)
+def _same(shown: str, known: str) -> bool:
+    return hmac.compare_digest(shown.encode("utf-8", "replace"), known.encode())
 
 
-class _Counted:
-    """What is received, up to a limit: a length need not be announced."""
+async def _content(receive: Receive, limit: int) -> bytes | Response | None:
+    """The body of a request; the refusal of one that is too large (its length need not be announced) or stops coming;
+    None where the client has gone."""
+    pieces, size = [], 0
+    while True:
+        try:
+            message = await asyncio.wait_for(receive(), _PATIENCE)
+        except TimeoutError:
+            return _refuse(408, "a request that does not go on", f"its next bytes within {_PATIENCE:.0f} seconds")
+        if message["type"] != "http.request":
+            return None
+        pieces.append(message.get("body", b""))
+        size += len(pieces[-1])
+        if size > limit:
+            return _too_much()
+        if not message.get("more_body", False):
+            return b"".join(pieces)
 
-    def __init__(self, receive: Receive, limit: int) -> None:
-        self._receive, self._left = receive, limit
 
-    async def __call__(self) -> Message:
-        message = await self._receive()
-        self._left -= len(message.get("body", b""))
-        if self._left < 0:
-            raise TooLarge
-        return message
+def _again(content: bytes, receive: Receive) -> Receive:
+    """What the application receives: the body that was read, then what comes after it."""
+    messages: list[Message] = [{"type": "http.request", "body": content, "more_body": False}]
+
+    async def next_message() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return next_message
 
 
-def too_large() -> Response:
-    """The answer to a body that is larger than it may be."""
-    return _refuse(413, "a request that is too large", f"a picture of at most {LARGEST_UPLOAD >> 20} MiB")
+def _has_half_characters(content: bytes) -> bool:
+    """Whether it is JSON with an escape for half of a character, which no text can hold that is sent back."""
+    if b"\\u" not in content:
+        return False
+    try:
+        json.dumps(json.loads(content), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    except (ValueError, RecursionError):
+        return False  # no JSON: that is told where it is read
+    return False
 
 
 def _too_large(headers: Headers, limit: int) -> Response | None:
     announced = headers.get("content-length", "0")
-    return too_large() if not announced.isdigit() or len(announced) > 12 or int(announced) > limit else None
+    return _too_much() if not announced.isdigit() or len(announced) > 12 or int(announced) > limit else None
 
 
-def _foreign(headers: Headers) -> Response | None:
+def _too_much() -> Response:
+    return _refuse(413, "a request that is too large", f"a picture of at most {LARGEST_UPLOAD >> 20} MiB")
+
+
+def _foreign(headers: Headers, port: int) -> Response | None:
     """The refusal of what another site sends, or sends here under a name of its own; None where all is well."""
     host = headers.get("host", "")
-    if host.partition(":")[0].lower() not in _HOSTS:
-        return _refuse(403, "a request to another name than this machine's own", "http://127.0.0.1:PORT")
+    name, _, number = host.partition(":")
+    if name.lower() not in _HOSTS or (number or "80") != str(port):  # which browsers leave out
+        return _refuse(403, "a request to another name or port than the lab's", f"http://127.0.0.1:{port}")
     origin = headers.get("origin")
     if origin is not None and origin.lower() != f"http://{host.lower()}":
         return _refuse(403, "a request from the page of another site", "one from the lab's own pages")
@@ -134,5 +208,13 @@ def _unknown() -> Response:
 
 
 def _refuse(status: int, got: str, expected: str) -> Response:
-    remedy = "open the address that `striate lab` printed" if status == 403 else "send less"
-    return JSONResponse({"error": {"where": "the lab", "got": got, "expected": expected, "remedy": remedy}}, status)
+    record = {"where": "the lab", "got": got, "expected": expected, "remedy": _REMEDIES[status]}
+    return JSONResponse({"error": record}, status)
+
+
+_REMEDIES = {
+    400: "leave that character out",
+    403: "open the address that `striate lab` printed",
+    408: "send it again",
+    413: "send less",
+}

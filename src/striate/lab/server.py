@@ -14,6 +14,7 @@ import uvicorn
 
 from striate.errors import UsageError
 from striate.lab.application import make_application
+from striate.lab.connection import Connection
 from striate.lab.problems import shows_faults
 from striate.lab.workbench import Lab
 
@@ -24,7 +25,7 @@ _LAST = 1.1  # seconds after which it ends whatever still computes
 
 
 def serve(lab: Lab, port: int, announce: Callable[[str], None]) -> None:
-    """Serve the lab on `port` of this machine (0: a free one) until SIGINT or SIGTERM.
+    """Serve the lab on `port` of this machine (0: a free one) until SIGINT, SIGTERM or SIGHUP.
 
     `announce` is called with the address, token included, once it answers. Raises UsageError for a port that cannot be
     had.
@@ -33,6 +34,9 @@ def serve(lab: Lab, port: int, announce: Callable[[str], None]) -> None:
         number = listening.getsockname()[1]
         config = uvicorn.Config(
             make_application(lab, number),
+            http=Connection,
+            ws="none",
+            proxy_headers=False,
             access_log=False,  # it would hold the token
             log_level="error" if shows_faults() else "critical",
             lifespan="off",
@@ -56,15 +60,18 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Both signals end the server as it should end, and are not sent on: to be told to end is no failure."""
+        """These signals end the server as it should end, and are not sent on: to be told to end is no failure."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        ours = [signal.SIGINT, signal.SIGTERM]
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            ours.append(signal.SIGHUP)  # the terminal was closed; `nohup` ignores it
+        for number in ours:
             loop.add_signal_handler(number, self._end)
         try:
             yield
         finally:
             self._lab.end()
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in ours:
                 loop.remove_signal_handler(number)
 
     def _end(self) -> None:

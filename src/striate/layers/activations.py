@@ -10,6 +10,7 @@ from torch import nn
 
 from striate.errors import ShapeError
 from striate.layers.windows import check_positive
+from striate.wording import several
 
 
 def hard_threshold(x: torch.Tensor) -> torch.Tensor:
@@ -46,7 +47,7 @@ class Maxout(nn.Module):
         if channels % self.pieces:
             fitting = max(d for d in range(1, min(self.pieces, channels) + 1) if channels % d == 0)
             expected = f"a multiple of {self.pieces}, the number of pieces"
-            raise ShapeError("input of Maxout", f"{channels} channels", expected, f"pieces={fitting}")
+            raise ShapeError("input of Maxout", several(channels, "channel"), expected, f"pieces={fitting}")
         largest: torch.Tensor = x.unflatten(1, (channels // self.pieces, self.pieces)).max(dim=2).values
         return largest
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 from striate.errors import ShapeError, UsageError
 from striate.layers.axis_windows import AxisWindows, same_padding
 from striate.layers.windows import Size, check_positive, per_axis
+from striate.wording import several
 
 
 class PartialConvolution(nn.Module):
@@ -205,7 +206,7 @@ class SamePadding(nn.Module):
                 continue
             starts = range(-before, -(-n // s) * s - before, s)
             if not all(any(0 <= start + d * tap < n for tap in range(k)) for start in starts):
-                got = f"a window of {k} positions, {d} apart, on a map of {n}: one lies in the padding alone"
+                got = f"a window of {several(k, 'position')}, {d} apart, on a map of {n}: one lies in the padding alone"
                 raise ShapeError("SamePadding", got, f"a dilation of less than {n}", f"dilation={max(1, n // 2)}")
 
 

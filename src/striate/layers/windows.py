@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from striate.errors import ShapeError, UsageError
+from striate.wording import several
 
 Size = int | Sequence[int]
 
@@ -15,7 +16,7 @@ def per_axis(value: Size, axes: int, name: str) -> tuple[int, ...]:
     """`value` as one whole number an axis; UsageError where it is written for another number of axes."""
     values = (value,) * axes if isinstance(value, int) else tuple(value)
     if len(values) != axes:
-        got = f"{len(values)} numbers for {axes} spatial axes"
+        got = f"{several(len(values), 'number')} for {several(axes, 'spatial axis', 'spatial axes')}"
         raise UsageError(name, got, f"one for all axes, or {axes}", f"{name}={values[0] if values else 1}")
     return values
 

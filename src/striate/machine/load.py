@@ -13,6 +13,8 @@ from time import monotonic, perf_counter, sleep
 
 import psutil
 
+from striate.wording import several
+
 _SHORTEST = 0.1  # seconds: the kernel counts in hundredths
 _BUSY = 0.35  # cores: less is a mail program, or this measurement
 
@@ -34,7 +36,7 @@ class Load:
     @property
     def name(self) -> str:
         """`quiet`, or how many cores are taken, as `1 of 2 cores taken`."""
-        return f"{max(1, round(self.taken))} of {self.cores} cores taken" if self.busy else "quiet"
+        return f"{max(1, round(self.taken))} of {several(self.cores, 'core')} taken" if self.busy else "quiet"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from striate.models.check import check_outputs
 from striate.models.config import Initialization
 from striate.models.from_file import build_from_file, call_factory, names_file
 from striate.models.from_run import names_run, read_network
-from striate.models.from_spec import build_plan
+from striate.models.from_spec import build_plan, most_parameters
 from striate.models.from_zoo import build_from_zoo
 from striate.models.initialization.reinitialize import reinitialize
 from striate.models.input_shape import read_input_shape
@@ -171,7 +171,8 @@ def _from_text(request: _Request) -> tuple[nn.Module, _Request]:
     if request.input_shape is None:
         remedy = "give it: input_shape=(1, 28, 28) in Python, --input 1x28x28 on the command line"
         raise NoInputShape("layer string", "no input shape", "the shape of one input", remedy)
-    plan = plan_outputs(text, request.input_shape, request.outputs, bool(request.dense), request.classes)
+    asked = request.input_shape, request.outputs, bool(request.dense), request.classes
+    plan = plan_outputs(text, *asked, most_parameters())
     # The plan has checked the output already, without a forward pass.
     return build_plan(plan), replace(request, outputs=None)
 

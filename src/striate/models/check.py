@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections import defaultdict
 
 import torch
@@ -13,8 +15,12 @@ from striate.models.layer_strings.outputs import show_expected
 from striate.models.preserved_state import is_lazy, on_trial, trial_copy, without_numbers, zero_input
 from striate.models.shape_error import Failure, shape_error
 from striate.observe.module_calls import ModuleCall, module_calls
+from striate.wording import several
 
 BATCH = 2
+_SHAPES = "torch.fx.experimental.symbolic_shapes"
+"""What torch loads for the first pass over shapes alone, with its compiler: a second and a half."""
+_QUICK = 4e11  # weights × positions: 50 ms for the usual networks, 3 s where each kernel meets each position
 
 
 def check_outputs(
@@ -25,7 +31,7 @@ def check_outputs(
     *,
     classes: tuple[str, ...] = (),
 ) -> None:
-    """Runs one batch of two through the network, on the meta device where it can be.
+    """Runs one batch of two through the network: of zeros, or of shapes alone where that is quicker.
 
     Raises ModelError unless the output is a tensor (N, outputs), or (N, outputs, *spatial of the input) if `dense`;
     an exception inside names the module and the shapes it was given. Mode, buffers and random state of the network
@@ -40,7 +46,7 @@ def check_outputs(
     if isinstance(result, torch.Tensor):
         shape = tuple(result.shape)
         shown = ", ".join(map(str, shape[1:]))
-        got = f"{shape[1]} outputs" if len(shape) == 2 and not dense else f"an output of (N, {shown})"
+        got = several(shape[1], "output") if len(shape) == 2 and not dense else f"an output of (N, {shown})"
         if not shape or shape[0] != BATCH:
             got = f"an output of {shape} for a batch of {BATCH}"
     else:
@@ -64,12 +70,25 @@ def _offered(module: nn.Module, input_shape: tuple[int, ...]) -> str:
 
 
 def _forward(module: nn.Module, input_shape: tuple[int, ...]) -> object:
-    """The output of the module, or the Failure; on the meta device, or else for real on a copy."""
+    """The output of the module, or the Failure: for real on a copy where that is quick, or else on the meta device, and
+    where it cannot be taken there for real."""
+    if _SHAPES not in sys.modules and _is_quick(module, input_shape):
+        result = _run(trial_copy(module), zero_input(module, input_shape, BATCH))
+        if not isinstance(result, Failure):
+            return result
     result = _run_without_numbers(module, input_shape)
     without = any(tensor.is_meta for tensor in module.parameters())
     if result is not None and (without or not isinstance(result, Failure)):
         return result
     return _run(trial_copy(module), zero_input(module, input_shape, BATCH))
+
+
+def _is_quick(module: nn.Module, input_shape: tuple[int, ...]) -> bool:
+    """Whether a pass over zeros takes less time than loading what a pass over shapes needs."""
+    tensors = list(module.parameters())
+    if is_lazy(module) or any(tensor.is_meta for tensor in tensors):
+        return False
+    return sum(tensor.numel() for tensor in tensors) * math.prod(input_shape[1:]) <= _QUICK
 
 
 def _run_without_numbers(module: nn.Module, input_shape: tuple[int, ...]) -> object:

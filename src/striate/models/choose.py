@@ -35,7 +35,13 @@ def choose_model(kind: str, input_shape: tuple[int, ...], needs: str, samples: i
         return "small-cnn", f"{size} is too small for 5×5 kernels and pooling, so this network has padded 3×3 kernels"
     if gray and longest <= SMALL_GRAY:
         return "mnist-cnn", f"gray images of {size} are small enough for two convolutions, which train in seconds"
-    what = "larger than 32 pixels" if gray else "in color" if input_shape[0] == 3 else f"of {input_shape[0]} channels"
+    what = (
+        "larger than 32 pixels"
+        if gray
+        else "in color"
+        if input_shape[0] == 3
+        else f"of {several(input_shape[0], 'channel')}"
+    )
     return "small-resnet", f"images {what} ({size}) need depth, which residual blocks train well from scratch"
 
 

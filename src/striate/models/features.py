@@ -10,7 +10,7 @@ from torch import nn
 
 from striate.models.preserved_state import preserved
 from striate.observe.module_calls import ModuleCall, module_calls
-from striate.wording import show_shape
+from striate.wording import several, show_shape
 
 
 def weighted_layers(module: nn.Module) -> list[str]:
@@ -74,9 +74,9 @@ class Features:
 
     def __str__(self) -> str:
         """`a vector of 512 numbers, and maps of 64×32×32, 128×16×16`."""
-        parts = [] if self.vector is None else [f"a vector of {self.vector:,} numbers"]
+        parts = [] if self.vector is None else [f"a vector of {several(self.vector, 'number')}"]
         if self.sequence is not None:
-            parts.append(f"a sequence of {self.sequence[0]:,} × {self.sequence[1]:,} numbers")
+            parts.append(f"a sequence of {self.sequence[0]:,} × {several(self.sequence[1], 'number')}")
         if self.pyramid:
             parts.append(f"maps of {', '.join(show_shape((part.channels, *part.size)) for part in self.pyramid)}")
         return ", and ".join(parts) or "nothing but its output"

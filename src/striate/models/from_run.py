@@ -11,6 +11,7 @@ from striate.models.layer_strings.words import WORDS
 from striate.models.registry import MODELS
 from striate.models.weights.recognize import nameless_weights
 from striate.models.weights.saved import SavedNetwork, load_run, network_of
+from striate.runs.plain_files import is_there
 
 
 def names_run(text: str) -> bool:
@@ -24,7 +25,7 @@ def names_run(text: str) -> bool:
         return False
     try:
         path = Path(text).expanduser()
-        return (path / "config.yaml").is_file() or (path.is_file() and (not bare or path.suffix == ".pt"))
+        return is_there(path / "config.yaml") or (path.is_file() and (not bare or path.suffix == ".pt"))
     except (OSError, RuntimeError, ValueError):  # a layer string is longer than a path may be
         return False
 

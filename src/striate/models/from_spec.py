@@ -6,6 +6,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 from striate.layers.activations import Maxout
@@ -16,7 +17,7 @@ from striate.layers.pooling import ChannelL2Pool, GlobalAveragePool, L2Pool
 from striate.models.initialization.initialize import Part, initialize
 from striate.models.layer_strings.fits import axes, paddings
 from striate.models.layer_strings.layer_string import parse_layers
-from striate.models.layer_strings.shapes import Block, Plan, Shape, Step, plan_network
+from striate.models.layer_strings.shapes import MAX_COUNTED, MAX_PARAMETERS, Block, Plan, Shape, Step, plan_network
 from striate.models.layer_strings.spec import Layer, Network
 
 
@@ -30,7 +31,12 @@ def build_network(network: Network | str, input_shape: Shape) -> nn.Sequential:
     """
     if isinstance(network, str):
         network = parse_layers(network)
-    return build_plan(plan_network(network, input_shape))
+    return build_plan(plan_network(network, input_shape, most_parameters()))
+
+
+def most_parameters() -> int:
+    """How many parameters a network may have here: more on the meta device, where it is only counted."""
+    return MAX_COUNTED if torch.get_default_device().type == "meta" else MAX_PARAMETERS
 
 
 def build_plan(plan: Plan) -> nn.Sequential:

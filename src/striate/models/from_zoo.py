@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from striate.errors import InputMisfit, LayerStringError, ModelError
+from striate.models.from_spec import most_parameters
 from striate.models.layer_strings.layer_string import parse_call
-from striate.models.layer_strings.shapes import MAX_PARAMETERS
 from striate.models.layer_strings.words import Value
 from striate.models.registry import ModelInfo
 from striate.models.shape_error import not_without_batch
@@ -45,9 +45,10 @@ def _refuse_huge(
     make: Any, info: ModelInfo, text: str, input_shape: tuple[int, ...], outputs: int, arguments: dict[str, Value]
 ) -> None:
     """ModelError before memory is taken for more parameters than any machine here would train."""
+    most = most_parameters()
     with torch.device("meta"):
         count = sum(p.numel() for p in make(input_shape, outputs, **arguments).parameters())
-    if count > MAX_PARAMETERS:
-        got = f"{count:,} parameters with {several(outputs, 'output')} on inputs of {show_shape(input_shape)}"
+    if count > most:
+        got = f"{several(count, 'parameter')} with {several(outputs, 'output')} on inputs of {show_shape(input_shape)}"
         published = f"{info.name}, with {several(info.outputs, 'output')} on inputs of {show_shape(info.input_shape)}"
-        raise ModelError(text[:80], got, f"at most {MAX_PARAMETERS:,}", f"start from what was published: {published}")
+        raise ModelError(text[:80], got, f"at most {most:,}", f"start from what was published: {published}")

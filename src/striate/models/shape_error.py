@@ -181,9 +181,11 @@ def _channels(failure: Failure) -> _Advice | None:
         return None
     channels, axes = shapes[0][1], _axes_of(layer) or 0
     if len(shapes[0]) > axes + 2:
-        got = f"{len(shapes[0]) - 2} spatial axes for {axes}"
+        got = f"{several(len(shapes[0]) - 2, 'spatial axis', 'spatial axes')} for {axes}"
         expected = f"{several(axes, 'spatial axis', 'spatial axes')}, as the layer is for"
-        return _Advice(got, expected, f"give a shape of {layer.in_channels} channels and {axes} sizes")
+        return _Advice(
+            got, expected, f"give a shape of {several(layer.in_channels, 'channel')} and {several(axes, 'size')}"
+        )
     if channels == layer.in_channels:
         return None
     expected = f"{several(layer.in_channels, 'channel')}, as `in_channels` says"
@@ -223,21 +225,23 @@ def _normalized(failure: Failure) -> _Advice | None:
     layer, shapes = failure.module, failure.shapes
     batch = isinstance(layer, _BATCH_NORMS)
     wanted = layer.num_features if batch else layer.num_channels if isinstance(layer, nn.GroupNorm) else None
-    if wanted is None or not shapes or len(shapes[0]) < 2:
+    if not isinstance(wanted, int) or not shapes or len(shapes[0]) < 2:
         return None
     channels, axes = shapes[0][1], max(1, len(shapes[0]) - 2)
     here = _axes_of(layer) or axes
     if here != axes <= len(_BATCH_NORMS):
         expected = f"{here} spatial axes, as the layer is for"
         return _Advice(
-            f"{len(shapes[0]) - 2} spatial axes for {here}", expected, f"make it nn.BatchNorm{axes}d({channels})"
+            f"{several(len(shapes[0]) - 2, 'spatial axis', 'spatial axes')} for {here}",
+            expected,
+            f"make it nn.BatchNorm{axes}d({channels})",
         )
     if channels == wanted:
         return None
     setting = "num_features" if batch else "num_channels"
     return _Advice(
         f"{several(channels, 'channel')} for {wanted}",
-        f"{wanted} channel{'s' * (wanted != 1)}, as `{setting}` says",
+        f"{several(wanted, 'channel')}, as `{setting}` says",
         f"make it nn.{type(layer).__name__}({channels})" if batch else f"make its num_channels {channels}",
     )
 
@@ -281,7 +285,7 @@ def _fitting(other: str, before: Shape, last: str, after: Shape, joining: bool) 
         return f"put nn.Conv{axes}d({wide[1]}, {channels}, 1, stride={stride}) after {name}"
     lost = max(large - small for large, small in zip(wide[2:], narrow[2:], strict=True))
     smaller = last if name == other else other
-    return f"give the layers up to {smaller} padding: {lost} positions in all are lost there"
+    return f"give the layers up to {smaller} padding: {several(lost, 'position')} in all are lost there"
 
 
 def _shown(shape: Shape) -> str:

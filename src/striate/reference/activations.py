@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from striate.errors import ShapeError, UsageError
 from striate.reference.arguments import Array, array, channel_axis, gradient, number, per_channel, whole
+from striate.wording import several
 
 
 def sigmoid(x: ArrayLike) -> Array:
@@ -158,6 +159,6 @@ def _pieces(x: ArrayLike, pieces: int) -> tuple[Array, int]:
     channels = values.shape[axis] if values.ndim else 0
     if channels == 0 or channels % pieces:
         fits = ", ".join(str(n) for n in range(1, min(channels, 1000) + 1) if channels % n == 0)
-        got = f"{pieces} pieces for {channels} channels"
+        got = f"{pieces} pieces for {several(channels, 'channel')}"
         raise ShapeError("pieces", got, f"a divisor of the channels: {fits or 'x has none'}", "pieces=1")
     return values.reshape(*values.shape[:axis], -1, pieces, *values.shape[axis + 1 :]), axis + 1

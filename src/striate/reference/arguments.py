@@ -112,7 +112,7 @@ def per_axis(value: Any, axes: int, name: str, low: int = 1) -> tuple[int, ...]:
     if isinstance(value, str) or not hasattr(value, "__len__"):
         return (whole(value, name, low),) * axes
     if len(value) != axes:
-        got = f"{len(value)} numbers, {tuple(value)}"
+        got = f"{several(len(value), 'number')}, {tuple(value)}"
         remedy = f"{name}={(low,) * axes}"
         raise ShapeError(name, got, f"one number, or {axes}: one a spatial axis", remedy)
     return tuple(whole(entry, name, low) for entry in value)
@@ -160,5 +160,5 @@ def _relabeled(found: NDArray[np.integer], classes: int) -> str:
 def refuse_huge(shape: Sequence[int], name: str) -> None:
     """ShapeError where an array of this shape would not be a small example any more."""
     if math.prod(shape) > LARGEST:
-        got = f"an array of {' × '.join(map(str, shape))} = {math.prod(shape):,} numbers"
+        got = f"an array of {' × '.join(map(str, shape))} = {several(math.prod(shape), 'number')}"
         raise ShapeError(name, got, f"at most {LARGEST:,}", f"a smaller {name}, or torch.nn.functional for real work")

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from striate.errors import UsageError
 from striate.reference.arguments import Array, array, exact, number, whole
+from striate.wording import several
 
 STEP = 1e-5
 TOLERANCE = 1e-6
@@ -49,7 +50,7 @@ class GradientCheck:
         return (
             f"{verdict}: largest relative error {self.max_relative_error:.1e} (tolerance {self.tolerance:.0e}), "
             f"at {place}: {self.claimed:.9g} claimed, {self.measured:.9g} measured; "
-            f"{self.checked} of {self.entries} entries{corners}"
+            f"{self.checked} of {several(self.entries, 'entry', 'entries')}{corners}"
         )
 
 

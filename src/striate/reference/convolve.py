@@ -114,7 +114,9 @@ def _read(
     x, w = maps(x), array(w, "w")
     axes = x.ndim - 2
     if w.ndim != x.ndim or math.prod(w.shape) == 0:
-        expected = f"(K, C/groups, *kernel) with {axes} spatial axes, for x of shape {x.shape}"
+        expected = (
+            f"(K, C/groups, *kernel) with {several(axes, 'spatial axis', 'spatial axes')}, for x of shape {x.shape}"
+        )
         raise ShapeError("w", f"shape {w.shape}", expected, "w[None, None] for one kernel over one channel")
     not_empty(w, "w")
     if w.shape[1] * whole(groups, "groups") != x.shape[1] or len(w) % groups:
@@ -204,7 +206,10 @@ def _read_transposed(
     x, w = maps(x), array(w, "w")
     axes = x.ndim - 2
     if w.ndim != x.ndim or math.prod(w.shape) == 0 or len(w) != x.shape[1]:
-        expected = f"({x.shape[1]}, K/groups, *kernel) with {axes} spatial axes, for x of shape {x.shape}"
+        expected = (
+            f"({x.shape[1]}, K/groups, *kernel) with {several(axes, 'spatial axis', 'spatial axes')}, for x "
+            f"of shape {x.shape}"
+        )
         shape = (x.shape[1], 1, *(3,) * axes)
         raise ShapeError("w", f"shape {w.shape}", expected, f"w=np.ones({shape})")
     check_groups(groups, input=x.shape[1])
@@ -260,11 +265,13 @@ def _read_local(x: ArrayLike, w: ArrayLike, stride: Size, padding: Size | str) -
     x, w = maps(x), array(w, "w")
     axes = x.ndim - 2
     if w.ndim != 2 * axes + 2 or 0 in w.shape:
-        expected = f"(*out, K, C, *kernel): {2 * axes + 2} axes for x of shape {x.shape}"
+        expected = f"(*out, K, C, *kernel): {several(2 * axes + 2, 'axis', 'axes')} for x of shape {x.shape}"
         raise ShapeError("w", f"shape {w.shape}", expected, f"w=np.ones({(*x.shape[2:], 1, x.shape[1], *(1,) * axes)})")
     seen = windows(x.shape[2:], w.shape[axes + 2 :], stride, padding)
     shape = (*seen.out, w.shape[axes], x.shape[1], *seen.kernel)
     if w.shape != shape:
-        got = f"shape {w.shape}: kernels for {w.shape[:axes]} places over {w.shape[axes + 1]} channels"
-        raise ShapeError("w", got, f"{seen.out} places, {x.shape[1]} channels: shape {shape}", f"w=np.ones({shape})")
+        got = f"shape {w.shape}: kernels for {w.shape[:axes]} places over {several(w.shape[axes + 1], 'channel')}"
+        raise ShapeError(
+            "w", got, f"{seen.out} places, {several(x.shape[1], 'channel')}: shape {shape}", f"w=np.ones({shape})"
+        )
     return x, w, seen

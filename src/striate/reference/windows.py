@@ -13,6 +13,7 @@ import numpy as np
 
 from striate.errors import ShapeError, UsageError
 from striate.reference.arguments import Array, per_axis, refuse_huge, whole
+from striate.wording import several
 
 _NUMPY_MODES: dict[str, Any] = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
@@ -119,8 +120,8 @@ def _check_pads(size: tuple[int, ...], pads: tuple[tuple[int, int], ...], mode: 
 
 def _refuse_kernel(size: tuple[int, ...], spans: tuple[int, ...], pads: tuple[tuple[int, int], ...]) -> None:
     axis = next(i for i, span in enumerate(spans) if span > size[i] + sum(pads[i]))
-    got = f"along spatial axis {axis} a kernel over {spans[axis]} positions"
-    room = f"{size[axis]} + {pads[axis][0]} + {pads[axis][1]} = {size[axis] + sum(pads[axis])} positions"
+    got = f"along spatial axis {axis} a kernel over {several(spans[axis], 'position')}"
+    room = f"{size[axis]} + {pads[axis][0]} + {pads[axis][1]} = {several(size[axis] + sum(pads[axis]), 'position')}"
     least = [max(max(p), -(-(span - n) // 2)) for n, span, p in zip(size, spans, pads, strict=True)]
     raise ShapeError("kernel", got, f"at most the padded map, {room}", f'padding={tuple(least)}, padding_mode="zeros"')
 

@@ -155,9 +155,12 @@ def _model_facts(name: str, notes: Sequence[str], metrics: Mapping[str, Any], le
     )
 
 
-def end_findings(run: RunDirectory, prepared: Prepared, test: Evaluation, passes: float) -> tuple[Finding, ...]:
+def end_findings(
+    run: RunDirectory, prepared: Prepared, val: Evaluation, test: Evaluation, passes: float
+) -> tuple[Finding, ...]:
     """What the curves of a training say that is over, after so many passes over its samples, and its predictions."""
     known = {finding.code for finding in prepared.findings}
-    of_predictions = prepared.task.noticed(test)
+    of_validation = prepared.task.noticed_on_validation(val.decoded, val.targets, str(run.path))
+    of_predictions = (*prepared.task.noticed(test), *of_validation)
     found = *of_predictions, *curve_findings(read_curves(run, len(prepared.data.classes), passes))
     return tuple(in_options(finding, prepared.config) for finding in found if finding.code not in known)

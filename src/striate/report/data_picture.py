@@ -23,7 +23,7 @@ from striate.visualize.sample_figures import (
     rows_by_epoch,
     samples_figure,
 )
-from striate.wording import show_shape
+from striate.wording import several, show_shape
 
 
 @dataclass(frozen=True)
@@ -94,5 +94,5 @@ def _class_words(data: Dataset, rows: list[SampleRow]) -> str:
     shape = show_shape(data.input_shape[1:])
     text = f"Inputs of {shape} pixels, {'color' if data.input_shape[0] == 3 else 'gray'}."
     if data.has_one_class_each and len(data.classes) > MOST_CLASSES:
-        text += f" The first {len(rows)} of {len(data.classes)} classes."
+        text += f" The first {len(rows)} of {several(len(data.classes), 'class', 'classes')}."
     return text

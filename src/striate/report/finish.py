@@ -13,6 +13,7 @@ from striate.account.summarize import count_parameters, observe
 from striate.data.loader import batch_bounds
 from striate.evaluation.assessment import assess_run, save_assessment
 from striate.evaluation.evaluate import evaluate_trained, plan_evaluation
+from striate.evaluation.written_inference import write_inference, written_inference
 from striate.machine.memory import only_new_garbage
 from striate.report.baselines import Compared, describe_baselines, draw_baselines, measure_baselines
 from striate.report.content import Worth, end_findings, run_content
@@ -78,7 +79,7 @@ def finish_run(
         metrics["not_trained"] = said
     if (outcome := _target_outcome(prepared)) is not None:
         metrics["target"] = outcome.to_json()
-    noticed = end_findings(run, prepared, measured, metrics["epochs"])
+    noticed = end_findings(run, prepared, evaluations["val"], measured, metrics["epochs"])
     metrics["offers"] = [
         *offered,
         *temperature_offer(run.path, prepared.task, evaluations["val"], assessment.temperature),
@@ -120,7 +121,10 @@ def _evaluate(
     views of an image would predict validation better, where it takes little of the time to see that."""
     execution, splits = prepared.config.execution, tuple(prepared.data.splits)
     data, batch = measured_part(prepared.data, prepared.config), measured_at_once(prepared.config)
-    answering = plan_evaluation(trained, data, splits, batch=batch, asked=execution.plan)
+    written = written_inference(run)
+    answering = plan_evaluation(trained, data, splits, batch=batch, asked=execution.plan, written=written)
+    if answering.plan is not written:
+        write_inference(run, answering.plan)
     if line := answering.plan.line():
         announce(line)
     evaluations: dict[str, Evaluation] = {}

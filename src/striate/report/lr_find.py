@@ -28,6 +28,7 @@ from striate.visualize.canvas import (
     save_figure,
     shorten,
 )
+from striate.wording import several
 
 _BEFORE = 300.0  # how far below the trials the axis begins: further down the range test is flat
 _ABOVE = 1.35  # times the highest reference loss: where the range test explodes is cut off
@@ -83,7 +84,11 @@ def draw_range_test(axes: Axes, search: LearningRateSearch) -> None:
 def draw_trials(axes: Axes, search: LearningRateSearch) -> None:
     """Held-out loss after each trial, with the lowest and highest of its repetitions."""
     rates = search.rates
-    heading(axes, f"trials of {search.steps:,} steps: loss of {search.held_out_samples:,} held-out samples after them")
+    heading(
+        axes,
+        f"trials of {several(search.steps, 'step')}: loss of {several(search.held_out_samples, 'held-out sample')} "
+        "after them",
+    )
     known = [r for r in rates if r.held_out is not None and r.lowest is not None and r.highest is not None]
     for good, color, label in ((True, GREEN, "trials, as good within noise"), (False, INK, "trials, worse")):
         chosen = [r for r in known if r.good is good]
@@ -113,7 +118,7 @@ def draw_trials(axes: Axes, search: LearningRateSearch) -> None:
 def _mark(axes: Axes, search: LearningRateSearch) -> None:
     if search.low is not None and search.high is not None:
         # Rates that were not tried lie on both sides: the shade reaches half-way.
-        label = f"as good for {search.run_steps:,} steps"
+        label = f"as good for {several(search.run_steps, 'step')}"
         axes.axvspan(search.low / 1.15, search.high * 1.15, color=GREEN, alpha=0.13, linewidth=0, label=label)
     if search.suggestion is not None:
         label = f"suggestion {search.suggestion:g}"

@@ -16,6 +16,7 @@ from striate.statistics.calibration import Temperature
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.task import Task
 from striate.training.trained import Trained
+from striate.wording import several
 
 CERTAIN = 2.0
 """Standard errors by which a mean has to differ from none."""
@@ -29,10 +30,10 @@ def views_offer(
     before = trained.task.sample_losses(val)
     if before is None:
         return ()
-    several = evaluate_trained(replace(trained, views="mirror"), data, "val", batch=batch, answering=answering)
-    after = trained.task.sample_losses(several)
+    mirrored = evaluate_trained(replace(trained, views="mirror"), data, "val", batch=batch, answering=answering)
+    after = trained.task.sample_losses(mirrored)
     metric = trained.task.metrics[0]
-    old, new = val.metrics[metric.key], several.metrics[metric.key]
+    old, new = val.metrics[metric.key], mirrored.metrics[metric.key]
     if after is None or (new < old if metric.higher_is_better else new > old):
         return ()
     lead = before - after
@@ -41,8 +42,8 @@ def views_offer(
         return ()
     return (
         f"The mean over each image and its mirror image predicts better: {metric.name} {metric.text(new)} instead of "
-        f"{metric.text(old)}, log loss {after.mean():.3f} instead of {before.mean():.3f}, on {val.n:,} validation "
-        f"samples. To use it: striate predict {pasted(run)} FILES --views mirror",
+        f"{metric.text(old)}, log loss {after.mean():.3f} instead of {before.mean():.3f}, on "
+        f"{several(val.n, 'validation sample')}. To use it: striate predict {pasted(run)} FILES --views mirror",
     )
 
 
@@ -58,6 +59,6 @@ def temperature_offer(run: Path, task: Task, val: Evaluation, temperature: Tempe
     low, high = temperature.interval.low, temperature.interval.high
     return (
         f"The probabilities are {much}: a temperature of {temperature.value:.3g} mends them (95 % interval {low:.3g} "
-        f"to {high:.3g}, on {temperature.n:,} validation samples); the predicted classes stay. To use it: "
+        f"to {high:.3g}, on {several(temperature.n, 'validation sample')}); the predicted classes stay. To use it: "
         f"striate predict {pasted(run)} FILES --calibrated",
     )

@@ -12,6 +12,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Te
 
 from striate import wording
 from striate.errors import RunError, printable
+from striate.runs.plain_files import read_bytes
 from striate.visualize.page_parts import Picture
 
 PLACE = "<!-- contents -->\n"
@@ -66,7 +67,7 @@ def page_environment(*packages: str) -> Environment:
 def as_base64(picture: Picture) -> str:
     """The picture's file as text. Raises RunError."""
     try:
-        return b64encode(picture.path.read_bytes()).decode("ascii")
+        return b64encode(read_bytes(picture.path)).decode("ascii")
     except OSError as error:
         raise RunError(
             str(picture.path), error.strerror or str(error), "a PNG picture", "write the report again"

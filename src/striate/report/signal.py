@@ -6,17 +6,25 @@ import json
 from functools import partial
 from pathlib import Path
 
-from striate.account.signal.trace import SAMPLES, SignalRow, measure_signal, signal_from_json, signal_to_json
+from striate.account.signal.trace import (
+    SignalRow,
+    measure_signal,
+    samples_of,
+    signal_from_json,
+    signal_to_json,
+)
 from striate.machine.memory import in_halves
 from striate.runs.directory import RunDirectory
-from striate.runs.files import write_json
+from striate.runs.events import append_event
+from striate.runs.files import explained, write_json
+from striate.runs.plain_files import is_there, read_bytes
 from striate.training.execution import training_part
 from striate.training.prepare import Prepared
 from striate.visualize.canvas import save_figure
 from striate.visualize.charts import signal_charts
 from striate.visualize.page_parts import Picture, Table
 from striate.visualize.signal_figure import signal_figure
-from striate.wording import number, percent
+from striate.wording import number, percent, several
 
 ROWS = 200
 """So many layers at most in the table; its caption says how many there are."""
@@ -25,14 +33,26 @@ ROWS = 200
 def complete_signal(run: RunDirectory, prepared: Prepared) -> tuple[tuple[SignalRow, ...], tuple[SignalRow, ...]]:
     """The rows of the start, as signal.json has them, and of the trained network; both are in the file then.
 
-    A run without the file, of an older version, has no rows of the start.
+    A run without the file, of an older version, has no rows of the start; nor has one whose file is damaged.
     """
-    content = json.loads(run.signal.read_text(encoding="utf-8")) if run.signal.exists() else {"start": []}
+    start = _start(run)
     network, train = prepared.state.answering, prepared.splits["train"]
-    samples = training_part(prepared.config, SAMPLES)
+    samples = training_part(prepared.config, samples_of(prepared.data.input_shape))
     end = in_halves(samples, partial(measure_signal, network, prepared.task, train, prepared.normalize))
-    write_json(run.signal, {"start": content["start"], "end": signal_to_json(end)})
-    return signal_from_json(content["start"]), end
+    write_json(run.signal, {"start": signal_to_json(start), "end": signal_to_json(end)})
+    return start, end
+
+
+def _start(run: RunDirectory) -> tuple[SignalRow, ...]:
+    if not is_there(run.signal):
+        return ()
+    with explained(run.signal):
+        content = read_bytes(run.signal)
+    try:
+        return signal_from_json(json.loads(content)["start"])
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
+        append_event(run, "note", text=f"{run.signal.name} was damaged: the signal before the first step is left out")
+        return ()
 
 
 def draw_signal(folder: Path, start: tuple[SignalRow, ...], end: tuple[SignalRow, ...], data: str) -> Picture:
@@ -68,5 +88,5 @@ def signal_table(start: tuple[SignalRow, ...], end: tuple[SignalRow, ...]) -> Ta
         figures = (number(row.mean), number(row.std), number(row.gradient_norm))
         ends = (number(last.std if last else None), percent(last.dead if last else None))
         rows.append((row.name, row.kind, *figures, percent(row.saturated), percent(row.dead), *ends))
-    caption = f"{len(rows):,} of {len(start):,} layers, before the first step and at the end"
+    caption = f"{len(rows):,} of {several(len(start), 'layer')}, before the first step and at the end"
     return Table(caption, columns, tuple(rows))

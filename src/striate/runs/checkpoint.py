@@ -6,11 +6,12 @@ From which checkpoint a run goes on: the last one, or the one before where the l
 
 from __future__ import annotations
 
+import os
 import pickle
-import stat
 import struct
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -20,7 +21,8 @@ from torch.serialization import get_crc32_options, set_crc32_options
 from striate.errors import RunError, pasted
 from striate.runs.directory import RunDirectory
 from striate.runs.events import append_event, cut_torn_end, read_events
-from striate.runs.files import explained, filled_beside, flush_folder, write_atomic
+from striate.runs.files import explained, filled_beside, write_atomic
+from striate.runs.plain_files import folder_of, is_there, open_plain
 from striate.runs.safe_load import load_safely
 
 FORMAT = 1
@@ -71,7 +73,7 @@ def never() -> bool:
 def save_checkpoint(path: Path, content: dict[str, Any], given_up: Callable[[], bool] = never) -> None:
     """Write atomically: after a crash the file is the old one or the new one. Raises RunError on a full disk; Abandoned
     when `given_up()` becomes true while writing."""
-    write_atomic(path, lambda temporary: _write(temporary, content, given_up))
+    write_atomic(path, lambda file: _write(file, content, given_up))
 
 
 def replace_checkpoint(path: Path, before: Path, content: dict[str, Any], given_up: Callable[[], bool] = never) -> None:
@@ -79,12 +81,13 @@ def replace_checkpoint(path: Path, before: Path, content: dict[str, Any], given_
 
     At any instant one of the two is whole. Raises RunError; Abandoned when `given_up()` becomes true while writing.
     """
-    with explained(path), filled_beside(path, lambda temporary: _write(temporary, content, given_up)) as new:
-        check_archive(new)
-        if path.exists():
-            path.replace(before)
-        new.replace(path)
-        flush_folder(path.parent)
+    with explained(path), filled_beside(path, lambda file: _write(file, content, given_up)) as (folder, new):
+        with os.fdopen(folder.open(new), "rb") as file:
+            _check(file, path)
+        with suppress(FileNotFoundError):
+            folder.rename(path.name, before.name)
+        folder.rename(new, path.name)
+        folder.flush()
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -109,43 +112,35 @@ def check_archive(path: Path) -> None:
     """Read the file once. Raises RunError when a part of it is not as it was written, by its CRC-32, or it is none of
     ours."""
     try:
-        with _opened(path) as file:
-            if not (beginning := file.read(12)).startswith(_ZIP):
-                got = f"no checkpoint: the file begins with {beginning!r}" if beginning else "an empty file"
-                raise _refused(path, got)
-            with zipfile.ZipFile(file) as archive:
-                # torch stores all parts as plain files; what is compressed may be a bomb
-                other = [
-                    p.filename for p in archive.infolist() if p.compress_type != zipfile.ZIP_STORED or p.external_attr
-                ]
-                bad = other[0] if other else archive.testzip()
-    except RunError:
-        raise
+        with open_plain(path) as file:
+            _check(file, path)
     except OSError as error:
         raise _refused(path, f"cannot read: {error.strerror or error}") from None
+
+
+def _check(file: BinaryIO, path: Path) -> None:
+    if not (beginning := file.read(12)).startswith(_ZIP):
+        raise _refused(path, f"no checkpoint: the file begins with {beginning!r}" if beginning else "an empty file")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            # torch stores all parts as plain files; what is compressed may be a bomb
+            other = [p.filename for p in archive.infolist() if p.compress_type != zipfile.ZIP_STORED or p.external_attr]
+            bad = other[0] if other else archive.testzip()
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError, struct.error) as error:
         raise _refused(path, f"damaged, or no checkpoint: {error}") from None
     if bad is not None:
         raise _refused(path, f"damaged: {bad} is not what was written")
 
 
-def _opened(path: Path) -> BinaryIO:
-    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
-        raise OSError("no regular file")
-    return path.open("rb")
-
-
-def _write(path: Path, content: dict[str, Any], given_up: Callable[[], bool]) -> None:
-    computed = get_crc32_options()
-    with path.open("wb") as file:
-        pieces = _Pieces(file, given_up)
-        try:
-            set_crc32_options(True)
-            torch.save({"format": FORMAT, **content}, cast("BinaryIO", pieces))
-        except (RuntimeError, OSError, Abandoned):
-            raise pieces.error or OSError("torch could not write it") from None
-        finally:
-            set_crc32_options(computed)
+def _write(file: BinaryIO, content: dict[str, Any], given_up: Callable[[], bool]) -> None:
+    computed, pieces = get_crc32_options(), _Pieces(file, given_up)
+    try:
+        set_crc32_options(True)
+        torch.save({"format": FORMAT, **content}, cast("BinaryIO", pieces))
+    except (RuntimeError, OSError, Abandoned):
+        raise pieces.error or OSError("torch could not write it") from None
+    finally:
+        set_crc32_options(computed)
 
 
 def _refused(path: Path, got: str) -> RunError:
@@ -166,7 +161,7 @@ def take_up(run: RunDirectory, announce: Callable[[str], None]) -> Path | None:
     read_events(run)  # what is damaged otherwise is told before the training, not after it
     if cut:
         append_event(run, "torn-line", bytes=cut)
-    there = [file for file in (run.last, run.previous) if file.exists()]
+    there = [file for file in (run.last, run.previous) if is_there(file)]
     damages: list[str] = []
     for file in there:
         try:
@@ -187,6 +182,17 @@ def take_up(run: RunDirectory, announce: Callable[[str], None]) -> Path | None:
     )
 
 
+def without_checkpoint(run: RunDirectory, file: Path) -> RunError:
+    """What is said where a checkpoint is not there: the run has none yet or, where it is finished, no longer."""
+    if not run.metrics_json.exists():
+        remedy = f"striate train --resume {pasted(run.path)}"
+        return RunError(str(run.path), "a run without a checkpoint yet", "a run with at least one epoch", remedy)
+    anew = f"striate train --config {pasted(run.config)} --out {pasted(f'{run.path}-again')}"
+    last = f"give the network of the last epoch, {pasted(run.last)}; or " * (file == run.best and run.last.is_file())
+    remedy = f"put it back; or {last}train it again from the start: {anew}"
+    return RunError(str(file), "missing, though the run is finished", "the checkpoint as it was written", remedy)
+
+
 def _set_aside(
     run: RunDirectory, damages: list[str], damaged: list[Path], used: Path, announce: Callable[[str], None]
 ) -> None:
@@ -194,5 +200,5 @@ def _set_aside(
         aside = file.with_name(file.name + DAMAGED)
         announce(f"{why}; going on from the checkpoint before it, {used.name}; the damaged one is now {aside.name}")
         append_event(run, "damaged-checkpoint", file=file.name, reason=why, used=used.name)
-        with explained(file):
-            file.replace(aside)
+        with explained(file), folder_of(file) as folder:
+            folder.rename(file.name, aside.name)

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from striate.data.dataset import SplitRow
 from striate.errors import RunError, pasted
-from striate.runs.files import TEMPORARY, explained, read_dispensable, write_text
+from striate.runs.files import TEMPORARY, explained, read_dispensable
+from striate.runs.plain_files import FOLDERS, folder_of, is_there, make_folder, require_kind
+from striate.runs.written import read_written
 
 LOCK = ".lock"
 """The file that the process which trains a run keeps locked (`striate.runs.lock`)."""
@@ -148,7 +149,7 @@ def refuse_occupied(out: Path) -> None:
 
 def _counts(path: Path) -> bool:
     """Whether it is something that a run must not be put beside: not what a process left that was killed at once."""
-    return path.is_file() and path.name != LOCK and not path.match(TEMPORARY)
+    return (path.is_symlink() or not path.is_dir()) and path.name != LOCK and not path.match(TEMPORARY)
 
 
 def _is_sweep(path: Path) -> bool:
@@ -165,8 +166,9 @@ def create_run(out: Path | None, name: str, folders: Sequence[str] = ("checkpoin
     refuse_occupied(out)
     run = RunDirectory(out)
     with explained(out):
+        out.mkdir(parents=True, exist_ok=True)
         for folder in folders:
-            (out / folder).mkdir(parents=True, exist_ok=True)
+            make_folder(out / folder)
     return run
 
 
@@ -184,10 +186,10 @@ def _first_free(parent: Path, name: str) -> Path:
 def open_run(path: Path) -> RunDirectory:
     """The run at `path` (its directory, or a checkpoint inside it). Raises RunError when there is none."""
     with explained(path):
-        if path.is_file() and path.parent.name == "checkpoints":
+        if path.parent.name == "checkpoints" and not path.is_dir() and is_there(path):
             path = path.parent.parent
         run = RunDirectory(path)
-        found, sweep = run.config.is_file(), _is_sweep(path)
+        found, sweep = is_there(run.config), _is_sweep(path)
     if not found and sweep:
         remedy = str(path / "best") if (path / "best").is_dir() else f"striate sweep --resume {pasted(path)}"
         raise RunError(str(path), "a sweep, whose network is the run best/ in it", "a run directory", remedy)
@@ -197,6 +199,17 @@ def open_run(path: Path) -> RunDirectory:
         remedy = f"one of: {', '.join(map(str, nearby[-5:]))}" if nearby else "striate train mnist5k --out runs/first"
         raise RunError(str(path), got, "a run directory made by striate train", remedy)
     return run
+
+
+def refuse_strange(path: Path) -> None:
+    """Raise RunError where a file or a folder of the run, cross-validation or sweep at `path` is a link, a pipe or
+    anything else that striate has not made: before the training, rather than when the file is written."""
+    files = [
+        getattr(RunDirectory(path), name) for name, kind in vars(RunDirectory).items() if isinstance(kind, property)
+    ]
+    for place in (*files, *(path / name for name in sorted(FOLDERS))):
+        with suppress(FileNotFoundError), folder_of(place) as folder:
+            require_kind(place, folder.status(place.name), folder=place.name in FOLDERS)
 
 
 def read_plan_summary(run: RunDirectory) -> dict[str, Any]:
@@ -216,24 +229,22 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return buffer.getvalue()
 
 
-def write_splits(run: RunDirectory, rows: Iterable[SplitRow]) -> None:
-    """Write split.csv."""
-    write_text(run.split, csv_text(["path", "label", "split"], ((r.path, r.label, r.split) for r in rows)))
-
-
 def read_seen(run: RunDirectory) -> frozenset[str]:
-    """The digests of what the run was trained and chosen on; empty where the file is missing."""
-    return frozenset(run.seen.read_text(encoding="utf-8").split()) if run.seen.exists() else frozenset()
+    """The digests of what the run was trained and chosen on; empty for a run of an earlier version, without the file.
+    Raises RunError where it is not what was written."""
+    return frozenset((read_written(run.seen) or b"").decode().split())
 
 
 def read_metrics(run: RunDirectory) -> dict[str, Any]:
     """metrics.json. Raises RunError when the run is not complete."""
     try:
-        metrics: dict[str, Any] = json.loads(run.metrics_json.read_text(encoding="utf-8"))
+        metrics: dict[str, Any] = json.loads(read_written(run.metrics_json) or b"")
         if not isinstance(metrics, dict) or not {"train", "cv", "study"} & metrics.keys():
             raise ValueError
+    except RunError:
+        raise
     except (OSError, ValueError, RecursionError):
-        there = run.metrics_json.exists()
+        there = is_there(run.metrics_json)
         raise RunError(
             str(run.metrics_json),
             "no complete metrics.json",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
@@ -11,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from striate.runs.files import read_dispensable
 from striate.version import VERSION
 
 _PACKAGES = (
@@ -49,10 +49,13 @@ def describe_environment() -> dict[str, Any]:
 
 
 def read_environment(path: Path) -> dict[str, Any]:
-    """env.json as one flat mapping, without what is not there."""
-    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    """env.json as one flat mapping, without what is not there; empty where the file is damaged or missing."""
+    values = read_dispensable(path)
+    if not isinstance(values, dict):
+        return {}
     packages = values.pop("packages", {})
-    return {key: value for key, value in (values | packages).items() if value not in (None, [])}
+    flat = values | (packages if isinstance(packages, dict) else {})
+    return {key: value for key, value in flat.items() if value not in (None, [])}
 
 
 @cache

@@ -14,6 +14,8 @@ from typing import Any
 from striate.errors import RunError, pasted
 from striate.runs.directory import LOCK, RunDirectory
 from striate.runs.files import TEMPORARY, append_text, explained, finite, whole_lines
+from striate.runs.plain_files import changed_in_place, is_there, open_plain
+from striate.runs.written import noted_digests
 
 
 def event_line(event: str, **fields: Any) -> str:
@@ -42,9 +44,9 @@ def read_notes(run: RunDirectory) -> tuple[str, ...]:
 
 def cut_torn_end(run: RunDirectory) -> int:
     """Cut off what a crash has left of the last line; returns the number of bytes. Raises RunError."""
-    if not run.events.exists():
+    if not is_there(run.events):
         return 0
-    with explained(run.events), run.events.open("r+b") as file:
+    with explained(run.events), changed_in_place(run.events) as file:
         content = file.read()
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
@@ -78,21 +80,25 @@ def note_finished(run: RunDirectory) -> None:
     """Write down what all files hold that were not noted before, once nothing is written any more but events."""
     known = noted_files(run)
     kept = (run.path / LOCK, run.events)
-    found = sorted(path for path in run.path.rglob("*") if path.is_file() and path not in kept)
+    found = sorted(
+        path for path in run.path.rglob("*") if path.is_file() and not path.is_symlink() and path not in kept
+    )
     new = [path for path in found if not path.match(TEMPORARY) and path.relative_to(run.path).as_posix() not in known]
     note_files(run, new)
 
 
 def noted_files(run: RunDirectory) -> dict[str, str]:
-    """Path within the run to digest, as last written down. Raises RunError where events.jsonl is damaged."""
-    noted: dict[str, str] = {}
-    for event in read_events(run):
-        if event["event"] == "files" and isinstance(event.get("sha256"), dict):
-            noted |= event["sha256"]
-    return noted
+    """As `noted_digests`. Raises RunError where events.jsonl is damaged."""
+    read_events(run)
+    return noted_digests(run.path)
+
+
+def text_digest(text: str) -> str:
+    """SHA-256 of the file that `write_text` makes of it."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:
     """SHA-256 in hexadecimal digits. Raises RunError."""
-    with explained(path), path.open("rb") as file:
+    with explained(path), open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,14 +10,16 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from striate.errors import RunError
+from striate.runs.plain_files import Folder, folder_of, is_there, read_bytes, read_text
 
 _REMEDIES = {
     errno.ENOSPC: "free some space, or give --out on another disk",
     errno.EDQUOT: "free some space, or give --out on another disk",
     errno.EFBIG: "raise the file size limit (ulimit -f unlimited), or give --out on another disk",
+    errno.EIO: "the disk has failed to read or write: look at its messages (dmesg), or give --out on another disk",
     errno.EROFS: "give --out in a folder that can be written, for example --out /tmp/run",
     errno.EACCES: "give --out in a folder that you may write, for example --out /tmp/run",
     errno.EPERM: "give --out in a folder that you may write, for example --out /tmp/run",
@@ -42,62 +44,52 @@ def explained(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then flush it to disk and rename it into place.
 
-    A reader sees the old file or the new one; after a crash or a power cut, too. Raises RunError.
+    A reader sees the old file or the new one; after a crash or a power cut, too. What `path` may be a link to stays as
+    it is. Raises RunError.
     """
-    with explained(path), filled_beside(path, write) as temporary:
-        temporary.replace(path)
-        flush_folder(path.parent)
+    with explained(path), filled_beside(path, write) as (folder, temporary):
+        folder.rename(temporary, path.name)
+        folder.flush()
 
 
 @contextmanager
-def filled_beside(path: Path, write: Callable[[Path], None]) -> Iterator[Path]:
-    """A temporary file beside `path`, filled by `write` and flushed to disk, to be renamed; gone in the end."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def flush_folder(folder: Path) -> None:
-    """Flush what was renamed in `folder` to disk. Does nothing where folders cannot be opened (Windows)."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def filled_beside(path: Path, write: Callable[[BinaryIO], object]) -> Iterator[tuple[Folder, str]]:
+    """The folder of `path`, and in it the name of a temporary file, filled by `write` and flushed to disk, to be
+    renamed; gone in the end."""
+    temporary = f".{path.name}.{os.getpid()}.tmp"
+    with folder_of(path, make=True) as folder:
+        try:
+            with folder.create(temporary) as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            yield folder, temporary
+        finally:
+            folder.remove(temporary)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
-    write_atomic(path, lambda temporary: _put(temporary, text))
-
-
-def _put(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="")
+    write_atomic(path, lambda file: file.write(text.encode()))
 
 
 def append_text(path: Path, text: str) -> None:
-    """Append whole lines in one write, all or nothing: a reader never sees half of one, nor does a full disk leave it.
+    """Append whole lines, all or nothing: nothing of them is left where the disk is full. They go in one write, or in
+    several where the system takes a part only.
 
     One process writes (`striate.runs.lock`). Raises RunError.
     """
-    content = text.encode()
-    with explained(path):
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    content = memoryview(text.encode())
+    with explained(path), folder_of(path) as folder:
+        descriptor = folder.open(path.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
             before = os.fstat(descriptor).st_size
             try:
-                if os.write(descriptor, content) < len(content):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                while content:
+                    content = content[os.write(descriptor, content) :]
             except OSError:
                 os.ftruncate(descriptor, before)
                 raise
@@ -111,19 +103,27 @@ def whole_lines(path: Path) -> list[str]:
     Raises RunError.
     """
     with explained(path):
-        content = path.read_bytes() if path.exists() else b""
+        content = read_bytes(path) if is_there(path) else b""
     return content.decode(errors="replace").split("\n")[:-1]
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write strict JSON atomically: NaN and infinity become null, which every reader understands."""
-    write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write `json_text` atomically."""
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Strict JSON: NaN and infinity become null, which every reader understands."""
+    return json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_dispensable(path: Path) -> Any:
-    """The value of a JSON file that a run does without: None where it is missing, damaged or cannot be read."""
+    """The value of a JSON file that a run does without: None where it is missing, damaged or cannot be read. Raises
+    RunError where it is no plain file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
+    except RunError:
+        raise
     except (OSError, ValueError, RecursionError):
         return None
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from striate.errors import RunError, pasted
-from striate.runs.directory import LOCK
+from striate.runs.directory import LOCK, refuse_strange
 from striate.runs.files import TEMPORARY, explained
+from striate.runs.plain_files import folder_of
 
 fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None  # Windows has none
 _NO_LOCKS = "{}: no file locks here ({}): take care that only one process trains this run"
@@ -33,6 +34,7 @@ def owned(path: Path, announce: Callable[[str], None] = lambda _: None) -> Itera
     try:
         _take(descriptor, path, announce)
         with explained(path):
+            refuse_strange(path)
             for left in path.rglob(TEMPORARY):
                 left.unlink(missing_ok=True)
         yield
@@ -47,8 +49,9 @@ def owner(path: Path) -> str | None:
     """The process that trains the run at `path` now, as `process 123 on host`; None where none does, or nobody can
     tell."""
     try:
-        descriptor = os.open(path / LOCK, os.O_RDONLY)
-    except OSError:
+        with folder_of(path / LOCK) as folder:
+            descriptor = folder.open(LOCK)
+    except (OSError, RunError):
         return None
     try:
         if fcntl is not None:
@@ -64,7 +67,8 @@ def owner(path: Path) -> str | None:
 
 def _opened(path: Path) -> int:
     try:
-        return os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        with folder_of(path / LOCK) as folder:
+            return folder.open(LOCK, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         copied = f"cp -r {pasted(path)} NEW_PLACE && striate train --resume NEW_PLACE"
         got = f"a run directory that cannot be written: {error.strerror or error}"

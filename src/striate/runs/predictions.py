@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from striate.errors import RunError, pasted
 from striate.runs.directory import RunDirectory
-from striate.runs.files import write_atomic
+from striate.runs.files import explained, write_atomic
+from striate.runs.plain_files import is_there, make_folder, open_plain
+from striate.wording import several
 
 MOST_SAMPLES, MOST_VALUES = 200_000, 20_000_000
 """Predictions of larger splits are not saved: a file has at most 40 MB of probabilities or 80 MB of numbers or masks (a
@@ -65,8 +67,12 @@ def write_predictions(run: RunDirectory, predictions: Predictions) -> bool:
         with np.errstate(divide="ignore"):
             logs = np.maximum(np.log(predictions.answers.astype(np.float32)), _LEAST)
         arrays |= {"log_probabilities": logs.astype(np.float16), "predicted": predictions.predicted}
-    run.predictions.mkdir(exist_ok=True)
-    write_atomic(run.predictions / f"{predictions.split}.npz", lambda path: _save(path, arrays))
+    with explained(run.predictions):
+        make_folder(run.predictions)
+    write_atomic(
+        run.predictions / f"{predictions.split}.npz",
+        lambda file: np.savez_compressed(file, allow_pickle=False, **arrays),
+    )
     return True
 
 
@@ -74,7 +80,7 @@ def read_predictions(run: RunDirectory, split: str) -> Predictions | None:
     """The predictions that were saved for `val` or `test`; None where there are none: a run of an earlier version, or
     of a split too large. Raises RunError for a damaged file, and for one whose content is not that of a task."""
     path = run.predictions / f"{split}.npz"
-    if not path.is_file():
+    if not is_there(path):
         return None
     try:
         arrays = _load(path)
@@ -94,6 +100,8 @@ def read_predictions(run: RunDirectory, split: str) -> Predictions | None:
         _require_task(task, classes, arrays["targets"], answers, predicted)
         if arrays["ids"].dtype.kind not in "iu" or arrays["ids"].ndim != 1:
             raise ValueError("ids that are no whole numbers")
+    except RunError:
+        raise
     except Exception as error:  # every decompressor has errors of its own
         raise RunError(
             str(path),
@@ -104,19 +112,16 @@ def read_predictions(run: RunDirectory, split: str) -> Predictions | None:
     return Predictions(task, split, classes, arrays["ids"], paths, arrays["targets"], answers, predicted)
 
 
-def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    with path.open("wb") as file:  # numpy would add a suffix to a path
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-
-
 def _load(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays, after a look at how much they unpack to."""
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(member.file_size for member in archive.infolist())
-    if unpacked > 8 * MOST_VALUES + 32 * MOST_SAMPLES + 2 * _MOST_PATHS:
-        raise ValueError(f"{unpacked:,} bytes unpacked")
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+    with open_plain(path) as file:
+        with zipfile.ZipFile(file) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > 8 * MOST_VALUES + 32 * MOST_SAMPLES + 2 * _MOST_PATHS:
+            raise ValueError(f"{several(unpacked, 'byte')} unpacked")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as saved:
+            arrays = {name: saved[name] for name in saved.files}
     if not all(isinstance(array, np.ndarray) for array in arrays.values()):
         raise ValueError("a member that is no array")  # numpy gives the bytes of what has no header of its own
     return arrays

@@ -7,6 +7,7 @@ first read by a reader that makes nothing, and counts.
 
 from __future__ import annotations
 
+import os
 import pickle
 import warnings
 import zipfile
@@ -14,9 +15,13 @@ from collections.abc import Sized
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import torch
+
+from striate.errors import RunError
+from striate.runs.plain_files import open_plain
+from striate.wording import several
 
 _ZIP = b"PK\x03\x04"
 _COPYING = frozenset(("OrderedDict", "Counter", "set", "bytearray", "Size"))
@@ -26,40 +31,42 @@ _PICKLES = 5  # in a file of torch's older format, before the numbers
 def load_safely(path: Path, device: torch.device | str = "cpu") -> Any:
     """The content of a file of `torch.save`, made of tensors and plain values alone.
 
-    Raises OSError, MemoryError; RuntimeError or UnpicklingError for files that are damaged, hold code, or ask for more
-    memory than they have bytes.
+    Raises OSError, MemoryError; RunError for what is no plain file; RuntimeError or UnpicklingError for files that are
+    damaged, hold code, or ask for more memory than they have bytes.
     """
     try:
-        refuse_bomb(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch comments on foreign pickles that are refused anyway
-            content = torch.load(path, map_location=device, weights_only=True)
-        _refuse_swollen(content, path.stat().st_size)
-    except (OSError, MemoryError, RuntimeError, pickle.UnpicklingError):
+        with open_plain(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            refuse_bomb(file, size)
+            file.seek(0)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch comments on foreign pickles that are refused anyway
+                content = torch.load(file, map_location=device, weights_only=True)
+        _refuse_swollen(content, size)
+    except (OSError, RunError, MemoryError, RuntimeError, pickle.UnpicklingError):
         raise
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to mean
         raise pickle.UnpicklingError(f"{type(error).__name__}: {error}") from None
     return content
 
 
-def refuse_bomb(path: Path) -> None:
-    """Read what a file of `torch.save` describes, and make nothing of it.
+def refuse_bomb(file: BinaryIO, size: int) -> None:
+    """Read what a file of `torch.save` of `size` bytes describes, and make nothing of it.
 
     Raises UnpicklingError where that is more than the file has bytes, and whatever a damaged file makes of it.
     """
-    with path.open("rb") as file:
-        if file.read(4) != _ZIP:
-            file.seek(0)
-            limit = path.stat().st_size
-            with suppress(EOFError):  # torch finds the same end, and says it
-                for _ in range(_PICKLES):
-                    _Counting(file, limit).load()
-            return
-    with zipfile.ZipFile(path) as archive:
+    beginning = file.read(4)
+    file.seek(0)
+    if beginning != _ZIP:
+        with suppress(EOFError):  # torch finds the same end, and says it
+            for _ in range(_PICKLES):
+                _Counting(file, size).load()
+        return
+    with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise pickle.UnpicklingError("compressed records, which torch does not write")
-        if sum(member.file_size for member in members) > path.stat().st_size:
+        if sum(member.file_size for member in members) > size:
             raise pickle.UnpicklingError("records that lie over one another")
         for member in members:
             if member.filename.endswith("/data.pkl"):
@@ -173,7 +180,7 @@ def _refuse_swollen(content: Any, limit: int) -> None:
         seen.add(id(value))
         if isinstance(value, torch.Tensor):
             if value.layout == torch.strided and value.numel() * value.element_size() > limit:
-                raise pickle.UnpicklingError(f"a tensor of {value.numel():,} numbers in {limit:,} bytes")
+                raise pickle.UnpicklingError(f"a tensor of {several(value.numel(), 'number')} in {limit:,} bytes")
         elif isinstance(value, dict):
             left += value.values()
         elif isinstance(value, list | tuple):

@@ -12,8 +12,10 @@ from contextlib import suppress
 from time import time
 from typing import Any
 
+from striate.errors import RunError
 from striate.runs.directory import RunDirectory
 from striate.runs.files import finite, read_dispensable
+from striate.runs.plain_files import folder_of
 
 _ASKED, _LOOK = ".watched.tmp", ".look.tmp"
 PATIENCE = 15.0
@@ -23,8 +25,13 @@ PATIENCE = 15.0
 def ask_to_watch(run: RunDirectory) -> bool:
     """Ask the training of `run` for looks, for some seconds; False where nothing can be written there."""
     try:
-        (run.path / _ASKED).touch()
-    except OSError:
+        with folder_of(run.path / _ASKED) as folder:
+            descriptor = folder.open(_ASKED, os.O_WRONLY | os.O_CREAT)
+        try:
+            os.utime(descriptor if os.utime in os.supports_fd else run.path / _ASKED)
+        finally:
+            os.close(descriptor)
+    except (OSError, RunError):
         return False
     return True
 
@@ -32,7 +39,7 @@ def ask_to_watch(run: RunDirectory) -> bool:
 def is_watched(run: RunDirectory) -> bool:
     """Whether somebody has requested snapshots in the last seconds."""
     try:
-        return abs(time() - (run.path / _ASKED).stat().st_mtime) < PATIENCE
+        return abs(time() - (run.path / _ASKED).lstat().st_mtime) < PATIENCE
     except OSError:
         return False
 
@@ -40,13 +47,16 @@ def is_watched(run: RunDirectory) -> bool:
 def write_look(run: RunDirectory, look: dict[str, Any]) -> None:
     """Leave what was seen; the look before is replaced at once, and nobody sees half of one. What cannot be written is
     left out: a full disk is met, and told, by what the run needs."""
-    path = run.path / f".look.{os.getpid()}.tmp"
-    with suppress(OSError):
-        path.write_text(json.dumps(finite(look), allow_nan=False), encoding="utf-8")
-        path.replace(run.path / _LOOK)
+    temporary = f".look.{os.getpid()}.tmp"
+    with suppress(OSError), folder_of(run.path / _LOOK) as folder:
+        with folder.create(temporary) as file:
+            file.write(json.dumps(finite(look), allow_nan=False).encode())
+        folder.rename(temporary, _LOOK)
 
 
 def read_look(run: RunDirectory) -> dict[str, Any] | None:
     """What was seen last; None where nothing was."""
-    look = read_dispensable(run.path / _LOOK)
+    look = None
+    with suppress(RunError):  # put there by somebody else
+        look = read_dispensable(run.path / _LOOK)
     return look if isinstance(look, dict) else None

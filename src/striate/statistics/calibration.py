@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize_scalar
-from scipy.special import log_softmax
-from scipy.stats import chi2
+from scipy.special import gammaincinv, log_softmax
 
 from striate.records import Interval
 from striate.statistics.estimate import Estimate
@@ -175,7 +174,7 @@ def fit_temperature(
     at, least = float(best.x), float(best.fun)
     if min(at - _LEAST, _MOST - at) < 1e-2:
         return None
-    allowed = chi2.ppf(LEVEL, 1) / (2 * rows)
+    allowed = 2 * gammaincinv(0.5, LEVEL) / (2 * rows)  # the quantile of χ² with one degree of freedom
 
     def beyond(log_temperature: float) -> float:
         return float(loss(log_temperature) - least - allowed)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, norm
+from scipy.special import ndtri
 
 from striate.records import Interval
 from striate.statistics.intervals import FEW
@@ -30,6 +30,8 @@ def mcnemar(only_first: int, only_second: int) -> float:
     Without samples on which the two differ there is nothing to tell them apart: 1. Source: Q. McNemar, "Note on the
     sampling error of the difference between correlated proportions or percentages", 1947.
     """
+    from scipy.stats import binomtest
+
     differing = only_first + only_second
     return float(binomtest(only_first, differing, 0.5).pvalue) if differing else 1.0
 
@@ -78,7 +80,7 @@ def signed(value: float) -> str:
 POWER = 0.8
 """The share of repetitions in which `needed` samples would show a difference such as was measured."""
 _DRAWS = 10_000
-_WIDTH = float(norm.ppf(1 - LEVEL / 2))
+_WIDTH = float(ndtri(1 - LEVEL / 2))
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class Difference:
         paired-sample design", Biometrics 43, 1987, with the variance under the alternative for both."""
         if self.value == 0 or not self.variance:
             return None
-        reach = float(norm.ppf(1 - level / 2) + norm.ppf(POWER))
+        reach = float(ndtri(1 - level / 2) + ndtri(POWER))
         return math.ceil(self.variance * (reach / self.value) ** 2)
 
     def turned(self) -> Difference:

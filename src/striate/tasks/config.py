@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
+from numpy.typing import NDArray
+
+ByClass = str | Sequence[str] | Mapping[str, float | None] | None
+"""Numbers by class: `ill=10`, `ill=10,doubtful=3`, several such texts, or a mapping."""
+Validation = Callable[[], tuple[NDArray[Any], NDArray[Any]]]
+"""The predictions for the validation split and its targets."""
 
 
 @dataclass(frozen=True)
@@ -26,3 +33,8 @@ class TaskConfig:
     """`balanced` weighs each class by the inverse of its frequency in the training split."""
     margin: Annotated[float, Gt(0), Le(1e6)] = 1.0
     """Margin of the multi-class hinge loss."""
+    cost: str | None = None
+    """What it costs to miss a class, 1 where not named: `ill=10,doubtful=3`. Predictions and the final evaluation name
+    the class with the largest cost × probability; training and probabilities stay as they are."""
+    threshold: str | None = None
+    """The probability from which on a class is predicted, else the most probable other class is: `ill=0.2`."""

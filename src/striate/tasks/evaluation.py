@@ -58,9 +58,10 @@ class Evaluation:
     and those of the task, whose records are `shown`. `decoded`: the predictions as the task decodes them (class
     probabilities (N, K) float32, numbers (N, T) float32, masks (N, H, W) uint8, …); `targets` and `ids` (N,) are those
     of the split, in the same order. Where each sample has one class, there are `confusion` (K, K) int64, a row a true
-    class, a column a predicted one, and `per_class`. `notes` and `findings` say how the data were read, and what of
-    them could not be; `inference` how the predictions were computed. `brightness` (N,) float32: the mean of each
-    image's bytes, 0 to 255; None where inputs are no images. `figures`: everything that follows from the predictions;
+    class, a column a predicted one, `per_class`, and `predicted` (N,) class numbers.
+    `notes` and `findings` say how the data were read, and what of them could not be; `inference` how the
+    predictions were computed. `brightness` (N,) float32: the mean of each image's bytes, 0 to 255; None where inputs
+    are no images. `figures`: everything that follows from the predictions;
     `temperature` and `gap`, those of evaluation.json of the run, come from its validation split. None where nobody
     asked. `sampled`: what the task remembers beside `decoded` (`Task.remembered`); None of kept predictions.
     `inputs`: their shape in words.
@@ -87,6 +88,7 @@ class Evaluation:
     shown: tuple[Metric, ...] = ()
     sampled: Any = None
     inputs: str = ""
+    predicted: NDArray[np.int64] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The evaluation as one JSON object of plain values, without the single predictions."""
@@ -206,7 +208,7 @@ def only_class(evaluation: Evaluation) -> str | None:
 def _class_lines(evaluation: Evaluation) -> list[str]:
     rows, rest = list(evaluation.per_class), ""
     if len(rows) > SHOWN:
-        rest = f"  … and {len(rows) - SHOWN} more classes with higher recall"
+        rest = f"  … and {several(len(rows) - SHOWN, 'more class', 'more classes')} with higher recall"
         rows = sorted(rows, key=lambda row: 2.0 if row.recall is None else row.recall)[:SHOWN]
     width = min(_NAME_WIDTH, max(5, *(cell_len(one_line(row.name)) for row in rows)))
     head = f"  {'class':<{width}} {'n':>9}  precision  recall  95 % interval     F1"

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import false_discovery_control, fisher_exact
 
 from striate.data.dataset import SampleFacts
 from striate.data.listing import as_number
@@ -99,6 +98,8 @@ LEVEL = 0.05
 def slices_of_hits(groups: Sequence[Group], right: NDArray[np.bool_]) -> tuple[Slice, ...]:
     """The accuracy of each group; Fisher's exact test against all other samples. `right` (N,)."""
 
+    from scipy.stats import fisher_exact
+
     def measure(members: NDArray[np.bool_]) -> tuple[Estimate, float]:
         hits, n = int(right[members].sum()), int(members.sum())
         others, rest = int(right[~members].sum()), int((~members).sum())
@@ -116,6 +117,8 @@ def judged_slices(
     measured = [measure(group.members) for group in groups]
     if not measured:
         return ()
+    from scipy.stats import false_discovery_control
+
     corrected = false_discovery_control([min(1.0, p) for _, p in measured], method="by")
     return tuple(
         Slice(group.by, group.name, int(group.members.sum()), figure, p, bool(level < LEVEL))

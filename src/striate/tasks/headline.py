@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import mannwhitneyu
 
 from striate.records import Interval
 from striate.statistics.estimate import Estimate
@@ -56,6 +55,8 @@ class Headline:
 
     def slices(self, groups: Sequence[Group], rows: Rows) -> tuple[Slice, ...]:
         """The figure of each group; the rank test of Mann and Whitney against all other samples."""
+        from scipy.stats import mannwhitneyu
+
         each = self.each(rows) if len(groups) else np.empty(0)
 
         def measure(members: NDArray[np.bool_]) -> tuple[Estimate, float]:

@@ -28,7 +28,7 @@ from striate.statistics.paired import Difference, difference_of_rows
 from striate.tasks.accumulator import Accumulator, Sums
 from striate.tasks.assessment import Assessment, Figures, Gap, PlainMetrics
 from striate.tasks.baseline import Baseline, BaselineComparison, Method, compare_rows
-from striate.tasks.config import TaskConfig
+from striate.tasks.config import ByClass, TaskConfig, Validation
 from striate.tasks.evaluation import ClassRow, Evaluation, only_class
 from striate.tasks.groups import FEWEST, sample_groups
 from striate.tasks.headline import Headline, Rows, interval_of
@@ -48,13 +48,15 @@ Predictions = Any
 class Explained:
     """What is asked of a network when a prediction is explained: `score(outputs)` (N, K) of the network's outputs, of
     which number `target` is explained, as `kind`. Where that is only a part of the prediction, `part` names it;
-    `notes`: what else the reader must know, a sentence each."""
+    `notes`: what else the reader must know, a sentence each. `choose`: class numbers (N,) of probabilities (N, K),
+    where the most probable class is not always predicted."""
 
     score: Callable[[Outputs], torch.Tensor]
     target: int
     kind: Literal["logits", "number"]
     part: str = ""
     notes: tuple[str, ...] = ()
+    choose: Callable[[torch.Tensor], NDArray[np.int64]] | None = None
 
 
 @dataclass(frozen=True)
@@ -314,12 +316,30 @@ class Task:
         losses = [float(self.loss(outputs[k : k + 1], truth[k : k + 1])) for k in range(len(truth))]
         return np.array(losses, np.float64)
 
-    @classmethod
-    def same(cls, one: Any, other: Any) -> NDArray[np.float64] | None:
+    def same(self, one: Any, other: Any) -> NDArray[np.float64] | None:
         """(N,) how much of each sample's prediction is the same in both, 0 to 1, from predictions as arrays; None where
         that has no meaning, as of numbers."""
         del one, other
         return None
+
+    def predicted(self, decoded: Any) -> NDArray[np.int64] | None:
+        """(N,) the class of each sample, where it has one: what the rule of decision makes of its prediction."""
+        del decoded
+        return None
+
+    def deciding(self, cost: ByClass, threshold: ByClass, validation: Validation | None = None) -> Self:
+        """The task that chooses a class by costs and thresholds (`striate.tasks.classify.decision.make_rule`); with
+        neither, the most probable one. Raises UsageError where predictions are no classes."""
+        if cost or threshold:
+            option, got = "--cost" if cost else "--threshold", f"a run that predicts {self.headline}, no classes"
+            raise UsageError(option, got, "a classification", f"leave out {option}")
+        del validation
+        return self
+
+    @property
+    def decision_text(self) -> str:
+        """By which rule a class is chosen, where that is not the most probable one."""
+        return ""
 
     def table_of_classes(self, decoded: Any, targets: Any) -> tuple[NDArray[np.int64] | None, tuple[ClassRow, ...]]:
         """The confusion matrix (K, K) and a row a class, where each sample has one class."""
@@ -360,6 +380,11 @@ class Task:
                 ),
             ),
         )
+
+    def noticed_on_validation(self, decoded: Any, targets: Any, run: str) -> tuple[Finding, ...]:
+        """What the predictions for the validation split of `run` say can be done better without training again."""
+        del decoded, targets, run
+        return ()
 
     def fit_temperature(self, val: Evaluation) -> Temperature | None:
         """What validation says of probabilities; None where the task has none, or it does not tell."""

@@ -194,7 +194,12 @@ class ExecutionConfig:
     """Most samples evaluated at once. Default: micro_batch, or two batches."""
     deterministic: bool = False
     """Use deterministic algorithms only, raise an error where PyTorch has none, and base no decision on timings: the
-    same command gives the same bits on the same machine."""
+    same command gives the same bits on the same machine, in one process or several (`batch_parts`)."""
+    batch_parts: Annotated[int, Ge(1), Le(1024)] | None = None
+    """With `deterministic`: the number of parts in which each batch is computed. Their gradients are added up in a
+    fixed order, which gives the same bits in any number of processes up to it. Batch normalization sees a part of the
+    batch, and dropout draws other masks. 1: whole batches, and the same bits for one number of processes. Default:
+    4."""
     processes: Annotated[int, Ge(1), Le(100_000)] | None = None
     """What was decided: the number of processes that trained together, as torchrun started them."""
     fsdp: bool = False

@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import re
 import reprlib
-import stat
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 import yaml
 
-from striate.errors import ConfigError
+from striate.errors import ConfigError, RunError
+from striate.runs.plain_files import read_bytes
 from striate.training.config import Config
 from striate.training.field_words import FIELDS_ELSEWHERE, SHORT_OPTIONS
 
@@ -46,6 +46,7 @@ _DECIDED = {
 
 _LARGEST_FILE = 1_000_000
 _LONGEST_NUMBER = 40
+_DEEPEST = 50
 _FROM_A_RUN = "striate train --config runs/NAME/config.yaml"
 _WORD = re.compile(r"'([^']+)'")
 
@@ -54,7 +55,8 @@ _OTHER_WORDS = {"f32": "fp32", "float32": "fp32", "f16": "fp16", "float16": "fp1
 
 
 class _Plain(yaml.SafeLoader):
-    """YAML without aliases: a few of them, nested, stand for more text than any memory holds."""
+    """YAML in which each value stands once, where it is read: without aliases, of which a few, nested, stand for more
+    text than any memory holds, without merges, and without a key given twice, of which YAML takes the last unasked."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Refuse `*name`; everything else as the safe loader has it."""
@@ -62,6 +64,26 @@ class _Plain(yaml.SafeLoader):
             event = self.peek_event()
             raise yaml.composer.ComposerError(None, None, "an alias (*name)", event.start_mark)
         return super().compose_node(parent, index)
+
+    def fetch_flow_collection_start(self, token: Any) -> None:
+        """Refuse brackets in brackets without end, each of which the scanner compares with all that are open."""
+        if self.flow_level >= _DEEPEST:
+            raise yaml.scanner.ScannerError(None, None, "nesting too deep", self.get_mark())
+        super().fetch_flow_collection_start(token)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """Refuse `<<` and a key that occurs twice; everything else as the safe loader has it."""
+        seen: set[Any] = set()
+        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            where = key_node.start_mark
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, "a merge key (<<)", where)
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {str(key)[:80]} a second time", where)
+            seen.add(key)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
 
     def construct_number(self, node: Any) -> int | float:
         """A number that a field could have: YAML also knows hexadecimal ones, and ones to the base of 60, of any
@@ -159,11 +181,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file of plain values. Raises ConfigError, also for one that would take time or memory
     without end: aliases, deep nesting, a file that is no file."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_FILE:
-            reason = "no regular file" if status.st_size <= _LARGEST_FILE else f"{status.st_size:,} bytes"
-            raise ConfigError(str(path), reason, f"a YAML file of at most {_LARGEST_FILE:,} bytes", _FROM_A_RUN)
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path, _LARGEST_FILE).decode("utf-8")
+    except RunError as error:
+        raise ConfigError(
+            str(path), error.got, f"a YAML file of at most {_LARGEST_FILE:,} bytes", _FROM_A_RUN
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError(str(path), reason, "a readable YAML file", _FROM_A_RUN) from None

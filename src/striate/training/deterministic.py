@@ -19,26 +19,45 @@ from striate.observe.gradients import on_gradient
 from striate.observe.module_calls import ModuleCall, leaves, module_calls
 from striate.observe.tensors import tensors_in
 from striate.tasks.task import Task
-from striate.training.config import Config
+from striate.training.config import Config, ExecutionConfig
 
 NOTE = "deterministic: nothing is decided by measuring (plan plain), and what has no deterministic form is refused"
 
 _SAMPLES = 8
+_PARTS = 4
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 _SIGNS = ("does not have a deterministic implementation", "Deterministic behavior was enabled")
 
 
 def without_measuring(config: Config) -> Config:
-    """Where `execution.deterministic` says so: the plan plain, since the fastest way is not the same each time.
+    """Where `execution.deterministic` says so: the plan plain, since the fastest way is not the same each time, and
+    batches in fixed parts, so that the number of processes changes nothing.
 
-    Raises ConfigError for minutes whose number of steps would have to be measured.
+    Raises ConfigError for minutes whose number of steps would have to be measured, and for parts without it.
     """
-    if not config.execution.deterministic:
+    execution = config.execution
+    if not execution.deterministic:
+        if execution.batch_parts is not None:
+            got, expected = f"{execution.batch_parts} without --deterministic", "both, or neither"
+            raise ConfigError("execution.batch_parts", got, expected, "--deterministic")
         return config
     if config.budget.minutes is not None and config.budget.steps is None:
         got = f"{config.budget.minutes:g} with --deterministic, where the speed of the machine would decide the steps"
         raise ConfigError("budget.minutes", got, "a number of epochs", "--epochs 10")
-    return replace(config, execution=replace(config.execution, plan="plain"))
+    return replace(config, execution=replace(execution, plan="plain", batch_parts=parts_of_batch(execution)))
+
+
+def note(execution: ExecutionConfig) -> str:
+    """What a run says of it, with `batch_parts` decided."""
+    if (execution.batch_parts or 1) == 1:
+        return NOTE
+    parts = f"{execution.batch_parts} parts, of which batch normalization sees one at a time"
+    return f"{NOTE}; batches are computed in {parts}: the same bits in 1 to {execution.batch_parts} processes"
+
+
+def parts_of_batch(execution: ExecutionConfig) -> int:
+    """In how many fixed parts a deterministic training computes each batch."""
+    return execution.batch_parts or (1 if execution.fsdp else _PARTS)
 
 
 @contextmanager

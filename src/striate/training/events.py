@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from striate.training.config import Config
-from striate.wording import duration, short_number
+from striate.wording import duration, several, short_number
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ class MemoryRanOut:
         whole = "validation goes on" if self.what == "validation" else "the same batch is computed"
         place = f"step {self.step}" if self.what == "training" else f"validation after step {self.step}"
         return (
-            f"memory ran out in {place} with {self.before} samples at once: from here on {whole} with {self.samples} at"
-            f" once. No longer the same bits as in one go: {'; '.join(self.changed)}"
+            f"memory ran out in {place} with {several(self.before, 'sample')} at once: from here on {whole} with "
+            f"{self.samples} at once. No longer the same bits as in one go: {'; '.join(self.changed)}"
         )
 
 
@@ -111,7 +111,7 @@ class StepsChanged:
 
     def __str__(self) -> str:
         pace = "slower" if self.steps < self.before else "faster"
-        steps = f"{self.steps:,} steps instead of {self.before:,}"
+        steps = f"{several(self.steps, 'step')} instead of {self.before:,}"
         return f"{pace} than measured: {steps}, to end within {duration(self.seconds)}"
 
 

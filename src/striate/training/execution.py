@@ -14,11 +14,13 @@ from torch import nn
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError, TrainingError
 from striate.machine.allocator import allocator_policy, available, usual_policy
+from striate.machine.library_caches import load_compiler
 from striate.machine.load import current_load, maybe_busy, own_cores
 from striate.machine.memory import ran_out
 from striate.machine.precision import dtype_of, fp32_products
 from striate.training.config import Config, ExecutionConfig
 from striate.training.deterministic import deterministic_operations
+from striate.wording import several
 
 
 def decide_execution(config: Config, data: Dataset) -> Config:
@@ -31,16 +33,19 @@ def decide_execution(config: Config, data: Dataset) -> Config:
     device = execution.device or ("cuda" if torch.cuda.is_available() else "cpu")
     _check_device(device)
     # A matrix of a few hundred numbers is done before a second thread has woken up.
-    threads = execution.threads or (1 if data.medium.flat else _usual_threads(execution.plan))
+    threads = execution.threads or (1 if data.medium.flat else _usual_threads(execution))
     execution = replace(execution, device=device, threads=threads)
     refuse_impossible_execution(execution)
     return replace(config, execution=as_plain(execution) if execution.plan == "plain" else execution)
 
 
-def _usual_threads(plan: str) -> int:
-    """All, or one on busy cores: threads wait for each other, and one of them is always late there."""
+def _usual_threads(execution: ExecutionConfig) -> int:
+    """All, or one on busy cores: threads wait for each other, and one of them is always late there. Where batches have
+    fixed parts, a part's share of the cores, in any number of processes: bits depend on the number of threads."""
+    if (execution.batch_parts or 1) > 1:
+        return max(1, len(own_cores()) // (execution.batch_parts or 1))
     threads = torch.get_num_threads()
-    if plan == "plain" or threads == 1 or not maybe_busy():
+    if execution.plan == "plain" or threads == 1 or not maybe_busy():
         return threads
     return 1 if current_load().busy else threads
 
@@ -50,8 +55,11 @@ def crowded(execution: ExecutionConfig) -> str:
     threads, cores = execution.threads or 1, len(own_cores())
     if threads <= cores or str(execution.device).startswith("cuda"):
         return ""
-    there = f"{cores} core{'s' * (cores != 1)}"
-    return f"{threads} threads on {there} wait for each other all the time: --execution.threads {cores} is faster"
+    there = several(cores, "core")
+    return (
+        f"{several(threads, 'thread')} on {there} wait for each other all the time: --execution.threads {cores} "
+        "is faster"
+    )
 
 
 def as_plain(execution: ExecutionConfig) -> ExecutionConfig:
@@ -166,12 +174,17 @@ def has_maps(module: nn.Module) -> bool:
 def place(module: nn.Module, config: Config, device: torch.device) -> nn.Module:
     """The network on its device in its memory format, compiled if so asked. Parameters stay the same objects on the
     same device, also for an optimizer that has them, and the state_dict that of the plain network."""
-    module = module.to(device)
-    volumes = any(p.ndim == 5 for p in module.parameters())
+    module = laid_out(module.to(device), config)
+    _compile(module, config.execution.compile or "off")
+    return module
+
+
+def laid_out(module: nn.Module, config: Config) -> nn.Module:
+    """The same network, in the memory format of the configuration."""
     if config.execution.memory_format == "channels_last":
+        volumes = any(p.ndim == 5 for p in module.parameters())
         layout = torch.channels_last_3d if volumes else torch.channels_last
         module.to(memory_format=layout)  # type: ignore[call-overload]
-    _compile(module, config.execution.compile or "off")
     return module
 
 
@@ -179,6 +192,7 @@ def _compile(module: nn.Module, how: str) -> None:
     """Compile calls of `module` in place: at the first one, for its shape alone."""
     if how == "off":
         return
+    load_compiler()
     options: dict[str, Any] = {"mode": "reduce-overhead"} if how == "cuda-graphs" else {}
     # One shape for good: what adapts to several is slower, and a batch of another size runs as it is written.
     module.compile(dynamic=False, **options)
@@ -221,7 +235,8 @@ def _last_part(config: Config) -> int | None:
 
 def training_part(config: Config, most: int) -> int:
     """How many samples go through the network at once in a training step, `most` at most."""
-    return min(most, _last_part(config) or config.batch or most)
+    whole = config.batch or most
+    return min(most, _last_part(config) or whole, -(-whole // (config.execution.batch_parts or 1)))
 
 
 @contextmanager

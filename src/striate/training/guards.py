@@ -30,6 +30,7 @@ from striate.training.measured import Measured
 from striate.training.nonfinite.detect import LossWatch, MakePasses
 from striate.training.refusals import fewest_at_once
 from striate.training.setup import Setup, at_step
+from striate.wording import several
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -64,14 +65,18 @@ def seeded_by_step(function: OfBatch[P, T]) -> OfBatch[P, T]:
 
     @wraps(function)
     def seeded(setup: Setup, batch: Batch, inputs: torch.Tensor, /, *rest: P.args, **named: P.kwargs) -> T:
-        rank = setup.processes.rank
-        seed = hash_key(setup.config.seed, setup.state.step, 2, *([rank] if rank else []))
-        torch.default_generator.manual_seed(seed)
-        if inputs.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
+        seed_step(setup, inputs.device, setup.processes.rank)
         return function(setup, batch, inputs, *rest, **named)
 
     return seeded
+
+
+def seed_step(setup: Setup, device: torch.device, number: int) -> None:
+    """Seed torch's generators by seed, step, and the `number` of the process, or of the part of the batch."""
+    seed = hash_key(setup.config.seed, setup.state.step, 2, *([number] if number else []))
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def within_deadline(setup: Setup) -> Iterator[Event]:
@@ -179,7 +184,9 @@ def smaller_parts(config: Config, step: int, batch: int, module: nn.Module, erro
     config = _changed(config, micro_batch_from=(*earlier, (step, half)))
     parts = [part for part in module.modules() if isinstance(part, _BatchNorm | _DropoutNd)]
     changed = ["sums are added up in another order"]
-    changed += [f"batch normalization sees {half} samples"] if any(isinstance(p, _BatchNorm) for p in parts) else []
+    changed += (
+        [f"batch normalization sees {several(half, 'sample')}"] if any(isinstance(p, _BatchNorm) for p in parts) else []
+    )
     changed += ["dropout draws other masks"] if any(isinstance(p, _DropoutNd) for p in parts) else []
     return MemoryRanOut("training", step + 1, part, half, tuple(changed), config)
 

@@ -33,6 +33,7 @@ from striate.runs.directory import RunDirectory, read_seen
 from striate.runs.files import user_path
 from striate.tasks.task import Task
 from striate.training.config import Config
+from striate.wording import several
 
 Tensors = dict[str, torch.Tensor]
 
@@ -189,7 +190,7 @@ def _leak(path: str, data: Dataset) -> tuple[Finding, ...]:
             "data.leak",
             "warning",
             f"{data.name}: val, test",
-            f"{count:,} of {len(held):,} samples were seen in the training of {path}",
+            f"{count:,} of {several(len(held), 'sample')} were seen in the training of {path}",
             "0 samples",
             "The weights have learned from them: the network measures better here than on new data.",
             "Measure it on other data: striate eval RUN DATA.",

@@ -13,6 +13,7 @@ from types import FrameType
 
 from striate.errors import pasted
 from striate.runs.directory import RunDirectory
+from striate.runs.plain_files import is_there
 
 
 class Interrupted(KeyboardInterrupt):
@@ -23,7 +24,7 @@ class Interrupted(KeyboardInterrupt):
         self.path, self.signal_name = path, signal_name
         kept = "checkpoint saved in"
         if at_once:
-            saved = RunDirectory(path).last.exists()
+            saved = is_there(RunDirectory(path).last)
             kept = f"stopped at once; {'the last checkpoint is intact' if saved else 'there was no checkpoint yet'} in"
         super().__init__(f"{signal_name}: {kept} {path}; resume with: striate train --resume {pasted(path)}")
 

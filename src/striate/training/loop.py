@@ -22,6 +22,7 @@ from striate.training.nonfinite.detect import refuse_nonfinite_epoch, refuse_onl
 from striate.training.objective import Objective
 from striate.training.optimizers import set_learning_rate
 from striate.training.prepared_batch import to_memory_format
+from striate.training.processes.fixed_parts import in_fixed_parts, in_order
 from striate.training.processes.group import ALONE, Processes, measured_batches
 from striate.training.setup import ChangesSteps, Setup
 from striate.training.state import TrainingState
@@ -126,7 +127,7 @@ def validate(
     Modes are put back. The final evaluation may compute in another precision.
     """
     modes, device = [(part, part.training) for part in module.modules()], next(module.parameters()).device
-    total = objective.empty()
+    total, found = objective.empty(), list[Measured]()
     try:
         module.eval()
         at_once = evaluation_batch(config)
@@ -134,9 +135,13 @@ def validate(
             inputs = to_memory_format(normalize(batch.inputs), config)
             with autocast(config, device), uncompiled(config):
                 measured = objective.measure(module, inputs, batch.targets, number)
-            if counted:
+            if counted and in_fixed_parts(config):
+                found.append(measured)
+            elif counted:
                 total.merge(measured)
     finally:
         for part, training in modes:
             part.training = training
+    if in_fixed_parts(config):
+        return in_order(processes, found, objective.empty).compute()
     return processes.joined(total, device).compute()

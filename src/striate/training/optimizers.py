@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from striate.errors import ConfigError, reason_of
+from striate.machine.compiler import without_compiler
 from striate.models.features import output_parameters, parameter_depths
 from striate.models.trusted_code import names_code, trusted_code
 from striate.training.config import Config, OptimizerConfig, ScheduleConfig
@@ -166,7 +167,7 @@ def _fusible(groups: list[dict[str, Any]]) -> bool:
     return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
 
 
-def _with_momenta(sgd: torch.optim.SGD) -> torch.optim.SGD:
+def _with_momenta(sgd: torch.optim.Optimizer) -> torch.optim.Optimizer:
     """Momentum begins with zeros. The fused kernel begins with whatever lies in memory where `fp16` leaves out the
     first step, and refuses parameters of which some had a gradient before and others not (a head that learned first).
     """
@@ -188,14 +189,16 @@ def _algorithm(groups: list[dict[str, Any]], optim: OptimizerConfig) -> torch.op
     nesterov = optim.nesterov and momentum > 0
     assert lr is not None, "recipes decide it"
     if optim.name == "own-rule":
-        return torch.optim.SGD(groups, lr=lr)  # keeps the rate; the network takes the steps
+        return without_compiler(torch.optim.SGD)(groups, lr=lr)  # keeps the rate; the network takes the steps
     if optim.name == "adamw":
-        return torch.optim.AdamW(groups, lr=lr, betas=optim.betas, fused=_fusible(groups))
+        return without_compiler(torch.optim.AdamW)(groups, lr=lr, betas=optim.betas, fused=_fusible(groups))
     if optim.name == "sgd":
-        sgd = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=_fusible(groups))
+        made = without_compiler(torch.optim.SGD)
+        sgd = made(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=_fusible(groups))
         return _with_momenta(sgd) if momentum else sgd
     if optim.name == "muon":
-        return Muon(groups, lr, momentum, nesterov=nesterov, fixed_norm=bool(optim.fixed_norm), betas=optim.betas)
+        made, fixed = without_compiler(Muon), bool(optim.fixed_norm)
+        return made(groups, lr, momentum, nesterov=nesterov, fixed_norm=fixed, betas=optim.betas)
     import pytorch_optimizer  # takes a second, and only these two need it
 
     if optim.name == "lamb":

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from striate.account.signal.findings import signal_findings
-from striate.account.signal.trace import SAMPLES, SignalRow, measure_signal
+from striate.account.signal.trace import SignalRow, measure_signal, samples_of
 from striate.data.dataset import Dataset, Split
 from striate.data.loader import to_device
 from striate.data.normalize import Normalization, Normalize, measure_normalization
@@ -32,7 +32,7 @@ from striate.training.budget.speed import Work
 from striate.training.budget.steps import BudgetDecision, decide_budget
 from striate.training.chosen_network import build_network, choose_network, has_pretrained_weights
 from striate.training.config import Config
-from striate.training.deterministic import NOTE, refuse_nondeterministic, without_measuring
+from striate.training.deterministic import note, refuse_nondeterministic, without_measuring
 from striate.training.early_stop import refuse_impossible_target
 from striate.training.execution import (
     decide_execution,
@@ -221,7 +221,7 @@ def prepare_data(
         alone = config.execution.processes is None  # how fast several are together shows only later
         budget = decide_budget(Work(state, task, splits, config, normalize), seconds_spent, forecast=forecast and alone)
     config = replace(budget.config, decided=decided_fields(request, budget.config))
-    deterministic = [NOTE] if config.execution.deterministic else []
+    deterministic = [note(config.execution)] if config.execution.deterministic else []
     return Prepared(
         config,
         data,
@@ -280,7 +280,8 @@ def _decide_recipe(
     config, size_notes = decide_sizes(config, request, data, network)
     config, view_notes = decide_views(config, request, data, task)
     refuse_untrainable(config, request, data, task, network, has_weights=pretrained)
-    return Decision(config, (*decision.notes, *wait_notes, *size_notes, *view_notes), decision.findings)
+    rule_notes = [f"predicted in the end is {task.decision_text}"] if task.decision_text else []
+    return Decision(config, (*decision.notes, *wait_notes, *size_notes, *view_notes, *rule_notes), decision.findings)
 
 
 def _check_network(
@@ -292,7 +293,8 @@ def _check_network(
     refuse_wrong_loss(network, task, train, normalize)
     with number_format_explained(network):
         measure = partial(measure_signal, network, task, train, normalize)
-        return in_halves(training_part(config, SAMPLES), measure) if measured else ()
+        samples = samples_of(train.inputs.shape[1:])
+        return in_halves(training_part(config, samples), measure) if measured else ()
 
 
 def _signal_findings(signal: tuple[SignalRow, ...], config: Config) -> tuple[Finding, ...]:

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from striate.statistics.intervals import wilson
 from striate.training.budget.deadline import TimeWatch
 from striate.training.events import EpochDone, EpochRow, Event, MemoryRanOut, StepDone
-from striate.wording import duration
+from striate.wording import duration, several
 
 _REDRAW = 0.1  # seconds
 _WAIT_MATTERS = 0.05  # of the time of a step
@@ -34,7 +34,7 @@ def describe_row(row: EpochRow, validated: int = 0) -> str:
     speed = row.samples / row.seconds if row.seconds > 0 else 0.0
     wait = row.data_wait or 0.0
     waited = f"  {wait:.0%} waiting for data" if wait > _WAIT_MATTERS else ""
-    skipped = f"  {row.skipped_steps} steps skipped by the fp16 scaler" if row.skipped_steps else ""
+    skipped = f"  {several(row.skipped_steps, 'step')} skipped by the fp16 scaler" if row.skipped_steps else ""
     return f"loss {row.train['loss']:.4f}  val {name} {shown}  {speed:,.0f} samples/s{waited}{skipped}"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from striate.errors import UsageError
 from striate.models.from_file import resolve_name
 from striate.models.trusted_code import name_of, trust_named
+from striate.runs.plain_files import typed
 from striate.training.config import Config
 from striate.training.config_file import (
     config_from_dict,
@@ -66,7 +67,7 @@ def read_config(source: ConfigSource) -> Config:
         return _remembered(source)
     if isinstance(source, Mapping):
         return _remembered(config_from_dict(source, "config"))
-    return config_from_yaml(Path(source))
+    return config_from_yaml(typed(Path(source)))
 
 
 def _remembered(config: Config) -> Config:

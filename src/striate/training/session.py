@@ -9,18 +9,16 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from striate.account.signal.trace import signal_to_json
 from striate.errors import DataError, NonFiniteLoss, RunError, pasted
 from striate.runs.checkpoint import check_archive, load_checkpoint
-from striate.runs.directory import RunDirectory, csv_text, open_run, read_seen, write_splits
-from striate.runs.environment import describe_environment
-from striate.runs.events import append_event, event_line, note_files
-from striate.runs.files import append_text, write_json, write_text
-from striate.training.budget.forecast import write_forecast
+from striate.runs.directory import RunDirectory, csv_text
+from striate.runs.events import append_event
+from striate.runs.files import append_text, write_text
 from striate.training.config import Config
-from striate.training.config_file import config_to_yaml
+from striate.training.config_file import config_from_yaml, config_to_dict
 from striate.training.early_stop import training_is_over
 from striate.training.events import ConfigChanged, EpochDone, EpochRow, Event, StepDone, StepsChanged
+from striate.training.first_files import change_config
 from striate.training.interruption import Interrupted, Interruption, watch_signals
 from striate.training.loop import training_events
 from striate.training.nonfinite.detect import refuse_nonfinite_state
@@ -31,44 +29,6 @@ from striate.training.saving import Saver, Trace
 from striate.training.step_losses import StepLosses
 
 Reader = Callable[[Event], None]
-
-
-def write_first_files(run: RunDirectory, prepared: Prepared) -> None:
-    """The files that are known before the first step, config.yaml first; those that are there stay as they are, so
-    that a run killed among them can go on. Raises RunError."""
-    if not run.config.exists():
-        write_text(run.config, config_to_yaml(prepared.config))
-    if not run.events.exists() or not run.events.stat().st_size:
-        notes = [event_line("note", text=note) for note in prepared.notes]
-        findings = [event_line("finding", **finding.to_json()) for finding in prepared.findings]
-        append_text(run.events, "".join(notes + findings))  # all of them, or none
-    fixed: list[tuple[Path, Callable[[Path], None]]] = [
-        (run.classes, lambda file: write_text(file, "".join(f"{name}\n" for name in prepared.data.classes))),
-        (run.split, lambda _: write_splits(run, prepared.data.rows)),
-        (run.seen, lambda file: write_text(file, "".join(f"{digest}\n" for digest in _seen(prepared)))),
-        (run.environment, lambda file: write_json(file, describe_environment())),
-    ]
-    new = [(file, write) for file, write in fixed if not file.exists()]
-    for file, write in new:
-        write(file)
-    note_files(run, [file for file, _ in new])
-    write_forecast(run, prepared.forecast, prepared.pace)
-    if prepared.plan is not None and not run.plan.exists():
-        write_json(run.plan, prepared.plan.to_json())
-    if prepared.signal and not run.signal.exists():
-        write_json(run.signal, {"start": signal_to_json(prepared.signal)})
-
-
-def _seen(prepared: Prepared) -> list[str]:
-    """Digests of the samples that the network learns from or is chosen by, and of those that its weights have: what a
-    run behind them has seen, with all before it."""
-    contents, weights = prepared.data.contents, prepared.config.model.weights
-    own = [digest for name in ("train", "val") for digest in contents[name]]
-    try:
-        earlier = frozenset() if weights is None else read_seen(open_run(Path(weights)))
-    except RunError:  # a file of weights that is of no run
-        earlier = frozenset()
-    return own + sorted(earlier.difference(own))
 
 
 def restore(run: RunDirectory, prepared: Prepared, begun: Path | None) -> bool:
@@ -141,11 +101,12 @@ def _follow(
 ) -> Config:
     """Write down what the loop says, and save in time. Returns the configuration as it is in the end."""
     state, config, best, trace = prepared.state, prepared.config, None, Trace(prepared.state.step)
+    written = config_from_yaml(run.config)  # of a run that goes on with other processes, what it began with
     begun, losses = monotonic() - state.elapsed, StepLosses()
     events = training_events(
         state, prepared.objective, prepared.splits, config, prepared.normalize, processes, prepared.deadline
     )
-    with _data_lost(run, lambda: None if processes.sharded else save(saver, prepared, best, trace)):
+    with _data_lost(run, lambda: None if processes.sharded else save(saver, prepared, written, best, trace)):
         for event in events:
             state.elapsed = monotonic() - begun
             over = isinstance(event, EpochDone)
@@ -159,8 +120,8 @@ def _follow(
                 append_event(run, "epoch", **event.row.flat(), elapsed=round(state.elapsed, 3), **losses.taken(event))
                 best = _best_checkpoint(prepared) if event.best else best
             elif isinstance(event, ConfigChanged):
-                config = event.config  # written before any checkpoint of what it changes
-                write_text(run.config, config_to_yaml(config))
+                config = written = event.config  # written before any checkpoint of what it changes
+                change_config(run, config)
                 _note_change(run, event)
             elif not processes.sharded:
                 trace.add(event.step, event.loss, state.module)
@@ -168,7 +129,7 @@ def _follow(
                 losses.add(event)
             finished = isinstance(event, EpochDone) and event.finished
             if finished or stop or due:
-                save(saver, prepared, best, trace)
+                save(saver, prepared, written, best, trace)
                 best, trace = None, Trace(state.step)
             if stop:
                 saver.wait()
@@ -196,13 +157,16 @@ def _data_lost(run: RunDirectory, save_now: Callable[[], None]) -> Iterator[None
         raise
 
 
-def save(saver: Saver, prepared: Prepared, best: dict[str, Any] | None, trace: Trace) -> None:
-    """Begin to write the checkpoints. Raises NonFiniteLoss instead of saving a network that is not finite; RunError
-    where the last ones could not be written."""
+def save(saver: Saver, prepared: Prepared, written: Config, best: dict[str, Any] | None, trace: Trace) -> None:
+    """Begin to write the checkpoints; `written` is the configuration of config.yaml.
+
+    Raises NonFiniteLoss instead of saving a network that is not finite; RunError where the last ones could not be
+    written.
+    """
     state = prepared.state
     if state.gathered is None:
         refuse_nonfinite_state(state)
-    saver.save(prepared.checkpoint() | {"trace": trace.to_dict()}, best)
+    saver.save(prepared.checkpoint() | {"config": config_to_dict(written), "trace": trace.to_dict()}, best)
 
 
 def _best_checkpoint(prepared: Prepared) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from striate.training.config import BudgetConfig, Config, ExecutionConfig
 from striate.training.events import StepsChanged
 from striate.training.objective import Objective
 from striate.training.optimizers import learning_rate_factor
+from striate.training.processes.fixed_parts import FixedParts, in_fixed_parts
 from striate.training.processes.group import ALONE, Processes, whole_for_mixing
 from striate.training.state import TrainingState
 
@@ -109,7 +110,11 @@ class Setup:
     @property
     def part(self) -> Callable[[int], tuple[int, int]] | None:
         """Which samples of a batch are read, from how many it has; None reads all."""
-        return self.processes.part if self.processes.several and not whole_for_mixing(self.config) else None
+        if not self.processes.several or whole_for_mixing(self.config):
+            return None
+        if in_fixed_parts(self.config):
+            return lambda samples: FixedParts.of(samples, self.config, self.processes).read()
+        return self.processes.part
 
     def batches(self, first: int, stop: int) -> Iterator[Batch]:
         """The batches of the steps `first` to `stop` (excluded) of the epoch; steps count from 0 over the training."""

@@ -16,11 +16,10 @@ import torch
 from torch import nn
 
 from striate.account.signal.histograms import layer_histograms
-from striate.account.signal.trace import SAMPLES, spread_batch
+from striate.account.signal.trace import samples_of, spread_batch
 from striate.runs.directory import RunDirectory
 from striate.runs.watching import is_watched, write_look
 from striate.training.budget.deadline import TimeWatch
-from striate.training.config import Config
 from striate.training.events import Event, StepDone
 from striate.training.execution import training_part
 from striate.training.prepare import Prepared
@@ -102,17 +101,15 @@ class Snapshots:
 
     def _look_at_layers(self, step: int) -> dict[str, Any]:
         prepared, config = self.prepared, self.prepared.config
+        most = samples_of(prepared.data.input_shape)
+        samples = min(training_part(config, most), config.batch or most)
         batch = spread_batch(
-            prepared.state.module, prepared.task, prepared.splits["train"], prepared.normalize, _samples(config)
+            prepared.state.module, prepared.task, prepared.splits["train"], prepared.normalize, samples
         )
         layers = None
         with suppress(RuntimeError, NotImplementedError):  # what a network of one's own does not bear; or no memory
             layers = [one.to_json() for one in layer_histograms(prepared.state.module, *batch)]
         return {"layers": layers, "layers_step": step}
-
-
-def _samples(config: Config) -> int:
-    return min(training_part(config, SAMPLES), config.batch or SAMPLES)
 
 
 def first_filters(prepared: Prepared) -> dict[str, Any] | None:

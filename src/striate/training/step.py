@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
 
@@ -10,20 +11,35 @@ import torch
 from torch import nn
 
 from striate.data.loader import Batch
-from striate.data.targets import Targets
+from striate.data.targets import Targets, join_targets
 from striate.models.learning_rule import LocalLearningRule
 from striate.training.execution import autocast, make_scaler, whole_batch_compiled
-from striate.training.guards import seeded_by_step, updating
+from striate.training.guards import SavedBuffers, seed_step, seeded_by_step, updating
 from striate.training.measured import Measured
 from striate.training.nonfinite.detect import count_skipped, refuse_nonfinite_loss, refuse_nonfinite_step
 from striate.training.objective import Part
 from striate.training.pool_first import pooling_first
-from striate.training.prepared_batch import Mix, mix_batch, part_bounds, prepared_inputs
+from striate.training.prepared_batch import Mix, mix_batch, part_bounds, prepared_inputs, to_memory_format
 from striate.training.processes.batch_norm import whole_batch_statistics
-from striate.training.processes.group import bounds_in_step, part_weight
+from striate.training.processes.fixed_parts import FixedParts, PartDone, add_up, in_fixed_parts
+from striate.training.processes.group import bounds_in_step, part_weight, whole_for_mixing
 from striate.training.setup import Setup
+from striate.training.state import TrainingState
 
 Passes = Callable[[], tuple[torch.Tensor, Measured]]
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What both passes of a step gave, of all processes: the scalar loss and what is measured, beside the gradients of
+    the parameters. `inputs` (B, …) are those of this process, `again` repeats its passes."""
+
+    inputs: torch.Tensor
+    again: Callable[[], object]
+    loss: torch.Tensor
+    measured: Measured
+
+
 _NO_SCALING = torch.amp.GradScaler(enabled=False)
 
 
@@ -34,17 +50,15 @@ def training_step(setup: Setup, batch: Batch) -> tuple[torch.Tensor, Measured]:
     """
     if setup.config.optim.name == "own-rule":
         return local_rule_step(setup, batch)
-    state, config, processes, optimizer = setup.state, setup.config, setup.processes, setup.state.optimizer
+    state, config, optimizer = setup.state, setup.config, setup.state.optimizer
     state.scaler = state.scaler or make_scaler(config)
     scaler = state.scaler or _NO_SCALING
     trained = [p for group in optimizer.param_groups for p in group["params"]]
-    counted = processes.counts(batch.whole)
 
     optimizer.zero_grad(set_to_none=True)
-    inputs, passes = prepare_passes(setup, batch)
-    loss, measured = passes()
-    processes.sum_gradients(trained, counted=counted)
-    refuse_nonfinite_step(setup, batch, inputs, loss, trained, passes)
+    compute = in_parts if in_fixed_parts(config) else at_once
+    computed = compute(setup, batch, trained)
+    refuse_nonfinite_step(setup, batch, computed.inputs, computed.loss, trained, computed.again)
     with updating(config):
         if config.optim.clip:
             scaler.unscale_(optimizer)
@@ -54,19 +68,86 @@ def training_step(setup: Setup, batch: Batch) -> tuple[torch.Tensor, Measured]:
         scaler.update()
         if state.average is not None:
             state.average.update()
-    return processes.summed(loss, measured, counted=counted)
+    return computed.loss, computed.measured
+
+
+def at_once(setup: Setup, batch: Batch, trained: Sequence[nn.Parameter]) -> Computed:
+    """Both passes of a batch, each process of its samples, and the sums over the processes."""
+    processes, counted = setup.processes, setup.processes.counts(batch.whole)
+    inputs, passes = prepare_passes(setup, batch)
+    loss, measured = passes()
+    processes.sum_gradients(trained, counted=counted)
+    return Computed(inputs, passes, *processes.summed(loss, measured, counted=counted))
+
+
+def in_parts(setup: Setup, batch: Batch, trained: Sequence[nn.Parameter]) -> Computed:
+    """Both passes of each of the fixed parts of a batch, and their sums: the same bits in any number of processes."""
+    parts = FixedParts.of(batch.whole, setup.config, setup.processes)
+    inputs, targets, mix = prepared_parts(setup, batch, parts)
+    passes = partial(passes_of_parts, setup, batch, inputs, targets, mix, parts, trained)
+    return Computed(inputs, passes, *add_up(parts, passes(), trained, buffers_of(setup.state)))
 
 
 def prepare_passes(setup: Setup, batch: Batch) -> tuple[torch.Tensor, Passes]:
     """The augmented, normalized and mixed inputs (B, …) of a step, and the forward and backward pass of them, which may
     be taken more than once with the same numbers."""
+    inputs, targets, mix = _prepared(setup, batch)
+    return inputs, partial(forward_and_backward, setup, batch, inputs, targets, mix)
+
+
+def _prepared(setup: Setup, batch: Batch) -> tuple[torch.Tensor, Targets, Mix | None]:
     state, config, task, began = setup.state, setup.config, setup.objective.task, perf_counter()
     inputs, targets = prepared_inputs(batch, task, config, setup.normalize, setup.epoch, state.step)
     inputs, targets, mix = mix_batch(
         inputs, targets, config.augment, config.seed, state.step, paste=task.moves_with_image
     )
     state.epoch_augment += perf_counter() - began
-    return inputs, partial(forward_and_backward, setup, batch, inputs, targets, mix)
+    return inputs, targets, mix
+
+
+def prepared_parts(setup: Setup, batch: Batch, parts: FixedParts) -> tuple[torch.Tensor, Targets, Mix | None]:
+    """Inputs and targets as the passes of a step get them, each part prepared for itself; whole batches where any
+    sample may be blended with any other."""
+    if whole_for_mixing(setup.config):
+        return _prepared(setup, batch)
+    slices = [parts.within(batch, part) for part in parts.computed]
+    alone = [replace(batch, inputs=batch.inputs[s], targets=batch.targets[s], ids=batch.ids[s]) for s in slices]
+    inputs, targets, _ = zip(*(_prepared(setup, part) for part in alone), strict=True)
+    return torch.cat(inputs), join_targets(targets), None
+
+
+def passes_of_parts(
+    setup: Setup,
+    batch: Batch,
+    inputs: torch.Tensor,
+    targets: Targets,
+    mix: Mix | None,
+    parts: FixedParts,
+    trained: Sequence[nn.Parameter],
+) -> dict[int, PartDone]:
+    """Both passes of each part that this process computes: all begin with the same buffers and with no gradient."""
+    own = {part: parts.within(batch, part) for part in parts.computed}
+    weight = parts.weight(setup.objective.task, {part: targets[where] for part, where in own.items()})
+    saved, done = SavedBuffers(setup.state.module, setup.state.heads), {}
+    saved.save()
+    for part, where in own.items():
+        saved.restore()
+        for parameter in trained:
+            parameter.grad = None
+        seed_step(setup, inputs.device, part)
+        # A copy begins at the start of a stretch of memory, as that of a process which has this part alone does.
+        x, (first, end) = to_memory_format(inputs[where].clone(), setup.config), parts.bounds(part)
+        bounds = [(first + a, a, b) for a, b in part_bounds(end - first, setup.config.execution.micro_batch)]
+        blend = mix and mix.part(where.start, where.stop)
+        loss, measured = _both_passes(setup, x, targets[where], blend, bounds, batch.whole, weight)
+        after = [buffer.clone() for buffer in buffers_of(setup.state)]
+        done[part] = PartDone([parameter.grad for parameter in trained], loss, measured, after)
+    return done
+
+
+def buffers_of(state: TrainingState) -> list[torch.Tensor]:
+    """Those of the network and of its auxiliary heads."""
+    return [*state.module.buffers(), *(state.heads.buffers() if state.heads is not None else ())]
 
 
 @seeded_by_step
@@ -78,16 +159,34 @@ def forward_and_backward(
     The batch goes through the network in parts of `execution.micro_batch` samples, whose losses and gradients add up to
     those of the whole, as do those of several processes.
     """
-    state, config, processes, samples = setup.state, setup.config, setup.processes, batch.whole
+    processes, weight = setup.processes, part_weight(setup.objective.task, targets, batch, setup.processes)
+    bounds, together = bounds_in_step(batch, setup.config, processes), processes.divides(batch.whole)
+    return _both_passes(setup, inputs, targets, mix, bounds, batch.whole, weight, together=together)
+
+
+def _both_passes(
+    setup: Setup,
+    inputs: torch.Tensor,
+    targets: Targets,
+    mix: Mix | None,
+    bounds: Sequence[tuple[int, int, int]],
+    samples: int,
+    weight: torch.Tensor | float,
+    *,
+    together: bool = False,
+) -> tuple[torch.Tensor, Measured]:
+    """Both passes of each piece of `inputs`, one after the other: `bounds` are its number in the whole batch, of so
+    many `samples`, and first and last+1 of the inputs. `together`: batch normalization is over all processes."""
+    state, config, processes = setup.state, setup.config, setup.processes
     module, scaler = state.module, state.scaler or _NO_SCALING
-    losses, measured, weight = [], setup.objective.empty(), part_weight(setup.objective.task, targets, batch, processes)
-    for first, start, stop in bounds_in_step(batch, config, processes):
+    losses, measured = [], setup.objective.empty()
+    for first, start, stop in bounds:
         x, y, blend = inputs[start:stop], targets[start:stop], mix and mix.part(start, stop)
         with (
             autocast(config, x.device),
             whole_batch_compiled(config, len(x)),
             pooling_first(module, config.execution),
-            whole_batch_statistics(module, processes.divides(samples)),
+            whole_batch_statistics(module, together),
         ):
             loss, more = setup.objective.training_loss(module, x, y, blend, Part(state.step, first, samples, weight))
         scaler.scale(processes.for_backward(loss, samples)).backward()

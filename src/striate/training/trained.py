@@ -17,7 +17,7 @@ from striate.data.media.every_medium import medium_of
 from striate.data.normalize import Normalization
 from striate.data.threads import map_ordered
 from striate.errors import ModelError, RunError, UsageError
-from striate.inference.plan import Asked
+from striate.inference.plan import Asked, InferencePlan
 from striate.inference.predictor import Predictor, batch_size, inference, plain_predictor, plan_predictor
 from striate.tasks.registry import task_from_state, task_to_state
 from striate.tasks.task import Task
@@ -39,12 +39,12 @@ class Prediction:
 
     @property
     def label(self) -> str:
-        """The most probable class. Raises KeyError for tasks without classes."""
+        """The predicted class. Raises KeyError for tasks without classes."""
         return str(self.fields["label"])
 
     @property
     def probability(self) -> float:
-        """Of the most probable class, 0 to 1."""
+        """Of the predicted class, 0 to 1."""
         return float(self.fields["probability"])
 
 
@@ -103,9 +103,11 @@ class Trained:
         *,
         batch: int | None = None,
         asked: Asked = "auto",
+        written: InferencePlan | None = None,
+        own: bool = False,
     ) -> Predictor:
         """How `total` inputs are best predicted, of which `sample(n)` gives n raw ones (n, *input_shape), spread over
-        them (`striate.inference.predictor`)."""
+        them; `written` and `own` as in `striate.inference.predictor`."""
         normalize = self.normalization.on(self.device, len(self.preparation.input_shape) + 1)
         return plan_predictor(
             self.module,
@@ -114,6 +116,8 @@ class Trained:
             total=total * VIEW_COUNTS[self.views],
             batch=batch or batch_size(self.preparation.input_shape),
             asked=asked,
+            written=written,
+            own=own,
         )
 
     def _predict_all(

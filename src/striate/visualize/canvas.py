@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from striate.errors import DataError, RunError, one_line
+from striate.errors import DataError, one_line
+from striate.runs.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,16 +60,12 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = 100) -> Path:
 
     show_literally(figure)
     vector = Path(path).suffix.lower() == ".svg"
-    try:
-        with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "striate"}):
-            # A letter that the font lacks becomes a box; the tables of a report show it.
-            warnings.filterwarnings("ignore", message="Glyph .* missing from")
-            changing = "Date" if vector else "Software"  # what would differ from one machine or day to another
-            figure.savefig(path, dpi=dpi, format="svg" if vector else "png", metadata={changing: None})
-    except OSError as error:
-        raise RunError(
-            str(path), error.strerror or str(error), "a file that can be written", "name another --out folder"
-        ) from error
+    with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "striate"}):
+        # A letter that the font lacks becomes a box; the tables of a report show it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        changing = "Date" if vector else "Software"  # what would differ from one machine or day to another
+        kind = "svg" if vector else "png"
+        write_atomic(Path(path), lambda file: figure.savefig(file, dpi=dpi, format=kind, metadata={changing: None}))
     return Path(path)
 
 
@@ -186,8 +183,9 @@ def class_colors(count: int) -> list[Any]:
     return list(colormaps["viridis"](np.linspace(0, 1, count)))
 
 
-def show_image(axes: Axes, image: ArrayLike) -> None:
-    """Draw one (C, H, W) uint8 image with 1 or 3 channels, every pixel a square, without ticks."""
+def show_image(axes: Axes, image: ArrayLike, extent: tuple[float, float, float, float] | None = None) -> None:
+    """Draw one (C, H, W) uint8 image with 1 or 3 channels, every pixel a square, without ticks; in `extent`, (left,
+    right, bottom, top) in the units of the axes, where several are drawn into them."""
     pixels = np.asarray(image)
     if pixels.ndim != 3 or pixels.shape[0] not in (1, 3) or pixels.dtype != np.uint8:
         raise DataError(
@@ -199,6 +197,6 @@ def show_image(axes: Axes, image: ArrayLike) -> None:
     shown: NDArray[Any] = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
     # Enlarged pixels stay squares; photographs that are made smaller are averaged.
     interpolation = "nearest" if max(shown.shape[:2]) < 64 else "antialiased"
-    axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation=interpolation)
+    axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation=interpolation, extent=extent)
     axes.set_xticks([])
     axes.set_yticks([])

@@ -33,7 +33,7 @@ from striate.visualize.canvas import (
     shorten,
     show_image,
 )
-from striate.wording import shorten_middle
+from striate.wording import several, shorten_middle
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -131,7 +131,7 @@ def draw_sheet(check: DataCheck, out: Path) -> Path | None:
     if not rows:
         return None
     listing = check.evidence.listing
-    title = f"{listing.name}: what a check of {len(listing):,} images found"
+    title = f"{listing.name}: what a check of {several(len(listing), 'image')} found"
     return save_figure(sheet_figure(rows[:_ROWS], title=title), out, dpi=120)
 
 

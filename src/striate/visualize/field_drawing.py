@@ -13,7 +13,7 @@ from PIL import Image
 from striate.account.field.effective import MASS, EffectiveField
 from striate.account.ledger import Ledger
 from striate.visualize.themed_svg import add_text
-from striate.wording import shorten_path, show_shape
+from striate.wording import several, shorten_path, show_shape
 
 _SIDE, _STRIP = 260, 40
 _INK = np.array((27, 31, 36))
@@ -48,7 +48,7 @@ def _explain(svg: ElementTree.Element, field: EffectiveField, ledger: Ledger, x:
     mass = f"{100 * MASS:.4g} %"
     lines = (
         f"Solid: {show_shape([round(side) for side in field.size])} positions, along each axis {mass} of the gradient",
-        f"(mean of {field.samples} random inputs, the weights as they are).",
+        f"(mean of {several(field.samples, 'random input')}, the weights as they are).",
         f"Dashed: the theoretical receptive field, {show_shape(ledger.receptive_field)}, as far as it is inside",
         f"the input of {show_shape(ledger.input[1:])}.",
         "Dark: inputs that change the unit most.",

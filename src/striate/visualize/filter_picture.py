@@ -16,6 +16,7 @@ from striate.layers.axis_windows import PADDING_MODES, furthest_reach
 from striate.layers.kernels import Kernel
 from striate.records import option_remedy
 from striate.visualize.picture import Bytes, Picture, whole_numbers
+from striate.wording import several
 
 NUMPY_MODES: dict[str, Any] = {"replicate": "edge", "zeros": "constant", "reflect": "reflect", "circular": "wrap"}
 """What NumPy calls the padding modes."""
@@ -71,8 +72,8 @@ def check_padding(width: int, height: int, kernel: Kernel, padding_mode: str) ->
     why = "there is nothing further to mirror" if padding_mode == "reflect" else "it would go around more than once"
     raise UsageError(
         f"--padding-mode {padding_mode}",
-        f"a kernel of {rows} × {columns} (rows × columns), which reaches {above} rows and {left} columns beyond a "
-        f"picture of {height} × {width}",
+        f"a kernel of {rows} × {columns} (rows × columns), which reaches {several(above, 'row')} and "
+        f"{several(left, 'column')} beyond a picture of {height} × {width}",
         f"a reach of at most {most[0]} rows and {most[1]} columns: {why}",
         option_remedy("padding-mode", "replicate"),
     )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from striate.visualize.canvas import GREEN, INK, SMALL, VERMILION, main_title, new_figure, shorten, show_image
+from striate.visualize.canvas import GREEN, INK, SMALL, VERMILION, main_title, shorten, show_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,34 +32,55 @@ class Tile:
     right: bool
 
 
+_CELL, _PICTURE, _TOP = (1.75, 2.2), 1.6, 0.4
+"""Inches: a cell's width and height, the side of the square its image is fitted into, and the title's line."""
+
+
 def gallery_figure(tiles: Sequence[Tile], *, title: str, columns: int = 5) -> Figure:
-    """The tiles row by row; wrong predictions have a cross, the true class and a thick frame."""
+    """The tiles row by row; wrong predictions have a cross, the true class and a thick frame.
+
+    All are drawn into one pair of axes, in inches: arranging one pair a tile took longer than drawing them.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     columns = max(1, min(columns, len(tiles)))
-    rows = max(1, -(-len(tiles) // columns))
-    figure = new_figure(max(3.5, 1.75 * columns), 2.2 * rows + 0.35)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, tile in zip(grid, tiles, strict=False):
-        draw_tile(axes, tile)
-    for axes in grid[len(tiles) :]:
-        axes.set_axis_off()
-    main_title(figure, title)
+    width, height = max(3.5, _CELL[0] * columns), _TOP + _CELL[1] * -(-len(tiles) // columns)
+    figure = Figure(figsize=(width, height), facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    left = (width - _CELL[0] * columns) / 2 + _CELL[0] / 2
+    for place, tile in enumerate(tiles):
+        row, column = divmod(place, columns)
+        draw_tile(axes, tile, left + _CELL[0] * column, _TOP + _CELL[1] * row + _PICTURE / 2)
+    axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
+    main_title(figure, title).set_y(1 - 0.08 / height)
     return figure
 
 
-def draw_tile(axes: Axes, tile: Tile) -> None:
-    """One sample with two lines under it: the predicted class, its probability and the true class."""
-    show_image(axes, tile.image)
+def draw_tile(axes: Axes, tile: Tile, x: float, y: float) -> None:
+    """One sample around (`x`, `y`), under it the predicted class with its probability, and the true class."""
+    from matplotlib.patches import Rectangle
+
+    high, wide = (_PICTURE / 2 * side / max(np.shape(tile.image)[1:]) for side in np.shape(tile.image)[1:])
+    show_image(axes, tile.image, extent=(x - wide, x + wide, y + high, y - high))
+    color, line = (GREEN, 1.0) if tile.right else (VERMILION, 3.5)
+    axes.add_patch(Rectangle((x - wide, y - high), 2 * wide, 2 * high, fill=False, color=color, linewidth=line))
     mark = "✓" if tile.right else "✗"
     percent = f"{100 * tile.probability:.0f} %"
     second = percent if tile.right else f"{percent}, is {shorten(tile.truth, _LETTERS - len(percent) - 5)}"
-    axes.set_xlabel(
+    axes.text(
+        x,
+        y + high + 0.06,
         f"{mark} {shorten(tile.predicted, _LETTERS - 2)}\n{second}",
         fontsize=SMALL,
         color=INK,
         fontweight="normal" if tile.right else "bold",
+        ha="center",
+        va="top",
         parse_math=False,
     )
-    axes.spines[:].set(color=GREEN if tile.right else VERMILION, linewidth=1.0 if tile.right else 3.5)
 
 
 SIDE = 96

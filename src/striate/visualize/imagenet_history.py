@@ -21,6 +21,7 @@ from striate.visualize.canvas import (
     quiet_frame,
     save_figure,
 )
+from striate.wording import several
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,6 +81,6 @@ def _draw_bars(axes: Axes, results: Sequence[ChallengeResult], line: float | Non
 
 
 def _label(result: ChallengeResult) -> str:
-    depth = f", {result.depth} layers" if result.depth else ""
+    depth = f", {several(result.depth, 'layer')}" if result.depth else ""
     team = "" if result.team in result.network else f" ({result.team})"
     return f"{result.network}{depth}{team}  {result.year}"

@@ -14,6 +14,7 @@ from typing import Literal
 from striate.errors import UsageError
 from striate.layers.kernels import KERNELS, LONGEST_SIDE, Kernel, Words, check_form
 from striate.records import Remedy, option_remedy
+from striate.wording import several
 
 EXAMPLE = '"0 -1 0; -1 5 -1; 0 -1 0"'
 _EXAMPLE = option_remedy("kernel", EXAMPLE)
@@ -64,7 +65,7 @@ def parse_kernel(text: str, where: str = "--kernel") -> Kernel:
     a blank, divides the whole kernel. From `#` to the end of a line is comment. Raises UsageError.
     """
     if len(text) > _LARGEST_FILE:
-        raise UsageError(where, f"{len(text):,} characters", f"at most {_LARGEST_FILE:,}", _EXAMPLE)
+        raise UsageError(where, several(len(text), "character"), f"at most {_LARGEST_FILE:,}", _EXAMPLE)
     lines = [line.partition("#")[0].strip() for line in text.splitlines()]
     joined = "\n".join(filter(None, lines))
     found = _DIVISOR.search(joined)
@@ -75,7 +76,7 @@ def parse_kernel(text: str, where: str = "--kernel") -> Kernel:
     words = [[word for word in re.split(r"[\s,]+", row) if word] for row in rows]
     if (count := sum(map(len, words))) > LONGEST_SIDE**2:  # each is made a fraction, which takes its time
         expected = f"sides of at most {LONGEST_SIDE}"
-        raise UsageError(where, f"{count:,} numbers", expected, _EXAMPLE)
+        raise UsageError(where, several(count, "number"), expected, _EXAMPLE)
     numbers = [[_number(word, where) for word in row] for row in words]
     if divisor == 0:
         raise UsageError(where, "a division by 0", "a divisor other than 0", _EXAMPLE)
@@ -149,7 +150,7 @@ def _from_file(path: Path) -> Kernel:
     where = f"--kernel, file {path}"
     try:
         if path.stat().st_size > _LARGEST_FILE:
-            raise UsageError(where, f"{path.stat().st_size:,} bytes", "a text file of numbers", _EXAMPLE)
+            raise UsageError(where, several(path.stat().st_size, "byte"), "a text file of numbers", _EXAMPLE)
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror or str(error) if isinstance(error, OSError) else "bytes that are no text"

@@ -14,7 +14,7 @@ from striate.errors import one_line
 from striate.visualize.field_drawing import draw_field
 from striate.visualize.network_boxes import Box, network_boxes
 from striate.visualize.themed_svg import add_text
-from striate.wording import percent_of, scaled, shorten_middle, shorten_path, show_shape
+from striate.wording import percent_of, scaled, several, shorten_middle, shorten_path, show_shape
 
 _STEP = 9.0  # between the lanes where they fit
 _HEAD = 5.0
@@ -158,8 +158,8 @@ def network_diagram(ledger: Ledger, field: EffectiveField | None = None) -> str:
 
 def _subtitle(ledger: Ledger) -> str:
     return (
-        f"{show_shape(ledger.input)} → {show_shape(ledger.output)}; {ledger.params:,} parameters, "
-        f"{scaled(ledger.macs)} multiply–accumulates, {len(ledger.rows):,} layers"
+        f"{show_shape(ledger.input)} → {show_shape(ledger.output)}; {several(ledger.params, 'parameter')}, "
+        f"{scaled(ledger.macs)} multiply–accumulates, {several(len(ledger.rows), 'layer')}"
     )
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from striate.data.media.image.pictures import UnreadableImage, from_deep, open_picture, turn_of
 from striate.errors import DataError, pasted
 from striate.runs.files import user_path
+from striate.wording import several
 
 if TYPE_CHECKING:
     from striate.data.listing import Listing
@@ -110,7 +111,7 @@ def _as_picture(image: Image.Image, where: str) -> Picture:
     notes: list[str] = []
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
-        notes.append(f"the first of {frames:,} pictures in the file is taken")
+        notes.append(f"the first of {several(frames, 'picture')} in the file is taken")
     profile = image.info.get("icc_profile")
     image.load()
     turn = turn_of(image)
@@ -188,7 +189,7 @@ def sample_picture(text: str, announce: Callable[[str], None] | None = None) -> 
     number = int(digits) if len(digits) < 12 else len(listing)
     if number >= len(listing):
         remedy = f"write {name}#{len(listing) - 1}"
-        raise DataError(text, f"{len(listing):,} samples", f"a number from 0 to {len(listing) - 1}", remedy)
+        raise DataError(text, several(len(listing), "sample"), f"a number from 0 to {len(listing) - 1}", remedy)
     label = listing.labels[number] if number < len(listing.labels) else ""
     read = listed_picture(listing, number)
     return replace(read, notes=(f"{text} is a picture of: {label}", *read.notes))

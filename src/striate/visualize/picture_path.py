@@ -92,7 +92,7 @@ def save_picture(picture: Picture, out: Path) -> str | None:
     if picture.profile and kind != "PPM":
         options["icc_profile"] = picture.profile
     try:
-        write_atomic(out, lambda temporary: image.save(temporary, format=kind, **options))
+        write_atomic(out, lambda opened: image.save(opened, format=kind, **options))
     except RunError as error:
         raise UsageError("OUT", f"{out} {error.got}", error.expected, "write to a file in another folder") from None
     if kind == "JPEG":

@@ -28,6 +28,7 @@ from striate.visualize.canvas import (
     shorten,
     show_plain_numbers,
 )
+from striate.wording import several
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -139,7 +140,10 @@ class Statistics:
         rows = self.end or self.start
         when = "at the end" if self.end else "before the first step"
         weak = min(rows, key=lambda row: row.std)
-        said = f"{len(rows)} layers, {when}: the signal is weakest in {weak.name}, standard deviation {weak.std:.3g}"
+        said = (
+            f"{several(len(rows), 'layer')}, {when}: the signal is weakest in {weak.name}, standard deviation "
+            f"{weak.std:.3g}"
+        )
         worst = max(rows, key=lambda row: row.dead or 0)
         return f"{said}; {worst.name} has the most dead units, {worst.dead:.0%}" if worst.dead else said
 

@@ -159,8 +159,8 @@ def test_the_lab_ranks_the_images_and_draws_their_masks(run: Path) -> None:
 
     lab = Lab(run)
     try:
-        client = TestClient(make_application(lab), base_url="http://127.0.0.1")
-        client.get("/", params={"token": lab.token})
+        client = TestClient(make_application(lab, 80), base_url="http://127.0.0.1:80")
+        client.headers["striate-key"] = lab.token
         about = client.get("/api/explore/about").json()
         assert about["draws"]
         assert {one["name"]: one["ranked"] for one in about["splits"]} == {"train": False, "val": True, "test": True}

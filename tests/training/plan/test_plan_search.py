@@ -62,7 +62,7 @@ def test_what_a_part_of_a_batch_cannot_tell_apart_is_timed_with_the_whole(monkey
         return count * 0.05 * self.samples * SPEED[candidate.precision] * layout
 
     monkeypatch.setattr(Trials, "seconds", seconds)
-    found = planned(workload())
+    found = planned(workload(), seconds=12.0)
     assert (found.execution.precision, found.execution.memory_format) == ("bf16", "channels_last")
     assert found.record is not None
     assert found.record.samples == 8
@@ -87,10 +87,30 @@ def test_where_steps_are_long_other_ways_of_fp32_are_left_for_when_nothing_else_
         return count * 0.05 * self.samples * SPEED[candidate.precision] * SPEED[candidate.memory_format]
 
     monkeypatch.setattr(Trials, "seconds", seconds)
-    found = planned(workload(steps=100) if module is None else workload(module, steps=100))
+    found = planned(workload(steps=400) if module is None else workload(module, steps=400))
     assert layouts == tried
     expected = ("bf16" if module is None else "fp32", "channels_last")
     assert (found.execution.precision, found.execution.memory_format) == expected
+
+
+@pytest.mark.parametrize("module", [None, OffInHalfPrecision()])
+def test_where_the_time_is_not_enough_for_a_few_long_steps_the_likely_way_is_taken_if_it_agrees(
+    module: nn.Module | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[tuple[Candidate, int]] = []
+
+    def seconds(self: Trials, candidate: Candidate, count: int) -> float:
+        taken.append((candidate, self.samples))
+        return count * 0.05 * self.samples
+
+    monkeypatch.setattr(Trials, "seconds", seconds)
+    found = planned(workload(steps=100) if module is None else workload(module, steps=100))
+    assert {candidate.numerics for candidate, _ in taken} == {("fp32", "contiguous", "off")}
+    assert max(samples for _, samples in taken) < 32
+    assert found.record is not None
+    chosen = ("fp32", "contiguous") if module is not None else ("bf16", "channels_last")
+    assert (found.execution.precision, found.execution.memory_format) == chosen
+    assert ("not timed, since a step takes 1.6 s" in str(found.record)) == (module is None)
 
 
 def test_a_wrong_candidate_is_never_chosen_and_its_row_says_why(made_up_times: list[Candidate]) -> None:

@@ -34,7 +34,7 @@ def run_workers(count: int, folder: Path, cases: list[str]) -> None:
         )
         for k in range(count)
     ]
-    assert [process.wait(120) for process in started] == [0] * count
+    assert [process.wait(900) for process in started] == [0] * count
 
 
 QUICK = ["normalized", "mixed"]
@@ -59,6 +59,45 @@ def test_several_processes_end_as_one(count: int, cases: list[str], tmp_path: Pa
             assert all(row == rows[1] for row in rows[1:])
             assert rows[1] == pytest.approx(rows[0], rel=0.02, abs=0.02), case
         _same_samples(case, one["seen"], [other["seen"] for other in several])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("count", "cases"),
+    few_quick([(2, ["fixed"]), *((count, [*worker.FIXED]) for count in (2, 3, 4))], [(2, ["fixed"])], unpack=True),
+)
+def test_in_fixed_parts_any_number_of_processes_ends_with_the_same_bits(
+    count: int, cases: list[str], tmp_path: Path
+) -> None:
+    run_workers(count, tmp_path, cases)
+    for case in cases:
+        one = worker.train(case)
+        for rank in range(count):
+            other = torch.load(tmp_path / f"{case}-{rank}.pt", weights_only=True)
+            for which in ("model", "ema"):
+                for name, expected in one[which].items():
+                    assert torch.equal(other[which][name], expected), (case, rank, which, name)
+            assert other["losses"] == one["losses"], (case, rank)
+            assert other["rows"] == one["rows"], (case, rank)
+
+
+AFTER_500 = {"long": 1e-4, "long-normalized": 5e-2}
+"""Of the largest difference of any weight, relative to the largest weight of its tensor. Batch normalization divides by
+what is small, and a maximum between two numbers that rounding tells apart sends its gradient elsewhere."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
+def test_after_500_steps_rounding_is_still_rounding(count: int, tmp_path: Path) -> None:
+    run_workers(count, tmp_path, [*AFTER_500])
+    for case, bound in AFTER_500.items():
+        one, other = worker.train(case), torch.load(tmp_path / f"{case}-0.pt", weights_only=True)
+        assert len(one["losses"]) == 500
+        assert other["losses"][:100] == pytest.approx(one["losses"][:100], rel=1e-5), case
+        for name, expected in one["model"].items():
+            difference = (other["model"][name] - expected).abs().max()
+            assert difference <= bound * max(1e-2, expected.abs().max()), (case, name, difference)
+        assert other["rows"][-1]["val_accuracy"] == pytest.approx(one["rows"][-1]["val_accuracy"], abs=0.02)
 
 
 def _same_samples(case: str, expected: list[list[int]], seen: list[list[list[int]]]) -> None:

@@ -17,15 +17,17 @@ import torch
 
 from striate.cli.main import main
 from striate.runs.checkpoint import load_checkpoint
+from striate.training.verification.replay import state_differences
 
 _LONG = ("digits", "--model", "mlp(16)", "--epochs", "40", "--plan", "plain", "--set", "save_seconds=0.1")
 
 
 def torchrun(count: int, *words: str) -> subprocess.Popen[str]:
-    """`torchrun --nproc_per_node=COUNT -m striate …`, started."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={count}", "--standalone"]
+    """`torchrun --nproc_per_node=COUNT --no-python striate …`, started."""
+    launcher = [sys.executable, "-P", "-m", "torch.distributed.run", f"--nproc_per_node={count}", "--standalone"]
+    program = ["--no-python", sys.executable, "-P", "-m", "striate"]
     return subprocess.Popen(
-        [*launcher, "-m", "striate", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path.cwd()
+        [*launcher, *program, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path.cwd()
     )
 
 
@@ -81,11 +83,26 @@ def test_a_killed_process_ends_the_job_and_the_run_goes_on_in_one(tmp_path: Path
 
 
 @pytest.mark.slow
+def test_a_deterministic_job_ends_as_one_process_and_is_verified_by_one(tmp_path: Path, capsys) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    asked = ("train", "digits", "--model", "conv(6,3) bn relu dropout(0.2) gap fc(10)", "--epochs", "2")
+    asked = (*asked, "--deterministic", "--out")
+    assert ended(torchrun(2, *asked, str(two)))[0] == 0
+    assert main([*asked, str(one)]) == 0
+    last = [load_checkpoint(run / "checkpoints" / "last.pt") for run in (one, two)]
+    assert state_differences(*last) == []
+    assert main(["verify", str(two)]) == 0
+    assert "bit-identical" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_job_saves_and_goes_on_in_three(number: signal.Signals, tmp_path: Path) -> None:
     run = tmp_path / "run"
     job = torchrun(2, "train", *_LONG, "--out", str(run))
     begun(job, run)
+    listening = [one for rank in (0, 1) for one in worker(job, rank).net_connections() if one.status == "LISTEN"]
+    assert {one.laddr.ip for one in listening} == {"127.0.0.1"}
     job.send_signal(number)
     code, said = ended(job)
     assert code != 0

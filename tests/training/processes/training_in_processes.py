@@ -33,17 +33,31 @@ CASES: dict[str, dict[str, Any]] = {
     "heads": {"model.name": "conv(6,3) bn relu gap fc(10)", "auxiliary.rotation": 0.5, "batch": 200},
 }
 """Fields of each training; the last batch of an epoch is smaller than the others."""
+_NORMALIZED = "conv(6,3) bn relu pool(2) dropout(0.2) conv(8,3) bn relu gap fc(10)"
+FIXED: dict[str, dict[str, Any]] = {
+    "fixed": {"model.name": _NORMALIZED, "batch": 90, "execution.memory_format": "channels_last", "augment.rotate": 10},
+    "fixed-mixed": {"model.name": _NORMALIZED, "augment.mixup": 0.5, "augment.cutmix": 0.5, "batch": 128},
+    "fixed-heads": {"model.name": _NORMALIZED, "auxiliary.rotation": 0.5, "batch": 200, "execution.micro_batch": 16},
+    "fixed-six": {"model.name": "mlp(16)", "batch": 96, "execution.batch_parts": 6, "task.class_weights": "balanced"},
+}
+"""With `--deterministic`: any number of processes ends with the same bits."""
+LONG: dict[str, dict[str, Any]] = {
+    "long": {"model.name": "conv(6,3) relu pool(2) conv(8,3) relu gap fc(10)", "batch": 128, "budget.steps": 500},
+    "long-normalized": {"model.name": CASES["normalized"]["model.name"], "batch": 128, "budget.steps": 500},
+}
+"""As long as rounding takes to grow."""
 _PLAIN_SGD = {"optim.name": "sgd", "optim.lr": 0.05}
 """AdamW divides by the size of gradients, also where they are nothing but rounding: biases before a normalization."""
 
 
 def config_of(case: str, several: bool) -> Config:
-    """The configuration of a case, an epoch and a half long."""
+    """The configuration of a case: two epochs, or as many steps as it says."""
     usual = {"execution.plan": "plain", "optim.clip": 5.0, "augment.shift": 1, "execution.threads": 1}
-    usual |= {} if case == "tail" else _PLAIN_SGD
+    usual |= {} if case in ("tail", *FIXED) else _PLAIN_SGD
+    usual |= {"execution.deterministic": True} if case in FIXED else {}
     usual |= {} if case == "spread" else {"optim.ema": 0.9}
-    fields = usual | CASES[case] | ({} if several else {"execution.fsdp": False})
-    return merge_request(Config(), data="digits", epochs=2, fields=fields)
+    fields = usual | (CASES | FIXED | LONG)[case] | ({} if several else {"execution.fsdp": False})
+    return merge_request(Config(), data="digits", epochs=None if case in LONG else 2, fields=fields)
 
 
 def train(case: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from striate.models.from_file import names_file
 from striate.models.from_run import names_run
 from striate.models.preserved_state import TRIALS, on_trial, zero_input
 from striate.observe.module_calls import ModuleCall, leaves, module_calls
+from striate.wording import several
 
 MASS = 0.9545
 """Share of a Gaussian within two standard deviations."""
@@ -113,7 +114,7 @@ def _check(module: nn.Module, input_shape: Shape, samples: int) -> None:
     if len(input_shape) < 2:
         raise UsageError(
             "effective receptive field",
-            f"an input of {input_shape[0]} features",
+            f"an input of {several(input_shape[0], 'feature')}",
             "a map with positions",
             "leave out --effective: features have no neighbors",
         )

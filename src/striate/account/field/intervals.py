@@ -142,6 +142,12 @@ def _windowed(seen: Seen, dim: int, length: int, index: Index, scale: float, the
     return Seen(lo.min(axis=dim + 1), hi.max(axis=dim + 1), jump, seen.dim)
 
 
+def in_order(seen: Seen, dim: int) -> bool:
+    """Whether what numbers see begins and ends no earlier than what those before them along `dim` see."""
+    along = [np.moveaxis(ends, dim, 0) for ends in (seen.lo, seen.hi)]
+    return seen.jump >= 0 and all(bool((ends[1:] >= ends[:-1]).all()) for ends in along)
+
+
 def sliding(outputs: int, kernel: int, stride: int, before: int, dilation: int) -> Index:
     """The positions of each window of a convolution or pooling."""
     first: Index = np.arange(outputs, dtype=np.int64)[:, None] * stride - before

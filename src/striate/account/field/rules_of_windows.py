@@ -21,9 +21,12 @@ def through(fields: Fields, window: Window, ndim: int, out_ndim: int) -> Fields:
         channel = ndim - axes - 1
         fields = intervals.merged(fields, [channel])
     for axis, length in enumerate(window.sizes):
-        index, there = window.index(axis)
+        dim = ndim - axes + axis
+        # Where neighbors see in order, the ends of a window see the least and the most of it.
+        few = window.many(axis) and all(intervals.in_order(seen, dim) for seen in fields)
+        index, there = (window.ends(axis), None) if few else window.index(axis)
         scale = 1 / window.stride[axis] if window.transposed else window.stride[axis]
-        fields = intervals.windowed(fields, ndim - axes + axis, length, index, scale, there)
+        fields = intervals.windowed(fields, dim, length, index, scale, there)
     assert ndim == out_ndim
     return fields
 

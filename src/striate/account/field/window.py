@@ -21,6 +21,9 @@ PADDING = "pad"
 CONVOLUTIONS = {"convolution", "_convolution", "convolution_overrideable", "cudnn_convolution"}
 
 
+_MANY = 1_000_000  # positions of all windows along an axis
+
+
 @dataclass(frozen=True)
 class Window:
     """How a convolution or pooling slides over a map of `sizes` positions and gives `outputs`; one number an axis.
@@ -47,10 +50,22 @@ class Window:
         arguments = [of_axis[axis] for of_axis in numbers]
         return spreading(*arguments) if self.transposed else (sliding(*arguments), None)
 
+    def many(self, axis: int) -> bool:
+        """Whether `index` would be larger than what it is worth."""
+        return not self.transposed and self.outputs[axis] * self.kernel[axis] > _MANY
+
+    def ends(self, axis: int) -> Index:
+        """The first and the last input position of each output along one axis, as two columns."""
+        first = sliding(self.outputs[axis], 1, self.stride[axis], self.before[axis], 1)
+        return np.concatenate([first, first + (self.kernel[axis] - 1) * self.dilation[axis]], axis=1)
+
     def leftover(self) -> Shape:
         """Per axis, how many positions of the map (padding apart) no window covers."""
         left = []
         for axis, size in enumerate(self.sizes):
+            if self.many(axis):
+                left.append(size - _covered(self.ends(axis), self.dilation[axis], size))
+                continue
             index, there = self.index(axis)
             covered = np.unique(index if there is None else index[there])
             left.append(size - int(((covered >= 0) & (covered < size)).sum()))
@@ -66,6 +81,16 @@ class Window:
         sizes, outputs, kernel, stride, before, after, dilation = (part[extra:] for part in parts)
         described = (self.transposed, self.groups, self.bias, self.channels, self.function)
         return Window(sizes, outputs, kernel, stride, before, after, dilation, *described)
+
+
+def _covered(ends: Index, dilation: int, size: int) -> int:
+    """How many of the positions 0 to `size` windows reach whose ends these are."""
+    base, stop = int(ends[0, 0]), int(ends[-1, 1]) + dilation
+    changes = np.zeros((stop - base) // dilation * dilation + dilation, np.int64)
+    np.add.at(changes, ends[:, 0] - base, 1)
+    np.add.at(changes, ends[:, 1] + dilation - base, -1)
+    covered = changes.reshape(-1, dilation).cumsum(0).ravel() > 0
+    return int(covered[max(0, -base) : max(0, size - base)].sum())
 
 
 def read_window(operation: Operation) -> Window | None:

@@ -99,7 +99,7 @@ def _frozen(ledger: Ledger) -> Iterator[Finding]:
             "account.frozen",
             "note",
             listed([row.name for row in frozen]),
-            f"{count:,} of {ledger.params:,} parameters are frozen",
+            f"{count:,} of {several(ledger.params, 'parameter')} are frozen",
             "all trainable",
             "Training leaves them as they are; they cost memory and time, but no gradient and no optimizer state.",
             "parameter.requires_grad_(True) thaws one.",
@@ -184,7 +184,7 @@ def _where_most_are(costly: list[Row], cost: Callable[[Row], int]) -> str:
         if len(chosen) <= _MODULES and len(chosen) < len(modules):
             return f"{_shares(chosen, total)}; no layer has more than {_share(cost(largest), total)} ({largest.name})"
     return (
-        f"spread over the network: {len(layers)} of {len(costly)} layers have {100 * MOST:.0f} %, "
+        f"spread over the network: {len(layers)} of {several(len(costly), 'layer')} have {100 * MOST:.0f} %, "
         f"and the largest, {largest.name}, {_share(cost(largest), total)}"
     )
 

@@ -183,7 +183,7 @@ def _single_position(ledger: Ledger) -> Iterator[Finding]:
         "warning",
         listed([row.name for row in rows]),
         f"kernel {show_sizes(kernel)} on a map of {show_shape(rows[0].in_shape[1:])}, so small since {before}: "
-        f"{taps - 1} of {taps} weights only ever meet padding, {idle:,} in all",
+        f"{taps - 1} of {several(taps, 'weight')} only ever meet padding, {idle:,} in all",
         "a map larger than one position",
         "Beside the middle there is nothing to see, so these weights neither help nor learn.",
         f"A larger input, fewer strides and pools before, or kernel 1 ({several(len(rows), 'layer')}).",
@@ -219,7 +219,8 @@ def _one_axis(ledger: Ledger) -> Iterator[Finding]:
             "account.one-axis",
             "note",
             "the input",
-            f"{show_shape(ledger.input)} was read as {channels} channels of {length} positions along one axis",
+            f"{show_shape(ledger.input)} was read as {several(channels, 'channel')} of {several(length, 'position')} "
+            "along one axis",
             "a signal, channels first",
             "A picture has two axes behind its channels.",
             f"A gray picture of this size is 1x{channels}x{length}.",

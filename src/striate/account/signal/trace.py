@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ from striate.observe.layer_calls import PRODUCT, LayerCall, layer_calls
 
 SAMPLES = 64
 """So many training samples at most: enough for a standard deviation, and no more than a training step costs."""
+_FEWEST, _POSITIONS = 16, 1 << 18  # samples; positions of all inputs together, so many as 64 images of 64 × 64 have
 SATURATED = 0.97
 """|tanh| beyond this: the slope is below 1 − 0.97² = 0.06. For sigmoid an output outside of 0.03 to 0.97."""
 
@@ -67,6 +69,11 @@ class HasLoss(Protocol):
     def loss(self, outputs: Any, targets: Any) -> torch.Tensor:
         """The scalar mean loss."""
         ...
+
+
+def samples_of(shape: Sequence[int]) -> int:
+    """How many samples of inputs (C, …) are enough: of large images fewer, each of which has more positions."""
+    return max(_FEWEST, min(SAMPLES, _POSITIONS // math.prod(shape[1:])))
 
 
 def measure_signal(

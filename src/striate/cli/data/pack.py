@@ -44,7 +44,8 @@ def pack(
         is found by itself.
     shards
         Instead: a new or empty folder for WebDataset shards, uncompressed tar files with the pictures as they are, each
-        with its class beside it. `striate train` takes the folder, or 'DIR/train-{000000..000009}.tar'.
+        with its class beside it. `striate train` takes the folder, or 'DIR/train-{000000..000009}.tar', once
+        shards.json is there, which is written last.
     shard_size
         About how many megabytes each shard has. Default: 256.
     config
@@ -92,7 +93,10 @@ def _write_shards(
             raise UsageError(option, "given with --shards", expected, f"leave out {option}")
     with results_only(json):
         size = 256.0 if megabytes is None else megabytes
-        written = pack_shards(data, shards, megabytes=size, config=config, announce=print_note)
+        try:
+            written = pack_shards(data, shards, megabytes=size, config=config, announce=print_note)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("interrupted: the same command goes on with the shards") from None
     if json:
         print_json(vars(written) | {"path": str(written.path)})
     else:
@@ -112,4 +116,4 @@ def _words(packed: PackedData) -> str:
     size = str(height) if height == width else f"{height}x{width}"
     use = f"used by: striate train {pasted(packed.source)} --size {size}{where}"
     shape = " × ".join(map(str, packed.shape))
-    return f"{packed.images:,} images of {shape} bytes, {packed.bytes / 1e6:,.1f} MB; {use}"
+    return f"{several(packed.images, 'image')} of {shape} bytes, {packed.bytes / 1e6:,.1f} MB; {use}"

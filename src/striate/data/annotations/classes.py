@@ -46,7 +46,7 @@ class Classes(AnnotationKind):
         ends = accumulate(len(name) + 2 for name in named)
         shown = max(1, sum(end <= _LONGEST for end in ends))
         if shown < len(named):
-            each = each or f" of {low:,} to {high:,} samples"
+            each = each or f" of {low:,} to {several(high, 'sample')}"
             named = [*named[:shown], f"… and {len(named) - shown:,} more"]
         return f"{several(len(sizes), 'class', 'classes')}{each}: {', '.join(named)}"
 
@@ -76,7 +76,8 @@ class Classes(AnnotationKind):
                 f"data {listing.source}",
                 f"classes that the network does not know: {', '.join(unknown[:5])}"
                 + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""),
-                f"some of its {len(classes)} classes: {', '.join(classes[:10])}{', …' if classes[10:] else ''}",
+                f"some of its {several(len(classes), 'class', 'classes')}: "
+                f"{', '.join(classes[:10])}{', …' if classes[10:] else ''}",
                 "rename the classes, or leave those out",
             )
         return replace(listing, labels=labels, targets=class_numbers(labels, classes), classes=classes), notes

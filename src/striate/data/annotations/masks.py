@@ -19,6 +19,7 @@ from striate.data.dataset import Dataset
 from striate.data.fingerprint import content_digest
 from striate.data.listing import Listing
 from striate.errors import DataError, pasted
+from striate.wording import several
 
 IGNORED = 255
 """The class number of pixels that nobody labeled, in targets; in masks also the value, where it is no class."""
@@ -46,7 +47,8 @@ class Masks(AnnotationKind):
         if len(values) > _MANY_VALUES and number_objects([set(np.flatnonzero(row)) for row in masks.occurring]):
             raise DataError(
                 f"data {listing.source}, masks",
-                f"{len(values)} values, in each mask from 0 to another number: they number the objects of an image",
+                f"{several(len(values), 'value')}, in each mask from 0 to another number: they number the objects of "
+                "an image",
                 "masks whose values are classes",
                 background_and_objects(listing),
             )
@@ -86,8 +88,8 @@ class Masks(AnnotationKind):
             if len(split) and bool((split.targets == IGNORED).all()):
                 raise DataError(
                     f"data {data.source}",
-                    f"no labeled pixel in the {len(split):,} masks of {name}: all are {IGNORED}, which counts for"
-                    " nothing",
+                    f"no labeled pixel in the {several(len(split), 'mask')} of {name}: all are {IGNORED}, which "
+                    "counts for nothing",
                     "at least one labeled pixel in each split",
                     "label some of its masks, or let striate split: put all images into one folder",
                 )

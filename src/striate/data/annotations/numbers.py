@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from striate.data.annotations.annotation import AnnotationKind
 from striate.data.listing import Listing, as_number
 from striate.errors import DataError
+from striate.wording import several
 
 _QUANTILES = 10
 
@@ -57,7 +58,7 @@ class Numbers(AnnotationKind):
         if count != targets:
             raise DataError(
                 where,
-                f"{count} numbers for each sample: {', '.join(listing.target_names[:10])}",
+                f"{several(count, 'number')} for each sample: {', '.join(listing.target_names[:10])}",
                 f"{targets}, as many as the network predicts",
                 "evaluate it on data with the same targets",
             )

@@ -68,7 +68,7 @@ def find_missing_classes(evidence: Evidence) -> Marked | None:
         return None
     counts = _counts(evidence)
     lacking = {name: [c for c in evidence.listing.classes if not counts[name][c]] for name in counts}
-    known = f"{len(evidence.listing.classes)} classes"
+    known = several(len(evidence.listing.classes), "class", "classes")
     return missing_class(evidence, known, lacking, "Add samples of these classes, or move some from another split.")
 
 

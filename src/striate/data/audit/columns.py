@@ -7,6 +7,7 @@ import numpy as np
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.marked import Marked, some
 from striate.records import Finding
+from striate.wording import several
 
 
 def find_constant_columns(evidence: Evidence) -> Marked | None:
@@ -23,7 +24,7 @@ def find_constant_columns(evidence: Evidence) -> Marked | None:
             code="data.constant-columns",
             severity="warning",
             where=evidence.listing.source,
-            measured=f"{len(places):,} of {inputs.shape[1]:,} columns have one value in all rows: "
+            measured=f"{len(places):,} of {several(inputs.shape[1], 'column')} have one value in all rows: "
             f"{some([names[place] for place in places])}",
             threshold="0 columns",
             why="They say nothing; often something went wrong when they were written.",

@@ -81,7 +81,7 @@ class DataCheck:
     def _repr_html_(self) -> str:
         listing, sizes = self.evidence.listing, ", ".join(f"{n:,} {name}" for name, n in self.sizes.items())
         counts = self.counts()
-        verdict = ", ".join(f"{n} {name}{'s' * (n != 1)}" for name, n in counts.items())
+        verdict = ", ".join(several(n, name) for name, n in counts.items())
         return notebook.page(
             f"{listing.name}: {several(len(listing), 'sample')} ({sizes})",
             notebook.line(verdict if any(counts.values()) else "nothing was found"),

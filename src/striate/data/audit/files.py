@@ -29,7 +29,7 @@ def find_unreadable(listing: Listing, unreadable: Mapping[int, str], total: int)
         code="data.unreadable",
         severity="error",
         where=listing.source,
-        measured=f"{len(named):,} of {total:,} files cannot be read: {some(named)}",
+        measured=f"{len(named):,} of {several(total, 'file')} cannot be read: {some(named)}",
         threshold="0 files",
         why="They are in no split, and nothing is learned from them.",
         remedy=_remedy(unreadable),

@@ -32,7 +32,7 @@ def find_even_images(evidence: Evidence) -> Marked | None:
         code="data.constant-images",
         severity=severity_of(len(ids), total),
         where=evidence.listing.source,
-        measured=f"{len(ids):,} of {total:,} images are blank, of one even color: "
+        measured=f"{len(ids):,} of {several(total, 'image')} are blank, of one even color: "
         f"{some([evidence.named(i) for i in ids])}",
         threshold=f"a standard deviation of {EVEN:g} of 255 levels; an error from {GRAVE:.0%} of the images",
         why="Nothing can be learned from them but that their label is likely.",
@@ -68,7 +68,8 @@ def find_mixed_modes(evidence: Evidence) -> Marked | None:
         code="data.mixed-modes",
         severity="note",
         where=evidence.listing.source,
-        measured=f"pictures in {len(counts)} modes: {found}; the first that is not {usual} is {evidence.named(first)}",
+        measured=f"pictures in {several(len(counts), 'mode')}: {found}; the first that is not {usual} is "
+        f"{evidence.named(first)}",
         threshold="one mode",
         why="All become color if any has some: alpha is laid over white, gray repeated, CMYK converted without a "
         "profile. A mode that only one class has gives the class away.",
@@ -88,7 +89,7 @@ def find_turned(evidence: Evidence) -> Marked | None:
         code="data.exif-rotation",
         severity="note",
         where=evidence.listing.source,
-        measured=f"{len(ids):,} of {len(evidence.splits):,} pictures are turned by their EXIF: "
+        measured=f"{len(ids):,} of {several(len(evidence.splits), 'picture')} are turned by their EXIF: "
         f"{some([evidence.named(i) for i in ids])}",
         threshold="0 pictures",
         why="They are turned here, in training and in predict; many other programs show and read them lying.",
@@ -173,8 +174,8 @@ def find_wrong_suffixes(evidence: Evidence) -> Marked | None:
         code="data.wrong-suffix",
         severity="warning",
         where=evidence.listing.source,
-        measured=f"{len(wrong):,} of {len(evidence.splits):,} pictures are of another format than their suffix says: "
-        f"{some([f'{evidence.named(i)} ({words})' for i, words in wrong.items()])}",
+        measured=f"{len(wrong):,} of {several(len(evidence.splits), 'picture')} are of another format than their "
+        f"suffix says: {some([f'{evidence.named(i)} ({words})' for i, words in wrong.items()])}",
         threshold="0 pictures",
         why="They are read here by their content; programs that go by the suffix fail on them.",
         remedy="Rename them.",

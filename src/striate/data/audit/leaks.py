@@ -106,7 +106,7 @@ def find_seen(listing: Listing, contents: Sequence[str], seen: Collection[str]) 
             code="data.leak",
             severity="warning",
             where=listing.source,
-            measured=f"{count:,} of {len(contents):,} samples were in the training split of the network",
+            measured=f"{count:,} of {several(len(contents), 'sample')} were in the training split of the network",
             threshold="0 samples",
             why="What was trained on is recognized, not understood: such data measure too well.",
             remedy="Evaluate it on data that it was not trained on.",
@@ -127,7 +127,7 @@ def find_torn_groups(listing: Listing, unreadable: Collection[int]) -> Finding |
         code="data.group-leak",
         severity=_severity_of_torn(listing.groups, listing.given),
         where=listing.source,
-        measured=f"{len(torn):,} of {len(homes):,} groups lie in two of the given splits: {some(torn)}",
+        measured=f"{len(torn):,} of {several(len(homes), 'group')} lie in two of the given splits: {some(torn)}",
         threshold=f"0 groups; an error from {GRAVE:.0%} of val and test",
         why="What belongs to one group is alike: such a split measures too well.",
         remedy="Give all samples of a group the same split, or none.",
@@ -166,8 +166,8 @@ def find_group_columns(listing: Listing, splits: Mapping[int, str]) -> Finding |
             code="data.group-column",
             severity=_severity_of_torn([values[i] for i in ids], [splits[i] for i in ids]) if given else "warning",
             where=listing.source,
-            measured=f"the column {name} looks like a group, and {len(torn):,} of its {len(homes):,} values lie in two "
-            f"splits: {some(torn)}",
+            measured=f"the column {name} looks like a group, and {len(torn):,} of its "
+            f"{several(len(homes), 'value lies', 'values lie')} in two splits: {some(torn)}",
             threshold="0 values",
             why="What comes from one of them is alike: such splits measure too well.",
             remedy=f"Give all samples of a {name} the same split, or none; then --data.group {name}."

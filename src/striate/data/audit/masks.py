@@ -10,6 +10,7 @@ from striate.data.audit.evidence import Evidence
 from striate.data.audit.leaks import ORDER
 from striate.data.audit.marked import Marked, alone, some
 from striate.records import Finding
+from striate.wording import several
 
 
 def find_misfitting_masks(evidence: Evidence) -> Marked | None:
@@ -21,7 +22,7 @@ def find_misfitting_masks(evidence: Evidence) -> Marked | None:
         code="data.mask-size",
         severity="error",
         where=evidence.listing.source,
-        measured=f"{len(misfits):,} of {len(evidence.splits):,} masks are not as large as their image: "
+        measured=f"{len(misfits):,} of {several(len(evidence.splits), 'mask')} are not as large as their image: "
         f"{some(list(misfits.values()))}",
         threshold="0 masks",
         why="Which pixel of the mask belongs to which of the image is open: training refuses them.",
@@ -42,7 +43,7 @@ def find_even_masks(evidence: Evidence) -> Marked | None:
         code="data.constant-masks",
         severity="error" if len(every) < 2 else "note",
         where=evidence.listing.source,
-        measured=f"{len(ids):,} of {len(evidence.splits):,} masks have one value only: "
+        measured=f"{len(ids):,} of {several(len(evidence.splits), 'mask')} have one value only: "
         f"{some([evidence.named(i) for i in ids])}",
         threshold="0 masks",
         why="They are of images that show one class, or were never drawn.",
@@ -64,7 +65,7 @@ def find_missing_mask_values(evidence: Evidence) -> Marked | None:
     if number_objects(list(evidence.looks.masks.values())):
         return _numbered_objects(evidence, len(values))
     lacking = {name: [str(v) for v in sorted(values - set(found[name]))] for name in ORDER if name in found}
-    known = f"{len(values)} values of masks"
+    known = f"{several(len(values), 'value')} of masks"
     return missing_class(evidence, known, lacking, "Add images with these classes, or move some from another split.")
 
 

@@ -71,7 +71,10 @@ def _quantity(listing: Listing) -> Finding | None:
     few = sum(count < _FEW for count in Counter(listing.labels).values())
     return _reading(
         listing,
-        f"{len(listing.classes):,} classes that are whole numbers from {listing.classes[0]} to {listing.classes[-1]}"
+        (
+            f"{several(len(listing.classes), 'class', 'classes')} that are whole numbers from {listing.classes[0]} to "
+            f"{listing.classes[-1]}"
+        )
         + (f", {few:,} of them with fewer than {_FEW} samples" if few else ""),
         "As classes, 30 is no nearer to 31 than to 80: a quantity, such as an age, is learned as a number.",
         Remedy("If it is a quantity: --task regress.", settings={"task.name": "regress"}),
@@ -87,7 +90,7 @@ def _classes_as_numbers(listing: Listing) -> Finding | None:
     if y.shape[1] == 1:
         as_classes = Remedy("If they are classes: --task classify.", settings={"task.name": "classify"})
         return _reading(listing, "targets that are all 0 or 1, as numbers", why, as_classes)
-    measured = f"{y.shape[1]} columns of targets that are all 0 or 1"
+    measured = f"{several(y.shape[1], 'column')} of targets that are all 0 or 1"
     if (y.sum(1) == 1).all():
         return _reading(listing, f"{measured}, one 1 in each row", why, "If they are classes: save y=y.argmax(1).")
     single = "If they are labels, striate has no task for several of them yet: train on each column, as whole numbers."

@@ -28,7 +28,7 @@ def refuse_unusable(
         install = re.search(r"pip install '[^']+'", why)
         raise DataError(
             where,
-            f"none of {len(unreadable)} files can be read; {listing.paths[number]}: {why}",
+            f"none of {several(len(unreadable), 'file')} can be read; {listing.paths[number]}: {why}",
             "at least one readable picture",
             f"--data.max_pixels {limit}" if limit else install[0] if install else "check that these files are pictures",
         )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from striate.data.config import AugmentConfig, DataConfig, Fit, Layout
 from striate.errors import ConfigError, DataError
 from striate.records import Finding
-from striate.wording import show_shape
+from striate.wording import several, show_shape
 
 Kind = str
 """The name of a medium: `striate.data.media.every_medium`."""
@@ -67,7 +67,7 @@ class Photographs:
     def sized(self, side: int) -> str:
         """`Size: 128 × 128 pixels (height × width) for photographs of 306 sizes, most often 333 × 500`."""
         (height, width), (h, w) = self.at(side), self.usual
-        of = f"of {self.sizes:,} sizes, most often {h} × {w}" if self.sizes > 1 else f"of {h} × {w}"
+        of = f"of {several(self.sizes, 'size')}, most often {h} × {w}" if self.sizes > 1 else f"of {h} × {w}"
         return f"Size: {height} × {width} pixels (height × width) for photographs {of}"
 
 

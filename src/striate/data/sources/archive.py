@@ -24,6 +24,7 @@ from striate.data.sources.tree import (
     unpacked_limit,
 )
 from striate.errors import DataError
+from striate.wording import several
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 MAX_FOLDER_NAMES = 1 << 26
@@ -125,8 +126,11 @@ def _tar_members(path: Path, file: IO[bytes]) -> tuple[dict[str, tuple[int, int]
                 kind = "a link" if member.islnk() or member.issym() else "a device or another special file"
                 raise _refused(path, member.name, kind)
         file.seek(cast(Any, archive).offset)
-        if any(file.read(tarfile.BLOCKSIZE)):  # which tarfile takes for the end, as it does zeros
-            raise tarfile.ReadError(f"no header after {len(places)} files")
+        end_mark = file.read(tarfile.BLOCKSIZE)
+        if any(end_mark):  # which tarfile takes for the end, as it does zeros
+            raise tarfile.ReadError(f"no header after {several(len(places), 'file')}")
+        if len(end_mark) < tarfile.BLOCKSIZE:  # cut off between two files, it would be a smaller archive
+            raise EOFError(f"it ends after {several(len(places), 'file')}, without the mark of its end")
     end = file.seek(0, 2)
     for name, (offset, size) in places.items():
         if offset + size > end:
@@ -134,8 +138,21 @@ def _tar_members(path: Path, file: IO[bytes]) -> tuple[dict[str, tuple[int, int]
     return places, folders
 
 
+_LONGEST_HEADER = 1 << 20
+_WITH_CONTENT = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
+
+
 class _Member(tarfile.TarInfo):
-    """Of the header of a plain file only what is asked for, name and size; everything else as tarfile reads it."""
+    """Of the header of a plain file only what is asked for, name and size; everything else as tarfile reads it, but no
+    long name or list of attributes of a megabyte, which it would take into memory many times over."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _WITH_CONTENT and self.size > _LONGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {several(self.size, 'byte')}")
+        return super()._proc_member(archive)  # type: ignore[misc,no-any-return]
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
@@ -178,6 +195,9 @@ def _zip_tree(path: Path) -> Tree:
         try:
             # Never more than was declared: what a member says of its size may be a lie.
             with lock, archive.open(member) as file:
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    unpacker: Any = file
+                    unpacker._decompressor = _Sipping(unpacker._decompressor, member.file_size)
                 data = file.read(member.file_size + 1)
         except Exception as error:  # every decompressor has errors of its own
             raise OSError(f"damaged in the archive ({error or type(error).__name__})") from None
@@ -186,6 +206,28 @@ def _zip_tree(path: Path) -> Tree:
         return data
 
     return _tree(path, places, folders, read)
+
+
+class _Sipping:
+    """A decompressor of bzip2 or LZMA, which makes gigabytes of a few bytes at once, whatever is asked for: it gets a
+    few bytes at a time, until there is more than `size`."""
+
+    def __init__(self, inner: Any, size: int) -> None:
+        self.inner, self.left = inner, size
+
+    @property
+    def eof(self) -> bool:
+        return bool(self.inner.eof)
+
+    def decompress(self, data: bytes) -> bytes:
+        out = bytearray()
+        for start in range(0, len(data), 64):
+            if not self.inner.eof:
+                out += self.inner.decompress(data[start : start + 64])
+            if len(out) > self.left:
+                raise OSError("not of the size it declares")
+        self.left -= len(out)
+        return bytes(out)
 
 
 def _safe_name(name: str, path: Path) -> str:

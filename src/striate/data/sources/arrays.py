@@ -184,8 +184,8 @@ def _layout(x: np.ndarray, layout: Layout, source: str) -> Layout:
     if len(layout) != x.ndim:
         raise DataError(
             "data.layout",
-            f"{layout}, {len(layout)} axes, for inputs of shape {x.shape}",
-            f"a layout of {x.ndim} axes",
+            f"{layout}, {several(len(layout), 'axis', 'axes')}, for inputs of shape {x.shape}",
+            f"a layout of {several(x.ndim, 'axis', 'axes')}",
             "--data.layout auto",
         )
     return layout
@@ -213,7 +213,7 @@ def _as_float32(x: np.ndarray, source: str, paths: Sequence[str]) -> np.ndarray:
         place = tuple(int(i) for i in np.argwhere(~finite)[0])
         raise DataError(
             f"data {source}, sample {paths[place[0]]}, position {place[1:]}",
-            f"{x.reshape(values.shape)[place]} ({int((~finite).sum())} such values in all)",
+            f"{x.reshape(values.shape)[place]} ({several(int((~finite).sum()), 'such value')} in all)",
             "finite numbers that float32 can hold",
             "replace missing values, or leave these samples out",
         )

@@ -135,7 +135,7 @@ def _not_so_deep(tree: Tree, depth: int) -> DataError:
     deepest = max((file.count("/") for file in tree.files if is_sample(file)), default=0)
     return DataError(
         f"data {tree.where}",
-        f"no picture lies in {depth + 1} folders, one in the other",
+        f"no picture lies in {several(depth + 1, 'folder')}, one in the other",
         f"at most {deepest} folders above a picture",
         "--data.class_level path, or a smaller number",
     )

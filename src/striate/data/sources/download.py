@@ -13,6 +13,7 @@ from pathlib import Path
 
 from striate.data.sources.named import DatasetInfo, RemoteFile
 from striate.errors import DataError
+from striate.wording import several
 
 TIMEOUT_SECONDS = 30
 
@@ -21,8 +22,8 @@ def download(entry: DatasetInfo, folder: Path, *, announce: Callable[[str], None
     """Fetch the files of a named set into `folder`/its name, and return that folder or the one archive in it.
 
     `announce` is told of the start, then of every tenth of it all. A file is written under a temporary name and
-    renamed only when its MD5 is right; files that are already there are kept. Raises DataError, with every file, its
-    address and the place to put it, where that fails.
+    renamed only when its SHA-256 is right; files that are already there are kept. Raises DataError, with every file,
+    its address and the place to put it, where that fails.
     """
     target = folder / entry.name
     count = _tenths(entry, target, announce) if announce else lambda _: None
@@ -56,18 +57,19 @@ def _tenths(entry: DatasetInfo, target: Path, announce: Callable[[str], None]) -
 
 def _fetch(file: RemoteFile, target: Path, count: Callable[[int], None]) -> None:
     handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=target)
-    digest, done = hashlib.md5(usedforsecurity=False), 0
+    digest, done = hashlib.sha256(), 0
     try:
         with os.fdopen(handle, "wb") as out, urllib.request.urlopen(file.url, timeout=TIMEOUT_SECONDS) as source:
             while block := source.read(1 << 18):
                 done += len(block)
-                if done > 2 * file.size:  # sizes are for people; the MD5 decides
+                if done > 2 * file.size:  # sizes are for people; the SHA-256 decides
                     break
                 digest.update(block)
                 out.write(block)
                 count(len(block))
-        if digest.hexdigest() != file.md5:
-            raise ValueError(f"{file.url} gave {done:,} bytes with MD5 {digest.hexdigest()}, expected MD5 {file.md5}")
+        if digest.hexdigest() != file.sha256:
+            got = f"{several(done, 'byte')} with SHA-256 {digest.hexdigest()}"
+            raise ValueError(f"{file.url} gave {got}, expected SHA-256 {file.sha256}")
         Path(name).chmod(0o644)
         Path(name).replace(target / file.name)
     finally:
@@ -83,7 +85,7 @@ def _why(error: Exception) -> str:
 
 
 def _by_hand(entry: DatasetInfo, target: Path, why: str) -> DataError:
-    files = "; ".join(f"{file.name} ({file.size:,} bytes) from {file.url}" for file in entry.files)
+    files = "; ".join(f"{file.name} ({several(file.size, 'byte')}) from {file.url}" for file in entry.files)
     return DataError(
         f"data {entry.name}",
         f"it is not on this machine and could not be downloaded: {why}",

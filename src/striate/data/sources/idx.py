@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -26,11 +27,22 @@ def is_idx(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def parse_idx(data: bytes, where: str) -> np.ndarray:
+def parse_idx(data: bytes | bytearray, where: str) -> np.ndarray:
     """The array of an idx file; its header is checked against the length. Raises DataError.
 
     Layout: two zero bytes, type, number of axes, one big-endian uint32 an axis, then the values, big-endian.
     """
+    dtype, shape = _header(data, where)
+    expected = _length(dtype, shape)
+    # No bytes for no values is right; but beside an axis of 0, the others may be larger than any array.
+    if len(data) != expected or prod(max(n, 1) for n in shape) * dtype.itemsize >= 1 << 63:
+        raise _wrong_length(where, len(data), expected, " × ".join(map(str, shape)) + f" values of {dtype.itemsize}")
+    values = np.frombuffer(data, dtype, offset=4 + 4 * len(shape))
+    return values.reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+
+
+def _header(data: bytes | bytearray, where: str) -> tuple[np.dtype, tuple[int, ...]]:
+    """Type and shape, from the first bytes."""
     if len(data) < 4 or data[0] or data[1] or data[2] not in _TYPES or not 1 <= data[3] <= 4:
         raise DataError(
             where,
@@ -41,21 +53,24 @@ def parse_idx(data: bytes, where: str) -> np.ndarray:
     axes = data[3]
     if len(data) < 4 + 4 * axes:
         raise _wrong_length(where, len(data), 4 + 4 * axes, "the header alone")
-    shape = tuple(int(n) for n in np.frombuffer(data, ">u4", axes, 4))
-    dtype = np.dtype(_TYPES[data[2]])
-    expected = 4 + 4 * axes + prod(shape) * dtype.itemsize
-    # No bytes for no values is right; but beside an axis of 0, the others may be larger than any array.
-    if len(data) != expected or prod(max(n, 1) for n in shape) * dtype.itemsize >= 1 << 63:
-        raise _wrong_length(where, len(data), expected, " × ".join(map(str, shape)) + f" values of {dtype.itemsize}")
-    values = np.frombuffer(data, dtype, offset=4 + 4 * axes)
-    return values.reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+    return np.dtype(_TYPES[data[2]]), tuple(int(n) for n in np.frombuffer(data, ">u4", axes, 4))
+
+
+def _declared(head: bytes, where: str) -> int:
+    """Bytes of the whole file, as its first bytes say."""
+    return _length(*_header(head, where))
+
+
+def _length(dtype: np.dtype, shape: tuple[int, ...]) -> int:
+    """Bytes of the whole file."""
+    return 4 + 4 * len(shape) + prod(shape) * dtype.itemsize
 
 
 def _wrong_length(where: str, got: int, expected: int, what: str) -> DataError:
     return DataError(
         where,
-        f"{got:,} bytes",
-        f"{expected:,} bytes, since the header says {what}",
+        several(got, "byte"),
+        f"{several(expected, 'byte')}, since the header says {what}",
         "get the file again: it is cut off, or its header is damaged",
     )
 
@@ -131,10 +146,13 @@ def _list(
                 got = ", ".join(found.values())
                 raise DataError(f"data {tree.where}", got, f"also the {what} of {split}", "add the missing file")
             file = found[split, what]
-            array = parse_idx(read_gz(tree, file), f"{tree.where}/{file}")
+            where = f"{tree.where}/{file}"
+            array = parse_idx(read_gz(tree, file, partial(_declared, where=where)), where)
             if array.ndim != axes or (what == "labels" and array.dtype.kind not in "iu"):
-                got = f"{array.ndim} axes of {array.dtype}"
-                raise DataError(f"{tree.where}/{file}", got, f"{axes} axes for {what}", "check the names of the files")
+                got = f"{several(array.ndim, 'axis', 'axes')} of {array.dtype}"
+                raise DataError(
+                    where, got, f"{several(axes, 'axis', 'axes')} for {what}", "check the names of the files"
+                )
             pair.append(array)
         if len(pair[0]) != len(pair[1]):
             raise DataError(

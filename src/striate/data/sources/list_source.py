@@ -26,7 +26,7 @@ from striate.data.sources.named import DatasetInfo, catalogue, download_folder, 
 from striate.data.sources.npz import list_npz
 from striate.data.sources.objects import is_given_data, list_given
 from striate.data.sources.other_layouts import listing_tables, refuse_other_layouts
-from striate.data.sources.shards import is_shard, list_pattern, list_shards, names_shards, shards_in
+from striate.data.sources.shards import holds_shards, is_shard, list_folder, list_pattern, list_shards, names_shards
 from striate.data.sources.source_names import parse_names
 from striate.data.sources.svhn import holds_svhn, list_svhn, list_svhn_file
 from striate.data.sources.tree import Tree, as_text, folder_tree
@@ -136,8 +136,8 @@ def _list_path(path: Path, config: DataConfig, annotation: str | None, class_nam
     if names_shards(path.name) and not absolute.exists():
         return list_pattern(str(path))
     mode = _mode(path, absolute)
-    if stat.S_ISDIR(mode) and (shards := shards_in(absolute)):
-        return list_shards(shards, str(absolute))
+    if stat.S_ISDIR(mode) and holds_shards(absolute):
+        return list_folder(absolute)
     if stat.S_ISDIR(mode):
         return _beside(absolute, _list_tree(folder_tree(absolute), class_names, annotation, config))
     name = absolute.name

@@ -10,6 +10,7 @@ from striate.data.sources.class_folders import given_splits, note_spellings
 from striate.data.sources.other_layouts import instead_of_pictures, linked_pairs
 from striate.data.sources.tree import Tree, summarize_suffixes
 from striate.errors import DataError
+from striate.wording import several
 
 _PAIR = {"images", "masks"}
 
@@ -84,7 +85,7 @@ def _check_pairs(tree: Tree, images: dict[tuple[str, str], str], masks: dict[tup
         links = linked_pairs(tree, "images", "masks", suffix) if flat else ""
         raise DataError(
             f"data {tree.where}",
-            f"{len(lone)} of {len(images)} images without a mask: {', '.join(lone[:5])}",
+            f"{len(lone)} of {several(len(images), 'image')} without a mask: {', '.join(lone[:5])}",
             "for every image a mask of the same stem in masks/",
             "add their masks" + (f"; or without these images: {links}" if links else ""),
         )

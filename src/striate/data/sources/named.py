@@ -42,20 +42,20 @@ def _home_folders() -> tuple[Path, ...]:
 
 
 _MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
-_FASHION = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+_FASHION = "https://fashion-mnist.s3.eu-central-1.amazonaws.com/"
 _CIFAR = "https://www.cs.toronto.edu/~kriz/"
-_SVHN = "http://ufldl.stanford.edu/housenumbers/"
+_SVHN = "https://ufldl.stanford.edu/housenumbers/"
 _DIGITS = tuple("0123456789")
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file at its official place: its size in bytes and its published MD5."""
+    """A file at its official place: its size in bytes and its SHA-256."""
 
     name: str
     url: str
     size: int
-    md5: str
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,10 @@ class DatasetInfo:
 
 
 def _idx_files(base: str, parts: tuple[tuple[str, int, str], ...]) -> tuple[RemoteFile, ...]:
-    return tuple(RemoteFile(f"{stem}-ubyte.gz", f"{base}{stem}-ubyte.gz", size, md5) for stem, size, md5 in parts)
+    return tuple(RemoteFile(f"{stem}-ubyte.gz", f"{base}{stem}-ubyte.gz", size, digest) for stem, size, digest in parts)
 
 
-# Checksums: torchvision/datasets/{mnist,cifar,svhn}.py.
+# SHA-256: torchvision/prototype/datasets/_builtin and tensorflow_datasets/url_checksums, which agree.
 _CATALOGUE = (
     DatasetInfo(
         "mnist5k",
@@ -146,10 +146,10 @@ _CATALOGUE = (
         _idx_files(
             _MNIST,
             (
-                ("train-images-idx3", 9_912_422, "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
-                ("train-labels-idx1", 28_881, "d53e105ee54ea40749a09fcbcd1e9432"),
-                ("t10k-images-idx3", 1_648_877, "9fb629c4189551a2d022fa330f9573f3"),
-                ("t10k-labels-idx1", 4_542, "ec29112dd5afa0611ce80d1b7f02629c"),
+                ("train-images-idx3", 9_912_422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
+                ("train-labels-idx1", 28_881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
+                ("t10k-images-idx3", 1_648_877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
+                ("t10k-labels-idx1", 4_542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
             ),
         ),
         ("mnist", "MNIST/raw"),
@@ -177,10 +177,10 @@ _CATALOGUE = (
         _idx_files(
             _FASHION,
             (
-                ("train-images-idx3", 26_421_880, "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
-                ("train-labels-idx1", 29_515, "25c81989df183df01b3e8a0aad5dffbe"),
-                ("t10k-images-idx3", 4_422_102, "bef4ecab320f06d8554ea6380940ec79"),
-                ("t10k-labels-idx1", 5_148, "bb300cfdad3c16e7a12a480ee83cd310"),
+                ("train-images-idx3", 26_421_880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
+                ("train-labels-idx1", 29_515, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
+                ("t10k-images-idx3", 4_422_102, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
+                ("t10k-labels-idx1", 5_148, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
             ),
         ),
         ("fashion-mnist", "FashionMNIST/raw"),
@@ -199,7 +199,7 @@ _CATALOGUE = (
                 "cifar-10-python.tar.gz",
                 _CIFAR + "cifar-10-python.tar.gz",
                 170_498_071,
-                "c58f30108f718f92721af3b95e74349a",
+                "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
             ),
         ),
         (
@@ -225,7 +225,7 @@ _CATALOGUE = (
                 "cifar-100-python.tar.gz",
                 _CIFAR + "cifar-100-python.tar.gz",
                 169_001_437,
-                "eb9058c3a382ffc7106e4002c42a8d85",
+                "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
             ),
         ),
         (
@@ -251,13 +251,13 @@ _CATALOGUE = (
                 "train_32x32.mat",
                 _SVHN + "train_32x32.mat",
                 182_040_794,
-                "e26dedcc434d2e4c54c9b2d4a06d8373",
+                "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8",
             ),
             RemoteFile(
                 "test_32x32.mat",
                 _SVHN + "test_32x32.mat",
                 64_275_384,
-                "eb5a983be6a315427106f1b164d9cef3",
+                "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b",
             ),
         ),
         ("svhn", "SVHN"),

@@ -117,7 +117,8 @@ def _coco(tree: Tree) -> Found | None:
     return None
 
 
-_NUMBER = r"-?[0-9]*\.?[0-9]+(?:[eE]-?[0-9]+)?"
+# In one way only: a text of many numbers that is none at its end would be taken apart in all of them.
+_NUMBER = r"-?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE]-?[0-9]+)?"
 _YOLO = re.compile(rf"[0-9]+(?:\s+{_NUMBER}){{4,}}\s*")
 
 

@@ -9,36 +9,48 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from striate.data.listing import SPLIT_NAMES, Listing, class_numbers, order_classes
 from striate.data.media.every_medium import is_sample, medium_of_files
 from striate.data.sources.archive import tar_places
+from striate.data.sources.shard_index import (
+    CLASSES,
+    DIGITS,
+    INDEX,
+    UNFINISHED,
+    IndexedShard,
+    made_anew,
+    read_index,
+    sample_digest,
+)
 from striate.data.sources.tree import Tree, as_text, check_size, read_file
 from striate.data.threads import map_ordered
-from striate.errors import DataError
+from striate.errors import DataError, pasted
 from striate.wording import several
 
-CLASSES = "classes.txt"
-"""Beside shards: the name of each class number, a line each."""
 _RANGE = re.compile(r"\{([0-9]{1,18})\.\.([0-9]{1,18})\}")
 _MOST = 100_000  # shards that a pattern may name
 _NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")  # key and extension, as WebDataset has it
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _LONGEST = 200  # bytes of a class
+OWN_SHARD = re.compile(r"(train|val|test|data)-[0-9]{6}\.tar")
+_OWN_SAMPLE = re.compile(r"[0-9]{8}\.[a-z0-9]+")
 
 
 @dataclass(frozen=True)
-class _Sample:
-    """Where a picture lies, `first` and `size` in bytes, under a key with an extension; and its class."""
+class ShardSample:
+    """Where a picture lies, `first` and `size` in bytes, under a key with an extension; and its class. `digest` is what
+    the index has of it, empty where there is none."""
 
     shard: Path
     name: str
     first: int
     size: int
     label: str
+    digest: str = ""
 
 
 def names_shards(source: str) -> bool:
@@ -51,11 +63,41 @@ def is_shard(tree: Tree) -> bool:
     return any(file.lower().endswith(".cls") for file in tree.files)
 
 
+def holds_shards(folder: Path) -> bool:
+    """Whether a folder has an index of shards, whole or begun, or holds shards and nothing else but a list of
+    classes."""
+    if any(os.path.lexists(folder / name) for name in (INDEX, UNFINISHED)):
+        return True
+    others = [path for path in folder.iterdir() if not path.name.startswith(".") and path.name != CLASSES]
+    return bool(others) and len(shards_in(folder)) == len(others)
+
+
 def shards_in(folder: Path) -> list[Path]:
-    """The shards of a folder that holds nothing else but a list of classes; else none."""
-    found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    shards = [path for path in found if path.suffix.lower() == ".tar" and path.is_file()]
-    return shards if len(shards) + ((folder / CLASSES) in found) == len(found) else []
+    """The shards in a folder, by name."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".tar" and p.name[0] != "." and p.is_file())
+
+
+def list_folder(folder: Path) -> Listing:
+    """The samples of all shards in a folder, which are those that its index lists. Raises DataError, also for a folder
+    without an index: it may be a part of what was written, or copied."""
+    index, shards = read_index(folder), shards_in(folder)
+    if index is None:
+        raise _not_indexed(str(folder), folder)
+    there = {path.name for path in shards}
+    wrong = [f"{name} is missing" for name in sorted(index.keys() - there)]
+    wrong += [f"{name} is not in {INDEX}" for name in sorted(there - index.keys())]
+    if wrong:
+        more = f", and {len(wrong) - 1:,} more such" if len(wrong) > 1 else ""
+        expected = f"the {several(len(index), 'shard')} that {INDEX} lists"
+        remedy = f"get it again; or train on one that is there: striate train {pasted(shards[0])}" if shards else ""
+        remedy = made_anew(folder) if there >= index.keys() else remedy or "get them again"
+        raise DataError(f"data {folder}", f"{wrong[0]}{more}", expected, remedy)
+    return list_shards(shards, str(folder))
+
+
+def _not_indexed(source: str, folder: Path) -> DataError:
+    got = f"no {INDEX} beside the shards: whether they are all, nothing tells"
+    return DataError(f"data {source}", got, "an index, which is written when the last shard is", made_anew(folder))
 
 
 def list_pattern(source: str) -> Listing:
@@ -67,7 +109,7 @@ def list_pattern(source: str) -> Listing:
     if missing:
         raise DataError(
             f"data {source}",
-            f"{len(missing)} of {len(paths)} shards are not there, the first {missing[0]}",
+            f"{len(missing)} of {several(len(paths), 'shard')} are not there, the first {missing[0]}",
             "every shard that the pattern names",
             f"give the range that is there: ls {_RANGE.sub('*', pattern)}",
         )
@@ -75,8 +117,11 @@ def list_pattern(source: str) -> Listing:
 
 
 def list_shards(paths: Sequence[Path], source: str) -> Listing:
-    """The samples of shards, those of train-… and the like in their splits. Raises DataError."""
-    found = [sample for group in map_ordered(_samples, list(paths), chunk=1) for sample in group]
+    """The samples of shards, those of train-… and the like in their splits. They are compared with the index where one
+    lies beside them; where none does, only shards of other programs are taken. Raises DataError."""
+    indexes = {folder: read_index(folder) for folder in {path.parent for path in paths}}
+    groups = map_ordered(lambda path: _compared(path, samples_of(path), indexes[path.parent]), list(paths), chunk=1)
+    found = [sample for group in groups for sample in group]
     if not found:
         raise DataError(
             f"data {source}", "no sample", "samples of a picture and a class: 0001.jpg, 0001.cls", "give other shards"
@@ -96,8 +141,35 @@ def list_shards(paths: Sequence[Path], source: str) -> Listing:
         classes=classes,
         indexed=not names and all(_NUMBER.fullmatch(label) for label in classes),
         read=_reader(found),
-        notes=(f"{several(len(found), 'sample')} in {len(paths):,} shard{'s' * (len(paths) > 1)}.",),
+        notes=(f"{several(len(found), 'sample')} in {several(len(paths), 'shard')}.",),
     )
+
+
+def is_own(shard: Path, samples: Sequence[ShardSample]) -> bool:
+    """Whether shard and samples are named as striate names them."""
+    return bool(OWN_SHARD.fullmatch(shard.name)) and all(_OWN_SAMPLE.fullmatch(sample.name) for sample in samples)
+
+
+def digest_samples(samples: Sequence[ShardSample]) -> str:
+    """What the index has of these samples, which are read for it. Raises OSError or DataError."""
+    read = _reader(samples)
+    return "".join(sample_digest(sample.name, sample.label, read(i)) for i, sample in enumerate(samples))
+
+
+def _compared(shard: Path, samples: list[ShardSample], index: Mapping[str, IndexedShard] | None) -> list[ShardSample]:
+    """The samples with the digests that the index has of them. Raises DataError where the shard is not as it says."""
+    if index is None:
+        if is_own(shard, samples):
+            raise _not_indexed(str(shard), shard.parent)
+        return samples
+    listed = index.get(shard.name, IndexedShard(shard.name, 0, ""))
+    size = shard.stat().st_size
+    if (size, len(samples)) != (listed.bytes, listed.samples):
+        got = f"{several(len(samples), 'sample')} in {several(size, 'byte')}"
+        expected = f"{several(listed.samples, 'sample')} in {several(listed.bytes, 'byte')}, as {INDEX} says"
+        raise DataError(f"shard {shard}", got, expected, f"get it again; {made_anew(shard.parent)}")
+    digests = (listed.digests[start : start + DIGITS] for start in range(0, len(listed.digests), DIGITS))
+    return [replace(sample, digest=digest) for sample, digest in zip(samples, digests, strict=True)]
 
 
 def _expanded(pattern: str) -> list[str]:
@@ -108,15 +180,15 @@ def _expanded(pattern: str) -> list[str]:
         count *= max(0, last - first + 1)
     if not 1 <= count <= _MOST:
         raise DataError(
-            f"data {pattern}", f"{several(count, 'shard')}", f"1 to {_MOST:,}", "give a range such as {000..009}"
+            f"data {pattern}", several(count, "shard"), f"1 to {_MOST:,}", "give a range such as {000..009}"
         )
     texts = _RANGE.split(pattern)[::3]
     choices = [[str(k).zfill(len(text)) for k in range(first, last + 1)] for text, first, last in ranges]
     return ["".join(itertools.chain(*zip(texts, (*chosen, ""), strict=True))) for chosen in itertools.product(*choices)]
 
 
-def _samples(shard: Path) -> list[_Sample]:
-    """Those of one shard, sorted by name."""
+def samples_of(shard: Path) -> list[ShardSample]:
+    """Those of one shard, sorted by name, whatever an index says. Raises DataError."""
     places = tar_places(shard)
     keyed: dict[str, dict[str, str]] = {}
     for name in places:
@@ -133,7 +205,7 @@ def _samples(shard: Path) -> list[_Sample]:
             first, size = places[parts["cls"]]
             file.seek(first)
             label = file.read(min(size, _LONGEST)).decode("utf-8", "backslashreplace").strip()
-            samples.append(_Sample(shard, pictures[0], *places[pictures[0]], label))
+            samples.append(ShardSample(shard, pictures[0], *places[pictures[0]], label))
     return sorted(samples, key=lambda sample: sample.name)
 
 
@@ -157,7 +229,7 @@ def _class_names(path: Path) -> tuple[str, ...]:
         ) from None
 
 
-def _named(sample: _Sample, names: tuple[str, ...]) -> str:
+def _named(sample: ShardSample, names: tuple[str, ...]) -> str:
     if not names or not sample.label.isdecimal():
         return sample.label
     number = int(sample.label) if _NUMBER.fullmatch(sample.label) else len(names)
@@ -165,7 +237,7 @@ def _named(sample: _Sample, names: tuple[str, ...]) -> str:
         raise DataError(
             f"shard {sample.shard}, {sample.name}",
             f"the class {sample.label}",
-            f"0 to {len(names) - 1}: {CLASSES} beside the shards has {len(names)} names",
+            f"0 to {len(names) - 1}: {CLASSES} beside the shards has {several(len(names), 'name')}",
             f"add its name to {sample.shard.parent / CLASSES}",
         )
     return names[number]
@@ -176,7 +248,7 @@ def _name_of(paths: Sequence[Path]) -> str:
     return paths[0].resolve().parent.name if len(paths) > 1 else paths[0].stem
 
 
-def _reader(samples: Sequence[_Sample]) -> Callable[[int], bytes]:
+def _reader(samples: Sequence[ShardSample]) -> Callable[[int], bytes]:
     def read(number: int) -> bytes:
         sample = samples[number]
         check_size(sample.size, f"{sample.shard}/{sample.name}")
@@ -185,6 +257,8 @@ def _reader(samples: Sequence[_Sample]) -> Callable[[int], bytes]:
             data = file.read(sample.size)
         if len(data) != sample.size:
             raise OSError("the shard is shorter than it was")
+        if sample.digest not in ("", sample_digest(sample.name, sample.label, data)):
+            raise OSError("damaged in the shard: not what was written")
         return data
 
     return read

@@ -17,6 +17,7 @@ from striate.data.listing import Listing
 from striate.data.sources.arrays import list_arrays
 from striate.data.sources.tree import Tree, read_file, read_whole, too_much, unpacked_limit
 from striate.errors import DataError
+from striate.wording import several
 
 _MATRIX, _COMPRESSED = 14, 15
 _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
@@ -40,7 +41,7 @@ def read_arrays(data: bytes, names: Collection[str], limit: int) -> dict[str, np
     left = limit
     for kind, body in _elements(memoryview(data)[128:], order, padded=False):
         if kind == _COMPRESSED:
-            unpacked = _unpack(body, left)
+            unpacked = _unpack(body, order, left)
             left -= len(unpacked)
             kind, body = next(_elements(unpacked, order), (0, body))
         if kind == _MATRIX:
@@ -60,17 +61,23 @@ def _elements(data: memoryview, order: str, *, padded: bool = True) -> Iterator[
             kind, size, start = kind & 0xFFFF, kind >> 16, place + 4
         end = start + size
         if end > len(data) or (start == place + 4 and size > 4):
-            raise ValueError(f"an element of {size:,} bytes where {len(data) - start:,} are left")
+            raise ValueError(f"an element of {several(size, 'byte')} where {len(data) - start:,} are left")
         yield kind, data[start:end]
         place = max(place + 8, -(-end // 8) * 8 if padded else end)
 
 
-def _unpack(body: memoryview, limit: int) -> memoryview:
+def _unpack(body: memoryview, order: str, limit: int) -> memoryview:
+    """The one element that was compressed: its tag says how much there is, and no more is unpacked."""
     stream = zlib.decompressobj()
-    unpacked = stream.decompress(body, limit + 1)
-    if len(unpacked) > limit:
+    out = bytearray(stream.decompress(body, 8))
+    if len(out) < 8:
+        raise ValueError("a compressed element without a tag")
+    whole = 8 + int(np.frombuffer(out, f"{order}u4", 1, 4)[0])
+    if whole > limit:
         raise TooLarge
-    return memoryview(unpacked)
+    while len(out) < whole and (block := stream.decompress(stream.unconsumed_tail, min(1 << 20, whole - len(out)))):
+        out += block
+    return memoryview(out)
 
 
 def _array(body: memoryview, order: str, names: Collection[str], limit: int) -> tuple[str, np.ndarray | None]:
@@ -90,8 +97,8 @@ def _array(body: memoryview, order: str, names: Collection[str], limit: int) -> 
         raise TooLarge
     values = np.frombuffer(content, order + _STORED[stored])
     if len(values) != prod(shape):
-        raise ValueError(f"{len(values):,} numbers for {name} of shape {shape}")
-    return name, values.reshape(shape, order="F").astype(_CLASSES[kind])
+        raise ValueError(f"{several(len(values), 'number')} for {name} of shape {shape}")
+    return name, values.reshape(shape, order="F").astype(_CLASSES[kind], copy=False)
 
 
 _SPLITS = {"train_32x32.mat": "train", "test_32x32.mat": "test"}
@@ -122,7 +129,7 @@ def list_svhn_file(path: Path) -> Listing:
 
 
 def _parse(data: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
-    limit = unpacked_limit(len(data))
+    limit = unpacked_limit(len(data), in_memory=True)
     try:
         content = read_arrays(data, ("X", "y"), limit)
         x_HWCN, y = content["X"], content["y"].reshape(-1)

@@ -6,7 +6,8 @@ import gzip
 import os
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -17,10 +18,12 @@ from striate.data.listing import is_split
 from striate.data.media.every_medium import medium_of_file
 from striate.data.media.medium import LARGEST_FILE
 from striate.errors import DataError
+from striate.wording import several
 
 MAX_MEMBERS = 2_000_000
 """An archive of more files is refused; ImageNet has 1.3 million. Each takes some hundred bytes of memory."""
 SMALLEST_LIMIT = 1 << 30
+IN_MEMORY = 1 << 28
 LARGEST_RATIO = 100
 
 
@@ -140,13 +143,17 @@ def check_size(size: int, where: str) -> None:
     limit = LARGEST_FILE if medium is None else medium.largest_file
     if size > limit:
         raise DataError(
-            where, f"a file of {size:,} bytes", f"at most {limit:,} bytes a file", "split the file, or leave it out"
+            where,
+            f"a file of {several(size, 'byte')}",
+            f"at most {limit:,} bytes a file",
+            "split the file, or leave it out",
         )
 
 
-def unpacked_limit(packed: int) -> int:
-    """How many bytes may come out of `packed` compressed bytes before it is taken for a bomb."""
-    return max(SMALLEST_LIMIT, LARGEST_RATIO * packed)
+def unpacked_limit(packed: int, *, in_memory: bool = False) -> int:
+    """How many bytes may come out of `packed` compressed bytes before it is taken for a bomb: of those that are
+    unpacked into memory sooner than of those that go to the disk, or are read one by one."""
+    return max(min(SMALLEST_LIMIT, IN_MEMORY) if in_memory else SMALLEST_LIMIT, LARGEST_RATIO * packed)
 
 
 def check_members(count: int, where: str) -> None:
@@ -165,21 +172,28 @@ def too_much(where: str, limit: int, packed: int) -> DataError:
     return DataError(
         where,
         f"more than {limit:,} bytes out of {packed:,} compressed ones",
-        f"at most {SMALLEST_LIMIT:,} bytes, or {LARGEST_RATIO} times the compressed size",
-        "unpack it yourself if you trust it, and give the folder",
+        f"at most {limit:,} bytes from so few",
+        "unpack it yourself if you trust it, and give what was in it",
     )
 
 
 def gunzip_into(packed: IO[bytes], size: int, out: IO[bytes], where: str) -> None:
     """Decompress gzip data of `size` bytes, with the limit checked while decompressing. Raises DataError."""
     limit, total = unpacked_limit(size), 0
+    with _gunzipped(packed, where) as file:
+        while block := file.read(1 << 20):
+            total += len(block)
+            if total > limit:
+                raise too_much(where, limit, size)
+            out.write(block)
+
+
+@contextmanager
+def _gunzipped(packed: IO[bytes], where: str) -> Iterator[gzip.GzipFile]:
+    """What comes out of gzip data, to be read; damage, met at any time, is a DataError."""
     try:
         with gzip.GzipFile(fileobj=packed, mode="rb") as file:
-            while block := file.read(1 << 20):
-                total += len(block)
-                if total > limit:
-                    raise too_much(where, limit, size)
-                out.write(block)
+            yield file
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(
             where,
@@ -189,15 +203,28 @@ def gunzip_into(packed: IO[bytes], size: int, out: IO[bytes], where: str) -> Non
         ) from None
 
 
-def read_gz(tree: Tree, path: str) -> bytes:
-    """The bytes of a file of the tree, decompressed if its name ends in .gz. Raises DataError."""
+_HEADER = 32
+
+
+def read_gz(tree: Tree, path: str, declared: Callable[[bytes], int]) -> bytes | bytearray:
+    """The bytes of a file of the tree, decompressed if its name ends in .gz.
+
+    `declared` says from the first bytes how many there are in all, or raises: more are never unpacked, but for one
+    that tells that they are more. Raises DataError.
+    """
     where = f"{tree.where}/{path}"
     data = read_whole(tree, path)
     if not path.endswith(".gz"):
         return data
-    out = BytesIO()
-    gunzip_into(BytesIO(data), len(data), out, where)
-    return out.getvalue()
+    limit = unpacked_limit(len(data), in_memory=True)
+    with _gunzipped(BytesIO(data), where) as file:
+        head = file.read(_HEADER)
+        out, size = bytearray(head), declared(head)
+        if size > limit:
+            raise too_much(where, limit, len(data))
+        while len(out) <= size and (block := file.read(min(1 << 20, size + 1 - len(out)))):
+            out += block
+    return out
 
 
 def read_whole(tree: Tree, path: str) -> bytes:

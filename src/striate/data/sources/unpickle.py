@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from striate.errors import DataError
+from striate.wording import several
 
 Spend = Callable[[int], None]
 """Told of the bytes that are about to be made; raises UnpicklingError where they are too many."""
@@ -57,7 +58,7 @@ def _build(raw: Any, dtype: Any, shape: Any, order: Any, spend: Spend) -> np.nda
     spend(len(raw))
     data = raw.encode("latin1") if isinstance(raw, str) else bytes(memoryview(raw))
     if min(shape, default=0) < 0 or prod(shape) * real.itemsize != len(data):
-        raise pickle.UnpicklingError(f"an array of shape {shape} in {len(data)} bytes")
+        raise pickle.UnpicklingError(f"an array of shape {shape} in {several(len(data), 'byte')}")
     return np.frombuffer(data, real).reshape(shape, order="F" if _text(order) == "F" else "C")
 
 

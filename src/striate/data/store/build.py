@@ -12,11 +12,18 @@ from typing import IO
 import numpy as np
 
 from striate.data.store.own_files import OwnFolder, open_own_file, open_own_folder
-from striate.data.store.pack import FORMAT, Pack, PackRecord, block_digest, open_pack, remove_pack, write_record
+from striate.data.store.pack import (
+    FORMAT,
+    JOURNAL,
+    Pack,
+    PackRecord,
+    block_digest,
+    open_pack,
+    remove_pack,
+    write_record,
+)
 from striate.data.store.stored import Block, ReadRow, decode_blocks, rows_in_block
 from striate.errors import DataError
-
-_JOURNAL = "blocks.jsonl"
 
 
 def build_pack(
@@ -46,7 +53,7 @@ def build_pack(
             _remove_damaged(path, announce)
             with open_own_folder(work, make=True) as inside:
                 write_record(inside, _fill(inside, key, read, shape, source, progress))
-                inside.remove(_JOURNAL)
+                inside.remove(JOURNAL)
             work.rename(path)
     except OSError as error:
         raise _unwritable(path, shape, error) from None
@@ -78,7 +85,7 @@ def _fill(
 ) -> PackRecord:
     """Write the blocks that are missing, and say what the whole is."""
     size = rows_in_block(shape[1:])
-    with work.write("inputs") as images, work.write("sums") as sums, work.write(_JOURNAL) as journal:
+    with work.write("inputs") as images, work.write("sums") as sums, work.write(JOURNAL) as journal:
         done = _finished(images, sums, journal, shape)
         progress(min(shape[0], len(done) * size))
         for block in decode_blocks(read, shape[0], shape[1:], first=len(done)):

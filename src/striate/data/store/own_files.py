@@ -37,7 +37,8 @@ class OwnFolder:
         return _opened(self.path / name, os.O_RDWR | os.O_CREAT, "r+b", self)
 
     def replace(self, name: str, content: bytes) -> None:
-        """Give a file this content, all at once. Raises OSError or DataError."""
+        """Give a file this content, all at once, and to the disk, with all that was named in the folder before. Raises
+        OSError or DataError."""
         with self.write(f"{name}.new") as file:
             file.truncate()
             file.write(content)
@@ -47,6 +48,7 @@ class OwnFolder:
             (self.path / f"{name}.new").replace(self.path / name)
         else:
             os.replace(f"{name}.new", name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+            os.fsync(self.descriptor)
 
     def remove(self, name: str) -> None:
         """Remove a file if it is there."""

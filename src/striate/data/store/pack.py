@@ -31,7 +31,9 @@ from striate.machine.cache import cache_folder
 
 FORMAT = 2
 _RECORD = "pack.json"
-_FILES = ("inputs", "sums", _RECORD, f"{_RECORD}.new")
+JOURNAL = "blocks.jsonl"
+"""In a pack that is being made: a line for each block that is done."""
+_FILES = ("inputs", "sums", _RECORD, f"{_RECORD}.new", JOURNAL)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from striate.doctor.setup.training_setup import TrainingSetup
 from striate.errors import DataError, StriateError, UsageError
 from striate.machine.memory import ran_out
 from striate.models.preserved_state import preserved, same_random_state
+from striate.wording import several
 
 Value = TypeVar("Value")
 
@@ -135,9 +136,9 @@ class Evidence:
         if classes > 1 and len(odd):
             raise DataError(
                 "train",
-                f"class numbers such as {int(odd[0])} for {classes} outputs",
+                f"class numbers such as {int(odd[0])} for {several(classes, 'output')}",
                 f"0 to {classes - 1}: on a GPU others end the process",
-                f"number the classes from 0, or give the last layer {int(labels.max()) + 1} outputs",
+                f"number the classes from 0, or give the last layer {several(int(labels.max()) + 1, 'output')}",
             )
 
     @property

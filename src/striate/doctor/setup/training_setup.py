@@ -21,6 +21,7 @@ from striate.models.preserved_state import is_lazy
 from striate.tasks.every import TASKS
 from striate.tasks.registry import task_class
 from striate.tasks.task import Diagnosed
+from striate.wording import several
 
 Loss = Callable[..., torch.Tensor]
 Step = Callable[[nn.Module, Any, Optimizer, Loss], Any]
@@ -177,7 +178,7 @@ def _batches(data: object, name: str, model: nn.Module, *, shuffled: bool) -> It
     if _is_pair(data):
         x, y = (torch.as_tensor(part) for part in cast("tuple[Any, Any]", data))
         if len(x) != len(y) or not len(x):
-            got = f"{len(x)} inputs and {len(y)} targets"
+            got = f"{several(len(x), 'input')} and {several(len(y), 'target')}"
             raise UsageError(name, got, "as many targets as inputs, and one at least", f"{name}=(x, y)")
         # Arrays of NumPy have float64 where nobody chose it.
         wanted = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)

@@ -9,7 +9,7 @@ from typing import Any
 from striate.errors import one_line
 from striate.records import Interval
 from striate.tasks.metric import Metric
-from striate.wording import paragraph
+from striate.wording import paragraph, several
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def summarize(found: Robustness) -> str:
     """What costs most and least, and how far predictions stay under a shift."""
     worst, least = found.worst, min(found.curves, key=found.cost)
     low = worst.worst
-    doubt = f", within what {found.n:,} images can tell" if _reaches(low.interval, found) else ""
+    doubt = f", within what {several(found.n, 'image')} can tell" if _reaches(low.interval, found) else ""
     unit = found.metric.lead[1]
     right = " right" if found.of_hits else ""
     said = [
@@ -185,7 +185,11 @@ def _reaches(interval: Interval | None, found: Robustness) -> bool:
 
 def render(found: Robustness) -> str:
     """Two lines a kind: strengths, and the metric at each; then the summary."""
-    count = f"{found.n:,} images" if found.n == found.of else f"{found.n:,} of {found.of:,} images, evenly spaced"
+    count = (
+        several(found.n, "image")
+        if found.n == found.of
+        else f"{found.n:,} of {several(found.of, 'image')}, evenly spaced"
+    )
     title = f"{one_line(found.data)}, {found.split} split: {count}; as they are, "
     value = _with_unit(found, found.value)
     title += f"{value} are right" if found.of_hits else f"the {found.metric.name} is {value}"

@@ -33,6 +33,7 @@ from striate.lab.exploring.run_samples import (
     read_samples,
 )
 from striate.lab.workbench import Lab
+from striate.runs.plain_files import is_there
 from striate.visualize.inside.embedding import Method, embed_features
 from striate.visualize.inside.features import find_features
 
@@ -79,7 +80,7 @@ def features_of(lab: Lab, samples: Samples, split: str) -> Features:
     sheet, tile = _sheet(tiles)
     readable, predictions = np.concatenate(ids), None
     if samples.classes and samples.classes == tuple(trained.classes):
-        predictions = new_predictions(split, samples, readable, np.concatenate(decoded))
+        predictions = new_predictions(split, samples, readable, np.concatenate(decoded), trained.task)
     return Features(readable, np.concatenate(values), source, sheet, tile, predictions)
 
 
@@ -132,7 +133,7 @@ class Explorer:
 
     def known_predictions(self, split: str) -> SplitPredictions | None:
         """The predictions that were computed already or that the run saved; None where there are none."""
-        saved = self.samples.classes and (self.samples.run.predictions / f"{split}.npz").is_file()
+        saved = self.samples.classes and is_there(self.samples.run.predictions / f"{split}.npz")
         return self.predictions(split) if saved or ("predictions", split) in self._cache else None
 
     def ranked(self, split: str) -> Ranked:
@@ -142,7 +143,7 @@ class Explorer:
     def ranks(self, split: str) -> bool:
         """Whether the run saved the predictions by which samples without classes are ordered."""
         samples = self.samples
-        return not samples.classes and (samples.run.predictions / f"{split}.npz").is_file()
+        return not samples.classes and is_there(samples.run.predictions / f"{split}.npz")
 
     def features(self, split: str) -> Features:
         """What the map of a split is made from."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,10 @@ from striate.inference.predictor import batch_size
 from striate.lab.page_images import RUN
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.predictions import read_predictions
+from striate.runs.written import read_written
 from striate.tasks.classify.metrics import runner_up
+from striate.tasks.task import Task
+from striate.wording import several
 
 if TYPE_CHECKING:
     from striate.data.listing import Listing
@@ -72,7 +76,7 @@ def read_samples(lab: Lab) -> Samples:
     if changed:
         raise DataError(
             listing.source,
-            f"{len(listing):,} samples, not the {len(rows):,} of {run.split.name}, or others",
+            f"{several(len(listing), 'sample')}, not the {len(rows):,} of {run.split.name}, or others",
             "the data that the run was trained on",
             f"put the files back, or see how it does on them: striate eval {pasted(run.path)} {pasted(listing.source)}",
         )
@@ -82,8 +86,10 @@ def read_samples(lab: Lab) -> Samples:
 
 def _read_rows(path: Path) -> list[list[str]]:
     try:
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            _, *rows = csv.reader(file)
+        text = (read_written(path) or b"").decode(errors="surrogateescape")
+        _, *rows = csv.reader(StringIO(text, newline=""))
+    except RunError:
+        raise
     except (OSError, ValueError, csv.Error) as error:
         raise RunError(
             str(path), f"it cannot be read: {error}", "the table that training wrote", "train again"
@@ -139,18 +145,21 @@ def find_predictions(lab: Lab, samples: Samples, split: str) -> SplitPredictions
     if saved is not None and saved.predicted is not None and same:
         return _of_probabilities(split, saved.ids, saved.targets, saved.answers, saved.predicted, saved=True)
     if len(ids) > MOST:
-        got = f"{len(ids):,} samples without saved predictions"
+        got = f"{several(len(ids), 'sample')} without saved predictions"
         raise DataError(f"predictions for {split}", got, f"at most {MOST:,}", "choose another split")
-    return new_predictions(split, samples, *_predict(lab, samples, ids))
+    return new_predictions(split, samples, *_predict(lab, samples, ids), lab.trained.task)
 
 
 def new_predictions(
-    split: str, samples: Samples, ids: NDArray[np.int64], probabilities: NDArray[Any]
+    split: str, samples: Samples, ids: NDArray[np.int64], probabilities: NDArray[Any], task: Task
 ) -> SplitPredictions:
-    """The predictions for `ids` of a split, whose `probabilities` (N, K) were computed just now."""
+    """The predictions for `ids` of a split, whose `probabilities` (N, K) were computed just now by a network of the
+    task."""
     order = {name: number for number, name in enumerate(samples.classes)}
     true = np.array([order[samples.labels[k]] for k in ids.tolist()], np.int64)
-    return _of_probabilities(split, ids, true, probabilities, probabilities.argmax(1), saved=False)
+    predicted = task.predicted(probabilities)
+    assert predicted is not None, "of a classification"
+    return _of_probabilities(split, ids, true, probabilities, predicted, saved=False)
 
 
 def _predict(lab: Lab, samples: Samples, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[Any]]:

@@ -8,9 +8,24 @@ export class LabError extends Error {
   }
 }
 
-/** The address of an endpoint, for `<img src>` and the like. */
+const KEY = "striate-key";
+
+/** Keep the key of a session, which the first page got; only pages of this port find it again. */
+export function signIn(key) {
+  if (key) localStorage.setItem(KEY, key);
+}
+
+/** End the session of this browser: its other pages are refused too. */
+export async function signOut() {
+  await fetch("/sign-out", { method: "POST" });
+  localStorage.removeItem(KEY);
+  location.assign("/");
+}
+
+/** The address of an endpoint, for `<img src>` and the like; with the key. */
 export function apiAddress(path, values = {}) {
-  const given = Object.entries(values).filter(([, value]) => value !== null && value !== undefined);
+  const given = Object.entries({ ...values, key: localStorage.getItem(KEY) })
+    .filter(([, value]) => value !== null && value !== undefined);
   const text = new URLSearchParams(given).toString();
   return `/api/${path}${text ? `?${text}` : ""}`;
 }

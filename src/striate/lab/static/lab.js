@@ -1,8 +1,11 @@
 // Every page begins here: the token leaves the address, then the page's own module draws it.
+import { signIn, signOut } from "./api.js";
 import { remember } from "./address.js";
 import { problem } from "./problem.js";
 
 remember({ token: null });
+signIn(document.querySelector("meta[name=key]")?.content);
+document.getElementById("sign-out").onclick = signOut;
 
 const name = document.body.dataset.page;
 if (name) {

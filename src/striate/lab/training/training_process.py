@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -16,18 +15,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+import striate
 from striate.doctor.run_curves import TOO_SHORT, Curves, curve_findings, read_curves
 from striate.errors import StriateError
 from striate.lab.problems import LABELS
 from striate.records import Remedy
 from striate.runs.directory import RunDirectory
-from striate.runs.files import read_dispensable
 from striate.runs.lock import owner
+from striate.runs.plain_files import is_there
 from striate.runs.watching import ask_to_watch, read_look
+from striate.runs.written import read_written, read_written_json
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
 
-COMMAND = (sys.executable, "-m", "striate", "train")
+COMMAND = (sys.executable, "-I", "-u", str(Path(__file__).with_name("supervised.py")))
 _LINES = 12  # of its messages that are shown
 _BYTES = 100_000  # of its messages that are read
 
@@ -45,24 +46,26 @@ class Ended:
 class TrainingProcess:
     """`striate train --json` with these arguments, which has begun; `run` is the directory that it writes.
 
-    It is told to stop by a signal, as by Ctrl-C: it saves, and can be gone on with. Ctrl-C in the terminal of the lab
-    does not reach it.
+    It is told to stop by the end of its stdin: it saves, and can be gone on with. So it stops too when the lab is
+    killed. Ctrl-C in the terminal of the lab does not reach it.
     """
 
     def __init__(self, arguments: Sequence[str], run: Path) -> None:
         self.run = run
         self.stopping = False
         self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 — closed with self
-        for file in (self._out, self._err):
-            weakref.finalize(self, file.close)
         self._process = subprocess.Popen(
-            [*COMMAND, *arguments, "--json"],
-            stdin=subprocess.DEVNULL,
+            [*COMMAND, json.dumps(_module_folders()), "train", *arguments, "--json"],
+            stdin=subprocess.PIPE,
             stdout=self._out,
             stderr=self._err,
             start_new_session=True,
-            env=os.environ | {"NO_COLOR": "1", "PYTHONUNBUFFERED": "1"},
+            env=os.environ | {"NO_COLOR": "1"},
         )
+        assert self._process.stdin is not None
+        self._tell_to_end = self._process.stdin.close
+        for close in (self._out.close, self._err.close, self._tell_to_end):
+            weakref.finalize(self, close)
 
     @property
     def running(self) -> bool:
@@ -73,8 +76,7 @@ class TrainingProcess:
         """Ask it to save and end, once: a second signal would end it at once."""
         if not self.stopping and self.running:
             self.stopping = True
-            with suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGTERM)
+            self._tell_to_end()
 
     def wait(self, seconds: float) -> bool:
         """Whether it has ended within so many seconds."""
@@ -98,6 +100,12 @@ class TrainingProcess:
             document = json.loads(_read(self._out) or b"{}")
             error = document.get("error") if isinstance(document, dict) else None
         return Ended(self._process.returncode, error if isinstance(error, dict) else None, self.said())
+
+
+def _module_folders() -> list[str]:
+    """Where this process finds modules, but for the current folder: the files in it may be a stranger's."""
+    own, here = Path(striate.__file__).parents[1], Path.cwd()
+    return [text for text in sys.path if (folder := Path(text).resolve()) != here or folder == own]
 
 
 def _read(file: IO[bytes]) -> bytes:
@@ -171,12 +179,18 @@ def follow(run: RunDirectory, own: TrainingProcess | None, snapshots: Snapshots,
         "saved_step": _saved_step(curves),
         "look": snapshot,
         "looks": snapshots.steps(run.path),
-        "notes": [str(event.get("text", "")) for event in curves.events if event["event"] == "note"],
+        "notes": _notes(curves, finished=state == "finished"),
         "findings": _findings(curves, "DATA" if config is None else config.data.source, over=state == "finished"),
-        "result": read_dispensable(run.metrics_json) if state == "finished" else None,
+        "result": read_written_json(run.metrics_json) if state == "finished" else None,
         "said": [] if own is None else list(own.said()),
         "refusal": None if ended is None else ended.error,
     }
+
+
+def _notes(curves: Curves, *, finished: bool) -> list[str]:
+    lost = finished and all(event["event"] != "finished" for event in curves.events)
+    said = [str(event.get("text", "")) for event in curves.events if event["event"] == "note"]
+    return said + ["events.jsonl is damaged: some of what happened in this run is not known"] * lost
 
 
 def _saved_step(curves: Curves) -> int:
@@ -187,7 +201,7 @@ def _saved_step(curves: Curves) -> int:
 
 
 def _state(run: RunDirectory, own: TrainingProcess | None, ended: Ended | None, *, over: bool) -> str:
-    finished = run.metrics_json.exists()
+    finished = is_there(run.metrics_json)
     if own is None:
         return "finished" if finished else "paused" if owner(run.path) is None else "elsewhere"
     if ended is None:
@@ -226,19 +240,13 @@ def _facts(config: Config | None) -> Mapping[str, Any]:
 
 
 def _curves(run: RunDirectory) -> Curves:
-    try:
-        curves = read_curves(run, 0)
-    except StriateError:
-        return Curves({}, (), 0)
+    curves = read_curves(run, 0)
     # Guessing has a known loss only where each sample has one class.
     return replace(curves, classes=_classes(run)) if "train_accuracy" in curves.columns else curves
 
 
 def _classes(run: RunDirectory) -> int:
-    try:
-        return len(run.classes.read_text(encoding="utf-8").splitlines())
-    except OSError:
-        return 0
+    return len((read_written(run.classes) or b"").splitlines())
 
 
 def _findings(curves: Curves, data: str, *, over: bool) -> list[dict[str, Any]]:

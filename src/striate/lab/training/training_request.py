@@ -19,6 +19,7 @@ from striate.models.build import build_model
 from striate.models.layer_strings.layer_string import parse_layers
 from striate.runs.directory import open_run
 from striate.training.config_file import config_from_yaml
+from striate.wording import several
 
 RECIPES = ("standard", "quick", "speedrun")
 
@@ -118,7 +119,7 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
     if value is not None and not isinstance(value, str):
         raise UsageError(name, f"{type(value).__name__}", "text", f'"{name}": "…"')
     if len(value or "") > LONGEST:
-        got = f"{len(value or ''):,} characters"
+        got = several(len(value or ""), "character")
         raise UsageError(name, got, f"at most {LONGEST:,}", "repeat layers: 3*[conv(16,3) relu]")
     return (value or "").strip()
 

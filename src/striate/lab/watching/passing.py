@@ -71,6 +71,11 @@ class KeptTensors:
         """A slot with an argument of the operation that has just run, as it was before."""
         return self._before.pop(id(tensor), None) or self.keep(tensor)
 
+    def forget(self) -> None:
+        """Let go of all tensors; what they took together stays known."""
+        self._slots.clear()
+        self._before.clear()
+
     def _count(self, size: int) -> None:
         self.bytes += size
         if self.bytes > self.limit:
@@ -154,6 +159,12 @@ class Passing(Observer):
         self._end_entry = self.entries.end
         self.entries.end = self._keep_output  # type: ignore[method-assign]
 
+    def forget(self) -> None:
+        """Let go of all tensors. Observers are part of cycles: these would stay until some garbage collection."""
+        self._calls.clear()
+        self._outputs.clear()
+        self.kept.forget()
+
     def note(self, operation: Operation) -> None:
         """One operation has run."""
         before = len(self.entries.done)
@@ -235,6 +246,10 @@ def run_pass(module: nn.Module, x: torch.Tensor, limit: int = LARGEST_PASS) -> t
     ModelError where more feature maps came than are kept, or where the network gives no tensor.
     """
     passing = Passing(module, limit)
-    with on_trial(module), torch.inference_mode(False), torch.no_grad(), _copied_before_writes(passing.kept):
-        output = passing.run(module, x)
+    try:
+        with on_trial(module), torch.inference_mode(False), torch.no_grad(), _copied_before_writes(passing.kept):
+            output = passing.run(module, x)
+    except BaseException:
+        passing.forget()
+        raise
     return passing, next(iter(tensors_in(output)))

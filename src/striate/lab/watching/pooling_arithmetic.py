@@ -122,4 +122,4 @@ def _listed(values: Array, joiner: str = ", ") -> str:
     if len(numbers) <= _MOST_WRITTEN:
         join = in_sum if "+" in joiner else written
         return joiner.join(join(v) if place else written(v) for place, v in enumerate(numbers))
-    return f"{len(numbers):,} numbers"
+    return several(len(numbers), "number")

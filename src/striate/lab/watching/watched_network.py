@@ -228,6 +228,7 @@ def _watch(network: WatchedNetwork, image: NamedImage) -> WatchedPass:
     x = network.normalize(raw)
     passing, _ = run_pass(network.module, x)
     steps = steps_of(passing, network.classes)
+    passing.forget()
     last = steps[-1]
     # Behind a softmax of its own there is nothing to add.
     several = last.maps.shape[0] > 1

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from striate.models.layer_strings.fault import Edit, Fault
 from striate.models.layer_strings.words import MAX_NUMBER, Parameter, Value, show_signature, show_value
+from striate.wording import several
 
 _LONGEST_SHOWN = 80
 
@@ -69,8 +70,8 @@ def bind(call: Call, parameters: tuple[Parameter, ...]) -> dict[str, Value]:
                 bound[many.name] = (*_as_tuple(bound.get(many.name)), int(value))  # type: ignore[arg-type]
                 continue
             if index >= len(positional):
-                taken = f"{len(positional)} argument{'s' * (len(positional) != 1)}" if positional else "no argument"
-                got = f"{len(call.arguments)} arguments for `{call.name}`, which takes {taken}"
+                taken = several(len(positional), "argument") if positional else "no argument"
+                got = f"{several(len(call.arguments), 'argument')} for `{call.name}`, which takes {taken}"
                 raise Fault(argument.start, got, signature, without_argument(call, index))
             parameter = positional[index]
         else:
@@ -138,7 +139,7 @@ def _refuse_too_large(parameter: Parameter, argument: Argument) -> None:
 
 def shorten(written: str) -> str:
     """A long number as it is shown in an error."""
-    return written if len(written) <= 20 else f"{written[:17]}… ({len(written)} characters)"
+    return written if len(written) <= 20 else f"{written[:17]}… ({several(len(written), 'character')})"
 
 
 def _size(argument: Argument, parameter: Parameter, what: str) -> Value:

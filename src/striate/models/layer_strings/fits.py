@@ -41,8 +41,10 @@ def axes(layer: Layer, name: str, count: int) -> tuple[int, ...]:
     if isinstance(value, tuple):
         if len(value) != count:
             fitting = (value + value[-1:] * count)[:count]
-            got = f"`{name}` {show_value(value)} for {len(value)} axes on a map with {count}"
-            raise _fault(layer, got, f"{count} numbers, or one for all axes", layer.changed(**{name: fitting}))
+            got = f"`{name}` {show_value(value)} for {several(len(value), 'axis', 'axes')} on a map with {count}"
+            raise _fault(
+                layer, got, f"{several(count, 'number')}, or one for all axes", layer.changed(**{name: fitting})
+            )
         return value
     assert isinstance(value, int)
     return (value,) * count
@@ -84,7 +86,7 @@ def _one(values: tuple[int, ...]) -> Value:
 
 def _need_map(layer: Layer, shape: Shape, *replacements: Layer | str) -> None:
     if len(shape) == 1:
-        got = f"`{layer}` on a vector of {shape[0]} features"
+        got = f"`{layer}` on a vector of {several(shape[0], 'feature')}"
         expected = "a map with spatial axes; tables have none, nor has what comes after flatten, gap or fc"
         raise _fault(layer, got, expected, *replacements, "", "relu")
 
@@ -111,7 +113,7 @@ def _check_groups(layer: Layer, channels: int, filters: int) -> None:
     common = math.gcd(channels, filters)
     if common % groups:
         fitting = max(d for d in range(1, min(groups, common) + 1) if common % d == 0)
-        got = f"{groups} groups for {channels} input channels and {filters} filters"
+        got = f"{several(groups, 'group')} for {several(channels, 'input channel')} and {several(filters, 'filter')}"
         expected = f"a divisor of both, that is of {common}"
         more = layer.changed(filters=-(-filters // groups) * groups)
         best = [more] if channels % groups == 0 else []
@@ -123,7 +125,7 @@ def _check_padding_mode(layer: Layer, windows: tuple[AxisWindows, ...]) -> None:
     for along in windows:
         reach, limit = max(along.before, along.after), furthest_reach(mode, along.size)
         if limit is not None and reach > limit:
-            got = f"{reach} positions of {mode} padding on a map of {along.size}"
+            got = f"{several(reach, 'position')} of {mode} padding on a map of {along.size}"
             expected = f"at most {limit}: padding is taken from the map"
             zeros, none = layer.changed(padding_mode="zeros"), layer.changed(pad=0)
             raise _fault(layer, got, expected, zeros, none)

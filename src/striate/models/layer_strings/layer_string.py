@@ -9,6 +9,7 @@ from striate.models.layer_strings.spec import Item, Layer, Network, Repeat, Resi
 from striate.models.layer_strings.tokens import TOO_LARGE, Token, tokenize
 from striate.models.layer_strings.torch_modules import SEQUENTIAL, read_torch, torch_name, torch_spelling
 from striate.models.layer_strings.words import MAX_NUMBER, SYNONYMS, WORDS, Parameter, Value
+from striate.wording import several
 
 MAX_CHARACTERS = 20_000
 MAX_LAYERS = 1_000
@@ -72,7 +73,7 @@ def refuse_long(text: str) -> None:
         raise LayerStringError(
             text,
             MAX_CHARACTERS,
-            f"a layer string of {len(text)} characters",
+            f"a layer string of {several(len(text), 'character')}",
             f"at most {MAX_CHARACTERS}",
             "write repeated layers as 3*[ … ], or the network as a function: path/to/file.py:function",
         )
@@ -101,7 +102,7 @@ def _refuse_many(text: str, items: tuple[Item, ...]) -> None:
             counts[repeat.position] = min(repeat.count, max(1, _fitting(items, counts, repeat)))
             together.append(Edit(*span, str(counts[repeat.position])))
     expected = f"at most {MAX_LAYERS} after expansion"
-    raise Fault(culprit.position, f"{total} layers", expected, *alone, *([tuple(together)] if together else []))
+    raise Fault(culprit.position, several(total, "layer"), expected, *alone, *([tuple(together)] if together else []))
 
 
 def _count(items: tuple[Item, ...], counts: dict[int, int]) -> int:

@@ -7,13 +7,21 @@ import math
 from striate.models.input_shape import read_input_shape
 from striate.models.layer_strings.fault import ROUNDS, Edit, Fault, apply, to_error
 from striate.models.layer_strings.layer_string import read_layers, refuse_long
-from striate.models.layer_strings.shapes import Block, Plan, Shape, Step, read_plan
+from striate.models.layer_strings.shapes import MAX_COUNTED, MAX_PARAMETERS, Block, Plan, Shape, Step, read_plan
 from striate.models.layer_strings.spec import Item, Layer
-from striate.wording import show_shape
+from striate.wording import several, show_shape
 
 
-def plan_outputs(text: str, input_shape: Shape, outputs: int | None, dense: bool, names: tuple[str, ...]) -> Plan:
-    """The plan of a layer string that gives `outputs` numbers, or `outputs` channels of the input's size if `dense`.
+def plan_outputs(
+    text: str,
+    input_shape: Shape,
+    outputs: int | None,
+    dense: bool,
+    names: tuple[str, ...],
+    most: int = MAX_PARAMETERS,
+) -> Plan:
+    """The plan of a layer string of at most `most` parameters that gives `outputs` numbers, or `outputs` channels of
+    the input's size if `dense`.
 
     Raises LayerStringError, whose remedy gives the right outputs too. None accepts any output.
     """
@@ -21,7 +29,7 @@ def plan_outputs(text: str, input_shape: Shape, outputs: int | None, dense: bool
     refuse_long(text)
 
     def attempt(source: str) -> Plan:
-        plan = read_plan(read_layers(source), input_shape)
+        plan = read_plan(read_layers(source), input_shape, most)
         if outputs is not None:
             _check(source, plan, outputs, dense, names)
         return plan
@@ -45,7 +53,7 @@ def with_outputs(text: str, input_shape: Shape, outputs: int) -> str:
     """The layer string with its last layer that has weights made to give `outputs`; as it is where it gives them
     already, or does not fit the input."""
     try:
-        plan = read_plan(read_layers(text), input_shape)
+        plan = read_plan(read_layers(text), input_shape, MAX_COUNTED)
     except Fault:
         return text
     last = _last_weighted(plan.steps)
@@ -59,8 +67,11 @@ def show_expected(outputs: int, input_shape: Shape, dense: bool, names: tuple[st
     listed = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
     why = f"classes of the data: {listed}" if names else "one for each class or number of the data"
     if dense:
-        return f"{show_shape((outputs, *input_shape[1:]))}: {outputs} channels ({why}) at every position of the input"
-    return f"{outputs} outputs ({why})"
+        return (
+            f"{show_shape((outputs, *input_shape[1:]))}: {several(outputs, 'channel')} ({why}) at every position "
+            "of the input"
+        )
+    return f"{several(outputs, 'output')} ({why})"
 
 
 def _check(text: str, plan: Plan, outputs: int, dense: bool, names: tuple[str, ...]) -> None:
@@ -71,7 +82,11 @@ def _check(text: str, plan: Plan, outputs: int, dense: bool, names: tuple[str, .
     spatial_fits = len(plan.out_shape) == len(wanted) and plan.out_shape[1:] == wanted[1:]
     edits = [_resized(last, plan.out_shape, outputs)] if last and spatial_fits else []
     appended = _appended_dense(text, plan, wanted) if dense else _appended(text, outputs)
-    got = f"{plan.out_shape[0]} outputs" if len(plan.out_shape) == 1 else f"an output of {show_shape(plan.out_shape)}"
+    got = (
+        several(plan.out_shape[0], "output")
+        if len(plan.out_shape) == 1
+        else f"an output of {show_shape(plan.out_shape)}"
+    )
     position = last.layer.position if last else max(0, len(text.rstrip()) - 1)
     raise Fault(position, got, show_expected(outputs, plan.in_shape, dense, names), *edits, *appended)
 

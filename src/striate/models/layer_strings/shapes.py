@@ -10,11 +10,13 @@ from striate.models.layer_strings.fault import Edit, Fault, to_error
 from striate.models.layer_strings.fits import fit_layer
 from striate.models.layer_strings.layer_string import read_layers
 from striate.models.layer_strings.spec import Item, Layer, Network, Repeat, Residual
-from striate.wording import show_shape
+from striate.wording import several, show_shape
 
 Shape = tuple[int, ...]
 
+# A network that is built takes 4 GB at this size, a training of it several times as much; counting takes no memory.
 MAX_PARAMETERS = 10**9
+MAX_COUNTED = 10**14
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class Plan:
     out_shape: Shape
 
 
-def plan_network(network: Network, input_shape: Shape) -> Plan:
-    """The plan of a network for one input (C, L), (C, H, W), (C, D, H, W) or (F,).
+def plan_network(network: Network, input_shape: Shape, most: int = MAX_PARAMETERS) -> Plan:
+    """The plan of a network of at most `most` parameters for one input (C, L), (C, H, W), (C, D, H, W) or (F,).
 
     Raises LayerStringError at the layer that does not fit, with the arithmetic and a remedy that was tried,
     and ModelError for a shape that is none of these.
@@ -56,23 +58,23 @@ def plan_network(network: Network, input_shape: Shape) -> Plan:
     if not network.text:
         network = read_layers(str(network))
     try:
-        return read_plan(network, input_shape)
+        return read_plan(network, input_shape, most)
     except Fault as fault:
-        raise to_error(network.text, fault, lambda text: read_plan(read_layers(text), input_shape)) from None
+        raise to_error(network.text, fault, lambda text: read_plan(read_layers(text), input_shape, most)) from None
 
 
-def read_plan(network: Network, input_shape: Shape) -> Plan:
+def read_plan(network: Network, input_shape: Shape, most: int = MAX_PARAMETERS) -> Plan:
     """Like `plan_network`, raising the bare Fault."""
-    planner = _Planner(network.text)
+    planner = _Planner(network.text, most)
     steps, out_shape = planner.items(network.items, input_shape)
     return Plan(steps, input_shape, out_shape)
 
 
 class _Planner:
-    """Walks the items with the shape so far; counts parameters so that nothing too large is ever built."""
+    """Walks the items with the shape so far; counts parameters so that nothing of more than `most` is ever built."""
 
-    def __init__(self, text: str) -> None:
-        self.text, self.parameters = text, 0
+    def __init__(self, text: str, most: int) -> None:
+        self.text, self.parameters, self.most = text, 0, most
         self.widest: Step | None = None
 
     def items(self, items: tuple[Item, ...], shape: Shape) -> tuple[tuple[Step | Block, ...], Shape]:
@@ -113,13 +115,15 @@ class _Planner:
         out_shape, widest = fit_layer(layer, shape), self.widest
         self.parameters += count_parameters(layer, shape, out_shape)
         if math.prod(out_shape) > MAX_ACTIVATIONS:
-            got = f"`{layer}` gives {show_shape(out_shape)} = {math.prod(out_shape)} values a sample"
+            got = f"`{layer}` gives {show_shape(out_shape)} = {several(math.prod(out_shape), 'value')} a sample"
             raise Fault(layer.position, got, f"at most {MAX_ACTIVATIONS}", *_smaller(layer))
-        if self.parameters > MAX_PARAMETERS:
+        if self.parameters > self.most:
             # A small layer after a wide one is not at fault.
             before = _smaller(widest.layer) if widest else []
-            got = f"{self.parameters} parameters up to and with `{layer}`"
-            raise Fault(layer.position, got, f"at most {MAX_PARAMETERS} in a layer string", *_smaller(layer), *before)
+            got = f"{several(self.parameters, 'parameter')} up to and with `{layer}`"
+            built = "built; `striate summary` counts larger ones" if self.most == MAX_PARAMETERS else "counted"
+            expected = f"at most {self.most} in a layer string that is {built}"
+            raise Fault(layer.position, got, expected, *_smaller(layer), *before)
         step = Step(layer, shape, out_shape)
         if _smaller(layer) and (widest is None or math.prod(out_shape) > math.prod(widest.out_shape)):
             self.widest = step

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from striate.errors import ModelError
+from striate.wording import several
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ def network_outputs(module: nn.Module, result: Any, *, whole: bool = False) -> N
     if not isinstance(weights, tuple | list) or len(weights) != len(given) - 1:
         told = "no attribute `auxiliary_weights`" if weights is None else f"`auxiliary_weights` = {weights}"
         example = ", ".join(["0.3"] * (len(given) - 1)) + ("," if len(given) == 2 else "")
-        return _refuse(module, f"{len(given)} outputs, and {told}", f"network.auxiliary_weights = ({example})")
+        return _refuse(
+            module, f"{several(len(given), 'output')}, and {told}", f"network.auxiliary_weights = ({example})"
+        )
     shapes = [tuple(each.shape) for each in given]
     if len(set(shapes)) > 1:
         remedy = f"make the auxiliary classifiers for {shapes[0][1:]} outputs too, as the last layer is"

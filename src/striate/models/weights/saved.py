@@ -12,11 +12,13 @@ import torch
 
 from striate.data.config import Fit, Layout
 from striate.data.media.every_medium import MEDIA
-from striate.errors import RunError, pasted
+from striate.errors import RunError
 from striate.models.layer_strings.shapes import Shape
-from striate.runs.checkpoint import load_checkpoint
+from striate.runs.checkpoint import load_checkpoint, without_checkpoint
 from striate.runs.directory import open_run
 from striate.runs.files import user_path
+from striate.runs.plain_files import is_there, typed
+from striate.wording import several
 
 _LONGEST_NAME = 25_000
 _MOST_VALUES = 1 << 28
@@ -90,7 +92,7 @@ def check_content(saved: Mapping[str, Any], where: str) -> None:
         raise _strange(where, "preparation.input_shape", "another one", "that of the network")
     for name, values in saved.get("normalization", {}).items():
         if shape is not None and len(values) not in (1, shape[0]):
-            raise _strange(where, f"normalization.{name}", f"{len(values):,} numbers", f"1 or {shape[0]}")
+            raise _strange(where, f"normalization.{name}", several(len(values), "number"), f"1 or {shape[0]}")
 
 
 def _strange(where: str, path: str, got: str, expected: str) -> RunError:
@@ -131,13 +133,12 @@ class SavedNetwork(Weights):
 def load_run(text: str) -> tuple[Path, dict[str, Any]]:
     """The checkpoint that a path stands for, and its content. Raises RunError."""
     path = user_path(text)
-    if path.is_file():
-        return path, load_checkpoint(path)
+    if is_there(path) and not path.is_dir():
+        return path, load_checkpoint(typed(path))
     run = open_run(path)
-    file = next((file for file in (run.best, run.last) if file.is_file()), None)
+    file = next((file for file in (run.best, run.last) if is_there(file)), None)
     if file is None:
-        remedy = f"striate train --resume {pasted(path)}"
-        raise RunError(str(path), "a run without a checkpoint yet", "a run with at least one epoch", remedy)
+        raise without_checkpoint(run, run.best)
     return file, load_checkpoint(file)
 
 

@@ -13,7 +13,7 @@ from striate.layers.convolution import LocallyConnected
 from striate.models.features import output_layer, weighted_layers
 from striate.models.weights.auxiliary_outputs import layers_of_outputs, without_lone_auxiliary
 from striate.models.weights.saved import SavedNetwork, Weights
-from striate.wording import listed, show_shape
+from striate.wording import listed, several, show_shape
 
 MOST_SHOWN = 4
 NEARLY = 0.1
@@ -178,12 +178,14 @@ def _misfit(
         count = len(own.keys() | saved.keys())
         if len(differing) > NEARLY * count:
             return ModelError(weights.path, got, expected, "name the network that the file is of: --model NAME")
-        got = f"{len(differing):,} of {count:,} tensors {'does' if len(differing) == 1 else 'do'} not fit: {got}"
+        got = (
+            f"{len(differing):,} of {several(count, 'tensor')} {'does' if len(differing) == 1 else 'do'} not fit: {got}"
+        )
         remedy = "get the file again if it is incomplete, or name the variant that it is of: --model NAME"
         return ModelError(weights.path, got, expected, remedy)
     made = f"the tensors of the run, which is of {weights.name} on inputs of {show_shape(weights.input_shape)}"
     if outputs != weights.outputs:
-        made += f", but for its last layer ({weights.outputs} outputs there, {outputs} here)"
+        made += f", but for its last layer ({several(weights.outputs, 'output')} there, {outputs} here)"
     return InputMisfit(weights.path, got, made, _remedy(weights, own, name), fitting=weights.input_shape)
 
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 
-from striate.errors import ModelError
+from striate.errors import ModelError, RunError
 from striate.models.layer_strings.arguments import nearest
 from striate.models.weights.saved import Weights, load_run, network_of
 from striate.runs.checkpoint import FORMAT
 from striate.runs.files import user_path
+from striate.runs.plain_files import typed
 from striate.runs.safe_load import load_safely
 
 # Where training scripts keep the state_dict in their checkpoints, the commonest first.
@@ -91,7 +92,9 @@ def _load_torch(text: str, path: Path, beginning: bytes) -> Any:
     if not beginning.startswith((b"PK\x03\x04", b"\x80")):
         raise _unreadable(text, f"no file of weights: it begins with {beginning!r}")
     try:
-        return load_safely(path)
+        return load_safely(typed(path))
+    except RunError:
+        raise
     except MemoryError:
         raise _unreadable(text, "more than the memory of this machine holds") from None
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to mean

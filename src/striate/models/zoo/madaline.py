@@ -20,6 +20,7 @@ from striate.layers.neocognitron import full_precision
 from striate.models.initialization.initialize import initialize_output
 from striate.models.learning_rule import LearningRule
 from striate.models.zoo.perceptron import signs_of_classes
+from striate.wording import several
 
 
 @torch.no_grad()
@@ -206,7 +207,7 @@ def madaline(input_shape: tuple[int, ...], outputs: int, units: int = 400, logic
     if members < 1:
         raise ModelError(
             "madaline",
-            f"{units} units for {outputs} committees",
+            f"{several(units, 'unit')} for {outputs} committees",
             "at least one for each class",
             f'write "madaline(units={9 * outputs},logic=majority)"',
         )

@@ -20,6 +20,7 @@ from torch import nn
 
 from striate.models.from_spec import build_network
 from striate.models.learning_rule import LearningRule
+from striate.wording import several
 
 CHUNK = 256
 """Samples whose products with each other are computed at once: a table of 256 × 256."""
@@ -96,7 +97,8 @@ class Perceptron(nn.Sequential):
         return LearningRule(
             "the perceptron rule (Rosenblatt 1958; Kesler's form for K classes)",
             rate=rounded(1 / (inputs + 1)),
-            why=f"1 / E‖x‖² for {inputs} standardized inputs and a bias: a mistake changes a score by about 1",
+            why=f"1 / E‖x‖² for {several(inputs, 'standardized input')} and a bias: a mistake changes a score by "
+            "about 1",
             epochs=20,
         )
 
@@ -120,7 +122,8 @@ class Adaline(nn.Sequential):
         return LearningRule(
             "least mean squares on targets of ±1 (Widrow and Hoff 1960)",
             rate=rounded(0.2 / (inputs + 1)),
-            why=f"a tenth of 2 / E‖x‖² for {inputs} standardized inputs and a bias, below which LMS is stable",
+            why=f"a tenth of 2 / E‖x‖² for {several(inputs, 'standardized input')} and a bias, below which LMS is "
+            "stable",
             epochs=20,
         )
 

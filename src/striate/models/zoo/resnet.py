@@ -32,6 +32,7 @@ from striate.layers.pooling import GlobalAveragePool
 from striate.models.initialization.initialize import initialize_output
 from striate.models.registry import Form
 from striate.models.zoo.image_size import check_image
+from striate.wording import several
 
 EXPANSION = 4
 """A bottleneck puts out four times the channels that its middle has, where it is not widened."""
@@ -278,7 +279,9 @@ def check_groups(name: str, width: int, stem: Form, widening: int, groups: int) 
     if width % multiple:
         nearest = max(multiple, round(width / multiple) * multiple)
         arguments = f"width={nearest}" + (f", stem={stem}" if stem != "published" else "")
-        got = f"width={width}: {widening}·{width} = {widening * width} channels in {groups} groups"
+        got = (
+            f"width={width}: {widening}·{width} = {several(widening * width, 'channel')} in {several(groups, 'group')}"
+        )
         raise ModelError(name, got, f"a width divisible by {multiple}", f'write "{name}({arguments})"')
 
 

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtr, stdtrit
 
 from striate.studies.cross_validation.fold import FoldResult
 from striate.tasks.registry import is_known, metric_named, metric_text
 from striate.tasks.task import Task
+from striate.wording import several
 
 LEVEL = 0.95
 METHOD = "corrected resampled t (Nadeau and Bengio 2003)"
@@ -47,9 +48,9 @@ def resampled_mean(values: Sequence[float], held_share: float) -> ResampledMean:
     if deviation <= 1e-12 * max(1.0, float(np.abs(numbers).max())):
         return ResampledMean(mean, None, None)
     error = deviation * (1 / count + held_share) ** 0.5
-    low, high = stats.t.interval(LEVEL, count - 1, loc=mean, scale=error)
-    p = 2 * float(stats.t.sf(abs(mean) / error, count - 1))
-    return ResampledMean(mean, (float(low), float(high)), p)
+    reach = float(stdtrit(count - 1, (1 + LEVEL) / 2)) * error  # quantile and distribution of Student's t
+    p = 2 * float(stdtr(count - 1, -abs(mean) / error))
+    return ResampledMean(mean, (mean - reach, mean + reach), p)
 
 
 _FEW = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -113,7 +114,9 @@ def sentences(cv: Mapping[str, Any], sizes: Sequence[int], headline: str) -> tup
     label, count = metric_named(headline).name, len(sizes)
     held = f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}"
     over = metric_text(headline, cv["mean"][headline], cv["std"][headline])
-    told = [f"{label} {over} over {count} held-out folds of {held} (mean ± standard deviation between folds)."]
+    told = [
+        f"{label} {over} over {several(count, 'held-out fold')} of {held} (mean ± standard deviation between folds)."
+    ]
     repeats, pooled = cv["repeats"], cv["per_repeat"]
     figure = metric_text(headline, pooled["mean"][headline], pooled["std"][headline])
     if repeats > 1:
@@ -122,7 +125,7 @@ def sentences(cv: Mapping[str, Any], sizes: Sequence[int], headline: str) -> tup
             "(mean ± standard deviation)."
         )
     else:
-        told.append(f"All {cv['n']:,} predictions pooled: {figure}.")
+        told.append(f"All {several(cv['n'], 'prediction')} pooled: {figure}.")
     interval = cv["interval"][headline]
     if interval is not None:
         low, high = (metric_text(headline, end) for end in interval)
@@ -174,7 +177,7 @@ def _lead_sentence(lead: ResampledMean, sign: int, name: str, key: str, folds: i
     """`sign` is −1 where a lead is a lower figure."""
     label, (scale, unit) = metric_named(key).name, metric_named(key).lead
     if lead.mean == 0:
-        return f"The mean {label} of the network and of {name} on the same {folds} folds is the same."
+        return f"The mean {label} of the network and of {name} on the same {several(folds, 'fold')} is the same."
 
     def shown(value: float) -> str:
         return (f"{scale * value:.2f}" if unit else f"{value:.3g}").replace("-", "−")
@@ -183,14 +186,15 @@ def _lead_sentence(lead: ResampledMean, sign: int, name: str, key: str, folds: i
     than = f"{shown(abs(lead.mean))}{unit} {way} than that of {name}"
     if lead.p_value is None or lead.interval is None:
         return (
-            f"On each of the same {folds} folds the network's {label} is {than}: no standard deviation to test it with."
+            f"On each of the same {several(folds, 'fold')} the network's {label} is {than}: no standard deviation "
+            "to test it with."
         )
     verdict = "more than noise" if lead.p_value < 0.05 else "which noise alone may do"
     low, high = (shown(end) for end in lead.interval)
     p = "p < 0.0001" if lead.p_value < 0.0001 else f"p = {lead.p_value:.2g}"
     return (
-        f"On the same {folds} folds the network's {label} is {than}: {verdict} ({p}; 95 % interval of the network's"
-        f" lead {low} to {high}; corrected resampled t-test)."
+        f"On the same {several(folds, 'fold')} the network's {label} is {than}: {verdict} ({p}; 95 % interval of the "
+        f"network's lead {low} to {high}; corrected resampled t-test)."
     )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from striate.errors import RunError, pasted, reason_of
 from striate.runs.directory import RunDirectory, csv_text
 from striate.runs.files import finite, write_atomic, write_text
+from striate.runs.plain_files import open_plain
 from striate.studies.cross_validation.fold import FoldResult
 from striate.studies.cross_validation.fold_data import Pool
 from striate.tasks.task import Task
@@ -38,21 +39,22 @@ def save_fold(run: RunDirectory, result: FoldResult) -> None:
     # The digits of a float in JSON give the same float back, so a study that goes on ends as one that never stopped.
     text = np.array(json.dumps(values))
 
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, values=text, ids=result.ids, decoded=result.decoded)
-
-    write_atomic(fold_file(run, result.repeat, result.fold), write)
+    write_atomic(
+        fold_file(run, result.repeat, result.fold),
+        lambda file: np.savez_compressed(file, values=text, ids=result.ids, decoded=result.decoded),
+    )
 
 
 def load_fold(path: Path) -> FoldResult:
     """Read a fold's file, executing nothing of it. Raises RunError where it is damaged."""
     try:
         # numpy leaves a file open that proves damaged, so it gets an open one.
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        with open_plain(path) as opened, np.load(opened, allow_pickle=False) as file:
             values: dict[str, Any] = json.loads(str(file["values"]))
             values["history"] = tuple(values["history"])
             return FoldResult(**values, ids=file["ids"], decoded=file["decoded"])
+    except RunError:
+        raise
     # numpy, zip and JSON each have errors of their own for a damaged file.
     except Exception as error:
         remedy = f"rm {pasted(path)} && striate train --resume {pasted(path.parent.parent)}"

@@ -28,6 +28,7 @@ from striate.studies.cross_validation.fold_data import (
 from striate.training.config import Config
 from striate.training.prepare import Prepared, prepare_data, read_data
 from striate.training.request import decided_fields
+from striate.wording import several
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +182,8 @@ def _refuse_seen(config: Config, pool: Pool) -> tuple[str, ...]:
         if count:
             raise ConfigError(
                 field,
-                f"{text}, which was trained on {count:,} of the {len(pool):,} samples that folds would hold out",
+                f"{text}, which was trained on {count:,} of the {several(len(pool), 'sample')} that folds would hold "
+                "out",
                 "a network that has seen none of them: otherwise it is measured on what it has learned",
                 "name the network without its weights, such as --model mnist-cnn",
             )
@@ -197,16 +199,20 @@ def _describe(pool: Pool, folds: int, repeats: int) -> tuple[str, ...]:
     times = "once" if repeats == 1 else f"{repeats} times, dealt anew each time"
     alike = len(pool) - len(set(pool.units))
     together = f"; {alike:,} of them stay with an equal sample or one of their group" if alike else ""
-    held = f"Cross-validation: each of {len(pool):,} samples is held out {times}, in {folds} folds{together}."
+    held = (
+        f"Cross-validation: each of {several(len(pool), 'sample')} is held out {times}, in "
+        f"{several(folds, 'fold')}{together}."
+    )
     told = [held]
     if "val" in pool.data.given:
         count = len(pool.data.splits["val"])
         told.append(
-            f"The {count:,} samples of the given validation split are dealt into folds like the others; each fold cuts"
-            " a validation split of its own from what it does not hold out."
+            f"The {several(count, 'sample')} of the given validation split are dealt into folds like the others; "
+            "each fold cuts a validation split of its own from what it does not hold out."
         )
     if pool.left_out:
         told.append(
-            f"The {pool.left_out:,} samples of the given test split take no part: neither learned from nor measured."
+            f"The {several(pool.left_out, 'sample')} of the given test split take no part: neither learned from nor "
+            "measured."
         )
     return tuple(told)

@@ -12,8 +12,8 @@ from striate.account.summarize import count_macs, count_parameters
 from striate.data.folds import parse_folds
 from striate.errors import NonFiniteLoss
 from striate.runs.directory import RunDirectory
-from striate.runs.environment import describe_environment
-from striate.runs.events import append_event
+from striate.runs.environment import describe_environment, read_environment
+from striate.runs.events import append_event, note_files, noted_files
 from striate.runs.files import write_json, write_text
 from striate.studies.cross_validation.cv_report import write_cv_report
 from striate.studies.cross_validation.cv_summary import compare_folds, summarize_folds
@@ -33,11 +33,12 @@ from striate.training.config_file import config_to_dict, config_to_yaml
 from striate.training.events import Event
 from striate.training.interruption import Interrupted, Interruption, watch_signals
 from striate.training.prepare import Prepared
+from striate.wording import several
 
 
 def write_cv_beginning(run: RunDirectory, study: CrossValidation) -> None:
-    """The files that are known before the first fold, config.yaml first; those that are there stay as they are, so
-    that a study killed among them can go on. Raises RunError."""
+    """The files that are known before the first fold, config.yaml first, so that a study killed among them can go on;
+    what follows from configuration and data is written anew. Raises RunError."""
     if not run.config.exists():
         write_text(run.config, config_to_yaml(study.config))
     if not run.events.exists():
@@ -45,11 +46,11 @@ def write_cv_beginning(run: RunDirectory, study: CrossValidation) -> None:
             append_event(run, "note", text=note)
         for finding in study.findings:
             append_event(run, "finding", **finding.to_json())
-    if not run.classes.exists():
-        write_text(run.classes, "".join(f"{name}\n" for name in study.pool.data.classes))
-    if not (run.path / "folds.csv").exists():
-        write_assignment(run, study.pool, study.dealt)
-    if not run.environment.exists():
+    if run.config.name not in noted_files(run):
+        note_files(run, [run.config])
+    write_text(run.classes, "".join(f"{name}\n" for name in study.pool.data.classes))
+    write_assignment(run, study.pool, study.dealt)
+    if not read_environment(run.environment):
         write_json(run.environment, describe_environment())
 
 
@@ -68,7 +69,7 @@ def run_folds(
     places = [(repeat, fold) for repeat in range(study.repeats) for fold in range(study.folds)]
     results = {(result.repeat - 1, result.fold - 1): result for result in load_folds(run)}
     if results:
-        announce(f"{len(results)} of {len(places)} folds are there already")
+        announce(f"{len(results)} of {several(len(places), 'fold')} are there already")
     write_folds(run, _in_order(results))
     with watch_signals() as asked:
         for place in places:

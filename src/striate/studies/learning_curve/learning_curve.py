@@ -8,7 +8,7 @@ from typing import Any
 
 from striate.errors import one_line
 from striate.tasks.registry import metric_named, metric_text
-from striate.wording import paragraph
+from striate.wording import paragraph, several
 
 _WIDTH = 80
 _SHOWN_SEEDS = 3
@@ -102,8 +102,8 @@ def told(curve: LearningCurve) -> str:
     n = max(point.n for point in curve.points)
     if curve.gain is None:
         return (
-            f"What more labels would bring cannot be told: with all {n:,} training samples hardly any of the"
-            f" {curve.n_test:,} test samples are wrong."
+            f"What more labels would bring cannot be told: with all {several(n, 'training sample')} hardly any of the"
+            f" {several(curve.n_test, 'test sample is', 'test samples are')} wrong."
         )
     low, high = (_amount(end, curve.metric) for end in curve.gain.interval)
     gain, shown = _amount(curve.gain.value, curve.metric), f"(95 %: {low} to {high})"
@@ -116,15 +116,15 @@ def told(curve: LearningCurve) -> str:
             if points
             else f"lower the test {metric.name} by about {gain}"
         )
-        return f"Twice the labels ({2 * n:,} training samples) would {brings} {shown}, by a power law.{luck}"
-    near = f"too near to nothing for {curve.n_test:,} test samples"
+        return f"Twice the labels ({several(2 * n, 'training sample')}) would {brings} {shown}, by a power law.{luck}"
+    near = f"too near to nothing for {several(curve.n_test, 'test sample')}"
     doubt = "which may be nothing" if curve.gain.interval[0] <= 0 else near
     amount = (
         f"{gain} points of test {metric.name}" if points else f"{_article(metric.name)} {metric.name} lower by {gain}"
     )
     return (
-        f"What twice the labels ({2 * n:,} training samples) would bring cannot be told: by a power law {amount}"
-        f" {shown}, {doubt}.{luck}"
+        f"What twice the labels ({several(2 * n, 'training sample')}) would bring cannot be told: by a power law "
+        f"{amount} {shown}, {doubt}.{luck}"
     )
 
 
@@ -140,18 +140,18 @@ def _amount(value: float, metric: str) -> str:
 def render(curve: LearningCurve) -> str:
     """A row a size: samples, steps, the figure of each seed, their mean; then the sentence."""
     title = (
-        f"{one_line(curve.data)}: {metric_named(curve.metric).name} of {curve.n_test:,} test samples after learning"
-        " from parts of the training samples"
+        f"{one_line(curve.data)}: {metric_named(curve.metric).name} of {several(curve.n_test, 'test sample')} after "
+        "learning from parts of the training samples"
     )
-    several = len(curve.seeds) > 1
+    repeated = len(curve.seeds) > 1
     head = ["part", "samples", "steps", *(f"seed {seed}" for seed in curve.seeds[:_SHOWN_SEEDS])]
-    rows = [[*head, *(["mean"] if several else [])]]
+    rows = [[*head, *(["mean"] if repeated else [])]]
     for n in sorted({point.n for point in curve.points}):
         points = [point for point in curve.points if point.n == n]
         values = [point.value for point in points]
         row = [share_text(points[0].share), f"{n:,}", f"{points[0].steps:,}"]
         row += [metric_text(curve.metric, value) for value in values[:_SHOWN_SEEDS]]
-        rows.append([*row, *([metric_text(curve.metric, statistics.fmean(values))] if several else [])])
+        rows.append([*row, *([metric_text(curve.metric, statistics.fmean(values))] if repeated else [])])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = [
         "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])

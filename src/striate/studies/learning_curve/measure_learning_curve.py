@@ -39,7 +39,7 @@ def nested_rows(data: Dataset, seed: int) -> dict[float, torch.Tensor]:
     train = data.splits["train"]
     if len(train) < _LEAST:
         got, expected = (
-            f"{several(len(train), 'training sample')}",
+            several(len(train), "training sample"),
             f"{_LEAST} or more, so that an eighth of them is something",
         )
         raise DataError(f"learning curve of {data.name}", got, expected, "add samples, then train again")
@@ -174,6 +174,6 @@ def _plan_text(run: FinishedRun, seeds: Sequence[int]) -> str:
 def _news(point: SizePoint, metric: Metric) -> str:
     own = " (the run itself)" if point.of_run else ""
     return (
-        f"{share_text(point.share)} = {several(point.n, 'sample')}, seed {point.seed}, {point.steps:,} steps:"
+        f"{share_text(point.share)} = {several(point.n, 'sample')}, seed {point.seed}, {several(point.steps, 'step')}:"
         f" {metric.text(point.value)}{own}"
     )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from striate.data.counter_random import hash_key
 from striate.errors import RunError, UsageError
+from striate.runs.directory import LOCK, refuse_strange
 from striate.runs.files import explained
+from striate.runs.plain_files import changed_in_place, folder_of
 from striate.studies.sweep.space import KEPT, Dimension, Range
 from striate.studies.sweep.train_once import Outcome
 
@@ -50,8 +53,11 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep other processes off the study while open; a killed process leaves no lock. Raises RunError when taken."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / LOCK)
     with explained(folder):
+        refuse_strange(folder)
+        with folder_of(folder / LOCK) as opened:
+            os.close(opened.open(LOCK, os.O_RDWR | os.O_CREAT))  # refused where it is no plain file
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -263,11 +269,8 @@ def _quiet() -> Iterator[None]:
 
 def _drop_torn_line(path: Path) -> None:
     """Cut off what a process was writing when it was killed: the next line would be joined to it."""
-    with explained(path):
-        if not path.exists():
-            return
-        content = path.read_bytes()
+    with explained(path), suppress(FileNotFoundError), changed_in_place(path) as file:
+        content = file.read()
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
-            with path.open("r+b") as file:
-                file.truncate(whole)
+            file.truncate(whole)

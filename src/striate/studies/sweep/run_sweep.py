@@ -16,9 +16,10 @@ from striate.models.trusted_code import trust_named
 from striate.report.finish import finish_run
 from striate.runs.checkpoint import take_up
 from striate.runs.directory import RunDirectory, create_run, read_metrics, refuse_occupied
-from striate.runs.environment import describe_environment
+from striate.runs.environment import describe_environment, read_environment
 from striate.runs.files import explained, write_json, write_text
 from striate.runs.lock import owned
+from striate.runs.plain_files import is_there
 from striate.studies.sweep.journal import Journal, load_optuna, locked
 from striate.studies.sweep.search import FINALISTS, Search, check_space, repeat_best, run_trials
 from striate.studies.sweep.space import Choices, Dimension, default_space, parse_space, rung_epochs
@@ -34,11 +35,13 @@ from striate.training.config_file import (
     read_yaml,
 )
 from striate.training.execution import execution_settings, memory_explained
+from striate.training.first_files import refuse_changed_config, write_first_files
 from striate.training.interruption import terminating_interrupts
 from striate.training.prepare import Prepared, prepare
 from striate.training.progress import progress_reader
 from striate.training.request import merge_request
-from striate.training.session import restore, run_training, write_first_files
+from striate.training.session import restore, run_training
+from striate.wording import several
 
 TRIALS = 30
 """Without a number of trials or minutes."""
@@ -134,7 +137,7 @@ def resume_sweep(path: Path, *, console: Console, say: Say, quiet: bool = False)
     load_optuna()
     request = _read_study(path / "study.yaml")
     space = parse_space(request.over)
-    if (path / "metrics.json").exists():
+    if is_there(path / "metrics.json"):
         with locked(path):
             return _finished(path, Journal(path / "study.journal", space, request.config.seed))
     read = without_test(say)
@@ -147,11 +150,11 @@ def _go_on(study: _Study, console: Console, say: Say, quiet: bool) -> Sweep:
     path, search = study.path, study.search
     try:
         with locked(path), terminating_interrupts():
-            if not (path / "env.json").exists():
+            if not read_environment(path / "env.json"):
                 write_json(path / "env.json", describe_environment())
             journal = Journal(path / "study.journal", search.space, search.config.seed)
             if journal.trials():
-                say(f"going on with {path}: {len(journal.trials())} trials begun so far")
+                say(f"going on with {path}: {several(len(journal.trials()), 'trial')} begun so far")
 
             def keep() -> None:
                 write_trials(path / "trials.csv", journal, search)
@@ -184,20 +187,22 @@ def _finished(path: Path, journal: Journal) -> Sweep:
 def _train_best(path: Path, config: Config, console: Console, say: Say, quiet: bool) -> dict[str, Any]:
     """The ordinary run `best/`, begun or gone on with; its metrics."""
     run = RunDirectory(path / "best")
-    if run.metrics_json.exists():
+    if is_there(run.metrics_json):
         return read_metrics(run)
     say(f"training the best as a run: {run.path}")
-    going_on = run.config.exists()
+    going_on = is_there(run.config)
     if not going_on:
         with explained(run.path):
             shutil.rmtree(run.path, ignore_errors=True)  # a process was killed while making it
         create_run(run.path, "best")
     with owned(run.path, say):
         begun = take_up(run, say) if going_on else None
+        if going_on:
+            refuse_changed_config(run, begun)
         prepared = prepare(config_from_yaml(run.config) if going_on else config, begun=begun)
-        restore(run, prepared, begun)
         write_text(path / "best.yaml", config_to_yaml(prepared.config))
-        write_first_files(run, prepared)
+        write_first_files(run, prepared, say)
+        restore(run, prepared, begun)
         with execution_settings(prepared.config), memory_explained(prepared.config):
             with progress_reader(console, quiet) as progress:
                 prepared = run_training(run, prepared, [progress])
@@ -207,7 +212,7 @@ def _train_best(path: Path, config: Config, console: Console, say: Say, quiet: b
 def _check(request: SweepRequest) -> None:
     """Raise UsageError or ConfigError for limits and fixed fields that make no sweep."""
     if request.trials is not None and request.minutes is not None:
-        got, remedy = f"both {request.trials} trials and {request.minutes:g} minutes", "leave out --trials"
+        got, remedy = f"both {several(request.trials, 'trial')} and {_minutes(request.minutes)}", "leave out --trials"
         raise UsageError("striate sweep", got, "one of them", remedy)
     limits = (("--trials", request.trials, 1, 100_000), ("--seeds", request.seeds, 1, 1000))
     for option, count, low, high in limits:
@@ -244,7 +249,10 @@ def _in_time(request: SweepRequest, decided: Prepared, read: ReadData, say: Say)
     if fitting >= epochs:
         return config
     if config.budget.epochs is not None and "budget.epochs" not in config.decided:
-        say(f"{request.minutes:g} minutes are few for trainings of {epochs} epochs: --epochs {fitting} tries more")
+        say(
+            f"{_minutes(request.minutes)}: too few for trainings of {several(epochs, 'epoch')}: --epochs {fitting} "
+            "tries more"
+        )
         return config
     say(f"the longest trainings have {fitting} epochs, not the recipe's {epochs}: {TRAININGS} fit into the minutes")
     return merge_request(config, epochs=fitting, fields={})
@@ -279,12 +287,16 @@ def _sizes(decided: Prepared) -> str:
     return f"{decided.data.name}: {sizes}; the test split is not looked at before the end"
 
 
+def _minutes(minutes: float | None) -> str:
+    return f"{minutes:g} {'minute' if minutes == 1 else 'minutes'}"
+
+
 def _intention(search: Search) -> str:
     """What is about to happen, in a line."""
-    limit = f"{search.minutes:g} minutes" if search.trials is None else f"{search.trials} trials"
+    limit = _minutes(search.minutes) if search.trials is None else several(search.trials, "trial")
     epochs = search.recipe.budget.epochs or 1
     rungs = ", ".join(map(str, dict.fromkeys(rung_epochs(epochs))))
-    again = f"; the best {FINALISTS} again with {search.seeds} seeds" if search.seeds > 1 else ""
+    again = f"; the best {FINALISTS} again with {several(search.seeds, 'seed')}" if search.seeds > 1 else ""
     return f"{limit} of {rungs} epochs, the better ones going on each time{again}"
 
 
@@ -309,7 +321,7 @@ def _read_study(path: Path) -> SweepRequest:
     try:
         values = read_yaml(path)
     except ConfigError:
-        raise _no_study(path, "no readable study" if path.is_file() else "no such file") from None
+        raise _no_study(path, "no readable study" if is_there(path) else "no such file") from None
     try:
         return SweepRequest(
             config_from_dict(values["config"], str(path)),

@@ -16,6 +16,7 @@ from striate.tasks.registry import metric_text
 from striate.training.config import Config
 from striate.training.config_file import get_field
 from striate.training.request import merge_request
+from striate.wording import several
 
 FINALISTS = 3
 """So many of the best are repeated with other seeds; the recipe as well."""
@@ -199,7 +200,7 @@ def repeat_best(journal: Journal, search: Search, read: ReadData, say: Say, done
         scores = [o.val[search.headline] for o in found if o.score is not None]
         if found:
             shown = ", ".join(metric_text(search.headline, score) for score in scores)
-            say(f"trial {number} again with {len(found)} other seeds: val {search.headline} {shown}")
+            say(f"trial {number} again with {several(len(found), 'other seed')}: val {search.headline} {shown}")
 
 
 def _finalists(journal: Journal, search: Search, say: Say) -> list[int]:
@@ -221,7 +222,7 @@ def _finalists(journal: Journal, search: Search, say: Say) -> list[int]:
         fitting = max(0, int((left / max(_full_seconds(complete), 1e-3) - 1) / search.seeds))
         if fitting < len(chosen):
             some = f"to repeat {fitting} of the best {len(chosen)}" if fitting else "to repeat none of the best"
-            say(f"time is left {some} with {search.seeds} other seeds")
+            say(f"time is left {some} with {several(search.seeds, 'other seed')}")
             chosen = _cut(chosen, fitting, {t.number for t in ranked if t.recipe})
     return chosen
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from striate.runs.directory import csv_text
 from striate.runs.files import write_text
@@ -19,6 +19,7 @@ from striate.studies.sweep.search import Search, repeats, seconds_spent, short
 from striate.studies.sweep.space import SHARES
 from striate.studies.sweep.train_once import Outcome
 from striate.tasks.registry import metric_named, metric_text
+from striate.wording import several
 
 
 @dataclass(frozen=True)
@@ -155,12 +156,12 @@ def comparison(metrics: dict[str, Any], standing: Sequence[Finalist]) -> str:
         error = max(error, scale / metrics["study"]["n_val"] / math.sqrt(len(gains)))
     # The best of several leads by luck more often than one alone: Bonferroni's correction.
     rivals = sum(not f.trial.recipe for f in standing)
-    reach = float(student_t.ppf(1 - 0.025 / rivals, len(gains) - 1)) * error
+    reach = float(stdtrit(len(gains) - 1, 1 - 0.025 / rivals)) * error
     method = "Student" if rivals == 1 else f"Student, as the best of {rivals} (Bonferroni)"
     verdict = "more than the luck of seeds explains" if mean > reach else "which may be luck"
     return (
         f"Over the recipe, seed by seed: {mean:+.3g} ± {reach:.2g}{unit} val {name}"
-        f" (95 % interval of the mean over {len(gains)} seeds, {method}), {verdict}."
+        f" (95 % interval of the mean over {several(len(gains), 'seed')}, {method}), {verdict}."
     )
 
 
@@ -172,8 +173,9 @@ def honesty(metrics: dict[str, Any]) -> str:
         low, high = (100 * bound for bound in test["accuracy_interval"])
         value += f" (95 % interval {low:.2f} to {high:.2f} %, Wilson)"
     return (
-        f"The best of {study['trials']} by {study['n_val']:,} validation samples is optimistic: it was chosen by the"
-        f" samples that it is measured on. On the {test['n']:,} test samples, read once, after everything was"
+        f"The best of {study['trials']} by {several(study['n_val'], 'validation sample')} is optimistic: it was "
+        "chosen by the"
+        f" samples that it is measured on. On the {several(test['n'], 'test sample')}, read once, after everything was"
         f" decided: {name} {value}."
     )
 
@@ -183,7 +185,7 @@ def describe(metrics: dict[str, Any], standing: Sequence[Finalist]) -> list[str]
     name = metrics["study"]["metric"]
     seeds = len(metrics["study"]["seeds"])
     repeated = any(f.repeated for f in standing)
-    head = ["trial", *metrics["study"]["over"], "search", f"{seeds} other seeds" if repeated else ""]
+    head = ["trial", *metrics["study"]["over"], "search", several(seeds, "other seed") if repeated else ""]
     rows = [head]
     for finalist in standing:
         fields = [short(finalist.trial.fields[field]) for field in metrics["study"]["over"]]

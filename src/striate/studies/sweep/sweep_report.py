@@ -11,6 +11,7 @@ from striate.errors import pasted
 from striate.report.numbers import environment_table
 from striate.report.page import as_base64, page_environment
 from striate.runs.files import write_text
+from striate.runs.plain_files import read_text
 from striate.studies.sweep.journal import Journal, Trial
 from striate.studies.sweep.search import Search, short
 from striate.studies.sweep.space import Choices
@@ -20,6 +21,7 @@ from striate.tasks.registry import metric_text
 from striate.visualize.page_parts import Picture, Table
 from striate.visualize.sweep_figures import Dimension, Point, importance_figure, progress_figure, slices_figure
 from striate.visualize.themed_svg import saved_picture
+from striate.wording import several
 
 RUNGS = ("a ninth of the epochs", "a third", "all epochs")
 _OUTSIDE = "Triangles at the edge: worse than the axis shows."
@@ -50,7 +52,7 @@ def write_sweep_report(
         ),
         trials=_trials(journal.trials(), study),
         environment=environment_table(path / "env.json"),
-        config=(path / "best.yaml").read_text(encoding="utf-8"),
+        config=read_text(path / "best.yaml"),
         command=f"striate train --config {pasted(path / 'best.yaml')}",
     )  # fmt: skip
     write_text(path / "report.html", text)
@@ -59,7 +61,11 @@ def write_sweep_report(
 def _choice(winner: Trial, metrics: dict[str, Any]) -> str:
     fields = ", ".join(f"{name} {short(value)}" for name, value in winner.fields.items())
     name, seeds = metrics["study"]["metric"], len(metrics["study"]["seeds"])
-    again = f", mean ± standard deviation of {seeds} other seeds" if metrics["val"][name]["std"] is not None else ""
+    again = (
+        f", mean ± standard deviation of {several(seeds, 'other seed')}"
+        if metrics["val"][name]["std"] is not None
+        else ""
+    )
     return f"Trial {winner.number}: {fields}. Validation {name} {mean_and_deviation(metrics['val'], name)}{again}."
 
 
@@ -72,7 +78,12 @@ def _finalists(standing: Sequence[Finalist], metrics: dict[str, Any]) -> Table:
         again = mean_and_deviation(finalist.val(), name) if finalist.repeated else "–"
         searched = metric_text(name, trial.rungs[-1].val[name])
         rows.append((label, *(short(trial.fields[f]) for f in fields), searched, again))
-    columns = ("trial", *fields, f"val {name} in the search", f"with {len(metrics['study']['seeds'])} other seeds")
+    columns = (
+        "trial",
+        *fields,
+        f"val {name} in the search",
+        f"with {several(len(metrics['study']['seeds']), 'other seed')}",
+    )
     return Table("The finalists, the best first; ± is the standard deviation over seeds", columns, tuple(rows))
 
 
@@ -126,7 +137,7 @@ def _drawn(searched: SpaceDimension) -> Dimension:
 
 def _cost(study: dict[str, Any]) -> str:
     return (
-        f"The search trained {study['epochs_trained']:,} epochs in {study['search_seconds']:,.0f} seconds; all trials"
-        f" to their end would have been {study['epochs_without_pruning']:,} epochs, about"
+        f"The search trained {several(study['epochs_trained'], 'epoch')} in {study['search_seconds']:,.0f} seconds; "
+        f"all trials to their end would have been {several(study['epochs_without_pruning'], 'epoch')}, about"
         f" {study['search_seconds_without_pruning']:,.0f} seconds at the speed of each."
     )

@@ -31,6 +31,7 @@ from striate.statistics.intervals import (
 from striate.statistics.paired import LEVEL, mcnemar, p_text
 from striate.tasks.assessment import Gap
 from striate.tasks.baseline import BaselineComparison, called, samples_word
+from striate.tasks.classify.decision import DecisionRule, effect_of
 from striate.tasks.classify.metrics import (
     ClassificationMetrics,
     ClassMetrics,
@@ -47,14 +48,17 @@ TOPS = (2, 3, 5, 10)
 
 
 def average_figures(
-    truth: NDArray[np.int64], probabilities: NDArray[np.float32], confusion: NDArray[np.int64]
+    truth: NDArray[np.int64],
+    probabilities: NDArray[np.float32],
+    predicted: NDArray[np.int64],
+    confusion: NDArray[np.int64],
 ) -> dict[str, Estimate]:
     """The figures of a split by name, each from 0 to 1.
 
-    `truth` (N,), `probabilities` (N, K), `confusion` (K, K) with true classes as rows. Averages are over the classes
-    that are there or were named; a precision or recall over nothing counts as 0 there, as in metrics.json. Balanced
-    accuracy is the mean recall of the classes that are there. Intervals: Wilson's where samples are counted, of the
-    effective number of samples for averages over classes.
+    `truth` and `predicted` (N,), `probabilities` (N, K), `confusion` (K, K) with true classes as rows. Averages are
+    over the classes that are there or were named; a precision or recall over nothing counts as 0 there, as in
+    metrics.json. Balanced accuracy is the mean recall of the classes that are there. Intervals: Wilson's where
+    samples are counted, of the effective number of samples for averages over classes.
     """
     n = len(truth)
     figures = {"accuracy": _share(int(confusion.trace()), n)}
@@ -68,7 +72,6 @@ def average_figures(
     figures["balanced_accuracy"] = Estimate(float(np.mean(right[there] / truly[there])), interval)
 
     counted = np.flatnonzero(truly + named)
-    predicted = probabilities.argmax(1)
     rows = precision_recall_fscore_support(truth, predicted, labels=counted, zero_division=0)
     precision, recall, f1 = (np.asarray(row, np.float64) for row in rows[:3])
     hits, of_counted = right[counted], confusion[np.ix_(counted, counted)]
@@ -178,21 +181,21 @@ MATRIX = 200
 
 
 def assess_classes(
-    evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None
+    evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, rule: DecisionRule
 ) -> ClassificationMetrics:
-    """Everything that follows from class probabilities for a split."""
+    """Everything that follows from class probabilities for a split, and from the classes that `rule` chose."""
     truth, probabilities, classes = evaluation.targets, evaluation.decoded, evaluation.classes
-    confusion = evaluation.confusion
-    assert confusion is not None
+    confusion, predicted = evaluation.confusion, evaluation.predicted
+    assert confusion is not None and predicted is not None
     rows = class_figures(truth, probabilities, confusion, classes)
     groups = sample_groups(facts, evaluation.n, truth=truth, classes=classes, brightness=evaluation.brightness)
     calibrated = None
     if temperature is not None:
         calibrated = measure_calibration(truth, with_temperature(probabilities, temperature.value))
-    mistakes, unsure = notable_predictions(truth, probabilities, classes, evaluation.ids, facts.paths)
+    mistakes, unsure = notable_predictions(truth, probabilities, predicted, classes, evaluation.ids, facts.paths)
     return ClassificationMetrics(
         n=evaluation.n,
-        figures=average_figures(truth, probabilities, confusion),
+        figures=average_figures(truth, probabilities, predicted, confusion),
         classes=rows,
         confusion=tuple(map(tuple, confusion.tolist())) if len(classes) <= MATRIX else None,
         confused=confused_pairs(confusion, classes),
@@ -201,8 +204,9 @@ def assess_classes(
         calibrated=calibrated,
         mistakes=mistakes,
         unsure=unsure,
-        slices=slices_of_hits(groups, probabilities.argmax(1) == truth),
+        slices=slices_of_hits(groups, predicted == truth),
         left_out=_left_out(evaluation, temperature),
+        decision=effect_of(rule, classes, probabilities, truth),
     )
 
 
@@ -212,7 +216,9 @@ def _left_out(evaluation: Evaluation, temperature: Temperature | None) -> tuple[
     if evaluation.decoded.size > MOST_RANKED:
         sentences.append(f"No areas under curves: {n:,} × {count:,} probabilities are more than {MOST_RANKED:,}.")
     if count > MATRIX:
-        sentences.append(f"No confusion matrix in the record: {count:,} classes are more than {MATRIX}.")
+        sentences.append(
+            f"No confusion matrix in the record: {several(count, 'class is', 'classes are')} more than {MATRIX}."
+        )
     if n < FEWEST:
         sentences.append(f"No slices: {several(n, 'sample is', 'samples are')} fewer than {FEWEST}.")
     if temperature is None:
@@ -221,10 +227,10 @@ def _left_out(evaluation: Evaluation, temperature: Temperature | None) -> tuple[
 
 
 def table_of_classes(
-    probabilities: NDArray[Any], targets: NDArray[Any], classes: tuple[str, ...]
+    predicted: NDArray[np.int64], targets: NDArray[Any], classes: tuple[str, ...]
 ) -> tuple[NDArray[np.int64], tuple[ClassRow, ...]]:
-    """The confusion matrix (true, predicted), and a row for each class."""
-    predicted, numbers = probabilities.argmax(1), range(len(classes))
+    """The confusion matrix (true, predicted), and a row for each class, from class numbers (N,)."""
+    numbers = range(len(classes))
     confusion = confusion_matrix(targets, predicted, labels=numbers).astype(np.int64)
     columns = precision_recall_fscore_support(targets, predicted, labels=numbers, zero_division=np.nan)
     rows = []

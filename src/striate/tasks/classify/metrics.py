@@ -13,7 +13,9 @@ from striate.errors import one_line
 from striate.statistics.calibration import Calibration, Temperature
 from striate.statistics.estimate import Estimate, as_object
 from striate.tasks.assessment import Slice, calibration_lines, cut_text, fit_text, slice_lines, span_text
+from striate.tasks.classify.decision import DecisionEffect
 from striate.tasks.metric import Metric
+from striate.wording import filled, percent, several
 
 ACCURACY = Metric("accuracy", "accuracy", "share")
 METRICS = (
@@ -96,6 +98,7 @@ class ClassificationMetrics:
     `recall`, `f1`. `confusion`: rows are true classes; None with more than 200. `calibrated`: the same as
     `calibration` with the temperature that was fitted on validation; None where there is none. `mistakes` begins with
     the most confident, `unsure` with the hit of the smallest lead. `left_out`: a sentence on each thing not computed.
+    `decision`: what a rule of costs or thresholds changes.
     """
 
     n: int
@@ -110,6 +113,7 @@ class ClassificationMetrics:
     unsure: tuple[ClassPrediction, ...]
     slices: tuple[Slice, ...]
     left_out: tuple[str, ...] = ()
+    decision: DecisionEffect | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The figures as one JSON object."""
@@ -127,12 +131,26 @@ def _class_parts(figures: ClassificationMetrics, temperature: Temperature | None
         if (figure := figures.figures.get(name)) is not None
     ]
     return [
+        _decision_lines(figures.decision),
         [f"  {'over all classes':<19}{'':>10}   95 % interval", *averages],
         calibration_lines(figures.calibration, figures.calibrated, temperature),
         slice_lines(figures.slices, ACCURACY),
         _prediction_lines("most confident mistakes", figures.mistakes),
         _prediction_lines("least confident correct predictions", figures.unsure),
     ]
+
+
+def _decision_lines(effect: DecisionEffect | None) -> list[str]:
+    if effect is None:
+        return []
+    differing = f"{effect.differing:,} of {several(effect.n, 'prediction')} differ from the most probable class"
+    said = filled(f"Predicted: {effect.rule}. {differing[:1].upper()}{differing[1:]}.", 78).split("\n")
+    lines = [f"  {line}" for line in said]
+    lines.append(f"  {'':<34}{'most probable class':>21}{'by this rule':>21}")
+    for name, before, n_before, after, n in effect.rows():
+        cells = (f"{percent(value.value)} of {count:,}" for value, count in ((before, n_before), (after, n)))
+        lines.append(f"  {fit_text(cut_text(name, 34), 34)}" + "".join(f"{cell:>21}" for cell in cells))
+    return lines
 
 
 def _prediction_lines(title: str, predictions: Sequence[ClassPrediction]) -> list[str]:
@@ -157,12 +175,12 @@ SHOWN = 24
 def notable_predictions(
     truth: NDArray[np.int64],
     probabilities: NDArray[np.float32],
+    predicted: NDArray[np.int64],
     classes: Sequence[str],
     ids: NDArray[np.int64],
     paths: Sequence[str],
 ) -> tuple[tuple[ClassPrediction, ...], tuple[ClassPrediction, ...]]:
     """The mistakes, the most confident first, and the hits, the one with the smallest lead over another class first."""
-    predicted = probabilities.argmax(1)
     confidence = probabilities[np.arange(len(truth)), predicted]
     lead = confidence - runner_up(probabilities, predicted)[1]
     wrong, right = np.flatnonzero(predicted != truth), np.flatnonzero(predicted == truth)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from striate.statistics.estimate import Estimate, plain
-from striate.tasks.classify.metrics import ClassificationMetrics
+from striate.tasks.classify.metrics import ClassificationMetrics, runner_up
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.show import (
     CHART_DPI,
@@ -29,7 +29,7 @@ from striate.visualize.classification_charts import COUNTED, confusion_figure, d
 from striate.visualize.gallery import Tile, encode, gallery_figure
 from striate.visualize.page_parts import Picture, SampleTile, Section, Table
 from striate.visualize.themed_svg import themed_svg
-from striate.wording import percent
+from striate.wording import percent, several
 
 SHOWN = 15
 """Samples in a gallery."""
@@ -71,6 +71,21 @@ def averages_table(figures: ClassificationMetrics, of: str) -> Table:
     """Everything over all classes."""
     rows = tuple((name.replace("_", " "), *share_cells(figure)) for name, figure in figures.figures.items())
     return Table(f"Over all classes, {of}", ("figure", "value", "95 % interval"), rows)
+
+
+def decision_sections(figures: ClassificationMetrics, of: str) -> tuple[Section, ...]:
+    """What the rule of costs or thresholds changes, where there is one."""
+    effect = figures.decision
+    if effect is None:
+        return ()
+    rows = tuple(
+        (name, *share_cells(before), n_before, *share_cells(after), n)
+        for name, before, n_before, after, n in effect.rows()
+    )
+    columns = ("figure", *_with_intervals("most probable class"), "n", *_with_intervals("by the rule"), "n")
+    differing = f"{effect.differing:,} of {several(effect.n, 'prediction')} differ from the most probable class"
+    table = Table(f"What the rule changes, {of}", columns, rows)
+    return (Section("Costs and thresholds", sentences=(f"Predicted is {effect.rule}. {differing}.",), tables=(table,)),)
 
 
 def thresholds_sections(figures: ClassificationMetrics, of: str) -> tuple[Section, ...]:
@@ -122,24 +137,32 @@ def confusion_picture(folder: Path, evaluation: Evaluation, title: str) -> Pictu
     return Picture("Confusion matrix", caption, path, "confusion", panels)
 
 
+def predicted_by(evaluation: Evaluation) -> NDArray[np.int64]:
+    """(N,) the classes that are predicted."""
+    assert evaluation.predicted is not None, "of a classification"
+    return evaluation.predicted
+
+
 def galleries(
     folder: Path, evaluation: Evaluation, images: Images, title: str, names: Sequence[str]
 ) -> tuple[Picture, ...]:
     """The most confident mistakes, the least confident correct predictions, and some at random."""
-    sure = evaluation.decoded.max(1)
-    right = evaluation.decoded.argmax(1) == evaluation.targets
+    predicted = predicted_by(evaluation)
+    sure = evaluation.decoded[np.arange(evaluation.n), predicted]
+    right = predicted == evaluation.targets
     wrong, hits, drawn = np.flatnonzero(~right), np.flatnonzero(right), places_at_random(evaluation.n, SHOWN)
     mistakes = wrong[np.argsort(-sure[wrong], kind="stable")[:SHOWN]]
-    highest = -np.partition(-evaluation.decoded[hits], 1, axis=1)[:, :2] if evaluation.decoded.shape[1] > 1 else None
-    lead = sure[hits] if highest is None else highest[:, 0] - highest[:, 1]
+    lead = sure[hits] - runner_up(evaluation.decoded[hits], predicted[hits])[1]
     unsure = hits[np.argsort(lead, kind="stable")[:SHOWN]]
     marks = "✓ right; ✗ and a thick frame: wrong, with the true class. The percentage is the network's own."
     galleries = (
         ("Drawn at random", "samples.png", drawn, f"{len(drawn)} drawn at random. {marks}"),
         ("Most confident mistakes", "mistakes.png", mistakes,
-         f"the {len(mistakes)} of {len(wrong):,} mistakes made with the most confidence: look here for wrong labels."),
-        ("Least confident correct predictions", "unsure.png", unsure, f"the {len(unsure)} of {len(hits):,} correct"
-         " predictions with the smallest margin over the next class: more samples like these would help."),
+         f"the {len(mistakes)} of {several(len(wrong), 'mistake')} made with the most confidence: look here for "
+         "wrong labels."),
+        ("Least confident correct predictions", "unsure.png", unsure, f"the {len(unsure)} of "
+         f"{several(len(hits), 'correct prediction')} with the smallest margin over the next class: more samples like "
+         "these would help."),
     )  # fmt: skip
     pictures = []
     for name, file, chosen, caption in galleries:
@@ -154,8 +177,9 @@ def galleries(
 
 def _tiles(evaluation: Evaluation, pixels: NDArray[np.uint8], chosen: NDArray[np.int64]) -> list[Tile]:
     tiles = []
+    predicted = predicted_by(evaluation)
     for place, image in zip(chosen, pixels, strict=True):
-        said, true = int(evaluation.decoded[place].argmax()), int(evaluation.targets[place])
+        said, true = int(predicted[place]), int(evaluation.targets[place])
         probability = float(evaluation.decoded[place, said])
         names = evaluation.classes
         tiles.append(Tile(image, names[said], probability, names[true], said == true))
@@ -190,7 +214,9 @@ def confusion_table(evaluation: Evaluation) -> Table:
     pairs = pairs[np.argsort(-wrong[tuple(pairs.T)], kind="stable")]
     names = evaluation.classes
     listed = tuple((names[true], names[said], int(wrong[true, said])) for true, said in pairs[:ROWS])
-    caption = f"The {len(listed):,} most frequent of {len(pairs):,} kinds of mistakes, {split_text(evaluation)}"
+    caption = (
+        f"The {len(listed):,} most frequent of {several(len(pairs), 'kind')} of mistakes, {split_text(evaluation)}"
+    )
     return Table(caption, ("true class", "predicted class", "count"), listed)
 
 
@@ -210,10 +236,11 @@ def sample_tiles(
 ) -> tuple[SampleTile, ...]:
     """The samples at the places `chosen` of a classification; `pixels` (len(chosen), C, H, W) with 1 or 3 channels.
     `names` of all samples of the split, such as their paths; with `runner_up` each says its next probable class."""
-    tiles = []
+    tiles, chosen_classes = [], predicted_by(evaluation)
     for place, image in zip(chosen, pixels, strict=True):
         shares, true = evaluation.decoded[place], int(evaluation.targets[place])
-        said, *others = (int(k) for k in np.argsort(-shares, kind="stable")[:2])
+        said = int(chosen_classes[place])
+        others = [int(k) for k in np.argsort(-shares, kind="stable")[:2] if k != said][:1]
         predicted, *after = (f"{evaluation.classes[k]}, {percent(float(shares[k]))}" for k in (said, *others))
         name = names[place] if len(names) else f"sample {int(evaluation.ids[place])}"
         png, width, height, enlarged = encode(image)

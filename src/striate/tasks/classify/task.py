@@ -16,23 +16,24 @@ from striate.data.annotations.masks import class_counts
 from striate.data.dataset import Dataset, SampleFacts
 from striate.inference.agreement import agreement_of_classes
 from striate.inference.plan import PredictionAgreement
-from striate.records import Interval
+from striate.records import Finding, Interval
 from striate.runs.predictions import Predictions as KeptPredictions
-from striate.statistics.calibration import Temperature, few_of, fit_temperature
+from striate.statistics.calibration import Temperature, few_of, fit_temperature, with_temperature
 from striate.statistics.intervals import wilson
 from striate.statistics.paired import Difference, difference_of_classes
 from striate.tasks.assessment import Assessment, Figures, Gap
 from striate.tasks.baseline import Baseline, BaselineComparison, Method
 from striate.tasks.classify.assess import compare_hits, gap_of_hits
+from striate.tasks.classify.decision import MOST_PROBABLE, DecisionRule, make_rule, rare_class_findings, rule_of_state
 from striate.tasks.classify.metrics import METRICS, ClassificationMetrics
-from striate.tasks.config import TaskConfig
+from striate.tasks.config import ByClass, TaskConfig, Validation
 from striate.tasks.evaluation import ClassRow, Evaluation, only_class, views_text
 from striate.tasks.headline import Rows
 from striate.tasks.losses import balanced_weights
 from striate.tasks.outputs import constants
 from striate.tasks.task import Diagnosed, Explained, Task
 from striate.visualize.page_parts import Picture, Section, Table
-from striate.wording import percent
+from striate.wording import percent, several
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Classify(Task):
     `loss_name`: softmax cross-entropy, or the multi-class hinge loss of Weston and Watkins (1999), summed over
     the wrong classes and averaged over samples. `class_weights`: K factors, or None for equal ones. `temperature`: what
     logits are divided by before they become probabilities, where calibrated ones were asked for; the loss is of the
-    logits as they are.
+    logits as they are. `rule`: how a class is chosen from probabilities; while training it is the most probable one.
     """
 
     classes: tuple[str, ...]
@@ -51,14 +52,15 @@ class Classify(Task):
     class_weights: tuple[float, ...] | None = None
     margin: float = 1.0
     temperature: float = 1.0
+    rule: DecisionRule = MOST_PROBABLE
 
     name: ClassVar[str] = "classify"
     diagnosed_as: ClassVar[Diagnosed | None] = Diagnosed("labels", functional.cross_entropy)
     metrics = METRICS
     losses: ClassVar[tuple[str, ...]] = ("cross-entropy", "hinge")
     fields: ClassVar[Mapping[str, frozenset[str]]] = {
-        "cross-entropy": frozenset(("label_smoothing", "class_weights")),
-        "hinge": frozenset(("class_weights", "margin")),
+        "cross-entropy": frozenset(("label_smoothing", "class_weights", "cost", "threshold")),
+        "hinge": frozenset(("class_weights", "margin", "cost", "threshold")),
     }
     mean_of_views: ClassVar[bool] = True
 
@@ -68,7 +70,9 @@ class Classify(Task):
         weights = None
         if config.class_weights == "balanced":
             weights = balanced_weights(class_counts(data.splits["train"].targets, len(data.classes)), data.classes)
-        return cls(data.classes, loss, config.label_smoothing or 0.0, weights, config.margin)
+        options = ("--task.cost", "--task.threshold")
+        rule = make_rule(data.classes, config.cost, config.threshold, options=options)
+        return cls(data.classes, loss, config.label_smoothing or 0.0, weights, config.margin, rule=rule)
 
     @property
     def outputs(self) -> int:
@@ -124,7 +128,7 @@ class Classify(Task):
         """`accuracy`, `top5` (among the min(5, K) most probable) and `macro_f1`, each from 0 to 1."""
         from sklearn.metrics import accuracy_score, f1_score
 
-        predicted, truth = decoded.argmax(1).cpu().numpy(), targets.cpu().numpy()
+        predicted, truth = self.predicted(decoded), targets.cpu().numpy()
         top = decoded.topk(min(5, self.outputs), dim=1).indices
         return {
             "accuracy": float(accuracy_score(truth, predicted)),
@@ -136,28 +140,57 @@ class Classify(Task):
         """`label`, its `probability`, and the `top` five as [label, probability]."""
         values, places = decoded.topk(min(5, self.outputs))
         top = [[self.classes[i], float(p)] for p, i in zip(values.tolist(), places.tolist(), strict=True)]
-        return {"label": top[0][0], "probability": top[0][1], "top": top}
+        said = int(self.predicted(decoded[None])[0])
+        return {"label": self.classes[said], "probability": float(decoded[said]), "top": top}
 
     def line(self, fields: Mapping[str, Any]) -> str:
         """The class, its percentage, and the next two."""
-        others = ", ".join(f"{label} {100 * p:.1f} %" for label, p in fields["top"][1:3])
+        rest = [(label, p) for label, p in fields["top"] if label != fields["label"]]
+        others = ", ".join(f"{label} {100 * p:.1f} %" for label, p in rest[:2])
         return f"{fields['label']}  {100 * fields['probability']:.1f} %" + (f"  ({others})" if others else "")
 
     def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> PredictionAgreement:
         """The share of equal classes, and how far probabilities move."""
-        return agreement_of_classes(self.decode(reference), self.decode(outputs))
+        right, other = self.decode(reference).cpu(), self.decode(outputs).cpu()
+        return agreement_of_classes(right, other, float((self.predicted(right) == self.predicted(other)).mean()))
 
     @classmethod
     def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:
-        """(N,) 1 for a hit; `decoded` are probabilities (N, K) or class numbers (N,)."""
+        """(N,) 1 for a hit; `decoded` are class numbers (N,), or probabilities (N, K) of which the largest counts."""
         del classes
-        said = decoded if decoded.ndim == 1 else decoded.argmax(1)
+        said = decoded if decoded.ndim == 1 else MOST_PROBABLE.choose(decoded)
         return np.asarray(said == targets, np.float64)
 
-    @classmethod
-    def same(cls, one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
+    def rows_for(self, decoded: Any, targets: Any) -> Rows:
+        """(N,) 1 for a hit by the rule of this task."""
+        truth = targets.cpu().numpy() if isinstance(targets, torch.Tensor) else targets
+        return self.rows(decoded if decoded.ndim == 1 else self.predicted(decoded), truth)
+
+    def same(self, one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
         """1 where the class is the same."""
-        return np.asarray(one.argmax(1) == other.argmax(1), np.float64)
+        return np.asarray(self.predicted(one) == self.predicted(other), np.float64)
+
+    def predicted(self, decoded: Any) -> NDArray[np.int64]:
+        """(N,) class numbers from probabilities (N, K), as the rule chooses them."""
+        return self.rule.choose(decoded.cpu() if isinstance(decoded, torch.Tensor) else decoded)
+
+    def deciding(self, cost: ByClass, threshold: ByClass, validation: Validation | None = None) -> Self:
+        """With the rule of these costs and thresholds; probabilities of `validation` are those of temperature 1."""
+
+        def calibrated() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+            assert validation is not None, "given below"
+            probabilities, truth = validation()
+            return (
+                probabilities if self.temperature == 1 else with_temperature(probabilities, self.temperature)
+            ), truth
+
+        rule = make_rule(self.classes, cost, threshold, None if validation is None else calibrated)
+        return replace(self, rule=rule)
+
+    @property
+    def decision_text(self) -> str:
+        """The rule in words; nothing for the most probable class."""
+        return self.rule.text(self.classes) if self.rule else ""
 
     @classmethod
     def headline_interval(cls, rows: Rows) -> Interval:
@@ -170,11 +203,11 @@ class Classify(Task):
         """The confusion matrix (true, predicted), and a row for each class."""
         from striate.tasks.classify.assess import table_of_classes  # scikit-learn loads when training is over
 
-        return table_of_classes(decoded, targets, self.classes)
+        return table_of_classes(self.predicted(decoded), targets, self.classes)
 
     def interval(self, decoded: NDArray[Any], targets: NDArray[Any]) -> dict[str, list[float]]:
         """`accuracy_interval` (Wilson)."""
-        ends = self.headline_interval(self.rows(decoded, targets))
+        ends = self.headline_interval(self.rows_for(decoded, targets))
         return {"accuracy_interval": [ends.low, ends.high]}
 
     def sample_losses(self, evaluation: Evaluation) -> NDArray[np.float64]:
@@ -187,6 +220,10 @@ class Classify(Task):
         fitted = fit_temperature(val.targets, val.decoded, val.split)
         return None if fitted is None else replace(fitted, few=few_of(val.targets, val.classes))
 
+    def noticed_on_validation(self, decoded: Any, targets: Any, run: str) -> tuple[Finding, ...]:
+        """Rare classes for which a cost brings more than noise; nothing where there is a rule already."""
+        return () if self.rule else rare_class_findings(self.classes, decoded, targets, run)
+
     def calibrated(self, temperature: float) -> Self:
         """With probabilities of logits divided by the temperature."""
         return replace(self, temperature=temperature)
@@ -198,7 +235,7 @@ class Classify(Task):
         from striate.tasks.classify.assess import assess_classes
 
         del names
-        return assess_classes(evaluation, facts, temperature)
+        return assess_classes(evaluation, facts, temperature, self.rule)
 
     def gap(self, train: Evaluation, val: Evaluation) -> Gap:
         """The gap in accuracy, with Newcombe's interval."""
@@ -232,7 +269,8 @@ class Classify(Task):
         low, high = metrics["accuracy_interval"]
         most = max(row.n for row in evaluation.per_class) / n
         always = (
-            f"Naming always the most frequent of the {len(evaluation.classes)} classes would reach {percent(most)}."
+            f"Naming always the most frequent of the {several(len(evaluation.classes), 'class', 'classes')} "
+            f"would reach {percent(most)}."
         )
         if named := only_class(evaluation):
             always = (
@@ -240,9 +278,10 @@ class Classify(Task):
             )
         right = round(metrics["accuracy"] * n)
         of = f"{n:,} {evaluation.split} {'sample' if n == 1 else 'samples'} of {evaluation.data}"
+        by_rule = f"; predicted is {self.decision_text}" if self.rule else ""
         return percent(metrics["accuracy"]), (
             f"of the {of} are classified correctly: {right:,} of {n:,}, none of which it was trained on"
-            f"{views_text(metrics, self.metrics[0])}. Of other samples like these, expect {percent(low)} to "
+            f"{views_text(metrics, self.metrics[0])}{by_rule}. Of other samples like these, expect {percent(low)} to "
             f"{percent(high)} (95 % interval, Wilson). "
             f"{always}"
         )
@@ -272,7 +311,7 @@ class Classify(Task):
 
         assert isinstance(figures, ClassificationMetrics)
         trust = trust_section(figures.calibration, figures.calibrated, assessment.temperature, of)
-        return (*show.thresholds_sections(figures, of), trust)
+        return (*show.decision_sections(figures, of), *show.thresholds_sections(figures, of), trust)
 
     def tables(
         self, evaluation: Evaluation, figures: Figures | None, target_names: Sequence[str]
@@ -290,7 +329,7 @@ class Classify(Task):
 
     def cells(self, truth: Any, decoded: Any) -> list[Any]:
         """One sample's row."""
-        said = int(decoded.argmax())
+        said = int(self.predicted(decoded[None])[0])
         return [self.classes[int(truth)], self.classes[said], f"{decoded[said]:.6g}"]
 
     def pooled(
@@ -300,11 +339,12 @@ class Classify(Task):
         from striate.tasks.classify import show
 
         del names
-        return show.pooled_confusion(folder, truth, decoded.argmax(1), self.classes, title, of)
+        return show.pooled_confusion(folder, truth, self.predicted(decoded), self.classes, title, of)
 
     def explained(self, decoded: torch.Tensor) -> Explained:
         """The logit of the class that is predicted."""
-        return Explained(lambda outputs: outputs, int(decoded.argmax()), "logits")
+        said = int(self.predicted(decoded[None])[0])
+        return Explained(lambda outputs: outputs, said, "logits", choose=self.predicted if self.rule else None)
 
     def target_text(self, target: Any) -> str:
         """The name of the class."""
@@ -318,4 +358,11 @@ class Classify(Task):
             "label_smoothing": self.label_smoothing,
             "class_weights": None if self.class_weights is None else list(self.class_weights),
             "margin": self.margin,
+            **({"rule": self.rule.state()} if self.rule else {}),
         }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """The task whose `state()` this is."""
+        made = super().from_state({key: value for key, value in state.items() if key != "rule"})
+        return replace(made, rule=rule_of_state(state["rule"], len(made.classes))) if "rule" in state else made

@@ -25,7 +25,7 @@ from striate.tasks.outputs import constants
 from striate.tasks.regress.metrics import METRICS, RegressionMetrics
 from striate.tasks.task import Diagnosed, Explained, Task
 from striate.visualize.page_parts import Picture, Section, Table
-from striate.wording import number
+from striate.wording import number, several
 
 _LOSSES: dict[str, Callable[..., torch.Tensor]] = {
     "squared": functional.mse_loss,
@@ -250,7 +250,7 @@ class Regress(Task):
     def explained(self, decoded: torch.Tensor) -> Explained:
         """The first number."""
         del decoded
-        notes = [f"Of {self.outputs} numbers, the first one is explained."] if self.outputs > 1 else []
+        notes = [f"Of {several(self.outputs, 'number')}, the first one is explained."] if self.outputs > 1 else []
         notes.append("Deletion is in standard deviations of the training targets.")
         return Explained(lambda outputs: outputs, 0, "number", notes=tuple(notes))
 

@@ -11,6 +11,7 @@ from striate.statistics.calibration import Calibration, Temperature
 from striate.statistics.estimate import Estimate, as_object
 from striate.tasks.assessment import Slice, calibration_lines, cut_text, fit_text, slice_lines, span_text
 from striate.tasks.metric import Metric
+from striate.wording import several
 
 IOU = Metric("iou", "mean IoU", "share")
 METRICS = (IOU, Metric("dice", "mean Dice", "share", brief=False), Metric("pixel_accuracy", "pixel accuracy", "share"))
@@ -86,7 +87,7 @@ class SegmentationMetrics:
     def _class_lines(self) -> list[str]:
         rows, rest = list(self.classes), []
         if len(rows) > _CLASSES:
-            rest = [f"  … and {len(rows) - _CLASSES} more classes with higher IoU"]
+            rest = [f"  … and {several(len(rows) - _CLASSES, 'more class', 'more classes')} with higher IoU"]
             rows = sorted(rows, key=lambda row: 2.0 if row.iou.value is None else row.iou.value)[:_CLASSES]
         head = f"  {'class':<20} {'images':>7} {'of pixels':>10} {'IoU':>9}  {'95 % interval':<17} {'Dice':>8}"
         lines = [

@@ -36,7 +36,7 @@ from striate.tasks.segment.assess import Pixels, SampledPixels, assess_masks
 from striate.tasks.segment.metrics import METRICS, SegmentationMetrics
 from striate.tasks.task import Diagnosed, Explained, Feature, Task
 from striate.visualize.page_parts import Picture, Section, Table
-from striate.wording import percent
+from striate.wording import percent, several
 
 
 def _usual_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -207,7 +207,7 @@ class Segment(Task):
         names = (f"{Path(name).stem}{f'-{k}' if k else ''}.png" for k in count())
         file = next(folder / free for free in names if not (folder / free).exists())
         mask = Image.fromarray(values[decoded.numpy()])
-        write_atomic(file, lambda temporary: mask.save(temporary, format="PNG"))
+        write_atomic(file, lambda opened: mask.save(opened, format="PNG"))
         return {"mask": str(file)}
 
     def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> PredictionAgreement:
@@ -251,8 +251,7 @@ class Segment(Task):
         hits, union = total
         return float((hits[union > 0] / union[union > 0]).mean()) if (union > 0).any() else 0.0
 
-    @classmethod
-    def same(cls, one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
+    def same(self, one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
         """The share of pixels of the same class, of those that have one in both."""
         both = (one != IGNORED) & (other != IGNORED)
         equal: NDArray[np.float64] = ((one == other) & both).sum((1, 2)) / np.maximum(both.sum((1, 2)), 1)
@@ -286,7 +285,8 @@ class Segment(Task):
         ends = metrics.get("iou_interval")
         span = "" if ends is None else f" (95 % interval {' to '.join(map(percent, ends))}, bootstrap)"
         return percent(metrics["iou"]), (
-            f"mean intersection over union of the {len(evaluation.classes)} classes on the {of}{span}. "
+            f"mean intersection over union of the {several(len(evaluation.classes), 'class', 'classes')} on the "
+            f"{of}{span}. "
             f"{percent(metrics['pixel_accuracy'])} of the labeled pixels are right; naming the most frequent class "
             f"everywhere would reach {percent(most)}."
         )

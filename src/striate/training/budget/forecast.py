@@ -11,6 +11,7 @@ from typing import Any
 
 from striate.runs.directory import RunDirectory
 from striate.runs.files import read_dispensable, write_json
+from striate.runs.plain_files import is_there
 from striate.training.budget.pace import Pace, pace_from_json
 from striate.wording import duration
 
@@ -115,7 +116,7 @@ def _power(steps: Sequence[float], errors: Sequence[float]) -> float:
 
 def write_forecast(run: RunDirectory, forecast: Forecast | None, pace: Pace | None) -> None:
     """Write the file where both were measured and it is not there yet. Raises RunError."""
-    if forecast is not None and pace is not None and not run.forecast.exists():
+    if forecast is not None and pace is not None and not is_there(run.forecast):
         write_json(run.forecast, {"forecast": forecast.to_json(), "pace": asdict(pace)})
 
 

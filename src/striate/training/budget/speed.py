@@ -36,6 +36,7 @@ from striate.training.state import TrainingState
 _REPORT = 1.45  # seconds for pictures, report and leaving the program, on a quiet core (2.5 GHz)
 _WARM_UP = 2  # steps that pay for allocation and the choice of kernels
 _FEWEST = 3  # steps that a phase is measured by
+_LONG_STEP = 0.25  # seconds: of longer ones one pays for allocation, and one is enough
 _MOST = 15.0  # seconds that measuring takes at most
 _SHARE = 0.04  # of the time that measuring takes
 _MANY = 10**9  # steps: as far from the end of a training as can be
@@ -185,7 +186,8 @@ def _timed_steps(work: Work, config: Config, limit: float) -> tuple[float, float
         for event in events:
             if isinstance(event, StepDone):
                 times.append(perf_counter() - before)
-                enough = len(times) >= _WARM_UP + _FEWEST and perf_counter() - began >= limit
+                least = 2 if times[-1] > _LONG_STEP else _WARM_UP + _FEWEST
+                enough = len(times) >= least and perf_counter() - began >= limit
                 if enough or len(times) <= _WARM_UP:
                     before = perf_counter()
                     float(event.loss)  # wait for an accelerator, though not at each step: neither does training
@@ -193,6 +195,6 @@ def _timed_steps(work: Work, config: Config, limit: float) -> tuple[float, float
                 if enough:
                     break
             before = perf_counter()
-    warm = times[_WARM_UP:] or times
+    warm = times[_WARM_UP:] or times[1:] or times
     mean = sum(warm) / len(warm)
     return mean, max(0.0, times[0] - mean)

@@ -91,7 +91,7 @@ def _for_minutes(work: Work, total: float, seconds_spent: Callable[[], float], f
     expected = spent + pace.seconds(steps)
     if expected > 1.03 * total:
         notes.append(
-            f"{duration(total)} is too short: reading the data, measuring, {steps} training step{'s' * (steps > 1)}"
+            f"{duration(total)} is too short: reading the data, measuring, {several(steps, 'training step')}"
             f" and the report take {duration(expected)}; {_remedy(work, expected)}"
         )
     elif steps < pace.epoch_steps:
@@ -116,8 +116,8 @@ def _with_less_evaluation(work: Work, pace: Pace, total: float) -> tuple[Work, P
         return work, pace, []
     evaluation = replace(work.config.evaluation, train_samples=held)
     note = (
-        f"the final evaluation measures {held:,} of the {samples:,} training samples, which leaves {duration(saved)}"
-        f" for training (--evaluation.train_samples {samples} measures all)"
+        f"the final evaluation measures {held:,} of the {several(samples, 'training sample')}, which leaves "
+        f"{duration(saved)} for training (--evaluation.train_samples {samples} measures all)"
     )
     config = replace(work.config, evaluation=evaluation)
     return replace(work, config=config), replace(pace, finish=max(0.0, pace.finish - saved)), [note]

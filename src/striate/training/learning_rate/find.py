@@ -28,6 +28,7 @@ from striate.training.learning_rate.trials import (
 )
 from striate.training.loop import validate
 from striate.training.prepare import Prepared
+from striate.wording import several
 
 SECONDS = 45.0
 HORIZON = 0.32
@@ -193,7 +194,7 @@ class _Search:
             trial = run_trial(self.prepared, self.fold(seed), self.rate(place), plan.steps, seed)
             self.trials.append(trial)
             end = "diverged" if trial.held_out is None else f"held-out loss {trial.held_out:.4g}"
-            self.announce(f"trial at {trial.lr:g}, seed {seed}, {plan.steps:,} steps: {end}")
+            self.announce(f"trial at {trial.lr:g}, seed {seed}, {several(plan.steps, 'step')}: {end}")
 
     def _best(self, places: set[int]) -> int | None:
         found = mean_scores(self.trials, self.fold(0).constant)
@@ -270,7 +271,10 @@ def _say_range(points: tuple[RangePoint, ...]) -> str:
     if not points:
         return "range test: the first loss is not finite"
     lowest = min(points, key=lambda p: p.smoothed)
-    return f"range test: smoothed loss lowest at {lowest.lr:.2g}, ended at {points[-1].lr:.2g} ({len(points)} steps)"
+    return (
+        f"range test: smoothed loss lowest at {lowest.lr:.2g}, ended at {points[-1].lr:.2g} "
+        f"({several(len(points), 'step')})"
+    )
 
 
 def _say_halvings(halvings: tuple[Halving, ...]) -> str:

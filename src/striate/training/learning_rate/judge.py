@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from striate.training.learning_rate.records import Rate, Trial
 
@@ -98,7 +98,7 @@ def _noise(table: NDArray[np.float64]) -> float:
     residuals = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0, keepdims=True) + table.mean()
     freedom = (rates - 1) * (seeds - 1)
     variance = float((residuals**2).sum()) / freedom
-    return float(student.ppf((1 + _LEVEL) / 2, freedom)) * math.sqrt(2 * variance / seeds)
+    return float(stdtrit(freedom, (1 + _LEVEL) / 2)) * math.sqrt(2 * variance / seeds)
 
 
 def _stretch(good: NDArray[np.bool_], place: int) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from striate.errors import ConfigError
 from striate.training.config import Config
 from striate.training.config_file import field_names, get_field
 from striate.training.request import ConfigSource, read_config
+from striate.wording import several
 
 Origin = Literal["recipe", "request"]
 """Who chose the rate that training would use now."""
@@ -118,8 +119,11 @@ class LearningRateSearch:
     def __str__(self) -> str:
         lines = [_row("rate", "held-out loss", "lowest–highest", "trials", ""), *map(_rate_row, self.rates)]
         ends = f"before {self.start:.4g}, of the best constant prediction {self.constant:.4g}"
-        lines += ["", f"held-out loss of {self.held_out_samples:,} samples; {ends}"]
-        lines.append(f"{len(self.trials)} trials of {self.steps:,} steps; the training has {self.run_steps:,}")
+        lines += ["", f"held-out loss of {several(self.held_out_samples, 'sample')}; {ends}"]
+        lines.append(
+            f"{several(len(self.trials), 'trial')} of {several(self.steps, 'step')}; the training has "
+            f"{self.run_steps:,}"
+        )
         if self.diverges_at is not None:
             lines.append(f"diverges at a constant rate of {self.diverges_at:.2g}")
         lines += ["", *self._verdict()]

@@ -21,6 +21,7 @@ from striate.training.nonfinite.locate import Place, place_of_nonfinite
 from striate.training.processes.group import ALONE
 from striate.training.setup import Setup
 from striate.training.state import TrainingState
+from striate.wording import several
 
 MakePasses = Callable[[Setup, Batch], tuple[torch.Tensor, Callable[[], object]]]
 """Gives the prepared inputs (B, …) of a step, and what takes them through the network and back."""
@@ -182,7 +183,7 @@ def refuse_only_skipped(row: EpochRow, steps: int) -> None:
     if steps and row.skipped_steps == steps:
         raise NonFiniteLoss(
             f"training, end of epoch {row.epoch}",
-            f"no finite gradient in any of its {steps} steps, at any scale of the fp16 loss",
+            f"no finite gradient in any of its {several(steps, 'step')}, at any scale of the fp16 loss",
             "steps that learn",
             _remedy(row.lr),
         )

@@ -24,6 +24,7 @@ from striate.training.plan.plan_table import Candidate, PlanRecord, PlanRow, rec
 from striate.training.plan.search import Search
 from striate.training.plan.trial import LONGEST, Probe, Trials, Workload, fitting, probe
 from striate.training.refusals import fewest_at_once
+from striate.wording import several
 
 _SHARE, _MOST = 0.03, 10.0  # of the expected run, and seconds
 _LONG_SHARE, _LONG_MOST = 0.005, 60.0  # of a run of an hour or more
@@ -34,6 +35,7 @@ UNMEASURED = "the plan could not be measured"
 _FORM = 2  # of what is cached: another number where older plans would be misread
 _LONGEST_REASON = 160  # characters
 _SHORTEST = 3.0  # seconds of a run that is worth looking for an earlier plan
+_FEWEST_STEPS = 8  # that the time is for: the candidates have a step each that warms up, and one that counts
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,11 @@ def plan_execution(
     """Decide what `request` leaves open; `work.config` is what is computed without a plan.
 
     With `seconds` a plan is measured in about that time however short the run, and no earlier one is taken; otherwise
-    it takes 3 % of the expected run, 10 seconds at most (a minute for long runs). A run too short for that (below 10
-    seconds) takes an earlier plan, where there is one, or is computed plainly. Network, random state and modes stay as
-    they are, also where copies reach for it; gradients are computed whatever the caller computes. What a trial raises
-    ends in the table or in the note, never in an error.
+    it takes 3 % of the expected run, 10 seconds at most (a minute for long runs, or eight steps where these are long).
+    A run too short for that (below 10 seconds) takes an earlier plan, where there is one, or is computed plainly. Where
+    a step is long, and the time not enough for eight, that candidate is taken untimed which is fastest nearly always,
+    if it agrees. Network, random state and modes stay as they are, also where copies reach for it; gradients are
+    computed whatever the caller computes. What a trial raises ends in the table or in the note, never in an error.
     """
     with left_alone(work.state.module), torch.inference_mode(False), torch.enable_grad():
         try:
@@ -97,21 +100,46 @@ def _plan(
     cached = _cached(key | {"long": long}, found, offers) if seconds is None else None
     if cached is not None:
         return Planned(cached.chosen.execution(usual), cached)
+    if seconds is None and found.whole > LONGEST:
+        needed = _FEWEST_STEPS * found.whole
+        if needed > _SHARE * expected:
+            return _untimed(work, request, found, offers, now, started)
+        budget = max(budget, needed)
     if seconds is None and budget < _LEAST:
         return Planned(usual)
-    search = Search(found, offers)
+    search = Search(found if seconds is not None else found.of_whole_batches, offers)
     left = budget if seconds is None else max(0.0, seconds - (perf_counter() - started))
     chosen = search.run(left, expected, load=now, thorough=seconds is not None)
+    record = PlanRecord(
+        search.rows(chosen),
+        search.probe.trials.samples,
+        now.name,
+        perf_counter() - started,
+        remarks=(*_remarks(work, request, offers.threads, chosen, now), *search.remarks),
+        asides=(*_asides(search.probe, work, request), *search.asides),
+    )
+    if not search.refused:  # other weights, or other data, might not be
+        save_plan("training", key | {"long": long and not search.no_time_to_compile}, record.to_json())
+    return Planned(chosen.execution(usual), record)
+
+
+def _untimed(
+    work: Workload, request: ExecutionConfig, found: Probe, offers: Offers, now: Load, started: float
+) -> Planned:
+    usual, likely = work.config.execution, offers.likely()
+    if likely == offers.plain:
+        return Planned(usual)
+    search = Search(found, offers)
+    chosen = likely if search.accepts(likely) else offers.plain
+    untimed = f"not timed, since a step takes {found.whole:.1f} s" if chosen == likely else ""
     record = PlanRecord(
         search.rows(chosen),
         found.trials.samples,
         now.name,
         perf_counter() - started,
-        remarks=(*_remarks(work, request, offers.threads, chosen, now), *search.remarks),
-        asides=(*_asides(found, work, request), *search.asides),
+        remarks=(*_remarks(work, request, offers.threads, chosen, now), *filter(None, [untimed])),
+        asides=tuple(_asides(found, work, request)),
     )
-    if not search.refused:  # other weights, or other data, might not be
-        save_plan("training", key | {"long": long and not search.no_time_to_compile}, record.to_json())
     return Planned(chosen.execution(usual), record)
 
 
@@ -178,20 +206,25 @@ def _remarks(
 ) -> list[str]:
     part, remarks = work.config.execution.micro_batch, []
     if part is not None and request.micro_batch is None:
-        remarks.append(f"in parts of {part} samples: more do not fit into memory")
+        remarks.append(f"in parts of {several(part, 'sample')}: more do not fit into memory")
     if not load.busy or len(offered) == 1:  # nothing about threads was decided
         return remarks
-    threads = f"{chosen.threads} thread{'s' * (chosen.threads != 1)}"
+    threads = several(chosen.threads, "thread")
     instead = f"{threads} instead of {max(offered)}" if chosen.threads < max(offered) else threads
-    return [*remarks, f"other processes use {load.taken:.1f} of {load.cores} cores, so training uses {instead}"]
+    return [
+        *remarks,
+        f"other processes use {load.taken:.1f} of {several(load.cores, 'core')}, so training uses {instead}",
+    ]
 
 
 def _asides(found: Probe, work: Workload, request: ExecutionConfig) -> list[str]:
     batch, there, timed = work.config.batch or 1, len(work.train), found.trials.samples
-    asides = [f"a batch of {batch:,} is more than there are: it has all {there:,} samples"] if batch > there else []
+    asides = (
+        [f"a batch of {batch:,} is more than there are: it has all {several(there, 'sample')}"] if batch > there else []
+    )
     whole = min(batch, there)
     if timed < whole:
-        asides.append(f"timed on {timed:,} of the {whole:,} samples of a batch")
+        asides.append(f"timed on {timed:,} of the {several(whole, 'sample')} of a batch")
     crowd = "" if request.threads is None else crowded(work.config.execution)
     return [*asides, crowd] if crowd else asides
 
@@ -236,7 +269,7 @@ def _notes(work: Workload, request: ExecutionConfig, planned: Planned) -> list[s
     said = [str(planned.record)] if planned.record else [planned.note] if planned.note else []
     used, table = planned.execution.threads or work.threads, work.train.inputs.ndim == 2
     if planned.record is None and request.threads is None and used < work.threads and not table:
-        threads = f"{used} thread{'s' * (used != 1)}"
+        threads = several(used, "thread")
         said.append(f"other processes use the cores, so training uses {threads} instead of {work.threads}")
     crowd = "" if request.threads is None else crowded(planned.execution)
     return [*said, crowd] if crowd else said

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from striate.inference.race import AHEAD, Timing, is_ahead
 from striate.training.config import Config, ExecutionConfig
+from striate.wording import several
 
 _COMPILED = {"off": "", "default": "compiled", "cuda-graphs": "CUDA graphs"}
 _ROUGHNESS = {"fp32": 0, "tf32": 1, "bf16": 2, "fp16": 3}
@@ -28,7 +29,7 @@ class Candidate:
     def name(self) -> str:
         """`bf16, channels_last, 2 threads, compiled`; the allocator is named where it reuses memory."""
         kept = "reuses freed memory" if self.allocator == "keep" else ""
-        threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
+        threads = several(self.threads, "thread")
         return ", ".join(filter(None, [self.precision, self.memory_format, threads, _COMPILED[self.compile], kept]))
 
     @property
@@ -130,7 +131,7 @@ class PlanRecord:
             alone = replace(base, allocator=self.chosen.allocator) == self.chosen
             return "the same without memory reuse" if alone else base.name
         fewer = base.threads < max(row.candidate.threads for row in self.rows)
-        return f"plain fp32 with {base.threads} thread{'s' * (base.threads != 1)}" if fewer else "plain fp32"
+        return f"plain fp32 with {several(base.threads, 'thread')}" if fewer else "plain fp32"
 
     def __str__(self) -> str:
         """One line: `bf16, channels_last, 2 threads: 2.1× plain fp32; …`."""

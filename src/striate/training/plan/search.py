@@ -15,11 +15,11 @@ from striate.machine.load import Load
 from striate.training.plan.agreement import Agreement, Reference, compare, reference_result
 from striate.training.plan.offers import Offers
 from striate.training.plan.plan_table import Candidate, PlanRow, choose
-from striate.training.plan.trial import Probe
+from striate.training.plan.trial import LONGEST, Probe
+from striate.wording import several
 
 _SHARES = {"arithmetic": 0.65, "threads": 0.35}  # of the time, each stage; threads are for short steps
-_PART_SHARES = {"arithmetic": 0.3, "whole": 0.7}  # where steps of a part of the batch only say what is to be looked at
-_PART_ROUNDS = 2
+_LONG_ROUNDS = 2  # of steps that are long: the machine disturbs them less
 _ROOMY = 20  # plain steps that fit into the time for the arithmetic: enough to try fp32 in other ways, too
 _BY_FAR = 1.6  # times as fast as plain: no other way to compute fp32 gains as much
 _CLOSE = 1.35  # times what the fastest takes: a part of a batch may put them in another order than the whole
@@ -51,9 +51,8 @@ class Search:
         started = perf_counter()
         plain = self.offers.plain
         best = self._arithmetic(seconds, thorough)
-        if self._in_part:
-            spent = perf_counter() - started
-            best = self._settled(best, seconds - spent if thorough else _PART_SHARES["whole"] * seconds)
+        if self.probe.trials.samples < self.probe.batch:
+            best = self._settled(best, seconds - (perf_counter() - started))
         fewer = plain.threads < max(self.offers.threads)  # busy when the run began, whatever they are now
         if len(self.offers.threads) > 1 and (load.busy or fewer or thorough or self.timings[best].seconds < _LONG_STEP):
             compared = [plain, *self.offers.with_threads(best)]
@@ -79,25 +78,19 @@ class Search:
             best, seconds - spent - needed if thorough else _SHARES["arithmetic"] * seconds, left
         )
 
-    @property
-    def _in_part(self) -> bool:
-        """Whether a trial step has not the whole batch."""
-        return self.probe.trials.samples < self.probe.batch
-
     def _arithmetic(self, seconds: float, thorough: bool) -> Candidate:
         """The fastest precision and layout. Where time is short, fp32 in other ways than the plain one is tried only
         where nothing of less precision is faster by far."""
-        plain, part = self.offers.plain, self._in_part and not thorough
-        seconds *= (_PART_SHARES if part else _SHARES)["arithmetic"]
-        fewest = _PART_ROUNDS if part else FEWEST
+        plain = self.offers.plain
+        seconds *= _SHARES["arithmetic"]
         every = [one for one in self.offers.arithmetic() if one != plain]
         first = [one for one in every if one.precision != plain.precision]
         if thorough or not first or seconds > _ROOMY * self.probe.about:
             first = every
-        self._compare([plain, *first], seconds, fewest)
+        self._compare([plain, *first], seconds)
         best = choose(self.timings)
         if len(first) < len(every) and _BY_FAR * self.timings[best].seconds > self.timings[plain].seconds:
-            self._compare([plain, *(one for one in every if one not in first)], seconds, fewest)
+            self._compare([plain, *(one for one in every if one not in first)], seconds)
             best = choose(self.timings)
         return best
 
@@ -108,9 +101,10 @@ class Search:
         """Of the run's seconds, computed so rather than plainly."""
         return remaining * self.timings[best].seconds / self.timings[self.offers.plain].seconds
 
-    def _compare(self, candidates: Sequence[Candidate], seconds: float, fewest: int = FEWEST) -> None:
+    def _compare(self, candidates: Sequence[Candidate], seconds: float) -> None:
         """Check, then time together, those that were not refused; an earlier time is replaced."""
         accepted = [one for one in dict.fromkeys(candidates) if self.accepts(one)]
+        fewest = FEWEST if self.probe.about < LONGEST else _LONG_ROUNDS
         timings, failed = race(self.probe.trials.seconds, accepted, seconds, self.probe.about, fewest=fewest)
         self.agreements |= failed
         # An incumbent that was timed beside new ones has a time that can be compared with theirs, no other.
@@ -170,14 +164,14 @@ class Search:
         step = self.timings[best].seconds * batch / trials.samples
         if len(close) < 2 or 3 * len(close) * step > 2 * seconds:
             return best
-        whole, failed = race(trials.with_samples(batch).seconds, close, seconds, step, fewest=_PART_ROUNDS)
+        whole, failed = race(trials.with_samples(batch).seconds, close, seconds, step, fewest=_LONG_ROUNDS)
         self.agreements |= failed
         for one in failed:
             self.timings.pop(one)
         if not whole:
             return choose(self.timings)
         told = ", ".join(f"{one.precision} {one.memory_format} {1e3 * whole[one].seconds:.0f} ms" for one in whole)
-        self.asides.append(f"with all {batch:,} samples of a batch: {told}")
+        self.asides.append(f"with all {several(batch, 'sample')} of a batch: {told}")
         # Of the same precision none is plainer in what it computes, and few rounds tell no small lead for certain.
         precision = choose(whole).precision
         return min((one for one in whole if one.precision == precision), key=lambda one: min(whole[one].rounds))

@@ -127,6 +127,13 @@ class Probe:
     whole: float
     batch: int
 
+    @property
+    def of_whole_batches(self) -> Probe:
+        """With the run's batch in each trial step."""
+        if self.trials.samples == self.batch:
+            return self
+        return Probe(self.trials.with_samples(self.batch), self.whole, self.whole, self.batch)
+
 
 def probe(work: Workload, plain: Candidate, longest: float = LONGEST) -> Probe:
     """Take a few plain steps on a copy; a trial step is to take `longest` seconds at most. Raises ModelError where

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 from striate.errors import ConfigError
 from striate.training.config import Config
+from striate.training.deterministic import parts_of_batch
 from striate.training.processes.launch import Launch
+from striate.wording import several
 
 
 def among_processes(config: Config, launch: Launch) -> Config:
@@ -15,7 +17,7 @@ def among_processes(config: Config, launch: Launch) -> Config:
     if not launch.several:
         if execution.fsdp:
             expected = "several processes, over which the network is spread"
-            remedy = "torchrun --nproc_per_node=2 -m striate train mnist5k --fsdp"
+            remedy = "torchrun --nproc_per_node=2 --no-python striate train mnist5k --fsdp"
             raise ConfigError("execution.fsdp", "true in one process", expected, remedy)
         return replace(config, execution=replace(execution, processes=None))
     if config.budget.minutes is not None and config.budget.steps is None:
@@ -28,6 +30,9 @@ def among_processes(config: Config, launch: Launch) -> Config:
     if execution.device not in (None, "cpu", "cuda"):
         expected = "cuda: each process takes the GPU of its number; or cpu"
         raise ConfigError("execution.device", f"{execution.device} {several}", expected, "--execution.device cuda")
+    if execution.deterministic and 1 < parts_of_batch(execution) < launch.count:
+        got, expected = f"{parts_of_batch(execution)} {several}", "at least as many parts of a batch as processes"
+        raise ConfigError("execution.batch_parts", got, expected, f"--execution.batch_parts {launch.count}")
     execution = replace(execution, processes=launch.count, compile="off")
     if execution.fsdp:
         memory_format = execution.memory_format or "contiguous"
@@ -45,6 +50,7 @@ def refuse_undivided(config: Config) -> None:
         whole = {
             "optim.name": (optim.name not in (None, "sgd", "adamw"), optim.name, "sgd or adamw", "adamw"),
             "optim.ema": (bool(optim.ema), optim.ema, "0", "0"),
+            "execution.batch_parts": ((execution.batch_parts or 1) > 1, execution.batch_parts, "1", "1"),
             "execution.memory_format": (execution.memory_format == "channels_last", "channels_last", "contiguous", ""),
             "execution.precision": (execution.precision == "fp16", "fp16", "fp32, tf32 or bf16", "bf16"),
             "auxiliary.rotation": (bool(config.auxiliary.rotation), config.auxiliary.rotation, "0", "0"),
@@ -57,7 +63,7 @@ def refuse_undivided(config: Config) -> None:
     if config.optim.name == "own-rule" and config.execution.processes:
         raise ConfigError(
             "optim.name",
-            f"own-rule with {config.execution.processes} processes",
+            f"own-rule with {several(config.execution.processes, 'process', 'processes')}",
             "one process: such a rule takes sample after sample",
             "striate train, without torchrun",
         )
@@ -70,15 +76,16 @@ def resumed_among(config: Config, launch: Launch) -> tuple[Config, str]:
     if before == now:
         return config, ""
     execution = config.execution
-    threads, device = max(1, (execution.threads or 1) * before // now), execution.device
+    same = (execution.batch_parts or 1) > 1
+    threads = execution.threads if same else max(1, (execution.threads or 1) * before // now)
+    device = execution.device
     if now > 1 and str(device).startswith("cuda"):
         device = "cuda"
     execution = replace(execution, threads=threads, device=device, compile="off", fsdp=execution.fsdp and now > 1)
     config = replace(config, execution=execution)
-    said = (
-        f"begun with {_processes(before)}, goes on with {_processes(now)}: the same samples in the same order,"
-        " and weights that are equal but for rounding, not bit for bit"
-    )
+    bits = "the same bits" if same else "weights that are equal but for rounding, not bit for bit"
+    changed = f"begun with {_processes(before)}, goes on with {_processes(now)}"
+    said = f"{changed}: the same samples in the same order, and {bits}"
     return among_processes(config, launch), said
 
 

@@ -41,7 +41,7 @@ def launched(environment: Mapping[str, str] | None = None) -> Launch:
             "environment",
             ", ".join(f"{name}={text}" for name, text in zip(names, texts, strict=True)),
             "the variables that torchrun sets",
-            "torchrun --nproc_per_node=2 -m striate train mnist5k; or unset RANK WORLD_SIZE for one process",
+            "torchrun --nproc_per_node=2 --no-python striate train mnist5k; or unset RANK WORLD_SIZE for one process",
         )
     return Launch(rank, count, local_rank, local_count)
 

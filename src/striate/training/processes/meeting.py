@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import io
+import os
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import count
 from pathlib import Path
 
 import torch
+from psutil import net_if_addrs
 from torch import distributed
+from torch.distributed import FileStore  # type: ignore[attr-defined]
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from striate.errors import SaidElsewhere, StriateError, TrainingError, pasted
+from striate.machine.cache import cache_folder
 from striate.machine.load import own_cores
 from striate.training.config import Config
 from striate.training.processes.group import ALONE, Processes
@@ -26,11 +31,12 @@ from striate.training.state import TrainingState
 
 _NUMBERS = count()
 _LOOK_EVERY = 0.1  # seconds between two looks at what the others say
+_OLD = 7 * 86_400.0  # seconds after which a file that killed processes have left is removed
 
 
 @dataclass(frozen=True)
 class Meeting:
-    """What the processes tell one another outside of training steps: texts under names, which the launcher keeps.
+    """What the processes tell one another outside of training steps: texts under names, which a store keeps.
 
     Without a `store` there is one process, which tells nobody anything.
     """
@@ -95,16 +101,38 @@ class Meeting:
                 "a process of it ended, or does not answer any more",
                 "all of them until the end",
                 "above is what it said, unless the system ended it (see dmesg); go on, with any number of processes:"
-                f" torchrun --nproc_per_node={launch.count} -m striate train --resume {pasted(run)}",
+                f" torchrun --nproc_per_node={launch.count} --no-python striate train --resume {pasted(run)}",
             ) from error
         finally:
             distributed.destroy_process_group()
 
 
 @cache
-def _launcher_store(launch: Launch) -> Store:
+def _common_store(launch: Launch) -> Store:
+    """Where processes leave texts for one another: the launcher's store, which listens to the network; where all are on
+    one machine, a file that is this user's, whose name is all that the launcher's store is asked for."""
     store: Store = next(iter(rendezvous("env://", launch.rank, launch.count)))[0]
-    return store
+    cache_of_user = cache_folder()
+    on_this_machine = os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]  # other launchers may not say
+    if not on_this_machine or cache_of_user is None:
+        return store
+    folder, name = cache_of_user / "processes", f"striate file {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    if launch.rank == 0:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for old in folder.iterdir():
+            with suppress(OSError):  # another training may be doing the same
+                if time.time() - old.stat().st_mtime > _OLD:
+                    old.unlink()
+        handle, path = tempfile.mkstemp(dir=folder)
+        os.close(handle)
+        store.set(name, Path(path).name)
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", _loopback())
+    return FileStore(str(folder / Path(store.get(name).decode()).name), launch.count)
+
+
+def _loopback() -> str:
+    """The name of the network interface that leads to this machine alone."""
+    return next(name for name, known in net_if_addrs().items() if any(one.address == "127.0.0.1" for one in known))
 
 
 @contextmanager
@@ -119,7 +147,7 @@ def met(launch: Launch) -> Iterator[Meeting]:
     if torch.cuda.is_available():
         torch.cuda.set_device(launch.local_rank)
     # What one training tells is not to be heard by the next of the same program.
-    meeting = Meeting(launch, PrefixStore(f"striate {next(_NUMBERS)}", _launcher_store(launch)))
+    meeting = Meeting(launch, PrefixStore(f"striate {next(_NUMBERS)}", _common_store(launch)))
     try:
         yield meeting
     except SaidElsewhere:

@@ -23,7 +23,7 @@ from striate.training.config import Config
 from striate.training.recipes.facts import Facts
 from striate.training.recipes.speedrun import GROWING
 from striate.training.recipes.standard import passes_for
-from striate.wording import duration
+from striate.wording import duration, several
 
 SIDES = (96, 112, 128, 160, 192, 224)
 """Pixels that photographs are trained at, growing with the time."""
@@ -141,7 +141,7 @@ def bounded_wait(config: Config, request: Config, facts: Facts) -> tuple[Config,
     if seconds <= 60 * WAIT * LONGER:
         return config, []
     note = (
-        f"{WAIT:g} minutes, since no budget was given and the {decided.epochs} epochs of the recipe would take about"
-        f" {duration(seconds)} here (--epochs {decided.epochs}, or --minutes {math.ceil(seconds / 60)})"
+        f"{WAIT:g} minutes, since no budget was given and the {several(decided.epochs, 'epoch')} of the recipe would "
+        f"take about {duration(seconds)} here (--epochs {decided.epochs}, or --minutes {math.ceil(seconds / 60)})"
     )
     return replace(config, budget=replace(decided, epochs=None, minutes=WAIT)), [note]

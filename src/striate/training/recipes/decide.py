@@ -20,6 +20,7 @@ from striate.training.recipes.facts import Choice, Facts, fill_open_fields
 from striate.training.recipes.local_rule import local_rule, uses_local_rule
 from striate.training.recipes.speedrun import speedrun
 from striate.training.recipes.standard import fine_tune, quick, standard
+from striate.wording import several
 
 RECIPES: dict[str, Callable[[Facts, Config], Choice]] = {
     "quick": quick,
@@ -77,7 +78,9 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
     notes = [*([reason] if reason else []), *(why for name, why in choice.why.items() if name in opened)]
     if "budget.epochs" in opened:
         batch = opened.get("batch", config.batch)
-        notes.append(f"{choice.epochs} epochs of {facts.samples:,} samples ({recipe} recipe), batch {batch}")
+        notes.append(
+            f"{several(choice.epochs, 'epoch')} of {several(facts.samples, 'sample')} ({recipe} recipe), batch {batch}"
+        )
     config = with_fields(replace(config, augment=augment), {"recipe": recipe, **opened})
     return Decision(config, tuple(notes), _imbalance(config, data, facts, weighed=rule is None))
 
@@ -95,7 +98,8 @@ def _imbalance(config: Config, data: Dataset, facts: Facts, *, weighed: bool) ->
             code="data.imbalance",
             severity=severity,
             where=f"{data.name}: train",
-            measured=f"{most} has {largest:,} samples, {fewest} {smallest:,}: {facts.imbalance:.1f} times as many",
+            measured=f"{most} has {several(largest, 'sample')}, {fewest} {smallest:,}: {facts.imbalance:.1f} times "
+            "as many",
             threshold=IMBALANCE_THRESHOLD,
             why=f"always predicting {most} is right for {largest / sum(counts):.0%}: accuracy hides rare classes",
             remedy=Remedy(
@@ -129,7 +133,9 @@ def decide_views(config: Config, request: Config, data: Dataset, task: Task) -> 
         return replace(config, evaluation=replace(evaluation, views="none")), [
             "predictions use no test-time augmentation"
         ]
-    notes = [f"predictions are the mean over {VIEW_COUNTS[views]} views of each image (evaluation.views {views})"]
+    notes = [
+        f"predictions are the mean over {several(VIEW_COUNTS[views], 'view')} of each image (evaluation.views {views})"
+    ]
     if not config.augment.flip:
         notes.append(
             "test-time augmentation flips images, but training does not: --augment.flip true, "

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from striate.errors import RunError
@@ -13,7 +13,10 @@ from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, csv_text
 from striate.runs.events import file_digest, noted_files, read_events
 from striate.runs.files import whole_lines
+from striate.runs.plain_files import is_there, read_bytes, read_text
 from striate.training.events import EpochRow
+from striate.training.first_files import config_changes
+from striate.wording import several
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ def check_files(run: RunDirectory) -> tuple[FileCheck, ...]:
     """Every file that the run has, or should have. Nothing is written."""
     last = read_last(run)
     found: dict[str, FileCheck] = {}
-    for check in (*_checkpoints(run), _events(run), _metrics_csv(run, last), _metrics_json(run, last), *_noted(run)):
+    tables = (_metrics_csv(run, last), _metrics_json(run, last))
+    for check in (*_checkpoints(run), _events(run), *_config(run, last), *tables, *_noted(run)):
         if check.name not in found or found[check.name].whole > check.whole:
             found[check.name] = check
     return tuple(found.values())
@@ -46,7 +50,7 @@ def read_last(run: RunDirectory) -> dict[str, Any] | None:
 def _checkpoints(run: RunDirectory) -> Iterator[FileCheck]:
     for file in (run.last, run.previous, run.best):
         name = f"checkpoints/{file.name}"
-        if not file.exists():
+        if not is_there(file):
             if file == run.last:
                 yield FileCheck(name, False, "it is not there")
             continue
@@ -59,11 +63,23 @@ def _checkpoints(run: RunDirectory) -> Iterator[FileCheck]:
 
 def _events(run: RunDirectory) -> FileCheck:
     try:
-        read_events(run)
+        told = {event["event"] for event in read_events(run)}
+        content = read_bytes(run.events) if is_there(run.events) else b""
     except RunError as error:
-        return FileCheck("events.jsonl", False, f"{error.where.rpartition(', ')[2]}: {error.got}")
-    torn = run.events.exists() and run.events.stat().st_size and not run.events.read_bytes().endswith(b"\n")
+        said = f"{error.where.rpartition(', ')[2]}: {error.got}" if "line" in error.where else error.got
+        return FileCheck("events.jsonl", False, said)
+    if is_there(run.metrics_json) and "finished" not in told:
+        return FileCheck("events.jsonl", False, "the end of the run is not in it, nor what its files held then")
+    torn = content and not content.endswith(b"\n")
     return FileCheck("events.jsonl", True, "its last line was torn by a crash; --resume cuts it off" if torn else "")
+
+
+def _config(run: RunDirectory, last: dict[str, Any] | None) -> Iterator[FileCheck]:
+    """Of a run in progress whether it would go on with this configuration; a finished one is compared by `_noted`."""
+    if not run.metrics_json.exists():
+        with suppress(RunError):  # of events.jsonl, which is told as such
+            said = config_changes(run, None if last is None else last.get("config"))
+            yield FileCheck(run.config.name, said is None, said or "")
 
 
 def _metrics_csv(run: RunDirectory, last: dict[str, Any] | None) -> FileCheck:
@@ -72,14 +88,19 @@ def _metrics_csv(run: RunDirectory, last: dict[str, Any] | None) -> FileCheck:
     if last is None:
         return FileCheck(name, True, "not compared: there is no checkpoint to compare it with")
     expected = _rows(last["history"])
-    found = whole_lines(run.metrics_csv)
+    try:
+        found = whole_lines(run.metrics_csv)
+    except RunError as error:
+        return FileCheck(name, False, error.got)
     if found[: len(expected)] != expected:
         row = next((k for k, (a, b) in enumerate(zip(expected, found, strict=False)) if a != b), len(found))
         return FileCheck(name, False, f"line {row + 1} is not what the checkpoint tells")
     later = len(found) - max(1, len(expected))
     if later > 0 and run.metrics_json.exists():
-        return FileCheck(name, False, f"{later} rows more than the checkpoint tells")
-    return FileCheck(name, True, f"{later} rows are newer than the checkpoint" if later > 0 else "")
+        return FileCheck(name, False, f"{several(later, 'row')} more than the checkpoint tells")
+    return FileCheck(
+        name, True, f"{several(later, 'row is', 'rows are')} newer than the checkpoint" if later > 0 else ""
+    )
 
 
 def _rows(history: list[Mapping[str, Any]]) -> list[str]:
@@ -89,11 +110,13 @@ def _rows(history: list[Mapping[str, Any]]) -> list[str]:
 
 def _metrics_json(run: RunDirectory, last: dict[str, Any] | None) -> FileCheck:
     name = "metrics.json"
-    if not run.metrics_json.exists():
+    if not is_there(run.metrics_json):
         return FileCheck(name, True, "not there: the run is not finished")
     try:
-        metrics = json.loads(run.metrics_json.read_text(encoding="utf-8"))
+        metrics = json.loads(read_text(run.metrics_json))
         lacks = [key for key in ("task", "model", "data", "steps", "train", "val") if key not in metrics]
+    except RunError as error:
+        return FileCheck(name, False, error.got)
     except (OSError, ValueError, TypeError, RecursionError) as error:
         return FileCheck(name, False, f"no JSON: {error}")
     if lacks:
@@ -110,12 +133,15 @@ def _noted(run: RunDirectory) -> Iterator[FileCheck]:
     except RunError:
         return
     for name, digest in noted.items():
-        path = run.path / Path(name)
-        if run.path.resolve() not in path.resolve().parents:
+        path = run.path / name
+        if len(path.parts) - len(run.path.parts) > 2 or ".." in path.parts or run.path not in path.parents:
             continue  # written by a stranger
-        if not path.is_file():
-            yield FileCheck(name, False, "it is not there any more")
-        elif file_digest(path) != digest:
-            yield FileCheck(name, False, "not what was written")
-        else:
-            yield FileCheck(name, True)
+        if path == run.config and not is_there(run.metrics_json):
+            continue
+        try:
+            same = is_there(path) and file_digest(path) == digest
+            yield FileCheck(
+                name, same, "" if same else "not what was written" if is_there(path) else "it is not there any more"
+            )
+        except RunError as error:
+            yield FileCheck(name, False, error.got)

@@ -142,4 +142,4 @@ def _why(found: list[AttributionMap], method: Asked) -> str:
         return f"None of {several(len(found), 'map')} passes its checks. {name} is shown first: {best}."
     if passed == 1:
         return f"{name} is shown first: only it passes its checks {gain}."
-    return f"{name} is shown first: of the {passed} maps that pass their checks, {best}."
+    return f"{name} is shown first: of the {several(passed, 'map')} that pass their checks, {best}."

@@ -61,11 +61,12 @@ def smallest_covering(question: Question) -> Covering | None:
                 window = window.narrow(axis, begin, own)
             window.fill_(True)
         probabilities = question.probabilities(question.outputs(without(question.x, taken, blank)))
-        other = probabilities.argmax(1) != question.target
+        predicted = question.predicted(probabilities)
+        other = predicted != question.target
         if bool(other.any()):
             left = torch.where(other, probabilities[:, question.target], torch.inf)
             row = int(left.argmin())
-            answer = int(probabilities[row].argmax())
+            answer = int(predicted[row])
             share = float(taken[row].float().mean())
             return Covering(firsts[row], size, share, answer, float(probabilities[row, answer]))
     return None

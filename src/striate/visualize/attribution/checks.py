@@ -19,6 +19,7 @@ from torch import nn
 from striate.visualize.attribution.maps import Method
 from striate.visualize.attribution.question import Question
 from striate.visualize.attribution.removal import cell_means, cell_numbers, removed, without
+from striate.wording import several
 
 MOST_ALIKE = 0.5
 """A map whose mean rank correlation with those of shuffled copies is higher does not show what was learned."""
@@ -58,7 +59,7 @@ class PredictionCheck:
 
     def sentence(self) -> str:
         """What was found, in one sentence."""
-        than = f"{len(self.copies)} copies of the network with shuffled weights"
+        than = f"{several(len(self.copies), 'copy', 'copies')} of the network with shuffled weights"
         most = f"{max(self.copies):.3g} at most (it would have to be {LEAST_STRENGTH:g} times as much)"
         if self.learned:
             most = f"{max(self.copies):.3g} at most"

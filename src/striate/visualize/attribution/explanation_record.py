@@ -54,7 +54,8 @@ class Explanation:
     `covering`, `nudge`: what changes the prediction; None where nothing that was tried does, or without classes
     `nearest`: the most similar training samples
     `notes`: what else the reader must know, a sentence each
-    `said`: the prediction in words; `part`: which part of it is explained, where that is not all
+    `said`: the prediction in words; `part`: which part of it is explained, where that is not all;
+    `rule`: how its class is chosen, where not as the most probable one
     """
 
     subject: str
@@ -70,6 +71,7 @@ class Explanation:
     notes: tuple[str, ...] = ()
     said: str = ""
     part: str = ""
+    rule: str = ""
 
     @property
     def of_class(self) -> bool:
@@ -78,14 +80,14 @@ class Explanation:
 
     @property
     def label(self) -> str | None:
-        """The most probable class; None where the network predicts numbers."""
+        """The predicted class; None where the network predicts numbers."""
         return self.fields.get("label")
 
     @property
     def runner_up(self) -> tuple[str, float] | None:
-        """The second class and its probability."""
-        top = self.fields.get("top", ())
-        return (str(top[1][0]), float(top[1][1])) if len(top) > 1 else None
+        """The most probable of the other classes and its probability."""
+        others = [(str(name), float(share)) for name, share in self.fields.get("top", ()) if name != self.label]
+        return others[0] if others else None
 
     @property
     def trusted(self) -> bool:
@@ -115,6 +117,7 @@ class Explanation:
             "nearest": self.nearest.to_json(),
             "notes": list(self.notes),
             **({"part": self.part} if self.part else {}),
+            **({"rule": self.rule} if self.rule else {}),
         }
 
     def _repr_html_(self) -> str:
@@ -205,6 +208,8 @@ def covering_line(explained: Explanation) -> str:
 def nudge_line(explained: Explanation) -> str:
     """On the smallest change toward the second class."""
     found = explained.nudge
+    if explained.rule:
+        return f"Predicted is {explained.rule}; a smallest change of the values is not searched for with such a rule."
     if found is None:
         return "Gradients find no change that makes the second class more probable."
     return (

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -16,18 +16,26 @@ from striate.wording import show_shape
 Kind = Literal["logits", "probabilities", "number"]
 """What outputs (N, K) are: logits of classes, their probabilities, or numbers that are not compared."""
 
+Choose = Callable[[torch.Tensor], Any]
+
 _BATCH_NUMBERS, _MOST_BATCH = 2**21, 64
 _EXPECTED, _REMEDY = "a tensor with a row of numbers for each input", "explain its part that classifies"
 
 
 @dataclass(frozen=True)
 class Question:
-    """Why does `module` give `x`, a normalized batch of one (1, C, *spatial) or (1, F), what it gives at `target`?"""
+    """Why does `module` give `x`, a normalized batch of one (1, C, *spatial) or (1, F), what it gives at `target`?
+    `choose`: class numbers (N,) of probabilities (N, K) where the prediction is not the most probable class."""
 
     module: nn.Module
     x: torch.Tensor
     target: int
     kind: Kind = "logits"
+    choose: Choose | None = None
+
+    def predicted(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """(N,) class numbers of probabilities (N, K)."""
+        return probabilities.argmax(1) if self.choose is None else torch.as_tensor(self.choose(probabilities))
 
     @property
     def spatial(self) -> tuple[int, ...]:
@@ -79,7 +87,12 @@ def outputs_of(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 def make_question(
-    module: nn.Module, x: torch.Tensor, target: int | None = None, *, kind: Kind | None = None
+    module: nn.Module,
+    x: torch.Tensor,
+    target: int | None = None,
+    *,
+    kind: Kind | None = None,
+    choose: Choose | None = None,
 ) -> Question:
     """The question why the network predicts class `target` for `x` (1, …), by default its own prediction; or, of
     numbers, that number, by default the first.
@@ -98,7 +111,7 @@ def make_question(
         target = 0 if kind == "number" else int(outputs.argmax())
     if not 0 <= target < count:
         raise UsageError("target", str(target), f"one of the outputs, 0 to {count - 1}", f"target={count - 1}")
-    return Question(module, x, target, kind)
+    return Question(module, x, target, kind, choose)
 
 
 def _kind_of(outputs: torch.Tensor) -> Kind:

@@ -68,8 +68,14 @@ class LayerCorrelation:
         """One sentence: how many of the units carry something of their own."""
         silent = len(self.dead) + len(self.still)
         if silent == self.units:
-            return f"{self.name}: all {self.units} units are the same everywhere, whatever the input"
-        said = f"{self.name}: {self.units} units are as diverse as {self.effective:.1f} uncorrelated ones"
+            return (
+                f"{self.name}: all {several(self.units, 'unit is', 'units are')} the same everywhere, whatever "
+                "the input"
+            )
+        said = (
+            f"{self.name}: {several(self.units, 'unit is', 'units are')} as diverse as {self.effective:.1f} "
+            "uncorrelated ones"
+        )
         facts = [f"{len(self.dead)} dead ({listed([str(unit) for unit in self.dead])})"] if self.dead else []
         facts += [f"{len(self.still)} never varying"] if self.still else []
         facts += [f"{several(len(self.alike), 'pair')} nearly the same"] if self.alike else []
@@ -95,9 +101,9 @@ class Correlations:
         dead = sum(len(layer.dead) for layer in self.layers)
         total = sum(layer.units for layer in self.layers)
         poor = [layer.name for layer in self.layers if layer.effective < _FEW * layer.units]
-        said = f"{dead} of {total:,} units are dead" if dead else f"None of {total:,} units is dead"
+        said = f"{dead} of {several(total, 'unit')} are dead" if dead else f"None of {several(total, 'unit')} is dead"
         if poor:
-            where = listed(poor) if len(poor) < 4 else f"{len(poor)} of {len(self.layers)} layers"
+            where = listed(poor) if len(poor) < 4 else f"{len(poor)} of {several(len(self.layers), 'layer')}"
             said += f"; in {where} less than a quarter would be as diverse, were they uncorrelated"
         return said + "."
 
@@ -217,7 +223,7 @@ def correlation_figure(found: Correlations, *, title: str) -> Figure:
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
     draw_diversity(left, found.layers)
     draw_correlation(right, found.chosen)
-    words = f"{found.verdict} {found.chosen.verdict}. n = {found.n:,} samples, at all positions."
+    words = f"{found.verdict} {found.chosen.verdict}. n = {several(found.n, 'sample')}, at all positions."
     caption(figure, words)
     main_title(figure, title)
     return figure
@@ -254,7 +260,7 @@ def draw_correlation(axes: Axes, layer: LayerCorrelation) -> None:
     axes.set_xticks(range(0, len(order), step), names, rotation=90 if len(order) > 12 else 0)
     axes.set_yticks(range(0, len(order), step), names)
     axes.tick_params(labelsize=SMALL - 1.5, length=0, labelcolor=FAINT)
-    heading(axes, f"{shorten_path(layer.name, 30)}: correlation r of its {layer.units} units")
+    heading(axes, f"{shorten_path(layer.name, 30)}: correlation r of its {several(layer.units, 'unit')}")
     axes.set_xlabel("unit, grouped by likeness", fontsize=SMALL)
     bar = axes.figure.colorbar(colors, ax=axes, shrink=0.8, ticks=[-1, -0.5, 0, 0.5, 1])
     bar.ax.tick_params(labelsize=SMALL)

@@ -16,6 +16,7 @@ from striate.models.preserved_state import same_random_state
 from striate.visualize.canvas import FAINT, SMALL, class_colors, heading, legend, main_title, new_figure, shorten
 from striate.visualize.inside.features import find_features
 from striate.visualize.inside.mosaic import caption
+from striate.wording import several
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,7 +60,7 @@ def embed(
     Raises DataError for fewer samples, or where all features are the same.
     """
     if len(x) < FEWEST:
-        raise DataError("embedding", f"{len(x)} samples", f"at least {FEWEST}", "give more of them")
+        raise DataError("embedding", several(len(x), "sample"), f"at least {FEWEST}", "give more of them")
     found = find_features(module, x, layer)
     return embed_features(found.values, found.source, method=method, seed=seed)
 
@@ -72,7 +73,9 @@ def embed_features(values: NDArray[np.float32], source: str, *, method: Method =
     wide = values.astype(np.float64)
     if not (wide != wide[:1]).any():
         remedy = "striate show RUN correlation names dead maps"
-        raise DataError("embedding", f"the same {values.shape[1]} features for all samples", "others", remedy)
+        raise DataError(
+            "embedding", f"the same {several(values.shape[1], 'feature')} for all samples", "others", remedy
+        )
     explained: tuple[float, ...] = ()
     if values.shape[1] == 1:
         points = np.column_stack([wide[:, 0] - wide.mean(), np.zeros(len(wide))])
@@ -219,6 +222,9 @@ def _facts(found: Embedding) -> str:
 
 
 def _words(maps: Sequence[Embedding]) -> str:
-    said = f"{len(maps[0].points):,} samples, {maps[0].features:,} features: {maps[0].source}.\nOf the 10 nearest "
+    said = (
+        f"{several(len(maps[0].points), 'sample')}, {several(maps[0].features, 'feature')}: {maps[0].source}.\nOf "
+        "the 10 nearest "
+    )
     said += "neighbors of a sample, " + ", ".join(f"{_NAMES[m.method]} keeps {m.kept:.0%}" for m in maps)
     return f"{said} near it; axes have no unit."

@@ -16,7 +16,7 @@ from striate.visualize.canvas import BLUE, FAINT, INK, SMALL, evenly_chosen, mai
 from striate.visualize.inside.filters import flat_kernel
 from striate.visualize.inside.mosaic import Picture, caption, columns_for, show_mosaic, signed_colors, strength_colors
 from striate.visualize.inside.passes import LayerOutput, choose_layer, layer_outputs
-from striate.wording import shorten_path, show_shape
+from striate.wording import several, shorten_path, show_shape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,7 +147,10 @@ def _one_layer(layer: LayerMaps, title: str, image: NDArray[np.uint8] | None) ->
     if left is not None and image is not None:
         show_image(left, image)
     shown = f"{len(layer.units)} of " if len(layer.units) < layer.shape[0] else ""
-    text = f"{layer.name}, {layer.kind} {show_shape(layer.shape)}: {shown}{layer.shape[0]} units, the most active first"
+    text = (
+        f"{layer.name}, {layer.kind} {show_shape(layer.shape)}: {shown}{several(layer.shape[0], 'unit')}, the "
+        "most active first"
+    )
     caption(figure, f"{text}. {_colors(layer.low < 0)} {_silent([layer])}")
     main_title(figure, title)
     return figure
@@ -186,7 +189,7 @@ def _shown(layers: tuple[LayerMaps, ...]) -> tuple[list[LayerMaps], str]:
         chosen = [layer for layer in chosen if layer.kind not in ("conv", "bn") or layer in ends]
     chosen = [chosen[k] for k in evenly_chosen(len(chosen), DOWN)]
     if len(chosen) < count:
-        words += f" {len(chosen)} of {count} layers; --layer NAME shows any other one."
+        words += f" {len(chosen)} of {several(count, 'layer')}; --layer NAME shows any other one."
     signed = {layer.low < 0 for layer in chosen if layer.maps.ndim > 1}
     return chosen, " ".join([words, *(_colors(sign) for sign in sorted(signed)), _silent(chosen)])
 

@@ -14,6 +14,7 @@ from striate.errors import DataError
 from striate.models.preserved_state import on_trial
 from striate.observe.module_calls import ModuleCall, module_calls
 from striate.visualize.inside.passes import as_input, batches, choose_layer, layer_outputs, run
+from striate.wording import several
 
 _HEADS = (nn.Linear, nn.modules.conv._ConvNd)
 
@@ -43,7 +44,7 @@ def find_features(module: nn.Module, x: torch.Tensor, layer: str | None = None) 
     flat = torch.cat([_flat(part) for part in parts])
     if not bool(torch.isfinite(flat).all()):
         raise DataError("features", "numbers that are not finite", "finite ones", "striate doctor RUN")
-    mean = f", mean over {math.prod(parts[0].shape[2:])} positions" if parts[0].ndim > 2 else ""
+    mean = f", mean over {several(math.prod(parts[0].shape[2:]), 'position')}" if parts[0].ndim > 2 else ""
     return Features(flat.numpy(), source + mean)
 
 
@@ -70,6 +71,6 @@ def _given_to(module: nn.Module, name: str, x: torch.Tensor) -> torch.Tensor:
     with on_trial(module), torch.no_grad(), module_calls({name: module.get_submodule(name)}, keep):
         run(module, as_input(module, x))
     if len(given[-1]) != len(x):
-        got = f"{len(given[-1])} rows for {len(x)} samples"
+        got = f"{several(len(given[-1]), 'row')} for {several(len(x), 'sample')}"
         raise DataError(f"inputs of {name}", got, "a row a sample", "name another layer: --layer NAME")
     return given[-1]

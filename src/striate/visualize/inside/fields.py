@@ -19,7 +19,7 @@ from striate.models.preserved_state import zero_input
 from striate.visualize.canvas import ORANGE, VERMILION, heading, main_title, new_figure, show_image
 from striate.visualize.inside.mosaic import caption
 from striate.visualize.inside.passes import choose_layer, layer_outputs, no_such_layer, spread
-from striate.wording import shorten_path, show_sizes
+from striate.wording import several, shorten_path, show_sizes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -213,6 +213,6 @@ def _words(found: Fields) -> str:
     samples = found.layers[0].effective.samples
     return (
         f"Solid: the effective receptive field of the center unit, {100 * MASS:.4g} % of the gradient along each axis "
-        f"(mean of {samples} random inputs), by which the image is lit; dashed: the theoretical one, as far as it lies "
-        "within the image."
+        f"(mean of {several(samples, 'random input')}), by which the image is lit; dashed: the theoretical one, as "
+        "far as it lies within the image."
     )

@@ -18,6 +18,7 @@ from striate.models.preserved_state import on_trial
 from striate.visualize.canvas import FAINT, SMALL, main_title, new_figure
 from striate.visualize.inside.mosaic import Picture, caption, columns_for, show_mosaic, signed_colors
 from striate.visualize.inside.passes import choose_unit, no_such_layer
+from striate.wording import several
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -126,7 +127,7 @@ def flat_kernel(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
         return kernel
     if kernel.ndim == 3:
         return np.concatenate(list(kernel), axis=1)
-    raise UsageError("kernel", f"{kernel.ndim} axes", "1 to 3", "another layer")
+    raise UsageError("kernel", several(kernel.ndim, "axis", "axes"), "1 to 3", "another layer")
 
 
 _TILE = 0.42  # inches
@@ -172,7 +173,7 @@ def filter_words(bank: FilterBank) -> str:
     which = f"Filter {bank.units[0]} of {bank.filters}" if bank.one else f"{count} filters"
     shown = bank.weights.shape[1]
     if bank.channels not in (1, 3) and shown < bank.channels:
-        which += f", the first {shown} of {bank.channels} input channels"
+        which += f", the first {shown} of {several(bank.channels, 'input channel')}"
     if _color(bank):
         return f"{which}. Gray is 0; each filter is scaled by its own largest weight."
     return f"{which}. Red is above 0, blue below, white 0; each filter is scaled by its own largest weight."

@@ -29,6 +29,7 @@ from striate.visualize.canvas import (
 )
 from striate.visualize.inside.mosaic import caption
 from striate.visualize.inside.passes import as_input, batches
+from striate.wording import several
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -182,7 +183,7 @@ def landscape_words(found: Landscape) -> str:
     wide = f"The loss doubles {found.width:.2f} away, on average." if found.width is not None else ""
     return (
         f"{wide} Two random directions, each filter scaled to its own length (Li et al. 2018); biases and "
-        f"normalizations do not move. Mean loss of {found.n:,} samples, {found.center:.4g} at the weights."
+        f"normalizations do not move. Mean loss of {several(found.n, 'sample')}, {found.center:.4g} at the weights."
     ).strip()
 
 

@@ -26,7 +26,7 @@ from striate.visualize.inside.passes import (
     no_such_layer,
     spread,
 )
-from striate.wording import show_sizes
+from striate.wording import several, show_sizes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -207,8 +207,10 @@ def patches_words(found: ExcitingPatches) -> str:
         if whole
         else f"patches of {show_sizes(found.sight.size)} pixels, as much as a unit sees"
     )
-    silent = f" {found.silent} of {found.shape[0]} units are 0 for every sample." if found.silent else ""
-    return f"{found.layer}: {what}; a row has the highest activations of a unit on {found.n:,} samples.{silent}"
+    silent = f" {found.silent} of {several(found.shape[0], 'unit')} are 0 for every sample." if found.silent else ""
+    return (
+        f"{found.layer}: {what}; a row has the highest activations of a unit on {several(found.n, 'sample')}.{silent}"
+    )
 
 
 def _name(unit: UnitPatches, labels: Sequence[str]) -> str:

@@ -25,7 +25,7 @@ from striate.visualize.inside.passes import (
     no_such_layer,
     spread,
 )
-from striate.wording import shorten_path, show_shape
+from striate.wording import several, shorten_path, show_shape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -223,7 +223,8 @@ def maximized_figure(found: MaximizedUnits, *, title: str, names: Sequence[str] 
     under = [shorten(names[unit], 16) if names else f"unit {unit}" for unit in found.units]
     under = [f"{name}\n{a:.3g} → {b:.3g}" for name, a, b in zip(under, found.before, found.after, strict=True)]
     words = (
-        f"Images made by {found.steps} steps along the gradient to maximize a unit of {found.layer}; beneath, its mean "
+        f"Images made by {several(found.steps, 'step')} along the gradient to maximize a unit of {found.layer}; "
+        "beneath, its mean "
         "activation for the noise at the start and for the image. Such images need not resemble the data."
     )
     return _page(list(found.images), under, title, words)
@@ -239,7 +240,8 @@ def inverted_figure(found: Inversions, image: NDArray[np.float32], *, title: str
         ),
     ]
     words = (
-        f"Images made by {found.steps} steps along the gradient whose activations in a layer approach those of the "
+        f"Images made by {several(found.steps, 'step')} along the gradient whose activations in a layer approach "
+        "those of the "
         "image; what the layer loses is arbitrary. Beneath, the relative squared error of the activations."
     )
     return _page([image, *found.images], under, title, words)

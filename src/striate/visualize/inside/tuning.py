@@ -31,7 +31,7 @@ from striate.visualize.canvas import (
 from striate.visualize.inside.mosaic import caption
 from striate.visualize.inside.passes import batches, choose_unit, layer_outputs, no_such_layer
 from striate.visualize.inside.synthesis import Range
-from striate.wording import shorten_path
+from striate.wording import several, shorten_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -266,8 +266,8 @@ def tuning_words(found: Tuning) -> str:
     facts = ""
     if layer is not None and layer.answering:
         facts = (
-            f"{found.layer}: {layer.answering} of {layer.units} units respond to gratings, {layer.tuned:.0%} of these "
-            f"are tuned (selectivity {TUNED} or more), {layer.simple:.0%} simple cells. "
+            f"{found.layer}: {layer.answering} of {several(layer.units, 'unit')} respond to gratings, "
+            f"{layer.tuned:.0%} of these are tuned (selectivity {TUNED} or more), {layer.simple:.0%} simple cells. "
         )
     return (
         f"{facts}Sine gratings over the whole image, the unit in the middle of its map. Selectivity: 0 for any "

@@ -25,7 +25,7 @@ from striate.data.media.image.pictures import (
 from striate.data.media.medium import Medium, Photographs, Planned, Preparation
 from striate.errors import ConfigError
 from striate.records import Finding
-from striate.wording import show_shape
+from striate.wording import several, show_shape
 
 
 def plan_images(source: str, inputs: NDArray[Any] | None, headers: Sequence[Header], config: DataConfig) -> Planned:
@@ -50,14 +50,14 @@ def _plan(source: str, sizes: Counter[tuple[int, int]], colored: int, config: Da
     size = config.size or _most_common(sizes)
     if config.size is None and len(sizes) > 1:
         notes.append(
-            f"Size: {size[0]} × {size[1]} pixels (height × width), the commonest of {len(sizes)} sizes"
-            f" ({sizes[size]:,} of {total:,} images)."
+            f"Size: {size[0]} × {size[1]} pixels (height × width), the commonest of {several(len(sizes), 'size')}"
+            f" ({sizes[size]:,} of {several(total, 'image')})."
         )
     channels = config.channels or (3 if colored else 1)
     if config.channels is None and 0 < colored < total:
-        notes.append(f"Channels: 3 (RGB), since {colored:,} of {total:,} images have color.")
+        notes.append(f"Channels: 3 (RGB), since {colored:,} of {several(total, 'image')} have color.")
     if channels == 1 and colored:
-        notes.append(f"Color is dropped: {colored:,} of {total:,} images are turned to gray.")
+        notes.append(f"Color is dropped: {colored:,} of {several(total, 'image')} are turned to gray.")
     preparation = Preparation(
         "image", (channels, *size), config.fit, config.max_pixels, config.layout, config.reduced_decoding
     )
@@ -72,7 +72,7 @@ def _resized(source: str, other: int, total: int, preparation: Preparation) -> F
         code="data.resized",
         severity="note",
         where=source,
-        measured=f"{other:,} of {total:,} images are not {height} × {width} pixels and were scaled",
+        measured=f"{other:,} of {several(total, 'image')} are not {height} × {width} pixels and were scaled",
         threshold=f"{height} × {width} pixels",
         why=f"Where the aspect ratio differs, {how[preparation.fit]} (data.fit {preparation.fit}).",
         remedy="Choose another size with --size, another fit with --data.fit crop, stretch or pad.",

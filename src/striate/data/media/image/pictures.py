@@ -38,6 +38,7 @@ from striate.data.config import Fit
 from striate.data.media.image.fitting import Reduced, pixels_of, place, place_reduced
 from striate.data.media.image.jpeg import decode_plain_jpeg, plain_jpeg_header, reduce_decoding
 from striate.data.media.medium import Preparation, Unreadable
+from striate.wording import several
 
 _lock = threading.Lock()
 _inside = 0
@@ -282,7 +283,9 @@ def _read(data: bytes | Path, where: str) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableImage(where, "no regular file")
         if status.st_size > MAX_PICTURE_BYTES:
-            raise UnreadableImage(where, f"a file of {status.st_size:,} bytes, more than {MAX_PICTURE_BYTES:,}")
+            raise UnreadableImage(
+                where, f"a file of {several(status.st_size, 'byte')}, more than {MAX_PICTURE_BYTES:,}"
+            )
         return data.read_bytes()
 
 

@@ -14,6 +14,7 @@ from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.records import Finding, Remedy
+from striate.wording import several
 
 _MOST_CLASSES = 100_000
 
@@ -212,8 +213,8 @@ def _of_samples(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
         code="data.imbalance",
         severity=severity,
         where="training loader",
-        measured=f"{ratio:.0f} times as much of class {most} ({int(counts[most]):,} samples) as of class {least} "
-        f"({int(counts[least]):,}){words}",
+        measured=f"{ratio:.0f} times as much of class {most} ({several(int(counts[most]), 'sample')}) as of class "
+        f"{least} ({int(counts[least]):,}){words}",
         threshold=IMBALANCE_LIMIT,
         why="The network does best by hardly ever predicting the rare class; the accuracy looks good all the same.",
         remedy=Remedy(
@@ -264,7 +265,10 @@ def _recall(evidence: Evidence, rare: int) -> tuple[float | None, str]:
         if int(wanted.sum()) >= 5:
             found = float((predicted[wanted] == rare).double().mean())
             part = "validation" if name == "after_val" else "training"
-            return found, f"; after {len(evidence.trial.rows)} steps {found:.0%} of its {part} samples are found"
+            return (
+                found,
+                f"; after {several(len(evidence.trial.rows), 'step')} {found:.0%} of its {part} samples are found",
+            )
     return None, ""
 
 

@@ -230,7 +230,7 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
         severity="error" if fixed - own >= 3 * GAIN else "warning",
         where="inputs of the network",
         measured=f"{scales.of}s with {means} and {deviations}; with standardized inputs the {measure} after "
-        f"{len(trial.rows)} steps is {fixed:.2f} instead of {own:.2f}",
+        f"{several(len(trial.rows), 'step')} is {fixed:.2f} instead of {own:.2f}",
         threshold=NOT_NORMALIZED_THRESHOLD,
         why="Weights are initialized, and rates chosen, for inputs of mean 0 and variance 1: others saturate units, or "
         "make some directions far steeper than others.",

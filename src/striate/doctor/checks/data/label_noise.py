@@ -18,6 +18,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import copies_in
 from striate.doctor.evidence.simple_models import Reference
 from striate.records import Finding, Remedy
+from striate.wording import several
 
 NOISE, SURELY = 0.12, 0.08
 AGREE = 0.7
@@ -171,7 +172,8 @@ def _torn(evidence: Evidence) -> Iterable[Finding]:
         code="data.label-noise",
         severity="error" if share >= 0.2 else "warning",
         where="training labels",
-        measured=f"{len(odd):,} images occur with two labels or more, {share:.0%} of the samples; the first are of "
+        measured=f"{several(len(odd), 'image occurs', 'images occur')} with two labels or more, {share:.0%} of the "
+        "samples; the first are of "
         "the classes " + ", ".join("/".join(map(str, sorted(counts[home]))) for home in odd[:3]),
         threshold=THRESHOLD,
         why="At most one of the labels is right, and the network is pulled both ways.",

@@ -100,7 +100,7 @@ def _told(y: torch.Tensor, classes: int, what: str) -> Finding:
     low, high = (f"{float(v):g}" for v in (y.min(), y.max()))
     odd = (y < 0) | (y >= classes) if whole else (y < 0) | (y > 1)
     count = int(odd.reshape(len(y), -1).any(1).sum())
-    outputs = f"{classes} outputs" if whole else "one output"
+    outputs = several(classes, "output") if whole else "one output"
     if whole and int(y.min()) == 1 and int(y.max()) == classes:
         remedy = "Classes count from 0: `y = y - 1` in the data set."
     elif not whole and float(y.min()) == -1:
@@ -112,7 +112,7 @@ def _told(y: torch.Tensor, classes: int, what: str) -> Finding:
     else:
         remedy = (
             f"Number the classes from 0 (`names = sorted(set(y)); y = [names.index(v) for v in y]`), or give the last "
-            f"layer {int(y.max()) + 1} outputs."
+            f"layer {several(int(y.max()) + 1, 'output')}."
         )
     return Finding(
         code="data.label-range",

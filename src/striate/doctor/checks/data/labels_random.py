@@ -17,6 +17,7 @@ from striate.doctor.evidence.simple_models import answers_belong, belonging, rel
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import dealt_anew
 from striate.records import Finding
+from striate.wording import several
 
 SIGMAS = 3.0
 SLIGHT = 0.05
@@ -48,7 +49,9 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     except NoEvidence:
         return _numbers(evidence)
     if len(labels) < _FEWEST:
-        raise NoEvidence(f"{len(labels)} samples are too few to tell labels at random from hard ones")
+        raise NoEvidence(
+            f"{several(len(labels), 'sample is', 'samples are')} too few to tell labels at random from hard ones"
+        )
     return _classes(evidence)
 
 
@@ -84,7 +87,9 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
 def _numbers(evidence: Evidence) -> Iterable[Finding]:
     values = evidence.samples.values
     if len(values) < _FEWEST:
-        raise NoEvidence(f"{len(values)} samples are too few to tell targets at random from hard ones")
+        raise NoEvidence(
+            f"{several(len(values), 'sample is', 'samples are')} too few to tell targets at random from hard ones"
+        )
     if _better_than_chance(_val(evidence)):
         return
     found = related(evidence.samples.sole_inputs, values)
@@ -113,7 +118,9 @@ def _maps(evidence: Evidence, maps: torch.Tensor) -> Iterable[Finding]:
     if x.shape[2:] != maps.shape[1:] or not x.is_floating_point():
         raise NoEvidence("the targets are maps of another size than the inputs")
     if len(maps) < _FEWEST_MAPS:
-        raise NoEvidence(f"{len(maps)} maps are too few to tell whether they belong to their inputs")
+        raise NoEvidence(
+            f"{several(len(maps), 'map is', 'maps are')} too few to tell whether they belong to their inputs"
+        )
     own, others = belonging(x, maps)
     if not others or own > max(others) or _network_sees(evidence):
         return
@@ -124,7 +131,7 @@ def _maps(evidence: Evidence, maps: torch.Tensor) -> Iterable[Finding]:
         where="training targets",
         measured="brightness and texture tell the classes of positions apart no better than with the maps of other "
         "samples: "
-        f"{beaten} of {len(others)} random pairings of {len(maps)} inputs and maps fit as well or better",
+        f"{beaten} of {len(others)} random pairings of {several(len(maps), 'input')} and maps fit as well or better",
         threshold="the own maps fit better than all random pairings",
         why=_WHY,
         remedy="Look at ten inputs with their maps drawn over them. Usual reasons: one of both was shuffled or "

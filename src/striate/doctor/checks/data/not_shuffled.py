@@ -34,7 +34,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     except NoEvidence:
         targets, what = samples.values[:, None], "target"
     if not evidence.train.whole and len(targets) >= 512 and float(targets.var(0).sum()) == 0:
-        yield _told(f"the first {len(targets):,} samples are all of one class", "error")
+        yield _told(f"the first {several(len(targets), 'sample is', 'samples are')} all of one class", "error")
         return
     stretch = max(WINDOW, int(evidence.train.largest))
     if len(targets) < max(_FEWEST, 2 * stretch):
@@ -48,7 +48,10 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     severity = "error" if gain is not None and gain >= 4 * GAIN else "warning"
     stretches = targets.split(stretch)
     alike = sum(float(part.var(0, correction=0).sum()) == 0 for part in stretches)
-    told = f"{alike} of {several(len(stretches), 'stretch', 'stretches')} of {stretch} samples have one {what} only; "
+    told = (
+        f"{alike} of {several(len(stretches), 'stretch', 'stretches')} of {several(stretch, 'sample')} have one "
+        f"{what} only; "
+    )
     numbers = samples.labels.double() if what == "class" else samples.values
     evidence.pictures["data.not-shuffled"] = Picture(
         "lines", f"The {what} of each sample, in the loader's order", {what: tuple(numbers[:2000].tolist())}
@@ -84,7 +87,10 @@ def _tried(evidence: Evidence) -> tuple[float | None, str]:
         return None, ""
     steps = len(evidence.trial.rows)
     measure = "accuracy" if evidence.setup.classifies else "explained share"
-    return other - own, f"; with shuffled batches the {measure} after {steps} steps is {other:.2f} instead of {own:.2f}"
+    return (
+        other - own,
+        f"; with shuffled batches the {measure} after {several(steps, 'step')} is {other:.2f} instead of {own:.2f}",
+    )
 
 
 def _told(measured: str, severity: str) -> Finding:

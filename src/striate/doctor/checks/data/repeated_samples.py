@@ -63,8 +63,8 @@ def _find_duplicates(evidence: Evidence) -> Iterable[Finding]:
         code="data.duplicates",
         severity="error" if share >= DUPLICATES_GRAVE else "warning",
         where=where,
-        measured=f"{len(x) - distinct:,} of {len(x):,} samples are copies of others: {distinct:,} different ones, the "
-        f"commonest {int(counts.max()):,} times",
+        measured=f"{len(x) - distinct:,} of {several(len(x), 'sample')} are copies of others: {distinct:,} different "
+        f"ones, the commonest {int(counts.max()):,} times",
         threshold=DUPLICATES_THRESHOLD,
         why="The network sees less than it seems, learns the copies by heart, and copies on both sides of a split make "
         "validation look too good.",

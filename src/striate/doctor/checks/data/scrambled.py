@@ -26,6 +26,7 @@ from striate.observe.interventions import change_inputs
 from striate.observe.module_calls import ModuleCall, module_calls
 from striate.observe.torch_calls import torch_functions
 from striate.records import Finding
+from striate.wording import several
 
 _CONVOLUTIONS = nn.modules.conv._ConvNd
 
@@ -159,7 +160,7 @@ def _tried(evidence: Evidence, entrance: Entrance, order: tuple[int, ...]) -> tu
     if trial.error is not None or own is None or other is None:
         return None, ""
     measure = "accuracy" if evidence.setup.classifies else "explained share"
-    words = f"; read so, the {measure} after {len(trial.rows)} steps is {other:.2f} instead of {own:.2f}"
+    words = f"; read so, the {measure} after {several(len(trial.rows), 'step')} is {other:.2f} instead of {own:.2f}"
     return other - own, words
 
 

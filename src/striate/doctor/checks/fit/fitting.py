@@ -20,6 +20,7 @@ from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.training_setup import usual_step
+from striate.wording import several
 
 _ALIKE = 0.9
 
@@ -100,7 +101,7 @@ def learns_itself(evidence: Evidence, rate: float, *, steps: int = 0, batches: A
         return torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=rate)
 
     change = Change(optimizer=make, step=usual_step if _plain(evidence) else None, prepare=ready_to_learn)
-    trial = evidence.variant(name or f"Adam {rate:g}, {steps} steps", change, steps=steps, batches=batches)
+    trial = evidence.variant(name or f"Adam {rate:g}, {several(steps, 'step')}", change, steps=steps, batches=batches)
     if trial.rows and not trial.replica.optimizer.state:
         raise NoEvidence("the step uses another optimizer than the one it is given")
     return trial

@@ -13,6 +13,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, Trial, go_on, run_trial
 from striate.records import Finding, Remedy
+from striate.wording import several
 
 _LEARNED = 0.97
 _EXPLAINED = 0.95
@@ -38,7 +39,7 @@ def _find_overfit(evidence: Evidence) -> Iterator[Finding]:
         fitted = fit_of(evidence.predictions_of(trial, evidence.train.raw))
         other = fit_of(evidence.predictions_of(trial, evidence.val.raw))
     if _overfits(fitted, other):
-        yield _finding(evidence, f"after {len(trial.rows)} steps", fitted, other, _course(evidence, trial))
+        yield _finding(evidence, f"after {several(len(trial.rows), 'step')}", fitted, other, _course(evidence, trial))
 
 
 def _learned(fit: Fit) -> bool:
@@ -84,7 +85,10 @@ def _course(evidence: Evidence, trial: Trial) -> str:
     last = points[-1][1]
     if last.loss < 1.02 * best.loss:
         return ""
-    return f"; its loss was lowest after {number} steps ({best.loss:.3g}, {best.text}), and is {last.loss:.3g} now"
+    return (
+        f"; its loss was lowest after {several(number, 'step')} ({best.loss:.3g}, {best.text}), and is "
+        f"{last.loss:.3g} now"
+    )
 
 
 def _stretched(points: list[tuple[int, Fit]], steps: int) -> tuple[float, ...]:
@@ -98,8 +102,8 @@ def _finding(evidence: Evidence, when: str, train: Fit, val: Fit, course: str) -
         code="fit.overfit",
         severity="warning",
         where="training and validation",
-        measured=f"{when}, {train.text} on {train.count:,} training samples and {val.text} on {val.count:,} of "
-        f"validation{course}; {parameters:,} parameters for {samples:,} samples",
+        measured=f"{when}, {train.text} on {several(train.count, 'training sample')} and {val.text} on {val.count:,} "
+        f"of validation{course}; {several(parameters, 'parameter')} for {several(samples, 'sample')}",
         threshold=OVERFIT.threshold,
         why="The network has learned the samples by heart, and little that holds for others.",
         remedy=Remedy(
@@ -156,10 +160,10 @@ def _find_underfit(evidence: Evidence) -> Iterator[Finding]:
         code="fit.underfit",
         severity="warning",
         where="the network",
-        measured=f"after {len(more.rows)} steps {fitted.text} on samples that it was trained with, and the loss "
-        "hardly falls "
+        measured=f"after {several(len(more.rows), 'step')} {fitted.text} on samples that it was trained with, and "
+        "the loss hardly falls "
         f"any more ({more.level():.3g}); with Adam and no dropout {best.text}; simple models get {simple} on samples "
-        f"that they were not fitted to; {parameters:,} parameters",
+        f"that they were not fitted to; {several(parameters, 'parameter')}",
         threshold=UNDERFIT.threshold,
         why="Even what it was trained with it cannot predict: it is too small or too simple for what there is to be "
         "known.",

@@ -29,6 +29,7 @@ from striate.doctor.evidence.rates import at_rate, rates_are_users
 from striate.doctor.evidence.trial import Trial, go_on
 from striate.doctor.setup.batch import size_of
 from striate.records import Finding, Remedy
+from striate.wording import several
 
 _FALLEN = 0.03
 _FEWEST = 60
@@ -91,8 +92,8 @@ def _noisy(evidence: Evidence) -> Iterator[Finding]:
         code="fit.plateau",
         severity="warning",
         where="training",
-        measured=f"the network has learned, and its loss stays at {own:.3g} over {len(trial.rows)} steps; with a "
-        f"tenth of the learning rate it is {low:.3g} after as many",
+        measured=f"the network has learned, and its loss stays at {own:.3g} over {several(len(trial.rows), 'step')}; "
+        f"with a tenth of the learning rate it is {low:.3g} after as many",
         threshold=PLATEAU.threshold,
         why="At this rate steps go to and fro across the valley: what is left is their noise.",
         remedy=Remedy(
@@ -188,14 +189,17 @@ def _find_cannot_overfit_batch(evidence: Evidence) -> Iterator[Finding]:
     if (_passes(best) or (best.numbers and not _compares(evidence))) and share < _CONTRADICTING:
         return
     steps = max(len(trial.rows) for trial, _ in tried)
-    measured = f"{best.count} samples, {steps} steps of Adam on them alone without dropout: {best.text}"
+    measured = (
+        f"{several(best.count, 'sample')}, {several(steps, 'step')} of Adam on them alone without dropout: {best.text}"
+    )
     remedy = (
         "feed one batch again and again, and follow one sample through `forward`: find where its difference from the "
         "others is lost (a reshape that mixes samples, a pooling over everything, inputs that are multiplied by 0)"
     )
     if share >= _CONTRADICTING:
         measured += (
-            f"; {share:.0%} of {evidence.train.count:,} samples have an input that comes with another target too"
+            f"; {share:.0%} of {several(evidence.train.count, 'sample')} have an input that comes with "
+            "another target too"
         )
         remedy = "find inputs that occur with several targets, and give each one target (or leave them out)"
     yield Finding(

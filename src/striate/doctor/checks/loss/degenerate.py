@@ -17,6 +17,7 @@ from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.trial import Change, Trial, run_trial
 from striate.doctor.setup.batch import copied, main_tensor
 from striate.records import Finding
+from striate.wording import several
 
 _FALLEN = 0.2
 _FALLING = 0.8
@@ -59,8 +60,8 @@ def _no_gradient(evidence: Evidence) -> str | None:
     if (known is not None and not known.guesses) or (known is None and trial.losses[0] < 1e-6):
         return None  # all is as it should be: a hinge has no gradient then
     return (
-        f"the gradient of the loss by the network's outputs is zero in each of {len(norms)} steps, and the loss stays "
-        f"{trial.losses[0]:.3g}"
+        f"the gradient of the loss by the network's outputs is zero in each of {several(len(norms), 'step')}, and "
+        f"the loss stays {trial.losses[0]:.3g}"
     )
 
 
@@ -78,7 +79,11 @@ def _falls_alone(evidence: Evidence) -> str | None:
         if trial.error is not None or not last <= _FALLEN * first:
             return None
     text = _behind(evidence, trial, 1 / _BEHIND)
-    return None if text is None else f"the loss fell from {first:.3g} to {last:.3g} in {len(trial.rows)} steps, {text}"
+    return (
+        None
+        if text is None
+        else f"the loss fell from {first:.3g} to {last:.3g} in {several(len(trial.rows), 'step')}, {text}"
+    )
 
 
 def _behind(evidence: Evidence, trial: Trial, ratio: float) -> str | None:

@@ -16,6 +16,7 @@ from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.replicas import Replica
 from striate.observe.interventions import change_output
 from striate.records import Finding
+from striate.wording import several
 
 _ABOVE = 3.0
 _FAR_ABOVE = 7.0
@@ -53,7 +54,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     by_weights = layer is not None and better is tried[-1]
     where = layer.name if layer is not None and by_weights else "the network's outputs"
     measured = (
-        f"{text}; with outputs that begin {2 * deviation:.3g} times smaller the loss after {len(better.losses)} steps "
+        f"{text}; with outputs that begin {2 * deviation:.3g} times smaller the loss after "
+        f"{several(len(better.losses), 'step')} "
         f"is {better.level():.3g} instead of {evidence.trial.level():.3g}, and {_mean(better.losses):.3g} instead of "
         f"{_mean(own):.3g} on average"
     )

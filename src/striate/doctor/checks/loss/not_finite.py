@@ -20,6 +20,7 @@ from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.training_setup import Step
 from striate.observe.interventions import change_inputs, change_output
 from striate.records import Finding
+from striate.wording import several
 
 _GROWN = 30.0
 _REMEDY = "add a small number where it can be 0: `torch.log(p + 1e-8)`, `torch.sqrt(v + 1e-8)`, `a / (b + 1e-8)`"
@@ -37,7 +38,10 @@ class _Moment:
 def _run(evidence: Evidence) -> Iterator[Finding]:
     weights = [name for name, p in evidence.setup.model.named_parameters() if not bool(torch.isfinite(p).all())]
     if weights:
-        text = f"{len(weights)} parameters hold numbers that are not finite before the first step"
+        text = (
+            f"{several(len(weights), 'parameter holds', 'parameters hold')} numbers that are not finite before "
+            "the first step"
+        )
         yield _finding("error", weights[0], text, "load weights that are finite, or make the network anew")
         return
     rows = evidence.trial.rows

@@ -20,7 +20,7 @@ from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.replicas import Replica
 from striate.observe.interventions import change_gradient, change_output
 from striate.records import Finding
-from striate.wording import show_shape
+from striate.wording import several, show_shape
 
 _WORSE = 1.02
 _BETTER = 0.98
@@ -43,8 +43,8 @@ def _find_sign(evidence: Evidence) -> Iterator[Finding]:
     maximizes = any(group.get("maximize") for group in trial.replica.optimizer.param_groups)
     name = {"classes": "cross entropy", "labels": "binary cross entropy"}.get(after.kind, "squared error")
     measured = (
-        f"in {len(trial.rows)} steps the {name} of the predictions on training samples went up from {start.loss:.3g} "
-        f"to {after.loss:.3g}{_share(start, after)}; with all gradients turned round it went down to "
+        f"in {several(len(trial.rows), 'step')} the {name} of the predictions on training samples went up from "
+        f"{start.loss:.3g} to {after.loss:.3g}{_share(start, after)}; with all gradients turned round it went down to "
         f"{better.loss:.3g}{_share(start, better)}"
     )
     evidence.pictures["loss.sign"] = Picture(
@@ -129,8 +129,8 @@ def _find_broadcast(evidence: Evidence) -> Iterator[Finding]:
     if fixed.error is not None or not fixed.rows or math.isclose(before, fixed.losses[0], rel_tol=1e-5):
         return  # the step brings them into one shape itself
     text = (
-        f"; after {len(fixed.rows)} steps the loss is {fixed.level():.3g} with outputs in the shape of the targets, "
-        f"{evidence.trial.level():.3g} without"
+        f"; after {several(len(fixed.rows), 'step')} the loss is {fixed.level():.3g} with outputs in the shape of "
+        f"the targets, {evidence.trial.level():.3g} without"
     )
     yield _finding(outputs, targets, broadcast, text, _remedy(outputs, targets))
 
@@ -189,7 +189,7 @@ def _remedy(outputs: tuple[int, ...], targets: tuple[int, ...]) -> str:
 
 def _resize_remedy(targets: tuple[int, ...]) -> str:
     if len(targets) == 2:
-        return f"give the last layer {targets[1]} outputs, as many as there are numbers in a target"
+        return f"give the last layer {several(targets[1], 'output')}, as many as there are numbers in a target"
     return "give the last layer one output, and compare `outputs.squeeze(1)` with the targets"
 
 

@@ -16,7 +16,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import form_of, log_probabilities, quality
 from striate.doctor.evidence.trial import Change
 from striate.records import Finding
-from striate.wording import show_shape
+from striate.wording import several, show_shape
 
 _BETTER = 0.1
 _ELEMENTWISE = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
@@ -121,7 +121,7 @@ def _one_output(evidence: Evidence, call: LossCall) -> _Wrong | None:
     what = "one output, which is always certain" if alone else "the samples of the batch, as if they were classes"
     remedy = "use `nn.MSELoss()` for quantities, or `nn.BCEWithLogitsLoss()` with `targets.float()` for yes and no"
     text = f"cross entropy chooses among {what}: outputs {show_shape(call.input.shape)}"
-    constant = f", and the loss is {losses[0]:.3g} at first and {losses[-1]:.3g} after {len(losses)} steps"
+    constant = f", and the loss is {losses[0]:.3g} at first and {losses[-1]:.3g} after {several(len(losses), 'step')}"
     return _Wrong("error", text + (constant if losses else ""), "Nothing can be learned from it.", remedy)
 
 
@@ -173,7 +173,10 @@ def _exclusive(evidence: Evidence, call: LossCall) -> _Wrong | None:
         return None
     if not bool(((target == 0) | (target == 1)).all()) or not bool((target.sum(1) == 1).all()) or len(target) < 8:
         return None
-    text = f"binary cross entropy asks for each of {target.shape[1]} classes by itself, of which just one is right"
+    text = (
+        f"binary cross entropy asks for each of {several(target.shape[1], 'class', 'classes')} by itself, of "
+        "which just one is right"
+    )
     why = "Nine of ten predictions are `no` whatever the input, which a small loss can hide; classes that exclude one "
     why += "another are told apart by what they have more than the others."
     remedy = "use `nn.CrossEntropyLoss()` on the scores, without sigmoid or softmax, with class numbers as targets"

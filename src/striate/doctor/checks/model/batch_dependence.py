@@ -191,7 +191,8 @@ def _across(evidence: Evidence) -> Iterator[Finding]:
             yield _finding(
                 "error",
                 named(head.call),
-                f"{head.call.name} goes over axis 0, the {size} samples, of what has the shape {tuple(shape)}",
+                f"{head.call.name} goes over axis 0, the {several(size, 'sample')}, of what has the shape "
+                f"{tuple(shape)}",
                 0.0,
                 f"`{head.call.name}(x, dim=1)`.",
             )

@@ -103,8 +103,8 @@ def _untrained(evidence: Evidence, strangers: list[Stranger], held: dict[str, An
         code=UNREGISTERED_PARAMETERS_CODE,
         severity="error",
         where=where,
-        measured=f"{several(len(strangers), 'tensor')} with {numbers:,} numbers to learn take part in forward, but "
-        "are not in "
+        measured=f"{several(len(strangers), 'tensor')} with {several(numbers, 'number')} to learn take part in "
+        "forward, but are not in "
         f"model.parameters() (which has {known:,}): {measured}{said(remedy, 'with all of them registered')}",
         threshold="none: each layer that takes part is to be found by model.parameters()",
         why="Only attributes that are modules, nn.ModuleList, nn.ModuleDict or nn.Parameter are registered. All else "
@@ -119,7 +119,7 @@ def _unsaved(strangers: list[Stranger], held: dict[str, Any]) -> Finding:
         code=UNREGISTERED_PARAMETERS_CODE,
         severity="note",
         where=listed(_containers(held)) or _where(strangers),
-        measured=f"{numbers:,} numbers are trained, but not in model.parameters()",
+        measured=f"{several(numbers, 'number is', 'numbers are')} trained, but not in model.parameters()",
         threshold="none",
         why="They are missing in model.state_dict(), and stay behind at .to(device).",
         remedy="Register them: nn.Parameter, nn.ModuleList or an attribute of their own.",
@@ -178,7 +178,7 @@ def _find_graph_detached(evidence: Evidence) -> Iterator[Finding]:
         gradients = evidence.first.gradients
         without = {name for name in used if gradients.get(name) is None} - evidence.trial.changed
         if without == used:
-            yield _all_cut(graph, f"backward runs, but none of {len(used)} parameters gets a gradient")
+            yield _all_cut(graph, f"backward runs, but none of {several(len(used), 'parameter')} gets a gradient")
         elif without:
             yield from _partly(evidence, graph, without)
 
@@ -247,7 +247,7 @@ def _some_cut(evidence: Evidence, cut: Call, names: list[str], numbers: int, sha
         severity="note" if not fresh else "error" if loud == "error" else "warning",
         where=cut.place,
         measured=f"{listed(layers)} take part, want a gradient and are given to the optimizer, but get none "
-        f"({numbers:,} numbers, {share:.0%} of all): {how}{said(remedy, f'without the {cut.name}')}",
+        f"({several(numbers, 'number')}, {share:.0%} of all): {how}{said(remedy, f'without the {cut.name}')}",
         threshold="a gradient for each parameter that takes part and is given to the optimizer",
         why="What lies before the cut stays as it was initialized."
         if fresh

@@ -14,6 +14,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Trial
 from striate.doctor.evidence.trial_variants import replaced
 from striate.records import Finding, Remedy
+from striate.wording import several
 
 CODE = "model.dropout-too-high"
 LIKELY, CERTAIN = 0.75, 0.9
@@ -88,7 +89,8 @@ def _gain(evidence: Evidence, calls: tuple[Call, ...]) -> tuple[bool, str] | Non
         return None
     steps = len(trial.rows)
     text = (
-        f"; with {MILD:g} instead, the loss in evaluation mode after {steps} steps is {other:.3g} instead of {own:.3g}"
+        f"; with {MILD:g} instead, the loss in evaluation mode after {several(steps, 'step')} is {other:.3g} "
+        f"instead of {own:.3g}"
     )
     return other * BETTER < own, text
 

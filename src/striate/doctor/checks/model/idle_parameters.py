@@ -35,8 +35,8 @@ def _find_unused_parameters(evidence: Evidence) -> Iterator[Finding]:
         code=UNUSED_PARAMETERS_CODE,
         severity="warning",
         where=listed(layers),
-        measured=f"{several(len(names), 'parameter')} of {listed(layers)} ({numbers:,} of {whole:,} numbers) take "
-        "part neither in a training step nor in a prediction",
+        measured=f"{several(len(names), 'parameter')} of {listed(layers)} ({numbers:,} of "
+        f"{several(whole, 'number')}) take part neither in a training step nor in a prediction",
         threshold="none: what is registered is meant to be used",
         why=f"A layer that is made in __init__ and never called learns nothing.{hint}",
         remedy=f"Call it in forward, `x = {written(layers[0], 'self')}(x)`, or delete it.",
@@ -111,7 +111,9 @@ def _find_frozen_parameters(evidence: Evidence) -> Iterator[Finding]:
         return
     share = sum(p.numel() for p in frozen.values()) / sum(p.numel() for p in used.values())
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        yield _finding("error", list(frozen), f"no parameter of {len(frozen)} weights requires a gradient", "")
+        yield _finding(
+            "error", list(frozen), f"no parameter of {several(len(frozen), 'weight')} requires a gradient", ""
+        )
         return
     if share < SHARE or not are_untrained(evidence.fresh.model, set(frozen)):
         return
@@ -126,8 +128,8 @@ def _find_frozen_parameters(evidence: Evidence) -> Iterator[Finding]:
     remedy = tried(evidence, "unfrozen", Change(prepare=lambda replica: _unfreeze(replica, names)))
     better = remedy is not None and remedy.better
     measured = (
-        f"{len(frozen)} of {len(used)} weights in use, {share:.0%} of their numbers, do not require a gradient, "
-        "and look as they were initialized"
+        f"{len(frozen)} of {several(len(used), 'weight')} in use, {share:.0%} of their numbers, do not require a "
+        "gradient, and look as they were initialized"
     )
     loud = "warning" if declared else "error"
     yield _finding(loud if better else "note", list(frozen), measured, said(remedy, "with all of them trained"))

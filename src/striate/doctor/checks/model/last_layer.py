@@ -23,6 +23,7 @@ from striate.doctor.evidence.call_graph import Call, CallGraph, Head
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial_variants import first_argument, replaced
 from striate.records import Finding
+from striate.wording import several
 
 DOUBLE_SOFTMAX_CODE = "model.double-softmax"
 _SQUASHING = ("sigmoid", "softmax", "hardsigmoid")
@@ -78,8 +79,8 @@ def _softmax_twice(evidence: Evidence, head: Head, origin: Call | None, classes:
         where=place,
         measured=f"what {loss} is given lies in {float(head.outputs.min()):.2g} to {float(head.outputs.max()):.2g} "
         "and adds up "
-        f"to 1 for each sample; so the loss cannot fall below {lowest_loss(classes, 1):.2f} for {classes} classes"
-        f"{said(remedy, 'without the softmax')}",
+        f"to 1 for each sample; so the loss cannot fall below {lowest_loss(classes, 1):.2f} for "
+        f"{several(classes, 'class', 'classes')}{said(remedy, 'without the softmax')}",
         threshold="scores of any size: probabilities in 0 to 1 squashed a second time differ by a factor of e at most",
         why="The softmax is applied twice: the loss applies it itself. All classes look alike to the loss, and "
         "gradients are small.",
@@ -192,7 +193,10 @@ def _scores(evidence: Evidence, origin: Call, bounds: tuple[float, float], class
         return
     remedy = tried(evidence, "without the last activation", replaced((origin,), first_argument))
     if math.isfinite(high - low):
-        measured = f"scores lie in {low:g} to {high:g}; the loss cannot fall below {floor:.2f} for {classes} classes"
+        measured = (
+            f"scores lie in {low:g} to {high:g}; the loss cannot fall below {floor:.2f} for "
+            f"{several(classes, 'class', 'classes')}"
+        )
     else:
         measured = f"scores are never {'below' if low > -INFINITE else 'above'} 0: a class cannot be ruled out"
     yield _finding(

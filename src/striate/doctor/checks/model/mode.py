@@ -13,7 +13,7 @@ from striate.doctor.checks.model.variants import asked, deviations_apart
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.records import Finding
-from striate.wording import listed
+from striate.wording import listed, several
 
 CODE = "model.mode"
 DIFFERENT = 1e-3
@@ -123,10 +123,13 @@ def _figures_not_updated(evidence: Evidence) -> Iterator[Finding]:
         code=CODE,
         severity="error",
         where=listed(names),
-        measured=f"after {len(trial.rows)} steps in training mode the running mean and variance of {listed(names)} "
-        f"are hardly changed (momentum {momentum:g}){_gap(evidence)}"
+        measured=f"after {several(len(trial.rows), 'step')} in training mode the running mean and variance of "
+        f"{listed(names)} are hardly changed (momentum {momentum:g}){_gap(evidence)}"
         if momentum is not None
-        else f"after {len(trial.rows)} steps in training mode {listed(names)} have the figures they were made with",
+        else (
+            f"after {several(len(trial.rows), 'step')} in training mode {listed(names)} have the figures they were "
+            "made with"
+        ),
         threshold="running statistics that follow those of the batches",
         why="In evaluation mode batch norm uses its running statistics; torch's momentum is the share of the new "
         "batch, 0.1 as a rule.",

@@ -19,7 +19,7 @@ from striate.doctor.setup.batch import leaves
 from striate.doctor.setup.replicas import Replica
 from striate.observe.interventions import change_output
 from striate.records import Finding, Remedy
-from striate.wording import listed
+from striate.wording import listed, several
 
 CODE = "model.no-nonlinearity"
 AFFINE = 1e-4
@@ -75,8 +75,8 @@ def _part(evidence: Evidence, graph: CallGraph, end: int) -> Iterator[Finding]:
         code=CODE,
         severity="warning",
         where=listed(places),
-        measured=f"{len(run)} layers with weights follow each other without anything that bends between them "
-        f"({listed(places)}){remedy.said('with ReLU between them')}",
+        measured=f"{several(len(run), 'layer')} with weights follow each other without anything that bends between "
+        f"them ({listed(places)}){remedy.said('with ReLU between them')}",
         threshold=f"fewer than {MANY}: two may be a layer in two parts",
         why="Linear layers one after the other are together one linear layer.",
         remedy=Remedy(
@@ -184,7 +184,7 @@ def _finding(evidence: Evidence, chain: list[Call], apart: float | None) -> Find
         how = "nothing but linear functions and normalization between them"
     else:
         how = f"f(a) + f(b) = f(a + b) + f(0) up to {apart:.1g} of the predictions"
-    measured = f"{len(chain)} layers with weights one after the other ({listed(places)}), and {how}"
+    measured = f"{several(len(chain), 'layer')} with weights one after the other ({listed(places)}), and {how}"
     return Finding(
         code=CODE,
         severity="error",

@@ -80,7 +80,7 @@ def _repeated(evidence: Evidence, places: list[str], calls: int) -> Finding:
         code=CODE,
         severity="warning",
         where=listed(places),
-        measured=f"{listed(places)} are one and the same layer: {parameters:,} numbers to learn instead of "
+        measured=f"{listed(places)} are one and the same layer: {several(parameters, 'number')} to learn instead of "
         f"{parameters * len(places):,}, in {several(calls, 'call')}{said(remedy, 'with weights of their own')}",
         threshold="a layer has one place, unless it gets other inputs at each",
         why="`[layer] * 3` repeats the same object, and a layer that is assigned twice is not copied: all places "

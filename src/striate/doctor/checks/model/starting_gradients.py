@@ -16,7 +16,7 @@ from striate.doctor.evidence.step_trace import LayerView, StepTrace
 from striate.doctor.evidence.trial_variants import with_fresh_weights
 from striate.doctor.evidence.units import WEIGHTED, hidden
 from striate.records import Finding, Remedy
-from striate.wording import listed
+from striate.wording import listed, several
 
 RANGE = 1000.0
 """Layers whose gradients differ by more than this factor need learning rates that differ as much: no single one fits.
@@ -91,7 +91,7 @@ def _finding(evidence: Evidence, what: str, where: str, measured: str) -> Findin
     fresh = with_fresh_weights(evidence, "he")
     tried = ""
     if fresh is not None and fresh.beats(own, 1.3):
-        tried = f"; with he-normal weights the loss after {fresh.steps} steps is {fresh} instead of {own}"
+        tried = f"; with he-normal weights the loss after {several(fresh.steps, 'step')} is {fresh} instead of {own}"
     known = _strengths(evidence.trial.first) or _strengths(evidence.trial.later)
     code = f"model.{what}-gradient"
     evidence.pictures[code] = Picture(
@@ -169,9 +169,9 @@ def _find_symmetric_init(evidence: Evidence) -> Iterator[Finding]:
         code="model.symmetric-init",
         severity="error",
         where=listed(bad),
-        measured=f"all {weights.shape[0]} units of {bad[0]} begin with the same weights (from "
+        measured=f"all {several(weights.shape[0], 'unit')} of {bad[0]} begin with the same weights (from "
         f"{float(weights.min()):.3g} to "
-        f"{float(weights.max()):.3g}), and after {len(trial.rows)} steps they are still the same",
+        f"{float(weights.max()):.3g}), and after {several(len(trial.rows), 'step')} they are still the same",
         threshold=f"a difference below {ALIKE:g} of the largest weight, before the trial and after it",
         why="Units that begin alike get the same gradient and stay alike: the layer is worth a single unit.",
         remedy=Remedy(
@@ -202,7 +202,7 @@ def _slow_to_part(evidence: Evidence) -> Iterator[Finding]:
         severity="warning",
         where=listed(bad),
         measured=f"all units of {bad[0]} begin with the same weights; with he-normal ones the loss after "
-        f"{fresh.steps} steps is {fresh} instead of {evidence.progress}",
+        f"{several(fresh.steps, 'step')} is {fresh} instead of {evidence.progress}",
         threshold=f"the same weights in all units, and a loss {WORTH:g} times lower without",
         why="Units that begin alike can only be told apart by what comes behind them, and stay near each other for "
         "long.",

@@ -17,6 +17,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.replicas import Replica
 from striate.records import Finding
+from striate.wording import several
 
 CODE = "model.too-small"
 WIDE = 32
@@ -50,7 +51,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         return
     if remedy is None and _share_right(evidence) > POOR:
         return
-    classes = "" if not evidence.setup.classifies else f" for {evidence.classes} classes"
+    classes = "" if not evidence.setup.classifies else f" for {several(evidence.classes, 'class', 'classes')}"
     numbers = "number a sample is" if narrow.width == 1 else "numbers a sample are"
     yield Finding(
         code=CODE,

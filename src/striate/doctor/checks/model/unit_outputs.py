@@ -13,7 +13,7 @@ from striate.doctor.evidence.step_trace import LayerView
 from striate.doctor.evidence.trial_variants import with_fresh_weights
 from striate.doctor.evidence.units import WEIGHTED, copied_share, flat_share, hidden
 from striate.records import Finding, Remedy
-from striate.wording import listed
+from striate.wording import listed, several
 
 RANGES = {
     "tanh": (-1.0, 1.0),
@@ -50,8 +50,8 @@ def _find_saturated(evidence: Evidence) -> Iterator[Finding]:
         return
     name, share = max(bad, key=lambda item: item[1])
     tried = (
-        f"; with glorot-normal weights and biases of zero the loss after {fresh.steps} steps is {fresh} instead of "
-        f"{own}"
+        f"; with glorot-normal weights and biases of zero the loss after {several(fresh.steps, 'step')} is {fresh} "
+        f"instead of {own}"
         if fresh is not None and helps
         else ""
     )
@@ -124,7 +124,10 @@ def _find_dead_units(evidence: Evidence) -> Iterator[Finding]:
     )
     name, share = max(bad, key=lambda item: item[1])
     tried = (
-        f"; with he-normal weights and biases of zero the loss after {fresh.steps} steps is {fresh} instead of {own}"
+        (
+            f"; with he-normal weights and biases of zero the loss after {several(fresh.steps, 'step')} is {fresh} "
+            f"instead of {own}"
+        )
         if fresh is not None and helps
         else ""
     )
@@ -201,9 +204,10 @@ def _find_collapsed(evidence: Evidence) -> Iterator[Finding]:
         code="model.collapsed",
         severity="error" if always else "warning",
         where="the network's outputs",
-        measured=f"for {len(outputs)} different inputs all outputs are ({prediction}{dots}) within "
+        measured=f"for {several(len(outputs), 'different input')} all outputs are ({prediction}{dots}) within "
         f"{max(s or 0 for s in deviations):.1g} "
-        f"of their size after {len(trial.rows)} steps{', as before them' if always else '; before them they differed'}",
+        "of their size after "
+        f"{several(len(trial.rows), 'step')}{', as before them' if always else '; before them they differed'}",
         threshold=f"a standard deviation over samples below {SAME:g} of their size",
         why="What the inputs tell is lost on the way: only a constant can be learned.",
         remedy="Print `h.flatten(1).std(0).mean()` after each layer for one batch: where it falls to 0, something "

@@ -18,6 +18,7 @@ from striate.doctor.setup.replicas import Replica
 from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.module_calls import ModuleCall, module_calls
 from striate.observe.tensors import tensors_in
+from striate.wording import several
 
 BETTER = 1.25
 """So many times smaller the loss must be: trials of some dozen steps differ by a tenth by chance."""
@@ -45,7 +46,7 @@ def tried(evidence: Evidence, name: str, change: Change, times: float = BETTER) 
         return None
     if other.steps < own.steps:
         return None
-    text = f"the loss after {other.steps} steps is {other} instead of {own}"
+    text = f"the loss after {several(other.steps, 'step')} is {other} instead of {own}"
     return Tried(other.beats(own, times), text, trial)
 
 

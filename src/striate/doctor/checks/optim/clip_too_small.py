@@ -16,6 +16,7 @@ from striate.doctor.evidence.watch import StepRow
 from striate.doctor.setup.replicas import Replica
 from striate.observe.gradients import on_gradient
 from striate.records import Finding, Remedy
+from striate.wording import several
 
 CUT = 0.1
 """A clip of 1 leaves a tenth and more of most gradients; what is left of less than that decides nothing by itself."""
@@ -46,7 +47,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         severity="error" if own.share < LITTLE else "warning",
         where="the clipping of gradients",
         measured=f"of gradients of norm {raw:.2g} the optimizer gets {applied:.2g}, {statistics.median(left):.1g} of "
-        f"it; without clipping the loss after {other.steps} steps is {other} instead of {own}",
+        f"it; without clipping the loss after {several(other.steps, 'step')} is {other} instead of {own}",
         threshold=f"less than {CUT:g} of their norm is left, and without clipping the loss is 1.5 times lower",
         why="A clip is for rare gradients that are far larger than usual; this one cuts all of them, so the rate is "
         "a tiny one in effect.",
@@ -69,8 +70,8 @@ def _by_hooks(evidence: Evidence) -> Iterator[Finding]:
         code="optim.clip-too-small",
         severity="error" if own.share < LITTLE else "warning",
         where="the hooks of parameters",
-        measured=f"without what `parameter.register_hook` does to gradients the loss after {other.steps} steps is "
-        f"{other} instead of {own}",
+        measured="without what `parameter.register_hook` does to gradients the loss after "
+        f"{several(other.steps, 'step')} is {other} instead of {own}",
         threshold="without the hooks the loss is 1.5 times lower",
         why="They leave too little of the gradients, or turn them elsewhere.",
         remedy=Remedy(

@@ -24,6 +24,7 @@ from striate.doctor.evidence.rates import (
 )
 from striate.doctor.evidence.trial import Trial
 from striate.records import Finding, Remedy
+from striate.wording import several
 
 LARGE_MOVE = 3e-3
 """Healthy steps move the parameters by about a thousandth of their norm, quick ones by a hundredth: a network that does
@@ -70,8 +71,8 @@ def _finding(trial: Trial, own: Progress, other: Progress, factor: float, severi
     rate = _rate(trial, factor)
     end = "nan" if not math.isfinite(own.level) else number(own.level)
     measured = (
-        f"with {rate} instead of {_rate(trial, 1)} the loss after {other.steps} steps is {other} instead of {end}; "
-        f"a constant prediction has {number(own.chance)}"
+        f"with {rate} instead of {_rate(trial, 1)} the loss after {several(other.steps, 'step')} is {other} instead "
+        f"of {end}; a constant prediction has {number(own.chance)}"
     )
     return Finding(
         code="optim.lr-too-high",
@@ -154,8 +155,8 @@ def _find_lr_too_low(evidence: Evidence) -> Iterator[Finding]:
             code="optim.lr-too-low",
             severity="error" if own.share < NOTHING else "warning",
             where="the optimizer",
-            measured=f"with {tried} instead of {given} the loss after {other.steps} steps is {other} instead of "
-            f"{own}; as it "
+            measured=f"with {tried} instead of {given} the loss after {several(other.steps, 'step')} is {other} "
+            f"instead of {own}; as it "
             f"is, half of that takes about {_round(needed)} steps, {_round(needed / steps_an_epoch(evidence))} epochs. "
             f"A step moves the parameters by {moved:.1g} of their norm",
             threshold=f"less than {LR_TOO_LOW_LITTLE:.0%} of the way from chance ({number(own.chance)}) to 0, and a "
@@ -180,8 +181,8 @@ def _zero(evidence: Evidence) -> Iterator[Finding]:
                 code="optim.lr-too-low",
                 severity="error",
                 where="the optimizer",
-                measured=f"the rate is 0; with lr {rate:g} the loss after {other.steps} steps is {other} instead of "
-                f"{own}",
+                measured=f"the rate is 0; with lr {rate:g} the loss after {several(other.steps, 'step')} is {other} "
+                f"instead of {own}",
                 threshold="a rate above 0",
                 why="Steps of length zero lead nowhere.",
                 remedy=rate_remedy(f"Give the optimizer lr={rate:g}.", rate),

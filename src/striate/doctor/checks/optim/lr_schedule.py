@@ -13,6 +13,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.progress import Progress, number
 from striate.doctor.evidence.rates import at_held_rates, rate_text, rates_are_users, rates_given, steps_an_epoch
 from striate.records import Finding, Remedy
+from striate.wording import several
 
 ENDING = 0.1
 """Schedules end at a tenth of their rate or less: a trial is a few epochs, too early for that."""
@@ -94,11 +95,14 @@ def _healthy_rise(evidence: Evidence) -> float:
 def _story(rates: Sequence[tuple[float, ...]], full: Sequence[float], *, rises: bool, grows: bool) -> str:
     begin, end = rate_text(rates[0]), rate_text(rates[-1])
     if grows:
-        return f"the rate grows from {begin} to {end} within {len(rates)} steps"
+        return f"the rate grows from {begin} to {end} within {several(len(rates), 'step')}"
     if rises:
-        return f"after {len(rates)} steps the rate is {end}, of {rate_text(full)}"
+        return f"after {several(len(rates), 'step')} the rate is {end}, of {rate_text(full)}"
     low = _fall([_share(rate, full) for rate in rates])
-    return f"the rate falls below a tenth of {rate_text(full)} at step {low}, and is {end} after {len(rates)} steps"
+    return (
+        f"the rate falls below a tenth of {rate_text(full)} at step {low}, and is {end} after "
+        f"{several(len(rates), 'step')}"
+    )
 
 
 def _finding(rates: Sequence[object], held: Sequence[float], own: Progress, other: Progress, story: str) -> Finding:
@@ -107,7 +111,8 @@ def _finding(rates: Sequence[object], held: Sequence[float], own: Progress, othe
         code="optim.lr-schedule",
         severity="error" if own.share < LITTLE else "warning",
         where="the learning rate's schedule",
-        measured=f"{story}; with {rate} throughout the loss after {len(rates)} steps is {other} instead of {own}",
+        measured=f"{story}; with {rate} throughout the loss after {several(len(rates), 'step')} is {other} instead "
+        f"of {own}",
         threshold=f"a tenth of the full rate within {FALL_EPOCHS} epochs or {FALL_STEPS} steps, a warmup of more than "
         f"{WARMUP_STEPS:,} steps and {WARMUP_EPOCHS} "
         f"epochs, or a rate {GROWING:g} times higher; and a rate that is held is 1.5 times better",

@@ -17,7 +17,7 @@ from striate.doctor.evidence.trial_variants import optimized, unmoved
 from striate.doctor.evidence.watch import StepRow
 from striate.doctor.setup.replicas import Replica
 from striate.records import Finding
-from striate.wording import listed
+from striate.wording import listed, several
 
 SMALL = 1e-5
 """Rate, and rate times gradient: with smaller ones rounding may be what takes a step away."""
@@ -45,7 +45,8 @@ def _find_no_step(evidence: Evidence) -> Iterator[Finding]:
         code="optim.no-step",
         severity="error",
         where="the training step",
-        measured=f"{measured}: after {len(trial.rows)} steps all {len(still)} parameters are what they were",
+        measured=f"{measured}: after {several(len(trial.rows), 'step')} all "
+        f"{several(len(still), 'parameter is', 'parameters are')} what they were",
         threshold=f"no parameter changed in {FEWEST_TO_JUDGE} steps or more, though gradients came",
         why="Nothing is ever learned: the gradients are computed and not used.",
         remedy=remedy,
@@ -97,8 +98,8 @@ def _find_missing_zero_grad(evidence: Evidence) -> Iterator[Finding]:
         code="optim.missing-zero-grad",
         severity="error",
         where="the training step",
-        measured=f"in {len(left)} of {len(left)} steps the gradients of the step before still lay there: of norm "
-        f"{first:.2g} at first, {last:.2g} in the last that were looked at; a batch's own have {raw:.2g}",
+        measured=f"in {len(left)} of {several(len(left), 'step')} the gradients of the step before still lay there: "
+        f"of norm {first:.2g} at first, {last:.2g} in the last that were looked at; a batch's own have {raw:.2g}",
         threshold=f"what the optimizer was given is there within {SAME:.0%} when the next gradients come, after each "
         f"of {FEWEST} steps or more",
         why="Each step then follows the sum of all gradients since the beginning: it overshoots, ever faster.",
@@ -240,9 +241,10 @@ def _judged(evidence: Evidence, missing: Sequence[str]) -> Iterator[Finding]:
         code="optim.parameters-missing",
         severity=severity,  # type: ignore[arg-type]
         where=listed(missing),
-        measured=f"{len(missing)} of {len(sizes)} parameters ({share:.0%} of all numbers) get gradients, are in no "
-        "group of the "
-        f"optimizer and never move; with them in it the loss after {other.steps} steps is {other} instead of {own}",
+        measured=f"{len(missing)} of {several(len(sizes), 'parameter')} ({share:.0%} of all numbers) get gradients, "
+        "are in no group of the "
+        f"optimizer and never move; with them in it the loss after {several(other.steps, 'step')} is {other} instead "
+        f"of {own}",
         threshold="a gradient in the first step, and no change in the whole trial",
         why=f"They stay what they were at the start.{meant}",
         remedy=f"Give the optimizer all of them, after the network is complete: `{ALL}`.",

@@ -21,6 +21,7 @@ from striate.doctor.setup.training_setup import Step
 from striate.observe.gradients import on_gradient
 from striate.observe.interventions import change_gradient
 from striate.records import Finding, Remedy
+from striate.wording import several
 
 SHRUNK = 0.8
 """Healthy decay takes a few percent of the weights' norm in a trial, and learning gives more."""
@@ -58,8 +59,8 @@ def run(evidence: Evidence) -> Iterator[Finding]:
                 code="optim.weight-decay-too-high",
                 severity="error" if own.share < LITTLE else "warning",
                 where=attempt.where,
-                measured=f"{attempt.what} shrinks the weights to {shrunk:.2g} of their norm in {len(trial.rows)} "
-                f"steps; {attempt.how} the loss is {other} instead of {own}",
+                measured=f"{attempt.what} shrinks the weights to {shrunk:.2g} of their norm in "
+                f"{several(len(trial.rows), 'step')}; {attempt.how} the loss is {other} instead of {own}",
                 threshold=f"less than {SHRUNK:g} of the norm is left after the trial, and without decay the loss is "
                 "1.5 times lower",
                 why="Every step pulls the weights towards zero by more than the data pull them elsewhere.",

@@ -15,6 +15,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, Trial, go_on, run_trial
 from striate.doctor.setup.training_setup import Step
 from striate.records import Finding, Remedy
+from striate.wording import several
 
 _SHARE = 0.6
 _SECONDS = 0.008
@@ -142,7 +143,7 @@ def _find_small_batch(evidence: Evidence) -> Iterator[Finding]:
         severity="warning",
         where="the training loader",
         measured=f"with batches of {size}, {slow:,.0f} samples a second are trained with; with batches of "
-        f"{size * len(parts)}, {fast:,.0f}: {fast / slow:.1f} times as many, of {count:,} samples",
+        f"{size * len(parts)}, {fast:,.0f}: {fast / slow:.1f} times as many, of {several(count, 'sample')}",
         threshold=SMALL_BATCH.threshold,
         why="A step of so few samples is spent on calling its operations, not on computing them.",
         remedy=Remedy(

@@ -11,6 +11,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.training_setup import usual_step
 from striate.records import Finding
+from striate.wording import several
 
 _FETCHED = 16
 _SOME = 8
@@ -55,11 +56,11 @@ def _measured(evidence: Evidence, fetched: int, single: int, rows: bool) -> str:
     said, size = [], evidence.train.sizes[0]
     if fetched >= _SOME:
         ways = ", ".join(f"{count} × `{name}`" for name, count in evidence.calls.fetched.most_common(3))
-        said.append(f"one step wants {fetched} numbers in Python ({ways})")
+        said.append(f"one step wants {several(fetched, 'number')} in Python ({ways})")
     if single:
         said.append(f"layers are called {single} times with one sample each, of a batch of {size}")
     if rows and not single:
-        said.append(f"one step picks {evidence.calls.picked} rows one by one, of a batch of {size}")
+        said.append(f"one step picks {several(evidence.calls.picked, 'row')} one by one, of a batch of {size}")
     return "; ".join(said) + f"; a step takes {evidence.step_seconds * 1000:.1f} ms"
 
 

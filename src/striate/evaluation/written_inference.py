@@ -1,0 +1,40 @@
+"""How the figures of a run were computed, as the run wrote it down: by what its network predicts again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from striate.errors import RunError
+from striate.inference.plan import InferencePlan
+from striate.runs.directory import RunDirectory
+from striate.runs.events import append_event, read_events
+from striate.runs.files import read_dispensable
+
+_EVENT = "inference"
+
+
+def write_inference(run: RunDirectory, plan: InferencePlan) -> None:
+    """Write down how the run's figures are computed, before they are. Raises RunError."""
+    append_event(run, _EVENT, plan=plan.to_json())
+
+
+def written_inference(run: RunDirectory) -> InferencePlan | None:
+    """What metrics.json says of it, or `write_inference` where the run is not complete; None where nothing does."""
+    metrics = read_dispensable(run.metrics_json)
+    if isinstance(metrics, dict) and (found := _plan(metrics.get("inference"))) is not None:
+        return found
+    try:
+        plans = [event.get("plan") for event in read_events(run) if event["event"] == _EVENT]
+    except RunError:
+        return None
+    return _plan(plans[-1]) if plans else None
+
+
+def _plan(values: Any) -> InferencePlan | None:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return replace(TypeAdapter(InferencePlan).validate_python(values), seconds=0.0, cached=True)
+    except ValidationError:  # a stranger's run may say anything
+        return None

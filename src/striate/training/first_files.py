@@ -1,0 +1,153 @@
+"""The files of a run that are known before its first step: written once, and looked at whenever it goes on.
+
+config.yaml is the run; what it was when a checkpoint was written is in the checkpoint. The others follow from the data,
+the network and the machine: their digests are in events.jsonl.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from striate.account.signal.trace import signal_to_json
+from striate.errors import RunError, pasted
+from striate.runs.checkpoint import load_checkpoint
+from striate.runs.directory import RunDirectory, csv_text, open_run, read_seen
+from striate.runs.environment import describe_environment
+from striate.runs.events import append_event, event_line, file_digest, note_files, noted_files, read_events, text_digest
+from striate.runs.files import append_text, json_text, write_json, write_text
+from striate.runs.plain_files import is_there
+from striate.training.budget.forecast import write_forecast
+from striate.training.config import Config
+from striate.training.config_file import config_from_yaml, config_to_dict, config_to_yaml, field_names
+from striate.training.prepare import Prepared
+
+_PLACES = ("data.source", "data.store", "data.packs", "save_seconds", "decided")
+"""Fields that may change between two checkpoints: where the same data lie (their fingerprint is looked at), how often
+the run is saved, and what was not asked for."""
+_SHOWN = 3  # fields in a message
+
+
+def write_first_files(run: RunDirectory, prepared: Prepared, announce: Callable[[str], None] = lambda _: None) -> None:
+    """Write the files that are known before the first step, config.yaml first; those that are there stay as they are,
+    so that a run killed among them can go on. One that is damaged or gone is made again, which `announce` and
+    events.jsonl are told. Raises RunError, also where that gives another file than the run began with."""
+    if not is_there(run.config):
+        write_text(run.config, config_to_yaml(prepared.config))
+    noted = noted_files(run)
+    made = {
+        file: _made_again(run, file, text, noted) for file, text in _fixed(run, prepared) if not _whole(file, noted)
+    }
+    if not is_there(run.events) or not run.events.stat().st_size:
+        notes = [event_line("note", text=note) for note in prepared.notes]
+        findings = [event_line("finding", **finding.to_json()) for finding in prepared.findings]
+        append_text(run.events, "".join(notes + findings))  # all of them, or none
+    for file, text in made.items():
+        if file.name in noted:
+            announce(f"{file} was not as this run wrote it, and was made again")
+            append_event(run, "made-again", file=file.name)
+        write_text(file, text)
+    files = [run.config, *(file for file, _ in _fixed(run, prepared))]
+    note_files(run, [file for file in files if file.name not in noted or file in made])
+    write_forecast(run, prepared.forecast, prepared.pace)
+    if prepared.plan is not None and not is_there(run.plan):
+        write_json(run.plan, prepared.plan.to_json())
+    if prepared.signal and not is_there(run.signal):
+        write_json(run.signal, {"start": signal_to_json(prepared.signal)})
+
+
+def _fixed(run: RunDirectory, prepared: Prepared) -> Iterator[tuple[Path, Callable[[], str]]]:
+    """The files that never change, and what makes each."""
+    yield run.classes, lambda: "".join(f"{name}\n" for name in prepared.data.classes)
+    rows = prepared.data.rows
+    yield run.split, lambda: csv_text(["path", "label", "split"], ((row.path, row.label, row.split) for row in rows))
+    yield run.seen, lambda: "".join(f"{digest}\n" for digest in _seen(prepared))
+    yield run.environment, lambda: json_text(describe_environment())
+
+
+def _whole(file: Path, noted: Mapping[str, str]) -> bool:
+    """Whether the file is there, as it was written as far as that was noted."""
+    return is_there(file) and (file.name not in noted or file_digest(file) == noted[file.name])
+
+
+def _made_again(run: RunDirectory, file: Path, text: Callable[[], str], noted: Mapping[str, str]) -> str:
+    """The text of a file that is missing or damaged. Raises RunError where it is none that the run began with."""
+    made = text()
+    if file == run.environment or noted.get(file.name) in (None, text_digest(made)):
+        return made
+    raise RunError(
+        str(file),
+        "not what this run wrote, and what now follows from data and weights is another file",
+        "the file as it was written: its SHA-256 is in events.jsonl",
+        f"put a copy of it back; or {_anew(run)}",
+    )
+
+
+def _seen(prepared: Prepared) -> list[str]:
+    """Digests of the samples that the network learns from or is chosen by, and of those that its weights have: what a
+    run behind them has seen, with all before it."""
+    contents, weights = prepared.data.contents, prepared.config.model.weights
+    own = [digest for name in ("train", "val") for digest in contents[name]]
+    try:
+        earlier = frozenset() if weights is None else read_seen(open_run(Path(weights)))
+    except RunError:  # a file of weights that is of no run
+        earlier = frozenset()
+    return own + sorted(earlier.difference(own))
+
+
+def change_config(run: RunDirectory, config: Config) -> None:
+    """Write config.yaml anew while the run trains: events.jsonl knows of it before, checkpoints after."""
+    text = config_to_yaml(config)
+    append_event(run, "files", sha256={run.config.name: text_digest(text)})
+    write_text(run.config, text)
+
+
+def refuse_changed_config(run: RunDirectory, begun: Path | None) -> None:
+    """Raise RunError where config.yaml is not what the run has written: it would go on as another training. `begun` is
+    the checkpoint to go on from, if there is one. Of runs of earlier versions nothing is known."""
+    saved = None if begun is None else load_checkpoint(begun).get("config")
+    said = config_changes(run, saved)
+    if said is None:
+        return
+    raise RunError(
+        str(run.config),
+        f"changed since the run was interrupted: {said}",
+        "the configuration that the run began with",
+        f"put the values back, then: striate train --resume {pasted(run.path)}; or {_anew(run)}",
+    )
+
+
+def config_changes(run: RunDirectory, saved: object) -> str | None:
+    """What of config.yaml is not as the run wrote it; None where nothing is. `saved` is the configuration of a
+    checkpoint, where that has one. Raises ConfigError."""
+    written = [e["sha256"].get(run.config.name) for e in read_events(run) if isinstance(e.get("sha256"), dict)]
+    digests = list(filter(None, written))
+    if file_digest(run.config) in (digests[-1:] if isinstance(saved, Mapping) else digests):
+        return None
+    if not isinstance(saved, Mapping):
+        return "it is not the file that the run wrote" if digests else None
+    now = config_to_dict(config_from_yaml(run.config))
+    changed = [name for name in field_names() if name not in _PLACES and not _same(now, saved, name.split("."))]
+    more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+    told = (f"{name} is {_value(now, name)}, and was {_value(saved, name)}" for name in changed[:_SHOWN])
+    return f"{'; '.join(told)}{more}" if changed else None
+
+
+def _same(now: Any, then: Any, path: list[str]) -> bool:
+    """Whether a field has the same value; one that the older of the two does not know yet has."""
+    for part in path:
+        if not isinstance(now, Mapping) or not isinstance(then, Mapping) or part not in then:
+            return True
+        now, then = now[part], then[part]
+    return repr(now) == repr(then)  # a stranger's checkpoint may hold anything
+
+
+def _value(values: Any, name: str) -> str:
+    for part in name.split("."):
+        values = values[part]
+    return str(values)[:60]
+
+
+def _anew(run: RunDirectory) -> str:
+    return f"train again: striate train --config {pasted(run.config)} --out {pasted(f'{run.path}-again')}"
