@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from striate.errors import UsageError, one_line, pasted
 from striate.records import Finding, Remedy
@@ -321,6 +320,8 @@ def rare_class_findings(
     The cost is chosen on four fifths of these validation samples and measured on the other fifth, five times, so that
     no sample judges the cost that it helped to choose. Nothing is said where that finds no more of the class by
     McNemar's test, does not raise its F1, or is right no more often in what it adds than chance is (binomial test)."""
+    from scipy.stats import binomtest
+
     said, findings = probabilities.argmax(1), []
     for k, name in enumerate(classes):
         own = truth == k

@@ -110,14 +110,7 @@ def _plan(
     search = Search(found if seconds is not None else found.of_whole_batches, offers)
     left = budget if seconds is None else max(0.0, seconds - (perf_counter() - started))
     chosen = search.run(left, expected, load=now, thorough=seconds is not None)
-    record = PlanRecord(
-        search.rows(chosen),
-        search.probe.trials.samples,
-        now.name,
-        perf_counter() - started,
-        remarks=(*_remarks(work, request, offers.threads, chosen, now), *search.remarks),
-        asides=(*_asides(search.probe, work, request), *search.asides),
-    )
+    record = _record(search, chosen, work, request, now, started)
     if not search.refused:  # other weights, or other data, might not be
         save_plan("training", key | {"long": long and not search.no_time_to_compile}, record.to_json())
     return Planned(chosen.execution(usual), record)
@@ -129,18 +122,25 @@ def _untimed(
     usual, likely = work.config.execution, offers.likely()
     if likely == offers.plain:
         return Planned(usual)
-    search = Search(found, offers)
-    chosen = likely if search.accepts(likely) else offers.plain
-    untimed = f"not timed, since a step takes {found.whole:.1f} s" if chosen == likely else ""
-    record = PlanRecord(
+    search, chosen = Search(found, offers), offers.plain
+    if search.accepts(likely):
+        chosen = likely
+        search.remarks.append(f"not timed, since a step takes {found.whole:.1f} s")
+    return Planned(chosen.execution(usual), _record(search, chosen, work, request, now, started))
+
+
+def _record(
+    search: Search, chosen: Candidate, work: Workload, request: ExecutionConfig, now: Load, started: float
+) -> PlanRecord:
+    """The table of a search, and what is said of it."""
+    return PlanRecord(
         search.rows(chosen),
-        found.trials.samples,
+        search.probe.trials.samples,
         now.name,
         perf_counter() - started,
-        remarks=(*_remarks(work, request, offers.threads, chosen, now), *filter(None, [untimed])),
-        asides=tuple(_asides(found, work, request)),
+        remarks=(*_remarks(work, request, search.offers.threads, chosen, now), *search.remarks),
+        asides=(*_asides(search.probe, work, request), *search.asides),
     )
-    return Planned(chosen.execution(usual), record)
 
 
 def plan_key(work: Workload, request: ExecutionConfig, offers: Offers, load: Load) -> dict[str, Any]:
