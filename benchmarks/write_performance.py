@@ -1,4 +1,4 @@
-"""docs/performance.md and its plots, from benchmarks/results/*.json.
+"""docs/performance.md, docs/measurements/ and their plots, from benchmarks/results/*.json.
 
 Command: python benchmarks/write_performance.py [--results benchmarks/results] [--out docs/performance.md]
 """
@@ -10,11 +10,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from common.page import page
+from common.page import page, workload_page
 from common.plot import draw
 from common.results import RESULTS
 
 WORKLOADS = (
+    "whole_command",
     "fashion_epoch",
     "cifar_resnet18",
     "photo_loading",
@@ -23,6 +24,7 @@ WORKLOADS = (
     "speedrun",
     "minutes",
     "plan_choice",
+    "plan_regret",
     "busy",
     "augmentation",
     "allocator",
@@ -47,11 +49,14 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
 
 
 def write_performance(results: Path, out: Path) -> None:
-    """Write the page `out`, and a picture a workload into plots/ beside it."""
-    found = read_results(results)
-    drawn = {result["workload"]: draw(result, out.parent / "plots") for result in found}
-    plots = {name: f"plots/{file.name}" for name, file in drawn.items() if file is not None}
-    out.write_text(page(found, WORKLOADS, plots), encoding="utf-8")
+    """Write the page `out`, and beside it a page a workload into measurements/, with its picture in plots/."""
+    found, folder = read_results(results), out.parent / "measurements"
+    folder.mkdir(exist_ok=True)
+    for result in found:
+        picture = draw(result, out.parent / "plots")
+        plot = None if picture is None else f"../plots/{picture.name}"
+        (folder / f"{result['workload']}.md").write_text(workload_page(result, plot), encoding="utf-8")
+    out.write_text(page(found, WORKLOADS), encoding="utf-8")
 
 
 def main() -> None:

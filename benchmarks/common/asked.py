@@ -23,6 +23,10 @@ ASKED = {
     "inference-openvino": "ResNet-50 inference at 224, batch 32, with OpenVINO: ≥ 6× plain torch fp32",
     "inference-equal": "answers equal to those of fp32: ≥ 99.5 % of real images",
     "busy": "beside two busy processes: throughput falls by no more than those two take",
+    "plan-regret": "the plan's choice over the fastest way: ≥ 0.97 in the median, ≥ 0.92 in the worst; not below plain",
+    "plan-cost": "the plan of a run of one minute: < 2 % of it",
+    "whole-command-1": "from shell prompt to shell prompt, one epoch: ≥ 1× a script of plain torch",
+    "whole-command-10": "the same, ten epochs: ≥ 2× a script of plain torch",
     "plan-choice": "the plan's choice is not slower than `--plan plain` beyond the spread, on ten networks",
 }
 """Key to what was asked, in the order of the page. A workload writes `claims[key]`; a key that no result has was not

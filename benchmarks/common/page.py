@@ -1,4 +1,4 @@
-"""docs/performance.md from results alone: no figure in it is written by hand."""
+"""docs/performance.md, and a page of measurements a workload, from results alone: no figure is written by hand."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ Result = dict[str, Any]
 TRAININGS = ("fashion_epoch", "cifar_resnet18", "photos")
 """Those whose steps must not wait for data; others also try what is known to wait."""
 VERDICTS = {True: "met", False: "**not met**", None: "not judged"}
+WAITED_FOR = ("whole_command", "fashion_epoch", "cifar_resnet18", "photos", "photo_loading", "resnet50_inference")
+"""What a person waits for; the other workloads explain it."""
 HEAD = """# Performance
 
-Written by `python benchmarks/write_performance.py` from `benchmarks/results/*.json`. `make bench` measures and writes
-it anew, `make bench BENCH=fashion_epoch` one workload, `make bench-long` those that train for long."""
+What you wait for, with striate and with the fastest other way that was measured beside it, on the same machine in the
+same run. Each line leads to its measurements: all contenders, spread, memory, versions, the command to repeat it."""
+WRITTEN = """Written by `python benchmarks/write_performance.py` from `benchmarks/results/*.json`. `make bench` measures
+and writes it anew, `make bench BENCH=fashion_epoch` one workload, `make bench-long` those that train for long."""
 CONVENTIONS = """## How to read the tables
 
 Each contender runs in a process of its own and sleeps between its turns; a repeat lets every contender work once, in an
@@ -29,20 +33,59 @@ matrix products, three times the forward pass for training (also for the first l
 and nothing for all else. A peer that could not take part is named with its reason."""
 
 
-def page(results: Sequence[Result], expected: Iterable[str], plots: dict[str, str]) -> str:
-    """The whole page. `expected`: workloads that `make bench` knows; `plots`: workload to picture."""
+def page(results: Sequence[Result], expected: Iterable[str]) -> str:
+    """The first page. `expected`: workloads that `make bench` knows."""
     missing = [name for name in expected if name not in {r["workload"] for r in results}]
     parts = [
         HEAD,
         _quick_warning(results),
+        _waited_for(results),
         _slower(results),
         _verdicts(results),
-        CONVENTIONS,
         _machine(results),
-        *(_workload(result, plots.get(result["workload"])) for result in results),
-        _missing(missing),
+        _all_measurements(results, missing),
+        WRITTEN,
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def workload_page(result: Result, plot: str | None) -> str:
+    """The measurements of a workload. `plot`: its picture."""
+    back = "[What was asked, what was measured](../performance.md)"
+    return "\n\n".join([_workload(result, plot), CONVENTIONS, back]) + "\n"
+
+
+def title(workload: str) -> str:
+    """For readers."""
+    return workload.replace("_", " ")
+
+
+def _link(workload: str) -> str:
+    return f"[{title(workload)}](measurements/{workload}.md)"
+
+
+def _waited_for(results: Sequence[Result]) -> str:
+    """Ours beside the best peer of each case; of several of ours, the fastest."""
+    found, rows = {result["workload"]: result for result in results}, list[list[str]]()
+    for name in (name for name in WAITED_FOR if name in found):
+        for case in found[name]["cases"]:
+            ours = [row for row in case["rows"] if row["ours"] and row.get("ratio") is not None]
+            peers = [row for row in case["rows"] if not row["ours"] and row.get("ratio") is not None]
+            if ours and peers:
+                best, peer = (max(of, key=lambda row: row["ratio"]) for of in (ours, peers))
+                told = f"{peer['contender']}: {_speed(peer)}"
+                rows.append([_link(name), case["name"], _speed(best), told, f"**{best['ratio']:.2f}×**"])
+    return table(["what", "", "striate", "the fastest other way", "times as fast"], rows) if rows else ""
+
+
+def _speed(row: dict[str, Any]) -> str:
+    speed = row.get("images_per_second")
+    return f"{number(speed['median'])} images/s" if speed else f"{number(row['seconds']['mean'])} s"
+
+
+def _all_measurements(results: Sequence[Result], missing: Sequence[str]) -> str:
+    lines = [f"- {_link(result['workload'])}" for result in results]
+    return "\n".join(["## All measurements", "", *lines, *(f"- {title(name)}: not measured" for name in missing)])
 
 
 def number(value: float) -> str:
@@ -86,7 +129,7 @@ def _verdicts(results: Sequence[Result]) -> str:
         if made is None:
             rows.append([ASKED[key], "not measured", "–", ""])
         else:
-            rows.append([ASKED.get(key, key), made["measured"], VERDICTS[made["met"]], f"`{workload}`"])
+            rows.append([ASKED.get(key, key), made["measured"], VERDICTS[made["met"]], _link(workload)])
     return "## What was asked, what was measured\n\n" + table(["asked", "measured", "verdict", "workload"], rows)
 
 
@@ -135,18 +178,18 @@ def _workload(result: Result, plot: str | None) -> str:
     versions = ", ".join(f"{name} {found}" for name, found in result["versions"].items())
     load = "" if result["load"] is None else f"; load of the machine when it ended {result['load'][0]:.2f}"
     about = [
-        f"## {result['workload'].replace('_', ' ')}",
+        f"# {title(result['workload'])}",
         result["about"],
         f"`{result['command']}`, {several(result['repeats'], 'repeat')}, ended {result['finished']},"
         f" commit {result['commit']}{load}. striate {result['environment']['striate']}; {versions}.",
     ]
-    pictures = [f"![{result['workload'].replace('_', ' ')}]({plot})"] if plot else []
+    pictures = [f"![{title(result['workload'])}]({plot})"] if plot else []
     return "\n\n".join([*about, *pictures, *(_case(case) for case in result["cases"])])
 
 
 def _case(case: dict[str, Any]) -> str:
     columns = ["", "images/s", "ratio", "used", "of", "memory", "accuracy", "seconds", "epochs"]
-    parts = [f"### {case['name']}", table(columns, [_row(row) for row in case["rows"]]) if case["rows"] else ""]
+    parts = [f"## {case['name']}", table(columns, [_row(row) for row in case["rows"]]) if case["rows"] else ""]
     if case.get("note"):
         parts.append(case["note"])
     parts += [f"Missing: {lost['contender']} ({lost['reason']})." for lost in case["missing"]]
@@ -174,7 +217,3 @@ def _mean(figures: dict[str, float] | None, scale: float, unit: str, digits: int
     if figures is None:
         return ""
     return f"{scale * figures['mean']:,.{digits}f} ± {scale * figures['std']:,.{digits}f}{unit}"
-
-
-def _missing(names: Sequence[str]) -> str:
-    return "" if not names else "## Not measured\n\n" + "\n".join(f"- {name.replace('_', ' ')}" for name in names)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from common.asked import ASKED
-from common.page import page, table
+from common.page import page, table, workload_page
 from write_performance import WORKLOADS, read_results, write_performance
 
 GOLDEN = Path(__file__).with_name("expected_performance.md")
@@ -82,33 +82,37 @@ def speedrun() -> dict[str, Any]:
 
 
 def test_the_page_of_a_small_set_of_results_is_the_golden_one() -> None:
-    made = page([fashion(), photos(), speedrun()], ("fashion_epoch", "photos", "busy"), {"photos": "plots/photos.svg"})
+    first = page([fashion(), photos(), speedrun()], ("fashion_epoch", "photos", "busy"))
+    made = "\n".join([first, *(workload_page(one, "../plots/a.svg") for one in (fashion(), speedrun()))])
     assert made == GOLDEN.read_text(encoding="utf-8")
 
 
-def test_what_is_slower_than_a_peer_comes_before_everything_else() -> None:
-    made = page([fashion(), photos()], (), {})
-    assert made.index("## Slower than a peer") < made.index("## What was asked") < made.index("## fashion epoch")
+def test_what_is_slower_than_a_peer_comes_before_what_was_asked() -> None:
+    made = page([fashion(), photos()], ())
+    assert made.index("times as fast") < made.index("## Slower than a peer") < made.index("## What was asked")
     assert "- striate: photos, first epoch: 0.50× the best peer" in made
-    assert "Nothing of what was measured." in page([fashion()], (), {})
+    assert "Nothing of what was measured." in page([fashion()], ())
 
 
 def test_each_thing_asked_is_told_with_its_verdict_or_as_not_measured() -> None:
-    lines = page([fashion(), photos()], (), {}).splitlines()
+    lines = page([fashion(), photos()], ()).splitlines()
     for key, text in ASKED.items():
         (line,) = [line for line in lines if line.startswith(f"| {text} |")]
         assert ("not measured" in line) == (key not in ("fashion-epoch", "photos-first", "loader-waits"))
-    assert any("1.0 %" not in line and "2.0 % at most | met | `fashion_epoch`" in line for line in lines)
+    assert any(
+        "1.0 %" not in line and "2.0 % at most | met | [fashion epoch](measurements/fashion_epoch.md)" in line
+        for line in lines
+    )
 
 
 def test_without_results_everything_is_named_as_not_measured() -> None:
-    made = page([], WORKLOADS, {})
-    assert made.count("not measured") == len(ASKED)
-    assert all(f"- {name.replace('_', ' ')}" in made.splitlines() for name in WORKLOADS)
+    made = page([], WORKLOADS)
+    assert made.count("| not measured |") == len(ASKED)
+    assert all(f"- {name.replace('_', ' ')}: not measured" in made.splitlines() for name in WORKLOADS)
 
 
 def test_quick_tries_are_told_as_of_no_worth() -> None:
-    assert "Of no worth as figures, since they were quick tries: fashion_epoch." in page([fashion(quick=True)], (), {})
+    assert "Of no worth as figures, since they were quick tries: fashion_epoch." in page([fashion(quick=True)], ())
 
 
 def test_bars_within_a_name_do_not_break_the_table() -> None:
@@ -123,7 +127,8 @@ def test_a_folder_of_results_becomes_a_page_with_pictures(tmp_path: Path) -> Non
     (folder / "other.json").write_text('{"rows": []}')
     assert [r["workload"] for r in read_results(folder)] == ["fashion_epoch", "speedrun"]
     write_performance(folder, tmp_path / "performance.md")
-    assert "![fashion epoch](plots/fashion_epoch.svg)" in (tmp_path / "performance.md").read_text()
+    measured = (tmp_path / "measurements" / "fashion_epoch.md").read_text()
+    assert "![fashion epoch](../plots/fashion_epoch.svg)" in measured
     drawn = (tmp_path / "plots" / "fashion_epoch.svg").read_text()
     assert "torch | 2 workers" in drawn
     assert not (tmp_path / "plots" / "speedrun.svg").exists(), "it has no speeds"
@@ -137,4 +142,5 @@ def test_the_page_in_the_documentation_is_what_the_results_there_give(tmp_path: 
     if any(r["quick"] for r in read_results(root / "benchmarks" / "results")):
         pytest.fail("a quick try lies among the results")
     write_performance(root / "benchmarks" / "results", tmp_path / "performance.md")
-    assert (tmp_path / "performance.md").read_text() == (root / "docs" / "performance.md").read_text()
+    for made in [tmp_path / "performance.md", *(tmp_path / "measurements").iterdir()]:
+        assert made.read_text() == (root / "docs" / made.relative_to(tmp_path)).read_text(), made.name

@@ -1,0 +1,160 @@
+"""What a plan costs, and how much faster another way to compute would have been.
+
+Command: python benchmarks/plan_regret.py [--networks mnist-cnn resnet18 …] [--repeats 3]
+
+A run of one minute is prepared as `striate train` does it, with nothing kept from earlier runs; then all ways to
+compute that it could have taken (precision, layout, threads, plain) take turns, in steps of whole batches on copies of
+its network. `regret` is images/s of the choice over those of the best way; the best is named by the even turns, and
+both are measured in the odd ones, since the fastest of many is partly the luckiest. `cost` is the plan's share of the
+minute. The data are noise: how fast a step is does not depend on what images show.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from time import perf_counter
+from typing import Any
+
+from common.quick import quick_data
+from common.results import arguments, claim, parsed, write_result
+
+MINUTES, TURNS, SECONDS = 1.0, 8, 12.0
+MEDIAN, WORST, PLAIN, COST = 0.97, 0.92, 0.97, 0.02
+NETWORKS = (
+    ("perceptron", (1, 28, 28), (128, 512)),
+    ("mlp", (1, 28, 28), (32, 512)),
+    ("lenet5", (1, 32, 32), (32, 128)),
+    ("mnist-cnn", (1, 28, 28), (32, 128)),
+    ("small-cnn", (3, 32, 32), (64, 256)),
+    ("small-resnet", (3, 32, 32), (32, 128)),
+    ("resnet20", (3, 32, 32), (32, 128)),
+    ("airbench(width=32)", (3, 32, 32), (64, 512)),
+    ("resnet18(stem=small,width=32)", (3, 32, 32), (32, 128)),
+    ("resnet18(stem=small)", (3, 32, 32), (32, 128)),
+    ("resnet18", (3, 160, 160), (8, 32)),
+    ("mobilenetv2", (3, 96, 96), (8, 32)),
+)
+"""Name, input, batches."""
+
+
+def one_repeat(network: str, batch: int, data: str) -> dict[str, Any]:
+    """In a process of its own: what the plan took, and the seconds a step of every way in each turn."""
+    from striate.machine.allocator import keep_by_default
+    from striate.machine.waiting import share_the_cores
+    from striate.training.execution import execution_settings, without_plan
+    from striate.training.plan.offers import offers_for
+    from striate.training.plan.plan_table import candidate_of
+    from striate.training.plan.trial import Trials, Workload
+    from striate.training.prepare import prepare
+    from striate.training.request import merge_request, read_config
+
+    keep_by_default()
+    share_the_cores()
+    fields = {"model.name": network, "batch": batch, "budget.minutes": MINUTES}
+    request = merge_request(read_config(None), data=data, fields=fields)
+    prepared = prepare(request)
+    config = prepared.config
+    plain = replace(config, execution=without_plan(replace(config.execution, **open_fields())))
+    train, threads = prepared.splits["train"], os.cpu_count() or 1
+    work = Workload(prepared.state, prepared.task, train, plain, prepared.normalize, 100, 60, threads)
+    offers, chosen = offers_for(work, request.execution), candidate_of(config.execution)
+    ways = dict.fromkeys([offers.plain, chosen])
+    for way in offers.arithmetic():
+        ways |= dict.fromkeys(offers.with_threads(way))
+    trials, rates = Trials(work, min(batch, len(train))), {way: list[float]() for way in ways}
+    with execution_settings(plain):
+        about = {way: [trials.seconds(way, 1) for _ in range(2)][1] for way in ways}
+        hopeless = [way for way in ways if about[way] > 3 * min(about.values()) and way not in (offers.plain, chosen)]
+        for way in hopeless:
+            rates.pop(way)
+        turns = max(4, min(TURNS, int(SECONDS / max(0.05 * len(rates), sum(about[way] for way in rates)))))
+        for turn in range(turns):
+            order = list(rates) if turn % 2 else list(reversed(rates))
+            for way in order:
+                rates[way].append(trials.seconds(way, count := max(1, int(0.05 / about[way]))) / count)
+    record = prepared.plan
+    return {
+        "chosen": chosen.name,
+        "plain": offers.plain.name,
+        "cost": 0.0 if record is None else record.spent / (60 * MINUTES),
+        "source": "none" if record is None else record.source,
+        "seconds": {way.name: found for way, found in rates.items()},
+    }
+
+
+def open_fields() -> dict[str, None]:
+    """What the plan decided."""
+    return dict.fromkeys(("precision", "memory_format", "threads", "compile", "allocator"))
+
+
+def judged(found: dict[str, Any]) -> dict[str, Any]:
+    """Regret of a repeat, and the best way."""
+    even = {way: statistics.median(seconds[::2]) for way, seconds in found["seconds"].items()}
+    odd = {way: statistics.median(seconds[1::2]) for way, seconds in found["seconds"].items()}
+    best = min(even, key=lambda way: even[way])
+    chosen, plain = found["chosen"], found["plain"]
+    return found | {
+        "best": best,
+        "regret": min(1.0, odd[best] / odd[chosen]),
+        "times_plain": odd[plain] / odd[chosen],
+    }
+
+
+def measured(network: str, shape: tuple[int, int, int], batch: int, repeats: int) -> dict[str, Any]:
+    """A case: the repeats of a network and batch."""
+    found = []
+    with quick_data(shape, samples=max(1280, 4 * batch)) as data:
+        for _ in range(repeats):
+            with tempfile.TemporaryDirectory() as cache:
+                words = [sys.executable, __file__, "--one", network, str(batch), str(data)]
+                done = subprocess.run(
+                    words, env=os.environ | {"STRIATE_CACHE": cache}, capture_output=True, text=True, check=True
+                )
+            found.append(judged(json.loads(done.stdout.splitlines()[-1])))
+            last = found[-1]
+            chosen = f"{last['chosen']} ({last['source']}, {100 * last['cost']:.1f} % of the minute)"
+            ahead = f"{last['regret']:.3f} of {last['best']}, {last['times_plain']:.2f}× plain"
+            print(f"{network}, batch {batch}: {chosen}, {ahead}", flush=True)
+    return {"name": f"{network}, batch {batch}", "options": {"shape": shape, "batch": batch}, "rows": [], "runs": found}
+
+
+def judge(cases: list[dict[str, Any]], *, whole: bool) -> dict[str, Any]:
+    """Against what was asked."""
+    runs = [run for found in cases for run in found["runs"]]
+    middle = statistics.median(run["regret"] for run in runs)
+    worst = min(runs, key=lambda run: run["regret"])
+    plain = min(statistics.median(run["times_plain"] for run in found["runs"]) for found in cases)
+    cost = max(run["cost"] for run in runs)
+    met = middle >= MEDIAN and worst["regret"] >= WORST and plain >= PLAIN
+    text = f"{middle:.3f} in the median, {worst['regret']:.3f} in the worst of {len(runs)}; {plain:.2f}× plain at least"
+    return {
+        "plan-regret": claim(text, met if whole else None),
+        "plan-cost": claim(f"{100 * cost:.1f} % at most", cost < COST if whole else None),
+    }
+
+
+def main() -> None:
+    """Measure, print, write."""
+    if sys.argv[1:2] == ["--one"]:
+        print(json.dumps(one_repeat(sys.argv[2], int(sys.argv[3]), sys.argv[4])))
+        return
+    parser = arguments(__doc__, repeats=3)
+    names = [name for name, _, _ in NETWORKS]
+    parser.add_argument("--networks", nargs="+", choices=names, default=names)
+    asked = parsed(parser)
+    began = perf_counter()
+    wanted = [row for row in NETWORKS if row[0] in asked.networks][: 1 if asked.quick else None]
+    cases = [measured(name, shape, batch, asked.repeats) for name, shape, batches in wanted for batch in batches]
+    claims = judge(cases, whole=len(wanted) == len(NETWORKS))
+    print(claims, f"{perf_counter() - began:.0f} s")
+    write_result(__file__, asked, cases, about=(__doc__ or "").split("\n\n")[2], claims=claims)
+
+
+if __name__ == "__main__":
+    main()
