@@ -95,7 +95,7 @@ def test_what_is_decoded_and_not_yet_answered_is_bounded(
 
     monkeypatch.setattr(image_medium, "decode_image", counted)
     monkeypatch.setattr(Trained, "answer_batch", answered)
-    monkeypatch.setattr("striate.inference.predictor.LEAST_TOTAL", 10**9)
+    monkeypatch.setattr("striate.inference.predictor.LEAST_FEW", 10**9)
     folder = Path("same")
     folder.mkdir()
     Image.fromarray(np.full((8, 8), 20, np.uint8)).save("one.png")
@@ -128,7 +128,8 @@ def test_many_pictures_are_answered_as_planned_and_plainly_where_asked(
 
 
 def test_in_python_plain_is_asked_for_too(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("striate.inference.predictor.LEAST_TOTAL", 2)
+    for name in ("LEAST_TOTAL", "LEAST_FEW"):
+        monkeypatch.setattr(f"striate.inference.predictor.{name}", 2)
     monkeypatch.setattr("striate.inference.predictor.LEAST_SECONDS", 0.0)
 
     def looked(*_: object, **__: object) -> None:

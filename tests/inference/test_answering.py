@@ -57,6 +57,26 @@ def test_the_fastest_way_that_agrees_is_taken_and_answers() -> None:
     assert "of 200 predictions equal to those of fp32" in found.plan.line()
 
 
+def test_a_few_hundred_are_computed_in_fp32_by_other_kernels_after_a_look_at_32() -> None:
+    module = network()
+    found = plan(module, total=999)
+    assert found.plan.way == Backend("torch", "fp32", "channels_last", True)
+    assert [tried.way.precision for tried in found.plan.tried] == ["fp32"]
+    assert found.plan.chosen.agreement.samples == 32
+    with inference(found) as answer:
+        assert torch.allclose(answer(samples(5)), module(samples(5)), rtol=1e-3, atol=1e-5)
+
+
+def test_other_kernels_that_compute_something_else_are_not_taken_for_a_few_hundred(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = nn.Conv2d(3, 4, 12)
+    monkeypatch.setattr(choose, "prepare_backend", lambda *_: lambda x: other(x).flatten(1))
+    found = plan(nn.Sequential(nn.Conv2d(3, 4, 12), nn.Flatten()).eval(), total=999)
+    assert found.plan.way == PLAIN
+    assert "more than rounding" in found.plan.tried[0].refused
+
+
 class Cancelling(nn.Module):
     """Right in fp32, and nearly all lost in eight bits of mantissa."""
 
@@ -127,7 +147,7 @@ def test_a_network_read_for_one_size_only_is_right_for_all() -> None:
     ("options", "reason"),
     [
         ({"asked": "plain"}, "asked for"),
-        ({"total": 999}, "999 samples are too few"),
+        ({"total": 127}, "127 samples are too few"),
         ({"sample": lambda _: samples(3)[:0]}, "no sample can be read"),
         ({"sample": lambda count: samples(min(count, 150))}, "only 150 samples to compare"),
     ],

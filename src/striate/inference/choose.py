@@ -38,6 +38,11 @@ def backends_to_try(device: torch.device) -> tuple[Backend, ...]:
     return ways
 
 
+def as_fine_as_fp32(device: torch.device) -> tuple[Backend, ...]:
+    """Those of torch whose outputs differ from plain fp32 by the order of sums alone."""
+    return tuple(way for way in backends_to_try(device) if way.engine == "torch" and way.precision == "fp32")
+
+
 def why_left_alone(module: nn.Module) -> str:
     """Why a copy of the network must not be computed by another backend; "" where it may."""
     if has_forward_of_its_own(module):
@@ -90,12 +95,14 @@ class Choice:
     tried: tuple[Tried, ...]
 
 
-def choose_backend(trial: Trial, plain: Network) -> Choice:
-    """The fastest backend whose predictions agree with plain fp32; `plain` computes the latter. Call in inference
-    mode."""
+def choose_backend(
+    trial: Trial, plain: Network, offered: Callable[[torch.device], tuple[Backend, ...]] = backends_to_try
+) -> Choice:
+    """The fastest backend of those `offered` whose predictions agree with plain fp32; `plain` computes the latter. Call
+    in inference mode."""
     began, seconds, tried = perf_counter(), trial.seconds, list[Tried]()
     best, network = PLAIN, plain
-    for way in backends_to_try(trial.batches[0].device):
+    for way in offered(trial.batches[0].device):
         if any(done.way.engine == way.engine == "openvino" and not done.refused for done in tried):
             continue  # in fp32 only where bf16 changes predictions
         if refused := _not_worth_it(way, perf_counter() - began, seconds, trial.seconds):

@@ -12,7 +12,14 @@ import torch
 from torch import nn
 
 from striate.inference.agreement import ReadsOutputs
-from striate.inference.choose import Trial, agreement_of, choose_backend, prepare_backend, why_left_alone
+from striate.inference.choose import (
+    Trial,
+    agreement_of,
+    as_fine_as_fp32,
+    choose_backend,
+    prepare_backend,
+    why_left_alone,
+)
 from striate.inference.openvino_network import openvino_version
 from striate.inference.plan import PLAIN, Asked, InferencePlan, Tried, plan_from_json, require_asked
 from striate.inference.plan_key import machine_facts, network_digest
@@ -23,7 +30,10 @@ from striate.models.preserved_state import preserved
 from striate.wording import several
 
 LEAST_TOTAL = 1000
-"""So few samples are predicted plainly: comparing 200 of them would cost more than it gains."""
+"""Of fewer samples not enough are compared to tell whether predictions change: only backends are tried that round
+numbers as finely as plain fp32 does."""
+LEAST_FEW = 128
+"""So few samples are predicted plainly."""
 LEAST_SECONDS = 2.0
 """So short a job is done plainly."""
 _LEAST_SAMPLE, _MOST_SAMPLE, _SAMPLE_SHARE = 200, 1000, 20
@@ -84,7 +94,8 @@ def plan_predictor(
     predicted in the same way again; for others that is tried first.
 
     Plainly in fp32 where that is asked, where the job is short, or where nothing else is faster and gives the same
-    predictions (`LEAST_EQUAL`, `MOST_MOVED`): at least 200 samples are predicted by both for it. The chosen backend is
+    predictions (`LEAST_EQUAL`, `MOST_MOVED`): at least 200 samples are predicted by both for it. Jobs of fewer than
+    1,000 samples are computed in fp32, plainly or by other kernels whose outputs are the same. The chosen backend is
     cached for the same weights on the same machine, but not that its predictions are those of fp32: other data are
     compared again. The module is not changed; `sample` is called only for longer jobs. Raises UsageError for another
     word than `auto` and `plain`."""
@@ -95,7 +106,7 @@ def plan_predictor(
         found = _as_written(written, module, sample, total=total, batch=batch)
         if found is not None:
             return found
-    if total < LEAST_TOTAL:
+    if total < LEAST_FEW:
         return plain_predictor(
             module, f"{several(total, 'sample is', 'samples are')} too few to look for a faster backend"
         )
@@ -107,6 +118,8 @@ def plan_predictor(
             return plain_predictor(module, "no sample can be read")
         if not isinstance(module(first[:1]), torch.Tensor):
             return plain_predictor(module, "the network gives more than one tensor")
+        if total < LEAST_TOTAL:
+            return _of_few(module, task, first, total)
         key = _key(module, task, first, batch)
         known = written if written is not None and written.tried else _read_cached(key | {"total": total})
         if known is None and (seconds := _plain_seconds(module, first, total)) < LEAST_SECONDS:
@@ -140,6 +153,18 @@ def _as_written(
     except Exception:  # another machine, other versions
         return None
     return Predictor(module, network, written)
+
+
+def _of_few(module: nn.Module, task: ReadsOutputs, first: torch.Tensor, total: int) -> Predictor:
+    """The fastest backend that is fp32 with other kernels, whose outputs for the `first` samples are those of plain
+    fp32 up to rounding; plainly where the job is short."""
+    if (seconds := _plain_seconds(module, first, total)) < LEAST_SECONDS:
+        return plain_predictor(module, f"{seconds:.1f} s of work are too few to look for a faster backend")
+    began = perf_counter()
+    trial = Trial(module, task, [first], module(first), total, seconds)
+    choice = choose_backend(trial, module, as_fine_as_fp32)
+    reason = f"the fastest in fp32: {several(total, 'sample is', 'samples are')} too few to look for more"
+    return Predictor(module, choice.network, InferencePlan(choice.way, reason, choice.tried, perf_counter() - began))
 
 
 def _cached(found: Predictor, key: dict[str, Any], total: int) -> Predictor:
