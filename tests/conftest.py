@@ -99,6 +99,7 @@ def _tiny_picture(folder: Path, *_: object) -> Any:
     from striate.visualize.page_parts import Picture
 
     path = folder / "signal.png"
+    folder.mkdir(exist_ok=True)  # as what draws does
     Image.new("RGB", (1, 1)).save(path)
     return Picture("Signal through the layers", "one pixel", path, "signal")
 

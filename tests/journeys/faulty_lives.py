@@ -26,6 +26,7 @@ from typing import Any
 import torch
 
 PATIENCE = 120  # seconds for a life
+_LEFT = {".lock", ".tmp", ".damaged"}  # a lock that is free, half a file, what could not be read and was put aside
 _TIMES = {"seconds", "images_per_second", "data_wait", "augment_share"}
 _SHIM = ctypes.CDLL(None)
 _SHIM.faults_calls.restype = ctypes.c_long
@@ -89,7 +90,7 @@ def digest(below: Path) -> dict[str, Any]:
             rows = [line.split(",") for line in file.read_text().splitlines()]
             kept = [k for k, column in enumerate(rows[0] if rows else ()) if column not in _TIMES]
             found[name] = [[row[k] for k in kept] for row in rows]
-        elif file.name == ".lock" or file.suffix == ".tmp" or file.name.startswith("study.journal"):
+        elif file.name == ".lock" or file.suffix in _LEFT or file.name.startswith("study.journal"):
             continue
         elif file.suffix in (".txt", ".csv", ".yaml", ".tar", "") or file.name in ("signal.json", "evaluation.json"):
             found[name] = hashlib.sha256(file.read_bytes()).hexdigest()

@@ -99,6 +99,8 @@ def test_a_training_with_plots_and_a_compiled_step_writes_nowhere_else(home, tmp
     promised = (work / "run", home / ".cache" / "striate")
     above = {parent for folder in promised for parent in folder.parents}
     outside = [Path(name) for name in written if not any(Path(name).is_relative_to(folder) for folder in promised)]
+    # A bare name is opened in a folder that the hook is not told: what lies in the current one is looked at below.
+    outside = [path for path in outside if path.parent != work]
     assert [path for path in outside if path not in above and not _unnamed(path, temporary)] == []
     assert (work / "run" / "plots").is_dir()
     assert [path.name for path in work.iterdir()] == ["run"]

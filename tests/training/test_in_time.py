@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +18,7 @@ from saved_runs import assert_same_run, at_step, config_for, train_quietly
 from quick import few_quick
 from striate.api import resume, verify
 from striate.cli.main import main
-from striate.runs.directory import RunDirectory
+from striate.runs.directory import RunDirectory, open_run
 from striate.runs.events import read_events
 from striate.training import session
 from striate.training.budget import steps as budget
@@ -28,6 +27,7 @@ from striate.training.budget.pace import Pace, Phase
 from striate.training.config import BudgetConfig, Config
 from striate.training.config_file import config_from_yaml
 from striate.training.events import StepsChanged
+from striate.training.first_files import change_config
 from striate.training.interruption import Interrupted
 from striate.training.request import merge_request
 from striate.training.setup import at_step as config_at
@@ -198,7 +198,7 @@ def test_a_run_killed_before_its_steps_changed_goes_on_to_the_same_end(photos, m
         at_step(patch, 5, lambda: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(Interrupted):
             train_quietly(config_for(folder), Path("cut"))
-    shutil.copy("whole/config.yaml", "cut/config.yaml")
+    change_config(open_run(Path("cut")), config_from_yaml(Path("whole/config.yaml")))
     resume("cut", quiet=True)
     assert_same_run(Path("whole"), Path("cut"))
     assert verify("whole").verdict == "agree"
