@@ -87,7 +87,7 @@ def test_where_steps_are_long_other_ways_of_fp32_are_left_for_when_nothing_else_
         return count * 0.05 * self.samples * SPEED[candidate.precision] * SPEED[candidate.memory_format]
 
     monkeypatch.setattr(Trials, "seconds", seconds)
-    found = planned(workload(steps=400) if module is None else workload(module, steps=400))
+    found = planned(workload(steps=700) if module is None else workload(module, steps=700))
     assert layouts == tried
     expected = ("bf16" if module is None else "fp32", "channels_last")
     assert (found.execution.precision, found.execution.memory_format) == expected
@@ -108,9 +108,19 @@ def test_where_the_time_is_not_enough_for_a_few_long_steps_the_likely_way_is_tak
     assert {candidate.numerics for candidate, _ in taken} == {("fp32", "contiguous", "off")}
     assert max(samples for _, samples in taken) < 32
     assert found.record is not None
-    chosen = ("fp32", "contiguous") if module is not None else ("bf16", "channels_last")
-    assert (found.execution.precision, found.execution.memory_format) == chosen
-    assert ("not timed, since a step takes 1.6 s" in str(found.record)) == (module is None)
+    assert found.execution.memory_format == "channels_last"
+    assert found.execution.precision == ("bf16" if module is None else "fp32")
+    assert "not timed, since a step takes 1.6 s" in str(found.record)
+
+
+@pytest.mark.parametrize(("load", "threads"), [(QUIET, 4), (BUSY, 1)])
+def test_untimed_a_run_that_began_on_busy_cores_has_all_threads_once_they_are_quiet(
+    load: Load, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trials, "seconds", lambda self, _, count: count * 0.05 * self.samples)
+    found = plan_execution(replace(workload(execution__threads=1, steps=100), threads=4), OPEN, load=lambda: load)
+    assert "not timed" in str(found.record)
+    assert (found.execution.precision, found.execution.threads) == ("bf16", threads)
 
 
 def test_a_wrong_candidate_is_never_chosen_and_its_row_says_why(made_up_times: list[Candidate]) -> None:
@@ -244,7 +254,7 @@ def test_one_round_has_no_spread() -> None:
 
 @pytest.mark.parametrize("load", [BUSY, QUIET])  # when the run began the cores were busy
 def test_what_is_no_plain_run_is_not_called_one(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "_LONG_STEP", 0.0)
+    monkeypatch.setattr(search, "LONG_STEP", 0.0)
     found = plan_execution(workload(execution__threads=1), OPEN, load=lambda: load)
     assert found.record is not None
     assert {row.candidate.threads for row in found.record.rows} == {1, 2, 4}

@@ -13,7 +13,7 @@ import torch
 from striate.data.dataset import Split
 from striate.inference.plan_key import machine_facts, network_digest
 from striate.machine.cache import read_plan, save_plan
-from striate.machine.load import Load, current_load
+from striate.machine.load import Load, load_since, mark
 from striate.machine.memory import ran_out
 from striate.models.preserved_state import left_alone, uses_others
 from striate.training.budget.speed import steps_for_epochs
@@ -21,14 +21,14 @@ from striate.training.config import Config, ExecutionConfig
 from striate.training.execution import crowded, make_scaler, place
 from striate.training.plan.offers import Offers, offers_for
 from striate.training.plan.plan_table import Candidate, PlanRecord, PlanRow, record_from_json
-from striate.training.plan.search import Search
+from striate.training.plan.search import LONG_STEP, Search
 from striate.training.plan.trial import LONGEST, Probe, Trials, Workload, fitting, probe
 from striate.training.refusals import fewest_at_once
 from striate.wording import several
 
-_SHARE, _MOST = 0.03, 10.0  # of the expected run, and seconds
+_SHARE, _MOST = 0.015, 10.0  # of the expected run, and seconds
 _LONG_SHARE, _LONG_MOST = 0.005, 60.0  # of a run of an hour or more
-_LEAST = 0.3  # seconds: less tells nothing
+_LEAST = 0.2  # seconds: less tells nothing
 _TRIAL_STEPS = 80  # that fit into the seconds that were asked for
 SHARED = "no plan was measured, since a copy of the network shares parts with the original"
 UNMEASURED = "the plan could not be measured"
@@ -49,16 +49,21 @@ class Planned:
 
 
 def plan_execution(
-    work: Workload, request: ExecutionConfig, *, load: Callable[[], Load] = current_load, seconds: float | None = None
+    work: Workload,
+    request: ExecutionConfig,
+    *,
+    load: Callable[[], Load] | None = None,
+    seconds: float | None = None,
 ) -> Planned:
     """Decide what `request` leaves open; `work.config` is what is computed without a plan.
 
     With `seconds` a plan is measured in about that time however short the run, and no earlier one is taken; otherwise
-    it takes 3 % of the expected run, 10 seconds at most (a minute for long runs, or eight steps where these are long).
-    A run too short for that (below 10 seconds) takes an earlier plan, where there is one, or is computed plainly. Where
-    a step is long, and the time not enough for eight, that candidate is taken untimed which is fastest nearly always,
-    if it agrees. Network, random state and modes stay as they are, also where copies reach for it; gradients are
-    computed whatever the caller computes. What a trial raises ends in the table or in the note, never in an error.
+    it takes 1.5 % of the expected run, 10 seconds at most (a minute for long runs, or eight steps where these are
+    long). A run too short for that (below 14 seconds) takes an earlier plan, where there is one, or is computed
+    plainly. Where the time is not enough for eight steps, that candidate is taken untimed which is fastest nearly
+    always, if it agrees. `load` of the cores: None measures it meanwhile. Network, random state and modes stay as they
+    are, also where copies reach for it; gradients are computed whatever the caller computes. What a trial raises ends
+    in the table or in the note, never in an error.
     """
     with left_alone(work.state.module), torch.inference_mode(False), torch.enable_grad():
         try:
@@ -79,10 +84,10 @@ def _first_of(text: str) -> str:
 def _plan(
     work: Workload,
     request: ExecutionConfig,
-    load: Callable[[], Load],
+    load: Callable[[], Load] | None,
     seconds: float | None,
 ) -> Planned:
-    started = perf_counter()
+    started, begin = perf_counter(), mark()
     offers = offers_for(work, request)
     if not offers.varied:
         return Planned(work.config.execution)
@@ -90,26 +95,26 @@ def _plan(
         return Planned(work.config.execution, None, f"{SHARED}; training runs as with --plan plain")
     work = fitting(work, offers.plain)
     usual = work.config.execution
-    found = probe(work, offers.plain, LONGEST if seconds is None else min(LONGEST, seconds / _TRIAL_STEPS))
+    found = probe(work, offers.plain, None if seconds is None else min(LONGEST, seconds / _TRIAL_STEPS))
     expected = work.seconds if work.seconds is not None else (work.steps or 0) * found.whole
     budget = budget_seconds(expected) if seconds is None else seconds
     if seconds is None and expected < _SHORTEST:
         return Planned(usual)
-    now = load()
+    now = load_since(begin) if load is None else load()
     key, long = plan_key(work, request, offers, now), offers.compiling_pays(expected)
     cached = _cached(key | {"long": long}, found, offers) if seconds is None else None
     if cached is not None:
         return Planned(cached.chosen.execution(usual), cached)
-    if seconds is None and found.whole > LONGEST:
+    spent = perf_counter() - started
+    if seconds is None:
+        if budget < _LEAST:
+            return Planned(usual)
         needed = _FEWEST_STEPS * found.whole
-        if needed > _SHARE * expected:
+        if found.whole > LONG_STEP and spent + needed > _SHARE * expected:
             return _untimed(work, request, found, offers, now, started)
-        budget = max(budget, needed)
-    if seconds is None and budget < _LEAST:
-        return Planned(usual)
+        budget = max(budget, spent + needed)
     search = Search(found if seconds is not None else found.of_whole_batches, offers)
-    left = budget if seconds is None else max(0.0, seconds - (perf_counter() - started))
-    chosen = search.run(left, expected, load=now, thorough=seconds is not None)
+    chosen = search.run(max(0.0, budget - spent), expected, load=now, thorough=seconds is not None)
     record = _record(search, chosen, work, request, now, started)
     if not search.refused:  # other weights, or other data, might not be
         save_plan("training", key | {"long": long and not search.no_time_to_compile}, record.to_json())
@@ -120,11 +125,13 @@ def _untimed(
     work: Workload, request: ExecutionConfig, found: Probe, offers: Offers, now: Load, started: float
 ) -> Planned:
     usual, likely = work.config.execution, offers.likely()
-    if likely == offers.plain:
+    if not now.busy:  # for as long as the probe took; the run began with fewer threads if they were for a moment
+        likely = [replace(one, threads=max(offers.threads)) for one in likely]
+    search = Search(found, offers)
+    chosen = next((one for one in likely if one == offers.plain or search.accepts(one)), offers.plain)
+    if chosen == offers.plain and len(search.agreements) == 0:
         return Planned(usual)
-    search, chosen = Search(found, offers), offers.plain
-    if search.accepts(likely):
-        chosen = likely
+    if chosen != offers.plain:
         search.remarks.append(f"not timed, since a step takes {found.whole:.1f} s")
     return Planned(chosen.execution(usual), _record(search, chosen, work, request, now, started))
 

@@ -44,10 +44,12 @@ class Offers:
         ways = product(self.precisions, self.layouts)
         return [replace(plain, precision=precision, memory_format=layout) for precision, layout in ways]
 
-    def likely(self) -> Candidate:
-        """What is fastest nearly always where a step is long: bf16, where there are products of it, channels last."""
-        precision = "bf16" if "bf16" in self.precisions else self.plain.precision
-        return next(one for one in reversed(self.arithmetic()) if one.precision == precision)
+    def likely(self) -> list[Candidate]:
+        """What is fastest nearly always where a step is long, the fastest first: bf16, where there are products of it,
+        channels last; the plain precision laid out so."""
+        half = ["bf16"] if "bf16" in self.precisions else []
+        last = {one.precision: one for one in self.arithmetic()}
+        return [last[precision] for precision in dict.fromkeys([*half, self.plain.precision]) if precision in last]
 
     def with_threads(self, candidate: Candidate) -> list[Candidate]:
         """The same with each number of threads."""

@@ -15,7 +15,7 @@ from striate.machine.load import Load
 from striate.training.plan.agreement import Agreement, Reference, compare, reference_result
 from striate.training.plan.offers import Offers
 from striate.training.plan.plan_table import Candidate, PlanRow, choose
-from striate.training.plan.trial import LONGEST, Probe
+from striate.training.plan.trial import Probe, Trials
 from striate.wording import several
 
 _SHARES = {"arithmetic": 0.65, "threads": 0.35}  # of the time, each stage; threads are for short steps
@@ -23,7 +23,8 @@ _LONG_ROUNDS = 2  # of steps that are long: the machine disturbs them less
 _ROOMY = 20  # plain steps that fit into the time for the arithmetic: enough to try fp32 in other ways, too
 _BY_FAR = 1.6  # times as fast as plain: no other way to compute fp32 gains as much
 _CLOSE = 1.35  # times what the fastest takes: a part of a batch may put them in another order than the whole
-_LONG_STEP = 0.05  # seconds: the threads of a longer one have enough to do
+LONG_STEP = 0.05  # seconds: the threads of a longer one have enough to do
+_CHECKED = 32  # samples of a batch whose results are compared: more take longer and show no more
 
 
 @dataclass
@@ -38,7 +39,8 @@ class Search:
     remarks: list[str] = field(default_factory=list)
     asides: list[str] = field(default_factory=list)
     no_time_to_compile: bool = False
-    _reference: Reference | None = None
+    _references: dict[int, Reference] = field(default_factory=dict)
+    _few: Trials | None = None
 
     def run(self, seconds: float, remaining: float, *, load: Load, thorough: bool) -> Candidate:
         """The chosen candidate, in about `seconds`; compiling, whose trial takes longer, only where the `remaining`
@@ -54,7 +56,7 @@ class Search:
         if self.probe.trials.samples < self.probe.batch:
             best = self._settled(best, seconds - (perf_counter() - started))
         fewer = plain.threads < max(self.offers.threads)  # busy when the run began, whatever they are now
-        if len(self.offers.threads) > 1 and (load.busy or fewer or thorough or self.timings[best].seconds < _LONG_STEP):
+        if len(self.offers.threads) > 1 and (load.busy or fewer or thorough or self.timings[best].seconds < LONG_STEP):
             compared = [plain, *self.offers.with_threads(best)]
             self._compare(compared, _SHARES["threads"] * seconds)
             best = choose({one: self.timings[one] for one in compared if one in self.timings})
@@ -104,7 +106,7 @@ class Search:
     def _compare(self, candidates: Sequence[Candidate], seconds: float) -> None:
         """Check, then time together, those that were not refused; an earlier time is replaced."""
         accepted = [one for one in dict.fromkeys(candidates) if self.accepts(one)]
-        fewest = FEWEST if self.probe.about < LONGEST else _LONG_ROUNDS
+        fewest = FEWEST if self.probe.about < LONG_STEP else _LONG_ROUNDS
         timings, failed = race(self.probe.trials.seconds, accepted, seconds, self.probe.about, fewest=fewest)
         self.agreements |= failed
         # An incumbent that was timed beside new ones has a time that can be compared with theirs, no other.
@@ -131,10 +133,12 @@ class Search:
 
     def _look(self, candidate: Candidate) -> Agreement | str:
         trials = self.probe.trials
-        if self._reference is None:
-            self._reference = reference_result(trials, self.offers.plain)
+        if trials.samples > _CHECKED and candidate.compile == "off":  # what is compiled is so for whole batches
+            trials = self._few = self._few or trials.with_samples(_CHECKED)
+        if trials.samples not in self._references:
+            self._references[trials.samples] = reference_result(trials, self.offers.plain)
         try:
-            return compare(trials, candidate, self._reference)
+            return compare(trials, candidate, self._references[trials.samples])
         except Exception as error:  # whatever a way of computing does not bear
             return failure(error)
 

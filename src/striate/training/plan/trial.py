@@ -135,18 +135,21 @@ class Probe:
         return Probe(self.trials.with_samples(self.batch), self.whole, self.whole, self.batch)
 
 
-def probe(work: Workload, plain: Candidate, longest: float = LONGEST) -> Probe:
-    """Take a few plain steps on a copy; a trial step is to take `longest` seconds at most. Raises ModelError where
-    there can be no copy, and what the network raises."""
+def probe(work: Workload, plain: Candidate, longest: float | None = None) -> Probe:
+    """Take a few plain steps on a copy; a trial step is to take `longest` seconds at most, where that is given: without
+    it, longer steps are only estimated. Raises ModelError where there can be no copy, and what the network raises."""
     batch = min(work.config.batch or 1, len(work.train))
     trials = Trials(work, min(batch, _FIRST))
     about = _seconds(trials, plain)
-    if trials.samples < batch and about * _MORE < longest * trials.samples:  # a few samples say little about many
+    if (
+        trials.samples < batch and about * _MORE < (longest or LONGEST) * trials.samples
+    ):  # a few samples say little about many
         trials = trials.with_samples(min(batch, _MORE))
         about = _seconds(trials, plain)
-    if trials.samples == batch:
-        return Probe(trials, about, about, batch)
-    samples = _halved(batch, trials.samples * longest / about)
+    whole = about * batch / trials.samples
+    if trials.samples == batch or (longest is None and whole > LONGEST):
+        return Probe(trials, about, whole, batch)
+    samples = _halved(batch, trials.samples * (longest or LONGEST) / about)
     if samples != trials.samples:
         trials = trials.with_samples(samples)
         about = _seconds(trials, plain)
