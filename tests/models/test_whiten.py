@@ -94,3 +94,18 @@ def test_what_cannot_whiten_is_refused_with_a_network_that_can(network) -> None:
         whiten(network, [])
     assert caught.value.where == "model.whiten"
     assert "--model airbench" in caught.value.remedy
+
+
+def test_patches_are_whitened_in_fp32_where_the_rest_is_computed_in_bfloat16(images) -> None:
+    """Rounded to eight bits, pixels of smooth images differ by nothing but the rounding, and whitening enlarges it."""
+    smooth = 2 + 0.05 * images
+    layer = WhiteningConv2d(3, 2)
+    whiten(layer, [smooth])
+    expected = layer(smooth)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer(smooth)
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found, expected.bfloat16())
+    plain = nn.functional.conv2d(smooth.bfloat16().float(), layer.weight, layer.bias)
+    varying = expected - expected.mean((0, 2, 3), keepdim=True)
+    assert (plain - expected).norm() > 0.05 * varying.norm(), "or the case shows nothing"
