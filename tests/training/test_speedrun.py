@@ -136,6 +136,7 @@ def test_few_samples_are_held_back_and_labels_smoothed_for_this_recipe_alone() -
 
 
 def test_it_is_the_recipe_of_few_photographs_that_nobody_named_a_network_for(photos) -> None:
+    assert for_photographs(Config(), dataset((3, 32, 32), n=500), None)[0].recipe == "speedrun"
     config, notes = for_photographs(Config(), dataset((3, 96, 128), n=500), None)
     assert config == with_fields(Config(), {"recipe": "speedrun"})
     assert ["speedrun" in note and "--model" in note for note in notes] == [True]
@@ -153,7 +154,8 @@ def test_it_is_the_recipe_of_few_photographs_that_nobody_named_a_network_for(pho
 @pytest.mark.parametrize(
     ("fields", "data"),
     [
-        ({}, dataset((3, 64, 64), n=500)),
+        ({}, dataset((3, 31, 40), n=500)),
+        ({}, dataset((1, 64, 64), n=500)),
         ({}, dataset((3, 96, 96), n=5_001)),
         ({}, dataset((3, 96, 96), annotation="number", n=500)),
         ({}, dataset((3, 96, 96), annotation="mask", n=500)),

@@ -27,6 +27,8 @@ FIRST_SIZE, FULL_SIZE_FROM = 0.75, 0.5
 """Images begin at this share of their size, and have all of it from this share of the steps on."""
 GROWING = FULL_SIZE_FROM * FIRST_SIZE**2 + 1 - FULL_SIZE_FROM
 """What a pass costs on average, as a share of one at full size."""
+SMALLEST_PHOTOGRAPH = 32
+"""Pixels a side of images in color for which the standard recipe gives way to this one."""
 USED = 0.85
 """Share of the minutes that is left for training steps."""
 MEASURED = 2_000
@@ -79,15 +81,16 @@ def before_network(config: Config, data: Dataset) -> Config:
 
 
 def for_photographs(config: Config, data: Dataset, module: nn.Module | None) -> tuple[Config, list[str]]:
-    """With this recipe in place of `standard`, where it is ahead: classes of a few thousand photographs at most, and
-    the network is chosen, too (docs/results.md); with a note that says so."""
+    """With this recipe in place of `standard`, where it is ahead: classes of a few thousand photographs at most, in
+    color from 32 pixels on, and the network is chosen, too (docs/results.md); with a note that says so."""
     chosen_too = module is None and config.model.name == "auto" and config.model.weights is None
     if config.recipe != "standard" or not chosen_too or config.optim.name == "own-rule":
         return config, []
     few = len(data.splits["train"]) <= FEW
     if not (few and data.medium.pictures and data.has_one_class_each and len(data.input_shape) == 3):
         return config, []
-    if min(data.input_shape[1:]) <= LARGE_FOR_AIRBENCH or task_for(data, config.task).needs != "vector":
+    smallest = LARGE_FOR_AIRBENCH + 1 if data.input_shape[0] == 1 else SMALLEST_PHOTOGRAPH
+    if min(data.input_shape[1:]) < smallest or task_for(data, config.task).needs != "vector":
         return config, []
     note = "recipe speedrun: ahead of standard for few photographs; a network that is named (--model) keeps standard"
     return replace(config, recipe="speedrun"), [note]
