@@ -59,13 +59,14 @@ def load_dataset(
     split, units = assign_membership(listing, scan.contents, sorted(decoded.ids.tolist()), config)
     refuse_unusable(listing, scan, unreadable, split, test=config.test_fraction > 0)
     kind = annotation_kind(listing.annotation)
+    listing = kind.named(listing, decoded.ids, decoded.masks)
     return _assemble(
         listing,
         scan,
-        preparation,
+        replace(preparation, values=listing.values, ignore=listing.ignore, colors=listing.colors),
         decoded,
         split,
-        classes=kind.classes_of(listing, decoded.masks),
+        classes=listing.classes,
         unreadable=unreadable,
         notes=(*listing.notes, *notes, *_split_notes(listing, config)),
         findings=(*find_before_training(listing, scan, unreadable, split, config), *resized),
@@ -132,7 +133,7 @@ def load_for_evaluation(
         config = replace(config, layout=preparation.layout)
     listing = _at_known_level(list_source(config, annotation, announce), config, annotation, classes)
     _check_form(listing, preparation, targets)
-    listing, renamed = annotation_kind(listing.annotation).match(listing, classes)
+    listing, renamed = annotation_kind(listing.annotation).match(listing, classes, preparation)
     name = "test" if "test" in listing.given else "all"
     ids = [i for i, given in enumerate(listing.given) if name == "all" or given == name]
     what = "the test split that the source gives"

@@ -38,6 +38,8 @@ class Facts:
     own_rule: LearningRule | None = None
     keeps: bool = True
     """Whether a moved image keeps its target."""
+    windows: bool = False
+    """Whether targets can be those of a part of the image."""
 
     @property
     def medium(self) -> Medium:
@@ -45,8 +47,10 @@ class Facts:
         return medium_of(self.kind)
 
 
-def gather_facts(data: Dataset, network: nn.Module, *, has_weights: bool, keeps: bool = True) -> Facts:
-    """The facts; the network is left as it is. `keeps`: whether a moved image keeps its target. Raises ModelError where
+def gather_facts(
+    data: Dataset, network: nn.Module, *, has_weights: bool, keeps: bool = True, windows: bool = False
+) -> Facts:
+    """The facts; the network is left as it is. `keeps` and `windows` as in `Facts`. Raises ModelError where
     the network does not take the data."""
     train = data.splits["train"]
     dense = all(network.get_submodule(name).__class__ is nn.Linear for name in weighted_layers(network))
@@ -62,6 +66,7 @@ def gather_facts(data: Dataset, network: nn.Module, *, has_weights: bool, keeps:
         normalizes=_normalizes(network),
         own_rule=learning_rule(network),
         keeps=keeps,
+        windows=windows,
     )
 
 
