@@ -12,6 +12,8 @@ from PIL import Image
 
 from striate.api import check_data
 from striate.data.audit.masks import find_missing_mask_values
+from striate.data.config import DataConfig
+from striate.data.read import load_dataset
 
 
 def found(train: dict[int, int], test: dict[int, int]):
@@ -96,6 +98,9 @@ def test_a_planted_fault_is_found_and_its_healthy_twin_is_not(fault: str, found:
     root = scenes(tmp_path / "scenes")
     change(root, fault)
     assert codes(root) == found
+    if found <= {"data.mask-shifted", "data.mask-interpolated"}:  # others are refused
+        before_training = load_dataset(DataConfig(str(root))).findings
+        assert {one.code for one in before_training if one.code.startswith("data.mask")} == found
 
 
 def test_a_named_class_that_no_training_mask_has_is_an_error(tmp_path: Path) -> None:

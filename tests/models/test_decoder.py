@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -11,6 +13,8 @@ from striate.inference.any_size import any_size
 from striate.inference.tiles import reach_of, tiles
 from striate.models.build import build_model
 from striate.models.decoder import MaskNetwork, enlarged
+from striate.models.weights.take_weights import take_weights
+from striate.models.weights.weights_file import read_weights
 
 SHAPE = (3, 96, 128)
 
@@ -51,6 +55,19 @@ def test_a_module_of_ones_own_is_a_backbone_and_one_for_masks_stays_as_it_is() -
     assert network(torch.randn(2, *SHAPE)).shape == (2, 4, 96, 128)
     masks = nn.Conv2d(3, 4, 1)
     assert build_model(masks, SHAPE, 4, dense=True) is masks
+
+
+def test_weights_of_a_classifier_become_those_of_the_backbone(tmp_path: Path) -> None:
+    classifier = build_model("resnet18(width=8)", SHAPE, 10)
+    torch.save(classifier.state_dict(), tmp_path / "weights.pt")
+    network = build_model("resnet18(width=8)", SHAPE, 4, dense=True)
+    note = take_weights(network, read_weights(str(tmp_path / "weights.pt")), 4)
+    assert "the decoder is new" in note
+    own, given = network.backbone.state_dict(), classifier.state_dict()
+    assert all(torch.equal(own[key], given[key]) for key in own)
+    other = build_model("resnet18(width=16)", SHAPE, 4, dense=True)
+    with pytest.raises(ModelError, match="conv1"):
+        take_weights(other, read_weights(str(tmp_path / "weights.pt")), 4)
 
 
 def test_a_network_without_smaller_maps_is_no_backbone() -> None:

@@ -19,6 +19,7 @@ import torch
 
 from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.audit.leaks import find_seen
+from striate.data.audit.masks import find_in_masks
 from striate.data.audit.quick import find_all, find_before_training
 from striate.data.audit.unusable import refuse_unusable
 from striate.data.config import DataConfig, Store
@@ -60,6 +61,8 @@ def load_dataset(
     refuse_unusable(listing, scan, unreadable, split, test=config.test_fraction > 0)
     kind = annotation_kind(listing.annotation)
     listing = kind.named(listing, decoded.ids, decoded.masks)
+    if decoded.masks is not None:
+        resized = (*find_in_masks(listing, decoded.ids, decoded.masks, decoded.inputs), *resized)
     return _assemble(
         listing,
         scan,

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.annotations.mask_pixels import MaskPixels
 from striate.data.annotations.masks import IGNORED, background_and_objects, number_objects
 from striate.data.audit.classes import missing_class
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.leaks import ORDER
 from striate.data.audit.marked import Marked, alone, severity_of, some
-from striate.data.audit.mask_looks import neighbors_fit
+from striate.data.audit.mask_looks import MaskLook, look_at_mask, neighbors_fit
+from striate.data.listing import Listing
 from striate.records import Finding
 from striate.wording import several
 
@@ -82,7 +89,32 @@ the border of two classes no other one stands between, unless it is a pixel wide
 
 def find_interpolated_masks(evidence: Evidence) -> Marked | None:
     """`data.mask-interpolated`: masks whose borders have values between those of the classes beside them."""
-    looks = {} if evidence.looks is None else evidence.looks.mask_looks
+    return _interpolated(evidence.listing, {} if evidence.looks is None else evidence.looks.mask_looks)
+
+
+def find_shifted_masks(evidence: Evidence) -> Marked | None:
+    """`data.mask-shifted`: masks whose borders fit the image before or after theirs better than their own."""
+    return _shifted(evidence.listing, {} if evidence.looks is None else evidence.looks.mask_looks)
+
+
+LOOKED_AT = 64
+"""Masks in a row that are looked at before every training."""
+
+
+def find_in_masks(listing: Listing, ids: NDArray[np.int64], masks: MaskPixels, inputs: Any) -> tuple[Finding, ...]:
+    """What some of the decoded masks, in the order of `ids`, and their images (N, C, H, W) show without a second look:
+    that they were interpolated, or belong to other images."""
+    order = [int(row) for row in np.argsort(ids) if listing.given[int(ids[row])] in (None, "train")][:LOOKED_AT]
+    looks = {}
+    for row in order:
+        image = np.asarray(inputs[row])
+        luma = image.mean(0).astype(np.uint8)
+        looks[int(ids[row])] = look_at_mask(masks.pixels[row], luma)
+    marked = (_shifted(listing, looks), _interpolated(listing, looks))
+    return tuple(mark.finding for mark in marked if mark is not None)
+
+
+def _interpolated(listing: Listing, looks: Mapping[int, MaskLook]) -> Marked | None:
     ids = [
         number
         for number, look in sorted(looks.items())
@@ -93,9 +125,9 @@ def find_interpolated_masks(evidence: Evidence) -> Marked | None:
     finding = Finding(
         code="data.mask-interpolated",
         severity=severity_of(len(ids), len(looks)),
-        where=evidence.listing.source,
+        where=listing.source,
         measured=f"{len(ids):,} of {several(len(looks), 'mask')} have values between those of two classes along their "
-        f"borders: {some([evidence.named(number) for number in ids])}",
+        f"borders: {some([listing.paths[number] for number in ids])}",
         threshold="0 masks",
         why="They were resized or turned with interpolation: between class 1 and class 3 that makes a class 2.",
         remedy="Make them again from the original masks, with nearest neighbors (Pillow: Resampling.NEAREST).",
@@ -103,19 +135,17 @@ def find_interpolated_masks(evidence: Evidence) -> Marked | None:
     return Marked(finding, alone(ids), dict.fromkeys(ids, "interpolated mask"), frozenset(ids))
 
 
-def find_shifted_masks(evidence: Evidence) -> Marked | None:
-    """`data.mask-shifted`: masks whose borders fit the image before or after theirs better than their own."""
-    looks = {} if evidence.looks is None else evidence.looks.mask_looks
+def _shifted(listing: Listing, looks: Mapping[int, MaskLook]) -> Marked | None:
     rows: dict[str | None, list[int]] = {}
     for number in sorted(looks):
-        rows.setdefault(evidence.listing.given[number], []).append(number)
+        rows.setdefault(listing.given[number], []).append(number)
     for split, ids in rows.items():
         for distance, lead in neighbors_fit([looks[number] for number in ids]).items():
             other = "next" if distance == 1 else "previous"
             finding = Finding(
                 code="data.mask-shifted",
                 severity="error",
-                where=evidence.listing.source + (f", {split}" if split else ""),
+                where=listing.source + (f", {split}" if split else ""),
                 measured=f"the borders of masks correlate with the edges of the {other} image by {lead:.2f} more than"
                 " with those of their own",
                 threshold="their own image fits best",
