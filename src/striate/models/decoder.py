@@ -121,7 +121,8 @@ def with_decoder(network: nn.Module, input_shape: tuple[int, ...], outputs: int)
         for node in graph.nodes:
             if node.op == "output":
                 node.args = (tuple(nodes[tap] for tap in taps),)
-        graph.eliminate_dead_code()
+        # Otherwise layers that draw random numbers (dropout) would keep the classifier that they stand in.
+        graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
         backbone = fx.GraphModule(network, graph)
     except StriateError:
         raise

@@ -15,6 +15,7 @@ from striate.api import answer_files
 from striate.cli.main import main
 
 NETWORK = "conv(8,3,pad=1) bn relu conv(8,3,pad=1) bn relu conv(3,1)"
+BALANCED = {**PLAIN, "data.ignore": 99, "task.class_weights": "balanced"}
 
 
 @pytest.fixture(scope="module")
@@ -31,16 +32,17 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(shapes: Path) -> Path:
     out = shapes.parent / "run"
-    striate.train(shapes, NETWORK, epochs=4, lr=0.03, batch=16, out=out, set={**PLAIN, "data.ignore": 99})
+    striate.train(shapes, NETWORK, epochs=16, lr=0.03, batch=16, out=out, set=BALANCED)
     return out
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def scene(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A picture of another size, of which the training images are parts."""
-    root = make_shapes(tmp_path_factory.mktemp("large") / "scene", 1, side=150)
-    file = root / "images" / "000.png"
-    Image.open(file).crop((0, 0, 131, 101)).save(file)
+    parts = [np.asarray(Image.open(file)) for file in sorted((shapes / "images").iterdir())[:30]]
+    whole = np.concatenate([np.concatenate(parts[k : k + 6], 1) for k in range(0, 30, 6)])
+    file = tmp_path_factory.mktemp("large") / "scene.png"
+    Image.fromarray(whole[:101, :131]).save(file)
     return file
 
 

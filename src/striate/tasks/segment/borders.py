@@ -7,6 +7,7 @@ The F1 measure of Csurka, Larlus and Perronnin, "What is a good evaluation measu
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,8 @@ from striate.data.annotations.masks import IGNORED
 
 TOLERANCE = 0.0075
 """Share of the diagonal."""
-_BITS = 63  # classes that a whole number of 64 bits can hold
+_NUMBERS = (np.uint8, np.uint16, np.uint32, np.uint64)
+_BITS = 64  # classes that the largest of them can hold
 
 
 def tolerance_of(shape: tuple[int, ...]) -> int:
@@ -62,19 +64,21 @@ def _met(
     """(K,) how many of the border pixels `own` of `mask` have one of their class of `other` within `reach`. Classes are
     bits of one number a pixel, so that all are spread at once."""
     met = np.zeros(classes, np.int64)
-    places = np.nonzero(own)
-    labels = mask[places].astype(np.int64)
+    places, edges = np.nonzero(own), np.nonzero(theirs)
+    labels, beside = mask[places], other[edges]
     for first in range(0, classes, _BITS):
-        within = theirs & (other >= first) & (other < first + _BITS)
-        bits = np.where(within, np.int64(1) << np.where(within, other - np.int64(first), 0), 0)
+        count = min(_BITS, classes - first)
+        number = next(kind for kind in _NUMBERS if np.iinfo(kind).bits >= count)
+        power = np.zeros(256, number)  # of the class: 2 to its place; of all others 0
+        power[first : first + count] = np.left_shift(number(1), np.arange(count, dtype=number))
+        bits = np.zeros(mask.shape, number)
+        bits[edges] = power[beside]
         near = _spread(_spread(bits, reach).T, reach).T[places]
-        here = (labels >= first) & (labels < first + _BITS)
-        hit = here & ((near >> np.where(here, labels - first, 0)) & 1 == 1)
-        met += np.bincount(labels[hit], minlength=classes)[:classes]
+        met += np.bincount(labels[(near & power[labels]) > 0], minlength=classes)[:classes]
     return met
 
 
-def _spread(bits: NDArray[np.int64], reach: int) -> NDArray[np.int64]:
+def _spread(bits: NDArray[Any], reach: int) -> NDArray[Any]:
     """The bits of all rows within `reach`."""
     found = bits.copy()
     for step in range(1, min(reach, len(bits) - 1) + 1):

@@ -39,7 +39,7 @@ class Facts:
     keeps: bool = True
     """Whether a moved image keeps its target."""
     windows: bool = False
-    """Whether targets can be those of a part of the image."""
+    """Whether targets can be those of a part of the image, and in `decide`, whether they are."""
 
     @property
     def medium(self) -> Medium:
@@ -107,6 +107,7 @@ class Choice:
     full_size_from: float | None = None
     views: Literal["none", "mirror", "mirror-shift"] | None = None
     train_samples: int | None = None
+    val_samples: int | None = None
     why: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -126,6 +127,7 @@ def fill_open_fields(config: Config, choice: Choice) -> dict[str, object]:
         "schedule.first_size": (config.schedule.first_size, choice.first_size),
         "schedule.full_size_from": (config.schedule.full_size_from, choice.full_size_from),
         "evaluation.views": (config.evaluation.views, choice.views),
+        "evaluation.val_samples": (config.evaluation.val_samples, choice.val_samples),
         "evaluation.train_samples": (config.evaluation.train_samples, choice.train_samples),
         "batch": (config.batch, choice.batch),
         "budget.patience": (budget.patience, choice.patience),
