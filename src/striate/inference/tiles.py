@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import nn
+from torch.nn import functional
 
 from striate.account.summarize import observe
 
@@ -27,6 +29,10 @@ class Tile:
         (top, left, height, width), (above, before, _, _) = self.core, self.read
         return slice(top - above, top - above + height), slice(left - before, left - before + width)
 
+    def beside_mirrored(self, size: tuple[int, int], reach: Reach) -> int:
+        """How many columns are missing before the mirrored part for it to begin at a multiple of the step, too."""
+        return (size[1] - self.read[1] - self.read[3]) % reach.step
+
 
 @dataclass(frozen=True)
 class Reach:
@@ -37,6 +43,11 @@ class Reach:
     halo: int
     step: int
     everywhere: tuple[str, ...] = ()
+
+
+def beside(network: Callable[[torch.Tensor], torch.Tensor], columns: int, x: torch.Tensor) -> torch.Tensor:
+    """Outputs for `x` (N, C, H, W) with so many further columns before it."""
+    return network(functional.pad(x, (columns, 0, 0, 0), mode="replicate"))[..., columns:] if columns else network(x)
 
 
 def reach_of(module: nn.Module, input_shape: tuple[int, ...]) -> Reach:

@@ -22,7 +22,7 @@ from striate.errors import ModelError, RunError, UsageError
 from striate.inference.any_size import any_size
 from striate.inference.plan import Asked, InferencePlan
 from striate.inference.predictor import Predictor, batch_size, inference, plain_predictor, plan_predictor
-from striate.inference.tiles import Reach, Tile, reach_of, tiles
+from striate.inference.tiles import Reach, Tile, beside, reach_of, tiles
 from striate.tasks.registry import task_from_state, task_to_state
 from striate.tasks.task import Task
 from striate.tasks.views import VIEW_COUNTS, Views, mean_over_views
@@ -196,7 +196,8 @@ class Trained:
         def outputs() -> Iterator[tuple[Tile, torch.Tensor]]:
             for tile in tiles(parts.size, side, reach):
                 raw = torch.from_numpy(parts.read(tile.read))[None].to(self.device)
-                yield tile, mean_over_views(network, normalize(raw), self.views, self.task.unmoved)
+                mirror = partial(beside, network, tile.beside_mirrored(parts.size, reach))
+                yield tile, mean_over_views(network, normalize(raw), self.views, self.task.unmoved, mirror)
 
         with inference(plain_predictor(self.module)):
             decoded = self.task.stitched(outputs(), parts.size)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from made_masks import PLAIN, make_shapes
 from PIL import Image
 
 import striate
 from striate.api import answer_files
 from striate.cli.main import main
+from striate.models.build import build_model
+from striate.tasks.views import Views
 
 NETWORK = "conv(8,3,pad=1) bn relu conv(8,3,pad=1) bn relu conv(3,1)"
 BALANCED = {**PLAIN, "data.ignore": 99, "task.class_weights": "balanced"}
@@ -76,6 +80,19 @@ def test_tiles_give_the_mask_of_the_whole(
     _, whole = predicted(run, scene, tmp_path / "whole", capsys)
     _, tiled = predicted(run, scene, tmp_path / "tiled", capsys, "--tile", "32")
     assert np.array_equal(whole, tiled)
+
+
+@pytest.mark.parametrize("views", ["mirror", "mirror-shift"])
+def test_tiles_of_several_views_give_the_mask_of_the_whole(run: Path, scene: Path, views: Views) -> None:
+    """With strides, where a mirrored part has to begin at another pixel."""
+    trained = striate.load(run).with_views(views)
+    module = build_model("conv(8,3,stride=2,pad=1) relu conv(8,3,stride=2,pad=1) relu gap fc(3)", (3, 24, 24), 3)
+    trained = replace(trained, module=build_model(module, (3, 24, 24), 3, dense=True).eval())
+    whole, tiled = ((*answer_files(trained, [scene], tile=tile),)[0].prediction for tile in (None, 32))
+    assert whole is not None
+    assert tiled is not None
+    assert torch.equal(whole.decoded, tiled.decoded)
+    assert len(whole.decoded.unique()) > 1
 
 
 def test_tiles_of_a_task_without_places_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -63,8 +63,8 @@ def decide_augmentation(
     large = height * width >= 1.5 * WINDOW**2 and augment.crop is None
     if windows and (augment.window or (augment.window is None and large)):
         usual = replace(usual, window=WINDOW, zoom=ZOOM, crop=1.0, color=COLOR)
-    if windows and keeps and mirrors:
-        usual = replace(usual, vertical_flip=not has_upright(data.splits["train"]))
+    if windows and keeps and mirrors and not has_upright(data.splits["train"]):
+        usual = replace(usual, vertical_flip=True, rotate=180)
     if fast and (usual.shift if augment.shift is None else augment.shift):
         usual = replace(usual, fill="reflect")
     decided = _filled(augment, usual)
