@@ -59,6 +59,18 @@ def test_lines_may_begin_with_their_value(make: Make) -> None:
     assert (classes, found) == (("background", "road"), [0, 1])
 
 
+def test_of_two_names_the_second_is_white(make: Make) -> None:
+    root = make(0, 255, names="background\nroad\n")
+    classes, found, data = read(root)
+    assert (classes, found) == (("background", "road"), [0, 1])
+    assert data.preparation.values == (0, 255)  # type: ignore[attr-defined]
+    again = load_for_evaluation(DataConfig(str(root)), data.preparation, classes, "mask")  # type: ignore[attr-defined]
+    assert again.splits["all"].targets.unique().tolist() == [0, 1]
+    (root / "classes.txt").unlink()
+    with pytest.raises(DataError, match="the one value"):
+        read(root, ignore=255)
+
+
 def test_splits_may_lie_below_images(make: Make) -> None:
     _, _, data = read(make(0, 1, below=True))
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 4, "val": 4, "test": 4}  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
     Input = str | Path | Image | np.ndarray | torch.Tensor
 
+
+_NUMBERS_AT_ONCE = 2**22  # of whole pictures, which may be larger than the inputs
 
 Read = tuple[np.ndarray, tuple[int, int] | None]
 """A raw input, and the height and width in pixels of its file where it was read whole."""
@@ -139,9 +142,12 @@ class Trained:
     def answer_batch(self, inputs: Sequence[Read], answering: Predictor) -> Iterator[Prediction]:
         """Predictions for prepared raw inputs with the sizes of their files, computed as `answering` says: those of
         the same shape and size that follow one another at once."""
-        for (_, size), same in groupby(inputs, lambda read: (read[0].shape, read[1])):
-            for decoded in self.decode(torch.from_numpy(np.stack([raw for raw, _ in same])), answering, size):
-                yield Prediction(self.task.describe(decoded), decoded)
+        for (shape, size), same in groupby(inputs, lambda read: (read[0].shape, read[1])):
+            own = tuple(shape) == tuple(self.preparation.input_shape)
+            rest, at_once = iter(same), len(inputs) if own else max(1, _NUMBERS_AT_ONCE // math.prod(shape))
+            while part := [raw for raw, _ in islice(rest, at_once)]:
+                for decoded in self.decode(torch.from_numpy(np.stack(part)), answering, size):
+                    yield Prediction(self.task.describe(decoded), decoded)
 
     @staticmethod
     def _spread(items: Sequence[Any], prepare: Callable[[Any], np.ndarray]) -> Callable[[int], torch.Tensor]:

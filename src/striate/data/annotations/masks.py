@@ -48,7 +48,7 @@ class Masks(AnnotationKind):
         assert masks is not None
         values = masks.values
         if listing.values:
-            return _with_names(listing, ids, masks)
+            return _with_names(_black_and_white(listing, masks), ids, masks)
         if len(values) > _MANY_VALUES and number_objects([set(np.flatnonzero(row)) for row in masks.occurring]):
             raise DataError(
                 f"data {listing.source}, masks",
@@ -75,8 +75,10 @@ class Masks(AnnotationKind):
     ) -> NDArray[np.uint8]:
         """Values of the masks as positions in `classes`."""
         assert masks is not None
+        listing = _black_and_white(listing, masks)
         to_class = np.full(256, IGNORED, np.uint8)
-        known = {IGNORED if listing.ignore is None else listing.ignore, IGNORED}
+        void = IGNORED if listing.ignore is None else listing.ignore
+        known = {void, IGNORED}
         for number, value in enumerate(listing.values):
             if value >= 0:
                 to_class[value] = number
@@ -86,7 +88,7 @@ class Masks(AnnotationKind):
             raise DataError(
                 f"data {listing.source}, masks",
                 f"values that the network does not know: {_where_values_occur(listing, ids, masks, unknown)}",
-                f"some of {', '.join(classes)}, or {listing.ignore or IGNORED} for ignored pixels",
+                f"some of {', '.join(classes)}, or {void} for ignored pixels",
                 "renumber the masks",
             )
         return masks.numbered(to_class, IGNORED)
@@ -114,6 +116,15 @@ class Masks(AnnotationKind):
                     "at least one labeled pixel in each split",
                     "label some of its masks, or let striate split: put all images into one folder",
                 )
+
+
+def _black_and_white(listing: Listing, masks: MaskPixels) -> Listing:
+    """The listing with 255 as the second of two names, where masks have 0 and 255 alone and nothing is ignored."""
+    two = len(listing.classes) == 2 and listing.values == (0, 1)
+    if not two or listing.ignore is not None or masks.values != {0, IGNORED}:
+        return listing
+    note = f"Masks: {IGNORED} is read as {listing.classes[1]}."
+    return replace(listing, values=(0, IGNORED), notes=(*listing.notes, note))
 
 
 def _with_names(listing: Listing, ids: NDArray[np.int64], masks: MaskPixels) -> Listing:

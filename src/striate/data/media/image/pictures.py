@@ -203,9 +203,8 @@ class PictureParts:
                 turn = turn_of(image)
                 flat, mode = _flatten(image, where), "L" if preparation.input_shape[0] == 1 else "RGB"
                 flat = flat if flat.mode == mode else flat.convert(mode)
-                self._image = flat.copy() if flat is image and turn is None and image.format == "TIFF" else flat
-                if turn is not None:
-                    self._image = flat.transpose(turn)
+                # A gray TIFF may be mapped from its file, which is closed here.
+                self._image = flat.transpose(turn) if turn is not None else flat.copy() if flat.mode == "L" else flat
         self.size = (self._image.height, self._image.width)
 
     def read(self, box: tuple[int, int, int, int]) -> np.ndarray:
