@@ -24,7 +24,6 @@ from striate.errors import DataError, RunError, UsageError
 from striate.evaluation.written_inference import written_inference
 from striate.inference.plan import Asked, InferencePlan, require_asked
 from striate.inference.predictor import Predictor, batch_size, plain_predictor
-from striate.inference.tiles import Reach
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.runs.directory import open_run
 from striate.training.trained import Prediction, Trained
@@ -50,8 +49,7 @@ class FileAnswers:
 
     `ignored`: number of other files in the folders, which are no pictures by their suffix. While the network computes,
     threads decode some dozen files ahead, and no more; they end with the iteration. `rows`: samples of an .npz or a
-    table by their name among the files. With a `tile` (pixels), each file is computed in such parts, with what lies in
-    the `reach` of the network around them.
+    table by their name among the files. With a `tile` (pixels), each file is computed in such parts.
     """
 
     trained: Trained
@@ -60,7 +58,6 @@ class FileAnswers:
     answering: Predictor
     rows: Mapping[str, np.ndarray] = field(default_factory=dict)
     tile: int | None = None
-    reach: Reach | None = None
 
     @property
     def plan(self) -> InferencePlan:
@@ -84,9 +81,8 @@ class FileAnswers:
 
     def _in_tiles(self, file: str) -> FileAnswer:
         assert self.tile is not None
-        assert self.reach is not None
         try:
-            return FileAnswer(as_text(file), self.trained.predict_tiled(Path(file), self.tile, self.reach), None)
+            return FileAnswer(as_text(file), self.trained.predict_tiled(Path(file), self.tile), None)
         except Unreadable as error:
             return FileAnswer(as_text(file), None, error.reason)
 
@@ -121,8 +117,9 @@ def answer_files(
         )
     with allocator_policy(usual_policy()):
         if tile is not None:
+            _ = trained.reach  # refuses a task without places before the first file
             answering = plain_predictor(trained.module, "tiles are computed plainly")
-            return FileAnswers(trained, _only_files(files, rows), ignored, answering, {}, tile, trained.reach())
+            return FileAnswers(trained, _only_files(files, rows), ignored, answering, {}, tile)
         spread, batch, written = _spread(files, trained, rows), _batch(trained), _written(run)
         answering = trained.planned(spread, len(files), batch=batch, asked=plan, written=written)
     return FileAnswers(trained, files, ignored, answering, rows)

@@ -83,7 +83,7 @@ def predict(
         print_note(f"predicted is {rule}")
     write_masks = _mask_writer(trained, masks)
     predictions = answer_files(trained, [path, *paths], plan=plan, tile=tile)
-    if predictions.reach is not None and (everywhere := predictions.reach.everywhere):
+    if tile is not None and (everywhere := trained.reach.everywhere):
         print_note(f"tiles differ from the whole: {everywhere[0]} sees all of its input")
     if said := predictions.plan.line():
         print_note(said)

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from striate.account.summarize import observe
+from striate.inference.any_size import MULTIPLE
 
 Box = tuple[int, int, int, int]
 """Top, left, height, width in pixels."""
@@ -54,10 +55,10 @@ def reach_of(module: nn.Module, input_shape: tuple[int, ...]) -> Reach:
     """Of a network for inputs (C, H, W), from its theoretical receptive field."""
     rows = observe(module, input_shape).rows
     jumps = [math.ceil(jump) for row in rows for jump in row.jump if jump >= 1]
-    step = math.lcm(*set(jumps)) if jumps else 1
+    step = math.lcm(MULTIPLE, *set(jumps))
     field = max((side for row in rows for side in row.receptive_field if not row.sees_all), default=1)
-    # The middle of an output's field may lie up to a step beside the output.
-    halo = step * (math.ceil(field / 2 / step) + 1)
+    # The middle of an output's field may lie up to a stride beside the output.
+    halo = step * math.ceil((field / 2 + max(jumps, default=1)) / step)
     return Reach(halo, step, tuple(row.name for row in rows if row.sees_all))
 
 

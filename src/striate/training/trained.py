@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -23,7 +23,7 @@ from striate.errors import ModelError, RunError, UsageError
 from striate.inference.any_size import any_size
 from striate.inference.plan import Asked, InferencePlan
 from striate.inference.predictor import Predictor, batch_size, inference, plain_predictor, plan_predictor
-from striate.inference.tiles import Reach, Tile, beside, reach_of, tiles
+from striate.inference.tiles import Box, Reach, Tile, beside, reach_of, tiles
 from striate.tasks.registry import task_from_state, task_to_state
 from striate.tasks.task import Task
 from striate.tasks.views import VIEW_COUNTS, Views, mean_over_views
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 
 _NUMBERS_AT_ONCE = 2**22  # of whole pictures, which may be larger than the inputs
+_WHOLE_PIXELS, _SIDE = 2**22, 1024
+"""A picture of more pixels is computed in tiles of so many a side, where that gives the same."""
 
 Read = tuple[np.ndarray, tuple[int, int] | None]
 """A raw input, and the height and width in pixels of its file where it was read whole."""
@@ -166,6 +168,8 @@ class Trained:
         plainly). With `size`, the batch is of whole pictures, and predictions are for those of (height, width) `size`
         pixels."""
         normalize, own = self.normalization.on(self.device, raw.ndim), self.preparation.input_shape
+        if size == tuple(raw.shape[2:]) and math.prod(size) > _WHOLE_PIXELS and not self.reach.everywhere:
+            return torch.stack([self._stitched(partial(_part, one), size, _SIDE) for one in raw])
         with inference(answering or plain_predictor(self.module)) as network:
             if tuple(raw.shape[1:]) != own:
                 network = partial(any_size, self.module, (own[1], own[2]))
@@ -183,31 +187,38 @@ class Trained:
             )
         return decoded
 
+    @cached_property
     def reach(self) -> Reach:
         """How far its outputs depend on the input. Raises UsageError where predictions are not of places."""
         if not self.reads_whole:
             self.task.stitched((), (0, 0))
         return reach_of(self.module, self.preparation.input_shape)
 
-    def predict_tiled(self, path: Path, side: int, reach: Reach) -> Prediction:
+    def predict_tiled(self, path: Path, side: int) -> Prediction:
         """The prediction for a picture file of any size, computed in tiles of about `side` pixels. Raises DataError."""
-        medium, own = medium_of(self.preparation.kind), self.preparation.input_shape
+        medium = medium_of(self.preparation.kind)
         if not self.preparation.native:  # pictures are scaled to about the size of the inputs, which needs no tiles
             preparation = replace(self.preparation, max_pixels=MOST_TILED_PIXELS)
             return next(self.answer_batch([medium.whole(path, str(path), preparation)], plain_predictor(self.module)))
         parts = medium.parts(path, str(path), self.preparation)
+        decoded = self._stitched(lambda box: torch.from_numpy(parts.read(box)), parts.size, side)
+        return Prediction(self.task.describe(decoded), decoded)
+
+    def _stitched(self, read: Callable[[Box], torch.Tensor], size: tuple[int, int], side: int) -> torch.Tensor:
+        """The decoded prediction for a picture whose parts (C, H, W) `read` gives."""
+        own = self.preparation.input_shape
         normalize = self.normalization.on(self.device, len(own) + 1)
         network = partial(any_size, self.module, (own[1], own[2]))
 
         def outputs() -> Iterator[tuple[Tile, torch.Tensor]]:
-            for tile in tiles(parts.size, side, reach):
-                raw = torch.from_numpy(parts.read(tile.read))[None].to(self.device)
-                mirror = partial(beside, network, tile.beside_mirrored(parts.size, reach))
-                yield tile, mean_over_views(network, normalize(raw), self.views, self.task.unmoved, mirror)
+            for tile in tiles(size, side, self.reach):
+                x = normalize(read(tile.read)[None].to(self.device))
+                mirror = partial(beside, network, tile.beside_mirrored(size, self.reach))
+                yield tile, mean_over_views(network, x, self.views, self.task.unmoved, mirror)
 
         with inference(plain_predictor(self.module)):
-            decoded = self.task.stitched(outputs(), parts.size)
-        return Prediction(self.task.describe(decoded), decoded)
+            decoded: torch.Tensor = self.task.stitched(outputs(), size)
+        return decoded
 
     @property
     def reads_whole(self) -> bool:
@@ -225,6 +236,11 @@ class Trained:
     def prepare(self, image: Any) -> np.ndarray:
         """One image as `predict` takes it, as a raw input of `preparation.input_shape`. Raises DataError."""
         return medium_of(self.preparation.kind).prepare(image, self.preparation)
+
+
+def _part(picture: torch.Tensor, box: Box) -> torch.Tensor:
+    top, left, height, width = box
+    return picture[:, top : top + height, left : left + width]
 
 
 def trained_to_dict(trained: Trained, model: str | None) -> dict[str, Any]:
