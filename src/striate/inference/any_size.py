@@ -25,7 +25,7 @@ def any_size(module: nn.Module, own: tuple[int, int], x: torch.Tensor) -> torch.
 
 def _outputs(module: nn.Module, x: torch.Tensor) -> torch.Tensor | None:
     try:
-        outputs = module(x)
+        outputs: torch.Tensor = module(x)
     except (RuntimeError, ValueError):  # a layer that is made for another size
         return None
     return outputs if outputs.shape[2:] == x.shape[2:] else None

@@ -230,7 +230,8 @@ class Segment(Task):
     def describe(self, decoded: torch.Tensor) -> dict[str, Any]:
         """`shares`: the share of pixels of each class that occurs."""
         parts = decoded.reshape(-1).split(_NUMBERS_AT_ONCE)  # as whole numbers they take eight times the memory
-        counts = sum(torch.bincount(part.long(), minlength=self.outputs) for part in parts) / decoded.numel()
+        counts = torch.stack([torch.bincount(part.long(), minlength=self.outputs) for part in parts]).sum(0)
+        counts = counts / decoded.numel()
         return {"shares": {c: float(s) for c, s in zip(self.classes, counts.tolist(), strict=True) if s}}
 
     def line(self, fields: Mapping[str, Any]) -> str:

@@ -176,7 +176,7 @@ def prepare_whole(
     if isinstance(given, Image.Image):
         with _explained(where, None):
             turned = _orientation(given) >= 5
-        width, height = reversed(given.size) if turned else given.size
+        width, height = given.size[::-1] if turned else given.size
     else:
         given = _read(given, where)
         header = read_header(given, where, max_pixels=preparation.max_pixels)
@@ -184,9 +184,10 @@ def prepare_whole(
     scaled = height, width
     if not preparation.native:
         scaled = whole_size(scaled, preparation.input_shape[1:], preparation.fit)  # type: ignore[arg-type]
-    shape = (preparation.input_shape[0], *scaled)
-    prepare = prepare_image if isinstance(given, Image.Image) else decode_image
-    return prepare(given, where, replace(preparation, input_shape=shape, fit="stretch")), (height, width)  # type: ignore[operator]
+    own = replace(preparation, input_shape=(preparation.input_shape[0], *scaled), fit="stretch")
+    if isinstance(given, Image.Image):
+        return prepare_image(given, where, own), (height, width)
+    return decode_image(given, where, own), (height, width)
 
 
 class PictureParts:
