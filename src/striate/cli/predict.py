@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from striate.wording import several
 
@@ -26,6 +27,7 @@ def predict(
     /,
     *paths: str,
     masks: Path | None = None,
+    tile: Annotated[int | None, Parameter(validator=Number(gte=32, lte=16384))] = None,
     calibrated: Annotated[bool, Parameter(negative=())] = False,
     views: Literal["mirror", "mirror-shift"] | None = None,
     cost: Annotated[list[str] | None, Parameter(negative=())] = None,
@@ -46,8 +48,11 @@ def predict(
         Images, folders that are searched for images, and samples of named data sets: digits#3. An .npz with an array x,
         and for a network of tables a .csv of its numbers: each sample in it.
     masks
-        For a segmentation: a folder for the predicted masks, as PNGs of the input's size whose pixels have the values
-        of the training masks. Created if need be; nothing in it is overwritten.
+        For a segmentation: a folder for the predicted masks, as PNGs of the size of each file whose pixels have the
+        values of the training masks. Created if need be; nothing in it is overwritten.
+    tile
+        For a segmentation: compute each picture in parts of this many pixels a side, with as much around each as the
+        network sees, so that a picture of any size fits into memory and the mask is that of the whole.
     calibrated
         Calibrated probabilities, with the temperature that was fitted on validation; without --cost and --threshold the
         predicted classes stay.
@@ -77,7 +82,9 @@ def predict(
     if rule := trained.task.decision_text:
         print_note(f"predicted is {rule}")
     write_masks = _mask_writer(trained, masks)
-    predictions = answer_files(trained, [path, *paths], plan=plan)
+    predictions = answer_files(trained, [path, *paths], plan=plan, tile=tile)
+    if tile is not None and (everywhere := trained.reach.everywhere):
+        print_note(f"tiles differ from the whole: {everywhere[0]} sees all of its input")
     if said := predictions.plan.line():
         print_note(said)
     unreadable = 0

@@ -40,6 +40,9 @@ class DataConfig:
     group: str | None = None
     """The column of a manifest that says what belongs together (a speaker, a patient, a day): no group is ever in two
     of the splits that are made. Default: `group`, if there is such a column."""
+    ignore: Annotated[int, Ge(0), Le(255)] | None = None
+    """Masks: the value of pixels that count for nothing, neither in the loss nor in a metric. Default: 255 where it has
+    no name in `classes.txt` and the other values number more than one."""
     val_fraction: Annotated[float, Gt(0), Lt(1)] | None = None
     """Share of each class that becomes the validation split where the source gives none. Default: 0.1, or what the
     recipe decides."""
@@ -82,6 +85,11 @@ class AugmentConfig:
     crop: Annotated[float, Gt(0), Le(1)] | None = None
     """Smallest area of a random crop, as a share of the image; the crop is resized to the input size. 1 turns it
     off."""
+    window: Annotated[int, Ge(0), Le(8192)] | None = None
+    """Side in pixels of a random square part of each training image, which is all that the network sees of it;
+    predictions are of whole images. For masks. 0 turns it off."""
+    zoom: Annotated[float, Ge(1), Le(8)] | None = None
+    """Windows show images up to so many times smaller or larger; 1 turns it off."""
     fill: Fill | None = None
     """How pixels from outside the image are filled: the nearest pixel (`edge`), the image mirrored at its outermost
     pixels (`reflect`), or black (`zero`)."""

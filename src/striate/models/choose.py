@@ -8,6 +8,8 @@ from striate.wording import several, show_shape
 SMALL_GRAY = 32
 SMALLEST_FOR_MNIST_CNN, SMALLEST_FOR_RESNET, UNET_MULTIPLE = 16, 8, 4
 SMALLEST_FOR_AIRBENCH, LARGE_FOR_AIRBENCH = 9, 64
+LARGE_FOR_DECODER = 96
+"""Pixels: of smaller images maps of a quarter of the size leave too little of borders."""
 PASSES = 5
 """Over the training samples, at least, before a wider network pays; with images that grow they are about seven."""
 _WIDTHS, _PUBLISHED = (16, 32, 64, 96, 128), 64
@@ -90,6 +92,8 @@ def airbench_macs(width: int, input_shape: tuple[int, ...]) -> int:
 
 def _for_masks(input_shape: tuple[int, ...]) -> tuple[str, str]:
     size = show_shape(input_shape)
+    if len(input_shape) == 3 and min(input_shape[1:]) >= LARGE_FOR_DECODER:
+        return "small-resnet", f"residual blocks, whose maps of all sizes a decoder merges into masks ({size})"
     if len(input_shape) == 3 and all(side % UNET_MULTIPLE == 0 for side in input_shape[1:]):
         return "small-unet", f"masks need the context of a coarse map and the borders of a fine one ({size})"
     return "small-dilated", f"{size} cannot be halved twice, so the masks are made at full resolution throughout"

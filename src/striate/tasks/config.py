@@ -25,7 +25,8 @@ class TaskConfig:
     registers has a name too; `file.py:name` RUNS that code."""
     loss: str = "auto"
     """`auto`: softmax cross-entropy for classes and pixels, squared error for numbers. Classes: `cross-entropy` or
-    `hinge`; numbers: `squared`, `absolute` or `huber`. Or `file.py:name`, which runs that code: a function of (outputs,
+    `hinge`; pixels: `cross-entropy`, `focal`, `dice`, or a sum, such as `cross-entropy+dice`; numbers: `squared`,
+    `absolute` or `huber`. Or `file.py:name`, which runs that code: a function of (outputs,
     targets) that gives their mean loss."""
     label_smoothing: Annotated[float, Ge(0), Lt(1)] | None = None
     """Share of each target spread evenly over all classes (cross-entropy). Default: 0, or what the recipe decides."""
@@ -33,6 +34,8 @@ class TaskConfig:
     """`balanced` weighs each class by the inverse of its frequency in the training split."""
     margin: Annotated[float, Gt(0), Le(1e6)] = 1.0
     """Margin of the multi-class hinge loss."""
+    gamma: Annotated[float, Ge(0), Le(10)] = 2.0
+    """Exponent of the focal loss: how much less a pixel counts the surer its class is."""
     cost: str | None = None
     """What it costs to miss a class, 1 where not named: `ill=10,doubtful=3`. Predictions and the final evaluation name
     the class with the largest cost × probability; training and probabilities stay as they are."""

@@ -6,7 +6,7 @@ task whose predictions are its outputs and whose headline is its loss. docs/exte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -21,6 +21,7 @@ from striate.data.targets import Targets
 from striate.errors import UsageError
 from striate.inference.agreement import agreement_of_numbers
 from striate.inference.plan import PredictionAgreement
+from striate.inference.tiles import Tile
 from striate.records import Finding, Interval, Remedy
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature
@@ -93,8 +94,12 @@ class Task:
     """Whether targets lie on the grid of the input: a blend by boxes pastes them with their image."""
     survives_moves: ClassVar[bool] = True
     """Whether a moved, cropped or mirrored image keeps its target (moved with it where it lies on the grid)."""
+    takes_windows: ClassVar[bool] = False
+    """Whether `warp_targets` follows a `Warp.window`, so that a part of each image can be trained on."""
     mean_of_views: ClassVar[bool] = False
     """Whether predictions may be the mean over mirrored and moved images."""
+    whole_pictures: ClassVar[bool] = False
+    """Whether a picture is predicted whole, in its own proportions, and the prediction has its size: `decode_at`."""
     diagnosed_as: ClassVar[Diagnosed | None] = None
     """What the doctor's checks of targets have to know; None leaves them out."""
     own_loss: ClassVar[str] = ""
@@ -231,6 +236,17 @@ class Task:
     def decode(self, outputs: Outputs) -> Predictions:
         """Predictions from outputs, small enough to keep for a whole split."""
         return outputs.float() if isinstance(outputs, torch.Tensor) else outputs
+
+    def decode_at(self, outputs: Outputs, size: tuple[int, int]) -> Predictions:
+        """Predictions for pictures of (height, width) `size` pixels from outputs for these at another scale."""
+        raise NotImplementedError(f"{type(self).__name__}.decode_at")
+
+    def stitched(self, parts: Iterable[tuple[Tile, Outputs]], size: tuple[int, int]) -> Predictions:
+        """The prediction for a picture of (height, width) `size` pixels from outputs for its tiles, of one sample each.
+        Raises UsageError where the task has none."""
+        del parts, size
+        got = f"a run that predicts {self.headline}"
+        raise UsageError("--tile", got, "a task whose predictions are of places", "leave out --tile")
 
     def describe(self, decoded: Predictions) -> dict[str, Any]:
         """One sample's prediction as the fields of a `predict --json` line."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from striate.data.annotations.mask_pixels import MaskPixels
 from striate.data.dataset import Dataset
 from striate.data.listing import Listing
+from striate.data.media.medium import Preparation
 from striate.errors import DataError
 
 
@@ -54,11 +55,11 @@ class AnnotationKind:
         """What the label of each sample says, equal for equal annotations; not of annotations in files."""
         return {number: listing.labels[number] for number in ids}
 
-    def classes_of(self, listing: Listing, masks: MaskPixels | None) -> tuple[str, ...]:
-        """Names in the order of class numbers; empty for numbers. `masks` are those of readable samples. Raises
+    def named(self, listing: Listing, ids: NDArray[np.int64], masks: MaskPixels | None) -> Listing:
+        """The listing with its classes, where these follow from `masks`, which are those of the samples `ids`. Raises
         DataError."""
-        del masks
-        return listing.classes
+        del ids, masks
+        return listing
 
     def targets(
         self, listing: Listing, ids: NDArray[np.int64], masks: MaskPixels | None, classes: tuple[str, ...]
@@ -92,9 +93,12 @@ class AnnotationKind:
 
     # Other data for a trained network
 
-    def match(self, listing: Listing, classes: tuple[str, ...]) -> tuple[Listing, tuple[str, ...]]:
-        """The listing with targets as positions in `classes`, and notes. Raises DataError."""
-        del classes
+    def match(
+        self, listing: Listing, classes: tuple[str, ...], preparation: Preparation
+    ) -> tuple[Listing, tuple[str, ...]]:
+        """The listing with targets as positions in `classes` of a network whose data had this `preparation`, and notes.
+        Raises DataError."""
+        del classes, preparation
         return listing, ()
 
     def check_count(self, listing: Listing, targets: int) -> None:

@@ -31,7 +31,14 @@ from striate.data.audit.images import (
 )
 from striate.data.audit.leaks import find_group_columns, find_leaks, find_torn_frames, find_torn_groups
 from striate.data.audit.marked import Marked
-from striate.data.audit.masks import find_even_masks, find_misfitting_masks, find_missing_mask_values
+from striate.data.audit.masks import (
+    find_even_masks,
+    find_interpolated_masks,
+    find_misfitting_masks,
+    find_missing_mask_values,
+    find_shifted_masks,
+    find_unnamed_values,
+)
 from striate.data.audit.readings import find_readings
 from striate.data.audit.unusable import refuse_unusable
 from striate.data.scan import plan_inputs
@@ -74,6 +81,9 @@ def _resized(evidence: Evidence) -> Marked | None:
 FINDERS: tuple[Callable[[Evidence], Marked | None], ...] = (
     _damaged,
     find_misfitting_masks,
+    find_shifted_masks,
+    find_interpolated_masks,
+    find_unnamed_values,
     find_leaks,
     _torn,
     _group_columns,

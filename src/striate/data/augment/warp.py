@@ -13,6 +13,7 @@ import torch
 
 from striate.data.augment.crop import Mirror, crop_batch
 from striate.data.augment.resample import Movement, resample
+from striate.data.augment.window import Window
 from striate.data.config import Fill
 from striate.data.transfer import sent
 
@@ -126,7 +127,8 @@ _Way = Literal["copied", "cropped", "resampled"]
 
 @dataclass(frozen=True)
 class Warp:
-    """How each image of a batch is moved: cropped, then mirrored, then bent about its center, then shifted.
+    """How each image of a batch is moved: a `window` of it is cut out first; that is cropped, then mirrored, then bent
+    about its center, then shifted.
 
     `flip`, `vertical_flip`: (B,) bool, mirrored left to right, upside down. `shift`: (B, 2) int64 pixels down and
     right. `box`: (B, 4) float32 top, left, height, width of the kept part as shares of the image (0 to 1), resized
@@ -141,13 +143,17 @@ class Warp:
     vertical_flip: torch.Tensor | None = None
     linear: torch.Tensor | None = None
     fill: Fill = "edge"
+    window: Window | None = None
 
     def apply(self, x_BCHW: torch.Tensor, *, nearest: bool = False, fill: float | None = None) -> torch.Tensor:
-        """The moved batch, of the same shape and dtype; `nearest` keeps class numbers what they are.
+        """The moved batch, of the same dtype, and of the same shape unless there is a window; `nearest` keeps class
+        numbers what they are.
 
         `fill` is the value of what moves in from outside, in place of the record's. Bilinear; bytes are rounded to
         nearest.
         """
+        if self.window is not None:
+            x_BCHW = self.window.cut(x_BCHW, nearest=nearest)
         ways = self._ways(nearest)
         for rows, way in ways:
             if bool(rows.all()):

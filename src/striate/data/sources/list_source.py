@@ -74,6 +74,12 @@ def list_source(
             "folders of classes: no other data have a level",
             "leave out --data.class_level",
         )
+    if config.ignore is not None:
+        if not listing.has_masks:
+            raise ConfigError(
+                "data.ignore", str(config.ignore), "masks, whose pixels have values", "leave out --data.ignore"
+            )
+        listing = replace(listing, ignore=config.ignore)
     return check_classes(_retarget(_grouped(listing, config.group), annotation))
 
 

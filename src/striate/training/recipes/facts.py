@@ -38,6 +38,8 @@ class Facts:
     own_rule: LearningRule | None = None
     keeps: bool = True
     """Whether a moved image keeps its target."""
+    windows: bool = False
+    """Whether targets can be those of a part of the image, and in `decide`, whether they are."""
 
     @property
     def medium(self) -> Medium:
@@ -45,8 +47,10 @@ class Facts:
         return medium_of(self.kind)
 
 
-def gather_facts(data: Dataset, network: nn.Module, *, has_weights: bool, keeps: bool = True) -> Facts:
-    """The facts; the network is left as it is. `keeps`: whether a moved image keeps its target. Raises ModelError where
+def gather_facts(
+    data: Dataset, network: nn.Module, *, has_weights: bool, keeps: bool = True, windows: bool = False
+) -> Facts:
+    """The facts; the network is left as it is. `keeps` and `windows` as in `Facts`. Raises ModelError where
     the network does not take the data."""
     train = data.splits["train"]
     dense = all(network.get_submodule(name).__class__ is nn.Linear for name in weighted_layers(network))
@@ -62,6 +66,7 @@ def gather_facts(data: Dataset, network: nn.Module, *, has_weights: bool, keeps:
         normalizes=_normalizes(network),
         own_rule=learning_rule(network),
         keeps=keeps,
+        windows=windows,
     )
 
 
@@ -102,6 +107,7 @@ class Choice:
     full_size_from: float | None = None
     views: Literal["none", "mirror", "mirror-shift"] | None = None
     train_samples: int | None = None
+    val_samples: int | None = None
     why: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -121,6 +127,7 @@ def fill_open_fields(config: Config, choice: Choice) -> dict[str, object]:
         "schedule.first_size": (config.schedule.first_size, choice.first_size),
         "schedule.full_size_from": (config.schedule.full_size_from, choice.full_size_from),
         "evaluation.views": (config.evaluation.views, choice.views),
+        "evaluation.val_samples": (config.evaluation.val_samples, choice.val_samples),
         "evaluation.train_samples": (config.evaluation.train_samples, choice.train_samples),
         "batch": (config.batch, choice.batch),
         "budget.patience": (budget.patience, choice.patience),

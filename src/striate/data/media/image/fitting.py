@@ -67,6 +67,16 @@ def geometry(source: tuple[int, int], size: tuple[int, int], fit: Fit) -> Geomet
     return Geometry((left, top, left + kept_width, top + kept_height), (to_width, to_height), (0, 0))
 
 
+def whole_size(source: tuple[int, int], size: tuple[int, int], fit: Fit) -> tuple[int, int]:
+    """(height, width) of a whole picture of `source` (height, width) at the scale at which `fit` brings it to `size`:
+    what `crop` would cut off is there, what `pad` would add is not."""
+    scales = [to / side for to, side in zip(size, source, strict=True)]
+    if fit != "stretch":
+        scales = [max(scales) if fit == "crop" else min(scales)] * 2
+    height, width = (max(1, round(side * scale)) for side, scale in zip(source, scales, strict=True))
+    return height, width
+
+
 @dataclass(frozen=True)
 class Reduced:
     """How a picture that was decoded at a part of its size lies in the whole.

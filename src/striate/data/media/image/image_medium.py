@@ -17,8 +17,10 @@ from striate.data.media.image.pictures import (
     MAX_PICTURE_BYTES,
     SUFFIXES,
     Header,
+    PictureParts,
     decode_image,
     prepare_image,
+    prepare_whole,
     read_header,
     refit,
 )
@@ -59,7 +61,13 @@ def _plan(source: str, sizes: Counter[tuple[int, int]], colored: int, config: Da
     if channels == 1 and colored:
         notes.append(f"Color is dropped: {colored:,} of {several(total, 'image')} are turned to gray.")
     preparation = Preparation(
-        "image", (channels, *size), config.fit, config.max_pixels, config.layout, config.reduced_decoding
+        "image",
+        (channels, *size),
+        config.fit,
+        config.max_pixels,
+        config.layout,
+        config.reduced_decoding,
+        set(sizes) == {size},
     )
     other = total - sizes[size]
     return preparation, tuple(notes), (_resized(source, other, total, preparation),) if other else ()
@@ -148,6 +156,16 @@ class Images(Medium):
         if hasattr(given, "getexif"):
             return prepare_image(given, "a PIL image", preparation)
         return super().prepare(given, preparation)
+
+    def whole(self, given: Any, where: str, preparation: Preparation) -> tuple[NDArray[Any], tuple[int, int] | None]:
+        """A file or a PIL image in its own proportions; an array of exactly the input's shape."""
+        if isinstance(given, Path) or hasattr(given, "getexif"):
+            return prepare_whole(given, where, preparation)
+        return super().whole(given, where, preparation)
+
+    def parts(self, path: Path, where: str, preparation: Preparation) -> PictureParts:
+        """The picture, decoded once."""
+        return PictureParts(path, where, preparation)
 
     def plan(self, source: str, inputs: NDArray[Any] | None, headers: Sequence[Header], config: DataConfig) -> Planned:
         """Channels and size of every input."""
