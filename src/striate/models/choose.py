@@ -8,6 +8,7 @@ from striate.wording import several, show_shape
 SMALL_GRAY = 32
 SMALLEST_FOR_MNIST_CNN, SMALLEST_FOR_RESNET, UNET_MULTIPLE = 16, 8, 4
 SMALLEST_FOR_AIRBENCH, LARGE_FOR_AIRBENCH = 9, 64
+DETECTOR = "small-resnet"
 PASSES = 5
 """Over the training samples, at least, before a wider network pays; with images that grow they are about seven."""
 _WIDTHS, _PUBLISHED = (16, 32, 64, 96, 128), 64
@@ -24,6 +25,8 @@ def choose_model(kind: str, input_shape: tuple[int, ...], needs: str, samples: i
     size = show_shape(input_shape)
     if needs == "map":
         return _for_masks(input_shape)
+    if needs == "pyramid" and len(input_shape) == 3 and min(input_shape[1:]) >= SMALLEST_FOR_RESNET:
+        return DETECTOR, f"maps of several strides of images of {size}, from residual blocks that train from scratch"
     if medium_of(kind).flat or len(input_shape) == 1:
         return _for_table(input_shape, samples)
     if len(input_shape) != 3:

@@ -1,0 +1,406 @@
+"""Boxes around objects, with a class each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from striate.data.annotations.boxes import CLASS, CROWD
+from striate.data.augment.warp import Warp
+from striate.data.dataset import Dataset, SampleFacts
+from striate.data.media.medium import Placement
+from striate.inference.agreement import agreement_of_numbers
+from striate.inference.plan import PredictionAgreement
+from striate.runs.predictions import Predictions as KeptPredictions
+from striate.statistics.calibration import Temperature
+from striate.tasks.accumulator import Accumulator
+from striate.tasks.assessment import Assessment, Figures
+from striate.tasks.baseline import Method
+from striate.tasks.config import TaskConfig
+from striate.tasks.detect.assess import assess_detections, coco_figures, counts_of
+from striate.tasks.detect.assign import assign, inside_any
+from striate.tasks.detect.average_precision import (
+    SCORE,
+    RankedHeadline,
+    average_precisions,
+    ranked,
+    rows_of,
+)
+from striate.tasks.detect.head import CELL, Detector
+from striate.tasks.detect.metrics import MAP, METRICS, DetectionMetrics
+from striate.tasks.detect.move import resize_boxes, warp_boxes
+from striate.tasks.detect.overlap import generalized_iou, suppressed
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.headline import Headline, Rows, interval_of
+from striate.tasks.task import Feature, Task
+from striate.visualize.page_parts import Picture, Section, Table
+from striate.wording import percent, several
+
+_SCORED = 0.01
+"""Positions with a lower score are no detections."""
+_BEFORE, _AFTER = 1000, 100
+"""So many positions and classes of an image, with the highest scores, go into suppression; so many at most come out."""
+_SUPPRESSED = 0.6
+"""IoU from which on two detections of a class are of one object."""
+_BOX_WEIGHT = 2.0
+_FINEST, _COARSEST = 3.0, 4.0
+"""The finest stride goes that often into the shorter side of small boxes (a twentieth are smaller), the coarsest that
+often into the longer side of large ones."""
+_STRIDES = (4, 8, 16, 32, 64)
+
+
+@dataclass(frozen=True)
+class Detect(Task):
+    """Detection over `classes` in images of (height, width) `size`; outputs (N, P, K + 7) as `Detector` gives them,
+    targets (N, M, 6) under the columns of boxes, predictions (N, 100, 6): edges in pixels, class (−1: none) and score.
+
+    `strides` of the pyramid and the `typical` half side of a box, both in pixels, follow from the training boxes.
+    `threshold`: the score from which on a detection is a prediction, chosen on validation.
+    """
+
+    classes: tuple[str, ...]
+    size: tuple[int, int]
+    strides: tuple[int, ...]
+    typical: float
+    threshold: float = 0.5
+
+    name: ClassVar[str] = "detect"
+    annotation: ClassVar[str] = "box"
+    needs: ClassVar[Feature] = "pyramid"
+    metrics = METRICS
+    losses: ClassVar[tuple[str, ...]] = ("quality-focal",)
+    moves_with_image: ClassVar[bool] = True
+    needs_placement: ClassVar[bool] = True
+    refused_augmentation: ClassVar[Mapping[str, str]] = {
+        "cutmix": "a pasted part hides objects and cuts others in two",
+    }
+    draws: ClassVar[bool] = True
+    loss_name: ClassVar[str] = "quality-focal"  # type: ignore[misc]
+
+    @classmethod
+    def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
+        """With the strides that the boxes of the training split need."""
+        del config, loss
+        _, height, width = data.input_shape
+        targets = data.splits["train"].targets
+        boxes = targets[targets[..., CLASS] >= 0][:, :4].cpu().numpy().astype(np.float64)
+        sides = boxes[:, 2:] - boxes[:, :2]
+        return cls(data.classes, (height, width), strides_for(sides), float(np.sqrt(np.median(sides.prod(1)))) / 2)
+
+    @property
+    def outputs(self) -> int:
+        """One score a class."""
+        return len(self.classes)
+
+    def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
+        """The network with a pyramid and a head."""
+        return Detector(network, input_shape, self.outputs, self.strides, self.typical)
+
+    def settled(self, val: Mapping[str, float]) -> Self:
+        """With the threshold that was best on validation."""
+        return replace(self, threshold=val["threshold"]) if "threshold" in val else self
+
+    # What is learned
+
+    def weight(self, targets: torch.Tensor) -> torch.Tensor:
+        """The number of objects, and of images, so that one without objects weighs something."""
+        return ((targets[..., CLASS] >= 0) & (targets[..., CROWD] == 0)).sum().float() + len(targets)
+
+    def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Scalar sum: quality focal loss of all scores, and 1 − GIoU of the boxes of positions that learn an object.
+
+        Li et al., "Generalized focal loss", NeurIPS 2020; Rezatofighi et al., "Generalized intersection over union",
+        CVPR 2019. What lies in a crowd is nobody's fault.
+        """
+        count = self.outputs
+        logits, boxes = outputs[..., :count].float(), outputs[..., count : count + CELL].float()
+        cells = outputs[0, :, count + CELL :].detach().float()
+        most = int((targets[..., CLASS] >= 0).sum(1).max()) if len(targets) else 0
+        objects = _first(targets, max(1, most))
+        there = objects[..., CLASS] >= 0
+        crowd = there & (objects[..., CROWD] > 0)
+        found = assign(
+            logits.detach().sigmoid(),
+            boxes.detach(),
+            cells,
+            objects[..., :4],
+            objects[..., CLASS].clamp(min=0).long(),
+            there & ~crowd,
+        )
+        wanted = functional.one_hot(found.labels, count) * found.quality[..., None]
+        score = logits.sigmoid()
+        focus = (wanted - score.detach()).square()
+        each = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none") * focus
+        blind = inside_any(cells, objects[..., :4], crowd) & ~found.learns
+        scores = (each.sum(2) * ~blind).sum()
+        apart = (1 - generalized_iou(boxes, found.boxes)) * found.quality * found.learns
+        return scores + _BOX_WEIGHT * apart.sum()
+
+    def warp_targets(self, targets: torch.Tensor, warp: Warp) -> torch.Tensor:
+        """Boxes move with their image; those that leave it are clipped or dropped."""
+        return warp_boxes(targets, warp, self.size)
+
+    def resize_targets(self, targets: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Boxes grow or shrink with their image."""
+        return resize_boxes(targets, self.size, size)
+
+    # What is predicted
+
+    @torch.no_grad()
+    def decode(self, outputs: torch.Tensor) -> torch.Tensor:
+        """(N, 100, 6) float32 detections by falling score: edges in pixels, class, score; class −1 where there are no
+        more."""
+        count = self.outputs
+        scores = outputs[..., :count].float().sigmoid().flatten(1)
+        values, places = scores.topk(min(_BEFORE, scores.shape[1]), dim=1)
+        # Equal scores in the order of their positions, whatever made them come first.
+        order = torch.argsort(places, 1)
+        values, places = values.gather(1, order), places.gather(1, order)
+        values, order = values.sort(1, descending=True, stable=True)
+        places = places.gather(1, order)
+        longest = max(1, int((values >= _SCORED).sum(1).max())) if len(values) else 1
+        values, places = values[:, :longest], places[:, :longest]
+        numbers = places % count
+        boxes = outputs[..., count : count + CELL].float()
+        boxes = boxes.gather(1, (places // count)[..., None].expand(-1, -1, 4))
+        kept = suppressed(boxes, numbers, _SUPPRESSED) & (values >= _SCORED)
+        limits = torch.tensor([*self.size[::-1], *self.size[::-1]], dtype=boxes.dtype, device=boxes.device)
+        rows = torch.cat([torch.minimum(boxes.clamp(min=0), limits), numbers[..., None], values[..., None]], 2)
+        rows = torch.where(kept[..., None], rows, _nothing(rows))
+        first = torch.sort((~kept).byte(), 1, stable=True).indices[:, :_AFTER]
+        rows = rows.gather(1, first[..., None].expand(-1, -1, rows.shape[2]))
+        return functional.pad(rows, (0, 0, 0, _AFTER - rows.shape[1])) + _filling(rows, _AFTER)
+
+    def describe_in_file(self, decoded: torch.Tensor, placed: Placement | None) -> dict[str, Any]:
+        """`width` and `height` of the file, and its `boxes`."""
+        if placed is None:
+            return self.describe(decoded)
+        height, width = placed.file
+        return {"width": width, "height": height, **self.describe(self.in_file(decoded, placed))}
+
+    def in_file(self, decoded: torch.Tensor, placed: Placement) -> torch.Tensor:
+        """Detections in pixels of the file, within it."""
+        edges = placed.boxes_in_file(decoded[:, :4].numpy().astype(np.float64))
+        height, width = placed.file
+        edges = np.clip(edges, 0, [width, height, width, height])
+        return torch.cat([torch.from_numpy(edges).to(decoded.dtype), decoded[:, 4:]], 1)
+
+    def describe(self, decoded: torch.Tensor) -> dict[str, Any]:
+        """`boxes`, those from the threshold on."""
+        return {
+            "boxes": [
+                {
+                    "label": self.classes[int(row[CLASS])],
+                    "probability": row[SCORE],
+                    "box": [round(edge, 2) for edge in row[:4]],
+                }
+                for row in decoded.tolist()
+                if row[CLASS] >= 0 and row[SCORE] >= self.threshold
+            ]
+        }
+
+    def line(self, fields: Mapping[str, Any]) -> str:
+        """How many of each class."""
+        counts: dict[str, int] = {}
+        for box in fields["boxes"]:
+            counts[box["label"]] = counts.get(box["label"], 0) + 1
+        return ", ".join(f"{name} {count}" for name, count in counts.items()) or "nothing found"
+
+    def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> PredictionAgreement:
+        """How far scores and boxes of positions differ, before any is chosen."""
+        return agreement_of_numbers(self._numbers(reference), self._numbers(outputs))
+
+    def _numbers(self, outputs: torch.Tensor) -> torch.Tensor:
+        """(N, P · (K + 4)) scores, and edges in shares of the longer side."""
+        count = self.outputs
+        edges = outputs[..., count : count + CELL].float() / max(self.size)
+        return torch.cat([outputs[..., :count].float().sigmoid(), edges], 2).flatten(1)
+
+    def draw(self, image: NDArray[np.uint8], decoded: Any, truth: Any = None) -> NDArray[np.uint8]:
+        """Boxes over the image, in the colors of their classes."""
+        from striate.tasks.detect.show import picture_of
+
+        return picture_of(image, np.asarray(decoded), None if truth is None else np.asarray(truth), self)
+
+    # What is measured
+
+    def accumulator(self) -> Accumulator:
+        """The loss, and of validation what is found."""
+        from striate.tasks.detect.accumulate import Detections
+
+        return Detections(self)
+
+    def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
+        """COCO's figures, `ap50` of each class (None where it does not occur), and precision and recall at IoU 0.5 from
+        the threshold on."""
+        found, truth = decoded.cpu().numpy(), targets.cpu().numpy()
+        rows = self.rows(found, truth, self.outputs)
+        each = average_precisions(ranked(rows))[:, 0].tolist()
+        counts, _ = counts_of(rows, self.threshold)
+        whole = type(counts)(*(part.sum() for part in counts))
+        return {
+            **coco_figures(found, truth, self.outputs),
+            "ap50": {name: None if ap != ap else ap for name, ap in zip(self.classes, each, strict=True)},
+            "precision": whole.precision,
+            "recall": whole.recall,
+            "threshold": self.threshold,
+        }
+
+    @classmethod
+    def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:
+        """What each image's detections and objects add, to be ranked together."""
+        return rows_of(decoded, targets, classes)
+
+    @classmethod
+    def headline_figure(cls) -> Headline:
+        """Mean average precision of ranked detections."""
+        return RankedHeadline(MAP, lambda *_: 0.0)
+
+    def interval(self, decoded: Any, targets: Any) -> dict[str, list[float]]:
+        """`map_interval` and `map50_interval` by bootstrap over images; nothing for fewer than 20."""
+        rows = self.rows_for(decoded, targets)
+        figures = {"map": slice(None), "map50": slice(0, 1)}
+        found = {
+            f"{key}_interval": interval_of(RankedHeadline(MAP, lambda *_: 0.0, ious).estimate(rows))
+            for key, ious in figures.items()
+        }
+        return {key: ends for key, ends in found.items() if ends is not None}
+
+    def names_only(self, evaluation: Evaluation) -> str | None:
+        """A detector may well find one class alone."""
+        del evaluation
+        return None
+
+    @classmethod
+    def made(cls, kept: KeptPredictions) -> bool:
+        """Whether there are rows of boxes for boxes."""
+        rows = kept.predicted is None and kept.answers.ndim == kept.targets.ndim == 3 and bool(kept.classes)
+        return rows and kept.answers.shape[2] == kept.targets.shape[2] >= 6
+
+    def assess(
+        self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
+    ) -> Figures:
+        """Each class, kinds of mistakes, slices, and the worst images."""
+        del temperature, names
+        return assess_detections(evaluation, facts, self.rows_of(evaluation), self.threshold)
+
+    def baselines(self, data: Dataset) -> tuple[Method, ...]:
+        """The commonest boxes of the training images, in every image."""
+        from striate.tasks.detect.baselines import detect_methods
+
+        return detect_methods(data)
+
+    # How it is shown
+
+    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
+        """mAP at IoU 0.5, and what it is of."""
+        metrics = evaluation.metrics
+        ends = metrics.get("map50_interval")
+        span = "" if ends is None else f" (95 % interval {' to '.join(map(percent, ends))}, bootstrap)"
+        objects = int((evaluation.targets[..., CLASS] >= 0).sum())
+        kinds = several(len(self.classes), "class", "classes")
+        return percent(metrics["map50"]), (
+            f"mean average precision at IoU 0.5{span} over {kinds}, {several(objects, 'object')} in "
+            f"{several(evaluation.n, 'image')} of the {evaluation.split} split of {evaluation.data}; "
+            f"{percent(metrics['map'])} over IoUs of 0.5 to 0.95. From a score of {self.threshold:.2f} on, "
+            f"{percent(metrics['precision'])} of what is predicted is right, and {percent(metrics['recall'])} of the "
+            "objects are found."
+        )
+
+    def pictures(
+        self,
+        folder: Path,
+        evaluation: Evaluation,
+        images: Any | None,
+        *,
+        target_names: Sequence[str] = (),
+        names: Sequence[str] = (),
+    ) -> tuple[Picture, ...]:
+        """The worst, typical and best images, and precision by recall."""
+        from striate.tasks.detect.show import detection_pictures
+
+        del target_names
+        return detection_pictures(folder, evaluation, images, self, names)
+
+    def tables(
+        self, evaluation: Evaluation, figures: Figures | None, target_names: Sequence[str]
+    ) -> dict[str, Table | None]:
+        """Over all classes, and each class."""
+        from striate.tasks.detect.show import tables
+
+        del target_names
+        return tables(evaluation, figures) if isinstance(figures, DetectionMetrics) else {}
+
+    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
+        """The kinds of mistakes."""
+        from striate.tasks.detect.show import mistakes_section
+
+        del assessment
+        return mistakes_section(figures, of) if isinstance(figures, DetectionMetrics) else ()
+
+    def columns(self, names: Sequence[str]) -> list[str]:
+        """The objects and what was predicted, as JSON."""
+        del names
+        return ["objects", "predictions"]
+
+    def cells(self, truth: Any, decoded: Any) -> list[Any]:
+        """One sample's row."""
+        objects = [[self.classes[int(row[CLASS])], *row[:4]] for row in truth.tolist() if row[CLASS] >= 0]
+        found = [
+            [box["label"], box["probability"], *box["box"]] for box in self.describe(torch.as_tensor(decoded))["boxes"]
+        ]
+        return [json.dumps(objects), json.dumps(found)]
+
+    def target_text(self, target: Any) -> str:
+        """How many objects of each class."""
+        numbers = torch.as_tensor(target)[:, CLASS]
+        counts = torch.bincount(numbers[numbers >= 0].long(), minlength=self.outputs).tolist()
+        return ", ".join(f"{name} {count}" for name, count in zip(self.classes, counts, strict=True) if count) or "none"
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for the checkpoint."""
+        return {
+            "classes": list(self.classes),
+            "size": list(self.size),
+            "strides": list(self.strides),
+            "typical": self.typical,
+            "threshold": self.threshold,
+        }
+
+
+def strides_for(sides: NDArray[np.float64]) -> tuple[int, ...]:
+    """Strides in pixels for boxes of these sides (M, 2), width and height: from one that small ones hold three
+    positions of, to one that large ones hold four of; two at least."""
+    small, large = float(np.quantile(sides.min(1), 0.05)), float(np.quantile(sides.max(1), 0.95))
+    finest = max([stride for stride in _STRIDES if stride <= small / _FINEST], default=_STRIDES[0])
+    coarsest = max([stride for stride in _STRIDES if stride <= large / _COARSEST], default=finest)
+    return tuple(stride for stride in _STRIDES if finest <= stride <= max(coarsest, 2 * finest))
+
+
+def _first(targets: torch.Tensor, count: int) -> torch.Tensor:
+    """The targets with rows of objects first, as many as the image with the most has: (B, count, …)."""
+    order = torch.sort((targets[..., CLASS] < 0).byte(), 1, stable=True).indices[:, :count]
+    return targets.gather(1, order[..., None].expand(-1, -1, targets.shape[2]))
+
+
+def _nothing(rows: torch.Tensor) -> torch.Tensor:
+    """A row that is no detection."""
+    empty = torch.zeros(rows.shape[-1], dtype=rows.dtype, device=rows.device)
+    empty[CLASS] = -1
+    return empty
+
+
+def _filling(rows: torch.Tensor, count: int) -> torch.Tensor:
+    """(N, count, …) zeros, with class −1 behind the rows that there are."""
+    filling = torch.zeros(len(rows), count, rows.shape[2], dtype=rows.dtype, device=rows.device)
+    filling[:, rows.shape[1] :, CLASS] = -1
+    return filling
