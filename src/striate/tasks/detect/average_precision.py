@@ -163,20 +163,20 @@ def mean_of_known(values: NDArray[np.float64]) -> float:
 @dataclass(frozen=True)
 class RankedHeadline(Headline):
     """Mean average precision, whose rows do not add up: the detections of all images are ranked together. `ious`:
-    which of `IOUS` count."""
+    the first of `IOUS` that counts, and the first that does not any more."""
 
-    ious: slice = slice(None)
+    ious: tuple[int, int] = (0, 10)
 
     def value(self, rows: Rows) -> float:
         """Of these images; one that is there twice counts twice."""
-        return mean_of_known(average_precisions(ranked(rows))[:, self.ious])
+        return mean_of_known(average_precisions(ranked(rows))[:, slice(*self.ious)])
 
     def draws(self, rows: Rows, seed: int = 0) -> NDArray[np.float64]:
         """Of as many images drawn anew with replacement, many times."""
         classes, draw, n = ranked(rows), np.random.default_rng(seed), len(rows)
         cost = len(IOUS) * sum(len(one.image) + len(RECALLS) for one in classes)
         weights = (np.bincount(draw.integers(0, n, n), minlength=n).astype(float) for _ in range(resamples_for(cost)))
-        return np.array([mean_of_known(average_precisions(classes, some)[:, self.ious]) for some in weights])
+        return np.array([mean_of_known(average_precisions(classes, some)[:, slice(*self.ious)]) for some in weights])
 
     def each(self, rows: Rows) -> NDArray[np.float64]:
         """(N,) of each image alone."""
