@@ -34,8 +34,8 @@ def test_each_layout_says_the_same(layout: str, tmp_path: Path) -> None:
         numbers = [int(Path(path).stem) for path in data.facts[name].paths]
         assert all(split_of(number) == name for number in numbers)
         for number, rows in zip(numbers, split.targets.numpy(), strict=True):
-            found = [(*row[:4].tolist(), CLASSES[int(row[CLASS])]) for row in rows if row[CLASS] >= 0]
-            assert sorted(found) == pytest.approx(sorted(made[number][1])) or (not made[number][1] and not found)
+            found = [(*map(round, row[:4].tolist()), CLASSES[int(row[CLASS])]) for row in rows if row[CLASS] >= 0]
+            assert sorted(found) == sorted(made[number][1])
     assert any("without objects: learned from as background" in note for note in data.notes)
     assert data.annotated.startswith("1")
     assert not data.findings, "nothing is left over or wrong"
@@ -79,7 +79,7 @@ def test_the_size_follows_from_small_boxes(tmp_path: Path) -> None:
 def _without_a_number(folder: Path) -> tuple[str, ...]:
     path = write_table(folder, made_images(8))
     lines = path.read_text().splitlines()
-    lines[2] = lines[2].replace(",", ",many,", 1).rsplit(",", 1)[0]
+    lines[2] = ",".join("many" if place == 1 else field for place, field in enumerate(lines[2].split(",")))
     path.write_text("\n".join(lines) + "\n")
     return ("boxes.csv", "line 3", "many")
 

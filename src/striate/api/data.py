@@ -184,5 +184,5 @@ def convert_data(
 ) -> ConvertedBoxes:
     """Write a data set of boxes into the folder `out` as `coco`, `voc`, `yolo` or `csv`: images byte for byte, and all
     that both layouts can hold; what cannot be held is in `lost`. Raises DataError, UsageError."""
-    fields = merge_request(read_config(config), data=str(data)).data
+    fields = merge_request(read_config(config), data=str(data), fields={}).data
     return convert_boxes(fields, to, Path(out), announce=announce or (lambda _: None))

@@ -254,6 +254,7 @@ def _initialize(
     normalization = weights.normalization or measure_normalization(data.splits["train"])
     network = build_network(config.model.name if module is None else module, data, task, weights)
     notes = weights.apply(network, data, task, normalization)
+    network = weights.apply_attached(task.attach(network, data.input_shape))
     normalize = normalization.on(train.inputs.device, len(data.input_shape) + 1)
     notes += whiten_first_layer(network, config, train, normalize, has_weights=pretrained)
     return network, normalization, notes

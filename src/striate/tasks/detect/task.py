@@ -18,6 +18,7 @@ from striate.data.annotations.boxes import CLASS, CROWD
 from striate.data.augment.warp import Warp
 from striate.data.dataset import Dataset, SampleFacts
 from striate.data.media.medium import Placement
+from striate.errors import DataError, pasted
 from striate.inference.agreement import agreement_of_numbers
 from striate.inference.plan import PredictionAgreement
 from striate.runs.predictions import Predictions as KeptPredictions
@@ -52,7 +53,7 @@ _BEFORE, _AFTER = 1000, 100
 _SUPPRESSED = 0.6
 """IoU from which on two detections of a class are of one object."""
 _BOX_WEIGHT = 2.0
-_FINEST, _COARSEST = 3.0, 4.0
+_FINEST, _COARSEST = 1.5, 4.0
 """The finest stride goes that often into the shorter side of small boxes (a twentieth are smaller), the coarsest that
 often into the longer side of large ones."""
 _STRIDES = (4, 8, 16, 32, 64)
@@ -67,10 +68,10 @@ class Detect(Task):
     `threshold`: the score from which on a detection is a prediction, chosen on validation.
     """
 
-    classes: tuple[str, ...]
-    size: tuple[int, int]
-    strides: tuple[int, ...]
-    typical: float
+    classes: tuple[str, ...] = ()
+    size: tuple[int, int] = (0, 0)
+    strides: tuple[int, ...] = _STRIDES
+    typical: float = 16.0
     threshold: float = 0.5
 
     name: ClassVar[str] = "detect"
@@ -92,6 +93,13 @@ class Detect(Task):
         del config, loss
         _, height, width = data.input_shape
         targets = data.splits["train"].targets
+        if targets.shape[2] > CROWD + 1:
+            raise DataError(
+                f"data {data.source}",
+                "boxes with angles",
+                "upright boxes: the head predicts no angle yet",
+                f"striate data convert {pasted(data.source)} --to coco --out upright; then: striate train upright",
+            )
         boxes = targets[targets[..., CLASS] >= 0][:, :4].cpu().numpy().astype(np.float64)
         sides = boxes[:, 2:] - boxes[:, :2]
         return cls(data.classes, (height, width), strides_for(sides), float(np.sqrt(np.median(sides.prod(1)))) / 2)
@@ -165,7 +173,7 @@ class Detect(Task):
         # Equal scores in the order of their positions, whatever made them come first.
         order = torch.argsort(places, 1)
         values, places = values.gather(1, order), places.gather(1, order)
-        values, order = values.sort(1, descending=True, stable=True)
+        values, order = values.sort(dim=1, descending=True, stable=True)
         places = places.gather(1, order)
         longest = max(1, int((values >= _SCORED).sum(1).max())) if len(values) else 1
         values, places = values[:, :longest], places[:, :longest]
@@ -176,7 +184,7 @@ class Detect(Task):
         limits = torch.tensor([*self.size[::-1], *self.size[::-1]], dtype=boxes.dtype, device=boxes.device)
         rows = torch.cat([torch.minimum(boxes.clamp(min=0), limits), numbers[..., None], values[..., None]], 2)
         rows = torch.where(kept[..., None], rows, _nothing(rows))
-        first = torch.sort((~kept).byte(), 1, stable=True).indices[:, :_AFTER]
+        first = torch.sort((~kept).byte(), dim=1, stable=True).indices[:, :_AFTER]
         rows = rows.gather(1, first[..., None].expand(-1, -1, rows.shape[2]))
         return functional.pad(rows, (0, 0, 0, _AFTER - rows.shape[1])) + _filling(rows, _AFTER)
 
@@ -378,8 +386,8 @@ class Detect(Task):
 
 
 def strides_for(sides: NDArray[np.float64]) -> tuple[int, ...]:
-    """Strides in pixels for boxes of these sides (M, 2), width and height: from one that small ones hold three
-    positions of, to one that large ones hold four of; two at least."""
+    """Strides in pixels for boxes of these sides (M, 2), width and height: from one that small ones hold one
+    and a half positions of, to one that large ones hold four of; two at least."""
     small, large = float(np.quantile(sides.min(1), 0.05)), float(np.quantile(sides.max(1), 0.95))
     finest = max([stride for stride in _STRIDES if stride <= small / _FINEST], default=_STRIDES[0])
     coarsest = max([stride for stride in _STRIDES if stride <= large / _COARSEST], default=finest)
@@ -388,7 +396,7 @@ def strides_for(sides: NDArray[np.float64]) -> tuple[int, ...]:
 
 def _first(targets: torch.Tensor, count: int) -> torch.Tensor:
     """The targets with rows of objects first, as many as the image with the most has: (B, count, …)."""
-    order = torch.sort((targets[..., CLASS] < 0).byte(), 1, stable=True).indices[:, :count]
+    order = torch.sort((targets[..., CLASS] < 0).byte(), dim=1, stable=True).indices[:, :count]
     return targets.gather(1, order[..., None].expand(-1, -1, targets.shape[2]))
 
 
