@@ -9,6 +9,7 @@ SMALL_GRAY = 32
 SMALLEST_FOR_MNIST_CNN, SMALLEST_FOR_RESNET, UNET_MULTIPLE = 16, 8, 4
 SMALLEST_FOR_AIRBENCH, LARGE_FOR_AIRBENCH = 9, 64
 DETECTOR = "small-resnet"
+"""The network for objects of images, with maps of several strides."""
 PASSES = 5
 """Over the training samples, at least, before a wider network pays; with images that grow they are about seven."""
 _WIDTHS, _PUBLISHED = (16, 32, 64, 96, 128), 64

@@ -15,6 +15,7 @@ from striate.data.config import DataConfig
 from striate.data.listing import SPLIT_NAMES, Listing, check_classes, is_split
 from striate.data.sources.archive import SUFFIXES, archive_tree, is_archive
 from striate.data.sources.boxes.every_layout import list_boxes
+from striate.data.sources.boxes.numbered_masks import list_numbered_masks
 from striate.data.sources.boxes.table import holds_box_rows, list_box_table
 from striate.data.sources.cifar import holds_cifar, list_cifar
 from striate.data.sources.class_folders import list_classes, unwrapped
@@ -220,7 +221,7 @@ def _list_tree(tree: Tree, class_names: tuple[str, ...], annotation: str | None,
     if annotation == "box" and (boxed := list_boxes(tree, asked=True)):
         return boxed
     if holds_masks(tree):
-        return list_masks(tree)
+        return list_numbered_masks(tree, config.max_pixels) if annotation == "box" else list_masks(tree)
     if annotation is None and (boxed := list_boxes(tree)):
         return boxed
     if annotation != "class":  # who asks for classes may have them of any folder

@@ -18,9 +18,11 @@ from striate.data.annotations.boxes import CLASS, CROWD
 from striate.data.augment.warp import Warp
 from striate.data.dataset import Dataset, SampleFacts
 from striate.data.media.medium import Placement
-from striate.errors import DataError, pasted
+from striate.errors import DataError, ModelError, pasted
 from striate.inference.agreement import agreement_of_numbers
 from striate.inference.plan import PredictionAgreement
+from striate.models.choose import DETECTOR
+from striate.records import Finding
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature
 from striate.tasks.accumulator import Accumulator
@@ -57,6 +59,10 @@ _FINEST, _COARSEST = 1.5, 4.0
 """The finest stride goes that often into the shorter side of small boxes (a twentieth are smaller), the coarsest that
 often into the longer side of large ones."""
 _STRIDES = (4, 8, 16, 32, 64)
+_COARSE = 2.0
+"""Times as large as the median object the finest stride may be."""
+_NOTHING, _HEARD, _PLACED = 0.01, 0.05, 0.2
+"""mAP at IoU 0.5 below which nothing is found; a score that is no prediction; mAP of objects whatever their class."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,17 @@ class Detect(Task):
 
     def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
         """The network with a pyramid and a head."""
-        return Detector(network, input_shape, self.outputs, self.strides, self.typical)
+        detector = Detector(network, input_shape, self.outputs, self.strides, self.typical)
+        stride = detector.pyramid.strides[0]
+        if stride > 2 * self.typical * _COARSE:
+            larger = " × ".join(str(round(side * stride / (2 * self.typical) / 32) * 32) for side in self.size)
+            raise ModelError(
+                "model",
+                f"a finest stride of {stride:.3g} pixels, for boxes of {2 * self.typical:.3g} on average (median)",
+                "positions that are nearer to each other than two objects",
+                f"larger images, about {larger} (--size), or a network with finer maps: --model {DETECTOR}",
+            )
+        return detector
 
     def settled(self, val: Mapping[str, float]) -> Self:
         """With the threshold that was best on validation."""
@@ -282,6 +298,41 @@ class Detect(Task):
             for key, ious in figures.items()
         }
         return {key: ends for key, ends in found.items() if ends is not None}
+
+    def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
+        """That hardly anything is found, and why."""
+        if evaluation.metrics["map50"] >= _NOTHING:
+            return ()
+        measured, why, remedy = self._why_nothing(evaluation)
+        return (
+            Finding(
+                code="fit.nothing-found",
+                severity="warning",
+                where=f"{evaluation.split} split",
+                measured=f"mAP at IoU 0.5 is {percent(evaluation.metrics['map50'])}; {measured}",
+                threshold=percent(_NOTHING),
+                why=why,
+                remedy=remedy,
+            ),
+        )
+
+    def _why_nothing(self, evaluation: Evaluation) -> tuple[str, str, str]:
+        """What is measured of detections that hit nothing, why that may be, and what to do."""
+        found, truth = evaluation.decoded, evaluation.targets
+        best = float(found[..., SCORE].max(initial=0.0))
+        if best < _HEARD:
+            why = "The network has not begun to tell objects from background."
+            return f"the highest score is {best:.2g}", why, "Train for longer: --minutes 10."
+        one = found.copy(), truth.copy()
+        for rows in one:
+            rows[..., CLASS] = np.minimum(rows[..., CLASS], 0)
+        anywhere = mean_of_known(average_precisions(ranked(self.rows(*one, 1)))[:, 0])
+        measured = f"whatever the class, it is {percent(anywhere)}"
+        if anywhere >= _PLACED:
+            why = "Objects are found and called by other names: classes may be exchanged, or off by one."
+            return measured, why, "Look at objects with their names: striate data show."
+        why = "Boxes lie elsewhere than objects: they may be of other images, or in another form than they are read."
+        return measured, why, "Check them: striate data check; where it finds nothing, train for longer."
 
     def names_only(self, evaluation: Evaluation) -> str | None:
         """A detector may well find one class alone."""
