@@ -18,9 +18,6 @@ from striate.models.features import FeatureMap, network_features, output_layer
 from striate.models.preserved_state import zero_input
 from striate.observe.module_calls import forward_hooks
 
-BACKBONE = "backbone"
-"""The name under which the network lies in what is made of it."""
-
 
 def stride_of(part: FeatureMap, size: Sequence[int]) -> float:
     """Pixels of an input of (height, width) `size` between two positions of a map."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from striate.data.augment.warp import Warp
+from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset, SampleFacts
 from striate.data.media.medium import Placement
 from striate.data.targets import Targets
@@ -143,6 +144,10 @@ class Task:
         del input_shape
         return network
 
+    def bare(self, network: nn.Module) -> nn.Module:
+        """The network under what `attach` has put on it, to which weights of other tasks belong."""
+        return network
+
     def settled(self, val: Mapping[str, float]) -> Self:
         """The task with what the metrics of validation decide."""
         del val
@@ -160,6 +165,12 @@ class Task:
         """What `loss_sum` is divided by for the mean: how many samples or labeled pixels there are, or the sum of
         their class weights. A tensor only where it depends on the values of the targets."""
         return float(len(targets))
+
+    def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
+        """How training images vary where nobody says, of what is `usual` for such images, and what should be known of
+        it. Raises ConfigError for a `request` that targets cannot follow."""
+        del request
+        return usual, ""
 
     def warp_targets(self, targets: Targets, warp: Warp) -> Targets:
         """Targets of images that were moved by `warp`."""

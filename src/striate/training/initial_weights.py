@@ -17,7 +17,6 @@ from striate.data.dataset import Dataset, Split
 from striate.data.normalize import Normalization, Normalize
 from striate.errors import ConfigError, ModelError
 from striate.models.build import refuse_init
-from striate.models.feature_pyramid import BACKBONE
 from striate.models.features import output_layer
 from striate.models.from_run import names_run, read_network, with_origin
 from striate.models.initialization.whiten import is_made_for_whitening, whiten
@@ -119,9 +118,14 @@ class InitialWeights:
             return []
         # `auto` is left only of a module given in Python: no name that a remedy could speak of.
         name = "" if self.owner or self.config.model.name == "auto" else self.config.model.name
-        drawn, outputs = head_tensors(network), task.built_outputs or _outputs_of(network)
+        weights = self.weights
+        if not (isinstance(weights, SavedNetwork) and weights.task == task.name):
+            bare = task.bare(network)
+            weights = weights if bare is network else replace(weights, tensors=_tensors_of(bare, weights.tensors))
+            network = bare
+        drawn = head_tensors(network)
         try:
-            notes = [take_weights(network, _of_backbone(self.weights), outputs, data.classes, name=name)]
+            notes = [take_weights(network, weights, task.outputs, data.classes, name=name)]
         except ModelError as error:
             if not isinstance(self.weights, SavedNetwork):
                 found = recognize(self.weights, data.input_shape, task.outputs, task.needs == "map")
@@ -135,29 +139,11 @@ class InitialWeights:
             notes.append(f"inputs are standardized as in the training of {self.weights.path}")
         return notes
 
-    def apply_attached(self, network: nn.Module) -> nn.Module:
-        """The network with what its task attached, where that has weights of its names and shapes."""
-        own = network.state_dict()
-        saved = {} if self.weights is None else self.weights.tensors
-        fitting = {key: value for key, value in saved.items() if key in own and own[key].shape == value.shape}
-        if fitting:
-            network.load_state_dict(own | fitting)
-        return network
 
-
-def _outputs_of(network: nn.Module) -> int:
-    """How many outputs the last layer has, whatever it is for; 1 where there is none."""
-    head = output_layer(network)
-    weight = network.get_submodule(head)._parameters.get("weight") if head else None
-    return 1 if weight is None else len(weight)
-
-
-def _of_backbone(weights: Weights) -> Weights:
-    """The weights of the network that a task attached something to, under its own names."""
-    inside = [key for key in weights.tensors if f".{BACKBONE}." in key]
-    if not inside:
-        return weights
-    return replace(weights, tensors={key.partition(f".{BACKBONE}.")[2]: weights.tensors[key] for key in inside})
+def _tensors_of(network: nn.Module, tensors: dict[str, Any]) -> dict[str, Any]:
+    """Without those of layers that are left out here, such as the output layer of a network whose maps are used."""
+    own = [f".{key}" for key in network.state_dict()]
+    return {key: value for key, value in tensors.items() if any(f".{key}".endswith(part) for part in own)}
 
 
 def find_initial_weights(
@@ -227,6 +213,8 @@ def _named(weights: Weights, data: Dataset, task: Task) -> tuple[Weights, str]:
     """The weights and the network that they are of, for the outputs of the task."""
     if isinstance(weights, SavedNetwork):
         weights = with_origin(weights)
+        if task.needs == "pyramid":  # its own output layer is left out
+            return weights, weights.name
         return weights, with_outputs(weights.name, data.input_shape, task.outputs)
     found = recognize(weights, data.input_shape, task.outputs, task.needs == "map")
     first = ", ".join(list(weights.tensors)[:3])

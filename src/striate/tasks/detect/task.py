@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from striate.data.annotations.boxes import CLASS, CROWD
 from striate.data.augment.warp import Warp
+from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset, SampleFacts
 from striate.data.media.medium import Placement
 from striate.errors import DataError, ModelError, pasted
@@ -35,6 +36,7 @@ from striate.tasks.detect.average_precision import (
     SCORE,
     RankedHeadline,
     average_precisions,
+    mean_of_known,
     ranked,
     rows_of,
 )
@@ -55,6 +57,7 @@ _BEFORE, _AFTER = 1000, 100
 _SUPPRESSED = 0.6
 """IoU from which on two detections of a class are of one object."""
 _BOX_WEIGHT = 2.0
+_CROP = 0.5
 _FINEST, _COARSEST = 1.5, 4.0
 """The finest stride goes that often into the shorter side of small boxes (a twentieth are smaller), the coarsest that
 often into the longer side of large ones."""
@@ -128,6 +131,15 @@ class Detect(Task):
                 f"larger images, about {larger} (--size), or a network with finer maps: --model {DETECTOR}",
             )
         return detector
+
+    def bare(self, network: nn.Module) -> nn.Module:
+        """The network whose maps are used."""
+        return network.pyramid.backbone if isinstance(network, Detector) else network
+
+    def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
+        """Crops of no less than `_CROP` of the image: smaller ones cut most objects."""
+        del request
+        return replace(usual, crop=max(usual.crop or 1.0, _CROP)), ""
 
     def settled(self, val: Mapping[str, float]) -> Self:
         """With the threshold that was best on validation."""
