@@ -75,6 +75,8 @@ def other_task(names: Sequence[str]) -> str:
 
 def masks_beside_boxes(tree: Tree) -> str | None:
     """The folder SegmentationClass of Pascal VOC, where it has masks."""
+    if not any(file.lower().endswith(".xml") for file in tree.files):
+        return None
     folders = {PurePosixPath(file).parent for file in tree.files if is_sample(file)}
     return next((str(folder) for folder in sorted(folders) if folder.name == "SegmentationClass"), None)
 
