@@ -389,8 +389,10 @@ class Task:
         del decoded, targets
         return None, ()
 
-    def interval(self, decoded: Any, targets: Any) -> dict[str, list[float]]:
-        """`<headline>_interval`: [low, high] (95 %), by bootstrap over samples; nothing for fewer than 20."""
+    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
+        """`<headline>_interval`: [low, high] (95 %), by bootstrap over samples; nothing for fewer than 20. `groups`:
+        that of each sample, where samples have any."""
+        del groups
         ends = interval_of(self.headline_figure().estimate(self.rows_for(decoded, targets)))
         return {} if ends is None else {f"{self.headline}_interval": ends}
 

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.annotations.boxes import CLASS, CROWD
-from striate.statistics.intervals import resamples_for
+from striate.statistics.estimate import Estimate
+from striate.statistics.intervals import FEW, percentile_interval, resamples_for
 from striate.tasks.headline import Headline, Rows
 
 IOUS = np.linspace(0.5, 0.95, 10)
@@ -163,9 +164,11 @@ def mean_of_known(values: NDArray[np.float64]) -> float:
 @dataclass(frozen=True)
 class RankedHeadline(Headline):
     """Mean average precision, whose rows do not add up: the detections of all images are ranked together. `ious`:
-    the first of `IOUS` that counts, and the first that does not any more."""
+    the first of `IOUS` that counts, and the first that does not any more.
+    `groups`: that of each image, where images are drawn together."""
 
     ious: tuple[int, int] = (0, 10)
+    groups: tuple[str, ...] = ()
 
     def value(self, rows: Rows) -> float:
         """Of these images; one that is there twice counts twice."""
@@ -173,10 +176,18 @@ class RankedHeadline(Headline):
 
     def draws(self, rows: Rows, seed: int = 0) -> NDArray[np.float64]:
         """Of as many images drawn anew with replacement, many times."""
-        classes, draw, n = ranked(rows), np.random.default_rng(seed), len(rows)
+        units = np.unique(self.groups, return_inverse=True)[1] if self.groups else np.arange(len(rows))
+        classes, draw, n = ranked(rows), np.random.default_rng(seed), int(units.max()) + 1
         cost = len(IOUS) * sum(len(one.image) + len(RECALLS) for one in classes)
-        weights = (np.bincount(draw.integers(0, n, n), minlength=n).astype(float) for _ in range(resamples_for(cost)))
+        weights = (
+            np.bincount(draw.integers(0, n, n), minlength=n).astype(float)[units] for _ in range(resamples_for(cost))
+        )
         return np.array([mean_of_known(average_precisions(classes, some)[:, slice(*self.ious)]) for some in weights])
+
+    def estimate(self, rows: Rows, seed: int = 0) -> Estimate:
+        """The figure with its 95 % interval; without one for fewer than 20 images, or groups."""
+        few = min(len(rows), len(set(self.groups)) or len(rows)) < FEW
+        return Estimate(self.value(rows), None if few else percentile_interval(self.draws(rows, seed)))
 
     def each(self, rows: Rows) -> NDArray[np.float64]:
         """(N,) of each image alone."""

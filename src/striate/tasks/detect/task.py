@@ -301,12 +301,13 @@ class Detect(Task):
         """Mean average precision of ranked detections."""
         return RankedHeadline(MAP, lambda *_: 0.0)
 
-    def interval(self, decoded: Any, targets: Any) -> dict[str, list[float]]:
-        """`map_interval` and `map50_interval` by bootstrap over images; nothing for fewer than 20."""
+    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
+        """`map_interval` and `map50_interval` by bootstrap over images, or over groups of images where there are any;
+        nothing for fewer than 20."""
         rows = self.rows_for(decoded, targets)
         figures = {"map": (0, 10), "map50": (0, 1)}
         found = {
-            f"{key}_interval": interval_of(RankedHeadline(MAP, lambda *_: 0.0, ious).estimate(rows))
+            f"{key}_interval": interval_of(RankedHeadline(MAP, lambda *_: 0.0, ious, tuple(groups)).estimate(rows))
             for key, ious in figures.items()
         }
         return {key: ends for key, ends in found.items() if ends is not None}
