@@ -154,7 +154,8 @@ def rows_by_epoch(
 ) -> list[SampleRow]:
     """`count` samples, the classes in turn: each as it is, then as a training with `seed` sees it in its first epochs.
 
-    What lies in the images is drawn by `paint`, and moves with them as `move` says. `augment` must be decided. Noise is drawn in the units of the image; pairs that training mixes are not.
+    What lies in the images is drawn by `paint`, and moves with them as `move` says. `augment` must be decided. Noise is
+    drawn in the units of the image; pairs that training mixes are not.
     """
     train = data.splits["train"]
     chosen = _in_turn(data, train, count, seed)
