@@ -59,8 +59,8 @@ def draw_boxes(axes: Axes, image: ArrayLike, boxes: Sequence[DrawnBox], classes:
     colors = class_colors(classes)
     for box in boxes:
         points = corners(box) - 0.5  # a pixel of the picture is centered on its number
-        style = "--" if box.wrong else "-"
-        axes.add_patch(Polygon(points, fill=False, edgecolor="black", linewidth=2.4, alpha=0.5))
+        style = (0, (3, 2)) if box.wrong else "-"
+        axes.add_patch(Polygon(points, fill=False, edgecolor="black", linewidth=2.4, linestyle=style, alpha=0.5))
         axes.add_patch(Polygon(points, fill=False, edgecolor=colors[box.kind], linewidth=1.3, linestyle=style))
         if box.text:
             x, y = points[points[:, 1].argmin()]

@@ -19,7 +19,7 @@ from striate.data.augment.warp import Warp
 from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset, SampleFacts
 from striate.data.media.medium import Placement
-from striate.errors import DataError, ModelError, pasted
+from striate.errors import DataError, ModelError, UsageError, pasted
 from striate.inference.agreement import agreement_of_numbers
 from striate.inference.plan import PredictionAgreement
 from striate.models.choose import DETECTOR
@@ -29,7 +29,7 @@ from striate.statistics.calibration import Temperature
 from striate.tasks.accumulator import Accumulator
 from striate.tasks.assessment import Assessment, Figures
 from striate.tasks.baseline import Method
-from striate.tasks.config import TaskConfig
+from striate.tasks.config import ByClass, TaskConfig, Validation
 from striate.tasks.detect.assess import assess_detections, coco_figures, counts_of
 from striate.tasks.detect.assign import assign, inside_any
 from striate.tasks.detect.average_precision import (
@@ -46,7 +46,7 @@ from striate.tasks.detect.move import resize_boxes, warp_boxes
 from striate.tasks.detect.overlap import generalized_iou, suppressed
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.headline import Headline, Rows, interval_of
-from striate.tasks.task import Feature, Task
+from striate.tasks.task import Explained, Feature, Task
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent, several
 
@@ -74,7 +74,7 @@ class Detect(Task):
     targets (N, M, 6) under the columns of boxes, predictions (N, 100, 6): edges in pixels, class (−1: none) and score.
 
     `strides` of the pyramid and the `typical` half side of a box, both in pixels, follow from the training boxes.
-    `threshold`: the score from which on a detection is a prediction, chosen on validation.
+    `threshold`: the score from which on a detection is a prediction: the best on validation, or `chosen` by a user.
     """
 
     classes: tuple[str, ...] = ()
@@ -82,6 +82,7 @@ class Detect(Task):
     strides: tuple[int, ...] = _STRIDES
     typical: float = 16.0
     threshold: float = 0.5
+    chosen: bool = False
 
     name: ClassVar[str] = "detect"
     annotation: ClassVar[str] = "box"
@@ -266,6 +267,45 @@ class Detect(Task):
         from striate.tasks.detect.show import picture_of
 
         return picture_of(image, np.asarray(decoded), None if truth is None else np.asarray(truth), self)
+
+    def deciding(self, cost: ByClass, threshold: ByClass, validation: Validation | None = None) -> Self:
+        """With another threshold, a score from 0 to 1. Raises UsageError for costs, and for what is no score."""
+        del validation
+        if cost:
+            raise UsageError("--cost", "a run that predicts boxes", "a classification", "leave out --cost")
+        if not threshold:
+            return self
+        text = threshold if isinstance(threshold, str) else ",".join(map(str, threshold))
+        try:
+            score = float(text)
+        except ValueError:
+            score = -1.0
+        if not 0 <= score <= 1:
+            expected = "a score from 0 to 1, from which on boxes are predicted"
+            raise UsageError("--threshold", repr(text), expected, f"--threshold {self.threshold:.2f}")
+        return replace(self, threshold=score, chosen=True)
+
+    @property
+    def decision_text(self) -> str:
+        """From which score on boxes are predicted, where that was asked for."""
+        return f"what has a score of {self.threshold:g} or more" if self.chosen else ""
+
+    def explained(self, decoded: torch.Tensor) -> Explained:
+        """The logits where the box with the highest score was found: the highest among positions in its middle."""
+        if not len(decoded) or decoded[0, CLASS] < 0:
+            got = "an image in which nothing is found"
+            raise UsageError("explain", got, "one with an object to explain", "give another image")
+        count, box, kind = self.outputs, decoded[0, :4], int(decoded[0, CLASS])
+        center, reach = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 4
+
+        def score(outputs: torch.Tensor) -> torch.Tensor:
+            cells = outputs[..., count + CELL :]
+            far = (cells[..., :2] - center.to(cells)).abs() / torch.maximum(reach.to(cells), cells[..., 2:] / 2)
+            return torch.where((far.amax(2) <= 1)[..., None], outputs[..., :count], -torch.inf).amax(1)
+
+        place = ", ".join(f"{edge:.0f}" for edge in box.tolist())
+        part = f"the {self.classes[kind]} at {place} (left, top, right, bottom in pixels of the input)"
+        return Explained(score, kind, "logits", part)
 
     # What is measured
 
