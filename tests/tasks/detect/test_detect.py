@@ -90,6 +90,19 @@ def test_objects_are_learned_where_they_are_predicted_best() -> None:
     assert not nothing.learns.any()
 
 
+def test_many_images_are_assigned_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells, random = _cells(), torch.Generator().manual_seed(0)
+    first = torch.rand(5, 3, 2, generator=random) * 16
+    boxes = torch.cat([first, first + 4 + torch.rand(5, 3, 2, generator=random) * 12], 2)
+    predicted = torch.cat([cells[:, :2] - 6, cells[:, :2] + 6], 1).expand(5, -1, -1)
+    given = torch.rand(5, len(cells), 2, generator=random), predicted, cells, boxes
+    labels, real = torch.zeros(5, 3, dtype=torch.int64), torch.ones(5, 3, dtype=torch.bool)
+    whole = assign(*given, labels, real)
+    monkeypatch.setattr("striate.tasks.detect.assign._AT_ONCE", 2 * 3 * len(cells))
+    for one, other in zip(whole, assign(*given, labels, real), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_an_object_smaller_than_a_cell_is_learned_too() -> None:
     cells = _cells()
     boxes = torch.tensor([[[7.5, 7.5, 8.5, 8.5]]])  # between four positions, on none

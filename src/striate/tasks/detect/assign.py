@@ -29,6 +29,10 @@ class Assigned(NamedTuple):
     quality: torch.Tensor
 
 
+_AT_ONCE = 8_000_000
+"""Pairs of an object and a position that are looked at together."""
+
+
 @torch.no_grad()
 def assign(
     scores: torch.Tensor,
@@ -41,6 +45,12 @@ def assign(
     """`scores` (B, P, K), 0 to 1, and `predicted` boxes (B, P, 4) of positions with `cells` (P, 3), their x, y and
     stride in pixels; objects with `boxes` (B, M, 4), `labels` (B, M) int64 and whether they are `real` (B, M), not
     filled up."""
+    step = max(1, _AT_ONCE // (boxes.shape[1] * len(cells)))
+    if step < len(scores):
+        given = (scores, predicted, boxes, labels, real)
+        parts = [[x[start : start + step] for x in given] for start in range(0, len(scores), step)]
+        found = [assign(s, p, cells, *others) for s, p, *others in parts]
+        return Assigned(*map(torch.cat, zip(*found, strict=True)))
     candidates = _near(cells, boxes) & real[..., None]
     overlap = pairwise_iou(boxes, predicted).clamp_(0, 1)
     own = scores.transpose(1, 2).gather(1, labels[..., None].expand(-1, -1, scores.shape[1]))
