@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn import functional
 
 from striate.data.annotations.boxes import CLASS, CROWD
 from striate.data.augment.warp import Warp
@@ -30,42 +29,33 @@ from striate.tasks.accumulator import Accumulator
 from striate.tasks.assessment import Assessment, Figures
 from striate.tasks.baseline import Method
 from striate.tasks.config import ByClass, TaskConfig, Validation
-from striate.tasks.detect.assess import assess_detections, coco_figures, counts_of
-from striate.tasks.detect.assign import assign, inside_any
+from striate.tasks.detect.assess import assess_detections, coco_figures, counts_of, nothing_found
 from striate.tasks.detect.average_precision import (
     SCORE,
     RankedHeadline,
     average_precisions,
-    mean_of_known,
     ranked,
     rows_of,
 )
+from striate.tasks.detect.decode import detections
 from striate.tasks.detect.head import CELL, Detector
+from striate.tasks.detect.loss import detection_loss
 from striate.tasks.detect.metrics import MAP, METRICS, DetectionMetrics
 from striate.tasks.detect.move import resize_boxes, warp_boxes
-from striate.tasks.detect.overlap import generalized_iou, suppressed
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.headline import Headline, Rows, interval_of
 from striate.tasks.task import Explained, Feature, Task
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent, several
 
-_SCORED = 0.01
-"""Positions with a lower score are no detections."""
-_BEFORE, _AFTER = 1000, 100
-"""So many positions and classes of an image, with the highest scores, go into suppression; so many at most come out."""
-_SUPPRESSED = 0.6
-"""IoU from which on two detections of a class are of one object."""
-_BOX_WEIGHT = 2.0
 _CROP = 0.5
+"""The least share of an image that a crop keeps."""
 _FINEST, _COARSEST = 1.5, 4.0
 """The finest stride goes that often into the shorter side of small boxes (a twentieth are smaller), the coarsest that
 often into the longer side of large ones."""
 _STRIDES = (4, 8, 16, 32, 64)
 _COARSE = 2.0
 """Times as large as the median object the finest stride may be."""
-_NOTHING, _HEARD, _PLACED = 0.01, 0.05, 0.2
-"""mAP at IoU 0.5 below which nothing is found; a score that is no prediction; mAP of objects whatever their class."""
 
 
 @dataclass(frozen=True)
@@ -153,34 +143,8 @@ class Detect(Task):
         return ((targets[..., CLASS] >= 0) & (targets[..., CROWD] == 0)).sum().float() + len(targets)
 
     def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Scalar sum: quality focal loss of all scores, and 1 − GIoU of the boxes of positions that learn an object.
-
-        Li et al., "Generalized focal loss", NeurIPS 2020; Rezatofighi et al., "Generalized intersection over union",
-        CVPR 2019. What lies in a crowd is nobody's fault.
-        """
-        count = self.outputs
-        logits, boxes = outputs[..., :count].float(), outputs[..., count : count + CELL].float()
-        cells = outputs[0, :, count + CELL :].detach().float()
-        most = int((targets[..., CLASS] >= 0).sum(1).max()) if len(targets) else 0
-        objects = _first(targets, max(1, most))
-        there = objects[..., CLASS] >= 0
-        crowd = there & (objects[..., CROWD] > 0)
-        found = assign(
-            logits.detach().sigmoid(),
-            boxes.detach(),
-            cells,
-            objects[..., :4],
-            objects[..., CLASS].clamp(min=0).long(),
-            there & ~crowd,
-        )
-        wanted = functional.one_hot(found.labels, count) * found.quality[..., None]
-        score = logits.sigmoid()
-        focus = (wanted - score.detach()).square()
-        each = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none") * focus
-        blind = inside_any(cells, objects[..., :4], crowd) & ~found.learns
-        scores = (each.sum(2) * ~blind).sum()
-        apart = (1 - generalized_iou(boxes, found.boxes)) * found.quality * found.learns
-        return scores + _BOX_WEIGHT * apart.sum()
+        """Scalar sum: `detection_loss`."""
+        return detection_loss(outputs, targets, self.outputs)
 
     def warp_targets(self, targets: torch.Tensor, warp: Warp) -> torch.Tensor:
         """Boxes move with their image; those that leave it are clipped or dropped."""
@@ -192,30 +156,10 @@ class Detect(Task):
 
     # What is predicted
 
-    @torch.no_grad()
     def decode(self, outputs: torch.Tensor) -> torch.Tensor:
         """(N, 100, 6) float32 detections by falling score: edges in pixels, class, score; class −1 where there are no
         more."""
-        count = self.outputs
-        scores = outputs[..., :count].float().sigmoid().flatten(1)
-        values, places = scores.topk(min(_BEFORE, scores.shape[1]), dim=1)
-        # Equal scores in the order of their positions, whatever made them come first.
-        order = torch.argsort(places, 1)
-        values, places = values.gather(1, order), places.gather(1, order)
-        values, order = values.sort(dim=1, descending=True, stable=True)
-        places = places.gather(1, order)
-        longest = max(1, int((values >= _SCORED).sum(1).max())) if len(values) else 1
-        values, places = values[:, :longest], places[:, :longest]
-        numbers = places % count
-        boxes = outputs[..., count : count + CELL].float()
-        boxes = boxes.gather(1, (places // count)[..., None].expand(-1, -1, 4))
-        kept = suppressed(boxes, numbers, _SUPPRESSED) & (values >= _SCORED)
-        limits = torch.tensor([*self.size[::-1], *self.size[::-1]], dtype=boxes.dtype, device=boxes.device)
-        rows = torch.cat([torch.minimum(boxes.clamp(min=0), limits), numbers[..., None], values[..., None]], 2)
-        rows = torch.where(kept[..., None], rows, _nothing(rows))
-        first = torch.sort((~kept).byte(), dim=1, stable=True).indices[:, :_AFTER]
-        rows = rows.gather(1, first[..., None].expand(-1, -1, rows.shape[2]))
-        return functional.pad(rows, (0, 0, 0, _AFTER - rows.shape[1])) + _filling(rows, _AFTER)
+        return detections(outputs, self.outputs, self.size)
 
     def describe_in_file(self, decoded: torch.Tensor, placed: Placement | None) -> dict[str, Any]:
         """`width` and `height` of the file, and its `boxes`."""
@@ -354,38 +298,7 @@ class Detect(Task):
 
     def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
         """That hardly anything is found, and why."""
-        if evaluation.metrics["map50"] >= _NOTHING:
-            return ()
-        measured, why, remedy = self._why_nothing(evaluation)
-        return (
-            Finding(
-                code="fit.nothing-found",
-                severity="warning",
-                where=f"{evaluation.split} split",
-                measured=f"mAP at IoU 0.5 is {percent(evaluation.metrics['map50'])}; {measured}",
-                threshold=percent(_NOTHING),
-                why=why,
-                remedy=remedy,
-            ),
-        )
-
-    def _why_nothing(self, evaluation: Evaluation) -> tuple[str, str, str]:
-        """What is measured of detections that hit nothing, why that may be, and what to do."""
-        found, truth = evaluation.decoded, evaluation.targets
-        best = float(found[..., SCORE].max(initial=0.0))
-        if best < _HEARD:
-            why = "The network has not begun to tell objects from background."
-            return f"the highest score is {best:.2g}", why, "Train for longer: --minutes 10."
-        one = found.copy(), truth.copy()
-        for rows in one:
-            rows[..., CLASS] = np.minimum(rows[..., CLASS], 0)
-        anywhere = mean_of_known(average_precisions(ranked(self.rows(*one, 1)))[:, 0])
-        measured = f"whatever the class, it is {percent(anywhere)}"
-        if anywhere >= _PLACED:
-            why = "Objects are found and called by other names: classes may be exchanged, or off by one."
-            return measured, why, "Look at objects with their names: striate data show."
-        why = "Boxes lie elsewhere than objects: they may be of other images, or in another form than they are read."
-        return measured, why, "Check them: striate data check; where it finds nothing, train for longer."
+        return nothing_found(evaluation)
 
     def names_only(self, evaluation: Evaluation) -> str | None:
         """A detector may well find one class alone."""
@@ -496,23 +409,3 @@ def strides_for(sides: NDArray[np.float64]) -> tuple[int, ...]:
     finest = max([stride for stride in _STRIDES if stride <= small / _FINEST], default=_STRIDES[0])
     coarsest = max([stride for stride in _STRIDES if stride <= large / _COARSEST], default=finest)
     return tuple(stride for stride in _STRIDES if finest <= stride <= max(coarsest, 2 * finest))
-
-
-def _first(targets: torch.Tensor, count: int) -> torch.Tensor:
-    """The targets with rows of objects first, as many as the image with the most has: (B, count, …)."""
-    order = torch.sort((targets[..., CLASS] < 0).byte(), dim=1, stable=True).indices[:, :count]
-    return targets.gather(1, order[..., None].expand(-1, -1, targets.shape[2]))
-
-
-def _nothing(rows: torch.Tensor) -> torch.Tensor:
-    """A row that is no detection."""
-    empty = torch.zeros(rows.shape[-1], dtype=rows.dtype, device=rows.device)
-    empty[CLASS] = -1
-    return empty
-
-
-def _filling(rows: torch.Tensor, count: int) -> torch.Tensor:
-    """(N, count, …) zeros, with class −1 behind the rows that there are."""
-    filling = torch.zeros(len(rows), count, rows.shape[2], dtype=rows.dtype, device=rows.device)
-    filling[:, rows.shape[1] :, CLASS] = -1
-    return filling
