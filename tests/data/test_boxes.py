@@ -148,3 +148,18 @@ def test_masks_and_boxes_are_asked_back(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--task detect"):
         list_source(DataConfig(source=str(tmp_path)))
     assert list_source(DataConfig(source=str(tmp_path)), "box").annotation == "box"
+
+
+def test_masks_that_number_objects_have_boxes(tmp_path: Path) -> None:
+    made = made_images(8)
+    for number, (image, boxes) in enumerate(made):
+        save(image, tmp_path / "images" / f"{number:03}.png")
+        mask = np.zeros(image.shape[:2], np.uint16)
+        for place, (x0, y0, x1, y1, _) in enumerate(boxes):
+            mask[y0:y1, x0:x1] = 300 + place
+        save(mask, tmp_path / "masks" / f"{number:03}.png")
+    listing = list_source(DataConfig(source=str(tmp_path)), "box")
+    for path, boxed in zip(listing.paths, listing.boxes, strict=True):
+        found = [tuple(map(int, box.edges)) for box in boxed.boxes]
+        assert found == [box[:4] for box in made[int(Path(path).stem)][1]]
+    assert listing.classes == ("object",)

@@ -204,3 +204,54 @@ def test_images_pasted_into_others_are_refused(tmp_path: Path, capsys: pytest.Ca
     source = write_table(tmp_path / "data", made_images(24))
     assert main(["train", str(source), "--epochs", "1", "--augment.cutmix", "1", "--out", str(tmp_path / "run")]) == 2
     assert "augment.cutmix" in capsys.readouterr().err
+
+
+def test_another_threshold_predicts_other_boxes(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(made_images(1, (32, 48), seed=1)[0][0], tmp_path / "one.png")
+    counts = []
+    for threshold in ("0.01", "0.99"):
+        assert main(["predict", str(run), str(tmp_path / "one.png"), "--threshold", threshold, "--json"]) == 0
+        counts.append(len(json.loads(capsys.readouterr().out)["boxes"]))
+    assert counts[0] > counts[1]
+    assert main(["predict", str(run), str(tmp_path / "one.png"), "--threshold", "disk=0.3"]) == 2
+    assert "a score from 0 to 1" in capsys.readouterr().err
+
+
+def test_the_box_with_the_highest_score_is_explained(run: Path) -> None:
+    trained = load(run)
+    raw = made_images(1, (32, 48), seed=1)[0][0].transpose(2, 0, 1)
+    found = trained.predict(raw)
+    asked = trained.task.explained(found.decoded)
+    normalize = trained.normalization.on(trained.device, 4)
+    with torch.no_grad():
+        scores = asked.score(trained.module(normalize(torch.from_numpy(raw.copy())[None])))
+    assert scores.shape == (1, 2)
+    assert asked.target == int(found.decoded[0, 4])
+    assert float(scores[0, asked.target].sigmoid()) == pytest.approx(float(found.decoded[0, 5]), abs=0.05)
+    assert "left, top, right, bottom" in asked.part
+
+
+def test_a_network_that_was_trained_for_classes_lends_its_maps(run: Path, tmp_path: Path) -> None:
+    from striate.runs.checkpoint import load_checkpoint
+
+    for number, (image, _) in enumerate(made_images(40, (32, 48))):
+        save(image, tmp_path / "classes" / ("a", "b")[number % 2] / f"{number}.png")
+    words = ["--model", "small-resnet(width=8)", "--epochs", "1", "--plan", "plain"]
+    with torch.random.fork_rng():
+        assert main(["train", str(tmp_path / "classes"), *words, "--out", str(tmp_path / "first")]) == 0
+        source = write_table(tmp_path / "data", made_images(40, (32, 48)))
+        words = ["--size", "32x48", "--model", str(tmp_path / "first"), "--epochs", "1", "--plan", "plain"]
+        assert main(["train", str(source), *words, "--optim.lr", "1e-9", "--out", str(tmp_path / "second")]) == 0
+    first, second = (
+        load_checkpoint(tmp_path / name / "checkpoints" / "last.pt")["model"] for name in ("first", "second")
+    )
+    key = "conv1.weight" if "conv1.weight" in first else next(key for key in first if key.endswith("conv1.weight"))
+    assert torch.allclose(second[f"pyramid.backbone.{key}"], first[key], atol=1e-4)
+
+
+def test_boxes_are_drawn_on_the_data(tmp_path: Path) -> None:
+    source = write_table(tmp_path / "data", made_images(24, (32, 48)))
+    for words in ([], ["--augment"]):
+        out = tmp_path / f"shown{len(words)}.png"
+        assert main(["data", "show", str(source), "--size", "32x48", *words, "--out", str(out)]) == 0
+        assert out.is_file()

@@ -45,8 +45,8 @@ class Detector(nn.Module):
         count = len(self.pyramid.strides)
         self.for_class = nn.ModuleList(_Shared(channels, count) for _ in range(depth))
         self.for_box = nn.ModuleList(_Shared(channels, count) for _ in range(depth))
-        self.score = nn.Conv2d(channels, classes, 3, padding=1)
         self.edges = nn.Conv2d(channels, 4, 3, padding=1)
+        self.score = nn.Conv2d(channels, classes, 3, padding=1)  # last: it is new where weights are of other classes
         for layer in (self.score, self.edges):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
