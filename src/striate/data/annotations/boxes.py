@@ -29,8 +29,8 @@ VISIBLE = 0.25
 GRID = 256.0
 """Edges are multiples of 1/256 of a pixel, so that mirrored twice they are the same bits."""
 _SMALL_QUANTILE, _SMALL_SIDE = 0.1, 16.0  # of the shorter sides of boxes, and pixels that it should have
-_LONGER = (256, 640)  # pixels of the longer side of inputs
-_STEP = 32  # pixels that sides of inputs are multiples of: maps are halved five times
+_LONGER = (320, 640)  # pixels of the longer side of inputs
+_STEP = 16  # pixels that sides of inputs are multiples of
 
 
 def clip_boxes(
