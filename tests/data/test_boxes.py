@@ -48,6 +48,15 @@ def test_crowds_are_kept(tmp_path: Path) -> None:
     assert crowds == sum(len(boxes) == 2 for _, boxes in made)
 
 
+def test_words_in_names_of_images_are_no_splits(tmp_path: Path) -> None:
+    made = made_images(8)
+    source = write_yolo(tmp_path, made)
+    for folder in ("images", "labels"):
+        for file in sorted((source / folder).rglob("*.*")):
+            file.rename(source / folder / f"test_{file.name}")
+    assert set(list_source(DataConfig(source=str(source))).given) == {None}
+
+
 def test_boxes_lie_where_the_padded_image_does(tmp_path: Path) -> None:
     made = made_images(12)
     data = _read(write_table(tmp_path, made), size=(64, 64))

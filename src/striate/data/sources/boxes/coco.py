@@ -31,11 +31,9 @@ def coco_files(tree: Tree, *, points: bool) -> list[str]:
         return []
     contents = {file: read_whole(tree, file) for file in files}
     keys = (b'"annotations"', b'"images"', b'"bbox"')
-    return [
-        file
-        for file, data in contents.items()
-        if all(key in data for key in keys) and (points or b'"keypoints"' not in data)
-    ]
+    found = [file for file, data in contents.items() if all(key in data for key in keys)]
+    plain = [file for file in found if b'"keypoints"' not in contents[file]]
+    return plain or (found if points else [])
 
 
 def list_coco(tree: Tree, files: list[str]) -> Listing:
@@ -48,7 +46,7 @@ def list_coco(tree: Tree, files: list[str]) -> Listing:
         document = _load(tree, file)
         categories = _categories(tree, file, document)
         names |= dict.fromkeys(categories.values())
-        split = _split_named(file)
+        split = split_named(file)
         of_image: dict[Any, list[Box]] = {}
         for number, entry in enumerate(document["annotations"]):
             box = _box(tree, file, number, entry, categories)
@@ -68,7 +66,7 @@ def list_coco(tree: Tree, files: list[str]) -> Listing:
             size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
             if path in found:
                 raise damaged(tree, file, None, f"{name} twice (also in {found[path][0].file})", "each image once")
-            found[path] = Boxed(tuple(of_image.get(entry["id"], ())), file, size), split or _split_named(path)
+            found[path] = Boxed(tuple(of_image.get(entry["id"], ())), file, size), split or split_named(_folder(path))
         foreign = [image for image in of_image if image not in known]
         if foreign:
             got = f"annotations of {several(len(foreign), 'image')} that it does not list, the first {foreign[0]!r}"
@@ -100,11 +98,15 @@ class _Pictures:
         if len(fitting) > 1:
             folder = PurePosixPath(file).parent.as_posix()
             near = [path for path in fitting if folder in ("", ".") or path.startswith(f"{folder}/")]
-            fitting = near if len(near) == 1 else [path for path in fitting if _split_named(path) == split]
+            fitting = near if len(near) == 1 else [path for path in fitting if split_named(_folder(path)) == split]
         return fitting[0] if len(fitting) == 1 else None
 
 
-def _split_named(path: str) -> str | None:
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def split_named(path: str) -> str | None:
     """The split in the name of a file or of its folders: `val` of instances_val2017.json."""
     words = re.split(r"[^a-z]+", path.lower())
     return next((SPLIT_NAMES[word] for word in reversed(words) if word in SPLIT_NAMES), None)

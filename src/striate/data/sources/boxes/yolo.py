@@ -14,8 +14,9 @@ from typing import Any
 import yaml
 
 from striate.data.box_records import Box, Boxed, around
-from striate.data.listing import SPLIT_NAMES, Listing
+from striate.data.listing import Listing
 from striate.data.media.every_medium import is_sample
+from striate.data.sources.boxes.coco import split_named
 from striate.data.sources.boxes.make_listing import box_listing, damaged
 from striate.data.sources.tree import Tree, read_whole
 
@@ -54,7 +55,7 @@ def list_yolo(tree: Tree, pairs: Mapping[str, str]) -> Listing:
     for picture in (file for file in tree.files if is_sample(file)):
         file = pairs.get(picture)
         boxes = () if file is None else tuple(_box(tree, file, n, line, names) for n, line in _lines(tree, file))
-        split = next((SPLIT_NAMES[p.lower()] for p in PurePosixPath(picture).parts if p.lower() in SPLIT_NAMES), None)
+        split = split_named(picture.rpartition("/")[0])
         found[picture] = Boxed(boxes, file or _label_of(picture), relative=True), split
     used = {*pairs.values(), *(file for file in tree.files if PurePosixPath(file).name in _NAMES)}
     return box_listing(tree, found, classes=tuple(names.values()), used=used)
