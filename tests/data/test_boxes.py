@@ -57,6 +57,16 @@ def test_words_in_names_of_images_are_no_splits(tmp_path: Path) -> None:
     assert set(list_source(DataConfig(source=str(source))).given) == {None}
 
 
+def test_columns_of_other_names_are_asked_back(tmp_path: Path) -> None:
+    path = write_table(tmp_path, made_images(8))
+    text = path.read_text().replace("path,x_min,y_min,x_max,y_max,label", "filename,xmin,ymin,xmax,ymax,class")
+    path.write_text(text)
+    with pytest.raises(DataError, match="path=filename,label=class"):
+        list_source(DataConfig(source=str(path)))
+    names = "path=filename,label=class"
+    assert list_source(DataConfig(source=str(path), names=names)).classes == CLASSES
+
+
 def test_boxes_lie_where_the_padded_image_does(tmp_path: Path) -> None:
     made = made_images(12)
     data = _read(write_table(tmp_path, made), size=(64, 64))

@@ -27,11 +27,12 @@ _NAMES = ("path", "label", "split", "group")
 _HEADER = "path,label, and if there are any split and group: path,label,split,group"
 MAX_ROWS = 10_000_000
 _LONGEST_LINE = 1 << 20
-_LABELS = ("label", "class", "category", "species", "target", "kind", "type", "breed", "diagnosis", "name", "y")
+LABEL_NAMES = ("label", "class", "category", "species", "target", "kind", "type", "breed", "diagnosis", "name", "y")
 """Usual names of a column of labels, the likelier first."""
-_PATHS = frozenset(
+PATH_NAMES = frozenset(
     ("path", "file", "filename", "file_name", "image", "image_path", "filepath", "img", "picture", "photo")
 )
+"""Usual names of a column of paths."""
 _REMEDY = "begin the file with the line path,label or path,label,split or path,label,split,group"
 
 
@@ -185,9 +186,9 @@ def _other_columns(path: Path, root: Path, columns: Mapping[str, int], fields: l
     values = dict(zip(names, fields, strict=False))
     files = [name for name in names if _is_file(root, values.get(name, "").strip())]
     found = next(iter([name for name in ("path",) if name in names] or files), None)
-    found = found or next((name for name in names if name in _PATHS), None)
+    found = found or next((name for name in names if name in PATH_NAMES), None)
     rest = [name for name in names if name != found and name not in ("split", "group")]
-    label = next((name for name in _LABELS if name in rest), next(iter(rest), None))
+    label = next((name for name in LABEL_NAMES if name in rest), next(iter(rest), None))
     if found is None or label is None:
         return DataError(where, got, _HEADER, _REMEDY)
     guess = {name: given for name, given in (("path", found), ("label", label)) if name != given}

@@ -14,10 +14,11 @@ from pathlib import Path
 from striate.data.box_records import Box, Boxed
 from striate.data.listing import SPLIT_NAMES, Listing
 from striate.data.sources.boxes.make_listing import box_listing
-from striate.data.sources.manifest import TableRow, check_path, table_rows
-from striate.data.sources.source_names import check_names
+from striate.data.sources.manifest import LABEL_NAMES, PATH_NAMES, TableRow, check_path, table_rows
+from striate.data.sources.source_names import check_names, names_remedy
 from striate.data.sources.tree import Tree, check_size, read_file
 from striate.errors import DataError
+from striate.records import Remedy
 
 EDGES = ("x_min", "y_min", "x_max", "y_max")
 _KNOWN = ("path", *EDGES, "label", "angle", "split", "group")
@@ -57,8 +58,7 @@ def list_box_table(path: Path, called: Mapping[str, str]) -> Listing:
                 check_names(called, [field.strip().lower() for field in fields], _KNOWN)
                 columns = _columns(fields, called)
                 if len(columns) != len(fields) or not {"path", "label"} <= columns.keys():
-                    got = f"the header {','.join(fields)[:200]!r}"
-                    raise _at(path, line, got, _HEADER, "begin the file with the line " + ",".join(_KNOWN[:6]))
+                    raise _other_header(path, line, fields, columns)
                 continue
             if len(fields) != len(columns):
                 got, want = f"{len(fields)} fields", f"{len(columns)}, as in the header"
@@ -85,6 +85,20 @@ def list_box_table(path: Path, called: Mapping[str, str]) -> Listing:
 
 def _at(path: Path, line: int, got: str, expected: str, remedy: str) -> DataError:
     return DataError(f"manifest {path}, line {line}", got, expected, remedy)
+
+
+def _other_header(path: Path, line: int, fields: list[str], columns: Mapping[str, int]) -> DataError:
+    """What is said of a header without path or label: a guess of which columns are these."""
+    guess = {
+        name: next((known for known in usual if known in columns), "")
+        for name, usual in (("path", sorted(PATH_NAMES)), ("label", LABEL_NAMES))
+        if name not in columns
+    }
+    got = f"the header {','.join(fields)[:200]!r}"
+    remedy: str | Remedy = "begin the file with the line " + ",".join(_KNOWN[:6])
+    if guess and all(guess.values()):
+        remedy = names_remedy(guess, "if it is these: ")
+    return DataError(f"manifest {path}, line {line}", got, _HEADER, remedy)
 
 
 def _box(path: Path, line: int, row: Mapping[str, str]) -> Box | None:
