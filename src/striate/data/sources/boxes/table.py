@@ -18,7 +18,6 @@ from striate.data.sources.manifest import LABEL_NAMES, PATH_NAMES, TableRow, che
 from striate.data.sources.source_names import check_names, names_remedy
 from striate.data.sources.tree import Tree, check_size, read_file
 from striate.errors import DataError
-from striate.records import Remedy
 
 EDGES = ("x_min", "y_min", "x_max", "y_max")
 _KNOWN = ("path", *EDGES, "label", "angle", "split", "group")
@@ -95,7 +94,7 @@ def _other_header(path: Path, line: int, fields: list[str], columns: Mapping[str
         if name not in columns
     }
     got = f"the header {','.join(fields)[:200]!r}"
-    remedy: str | Remedy = "begin the file with the line " + ",".join(_KNOWN[:6])
+    remedy: str = "begin the file with the line " + ",".join(_KNOWN[:6])
     if guess and all(guess.values()):
         remedy = names_remedy(guess, "if it is these: ")
     return DataError(f"manifest {path}, line {line}", got, _HEADER, remedy)
