@@ -29,7 +29,7 @@ from striate.tasks.accumulator import Accumulator
 from striate.tasks.assessment import Assessment, Figures
 from striate.tasks.baseline import Method
 from striate.tasks.config import ByClass, TaskConfig, Validation
-from striate.tasks.detect.assess import assess_detections, coco_figures, counts_of, nothing_found
+from striate.tasks.detect.assess import Counts, assess_detections, coco_figures, counts_of, nothing_found
 from striate.tasks.detect.average_precision import (
     SCORE,
     RankedHeadline,
@@ -170,10 +170,10 @@ class Detect(Task):
 
     def in_file(self, decoded: torch.Tensor, placed: Placement) -> torch.Tensor:
         """Detections in pixels of the file, within it."""
-        edges = placed.boxes_in_file(decoded[:, :4].numpy().astype(np.float64))
+        rows = np.array(decoded, np.float64)  # a tensor, or an array that was saved
         height, width = placed.file
-        edges = np.clip(edges, 0, [width, height, width, height])
-        return torch.cat([torch.from_numpy(edges).to(decoded.dtype), decoded[:, 4:]], 1)
+        rows[:, :4] = np.clip(placed.boxes_in_file(rows[:, :4]), 0, [width, height, width, height])
+        return torch.from_numpy(rows)
 
     def describe(self, decoded: torch.Tensor) -> dict[str, Any]:
         """`boxes`, those from the threshold on."""
@@ -266,10 +266,10 @@ class Detect(Task):
         rows = self.rows(found, truth, self.outputs)
         each = average_precisions(ranked(rows))[:, 0].tolist()
         counts, _ = counts_of(rows, self.threshold)
-        whole = type(counts)(*(part.sum() for part in counts))
+        whole = Counts(*(part.sum() for part in counts))
         return {
             **coco_figures(found, truth, self.outputs),
-            "ap50": {name: None if ap != ap else ap for name, ap in zip(self.classes, each, strict=True)},
+            "ap50": {name: None if np.isnan(ap) else ap for name, ap in zip(self.classes, each, strict=True)},
             "precision": whole.precision,
             "recall": whole.recall,
             "threshold": self.threshold,
