@@ -170,7 +170,7 @@ class Detect(Task):
 
     def in_file(self, decoded: torch.Tensor, placed: Placement) -> torch.Tensor:
         """Detections in pixels of the file, within it."""
-        rows = np.array(decoded, np.float64)  # a tensor, or an array that was saved
+        rows = np.asarray(decoded).astype(np.float64)  # of a tensor, or an array that was saved
         height, width = placed.file
         rows[:, :4] = np.clip(placed.boxes_in_file(rows[:, :4]), 0, [width, height, width, height])
         return torch.from_numpy(rows)
