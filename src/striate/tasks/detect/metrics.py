@@ -24,6 +24,7 @@ METRICS = (
 )
 AVERAGES = {"map": "mAP", "map50": "mAP at IoU 0.5", "map75": "mAP at IoU 0.75"}
 _CLASSES, _IMAGES = 20, 5
+_MANY = 3
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,12 @@ class DetectionMetrics:
     slices: tuple[Slice, ...]
     left_out: tuple[str, ...] = ()
 
+    @property
+    def half_labeled(self) -> tuple[str, ...]:
+        """Of the worst images those in which more is found where nothing was marked than was marked: they may be labeled
+        in part."""
+        return tuple(one.path for one in self.worst if one.wrong >= _MANY and one.wrong > one.hits + one.missed)
+
     def to_json(self) -> dict[str, Any]:
         """The figures as one JSON object."""
         return as_object(self)
@@ -125,7 +132,10 @@ class DetectionMetrics:
             f"  {one.hits:>4,} {one.wrong:>6,} {one.missed:>7,}  {cut_text(one_line(one.path), 54)}"
             for one in self.worst[:_IMAGES]
         ]
-        return ["  hits  wrong  missed  images with the lowest F1", *lines] if lines else []
+        head = ["  hits  wrong  missed  images with the lowest F1"] if lines else []
+        few = len(self.half_labeled)
+        half = [f"  {few} of the worst may be labeled in part: more is found on nothing than is marked"] if few else []
+        return [*head, *lines, *half]
 
 
 KINDS = {

@@ -139,5 +139,9 @@ def mistakes_section(figures: DetectionMetrics, of: str) -> tuple[Section, ...]:
     costly = max(figures.mistakes, key=lambda kind: figures.mistakes[kind]["gain"])
     gain = 100 * figures.mistakes[costly]["gain"]
     sentence = f"What costs most: {KINDS[costly]}; without that, mAP at IoU 0.5 would be {gain:.1f} points higher."
+    sentences = [sentence]
+    if half := figures.half_labeled:
+        named = ", ".join(half[:5])
+        sentences.append(f"More is found on nothing than is marked in {named}: these may be labeled in part.")
     table = Table(f"Mistakes among the predictions, {of}", ("kind", "how many", "points of mAP50"), rows)
-    return (Section("Kinds of mistakes", (sentence,), (table,), caption="Sorted as in TIDE (Bolya et al. 2020)."),)
+    return (Section("Kinds of mistakes", tuple(sentences), (table,), caption="Sorted as in TIDE (Bolya et al. 2020)."),)
