@@ -79,8 +79,8 @@ class DetectionMetrics:
 
     @property
     def half_labeled(self) -> tuple[str, ...]:
-        """Of the worst images those in which more is found where nothing was marked than was marked: they may be labeled
-        in part."""
+        """Of the worst images those in which more is found where nothing was marked than was marked: they may be
+        labeled in part."""
         return tuple(one.path for one in self.worst if one.wrong >= _MANY and one.wrong > one.hits + one.missed)
 
     def to_json(self) -> dict[str, Any]:
