@@ -229,8 +229,8 @@ def _write_yolo(out: Path, images: Sequence[_Image], classes: Sequence[str]) -> 
         lines = []
         for box in image.boxes:
             left, top, right, bottom = _upright(box)
-            shares = ((left + right) / 2 / width, (top + bottom) / 2 / height)
-            shares += ((right - left) / width, (bottom - top) / height)
+            center = (left + right) / 2 / width, (top + bottom) / 2 / height
+            shares = (*center, (right - left) / width, (bottom - top) / height)
             lines.append(" ".join([str(numbers[box.label]), *(f"{share:.10g}" for share in shares)]) + "\n")
         file = out / "labels" / (image.split or "") / f"{image.stem}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)

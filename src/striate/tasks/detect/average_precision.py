@@ -41,7 +41,8 @@ def upright_overlaps(found: NDArray[Any], objects: NDArray[Any]) -> NDArray[np.f
     common = np.clip(corner, 0, None).prod(-1)
     area_a, area_b = ((box[..., 2:] - box[..., :2]).clip(0).prod(-1) for box in (a, b))
     union = np.where(objects[None, :, CROWD] > 0, area_a, area_a + area_b - common)
-    return np.divide(common, union, out=np.zeros(common.shape), where=union > 0)
+    shares: NDArray[np.float64] = np.divide(common, union, out=np.zeros(common.shape), where=union > 0)
+    return shares
 
 
 def match(

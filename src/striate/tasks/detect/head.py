@@ -47,12 +47,11 @@ class Detector(nn.Module):
         self.for_box = nn.ModuleList(_Shared(channels, count) for _ in range(depth))
         self.edges = nn.Conv2d(channels, 4, 3, padding=1)
         self.score = nn.Conv2d(channels, classes, 3, padding=1)  # last: it is new where weights are of other classes
-        for layer in (self.score, self.edges):
+        for layer, start in ((self.edges, 0.0), (self.score, -math.log((1 - _PRIOR) / _PRIOR))):
             nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)
-        nn.init.constant_(self.score.bias, -math.log((1 - _PRIOR) / _PRIOR))
-        start = [math.log(typical / stride) for stride in self.pyramid.strides]
-        self.size = nn.Parameter(torch.tensor(start))
+            assert layer.bias is not None
+            nn.init.constant_(layer.bias, start)
+        self.size = nn.Parameter(torch.tensor([math.log(typical / stride) for stride in self.pyramid.strides]))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """One row for each position, those of the finest stride first, line by line."""
