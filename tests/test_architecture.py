@@ -177,7 +177,7 @@ def tasks_by_name(tree: ast.Module) -> Iterator[int]:
     """Lines with the name of a task as a string, docstrings excluded."""
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
-        named = isinstance(node, ast.Constant) and node.value in ("classify", "regress", "segment")
+        named = isinstance(node, ast.Constant) and node.value in ("classify", "regress", "segment", "detect")
         if named and id(node) not in docstrings:
             yield node.lineno
 

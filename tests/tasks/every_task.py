@@ -88,6 +88,15 @@ def _images_and_masks(folder: Path) -> Path:
     return folder
 
 
+def _boxes_in_a_table(folder: Path) -> Path:
+    rows = ["path,x_min,y_min,x_max,y_max,label"]
+    for number, (image, (cy, cx, radius), kind) in enumerate(_images()):
+        _save(image, folder / f"{number:03}.png")
+        rows.append(f"{number:03}.png,{cx - radius},{cy - radius},{cx + radius + 1},{cy + radius + 1},{kind}")
+    (folder / "boxes.csv").write_text("\n".join(rows) + "\n")
+    return folder / "boxes.csv"
+
+
 def _cut_image(source: Path) -> tuple[str, ...]:
     """A class needs no file of its own: what can be wrong is the image under it."""
     file = sorted(source.rglob("*.png"))[3]
@@ -97,7 +106,7 @@ def _cut_image(source: Path) -> tuple[str, ...]:
 
 def _word_for_a_number(source: Path) -> tuple[str, ...]:
     lines = source.read_text().splitlines()
-    lines[5] = lines[5].rpartition(",")[0] + ",many"
+    lines[5] = ",".join(("many" if place == 1 else field) for place, field in enumerate(lines[5].split(",")))
     source.write_text("\n".join(lines) + "\n")
     return ("line 6", "many")
 
@@ -135,6 +144,15 @@ EXAMPLES: dict[str, Example] = {
         frozenset(("iou", "pixel_accuracy")),
         frozenset(("shares",)),
         "mean IoU",
+    ),
+    "detect": Example(
+        _boxes_in_a_table,
+        "conv(8,3,pad=1) bn relu pool(2) conv(16,3,pad=1) bn relu pool(2) conv(16,3,pad=1) bn relu dropout(0.1)",
+        lambda source: sorted(source.parent.glob("*.png"))[:3],
+        _word_for_a_number,
+        frozenset(("map", "map50", "map75", "precision", "recall", "threshold")),
+        frozenset(("width", "height", "boxes")),
+        "mAP",
     ),
 }
 """A new task gets its entry here; without one `test_every_task_has_an_example` fails."""

@@ -17,7 +17,7 @@ from striate.api.subject import sample_input
 from striate.api.training import Run
 from striate.data.dataset import Preparation
 from striate.data.media.every_medium import medium_of
-from striate.data.media.medium import Unreadable
+from striate.data.media.medium import Placement, Unreadable
 from striate.data.predict_inputs import ReadInput, holds_rows, list_inputs, read_inputs, read_rows, require_pictures
 from striate.data.sources.tree import as_text
 from striate.errors import DataError, RunError, UsageError
@@ -88,9 +88,14 @@ class FileAnswers:
 
     def _predict(self, chunk: Sequence[ReadInput]) -> Iterator[FileAnswer]:
         readable = [(read.input, read.size) for read in chunk if read.input is not None]
-        predictions = self.trained.answer_batch(readable, self.answering)
+        placed = [self._placement(read.path) for read in chunk if read.input is not None]
+        predictions = self.trained.answer_batch(readable, self.answering, placed)
         for read in chunk:
             yield FileAnswer(read.path, None if read.input is None else next(predictions), read.error)
+
+    def _placement(self, path: str) -> Placement | None:
+        """Where a file lies in its input; of other samples, which are inputs already, None."""
+        return self.trained.placement(path) if Path(path).is_file() else None
 
 
 def answer_files(

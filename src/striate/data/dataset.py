@@ -119,8 +119,8 @@ class Dataset:
         return self.annotation == "mask"
 
     def target_text(self, target: Any) -> str:
-        """One sample's target in words: its class, its numbers; nothing for a mask."""
-        if self.has_masks:
+        """One sample's target in words: its class, its numbers; nothing for what lies in the image."""
+        if self.has_masks or getattr(target, "ndim", 0) > 1:
             return ""
         return self.classes[int(target)] if self.has_one_class_each else ", ".join(f"{v:g}" for v in target.tolist())
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from striate.data.box_records import Boxed
 from striate.data.config import Layout
 from striate.data.dataset import Annotation, Kind
 from striate.data.media.every_medium import medium_of
@@ -51,7 +52,7 @@ class Listing:
     Of masks: `values` of `classes`, where they have names, the value to `ignore`, and the `colors` (r, g, b) that stand
     for the values 0, 1, … in the files, where they do.
     `class_level` says which folder of each path names the class, from 1, folders of splits not counted; None where
-    labels are no folders.
+    labels are no folders. `boxes`: what the source says of the objects of each image, where it has boxes.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Listing:
     values: tuple[int, ...] = ()
     ignore: int | None = None
     colors: tuple[tuple[int, int, int], ...] = ()
+    boxes: tuple[Boxed, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)

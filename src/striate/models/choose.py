@@ -10,6 +10,8 @@ SMALLEST_FOR_MNIST_CNN, SMALLEST_FOR_RESNET, UNET_MULTIPLE = 16, 8, 4
 SMALLEST_FOR_AIRBENCH, LARGE_FOR_AIRBENCH = 9, 64
 LARGE_FOR_DECODER = 96
 """Pixels: of smaller images maps of a quarter of the size leave too little of borders."""
+DETECTOR = "small-resnet"
+"""The network for objects of images, with maps of several strides."""
 PASSES = 5
 """Over the training samples, at least, before a wider network pays; with images that grow they are about seven."""
 _WIDTHS, _PUBLISHED = (16, 32, 64, 96, 128), 64
@@ -26,6 +28,8 @@ def choose_model(kind: str, input_shape: tuple[int, ...], needs: str, samples: i
     size = show_shape(input_shape)
     if needs == "map":
         return _for_masks(input_shape)
+    if needs == "pyramid" and len(input_shape) == 3 and min(input_shape[1:]) >= SMALLEST_FOR_RESNET:
+        return DETECTOR, f"maps of several strides of images of {size}, from residual blocks that train from scratch"
     if medium_of(kind).flat or len(input_shape) == 1:
         return _for_table(input_shape, samples)
     if len(input_shape) != 3:

@@ -26,6 +26,7 @@ from striate.reference.activations import (
     tanh,
     tanh_backward,
 )
+from striate.reference.boxes import box_iou, generalized_iou, non_maximum_suppression
 from striate.reference.check_gradient import GradientCheck, check_gradient
 from striate.reference.convolve import (
     convolve,
@@ -68,6 +69,7 @@ __all__ = [
     "average_pool_backward",
     "batch_norm",
     "batch_norm_backward",
+    "box_iou",
     "channel_l2_pool",
     "channel_l2_pool_backward",
     "check_gradient",
@@ -84,6 +86,7 @@ __all__ = [
     "dropout_mask",
     "elu",
     "elu_backward",
+    "generalized_iou",
     "group_norm",
     "group_norm_backward",
     "hinge",
@@ -105,6 +108,7 @@ __all__ = [
     "max_pool_backward",
     "maxout",
     "maxout_backward",
+    "non_maximum_suppression",
     "prelu",
     "prelu_backward",
     "relu",

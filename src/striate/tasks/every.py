@@ -6,6 +6,7 @@ TASKS: dict[str, str] = {
     "classify": "striate.tasks.classify.task:Classify",
     "regress": "striate.tasks.regress.task:Regress",
     "segment": "striate.tasks.segment.task:Segment",
+    "detect": "striate.tasks.detect.task:Detect",
 }
 """Name to module and class, in the order in which they are offered."""
 

@@ -14,9 +14,12 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from striate.data.augment.warp import Warp
+from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset, SampleFacts
+from striate.data.media.medium import Placement
 from striate.data.targets import Targets
 from striate.errors import UsageError
 from striate.inference.agreement import agreement_of_numbers
@@ -88,6 +91,10 @@ class Task:
     reads_tree: ClassVar[bool] = False
     """Whether it reads all that the network gives (a tuple, list or dict of tensors). Where not, that is one tensor, or
     a tuple whose first is followed by auxiliary classifiers' outputs."""
+    needs_placement: ClassVar[bool] = False
+    """Whether predictions for a file need to know where it lies in the input (`describe_in_file`)."""
+    refused_augmentation: ClassVar[Mapping[str, str]] = {}
+    """Fields of `augment.*` that have no meaning for its targets, and why."""
     fields: ClassVar[Mapping[str, frozenset[str]]] = {}
     """Further fields of `task.*` that have a meaning, by loss."""
     moves_with_image: ClassVar[bool] = False
@@ -131,6 +138,26 @@ class Task:
         """How many outputs (channels, where it needs a map) the network must give."""
         raise NotImplementedError(f"{type(self).__name__}.outputs: how many outputs the network must give")
 
+    @property
+    def built_outputs(self) -> int | None:
+        """How many outputs the network has to have as it is built; None where `attach` makes them, or it gives a
+        tree."""
+        return None if self.reads_tree or self.needs == "pyramid" else self.outputs
+
+    def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
+        """The network with what it takes to give the outputs. Raises ModelError where it lacks what is needed."""
+        del input_shape
+        return network
+
+    def bare(self, network: nn.Module) -> nn.Module:
+        """The network under what `attach` has put on it, to which weights of other tasks belong."""
+        return network
+
+    def settled(self, val: Mapping[str, float]) -> Self:
+        """The task with what the metrics of validation decide."""
+        del val
+        return self
+
     def loss(self, outputs: Outputs, targets: Targets) -> torch.Tensor:
         """Scalar loss, `loss_sum / weight`: what training minimizes."""
         return self.loss_sum(outputs, targets) / self.weight(targets)
@@ -143,6 +170,12 @@ class Task:
         """What `loss_sum` is divided by for the mean: how many samples or labeled pixels there are, or the sum of
         their class weights. A tensor only where it depends on the values of the targets."""
         return float(len(targets))
+
+    def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
+        """How training images vary where nobody says, of what is `usual` for such images, and what should be known of
+        it. Raises ConfigError for a `request` that targets cannot follow."""
+        del request
+        return usual, ""
 
     def warp_targets(self, targets: Targets, warp: Warp) -> Targets:
         """Targets of images that were moved by `warp`."""
@@ -253,6 +286,16 @@ class Task:
         values = [float(value) for value in torch.as_tensor(decoded).flatten().tolist()]
         return {"value": values[0]} if len(values) == 1 else {"values": values}
 
+    def describe_in_file(self, decoded: Predictions, placed: Placement | None) -> dict[str, Any]:
+        """`describe`, for a file that lies in the input as `placed` says; None where that is not known."""
+        del placed
+        return self.describe(decoded)
+
+    def in_file(self, decoded: Predictions, placed: Placement) -> Predictions:
+        """One sample's prediction in pixels of the file, to be drawn over it."""
+        del placed
+        return decoded
+
     def line(self, fields: Mapping[str, Any]) -> str:
         """The fields of `describe` in words, for a terminal."""
         return "  ".join(f"{key} {value}" for key, value in fields.items() if key != "path")
@@ -362,8 +405,10 @@ class Task:
         del decoded, targets
         return None, ()
 
-    def interval(self, decoded: Any, targets: Any) -> dict[str, list[float]]:
-        """`<headline>_interval`: [low, high] (95 %), by bootstrap over samples; nothing for fewer than 20."""
+    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
+        """`<headline>_interval`: [low, high] (95 %), by bootstrap over samples; nothing for fewer than 20. `groups`:
+        that of each sample, where samples have any."""
+        del groups
         ends = interval_of(self.headline_figure().estimate(self.rows_for(decoded, targets)))
         return {} if ends is None else {f"{self.headline}_interval": ends}
 

@@ -148,7 +148,8 @@ def read_data(
             "put the files back, or train anew with --data.fingerprint null; striate eval RUN DATA measures on them"
             " as on other data",
         )
-    decided = replace(config.data, source=data.source, store=data.store, fingerprint=data.fingerprint)
+    fit = data.preparation.fit
+    decided = replace(config.data, source=data.source, store=data.store, fingerprint=data.fingerprint, fit=fit)
     return replace(config, data=data.medium.decided(decided, data.input_shape)), data
 
 
@@ -273,7 +274,8 @@ def _decide_recipe(
     images, views at test time. `waited_for`: whether somebody waits for this one training, whose length is then bounded
     by how fast the machine is. Raises ConfigError for what cannot be trained so."""
     config = with_own_optimizer(config, network)
-    facts = gather_facts(data, network, has_weights=pretrained, keeps=task.survives_moves, windows=task.takes_windows)
+    windows, adapt = task.takes_windows, task.augmentation
+    facts = gather_facts(data, network, has_weights=pretrained, keeps=task.survives_moves, windows=windows, adapt=adapt)
     decision = decide(config, data, facts)
     refuse_impossible_target(decision.config.budget.target, task)
     config, wait_notes = bounded_wait(decision.config, request, facts) if waited_for else (decision.config, [])

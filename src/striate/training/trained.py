@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from itertools import groupby, islice
@@ -16,7 +16,7 @@ from torch import nn
 
 from striate.data.dataset import Preparation
 from striate.data.media.every_medium import medium_of
-from striate.data.media.medium import MOST_TILED_PIXELS
+from striate.data.media.medium import MOST_TILED_PIXELS, Placement
 from striate.data.normalize import Normalization
 from striate.data.threads import map_ordered
 from striate.errors import ModelError, RunError, UsageError
@@ -49,6 +49,8 @@ class Prediction:
 
     fields: dict[str, Any]
     decoded: torch.Tensor
+    placed: Placement | None = None
+    """Where its file lies in the input, where the task needs to know."""
 
     @property
     def label(self) -> str:
@@ -90,9 +92,9 @@ class Trained:
             return self.predict([images], plan=plan)[0]
         files = any(isinstance(image, str | Path) for image in images)
         inputs = map_ordered(self.read, images) if files and len(images) > 1 else map(self.read, images)
-        return list(
-            self._predict_all(inputs, self.planned(self._spread(images, self.prepare), len(images), asked=plan))
-        )
+        placed = [self.placement(image) for image in images]
+        planned = self.planned(self._spread(images, self.prepare), len(images), asked=plan)
+        return list(self._predict_all(inputs, planned, placed=placed))
 
     def with_views(self, views: Views) -> Trained:
         """The same network, whose predictions are the mean over `views`. Raises UsageError for what are no images,
@@ -134,22 +136,45 @@ class Trained:
         )
 
     def _predict_all(
-        self, inputs: Iterable[Read], answering: Predictor, batch: int | None = None
+        self,
+        inputs: Iterable[Read],
+        answering: Predictor,
+        batch: int | None = None,
+        placed: Sequence[Placement | None] = (),
     ) -> Iterator[Prediction]:
         """Predictions in order, one batch of inputs at a time."""
-        source = iter(inputs)
+        source, places = iter(inputs), iter(placed)
         while part := list(islice(source, batch or batch_size(self.preparation.input_shape))):
-            yield from self.answer_batch(part, answering)
+            yield from self.answer_batch(part, answering, list(islice(places, len(part))))
 
-    def answer_batch(self, inputs: Sequence[Read], answering: Predictor) -> Iterator[Prediction]:
+    def answer_batch(
+        self, inputs: Sequence[Read], answering: Predictor, placed: Sequence[Placement | None] = ()
+    ) -> Iterator[Prediction]:
         """Predictions for prepared raw inputs with the sizes of their files, computed as `answering` says: those of
-        the same shape and size that follow one another at once."""
+        the same shape and size that follow one another at once; `placed`: where their files lie in them, in pixels of
+        which a task may predict."""
+        places = iter(placed or [None] * len(inputs))
         for (shape, size), same in groupby(inputs, lambda read: (read[0].shape, read[1])):
             own = tuple(shape) == tuple(self.preparation.input_shape)
             rest, at_once = iter(same), len(inputs) if own else max(1, _NUMBERS_AT_ONCE // math.prod(shape))
             while part := [raw for raw, _ in islice(rest, at_once)]:
-                for decoded in self.decode(torch.from_numpy(np.stack(part)), answering, size):
-                    yield Prediction(self.task.describe(decoded), decoded)
+                found = self.decode(torch.from_numpy(np.stack(part)), answering, size)
+                for decoded, place in zip(found, islice(places, len(part)), strict=True):
+                    yield Prediction(self.task.describe_in_file(decoded, place), decoded, place)
+
+    def placement(self, image: Any) -> Placement | None:
+        """Where a path, PIL image or array lies in its input; None where nobody needs to know."""
+        medium, preparation = medium_of(self.preparation.kind), self.preparation
+        if not (self.task.needs_placement and medium.pictures):
+            return None
+        size: tuple[int, int] | None = (preparation.input_shape[1], preparation.input_shape[2])
+        if isinstance(image, str | Path):
+            header = medium.header(Path(image), str(image), max_pixels=preparation.max_pixels)
+            size = medium.size_of(header)
+        elif hasattr(image, "getexif"):
+            turned = image.getexif().get(0x0112, 1) >= 5
+            size = (image.width, image.height) if turned else (image.height, image.width)
+        return None if size is None else medium.placement(size, preparation)
 
     @staticmethod
     def _spread(items: Sequence[Any], prepare: Callable[[Any], np.ndarray]) -> Callable[[int], torch.Tensor]:
@@ -233,6 +258,17 @@ class Trained:
         given = Path(image) if isinstance(image, str) else image
         return medium_of(self.preparation.kind).whole(given, where, self.preparation)
 
+    def drawn(self, image: Any, prediction: Prediction) -> np.ndarray:
+        """The prediction for a path, PIL image or array drawn over it: (H, W, 3) uint8, in the size of the file where
+        the task predicts in its pixels, else in that of the input."""
+        task, placed = self.task, prediction.placed
+        if placed is None and not self.reads_whole:
+            return task.draw(self.prepare(image), prediction.decoded)
+        size = tuple(prediction.decoded.shape[-2:]) if placed is None else placed.file
+        whole = replace(self.preparation, input_shape=(3, *size))
+        pixels = medium_of(whole.kind).prepare(image, whole) if not isinstance(image, np.ndarray) else image
+        return task.draw(pixels, prediction.decoded if placed is None else task.in_file(prediction.decoded, placed))
+
     def prepare(self, image: Any) -> np.ndarray:
         """One image as `predict` takes it, as a raw input of `preparation.input_shape`. Raises DataError."""
         return medium_of(self.preparation.kind).prepare(image, self.preparation)
@@ -241,6 +277,12 @@ class Trained:
 def _part(picture: torch.Tensor, box: Box) -> torch.Tensor:
     top, left, height, width = box
     return picture[:, top : top + height, left : left + width]
+
+
+def settled(task: Task, saved: Mapping[str, Any]) -> Task:
+    """The task with what validation decided in the last epoch of a checkpoint."""
+    history = saved.get("history") or ()
+    return task.settled(history[-1]["val"]) if history else task
 
 
 def trained_to_dict(trained: Trained, model: str | None) -> dict[str, Any]:
@@ -283,7 +325,7 @@ def trained_from_dict(
 
     check_content(saved, where)
     try:
-        task = task_from_state(saved["task"], where)
+        task = settled(task_from_state(saved["task"], where), saved)
         shape = tuple(saved["network"]["input_shape"])
         name = saved["network"]["name"]
         preparation = Preparation(**_tuples(saved["preparation"]))
@@ -302,9 +344,8 @@ def trained_from_dict(
                 "striate.load(path, module=your_module)",
             )
         refuse_untrusted(name, where, shape, task.outputs)
-        module = build_model(
-            name, shape, None if task.reads_tree else task.outputs, dense=task.needs == "map", new_head=True
-        )
+        network = build_model(name, shape, task.built_outputs, dense=task.needs == "map", new_head=True)
+        module = task.attach(network, shape)
     try:
         module.load_state_dict(saved.get("ema") or saved["model"])
     except RuntimeError as error:

@@ -11,6 +11,7 @@ KINDS: dict[str, str] = {
     "class": "striate.data.annotations.classes:Classes",
     "number": "striate.data.annotations.numbers:Numbers",
     "mask": "striate.data.annotations.masks:Masks",
+    "box": "striate.data.annotations.boxes:Boxes",
 }
 """Name to module and class."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from striate.data.audit.boxes import box_sizes, find_box_faults, find_missing_box_classes, find_shifted_boxes
 from striate.data.audit.classes import (
     find_imbalance,
     find_missing_classes,
@@ -93,6 +94,8 @@ FINDERS: tuple[Callable[[Evidence], Marked | None], ...] = (
     _levels,
     find_missing_classes,
     find_missing_mask_values,
+    find_missing_box_classes,
+    find_shifted_boxes,
     find_small_classes,
     _names,
     find_imbalance,
@@ -117,6 +120,7 @@ FINDERS: tuple[Callable[[Evidence], Marked | None], ...] = (
 def check_evidence(evidence: Evidence) -> DataCheck:
     """All findings about a data set. What cannot be trained on at all is an error among them."""
     found = [Marked(finding) for finding in (*evidence.listing.findings, *find_readings(evidence.listing))]
+    found += find_box_faults(evidence.listing, box_sizes(evidence.listing, evidence.scan.headers))
     found += [mark for find in FINDERS if (mark := find(evidence)) is not None]
     if not any(mark.finding.code in ("data.missing-class", "data.too-few") for mark in found if _is_error(mark)):
         try:

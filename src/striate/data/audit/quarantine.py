@@ -19,7 +19,7 @@ _OPTION = "--quarantine"
 
 def manifest_root(listing: Listing) -> Path | None:
     """The folder that the paths of a listing are relative to; None where a manifest cannot name its samples."""
-    if listing.read is None or listing.annotation == "mask" or info(listing.source) is not None:
+    if listing.read is None or listing.annotation in ("mask", "box") or info(listing.source) is not None:
         return None
     path = Path(os.path.abspath(find_own(listing.source) or listing.source))  # noqa: PTH100
     root = path if path.is_dir() else path.parent if path.suffix.lower() == ".csv" else None
@@ -40,7 +40,7 @@ def refuse_quarantine(listing: Listing, file: Path) -> None:
     """Raise UsageError or DataError where no manifest of these data can be written to `file`."""
     root = manifest_root(listing)
     if root is None:
-        what = "images with masks" if listing.annotation == "mask" else "an archive or arrays"
+        what = "images with masks or boxes" if listing.annotation in ("mask", "box") else "an archive or arrays"
         raise DataError(
             f"{_OPTION} {file}",
             f"{what}, whose samples are no files that a manifest names",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from striate.data.audit.alike import equal_groups
+from striate.data.audit.boxes import box_sizes, find_box_faults, find_missing_box_classes
 from striate.data.audit.classes import (
     find_missing_classes,
     find_repeated_folders,
@@ -30,7 +31,7 @@ def find_before_training(
     groups = equal_groups(scan, unreadable)
     evidence = Evidence(listing, scan, None, unreadable, split, groups, groups, config)
     levels = find_repeated_folders(listing) if config.class_level is None else None
-    marked = (find_small_classes(evidence), find_missing_classes(evidence))
+    marked = (find_small_classes(evidence), find_missing_classes(evidence), find_missing_box_classes(evidence))
     found = (levels, find_group_columns(listing, split), *(mark.finding for mark in marked if mark is not None))
     return (*find_all(listing, scan, unreadable), *(finding for finding in found if finding is not None))
 
@@ -39,6 +40,7 @@ def find_all(listing: Listing, scan: Scan, unreadable: Mapping[int, str]) -> tup
     """Unreadable files, leaks and torn groups in given splits, contradicting labels, suspicious names, ignored
     files; grave first."""
     groups = equal_groups(scan, unreadable)
+    boxes = find_box_faults(listing, box_sizes(listing, scan.headers))
     damaged = find_unreadable(listing, unreadable, len(scan.contents) + len(scan.unreadable))
     noise = find_label_noise(listing, scan, groups)
     found = (
@@ -46,6 +48,7 @@ def find_all(listing: Listing, scan: Scan, unreadable: Mapping[int, str]) -> tup
         find_given_leaks(listing, groups),
         find_torn_groups(listing, unreadable),
         None if noise is None else noise.finding,
+        *(mark.finding for mark in boxes),
         find_suspicious_names(listing),
         find_ignored(listing),
     )

@@ -46,6 +46,27 @@ class Preparation:
     colors: tuple[tuple[int, int, int], ...] = ()
 
 
+@dataclass(frozen=True)
+class Placement:
+    """Where a file of (height, width) `file` lies in an input of (height, width) `canvas`: its point (x, y) is at
+    `scale` · (x, y) + `offset`; all in pixels, from the corner of the first one."""
+
+    file: tuple[int, int]
+    canvas: tuple[int, int]
+    scale: tuple[float, float]
+    offset: tuple[float, float]
+
+    def boxes(self, edges: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(…, 4) left, top, right, bottom in the file as they are in the input."""
+        placed: NDArray[np.float64] = edges * np.tile(self.scale, 2) + np.tile(self.offset, 2)
+        return placed
+
+    def boxes_in_file(self, edges: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(…, 4) left, top, right, bottom in the input as they are in the file."""
+        back: NDArray[np.float64] = (edges - np.tile(self.offset, 2)) / np.tile(self.scale, 2)
+        return back
+
+
 LARGEST_FILE = 4 << 30
 """A file of more bytes is refused: it would be read into memory whole."""
 
@@ -166,6 +187,11 @@ class Medium:
             f"numbers of shape {preparation.input_shape}",
             "striate.load(run).predict(numpy_array)",
         )
+
+    def placement(self, size: tuple[int, int], preparation: Preparation) -> Placement | None:
+        """Where a file of (height, width) `size` lies in its input; None where that has no meaning."""
+        del size, preparation
+        return None
 
     def photographs(self, headers: Sequence[Any]) -> Photographs | None:
         """What is known of files whose size is not one to train at; None where theirs is, or they have none."""

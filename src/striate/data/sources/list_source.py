@@ -14,6 +14,9 @@ from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.config import DataConfig
 from striate.data.listing import SPLIT_NAMES, Listing, check_classes, is_split
 from striate.data.sources.archive import SUFFIXES, archive_tree, is_archive
+from striate.data.sources.boxes.every_layout import list_boxes
+from striate.data.sources.boxes.numbered_masks import list_numbered_masks
+from striate.data.sources.boxes.table import holds_box_rows, list_box_table
 from striate.data.sources.cifar import holds_cifar, list_cifar
 from striate.data.sources.class_folders import list_classes, unwrapped
 from striate.data.sources.download import download
@@ -155,13 +158,18 @@ def _list_path(path: Path, config: DataConfig, annotation: str | None, class_nam
             return list_shards([absolute], str(absolute))
         return _list_tree(unwrapped(tree), class_names, annotation, config)
     if name.lower().endswith((".csv", ".tsv")):
-        return list_manifest(absolute, annotation, parse_names(config.names))
+        called = parse_names(config.names)
+        if annotation in (None, "box") and holds_box_rows(absolute, called):
+            return list_box_table(absolute, called)
+        return list_manifest(absolute, annotation, called)
     if name.lower().endswith((".xlsx", ".xls", ".ods")):
         raise _spreadsheet(path)
     if name.lower().endswith(".npz"):
         return list_npz(absolute, config.layout, parse_names(config.names))
     if name.lower().endswith(".mat"):
         return list_svhn_file(absolute)
+    if name.lower().endswith(".json") and (found := list_boxes(folder_tree(absolute.parent), name)):
+        return replace(found, name=absolute.stem, source=str(absolute))
     if is_idx(name):
         return list_idx_file(absolute)
     raise DataError(f"data {path}", "a file of another form", _FORMS, f"give the folder instead: '{path.parent}'")
@@ -216,8 +224,12 @@ def _list_tree(tree: Tree, class_names: tuple[str, ...], annotation: str | None,
         return list_cifar(tree)
     if holds_svhn(tree):
         return list_svhn(tree)
+    if annotation == "box" and (boxed := list_boxes(tree, asked=True)):
+        return boxed
     if holds_masks(tree):
-        return list_masks(tree)
+        return list_numbered_masks(tree, config.max_pixels) if annotation == "box" else list_masks(tree)
+    if annotation is None and (boxed := list_boxes(tree)):
+        return boxed
     if annotation != "class":  # who asks for classes may have them of any folder
         refuse_other_layouts(tree)
     listing = list_classes(tree, config.class_level)

@@ -27,15 +27,18 @@ _NAMES = ("path", "label", "split", "group")
 _HEADER = "path,label, and if there are any split and group: path,label,split,group"
 MAX_ROWS = 10_000_000
 _LONGEST_LINE = 1 << 20
-_LABELS = ("label", "class", "category", "species", "target", "kind", "type", "breed", "diagnosis", "name", "y")
+LABEL_NAMES = ("label", "class", "category", "species", "target", "kind", "type", "breed", "diagnosis", "name", "y")
 """Usual names of a column of labels, the likelier first."""
-_PATHS = frozenset(
+PATH_NAMES = frozenset(
     ("path", "file", "filename", "file_name", "image", "image_path", "filepath", "img", "picture", "photo")
 )
+"""Usual names of a column of paths."""
 _REMEDY = "begin the file with the line path,label or path,label,split or path,label,split,group"
 
 
-class _Row(NamedTuple):
+class TableRow(NamedTuple):
+    """A row of a manifest."""
+
     path: str
     line: int
     label: str
@@ -54,7 +57,7 @@ def list_manifest(path: Path, annotation: str | None, called: Mapping[str, str] 
     root = Path(os.path.realpath(path.parent))
     rows, others = _parse(path, root, called or {})
     backslashes = any("\\" in row.path for row in rows)
-    rows = [_check_path(path, root, row) for row in rows]
+    rows = [check_path(path, root, row) for row in rows]
     rows.sort()
     if said := of_another_medium(path, [row.path for row in rows]):
         raise said
@@ -94,7 +97,7 @@ def _notes(others: list[str], called: Mapping[str, str], backslashes: bool) -> t
     return tuple(notes)
 
 
-def _numbers(path: Path, rows: list[_Row], numbers: list[float | None]) -> np.ndarray:
+def _numbers(path: Path, rows: list[TableRow], numbers: list[float | None]) -> np.ndarray:
     for row, number in zip(rows, numbers, strict=True):
         if number is None:
             raise _at(path, row.line, f"the label {row.label!r}", "a finite number", "correct it, or --task classify")
@@ -105,14 +108,14 @@ def _at(path: Path, line: int, got: str, expected: str, remedy: str) -> DataErro
     return DataError(f"manifest {path}, line {line}", got, expected, remedy)
 
 
-def _parse(path: Path, root: Path, called: Mapping[str, str]) -> tuple[list[_Row], list[str]]:
+def _parse(path: Path, root: Path, called: Mapping[str, str]) -> tuple[list[TableRow], list[str]]:
     """The rows, and the names of the further columns."""
-    rows: list[_Row] = []
+    rows: list[TableRow] = []
     columns: dict[str, int] | None = None
     try:
         check_size(path.stat().st_size, f"manifest {path}")
         with path.open(encoding="utf-8-sig", newline="") as file:
-            for line, fields in _fields(path, file):
+            for line, fields in table_rows(path, file):
                 if columns is None:
                     columns = _header(path, line, fields, called)
                 elif not {"path", "label"} <= columns.keys():
@@ -136,7 +139,7 @@ def _further(columns: dict[str, int]) -> list[str]:
     return [name for name in columns if name not in _NAMES]
 
 
-def _fields(path: Path, file: IO[str]) -> Iterator[tuple[int, list[str]]]:
+def table_rows(path: Path, file: IO[str]) -> Iterator[tuple[int, list[str]]]:
     """The fields of each row that is not empty, with the number of its last line; a row at a time in memory."""
     first = next((line for line in _lines(path, file) if line.strip()), "")
     file.seek(0)
@@ -183,9 +186,9 @@ def _other_columns(path: Path, root: Path, columns: Mapping[str, int], fields: l
     values = dict(zip(names, fields, strict=False))
     files = [name for name in names if _is_file(root, values.get(name, "").strip())]
     found = next(iter([name for name in ("path",) if name in names] or files), None)
-    found = found or next((name for name in names if name in _PATHS), None)
+    found = found or next((name for name in names if name in PATH_NAMES), None)
     rest = [name for name in names if name != found and name not in ("split", "group")]
-    label = next((name for name in _LABELS if name in rest), next(iter(rest), None))
+    label = next((name for name in LABEL_NAMES if name in rest), next(iter(rest), None))
     if found is None or label is None:
         return DataError(where, got, _HEADER, _REMEDY)
     guess = {name: given for name, given in (("path", found), ("label", label)) if name != given}
@@ -198,7 +201,7 @@ def _is_file(root: Path, name: str) -> bool:
     return False
 
 
-def _row(path: Path, line: int, fields: list[str], columns: dict[str, int]) -> _Row:
+def _row(path: Path, line: int, fields: list[str], columns: dict[str, int]) -> TableRow:
     if len(fields) != len(columns):
         raise _at(
             path,
@@ -215,10 +218,10 @@ def _row(path: Path, line: int, fields: list[str], columns: dict[str, int]) -> _
         raise _at(path, line, f"the split {word!r}", "train, val, test or nothing", "correct the word")
     group = fields[columns["group"]].strip() if "group" in columns else ""
     others = tuple(fields[columns[name]].strip() for name in _further(columns))
-    return _Row(file, line, label, SPLIT_NAMES.get(word), group or None, others)
+    return TableRow(file, line, label, SPLIT_NAMES.get(word), group or None, others)
 
 
-def _check_path(path: Path, root: Path, row: _Row) -> _Row:
+def check_path(path: Path, root: Path, row: TableRow) -> TableRow:
     """The row with its path as it is found, with slashes for backslashes where that is what it takes."""
     if "\\" in row.path and not ntpath.splitdrive(row.path)[0] and not (root / row.path).exists():
         row = row._replace(path=row.path.replace("\\", "/"))

@@ -9,6 +9,7 @@ import torch
 from striate.data.augment.augment import check_augmentation, check_fill, describe_augmentation
 from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset, Split
+from striate.training.recipes.facts import Adapt
 
 _MIRROR_SAFE = {"fashion-mnist", "cifar10", "cifar100"}
 _MIRROR_UNSAFE = {"mnist", "mnist5k", "digits", "svhn"}
@@ -32,6 +33,7 @@ def decide_augmentation(
     fast: bool = False,
     keeps: bool = True,
     windows: bool = False,
+    adapt: Adapt | None = None,
 ) -> tuple[AugmentConfig, str]:
     """The augmentation with every open field filled in, and the reason in a sentence ("" where none applies).
 
@@ -41,7 +43,8 @@ def decide_augmentation(
     seen both ways; crops of a third of the area at least.
     `keeps`: whether a moved, mirrored or cropped image keeps its target; of a number nobody knows.
     `windows`: whether targets can be those of a part of the image.
-    Raises ConfigError on what the data cannot take.
+    `adapt`: `Task.augmentation` of the task.
+    Raises ConfigError on what data and task cannot take.
     """
     check_augmentation(augment, data)
     if not data.medium.pictures:
@@ -65,11 +68,12 @@ def decide_augmentation(
         usual = replace(usual, window=WINDOW, zoom=ZOOM, crop=1.0, color=COLOR)
     if windows and keeps and mirrors and not has_upright(data.splits["train"]):
         usual = replace(usual, vertical_flip=True, rotate=180)
+    usual, said = (usual, "") if adapt is None else adapt(usual, augment)
     if fast and (usual.shift if augment.shift is None else augment.shift):
         usual = replace(usual, fill="reflect")
     decided = _filled(augment, usual)
     check_fill(decided)
-    return decided, _reason(decided, augment, data, keeps=keeps)
+    return decided, _reason(decided, augment, data, said, keeps=keeps)
 
 
 def has_upright(train: Split) -> bool:
@@ -97,8 +101,10 @@ def _filled(request: AugmentConfig, usual: AugmentConfig) -> AugmentConfig:
     )
 
 
-def _reason(decided: AugmentConfig, request: AugmentConfig, data: Dataset, *, keeps: bool) -> str:
+def _reason(decided: AugmentConfig, request: AugmentConfig, data: Dataset, said: str, *, keeps: bool) -> str:
     text = "augmentation: " + (", ".join(describe_augmentation(decided, data.input_shape[0])) or "none")
+    if said:
+        return f"{text}; {said}"
     if not decided.flip and request.flip is None:
         why = "a flip may turn a letter or digit into another one" if data.input_shape[0] == 1 else "these are digits"
         if not keeps:

@@ -72,6 +72,7 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
         fast=recipe == "speedrun",
         keeps=facts.keeps,
         windows=facts.windows,
+        adapt=facts.adapt,
     )
     with_augmentation = replace(config, augment=augment)
     facts = replace(facts, windows=bool(augment.window))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,12 +10,16 @@ import torch
 from torch import nn
 
 from striate.account.summarize import count_macs
+from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset, Kind
 from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Medium
 from striate.models.features import weighted_layers
 from striate.models.learning_rule import LearningRule, learning_rule
 from striate.training.config import Config
+
+Adapt = Callable[[AugmentConfig, AugmentConfig], tuple[AugmentConfig, str]]
+"""What a task makes of the usual augmentation and the requested one."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Facts:
     """Whether a moved image keeps its target."""
     windows: bool = False
     """Whether targets can be those of a part of the image, and in `decide`, whether they are."""
+    adapt: Adapt | None = None
+    """`Task.augmentation` of the task that is trained."""
 
     @property
     def medium(self) -> Medium:
@@ -48,10 +54,16 @@ class Facts:
 
 
 def gather_facts(
-    data: Dataset, network: nn.Module, *, has_weights: bool, keeps: bool = True, windows: bool = False
+    data: Dataset,
+    network: nn.Module,
+    *,
+    has_weights: bool,
+    keeps: bool = True,
+    windows: bool = False,
+    adapt: Adapt | None = None,
 ) -> Facts:
-    """The facts; the network is left as it is. `keeps` and `windows` as in `Facts`. Raises ModelError where
-    the network does not take the data."""
+    """The facts; the network is left as it is. `keeps`: whether a moved image keeps its target; `windows` and `adapt`
+    as in `Facts`. Raises ModelError where the network does not take the data."""
     train = data.splits["train"]
     dense = all(network.get_submodule(name).__class__ is nn.Linear for name in weighted_layers(network))
     return Facts(
@@ -67,6 +79,7 @@ def gather_facts(
         own_rule=learning_rule(network),
         keeps=keeps,
         windows=windows,
+        adapt=adapt,
     )
 
 

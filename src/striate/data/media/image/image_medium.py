@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.config import AugmentConfig, DataConfig
+from striate.data.media.image.fitting import placement
 from striate.data.media.image.pictures import (
     MAX_PICTURE_BYTES,
     SUFFIXES,
@@ -24,7 +25,7 @@ from striate.data.media.image.pictures import (
     read_header,
     refit,
 )
-from striate.data.media.medium import Medium, Photographs, Planned, Preparation
+from striate.data.media.medium import Medium, Photographs, Placement, Planned, Preparation
 from striate.errors import ConfigError
 from striate.records import Finding
 from striate.wording import several, show_shape
@@ -63,7 +64,7 @@ def _plan(source: str, sizes: Counter[tuple[int, int]], colored: int, config: Da
     preparation = Preparation(
         "image",
         (channels, *size),
-        config.fit,
+        config.fit or "crop",
         config.max_pixels,
         config.layout,
         config.reduced_decoding,
@@ -135,6 +136,11 @@ class Images(Medium):
     def size_of(self, header: Header) -> tuple[int, int]:
         """Height and width as the picture is seen."""
         return header.height, header.width
+
+    def placement(self, size: tuple[int, int], preparation: Preparation) -> Placement:
+        """By the geometry of `fit`."""
+        _, height, width = preparation.input_shape
+        return placement(size, (height, width), preparation.fit)
 
     def photographs(self, headers: Sequence[Header]) -> Photographs | None:
         """Of several sizes, the most common one larger than 96 pixels; or all of a size larger than 224."""
