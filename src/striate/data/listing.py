@@ -49,7 +49,7 @@ class Listing:
     `findings` are what the source itself leaves open, and how it was read; `layout` is the order of axes in which
     arrays were read, where that was given or is in doubt.
     `class_level` says which folder of each path names the class, from 1, folders of splits not counted; None where
-    labels are no folders.
+    labels are no folders. `skeleton`: pairs of points that are joined, where the source says it.
     """
 
     name: str
@@ -74,6 +74,7 @@ class Listing:
     findings: tuple[Finding, ...] = ()
     layout: Layout = "auto"
     class_level: int | None = None
+    skeleton: tuple[tuple[int, int], ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)

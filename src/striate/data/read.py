@@ -28,7 +28,7 @@ from striate.data.fingerprint import fingerprint_of
 from striate.data.listing import Listing
 from striate.data.materialize import Materialized, materialize_samples
 from striate.data.media.every_medium import medium_of
-from striate.data.media.medium import ChooseSize
+from striate.data.media.medium import ChooseSize, Placement
 from striate.data.scan import Scan, plan_inputs, scan_listing
 from striate.data.sources.list_source import list_source, takes_layout
 from striate.data.splits import assign_membership
@@ -192,7 +192,12 @@ def _assemble(
 
     Raises DataError for mask values that are not among `classes`, and for a split without a labeled pixel.
     """
-    targets = annotation_kind(listing.annotation).targets(listing, decoded.ids, decoded.masks, classes)
+
+    def place(number: int) -> Placement | None:
+        size = listing.medium.size_of(scan.headers[number]) if number in scan.headers else None
+        return None if size is None else listing.medium.placement(size, preparation)
+
+    targets = annotation_kind(listing.annotation).placed_targets(listing, decoded.ids, decoded.masks, classes, place)
     names = np.array([split[i] for i in decoded.ids.tolist()])
     splits, contents, unit_keys, facts = {}, {}, {}, {}
     for name in ("train", "val", "test", "all"):
@@ -230,6 +235,7 @@ def _assemble(
         store=store,
         facts=facts,
         annotated=annotated,
+        skeleton=listing.skeleton,
     )
     annotation_kind(listing.annotation).check(data)
     return data

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.annotations.mask_pixels import MaskPixels
+from striate.data.config import Fit
 from striate.data.dataset import Dataset
 from striate.data.listing import Listing
+from striate.data.media.medium import Placement
 from striate.errors import DataError
 
 
@@ -34,7 +36,15 @@ class AnnotationKind:
     """Whether it says something of the sample as a whole, and not of its pixels, so that a smaller picture has it
     too."""
 
+    fit: ClassVar[Fit] = "crop"
+    """How images of another aspect ratio fit the input where nobody says."""
     # From a source to targets
+
+    def choose_size(self, listing: Listing, sizes: Mapping[int, tuple[int, int]]) -> tuple[tuple[int, int], str] | None:
+        """Height and width of inputs that the annotations ask for, and why; None where they do not care. `sizes`
+        (height, width) of the readable files."""
+        del listing, sizes
+        return None
 
     def retarget(self, listing: Listing, has: AnnotationKind) -> Listing:
         """The listing with annotations of this kind, made of those that it `has`. Raises DataError where that cannot
@@ -69,6 +79,19 @@ class AnnotationKind:
         targets: NDArray[Any] = listing.targets[ids]
         return targets
 
+    def placed_targets(
+        self,
+        listing: Listing,
+        ids: NDArray[np.int64],
+        masks: MaskPixels | None,
+        classes: tuple[str, ...],
+        place: Callable[[int], Placement | None],
+    ) -> NDArray[Any]:
+        """`targets`, where these lie in the image: `place(number)` says where the file of a sample lies in its input,
+        None where there are no files."""
+        del place
+        return self.targets(listing, ids, masks, classes)
+
     def check(self, data: Dataset) -> None:
         """Raise DataError where a split has nothing to learn from, or to measure."""
         del data
@@ -77,6 +100,15 @@ class AnnotationKind:
         """How often each annotation occurs among the samples `ids`, in a line; empty where that says little."""
         del listing, ids
         return ""
+
+    def manifest_columns(self, listing: Listing) -> tuple[str, ...]:
+        """Columns of a manifest that hold the annotation."""
+        del listing
+        return ("label",)
+
+    def manifest_fields(self, listing: Listing, number: int) -> tuple[str, ...]:
+        """What a sample has under these columns."""
+        return (listing.labels[number],)
 
     # Splits
 

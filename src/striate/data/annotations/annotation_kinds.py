@@ -11,6 +11,7 @@ KINDS: dict[str, str] = {
     "class": "striate.data.annotations.classes:Classes",
     "number": "striate.data.annotations.numbers:Numbers",
     "mask": "striate.data.annotations.masks:Masks",
+    "point": "striate.data.annotations.points:Points",
 }
 """Name to module and class."""
 

@@ -32,6 +32,7 @@ from striate.data.audit.images import (
 from striate.data.audit.leaks import find_group_columns, find_leaks, find_torn_frames, find_torn_groups
 from striate.data.audit.marked import Marked
 from striate.data.audit.masks import find_even_masks, find_misfitting_masks, find_missing_mask_values
+from striate.data.audit.points import find_points
 from striate.data.audit.readings import find_readings
 from striate.data.audit.unusable import refuse_unusable
 from striate.data.scan import plan_inputs
@@ -108,6 +109,7 @@ def check_evidence(evidence: Evidence) -> DataCheck:
     """All findings about a data set. What cannot be trained on at all is an error among them."""
     found = [Marked(finding) for finding in (*evidence.listing.findings, *find_readings(evidence.listing))]
     found += [mark for find in FINDERS if (mark := find(evidence)) is not None]
+    found += find_points(evidence)
     if not any(mark.finding.code in ("data.missing-class", "data.too-few") for mark in found if _is_error(mark)):
         try:
             refuse_unusable(

@@ -40,6 +40,22 @@ class Preparation:
     reduced: bool = False
 
 
+@dataclass(frozen=True)
+class Placement:
+    """Where a file of (height, width) `file` lies in an input of (height, width) `canvas`: its point (x, y) is at
+    `scale` · (x, y) + `offset`; all in pixels, from the corner of the first one."""
+
+    file: tuple[int, int]
+    canvas: tuple[int, int]
+    scale: tuple[float, float]
+    offset: tuple[float, float]
+
+    @classmethod
+    def whole(cls, size: tuple[int, int]) -> Placement:
+        """Of a picture of (height, width) `size` that is the input itself."""
+        return cls(size, size, (1.0, 1.0), (0.0, 0.0))
+
+
 LARGEST_FILE = 4 << 30
 """A file of more bytes is refused: it would be read into memory whole."""
 
@@ -156,6 +172,15 @@ class Medium:
             f"numbers of shape {preparation.input_shape}",
             "striate.load(run).predict(numpy_array)",
         )
+
+    def file_size(self, data: Any, where: str, preparation: Preparation) -> tuple[int, int] | None:
+        """Height and width in pixels of a file, or PIL image; None where it has none. Raises Unreadable."""
+        return self.size_of(self.header(data, where, max_pixels=preparation.max_pixels))
+
+    def placement(self, size: tuple[int, int], preparation: Preparation) -> Placement | None:
+        """Where a file of (height, width) `size` lies in its input; None where that has no meaning."""
+        del size, preparation
+        return None
 
     def photographs(self, headers: Sequence[Any]) -> Photographs | None:
         """What is known of files whose size is not one to train at; None where theirs is, or they have none."""

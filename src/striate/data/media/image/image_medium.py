@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.config import AugmentConfig, DataConfig
+from striate.data.media.image.fitting import placement
 from striate.data.media.image.pictures import (
     MAX_PICTURE_BYTES,
     SUFFIXES,
@@ -21,8 +22,9 @@ from striate.data.media.image.pictures import (
     prepare_image,
     read_header,
     refit,
+    upright_size,
 )
-from striate.data.media.medium import Medium, Photographs, Planned, Preparation
+from striate.data.media.medium import Medium, Photographs, Placement, Planned, Preparation
 from striate.errors import ConfigError
 from striate.records import Finding
 from striate.wording import several, show_shape
@@ -59,7 +61,7 @@ def _plan(source: str, sizes: Counter[tuple[int, int]], colored: int, config: Da
     if channels == 1 and colored:
         notes.append(f"Color is dropped: {colored:,} of {several(total, 'image')} are turned to gray.")
     preparation = Preparation(
-        "image", (channels, *size), config.fit, config.max_pixels, config.layout, config.reduced_decoding
+        "image", (channels, *size), config.fit or "crop", config.max_pixels, config.layout, config.reduced_decoding
     )
     other = total - sizes[size]
     return preparation, tuple(notes), (_resized(source, other, total, preparation),) if other else ()
@@ -127,6 +129,15 @@ class Images(Medium):
     def size_of(self, header: Header) -> tuple[int, int]:
         """Height and width as the picture is seen."""
         return header.height, header.width
+
+    def file_size(self, data: Any, where: str, preparation: Preparation) -> tuple[int, int] | None:
+        """As the picture is seen."""
+        return upright_size(data) if hasattr(data, "getexif") else super().file_size(data, where, preparation)
+
+    def placement(self, size: tuple[int, int], preparation: Preparation) -> Placement:
+        """By the geometry of `fit`."""
+        _, height, width = preparation.input_shape
+        return placement(size, (height, width), preparation.fit)
 
     def photographs(self, headers: Sequence[Header]) -> Photographs | None:
         """Of several sizes, the most common one larger than 96 pixels; or all of a size larger than 224."""
