@@ -26,6 +26,7 @@ def predict(
     /,
     *paths: str,
     masks: Path | None = None,
+    draw: Path | None = None,
     calibrated: Annotated[bool, Parameter(negative=())] = False,
     views: Literal["mirror", "mirror-shift"] | None = None,
     cost: Annotated[list[str] | None, Parameter(negative=())] = None,
@@ -48,6 +49,9 @@ def predict(
     masks
         For a segmentation: a folder for the predicted masks, as PNGs of the input's size whose pixels have the values
         of the training masks. Created if need be; nothing in it is overwritten.
+    draw
+        For points and masks: a folder for PNGs of the images with the predictions drawn over them. Created if need be;
+        nothing in it is overwritten.
     calibrated
         Calibrated probabilities, with the temperature that was fitted on validation; without --cost and --threshold the
         predicted classes stay.
@@ -77,13 +81,14 @@ def predict(
     if rule := trained.task.decision_text:
         print_note(f"predicted is {rule}")
     write_masks = _mask_writer(trained, masks)
+    draw_picture = _picture_writer(trained, draw)
     predictions = answer_files(trained, [path, *paths], plan=plan)
     if said := predictions.plan.line():
         print_note(said)
     unreadable = 0
     with _progress(len(predictions)) as advance, closing(iter(predictions)) as computed:
         for predicted in computed:
-            line = _line(predicted, write_masks)
+            line = _line(predicted, write_masks, draw_picture)
             if "error" in line:
                 unreadable += 1
                 print_note(f"unreadable: {line['path']}: {line['error']}")
@@ -99,11 +104,13 @@ def predict(
     return 1 if unreadable else 0
 
 
-def _line(predicted: FileAnswer, write_masks: Writer) -> dict[str, Any]:
+def _line(
+    predicted: FileAnswer, write_masks: Writer, draw_picture: Callable[[FileAnswer], dict[str, Any]]
+) -> dict[str, Any]:
     if predicted.prediction is None:
         return {"path": predicted.path, "error": predicted.error}
     files = write_masks(predicted.path, predicted.prediction)
-    return {"path": predicted.path, **predicted.prediction.fields, **files}
+    return {"path": predicted.path, **predicted.prediction.fields, **files, **draw_picture(predicted)}
 
 
 @contextmanager
@@ -138,3 +145,21 @@ def _mask_writer(trained: Trained, folder: Path | None) -> Writer:
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return lambda path, prediction: task.write_prediction(folder, path, prediction.decoded)
+
+
+def _picture_writer(trained: Trained, folder: Path | None) -> Callable[[FileAnswer], dict[str, Any]]:
+    """A function that writes a picture of a prediction into `folder` and gives its path as a field; nothing without a
+    folder."""
+    if folder is None:
+        return lambda _: {}
+    from striate.api.predicting import write_drawing
+    from striate.errors import UsageError
+    from striate.runs.files import explained
+
+    if not trained.task.draws:
+        got = f"a run that predicts {trained.task.headline}"
+        raise UsageError("--draw", got, "a task whose predictions can be drawn", "leave out --draw")
+
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return lambda predicted: {"drawing": str(write_drawing(trained, predicted, folder))}

@@ -10,7 +10,7 @@ from striate.data.augment.augment import check_augmentation, describe_augmentati
 from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset
 from striate.records import Finding
-from striate.tasks.registry import task_for
+from striate.tasks.registry import make_task
 from striate.training.config import Config
 from striate.training.prepare import read_data
 from striate.training.recipes.augmentation import decide_augmentation
@@ -59,7 +59,8 @@ def draw_data(
     augment = None
     if augmented:
         check_augmentation(config.augment, data)
-        augment, reason = decide_augmentation(config.augment, data, keeps=task_for(data, config.task).survives_moves)
+        task = make_task(data, config.task)
+        augment, reason = decide_augmentation(config.augment, data, keeps=task.survives_moves, adapt=task.augmentation)
         rows = rows_by_epoch(data, augment, count=count, epochs=epochs, seed=config.seed)
         words = _augmentation_words(augment, reason, data, config.seed)
     else:

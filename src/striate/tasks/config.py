@@ -33,6 +33,11 @@ class TaskConfig:
     """`balanced` weighs each class by the inverse of its frequency in the training split."""
     margin: Annotated[float, Gt(0), Le(1e6)] = 1.0
     """Margin of the multi-class hinge loss."""
+    head: Literal["heatmaps", "regress"] = "heatmaps"
+    """Keypoints: `heatmaps` of where each point is, or `regress` for its coordinates themselves."""
+    flip_pairs: str | None = None
+    """Keypoints: pairs of points that a mirror image exchanges, `left_eye=right_eye,1=17`; `none` where it exchanges
+    none. Default: by left and right in the names of points; without either, training images are not mirrored."""
     cost: str | None = None
     """What it costs to miss a class, 1 where not named: `ill=10,doubtful=3`. Predictions and the final evaluation name
     the class with the largest cost × probability; training and probabilities stay as they are."""

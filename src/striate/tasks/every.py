@@ -6,6 +6,7 @@ TASKS: dict[str, str] = {
     "classify": "striate.tasks.classify.task:Classify",
     "regress": "striate.tasks.regress.task:Regress",
     "segment": "striate.tasks.segment.task:Segment",
+    "keypoints": "striate.tasks.keypoints.task:Keypoints",
 }
 """Name to module and class, in the order in which they are offered."""
 

@@ -14,9 +14,12 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from striate.data.augment.warp import Warp
+from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset, SampleFacts
+from striate.data.media.medium import Placement
 from striate.data.targets import Targets
 from striate.errors import UsageError
 from striate.inference.agreement import agreement_of_numbers
@@ -126,6 +129,12 @@ class Task:
         """How many outputs (channels, where it needs a map) the network must give."""
         raise NotImplementedError(f"{type(self).__name__}.outputs: how many outputs the network must give")
 
+    def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
+        """What is trained: `network`, which was made for no number of outputs where a pyramid is needed, with the head
+        of the task for inputs of `input_shape`. Raises ModelError."""
+        del input_shape
+        return network
+
     def loss(self, outputs: Outputs, targets: Targets) -> torch.Tensor:
         """Scalar loss, `loss_sum / weight`: what training minimizes."""
         return self.loss_sum(outputs, targets) / self.weight(targets)
@@ -138,6 +147,12 @@ class Task:
         """What `loss_sum` is divided by for the mean: how many samples or labeled pixels there are, or the sum of
         their class weights. A tensor only where it depends on the values of the targets."""
         return float(len(targets))
+
+    def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
+        """How training images vary where nobody says, of what is `usual` for such images, and what should be known of
+        it. Raises ConfigError for a `request` that targets cannot follow."""
+        del request
+        return usual, ""
 
     def warp_targets(self, targets: Targets, warp: Warp) -> Targets:
         """Targets of images that were moved by `warp`."""
@@ -231,6 +246,15 @@ class Task:
     def decode(self, outputs: Outputs) -> Predictions:
         """Predictions from outputs, small enough to keep for a whole split."""
         return outputs.float() if isinstance(outputs, torch.Tensor) else outputs
+
+    is_in_file: ClassVar[bool] = False
+    """Whether predictions say where something is, in pixels of the file: `in_file`."""
+
+    def in_file(self, decoded: Predictions, placement: Placement) -> Predictions:
+        """One sample's prediction, or target, where it is in the file that lies so in the input, for `describe` and
+        `draw`."""
+        del placement
+        return decoded
 
     def describe(self, decoded: Predictions) -> dict[str, Any]:
         """One sample's prediction as the fields of a `predict --json` line."""
@@ -346,8 +370,10 @@ class Task:
         del decoded, targets
         return None, ()
 
-    def interval(self, decoded: Any, targets: Any) -> dict[str, list[float]]:
-        """`<headline>_interval`: [low, high] (95 %), by bootstrap over samples; nothing for fewer than 20."""
+    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
+        """`<headline>_interval`: [low, high] (95 %), by bootstrap over samples; nothing for fewer than 20. `groups`:
+        that of each sample, where samples have any."""
+        del groups
         ends = interval_of(self.headline_figure().estimate(self.rows_for(decoded, targets)))
         return {} if ends is None else {f"{self.headline}_interval": ends}
 

@@ -64,14 +64,15 @@ def has_pretrained_weights(config: Config, module: nn.Module | None) -> bool:
 
 
 def build_network(model: str | nn.Module, data: Dataset, task: Task, weights: InitialWeights) -> nn.Module:
-    """The network for these data and this task, randomly initialized. Raises ModelError; TrainingError where nothing of
+    """The network for these data and this task, randomly initialized, before the task attaches anything. Raises
+    ModelError; TrainingError where nothing of
     it can learn."""
     chosen = weights.config.model
     try:
         network: nn.Module = build_model(
             model,
             data.input_shape,
-            None if task.reads_tree else task.outputs,
+            None if task.reads_tree or task.needs == "pyramid" else task.outputs,
             dense=task.needs == "map",
             init=chosen.init,
             new_head=chosen.weights is not None,

@@ -111,6 +111,10 @@ class InitialWeights:
     owner: str = ""
     findings: tuple[Finding, ...] = ()
 
+    def of_same(self, task: Task) -> bool:
+        """Whether the weights are of a network with what `task` attaches."""
+        return isinstance(self.weights, SavedNetwork) and self.weights.task == task.name
+
     def apply(self, network: nn.Module, data: Dataset, task: Task, normalization: Normalization) -> list[str]:
         """Give the network, whose inputs will be standardized by `normalization`, the weights; notes on what was taken
         over. Raises ModelError where they do not fit."""
@@ -202,6 +206,8 @@ def _named(weights: Weights, data: Dataset, task: Task) -> tuple[Weights, str]:
     """The weights and the network that they are of, for the outputs of the task."""
     if isinstance(weights, SavedNetwork):
         weights = with_origin(weights)
+        if task.needs == "pyramid":  # its own output layer is left out
+            return weights, weights.name
         return weights, with_outputs(weights.name, data.input_shape, task.outputs)
     found = recognize(weights, data.input_shape, task.outputs, task.needs == "map")
     first = ", ".join(list(weights.tensors)[:3])

@@ -148,7 +148,8 @@ def read_data(
             "put the files back, or train anew with --data.fingerprint null; striate eval RUN DATA measures on them"
             " as on other data",
         )
-    decided = replace(config.data, source=data.source, store=data.store, fingerprint=data.fingerprint)
+    fit = data.preparation.fit
+    decided = replace(config.data, source=data.source, store=data.store, fingerprint=data.fingerprint, fit=fit)
     return replace(config, data=data.medium.decided(decided, data.input_shape)), data
 
 
@@ -253,7 +254,10 @@ def _initialize(
     """The network with its initial weights, how its inputs are normalized, and notes on where these come from."""
     normalization = weights.normalization or measure_normalization(data.splits["train"])
     network = build_network(config.model.name if module is None else module, data, task, weights)
+    if weights.of_same(task):
+        network = task.attach(network, data.input_shape)
     notes = weights.apply(network, data, task, normalization)
+    network = task.attach(network, data.input_shape)
     normalize = normalization.on(train.inputs.device, len(data.input_shape) + 1)
     notes += whiten_first_layer(network, config, train, normalize, has_weights=pretrained)
     return network, normalization, notes
@@ -273,7 +277,7 @@ def _decide_recipe(
     images, views at test time. `waited_for`: whether somebody waits for this one training, whose length is then bounded
     by how fast the machine is. Raises ConfigError for what cannot be trained so."""
     config = with_own_optimizer(config, network)
-    facts = gather_facts(data, network, has_weights=pretrained, keeps=task.survives_moves)
+    facts = gather_facts(data, network, has_weights=pretrained, keeps=task.survives_moves, adapt=task.augmentation)
     decision = decide(config, data, facts)
     refuse_impossible_target(decision.config.budget.target, task)
     config, wait_notes = bounded_wait(decision.config, request, facts) if waited_for else (decision.config, [])

@@ -14,6 +14,7 @@ from torch import nn
 
 from striate.data.dataset import Preparation
 from striate.data.media.every_medium import medium_of
+from striate.data.media.medium import Placement
 from striate.data.normalize import Normalization
 from striate.data.threads import map_ordered
 from striate.errors import ModelError, RunError, UsageError
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     Input = str | Path | Image | np.ndarray | torch.Tensor
+
+
+Read = tuple[np.ndarray, tuple[int, int] | None]
+"""A raw input, and where the task says where something is, the height and width of its file in pixels."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,9 @@ class Trained:
         Raises DataError for a file that cannot be read or an array of another shape.
         """
         if not isinstance(images, list):
-            return self.answer([self.prepare(images)], plan=plan)[0]
+            return self.predict([images], plan=plan)[0]
         files = any(isinstance(image, str | Path) for image in images)
-        inputs = map_ordered(self.prepare, images) if files and len(images) > 1 else map(self.prepare, images)
+        inputs = map_ordered(self.read, images) if files and len(images) > 1 else map(self.read, images)
         return list(
             self._predict_all(inputs, self.planned(self._spread(images, self.prepare), len(images), asked=plan))
         )
@@ -93,8 +98,8 @@ class Trained:
     ) -> list[Prediction]:
         """Predictions for prepared raw inputs, each of `preparation.input_shape`, `batch` at once; many of them by the
         fastest backend that gives the predictions of fp32, unless `plan` is `plain`."""
-        spread = self._spread(inputs, lambda raw: raw)
-        return list(self._predict_all(inputs, self.planned(spread, len(inputs), batch=batch, asked=plan), batch))
+        spread, given = self._spread(inputs, lambda raw: raw), ((raw, None) for raw in inputs)
+        return list(self._predict_all(given, self.planned(spread, len(inputs), batch=batch, asked=plan), batch))
 
     def planned(
         self,
@@ -121,17 +126,37 @@ class Trained:
         )
 
     def _predict_all(
-        self, inputs: Iterable[np.ndarray], answering: Predictor, batch: int | None = None
+        self, inputs: Iterable[Read], answering: Predictor, batch: int | None = None
     ) -> Iterator[Prediction]:
         """Predictions in order, one batch of inputs at a time."""
         source = iter(inputs)
         while part := list(islice(source, batch or batch_size(self.preparation.input_shape))):
             yield from self.answer_batch(part, answering)
 
-    def answer_batch(self, inputs: Sequence[np.ndarray], answering: Predictor) -> list[Prediction]:
-        """Predictions for prepared raw inputs, all at once, computed as `answering` says."""
-        decoded = self.decode(torch.from_numpy(np.stack(inputs)), answering)
-        return [Prediction(self.task.describe(answer), answer) for answer in decoded]
+    def answer_batch(self, inputs: Sequence[Read], answering: Predictor) -> list[Prediction]:
+        """Predictions for prepared raw inputs with the sizes of their files, all at once, computed as `answering`
+        says."""
+        decoded = self.decode(torch.from_numpy(np.stack([raw for raw, _ in inputs])), answering)
+        return [
+            Prediction(self.task.describe(self.in_file(answer, size)), answer)
+            for answer, (_, size) in zip(decoded, inputs, strict=True)
+        ]
+
+    def in_file(self, decoded: torch.Tensor, size: tuple[int, int] | None) -> Any:
+        """One prediction where it is in a file of (height, width) `size`; None for the input itself."""
+        shape, medium = self.preparation.input_shape, medium_of(self.preparation.kind)
+        if not medium.pictures:
+            return decoded
+        placement = None if size is None else medium.placement(size, self.preparation)
+        return self.task.in_file(decoded, placement or Placement.whole((shape[1], shape[2])))
+
+    def read(self, image: Any) -> Read:
+        """One image as `predict` takes it, prepared, with the size of its file where the task says where something is.
+        Raises DataError."""
+        medium, raw = medium_of(self.preparation.kind), self.prepare(image)
+        if not self.task.is_in_file or not (isinstance(image, str | Path) or hasattr(image, "getexif")):
+            return raw, None
+        return raw, medium.file_size(Path(image) if isinstance(image, str) else image, str(image), self.preparation)
 
     @staticmethod
     def _spread(items: Sequence[Any], prepare: Callable[[Any], np.ndarray]) -> Callable[[int], torch.Tensor]:
@@ -224,9 +249,9 @@ def trained_from_dict(
                 "striate.load(path, module=your_module)",
             )
         refuse_untrusted(name, where, shape, task.outputs)
-        module = build_model(
-            name, shape, None if task.reads_tree else task.outputs, dense=task.needs == "map", new_head=True
-        )
+        outputs = None if task.reads_tree or task.needs == "pyramid" else task.outputs
+        module = build_model(name, shape, outputs, dense=task.needs == "map", new_head=True)
+    module = task.attach(module, shape)
     try:
         module.load_state_dict(saved.get("ema") or saved["model"])
     except RuntimeError as error:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from striate.data.media.medium import Placement
 from striate.errors import DataError, UsageError
 from striate.lab.exploring.run_samples import Samples, SplitPredictions, read_inputs
 from striate.lab.page_images import RUN
@@ -168,8 +169,9 @@ def drawn(lab: Lab, samples: Samples, ranked: Ranked, number: int, *, truth: boo
         raise DataError("explore", got, "a sample of the split, of a task that draws", "striate predict RUN IMAGE")
     _, inputs = read_inputs(lab, samples, np.array([number]))
     row = int(rows[0])
-    target = ranked.targets[row]
-    pixels = ranked.task.draw(inputs[0].numpy(), target if truth else ranked.decoded[row], None if truth else target)
+    image, whole = inputs[0].numpy(), Placement.whole((inputs.shape[-2], inputs.shape[-1]))
+    target, decoded = (ranked.task.in_file(part[row], whole) for part in (ranked.targets, ranked.decoded))
+    pixels = ranked.task.draw(image, target if truth else decoded, None if truth else target)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from striate.data.augment.augment import check_augmentation, check_fill, describe_augmentation
 from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset
+from striate.training.recipes.facts import Adapt
 
 _MIRROR_SAFE = {"fashion-mnist", "cifar10", "cifar100"}
 _MIRROR_UNSAFE = {"mnist", "mnist5k", "digits", "svhn"}
@@ -25,6 +26,7 @@ def decide_augmentation(
     own_rule: bool = False,
     fast: bool = False,
     keeps: bool = True,
+    adapt: Adapt | None = None,
 ) -> tuple[AugmentConfig, str]:
     """The augmentation with every open field filled in, and the reason in a sentence ("" where none applies).
 
@@ -33,7 +35,8 @@ def decide_augmentation(
     `fast`: for a training of few epochs: mirrored in turns rather than by chance, so that in two epochs each image is
     seen both ways; crops of a third of the area at least.
     `keeps`: whether a moved, mirrored or cropped image keeps its target; of a number nobody knows.
-    Raises ConfigError on what the data cannot take.
+    `adapt`: `Task.augmentation` of the task.
+    Raises ConfigError on what data and task cannot take.
     """
     check_augmentation(augment, data)
     if not data.medium.pictures:
@@ -52,11 +55,12 @@ def decide_augmentation(
         flip=("alternate" if fast else True) if mirrors and keeps else False,
         crop=(1 / 3 if fast else 0.2) if keeps and not small else 1.0,
     )
+    usual, said = (usual, "") if adapt is None else adapt(usual, augment)
     if fast and (usual.shift if augment.shift is None else augment.shift):
         usual = replace(usual, fill="reflect")
     decided = _filled(augment, usual)
     check_fill(decided)
-    return decided, _reason(decided, augment, data, keeps=keeps)
+    return decided, _reason(decided, augment, data, said, keeps=keeps)
 
 
 def _filled(request: AugmentConfig, usual: AugmentConfig) -> AugmentConfig:
@@ -65,8 +69,10 @@ def _filled(request: AugmentConfig, usual: AugmentConfig) -> AugmentConfig:
     )
 
 
-def _reason(decided: AugmentConfig, request: AugmentConfig, data: Dataset, *, keeps: bool) -> str:
+def _reason(decided: AugmentConfig, request: AugmentConfig, data: Dataset, said: str, *, keeps: bool) -> str:
     text = "augmentation: " + (", ".join(describe_augmentation(decided, data.input_shape[0])) or "none")
+    if said:
+        return f"{text}; {said}"
     if not decided.flip and request.flip is None:
         why = "a flip may turn a letter or digit into another one" if data.input_shape[0] == 1 else "these are digits"
         if not keeps:

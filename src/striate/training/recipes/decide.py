@@ -71,6 +71,7 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
         own_rule=rule is not None,
         fast=recipe == "speedrun",
         keeps=facts.keeps,
+        adapt=facts.adapt,
     )
     with_augmentation = replace(config, augment=augment)
     choice = RECIPES[recipe](facts, with_augmentation) if rule is None else local_rule(rule, facts, config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,12 +10,16 @@ import torch
 from torch import nn
 
 from striate.account.summarize import count_macs
+from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset, Kind
 from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Medium
 from striate.models.features import weighted_layers
 from striate.models.learning_rule import LearningRule, learning_rule
 from striate.training.config import Config
+
+Adapt = Callable[[AugmentConfig, AugmentConfig], tuple[AugmentConfig, str]]
+"""What a task makes of the usual augmentation and the requested one."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Facts:
     own_rule: LearningRule | None = None
     keeps: bool = True
     """Whether a moved image keeps its target."""
+    adapt: Adapt | None = None
+    """`Task.augmentation` of the task that is trained."""
 
     @property
     def medium(self) -> Medium:
@@ -45,9 +51,11 @@ class Facts:
         return medium_of(self.kind)
 
 
-def gather_facts(data: Dataset, network: nn.Module, *, has_weights: bool, keeps: bool = True) -> Facts:
-    """The facts; the network is left as it is. `keeps`: whether a moved image keeps its target. Raises ModelError where
-    the network does not take the data."""
+def gather_facts(
+    data: Dataset, network: nn.Module, *, has_weights: bool, keeps: bool = True, adapt: Adapt | None = None
+) -> Facts:
+    """The facts; the network is left as it is. `keeps`: whether a moved image keeps its target; `adapt`: as in `Facts`.
+    Raises ModelError where the network does not take the data."""
     train = data.splits["train"]
     dense = all(network.get_submodule(name).__class__ is nn.Linear for name in weighted_layers(network))
     return Facts(
@@ -62,6 +70,7 @@ def gather_facts(data: Dataset, network: nn.Module, *, has_weights: bool, keeps:
         normalizes=_normalizes(network),
         own_rule=learning_rule(network),
         keeps=keeps,
+        adapt=adapt,
     )
 
 
