@@ -205,3 +205,26 @@ def test_points_that_no_image_shows_are_named(tmp_path: Path) -> None:
     assert torch.equal(
         load_dataset(DataConfig(source=str(file))).splits["train"].targets[:, 4].abs().sum(), torch.tensor(0.0)
     )
+
+
+def test_what_needs_no_look_at_images_is_said_before_training(tmp_path: Path) -> None:
+    file = write_faces(tmp_path, rows=PLANTED["data.points-mirrored"])
+    found = {finding.code for finding in load_dataset(DataConfig(source=str(file), size=(32, 32))).findings}
+    assert "data.points-mirrored" in found
+
+
+def test_a_manifest_without_what_is_wrong_has_the_points_of_the_rest(tmp_path: Path) -> None:
+    from striate.cli import main
+
+    file = write_faces(tmp_path, rows=PLANTED["data.points-outside"])
+    assert main(["data", "check", str(file), "--quarantine", str(tmp_path / "kept.csv")]) == 1
+    kept = list_source(DataConfig(source=str(tmp_path / "kept.csv")))
+    assert (len(kept), kept.target_names) == (59, NAMES)
+    assert codes(tmp_path / "kept.csv") == set()
+
+
+def test_inputs_are_as_large_as_the_points_need(tmp_path: Path) -> None:
+    file = write_faces(tmp_path, 12, size=(400, 400))  # the points span 16 pixels of 400
+    assert load_dataset(DataConfig(source=str(file))).input_shape[1:] == (256, 256)
+    (tmp_path / "small").mkdir()
+    assert load_dataset(DataConfig(source=str(write_faces(tmp_path / "small", 12)))).input_shape[1:] == (32, 48)

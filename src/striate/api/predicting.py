@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
-from itertools import count, groupby, islice
+from dataclasses import dataclass, field
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from striate.api.networks import load
 from striate.api.subject import sample_input
 from striate.api.training import Run
 from striate.data.dataset import Preparation
 from striate.data.media.every_medium import medium_of
+from striate.data.media.medium import Placement
 from striate.data.predict_inputs import ReadInput, holds_rows, list_inputs, read_inputs, read_rows, require_pictures
 from striate.data.sources.tree import as_text
 from striate.errors import DataError, RunError
@@ -26,7 +26,6 @@ from striate.inference.plan import Asked, InferencePlan, require_asked
 from striate.inference.predictor import Predictor, batch_size
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.runs.directory import open_run
-from striate.runs.files import write_atomic
 from striate.training.trained import Prediction, Trained
 from striate.visualize.picture import names_sample
 from striate.wording import several
@@ -37,14 +36,11 @@ _MOST_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class FileAnswer:
-    """The `prediction` for the file at `path`, or the `error` in plain words where it could not be read. `size`: height
-    and width of the file in pixels, where the task says where something is. `input`: what the network was given."""
+    """The `prediction` for the file at `path`, or the `error` in plain words where it could not be read."""
 
     path: str
     prediction: Prediction | None
     error: str | None
-    size: tuple[int, int] | None = None
-    input: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -73,17 +69,21 @@ class FileAnswers:
     def __iter__(self) -> Generator[FileAnswer, None, None]:
         with (
             allocator_policy(usual_policy()),
-            closing(_read(self.files, self.trained, self.rows)) as inputs,
+            closing(_read(self.files, self.trained.preparation, self.rows)) as inputs,
         ):
             while chunk := list(islice(inputs, _batch(self.trained))):
                 yield from self._predict(chunk)
 
     def _predict(self, chunk: Sequence[ReadInput]) -> Iterator[FileAnswer]:
-        readable = [(read.input, read.size) for read in chunk if read.input is not None]
-        predictions = iter(self.trained.answer_batch(readable, self.answering) if readable else [])
+        readable = [read.input for read in chunk if read.input is not None]
+        placed = [self._placement(read.path) for read in chunk if read.input is not None]
+        predictions = iter(self.trained.answer_batch(readable, self.answering, placed) if readable else [])
         for read in chunk:
-            found = None if read.input is None else next(predictions)
-            yield FileAnswer(read.path, found, read.error, read.size, read.input)
+            yield FileAnswer(read.path, None if read.input is None else next(predictions), read.error)
+
+    def _placement(self, path: str) -> Placement | None:
+        """Where a file lies in its input; of other samples, which are inputs already, None."""
+        return self.trained.placement(path) if Path(path).is_file() else None
 
 
 def answer_files(run: str | Path | Run | Trained, paths: Sequence[str | Path], *, plan: Asked = "auto") -> FileAnswers:
@@ -145,9 +145,10 @@ def _list(paths: Sequence[str | Path], preparation: Preparation) -> tuple[tuple[
     return tuple(found), ignored, rows
 
 
-def _read(files: Sequence[str], trained: Trained, rows: Mapping[str, np.ndarray]) -> Generator[ReadInput, None, None]:
+def _read(
+    files: Sequence[str], preparation: Preparation, rows: Mapping[str, np.ndarray]
+) -> Generator[ReadInput, None, None]:
     """`read_inputs` of what `_list` found. Raises DataError for a sample that there is not."""
-    preparation = trained.preparation
 
     def source(file: str) -> str:
         return "rows" if file in rows else "sample" if _is_sample(file) else "file" if os.path.lexists(file) else "none"
@@ -160,7 +161,7 @@ def _read(files: Sequence[str], trained: Trained, rows: Mapping[str, np.ndarray]
         elif where == "none":
             yield from (ReadInput(as_text(name), None, "no such file or folder") for name in group)
         else:
-            with closing(read_inputs(list(group), preparation, sized=trained.task.is_in_file)) as inputs:
+            with closing(read_inputs(list(group), preparation)) as inputs:
                 yield from inputs
 
 
@@ -178,25 +179,10 @@ def _spread(files: Sequence[str], trained: Trained, rows: Mapping[str, np.ndarra
     def sample(count: int) -> torch.Tensor:
         step = max(1, len(files) // count)
         order = [file for first in range(step) for file in files[first::step]]
-        with closing(_read(order, trained, rows)) as inputs:
+        with closing(_read(order, trained.preparation, rows)) as inputs:
             readable = list(islice((read.input for read in inputs if read.input is not None), count))
         return torch.from_numpy(
             np.stack(readable) if readable else np.empty((0, *trained.preparation.input_shape), "u1")
         )
 
     return sample
-
-
-def write_drawing(trained: Trained, answer: FileAnswer, folder: Path) -> Path:
-    """A PNG in `folder`, named after the file, with its prediction drawn over it: over the picture itself where the
-    task says where something is in it, else over what the network sees; nothing is overwritten."""
-    assert answer.prediction is not None and answer.input is not None, "a file that was read"
-    image, size = answer.input, answer.size
-    if size is not None:
-        preparation = replace(trained.preparation, input_shape=(3, *size), reduced=False)
-        image = medium_of(preparation.kind).decode(Path(answer.path), answer.path, preparation)
-    pixels = trained.task.draw(image, trained.in_file(answer.prediction.decoded, size))
-    names = (f"{Path(answer.path).stem}{f'-{k}' if k else ''}.png" for k in count())
-    file = next(folder / name for name in names if not (folder / name).exists())
-    write_atomic(file, lambda opened: Image.fromarray(pixels).save(opened, format="PNG"))
-    return file

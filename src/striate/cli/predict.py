@@ -50,7 +50,7 @@ def predict(
         For a segmentation: a folder for the predicted masks, as PNGs of the input's size whose pixels have the values
         of the training masks. Created if need be; nothing in it is overwritten.
     draw
-        For points and masks: a folder for PNGs of the images with the predictions drawn over them. Created if need be;
+        A folder for pictures of the images with their predictions drawn over them: boxes, masks. Created if need be;
         nothing in it is overwritten.
     calibrated
         Calibrated probabilities, with the temperature that was fitted on validation; without --cost and --threshold the
@@ -80,15 +80,14 @@ def predict(
     trained = with_rule_of(run, trained, cost, threshold)
     if rule := trained.task.decision_text:
         print_note(f"predicted is {rule}")
-    write_masks = _mask_writer(trained, masks)
-    draw_picture = _picture_writer(trained, draw)
+    write_masks, write_drawn = _mask_writer(trained, masks), _drawer(trained, draw)
     predictions = answer_files(trained, [path, *paths], plan=plan)
     if said := predictions.plan.line():
         print_note(said)
     unreadable = 0
     with _progress(len(predictions)) as advance, closing(iter(predictions)) as computed:
         for predicted in computed:
-            line = _line(predicted, write_masks, draw_picture)
+            line = _line(predicted, write_masks, write_drawn)
             if "error" in line:
                 unreadable += 1
                 print_note(f"unreadable: {line['path']}: {line['error']}")
@@ -104,13 +103,13 @@ def predict(
     return 1 if unreadable else 0
 
 
-def _line(
-    predicted: FileAnswer, write_masks: Writer, draw_picture: Callable[[FileAnswer], dict[str, Any]]
-) -> dict[str, Any]:
+def _line(predicted: FileAnswer, *writers: Writer) -> dict[str, Any]:
     if predicted.prediction is None:
         return {"path": predicted.path, "error": predicted.error}
-    files = write_masks(predicted.path, predicted.prediction)
-    return {"path": predicted.path, **predicted.prediction.fields, **files, **draw_picture(predicted)}
+    line = {"path": predicted.path, **predicted.prediction.fields}
+    for write in writers:
+        line |= write(predicted.path, predicted.prediction)
+    return line
 
 
 @contextmanager
@@ -147,19 +146,18 @@ def _mask_writer(trained: Trained, folder: Path | None) -> Writer:
     return lambda path, prediction: task.write_prediction(folder, path, prediction.decoded)
 
 
-def _picture_writer(trained: Trained, folder: Path | None) -> Callable[[FileAnswer], dict[str, Any]]:
-    """A function that writes a picture of a prediction into `folder` and gives its path as a field; nothing without a
-    folder."""
+def _drawer(trained: Trained, folder: Path | None) -> Writer:
+    """A function that draws a prediction over its image, writes that into `folder` and gives its path as a field;
+    nothing without a folder. Raises UsageError for predictions that are not drawn."""
     if folder is None:
-        return lambda _: {}
-    from striate.api.predicting import write_drawing
+        return lambda *_: {}
     from striate.errors import UsageError
     from striate.runs.files import explained
+    from striate.visualize.drawn_file import write_drawn
 
     if not trained.task.draws:
         got = f"a run that predicts {trained.task.headline}"
-        raise UsageError("--draw", got, "a task whose predictions can be drawn", "leave out --draw")
-
+        raise UsageError("--draw", got, "predictions that lie in the image: boxes or masks", "leave out --draw")
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    return lambda predicted: {"drawing": str(write_drawing(trained, predicted, folder))}
+    return lambda path, prediction: {"drawn": write_drawn(folder, path, trained.drawn(path, prediction))}

@@ -26,12 +26,11 @@ from striate.wording import several
 @dataclass(frozen=True)
 class ReadInput:
     """One file: its `path` as text (bytes that are not UTF-8 escaped), and its `input` as the network takes it, or the
-    `error` in plain words. Where that was asked, the `size` (height, width) of the file in pixels."""
+    `error` in plain words."""
 
     path: str
     input: np.ndarray | None
     error: str | None
-    size: tuple[int, int] | None = None
 
 
 def list_inputs(paths: Sequence[Path | str], medium: Medium | None = None) -> tuple[tuple[str, ...], int]:
@@ -103,16 +102,13 @@ def require_pictures(preparation: Preparation) -> None:
         )
 
 
-def read_inputs(
-    files: Sequence[str], preparation: Preparation, *, sized: bool = False
-) -> Generator[ReadInput, None, None]:
+def read_inputs(files: Sequence[str], preparation: Preparation) -> Generator[ReadInput, None, None]:
     """Decode the files of `list_inputs` in order, a few ahead of the reader; unreadable ones come with their error.
-    `sized`: with the sizes of the files.
 
     Raises DataError at once if the network does not take files.
     """
     require_pictures(preparation)
-    medium = medium_of(preparation.kind)
+    decode = medium_of(preparation.kind).decode
 
     def read(path: str) -> ReadInput:
         file, name = Path(path), as_text(path)
@@ -120,8 +116,7 @@ def read_inputs(
             # A named pipe or device would block or never end.
             if not stat.S_ISREG(file.stat().st_mode):
                 return ReadInput(name, None, "no regular file")
-            size = medium.file_size(file, name, preparation) if sized else None
-            return ReadInput(name, medium.decode(file, name, preparation), None, size)
+            return ReadInput(name, decode(file, name, preparation), None)
         except Unreadable as error:
             return ReadInput(name, None, error.reason)
         except OSError as error:

@@ -90,6 +90,10 @@ class Task:
     reads_tree: ClassVar[bool] = False
     """Whether it reads all that the network gives (a tuple, list or dict of tensors). Where not, that is one tensor, or
     a tuple whose first is followed by auxiliary classifiers' outputs."""
+    needs_placement: ClassVar[bool] = False
+    """Whether predictions for a file need to know where it lies in the input (`describe_in_file`)."""
+    refused_augmentation: ClassVar[Mapping[str, str]] = {}
+    """Fields of `augment.*` that have no meaning for its targets, and why."""
     fields: ClassVar[Mapping[str, frozenset[str]]] = {}
     """Further fields of `task.*` that have a meaning, by loss."""
     moves_with_image: ClassVar[bool] = False
@@ -129,11 +133,25 @@ class Task:
         """How many outputs (channels, where it needs a map) the network must give."""
         raise NotImplementedError(f"{type(self).__name__}.outputs: how many outputs the network must give")
 
+    @property
+    def built_outputs(self) -> int | None:
+        """How many outputs the network has to have as it is built; None where `attach` makes them, or it gives a
+        tree."""
+        return None if self.reads_tree or self.needs == "pyramid" else self.outputs
+
     def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
-        """What is trained: `network`, which was made for no number of outputs where a pyramid is needed, with the head
-        of the task for inputs of `input_shape`. Raises ModelError."""
+        """The network with what it takes to give the outputs. Raises ModelError where it lacks what is needed."""
         del input_shape
         return network
+
+    def bare(self, network: nn.Module) -> nn.Module:
+        """The network under what `attach` has put on it, to which weights of other tasks belong."""
+        return network
+
+    def settled(self, val: Mapping[str, float]) -> Self:
+        """The task with what the metrics of validation decide."""
+        del val
+        return self
 
     def loss(self, outputs: Outputs, targets: Targets) -> torch.Tensor:
         """Scalar loss, `loss_sum / weight`: what training minimizes."""
@@ -247,19 +265,20 @@ class Task:
         """Predictions from outputs, small enough to keep for a whole split."""
         return outputs.float() if isinstance(outputs, torch.Tensor) else outputs
 
-    is_in_file: ClassVar[bool] = False
-    """Whether predictions say where something is, in pixels of the file: `in_file`."""
-
-    def in_file(self, decoded: Predictions, placement: Placement) -> Predictions:
-        """One sample's prediction, or target, where it is in the file that lies so in the input, for `describe` and
-        `draw`."""
-        del placement
-        return decoded
-
     def describe(self, decoded: Predictions) -> dict[str, Any]:
         """One sample's prediction as the fields of a `predict --json` line."""
         values = [float(value) for value in torch.as_tensor(decoded).flatten().tolist()]
         return {"value": values[0]} if len(values) == 1 else {"values": values}
+
+    def describe_in_file(self, decoded: Predictions, placed: Placement | None) -> dict[str, Any]:
+        """`describe`, for a file that lies in the input as `placed` says; None where that is not known."""
+        del placed
+        return self.describe(decoded)
+
+    def in_file(self, decoded: Predictions, placed: Placement) -> Predictions:
+        """One sample's prediction in pixels of the file, to be drawn over it."""
+        del placed
+        return decoded
 
     def line(self, fields: Mapping[str, Any]) -> str:
         """The fields of `describe` in words, for a terminal."""
@@ -531,6 +550,13 @@ class Task:
         """What is explained of one sample's prediction. Raises UsageError where nothing can be."""
         del decoded
         return Explained(lambda outputs: outputs.flatten(1), 0, "number")
+
+    def explained_part(self, decoded: Predictions, part: str) -> Explained:
+        """What is explained of one sample's prediction where the user names a `part` of it. Raises UsageError for one
+        that it does not have."""
+        del decoded
+        got = f"{part!r}, for a run that predicts {self.headline}"
+        raise UsageError("--part", got, "a task whose predictions have parts with names", "leave out --part")
 
     def target_text(self, target: Any) -> str:
         """One sample's target in words, beside a small picture of it."""

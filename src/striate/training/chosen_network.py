@@ -64,15 +64,14 @@ def has_pretrained_weights(config: Config, module: nn.Module | None) -> bool:
 
 
 def build_network(model: str | nn.Module, data: Dataset, task: Task, weights: InitialWeights) -> nn.Module:
-    """The network for these data and this task, randomly initialized, before the task attaches anything. Raises
-    ModelError; TrainingError where nothing of
+    """The network for these data and this task, randomly initialized. Raises ModelError; TrainingError where nothing of
     it can learn."""
     chosen = weights.config.model
     try:
         network: nn.Module = build_model(
             model,
             data.input_shape,
-            None if task.reads_tree or task.needs == "pyramid" else task.outputs,
+            task.built_outputs,
             dense=task.needs == "map",
             init=chosen.init,
             new_head=chosen.weights is not None,
@@ -90,4 +89,4 @@ def build_network(model: str | nn.Module, data: Dataset, task: Task, weights: In
     if not any(p.requires_grad for p in network.parameters()):
         raise TrainingError(f"model {model}", "no trainable parameter", "at least one", "add a layer such as fc(10)")
     materialize(network, data.input_shape)
-    return network
+    return task.attach(network, data.input_shape)

@@ -111,10 +111,6 @@ class InitialWeights:
     owner: str = ""
     findings: tuple[Finding, ...] = ()
 
-    def of_same(self, task: Task) -> bool:
-        """Whether the weights are of a network with what `task` attaches."""
-        return isinstance(self.weights, SavedNetwork) and self.weights.task == task.name
-
     def apply(self, network: nn.Module, data: Dataset, task: Task, normalization: Normalization) -> list[str]:
         """Give the network, whose inputs will be standardized by `normalization`, the weights; notes on what was taken
         over. Raises ModelError where they do not fit."""
@@ -122,9 +118,14 @@ class InitialWeights:
             return []
         # `auto` is left only of a module given in Python: no name that a remedy could speak of.
         name = "" if self.owner or self.config.model.name == "auto" else self.config.model.name
+        weights = self.weights
+        if not (isinstance(weights, SavedNetwork) and weights.task == task.name):
+            bare = task.bare(network)
+            weights = weights if bare is network else replace(weights, tensors=_tensors_of(bare, weights.tensors))
+            network = bare
         drawn = head_tensors(network)
         try:
-            notes = [take_weights(network, self.weights, task.outputs, data.classes, name=name)]
+            notes = [take_weights(network, weights, task.outputs, data.classes, name=name)]
         except ModelError as error:
             if not isinstance(self.weights, SavedNetwork):
                 found = recognize(self.weights, data.input_shape, task.outputs, task.needs == "map")
@@ -137,6 +138,12 @@ class InitialWeights:
         if self.normalization is not None:
             notes.append(f"inputs are standardized as in the training of {self.weights.path}")
         return notes
+
+
+def _tensors_of(network: nn.Module, tensors: dict[str, Any]) -> dict[str, Any]:
+    """Without those of layers that are left out here, such as the output layer of a network whose maps are used."""
+    own = [f".{key}" for key in network.state_dict()]
+    return {key: value for key, value in tensors.items() if any(f".{key}".endswith(part) for part in own)}
 
 
 def find_initial_weights(

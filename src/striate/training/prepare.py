@@ -254,10 +254,7 @@ def _initialize(
     """The network with its initial weights, how its inputs are normalized, and notes on where these come from."""
     normalization = weights.normalization or measure_normalization(data.splits["train"])
     network = build_network(config.model.name if module is None else module, data, task, weights)
-    if weights.of_same(task):
-        network = task.attach(network, data.input_shape)
     notes = weights.apply(network, data, task, normalization)
-    network = task.attach(network, data.input_shape)
     normalize = normalization.on(train.inputs.device, len(data.input_shape) + 1)
     notes += whiten_first_layer(network, config, train, normalize, has_weights=pretrained)
     return network, normalization, notes

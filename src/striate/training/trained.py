@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -30,10 +30,6 @@ if TYPE_CHECKING:
     Input = str | Path | Image | np.ndarray | torch.Tensor
 
 
-Read = tuple[np.ndarray, tuple[int, int] | None]
-"""A raw input, and where the task says where something is, the height and width of its file in pixels."""
-
-
 @dataclass(frozen=True)
 class Prediction:
     """One prediction: `fields` are those of a `predict --json` line (`label`, `probability`, `top`; or `value`);
@@ -41,6 +37,8 @@ class Prediction:
 
     fields: dict[str, Any]
     decoded: torch.Tensor
+    placed: Placement | None = None
+    """Where its file lies in the input, where the task needs to know."""
 
     @property
     def label(self) -> str:
@@ -79,12 +77,13 @@ class Trained:
         Raises DataError for a file that cannot be read or an array of another shape.
         """
         if not isinstance(images, list):
-            return self.predict([images], plan=plan)[0]
+            planned = self.planned(self._spread([images], self.prepare), 1, asked=plan)
+            return next(self._predict_all([self.prepare(images)], planned, placed=[self.placement(images)]))
         files = any(isinstance(image, str | Path) for image in images)
-        inputs = map_ordered(self.read, images) if files and len(images) > 1 else map(self.read, images)
-        return list(
-            self._predict_all(inputs, self.planned(self._spread(images, self.prepare), len(images), asked=plan))
-        )
+        inputs = map_ordered(self.prepare, images) if files and len(images) > 1 else map(self.prepare, images)
+        placed = [self.placement(image) for image in images]
+        planned = self.planned(self._spread(images, self.prepare), len(images), asked=plan)
+        return list(self._predict_all(inputs, planned, placed=placed))
 
     def with_views(self, views: Views) -> Trained:
         """The same network, whose predictions are the mean over `views`. Raises UsageError for what are no images,
@@ -98,8 +97,8 @@ class Trained:
     ) -> list[Prediction]:
         """Predictions for prepared raw inputs, each of `preparation.input_shape`, `batch` at once; many of them by the
         fastest backend that gives the predictions of fp32, unless `plan` is `plain`."""
-        spread, given = self._spread(inputs, lambda raw: raw), ((raw, None) for raw in inputs)
-        return list(self._predict_all(given, self.planned(spread, len(inputs), batch=batch, asked=plan), batch))
+        spread = self._spread(inputs, lambda raw: raw)
+        return list(self._predict_all(inputs, self.planned(spread, len(inputs), batch=batch, asked=plan), batch))
 
     def planned(
         self,
@@ -126,37 +125,42 @@ class Trained:
         )
 
     def _predict_all(
-        self, inputs: Iterable[Read], answering: Predictor, batch: int | None = None
+        self,
+        inputs: Iterable[np.ndarray],
+        answering: Predictor,
+        batch: int | None = None,
+        placed: Sequence[Placement | None] = (),
     ) -> Iterator[Prediction]:
         """Predictions in order, one batch of inputs at a time."""
-        source = iter(inputs)
+        source, places = iter(inputs), iter(placed)
         while part := list(islice(source, batch or batch_size(self.preparation.input_shape))):
-            yield from self.answer_batch(part, answering)
+            yield from self.answer_batch(part, answering, list(islice(places, len(part))))
 
-    def answer_batch(self, inputs: Sequence[Read], answering: Predictor) -> list[Prediction]:
-        """Predictions for prepared raw inputs with the sizes of their files, all at once, computed as `answering`
-        says."""
-        decoded = self.decode(torch.from_numpy(np.stack([raw for raw, _ in inputs])), answering)
+    def answer_batch(
+        self, inputs: Sequence[np.ndarray], answering: Predictor, placed: Sequence[Placement | None] = ()
+    ) -> list[Prediction]:
+        """Predictions for prepared raw inputs, all at once, computed as `answering` says; `placed`: where their files
+        lie in them, in pixels of which a task may predict."""
+        decoded = self.decode(torch.from_numpy(np.stack(inputs)), answering)
+        places = placed or [None] * len(inputs)
         return [
-            Prediction(self.task.describe(self.in_file(answer, size)), answer)
-            for answer, (_, size) in zip(decoded, inputs, strict=True)
+            Prediction(self.task.describe_in_file(answer, place), answer, place)
+            for answer, place in zip(decoded, places, strict=True)
         ]
 
-    def in_file(self, decoded: torch.Tensor, size: tuple[int, int] | None) -> Any:
-        """One prediction where it is in a file of (height, width) `size`; None for the input itself."""
-        shape, medium = self.preparation.input_shape, medium_of(self.preparation.kind)
-        if not medium.pictures:
-            return decoded
-        placement = None if size is None else medium.placement(size, self.preparation)
-        return self.task.in_file(decoded, placement or Placement.whole((shape[1], shape[2])))
-
-    def read(self, image: Any) -> Read:
-        """One image as `predict` takes it, prepared, with the size of its file where the task says where something is.
-        Raises DataError."""
-        medium, raw = medium_of(self.preparation.kind), self.prepare(image)
-        if not self.task.is_in_file or not (isinstance(image, str | Path) or hasattr(image, "getexif")):
-            return raw, None
-        return raw, medium.file_size(Path(image) if isinstance(image, str) else image, str(image), self.preparation)
+    def placement(self, image: Any) -> Placement | None:
+        """Where a path, PIL image or array lies in its input; None where nobody needs to know."""
+        medium, preparation = medium_of(self.preparation.kind), self.preparation
+        if not (self.task.needs_placement and medium.pictures):
+            return None
+        size: tuple[int, int] | None = (preparation.input_shape[1], preparation.input_shape[2])
+        if isinstance(image, str | Path):
+            header = medium.header(Path(image), str(image), max_pixels=preparation.max_pixels)
+            size = medium.size_of(header)
+        elif hasattr(image, "getexif"):
+            turned = image.getexif().get(0x0112, 1) >= 5
+            size = (image.width, image.height) if turned else (image.height, image.width)
+        return None if size is None else medium.placement(size, preparation)
 
     @staticmethod
     def _spread(items: Sequence[Any], prepare: Callable[[Any], np.ndarray]) -> Callable[[int], torch.Tensor]:
@@ -185,9 +189,25 @@ class Trained:
             )
         return decoded
 
+    def drawn(self, image: Any, prediction: Prediction) -> np.ndarray:
+        """The prediction for a path, PIL image or array drawn over it: (H, W, 3) uint8, in the size of the file where
+        the task predicts in its pixels, else in that of the input."""
+        task, placed = self.task, prediction.placed
+        if placed is None:
+            return task.draw(self.prepare(image), prediction.decoded)
+        whole = replace(self.preparation, input_shape=(3, *placed.file))
+        pixels = medium_of(whole.kind).prepare(image, whole) if not isinstance(image, np.ndarray) else image
+        return task.draw(pixels, task.in_file(prediction.decoded, placed))
+
     def prepare(self, image: Any) -> np.ndarray:
         """One image as `predict` takes it, as a raw input of `preparation.input_shape`. Raises DataError."""
         return medium_of(self.preparation.kind).prepare(image, self.preparation)
+
+
+def settled(task: Task, saved: Mapping[str, Any]) -> Task:
+    """The task with what validation decided in the last epoch of a checkpoint."""
+    history = saved.get("history") or ()
+    return task.settled(history[-1]["val"]) if history else task
 
 
 def trained_to_dict(trained: Trained, model: str | None) -> dict[str, Any]:
@@ -230,7 +250,7 @@ def trained_from_dict(
 
     check_content(saved, where)
     try:
-        task = task_from_state(saved["task"], where)
+        task = settled(task_from_state(saved["task"], where), saved)
         shape = tuple(saved["network"]["input_shape"])
         name = saved["network"]["name"]
         preparation = Preparation(**_tuples(saved["preparation"]))
@@ -249,9 +269,8 @@ def trained_from_dict(
                 "striate.load(path, module=your_module)",
             )
         refuse_untrusted(name, where, shape, task.outputs)
-        outputs = None if task.reads_tree or task.needs == "pyramid" else task.outputs
-        module = build_model(name, shape, outputs, dense=task.needs == "map", new_head=True)
-    module = task.attach(module, shape)
+        network = build_model(name, shape, task.built_outputs, dense=task.needs == "map", new_head=True)
+        module = task.attach(network, shape)
     try:
         module.load_state_dict(saved.get("ema") or saved["model"])
     except RuntimeError as error:

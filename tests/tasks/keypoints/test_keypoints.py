@@ -18,6 +18,7 @@ from striate.data.config import AugmentConfig
 from striate.data.media.medium import Placement
 from striate.errors import ConfigError
 from striate.reference.points import area_of_correct_points, correct_points, normalized_mean_error
+from striate.tasks.keypoints.assess import estimates, image_rows
 from striate.tasks.keypoints.geometry import bump, expected_places, heat
 from striate.tasks.keypoints.head import with_head
 from striate.tasks.keypoints.skeleton import spanning_tree
@@ -52,6 +53,18 @@ def test_figures_are_those_of_the_definition() -> None:
     assert found["auc"] <= found["pck"]
     nothing = made().measure(decoded, targets_of(true, seen * 0))
     assert nothing == {"nme": None, "pck": None, "auc": None}
+
+
+def test_intervals_are_over_groups_where_there_are_groups() -> None:
+    rng = np.random.default_rng(0)
+    of_person = np.abs(rng.normal(0.1, 0.05, 30)).repeat(10)
+    rows = image_rows(np.abs(of_person[:, None] + rng.normal(0, 0.005, (300, 3))))
+    widths = []
+    for groups in ((), [str(place // 10) for place in range(300)]):
+        interval = estimates(rows, groups)["nme"].interval
+        assert interval is not None
+        widths.append(interval.high - interval.low)
+    assert widths[1] > 2 * widths[0], "ten photographs of a person are no ten persons"
 
 
 def test_points_move_with_their_image() -> None:
@@ -176,5 +189,5 @@ def test_drawn_pictures_have_the_size_of_the_file(tmp_path: Path, capsys: pytest
     assert main(["predict", "run", "large.png", "--draw", "drawn", "--json"]) == 0
     line = json.loads(capsys.readouterr().out)
     assert [point[0] for point in line["points"]] == ["1", "2"]
-    with Image.open(line["drawing"]) as drawn:
+    with Image.open(line["drawn"]) as drawn:
         assert drawn.size == (400, 300)

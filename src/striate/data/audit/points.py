@@ -129,7 +129,7 @@ def find_turned_shapes(listing: Listing, sizes: Sizes) -> Marked | None:
     as left and right that were not exchanged with a mirrored image, or x with y, make them."""
     ids = np.array(sorted(sizes))
     points, seen = _points(listing, ids)
-    whole = seen.all(1)
+    whole: NDArray[np.bool_] = seen.all(1)
     if whole.sum() < _FEWEST or points.shape[1] < _LEAST_VISIBLE:
         return None
     ids, shapes = ids[whole], _centered(points[whole])
@@ -189,7 +189,8 @@ def find_shifted_points(evidence: Evidence, sizes: Sizes) -> Marked | None:
     points, seen = _points(listing, ids)
     sides = np.array([sizes[number][::-1] for number in ids.tolist()], np.float64)[:, None]
     shares = np.where(seen[..., None], points / sides, np.nan)
-    mean = np.nanmean(np.where(seen.any(0)[:, None], shares, 0), axis=0)
+    ever: NDArray[np.bool_] = np.any(seen, axis=0)
+    mean = np.nanmean(np.where(ever[:, None], shares, 0), axis=0)
     y = np.where(np.isnan(shares), mean, shares).reshape(len(ids), -1)
     x = looks.descriptions[ids].astype(np.float64)
     inner = slice(1, len(ids) - 1)
@@ -236,7 +237,7 @@ def find_unseen_points(listing: Listing, sizes: Sizes) -> Marked | None:
     if not len(ids):
         return None
     _, seen = _points(listing, ids)
-    names = [name for name, known in zip(listing.target_names, seen.any(0), strict=True) if not known]
+    names = [name for name, known in zip(listing.target_names, seen.any(0).tolist(), strict=True) if not known]
     empty = ids[~seen.any(1)].tolist()
     if not names and not empty:
         return None

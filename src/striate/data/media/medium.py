@@ -50,10 +50,15 @@ class Placement:
     scale: tuple[float, float]
     offset: tuple[float, float]
 
-    @classmethod
-    def whole(cls, size: tuple[int, int]) -> Placement:
-        """Of a picture of (height, width) `size` that is the input itself."""
-        return cls(size, size, (1.0, 1.0), (0.0, 0.0))
+    def boxes(self, edges: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(…, 4) left, top, right, bottom in the file as they are in the input."""
+        placed: NDArray[np.float64] = edges * np.tile(self.scale, 2) + np.tile(self.offset, 2)
+        return placed
+
+    def boxes_in_file(self, edges: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(…, 4) left, top, right, bottom in the input as they are in the file."""
+        back: NDArray[np.float64] = (edges - np.tile(self.offset, 2)) / np.tile(self.scale, 2)
+        return back
 
 
 LARGEST_FILE = 4 << 30
@@ -172,10 +177,6 @@ class Medium:
             f"numbers of shape {preparation.input_shape}",
             "striate.load(run).predict(numpy_array)",
         )
-
-    def file_size(self, data: Any, where: str, preparation: Preparation) -> tuple[int, int] | None:
-        """Height and width in pixels of a file, or PIL image; None where it has none. Raises Unreadable."""
-        return self.size_of(self.header(data, where, max_pixels=preparation.max_pixels))
 
     def placement(self, size: tuple[int, int], preparation: Preparation) -> Placement | None:
         """Where a file of (height, width) `size` lies in its input; None where that has no meaning."""

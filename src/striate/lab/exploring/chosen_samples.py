@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from striate.data.media.medium import Placement
 from striate.errors import DataError, UsageError
 from striate.lab.exploring.run_samples import Samples, SplitPredictions, read_inputs
 from striate.lab.page_images import RUN
@@ -169,8 +168,9 @@ def drawn(lab: Lab, samples: Samples, ranked: Ranked, number: int, *, truth: boo
         raise DataError("explore", got, "a sample of the split, of a task that draws", "striate predict RUN IMAGE")
     _, inputs = read_inputs(lab, samples, np.array([number]))
     row = int(rows[0])
-    image, whole = inputs[0].numpy(), Placement.whole((inputs.shape[-2], inputs.shape[-1]))
-    target, decoded = (ranked.task.in_file(part[row], whole) for part in (ranked.targets, ranked.decoded))
+    image, target, decoded = inputs[0].numpy(), ranked.targets[row], ranked.decoded[row]
+    if placed := lab.trained.placement(image) if lab.trained is not None else None:
+        target, decoded = (ranked.task.in_file(part, placed) for part in (target, decoded))
     pixels = ranked.task.draw(image, target if truth else decoded, None if truth else target)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")

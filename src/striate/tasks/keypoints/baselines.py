@@ -31,7 +31,8 @@ def mean_shape(split: Split) -> torch.Tensor:
     """(K, 2) the mean place of each point in the samples where it is visible; the center where it never is."""
     targets = split.targets.cpu().double()
     seen = (targets[..., 2:3] > 0).double()
-    return (targets[..., :2] * seen).sum(0) / seen.sum(0).clamp(min=1)
+    mean: torch.Tensor = (targets[..., :2] * seen).sum(0) / seen.sum(0).clamp(min=1)
+    return mean
 
 
 def _predicted(places: torch.Tensor) -> torch.Tensor:

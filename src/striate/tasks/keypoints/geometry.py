@@ -10,6 +10,8 @@ from functools import lru_cache
 
 import torch
 
+from striate.data.media.medium import Placement
+
 NEAR = 0.1
 """Predictions closer than this share of the size of the true points are right (PCK)."""
 
@@ -47,8 +49,8 @@ def divergence(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """(N, K) Jensen–Shannon divergence of shares (N, K, H, W), in nats."""
     tiny = 1e-12
     mean = ((one + other) / 2).clamp(min=tiny).log()
-    parts = (part * (part.clamp(min=tiny).log() - mean) for part in (one, other))
-    return sum(part.sum((2, 3)) for part in parts) / 2  # type: ignore[no-any-return]
+    first, second = ((part * (part.clamp(min=tiny).log() - mean)).sum((2, 3)) for part in (one, other))
+    return (first + second) / 2
 
 
 def visible(targets: torch.Tensor) -> torch.Tensor:
@@ -87,3 +89,8 @@ def confidence_of_heat(shares: torch.Tensor, places: torch.Tensor, reach: torch.
     x = ((right - places[..., :1]) / reach[:, None, :1]) ** 2
     y = ((down - places[..., 1:]) / reach[:, None, 1:]) ** 2
     return (shares * ((y[..., :, None] + x[..., None, :]) <= 1)).sum((2, 3))
+
+
+def whole(shape: tuple[int, int]) -> Placement:
+    """Of a file that is the input itself, of (height, width) `shape`."""
+    return Placement(shape, shape, (1.0, 1.0), (0.0, 0.0))

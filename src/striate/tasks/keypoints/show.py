@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from striate.data.media.medium import Placement
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.keypoints.assess import errors_of
+from striate.tasks.keypoints.geometry import whole
 from striate.tasks.keypoints.metrics import NME, KeypointMetrics
 from striate.tasks.show import PHOTO_DPI, Images, Row, places_at_random, share_cells, slices_section
 from striate.visualize.canvas import of_split, save_figure
@@ -45,13 +45,13 @@ def point_pictures(
     title, pictures = of_split(evaluation.data, evaluation.split, evaluation.n), []
     for name, file, chosen, caption in galleries:
         inputs = np.asarray(images[chosen])
-        whole = Placement.whole((inputs.shape[2], inputs.shape[3]))
+        placed = whole((inputs.shape[2], inputs.shape[3]))
         drawn = [
             drawn_points(
                 image,
-                task.in_file(evaluation.decoded[k], whole),
+                task.in_file(evaluation.decoded[k], placed),
                 task.skeleton,
-                task.in_file(evaluation.targets[k], whole),
+                task.in_file(evaluation.targets[k], placed),
             )
             for image, k in zip(inputs, chosen, strict=True)
         ]

@@ -17,7 +17,7 @@ from striate.data.augment.warp import Warp
 from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset, SampleFacts
 from striate.data.media.medium import Placement
-from striate.errors import ConfigError
+from striate.errors import ConfigError, UsageError, pasted
 from striate.inference.agreement import agreement_of_numbers
 from striate.inference.plan import PredictionAgreement
 from striate.runs.predictions import Predictions as KeptPredictions
@@ -39,6 +39,7 @@ from striate.tasks.keypoints.geometry import (
     relative_distances,
     sizes,
     visible,
+    whole,
 )
 from striate.tasks.keypoints.head import KeypointNetwork, with_head
 from striate.tasks.keypoints.metrics import METRICS, KeypointMetrics
@@ -46,7 +47,7 @@ from striate.tasks.keypoints.skeleton import spanning_tree
 from striate.tasks.outputs import constants
 from striate.tasks.task import Explained, Feature, Task
 from striate.visualize.page_parts import Picture, Section, Table
-from striate.wording import percent, several
+from striate.wording import listed, percent, several
 
 SHAPED = 0.1
 """Weight of how far a heatmap is from a normal distribution of a cell around its point."""
@@ -82,8 +83,11 @@ class Keypoints(Task):
     metrics = METRICS
     losses: ClassVar[tuple[str, ...]] = ("distance",)
     fields: ClassVar[Mapping[str, frozenset[str]]] = {"distance": frozenset(("head", "flip_pairs"))}
+    refused_augmentation: ClassVar[Mapping[str, str]] = {
+        "cutmix": "an augmentation that leaves each image its own points: cutout covers some",
+    }
     moves_with_image: ClassVar[bool] = True
-    is_in_file: ClassVar[bool] = True
+    needs_placement: ClassVar[bool] = True
     draws: ClassVar[bool] = True
     loss_name: ClassVar[str] = "distance"  # type: ignore[misc]
 
@@ -99,7 +103,7 @@ class Keypoints(Task):
         seen = visible(targets)[..., None]
         count = seen.sum(0)
         mean = ((targets[..., :2] * seen).sum(0) / count).double().numpy()  # NaN for a point that is never visible
-        edges = tuple(tuple(edge) for edge in data.skeleton) or spanning_tree(mean)
+        edges = data.skeleton or spanning_tree(mean)
         guess = "" if pairs else suggested_pairs(names, mean)
         height, width = data.input_shape[1:]
         return cls(names, (height, width), size, config.head, pairs, edges, guess)
@@ -107,8 +111,8 @@ class Keypoints(Task):
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """The task whose `state()` this is."""
-        plain = {key: tuple(value) if isinstance(value, list) else value for key, value in state.items()}
-        return cls(**plain | {"skeleton": tuple((int(one), int(two)) for one, two in plain["skeleton"])})
+        plain: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in state.items()}
+        return cls(**{**plain, "skeleton": tuple((int(one), int(two)) for one, two in plain["skeleton"])})
 
     def state(self) -> dict[str, Any]:
         """Plain values for the checkpoint."""
@@ -132,6 +136,10 @@ class Keypoints(Task):
         if isinstance(network, KeypointNetwork):
             return network
         return with_head(network, input_shape, len(self.target_names), self.head)
+
+    def bare(self, network: nn.Module) -> nn.Module:
+        """The network of the pyramid."""
+        return network.pyramid.body if isinstance(network, KeypointNetwork) else network
 
     # Loss
 
@@ -174,11 +182,6 @@ class Keypoints(Task):
         """Turned, scaled and shifted, which leaves the points where they are in what is seen; mirrored only where left
         and right are known."""
         side = min(self.shape)
-        if request.cutmix:
-            got = f"{request.cutmix:g} for points: what a box covers or brings has some of them"
-            raise ConfigError(
-                "augment.cutmix", got, "another augmentation", "leave out --augment.cutmix; or --augment.cutout 0.3"
-            )
         hint = f"--task.flip_pairs {self.suggested or 'left=right,…'}"
         if (request.flip or request.vertical_flip) and not self.pairs:
             raise ConfigError(
@@ -289,16 +292,20 @@ class Keypoints(Task):
 
     # Predictions
 
-    def in_file(self, decoded: Any, placement: Placement) -> NDArray[np.float64]:
+    def in_file(self, decoded: Any, placed: Placement) -> NDArray[np.float64]:
         """(K, …) with right and down in pixels of the file, from the corner of its first pixel."""
         found = np.array(torch.as_tensor(decoded).double().tolist())
-        half = np.array(placement.canvas[::-1]) / 2
-        found[:, :2] = ((found[:, :2] + 1) * half - placement.offset) / placement.scale
+        half = np.array(placed.canvas[::-1]) / 2
+        found[:, :2] = ((found[:, :2] + 1) * half - placed.offset) / placed.scale
         return found
 
-    def describe(self, decoded: NDArray[np.float64]) -> dict[str, Any]:
-        """`points`: name, right, down and confidence of each."""
-        values = decoded.tolist()
+    def describe(self, decoded: torch.Tensor) -> dict[str, Any]:
+        """`points`: name, right, down and confidence of each, in pixels of the input."""
+        return self.describe_in_file(decoded, None)
+
+    def describe_in_file(self, decoded: torch.Tensor, placed: Placement | None) -> dict[str, Any]:
+        """`points`: name, right, down and confidence of each, in pixels of the file."""
+        values = self.in_file(decoded, placed or whole(self.shape)).tolist()
         return {
             "points": [
                 [name, round(x, 2), round(y, 2), round(sure, 4)]
@@ -387,10 +394,21 @@ class Keypoints(Task):
     def explained(self, decoded: torch.Tensor) -> Explained:
         """The point of the highest confidence: its heat where it is predicted, or how far right it is."""
         place = int(decoded[:, 2].argmax())
-        name = self.target_names[place]
+        others = (
+            f"Of {several(len(self.target_names), 'point')}, the surest one is explained; --part NAME names another."
+        )
+        found = self.explained_part(decoded, self.target_names[place])
+        return found if len(self.target_names) == 1 else replace(found, notes=(others, *found.notes))
+
+    def explained_part(self, decoded: torch.Tensor, part: str) -> Explained:
+        """The point of this name. Raises UsageError where there is none."""
+        if part not in self.target_names:
+            known = listed(list(self.target_names), 12)
+            raise UsageError("--part", repr(part), f"a point: {known}", f"--part {pasted(self.target_names[0])}")
+        place = self.target_names.index(part)
         if self.head == "regress":
-            note = f"Of {several(len(self.target_names), 'point')}, how far right {name} is."
-            return Explained(lambda outputs: outputs[:, 3 * place : 3 * place + 1], 0, "number", name, (note,))
+            note = "The map is of how far right the point is."
+            return Explained(lambda outputs: outputs[:, 3 * place : 3 * place + 1], 0, "number", part, (note,))
         x, y = decoded[place, :2].tolist()
 
         def score(outputs: torch.Tensor) -> torch.Tensor:
@@ -399,7 +417,7 @@ class Keypoints(Task):
             column = min(max(int((x + 1) / 2 * width), 0), width - 1)
             return outputs[:, place, row, column][:, None]
 
-        return Explained(score, 0, "number", f"the heat of {name} where it is predicted")
+        return Explained(score, 0, "number", f"the heat of {part} where it is predicted")
 
 
 ROTATE, SCALE, COLOR = 20.0, 0.25, 0.3

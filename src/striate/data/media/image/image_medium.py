@@ -22,7 +22,6 @@ from striate.data.media.image.pictures import (
     prepare_image,
     read_header,
     refit,
-    upright_size,
 )
 from striate.data.media.medium import Medium, Photographs, Placement, Planned, Preparation
 from striate.errors import ConfigError
@@ -129,10 +128,6 @@ class Images(Medium):
     def size_of(self, header: Header) -> tuple[int, int]:
         """Height and width as the picture is seen."""
         return header.height, header.width
-
-    def file_size(self, data: Any, where: str, preparation: Preparation) -> tuple[int, int] | None:
-        """As the picture is seen."""
-        return upright_size(data) if hasattr(data, "getexif") else super().file_size(data, where, preparation)
 
     def placement(self, size: tuple[int, int], preparation: Preparation) -> Placement:
         """By the geometry of `fit`."""

@@ -214,12 +214,6 @@ def refit(inputs: np.ndarray, channels: int, size: tuple[int, int], fit: Fit) ->
     return out
 
 
-def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Height and width as the picture is seen."""
-    width, height = image.size
-    return (width, height) if _orientation(image) >= 5 else (height, width)
-
-
 def turn_of(image: Image.Image) -> Image.Transpose | None:
     """How a loaded picture has to be transposed to stand as its EXIF says; None where it does already."""
     return _TURNS.get(_orientation(image))
