@@ -21,12 +21,12 @@ class TaskConfig:
     refused, never ignored."""
 
     name: str = "auto"
-    """The task. `auto` follows the annotations: class names, numbers, or masks. A task that an installed package
-    registers has a name too; `file.py:name` RUNS that code."""
+    """The task. `auto` follows the annotations: class names, numbers, masks, or points. A task that an installed
+    package registers has a name too; `file.py:name` RUNS that code."""
     loss: str = "auto"
-    """`auto`: softmax cross-entropy for classes and pixels, squared error for numbers. Classes: `cross-entropy` or
-    `hinge`; numbers: `squared`, `absolute` or `huber`. Or `file.py:name`, which runs that code: a function of (outputs,
-    targets) that gives their mean loss."""
+    """`auto`: softmax cross-entropy for classes and pixels, squared error for numbers, distance for points. Classes:
+    `cross-entropy` or `hinge`; numbers: `squared`, `absolute` or `huber`. Or `file.py:name`, which runs that code: a
+    function of (outputs, targets) that gives their mean loss."""
     label_smoothing: Annotated[float, Ge(0), Lt(1)] | None = None
     """Share of each target spread evenly over all classes (cross-entropy). Default: 0, or what the recipe decides."""
     class_weights: Literal["none", "balanced"] = "none"

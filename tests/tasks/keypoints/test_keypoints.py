@@ -153,11 +153,33 @@ def test_the_loss_falls_as_predictions_come_nearer(head: str) -> None:
     assert losses == sorted(losses, reverse=True)
 
 
+@pytest.mark.parametrize("head", ["heatmaps", "regress"])
+def test_predictions_for_a_mirror_image_are_turned_back(head: str) -> None:
+    task = made(head=head)
+    assert task.mean_of_views
+    assert not made(pairs=()).mean_of_views
+    places = torch.tensor([[[0.3, -0.1], [-0.4, 0.2], [0.05, 0.5]]])
+    flipped = places[:, [1, 0, 2]] * torch.tensor([-1.0, 1.0])
+
+    def outputs(at: torch.Tensor) -> torch.Tensor:
+        if head == "regress":
+            return torch.cat([at, torch.zeros(1, 3, 1)], dim=2).flatten(1)
+        return bump(at, (20, 30), 1.0).clamp(min=1e-9).log()
+
+    back = task.unmoved(outputs(flipped), mirrored=True, shift=(0, 0))
+    assert torch.allclose(task.decode(back)[..., :2], places, atol=5e-3)
+    if head == "regress":  # one pixel down and right, then mirrored
+        moved = (places + torch.tensor([2 / 60, 2 / 40]))[:, [1, 0, 2]] * torch.tensor([-1.0, 1.0])
+        back = task.unmoved(outputs(moved), mirrored=True, shift=(1, 1))
+        assert torch.allclose(task.decode(back)[..., :2], places, atol=1e-5)
+
+
 def test_predictions_are_in_pixels_of_the_file() -> None:
     placement = Placement((80, 200), (40, 60), (0.3, 0.3), (0.0, 8.0))
-    placed = made().in_file(torch.tensor([[0.0, 0.0, 0.5], [-1.0, -0.6, 1.0], [1.0, 0.6, 0.2]]), placement)
+    decoded = torch.tensor([[0.0, 0.0, 0.5], [-1.0, -0.6, 1.0], [1.0, 0.6, 0.2]])
+    placed = made().in_file(decoded, placement)
     assert np.allclose(placed[:, :2], [[100, 40], [0, 0], [200, 80]], atol=1e-4)
-    fields = made().describe(placed)
+    fields = made().describe_in_file(decoded, placement)
     assert fields["points"][0] == ["left", 100.0, 40.0, 0.5]
 
 

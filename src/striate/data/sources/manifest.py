@@ -137,9 +137,12 @@ def _coordinates(path: Path, row: _Row, texts: list[str], names: list[str]) -> l
 
 
 def _notes(others: list[str], called: Mapping[str, str], backslashes: bool) -> tuple[str, ...]:
+    points = point_columns(others)
     notes = [f"Columns: {', '.join(f'{given} as {name}' for name, given in called.items())}."] if called else []
     if others:
         notes.append(f"Columns of the manifest for slices of the evaluation alone: {listed(others, 10)}.")
+    if points:
+        notes.append(f"The column label is learned; to learn the points ({listed(list(points), 4)}): --task keypoints.")
     if backslashes:
         notes.append("Backslashes in the paths of the manifest are read as slashes, as Windows means them.")
     return tuple(notes)

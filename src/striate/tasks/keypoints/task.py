@@ -49,8 +49,8 @@ from striate.tasks.task import Explained, Feature, Task
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import listed, percent, several
 
-SHAPED = 0.1
-"""Weight of how far a heatmap is from a normal distribution of a cell around its point."""
+SHAPED = 1.0
+"""Weight of how far a heatmap is from a normal distribution of a cell around its point, as in the paper."""
 SURENESS = 0.1
 """Weight of how well the expected error fits the error, where coordinates are predicted."""
 _LEAST_REACH = 1.5  # cells
@@ -98,7 +98,7 @@ class Keypoints(Task):
         names, targets = data.target_names, data.splits["train"].targets.cpu()
         pairs = pairs_of_names(names) if config.flip_pairs is None else read_pairs(config.flip_pairs, names)
         some = visible(targets).sum(1) > 1
-        side = targets[some][..., 2:].amax((1, 2)).mean() * 2 if some.any() else torch.ones(())
+        side = 2 * targets[some][..., 2:].amax((1, 2))
         size = float((sizes(targets[some]) / side).median()) if some.any() else 1.0
         seen = visible(targets)[..., None]
         count = seen.sum(0)
@@ -162,6 +162,10 @@ class Keypoints(Task):
         shape = divergence(shares, bump(targets[..., :2], (shares.shape[2], shares.shape[3]), 1.0))
         return ((error + SHAPED * shape) * seen).sum()
 
+    def _places(self, outputs: torch.Tensor) -> torch.Tensor:
+        """(N, K, 2)."""
+        return self._coordinates(outputs)[0] if self.head == "regress" else expected_places(heat(outputs))
+
     def _coordinates(self, outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(N, K, 2) places, and (N, K) the logarithm of the expected error, a share of the size of the points."""
         values = outputs.float().view(len(outputs), len(self.target_names), 3)
@@ -177,6 +181,22 @@ class Keypoints(Task):
         if self.pairs:
             moved = torch.where(mirrored[:, None, None], moved[:, list(self.pairs)], moved)
         return moved
+
+    @property
+    def mean_of_views(self) -> bool:  # type: ignore[override]
+        """Whether a mirror image can be turned back: left and right are known."""
+        return bool(self.pairs)
+
+    def unmoved(self, outputs: torch.Tensor, *, mirrored: bool, shift: tuple[int, int]) -> torch.Tensor:
+        """Outputs turned back, left and right exchanged. Heatmaps stay where a shift by part of a cell has put them:
+        views are shifted both ways, and their mean is where it was."""
+        if self.head == "regress":
+            values = outputs.view(len(outputs), len(self.target_names), 3)
+            if mirrored:
+                values = values[:, list(self.pairs)] * constants((-1.0, 1.0, 1.0), outputs.device)
+            moved = (2 * shift[1] / self.shape[1], 2 * shift[0] / self.shape[0], 0.0)
+            return (values - constants(moved, outputs.device)).flatten(1)
+        return outputs[:, list(self.pairs)].flip(-1) if mirrored else outputs
 
     def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
         """Turned, scaled and shifted, which leaves the points where they are in what is seen; mirrored only where left
@@ -210,7 +230,7 @@ class Keypoints(Task):
         """(7,) samples, summed loss and weight; summed NME and how many images have one, points within reach and how
         many are visible."""
         seen = visible(targets)
-        errors = relative_distances(self.decode(outputs)[..., :2], targets)
+        errors = relative_distances(self._places(outputs), targets)
         count = seen.sum(1)
         sums = torch.full((7,), float(len(targets)), dtype=torch.float64, device=outputs.device)
         sums[1] = self.loss_sum(outputs, targets) if loss_sum is None else loss_sum
