@@ -178,7 +178,7 @@ def test_predictions_are_in_pixels_of_the_file() -> None:
     placement = Placement((80, 200), (40, 60), (0.3, 0.3), (0.0, 8.0))
     decoded = torch.tensor([[0.0, 0.0, 0.5], [-1.0, -0.6, 1.0], [1.0, 0.6, 0.2]])
     placed = made().in_file(decoded, placement)
-    assert np.allclose(placed[:, :2], [[100, 40], [0, 0], [200, 80]], atol=1e-4)
+    assert np.allclose(placed[:, :2], [[0, 0], [-1, -1], [1, 1]], atol=1e-6)
     fields = made().describe_in_file(decoded, placement)
     assert fields["points"][0] == ["left", 100.0, 40.0, 0.5]
 

@@ -168,10 +168,8 @@ def drawn(lab: Lab, samples: Samples, ranked: Ranked, number: int, *, truth: boo
         raise DataError("explore", got, "a sample of the split, of a task that draws", "striate predict RUN IMAGE")
     _, inputs = read_inputs(lab, samples, np.array([number]))
     row = int(rows[0])
-    image, target, decoded = inputs[0].numpy(), ranked.targets[row], ranked.decoded[row]
-    if placed := lab.trained.placement(image) if lab.trained is not None else None:
-        target, decoded = (ranked.task.in_file(part, placed) for part in (target, decoded))
-    pixels = ranked.task.draw(image, target if truth else decoded, None if truth else target)
+    target = ranked.targets[row]
+    pixels = ranked.task.draw(inputs[0].numpy(), target if truth else ranked.decoded[row], None if truth else target)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()

@@ -7,10 +7,11 @@ place, and how many pixels of the file a unit is along each axis, 0 where the po
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import torch
-
-from striate.data.media.medium import Placement
+from numpy.typing import NDArray
 
 NEAR = 0.1
 """Predictions closer than this share of the size of the true points are right (PCK)."""
@@ -91,6 +92,9 @@ def confidence_of_heat(shares: torch.Tensor, places: torch.Tensor, reach: torch.
     return (shares * ((y[..., :, None] + x[..., None, :]) <= 1)).sum((2, 3))
 
 
-def whole(shape: tuple[int, int]) -> Placement:
-    """Of a file that is the input itself, of (height, width) `shape`."""
-    return Placement(shape, shape, (1.0, 1.0), (0.0, 0.0))
+def in_pixels(points: Any, size: tuple[int, ...]) -> NDArray[np.float64]:
+    """(K, …) points whose first two numbers are right and down in pixels of a picture of (height, width) `size`, from
+    the corner of its first pixel."""
+    found = np.array(torch.as_tensor(points).double().tolist())
+    found[:, :2] = (found[:, :2] + 1) * np.array(size[::-1]) / 2
+    return found

@@ -10,13 +10,12 @@ import numpy as np
 
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.keypoints.assess import errors_of
-from striate.tasks.keypoints.geometry import whole
 from striate.tasks.keypoints.metrics import NME, KeypointMetrics
 from striate.tasks.show import PHOTO_DPI, Images, Row, places_at_random, share_cells, slices_section
 from striate.visualize.canvas import of_split, save_figure
 from striate.visualize.charts import chart
 from striate.visualize.page_parts import Picture, Section, Table
-from striate.visualize.point_figures import drawn_points, points_figure
+from striate.visualize.point_figures import points_figure
 from striate.wording import percent
 
 if TYPE_CHECKING:
@@ -45,14 +44,8 @@ def point_pictures(
     title, pictures = of_split(evaluation.data, evaluation.split, evaluation.n), []
     for name, file, chosen, caption in galleries:
         inputs = np.asarray(images[chosen])
-        placed = whole((inputs.shape[2], inputs.shape[3]))
         drawn = [
-            drawn_points(
-                image,
-                task.in_file(evaluation.decoded[k], placed),
-                task.skeleton,
-                task.in_file(evaluation.targets[k], placed),
-            )
+            task.draw(image, evaluation.decoded[k], evaluation.targets[k])
             for image, k in zip(inputs, chosen, strict=True)
         ]
         labels = [f"NME {percent(float(each[k]))}" for k in chosen]

@@ -36,10 +36,10 @@ from striate.tasks.keypoints.geometry import (
     divergence,
     expected_places,
     heat,
+    in_pixels,
     relative_distances,
     sizes,
     visible,
-    whole,
 )
 from striate.tasks.keypoints.head import KeypointNetwork, with_head
 from striate.tasks.keypoints.metrics import METRICS, KeypointMetrics
@@ -313,10 +313,10 @@ class Keypoints(Task):
     # Predictions
 
     def in_file(self, decoded: Any, placed: Placement) -> NDArray[np.float64]:
-        """(K, …) with right and down in pixels of the file, from the corner of its first pixel."""
+        """(K, …) with right and down from −1 to 1 over the file."""
         found = np.array(torch.as_tensor(decoded).double().tolist())
-        half = np.array(placed.canvas[::-1]) / 2
-        found[:, :2] = ((found[:, :2] + 1) * half - placed.offset) / placed.scale
+        half, file = np.array(placed.canvas[::-1]) / 2, np.array(placed.file[::-1])
+        found[:, :2] = 2 * ((found[:, :2] + 1) * half - placed.offset) / placed.scale / file - 1
         return found
 
     def describe(self, decoded: torch.Tensor) -> dict[str, Any]:
@@ -324,8 +324,9 @@ class Keypoints(Task):
         return self.describe_in_file(decoded, None)
 
     def describe_in_file(self, decoded: torch.Tensor, placed: Placement | None) -> dict[str, Any]:
-        """`points`: name, right, down and confidence of each, in pixels of the file."""
-        values = self.in_file(decoded, placed or whole(self.shape)).tolist()
+        """`points`: name, right, down and confidence of each, in pixels of the file from the corner of its first."""
+        placed = placed or Placement(self.shape, self.shape, (1.0, 1.0), (0.0, 0.0))
+        values = in_pixels(self.in_file(decoded, placed), placed.file).tolist()
         return {
             "points": [
                 [name, round(x, 2), round(y, 2), round(sure, 4)]
@@ -344,7 +345,8 @@ class Keypoints(Task):
         """The points, joined by the skeleton, over the image; true ones are rings, with a line to the predicted."""
         from striate.visualize.point_figures import drawn_points
 
-        return drawn_points(image, decoded, self.skeleton, truth)
+        points, true = (None if part is None else in_pixels(part, image.shape[1:]) for part in (decoded, truth))
+        return drawn_points(image, points, self.skeleton, true)
 
     def target_text(self, target: Any) -> str:
         """How many points are visible."""
