@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from striate.data.annotations.points import point_columns
 from striate.data.listing import SPLIT_NAMES, Listing
-from striate.data.media.every_medium import medium_of
+from striate.data.media.every_medium import is_sample, medium_of
 from striate.data.sources.manifest import list_manifest
 from striate.data.sources.other_layouts import listing_tables
 from striate.data.sources.tree import Tree
@@ -27,9 +28,12 @@ _MOST_FILES = 40
 
 
 def point_table(tree: Tree, annotation: str | None) -> Path | None:
-    """The one table beside the images that has points and, unless points are asked for, no label; None in an archive,
-    and where there is none."""
+    """The one table beside the images that has points; unless points are asked for, the images are in one folder, whose
+    name is no class, and the table has no label. None in an archive, and where there is none."""
     if annotation not in (None, "point") or not Path(tree.where).is_dir():
+        return None
+    folders = {file.rpartition("/")[0] for file in tree.files if is_sample(file)}
+    if annotation is None and len(folders) > 1:
         return None
     fitting = []
     for name in listing_tables(tree):
@@ -49,9 +53,16 @@ def list_points(tree: Tree, annotation: str | None, only: str | None = None) -> 
         return list_manifest(table, annotation)
     files = [file for file in tree.files if file.lower().endswith(".json") and file.count("/") <= 3]
     files = [file for file in files if only in (None, file)]
-    contents = {file: tree.read(file) for file in files[:_MOST_FILES]}
+    contents = {file: _bytes(tree, file) for file in files} if len(files) <= _MOST_FILES else {}
     files = [file for file, data in contents.items() if b'"annotations"' in data and b'"keypoints"' in data]
     return _list_coco(tree, {file: _load(tree, file, contents[file]) for file in files}) if files else None
+
+
+def _bytes(tree: Tree, file: str) -> bytes:
+    """Nothing where a file cannot be read: it may be none of ours."""
+    with suppress(OSError, DataError):
+        return tree.read(file)
+    return b""
 
 
 def _load(tree: Tree, file: str, data: bytes) -> dict[str, Any]:
