@@ -134,6 +134,11 @@ class Task:
         raise NotImplementedError(f"{type(self).__name__}.outputs: how many outputs the network must give")
 
     @property
+    def target_count(self) -> int:
+        """How many numbers or entries a target has, where there are no classes: other data must have as many."""
+        return self.outputs
+
+    @property
     def built_outputs(self) -> int | None:
         """How many outputs the network has to have as it is built; None where `attach` makes them, or it gives a
         tree."""

@@ -210,6 +210,7 @@ def test_drawn_pictures_have_the_size_of_the_file(tmp_path: Path, capsys: pytest
     Image.new("RGB", (400, 300), (90, 20, 20)).save("large.png")
     assert main(["predict", "run", "large.png", "--draw", "drawn", "--json"]) == 0
     line = json.loads(capsys.readouterr().out)
+    assert main(["eval", "run", str(tmp_path), "--json"]) == 0
     assert [point[0] for point in line["points"]] == ["1", "2"]
     with Image.open(line["drawn"]) as drawn:
         assert drawn.size == (400, 300)

@@ -131,6 +131,11 @@ class Keypoints(Task):
         """One heatmap a point, or three numbers."""
         return len(self.target_names) * (3 if self.head == "regress" else 1)
 
+    @property
+    def target_count(self) -> int:
+        """One a point."""
+        return len(self.target_names)
+
     def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
         """The network's maps with a head for the points."""
         if isinstance(network, KeypointNetwork):
