@@ -51,6 +51,7 @@ from striate.reference.normalization import (
     local_response_norm,
     local_response_norm_backward,
 )
+from striate.reference.points import area_of_correct_points, correct_points, normalized_mean_error
 from striate.reference.pooling import (
     average_pool,
     average_pool_backward,
@@ -64,6 +65,7 @@ from striate.reference.pooling import (
 
 __all__ = [
     "GradientCheck",
+    "area_of_correct_points",
     "average_pool",
     "average_pool_backward",
     "batch_norm",
@@ -74,6 +76,7 @@ __all__ = [
     "col2im",
     "convolve",
     "convolve_backward",
+    "correct_points",
     "cross_entropy",
     "cross_entropy_backward",
     "dense",
@@ -105,6 +108,7 @@ __all__ = [
     "max_pool_backward",
     "maxout",
     "maxout_backward",
+    "normalized_mean_error",
     "prelu",
     "prelu_backward",
     "relu",

@@ -17,7 +17,7 @@ from striate.data.augment.warp import Warp
 from striate.data.config import AugmentConfig
 from striate.data.media.medium import Placement
 from striate.errors import ConfigError
-from striate.reference.points import area_of_correct_points, correct_points, normalized_mean_error
+from striate.reference import area_of_correct_points, correct_points, normalized_mean_error
 from striate.tasks.keypoints.assess import estimates, image_rows
 from striate.tasks.keypoints.geometry import bump, expected_places, heat
 from striate.tasks.keypoints.head import with_head
