@@ -192,6 +192,16 @@ def test_what_is_planted_is_found(tmp_path: Path, code: str) -> None:
     assert codes(write_faces(tmp_path, rows=PLANTED[code])) == {code}
 
 
+def test_placeholders_of_points_that_are_not_visible_are_told(tmp_path: Path) -> None:
+    def rows(points: list, number: int) -> np.ndarray:
+        changed = np.array(points[number])
+        if number % 6 == 0:
+            changed[2] = -1
+        return changed
+
+    assert codes(write_faces(tmp_path, rows=rows)) == {"data.points-placeholder"}
+
+
 def test_x_and_y_exchanged_everywhere_are_told_by_the_sizes_of_images(tmp_path: Path) -> None:
     file = write_faces(tmp_path, size=(96, 32), rows=lambda points, number: points[number][:, ::-1])
     assert codes(file) == {"data.points-exchanged"}

@@ -16,13 +16,15 @@ from striate.wording import several
 Sizes = Mapping[int, tuple[int, int]]
 """Height and width of the files, by id."""
 
-OUTSIDE = 0.25
+OUTSIDE = 0.1
 """Points further outside of their image than this share of its side are no rounding of its edge."""
 SHARES, LEAST_SIDE = 1.5, 16
 """Coordinates up to this value, in images of so many pixels a side or more, are shares of the image."""
 REFLECTED = 0.5
 """A shape is the mirror image of the usual one where its distance from that is less than so much of the other."""
 _FEWEST, _LEAST_VISIBLE = 12, 3
+_VARIED = 0.05
+"""Standard deviation of the logarithm of width over height, from which proportions tell x from y."""
 _SHAPED = 0.35
 """Shapes whose distance from the usual one is more than this are none of it, mirrored or not."""
 SHIFTED, SURE = 0.85, 1e-4
@@ -67,6 +69,10 @@ def places_of_points(listing: Listing, sizes: Sizes) -> tuple[Marked, ...]:
     def beyond(places: NDArray[np.float64]) -> NDArray[np.bool_]:
         return seen & ((places < -OUTSIDE * sides) | (places > (1 + OUTSIDE) * sides)).any(2)
 
+    if _fit_exchanged(points, seen, sides):
+        return (_exchanged(listing, ids, len(ids)),)
+    if placeholder := _placeholders(listing, ids, points, seen):
+        return (placeholder,)
     outside = beyond(points)
     rows = outside.any(1)
     if not rows.any():
@@ -88,6 +94,49 @@ def places_of_points(listing: Listing, sizes: Sizes) -> tuple[Marked, ...]:
     return (
         Marked(finding, alone(bad.tolist()), dict.fromkeys(bad.tolist(), "point outside"), frozenset(bad.tolist())),
     )
+
+
+def _fit_exchanged(points: NDArray[np.float64], seen: NDArray[np.bool_], sides: NDArray[np.float64]) -> bool:
+    """Whether all points are where points of other images of these proportions are once x and y are exchanged, and not
+    as they are."""
+    known = seen.any(1)
+    proportions = np.log(sides[known, 0, 0] / sides[known, 0, 1])
+    if known.sum() < _FEWEST_SHIFTED or proportions.std() < _VARIED:
+        return False
+    from scipy.stats import wilcoxon
+
+    places = np.where(seen[known][..., None], points[known], np.nan)
+    centers = np.nanmean(places, axis=1)
+
+    def spread(of: NDArray[np.float64]) -> NDArray[np.float64]:
+        shares = centers / of
+        return np.asarray(np.abs(shares - np.median(shares, axis=0)).sum(1))
+
+    own, other = spread(sides[known, 0]), spread(sides[known, 0, ::-1])
+    return bool(other.mean() < SHIFTED * own.mean() and wilcoxon(other, own, alternative="less").pvalue < SURE)
+
+
+def _placeholders(
+    listing: Listing, ids: NDArray[np.int64], points: NDArray[np.float64], seen: NDArray[np.bool_]
+) -> Marked | None:
+    """`data.points-placeholder`: points at 0,0 or −1,−1, with which some programs say that a point is not visible."""
+    for value in (0.0, -1.0):
+        there = seen & (points == value).all(2)
+        rows = ids[there.any(1)].tolist()
+        if len(rows) < _LEAST_VISIBLE:
+            continue
+        finding = Finding(
+            code="data.points-placeholder",
+            severity=severity_of(len(rows), len(ids)),
+            where=listing.source,
+            measured=f"{int(there.sum()):,} points of {len(rows):,} of {several(len(ids), 'image')} are at exactly"
+            f" {value:g},{value:g}: {some([listing.paths[k] for k in rows])}",
+            threshold="empty fields where a point is not visible",
+            why="They are learned as places, and count in every figure.",
+            remedy="Leave both fields empty where a point is not visible.",
+        )
+        return Marked(finding, alone(rows), dict.fromkeys(rows, f"point at {value:g},{value:g}"), frozenset(rows))
+    return None
 
 
 def _points(listing: Listing, ids: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -135,8 +184,10 @@ def find_turned_shapes(listing: Listing, sizes: Sizes) -> Marked | None:
     ids, shapes = ids[whole], _centered(points[whole])
     proper, reflected, angle = _distances(shapes)
     odd = (reflected < REFLECTED * proper) & (reflected < _SHAPED)
-    if not odd.any() or odd.sum() > 0.5 * len(odd) or np.median(np.minimum(proper, reflected)) > _SHAPED:
+    usual = (proper < REFLECTED * reflected) & (proper < _SHAPED)
+    if not odd.any() or np.median(np.minimum(proper, reflected)) > _SHAPED:
         return None
+    odd = odd if odd.sum() <= usual.sum() else usual
     diagonal = odd & (np.abs(np.abs(angle) - np.pi / 2) < np.pi / 4)
     if diagonal.sum() > 0.5 * odd.sum():
         return _exchanged(listing, ids[odd], len(sizes))
@@ -188,13 +239,15 @@ def find_shifted_points(evidence: Evidence, sizes: Sizes) -> Marked | None:
     ids = ids[:_MOST]
     points, seen = _points(listing, ids)
     sides = np.array([sizes[number][::-1] for number in ids.tolist()], np.float64)[:, None]
-    shares = np.where(seen[..., None], points / sides, np.nan)
     ever: NDArray[np.bool_] = np.any(seen, axis=0)
-    mean = np.nanmean(np.where(ever[:, None], shares, 0), axis=0)
-    y = np.where(np.isnan(shares), mean, shares).reshape(len(ids), -1)
-    x = looks.descriptions[ids].astype(np.float64)
-    inner = slice(1, len(ids) - 1)
-    errors = {k: _held_out(x[inner], np.roll(y, -k, axis=0)[inner]) for k in (0, -1, 1)}
+    x, inner = looks.descriptions[ids].astype(np.float64), slice(1, len(ids) - 1)
+    errors: dict[int, NDArray[np.float64]] = {}
+    for k in (0, -1, 1):
+        # In shares of the image that they would be of.
+        shares = np.where(np.roll(seen, -k, axis=0)[..., None], np.roll(points, -k, axis=0) / sides, np.nan)
+        mean = np.nanmean(np.where(ever[:, None], shares, 0), axis=0)
+        y = np.where(np.isnan(shares), mean, shares).reshape(len(ids), -1)
+        errors[k] = _held_out(x[inner], y[inner])
     from scipy.stats import wilcoxon
 
     best = min((-1, 1), key=lambda k: errors[k].mean())
