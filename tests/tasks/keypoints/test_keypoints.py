@@ -18,11 +18,14 @@ from striate.data.config import AugmentConfig
 from striate.data.media.medium import Placement
 from striate.errors import ConfigError
 from striate.reference import area_of_correct_points, correct_points, normalized_mean_error
+from striate.runs.checkpoint import load_checkpoint
 from striate.tasks.keypoints.assess import estimates, image_rows
 from striate.tasks.keypoints.geometry import bump, expected_places, heat
 from striate.tasks.keypoints.head import with_head
 from striate.tasks.keypoints.skeleton import spanning_tree
 from striate.tasks.keypoints.task import Keypoints
+from striate.training.prepare import prepare
+from striate.training.request import merge_request, read_config
 
 NAMES = ("left", "right", "nose")
 
@@ -214,3 +217,26 @@ def test_drawn_pictures_have_the_size_of_the_file(tmp_path: Path, capsys: pytest
     assert [point[0] for point in line["points"]] == ["1", "2"]
     with Image.open(line["drawn"]) as drawn:
         assert drawn.size == (400, 300)
+
+
+@pytest.mark.slow
+def test_weights_of_a_classifier_go_under_the_head(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    lines = ["path,x1,y1,x2,y2"]
+    for number in range(40):
+        file = tmp_path / "classes" / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (24, 24, 3), dtype=np.uint8)).save(file)
+        lines.append(f"{file.relative_to(tmp_path)},{number / 2},5,12,{number / 2}")
+    (tmp_path / "points.csv").write_text("\n".join(lines))
+    network = "conv(4,3,pad=1) bn relu pool(2) conv(8,3,pad=1) bn relu gap fc(2)"
+    words = ["--model", network, "--epochs", "1", "--plan", "plain"]
+    assert main(["train", str(tmp_path / "classes"), *words, "--out", "one"]) == 0
+    fields = {"model.name": network, "model.weights": "one", "execution.plan": "plain"}
+    with torch.random.fork_rng():
+        request = merge_request(read_config(None), data=str(tmp_path / "points.csv"), epochs=1, fields=fields)
+        prepared = prepare(request)
+    saved = load_checkpoint(Path("one/checkpoints/best.pt"))["model"]
+    body = prepared.task.bare(prepared.state.module).state_dict()
+    assert {key for key in saved if key not in body} == {key for key in saved if saved[key].shape[:1] == (2,)}
+    assert all(torch.equal(saved[key], body[key]) for key in body)
