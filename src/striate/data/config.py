@@ -27,8 +27,8 @@ class DataConfig:
     channels: Literal[1, 3] | None = None
     """1 for gray, 3 for RGB. Default: RGB if any image has color."""
     fit: Fit | None = None
-    """How an image of another aspect ratio fits the input: crop its center, stretch it, or pad it. Default: crop; pad
-    where what is annotated may lie anywhere (boxes)."""
+    """How an image of another aspect ratio fits the input: `crop` its center, `stretch` it, or `pad` it. Default: crop;
+    pad where an annotation says where something is."""
     layout: Layout = "auto"
     """The order of axes of the arrays in an `.npz`: N samples, C channels, L positions, D, H and W depth, height and
     width, F features. Default: the likeliest, which is said where another is likely too."""

@@ -85,7 +85,8 @@ class Dataset:
     maps the same names to keys of what must stay together (equal contents, one group), and is empty where nothing is
     split; `given` names the splits that the source itself has samples of. `store` is where the inputs lie. `facts` has
     for each split what else is known of its samples, and is empty where the splits were dealt anew. `annotated` says
-    in a line how often each class occurs, and is empty for numbers and masks.
+    in a line how often each class occurs, and is empty for numbers and masks. `skeleton`: pairs of points that are
+    joined, where the source says it.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Dataset:
     store: Store = "memory"
     facts: dict[str, SampleFacts] = field(default_factory=dict)
     annotated: str = ""
+    skeleton: tuple[tuple[int, int], ...] = ()
 
     @property
     def has_one_class_each(self) -> bool:

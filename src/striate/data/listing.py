@@ -52,7 +52,8 @@ class Listing:
     Of masks: `values` of `classes`, where they have names, the value to `ignore`, and the `colors` (r, g, b) that stand
     for the values 0, 1, … in the files, where they do.
     `class_level` says which folder of each path names the class, from 1, folders of splits not counted; None where
-    labels are no folders. `boxes`: what the source says of the objects of each image, where it has boxes.
+    labels are no folders. `boxes`: what the source says of the objects of each image, where it has boxes; `skeleton`:
+    pairs of points that are joined, where it says them.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Listing:
     ignore: int | None = None
     colors: tuple[tuple[int, int, int], ...] = ()
     boxes: tuple[Boxed, ...] = ()
+    skeleton: tuple[tuple[int, int], ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -239,6 +239,7 @@ def _assemble(
         store=store,
         facts=facts,
         annotated=annotated,
+        skeleton=listing.skeleton,
     )
     annotation_kind(listing.annotation).check(data)
     return data

@@ -52,6 +52,7 @@ from striate.reference.normalization import (
     local_response_norm,
     local_response_norm_backward,
 )
+from striate.reference.points import area_of_correct_points, correct_points, normalized_mean_error
 from striate.reference.pooling import (
     average_pool,
     average_pool_backward,
@@ -65,6 +66,7 @@ from striate.reference.pooling import (
 
 __all__ = [
     "GradientCheck",
+    "area_of_correct_points",
     "average_pool",
     "average_pool_backward",
     "batch_norm",
@@ -76,6 +78,7 @@ __all__ = [
     "col2im",
     "convolve",
     "convolve_backward",
+    "correct_points",
     "cross_entropy",
     "cross_entropy_backward",
     "dense",
@@ -109,6 +112,7 @@ __all__ = [
     "maxout",
     "maxout_backward",
     "non_maximum_suppression",
+    "normalized_mean_error",
     "prelu",
     "prelu_backward",
     "relu",

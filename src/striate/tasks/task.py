@@ -138,6 +138,17 @@ class Task:
         """How many outputs (channels, where it needs a map) the network must give."""
         raise NotImplementedError(f"{type(self).__name__}.outputs: how many outputs the network must give")
 
+    @classmethod
+    def usual_network(cls, input_shape: tuple[int, ...]) -> tuple[str, str] | None:
+        """The network where none is named, and why; None where only the shape of the data decides it."""
+        del input_shape
+        return None
+
+    @property
+    def target_count(self) -> int:
+        """How many numbers or entries a target has, where there are no classes: other data must have as many."""
+        return self.outputs
+
     @property
     def built_outputs(self) -> int | None:
         """How many outputs the network has to have as it is built; None where `attach` makes them, or it gives a
@@ -566,6 +577,13 @@ class Task:
         """What is explained of one sample's prediction. Raises UsageError where nothing can be."""
         del decoded
         return Explained(lambda outputs: outputs.flatten(1), 0, "number")
+
+    def explained_part(self, decoded: Predictions, part: str) -> Explained:
+        """What is explained of one sample's prediction where the user names a `part` of it. Raises UsageError for one
+        that it does not have."""
+        del decoded
+        got = f"{part!r}, for a run that predicts {self.headline}"
+        raise UsageError("--part", got, "a task whose predictions have parts with names", "leave out --part")
 
     def target_text(self, target: Any) -> str:
         """One sample's target in words, beside a small picture of it."""

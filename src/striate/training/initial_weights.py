@@ -118,7 +118,7 @@ class InitialWeights:
             return []
         # `auto` is left only of a module given in Python: no name that a remedy could speak of.
         name = "" if self.owner or self.config.model.name == "auto" else self.config.model.name
-        weights = self.weights
+        weights, whole = self.weights, network
         if not (isinstance(weights, SavedNetwork) and weights.task == task.name):
             bare = task.bare(network)
             weights = weights if bare is network else replace(weights, tensors=_tensors_of(bare, weights.tensors))
@@ -131,7 +131,7 @@ class InitialWeights:
                 found = recognize(self.weights, data.input_shape, task.outputs, task.needs == "map")
                 error.remedy = f"--model {found}, which the file fits" if found else error.remedy
             raise
-        if isinstance(self.weights, SavedNetwork):
+        if isinstance(self.weights, SavedNetwork) and network is whole:
             raw = data.splits["train"].inputs[:2]
             fitted = fit_head(network, self.weights, task, normalization.on(raw.device, raw.ndim)(raw), drawn)
             notes += [fitted] if fitted else []

@@ -37,8 +37,7 @@ class AnnotationKind:
     too."""
 
     fit: ClassVar[Fit] = "crop"
-    """How an image of another aspect ratio fits the input where nobody says."""
-
+    """How images of another aspect ratio fit the input where nobody says."""
     # From a source to targets
 
     def choose_size(self, listing: Listing, sizes: Mapping[int, tuple[int, int]]) -> tuple[tuple[int, int], str] | None:
@@ -101,6 +100,15 @@ class AnnotationKind:
         """How often each annotation occurs among the samples `ids`, in a line; empty where that says little."""
         del listing, ids
         return ""
+
+    def manifest_columns(self, listing: Listing) -> tuple[str, ...]:
+        """Columns of a manifest that hold the annotation."""
+        del listing
+        return ("label",)
+
+    def manifest_fields(self, listing: Listing, number: int) -> tuple[str, ...]:
+        """What a sample has under these columns."""
+        return (listing.labels[number],)
 
     # Splits
 

@@ -15,7 +15,7 @@ from striate.data.annotations.mask_pixels import MaskPixels
 from striate.data.config import Fit
 from striate.data.dataset import Dataset
 from striate.data.listing import Listing
-from striate.data.media.medium import Placement
+from striate.data.media.medium import Placement, Preparation
 from striate.errors import DataError
 from striate.wording import several
 
@@ -125,8 +125,11 @@ class Boxes(AnnotationKind):
         kinds = several(len(listing.classes), "class", "classes")
         return f"{several(counts.total(), 'object')} of {kinds}: {named}{more}"
 
-    def match(self, listing: Listing, classes: tuple[str, ...]) -> tuple[Listing, tuple[str, ...]]:
+    def match(
+        self, listing: Listing, classes: tuple[str, ...], preparation: Preparation
+    ) -> tuple[Listing, tuple[str, ...]]:
         """By name."""
+        del preparation
         unknown = sorted({box.label for boxed in listing.boxes for box in boxed.boxes} - set(classes))
         if unknown:
             raise DataError(

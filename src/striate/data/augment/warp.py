@@ -167,6 +167,35 @@ class Warp:
                 out.index_copy_(0, there, moved)
         return out
 
+    def move(self, places: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Places (B, …, 2) of images of `size` (height, width) where the warp moves them: right and down, −1 to 1 over
+        the image, so that a mirrored place is exactly its negative."""
+        device, lone = places.device, (len(places), *(1,) * (places.ndim - 2))
+
+        def of_each(values: torch.Tensor) -> torch.Tensor:
+            return sent(values.float(), device).view(*lone, 2)
+
+        out = places
+        if self.box is not None:
+            top, left, tall, wide = self.box.double().unbind(1)
+            extent = torch.stack([wide, tall], dim=1)
+            out = (out - of_each(torch.stack([2 * left + wide - 1, 2 * top + tall - 1], dim=1))) / of_each(extent)
+        signs = torch.stack(self._mirror()[::-1], dim=1)
+        out = torch.where(sent(signs, device).view(*lone, 2), -out, out)
+        half = torch.tensor([size[1] / 2, size[0] / 2], dtype=torch.float64)
+        if self.linear is not None:
+            linear = sent((self.linear * (half / half[:, None])).float(), device)
+            bent = torch.einsum("bij,b...j->b...i", linear, out)
+            straight = (self.linear == torch.eye(2).double()).flatten(1).all(1)
+            out = torch.where(sent(straight, device).view(*lone, 1), out, bent)
+        return out + of_each(self.shift.flip(1).double() / half)
+
+    @property
+    def mirrored(self) -> torch.Tensor:
+        """(B,) bool: whether an image is its mirror image, left for right, in whatever way it is turned."""
+        upside_down, flipped = self._mirror()
+        return upside_down ^ flipped
+
     def _ways(self, nearest: bool) -> list[tuple[torch.Tensor, _Way]]:
         """How images are moved, and (B,) bool which: each in the cheapest way that can, whatever others need."""
         every, none = torch.ones_like(self.flip), torch.zeros_like(self.flip)

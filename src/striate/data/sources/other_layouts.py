@@ -52,10 +52,7 @@ def by_hand_in_table(what: str, table: str | PurePosixPath) -> str:
     """The remedy for a `table` of `what`, which no task reads."""
     begin = f"striate has no task for {what} yet. "
     if what == "named points":
-        return begin + (
-            "As numbers: save the pictures as x of shape (N, height, width, 3) and the points as y of shape (N, 2 ×"
-            " points), floats: numpy.savez('points.npz', x=x, y=y); then: striate train points.npz"
-        )
+        return "name the columns path,x1,y1,x2,y2,… or path,nose_x,nose_y,…, two for each point"
     return begin + (
         f"If each whole picture has one class, name its column: striate train {pasted(table)} --data.names label=COLUMN"
     )

@@ -21,7 +21,7 @@ from striate.data.media.medium import Placement
 from striate.errors import DataError, ModelError, UsageError, pasted
 from striate.inference.agreement import agreement_of_numbers
 from striate.inference.plan import PredictionAgreement
-from striate.models.choose import DETECTOR
+from striate.models.choose import DETECTOR, network_for_objects
 from striate.records import Finding
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature
@@ -86,6 +86,11 @@ class Detect(Task):
     }
     draws: ClassVar[bool] = True
     loss_name: ClassVar[str] = "quality-focal"  # type: ignore[misc]
+
+    @classmethod
+    def usual_network(cls, input_shape: tuple[int, ...]) -> tuple[str, str] | None:
+        """See `models.choose`."""
+        return network_for_objects(input_shape)
 
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
