@@ -129,8 +129,8 @@ def _read_names(tree: Tree) -> _Names:
         if colored:
             colors.append((parts[0], parts[1], parts[2]))
         rows.append((match.groups()[-1] if numbered and match else line, value))
-    values: list[object] = [*colors] if colors else [row[1] for row in rows]
-    for what, column in (("name", [row[0] for row in rows]), ("value", values)):
+    listed_values: list[object] = [*colors] if colors else [row[1] for row in rows]
+    for what, column in (("name", [row[0] for row in rows]), ("value", listed_values)):
         twice = [k for k, value in enumerate(column) if value in column[:k]]
         if twice:
             first = lines[twice[0]]
