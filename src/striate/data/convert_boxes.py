@@ -290,5 +290,5 @@ def _lost(listing: Listing, images: Sequence[_Image], to: BoxLayout) -> tuple[st
     renamed = sum(PurePosixPath(path).parent.as_posix() != "." for path in listing.paths)
     folders = {PurePosixPath(path).parent.as_posix() for path in listing.paths}
     if renamed and len(folders) > 1 + len({image.split for image in images}):
-        lost.append(f"the {len(folders)} folders that the images lay in.")
+        lost.append(f"which of {several(len(folders), 'folder')} each image lay in.")
     return tuple(lost)

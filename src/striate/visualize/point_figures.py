@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from striate.visualize.canvas import SMALL, heading, main_title, new_figure, show_image
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Edges = Sequence[tuple[int, int]]
@@ -66,8 +67,13 @@ def points_figure(drawn: Sequence[NDArray[np.uint8]], *, title: str, labels: Seq
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, image, label in zip(grid.flat, drawn, labels, strict=False):
-        show_image(axes, np.moveaxis(image, -1, 0))
-        heading(axes, label)
-        axes.title.set_fontsize(SMALL)
+        draw_points(axes, image, label)
     main_title(figure, title)
     return figure
+
+
+def draw_points(axes: Axes, drawn: NDArray[np.uint8], label: str) -> None:
+    """One image with its points, as `drawn_points` gives it, under its label."""
+    show_image(axes, np.moveaxis(drawn, -1, 0))
+    heading(axes, label)
+    axes.title.set_fontsize(SMALL)

@@ -78,7 +78,7 @@ def places_of_points(listing: Listing, sizes: Sizes) -> tuple[Marked, ...]:
     if not rows.any():
         return ()
     swapped = rows & ~beyond(points[..., ::-1]).any(1)
-    if swapped.sum() >= 0.9 * rows.sum() and swapped.sum() >= 3:
+    if swapped.sum() >= 0.9 * rows.sum() and swapped.sum() >= 2:
         return (_exchanged(listing, ids[swapped], len(ids)),)
     bad = ids[rows]
     finding = Finding(

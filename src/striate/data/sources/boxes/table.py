@@ -18,6 +18,7 @@ from striate.data.sources.manifest import LABEL_NAMES, PATH_NAMES, TableRow, che
 from striate.data.sources.source_names import check_names, names_remedy
 from striate.data.sources.tree import Tree, check_size, read_file
 from striate.errors import DataError
+from striate.wording import several
 
 EDGES = ("x_min", "y_min", "x_max", "y_max")
 _KNOWN = ("path", *EDGES, "label", "angle", "split", "group")
@@ -60,7 +61,7 @@ def list_box_table(path: Path, called: Mapping[str, str]) -> Listing:
                     raise _other_header(path, line, fields, columns)
                 continue
             if len(fields) != len(columns):
-                got, want = f"{len(fields)} fields", f"{len(columns)}, as in the header"
+                got, want = several(len(fields), "field"), f"{len(columns)}, as in the header"
                 raise _at(path, line, got, want, "put a field with a comma in double quotes")
             row = {name: fields[place].strip() for name, place in columns.items()}
             word = row.get("split", "").lower()
