@@ -45,8 +45,8 @@ def look_at_mask(mask: NDArray[np.uint8], luma: NDArray[np.uint8]) -> MaskLook:
 def _described(values: NDArray[np.float32]) -> NDArray[np.float16]:
     small = np.asarray(Image.fromarray(values.astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BOX))
     small = small - small.mean()
-    described: NDArray[np.float16] = (small / max(float(np.sqrt((small**2).sum())), 1e-6)).astype(np.float16)
-    return described
+    found: NDArray[np.float16] = (small / max(float(np.sqrt((small**2).sum())), 1e-6)).astype(np.float16)
+    return found
 
 
 FEWEST, CERTAIN, LEAST = 10, 4.0, 0.02

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -129,8 +130,8 @@ def _read_names(tree: Tree) -> _Names:
         if colored:
             colors.append((parts[0], parts[1], parts[2]))
         rows.append((match.groups()[-1] if numbered and match else line, value))
-    listed_values: list[object] = [*colors] if colors else [row[1] for row in rows]
-    for what, column in (("name", [row[0] for row in rows]), ("value", listed_values)):
+    columns: dict[str, Sequence[object]] = {"name": [name for name, _ in rows], "value": [value for _, value in rows]}
+    for what, column in (columns | {"color": colors}).items():
         twice = [k for k, value in enumerate(column) if value in column[:k]]
         if twice:
             first = lines[twice[0]]

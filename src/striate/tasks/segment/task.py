@@ -247,7 +247,11 @@ class Segment(Task):
             folder.mkdir(parents=True, exist_ok=True)
         names = (f"{Path(name).stem}{f'-{k}' if k else ''}.png" for k in count())
         file = next(folder / free for free in names if not (folder / free).exists())
-        mask = Image.fromarray(table[decoded.numpy()])
+        numbers = decoded.numpy()
+        pixels = np.empty((*numbers.shape, *table.shape[1:]), np.uint8)
+        for start in range(0, len(numbers), 256):  # as indices they take eight bytes each
+            pixels[start : start + 256] = table[numbers[start : start + 256]]
+        mask = Image.fromarray(pixels)
         write_atomic(file, lambda opened: mask.save(opened, format="PNG"))
         return {"mask": str(file)}
 

@@ -88,8 +88,8 @@ def has_upright(train: Split) -> bool:
 
     def differs(values: torch.Tensor) -> torch.Tensor:
         each = values[:, :, :half].float().mean((2, 3)) - values[:, :, -half:].float().mean((2, 3))
-        certain: torch.Tensor = each.mean(0).abs() > _CERTAIN * each.std(0) / count**0.5
-        return certain
+        clearly: torch.Tensor = each.mean(0).abs() > _CERTAIN * each.std(0) / count**0.5
+        return clearly
 
     if bool(differs(images.cpu()).any()):
         return True

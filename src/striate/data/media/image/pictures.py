@@ -269,8 +269,8 @@ def _color_numbers(image: Image.Image, where: str, colors: Sequence[tuple[int, i
             f" column {column}",
             f"add the color to colors.txt ({color} NAME), or save the mask without interpolation",
         )
-    values: np.ndarray = places.astype(np.uint8)
-    return values
+    numbers: np.ndarray = places.astype(np.uint8)
+    return numbers
 
 
 def refit(inputs: np.ndarray, channels: int, size: tuple[int, int], fit: Fit) -> np.ndarray:
