@@ -78,8 +78,12 @@ def places_of_points(listing: Listing, sizes: Sizes) -> tuple[Marked, ...]:
     if not rows.any():
         return ()
     swapped = rows & ~beyond(points[..., ::-1]).any(1)
-    if swapped.sum() >= 0.9 * rows.sum() and swapped.sum() >= 2:
-        return (_exchanged(listing, ids[swapped], len(ids)),)
+    if swapped.sum() >= 0.9 * rows.sum():
+        turned = find_turned_shapes(listing, sizes)  # may know more of them
+        if turned is not None and turned.finding.code == "data.points-exchanged":
+            return (turned,)
+        if swapped.sum() >= _LEAST_VISIBLE:
+            return (_exchanged(listing, ids[swapped], len(ids)),)
     bad = ids[rows]
     finding = Finding(
         code="data.points-outside",
@@ -183,8 +187,8 @@ def find_turned_shapes(listing: Listing, sizes: Sizes) -> Marked | None:
         return None
     ids, shapes = ids[whole], _centered(points[whole])
     proper, reflected, angle = _distances(shapes)
-    odd = (reflected < REFLECTED * proper) & (reflected < _SHAPED)
-    usual = (proper < REFLECTED * reflected) & (proper < _SHAPED)
+    odd: NDArray[np.bool_] = np.asarray((reflected < REFLECTED * proper) & (reflected < _SHAPED))
+    usual: NDArray[np.bool_] = np.asarray((proper < REFLECTED * reflected) & (proper < _SHAPED))
     if not odd.any() or np.median(np.minimum(proper, reflected)) > _SHAPED:
         return None
     odd = odd if odd.sum() <= usual.sum() else usual
@@ -290,9 +294,8 @@ def find_unseen_points(listing: Listing, sizes: Sizes) -> Marked | None:
     if not len(ids):
         return None
     _, seen = _points(listing, ids)
-    names = [
-        name for name, known in zip(listing.target_names, np.asarray(seen.any(0)).tolist(), strict=True) if not known
-    ]
+    ever: NDArray[np.bool_] = np.any(seen, axis=0)
+    names = [name for name, known in zip(listing.target_names, ever, strict=True) if not known]
     empty = ids[~seen.any(1)].tolist()
     if not names and not empty:
         return None
