@@ -182,7 +182,7 @@ def find_turned_shapes(listing: Listing, sizes: Sizes) -> Marked | None:
     as left and right that were not exchanged with a mirrored image, or x with y, make them."""
     ids = np.array(sorted(sizes))
     points, seen = _points(listing, ids)
-    whole: NDArray[np.bool_] = seen.all(1)
+    whole: NDArray[np.bool_] = np.all(seen, axis=1)
     if whole.sum() < _FEWEST or points.shape[1] < _LEAST_VISIBLE:
         return None
     ids, shapes = ids[whole], _centered(points[whole])
