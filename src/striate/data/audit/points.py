@@ -182,7 +182,7 @@ def find_turned_shapes(listing: Listing, sizes: Sizes) -> Marked | None:
     as left and right that were not exchanged with a mirrored image, or x with y, make them."""
     ids = np.array(sorted(sizes))
     points, seen = _points(listing, ids)
-    whole = np.asarray(seen.all(1))
+    whole: NDArray[np.bool_] = np.all(seen, axis=1)
     if whole.sum() < _FEWEST or points.shape[1] < _LEAST_VISIBLE:
         return None
     ids, shapes = ids[whole], _centered(points[whole])
@@ -191,7 +191,7 @@ def find_turned_shapes(listing: Listing, sizes: Sizes) -> Marked | None:
     usual: NDArray[np.bool_] = np.asarray((proper < REFLECTED * reflected) & (proper < _SHAPED))
     if not odd.any() or np.median(np.minimum(proper, reflected)) > _SHAPED:
         return None
-    odd = odd if odd.sum() <= usual.sum() else usual
+    odd = np.asarray(odd if odd.sum() <= usual.sum() else usual)
     diagonal = odd & (np.abs(np.abs(angle) - np.pi / 2) < np.pi / 4)
     if diagonal.sum() > 0.5 * odd.sum():
         return _exchanged(listing, ids[odd], len(sizes))
