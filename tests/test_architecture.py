@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from striate.tasks.every import TASKS
+
 SOURCE = Path(__file__).parent.parent / "src" / "striate"
 FILES = sorted(SOURCE.rglob("*.py"))
 
@@ -177,7 +179,7 @@ def tasks_by_name(tree: ast.Module) -> Iterator[int]:
     """Lines with the name of a task as a string, docstrings excluded."""
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
-        named = isinstance(node, ast.Constant) and node.value in ("classify", "regress", "segment")
+        named = isinstance(node, ast.Constant) and node.value in TASKS
         if named and id(node) not in docstrings:
             yield node.lineno
 

@@ -87,11 +87,11 @@ def test_what_is_decoded_and_not_yet_answered_is_bounded(
 
     answer_batch = Trained.answer_batch
 
-    def answered(self: Trained, batch: list[np.ndarray], answering: object) -> object:
+    def answered(self: Trained, batch: list[np.ndarray], answering: object, placed: object = ()) -> object:
         nonlocal now
         with lock:
             now -= len(batch)
-        return answer_batch(self, batch, answering)
+        return answer_batch(self, batch, answering, placed)
 
     monkeypatch.setattr(image_medium, "decode_image", counted)
     monkeypatch.setattr(Trained, "answer_batch", answered)

@@ -15,10 +15,11 @@ from striate.errors import ConfigError
 ON = AugmentConfig(
     shift=3, flip=True, vertical_flip=True, crop=0.5, rotate=20, scale=0.2, shear=15, color=0.5, noise=0.5, blur=1.0,
     cutout=0.3, policy="trivial", mixup=0.2, cutmix=1.0, fill="reflect", transform="grain.py:grain",
+    window=64, zoom=2.0,
 )  # fmt: skip
 OFF = AugmentConfig(
     shift=0, flip=False, vertical_flip=False, crop=1.0, rotate=0, scale=0, shear=0, color=0, noise=0, blur=0, cutout=0,
-    policy="none", mixup=0, cutmix=0, fill="edge",
+    policy="none", mixup=0, cutmix=0, fill="edge", window=0, zoom=1.0,
 )  # fmt: skip
 
 

@@ -44,51 +44,16 @@ def pasted(remedy, folder):
     return folder / command[1]
 
 
-def boxes_of_voc(root):
-    pictures(root, "JPEGImages")
-    for k in range(6):
-        write(root / "Annotations" / f"p{k}.xml", "<annotation><object><bndbox/></object></annotation>")
-
-
-def boxes_of_yolo(root):
-    pictures(root, "train/images")
-    pictures(root, "valid/images")
-    for k in range(6):
-        write(root / "train" / "labels" / f"p{k}.txt", "0 0.5 0.5 0.25 .1\n")
-
-
-def outlines_of_yolo(root):
-    pictures(root)
-    write(root / "labels" / "p0.txt", "0 0.1 0.1 0.9 0.1 0.9 0.9\n")
-
-
-def boxes_of_coco(root):
-    pictures(root, "train2017")
-    pictures(root, "val2017")
-    document = {"images": [], "annotations": [{"bbox": [0, 0, 1, 1]}], "categories": []}
-    write(root / "annotations" / "instances_val2017.json", json.dumps(document))
-
-
 def outlines_of_labelme(root):
     pictures(root)
     write(root / "images" / "p0.json", json.dumps({"shapes": [], "imagePath": "p0.png"}))
 
 
-@pytest.mark.parametrize(
-    ("lay", "words"),
-    [
-        (boxes_of_voc, "boxes as in Pascal VOC: 6 .xml files"),
-        (boxes_of_yolo, "boxes as in YOLO: 6 .txt files"),
-        (outlines_of_yolo, "outlines as in YOLO: 1 .txt file "),
-        (boxes_of_coco, "boxes as in COCO: annotations/instances_val2017.json"),
-        (outlines_of_labelme, "outlines as LabelMe writes them"),
-    ],
-)
-def test_boxes_and_outlines_are_named_before_folders_become_classes(tmp_path, lay, words):
-    lay(tmp_path)
+def test_outlines_are_named_before_folders_become_classes(tmp_path):
+    outlines_of_labelme(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     error = refused(tmp_path)
-    assert words in error.got
+    assert "outlines as LabelMe writes them" in error.got
     assert f"{tmp_path}/labels.csv" in error.remedy
     assert sorted(tmp_path.rglob("*")) == before
 

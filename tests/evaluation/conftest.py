@@ -38,7 +38,8 @@ class Classify(Task):
     def table_of_classes(self, decoded, targets):
         return table_of_classes(decoded.argmax(1), targets, self.classes)
 
-    def interval(self, decoded, targets):
+    def interval(self, decoded, targets, groups=()):
+        del groups
         ends = wilson(int((decoded.argmax(1) == targets).sum()), len(targets))
         return {"accuracy_interval": [ends.low, ends.high]}
 

@@ -89,7 +89,8 @@ def test_a_network_for_masks_is_no_classifier():
     with pytest.raises(ModelError, match="--model auto"):
         build_model("small-unet", (1, 8, 8), 3, dense=False)
     with pytest.raises(ModelError, match="small-unet"):
-        build_model("mnist-cnn", (1, 28, 28), 3, dense=True)
+        build_model("mlp(8)", (1, 28, 28), 3, dense=True)
+    assert build_model("mnist-cnn", (1, 28, 28), 3, dense=True)(torch.zeros(2, 1, 28, 28)).shape == (2, 3, 28, 28)
 
 
 def test_a_name_near_no_other_is_told_where_names_are_listed():
@@ -278,6 +279,7 @@ def test_a_missing_file_or_function_suggests_the_nearest(tmp_path):
         ("grid", (1, 6, 6, 6), "vector", 60, "small-cnn"),
         ("image", (3, 64, 48), "map", 60, "small-unet"),
         ("image", (3, 63, 48), "map", 60, "small-dilated"),
+        ("image", (3, 96, 130), "map", 60, "small-resnet"),
     ],
 )
 def test_auto_fits_the_data_and_says_why(kind, shape, needs, samples, name):

@@ -88,6 +88,27 @@ def _images_and_masks(folder: Path) -> Path:
     return folder
 
 
+def _boxes_in_a_table(folder: Path) -> Path:
+    rows = ["path,x_min,y_min,x_max,y_max,label"]
+    for number, (image, (cy, cx, radius), kind) in enumerate(_images()):
+        _save(image, folder / f"{number:03}.png")
+        rows.append(f"{number:03}.png,{cx - radius},{cy - radius},{cx + radius + 1},{cy + radius + 1},{kind}")
+    (folder / "boxes.csv").write_text("\n".join(rows) + "\n")
+    return folder / "boxes.csv"
+
+
+def _manifest_of_points(folder: Path) -> Path:
+    """Center, left and right edge, and the top, which is not visible of every fourth."""
+    rows = ["path,center_x,center_y,left_edge_x,left_edge_y,right_edge_x,right_edge_y,top_x,top_y"]
+    for number, (image, (cy, cx, radius), _) in enumerate(_images()):
+        _save(image, folder / f"{number:03}.png")
+        x, y = cx + 0.5, cy + 0.5
+        top = f"{x},{y - radius}" if number % 4 else ","
+        rows.append(f"{number:03}.png,{x},{y},{x - radius},{y},{x + radius},{y},{top}")
+    (folder / "points.csv").write_text("\n".join(rows) + "\n")
+    return folder / "points.csv"
+
+
 def _cut_image(source: Path) -> tuple[str, ...]:
     """A class needs no file of its own: what can be wrong is the image under it."""
     file = sorted(source.rglob("*.png"))[3]
@@ -97,9 +118,17 @@ def _cut_image(source: Path) -> tuple[str, ...]:
 
 def _word_for_a_number(source: Path) -> tuple[str, ...]:
     lines = source.read_text().splitlines()
-    lines[5] = lines[5].rpartition(",")[0] + ",many"
+    lines[5] = ",".join(("many" if place == 1 else field) for place, field in enumerate(lines[5].split(",")))
     source.write_text("\n".join(lines) + "\n")
     return ("line 6", "many")
+
+
+def _half_a_point(source: Path) -> tuple[str, ...]:
+    lines = source.read_text().splitlines()
+    name, _, *rest = lines[5].split(",")
+    lines[5] = ",".join([name, "", *rest])
+    source.write_text("\n".join(lines) + "\n")
+    return ("line 6", name, "center")
 
 
 def _mask_of_another_size(source: Path) -> tuple[str, ...]:
@@ -135,6 +164,24 @@ EXAMPLES: dict[str, Example] = {
         frozenset(("iou", "pixel_accuracy")),
         frozenset(("shares",)),
         "mean IoU",
+    ),
+    "detect": Example(
+        _boxes_in_a_table,
+        "conv(8,3,pad=1) bn relu pool(2) conv(16,3,pad=1) bn relu pool(2) conv(16,3,pad=1) bn relu dropout(0.1)",
+        lambda source: sorted(source.parent.glob("*.png"))[:3],
+        _word_for_a_number,
+        frozenset(("map", "map50", "map75", "precision", "recall", "threshold")),
+        frozenset(("width", "height", "boxes")),
+        "mAP",
+    ),
+    "keypoints": Example(
+        _manifest_of_points,
+        "conv(8,3,pad=1) bn relu conv(8,3,pad=1) bn relu pool(2) conv(8,3,pad=1) bn relu dropout(0.1)",
+        lambda source: sorted(source.parent.glob("*.png"))[:3],
+        _half_a_point,
+        frozenset(("nme", "pck", "auc")),
+        frozenset(("points",)),
+        "NME",
     ),
 }
 """A new task gets its entry here; without one `test_every_task_has_an_example` fails."""

@@ -10,7 +10,7 @@ from striate.loading import loaded
 if TYPE_CHECKING:
     from striate.api.announcing import announcer
     from striate.api.comparing import compare
-    from striate.api.data import check_data, index_data, pack, pack_shards
+    from striate.api.data import check_data, convert_data, index_data, pack, pack_shards
     from striate.api.diagnosing import Consultation, diagnose_run, diagnose_training, write_diagnosis
     from striate.api.explaining import explain, write_explanation
     from striate.api.measuring import baselines, evaluate, robustness, write_evaluation, write_robustness
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "predicting": ("FileAnswer", "FileAnswers", "answer_files"),
     "comparing": ("compare",),
-    "data": ("check_data", "index_data", "pack", "pack_shards"),
+    "data": ("check_data", "convert_data", "index_data", "pack", "pack_shards"),
     "diagnosing": ("Consultation", "diagnose_run", "diagnose_training", "write_diagnosis"),
     "explaining": ("explain", "write_explanation"),
     "measuring": ("baselines", "evaluate", "robustness", "write_evaluation", "write_robustness"),
@@ -54,6 +54,7 @@ __all__ = [
     "build",
     "check_data",
     "compare",
+    "convert_data",
     "diagnose_run",
     "diagnose_training",
     "evaluate",

@@ -14,6 +14,7 @@ from striate.data.audit.check import check_evidence
 from striate.data.audit.data_check import DataCheck, grave_first
 from striate.data.audit.evidence import gather
 from striate.data.audit.quarantine import manifest_text, refuse_quarantine, usual_quarantine
+from striate.data.convert_boxes import BoxLayout, ConvertedBoxes, convert_boxes
 from striate.data.pack_data import PackedData, pack_data
 from striate.data.sources.list_source import list_source
 from striate.data.sources.objects import Data, given_data
@@ -176,3 +177,12 @@ def index_data(shards: str | Path, *, announce: Announce | None = None) -> Writt
     """Read all samples of the shards in a folder and write the index that `striate train` needs beside them: those of
     other programs, or of a striate that wrote none. Raises DataError, also for a part of what striate wrote."""
     return index_shards(Path(shards), announce=announce or (lambda _: None))
+
+
+def convert_data(
+    data: str | Path, to: BoxLayout, out: str | Path, *, config: ConfigSource = None, announce: Announce | None = None
+) -> ConvertedBoxes:
+    """Write a data set of boxes into the folder `out` as `coco`, `voc`, `yolo` or `csv`: images byte for byte, and all
+    that both layouts can hold; what cannot be held is in `lost`. Raises DataError, UsageError."""
+    fields = merge_request(read_config(config), data=str(data), fields={}).data
+    return convert_boxes(fields, to, Path(out), announce=announce or (lambda _: None))

@@ -44,6 +44,7 @@ def explain(
     *,
     cost: ByClass = None,
     threshold: ByClass = None,
+    part: str | None = None,
 ) -> Explanation:
     """Why the network predicts what it does for `image`: attribution maps, each with the checks that say how far to
     trust it; the smallest change that changes the prediction; and, of a run, the most similar training images.
@@ -52,7 +53,8 @@ def explain(
     data set (`mnist5k#17`); for a table, its numbers, also as text (`"5.1,3.5,1.4,0.2"`). For an `nn.Module`, which
     knows no preparation, a normalized tensor (C, H, W) or (F,). `method`: `saliency`, `integrated-gradients`,
     `smoothgrad`, `grad-cam` or `occlusion`; `auto` tries all of them, and several layers for Grad-CAM. `cost` and
-    `threshold` of a run say how its class is chosen, as in `load`. The network is left as it is, in every bit.
+    `threshold` of a run say how its class is chosen, as in `load`. `part`: a part of the prediction, such as the name
+    of a point. The network is left as it is, in every bit.
     Raises UsageError for a word that is no method; DataError for an input that cannot be read;
     ModelError where the method cannot look into the network.
     """
@@ -63,19 +65,23 @@ def explain(
         raise UsageError("explain", type_of(run_or_trained), expected, 'striate.explain("runs/NAME", image)')
     with torch.inference_mode(False):  # gradients are needed, wherever this is called
         if isinstance(run_or_trained, nn.Module):
+            if part is not None:
+                raise UsageError(
+                    "explain", f"part={part!r} of an nn.Module", "a run, whose task has parts", "leave it out"
+                )
             return _explain_module(run_or_trained, image, method)
-        return _explain(run_or_trained, image, method, cost, threshold)
+        return _explain(run_or_trained, image, method, cost, threshold, part)
 
 
 def _explain(
-    given: str | Path | Run | Trained, image: Any, method: Asked, cost: ByClass, threshold: ByClass
+    given: str | Path | Run | Trained, image: Any, method: Asked, cost: ByClass, threshold: ByClass, part: str | None
 ) -> Explanation:
     path = given.path if isinstance(given, Run) else given
     trained = path if isinstance(path, Trained) else load(path, cost=cost, threshold=threshold)
     _refuse_input(trained)
     network = type(trained.module).__name__ if isinstance(path, Trained) else str(path)
     raw, name = _read(trained, image, network)
-    explained = _explain_trained(trained, raw, method, name, network)
+    explained = _explain_trained(trained, raw, method, name, network, part)
     if isinstance(path, Trained):
         missing = "No training samples to compare with: a network alone does not know its data; name its run."
         return replace(explained, nearest=Nearest(missing=missing))
@@ -97,9 +103,12 @@ def _refuse_input(trained: Trained) -> None:
         raise UsageError("RUN", f"inputs of {show_shape(shape)}", expected, "use striate predict")
 
 
-def _explain_trained(trained: Trained, raw: np.ndarray, method: Asked, subject: str, network: str) -> Explanation:
+def _explain_trained(
+    trained: Trained, raw: np.ndarray, method: Asked, subject: str, network: str, part: str | None
+) -> Explanation:
     prediction = trained.answer([raw])[0]
-    asked = trained.task.explained(prediction.decoded)
+    task, decoded = trained.task, prediction.decoded
+    asked = task.explained(decoded) if part is None else task.explained_part(decoded, part)
     normalize = trained.normalization.on(trained.device, raw.ndim + 1)
     x = normalize(torch.from_numpy(raw)[None].to(trained.device))
     module = trial_copy(trained.module)

@@ -207,7 +207,7 @@ def _other_data(
         trained.preparation,
         trained.classes,
         task.annotation,
-        targets=None if task.classes else task.outputs,
+        targets=None if task.classes else task.target_count,
         seen=seen,
         announce=announce,
     )

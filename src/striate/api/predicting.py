@@ -17,12 +17,13 @@ from striate.api.subject import sample_input
 from striate.api.training import Run
 from striate.data.dataset import Preparation
 from striate.data.media.every_medium import medium_of
+from striate.data.media.medium import Placement, Unreadable
 from striate.data.predict_inputs import ReadInput, holds_rows, list_inputs, read_inputs, read_rows, require_pictures
 from striate.data.sources.tree import as_text
-from striate.errors import DataError, RunError
+from striate.errors import DataError, RunError, UsageError
 from striate.evaluation.written_inference import written_inference
 from striate.inference.plan import Asked, InferencePlan, require_asked
-from striate.inference.predictor import Predictor, batch_size
+from striate.inference.predictor import Predictor, batch_size, plain_predictor
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.runs.directory import open_run
 from striate.training.trained import Prediction, Trained
@@ -48,7 +49,7 @@ class FileAnswers:
 
     `ignored`: number of other files in the folders, which are no pictures by their suffix. While the network computes,
     threads decode some dozen files ahead, and no more; they end with the iteration. `rows`: samples of an .npz or a
-    table by their name among the files.
+    table by their name among the files. With a `tile` (pixels), each file is computed in such parts.
     """
 
     trained: Trained
@@ -56,6 +57,7 @@ class FileAnswers:
     ignored: int
     answering: Predictor
     rows: Mapping[str, np.ndarray] = field(default_factory=dict)
+    tile: int | None = None
 
     @property
     def plan(self) -> InferencePlan:
@@ -66,29 +68,47 @@ class FileAnswers:
         return len(self.files)
 
     def __iter__(self) -> Generator[FileAnswer, None, None]:
+        if self.tile is not None:
+            with allocator_policy(usual_policy()):
+                yield from map(self._in_tiles, self.files)
+            return
         with (
             allocator_policy(usual_policy()),
-            closing(_read(self.files, self.trained.preparation, self.rows)) as inputs,
+            closing(_read(self.files, self.trained, self.rows)) as inputs,
         ):
             while chunk := list(islice(inputs, _batch(self.trained))):
                 yield from self._predict(chunk)
 
+    def _in_tiles(self, file: str) -> FileAnswer:
+        assert self.tile is not None
+        try:
+            return FileAnswer(as_text(file), self.trained.predict_tiled(Path(file), self.tile), None)
+        except Unreadable as error:
+            return FileAnswer(as_text(file), None, error.reason)
+
     def _predict(self, chunk: Sequence[ReadInput]) -> Iterator[FileAnswer]:
-        readable = [read.input for read in chunk if read.input is not None]
-        predictions = iter(self.trained.answer_batch(readable, self.answering) if readable else [])
+        readable = [(read.input, read.size) for read in chunk if read.input is not None]
+        placed = [self._placement(read.path) for read in chunk if read.input is not None]
+        predictions = self.trained.answer_batch(readable, self.answering, placed)
         for read in chunk:
             yield FileAnswer(read.path, None if read.input is None else next(predictions), read.error)
 
+    def _placement(self, path: str) -> Placement | None:
+        """Where a file lies in its input; of other samples, which are inputs already, None."""
+        return self.trained.placement(path) if Path(path).is_file() else None
 
-def answer_files(run: str | Path | Run | Trained, paths: Sequence[str | Path], *, plan: Asked = "auto") -> FileAnswers:
+
+def answer_files(
+    run: str | Path | Run | Trained, paths: Sequence[str | Path], *, plan: Asked = "auto", tile: int | None = None
+) -> FileAnswers:
     """Predictions for image files, for the images in folders, at any depth, for samples of named data sets
     (`digits#3`), and for the samples in an .npz or, with a network of tables, a .csv, in order; hidden files are left
     out. A path that does not exist has an error among predictions for others.
 
     They are computed as the run's own figures were; for thousands of images that is compared with plain fp32 first, and
     another backend chosen where it does not agree or the run had too few samples to choose one; unless `plan` is
-    `plain`. Raises DataError where there are no pictures or the network takes none,
-    UsageError for another word as `plan`.
+    `plain`. `tile`: files of any size are computed in parts of so many pixels a side, in fp32. Raises DataError where
+    there are no pictures or the network takes none, UsageError for another word as `plan`.
     """
     require_asked(plan, "plan")
     trained = run if isinstance(run, Trained) else load(run.path if isinstance(run, Run) else run)
@@ -101,9 +121,21 @@ def answer_files(run: str | Path | Run | Trained, paths: Sequence[str | Path], *
             "give the files by name, or another folder",
         )
     with allocator_policy(usual_policy()):
+        if tile is not None:
+            _ = trained.reach  # refuses a task without places before the first file
+            answering = plain_predictor(trained.module, "tiles are computed plainly")
+            return FileAnswers(trained, _only_files(files, rows), ignored, answering, {}, tile)
         spread, batch, written = _spread(files, trained, rows), _batch(trained), _written(run)
         answering = trained.planned(spread, len(files), batch=batch, asked=plan, written=written)
     return FileAnswers(trained, files, ignored, answering, rows)
+
+
+def _only_files(files: tuple[str, ...], rows: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """The files, if none is a sample of a data set. Raises UsageError."""
+    samples = [file for file in files if file in rows or _is_sample(file)]
+    if samples:
+        raise UsageError("--tile", samples[0], "files of pictures", "leave out --tile")
+    return files
 
 
 def _written(run: str | Path | Run | Trained) -> InferencePlan | None:
@@ -140,9 +172,12 @@ def _list(paths: Sequence[str | Path], preparation: Preparation) -> tuple[tuple[
 
 
 def _read(
-    files: Sequence[str], preparation: Preparation, rows: Mapping[str, np.ndarray]
+    files: Sequence[str], trained: Trained, rows: Mapping[str, np.ndarray], *, whole: bool | None = None
 ) -> Generator[ReadInput, None, None]:
-    """`read_inputs` of what `_list` found. Raises DataError for a sample that there is not."""
+    """`read_inputs` of what `_list` found; `whole` None is as the network predicts. Raises DataError for a sample that
+    there is not."""
+    preparation = trained.preparation
+    whole = trained.reads_whole if whole is None else whole
 
     def source(file: str) -> str:
         return "rows" if file in rows else "sample" if _is_sample(file) else "file" if os.path.lexists(file) else "none"
@@ -155,7 +190,7 @@ def _read(
         elif where == "none":
             yield from (ReadInput(as_text(name), None, "no such file or folder") for name in group)
         else:
-            with closing(read_inputs(list(group), preparation)) as inputs:
+            with closing(read_inputs(list(group), preparation, whole=whole)) as inputs:
                 yield from inputs
 
 
@@ -173,7 +208,7 @@ def _spread(files: Sequence[str], trained: Trained, rows: Mapping[str, np.ndarra
     def sample(count: int) -> torch.Tensor:
         step = max(1, len(files) // count)
         order = [file for first in range(step) for file in files[first::step]]
-        with closing(_read(order, trained.preparation, rows)) as inputs:
+        with closing(_read(order, trained, rows, whole=False)) as inputs:
             readable = list(islice((read.input for read in inputs if read.input is not None), count))
         return torch.from_numpy(
             np.stack(readable) if readable else np.empty((0, *trained.preparation.input_shape), "u1")

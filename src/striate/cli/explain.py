@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -19,6 +19,7 @@ def explain(
     method: Method = "auto",
     cost: Annotated[list[str] | None, Parameter(negative=())] = None,
     threshold: Annotated[list[str] | None, Parameter(negative=())] = None,
+    part: str | None = None,
     out: Path | None = None,
     force: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -48,6 +49,8 @@ def explain(
     threshold
         The probability from which on a class is predicted, else the most probable other class is: ill=0.2. Without a
         number, the threshold with the best F1 on the run's validation split.
+    part
+        The part of the prediction that is explained: the name of a point. Default: the surest one.
     out
         The page; of several images the folder of the pages. Default: the image's name with -explained.html, in this
         folder; none with --json.
@@ -60,7 +63,8 @@ def explain(
     from striate.errors import DataError
 
     every = _every(image, images)
-    several, rule = len(every) > 1, {"cost": cost, "threshold": threshold}
+    several = len(every) > 1
+    rule: dict[str, Any] = {"cost": cost, "threshold": threshold, "part": part}
     if several and out is not None:
         from striate.runs.files import explained
 
@@ -121,7 +125,7 @@ def _explain(
     image: str,
     method: Method,
     out: Path | None,
-    rule: dict[str, list[str] | None],
+    rule: dict[str, Any],
     *,
     force: bool,
     json: bool,

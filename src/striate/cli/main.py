@@ -66,6 +66,7 @@ _PARTS = {
         "check": "Find problems in a data set: damaged files, duplicates, leaks between splits, doubtful labels.",
         "show": "Draw what a network will see of a data set.",
         "pack": "Decode all images once into a pack file, or copy the image files into WebDataset shards.",
+        "convert": "Write a data set of boxes in another layout: COCO, Pascal VOC, YOLO, or a manifest.",
         "index": "Read WebDataset shards to their end, and write the index without which their folder is not read.",
     },
 }

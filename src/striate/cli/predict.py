@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from striate.wording import several
 
@@ -26,6 +27,8 @@ def predict(
     /,
     *paths: str,
     masks: Path | None = None,
+    tile: Annotated[int | None, Parameter(validator=Number(gte=32, lte=16384))] = None,
+    draw: Path | None = None,
     calibrated: Annotated[bool, Parameter(negative=())] = False,
     views: Literal["mirror", "mirror-shift"] | None = None,
     cost: Annotated[list[str] | None, Parameter(negative=())] = None,
@@ -46,8 +49,14 @@ def predict(
         Images, folders that are searched for images, and samples of named data sets: digits#3. An .npz with an array x,
         and for a network of tables a .csv of its numbers: each sample in it.
     masks
-        For a segmentation: a folder for the predicted masks, as PNGs of the input's size whose pixels have the values
-        of the training masks. Created if need be; nothing in it is overwritten.
+        For a segmentation: a folder for the predicted masks, as PNGs of the size of each file whose pixels have the
+        values of the training masks. Created if need be; nothing in it is overwritten.
+    draw
+        A folder for pictures of the images with their predictions drawn over them: boxes, masks. Created if need be;
+        nothing in it is overwritten.
+    tile
+        For a segmentation: compute each picture in parts of this many pixels a side, with as much around each as the
+        network sees, so that a picture of any size fits into memory and the mask is that of the whole.
     calibrated
         Calibrated probabilities, with the temperature that was fitted on validation; without --cost and --threshold the
         predicted classes stay.
@@ -76,14 +85,16 @@ def predict(
     trained = with_rule_of(run, trained, cost, threshold)
     if rule := trained.task.decision_text:
         print_note(f"predicted is {rule}")
-    write_masks = _mask_writer(trained, masks)
-    predictions = answer_files(trained, [path, *paths], plan=plan)
+    write_masks, write_drawn = _mask_writer(trained, masks), _drawer(trained, draw)
+    predictions = answer_files(trained, [path, *paths], plan=plan, tile=tile)
+    if tile is not None and (everywhere := trained.reach.everywhere):
+        print_note(f"tiles differ from the whole: {everywhere[0]} sees all of its input")
     if said := predictions.plan.line():
         print_note(said)
     unreadable = 0
     with _progress(len(predictions)) as advance, closing(iter(predictions)) as computed:
         for predicted in computed:
-            line = _line(predicted, write_masks)
+            line = _line(predicted, write_masks, write_drawn)
             if "error" in line:
                 unreadable += 1
                 print_note(f"unreadable: {line['path']}: {line['error']}")
@@ -99,11 +110,13 @@ def predict(
     return 1 if unreadable else 0
 
 
-def _line(predicted: FileAnswer, write_masks: Writer) -> dict[str, Any]:
+def _line(predicted: FileAnswer, *writers: Writer) -> dict[str, Any]:
     if predicted.prediction is None:
         return {"path": predicted.path, "error": predicted.error}
-    files = write_masks(predicted.path, predicted.prediction)
-    return {"path": predicted.path, **predicted.prediction.fields, **files}
+    line = {"path": predicted.path, **predicted.prediction.fields}
+    for write in writers:
+        line |= write(predicted.path, predicted.prediction)
+    return line
 
 
 @contextmanager
@@ -138,3 +151,20 @@ def _mask_writer(trained: Trained, folder: Path | None) -> Writer:
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return lambda path, prediction: task.write_prediction(folder, path, prediction.decoded)
+
+
+def _drawer(trained: Trained, folder: Path | None) -> Writer:
+    """A function that draws a prediction over its image, writes that into `folder` and gives its path as a field;
+    nothing without a folder. Raises UsageError for predictions that are not drawn."""
+    if folder is None:
+        return lambda *_: {}
+    from striate.errors import UsageError
+    from striate.runs.files import explained
+    from striate.visualize.drawn_file import write_drawn
+
+    if not trained.task.draws:
+        got = f"a run that predicts {trained.task.headline}"
+        raise UsageError("--draw", got, "predictions that lie in the image: boxes or masks", "leave out --draw")
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return lambda path, prediction: {"drawn": write_drawn(folder, path, trained.drawn(path, prediction))}

@@ -26,8 +26,9 @@ class DataConfig:
     of many sizes, or large ones, 96 to 224 pixels, by the time that there is."""
     channels: Literal[1, 3] | None = None
     """1 for gray, 3 for RGB. Default: RGB if any image has color."""
-    fit: Fit = "crop"
-    """How an image of another aspect ratio fits the input: crop its center, stretch it, or pad it."""
+    fit: Fit | None = None
+    """How an image of another aspect ratio fits the input: `crop` its center, `stretch` it, or `pad` it. Default: crop;
+    pad where an annotation says where something is."""
     layout: Layout = "auto"
     """The order of axes of the arrays in an `.npz`: N samples, C channels, L positions, D, H and W depth, height and
     width, F features. Default: the likeliest, which is said where another is likely too."""
@@ -40,6 +41,9 @@ class DataConfig:
     group: str | None = None
     """The column of a manifest that says what belongs together (a speaker, a patient, a day): no group is ever in two
     of the splits that are made. Default: `group`, if there is such a column."""
+    ignore: Annotated[int, Ge(0), Le(255)] | None = None
+    """Masks: the value of pixels that count for nothing, neither in the loss nor in a metric. Default: 255 where it has
+    no name in `classes.txt` and the other values number more than one."""
     val_fraction: Annotated[float, Gt(0), Lt(1)] | None = None
     """Share of each class that becomes the validation split where the source gives none. Default: 0.1, or what the
     recipe decides."""
@@ -82,6 +86,11 @@ class AugmentConfig:
     crop: Annotated[float, Gt(0), Le(1)] | None = None
     """Smallest area of a random crop, as a share of the image; the crop is resized to the input size. 1 turns it
     off."""
+    window: Annotated[int, Ge(0), Le(8192)] | None = None
+    """Side in pixels of a random square part of each training image, which is all that the network sees of it;
+    predictions are of whole images. For masks. 0 turns it off."""
+    zoom: Annotated[float, Ge(1), Le(8)] | None = None
+    """Windows show images up to so many times smaller or larger; 1 turns it off."""
     fill: Fill | None = None
     """How pixels from outside the image are filled: the nearest pixel (`edge`), the image mirrored at its outermost
     pixels (`reflect`), or black (`zero`)."""

@@ -85,7 +85,8 @@ class Dataset:
     maps the same names to keys of what must stay together (equal contents, one group), and is empty where nothing is
     split; `given` names the splits that the source itself has samples of. `store` is where the inputs lie. `facts` has
     for each split what else is known of its samples, and is empty where the splits were dealt anew. `annotated` says
-    in a line how often each class occurs, and is empty for numbers and masks.
+    in a line how often each class occurs, and is empty for numbers and masks. `skeleton`: pairs of points that are
+    joined, where the source says it.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Dataset:
     store: Store = "memory"
     facts: dict[str, SampleFacts] = field(default_factory=dict)
     annotated: str = ""
+    skeleton: tuple[tuple[int, int], ...] = ()
 
     @property
     def has_one_class_each(self) -> bool:
@@ -119,8 +121,8 @@ class Dataset:
         return self.annotation == "mask"
 
     def target_text(self, target: Any) -> str:
-        """One sample's target in words: its class, its numbers; nothing for a mask."""
-        if self.has_masks:
+        """One sample's target in words: its class, its numbers; nothing for what lies in the image."""
+        if self.has_masks or getattr(target, "ndim", 0) > 1:
             return ""
         return self.classes[int(target)] if self.has_one_class_each else ", ".join(f"{v:g}" for v in target.tolist())
 

@@ -177,7 +177,7 @@ def _decode_mask(
     listing: Listing, number: int, data: bytes, size: tuple[int, int] | None, preparation: Preparation
 ) -> NDArray[np.uint8]:
     where = listing.labels[number]
-    mask = decode_mask(data, where, max_pixels=preparation.max_pixels)
+    mask = decode_mask(data, where, max_pixels=preparation.max_pixels, colors=listing.colors)
     if size is not None and mask.shape != size:
         raise _WrongSizeError(
             f"data {listing.source}, mask {where}",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from striate.data.box_records import Boxed
 from striate.data.config import Layout
 from striate.data.dataset import Annotation, Kind
 from striate.data.media.every_medium import medium_of
@@ -48,8 +49,11 @@ class Listing:
     `columns` are further columns of a manifest as texts, for slices of an evaluation; nothing is learned from them.
     `findings` are what the source itself leaves open, and how it was read; `layout` is the order of axes in which
     arrays were read, where that was given or is in doubt.
+    Of masks: `values` of `classes`, where they have names, the value to `ignore`, and the `colors` (r, g, b) that stand
+    for the values 0, 1, … in the files, where they do.
     `class_level` says which folder of each path names the class, from 1, folders of splits not counted; None where
-    labels are no folders.
+    labels are no folders. `boxes`: what the source says of the objects of each image, where it has boxes; `skeleton`:
+    pairs of points that are joined, where it says them.
     """
 
     name: str
@@ -74,6 +78,11 @@ class Listing:
     findings: tuple[Finding, ...] = ()
     layout: Layout = "auto"
     class_level: int | None = None
+    values: tuple[int, ...] = ()
+    ignore: int | None = None
+    colors: tuple[tuple[int, int, int], ...] = ()
+    boxes: tuple[Boxed, ...] = ()
+    skeleton: tuple[tuple[int, int], ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -136,7 +145,7 @@ def check_classes(listing: Listing) -> Listing:
     """The listing, if every class name fits on a line of text (classes.txt has a line each). Raises DataError."""
     for name in listing.classes:
         if not name.strip() or any(unicodedata.category(letter) in _NO_TEXT for letter in name):
-            first = listing.paths[listing.labels.index(name)]
+            first = listing.paths[listing.labels.index(name)] if name in listing.labels else "classes.txt"
             raise DataError(
                 f"data {listing.source}, {first}",
                 f"the class name {name!r}",

@@ -26,11 +26,12 @@ from striate.wording import several
 @dataclass(frozen=True)
 class ReadInput:
     """One file: its `path` as text (bytes that are not UTF-8 escaped), and its `input` as the network takes it, or the
-    `error` in plain words."""
+    `error` in plain words. Of a picture that was read whole, its `size` (height, width) in pixels."""
 
     path: str
     input: np.ndarray | None
     error: str | None
+    size: tuple[int, int] | None = None
 
 
 def list_inputs(paths: Sequence[Path | str], medium: Medium | None = None) -> tuple[tuple[str, ...], int]:
@@ -102,13 +103,16 @@ def require_pictures(preparation: Preparation) -> None:
         )
 
 
-def read_inputs(files: Sequence[str], preparation: Preparation) -> Generator[ReadInput, None, None]:
+def read_inputs(
+    files: Sequence[str], preparation: Preparation, *, whole: bool = False
+) -> Generator[ReadInput, None, None]:
     """Decode the files of `list_inputs` in order, a few ahead of the reader; unreadable ones come with their error.
+    `whole`: in their own proportions, with nothing cut off.
 
     Raises DataError at once if the network does not take files.
     """
     require_pictures(preparation)
-    decode = medium_of(preparation.kind).decode
+    medium = medium_of(preparation.kind)
 
     def read(path: str) -> ReadInput:
         file, name = Path(path), as_text(path)
@@ -116,7 +120,10 @@ def read_inputs(files: Sequence[str], preparation: Preparation) -> Generator[Rea
             # A named pipe or device would block or never end.
             if not stat.S_ISREG(file.stat().st_mode):
                 return ReadInput(name, None, "no regular file")
-            return ReadInput(name, decode(file, name, preparation), None)
+            if not whole:
+                return ReadInput(name, medium.decode(file, name, preparation), None)
+            read, size = medium.whole(file, name, preparation)
+            return ReadInput(name, read, None, size)
         except Unreadable as error:
             return ReadInput(name, None, error.reason)
         except OSError as error:

@@ -19,6 +19,7 @@ import torch
 
 from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.audit.leaks import find_seen
+from striate.data.audit.masks import find_in_masks
 from striate.data.audit.quick import find_all, find_before_training
 from striate.data.audit.unusable import refuse_unusable
 from striate.data.config import DataConfig, Store
@@ -28,7 +29,7 @@ from striate.data.fingerprint import fingerprint_of
 from striate.data.listing import Listing
 from striate.data.materialize import Materialized, materialize_samples
 from striate.data.media.every_medium import medium_of
-from striate.data.media.medium import ChooseSize
+from striate.data.media.medium import ChooseSize, Placement
 from striate.data.scan import Scan, plan_inputs, scan_listing
 from striate.data.sources.list_source import list_source, takes_layout
 from striate.data.splits import assign_membership
@@ -59,13 +60,16 @@ def load_dataset(
     split, units = assign_membership(listing, scan.contents, sorted(decoded.ids.tolist()), config)
     refuse_unusable(listing, scan, unreadable, split, test=config.test_fraction > 0)
     kind = annotation_kind(listing.annotation)
+    listing = kind.named(listing, decoded.ids, decoded.masks)
+    if decoded.masks is not None:
+        resized = (*find_in_masks(listing, decoded.ids, decoded.masks, decoded.inputs), *resized)
     return _assemble(
         listing,
         scan,
-        preparation,
+        replace(preparation, values=listing.values, ignore=listing.ignore, colors=listing.colors),
         decoded,
         split,
-        classes=kind.classes_of(listing, decoded.masks),
+        classes=listing.classes,
         unreadable=unreadable,
         notes=(*listing.notes, *notes, *_split_notes(listing, config)),
         findings=(*find_before_training(listing, scan, unreadable, split, config), *resized),
@@ -132,7 +136,7 @@ def load_for_evaluation(
         config = replace(config, layout=preparation.layout)
     listing = _at_known_level(list_source(config, annotation, announce), config, annotation, classes)
     _check_form(listing, preparation, targets)
-    listing, renamed = annotation_kind(listing.annotation).match(listing, classes)
+    listing, renamed = annotation_kind(listing.annotation).match(listing, classes, preparation)
     name = "test" if "test" in listing.given else "all"
     ids = [i for i, given in enumerate(listing.given) if name == "all" or given == name]
     what = "the test split that the source gives"
@@ -192,7 +196,12 @@ def _assemble(
 
     Raises DataError for mask values that are not among `classes`, and for a split without a labeled pixel.
     """
-    targets = annotation_kind(listing.annotation).targets(listing, decoded.ids, decoded.masks, classes)
+
+    def place(number: int) -> Placement | None:
+        size = listing.medium.size_of(scan.headers[number]) if number in scan.headers else None
+        return None if size is None else listing.medium.placement(size, preparation)
+
+    targets = annotation_kind(listing.annotation).placed_targets(listing, decoded.ids, decoded.masks, classes, place)
     names = np.array([split[i] for i in decoded.ids.tolist()])
     splits, contents, unit_keys, facts = {}, {}, {}, {}
     for name in ("train", "val", "test", "all"):
@@ -230,6 +239,7 @@ def _assemble(
         store=store,
         facts=facts,
         annotated=annotated,
+        skeleton=listing.skeleton,
     )
     annotation_kind(listing.annotation).check(data)
     return data

@@ -71,7 +71,13 @@ def plan_inputs(listing: Listing, scan: Scan, config: DataConfig, choose_size: C
     """How every input is prepared, as the medium decides by what the headers say; notes, and findings. `choose_size`
     decides where the configuration has no size and photographs need one. Raises ConfigError."""
     headers, why = tuple(scan.headers.values()), []
-    if config.size is None and listing.inputs is None and annotation_kind(listing.annotation).of_whole:
+    kind = annotation_kind(listing.annotation)
+    config = replace(config, fit=config.fit or kind.fit)
+    if config.size is None and listing.inputs is None and headers:
+        known = {number: size for number, h in scan.headers.items() if (size := listing.medium.size_of(h)) is not None}
+        if (chosen := kind.choose_size(listing, known)) is not None:
+            config, why = replace(config, size=chosen[0]), [chosen[1]]
+    if config.size is None and listing.inputs is None and kind.of_whole:
         found = listing.medium.photographs(headers)
         if found is not None:
             size, reason = (choose_size or _usual_size)(found)

@@ -17,6 +17,7 @@ from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.setup.preserved_state import state_preserved
 from striate.doctor.setup.training_setup import Loss, TrainingSetup
+from striate.inference.predictor import batch_size
 from striate.models.weights.auxiliary_outputs import network_outputs
 from striate.records import Finding, Remedy
 from striate.tasks.task import Task
@@ -27,7 +28,6 @@ from striate.training.objective import Objective
 from striate.training.prepare import Prepared
 from striate.training.prepared_batch import prepared_inputs, to_memory_format
 
-_VALIDATED_AT_ONCE = 256
 _WARMUP = 10
 """Steps."""
 
@@ -107,7 +107,7 @@ class ValidationBatches:
         given = self.prepared
         # Spread over the split, which may be sorted by class.
         order = epoch_order(len(self.dataset), given.config.seed, 0)
-        for batch in batches(self.dataset, _VALIDATED_AT_ONCE, order=order):
+        for batch in batches(self.dataset, batch_size(given.data.input_shape), order=order):
             inputs = to_memory_format(given.normalize(batch.inputs), given.config)
             yield inputs, given.task.standardized(batch.targets)
 

@@ -45,7 +45,14 @@ def evaluate_trained(
         classes=data.classes,
         views=trained.views,
         answering=answering,
+        groups=groups_of(data, split),
     )
+
+
+def groups_of(data: Dataset, split: str) -> Sequence[str]:
+    """The group of each sample of a split; empty where there are none."""
+    facts = data.facts.get(split)
+    return () if facts is None else facts.columns.get("group", ())
 
 
 def evaluate_split(
@@ -62,13 +69,14 @@ def evaluate_split(
     views: Views = "none",
     answering: Predictor | None = None,
     progress: Callable[[int, int], None] | None = None,
+    groups: Sequence[str] = (),
 ) -> Evaluation:
     """Measure `module`, which already is on `device`, on every sample of `split`; nothing in it is changed.
 
     `normalize` turns a batch of the split's inputs into what the network takes. Where answers are the mean over several
     `views`, the metrics have their number, `views`, and beside the headline that of the image alone,
     `accuracy_one_view`. `answering` is `module` as it is to be computed, plainly by default. `progress(done, total)` is
-    called after every batch with numbers of samples.
+    called after every batch with numbers of samples. `groups`: that of each sample, for intervals.
     Raises DataError for an empty split, ModelError for NaN or Inf in the predictions, UsageError for
     a batch below 1.
     """
@@ -92,7 +100,7 @@ def evaluate_split(
         metrics["views"] = VIEW_COUNTS[views]
     answers, targets = as_arrays(decoded), as_arrays(split.targets.cpu())
     confusion, per_class = task.table_of_classes(answers, targets)
-    metrics |= task.interval(answers, targets)
+    metrics |= task.interval(answers, targets, groups if len(groups) == len(split) else ())
     return Evaluation(
         data=data_name,
         split=split_name,

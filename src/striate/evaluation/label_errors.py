@@ -203,7 +203,8 @@ def _features(evidence: Evidence, ids: Sequence[int], announce: Callable[[str], 
     scale = min(1.0, HOG_SIDE / max(height, width))
     shape = (channels, *(max(HOG_SMALLEST, round(side * scale)) for side in (height, width)))
     read = _reader(
-        evidence, Preparation(listing.kind, shape, evidence.config.fit, evidence.config.max_pixels, reduced=True)
+        evidence,
+        Preparation(listing.kind, shape, evidence.config.fit or "crop", evidence.config.max_pixels, reduced=True),
     )
     progress = announce_tenths(f"Looking at the labels of {listing.name}", len(ids), listing.medium.many, announce)
     sample = np.random.default_rng(0).permutation(len(ids))[:_FITTED]

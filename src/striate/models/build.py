@@ -12,8 +12,9 @@ from typing import Any, Literal
 from torch import nn
 
 from striate.errors import ConfigError, InputMisfit, ModelError, NoInputShape
-from striate.models.check import check_outputs
+from striate.models.check import check_outputs, gives_vector
 from striate.models.config import Initialization
+from striate.models.decoder import with_decoder
 from striate.models.from_file import build_from_file, call_factory, names_file
 from striate.models.from_run import names_run, read_network
 from striate.models.from_spec import build_plan, most_parameters
@@ -116,7 +117,8 @@ def build_model(
         request = _Request(name.strip(), input_shape, outputs, dense, new_head, classes, announce or (lambda _: None))
         network, request = _from_text(request)
     else:
-        network, request = module, _Request("", input_shape, outputs, dense, False, classes, lambda _: None)
+        request = _Request("", input_shape, outputs, dense, False, classes, lambda _: None)
+        network = _for_maps(module, request)
     if request.input_shape is not None and request.outputs is not None:
         check_outputs(network, request.input_shape, request.outputs, bool(request.dense), classes=classes)
     reinitialize(network, init)
@@ -167,6 +169,8 @@ def _from_text(request: _Request) -> tuple[nn.Module, _Request]:
         info = MODELS[_leading_name(text)]
         shape, dense = request.input_shape or info.input_shape, _first(request.dense, info.dense)
         network = build_from_zoo(info, text, shape, request.outputs or info.outputs)
+        if dense and not info.dense:
+            network = with_decoder(network, shape, request.outputs or info.outputs)
         return network, replace(request, input_shape=shape, dense=dense)
     if request.input_shape is None:
         remedy = "give it: input_shape=(1, 28, 28) in Python, --input 1x28x28 on the command line"
@@ -210,6 +214,7 @@ def _from_code(request: _Request) -> nn.Module:
         network = call_factory(factory, request.text, request.input_shape, request.outputs)
     else:
         network = build_from_file(request.text, request.input_shape, request.outputs)
+    network = _for_maps(network, request)
     if not request.new_head or request.input_shape is None or request.outputs is None:
         return network
     arguments = request.input_shape, request.outputs, bool(request.dense)
@@ -222,6 +227,17 @@ def _from_code(request: _Request) -> nn.Module:
         except ModelError:
             raise error from None  # another output layer is not what it wants
     return network
+
+
+def _for_maps(network: nn.Module, request: _Request) -> nn.Module:
+    """The network, with a decoder where an output for each position is asked for and it gives a vector."""
+    if not request.dense or request.input_shape is None or request.outputs is None or len(request.input_shape) != 3:
+        return network
+    return (
+        with_decoder(network, request.input_shape, request.outputs)
+        if gives_vector(network, request.input_shape)
+        else network
+    )
 
 
 def _from_run(request: _Request) -> tuple[nn.Module, _Request]:

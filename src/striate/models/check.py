@@ -127,6 +127,12 @@ def _explained(failure: Failure, module: nn.Module, input_shape: tuple[int, ...]
     return shape_error(failure, module, input_shape, runs)
 
 
+def gives_vector(module: nn.Module, input_shape: tuple[int, ...]) -> bool:
+    """Whether the network gives (N, K) for a batch: no output for each position. The network stays as it is."""
+    result = _forward(module, input_shape)
+    return isinstance(result, torch.Tensor) and result.ndim == 2
+
+
 def check_forward(module: nn.Module, input_shape: tuple[int, ...]) -> None:
     """Runs one batch of two through the network; ModelError with module and shapes where an exception comes out.
 

@@ -8,6 +8,9 @@ from striate.wording import several, show_shape
 SMALL_GRAY = 32
 SMALLEST_FOR_MNIST_CNN, SMALLEST_FOR_RESNET, UNET_MULTIPLE = 16, 8, 4
 SMALLEST_FOR_AIRBENCH, LARGE_FOR_AIRBENCH = 9, 64
+LARGE_FOR_DECODER = 96
+"""Pixels: of smaller images maps of a quarter of the size leave too little of borders."""
+DETECTOR = "small-resnet"
 PASSES = 5
 """Over the training samples, at least, before a wider network pays; with images that grow they are about seven."""
 _WIDTHS, _PUBLISHED = (16, 32, 64, 96, 128), 64
@@ -18,8 +21,8 @@ FEW = 5_000
 def choose_model(kind: str, input_shape: tuple[int, ...], needs: str, samples: int) -> tuple[str, str]:
     """A zoo model with its arguments, and one sentence that says why.
 
-    `kind` is the name of a medium, `needs` what the task needs of a network (`vector`, `map`), `samples` the size of
-    the training split.
+    `kind` is the name of a medium, `needs` what the task needs of a network (`vector`, `map`, `pyramid`), `samples` the
+    size of the training split.
     """
     size = show_shape(input_shape)
     if needs == "map":
@@ -60,7 +63,7 @@ def choose_fast_model(
     `airbench(width=16)` at least, and none wider than published for up to 5,000 samples; without a limit of the
     published width, half of it for gray images.
     """
-    image = medium_of(kind).pictures and len(input_shape) == 3 and needs != "map"
+    image = medium_of(kind).pictures and len(input_shape) == 3 and needs not in ("map", "pyramid")
     if not image or min(input_shape[1:]) < SMALLEST_FOR_AIRBENCH:
         return choose_model(kind, input_shape, needs, samples)
     why = "made for short trainings: its first layer whitens patches of the images, the others begin as identities"
@@ -90,9 +93,43 @@ def airbench_macs(width: int, input_shape: tuple[int, ...]) -> int:
 
 def _for_masks(input_shape: tuple[int, ...]) -> tuple[str, str]:
     size = show_shape(input_shape)
+    if len(input_shape) == 3 and min(input_shape[1:]) >= LARGE_FOR_DECODER:
+        return "small-resnet", f"residual blocks, whose maps of all sizes a decoder merges into masks ({size})"
     if len(input_shape) == 3 and all(side % UNET_MULTIPLE == 0 for side in input_shape[1:]):
         return "small-unet", f"masks need the context of a coarse map and the borders of a fine one ({size})"
     return "small-dilated", f"{size} cannot be halved twice, so the masks are made at full resolution throughout"
+
+
+def network_for_objects(input_shape: tuple[int, ...]) -> tuple[str, str] | None:
+    """That for objects of images, with maps of several strides; None for images too small for it."""
+    if len(input_shape) != 3 or min(input_shape[1:]) < SMALLEST_FOR_RESNET:
+        return None
+    size = show_shape(input_shape)
+    return DETECTOR, f"maps of several strides of images of {size}, from residual blocks that train from scratch"
+
+
+def network_for_places(input_shape: tuple[int, ...]) -> tuple[str, str]:
+    """Residual blocks at each of a few sizes, halved down to 4 cells, the first as large as the head reads."""
+    side = max(input_shape[1:])
+    halvings = 0 if side <= _WHOLE else 1 if side <= 2 * _WHOLE else 2
+    stem = [f"conv({width},3,stride={1 + (halvings > k)},pad=1) bn relu" for k, width in enumerate(_PLACES[:2])]
+    parts, cells = [*stem, _block(_PLACES[1])], min(input_shape[1:]) >> halvings
+    for width in _PLACES[2:]:
+        if cells < 2 * _COARSEST:
+            break
+        parts.append(f"conv({width},3,stride=2,pad=1) bn relu {_block(width)}")
+        cells //= 2
+    size = show_shape(input_shape)
+    return " ".join(parts), f"where something is ({size}) takes fine maps, and coarse ones to tell what it is"
+
+
+def _block(width: int) -> str:
+    return f"res[conv({width},3,pad=1) bn relu conv({width},3,pad=1) bn] relu"
+
+
+_PLACES, _WHOLE, _COARSEST = (32, 64, 96, 128, 160), 48, 4
+"""Channels of the maps, pixels of the longer side up to which the first is as large as the image, and cells of the
+shorter side of the last."""
 
 
 def _for_table(input_shape: tuple[int, ...], samples: int) -> tuple[str, str]:

@@ -26,6 +26,7 @@ from striate.reference.activations import (
     tanh,
     tanh_backward,
 )
+from striate.reference.boxes import box_iou, generalized_iou, non_maximum_suppression
 from striate.reference.check_gradient import GradientCheck, check_gradient
 from striate.reference.convolve import (
     convolve,
@@ -51,6 +52,7 @@ from striate.reference.normalization import (
     local_response_norm,
     local_response_norm_backward,
 )
+from striate.reference.points import area_of_correct_points, correct_points, normalized_mean_error
 from striate.reference.pooling import (
     average_pool,
     average_pool_backward,
@@ -64,16 +66,19 @@ from striate.reference.pooling import (
 
 __all__ = [
     "GradientCheck",
+    "area_of_correct_points",
     "average_pool",
     "average_pool_backward",
     "batch_norm",
     "batch_norm_backward",
+    "box_iou",
     "channel_l2_pool",
     "channel_l2_pool_backward",
     "check_gradient",
     "col2im",
     "convolve",
     "convolve_backward",
+    "correct_points",
     "cross_entropy",
     "cross_entropy_backward",
     "dense",
@@ -84,6 +89,7 @@ __all__ = [
     "dropout_mask",
     "elu",
     "elu_backward",
+    "generalized_iou",
     "group_norm",
     "group_norm_backward",
     "hinge",
@@ -105,6 +111,8 @@ __all__ = [
     "max_pool_backward",
     "maxout",
     "maxout_backward",
+    "non_maximum_suppression",
+    "normalized_mean_error",
     "prelu",
     "prelu_backward",
     "relu",

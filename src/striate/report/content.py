@@ -162,5 +162,7 @@ def end_findings(
     known = {finding.code for finding in prepared.findings}
     of_validation = prepared.task.noticed_on_validation(val.decoded, val.targets, str(run.path))
     of_predictions = (*prepared.task.noticed(test), *of_validation)
-    found = *of_predictions, *curve_findings(read_curves(run, len(prepared.data.classes), passes))
+    targets = prepared.task.diagnosed_as
+    classes = len(prepared.data.classes) if targets is not None and targets.targets == "labels" else 0
+    found = *of_predictions, *curve_findings(read_curves(run, classes, passes))
     return tuple(in_options(finding, prepared.config) for finding in found if finding.code not in known)

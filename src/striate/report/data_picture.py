@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import numpy as np
+import torch
 
 from striate.data.augment.augment import check_augmentation, describe_augmentation
 from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset
+from striate.data.targets import Targets
 from striate.records import Finding
-from striate.tasks.registry import task_for
+from striate.tasks.registry import make_task
+from striate.tasks.task import Task
 from striate.training.config import Config
 from striate.training.prepare import read_data
 from striate.training.recipes.augmentation import decide_augmentation
@@ -56,14 +62,17 @@ def draw_data(
     """
     config, data = read_data(config, announce)
     refuse_unseen(data)
-    augment = None
+    task, augment = make_task(data, config.task), None
+    paint = None if data.has_masks or not task.draws else partial(_painted, task)
     if augmented:
         check_augmentation(config.augment, data)
-        augment, reason = decide_augmentation(config.augment, data, keeps=task_for(data, config.task).survives_moves)
-        rows = rows_by_epoch(data, augment, count=count, epochs=epochs, seed=config.seed)
+        augment, reason = decide_augmentation(config.augment, data, keeps=task.survives_moves, adapt=task.augmentation)
+        rows = rows_by_epoch(
+            data, augment, count=count, epochs=epochs, seed=config.seed, paint=paint, move=task.warp_targets
+        )
         words = _augmentation_words(augment, reason, data, config.seed)
     else:
-        rows = rows_by_class(data, count=count, seed=config.seed)
+        rows = rows_by_class(data, count=count, seed=config.seed, paint=paint)
         words = _class_words(data, rows)
     figure = samples_figure(
         rows,
@@ -74,6 +83,12 @@ def draw_data(
     )
     samples = len(rows) if augmented else sum(len(row.images) for row in rows)
     return DataPicture(save_figure(figure, out), data.name, samples, words, augment, data.notes, data.findings)
+
+
+def _painted(task: Task, images: torch.Tensor, targets: Targets) -> torch.Tensor:
+    """Images (B, C, H, W) with their targets drawn over them: (B, 3, H, W)."""
+    pairs = zip(images.numpy(), targets.numpy(), strict=True)
+    return torch.from_numpy(np.stack([task.draw(image, target).transpose(2, 0, 1) for image, target in pairs]))
 
 
 def _augmentation_words(augment: AugmentConfig, reason: str, data: Dataset, seed: int) -> str:

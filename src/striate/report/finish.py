@@ -41,7 +41,7 @@ from striate.training.loop import validate
 from striate.training.measured import measured_part
 from striate.training.prepare import Prepared
 from striate.training.step_losses import read_step_losses
-from striate.training.trained import Trained
+from striate.training.trained import Trained, settled
 from striate.visualize.page_parts import Picture
 
 _OFFERED = 0.02
@@ -65,6 +65,7 @@ def finish_run(
             announce(sentence)
     best = load_checkpoint(run.best, prepared.device)
     prepared.state.answering.load_state_dict(best.get("ema") or best["model"])
+    prepared = replace(prepared, task=settled(prepared.task, best))
     trained, data = prepared.trained(), prepared.data
     evaluations, offered = _evaluate(run, prepared, trained, announce)
     measured = evaluations[data.held_out]

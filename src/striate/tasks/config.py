@@ -21,18 +21,26 @@ class TaskConfig:
     refused, never ignored."""
 
     name: str = "auto"
-    """The task. `auto` follows the annotations: class names, numbers, or masks. A task that an installed package
-    registers has a name too; `file.py:name` RUNS that code."""
+    """The task. `auto` follows the annotations: class names, numbers, masks, boxes, or points. A task that an installed
+    package registers has a name too; `file.py:name` RUNS that code."""
     loss: str = "auto"
-    """`auto`: softmax cross-entropy for classes and pixels, squared error for numbers. Classes: `cross-entropy` or
-    `hinge`; numbers: `squared`, `absolute` or `huber`. Or `file.py:name`, which runs that code: a function of (outputs,
-    targets) that gives their mean loss."""
+    """`auto`: softmax cross-entropy for classes and pixels, squared error for numbers, quality focal loss and GIoU for
+    boxes, distance for points. Classes: `cross-entropy` or `hinge`; pixels: `cross-entropy`, `focal`, `dice`, or a sum,
+    such as `cross-entropy+dice`; numbers: `squared`, `absolute` or `huber`. Or `file.py:name`, which runs that code: a
+    function of (outputs, targets) that gives their mean loss."""
     label_smoothing: Annotated[float, Ge(0), Lt(1)] | None = None
     """Share of each target spread evenly over all classes (cross-entropy). Default: 0, or what the recipe decides."""
     class_weights: Literal["none", "balanced"] = "none"
     """`balanced` weighs each class by the inverse of its frequency in the training split."""
     margin: Annotated[float, Gt(0), Le(1e6)] = 1.0
     """Margin of the multi-class hinge loss."""
+    gamma: Annotated[float, Ge(0), Le(10)] = 2.0
+    """Exponent of the focal loss: how much less a pixel counts the surer its class is."""
+    head: Literal["heatmaps", "regress"] = "heatmaps"
+    """Keypoints: `heatmaps` of where each point is, or `regress` for its coordinates themselves."""
+    flip_pairs: str | None = None
+    """Keypoints: pairs of points that a mirror image exchanges, `left_eye=right_eye,1=17`; `none` where it exchanges
+    none. Default: by left and right in the names of points; without either, training images are not mirrored."""
     cost: str | None = None
     """What it costs to miss a class, 1 where not named: `ill=10,doubtful=3`. Predictions and the final evaluation name
     the class with the largest cost × probability; training and probabilities stay as they are."""

@@ -6,6 +6,8 @@ TASKS: dict[str, str] = {
     "classify": "striate.tasks.classify.task:Classify",
     "regress": "striate.tasks.regress.task:Regress",
     "segment": "striate.tasks.segment.task:Segment",
+    "detect": "striate.tasks.detect.task:Detect",
+    "keypoints": "striate.tasks.keypoints.task:Keypoints",
 }
 """Name to module and class, in the order in which they are offered."""
 

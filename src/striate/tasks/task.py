@@ -6,7 +6,7 @@ task whose predictions are its outputs and whose headline is its loss. docs/exte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -14,13 +14,17 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from striate.data.augment.warp import Warp
+from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset, SampleFacts
+from striate.data.media.medium import Placement
 from striate.data.targets import Targets
 from striate.errors import UsageError
 from striate.inference.agreement import agreement_of_numbers
 from striate.inference.plan import PredictionAgreement
+from striate.inference.tiles import Tile
 from striate.records import Finding, Interval, Remedy
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature
@@ -87,14 +91,22 @@ class Task:
     reads_tree: ClassVar[bool] = False
     """Whether it reads all that the network gives (a tuple, list or dict of tensors). Where not, that is one tensor, or
     a tuple whose first is followed by auxiliary classifiers' outputs."""
+    needs_placement: ClassVar[bool] = False
+    """Whether predictions for a file need to know where it lies in the input (`describe_in_file`)."""
+    refused_augmentation: ClassVar[Mapping[str, str]] = {}
+    """Fields of `augment.*` that have no meaning for its targets, and why."""
     fields: ClassVar[Mapping[str, frozenset[str]]] = {}
     """Further fields of `task.*` that have a meaning, by loss."""
     moves_with_image: ClassVar[bool] = False
     """Whether targets lie on the grid of the input: a blend by boxes pastes them with their image."""
     survives_moves: ClassVar[bool] = True
     """Whether a moved, cropped or mirrored image keeps its target (moved with it where it lies on the grid)."""
+    takes_windows: ClassVar[bool] = False
+    """Whether `warp_targets` follows a `Warp.window`, so that a part of each image can be trained on."""
     mean_of_views: ClassVar[bool] = False
     """Whether predictions may be the mean over mirrored and moved images."""
+    whole_pictures: ClassVar[bool] = False
+    """Whether a picture is predicted whole, in its own proportions, and the prediction has its size: `decode_at`."""
     diagnosed_as: ClassVar[Diagnosed | None] = None
     """What the doctor's checks of targets have to know; None leaves them out."""
     own_loss: ClassVar[str] = ""
@@ -126,6 +138,37 @@ class Task:
         """How many outputs (channels, where it needs a map) the network must give."""
         raise NotImplementedError(f"{type(self).__name__}.outputs: how many outputs the network must give")
 
+    @classmethod
+    def usual_network(cls, input_shape: tuple[int, ...]) -> tuple[str, str] | None:
+        """The network where none is named, and why; None where only the shape of the data decides it."""
+        del input_shape
+        return None
+
+    @property
+    def target_count(self) -> int:
+        """How many numbers or entries a target has, where there are no classes: other data must have as many."""
+        return self.outputs
+
+    @property
+    def built_outputs(self) -> int | None:
+        """How many outputs the network has to have as it is built; None where `attach` makes them, or it gives a
+        tree."""
+        return None if self.reads_tree or self.needs == "pyramid" else self.outputs
+
+    def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
+        """The network with what it takes to give the outputs. Raises ModelError where it lacks what is needed."""
+        del input_shape
+        return network
+
+    def bare(self, network: nn.Module) -> nn.Module:
+        """The network under what `attach` has put on it, to which weights of other tasks belong."""
+        return network
+
+    def settled(self, val: Mapping[str, float]) -> Self:
+        """The task with what the metrics of validation decide."""
+        del val
+        return self
+
     def loss(self, outputs: Outputs, targets: Targets) -> torch.Tensor:
         """Scalar loss, `loss_sum / weight`: what training minimizes."""
         return self.loss_sum(outputs, targets) / self.weight(targets)
@@ -138,6 +181,12 @@ class Task:
         """What `loss_sum` is divided by for the mean: how many samples or labeled pixels there are, or the sum of
         their class weights. A tensor only where it depends on the values of the targets."""
         return float(len(targets))
+
+    def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
+        """How training images vary where nobody says, of what is `usual` for such images, and what should be known of
+        it. Raises ConfigError for a `request` that targets cannot follow."""
+        del request
+        return usual, ""
 
     def warp_targets(self, targets: Targets, warp: Warp) -> Targets:
         """Targets of images that were moved by `warp`."""
@@ -232,10 +281,31 @@ class Task:
         """Predictions from outputs, small enough to keep for a whole split."""
         return outputs.float() if isinstance(outputs, torch.Tensor) else outputs
 
+    def decode_at(self, outputs: Outputs, size: tuple[int, int]) -> Predictions:
+        """Predictions for pictures of (height, width) `size` pixels from outputs for these at another scale."""
+        raise NotImplementedError(f"{type(self).__name__}.decode_at")
+
+    def stitched(self, parts: Iterable[tuple[Tile, Outputs]], size: tuple[int, int]) -> Predictions:
+        """The prediction for a picture of (height, width) `size` pixels from outputs for its tiles, of one sample each.
+        Raises UsageError where the task has none."""
+        del parts, size
+        got = f"a run that predicts {self.headline}"
+        raise UsageError("--tile", got, "a task whose predictions are of places", "leave out --tile")
+
     def describe(self, decoded: Predictions) -> dict[str, Any]:
         """One sample's prediction as the fields of a `predict --json` line."""
         values = [float(value) for value in torch.as_tensor(decoded).flatten().tolist()]
         return {"value": values[0]} if len(values) == 1 else {"values": values}
+
+    def describe_in_file(self, decoded: Predictions, placed: Placement | None) -> dict[str, Any]:
+        """`describe`, for a file that lies in the input as `placed` says; None where that is not known."""
+        del placed
+        return self.describe(decoded)
+
+    def in_file(self, decoded: Predictions, placed: Placement) -> Predictions:
+        """One sample's prediction in pixels of the file, to be drawn over it."""
+        del placed
+        return decoded
 
     def line(self, fields: Mapping[str, Any]) -> str:
         """The fields of `describe` in words, for a terminal."""
@@ -346,8 +416,10 @@ class Task:
         del decoded, targets
         return None, ()
 
-    def interval(self, decoded: Any, targets: Any) -> dict[str, list[float]]:
-        """`<headline>_interval`: [low, high] (95 %), by bootstrap over samples; nothing for fewer than 20."""
+    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
+        """`<headline>_interval`: [low, high] (95 %), by bootstrap over samples; nothing for fewer than 20. `groups`:
+        that of each sample, where samples have any."""
+        del groups
         ends = interval_of(self.headline_figure().estimate(self.rows_for(decoded, targets)))
         return {} if ends is None else {f"{self.headline}_interval": ends}
 
@@ -505,6 +577,13 @@ class Task:
         """What is explained of one sample's prediction. Raises UsageError where nothing can be."""
         del decoded
         return Explained(lambda outputs: outputs.flatten(1), 0, "number")
+
+    def explained_part(self, decoded: Predictions, part: str) -> Explained:
+        """What is explained of one sample's prediction where the user names a `part` of it. Raises UsageError for one
+        that it does not have."""
+        del decoded
+        got = f"{part!r}, for a run that predicts {self.headline}"
+        raise UsageError("--part", got, "a task whose predictions have parts with names", "leave out --part")
 
     def target_text(self, target: Any) -> str:
         """One sample's target in words, beside a small picture of it."""

@@ -26,18 +26,21 @@ class Unmoved(Protocol):
     def __call__(self, outputs: Any, *, mirrored: bool, shift: tuple[int, int]) -> Any: ...
 
 
-def mean_over_views(network: Network, images: torch.Tensor, views: Views, unmoved: Unmoved) -> torch.Tensor:
+def mean_over_views(
+    network: Network, images: torch.Tensor, views: Views, unmoved: Unmoved, mirror: Network | None = None
+) -> torch.Tensor:
     """Outputs (N, K) for images (N, C, H, W): the weighted mean over the views, in float32.
 
     `none`: f(x). `mirror`: (f(x) + f(mirrored x)) / 2. `mirror-shift`: with m for that mean, m(x) / 2 +
     m(x moved up and left by a pixel) / 4 + m(x moved down and right) / 4, what is moved in being the reflection at the
-    edge. The mean of logits is that of log-probabilities but for a constant: the normalized geometric mean.
+    edge. `mirror` is asked for mirrored views, where that is not `network`. The mean of logits is that of
+    log-probabilities but for a constant: the normalized geometric mean.
     """
-    return outputs_of_views(network, images, views, unmoved)[0]
+    return outputs_of_views(network, images, views, unmoved, mirror)[0]
 
 
 def outputs_of_views(
-    network: Network, images: torch.Tensor, views: Views, unmoved: Unmoved
+    network: Network, images: torch.Tensor, views: Views, unmoved: Unmoved, mirror: Network | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The outputs of `mean_over_views`, and those of the image as it is alone; the same tensor for `none`."""
     alone = network(images)
@@ -45,7 +48,8 @@ def outputs_of_views(
         return alone, alone
     total: torch.Tensor | None = None
     for weight, view, mirrored, shift in _other_views(images, views):
-        outputs = weight * unmoved(network(view), mirrored=mirrored, shift=shift).float()
+        asked = mirror if mirrored and mirror is not None else network
+        outputs = weight * unmoved(asked(view), mirrored=mirrored, shift=shift).float()
         total = outputs if total is None else total + outputs
     assert total is not None
     return total + _own_weight(views) * alone.float(), alone

@@ -71,7 +71,7 @@ def build_network(model: str | nn.Module, data: Dataset, task: Task, weights: In
         network: nn.Module = build_model(
             model,
             data.input_shape,
-            None if task.reads_tree else task.outputs,
+            task.built_outputs,
             dense=task.needs == "map",
             init=chosen.init,
             new_head=chosen.weights is not None,
@@ -89,4 +89,4 @@ def build_network(model: str | nn.Module, data: Dataset, task: Task, weights: In
     if not any(p.requires_grad for p in network.parameters()):
         raise TrainingError(f"model {model}", "no trainable parameter", "at least one", "add a layer such as fc(10)")
     materialize(network, data.input_shape)
-    return network
+    return task.attach(network, data.input_shape)

@@ -155,6 +155,9 @@ class EvaluationConfig:
     """Test-time augmentation: the prediction is the mean over the image alone (`none`), the image and its mirror image
     (`mirror`), or six images: these two, each also shifted by a pixel either way along the diagonal (`mirror-shift`).
     Default: none, or what the recipe decides."""
+    val_samples: Annotated[int, Ge(1)] | None = None
+    """Number of validation samples, evenly spaced, that are evaluated after each epoch; in the end all are. Default:
+    all, or what the recipe decides."""
     train_samples: Annotated[int, Ge(1)] | None = None
     """Number of training samples, evenly spaced, that are evaluated after training. Default: all, or what the recipe
     decides."""

@@ -118,21 +118,32 @@ class InitialWeights:
             return []
         # `auto` is left only of a module given in Python: no name that a remedy could speak of.
         name = "" if self.owner or self.config.model.name == "auto" else self.config.model.name
+        weights, whole = self.weights, network
+        if not (isinstance(weights, SavedNetwork) and weights.task == task.name):
+            bare = task.bare(network)
+            weights = weights if bare is network else replace(weights, tensors=_tensors_of(bare, weights.tensors))
+            network = bare
         drawn = head_tensors(network)
         try:
-            notes = [take_weights(network, self.weights, task.outputs, data.classes, name=name)]
+            notes = [take_weights(network, weights, task.outputs, data.classes, name=name)]
         except ModelError as error:
             if not isinstance(self.weights, SavedNetwork):
                 found = recognize(self.weights, data.input_shape, task.outputs, task.needs == "map")
                 error.remedy = f"--model {found}, which the file fits" if found else error.remedy
             raise
-        if isinstance(self.weights, SavedNetwork):
+        if isinstance(self.weights, SavedNetwork) and network is whole:
             raw = data.splits["train"].inputs[:2]
             fitted = fit_head(network, self.weights, task, normalization.on(raw.device, raw.ndim)(raw), drawn)
             notes += [fitted] if fitted else []
         if self.normalization is not None:
             notes.append(f"inputs are standardized as in the training of {self.weights.path}")
         return notes
+
+
+def _tensors_of(network: nn.Module, tensors: dict[str, Any]) -> dict[str, Any]:
+    """Without those of layers that are left out here, such as the output layer of a network whose maps are used."""
+    own = [f".{key}" for key in network.state_dict()]
+    return {key: value for key, value in tensors.items() if any(f".{key}".endswith(part) for part in own)}
 
 
 def find_initial_weights(
@@ -202,6 +213,8 @@ def _named(weights: Weights, data: Dataset, task: Task) -> tuple[Weights, str]:
     """The weights and the network that they are of, for the outputs of the task."""
     if isinstance(weights, SavedNetwork):
         weights = with_origin(weights)
+        if task.needs == "pyramid":  # its own output layer is left out
+            return weights, weights.name
         return weights, with_outputs(weights.name, data.input_shape, task.outputs)
     found = recognize(weights, data.input_shape, task.outputs, task.needs == "map")
     first = ", ".join(list(weights.tensors)[:3])

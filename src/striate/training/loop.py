@@ -17,7 +17,7 @@ from striate.training.events import EpochDone, EpochRow, Event, StepDone
 from striate.training.execution import autocast, evaluation_batch, uncompiled
 from striate.training.guards import guarded, retried_epoch_end, within_deadline
 from striate.training.head_warm_up import training_mode
-from striate.training.measured import Measured
+from striate.training.measured import Measured, watched_part
 from striate.training.nonfinite.detect import refuse_nonfinite_epoch, refuse_only_skipped
 from striate.training.objective import Objective
 from striate.training.optimizers import set_learning_rate
@@ -80,7 +80,8 @@ def epoch_batches(setup: Setup) -> Iterator[Batch]:
 def close_epoch(setup: Setup) -> EpochDone:
     """Measure the validation split, write the epoch's row into the state and start the next tally."""
     state, config, task = setup.state, setup.config, setup.objective.task
-    val = validate(state.answering, setup.objective, setup.splits["val"], config, setup.normalize, setup.processes)
+    part = watched_part(setup.splits["val"], config)
+    val = validate(state.answering, setup.objective, part, config, setup.normalize, setup.processes)
     row = epoch_row(setup, val)
     refuse_nonfinite_epoch(row)
     refuse_only_skipped(row, state.step - (state.history[-1].step if state.history else 0))

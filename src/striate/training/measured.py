@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from striate.data.dataset import Dataset
+from striate.data.dataset import Dataset, Split
 from striate.tasks.accumulator import Accumulator, Sums
 from striate.tasks.task import Task
 from striate.training.config import Config
@@ -105,6 +105,12 @@ def _share_of(name: str) -> Sums:
 def measured_count(samples: int, config: Config) -> int:
     """How many of so many training samples are measured."""
     return min(samples, config.evaluation.train_samples or samples)
+
+
+def watched_part(val: Split, config: Config) -> Split:
+    """The `evaluation.val_samples` validation samples, evenly spaced, that are measured after each epoch."""
+    count = min(len(val), config.evaluation.val_samples or len(val))
+    return val if count == len(val) else val.take(torch.arange(count) * len(val) // count)
 
 
 def measured_part(data: Dataset, config: Config) -> Dataset:

@@ -49,7 +49,7 @@ from striate.training.plan.decide import apply_plan, expected_length
 from striate.training.plan.plan_table import PlanRecord
 from striate.training.plan.trial import Workload
 from striate.training.processes.decide import refuse_undivided
-from striate.training.progressive_resizing import decide_sizes
+from striate.training.progressive_resizing import decide_sizes, decide_window
 from striate.training.recipes.compute_budget import bounded_wait, choose_size_for
 from striate.training.recipes.decide import Decision, decide, decide_views
 from striate.training.recipes.facts import gather_facts
@@ -148,7 +148,8 @@ def read_data(
             "put the files back, or train anew with --data.fingerprint null; striate eval RUN DATA measures on them"
             " as on other data",
         )
-    decided = replace(config.data, source=data.source, store=data.store, fingerprint=data.fingerprint)
+    fit = data.preparation.fit
+    decided = replace(config.data, source=data.source, store=data.store, fingerprint=data.fingerprint, fit=fit)
     return replace(config, data=data.medium.decided(decided, data.input_shape)), data
 
 
@@ -273,11 +274,14 @@ def _decide_recipe(
     images, views at test time. `waited_for`: whether somebody waits for this one training, whose length is then bounded
     by how fast the machine is. Raises ConfigError for what cannot be trained so."""
     config = with_own_optimizer(config, network)
-    facts = gather_facts(data, network, has_weights=pretrained, keeps=task.survives_moves)
+    windows, adapt = task.takes_windows, task.augmentation
+    facts = gather_facts(data, network, has_weights=pretrained, keeps=task.survives_moves, windows=windows, adapt=adapt)
     decision = decide(config, data, facts)
     refuse_impossible_target(decision.config.budget.target, task)
     config, wait_notes = bounded_wait(decision.config, request, facts) if waited_for else (decision.config, [])
+    config, window_notes = decide_window(config, request, data, task, network)
     config, size_notes = decide_sizes(config, request, data, network)
+    size_notes = [*window_notes, *size_notes]
     config, view_notes = decide_views(config, request, data, task)
     refuse_untrainable(config, request, data, task, network, has_weights=pretrained)
     rule_notes = [f"predicted in the end is {task.decision_text}"] if task.decision_text else []

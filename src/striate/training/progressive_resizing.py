@@ -86,6 +86,36 @@ def at_size_of_step(
     return resize_batch(inputs, size), task.resize_targets(targets, size)
 
 
+def decide_window(
+    config: Config, request: Config, data: Dataset, task: Task, network: nn.Module
+) -> tuple[Config, list[str]]:
+    """The configuration with `augment.window` decided, and a note where a recipe's value cannot be had: then the
+    network sees whole images. Raises ConfigError where a value of the request (`request`) cannot be."""
+    augment = config.augment
+    side = augment.window or 0
+    if not side:
+        if (augment.zoom or 1) > 1:
+            got = f"{augment.zoom:g} for images that are seen whole"
+            raise ConfigError("augment.zoom", got, "windows, which show them smaller or larger", "--augment.window 256")
+        return config, []
+    if not task.takes_windows:
+        got = f"{side} for the task {task.name}, whose targets are of whole images"
+        raise ConfigError("augment.window", got, "masks", "leave out --augment.window")
+    if (augment.crop or 1) < 1:
+        got = f"{augment.crop:g} beside windows of {side} pixels, which are crops already"
+        raise ConfigError("augment.crop", got, "one of them", "leave out --augment.crop, or --augment.window")
+    full = (data.input_shape[1], data.input_shape[2])
+    size = (min(side, full[0]), min(side, full[1]))
+    reason = _refusal(network, (data.input_shape[0], *size), full) if size != full else None
+    if reason is None:
+        return config, []
+    if request.augment.window is not None and "augment.window" not in request.decided:
+        got = f"the network does not take {_shown(size)} in place of {_shown(full)}: {reason}"
+        raise ConfigError("augment.window", got, "sizes that it takes", "leave out --augment.window")
+    note = f"no windows, although the recipe has them: the network does not take {_shown(size)}: {reason}"
+    return replace(config, augment=replace(augment, window=0, zoom=1.0)), [note]
+
+
 def decide_sizes(config: Config, request: Config, data: Dataset, network: nn.Module) -> tuple[Config, list[str]]:
     """The configuration with `schedule.first_size` decided, and a note where a recipe's value cannot be had: then
     images keep their full size. Raises ConfigError where a value of the request (`request`) cannot be."""
@@ -99,7 +129,7 @@ def decide_sizes(config: Config, request: Config, data: Dataset, network: nn.Mod
                 "--schedule.first_size 0.75 with it, or leave it out",
             )
         return replace(config, schedule=replace(schedule, first_size=1.0, full_size_from=None)), []
-    problem = _problem(schedule.first_size, data, network)
+    problem = _problem(schedule.first_size, config.augment.window, data, network)
     if problem is None:
         return config, []
     if _requested(request, "first_size"):
@@ -112,11 +142,15 @@ def _requested(request: Config, field: str) -> bool:
     return getattr(request.schedule, field) is not None and f"schedule.{field}" not in request.decided
 
 
-def _problem(first_size: float | None, data: Dataset, network: nn.Module) -> tuple[str, str, str] | None:
+def _problem(
+    first_size: float | None, window: int | None, data: Dataset, network: nn.Module
+) -> tuple[str, str, str] | None:
     """What is in the way of images that begin at this share: got, expected, remedy."""
     if not data.medium.pictures:
         return f"{data.name} has no images but {data.medium.a} a sample", "images", "leave out --schedule.first_size"
     full = (data.input_shape[1], data.input_shape[2])
+    if window:
+        full = (min(window, full[0]), min(window, full[1]))
     sizes = smaller_sizes(first_size or 1.0, full)
     if not sizes:
         return (

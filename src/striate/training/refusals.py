@@ -129,6 +129,9 @@ def refuse_untrainable(
     the configuration before anything was decided."""
     refuse_foreign_fields(config, type(task), "own" if task.own_loss else task.loss_name, has_weights=has_weights)
     refuse_empty_penalties(network, config.regularize)
+    for name, why in task.refused_augmentation.items():
+        if value := getattr(config.augment, name):
+            raise ConfigError(f"augment.{name}", f"{value} for {task.name}", why, f"leave out --augment.{name}")
     refuse_uncompiled_parts(config)
     _refuse_changed_steps(config.budget)
     _refuse_layout(config, data)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from functools import cached_property, partial
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -14,11 +16,14 @@ from torch import nn
 
 from striate.data.dataset import Preparation
 from striate.data.media.every_medium import medium_of
+from striate.data.media.medium import MOST_TILED_PIXELS, Placement
 from striate.data.normalize import Normalization
 from striate.data.threads import map_ordered
 from striate.errors import ModelError, RunError, UsageError
+from striate.inference.any_size import any_size
 from striate.inference.plan import Asked, InferencePlan
 from striate.inference.predictor import Predictor, batch_size, inference, plain_predictor, plan_predictor
+from striate.inference.tiles import Box, Reach, Tile, beside, reach_of, tiles
 from striate.tasks.registry import task_from_state, task_to_state
 from striate.tasks.task import Task
 from striate.tasks.views import VIEW_COUNTS, Views, mean_over_views
@@ -29,6 +34,14 @@ if TYPE_CHECKING:
     Input = str | Path | Image | np.ndarray | torch.Tensor
 
 
+_NUMBERS_AT_ONCE = 2**22  # of whole pictures, which may be larger than the inputs
+_WHOLE_PIXELS, _SIDE = 2**22, 1024
+"""A picture of more pixels is computed in tiles of so many a side, where that gives the same."""
+
+Read = tuple[np.ndarray, tuple[int, int] | None]
+"""A raw input, and the height and width in pixels of its file where it was read whole."""
+
+
 @dataclass(frozen=True)
 class Prediction:
     """One prediction: `fields` are those of a `predict --json` line (`label`, `probability`, `top`; or `value`);
@@ -36,6 +49,8 @@ class Prediction:
 
     fields: dict[str, Any]
     decoded: torch.Tensor
+    placed: Placement | None = None
+    """Where its file lies in the input, where the task needs to know."""
 
     @property
     def label(self) -> str:
@@ -74,12 +89,12 @@ class Trained:
         Raises DataError for a file that cannot be read or an array of another shape.
         """
         if not isinstance(images, list):
-            return self.answer([self.prepare(images)], plan=plan)[0]
+            return self.predict([images], plan=plan)[0]
         files = any(isinstance(image, str | Path) for image in images)
-        inputs = map_ordered(self.prepare, images) if files and len(images) > 1 else map(self.prepare, images)
-        return list(
-            self._predict_all(inputs, self.planned(self._spread(images, self.prepare), len(images), asked=plan))
-        )
+        inputs = map_ordered(self.read, images) if files and len(images) > 1 else map(self.read, images)
+        placed = [self.placement(image) for image in images]
+        planned = self.planned(self._spread(images, self.prepare), len(images), asked=plan)
+        return list(self._predict_all(inputs, planned, placed=placed))
 
     def with_views(self, views: Views) -> Trained:
         """The same network, whose predictions are the mean over `views`. Raises UsageError for what are no images,
@@ -93,8 +108,8 @@ class Trained:
     ) -> list[Prediction]:
         """Predictions for prepared raw inputs, each of `preparation.input_shape`, `batch` at once; many of them by the
         fastest backend that gives the predictions of fp32, unless `plan` is `plain`."""
-        spread = self._spread(inputs, lambda raw: raw)
-        return list(self._predict_all(inputs, self.planned(spread, len(inputs), batch=batch, asked=plan), batch))
+        spread, given = self._spread(inputs, lambda raw: raw), ((raw, None) for raw in inputs)
+        return list(self._predict_all(given, self.planned(spread, len(inputs), batch=batch, asked=plan), batch))
 
     def planned(
         self,
@@ -121,17 +136,45 @@ class Trained:
         )
 
     def _predict_all(
-        self, inputs: Iterable[np.ndarray], answering: Predictor, batch: int | None = None
+        self,
+        inputs: Iterable[Read],
+        answering: Predictor,
+        batch: int | None = None,
+        placed: Sequence[Placement | None] = (),
     ) -> Iterator[Prediction]:
         """Predictions in order, one batch of inputs at a time."""
-        source = iter(inputs)
+        source, places = iter(inputs), iter(placed)
         while part := list(islice(source, batch or batch_size(self.preparation.input_shape))):
-            yield from self.answer_batch(part, answering)
+            yield from self.answer_batch(part, answering, list(islice(places, len(part))))
 
-    def answer_batch(self, inputs: Sequence[np.ndarray], answering: Predictor) -> list[Prediction]:
-        """Predictions for prepared raw inputs, all at once, computed as `answering` says."""
-        decoded = self.decode(torch.from_numpy(np.stack(inputs)), answering)
-        return [Prediction(self.task.describe(answer), answer) for answer in decoded]
+    def answer_batch(
+        self, inputs: Sequence[Read], answering: Predictor, placed: Sequence[Placement | None] = ()
+    ) -> Iterator[Prediction]:
+        """Predictions for prepared raw inputs with the sizes of their files, computed as `answering` says: those of
+        the same shape and size that follow one another at once; `placed`: where their files lie in them, in pixels of
+        which a task may predict."""
+        places = iter(placed or [None] * len(inputs))
+        for (shape, size), same in groupby(inputs, lambda read: (read[0].shape, read[1])):
+            own = tuple(shape) == tuple(self.preparation.input_shape)
+            rest, at_once = iter(same), len(inputs) if own else max(1, _NUMBERS_AT_ONCE // math.prod(shape))
+            while part := [raw for raw, _ in islice(rest, at_once)]:
+                found = self.decode(torch.from_numpy(np.stack(part)), answering, size)
+                for decoded, place in zip(found, islice(places, len(part)), strict=True):
+                    yield Prediction(self.task.describe_in_file(decoded, place), decoded, place)
+
+    def placement(self, image: Any) -> Placement | None:
+        """Where a path, PIL image or array lies in its input; None where nobody needs to know."""
+        medium, preparation = medium_of(self.preparation.kind), self.preparation
+        if not (self.task.needs_placement and medium.pictures):
+            return None
+        size: tuple[int, int] | None = (preparation.input_shape[1], preparation.input_shape[2])
+        if isinstance(image, str | Path):
+            header = medium.header(Path(image), str(image), max_pixels=preparation.max_pixels)
+            size = medium.size_of(header)
+        elif hasattr(image, "getexif"):
+            turned = image.getexif().get(0x0112, 1) >= 5
+            size = (image.width, image.height) if turned else (image.height, image.width)
+        return None if size is None else medium.placement(size, preparation)
 
     @staticmethod
     def _spread(items: Sequence[Any], prepare: Callable[[Any], np.ndarray]) -> Callable[[int], torch.Tensor]:
@@ -143,13 +186,22 @@ class Trained:
 
         return sample
 
-    def decode(self, raw: torch.Tensor, answering: Predictor | None = None) -> torch.Tensor:
+    def decode(
+        self, raw: torch.Tensor, answering: Predictor | None = None, size: tuple[int, int] | None = None
+    ) -> torch.Tensor:
         """Decoded predictions (N, …) on the CPU for a raw batch (N, *input_shape), computed as `answering` says (None:
-        plainly)."""
-        normalize = self.normalization.on(self.device, raw.ndim)
+        plainly). With `size`, the batch is of whole pictures, and predictions are for those of (height, width) `size`
+        pixels."""
+        normalize, own = self.normalization.on(self.device, raw.ndim), self.preparation.input_shape
+        if size == tuple(raw.shape[2:]) and math.prod(size) > _WHOLE_PIXELS and not self.reach.everywhere:
+            return torch.stack([self._stitched(partial(_part, one), size, _SIDE) for one in raw])
         with inference(answering or plain_predictor(self.module)) as network:
+            if tuple(raw.shape[1:]) != own:
+                network = partial(any_size, self.module, (own[1], own[2]))
             outputs = mean_over_views(network, normalize(raw.to(self.device)), self.views, self.task.unmoved)
-            decoded: torch.Tensor = self.task.decode(outputs).cpu()
+            same = size is None or size == tuple(raw.shape[2:])
+            found = self.task.decode(outputs) if same or size is None else self.task.decode_at(outputs, size)
+            decoded: torch.Tensor = found.cpu()
             finite = not decoded.is_floating_point() or bool(torch.isfinite(decoded).all())
         if not finite:
             raise ModelError(
@@ -160,9 +212,77 @@ class Trained:
             )
         return decoded
 
+    @cached_property
+    def reach(self) -> Reach:
+        """How far its outputs depend on the input. Raises UsageError where predictions are not of places."""
+        if not self.reads_whole:
+            self.task.stitched((), (0, 0))
+        return reach_of(self.module, self.preparation.input_shape)
+
+    def predict_tiled(self, path: Path, side: int) -> Prediction:
+        """The prediction for a picture file of any size, computed in tiles of about `side` pixels. Raises DataError."""
+        medium = medium_of(self.preparation.kind)
+        if not self.preparation.native:  # pictures are scaled to about the size of the inputs, which needs no tiles
+            preparation = replace(self.preparation, max_pixels=MOST_TILED_PIXELS)
+            return next(self.answer_batch([medium.whole(path, str(path), preparation)], plain_predictor(self.module)))
+        parts = medium.parts(path, str(path), self.preparation)
+        decoded = self._stitched(lambda box: torch.from_numpy(parts.read(box)), parts.size, side)
+        return Prediction(self.task.describe(decoded), decoded)
+
+    def _stitched(self, read: Callable[[Box], torch.Tensor], size: tuple[int, int], side: int) -> torch.Tensor:
+        """The decoded prediction for a picture whose parts (C, H, W) `read` gives."""
+        own = self.preparation.input_shape
+        normalize = self.normalization.on(self.device, len(own) + 1)
+        network = partial(any_size, self.module, (own[1], own[2]))
+
+        def outputs() -> Iterator[tuple[Tile, torch.Tensor]]:
+            for tile in tiles(size, side, self.reach):
+                x = normalize(read(tile.read)[None].to(self.device))
+                mirror = partial(beside, network, tile.beside_mirrored(size, self.reach))
+                yield tile, mean_over_views(network, x, self.views, self.task.unmoved, mirror)
+
+        with inference(plain_predictor(self.module)):
+            decoded: torch.Tensor = self.task.stitched(outputs(), size)
+        return decoded
+
+    @property
+    def reads_whole(self) -> bool:
+        """Whether pictures are predicted whole, in their own proportions, and predictions have their size."""
+        return self.task.whole_pictures and medium_of(self.preparation.kind).pictures
+
+    def read(self, image: Any) -> Read:
+        """One image as `predict` takes it, whole where `reads_whole`. Raises DataError."""
+        if not self.reads_whole:
+            return self.prepare(image), None
+        where = str(image) if isinstance(image, str | Path) else "an image"
+        given = Path(image) if isinstance(image, str) else image
+        return medium_of(self.preparation.kind).whole(given, where, self.preparation)
+
+    def drawn(self, image: Any, prediction: Prediction) -> np.ndarray:
+        """The prediction for a path, PIL image or array drawn over it: (H, W, 3) uint8, in the size of the file where
+        the task predicts in its pixels, else in that of the input."""
+        task, placed = self.task, prediction.placed
+        if placed is None and not self.reads_whole:
+            return task.draw(self.prepare(image), prediction.decoded)
+        size = tuple(prediction.decoded.shape[-2:]) if placed is None else placed.file
+        whole = replace(self.preparation, input_shape=(3, *size))
+        pixels = medium_of(whole.kind).prepare(image, whole) if not isinstance(image, np.ndarray) else image
+        return task.draw(pixels, prediction.decoded if placed is None else task.in_file(prediction.decoded, placed))
+
     def prepare(self, image: Any) -> np.ndarray:
         """One image as `predict` takes it, as a raw input of `preparation.input_shape`. Raises DataError."""
         return medium_of(self.preparation.kind).prepare(image, self.preparation)
+
+
+def _part(picture: torch.Tensor, box: Box) -> torch.Tensor:
+    top, left, height, width = box
+    return picture[:, top : top + height, left : left + width]
+
+
+def settled(task: Task, saved: Mapping[str, Any]) -> Task:
+    """The task with what validation decided in the last epoch of a checkpoint."""
+    history = saved.get("history") or ()
+    return task.settled(history[-1]["val"]) if history else task
 
 
 def trained_to_dict(trained: Trained, model: str | None) -> dict[str, Any]:
@@ -205,7 +325,7 @@ def trained_from_dict(
 
     check_content(saved, where)
     try:
-        task = task_from_state(saved["task"], where)
+        task = settled(task_from_state(saved["task"], where), saved)
         shape = tuple(saved["network"]["input_shape"])
         name = saved["network"]["name"]
         preparation = Preparation(**_tuples(saved["preparation"]))
@@ -224,9 +344,8 @@ def trained_from_dict(
                 "striate.load(path, module=your_module)",
             )
         refuse_untrusted(name, where, shape, task.outputs)
-        module = build_model(
-            name, shape, None if task.reads_tree else task.outputs, dense=task.needs == "map", new_head=True
-        )
+        network = build_model(name, shape, task.built_outputs, dense=task.needs == "map", new_head=True)
+        module = task.attach(network, shape)
     try:
         module.load_state_dict(saved.get("ema") or saved["model"])
     except RuntimeError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +28,20 @@ if TYPE_CHECKING:
 LEGEND = 24
 """So many classes are named under the picture."""
 _ALPHA = 0.6
+
+
+_HUES = 20
+
+
+def mask_colors(count: int) -> list[Any]:
+    """A color for each class: of nine to twenty, ten hues and then their light forms. Neighbors on a map from dark to
+    light are hard to tell apart under an image."""
+    if not 8 < count <= _HUES:
+        return class_colors(count)
+    from matplotlib import colormaps
+
+    table = [colormaps["tab20"](number) for number in range(_HUES)]
+    return [*table[::2], *table[1::2]][:count]
 
 
 def masks_figure(
@@ -68,7 +82,7 @@ def draw_mask(axes: Axes, image: ArrayLike, mask: ArrayLike, classes: int) -> No
 
     show_image(axes, image)
     numbers = np.asarray(mask).astype(np.int64)
-    table = np.array([to_rgb(color) for color in class_colors(classes)])
+    table = np.array([to_rgb(color) for color in mask_colors(classes)])
     layer = np.empty((*numbers.shape, 4))
     layer[..., :3] = table[np.minimum(numbers, classes - 1)]
     layer[..., 3] = _ALPHA
@@ -95,7 +109,7 @@ def name_classes(figure: Figure, classes: Sequence[str]) -> None:
     from matplotlib.colors import to_rgb
     from matplotlib.patches import Patch
 
-    colors = class_colors(len(classes))
+    colors = mask_colors(len(classes))
     patches = [
         Patch(facecolor=(*to_rgb(color), _ALPHA), edgecolor=INK, label=shorten(name, 22))
         for name, color in zip(classes[:LEGEND], colors, strict=False)
@@ -111,7 +125,7 @@ def colored(image: ArrayLike, mask: ArrayLike, classes: int, truth: ArrayLike | 
     from matplotlib.colors import to_rgb
 
     planes, numbers = np.asarray(image, np.float64), np.asarray(mask).astype(np.int64)
-    table = 255 * np.array([to_rgb(color) for color in class_colors(classes)])
+    table = 255 * np.array([to_rgb(color) for color in mask_colors(classes)])
     found = (1 - _ALPHA) * planes.mean(0)[..., None] + _ALPHA * table[np.minimum(numbers, classes - 1)]
     known = numbers != IGNORED
     if truth is not None:

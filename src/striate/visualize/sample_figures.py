@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from striate.data.annotations.masks import IGNORED
 from striate.data.augment.augment import augment_batch
 from striate.data.augment.pixels import with_noise
+from striate.data.augment.warp import Warp
 from striate.data.config import AugmentConfig
 from striate.data.counter_random import hash_key, uniforms
 from striate.data.dataset import Dataset, Split
@@ -123,7 +124,11 @@ def refuse_unseen(data: Dataset) -> None:
     )
 
 
-def rows_by_class(data: Dataset, *, count: int, seed: int) -> list[SampleRow]:
+Paint = Callable[[torch.Tensor, Any], torch.Tensor]
+"""Images (B, C, H, W) uint8 with what lies in them, of their targets, drawn over them."""
+
+
+def rows_by_class(data: Dataset, *, count: int, seed: int, paint: Paint | None = None) -> list[SampleRow]:
     """`count` samples of each of the first MOST_CLASSES classes, a row a class; without classes, `count` in all, in
     rows of eight. Which ones, follows from `seed`."""
     train = data.splits["train"]
@@ -131,24 +136,35 @@ def rows_by_class(data: Dataset, *, count: int, seed: int) -> list[SampleRow]:
     if not data.has_one_class_each:
         chosen = [ranked[i : i + _ACROSS] for i in range(0, min(count, len(ranked)), _ACROSS)]
         chosen[-1] = chosen[-1][: (count - 1) % _ACROSS + 1] if count < len(ranked) else chosen[-1]
-        return [_row("", data, train, rows, captions=True) for rows in chosen]
+        return [_row("", data, train, rows, captions=True, paint=paint) for rows in chosen]
     targets = train.targets.cpu().numpy()
     of_class = [ranked[targets[ranked] == k][:count] for k in range(min(len(data.classes), MOST_CLASSES))]
     return [_row(name, data, train, rows) for name, rows in zip(data.classes, of_class, strict=False) if len(rows)]
 
 
-def rows_by_epoch(data: Dataset, augment: AugmentConfig, *, count: int, epochs: int, seed: int) -> list[SampleRow]:
+def rows_by_epoch(
+    data: Dataset,
+    augment: AugmentConfig,
+    *,
+    count: int,
+    epochs: int,
+    seed: int,
+    paint: Paint | None = None,
+    move: Callable[[Any, Warp], Any] = lambda targets, _: targets,
+) -> list[SampleRow]:
     """`count` samples, the classes in turn: each as it is, then as a training with `seed` sees it in its first epochs.
 
-    `augment` must be decided. Noise is drawn in the units of the image; pairs that training mixes are not.
+    What lies in the images is drawn by `paint`, and moves with them as `move` says. `augment` must be decided. Noise is
+    drawn in the units of the image; pairs that training mixes are not.
     """
     train = data.splits["train"]
     chosen = _in_turn(data, train, count, seed)
     inputs, targets, ids = train.inputs[chosen].cpu(), train.targets[chosen].cpu(), train.ids[chosen].cpu()
-    images, masks = [inputs], [targets]
+    images, masks = [inputs if paint is None else paint(inputs, targets)], [targets]
     for epoch in range(epochs):
         moved, warp = augment_batch(inputs, augment, seed, epoch, ids)
-        images.append(_with_visible_noise(moved, train, augment, seed, epoch, ids))
+        seen = _with_visible_noise(moved, train, augment, seed, epoch, ids)
+        images.append(seen if paint is None else paint(seen, targets if warp is None else move(targets, warp)))
         if data.has_masks:
             unmoved = targets[:, None]
             masks.append((unmoved if warp is None else warp.apply(unmoved, nearest=True, fill=IGNORED))[:, 0])
@@ -192,8 +208,10 @@ def _in_turn(data: Dataset, split: Split, count: int, seed: int) -> np.ndarray:
     return by_class
 
 
-def _row(name: str, data: Dataset, split: Split, rows: np.ndarray, captions: bool = False) -> SampleRow:
-    targets = split.targets[rows].cpu()
+def _row(
+    name: str, data: Dataset, split: Split, rows: np.ndarray, captions: bool = False, paint: Paint | None = None
+) -> SampleRow:
+    targets, images = split.targets[rows].cpu(), split.inputs[rows].cpu()
     masks = targets.numpy() if data.has_masks else None
     names = tuple(data.target_text(target) for target in targets) if captions else ()
-    return SampleRow(name, split.inputs[rows].cpu().numpy(), masks, names)
+    return SampleRow(name, (images if paint is None else paint(images, targets)).numpy(), masks, names)

@@ -113,10 +113,11 @@ def test_inner_classifiers_of_masks_are_trained_and_are_no_part_of_the_network(s
 def test_evaluation_json_has_each_class_its_interval_and_the_calibration_of_pixels(run: Path) -> None:
     document = json.loads((run / "evaluation.json").read_text())
     metrics = json.loads((run / "metrics.json").read_text())["test"]
-    assert set(metrics) == {"n", "loss", "iou", "dice", "pixel_accuracy", "iou_per_class", "iou_interval"}
+    averages = {"iou", "dice", "boundary_f1", "pixel_accuracy"}
+    assert set(metrics) == {"n", "loss", *averages, "iou_per_class", "iou_interval"}
     test = document["splits"]["test"]
     assert {row["name"]: row["iou"]["value"] for row in test["classes"]} == pytest.approx(metrics["iou_per_class"])
-    for name in ("iou", "dice", "pixel_accuracy"):
+    for name in averages:
         figure = test["figures"][name]
         assert figure["value"] == pytest.approx(metrics[name])
         assert figure["interval"][0] <= figure["value"] <= figure["interval"][1]

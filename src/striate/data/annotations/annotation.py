@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.annotations.mask_pixels import MaskPixels
+from striate.data.config import Fit
 from striate.data.dataset import Dataset
 from striate.data.listing import Listing
+from striate.data.media.medium import Placement, Preparation
 from striate.errors import DataError
 
 
@@ -34,7 +36,15 @@ class AnnotationKind:
     """Whether it says something of the sample as a whole, and not of its pixels, so that a smaller picture has it
     too."""
 
+    fit: ClassVar[Fit] = "crop"
+    """How images of another aspect ratio fit the input where nobody says."""
     # From a source to targets
+
+    def choose_size(self, listing: Listing, sizes: Mapping[int, tuple[int, int]]) -> tuple[tuple[int, int], str] | None:
+        """Height and width of inputs that the annotations ask for, and why; None where they do not care. `sizes`
+        (height, width) of the readable files."""
+        del listing, sizes
+        return None
 
     def retarget(self, listing: Listing, has: AnnotationKind) -> Listing:
         """The listing with annotations of this kind, made of those that it `has`. Raises DataError where that cannot
@@ -54,11 +64,11 @@ class AnnotationKind:
         """What the label of each sample says, equal for equal annotations; not of annotations in files."""
         return {number: listing.labels[number] for number in ids}
 
-    def classes_of(self, listing: Listing, masks: MaskPixels | None) -> tuple[str, ...]:
-        """Names in the order of class numbers; empty for numbers. `masks` are those of readable samples. Raises
+    def named(self, listing: Listing, ids: NDArray[np.int64], masks: MaskPixels | None) -> Listing:
+        """The listing with its classes, where these follow from `masks`, which are those of the samples `ids`. Raises
         DataError."""
-        del masks
-        return listing.classes
+        del ids, masks
+        return listing
 
     def targets(
         self, listing: Listing, ids: NDArray[np.int64], masks: MaskPixels | None, classes: tuple[str, ...]
@@ -69,6 +79,19 @@ class AnnotationKind:
         targets: NDArray[Any] = listing.targets[ids]
         return targets
 
+    def placed_targets(
+        self,
+        listing: Listing,
+        ids: NDArray[np.int64],
+        masks: MaskPixels | None,
+        classes: tuple[str, ...],
+        place: Callable[[int], Placement | None],
+    ) -> NDArray[Any]:
+        """`targets`, where these lie in the image: `place(number)` says where the file of a sample lies in its input,
+        None where there are no files."""
+        del place
+        return self.targets(listing, ids, masks, classes)
+
     def check(self, data: Dataset) -> None:
         """Raise DataError where a split has nothing to learn from, or to measure."""
         del data
@@ -77,6 +100,15 @@ class AnnotationKind:
         """How often each annotation occurs among the samples `ids`, in a line; empty where that says little."""
         del listing, ids
         return ""
+
+    def manifest_columns(self, listing: Listing) -> tuple[str, ...]:
+        """Columns of a manifest that hold the annotation."""
+        del listing
+        return ("label",)
+
+    def manifest_fields(self, listing: Listing, number: int) -> tuple[str, ...]:
+        """What a sample has under these columns."""
+        return (listing.labels[number],)
 
     # Splits
 
@@ -92,9 +124,12 @@ class AnnotationKind:
 
     # Other data for a trained network
 
-    def match(self, listing: Listing, classes: tuple[str, ...]) -> tuple[Listing, tuple[str, ...]]:
-        """The listing with targets as positions in `classes`, and notes. Raises DataError."""
-        del classes
+    def match(
+        self, listing: Listing, classes: tuple[str, ...], preparation: Preparation
+    ) -> tuple[Listing, tuple[str, ...]]:
+        """The listing with targets as positions in `classes` of a network whose data had this `preparation`, and notes.
+        Raises DataError."""
+        del classes, preparation
         return listing, ()
 
     def check_count(self, listing: Listing, targets: int) -> None:

@@ -11,6 +11,8 @@ KINDS: dict[str, str] = {
     "class": "striate.data.annotations.classes:Classes",
     "number": "striate.data.annotations.numbers:Numbers",
     "mask": "striate.data.annotations.masks:Masks",
+    "box": "striate.data.annotations.boxes:Boxes",
+    "point": "striate.data.annotations.points:Points",
 }
 """Name to module and class."""
 

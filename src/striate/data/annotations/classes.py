@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from striate.data.annotations.annotation import AnnotationKind
 from striate.data.listing import Listing, class_numbers, order_classes
+from striate.data.media.medium import Preparation
 from striate.errors import DataError
 from striate.wording import several
 
@@ -61,8 +62,11 @@ class Classes(AnnotationKind):
         del folds, units
         return targets.astype(np.int64)
 
-    def match(self, listing: Listing, classes: tuple[str, ...]) -> tuple[Listing, tuple[str, ...]]:
+    def match(
+        self, listing: Listing, classes: tuple[str, ...], preparation: Preparation
+    ) -> tuple[Listing, tuple[str, ...]]:
         """By name; bare numbers that match no name are positions."""
+        del preparation
         labels = listing.labels
         notes: tuple[str, ...] = ()
         if listing.indexed and not set(classes) & set(listing.classes):

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,6 +19,7 @@ from striate.data.annotations.mask_pixels import MaskPixels
 from striate.data.dataset import Dataset
 from striate.data.fingerprint import content_digest
 from striate.data.listing import Listing
+from striate.data.media.medium import Preparation
 from striate.errors import DataError, pasted
 from striate.wording import several
 
@@ -40,10 +42,13 @@ class Masks(AnnotationKind):
         assert listing.targets is not None
         return {number: content_digest(listing.targets[number].tobytes()) for number in ids}
 
-    def classes_of(self, listing: Listing, masks: MaskPixels | None) -> tuple[str, ...]:
-        """Values of the masks; 255 is "ignored" where the others number more than one."""
+    def named(self, listing: Listing, ids: NDArray[np.int64], masks: MaskPixels | None) -> Listing:
+        """With the names of `classes.txt` or `colors.txt`, or else the values that occur; 255 is ignored where nothing
+        else is, it has no name, and the other values number more than one."""
         assert masks is not None
         values = masks.values
+        if listing.values:
+            return _with_names(_black_and_white(listing, masks), ids, masks)
         if len(values) > _MANY_VALUES and number_objects([set(np.flatnonzero(row)) for row in masks.occurring]):
             raise DataError(
                 f"data {listing.source}, masks",
@@ -52,35 +57,53 @@ class Masks(AnnotationKind):
                 "masks whose values are classes",
                 background_and_objects(listing),
             )
-        if len(values - {IGNORED}) > 1:
-            values.discard(IGNORED)
+        ignore = IGNORED if listing.ignore is None and len(values - {IGNORED}) > 1 else listing.ignore
+        values.discard(-1 if ignore is None else ignore)
         if len(values) < 2:
+            beside = "" if ignore is None else f", beside the ignored {ignore}"
             raise DataError(
                 f"data {listing.source}, masks",
-                f"the one value {', '.join(map(str, values))} in all masks",
+                f"the one value {', '.join(map(str, values))} in all masks{beside}",
                 "two values or more, one for each class",
                 "check that the masks were saved with their class numbers",
             )
-        return tuple(str(value) for value in sorted(values))
+        order = tuple(sorted(values))
+        return replace(listing, classes=tuple(map(str, order)), values=order, ignore=ignore)
 
     def targets(
         self, listing: Listing, ids: NDArray[np.int64], masks: MaskPixels | None, classes: tuple[str, ...]
     ) -> NDArray[np.uint8]:
         """Values of the masks as positions in `classes`."""
-        del ids
         assert masks is not None
+        listing = _black_and_white(listing, masks)
         to_class = np.full(256, IGNORED, np.uint8)
-        for number, name in enumerate(classes):
-            to_class[int(name)] = number
-        unknown = sorted({str(v) for v in masks.values} - set(classes) - {str(IGNORED)})
+        void = IGNORED if listing.ignore is None else listing.ignore
+        known = {void, IGNORED}
+        for number, value in enumerate(listing.values):
+            if value >= 0:
+                to_class[value] = number
+                known.add(value)
+        unknown = sorted(masks.values - known)
         if unknown:
             raise DataError(
                 f"data {listing.source}, masks",
-                f"values that the network does not know: {', '.join(unknown[:10])}",
-                f"some of {', '.join(classes)}, or 255 for ignored pixels",
+                f"values that the network does not know: {_where_values_occur(listing, ids, masks, unknown)}",
+                f"some of {', '.join(classes)}, or {void} for ignored pixels",
                 "renumber the masks",
             )
         return masks.numbered(to_class, IGNORED)
+
+    def match(
+        self, listing: Listing, classes: tuple[str, ...], preparation: Preparation
+    ) -> tuple[Listing, tuple[str, ...]]:
+        """By name where both have names, else by the values of the training masks."""
+        ignore = preparation.ignore if listing.ignore is None else listing.ignore
+        values = preparation.values or tuple(map(int, classes))  # runs of earlier versions have values as names
+        colors = listing.colors or preparation.colors
+        if listing.classes and set(listing.classes) & set(classes):
+            own = dict(zip(listing.classes, listing.values, strict=True))
+            values = tuple(own.get(name, -1) for name in classes)
+        return replace(listing, values=values, ignore=ignore, colors=colors), ()
 
     def check(self, data: Dataset) -> None:
         """Each split of masks has a pixel that is labeled: of others there is nothing to learn or to measure."""
@@ -93,6 +116,60 @@ class Masks(AnnotationKind):
                     "at least one labeled pixel in each split",
                     "label some of its masks, or let striate split: put all images into one folder",
                 )
+
+
+def _black_and_white(listing: Listing, masks: MaskPixels) -> Listing:
+    """The listing with 255 as the second of two names, where masks have 0 and 255 alone and nothing is ignored."""
+    two = len(listing.classes) == 2 and listing.values == (0, 1)
+    if not two or listing.ignore is not None or masks.values != {0, IGNORED}:
+        return listing
+    note = f"Masks: {IGNORED} is read as {listing.classes[1]}."
+    return replace(listing, values=(0, IGNORED), notes=(*listing.notes, note))
+
+
+def _with_names(listing: Listing, ids: NDArray[np.int64], masks: MaskPixels) -> Listing:
+    """The listing without the class that is ignored, and with the value to ignore. Raises DataError for values without
+    a name, but one that most masks have."""
+    unnamed = sorted(masks.values - set(listing.values) - {listing.ignore, IGNORED})
+    ignore, notes = listing.ignore, listing.notes
+    first, last = min(listing.values), max(listing.values)
+    if unnamed == [last + 1] and first not in masks.values:
+        raise DataError(
+            f"data {listing.source}, masks",
+            f"values {first + 1} to {last + 1}, and no {first}, with names for {first} to {last}",
+            "the values that classes.txt names",
+            f"begin each line of classes.txt with its value: `{first + 1} {listing.classes[0]}`",
+        )
+    if ignore is None and len(unnamed) == 1 and masks.occurring[:, unnamed[0]].mean() >= 0.5:
+        ignore, unnamed = unnamed[0], []
+        notes += (f"Masks: pixels of value {ignore}, which has no name, count for nothing (--data.ignore {ignore}).",)
+    if unnamed:
+        raise DataError(
+            f"data {listing.source}, masks",
+            f"values without a name: {_where_values_occur(listing, ids, masks, unnamed)}",
+            f"the {several(len(listing.values), 'value')} that classes.txt names, from {first} to {last}",
+            f"correct these masks, add the names to classes.txt, or ignore one value: --data.ignore {unnamed[0]}",
+        )
+    if ignore is None and IGNORED not in listing.values and IGNORED in masks.values:
+        ignore = IGNORED
+    kept = [(name, v) for name, v in zip(listing.classes, listing.values, strict=True) if v != ignore]
+    if len(kept) < 2:
+        got = f"the names {', '.join(listing.classes)}" + ("" if ignore is None else f", of which {ignore} is ignored")
+        raise DataError(f"data {listing.source}", got, "two classes or more", "name each class in classes.txt")
+    names, values = zip(*kept, strict=True)
+    return replace(listing, classes=names, values=values, ignore=ignore, notes=notes)
+
+
+def _where_values_occur(
+    listing: Listing, ids: NDArray[np.int64], masks: MaskPixels, values: Sequence[int], most: int = 5
+) -> str:
+    """`37 in masks/a.png, 40 in masks/a.png and 2 more`."""
+    found = []
+    for value in values[:most]:
+        rows = np.flatnonzero(masks.occurring[:, value])
+        more = f" and {len(rows) - 1:,} more" if len(rows) > 1 else ""
+        found.append(f"{value} in {listing.labels[int(ids[rows[0]])]}{more}")
+    return ", ".join(found) + (", …" if len(values) > most else "")
 
 
 def number_objects(values: Sequence[AbstractSet[int]]) -> bool:

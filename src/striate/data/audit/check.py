@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from striate.data.audit.boxes import box_sizes, find_box_faults, find_missing_box_classes, find_shifted_boxes
 from striate.data.audit.classes import (
     find_imbalance,
     find_missing_classes,
@@ -31,7 +32,15 @@ from striate.data.audit.images import (
 )
 from striate.data.audit.leaks import find_group_columns, find_leaks, find_torn_frames, find_torn_groups
 from striate.data.audit.marked import Marked
-from striate.data.audit.masks import find_even_masks, find_misfitting_masks, find_missing_mask_values
+from striate.data.audit.masks import (
+    find_even_masks,
+    find_interpolated_masks,
+    find_misfitting_masks,
+    find_missing_mask_values,
+    find_shifted_masks,
+    find_unnamed_values,
+)
+from striate.data.audit.points import find_points
 from striate.data.audit.readings import find_readings
 from striate.data.audit.unusable import refuse_unusable
 from striate.data.scan import plan_inputs
@@ -74,6 +83,9 @@ def _resized(evidence: Evidence) -> Marked | None:
 FINDERS: tuple[Callable[[Evidence], Marked | None], ...] = (
     _damaged,
     find_misfitting_masks,
+    find_shifted_masks,
+    find_interpolated_masks,
+    find_unnamed_values,
     find_leaks,
     _torn,
     _group_columns,
@@ -83,6 +95,8 @@ FINDERS: tuple[Callable[[Evidence], Marked | None], ...] = (
     _levels,
     find_missing_classes,
     find_missing_mask_values,
+    find_missing_box_classes,
+    find_shifted_boxes,
     find_small_classes,
     _names,
     find_imbalance,
@@ -107,7 +121,9 @@ FINDERS: tuple[Callable[[Evidence], Marked | None], ...] = (
 def check_evidence(evidence: Evidence) -> DataCheck:
     """All findings about a data set. What cannot be trained on at all is an error among them."""
     found = [Marked(finding) for finding in (*evidence.listing.findings, *find_readings(evidence.listing))]
+    found += find_box_faults(evidence.listing, box_sizes(evidence.listing, evidence.scan.headers))
     found += [mark for find in FINDERS if (mark := find(evidence)) is not None]
+    found += find_points(evidence)
     if not any(mark.finding.code in ("data.missing-class", "data.too-few") for mark in found if _is_error(mark)):
         try:
             refuse_unusable(

@@ -20,6 +20,7 @@ from scipy.fft import dctn
 
 from striate.data.audit.crops import MOST
 from striate.data.audit.crops import SIDE as _LARGEST
+from striate.data.audit.mask_looks import MaskLook, look_at_mask
 from striate.data.dataset import Preparation
 from striate.data.listing import Listing
 from striate.data.media.image.jpeg import plain_jpeg_header
@@ -88,8 +89,9 @@ class Looks:
 
     `descriptions` (N, 63), see `perceptual.py`; `means` and `contrasts` of luma, `deviations` of all values, (N,) in
     levels of 0 to 255; `sizes` (N, 2) height and width in pixels. By id: `files` of picture files, `masks` the values
-    that occur in a mask; `unreadable` and `misfits` (masks not as large as their image), the reasons; `lumas` of images
-    of 64 × 64 pixels or more, on so many pixels, where they are few enough to be compared part by part (`crops.py`).
+    that occur in a mask; `unreadable` and `misfits` (masks not as large as their image), the reasons. Where images are
+    few enough to be compared part by part (`crops.py`): `lumas` of those of 64 × 64 pixels or more, on so many pixels,
+    and `mask_looks`.
     """
 
     descriptions: NDArray[np.float32]
@@ -102,6 +104,7 @@ class Looks:
     unreadable: dict[int, str]
     misfits: dict[int, str]
     lumas: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
+    mask_looks: dict[int, MaskLook] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ class _Seen:
     mask: frozenset[int] | None = None
     misfit: str = ""
     large: NDArray[np.uint8] | None = None
+    mask_look: MaskLook | None = None
 
 
 def look_at(
@@ -151,6 +155,7 @@ def _enter(looks: Looks, part: list[tuple[int, _Seen | str]]) -> None:
     looks.files.update((number, seen.file) for number, seen in readable if seen.file is not None)
     looks.masks.update((number, seen.mask) for number, seen in readable if seen.mask is not None)
     if len(looks.means) <= MOST:
+        looks.mask_looks.update((number, seen.mask_look) for number, seen in readable if seen.mask_look is not None)
         looks.lumas.update((number, seen.large) for number, seen in readable if seen.large is not None)
     looks.misfits.update((number, seen.misfit) for number, seen in readable if seen.misfit)
 
@@ -158,10 +163,11 @@ def _enter(looks: Looks, part: list[tuple[int, _Seen | str]]) -> None:
 def _look(listing: Listing, number: int, header: Header | None, max_pixels: int) -> _Seen | str:
     if listing.inputs is not None:
         x_CHW = listing.inputs[number]
-        mask = None
+        small, mask, mask_look = _small(x_CHW), None, None
         if listing.annotation == "mask" and listing.targets is not None:
             mask = frozenset(np.unique(listing.targets[number]).tolist())
-        return _seen(_small(x_CHW), (x_CHW.shape[1], x_CHW.shape[2]), mask=mask)
+            mask_look = look_at_mask(listing.targets[number], _gray(small))
+        return _seen(small, (x_CHW.shape[1], x_CHW.shape[2]), mask=mask, mask_look=mask_look)
     assert listing.read is not None
     path = listing.paths[number]
     try:
@@ -171,10 +177,10 @@ def _look(listing: Listing, number: int, header: Header | None, max_pixels: int)
         size = (header.height, header.width)
         shape = (3 if header.color else 1, *(min(side, _LARGEST) for side in size))
         x_CHW = decode_image(data, path, Preparation("image", shape, "stretch", max_pixels, reduced=True))
-        mask, misfit = _look_at_mask(listing, number, size, max_pixels)
+        mask, misfit, mask_look = _look_at_mask(listing, number, size, max_pixels, x_CHW)
     except (OSError, DataError) as error:
         return why_unreadable(error)
-    return _seen(x_CHW, size, file, mask, misfit)
+    return _seen(x_CHW, size, file, mask, misfit, mask_look)
 
 
 def _file_look(data: bytes, path: str, max_pixels: int) -> FileLook:
@@ -191,13 +197,14 @@ def _seen(
     file: FileLook | None = None,
     mask: frozenset[int] | None = None,
     misfit: str = "",
+    mask_look: MaskLook | None = None,
 ) -> _Seen:
     # By channel: an even red has three values and shows nothing.
     values = x_CHW.reshape(len(x_CHW), -1).astype(np.float32)
     values -= values.mean(axis=1, keepdims=True)
     deviation = float(np.sqrt(np.einsum("cn,cn->c", values, values).max() / values.shape[1]))
     large = _gray(x_CHW) if x_CHW.shape[1:] == (_LARGEST, _LARGEST) else None
-    return _Seen(luma_of(x_CHW), deviation, size, file, mask, misfit, large)
+    return _Seen(luma_of(x_CHW), deviation, size, file, mask, misfit, large, mask_look)
 
 
 def _small(x_CHW: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -208,13 +215,14 @@ def _small(x_CHW: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _look_at_mask(
-    listing: Listing, number: int, size: tuple[int, int], max_pixels: int
-) -> tuple[frozenset[int] | None, str]:
+    listing: Listing, number: int, size: tuple[int, int], max_pixels: int, image: NDArray[np.uint8]
+) -> tuple[frozenset[int] | None, str, MaskLook | None]:
     if listing.read_mask is None:
-        return None, ""
+        return None, "", None
     where = listing.labels[number]
-    values = decode_mask(listing.read_mask(number), where, max_pixels=max_pixels)
+    values = decode_mask(listing.read_mask(number), where, max_pixels=max_pixels, colors=listing.colors)
     misfit = ""
     if values.shape != size:
         misfit = f"{where} has {values.shape[0]} × {values.shape[1]} pixels, its image {size[0]} × {size[1]}"
-    return frozenset(np.unique(values).tolist()), misfit
+    look = look_at_mask(values, _gray(image)) if not misfit and len(listing) <= MOST else None
+    return frozenset(np.unique(values).tolist()), misfit, look

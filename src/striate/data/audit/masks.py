@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.annotations.mask_pixels import MaskPixels
 from striate.data.annotations.masks import IGNORED, background_and_objects, number_objects
 from striate.data.audit.classes import missing_class
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.leaks import ORDER
-from striate.data.audit.marked import Marked, alone, some
+from striate.data.audit.marked import Marked, alone, severity_of, some
+from striate.data.audit.mask_looks import MaskLook, look_at_mask, neighbors_fit
+from striate.data.listing import Listing
 from striate.records import Finding
 from striate.wording import several
 
@@ -61,12 +69,123 @@ def find_missing_mask_values(evidence: Evidence) -> Marked | None:
     found: dict[str, Counter[int]] = {}
     for number, split in evidence.splits.items():
         found.setdefault(split, Counter()).update(evidence.looks.masks[number])
-    values = set().union(*found.values()) - {IGNORED}
-    if number_objects(list(evidence.looks.masks.values())):
+    values = set().union(*found.values(), evidence.listing.values) - {IGNORED, evidence.listing.ignore}
+    if not evidence.listing.values and number_objects(list(evidence.looks.masks.values())):
         return _numbered_objects(evidence, len(values))
-    lacking = {name: [str(v) for v in sorted(values - set(found[name]))] for name in ORDER if name in found}
+    names = dict(zip(evidence.listing.values, evidence.listing.classes, strict=True))
+    lacking = {
+        name: [names.get(value, str(value)) for value in sorted(values - set(found[name]))]
+        for name in ORDER
+        if name in found
+    }
     known = f"{several(len(values), 'value')} of masks"
     return missing_class(evidence, known, lacking, "Add images with these classes, or move some from another split.")
+
+
+BETWEEN, FEWEST_STEPS = 0.3, 20
+"""The share of a mask's steps, of so many at least, with a value in between from which it counts as interpolated: at
+the border of two classes no other one stands between, unless it is a pixel wide."""
+
+
+def find_interpolated_masks(evidence: Evidence) -> Marked | None:
+    """`data.mask-interpolated`: masks whose borders have values between those of the classes beside them."""
+    return _interpolated(evidence.listing, {} if evidence.looks is None else evidence.looks.mask_looks)
+
+
+def find_shifted_masks(evidence: Evidence) -> Marked | None:
+    """`data.mask-shifted`: masks whose borders fit the image before or after theirs better than their own."""
+    return _shifted(evidence.listing, {} if evidence.looks is None else evidence.looks.mask_looks)
+
+
+LOOKED_AT = 64
+"""Masks in a row that are looked at before every training."""
+
+
+def find_in_masks(listing: Listing, ids: NDArray[np.int64], masks: MaskPixels, inputs: Any) -> tuple[Finding, ...]:
+    """What some of the decoded masks, in the order of `ids`, and their images (N, C, H, W) show without a second look:
+    that they were interpolated, or belong to other images."""
+    order = [int(row) for row in np.argsort(ids) if listing.given[int(ids[row])] in (None, "train")][:LOOKED_AT]
+    looks = {}
+    for row in order:
+        image = np.asarray(inputs[row])
+        luma = image.mean(0).astype(np.uint8)
+        looks[int(ids[row])] = look_at_mask(masks.pixels[row], luma)
+    marked = (_shifted(listing, looks), _interpolated(listing, looks))
+    return tuple(mark.finding for mark in marked if mark is not None)
+
+
+def _interpolated(listing: Listing, looks: Mapping[int, MaskLook]) -> Marked | None:
+    ids = [
+        number
+        for number, look in sorted(looks.items())
+        if look.steps >= FEWEST_STEPS and look.between > BETWEEN * look.steps
+    ]
+    if not ids:
+        return None
+    finding = Finding(
+        code="data.mask-interpolated",
+        severity=severity_of(len(ids), len(looks)),
+        where=listing.source,
+        measured=f"{len(ids):,} of {several(len(looks), 'mask')} have values between those of two classes along their "
+        f"borders: {some([listing.paths[number] for number in ids])}",
+        threshold="0 masks",
+        why="They were resized or turned with interpolation: between class 1 and class 3 that makes a class 2.",
+        remedy="Make them again from the original masks, with nearest neighbors (Pillow: Resampling.NEAREST).",
+    )
+    return Marked(finding, alone(ids), dict.fromkeys(ids, "interpolated mask"), frozenset(ids))
+
+
+def _shifted(listing: Listing, looks: Mapping[int, MaskLook]) -> Marked | None:
+    rows: dict[str | None, list[int]] = {}
+    for number in sorted(looks):
+        rows.setdefault(listing.given[number], []).append(number)
+    for split, ids in rows.items():
+        for distance, lead in neighbors_fit([looks[number] for number in ids]).items():
+            other = "next" if distance == 1 else "previous"
+            finding = Finding(
+                code="data.mask-shifted",
+                severity="error",
+                where=listing.source + (f", {split}" if split else ""),
+                measured=f"the borders of masks correlate with the edges of the {other} image by {lead:.2f} more than"
+                " with those of their own",
+                threshold="their own image fits best",
+                why="Each mask belongs to another image: the network would learn nothing that is true.",
+                remedy=f"Give each mask the name of the {other} image, in the order of the names.",
+            )
+            return Marked(finding, alone(ids))
+    return None
+
+
+def find_unnamed_values(evidence: Evidence) -> Marked | None:
+    """`data.mask-values`: values that `classes.txt` does not name, or all of them larger by one."""
+    listing = evidence.listing
+    if evidence.looks is None or not listing.values:
+        return None
+    known = {*listing.values, listing.ignore, IGNORED}
+    ids = [number for number, values in sorted(evidence.looks.masks.items()) if values - known]
+    if not ids:
+        return None
+    occurring: set[int] = set().union(*evidence.looks.masks.values())
+    unnamed = sorted(occurring - known)
+    by_one = unnamed == [max(listing.values) + 1] and min(listing.values) not in occurring
+    void = len(unnamed) == 1 and 2 * len(ids) >= len(evidence.looks.masks) and not by_one
+    listed = ", ".join(map(str, unnamed[:5])) + (", …" if len(unnamed) > 5 else "")
+    ignoring = f"--data.ignore {unnamed[0]} leaves them out of loss and metrics."
+    finding = Finding(
+        code="data.mask-values",
+        severity="note" if void else "error",
+        where=listing.source,
+        measured=f"{len(ids):,} of {several(len(evidence.looks.masks), 'mask')} have values without a name: {listed}"
+        + (f"; {min(listing.values)}, the first one, does not occur: all are larger by one" if by_one else ""),
+        threshold=f"values {min(listing.values)} to {max(listing.values)}, as named",
+        why="Each pixel would be learned as the class after its own."
+        if by_one
+        else "Nobody knows what these pixels show.",
+        remedy=f"Begin each line of classes.txt with its value: `{unnamed[0]} {listing.classes[-1]}`."
+        if by_one
+        else f"Name them in classes.txt, or correct the masks; {ignoring}",
+    )
+    return Marked(finding, alone(ids), dict.fromkeys(ids, f"value {listed}"))
 
 
 def _numbered_objects(evidence: Evidence, values: int) -> Marked:

@@ -7,6 +7,7 @@ import os
 from io import StringIO
 from pathlib import Path
 
+from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.audit.data_check import DataCheck
 from striate.data.audit.marked import Marked
 from striate.data.listing import Listing
@@ -19,7 +20,7 @@ _OPTION = "--quarantine"
 
 def manifest_root(listing: Listing) -> Path | None:
     """The folder that the paths of a listing are relative to; None where a manifest cannot name its samples."""
-    if listing.read is None or listing.annotation == "mask" or info(listing.source) is not None:
+    if listing.read is None or listing.annotation in ("mask", "box") or info(listing.source) is not None:
         return None
     path = Path(os.path.abspath(find_own(listing.source) or listing.source))  # noqa: PTH100
     root = path if path.is_dir() else path.parent if path.suffix.lower() == ".csv" else None
@@ -40,7 +41,7 @@ def refuse_quarantine(listing: Listing, file: Path) -> None:
     """Raise UsageError or DataError where no manifest of these data can be written to `file`."""
     root = manifest_root(listing)
     if root is None:
-        what = "images with masks" if listing.annotation == "mask" else "an archive or arrays"
+        what = "images with masks or boxes" if listing.annotation in ("mask", "box") else "an archive or arrays"
         raise DataError(
             f"{_OPTION} {file}",
             f"{what}, whose samples are no files that a manifest names",
@@ -60,7 +61,8 @@ def refuse_quarantine(listing: Listing, file: Path) -> None:
 
 
 def manifest_text(check: DataCheck, file: Path) -> str:
-    """The manifest `path,label,split` (with `group`, where some must stay together) as it will lie at `file`.
+    """The manifest `path,label,split` as it will lie at `file`; other annotations have their own columns in place of
+    `label`, and there is `group` where some must stay together.
 
     Raises DataError where nothing is left, or a manifest cannot name a file.
     """
@@ -77,9 +79,11 @@ def manifest_text(check: DataCheck, file: Path) -> str:
     groups = _groups(listing, check.marked)
     out = StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["path", "label", "split", *(["group"] if groups else [])])
+    kind = annotation_kind(listing.annotation)
+    writer.writerow(["path", *kind.manifest_columns(listing), "split", *(["group"] if groups else [])])
     for number in kept:
-        row = [(prefix / listing.paths[number]).as_posix(), listing.labels[number], listing.given[number] or ""]
+        path, fields = (prefix / listing.paths[number]).as_posix(), kind.manifest_fields(listing, number)
+        row = [path, *fields, listing.given[number] or ""]
         writer.writerow([*row, groups.get(number, "")] if groups else row)
     return out.getvalue()
 

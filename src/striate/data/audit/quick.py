@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from striate.data.audit.alike import equal_groups
+from striate.data.audit.boxes import box_sizes, find_box_faults, find_missing_box_classes
 from striate.data.audit.classes import (
     find_missing_classes,
     find_repeated_folders,
@@ -15,6 +16,7 @@ from striate.data.audit.copies import find_label_noise
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.files import find_ignored, find_unreadable
 from striate.data.audit.leaks import find_given_leaks, find_group_columns, find_torn_groups
+from striate.data.audit.points import points_before_training
 from striate.data.audit.readings import find_readings
 from striate.data.config import DataConfig
 from striate.data.listing import Listing
@@ -30,7 +32,13 @@ def find_before_training(
     groups = equal_groups(scan, unreadable)
     evidence = Evidence(listing, scan, None, unreadable, split, groups, groups, config)
     levels = find_repeated_folders(listing) if config.class_level is None else None
-    marked = (find_small_classes(evidence), find_missing_classes(evidence))
+    sizes = {number: size for number, h in scan.headers.items() if (size := listing.medium.size_of(h)) is not None}
+    marked = (
+        find_small_classes(evidence),
+        find_missing_classes(evidence),
+        find_missing_box_classes(evidence),
+        *points_before_training(listing, sizes),
+    )
     found = (levels, find_group_columns(listing, split), *(mark.finding for mark in marked if mark is not None))
     return (*find_all(listing, scan, unreadable), *(finding for finding in found if finding is not None))
 
@@ -39,6 +47,7 @@ def find_all(listing: Listing, scan: Scan, unreadable: Mapping[int, str]) -> tup
     """Unreadable files, leaks and torn groups in given splits, contradicting labels, suspicious names, ignored
     files; grave first."""
     groups = equal_groups(scan, unreadable)
+    boxes = find_box_faults(listing, box_sizes(listing, scan.headers))
     damaged = find_unreadable(listing, unreadable, len(scan.contents) + len(scan.unreadable))
     noise = find_label_noise(listing, scan, groups)
     found = (
@@ -46,6 +55,7 @@ def find_all(listing: Listing, scan: Scan, unreadable: Mapping[int, str]) -> tup
         find_given_leaks(listing, groups),
         find_torn_groups(listing, unreadable),
         None if noise is None else noise.finding,
+        *(mark.finding for mark in boxes),
         find_suspicious_names(listing),
         find_ignored(listing),
     )

@@ -15,6 +15,7 @@ import torch
 from striate.data.augment.pixels import BLUR, CUTOUT, Change, ColorChange
 from striate.data.augment.trivial import Trivial, draw_trivial
 from striate.data.augment.warp import Warp
+from striate.data.augment.window import draw_window
 from striate.data.config import AugmentConfig
 from striate.data.counter_random import hash_key, uniforms
 from striate.data.dataset import Dataset
@@ -79,7 +80,7 @@ def draw_augmentation(
     steps = [(step, value) for step in STEPS if (value := getattr(config, step.field))]
     pixels = trivial or config.color or steps
     bends = trivial or any((config.rotate, config.scale, config.shear))
-    moves = bends or config.shift or config.flip or config.vertical_flip or _crops(config)
+    moves = bends or config.shift or config.flip or config.vertical_flip or config.window or _crops(config)
     if not (moves or pixels):
         return None
     names = (*_MOVES, *_PIXELS) if pixels else _MOVES if bends else _MOVES[:_CHEAP_COLUMNS]
@@ -124,6 +125,8 @@ def _draw_warp(
     shape: tuple[int, ...],
     flip: torch.Tensor,
 ) -> Warp:
+    window = draw_window(config.window, config.zoom or 1, u, shape) if config.window else None
+    shape = shape if window is None else (shape[0], *window.size)
     if config.shift:
         shift = torch.floor(torch.stack([u["down"], u["right"]], dim=1) * (2 * config.shift + 1)).long() - config.shift
     else:
@@ -135,6 +138,7 @@ def _draw_warp(
         (u["vertical_flip"] < 0.5) if config.vertical_flip else None,
         _bend(config, u, trivial) if trivial or any((config.rotate, config.scale, config.shear)) else None,
         config.fill or "edge",
+        window,
     )
 
 
@@ -183,7 +187,7 @@ def _either_way(u: torch.Tensor, reach: float) -> torch.Tensor:
     return (2 * u - 1) * reach
 
 
-_OFF = {"crop": 1, "policy": "none", "fill": "edge"}  # the value of others that turns them off is 0 or false
+_OFF = {"crop": 1, "zoom": 1, "policy": "none", "fill": "edge"}  # the value of others that turns them off is 0 or false
 
 
 def check_augmentation(config: AugmentConfig, data: Dataset) -> None:
@@ -216,6 +220,8 @@ def describe_augmentation(config: AugmentConfig, channels: int) -> tuple[str, ..
     words = {
         "policy": "one operation of TrivialAugment each" if config.policy == "trivial" else "",
         "crop": f"crops down to {config.crop or 1:.0%} of the area" if (config.crop or 1) < 1 else "",
+        "window": f"windows of {config.window or 0} pixels",
+        "zoom": f"images up to {config.zoom or 1:g} times smaller or larger" if (config.zoom or 1) > 1 else "",
         "flip": "mirroring in every other epoch" if config.flip == "alternate" else "mirroring",
         "vertical_flip": "mirroring upside down",
         "shear": f"slants up to {config.shear or 0:g}°",

@@ -13,6 +13,7 @@ import torch
 
 from striate.data.augment.crop import Mirror, crop_batch
 from striate.data.augment.resample import Movement, resample
+from striate.data.augment.window import Window
 from striate.data.config import Fill
 from striate.data.transfer import sent
 
@@ -126,7 +127,8 @@ _Way = Literal["copied", "cropped", "resampled"]
 
 @dataclass(frozen=True)
 class Warp:
-    """How each image of a batch is moved: cropped, then mirrored, then bent about its center, then shifted.
+    """How each image of a batch is moved: a `window` of it is cut out first; that is cropped, then mirrored, then bent
+    about its center, then shifted.
 
     `flip`, `vertical_flip`: (B,) bool, mirrored left to right, upside down. `shift`: (B, 2) int64 pixels down and
     right. `box`: (B, 4) float32 top, left, height, width of the kept part as shares of the image (0 to 1), resized
@@ -141,13 +143,17 @@ class Warp:
     vertical_flip: torch.Tensor | None = None
     linear: torch.Tensor | None = None
     fill: Fill = "edge"
+    window: Window | None = None
 
     def apply(self, x_BCHW: torch.Tensor, *, nearest: bool = False, fill: float | None = None) -> torch.Tensor:
-        """The moved batch, of the same shape and dtype; `nearest` keeps class numbers what they are.
+        """The moved batch, of the same dtype, and of the same shape unless there is a window; `nearest` keeps class
+        numbers what they are.
 
         `fill` is the value of what moves in from outside, in place of the record's. Bilinear; bytes are rounded to
         nearest.
         """
+        if self.window is not None:
+            x_BCHW = self.window.cut(x_BCHW, nearest=nearest)
         ways = self._ways(nearest)
         for rows, way in ways:
             if bool(rows.all()):
@@ -160,6 +166,35 @@ class Warp:
                 moved = self._of(chosen)._moved(way, x_BCHW.index_select(0, there), nearest, fill)
                 out.index_copy_(0, there, moved)
         return out
+
+    def move(self, places: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Places (B, …, 2) of images of `size` (height, width) where the warp moves them: right and down, −1 to 1 over
+        the image, so that a mirrored place is exactly its negative."""
+        device, lone = places.device, (len(places), *(1,) * (places.ndim - 2))
+
+        def of_each(values: torch.Tensor) -> torch.Tensor:
+            return sent(values.float(), device).view(*lone, 2)
+
+        out = places
+        if self.box is not None:
+            top, left, tall, wide = self.box.double().unbind(1)
+            extent = torch.stack([wide, tall], dim=1)
+            out = (out - of_each(torch.stack([2 * left + wide - 1, 2 * top + tall - 1], dim=1))) / of_each(extent)
+        signs = torch.stack(self._mirror()[::-1], dim=1)
+        out = torch.where(sent(signs, device).view(*lone, 2), -out, out)
+        half = torch.tensor([size[1] / 2, size[0] / 2], dtype=torch.float64)
+        if self.linear is not None:
+            linear = sent((self.linear * (half / half[:, None])).float(), device)
+            bent = torch.einsum("bij,b...j->b...i", linear, out)
+            straight = (self.linear == torch.eye(2).double()).flatten(1).all(1)
+            out = torch.where(sent(straight, device).view(*lone, 1), out, bent)
+        return out + of_each(self.shift.flip(1).double() / half)
+
+    @property
+    def mirrored(self) -> torch.Tensor:
+        """(B,) bool: whether an image is its mirror image, left for right, in whatever way it is turned."""
+        upside_down, flipped = self._mirror()
+        return upside_down ^ flipped
 
     def _ways(self, nearest: bool) -> list[tuple[torch.Tensor, _Way]]:
         """How images are moved, and (B,) bool which: each in the cheapest way that can, whatever others need."""

@@ -29,7 +29,9 @@ class Preparation:
     """How one file becomes one input: all that `predict` must repeat.
 
     `channels`, `size` (height, width) and `fit` belong to images; a table or grid has only `input_shape`. `layout` is
-    the order of axes in which arrays were read; `reduced`: large JPEGs are decoded at a part of their size.
+    the order of axes in which arrays were read; `reduced`: large JPEGs are decoded at a part of their size; `native`:
+    all files had the size of the inputs, none was scaled. Of masks: the `values` of the classes, the value to `ignore`,
+    and the `colors` in the files (empty: they hold values).
     """
 
     kind: Kind
@@ -38,10 +40,39 @@ class Preparation:
     max_pixels: int = 64_000_000
     layout: Layout = "auto"
     reduced: bool = False
+    native: bool = False
+    values: tuple[int, ...] = ()
+    ignore: int | None = None
+    colors: tuple[tuple[int, int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a file of (height, width) `file` lies in an input of (height, width) `canvas`: its point (x, y) is at
+    `scale` · (x, y) + `offset`; all in pixels, from the corner of the first one."""
+
+    file: tuple[int, int]
+    canvas: tuple[int, int]
+    scale: tuple[float, float]
+    offset: tuple[float, float]
+
+    def boxes(self, edges: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(…, 4) left, top, right, bottom in the file as they are in the input."""
+        placed: NDArray[np.float64] = edges * np.tile(self.scale, 2) + np.tile(self.offset, 2)
+        return placed
+
+    def boxes_in_file(self, edges: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(…, 4) left, top, right, bottom in the input as they are in the file."""
+        back: NDArray[np.float64] = (edges - np.tile(self.offset, 2)) / np.tile(self.scale, 2)
+        return back
 
 
 LARGEST_FILE = 4 << 30
 """A file of more bytes is refused: it would be read into memory whole."""
+
+
+MOST_TILED_PIXELS = 1_000_000_000
+"""A picture that is read in parts may have more than `max_pixels`: only its own bytes lie in memory."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +188,11 @@ class Medium:
             "striate.load(run).predict(numpy_array)",
         )
 
+    def placement(self, size: tuple[int, int], preparation: Preparation) -> Placement | None:
+        """Where a file of (height, width) `size` lies in its input; None where that has no meaning."""
+        del size, preparation
+        return None
+
     def photographs(self, headers: Sequence[Any]) -> Photographs | None:
         """What is known of files whose size is not one to train at; None where theirs is, or they have none."""
         del headers
@@ -187,6 +223,19 @@ class Medium:
                 "give a path or a PIL image, which are resized; or an array of exactly this shape",
             )
         return raw.astype(dtype)
+
+    def whole(self, given: Any, where: str, preparation: Preparation) -> tuple[NDArray[Any], tuple[int, int] | None]:
+        """One sample as `prepare` takes it, in its own proportions at the scale of the inputs, with nothing cut off;
+        and the height and width in pixels of its file, None where it has none. Raises DataError."""
+        if isinstance(given, Path):
+            return self.decode(given, where, preparation), None
+        return self.prepare(given, preparation), None
+
+    def parts(self, path: Path, where: str, preparation: Preparation) -> Any:
+        """A file of which parts are read: its `size` (height, width), and `read(box)` for (top, left, height, width).
+        Raises DataError."""
+        del path
+        raise self.no_files(where, preparation)
 
     def plan(self, source: str, inputs: NDArray[Any] | None, headers: Sequence[Any], config: DataConfig) -> Planned:
         """What is decided before decoding: how every input is prepared. `inputs` are arrays (N, …) in memory, where

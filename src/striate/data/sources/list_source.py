@@ -13,7 +13,11 @@ from pathlib import Path, PurePosixPath
 from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.config import DataConfig
 from striate.data.listing import SPLIT_NAMES, Listing, check_classes, is_split
+from striate.data.media.every_medium import is_sample
 from striate.data.sources.archive import SUFFIXES, archive_tree, is_archive
+from striate.data.sources.boxes.every_layout import list_boxes
+from striate.data.sources.boxes.numbered_masks import list_numbered_masks
+from striate.data.sources.boxes.table import holds_box_rows, list_box_table
 from striate.data.sources.cifar import holds_cifar, list_cifar
 from striate.data.sources.class_folders import list_classes, unwrapped
 from striate.data.sources.download import download
@@ -26,6 +30,7 @@ from striate.data.sources.named import DatasetInfo, catalogue, download_folder, 
 from striate.data.sources.npz import list_npz
 from striate.data.sources.objects import is_given_data, list_given
 from striate.data.sources.other_layouts import listing_tables, refuse_other_layouts
+from striate.data.sources.points import list_points
 from striate.data.sources.shards import holds_shards, is_shard, list_folder, list_pattern, list_shards, names_shards
 from striate.data.sources.source_names import parse_names
 from striate.data.sources.svhn import holds_svhn, list_svhn, list_svhn_file
@@ -74,6 +79,12 @@ def list_source(
             "folders of classes: no other data have a level",
             "leave out --data.class_level",
         )
+    if config.ignore is not None:
+        if not listing.has_masks:
+            raise ConfigError(
+                "data.ignore", str(config.ignore), "masks, whose pixels have values", "leave out --data.ignore"
+            )
+        listing = replace(listing, ignore=config.ignore)
     return check_classes(_retarget(_grouped(listing, config.group), annotation))
 
 
@@ -149,13 +160,24 @@ def _list_path(path: Path, config: DataConfig, annotation: str | None, class_nam
             return list_shards([absolute], str(absolute))
         return _list_tree(unwrapped(tree), class_names, annotation, config)
     if name.lower().endswith((".csv", ".tsv")):
-        return list_manifest(absolute, annotation, parse_names(config.names))
+        called = parse_names(config.names)
+        if annotation in (None, "box") and holds_box_rows(absolute, called):
+            return list_box_table(absolute, called)
+        return list_manifest(absolute, annotation, called)
     if name.lower().endswith((".xlsx", ".xls", ".ods")):
         raise _spreadsheet(path)
     if name.lower().endswith(".npz"):
         return list_npz(absolute, config.layout, parse_names(config.names))
     if name.lower().endswith(".mat"):
         return list_svhn_file(absolute)
+    if name.lower().endswith(".json"):
+        tree = folder_tree(absolute.parent)
+        if not any(map(is_sample, tree.files)):  # the images are beside the folder of the file
+            tree = folder_tree(absolute.parent.parent)
+        if points := list_points(tree, annotation, absolute.relative_to(tree.where).as_posix()):
+            return replace(points, source=str(absolute))
+        if found := list_boxes(folder_tree(absolute.parent), name):
+            return replace(found, name=absolute.stem, source=str(absolute))
     if is_idx(name):
         return list_idx_file(absolute)
     raise DataError(f"data {path}", "a file of another form", _FORMS, f"give the folder instead: '{path.parent}'")
@@ -210,8 +232,14 @@ def _list_tree(tree: Tree, class_names: tuple[str, ...], annotation: str | None,
         return list_cifar(tree)
     if holds_svhn(tree):
         return list_svhn(tree)
+    if annotation == "box" and (boxed := list_boxes(tree, asked=True)):
+        return boxed
+    if points := list_points(tree, annotation):
+        return points
     if holds_masks(tree):
-        return list_masks(tree)
+        return list_numbered_masks(tree, config.max_pixels) if annotation == "box" else list_masks(tree)
+    if annotation is None and (boxed := list_boxes(tree)):
+        return boxed
     if annotation != "class":  # who asks for classes may have them of any folder
         refuse_other_layouts(tree)
     listing = list_classes(tree, config.class_level)

@@ -15,6 +15,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
+from striate.data.annotations.points import point_columns, visible_points
 from striate.data.listing import SPLIT_NAMES, Listing, as_number, class_numbers, order_classes
 from striate.data.media.every_medium import medium_of_files
 from striate.data.sources.other_layouts import by_hand_in_table, of_another_medium, other_task
@@ -27,15 +28,18 @@ _NAMES = ("path", "label", "split", "group")
 _HEADER = "path,label, and if there are any split and group: path,label,split,group"
 MAX_ROWS = 10_000_000
 _LONGEST_LINE = 1 << 20
-_LABELS = ("label", "class", "category", "species", "target", "kind", "type", "breed", "diagnosis", "name", "y")
+LABEL_NAMES = ("label", "class", "category", "species", "target", "kind", "type", "breed", "diagnosis", "name", "y")
 """Usual names of a column of labels, the likelier first."""
-_PATHS = frozenset(
+PATH_NAMES = frozenset(
     ("path", "file", "filename", "file_name", "image", "image_path", "filepath", "img", "picture", "photo")
 )
+"""Usual names of a column of paths."""
 _REMEDY = "begin the file with the line path,label or path,label,split or path,label,split,group"
 
 
-class _Row(NamedTuple):
+class TableRow(NamedTuple):
+    """A row of a manifest."""
+
     path: str
     line: int
     label: str
@@ -52,13 +56,17 @@ def list_manifest(path: Path, annotation: str | None, called: Mapping[str, str] 
     class names. Raises DataError with the line.
     """
     root = Path(os.path.realpath(path.parent))
-    rows, others = _parse(path, root, called or {})
+    rows, others = _parse(path, root, called or {}, annotation)
     backslashes = any("\\" in row.path for row in rows)
-    rows = [_check_path(path, root, row) for row in rows]
+    rows = [check_path(path, root, row) for row in rows]
     rows.sort()
     if said := of_another_medium(path, [row.path for row in rows]):
         raise said
     paths = tuple(row.path for row in rows)
+    points = point_columns(others) if annotation == "point" or not any(row.label for row in rows) else {}
+    if points:
+        further = [name for name in others if name not in {column for pair in points.values() for column in pair}]
+        return _of_points(path, root, rows, others, points, _notes(further, called or {}, backslashes))
     labels = tuple(row.label for row in rows)
     numbers = [as_number(label) for label in labels]
     is_number = annotation == "number" or (
@@ -85,16 +93,65 @@ def list_manifest(path: Path, annotation: str | None, called: Mapping[str, str] 
     )
 
 
+def _of_points(
+    path: Path,
+    root: Path,
+    rows: list[TableRow],
+    others: list[str],
+    points: Mapping[str, tuple[str, str]],
+    notes: tuple[str, ...],
+) -> Listing:
+    """The rows as samples with points; other columns are for slices."""
+    places = [others.index(column) for pair in points.values() for column in pair]
+    values = [_coordinates(path, row, [row.others[place] for place in places], list(points)) for row in rows]
+    paths = tuple(row.path for row in rows)
+    return Listing(
+        name=path.stem,
+        source=str(path),
+        kind=medium_of_files(paths).name,
+        annotation="point",
+        paths=paths,
+        labels=tuple(f"{sum(v is not None for v in row) // 2} of {several(len(points), 'point')}" for row in values),
+        given=tuple(row.split for row in rows),
+        targets=visible_points(points, values),
+        read=lambda number: read_file(root / paths[number]),
+        target_names=tuple(points),
+        notes=notes,
+        groups=tuple(row.group for row in rows) if any(row.group for row in rows) else (),
+        columns={
+            name: tuple(row.others[place] for row in rows) for place, name in enumerate(others) if place not in places
+        },
+    )
+
+
+def _coordinates(path: Path, row: TableRow, texts: list[str], names: list[str]) -> list[float | None]:
+    """Two numbers a point, None where it is not visible. Raises DataError with the line."""
+    values: list[float | None] = []
+    for place, name in enumerate(names):
+        pair = texts[2 * place : 2 * place + 2]
+        empty = [not text or text.lower() == "nan" for text in pair]
+        numbers = [None if gone else as_number(text) for text, gone in zip(pair, empty, strict=True)]
+        if empty[0] != empty[1] or (not empty[0] and None in numbers):
+            got = f"the point {name} of {row.path!r} at {','.join(pair)!r}"
+            remedy = "correct it, or leave both fields empty where the point is not visible"
+            raise _at(path, row.line, got, "two finite numbers, right and down in pixels", remedy)
+        values += numbers
+    return values
+
+
 def _notes(others: list[str], called: Mapping[str, str], backslashes: bool) -> tuple[str, ...]:
+    points = point_columns(others)
     notes = [f"Columns: {', '.join(f'{given} as {name}' for name, given in called.items())}."] if called else []
     if others:
         notes.append(f"Columns of the manifest for slices of the evaluation alone: {listed(others, 10)}.")
+    if points:
+        notes.append(f"The column label is learned; to learn the points ({listed(list(points), 4)}): --task keypoints.")
     if backslashes:
         notes.append("Backslashes in the paths of the manifest are read as slashes, as Windows means them.")
     return tuple(notes)
 
 
-def _numbers(path: Path, rows: list[_Row], numbers: list[float | None]) -> np.ndarray:
+def _numbers(path: Path, rows: list[TableRow], numbers: list[float | None]) -> np.ndarray:
     for row, number in zip(rows, numbers, strict=True):
         if number is None:
             raise _at(path, row.line, f"the label {row.label!r}", "a finite number", "correct it, or --task classify")
@@ -105,20 +162,22 @@ def _at(path: Path, line: int, got: str, expected: str, remedy: str) -> DataErro
     return DataError(f"manifest {path}, line {line}", got, expected, remedy)
 
 
-def _parse(path: Path, root: Path, called: Mapping[str, str]) -> tuple[list[_Row], list[str]]:
-    """The rows, and the names of the further columns."""
-    rows: list[_Row] = []
+def _parse(
+    path: Path, root: Path, called: Mapping[str, str], annotation: str | None
+) -> tuple[list[TableRow], list[str]]:
+    """The rows, and the names of the further columns. Points need no label."""
+    rows: list[TableRow] = []
     columns: dict[str, int] | None = None
     try:
         check_size(path.stat().st_size, f"manifest {path}")
         with path.open(encoding="utf-8-sig", newline="") as file:
-            for line, fields in _fields(path, file):
+            for line, fields in table_rows(path, file):
                 if columns is None:
                     columns = _header(path, line, fields, called)
-                elif not {"path", "label"} <= columns.keys():
+                elif "path" not in columns or not ("label" in columns or point_columns(list(columns))):
                     raise _other_columns(path, root, columns, fields)
                 elif len(rows) < MAX_ROWS:
-                    rows.append(_row(path, line, fields, columns))
+                    rows.append(_row(path, line, fields, columns, labeled=annotation != "point" and "label" in columns))
                 else:
                     raise _at(path, line, "one more row", f"at most {MAX_ROWS:,} rows", "divide it into several sets")
     except UnicodeDecodeError as error:
@@ -136,7 +195,7 @@ def _further(columns: dict[str, int]) -> list[str]:
     return [name for name in columns if name not in _NAMES]
 
 
-def _fields(path: Path, file: IO[str]) -> Iterator[tuple[int, list[str]]]:
+def table_rows(path: Path, file: IO[str]) -> Iterator[tuple[int, list[str]]]:
     """The fields of each row that is not empty, with the number of its last line; a row at a time in memory."""
     first = next((line for line in _lines(path, file) if line.strip()), "")
     file.seek(0)
@@ -178,16 +237,18 @@ def _other_columns(path: Path, root: Path, columns: Mapping[str, int], fields: l
     """What is said of a header without path or label: what the columns are, or a guess of which is which."""
     names = list(columns)
     got, where = f"the columns {listed(names, 12)}", f"manifest {path}"
-    if what := other_task(names):
+    if not point_columns(names) and (what := other_task(names)):
         return DataError(where, f"{got}: {what}", _HEADER, by_hand_in_table(what, str(path)))
     values = dict(zip(names, fields, strict=False))
     files = [name for name in names if _is_file(root, values.get(name, "").strip())]
     found = next(iter([name for name in ("path",) if name in names] or files), None)
-    found = found or next((name for name in names if name in _PATHS), None)
+    found = found or next((name for name in names if name in PATH_NAMES), None)
     rest = [name for name in names if name != found and name not in ("split", "group")]
-    label = next((name for name in _LABELS if name in rest), next(iter(rest), None))
+    label = next((name for name in LABEL_NAMES if name in rest), next(iter(rest), None))
     if found is None or label is None:
         return DataError(where, got, _HEADER, _REMEDY)
+    if point_columns(names):
+        return DataError(where, got, "a column path beside those of points", names_remedy({"path": found}))
     guess = {name: given for name, given in (("path", found), ("label", label)) if name != given}
     return DataError(where, got, _HEADER, names_remedy(guess, "if it is these: "))
 
@@ -198,7 +259,7 @@ def _is_file(root: Path, name: str) -> bool:
     return False
 
 
-def _row(path: Path, line: int, fields: list[str], columns: dict[str, int]) -> _Row:
+def _row(path: Path, line: int, fields: list[str], columns: dict[str, int], *, labeled: bool) -> TableRow:
     if len(fields) != len(columns):
         raise _at(
             path,
@@ -207,18 +268,18 @@ def _row(path: Path, line: int, fields: list[str], columns: dict[str, int]) -> _
             f"{len(columns)}, as in the header",
             "put a field with a comma in double quotes",
         )
-    file, label = fields[columns["path"]].strip(), fields[columns["label"]].strip()
-    if not label:
+    file, label = fields[columns["path"]].strip(), fields[columns["label"]].strip() if "label" in columns else ""
+    if labeled and not label:
         raise _at(path, line, f"no label for {file!r}", "a class name or a number", "fill it in, or leave the line out")
     word = fields[columns["split"]].strip().lower() if "split" in columns else ""
     if word and word not in SPLIT_NAMES:
         raise _at(path, line, f"the split {word!r}", "train, val, test or nothing", "correct the word")
     group = fields[columns["group"]].strip() if "group" in columns else ""
     others = tuple(fields[columns[name]].strip() for name in _further(columns))
-    return _Row(file, line, label, SPLIT_NAMES.get(word), group or None, others)
+    return TableRow(file, line, label, SPLIT_NAMES.get(word), group or None, others)
 
 
-def _check_path(path: Path, root: Path, row: _Row) -> _Row:
+def check_path(path: Path, root: Path, row: TableRow) -> TableRow:
     """The row with its path as it is found, with slashes for backslashes where that is what it takes."""
     if "\\" in row.path and not ntpath.splitdrive(row.path)[0] and not (root / row.path).exists():
         row = row._replace(path=row.path.replace("\\", "/"))

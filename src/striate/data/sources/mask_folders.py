@@ -1,10 +1,18 @@
-"""Folders of images with a mask each: images/ and masks/, with or without train/, val/, test/ above."""
+"""Folders of images with a mask each: images/ and masks/, with or without train/, val/, test/ above or below.
+
+`classes.txt` names the values of the masks: line i, from 0, is value i, or each line begins with its value
+(`255 road`).
+`colors.txt` names colors (`r g b name` a line) where masks are drawn in these.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from striate.data.listing import Listing, is_split
+from striate.data.listing import SPLIT_NAMES, Listing, is_split
 from striate.data.media.every_medium import medium_of
 from striate.data.sources.class_folders import given_splits, note_spellings
 from striate.data.sources.other_layouts import instead_of_pictures, linked_pairs
@@ -27,6 +35,7 @@ def list_masks(tree: Tree) -> Listing:
     Raises DataError where an image has no mask or two, or where a split folder has no images/.
     """
     splits = {} if tree.tops() >= _PAIR else given_splits(tree, "the folders images/ and masks/")
+    below = {} if splits else _splits_below(tree)
     depth = 1 if splits else 0
     for top in splits:
         if f"{top}/images" not in tree.folders:
@@ -36,15 +45,16 @@ def list_masks(tree: Tree) -> Listing:
     image = medium_of("image")
     images: dict[tuple[str, str], str] = {}
     masks: dict[tuple[str, str], str] = {}
+    names = _read_names(tree)
     ignored = list(tree.hidden)
     for file in tree.files:
         parts = file.split("/")
         side = {"images": images, "masks": masks}.get(parts[depth] if len(parts) > depth + 1 else "")
         if side is None or not image.owns(file):
-            ignored.append(file)
+            ignored += [] if file in names.files else [file]
             continue
         stem = PurePosixPath(*parts[depth + 1 :]).with_suffix("").as_posix()
-        split = splits.get(parts[0], "")
+        split = splits.get(parts[0], "") or below.get(parts[1], "")
         other = side.setdefault((split, stem), file)
         if other != file:
             raise DataError(
@@ -67,7 +77,70 @@ def list_masks(tree: Tree) -> Listing:
         read_mask=lambda number: tree.read(mask_paths[number]),
         ignored=tuple(sorted(ignored)),
         notes=(*tree.notes, *note_spellings(splits)),
+        classes=names.names,
+        values=names.values,
+        colors=names.colors,
     )
+
+
+def _splits_below(tree: Tree) -> dict[str, str]:
+    """The split of each folder under images/, where every one of them is named as a split (`images/train/`)."""
+    folders = {folder.split("/")[1] for folder in tree.folders if folder.startswith("images/")}
+    loose = any(file.count("/") == 1 and file.startswith("images/") for file in tree.files)
+    if not folders or loose or not all(folder.lower() in SPLIT_NAMES for folder in folders):
+        return {}
+    return {folder: SPLIT_NAMES[folder.lower()] for folder in folders}
+
+
+@dataclass(frozen=True)
+class _Names:
+    """Class names with their `values`, and `colors` of the values 0, 1, … where masks are in color; the `files` that
+    say so."""
+
+    names: tuple[str, ...] = ()
+    values: tuple[int, ...] = ()
+    colors: tuple[tuple[int, int, int], ...] = ()
+    files: tuple[str, ...] = ()
+
+
+_VALUE = re.compile(r"([0-9]{1,3})(?:\s*[:,=;]\s*|\s+)(\S.*)")
+_COLOR = re.compile(r"([0-9]{1,3})[\s,;]+([0-9]{1,3})[\s,;]+([0-9]{1,3})[\s,;:]+(\S.*)")
+
+
+def _read_names(tree: Tree) -> _Names:
+    """What `colors.txt` says, else `classes.txt`. Raises DataError, with the line, for what neither can be."""
+    present = tuple(file for file in ("colors.txt", "classes.txt") if file in tree.files)
+    if not present:
+        return _Names()
+    where, colored = f"data {tree.where}, {present[0]}", present[0] == "colors.txt"
+    text = tree.read(present[0]).decode("utf-8-sig", "replace")
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    found = [(_COLOR if colored else _VALUE).fullmatch(line) for _, line in lines]
+    numbered = colored or all(found)
+    rows: list[tuple[str, int]] = []
+    colors: list[tuple[int, int, int]] = []
+    for (number, line), match in zip(lines, found, strict=True):
+        value = len(rows) if colored or not numbered else int(match[1]) if match else -1
+        parts = tuple(int(part) for part in match.groups()[:-1]) if colored and match else (value,)
+        if (colored and match is None) or max(parts) > 255:
+            expected = (
+                "`r g b name`, each from 0 to 255" if colored else "a name, or `value name` with a value up to 255"
+            )
+            raise DataError(f"{where}, line {number}", line[:80], expected, "correct the line")
+        if colored:
+            colors.append((parts[0], parts[1], parts[2]))
+        rows.append((match.groups()[-1] if numbered and match else line, value))
+    columns: dict[str, Sequence[object]] = {"name": [name for name, _ in rows], "value": [value for _, value in rows]}
+    for what, column in (columns | {"color": colors}).items():
+        twice = [k for k, value in enumerate(column) if value in column[:k]]
+        if twice:
+            first = lines[twice[0]]
+            remedy = f"give it another {what}, or remove the line"
+            raise DataError(f"{where}, line {first[0]}", first[1][:80], f"each {what} once", remedy)
+    if not rows:
+        raise DataError(where, "no name", "a class name on each line", "name the classes, or remove the file")
+    names, values = zip(*rows, strict=True)
+    return _Names(names, values, tuple(colors), present)
 
 
 def _check_pairs(tree: Tree, images: dict[tuple[str, str], str], masks: dict[tuple[str, str], str]) -> None:

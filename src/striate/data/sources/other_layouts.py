@@ -33,7 +33,7 @@ class Found(NamedTuple):
 def refuse_other_layouts(tree: Tree) -> None:
     """Raise DataError where the tree has the layout of boxes, outlines, captions or pairs of pictures and masks under
     other names, or all of its pictures in one folder with a manifest beside it."""
-    for recognize in (_boxes_in_xml, _outlines, _coco, _boxes_in_text, _mask_pairs, _listed_pictures):
+    for recognize in (_masks_beside_boxes, _outlines, _coco, _mask_pairs, _listed_pictures):
         if found := recognize(tree):
             raise DataError(f"data {tree.where}", found.what, EXPECTED, found.remedy)
 
@@ -52,10 +52,7 @@ def by_hand_in_table(what: str, table: str | PurePosixPath) -> str:
     """The remedy for a `table` of `what`, which no task reads."""
     begin = f"striate has no task for {what} yet. "
     if what == "named points":
-        return begin + (
-            "As numbers: save the pictures as x of shape (N, height, width, 3) and the points as y of shape (N, 2 ×"
-            " points), floats: numpy.savez('points.npz', x=x, y=y); then: striate train points.npz"
-        )
+        return "name the columns path,x1,y1,x2,y2,… or path,nose_x,nose_y,…, two for each point"
     return begin + (
         f"If each whole picture has one class, name its column: striate train {pasted(table)} --data.names label=COLUMN"
     )
@@ -73,20 +70,24 @@ def other_task(names: Sequence[str]) -> str:
     return "several labels a picture" if "labels" in names else ""
 
 
-def _boxes_in_xml(tree: Tree) -> Found | None:
-    """Pascal VOC, also as labelImg writes it beside the pictures."""
-    files = [file for file in tree.files if file.lower().endswith(".xml")]
-    if not any(b"<bndbox" in _begin(tree, file) for file in files[:3]):
+def masks_beside_boxes(tree: Tree) -> str | None:
+    """The folder SegmentationClass of Pascal VOC, where it has masks."""
+    if not any(file.lower().endswith(".xml") for file in tree.files):
         return None
-    what = f"boxes as in Pascal VOC: {several(len(files), '.xml file')}, the first {files[0]}"
-    folder = PurePosixPath(files[0]).parent.parent / "SegmentationClass"
-    masks = [file for file in tree.files if PurePosixPath(file).parent == folder and is_sample(file)]
-    if masks:
-        images = str(folder.parent / "JPEGImages")
-        return Found(
-            f"{what}, with masks in {folder}/", linked_pairs(tree, images, str(folder), PurePosixPath(masks[0]).suffix)
-        )
-    return Found(what, by_hand(tree, "boxes"))
+    folders = {PurePosixPath(file).parent for file in tree.files if is_sample(file)}
+    return next((str(folder) for folder in sorted(folders) if folder.name == "SegmentationClass"), None)
+
+
+def _masks_beside_boxes(tree: Tree) -> Found | None:
+    """Pascal VOC with boxes and masks."""
+    folder = masks_beside_boxes(tree)
+    if folder is None:
+        return None
+    images = str(PurePosixPath(folder).parent / "JPEGImages")
+    suffix = next(PurePosixPath(file).suffix for file in tree.files if file.startswith(f"{folder}/"))
+    linked = linked_pairs(tree, images, folder, suffix)
+    what = f"boxes as in Pascal VOC, with masks in {folder}/"
+    return Found(what, f"for the boxes --task detect; for the masks: {linked}")
 
 
 def _outlines(tree: Tree) -> Found | None:
@@ -107,7 +108,6 @@ def _coco(tree: Tree) -> Found | None:
             continue
         kinds = {
             b'"keypoints"': "named points",
-            b'"bbox"': "boxes",
             b'"segmentation"': "outlines",
             b'"caption"': "captions",
         }
@@ -115,25 +115,6 @@ def _coco(tree: Tree) -> Found | None:
         if kind is not None:
             return Found(f"{kind} as in COCO: {file}", by_hand(tree, kind))
     return None
-
-
-# In one way only: a text of many numbers that is none at its end would be taken apart in all of them.
-_NUMBER = r"-?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE]-?[0-9]+)?"
-_YOLO = re.compile(rf"[0-9]+(?:\s+{_NUMBER}){{4,}}\s*")
-
-
-def _boxes_in_text(tree: Tree) -> Found | None:
-    """YOLO: a .txt for each picture, beside it or in labels/ beside images/; a line for each object."""
-    files = [file for file in tree.files if file.endswith(".txt")]
-    stems = {PurePosixPath(file).stem for file in tree.files if is_sample(file)} if files else set()
-    files = [file for file in files if PurePosixPath(file).stem in stems]
-    lines = (_begin(tree, file).decode("utf-8", "replace").strip().split("\n")[0][:4096] for file in files[:20])
-    line = next((line for line in lines if line.strip()), "")
-    if not _YOLO.fullmatch(line):
-        return None
-    kind = "boxes" if len(line.split()) <= 6 else "outlines"
-    what = f"{kind} as in YOLO: {several(len(files), '.txt file')} with numbers, the first {files[0]}"
-    return Found(what, by_hand(tree, kind))
 
 
 _MASKS = re.compile(r"mask|seg|annot|label|gt|truth|target", re.IGNORECASE)

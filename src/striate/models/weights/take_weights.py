@@ -10,6 +10,7 @@ from torch import nn
 
 from striate.errors import InputMisfit, ModelError
 from striate.layers.convolution import LocallyConnected
+from striate.models.decoder import MaskNetwork
 from striate.models.features import output_layer, weighted_layers
 from striate.models.weights.auxiliary_outputs import layers_of_outputs, without_lone_auxiliary
 from striate.models.weights.saved import SavedNetwork, Weights
@@ -39,6 +40,8 @@ def take_weights(
     Raises ModelError, naming the first tensors with their shapes, where others are missing, unexpected or misshapen.
     """
     complete: Tensors = network.state_dict()
+    if isinstance(network, MaskNetwork) and not complete.keys() <= _without_prefix(weights.tensors, complete).keys():
+        return _take_backbone(network, weights, outputs, name)
     found = _todays_names(network, _without_prefix(weights.tensors, complete))
     found, folded = _for_gray(network, complete, found, _shares(weights))
     compared = without_lone_auxiliary(network, complete, found)
@@ -70,6 +73,22 @@ def take_weights(
     notes += ["its kernels for red, green and blue are added up for gray images"] if folded else []
     remark = "" if isinstance(weights, SavedNetwork) else getattr(network, "remark_on_files", "")
     return "; ".join([*notes, remark] if remark else notes)
+
+
+def _take_backbone(network: MaskNetwork, weights: Weights, outputs: int, name: str) -> str:
+    """Give the backbone of a network for masks the tensors of a classifier, whose layers behind the last map it lacks;
+    the decoder stays new."""
+    own: Tensors = network.backbone.state_dict()
+    found = _todays_names(network, _without_prefix(weights.tensors, own))
+    found, folded = _for_gray(network.backbone, own, found, _shares(weights))
+    found |= {key: own[key] for key in own if key not in found and key.endswith("num_batches_tracked")}
+    differing = [key for key in own if key not in found or not _agree(own[key], found[key], None)]
+    if differing:
+        raise _misfit(weights, own, {key: found[key] for key in own if key in found}, differing, outputs, name)
+    network.backbone.load_state_dict({key: found[key] for key in own})
+    notes = [f"weights of {weights.path}, of every layer up to the last map; the decoder is new"]
+    notes += ["its kernels for red, green and blue are added up for gray images"] if folded else []
+    return "; ".join(notes)
 
 
 def _without_prefix(saved: Tensors, own: Tensors) -> Tensors:

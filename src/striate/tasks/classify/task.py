@@ -205,8 +205,11 @@ class Classify(Task):
 
         return table_of_classes(self.predicted(decoded), targets, self.classes)
 
-    def interval(self, decoded: NDArray[Any], targets: NDArray[Any]) -> dict[str, list[float]]:
+    def interval(
+        self, decoded: NDArray[Any], targets: NDArray[Any], groups: Sequence[str] = ()
+    ) -> dict[str, list[float]]:
         """`accuracy_interval` (Wilson)."""
+        del groups
         ends = self.headline_interval(self.rows_for(decoded, targets))
         return {"accuracy_interval": [ends.low, ends.high]}
 

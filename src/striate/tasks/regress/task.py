@@ -147,9 +147,9 @@ class Regress(Task):
         """The root mean squared error."""
         return float(np.sqrt(total / n))
 
-    def interval(self, decoded: Any, targets: Any) -> dict[str, list[float]]:
+    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
         """None in metrics.json: evaluation.json has the interval of every figure."""
-        del decoded, targets
+        del decoded, targets, groups
         return {}
 
     def assess(

@@ -21,6 +21,7 @@ from striate.tasks.accumulator import Sums
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.groups import FEWEST, sample_groups
 from striate.tasks.headline import Headline, Rows
+from striate.tasks.segment.borders import border_f1, border_rows
 from striate.tasks.segment.metrics import ClassPixels, ImageIou, SegmentationMetrics
 from striate.wording import several
 
@@ -110,7 +111,8 @@ def assess_masks(
         if temperature is not None:
             changed = with_temperature(pixels.probabilities, temperature.value)
             calibrated = measure_calibration(pixels.truth, changed)
-    figures, classes = _figures(rows, evaluation.targets, evaluation.classes)
+    borders = border_rows(evaluation.decoded, evaluation.targets, len(evaluation.classes))
+    figures, classes = _figures(rows, borders, evaluation.targets, evaluation.classes)
     return SegmentationMetrics(
         n=n,
         figures=figures,
@@ -136,7 +138,7 @@ def _left_out(n: int, probable: bool, temperature: Temperature | None) -> tuple[
 
 
 def _figures(
-    rows: Rows, targets: NDArray[np.uint8], names: tuple[str, ...]
+    rows: Rows, borders: Rows, targets: NDArray[np.uint8], names: tuple[str, ...]
 ) -> tuple[dict[str, Estimate], tuple[ClassPixels, ...]]:
     """Over all classes, and of each, with intervals by bootstrap over images."""
     count = rows.shape[2]
@@ -151,9 +153,11 @@ def _figures(
 
     iou, dice = (quotients(whole, twice=twice) for twice in (False, True))
     some_iou, some_dice = (None if draws is None else quotients(draws, twice=twice) for twice in (False, True))
+    edges = None if draws is None else resampled_means(borders.reshape(len(borders), -1)).reshape(-1, 4, count)
     figures = {
         "iou": estimate(_mean(iou), None if some_iou is None else _mean(some_iou)),
         "dice": estimate(_mean(dice), None if some_dice is None else _mean(some_dice)),
+        "boundary_f1": estimate(border_f1(borders.sum(0)[None]), None if edges is None else border_f1(edges)),
         "pixel_accuracy": estimate(_hits(whole), None if draws is None else _hits(draws)),
     }
     occurs = np.stack([(targets == k).sum((1, 2)) for k in range(count)])

@@ -14,11 +14,16 @@ from striate.tasks.metric import Metric
 from striate.wording import several
 
 IOU = Metric("iou", "mean IoU", "share")
-METRICS = (IOU, Metric("dice", "mean Dice", "share", brief=False), Metric("pixel_accuracy", "pixel accuracy", "share"))
+METRICS = (
+    IOU,
+    Metric("dice", "mean Dice", "share", brief=False),
+    Metric("boundary_f1", "boundary F1", "share", brief=False),
+    Metric("pixel_accuracy", "pixel accuracy", "share"),
+)
 
 
 _CLASSES, _IMAGES = 20, 5
-AVERAGES = {"iou": "mean IoU", "dice": "mean Dice", "pixel_accuracy": "pixel accuracy"}
+AVERAGES = {metric.key: metric.name for metric in METRICS}
 
 
 @dataclass(frozen=True)
@@ -46,10 +51,10 @@ class ImageIou:
 class SegmentationMetrics:
     """Everything about one split of a segmentation.
 
-    `figures`: `iou`, `dice` (means over the classes that occur) and `pixel_accuracy`, over all labeled pixels, with
-    bootstrap intervals over images. `worst` begins with the image of the lowest IoU. `calibration`: of a fixed random
-    sample of labeled `pixels`; `calibrated`: the same with the temperature that was fitted on validation. None where
-    nobody kept probabilities. `left_out`: a sentence on each thing not computed.
+    `figures`: `iou`, `dice`, `boundary_f1` (means over the classes that occur) and `pixel_accuracy`, over all labeled
+    pixels, with bootstrap intervals over images. `worst` begins with the image of the lowest IoU. `calibration`: of a
+    fixed random sample of labeled `pixels`; `calibrated`: the same with the temperature that was fitted on validation.
+    None where nobody kept probabilities. `left_out`: a sentence on each thing not computed.
     """
 
     n: int

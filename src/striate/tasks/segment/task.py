@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -21,6 +22,7 @@ from striate.data.dataset import Dataset, SampleFacts
 from striate.errors import UsageError
 from striate.inference.agreement import agreement_of_labels
 from striate.inference.plan import PredictionAgreement
+from striate.inference.tiles import Tile
 from striate.runs.files import explained, write_atomic
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature, fit_temperature
@@ -33,6 +35,8 @@ from striate.tasks.headline import Rows
 from striate.tasks.losses import balanced_weights
 from striate.tasks.outputs import constants
 from striate.tasks.segment.assess import Pixels, SampledPixels, assess_masks
+from striate.tasks.segment.borders import border_f1, border_rows
+from striate.tasks.segment.losses import LOSSES, pixel_losses
 from striate.tasks.segment.metrics import METRICS, SegmentationMetrics
 from striate.tasks.task import Diagnosed, Explained, Feature, Task
 from striate.visualize.page_parts import Picture, Section, Table
@@ -43,6 +47,7 @@ def _usual_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(outputs, targets.long(), ignore_index=IGNORED)
 
 
+_NUMBERS_AT_ONCE = 1 << 24
 _LEAVE_OUT = "leave out --calibrated"
 
 
@@ -50,33 +55,40 @@ _LEAVE_OUT = "leave out --calibrated"
 class Segment(Task):
     """Segmentation over `classes`; logits (N, K, H, W), targets and predictions (N, H, W) uint8 class numbers.
 
-    Per-pixel softmax cross-entropy; pixels of value 255 count for nothing.
+    Pixels of value 255 count for nothing. In files, masks have the `values` of the
+    classes (empty: their names), or where there are `colors`, the color of each value.
     """
 
     classes: tuple[str, ...]
     class_weights: tuple[float, ...] | None = None
+    values: tuple[int, ...] = ()
+    colors: tuple[tuple[int, int, int], ...] = ()
+    loss_name: str = "cross-entropy"
+    gamma: float = 2.0
 
     name: ClassVar[str] = "segment"
     diagnosed_as: ClassVar[Diagnosed | None] = Diagnosed("labels", _usual_loss, IGNORED)
     annotation: ClassVar[str] = "mask"
     needs: ClassVar[Feature] = "map"
     metrics = METRICS
-    losses: ClassVar[tuple[str, ...]] = ("cross-entropy",)
-    fields: ClassVar[Mapping[str, frozenset[str]]] = {"cross-entropy": frozenset(("class_weights",))}
+    losses: ClassVar[tuple[str, ...]] = LOSSES
+    fields: ClassVar[Mapping[str, frozenset[str]]] = {
+        loss: frozenset(("class_weights", *(("gamma",) if "focal" in loss else ()))) for loss in LOSSES
+    }
     moves_with_image: ClassVar[bool] = True
+    takes_windows: ClassVar[bool] = True
     mean_of_views: ClassVar[bool] = True
     writes_files: ClassVar[bool] = True
+    whole_pictures: ClassVar[bool] = True
     draws: ClassVar[bool] = True
-    loss_name: ClassVar[str] = "cross-entropy"  # type: ignore[misc]
 
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
         """Over the values of the masks, with weights by their frequency in training where these are asked for."""
-        del loss
         weights = None
         if config.class_weights == "balanced":
             weights = balanced_weights(class_counts(data.splits["train"].targets, len(data.classes)), data.classes)
-        return cls(data.classes, weights)
+        return cls(data.classes, weights, data.preparation.values, data.preparation.colors, loss, config.gamma)
 
     @property
     def outputs(self) -> int:
@@ -94,11 +106,9 @@ class Segment(Task):
         return (weights * labeled).sum().clamp(min=1e-12)
 
     def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Scalar sum over labeled pixels, times the weights of their classes."""
+        """Scalar sum over labeled pixels, times the weights of their classes; see `pixel_losses`."""
         weights = None if self.class_weights is None else constants(self.class_weights, outputs.device)
-        return functional.cross_entropy(
-            outputs.float(), targets.long(), weight=weights, ignore_index=IGNORED, reduction="sum"
-        )
+        return pixel_losses(self.loss_name, outputs.float(), targets, weights, self.gamma)
 
     def warp_targets(self, targets: torch.Tensor, warp: Warp) -> torch.Tensor:
         """The mask moves with its image; what comes in from outside is ignored."""
@@ -145,9 +155,35 @@ class Segment(Task):
         """(N, H, W) uint8 class numbers."""
         return outputs.argmax(1).to(torch.uint8)
 
+    def decode_at(self, outputs: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """(N, *size) uint8: the class of the largest logit, the logits being interpolated between pixels, a few rows
+        at a time: those of a large picture in all classes would not fit into memory."""
+        height, width = size
+        masks = torch.empty(len(outputs), height, width, dtype=torch.uint8)
+        lines = functional.interpolate(outputs.float(), (outputs.shape[2], width), mode="bilinear")
+        places = ((torch.arange(height) + 0.5) * outputs.shape[2] / height - 0.5).clamp(0, outputs.shape[2] - 1)
+        above, share = places.long(), (places - places.floor()).to(lines)
+        below = (above + 1).clamp(max=outputs.shape[2] - 1)
+        step = max(1, _NUMBERS_AT_ONCE // (outputs.shape[0] * outputs.shape[1] * width))
+        for start in range(0, height, step):
+            part = slice(start, start + step)
+            rows = torch.lerp(lines[:, :, above[part]], lines[:, :, below[part]], share[part, None])
+            masks[:, part] = rows.argmax(1).cpu()
+        return masks
+
+    def stitched(self, parts: Iterable[tuple[Tile, torch.Tensor]], size: tuple[int, int]) -> torch.Tensor:
+        """(H, W) uint8: of each tile the classes of its core."""
+        mask = torch.empty(size, dtype=torch.uint8)
+        for tile, outputs in parts:
+            top, left, height, width = tile.core
+            mask[top : top + height, left : left + width] = self.decode(outputs)[0][tile.inside].cpu()
+        return mask
+
     def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
-        """`iou` and `dice` (means over the classes that occur), `pixel_accuracy`, and `iou_per_class` by name (None
-        where a class does not occur), over all labeled pixels of the split together."""
+        """`iou`, `dice` and `boundary_f1` (means over the classes that occur), `pixel_accuracy`, and `iou_per_class` by
+        name (None where a class does not occur), over all labeled pixels of the split together."""
+        borders = border_rows(decoded.cpu().numpy(), targets.cpu().numpy(), self.outputs).sum(0)
+        edges = float(border_f1(borders[None])[0])
         confusion = self._confusion(decoded, targets)
         matrix = confusion.view(self.outputs, self.outputs).double()
         hits, both = matrix.diagonal(), matrix.sum(0) + matrix.sum(1)
@@ -156,6 +192,7 @@ class Segment(Task):
         return {
             **self._agreement(confusion),
             "dice": float((2 * hits[present] / both[present]).mean()),
+            "boundary_f1": None if math.isnan(edges) else edges,
             "iou_per_class": {
                 name: iou if occurs else None
                 for name, iou, occurs in zip(self.classes, each, present.tolist(), strict=True)
@@ -192,7 +229,9 @@ class Segment(Task):
 
     def describe(self, decoded: torch.Tensor) -> dict[str, Any]:
         """`shares`: the share of pixels of each class that occurs."""
-        counts = torch.bincount(decoded.reshape(-1).long(), minlength=self.outputs) / decoded.numel()
+        parts = decoded.reshape(-1).split(_NUMBERS_AT_ONCE)  # as whole numbers they take eight times the memory
+        counts = torch.stack([torch.bincount(part.long(), minlength=self.outputs) for part in parts]).sum(0)
+        counts = counts / decoded.numel()
         return {"shares": {c: float(s) for c, s in zip(self.classes, counts.tolist(), strict=True) if s}}
 
     def line(self, fields: Mapping[str, Any]) -> str:
@@ -200,13 +239,19 @@ class Segment(Task):
         return "  ".join(f"{name} {share:.4g}" for name, share in fields["shares"].items())
 
     def write_prediction(self, folder: Path, name: str, decoded: torch.Tensor) -> dict[str, Any]:
-        """A PNG whose pixels have the values of the training masks; nothing in the folder is overwritten."""
-        values = np.array([int(value) for value in self.classes], np.uint8)
+        """A PNG whose pixels have the values, or colors, of the training masks; nothing in the folder is
+        overwritten."""
+        values = np.array(self.values or [int(name) for name in self.classes], np.uint8)
+        table = np.array(self.colors, np.uint8)[values] if self.colors else values
         with explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
         names = (f"{Path(name).stem}{f'-{k}' if k else ''}.png" for k in count())
         file = next(folder / free for free in names if not (folder / free).exists())
-        mask = Image.fromarray(values[decoded.numpy()])
+        numbers = decoded.numpy()
+        pixels = np.empty((*numbers.shape, *table.shape[1:]), np.uint8)
+        for start in range(0, len(numbers), 256):  # as indices they take eight bytes each
+            pixels[start : start + 256] = table[numbers[start : start + 256]]
+        mask = Image.fromarray(pixels)
         write_atomic(file, lambda opened: mask.save(opened, format="PNG"))
         return {"mask": str(file)}
 
@@ -366,4 +411,8 @@ class Segment(Task):
         return {
             "classes": list(self.classes),
             "class_weights": None if self.class_weights is None else list(self.class_weights),
+            "values": list(self.values),
+            "colors": list(self.colors),
+            "loss_name": self.loss_name,
+            "gamma": self.gamma,
         }

@@ -27,7 +27,7 @@ from striate.training.config import Config
 from striate.training.events import Event, StepDone
 from striate.training.execution import evaluation_batch, make_scaler
 from striate.training.loop import training_events, validate
-from striate.training.measured import measured_count
+from striate.training.measured import measured_count, watched_part
 from striate.training.objective import Objective
 from striate.training.optimizers import make_optimizer
 from striate.training.progressive_resizing import Size, stages
@@ -92,7 +92,7 @@ def measure_pace(work: Work, seconds: float, *, report: bool = True) -> Pace:
         start += first if config.execution.compile not in (None, "off") else 0.0
     return Pace(
         tuple(phases),
-        sample_seconds * len(splits["val"]),
+        sample_seconds * len(watched_part(splits["val"], config)),
         len(batch_bounds(len(splits["train"]), config.batch)),
         start,
         _finish_seconds(sample_seconds * _measured_samples(work)) if report else 0.0,

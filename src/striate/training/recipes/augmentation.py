@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
+
 from striate.data.augment.augment import check_augmentation, check_fill, describe_augmentation
 from striate.data.config import AugmentConfig
-from striate.data.dataset import Dataset
+from striate.data.dataset import Dataset, Split
+from striate.training.recipes.facts import Adapt
 
 _MIRROR_SAFE = {"fashion-mnist", "cifar10", "cifar100"}
 _MIRROR_UNSAFE = {"mnist", "mnist5k", "digits", "svhn"}
 _SMALL = 40  # pixels: up to here an image is shifted, above it is cropped
+WINDOW, ZOOM, COLOR = 256, 1.5, 0.2
+"""For masks of images that have half as many pixels again as a window, or more."""
+_FEWEST, _COMPARED, _CERTAIN = 20, 200, 4.0
+"""Images that are compared, at least and at most, and the standard errors from which on a difference is one."""
 _OFF = AugmentConfig(
     shift=0, flip=False, vertical_flip=False, crop=1.0, rotate=0, scale=0, shear=0, color=0, noise=0, blur=0, cutout=0,
-    policy="none", mixup=0, cutmix=0, fill="edge",
+    policy="none", mixup=0, cutmix=0, fill="edge", window=0, zoom=1.0,
 )  # fmt: skip
 
 
@@ -25,6 +32,8 @@ def decide_augmentation(
     own_rule: bool = False,
     fast: bool = False,
     keeps: bool = True,
+    windows: bool = False,
+    adapt: Adapt | None = None,
 ) -> tuple[AugmentConfig, str]:
     """The augmentation with every open field filled in, and the reason in a sentence ("" where none applies).
 
@@ -33,7 +42,9 @@ def decide_augmentation(
     `fast`: for a training of few epochs: mirrored in turns rather than by chance, so that in two epochs each image is
     seen both ways; crops of a third of the area at least.
     `keeps`: whether a moved, mirrored or cropped image keeps its target; of a number nobody knows.
-    Raises ConfigError on what the data cannot take.
+    `windows`: whether targets can be those of a part of the image.
+    `adapt`: `Task.augmentation` of the task.
+    Raises ConfigError on what data and task cannot take.
     """
     check_augmentation(augment, data)
     if not data.medium.pictures:
@@ -52,11 +63,37 @@ def decide_augmentation(
         flip=("alternate" if fast else True) if mirrors and keeps else False,
         crop=(1 / 3 if fast else 0.2) if keeps and not small else 1.0,
     )
+    large = height * width >= 1.5 * WINDOW**2 and augment.crop is None
+    if windows and (augment.window or (augment.window is None and large)):
+        usual = replace(usual, window=WINDOW, zoom=ZOOM, crop=1.0, color=COLOR)
+    if windows and keeps and mirrors and not has_upright(data.splits["train"]):
+        usual = replace(usual, vertical_flip=True, rotate=180)
+    usual, said = (usual, "") if adapt is None else adapt(usual, augment)
     if fast and (usual.shift if augment.shift is None else augment.shift):
         usual = replace(usual, fill="reflect")
     decided = _filled(augment, usual)
     check_fill(decided)
-    return decided, _reason(decided, augment, data, keeps=keeps)
+    return decided, _reason(decided, augment, data, said, keeps=keeps)
+
+
+def has_upright(train: Split) -> bool:
+    """Whether images (N, C, H, W) with masks differ between above and below: in a color, or in how much of a class
+    there is. Of aerial or microscopic images neither does. True where there are too few to tell."""
+    count = min(len(train), _COMPARED)
+    if count < _FEWEST:
+        return True
+    rows = torch.arange(count) * len(train) // count
+    images, masks = train.inputs[rows], train.targets[rows].cpu()
+    half = images.shape[2] // 2
+
+    def differs(values: torch.Tensor) -> torch.Tensor:
+        each = values[:, :, :half].float().mean((2, 3)) - values[:, :, -half:].float().mean((2, 3))
+        clearly: torch.Tensor = each.mean(0).abs() > _CERTAIN * each.std(0) / count**0.5
+        return clearly
+
+    if bool(differs(images.cpu()).any()):
+        return True
+    return any(bool(differs((masks == number)[:, None]).any()) for number in masks.unique().tolist())
 
 
 def _filled(request: AugmentConfig, usual: AugmentConfig) -> AugmentConfig:
@@ -65,8 +102,10 @@ def _filled(request: AugmentConfig, usual: AugmentConfig) -> AugmentConfig:
     )
 
 
-def _reason(decided: AugmentConfig, request: AugmentConfig, data: Dataset, *, keeps: bool) -> str:
+def _reason(decided: AugmentConfig, request: AugmentConfig, data: Dataset, said: str, *, keeps: bool) -> str:
     text = "augmentation: " + (", ".join(describe_augmentation(decided, data.input_shape[0])) or "none")
+    if said:
+        return f"{text}; {said}"
     if not decided.flip and request.flip is None:
         why = "a flip may turn a letter or digit into another one" if data.input_shape[0] == 1 else "these are digits"
         if not keeps:

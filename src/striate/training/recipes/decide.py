@@ -71,8 +71,11 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
         own_rule=rule is not None,
         fast=recipe == "speedrun",
         keeps=facts.keeps,
+        windows=facts.windows,
+        adapt=facts.adapt,
     )
     with_augmentation = replace(config, augment=augment)
+    facts = replace(facts, windows=bool(augment.window))
     choice = RECIPES[recipe](facts, with_augmentation) if rule is None else local_rule(rule, facts, config)
     opened = fill_open_fields(config, choice)
     notes = [*([reason] if reason else []), *(why for name, why in choice.why.items() if name in opened)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,12 +10,16 @@ import torch
 from torch import nn
 
 from striate.account.summarize import count_macs
+from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset, Kind
 from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Medium
 from striate.models.features import weighted_layers
 from striate.models.learning_rule import LearningRule, learning_rule
 from striate.training.config import Config
+
+Adapt = Callable[[AugmentConfig, AugmentConfig], tuple[AugmentConfig, str]]
+"""What a task makes of the usual augmentation and the requested one."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,10 @@ class Facts:
     own_rule: LearningRule | None = None
     keeps: bool = True
     """Whether a moved image keeps its target."""
+    windows: bool = False
+    """Whether targets can be those of a part of the image, and in `decide`, whether they are."""
+    adapt: Adapt | None = None
+    """`Task.augmentation` of the task that is trained."""
 
     @property
     def medium(self) -> Medium:
@@ -45,9 +53,17 @@ class Facts:
         return medium_of(self.kind)
 
 
-def gather_facts(data: Dataset, network: nn.Module, *, has_weights: bool, keeps: bool = True) -> Facts:
-    """The facts; the network is left as it is. `keeps`: whether a moved image keeps its target. Raises ModelError where
-    the network does not take the data."""
+def gather_facts(
+    data: Dataset,
+    network: nn.Module,
+    *,
+    has_weights: bool,
+    keeps: bool = True,
+    windows: bool = False,
+    adapt: Adapt | None = None,
+) -> Facts:
+    """The facts; the network is left as it is. `keeps`: whether a moved image keeps its target; `windows` and `adapt`
+    as in `Facts`. Raises ModelError where the network does not take the data."""
     train = data.splits["train"]
     dense = all(network.get_submodule(name).__class__ is nn.Linear for name in weighted_layers(network))
     return Facts(
@@ -62,6 +78,8 @@ def gather_facts(data: Dataset, network: nn.Module, *, has_weights: bool, keeps:
         normalizes=_normalizes(network),
         own_rule=learning_rule(network),
         keeps=keeps,
+        windows=windows,
+        adapt=adapt,
     )
 
 
@@ -102,6 +120,7 @@ class Choice:
     full_size_from: float | None = None
     views: Literal["none", "mirror", "mirror-shift"] | None = None
     train_samples: int | None = None
+    val_samples: int | None = None
     why: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -121,6 +140,7 @@ def fill_open_fields(config: Config, choice: Choice) -> dict[str, object]:
         "schedule.first_size": (config.schedule.first_size, choice.first_size),
         "schedule.full_size_from": (config.schedule.full_size_from, choice.full_size_from),
         "evaluation.views": (config.evaluation.views, choice.views),
+        "evaluation.val_samples": (config.evaluation.val_samples, choice.val_samples),
         "evaluation.train_samples": (config.evaluation.train_samples, choice.train_samples),
         "batch": (config.batch, choice.batch),
         "budget.patience": (budget.patience, choice.patience),

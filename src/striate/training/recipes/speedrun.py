@@ -98,7 +98,10 @@ def for_photographs(config: Config, data: Dataset, module: nn.Module | None) -> 
 
 def network_for(config: Config, data: Dataset) -> tuple[str, str]:
     """The network where none is named, and why: with this recipe as wide as `budget.minutes` allow."""
-    about = data.kind, data.input_shape, task_for(data, config.task).needs, len(data.splits["train"])
+    task = task_for(data, config.task)
+    if (usual := task.usual_network(data.input_shape)) is not None:
+        return usual
+    about = data.kind, data.input_shape, task.needs, len(data.splits["train"])
     if config.recipe != "speedrun":
         return choose_model(*about)
     minutes, execution = config.budget.minutes, config.execution

@@ -12,6 +12,8 @@ from striate.wording import several
 CHEAP = 500_000  # multiply–accumulates an input: below, many passes cost seconds
 DEEP = 8  # layers in a row without normalization: beyond, a step in each of them moves the output too far
 TELLING = 200  # validation samples: with fewer, the best of many epochs is the luckiest one
+WINDOWS = 8  # large images with a target for each pixel: each of them is a batch of its own
+WATCHED = 32  # whole images: after each epoch of windows, all of them would take a third of its time
 ENOUGH = 10_000  # training samples measured at the end: the 95 % interval of a share is ±1 point at most
 
 # For batches of about a hundred: measured on mnist5k with mnist-cnn and mlp(64,32); SGD's is that of He et al. 2015.
@@ -33,8 +35,9 @@ def standard(facts: Facts, request: Config) -> Choice:
     if facts.plain_depth > DEEP:
         lr = lr / 3
         why["optim.lr"] = f"a third of the usual rate: {several(facts.plain_depth, 'layer')} without normalization"
-    batch, usual_epochs = batch_size(facts.samples), epochs(facts)
+    batch, usual_epochs = WINDOWS if facts.windows else batch_size(facts.samples), epochs(facts)
     keep, reason = which_epoch(facts)
+    most = WATCHED if facts.windows else ENOUGH
     steps = request.budget.steps or (request.budget.epochs or usual_epochs) * -(
         -facts.samples // (request.batch or batch)
     )
@@ -47,7 +50,9 @@ def standard(facts: Facts, request: Config) -> Choice:
         ema=0.0,
         patience=0,
         keep=keep,
-        train_samples=ENOUGH if facts.samples > ENOUGH else None,
+        train_samples=most if facts.samples > most else None,
+        views="mirror" if facts.windows and request.augment.flip else None,
+        val_samples=WATCHED if facts.windows and keep == "last" and facts.val_samples > WATCHED else None,
         why=why | reason,
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from striate.data.config import Fit
+from striate.data.media.medium import Placement
 
 
 def scale_bytes(planes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -65,6 +66,24 @@ def geometry(source: tuple[int, int], size: tuple[int, int], fit: Fit) -> Geomet
     kept_height = min(height, max(1, round(to_height / scale)))
     left, top = (width - kept_width) // 2, (height - kept_height) // 2
     return Geometry((left, top, left + kept_width, top + kept_height), (to_width, to_height), (0, 0))
+
+
+def whole_size(source: tuple[int, int], size: tuple[int, int], fit: Fit) -> tuple[int, int]:
+    """(height, width) of a whole picture of `source` (height, width) at the scale at which `fit` brings it to `size`:
+    what `crop` would cut off is there, what `pad` would add is not."""
+    scales = [to / side for to, side in zip(size, source, strict=True)]
+    if fit != "stretch":
+        scales = [max(scales) if fit == "crop" else min(scales)] * 2
+    height, width = (max(1, round(side * scale)) for side, scale in zip(source, scales, strict=True))
+    return height, width
+
+
+def placement(source: tuple[int, int], size: tuple[int, int], fit: Fit) -> Placement:
+    """Where a picture of `source` (height, width) lies in an input of `size`."""
+    how = geometry(source, size, fit)
+    left, top, right, bottom = how.box
+    scale = how.inner[0] / (right - left), how.inner[1] / (bottom - top)
+    return Placement(source, size, scale, (how.offset[0] - left * scale[0], how.offset[1] - top * scale[1]))
 
 
 @dataclass(frozen=True)

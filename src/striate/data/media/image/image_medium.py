@@ -13,16 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.config import AugmentConfig, DataConfig
+from striate.data.media.image.fitting import placement
 from striate.data.media.image.pictures import (
     MAX_PICTURE_BYTES,
     SUFFIXES,
     Header,
+    PictureParts,
     decode_image,
     prepare_image,
+    prepare_whole,
     read_header,
     refit,
 )
-from striate.data.media.medium import Medium, Photographs, Planned, Preparation
+from striate.data.media.medium import Medium, Photographs, Placement, Planned, Preparation
 from striate.errors import ConfigError
 from striate.records import Finding
 from striate.wording import several, show_shape
@@ -59,7 +62,13 @@ def _plan(source: str, sizes: Counter[tuple[int, int]], colored: int, config: Da
     if channels == 1 and colored:
         notes.append(f"Color is dropped: {colored:,} of {several(total, 'image')} are turned to gray.")
     preparation = Preparation(
-        "image", (channels, *size), config.fit, config.max_pixels, config.layout, config.reduced_decoding
+        "image",
+        (channels, *size),
+        config.fit or "crop",
+        config.max_pixels,
+        config.layout,
+        config.reduced_decoding,
+        set(sizes) == {size},
     )
     other = total - sizes[size]
     return preparation, tuple(notes), (_resized(source, other, total, preparation),) if other else ()
@@ -128,6 +137,11 @@ class Images(Medium):
         """Height and width as the picture is seen."""
         return header.height, header.width
 
+    def placement(self, size: tuple[int, int], preparation: Preparation) -> Placement:
+        """By the geometry of `fit`."""
+        _, height, width = preparation.input_shape
+        return placement(size, (height, width), preparation.fit)
+
     def photographs(self, headers: Sequence[Header]) -> Photographs | None:
         """Of several sizes, the most common one larger than 96 pixels; or all of a size larger than 224."""
         return _photographs(Counter((header.height, header.width) for header in headers))
@@ -148,6 +162,16 @@ class Images(Medium):
         if hasattr(given, "getexif"):
             return prepare_image(given, "a PIL image", preparation)
         return super().prepare(given, preparation)
+
+    def whole(self, given: Any, where: str, preparation: Preparation) -> tuple[NDArray[Any], tuple[int, int] | None]:
+        """A file or a PIL image in its own proportions; an array of exactly the input's shape."""
+        if isinstance(given, Path) or hasattr(given, "getexif"):
+            return prepare_whole(given, where, preparation)
+        return super().whole(given, where, preparation)
+
+    def parts(self, path: Path, where: str, preparation: Preparation) -> PictureParts:
+        """The picture, decoded once."""
+        return PictureParts(path, where, preparation)
 
     def plan(self, source: str, inputs: NDArray[Any] | None, headers: Sequence[Header], config: DataConfig) -> Planned:
         """Channels and size of every input."""

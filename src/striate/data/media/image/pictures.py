@@ -21,9 +21,9 @@ import re
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -35,9 +35,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from striate.data.config import Fit
-from striate.data.media.image.fitting import Reduced, pixels_of, place, place_reduced
+from striate.data.media.image.fitting import Reduced, pixels_of, place, place_reduced, whole_size
 from striate.data.media.image.jpeg import decode_plain_jpeg, plain_jpeg_header, reduce_decoding
-from striate.data.media.medium import Preparation, Unreadable
+from striate.data.media.medium import MOST_TILED_PIXELS, Preparation, Unreadable
 from striate.wording import several
 
 _lock = threading.Lock()
@@ -167,6 +167,54 @@ def prepare_image(image: Image.Image, where: str, preparation: Preparation) -> n
         return _prepared(image, where, preparation, None)
 
 
+def prepare_whole(
+    given: bytes | Path | Image.Image, where: str, preparation: Preparation
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """A picture as uint8 (C, height, width), in its own proportions and at the scale at which `preparation` would fit
+    it, its own where training images were not scaled, but nothing cut off or added; and its height and width in pixels.
+    Raises UnreadableImage."""
+    if isinstance(given, Image.Image):
+        with _explained(where, None):
+            turned = _orientation(given) >= 5
+        width, height = given.size[::-1] if turned else given.size
+    else:
+        given = _read(given, where)
+        header = read_header(given, where, max_pixels=preparation.max_pixels)
+        height, width = header.height, header.width
+    scaled = height, width
+    if not preparation.native:
+        scaled = whole_size(scaled, preparation.input_shape[1:], preparation.fit)  # type: ignore[arg-type]
+    own = replace(preparation, input_shape=(preparation.input_shape[0], *scaled), fit="stretch")
+    if isinstance(given, Image.Image):
+        return prepare_image(given, where, own), (height, width)
+    return decode_image(given, where, own), (height, width)
+
+
+class PictureParts:
+    """A picture file, decoded once, of which parts are read: `size` is its (height, width). Raises UnreadableImage."""
+
+    def __init__(self, path: Path, where: str, preparation: Preparation) -> None:
+        self.where = where
+        with _explained(where, None):
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise UnreadableImage(where, "no regular file")
+            # By its path, not by its bytes: of large files these would lie in memory beside the pixels.
+            with Image.open(path, formats=_formats()) as image:
+                _check_pixels(image, where, max(preparation.max_pixels, MOST_TILED_PIXELS))
+                turn = turn_of(image)
+                flat, mode = _flatten(image, where), "L" if preparation.input_shape[0] == 1 else "RGB"
+                flat = flat if flat.mode == mode else flat.convert(mode)
+                # A gray TIFF may be mapped from its file, which is closed here.
+                self._image = flat.transpose(turn) if turn is not None else flat.copy() if flat.mode == "L" else flat
+        self.size = (self._image.height, self._image.width)
+
+    def read(self, box: tuple[int, int, int, int]) -> np.ndarray:
+        """The part (top, left, height, width) as (C, height, width) uint8."""
+        top, left, height, width = box
+        pixels = pixels_of(self._image.crop((left, top, left + width, top + height)))
+        return np.array(pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0), order="C")
+
+
 def _prepared(image: Image.Image, where: str, preparation: Preparation, reduced: Reduced | None) -> np.ndarray:
     channels, height, width = preparation.input_shape
     image.load()
@@ -179,18 +227,23 @@ def _prepared(image: Image.Image, where: str, preparation: Preparation, reduced:
     return place(pixels_of(upright), (height, width), preparation.fit)
 
 
-def decode_mask(data: bytes | Path, where: str, *, max_pixels: int = 64_000_000) -> np.ndarray:
-    """The values of a mask as (H, W) uint8: gray levels, or indices of a palette (its colors do not matter).
+def decode_mask(
+    data: bytes | Path, where: str, *, max_pixels: int = 64_000_000, colors: Sequence[tuple[int, int, int]] = ()
+) -> np.ndarray:
+    """The values of a mask as (H, W) uint8: gray levels, or indices of a palette (its colors do not matter). Where
+    `colors` (r, g, b) are given, the position of each pixel's color among them.
 
-    Raises UnreadableImage for what is no picture, and for color, alpha and values above 255.
+    Raises UnreadableImage for what is no picture, for a color that is not among `colors`, and without these for color,
+    alpha and values above 255.
     """
     with open_picture(data, where, max_pixels) as image:
         image.load()
         turn = turn_of(image)
-        values = np.asarray(image)
+        values = _color_numbers(image, where, colors) if colors else np.asarray(image)
         if values.ndim == 3:
             if image.mode != "RGB" or (values != values[..., :1]).any():
-                raise UnreadableImage(where, f"a mask in mode {image.mode}", "save it as a gray or palette PNG")
+                remedy = "save it as a gray or palette PNG, or name its colors in colors.txt (r g b name)"
+                raise UnreadableImage(where, f"a mask in mode {image.mode}", remedy)
             values = values[..., 0]
         if values.dtype.kind == "f" or int(values.min()) < 0 or int(values.max()) > 255:
             raise UnreadableImage(
@@ -198,6 +251,26 @@ def decode_mask(data: bytes | Path, where: str, *, max_pixels: int = 64_000_000)
             )
         upright = Image.fromarray(values.astype(np.uint8))
         return np.asarray(upright if turn is None else upright.transpose(turn))
+
+
+def _color_numbers(image: Image.Image, where: str, colors: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    """(H, W) uint8, the position of each pixel's color among `colors`. Raises UnreadableImage for another color."""
+    rgb = np.asarray(image.convert("RGB")).astype(np.int32)
+    packed = (rgb[..., 0] << 16) + (rgb[..., 1] << 8) + rgb[..., 2]
+    known = np.array([(r << 16) + (g << 8) + b for r, g, b in colors])
+    order = np.argsort(known)
+    places = order[np.searchsorted(known, packed, sorter=order).clip(max=len(known) - 1)]
+    if (wrong := known[places] != packed).any():
+        row, column = (int(side) for side in np.argwhere(wrong)[0])
+        color = " ".join(map(str, rgb[row, column].tolist()))
+        raise UnreadableImage(
+            where,
+            f"{several(int(wrong.sum()), 'pixel')} in colors that colors.txt does not name, first {color} in row {row},"
+            f" column {column}",
+            f"add the color to colors.txt ({color} NAME), or save the mask without interpolation",
+        )
+    numbers: np.ndarray = places.astype(np.uint8)
+    return numbers
 
 
 def refit(inputs: np.ndarray, channels: int, size: tuple[int, int], fit: Fit) -> np.ndarray:

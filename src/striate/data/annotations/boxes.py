@@ -1,0 +1,141 @@
+"""Boxes: any number of objects an image, each with its edges and its class."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.annotations.annotation import AnnotationKind
+from striate.data.annotations.mask_pixels import MaskPixels
+from striate.data.config import Fit
+from striate.data.dataset import Dataset
+from striate.data.listing import Listing
+from striate.data.media.medium import Placement, Preparation
+from striate.errors import DataError
+from striate.wording import several
+
+COLUMNS = ("left", "top", "right", "bottom", "class", "crowd")
+"""Of one object among targets, in pixels of the input; the angle follows where boxes are rotated."""
+CLASS, CROWD, ANGLE = 4, 5, 6
+NO_OBJECT = -1.0
+"""The class of rows that only fill up."""
+VISIBLE = 0.25
+"""A box that leaves the image is clipped, and dropped where less than this share of its area is left."""
+GRID = 256.0
+"""Edges are multiples of 1/256 of a pixel, so that mirrored twice they are the same bits."""
+_SMALL_QUANTILE, _SMALL_SIDE = 0.1, 16.0  # of the shorter sides of boxes, and pixels that it should have
+_LONGER = (320, 640)  # pixels of the longer side of inputs
+_STEP = 16  # pixels that sides of inputs are multiples of
+
+
+def clip_boxes(
+    boxes: NDArray[np.float64], height: float, width: float
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """(M, 4) edges clipped to an image, and (M,) which of the boxes are kept: those of which `VISIBLE` of the area is
+    left, and that have any."""
+    clipped = np.clip(boxes, 0, [width, height, width, height])
+    whole = np.prod(boxes[:, 2:] - boxes[:, :2], 1)
+    left = np.prod(clipped[:, 2:] - clipped[:, :2], 1)
+    positive = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    return clipped, positive & (left > 0) & (left >= VISIBLE * whole)
+
+
+class Boxes(AnnotationKind):
+    """(N, M, 6) float32, a row an object under `COLUMNS`; rows of the class `NO_OBJECT` fill up to the most."""
+
+    name: ClassVar[str] = "box"
+    word: ClassVar[str] = "boxes"
+    texts: ClassVar[str] = "boxes"
+    task: ClassVar[str] = "detect"
+    layout: ClassVar[str] = ", or boxes as COCO, Pascal VOC, YOLO or a manifest with path,x_min,y_min,x_max,y_max,label"
+    fit: ClassVar[Fit] = "pad"
+
+    def label_keys(self, listing: Listing, ids: Sequence[int]) -> dict[int, object]:
+        """The boxes without the lines that they stand in."""
+        return {number: frozenset(box[:4] for box in listing.boxes[number].boxes) for number in ids}
+
+    def choose_size(self, listing: Listing, sizes: Mapping[int, tuple[int, int]]) -> tuple[tuple[int, int], str] | None:
+        """As large as small objects need it."""
+        shorter, shapes = [], list(sizes.values())
+        for number, size in sizes.items():
+            boxes = listing.boxes[number].in_pixels(size).boxes
+            shorter += [side for box in boxes if (side := min(box.width, box.height)) > 0]
+        if not shorter or not shapes:
+            return None
+        height, width = (int(np.median([shape[axis] for shape in shapes])) for axis in (0, 1))
+        longer, small = max(height, width), float(np.quantile(shorter, _SMALL_QUANTILE))
+        side = min(longer, max(min(_LONGER), min(max(_LONGER), longer * _SMALL_SIDE / small)))
+        scaled = tuple(max(_STEP, round(each * side / longer / _STEP) * _STEP) for each in (height, width))
+        why = f"so that nine of ten boxes have {small * side / longer:.0f} pixels or more on their shorter side"
+        text = f"Size: {scaled[0]} × {scaled[1]} pixels (height × width), {why}; --size sets another."
+        return (scaled[0], scaled[1]), text
+
+    def placed_targets(
+        self,
+        listing: Listing,
+        ids: NDArray[np.int64],
+        masks: MaskPixels | None,
+        classes: tuple[str, ...],
+        place: Callable[[int], Placement | None],
+    ) -> NDArray[Any]:
+        """Boxes in pixels of the inputs; those without area, or out of the image (`clip_boxes`), are left out."""
+        del masks
+        numbers = {name: number for number, name in enumerate(classes)}
+        rotated = any(box.angle is not None for boxed in listing.boxes for box in boxed.boxes)
+        most = max((len(listing.boxes[i].boxes) for i in ids.tolist()), default=0)
+        targets = np.zeros((len(ids), max(1, most), 7 if rotated else 6), np.float32)
+        targets[:, :, CLASS] = NO_OBJECT
+        for row, number in enumerate(ids.tolist()):
+            placed = place(number)
+            assert placed is not None, "boxes are of images"
+            boxes = listing.boxes[number].in_pixels(placed.file).boxes
+            if not boxes:
+                continue
+            edges, kept = clip_boxes(placed.boxes(np.array([box.edges for box in boxes])), *placed.canvas)
+            count = int(kept.sum())
+            targets[row, :count, :4] = np.round(edges[kept] * GRID) / GRID
+            chosen = [box for box, keep in zip(boxes, kept.tolist(), strict=True) if keep]
+            targets[row, :count, CLASS] = [numbers[box.label] for box in chosen]
+            targets[row, :count, CROWD] = [box.crowd for box in chosen]
+            if rotated:
+                targets[row, :count, ANGLE] = [box.angle or 0.0 for box in chosen]
+        return targets
+
+    def check(self, data: Dataset) -> None:
+        """Each split has an object: of images without any there is nothing to measure."""
+        for name, split in data.splits.items():
+            if not bool((split.targets[:, :, CLASS] >= 0).any()):
+                raise DataError(
+                    f"data {data.source}",
+                    f"no object in the {several(len(split), 'image')} of {name}",
+                    "at least one in each split",
+                    "move images with objects there, or let striate split: give no splits",
+                )
+
+    def counted(self, listing: Listing, ids: Sequence[int]) -> str:
+        """`2,784 objects of 3 classes: RBC (2,421), …`."""
+        counts = Counter(box.label for number in ids for box in listing.boxes[number].boxes)
+        named = ", ".join(f"{name} ({counts[name]:,})" for name in listing.classes[:10])
+        more = f", … and {len(listing.classes) - 10} more" if listing.classes[10:] else ""
+        kinds = several(len(listing.classes), "class", "classes")
+        return f"{several(counts.total(), 'object')} of {kinds}: {named}{more}"
+
+    def match(
+        self, listing: Listing, classes: tuple[str, ...], preparation: Preparation
+    ) -> tuple[Listing, tuple[str, ...]]:
+        """By name."""
+        del preparation
+        unknown = sorted({box.label for boxed in listing.boxes for box in boxed.boxes} - set(classes))
+        if unknown:
+            raise DataError(
+                f"data {listing.source}",
+                f"classes that the network does not know: {', '.join(unknown[:5])}",
+                f"some of its {several(len(classes), 'class', 'classes')}: {', '.join(classes[:10])}",
+                "rename the classes, or leave those out",
+            )
+        return replace(listing, classes=classes), ()

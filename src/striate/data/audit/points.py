@@ -1,0 +1,316 @@
+"""Points that cannot be where they are said to be: outside, as shares, exchanged, mirrored, of another image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.audit.evidence import Evidence
+from striate.data.audit.marked import Marked, alone, severity_of, some
+from striate.data.listing import Listing
+from striate.records import Finding, Severity
+from striate.wording import several
+
+Sizes = Mapping[int, tuple[int, int]]
+"""Height and width of the files, by id."""
+
+OUTSIDE = 0.1
+"""Points further outside of their image than this share of its side are no rounding of its edge."""
+SHARES, LEAST_SIDE = 1.5, 16
+"""Coordinates up to this value, in images of so many pixels a side or more, are shares of the image."""
+REFLECTED = 0.5
+"""A shape is the mirror image of the usual one where its distance from that is less than so much of the other."""
+_FEWEST, _LEAST_VISIBLE = 12, 3
+_VARIED = 0.05
+"""Standard deviation of the logarithm of width over height, from which proportions tell x from y."""
+_SHAPED = 0.35
+"""Shapes whose distance from the usual one is more than this are none of it, mirrored or not."""
+SHIFTED, SURE = 0.85, 1e-4
+"""Points of the image before or after fit better: their error is less than this share, with this p-value."""
+_MOST, _FEWEST_SHIFTED, _FOLDS, _RIDGE = 1500, 40, 5, 1.0
+
+
+def find_points(evidence: Evidence) -> tuple[Marked, ...]:
+    """Everything that is found about the points of a data set; nothing where it has none."""
+    listing = evidence.listing
+    if listing.annotation != "point":
+        return ()
+    medium = listing.medium
+    sizes = {
+        number: size
+        for number, header in evidence.scan.headers.items()
+        if number in evidence.splits and (size := medium.size_of(header)) is not None
+    }
+    found = [*points_before_training(listing, sizes)]
+    shifted = None if found else find_shifted_points(evidence, sizes)
+    return tuple(mark for mark in (*found, shifted, find_unseen_points(listing, sizes)) if mark is not None)
+
+
+def points_before_training(listing: Listing, sizes: Sizes) -> tuple[Marked, ...]:
+    """What needs no look at the images: the places of the points, and their shapes where these are as they should."""
+    if listing.annotation != "point" or not sizes:
+        return ()
+    turned = None if (found := places_of_points(listing, sizes)) else find_turned_shapes(listing, sizes)
+    return found if turned is None else (turned,)
+
+
+def places_of_points(listing: Listing, sizes: Sizes) -> tuple[Marked, ...]:
+    """`data.points-normalized`, `data.points-exchanged`, `data.points-outside`: what the sizes of the files say."""
+    ids = np.array(sorted(sizes))
+    points, seen = _points(listing, ids)
+    sides = np.array([sizes[number][::-1] for number in ids.tolist()], np.float64)[:, None]
+    if not seen.any():
+        return ()
+    if points[seen].max() <= SHARES and (points[seen] >= -0.5).all() and sides.min() >= LEAST_SIDE:
+        return (Marked(_normalized(listing, float(points[seen].max()))),)
+
+    def beyond(places: NDArray[np.float64]) -> NDArray[np.bool_]:
+        return seen & ((places < -OUTSIDE * sides) | (places > (1 + OUTSIDE) * sides)).any(2)
+
+    if _fit_exchanged(points, seen, sides):
+        return (_exchanged(listing, ids, len(ids)),)
+    if placeholder := _placeholders(listing, ids, points, seen):
+        return (placeholder,)
+    outside = beyond(points)
+    rows = outside.any(1)
+    if not rows.any():
+        return ()
+    swapped = rows & ~beyond(points[..., ::-1]).any(1)
+    if swapped.sum() >= 0.9 * rows.sum():
+        turned = find_turned_shapes(listing, sizes)  # may know more of them
+        if turned is not None and turned.finding.code == "data.points-exchanged":
+            return (turned,)
+        if swapped.sum() >= _LEAST_VISIBLE:
+            return (_exchanged(listing, ids[swapped], len(ids)),)
+    bad = ids[rows]
+    finding = Finding(
+        code="data.points-outside",
+        severity=severity_of(len(bad), len(ids)),
+        where=listing.source,
+        measured=f"{int(outside.sum()):,} points of {len(bad):,} of {several(len(ids), 'image')} lie far outside of it:"
+        f" {some([listing.paths[k] for k in bad.tolist()])}",
+        threshold=f"no further than {OUTSIDE:.0%} of the side of the image beyond its edge",
+        why="They are of another image or another size of it, or a unit is mistaken.",
+        remedy="Correct them, or leave the fields empty where a point is not visible.",
+    )
+    return (
+        Marked(finding, alone(bad.tolist()), dict.fromkeys(bad.tolist(), "point outside"), frozenset(bad.tolist())),
+    )
+
+
+def _fit_exchanged(points: NDArray[np.float64], seen: NDArray[np.bool_], sides: NDArray[np.float64]) -> bool:
+    """Whether all points are where points of other images of these proportions are once x and y are exchanged, and not
+    as they are."""
+    known = seen.any(1)
+    proportions = np.log(sides[known, 0, 0] / sides[known, 0, 1])
+    if known.sum() < _FEWEST_SHIFTED or proportions.std() < _VARIED:
+        return False
+    from scipy.stats import wilcoxon
+
+    places = np.where(seen[known][..., None], points[known], np.nan)
+    centers = np.nanmean(places, axis=1)
+
+    def spread(of: NDArray[np.float64]) -> NDArray[np.float64]:
+        shares = centers / of
+        return np.asarray(np.abs(shares - np.median(shares, axis=0)).sum(1))
+
+    own, other = spread(sides[known, 0]), spread(sides[known, 0, ::-1])
+    return bool(other.mean() < SHIFTED * own.mean() and wilcoxon(other, own, alternative="less").pvalue < SURE)
+
+
+def _placeholders(
+    listing: Listing, ids: NDArray[np.int64], points: NDArray[np.float64], seen: NDArray[np.bool_]
+) -> Marked | None:
+    """`data.points-placeholder`: points at 0,0 or −1,−1, with which some programs say that a point is not visible."""
+    for value in (0.0, -1.0):
+        there = seen & (points == value).all(2)
+        rows = ids[there.any(1)].tolist()
+        if len(rows) < _LEAST_VISIBLE:
+            continue
+        finding = Finding(
+            code="data.points-placeholder",
+            severity=severity_of(len(rows), len(ids)),
+            where=listing.source,
+            measured=f"{int(there.sum()):,} points of {len(rows):,} of {several(len(ids), 'image')} are at exactly"
+            f" {value:g},{value:g}: {some([listing.paths[k] for k in rows])}",
+            threshold="empty fields where a point is not visible",
+            why="They are learned as places, and count in every figure.",
+            remedy="Leave both fields empty where a point is not visible.",
+        )
+        return Marked(finding, alone(rows), dict.fromkeys(rows, f"point at {value:g},{value:g}"), frozenset(rows))
+    return None
+
+
+def _points(listing: Listing, ids: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """(N, K, 2) places in pixels, and (N, K) which are visible."""
+    assert listing.targets is not None
+    targets = listing.targets[ids].astype(np.float64)
+    return targets[..., :2], targets[..., 2] > 0
+
+
+def _normalized(listing: Listing, largest: float) -> Finding:
+    return Finding(
+        code="data.points-normalized",
+        severity="error",
+        where=listing.source,
+        measured=f"no coordinate is larger than {largest:.4g}",
+        threshold="pixels of the images",
+        why="They are shares of width and height: as pixels, all points lie in the first one.",
+        remedy="Multiply each x by the width of its image in pixels, and each y by its height.",
+    )
+
+
+def _exchanged(listing: Listing, ids: NDArray[np.int64], total: int) -> Marked:
+    numbers = ids.tolist()
+    finding = Finding(
+        code="data.points-exchanged",
+        severity=severity_of(len(numbers), total),
+        where=listing.source,
+        measured=f"x and y are exchanged in {len(numbers):,} of {several(total, 'image')}:"
+        f" {some([listing.paths[k] for k in numbers])}",
+        threshold="0 images",
+        why="x is right, y is down; the other way round these points fit their images, or their usual shape.",
+        remedy="Exchange the two columns of each point (in these rows, where others are right).",
+    )
+    return Marked(finding, alone(numbers), dict.fromkeys(numbers, "x and y exchanged"), frozenset(numbers))
+
+
+def find_turned_shapes(listing: Listing, sizes: Sizes) -> Marked | None:
+    """`data.points-mirrored`, or `data.points-exchanged`: images whose points are the mirror image of the usual shape,
+    as left and right that were not exchanged with a mirrored image, or x with y, make them."""
+    ids = np.array(sorted(sizes))
+    points, seen = _points(listing, ids)
+    whole: NDArray[np.bool_] = np.all(seen, axis=1)
+    if whole.sum() < _FEWEST or points.shape[1] < _LEAST_VISIBLE:
+        return None
+    ids, shapes = ids[whole], _centered(points[whole])
+    proper, reflected, angle = _distances(shapes)
+    odd: NDArray[np.bool_] = np.asarray((reflected < REFLECTED * proper) & (reflected < _SHAPED))
+    usual: NDArray[np.bool_] = np.asarray((proper < REFLECTED * reflected) & (proper < _SHAPED))
+    if not odd.any() or np.median(np.minimum(proper, reflected)) > _SHAPED:
+        return None
+    odd = np.asarray(odd if odd.sum() <= usual.sum() else usual)
+    diagonal = odd & (np.abs(np.abs(angle) - np.pi / 2) < np.pi / 4)
+    if diagonal.sum() > 0.5 * odd.sum():
+        return _exchanged(listing, ids[odd], len(sizes))
+    numbers = ids[odd].tolist()
+    finding = Finding(
+        code="data.points-mirrored",
+        severity="error" if len(numbers) >= 0.05 * len(sizes) else "warning",
+        where=listing.source,
+        measured=f"in {len(numbers):,} of {several(len(sizes), 'image')} the points are the mirror image of the usual"
+        f" shape: {some([listing.paths[k] for k in numbers])}",
+        threshold="0 images",
+        why="Images were mirrored, and left and right of the points were not exchanged: the network learns both at"
+        " once, or neither.",
+        remedy="Exchange the points of each pair of left and right in these rows, or leave the mirrored images out.",
+    )
+    return Marked(finding, alone(numbers), dict.fromkeys(numbers, "left and right"), frozenset(numbers))
+
+
+def _centered(points: NDArray[np.float64]) -> NDArray[np.complex128]:
+    """(N, K) shapes of mean 0 and length 1."""
+    shapes = points[..., 0] + 1j * points[..., 1]
+    shapes = shapes - shapes.mean(1, keepdims=True)
+    return np.asarray(shapes / np.maximum(np.linalg.norm(shapes, axis=1, keepdims=True), 1e-9))
+
+
+def _distances(
+    shapes: NDArray[np.complex128],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """(N,) how far each shape is from the usual one, turned and scaled as fits best, and from its mirror image; and by
+    what angle the mirror image is turned. The usual shape is that to which most others are nearest."""
+    some_shapes = shapes[np.linspace(0, len(shapes) - 1, min(len(shapes), 60)).astype(int)]
+    direct = np.abs(some_shapes.conj() @ some_shapes.T)
+    usual = some_shapes[np.median(direct, axis=1).argmax()]
+    with_usual, with_mirror = shapes @ usual.conj(), shapes @ (-usual.conj()).conj()
+    proper, reflected = (np.sqrt(np.clip(1 - np.abs(fit) ** 2, 0, 1)) for fit in (with_usual, with_mirror))
+    return proper, reflected, np.angle(with_mirror)
+
+
+def find_shifted_points(evidence: Evidence, sizes: Sizes) -> Marked | None:
+    """`data.points-shifted`: the points of the image before or after fit each image better than its own.
+
+    A linear function of how images look predicts points that were held out; what it predicts is compared with the own
+    points, and with those of the neighbors.
+    """
+    looks, listing = evidence.looks, evidence.listing
+    ids = np.array(sorted(sizes))
+    if looks is None or len(ids) < _FEWEST_SHIFTED:
+        return None
+    ids = ids[:_MOST]
+    points, seen = _points(listing, ids)
+    sides = np.array([sizes[number][::-1] for number in ids.tolist()], np.float64)[:, None]
+    ever: NDArray[np.bool_] = np.any(seen, axis=0)
+    x, inner = looks.descriptions[ids].astype(np.float64), slice(1, len(ids) - 1)
+    errors: dict[int, NDArray[np.float64]] = {}
+    for k in (0, -1, 1):
+        # In shares of the image that they would be of.
+        shares = np.where(np.roll(seen, -k, axis=0)[..., None], np.roll(points, -k, axis=0) / sides, np.nan)
+        mean = np.nanmean(np.where(ever[:, None], shares, 0), axis=0)
+        y = np.where(np.isnan(shares), mean, shares).reshape(len(ids), -1)
+        errors[k] = _held_out(x[inner], y[inner])
+    from scipy.stats import wilcoxon
+
+    best = min((-1, 1), key=lambda k: errors[k].mean())
+    if errors[best].mean() >= SHIFTED * errors[0].mean():
+        return None
+    if wilcoxon(errors[best], errors[0], alternative="less").pvalue > SURE:
+        return None
+    which = "before" if best < 0 else "after"
+    return Marked(
+        Finding(
+            code="data.points-shifted",
+            severity="error",
+            where=listing.source,
+            measured=f"the points of the image {which} it fit each image better than its own: what a linear function of"
+            f" the images cannot explain of them is {errors[best].mean() / errors[0].mean():.0%} of that",
+            threshold=f"its own fit best; {SHIFTED:.0%} of their error",
+            why="Rows and images were paired one off: each image has the points of its neighbor.",
+            remedy="Move the column of paths by one row against the others, and look at some of them.",
+        )
+    )
+
+
+def _held_out(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N,) mean squared error of ridge regression on samples that were held out, in variances of each column."""
+    order = np.random.default_rng(0).permutation(len(x))
+    found = np.zeros(len(x))
+    scale = y.std(0) + 1e-9
+    for fold in np.array_split(order, _FOLDS):
+        rest = np.setdiff1d(order, fold)
+        center, mean = x[rest].mean(0), y[rest].mean(0)
+        known = x[rest] - center
+        weights = np.linalg.solve(known.T @ known + _RIDGE * np.eye(x.shape[1]), known.T @ (y[rest] - mean))
+        found[fold] = ((((x[fold] - center) @ weights + mean - y[fold]) / scale) ** 2).mean(1)
+    return found
+
+
+def find_unseen_points(listing: Listing, sizes: Sizes) -> Marked | None:
+    """`data.points-unseen`: points that no image shows, or images that show none."""
+    ids = np.array(sorted(sizes))
+    if not len(ids):
+        return None
+    _, seen = _points(listing, ids)
+    ever: NDArray[np.bool_] = np.any(seen, axis=0)
+    names = [name for name, known in zip(listing.target_names, ever, strict=True) if not known]
+    empty = ids[~seen.any(1)].tolist()
+    if not names and not empty:
+        return None
+    parts = [f"{several(len(names), 'point')} in no image: {some(names)}"] if names else []
+    parts += [f"{several(len(empty), 'image')} without a point: {some([listing.paths[k] for k in empty])}"] * bool(
+        empty
+    )
+    severity: Severity = "warning" if names else "note"
+    finding = Finding(
+        code="data.points-unseen",
+        severity=severity,
+        where=listing.source,
+        measured="; ".join(parts),
+        threshold="each point visible in some images",
+        why="Of what is never visible nothing can be learned; it counts for nothing.",
+        remedy="Annotate them, or leave the columns or rows out.",
+    )
+    return Marked(finding, alone(empty), dict.fromkeys(empty, "no visible point"))

@@ -1,0 +1,294 @@
+"""A data set of boxes written in another layout: images byte for byte, and all that both layouts can hold."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+from xml.sax.saxutils import escape
+
+import numpy as np
+import yaml
+
+from striate.data.box_records import Box, Edges
+from striate.data.config import DataConfig
+from striate.data.listing import Listing
+from striate.data.progress import announce_tenths
+from striate.data.scan import why_unreadable
+from striate.data.sources.list_source import list_source
+from striate.errors import DataError, UsageError, pasted
+from striate.wording import several
+
+BoxLayout = Literal["coco", "voc", "yolo", "csv"]
+LAYOUTS: tuple[BoxLayout, ...] = ("coco", "voc", "yolo", "csv")
+
+
+@dataclass(frozen=True)
+class ConvertedBoxes:
+    """`boxes` in `images`, written as `to` in the folder `path`; `lost` says in a sentence each what that layout cannot
+    hold, `unreadable` names the files that were left out, and why."""
+
+    path: Path
+    to: BoxLayout
+    images: int
+    boxes: int
+    lost: tuple[str, ...]
+    unreadable: tuple[str, ...]
+
+    @property
+    def data(self) -> Path:
+        """What `striate train` takes."""
+        return self.path / "boxes.csv" if self.to == "csv" else self.path
+
+
+@dataclass(frozen=True)
+class _Image:
+    """One image as it is written: the name of its file, without folders, its split, (height, width), boxes and
+    group."""
+
+    name: str
+    split: str | None
+    size: tuple[int, int]
+    boxes: tuple[Box, ...]
+    group: str | None
+
+    @property
+    def stem(self) -> str:
+        return PurePosixPath(self.name).stem
+
+
+def convert_boxes(
+    config: DataConfig, to: BoxLayout, out: Path, *, announce: Callable[[str], None] = lambda _: None
+) -> ConvertedBoxes:
+    """Write the boxes and images of a data set into `out`, which must not be there, or be empty; after an error nothing
+    is left there. Raises DataError, UsageError."""
+    listing = list_source(config, "box")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        other = out.with_name(f"{out.name}-2")
+        raise UsageError("--out", f"{out}, which is there", "a new folder, or an empty one", f"--out {pasted(other)}")
+    if not out.absolute().parent.is_dir():
+        remedy = f"mkdir -p {pasted(out.absolute().parent)}"
+        raise UsageError("--out", f"{out}, in no folder", "a new folder in one that is there", remedy)
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        images, unreadable = _write_images(listing, to, config.max_pixels, part, announce)
+        _WRITERS[to](part, images, listing.classes)
+        with suppress(FileNotFoundError):
+            out.rmdir()
+        part.rename(out)
+    except OSError as error:
+        got = error.strerror or str(error)
+        raise UsageError(f"--out {out}", got, "a folder that can be written", "give another folder") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    count = sum(len(image.boxes) for image in images)
+    return ConvertedBoxes(out, to, len(images), count, _lost(listing, images, to), unreadable)
+
+
+def _write_images(
+    listing: Listing, to: BoxLayout, max_pixels: int, out: Path, announce: Callable[[str], None]
+) -> tuple[list[_Image], tuple[str, ...]]:
+    names = _names(listing.paths, stems=to in ("voc", "yolo"))
+    progress = announce_tenths(f"Writing {listing.name}", len(listing), listing.medium.many, announce)
+    images, unreadable = [], []
+    assert listing.read is not None
+    for number, path in enumerate(listing.paths):
+        try:
+            data = listing.read(number)
+            size = listing.medium.size_of(listing.medium.header(data, path, max_pixels=max_pixels))
+        except (OSError, DataError) as error:
+            unreadable.append(f"{path}: {why_unreadable(error)}")
+            continue
+        assert size is not None
+        boxes, group = listing.boxes[number].in_pixels(size).boxes, listing.groups[number] if listing.groups else None
+        image = _Image(names[number], listing.given[number], size, boxes, group)
+        file = out / _folder(to, image) / image.name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+        images.append(image)
+        progress(1)
+    if not images:
+        raise DataError(f"data {listing.source}", "no image that can be read", "at least one", "striate data check")
+    return images, tuple(unreadable)
+
+
+def _names(paths: Sequence[str], *, stems: bool) -> list[str]:
+    """Names without folders: those of the files, with their folders in front where names, or `stems`, repeat."""
+
+    def key(name: str) -> str:
+        return (PurePosixPath(name).stem if stems else name).lower()
+
+    bare = [PurePosixPath(path).name for path in paths]
+    counts = Counter(map(key, bare))
+    names = [name if counts[key(name)] == 1 else path.replace("/", "_") for name, path in zip(bare, paths, strict=True)]
+    again = Counter(map(key, names))
+    return [name if again[key(name)] == 1 else f"{number}_{name}" for number, name in enumerate(names)]
+
+
+def _folder(to: BoxLayout, image: _Image) -> str:
+    if to == "voc":
+        return "JPEGImages"
+    return "images" if image.split is None or to == "csv" else f"images/{image.split}"
+
+
+def _upright(box: Box) -> Edges:
+    """The edges; of a rotated box those of the upright box around it."""
+    if not box.angle:
+        return box.edges
+    left, top, right, bottom = box.edges
+    turn = np.radians(box.angle)
+    cos, sin = abs(np.cos(turn)), abs(np.sin(turn))
+    half = ((right - left) * cos + (bottom - top) * sin) / 2, ((right - left) * sin + (bottom - top) * cos) / 2
+    x, y = (left + right) / 2, (top + bottom) / 2
+    return float(x - half[0]), float(y - half[1]), float(x + half[0]), float(y + half[1])
+
+
+def _number(value: float) -> float | int:
+    """Whole numbers as such: 12, not 12.0."""
+    return int(value) if value == int(value) else value
+
+
+def _write_coco(out: Path, images: Sequence[_Image], classes: Sequence[str]) -> None:
+    categories = {name: number for number, name in enumerate(classes, 1)}
+    entry = 0
+    (out / "annotations").mkdir()
+    for split in sorted({image.split or "" for image in images}):
+        documents: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for number, image in enumerate(images, 1):
+            if (image.split or "") != split:
+                continue
+            height, width = image.size
+            documents.append({"id": number, "file_name": image.name, "height": height, "width": width})
+            for box in image.boxes:
+                entry += 1
+                left, top, right, bottom = _upright(box)
+                wide, high = right - left, bottom - top
+                annotations.append(
+                    {
+                        "id": entry,
+                        "image_id": number,
+                        "category_id": categories[box.label],
+                        "bbox": [_number(value) for value in (left, top, wide, high)],
+                        "area": _number(wide * high),
+                        "iscrowd": int(box.crowd),
+                    }
+                )
+        named = [{"id": number, "name": name} for name, number in categories.items()]
+        text = json.dumps({"images": documents, "annotations": annotations, "categories": named}, ensure_ascii=False)
+        (out / "annotations" / f"instances{split and f'_{split}'}.json").write_text(text, encoding="utf-8")
+
+
+def _write_voc(out: Path, images: Sequence[_Image], classes: Sequence[str]) -> None:
+    del classes
+    (out / "Annotations").mkdir()
+    lists: dict[str, list[str]] = {}
+    for image in images:
+        height, width = image.size
+        objects = "".join(map(_voc_object, image.boxes))
+        text = (
+            f"<annotation>\n\t<folder>JPEGImages</folder>\n\t<filename>{escape(image.name)}</filename>\n"
+            f"\t<size>\n\t\t<width>{width}</width>\n\t\t<height>{height}</height>\n\t\t<depth>3</depth>\n\t</size>\n"
+            f"\t<segmented>0</segmented>\n{objects}</annotation>\n"
+        )
+        (out / "Annotations" / f"{image.stem}.xml").write_text(text, encoding="utf-8")
+        if image.split is not None:
+            lists.setdefault(image.split, []).append(image.stem)
+    if lists:
+        (out / "ImageSets" / "Main").mkdir(parents=True)
+    for split, stems in lists.items():
+        (out / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(stems) + "\n", encoding="utf-8")
+
+
+def _voc_object(box: Box) -> str:
+    left, top, right, bottom = _upright(box)
+    # Pixels are counted from 1, and a box holds both of its corners. One without area is read as it is written.
+    corners = (left + (right > left), top + (bottom > top), right, bottom)
+    edges = "".join(
+        f"\t\t\t<{name}>{_number(value)}</{name}>\n"
+        for name, value in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True)
+    )
+    return (
+        f"\t<object>\n\t\t<name>{escape(box.label)}</name>\n\t\t<pose>Unspecified</pose>\n"
+        f"\t\t<truncated>0</truncated>\n\t\t<difficult>0</difficult>\n\t\t<bndbox>\n{edges}\t\t</bndbox>\n\t</object>\n"
+    )
+
+
+def _write_yolo(out: Path, images: Sequence[_Image], classes: Sequence[str]) -> None:
+    numbers = {name: number for number, name in enumerate(classes)}
+    for image in images:
+        height, width = image.size
+        lines = []
+        for box in image.boxes:
+            left, top, right, bottom = _upright(box)
+            center = (left + right) / 2 / width, (top + bottom) / 2 / height
+            shares = (*center, (right - left) / width, (bottom - top) / height)
+            lines.append(" ".join([str(numbers[box.label]), *(f"{share:.10g}" for share in shares)]) + "\n")
+        file = out / "labels" / (image.split or "") / f"{image.stem}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(lines), encoding="utf-8")
+    splits = {image.split for image in images}
+    named: dict[str, Any] = {split: f"images/{split}" for split in ("train", "val", "test") if split in splits}
+    named |= {"train": "images"} if None in splits else {}
+    text = yaml.safe_dump({**named, "names": dict(enumerate(classes))}, sort_keys=False, allow_unicode=True)
+    (out / "data.yaml").write_text(text, encoding="utf-8")
+
+
+def _write_csv(out: Path, images: Sequence[_Image], classes: Sequence[str]) -> None:
+    del classes
+    boxes = [box for image in images for box in image.boxes]
+    further = [
+        *(["angle"] if any(box.angle is not None for box in boxes) else []),
+        *(["split"] if any(image.split for image in images) else []),
+        *(["group"] if any(image.group for image in images) else []),
+    ]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "x_min", "y_min", "x_max", "y_max", "label", *further])
+    for image in images:
+        known = {"split": image.split or "", "group": image.group or ""}
+        for box in image.boxes or (None,):
+            edges = ["", "", "", ""] if box is None else [_number(edge) for edge in box.edges]
+            values = known | {"angle": "" if box is None else _number(box.angle or 0.0)}
+            row = [f"images/{image.name}", *edges, "" if box is None else box.label]
+            writer.writerow([*row, *(values[name] for name in further)])
+    (out / "boxes.csv").write_text(text.getvalue(), encoding="utf-8")
+
+
+_WRITERS: dict[BoxLayout, Callable[[Path, Sequence[_Image], Sequence[str]], None]] = {
+    "coco": _write_coco,
+    "voc": _write_voc,
+    "yolo": _write_yolo,
+    "csv": _write_csv,
+}
+
+
+def _lost(listing: Listing, images: Sequence[_Image], to: BoxLayout) -> tuple[str, ...]:
+    """In a sentence each what the source says and the layout cannot."""
+    boxes = [box for image in images for box in image.boxes]
+    lost = []
+    crowds, turned = sum(box.crowd for box in boxes), sum(bool(box.angle) for box in boxes)
+    if crowds and to != "coco":
+        lost.append(f"{several(crowds, 'crowd')} (iscrowd): written as single objects.")
+    if turned and to != "csv":
+        lost.append(f"{several(turned, 'angle')}: written as the upright boxes around the rotated ones.")
+    if any(image.group for image in images) and to != "csv":
+        lost.append(f"groups of {several(sum(bool(image.group) for image in images), 'image')}.")
+    unseen = [name for name in listing.classes if name not in {box.label for box in boxes}]
+    if unseen and to in ("voc", "csv"):
+        lost.append(f"classes without an object: {', '.join(unseen[:10])}.")
+    if to in ("voc", "csv") and list(listing.classes) != sorted(listing.classes):
+        lost.append("the order of the classes, which are read in that of their names.")
+    renamed = sum(PurePosixPath(path).parent.as_posix() != "." for path in listing.paths)
+    folders = {PurePosixPath(path).parent.as_posix() for path in listing.paths}
+    if renamed and len(folders) > 1 + len({image.split for image in images}):
+        lost.append(f"which of {several(len(folders), 'folder')} each image lay in.")
+    return tuple(lost)

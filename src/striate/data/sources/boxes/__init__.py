@@ -1,0 +1,1 @@
+"""Layouts of boxes: one file a layout, from a tree to a listing."""

@@ -1,0 +1,156 @@
+"""Boxes as in COCO: one .json for many images, beside or above them.
+
+Lin et al., "Microsoft COCO: common objects in context", 2014. A box is x, y, width, height, from the corner of the
+first pixel.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from striate.data.box_records import Box, Boxed, around
+from striate.data.listing import SPLIT_NAMES, Listing
+from striate.data.media.every_medium import is_sample
+from striate.data.sources.boxes.make_listing import box_listing, damaged
+from striate.data.sources.tree import Tree, read_whole
+from striate.errors import DataError
+from striate.wording import several
+
+_MOST_FILES = 40
+
+
+def coco_files(tree: Tree, *, points: bool) -> list[str]:
+    """The .json files of the tree that list images with boxes; those with named `points` too, where these are meant."""
+    files = [file for file in tree.files if file.lower().endswith(".json") and file.count("/") <= 3]
+    if len(files) > _MOST_FILES:
+        return []
+    contents = {file: read_whole(tree, file) for file in files}
+    keys = (b'"annotations"', b'"images"', b'"bbox"')
+    found = [file for file, data in contents.items() if all(key in data for key in keys)]
+    plain = [file for file in found if b'"keypoints"' not in contents[file]]
+    return plain or (found if points else [])
+
+
+def list_coco(tree: Tree, files: list[str]) -> Listing:
+    """The images of these files with their boxes. Raises DataError with the file and the number of the entry."""
+    pictures = _Pictures(tree)
+    found: dict[str, tuple[Boxed, str | None]] = {}
+    names: dict[str, None] = {}
+    missing, keypoints = [], 0
+    for file in files:
+        document = _load(tree, file)
+        categories = _categories(tree, file, document)
+        names |= dict.fromkeys(categories.values())
+        split = split_named(file)
+        of_image: dict[Any, list[Box]] = {}
+        for number, entry in enumerate(document["annotations"]):
+            box = _box(tree, file, number, entry, categories)
+            of_image.setdefault(entry.get("image_id"), []).append(box)
+            keypoints += "keypoints" in entry
+        known = set()
+        for number, entry in enumerate(document["images"]):
+            name = entry.get("file_name") if isinstance(entry, dict) else None
+            if not isinstance(name, str) or "id" not in entry:
+                raise damaged(tree, file, None, f"images[{number}] without id or file_name", "both")
+            known.add(entry["id"])
+            path = pictures.find(name, file, split)
+            if path is None:
+                missing.append(name)
+                continue
+            height, width = entry.get("height"), entry.get("width")
+            size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
+            if path in found:
+                raise damaged(tree, file, None, f"{name} twice (also in {found[path][0].file})", "each image once")
+            found[path] = Boxed(tuple(of_image.get(entry["id"], ())), file, size), split or split_named(_folder(path))
+        foreign = [image for image in of_image if image not in known]
+        if foreign:
+            got = f"annotations of {several(len(foreign), 'image')} that it does not list, the first {foreign[0]!r}"
+            raise damaged(tree, file, None, got, "image_id of one of its images")
+    if missing:
+        raise DataError(
+            f"data {tree.where}",
+            f"{several(len(missing), 'image')} of {', '.join(files)} not there: {', '.join(missing[:5])}",
+            "every image that the file lists, beside it or below",
+            "put the images there, or take them out of the list",
+        )
+    notes = ["Outlines and named points of the file are not read: boxes alone."] if keypoints else []
+    return box_listing(tree, found, classes=tuple(names), used=files, notes=notes)
+
+
+class _Pictures:
+    """Finds the images that a file names: below its folder, or below the root."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.by_name: dict[str, list[str]] = {}
+        for file in tree.files:
+            if is_sample(file):
+                self.by_name.setdefault(PurePosixPath(file).name, []).append(file)
+
+    def find(self, name: str, file: str, split: str | None) -> str | None:
+        """The path of the image, None where there is none, or several that it may be."""
+        name = name.replace("\\", "/").removeprefix("./")
+        fitting = [path for path in self.by_name.get(PurePosixPath(name).name, []) if f"/{path}".endswith(f"/{name}")]
+        if len(fitting) > 1:
+            folder = PurePosixPath(file).parent.as_posix()
+            near = [path for path in fitting if folder in ("", ".") or path.startswith(f"{folder}/")]
+            fitting = near if len(near) == 1 else [path for path in fitting if split_named(_folder(path)) == split]
+        return fitting[0] if len(fitting) == 1 else None
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def split_named(path: str) -> str | None:
+    """The split in the name of a file or of its folders: `val` of instances_val2017.json."""
+    words = re.split(r"[^a-z]+", path.lower())
+    return next((SPLIT_NAMES[word] for word in reversed(words) if word in SPLIT_NAMES), None)
+
+
+def _load(tree: Tree, file: str) -> dict[str, Any]:
+    try:
+        document = json.loads(read_whole(tree, file))
+    except (ValueError, RecursionError) as error:
+        raise damaged(tree, file, getattr(error, "lineno", None), f"no JSON ({str(error)[:100]})", "JSON") from None
+    keys = ("images", "annotations", "categories")
+    if not isinstance(document, dict) or not all(isinstance(document.get(key), list) for key in keys):
+        raise damaged(tree, file, None, "no lists images, annotations and categories", "the form of COCO")
+    return document
+
+
+def _categories(tree: Tree, file: str, document: Mapping[str, Any]) -> dict[Any, str]:
+    found: dict[Any, str] = {}
+    for number, entry in enumerate(document["categories"]):
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or "id" not in entry:
+            raise damaged(tree, file, None, f"categories[{number}] without id or name", "both")
+        found[entry["id"]] = entry["name"]
+    try:
+        return dict(sorted(found.items()))
+    except TypeError:
+        return found
+
+
+def _box(tree: Tree, file: str, number: int, entry: Any, categories: Mapping[Any, str]) -> Box:
+    where = f"annotations[{number}]"
+    try:
+        label = categories[entry["category_id"]]
+        if "bbox" in entry:
+            x, y, width, height = map(float, entry["bbox"])
+            edges = (x, y, x + width, y + height)
+        else:
+            edges = around([float(value) for part in entry["segmentation"] for value in part])
+    except KeyError as error:
+        got = f"{where} without {error}" if isinstance(entry, dict) else f"{where}, no object"
+        if isinstance(entry, dict) and "category_id" in entry and "bbox" in entry:
+            got = f"{where} of category {entry['category_id']!r}, which is not listed"
+        raise damaged(tree, file, None, got, "category_id of its categories, and bbox") from None
+    except (TypeError, ValueError):
+        raise damaged(tree, file, None, f"{where} with bbox {entry.get('bbox')!r}"[:200], "four numbers") from None
+    if not all(map(math.isfinite, edges)):
+        raise damaged(tree, file, None, f"{where} with bbox {entry.get('bbox')!r}"[:200], "four finite numbers")
+    return Box(edges, label, bool(entry.get("iscrowd")), None, number)

@@ -1,0 +1,61 @@
+"""A listing of images with boxes, whatever layout they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from striate.data.box_records import Boxed, counts_text
+from striate.data.listing import Listing, order_classes
+from striate.data.media.every_medium import medium_of
+from striate.data.sources.tree import Tree
+from striate.errors import DataError
+from striate.wording import several
+
+
+def box_listing(
+    tree: Tree,
+    found: Mapping[str, tuple[Boxed, str | None]],
+    *,
+    classes: Sequence[str] = (),
+    used: Collection[str] = (),
+    notes: Sequence[str] = (),
+) -> Listing:
+    """The images of `found`: by path what is said of each, and its split. `classes` in the order of their numbers,
+    where the source has one, else in the order of their names. `used`: files that were read beside the images.
+
+    Raises DataError where there are no images or no boxes.
+    """
+    if not any(boxed.boxes for boxed, _ in found.values()):
+        raise DataError(
+            f"data {tree.where}",
+            f"{several(len(found), 'image')} with annotations, and no box among them",
+            "boxes to learn from",
+            "check that the annotations are those of the images, by name",
+        )
+    image = medium_of("image")
+    paths = tuple(sorted(found))
+    named = {box.label for boxed, _ in found.values() for box in boxed.boxes}
+    taken = {*paths, *used}
+    empty = sum(not found[path][0].boxes for path in paths)
+    said = (f"{several(empty, 'image')} without objects: learned from as background.",) if empty else ()
+    return Listing(
+        name=tree.name,
+        source=tree.where,
+        kind=image.name,
+        annotation="box",
+        paths=paths,
+        labels=tuple(counts_text(found[path][0].boxes) for path in paths),
+        given=tuple(found[path][1] for path in paths),
+        targets=None,
+        classes=tuple(classes) or order_classes(named),
+        read=lambda number: tree.read(paths[number]),
+        ignored=tuple(sorted({*tree.hidden, *(file for file in tree.files if file not in taken)})),
+        notes=(*tree.notes, *notes, *said),
+        boxes=tuple(found[path][0] for path in paths),
+    )
+
+
+def damaged(tree: Tree, file: str, line: int | None, got: str, expected: str) -> DataError:
+    """What is said of a file of annotations that cannot be read, with its line where there is one."""
+    place = f"{tree.where}/{file}" + ("" if line is None else f", line {line}")
+    return DataError(place, got, expected, "correct the line, or leave it out" if line else "correct the file")

@@ -1,0 +1,198 @@
+"""Folders of images with named points: a .json as in COCO, or a table beside the images.
+
+Lin et al., "Microsoft COCO: common objects in context", 2014: of each object `keypoints` x, y, v, from the corner of
+the first pixel; v is 0 where a point was not annotated.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from striate.data.annotations.points import point_columns
+from striate.data.listing import SPLIT_NAMES, Listing
+from striate.data.media.every_medium import is_sample, medium_of
+from striate.data.sources.manifest import list_manifest
+from striate.data.sources.other_layouts import listing_tables
+from striate.data.sources.tree import Tree
+from striate.errors import DataError
+from striate.wording import several
+
+_MOST_FILES = 40
+
+
+def point_table(tree: Tree, annotation: str | None) -> Path | None:
+    """The one table beside the images that has points; unless points are asked for, the images are in one folder, whose
+    name is no class, and the table has no label. None in an archive, and where there is none."""
+    if annotation not in (None, "point") or not Path(tree.where).is_dir():
+        return None
+    folders = {file.rpartition("/")[0] for file in tree.files if is_sample(file)}
+    if annotation is None and len(folders) > 1:
+        return None
+    fitting = []
+    for name in listing_tables(tree):
+        header = tree.read(name)[:1_000_000].decode("utf-8-sig", "replace").split("\n")[0].strip().lower()
+        columns = [column.strip(' "') for column in re.split(r"[,;\t]", header)]
+        if point_columns(columns) and (annotation == "point" or "label" not in columns):
+            fitting.append(Path(tree.where) / name)
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def list_points(tree: Tree, annotation: str | None, only: str | None = None) -> Listing | None:
+    """The points of a folder, or of its file `only`; None where there are none, or others are asked for. Raises
+    DataError."""
+    if annotation not in (None, "point"):
+        return None
+    if only is None and (table := point_table(tree, annotation)):
+        return list_manifest(table, annotation)
+    files = [file for file in tree.files if file.lower().endswith(".json") and file.count("/") <= 3]
+    files = [file for file in files if only in (None, file)]
+    contents = {file: _bytes(tree, file) for file in files} if len(files) <= _MOST_FILES else {}
+    files = [file for file, data in contents.items() if b'"annotations"' in data and b'"keypoints"' in data]
+    return _list_coco(tree, {file: _load(tree, file, contents[file]) for file in files}) if files else None
+
+
+def _bytes(tree: Tree, file: str) -> bytes:
+    """Nothing where a file cannot be read: it may be none of ours."""
+    with suppress(OSError, DataError):
+        return tree.read(file)
+    return b""
+
+
+def _load(tree: Tree, file: str, data: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(tree, file, f"no JSON ({str(error)[:100]})", "JSON") from None
+    keys = ("images", "annotations", "categories")
+    if not isinstance(document, dict) or not all(isinstance(document.get(key), list) for key in keys):
+        raise _damaged(tree, file, "no lists images, annotations and categories", "the form of COCO")
+    entries = [entry for key in keys for entry in document[key]]
+    if not all(isinstance(entry, dict) for entry in entries):
+        raise _damaged(tree, file, "an entry that is no object", "objects")
+    return document
+
+
+def _damaged(tree: Tree, file: str, got: str, expected: str) -> DataError:
+    return DataError(f"data {tree.where}, {file}", got, expected, "correct the file")
+
+
+def _list_coco(tree: Tree, documents: dict[str, dict[str, Any]]) -> Listing:
+    """The images with one object that has points; others are counted in a note."""
+    names, edges = _category(tree, documents)
+    rows: list[tuple[str, np.ndarray, str | None]] = []
+    several_objects = none = 0
+    missing: list[str] = []
+    for file, document in documents.items():
+        objects: dict[Any, list[tuple[int, dict[str, Any]]]] = {}
+        for number, entry in enumerate(document["annotations"]):
+            if entry.get("keypoints") and any(entry["keypoints"][2::3]):
+                objects.setdefault(entry.get("image_id"), []).append((number, entry))
+        for number, image in enumerate(document["images"]):
+            if not isinstance(image.get("file_name"), str) or "id" not in image:
+                raise _damaged(tree, file, f"images[{number}] without id or file_name", "both")
+            own = objects.get(image["id"], [])
+            if len(own) != 1:
+                several_objects += len(own) > 1
+                none += not own
+                continue
+            path = _find(tree, image["file_name"])
+            if path is None:
+                missing.append(image["file_name"])
+            else:
+                rows.append((path, _points(tree, file, *own[0], len(names)), _split_named(file) or _split_named(path)))
+    if missing:
+        got = f"{several(len(missing), 'image')} not there: {', '.join(missing[:5])}"
+        raise _damaged(tree, ", ".join(documents), got, "every image that the file lists, beside it or below")
+    if not rows:
+        got = f"no image with one object that has points ({several_objects:,} have several, {none:,} have none)"
+        raise _damaged(tree, ", ".join(documents), got, "images with one object each")
+    return _listing(tree, rows, names, edges, _notes(several_objects, none))
+
+
+def _listing(
+    tree: Tree,
+    rows: list[tuple[str, np.ndarray, str | None]],
+    names: tuple[str, ...],
+    edges: tuple[tuple[int, int], ...],
+    notes: tuple[str, ...],
+) -> Listing:
+    rows = sorted(rows, key=lambda row: row[0])
+    paths = tuple(path for path, _, _ in rows)
+    twice = {path for path in paths if paths.count(path) > 1} if len(set(paths)) < len(paths) else set()
+    if twice:
+        raise DataError(f"data {tree.where}", f"{min(twice)} twice", "each image once", "leave out one of them")
+    return Listing(
+        name=tree.name,
+        source=tree.where,
+        kind=medium_of("image").name,
+        annotation="point",
+        paths=paths,
+        labels=tuple(f"{int(points[:, 2].sum())} of {several(len(names), 'point')}" for _, points, _ in rows),
+        given=tuple(split for _, _, split in rows),
+        targets=np.stack([points for _, points, _ in rows]).astype(np.float32),
+        read=lambda number: tree.read(paths[number]),
+        target_names=names,
+        notes=(*tree.notes, *notes),
+        skeleton=edges,
+    )
+
+
+def _notes(several_objects: int, none: int) -> tuple[str, ...]:
+    parts = [
+        f"{several(several_objects, 'image')} with several objects are left out: a sample has the points of one. Cut"
+        " each object out, and list the parts."
+        if several_objects
+        else "",
+        f"{several(none, 'image')} without points are left out." if none else "",
+    ]
+    return tuple(filter(None, parts))
+
+
+def _category(tree: Tree, documents: dict[str, dict[str, Any]]) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
+    """Names of the points and the skeleton, the same in all categories that have points."""
+    found: dict[tuple[str, ...], Any] = {}
+    for file, document in documents.items():
+        for category in document["categories"]:
+            if names := category.get("keypoints"):
+                if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                    raise _damaged(tree, file, "keypoints of a category that are no names", "a list of names")
+                found.setdefault(tuple(names), category.get("skeleton") or [])
+    if len(found) != 1:
+        got = f"{several(len(found), 'different list')} of names of points" if found else "no names of points"
+        raise _damaged(tree, ", ".join(documents), got, "one list, keypoints of a category")
+    ((names, edges),) = found.items()
+    kept = [(int(one) - 1, int(two) - 1) for one, two in edges]
+    return names, tuple(edge for edge in kept if all(0 <= end < len(names) for end in edge))
+
+
+def _points(tree: Tree, file: str, number: int, entry: dict[str, Any], count: int) -> np.ndarray:
+    values = entry["keypoints"]
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values)
+    if not numbers or len(values) != 3 * count:
+        got = (
+            f"annotations[{number}].keypoints: {'no finite numbers' if not numbers else several(len(values), 'number')}"
+        )
+        raise _damaged(tree, file, got, f"{3 * count} numbers, x, y and v of {count} points")
+    points = np.array(values, np.float64).reshape(count, 3)
+    seen = points[:, 2:] > 0
+    return np.concatenate([np.where(seen, points[:, :2], 0), seen], axis=1)
+
+
+def _find(tree: Tree, name: str) -> str | None:
+    """The file of the tree that an image is, None where there is none, or several that it may be."""
+    name = name.replace("\\", "/").removeprefix("./")
+    fitting = [path for path in tree.files if path == name or path.endswith(f"/{name}")]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _split_named(path: str) -> str | None:
+    """The split in the name of a file or of its folders: `val` of person_keypoints_val2017.json."""
+    words = re.split(r"[^a-z]+", str(PurePosixPath(path)).lower())
+    return next((SPLIT_NAMES[word] for word in reversed(words) if word in SPLIT_NAMES), None)

@@ -1,0 +1,96 @@
+"""Maps of any network at several strides, each with the context of the coarser ones.
+
+Lin et al., "Feature pyramid networks for object detection", CVPR 2017.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from striate.errors import ModelError
+from striate.models.features import FeatureMap, network_features, output_layer
+from striate.models.preserved_state import zero_input
+from striate.observe.module_calls import forward_hooks
+
+
+def stride_of(part: FeatureMap, size: Sequence[int]) -> float:
+    """Pixels of an input of (height, width) `size` between two positions of a map."""
+    return math.sqrt(math.prod(size) / math.prod(part.size))
+
+
+class FeaturePyramid(nn.Module):
+    """A network and, of its maps (N, C, h, w) from the finest stride that is wanted on, as many with `channels`.
+
+    `strides` are those of the maps that it gives, finest first. Coarser maps of the network give context alone. What a
+    network computes behind its last map has no effect: its output layer is taken out.
+    Raises ModelError for a network without maps at such strides.
+    """
+
+    def __init__(
+        self, network: nn.Module, input_shape: tuple[int, ...], strides: Sequence[float], channels: int
+    ) -> None:
+        super().__init__()
+        size = input_shape[1:]
+        offered = network_features(network, zero_input(network, input_shape, 2)).pyramid
+        self.taken = _choose(offered, size, strides)
+        count = min(len(strides), len(self.taken))
+        self.strides = tuple(stride_of(part, size) for part in self.taken[:count])
+        self.backbone = network
+        if (last := output_layer(network)) and not any(part.name == last for part in self.taken):
+            owner = network.get_submodule(last.rpartition(".")[0])
+            setattr(owner, last.rpartition(".")[2], nn.Identity())
+        self.lateral = nn.ModuleList(nn.Conv2d(part.channels, channels, 1) for part in self.taken)
+        self.smooth = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(count))
+        for layer in (*self.lateral, *self.smooth):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """One map for each of `strides`."""
+        found: dict[str, torch.Tensor] = {}
+
+        def keep(name: str) -> Any:
+            def hook(_: nn.Module, __: object, output: torch.Tensor) -> None:
+                found[name] = output
+
+            return hook
+
+        taps = [(self.backbone.get_submodule(part.name), keep(part.name)) for part in self.taken]
+        with forward_hooks(after=taps):
+            self.backbone(x)
+        above: torch.Tensor | None = None
+        maps = []
+        for place in reversed(range(len(self.taken))):
+            here = self.lateral[place](found[self.taken[place].name])
+            if above is not None:
+                here = here + functional.interpolate(above, here.shape[2:], mode="nearest")
+            above = here
+            if place < len(self.smooth):
+                maps.append(self.smooth[place](here))
+        return maps[::-1]
+
+
+def _choose(offered: Sequence[FeatureMap], size: Sequence[int], strides: Sequence[float]) -> tuple[FeatureMap, ...]:
+    """The maps from the finest of `strides` on, which halve from one to the next, as near to that as the network has;
+    at least one."""
+    by_stride = sorted(offered, key=lambda part: stride_of(part, size))
+    finest = min(strides)
+    # Twice as coarse as asked for is no more than that; anything finer is only cost.
+    coarse = [part for part in by_stride if stride_of(part, size) >= finest / 1.5]
+    if not coarse:
+        coarse = by_stride[-1:]
+    chosen: list[FeatureMap] = []
+    for part in coarse:
+        if not chosen or stride_of(part, size) >= 1.5 * stride_of(chosen[-1], size):
+            chosen.append(part)
+    if not chosen:
+        raise ModelError(
+            "model", "a network without maps of several positions", "maps (N, C, h, w)", "--model small-resnet"
+        )
+    return tuple(chosen)

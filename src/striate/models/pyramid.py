@@ -1,0 +1,84 @@
+"""A network as a pyramid of maps: what a task that says where something is puts its head on.
+
+Its own output layer, and whatever else only that needed, is left out.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from striate.errors import ModelError
+from striate.models.features import FeatureMap, network_features
+from striate.models.preserved_state import preserved, zero_input
+from striate.observe.module_calls import ModuleCall, module_calls
+from striate.wording import show_shape
+
+
+class Pyramid(nn.Module):
+    """`body` gives its maps (N, C, H, W), from fine to coarse, in place of its outputs: those of the modules
+    `levels`."""
+
+    def __init__(self, body: nn.Module, levels: tuple[FeatureMap, ...]) -> None:
+        super().__init__()
+        self.body, self.levels = body, levels
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """The maps of a batch (N, C, H, W)."""
+        found: dict[str, torch.Tensor] = {}
+
+        def keep(call: ModuleCall) -> None:
+            found[call.name] = call.output
+
+        with module_calls({level.name: self.body.get_submodule(level.name) for level in self.levels}, end=keep):
+            self.body(x)
+        return [found[level.name] for level in self.levels]
+
+
+def as_pyramid(body: nn.Module, input_shape: tuple[int, ...], finest: int) -> Pyramid:
+    """The maps that `body` offers for inputs of `input_shape` (C, H, W), from the largest whose longer side is at most
+    `finest` on; if all are larger, the smallest. What of it only its output needed becomes an identity.
+
+    Raises ModelError where it offers none.
+    """
+    x = zero_input(body, input_shape, 2)
+    offered = [part for part in network_features(body, x).pyramid if len(part.size) == 2]
+    offered.sort(key=lambda part: -part.size[0] * part.size[1])
+    levels = [part for part in offered if max(part.size) <= finest] or offered[-1:]
+    if not levels:
+        raise ModelError(
+            f"model {type(body).__name__}",
+            f"no map of more than one position for inputs of {show_shape(input_shape)}",
+            "a network with convolutions, whose maps say where something is",
+            "--model auto, or a network with convolutions: --model resnet18",
+        )
+    pyramid = Pyramid(body, tuple(levels))
+    _without_outputs(pyramid, x)
+    return pyramid
+
+
+def _without_outputs(pyramid: Pyramid, x: torch.Tensor) -> None:
+    """Put identities in place of the layers with weights from which no gradient of the maps comes."""
+    body = pyramid.body
+    with preserved(pyramid), torch.enable_grad():
+        weights = [parameter for parameter in body.parameters() if parameter.requires_grad]
+        total = sum((part.float().sum() for part in pyramid(x)), torch.zeros(()))
+        found = torch.autograd.grad(total, weights, allow_unused=True)
+    unused = {id(parameter) for parameter, gradient in zip(weights, found, strict=True) if gradient is None}
+    taken = []
+    for name, module in list(body.named_modules()):
+        own = list(module.parameters())
+        if name and own and not list(module.children()) and all(id(parameter) in unused for parameter in own):
+            taken.append((name, module))
+            _put(body, name, nn.Identity())
+    try:
+        with preserved(pyramid), torch.no_grad():
+            pyramid(x)
+    except Exception:  # what comes behind needs their shapes: they stay, and cost what they cost
+        for name, module in taken:
+            _put(body, name, module)
+
+
+def _put(body: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(body.get_submodule(parent), child, module)

@@ -1,0 +1,63 @@
+"""Boxes (left, top, right, bottom): how far two overlap, and which of many are kept."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from striate.errors import ShapeError
+from striate.reference.arguments import Array
+
+
+def _boxes(given: ArrayLike, name: str) -> Array:
+    boxes = np.asarray(given, np.float64)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ShapeError(name, f"shape {boxes.shape}", "(N, 4): left, top, right, bottom", "boxes.reshape(-1, 4)")
+    return boxes
+
+
+def _overlap(a: Array, b: Array) -> tuple[float, float]:
+    """Area in common and of both together; a box whose edges are the wrong way round has no area."""
+    wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    common = max(wide, 0.0) * max(high, 0.0)
+    areas = [max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0) for box in (a, b)]
+    return common, sum(areas) - common
+
+
+def box_iou(a: ArrayLike, b: ArrayLike) -> Array:
+    """(N, M) intersection over union of boxes (N, 4) and (M, 4); 0 where neither has an area."""
+    first, second = _boxes(a, "a"), _boxes(b, "b")
+    found = np.zeros((len(first), len(second)))
+    for i, one in enumerate(first):
+        for j, other in enumerate(second):
+            common, union = _overlap(one, other)
+            found[i, j] = common / union if union > 0 else 0.0
+    return found
+
+
+def generalized_iou(a: ArrayLike, b: ArrayLike) -> Array:
+    """(N,) generalized IoU of boxes (N, 4) in pairs: IoU less the share of the smallest box around both that neither
+    covers. Rezatofighi et al., "Generalized intersection over union", CVPR 2019."""
+    first, second = _boxes(a, "a"), _boxes(b, "b")
+    if first.shape != second.shape:
+        raise ShapeError("b", f"shape {second.shape}", f"{first.shape}, as a", "one box of b for each of a")
+    found = np.zeros(len(first))
+    for i, (one, other) in enumerate(zip(first, second, strict=True)):
+        common, union = _overlap(one, other)
+        around = (max(one[2], other[2]) - min(one[0], other[0])) * (max(one[3], other[3]) - min(one[1], other[1]))
+        found[i] = (common / union if union > 0 else 0.0) - ((around - union) / around if around > 0 else 0.0)
+    return found
+
+
+def non_maximum_suppression(
+    boxes: ArrayLike, scores: ArrayLike, classes: ArrayLike, threshold: float
+) -> NDArray[np.int64]:
+    """Positions of the boxes (N, 4) that are kept, the highest of the `scores` (N,) first; of equal scores the first
+    one. Of two boxes of one of the `classes` (N,) whose IoU is above the threshold, that with the lower score goes."""
+    given, score, kind = _boxes(boxes, "boxes"), np.asarray(scores, np.float64), np.asarray(classes)
+    overlap = box_iou(given, given)
+    kept: list[int] = []
+    for place in np.argsort(-score, kind="stable").tolist():
+        if all(kind[place] != kind[other] or overlap[place, other] <= threshold for other in kept):
+            kept.append(place)
+    return np.array(kept, np.int64)

@@ -1,0 +1,314 @@
+"""What follows from the detections of a split: figures by COCO's rules, the threshold, kinds of mistakes, the worst
+images.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.annotations.boxes import CLASS, CROWD
+from striate.data.dataset import SampleFacts
+from striate.records import Finding
+from striate.statistics.estimate import Estimate
+from striate.statistics.intervals import percentile_interval, resamples_for
+from striate.tasks.detect.average_precision import (
+    IOUS,
+    MOST,
+    RECALLS,
+    SCORE,
+    Overlaps,
+    RankedHeadline,
+    average_precisions,
+    match,
+    mean_of_known,
+    ranked,
+    rows_of,
+    upright_overlaps,
+)
+from striate.tasks.detect.metrics import ClassDetections, DetectionMetrics, ImageDetections
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.groups import FEWEST, sample_groups
+from striate.tasks.headline import Rows
+from striate.wording import percent, several
+
+NEAR = 0.1
+"""IoU from which on a wrong detection is badly placed, and below which nothing is there (Bolya et al. 2020)."""
+WORST = 10
+
+
+def coco_figures(decoded: NDArray[Any], targets: NDArray[Any], classes: int) -> dict[str, float]:
+    """`map`, `map50` and `map75` by faster-coco-eval; 0 where there are no objects."""
+    from faster_coco_eval import COCO, COCOeval_faster  # loads only where it is needed
+
+    truth: list[dict[str, Any]] = []
+    for image, rows in enumerate(targets):
+        for row in rows[rows[:, CLASS] >= 0].astype(np.float64):
+            x0, y0, x1, y1 = row[:4].tolist()
+            entry = {"image_id": image + 1, "category_id": int(row[CLASS]) + 1, "bbox": [x0, y0, x1 - x0, y1 - y0]}
+            truth.append(entry | {"id": len(truth) + 1, "area": (x1 - x0) * (y1 - y0), "iscrowd": int(row[CROWD])})
+    if not any(not entry["iscrowd"] for entry in truth):
+        return dict.fromkeys(("map", "map50", "map75"), 0.0)
+    found = [
+        {
+            "image_id": image + 1,
+            "category_id": int(row[CLASS]) + 1,
+            "bbox": [float(row[0]), float(row[1]), float(row[2]) - float(row[0]), float(row[3]) - float(row[1])],
+            "score": float(row[SCORE]),
+        }
+        for image, rows in enumerate(decoded)
+        for row in rows[rows[:, CLASS] >= 0]
+    ]
+    if not found:
+        return dict.fromkeys(("map", "map50", "map75"), 0.0)
+    dataset = {
+        "images": [{"id": image + 1} for image in range(len(targets))],
+        "categories": [{"id": number + 1, "name": str(number)} for number in range(classes)],
+        "annotations": truth,
+        "info": {},
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        known = COCO(dataset)
+        evaluation = COCOeval_faster(known, known.loadRes(found), "bbox")
+        evaluation.params.maxDets = [1, 10, MOST]
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return {key: max(0.0, float(evaluation.stats[k])) for k, key in enumerate(("map", "map50", "map75"))}
+
+
+class Counts(NamedTuple):
+    """At a threshold: hits, wrong detections and missed objects, (N,) or a number each."""
+
+    hits: Any
+    wrong: Any
+    missed: Any
+
+    @property
+    def precision(self) -> float | None:
+        """None where nothing was detected."""
+        return float(self.hits / (self.hits + self.wrong)) if self.hits + self.wrong else None
+
+    @property
+    def recall(self) -> float | None:
+        """None where there is nothing to find."""
+        return float(self.hits / (self.hits + self.missed)) if self.hits + self.missed else None
+
+
+def counts_of(rows: Rows, threshold: float) -> tuple[Counts, NDArray[np.float64]]:
+    """Hits at IoU 0.5 from the threshold on, of all classes: (N,) each; and (K, 3) those of each class."""
+    classes, n = ranked(rows), len(rows)
+    each = np.zeros((3, n))
+    by_class = np.zeros((len(classes), 3))
+    for number, one in enumerate(classes):
+        said = one.scores >= threshold
+        hits = np.bincount(one.image[said], one.hits[said, 0], n)
+        wrong = np.bincount(one.image[said], one.misses[said, 0], n)
+        parts = np.stack([hits, wrong, one.objects - hits])
+        each += parts
+        by_class[number] = parts.sum(1)
+    return Counts(*each), by_class
+
+
+def best_threshold(rows: Rows) -> float:
+    """The score from which on F1 at IoU 0.5, over all classes together, is highest; 0.5 where nothing is a hit."""
+    classes = ranked(rows)
+    scores = np.concatenate([one.scores for one in classes])
+    order = np.argsort(-scores, kind="stable")
+    hits, misses = (np.concatenate([part[:, 0] for part in parts])[order].cumsum() for parts in (
+        [one.hits for one in classes], [one.misses for one in classes]
+    ))  # fmt: skip
+    objects = sum(one.objects.sum() for one in classes)
+    if not len(scores) or not hits[-1]:
+        return 0.5
+    f1 = 2 * hits / (hits + misses + objects)
+    last = np.flatnonzero(np.diff(scores[order], append=-1.0))  # equal scores are told apart by no threshold
+    place = last[f1[last].argmax()]
+    after = scores[order][place + 1] if place + 1 < len(scores) else 0.0
+    return float(scores[order][place] + after) / 2
+
+
+def assess_detections(evaluation: Evaluation, facts: SampleFacts, rows: Rows, threshold: float) -> DetectionMetrics:
+    """Everything that follows from the detections of a split, whose `rows` these are."""
+    n, names = evaluation.n, evaluation.classes
+    headline = RankedHeadline(evaluation.shown[0], lambda *_: 0.0)
+    figures, of_class = _figures(rows)
+    each, by_class = counts_of(rows, threshold)
+    images = [
+        ImageDetections(int(evaluation.ids[k]), facts.paths[k], *(int(part[k]) for part in each)) for k in range(n)
+    ]
+    occurs = [(evaluation.targets[:, :, CLASS] == number).any(1).sum() for number in range(len(names))]
+    classes = tuple(
+        ClassDetections(name, int(hits + missed), int(occurs[k]), *of_class[k], int(hits), int(wrong), int(missed))
+        for k, (name, (hits, wrong, missed)) in enumerate(zip(names, by_class, strict=True))
+    )
+    groups = sample_groups(facts, n, brightness=evaluation.brightness)
+    few = f"No intervals and no slices: {several(n, 'sample is', 'samples are')} fewer than {FEWEST}."
+    return DetectionMetrics(
+        n=n,
+        figures=figures,
+        threshold=threshold,
+        classes=classes,
+        mistakes=mistakes(evaluation.decoded, evaluation.targets, len(names), threshold),
+        worst=tuple(sorted(images, key=lambda image: (image.f1, -image.missed - image.wrong))[:WORST]),
+        slices=headline.slices(groups, rows),
+        left_out=(few,) if n < FEWEST else (),
+    )
+
+
+def _figures(rows: Rows) -> tuple[dict[str, Estimate], list[tuple[Estimate, Estimate]]]:
+    """Over all classes, and (AP, AP50) of each, with intervals by bootstrap over images."""
+    classes, n = ranked(rows), len(rows)
+    whole, draw = average_precisions(classes), np.random.default_rng(0)
+    draws = None
+    if n >= FEWEST:
+        count = resamples_for(len(IOUS) * sum(len(one.image) + len(RECALLS) for one in classes))
+        weights = (np.bincount(draw.integers(0, n, n), minlength=n).astype(float) for _ in range(count))
+        draws = np.stack([average_precisions(classes, some) for some in weights])
+
+    def estimate(value: float, drawn: NDArray[np.float64] | None) -> Estimate:
+        known = None if drawn is None else drawn[~np.isnan(drawn)]
+        if np.isnan(value):
+            return Estimate(None)
+        return Estimate(value, None if known is None or not len(known) else percentile_interval(known))
+
+    def mean(ious: slice) -> Estimate:
+        drawn = None if draws is None else np.array([mean_of_known(some[:, ious]) for some in draws])
+        return estimate(mean_of_known(whole[:, ious]), drawn)
+
+    figures = {"map": mean(slice(None)), "map50": mean(slice(0, 1)), "map75": mean(slice(5, 6))}
+    of_class = [
+        (
+            estimate(float(whole[k].mean()), None if draws is None else draws[:, k].mean(1)),
+            estimate(float(whole[k, 0]), None if draws is None else draws[:, k, 0]),
+        )
+        for k in range(len(classes))
+    ]
+    return figures, of_class
+
+
+def mistakes(
+    decoded: NDArray[Any],
+    targets: NDArray[Any],
+    classes: int,
+    threshold: float,
+    overlaps: Overlaps = upright_overlaps,
+) -> Mapping[str, Mapping[str, float]]:
+    """By kind, how many `count` among the predictions from the threshold on, and by how much their mAP at IoU 0.5 would
+    rise without them (`gain`).
+
+    Bolya et al., "TIDE: a general toolbox for identifying object detection errors", ECCV 2020: a wrong detection is of
+    another `class`, badly placed (`localization`), `both`, a `duplicate`, or `background`; objects that no detection is
+    meant for are `missed`. Without them: the class or the place becomes right, unless the object is found already; all
+    other wrong detections are taken away; missed objects do not count.
+    """
+    said = np.where((decoded[:, :, SCORE] >= threshold)[..., None], decoded, np.array([0, 0, 0, 0, -1, 0] + [0] * (
+        decoded.shape[2] - 6
+    )))  # fmt: skip
+    kinds = ("class", "localization", "both", "duplicate", "background", "missed")
+    found: dict[str, int] = dict.fromkeys(kinds, 0)
+    mended = {kind: (said.copy(), targets.copy()) for kind in kinds}
+    for image, (rows, truth) in enumerate(zip(said, targets, strict=True)):
+        places = np.flatnonzero(rows[:, CLASS] >= 0)
+        places = places[np.argsort(-rows[places, SCORE], kind="stable")]
+        objects = np.flatnonzero(truth[:, CLASS] >= 0)
+        wrong, owned = _wrong(rows[places], truth[objects], overlaps)
+        claimed: dict[str, set[int]] = {"class": set(), "localization": set()}
+        for place, kind, object_ in wrong:
+            found[kind] += 1
+            row = mended[kind][0][image, places[place]]
+            if kind in claimed and object_ not in owned | claimed[kind]:
+                claimed[kind].add(object_)
+                row[CLASS], row[:4] = truth[objects[object_], CLASS], truth[objects[object_], :4]
+            else:
+                row[CLASS] = -1
+        meant = owned.union(*claimed.values())
+        for object_ in range(len(objects)):
+            if object_ not in meant and truth[objects[object_], CROWD] == 0:
+                found["missed"] += 1
+                mended["missed"][1][image, objects[object_], CLASS] = -1
+    base = _map50(said, targets, classes, overlaps)
+    return {
+        kind: {"count": found[kind], "gain": _map50(*mended[kind], classes, overlaps) - base if found[kind] else 0.0}
+        for kind in kinds
+    }
+
+
+def _wrong(
+    found: NDArray[Any], objects: NDArray[Any], overlaps: Overlaps
+) -> tuple[list[tuple[int, str, int]], set[int]]:
+    """Of an image: each wrong detection with its kind and the object that it is meant for, and which objects are found
+    (at IoU 0.5)."""
+    right = np.zeros(len(found), np.bool_)
+    owned: set[int] = set()
+    for number in np.unique(found[:, CLASS]):
+        mine, own = np.flatnonzero(found[:, CLASS] == number), np.flatnonzero(objects[:, CLASS] == number)
+        hits, nothing, chose = match(found[mine], objects[own], overlaps)
+        right[mine] = hits[:, 0] | nothing[:, 0]
+        owned |= {int(own[k]) for k in chose[hits[:, 0], 0]}
+    if not len(objects):
+        return [(place, "background", -1) for place in range(len(found))], owned
+    iou = overlaps(found, objects) * (objects[:, CROWD] == 0)
+    same = found[:, CLASS, None] == objects[None, :, CLASS]
+    wrong = []
+    for place in np.flatnonzero(~right).tolist():
+        own, other = np.where(same[place], iou[place], -1.0), np.where(same[place], -1.0, iou[place])
+        if own.max() >= IOUS[0]:
+            kind, which = "duplicate", own.argmax()
+        elif other.max() >= IOUS[0]:
+            kind, which = "class", other.argmax()
+        elif own.max() >= NEAR:
+            kind, which = "localization", own.argmax()
+        else:
+            kind, which = ("both" if other.max() >= NEAR else "background"), other.argmax()
+        wrong.append((place, kind, int(which)))
+    return wrong, owned
+
+
+def _map50(decoded: NDArray[Any], targets: NDArray[Any], classes: int, overlaps: Overlaps) -> float:
+    return mean_of_known(average_precisions(ranked(rows_of(decoded, targets, classes, overlaps)))[:, 0])
+
+
+_NOTHING, _HEARD, _PLACED = 0.01, 0.05, 0.2
+"""mAP at IoU 0.5 below which nothing is found; a score that is no prediction; mAP of objects whatever their class."""
+
+
+def nothing_found(evaluation: Evaluation) -> tuple[Finding, ...]:
+    """`fit.nothing-found` where hardly any detection hits, with what that comes from."""
+    if evaluation.metrics["map50"] >= _NOTHING:
+        return ()
+    measured, why, remedy = _why_nothing(evaluation.decoded, evaluation.targets)
+    return (
+        Finding(
+            code="fit.nothing-found",
+            severity="warning",
+            where=f"{evaluation.split} split",
+            measured=f"mAP at IoU 0.5 is {percent(evaluation.metrics['map50'])}; {measured}",
+            threshold=percent(_NOTHING),
+            why=why,
+            remedy=remedy,
+        ),
+    )
+
+
+def _why_nothing(decoded: NDArray[Any], targets: NDArray[Any]) -> tuple[str, str, str]:
+    """What is measured of detections that hit nothing, why that may be, and what to do."""
+    best = float(decoded[..., SCORE].max(initial=0.0))
+    if best < _HEARD:
+        why = "The network has not begun to tell objects from background."
+        return f"the highest score is {best:.2g}", why, "Train for longer: --minutes 10."
+    found, truth = decoded.copy(), targets.copy()
+    for rows in (found, truth):
+        rows[..., CLASS] = np.minimum(rows[..., CLASS], 0)
+    anywhere = _map50(found, truth, 1, upright_overlaps)
+    measured = f"whatever the class, it is {percent(anywhere)}"
+    if anywhere >= _PLACED:
+        why = "Objects are found and called by other names: classes may be exchanged, or off by one."
+        return measured, why, "Look at objects with their names: striate data show."
+    why = "Boxes lie elsewhere than objects: they may be of other images, or in another form than they are read."
+    return measured, why, "Check them: striate data check; where it finds nothing, train for longer."

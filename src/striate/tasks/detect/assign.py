@@ -1,0 +1,90 @@
+"""Which positions of a pyramid learn which object: by how well they predict it already.
+
+Feng et al., "TOOD: task-aligned one-stage object detection", ICCV 2021. The alignment of a position with an object is
+score^α · IoU^β; of the positions in the object, those with the highest alignment learn it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from striate.tasks.detect.overlap import pairwise_iou
+
+ALPHA, BETA, MOST = 1.0, 6.0, 10
+"""Exponents of score and IoU, and how many positions learn one object."""
+REACH = 0.75
+"""Of the stride: a position so near to the center of an object may learn it though it lies outside, so that an object
+that lies between positions has one."""
+
+
+class Assigned(NamedTuple):
+    """For each position (B, P): whether it learns an object, the `boxes` (B, P, 4) and `labels` (B, P) of that, and the
+    `quality` (B, P) that its score should have: 0 where it learns none."""
+
+    learns: torch.Tensor
+    boxes: torch.Tensor
+    labels: torch.Tensor
+    quality: torch.Tensor
+
+
+_AT_ONCE = 8_000_000
+"""Pairs of an object and a position that are looked at together."""
+
+
+@torch.no_grad()
+def assign(
+    scores: torch.Tensor,
+    predicted: torch.Tensor,
+    cells: torch.Tensor,
+    boxes: torch.Tensor,
+    labels: torch.Tensor,
+    real: torch.Tensor,
+) -> Assigned:
+    """`scores` (B, P, K), 0 to 1, and `predicted` boxes (B, P, 4) of positions with `cells` (P, 3), their x, y and
+    stride in pixels; objects with `boxes` (B, M, 4), `labels` (B, M) int64 and whether they are `real` (B, M), not
+    filled up."""
+    step = max(1, _AT_ONCE // (boxes.shape[1] * len(cells)))
+    if step < len(scores):
+        given = (scores, predicted, boxes, labels, real)
+        parts = [[x[start : start + step] for x in given] for start in range(0, len(scores), step)]
+        found = [assign(s, p, cells, *others) for s, p, *others in parts]
+        return Assigned(*map(torch.cat, zip(*found, strict=True)))
+    candidates = _near(cells, boxes) & real[..., None]
+    overlap = pairwise_iou(boxes, predicted).clamp_(0, 1)
+    own = scores.transpose(1, 2).gather(1, labels[..., None].expand(-1, -1, scores.shape[1]))
+    alignment = own.pow(ALPHA) * overlap.pow(BETA) * candidates
+    most = min(MOST, alignment.shape[2])
+    chosen = torch.zeros_like(candidates).scatter_(2, alignment.topk(most, dim=2).indices, True) & candidates
+    # A position that several objects want learns the one that it overlaps most.
+    best = torch.where(chosen, overlap, -1.0).max(1)
+    chosen &= torch.arange(boxes.shape[1], device=boxes.device)[None, :, None] == best.indices[:, None]
+    aligned = alignment * chosen
+    highest = aligned.amax(2, keepdim=True).clamp(min=1e-12)
+    # The best position of an object gets its IoU as target, the others their share of that.
+    quality = (aligned / highest * (overlap * chosen).amax(2, keepdim=True)).amax(1)
+    object_ = chosen.float().argmax(1)
+    return Assigned(
+        chosen.any(1),
+        boxes.gather(1, object_[..., None].expand(-1, -1, 4)),
+        labels.gather(1, object_),
+        quality,
+    )
+
+
+def _near(cells: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    """(B, M, P): whether a position lies in a box, or near its center."""
+    x, y, stride = cells.unbind(1)
+    left, top, right, bottom = boxes[..., None].unbind(2)
+    inside = torch.minimum(torch.minimum(x - left, right - x), torch.minimum(y - top, bottom - y)) > 0
+    far = torch.maximum((x - (left + right) / 2).abs(), (y - (top + bottom) / 2).abs())
+    return inside | (far < REACH * stride)
+
+
+def inside_any(cells: torch.Tensor, boxes: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+    """(B, P): whether a position lies in one of the boxes (B, M, 4) that `which` (B, M) names."""
+    x, y, _ = cells.unbind(1)
+    left, top, right, bottom = boxes[..., None].unbind(2)
+    within = (x > left) & (x < right) & (y > top) & (y < bottom)
+    return (within & which[..., None]).any(1)

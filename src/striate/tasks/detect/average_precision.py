@@ -1,0 +1,195 @@
+"""Which detections are hits, as COCO counts them, and what average precision follows from that.
+
+Lin et al., "Microsoft COCO: common objects in context", 2014, and its code: of each image and class the detections
+choose, by falling score, the object that they overlap most; crowds may be chosen any number of times, and what chose
+one counts for nothing. Precision is the highest at this recall or a higher one, its mean is over 101 recalls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.annotations.boxes import CLASS, CROWD
+from striate.statistics.estimate import Estimate
+from striate.statistics.intervals import FEW, percentile_interval, resamples_for
+from striate.tasks.headline import Headline, Rows
+
+IOUS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0.0, 1.0, 101)
+SCORE = 5
+"""The column of the score, of detections under the columns of targets."""
+FIELDS = 4
+"""Numbers that a row has for each detection: its score, its class (−1: there is none), at which of `IOUS` it is a hit,
+and at which it counts for nothing, as bits. Before them, the number of classes; behind them, of objects of each."""
+MOST = 100
+"""So many detections of a class in an image count, those with the highest scores."""
+_BITS = 2.0 ** np.arange(len(IOUS))
+
+Overlaps = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
+"""(D, G) IoU of detections and objects, rows under the columns of targets; of crowds, the share of the detection."""
+
+
+def upright_overlaps(found: NDArray[Any], objects: NDArray[Any]) -> NDArray[np.float64]:
+    """Of boxes without an angle."""
+    a, b = found[:, None, :4].astype(np.float64), objects[None, :, :4].astype(np.float64)
+    corner = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    common = np.clip(corner, 0, None).prod(-1)
+    area_a, area_b = ((box[..., 2:] - box[..., :2]).clip(0).prod(-1) for box in (a, b))
+    union = np.where(objects[None, :, CROWD] > 0, area_a, area_a + area_b - common)
+    shares: NDArray[np.float64] = np.divide(common, union, out=np.zeros(common.shape), where=union > 0)
+    return shares
+
+
+def match(
+    found: NDArray[Any], objects: NDArray[Any], overlaps: Overlaps = upright_overlaps
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]:
+    """Of detections (D, …) of one image and class by falling score, and its objects (G, …): (D, T) which are hits at
+    each of `IOUS`, which count for nothing, and which object they chose (−1: none)."""
+    hits = np.zeros((len(found), len(IOUS)), np.bool_)
+    nothing, chose = hits.copy(), np.full(hits.shape, -1)
+    if not len(found) or not len(objects):
+        return hits, nothing, chose
+    crowd = objects[:, CROWD] > 0
+    iou = overlaps(found, objects)
+    free = np.ones((len(IOUS), len(objects)), np.bool_)
+    for place in np.flatnonzero(iou.max(1) >= IOUS[0] - 1e-9):
+        fits = (iou[place] >= np.minimum(IOUS, 1 - 1e-10)[:, None]) & free
+        for group in (~crowd, crowd):  # a crowd only where no single object fits
+            open_ = fits & group & (chose[place] < 0)[:, None]
+            which = np.flatnonzero(open_.any(1))
+            if len(which):
+                shown = np.where(open_[which], iou[place], -1)
+                # Of equal overlaps the last one, as COCO has it.
+                chose[place, which] = shown.shape[1] - 1 - shown[:, ::-1].argmax(1)
+        taken = np.flatnonzero(chose[place] >= 0)
+        nothing[place, taken] = crowd[chose[place, taken]]
+        hits[place, taken] = ~nothing[place, taken]
+        free[taken, chose[place, taken]] = crowd[chose[place, taken]]
+    return hits, nothing, chose
+
+
+def rows_of(decoded: NDArray[Any], targets: NDArray[Any], classes: int, overlaps: Overlaps = upright_overlaps) -> Rows:
+    """(N, 1 + 4 D + K) float64 of detections (N, D, …) and objects (N, M, …): what each image adds to the figures."""
+    count = decoded.shape[1]
+    rows = np.zeros((len(decoded), 1 + FIELDS * count + classes))
+    rows[:, 0] = classes
+    for whole, found, truth in zip(rows, decoded, targets, strict=True):
+        row = whole[1:]
+        row[1 : FIELDS * count : FIELDS] = -1
+        objects = truth[truth[:, CLASS] >= 0]
+        there = found[found[:, CLASS] >= 0]
+        place = 0
+        for number in np.unique(np.concatenate([objects[:, CLASS], there[:, CLASS]])).astype(int).tolist():
+            own = objects[objects[:, CLASS] == number]
+            some = there[there[:, CLASS] == number]
+            some = some[np.argsort(-some[:, SCORE], kind="stable")][:MOST]
+            hits, nothing, _ = match(some, own, overlaps)
+            part = row[FIELDS * place : FIELDS * (place + len(some))].reshape(-1, FIELDS)
+            part[:, 0], part[:, 1] = some[:, SCORE], number
+            part[:, 2], part[:, 3] = hits @ _BITS, nothing @ _BITS
+            place += len(some)
+            row[FIELDS * count + number] = (own[:, CROWD] == 0).sum()
+    return rows
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """The detections of one class in all images by falling score: the `image` of each, `scores`, (D, T) `hits` and
+    `misses`; and how many `objects` (N,) each image has."""
+
+    image: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    hits: NDArray[np.float64]
+    misses: NDArray[np.float64]
+    objects: NDArray[np.float64]
+
+    def precision(self, weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        """(T, 101) precision at `RECALLS`, 0 beyond the highest recall; `weights` (N,): how often each image counts.
+        NaN where there are no objects."""
+        total = self.objects.sum() if weights is None else self.objects @ weights
+        if not total:
+            return np.full((len(IOUS), len(RECALLS)), np.nan)
+        each = None if weights is None else weights[self.image][:, None]
+        hits, misses = (x.cumsum(0) if each is None else (x * each).cumsum(0) for x in (self.hits, self.misses))
+        recall = hits / total
+        precision = hits / np.maximum(hits + misses, np.spacing(1))
+        precision = np.maximum.accumulate(precision[::-1])[::-1]
+        out = np.zeros((len(IOUS), len(RECALLS)))
+        for k in range(len(IOUS)):
+            places = np.searchsorted(recall[:, k], RECALLS)
+            inside = places < len(recall)
+            out[k, inside] = precision[places[inside], k]
+        return out
+
+    def recall(self) -> NDArray[np.float64]:
+        """(D, T) of all objects, the share that is found from this score on."""
+        found: NDArray[np.float64] = self.hits.cumsum(0) / max(1.0, self.objects.sum())
+        return found
+
+
+def ranked(rows: Rows) -> tuple[Ranked, ...]:
+    """One record a class."""
+    classes = int(rows[0, 0])
+    n, count, rows = len(rows), (rows.shape[1] - 1 - classes) // FIELDS, rows[:, 1:]
+    entries = rows[:, : FIELDS * count].reshape(-1, FIELDS)
+    image = np.repeat(np.arange(n), count)
+    order = np.argsort(-entries[:, 0], kind="stable")
+    entries, image = entries[order], image[order]
+    found = []
+    for number in range(classes):
+        own = entries[:, 1] == number
+        bits = entries[own][:, 2:].astype(np.int64)
+        hits, nothing = ((bits[:, k, None] >> np.arange(len(IOUS))) & 1 for k in (0, 1))
+        misses = (1 - hits - nothing).astype(np.float64)
+        objects = rows[:, FIELDS * count + number]
+        found.append(Ranked(image[own], entries[own, 0], hits.astype(np.float64), misses, objects))
+    return tuple(found)
+
+
+def average_precisions(classes: tuple[Ranked, ...], weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    """(K, T) average precision at each of `IOUS`; NaN for a class without objects."""
+    return np.stack([one.precision(weights).mean(1) for one in classes])
+
+
+def mean_of_known(values: NDArray[np.float64]) -> float:
+    """The mean of what is known; 0 where nothing is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else 0.0
+
+
+@dataclass(frozen=True)
+class RankedHeadline(Headline):
+    """Mean average precision, whose rows do not add up: the detections of all images are ranked together. `ious`:
+    the first of `IOUS` that counts, and the first that does not any more.
+    `groups`: that of each image, where images are drawn together."""
+
+    ious: tuple[int, int] = (0, 10)
+    groups: tuple[str, ...] = ()
+
+    def value(self, rows: Rows) -> float:
+        """Of these images; one that is there twice counts twice."""
+        return mean_of_known(average_precisions(ranked(rows))[:, slice(*self.ious)])
+
+    def draws(self, rows: Rows, seed: int = 0) -> NDArray[np.float64]:
+        """Of as many images drawn anew with replacement, many times."""
+        units = np.unique(self.groups, return_inverse=True)[1] if self.groups else np.arange(len(rows))
+        classes, draw, n = ranked(rows), np.random.default_rng(seed), int(units.max()) + 1
+        cost = len(IOUS) * sum(len(one.image) + len(RECALLS) for one in classes)
+        weights = (
+            np.bincount(draw.integers(0, n, n), minlength=n).astype(float)[units] for _ in range(resamples_for(cost))
+        )
+        return np.array([mean_of_known(average_precisions(classes, some)[:, slice(*self.ious)]) for some in weights])
+
+    def estimate(self, rows: Rows, seed: int = 0) -> Estimate:
+        """The figure with its 95 % interval; without one for fewer than 20 images, or groups."""
+        few = min(len(rows), len(set(self.groups)) or len(rows)) < FEW
+        return Estimate(self.value(rows), None if few else percentile_interval(self.draws(rows, seed)))
+
+    def each(self, rows: Rows) -> NDArray[np.float64]:
+        """(N,) of each image alone."""
+        return np.array([self.value(rows[k : k + 1]) for k in range(len(rows))], np.float64)

@@ -1,0 +1,47 @@
+"""What a detector has to beat without looking at the image: the boxes that occur most often, in every image."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from striate.data.annotations.boxes import CLASS
+from striate.data.dataset import Dataset
+from striate.tasks.baseline import Fitted, Method
+from striate.tasks.detect.overlap import pairwise_iou, suppressed
+from striate.tasks.task import Task
+
+_CANDIDATES, _IMAGES, _KEPT = 300, 500, 100
+
+
+def detect_methods(data: Dataset) -> tuple[Method, ...]:
+    """The baseline, the same for all images."""
+    del data
+    what = "Predicts the same boxes in every image: those that lie on an object of their class most often in training."
+    return (Method("commonest boxes", what, _commonest),)
+
+
+def _commonest(data: Dataset, task: Task, seed: int) -> Fitted:
+    random = np.random.default_rng(seed)
+    train, test = data.splits["train"].targets.cpu(), data.splits["test"].targets
+    some = train[torch.from_numpy(np.sort(random.permutation(len(train))[:_IMAGES]))]
+    rows = []
+    for number in range(task.outputs):
+        own = some[..., CLASS] == number
+        boxes = some[own][:, :4]
+        if not len(boxes):
+            continue
+        chosen = boxes[torch.from_numpy(random.permutation(len(boxes))[:_CANDIDATES])]
+        shares = pairwise_iou(chosen, torch.where(own[..., None], some[..., :4], 0.0)).amax(2) >= 0.5
+        score = shares.float().mean(0)
+        order = torch.argsort(score, descending=True, stable=True)
+        kept = suppressed(chosen[order][None], torch.zeros(1, len(order)), 0.5)[0]
+        picked = order[kept]
+        kind = torch.full((len(picked), 1), float(number))
+        rows.append(torch.cat([chosen[picked], kind, score[picked, None]], 1))
+    found = torch.cat(rows)
+    found = found[torch.argsort(found[:, 5], descending=True, stable=True)][:_KEPT]
+    every = torch.zeros(_KEPT, 6)
+    every[:, CLASS] = -1
+    every[: len(found)] = found
+    return Fitted(every.expand(len(test), -1, -1).clone(), "none", len(some))

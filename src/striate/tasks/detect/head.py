@@ -1,0 +1,94 @@
+"""What a detector adds to a network: a pyramid of its maps, and a head that says of each position what lies there.
+
+Tian et al., "FCOS: fully convolutional one-stage object detection", ICCV 2019: no anchors, a position predicts the
+distances to the four edges. One score a class stands for class and quality (Li et al., "Generalized focal loss",
+NeurIPS 2020). Kernels are shared between strides, normalizations are not (Lyu et al., "RTMDet", 2022).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from striate.models.feature_pyramid import FeaturePyramid
+
+CELL = 4
+"""Behind the logits of the classes lie four edges of a box, and from here on x, y and stride of the position."""
+_PRIOR = 0.01
+"""The score of all positions before the first step: most of them see no object (Lin et al., "Focal loss", 2017)."""
+_LARGEST = 7.0  # of the logarithm of a distance in strides: a thousand of them
+
+
+class Detector(nn.Module):
+    """A network as a detector: images (N, C, H, W) to (N, P, K + 7), a row a position of all strides.
+
+    K logits of the classes; left, top, right and bottom edge of a box; x, y and stride of the position; all in pixels
+    of the input. `typical`: half a side of an object in pixels, which all positions predict before the first step.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        input_shape: tuple[int, ...],
+        classes: int,
+        strides: Sequence[float],
+        typical: float,
+        *,
+        channels: int = 64,
+        depth: int = 2,
+    ) -> None:
+        super().__init__()
+        self.pyramid = FeaturePyramid(network, input_shape, strides, channels)
+        count = len(self.pyramid.strides)
+        self.for_class = nn.ModuleList(_Shared(channels, count) for _ in range(depth))
+        self.for_box = nn.ModuleList(_Shared(channels, count) for _ in range(depth))
+        self.edges = nn.Conv2d(channels, 4, 3, padding=1)
+        self.score = nn.Conv2d(channels, classes, 3, padding=1)  # last: it is new where weights are of other classes
+        for layer, start in ((self.edges, 0.0), (self.score, -math.log((1 - _PRIOR) / _PRIOR))):
+            nn.init.normal_(layer.weight, std=0.01)
+            assert layer.bias is not None
+            nn.init.constant_(layer.bias, start)
+        self.size = nn.Parameter(torch.tensor([math.log(typical / stride) for stride in self.pyramid.strides]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """One row for each position, those of the finest stride first, line by line."""
+        rows = []
+        for level, given in enumerate(self.pyramid(x)):
+            kind = box = given
+            for one, other in zip(self.for_class, self.for_box, strict=True):
+                kind, box = one(kind, level), other(box, level)
+            rows.append(self._rows(self.score(kind), self.edges(box), level, x.shape))
+        return torch.cat(rows, 1)
+
+    def _rows(self, score: torch.Tensor, edges: torch.Tensor, level: int, shape: torch.Size) -> torch.Tensor:
+        """In float32, whatever the maps are: bfloat16 counts pixels beyond 256 in twos."""
+        height, width = edges.shape[2:]
+        down, right = shape[2] / height, shape[3] / width
+        y = (torch.arange(height, device=edges.device, dtype=torch.float32) + 0.5) * down
+        x = (torch.arange(width, device=edges.device, dtype=torch.float32) + 0.5) * right
+        stride = math.sqrt(down * right)
+        at_y, at_x = torch.meshgrid(y, x, indexing="ij")
+        cells = torch.stack([at_x, at_y, torch.full_like(at_x, stride)], -1)
+        cells = cells.view(1, -1, 3).expand(len(edges), -1, -1)
+        reach = stride * (edges.float() + self.size[level].float()).clamp(max=_LARGEST).exp().flatten(2).transpose(1, 2)
+        centers = cells[..., :2]
+        boxes = torch.cat([centers - reach[..., :2], centers + reach[..., 2:]], 2)
+        return torch.cat([score.float().flatten(2).transpose(1, 2), boxes, cells], 2)
+
+
+class _Shared(nn.Module):
+    """A convolution for all strides, with a normalization for each, and ReLU."""
+
+    def __init__(self, channels: int, levels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(levels))
+        self.act = nn.ReLU()
+        nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
+
+    def forward(self, x: torch.Tensor, level: int) -> torch.Tensor:
+        out: torch.Tensor = self.act(self.norms[level](self.conv(x)))
+        return out

@@ -1,0 +1,50 @@
+"""How wrong scores and boxes of positions are."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+from striate.data.annotations.boxes import CLASS, CROWD
+from striate.tasks.detect.assign import assign, inside_any
+from striate.tasks.detect.head import CELL
+from striate.tasks.detect.overlap import generalized_iou
+
+_BOX_WEIGHT = 2.0
+
+
+def detection_loss(outputs: torch.Tensor, targets: torch.Tensor, count: int) -> torch.Tensor:
+    """Scalar sum, of outputs (N, P, K + 7) for `count` classes K: quality focal loss of all scores, and 1 − GIoU of the
+    boxes of positions that learn an object, by how well they fit.
+
+    Li et al., "Generalized focal loss", NeurIPS 2020; Rezatofighi et al., "Generalized intersection over union", CVPR
+    2019. What lies in a crowd is nobody's fault.
+    """
+    logits, boxes = outputs[..., :count].float(), outputs[..., count : count + CELL].float()
+    cells = outputs[0, :, count + CELL :].detach().float()
+    most = int((targets[..., CLASS] >= 0).sum(1).max()) if len(targets) else 0
+    objects = _first(targets, max(1, most))
+    there = objects[..., CLASS] >= 0
+    crowd = there & (objects[..., CROWD] > 0)
+    found = assign(
+        logits.detach().sigmoid(),
+        boxes.detach(),
+        cells,
+        objects[..., :4],
+        objects[..., CLASS].clamp(min=0).long(),
+        there & ~crowd,
+    )
+    wanted = functional.one_hot(found.labels, count) * found.quality[..., None]
+    score = logits.sigmoid()
+    focus = (wanted - score.detach()).square()
+    each = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none") * focus
+    blind = inside_any(cells, objects[..., :4], crowd) & ~found.learns
+    scores = (each.sum(2) * ~blind).sum()
+    apart = (1 - generalized_iou(boxes, found.boxes)) * found.quality * found.learns
+    return scores + _BOX_WEIGHT * apart.sum()
+
+
+def _first(targets: torch.Tensor, count: int) -> torch.Tensor:
+    """The targets with rows of objects first, as many as the image with the most has: (B, count, …)."""
+    order = torch.sort((targets[..., CLASS] < 0).byte(), dim=1, stable=True).indices[:, :count]
+    return targets.gather(1, order[..., None].expand(-1, -1, targets.shape[2]))

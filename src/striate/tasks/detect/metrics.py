@@ -1,0 +1,152 @@
+"""The metrics of a detection: keys, records of evaluation.json, lines in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from striate.errors import one_line
+from striate.statistics.calibration import Temperature
+from striate.statistics.estimate import Estimate, as_object
+from striate.tasks.assessment import Slice, cut_text, fit_text, slice_lines, span_text
+from striate.tasks.metric import Metric
+from striate.wording import several
+
+MAP = Metric("map", "mAP", "share")
+METRICS = (
+    MAP,
+    Metric("map50", "mAP at IoU 0.5", "share"),
+    Metric("map75", "mAP at IoU 0.75", "share", brief=False),
+    Metric("precision", "precision", "share", brief=False),
+    Metric("recall", "recall", "share", brief=False),
+    Metric("threshold", "threshold", brief=False),
+)
+AVERAGES = {"map": "mAP", "map50": "mAP at IoU 0.5", "map75": "mAP at IoU 0.75"}
+_CLASSES, _IMAGES = 20, 5
+_MANY = 3
+
+
+@dataclass(frozen=True)
+class ClassDetections:
+    """One class: its `objects` in `images` images, average precision over all IoUs and at 0.5 (no value where it has
+    no objects), and at the threshold of the predictions how many are `hits`, `wrong`, and `missed`."""
+
+    name: str
+    objects: int
+    images: int
+    ap: Estimate
+    ap50: Estimate
+    hits: int
+    wrong: int
+    missed: int
+
+
+@dataclass(frozen=True)
+class ImageDetections:
+    """One image: at the threshold its `hits`, `wrong` detections and `missed` objects, and their F1."""
+
+    id: int
+    path: str
+    hits: int
+    wrong: int
+    missed: int
+
+    @property
+    def f1(self) -> float:
+        """2 hits / (2 hits + wrong + missed); 1 where there is nothing to find and nothing is found."""
+        whole = 2 * self.hits + self.wrong + self.missed
+        return 2 * self.hits / whole if whole else 1.0
+
+
+@dataclass(frozen=True)
+class DetectionMetrics:
+    """Everything about one split of a detection.
+
+    `figures`: `map`, `map50`, `map75`, with bootstrap intervals over images. `threshold`: the score from which on a
+    detection is a prediction. `mistakes`: by kind how many there are at this threshold, and how much mAP at IoU 0.5
+    would rise without them. `worst` begins with the image of the lowest F1. `left_out`: what was not computed.
+    """
+
+    n: int
+    figures: Mapping[str, Estimate]
+    threshold: float
+    classes: tuple[ClassDetections, ...]
+    mistakes: Mapping[str, Mapping[str, float]]
+    worst: tuple[ImageDetections, ...]
+    slices: tuple[Slice, ...]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def half_labeled(self) -> tuple[str, ...]:
+        """Of the worst images those in which more is found where nothing was marked than was marked: they may be
+        labeled in part."""
+        return tuple(one.path for one in self.worst if one.wrong >= _MANY and one.wrong > one.hits + one.missed)
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as one JSON object."""
+        return as_object(self)
+
+    def lines(self, temperature: Temperature | None) -> list[list[str]]:
+        """Each class, the kinds of mistakes, slices, and the images with the lowest F1."""
+        del temperature
+        averages = [
+            f"  {label:<24}{_percent(self.figures[name]):>10}   {span_text(self.figures[name], 100, '.2f')}"
+            for name, label in AVERAGES.items()
+        ]
+        return [
+            [f"  {'over all classes':<24}{'':>10}   95 % interval (bootstrap)", *averages],
+            self._class_lines(),
+            self._mistake_lines(),
+            slice_lines(self.slices, MAP),
+            self._worst_lines(),
+        ]
+
+    def _class_lines(self) -> list[str]:
+        rows, rest = list(self.classes), []
+        if len(rows) > _CLASSES:
+            rest = [f"  … and {several(len(rows) - _CLASSES, 'more class', 'more classes')} with higher AP"]
+            rows = sorted(rows, key=lambda row: 2.0 if row.ap.value is None else row.ap.value)[:_CLASSES]
+        head = f"  {'class':<16} {'objects':>7} {'AP':>8} {'AP50':>8}  {'95 % interval':<17} {'wrong':>6} {'missed':>6}"
+        lines = [
+            f"  {fit_text(row.name, 16)} {row.objects:>7,} {_percent(row.ap):>8} {_percent(row.ap50):>8}"
+            f"  {span_text(row.ap50, 100, '.1f'):<17} {row.wrong:>6,} {row.missed:>6,}"
+            for row in rows
+        ]
+        return [head, *lines, *rest]
+
+    def _mistake_lines(self) -> list[str]:
+        if not self.mistakes:
+            return []
+        head = f"  {'mistakes at a score of ' + format(self.threshold, '.2f'):<38}{'':>7}  mAP50 without them"
+        return [
+            head,
+            *(
+                f"  {cut_text(KINDS[kind], 38):<38}{int(found['count']):>7,}  {100 * found['gain']:+.2f} points"
+                for kind, found in self.mistakes.items()
+            ),
+        ]
+
+    def _worst_lines(self) -> list[str]:
+        lines = [
+            f"  {one.hits:>4,} {one.wrong:>6,} {one.missed:>7,}  {cut_text(one_line(one.path), 54)}"
+            for one in self.worst[:_IMAGES]
+        ]
+        head = ["  hits  wrong  missed  images with the lowest F1"] if lines else []
+        few = len(self.half_labeled)
+        half = [f"  {few} of the worst may be labeled in part: more is found on nothing than is marked"] if few else []
+        return [*head, *lines, *half]
+
+
+KINDS = {
+    "class": "another class (IoU ≥ 0.5)",
+    "localization": "badly placed (IoU 0.1 to 0.5)",
+    "both": "badly placed, another class",
+    "duplicate": "found twice",
+    "background": "nothing there (IoU < 0.1)",
+    "missed": "missed objects",
+}
+
+
+def _percent(figure: Estimate) -> str:
+    return "–" if figure.value is None else f"{100 * figure.value:.1f} %"

@@ -1,0 +1,147 @@
+"""Detections in pictures, tables and sections of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.annotations.boxes import CLASS
+from striate.tasks.detect.assess import counts_of
+from striate.tasks.detect.average_precision import RECALLS, SCORE, match, ranked
+from striate.tasks.detect.metrics import AVERAGES, KINDS, DetectionMetrics
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.show import CHART_DPI, PHOTO_DPI, Images, Row, share_cells, split_text
+from striate.visualize.box_pictures import DrawnBox, boxes_figure, draw_precision_recall, drawn_picture
+from striate.visualize.canvas import figure_of, of_split, save_figure
+from striate.visualize.page_parts import Picture, Section, Table
+from striate.wording import number, percent
+
+if TYPE_CHECKING:
+    from striate.tasks.detect.task import Detect
+
+_SHOWN = 3
+
+
+def detection_pictures(
+    folder: Path, evaluation: Evaluation, images: Images | None, task: Detect, names: Sequence[str]
+) -> tuple[Picture, ...]:
+    """The images with the lowest F1 at the threshold, around its median, and with the highest; and precision by
+    recall."""
+    title = of_split(evaluation.data, evaluation.split, evaluation.n)
+    rows = task.rows_of(evaluation)
+    each, _ = counts_of(rows, task.threshold)
+    whole = 2 * each.hits + each.wrong + each.missed
+    f1 = np.divide(2 * each.hits, whole, out=np.ones(evaluation.n), where=whole > 0)
+    # Of equal ones, those with more objects show more.
+    order = np.lexsort((each.hits + each.missed, f1))
+    middle = max(0, (len(order) - _SHOWN) // 2)
+    galleries = (
+        ("Worst images", "worst.png", order[:_SHOWN], "those with the lowest F1: look here for wrong boxes"),
+        ("Typical images", "typical.png", order[middle : middle + _SHOWN], "those around the median F1"),
+        ("Best images", "best.png", order[::-1][:_SHOWN], "those with the highest F1"),
+    )
+    pictures = []
+    for name, file, chosen, caption in galleries if images is not None else ():
+        assert images is not None
+        drawn = [both_drawn(evaluation.decoded[k], evaluation.targets[k], task) for k in chosen]
+        figure = boxes_figure(
+            np.asarray(images[chosen]),
+            [truth for truth, _ in drawn],
+            [found for _, found in drawn],
+            evaluation.classes,
+            title=f"{title}: {name.lower()}",
+            labels=[f"F1 {percent(float(f1[k]))}" for k in chosen],
+        )
+        path = save_figure(figure, folder / file, PHOTO_DPI)
+        listed = f" ({', '.join(names[k] for k in chosen)})" if len(names) else ""
+        said = f"{title}; {caption}{listed}; predictions from a score of {task.threshold:.2f} on."
+        pictures.append(Picture(name, said, path, "samples"))
+    curves = [(name, one.precision()[0]) for name, one in zip(evaluation.classes, ranked(rows), strict=True)]
+    known = [(name, curve) for name, curve in curves if not np.isnan(curve).any()]
+    figure = figure_of(lambda axes: draw_precision_recall(axes, RECALLS, known), 5.0, 3.6, title)
+    path = save_figure(figure, folder / "precision_recall.png", CHART_DPI)
+    said = f"{title}. Precision at each recall, at IoU 0.5; the area under a line is the AP50 of its class."
+    return (*pictures, Picture("Precision and recall", said, path, "samples"))
+
+
+def both_drawn(decoded: NDArray[Any], truth: NDArray[Any], task: Detect) -> tuple[list[DrawnBox], list[DrawnBox]]:
+    """Objects and predictions of one image, with what is missed and wrong (at IoU 0.5) marked."""
+    found = decoded[(decoded[:, CLASS] >= 0) & (decoded[:, SCORE] >= task.threshold)]
+    objects = truth[truth[:, CLASS] >= 0]
+    right, seen = np.zeros(len(found), np.bool_), np.zeros(len(objects), np.bool_)
+    for kind in np.unique(found[:, CLASS]):
+        mine, own = np.flatnonzero(found[:, CLASS] == kind), np.flatnonzero(objects[:, CLASS] == kind)
+        _, _, chose = match(found[mine], objects[own])
+        right[mine] = chose[:, 0] >= 0
+        seen[own[chose[chose[:, 0] >= 0, 0]]] = True
+    return (
+        [_drawn(row, "", not known) for row, known in zip(objects, seen, strict=True)],
+        [_drawn(row, f"{100 * row[SCORE]:.0f}", not known) for row, known in zip(found, right, strict=True)],
+    )
+
+
+def _drawn(row: NDArray[Any], text: str, wrong: bool) -> DrawnBox:
+    left, top, right, bottom = map(float, row[:4])
+    return DrawnBox((left, top, right, bottom), int(row[CLASS]), text, wrong, float(row[6]) if len(row) > 6 else 0.0)
+
+
+def picture_of(
+    image: NDArray[np.uint8], shown: NDArray[Any], truth: NDArray[Any] | None, task: Detect
+) -> NDArray[np.uint8]:
+    """The image (C, H, W) with objects, or predictions from the threshold on, over it: (H, W, 3)."""
+    shown = shown[shown[:, CLASS] >= 0]
+    if truth is not None:
+        boxes = [box._replace(text="wrong" if box.wrong else "") for box in both_drawn(shown, truth, task)[1]]
+    elif len(shown) and not np.isin(shown[:, SCORE], (0, 1)).all():  # scores; of objects, whether they are crowds
+        said = shown[shown[:, SCORE] >= task.threshold]
+        boxes = [_drawn(row, f"{task.classes[int(row[CLASS])]} {100 * row[SCORE]:.0f} %", False) for row in said]
+    else:
+        boxes = [_drawn(row, task.classes[int(row[CLASS])], False) for row in shown]
+    return drawn_picture(image, boxes, task.classes)
+
+
+def tables(evaluation: Evaluation, figures: DetectionMetrics) -> dict[str, Table | None]:
+    """Over all classes, and each class."""
+    of = split_text(evaluation)
+    columns = ("class", "objects", "images", "AP", "95 % interval", "AP50", "95 % interval", "found", "wrong", "missed")
+    rows: tuple[Row, ...] = tuple(
+        (
+            row.name,
+            row.objects,
+            row.images,
+            *share_cells(row.ap),
+            *share_cells(row.ap50),
+            row.hits,
+            row.wrong,
+            row.missed,
+        )
+        for row in figures.classes
+    )
+    overall = tuple((AVERAGES[name], *share_cells(figure)) for name, figure in figures.figures.items())
+    caption = f"Each class, {of}; found, wrong and missed at a score of {number(round(figures.threshold, 3))}"
+    return {
+        "averages": Table(f"Over all classes, {of}", ("figure", "value", "95 % interval"), overall),
+        "classes": Table(caption, columns, rows),
+    }
+
+
+def mistakes_section(figures: DetectionMetrics, of: str) -> tuple[Section, ...]:
+    """The kinds of mistakes, and what each costs."""
+    if not any(found["count"] for found in figures.mistakes.values()):
+        return ()
+    rows: tuple[Row, ...] = tuple(
+        (KINDS[kind], int(found["count"]), f"{100 * found['gain']:+.2f}") for kind, found in figures.mistakes.items()
+    )
+    costly = max(figures.mistakes, key=lambda kind: figures.mistakes[kind]["gain"])
+    gain = 100 * figures.mistakes[costly]["gain"]
+    sentence = f"What costs most: {KINDS[costly]}; without that, mAP at IoU 0.5 would be {gain:.1f} points higher."
+    sentences = [sentence]
+    if half := figures.half_labeled:
+        named = ", ".join(half[:5])
+        sentences.append(f"More is found on nothing than is marked in {named}: these may be labeled in part.")
+    table = Table(f"Mistakes among the predictions, {of}", ("kind", "how many", "points of mAP50"), rows)
+    return (Section("Kinds of mistakes", tuple(sentences), (table,), caption="Sorted as in TIDE (Bolya et al. 2020)."),)

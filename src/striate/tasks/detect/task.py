@@ -1,0 +1,416 @@
+"""Boxes around objects, with a class each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from striate.data.annotations.boxes import CLASS, CROWD
+from striate.data.augment.warp import Warp
+from striate.data.config import AugmentConfig
+from striate.data.dataset import Dataset, SampleFacts
+from striate.data.media.medium import Placement
+from striate.errors import DataError, ModelError, UsageError, pasted
+from striate.inference.agreement import agreement_of_numbers
+from striate.inference.plan import PredictionAgreement
+from striate.models.choose import DETECTOR, network_for_objects
+from striate.records import Finding
+from striate.runs.predictions import Predictions as KeptPredictions
+from striate.statistics.calibration import Temperature
+from striate.tasks.accumulator import Accumulator
+from striate.tasks.assessment import Assessment, Figures
+from striate.tasks.baseline import Method
+from striate.tasks.config import ByClass, TaskConfig, Validation
+from striate.tasks.detect.assess import Counts, assess_detections, coco_figures, counts_of, nothing_found
+from striate.tasks.detect.average_precision import (
+    SCORE,
+    RankedHeadline,
+    average_precisions,
+    ranked,
+    rows_of,
+)
+from striate.tasks.detect.decode import detections
+from striate.tasks.detect.head import CELL, Detector
+from striate.tasks.detect.loss import detection_loss
+from striate.tasks.detect.metrics import MAP, METRICS, DetectionMetrics
+from striate.tasks.detect.move import resize_boxes, warp_boxes
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.headline import Headline, Rows, interval_of
+from striate.tasks.task import Explained, Feature, Task
+from striate.visualize.page_parts import Picture, Section, Table
+from striate.wording import percent, several
+
+_CROP = 0.5
+"""The least share of an image that a crop keeps."""
+_FINEST, _COARSEST = 1.5, 4.0
+"""The finest stride goes that often into the shorter side of small boxes (a twentieth are smaller), the coarsest that
+often into the longer side of large ones."""
+_STRIDES = (4, 8, 16, 32, 64)
+_COARSE = 2.0
+"""Times as large as the median object the finest stride may be."""
+
+
+@dataclass(frozen=True)
+class Detect(Task):
+    """Detection over `classes` in images of (height, width) `size`; outputs (N, P, K + 7) as `Detector` gives them,
+    targets (N, M, 6) under the columns of boxes, predictions (N, 100, 6): edges in pixels, class (−1: none) and score.
+
+    `strides` of the pyramid and the `typical` half side of a box, both in pixels, follow from the training boxes.
+    `threshold`: the score from which on a detection is a prediction: the best on validation, or `chosen` by a user.
+    """
+
+    classes: tuple[str, ...] = ()
+    size: tuple[int, int] = (0, 0)
+    strides: tuple[int, ...] = _STRIDES
+    typical: float = 16.0
+    threshold: float = 0.5
+    chosen: bool = False
+
+    name: ClassVar[str] = "detect"
+    annotation: ClassVar[str] = "box"
+    needs: ClassVar[Feature] = "pyramid"
+    metrics = METRICS
+    losses: ClassVar[tuple[str, ...]] = ("quality-focal",)
+    moves_with_image: ClassVar[bool] = True
+    needs_placement: ClassVar[bool] = True
+    refused_augmentation: ClassVar[Mapping[str, str]] = {
+        "cutmix": "a pasted part hides objects and cuts others in two",
+    }
+    draws: ClassVar[bool] = True
+    loss_name: ClassVar[str] = "quality-focal"  # type: ignore[misc]
+
+    @classmethod
+    def usual_network(cls, input_shape: tuple[int, ...]) -> tuple[str, str] | None:
+        """See `models.choose`."""
+        return network_for_objects(input_shape)
+
+    @classmethod
+    def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
+        """With the strides that the boxes of the training split need."""
+        del config, loss
+        _, height, width = data.input_shape
+        targets = data.splits["train"].targets
+        if targets.shape[2] > CROWD + 1:
+            raise DataError(
+                f"data {data.source}",
+                "boxes with angles",
+                "upright boxes: the head predicts no angle yet",
+                f"striate data convert {pasted(data.source)} --to coco --out upright; then: striate train upright",
+            )
+        boxes = targets[targets[..., CLASS] >= 0][:, :4].cpu().numpy().astype(np.float64)
+        sides = boxes[:, 2:] - boxes[:, :2]
+        return cls(data.classes, (height, width), strides_for(sides), float(np.sqrt(np.median(sides.prod(1)))) / 2)
+
+    @property
+    def outputs(self) -> int:
+        """One score a class."""
+        return len(self.classes)
+
+    def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
+        """The network with a pyramid and a head."""
+        detector = Detector(network, input_shape, self.outputs, self.strides, self.typical)
+        stride = detector.pyramid.strides[0]
+        if stride > 2 * self.typical * _COARSE:
+            larger = " × ".join(str(round(side * stride / (2 * self.typical) / 32) * 32) for side in self.size)
+            raise ModelError(
+                "model",
+                f"a finest stride of {stride:.3g} pixels, for boxes of {2 * self.typical:.3g} on average (median)",
+                "positions that are nearer to each other than two objects",
+                f"larger images, about {larger} (--size), or a network with finer maps: --model {DETECTOR}",
+            )
+        return detector
+
+    def bare(self, network: nn.Module) -> nn.Module:
+        """The network whose maps are used."""
+        return network.pyramid.backbone if isinstance(network, Detector) else network
+
+    def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
+        """Crops of no less than `_CROP` of the image: smaller ones cut most objects."""
+        del request
+        return replace(usual, crop=max(usual.crop or 1.0, _CROP)), ""
+
+    def settled(self, val: Mapping[str, float]) -> Self:
+        """With the threshold that was best on validation."""
+        return replace(self, threshold=val["threshold"]) if "threshold" in val else self
+
+    # What is learned
+
+    def weight(self, targets: torch.Tensor) -> torch.Tensor:
+        """The number of objects, and of images, so that one without objects weighs something."""
+        return ((targets[..., CLASS] >= 0) & (targets[..., CROWD] == 0)).sum().float() + len(targets)
+
+    def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Scalar sum: `detection_loss`."""
+        return detection_loss(outputs, targets, self.outputs)
+
+    def warp_targets(self, targets: torch.Tensor, warp: Warp) -> torch.Tensor:
+        """Boxes move with their image; those that leave it are clipped or dropped."""
+        return warp_boxes(targets, warp, self.size)
+
+    def resize_targets(self, targets: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Boxes grow or shrink with their image."""
+        return resize_boxes(targets, self.size, size)
+
+    # What is predicted
+
+    def decode(self, outputs: torch.Tensor) -> torch.Tensor:
+        """(N, 100, 6) float32 detections by falling score: edges in pixels, class, score; class −1 where there are no
+        more."""
+        return detections(outputs, self.outputs, self.size)
+
+    def describe_in_file(self, decoded: torch.Tensor, placed: Placement | None) -> dict[str, Any]:
+        """`width` and `height` of the file, and its `boxes`."""
+        if placed is None:
+            return self.describe(decoded)
+        height, width = placed.file
+        return {"width": width, "height": height, **self.describe(self.in_file(decoded, placed))}
+
+    def in_file(self, decoded: torch.Tensor, placed: Placement) -> torch.Tensor:
+        """Detections in pixels of the file, within it."""
+        rows = np.asarray(decoded).astype(np.float64)  # of a tensor, or an array that was saved
+        height, width = placed.file
+        rows[:, :4] = np.clip(placed.boxes_in_file(rows[:, :4]), 0, [width, height, width, height])
+        return torch.from_numpy(rows)
+
+    def describe(self, decoded: torch.Tensor) -> dict[str, Any]:
+        """`boxes`, those from the threshold on."""
+        return {
+            "boxes": [
+                {
+                    "label": self.classes[int(row[CLASS])],
+                    "probability": row[SCORE],
+                    "box": [round(edge, 2) for edge in row[:4]],
+                }
+                for row in decoded.tolist()
+                if row[CLASS] >= 0 and row[SCORE] >= self.threshold
+            ]
+        }
+
+    def line(self, fields: Mapping[str, Any]) -> str:
+        """How many of each class."""
+        counts: dict[str, int] = {}
+        for box in fields["boxes"]:
+            counts[box["label"]] = counts.get(box["label"], 0) + 1
+        return ", ".join(f"{name} {count}" for name, count in counts.items()) or "nothing found"
+
+    def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> PredictionAgreement:
+        """How far scores and boxes of positions differ, before any is chosen."""
+        return agreement_of_numbers(self._numbers(reference), self._numbers(outputs))
+
+    def _numbers(self, outputs: torch.Tensor) -> torch.Tensor:
+        """(N, P · (K + 4)) scores, and edges in shares of the longer side."""
+        count = self.outputs
+        edges = outputs[..., count : count + CELL].float() / max(self.size)
+        return torch.cat([outputs[..., :count].float().sigmoid(), edges], 2).flatten(1)
+
+    def draw(self, image: NDArray[np.uint8], decoded: Any, truth: Any = None) -> NDArray[np.uint8]:
+        """Boxes over the image, in the colors of their classes."""
+        from striate.tasks.detect.show import picture_of
+
+        return picture_of(image, np.asarray(decoded), None if truth is None else np.asarray(truth), self)
+
+    def deciding(self, cost: ByClass, threshold: ByClass, validation: Validation | None = None) -> Self:
+        """With another threshold, a score from 0 to 1. Raises UsageError for costs, and for what is no score."""
+        del validation
+        if cost:
+            raise UsageError("--cost", "a run that predicts boxes", "a classification", "leave out --cost")
+        if not threshold:
+            return self
+        text = threshold if isinstance(threshold, str) else ",".join(map(str, threshold))
+        try:
+            score = float(text)
+        except ValueError:
+            score = -1.0
+        if not 0 <= score <= 1:
+            expected = "a score from 0 to 1, from which on boxes are predicted"
+            raise UsageError("--threshold", repr(text), expected, f"--threshold {self.threshold:.2f}")
+        return replace(self, threshold=score, chosen=True)
+
+    @property
+    def decision_text(self) -> str:
+        """From which score on boxes are predicted, where that was asked for."""
+        return f"what has a score of {self.threshold:g} or more" if self.chosen else ""
+
+    def explained(self, decoded: torch.Tensor) -> Explained:
+        """The logits where the box with the highest score was found: the highest among positions in its middle."""
+        if not len(decoded) or decoded[0, CLASS] < 0:
+            got = "an image in which nothing is found"
+            raise UsageError("explain", got, "one with an object to explain", "give another image")
+        count, box, kind = self.outputs, decoded[0, :4], int(decoded[0, CLASS])
+        center, reach = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 4
+
+        def score(outputs: torch.Tensor) -> torch.Tensor:
+            cells = outputs[..., count + CELL :]
+            far = (cells[..., :2] - center.to(cells)).abs() / torch.maximum(reach.to(cells), cells[..., 2:] / 2)
+            return torch.where((far.amax(2) <= 1)[..., None], outputs[..., :count], -torch.inf).amax(1)
+
+        place = ", ".join(f"{edge:.0f}" for edge in box.tolist())
+        part = f"the {self.classes[kind]} at {place} (left, top, right, bottom in pixels of the input)"
+        return Explained(score, kind, "logits", part)
+
+    # What is measured
+
+    def accumulator(self) -> Accumulator:
+        """The loss, and of validation what is found."""
+        from striate.tasks.detect.accumulate import Detections
+
+        return Detections(self)
+
+    def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
+        """COCO's figures, `ap50` of each class (None where it does not occur), and precision and recall at IoU 0.5 from
+        the threshold on."""
+        found, truth = decoded.cpu().numpy(), targets.cpu().numpy()
+        rows = self.rows(found, truth, self.outputs)
+        each = average_precisions(ranked(rows))[:, 0].tolist()
+        counts, _ = counts_of(rows, self.threshold)
+        whole = Counts(*(part.sum() for part in counts))
+        return {
+            **coco_figures(found, truth, self.outputs),
+            "ap50": {name: None if np.isnan(ap) else ap for name, ap in zip(self.classes, each, strict=True)},
+            "precision": whole.precision,
+            "recall": whole.recall,
+            "threshold": self.threshold,
+        }
+
+    @classmethod
+    def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:
+        """What each image's detections and objects add, to be ranked together."""
+        return rows_of(decoded, targets, classes)
+
+    @classmethod
+    def headline_figure(cls) -> Headline:
+        """Mean average precision of ranked detections."""
+        return RankedHeadline(MAP, lambda *_: 0.0)
+
+    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
+        """`map_interval` and `map50_interval` by bootstrap over images, or over groups of images where there are any;
+        nothing for fewer than 20."""
+        rows = self.rows_for(decoded, targets)
+        figures = {"map": (0, 10), "map50": (0, 1)}
+        found = {
+            f"{key}_interval": interval_of(RankedHeadline(MAP, lambda *_: 0.0, ious, tuple(groups)).estimate(rows))
+            for key, ious in figures.items()
+        }
+        return {key: ends for key, ends in found.items() if ends is not None}
+
+    def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
+        """That hardly anything is found, and why."""
+        return nothing_found(evaluation)
+
+    def names_only(self, evaluation: Evaluation) -> str | None:
+        """A detector may well find one class alone."""
+        del evaluation
+        return None
+
+    @classmethod
+    def made(cls, kept: KeptPredictions) -> bool:
+        """Whether there are rows of boxes for boxes."""
+        rows = kept.predicted is None and kept.answers.ndim == kept.targets.ndim == 3 and bool(kept.classes)
+        return rows and kept.answers.shape[2] == kept.targets.shape[2] >= 6
+
+    def assess(
+        self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
+    ) -> Figures:
+        """Each class, kinds of mistakes, slices, and the worst images."""
+        del temperature, names
+        return assess_detections(evaluation, facts, self.rows_of(evaluation), self.threshold)
+
+    def baselines(self, data: Dataset) -> tuple[Method, ...]:
+        """The commonest boxes of the training images, in every image."""
+        from striate.tasks.detect.baselines import detect_methods
+
+        return detect_methods(data)
+
+    # How it is shown
+
+    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
+        """mAP at IoU 0.5, and what it is of."""
+        metrics = evaluation.metrics
+        ends = metrics.get("map50_interval")
+        span = "" if ends is None else f" (95 % interval {' to '.join(map(percent, ends))}, bootstrap)"
+        objects = int((evaluation.targets[..., CLASS] >= 0).sum())
+        kinds = several(len(self.classes), "class", "classes")
+        return percent(metrics["map50"]), (
+            f"mean average precision at IoU 0.5{span} over {kinds}, {several(objects, 'object')} in "
+            f"{several(evaluation.n, 'image')} of the {evaluation.split} split of {evaluation.data}; "
+            f"{percent(metrics['map'])} over IoUs of 0.5 to 0.95. From a score of {self.threshold:.2f} on, "
+            f"{percent(metrics['precision'])} of what is predicted is right, and {percent(metrics['recall'])} of the "
+            "objects are found."
+        )
+
+    def pictures(
+        self,
+        folder: Path,
+        evaluation: Evaluation,
+        images: Any | None,
+        *,
+        target_names: Sequence[str] = (),
+        names: Sequence[str] = (),
+    ) -> tuple[Picture, ...]:
+        """The worst, typical and best images, and precision by recall."""
+        from striate.tasks.detect.show import detection_pictures
+
+        del target_names
+        return detection_pictures(folder, evaluation, images, self, names)
+
+    def tables(
+        self, evaluation: Evaluation, figures: Figures | None, target_names: Sequence[str]
+    ) -> dict[str, Table | None]:
+        """Over all classes, and each class."""
+        from striate.tasks.detect.show import tables
+
+        del target_names
+        return tables(evaluation, figures) if isinstance(figures, DetectionMetrics) else {}
+
+    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
+        """The kinds of mistakes."""
+        from striate.tasks.detect.show import mistakes_section
+
+        del assessment
+        return mistakes_section(figures, of) if isinstance(figures, DetectionMetrics) else ()
+
+    def columns(self, names: Sequence[str]) -> list[str]:
+        """The objects and what was predicted, as JSON."""
+        del names
+        return ["objects", "predictions"]
+
+    def cells(self, truth: Any, decoded: Any) -> list[Any]:
+        """One sample's row."""
+        objects = [[self.classes[int(row[CLASS])], *row[:4]] for row in truth.tolist() if row[CLASS] >= 0]
+        found = [
+            [box["label"], box["probability"], *box["box"]] for box in self.describe(torch.as_tensor(decoded))["boxes"]
+        ]
+        return [json.dumps(objects), json.dumps(found)]
+
+    def target_text(self, target: Any) -> str:
+        """How many objects of each class."""
+        numbers = torch.as_tensor(target)[:, CLASS]
+        counts = torch.bincount(numbers[numbers >= 0].long(), minlength=self.outputs).tolist()
+        return ", ".join(f"{name} {count}" for name, count in zip(self.classes, counts, strict=True) if count) or "none"
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for the checkpoint."""
+        return {
+            "classes": list(self.classes),
+            "size": list(self.size),
+            "strides": list(self.strides),
+            "typical": self.typical,
+            "threshold": self.threshold,
+        }
+
+
+def strides_for(sides: NDArray[np.float64]) -> tuple[int, ...]:
+    """Strides in pixels for boxes of these sides (M, 2), width and height: from one that small ones hold one
+    and a half positions of, to one that large ones hold four of; two at least."""
+    small, large = float(np.quantile(sides.min(1), 0.05)), float(np.quantile(sides.max(1), 0.95))
+    finest = max([stride for stride in _STRIDES if stride <= small / _FINEST], default=_STRIDES[0])
+    coarsest = max([stride for stride in _STRIDES if stride <= large / _COARSEST], default=finest)
+    return tuple(stride for stride in _STRIDES if finest <= stride <= max(coarsest, 2 * finest))

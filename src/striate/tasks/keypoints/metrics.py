@@ -1,0 +1,94 @@
+"""The metrics of keypoints: keys, records of evaluation.json, lines in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from striate.errors import one_line
+from striate.statistics.calibration import Temperature
+from striate.statistics.estimate import Estimate, as_object
+from striate.tasks.assessment import Slice, cut_text, fit_text, slice_lines, span_text
+from striate.tasks.metric import Metric
+
+NME = Metric("nme", "NME", "share", higher_is_better=False)
+METRICS = (NME, Metric("pck", "PCK at 0.1", "share"), Metric("auc", "PCK area to 0.1", "share", brief=False))
+
+_POINTS, _IMAGES = 20, 5
+
+
+@dataclass(frozen=True)
+class PointMetrics:
+    """One point: it is visible in `n` samples. `nme`: its mean distance; `pck`: the share within 0.1."""
+
+    name: str
+    n: int
+    nme: Estimate
+    pck: Estimate
+
+
+@dataclass(frozen=True)
+class ImageNme:
+    """One image, and the mean distance of its points."""
+
+    id: int
+    path: str
+    nme: float
+
+
+@dataclass(frozen=True)
+class KeypointMetrics:
+    """Everything about one split of keypoints; distances are shares of √(w · h) of the box around the true points.
+
+    `figures`: `nme`, the mean over images of the mean over their visible points; `pck`, the share of points within 0.1;
+    `auc`, the area under the curve of that share, for distances of 0 to 0.1, as a share of what is possible; with
+    bootstrap intervals over images, or groups where there are groups. `curve`: pairs of a distance and the share of
+    points within it. `worst` begins with the image of the largest NME. `left_out`: a sentence on each thing not
+    computed.
+    """
+
+    n: int
+    figures: Mapping[str, Estimate]
+    points: tuple[PointMetrics, ...]
+    curve: tuple[tuple[float, float], ...]
+    worst: tuple[ImageNme, ...]
+    slices: tuple[Slice, ...]
+    left_out: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as one JSON object."""
+        return as_object(self)
+
+    def lines(self, temperature: Temperature | None) -> list[list[str]]:
+        """Each point, slices, and the images with the largest error."""
+        del temperature
+        return [self._point_lines(), self._curve_lines(), slice_lines(self.slices, NME), self._worst_lines()]
+
+    def _point_lines(self) -> list[str]:
+        rows, rest = list(self.points), []
+        if len(rows) > _POINTS:
+            rest = [f"  … and {len(rows) - _POINTS} more points with smaller NME"]
+            rows = sorted(rows, key=lambda row: -(row.nme.value or 0))[:_POINTS]
+        head = f"  {'point':<24} {'visible':>8} {'NME':>9}  {'95 % interval':<17} {'PCK at 0.1':>10}"
+        lines = [
+            f"  {fit_text(row.name, 24)} {row.n:>8,} {_percent(row.nme):>9}  {span_text(row.nme, 100, '.2f'):<17}"
+            f" {_percent(row.pck):>10}"
+            for row in rows
+        ]
+        return [head, *lines, *rest]
+
+    def _curve_lines(self) -> list[str]:
+        shown = [(at, share) for at, share in self.curve if round(1000 * at) in (25, 50, 75, 100, 150, 200)]
+        return [
+            f"  {'within':<24} " + "".join(f"{at:>8.3f}" for at, _ in shown),
+            f"  {'share of points':<24} " + "".join(f"{100 * share:>7.1f}%" for _, share in shown),
+        ]
+
+    def _worst_lines(self) -> list[str]:
+        lines = [f"  {100 * one.nme:6.2f} %  {cut_text(one_line(one.path), 66)}" for one in self.worst[:_IMAGES]]
+        return ["  images with the largest NME", *lines] if lines else []
+
+
+def _percent(figure: Estimate) -> str:
+    return "–" if figure.value is None else f"{100 * figure.value:.2f} %"

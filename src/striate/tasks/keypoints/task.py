@@ -1,0 +1,457 @@
+"""Where named points are, to a part of a pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from striate.data.annotations.points import pairs_of_names, read_pairs, suggested_pairs
+from striate.data.augment.warp import Warp
+from striate.data.config import AugmentConfig
+from striate.data.dataset import Dataset, SampleFacts
+from striate.data.media.medium import Placement
+from striate.errors import ConfigError, UsageError, pasted
+from striate.inference.agreement import agreement_of_numbers
+from striate.inference.plan import PredictionAgreement
+from striate.models.choose import network_for_places
+from striate.runs.predictions import Predictions as KeptPredictions
+from striate.statistics.calibration import Temperature
+from striate.tasks.assessment import Assessment, Figures
+from striate.tasks.baseline import Method
+from striate.tasks.config import TaskConfig
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.headline import Rows
+from striate.tasks.keypoints.assess import assess_points, errors_of, estimates, figures_of, image_rows
+from striate.tasks.keypoints.geometry import (
+    NEAR,
+    bump,
+    confidence_of_heat,
+    distances,
+    divergence,
+    expected_places,
+    heat,
+    in_pixels,
+    relative_distances,
+    sizes,
+    visible,
+)
+from striate.tasks.keypoints.head import KeypointNetwork, with_head
+from striate.tasks.keypoints.metrics import METRICS, KeypointMetrics
+from striate.tasks.keypoints.skeleton import spanning_tree
+from striate.tasks.outputs import constants
+from striate.tasks.task import Explained, Feature, Task
+from striate.visualize.page_parts import Picture, Section, Table
+from striate.wording import listed, percent, several
+
+SHAPED = 1.0
+"""Weight of how far a heatmap is from a normal distribution of a cell around its point, as in the paper."""
+SURENESS = 0.1
+"""Weight of how well the expected error fits the error, where coordinates are predicted."""
+_LEAST_REACH = 1.5  # cells
+
+
+@dataclass(frozen=True)
+class Keypoints(Task):
+    """K points; outputs (N, K, H, W) logits of heatmaps, or (N, 3 K) right, down and the logarithm of the expected
+    error. Targets (N, K, 4) are those of `striate.data.annotations.points`, predictions (N, K, 3) right and down, −1 to
+    1 over the input, and confidence.
+
+    The loss of heatmaps is that of Nibali et al. 2018 (DSNT): the distance between where the heat is on average and the
+    true point, and the divergence from a normal distribution around it; distances are shares of the size of the true
+    points, `size` being the usual one in shares of the input. Points that are not visible count for nothing.
+    `shape` (H, W): that of the inputs. `pairs`: of each point its counterpart in a mirror image; empty where nobody
+    knows. `skeleton`: pairs of points that are joined by a line.
+    """
+
+    target_names: tuple[str, ...]
+    shape: tuple[int, int]
+    size: float
+    head: str = "heatmaps"
+    pairs: tuple[int, ...] = ()
+    skeleton: tuple[tuple[int, int], ...] = ()
+    suggested: str = ""
+
+    name: ClassVar[str] = "keypoints"
+    annotation: ClassVar[str] = "point"
+    needs: ClassVar[Feature] = "pyramid"
+    metrics = METRICS
+    losses: ClassVar[tuple[str, ...]] = ("distance",)
+    fields: ClassVar[Mapping[str, frozenset[str]]] = {"distance": frozenset(("head", "flip_pairs"))}
+    refused_augmentation: ClassVar[Mapping[str, str]] = {
+        "cutmix": "an augmentation that leaves each image its own points: cutout covers some",
+    }
+    moves_with_image: ClassVar[bool] = True
+    needs_placement: ClassVar[bool] = True
+    draws: ClassVar[bool] = True
+    loss_name: ClassVar[str] = "distance"  # type: ignore[misc]
+
+    @classmethod
+    def usual_network(cls, input_shape: tuple[int, ...]) -> tuple[str, str] | None:
+        """See `models.choose`."""
+        return network_for_places(input_shape)
+
+    @classmethod
+    def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
+        """For the points of the data; left and right are those of their names, or of `task.flip_pairs`."""
+        del loss
+        names, targets = data.target_names, data.splits["train"].targets.cpu()
+        pairs = pairs_of_names(names) if config.flip_pairs is None else read_pairs(config.flip_pairs, names)
+        some = visible(targets).sum(1) > 1
+        side = 2 * targets[some][..., 2:].amax((1, 2))
+        size = float((sizes(targets[some]) / side).median()) if some.any() else 1.0
+        seen = visible(targets)[..., None]
+        count = seen.sum(0)
+        mean = ((targets[..., :2] * seen).sum(0) / count).double().numpy()  # NaN for a point that is never visible
+        edges = data.skeleton or spanning_tree(mean)
+        guess = "" if pairs else suggested_pairs(names, mean)
+        height, width = data.input_shape[1:]
+        return cls(names, (height, width), size, config.head, pairs, edges, guess)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """The task whose `state()` this is."""
+        plain: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in state.items()}
+        return cls(**{**plain, "skeleton": tuple((int(one), int(two)) for one, two in plain["skeleton"])})
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for the checkpoint."""
+        return {
+            "target_names": list(self.target_names),
+            "shape": list(self.shape),
+            "size": self.size,
+            "head": self.head,
+            "pairs": list(self.pairs),
+            "skeleton": [list(edge) for edge in self.skeleton],
+            "suggested": self.suggested,
+        }
+
+    @property
+    def outputs(self) -> int:
+        """One heatmap a point, or three numbers."""
+        return len(self.target_names) * (3 if self.head == "regress" else 1)
+
+    @property
+    def target_count(self) -> int:
+        """One a point."""
+        return len(self.target_names)
+
+    def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
+        """The network's maps with a head for the points."""
+        if isinstance(network, KeypointNetwork):
+            return network
+        return with_head(network, input_shape, len(self.target_names), self.head)
+
+    def bare(self, network: nn.Module) -> nn.Module:
+        """The network of the pyramid."""
+        return network.pyramid.body if isinstance(network, KeypointNetwork) else network
+
+    # Loss
+
+    def weight(self, targets: torch.Tensor) -> torch.Tensor:
+        """The number of visible points; a little above 0 where there are none."""
+        return visible(targets).sum().float().clamp(min=1e-12)
+
+    def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Scalar sum over visible points."""
+        seen = visible(targets)
+        # Of few points, or points that moved out of the image, the box may be next to nothing.
+        side = 2 * targets[..., 2:].amax((1, 2)).clamp(min=1e-12)
+        unit = torch.maximum(sizes(targets), self.size / 2 * side)[:, None]
+        if self.head == "regress":
+            places, spread = self._coordinates(outputs)
+            error = distances(places, targets) / unit
+            return ((error + SURENESS * (error.detach() / spread.exp() + 2 * spread)) * seen).sum()
+        shares = heat(outputs)
+        error = distances(expected_places(shares), targets) / unit
+        shape = divergence(shares, bump(targets[..., :2], (shares.shape[2], shares.shape[3]), 1.0))
+        return ((error + SHAPED * shape) * seen).sum()
+
+    def _places(self, outputs: torch.Tensor) -> torch.Tensor:
+        """(N, K, 2)."""
+        return self._coordinates(outputs)[0] if self.head == "regress" else expected_places(heat(outputs))
+
+    def _coordinates(self, outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N, K, 2) places, and (N, K) the logarithm of the expected error, a share of the size of the points."""
+        values = outputs.float().view(len(outputs), len(self.target_names), 3)
+        return values[..., :2], values[..., 2].clamp(-7, 3)
+
+    def warp_targets(self, targets: torch.Tensor, warp: Warp) -> torch.Tensor:
+        """Points move with their image; mirrored, left and right are exchanged. What moves out of the image counts for
+        nothing."""
+        places = warp.move(targets[..., :2], self.shape)
+        left = (targets[..., :2].abs() <= 1).all(2) & (places.abs() > 1).any(2)
+        moved = torch.cat([places, targets[..., 2:] * ~left[..., None]], dim=2)
+        mirrored = warp.mirrored.to(targets.device)
+        if self.pairs:
+            moved = torch.where(mirrored[:, None, None], moved[:, list(self.pairs)], moved)
+        return moved
+
+    @property
+    def mean_of_views(self) -> bool:  # type: ignore[override]
+        """Whether a mirror image can be turned back: left and right are known."""
+        return bool(self.pairs)
+
+    def unmoved(self, outputs: torch.Tensor, *, mirrored: bool, shift: tuple[int, int]) -> torch.Tensor:
+        """Outputs turned back, left and right exchanged. Heatmaps stay where a shift by part of a cell has put them:
+        views are shifted both ways, and their mean is where it was."""
+        if self.head == "regress":
+            values = outputs.view(len(outputs), len(self.target_names), 3)
+            if mirrored:
+                values = values[:, list(self.pairs)] * constants((-1.0, 1.0, 1.0), outputs.device)
+            moved = (2 * shift[1] / self.shape[1], 2 * shift[0] / self.shape[0], 0.0)
+            return (values - constants(moved, outputs.device)).flatten(1)
+        return outputs[:, list(self.pairs)].flip(-1) if mirrored else outputs
+
+    def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
+        """Turned, scaled and shifted, which leaves the points where they are in what is seen; mirrored only where left
+        and right are known."""
+        side = min(self.shape)
+        hint = f"--task.flip_pairs {self.suggested or 'left=right,…'}"
+        if (request.flip or request.vertical_flip) and not self.pairs:
+            raise ConfigError(
+                "augment.flip" if request.flip else "augment.vertical_flip",
+                "mirrored images, and points of which nobody knows which are left and right",
+                "the pairs of points that a mirror image exchanges; none where it exchanges none",
+                f"{hint}{', if it is these' if self.suggested else ''}",
+            )
+        varied = replace(
+            usual,
+            flip=bool(self.pairs),
+            crop=1.0,
+            shift=side // 12,
+            rotate=ROTATE,
+            scale=SCALE,
+            color=COLOR,
+        )
+        if self.pairs:
+            return varied, ""
+        guess = "; the mean shape suggests them, check it" if self.suggested else ""
+        return varied, f"no mirroring, since nobody says which points are left and right ({hint}{guess})"
+
+    # Metrics
+
+    def tally(self, outputs: torch.Tensor, targets: torch.Tensor, loss_sum: torch.Tensor | None = None) -> torch.Tensor:
+        """(7,) samples, summed loss and weight; summed NME and how many images have one, points within reach and how
+        many are visible."""
+        seen = visible(targets)
+        errors = relative_distances(self._places(outputs), targets)
+        count = seen.sum(1)
+        sums = torch.full((7,), float(len(targets)), dtype=torch.float64, device=outputs.device)
+        sums[1] = self.loss_sum(outputs, targets) if loss_sum is None else loss_sum
+        sums[2] = self.weight(targets)
+        sums[3] = (errors.sum(1) / count.clamp(min=1)).double().sum()
+        sums[4] = (count > 0).sum()
+        sums[5] = (seen & (errors < NEAR)).sum()
+        sums[6] = count.sum()
+        return sums
+
+    def summarize(self, tally: torch.Tensor) -> dict[str, float]:
+        """`loss`, `nme` and `pck`."""
+        _, loss, weight, error, images, near, points = tally.tolist()
+        return {"loss": loss / max(weight, 1e-12), "nme": error / max(images, 1), "pck": near / max(points, 1)}
+
+    def decode(self, outputs: torch.Tensor) -> torch.Tensor:
+        """(N, K, 3) float32 right, down and confidence: how probable it is that the point is within 0.1 of the size of
+        the predicted points, as far as the network knows; of heatmaps the share of heat there."""
+        if self.head == "regress":
+            places, spread = self._coordinates(outputs)
+            # Of a two-dimensional Laplace distribution with this mean distance.
+            reach = NEAR / spread.exp()
+            return torch.cat([places, (1 - (1 + reach) * torch.exp(-reach))[..., None]], dim=2)
+        shares = heat(outputs)
+        places = expected_places(shares)
+        half = constants((self.shape[1] / 2, self.shape[0] / 2), places.device)
+        cells = constants((2 / shares.shape[3], 2 / shares.shape[2]), places.device)
+        spans = (places.amax(1) - places.amin(1)) * half
+        reach = torch.maximum(NEAR * spans.prod(1).sqrt()[:, None] / half, _LEAST_REACH * cells)
+        return torch.cat([places, confidence_of_heat(shares, places, reach)[..., None]], dim=2)
+
+    def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
+        """`nme`, `pck` and `auc`; None where no point is visible."""
+        figures = figures_of(image_rows(errors_of(decoded, targets)).sum(0)[None])
+        return {name: None if np.isnan(value[0]) else float(value[0]) for name, value in figures.items()}
+
+    @classmethod
+    def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:
+        """(N, 2) the mean distance of the visible points of each image, and whether there are any."""
+        del classes
+        return image_rows(errors_of(decoded, targets))[:, :2]
+
+    @classmethod
+    def headline_of(cls, total: Rows, n: int) -> float:
+        """The mean over the images with a visible point."""
+        del n
+        return float(total[0] / total[1]) if total[1] else 0.0
+
+    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
+        """Of each figure, by bootstrap over samples or groups."""
+        found = estimates(image_rows(errors_of(decoded, targets)), groups)
+        known = {name: figure.interval for name, figure in found.items()}
+        return {f"{name}_interval": [span.low, span.high] for name, span in known.items() if span is not None}
+
+    def assess(
+        self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
+    ) -> Figures:
+        """Each point, the curve of PCK, the worst images, and slices."""
+        del temperature, names
+        return assess_points(evaluation, facts, self.headline_figure(), self.rows_of(evaluation), self.target_names)
+
+    @classmethod
+    def made(cls, kept: KeptPredictions) -> bool:
+        """Whether there are three numbers a point, and four of its target."""
+        points = kept.predicted is None and kept.answers.ndim == 3 and kept.answers.shape[2:] == (3,)
+        return points and kept.targets.shape == (*kept.answers.shape[:2], 4) and not kept.classes
+
+    def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> PredictionAgreement:
+        """How far places are apart."""
+        return agreement_of_numbers(
+            self.decode(reference)[..., :2].flatten(1), self.decode(outputs)[..., :2].flatten(1)
+        )
+
+    def baselines(self, data: Dataset) -> tuple[Method, ...]:
+        """The mean shape; ridge regression."""
+        from striate.tasks.keypoints.baselines import keypoint_methods  # scikit-learn loads only where it is needed
+
+        return keypoint_methods(data)
+
+    # Predictions
+
+    def in_file(self, decoded: Any, placed: Placement) -> NDArray[np.float64]:
+        """(K, …) with right and down from −1 to 1 over the file."""
+        found = np.array(torch.as_tensor(decoded).double().tolist())
+        half, file = np.array(placed.canvas[::-1]) / 2, np.array(placed.file[::-1])
+        found[:, :2] = 2 * ((found[:, :2] + 1) * half - placed.offset) / placed.scale / file - 1
+        return found
+
+    def describe(self, decoded: torch.Tensor) -> dict[str, Any]:
+        """`points`: name, right, down and confidence of each, in pixels of the input."""
+        return self.describe_in_file(decoded, None)
+
+    def describe_in_file(self, decoded: torch.Tensor, placed: Placement | None) -> dict[str, Any]:
+        """`points`: name, right, down and confidence of each, in pixels of the file from the corner of its first."""
+        placed = placed or Placement(self.shape, self.shape, (1.0, 1.0), (0.0, 0.0))
+        values = in_pixels(self.in_file(decoded, placed), placed.file).tolist()
+        return {
+            "points": [
+                [name, round(x, 2), round(y, 2), round(sure, 4)]
+                for name, (x, y, sure) in zip(self.target_names, values, strict=True)
+            ]
+        }
+
+    def line(self, fields: Mapping[str, Any]) -> str:
+        """The places of the points, and the mean of their confidence."""
+        points = fields["points"]
+        shown = "  ".join(f"{name} {x:.1f},{y:.1f}" for name, x, y, _ in points[:_SHOWN])
+        rest = f"  … {len(points) - _SHOWN} more" if len(points) > _SHOWN else ""
+        return f"{shown}{rest}  confidence {np.mean([point[3] for point in points]):.2f}"
+
+    def draw(self, image: NDArray[np.uint8], decoded: Any, truth: Any = None) -> NDArray[np.uint8]:
+        """The points, joined by the skeleton, over the image; true ones are rings, with a line to the predicted."""
+        from striate.visualize.point_figures import drawn_points
+
+        points, true = (None if part is None else in_pixels(part, image.shape[1:]) for part in (decoded, truth))
+        return drawn_points(image, points, self.skeleton, true)
+
+    def target_text(self, target: Any) -> str:
+        """How many points are visible."""
+        return f"{int((torch.as_tensor(target)[..., 2] > 0).sum())} of {several(len(self.target_names), 'point')}"
+
+    # How it is shown
+
+    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
+        """The NME, and the share of points within 0.1."""
+        metrics, n = evaluation.metrics, evaluation.n
+        of = f"{n:,} {evaluation.split} {'sample' if n == 1 else 'samples'} of {evaluation.data}"
+        ends = metrics.get("nme_interval")
+        span = "" if ends is None else f" (95 % interval {' to '.join(map(percent, ends))}, bootstrap)"
+        return f"NME {percent(metrics['nme'])}", (
+            f"mean distance between predicted and true points on the {of}{span}, as a share of √(w · h) of the box "
+            f"around the true points of each image. {percent(metrics['pck'])} of the points are within 0.1 (PCK)."
+        )
+
+    def pictures(
+        self,
+        folder: Path,
+        evaluation: Evaluation,
+        images: Any | None,
+        *,
+        target_names: Sequence[str] = (),
+        names: Sequence[str] = (),
+    ) -> tuple[Picture, ...]:
+        """Samples with true and predicted points: at random, the worst, typical and the best ones."""
+        from striate.tasks.keypoints.show import point_pictures  # drawing loads only where it is needed
+
+        del target_names
+        return () if images is None else point_pictures(self, folder, evaluation, images, names)
+
+    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
+        """The curve of PCK, and each point."""
+        from striate.tasks.keypoints.show import point_sections
+
+        del assessment
+        assert isinstance(figures, KeypointMetrics)
+        return point_sections(figures, of)
+
+    def tables(
+        self, evaluation: Evaluation, figures: Figures | None, target_names: Sequence[str]
+    ) -> dict[str, Table | None]:
+        """The figures over all images."""
+        from striate.tasks.keypoints.show import overall_table
+        from striate.tasks.show import split_text
+
+        del target_names
+        return (
+            {"averages": overall_table(figures, split_text(evaluation))} if isinstance(figures, KeypointMetrics) else {}
+        )
+
+    def columns(self, names: Sequence[str]) -> list[str]:
+        """Four columns a point."""
+        del names
+        return [f"{what} {name} {axis}" for name in self.target_names for what in ("truth", "answer") for axis in "xy"]
+
+    def cells(self, truth: Any, decoded: Any) -> list[Any]:
+        """One sample's row, places from −1 to 1 over the input; empty where a point is not visible."""
+        found: list[Any] = []
+        for true, said in zip(truth, decoded, strict=True):
+            found += [f"{value:.5g}" for value in true[:2]] if true[2] > 0 else ["", ""]
+            found += [f"{value:.5g}" for value in said[:2]]
+        return found
+
+    def explained(self, decoded: torch.Tensor) -> Explained:
+        """The point of the highest confidence: its heat where it is predicted, or how far right it is."""
+        place = int(decoded[:, 2].argmax())
+        others = (
+            f"Of {several(len(self.target_names), 'point')}, the surest one is explained; --part NAME names another."
+        )
+        found = self.explained_part(decoded, self.target_names[place])
+        return found if len(self.target_names) == 1 else replace(found, notes=(others, *found.notes))
+
+    def explained_part(self, decoded: torch.Tensor, part: str) -> Explained:
+        """The point of this name. Raises UsageError where there is none."""
+        if part not in self.target_names:
+            known = listed(list(self.target_names), 12)
+            raise UsageError("--part", repr(part), f"a point: {known}", f"--part {pasted(self.target_names[0])}")
+        place = self.target_names.index(part)
+        if self.head == "regress":
+            note = "The map is of how far right the point is."
+            return Explained(lambda outputs: outputs[:, 3 * place : 3 * place + 1], 0, "number", part, (note,))
+        x, y = decoded[place, :2].tolist()
+
+        def score(outputs: torch.Tensor) -> torch.Tensor:
+            height, width = outputs.shape[2:]
+            row = min(max(int((y + 1) / 2 * height), 0), height - 1)
+            column = min(max(int((x + 1) / 2 * width), 0), width - 1)
+            return outputs[:, place, row, column][:, None]
+
+        return Explained(score, 0, "number", f"the heat of {part} where it is predicted")
+
+
+ROTATE, SCALE, COLOR = 20.0, 0.25, 0.3
+_SHOWN = 4

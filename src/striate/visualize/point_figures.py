@@ -1,0 +1,79 @@
+"""Points over images: predicted ones, true ones, and the skeleton that joins them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageDraw
+
+from striate.visualize.canvas import SMALL, heading, main_title, new_figure, show_image
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Edges = Sequence[tuple[int, int]]
+
+_POINT, _EDGE, _TRUE, _UNSURE = (255, 210, 0), (0, 190, 255), (255, 255, 255), (255, 90, 60)
+_SURE = 0.5
+"""Points of less confidence are drawn in another color, as a cross."""
+_LEAST = 256
+"""Pixels of the longer side: smaller images are enlarged by a whole number first, for the points to be seen."""
+
+
+def drawn_points(image: ArrayLike, points: Any, skeleton: Edges, truth: Any = None) -> NDArray[np.uint8]:
+    """(H, W, 3) the image (C, H, W) uint8, enlarged where it is small, with points (K, 3): right and down in its pixels
+    from the corner of the first one, and confidence, 0 where there is none. `truth` (K, 3 or more): true points as
+    rings, each with a line to the predicted one."""
+    planes = np.asarray(image)
+    pixels = np.ascontiguousarray(np.moveaxis(planes[[0, 0, 0]] if len(planes) == 1 else planes, 0, -1))
+    height, width = pixels.shape[:2]
+    factor = max(1, -(-_LEAST // max(height, width)))
+    picture = Image.fromarray(pixels).resize((width * factor, height * factor), Image.Resampling.NEAREST)
+    draw = ImageDraw.Draw(picture)
+    size = max(1.0, max(picture.size) / 180)
+    found = np.asarray(points, np.float64)
+    places, seen = found[:, :2] * factor, found[:, 2] > 0
+    for one, two in skeleton:
+        if seen[one] and seen[two]:
+            draw.line([tuple(places[one]), tuple(places[two])], _EDGE, max(1, round(0.6 * size)))
+    if truth is not None:
+        true = np.asarray(truth, np.float64)
+        for (x, y), own, known in zip(true[:, :2] * factor, places, true[:, 2] > 0, strict=True):
+            if known:
+                draw.line([(x, y), tuple(own)], _TRUE, 1)
+                draw.ellipse((x - size, y - size, x + size, y + size), outline=_TRUE)
+    for (x, y), sure, known in zip(places, found[:, 2], seen, strict=True):
+        if not known:
+            continue
+        if sure >= _SURE:
+            draw.ellipse((x - size, y - size, x + size, y + size), fill=_POINT)
+        else:
+            draw.line((x - size, y - size, x + size, y + size), _UNSURE, max(1, round(0.5 * size)))
+            draw.line((x - size, y + size, x + size, y - size), _UNSURE, max(1, round(0.5 * size)))
+    return np.asarray(picture)
+
+
+def points_figure(drawn: Sequence[NDArray[np.uint8]], *, title: str, labels: Sequence[str]) -> Figure:
+    """Images with their points side by side, up to four a row; `labels` above them."""
+    columns = min(4, len(drawn))
+    rows = -(-len(drawn) // columns)
+    tallest = max(image.shape[0] / image.shape[1] for image in drawn)
+    figure = new_figure(2.3 * columns, 2.3 * rows * min(2.0, tallest) + 0.5 + 0.25 * rows)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, image, label in zip(grid.flat, drawn, labels, strict=False):
+        draw_points(axes, image, label)
+    main_title(figure, title)
+    return figure
+
+
+def draw_points(axes: Axes, drawn: NDArray[np.uint8], label: str) -> None:
+    """One image with its points, as `drawn_points` gives it, under its label."""
+    show_image(axes, np.moveaxis(drawn, -1, 0))
+    heading(axes, label)
+    axes.title.set_fontsize(SMALL)

@@ -1,0 +1,257 @@
+"""A detector's outputs, what it learns of which object, and its predictions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from made_boxes import made_images, save, write_table
+from striate.api import load
+from striate.cli import main
+from striate.models.build import build_model
+from striate.tasks.detect.assign import assign
+from striate.tasks.detect.task import Detect, strides_for
+
+TASK = Detect(("disk", "square"), (32, 48), (4, 8), 6.0, 0.3)
+
+
+def _cells(size: tuple[int, int] = (32, 48), strides: tuple[int, ...] = (4, 8)) -> torch.Tensor:
+    rows = [
+        [(x + 0.5) * s, (y + 0.5) * s, s] for s in strides for y in range(size[0] // s) for x in range(size[1] // s)
+    ]
+    return torch.tensor(rows)
+
+
+def _outputs(boxes: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    cells = _cells()
+    return torch.cat([logits, boxes, cells.expand(len(boxes), -1, -1)], 2)
+
+
+def test_positions_and_boxes_are_in_pixels_of_the_input() -> None:
+    network = TASK.attach(build_model("small-resnet(width=8)", (3, 32, 48), None), (3, 32, 48)).eval()
+    with torch.no_grad():
+        outputs = network(torch.zeros(2, 3, 32, 48))
+    assert torch.equal(outputs[0, :, -3:], _cells(strides=tuple(map(round, network.pyramid.strides))))
+    edges, cells = outputs[..., 2:6], outputs[..., -3:]
+    assert (edges[..., :2] < cells[..., :2]).all()
+    assert (edges[..., 2:] > cells[..., :2]).all()
+    sides = (edges[..., 2:] - edges[..., :2]).mean()
+    assert float(sides) == pytest.approx(12, rel=0.2), "before the first step, all boxes are of the typical size"
+    assert float(outputs[..., :2].sigmoid().mean()) < 0.02
+
+
+def test_other_sizes_have_other_positions() -> None:
+    network = TASK.attach(build_model("small-resnet(width=8)", (3, 32, 48), None), (3, 32, 48)).eval()
+    with torch.no_grad():
+        outputs = network(torch.zeros(1, 3, 64, 48))
+    assert float(outputs[..., -2].max()) > 60
+
+
+def test_any_network_with_maps_is_a_backbone() -> None:
+    text = "conv(8,3,pad=1) relu pool(2) conv(12,3,pad=1) relu pool(2) conv(16,3,pad=1) relu pool(2) fc(5)"
+    for name in (text, "resnet18", "small-unet"):
+        network = TASK.attach(build_model(name, (3, 32, 48), None), (3, 32, 48))
+        loss = TASK.loss(network(torch.rand(2, 3, 32, 48)), _targets([[(4, 4, 16, 16, 0)], []]))
+        loss.backward()
+        assert torch.isfinite(loss)
+
+
+def _targets(objects: list[list[tuple[float, ...]]], crowd: float = 0.0) -> torch.Tensor:
+    targets = torch.zeros(len(objects), 3, 6)
+    targets[..., 4] = -1
+    for image, rows in enumerate(objects):
+        for place, row in enumerate(rows):
+            targets[image, place] = torch.tensor([*row, crowd])
+    return targets
+
+
+def test_objects_are_learned_where_they_are_predicted_best() -> None:
+    cells = _cells()
+    boxes = torch.tensor([[[4.0, 4, 20, 20], [24, 8, 44, 28]]])
+    predicted = torch.cat([cells[:, :2] - 8, cells[:, :2] + 8], 1)[None]
+    scores = torch.full((1, len(cells), 2), 0.1)
+    found = assign(scores, predicted, cells, boxes, torch.tensor([[0, 1]]), torch.tensor([[True, True]]))
+    assert found.learns.any()
+    assert (found.quality[~found.learns] == 0).all()
+    for number in range(2):
+        mine = found.learns[0] & (found.labels[0] == number)
+        assert 1 <= int(mine.sum()) <= 10
+        at = cells[mine][:, :2]
+        assert (at > boxes[0, number, :2]).all()
+        assert (at < boxes[0, number, 2:]).all()
+        best = found.quality[0][mine].argmax()
+        assert (at[best] - boxes[0, number].view(2, 2).mean(0)).abs().max() <= 4
+    nothing = assign(scores, predicted, cells, boxes, torch.tensor([[0, 1]]), torch.tensor([[False, False]]))
+    assert not nothing.learns.any()
+
+
+def test_many_images_are_assigned_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells, random = _cells(), torch.Generator().manual_seed(0)
+    first = torch.rand(5, 3, 2, generator=random) * 16
+    boxes = torch.cat([first, first + 4 + torch.rand(5, 3, 2, generator=random) * 12], 2)
+    predicted = torch.cat([cells[:, :2] - 6, cells[:, :2] + 6], 1).expand(5, -1, -1)
+    given = torch.rand(5, len(cells), 2, generator=random), predicted, cells, boxes
+    labels, real = torch.zeros(5, 3, dtype=torch.int64), torch.ones(5, 3, dtype=torch.bool)
+    whole = assign(*given, labels, real)
+    monkeypatch.setattr("striate.tasks.detect.assign._AT_ONCE", 2 * 3 * len(cells))
+    for one, other in zip(whole, assign(*given, labels, real), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_an_object_smaller_than_a_cell_is_learned_too() -> None:
+    cells = _cells()
+    boxes = torch.tensor([[[7.5, 7.5, 8.5, 8.5]]])  # between four positions, on none
+    predicted = torch.cat([cells[:, :2] - 4, cells[:, :2] + 4], 1)[None]
+    found = assign(
+        torch.full((1, len(cells), 2), 0.1), predicted, cells, boxes, torch.tensor([[0]]), torch.tensor([[True]])
+    )
+    assert found.learns.any()
+
+
+def test_what_lies_in_a_crowd_is_nobodys_fault() -> None:
+    cells = _cells()
+    logits = torch.full((1, len(cells), 2), -6.0)
+    near = ((cells[:, 0] - 12).abs() < 6) & ((cells[:, 1] - 12).abs() < 6)
+    logits[0, near] = 4.0
+    outputs = _outputs(torch.cat([cells[:, :2] - 4, cells[:, :2] + 4], 1)[None], logits)
+    alone = TASK.loss_sum(outputs, _targets([[]]))
+    within = TASK.loss_sum(outputs, _targets([[(0, 0, 24, 24, 0)]], crowd=1))
+    assert float(within) < 0.01 * float(alone)
+
+
+def test_predictions_are_sorted_and_suppressed() -> None:
+    cells = _cells()
+    boxes = torch.zeros(1, len(cells), 4)
+    logits = torch.full((1, len(cells), 2), -9.0)
+    for place, (row, kind, logit) in enumerate(
+        [([4, 4, 16, 16], 0, 2.0), ([4, 4, 16, 17], 0, 1.0), ([4, 4, 16, 16], 1, 0.5), ([30, -5, 60, 20], 1, 3.0)]
+    ):
+        boxes[0, place], logits[0, place, kind] = torch.tensor(row, dtype=torch.float32), logit
+    found = TASK.decode(_outputs(boxes, logits))
+    assert found.shape == (1, 100, 6)
+    assert found[0, :4, 4].tolist() == [1, 0, 1, -1], "the second is the first once more; no more than three"
+    assert found[0, 0, :4].tolist() == [30, 0, 48, 20], "within the image"
+    assert (found[0, 3:, 5] == 0).all()
+    assert len(TASK.describe(found[0])["boxes"]) == 3
+
+
+def test_strides_follow_from_the_sides_of_boxes() -> None:
+    assert strides_for(np.full((10, 2), 30.0)) == (16, 32)
+    assert strides_for(np.array([[20.0, 25.0]] * 10 + [[200.0, 250.0]] * 10)) == (8, 16, 32)
+    assert strides_for(np.full((10, 2), 3.0)) == (4, 8)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("detect")
+    source = write_table(folder / "data", made_images(160, (32, 48), seed=1))
+    words = ["train", str(source), "--size", "32x48", "--model", "small-resnet(width=8)", "--epochs", "25"]
+    with torch.random.fork_rng():
+        assert main([*words, "--batch", "16", "--plan", "plain", "--seed", "1", "--out", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+def test_a_detector_learns_disks_and_squares(run: Path) -> None:
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["task"] == "detect"
+    test = metrics["test"]
+    assert {
+        "map",
+        "map50",
+        "map75",
+        "ap50",
+        "precision",
+        "recall",
+        "threshold",
+        "map_interval",
+        "map50_interval",
+    } <= set(test)
+    assert test["map50"] > 0.7
+    assert set(test["ap50"]) == {"disk", "square"}
+    assert test["map50_interval"][0] <= test["map50"] <= test["map50_interval"][1]
+    assert test["threshold"] == metrics["val"]["threshold"] == pytest.approx(load(run).task.threshold)
+
+
+def test_boxes_are_predicted_in_pixels_of_the_file(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, _ = made_images(1, (32, 48), seed=1)[0]
+    save(image, tmp_path / "small.png")
+    Image.fromarray(image).resize((480, 320), Image.Resampling.NEAREST).save(tmp_path / "large.png")
+    assert main(["predict", str(run), str(tmp_path / "small.png"), str(tmp_path / "large.png"), "--json"]) == 0
+    small, large = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (small["width"], small["height"], large["width"], large["height"]) == (48, 32, 480, 320)
+    assert small["boxes"]
+    assert len(small["boxes"]) == len(large["boxes"])
+    for one, other in zip(small["boxes"], large["boxes"], strict=True):
+        assert one["label"] == other["label"]
+        assert np.array(other["box"]) / 10 == pytest.approx(np.array(one["box"]), abs=0.5)
+    assert main(["predict", str(run), str(tmp_path / "large.png"), "--draw", str(tmp_path / "drawn"), "--json"]) == 0
+    drawn = json.loads(capsys.readouterr().out)["drawn"]
+    with Image.open(drawn) as shown:
+        assert shown.size == (480, 320)
+    picture = load(run).predict(str(tmp_path / "large.png"))
+    assert picture.fields["width"] == 480
+    assert picture.fields["boxes"][0]["box"] == pytest.approx(large["boxes"][0]["box"], abs=0.01)
+
+
+def test_images_pasted_into_others_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_table(tmp_path / "data", made_images(24))
+    assert main(["train", str(source), "--epochs", "1", "--augment.cutmix", "1", "--out", str(tmp_path / "run")]) == 2
+    assert "augment.cutmix" in capsys.readouterr().err
+
+
+def test_another_threshold_predicts_other_boxes(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(made_images(1, (32, 48), seed=1)[0][0], tmp_path / "one.png")
+    counts = []
+    for threshold in ("0.01", "0.99"):
+        assert main(["predict", str(run), str(tmp_path / "one.png"), "--threshold", threshold, "--json"]) == 0
+        counts.append(len(json.loads(capsys.readouterr().out)["boxes"]))
+    assert counts[0] > counts[1]
+    assert main(["predict", str(run), str(tmp_path / "one.png"), "--threshold", "disk=0.3"]) == 2
+    assert "a score from 0 to 1" in capsys.readouterr().err
+
+
+def test_the_box_with_the_highest_score_is_explained(run: Path) -> None:
+    trained = load(run)
+    raw = made_images(1, (32, 48), seed=1)[0][0].transpose(2, 0, 1)
+    found = trained.predict(raw)
+    asked = trained.task.explained(found.decoded)
+    normalize = trained.normalization.on(trained.device, 4)
+    with torch.no_grad():
+        scores = asked.score(trained.module(normalize(torch.from_numpy(raw.copy())[None])))
+    assert scores.shape == (1, 2)
+    assert asked.target == int(found.decoded[0, 4])
+    assert float(scores[0, asked.target].sigmoid()) == pytest.approx(float(found.decoded[0, 5]), abs=0.05)
+    assert "left, top, right, bottom" in asked.part
+
+
+def test_a_network_that_was_trained_for_classes_lends_its_maps(run: Path, tmp_path: Path) -> None:
+    from striate.runs.checkpoint import load_checkpoint
+
+    for number, (image, _) in enumerate(made_images(40, (32, 48))):
+        save(image, tmp_path / "classes" / ("a", "b")[number % 2] / f"{number}.png")
+    words = ["--model", "small-resnet(width=8)", "--epochs", "1", "--plan", "plain"]
+    with torch.random.fork_rng():
+        assert main(["train", str(tmp_path / "classes"), *words, "--out", str(tmp_path / "first")]) == 0
+        source = write_table(tmp_path / "data", made_images(40, (32, 48)))
+        words = ["--size", "32x48", "--model", str(tmp_path / "first"), "--epochs", "1", "--plan", "plain"]
+        assert main(["train", str(source), *words, "--optim.lr", "1e-9", "--out", str(tmp_path / "second")]) == 0
+    first, second = (
+        load_checkpoint(tmp_path / name / "checkpoints" / "last.pt")["model"] for name in ("first", "second")
+    )
+    key = "conv1.weight" if "conv1.weight" in first else next(key for key in first if key.endswith("conv1.weight"))
+    assert torch.allclose(second[f"pyramid.backbone.{key}"], first[key], atol=1e-4)
+
+
+def test_boxes_are_drawn_on_the_data(tmp_path: Path) -> None:
+    source = write_table(tmp_path / "data", made_images(24, (32, 48)))
+    for words in ([], ["--augment"]):
+        out = tmp_path / f"shown{len(words)}.png"
+        assert main(["data", "show", str(source), "--size", "32x48", *words, "--out", str(out)]) == 0
+        assert out.is_file()

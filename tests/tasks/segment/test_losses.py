@@ -1,0 +1,65 @@
+"""The losses of a segmentation are those of their papers, and add up from the parts of a batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from striate.tasks.segment.losses import LOSSES
+from striate.tasks.segment.task import IGNORED, Segment
+
+
+def made() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.randint(3, (4, 5, 6), generator=generator).to(torch.uint8)
+    targets[torch.rand(4, 5, 6, generator=generator) < 0.2] = IGNORED
+    targets[0][targets[0] == 2] = 1  # a class that one image lacks
+    return 2 * torch.randn(4, 3, 5, 6, generator=generator), targets
+
+
+def defined(name: str, logits: np.ndarray, targets: np.ndarray, weights: np.ndarray, gamma: float) -> float:
+    """The mean loss, pixel by pixel and image by image."""
+    total = count = 0.0
+    for scores, mask in zip(logits.astype(float), targets, strict=True):
+        shifted = np.exp(scores - scores.max(0))
+        p = shifted / shifted.sum(0)
+        labeled = np.argwhere(mask != IGNORED)
+        own = sum(weights[mask[r, c]] for r, c in labeled)
+        count += own
+        for r, c in labeled:
+            surprise = -np.log(p[mask[r, c], r, c])
+            weight = weights[mask[r, c]]
+            total += weight * surprise * ("cross-entropy" in name)
+            total += weight * (1 - p[mask[r, c], r, c]) ** gamma * surprise * ("focal" in name)
+        if "dice" in name:
+            each = []
+            for k in {mask[r, c] for r, c in labeled}:
+                both = sum(p[k, r, c] for r, c in labeled if mask[r, c] == k)
+                either = sum(p[k, r, c] + (mask[r, c] == k) for r, c in labeled)
+                each.append((2 * both + 1) / (either + 1))
+            total += own * (1 - np.mean(each))
+    return total / count
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("weights", [None, (0.5, 2.0, 1.0)])
+def test_each_loss_is_its_definition_and_adds_up_from_parts(name: str, weights: tuple[float, ...] | None) -> None:
+    logits, targets = made()
+    task = Segment(("a", "b", "c"), weights, loss_name=name, gamma=1.5)
+    expected = defined(name, logits.numpy(), targets.numpy(), np.array(weights or (1, 1, 1)), 1.5)
+    assert float(task.loss(logits, targets)) == pytest.approx(expected, rel=1e-5)
+    parts = task.loss_sum(logits[:1], targets[:1]) + task.loss_sum(logits[1:], targets[1:])
+    assert float(parts) == pytest.approx(float(task.loss_sum(logits, targets)), rel=1e-5)
+    assert Segment.from_state(task.state()) == task
+
+
+@pytest.mark.parametrize("name", ["dice", "focal"])
+def test_an_image_without_labels_has_no_loss_and_a_gradient_of_zero(name: str) -> None:
+    logits, targets = made()
+    logits.requires_grad_()
+    loss = Segment(("a", "b", "c"), loss_name=name).loss(logits, torch.full_like(targets, IGNORED))
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert logits.grad is not None
+    assert float(logits.grad.abs().sum()) == 0
