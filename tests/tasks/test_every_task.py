@@ -219,6 +219,11 @@ def test_a_run_has_the_metrics_of_its_task(example: Example, run: Path, name: st
     assert {key for key in example.keys if not key.endswith("_interval")} <= known
 
 
+def test_its_summary_is_of_all_that_was_trained(run: Path, say: Say) -> None:
+    trained, found = json.loads((run / "metrics.json").read_text()), say("summary", run)
+    assert (found["params"], found["macs"]) == (trained["params"], trained["macs"])
+
+
 def test_eval_measures_the_same_with_an_interval(run: Path, name: str, say: Say, capsys) -> None:
     told = say("eval", run)
     metrics = json.loads((run / "metrics.json").read_text())["test"]

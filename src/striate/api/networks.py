@@ -5,6 +5,7 @@ What a network costs and sees, alone or beside another one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,12 +18,13 @@ from torch import nn
 from striate.account.comparison import LedgerComparison, compare_ledgers
 from striate.account.field.effective import EffectiveField
 from striate.account.ledger import Ledger, Shape
-from striate.account.summarize import summarize, summarize_and_measure
+from striate.account.summarize import summarize_and_measure
 from striate.api.keywords import known_keywords
-from striate.errors import NoInputShape, RunError, pasted
+from striate.errors import NoInputShape, RunError, StriateError, pasted
 from striate.evaluation.assessment import read_temperature
 from striate.evaluation.evaluate import evaluate_trained
 from striate.models.build import Model, build_model, module_of_run
+from striate.models.from_run import names_run
 from striate.models.preserved_state import same_random_state
 from striate.models.trusted_code import take_as
 from striate.runs.checkpoint import load_checkpoint, without_checkpoint
@@ -162,14 +164,29 @@ def summary(
     `effective`: their effective receptive fields are measured too; that takes some passes with real weights.
     Raises StriateError.
     """
-    ledger, field = summarize_and_measure(model, input_shape, outputs=outputs, effective=effective)
+    ledger, field = _account(model, input_shape, outputs, effective=effective)
     if against is None:
         return Summary(ledger, field)
     try:
-        other = summarize(against, input_shape, outputs=outputs, effective=effective)
+        other, _ = _account(against, input_shape, outputs, effective=effective)
     except NoInputShape:
-        other = summarize(against, ledger.input, outputs=outputs, effective=effective)
+        other, _ = _account(against, ledger.input, outputs, effective=effective)
     return Summary(ledger, field, compare_ledgers(ledger, other))
+
+
+def _account(
+    model: Model, shape: Shape | None, outputs: int | None, *, effective: bool
+) -> tuple[Ledger, EffectiveField | None]:
+    """Of a run whose task has put a head on a network with a name, what was trained: both together."""
+    trained = None
+    if isinstance(model, str) and names_run(model) and outputs is None:
+        with suppress(StriateError):  # of what is no whole run the account says what it can
+            trained = load(model)
+    if trained is None or trained.task.bare(trained.module) is trained.module:
+        return summarize_and_measure(model, shape, outputs=outputs, effective=effective)
+    shape = trained.preparation.input_shape if shape is None else shape
+    ledger, field = summarize_and_measure(trained.module, shape, effective=effective)
+    return replace(ledger, model=str(model)), field
 
 
 def write_summary(summary: Summary, *, html: Path | None = None, svg: Path | None = None) -> None:
