@@ -69,6 +69,7 @@ def training(data: Path, *more: str) -> dict[str, Any]:
     return {"words": words, "recover": ["train", "--resume", run]}
 
 
+@pytest.mark.slow
 def test_calls_of_a_training_that_fail_leave_a_run_that_goes_on(faults: Path, two_classes: Path) -> None:
     cases = failing(faults, training(two_classes) | {"errors": [errno.EIO], "every": 400})
     assert {case["recovered"] for case in cases} == {0}

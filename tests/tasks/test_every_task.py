@@ -341,6 +341,7 @@ def test_two_runs_are_compared(example: Example, source: Path, run: Path, name: 
     assert pair["sentence"]
 
 
+@ONE_TASK
 def test_runs_without_kept_predictions_are_compared_too(run: Path, say: Say) -> None:
     bare = Path("bare")
     shutil.copytree(run, bare)

@@ -156,6 +156,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_a_detector_learns_disks_and_squares(run: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["task"] == "detect"
@@ -177,6 +178,7 @@ def test_a_detector_learns_disks_and_squares(run: Path) -> None:
     assert test["threshold"] == metrics["val"]["threshold"] == pytest.approx(load(run).task.threshold)
 
 
+@pytest.mark.slow
 def test_boxes_are_predicted_in_pixels_of_the_file(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -206,6 +208,7 @@ def test_images_pasted_into_others_are_refused(tmp_path: Path, capsys: pytest.Ca
     assert "augment.cutmix" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_another_threshold_predicts_other_boxes(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(made_images(1, (32, 48), seed=1)[0][0], tmp_path / "one.png")
     counts = []
@@ -217,6 +220,7 @@ def test_another_threshold_predicts_other_boxes(run: Path, tmp_path: Path, capsy
     assert "a score from 0 to 1" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_box_with_the_highest_score_is_explained(run: Path) -> None:
     trained = load(run)
     raw = made_images(1, (32, 48), seed=1)[0][0].transpose(2, 0, 1)
@@ -231,6 +235,7 @@ def test_the_box_with_the_highest_score_is_explained(run: Path) -> None:
     assert "left, top, right, bottom" in asked.part
 
 
+@pytest.mark.slow
 def test_a_network_that_was_trained_for_classes_lends_its_maps(run: Path, tmp_path: Path) -> None:
     from striate.runs.checkpoint import load_checkpoint
 
