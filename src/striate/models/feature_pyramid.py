@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -16,7 +15,7 @@ from torch.nn import functional
 from striate.errors import ModelError
 from striate.models.features import FeatureMap, network_features, output_layer
 from striate.models.preserved_state import zero_input
-from striate.observe.module_calls import forward_hooks
+from striate.models.pyramid import maps_of
 
 
 def stride_of(part: FeatureMap, size: Sequence[int]) -> float:
@@ -53,21 +52,11 @@ class FeaturePyramid(nn.Module):
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """One map for each of `strides`."""
-        found: dict[str, torch.Tensor] = {}
-
-        def keep(name: str) -> Any:
-            def hook(_: nn.Module, __: object, output: torch.Tensor) -> None:
-                found[name] = output
-
-            return hook
-
-        taps = [(self.backbone.get_submodule(part.name), keep(part.name)) for part in self.taken]
-        with forward_hooks(after=taps):
-            self.backbone(x)
+        found = maps_of(self.backbone, self.taken, x)
         above: torch.Tensor | None = None
         maps = []
         for place in reversed(range(len(self.taken))):
-            here = self.lateral[place](found[self.taken[place].name])
+            here = self.lateral[place](found[place])
             if above is not None:
                 here = here + functional.interpolate(above, here.shape[2:], mode="nearest")
             above = here

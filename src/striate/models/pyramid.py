@@ -5,6 +5,8 @@ Its own output layer, and whatever else only that needed, is left out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -25,14 +27,19 @@ class Pyramid(nn.Module):
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """The maps of a batch (N, C, H, W)."""
-        found: dict[str, torch.Tensor] = {}
+        return maps_of(self.body, self.levels, x)
 
-        def keep(call: ModuleCall) -> None:
-            found[call.name] = call.output
 
-        with module_calls({level.name: self.body.get_submodule(level.name) for level in self.levels}, end=keep):
-            self.body(x)
-        return [found[level.name] for level in self.levels]
+def maps_of(network: nn.Module, parts: Sequence[FeatureMap], x: torch.Tensor) -> list[torch.Tensor]:
+    """The maps (N, C, H, W) that the modules `parts` of a network give for a batch, in their order."""
+    found: dict[str, torch.Tensor] = {}
+
+    def keep(call: ModuleCall) -> None:
+        found[call.name] = call.output
+
+    with module_calls({part.name: network.get_submodule(part.name) for part in parts}, end=keep):
+        network(x)
+    return [found[part.name] for part in parts]
 
 
 def as_pyramid(body: nn.Module, input_shape: tuple[int, ...], finest: int) -> Pyramid:

@@ -14,7 +14,7 @@ import numpy as np
 
 from striate.data.audit.alike import EVEN
 from striate.data.audit.evidence import Evidence, leaving_out
-from striate.data.audit.marked import GRAVE, Marked, alone, severity_of, some
+from striate.data.audit.marked import GRAVE, Marked, alone, each_left_out, severity_of, some
 from striate.records import Finding
 from striate.wording import listed, several
 
@@ -38,7 +38,7 @@ def find_even_images(evidence: Evidence) -> Marked | None:
         why="Nothing can be learned from them but that their label is likely.",
         remedy=leaving_out(evidence, "Replace or remove them.", "leaves them out"),
     )
-    return Marked(finding, alone(ids), dict.fromkeys(ids, "blank"), frozenset(ids))
+    return each_left_out(finding, ids, "blank")
 
 
 _WORDS = {

@@ -40,3 +40,8 @@ def severity_of(count: int, total: int) -> Severity:
 def alone(ids: Sequence[int]) -> tuple[tuple[int, ...], ...]:
     """A group for each sample."""
     return tuple((number,) for number in ids)
+
+
+def each_left_out(finding: Finding, ids: Sequence[int], words: str) -> Marked:
+    """A finding about each of these samples, which would be gone without them."""
+    return Marked(finding, alone(ids), dict.fromkeys(ids, words), frozenset(ids))

@@ -14,7 +14,7 @@ from striate.data.annotations.masks import IGNORED, background_and_objects, numb
 from striate.data.audit.classes import missing_class
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.leaks import ORDER
-from striate.data.audit.marked import Marked, alone, severity_of, some
+from striate.data.audit.marked import Marked, alone, each_left_out, severity_of, some
 from striate.data.audit.mask_looks import MaskLook, look_at_mask, neighbors_fit
 from striate.data.listing import Listing
 from striate.records import Finding
@@ -36,7 +36,7 @@ def find_misfitting_masks(evidence: Evidence) -> Marked | None:
         why="Which pixel of the mask belongs to which of the image is open: training refuses them.",
         remedy="Save each mask in the size of its image.",
     )
-    return Marked(finding, alone(sorted(misfits)), dict.fromkeys(misfits, "mask of another size"), frozenset(misfits))
+    return each_left_out(finding, sorted(misfits), "mask of another size")
 
 
 def find_even_masks(evidence: Evidence) -> Marked | None:
@@ -132,7 +132,7 @@ def _interpolated(listing: Listing, looks: Mapping[int, MaskLook]) -> Marked | N
         why="They were resized or turned with interpolation: between class 1 and class 3 that makes a class 2.",
         remedy="Make them again from the original masks, with nearest neighbors (Pillow: Resampling.NEAREST).",
     )
-    return Marked(finding, alone(ids), dict.fromkeys(ids, "interpolated mask"), frozenset(ids))
+    return each_left_out(finding, ids, "interpolated mask")
 
 
 def _shifted(listing: Listing, looks: Mapping[int, MaskLook]) -> Marked | None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.audit.evidence import Evidence
-from striate.data.audit.marked import Marked, alone, severity_of, some
+from striate.data.audit.marked import Marked, alone, each_left_out, severity_of, some
 from striate.data.listing import Listing
 from striate.records import Finding, Severity
 from striate.wording import several
@@ -95,9 +95,7 @@ def places_of_points(listing: Listing, sizes: Sizes) -> tuple[Marked, ...]:
         why="They are of another image or another size of it, or a unit is mistaken.",
         remedy="Correct them, or leave the fields empty where a point is not visible.",
     )
-    return (
-        Marked(finding, alone(bad.tolist()), dict.fromkeys(bad.tolist(), "point outside"), frozenset(bad.tolist())),
-    )
+    return (each_left_out(finding, bad.tolist(), "point outside"),)
 
 
 def _fit_exchanged(points: NDArray[np.float64], seen: NDArray[np.bool_], sides: NDArray[np.float64]) -> bool:
@@ -139,7 +137,7 @@ def _placeholders(
             why="They are learned as places, and count in every figure.",
             remedy="Leave both fields empty where a point is not visible.",
         )
-        return Marked(finding, alone(rows), dict.fromkeys(rows, f"point at {value:g},{value:g}"), frozenset(rows))
+        return each_left_out(finding, rows, f"point at {value:g},{value:g}")
     return None
 
 
@@ -174,7 +172,7 @@ def _exchanged(listing: Listing, ids: NDArray[np.int64], total: int) -> Marked:
         why="x is right, y is down; the other way round these points fit their images, or their usual shape.",
         remedy="Exchange the two columns of each point (in these rows, where others are right).",
     )
-    return Marked(finding, alone(numbers), dict.fromkeys(numbers, "x and y exchanged"), frozenset(numbers))
+    return each_left_out(finding, numbers, "x and y exchanged")
 
 
 def find_turned_shapes(listing: Listing, sizes: Sizes) -> Marked | None:
@@ -207,7 +205,7 @@ def find_turned_shapes(listing: Listing, sizes: Sizes) -> Marked | None:
         " once, or neither.",
         remedy="Exchange the points of each pair of left and right in these rows, or leave the mirrored images out.",
     )
-    return Marked(finding, alone(numbers), dict.fromkeys(numbers, "left and right"), frozenset(numbers))
+    return each_left_out(finding, numbers, "left and right")
 
 
 def _centered(points: NDArray[np.float64]) -> NDArray[np.complex128]:
