@@ -46,6 +46,7 @@ def test_without_seconds_the_gate_s_clock_counts() -> None:
     assert one.turns[0]["seconds"] >= 0.01
 
 
+@pytest.mark.slow
 def test_contenders_take_turns_in_alternating_order(tmp_path: Path) -> None:
     log = tmp_path / "log"
     both = [Contender(name, "ordered", {"file": str(log), "name": name}) for name in "ab"]
@@ -53,6 +54,7 @@ def test_contenders_take_turns_in_alternating_order(tmp_path: Path) -> None:
     assert log.read_text() == "abbaabba"
 
 
+@pytest.mark.slow
 @pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("function", "reason"),
@@ -79,6 +81,7 @@ def test_settings_of_the_shell_are_not_inherited(monkeypatch: pytest.MonkeyPatch
     assert (one.turns[0]["spin"], one.turns[0]["made"]) == (None, "yes")
 
 
+@pytest.mark.slow
 def test_memory_of_helpers_counts_and_they_end_with_their_contender() -> None:
     (one,) = measure(FILE, [Contender("x", "with_a_child")], repeats=0, warm_up=1)
     assert one.peak_bytes > 64 * 2**20

@@ -37,6 +37,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "dark"), [(360, True), pytest.param(1280, False, marks=pytest.mark.slow)])
 def test_the_page_is_whole(visit: Callable[..., Any], page: Path, width: int, dark: bool) -> None:
     seen = visit(page, width=width, dark=dark)

@@ -31,6 +31,7 @@ def test_a_network_is_typed_mended_and_looked_into(visit: Callable[..., Any], la
     assert (seen.errors, seen.strangers, seen.violations()) == ([], [], [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "dark"), [(360, True), pytest.param(2560, False, marks=pytest.mark.slow)])
 def test_it_fits_a_phone_and_a_large_screen(
     visit: Callable[..., Any], lab_address: Callable[..., str], width: int, dark: bool

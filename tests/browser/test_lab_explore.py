@@ -43,6 +43,7 @@ def test_from_the_matrix_to_the_images_and_over_the_map(
     assert (seen.errors, seen.strangers, violations) == ([], [], [])
 
 
+@pytest.mark.slow
 @pytest.mark.each_nth(3)
 @pytest.mark.parametrize(
     ("query", "width", "dark"),

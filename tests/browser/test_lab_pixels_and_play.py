@@ -58,6 +58,7 @@ def test_windows_one_by_one_and_what_does_not_fit(visit: Callable[..., Any], lab
     assert (seen.errors, seen.strangers, seen.violations()) == ([], [], [])
 
 
+@pytest.mark.slow
 @pytest.mark.each_nth(3)
 @pytest.mark.parametrize("path", ["/pixels?image=mnist5k%230", "/play?size=16&padding=3&kernel=5", "/"])
 @pytest.mark.parametrize(("width", "dark"), [(360, True), pytest.param(2560, False, marks=pytest.mark.slow)])

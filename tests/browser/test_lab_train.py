@@ -68,6 +68,7 @@ def test_a_real_training_is_watched_and_paused(
     assert (seen.errors, seen.strangers) == ([], [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "dark"), [(360, True), pytest.param(2560, False, marks=pytest.mark.slow)])
 def test_a_finished_run_fits_a_phone_and_a_large_screen(
     visit: Callable[..., Any], lab_address: Callable[..., str], digits_run: Path, width: int, dark: bool

@@ -67,6 +67,7 @@ def test_another_network_is_typed_and_a_digit_drawn(visit: Callable[..., Any], l
     assert (seen.errors, seen.strangers, seen.violations(), seen.too_wide()) == ([], [], [], 0)
 
 
+@pytest.mark.slow
 def test_it_fits_a_phone(visit: Callable[..., Any], lab_address: Callable[..., str]) -> None:
     seen = visit(lab_address(f"{ADDRESS}&layer=3"), width=360, dark=True)
     seen.page.locator(".arithmetic").wait_for()

@@ -87,6 +87,7 @@ def test_it_is_walked_through_by_keyboard(report: Callable[[str], Path], visit: 
     assert heading.evaluate("part => part.getBoundingClientRect().top < window.innerHeight")
 
 
+@pytest.mark.slow
 def test_charts_follow_the_color_scheme(report: Callable[[str], Path], visit: Callable[..., Any]) -> None:
     colors = "[...document.querySelectorAll('svg.chart text')].map(text => getComputedStyle(text).fill)"
     light, dark = (set(visit(report("classify"), dark=dark).page.evaluate(colors)) for dark in (False, True))
@@ -94,6 +95,7 @@ def test_charts_follow_the_color_scheme(report: Callable[[str], Path], visit: Ca
     assert dark == {"rgb(230, 232, 235)"}
 
 
+@pytest.mark.slow
 def test_it_is_printed_whole(report: Callable[[str], Path], visit: Callable[..., Any]) -> None:
     page = visit(report("classify"), dark=True).page
     assert page.pdf(format="A4").startswith(b"%PDF")

@@ -35,6 +35,7 @@ VERBS = [("summary", name) for name in LAYERS] + [("train", name) for name in LA
 QUICK = [*VERBS[: len(LAYERS)], ("train", "megabyte"), ("train", "parameters")]
 
 
+@pytest.mark.slow
 @pytest.mark.each_nth(4)
 @pytest.mark.parametrize(("verb", "name"), few_quick(VERBS, QUICK, unpack=True))
 def test_an_absurd_layer_string_is_refused_in_few_words(striate, name, verb) -> None:

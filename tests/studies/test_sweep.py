@@ -244,6 +244,7 @@ def test_a_finished_sweep_is_only_read(done: Sweep, monkeypatch) -> None:
     assert again.lines == done.lines
 
 
+@pytest.mark.slow
 def test_the_test_split_is_read_once_and_last(monkeypatch) -> None:
     seen: list[set[str]] = []
     real_train, real_finish = search_module.train_once, sweep_module.finish_run

@@ -239,6 +239,7 @@ def test_eval_measures_the_same_with_an_interval(run: Path, name: str, say: Say,
     assert max(map(len, text.splitlines())) <= 80
 
 
+@ONE_TASK
 def test_other_data_of_the_same_form_are_measured(run: Path, source: Path, name: str, say: Say) -> None:
     told = say("eval", run, source)
     assert task_class(name).metrics[0].key in told
@@ -372,6 +373,7 @@ def test_it_is_searched(example: Example, source: Path, name: str) -> None:
     assert metrics["study"]["metric"] == task_class(name).metrics[0].key
 
 
+@pytest.mark.slow
 @ONE_TASK
 def test_it_has_a_learning_curve(run: Path, name: str) -> None:
     shutil.copytree(run, "curve")
@@ -381,6 +383,7 @@ def test_it_has_a_learning_curve(run: Path, name: str) -> None:
     assert len({point["n"] for point in curve["points"]}) == 4
 
 
+@ONE_TASK
 def test_it_has_baselines_and_a_comparison_with_each(prepared: Prepared) -> None:
     from striate.evaluation.baselines import fit_baselines
     from striate.evaluation.evaluate import evaluate_trained
@@ -396,6 +399,7 @@ def test_it_has_baselines_and_a_comparison_with_each(prepared: Prepared) -> None
         assert compared.sentence.endswith((".", ")."))
 
 
+@pytest.mark.slow
 @ONE_TASK
 def test_robustness_is_measured(run: Path) -> None:
     shutil.copytree(run, "shaken")

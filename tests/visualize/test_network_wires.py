@@ -34,6 +34,7 @@ def test_a_sum_is_taken_by_the_relu_behind_it() -> None:
     assert inputs["layer2.1.relu2"] == {"layer2.0.relu2", "layer2.1.conv2"}
 
 
+@pytest.mark.slow
 def test_skips_of_a_unet_and_dense_blocks() -> None:
     assert named_inputs("small-unet")["decoder1.conv1"] == {"encoder1.conv2", "up1"}
     assert named_inputs("densenet121")["features.transition1"] == {"features.pool0", "features.denseblock1"}
