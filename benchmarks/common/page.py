@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from common.asked import ASKED
+from common.asked import ASKED, TRIED
 from striate.wording import several
 
 Result = dict[str, Any]
@@ -130,7 +130,10 @@ def _verdicts(results: Sequence[Result]) -> str:
             rows.append([ASKED[key], "not measured", "–", ""])
         else:
             rows.append([ASKED.get(key, key), made["measured"], VERDICTS[made["met"]], _link(workload)])
-    return "## What was asked, what was measured\n\n" + table(["asked", "measured", "verdict", "workload"], rows)
+    missed = [key for key, (made, _) in claims.items() if made["met"] is False and key in TRIED]
+    tried = "\n".join(f"- {ASKED[key]}. {TRIED[key]}" for key in TRIED if key in missed)
+    told = "## What was asked, what was measured\n\n" + table(["asked", "measured", "verdict", "workload"], rows)
+    return f"{told}\n\n### What was tried for what is not met\n\n{tried}" if tried else told
 
 
 def _waits(results: Sequence[Result]) -> dict[str, tuple[dict[str, Any], str]]:

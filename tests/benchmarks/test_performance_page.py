@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from common.asked import ASKED
+from common.asked import ASKED, TRIED
 from common.page import page, table, workload_page
 from write_performance import WORKLOADS, read_results, write_performance
 
@@ -103,6 +103,13 @@ def test_each_thing_asked_is_told_with_its_verdict_or_as_not_measured() -> None:
         "1.0 %" not in line and "2.0 % at most | met | [fashion epoch](measurements/fashion_epoch.md)" in line
         for line in lines
     )
+
+
+def test_what_is_not_met_comes_with_what_was_tried() -> None:
+    made = page([result("photos", [], {"photos-first": {"measured": "1.0×", "met": False}})], ())
+    assert f"### What was tried for what is not met\n\n- {ASKED['photos-first']}. {TRIED['photos-first']}\n" in made
+    assert "What was tried" not in page([fashion()], ())
+    assert set(TRIED) <= set(ASKED)
 
 
 def test_without_results_everything_is_named_as_not_measured() -> None:
