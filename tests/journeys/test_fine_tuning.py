@@ -42,7 +42,8 @@ def few(photos, capsys) -> Path:
 def test_weights_of_a_run_need_no_model_and_no_run_afterwards(few, capsys) -> None:
     assert main(["train", "few", "--weights", "first", "--epochs", "6", "--out", "tuned", "--json"]) == 0
     out, err = capsys.readouterr()
-    assert "weights of first (checkpoints/best.pt); the last layer is new: 2 classes instead of 3" in err
+    kept = "weights of first (checkpoints/best.pt), each class with its part of the last layer; left out: green"
+    assert kept in err
     assert "inputs are standardized as in the training of first" in err
     assert "fine-tuning:" in err
     assert json.loads(out)["test"]["accuracy"] == 1.0
@@ -56,6 +57,27 @@ def test_weights_of_a_run_need_no_model_and_no_run_afterwards(few, capsys) -> No
     # To train it anew takes the weights.
     error = refused(capsys, "train", "--config", "tuned/config.yaml", "--out", "again")
     assert error["got"] == "no such file or folder"
+
+
+def test_a_finished_run_is_trained_further_with_other_images_and_classes(few, capsys) -> None:
+    held = {
+        row[0] for line in Path("first/split.csv").read_text().splitlines() if (row := line.split(","))[2] == "test"
+    }
+    shutil.copytree("photos/red", "photos/scarlet")
+    Path("labels.csv").write_text("path,label\nred/000.png,\n")
+    words = ["--epochs", "1", "--labels", "labels.csv", "--out", "second", "--json"]
+    assert main(["train", "photos", "--from", "first", *words]) == 0
+    out, err = capsys.readouterr()
+    assert "each class with its part of the last layer; new: scarlet" in err
+    assert "Splits: those of first for" in err
+    assert "1 sample is left out" in err
+    assert "were seen in the training" not in err
+    assert json.loads(out)["test"]["n"] == len(held - {"red/000.png"})
+    saved = yaml.safe_load(Path("second/config.yaml").read_text())
+    assert (saved["model"]["name"], saved["seed"]) == (NETWORK.replace("fc(3)", "fc(4)"), 1)
+    assert main(["train", "--from", "first", "--config", "first/config.yaml"]) == 2
+    assert main(["train", "--from", "nowhere"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -71,6 +71,21 @@ def test_a_head_for_other_outputs_stays_new(before, outputs) -> None:
     assert equal(mine, saved | head)
 
 
+@pytest.mark.parametrize("classes", [("ant", "cat", "dog", "fox"), ("dog", "ant"), ("fox", "dog", "ant")])
+def test_a_class_that_the_run_knows_keeps_its_row(classes) -> None:
+    known = ("dog", "eel", "ant")
+    saved, mine = network(3).state_dict(), network(len(classes), seed=2)
+    new = mine.state_dict()["fc2.weight"].clone()
+    run = SavedNetwork("run", Path("best.pt"), dict(saved), LAYERS.format(3), (1, 9, 9), 3, False, known)
+    news = take_weights(mine, run, len(classes), classes)
+    for row, name in enumerate(classes):
+        assert torch.equal(mine[-1].weight[row], saved["fc2.weight"][known.index(name)] if name in known else new[row])
+    assert torch.equal(mine[0].weight, saved["conv1.weight"])
+    assert "each class with its part of the last layer; " in news
+    assert ("; new: " in news) is ("fox" in classes)
+    assert "; left out: eel" in news
+
+
 @pytest.mark.parametrize("outputs", [10, 3])
 def test_lazy_layers_take_their_shape_from_the_file_but_not_the_number_of_outputs(outputs) -> None:
     saved = nn.Sequential(nn.Linear(7, 4), nn.ReLU(), nn.Linear(4, 10)).state_dict()

@@ -52,7 +52,7 @@ from striate.training.processes.decide import among_processes, resumed_among
 from striate.training.processes.launch import launched
 from striate.training.processes.meeting import Meeting, met
 from striate.training.progress import progress_reader
-from striate.training.request import ConfigSource, merge_request, read_config, requested_fields
+from striate.training.request import ConfigSource, continued, merge_request, read_config, requested_fields
 from striate.training.session import Reader, restore, run_training
 from striate.training.snapshots import Snapshots
 from striate.training.trained import Trained
@@ -100,6 +100,7 @@ def train(
     transform: str | Callable[[torch.Tensor], torch.Tensor] | None = None,
     on_event: Callable[[Event], None] | None = None,
     weights: str | Path | None = None,
+    start: str | Path | None = None,
     epochs: int | None = None,
     minutes: float | None = None,
     target: float | None = None,
@@ -122,7 +123,8 @@ def train(
     `model`: a zoo name, layer string, `file.py:function`, a run, an `nn.Module`, or a class or function that makes one;
     it is given the number of classes, the input shape or its channels, if it has a parameter `num_classes`,
     `input_shape` or `in_channels`. `weights`: a run, checkpoint,
-    state_dict or `.safetensors` that it begins with.
+    state_dict or `.safetensors` that it begins with. `start`: a finished run whose network is trained further, with
+    its configuration and splits, also on other `data`; not beside `config`.
     `task`, `loss`, `optimizer`, `scheduler`, `transform`: a name, `file.py:name`, or the thing itself: a class or
     instance of a task (docs/extending.md); `loss(outputs, targets)`, a scalar mean; `optimizer(parameters)`;
     `scheduler(step, steps)`, the share of the rate; `transform(images)` of each training batch, which keeps shape and
@@ -136,6 +138,8 @@ def train(
     Progress is shown on standard error when it is a terminal. Raises StriateError; Interrupted after Ctrl-C,
     with the state saved.
     """
+    if start is not None and config is not None:
+        raise UsageError("train", "start and config", "one of them: a run has its own", "leave out config")
     name, module = named_model(model)
     reader = None if on_event is None else _reader_of_ones_own(on_event)
     given: dict[str, Any] = {"batch": batch, "optim.lr": lr}
@@ -151,7 +155,12 @@ def train(
     quiet = not console.is_terminal
     with given_data(data, announcer(console, quiet)) as source:
         merged = merge_request(
-            read_config(config), data=source, epochs=epochs, minutes=minutes, size=size, fields=fields
+            read_config(config) if start is None else continued(start),
+            data=source,
+            epochs=epochs,
+            minutes=minutes,
+            size=size,
+            fields=fields,
         )
         return train_config(
             merged,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
 
 from striate.cli.fields import Data, Flag, takes_fields
 from striate.errors import UsageError, pasted
@@ -21,6 +23,7 @@ def train(
     fields: dict[str, Any],
     out: Path | None = None,
     resume: Path | None = None,
+    start: Annotated[Path | None, Parameter(name="--from")] = None,
     config: Path | None = None,
     json: Flag = False,
 ) -> int:
@@ -35,17 +38,23 @@ def train(
         The run directory, new or empty. Default: runs/<data>-<model>-<number>.
     resume
         Continue this run, bit for bit as if it had not been interrupted. Needs no DATA.
+    start
+        Train the network of this finished run further, with its configuration and splits, for --epochs or --minutes;
+        also on other DATA, with further images and classes.
     config
         A config.yaml, for example of an earlier run; other options go on top of it.
     json
         Print metrics.json on stdout, everything else on stderr.
     """
     if resume is not None:
-        refuse_beside_resume("train", resume, [data, out, config, *fields.values()])
+        refuse_beside_resume("train", resume, [data, out, start, config, *fields.values()])
+    if start is not None and config is not None:
+        remedy = "leave out --config"
+        raise UsageError("striate train --from", "--config beside it", "one of them: a run has its own", remedy)
     from striate.cli.output import print_json, results_only
 
     with results_only(json):
-        run = _run(data, fields, out, resume, config)
+        run = _run(data, fields, out, resume, start, config)
     if not first_process():
         return 0
     if json:
@@ -68,16 +77,24 @@ def refuse_beside_resume(verb: str, resume: Path, others: list[object]) -> None:
         )
 
 
-def _run(data: str | None, fields: dict[str, Any], out: Path | None, resume: Path | None, config: Path | None) -> Run:
+def _run(
+    data: str | None,
+    fields: dict[str, Any],
+    out: Path | None,
+    resume: Path | None,
+    start: Path | None,
+    config: Path | None,
+) -> Run:
     from striate.api import resume as resume_run
     from striate.api import train_config
     from striate.cli.output import stderr
     from striate.machine.program_start import seconds_since_start
-    from striate.training.request import merge_request, read_config
+    from striate.training.request import continued, merge_request, read_config
 
     if resume is not None:
         return resume_run(resume, console=stderr())
-    merged = merge_request(read_config(config), data=data, fields=fields)
+    begun = read_config(config) if start is None else continued(start)
+    merged = merge_request(begun, data=data, fields=fields)
     return train_config(merged, out=out, console=stderr(), spent=seconds_since_start())
 
 

@@ -41,6 +41,12 @@ class DataConfig:
     group: str | None = None
     """The column of a manifest that says what belongs together (a speaker, a patient, a day): no group is ever in two
     of the splits that are made. Default: `group`, if there is such a column."""
+    labels: str | None = None
+    """A table `path,label` of corrected labels, laid over those of the data; paths as `split.csv` has them. A sample
+    with an empty label is left out."""
+    splits: str | None = None
+    """A run, or a split.csv, whose splits are kept: the samples that it lists stay where they were, new ones are
+    trained on."""
     ignore: Annotated[int, Ge(0), Le(255)] | None = None
     """Masks: the value of pixels that count for nothing, neither in the loss nor in a metric. Default: 255 where it has
     no name in `classes.txt` and the other values number more than one."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -86,6 +87,29 @@ class Listing:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def part(self, ids: Sequence[int]) -> Listing:
+        """The listing of these samples alone."""
+
+        def reader(read: Callable[[int], bytes] | None) -> Callable[[int], bytes] | None:
+            return None if read is None else lambda number: read(ids[number])
+
+        def rows(values: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(values[i] for i in ids) if values else values
+
+        return replace(
+            self,
+            paths=rows(self.paths),
+            labels=rows(self.labels),
+            given=rows(self.given),
+            targets=None if self.targets is None else self.targets[list(ids)],
+            read=reader(self.read),
+            read_mask=reader(self.read_mask),
+            inputs=None if self.inputs is None else self.inputs[list(ids)],
+            groups=rows(self.groups),
+            columns={name: rows(values) for name, values in self.columns.items()},
+            boxes=rows(self.boxes),
+        )
 
     @property
     def has_one_class_each(self) -> bool:

@@ -7,6 +7,7 @@ SHORT_OPTIONS = {
     "budget.minutes": "--minutes",
     "budget.patience": "--patience",
     "budget.target": "--target",
+    "data.labels": "--labels",
     "data.size": "--size",
     "execution.deterministic": "--deterministic",
     "execution.device": "--device",

@@ -169,7 +169,7 @@ def find_initial_weights(
     if begun is not None:
         values = load_checkpoint(begun).get("normalization", {})
         known = _normalization(values.get("mean", ()), values.get("std", ()), data)
-        return InitialWeights(config, None, known, findings=_leak(path, data))
+        return InitialWeights(config, None, known, findings=_leak(path, data, config))
     weights = read_weights(path)
     digest = weights_digest(weights)
     if model.weights_digest not in (None, digest):
@@ -185,14 +185,16 @@ def find_initial_weights(
     file = str(user_path(path).absolute())
     config = replace(config, model=replace(model, name=name, weights=file, weights_digest=digest))
     owner = weights.path if named else ""
-    return InitialWeights(config, weights, _standardization(weights, data), owner, _leak(path, data))
+    return InitialWeights(config, weights, _standardization(weights, data), owner, _leak(path, data, config))
 
 
-def _leak(path: str, data: Dataset) -> tuple[Finding, ...]:
-    """A finding where the run that the weights are of was trained or chosen on samples that are held out here."""
+def _leak(path: str, data: Dataset, config: Config) -> tuple[Finding, ...]:
+    """A finding where the run that the weights are of was trained or chosen on samples that are held out here. With its
+    splits what it was chosen on is what this one is chosen on."""
     place = user_path(path)
     seen = read_seen(RunDirectory(place if place.is_dir() else place.parent.parent))
-    held = [content for name in ("val", "test") for content in data.contents.get(name, ())]
+    parts = ("test",) if config.data.splits is not None else ("val", "test")
+    held = [content for name in parts for content in data.contents.get(name, ())]
     count = sum(content in seen for content in held)
     if not count:
         return ()
@@ -200,7 +202,7 @@ def _leak(path: str, data: Dataset) -> tuple[Finding, ...]:
         Finding(
             "data.leak",
             "warning",
-            f"{data.name}: val, test",
+            f"{data.name}: {', '.join(parts)}",
             f"{count:,} of {several(len(held), 'sample')} were seen in the training of {path}",
             "0 samples",
             "The weights have learned from them: the network measures better here than on new data.",

@@ -11,6 +11,7 @@ from typing import Any
 from striate.errors import UsageError
 from striate.models.from_file import resolve_name
 from striate.models.trusted_code import name_of, trust_named
+from striate.runs.directory import open_run
 from striate.runs.plain_files import typed
 from striate.training.config import Config
 from striate.training.config_file import (
@@ -115,6 +116,16 @@ def merge_request(
     typed = with_fields(config, request)  # 64 and "64" are the same value
     request = {name: get_field(typed, name) for name in request}
     return with_fields(config, _reopened(config, request) | _one_budget(request) | request)
+
+
+def continued(run: str | Path) -> Config:
+    """The configuration that trains the network of a run further: that of the run, beginning with its weights. What
+    the run held out stays held out, images become inputs as there, and another seed shows them in other ways; recipe,
+    rate and plan are decided anew. Raises RunError where there is no run."""
+    config = config_from_yaml(open_run(Path(run)).config)
+    kept = {name: get_field(config, name) for name in ("data.size", "data.channels", "data.fit")}
+    begun = {"model.name": "auto", "model.weights": str(run), "data.splits": str(run), "seed": config.seed + 1}
+    return merge_request(config, fields=begun | {name: value for name, value in kept.items() if value is not None})
 
 
 def with_open_plan(config: Config) -> Config:

@@ -20,6 +20,7 @@ from striate.data.sources.boxes.numbered_masks import list_numbered_masks
 from striate.data.sources.boxes.table import holds_box_rows, list_box_table
 from striate.data.sources.cifar import holds_cifar, list_cifar
 from striate.data.sources.class_folders import list_classes, unwrapped
+from striate.data.sources.corrections import with_labels, with_splits
 from striate.data.sources.download import download
 from striate.data.sources.elsewhere import refuse_elsewhere
 from striate.data.sources.embedded import EMBEDDED
@@ -51,7 +52,7 @@ def list_source(
     if not config.source:  # as a path it would be the current folder
         raise DataError("data", "an empty source", f"a name, or {_FORMS}", "striate train mnist5k")
     if is_given_data(config.source):
-        return check_classes(_retarget(list_given(config.source, config.layout), annotation))
+        return _corrected(_retarget(list_given(config.source, config.layout), annotation), config)
     refuse_elsewhere(config.source)
     entry = info(config.source)
     if config.layout != "auto" and not takes_layout(config.source):
@@ -85,7 +86,16 @@ def list_source(
                 "data.ignore", str(config.ignore), "masks, whose pixels have values", "leave out --data.ignore"
             )
         listing = replace(listing, ignore=config.ignore)
-    return check_classes(_retarget(_grouped(listing, config.group), annotation))
+    return _corrected(_retarget(_grouped(listing, config.group), annotation), config)
+
+
+def _corrected(listing: Listing, config: DataConfig) -> Listing:
+    """The listing with the labels and splits that are given beside it."""
+    if config.labels is not None:
+        listing = with_labels(listing, config.labels)
+    if config.splits is not None:
+        listing = with_splits(listing, config.splits)
+    return check_classes(listing)
 
 
 def _grouped(listing: Listing, column: str | None) -> Listing:

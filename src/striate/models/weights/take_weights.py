@@ -30,7 +30,8 @@ def take_weights(
 ) -> str:
     """Give `network`, which gives `outputs` numbers or channels, the tensors of `weights`, in place.
 
-    The output layer stays as it is (new) where the file has it for another number of outputs, or has none. Kernels
+    The output layer stays as it is (new) where the file has it for another number of outputs, or has none; of classes
+    that a run knows by name each keeps its row, and only those that are new begin anew. Kernels
     for red, green and blue are added up where the first convolution takes one channel: the network then predicts as if
     the gray image lay in all three. Where the file says how each was standardized, a kernel counts in inverse
     proportion to its channel's standard deviation; a constant is lost where the three means differ. Prefixes of
@@ -64,15 +65,52 @@ def take_weights(
         named = name or (weights.name if isinstance(weights, SavedNetwork) else "")
         remedy = f'write "{named}", to begin anew' if named else "leave out the weights: --model.weights null"
         raise ModelError(weights.path, got, "layers before the last one", remedy)
+    rows = _rows_by_class(own, saved, heads, weights, classes)
     if not any(t.is_meta for t in own.values() if isinstance(t, torch.Tensor)):
         taken = {key: saved[key] for key in own if key not in differing}
-        network.load_state_dict(complete | taken)
-    renewed = sorted({key.rpartition(".")[0] for key in differing} - {output_layer(network)})
-    notes = [_note_on_source(weights, before, outputs, classes), *compared.notes]
+        network.load_state_dict(complete | taken | rows)
+    renewed = sorted({key.rpartition(".")[0] for key in differing if key not in rows} - {output_layer(network)})
+    source = _note_on_source(weights, before, outputs, classes)
+    notes = [_note_on_rows(weights, classes) if rows else source, *compared.notes]
     notes += [f"so are {listed(renewed)}, the last layers of auxiliary classifiers"] if renewed else []
     notes += ["its kernels for red, green and blue are added up for gray images"] if folded else []
     remark = "" if isinstance(weights, SavedNetwork) else getattr(network, "remark_on_files", "")
     return "; ".join([*notes, remark] if remark else notes)
+
+
+def _rows_by_class(
+    own: Tensors, saved: Tensors, heads: set[str], weights: Weights, classes: tuple[str, ...]
+) -> Tensors:
+    """The output layers for these `classes`, of which those that the run knows by name have its rows; empty where
+    their order is the same, or no name is."""
+    known = weights.classes if isinstance(weights, SavedNetwork) else ()
+    if classes == known or not set(classes) & set(known):
+        return {}
+    here = [number for number, name in enumerate(classes) if name in known]
+    there = [known.index(classes[number]) for number in here]
+    rows: Tensors = {}
+    for key, new in own.items():
+        old = saved.get(key)
+        if key.rpartition(".")[0] not in heads or not isinstance(old, torch.Tensor) or nn.parameter.is_lazy(new):
+            continue
+        if new.shape == (len(classes), *old.shape[1:]) and len(old) == len(known):
+            rows[key] = new.clone()
+            rows[key][here] = old[there].to(new)
+    return rows
+
+
+def _note_on_rows(weights: Weights, classes: tuple[str, ...]) -> str:
+    assert isinstance(weights, SavedNetwork)
+    new = [name for name in classes if name not in weights.classes]
+    gone = [name for name in weights.classes if name not in classes]
+    told = [f"; {what}: {listed(names)}" for what, names in (("new", new), ("left out", gone)) if names]
+    return f"weights of {_place(weights)}, each class with its part of the last layer{''.join(told)}"
+
+
+def _place(weights: Weights) -> str:
+    if not isinstance(weights, SavedNetwork) or Path(weights.path).suffix == ".pt":
+        return weights.path
+    return f"{weights.path} (checkpoints/{weights.file.name})"
 
 
 def _take_backbone(network: MaskNetwork, weights: Weights, outputs: int, name: str) -> str:
@@ -230,11 +268,7 @@ def _shape(tensor: Any) -> str:
 
 
 def _note_on_source(weights: Weights, before: int | None, outputs: int, classes: tuple[str, ...]) -> str:
-    where = weights.path
-    known: tuple[str, ...] = ()
-    if isinstance(weights, SavedNetwork):
-        known = weights.classes
-        where += "" if Path(weights.path).suffix == ".pt" else f" (checkpoints/{weights.file.name})"
+    where, known = _place(weights), weights.classes if isinstance(weights, SavedNetwork) else ()
     if before is not None:
         what = "classes" if classes and (known or not isinstance(weights, SavedNetwork)) else "outputs"
         instead = f" instead of {before}" if before else "; the file has none"

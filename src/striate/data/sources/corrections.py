@@ -1,0 +1,96 @@
+"""What is known of single samples beside the data themselves, which stay untouched: labels that somebody corrected, and
+the splits of an earlier run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from difflib import get_close_matches
+from io import StringIO
+from itertools import zip_longest
+from pathlib import Path
+
+from striate.data.listing import SPLIT_NAMES, Listing, class_numbers, order_classes
+from striate.data.sources.manifest import table_rows
+from striate.data.sources.tree import read_file
+from striate.errors import DataError, pasted
+from striate.wording import several
+
+SPLIT_FILE = "split.csv"
+
+
+def with_labels(listing: Listing, file: str) -> Listing:
+    """The listing with the labels of a table `path,label`, one row a sample, in place of its own; a sample whose label
+    is empty there is left out. New classes may come.
+
+    Raises DataError with the line for a path that the data do not have, or have twice in the table; for data whose
+    samples do not have one class each; and for what is no such table.
+    """
+    if not listing.has_one_class_each:
+        expected = "data whose samples have one class each"
+        raise DataError("data.labels", f"{file} for data with other annotations", expected, "leave out --data.labels")
+    labels = dict(_rows(Path(file), "label", set(listing.paths)))
+    kept = [number for number, path in enumerate(listing.paths) if labels.get(path, listing.labels[number])]
+    if not kept:
+        raise DataError(f"labels {file}", "an empty label for every sample", "samples to train on", "give labels")
+    named = tuple(labels.get(path) or label for path, label in zip(listing.paths, listing.labels, strict=True))
+    changed = sum(label != own for label, own in zip(named, listing.labels, strict=True))
+    part = listing.part(kept)
+    names = tuple(named[number] for number in kept)
+    classes = order_classes(names)
+    left = len(listing) - len(kept)
+    note = f"Labels: {several(changed, 'sample has', 'samples have')} another class by {file}"
+    note += f", and {several(left, 'sample is', 'samples are')} left out." if left else "."
+    return replace(
+        part, labels=names, classes=classes, targets=class_numbers(names, classes), notes=(*listing.notes, note)
+    )
+
+
+def with_splits(listing: Listing, source: str) -> Listing:
+    """The listing with the splits of an earlier run (its folder, or a split.csv): the samples that it had stay where
+    they were, and others are trained on. Raises DataError for what is no such file, or knows no sample of these."""
+    file = Path(source) / SPLIT_FILE if Path(source).is_dir() else Path(source)
+    splits = dict(_rows(file, "split"))
+    given = tuple(
+        SPLIT_NAMES.get(splits.get(path, "").lower(), own)
+        for path, own in zip(listing.paths, listing.given, strict=True)
+    )
+    known = sum(path in splits for path in listing.paths)
+    if not known:
+        expected = f"samples of {listing.name}, such as {listing.paths[0]}"
+        raise DataError(f"splits {source}", "none of these samples", expected, "leave out --data.splits")
+    # What came later is trained on: held out stays what was held out.
+    later = [name for name in ("val", "test") if name in given]
+    given = tuple(name or ("train" if later else None) for name in given)
+    note = f"Splits: those of {source} for {several(known, 'sample')}"
+    note += (
+        f"; {several(len(listing) - known, 'new one is', 'new ones are')} trained on." if known < len(listing) else "."
+    )
+    return replace(listing, given=given, notes=(*listing.notes, note))
+
+
+def _rows(file: Path, column: str, known: set[str] | None = None) -> Iterator[tuple[str, str]]:
+    """Path and value of each row; a path that is not `known`, or comes twice with another value, is an error."""
+    where = f"{column}s {file}"
+    try:
+        text = read_file(file).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = str(error) if isinstance(error, OSError) else "bytes that are not UTF-8"
+        raise DataError(where, reason, f"a table path,{column}", f"look at it: head {pasted(file)}") from None
+    rows = table_rows(file, StringIO(text, newline=""))
+    names = [name.strip() for name in next(rows, (1, [""]))[1]]
+    if not {"path", column} <= set(names):
+        remedy = f"begin the file with the line path,{column}"
+        raise DataError(where, f"the columns {', '.join(names) or '(none)'}", f"path,{column}", remedy)
+    seen: dict[str, str] = {}
+    for line, fields in rows:
+        row = dict(zip_longest(names, fields[: len(names)], fillvalue=""))
+        path, value = row["path"].strip(), row[column].strip()
+        if known is not None and path not in known:
+            near = get_close_matches(path, sorted(known), 1)
+            expected = f"the path of a sample as split.csv of a run has it{f', such as {near[0]}' if near else ''}"
+            raise DataError(f"{where}, line {line}", f"{path}, which the data do not have", expected, "fix the line")
+        if known is not None and seen.setdefault(path, value) != value:
+            got = f"{path} as {value}, and before as {seen[path]}"
+            raise DataError(f"{where}, line {line}", got, "one label a sample", "leave out one of the lines")
+        yield path, value

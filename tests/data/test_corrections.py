@@ -1,0 +1,85 @@
+"""Labels that somebody corrected, and the splits of an earlier run, laid over untouched data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from striate.data.config import DataConfig
+from striate.data.read import load_dataset
+from striate.errors import DataError
+
+
+@pytest.fixture
+def photos(own_folder: Path) -> Path:
+    """Twelve images of two classes, each of another gray."""
+    for number in range(12):
+        folder = own_folder / "photos" / ("cat" if number % 2 else "dog")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8), 10 * number, np.uint8)).save(folder / f"{number}.png")
+    return own_folder / "photos"
+
+
+def labels_of(photos: Path, table: str) -> dict[str, str]:
+    Path("labels.csv").write_text(f"path,label\n{table}")
+    data = load_dataset(DataConfig(source=str(photos), labels="labels.csv"))
+    assert data.classes == tuple(sorted({row.label for row in data.rows}))
+    for part in data.splits.values():
+        gray = part.inputs[:][:, 0, 0, 0].tolist()
+        names = {f"{value // 10}": data.classes[int(number)] for value, number in zip(gray, part.targets, strict=True)}
+        rows = {Path(row.path).stem: row.label for row in data.rows}
+        assert all(rows[number] == name for number, name in names.items())  # of the image that the path names
+    return {row.path: row.label for row in data.rows}
+
+
+def test_a_label_is_replaced_a_sample_left_out_and_a_class_added(photos: Path) -> None:
+    found = labels_of(photos, "cat/1.png,dog\ncat/3.png,fox\ndog/0.png,\n")
+    assert Counter(found.values()) == {"dog": 6, "cat": 4, "fox": 1}
+    assert (found["cat/1.png"], found["cat/3.png"], found["cat/5.png"]) == ("dog", "fox", "cat")
+    assert "dog/0.png" not in found
+    assert sorted(path.name for path in photos.rglob("*.png")) == sorted(f"{n}.png" for n in range(12))
+
+
+@pytest.mark.parametrize(
+    ("table", "where", "got"),
+    [
+        ("cat/01.png,dog\n", "line 2", "such as cat/1.png"),
+        ("cat/1.png,dog\ncat/1.png,cat\n", "line 3", "and before as dog"),
+        ("".join(f"{'cat' if n % 2 else 'dog'}/{n}.png,\n" for n in range(12)), "labels.csv", "every sample"),
+    ],
+)
+def test_a_wrong_line_is_named(photos: Path, table: str, where: str, got: str) -> None:
+    with pytest.raises(DataError, match=where) as error:
+        labels_of(photos, table)
+    assert got in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["file,class\n", "", "path,label\n\xff".encode("latin-1").decode("latin-1")])
+def test_what_is_no_such_table_is_refused(photos: Path, text: str) -> None:
+    Path("labels.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(DataError, match=r"labels labels\.csv"):
+        load_dataset(DataConfig(source=str(photos), labels="labels.csv"))
+    with pytest.raises(DataError, match="no regular file"):
+        load_dataset(DataConfig(source=str(photos), labels="."))
+
+
+def test_numbers_have_no_corrected_classes() -> None:
+    Path("labels.csv").write_text("path,label\n0,1\n")
+    with pytest.raises(DataError, match="other annotations"):
+        load_dataset(DataConfig(source="boston", labels="labels.csv"))
+
+
+def test_splits_of_an_earlier_run_are_kept_and_new_samples_trained_on(photos: Path) -> None:
+    before = load_dataset(DataConfig(source=str(photos), split_seed=3))
+    rows = {row.path: row.split for row in before.rows}
+    Path("split.csv").write_text("path,label,split\n" + "".join(f"{path},x,{split}\n" for path, split in rows.items()))
+    Image.fromarray(np.full((8, 8), 250, np.uint8)).save(photos / "cat" / "new.png")
+    after = load_dataset(DataConfig(source=str(photos), splits="split.csv"))
+    assert {row.path: row.split for row in after.rows} == rows | {"cat/new.png": "train"}
+    assert any("1 new one is trained on" in note for note in after.notes)
+    with pytest.raises(DataError, match="none of these samples"):
+        load_dataset(DataConfig(source="digits", splits="split.csv"))
