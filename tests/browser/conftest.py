@@ -75,8 +75,8 @@ def lab_address() -> Iterator[Callable[..., str]]:
     import uvicorn
 
     from striate.lab.application import make_application
-    from striate.lab.connection import Connection
     from striate.lab.workbench import Lab
+    from striate.serving.connection import Connection
 
     servers: list[tuple[Any, Lab, Thread]] = []
 

@@ -19,11 +19,12 @@ from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
-from striate.lab import connection, security
-from striate.lab.connection import Connection
+from striate.lab import security
 from striate.lab.security import UPLOAD, Guard
 from striate.lab.watching import passing
 from striate.lab.workbench import Lab
+from striate.serving import connection
+from striate.serving.connection import Connection
 
 Dial = Callable[[bytes], socket.socket]
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from striate.api.networks import Summary, build, load, summary, write_summary
     from striate.api.planning import TrainingPlan, plan_training
     from striate.api.predicting import FileAnswer, FileAnswers, answer_files
+    from striate.api.serving import serve
     from striate.api.showing import Shown, show
     from striate.api.studies import find_learning_rate, learning_curve, sweep, write_learning_curve
     from striate.api.training import Run, resume, train, train_config
@@ -33,6 +34,7 @@ _PLACES = {
     "announcing": ("announcer",),
     "planning": ("TrainingPlan", "plan_training"),
     "studies": ("find_learning_rate", "learning_curve", "sweep", "write_learning_curve"),
+    "serving": ("serve",),
     "showing": ("Shown", "show"),
     "training": ("Run", "resume", "train", "train_config"),
     "verifying": ("Verification", "verify"),
@@ -68,6 +70,7 @@ __all__ = [
     "plan_training",
     "resume",
     "robustness",
+    "serve",
     "show",
     "summary",
     "sweep",

@@ -164,8 +164,8 @@ class Images(Medium):
         return super().prepare(given, preparation)
 
     def whole(self, given: Any, where: str, preparation: Preparation) -> tuple[NDArray[Any], tuple[int, int] | None]:
-        """A file or a PIL image in its own proportions; an array of exactly the input's shape."""
-        if isinstance(given, Path) or hasattr(given, "getexif"):
+        """A file, its bytes or a PIL image in its own proportions; an array of exactly the input's shape."""
+        if isinstance(given, bytes | Path) or hasattr(given, "getexif"):
             return prepare_whole(given, where, preparation)
         return super().whole(given, where, preparation)
 

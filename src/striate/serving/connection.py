@@ -1,4 +1,4 @@
-"""A connection to the lab, which ends where it asks nothing: uvicorn only limits the time after an answer."""
+"""A connection that ends where it asks nothing: uvicorn only limits the time after an answer."""
 
 from __future__ import annotations
 

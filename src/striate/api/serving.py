@@ -1,0 +1,47 @@
+"""Serving trained networks."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from striate.api.networks import load
+from striate.api.training import Run
+from striate.errors import UsageError
+from striate.serving.application import make_application
+from striate.serving.server import Server, listen
+from striate.serving.service import Limits, Service
+
+_GRACE = 1.7  # seconds for what was accepted, when it is told to end
+
+
+def serve(
+    runs: str | Path | Run | Sequence[str | Path | Run],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    token: str | None = None,
+    limits: Limits | None = None,
+    announce: Callable[[str], None] = print,
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Answer requests for predictions of these runs until SIGINT or SIGTERM; blocks until then.
+
+    `host` and `port` (0: a free one) of this machine. Who asks shows the `token`, 32 random characters by default.
+    `announce` is given the address once it answers, `say` what happens later. What was accepted is finished within
+    1.7 seconds of the end. Raises StriateError for a run that cannot be loaded, and for a port that cannot be had."""
+    given = [runs] if isinstance(runs, str | Path | Run) else list(runs)
+    if not given:
+        raise UsageError("serve", "no run", "a run, or several", "striate serve runs/NAME")
+    if token is not None and (not token.isascii() or not token.isprintable() or len(token) < 8):
+        expected = "8 or more printable ASCII characters"
+        raise UsageError("--token", f"{len(token)} characters", expected, "leave it out: one is made")
+    token = token or secrets.token_urlsafe(24)
+    paths = [run.path if isinstance(run, Run) else Path(run) for run in given]
+    service = Service(paths, load, limits or Limits(), say)
+    with listen(host, port) as listening:
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{listening.getsockname()[1]}/?token={token}"
+        app = make_application(service, token, shown)
+        Server(app, lambda: announce(address), grace=_GRACE, lifespan=True).run_on(listening)

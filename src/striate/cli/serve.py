@@ -1,0 +1,89 @@
+"""`striate serve`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+_EXTRA = ("fastapi", "starlette", "uvicorn", "pydantic", "prometheus_client", "python_multipart", "multipart")
+
+
+def serve(
+    run: Path,
+    /,
+    *runs: Path,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    token: str | None = None,
+    queue: Annotated[int, Parameter(validator=Number(gte=1, lte=100_000))] = 256,
+    largest: Annotated[int, Parameter(validator=Number(gte=1, lte=1024))] = 32,
+    open: Annotated[bool, Parameter(negative="--no-open")] = False,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Answer requests for predictions over HTTP, until Ctrl-C.
+
+    POST /predict with the bytes of a picture answers what `striate predict --json` prints; several pictures go as
+    multipart. GET /health, /runs, /metrics (for Prometheus), /openapi.json, and a page to try it at /. Requests that
+    come together are computed together. Needs fastapi and uvicorn: pip install 'striate[serve]'.
+
+    Parameters
+    ----------
+    run
+        A run directory or checkpoint; it is loaded anew when its weights change.
+    runs
+        Further ones, asked for as /predict?run=NAME.
+    host
+        The address to serve at; 0.0.0.0 for every interface, for example in a container.
+    port
+        The port to serve on; 0 picks a free one.
+    token
+        What a request must show: Authorization: Bearer TOKEN. Default: $STRIATE_TOKEN, or a random one.
+    queue
+        Pictures that are accepted and not answered yet; beyond it a request gets 429 and when to come again.
+    largest
+        MiB of a request.
+    open
+        Open the page in a browser; it asks for the token.
+    json
+        Print the address as one line of JSON on stdout: {"url": …}.
+    """
+    import os
+    import webbrowser
+
+    from striate.cli.output import print_json, print_note, print_text
+    from striate.errors import UsageError
+
+    try:
+        from striate.api.serving import serve as serve_runs
+        from striate.serving.service import Limits
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRA:
+            raise
+        raise UsageError(
+            "striate serve", f"{error.name} is not installed", "the extra `serve`", "pip install 'striate[serve]'"
+        ) from None
+
+    def announce(address: str) -> None:
+        if json:
+            print_json({"url": address}, indent=None)
+        else:
+            print_text(address)
+        sys.stdout.flush()
+        print_note("Ctrl-C ends it.")
+        if open:
+            webbrowser.open(address.partition("?")[0])  # arguments of a process can be read: the page asks for it
+
+    serve_runs(
+        [run, *runs],
+        host=host,
+        port=port,
+        token=token or os.environ.get("STRIATE_TOKEN"),
+        limits=Limits(queue=queue, largest=largest << 20),
+        announce=announce,
+        say=print_note,
+    )
+    return 0

@@ -1,0 +1,1 @@
+"""Trained networks behind HTTP: pictures in, predictions out, many requests computed together."""

@@ -1,0 +1,161 @@
+"""The service as a web application: its requests, and errors as JSON records."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.types import ASGIApp
+
+from striate.errors import StriateError, UsageError
+from striate.runs.files import finite
+from striate.serving.door import Door, TooLarge, TooSlow, refused, too_large
+from striate.serving.served_run import ReadPicture, ServedRun
+from striate.serving.service import Busy, Service
+from striate.version import VERSION
+
+_STATIC = Path(str(files("striate.serving") / "static"))
+_MOST_FILES = 256
+_BODIES_AT_ONCE = 8  # that are in memory: the others are read when their turn comes
+
+_PICTURE = {"schema": {"type": "string", "format": "binary"}}
+_BODY = {
+    "required": True,
+    "content": {
+        "image/*": _PICTURE,
+        "application/octet-stream": _PICTURE,
+        "multipart/form-data": {"schema": {"type": "object", "additionalProperties": _PICTURE["schema"]}},
+        "application/json": {"schema": {"type": "object", "properties": {"inputs": {"type": "array", "items": {}}}}},
+    },
+}
+
+
+Sent = tuple[str, Callable[[], ReadPicture]]
+"""The name of something that was sent, and what reads it."""
+
+
+class FiniteJSON(JSONResponse):
+    """JSON in which what is not finite is null."""
+
+    def render(self, content: Any) -> bytes:
+        """The document's bytes."""
+        return super().render(finite(content))
+
+
+def make_application(service: Service, token: str, host: str) -> ASGIApp:
+    """The service as an ASGI application behind its checks."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        following = asyncio.create_task(service.follow())
+        yield
+        following.cancel()
+        await service.end()
+
+    app = FastAPI(
+        title="striate serve",
+        version=VERSION,
+        docs_url=None,
+        redoc_url=None,
+        default_response_class=FiniteJSON,
+        lifespan=lifespan,
+    )
+    largest, bodies = service.limits.largest, asyncio.Semaphore(_BODIES_AT_ONCE)
+    app.add_exception_handler(TooLarge, lambda *_: too_large(largest))
+    app.add_exception_handler(TooSlow, lambda *_: refused(408, "a request that does not go on", "its next bytes"))
+    app.add_exception_handler(Busy, _come_again)
+    app.add_exception_handler(StriateError, _refuse)
+    app.mount("/static", StaticFiles(directory=_STATIC))
+
+    @app.get("/", include_in_schema=False)
+    def page() -> FileResponse:
+        return FileResponse(_STATIC / "page.html")
+
+    @app.get("/health")
+    def health() -> dict[str, Any]:
+        """Whether it answers."""
+        return {"status": "ok", "version": VERSION}
+
+    @app.get("/runs")
+    def runs() -> list[dict[str, Any]]:
+        """What is served; the first is asked where no run is named."""
+        return [run.about() for run in service.runs]
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        """Counts in the form of Prometheus."""
+        return Response(generate_latest(service.counts.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.post("/predict", openapi_extra={"requestBody": _BODY})
+    async def predict(request: Request, run: str | None = None) -> Any:
+        """The prediction for the bytes of a picture, as `striate predict --json` prints it; a list of them for several
+        (multipart), or for numbers as JSON, {"inputs": […]}."""
+        desk = service.find(run)
+        with service.accepted(1):
+            async with bodies:
+                sent, single = await _sent(request, desk.run, largest)
+                pictures = await asyncio.gather(*(service.read(name, read) for name, read in sent))
+            with service.accepted(len(pictures) - 1):
+                lines = await asyncio.gather(*(service.answer(desk, picture) for picture in pictures))
+        return FiniteJSON(lines[0], 422 if "error" in lines[0] else 200) if single else lines
+
+    def count(path: str, status: int, seconds: float) -> None:
+        if path == "/predict":
+            service.counts.requests.labels(str(status)).inc()
+            service.counts.seconds.observe(seconds)
+
+    return Door(app, token, host, largest, count)
+
+
+async def _sent(request: Request, run: ServedRun, largest: int) -> tuple[list[Sent], bool]:
+    """The names of what was sent, with what reads it, and whether it was one picture. Raises UsageError."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        parser = MultiPartParser(request.headers, request.stream(), max_files=_MOST_FILES, max_fields=16)
+        parser.spool_max_size = largest  # nothing is written to a disk
+        try:
+            form = await parser.parse()
+        except MultiPartException as error:
+            raise UsageError("the request", error.message, f"up to {_MOST_FILES} files", "send fewer, or one") from None
+        uploads = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+        files = [(upload.filename or "picture", await upload.read()) for upload in uploads]
+        await form.close()
+        sent: list[Sent] = [(name, partial(run.read_picture, data, name)) for name, data in files]
+        if not sent:
+            raise UsageError("the request", "no file", "files of pictures", "curl -F a=@one.jpg -F b=@two.jpg")
+        return sent, False
+    if kind == "application/json":
+        try:
+            inputs = json.loads(await request.body())["inputs"]
+            assert isinstance(inputs, list)
+        except (ValueError, RecursionError, KeyError, TypeError, AssertionError):
+            expected = 'JSON: {"inputs": [one, …]}, each of the shape of an input'
+            raise UsageError("the request", "no such JSON", expected, "send a list of inputs") from None
+        if not 0 < len(inputs) <= _MOST_FILES:
+            raise UsageError("the request", f"{len(inputs):,} inputs", f"1 to {_MOST_FILES}", "send several requests")
+        return [(f"input#{i}", partial(run.read_numbers, one, f"input#{i}")) for i, one in enumerate(inputs)], False
+    name = request.query_params.get("name", "picture")
+    return [(name, partial(run.read_picture, await request.body(), name))], True
+
+
+def _come_again(_: Request, error: Exception) -> Response:
+    seconds = str(getattr(error, "seconds", 1))
+    record = {"where": "the queue", "got": str(error), "expected": "fewer requests at once", "remedy": "send it again"}
+    return JSONResponse({"error": record}, 429, {"retry-after": seconds})
+
+
+def _refuse(_: Request, error: Exception) -> Response:
+    assert isinstance(error, StriateError)
+    return JSONResponse({"error": error.to_json()}, 404 if error.where == "run" else 400)

@@ -1,0 +1,130 @@
+"""Who may ask what: who has the token, from no page of another site, and no more than fits."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Callable
+from time import monotonic
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+OPEN = ("/", "/health", "/static/page.js", "/static/page.css")
+"""What shows nothing of a run, and is answered without a token."""
+EVERYWHERE = ("0.0.0.0", "::", "")
+"""Addresses that mean every interface: there a client may call the server by any name."""
+_OWN = frozenset(("127.0.0.1", "localhost", "[::1]"))
+_PATIENCE = 10.0  # seconds until the next bytes of a request
+_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+
+class TooLarge(Exception):
+    """A request of more bytes than are taken."""
+
+
+class TooSlow(Exception):
+    """A request whose next bytes do not come."""
+
+
+class Door:
+    """The application behind the checks of this module, served under the name `host`; `largest` in bytes. `count` is
+    told the path of each request, its status, and the seconds until the answer began."""
+
+    def __init__(
+        self, app: ASGIApp, token: str, host: str, largest: int, count: Callable[[str, int, float], None]
+    ) -> None:
+        self._app, self._token, self._largest, self._count = app, token, largest, count
+        self._names = None if host in EVERYWHERE else _OWN | {host.lower()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or refuse."""
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self._app(scope, receive, send)
+            return
+        headers, began = Headers(scope=scope), monotonic()
+        refusal = self._refusal(headers, scope["path"])
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answer = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    answer[name] = value
+                self._count(scope["path"], message["status"], monotonic() - began)
+            await send(message)
+
+        if refusal is not None:
+            await refusal(scope, receive, send_with_headers)
+        else:
+            await self._app(scope, self._bounded(receive), send_with_headers)
+
+    def _refusal(self, headers: Headers, path: str) -> Response | None:
+        host = headers.get("host", "")
+        name = (host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host).lower()
+        if self._names is not None and name not in self._names:
+            return refused(403, f"a request to {name or 'no name'}", "one to the address that was printed")
+        origin = headers.get("origin")
+        if origin is not None and origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
+            return refused(403, "a request from the page of another site", "one from a program, or from our own page")
+        if path not in OPEN and not hmac.compare_digest(
+            _shown(headers).encode("utf-8", "replace"), self._token.encode()
+        ):
+            return refused(401, "no token, or another one", "the header Authorization: Bearer TOKEN")
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or len(length) > 12 or int(length) > self._largest:
+            return too_large(self._largest)
+        return None
+
+    def _bounded(self, receive: Receive) -> Receive:
+        """What the application receives: no more than `largest` bytes, which keep coming."""
+        taken, whole = 0, False
+
+        async def next_message() -> Message:
+            nonlocal taken, whole
+            if whole:
+                return await receive()  # only the client's end is still to come
+            try:
+                message = await asyncio.wait_for(receive(), _PATIENCE)
+            except TimeoutError:
+                raise TooSlow from None
+            taken += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
+            if taken > self._largest:
+                raise TooLarge
+            return message
+
+        return next_message
+
+
+def _shown(headers: Headers) -> str:
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else ""
+
+
+def refused(status: int, got: str, expected: str) -> JSONResponse:
+    """A refusal as JSON, with what to do."""
+    record = {"where": "the request", "got": got, "expected": expected, "remedy": _REMEDIES[status]}
+    return JSONResponse({"error": record}, status)
+
+
+def too_large(largest: int) -> JSONResponse:
+    """The refusal of a request with too many bytes."""
+    return refused(413, "a request that is too large", f"at most {largest >> 20} MiB")
+
+
+_REMEDIES = {
+    401: "send the token that `striate serve` printed, or was given",
+    403: "use the address that `striate serve` printed",
+    408: "send it again",
+    413: "send less, or raise --largest",
+    415: "send the bytes of a picture, or several as multipart/form-data",
+}

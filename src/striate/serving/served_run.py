@@ -1,0 +1,129 @@
+"""A run that is served: the bytes of a picture in, and out what `predict --json` prints for its file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import torch
+
+from striate.data.media.every_medium import medium_of
+from striate.data.media.medium import Placement
+from striate.errors import DataError, RunError, UsageError
+from striate.evaluation.written_inference import written_inference
+from striate.inference.predictor import Predictor, batch_size
+from striate.runs.directory import open_run
+from striate.training.trained import Read, Trained
+
+MOST_PIXELS = 64_000_000
+"""A picture with more is refused before it is decoded, also where the training took larger ones."""
+_MOST_AT_ONCE = 64
+
+Load = Callable[[Path], Trained]
+
+
+@dataclass(frozen=True)
+class ReadPicture:
+    """What a client sent, as the network takes it, and where its file lies in the input."""
+
+    path: str
+    read: Read
+    placed: Placement | None
+
+
+@dataclass(frozen=True)
+class ServedRun:
+    """A run, loaded: its `stamp` is that of the file of its weights. Predictions are those of `striate predict`."""
+
+    name: str
+    path: Path
+    trained: Trained
+    predictor: Predictor
+    stamp: tuple[int, int, int]
+    since: float = field(default_factory=monotonic)
+
+    @property
+    def at_once(self) -> int:
+        """How many pictures make a batch at most."""
+        return min(_MOST_AT_ONCE, batch_size(self.trained.preparation.input_shape))
+
+    def read_picture(self, data: bytes, name: str) -> ReadPicture:
+        """The bytes of a picture file. Raises DataError where they cannot be read, or the network takes none."""
+        trained = self.trained
+        medium, preparation = medium_of(trained.preparation.kind), trained.preparation
+        if not medium.suffixes:
+            raise medium.no_files("the bytes of a file", preparation)
+        preparation = replace(preparation, max_pixels=min(MOST_PIXELS, preparation.max_pixels))
+        placed = None
+        if trained.task.needs_placement:
+            size = medium.size_of(medium.header(data, name, max_pixels=preparation.max_pixels))
+            placed = None if size is None else medium.placement(size, preparation)
+        read = (
+            medium.whole(data, name, preparation)
+            if trained.reads_whole
+            else (
+                medium.decode(data, name, preparation),
+                None,
+            )
+        )
+        return ReadPicture(name, read, placed)
+
+    def read_numbers(self, values: Any, name: str) -> ReadPicture:
+        """One input as nested lists of numbers, as `predict` takes arrays. Raises DataError."""
+        shape, kind = self.trained.preparation.input_shape, medium_of(self.trained.preparation.kind).dtype
+        try:
+            array = np.asarray(values, np.float64)
+        except (TypeError, ValueError):
+            raise DataError(name, "no numbers", f"lists of numbers of shape {shape}", "send numbers") from None
+        if kind == "uint8" and array.size and not bool(((array % 1 == 0) & (array >= 0) & (array < 256)).all()):
+            raise DataError(name, "numbers that are no bytes", "whole numbers of 0 to 255", "send pixels as bytes")
+        array = array.astype(kind)
+        return ReadPicture(name, (self.trained.prepare(array), None), None)
+
+    def predict(self, pictures: Sequence[ReadPicture]) -> list[dict[str, Any]]:
+        """A line for each, in order; those of one shape are computed together."""
+        order = sorted(range(len(pictures)), key=lambda i: (pictures[i].read[0].shape, pictures[i].read[1] or ()))
+        inputs, placed = [pictures[i].read for i in order], [pictures[i].placed for i in order]
+        found = self.trained.answer_batch(inputs, self.predictor, placed)
+        lines = {i: {"path": pictures[i].path, **one.fields} for i, one in zip(order, found, strict=True)}
+        return [lines[i] for i in range(len(pictures))]
+
+    def about(self) -> dict[str, Any]:
+        """What a client may want to know of it."""
+        shape, task = self.trained.preparation.input_shape, self.trained.task
+        facts = {"run": self.name, "task": task.name, "classes": list(self.trained.classes), "input_shape": list(shape)}
+        return facts | {
+            "computed": self.predictor.plan.way.name,
+            "loaded_seconds_ago": round(monotonic() - self.since, 1),
+        }
+
+
+def open_served(path: Path, load: Load, name: str = "") -> ServedRun:
+    """Load the run at `path`, a directory or a checkpoint; its way of computing is the one it wrote down, where that is
+    torch's. Raises StriateError where it cannot be loaded."""
+    stamp, trained = weights_stamp(path), load(path)
+    written = None
+    if path.is_dir():
+        try:
+            written = written_inference(open_run(path))
+        except RunError:
+            written = None
+    shape = trained.preparation.input_shape
+    kind = torch.uint8 if medium_of(trained.preparation.kind).dtype == "uint8" else torch.float32
+    predictor = trained.planned(lambda count: torch.zeros(count, *shape, dtype=kind), 1, written=written)
+    return ServedRun(name or path.name, path, trained, predictor, stamp)
+
+
+def weights_stamp(path: Path) -> tuple[int, int, int]:
+    """Changes when the file of the weights is replaced or written. Raises UsageError where there is none."""
+    file = path / "checkpoints" / "best.pt" if path.is_dir() else path
+    try:
+        status = file.stat()
+    except OSError as error:
+        got, expected = error.strerror or "cannot be read", "a finished run, or a checkpoint"
+        raise UsageError(f"serve {path}", f"{file}: {got}", expected, "striate train, then striate serve RUN") from None
+    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -1,0 +1,99 @@
+"""A web server that says when it answers, and ends when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from striate.errors import UsageError
+from striate.serving.connection import Connection
+
+_LAST = 0.1  # seconds between the time that open connections have and the end of what computes still
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server: `announce` is called once it answers, `end` in a thread when it is told to end. Open requests
+    have `grace` seconds then; what still computes in a thread cannot be stopped, and ends with the process."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        announce: Callable[[], None],
+        end: Callable[[], None] = lambda: None,
+        *,
+        grace: float = 1,
+        log_level: str = "critical",
+        lifespan: bool = False,
+    ) -> None:
+        config = uvicorn.Config(
+            app,
+            http=Connection,
+            ws="none",
+            proxy_headers=False,
+            access_log=False,  # it would hold the token
+            log_level=log_level,
+            lifespan="on" if lifespan else "off",
+            timeout_graceful_shutdown=grace,  # type: ignore[arg-type]  # it waits for parts of a second too
+        )
+        super().__init__(config)
+        self._announce, self._end_of_all, self._last = announce, end, grace + _LAST
+
+    def run_on(self, listening: socket.socket) -> None:
+        """Serve until SIGINT, SIGTERM or SIGHUP."""
+        asyncio.run(self.serve(sockets=[listening]))
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer, and say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._announce()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """These signals end the server as it should end, and are not sent on: to be told to end is no failure."""
+        loop = asyncio.get_running_loop()
+        ours = [signal.SIGINT, signal.SIGTERM]
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            ours.append(signal.SIGHUP)  # the terminal was closed; `nohup` ignores it
+        for number in ours:
+            loop.add_signal_handler(number, self._end)
+        try:
+            yield
+        finally:
+            self._end_of_all()
+            for number in ours:
+                loop.remove_signal_handler(number)
+
+    def _end(self) -> None:
+        if not self.should_exit:
+            last = threading.Timer(self._last, os._exit, (0,))
+            last.daemon = True
+            last.start()
+            threading.Thread(target=self._end_of_all, daemon=True).start()
+        self.should_exit = True
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens at an address of this machine (port 0: a free one). Raises UsageError."""
+    if not 0 <= port <= 65535:
+        raise UsageError("--port", str(port), "0 to 65535; 0 picks a free one", "--port 0")
+    # asyncio turns off the waiting for fuller packets (40 ms an answer) only where the protocol is named.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(512)
+    except OSError as error:
+        listening.close()
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        raise UsageError("--port", f"{port}: {reason}", "a port that is free", "--port 0") from None
+    return listening

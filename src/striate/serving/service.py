@@ -1,0 +1,177 @@
+"""What is served: several runs, what waits for them, and what is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from striate.errors import DataError, StriateError, UsageError
+from striate.machine.allocator import allocator_policy, usual_policy
+from striate.serving.batching import Batcher
+from striate.serving.served_run import Load, ReadPicture, ServedRun, open_served, weights_stamp
+
+_RELOAD_SECONDS = 2.0
+_SMOOTHING = 0.9  # of the seconds that a picture takes, over the last batches
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a server takes.
+
+    `queue`: pictures that are accepted and not answered yet; more are told to come again
+    `largest`: bytes of a request
+    `patience`: seconds that the first picture of a batch waits for others
+    """
+
+    queue: int = 256
+    largest: int = 32 << 20
+    patience: float = 0.002
+
+
+class Busy(Exception):
+    """The queue is full; it has room in about `seconds`."""
+
+    def __init__(self, seconds: int) -> None:
+        self.seconds = seconds
+        super().__init__(f"the queue is full for about {seconds} s")
+
+
+class Counts:
+    """What `/metrics` tells, in the form of Prometheus."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter("striate_requests", "Requests, by status.", ["status"], registry=registry)
+        self.seconds = Histogram("striate_request_seconds", "Time from request to answer.", registry=registry)
+        self.predictions = Counter("striate_predictions", "Pictures predicted.", ["run"], registry=registry)
+        self.waiting = Gauge("striate_waiting", "Pictures accepted and not answered.", registry=registry)
+        sizes = (1, 2, 4, 8, 16, 32, 64)
+        self.batches = Histogram("striate_batch_size", "Pictures of a batch.", buckets=sizes, registry=registry)
+        self.reloads = Counter("striate_reloads", "Times that a run was loaded anew.", ["run"], registry=registry)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A run, and what waits for it."""
+
+    run: ServedRun
+    batcher: Batcher[ReadPicture, dict[str, Any]]
+
+
+class Service:
+    """The runs at `paths`; the first is the one that is asked where none is named. Raises StriateError for one that
+    cannot be loaded, and UsageError for two of one name."""
+
+    def __init__(
+        self, paths: Sequence[Path], load: Load, limits: Limits, say: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.limits, self.counts, self._load, self._say = limits, Counts(), load, say
+        self._waiting, self._per_picture = 0, 0.01
+        self._decoders = ThreadPoolExecutor(max(2, os.cpu_count() or 2), "decode")
+        self._compute = ThreadPoolExecutor(1, "predict")
+        self._desks: dict[str, Desk] = {}
+        for path in paths:
+            run = open_served(path, load, _name(path))
+            if run.name in self._desks:
+                expected = "runs of different names"
+                raise UsageError("serve", f"two runs called {run.name}", expected, "rename the folder of one")
+            self._desks[run.name] = self._desk(run)
+
+    def _desk(self, run: ServedRun) -> Desk:
+        compute, seen = partial(self._predict, run), self.counts.batches.observe
+        return Desk(run, Batcher(compute, self._compute, run.at_once, self.limits.patience, seen))
+
+    @property
+    def runs(self) -> tuple[ServedRun, ...]:
+        """Those that are served now."""
+        return tuple(desk.run for desk in self._desks.values())
+
+    def find(self, name: str | None) -> Desk:
+        """The run of this name, or the first. Raises UsageError."""
+        first = next(iter(self._desks))
+        if (found := self._desks.get(first if name is None else name)) is not None:
+            return found
+        known = ", ".join(self._desks)
+        raise UsageError("run", str(name), f"one of those that are served: {known}", f"run={first}")
+
+    @contextmanager
+    def accepted(self, count: int) -> Iterator[None]:
+        """A place in the queue for so many pictures while they are answered. Raises Busy."""
+        if self._waiting + count > self.limits.queue:
+            raise Busy(max(1, math.ceil(self._waiting * self._per_picture)))
+        self._waiting += count
+        self.counts.waiting.set(self._waiting)
+        try:
+            yield
+        finally:
+            self._waiting -= count
+            self.counts.waiting.set(self._waiting)
+
+    async def read(self, path: str, read: Callable[[], ReadPicture]) -> ReadPicture | dict[str, Any]:
+        """What was sent, as the network takes it; where it cannot be read, its line with the error in plain words."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, read)
+        except DataError as error:
+            return {"path": path, "error": getattr(error, "reason", error.got)}
+
+    async def answer(self, desk: Desk, picture: ReadPicture | dict[str, Any]) -> dict[str, Any]:
+        """Its line."""
+        if isinstance(picture, dict):
+            return picture
+        line = await desk.batcher.submit(picture)
+        self.counts.predictions.labels(desk.run.name).inc()
+        return line
+
+    def _predict(self, run: ServedRun, pictures: Sequence[ReadPicture]) -> list[dict[str, Any]]:
+        began = monotonic()
+        with allocator_policy(usual_policy()):
+            lines = run.predict(pictures)
+        taken = (monotonic() - began) / len(pictures)
+        self._per_picture = _SMOOTHING * self._per_picture + (1 - _SMOOTHING) * taken
+        return lines
+
+    async def follow(self) -> None:
+        """Load a run anew whenever the file of its weights has changed; what cannot be loaded leaves the old one."""
+        loop = asyncio.get_running_loop()
+        seen = {run.name: run.stamp for run in self.runs}
+        while True:
+            await asyncio.sleep(_RELOAD_SECONDS)
+            for run in self.runs:
+                try:
+                    stamp = weights_stamp(run.path)
+                    if stamp == seen[run.name]:
+                        continue
+                    seen[run.name] = stamp
+                    newer = await loop.run_in_executor(self._decoders, open_served, run.path, self._load, run.name)
+                except Exception as error:  # a file that is half written may raise anything
+                    why = error.got if isinstance(error, StriateError) else type(error).__name__
+                    self._say(f"{run.path} has changed and cannot be loaded, so the earlier one is served: {why}")
+                    continue
+                earlier, self._desks[run.name] = self._desks[run.name], self._desk(newer)
+                await earlier.batcher.end()
+                self.counts.reloads.labels(run.name).inc()
+                self._say(f"{run.path} has changed and was loaded anew")
+
+    async def end(self) -> None:
+        """Finish what was accepted."""
+        for desk in self._desks.values():
+            await desk.batcher.end()
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+        self._compute.shutdown(wait=False, cancel_futures=True)
+
+
+def _name(path: Path) -> str:
+    """What a run is called: its folder, also of a checkpoint in it."""
+    place = path.absolute()
+    return place.parent.parent.name if place.parent.name == "checkpoints" else place.stem

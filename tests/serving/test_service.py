@@ -1,0 +1,210 @@
+"""A served network answers what `striate predict --json` prints, to who may ask, and no more than it can."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import sleep
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+import striate
+from striate.cli import main
+from striate.errors import UsageError
+from striate.serving import service as serving
+from striate.serving.application import make_application
+from striate.serving.service import Limits, Service
+
+TOKEN = "a-token-of-tests"
+
+
+def picture(seed: int = 0, size: tuple[int, int] = (8, 8)) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, size, np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("trained") / "digits"
+    assert main(["train", "digits", "--model", "conv(4,3) relu gap fc(10)", "--epochs", "1", "--out", str(out)]) == 0
+    return out
+
+
+def client_of(service: Service, host: str = "127.0.0.1") -> TestClient:
+    app = make_application(service, TOKEN, host)
+    return TestClient(app, "http://127.0.0.1:8000", headers={"authorization": f"Bearer {TOKEN}"})
+
+
+@pytest.fixture
+def client(run: Path) -> Iterator[TestClient]:
+    with client_of(Service([run], striate.load, Limits(largest=1 << 20))) as opened:
+        yield opened
+
+
+def test_the_answer_is_the_line_of_predict(client: TestClient, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = []
+    for seed, size in enumerate([(8, 8), (30, 20)]):
+        Path(f"{seed}.png").write_bytes(picture(seed, size))
+        lines.append(client.post(f"/predict?name={seed}.png", content=picture(seed, size)).json())
+    capsys.readouterr()
+    assert main(["predict", str(run), "0.png", "1.png", "--json"]) == 0
+    for line, printed in zip(lines, map(json.loads, capsys.readouterr().out.splitlines()), strict=True):
+        assert (line.keys(), line["path"], line["label"]) == (printed.keys(), printed["path"], printed["label"])
+        assert line["probability"] == pytest.approx(printed["probability"], abs=1e-6)  # of another batch
+
+
+def test_several_pictures_go_as_multipart_and_one_that_is_none_is_named(client: TestClient) -> None:
+    files = [("a", ("a.png", picture(1))), ("b", ("b.png", b"no picture")), ("c", ("c.png", picture(2)))]
+    first, wrong, last = client.post("/predict", files=files).json()
+    assert (first["path"], wrong["path"], last["path"]) == ("a.png", "b.png", "c.png")
+    assert first["label"] == client.post("/predict?name=a.png", content=picture(1)).json()["label"]
+    assert "not a picture" in wrong["error"]
+    alone = client.post("/predict", content=b"no picture")
+    assert (alone.status_code, set(alone.json())) == (422, {"path", "error"})
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"authorization": ""}, 401),
+        ({"authorization": "Bearer another-token"}, 401),
+        ({"host": "evil.example"}, 403),
+        ({"origin": "http://evil.example"}, 403),
+        ({"content-length": "9999999999999"}, 413),
+    ],
+)
+def test_who_may_not_ask_is_refused(client: TestClient, headers: dict[str, str], status: int) -> None:
+    answer = client.post("/predict", content=picture(), headers=headers)
+    assert (answer.status_code, set(answer.json()["error"])) == (status, {"where", "got", "expected", "remedy"})
+
+
+@pytest.mark.parametrize("path", ["/runs", "/metrics", "/openapi.json", "/predict", "/anything"])
+def test_without_a_token_nothing_of_a_run_is_shown(client: TestClient, path: str) -> None:
+    assert client.get(path, headers={"authorization": ""}).status_code == 401
+    assert client.get("/health", headers={"authorization": ""}).json()["status"] == "ok"
+    page = client.get("/", headers={"authorization": ""})
+    assert TOKEN not in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
+def test_a_body_that_is_too_large_ends_wherever_its_length_is_not_told(client: TestClient) -> None:
+    answer = client.post("/predict", content=iter([b"x" * 600_000] * 3))
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("sent", [b"[", b"{}", b'{"inputs": 3}', b'{"inputs": []}', b"[" * 100_000])
+def test_json_that_is_no_list_of_inputs_is_refused(client: TestClient, sent: bytes) -> None:
+    answer = client.post("/predict", content=sent, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["where"]) == (400, "the request")
+
+
+def test_numbers_go_as_json(client: TestClient, run: Path) -> None:
+    raw = np.random.default_rng(0).integers(0, 256, (8, 8)).astype(np.uint8)
+    (line,) = client.post("/predict", json={"inputs": [raw.tolist()]}).json()
+    assert line == {"path": "input#0", **striate.load(run).predict(raw).fields}
+    (wrong,) = client.post("/predict", json={"inputs": [[[1, 2]]]}).json()
+    assert "error" in wrong
+
+
+def test_a_full_queue_says_when_to_come_again_and_requests_are_computed_together(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go = threading.Event(), threading.Event()
+    original = serving.ServedRun.predict
+
+    def slow(self: Any, pictures: Any) -> Any:
+        begun.set()
+        assert go.wait(60)
+        return original(self, pictures)
+
+    monkeypatch.setattr(serving.ServedRun, "predict", slow)
+    service, answers = Service([run], striate.load, Limits(queue=3)), []
+    with client_of(service) as client:
+
+        def ask(seed: int) -> None:
+            answers.append(client.post("/predict", content=picture(seed)))
+
+        threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(3)]
+        threads[0].start()
+        assert begun.wait(60)
+        for thread in threads[1:]:
+            thread.start()
+        while service.counts.waiting._value.get() < 3:
+            sleep(0.005)
+        refused = client.post("/predict", content=picture(9))
+        go.set()
+        for thread in threads:
+            thread.join()
+        counts = client.get("/metrics").text
+    assert (refused.status_code, int(refused.headers["retry-after"]) >= 1) == (429, True)
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert "striate_batch_size_sum 3.0" in counts
+    assert "striate_batch_size_count 2.0" in counts
+    assert 'striate_requests_total{status="429"} 1.0' in counts
+
+
+def until(said: list[str], count: int, holds: Callable[[], bool]) -> None:
+    """Ask until so much was said; what `holds` is true each time."""
+    for _ in range(2000):
+        assert holds()
+        if len(said) >= count:
+            return
+        sleep(0.01)
+    raise AssertionError(said)
+
+
+def test_runs_have_names_and_newer_weights_are_taken(
+    run: Path, own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(run, "first")
+    shutil.copytree(run, "second")
+    monkeypatch.setattr(serving, "_RELOAD_SECONDS", 0.01)
+    said: list[str] = []
+    with client_of(Service([Path("first"), Path("second")], striate.load, Limits(), said.append)) as client:
+        assert [one["run"] for one in client.get("/runs").json()] == ["first", "second"]
+        assert client.post("/predict?run=third", content=picture()).status_code == 404
+        before = client.post("/predict?run=second", content=picture()).json()
+        weights = own_folder / "second/checkpoints/best.pt"
+        whole = weights.read_bytes()
+        weights.write_bytes(whole[:1000])
+        until(said, 1, lambda: client.post("/predict?run=second", content=picture()).json() == before)
+        assert "the earlier one is served" in said[0]
+        weights.write_bytes(whole)
+        until(said, 2, lambda: client.post("/predict?run=second", content=picture()).json() == before)
+        assert said[1] == "second has changed and was loaded anew"
+
+
+def test_what_cannot_be_served_is_refused_before_it_answers(run: Path) -> None:
+    with pytest.raises(UsageError, match="two runs called digits"):
+        Service([run, run], striate.load, Limits())
+    with pytest.raises(UsageError, match="a finished run, or a checkpoint"):
+        Service([Path("nowhere")], striate.load, Limits())
+    with pytest.raises(UsageError, match="8 or more"):
+        striate.serve(run, token="short")
+
+
+@pytest.mark.slow
+def test_the_verb_answers_and_finishes_what_it_accepted(run: Path) -> None:
+    import signal
+    import subprocess
+    import sys
+    import urllib.request
+
+    words = [sys.executable, "-m", "striate", "serve", str(run), "--no-open", "--json", "--token", TOKEN]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = json.loads(process.stdout.readline())["url"].partition("/?")[0]
+        request = urllib.request.Request(f"{address}/predict", picture(), {"Authorization": f"Bearer {TOKEN}"})
+        with urllib.request.urlopen(request) as answer:
+            assert json.load(answer)["path"] == "picture"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
