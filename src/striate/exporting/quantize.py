@@ -26,6 +26,7 @@ from striate.inference.choose import backends_to_try, prepare_backend
 from striate.inference.predictor import inference, plain_predictor
 from striate.statistics.paired import Difference, signed
 from striate.training.trained import Trained
+from striate.wording import several
 
 CALIBRATED_ON = 128
 """Training samples whose activations decide the scales."""
@@ -73,7 +74,7 @@ class Quantized:
         span = "" if ends is None else f" ({signed(ends.low)} to {signed(ends.high)}, {ends.method})"
         return (
             f"{self.metric} {self.int8:.4g} in int8, {self.fp32:.4g} in fp32, difference {signed(self.lead.value)}"
-            f"{span}, n = {self.n:,} validation samples"
+            f"{span}, {several(self.n, 'validation sample')}"
         )
 
     def to_json(self) -> dict[str, Any]:
