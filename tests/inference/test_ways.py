@@ -212,8 +212,8 @@ def test_openvino_is_loaded_without_what_reports_its_use() -> None:
     import sys
 
     code = (
-        "import sys\nfrom striate.inference.openvino_network import _openvino\n"
-        "_openvino().Core()\n"
+        "import sys\nfrom striate.inference.openvino_network import load_openvino\n"
+        "load_openvino().Core()\n"
         "assert not any(name.startswith('openvino_telemetry') for name in sys.modules), 'loaded'\n"
         "stub = sys.modules['openvino.tools.ovc.telemetry_utils'].tm\n"
         "assert stub.__name__ == 'openvino.tools.ovc.telemetry_stub', stub.__name__"

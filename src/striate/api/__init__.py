@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from striate.api.data import check_data, convert_data, index_data, pack, pack_shards
     from striate.api.diagnosing import Consultation, diagnose_run, diagnose_training, write_diagnosis
     from striate.api.explaining import explain, write_explanation
+    from striate.api.exporting import export, try_export
     from striate.api.measuring import baselines, evaluate, robustness, write_evaluation, write_robustness
     from striate.api.networks import Summary, build, load, summary, write_summary
     from striate.api.planning import TrainingPlan, plan_training
@@ -30,6 +31,7 @@ _PLACES = {
     "diagnosing": ("Consultation", "diagnose_run", "diagnose_training", "write_diagnosis"),
     "explaining": ("explain", "write_explanation"),
     "measuring": ("baselines", "evaluate", "robustness", "write_evaluation", "write_robustness"),
+    "exporting": ("export", "try_export"),
     "networks": ("Summary", "build", "load", "summary", "write_summary"),
     "announcing": ("announcer",),
     "planning": ("TrainingPlan", "plan_training"),
@@ -61,6 +63,7 @@ __all__ = [
     "diagnose_training",
     "evaluate",
     "explain",
+    "export",
     "find_learning_rate",
     "index_data",
     "learning_curve",
@@ -76,6 +79,7 @@ __all__ = [
     "sweep",
     "train",
     "train_config",
+    "try_export",
     "verify",
     "write_diagnosis",
     "write_evaluation",

@@ -57,6 +57,7 @@ _VERBS = {
     },
     "Ship": {
         "predict": "Predict for image files, folders of images, and samples of named data sets.",
+        "export": "Write a trained network as a file that other programs run, and show that it predicts the same.",
         "serve": "Answer requests for predictions over HTTP.",
         "trust": "Allow the code of a file to run where a run or a configuration names it.",
         "env": "Print machine and versions for a bug report; --measure: how fast the machine is.",

@@ -46,7 +46,7 @@ def prepare_openvino(precision: Precision, module: nn.Module, sample: torch.Tens
     Its batches are split into as many parts as OpenVINO computes at once, each on cores of its own: no part waits for
     another before the end. Takes seconds. Raises whatever keeps OpenVINO from taking the network.
     """
-    ov = _openvino()
+    ov = load_openvino()
     shape = tuple(sample.shape[1:])
     with on_trial(module):
         copy = copied(module).eval().requires_grad_(False)
@@ -56,7 +56,7 @@ def prepare_openvino(precision: Precision, module: nn.Module, sample: torch.Tens
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ValueError(f"{several(len(model.inputs), 'input')} and {several(len(model.outputs), 'output')}")
     model.reshape([-1, *shape])
-    compiled = _core().compile_model(
+    compiled = openvino_core().compile_model(
         model,
         "CPU",
         {
@@ -87,11 +87,12 @@ def _in_parts(ov: Any, compiled: Any) -> Network:
 
 
 @cache
-def _core() -> Any:
-    return _openvino().Core()
+def openvino_core() -> Any:
+    """Its core, which reads and compiles networks."""
+    return load_openvino().Core()
 
 
-def _openvino() -> Any:
+def load_openvino() -> Any:
     """The package. It would report its use to its makers over the network; it then finds no means to."""
     with _LOADING:
         if "openvino" in sys.modules:

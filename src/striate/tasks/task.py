@@ -34,6 +34,7 @@ from striate.tasks.assessment import Assessment, Figures, Gap, PlainMetrics
 from striate.tasks.baseline import Baseline, BaselineComparison, Method, compare_rows
 from striate.tasks.config import ByClass, TaskConfig, Validation
 from striate.tasks.evaluation import ClassRow, Evaluation, only_class
+from striate.tasks.exported import Frame
 from striate.tasks.groups import FEWEST, sample_groups
 from striate.tasks.headline import Headline, Rows, interval_of
 from striate.tasks.metric import LOSS, Metric, shown_metrics
@@ -109,6 +110,8 @@ class Task:
     """Whether a picture is predicted whole, in its own proportions, and the prediction has its size: `decode_at`."""
     diagnosed_as: ClassVar[Diagnosed | None] = None
     """What the doctor's checks of targets have to know; None leaves them out."""
+    exports: ClassVar[tuple[str, ...]] = ()
+    """Names of the outputs of an exported file; empty where the task has none."""
     own_loss: ClassVar[str] = ""
     """The name of the user's own loss that stands in place of the task's, where one does."""
     classes: tuple[str, ...] = ()
@@ -335,6 +338,30 @@ class Task:
     def agreement(self, reference: Outputs, outputs: Outputs) -> PredictionAgreement:
         """How far outputs computed in another way are those of plain fp32, `reference`."""
         return agreement_of_numbers(self.decode(reference), self.decode(outputs))
+
+    # What an exported file gives
+
+    def export(self, outputs: Outputs, frame: Frame | None) -> tuple[torch.Tensor, ...]:
+        """The tensors (N, …) named in `exports`, from outputs, by operations that can be traced; for pictures in pixels
+        of what lies in the input as `frame` says."""
+        del frame
+        return (self.decode(outputs),)
+
+    def exported_facts(self) -> dict[str, Any]:
+        """What a reader of an exported file must know beside the classes, as plain values."""
+        return {}
+
+    def from_exported(self, arrays: Sequence[NDArray[Any]], size: tuple[int, int] | None) -> Any:
+        """Predictions (N, …) as `in_file` has them, from arrays of an exported file for pictures of (height, width)
+        `size`."""
+        del size
+        return arrays[0]
+
+    def disparity(self, right: Any, found: Any) -> tuple[float, bool]:
+        """How far one sample's prediction `found` by an exported file is from the `right` one, as `in_file` has both,
+        where 1e-4 is the most that rounding makes; and whether both say the same."""
+        difference = float(np.abs(np.asarray(right, np.float64) - np.asarray(found, np.float64)).max(initial=0))
+        return difference, difference < 1e-3
 
     # How good predictions are
 

@@ -63,6 +63,7 @@ class Classify(Task):
         "hinge": frozenset(("class_weights", "margin", "cost", "threshold")),
     }
     mean_of_views: ClassVar[bool] = True
+    exports: ClassVar[tuple[str, ...]] = ("probabilities",)
 
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
@@ -123,6 +124,16 @@ class Classify(Task):
     def decode(self, outputs: torch.Tensor) -> torch.Tensor:
         """(N, K) float32 softmax probabilities."""
         return (outputs.float() / self.temperature).softmax(1)
+
+    def exported_facts(self) -> dict[str, Any]:
+        """By which rule a class is chosen, where that is not the most probable one."""
+        return {"rule": self.decision_text} if self.rule else {}
+
+    def disparity(self, right: NDArray[Any], found: NDArray[Any]) -> tuple[float, bool]:
+        """How far probabilities differ; whether the class is the same, or two are equally probable."""
+        difference = float(np.abs(right - found).max())
+        one, other = (int(self.predicted(part[None])[0]) for part in (right, found))
+        return difference, one == other or abs(float(right[one] - right[other])) <= 2 * difference < 1e-3
 
     def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
         """`accuracy`, `top5` (among the min(5, K) most probable) and `macro_f1`, each from 0 to 1."""

@@ -9,11 +9,11 @@ from striate.data.annotations.boxes import CLASS
 from striate.tasks.detect.head import CELL
 from striate.tasks.detect.overlap import suppressed
 
-_SCORED = 0.01
+SCORED = 0.01
 """Positions with a lower score are no detections."""
-_BEFORE, MOST = 1000, 100
+BEFORE, MOST = 1000, 100
 """So many positions and classes of an image, with the highest scores, go into suppression; so many at most come out."""
-_SUPPRESSED = 0.6
+SUPPRESSED = 0.6
 """IoU from which on two detections of a class are of one object."""
 
 
@@ -22,18 +22,18 @@ def detections(outputs: torch.Tensor, count: int, size: tuple[int, int]) -> torc
     """(N, 100, 6) float32 by falling score, from outputs (N, P, K + 7) for `count` classes K in images of (height,
     width) `size`: edges in pixels, class, score; class −1 where there are no more."""
     scores = outputs[..., :count].float().sigmoid().flatten(1)
-    values, places = scores.topk(min(_BEFORE, scores.shape[1]), dim=1)
+    values, places = scores.topk(min(BEFORE, scores.shape[1]), dim=1)
     # Equal scores in the order of their positions, whatever made them come first.
     order = torch.argsort(places, 1)
     values, places = values.gather(1, order), places.gather(1, order)
     values, order = values.sort(dim=1, descending=True, stable=True)
     places = places.gather(1, order)
-    longest = max(1, int((values >= _SCORED).sum(1).max())) if len(values) else 1
+    longest = max(1, int((values >= SCORED).sum(1).max())) if len(values) else 1
     values, places = values[:, :longest], places[:, :longest]
     numbers = places % count
     boxes = outputs[..., count : count + CELL].float()
     boxes = boxes.gather(1, (places // count)[..., None].expand(-1, -1, 4))
-    kept = suppressed(boxes, numbers, _SUPPRESSED) & (values >= _SCORED)
+    kept = suppressed(boxes, numbers, SUPPRESSED) & (values >= SCORED)
     limits = torch.tensor([*size[::-1], *size[::-1]], dtype=boxes.dtype, device=boxes.device)
     rows = torch.cat([torch.minimum(boxes.clamp(min=0), limits), numbers[..., None], values[..., None]], 2)
     rows = torch.where(kept[..., None], rows, _nothing(rows))

@@ -72,7 +72,7 @@ class Detector(nn.Module):
         stride = math.sqrt(down * right)
         at_y, at_x = torch.meshgrid(y, x, indexing="ij")
         cells = torch.stack([at_x, at_y, torch.full_like(at_x, stride)], -1)
-        cells = cells.view(1, -1, 3).expand(len(edges), -1, -1)
+        cells = cells.view(1, -1, 3).expand(edges.shape[0], -1, -1)
         reach = stride * (edges.float() + self.size[level].float()).clamp(max=_LARGEST).exp().flatten(2).transpose(1, 2)
         centers = cells[..., :2]
         boxes = torch.cat([centers - reach[..., :2], centers + reach[..., 2:]], 2)

@@ -38,11 +38,13 @@ from striate.tasks.detect.average_precision import (
     rows_of,
 )
 from striate.tasks.detect.decode import detections
+from striate.tasks.detect.export import OUTPUTS, detections_of, disparity_of_boxes, exported_boxes
 from striate.tasks.detect.head import CELL, Detector
 from striate.tasks.detect.loss import detection_loss
 from striate.tasks.detect.metrics import MAP, METRICS, DetectionMetrics
 from striate.tasks.detect.move import resize_boxes, warp_boxes
 from striate.tasks.evaluation import Evaluation
+from striate.tasks.exported import Frame
 from striate.tasks.headline import Headline, Rows, interval_of
 from striate.tasks.task import Explained, Feature, Task
 from striate.visualize.page_parts import Picture, Section, Table
@@ -85,6 +87,7 @@ class Detect(Task):
         "cutmix": "a pasted part hides objects and cuts others in two",
     }
     draws: ClassVar[bool] = True
+    exports: ClassVar[tuple[str, ...]] = OUTPUTS
     loss_name: ClassVar[str] = "quality-focal"  # type: ignore[misc]
 
     @classmethod
@@ -210,6 +213,24 @@ class Detect(Task):
         count = self.outputs
         edges = outputs[..., count : count + CELL].float() / max(self.size)
         return torch.cat([outputs[..., :count].float().sigmoid(), edges], 2).flatten(1)
+
+    def export(self, outputs: torch.Tensor, frame: Frame | None) -> tuple[torch.Tensor, ...]:
+        """`boxes` (N, M, 4) in pixels of the picture, `scores` and `labels` (N, M), −1 where there are no more."""
+        assert frame is not None
+        return exported_boxes(outputs, self.outputs, self.size, frame)
+
+    def exported_facts(self) -> dict[str, Any]:
+        """From which score on a detection is a prediction."""
+        return {"threshold": self.threshold}
+
+    def from_exported(self, arrays: Sequence[NDArray[Any]], size: tuple[int, int] | None) -> NDArray[np.float64]:
+        """Detections in pixels of the file."""
+        del size
+        return detections_of(arrays)
+
+    def disparity(self, right: NDArray[Any], found: NDArray[Any]) -> tuple[float, bool]:
+        """Of the detections from the threshold on."""
+        return disparity_of_boxes(right, found, self.threshold)
 
     def draw(self, image: NDArray[np.uint8], decoded: Any, truth: Any = None) -> NDArray[np.uint8]:
         """Boxes over the image, in the colors of their classes."""

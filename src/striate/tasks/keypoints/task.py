@@ -27,6 +27,7 @@ from striate.tasks.assessment import Assessment, Figures
 from striate.tasks.baseline import Method
 from striate.tasks.config import TaskConfig
 from striate.tasks.evaluation import Evaluation
+from striate.tasks.exported import Frame
 from striate.tasks.headline import Rows
 from striate.tasks.keypoints.assess import assess_points, errors_of, estimates, figures_of, image_rows
 from striate.tasks.keypoints.geometry import (
@@ -90,6 +91,7 @@ class Keypoints(Task):
     moves_with_image: ClassVar[bool] = True
     needs_placement: ClassVar[bool] = True
     draws: ClassVar[bool] = True
+    exports: ClassVar[tuple[str, ...]] = ("points",)
     loss_name: ClassVar[str] = "distance"  # type: ignore[misc]
 
     @classmethod
@@ -179,7 +181,7 @@ class Keypoints(Task):
 
     def _coordinates(self, outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(N, K, 2) places, and (N, K) the logarithm of the expected error, a share of the size of the points."""
-        values = outputs.float().view(len(outputs), len(self.target_names), 3)
+        values = outputs.float().view(outputs.shape[0], len(self.target_names), 3)
         return values[..., :2], values[..., 2].clamp(-7, 3)
 
     def warp_targets(self, targets: torch.Tensor, warp: Warp) -> torch.Tensor:
@@ -202,7 +204,7 @@ class Keypoints(Task):
         """Outputs turned back, left and right exchanged. Heatmaps stay where a shift by part of a cell has put them:
         views are shifted both ways, and their mean is where it was."""
         if self.head == "regress":
-            values = outputs.view(len(outputs), len(self.target_names), 3)
+            values = outputs.view(outputs.shape[0], len(self.target_names), 3)
             if mirrored:
                 values = values[:, list(self.pairs)] * constants((-1.0, 1.0, 1.0), outputs.device)
             moved = (2 * shift[1] / self.shape[1], 2 * shift[0] / self.shape[0], 0.0)
@@ -344,6 +346,24 @@ class Keypoints(Task):
                 for name, (x, y, sure) in zip(self.target_names, values, strict=True)
             ]
         }
+
+    def export(self, outputs: torch.Tensor, frame: Frame | None) -> tuple[torch.Tensor, ...]:
+        """`points` (N, K, 3): x and y in pixels of the picture, and confidence."""
+        assert frame is not None
+        decoded = self.decode(outputs)
+        places = (decoded[..., :2] + 1) * torch.tensor([self.shape[1] / 2, self.shape[0] / 2])
+        return (torch.cat([frame.in_picture(places), decoded[..., 2:]], 2),)
+
+    def exported_facts(self) -> dict[str, Any]:
+        """What each point is called."""
+        return {"names": list(self.target_names)}
+
+    def from_exported(self, arrays: Sequence[NDArray[Any]], size: tuple[int, int] | None) -> NDArray[np.float64]:
+        """(N, K, 3) right and down from −1 to 1 over the file, and confidence."""
+        assert size is not None
+        found = np.array(arrays[0], np.float64)
+        found[..., :2] = 2 * found[..., :2] / np.array(size[::-1]) - 1
+        return found
 
     def line(self, fields: Mapping[str, Any]) -> str:
         """The places of the points, and the mean of their confidence."""

@@ -53,6 +53,7 @@ class Regress(Task):
     metrics = METRICS
     losses: ClassVar[tuple[str, ...]] = ("squared", "absolute", "huber")
     survives_moves: ClassVar[bool] = False
+    exports: ClassVar[tuple[str, ...]] = ("value",)
 
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
@@ -107,6 +108,15 @@ class Regress(Task):
         """(N, T) float32 in the units of the data."""
         mean, std = self._scale(outputs.device)
         return outputs.float() * std + mean
+
+    def exported_facts(self) -> dict[str, Any]:
+        """What each number is called."""
+        return {"names": list(self.target_names)}
+
+    def disparity(self, right: NDArray[Any], found: NDArray[Any]) -> tuple[float, bool]:
+        """How far standardized numbers differ."""
+        difference = float((np.abs(right - found) / np.array(self.std)).max())
+        return difference, difference < 1e-3
 
     def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
         """`rmse` and `mae` in the units of the data, over all samples and numbers together, and `r2`, averaged over

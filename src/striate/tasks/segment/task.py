@@ -31,6 +31,7 @@ from striate.tasks.assessment import Assessment, Figures
 from striate.tasks.baseline import Method
 from striate.tasks.config import TaskConfig
 from striate.tasks.evaluation import Evaluation
+from striate.tasks.exported import Frame
 from striate.tasks.headline import Rows
 from striate.tasks.losses import balanced_weights
 from striate.tasks.outputs import constants
@@ -48,6 +49,8 @@ def _usual_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 _NUMBERS_AT_ONCE = 1 << 24
+_ON_BORDERS = 1e-3
+"""Share of pixels between two classes whose logits are the same up to rounding."""
 _LEAVE_OUT = "leave out --calibrated"
 
 
@@ -81,6 +84,7 @@ class Segment(Task):
     writes_files: ClassVar[bool] = True
     whole_pictures: ClassVar[bool] = True
     draws: ClassVar[bool] = True
+    exports: ClassVar[tuple[str, ...]] = ("mask",)
 
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
@@ -170,6 +174,23 @@ class Segment(Task):
             rows = torch.lerp(lines[:, :, above[part]], lines[:, :, below[part]], share[part, None])
             masks[:, part] = rows.argmax(1).cpu()
         return masks
+
+    def export(self, outputs: torch.Tensor, frame: Frame | None) -> tuple[torch.Tensor, ...]:
+        """`mask` (N, H, W) uint8 class numbers, of the size of the picture."""
+        assert frame is not None
+        if not frame.resized:
+            return (self.decode(outputs),)
+        return (self.decode(functional.interpolate(outputs.float(), frame.sides, mode="bilinear")),)
+
+    def exported_facts(self) -> dict[str, Any]:
+        """The values that the classes have in the files of masks."""
+        return {"values": list(self.values)}
+
+    def disparity(self, right: NDArray[Any], found: NDArray[Any]) -> tuple[float, bool]:
+        """The share of pixels with another class beyond the few that are on the border between two, where rounding
+        decides."""
+        wrong = float((right != found).mean()) if right.shape == found.shape else 1.0
+        return max(0.0, wrong - _ON_BORDERS), wrong <= _ON_BORDERS
 
     def stitched(self, parts: Iterable[tuple[Tile, torch.Tensor]], size: tuple[int, int]) -> torch.Tensor:
         """(H, W) uint8: of each tile the classes of its core."""

@@ -54,28 +54,36 @@ def geometry(source: tuple[int, int], size: tuple[int, int], fit: Fit) -> Geomet
     if fit == "stretch":
         return Geometry(whole, (to_width, to_height), (0, 0))
     if fit == "pad":
-        scale = min(to_width / width, to_height / height)
         inner = (
-            min(to_width, max(1, round(width * scale))),
-            min(to_height, max(1, round(height * scale))),
+            min(to_width, max(1, _nearest(width * to_height, height))),
+            min(to_height, max(1, _nearest(height * to_width, width))),
         )
         return Geometry(whole, inner, ((to_width - inner[0]) // 2, (to_height - inner[1]) // 2))
-    scale = max(to_width / width, to_height / height)
     # Whole pixels: half of one more or less on a side is no matter, and the fast filter takes nothing else.
-    kept_width = min(width, max(1, round(to_width / scale)))
-    kept_height = min(height, max(1, round(to_height / scale)))
+    kept_width = min(width, max(1, _nearest(to_width * height, to_height)))
+    kept_height = min(height, max(1, _nearest(to_height * width, to_width)))
     left, top = (width - kept_width) // 2, (height - kept_height) // 2
     return Geometry((left, top, left + kept_width, top + kept_height), (to_width, to_height), (0, 0))
+
+
+def _nearest(a: int, b: int) -> int:
+    """The whole number nearest to a / b, of two the even one: in whole numbers, since a quotient that is rounded itself
+    falls to either side, and an exported network has to come to the same."""
+    whole, rest = divmod(a, b)
+    return whole + (2 * rest > b or (2 * rest == b and whole % 2 == 1))
 
 
 def whole_size(source: tuple[int, int], size: tuple[int, int], fit: Fit) -> tuple[int, int]:
     """(height, width) of a whole picture of `source` (height, width) at the scale at which `fit` brings it to `size`:
     what `crop` would cut off is there, what `pad` would add is not."""
-    scales = [to / side for to, side in zip(size, source, strict=True)]
-    if fit != "stretch":
-        scales = [max(scales) if fit == "crop" else min(scales)] * 2
-    height, width = (max(1, round(side * scale)) for side, scale in zip(source, scales, strict=True))
-    return height, width
+    (height, width), (to_height, to_width) = source, size
+    if fit == "stretch":
+        return size
+    choose = max if fit == "crop" else min
+    return (
+        choose(to_height, max(1, _nearest(height * to_width, width))),
+        choose(to_width, max(1, _nearest(width * to_height, height))),
+    )
 
 
 def placement(source: tuple[int, int], size: tuple[int, int], fit: Fit) -> Placement:

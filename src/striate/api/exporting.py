@@ -1,0 +1,59 @@
+"""Trained networks as files of other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from striate.api.announcing import Announce
+from striate.api.keywords import known_keywords
+from striate.api.networks import load
+from striate.api.training import Run
+from striate.errors import ModelError
+from striate.exporting.export import Exported, export_trained
+from striate.exporting.formats import format_named
+from striate.runs.directory import open_run
+from striate.training.config_file import config_from_yaml
+from striate.training.prepare import read_data
+
+
+@known_keywords
+def export(
+    run: str | Path | Run,
+    format: str = "onnx",
+    *,
+    int8: bool = False,
+    out: str | Path | None = None,
+    announce: Announce | None = None,
+) -> Exported:
+    """Write the network of a run as a file that other programs run, with preparation and predictions inside; at `out`
+    or in the folder `exports` of the run. `format`: onnx, openvino, torch, hub. `int8`: in 8-bit integers, if these are
+    faster here than anything else and predict as well.
+
+    The file is run here, and its predictions compared with those of the run for samples of the run's data, at several
+    sizes and in batches of several. Raises ModelError where they are not the same, and leaves nothing then; UsageError
+    where a package is missing, the place is taken, or the task has no such file; DataError where the data are gone.
+    """
+    exported = try_export(run, format, int8=int8, out=out, announce=announce)
+    if exported.path is None:
+        got = f"{exported.refused} ({exported.parity.text()})"
+        expected = "predictions that are those of the run, up to rounding" + (", and faster" if int8 else "")
+        raise ModelError(f"export as {format}", got, expected, "another format, or striate predict")
+    return exported
+
+
+def try_export(
+    run: str | Path | Run,
+    format: str = "onnx",
+    *,
+    int8: bool = False,
+    out: str | Path | None = None,
+    announce: Announce | None = None,
+) -> Exported:
+    """`export`, which says in `refused` why nothing was written where predictions differ."""
+    kind = format_named(format)
+    kind.require()
+    opened = open_run(run.path if isinstance(run, Run) else Path(run))
+    trained = load(opened.path)
+    data = read_data(config_from_yaml(opened.config), announce)[1]
+    place = None if out is None else Path(out)
+    return export_trained(trained, data, opened, kind, place, int8=int8, announce=announce)

@@ -1,0 +1,191 @@
+"""From a run to a file that has shown that it predicts the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from striate import notebook
+from striate.data.dataset import Dataset
+from striate.errors import UsageError, pasted
+from striate.exporting.export_format import ExportFormat, written_size
+from striate.exporting.exported_network import ExportedNetwork
+from striate.exporting.model_card import card_facts
+from striate.exporting.parity import Parity, measure_parity, spread_inputs
+from striate.exporting.quantize import Quantized, measure_quantized
+from striate.exporting.speed import BATCH, measure_speed
+from striate.models.preserved_state import same_random_state
+from striate.runs.directory import RunDirectory, read_metrics
+from striate.runs.files import explained, read_dispensable
+from striate.tasks.registry import task_to_state
+from striate.training.trained import Trained
+from striate.version import VERSION
+from striate.wording import several
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written where, and what it was compared with.
+
+    `refused`: why nothing was written, `path` then being None. `speed`: milliseconds of one input and images a second
+    in batches, of each runtime here and of torch in fp32. `quantized`: what 8-bit integers brought, where they were
+    asked for.
+    """
+
+    path: Path | None
+    format: str
+    bytes: int
+    parity: Parity
+    speed: dict[str, Any] = field(default_factory=dict)
+    refused: str = ""
+    quantized: Quantized | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `striate export --json`."""
+        found = {
+            "path": None if self.path is None else str(self.path),
+            "format": self.format,
+            "bytes": self.bytes,
+            "parity": self.parity.to_json(),
+            "speed": self.speed,
+        }
+        found |= {"int8": self.quantized.to_json()} if self.quantized is not None else {}
+        return found | ({"refused": self.refused} if self.refused else {})
+
+    def lines(self) -> list[str]:
+        """The same for a terminal."""
+        wrote = f"nothing was written: {self.refused}" if self.path is None else f"{self.path}  {several(self.bytes, 'byte')}"
+        lines = [wrote, f"parity: {self.parity.text()}"]
+        if self.quantized is not None:
+            lines.append(f"int8: {self.quantized.accuracy_text()}; speedup {self.quantized.speedup:.2f}")
+        if self.speed:
+            alone, many = self.speed["milliseconds"], self.speed["images_per_second"]
+            each = "; ".join(f"{name} {alone[name]:.3g} ms, {many[name]:,.4g} a second" for name in alone)
+            threads = several(self.speed["threads"], "thread")
+            lines.append(f"speed, one input and batches of {BATCH}, {threads}: {each}")
+        return lines
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def _repr_html_(self) -> str:
+        return notebook.page(f"Exported as {self.format}", notebook.items(self.lines()))
+
+
+def export_trained(
+    trained: Trained,
+    data: Dataset,
+    run: RunDirectory,
+    kind: ExportFormat,
+    out: Path | None = None,
+    *,
+    int8: bool = False,
+    announce: Callable[[str], None] | None = None,
+) -> Exported:
+    """Write the network of a run as a file of format `kind`, at `out` or in the folder `exports` of the run, once the
+    file has been run and predicts what the run predicts; otherwise nothing is left. `int8`: in 8-bit integers, if these
+    are faster here than anything else and predict as well.
+
+    Raises UsageError where a package is missing, the place is taken, or the task or format has no such file.
+    """
+    kind.require()
+    announce = announce or (lambda _: None)
+    if int8 and not kind.quantizes:
+        raise UsageError("--int8", f"--format {kind.name}", "a format that has 8-bit integers", "--format onnx --int8")
+    place = run.path / "exports" / f"{run.path.name}{'-int8' if int8 else ''}{kind.suffix}" if out is None else out
+    if place.suffix != kind.suffix and kind.suffix:
+        named = pasted(place.with_suffix(kind.suffix))
+        raise UsageError("--out", str(place), f"a name that ends in {kind.suffix}", f"--out {named}")
+    refuse_taken(place)
+    network = ExportedNetwork(trained)
+    with staged(place) as temporary, same_random_state():
+        announce(f"writing {kind.what}")
+        kind.write(network, facts_of(network, trained, run, data.name), temporary)
+        runners = kind.runners(temporary)
+        announce("comparing its predictions with those of the run")
+        parity = measure_parity(trained, data, runners)
+        if not parity.holds:
+            return Exported(None, kind.name, 0, parity, refused="its predictions are not those of the run")
+        quantized = None
+        if int8:
+            announce("quantizing it, and measuring what that brings")
+            small = temporary.parent.parent / "int8" / temporary.name
+            small.parent.mkdir()
+            kind.write_int8(temporary, small, trained, data)
+            full, runners, temporary = runners, kind.runners(small), small
+            quantized = measure_quantized(trained, data, runners, full)
+            if quantized.refused:
+                return Exported(None, kind.name, 0, parity, refused=quantized.refused, quantized=quantized)
+        announce("measuring its speed")
+        speed = measure_speed(trained, spread_inputs(data, BATCH), runners)
+        written = written_size(temporary.parent)
+        publish(temporary, place)
+    return Exported(place, kind.name, written, parity, speed, quantized=quantized)
+
+
+def facts_of(network: ExportedNetwork, trained: Trained, run: RunDirectory, source: str) -> dict[str, Any]:
+    """What a file says of itself: whose network it is, what its outputs mean, and how inputs are prepared."""
+    metrics, task = read_metrics(run), trained.task
+    return {
+        "striate": VERSION,
+        "task": task.name,
+        "classes": list(trained.classes),
+        "input": network.described,
+        "outputs": list(task.exports),
+        "facts": task.exported_facts(),
+        "preparation": json.loads(json.dumps(asdict(trained.preparation))),
+        "normalization": asdict(trained.normalization),
+        "views": trained.views,
+        "card": card_facts(metrics, read_dispensable(run.evaluation), tuple(m.key for m in task.shown), source),
+        "model": str(metrics.get("model")),
+        "data": str(metrics.get("data")),
+        "task_state": task_to_state(task),
+    }
+
+
+def refuse_taken(place: Path) -> None:
+    """Raise UsageError where something is at the place already."""
+    if os.path.lexists(place):
+        other = next(
+            free
+            for number in range(2, 10_000)
+            if not os.path.lexists(free := place.with_name(f"{place.stem}-{number}{place.suffix}"))
+        )
+        raise UsageError("--out", f"{place}, which is there already", "a new name", f"--out {pasted(other)}")
+
+
+@contextmanager
+def staged(place: Path) -> Iterator[Path]:
+    """The same name in a hidden folder beside the place, gone in the end: a process that is killed leaves nothing at
+    the place."""
+    with explained(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".tmp", dir=place.parent))
+    try:
+        (folder / "fp32").mkdir()
+        yield folder / "fp32" / place.name
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(temporary: Path, place: Path) -> None:
+    """Flush what was written and give it its name, the file that is named last."""
+    with explained(place):
+        files = [path for path in temporary.parent.rglob("*") if path.is_file()]
+        for path in files:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        for path in sorted(temporary.parent.iterdir(), key=lambda path: path == temporary):
+            path.rename(place.with_name(path.name))
+        folder = os.open(place.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

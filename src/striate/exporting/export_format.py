@@ -1,0 +1,66 @@
+"""What the rest of the room knows of a format: this class, and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from striate.data.dataset import Dataset
+from striate.errors import UsageError
+from striate.exporting.exported_network import ExportedNetwork
+from striate.training.trained import Trained
+
+Runner = Callable[[np.ndarray], list[np.ndarray]]
+"""The outputs of a file for a batch of inputs, computed by one runtime."""
+
+
+class ExportFormat:
+    """A format: how it is written, and how what was written is run again."""
+
+    name: ClassVar[str]
+    """As `--format` names it."""
+    what: ClassVar[str]
+    """What it is, in a few words."""
+    suffix: ClassVar[str] = ""
+    """Of its file; empty where it is a folder."""
+    extra: ClassVar[str] = ""
+    """The extra of striate that it needs."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """The packages of that extra."""
+
+    def require(self) -> None:
+        """Raise UsageError where a package is missing."""
+        missing = [package for package in self.needs if find_spec(package) is None]
+        if missing:
+            raise UsageError(
+                f"striate export --format {self.name}",
+                f"{' and '.join(missing)}: not installed",
+                f"the extra `{self.extra}`",
+                f"pip install 'striate[{self.extra}]'",
+            )
+
+    def write(self, network: ExportedNetwork, facts: Mapping[str, Any], place: Path) -> None:
+        """Write the file, or the files of the folder, at `place`, of which nobody knows yet; what lies beside the
+        folder of `place` is gone in the end."""
+        raise NotImplementedError
+
+    quantizes: ClassVar[bool] = False
+    """Whether `write_int8` is there."""
+
+    def write_int8(self, source: Path, place: Path, trained: Trained, data: Dataset) -> None:
+        """Write at `place` what was written at `source`, in 8-bit integers."""
+        raise NotImplementedError
+
+    def runners(self, place: Path) -> dict[str, Runner]:
+        """What runs it here, by name, the one that counts first."""
+        raise NotImplementedError
+
+
+def written_size(place: Path) -> int:
+    """Bytes of a file, or of all files of a folder."""
+    files = [place] if place.is_file() else [path for path in place.rglob("*") if path.is_file()]
+    return sum(path.stat().st_size for path in files)

@@ -1,0 +1,100 @@
+"""All that a prediction needs as one module: from the bytes of pictures of any size to what the task gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.data.media.every_medium import medium_of
+from striate.errors import UsageError
+from striate.exporting.resize import AxisFit, resize, whole_axes
+from striate.models.preserved_state import copied
+from striate.tasks.exported import Frame
+from striate.tasks.outputs import Outputs
+from striate.tasks.views import mean_over_views
+from striate.training.trained import Trained
+
+_TRACED = (37, 53)
+"""Pixels that a picture is larger than the inputs while it is traced: no size of it is one that means something."""
+
+
+class ExportedNetwork(nn.Module):
+    """A copy of a trained network in fp32, in eval mode, with preparation, normalization and predictions around it.
+
+    Pictures are (N, H, W, C) uint8 of any N, H and W; other inputs (N, *input_shape) float32.
+    """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, trained: Trained) -> None:
+        super().__init__()
+        task, preparation = trained.task, trained.preparation
+        if not task.exports:
+            raise UsageError(
+                "striate export",
+                f"a run that predicts {task.headline}",
+                "a task that says what an exported file of it gives (Task.exports)",
+                "striate predict, or striate.load(run) in Python",
+            )
+        self.module = copied(trained.module).cpu().float().eval().requires_grad_(False)
+        self.task, self.preparation, self.views = task, preparation, trained.views
+        self.pictures = medium_of(preparation.kind).pictures
+        self.whole = trained.reads_whole
+        normalize = trained.normalization.on("cpu", len(preparation.input_shape) + 1)
+        self.register_buffer("mean", normalize.mean, persistent=False)
+        self.register_buffer("scale", normalize.scale, persistent=False)
+
+    @property
+    def input_name(self) -> str:
+        """What the input is called."""
+        return "image" if self.pictures else "input"
+
+    def example(self, count: int = 2) -> torch.Tensor:
+        """An input that it can be traced with."""
+        shape = self.preparation.input_shape
+        if not self.pictures:
+            return torch.zeros(count, *shape)
+        more = (0, 0) if self.whole and self.preparation.native else _TRACED
+        height, width = (side + by for side, by in zip(shape[1:], more, strict=True))
+        return torch.zeros(count, height, width, shape[0], dtype=torch.uint8)
+
+    @property
+    def dynamic_axes(self) -> dict[int, str]:
+        """The axes of the input whose length is free, and what they are called."""
+        return {0: "N", 1: "H", 2: "W"} if self.pictures else {0: "N"}
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """The input as a reader of the file needs it: its name, its type, and its axes."""
+        example = self.example()
+        shape = [self.dynamic_axes.get(axis, side) for axis, side in enumerate(example.shape)]
+        return {"name": self.input_name, "type": str(example.dtype).removeprefix("torch."), "shape": shape}
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The tensors that the task exports."""
+        x, frame = self._prepared(image) if self.pictures else (image, None)
+        outputs: Outputs = mean_over_views(self.module, (x - self.mean) * self.scale, self.views, self.task.unmoved)
+        return self.task.export(outputs, frame)
+
+    def _prepared(self, image: torch.Tensor) -> tuple[torch.Tensor, Frame]:
+        height, width = image.shape[1:3]
+        own: tuple[Any, Any] = self.preparation.input_shape[1:]  # type: ignore[assignment]
+        if self.whole:
+            size = (height, width) if self.preparation.native else whole_axes(height, width, own, self.preparation.fit)
+            x, axes = (
+                resize(image, size, "stretch") if not self.preparation.native else (image.permute(0, 3, 1, 2), None)
+            )
+        else:
+            x, axes = resize(image, own, self.preparation.fit)
+        return x.float(), _frame(axes, height, width)
+
+
+def _frame(axes: tuple[AxisFit, AxisFit] | None, height: Any, width: Any) -> Frame:
+    size = torch.stack([torch.full((), side, dtype=torch.float32) for side in (width, height)])
+    if axes is None:
+        return Frame(torch.ones(2), torch.zeros(2), size, (height, width), resized=False)
+    down, right = axes
+    return Frame(torch.stack([right.scale, down.scale]), torch.stack([right.shift, down.shift]), size, (height, width))

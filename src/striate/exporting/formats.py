@@ -1,0 +1,21 @@
+"""The formats: a line each."""
+
+from __future__ import annotations
+
+from striate.errors import UsageError
+from striate.exporting.export_format import ExportFormat
+from striate.exporting.hub_format import HubFormat
+from striate.exporting.onnx_format import OnnxFormat
+from striate.exporting.openvino_format import OpenvinoFormat
+from striate.exporting.torch_format import TorchFormat
+
+FORMATS: tuple[type[ExportFormat], ...] = (OnnxFormat, OpenvinoFormat, TorchFormat, HubFormat)
+
+
+def format_named(name: str) -> ExportFormat:
+    """The format of this name. Raises UsageError."""
+    for kind in FORMATS:
+        if kind.name == name:
+            return kind()
+    known = ", ".join(kind.name for kind in FORMATS)
+    raise UsageError("--format", repr(name), known, f"--format {FORMATS[0].name}")

@@ -1,0 +1,57 @@
+"""A folder as model hubs have it: weights, what they mean, a model card, and a loader that needs torch alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from striate.exporting.export_format import ExportFormat, Runner
+from striate.exporting.exported_network import ExportedNetwork
+from striate.exporting.model_card import model_card
+from striate.exporting.onnx_format import quiet_exporter
+from striate.exporting.torch_format import program_runner, traced_program
+
+
+class HubFormat(ExportFormat):
+    """`model.safetensors`, `network.pt2`, `config.json`, `README.md`, `load.py`."""
+
+    name: ClassVar[str] = "hub"
+    what: ClassVar[str] = "a folder with weights, model card and loader"
+
+    def write(self, network: ExportedNetwork, facts: Mapping[str, Any], place: Path) -> None:
+        """The weights have the names of the network's own state_dict; the program has the operations alone."""
+        from safetensors.torch import save_file
+
+        place.mkdir()
+        with quiet_exporter():
+            program = traced_program(network)
+            # Copies of their own: layers may share weights, which the format does not know.
+            weights = {
+                name.removeprefix("module."): tensor.detach().clone().contiguous()
+                for name, tensor in program.state_dict.items()
+            }
+            save_file(weights, place / "model.safetensors", metadata={"format": "pt"})
+            for tensor in program.state_dict.values():
+                tensor.data = torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
+            torch.export.save(program, place / "network.pt2")
+        config = {key: value for key, value in facts.items() if key != "card"}
+        (place / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (place / "README.md").write_text(model_card(facts), encoding="utf-8")
+        loader = files("striate.exporting").joinpath("hub_loader.py").read_text(encoding="utf-8")
+        (place / "load.py").write_text(loader, encoding="utf-8")
+
+    def runners(self, place: Path) -> dict[str, Runner]:
+        """torch, by what the loader does."""
+        from safetensors.torch import load_file
+
+        with quiet_exporter():
+            program = torch.export.load(place / "network.pt2")
+            weights = load_file(place / "model.safetensors")
+            for name, tensor in program.state_dict.items():
+                tensor.data = weights[name.removeprefix("module.")]
+            return {"torch.export": program_runner(program)}

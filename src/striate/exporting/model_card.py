@@ -1,0 +1,123 @@
+"""The model card of a run, from what lies in the run alone.
+
+Mitchell et al., "Model cards for model reporting", 2019.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from striate.errors import one_line
+from striate.tasks.registry import metric_named
+from striate.wording import several
+
+_SPLITS = {"val": "validation", "test": "test"}
+
+
+def card_facts(
+    metrics: Mapping[str, Any], assessment: Mapping[str, Any] | None, shown: tuple[str, ...], source: str
+) -> dict[str, Any]:
+    """What the card says, from metrics.json and evaluation.json; `shown` are the keys of the task's metrics."""
+    assessment = assessment or {}
+    test = assessment.get("splits", {}).get("test") or assessment.get("splits", {}).get("val") or {}
+    return {
+        "source": source,
+        "counts": {name: metrics[name]["n"] for name in ("train", "val", "test") if metrics.get(name, {}).get("n")},
+        "figures": {
+            name: {key: value for key, value in metrics[name].items() if key in shown or key.endswith("_interval")}
+            for name in _SPLITS
+            if isinstance(metrics.get(name), dict)
+        },
+        "shown": list(shown),
+        "params": metrics.get("params"),
+        "macs": metrics.get("macs"),
+        "epochs": metrics.get("epochs"),
+        "train_seconds": metrics.get("train_seconds"),
+        "device": metrics.get("device"),
+        "gap": (assessment.get("gap") or {}).get("sentence"),
+        "temperature": assessment.get("temperature"),
+        "slices": [part for part in test.get("slices", ()) if part.get("differs")],
+    }
+
+
+def model_card(facts: Mapping[str, Any]) -> str:
+    """The card as Markdown."""
+    return "\n".join(_lines(facts)) + "\n"
+
+
+def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    card, classes = facts["card"], facts["classes"]
+    name = f"{facts['model']} on {facts['data']}"
+    yield from ("---", "library_name: striate", "tags:", f"- {facts['task']}", "---", "")
+    yield from (f"# {_safe(name)}", "")
+    yield f"A network for the task `{facts['task']}`, trained by striate {facts['striate']}."
+    if classes:
+        yield f"Classes: {', '.join(_safe(c) for c in classes)}."
+    yield from ("", "## Figures", "")
+    yield from _figures(card)
+    yield from ("", "Intervals are 95 % ones.", "", "## Data", "")
+    counts = ", ".join(f"{count:,} {split}" for split, count in card["counts"].items())
+    yield f"{_safe(card['source'])}: {counts} samples. Inputs: {_inputs(facts)}."
+    yield "The test samples were measured once, when training was over, and chose nothing."
+    yield from ("", "## Training", "")
+    yield (
+        f"{several(card['params'], 'parameter')}, {several(card['macs'], 'multiply–accumulate')} for one input; "
+        f"{several(card['epochs'], 'epoch')} in {card['train_seconds']:,.0f} s on {card['device']}."
+    )
+    yield from ("", "## Limits", "")
+    yield from (f"- {line}" for line in _limits(card))
+    yield from ("", "## Use", "", "```python", "from load import load", "", "network, config = load()")
+    taken = f"({', '.join(map(str, facts['input']['shape']))}) {facts['input']['type']}"
+    yield f"outputs = network(inputs)  # {taken} in; {', '.join(facts['outputs'])} out"
+    yield "```"
+
+
+def _figures(card: Mapping[str, Any]) -> Iterator[str]:
+    splits = list(card["figures"])
+    yield "| | " + " | ".join(f"{_SPLITS[split]}, n = {card['counts'].get(split, 0):,}" for split in splits) + " |"
+    yield "|---|" + "---|" * len(splits)
+    for key in card["shown"]:
+        if any(isinstance(card["figures"][split].get(key), int | float) for split in splits):
+            cells = [_cell(key, card["figures"][split]) for split in splits]
+            yield f"| {metric_named(key).name} | {' | '.join(cells)} |"
+
+
+def _cell(key: str, figures: Mapping[str, Any]) -> str:
+    value, ends = figures.get(key), figures.get(f"{key}_interval")
+    metric = metric_named(key)
+    if not isinstance(value, int | float):
+        return "–"
+    return metric.text(value) + (f" ({metric.text(ends[0])} to {metric.text(ends[1])})" if ends else "")
+
+
+def _inputs(facts: Mapping[str, Any]) -> str:
+    preparation = facts["preparation"]
+    shape = " × ".join(map(str, preparation["input_shape"]))
+    if "H" not in facts["input"]["shape"]:
+        return f"numbers of shape {shape}"
+    how = {
+        "crop": "the middle is kept where proportions differ",
+        "stretch": "stretched where proportions differ",
+        "pad": "with black borders where proportions differ",
+    }[preparation["fit"]]
+    return f"{shape} (channels × height × width in pixels), {how}"
+
+
+def _limits(card: Mapping[str, Any]) -> Iterator[str]:
+    if card["gap"]:
+        yield _safe(card["gap"])
+    if heat := card["temperature"]:
+        low, high = heat["interval"]
+        sure = "surer than they are right" if low > 1 else "less sure than they are right" if high < 1 else ""
+        said = f"probabilities are {sure}" if sure else "probabilities may be taken as they are"
+        yield f"On validation, {said}: the best temperature is {heat['value']:.3g} ({low:.3g} to {high:.3g})."
+    for part in card["slices"][:8]:
+        figure = part["figure"]["value"]
+        yield f"{_safe(part['by'])} {_safe(part['name'])} differs from all others: {figure:.3g}, n = {part['n']:,}."
+    yield "Measured on samples of the same source as the training data; of others nothing is known."
+
+
+def _safe(text: object) -> str:
+    """Names of files and classes may hold anything: one line, without markup."""
+    return "".join(f"\\{c}" if c in "\\`*_[]<>|#" else c for c in one_line(str(text)))

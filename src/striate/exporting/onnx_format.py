@@ -1,0 +1,87 @@
+"""ONNX: one file that onnxruntime, OpenVINO, TensorRT, browsers and telephones run."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from striate.data.dataset import Dataset
+from striate.exporting.export_format import ExportFormat, Runner
+from striate.exporting.exported_network import ExportedNetwork
+from striate.exporting.runtimes import onnxruntime_runner, openvino_runner
+from striate.inference.openvino_network import openvino_installed
+from striate.layers.suppression import suppress_in_onnx, suppression
+from striate.training.trained import Trained
+
+_OPSET = 18  # in which torch's exporter writes
+
+
+class OnnxFormat(ExportFormat):
+    """By torch's exporter of traced programs."""
+
+    name: ClassVar[str] = "onnx"
+    what: ClassVar[str] = "one file for onnxruntime, OpenVINO and others"
+    suffix: ClassVar[str] = ".onnx"
+    extra: ClassVar[str] = "onnx"
+    needs: ClassVar[tuple[str, ...]] = ("onnx", "onnxscript", "onnxruntime")
+
+    def write(self, network: ExportedNetwork, facts: Mapping[str, Any], place: Path) -> None:
+        """The weights lie in the file; `facts` are its metadata, in JSON where they are no text."""
+        example = network.example()
+        with quiet_exporter(), torch.no_grad():
+            network(example)  # what tasks make once for all batches is made of numbers, not while tracing
+            program = torch.onnx.export(
+                network,
+                (example,),
+                dynamo=True,
+                input_names=[network.input_name],
+                output_names=list(network.task.exports),
+                dynamic_shapes=(network.dynamic_axes,),
+                opset_version=_OPSET,
+                custom_translation_table={suppression(): suppress_in_onnx},
+                verbose=False,
+            )
+        assert program is not None
+        # The exporter notes where in the source each operation stands, with paths of this machine.
+        graph: Any = program.model.graph
+        for part in [*graph.all_nodes(), *graph.inputs, *graph.outputs]:
+            part.metadata_props.clear()
+        program.model.producer_name, program.model.producer_version = "striate", str(facts["striate"])
+        for key, value in facts.items():
+            program.model.metadata_props[key] = value if isinstance(value, str) else json.dumps(value)
+        program.save(str(place), external_data=False)
+
+    quantizes: ClassVar[bool] = True
+
+    def write_int8(self, source: Path, place: Path, trained: Trained, data: Dataset) -> None:
+        """With the metadata of the source."""
+        from striate.exporting.quantize import quantize_onnx
+
+        quantize_onnx(source, place, trained, data)
+
+    def runners(self, place: Path) -> dict[str, Runner]:
+        """onnxruntime, and OpenVINO where it is installed."""
+        found = {"onnxruntime": onnxruntime_runner(place)}
+        return found | ({"openvino": openvino_runner(place)} if openvino_installed() else {})
+
+
+@contextlib.contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """torch's exporter reports its progress, and warns of its own insides."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)

@@ -1,0 +1,54 @@
+"""OpenVINO's own format: a graph (.xml) beside its weights (.bin)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from striate.data.dataset import Dataset
+from striate.exporting.export_format import ExportFormat, Runner
+from striate.exporting.exported_network import ExportedNetwork
+from striate.exporting.onnx_format import OnnxFormat
+from striate.exporting.quantize import quantize_onnx
+from striate.exporting.runtimes import openvino_runner
+from striate.inference.openvino_network import load_openvino
+from striate.training.trained import Trained
+
+
+class OpenvinoFormat(ExportFormat):
+    """Made from ONNX."""
+
+    name: ClassVar[str] = "openvino"
+    what: ClassVar[str] = "OpenVINO's graph, with its weights in a file beside it"
+    suffix: ClassVar[str] = ".xml"
+    extra: ClassVar[str] = "openvino"
+    needs: ClassVar[tuple[str, ...]] = ("openvino", "onnx", "onnxscript")
+
+    def write(self, network: ExportedNetwork, facts: Mapping[str, Any], place: Path) -> None:
+        """The graph at `place`, its weights beside it; the facts as its runtime information, in JSON."""
+        between = place.parent.parent / "fp32.onnx"
+        OnnxFormat().write(network, facts, between)
+        _convert(between, json.dumps(facts), place)
+
+    quantizes: ClassVar[bool] = True
+
+    def write_int8(self, source: Path, place: Path, trained: Trained, data: Dataset) -> None:
+        """By way of ONNX."""
+        between = place.parent.parent / "int8.onnx"
+        quantize_onnx(source.parent.parent / "fp32.onnx", between, trained, data)
+        facts = load_openvino().Core().read_model(source).get_rt_info("striate").value
+        _convert(between, facts, place)
+
+    def runners(self, place: Path) -> dict[str, Runner]:
+        """OpenVINO."""
+        return {"openvino": openvino_runner(place)}
+
+
+def _convert(between: Path, facts: str, place: Path) -> None:
+    """Write an ONNX file as OpenVINO has it."""
+    library = load_openvino()
+    model = library.convert_model(between)
+    model.set_rt_info(facts, "striate")
+    library.save_model(model, place, compress_to_fp16=False)

@@ -1,0 +1,135 @@
+"""Whether an exported file predicts what the run predicts: pictures of the run's own splits, at several sizes and in
+batches of several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from striate.data.dataset import Dataset
+from striate.data.media.every_medium import medium_of
+from striate.exporting.export_format import Runner
+from striate.training.trained import Prediction, Trained
+from striate.wording import several
+
+BATCHES = (1, 3, 8)
+"""Samples that are computed at once."""
+LIMIT = 1e-4
+"""The largest difference that counts as none, in the units of `Task.disparity`."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How a file's predictions compare with the run's: `n` comparisons of predictions for inputs of (height, width)
+    `sizes`, in batches of `batches`, of which `same` say the same; the largest difference of each runtime."""
+
+    n: int
+    sizes: tuple[tuple[int, int], ...]
+    same: int
+    differences: Mapping[str, float]
+    batches: tuple[int, ...] = BATCHES
+
+    @property
+    def max_difference(self) -> float:
+        """Of all runtimes."""
+        return max(self.differences.values())
+
+    @property
+    def holds(self) -> bool:
+        """Whether there is no difference but that of rounding."""
+        return self.same == self.n and self.max_difference <= LIMIT
+
+    def to_json(self) -> dict[str, Any]:
+        """The part `parity` of `striate export --json`."""
+        return {
+            "n": self.n,
+            "sizes": [list(size) for size in self.sizes],
+            "batches": list(self.batches),
+            "max_difference": self.max_difference,
+            "same_answers": self.same == self.n,
+            "runtimes": dict(self.differences),
+        }
+
+    def text(self) -> str:
+        """The comparison in a line."""
+        each = ", ".join(f"{name} {difference:.2g}" for name, difference in self.differences.items())
+        sizes = f" at {several(len(self.sizes), 'size')}" if self.sizes else ""
+        return (
+            f"{self.same:,} of {several(self.n, 'prediction')} are those of the run{sizes} and batches of "
+            f"{', '.join(map(str, self.batches))}; largest difference: {each} (at most {LIMIT:g})"
+        )
+
+
+def spread_inputs(data: Dataset, count: int) -> torch.Tensor:
+    """So many raw inputs (N, *input_shape), evenly spread over the test split; without one, over validation."""
+    split = next(data.splits[name] for name in ("test", "val", "train") if len(data.splits.get(name, ())))
+    count = min(count, len(split))
+    inputs: torch.Tensor = split.inputs[torch.arange(count) * len(split) // count]
+    return inputs.cpu()
+
+
+def sizes_around(own: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """Five sizes (height, width): that of the inputs, and larger, smaller, wider and higher ones."""
+    height, width = own
+    return (
+        own,
+        (2 * height + 1, 2 * width + 7),
+        (max(2, height // 2 + 3), max(2, width // 2 + 1)),
+        (height + 5, 3 * width // 2),
+        (2 * height + 5, width + 1),
+    )
+
+
+def measure_parity(trained: Trained, data: Dataset, runners: Mapping[str, Runner]) -> Parity:
+    """Compare what the runners give with what `Trained.predict` gives in plain fp32."""
+    count, same = 0, 0
+    worst = dict.fromkeys(runners, 0.0)
+    sizes = []
+    for size, batch, predictions in _cases(trained, spread_inputs(data, max(BATCHES))):
+        if size is not None:
+            sizes.append(size)
+        right = [_in_file(trained, prediction) for prediction in predictions]
+        for name, run in runners.items():
+            for at_once in BATCHES:
+                part = batch[:at_once]
+                found = trained.task.from_exported(run(part), size)
+                for one, other in zip(right, found, strict=False):
+                    difference, equal = trained.task.disparity(one, other)
+                    worst[name] = max(worst[name], difference)
+                    same += equal
+                count += len(part)
+                if len(found) != len(part):
+                    worst[name] = float("inf")
+    return Parity(count, tuple(sizes), same, worst)
+
+
+def _cases(
+    trained: Trained, inputs: torch.Tensor
+) -> Iterator[tuple[tuple[int, int] | None, NDArray[Any], list[Prediction]]]:
+    """Of each size the inputs as the file takes them, and the run's predictions for them."""
+    raw = inputs.numpy()
+    if not medium_of(trained.preparation.kind).pictures:
+        yield None, raw.astype(np.float32), trained.answer(list(raw), plan="plain")
+        return
+    channels, *own = trained.preparation.input_shape
+    if channels not in (1, 3):  # Pillow has no such pictures: they come as arrays of the inputs' size
+        yield tuple(own), np.ascontiguousarray(np.moveaxis(raw, 1, -1)), trained.answer(list(raw), plan="plain")  # type: ignore[misc]
+        return
+    pictures = [Image.fromarray(x[0] if channels == 1 else np.ascontiguousarray(np.moveaxis(x, 0, -1))) for x in raw]
+    for size in sizes_around((own[0], own[1])):
+        scaled = [picture.resize(size[::-1], Image.Resampling.BICUBIC) for picture in pictures]
+        batch = np.stack([np.asarray(picture).reshape(*size, channels) for picture in scaled])
+        yield size, batch, trained.predict(list(scaled), plan="plain")
+
+
+def _in_file(trained: Trained, prediction: Prediction) -> NDArray[Any]:
+    decoded = prediction.decoded
+    if prediction.placed is not None:
+        decoded = trained.task.in_file(decoded, prediction.placed)
+    return np.asarray(decoded)

@@ -1,0 +1,189 @@
+"""Post-training quantization to 8-bit integers, and whether it was worth it.
+
+Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference", CVPR
+2018. Convolutions and fully connected layers get a scale a channel for their weights and one for their inputs, the
+latter from samples of the training split; resizing, normalization and predictions stay as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from striate.data.dataset import Dataset
+from striate.exporting.export_format import Runner
+from striate.exporting.speed import BATCH, as_file_input, median_seconds
+from striate.inference.choose import backends_to_try, prepare_backend
+from striate.inference.predictor import inference, plain_predictor
+from striate.statistics.paired import Difference, signed
+from striate.training.trained import Trained
+from striate.wording import several
+
+CALIBRATED_ON = 128
+"""Training samples whose activations decide the scales."""
+_SPLIT = "val"
+_LEAST_SPEEDUP = 1.05
+_MOST_LOST = 0.01
+"""Share of the headline metric that may be lost, where that is not more than noise anyway."""
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What quantization brought: the headline metric in fp32 and in int8 on `n` validation samples, by how much int8
+    leads there, and images a second in batches, of the file and of everything else that predicts here."""
+
+    metric: str
+    n: int
+    fp32: float
+    int8: float
+    lead: Difference
+    rates: Mapping[str, float]
+    other_rates: Mapping[str, float]
+
+    @property
+    def speedup(self) -> float:
+        """Times as fast as the fastest other way."""
+        return max(self.rates.values()) / max(self.other_rates.values())
+
+    @property
+    def refused(self) -> str:
+        """Why it is no gain; empty where it is one."""
+        fastest = max(self.other_rates, key=lambda name: self.other_rates[name])
+        if self.speedup < _LEAST_SPEEDUP:
+            return (
+                f"int8 is {self.speedup:.2f} times as fast as {fastest}, which is less than {_LEAST_SPEEDUP:g} times: "
+                "no gain"
+            )
+        worse = self.lead.p_value < 0.05 and self.lead.value < 0
+        if worse or self.lead.value < -_MOST_LOST * abs(self.fp32):
+            return f"int8 loses too much: {self.accuracy_text()}"
+        return ""
+
+    def accuracy_text(self) -> str:
+        """Both figures and their difference with its interval."""
+        ends = self.lead.interval
+        span = "" if ends is None else f" ({signed(ends.low)} to {signed(ends.high)}, {ends.method})"
+        return (
+            f"{self.metric} {self.int8:.4g} in int8, {self.fp32:.4g} in fp32, difference {signed(self.lead.value)}"
+            f"{span}, {several(self.n, 'validation sample')}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The part `int8` of `striate export --json`."""
+        ends = self.lead.interval
+        return {
+            "metric": self.metric,
+            "n": self.n,
+            "fp32": self.fp32,
+            "int8": self.int8,
+            "difference": self.lead.value,
+            "difference_interval": None if ends is None else [ends.low, ends.high],
+            "p_value": self.lead.p_value,
+            "images_per_second": dict(self.rates),
+            "other_images_per_second": dict(self.other_rates),
+            "speedup": self.speedup,
+        }
+
+
+def quantize_onnx(source: Path, target: Path, trained: Trained, data: Dataset) -> None:
+    """Write the ONNX file `source` in int8 to `target`, calibrated on the training split."""
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    train = data.splits["train"]
+    count = min(CALIBRATED_ON, len(train))
+    raw = train.inputs[torch.arange(count) * len(train) // count].cpu()
+    between = target.with_suffix(".prepared.onnx")
+    with _quiet():
+        quant_pre_process(str(source), str(between), skip_symbolic_shape=True)
+        quantize_static(
+            str(between),
+            str(target),
+            _Calibration(as_file_input(trained, raw), _input_name(between)),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv", "Gemm"],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+    between.unlink()
+
+
+class _Calibration:
+    """The samples as onnxruntime asks for them, one by one."""
+
+    def __init__(self, batch: NDArray[Any], name: str) -> None:
+        self._left = iter({name: one[None]} for one in batch)
+
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
+        return next(self._left, None)
+
+
+def _input_name(path: Path) -> str:
+    import onnx
+
+    return str(onnx.load(path, load_external_data=False).graph.input[0].name)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """onnxruntime's quantization logs what could be done better by hand."""
+    logger = logging.getLogger()
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def measure_quantized(
+    trained: Trained, data: Dataset, int8: Mapping[str, Runner], fp32: Mapping[str, Runner]
+) -> Quantized:
+    """Accuracy on the validation split and speed of an int8 file, beside the fp32 file and the backends of torch."""
+    split = data.splits[_SPLIT]
+    targets = split.targets.cpu().numpy() if isinstance(split.targets, torch.Tensor) else split.targets
+    ours, theirs = (
+        trained.task.rows_for(_predictions(trained, split.inputs, next(iter(runners.values()))), targets)
+        for runners in (int8, fp32)
+    )
+    figure = trained.task.headline_figure()
+    lead = type(trained.task).difference(ours, theirs)
+    raw = split.inputs[torch.arange(BATCH) % len(split)].cpu()
+    batch = as_file_input(trained, raw)
+    rates = {name: BATCH / median_seconds(partial(run, batch)) for name, run in int8.items()}
+    others = {f"{name} fp32": BATCH / median_seconds(partial(run, batch)) for name, run in fp32.items()}
+    others |= _backend_rates(trained, raw)
+    return Quantized(trained.task.headline, len(split), figure.value(theirs), figure.value(ours), lead, rates, others)
+
+
+def _predictions(trained: Trained, inputs: Any, run: Runner) -> Any:
+    """Of all samples of a split by a file."""
+    size = trained.preparation.input_shape[1:] if len(trained.preparation.input_shape) == 3 else None
+    found = []
+    for start in range(0, len(inputs), BATCH):
+        raw = inputs[torch.arange(start, min(start + BATCH, len(inputs)))].cpu()
+        found.append(trained.task.from_exported(run(as_file_input(trained, raw)), size))
+    return np.concatenate(found)
+
+
+def _backend_rates(trained: Trained, raw: torch.Tensor) -> dict[str, float]:
+    """Images a second of what `predict` may choose here, bf16 among it."""
+    normalized = trained.normalization.on("cpu", raw.ndim)(raw)
+    rates = {}
+    for way in backends_to_try(torch.device("cpu")):
+        with contextlib.suppress(Exception), inference(plain_predictor(trained.module)):  # what takes not every network
+            network = prepare_backend(way, trained.module, normalized)
+            name = f"torch {way.name}" if way.engine == "torch" else way.name
+            rates[name] = len(raw) / median_seconds(partial(network, normalized))
+    return rates

@@ -1,0 +1,57 @@
+"""How fast an exported file is, beside the run's own network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from striate.data.media.every_medium import medium_of
+from striate.exporting.export_format import Runner
+from striate.training.trained import Trained
+
+BATCH = 32
+_SECONDS, _LEAST = 0.3, 3
+
+
+def as_file_input(trained: Trained, raw: torch.Tensor) -> np.ndarray:
+    """Raw inputs (N, *input_shape) as an exported file takes them."""
+    if not medium_of(trained.preparation.kind).pictures:
+        return raw.numpy().astype(np.float32)
+    return np.ascontiguousarray(np.moveaxis(raw.numpy(), 1, -1))
+
+
+def measure_speed(trained: Trained, inputs: torch.Tensor, runners: Mapping[str, Runner]) -> dict[str, Any]:
+    """`milliseconds` of one input, and `images_per_second` of batches, of each runtime and of plain torch in fp32, for
+    inputs of the size of the network; medians."""
+    raw = inputs[torch.arange(BATCH) % len(inputs)]
+    batch = as_file_input(trained, raw)
+    works: dict[str, Callable[[int], object]] = {name: partial(_run, run, batch) for name, run in runners.items()}
+    works["torch"] = lambda count: trained.decode(raw[:count])
+    alone = {name: median_seconds(partial(work, 1)) for name, work in works.items()}
+    many = {name: median_seconds(partial(work, BATCH)) for name, work in works.items()}
+    return {
+        "batch": BATCH,
+        "threads": torch.get_num_threads(),
+        "milliseconds": {name: round(1000 * seconds, 3) for name, seconds in alone.items()},
+        "images_per_second": {name: round(BATCH / seconds, 1) for name, seconds in many.items()},
+    }
+
+
+def _run(run: Runner, batch: np.ndarray, count: int) -> object:
+    return run(batch[:count])
+
+
+def median_seconds(work: Callable[[], object]) -> float:
+    """What it takes, the first time left out."""
+    work()
+    times: list[float] = []
+    while len(times) < _LEAST or sum(times) < _SECONDS:
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))

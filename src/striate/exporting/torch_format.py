@@ -1,0 +1,57 @@
+"""A program of torch.export: one file that `torch.export.load` gives back, with torch alone and none of our code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch.export import ExportedProgram
+
+from striate.exporting.export_format import ExportFormat, Runner
+from striate.exporting.exported_network import ExportedNetwork
+from striate.exporting.onnx_format import quiet_exporter
+
+FACTS = "facts.json"
+"""The file in the archive that says what its outputs mean."""
+
+
+class TorchFormat(ExportFormat):
+    """By torch.export."""
+
+    name: ClassVar[str] = "torch"
+    what: ClassVar[str] = "a program of torch.export"
+    suffix: ClassVar[str] = ".pt2"
+
+    def write(self, network: ExportedNetwork, facts: Mapping[str, Any], place: Path) -> None:
+        """The facts lie beside the program in the archive."""
+        with quiet_exporter():
+            torch.export.save(traced_program(network), place, extra_files={FACTS: json.dumps(facts)})
+
+    def runners(self, place: Path) -> dict[str, Runner]:
+        """torch."""
+        with quiet_exporter():
+            return {"torch.export": program_runner(torch.export.load(place))}
+
+
+def traced_program(network: ExportedNetwork) -> ExportedProgram:
+    """The network as a program whose input has free axes."""
+    example = network.example()
+    free = dict.fromkeys(network.dynamic_axes, torch.export.Dim.DYNAMIC)
+    with torch.no_grad():
+        network(example)  # what tasks make once for all batches is made of numbers, not while tracing
+        return torch.export.export(network, (example,), dynamic_shapes=(free,), strict=False)
+
+
+def program_runner(program: ExportedProgram) -> Runner:
+    """A program as it is run by torch."""
+    module = program.module()
+
+    def run(batch: np.ndarray) -> list[np.ndarray]:
+        with torch.no_grad():
+            return [output.numpy() for output in module(torch.from_numpy(batch))]
+
+    return run

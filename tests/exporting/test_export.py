@@ -1,0 +1,152 @@
+"""What every format goes through: a file is written where it predicts what the run predicts, else nothing is left.
+
+The formats themselves are tried in `test_formats.py`; here torch runs the network as it is, which takes no time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+import striate
+from striate.api import try_export
+from striate.cli import main
+from striate.errors import ModelError, UsageError
+from striate.exporting import export_format, formats
+from striate.exporting.export import staged
+from striate.exporting.export_format import ExportFormat
+from striate.exporting.exported_network import ExportedNetwork
+from striate.exporting.model_card import model_card
+from striate.layers.suppression import suppression
+from striate.tasks.detect.overlap import suppressed
+from striate.tasks.task import Task
+
+
+class Plain(ExportFormat):
+    """The network as torch computes it, written as a name alone."""
+
+    name: ClassVar[str] = "onnx"
+    what: ClassVar[str] = "a name"
+    suffix: ClassVar[str] = ".txt"
+    facts: ClassVar[dict[str, Any]] = {}
+
+    def write(self, network, facts, place):
+        place.write_text(str(network.input_name))
+        Plain.network, Plain.facts = network, facts
+
+    def runners(self, place):
+        assert place.exists()
+        return {"torch": lambda batch: [part.numpy() for part in self.network(torch.from_numpy(batch))]}
+
+
+class Wrong(Plain):
+    """As somebody exports who takes the mean of another data set."""
+
+    def write(self, network, facts, place):
+        super().write(network, facts, place)
+        network.mean += 3.0
+
+
+def _only(monkeypatch: pytest.MonkeyPatch, kind: type[ExportFormat]) -> None:
+    monkeypatch.setattr(formats, "FORMATS", (kind,))
+
+
+def test_a_network_predicts_inside_its_file_what_the_run_predicts(digits_run, monkeypatch, tmp_path, capsys) -> None:
+    _only(monkeypatch, Plain)
+    assert main(["export", str(digits_run), "--json", "--out", "digits.txt"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {"path", "format", "bytes", "parity", "speed"}
+    assert (found["path"], found["format"], found["bytes"]) == ("digits.txt", "onnx", 5)
+    parity = found["parity"]
+    assert parity["max_difference"] <= 1e-6
+    assert parity["same_answers"] is True
+    assert (parity["n"], parity["batches"], len(parity["sizes"])) == (5 * 12, [1, 3, 8], 5)
+    assert found["speed"]["images_per_second"]["torch"] > 0
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith((".", "d"))] == ["digits.txt"]
+    facts = Plain.facts
+    assert facts["classes"] == [str(digit) for digit in range(10)]
+    assert facts["input"] == {"name": "image", "type": "uint8", "shape": ["N", "H", "W", 1]}
+    assert (facts["task"], facts["outputs"], facts["preparation"]["input_shape"]) == (
+        "classify",
+        ["probabilities"],
+        [1, 8, 8],
+    )
+    card = model_card(facts)
+    assert "| accuracy | " in card
+    assert " to " in card.split("| accuracy |")[1].split("\n")[0]  # with its interval
+    with pytest.raises(UsageError, match="there already"):
+        striate.export(digits_run, out="digits.txt")
+    with pytest.raises(UsageError, match=r"ends in \.txt"):
+        striate.export(digits_run, out="digits.onnx")
+
+
+def test_a_file_that_predicts_something_else_is_not_left(digits_run, monkeypatch, tmp_path, capsys) -> None:
+    _only(monkeypatch, Wrong)
+    assert main(["export", str(digits_run), "--json", "--out", "sub/digits.txt"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["path"] is None
+    assert found["parity"]["max_difference"] > 1e-4
+    assert list((tmp_path / "sub").iterdir()) == []
+    with pytest.raises(ModelError, match="not those of the run"):
+        striate.export(digits_run, out="sub/digits.txt")
+
+
+def test_what_is_killed_leaves_nothing_under_the_name(tmp_path) -> None:
+    place = tmp_path / "made" / "net.onnx"
+    child = os.fork()
+    if child == 0:
+        with staged(place) as temporary:
+            temporary.write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert not place.exists()
+    assert all(path.name.startswith(".") and path.name.endswith(".tmp") for path in place.parent.iterdir())
+
+
+def test_a_format_that_there_is_not_is_named_with_those_that_there_are(digits_run, capsys) -> None:
+    with pytest.raises(UsageError, match="onnx, openvino, torch, hub"):
+        striate.export(digits_run, "tflite")
+    assert main(["export", str(digits_run), "--format", "tflite"]) == 2
+    assert "tflite" in capsys.readouterr().err
+
+
+def test_a_missing_package_is_named_with_the_extra_that_brings_it(digits_run, monkeypatch) -> None:
+    monkeypatch.setattr(export_format, "find_spec", lambda _: None)
+    with pytest.raises(UsageError) as caught:
+        try_export(digits_run)
+    assert caught.value.remedy == "pip install 'striate[onnx]'"
+
+
+def test_a_task_without_exported_outputs_is_refused_with_a_reason(digits_run) -> None:
+    trained = striate.load(digits_run)
+    with pytest.raises(UsageError, match=r"Task\.exports"):
+        ExportedNetwork(replace(trained, task=_Silent()))
+
+
+class _Silent(Task):
+    name = "silent"
+    outputs = 10
+
+
+def test_int8_of_a_format_without_it_is_refused(digits_run) -> None:
+    with pytest.raises(UsageError, match="8-bit"):
+        striate.export(digits_run, "torch", int8=True)
+
+
+def test_suppression_keeps_what_the_definition_keeps() -> None:
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 40, (3, 60, 2))
+    boxes = torch.from_numpy(np.concatenate([corners, corners + rng.uniform(2, 25, (3, 60, 2))], 2)).float()
+    scores = torch.from_numpy(np.sort(rng.uniform(0.02, 1, (3, 60)))[:, ::-1].copy()).float()
+    classes = torch.from_numpy(rng.integers(0, 4, (3, 60)))
+    by_class = torch.where(classes[:, None] == torch.arange(4)[:, None], scores[:, None], 0.0)
+    right = suppressed(boxes, classes, 0.5)
+    assert torch.equal(suppression()(boxes, by_class, 0.5, 0.01), right)
+    assert not right.all()

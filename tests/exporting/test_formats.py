@@ -1,0 +1,116 @@
+"""Each format with each task: written, read back by the programs that it is for, and compared."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import striate
+from striate.cli import main
+from striate.exporting.formats import FORMATS, format_named
+from striate.tasks.every import TASKS
+
+pytestmark = pytest.mark.slow
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
+from every_task import EXAMPLES  # noqa: E402
+
+
+@pytest.fixture(scope="module", params=sorted(TASKS))
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One of each task, trained a little."""
+    example = EXAMPLES[request.param]
+    folder = tmp_path_factory.mktemp("made")
+    source, out = example.make(folder / "data"), folder / "run"
+    usual = ["--plan", "plain", "--epochs", "4", "--batch", "16", "--seed", "1", "--optim.lr", "0.01"]
+    with torch.random.fork_rng():
+        words = ["train", str(source), "--model", example.network, *usual, *example.train, "--out", str(out)]
+        assert main(words) == 0
+    return out
+
+
+@pytest.mark.parametrize("format", [kind.name for kind in FORMATS])
+def test_every_task_in_every_format(run: Path, format: str, tmp_path: Path, capsys) -> None:
+    trained = striate.load(run)
+    if not trained.task.exports:
+        assert main(["export", str(run), "--format", format]) == 2
+        return
+    suffix = format_named(format).suffix
+    assert main(["export", str(run), "--format", format, "--out", f"{tmp_path}/net{suffix}", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["parity"]["max_difference"] <= 1e-4
+    assert found["parity"]["same_answers"] is True
+    assert found["bytes"] > 1000
+
+
+@pytest.fixture(scope="module")
+def onnx_file(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("onnx") / "digits.onnx"
+    striate.export(digits_run, out=out)
+    return out
+
+
+def test_an_onnx_file_says_what_it_takes_and_gives(onnx_file: Path) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(onnx_file)
+    (given,), (output,) = session.get_inputs(), session.get_outputs()
+    assert (given.name, given.type, given.shape) == ("image", "tensor(uint8)", ["N", "H", "W", 1])
+    assert (output.name, output.shape) == ("probabilities", ["N", 10])
+    facts = session.get_modelmeta().custom_metadata_map
+    assert json.loads(facts["classes"]) == [str(digit) for digit in range(10)]
+    assert facts["task"] == "classify"
+    assert json.loads(facts["preparation"])["fit"] == "crop"
+
+
+def test_the_folder_for_a_hub_is_loaded_by_torch_alone(digits_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "digits"
+    striate.export(digits_run, "hub", out=folder)
+    assert {path.name for path in folder.iterdir()} == {
+        "model.safetensors",
+        "network.pt2",
+        "config.json",
+        "README.md",
+        "load.py",
+    }
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (3, 20, 31, 1), dtype=np.uint8)
+    np.save(tmp_path / "pixels.npy", pixels)
+    code = (
+        "import sys, numpy, torch\nfrom load import load\nnetwork, config = load()\n"
+        f"outputs = network(torch.from_numpy(numpy.load({str(tmp_path / 'pixels.npy')!r})))\n"
+        "assert not any(name.startswith('striate') for name in sys.modules)\n"
+        f"numpy.save({str(tmp_path / 'found.npy')!r}, outputs[0].numpy())\n"
+        "assert config['outputs'] == ['probabilities'] and config['task'] == 'classify'\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
+    trained = striate.load(digits_run)
+    right = trained.predict([Image.fromarray(image[..., 0]) for image in pixels], plan="plain")
+    assert np.allclose(np.load(tmp_path / "found.npy"), [one.decoded.numpy() for one in right], atol=1e-5)
+    weights = folder / "model.safetensors"
+    again = striate.train("digits", "conv(4,3) relu pool(2) fc(10)", epochs=1, set={"model.weights": str(weights)})
+    assert again.metrics["params"] == 410
+
+
+def test_int8_is_written_where_it_is_a_gain_and_nothing_is_left_where_not(digits_run: Path, capsys) -> None:
+    # So small a network is computed faster in any other way; what is measured is told all the same.
+    code = main(["export", str(digits_run), "--int8", "--out", "small.onnx", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert set(found["int8"]) >= {"metric", "n", "fp32", "int8", "difference", "difference_interval", "speedup"}
+    assert Path("small.onnx").exists() == (code == 0) == ("refused" not in found)
+    assert abs(found["int8"]["fp32"] - found["int8"]["int8"]) < 0.1
+
+
+def test_a_table_of_numbers_is_exported_too(tmp_path: Path, capsys) -> None:
+    striate.train("iris", "mlp(8)", epochs=2, out=tmp_path / "iris", set={"execution.plan": "plain"})
+    assert main(["export", str(tmp_path / "iris"), "--out", "iris.onnx", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["parity"]["sizes"] == []
+    assert found["parity"]["same_answers"] is True
