@@ -53,7 +53,7 @@ def write(folder: Path) -> Path:
 def main() -> None:
     """Make the data, train, and predict for one new picture."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "shapes")
-    run = striate.train(write(folder), epochs=15)
+    run = striate.train(write(folder), epochs=40)
     test = run.metrics["test"]
     each = ", ".join(f"{name} {100 * value:.1f} %" for name, value in test["ap"].items())
     print(f"test mAP {100 * test['map']:.1f} % ({each}), all labels right {100 * test['exact_match']:.1f} %")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from striate.data.loader import batch_bounds
 from striate.evaluation.evaluate import evaluate_trained
 from striate.statistics.paired import LEVEL, Difference, holm, p_text
 from striate.tasks.evaluation import Evaluation
@@ -14,7 +15,6 @@ from striate.training.events import EpochDone
 from striate.training.execution import execution_settings, measured_at_once
 from striate.training.loop import training_events
 from striate.training.prepare import Prepared, prepare_data
-from striate.training.request import merge_request
 from striate.visualize.page_parts import Section, Table
 
 
@@ -81,8 +81,11 @@ def measure_alone(prepared: Prepared, test: Evaluation, announce: Callable[[str]
 
 def _trained_alone(prepared: Prepared, fields: Mapping[str, Any], split: str) -> Evaluation:
     before, data = prepared.config, prepared.data
-    config = merge_request(before, fields={**fields, "compare_single": False, "baseline": False})
-    assert config.budget.steps is not None, "a run has decided it"
+    assert before.batch is not None, "a run has decided it"
+    steps = prepared.state.step
+    epochs = -(-steps // len(batch_bounds(len(data.splits["train"]), before.batch)))
+    budget = replace(before.budget.of(steps), epochs=epochs, minutes=None, target=None, patience=None)
+    config = replace(before, task=replace(before.task, **fields), budget=budget, compare_single=False, baseline=False)
     again = prepare_data(config, data, asked=config)
     state, best = again.state, None
     with execution_settings(again.config):

@@ -519,8 +519,8 @@ class Task:
         return compare_rows(self.headline_figure(), baseline.name, theirs, ours, seed)
 
     def alone(self) -> Mapping[str, Mapping[str, Any]]:
-        """What is learned together and could be learned alone: by its name the fields of the configuration that do so,
-        with the same outputs."""
+        """What is learned together and could be learned alone: by its name the fields of `task.*` that do so, with the
+        same outputs."""
         return {}
 
     def compare_alone(

@@ -213,7 +213,7 @@ def test_which_classes_are_there_follows_from_boxes_and_masks(tmp_path: Path) ->
 
 
 def test_labels_that_never_differ_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="the same labels in all"):
+    with pytest.raises(DataError, match="the same labels in each of"):
         load_dataset(_table(tmp_path, "path,labels", ["a|b"] * 12))
 
 

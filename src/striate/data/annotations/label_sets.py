@@ -48,7 +48,8 @@ class LabelSets(AnnotationKind):
         if train is not None and bool((train.targets == train.targets[:1]).all()):
             raise DataError(
                 f"data {data.source}",
-                f"the same labels in all {len(train):,} training samples: {data.target_text(train.targets[0])}",
+                f"the same labels in each of {several(len(train), 'training sample')}: "
+                + data.target_text(train.targets[0]),
                 "labels that some samples have and others have not",
                 "add samples without them",
             )

@@ -124,6 +124,8 @@ def with_targets(listing: Listing, text: str) -> Listing:
         classes += [f"{name}={one}" for one in column.classes]
         blocks.append(block)
     targets = np.concatenate(blocks, axis=1)
+    rest = {name: texts[name] for name in listing.columns if name in texts}
+    note = f"Columns of the manifest for slices of the evaluation alone: {listed(list(rest), 10)}."
     found = replace(
         listing,
         annotation=TargetColumns.name,
@@ -132,7 +134,8 @@ def with_targets(listing: Listing, text: str) -> Listing:
         target_names=tuple(names),
         indexed=False,
         class_level=None,
-        columns={name: texts[name] for name in listing.columns if name in texts},
+        columns=rest,
+        notes=(*listing.notes, note) if rest else listing.notes,
     )
     return replace(found, labels=_labels(found))
 

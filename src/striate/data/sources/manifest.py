@@ -95,7 +95,7 @@ def list_manifest(path: Path, annotation: str | None, called: Mapping[str, str] 
         classes=classes,
         read=lambda number: read_file(root / paths[number]),
         target_names=("label",) if is_number else (),
-        notes=_notes(others, called or {}, backslashes),
+        notes=_notes([] if annotation == TargetColumns.name else others, called or {}, backslashes),
         groups=tuple(row.group for row in rows) if any(row.group for row in rows) else (),
         columns={name: tuple(row.others[place] for row in rows) for place, name in enumerate(others)},
     )

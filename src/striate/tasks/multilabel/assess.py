@@ -107,7 +107,7 @@ def assess_labels(
         for k in order
     )  # fmt: skip
     few = f"No intervals and no slices: {several(n, 'sample is', 'samples are')} fewer than {FEWEST}."
-    many = f"Which labels occur together is not in the record: {len(names):,} labels are more than {MATRIX}."
+    many = f"Which labels occur together is not in the record: {several(len(names), 'label')}, more than {MATRIX}."
     left_out = ((few,) if n < FEWEST else ()) + ((many,) if len(names) > MATRIX else ())
     groups = sample_groups(facts, n, brightness=evaluation.brightness)
     return MultilabelMetrics(

@@ -356,8 +356,8 @@ class Several(Task):
         names = [column.name for column in self.target_columns]
         return {
             name: {
-                "task.weighting": "fixed",
-                "task.target_weights": ",".join(f"{other}={int(other == name)}" for other in names),
+                "weighting": "fixed",
+                "target_weights": ",".join(f"{other}={int(other == name)}" for other in names),
             }
             for name in names
         }
