@@ -78,6 +78,30 @@ def _manifest_of_numbers(folder: Path) -> Path:
     return folder / "labels.csv"
 
 
+def _manifest_of_labels(folder: Path) -> Path:
+    """Whether it is a disk, whether it is large, and whether it lies high; some are none of it."""
+    rows = ["path,labels"]
+    for number, (image, (cy, _, radius), kind) in enumerate(_images()):
+        _save(image, folder / f"{number:03}.png")
+        own = [name for name, there in (("disk", kind == 0), ("high", cy < 7), ("large", radius > 3)) if there]
+        rows.append(f"{number:03}.png,{'|'.join(own)}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return folder / "labels.csv"
+
+
+def _manifest_of_targets(folder: Path) -> Path:
+    """Radius, shape and place; of every fifth the radius is not known, of every seventh the shape."""
+    rows = ["path,radius,shape,place"]
+    for number, (image, (cy, _, radius), kind) in enumerate(_images()):
+        _save(image, folder / f"{number:03}.png")
+        size = "" if number % 5 == 4 else str(radius + 0.5 * kind)
+        shape = "" if number % 7 == 6 else ("disk", "square")[kind]
+        own = [name for name, there in (("high", cy < 7), ("large", radius > 3)) if there]
+        rows.append(f"{number:03}.png,{size},{shape},{'|'.join(own)}")
+    (folder / "targets.csv").write_text("\n".join(rows) + "\n")
+    return folder / "targets.csv"
+
+
 def _images_and_masks(folder: Path) -> Path:
     for number, (image, place, kind) in enumerate(_images()):
         mask = np.zeros((SIZE, SIZE), np.uint8)
@@ -131,6 +155,14 @@ def _half_a_point(source: Path) -> tuple[str, ...]:
     return ("line 6", name, "center")
 
 
+def _split_of_another_name(source: Path) -> tuple[str, ...]:
+    lines = source.read_text().splitlines()
+    words = ["split", *("train" for _ in lines[1:])]
+    words[5] = "often"
+    source.write_text("\n".join(f"{line},{word}" for line, word in zip(lines, words, strict=True)) + "\n")
+    return ("line 6", "often")
+
+
 def _mask_of_another_size(source: Path) -> tuple[str, ...]:
     Image.fromarray(np.zeros((SIZE // 2, SIZE), np.uint8)).save(source / "masks" / "004.png")
     return ("004.png", f"{SIZE // 2} × {SIZE}")
@@ -155,6 +187,25 @@ EXAMPLES: dict[str, Example] = {
         frozenset(("value",)),
         "RMSE",
         ("--task", "regress"),
+    ),
+    "multilabel": Example(
+        _manifest_of_labels,
+        "conv(8,3,pad=1) bn relu pool(2) conv(8,3,pad=1) bn relu gap dropout(0.1) fc(3)",
+        lambda source: sorted(source.parent.glob("*.png"))[:3],
+        _split_of_another_name,
+        frozenset(("map", "macro_f1", "micro_f1", "exact_match")),
+        frozenset(("labels", "probabilities")),
+        "mAP",
+    ),
+    "several": Example(
+        _manifest_of_targets,
+        "conv(8,3,pad=1) bn relu pool(2) conv(8,3,pad=1) bn relu gap dropout(0.1) fc(5)",
+        lambda source: sorted(source.parent.glob("*.png"))[:3],
+        lambda source: (*_word_for_a_number(source)[1:], "004.png", "column radius"),
+        frozenset(("error", "targets")),
+        frozenset(("targets",)),
+        "mean error",
+        ("--targets", "radius:number,shape:class,place:multilabel"),
     ),
     "segment": Example(
         _images_and_masks,

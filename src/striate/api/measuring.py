@@ -203,7 +203,7 @@ def _other_data(
     """Other data as one split, and that split's name."""
     task = trained.task
     data = load_for_evaluation(
-        DataConfig(source=source, names=names),
+        DataConfig(source=source, names=names, targets=task.data_targets),
         trained.preparation,
         trained.classes,
         task.annotation,

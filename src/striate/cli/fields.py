@@ -34,10 +34,11 @@ _WRITTEN = Group(
 _ORDER = (
     *("model.name", "budget.epochs", "budget.minutes", "optim.lr", "batch", "data.size", "task.name", "model.weights"),
     *("recipe", "optim.name", "execution.device", "budget.patience", "budget.target", "seed", "keep", "cv", "baseline"),
+    "compare_single",
     *("execution.plan", "execution.deterministic", "execution.fsdp"),
 )
 """The options with a short name, the most used first."""
-NOT_ONE_TRAINING = ("budget.target", "cv", "baseline", "keep", "execution.fsdp", "save_seconds")
+NOT_ONE_TRAINING = ("budget.target", "cv", "baseline", "compare_single", "keep", "execution.fsdp", "save_seconds")
 """Fields that say nothing about the steps of one training."""
 WRITTEN = tuple(field.name for field in config_fields().values() if field.written)
 """Fields that a run writes for itself."""

@@ -35,6 +35,9 @@ class DataConfig:
     names: str | None = None
     """What the columns of a manifest, or the arrays of an `.npz`, are called where not path, label, split, group or x,
     y, groups: `path=filename,label=species`, `x=scans,y=diagnosis`."""
+    targets: str | None = None
+    """Columns of a manifest that are learned together, each as what it is: `age:number,gender:class,tags:multilabel`.
+    Empty fields count for nothing. Default: the one column label, or labels."""
     class_level: Annotated[int, Ge(1), Le(20)] | Literal["path"] | None = None
     """Which folder names the class where folders lie in folders: 1 is the folder right under the data (or under
     `train/`, `val/`, `test/`), 2 the one in it; `path` joins all of them. Default: 1."""

@@ -122,8 +122,10 @@ class Dataset:
 
     def target_text(self, target: Any) -> str:
         """One sample's target in words: its class, its numbers; nothing for what lies in the image."""
-        if self.has_masks or getattr(target, "ndim", 0) > 1:
+        if self.has_masks or self.annotation == "columns" or getattr(target, "ndim", 0) > 1:
             return ""
+        if self.annotation == "labels":
+            return ", ".join(name for name, there in zip(self.classes, target.tolist(), strict=True) if there) or "none"
         return self.classes[int(target)] if self.has_one_class_each else ", ".join(f"{v:g}" for v in target.tolist())
 
     @property

@@ -15,6 +15,7 @@ from striate.evaluation.assessment import assess_run, save_assessment
 from striate.evaluation.evaluate import evaluate_trained, plan_evaluation
 from striate.evaluation.written_inference import write_inference, written_inference
 from striate.machine.memory import only_new_garbage
+from striate.report.alone import Shared, measure_alone, sharing_section
 from striate.report.baselines import Compared, describe_baselines, draw_baselines, measure_baselines
 from striate.report.content import Worth, end_findings, run_content
 from striate.report.offers import temperature_offer, views_offer
@@ -28,7 +29,7 @@ from striate.runs.files import write_json
 from striate.tasks.assessment import Assessment
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.metric import Metric
-from striate.tasks.show import drawable_images, slices_section
+from striate.tasks.show import drawable_images, slices_section, split_text
 from striate.tasks.task import Task
 from striate.training.budget.forecast import read_forecast, with_outcome
 from striate.training.budget.steps import not_trained
@@ -95,6 +96,12 @@ def finish_run(
         metrics["baselines"] = [entry.to_json() for entry in compared]
         worth = _worth(prepared, compared, measured, metrics["train_seconds"])
         pictures.append(draw_baselines(run.plots, compared, measured, prepared.task))
+    shared: tuple[Shared, ...] = ()
+    if prepared.config.compare_single:
+        shared = measure_alone(prepared, measured, announce)
+        metrics["single"] = {one.name: one.to_json() for one in shared}
+        for one in shared:
+            announce(one.sentence)
     pictures += draw_first_filters(run.plots, prepared.state.answering, data.name)
     content = replace(
         run_content(run, prepared, evaluations, metrics, pictures, ledger, _endings(prepared), noticed),
@@ -104,6 +111,7 @@ def finish_run(
         assessment=assessment,
         **of_task(prepared.task, measured, assessment, data.target_names),
     )
+    content = replace(content, sections=(*sharing_section(shared, split_text(measured)), *content.sections))
     write_report(run.report, content)
     if (known := read_forecast(run)) is not None:
         taken = prepared.state.elapsed + monotonic() - began

@@ -138,7 +138,8 @@ def _require_task(
     if not task or len(task) > _LONGEST_TASK:
         raise ValueError(f"a task {task[:40]!r}")
     if predicted is None:
-        rows = answers.ndim == 3 and answers.dtype.kind == "f"  # of as many objects as an image happens to have
+        # Of as many objects as an image happens to have, or of several targets; the task looks closer.
+        rows = answers.ndim in (2, 3) and answers.dtype.kind == "f"
         if answers.ndim == targets.ndim and answers.shape != targets.shape and not rows:
             raise ValueError("predictions of another shape than their targets")
         if targets.dtype == np.uint8 and answers.dtype != np.uint8:

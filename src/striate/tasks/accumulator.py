@@ -36,6 +36,49 @@ class Accumulator(Protocol):
         ...
 
 
+class KeptRows:
+    """The loss of all batches; and, of those that are measured without learning from them, what each sample adds to the
+    headline metric, for one that is no sum. `figures` makes metrics of all rows.
+
+    In training steps rows are not kept: images are varied, and weights change.
+    """
+
+    def __init__(self, task: Any, figures: Callable[[Any], dict[str, float]]) -> None:
+        self._task, self._figures = task, figures
+        self.sums: torch.Tensor | None = None
+        self.rows: list[torch.Tensor] = []
+
+    def update(self, outputs: Outputs, targets: Targets, loss_sum: torch.Tensor | None = None) -> None:
+        """Take in a batch."""
+        total = self._task.loss_sum(outputs, targets) if loss_sum is None else loss_sum
+        weight = torch.as_tensor(self._task.weight(targets)).to(total.device)
+        sums = torch.stack([total.double(), weight.double()]).detach()
+        self.sums = sums if self.sums is None else self.sums + sums
+        if not torch.is_grad_enabled():
+            self.rows.append(torch.from_numpy(self._task.rows_for(self._task.decode(outputs), targets)))
+
+    def merge(self, other: Self) -> None:
+        """Take in what another one has."""
+        if other.sums is not None:
+            self.sums = other.sums if self.sums is None else self.sums + other.sums
+        self.rows += other.rows
+
+    def state_dict(self) -> dict[str, Any]:
+        """Sums, and rows of samples."""
+        return {"sums": self.sums, "rows": torch.cat(self.rows) if self.rows else None}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become what `state_dict` gave."""
+        self.sums, self.rows = state["sums"], [] if state["rows"] is None else [state["rows"]]
+
+    def compute(self) -> dict[str, float]:
+        """`loss`; and the figures of what was not learned from."""
+        assert self.sums is not None, "nothing was measured"
+        total, weight = self.sums.tolist()
+        found = {"loss": total / max(weight, 1e-12)}
+        return {**found, **self._figures(torch.cat(self.rows).numpy())} if self.rows else found
+
+
 class Sums:
     """An accumulator whose memory is one vector of sums, (M,) float64 on the device of the outputs.
 

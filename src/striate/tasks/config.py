@@ -21,13 +21,14 @@ class TaskConfig:
     refused, never ignored."""
 
     name: str = "auto"
-    """The task. `auto` follows the annotations: class names, numbers, masks, boxes, or points. A task that an installed
-    package registers has a name too; `file.py:name` RUNS that code."""
+    """The task. `auto` follows the annotations: class names, numbers, sets of labels, masks, boxes, or points. A task
+    that an installed package registers has a name too; `file.py:name` RUNS that code."""
     loss: str = "auto"
-    """`auto`: softmax cross-entropy for classes and pixels, squared error for numbers, quality focal loss and GIoU for
-    boxes, distance for points. Classes: `cross-entropy` or `hinge`; pixels: `cross-entropy`, `focal`, `dice`, or a sum,
-    such as `cross-entropy+dice`; numbers: `squared`, `absolute` or `huber`. Or `file.py:name`, which runs that code: a
-    function of (outputs, targets) that gives their mean loss."""
+    """`auto`: softmax cross-entropy for classes and pixels, squared error for numbers, binary cross-entropy for sets of
+    labels, quality focal loss and GIoU for boxes, distance for points. Classes: `cross-entropy` or `hinge`; labels:
+    `binary-cross-entropy` or `asymmetric`; pixels: `cross-entropy`, `focal`, `dice`, or a sum, such as
+    `cross-entropy+dice`; numbers: `squared`, `absolute` or `huber`. Or `file.py:name`, which runs that code: a function
+    of (outputs, targets) that gives their mean loss."""
     label_smoothing: Annotated[float, Ge(0), Lt(1)] | None = None
     """Share of each target spread evenly over all classes (cross-entropy). Default: 0, or what the recipe decides."""
     class_weights: Literal["none", "balanced"] = "none"
@@ -36,6 +37,18 @@ class TaskConfig:
     """Margin of the multi-class hinge loss."""
     gamma: Annotated[float, Ge(0), Le(10)] = 2.0
     """Exponent of the focal loss: how much less a pixel counts the surer its class is."""
+    positive_gamma: Annotated[float, Ge(0), Le(10)] = 0.0
+    """Exponent of the asymmetric loss for labels that a sample has."""
+    negative_gamma: Annotated[float, Ge(0), Le(10)] = 4.0
+    """Exponent of the asymmetric loss for labels that a sample has not: how much less the easy ones count."""
+    negative_shift: Annotated[float, Ge(0), Lt(1)] = 0.05
+    """By how much the asymmetric loss lowers the probability of a label that a sample has not; below it, it counts for
+    nothing."""
+    weighting: Literal["fixed", "uncertainty", "gradient-norm"] = "fixed"
+    """Several targets: `fixed` weights; by `uncertainty`, a variance learned for each target; by `gradient-norm`, so
+    that all targets change the shared network equally."""
+    target_weights: str | None = None
+    """Several targets: what the loss of each is multiplied by, 1 where not named: `age=0.5,gender=2`."""
     head: Literal["heatmaps", "regress"] = "heatmaps"
     """Keypoints: `heatmaps` of where each point is, or `regress` for its coordinates themselves."""
     flip_pairs: str | None = None
@@ -45,4 +58,5 @@ class TaskConfig:
     """What it costs to miss a class, 1 where not named: `ill=10,doubtful=3`. Predictions and the final evaluation name
     the class with the largest cost × probability; training and probabilities stay as they are."""
     threshold: str | None = None
-    """The probability from which on a class is predicted, else the most probable other class is: `ill=0.2`."""
+    """The probability from which on a class is predicted, else the most probable other class is: `ill=0.2`. Of sets of
+    labels, that from which on a label is predicted; open ones are chosen on validation."""

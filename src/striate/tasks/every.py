@@ -5,6 +5,8 @@ from __future__ import annotations
 TASKS: dict[str, str] = {
     "classify": "striate.tasks.classify.task:Classify",
     "regress": "striate.tasks.regress.task:Regress",
+    "multilabel": "striate.tasks.multilabel.task:Multilabel",
+    "several": "striate.tasks.several.task:Several",
     "segment": "striate.tasks.segment.task:Segment",
     "detect": "striate.tasks.detect.task:Detect",
     "keypoints": "striate.tasks.keypoints.task:Keypoints",

@@ -153,6 +153,11 @@ class Task:
         return self.outputs
 
     @property
+    def data_targets(self) -> str | None:
+        """`data.targets` of the data that it reads, where that says what is learned."""
+        return None
+
+    @property
     def built_outputs(self) -> int | None:
         """How many outputs the network has to have as it is built; None where `attach` makes them, or it gives a
         tree."""
@@ -539,6 +544,18 @@ class Task:
         """How a network stands against a baseline on the same samples."""
         theirs, ours = self.rows_for(baseline.decoded, network.targets), self.rows_of(network)
         return compare_rows(self.headline_figure(), baseline.name, theirs, ours, seed)
+
+    def alone(self) -> Mapping[str, Mapping[str, Any]]:
+        """What is learned together and could be learned alone: by its name the fields of `task.*` that do so, with the
+        same outputs."""
+        return {}
+
+    def compare_alone(
+        self, name: str, together: Evaluation, alone: Evaluation
+    ) -> tuple[Metric, float | None, float | None, Difference]:
+        """The headline metric of one of `alone`, its values in the network of all and in its own, and by how much the
+        first is better on the same samples."""
+        raise NotImplementedError(f"{type(self).__name__}.compare_alone")
 
     # How it is shown
 

@@ -237,6 +237,8 @@ class Config:
     baseline: bool = False
     """Also fit baselines on the same splits: majority class, logistic regression, HOG and SVM. See
     `striate baseline`."""
+    compare_single: bool = False
+    """Several targets: also train each alone with as many steps, and say whether sharing a network helps it."""
     cv: str | None = None
     """`FOLDSxREPEATS` of cross-validation, such as 5x5, instead of one training: mean and standard deviation of the
     metrics over held-out folds. No network is saved. `null` turns it off on top of --config."""

@@ -84,7 +84,9 @@ class Measured:
         hidden outputs that are silent), as far as they are in use."""
         metrics, headline = self.own.compute(), self.task.headline
         for layer, part in zip(self.layers, self.inner, strict=True):
-            metrics[f"{layer}_{headline}"] = part.compute()[headline]
+            found = part.compute()
+            if headline in found:  # a metric that is no sum is not measured of what is learned from
+                metrics[f"{layer}_{headline}"] = found[headline]
         for counts in (self.rotation, self.hidden):
             if counts is not None:
                 metrics |= counts.compute()

@@ -295,6 +295,7 @@ def trained_to_dict(trained: Trained, model: str | None) -> dict[str, Any]:
             "name": model,
             "input_shape": list(trained.preparation.input_shape),
             "dense": trained.task.needs == "map",
+            "outputs": trained.task.outputs,
         },
         "task": task_to_state(trained.task),
         "preparation": _lists(asdict(trained.preparation)),

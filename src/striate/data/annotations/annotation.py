@@ -51,6 +51,15 @@ class AnnotationKind:
         be."""
         raise self.none_of(listing, has)
 
+    def present_classes(self, listing: Listing) -> Listing:
+        """The listing with the set of the classes that are in each sample. Raises DataError where that cannot be."""
+        raise DataError(
+            f"data {listing.source}",
+            f"{self.texts} as annotations",
+            "sets of labels, or annotations with classes: class names, boxes, masks",
+            f"--task {self.task}, or a manifest with the columns path,labels (one|two|three)",
+        )
+
     def none_of(self, listing: Listing, has: AnnotationKind) -> DataError:
         """What is said of data that have other annotations."""
         return DataError(

@@ -12,6 +12,8 @@ KINDS: dict[str, str] = {
     "number": "striate.data.annotations.numbers:Numbers",
     "mask": "striate.data.annotations.masks:Masks",
     "box": "striate.data.annotations.boxes:Boxes",
+    "labels": "striate.data.annotations.label_sets:LabelSets",
+    "columns": "striate.data.annotations.target_columns:TargetColumns",
     "point": "striate.data.annotations.points:Points",
 }
 """Name to module and class."""

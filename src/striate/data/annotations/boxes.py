@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.annotations.annotation import AnnotationKind
+from striate.data.annotations.label_sets import with_label_sets
 from striate.data.annotations.mask_pixels import MaskPixels
 from striate.data.config import Fit
 from striate.data.dataset import Dataset
@@ -54,6 +55,11 @@ class Boxes(AnnotationKind):
     task: ClassVar[str] = "detect"
     layout: ClassVar[str] = ", or boxes as COCO, Pascal VOC, YOLO or a manifest with path,x_min,y_min,x_max,y_max,label"
     fit: ClassVar[Fit] = "pad"
+
+    def present_classes(self, listing: Listing) -> Listing:
+        """The classes of the boxes of each image."""
+        sets = [{box.label for box in boxed.boxes} for boxed in listing.boxes]
+        return with_label_sets(listing, sets, listing.classes)
 
     def label_keys(self, listing: Listing, ids: Sequence[int]) -> dict[int, object]:
         """The boxes without the lines that they stand in."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.annotations.annotation import AnnotationKind
+from striate.data.annotations.label_sets import split_labels, with_label_sets
 from striate.data.listing import Listing, class_numbers, order_classes
 from striate.data.media.medium import Preparation
 from striate.errors import DataError
@@ -31,10 +32,16 @@ class Classes(AnnotationKind):
     share: ClassVar[str] = " of each class"
 
     def retarget(self, listing: Listing, has: AnnotationKind) -> Listing:
-        """Whole numbers as class names."""
+        """Whole numbers as class names; the one label of each sample."""
         if has.name == "number":
             return _as_classes(listing)
+        if has.name == "labels" and listing.targets is not None and (listing.targets.sum(1) == 1).all():
+            return replace(listing, annotation=self.name, targets=listing.targets.argmax(1))
         raise self.none_of(listing, has)
+
+    def present_classes(self, listing: Listing) -> Listing:
+        """The labels in the name of the class, `cat|dog`, or the class itself."""
+        return with_label_sets(listing, [split_labels(label) for label in listing.labels])
 
     def counted(self, listing: Listing, ids: Sequence[int]) -> str:
         """`3 classes: ash (12), elm (12), oak (9)`; of many the first, and the range of all."""

@@ -15,11 +15,14 @@ import torch
 from numpy.typing import NDArray
 
 from striate.data.annotations.annotation import AnnotationKind
+from striate.data.annotations.label_sets import with_label_sets
 from striate.data.annotations.mask_pixels import MaskPixels
 from striate.data.dataset import Dataset
 from striate.data.fingerprint import content_digest
 from striate.data.listing import Listing
+from striate.data.media.image.pictures import decode_mask
 from striate.data.media.medium import Preparation
+from striate.data.threads import map_ordered
 from striate.errors import DataError, pasted
 from striate.wording import several
 
@@ -36,6 +39,29 @@ class Masks(AnnotationKind):
     task: ClassVar[str] = "segment"
     of_whole: ClassVar[bool] = False
     layout: ClassVar[str] = ", or a folder with images/ and masks/"
+
+    def present_classes(self, listing: Listing) -> Listing:
+        """The classes of the pixels of each mask; the value 0 is none where it has no name or is called background."""
+        occurring = np.zeros((len(listing), 256), np.bool_)
+        for number, mask in enumerate(map_ordered(lambda number: _values_of(listing, number), range(len(listing)))):
+            occurring[number, mask] = True
+        masks = MaskPixels(np.empty((0, 1, 1), np.uint8), None, occurring)
+        named = _black_and_white(self.named(listing, np.arange(len(listing)), masks), masks)
+        pairs = [
+            (name, value)
+            for name, value in zip(named.classes, named.values, strict=True)
+            if value or name.strip().lower() not in ("0", "background")
+        ]
+        sets = [[name for name, value in pairs if row[value]] for row in occurring]
+        left_out = "" if len(pairs) == len(named.classes) else ", without the background"
+        found = with_label_sets(named, sets, [name for name, _ in pairs])
+        return replace(
+            found,
+            values=(),
+            ignore=None,
+            colors=(),
+            notes=(*named.notes, f"Labels: the classes that each mask has{left_out}."),
+        )
 
     def label_keys(self, listing: Listing, ids: Sequence[int]) -> dict[int, object]:
         """Digests of the masks."""
@@ -116,6 +142,15 @@ class Masks(AnnotationKind):
                     "at least one labeled pixel in each split",
                     "label some of its masks, or let striate split: put all images into one folder",
                 )
+
+
+def _values_of(listing: Listing, number: int) -> NDArray[np.uint8]:
+    """The values of one mask. Raises DataError for one that cannot be read."""
+    if listing.read_mask is None:
+        assert listing.targets is not None
+        return np.unique(listing.targets[number])
+    where = listing.labels[number]
+    return np.unique(decode_mask(listing.read_mask(number), where, colors=listing.colors))
 
 
 def _black_and_white(listing: Listing, masks: MaskPixels) -> Listing:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.annotations.annotation import AnnotationKind
+from striate.data.annotations.label_sets import with_label_sets
 from striate.data.listing import Listing, as_number
 from striate.errors import DataError
 from striate.wording import several
@@ -26,10 +27,20 @@ class Numbers(AnnotationKind):
     task: ClassVar[str] = "regress"
 
     def retarget(self, listing: Listing, has: AnnotationKind) -> Listing:
-        """Class names that are numbers."""
+        """Class names that are numbers; 0 and 1 for each label."""
         if has.name == "class":
             return _as_numbers(listing)
+        if has.name == "labels":
+            return replace(listing, annotation=self.name, classes=(), target_names=listing.classes)
         raise self.none_of(listing, has)
+
+    def present_classes(self, listing: Listing) -> Listing:
+        """The columns that are 1, of numbers that are all 0 or 1."""
+        y = listing.targets
+        if y is None or not np.isin(y, (0, 1)).all():
+            return super().present_classes(listing)
+        sets = [[name for name, there in zip(listing.target_names, row, strict=True) if there] for row in y]
+        return with_label_sets(listing, sets, listing.target_names)
 
     def strata(self, targets: NDArray[Any], folds: int, units: Sequence[Hashable] = ()) -> NDArray[np.int64]:
         """The tenth of the samples, ordered by the mean of their standardized numbers.

@@ -21,6 +21,7 @@ from striate.data.audit.copies import (
 )
 from striate.data.audit.data_check import DataCheck, grave_first
 from striate.data.audit.evidence import Evidence
+from striate.data.audit.exchanged import find_exchanged_targets
 from striate.data.audit.files import find_hidden, find_misplaced, find_others, find_unread_formats, find_unreadable
 from striate.data.audit.images import (
     find_even_images,
@@ -93,6 +94,7 @@ FINDERS: tuple[Callable[[Evidence], Marked | None], ...] = (
     find_contradictions,
     find_near_contradictions,
     _levels,
+    find_exchanged_targets,
     find_missing_classes,
     find_missing_mask_values,
     find_missing_box_classes,

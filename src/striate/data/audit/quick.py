@@ -14,6 +14,7 @@ from striate.data.audit.classes import (
 )
 from striate.data.audit.copies import find_label_noise
 from striate.data.audit.evidence import Evidence
+from striate.data.audit.exchanged import find_exchanged_targets
 from striate.data.audit.files import find_ignored, find_unreadable
 from striate.data.audit.leaks import find_given_leaks, find_group_columns, find_torn_groups
 from striate.data.audit.points import points_before_training
@@ -37,6 +38,7 @@ def find_before_training(
         find_small_classes(evidence),
         find_missing_classes(evidence),
         find_missing_box_classes(evidence),
+        find_exchanged_targets(evidence),
         *points_before_training(listing, sizes),
     )
     found = (levels, find_group_columns(listing, split), *(mark.finding for mark in marked if mark is not None))

@@ -7,6 +7,7 @@ from collections import Counter
 
 import numpy as np
 
+from striate.data.annotations.label_sets import joined_classes
 from striate.data.audit.marked import some
 from striate.data.listing import Listing
 from striate.records import Finding, Remedy
@@ -36,16 +37,14 @@ def _reading(listing: Listing, measured: str, why: str, remedy: str, *, certain:
 
 
 def _several_labels(listing: Listing) -> Finding | None:
-    joined = (
-        [name for name in listing.classes if re.search(r"\w\s*\|\s*\w", name)] if listing.has_one_class_each else []
-    )
+    joined = joined_classes(listing.classes) if listing.has_one_class_each else []
     if not joined:
         return None
     return _reading(
         listing,
         f"{several(len(joined), 'class has', 'classes have')} | in the name: {some(joined)}",
-        "Each combination is learned as a class of its own, since striate has no task for several labels a sample yet.",
-        "Give each sample its main label; or train a network for each label, in a column of its own: present, absent.",
+        "Each combination is learned as a class of its own.",
+        Remedy("If they are several labels: --task multilabel.", settings={"task.name": "multilabel"}),
     )
 
 
@@ -58,10 +57,14 @@ def _other_labels(listing: Listing) -> Finding | None:
         f"{several(len(names), 'further column')} of labels: {some(names)}",
         "Only the column label is learned; the others are slices of the evaluation.",
         Remedy(
-            f"To learn {names[0]} instead: --data.names label={names[0]}.",
+            f"To learn {names[0]} instead: --data.names label={names[0]}; all: --targets {_all(names)}.",
             settings={"data.names": f"label={names[0]}"},
         ),
     )
+
+
+def _all(names: list[str]) -> str:
+    return ",".join(f"{name}:class" for name in ("label", *names))
 
 
 def _quantity(listing: Listing) -> Finding | None:
@@ -93,5 +96,5 @@ def _classes_as_numbers(listing: Listing) -> Finding | None:
     measured = f"{several(y.shape[1], 'column')} of targets that are all 0 or 1"
     if (y.sum(1) == 1).all():
         return _reading(listing, f"{measured}, one 1 in each row", why, "If they are classes: save y=y.argmax(1).")
-    single = "If they are labels, striate has no task for several of them yet: train on each column, as whole numbers."
-    return _reading(listing, measured, why, single)
+    as_labels = Remedy("If they are labels: --task multilabel.", settings={"task.name": "multilabel"})
+    return _reading(listing, measured, why, as_labels)

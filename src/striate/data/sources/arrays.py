@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.config import Layout
 from striate.data.dataset import Annotation, Kind
 from striate.data.listing import Listing, order_classes
@@ -63,7 +64,7 @@ def list_arrays(
     axes, other = (_layout(x, layout, source), None) if certain else _likeliest(x, source)
     kind, inputs = as_inputs(x, axes, source, paths)
     annotation, labels, targets, classes = _as_targets(y, inputs, kind, source, class_names, paths)
-    return Listing(
+    listing = Listing(
         name=name,
         source=source,
         kind=kind,
@@ -76,12 +77,19 @@ def list_arrays(
         indexed=annotation == "class" and not class_names and y.dtype.kind in "iub",
         inputs=inputs,
         features=features,
-        target_names=target_names or (_target_names(targets) if annotation == "number" else ()),
+        target_names=target_names or (_target_names(targets, class_names) if annotation == "number" else ()),
         ignored=ignored,
         notes=notes,
         findings=() if other is None else (_doubt(source, x.shape[1:], kind, inputs.shape[1:], axes, other),),
         layout=layout if other is None else axes,
     )
+    return annotation_kind("labels").retarget(listing, annotation_kind("number")) if _are_labels(y) else listing
+
+
+def _are_labels(y: np.ndarray) -> bool:
+    """Whether targets are sets of labels without doubt: several columns of 0 and 1, and not one 1 in each row."""
+    several_columns = y.ndim == 2 and y.shape[1] > 1 and y.dtype.kind in "iubf" and bool(np.isin(y, (0, 1)).all())
+    return several_columns and bool(y.any()) and bool((y.astype(np.int64).sum(1) != 1).any())
 
 
 def _doubt(
@@ -228,7 +236,7 @@ def _as_targets(
         y = y[:, 0]
     if y.dtype.kind in "iub" and y.ndim == 3:
         return _as_masks(y, inputs, kind, where, paths)
-    if y.dtype.kind == "f" and y.ndim in (1, 2):
+    if y.ndim in (1, 2) and (y.dtype.kind == "f" or _are_labels(y)):
         numbers = _as_float32(y.reshape(len(y), -1), source + ", targets", paths)
         return "number", tuple(" ".join(f"{v:g}" for v in row) for row in numbers), numbers, ()
     if y.ndim != 1 or y.dtype.kind not in "iubUS":
@@ -272,7 +280,9 @@ def _as_masks(
     return "mask", tuple(paths), y.astype(np.uint8), ()
 
 
-def _target_names(targets: np.ndarray) -> tuple[str, ...]:
+def _target_names(targets: np.ndarray, names: Sequence[str] = ()) -> tuple[str, ...]:
+    if len(names) == targets.shape[1]:
+        return tuple(names)
     return ("y",) if targets.shape[1] == 1 else tuple(f"y{i}" for i in range(targets.shape[1]))
 
 

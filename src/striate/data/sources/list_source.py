@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 from striate.data.annotations.annotation_kinds import annotation_kind
+from striate.data.annotations.target_columns import TargetColumns, with_targets
 from striate.data.config import DataConfig
 from striate.data.listing import SPLIT_NAMES, Listing, check_classes, is_split
 from striate.data.media.every_medium import is_sample
@@ -86,7 +87,10 @@ def list_source(
                 "data.ignore", str(config.ignore), "masks, whose pixels have values", "leave out --data.ignore"
             )
         listing = replace(listing, ignore=config.ignore)
-    return _corrected(_retarget(_grouped(listing, config.group), annotation), config)
+    listing = _grouped(listing, config.group)
+    if config.targets is not None:
+        listing = with_targets(listing, config.targets)
+    return _corrected(_retarget(listing, annotation), config)
 
 
 def _corrected(listing: Listing, config: DataConfig) -> Listing:
@@ -171,9 +175,9 @@ def _list_path(path: Path, config: DataConfig, annotation: str | None, class_nam
         return _list_tree(unwrapped(tree), class_names, annotation, config)
     if name.lower().endswith((".csv", ".tsv")):
         called = parse_names(config.names)
-        if annotation in (None, "box") and holds_box_rows(absolute, called):
+        if config.targets is None and annotation in (None, "box", "labels") and holds_box_rows(absolute, called):
             return list_box_table(absolute, called)
-        return list_manifest(absolute, annotation, called)
+        return list_manifest(absolute, annotation if config.targets is None else TargetColumns.name, called)
     if name.lower().endswith((".xlsx", ".xls", ".ods")):
         raise _spreadsheet(path)
     if name.lower().endswith(".npz"):
@@ -248,7 +252,7 @@ def _list_tree(tree: Tree, class_names: tuple[str, ...], annotation: str | None,
         return points
     if holds_masks(tree):
         return list_numbered_masks(tree, config.max_pixels) if annotation == "box" else list_masks(tree)
-    if annotation is None and (boxed := list_boxes(tree)):
+    if annotation in (None, "labels") and (boxed := list_boxes(tree)):
         return boxed
     if annotation != "class":  # who asks for classes may have them of any folder
         refuse_other_layouts(tree)

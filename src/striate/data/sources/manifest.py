@@ -1,4 +1,5 @@
-"""Manifests: a .csv with the columns path,label[,split][,group], a row an image; with commas, semicolons or tabs.
+"""Manifests: a .csv with the columns path,label[,split][,group], a row an image; with commas, semicolons or tabs. A
+column `labels` in place of `label` has any number of them, `cat|dog`, or none.
 
 Columns of other names are named by `data.names`; which they are is asked back, with a guess in the remedy.
 """
@@ -10,12 +11,15 @@ import ntpath
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 import numpy as np
 
+from striate.data.annotations.label_sets import BETWEEN, LabelSets, are_label_sets, split_labels, with_label_sets
 from striate.data.annotations.points import point_columns, visible_points
+from striate.data.annotations.target_columns import TargetColumns
 from striate.data.listing import SPLIT_NAMES, Listing, as_number, class_numbers, order_classes
 from striate.data.media.every_medium import medium_of_files
 from striate.data.sources.other_layouts import by_hand_in_table, of_another_medium, other_task
@@ -24,7 +28,7 @@ from striate.data.sources.tree import check_size, read_file
 from striate.errors import DataError, StriateError, pasted
 from striate.wording import listed, several
 
-_NAMES = ("path", "label", "split", "group")
+_NAMES = ("path", "label", "labels", "split", "group")
 _HEADER = "path,label, and if there are any split and group: path,label,split,group"
 MAX_ROWS = 10_000_000
 _LONGEST_LINE = 1 << 20
@@ -56,26 +60,30 @@ def list_manifest(path: Path, annotation: str | None, called: Mapping[str, str] 
     class names. Raises DataError with the line.
     """
     root = Path(os.path.realpath(path.parent))
-    rows, others = _parse(path, root, called or {}, annotation)
+    rows, others, sets = _parse(path, root, called or {}, annotation)
     backslashes = any("\\" in row.path for row in rows)
     rows = [check_path(path, root, row) for row in rows]
     rows.sort()
     if said := of_another_medium(path, [row.path for row in rows]):
         raise said
     paths = tuple(row.path for row in rows)
-    points = point_columns(others) if annotation == "point" or not any(row.label for row in rows) else {}
+    unnamed = annotation != TargetColumns.name and not any(row.label for row in rows)
+    points = point_columns(others) if annotation == "point" or unnamed else {}
     if points:
         further = [name for name in others if name not in {column for pair in points.values() for column in pair}]
         return _of_points(path, root, rows, others, points, _notes(further, called or {}, backslashes))
     labels = tuple(row.label for row in rows)
     numbers = [as_number(label) for label in labels]
-    is_number = annotation == "number" or (
-        annotation is None
-        and all(n is not None for n in numbers)
-        and any(n is not None and n != int(n) for n in numbers)
+    is_number = not sets and (
+        annotation == "number"
+        or (
+            annotation is None
+            and all(n is not None for n in numbers)
+            and any(n is not None and n != int(n) for n in numbers)
+        )
     )
     classes = () if is_number else order_classes(labels)
-    return Listing(
+    listing = Listing(
         name=path.stem,
         source=str(path),
         kind=medium_of_files(paths).name,
@@ -87,10 +95,15 @@ def list_manifest(path: Path, annotation: str | None, called: Mapping[str, str] 
         classes=classes,
         read=lambda number: read_file(root / paths[number]),
         target_names=("label",) if is_number else (),
-        notes=_notes(others, called or {}, backslashes),
+        notes=_notes([] if annotation == TargetColumns.name else others, called or {}, backslashes),
         groups=tuple(row.group for row in rows) if any(row.group for row in rows) else (),
         columns={name: tuple(row.others[place] for row in rows) for place, name in enumerate(others)},
     )
+    if not sets and (annotation is not None or not are_label_sets(classes)):
+        return listing
+    note = f"Labels: several a sample, with {BETWEEN} between; as classes, each set is one: --task classify."
+    listing = listing if sets else replace(listing, notes=(*listing.notes, note))
+    return with_label_sets(listing, [split_labels(label) for label in labels])
 
 
 def _of_points(
@@ -164,9 +177,11 @@ def _at(path: Path, line: int, got: str, expected: str, remedy: str) -> DataErro
 
 def _parse(
     path: Path, root: Path, called: Mapping[str, str], annotation: str | None
-) -> tuple[list[TableRow], list[str]]:
-    """The rows, and the names of the further columns. Points need no label."""
+) -> tuple[list[TableRow], list[str], bool]:
+    """The rows, the names of the further columns, and whether labels are those of the column `labels`. Points need no
+    label."""
     rows: list[TableRow] = []
+    sets = False
     columns: dict[str, int] | None = None
     try:
         check_size(path.stat().st_size, f"manifest {path}")
@@ -174,10 +189,16 @@ def _parse(
             for line, fields in table_rows(path, file):
                 if columns is None:
                     columns = _header(path, line, fields, called)
-                elif "path" not in columns or not ("label" in columns or point_columns(list(columns))):
+                    sets = "labels" in columns and ("label" not in columns or annotation == LabelSets.name)
+                    sets = sets and annotation != TargetColumns.name
+                    columns = _with_sets(columns) if sets else columns
+                elif "path" not in columns or not (
+                    "label" in columns or annotation == TargetColumns.name or point_columns(list(columns))
+                ):
                     raise _other_columns(path, root, columns, fields)
                 elif len(rows) < MAX_ROWS:
-                    rows.append(_row(path, line, fields, columns, labeled=annotation != "point" and "label" in columns))
+                    labeled = annotation not in ("point", TargetColumns.name) and "label" in columns and not sets
+                    rows.append(_row(path, line, fields, columns, labeled=labeled))
                 else:
                     raise _at(path, line, "one more row", f"at most {MAX_ROWS:,} rows", "divide it into several sets")
     except UnicodeDecodeError as error:
@@ -188,11 +209,17 @@ def _parse(
         raise DataError(f"manifest {path}", str(error), "a file that can be read", "check the file") from None
     if columns is None or not rows:
         raise DataError(f"manifest {path}", "no rows", "a header and at least one row", _REMEDY)
-    return rows, _further(columns)
+    return rows, _further(columns), sets
+
+
+def _with_sets(columns: dict[str, int]) -> dict[str, int]:
+    """The places of columns, that of `labels` as the label."""
+    names = {"labels": "label", "label": "label (not read)"}
+    return {names.get(name, name): place for name, place in columns.items()}
 
 
 def _further(columns: dict[str, int]) -> list[str]:
-    return [name for name in columns if name not in _NAMES]
+    return [name for name in columns if name not in ("path", "label", "split", "group")]
 
 
 def table_rows(path: Path, file: IO[str]) -> Iterator[tuple[int, list[str]]]:

@@ -67,7 +67,7 @@ def other_task(names: Sequence[str]) -> str:
         return "boxes"
     if re.search(r"\bx_?1\b.*\by_?1\b|\w+_x\b.*\w+_y\b", joined):
         return "named points"
-    return "several labels a picture" if "labels" in names else ""
+    return ""
 
 
 def masks_beside_boxes(tree: Tree) -> str | None:

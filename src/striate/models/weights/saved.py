@@ -52,6 +52,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
         f"a name of at most {_LONGEST_NAME:,} characters",
     ),
     "network.input_shape": (_is_shape, "whole numbers, the sizes of an input"),
+    "network.outputs": (lambda v: type(v) is int and v > 0, "a whole number above 0"),
     "task": (lambda v: isinstance(v, Mapping), "a mapping"),
     "task.name": (lambda v: isinstance(v, str), "a name"),
     "task.classes": (_are(str), "names"),
@@ -142,6 +143,12 @@ def load_run(text: str) -> tuple[Path, dict[str, Any]]:
     return file, load_checkpoint(file)
 
 
+def _outputs(task: Mapping[str, Any], network: Mapping[str, Any]) -> int:
+    """How many outputs the network has: one a class, else one a target, else as many as it says."""
+    names = task.get("classes", task.get("target_names"))
+    return int(network["outputs"]) if names is None else len(names)
+
+
 def network_of(text: str, file: Path, content: dict[str, Any]) -> SavedNetwork:
     """The network of a checkpoint that has been read from `file`, which the user named as `text`; its name as it is
     there, "" where there is none. Raises RunError where something is missing."""
@@ -154,7 +161,7 @@ def network_of(text: str, file: Path, content: dict[str, Any]) -> SavedNetwork:
             tensors=content.get("ema") or content["model"],
             name=network["name"] or "",
             input_shape=tuple(network["input_shape"]),
-            outputs=len(task["classes"] if "classes" in task else task["target_names"]),
+            outputs=_outputs(task, network),
             # Checkpoints of earlier versions do not say: those of masks had classes and no choice of losses.
             dense=bool(network.get("dense", "classes" in task and "loss_name" not in task)),
             classes=tuple(content["classes"]),

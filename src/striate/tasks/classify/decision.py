@@ -121,8 +121,8 @@ def make_rule(
     """The rule of what the user gave. A threshold without a number is chosen by `validation`: the one with the best F1
     of that class. Raises UsageError for an unknown class, a number out of range, a class that has both, and thresholds
     for every class; and for a threshold without a number where there is no validation split."""
-    costs = _read(classes, cost, options[0], 10)
-    thresholds = _read(classes, threshold, options[1], 0.2)
+    costs = numbers_by_class(classes, cost, options[0], 10)
+    thresholds = numbers_by_class(classes, threshold, options[1], 0.2)
     for k, number in costs.items():
         if number is None or not 0 < number <= MOST_COST:
             got = f"{classes[k]!r} without a number" if number is None else f"{number:g} for {classes[k]!r}"
@@ -151,8 +151,8 @@ def make_rule(
     return DecisionRule(tuple(sorted(given.items())), tuple(sorted(known.items())), "; ".join(chosen))
 
 
-def _read(classes: Sequence[str], given: ByClass, option: str, example: float) -> dict[int, float | None]:
-    """The numbers by class number; None where a class has none."""
+def numbers_by_class(classes: Sequence[str], given: ByClass, option: str, example: float) -> dict[int, float | None]:
+    """The numbers by class number; None where a class has none. Raises UsageError for an unknown class."""
     if given is None or given == "":
         return {}
     if isinstance(given, Mapping):

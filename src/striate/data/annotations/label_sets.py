@@ -1,0 +1,164 @@
+"""Any number of labels a sample."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Hashable, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.annotations.annotation import AnnotationKind
+from striate.data.dataset import Dataset
+from striate.data.listing import Listing, order_classes
+from striate.data.media.medium import Preparation
+from striate.errors import DataError
+from striate.wording import several
+
+BETWEEN = "|"
+"""Between the labels of a sample."""
+
+
+class LabelSets(AnnotationKind):
+    """(N, K) float32, 1 where a sample has the label, else 0."""
+
+    name: ClassVar[str] = "labels"
+    word: ClassVar[str] = "sets of labels"
+    texts: ClassVar[str] = "sets of labels"
+    task: ClassVar[str] = "multilabel"
+    layout: ClassVar[str] = ", or a manifest with the columns path,labels (one|two|three)"
+    share: ClassVar[str] = " of the samples with each label (a sample counts for its rarest)"
+
+    def retarget(self, listing: Listing, has: AnnotationKind) -> Listing:
+        """Which classes are in each sample. Raises DataError where the annotations name none."""
+        listing = has.present_classes(listing)
+        assert listing.annotation == self.name
+        return listing
+
+    def targets(self, listing: Listing, ids: NDArray[np.int64], masks: Any, classes: tuple[str, ...]) -> NDArray[Any]:
+        """(N, K) of the samples `ids`."""
+        return super().targets(listing, ids, masks, classes).astype(np.float32)
+
+    def check(self, data: Dataset) -> None:
+        """Samples differ in their labels, and each split has one."""
+        train = data.splits.get("train")
+        if train is not None and bool((train.targets == train.targets[:1]).all()):
+            raise DataError(
+                f"data {data.source}",
+                f"the same labels in each of {several(len(train), 'training sample')}: "
+                + data.target_text(train.targets[0]),
+                "labels that some samples have and others have not",
+                "add samples without them",
+            )
+        for name, split in data.splits.items():
+            if len(split) and not bool(split.targets.any()):
+                raise DataError(
+                    f"data {data.source}",
+                    f"no label in the {several(len(split), 'sample')} of {name}",
+                    "at least one in each split",
+                    "label some of them, or let striate split: leave out the column split",
+                )
+
+    def counted(self, listing: Listing, ids: Sequence[int]) -> str:
+        """`4 labels, 1.8 a sample: cat (12), dog (9), …`, and how many samples have none."""
+        assert listing.targets is not None
+        own = listing.targets[list(ids)]
+        counts = Counter(dict(zip(listing.classes, own.sum(0).astype(int).tolist(), strict=True)))
+        named = ", ".join(f"{name} ({count:,})" for name, count in counts.most_common(10))
+        more = f", … and {len(counts) - 10} more" if len(counts) > 10 else ""
+        none = int((own.sum(1) == 0).sum())
+        bare = f"; {several(none, 'sample has', 'samples have')} none" if none else ""
+        return f"{several(len(counts), 'label')}, {own.sum(1).mean():.2g} a sample: {named}{more}{bare}"
+
+    def manifest_columns(self, listing: Listing) -> tuple[str, ...]:
+        """The column of sets."""
+        del listing
+        return ("labels",)
+
+    def split_strata(self, listing: Listing, ids: Sequence[int]) -> list[int]:
+        """The rarest label of each sample, so that each split has its share of every label, the rare ones first: the
+        first step of iterative stratification (Sechidis et al. 2011), which depends on no order of samples."""
+        assert listing.targets is not None
+        found: list[int] = rarest_label(listing.targets[list(ids)]).tolist()
+        return found
+
+    def strata(self, targets: NDArray[Any], folds: int, units: Sequence[Hashable] = ()) -> NDArray[np.int64]:
+        """The rarest label; together with those that have none, where it occurs less often than there are folds."""
+        del units
+        found = rarest_label(targets)
+        few = np.bincount(found, minlength=targets.shape[1] + 1)[found] < folds
+        return np.where(few, targets.shape[1], found)
+
+    def match(
+        self, listing: Listing, classes: tuple[str, ...], preparation: Preparation
+    ) -> tuple[Listing, tuple[str, ...]]:
+        """By name."""
+        del preparation
+        unknown = [name for name in listing.classes if name not in classes]
+        if unknown:
+            raise DataError(
+                f"data {listing.source}",
+                f"labels that the network does not know: {', '.join(unknown[:5])}",
+                f"some of its {several(len(classes), 'label')}: {', '.join(classes[:10])}",
+                "rename the labels, or leave those out",
+            )
+        assert listing.targets is not None
+        targets = np.zeros((len(listing), len(classes)), np.float32)
+        targets[:, [classes.index(name) for name in listing.classes]] = listing.targets
+        return replace(listing, targets=targets, classes=classes), ()
+
+
+def rarest_label(targets: NDArray[Any]) -> NDArray[np.int64]:
+    """(N,) of (N, K) the number of the label that the fewest samples have, among those of each sample; K for none."""
+    counts = targets.sum(0)
+    rarity = np.where(targets > 0, counts, np.inf)
+    return np.asarray(np.where(np.isfinite(rarity).any(1), rarity.argmin(1), targets.shape[1]), np.int64)
+
+
+def split_labels(text: str) -> list[str]:
+    """The labels of `cat|dog`, each once; none of an empty text."""
+    return list(dict.fromkeys(filter(None, (part.strip() for part in text.split(BETWEEN)))))
+
+
+def with_label_sets(listing: Listing, sets: Sequence[Collection[str]], names: Sequence[str] = ()) -> Listing:
+    """The listing with these labels of each sample; `names` of labels where their order is known."""
+    classes = tuple(names) or order_classes({name for one in sets for name in one})
+    place = {name: number for number, name in enumerate(classes)}
+    targets = np.zeros((len(sets), len(classes)), np.float32)
+    for row, one in enumerate(sets):
+        targets[row, [place[name] for name in one]] = 1
+    if not targets.any():
+        raise DataError(
+            f"data {listing.source}",
+            f"{several(len(sets), 'sample')} without any label",
+            "samples with labels, one|two|three, beside those that have none",
+            "fill in the column labels",
+        )
+    return replace(
+        listing,
+        annotation=LabelSets.name,
+        labels=tuple(BETWEEN.join(name for name in classes if name in one) for one in sets),
+        targets=targets,
+        classes=classes,
+        indexed=False,
+        target_names=(),
+        class_level=None,
+        read_mask=None,
+        boxes=(),
+    )
+
+
+def joined_classes(classes: Sequence[str]) -> list[str]:
+    """Names of classes that may be several labels: `cat|dog`."""
+    return [name for name in classes if re.search(rf"\w\s*{re.escape(BETWEEN)}\s*\w", name)]
+
+
+def are_label_sets(classes: Sequence[str]) -> bool:
+    """Whether these names of classes are sets of labels without doubt: some are joined, and each of those has a label
+    that another one has too."""
+    joined = joined_classes(classes)
+    uses = Counter(label for name in classes for label in split_labels(name))
+    return bool(joined) and all(any(uses[label] > 1 for label in split_labels(name)) for name in joined)

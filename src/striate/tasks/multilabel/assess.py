@@ -1,0 +1,131 @@
+"""What follows from the probabilities of labels for a split, and from the labels that reach their threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.dataset import SampleFacts
+from striate.statistics.estimate import Estimate
+from striate.statistics.intervals import FEW, f1_interval, percentile_interval, wilson
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.groups import FEWEST, sample_groups
+from striate.tasks.headline import Headline, Rows
+from striate.tasks.multilabel.metrics import LabelMetrics, MultilabelMetrics, SampleLabels
+from striate.tasks.multilabel.ranking import Ranking, drawn_weights, mean_of_known
+from striate.wording import several
+
+WORST = 10
+MATRIX = 50
+"""Up to so many labels the record says which occur together."""
+
+
+def set_figures(scores: NDArray[Any], truth: NDArray[Any], said: NDArray[np.bool_]) -> dict[str, Any]:
+    """`map`, `macro_f1` (both over the labels that occur), `micro_f1`, `exact_match`, and `ap` of each label, None
+    where it does not occur; of (N, K) probabilities, labels and predicted labels. By scikit-learn."""
+    from sklearn.metrics import accuracy_score, average_precision_score, f1_score
+
+    y = np.asarray(truth) > 0
+    there = np.flatnonzero(y.any(0))
+    ap = {int(k): float(average_precision_score(y[:, k], scores[:, k])) for k in there}
+    return {
+        "map": float(np.mean(list(ap.values()))) if ap else 0.0,
+        "macro_f1": float(f1_score(y[:, there], said[:, there], average="macro", zero_division=0)) if ap else 0.0,
+        "micro_f1": float(f1_score(y, said, average="micro", zero_division=0)),
+        "exact_match": float(accuracy_score(y, said)),
+        "ap": [ap.get(k) for k in range(y.shape[1])],
+    }
+
+
+def set_estimates(
+    scores: NDArray[Any], truth: NDArray[Any], said: NDArray[np.bool_], groups: Sequence[str] = ()
+) -> tuple[dict[str, Estimate], tuple[Estimate, ...]]:
+    """The figures of `set_figures` with 95 % intervals by bootstrap over samples, or over groups where there are any,
+    and the average precision of each label. No intervals for fewer than 20 of them."""
+    known = set_figures(scores, truth, said)
+    each = known.pop("ap")
+    units = len(set(filter(None, groups))) + sum(not name for name in groups) if any(groups) else len(truth)
+    if units < FEW:
+        return {name: Estimate(value) for name, value in known.items()}, tuple(map(Estimate, each))
+    y = np.asarray(truth, np.float64)
+    ranking, both, right = Ranking(scores, y), y * said, (y == said).all(1).astype(np.float64)
+    drawn, of_labels = [], []
+    for weights in drawn_weights(tuple(groups), len(y), y.size):
+        hits, true, named = (weights @ part for part in (both, y, said.astype(np.float64)))
+        ap, there = ranking.precisions(weights), true > 0
+        f1 = 2 * hits[there] / (true + named)[there]
+        whole = (true + named).sum()
+        micro = 2 * hits.sum() / whole if whole else 0.0
+        drawn.append((mean_of_known(ap), f1.mean() if there.any() else 0.0, micro, weights @ right / weights.sum()))
+        of_labels.append(ap)
+    columns = np.array(drawn).T
+    figures = {
+        name: Estimate(known[name], percentile_interval(column))
+        for name, column in zip(("map", "macro_f1", "micro_f1", "exact_match"), columns, strict=True)
+    }
+    labels = []
+    for value, column in zip(each, np.array(of_labels).T, strict=True):
+        seen = column[~np.isnan(column)]
+        labels.append(Estimate(value, percentile_interval(seen) if value is not None and len(seen) else None))
+    return figures, tuple(labels)
+
+
+def sample_f1(truth: NDArray[Any], said: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(N,) 2 hits / (labels + predicted labels) of each sample; 1 where there is nothing and nothing is predicted."""
+    y = np.asarray(truth) > 0
+    whole = y.sum(1) + said.sum(1)
+    return np.where(whole > 0, 2 * (y & said).sum(1) / np.maximum(whole, 1), 1.0)
+
+
+def assess_labels(
+    evaluation: Evaluation,
+    facts: SampleFacts,
+    headline: Headline,
+    rows: Rows,
+    said: NDArray[np.bool_],
+    thresholds: Sequence[float],
+) -> MultilabelMetrics:
+    """Everything that follows from the probabilities of a split; `said` (N, K) are the labels that are predicted, from
+    `thresholds` on."""
+    n, names, y = evaluation.n, evaluation.classes, evaluation.targets > 0
+    figures, precisions = set_estimates(evaluation.decoded, y, said, facts.columns.get("group", ()))
+    labels = []
+    for k, name in enumerate(names):
+        hits, own, named = int((y[:, k] & said[:, k]).sum()), int(y[:, k].sum()), int(said[:, k].sum())
+        wrong = own + named - 2 * hits
+        f1 = Estimate(2 * hits / (own + named), f1_interval(hits, wrong)) if own + named else Estimate(None)
+        shares = (_share(hits, named), _share(hits, own))
+        labels.append(LabelMetrics(name, own, named, float(thresholds[k]), precisions[k], *shares, f1))
+    each = sample_f1(y, said)
+    order = np.argsort(each, kind="stable")[:WORST]
+    worst = tuple(
+        SampleLabels(int(evaluation.ids[k]), facts.paths[k], names_of(y[k], names), names_of(said[k], names),
+                     float(each[k]))
+        for k in order
+    )  # fmt: skip
+    few = f"No intervals and no slices: {several(n, 'sample is', 'samples are')} fewer than {FEWEST}."
+    many = f"Which labels occur together is not in the record: {several(len(names), 'label')}, more than {MATRIX}."
+    left_out = ((few,) if n < FEWEST else ()) + ((many,) if len(names) > MATRIX else ())
+    groups = sample_groups(facts, n, brightness=evaluation.brightness)
+    return MultilabelMetrics(
+        n, figures, tuple(labels), _together(y), _together(said), worst, headline.slices(groups, rows), left_out
+    )
+
+
+def names_of(own: NDArray[Any], names: Sequence[str]) -> tuple[str, ...]:
+    """The names of the labels that a sample has, (K,)."""
+    return tuple(name for name, there in zip(names, np.asarray(own).tolist(), strict=True) if there)
+
+
+def _share(hits: int, n: int) -> Estimate:
+    return Estimate(hits / n, wilson(hits, n)) if n else Estimate(None)
+
+
+def _together(sets: NDArray[np.bool_]) -> tuple[tuple[int, ...], ...] | None:
+    if sets.shape[1] > MATRIX:
+        return None
+    counts = sets.astype(np.int64)
+    return tuple(map(tuple, (counts.T @ counts).tolist()))

@@ -1,0 +1,103 @@
+"""The metrics of sets of labels: keys, records of evaluation.json, lines in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from striate.errors import one_line
+from striate.statistics.calibration import Temperature
+from striate.statistics.estimate import Estimate, as_object
+from striate.tasks.assessment import Slice, cut_text, fit_text, slice_lines, span_text
+from striate.tasks.metric import Metric
+from striate.wording import several
+
+MAP = Metric("map", "mAP", "share")
+METRICS = (
+    MAP,
+    Metric("micro_f1", "micro F1", "share"),
+    Metric("macro_f1", "macro F1", "share", brief=False),
+    Metric("exact_match", "exact match", "share", brief=False),
+)
+_LABELS, _SAMPLES = 20, 5
+
+
+@dataclass(frozen=True)
+class LabelMetrics:
+    """One label: `n` samples have it, `predicted` ones reach its `threshold`; no value where there is nothing to divide
+    by."""
+
+    name: str
+    n: int
+    predicted: int
+    threshold: float
+    ap: Estimate
+    precision: Estimate
+    recall: Estimate
+    f1: Estimate
+
+
+@dataclass(frozen=True)
+class SampleLabels:
+    """One sample: its labels, those that are predicted, and the F1 of its set."""
+
+    id: int
+    path: str
+    true: tuple[str, ...]
+    predicted: tuple[str, ...]
+    f1: float
+
+
+@dataclass(frozen=True)
+class MultilabelMetrics:
+    """Everything about one split.
+
+    `figures`: `map`, `macro_f1`, `micro_f1`, `exact_match`. `together` and `predicted_together` (K, K): in how many
+    samples two labels are both true, or both predicted, on the diagonal how many have the label; None of more than 50.
+    `worst` begins with the sample of the lowest F1. `left_out`: what was not computed.
+    """
+
+    n: int
+    figures: Mapping[str, Estimate]
+    labels: tuple[LabelMetrics, ...]
+    together: tuple[tuple[int, ...], ...] | None
+    predicted_together: tuple[tuple[int, ...], ...] | None
+    worst: tuple[SampleLabels, ...]
+    slices: tuple[Slice, ...]
+    left_out: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as one JSON object."""
+        return as_object(self)
+
+    def lines(self, temperature: Temperature | None) -> list[list[str]]:
+        """Each label, slices, and the samples with the lowest F1."""
+        del temperature
+        rows, rest = list(self.labels), []
+        if len(rows) > _LABELS:
+            rest = [f"  … and {several(len(rows) - _LABELS, 'more label')} with higher average precision"]
+            rows = sorted(rows, key=lambda row: 2.0 if row.ap.value is None else row.ap.value)[:_LABELS]
+        head = f"  {'label':<18}{'n':>7} {'AP':>8}  {'95 % interval':<15} {'precision':>9} {'recall':>7} {'from':>6}"
+        lines = [
+            f"  {fit_text(row.name, 18)}{row.n:>7,} {_percent(row.ap):>8}  {span_text(row.ap, 100, '.1f'):<15}"
+            f" {_percent(row.precision):>9} {_percent(row.recall):>7} {row.threshold:>6.2f}"
+            for row in rows
+        ]
+        return [[head, *lines, *rest], slice_lines(self.slices, MAP), self._worst_lines()]
+
+    def _worst_lines(self) -> list[str]:
+        lines = [
+            f"  {_set(one.predicted, 26):<26} {'is ' + _set(one.true, 23):<26}  {cut_text(one_line(one.path), 22)}"
+            for one in self.worst[:_SAMPLES]
+            if one.f1 < 1
+        ]
+        return ["  samples with the lowest F1", *lines] if lines else []
+
+
+def _set(names: tuple[str, ...], width: int) -> str:
+    return cut_text(one_line(", ".join(names)) or "nothing", width)
+
+
+def _percent(figure: Estimate) -> str:
+    return "–" if figure.value is None else f"{100 * figure.value:.1f} %"

@@ -1,0 +1,117 @@
+"""Average precision of each label, of samples ranked by its probability, with resamples; and thresholds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.statistics.estimate import Estimate
+from striate.statistics.intervals import FEW, percentile_interval, resamples_for
+from striate.tasks.headline import Headline, Rows
+
+
+class Ranking:
+    """Samples ranked by each of K labels: (N, K) `scores`, and `truth` of 0 and 1. Equal scores are one rank."""
+
+    def __init__(self, scores: NDArray[Any], truth: NDArray[Any]) -> None:
+        self._order = np.argsort(-scores, axis=0, kind="stable")
+        sorted_scores = np.take_along_axis(scores, self._order, 0)
+        self._truth = np.take_along_axis(np.asarray(truth, np.float64), self._order, 0)
+        self._last = np.ones(scores.shape, np.bool_)
+        self._last[:-1] = sorted_scores[1:] != sorted_scores[:-1]
+
+    def precisions(self, weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        """(K,) average precision, Σ (recall − recall before) × precision over the ranks; NaN for a label that no sample
+        has. `weights` (N,): how often each sample counts."""
+        each = np.ones_like(self._truth) if weights is None else weights[self._order]
+        hits, seen = (each * self._truth).cumsum(0), each.cumsum(0)
+        reached = np.maximum.accumulate(np.where(self._last, hits, 0), 0)
+        gain = np.diff(reached, axis=0, prepend=0)
+        total = hits[-1] if len(hits) else np.zeros(hits.shape[1])
+        area = (gain * hits / np.maximum(seen, 1e-12)).sum(0)
+        return np.asarray(np.divide(area, total, out=np.full(len(total), np.nan), where=total > 0))
+
+
+def mean_of_known(values: NDArray[np.float64]) -> float:
+    """The mean over the labels that occur; 0 where none does."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else 0.0
+
+
+def parts_of(rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(N, K) scores and truth of rows (N, 2 K)."""
+    return rows[:, : rows.shape[1] // 2], rows[:, rows.shape[1] // 2 :]
+
+
+def drawn_weights(groups: tuple[str, ...], n: int, cost: int, seed: int = 0) -> Any:
+    """How often each of n samples counts, in each resample: of samples, or of `groups` of them. `cost`: numbers that
+    one resample computes with."""
+    keys = [name or f"\0{place}" for place, name in enumerate(groups)]
+    units = np.unique(keys, return_inverse=True)[1] if any(groups) else np.arange(n)
+    draw, count = np.random.default_rng(seed), int(units.max()) + 1
+    for _ in range(resamples_for(cost)):
+        yield np.bincount(draw.integers(0, count, count), minlength=count).astype(np.float64)[units]
+
+
+@dataclass(frozen=True)
+class RankedLabels(Headline):
+    """Mean average precision over the labels that occur, of rows (N, 2 K) that are ranked together: `parts_of`."""
+
+    def value(self, rows: Rows) -> float:
+        """Of these samples; one that is there twice counts twice."""
+        return mean_of_known(Ranking(*parts_of(rows)).precisions())
+
+    def draws(self, rows: Rows, seed: int = 0) -> NDArray[np.float64]:
+        """Of as many samples drawn anew with replacement, many times."""
+        ranking = Ranking(*parts_of(rows))
+        weights = drawn_weights((), len(rows), rows.size // 2, seed)
+        return np.array([mean_of_known(ranking.precisions(some)) for some in weights])
+
+    def estimate(self, rows: Rows, seed: int = 0) -> Estimate:
+        """The figure with its 95 % interval; without one for fewer than 20 samples."""
+        return Estimate(self.value(rows), percentile_interval(self.draws(rows, seed)) if len(rows) >= FEW else None)
+
+    def each(self, rows: Rows) -> NDArray[np.float64]:
+        """(N,) of each sample alone how well its labels are ranked before those that it does not have: label ranking
+        average precision (Schapire and Singer 2000), 1 where it has none or all."""
+        scores, truth = parts_of(rows)
+        return np.array([_ranked_labels(*pair) for pair in zip(scores, truth, strict=True)], np.float64)
+
+
+def _ranked_labels(scores: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
+    own = scores[truth > 0]
+    if not len(own):
+        return 1.0
+    before = np.searchsorted(np.sort(-scores), -own, side="right")
+    right = np.searchsorted(np.sort(-own), -own, side="right")
+    return float((right / before).mean())
+
+
+def best_threshold(scores: NDArray[Any], truth: NDArray[Any]) -> float:
+    """The score from which on F1 is highest, between two that occur, of (N,) scores and truth; of equal ones that with
+    the highest recall. 0.5 where nothing is true."""
+    order = np.argsort(-scores, kind="stable")
+    values, hits = scores[order].astype(np.float64), np.cumsum(np.asarray(truth, np.float64)[order])
+    if not len(hits) or not hits[-1]:
+        return 0.5
+    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + hits[-1])
+    f1[np.append(values[1:] == values[:-1], False)] = -1  # equal scores are on one side
+    place = len(f1) - 1 - int(f1[::-1].argmax())
+    after = values[place + 1] if place + 1 < len(values) else 0.0
+    return float(values[place] + after) / 2
+
+
+ENOUGH = 10
+"""Validation samples with a label, and without it, from which on it has a threshold of its own."""
+
+
+def best_thresholds(scores: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
+    """(K,) the threshold of each label with its best F1; of labels that `ENOUGH` samples do not have, the one that is
+    best for all labels together: chosen on a few, it would fit these alone."""
+    counts = truth.sum(0)
+    common = best_threshold(scores.ravel(), truth.ravel())
+    own = np.minimum(counts, len(truth) - counts) >= ENOUGH
+    return np.array([best_threshold(scores[:, k], truth[:, k]) if own[k] else common for k in range(scores.shape[1])])

@@ -1,0 +1,342 @@
+"""Any number of labels out of K for each sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from striate.data.annotations.label_sets import BETWEEN
+from striate.data.dataset import Dataset, SampleFacts
+from striate.errors import UsageError, pasted
+from striate.inference.agreement import agreement_of_classes
+from striate.inference.plan import PredictionAgreement
+from striate.runs.predictions import Predictions as KeptPredictions
+from striate.statistics.calibration import Temperature
+from striate.tasks.accumulator import Accumulator, KeptRows
+from striate.tasks.assessment import Assessment, Figures
+from striate.tasks.baseline import Method
+from striate.tasks.classify.decision import numbers_by_class
+from striate.tasks.config import ByClass, TaskConfig, Validation
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.headline import Headline, Rows, interval_of
+from striate.tasks.losses import balanced_weights
+from striate.tasks.multilabel.losses import asymmetric, binary_cross_entropy
+from striate.tasks.multilabel.metrics import MAP, METRICS, MultilabelMetrics
+from striate.tasks.multilabel.ranking import RankedLabels, best_thresholds, parts_of
+from striate.tasks.outputs import constants
+from striate.tasks.task import Explained, Task
+from striate.visualize.page_parts import Picture, Section, Table
+from striate.wording import listed, percent, several
+
+_THRESHOLD = "threshold_"
+"""Before the name of a label, among what is followed on validation."""
+
+
+@dataclass(frozen=True)
+class Multilabel(Task):
+    """Labels `classes`; logits (N, K), targets (N, K) float32 of 0 and 1, predictions are probabilities (N, K).
+
+    `loss_name`: binary cross-entropy, or the asymmetric loss of Ridnik et al. (2021) with its exponents and `shift`;
+    the mean over labels, so that their number does not change the learning rate. `shares`: of the training samples that
+    have each label, where rare ones weigh more. `thresholds`: from which probability on a label is predicted: those
+    that are best on validation, but for the `given` ones, pairs of a label's number and its threshold.
+    """
+
+    classes: tuple[str, ...]
+    loss_name: str = "binary-cross-entropy"
+    shares: tuple[float, ...] | None = None
+    positive: float = 0.0
+    negative: float = 4.0
+    shift: float = 0.05
+    thresholds: tuple[float, ...] = ()
+    given: tuple[tuple[int, float], ...] = ()
+
+    name: ClassVar[str] = "multilabel"
+    annotation: ClassVar[str] = "labels"
+    metrics = METRICS
+    losses: ClassVar[tuple[str, ...]] = ("binary-cross-entropy", "asymmetric")
+    fields: ClassVar[Mapping[str, frozenset[str]]] = {
+        "binary-cross-entropy": frozenset(("class_weights", "threshold")),
+        "asymmetric": frozenset(("threshold", "positive_gamma", "negative_gamma", "negative_shift")),
+    }
+    mean_of_views: ClassVar[bool] = True
+
+    @classmethod
+    def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
+        """Over the labels of the data, with weights by their frequency in training where these are asked for."""
+        shares = None
+        if config.class_weights == "balanced":
+            counts = data.splits["train"].targets.double().sum(0).cpu()
+            balanced_weights(counts, data.classes)  # refuses labels that no sample has
+            balanced_weights(len(data.splits["train"]) - counts, data.classes)
+            shares = tuple((counts / len(data.splits["train"])).tolist())
+        exponents = config.positive_gamma, config.negative_gamma, config.negative_shift
+        return cls(data.classes, loss, shares, *exponents)._given(config.threshold, "--task.threshold")
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """The task whose `state()` this is."""
+        made = super().from_state({key: value for key, value in state.items() if key != "given"})
+        return replace(made, given=tuple((int(k), float(value)) for k, value in state["given"]))
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for the checkpoint."""
+        return {
+            "classes": list(self.classes),
+            "loss_name": self.loss_name,
+            "shares": None if self.shares is None else list(self.shares),
+            "positive": self.positive,
+            "negative": self.negative,
+            "shift": self.shift,
+            "thresholds": list(self.thresholds),
+            "given": [list(pair) for pair in self.given],
+        }
+
+    @property
+    def outputs(self) -> int:
+        """One logit a label."""
+        return len(self.classes)
+
+    # Thresholds
+
+    @property
+    def lowest(self) -> NDArray[np.float64]:
+        """(K,) the probability from which on each label is predicted; 0.5 where nothing was chosen."""
+        found = np.array(self.thresholds or (0.5,) * self.outputs)
+        for k, value in self.given:
+            found[k] = value
+        return found
+
+    def said(self, decoded: Any) -> NDArray[np.bool_]:
+        """(…, K) which labels are predicted, from probabilities as an array or a tensor."""
+        return np.asarray(np.asarray(torch.as_tensor(decoded).cpu()) >= self.lowest)
+
+    def settled(self, val: Mapping[str, float]) -> Self:
+        """With the thresholds that were best on validation."""
+        found = tuple(val[f"{_THRESHOLD}{name}"] for name in self.classes if f"{_THRESHOLD}{name}" in val)
+        return replace(self, thresholds=found) if len(found) == self.outputs else self
+
+    def deciding(self, cost: ByClass, threshold: ByClass, validation: Validation | None = None) -> Self:
+        """With other thresholds; without any, a half for each label. One without a number stays that of validation.
+        Raises UsageError for costs, unknown labels, and numbers that are none of a probability."""
+        del validation
+        if cost:
+            remedy = f"--threshold {pasted(f'{self.classes[0]}=0.2')}"
+            raise UsageError("--cost", "a run that predicts sets of labels", "thresholds, one a label", remedy)
+        return self._given(threshold, "--threshold") if threshold else replace(self, thresholds=(), given=())
+
+    def _given(self, threshold: ByClass, option: str) -> Self:
+        pairs = []
+        for k, value in numbers_by_class(self.classes, threshold, option, 0.2).items():
+            if value is not None and not 0 < value <= 1:
+                got = f"{value:g} for {self.classes[k]!r}"
+                remedy = f"{option} {pasted(f'{self.classes[k]}=0.2')}"
+                raise UsageError(option, got, "a probability above 0, up to 1", remedy)
+            pairs += [] if value is None else [(k, value)]
+        return replace(self, given=tuple(sorted(pairs)))
+
+    @property
+    def decision_text(self) -> str:
+        """The thresholds that a user gave."""
+        parts = [f"{self.classes[k]} from a probability of {value:g} on" for k, value in self.given]
+        return listed(parts, 5)
+
+    # Loss
+
+    def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Scalar sum over samples of the mean over labels."""
+        logits, truth = outputs.float(), targets.float()
+        if self.loss_name == "asymmetric":
+            losses = asymmetric(logits, truth, self.positive, self.negative, self.shift)
+        else:
+            losses = binary_cross_entropy(logits, truth, self._weights(logits.device))
+        return losses.mean(1).sum()
+
+    def _weights(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Both halves of the training samples weigh the same, n / (2 n₁) and n / (2 n₀) (King and Zeng 2001)."""
+        if self.shares is None:
+            return None
+        shares = constants(self.shares, device)
+        return 0.5 / shares, 0.5 / (1 - shares)
+
+    # Metrics
+
+    def accumulator(self) -> Accumulator:
+        """The loss, and of validation the ranking of samples."""
+        return KeptRows(self, self._followed)
+
+    def _followed(self, rows: Rows) -> dict[str, float]:
+        scores, truth = parts_of(rows)
+        thresholds = best_thresholds(scores, truth).tolist()
+        named = {f"{_THRESHOLD}{name}": value for name, value in zip(self.classes, thresholds, strict=True)}
+        return {"map": self.headline_figure().value(rows), **named}
+
+    def decode(self, outputs: torch.Tensor) -> torch.Tensor:
+        """(N, K) float32 probabilities."""
+        return outputs.float().sigmoid()
+
+    def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
+        """`map`, `macro_f1` (both over the labels that occur), `micro_f1`, `exact_match`, and `ap` of each label."""
+        from striate.tasks.multilabel.assess import set_figures  # scikit-learn loads when training is over
+
+        found = set_figures(decoded.cpu().numpy(), targets.cpu().numpy(), self.said(decoded))
+        return {**found, "ap": dict(zip(self.classes, found["ap"], strict=True))}
+
+    @classmethod
+    def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:
+        """(N, 2 K) probabilities and labels, to be ranked together."""
+        del classes
+        return np.concatenate([np.asarray(decoded, np.float64), np.asarray(targets, np.float64)], axis=1)
+
+    @classmethod
+    def headline_figure(cls) -> Headline:
+        """Mean average precision of ranked samples."""
+        return RankedLabels(MAP, lambda *_: 0.0)
+
+    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
+        """Of each figure over all labels, by bootstrap over samples, or groups where there are any."""
+        from striate.tasks.multilabel.assess import set_estimates
+
+        found, _ = set_estimates(decoded, targets, self.said(decoded), groups)
+        known = {f"{name}_interval": interval_of(figure) for name, figure in found.items()}
+        return {key: ends for key, ends in known.items() if ends is not None}
+
+    def same(self, one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
+        """The share of labels that are predicted in both or in neither."""
+        return np.asarray((self.said(one) == self.said(other)).mean(1), np.float64)
+
+    def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> PredictionAgreement:
+        """The share of equal labels, and how far probabilities move."""
+        right, other = self.decode(reference).cpu(), self.decode(outputs).cpu()
+        return agreement_of_classes(right, other, float(self.same(right.numpy(), other.numpy()).mean()))
+
+    def sample_losses(self, evaluation: Evaluation) -> NDArray[np.float64]:
+        """(N,) log losses, the mean over labels."""
+        p = np.clip(np.asarray(evaluation.decoded, np.float64), 1e-12, 1 - 1e-12)
+        return np.asarray(-np.where(evaluation.targets > 0, np.log(p), np.log(1 - p)).mean(1))
+
+    def calibrated(self, temperature: float) -> Self:
+        """Raises UsageError: none is fitted."""
+        del temperature
+        got = "a run that predicts sets of labels, whose probabilities have no temperature"
+        raise UsageError("--calibrated", got, "a classification", "leave out --calibrated")
+
+    def assess(
+        self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
+    ) -> Figures:
+        """Each label, which occur together, slices, and the worst samples."""
+        from striate.tasks.multilabel.assess import assess_labels
+
+        del temperature, names
+        rows, said = self.rows_of(evaluation), self.said(evaluation.decoded)
+        return assess_labels(evaluation, facts, self.headline_figure(), rows, said, self.lowest.tolist())
+
+    @classmethod
+    def made(cls, kept: KeptPredictions) -> bool:
+        """Whether there is a probability, and 0 or 1, for each label."""
+        shape = (len(kept.ids), len(kept.classes))
+        return kept.predicted is None and kept.answers.shape == kept.targets.shape == shape
+
+    def baselines(self, data: Dataset) -> tuple[Method, ...]:
+        """How often each label occurs; a linear classifier for each label, of pixels and of edges."""
+        from striate.tasks.multilabel.baselines import label_methods
+
+        return label_methods(data)
+
+    # Predictions
+
+    def describe(self, decoded: torch.Tensor) -> dict[str, Any]:
+        """`labels`, those from their threshold on as [label, probability], the surest first; and `probabilities` of
+        all."""
+        shares = dict(zip(self.classes, (float(value) for value in decoded.tolist()), strict=True))
+        said = [name for name, there in zip(self.classes, self.said(decoded).tolist(), strict=True) if there]
+        labels = sorted(((name, shares[name]) for name in said), key=lambda pair: -pair[1])
+        return {"labels": [list(pair) for pair in labels], "probabilities": shares}
+
+    def line(self, fields: Mapping[str, Any]) -> str:
+        """The labels and their percentages."""
+        return ", ".join(f"{name} {100 * share:.1f} %" for name, share in fields["labels"]) or "none of the labels"
+
+    def explained(self, decoded: torch.Tensor) -> Explained:
+        """The logit of the most probable label."""
+        found = self.explained_part(decoded, self.classes[int(decoded.argmax())])
+        said = f"Of {several(self.outputs, 'label')}, the most probable one is explained; --part NAME names another."
+        return replace(found, notes=(said, *found.notes))
+
+    def explained_part(self, decoded: torch.Tensor, part: str) -> Explained:
+        """The logit of this label. Raises UsageError where there is none."""
+        if part not in self.classes:
+            remedy = f"--part {pasted(self.classes[0])}"
+            raise UsageError("--part", repr(part), f"a label: {listed(list(self.classes), 12)}", remedy)
+        k = self.classes.index(part)
+        note = f"{part} has a probability of {percent(float(decoded[k]))}; the map is of its logit."
+        return Explained(lambda outputs: outputs[:, k : k + 1], 0, "number", f"the label {part}", (note,))
+
+    # How it is shown
+
+    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
+        """The mAP, and how many sets are right."""
+        metrics, n = evaluation.metrics, evaluation.n
+        of = f"{n:,} {evaluation.split} {'sample' if n == 1 else 'samples'} of {evaluation.data}"
+        ends = metrics.get("map_interval")
+        span = "" if ends is None else f" (95 % interval {' to '.join(map(percent, ends))}, bootstrap)"
+        return percent(metrics["map"]), (
+            f"mean average precision{span} over {several(self.outputs, 'label')} on the {of}. With a threshold for "
+            f"each label, chosen on validation, micro F1 is {percent(metrics['micro_f1'])}, and "
+            f"{percent(metrics['exact_match'])} of the sets are exactly right."
+        )
+
+    def pictures(
+        self,
+        folder: Path,
+        evaluation: Evaluation,
+        images: Any | None,
+        *,
+        target_names: Sequence[str] = (),
+        names: Sequence[str] = (),
+    ) -> tuple[Picture, ...]:
+        """The worst, typical and best samples, and which labels occur together."""
+        from striate.tasks.multilabel.show import label_pictures
+
+        del target_names
+        return label_pictures(folder, evaluation, images, self.said(evaluation.decoded), names)
+
+    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
+        """Which labels occur together."""
+        from striate.tasks.multilabel.show import together_section
+
+        del assessment
+        return together_section(figures, of) if isinstance(figures, MultilabelMetrics) else ()
+
+    def tables(
+        self, evaluation: Evaluation, figures: Figures | None, target_names: Sequence[str]
+    ) -> dict[str, Table | None]:
+        """Over all labels, and each label."""
+        from striate.tasks.multilabel.show import tables
+
+        del target_names
+        return tables(evaluation, figures) if isinstance(figures, MultilabelMetrics) else {}
+
+    def columns(self, names: Sequence[str]) -> list[str]:
+        """Sets of labels, and the probability of each label."""
+        del names
+        return ["truth", "answer", *(f"probability {name}" for name in self.classes)]
+
+    def cells(self, truth: Any, decoded: Any) -> list[Any]:
+        """One sample's row."""
+        sets = (
+            BETWEEN.join(name for name, there in zip(self.classes, own, strict=True) if there)
+            for own in (truth, self.said(decoded))
+        )
+        return [*sets, *(f"{value:.6g}" for value in decoded)]
+
+    def target_text(self, target: Any) -> str:
+        """The labels."""
+        own = torch.as_tensor(target).tolist()
+        return ", ".join(name for name, there in zip(self.classes, own, strict=True) if there) or "none"

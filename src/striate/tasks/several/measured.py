@@ -1,0 +1,73 @@
+"""What is measured of several targets batch by batch: the accumulator of each target, losses and errors of all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+
+if TYPE_CHECKING:
+    from striate.tasks.several.task import Several
+
+
+class EachTarget:
+    """The loss of all batches, the accumulator of each target, and, of what is not learned from, what the samples add
+    to the error."""
+
+    def __init__(self, task: Several) -> None:
+        self._task = task
+        self.sums: torch.Tensor | None = None
+        self.errors: torch.Tensor | None = None
+        self.parts = [one.accumulator() for one in task.tasks]
+        self.seen = [0] * len(self.parts)
+
+    def update(self, outputs: torch.Tensor, targets: torch.Tensor, loss_sum: torch.Tensor | None = None) -> None:
+        """Take in a batch; samples of which a target is not known count for nothing in its accumulator."""
+        task = self._task
+        outputs = outputs[:, : task.outputs]
+        total = task.loss_sum(outputs, targets) if loss_sum is None else loss_sum
+        sums = torch.stack([total.double(), total.new_full((), float(len(targets)), dtype=torch.float64)]).detach()
+        self.sums = sums if self.sums is None else self.sums + sums
+        for number, (known, own, truth) in enumerate(task.parts(outputs, targets)):
+            count = int(known.sum())
+            if count:
+                self.parts[number].update(own[known], truth[known])
+                self.seen[number] += count
+        if not torch.is_grad_enabled():
+            errors = torch.from_numpy(task.rows_for(task.decode(outputs), targets).sum(0))
+            self.errors = errors if self.errors is None else self.errors + errors
+
+    def merge(self, other: Self) -> None:
+        """Take in what another one has."""
+        if other.sums is not None:
+            self.sums = other.sums if self.sums is None else self.sums + other.sums
+        if other.errors is not None:
+            self.errors = other.errors if self.errors is None else self.errors + other.errors
+        for number, part in enumerate(other.parts):
+            if other.seen[number]:
+                self.parts[number].merge(part)
+                self.seen[number] += other.seen[number]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Sums, and the states of the accumulators."""
+        parts = {str(k): part.state_dict() for k, part in enumerate(self.parts) if self.seen[k]}
+        return {"sums": self.sums, "errors": self.errors, "seen": list(self.seen), "parts": parts}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become what `state_dict` gave."""
+        self.sums, self.errors, self.seen = state["sums"], state["errors"], list(state["seen"])
+        for number, part in state["parts"].items():
+            self.parts[int(number)].load_state_dict(part)
+
+    def compute(self) -> dict[str, float]:
+        """`loss`, of what was not learned from `error`, and what each target follows, `age.rmse`."""
+        assert self.sums is not None, "nothing was measured"
+        total, weight = self.sums.tolist()
+        found = {"loss": total / weight}
+        if self.errors is not None:
+            found["error"] = self._task.headline_of(self.errors.numpy(), int(weight))
+        for column, part, seen in zip(self._task.target_columns, self.parts, self.seen, strict=True):
+            if seen:
+                found |= {f"{column.name}.{key}": value for key, value in part.compute().items()}
+        return found

@@ -1,0 +1,49 @@
+"""The metrics of several targets: their own, and the mean of their errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from striate.errors import one_line
+from striate.statistics.calibration import Temperature
+from striate.statistics.estimate import Estimate, plain
+from striate.tasks.assessment import Figures, Slice, cut_text, slice_lines
+from striate.tasks.metric import Metric
+
+ERROR = Metric("error", "mean error", higher_is_better=False)
+METRICS = (ERROR,)
+
+
+@dataclass(frozen=True)
+class SeveralMetrics:
+    """Everything about one split: the mean `error` of the targets, and the figures of each target by its name."""
+
+    n: int
+    figures: Mapping[str, Estimate]
+    targets: Mapping[str, Figures]
+    answers: Mapping[str, str]
+    slices: tuple[Slice, ...]
+    left_out: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as one JSON object, those of each target under `targets`."""
+        return {
+            "n": self.n,
+            "figures": plain(self.figures),
+            "targets": {name: figures.to_json() for name, figures in self.targets.items()},
+            "answers": dict(self.answers),
+            "slices": plain(self.slices),
+            "left_out": list(self.left_out),
+        }
+
+    def lines(self, temperature: Temperature | None) -> list[list[str]]:
+        """The lines of each target under its name, and slices."""
+        del temperature
+        found = []
+        for name, figures in self.targets.items():
+            own = [part for part in figures.lines(None) if part]
+            head = [cut_text(f"{one_line(name)}: {self.answers[name]}", 80)]
+            found += [head, *own]
+        return [*found, slice_lines(self.slices, ERROR)]

@@ -1,0 +1,249 @@
+"""Sets of labels as a task: read from columns, boxes and masks, split by their rarest label, measured as defined."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import average_precision_score, label_ranking_average_precision_score
+
+from striate.data.annotations.label_sets import are_label_sets, rarest_label
+from striate.data.audit.readings import find_readings
+from striate.data.config import DataConfig
+from striate.data.read import load_dataset
+from striate.data.sources.list_source import list_source
+from striate.errors import ConfigError, DataError, UsageError
+from striate.tasks.multilabel.assess import sample_f1, set_estimates, set_figures
+from striate.tasks.multilabel.metrics import MAP
+from striate.tasks.multilabel.ranking import RankedLabels, Ranking, best_threshold, best_thresholds
+from striate.tasks.multilabel.task import Multilabel
+
+
+def ranked(n: int = 60, labels: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Scores with ties, and labels that they tell a little of."""
+    rng = np.random.default_rng(seed)
+    truth = (rng.random((n, labels)) < 0.3).astype(np.float32)
+    return np.round(rng.random((n, labels)) * 0.7 + 0.3 * truth, 1), truth
+
+
+# Figures
+
+
+def test_average_precision_is_that_of_scikit_learn_with_ties_and_weights() -> None:
+    scores, truth = ranked()
+    truth[:, 2] = 0
+    weights = np.random.default_rng(1).integers(0, 4, len(truth)).astype(float)
+    found = Ranking(scores, truth).precisions()
+    again = Ranking(scores, truth).precisions(weights)
+    for k in (0, 1):
+        assert found[k] == pytest.approx(average_precision_score(truth[:, k], scores[:, k]))
+        assert again[k] == pytest.approx(average_precision_score(truth[:, k], scores[:, k], sample_weight=weights))
+    assert np.isnan(found[2])
+    assert np.isnan(again[2])
+
+
+def test_each_sample_alone_is_measured_by_how_its_labels_are_ranked() -> None:
+    scores, truth = ranked()
+    each = RankedLabels(MAP, lambda *_: 0.0).each(np.concatenate([scores, truth], 1))
+    assert each.mean() == pytest.approx(label_ranking_average_precision_score(truth, scores))
+
+
+def test_means_are_over_the_labels_that_occur() -> None:
+    truth = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0]])
+    scores = np.array([[0.9, 0.2, 0.6], [0.8, 0.7, 0.1], [0.1, 0.3, 0.2]])
+    found = set_figures(scores, truth, scores >= 0.5)
+    assert found["ap"] == [1.0, 1.0, None]
+    assert found["map"] == found["macro_f1"] == 1.0
+    assert found["micro_f1"] == pytest.approx(2 * 3 / 7)
+    assert found["exact_match"] == pytest.approx(2 / 3)
+    assert sample_f1(truth, scores >= 0.5).tolist() == pytest.approx([2 / 3, 1, 1])
+
+
+def test_intervals_hold_their_figures_and_are_wider_over_groups() -> None:
+    scores, truth = ranked(120)
+    scores, truth = np.repeat(scores[:30], 4, axis=0), np.repeat(truth[:30], 4, axis=0)
+    said, groups = scores >= 0.6, [f"g{k // 4}" for k in range(120)]
+    alone, grouped = (set_estimates(scores, truth, said, names)[0] for names in ((), groups))
+    for name, figure in alone.items():
+        assert figure.interval is not None
+        assert figure.interval.low <= figure.value <= figure.interval.high
+        wide = grouped[name].interval
+        assert wide is not None
+        assert wide.high - wide.low > figure.interval.high - figure.interval.low
+    assert set_estimates(scores[:12], truth[:12], said[:12])[0]["map"].interval is None
+
+
+# Thresholds
+
+
+def test_a_threshold_has_the_best_f1() -> None:
+    scores, truth = (part[:, 0] for part in ranked(80))
+    chosen = best_threshold(scores, truth)
+
+    def f1(low: float) -> float:
+        said = scores >= low
+        return 2 * (said & (truth > 0)).sum() / (said.sum() + truth.sum())
+
+    assert f1(chosen) == pytest.approx(max(f1(low) for low in np.linspace(0, 1, 201)))
+    assert best_threshold(scores, truth * 0) == 0.5
+
+
+def test_rare_labels_share_a_threshold_and_given_ones_stay() -> None:
+    scores, truth = ranked(80)
+    truth[:, 2] = 0
+    truth[:2, 2] = 1
+    found = best_thresholds(scores, truth)
+    assert found[2] == best_threshold(scores.ravel(), truth.ravel())
+    task = Multilabel(("a", "b", "c")).deciding(None, "b=0.9")
+    settled = task.settled({"loss": 1.0, **{f"threshold_{n}": t for n, t in zip("abc", found, strict=True)}})
+    assert settled.lowest.tolist() == [found[0], 0.9, found[2]]
+    assert Multilabel.from_state(settled.state()) == settled
+    described = settled.describe(torch.tensor([0.99, 0.89, 0.0]))
+    assert described["labels"] == [["a", pytest.approx(0.99)]]
+    assert set(described["probabilities"]) == {"a", "b", "c"}
+    with pytest.raises(UsageError, match=r"1\.5 for 'a'"):
+        task.deciding(None, "a=1.5")
+    with pytest.raises(UsageError, match="thresholds, one a label"):
+        task.deciding("a=3", None)
+
+
+# Losses
+
+
+def test_losses_are_those_of_the_definitions() -> None:
+    rng = np.random.default_rng(0)
+    logits, truth = rng.normal(0, 3, (9, 4)), (rng.random((9, 4)) < 0.4).astype(float)
+    p = 1 / (1 + np.exp(-logits))
+    q = np.maximum(p - 0.05, 0)
+    plain = -(truth * np.log(p) + (1 - truth) * np.log(1 - p))
+    uneven = -(truth * (1 - p) * np.log(p) + (1 - truth) * q**4 * np.log(1 - q))
+    outputs, targets = torch.from_numpy(logits).float(), torch.from_numpy(truth).float()
+    names = ("a", "b", "c", "d")
+    assert float(Multilabel(names).loss(outputs, targets)) == pytest.approx(plain.mean(), rel=1e-5)
+    asymmetric = Multilabel(names, "asymmetric", positive=1.0)
+    assert float(asymmetric.loss(outputs, targets)) == pytest.approx(uneven.mean(), rel=1e-5)
+    weighted = Multilabel(names, shares=(0.1, 0.5, 0.5, 0.5))
+    factors = np.where(truth > 0, 1, 1.0) * [1, 1, 1, 1]
+    factors[:, 0] = np.where(truth[:, 0] > 0, 5, 0.5 / 0.9)
+    assert float(weighted.loss(outputs, targets)) == pytest.approx((factors * plain).mean(), rel=1e-5)
+    far = torch.full((2, 4), 200.0, requires_grad=True)
+    asymmetric.loss(far, torch.zeros(2, 4)).backward()
+    assert far.grad is not None
+    assert far.grad.isfinite().all()
+
+
+# Reading
+
+
+def _table(folder: Path, header: str, rows: list[str]) -> DataConfig:
+    lines = [header]
+    for number, row in enumerate(rows):
+        Image.effect_noise((6, 6), 20 + number % 60).resize((6, 6)).save(folder / f"{number}.png")
+        lines.append(f"{number}.png,{row}")
+    (folder / "t.csv").write_text("\n".join(lines) + "\n")
+    return DataConfig(source=str(folder / "t.csv"))
+
+
+def test_a_column_labels_is_read_with_empty_sets(tmp_path: Path) -> None:
+    config = _table(tmp_path, "path,labels,camera", ["cat| dog,1", ",2", "dog|dog,1", "bird,2"] * 8)
+    listing = list_source(config)
+    assert listing.annotation == "labels"
+    assert listing.classes == ("bird", "cat", "dog")
+    assert sorted(set(listing.labels)) == ["", "bird", "cat|dog", "dog"]
+    assert list(listing.columns) == ["camera"]
+    data = load_dataset(config)
+    assert data.splits["train"].targets.dtype == torch.float32
+    assert {name: len(part) for name, part in data.splits.items()} == {"train": 20, "val": 4, "test": 8}
+    assert "3 labels, 1 a sample: dog (16)" in data.annotated
+    assert "8 samples have none" in data.annotated
+
+
+def test_joined_names_of_classes_are_labels_where_there_is_no_doubt(tmp_path: Path) -> None:
+    assert are_label_sets(("a|b", "b"))
+    assert not are_label_sets(("a|b", "c"))
+    config = _table(tmp_path, "path,label", ["a|b", "b", "c"] * 4)
+    found = list_source(config)
+    assert found.annotation == "labels"
+    assert "--task classify" in found.notes[-1]
+    assert not find_readings(found)
+    assert list_source(config, "class").classes == ("a|b", "b", "c")
+    doubtful = _table(tmp_path, "path,label", ["yes|no", "c"] * 6)
+    (said,) = find_readings(list_source(doubtful))
+    assert said.remedy.settings == {"task.name": "multilabel"}
+    assert list_source(doubtful, "labels").classes == ("c", "no", "yes")
+
+
+def test_arrays_of_zero_and_one_are_labels_unless_each_row_has_one() -> None:
+    from striate.data.sources.arrays import list_arrays
+
+    x, several = np.zeros((12, 5)), np.tile([[1, 1, 0], [0, 1, 0]], (6, 1))
+    for y in (several, several.astype(float), several.astype(bool)):
+        found = list_arrays("made", "made", {None: (x, y)}, class_names=("a", "b", "c"))
+        assert (found.annotation, found.classes, found.labels[0]) == ("labels", ("a", "b", "c"), "a|b")
+    assert list_arrays("made", "made", {None: (x, np.eye(3)[np.arange(12) % 3])}).annotation == "number"
+
+
+def test_which_classes_are_there_follows_from_boxes_and_masks(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    rows, expected = ["path,x_min,y_min,x_max,y_max,label"], []
+    for number in range(9):
+        Image.fromarray(rng.integers(0, 255, (8, 8), np.uint8)).save(tmp_path / "images" / f"{number}.png")
+        mask, own = np.zeros((8, 8), np.uint8), [name for bit, name in ((1, "b"), (2, "c")) if number & bit]
+        for name in own:
+            left = 4 * (name == "c")
+            mask[:, left : left + 3] = 1 if name == "b" else 2
+            rows.append(f"images/{number}.png,{left},0,{left + 3},8,{name}")
+        rows += [] if own else [f"images/{number}.png,,,,,"]
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{number}.png")
+        expected.append("|".join(own))
+    (tmp_path / "boxes.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "masks" / "classes.txt").unlink(missing_ok=True)
+    (tmp_path / "classes.txt").write_text("background\nb\nc\n")
+    for source in (tmp_path / "boxes.csv", tmp_path):
+        found = list_source(DataConfig(source=str(source)), "labels")
+        assert found.classes == ("b", "c")
+        assert list(found.labels) == expected
+    with pytest.raises(DataError, match="path,labels"):
+        list_source(DataConfig(source="boston"), "labels")
+
+
+def test_labels_that_never_differ_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the same labels in each of"):
+        load_dataset(_table(tmp_path, "path,labels", ["a|b"] * 12))
+
+
+def test_splits_have_their_share_of_rare_labels_and_stay_when_images_come(tmp_path: Path) -> None:
+    rows = [("rare|common" if k % 10 == 0 else "common" if k % 2 else "other|common") for k in range(200)]
+    x = np.random.default_rng(0).integers(0, 255, (220, 1, 4, 4)).astype(np.uint8)
+    truth = np.array([[name in row.split("|") for name in ("rare", "common", "other")] for row in rows + rows[:20]])
+    assert rarest_label(truth[:1].repeat(2, 0) * [1, 1, 1]).tolist() == [0, 0]
+    splits = []
+    for count in (200, 220):
+        np.savez(tmp_path / "d.npz", x=x[:count], y=truth[:count].astype(np.int64))
+        data = load_dataset(DataConfig(source=str(tmp_path / "d.npz")))
+        splits.append({row.path: row.split for row in data.rows})
+        shares = [float(part.targets[:, 0].mean()) for part in data.splits.values()]
+        assert shares == pytest.approx([0.1] * 3, abs=0.02)
+    assert sum(splits[0][path] != splits[1][path] for path in splits[0]) <= 6
+
+
+# Refused
+
+
+def test_what_has_no_meaning_is_refused() -> None:
+    with pytest.raises(UsageError, match="no temperature"):
+        Multilabel(("a", "b")).calibrated(2.0)
+    with pytest.raises(UsageError, match="a label: a and b"):
+        Multilabel(("a", "b")).explained_part(torch.zeros(2), "c")
+    from striate.training.prepare import prepare
+    from striate.training.request import merge_request, read_config
+
+    fields = {"task.name": "multilabel", "task.label_smoothing": 0.1}
+    config = merge_request(read_config(None), data="iris", fields=fields)
+    with pytest.raises(ConfigError, match="label_smoothing"):
+        prepare(config)
