@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from striate.api.networks import Summary, build, load, summary, write_summary
     from striate.api.planning import TrainingPlan, plan_training
     from striate.api.predicting import FileAnswer, FileAnswers, answer_files
+    from striate.api.searching import Match, Searched, match, search
     from striate.api.showing import Shown, show
     from striate.api.studies import find_learning_rate, learning_curve, sweep, write_learning_curve
     from striate.api.training import Run, resume, train, train_config
+    from striate.api.unknown import Drift, data_drift, evaluate_unknown
     from striate.api.verifying import Verification, verify
 
 _PLACES = {
@@ -33,17 +35,22 @@ _PLACES = {
     "announcing": ("announcer",),
     "planning": ("TrainingPlan", "plan_training"),
     "studies": ("find_learning_rate", "learning_curve", "sweep", "write_learning_curve"),
+    "searching": ("Match", "Searched", "match", "search"),
     "showing": ("Shown", "show"),
     "training": ("Run", "resume", "train", "train_config"),
+    "unknown": ("Drift", "data_drift", "evaluate_unknown"),
     "verifying": ("Verification", "verify"),
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 
 __all__ = [
     "Consultation",
+    "Drift",
     "FileAnswer",
     "FileAnswers",
+    "Match",
     "Run",
+    "Searched",
     "Shown",
     "Summary",
     "TrainingPlan",
@@ -55,19 +62,23 @@ __all__ = [
     "check_data",
     "compare",
     "convert_data",
+    "data_drift",
     "diagnose_run",
     "diagnose_training",
     "evaluate",
+    "evaluate_unknown",
     "explain",
     "find_learning_rate",
     "index_data",
     "learning_curve",
     "load",
+    "match",
     "pack",
     "pack_shards",
     "plan_training",
     "resume",
     "robustness",
+    "search",
     "show",
     "summary",
     "sweep",

@@ -19,6 +19,7 @@ from torch import nn
 from striate.data.augment.warp import Warp
 from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset, SampleFacts
+from striate.data.loader import epoch_order
 from striate.data.media.medium import Placement
 from striate.data.targets import Targets
 from striate.errors import UsageError
@@ -109,6 +110,10 @@ class Task:
     """Whether a picture is predicted whole, in its own proportions, and the prediction has its size: `decode_at`."""
     diagnosed_as: ClassVar[Diagnosed | None] = None
     """What the doctor's checks of targets have to know; None leaves them out."""
+    gives_vector: ClassVar[bool] = False
+    """Whether a prediction is a vector of length 1 whose cosine with another says how alike both are: `embedding`."""
+    compares_samples: ClassVar[bool] = False
+    """Whether the loss compares the samples of a batch with one another, so that no batch is computed in parts."""
     own_loss: ClassVar[str] = ""
     """The name of the user's own loss that stands in place of the task's, where one does."""
     classes: tuple[str, ...] = ()
@@ -187,6 +192,10 @@ class Task:
         it. Raises ConfigError for a `request` that targets cannot follow."""
         del request
         return usual, ""
+
+    def epoch_order(self, targets: Targets, seed: int, epoch: int) -> torch.Tensor:
+        """(N,) int64: the order in which an epoch visits the training samples."""
+        return epoch_order(len(targets), seed, epoch)
 
     def warp_targets(self, targets: Targets, warp: Warp) -> Targets:
         """Targets of images that were moved by `warp`."""
@@ -405,6 +414,13 @@ class Task:
             raise UsageError(option, got, "a classification", f"leave out {option}")
         del validation
         return self
+
+    def rejecting(self, rate: float, validation: Validation) -> Self:
+        """The task that turns down samples to which it cannot give one class with an error `rate` that it promises.
+        Raises UsageError where predictions are no classes."""
+        del rate, validation
+        got = f"a run that predicts {self.headline}, no classes"
+        raise UsageError("--reject", got, "a classification", "leave out --reject")
 
     @property
     def decision_text(self) -> str:

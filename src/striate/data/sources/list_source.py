@@ -59,6 +59,9 @@ def list_source(
     if config.names and not config.source.lower().endswith((".csv", ".tsv", ".npz")):
         expected = "nothing: names belong to the columns of a manifest or the arrays of an .npz"
         raise ConfigError("data.names", config.names, expected, "leave out --data.names")
+    asked = annotation
+    if asked is not None:
+        annotation = annotation_kind(asked).written_as or asked
     try:
         own = None if entry is not None else find_own(config.source)
         if own is not None:
@@ -85,7 +88,7 @@ def list_source(
                 "data.ignore", str(config.ignore), "masks, whose pixels have values", "leave out --data.ignore"
             )
         listing = replace(listing, ignore=config.ignore)
-    return check_classes(_retarget(_grouped(listing, config.group), annotation))
+    return check_classes(_retarget(_grouped(listing, config.group), asked))
 
 
 def _grouped(listing: Listing, column: str | None) -> Listing:
