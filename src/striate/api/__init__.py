@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from striate.api.showing import Shown, show
     from striate.api.studies import find_learning_rate, learning_curve, sweep, write_learning_curve
     from striate.api.training import Run, resume, train, train_config
-    from striate.api.unknown import Drift, data_drift, evaluate_unknown
+    from striate.api.unknown import data_drift, evaluate_unknown
     from striate.api.verifying import Verification, verify
 
 _PLACES = {
@@ -38,14 +38,13 @@ _PLACES = {
     "searching": ("Match", "Searched", "match", "search"),
     "showing": ("Shown", "show"),
     "training": ("Run", "resume", "train", "train_config"),
-    "unknown": ("Drift", "data_drift", "evaluate_unknown"),
+    "unknown": ("data_drift", "evaluate_unknown"),
     "verifying": ("Verification", "verify"),
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 
 __all__ = [
     "Consultation",
-    "Drift",
     "FileAnswer",
     "FileAnswers",
     "Match",

@@ -13,7 +13,7 @@ from striate.api.networks import load
 from striate.api.training import Run
 from striate.data.media.every_medium import medium_of
 from striate.data.predict_inputs import list_inputs, require_pictures
-from striate.errors import DataError, UsageError
+from striate.errors import DataError
 from striate.evaluation.similarity.nearest import Nearest, nearest_of
 from striate.evaluation.similarity.search import Alike, Hits, Outlier, find_hits, most_alike, outliers
 from striate.evaluation.similarity.vectors import FileVectors, file_vectors
@@ -33,6 +33,10 @@ class Searched:
     outliers: tuple[Outlier, ...]
     unreadable: tuple[tuple[str, str], ...]
     how: str
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The lines of `striate search --json`."""
+        return [line.to_json() for part in (self.hits, self.alike, self.outliers) for line in part]
 
 
 def search(
@@ -61,7 +65,7 @@ def search(
     if len(stored.paths) < 2:
         raise DataError(f"folder {folder}", "hardly a readable picture", "two or more", "check the files")
     if ignored:
-        say(f"{ignored:,} other files ignored: not images by their suffix")
+        say(f"{several(ignored, 'other file')} ignored: no images by the suffix")
     nearest = nearest_of(stored.vectors, say)
     asked = file_vectors(trained, [str(query) for query in queries]) if queries else None
     return Searched(
@@ -102,14 +106,12 @@ def match(run: str | Path | Run | Trained, one: str | Path, other: str | Path) -
     """Compare two picture files by a run of `--task embed`. Raises UsageError for another task, DataError for a file
     that cannot be read."""
     trained = _trained(run)
-    threshold = getattr(trained.task, "threshold", None)
-    if not trained.task.gives_vector or threshold is None:
-        got = f"a run that predicts {trained.task.headline}, without a threshold for pairs"
-        raise UsageError("match", got, "a run of embeddings", "striate train DATA --task embed")
+    trained.task.threshold_of_pairs()  # refuses other tasks before a file is read
     found = file_vectors(trained, [str(one), str(other)])
     for path, reason in found.unreadable:
         raise DataError(f"picture {path}", reason, "a picture that can be read", "check the path")
-    similarity, probability = trained.task.similarity(*np.asarray(found.vectors))
+    similarity = float(np.dot(*found.vectors.astype(np.float64)))
+    threshold, probability = trained.task.threshold_of_pairs(similarity)
     return Match(similarity >= threshold, similarity, threshold, probability)
 
 

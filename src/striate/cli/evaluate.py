@@ -98,8 +98,8 @@ def evaluate(
     """
     refuse_unused(fields, MEASURED, "an evaluation")
     if unknown is not None:
-        others = {"--robustness": robustness, "--learning-curve": learning_curve, "--cost": cost}
-        others |= {"--threshold": threshold, "other data": data}
+        others: dict[str, object] = {"--robustness": robustness, "--learning-curve": learning_curve}
+        others |= {"--cost": cost, "--threshold": threshold, "other data": data}
         return _print_unknown(run, unknown, [name for name, given in others.items() if given], json=json)
     if cost or threshold:
         for option, given in (("--robustness", robustness), ("--learning-curve", learning_curve)):

@@ -19,12 +19,12 @@ def search(
     outliers: Annotated[int, Parameter(validator=Number(gte=0, lte=1_000_000))] = 0,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Find the files of a folder that are most like a picture, as a trained network sees them.
+    """Find the files of a folder that are most like a picture.
 
-    Pictures are compared by the cosine of their vectors: the embeddings of a run of --task embed, or the features
-    before the outputs of any other network. Up to 100,000 files are compared one by one; of more an index is built, and
-    how many of the ten nearest it finds is measured and said. Vectors are cached by the content of files. Exit code 1
-    if a file could not be read.
+    It is a trained network that sees them so: pictures are compared by the cosine of their vectors, the embeddings of a
+    run of --task embed, or the features before the outputs of any other network. Up to 100,000 files are compared one
+    by one; of more an index is built, and how many of the ten nearest it finds is measured and said. Vectors are cached
+    by the content of files. Exit code 1 if a file could not be read.
 
     Parameters
     ----------
@@ -56,8 +56,8 @@ def search(
     for path, reason in (*found.unreadable, *failed):
         print_note(f"unreadable: {path}: {reason}")
     if json:
-        for line in (*found.hits, *found.alike, *found.outliers):
-            print_json(line.to_json(), indent=None)
+        for line in found.to_json():
+            print_json(line, indent=None)
         return 1 if found.unreadable or failed else 0
     for hit in found.hits:
         if hit.error is None:

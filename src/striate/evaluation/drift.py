@@ -41,9 +41,9 @@ class Shift:
 
 @dataclass(frozen=True)
 class Drift:
-    """New pictures against held-out ones of a run. `auc`: how well a linear classifier on the network's features, and
-    of pictures on brightness, contrast and sharpness, tells which of both a picture is of, on pictures that it did not learn from: 0.5 where they are alike. `unlike`: the new
-    ones that it is surest of."""
+    """New pictures against held-out ones of a run. `auc`: how well a linear classifier tells which of both a picture is
+    of, from the network's features, and of pictures brightness, contrast and sharpness, on pictures that it did not
+    learn from: 0.5 where they are alike. `unlike`: the new ones that it is surest of."""
 
     run: str
     data: str

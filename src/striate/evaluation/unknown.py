@@ -148,10 +148,8 @@ class UnknownMeasured:
     def __str__(self) -> str:
         """In 80 columns."""
         first = self.scores[self.headline]
-        what = (
-            f"{several(first.unknown, 'sample')} of {one_line(self.unknown)}, against {first.known:,} held-out samples"
-        )
-        lines = [*filled(what, 80).split("\n")]
+        unknown, known = several(first.unknown, "sample"), several(first.known, "held-out sample")
+        lines = filled(f"{unknown} of {one_line(self.unknown)}, against {known}", 80).split("\n")
         lines.append(f"  {'score':<14}{'AUROC':>9}   95 % interval       FPR at 95 % TPR")
         for name, one in self.scores.items():
             ends = f"{100 * one.auroc_interval.low:.2f} – {100 * one.auroc_interval.high:.2f} %"
@@ -159,10 +157,11 @@ class UnknownMeasured:
         if self.sets:
             lines.append("  sets of classes that hold the true one, calibrated on validation:")
             lines.append("    promised  holds it  classes  one class  of which wrong  unknown: not one")
-        for one in self.sets:
-            shares = (f"{percent(1 - one.rate):>8}", f"{percent(one.coverage):>8}", f"{one.size:>7.2f}")
-            shares += (f"{percent(one.answered):>9}", f"{percent(one.wrong):>14}")
-            lines.append(f"    {'  '.join(shares)}  {percent(one.unknown_turned_down):>16}")
+        for row in self.sets:
+            lines.append(
+                f"    {percent(1 - row.rate):>8}  {percent(row.coverage):>8}  {row.size:>7.2f}"
+                f"  {percent(row.answered):>9}  {percent(row.wrong):>14}  {percent(row.unknown_turned_down):>16}"
+            )
         return "\n".join(lines)
 
 

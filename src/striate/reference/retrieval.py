@@ -43,5 +43,6 @@ def pair_auc(vectors: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
 
 def _neighbors(vectors: NDArray[np.floating], place: int) -> NDArray[np.int64]:
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    order = np.argsort(-(unit @ unit[place]), kind="stable")
-    return order[order != place]
+    order: NDArray[np.int64] = np.argsort(-(unit @ unit[place]), kind="stable")
+    found: NDArray[np.int64] = order[order != place]
+    return found

@@ -341,6 +341,13 @@ class Task:
         what is wrong marked."""
         raise NotImplementedError(f"{type(self).__name__}.draw")
 
+    def threshold_of_pairs(self, similarity: float = 0.0) -> tuple[float, float]:
+        """The similarity (cosine of two predictions) from which on two samples are said to be of one class, and how
+        probable that is at `similarity`. Raises UsageError where predictions are not compared."""
+        del similarity
+        got = f"a run that predicts {self.headline}, without a threshold for pairs"
+        raise UsageError("match", got, "a run of embeddings", "striate train DATA --task embed")
+
     def agreement(self, reference: Outputs, outputs: Outputs) -> PredictionAgreement:
         """How far outputs computed in another way are those of plain fp32, `reference`."""
         return agreement_of_numbers(self.decode(reference), self.decode(outputs))

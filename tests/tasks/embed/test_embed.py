@@ -91,10 +91,9 @@ def test_the_losses_load_neither_torchvision_nor_faiss() -> None:
 
 def test_probability_and_threshold_say_the_same() -> None:
     task = Embed(("a",), (0,), 2, threshold=0.6, slope=8.0)
-    one = np.array([1.0, 0.0])
-    for angle in np.linspace(0, np.pi, 20):
-        cosine, probability = task.similarity(one, np.array([np.cos(angle), np.sin(angle)]))
-        assert (cosine >= task.threshold) == (probability >= 0.5)
+    for similarity in np.linspace(-1, 1, 20):
+        threshold, probability = task.threshold_of_pairs(float(similarity))
+        assert (similarity >= threshold) == (probability >= 0.5)
 
 
 @pytest.mark.parametrize("loss", ["arcface", "supcon"])

@@ -58,7 +58,12 @@ def check(
     from striate.cli.output import print_json, print_note, print_text, results_only, stdout
 
     if against is not None:
-        others = {"--labels": labels, "--quarantine": quarantine, "--sheet": sheet, "--config": config}
+        others: dict[str, object] = {
+            "--labels": labels,
+            "--quarantine": quarantine,
+            "--sheet": sheet,
+            "--config": config,
+        }
         others |= {f"--{name}": value for name, value in fields.items()}
         return _print_drift(against, data, [name for name, value in others.items() if value], json=json)
     with results_only(json):

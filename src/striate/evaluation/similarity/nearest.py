@@ -109,7 +109,7 @@ def _recall(found: NDArray[np.int64], truth: NDArray[np.int64]) -> float:
 
 def _place_of(vectors: Vectors) -> Path | None:
     folder = cache_folder()
-    name = hashlib.blake2b(vectors, digest_size=16).hexdigest()
+    name = hashlib.blake2b(vectors.data, digest_size=16).hexdigest()
     return None if folder is None else folder / "vectors" / f"{name}-{_CONNECTIVITY}-{_BUILT_WITH}.usearch"
 
 

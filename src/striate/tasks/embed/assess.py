@@ -93,9 +93,9 @@ def _left_out(truth: Any) -> tuple[str, ...]:
     if n < FEWEST:
         said.append(f"No intervals and no slices: {several(n, 'sample is', 'samples are')} fewer than {FEWEST}.")
     if n > PAIRED:
-        said.append(f"Pairs are those of {PAIRED:,} samples, evenly spread, of {n:,}.")
+        said.append(f"Pairs are those of {several(PAIRED, 'sample')}, evenly spread, of {n:,}.")
     if n > QUERIES:
-        said.append(f"Neighbors among all {n:,} samples are those of {QUERIES:,}, evenly spread.")
+        said.append(f"Neighbors are those of {several(QUERIES, 'sample')}, evenly spread, of {n:,}.")
     counts = np.unique(truth, return_counts=True)[1]
     if alone := int((counts == 1).sum()):
         said.append(f"Not asked for neighbors: {several(alone, 'sample')} without another of the class.")

@@ -46,11 +46,11 @@ def loss_of(name: str, classes: int) -> Loss:
 def _made(name: str, classes: int) -> Loss:
     from pytorch_metric_learning import losses, miners, reducers
 
-    class Arcface(losses.ArcFaceLoss):  # type: ignore[misc]
+    class Arcface(losses.ArcFaceLoss):
         def get_cosine(self, embeddings: torch.Tensor) -> torch.Tensor:
             return embeddings.clamp(-_LARGEST, _LARGEST)
 
-    class Proxyanchor(losses.ProxyAnchorLoss):  # type: ignore[misc]
+    class Proxyanchor(losses.ProxyAnchorLoss):
         def get_logits(self, embeddings: torch.Tensor) -> torch.Tensor:
             return embeddings
 

@@ -26,6 +26,8 @@ _COARSE = 200
 """For intervals the bins have about so many of the quantiles of either kind of pairs between them."""
 
 Vectors = NDArray[np.float32]
+SimilarPair = tuple[int, int, float]
+"""Two positions, and the cosine."""
 
 
 def spread(n: int, most: int) -> NDArray[np.int64]:
@@ -191,10 +193,9 @@ def verification_estimates(vectors: Any, targets: Any, groups: Sequence[str] = (
     whole = pairs.same.sum(0) / 2, pairs.other.sum(0) / 2
     for _ in range(min(400, resamples_for(count))):
         drawn = np.bincount(rng.integers(0, count, count), minlength=count)[units].astype(np.float64)
-        kinds = (
-            np.maximum(drawn @ kind - all_, 0) for kind, all_ in zip((pairs.same, pairs.other), whole, strict=True)
-        )
-        draws.append(list(vars(verification(*kinds, pairs.edges)).values()))
+        same = np.maximum(drawn @ pairs.same - whole[0], 0)
+        other = np.maximum(drawn @ pairs.other - whole[1], 0)
+        draws.append(list(vars(verification(same, other, pairs.edges)).values()))
     spans = [percentile_interval(column[~np.isnan(column)]) for column in np.array(draws).T]
     return {name: Estimate(value, span) for (name, value), span in zip(known.items(), spans, strict=True)}
 
@@ -210,29 +211,28 @@ def roc_curve(vectors: Any, targets: Any) -> tuple[tuple[float, float], ...]:
     return ((0.0, 0.0), *zip(other[steps].tolist(), same[steps].tolist(), strict=True), (1.0, 1.0))
 
 
-def hardest_pairs(vectors: Any, targets: Any, count: int) -> tuple[list[tuple[int, int, float]], ...]:
+def hardest_pairs(vectors: Any, targets: Any, count: int) -> tuple[list[SimilarPair], list[SimilarPair]]:
     """Of pairs of one class those with the lowest cosine, and of two classes those with the highest: (one, other,
     cosine), each sample in one pair of a kind."""
     labels = np.asarray(targets)
     taken = spread(len(labels), PAIRED)
     vectors, labels = unit(vectors)[taken], labels[taken]
-    found: list[list[tuple[int, int, float]]] = [[], []]
+    found: tuple[list[SimilarPair], list[SimilarPair]] = ([], [])
     for start in range(0, len(labels), _ROWS):
         near = vectors[start : start + _ROWS] @ vectors.T
         rows = np.arange(len(near))
         later = np.arange(near.shape[1])[None] > rows[:, None] + start
         same = labels[start : start + _ROWS, None] == labels[None]
-        for kind, values in enumerate((np.where(same & later, -near, -np.inf), np.where(~same & later, near, -np.inf))):
-            best = values.argmax(1)
-            kept = [(start + k, int(best[k]), float(near[k, best[k]])) for k in rows if np.isfinite(values[k, best[k]])]
-            found[kind] += kept
-    pairs = []
-    for kind, sign in zip(found, (1, -1), strict=True):
+        for pairs, which, sign in zip(found, (same & later, ~same & later), (-1, 1), strict=True):
+            best = np.where(which, sign * near, -np.inf).argmax(1)
+            there = which[rows, best]
+            columns = ((rows + start)[there], best[there], near[rows, best][there])
+            pairs += zip(*(column.tolist() for column in columns), strict=True)
+    chosen: tuple[list[SimilarPair], list[SimilarPair]] = ([], [])
+    for pairs, kept, sign in zip(found, chosen, (1, -1), strict=True):
         used: set[int] = set()
-        chosen: list[tuple[int, int, float]] = []
-        for one, other, value in sorted(kind, key=lambda pair: sign * pair[2]):
-            if len(chosen) < count and not {one, other} & used:
+        for one, other, value in sorted(pairs, key=lambda pair: sign * pair[2]):
+            if len(kept) < count and not {one, other} & used:
                 used |= {one, other}
-                chosen.append((int(taken[one]), int(taken[other]), value))
-        pairs.append(chosen)
-    return tuple(pairs)
+                kept.append((int(taken[one]), int(taken[other]), value))
+    return chosen

@@ -44,7 +44,7 @@ def embedding_pictures(folder: Path, evaluation: Evaluation, images: Images | No
     ):
         if not pairs:
             continue
-        beside = [_beside(np.asarray(images[[one, two]])) for one, two, _ in pairs]
+        beside = [_beside(np.asarray(images[np.array([one, two])])) for one, two, _ in pairs]
         labels = [
             f"{value:.2f}  {' – '.join(dict.fromkeys(evaluation.classes[int(evaluation.targets[k])] for k in ends))}"[
                 :32

@@ -106,8 +106,8 @@ class Embed(Task):
 
     def settled(self, val: Mapping[str, float]) -> Self:
         """With the threshold and the slope of validation, where they are known."""
-        known = {name: val[name] for name in ("threshold", "slope") if np.isfinite(val.get(name, np.nan))}
-        return replace(self, **known)
+        threshold, slope = (float(val.get(name, np.nan)) for name in ("threshold", "slope"))
+        return replace(self, threshold=threshold, slope=slope) if np.isfinite([threshold, slope]).all() else self
 
     def epoch_order(self, targets: torch.Tensor, seed: int, epoch: int) -> torch.Tensor:
         """`each` samples of a class after one another."""
@@ -241,11 +241,9 @@ class Embed(Task):
         values = fields["embedding"]
         return f"{' '.join(f'{value:+.3f}' for value in values[:_FIRST])} … ({several(len(values), 'number')})"
 
-    def similarity(self, one: Any, other: Any) -> tuple[float, float]:
-        """The cosine of two embeddings (D,), and how probable it is that both are of one class, pairs of one class and
-        of two being as frequent."""
-        cosine = float(np.dot(np.asarray(one, np.float64), np.asarray(other, np.float64)))
-        return cosine, float(1 / (1 + np.exp(-self.slope * (cosine - self.threshold))))
+    def threshold_of_pairs(self, similarity: float = 0.0) -> tuple[float, float]:
+        """The threshold of validation, and the probability where pairs of one class and of two are as frequent."""
+        return self.threshold, float(1 / (1 + np.exp(-self.slope * (similarity - self.threshold))))
 
     def explained(self, decoded: torch.Tensor) -> Explained:
         """The largest of the numbers, which says most about where the embedding points."""
