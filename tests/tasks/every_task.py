@@ -79,12 +79,12 @@ def _manifest_of_numbers(folder: Path) -> Path:
 
 
 def _folders_of_colors(folder: Path) -> Path:
-    """Eight classes that differ in the color of what is shown, fifteen images each."""
-    colors = np.array([(r, g, b) for r in (0, 120) for g in (0, 120) for b in (0, 120)])
+    """Twelve classes that differ in the color of what is shown, ten images each."""
+    colors = np.array([(r, g, b) for r in (0, 60, 120) for g in (0, 120) for b in (0, 120)])
     for number, (image, place, kind) in enumerate(_images()):
         shown = image.astype(np.int64)
-        shown[_inside(place, kind)] = 40 + colors[number % 8]
-        _save(shown.astype(np.uint8), folder / f"color{number % 8}" / f"{number:03}.png")
+        shown[_inside(place, kind)] = 40 + colors[number % 12]
+        _save(shown.astype(np.uint8), folder / f"color{number % 12:02}" / f"{number:03}.png")
     return folder
 
 

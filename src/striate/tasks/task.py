@@ -110,6 +110,8 @@ class Task:
     """Whether a picture is predicted whole, in its own proportions, and the prediction has its size: `decode_at`."""
     diagnosed_as: ClassVar[Diagnosed | None] = None
     """What the doctor's checks of targets have to know; None leaves them out."""
+    batch_unit: int = 1
+    """Batches have a multiple of so many samples, twice as many at least where that is more than 1."""
     gives_vector: ClassVar[bool] = False
     """Whether a prediction is a vector of length 1 whose cosine with another says how alike both are: `embedding`."""
     compares_samples: ClassVar[bool] = False

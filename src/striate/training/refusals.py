@@ -133,6 +133,11 @@ def refuse_untrainable(
         if value := getattr(config.augment, name):
             raise ConfigError(f"augment.{name}", f"{value} for {task.name}", why, f"leave out --augment.{name}")
     refuse_uncompiled_parts(config)
+    unit, batch = task.batch_unit, config.batch or 1
+    if unit > 1 and (batch % unit or batch < 2 * unit):
+        got = f"{batch}, with {unit} samples of each class after one another"
+        nearest = max(2, round(batch / unit)) * unit
+        raise ConfigError("batch", got, f"a multiple of {unit}, {2 * unit} or more", f"--batch {nearest}")
     if task.compares_samples:
         _refuse_parts(config, task)
     _refuse_changed_steps(config.budget)

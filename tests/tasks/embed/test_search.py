@@ -154,6 +154,12 @@ def test_losses_that_compare_samples_need_whole_batches(photos: Path, capsys) ->
     assert "whole batches" in capsys.readouterr().err
 
 
+def test_batches_are_of_whole_classes(photos: Path, capsys) -> None:
+    words = ["train", str(photos), "--task", "embed", "--task.dimensions", "16", "--model", NETWORK, "--epochs", "1"]
+    assert main([*words, "--batch", "30", "--out", "never"]) == 2
+    assert "--batch 32" in capsys.readouterr().err
+
+
 def test_an_index_finds_what_the_exact_search_finds() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(3000, 8)).astype(np.float32)

@@ -107,7 +107,8 @@ class _Cache:
             return _Cache(None)
         digest = hashlib.sha256()
         prepared = [asdict(trained.preparation), asdict(trained.normalization), task_to_state(trained.task)]
-        digest.update(json.dumps([VERSION, torch.__version__, str(trained.module), prepared], default=str).encode())
+        words = [VERSION, torch.__version__, str(trained.module), trained.views, prepared]
+        digest.update(json.dumps(words, default=str).encode())
         for name, tensor in trained.module.state_dict().items():
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())

@@ -88,6 +88,11 @@ class Embed(Task):
         return self.dimensions
 
     @property
+    def batch_unit(self) -> int:  # type: ignore[override]
+        """The samples of one class."""
+        return self.each
+
+    @property
     def compares_samples(self) -> bool:  # type: ignore[override]
         """All losses do but ArcFace."""
         return self.loss_name != "arcface"
