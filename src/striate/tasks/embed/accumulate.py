@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import torch
 
 from striate.tasks.embed.losses import neighbor_loss
@@ -59,10 +60,12 @@ class Embeddings:
             total, weight = self.sums.tolist()
             return {"loss": total / max(weight, 1e-12)}
         vectors, labels = torch.cat(self.vectors).float(), torch.cat(self.labels)
-        loss = float(neighbor_loss(vectors, labels).nanmean())
+        loss = float(neighbor_loss(vectors, labels).nanmean().nan_to_num(nan=0.0))
         if not self._whole:
             return {"loss": loss}
         rows = neighbor_rows(vectors, labels).sum(0)
+        found = {"loss": loss, "recall@1": float(rows[0] / max(rows[3], 1))}
         pairs = verify_pairs(vectors, labels)
-        slope = steepness(vectors, labels, pairs.threshold)
-        return {"loss": loss, "recall@1": float(rows[0] / max(rows[3], 1)), **vars(pairs), "slope": slope}
+        if np.isnan(pairs.auc):  # of so few samples that no two are of one class, or all are
+            return found
+        return {**found, **vars(pairs), "slope": steepness(vectors, labels, pairs.threshold)}

@@ -18,7 +18,7 @@ METRICS = (
     Metric("recall@5", "recall@5", "share", brief=False),
     Metric("map@r", "MAP@R", "share"),
     Metric("auc", "AUC of pairs", "share"),
-    Metric("eer", "equal error rate", "share", higher_is_better=False, brief=False),
+    Metric("eer", "EER", "share", higher_is_better=False, brief=False),
     Metric("threshold", "threshold", brief=False),
 )
 _PAIRS = 3

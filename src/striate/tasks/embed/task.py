@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset, SampleFacts
 from striate.data.loader import order_by_class
 from striate.records import Finding
@@ -33,6 +34,8 @@ from striate.tasks.task import Explained, Task
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent, several
 
+CROP, ROTATE, SCALE = 0.7, 10.0, 0.1
+"""The least share of an image that a crop keeps; degrees; and the largest change of size."""
 _COLLAPSED = 0.55
 """An area under the ROC curve of pairs below which classes are hardly told apart; 0.5 is chance."""
 
@@ -113,6 +116,11 @@ class Embed(Task):
         """With the threshold and the slope of validation, where they are known."""
         threshold, slope = (float(val.get(name, np.nan)) for name in ("threshold", "slope"))
         return replace(self, threshold=threshold, slope=slope) if np.isfinite([threshold, slope]).all() else self
+
+    def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
+        """Turned and scaled a little; crops keep most of the image: unseen classes may differ in any part of it."""
+        del request
+        return replace(usual, crop=max(usual.crop or 1.0, CROP), rotate=ROTATE, scale=SCALE), ""
 
     def epoch_order(self, targets: torch.Tensor, seed: int, epoch: int) -> torch.Tensor:
         """`each` samples of a class after one another."""
