@@ -102,6 +102,16 @@ def _manifest_of_targets(folder: Path) -> Path:
     return folder / "targets.csv"
 
 
+def _folders_of_colors(folder: Path) -> Path:
+    """Twelve classes that differ in the color of what is shown, ten images each."""
+    colors = np.array([(r, g, b) for r in (0, 60, 120) for g in (0, 120) for b in (0, 120)])
+    for number, (image, place, kind) in enumerate(_images()):
+        shown = image.astype(np.int64)
+        shown[_inside(place, kind)] = 40 + colors[number % 12]
+        _save(shown.astype(np.uint8), folder / f"color{number % 12:02}" / f"{number:03}.png")
+    return folder
+
+
 def _images_and_masks(folder: Path) -> Path:
     for number, (image, place, kind) in enumerate(_images()):
         mask = np.zeros((SIZE, SIZE), np.uint8)
@@ -233,6 +243,16 @@ EXAMPLES: dict[str, Example] = {
         frozenset(("nme", "pck", "auc")),
         frozenset(("points",)),
         "NME",
+    ),
+    "embed": Example(
+        _folders_of_colors,
+        "conv(8,3,pad=1) bn relu pool(2) conv(8,3,pad=1) bn relu gap dropout(0.1) fc(128)",
+        lambda source: sorted(source.rglob("*.png"))[:3],
+        _cut_image,
+        frozenset(("recall@1", "recall@1_interval", "recall@5", "map@r", "auc", "eer", "threshold")),
+        frozenset(("embedding",)),
+        "recall@1",
+        ("--task", "embed"),
     ),
 }
 """A new task gets its entry here; without one `test_every_task_has_an_example` fails."""

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from striate.api.networks import Summary, build, load, summary, write_summary
     from striate.api.planning import TrainingPlan, plan_training
     from striate.api.predicting import FileAnswer, FileAnswers, answer_files
+    from striate.api.searching import Match, Searched, match, search
     from striate.api.serving import serve
     from striate.api.showing import Shown, show
     from striate.api.studies import find_learning_rate, learning_curve, sweep, write_learning_curve
     from striate.api.training import Run, resume, train, train_config
+    from striate.api.unknown import data_drift, evaluate_unknown
     from striate.api.verifying import Verification, verify
 
 _PLACES = {
@@ -36,9 +38,11 @@ _PLACES = {
     "announcing": ("announcer",),
     "planning": ("TrainingPlan", "plan_training"),
     "studies": ("find_learning_rate", "learning_curve", "sweep", "write_learning_curve"),
+    "searching": ("Match", "Searched", "match", "search"),
     "serving": ("serve",),
     "showing": ("Shown", "show"),
     "training": ("Run", "resume", "train", "train_config"),
+    "unknown": ("data_drift", "evaluate_unknown"),
     "verifying": ("Verification", "verify"),
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
@@ -47,7 +51,9 @@ __all__ = [
     "Consultation",
     "FileAnswer",
     "FileAnswers",
+    "Match",
     "Run",
+    "Searched",
     "Shown",
     "Summary",
     "TrainingPlan",
@@ -59,20 +65,24 @@ __all__ = [
     "check_data",
     "compare",
     "convert_data",
+    "data_drift",
     "diagnose_run",
     "diagnose_training",
     "evaluate",
+    "evaluate_unknown",
     "explain",
     "export",
     "find_learning_rate",
     "index_data",
     "learning_curve",
     "load",
+    "match",
     "pack",
     "pack_shards",
     "plan_training",
     "resume",
     "robustness",
+    "search",
     "serve",
     "show",
     "summary",

@@ -20,7 +20,7 @@ from striate.account.field.effective import EffectiveField
 from striate.account.ledger import Ledger, Shape
 from striate.account.summarize import summarize_and_measure
 from striate.api.keywords import known_keywords
-from striate.errors import NoInputShape, RunError, StriateError, pasted
+from striate.errors import NoInputShape, RunError, StriateError, UsageError, pasted
 from striate.evaluation.assessment import read_temperature
 from striate.evaluation.evaluate import evaluate_trained
 from striate.models.build import Model, build_model, module_of_run
@@ -51,6 +51,7 @@ def load(
     calibrated: bool = False,
     cost: ByClass = None,
     threshold: ByClass = None,
+    reject: float | None = None,
 ) -> Trained:
     """The trained network of a run directory (its best epoch) or of one checkpoint file, ready to predict.
 
@@ -61,8 +62,11 @@ def load(
     predicted class. `cost={"ill": 10}`: the predicted class is the one with the largest cost × probability;
     `threshold={"ill": 0.2}`: `ill` where its probability is at least that, else the most probable other class, with
     None for the threshold with the best F1 on the run's validation split; both as text too, `"ill=10,doubtful=3"`.
-    They take the place of the rule that the run was trained with. No random state is changed. Raises RunError, also
-    where there is no temperature; ModelError for code that you have not named; UsageError for an unknown class.
+    They take the place of the rule that the run was trained with. `reject`: a promised error rate, above which samples
+    get no class (`label` None, with a `reason`): the sets of classes behind that are calibrated on the run's validation
+    split, and hold the true class of samples like those with a probability of 1 − `reject` or more. No random state is
+    changed. Raises RunError, also where there is no temperature; ModelError for code that you have not named;
+    UsageError for an unknown class, and for a rate that validation has too few samples for.
     """
     path = Path(path)
     file = typed(path) if is_there(path) and not path.is_dir() else open_run(path).best
@@ -80,7 +84,17 @@ def load(
         made = module_of_run(network.get("name") if isinstance(network, dict) else None, module)
         trained = trained_from_dict(saved, str(file), torch.device(device), made)
     trained = with_temperature_of(open_run(path), trained) if calibrated else trained
-    return with_rule_of(path, trained, cost, threshold)
+    return with_rejection_of(path, with_rule_of(path, trained, cost, threshold), reject)
+
+
+def with_rejection_of(path: Path, trained: Trained, rate: float | None) -> Trained:
+    """The network of the run or checkpoint at `path`, which turns down samples by this error rate; as it is for None.
+    Raises UsageError."""
+    if rate is None:
+        return trained
+    if not 0 < rate < 1:
+        raise UsageError("reject", f"{rate:g}", "a promised share of mistakes between 0 and 1", "--reject 0.05")
+    return replace(trained, task=trained.task.rejecting(rate, partial(_validation, path, trained)))
 
 
 def with_rule_of(path: Path, trained: Trained, cost: ByClass, threshold: ByClass) -> Trained:

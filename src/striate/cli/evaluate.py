@@ -52,6 +52,7 @@ def evaluate(
     plan: Literal["auto", "plain"] = "auto",
     cost: Annotated[list[str] | None, Parameter(negative=())] = None,
     threshold: Annotated[list[str] | None, Parameter(negative=())] = None,
+    unknown: str | None = None,
     robustness: Annotated[bool, Parameter(negative=())] = False,
     learning_curve: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -78,6 +79,10 @@ def evaluate(
         The probability from which on a class is predicted, else the most probable other class is: ill=0.2. Without a
         number, the threshold with the best F1 on the run's validation split. What changes beside the most probable
         class is printed.
+    unknown
+        Measure instead how well the network tells that a sample is of nothing that it was trained on: a folder of
+        pictures of other things, or data in any other form. AUROC, and how many of them pass where 95 % of the held-out
+        samples do; and what the sets of `predict --reject` promise and hold.
     robustness
         Measure robustness instead: the accuracy when images of the test split, or of the data (1,000 at most), are
         shifted, rotated, scaled, covered, deformed, tilted, cluttered, lit differently, noisy, blurred or stored as
@@ -92,6 +97,10 @@ def evaluate(
         evaluation.json about the split.
     """
     refuse_unused(fields, MEASURED, "an evaluation")
+    if unknown is not None:
+        others: dict[str, object] = {"--robustness": robustness, "--learning-curve": learning_curve}
+        others |= {"--cost": cost, "--threshold": threshold, "other data": data}
+        return _print_unknown(run, unknown, [name for name, given in others.items() if given], json=json)
     if cost or threshold:
         for option, given in (("--robustness", robustness), ("--learning-curve", learning_curve)):
             if given:
@@ -127,6 +136,23 @@ def evaluate(
     if data is not None:
         _keep(run, evaluation)
     return 1 if any(finding.severity == "error" for finding in evaluation.findings) else 0
+
+
+def _print_unknown(run: Path, unknown: str, others: list[str], *, json: bool) -> int:
+    from striate.api import evaluate_unknown
+    from striate.cli.output import print_json, print_note, print_text, results_only
+    from striate.errors import UsageError, pasted
+
+    if others:
+        remedy = f"striate eval {pasted(run)} --unknown {pasted(unknown)}"
+        raise UsageError("striate eval", f"--unknown with {others[0]}", "one measurement", remedy)
+    with results_only(json):
+        found = evaluate_unknown(run, unknown, announce=print_note)
+    if json:
+        print_json(found.to_json())
+    else:
+        print_text(str(found))
+    return 0
 
 
 def _keep(run: Path, evaluation: Evaluation) -> None:

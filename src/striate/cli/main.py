@@ -57,6 +57,8 @@ _VERBS = {
     },
     "Ship": {
         "predict": "Predict for image files, folders of images, and samples of named data sets.",
+        "search": "Find the files of a folder that are most like a picture.",
+        "match": "Say whether two pictures show the same: one person, one character, one class.",
         "export": "Write a trained network as a file that other programs run, and show that it predicts the same.",
         "serve": "Answer requests for predictions over HTTP.",
         "trust": "Allow the code of a file to run where a run or a configuration names it.",

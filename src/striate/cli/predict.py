@@ -29,10 +29,12 @@ def predict(
     masks: Path | None = None,
     tile: Annotated[int | None, Parameter(validator=Number(gte=32, lte=16384))] = None,
     draw: Path | None = None,
+    out: Path | None = None,
     calibrated: Annotated[bool, Parameter(negative=())] = False,
     views: Literal["mirror", "mirror-shift"] | None = None,
     cost: Annotated[list[str] | None, Parameter(negative=())] = None,
     threshold: Annotated[list[str] | None, Parameter(negative=())] = None,
+    reject: Annotated[float | None, Parameter(validator=Number(gt=0, lt=1))] = None,
     plan: Literal["auto", "plain"] = "auto",
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
@@ -54,6 +56,8 @@ def predict(
     draw
         A folder for pictures of the images with their predictions drawn over them: boxes, masks. Created if need be;
         nothing in it is overwritten.
+    out
+        Of embeddings: an .npz for all of them, with the arrays path and embedding; nothing is overwritten.
     tile
         For a segmentation: compute each picture in parts of this many pixels a side, with as much around each as the
         network sees, so that a picture of any size fits into memory and the mask is that of the whole.
@@ -69,6 +73,10 @@ def predict(
     threshold
         The probability from which on a class is predicted, else the most probable other class is: ill=0.2. Without a
         number, the threshold with the best F1 on the run's validation split.
+    reject
+        A promised share of mistakes, such as 0.05: where no single class can be named with it, none is, and the reason
+        is told: none of these, or undecided between some. Calibrated on the run's validation split; the promise is for
+        images like those.
     plan
         `auto`: for thousands of images the fastest backend is chosen whose predictions agree with plain fp32, and named
         on stderr; `plain` takes plain fp32.
@@ -76,38 +84,69 @@ def predict(
         Print a JSON line for each file: path, label, probability and the five most probable; or path and error.
     """
     from striate.api import answer_files, load
-    from striate.api.networks import with_rule_of
+    from striate.api.networks import with_rejection_of, with_rule_of
     from striate.cli.output import print_json, print_note, print_text
     from striate.errors import one_line
 
     trained = load(run, calibrated=True) if calibrated else load(run)
     trained = trained if views is None else trained.with_views(views)
     trained = with_rule_of(run, trained, cost, threshold)
+    trained = with_rejection_of(run, trained, reject)
     if rule := trained.task.decision_text:
         print_note(f"predicted is {rule}")
+    if out is not None:
+        _refuse_vectors(trained, out)
     write_masks, write_drawn = _mask_writer(trained, masks), _drawer(trained, draw)
     predictions = answer_files(trained, [path, *paths], plan=plan, tile=tile)
     if tile is not None and (everywhere := trained.reach.everywhere):
         print_note(f"tiles differ from the whole: {everywhere[0]} sees all of its input")
     if said := predictions.plan.line():
         print_note(said)
-    unreadable = 0
+    unreadable, vectors = 0, dict[str, Any]()
     with _progress(len(predictions)) as advance, closing(iter(predictions)) as computed:
         for predicted in computed:
             line = _line(predicted, write_masks, write_drawn)
             if "error" in line:
                 unreadable += 1
                 print_note(f"unreadable: {line['path']}: {line['error']}")
+            elif out is not None and predicted.prediction is not None:
+                vectors[predicted.path] = predicted.prediction.decoded.numpy()
             if json:
                 print_json(line, indent=None)
-            elif "error" not in line:
+            elif "error" not in line and out is None:
                 print_text(one_line(f"{line['path']}  {trained.task.line(line)}"))
             advance()
+    if out is not None:
+        _write_vectors(out, vectors)
     if ignored := predictions.ignored:
         print_note(f"{ignored:,} other {'file' if ignored == 1 else 'files'} ignored: not images by their suffix")
     if unreadable:
         print_note(f"{unreadable:,} of {several(len(predictions), 'file')} could not be read")
     return 1 if unreadable else 0
+
+
+def _refuse_vectors(trained: Trained, out: Path) -> None:
+    """Raise UsageError for predictions that are no vectors, and for a file that is there already."""
+    from striate.errors import UsageError, pasted
+
+    if not trained.task.gives_vector:
+        got = f"a run that predicts {trained.task.headline}"
+        raise UsageError("--out", got, "a run of embeddings: --task embed", "leave out --out, and give --json")
+    if out.exists() or out.suffix != ".npz":
+        got, other = (f"{out}, which exists" if out.exists() else str(out)), out.with_name(f"{out.stem}-new.npz")
+        raise UsageError("--out", got, "a new file that ends in .npz", f"--out {pasted(other)}")
+
+
+def _write_vectors(out: Path, vectors: dict[str, Any]) -> None:
+    import numpy as np
+
+    from striate.cli.output import print_note
+    from striate.runs.files import write_atomic
+
+    embedding = np.stack(list(vectors.values())) if vectors else np.empty((0, 0), np.float32)
+    arrays = {"path": np.array(list(vectors), str), "embedding": embedding}
+    write_atomic(out, lambda file: np.savez(file, allow_pickle=False, **arrays))
+    print_note(f"written: {out}, {several(len(vectors), 'embedding')}")
 
 
 def _line(predicted: FileAnswer, *writers: Writer) -> dict[str, Any]:

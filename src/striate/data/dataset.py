@@ -113,7 +113,12 @@ class Dataset:
     @property
     def has_one_class_each(self) -> bool:
         """Whether each sample has one class: targets (N,) int64."""
-        return self.annotation == "class"
+        return self.annotation in ("class", "identity")
+
+    @property
+    def open_classes(self) -> bool:
+        """Whether no class lies in two splits, so that classes of `val` and `test` are unseen."""
+        return self.annotation == "identity"
 
     @property
     def has_masks(self) -> bool:

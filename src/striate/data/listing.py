@@ -114,7 +114,7 @@ class Listing:
     @property
     def has_one_class_each(self) -> bool:
         """Whether each sample has one class."""
-        return self.annotation == "class"
+        return self.annotation in ("class", "identity")
 
     @property
     def has_masks(self) -> bool:

@@ -133,6 +133,24 @@ def epoch_order(samples: int, seed: int, epoch: int) -> torch.Tensor:
     return torch.randperm(samples, generator=generator)
 
 
+def order_by_class(labels: torch.Tensor, each: int, seed: int, epoch: int) -> torch.Tensor:
+    """(N,) int64: an order in which every `each` samples that follow one another are of one class, a class being spread
+    over the epoch, so that a batch of P × `each` has about P classes. A class has as many of these as it has samples;
+    where its number is no multiple of `each`, the last is filled up with others of its samples."""
+    rng = np.random.default_rng(hash_key(seed, epoch, 0))
+    numbers = labels.cpu().numpy()
+    parts: list[NDArray[np.int64]] = []
+    places: list[NDArray[np.float64]] = []
+    for number in np.unique(numbers):
+        rows = rng.permutation(np.flatnonzero(numbers == number))
+        count = -(-len(rows) // each)
+        # From the start again: a class with fewer samples than `each` repeats them.
+        parts.append(np.resize(rows, count * each).reshape(count, each))
+        places.append((np.arange(count) + rng.random()) / count)
+    order = np.argsort(np.concatenate(places), kind="stable")
+    return torch.from_numpy(np.concatenate(parts)[order].reshape(-1)[: len(numbers)])
+
+
 def batch_bounds(samples: int, batch: int) -> list[tuple[int, int]]:
     """Start and stop of each batch of an epoch: all of size `batch` but the last, which holds the rest.
 

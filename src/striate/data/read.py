@@ -157,7 +157,7 @@ def load_for_evaluation(
         preparation,
         decoded,
         dict.fromkeys(decoded.ids.tolist(), name),
-        classes=classes,
+        classes=listing.classes if annotation_kind(listing.annotation).open_classes else classes,
         unreadable=unreadable,
         notes=(*listing.notes, note, *renamed, *samples.notes),
         findings=(*known, *find_all(listing, scan, unreadable)),
@@ -291,8 +291,8 @@ def _split_notes(listing: Listing, config: DataConfig) -> tuple[str, ...]:
     if not cut:
         return (kept.strip(),) if kept else ()
     whole = "train" if any(listing.given) else "the data"
-    groups = len(set(filter(None, listing.groups)))
+    groups, kind = len(set(filter(None, listing.groups))), annotation_kind(listing.annotation)
     by_group = f"by group ({several(groups, 'group')}, none in two splits)"
-    how = by_group if groups else "by a hash of each sample's content"
-    taken = f"{' and '.join(cut)}{annotation_kind(listing.annotation).share} taken from {whole}"
+    how = by_group if groups else kind.chosen
+    taken = f"{' and '.join(cut)}{kind.share} taken from {whole}"
     return (f"Splits: {taken}, chosen {how}.{kept}",)

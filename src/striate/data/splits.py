@@ -29,14 +29,15 @@ def assign_splits(
     val_fraction: float,
     test_fraction: float,
     seed: int,
+    fewest: int = 1,
 ) -> list[str]:
     """The split of each sample: the given one where there is one, else `train`, `val` or `test` by content.
 
     `contents` are keys of what must stay together: digests, equal for equal bytes, or those of groups. A split that no
     sample is given to (`val`, `test`) is cut from the samples of `train` and those without a split, unless its fraction
     is 0; the fractions apply to the distinct keys of each class, and a class with three or more gets at least one in
-    each split. A key that several classes have counts for the first of them.
-    Raises ConfigError where the fractions leave nothing to train on.
+    each split (`fewest`, where it has three times as many). A key that several classes have counts for the first of
+    them. Raises ConfigError where the fractions leave nothing to train on.
     """
     present = {name for name in given if name is not None}
     fractions = {"test": test_fraction, "val": val_fraction}
@@ -55,7 +56,7 @@ def assign_splits(
     for content, number, name in zip(contents, classes, given, strict=True):
         if name in (None, "train") and content not in fixed:
             home[content] = min(number, home.get(content, number))
-    drawn = _draw(home, missing, fractions, seed)
+    drawn = _draw(home, missing, fractions, seed, fewest)
 
     def split_of(content: bytes, name: str | None) -> str:
         if name in ("val", "test"):
@@ -67,7 +68,9 @@ def assign_splits(
     return [split_of(content, name) for content, name in zip(contents, given, strict=True)]
 
 
-def _draw(home: dict[bytes, int], missing: list[str], fractions: dict[str, float], seed: int) -> dict[bytes, str]:
+def _draw(
+    home: dict[bytes, int], missing: list[str], fractions: dict[str, float], seed: int, fewest: int
+) -> dict[bytes, str]:
     by_class: dict[int, list[bytes]] = defaultdict(list)
     for content, number in home.items():
         by_class[number].append(content)
@@ -78,8 +81,8 @@ def _draw(home: dict[bytes, int], missing: list[str], fractions: dict[str, float
         start = 0
         for place, name in enumerate(missing):
             # What comes after this split must have at least one each: the other missing splits, then train.
-            room = len(members) - start - (len(missing) - place)
-            count = min(max(1, int(len(members) * fractions[name] + 0.5)), room)
+            room = len(members) - start - fewest * (len(missing) - place)
+            count = min(max(fewest, int(len(members) * fractions[name] + 0.5)), room)
             if room < 1 and place == 0 and len(members) == 2:
                 count = 1  # two contents: one to train on, one to test on
             stop = start + max(0, count)
@@ -132,13 +135,18 @@ def assign_membership(
     """
     digests, given = [contents[i] for i in ids], [listing.given[i] for i in ids]
     groups = [listing.groups[i] for i in ids] if listing.groups else []
+    kind = annotation_kind(listing.annotation)
+    if kind.open_classes:  # a class is a group, and groups that share one are one
+        classes = [listing.labels[i].encode() for i in ids]
+        groups = [key.hex() for key in find_units(classes, as_given(groups, given))]
     names = assign_splits(
         find_units(digests, as_given(groups, given)),
-        annotation_kind(listing.annotation).split_strata(listing, ids),
+        kind.split_strata(listing, ids),
         given,
         val_fraction=config.validation_share,
         test_fraction=config.test_fraction,
         seed=config.split_seed,
+        fewest=2 if kind.open_classes else 1,
     )
     units = find_units(digests, groups)
     return dict(zip(ids, names, strict=True)), dict(zip(ids, units, strict=True))

@@ -87,7 +87,7 @@ class TrainingBatches:
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         given, config = self.prepared, self.prepared.config
         assert config.batch is not None, "recipes decide it"
-        order = epoch_order(len(self.dataset), config.seed, 0)
+        order = given.task.epoch_order(self.dataset.targets, config.seed, 0)
         for step, batch in enumerate(batches(self.dataset, config.batch, order=order)):
             inputs, targets = prepared_inputs(batch, given.task, config, given.normalize, 0, step)
             yield inputs, given.task.standardized(targets)

@@ -63,6 +63,7 @@ from striate.reference.pooling import (
     max_pool,
     max_pool_backward,
 )
+from striate.reference.retrieval import map_at_r, pair_auc, recall_at
 
 __all__ = [
     "GradientCheck",
@@ -107,14 +108,17 @@ __all__ = [
     "local_response_norm_backward",
     "locally_connected",
     "locally_connected_backward",
+    "map_at_r",
     "max_pool",
     "max_pool_backward",
     "maxout",
     "maxout_backward",
     "non_maximum_suppression",
     "normalized_mean_error",
+    "pair_auc",
     "prelu",
     "prelu_backward",
+    "recall_at",
     "relu",
     "relu_backward",
     "sigmoid",

@@ -25,10 +25,11 @@ class TaskConfig:
     that an installed package registers has a name too; `file.py:name` RUNS that code."""
     loss: str = "auto"
     """`auto`: softmax cross-entropy for classes and pixels, squared error for numbers, binary cross-entropy for sets of
-    labels, quality focal loss and GIoU for boxes, distance for points. Classes: `cross-entropy` or `hinge`; labels:
-    `binary-cross-entropy` or `asymmetric`; pixels: `cross-entropy`, `focal`, `dice`, or a sum, such as
-    `cross-entropy+dice`; numbers: `squared`, `absolute` or `huber`. Or `file.py:name`, which runs that code: a function
-    of (outputs, targets) that gives their mean loss."""
+    labels, quality focal loss and GIoU for boxes, distance for points, ArcFace for embeddings. Classes: `cross-entropy`
+    or `hinge`; labels: `binary-cross-entropy` or `asymmetric`; pixels: `cross-entropy`, `focal`, `dice`, or a sum, such
+    as `cross-entropy+dice`; numbers: `squared`, `absolute` or `huber`; embeddings: `arcface`, `proxy-anchor`, `triplet`
+    or `supcon`. Or `file.py:name`, which runs that code: a function of (outputs, targets) that gives their mean
+    loss."""
     label_smoothing: Annotated[float, Ge(0), Lt(1)] | None = None
     """Share of each target spread evenly over all classes (cross-entropy). Default: 0, or what the recipe decides."""
     class_weights: Literal["none", "balanced"] = "none"
@@ -54,6 +55,11 @@ class TaskConfig:
     flip_pairs: str | None = None
     """Keypoints: pairs of points that a mirror image exchanges, `left_eye=right_eye,1=17`; `none` where it exchanges
     none. Default: by left and right in the names of points; without either, training images are not mirrored."""
+    dimensions: Annotated[int, Ge(2), Le(4096)] = 128
+    """Embeddings: how many numbers an embedding has."""
+    samples_per_class: Annotated[int, Ge(2), Le(64)] = 4
+    """Embeddings: so many samples of each class follow one another in a batch, which has batch / samples_per_class
+    classes."""
     cost: str | None = None
     """What it costs to miss a class, 1 where not named: `ill=10,doubtful=3`. Predictions and the final evaluation name
     the class with the largest cost × probability; training and probabilities stay as they are."""

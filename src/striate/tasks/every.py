@@ -10,6 +10,7 @@ TASKS: dict[str, str] = {
     "segment": "striate.tasks.segment.task:Segment",
     "detect": "striate.tasks.detect.task:Detect",
     "keypoints": "striate.tasks.keypoints.task:Keypoints",
+    "embed": "striate.tasks.embed.task:Embed",
 }
 """Name to module and class, in the order in which they are offered."""
 

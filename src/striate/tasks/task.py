@@ -19,6 +19,7 @@ from torch import nn
 from striate.data.augment.warp import Warp
 from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset, SampleFacts
+from striate.data.loader import epoch_order
 from striate.data.media.medium import Placement
 from striate.data.targets import Targets
 from striate.errors import UsageError
@@ -112,6 +113,12 @@ class Task:
     """What the doctor's checks of targets have to know; None leaves them out."""
     exports: ClassVar[tuple[str, ...]] = ()
     """Names of the outputs of an exported file; empty where the task has none."""
+    batch_unit: int = 1
+    """Batches have a multiple of so many samples, twice as many at least where that is more than 1."""
+    gives_vector: ClassVar[bool] = False
+    """Whether a prediction is a vector of length 1 whose cosine with another says how alike both are: `embedding`."""
+    compares_samples: ClassVar[bool] = False
+    """Whether the loss compares the samples of a batch with one another, so that no batch is computed in parts."""
     own_loss: ClassVar[str] = ""
     """The name of the user's own loss that stands in place of the task's, where one does."""
     classes: tuple[str, ...] = ()
@@ -195,6 +202,10 @@ class Task:
         it. Raises ConfigError for a `request` that targets cannot follow."""
         del request
         return usual, ""
+
+    def epoch_order(self, targets: Targets, seed: int, epoch: int) -> torch.Tensor:
+        """(N,) int64: the order in which an epoch visits the training samples."""
+        return epoch_order(len(targets), seed, epoch)
 
     def warp_targets(self, targets: Targets, warp: Warp) -> Targets:
         """Targets of images that were moved by `warp`."""
@@ -340,6 +351,13 @@ class Task:
         what is wrong marked."""
         raise NotImplementedError(f"{type(self).__name__}.draw")
 
+    def threshold_of_pairs(self, similarity: float = 0.0) -> tuple[float, float]:
+        """The similarity (cosine of two predictions) from which on two samples are said to be of one class, and how
+        probable that is at `similarity`. Raises UsageError where predictions are not compared."""
+        del similarity
+        got = f"a run that predicts {self.headline}, without a threshold for pairs"
+        raise UsageError("match", got, "a run of embeddings", "striate train DATA --task embed")
+
     def agreement(self, reference: Outputs, outputs: Outputs) -> PredictionAgreement:
         """How far outputs computed in another way are those of plain fp32, `reference`."""
         return agreement_of_numbers(self.decode(reference), self.decode(outputs))
@@ -437,6 +455,13 @@ class Task:
             raise UsageError(option, got, "a classification", f"leave out {option}")
         del validation
         return self
+
+    def rejecting(self, rate: float, validation: Validation) -> Self:
+        """The task that turns down samples to which it cannot give one class with an error `rate` that it promises.
+        Raises UsageError where predictions are no classes."""
+        del rate, validation
+        got = f"a run that predicts {self.headline}, no classes"
+        raise UsageError("--reject", got, "a classification", "leave out --reject")
 
     @property
     def decision_text(self) -> str:

@@ -75,7 +75,7 @@ def build_network(model: str | nn.Module, data: Dataset, task: Task, weights: In
             dense=task.needs == "map",
             init=chosen.init,
             new_head=chosen.weights is not None,
-            classes=data.classes,
+            classes=data.classes if task.built_outputs == len(data.classes) else (),
         )
     except ModelError as error:
         if chosen.weights is not None and isinstance(error, InputMisfit) and error.fitting and data.medium.pictures:

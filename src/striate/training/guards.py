@@ -94,7 +94,7 @@ def retried_in_parts(step: Step) -> GuardedStep:
     began, with parts half as large of the same batch; the configuration of the setup is another from there on.
 
     Nothing is repeated in one of several processes, where the others would wait for it, nor with a local learning rule,
-    which has learned from a part of the batch already.
+    which has learned from a part of the batch already, nor where the loss compares all samples of a batch.
     """
     saved: SavedBuffers | None = None
 
@@ -109,6 +109,8 @@ def retried_in_parts(step: Step) -> GuardedStep:
             except (MemoryError, RuntimeError) as error:
                 if setup.processes.several or setup.config.optim.name == "own-rule":
                     raise
+                if setup.objective.task.compares_samples and ran_out(error):
+                    raise not_enough(setup.config, "a training step, whose loss needs it whole", error) from None
                 short = smaller_parts(setup.config, state.step, batch.whole, state.module, error)
             saved.restore()
             free_memory(state.device)

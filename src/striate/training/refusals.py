@@ -137,10 +137,27 @@ def refuse_untrainable(
         if value := getattr(config.augment, name):
             raise ConfigError(f"augment.{name}", f"{value} for {task.name}", why, f"leave out --augment.{name}")
     refuse_uncompiled_parts(config)
+    unit, batch = task.batch_unit, config.batch or 1
+    if unit > 1 and (batch % unit or batch < 2 * unit):
+        got = f"{batch}, with {unit} samples of each class after one another"
+        nearest = max(2, round(batch / unit)) * unit
+        raise ConfigError("batch", got, f"a multiple of {unit}, {2 * unit} or more", f"--batch {nearest}")
+    if task.compares_samples:
+        _refuse_parts(config, task)
     _refuse_changed_steps(config.budget)
     _refuse_layout(config, data)
     _refuse_lone_samples(config, data, network)
     _refuse_missing_head(network, request)
+
+
+def _refuse_parts(config: Config, task: Task) -> None:
+    parts = {"micro_batch": None, "batch_parts": 1, "processes": 1}
+    for name, off in parts.items():
+        value = getattr(config.execution, name)
+        if value not in (None, off):
+            got = f"{value} with the loss {task.loss_name}, which compares all samples of a batch with one another"
+            remedy = f"leave out --execution.{name}, or give a smaller --batch"
+            raise ConfigError(f"execution.{name}", got, "whole batches in one process", remedy)
 
 
 LOOKED_AT = 8

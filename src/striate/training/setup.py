@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Protocol
 
 from striate.data.dataset import Split
-from striate.data.loader import Batch, batch_bounds, batches, epoch_order
+from striate.data.loader import Batch, batch_bounds, batches
 from striate.data.normalize import Normalize
 from striate.training.config import BudgetConfig, Config, ExecutionConfig
 from striate.training.events import StepsChanged
@@ -119,7 +119,7 @@ class Setup:
     def batches(self, first: int, stop: int) -> Iterator[Batch]:
         """The batches of the steps `first` to `stop` (excluded) of the epoch; steps count from 0 over the training."""
         train, begin = self.splits["train"], self.epoch * self.steps_per_epoch
-        order = epoch_order(len(train), self.config.seed, self.epoch)
+        order = self.objective.task.epoch_order(train.targets, self.config.seed, self.epoch)
         return batches(train, self.batch, order=order, part=self.part, first=first - begin, stop=stop - begin)
 
     def batch_of(self, step: int) -> Batch:

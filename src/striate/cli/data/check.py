@@ -23,6 +23,7 @@ def check(
     labels: Flag = False,
     quarantine: Path | None = None,
     sheet: Path | None = None,
+    against: Path | None = None,
     config: Path | None = None,
     json: Flag = False,
 ) -> int:
@@ -45,6 +46,9 @@ def check(
         file.
     sheet
         Draw the worst of what was found: a PNG. Never overwrites a file.
+    against
+        A run: compare the data with its held-out samples instead, as its network and plain looks see them, and name
+        those that are least like them (drift). The data may then be a folder of pictures without labels.
     config
         A config.yaml, for example of a run: its data.
     json
@@ -53,6 +57,15 @@ def check(
     from striate.api import check_data
     from striate.cli.output import print_json, print_note, print_text, results_only, stdout
 
+    if against is not None:
+        others: dict[str, object] = {
+            "--labels": labels,
+            "--quarantine": quarantine,
+            "--sheet": sheet,
+            "--config": config,
+        }
+        others |= {f"--{name}": value for name, value in fields.items()}
+        return _print_drift(against, data, [name for name, value in others.items() if value], json=json)
     with results_only(json):
         checked = check_data(
             data,
@@ -68,6 +81,25 @@ def check(
     else:
         print_text(check_text(checked, stdout().width))
     return 1 if any(finding.severity == "error" for finding in checked.findings) else 0
+
+
+def _print_drift(run: Path, data: str | None, others: list[str], *, json: bool) -> int:
+    from striate.api import data_drift
+    from striate.cli.output import print_json, print_note, print_text, results_only, stdout
+    from striate.errors import UsageError, one_line
+
+    if data is None or others:
+        got = "no data to compare with the run" if data is None else f"--against with {others[0]}"
+        remedy = f"striate data check {'NEW' if data is None else pasted(data)} --against {pasted(run)}"
+        raise UsageError("striate data check", got, "new data, and a run", remedy)
+    with results_only(json):
+        found = data_drift(run, data, announce=print_note)
+    if json:
+        print_json(found.to_json())
+    else:
+        print_text("\n".join(map(one_line, found.lines())))
+        print_text("\n\n".join(["", *(finding_text(finding, max(40, stdout().width)) for finding in found.findings)]))
+    return 1 if any(finding.severity == "error" for finding in found.findings) else 0
 
 
 def check_text(check: DataCheck, width: int) -> str:

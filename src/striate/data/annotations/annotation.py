@@ -32,6 +32,13 @@ class AnnotationKind:
     share: ClassVar[str] = ""
     """Of what each split gets its share: " of each class"."""
 
+    chosen: ClassVar[str] = "by a hash of each sample's content"
+    """How it is chosen which samples a split gets."""
+    written_as: ClassVar[str] = ""
+    """The kind as which sources have it, where that is not its own name."""
+    open_classes: ClassVar[bool] = False
+    """Whether no class lies in two splits, and other data may have classes of their own."""
+
     of_whole: ClassVar[bool] = True
     """Whether it says something of the sample as a whole, and not of its pixels, so that a smaller picture has it
     too."""

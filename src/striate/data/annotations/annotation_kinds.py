@@ -14,6 +14,7 @@ KINDS: dict[str, str] = {
     "box": "striate.data.annotations.boxes:Boxes",
     "labels": "striate.data.annotations.label_sets:LabelSets",
     "columns": "striate.data.annotations.target_columns:TargetColumns",
+    "identity": "striate.data.annotations.identities:Identities",
     "point": "striate.data.annotations.points:Points",
 }
 """Name to module and class."""

@@ -47,7 +47,7 @@ def _within(evidence: Evidence, groups: Sequence[tuple[int, ...]]) -> list[tuple
 
 def _label(evidence: Evidence, number: int) -> object:
     # Numbers and masks of copies may differ a little.
-    return evidence.scan.labels[number] if evidence.listing.annotation == "class" else None
+    return evidence.scan.labels[number] if evidence.listing.has_one_class_each else None
 
 
 def _told(
@@ -108,7 +108,7 @@ def find_contradictions(evidence: Evidence) -> Marked | None:
 
 def find_near_contradictions(evidence: Evidence) -> Marked | None:
     """`data.label-noise`: images that show nearly the same, and have more than one label."""
-    if evidence.listing.annotation != "class":
+    if not evidence.listing.has_one_class_each:
         return None
     labels, contents = evidence.listing.labels, evidence.scan.contents
     torn = [

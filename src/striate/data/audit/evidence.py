@@ -71,7 +71,7 @@ def gather(
     splits = assign_membership(listing, scan.contents, kept, config)[0] if kept else {}
     equal = equal_groups(scan, unreadable)
     alike = equal if looks is None else find_alike(looks, equal, kept)
-    labels = listing.labels if listing.annotation == "class" else None
+    labels = listing.labels if listing.has_one_class_each else None
     related = alike if looks is None else with_parts(alike, looks, labels)
     headers = {number: header for number, header in scan.headers.items() if number not in unreadable}
     scan = replace(scan, headers=headers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.audit.classes import two_classes
 from striate.data.audit.files import larger_limit
 from striate.data.audit.marked import some
@@ -40,7 +41,9 @@ def refuse_unusable(
             f"{several(len(split), 'readable sample')} with {len(set(scan.contents.values()))} different contents,"
             f" and none of them in {lacking}",
             f"enough samples for {listed(needed)}",
-            "add samples: three different ones for each class at least",
+            "add classes: two for each split, six in all"
+            if annotation_kind(listing.annotation).open_classes
+            else "add samples: three different ones for each class at least",
         )
     if listing.annotation == "class":
         _refuse_classes(listing, where, split)

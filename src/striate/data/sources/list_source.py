@@ -61,6 +61,9 @@ def list_source(
     if config.names and not config.source.lower().endswith((".csv", ".tsv", ".npz")):
         expected = "nothing: names belong to the columns of a manifest or the arrays of an .npz"
         raise ConfigError("data.names", config.names, expected, "leave out --data.names")
+    asked = annotation
+    if asked is not None:
+        annotation = annotation_kind(asked).written_as or asked
     try:
         own = None if entry is not None else find_own(config.source)
         if own is not None:
@@ -90,7 +93,7 @@ def list_source(
     listing = _grouped(listing, config.group)
     if config.targets is not None:
         listing = with_targets(listing, config.targets)
-    return _corrected(_retarget(listing, annotation), config)
+    return _corrected(_retarget(listing, asked), config)
 
 
 def _corrected(listing: Listing, config: DataConfig) -> Listing:

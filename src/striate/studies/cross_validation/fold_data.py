@@ -49,7 +49,8 @@ def pool_samples(data: Dataset) -> Pool:
 def deal_repeats(pool: Pool, folds: int, repeats: int, split_seed: int) -> NDArray[np.int64]:
     """(repeats, N): in which fold, from 0, each sample of the pool is held out. Raises ConfigError."""
     strata = strata_of(pool.samples.targets.numpy(), pool.data.annotation, folds, pool.units)
-    names = pool.data.classes if pool.data.has_one_class_each else ()
+    classed = pool.data.has_one_class_each and not pool.data.open_classes
+    names = pool.data.classes if classed else ()
     dealt = [deal_folds(pool.units, strata, folds, dealing_seed(split_seed, r), names=names) for r in range(repeats)]
     return np.stack(dealt)
 
@@ -83,7 +84,8 @@ def _split_names(
     pool: Pool, held: NDArray[np.bool_], *, repeat: int, fold: int, split_seed: int, val: float
 ) -> list[str]:
     """The split of each sample in one fold. Raises ConfigError."""
-    classes = pool.samples.targets.tolist() if pool.data.has_one_class_each else [0] * len(pool)
+    classed = pool.data.has_one_class_each and not pool.data.open_classes
+    classes = pool.samples.targets.tolist() if classed else [0] * len(pool)
     names = assign_splits(
         [bytes.fromhex(unit) for unit in pool.units],
         classes,
@@ -91,6 +93,7 @@ def _split_names(
         val_fraction=val,
         test_fraction=0.0,
         seed=validation_seed(split_seed, repeat, fold),
+        fewest=2 if pool.data.open_classes else 1,
     )
     _refuse_unusable(pool.data, names, classes, repeat, fold)
     return names
@@ -102,7 +105,7 @@ def _refuse_unusable(data: Dataset, names: list[str], classes: list[int], repeat
     for name, what in (("train", "train"), ("val", "validate")):
         if name not in names:
             raise ConfigError(where, f"no samples left to {what} on", "some of each", remedy)
-    if data.has_one_class_each:
+    if data.has_one_class_each and not data.open_classes:
         learned = {number for number, name in zip(classes, names, strict=True) if name == "train"}
         missing = [name for number, name in enumerate(data.classes) if number not in learned]
         if missing:

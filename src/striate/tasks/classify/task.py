@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,11 +15,13 @@ from torch.nn import functional
 
 from striate.data.annotations.masks import class_counts
 from striate.data.dataset import Dataset, SampleFacts
+from striate.errors import UsageError
 from striate.inference.agreement import agreement_of_classes
 from striate.inference.plan import PredictionAgreement
 from striate.records import Finding, Interval
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature, few_of, fit_temperature, with_temperature
+from striate.statistics.conformal import Conformal, calibrate, fewest_for
 from striate.statistics.intervals import wilson
 from striate.statistics.paired import Difference, difference_of_classes
 from striate.tasks.assessment import Assessment, Figures, Gap
@@ -33,7 +36,7 @@ from striate.tasks.losses import balanced_weights
 from striate.tasks.outputs import constants
 from striate.tasks.task import Diagnosed, Explained, Task
 from striate.visualize.page_parts import Picture, Section, Table
-from striate.wording import percent, several
+from striate.wording import listed, percent, several
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Classify(Task):
     margin: float = 1.0
     temperature: float = 1.0
     rule: DecisionRule = MOST_PROBABLE
+    conformal: Conformal | None = None
+    """Which samples are turned down; None none."""
 
     name: ClassVar[str] = "classify"
     diagnosed_as: ClassVar[Diagnosed | None] = Diagnosed("labels", functional.cross_entropy)
@@ -152,10 +157,24 @@ class Classify(Task):
         values, places = decoded.topk(min(5, self.outputs))
         top = [[self.classes[i], float(p)] for p, i in zip(values.tolist(), places.tolist(), strict=True)]
         said = int(self.predicted(decoded[None])[0])
-        return {"label": self.classes[said], "probability": float(decoded[said]), "top": top}
+        fields = {"label": self.classes[said], "probability": float(decoded[said]), "top": top}
+        return fields if self.conformal is None else fields | self._answered(decoded, self.conformal)
+
+    def _answered(self, decoded: torch.Tensor, conformal: Conformal) -> dict[str, Any]:
+        """`set`, the classes that may be right, `label`, the only one of them or None, and `reason` for None."""
+        names = [self.classes[int(k)] for k in np.flatnonzero(conformal.sets(decoded.numpy()))]
+        if len(names) == 1:
+            return {"label": names[0], "probability": float(decoded[self.classes.index(names[0])]), "set": names}
+        reason = f"undecided: {listed(names, 5)}"
+        if not names:
+            likely = f"{float(decoded.max()):.3g} for {self.classes[int(decoded.argmax())]}"
+            reason = f"none of these: {likely} is the highest probability, below {conformal.least:.3g}"
+        return {"label": None, "set": names, "reason": reason}
 
     def line(self, fields: Mapping[str, Any]) -> str:
-        """The class, its percentage, and the next two."""
+        """The class, its percentage, and the next two; or why there is none."""
+        if fields["label"] is None:
+            return str(fields["reason"])
         rest = [(label, p) for label, p in fields["top"] if label != fields["label"]]
         others = ", ".join(f"{label} {100 * p:.1f} %" for label, p in rest[:2])
         return f"{fields['label']}  {100 * fields['probability']:.1f} %" + (f"  ({others})" if others else "")
@@ -197,6 +216,18 @@ class Classify(Task):
 
         rule = make_rule(self.classes, cost, threshold, None if validation is None else calibrated)
         return replace(self, rule=rule)
+
+    def rejecting(self, rate: float, validation: Validation) -> Self:
+        """With sets of classes that hold the true one with a probability of 1 − `rate`: where such a set has one class,
+        it is the answer. Raises UsageError where validation has too few samples for that."""
+        probabilities, truth = validation()
+        if len(truth) < (fewest := fewest_for(rate)):
+            got = f"{rate:g}, with {several(len(truth), 'validation sample')}"
+            lowest = math.ceil(1e4 / (len(truth) + 1)) / 1e4
+            raise UsageError("--reject", got, f"{fewest:,} or more for such a rate", f"--reject {lowest:g}")
+        if self.temperature != 1:
+            probabilities = with_temperature(probabilities, self.temperature)
+        return replace(self, conformal=calibrate(probabilities, truth, rate))
 
     @property
     def decision_text(self) -> str:

@@ -12,7 +12,7 @@ from typing import cast
 import torch
 
 from striate.data.dataset import Split, join_splits
-from striate.data.loader import batches, epoch_order
+from striate.data.loader import batches
 from striate.data.targets import Targets
 from striate.errors import NonFiniteLoss
 from striate.tasks.outputs import Outputs, leaves, map_outputs
@@ -217,7 +217,7 @@ def range_test(prepared: Prepared, fold: Fold, steps: int = _STEPS) -> tuple[Ran
     average = 0.0
     with training_mode(state.module, config) as set_mode:
         for epoch in count():
-            setup.epoch, order = epoch, epoch_order(len(train), config.seed, epoch)
+            setup.epoch, order = epoch, prepared.task.epoch_order(train.targets, config.seed, epoch)
             for batch in batches(train, batch_size, order=order):
                 lr = LOWEST * growth ** len(points)
                 set_learning_rate(state.optimizer, lr)

@@ -8,7 +8,7 @@ from time import perf_counter
 import torch
 
 from striate.data.dataset import Split
-from striate.data.loader import Batch, batches, epoch_order
+from striate.data.loader import Batch, batches
 from striate.data.normalize import Normalize
 from striate.tasks.task import Task
 from striate.training.budget.speed import trial_state
@@ -56,7 +56,7 @@ class Trials:
         """A copy, which a step may change, of the first batch of the first epoch, or of its first samples."""
         if self._batch is None:
             train, seed = self.work.train, self.work.config.seed
-            order = epoch_order(len(train), seed, 0)
+            order = self.work.task.epoch_order(train.targets, seed, 0)
             (self._batch,) = batches(train, self.samples, order=order, stop=1)
         raw = self._batch
         return Batch(raw.inputs.clone(), raw.targets.clone(), raw.ids)
@@ -174,7 +174,8 @@ def fitting(work: Workload, plain: Candidate) -> Workload:
     of the batch, or a quarter, and so on, at least 1, or 2 with batch normalization. Unchanged where a size was asked
     for, where nothing fits, and on a CPU, whose system ends a process rather than refusing it memory."""
     config, batch = work.config, min(work.config.batch or 1, len(work.train))
-    if config.execution.micro_batch is not None or config.execution.device == "cpu":
+    whole = work.task.compares_samples or config.execution.device == "cpu"
+    if config.execution.micro_batch is not None or whole:
         return work
     part, fewest = batch, fewest_at_once(work.state.module)
     while part >= fewest:

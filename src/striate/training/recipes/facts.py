@@ -70,7 +70,9 @@ def gather_facts(
         kind=data.kind,
         samples=len(train),
         val_samples=len(data.splits["val"]),
-        imbalance=_imbalance(train.targets, len(data.classes)) if data.has_one_class_each else 1.0,
+        imbalance=1.0
+        if data.open_classes or not data.has_one_class_each
+        else _imbalance(train.targets, len(data.classes)),
         network="dense" if dense else "convolutional",
         macs=count_macs(network, data.input_shape),
         has_weights=has_weights,

@@ -1,0 +1,121 @@
+"""What is like what, as a trained network sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from striate.api.networks import load
+from striate.api.training import Run
+from striate.data.media.every_medium import medium_of
+from striate.data.predict_inputs import list_inputs, require_pictures
+from striate.errors import DataError
+from striate.evaluation.similarity.nearest import Nearest, nearest_of
+from striate.evaluation.similarity.search import Alike, Hits, Outlier, find_hits, most_alike, outliers
+from striate.evaluation.similarity.vectors import FileVectors, file_vectors
+from striate.training.trained import Trained
+from striate.wording import several
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What was asked of a folder: `hits` of each query, the pairs most `alike`, the `outliers`; `unreadable` files with
+    the reason; `how` it was searched, in words."""
+
+    hits: tuple[Hits, ...]
+    alike: tuple[Alike, ...]
+    outliers: tuple[Outlier, ...]
+    unreadable: tuple[tuple[str, str], ...]
+    how: str
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The lines of `striate search --json`."""
+        return [line.to_json() for part in (self.hits, self.alike, self.outliers) for line in part]
+
+
+def search(
+    run: str | Path | Run | Trained,
+    queries: Sequence[str | Path],
+    folder: str | Path,
+    *,
+    top: int = 5,
+    alike: int = 0,
+    outliers_shown: int = 0,
+    announce: Say | None = None,
+) -> Searched:
+    """The `top` files of `folder`, at any depth, that are most like each of `queries`, by the cosine of their vectors:
+    the embeddings of a run of `--task embed`, or the features before the outputs of any other network. `alike` pairs of
+    the folder with the highest cosine; so many `outliers_shown` that are least like any other file.
+
+    Up to 100,000 files are compared one by one; of more an index is built, whose recall is measured. Vectors are cached
+    by the content of files. Raises DataError where there is nothing to search, UsageError for tables.
+    """
+    trained, say = _trained(run), announce or (lambda _: None)
+    files, ignored = list_inputs([folder], medium_of(trained.preparation.kind))
+    if not Path(folder).is_dir() or len(files) < 2:
+        got = several(len(files), "picture")
+        raise DataError(f"folder {folder}", got, "a folder with two pictures or more", "check the path")
+    stored = file_vectors(trained, files)
+    if len(stored.paths) < 2:
+        raise DataError(f"folder {folder}", "hardly a readable picture", "two or more", "check the files")
+    if ignored:
+        say(f"{several(ignored, 'other file')} ignored: no images by the suffix")
+    nearest = nearest_of(stored.vectors, say)
+    asked = file_vectors(trained, [str(query) for query in queries]) if queries else None
+    return Searched(
+        () if asked is None else _hits(nearest, stored, asked, [str(query) for query in queries], top),
+        tuple(most_alike(nearest, stored.paths, alike)) if alike else (),
+        tuple(outliers(nearest, stored.paths, outliers_shown)) if outliers_shown else (),
+        stored.unreadable,
+        nearest.line() + (f"; {stored.source}" if stored.source else ""),
+    )
+
+
+def _hits(
+    nearest: Nearest, stored: FileVectors, asked: FileVectors, queries: Sequence[str], top: int
+) -> tuple[Hits, ...]:
+    found = {}
+    if asked.paths:
+        found = {hit.query: hit for hit in find_hits(nearest, stored.paths, asked.paths, asked.vectors, top)}
+    reasons = dict(asked.unreadable)
+    return tuple(found[query] if query in found else Hits(query, error=reasons[query]) for query in queries)
+
+
+@dataclass(frozen=True)
+class Match:
+    """Whether two pictures are of one class (one person): where their `similarity` (cosine) reaches the `threshold`
+    that was chosen on validation. `probability` of that, both answers being as frequent beforehand."""
+
+    same: bool
+    similarity: float
+    threshold: float
+    probability: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As `striate match --json` prints it."""
+        return asdict(self)
+
+
+def match(run: str | Path | Run | Trained, one: str | Path, other: str | Path) -> Match:
+    """Compare two picture files by a run of `--task embed`. Raises UsageError for another task, DataError for a file
+    that cannot be read."""
+    trained = _trained(run)
+    trained.task.threshold_of_pairs()  # refuses other tasks before a file is read
+    found = file_vectors(trained, [str(one), str(other)])
+    for path, reason in found.unreadable:
+        raise DataError(f"picture {path}", reason, "a picture that can be read", "check the path")
+    similarity = float(np.dot(*found.vectors.astype(np.float64)))
+    threshold, probability = trained.task.threshold_of_pairs(similarity)
+    return Match(similarity >= threshold, similarity, threshold, probability)
+
+
+def _trained(run: str | Path | Run | Trained) -> Trained:
+    trained = run if isinstance(run, Trained) else load(run.path if isinstance(run, Run) else run)
+    require_pictures(trained.preparation)
+    return trained

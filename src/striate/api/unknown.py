@@ -1,0 +1,92 @@
+"""What a trained network does not know: samples of other things, and pictures unlike those of its training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.api.announcing import Announce
+from striate.api.networks import load
+from striate.data.config import DataConfig
+from striate.data.media.every_medium import medium_of
+from striate.data.predict_inputs import list_inputs, read_inputs
+from striate.data.read import load_for_evaluation
+from striate.errors import DataError
+from striate.evaluation.drift import MOST, Drift, measure_drift, picture_quantities
+from striate.evaluation.similarity.vectors import compute_vectors
+from striate.evaluation.unknown import UnknownMeasured, inputs_of, measure_unknown, signals_of
+from striate.runs.directory import open_run
+from striate.training.config_file import config_from_yaml
+from striate.training.prepare import read_data
+from striate.training.trained import Trained
+from striate.wording import several
+
+_AT_ONCE, _FEWEST = 64, 20
+
+
+def evaluate_unknown(run: str | Path, unknown: str | Path, *, announce: Announce | None = None) -> UnknownMeasured:
+    """How well the network of `run` tells that samples are of nothing that it was trained on: those of `unknown`, a
+    folder of pictures at any depth or data in any form that `train` takes, against the run's own held-out split.
+
+    Its data are read again: features are compared with those of training samples. Raises DataError, RunError.
+    """
+    trained, data = load(run), read_data(config_from_yaml(open_run(Path(run)).config), announce)[1]
+    _, inputs = _read(trained, unknown, announce)
+    signals = signals_of(trained, inputs)
+    if len(signals.features) < _FEWEST:
+        got = several(len(signals.features), "sample")
+        raise DataError(f"unknown {unknown}", got, f"{_FEWEST} or more", "give a folder with more of them")
+    return measure_unknown(trained, data.splits, data.held_out, signals, run=str(run), name=str(unknown))
+
+
+def data_drift(run: str | Path, new: str | Path, *, announce: Announce | None = None) -> Drift:
+    """Whether the pictures of `new`, a folder or data in any form that `train` takes, are like the held-out ones of
+    `run`, as its network and plain looks see them. Raises DataError, RunError."""
+    trained, data = load(run), read_data(config_from_yaml(open_run(Path(run)).config), announce)[1]
+    paths, inputs = _read(trained, new, announce)
+    now, looks_now = _features(trained, inputs)
+    before, looks_before = _features(trained, inputs_of(data.splits[data.held_out], MOST))
+    for what, found in (("new pictures", now), ("held-out samples of the run", before)):
+        if len(found) < _FEWEST:
+            got = f"{several(len(found), 'of the ' + what)}"
+            raise DataError(f"drift of {new}", got, f"{_FEWEST} or more", "give a folder with more of them")
+    looks = None if looks_now is None or looks_before is None else (looks_before, looks_now)
+    return measure_drift(before, now, looks, paths, run=str(run), data=str(new))
+
+
+def _features(trained: Trained, inputs: Iterator[NDArray[Any]]) -> tuple[NDArray[np.float32], Any]:
+    features, looks = [], []
+    for raw in inputs:
+        features.append(compute_vectors(trained, raw)[0])
+        if raw.ndim == 4 and raw.dtype == np.uint8:
+            looks.append(picture_quantities(raw))
+    found = np.concatenate(features) if features else np.empty((0, 1), np.float32)
+    return found, np.concatenate(looks) if looks else None
+
+
+def _read(trained: Trained, source: str | Path, announce: Announce | None) -> tuple[tuple[str, ...], Iterator[Any]]:
+    """Names of samples, and their raw inputs in batches: pictures of a folder, whatever they are of; else data."""
+    medium = medium_of(trained.preparation.kind)
+    files = list_inputs([source], medium)[0] if Path(source).is_dir() and medium.suffixes else ()
+    if files:
+        readable = [one for one in read_inputs(_spread(files), trained.preparation) if one.input is not None]
+        return tuple(one.path for one in readable), _stacked([one.input for one in readable if one.input is not None])
+    config = DataConfig(source=str(source))
+    data = load_for_evaluation(config, trained.preparation, trained.classes, "identity", announce=announce)
+    ((name, split),) = data.splits.items()
+    chosen = np.arange(min(len(split), MOST)) * len(split) // min(len(split), MOST)
+    return tuple(data.facts[name].paths[k] for k in chosen), inputs_of(split, MOST)
+
+
+def _stacked(inputs: list[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    for start in range(0, len(inputs), _AT_ONCE):
+        yield np.stack(inputs[start : start + _AT_ONCE])
+
+
+def _spread(files: tuple[str, ...]) -> tuple[str, ...]:
+    count = min(len(files), MOST)
+    return tuple(files[k * len(files) // count] for k in range(count))

@@ -1,0 +1,40 @@
+"""`striate match`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def match(run: Path, one: str, other: str, /, *, json: Annotated[bool, Parameter(negative=())] = False) -> int:
+    """Say whether two pictures show the same: one person, one character, one class.
+
+    The similarity is the cosine of their embeddings; both show the same from the threshold on that was chosen on the
+    run's validation split, where both kinds of mistakes are as frequent. Neither has to be of a class of the training.
+
+    Parameters
+    ----------
+    run
+        A run of --task embed, or one of its checkpoint files.
+    one
+        A picture.
+    other
+        Another picture.
+    json
+        Print one JSON document: same, similarity, threshold, probability.
+    """
+    from striate.api import match as match_pictures
+    from striate.cli.output import print_json, print_text
+
+    found = match_pictures(run, one, other)
+    if json:
+        print_json(found.to_json())
+        return 0
+    verdict = "the same" if found.same else "not the same"
+    print_text(
+        f"{verdict}: similarity {found.similarity:.3f}, threshold {found.threshold:.3f},"
+        f" probability {100 * found.probability:.1f} %"
+    )
+    return 0

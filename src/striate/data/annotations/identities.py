@@ -1,0 +1,73 @@
+"""One class a sample, and classes that a network has never seen in validation and test."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.annotations.annotation import AnnotationKind
+from striate.data.annotations.classes import Classes
+from striate.data.dataset import Dataset
+from striate.data.listing import Listing
+from striate.data.media.medium import Preparation
+from striate.errors import DataError
+from striate.wording import listed, several
+
+
+class Identities(Classes):
+    """(N,) int64 class numbers, as `Classes`; whole classes are dealt to the splits."""
+
+    name: ClassVar[str] = "identity"
+    task: ClassVar[str] = "embed"
+    share: ClassVar[str] = " of the classes"
+    chosen: ClassVar[str] = "as whole classes, by a hash of their names"
+    written_as: ClassVar[str] = "class"
+    open_classes: ClassVar[bool] = True
+
+    def retarget(self, listing: Listing, has: AnnotationKind) -> Listing:
+        """The same classes. Given splits that share one are left: nothing in them would be unseen."""
+        found = replace(listing if has.name == "class" else super().retarget(listing, has), annotation=self.name)
+        homes: dict[str, set[str]] = {}
+        for label, split in zip(found.labels, found.given, strict=True):
+            if split is not None:
+                homes.setdefault(label, set()).add(split)
+        torn = [name for name, splits in homes.items() if len(splits) > 1]
+        if not torn:
+            return found
+        shared = f"{several(len(torn), 'class', 'classes')} ({listed(torn, 3)})"
+        note = f"The given splits share {shared}: others are made, so that classes of validation and test are unseen."
+        return replace(found, given=(None,) * len(found), notes=(*found.notes, note))
+
+    def split_strata(self, listing: Listing, ids: Sequence[int]) -> list[int]:
+        """Nothing: a class lies in one split."""
+        del listing
+        return [0] * len(ids)
+
+    def strata(self, targets: NDArray[Any], folds: int, units: Sequence[Hashable] = ()) -> NDArray[np.int64]:
+        """Nothing: a class lies in one fold."""
+        del folds, units
+        return np.zeros(len(targets), np.int64)
+
+    def check(self, data: Dataset) -> None:
+        """Raise DataError for a split in which no two samples are of one class, or all are."""
+        for name, split in data.splits.items():
+            counts = np.unique(split.targets.numpy(), return_counts=True)[1]
+            if len(counts) < 2 or counts.max() < 2:
+                found = several(len(counts), "class", "classes")
+                raise DataError(
+                    f"data {data.source}",
+                    f"{found} in {name}, of {several(int(counts.max()), 'sample')} at most",
+                    "two classes or more in each split, six where splits are to be made, and two samples of one class",
+                    "add classes, or, where they are the same in training and later: --task classify",
+                )
+
+    def match(
+        self, listing: Listing, classes: tuple[str, ...], preparation: Preparation
+    ) -> tuple[Listing, tuple[str, ...]]:
+        """The classes are those of the listing, known or not."""
+        del classes, preparation
+        return listing, ()

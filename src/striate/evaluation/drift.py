@@ -1,0 +1,162 @@
+"""Whether new pictures are like those that a network was trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.evaluation.similarity.vectors import Vectors
+from striate.models.preserved_state import same_random_state
+from striate.records import Finding, Interval
+from striate.statistics.intervals import auc_interval
+from striate.wording import percent, several
+
+MOST = 2_000
+"""So many of either are compared, evenly spread."""
+_FOLDS = 5
+_SLIGHT, _GRAVE = 0.6, 0.8
+_LEVEL = 0.01
+_SHOWN = 10
+QUANTITIES = ("brightness", "contrast", "sharpness")
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A quantity of both: its median in the run's data and in the new ones, and the p-value of the test of Kolmogorov
+    and Smirnov, corrected for how many were looked at."""
+
+    quantity: str
+    before: float
+    now: float
+    p_value: float
+
+    @property
+    def differs(self) -> bool:
+        """By more than chance explains."""
+        return self.p_value < _LEVEL
+
+
+@dataclass(frozen=True)
+class Drift:
+    """New pictures against held-out ones of a run. `auc`: how well a linear classifier tells which of both a picture is
+    of, from the network's features, and of pictures brightness, contrast and sharpness, on pictures that it did not
+    learn from: 0.5 where they are alike. `unlike`: the new ones that it is surest of."""
+
+    run: str
+    data: str
+    n_before: int
+    n_now: int
+    auc: float
+    auc_interval: Interval
+    shifts: tuple[Shift, ...]
+    unlike: tuple[str, ...]
+
+    @property
+    def drifts(self) -> bool:
+        """Whether they are told apart by more than chance, and by more than a little."""
+        return self.auc_interval.low > 0.5 and self.auc >= _SLIGHT
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """`data.drift`, where they differ."""
+        if not self.drifts:
+            return ()
+        changed = [f"{one.quantity} {one.before:.3g} → {one.now:.3g}" for one in self.shifts if one.differs]
+        measured = f"new pictures are told from those of the run with an AUC of {percent(self.auc)}"
+        return (
+            Finding(
+                code="data.drift",
+                severity="error" if self.auc >= _GRAVE else "warning",
+                where=self.data,
+                measured=measured + (f"; {', '.join(changed)}" if changed else ""),
+                threshold=f"a warning from {percent(_SLIGHT)}, an error from {percent(_GRAVE)}",
+                why="The figures of the run are of pictures like its own; on these it may be worse.",
+                remedy="Look at those that differ most; label some of them, and measure: striate eval RUN DATA.",
+            ),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object."""
+        return {
+            "run": self.run,
+            "data": self.data,
+            "n_before": self.n_before,
+            "n_now": self.n_now,
+            "auc": self.auc,
+            "auc_interval": [self.auc_interval.low, self.auc_interval.high],
+            "drifts": self.drifts,
+            "shifts": [vars(one) | {"differs": one.differs} for one in self.shifts],
+            "unlike": list(self.unlike),
+            "findings": [finding.to_json() for finding in self.findings],
+        }
+
+    def lines(self) -> list[str]:
+        """In 80 columns."""
+        low, high = self.auc_interval.low, self.auc_interval.high
+        found = [
+            f"{several(self.n_now, 'new picture')} of {self.data}, against {self.n_before:,} held-out of {self.run}",
+            f"  told apart with an AUC of {percent(self.auc)} ({100 * low:.1f} – {100 * high:.1f} %; 50 % is alike)",
+        ]
+        for one in self.shifts:
+            verdict = "differs" if one.differs else "no more than chance"
+            found.append(
+                f"  {one.quantity:<12} median {one.before:8.2f} → {one.now:8.2f}   p {one.p_value:.2g}: {verdict}"
+            )
+        if self.drifts:
+            found += ["  least like the run's:", *(f"    {path}" for path in self.unlike)]
+        return found
+
+
+def picture_quantities(pixels: NDArray[Any]) -> NDArray[np.float64]:
+    """(N, 3) brightness (mean), contrast (standard deviation) and sharpness (mean step between neighbors over the
+    contrast) of (N, C, H, W) bytes, 0 to 255."""
+    gray = pixels.astype(np.float64).mean(1)
+    contrast = gray.std((1, 2))
+    steps = (np.abs(np.diff(gray, axis=1)).mean((1, 2)) + np.abs(np.diff(gray, axis=2)).mean((1, 2))) / 2
+    return np.stack([gray.mean((1, 2)), contrast, steps / np.maximum(contrast, 1e-9)], axis=1)
+
+
+@same_random_state()
+def measure_drift(
+    before: Vectors,
+    now: Vectors,
+    quantities: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
+    paths: tuple[str, ...],
+    *,
+    run: str,
+    data: str,
+) -> Drift:
+    """From the features of both, and of pictures the quantities of `picture_quantities`. Source: D. Lopez-Paz and M.
+    Oquab, "Revisiting classifier two-sample tests", 2017."""
+    from scipy.stats import false_discovery_control, ks_2samp
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    seen = (
+        [before, now]
+        if quantities is None
+        else [np.hstack(both) for both in zip((before, now), quantities, strict=True)]
+    )
+    x, y = np.concatenate(seen), np.repeat([0, 1], [len(before), len(now)])
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=500))
+    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=0)
+    scores = cross_val_predict(model, x, y, cv=folds, method="decision_function")
+    auc = float(roc_auc_score(y, scores))
+    shifts: tuple[Shift, ...] = ()
+    if quantities is not None:
+        tests = [float(ks_2samp(a, b).pvalue) for a, b in zip(*(part.T for part in quantities), strict=True)]
+        corrected = false_discovery_control(tests)
+        medians = (np.median(part, axis=0) for part in quantities)
+        shifts = tuple(
+            Shift(name, float(a), float(b), float(p))
+            for name, a, b, p in zip(QUANTITIES, *medians, corrected, strict=True)
+        )
+    order = np.argsort(-scores[len(before) :], kind="stable")[:_SHOWN]
+    interval = auc_interval(auc, len(now), len(before))
+    return Drift(run, data, len(before), len(now), auc, interval, shifts, tuple(paths[k] for k in order))

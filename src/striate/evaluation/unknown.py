@@ -1,0 +1,210 @@
+"""How well a network tells that a sample is of nothing that it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from striate.data.dataset import Split
+from striate.data.loader import batches
+from striate.errors import one_line
+from striate.evaluation.similarity.nearest import search_exactly
+from striate.evaluation.similarity.vectors import Vectors, compute_vectors
+from striate.statistics.conformal import Conformal, Detected, calibrate, detection, fewest_for
+from striate.training.trained import Trained
+from striate.wording import filled, percent, several
+
+BANK = 5_000
+"""So many training samples at most, evenly spread, that features are compared with."""
+_NEIGHBOR = 10
+_BATCH = 256
+SCORES = {
+    "both": "the lower of the two others, each as a share of validation samples that have less",
+    "probability": "the probability of the most probable class",
+    "features": f"the cosine with the {_NEIGHBOR}th nearest of the training samples, by the features",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Signals:
+    """Of samples: their unit `features` (N, F), and the `probabilities` (N, K) of classes, where the task has such."""
+
+    features: Vectors
+    probabilities: NDArray[np.float32] | None
+
+
+def signals_of(trained: Trained, inputs: Iterable[NDArray[Any]]) -> Signals:
+    """Of batches of raw inputs (B, …)."""
+    features, decoded = [], []
+    for raw in inputs:
+        features.append(compute_vectors(trained, raw)[0])
+        if not trained.task.gives_vector:
+            decoded.append(trained.decode(torch.from_numpy(raw)).numpy())
+    stacked = np.concatenate(features)
+    if not decoded:
+        return Signals(stacked, None)
+    found = np.concatenate(decoded)
+    return Signals(stacked, found if trained.task.predicted(found) is not None else None)
+
+
+def inputs_of(split: Split, most: int | None = None) -> Iterator[NDArray[Any]]:
+    """Batches of raw inputs of a split, of `most` samples at most, evenly spread."""
+    if most is not None and len(split) > most:
+        split = split.take(torch.arange(most) * len(split) // most)
+    for part in batches(split, _BATCH):
+        yield part.inputs.numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class Familiar:
+    """What a network was trained on, to be compared with: features of training samples, the signals of validation
+    samples, and their scores in rising order."""
+
+    bank: Vectors
+    val: Signals
+    calibration: Mapping[str, NDArray[np.float64]]
+
+    @staticmethod
+    def of(trained: Trained, train: Split, val: Split) -> Familiar:
+        """From the splits of the run's own data."""
+        bank = signals_of(trained, inputs_of(train, BANK)).features
+        signals = signals_of(trained, inputs_of(val))
+        scores = raw_scores(bank, signals)
+        return Familiar(bank, signals, {name: np.sort(values) for name, values in scores.items()})
+
+    def scores(self, signals: Signals) -> dict[str, NDArray[np.float64]]:
+        """(N,) of each of `SCORES` that there is, higher for what is known."""
+        found = raw_scores(self.bank, signals)
+        if "probability" not in found:
+            return found
+        shares = [
+            (np.searchsorted(self.calibration[name], values, "right") + values * 1e-9) / len(self.calibration[name])
+            for name, values in found.items()
+        ]
+        return {"both": np.minimum(*shares), **found}
+
+
+def raw_scores(bank: Vectors, signals: Signals) -> dict[str, NDArray[np.float64]]:
+    """`probability`, where there are classes, and `features`."""
+    count = min(_NEIGHBOR, len(bank))
+    near = search_exactly(bank, signals.features, count)[1][:, -1].astype(np.float64)
+    if signals.probabilities is None:
+        return {"features": near}
+    return {"probability": signals.probabilities.max(1).astype(np.float64), "features": near}
+
+
+@dataclass(frozen=True)
+class SetsMeasured:
+    """Sets that promise an error `rate`: the share of known samples whose set holds the true class, the mean number of
+    classes in it, how many known samples get one class and how many of those a wrong one; and how many of the unknown
+    samples get no single class."""
+
+    rate: float
+    coverage: float
+    size: float
+    answered: float
+    wrong: float
+    unknown_turned_down: float
+
+
+@dataclass(frozen=True)
+class UnknownMeasured:
+    """How well each score tells known samples (of the run's own held-out split) from unknown ones. `headline` is the
+    score in front, chosen beforehand; `sets` for each rate."""
+
+    run: str
+    unknown: str
+    headline: str
+    scores: Mapping[str, Detected]
+    sets: tuple[SetsMeasured, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object; `auroc` and `fpr95` are those of the headline."""
+        first = self.scores[self.headline]
+        found = {
+            name: {
+                "auroc": one.auroc,
+                "auroc_interval": [one.auroc_interval.low, one.auroc_interval.high],
+                "fpr95": one.fpr95,
+                "score": SCORES[name],
+            }
+            for name, one in self.scores.items()
+        }
+        return {
+            "run": self.run,
+            "unknown": self.unknown,
+            "n_known": first.known,
+            "n_unknown": first.unknown,
+            **found[self.headline],
+            "scores": found,
+            "sets": [asdict(one) for one in self.sets],
+        }
+
+    def __str__(self) -> str:
+        """In 80 columns."""
+        first = self.scores[self.headline]
+        unknown, known = several(first.unknown, "sample"), several(first.known, "held-out sample")
+        lines = filled(f"{unknown} of {one_line(self.unknown)}, against {known}", 80).split("\n")
+        lines.append(f"  {'score':<14}{'AUROC':>9}   95 % interval       FPR at 95 % TPR")
+        for name, one in self.scores.items():
+            ends = f"{100 * one.auroc_interval.low:.2f} – {100 * one.auroc_interval.high:.2f} %"
+            lines.append(f"  {name:<14}{percent(one.auroc):>9}   {ends:<19} {percent(one.fpr95):>9}")
+        if self.sets:
+            lines.append("  sets of classes that hold the true one, calibrated on validation:")
+            lines.append("    promised  holds it  classes  one class  of which wrong  unknown: not one")
+        for row in self.sets:
+            lines.append(
+                f"    {percent(1 - row.rate):>8}  {percent(row.coverage):>8}  {row.size:>7.2f}"
+                f"  {percent(row.answered):>9}  {percent(row.wrong):>14}  {percent(row.unknown_turned_down):>16}"
+            )
+        return "\n".join(lines)
+
+
+RATES = (0.01, 0.05, 0.1)
+
+
+def measure_sets(
+    calibrated_on: tuple[NDArray[Any], NDArray[Any]],
+    known: tuple[NDArray[Any], NDArray[Any]],
+    unknown: NDArray[Any],
+    rates: Iterable[float] = RATES,
+) -> tuple[SetsMeasured, ...]:
+    """For each rate that the validation samples (probabilities, class numbers) are enough for."""
+    found = []
+    for rate in rates:
+        if len(calibrated_on[1]) < fewest_for(rate):
+            continue
+        found.append(_measured(calibrate(*calibrated_on, rate), known, unknown))
+    return tuple(found)
+
+
+def _measured(conformal: Conformal, known: tuple[NDArray[Any], NDArray[Any]], unknown: NDArray[Any]) -> SetsMeasured:
+    probabilities, truth = known
+    sets = conformal.sets(probabilities)
+    single = sets.sum(1) == 1
+    right = sets[np.arange(len(truth)), truth]
+    wrong = float((~right[single]).mean()) if single.any() else 0.0
+    down = float((conformal.sets(unknown).sum(1) != 1).mean())
+    size, answered = float(sets.sum(1).mean()), float(single.mean())
+    return SetsMeasured(conformal.rate, float(right.mean()), size, answered, wrong, down)
+
+
+def measure_unknown(
+    trained: Trained, splits: Mapping[str, Split], held_out: str, unknown: Signals, *, run: str, name: str
+) -> UnknownMeasured:
+    """From the run's own `splits` and the signals of unknown samples."""
+    familiar = Familiar.of(trained, splits["train"], splits["val"])
+    known = signals_of(trained, inputs_of(splits[held_out]))
+    inside, outside = familiar.scores(known), familiar.scores(unknown)
+    scores = {score: detection(inside[score], outside[score]) for score in inside}
+    sets: tuple[SetsMeasured, ...] = ()
+    val = familiar.val.probabilities
+    if val is not None and known.probabilities is not None and unknown.probabilities is not None:
+        of_val, of_known = splits["val"].targets.numpy(), splits[held_out].targets.numpy()
+        sets = measure_sets((val, of_val), (known.probabilities, of_known), unknown.probabilities)
+    return UnknownMeasured(run, name, next(iter(scores)), scores, sets)

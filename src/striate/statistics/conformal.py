@@ -1,0 +1,70 @@
+"""Sets of classes that hold the true one as often as is stated (split conformal prediction), and how well a score tells
+what is known from what is not."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from striate.records import Interval
+from striate.statistics.intervals import auc_interval
+
+
+@dataclass(frozen=True)
+class Conformal:
+    """A class is in the set of a sample where its probability is at least `least`; the true class then is with a
+    probability of 1 − `rate` or more, whatever the network, for samples like the `n` that it was calibrated on.
+
+    Source: M. Sadinle, J. Lei and L. Wasserman, "Least ambiguous set-valued classifiers with bounded error levels",
+    JASA 2019.
+    """
+
+    rate: float
+    least: float
+    n: int
+
+    def sets(self, probabilities: ArrayLike) -> NDArray[np.bool_]:
+        """(N, K) which classes are in the set of each sample; it may be empty."""
+        return np.asarray(np.asarray(probabilities) >= self.least)
+
+
+def fewest_for(rate: float) -> int:
+    """So many calibration samples are the fewest with which an error `rate` can be promised by anything but the set of
+    all classes."""
+    return math.ceil(1 / rate) - 1
+
+
+def calibrate(probabilities: ArrayLike, targets: ArrayLike, rate: float) -> Conformal:
+    """From probabilities (N, K) and class numbers (N,) of samples that nothing was learned from: of the probabilities
+    of the true classes, the ⌊rate · (N + 1)⌋-th smallest; 0, every class, with fewer than `fewest_for(rate)`."""
+    table, truth = np.asarray(probabilities), np.asarray(targets)
+    true = np.sort(table[np.arange(len(truth)), truth])
+    place = math.floor(rate * (len(true) + 1))
+    return Conformal(rate, float(true[place - 1]) if place else 0.0, len(true))
+
+
+@dataclass(frozen=True)
+class Detected:
+    """How well a score, higher for what is known, tells `known` samples from `unknown` ones: the area under the ROC
+    curve, and how many unknown ones pass where 95 % of the known ones do."""
+
+    auroc: float
+    auroc_interval: Interval
+    fpr95: float
+    known: int
+    unknown: int
+
+
+def detection(known: ArrayLike, unknown: ArrayLike) -> Detected:
+    """From the scores (N,) and (M,)."""
+    from scipy.stats import rankdata
+
+    inside, outside = np.asarray(known, np.float64), np.asarray(unknown, np.float64)
+    n, m = len(inside), len(outside)
+    ranks = rankdata(np.concatenate([inside, outside]))[:n]
+    area = float((ranks.sum() - n * (n + 1) / 2) / (n * m))
+    least = np.sort(inside)[math.floor(0.05 * n)]  # at least 95 % reach it
+    return Detected(area, auc_interval(area, n, m), float((outside >= least).mean()), n, m)

@@ -1,0 +1,71 @@
+"""What is measured of embeddings batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+
+from striate.tasks.embed.losses import neighbor_loss
+from striate.tasks.embed.retrieval import neighbor_rows, steepness, verify_pairs
+
+if TYPE_CHECKING:
+    from striate.tasks.embed.task import Embed
+
+
+class Embeddings:
+    """In training steps the loss alone: weights change between batches, and embeddings of two do not compare. Where
+    nothing is learned, all embeddings, which are measured together. `whole`: with what is followed epoch by epoch."""
+
+    def __init__(self, task: Embed, *, whole: bool) -> None:
+        self._task, self._whole = task, whole
+        self.sums: torch.Tensor | None = None
+        self.vectors: list[torch.Tensor] = []
+        self.labels: list[torch.Tensor] = []
+
+    def update(self, outputs: torch.Tensor, targets: torch.Tensor, loss_sum: torch.Tensor | None = None) -> None:
+        """Take in a batch."""
+        if not torch.is_grad_enabled():
+            self.vectors.append(self._task.decode(outputs).cpu())
+            self.labels.append(targets.cpu())
+            return
+        total = self._task.loss_sum(outputs, targets) if loss_sum is None else loss_sum
+        sums = torch.stack([total.double(), torch.as_tensor(self._task.weight(targets)).to(total.device).double()])
+        self.sums = sums.detach() if self.sums is None else self.sums + sums.detach()
+
+    def merge(self, other: Self) -> None:
+        """Take in what another one has."""
+        if other.sums is not None:
+            self.sums = other.sums if self.sums is None else self.sums + other.sums
+        self.vectors += other.vectors
+        self.labels += other.labels
+
+    def state_dict(self) -> dict[str, Any]:
+        """Sums, and embeddings with their classes."""
+        vectors = torch.cat(self.vectors) if self.vectors else None
+        return {"sums": self.sums, "vectors": vectors, "labels": torch.cat(self.labels) if self.labels else None}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become what `state_dict` gave."""
+        self.sums = state["sums"]
+        self.vectors, self.labels = ([] if state[name] is None else [state[name]] for name in ("vectors", "labels"))
+
+    def compute(self) -> dict[str, float]:
+        """`loss`; of embeddings `recall@1`, `auc`, `eer`, the `threshold` at which both kinds of mistakes are as
+        frequent, and the `slope` of the probability around it."""
+        if not self.vectors:
+            assert self.sums is not None, "nothing was measured"
+            total, weight = self.sums.tolist()
+            return {"loss": total / max(weight, 1e-12)}
+        vectors, labels = torch.cat(self.vectors).float(), torch.cat(self.labels)
+        loss = float(neighbor_loss(vectors, labels).nanmean().nan_to_num(nan=0.0))
+        if not self._whole:
+            return {"loss": loss}
+        rows = neighbor_rows(vectors, labels).sum(0)
+        found = {"loss": loss, "recall@1": float(rows[0] / max(rows[3], 1))}
+        pairs = verify_pairs(vectors, labels)
+        if np.isnan(pairs.auc):  # of so few samples that no two are of one class, or all are
+            return found
+        return {**found, **vars(pairs), "slope": steepness(vectors, labels, pairs.threshold)}

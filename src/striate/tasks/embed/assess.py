@@ -1,0 +1,102 @@
+"""Everything that follows from the embeddings of a split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from striate.data.dataset import SampleFacts
+from striate.statistics.estimate import Estimate
+from striate.statistics.intervals import FEW, percentile_interval, resampled_means
+from striate.tasks.embed.metrics import EmbeddingMetrics, SamplePair
+from striate.tasks.embed.retrieval import (
+    PAIRED,
+    QUERIES,
+    Pairs,
+    count_pairs,
+    hardest_pairs,
+    roc_curve,
+    verification_estimates,
+)
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.groups import FEWEST, sample_groups
+from striate.tasks.headline import Headline, Rows
+from striate.wording import several
+
+HARDEST = 8
+
+
+def neighbor_estimates(rows: Rows, groups: Sequence[str] = ()) -> dict[str, Estimate]:
+    """`recall@1`, `recall@5` and `map@r` of rows (N, 4) with their 95 % intervals by bootstrap over samples, or over
+    `groups`."""
+    units = rows
+    if any(groups):
+        keys = np.array([name or f"\0{place}" for place, name in enumerate(groups)])
+        places = np.unique(keys, return_inverse=True)[1]
+        units = np.zeros((places.max() + 1, rows.shape[1]))
+        np.add.at(units, places, rows)
+    counted = rows[:, -1].sum()
+    drawn = resampled_means(units) if len(units) >= FEW and counted else None
+    found = {}
+    for place, name in enumerate(("recall@1", "recall@5", "map@r")):
+        span = None
+        if drawn is not None:
+            known = drawn[:, -1] > 0
+            span = percentile_interval(drawn[known, place] / drawn[known, -1])
+        found[name] = Estimate(float(rows[:, place].sum() / counted) if counted else None, span)
+    return found
+
+
+def assess_embeddings(
+    evaluation: Evaluation, facts: SampleFacts, headline: Headline, rows: Rows, threshold: float
+) -> EmbeddingMetrics:
+    """Everything that follows from embeddings; `rows` (N, 4) are those of the neighbors."""
+    vectors, truth, groups = evaluation.decoded, evaluation.targets, facts.columns.get("group", ())
+    n = evaluation.n
+    apart, alike = hardest_pairs(vectors, truth, HARDEST)
+
+    def named(pairs: list[tuple[int, int, float]]) -> tuple[SamplePair, ...]:
+        return tuple(
+            SamplePair(
+                (facts.paths[one], facts.paths[two]),
+                (evaluation.classes[int(truth[one])], evaluation.classes[int(truth[two])]),
+                similarity,
+            )
+            for one, two, similarity in pairs
+        )
+
+    return EmbeddingMetrics(
+        n=n,
+        classes=len(np.unique(truth)),
+        figures={**neighbor_estimates(rows, groups), **verification_estimates(vectors, truth, groups)},
+        threshold=threshold,
+        wrong=_wrong(count_pairs(vectors, truth), threshold),
+        curve=roc_curve(vectors, truth),
+        apart=named(apart),
+        alike=named(alike),
+        slices=headline.slices(sample_groups(facts, n, brightness=evaluation.brightness), rows),
+        left_out=_left_out(truth),
+    )
+
+
+def _wrong(pairs: Pairs, threshold: float) -> tuple[float | None, float | None]:
+    below = pairs.edges[1:] <= threshold
+    same, other = pairs.same[0], pairs.other[0]
+    missed = float(same[below].sum() / same.sum()) if same.sum() else None
+    return missed, float(other[~below].sum() / other.sum()) if other.sum() else None
+
+
+def _left_out(truth: Any) -> tuple[str, ...]:
+    n, said = len(truth), []
+    if n < FEWEST:
+        said.append(f"No intervals and no slices: {several(n, 'sample is', 'samples are')} fewer than {FEWEST}.")
+    if n > PAIRED:
+        said.append(f"Pairs are those of {several(PAIRED, 'sample')}, evenly spread, of {n:,}.")
+    if n > QUERIES:
+        said.append(f"Neighbors are those of {several(QUERIES, 'sample')}, evenly spread, of {n:,}.")
+    counts = np.unique(truth, return_counts=True)[1]
+    if alone := int((counts == 1).sum()):
+        said.append(f"Not asked for neighbors: {several(alone, 'sample')} without another of the class.")
+    return tuple(said)

@@ -1,0 +1,49 @@
+"""Baselines of embeddings: the inputs themselves, and histograms of oriented gradients; nothing is learned."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+
+from striate.data.dataset import Dataset
+from striate.data.normalize import measure_normalization
+from striate.tasks.baseline import Fitted, Method
+from striate.tasks.baseline_features import (
+    HOG_SMALLEST,
+    color_histograms,
+    describe_inputs,
+    hog_features,
+    standardized_inputs,
+)
+from striate.tasks.embed.retrieval import unit
+from striate.tasks.task import Task
+
+
+def embed_methods(data: Dataset) -> tuple[Method, ...]:
+    """The baselines that fit the kind of data."""
+    values = data.medium.values
+    methods = [Method(values, f"The cosine of the standardized {values} themselves.", _plain)]
+    if data.medium.pictures and data.input_shape[0] in (1, 3) and min(data.input_shape[1:]) >= HOG_SMALLEST:
+        what = "The cosine of histograms of the directions of edges"
+        what += " and of colors." if data.input_shape[0] == 3 else "."
+        methods.append(Method("HOG", what, _hog))
+    return tuple(methods)
+
+
+def _plain(data: Dataset, task: Task, seed: int) -> Fitted:
+    del task, seed
+    train, test = data.splits["train"], data.splits["test"]
+    extract = partial(standardized_inputs, normalization=measure_normalization(train))
+    return Fitted(torch.from_numpy(unit(extract(test.inputs))), describe_inputs(data), len(train))
+
+
+def _hog(data: Dataset, task: Task, seed: int) -> Fitted:
+    del task, seed
+    test = data.splits["test"]
+    found, features = hog_features(test.inputs), "histograms of oriented gradients (9 orientations, blocks of 2 × 2)"
+    if data.input_shape[0] == 3:
+        found = np.concatenate([found, color_histograms(test.inputs)], axis=1)
+        features += ", and a histogram of hue, saturation and value (12 × 4 × 4 bins)"
+    return Fitted(torch.from_numpy(unit(found)), features, 0)

@@ -1,0 +1,41 @@
+"""What is put on a network so that it gives embeddings."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from striate.models.weights.auxiliary_outputs import network_outputs
+
+
+class Proxies(nn.Module):
+    """A vector for each class of the training split, beside which its embeddings are to lie."""
+
+    def __init__(self, classes: int, dimensions: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(classes, dimensions) / dimensions**0.5)
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """(N, K) cosines of embeddings (N, D) of length 1 and the proxies."""
+        return functional.linear(embeddings, functional.normalize(self.weight))
+
+
+class EmbeddingNetwork(nn.Module):
+    """(N, D) embeddings of length 1, followed by their (N, K) cosines with the proxies, where there are some.
+
+    What the network gives is standardized over the batch before its length becomes 1: cosines of vectors that all lie
+    on one side of the origin would differ little.
+    """
+
+    def __init__(self, body: nn.Module, dimensions: int, classes: int) -> None:
+        super().__init__()
+        self.body = body
+        self.center = nn.BatchNorm1d(dimensions, affine=False)
+        self.proxies = Proxies(classes, dimensions) if classes else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, D + K) for a batch (N, …)."""
+        given = network_outputs(self.body, self.body(x), whole=False).outputs
+        embeddings = functional.normalize(self.center(given).float())
+        return embeddings if self.proxies is None else torch.cat([embeddings, self.proxies(embeddings)], dim=1)

@@ -1,0 +1,82 @@
+"""The metrics of embeddings: keys, records of evaluation.json, lines in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from striate.errors import one_line
+from striate.statistics.calibration import Temperature
+from striate.statistics.estimate import Estimate, as_object
+from striate.tasks.assessment import Slice, cut_text, slice_lines
+from striate.tasks.metric import Metric
+
+RECALL = Metric("recall@1", "recall@1", "share")
+METRICS = (
+    RECALL,
+    Metric("recall@5", "recall@5", "share", brief=False),
+    Metric("map@r", "MAP@R", "share"),
+    Metric("auc", "AUC of pairs", "share"),
+    Metric("eer", "EER", "share", higher_is_better=False, brief=False),
+    Metric("threshold", "threshold", brief=False),
+)
+_PAIRS = 3
+
+
+@dataclass(frozen=True)
+class SamplePair:
+    """Two samples of a split, and the cosine of their embeddings."""
+
+    paths: tuple[str, str]
+    classes: tuple[str, str]
+    similarity: float
+
+
+@dataclass(frozen=True)
+class EmbeddingMetrics:
+    """Everything about one split of embeddings, whose classes were not trained.
+
+    `figures`: `recall@1`, `recall@5` and `map@r` over the samples that have another of their class, `auc` and `eer`
+    over pairs, and the `threshold` that this split alone would choose, with bootstrap intervals over samples, or groups
+    where there are groups. `threshold` is the one in use, chosen on validation; `wrong` the shares of pairs of one
+    class below it, and of two classes above it. `curve`: ROC, pairs of false and true positive rate. `apart`,
+    `alike`: the pairs of one class, and of two, that are hardest to tell. `left_out`: what was not computed.
+    """
+
+    n: int
+    classes: int
+    figures: Mapping[str, Estimate]
+    threshold: float
+    wrong: tuple[float | None, float | None]
+    curve: tuple[tuple[float, float], ...]
+    apart: tuple[SamplePair, ...]
+    alike: tuple[SamplePair, ...]
+    slices: tuple[Slice, ...]
+    left_out: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as one JSON object."""
+        return as_object(self)
+
+    def lines(self, temperature: Temperature | None) -> list[list[str]]:
+        """What the threshold does, the hardest pairs, and slices."""
+        del temperature
+        return [self._threshold_lines(), self._pair_lines(), slice_lines(self.slices, RECALL)]
+
+    def _threshold_lines(self) -> list[str]:
+        missed, taken = ("–" if share is None else f"{100 * share:.2f} %" for share in self.wrong)
+        return [
+            f"  from a similarity of {self.threshold:.3f} on, a pair counts as one class (by val):",
+            f"    {missed} of the pairs of one class lie below it, {taken} of the others above",
+        ]
+
+    def _pair_lines(self) -> list[str]:
+        lines = []
+        for title, pairs in (("one class, least alike", self.apart), ("two classes, most alike", self.alike)):
+            lines += [f"  {title}"] if pairs else []
+            lines += [
+                cut_text(f"    {pair.similarity:6.3f}  {' – '.join(map(one_line, pair.paths))}", 80)
+                for pair in pairs[:_PAIRS]
+            ]
+        return lines

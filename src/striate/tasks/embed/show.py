@@ -1,0 +1,148 @@
+"""Embeddings in pictures, tables and sections of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.tasks.embed.assess import HARDEST
+from striate.tasks.embed.metrics import RECALL, EmbeddingMetrics, SamplePair
+from striate.tasks.embed.retrieval import hardest_pairs, spread
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.show import CHART_DPI, PHOTO_DPI, Images, Row, plain_cells, share_cells, slices_section
+from striate.visualize.canvas import of_split, save_figure
+from striate.visualize.charts import chart
+from striate.visualize.inside.embedding import FEWEST, MOST, embed_features, embedding_figure
+from striate.visualize.page_parts import Picture, Section, Table
+from striate.visualize.point_figures import points_figure
+from striate.wording import percent
+
+_SHOWN = 4
+
+
+def embedding_pictures(folder: Path, evaluation: Evaluation, images: Images | None) -> tuple[Picture, ...]:
+    """`map.png`, all samples in two dimensions; of images the hardest pairs, `apart.png` and `alike.png`."""
+    title = of_split(evaluation.data, evaluation.split, evaluation.n)
+    pictures = _map(folder, evaluation, images, title)
+    if images is None:
+        return pictures
+    kinds = (
+        ("One class, least alike", "apart", "the pairs of one class with the lowest similarity"),
+        (
+            "Two classes, most alike",
+            "alike",
+            "the pairs of two classes with the highest similarity: look for wrong labels",
+        ),
+    )
+    for (name, file, said), pairs in zip(
+        kinds, hardest_pairs(evaluation.decoded, evaluation.targets, _SHOWN), strict=True
+    ):
+        if not pairs:
+            continue
+        beside = [_beside(np.asarray(images[np.array([one, two])])) for one, two, _ in pairs]
+        labels = [
+            f"{value:.2f}  {' – '.join(dict.fromkeys(evaluation.classes[int(evaluation.targets[k])] for k in ends))}"[
+                :32
+            ]
+            for *ends, value in pairs
+        ]
+        figure = points_figure(beside, title=f"{title}: {name.lower()}", labels=labels)
+        path = save_figure(figure, folder / f"{file}.png", PHOTO_DPI)
+        pictures += (
+            Picture(name, f"{title}; {said}. The number is the cosine of the two embeddings.", path, "samples"),
+        )
+    return pictures
+
+
+def _beside(pair: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, 2 W + gap, 3) of two images (2, C, H, W)."""
+    planes = np.moveaxis(pair[:, [0, 0, 0]] if pair.shape[1] == 1 else pair, 1, -1)
+    gap = np.full((planes.shape[1], max(1, planes.shape[2] // 16), 3), 255, np.uint8)
+    return np.concatenate([planes[0], gap, planes[1]], axis=1)
+
+
+def _map(folder: Path, evaluation: Evaluation, images: Images | None, title: str) -> tuple[Picture, ...]:
+    """PCA and t-SNE of at most `MOST` samples; nothing for few samples, or where all embeddings are the same."""
+    taken = spread(evaluation.n, MOST)
+    vectors = np.asarray(evaluation.decoded, np.float32)[taken]
+    if len(taken) < FEWEST or not (vectors != vectors[:1]).any():
+        return ()
+    maps = [embed_features(vectors, "the embedding", method=method) for method in ("pca", "tsne")]
+    numbers, labels = np.unique(evaluation.targets[taken], return_inverse=True)
+    figure = embedding_figure(
+        maps,
+        title=title,
+        labels=labels,
+        classes=[evaluation.classes[int(k)] for k in numbers],
+        images=None if images is None else np.asarray(images[taken]),
+    )
+    path = save_figure(figure, folder / "map.png", CHART_DPI)
+    said = f"{title}. Near each other is alike to the network; classes that it never saw should form groups."
+    return (Picture("Map of the embeddings", said, path, "samples"),)
+
+
+def embedding_sections(figures: EmbeddingMetrics, of: str) -> tuple[Section, ...]:
+    """The ROC curve with the threshold, the hardest pairs, and parts of the data."""
+    missed, taken = map(percent, figures.wrong)
+    said = (
+        f"From a similarity (cosine) of {figures.threshold:.3f} on, two samples are said to be of one class; the"
+        f" threshold was chosen on validation, so that both kinds of mistakes are as frequent there. In the {of},"
+        f" {missed} of the pairs of one class lie below it, and {taken} of the pairs of two classes above it."
+    )
+    label = f"ROC curve of the pairs of the {of}: area {percent(figures.figures['auc'].value)}"
+    drawn = chart(lambda axes: _draw_roc(axes, figures), label, 3.6)
+    curve = tuple((percent(x), percent(y)) for x, y in figures.curve)
+    return (
+        Section(
+            "Same class, or not",
+            (said,),
+            (
+                _pairs_table("Pairs of one class that are least alike", figures.apart),
+                _pairs_table("Pairs of two classes that are most alike", figures.alike),
+            ),
+            (drawn,),
+            f"{of}. Of all thresholds: how many pairs of one class are found, against how many of two classes are taken"
+            " for one. The point: the threshold in use.",
+            (Table("ROC curve", ("of two classes, taken for one", "of one class, found"), curve),),
+        ),
+        *slices_section(replace(figures, figures={RECALL.key: figures.figures[RECALL.key]}), RECALL, of),
+    )
+
+
+def _pairs_table(title: str, pairs: Sequence[SamplePair]) -> Table:
+    rows = tuple((*pair.paths, " – ".join(dict.fromkeys(pair.classes)), f"{pair.similarity:.3f}") for pair in pairs)
+    return Table(title, ("sample", "other sample", "class", "similarity"), rows[:HARDEST])
+
+
+def _draw_roc(axes: Any, figures: EmbeddingMetrics) -> None:
+    across, up = zip(*figures.curve, strict=True)
+    axes.plot(across, up)
+    axes.plot([0, 1], [0, 1], linestyle=":", linewidth=1)
+    missed, taken = figures.wrong
+    if missed is not None and taken is not None:
+        axes.plot([taken], [1 - missed], marker="o")
+    axes.set(
+        xlim=(0, 1), ylim=(0, 1.01), xlabel="pairs of two classes taken for one", ylabel="pairs of one class found"
+    )
+
+
+def overall_table(figures: EmbeddingMetrics, of: str) -> Table:
+    """The figures over all samples and pairs."""
+    names = {
+        "recall@1": "recall@1: the nearest is of the class",
+        "recall@5": "recall@5: one of the nearest five is",
+        "map@r": "MAP@R",
+        "auc": "area under the ROC curve of pairs",
+        "eer": "equal error rate of pairs",
+        "threshold": "threshold of equal error on these samples",
+    }
+    rows: tuple[Row, ...] = tuple(
+        (names[key], *(plain_cells if key == "threshold" else share_cells)(figure))
+        for key, figure in figures.figures.items()
+    )
+    return Table(f"Over all samples, {of}", ("figure", "value", "95 % interval"), rows)

@@ -1,0 +1,350 @@
+"""A vector for each sample, near those of its class: for classes that the network has never seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from striate.data.config import AugmentConfig
+from striate.data.dataset import Dataset, SampleFacts
+from striate.data.loader import order_by_class
+from striate.records import Finding
+from striate.runs.predictions import Predictions as KeptPredictions
+from striate.statistics.calibration import Temperature
+from striate.tasks.accumulator import Accumulator
+from striate.tasks.assessment import Assessment, Figures
+from striate.tasks.baseline import Method
+from striate.tasks.config import TaskConfig
+from striate.tasks.embed.assess import assess_embeddings, neighbor_estimates
+from striate.tasks.embed.head import EmbeddingNetwork
+from striate.tasks.embed.losses import BY_PROXY, loss_of
+from striate.tasks.embed.metrics import METRICS, EmbeddingMetrics
+from striate.tasks.embed.retrieval import neighbor_rows, verification_estimates, verify_pairs
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.headline import Rows, interval_of
+from striate.tasks.task import Explained, Task
+from striate.visualize.page_parts import Picture, Section, Table
+from striate.wording import percent, several
+
+CROP, ROTATE, SCALE = 0.7, 10.0, 0.1
+"""The least share of an image that a crop keeps; degrees; and the largest change of size."""
+_COLLAPSED = 0.55
+"""An area under the ROC curve of pairs below which classes are hardly told apart; 0.5 is chance."""
+
+
+@dataclass(frozen=True)
+class Embed(Task):
+    """Embeddings of `dimensions` numbers D, of length 1; outputs (N, D + K): embeddings, and their cosines with a proxy
+    of each of K training classes, where the loss has proxies. Targets (N,) int64, predictions (N, D) float32.
+
+    `seen` are the class numbers of the training split: others have no proxy, and count for nothing in the training
+    loss. `each`: so many samples of a class follow one another in a batch. `threshold`: the cosine from which on two
+    samples are said to be of one class; `slope`: how steep its probability rises there. Validation decides both.
+    """
+
+    classes: tuple[str, ...] = ()
+    seen: tuple[int, ...] = ()
+    dimensions: int = 128
+    loss_name: str = "arcface"
+    each: int = 4
+    threshold: float = 0.5
+    slope: float = 10.0
+
+    name: ClassVar[str] = "embed"
+    annotation: ClassVar[str] = "identity"
+    metrics = METRICS
+    losses: ClassVar[tuple[str, ...]] = ("arcface", "proxy-anchor", "triplet", "supcon")
+    fields: ClassVar[Mapping[str, frozenset[str]]] = dict.fromkeys(
+        losses, frozenset(("dimensions", "samples_per_class"))
+    )
+    gives_vector: ClassVar[bool] = True
+    refused_augmentation: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("mixup", "cutmix"), "images of one class each: a blend of two has no place among embeddings"
+    )
+
+    @classmethod
+    def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
+        """For the classes of the training split."""
+        seen = torch.unique(data.splits["train"].targets).tolist()
+        return cls(data.classes, tuple(seen), config.dimensions, loss, config.samples_per_class)
+
+    @property
+    def _proxies(self) -> int:
+        return len(self.seen) if self.loss_name in BY_PROXY else 0
+
+    @property
+    def outputs(self) -> int:
+        """The embedding, and a cosine for each proxy."""
+        return self.dimensions + self._proxies
+
+    @property
+    def built_outputs(self) -> int:
+        """The embedding."""
+        return self.dimensions
+
+    @property
+    def batch_unit(self) -> int:  # type: ignore[override]
+        """The samples of one class."""
+        return self.each
+
+    @property
+    def compares_samples(self) -> bool:  # type: ignore[override]
+        """All losses do but ArcFace."""
+        return self.loss_name != "arcface"
+
+    def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
+        """The network with embeddings of length 1, and proxies."""
+        del input_shape
+        if isinstance(network, EmbeddingNetwork):
+            return network
+        made = EmbeddingNetwork(network, self.dimensions, self._proxies)
+        return made.to(next(network.parameters(), torch.empty(0)).device)
+
+    def bare(self, network: nn.Module) -> nn.Module:
+        """The network whose outputs are the embeddings."""
+        return network.body if isinstance(network, EmbeddingNetwork) else network
+
+    def settled(self, val: Mapping[str, float]) -> Self:
+        """With the threshold and the slope of validation, where they are known."""
+        threshold, slope = (float(val.get(name, np.nan)) for name in ("threshold", "slope"))
+        return replace(self, threshold=threshold, slope=slope) if np.isfinite([threshold, slope]).all() else self
+
+    def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
+        """Turned and scaled a little; crops keep most of the image: unseen classes may differ in any part of it."""
+        del request
+        return replace(usual, crop=max(usual.crop or 1.0, CROP), rotate=ROTATE, scale=SCALE), ""
+
+    def epoch_order(self, targets: torch.Tensor, seed: int, epoch: int) -> torch.Tensor:
+        """`each` samples of a class after one another."""
+        return order_by_class(targets, self.each, seed, epoch)
+
+    # Loss
+
+    def weight(self, targets: torch.Tensor) -> torch.Tensor:
+        """The number of samples of classes that were seen; a little above 0 where there are none."""
+        return (self._places(targets) >= 0).sum().float().clamp(min=1e-12)
+
+    def _places(self, targets: torch.Tensor) -> torch.Tensor:
+        """(N,) of each class its place among those seen, −1 of others."""
+        seen = torch.tensor(self.seen, device=targets.device)
+        places = torch.searchsorted(seen, targets).clamp(max=len(self.seen) - 1)
+        return torch.where(seen[places] == targets, places, -1)
+
+    def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Scalar: the mean loss of `loss_of` times the number of samples of classes that were seen."""
+        places, outputs = self._places(targets), outputs.float()
+        known = places >= 0
+        given = outputs[known, self.dimensions :] if self._proxies else outputs[known]
+        nothing = 0 * outputs.sum()
+        if not len(given):
+            return nothing
+        return loss_of(self.loss_name, self._proxies)(given, places[known]) * len(given) + nothing
+
+    # Metrics
+
+    def accumulator(self) -> Accumulator:
+        """The loss, and of validation what embeddings tell."""
+        from striate.tasks.embed.accumulate import Embeddings
+
+        return Embeddings(self, whole=True)
+
+    def collector(self, samples: int) -> Accumulator:
+        """The loss of neighbors: figures are those of `measure`."""
+        del samples
+        from striate.tasks.embed.accumulate import Embeddings
+
+        return Embeddings(self, whole=False)
+
+    def decode(self, outputs: torch.Tensor) -> torch.Tensor:
+        """(N, D) float32 of length 1."""
+        return functional.normalize(outputs[:, : self.dimensions].float())
+
+    def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
+        """`recall@1`, `recall@5` and `map@r` of samples with another of their class, `auc` and `eer` of pairs; None
+        where there are none; and the threshold that validation chose."""
+        found = {name: figure.value for name, figure in neighbor_estimates(self._rows4(decoded, targets)).items()}
+        pairs = verify_pairs(decoded, targets)
+        for name in ("auc", "eer"):
+            found[name] = None if np.isnan(getattr(pairs, name)) else getattr(pairs, name)
+        return {**found, "threshold": self.threshold}
+
+    @staticmethod
+    def _rows4(decoded: Any, targets: Any) -> Rows:
+        return neighbor_rows(*(x.cpu().numpy() if isinstance(x, torch.Tensor) else x for x in (decoded, targets)))
+
+    @classmethod
+    def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:
+        """(N, 2) whether the nearest neighbor is of the class, and whether there is another of the class."""
+        del classes
+        return neighbor_rows(decoded, targets)[:, [0, 3]]
+
+    @classmethod
+    def headline_of(cls, total: Rows, n: int) -> float:
+        """The mean over the samples with another of their class."""
+        del n
+        return float(total[0] / total[1]) if total[1] else 0.0
+
+    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
+        """Of each figure, by bootstrap over samples or groups."""
+        found = {
+            **neighbor_estimates(self._rows4(decoded, targets), groups),
+            **verification_estimates(decoded, targets, groups),
+        }
+        ends = {f"{name}_interval": interval_of(found[name]) for name in ("recall@1", "map@r", "auc", "eer")}
+        return {name: span for name, span in ends.items() if span is not None}
+
+    def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
+        """That classes are hardly told apart."""
+        area = evaluation.metrics.get("auc")
+        if area is None or area >= _COLLAPSED:
+            return ()
+        vectors = np.asarray(evaluation.decoded, np.float64)
+        length = float(np.linalg.norm(vectors.mean(0)))
+        why = "Embeddings point everywhere alike: the network has learned nothing of the classes yet."
+        if length > 0.9:
+            why = "All embeddings are nearly the same (collapsed): the loss has pulled everything to one point."
+        return (
+            Finding(
+                code="fit.not-apart",
+                severity="warning",
+                where=f"{evaluation.split} split",
+                measured=f"the area under the ROC curve of pairs is {percent(area)}; their mean's length {length:.2f}",
+                threshold=percent(_COLLAPSED),
+                why=why,
+                remedy="Train for longer, with a smaller learning rate, or with --task.loss arcface.",
+            ),
+        )
+
+    def assess(
+        self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
+    ) -> Figures:
+        """ROC, the hardest pairs, and slices."""
+        del temperature, names
+        rows = self._rows4(evaluation.decoded, evaluation.targets)
+        return assess_embeddings(evaluation, facts, self.headline_figure(), rows, self.threshold)
+
+    @classmethod
+    def made(cls, kept: KeptPredictions) -> bool:
+        """Whether there is a vector for each class number."""
+        vectors = kept.predicted is None and kept.answers.ndim == 2 and kept.answers.dtype.kind == "f"
+        return vectors and kept.targets.ndim == 1 and kept.targets.dtype.kind in "iu"
+
+    def baselines(self, data: Dataset) -> tuple[Method, ...]:
+        """Inputs as they are; of images histograms of oriented gradients."""
+        from striate.tasks.embed.baselines import embed_methods
+
+        return embed_methods(data)
+
+    # Predictions
+
+    def describe(self, decoded: torch.Tensor) -> dict[str, Any]:
+        """`embedding`."""
+        return {"embedding": [round(value, 7) for value in decoded.tolist()]}
+
+    def line(self, fields: Mapping[str, Any]) -> str:
+        """The first numbers."""
+        values = fields["embedding"]
+        return f"{' '.join(f'{value:+.3f}' for value in values[:_FIRST])} … ({several(len(values), 'number')})"
+
+    def threshold_of_pairs(self, similarity: float = 0.0) -> tuple[float, float]:
+        """The threshold of validation, and the probability where pairs of one class and of two are as frequent."""
+        return self.threshold, float(1 / (1 + np.exp(-self.slope * (similarity - self.threshold))))
+
+    def explained(self, decoded: torch.Tensor) -> Explained:
+        """The largest of the numbers, which says most about where the embedding points."""
+        place = int(decoded.abs().argmax())
+        note = "The map is of the largest number of the embedding: a length of 1 leaves the whole nothing to explain."
+        return Explained(
+            lambda outputs: outputs[:, : self.dimensions],
+            place,
+            "number",
+            f"number {place + 1} of the embedding",
+            (note,),
+        )
+
+    def target_text(self, target: Any) -> str:
+        """The name of the class."""
+        return self.classes[int(target)]
+
+    def columns(self, names: Sequence[str]) -> list[str]:
+        """The class, and the embedding."""
+        del names
+        return ["class", "embedding"]
+
+    def cells(self, truth: Any, decoded: Any) -> list[Any]:
+        """One sample's row."""
+        return [self.classes[int(truth)], " ".join(f"{value:.6g}" for value in np.ravel(decoded))]
+
+    # How it is shown
+
+    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
+        """How often the nearest neighbor is of the class, and how well pairs are told."""
+        metrics = evaluation.metrics
+        ends = metrics.get("recall@1_interval")
+        span = "" if ends is None else f" (95 % interval {' to '.join(map(percent, ends))}, bootstrap)"
+        classes = several(len(np.unique(evaluation.targets)), "class", "classes")
+        return percent(metrics["recall@1"]), (
+            f"of the {evaluation.n:,} {evaluation.split} samples of {evaluation.data} have a sample of their own class"
+            f" as nearest neighbor{span}, among {classes} that were not trained. Of two samples, the similarity tells"
+            f" with an area under the ROC curve of {percent(metrics['auc'])} whether they are of one class; the equal"
+            f" error rate is {percent(metrics['eer'])}."
+        )
+
+    def pictures(
+        self,
+        folder: Path,
+        evaluation: Evaluation,
+        images: Any | None,
+        *,
+        target_names: Sequence[str] = (),
+        names: Sequence[str] = (),
+    ) -> tuple[Picture, ...]:
+        """The map of the embeddings, and the hardest pairs."""
+        from striate.tasks.embed.show import embedding_pictures  # drawing loads only where it is needed
+
+        del target_names, names
+        return embedding_pictures(folder, evaluation, images)
+
+    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
+        """ROC, the hardest pairs, and parts of the data."""
+        from striate.tasks.embed.show import embedding_sections
+
+        del assessment
+        return embedding_sections(figures, of) if isinstance(figures, EmbeddingMetrics) else ()
+
+    def tables(
+        self, evaluation: Evaluation, figures: Figures | None, target_names: Sequence[str]
+    ) -> dict[str, Table | None]:
+        """The figures over all samples."""
+        from striate.tasks.embed.show import overall_table
+        from striate.tasks.show import split_text
+
+        del target_names
+        return (
+            {"averages": overall_table(figures, split_text(evaluation))}
+            if isinstance(figures, EmbeddingMetrics)
+            else {}
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for the checkpoint."""
+        return {
+            "classes": list(self.classes),
+            "seen": list(self.seen),
+            "dimensions": self.dimensions,
+            "loss_name": self.loss_name,
+            "each": self.each,
+            "threshold": self.threshold,
+            "slope": self.slope,
+        }
+
+
+_FIRST = 6

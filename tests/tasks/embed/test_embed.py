@@ -1,0 +1,106 @@
+"""Embeddings from data to verdict: whole classes in splits, losses in training, what is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from striate.data.config import DataConfig
+from striate.data.read import load_dataset, load_for_evaluation
+from striate.errors import DataError
+from striate.tasks.config import TaskConfig
+from striate.tasks.embed.task import Embed
+
+
+@pytest.fixture
+def arrays(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 12
+    x = (rng.integers(0, 60, (120, 8, 8)) + 15 * y[:, None, None]).astype(np.uint8)
+    np.savez(tmp_path / "twelve.npz", x=x, y=np.array([f"p{k:02}" for k in y]))
+    return tmp_path / "twelve.npz"
+
+
+def test_no_class_is_in_two_splits(arrays: Path) -> None:
+    data = load_dataset(DataConfig(str(arrays)), annotation="identity")
+    homes = {name: set(split.targets.tolist()) for name, split in data.splits.items()}
+    assert {name: len(found) for name, found in homes.items()} == {"train": 8, "val": 2, "test": 2}
+    assert len(set().union(*homes.values())) == 12
+    assert data.has_one_class_each
+    assert any("whole classes" in note for note in data.notes)
+    task = Embed.make(data, TaskConfig(), "arcface")
+    assert set(task.seen) == homes["train"]
+    assert float(task.weight(data.splits["val"].targets)) < 1e-6, "classes that were not seen count for nothing"
+
+
+def test_groups_of_classes_stay_together(tmp_path: Path) -> None:
+    """Letters of an alphabet: none is trained whose alphabet is tested."""
+    from PIL import Image
+
+    rows = ["path,label,group"]
+    for number in range(96):
+        Image.fromarray(np.full((8, 8), number, np.uint8)).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,letter{number % 24},alphabet{number % 12}")
+    (tmp_path / "all.csv").write_text("\n".join(rows))
+    data = load_dataset(DataConfig(str(tmp_path / "all.csv")), annotation="identity")
+    alphabets = [{data.classes[k][6:] for k in split.targets.tolist()} for split in data.splits.values()]
+    found = [{int(name) % 12 for name in names} for names in alphabets]
+    assert not found[0] & found[1]
+    assert not found[0] & found[2]
+    assert not found[1] & found[2]
+
+
+def test_given_splits_with_the_same_classes_are_made_anew(tmp_path: Path) -> None:
+    x, y = np.random.default_rng(0).integers(0, 255, (160, 8, 8)).astype(np.uint8), np.arange(160) % 8
+    np.savez(tmp_path / "given.npz", x_train=x[:120], y_train=y[:120], x_test=x[120:], y_test=y[120:])
+    data = load_dataset(DataConfig(str(tmp_path / "given.npz")), annotation="identity")
+    assert any("share 8 classes" in note for note in data.notes)
+    classes = [set(split.targets.tolist()) for split in data.splits.values()]
+    assert sum(map(len, classes)) == len(set().union(*classes)) == 8
+
+
+def test_too_few_classes_are_refused(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "four.npz", x=np.random.default_rng(0).integers(0, 255, (40, 8, 8)).astype("u1"), y=np.arange(40) % 4
+    )
+    with pytest.raises(DataError, match="six in all"):
+        load_dataset(DataConfig(str(tmp_path / "four.npz")), annotation="identity")
+
+
+def test_other_data_have_classes_of_their_own(arrays: Path, tmp_path: Path) -> None:
+    data = load_dataset(DataConfig(str(arrays)), annotation="identity")
+    np.savez(tmp_path / "new.npz", x=np.zeros((6, 8, 8), np.uint8), y=np.array(["new", "other"] * 3))
+    found = load_for_evaluation(DataConfig(str(tmp_path / "new.npz")), data.preparation, data.classes, "identity")
+    assert found.classes == ("new", "other")
+    assert found.splits["all"].targets.tolist() == [0, 1] * 3
+
+
+@pytest.mark.slow
+def test_the_losses_load_neither_torchvision_nor_faiss() -> None:
+    code = (
+        "import sys; from striate.tasks.embed.losses import loss_of; loss_of('triplet', 0);"
+        "print([m for m in ('torchvision', 'faiss', 'tensorboard') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_probability_and_threshold_say_the_same() -> None:
+    task = Embed(("a",), (0,), 2, threshold=0.6, slope=8.0)
+    for similarity in np.linspace(-1, 1, 20):
+        threshold, probability = task.threshold_of_pairs(float(similarity))
+        assert (similarity >= threshold) == (probability >= 0.5)
+
+
+@pytest.mark.parametrize("loss", ["arcface", "supcon"])
+def test_blank_outputs_have_a_loss(loss: str) -> None:
+    task = Embed(("a", "b", "c"), (0, 2), 4, loss)
+    outputs = torch.zeros(3, task.outputs, requires_grad=True)
+    for targets in (torch.tensor([1, 1, 1]), torch.tensor([0, 2, 0])):
+        total = task.loss_sum(outputs, targets)
+        assert torch.isfinite(total)
+        assert total.requires_grad
