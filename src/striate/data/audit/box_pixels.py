@@ -186,8 +186,8 @@ def find_unlabeled_objects(evidence: Evidence) -> Marked | None:
     """`data.box-unlabeled`: images that show what looks like an object and has no box.
 
     A classifier of pixels by their surroundings learns from half of the images what is in boxes, and says it of the
-    other half. An image is named where a place outside its boxes, of the usual size of a box, looks as much like an
-    object as the median box does.
+    other half. An image is named where a place outside its boxes, of the usual size of a box, looks more like an
+    object than a quarter of the boxes do.
     """
     listing, looks = evidence.listing, evidence.looks
     if not listing.boxes or looks is None:
@@ -202,9 +202,8 @@ def find_unlabeled_objects(evidence: Evidence) -> Marked | None:
     like = _object_likeness(np.stack([looks.lumas[number] for number in ids]), inside)
     if like is None:
         return None
-    usual = np.median(
-        [like[k][_rows(box)].mean() for k, one in enumerate(boxes) for box in one if like[k][_rows(box)].size]
-    )
+    known = [like[k][_rows(box)].mean() for k, one in enumerate(boxes) for box in one if like[k][_rows(box)].size]
+    usual = np.quantile(known, 0.25)
     side = max(_LEAST_SIDE, int(np.median(sides)))
     odd = [number for k, number in enumerate(ids) if _best_outside(like[k], inside[k], side) >= usual]
     if len(odd) < UNLABELED * len(ids):
@@ -213,8 +212,8 @@ def find_unlabeled_objects(evidence: Evidence) -> Marked | None:
         code="data.box-unlabeled",
         severity="warning",
         where=listing.source,
-        measured=f"{len(odd):,} of {several(len(ids), 'image')} show what looks as much like an object as those in "
-        f"boxes do, and has no box: {some([listing.paths[number] for number in odd])}",
+        measured=f"{len(odd):,} of {several(len(ids), 'image')} show what looks more like an object than a quarter "
+        f"of the boxes do, and has no box: {some([listing.paths[number] for number in odd])}",
         threshold=f"{percent(UNLABELED)} of the images",
         why="An object without a box is learned as background: the network learns to doubt the others like it.",
         remedy="Look at these images (striate data show), and draw the boxes that are missing, or leave them out.",
