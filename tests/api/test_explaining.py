@@ -101,6 +101,10 @@ def test_what_cannot_be_explained(run: Path) -> None:
         striate.explain(run, "x.png", "gradcam")
     with pytest.raises(DataError, match="no such file"):
         striate.explain(run, "x.png")
+    with pytest.raises(UsageError, match="one whose predictions have such parts"):
+        striate.explain(run, "x.png", box=1)
+    with pytest.raises(UsageError, match="one part of a prediction at a time"):
+        striate.explain(run, "x.png", box=1, point="nose")
     with pytest.raises(ModelError, match="inputs that the network takes"):
         striate.explain(nn.Linear(3, 2), np.zeros((2, 3, 4)))
     with pytest.raises(DataError, match="one normalized input"):

@@ -22,10 +22,10 @@ from striate.doctor.evidence.trial import run_trial
 from striate.doctor.prepared_setup import examine_prepared, in_options, setup_of
 from striate.doctor.run_curves import TOO_SHORT, curve_findings, read_curves
 from striate.doctor.setup.preserved_state import state_preserved
-from striate.errors import ConfigError, UsageError
+from striate.errors import ConfigError, RunError, UsageError
 from striate.models.build import Model, module_of_run, named_model
 from striate.records import Finding
-from striate.runs.directory import RunDirectory, open_run
+from striate.runs.directory import RunDirectory, open_run, read_metrics
 from striate.runs.files import write_text
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
@@ -134,7 +134,10 @@ def _consult(prepared: Prepared, seconds: float, run: RunDirectory | None = None
         classes = len(prepared.data.classes) if targets is not None and targets.targets == "labels" else 0
         curves = read_curves(run, classes)
         # That a run was short is no fault of its setup.
-        found = (replace(f, severity="note") if f.code == TOO_SHORT else f for f in curve_findings(curves))
+        of_curves = curve_findings(curves)
+        codes = {finding.code for finding in (*known, *of_curves)}
+        found = [replace(f, severity="note") if f.code == TOO_SHORT else f for f in of_curves]
+        found += [finding for finding in _of_predictions(run) if finding.code not in codes]
         known += [in_options(finding, prepared.config) for finding in found]
         told = f"{run.path}, {several(curves.epochs, 'epoch')} trained: "
     diagnosis = examine_prepared(prepared, Clock(seconds))
@@ -147,6 +150,14 @@ def _consult(prepared: Prepared, seconds: float, run: RunDirectory | None = None
     subject += f", {prepared.config.optim.name} at {prepared.config.optim.lr:.3g}"
     sorted_out = replace(diagnosis, findings=findings, follows=follows)
     return Consultation(subject, model, data, sorted_out, None if run is None else run.path)
+
+
+def _of_predictions(run: RunDirectory) -> list[Finding]:
+    """What the run noticed of its predictions when it was over; nothing where it is not."""
+    try:
+        return [Finding(**record) for record in read_metrics(run).get("findings", ())]
+    except (RunError, TypeError):
+        return []
 
 
 def _all(diagnosis: Diagnosis) -> list[Finding]:

@@ -13,7 +13,10 @@ from torch import nn
 from striate.api.networks import load
 from striate.api.subject import find_subject
 from striate.api.training import Run
+from striate.data.media.every_medium import medium_of
+from striate.data.media.medium import Placement
 from striate.errors import DataError, StriateError, UsageError, pasted
+from striate.inference.predictor import plain_predictor
 from striate.models.preserved_state import on_trial, trial_copy
 from striate.observe.module_calls import forward_hooks
 from striate.runs.directory import open_run
@@ -29,6 +32,7 @@ from striate.visualize.attribution.explanation_record import Explanation, NudgeS
 from striate.visualize.attribution.nearest import Nearest, find_nearest
 from striate.visualize.attribution.question import Question, make_question
 from striate.visualize.inside.passes import as_input
+from striate.visualize.picture import names_sample
 from striate.wording import several, show_shape, type_of
 
 if TYPE_CHECKING:
@@ -45,6 +49,9 @@ def explain(
     cost: ByClass = None,
     threshold: ByClass = None,
     part: str | None = None,
+    box: int | str | None = None,
+    pixel: str | tuple[int, int] | None = None,
+    point: str | None = None,
 ) -> Explanation:
     """Why the network predicts what it does for `image`: attribution maps, each with the checks that say how far to
     trust it; the smallest change that changes the prediction; and, of a run, the most similar training images.
@@ -53,35 +60,63 @@ def explain(
     data set (`mnist5k#17`); for a table, its numbers, also as text (`"5.1,3.5,1.4,0.2"`). For an `nn.Module`, which
     knows no preparation, a normalized tensor (C, H, W) or (F,). `method`: `saliency`, `integrated-gradients`,
     `smoothgrad`, `grad-cam` or `occlusion`; `auto` tries all of them, and several layers for Grad-CAM. `cost` and
-    `threshold` of a run say how its class is chosen, as in `load`. `part`: a part of the prediction, such as the name
-    of a point. The network is left as it is, in every bit.
-    Raises UsageError for a word that is no method; DataError for an input that cannot be read;
-    ModelError where the method cannot look into the network.
+    `threshold` of a run say how its class is chosen, as in `load`. One part of the prediction is explained where it is
+    named: a `box` by its number, from 1, in the order of `predict`; a `pixel` (x, y) of the file; a `point` by its
+    name; `part` is whichever of these the run has. The network is left as it is, in every bit.
+    Raises UsageError for a word that is no method, and for a part that the prediction does not have; DataError for an
+    input that cannot be read; ModelError where the method cannot look into the network.
     """
     require_method(method)
+    asked = _asked_part(part=part, box=box, pixel=pixel, point=point)
     kinds: tuple[type, ...] = (str, Path, Run, Trained, nn.Module)
     if not isinstance(run_or_trained, kinds):
         expected = "a run, what striate.load gives, or an nn.Module"
         raise UsageError("explain", type_of(run_or_trained), expected, 'striate.explain("runs/NAME", image)')
     with torch.inference_mode(False):  # gradients are needed, wherever this is called
         if isinstance(run_or_trained, nn.Module):
-            if part is not None:
-                raise UsageError(
-                    "explain", f"part={part!r} of an nn.Module", "a run, whose task has parts", "leave it out"
-                )
+            if asked is not None:
+                got, expected = f"{asked[0]} {asked[1]}, of an nn.Module", "a run, whose task has parts"
+                raise UsageError("explain", got, expected, "leave it out")
             return _explain_module(run_or_trained, image, method)
-        return _explain(run_or_trained, image, method, cost, threshold, part)
+        return _explain(run_or_trained, image, method, cost, threshold, asked)
+
+
+Part = tuple[str, str]
+"""What part of a prediction is meant (`box`, `pixel`, `point`, or `part` for whichever the task has), and which one."""
+
+
+def _asked_part(**given: object) -> Part | None:
+    """The part that is named, as text. Raises UsageError for more than one."""
+    named = [
+        (kind, ",".join(map(str, value)) if isinstance(value, tuple) else str(value).strip())
+        for kind, value in given.items()
+        if value is not None
+    ]
+    if len(named) > 1:
+        got = " and ".join(f"--{kind} {value}" for kind, value in named)
+        raise UsageError("explain", got, "one part of a prediction at a time", f"leave out --{named[1][0]}")
+    return named[0] if named else None
 
 
 def _explain(
-    given: str | Path | Run | Trained, image: Any, method: Asked, cost: ByClass, threshold: ByClass, part: str | None
+    given: str | Path | Run | Trained,
+    image: Any,
+    method: Asked,
+    cost: ByClass,
+    threshold: ByClass,
+    part: Part | None,
 ) -> Explanation:
     path = given.path if isinstance(given, Run) else given
     trained = path if isinstance(path, Trained) else load(path, cost=cost, threshold=threshold)
     _refuse_input(trained)
     network = type(trained.module).__name__ if isinstance(path, Trained) else str(path)
+    if part is not None:
+        part = _known_part(trained, part)
     raw, name = _read(trained, image, network)
-    explained = _explain_trained(trained, raw, method, name, network, part)
+    placed = _placed(trained, image)
+    if part is not None and part[0] == "pixel" and placed is not None:
+        raw, part = _around_pixel(trained, image, raw, placed, part[1])
+    explained = _explain_trained(trained, raw, method, name, network, None if part is None else part[1], placed)
     if isinstance(path, Trained):
         missing = "No training samples to compare with: a network alone does not know its data; name its run."
         return replace(explained, nearest=Nearest(missing=missing))
@@ -103,10 +138,66 @@ def _refuse_input(trained: Trained) -> None:
         raise UsageError("RUN", f"inputs of {show_shape(shape)}", expected, "use striate predict")
 
 
+def _known_part(trained: Trained, part: Part) -> Part:
+    """The part by the name that the task has for it. Raises UsageError where its predictions have no such parts."""
+    kind, which = part
+    own = trained.task.explains
+    if kind in ("part", own) or not own:
+        if not own and kind != "part":
+            got, expected = f"a run that predicts {trained.task.headline}", "one whose predictions have such parts"
+            raise UsageError(f"--{kind}", got, expected, f"leave out --{kind}")
+        return own or kind, which
+    example = {"box": "1", "pixel": "40,30"}.get(own, "NAME")
+    raise UsageError(f"--{kind}", which, f"a {own}, for this run", f"--{own} {example}")
+
+
+def _placed(trained: Trained, image: Any) -> Placement | None:
+    """Where a file lies in the input; None of what is an input already."""
+    path = isinstance(image, str | Path) and not names_sample(str(image))
+    return trained.placed(image) if path or hasattr(image, "getexif") else None
+
+
+def _around_pixel(
+    trained: Trained, image: Any, raw: np.ndarray, placed: Placement, which: str
+) -> tuple[np.ndarray, Part]:
+    """The input with the pixel `x,y` of the file, and where that is in it; of a picture that is larger than the input
+    and not scaled to it, the part around the pixel. Raises UsageError for a pixel that is not in the file, or cut
+    off."""
+    (height, width), (rows, columns) = placed.file, placed.canvas
+    file, canvas = np.array([width, height]), np.array([columns, rows])
+    try:
+        x, y = (int(text) for text in which.split(","))
+    except ValueError:
+        x = y = -1
+    at = np.array([x, y])
+    if (at < 0).any() or (at >= file).any():
+        expected = f"x from 0 to {width - 1}, a comma, and y from 0 to {height - 1}"
+        raise UsageError("--pixel", which, expected, f"--pixel {width // 2},{height // 2}")
+    if trained.preparation.native and (file >= canvas).all() and isinstance(image, str | Path):
+        left, top = np.clip(at - canvas // 2, 0, file - canvas).tolist()
+        parts = medium_of(trained.preparation.kind).parts(Path(image), str(image), trained.preparation)
+        return parts.read((top, left, rows, columns)), ("pixel", f"{x - left},{y - top}")
+    scale, offset = np.array(placed.scale), np.array(placed.offset)
+    inside = np.floor((at + 0.5) * scale + offset).astype(int)
+    if (inside < 0).any() or (inside >= canvas).any():
+        first = np.clip(np.ceil(-offset / scale), 0, file - 1).astype(int)
+        last = np.clip(np.floor((canvas - offset) / scale), 1, file).astype(int) - 1
+        expected = f"one that the network sees: x from {first[0]} to {last[0]}, y from {first[1]} to {last[1]}"
+        raise UsageError("--pixel", which, expected, f"--pixel {width // 2},{height // 2}")
+    return raw, ("pixel", f"{inside[0]},{inside[1]}")
+
+
 def _explain_trained(
-    trained: Trained, raw: np.ndarray, method: Asked, subject: str, network: str, part: str | None
+    trained: Trained,
+    raw: np.ndarray,
+    method: Asked,
+    subject: str,
+    network: str,
+    part: str | None,
+    placed: Placement | None,
 ) -> Explanation:
-    prediction = trained.answer([raw])[0]
+    there = [placed if trained.task.needs_placement else None]
+    prediction = next(trained.answer_batch([(raw, None)], plain_predictor(trained.module), there))
     task, decoded = trained.task, prediction.decoded
     asked = task.explained(decoded) if part is None else task.explained_part(decoded, part)
     normalize = trained.normalization.on(trained.device, raw.ndim + 1)

@@ -20,6 +20,9 @@ def explain(
     cost: Annotated[list[str] | None, Parameter(negative=())] = None,
     threshold: Annotated[list[str] | None, Parameter(negative=())] = None,
     part: str | None = None,
+    box: str | None = None,
+    pixel: str | None = None,
+    point: str | None = None,
     out: Path | None = None,
     force: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -50,7 +53,14 @@ def explain(
         The probability from which on a class is predicted, else the most probable other class is: ill=0.2. Without a
         number, the threshold with the best F1 on the run's validation split.
     part
-        The part of the prediction that is explained: the name of a point. Default: the surest one.
+        The part of the prediction that is explained: a box, pixel or point, whichever the run predicts. Default: the
+        surest box or point, the pixels of the largest class.
+    box
+        The number of the predicted box that is explained, from 1, in the order of `striate predict`.
+    pixel
+        The pixel of the file that is explained, as X,Y from the upper left corner.
+    point
+        The name of the point that is explained.
     out
         The page; of several images the folder of the pages. Default: the image's name with -explained.html, in this
         folder; none with --json.
@@ -64,7 +74,8 @@ def explain(
 
     every = _every(image, images)
     several = len(every) > 1
-    rule: dict[str, Any] = {"cost": cost, "threshold": threshold, "part": part}
+    rule: dict[str, Any] = {"cost": cost, "threshold": threshold, "part": part, "box": box}
+    rule |= {"pixel": pixel, "point": point}
     if several and out is not None:
         from striate.runs.files import explained
 

@@ -48,6 +48,12 @@ PAGES = (
         "striate.lab.build_page",
     ),
     Page(
+        "predict",
+        "Predict",
+        "Drop an image: what the network of the run finds in it, drawn over it.",
+        "striate.lab.predict_page",
+    ),
+    Page(
         "watch",
         "Watch",
         "A network at work on an image: the maps of every layer, and how each number in them is computed.",

@@ -193,7 +193,7 @@ class Images:
 
 def made_smaller(picture: Picture, side: int) -> Picture:
     """The picture, made smaller by averages where its longer side has more than `side` pixels, which is a note."""
-    image = _as_image(picture)
+    image = as_image(picture)
     if max(image.size) <= side:
         return picture
     image.thumbnail((side, side), Image.Resampling.BOX)
@@ -206,11 +206,12 @@ def made_smaller(picture: Picture, side: int) -> Picture:
 def as_png(picture: Picture, side: int | None = None) -> bytes:
     """The picture as a PNG file, made smaller where its longer side has more than `side` pixels."""
     out = BytesIO()
-    _as_image(picture if side is None else made_smaller(picture, side)).save(out, "PNG", compress_level=1)
+    as_image(picture if side is None else made_smaller(picture, side)).save(out, "PNG", compress_level=1)
     return out.getvalue()
 
 
-def _as_image(picture: Picture) -> Image.Image:
+def as_image(picture: Picture) -> Image.Image:
+    """The picture as Pillow has it."""
     planes = picture.values if picture.alpha is None else np.dstack([picture.values, picture.alpha])
     return Image.fromarray(planes[..., 0] if planes.shape[2] == 1 else planes)
 

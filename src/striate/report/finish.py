@@ -62,7 +62,8 @@ def finish_run(
     """
     began = monotonic()
     for sentence in _endings(prepared):
-        if sentence != _not_trained(prepared):  # with which the results begin
+        # With the first the results begin; the other was told when it happened.
+        if sentence not in (_not_trained(prepared), str(_other_steps(prepared.config))):
             announce(sentence)
     best = load_checkpoint(run.best, prepared.device)
     prepared.state.answering.load_state_dict(best.get("ema") or best["model"])

@@ -38,6 +38,7 @@ from striate.tasks.evaluation import ClassRow, Evaluation, only_class
 from striate.tasks.exported import Frame
 from striate.tasks.groups import FEWEST, sample_groups
 from striate.tasks.headline import Headline, Rows, interval_of
+from striate.tasks.marks import Marks, PositionMap
 from striate.tasks.metric import LOSS, Metric, shown_metrics
 from striate.tasks.outputs import Outputs, leaves, map_outputs
 from striate.visualize.page_parts import Picture, Section, Table
@@ -109,6 +110,9 @@ class Task:
     """Whether predictions may be the mean over mirrored and moved images."""
     whole_pictures: ClassVar[bool] = False
     """Whether a picture is predicted whole, in its own proportions, and the prediction has its size: `decode_at`."""
+    explains: ClassVar[str] = ""
+    """What the parts of a prediction are that can be explained alone, as an option of `striate explain`: `box` (its
+    number, from 1), `pixel` (`x,y` in the input) or `point` (its name); empty where it has none."""
     diagnosed_as: ClassVar[Diagnosed | None] = None
     """What the doctor's checks of targets have to know; None leaves them out."""
     exports: ClassVar[tuple[str, ...]] = ()
@@ -357,6 +361,18 @@ class Task:
         del similarity
         got = f"a run that predicts {self.headline}, without a threshold for pairs"
         raise UsageError("match", got, "a run of embeddings", "striate train DATA --task embed")
+
+    def marks(self, decoded: Predictions, placed: Placement | None) -> Marks | None:
+        """All that one sample's prediction says of places, also what is below a threshold, for a page to draw over the
+        picture; None where it says nothing of places."""
+        del decoded, placed
+        return None
+
+    def position_maps(self, outputs: Outputs) -> tuple[PositionMap, ...]:
+        """What each position of the outputs (of one sample) says, map by map; nothing where outputs have no
+        positions."""
+        del outputs
+        return ()
 
     def agreement(self, reference: Outputs, outputs: Outputs) -> PredictionAgreement:
         """How far outputs computed in another way are those of plain fp32, `reference`."""

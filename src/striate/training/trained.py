@@ -164,8 +164,12 @@ class Trained:
 
     def placement(self, image: Any) -> Placement | None:
         """Where a path, PIL image or array lies in its input; None where nobody needs to know."""
+        return self.placed(image) if self.task.needs_placement else None
+
+    def placed(self, image: Any) -> Placement | None:
+        """Where a path, PIL image or array lies in its input; None of what is no picture."""
         medium, preparation = medium_of(self.preparation.kind), self.preparation
-        if not (self.task.needs_placement and medium.pictures):
+        if not medium.pictures:
             return None
         size: tuple[int, int] | None = (preparation.input_shape[1], preparation.input_shape[2])
         if isinstance(image, str | Path):

@@ -13,6 +13,7 @@ from PIL import Image
 from made_boxes import made_images, save, write_table
 from striate.api import load
 from striate.cli import main
+from striate.errors import UsageError
 from striate.models.build import build_model
 from striate.tasks.detect.assign import assign
 from striate.tasks.detect.task import Detect, strides_for
@@ -218,6 +219,33 @@ def test_another_threshold_predicts_other_boxes(run: Path, tmp_path: Path, capsy
     assert counts[0] > counts[1]
     assert main(["predict", str(run), str(tmp_path / "one.png"), "--threshold", "disk=0.3"]) == 2
     assert "a score from 0 to 1" in capsys.readouterr().err
+
+
+def _found(boxes: list[tuple[float, ...]]) -> torch.Tensor:
+    rows = torch.zeros(5, 6)
+    rows[:, 4] = -1
+    for place, row in enumerate(boxes):
+        rows[place] = torch.tensor(row)
+    return rows
+
+
+def test_one_box_is_explained() -> None:
+    cells = _cells()
+    logits = torch.randn(1, len(cells), 2, generator=torch.Generator().manual_seed(0))
+    outputs = _outputs(torch.zeros(1, len(cells), 4), logits)
+    found = _found([(0, 0, 16, 16, 0, 0.9), (24, 8, 40, 24, 1, 0.6), (2, 2, 9, 9, 0, 0.1)])
+    asked = TASK.explained_part(found, "2")
+    near = (
+        (cells[:, :2] - torch.tensor([32.0, 16.0])).abs() <= torch.maximum(torch.tensor(4.0), cells[:, 2:] / 2)
+    ).all(1)
+    assert (asked.target, asked.part[:28]) == (1, "the square at 24, 8, 40, 24 ")
+    assert torch.equal(asked.score(outputs), logits[:, near].amax(1))
+    assert "--box 2" in TASK.explained(found).notes[0]
+    for wrong in ("0", "3", "nose", "1.5"):
+        with pytest.raises(UsageError, match="the number of a box, from 1 to 2"):
+            TASK.explained_part(found, wrong)
+    with pytest.raises(UsageError, match="none has a score of"):
+        TASK.explained_part(_found([(0, 0, 16, 16, 0, 0.1)]), "1")
 
 
 @pytest.mark.slow

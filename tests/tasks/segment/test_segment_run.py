@@ -69,6 +69,33 @@ def test_what_is_explained_are_the_mean_logits_of_the_region() -> None:
     assert task.target_text(torch.tensor([[0, 1], [1, 255]])) == "disk 67 %, ground 33 %"
 
 
+def test_one_pixel_is_explained() -> None:
+    task = Segment(("ground", "disk"))
+    decoded = torch.zeros(4, 5, dtype=torch.uint8)
+    decoded[1, 3] = 1
+    asked = task.explained_part(decoded, "3,1")
+    outputs = torch.randn(1, 2, 4, 5, generator=torch.Generator().manual_seed(0))
+    assert asked.target == 1
+    assert torch.equal(asked.score(outputs), outputs[:, :, 1, 3])
+    for wrong in ("5,1", "3,4", "3", "-1,2", "a,b", "1,2,3"):
+        with pytest.raises(UsageError, match="x from 0 to 4, a comma, and y from 0 to 3"):
+            task.explained_part(decoded, wrong)
+
+
+@pytest.mark.slow
+def test_a_pixel_of_the_file_is_found_in_the_input_and_around_it(run: Path, tmp_path: Path) -> None:
+    large = tmp_path / "large.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)).save(large)
+    explained = striate.explain(run, large, "saliency", pixel=(50, 3))
+    assert explained.part.startswith("the pixel 8, 3 of the input")  # the input begins at 42, 0 of the file
+    assert explained.maps.chosen.values.shape == (16, 16)
+    assert (explained.input == np.asarray(Image.open(large)).transpose(2, 0, 1)[:, :16, 42:58]).all()
+    with pytest.raises(UsageError, match="x from 0 to 59"):
+        striate.explain(run, large, "saliency", pixel=(60, 3))
+    with pytest.raises(UsageError, match="a pixel, for this run"):
+        striate.explain(run, large, "saliency", box=1)
+
+
 @pytest.mark.slow
 def test_robustness_is_of_the_mean_iou_and_masks_move_with_their_images(run: Path) -> None:
     found = striate.robustness(run, samples=24)

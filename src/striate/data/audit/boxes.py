@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from striate.data.audit.classes import missing_class
 from striate.data.audit.evidence import Evidence
@@ -15,6 +14,7 @@ from striate.data.audit.leaks import ORDER
 from striate.data.audit.marked import GRAVE, Marked, alone, some
 from striate.data.box_records import Box, Boxed, Edges
 from striate.data.listing import Listing
+from striate.data.scan import plan_inputs
 from striate.records import Finding, Severity
 from striate.wording import several
 
@@ -234,75 +234,43 @@ def find_missing_box_classes(evidence: Evidence) -> Marked | None:
     return missing_class(evidence, known, lacking, remedy)
 
 
-_FEWEST, _SIDE = 12, 64
-_SURE = 1e-3
+TINY, TINY_SHARE = 4.0, 0.1
+"""Pixels of the input: the finest positions of a detector are so far from each other; and a share of the boxes."""
 
 
-def find_shifted_boxes(evidence: Evidence) -> Marked | None:
-    """`data.box-shift`: boxes that lie better on the image before or after theirs.
-
-    Of each image it is measured how much brightness changes across the edges of its own boxes, and of those of its
-    neighbor in the list; a sign test over the images says whether one of them fits better.
-    """
-    from scipy.stats import binomtest
-
-    listing, looks = evidence.listing, evidence.looks
-    if not listing.boxes or looks is None:
+def find_tiny_boxes(evidence: Evidence) -> Marked | None:
+    """`data.box-tiny`: boxes that are smaller in the input of the network than its positions are apart."""
+    listing = evidence.listing
+    sizes = box_sizes(listing, evidence.scan.headers)
+    if not sizes or not evidence.splits:
         return None
-    ids = [number for number in evidence.readable if number in looks.lumas and listing.boxes[number].boxes]
-    if len(ids) < _FEWEST:
+    preparation = plan_inputs(listing, evidence.scan, evidence.config)[0]
+    counts: Counter[int] = Counter()
+    sides: list[float] = []
+    for number, size in sizes.items():
+        placed = listing.medium.placement(size, preparation)
+        across, down = (1.0, 1.0) if placed is None else placed.scale
+        for box in listing.boxes[number].in_pixels(size).boxes:
+            if box.width > 0 and box.height > 0:
+                sides.append((box.width * across * box.height * down) ** 0.5)
+                counts[number] += sides[-1] < TINY
+    tiny = sum(counts.values())
+    if tiny < TINY_SHARE * len(sides) or not tiny:
         return None
-    changes = {number: _changes(looks.lumas[number]) for number in ids}
-    shares = {number: _shares(listing.boxes[number], looks.sizes[number]) for number in ids}
-    own = np.array([_across(changes[n], shares[n]) for n in ids])
-    for step, where in ((1, "before"), (-1, "after")):
-        others = np.array([_across(changes[n], shares[ids[(k + step) % len(ids)]]) for k, n in enumerate(ids)])
-        known = np.isfinite(own) & np.isfinite(others) & (own != others)
-        wins, count = int((others > own)[known].sum()), int(known.sum())
-        if count >= _FEWEST and wins > 0.65 * count and binomtest(wins, count).pvalue < _SURE:
-            finding = Finding(
-                code="data.box-shift",
-                severity="error",
-                where=listing.source,
-                measured=f"on {wins:,} of {several(count, 'image')} the boxes of the next one in the list fit better"
-                if step == 1
-                else f"on {wins:,} of {several(count, 'image')} the boxes of the one before in the list fit better",
-                threshold=f"about half, or fewer (sign test, p < {_SURE:g})",
-                why=f"It seems that each image has the boxes of the one {where} it: what is learned is chance.",
-                remedy="Compare a few images with their boxes (striate data show), and the order of both lists.",
-            )
-            return Marked(finding)
-    return None
-
-
-def _changes(luma: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How much brightness changes to the right and down, between the pixels of a small image."""
-    values = luma.astype(np.float64)
-    return np.abs(np.diff(values, axis=1)), np.abs(np.diff(values, axis=0))
-
-
-def _shares(boxed: Boxed, size: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(M, 4) edges in pixels of a small image."""
-    height, width = (int(side) for side in size)
-    edges = np.array([box.edges for box in boxed.in_pixels((height, width)).boxes], np.float64)
-    found: NDArray[np.float64] = edges / np.array([width, height, width, height]) * _SIDE
-    return found
-
-
-def _across(changes: tuple[NDArray[np.float64], NDArray[np.float64]], boxes: NDArray[np.float64]) -> float:
-    """The mean change of brightness across edges of boxes inside the image, less that of the whole image."""
-    right, down = changes
-    found = []
-    for left, top, end, bottom in boxes:
-        rows, columns = _span(top, bottom), _span(left, end)
-        for place in (left, end):
-            if 1 <= place <= _SIDE - 1 and rows.stop > rows.start:
-                found.append(float(right[rows, round(place) - 1].mean()) - float(right.mean()))
-        for place in (top, bottom):
-            if 1 <= place <= _SIDE - 1 and columns.stop > columns.start:
-                found.append(float(down[round(place) - 1, columns].mean()) - float(down.mean()))
-    return float(np.mean(found)) if found else float("nan")
-
-
-def _span(start: float, stop: float) -> slice:
-    return slice(max(0, round(start)), min(_SIDE, round(stop)))
+    _, height, width = preparation.input_shape
+    grown = TINY / float(np.quantile(sides, TINY_SHARE))
+    larger = "x".join(str(round(side * grown / 32 + 0.49) * 32) for side in (height, width))
+    finding = Finding(
+        code="data.box-tiny",
+        severity="warning",
+        where=listing.source,
+        measured=f"{tiny:,} of {several(len(sides), 'box', 'boxes')} are smaller than {TINY:g} × {TINY:g} pixels in "
+        f"inputs of {height} × {width}",
+        threshold=f"{TINY_SHARE:.0%} of the boxes",
+        why="The finest positions of a detector are 4 pixels apart: of two such objects side by side it finds one.",
+        remedy=f"Train on larger images: --size {larger}.",
+    )
+    ids = sorted(number for number, count in counts.items() if count)
+    return Marked(
+        finding, alone(ids), {number: f"{several(counts[number], 'tiny box', 'tiny boxes')}" for number in ids}
+    )

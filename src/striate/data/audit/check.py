@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from striate.data.audit.boxes import box_sizes, find_box_faults, find_missing_box_classes, find_shifted_boxes
+from striate.data.audit.box_pixels import find_in_boxes
+from striate.data.audit.boxes import find_missing_box_classes
 from striate.data.audit.classes import (
     find_imbalance,
     find_missing_classes,
@@ -39,6 +40,7 @@ from striate.data.audit.masks import (
     find_misfitting_masks,
     find_missing_mask_values,
     find_shifted_masks,
+    find_turned_masks,
     find_unnamed_values,
 )
 from striate.data.audit.points import find_points
@@ -85,6 +87,7 @@ FINDERS: tuple[Callable[[Evidence], Marked | None], ...] = (
     _damaged,
     find_misfitting_masks,
     find_shifted_masks,
+    find_turned_masks,
     find_interpolated_masks,
     find_unnamed_values,
     find_leaks,
@@ -98,7 +101,6 @@ FINDERS: tuple[Callable[[Evidence], Marked | None], ...] = (
     find_missing_classes,
     find_missing_mask_values,
     find_missing_box_classes,
-    find_shifted_boxes,
     find_small_classes,
     _names,
     find_imbalance,
@@ -123,7 +125,7 @@ FINDERS: tuple[Callable[[Evidence], Marked | None], ...] = (
 def check_evidence(evidence: Evidence) -> DataCheck:
     """All findings about a data set. What cannot be trained on at all is an error among them."""
     found = [Marked(finding) for finding in (*evidence.listing.findings, *find_readings(evidence.listing))]
-    found += find_box_faults(evidence.listing, box_sizes(evidence.listing, evidence.scan.headers))
+    found += find_in_boxes(evidence)
     found += [mark for find in FINDERS if (mark := find(evidence)) is not None]
     found += find_points(evidence)
     if not any(mark.finding.code in ("data.missing-class", "data.too-few") for mark in found if _is_error(mark)):

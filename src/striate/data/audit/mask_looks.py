@@ -3,6 +3,7 @@ images."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +55,33 @@ FEWEST, CERTAIN, LEAST = 10, 4.0, 0.02
 other images."""
 
 
+TURNS: tuple[tuple[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]], ...] = (
+    ("rows and columns are exchanged", lambda maps: maps.transpose(0, 2, 1)),
+    ("left and right are exchanged", lambda maps: maps[:, :, ::-1]),
+    ("top and bottom are exchanged", lambda maps: maps[:, ::-1]),
+    ("they are upside down", lambda maps: maps[:, ::-1, ::-1]),
+)
+
+
+def turned_fit(looks: list[MaskLook]) -> tuple[str, float] | None:
+    """How masks would fit their images better, turned or mirrored, and by how much the correlation of borders and edges
+    is larger then; None where they would not, or nobody can tell."""
+    if len(looks) < FEWEST:
+        return None
+    edges = np.stack([look.gradient for look in looks]).astype(np.float32)
+    borders = np.stack([look.border for look in looks]).astype(np.float32)
+    own = (edges * borders).sum((1, 2))
+    found = [(what, _lead((edges * turn(borders)).sum((1, 2)) - own)) for what, turn in TURNS]
+    what, lead = max(found, key=lambda one: one[1])
+    return (what, lead) if lead else None
+
+
+def _lead(leads: NDArray[np.float32]) -> float:
+    """The mean, where it is certainly and markedly above 0; else 0."""
+    mean = float(leads.mean())
+    return mean if mean > max(LEAST, CERTAIN * float(leads.std()) / len(leads) ** 0.5) else 0.0
+
+
 def neighbors_fit(looks: list[MaskLook]) -> dict[int, float]:
     """Whether the borders of masks lie where their neighbors' images have edges: for the distances 1 and -1, along the
     order of the names, by how much the correlation of borders and edges is larger than that with the own image; empty
@@ -66,7 +94,6 @@ def neighbors_fit(looks: list[MaskLook]) -> dict[int, float]:
         images = np.arange(max(0, distance), len(looks) + min(0, distance))
         if len(images) < FEWEST:
             continue
-        lead = (edges[images] * borders[images - distance]).sum(1) - own[images - distance]
-        if lead.mean() > max(LEAST, CERTAIN * lead.std() / len(lead) ** 0.5):
-            found[distance] = float(lead.mean())
+        if lead := _lead((edges[images] * borders[images - distance]).sum(1) - own[images - distance]):
+            found[distance] = lead
     return found

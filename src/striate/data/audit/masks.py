@@ -15,7 +15,7 @@ from striate.data.audit.classes import missing_class
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.leaks import ORDER
 from striate.data.audit.marked import Marked, alone, each_left_out, severity_of, some
-from striate.data.audit.mask_looks import MaskLook, look_at_mask, neighbors_fit
+from striate.data.audit.mask_looks import MaskLook, look_at_mask, neighbors_fit, turned_fit
 from striate.data.listing import Listing
 from striate.records import Finding
 from striate.wording import several
@@ -97,6 +97,11 @@ def find_shifted_masks(evidence: Evidence) -> Marked | None:
     return _shifted(evidence.listing, {} if evidence.looks is None else evidence.looks.mask_looks)
 
 
+def find_turned_masks(evidence: Evidence) -> Marked | None:
+    """`data.mask-turned`: masks that fit their images better when they are turned or mirrored."""
+    return _turned(evidence.listing, {} if evidence.looks is None else evidence.looks.mask_looks)
+
+
 LOOKED_AT = 64
 """Masks in a row that are looked at before every training."""
 
@@ -110,7 +115,7 @@ def find_in_masks(listing: Listing, ids: NDArray[np.int64], masks: MaskPixels, i
         image = np.asarray(inputs[row])
         luma = image.mean(0).astype(np.uint8)
         looks[int(ids[row])] = look_at_mask(masks.pixels[row], luma)
-    marked = (_shifted(listing, looks), _interpolated(listing, looks))
+    marked = (_shifted(listing, looks), _turned(listing, looks), _interpolated(listing, looks))
     return tuple(mark.finding for mark in marked if mark is not None)
 
 
@@ -154,6 +159,23 @@ def _shifted(listing: Listing, looks: Mapping[int, MaskLook]) -> Marked | None:
             )
             return Marked(finding, alone(ids))
     return None
+
+
+def _turned(listing: Listing, looks: Mapping[int, MaskLook]) -> Marked | None:
+    found = turned_fit([looks[number] for number in sorted(looks)])
+    if found is None:
+        return None
+    what, lead = found
+    finding = Finding(
+        code="data.mask-turned",
+        severity="error",
+        where=listing.source,
+        measured=f"the borders of masks correlate with the edges of their images by {lead:.2f} more if {what}",
+        threshold="masks fit best as they are",
+        why="Images or masks were turned or mirrored without the others: pixels are learned as the classes of others.",
+        remedy="Turn the masks back (numpy: mask.T, mask[:, ::-1], mask[::-1]), and look at some: striate data show.",
+    )
+    return Marked(finding)
 
 
 def find_unnamed_values(evidence: Evidence) -> Marked | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from striate.data.annotations.points import pairs_of_names
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.marked import Marked, alone, each_left_out, severity_of, some
 from striate.data.listing import Listing
@@ -45,15 +47,18 @@ def find_points(evidence: Evidence) -> tuple[Marked, ...]:
     }
     found = [*points_before_training(listing, sizes)]
     shifted = None if found else find_shifted_points(evidence, sizes)
-    return tuple(mark for mark in (*found, shifted, find_unseen_points(listing, sizes)) if mark is not None)
+    others = (shifted, find_doubled_points(listing, sizes), find_unseen_points(listing, sizes))
+    return tuple(mark for mark in (*found, *others) if mark is not None)
 
 
 def points_before_training(listing: Listing, sizes: Sizes) -> tuple[Marked, ...]:
     """What needs no look at the images: the places of the points, and their shapes where these are as they should."""
     if listing.annotation != "point" or not sizes:
         return ()
-    turned = None if (found := places_of_points(listing, sizes)) else find_turned_shapes(listing, sizes)
-    return found if turned is None else (turned,)
+    if found := places_of_points(listing, sizes):
+        return found
+    turned = find_turned_shapes(listing, sizes) or find_pairs_above(listing, sizes)
+    return () if turned is None else (turned,)
 
 
 def places_of_points(listing: Listing, sizes: Sizes) -> tuple[Marked, ...]:
@@ -208,6 +213,37 @@ def find_turned_shapes(listing: Listing, sizes: Sizes) -> Marked | None:
     return each_left_out(finding, numbers, "left and right")
 
 
+ABOVE, STEEP = 0.9, 2.0
+"""The share of images in which left and right lie above each other, from which on x and y are said to be exchanged; and
+how much further apart they are along y than along x then."""
+
+
+def find_pairs_above(listing: Listing, sizes: Sizes) -> Marked | None:
+    """`data.points-exchanged`: points named left and right that lie above each other in nearly all images."""
+    pairs = pairs_of_names(listing.target_names)
+    ids = np.array(sorted(sizes))
+    points, seen = _points(listing, ids)
+    left = [k for k, other in enumerate(pairs) if k < other]
+    right = [pairs[k] for k in left]
+    both = seen[:, left] & seen[:, right]
+    apart = np.abs(points[:, left] - points[:, right])
+    steep = both & (apart[..., 1] > STEEP * apart[..., 0])
+    if both.sum() < _FEWEST or steep.sum() < ABOVE * both.sum():
+        return None
+    return Marked(
+        Finding(
+            code="data.points-exchanged",
+            severity="warning",
+            where=listing.source,
+            measured=f"{listing.target_names[left[0]]} and {listing.target_names[right[0]]}, and others named left and "
+            f"right, lie above each other in {steep.sum() / both.sum():.0%} of the images",
+            threshold=f"{ABOVE:.0%}",
+            why="x is right, y is down; it seems that x and y are exchanged.",
+            remedy="Look at some images (striate data show), and exchange the two columns of each point.",
+        )
+    )
+
+
 def _centered(points: NDArray[np.float64]) -> NDArray[np.complex128]:
     """(N, K) shapes of mean 0 and length 1."""
     shapes = points[..., 0] + 1j * points[..., 1]
@@ -284,6 +320,39 @@ def _held_out(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.floa
         weights = np.linalg.solve(known.T @ known + _RIDGE * np.eye(x.shape[1]), known.T @ (y[rest] - mean))
         found[fold] = ((((x[fold] - center) @ weights + mean - y[fold]) / scale) ** 2).mean(1)
     return found
+
+
+DOUBLED = 0.9
+"""The share of images that show both points, in which they have one place, from which on two names mean one point."""
+
+
+def find_doubled_points(listing: Listing, sizes: Sizes) -> Marked | None:
+    """`data.points-double`: two names of one place in many images."""
+    ids = np.array(sorted(sizes))
+    if len(ids) < _FEWEST:
+        return None
+    points, seen = _points(listing, ids)
+    pairs, bad = [], np.zeros(len(ids), np.bool_)
+    for one, other in combinations(range(points.shape[1]), 2):
+        both = seen[:, one] & seen[:, other]
+        same = both & (points[:, one] == points[:, other]).all(1)
+        if same.sum() >= max(_LEAST_VISIBLE, DOUBLED * both.sum()):
+            pairs.append(f"{listing.target_names[one]} and {listing.target_names[other]}")
+            bad |= same
+    if not pairs:
+        return None
+    numbers = ids[bad].tolist()
+    finding = Finding(
+        code="data.points-double",
+        severity=severity_of(len(numbers), len(ids)),
+        where=listing.source,
+        measured=f"{some(pairs)} are at the same place in {len(numbers):,} of {several(len(ids), 'image')}:"
+        f" {some([listing.paths[k] for k in numbers])}",
+        threshold=f"{DOUBLED:.0%} of the images",
+        why="A column was copied: the network learns one point twice, and never the other.",
+        remedy="Write the right places, or leave the fields of one of them empty.",
+    )
+    return each_left_out(finding, numbers, "two points at one place")
 
 
 def find_unseen_points(listing: Listing, sizes: Sizes) -> Marked | None:

@@ -8,6 +8,7 @@ import { layerString } from "./layer_string_problem.js";
 import { onScheme, short, strongest } from "./map_canvas.js";
 import { problem } from "./problem.js";
 import { cursorMap, kernelStrip, mapChoice, mapName, seenImage, seenWords } from "./watch_maps.js";
+import { positions } from "./watch_positions.js";
 import { unitArithmetic } from "./watch_unit.js";
 
 const WHOLE = ["layer", "map", "row", "column"];
@@ -27,6 +28,7 @@ export async function page(root) {
   const work = make("div", { class: "work" });
   const arithmetic = make("section", { class: "card", "aria-label": "Arithmetic" });
   const all = make("section", { "aria-label": "Maps of the layer" });
+  const outputs = positions();
   const form = networkForm(choices, view, (values) => {
     Object.assign(view, values, { layer: 0, map: null, row: null, column: null });
     showNetwork({ step: true });
@@ -66,6 +68,7 @@ export async function page(root) {
       type: "button", "data-layer": one.place, onclick: () => goLayer(one.place),
     }, make("span", { class: "layer-name" }, one.name), make("span", { class: "layer-what" }, `${one.kind}, ${shape(one.out_shape)}`)))));
     await showLayer();
+    await outputs.show(subject(), found);
   }
 
   function goLayer(layer) {
@@ -159,7 +162,7 @@ export async function page(root) {
   const chooser = make("section", { class: "card", "aria-label": "Image and network" });
   const list = make("section", { class: "card", "aria-label": "Layers" },
     make("h2", {}, "Layers"), make("p", { class: "faint" }, "Keys: j and k step through the layers, [ and ] through the maps; m goes to the chosen map, on which the arrows move."), layers);
-  root.append(make("div", { class: "columns" }, make("div", {}, chooser, list), make("div", {}, trouble, layerCard, all, make("div", { class: "watch-bench" }, work, arithmetic), said)));
+  root.append(make("div", { class: "columns" }, make("div", {}, chooser, list), make("div", {}, trouble, outputs.element, layerCard, all, make("div", { class: "watch-bench" }, work, arithmetic), said)));
   onKeys(document.body, {
     m: () => work.querySelector(".map-frame[tabindex]")?.focus(),
     j: () => goLayer(view.layer + 1), k: () => goLayer(view.layer - 1), "[": () => goMap(view.map - 1), "]": () => goMap(view.map + 1),

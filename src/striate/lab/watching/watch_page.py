@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from striate.lab.watching.step import Step
     from striate.lab.watching.watched_network import WatchedPass
     from striate.lab.workbench import Lab
+    from striate.tasks.marks import PositionMap
 
 SMALL = 64
 """Rows and columns of a small picture; of a larger map, means of neighboring numbers are shown."""
@@ -169,6 +170,14 @@ def routes(lab: Lab) -> APIRouter:
     def picture(layer: Layer, map: Index, watched: Any = at_work) -> dict[str, Any]:
         return _picture(step_at(watched, layer), map)
 
+    @router.get("/positions")
+    def positions(kind: Index = 0, watched: Any = at_work) -> dict[str, Any]:
+        return _positions(watched.maps, kind)
+
+    @router.get("/cell")
+    def cell(level: Index, row: Index, column: Index, watched: Any = at_work) -> dict[str, Any]:
+        return _cell(watched.maps, level, row, column)
+
     @router.get("/unit")
     def unit(layer: Layer, map: Index, row: Index, column: Index, watched: Any = at_work) -> dict[str, Any]:
         return _unit(watched, layer, (map, row, column))
@@ -226,6 +235,41 @@ def _picture(step: Step, number: int) -> dict[str, Any]:
         "map": map_pictures(step.maps, [number], small=False)[0].to_json(),
         "filter": None if kernels is None else filter_pictures(kernels, [number], _MOST_PLANES)[0].to_json(),
     }
+
+
+def _positions(levels: tuple[PositionMap, ...], kind: int) -> dict[str, Any]:
+    """What the positions of every map of outputs say of one kind: bytes row by row, base64, on one scale, of which
+    `highest` is 255; and where each is highest."""
+    names = levels[0].names if levels else ()
+    if not names:
+        return {"names": [], "levels": []}
+    if kind >= len(names):
+        raise UsageError("kind", str(kind), f"0 to {len(names) - 1}", "choose one of the list")
+    maps = [level.values[kind] for level in levels]
+    highest = max(float(values.max()) for values in maps)
+    told = []
+    for level, values in zip(levels, maps, strict=True):
+        rows, columns = values.shape
+        row, column = divmod(int(values.argmax()), columns)
+        data = b64encode((values * (255 / (highest or 1.0))).round().to(torch.uint8).numpy().tobytes()).decode("ascii")
+        told.append(
+            {"name": level.name, "rows": rows, "columns": columns, "data": data, "row": row, "column": column}
+            | {"highest": float(values.max())}
+        )
+    return {"names": names, "what": levels[0].what, "highest": highest, "levels": told}
+
+
+def _cell(levels: tuple[PositionMap, ...], number: int, row: int, column: int) -> dict[str, Any]:
+    """What one position says: a value for each name, and the box that it predicts."""
+    if number >= len(levels):
+        raise UsageError("level", str(number), f"0 to {len(levels) - 1}", "choose one of the page")
+    level = levels[number]
+    rows, columns = level.values.shape[1:]
+    if row >= rows or column >= columns:
+        expected = f"row 0 to {rows - 1}, column 0 to {columns - 1}"
+        raise UsageError(level.name, f"row {row}, column {column}", expected, "choose a position of the map")
+    box = None if level.boxes is None else level.boxes[row, column].tolist()
+    return {"values": level.values[:, row, column].tolist(), "box": box}
 
 
 def _check(unit: tuple[int, int, int], watched: WatchedPass) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
 from striate.account.observing.shapes_only import shapes_only
@@ -19,11 +18,14 @@ from striate.data.media.image.pictures import prepare_image
 from striate.data.normalize import Normalization
 from striate.errors import ModelError, UsageError
 from striate.lab.network_names import RUN, input_shape, network_name
+from striate.lab.page_images import as_image
 from striate.lab.watching.passing import LARGEST_PASS, run_pass
 from striate.lab.watching.step import Step, softmax_step, steps_of
 from striate.models.build import build_model
 from striate.models.preserved_state import same_random_state
 from striate.models.registry import MODELS
+from striate.tasks.marks import PositionMap
+from striate.tasks.task import Task
 from striate.tasks.views import VIEW_COUNTS
 from striate.visualize.picture import Picture
 from striate.wording import several, show_shape
@@ -41,7 +43,7 @@ class WatchedNetwork:
     """A network, how a picture becomes its input, and what its outputs mean.
 
     `classes` name its outputs; () where they have no names. `probable`: whether softmax of the outputs are
-    probabilities. `notes` say in a sentence each what a reader has to know of it.
+    probabilities. `notes` say in a sentence each what a reader has to know of it. `task`: what it was trained for.
     """
 
     name: str
@@ -52,6 +54,7 @@ class WatchedNetwork:
     probable: bool = False
     notes: tuple[str, ...] = ()
     parameters: int = 0
+    task: Task | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -61,9 +64,7 @@ class WatchedNetwork:
 
     def prepare(self, picture: Picture, title: str) -> np.ndarray:
         """The picture as bytes (channels, rows, columns), cut and resized as in training."""
-        planes = picture.values if picture.alpha is None else np.dstack([picture.values, picture.alpha])
-        image = Image.fromarray(planes[..., 0] if planes.shape[2] == 1 else planes)
-        return prepare_image(image, title, self.preparation)
+        return prepare_image(as_image(picture), title, self.preparation)
 
     def normalize(self, raw: np.ndarray) -> torch.Tensor:
         """What the network gets: (1, channels, rows, columns), (byte − mean) / standard deviation by channel."""
@@ -106,6 +107,7 @@ def _of_run(lab: Lab) -> WatchedNetwork:
         probable=probable,
         notes=notes,
         parameters=sum(p.numel() for p in trained.module.parameters()),
+        task=trained.task,
     )
 
 
@@ -153,6 +155,7 @@ class WatchedPass:
     `raw`: the prepared picture, (channels, rows, columns) bytes
     `x`: the normalized input, (1, channels, rows, columns)
     `steps`: its layers and the operations between them; `bytes`: the memory that they hold
+    `maps`: what the positions of its outputs say, where its task knows
     """
 
     network: WatchedNetwork
@@ -161,6 +164,7 @@ class WatchedPass:
     x: torch.Tensor
     steps: tuple[Step, ...]
     bytes: int
+    maps: tuple[PositionMap, ...] = ()
 
     def step(self, layer: int) -> Step:
         """The step of that place. Raises UsageError."""
@@ -226,7 +230,8 @@ class CachedPasses:
 def _watch(network: WatchedNetwork, image: NamedImage) -> WatchedPass:
     raw = network.prepare(image.picture, image.title)
     x = network.normalize(raw)
-    passing, _ = run_pass(network.module, x)
+    passing, output = run_pass(network.module, x)
+    maps = () if network.task is None else network.task.position_maps(output)
     steps = steps_of(passing, network.classes)
     passing.forget()
     last = steps[-1]
@@ -234,7 +239,7 @@ def _watch(network: WatchedNetwork, image: NamedImage) -> WatchedPass:
     several = last.maps.shape[0] > 1
     if several and last.kind not in ("softmax", "log_softmax") and (network.probable or last.output.ndim == 2):
         steps = (*steps, softmax_step(steps, network.classes))
-    return WatchedPass(network, image, raw, x, steps, passing.kept.bytes)
+    return WatchedPass(network, image, raw, x, steps, passing.kept.bytes, maps)
 
 
 def input_step(watched: WatchedPass) -> Step:

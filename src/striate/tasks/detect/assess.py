@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from striate.data.annotations.boxes import CLASS, CROWD
 from striate.data.dataset import SampleFacts
-from striate.records import Finding
 from striate.statistics.estimate import Estimate
 from striate.statistics.intervals import percentile_interval, resamples_for
 from striate.tasks.detect.average_precision import (
@@ -35,7 +34,7 @@ from striate.tasks.detect.metrics import ClassDetections, DetectionMetrics, Imag
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.groups import FEWEST, sample_groups
 from striate.tasks.headline import Rows
-from striate.wording import percent, several
+from striate.wording import several
 
 NEAR = 0.1
 """IoU from which on a wrong detection is badly placed, and below which nothing is there (Bolya et al. 2020)."""
@@ -217,7 +216,7 @@ def mistakes(
         places = np.flatnonzero(rows[:, CLASS] >= 0)
         places = places[np.argsort(-rows[places, SCORE], kind="stable")]
         objects = np.flatnonzero(truth[:, CLASS] >= 0)
-        wrong, owned = _wrong(rows[places], truth[objects], overlaps)
+        wrong, owned = sort_out(rows[places], truth[objects], overlaps)
         claimed: dict[str, set[int]] = {"class": set(), "localization": set()}
         for place, kind, object_ in wrong:
             found[kind] += 1
@@ -232,14 +231,14 @@ def mistakes(
             if object_ not in meant and truth[objects[object_], CROWD] == 0:
                 found["missed"] += 1
                 mended["missed"][1][image, objects[object_], CLASS] = -1
-    base = _map50(said, targets, classes, overlaps)
+    base = map50_of(said, targets, classes, overlaps)
     return {
-        kind: {"count": found[kind], "gain": _map50(*mended[kind], classes, overlaps) - base if found[kind] else 0.0}
+        kind: {"count": found[kind], "gain": map50_of(*mended[kind], classes, overlaps) - base if found[kind] else 0.0}
         for kind in kinds
     }
 
 
-def _wrong(
+def sort_out(
     found: NDArray[Any], objects: NDArray[Any], overlaps: Overlaps
 ) -> tuple[list[tuple[int, str, int]], set[int]]:
     """Of an image: each wrong detection with its kind and the object that it is meant for, and which objects are found
@@ -270,45 +269,8 @@ def _wrong(
     return wrong, owned
 
 
-def _map50(decoded: NDArray[Any], targets: NDArray[Any], classes: int, overlaps: Overlaps) -> float:
+def map50_of(
+    decoded: NDArray[Any], targets: NDArray[Any], classes: int, overlaps: Overlaps = upright_overlaps
+) -> float:
+    """mAP at IoU 0.5."""
     return mean_of_known(average_precisions(ranked(rows_of(decoded, targets, classes, overlaps)))[:, 0])
-
-
-_NOTHING, _HEARD, _PLACED = 0.01, 0.05, 0.2
-"""mAP at IoU 0.5 below which nothing is found; a score that is no prediction; mAP of objects whatever their class."""
-
-
-def nothing_found(evaluation: Evaluation) -> tuple[Finding, ...]:
-    """`fit.nothing-found` where hardly any detection hits, with what that comes from."""
-    if evaluation.metrics["map50"] >= _NOTHING:
-        return ()
-    measured, why, remedy = _why_nothing(evaluation.decoded, evaluation.targets)
-    return (
-        Finding(
-            code="fit.nothing-found",
-            severity="warning",
-            where=f"{evaluation.split} split",
-            measured=f"mAP at IoU 0.5 is {percent(evaluation.metrics['map50'])}; {measured}",
-            threshold=percent(_NOTHING),
-            why=why,
-            remedy=remedy,
-        ),
-    )
-
-
-def _why_nothing(decoded: NDArray[Any], targets: NDArray[Any]) -> tuple[str, str, str]:
-    """What is measured of detections that hit nothing, why that may be, and what to do."""
-    best = float(decoded[..., SCORE].max(initial=0.0))
-    if best < _HEARD:
-        why = "The network has not begun to tell objects from background."
-        return f"the highest score is {best:.2g}", why, "Train for longer: --minutes 10."
-    found, truth = decoded.copy(), targets.copy()
-    for rows in (found, truth):
-        rows[..., CLASS] = np.minimum(rows[..., CLASS], 0)
-    anywhere = _map50(found, truth, 1, upright_overlaps)
-    measured = f"whatever the class, it is {percent(anywhere)}"
-    if anywhere >= _PLACED:
-        why = "Objects are found and called by other names: classes may be exchanged, or off by one."
-        return measured, why, "Look at objects with their names: striate data show."
-    why = "Boxes lie elsewhere than objects: they may be of other images, or in another form than they are read."
-    return measured, why, "Check them: striate data check; where it finds nothing, train for longer."

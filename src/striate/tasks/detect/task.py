@@ -29,7 +29,7 @@ from striate.tasks.accumulator import Accumulator
 from striate.tasks.assessment import Assessment, Figures
 from striate.tasks.baseline import Method
 from striate.tasks.config import ByClass, TaskConfig, Validation
-from striate.tasks.detect.assess import Counts, assess_detections, coco_figures, counts_of, nothing_found
+from striate.tasks.detect.assess import Counts, assess_detections, coco_figures, counts_of
 from striate.tasks.detect.average_precision import (
     SCORE,
     RankedHeadline,
@@ -38,6 +38,7 @@ from striate.tasks.detect.average_precision import (
     rows_of,
 )
 from striate.tasks.detect.decode import detections
+from striate.tasks.detect.doctor import nothing_found, small_missed
 from striate.tasks.detect.export import OUTPUTS, detections_of, disparity_of_boxes, exported_boxes
 from striate.tasks.detect.head import CELL, Detector
 from striate.tasks.detect.loss import detection_loss
@@ -46,7 +47,9 @@ from striate.tasks.detect.move import resize_boxes, warp_boxes
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.exported import Frame
 from striate.tasks.headline import Headline, Rows, interval_of
+from striate.tasks.marks import Marks, Outline, PositionMap, as_colors
 from striate.tasks.task import Explained, Feature, Task
+from striate.visualize.canvas import class_colors
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent, several
 
@@ -83,6 +86,7 @@ class Detect(Task):
     losses: ClassVar[tuple[str, ...]] = ("quality-focal",)
     moves_with_image: ClassVar[bool] = True
     needs_placement: ClassVar[bool] = True
+    explains: ClassVar[str] = "box"
     refused_augmentation: ClassVar[Mapping[str, str]] = {
         "cutmix": "a pasted part hides objects and cuts others in two",
     }
@@ -204,6 +208,30 @@ class Detect(Task):
             counts[box["label"]] = counts.get(box["label"], 0) + 1
         return ", ".join(f"{name} {count}" for name, count in counts.items()) or "nothing found"
 
+    def marks(self, decoded: torch.Tensor, placed: Placement | None) -> Marks:
+        """An outline for each detection."""
+        rows = decoded if placed is None else self.in_file(decoded, placed)
+        found = [
+            Outline(((x0, y0), (x1, y0), (x1, y1), (x0, y1)), int(kind), score)
+            for x0, y0, x1, y1, kind, score in rows[:, : SCORE + 1].tolist()
+            if kind >= 0
+        ]
+        size, colors = self.size if placed is None else placed.file, as_colors(class_colors(self.outputs))
+        return Marks(size, self.classes, colors, tuple(found), threshold=self.threshold)
+
+    def position_maps(self, outputs: torch.Tensor) -> tuple[PositionMap, ...]:
+        """The scores and boxes of the positions of each stride."""
+        found, count = [], self.outputs
+        strides = outputs[0, :, -1]
+        for stride in strides.unique():
+            rows = outputs[0, strides == stride].float().cpu()
+            columns = len(rows[:, -3].unique())
+            shape = len(rows) // columns, columns
+            scores = rows[:, :count].sigmoid().T.reshape(count, *shape)
+            boxes = rows[:, count : count + CELL].reshape(*shape, CELL)
+            found.append(PositionMap(f"stride {float(stride):g}", "score", self.classes, scores, boxes))
+        return tuple(found)
+
     def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> PredictionAgreement:
         """How far scores and boxes of positions differ, before any is chosen."""
         return agreement_of_numbers(self._numbers(reference), self._numbers(outputs))
@@ -261,11 +289,31 @@ class Detect(Task):
         return f"what has a score of {self.threshold:g} or more" if self.chosen else ""
 
     def explained(self, decoded: torch.Tensor) -> Explained:
-        """The logits where the box with the highest score was found: the highest among positions in its middle."""
+        """The box with the highest score."""
         if not len(decoded) or decoded[0, CLASS] < 0:
             got = "an image in which nothing is found"
             raise UsageError("explain", got, "one with an object to explain", "give another image")
-        count, box, kind = self.outputs, decoded[0, :4], int(decoded[0, CLASS])
+        found, count = self._box_explained(decoded[0]), len(self.describe(decoded)["boxes"])
+        others = (
+            f"Of {several(count, 'box', 'boxes')}, the one with the highest score is explained; --box 2 is the next."
+        )
+        return found if count < 2 else replace(found, notes=(others,))
+
+    def explained_part(self, decoded: torch.Tensor, part: str) -> Explained:
+        """The box of this number among those that are predicted, by falling score, from 1. Raises UsageError where
+        there is none."""
+        count = len(self.describe(decoded)["boxes"])
+        if not (part.isascii() and part.isdigit() and 1 <= int(part) <= count):
+            expected = f"the number of a box, from 1 to {count}, by falling score"
+            if not count:
+                expected = f"an image with a box: none has a score of {self.threshold:.2g} or more"
+            remedy = "--box 1" if count else "give another image, or a lower --threshold"
+            raise UsageError("--box", part, expected, remedy)
+        return self._box_explained(decoded[int(part) - 1])
+
+    def _box_explained(self, row: torch.Tensor) -> Explained:
+        """The logits where a box was found: the highest among positions in its middle."""
+        count, box, kind = self.outputs, row[:4], int(row[CLASS])
         center, reach = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 4
 
         def score(outputs: torch.Tensor) -> torch.Tensor:
@@ -323,8 +371,8 @@ class Detect(Task):
         return {key: ends for key, ends in found.items() if ends is not None}
 
     def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
-        """That hardly anything is found, and why."""
-        return nothing_found(evaluation)
+        """That hardly anything is found, or hardly any small object, and why."""
+        return nothing_found(evaluation, self.size) or small_missed(evaluation, self.size, self.threshold)
 
     def names_only(self, evaluation: Evaluation) -> str | None:
         """A detector may well find one class alone."""

@@ -21,6 +21,7 @@ from striate.errors import ConfigError, UsageError, pasted
 from striate.inference.agreement import agreement_of_numbers
 from striate.inference.plan import PredictionAgreement
 from striate.models.choose import network_for_places
+from striate.records import Finding
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature
 from striate.tasks.assessment import Assessment, Figures
@@ -30,6 +31,7 @@ from striate.tasks.evaluation import Evaluation
 from striate.tasks.exported import Frame
 from striate.tasks.headline import Rows
 from striate.tasks.keypoints.assess import assess_points, errors_of, estimates, figures_of, image_rows
+from striate.tasks.keypoints.doctor import same_everywhere, sides_exchanged
 from striate.tasks.keypoints.geometry import (
     NEAR,
     bump,
@@ -46,8 +48,10 @@ from striate.tasks.keypoints.geometry import (
 from striate.tasks.keypoints.head import KeypointNetwork, with_head
 from striate.tasks.keypoints.metrics import METRICS, KeypointMetrics
 from striate.tasks.keypoints.skeleton import spanning_tree
+from striate.tasks.marks import Marks, PositionMap, Spot, as_colors
 from striate.tasks.outputs import constants
 from striate.tasks.task import Explained, Feature, Task
+from striate.visualize.canvas import class_colors
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import listed, percent, several
 
@@ -90,6 +94,7 @@ class Keypoints(Task):
     }
     moves_with_image: ClassVar[bool] = True
     needs_placement: ClassVar[bool] = True
+    explains: ClassVar[str] = "point"
     draws: ClassVar[bool] = True
     exports: ClassVar[tuple[str, ...]] = ("points",)
     loss_name: ClassVar[str] = "distance"  # type: ignore[misc]
@@ -365,6 +370,21 @@ class Keypoints(Task):
         found[..., :2] = 2 * found[..., :2] / np.array(size[::-1]) - 1
         return found
 
+    def marks(self, decoded: torch.Tensor, placed: Placement | None) -> Marks:
+        """A spot for each point, joined by the skeleton."""
+        points = self.describe_in_file(decoded, placed)["points"]
+        spots = tuple(Spot(x, y, number, sure) for number, (_, x, y, sure) in enumerate(points))
+        size, colors = self.shape if placed is None else placed.file, as_colors(class_colors(len(points)))
+        return Marks(size, self.target_names, colors, spots=spots, lines=self.skeleton)
+
+    def position_maps(self, outputs: torch.Tensor) -> tuple[PositionMap, ...]:
+        """The heat of each point, as a share of its largest."""
+        if self.head == "regress":
+            return ()
+        shares = heat(outputs)[0].cpu()
+        shares = shares / shares.amax((1, 2), keepdim=True)
+        return (PositionMap("heatmaps", "heat, of the highest", self.target_names, shares),)
+
     def line(self, fields: Mapping[str, Any]) -> str:
         """The places of the points, and the mean of their confidence."""
         points = fields["points"]
@@ -384,6 +404,10 @@ class Keypoints(Task):
         return f"{int((torch.as_tensor(target)[..., 2] > 0).sum())} of {several(len(self.target_names), 'point')}"
 
     # How it is shown
+
+    def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
+        """That left and right are exchanged, or that the same places are predicted in every image."""
+        return (*sides_exchanged(evaluation, self.pairs, self.target_names), *same_everywhere(evaluation))
 
     def answer(self, evaluation: Evaluation) -> tuple[str, str]:
         """The NME, and the share of points within 0.1."""
@@ -448,7 +472,7 @@ class Keypoints(Task):
         """The point of the highest confidence: its heat where it is predicted, or how far right it is."""
         place = int(decoded[:, 2].argmax())
         others = (
-            f"Of {several(len(self.target_names), 'point')}, the surest one is explained; --part NAME names another."
+            f"Of {several(len(self.target_names), 'point')}, the surest one is explained; --point NAME names another."
         )
         found = self.explained_part(decoded, self.target_names[place])
         return found if len(self.target_names) == 1 else replace(found, notes=(others, *found.notes))
@@ -457,7 +481,7 @@ class Keypoints(Task):
         """The point of this name. Raises UsageError where there is none."""
         if part not in self.target_names:
             known = listed(list(self.target_names), 12)
-            raise UsageError("--part", repr(part), f"a point: {known}", f"--part {pasted(self.target_names[0])}")
+            raise UsageError("--point", repr(part), f"a point: {known}", f"--point {pasted(self.target_names[0])}")
         place = self.target_names.index(part)
         if self.head == "regress":
             note = "The map is of how far right the point is."

@@ -19,6 +19,7 @@ from striate.data.annotations.masks import IGNORED, class_counts
 from striate.data.augment.crop import resize_batch
 from striate.data.augment.warp import Warp
 from striate.data.dataset import Dataset, SampleFacts
+from striate.data.media.medium import Placement
 from striate.errors import UsageError
 from striate.inference.agreement import agreement_of_labels
 from striate.inference.plan import PredictionAgreement
@@ -34,12 +35,14 @@ from striate.tasks.evaluation import Evaluation
 from striate.tasks.exported import Frame
 from striate.tasks.headline import Rows
 from striate.tasks.losses import balanced_weights
+from striate.tasks.marks import Marks, PositionMap, as_colors
 from striate.tasks.outputs import constants
 from striate.tasks.segment.assess import Pixels, SampledPixels, assess_masks
 from striate.tasks.segment.borders import border_f1, border_rows
 from striate.tasks.segment.losses import LOSSES, pixel_losses
 from striate.tasks.segment.metrics import METRICS, SegmentationMetrics
 from striate.tasks.task import Diagnosed, Explained, Feature, Task
+from striate.visualize.mask_figures import mask_colors
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent, several
 
@@ -83,6 +86,7 @@ class Segment(Task):
     mean_of_views: ClassVar[bool] = True
     writes_files: ClassVar[bool] = True
     whole_pictures: ClassVar[bool] = True
+    explains: ClassVar[str] = "pixel"
     draws: ClassVar[bool] = True
     exports: ClassVar[tuple[str, ...]] = ("mask",)
 
@@ -286,6 +290,17 @@ class Segment(Task):
 
         return colored(image, decoded, len(self.classes), truth)
 
+    def marks(self, decoded: torch.Tensor, placed: Placement | None) -> Marks:
+        """The class of each pixel."""
+        del placed
+        areas = np.asarray(decoded, np.uint8)
+        colors = as_colors(mask_colors(self.outputs))
+        return Marks((areas.shape[0], areas.shape[1]), self.classes, colors, areas=areas)
+
+    def position_maps(self, outputs: torch.Tensor) -> tuple[PositionMap, ...]:
+        """The probabilities of each pixel."""
+        return (PositionMap("pixels", "probability", self.classes, outputs[0].float().softmax(0).cpu()),)
+
     def unmoved(self, outputs: torch.Tensor, *, mirrored: bool, shift: tuple[int, int]) -> torch.Tensor:
         """Maps turned back to where the image is; what was moved out is taken from the edge."""
         outputs = outputs.flip(-1) if mirrored else outputs
@@ -418,6 +433,21 @@ class Segment(Task):
 
         part = f"the pixels of class {self.classes[target]}, {100 * float(region.mean()):.3g} % of the image"
         return Explained(score, target, "logits", part)
+
+    def explained_part(self, decoded: torch.Tensor, part: str) -> Explained:
+        """The logits of one pixel, `x,y`. Raises UsageError for one that is not in the image."""
+        height, width = decoded.shape[-2:]
+        numbers = [int(text) for text in part.split(",") if text.strip().isascii() and text.strip().isdigit()]
+        if len(numbers) != part.count(",") + 1 or len(numbers) != 2 or numbers[0] >= width or numbers[1] >= height:
+            expected = f"x from 0 to {width - 1}, a comma, and y from 0 to {height - 1}"
+            raise UsageError("--pixel", part, expected, f"--pixel {width // 2},{height // 2}")
+        x, y = numbers
+        target = int(decoded[y, x])
+
+        def score(outputs: torch.Tensor) -> torch.Tensor:
+            return outputs[..., y, x]
+
+        return Explained(score, target, "logits", f"the pixel {x}, {y} of the input, of class {self.classes[target]}")
 
     def target_text(self, target: Any) -> str:
         """The classes that occur, the commonest first, with their shares of the labeled pixels."""

@@ -1,0 +1,101 @@
+"""The page Predict: an image, and what the run's network finds in it, drawn over it."""
+
+from __future__ import annotations
+
+import threading
+from base64 import b64encode
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from fastapi import APIRouter
+from numpy.typing import NDArray
+from PIL import Image
+
+from striate.errors import ModelError, RunError
+from striate.lab.page_images import as_image
+from striate.tasks.marks import Marks
+from striate.wording import show_shape
+
+if TYPE_CHECKING:
+    from striate.lab.workbench import Lab
+    from striate.training.trained import Trained
+
+SIDE = 1024
+"""Areas with a longer side are drawn from fewer pixels, as the picture is."""
+_CACHED = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """What the network predicts for one image: the `fields` of `predict --json`, the same in words (`line`), and what
+    there is to draw."""
+
+    fields: dict[str, Any]
+    line: str
+    marks: Marks | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a JSON object; `areas` as bytes row by row, base64."""
+        marks = None if self.marks is None else self.marks.to_json()
+        if self.marks is not None and self.marks.areas is not None:
+            areas = reduced(self.marks.areas)
+            data = b64encode(areas.tobytes()).decode("ascii")
+            marks = {**self.marks.to_json(), "areas": {"rows": len(areas), "columns": areas.shape[1], "data": data}}
+        return {"line": self.line, "top": self.fields.get("top"), "marks": marks}
+
+
+def reduced(areas: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Areas (H, W) with at most `SIDE` pixels on the longer side, each with the kind at its middle."""
+    image = Image.fromarray(areas)
+    if max(image.size) > SIDE:
+        image.thumbnail((SIDE, SIDE), Image.Resampling.NEAREST)
+    return np.ascontiguousarray(np.asarray(image))
+
+
+class CachedPredictions:
+    """Caches the latest predictions of one lab."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab, self._lock = lab, threading.Lock()
+        self._found: OrderedDict[str, Predicted] = OrderedDict()
+
+    def of(self, name: str) -> Predicted:
+        """What the run's network predicts for the image of that name. Raises DataError; RunError without a run,
+        ModelError where its network takes no images."""
+        trained = self._trained()
+        with self._lock:
+            if name in self._found:
+                self._found.move_to_end(name)
+                return self._found[name]
+        image = as_image(self._lab.images.find(name).picture)
+        with self._lab.computing:
+            prediction = trained.predict(image)
+        marks = trained.task.marks(prediction.decoded, prediction.placed)
+        found = Predicted(prediction.fields, trained.task.line(prediction.fields), marks)
+        with self._lock:
+            self._found[name] = found
+            while len(self._found) > _CACHED:
+                self._found.popitem(last=False)
+        return found
+
+    def _trained(self) -> Trained:
+        trained = self._lab.trained
+        if trained is None:
+            raise RunError("predict", "a lab without a run", "the run that is to predict", "striate lab RUN")
+        if trained.preparation.kind != "image":
+            got = f"a run on a {trained.preparation.kind} of {show_shape(trained.preparation.input_shape)}"
+            raise ModelError("predict", got, "one that takes images", "striate predict RUN FILE")
+        return trained
+
+
+def routes(lab: Lab) -> APIRouter:
+    """The endpoints of the page."""
+    router, predictions = APIRouter(), CachedPredictions(lab)
+
+    @router.get("/prediction")
+    def prediction(image: str) -> dict[str, Any]:
+        return predictions.of(image).to_json()
+
+    return router

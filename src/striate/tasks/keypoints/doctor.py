@@ -1,0 +1,83 @@
+"""Typical mistakes with points, as predictions show them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.records import Finding
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.keypoints.assess import errors_of
+from striate.wording import listed, percent, several
+
+BETTER, SHARE = 0.5, 0.05
+"""An image has left and right exchanged where its error is less than so much of what it is, once they are exchanged;
+and the share of images from which on that is told."""
+STILL, FAR, FEWEST = 0.2, 0.1, 12
+"""Predictions that vary by less than this share of how the true points vary; an error from which on that is told; and
+the least number of images."""
+
+
+def sides_exchanged(evaluation: Evaluation, pairs: Sequence[int], names: Sequence[str]) -> tuple[Finding, ...]:
+    """`fit.sides-exchanged` where left and right of the predictions have to be exchanged for them to fit."""
+    if not pairs:
+        return ()
+    decoded, targets = evaluation.decoded, evaluation.targets
+    own, other = (_mean(errors_of(one, targets)) for one in (decoded, decoded[:, list(pairs)]))
+    known = np.isfinite(own) & np.isfinite(other)
+    odd = known & (other < BETTER * own) & (own > FAR)
+    count, of = int(odd.sum()), int(known.sum())
+    if not count or count < SHARE * of:
+        return ()
+    both = [f"{names[k]} and {names[other]}" for k, other in enumerate(pairs) if k < other]
+    finding = Finding(
+        code="fit.sides-exchanged",
+        severity="warning",
+        where=f"{evaluation.split} split",
+        measured=f"in {count:,} of {several(of, 'image')} the predicted points fit if {listed(both, 3)} are exchanged",
+        threshold=percent(SHARE),
+        why="The network cannot tell left from right: images were mirrored without exchanging their points, or the "
+        "pairs of --task.flip_pairs are others.",
+        remedy="Look at them: striate data show; and at what striate data check says of mirrored points.",
+    )
+    return (finding,)
+
+
+def same_everywhere(evaluation: Evaluation) -> tuple[Finding, ...]:
+    """`fit.points-still` where the predicted points hardly move from image to image, while the true ones do."""
+    error = _mean(errors_of(evaluation.decoded, evaluation.targets))
+    error = error[np.isfinite(error)]
+    seen = evaluation.targets[..., 2] > 0
+    if len(error) < FEWEST or error.mean() < FAR or not seen.any():
+        return ()
+    moves = [
+        np.where(seen[..., None], places, np.nan)
+        for places in (evaluation.decoded[..., :2], evaluation.targets[..., :2])
+    ]
+    some = seen.sum(0) >= FEWEST
+    if not some.any():
+        return ()
+    said, true = (float(np.nanstd(places[:, some], axis=0).mean()) for places in moves)
+    if not true or said >= STILL * true:
+        return ()
+    finding = Finding(
+        code="fit.points-still",
+        severity="warning",
+        where=f"{evaluation.split} split",
+        measured=f"predicted points move by {percent(said / true)} of what the true ones do from image to image "
+        f"(standard deviation); NME is {percent(float(error.mean()))}",
+        threshold=percent(STILL),
+        why="The network predicts the mean place of each point: it has learned nothing of single images yet, or each "
+        "image has the points of another.",
+        remedy="Train for longer; if that does not help, striate data check looks for points of other images.",
+    )
+    return (finding,)
+
+
+def _mean(errors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N,) of (N, K) errors; NaN where no point is visible."""
+    seen = ~np.isnan(errors)
+    count = seen.sum(1)
+    return np.where(count > 0, np.where(seen, errors, 0).sum(1) / np.maximum(count, 1), np.nan)
