@@ -63,6 +63,7 @@ from striate.reference.pooling import (
     max_pool,
     max_pool_backward,
 )
+from striate.reference.rotated_boxes import common_polygon, polygon_area, rotated_box_iou, rotated_corners
 
 __all__ = [
     "GradientCheck",
@@ -76,6 +77,7 @@ __all__ = [
     "channel_l2_pool_backward",
     "check_gradient",
     "col2im",
+    "common_polygon",
     "convolve",
     "convolve_backward",
     "correct_points",
@@ -113,10 +115,13 @@ __all__ = [
     "maxout_backward",
     "non_maximum_suppression",
     "normalized_mean_error",
+    "polygon_area",
     "prelu",
     "prelu_backward",
     "relu",
     "relu_backward",
+    "rotated_box_iou",
+    "rotated_corners",
     "sigmoid",
     "sigmoid_backward",
     "softmax",
