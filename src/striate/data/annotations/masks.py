@@ -35,6 +35,7 @@ class Masks(AnnotationKind):
     texts: ClassVar[str] = "masks"
     task: ClassVar[str] = "segment"
     of_whole: ClassVar[bool] = False
+    of_places: ClassVar[bool] = True
     layout: ClassVar[str] = ", or a folder with images/ and masks/"
 
     def label_keys(self, listing: Listing, ids: Sequence[int]) -> dict[int, object]:
