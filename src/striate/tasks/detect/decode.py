@@ -16,6 +16,9 @@ _BEFORE, MOST = 1000, 100
 """So many positions and classes of an image, with the highest scores, go into suppression; so many at most come out."""
 _SUPPRESSED = 0.6
 """IoU from which on two detections of a class are of one object."""
+_SUPPRESSED_ROTATED = 0.3
+"""Of rotated boxes, which lie close around their objects: those of two objects hardly overlap, and those of one object
+overlap less where their angles differ."""
 
 
 @torch.no_grad()
@@ -36,7 +39,7 @@ def detections(outputs: torch.Tensor, count: int, size: tuple[int, int], *, rota
     boxes = outputs[..., count:-CELLS].float()
     boxes = boxes.gather(1, (places // count)[..., None].expand(-1, -1, boxes.shape[2]))
     boxes = boxes_of(boxes) if rotated else boxes
-    kept = suppressed(boxes, numbers, _SUPPRESSED) & (values >= _SCORED)
+    kept = suppressed(boxes, numbers, _SUPPRESSED_ROTATED if rotated else _SUPPRESSED) & (values >= _SCORED)
     if rotated:
         rows = torch.cat([boxes[..., :4], numbers[..., None], values[..., None], boxes[..., 4:]], 2)
     else:
