@@ -10,6 +10,7 @@ from striate.loading import loaded
 if TYPE_CHECKING:
     from striate.api.announcing import announcer
     from striate.api.comparing import compare
+    from striate.api.cropping import CroppedData, crop_data
     from striate.api.data import check_data, convert_data, index_data, pack, pack_shards
     from striate.api.diagnosing import Consultation, diagnose_run, diagnose_training, write_diagnosis
     from striate.api.explaining import explain, write_explanation
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "predicting": ("FileAnswer", "FileAnswers", "answer_files"),
     "comparing": ("compare",),
+    "cropping": ("CroppedData", "crop_data"),
     "data": ("check_data", "convert_data", "index_data", "pack", "pack_shards"),
     "diagnosing": ("Consultation", "diagnose_run", "diagnose_training", "write_diagnosis"),
     "explaining": ("explain", "write_explanation"),
@@ -49,6 +51,7 @@ _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 
 __all__ = [
     "Consultation",
+    "CroppedData",
     "FileAnswer",
     "FileAnswers",
     "Match",
@@ -65,6 +68,7 @@ __all__ = [
     "check_data",
     "compare",
     "convert_data",
+    "crop_data",
     "data_drift",
     "diagnose_run",
     "diagnose_training",

@@ -71,6 +71,7 @@ _PARTS = {
         "show": "Draw what a network will see of a data set.",
         "pack": "Decode all images once into a pack file, or copy the image files into WebDataset shards.",
         "convert": "Write a data set of boxes in another layout: COCO, Pascal VOC, YOLO, or a manifest.",
+        "crop": "Cut out what a run finds in the pictures of a data set, for another network to learn from.",
         "index": "Read WebDataset shards to their end, and write the index without which their folder is not read.",
     },
 }

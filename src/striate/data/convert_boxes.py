@@ -15,13 +15,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 from xml.sax.saxutils import escape
 
-import numpy as np
 import yaml
 
 from striate.data.box_records import Box, Edges
 from striate.data.config import DataConfig
 from striate.data.listing import Listing
 from striate.data.progress import announce_tenths
+from striate.data.rotated_boxes import around
 from striate.data.scan import why_unreadable
 from striate.data.sources.list_source import list_source
 from striate.errors import DataError, UsageError, pasted
@@ -141,14 +141,7 @@ def _folder(to: BoxLayout, image: _Image) -> str:
 
 def _upright(box: Box) -> Edges:
     """The edges; of a rotated box those of the upright box around it."""
-    if not box.angle:
-        return box.edges
-    left, top, right, bottom = box.edges
-    turn = np.radians(box.angle)
-    cos, sin = abs(np.cos(turn)), abs(np.sin(turn))
-    half = ((right - left) * cos + (bottom - top) * sin) / 2, ((right - left) * sin + (bottom - top) * cos) / 2
-    x, y = (left + right) / 2, (top + bottom) / 2
-    return float(x - half[0]), float(y - half[1]), float(x + half[0]), float(y + half[1])
+    return around(box.edges, box.angle)
 
 
 def _number(value: float) -> float | int:

@@ -64,6 +64,7 @@ from striate.reference.pooling import (
     max_pool_backward,
 )
 from striate.reference.retrieval import map_at_r, pair_auc, recall_at
+from striate.reference.rotated_boxes import common_polygon, polygon_area, rotated_box_iou, rotated_corners
 
 __all__ = [
     "GradientCheck",
@@ -77,6 +78,7 @@ __all__ = [
     "channel_l2_pool_backward",
     "check_gradient",
     "col2im",
+    "common_polygon",
     "convolve",
     "convolve_backward",
     "correct_points",
@@ -116,11 +118,14 @@ __all__ = [
     "non_maximum_suppression",
     "normalized_mean_error",
     "pair_auc",
+    "polygon_area",
     "prelu",
     "prelu_backward",
     "recall_at",
     "relu",
     "relu_backward",
+    "rotated_box_iou",
+    "rotated_corners",
     "sigmoid",
     "sigmoid_backward",
     "softmax",

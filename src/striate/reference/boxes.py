@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from striate.errors import ShapeError
 from striate.reference.arguments import Array
+from striate.reference.rotated_boxes import rotated_box_iou
 
 
 def _boxes(given: ArrayLike, name: str) -> Array:
@@ -52,10 +53,12 @@ def generalized_iou(a: ArrayLike, b: ArrayLike) -> Array:
 def non_maximum_suppression(
     boxes: ArrayLike, scores: ArrayLike, classes: ArrayLike, threshold: float
 ) -> NDArray[np.int64]:
-    """Positions of the boxes (N, 4) that are kept, the highest of the `scores` (N,) first; of equal scores the first
-    one. Of two boxes of one of the `classes` (N,) whose IoU is above the threshold, that with the lower score goes."""
-    given, score, kind = _boxes(boxes, "boxes"), np.asarray(scores, np.float64), np.asarray(classes)
-    overlap = box_iou(given, given)
+    """Positions of the boxes (N, 4), or rotated ones (N, 5), that are kept, the highest of the `scores` (N,) first; of
+    equal scores the first one. Of two boxes of one of the `classes` (N,) whose IoU is above the threshold, that with
+    the lower score goes."""
+    score, kind = np.asarray(scores, np.float64), np.asarray(classes)
+    rotated = np.shape(boxes)[1:] == (5,)
+    overlap = rotated_box_iou(boxes, boxes) if rotated else box_iou(boxes, boxes)
     kept: list[int] = []
     for place in np.argsort(-score, kind="stable").tolist():
         if all(kind[place] != kind[other] or overlap[place, other] <= threshold for other in kept):

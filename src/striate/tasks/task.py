@@ -36,6 +36,7 @@ from striate.tasks.baseline import Baseline, BaselineComparison, Method, compare
 from striate.tasks.config import ByClass, TaskConfig, Validation
 from striate.tasks.evaluation import ClassRow, Evaluation, only_class
 from striate.tasks.exported import Frame
+from striate.tasks.found import Found
 from striate.tasks.groups import FEWEST, sample_groups
 from striate.tasks.headline import Headline, Rows, interval_of
 from striate.tasks.marks import Marks, PositionMap
@@ -329,6 +330,13 @@ class Task:
         """One sample's prediction in pixels of the file, to be drawn over it."""
         del placed
         return decoded
+
+    def found(self, decoded: Predictions, placed: Placement) -> tuple[Found, ...]:
+        """What of one sample's prediction can be cut out of its picture, the most probable first. Raises UsageError
+        where predictions are of no places."""
+        del decoded, placed
+        got = f"a run that predicts {self.headline}"
+        raise UsageError("--with", got, "a run that predicts boxes or points", "give another run")
 
     def line(self, fields: Mapping[str, Any]) -> str:
         """The fields of `describe` in words, for a terminal."""

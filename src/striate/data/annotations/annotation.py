@@ -43,6 +43,9 @@ class AnnotationKind:
     """Whether it says something of the sample as a whole, and not of its pixels, so that a smaller picture has it
     too."""
 
+    of_places: ClassVar[bool] = False
+    """Whether it says where in a picture something is: a part of the picture, cut out, has another one."""
+
     fit: ClassVar[Fit] = "crop"
     """How images of another aspect ratio fit the input where nobody says."""
     # From a source to targets

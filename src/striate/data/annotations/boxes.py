@@ -17,6 +17,7 @@ from striate.data.config import Fit
 from striate.data.dataset import Dataset
 from striate.data.listing import Listing
 from striate.data.media.medium import Placement, Preparation
+from striate.data.rotated_boxes import SEEN, seen_shares
 from striate.errors import DataError
 from striate.wording import several
 
@@ -53,6 +54,7 @@ class Boxes(AnnotationKind):
     word: ClassVar[str] = "boxes"
     texts: ClassVar[str] = "boxes"
     task: ClassVar[str] = "detect"
+    of_places: ClassVar[bool] = True
     layout: ClassVar[str] = ", or boxes as COCO, Pascal VOC, YOLO or a manifest with path,x_min,y_min,x_max,y_max,label"
     fit: ClassVar[Fit] = "pad"
 
@@ -89,7 +91,8 @@ class Boxes(AnnotationKind):
         classes: tuple[str, ...],
         place: Callable[[int], Placement | None],
     ) -> NDArray[Any]:
-        """Boxes in pixels of the inputs; those without area, or out of the image (`clip_boxes`), are left out."""
+        """Boxes in pixels of the inputs; those without area, or out of the image (`clip_boxes`; of rotated ones those
+        of which less than `SEEN` is in it), are left out."""
         del masks
         numbers = {name: number for number, name in enumerate(classes)}
         rotated = any(box.angle is not None for boxed in listing.boxes for box in boxed.boxes)
@@ -102,14 +105,19 @@ class Boxes(AnnotationKind):
             boxes = listing.boxes[number].in_pixels(placed.file).boxes
             if not boxes:
                 continue
-            edges, kept = clip_boxes(placed.boxes(np.array([box.edges for box in boxes])), *placed.canvas)
+            given = np.array([(*box.edges, box.angle or 0.0) for box in boxes])
+            if rotated:
+                edges = placed.rotated_boxes(given)
+                kept = seen_shares(edges, *placed.canvas) >= SEEN
+            else:
+                edges, kept = clip_boxes(placed.boxes(given[:, :4]), *placed.canvas)
             count = int(kept.sum())
-            targets[row, :count, :4] = np.round(edges[kept] * GRID) / GRID
+            targets[row, :count, :4] = np.round(edges[kept, :4] * GRID) / GRID
             chosen = [box for box, keep in zip(boxes, kept.tolist(), strict=True) if keep]
             targets[row, :count, CLASS] = [numbers[box.label] for box in chosen]
             targets[row, :count, CROWD] = [box.crowd for box in chosen]
             if rotated:
-                targets[row, :count, ANGLE] = [box.angle or 0.0 for box in chosen]
+                targets[row, :count, ANGLE] = edges[kept, 4]
         return targets
 
     def check(self, data: Dataset) -> None:

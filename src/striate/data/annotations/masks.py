@@ -38,6 +38,7 @@ class Masks(AnnotationKind):
     texts: ClassVar[str] = "masks"
     task: ClassVar[str] = "segment"
     of_whole: ClassVar[bool] = False
+    of_places: ClassVar[bool] = True
     layout: ClassVar[str] = ", or a folder with images/ and masks/"
 
     def present_classes(self, listing: Listing) -> Listing:

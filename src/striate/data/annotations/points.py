@@ -32,6 +32,7 @@ class Points(AnnotationKind):
     word: ClassVar[str] = "points"
     texts: ClassVar[str] = "points"
     task: ClassVar[str] = "keypoints"
+    of_places: ClassVar[bool] = True
     layout: ClassVar[str] = ", or a manifest with the columns path,x1,y1,… or path,nose_x,nose_y,…"
     fit: ClassVar[Fit] = "pad"
 

@@ -39,7 +39,8 @@ def _corner_for_center(boxes: Places, size: NDArray[np.int64]) -> Places:
 def _exchanged(boxes: Places, size: NDArray[np.int64]) -> Places:
     height, width = (int(side) for side in size)
     scale = np.array([height / width, width / height, height / width, width / height])
-    return boxes[:, [1, 0, 3, 2]] * scale
+    turned: Places = boxes[:, [1, 0, 3, 2]] * scale
+    return turned
 
 
 def _mirrored(boxes: Places, size: NDArray[np.int64]) -> Places:

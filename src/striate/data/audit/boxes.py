@@ -14,6 +14,7 @@ from striate.data.audit.leaks import ORDER
 from striate.data.audit.marked import GRAVE, Marked, alone, some
 from striate.data.box_records import Box, Boxed, Edges
 from striate.data.listing import Listing
+from striate.data.rotated_boxes import SEEN, common_area, corners, seen_shares
 from striate.data.scan import plan_inputs
 from striate.records import Finding, Severity
 from striate.wording import several
@@ -101,17 +102,30 @@ def _leaves(edges: Edges, size: tuple[int, int]) -> bool:
     return min(left, top) < -_BEYOND or right > width + _BEYOND or bottom > height + _BEYOND
 
 
+def _mostly_outside(one: _Placed) -> bool:
+    """Whether training leaves a rotated box out."""
+    boxes = np.array([[*one.box.edges, one.box.angle or 0.0]])
+    return one.box.width > 0 < one.box.height and seen_shares(boxes, *one.size)[0] < SEEN
+
+
 def _outside(listing: Listing, placed: Sequence[_Placed]) -> Marked | None:
     """`data.box-range`: boxes that leave their image."""
-    bad = [one for one in placed if _leaves(one.box.edges, one.size)]
+    turned = [one for one in placed if one.box.angle is not None]
+    bad = [one for one in placed if one.box.angle is None and _leaves(one.box.edges, one.size)]
     why = "Training clips them to the image, and leaves those out of which less than a quarter is in it."
+    if turned:
+        bad = [one for one in turned if _mostly_outside(one)]
+        why = "Training leaves rotated boxes out of which less than half is in the image."
     remedy = "Compare the image with the one that was annotated: it may have been cropped, turned or scaled since."
     return _marked(listing, "data.box-range", bad, len(placed), "leave their image", why, remedy)
 
 
-def _iou(a: Edges, b: Edges) -> float:
+def _iou(one: Box, other: Box) -> float:
+    a, b = one.edges, other.edges
     wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     common = max(0.0, wide) * max(0.0, high)
+    if one.angle or other.angle:
+        common = common_area(*corners(np.array([[*a, one.angle or 0.0], [*b, other.angle or 0.0]])))
     union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common
     return common / union if union > 0 else 0.0
 
@@ -124,7 +138,7 @@ def _doubled(listing: Listing, placed: Sequence[_Placed]) -> Marked | None:
         if one.box.width <= 0 or one.box.height <= 0 or one.box.crowd:
             continue
         others = before.setdefault((one.number, one.box.label), [])
-        if any(_iou(one.box.edges, other.box.edges) >= _SAME for other in others):
+        if any(_iou(one.box, other.box) >= _SAME for other in others):
             bad.append(one)
         others.append(one)
     why = "Of an object that is there twice, every prediction misses one: it is learned and measured wrongly."

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.config import AugmentConfig, DataConfig, Fit, Layout
+from striate.data.rotated_boxes import scaled
 from striate.errors import ConfigError, DataError
 from striate.records import Finding
 from striate.wording import several, show_shape
@@ -65,6 +66,15 @@ class Placement:
         """(…, 4) left, top, right, bottom in the input as they are in the file."""
         back: NDArray[np.float64] = (edges - np.tile(self.offset, 2)) / np.tile(self.scale, 2)
         return back
+
+    def rotated_boxes(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(M, 5) rotated boxes in the file, edges and angle, as they are in the input."""
+        placed: NDArray[np.float64] = scaled(boxes, self.scale) + np.array([*self.offset, *self.offset, 0.0])
+        return placed
+
+    def rotated_boxes_in_file(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(M, 5) rotated boxes in the input as they are in the file."""
+        return scaled(boxes - np.array([*self.offset, *self.offset, 0.0]), (1 / self.scale[0], 1 / self.scale[1]))
 
 
 LARGEST_FILE = 4 << 30

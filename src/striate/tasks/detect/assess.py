@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.data.annotations.boxes import CLASS, CROWD
+from striate.data.annotations.boxes import ANGLE, CLASS, CROWD
 from striate.data.dataset import SampleFacts
 from striate.statistics.estimate import Estimate
 from striate.statistics.intervals import percentile_interval, resamples_for
@@ -26,7 +26,9 @@ from striate.tasks.detect.average_precision import (
     average_precisions,
     match,
     mean_of_known,
+    overlaps_for,
     ranked,
+    rotated_overlaps,
     rows_of,
     upright_overlaps,
 )
@@ -42,7 +44,7 @@ WORST = 10
 
 
 def coco_figures(decoded: NDArray[Any], targets: NDArray[Any], classes: int) -> dict[str, float]:
-    """`map`, `map50` and `map75` by faster-coco-eval; 0 where there are no objects."""
+    """`map`, `map50` and `map75` by faster-coco-eval, which knows upright boxes alone; 0 where there are no objects."""
     from faster_coco_eval import COCO, COCOeval_faster  # loads only where it is needed
 
     truth: list[dict[str, Any]] = []
@@ -79,6 +81,38 @@ def coco_figures(decoded: NDArray[Any], targets: NDArray[Any], classes: int) -> 
         evaluation.accumulate()
         evaluation.summarize()
     return {key: max(0.0, float(evaluation.stats[k])) for k, key in enumerate(("map", "map50", "map75"))}
+
+
+def rotated_figures(each: NDArray[np.float64]) -> dict[str, float]:
+    """The same from the average precision of each class (K, T) at `IOUS`."""
+    known = {"map": each, "map50": each[:, :1], "map75": each[:, 5:6]}
+    return {key: mean_of_known(values) for key, values in known.items()}
+
+
+def angle_errors(
+    decoded: NDArray[Any], targets: NDArray[Any], threshold: float, longer: float = 2.0
+) -> NDArray[np.float64]:
+    """(H,) by how many degrees the longer sides of detections and of the objects that they hit (at IoU 0.5, from the
+    threshold on) differ, of objects that are at least so many times `longer` than wide."""
+    errors: list[NDArray[np.float64]] = []
+    for rows, truth in zip(decoded, targets, strict=True):
+        for number in np.unique(truth[truth[:, CLASS] >= 0, CLASS]):
+            own = truth[truth[:, CLASS] == number]
+            said = rows[(rows[:, CLASS] == number) & (rows[:, SCORE] >= threshold)]
+            said = said[np.argsort(-said[:, SCORE], kind="stable")]
+            hits, _, chose = match(said, own, rotated_overlaps)
+            one, other = said[hits[:, 0]], own[chose[hits[:, 0], 0]]
+            sides = np.sort(other[:, 2:4] - other[:, :2], 1)
+            apart = (_direction(one) - _direction(other))[sides[:, 1] >= longer * sides[:, 0]]
+            errors.append(np.abs((apart + 90) % 180 - 90))
+    return np.concatenate(errors) if errors else np.zeros(0)
+
+
+def _direction(rows: NDArray[Any]) -> NDArray[np.float64]:
+    """Of the longer sides, in degrees."""
+    higher = rows[:, 3] - rows[:, 1] > rows[:, 2] - rows[:, 0]
+    turned: NDArray[np.float64] = rows[:, ANGLE].astype(np.float64) + 90.0 * higher
+    return turned
 
 
 class Counts(NamedTuple):
@@ -153,7 +187,13 @@ def assess_detections(evaluation: Evaluation, facts: SampleFacts, rows: Rows, th
         figures=figures,
         threshold=threshold,
         classes=classes,
-        mistakes=mistakes(evaluation.decoded, evaluation.targets, len(names), threshold),
+        mistakes=mistakes(
+            evaluation.decoded,
+            evaluation.targets,
+            len(names),
+            threshold,
+            overlaps_for(evaluation.decoded, evaluation.targets),
+        ),
         worst=tuple(sorted(images, key=lambda image: (image.f1, -image.missed - image.wrong))[:WORST]),
         slices=headline.slices(groups, rows),
         left_out=(few,) if n < FEWEST else (),
@@ -224,6 +264,7 @@ def mistakes(
             if kind in claimed and object_ not in owned | claimed[kind]:
                 claimed[kind].add(object_)
                 row[CLASS], row[:4] = truth[objects[object_], CLASS], truth[objects[object_], :4]
+                row[ANGLE:] = truth[objects[object_], ANGLE:]
             else:
                 row[CLASS] = -1
         meant = owned.union(*claimed.values())

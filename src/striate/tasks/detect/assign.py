@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 
 from striate.tasks.detect.overlap import pairwise_iou
+from striate.tasks.detect.rotated import COUNT, rotated_iou
 
 ALPHA, BETA, MOST = 1.0, 6.0, 10
 """Exponents of score and IoU, and how many positions learn one object."""
@@ -20,7 +21,7 @@ that lies between positions has one."""
 
 
 class Assigned(NamedTuple):
-    """For each position (B, P): whether it learns an object, the `boxes` (B, P, 4) and `labels` (B, P) of that, and the
+    """For each position (B, P): whether it learns an object, the `boxes` (B, P, …) and `labels` (B, P) of that, and the
     `quality` (B, P) that its score should have: 0 where it learns none."""
 
     learns: torch.Tensor
@@ -44,7 +45,7 @@ def assign(
 ) -> Assigned:
     """`scores` (B, P, K), 0 to 1, and `predicted` boxes (B, P, 4) of positions with `cells` (P, 3), their x, y and
     stride in pixels; objects with `boxes` (B, M, 4), `labels` (B, M) int64 and whether they are `real` (B, M), not
-    filled up."""
+    filled up. Rotated boxes are (…, 5)."""
     step = max(1, _AT_ONCE // (boxes.shape[1] * len(cells)))
     if step < len(scores):
         given = (scores, predicted, boxes, labels, real)
@@ -52,7 +53,8 @@ def assign(
         found = [assign(s, p, cells, *others) for s, p, *others in parts]
         return Assigned(*map(torch.cat, zip(*found, strict=True)))
     candidates = _near(cells, boxes) & real[..., None]
-    overlap = pairwise_iou(boxes, predicted).clamp_(0, 1)
+    rotated = boxes.shape[2] == COUNT
+    overlap = rotated_iou(boxes, predicted, candidates) if rotated else pairwise_iou(boxes, predicted).clamp_(0, 1)
     own = scores.transpose(1, 2).gather(1, labels[..., None].expand(-1, -1, scores.shape[1]))
     alignment = own.pow(ALPHA) * overlap.pow(BETA) * candidates
     most = min(MOST, alignment.shape[2])
@@ -67,7 +69,7 @@ def assign(
     object_ = chosen.float().argmax(1)
     return Assigned(
         chosen.any(1),
-        boxes.gather(1, object_[..., None].expand(-1, -1, 4)),
+        boxes.gather(1, object_[..., None].expand(-1, -1, boxes.shape[2])),
         labels.gather(1, object_),
         quality,
     )
@@ -75,16 +77,24 @@ def assign(
 
 def _near(cells: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
     """(B, M, P): whether a position lies in a box, or near its center."""
-    x, y, stride = cells.unbind(1)
-    left, top, right, bottom = boxes[..., None].unbind(2)
-    inside = torch.minimum(torch.minimum(x - left, right - x), torch.minimum(y - top, bottom - y)) > 0
-    far = torch.maximum((x - (left + right) / 2).abs(), (y - (top + bottom) / 2).abs())
-    return inside | (far < REACH * stride)
+    right, down = _from_center(cells, boxes)
+    return _inside(right, down, boxes) | (torch.maximum(right.abs(), down.abs()) < REACH * cells[:, 2])
+
+
+def _from_center(cells: torch.Tensor, boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, M, P) how far each position is from the center of a box, along its width and along its height."""
+    x, y = (cells[:, k] - (boxes[..., k] + boxes[..., k + 2])[..., None] / 2 for k in range(2))
+    if boxes.shape[2] < COUNT:
+        return x, y
+    turn = torch.deg2rad(boxes[..., 4, None])
+    return x * turn.cos() - y * turn.sin(), x * turn.sin() + y * turn.cos()
+
+
+def _inside(right: torch.Tensor, down: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    wide, high = ((boxes[..., k + 2] - boxes[..., k])[..., None] / 2 for k in range(2))
+    return (right.abs() < wide) & (down.abs() < high)
 
 
 def inside_any(cells: torch.Tensor, boxes: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
-    """(B, P): whether a position lies in one of the boxes (B, M, 4) that `which` (B, M) names."""
-    x, y, _ = cells.unbind(1)
-    left, top, right, bottom = boxes[..., None].unbind(2)
-    within = (x > left) & (x < right) & (y > top) & (y < bottom)
-    return (within & which[..., None]).any(1)
+    """(B, P): whether a position lies in one of the boxes (B, M, 4 or 5) that `which` (B, M) names."""
+    return (_inside(*_from_center(cells, boxes), boxes) & which[..., None]).any(1)

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from striate.data.annotations.boxes import CLASS, CROWD
+from striate.data.annotations.boxes import ANGLE, CLASS, CROWD
 from striate.statistics.estimate import Estimate
 from striate.statistics.intervals import FEW, percentile_interval, resamples_for
+from striate.tasks.detect.rotated import areas, common_area, with_angle
 from striate.tasks.headline import Headline, Rows
 
 IOUS = np.linspace(0.5, 0.95, 10)
@@ -43,6 +45,22 @@ def upright_overlaps(found: NDArray[Any], objects: NDArray[Any]) -> NDArray[np.f
     union = np.where(objects[None, :, CROWD] > 0, area_a, area_a + area_b - common)
     shares: NDArray[np.float64] = np.divide(common, union, out=np.zeros(common.shape), where=union > 0)
     return shares
+
+
+def rotated_overlaps(found: NDArray[Any], objects: NDArray[Any]) -> NDArray[np.float64]:
+    """Of boxes with an angle; those that have none are upright."""
+    a, b = (with_angle(torch.as_tensor(rows, dtype=torch.float64)) for rows in (found, objects))
+    one, other = (part.flatten() for part in torch.meshgrid(torch.arange(len(a)), torch.arange(len(b)), indexing="ij"))
+    common = common_area(a[one], b[other]).clamp(min=0).view(len(a), len(b)).numpy()
+    area_a, area_b = areas(a).numpy()[:, None], areas(b).numpy()[None]
+    union = np.where(objects[None, :, CROWD] > 0, area_a, area_a + area_b - common)
+    shares: NDArray[np.float64] = np.divide(common, union, out=np.zeros(common.shape), where=union > 0)
+    return shares
+
+
+def overlaps_for(*rows: NDArray[Any]) -> Overlaps:
+    """Of rotated boxes where any of these detections or objects has an angle."""
+    return rotated_overlaps if any(part.shape[-1] > ANGLE for part in rows) else upright_overlaps
 
 
 def match(

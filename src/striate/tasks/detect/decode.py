@@ -6,8 +6,9 @@ import torch
 from torch.nn import functional
 
 from striate.data.annotations.boxes import CLASS
-from striate.tasks.detect.head import CELL
+from striate.tasks.detect.head import CELLS
 from striate.tasks.detect.overlap import suppressed
+from striate.tasks.detect.rotated import boxes_of
 
 SCORED = 0.01
 """Positions with a lower score are no detections."""
@@ -15,12 +16,16 @@ BEFORE, MOST = 1000, 100
 """So many positions and classes of an image, with the highest scores, go into suppression; so many at most come out."""
 SUPPRESSED = 0.6
 """IoU from which on two detections of a class are of one object."""
+_SUPPRESSED_ROTATED = 0.3
+"""Of rotated boxes, which lie close around their objects: those of two objects hardly overlap, and those of one object
+overlap less where their angles differ."""
 
 
 @torch.no_grad()
-def detections(outputs: torch.Tensor, count: int, size: tuple[int, int]) -> torch.Tensor:
+def detections(outputs: torch.Tensor, count: int, size: tuple[int, int], *, rotated: bool = False) -> torch.Tensor:
     """(N, 100, 6) float32 by falling score, from outputs (N, P, K + 7) for `count` classes K in images of (height,
-    width) `size`: edges in pixels, class, score; class −1 where there are no more."""
+    width) `size`: edges in pixels, class, score; class −1 where there are no more. Of `rotated` boxes (N, 100, 7): the
+    angle comes last, and edges may lie beyond the image."""
     scores = outputs[..., :count].float().sigmoid().flatten(1)
     values, places = scores.topk(min(BEFORE, scores.shape[1]), dim=1)
     # Equal scores in the order of their positions, whatever made them come first.
@@ -31,11 +36,15 @@ def detections(outputs: torch.Tensor, count: int, size: tuple[int, int]) -> torc
     longest = max(1, int((values >= SCORED).sum(1).max())) if len(values) else 1
     values, places = values[:, :longest], places[:, :longest]
     numbers = places % count
-    boxes = outputs[..., count : count + CELL].float()
-    boxes = boxes.gather(1, (places // count)[..., None].expand(-1, -1, 4))
-    kept = suppressed(boxes, numbers, SUPPRESSED) & (values >= SCORED)
-    limits = torch.tensor([*size[::-1], *size[::-1]], dtype=boxes.dtype, device=boxes.device)
-    rows = torch.cat([torch.minimum(boxes.clamp(min=0), limits), numbers[..., None], values[..., None]], 2)
+    boxes = outputs[..., count:-CELLS].float()
+    boxes = boxes.gather(1, (places // count)[..., None].expand(-1, -1, boxes.shape[2]))
+    boxes = boxes_of(boxes) if rotated else boxes
+    kept = suppressed(boxes, numbers, _SUPPRESSED_ROTATED if rotated else SUPPRESSED) & (values >= SCORED)
+    if rotated:
+        rows = torch.cat([boxes[..., :4], numbers[..., None], values[..., None], boxes[..., 4:]], 2)
+    else:
+        limits = torch.tensor([*size[::-1], *size[::-1]], dtype=boxes.dtype, device=boxes.device)
+        rows = torch.cat([torch.minimum(boxes.clamp(min=0), limits), numbers[..., None], values[..., None]], 2)
     rows = torch.where(kept[..., None], rows, _nothing(rows))
     first = torch.sort((~kept).byte(), dim=1, stable=True).indices[:, :MOST]
     rows = rows.gather(1, first[..., None].expand(-1, -1, rows.shape[2]))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from striate.data.annotations.boxes import CLASS, CROWD
 from striate.records import Finding, Remedy
 from striate.tasks.detect.assess import map50_of, sort_out
-from striate.tasks.detect.average_precision import SCORE, upright_overlaps
+from striate.tasks.detect.average_precision import SCORE, overlaps_for
 from striate.tasks.evaluation import Evaluation
 from striate.wording import percent, several
 
@@ -70,12 +70,13 @@ def _why_nothing(decoded: _Boxes, targets: _Boxes, size: tuple[int, int]) -> tup
     found, truth = decoded[:_AT_MOST].copy(), targets[:_AT_MOST].copy()
     for rows in (found, truth):
         rows[..., CLASS] = np.minimum(rows[..., CLASS], 0)
-    anywhere = map50_of(found, truth, 1)
+    overlaps = overlaps_for(found, truth)
+    anywhere = map50_of(found, truth, 1, overlaps)
     measured = f"whatever the class, it is {percent(anywhere)}"
     if anywhere >= PLACED:
         why = "Objects are found and called by other names: classes may be exchanged, or off by one."
         return measured, why, "Look at objects with their names: striate data show."
-    otherwise = {what: map50_of(found, changed, 1) for what, changed in _readings(truth, size).items()}
+    otherwise = {what: map50_of(found, changed, 1, overlaps) for what, changed in _readings(truth, size).items()}
     what = max(otherwise, key=lambda one: otherwise[one])
     if otherwise[what] >= PLACED:
         why = "The boxes of this split were written in another way than those of training, or for other images."
@@ -94,10 +95,11 @@ def small_missed(evaluation: Evaluation, size: tuple[int, int], threshold: float
     """`fit.small-missed` where the smallest third of objects is hardly found, and the largest is."""
     sides: list[float] = []
     hits: list[bool] = []
+    overlaps = overlaps_for(evaluation.decoded, evaluation.targets)
     for rows, truth in zip(evaluation.decoded, evaluation.targets, strict=True):
         rows = rows[(rows[:, CLASS] >= 0) & (rows[:, SCORE] >= threshold)]
         objects = truth[truth[:, CLASS] >= 0]
-        _, owned = sort_out(rows[np.argsort(-rows[:, SCORE], kind="stable")], objects, upright_overlaps)
+        _, owned = sort_out(rows[np.argsort(-rows[:, SCORE], kind="stable")], objects, overlaps)
         for number, row in enumerate(objects):
             if row[CROWD] == 0:
                 sides.append(float(np.sqrt(max(0.0, (row[2] - row[0]) * (row[3] - row[1])))))

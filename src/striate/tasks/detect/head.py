@@ -14,12 +14,15 @@ import torch
 from torch import nn
 
 from striate.models.feature_pyramid import FeaturePyramid
+from striate.tasks.detect.rotated import COUNT
 
-CELL = 4
-"""Behind the logits of the classes lie four edges of a box, and from here on x, y and stride of the position."""
+CELLS = 3
+"""The last numbers of a position: its x, y and stride. Before them lies its box, before that the logits of the
+classes."""
 _PRIOR = 0.01
 """The score of all positions before the first step: most of them see no object (Lin et al., "Focal loss", 2017)."""
 _LARGEST = 7.0  # of the logarithm of a distance in strides: a thousand of them
+_LONGEST = 3.0  # of half the logarithm of how many times longer than wide a box is
 
 
 class Detector(nn.Module):
@@ -27,6 +30,7 @@ class Detector(nn.Module):
 
     K logits of the classes; left, top, right and bottom edge of a box; x, y and stride of the position; all in pixels
     of the input. `typical`: half a side of an object in pixels, which all positions predict before the first step.
+    `rotated`: (N, P, K + 8), in place of edges the numbers of an ellipse, as in `detect.rotated`.
     """
 
     def __init__(
@@ -39,13 +43,15 @@ class Detector(nn.Module):
         *,
         channels: int = 64,
         depth: int = 2,
+        rotated: bool = False,
     ) -> None:
         super().__init__()
         self.pyramid = FeaturePyramid(network, input_shape, strides, channels)
         count = len(self.pyramid.strides)
         self.for_class = nn.ModuleList(_Shared(channels, count) for _ in range(depth))
         self.for_box = nn.ModuleList(_Shared(channels, count) for _ in range(depth))
-        self.edges = nn.Conv2d(channels, 4, 3, padding=1)
+        self.rotated = rotated
+        self.edges = nn.Conv2d(channels, COUNT if rotated else 4, 3, padding=1)
         self.score = nn.Conv2d(channels, classes, 3, padding=1)  # last: it is new where weights are of other classes
         for layer, start in ((self.edges, 0.0), (self.score, -math.log((1 - _PRIOR) / _PRIOR))):
             nn.init.normal_(layer.weight, std=0.01)
@@ -73,10 +79,14 @@ class Detector(nn.Module):
         at_y, at_x = torch.meshgrid(y, x, indexing="ij")
         cells = torch.stack([at_x, at_y, torch.full_like(at_x, stride)], -1)
         cells = cells.view(1, -1, 3).expand(edges.shape[0], -1, -1)
-        reach = stride * (edges.float() + self.size[level].float()).clamp(max=_LARGEST).exp().flatten(2).transpose(1, 2)
-        centers = cells[..., :2]
-        boxes = torch.cat([centers - reach[..., :2], centers + reach[..., 2:]], 2)
-        return torch.cat([score.float().flatten(2).transpose(1, 2), boxes, cells], 2)
+        logits, centers = score.float().flatten(2).transpose(1, 2), cells[..., :2]
+        given = edges.float().flatten(2).transpose(1, 2)
+        if self.rotated:
+            size = (given[..., 2:3] + self.size[level].float()).clamp(max=_LARGEST) + math.log(stride)
+            boxes = [centers + stride * given[..., :2], size, given[..., 3:].clamp(-_LONGEST, _LONGEST)]
+            return torch.cat([logits, *boxes, cells], 2)
+        reach = stride * (given + self.size[level].float()).clamp(max=_LARGEST).exp()
+        return torch.cat([logits, centers - reach[..., :2], centers + reach[..., 2:], cells], 2)
 
 
 class _Shared(nn.Module):

@@ -7,30 +7,32 @@ from torch.nn import functional
 
 from striate.data.annotations.boxes import CLASS, CROWD
 from striate.tasks.detect.assign import assign, inside_any
-from striate.tasks.detect.head import CELL
+from striate.tasks.detect.head import CELLS
 from striate.tasks.detect.overlap import generalized_iou
+from striate.tasks.detect.rotated import apart, boxes_of, ellipses, with_angle
 
 _BOX_WEIGHT = 2.0
 
 
-def detection_loss(outputs: torch.Tensor, targets: torch.Tensor, count: int) -> torch.Tensor:
+def detection_loss(outputs: torch.Tensor, targets: torch.Tensor, count: int, *, rotated: bool = False) -> torch.Tensor:
     """Scalar sum, of outputs (N, P, K + 7) for `count` classes K: quality focal loss of all scores, and 1 − GIoU of the
-    boxes of positions that learn an object, by how well they fit.
+    boxes of positions that learn an object, by how well they fit; of `rotated` ones (N, P, K + 8) 1 − ProbIoU.
 
     Li et al., "Generalized focal loss", NeurIPS 2020; Rezatofighi et al., "Generalized intersection over union", CVPR
     2019. What lies in a crowd is nobody's fault.
     """
-    logits, boxes = outputs[..., :count].float(), outputs[..., count : count + CELL].float()
-    cells = outputs[0, :, count + CELL :].detach().float()
+    logits, boxes = outputs[..., :count].float(), outputs[..., count:-CELLS].float()
+    cells = outputs[0, :, -CELLS:].detach().float()
     most = int((targets[..., CLASS] >= 0).sum(1).max()) if len(targets) else 0
     objects = _first(targets, max(1, most))
     there = objects[..., CLASS] >= 0
     crowd = there & (objects[..., CROWD] > 0)
+    edges = with_angle(objects) if rotated else objects[..., :4]
     found = assign(
         logits.detach().sigmoid(),
-        boxes.detach(),
+        boxes_of(boxes.detach()) if rotated else boxes.detach(),
         cells,
-        objects[..., :4],
+        edges,
         objects[..., CLASS].clamp(min=0).long(),
         there & ~crowd,
     )
@@ -38,10 +40,13 @@ def detection_loss(outputs: torch.Tensor, targets: torch.Tensor, count: int) -> 
     score = logits.sigmoid()
     focus = (wanted - score.detach()).square()
     each = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none") * focus
-    blind = inside_any(cells, objects[..., :4], crowd) & ~found.learns
+    blind = inside_any(cells, edges, crowd) & ~found.learns
     scores = (each.sum(2) * ~blind).sum()
-    apart = (1 - generalized_iou(boxes, found.boxes)) * found.quality * found.learns
-    return scores + _BOX_WEIGHT * apart.sum()
+    if rotated:
+        wrong = apart(boxes[found.learns], ellipses(found.boxes[found.learns])) * found.quality[found.learns]
+    else:
+        wrong = (1 - generalized_iou(boxes, found.boxes)) * found.quality * found.learns
+    return scores + _BOX_WEIGHT * wrong.sum()
 
 
 def _first(targets: torch.Tensor, count: int) -> torch.Tensor:

@@ -21,6 +21,7 @@ METRICS = (
     Metric("precision", "precision", "share", brief=False),
     Metric("recall", "recall", "share", brief=False),
     Metric("threshold", "threshold", brief=False),
+    Metric("angle_error", "median angle error", "degrees", higher_is_better=False),
 )
 AVERAGES = {"map": "mAP", "map50": "mAP at IoU 0.5", "map75": "mAP at IoU 0.75"}
 _CLASSES, _IMAGES = 20, 5

@@ -1,8 +1,10 @@
-"""How far boxes (left, top, right, bottom) overlap, and which of many are kept."""
+"""How far boxes (left, top, right, bottom) overlap, and which of many, upright or rotated, are kept."""
 
 from __future__ import annotations
 
 import torch
+
+from striate.tasks.detect.rotated import COUNT, rotated_iou
 
 _AT_ONCE = 4_000_000
 """Pairs of boxes that are compared at once."""
@@ -32,8 +34,9 @@ def generalized_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def suppressed(boxes: torch.Tensor, classes: torch.Tensor, threshold: float) -> torch.Tensor:
-    """(N, B) bool: which of the boxes (N, B, 4), in order of falling scores, are kept by greedy suppression within
-    their classes (N, B): of two whose IoU is above the threshold, the second goes if the first stays.
+    """(N, B) bool: which of the boxes (N, B, 4), or rotated ones (N, B, 5), in order of falling scores, are kept by
+    greedy suppression within their classes (N, B): of two whose IoU is above the threshold, the second goes if the
+    first stays.
 
     Each turn takes as kept what no kept box before it overlaps. What is kept for good grows from the front with each
     turn, so the turns end with what the greedy rule gives, as a rule after a few of them (Zheng et al., "Enhancing
@@ -43,9 +46,12 @@ def suppressed(boxes: torch.Tensor, classes: torch.Tensor, threshold: float) -> 
     step = max(1, _AT_ONCE // max(1, boxes.shape[1] ** 2))
     for start in range(0, len(boxes), step):
         part = slice(start, start + step)
-        over = pairwise_iou(boxes[part], boxes[part]) > threshold
-        over &= classes[part, :, None] == classes[part, None, :]
-        over = over.triu(1)  # [n, i, j]: i, with the higher score, is over j
+        # [n, i, j]: i, with the higher score, is over j
+        over = (classes[part, :, None] == classes[part, None, :]).triu(1)
+        if boxes.shape[2] == COUNT:
+            over &= rotated_iou(boxes[part], boxes[part], over) > threshold
+        else:
+            over &= pairwise_iou(boxes[part], boxes[part]) > threshold
         while True:
             now = ~(over & kept[part, :, None]).any(1)
             if torch.equal(now, kept[part]):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from striate.data.annotations.boxes import CLASS
 from striate.tasks.detect.assess import counts_of
-from striate.tasks.detect.average_precision import RECALLS, SCORE, match, ranked
+from striate.tasks.detect.average_precision import RECALLS, SCORE, match, overlaps_for, ranked
 from striate.tasks.detect.metrics import AVERAGES, KINDS, DetectionMetrics
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.show import CHART_DPI, PHOTO_DPI, Images, Row, share_cells, split_text
@@ -75,7 +75,7 @@ def both_drawn(decoded: NDArray[Any], truth: NDArray[Any], task: Detect) -> tupl
     right, seen = np.zeros(len(found), np.bool_), np.zeros(len(objects), np.bool_)
     for kind in np.unique(found[:, CLASS]):
         mine, own = np.flatnonzero(found[:, CLASS] == kind), np.flatnonzero(objects[:, CLASS] == kind)
-        _, _, chose = match(found[mine], objects[own])
+        _, _, chose = match(found[mine], objects[own], overlaps_for(found, objects))
         right[mine] = chose[:, 0] >= 0
         seen[own[chose[chose[:, 0] >= 0, 0]]] = True
     return (

@@ -13,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from striate.data.annotations.boxes import CLASS, CROWD
+from striate.data.annotations.boxes import ANGLE, CLASS, CROWD
 from striate.data.augment.warp import Warp
 from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset, SampleFacts
 from striate.data.media.medium import Placement
-from striate.errors import DataError, ModelError, UsageError, pasted
+from striate.data.rotated_boxes import corners
+from striate.errors import ModelError, UsageError
 from striate.inference.agreement import agreement_of_numbers
 from striate.inference.plan import PredictionAgreement
 from striate.models.choose import DETECTOR, network_for_objects
@@ -29,23 +30,33 @@ from striate.tasks.accumulator import Accumulator
 from striate.tasks.assessment import Assessment, Figures
 from striate.tasks.baseline import Method
 from striate.tasks.config import ByClass, TaskConfig, Validation
-from striate.tasks.detect.assess import Counts, assess_detections, coco_figures, counts_of
+from striate.tasks.detect.assess import (
+    Counts,
+    angle_errors,
+    assess_detections,
+    coco_figures,
+    counts_of,
+    rotated_figures,
+)
 from striate.tasks.detect.average_precision import (
     SCORE,
     RankedHeadline,
     average_precisions,
+    overlaps_for,
     ranked,
     rows_of,
 )
 from striate.tasks.detect.decode import detections
 from striate.tasks.detect.doctor import nothing_found, small_missed
 from striate.tasks.detect.export import OUTPUTS, detections_of, disparity_of_boxes, exported_boxes
-from striate.tasks.detect.head import CELL, Detector
+from striate.tasks.detect.head import CELLS, Detector
 from striate.tasks.detect.loss import detection_loss
 from striate.tasks.detect.metrics import MAP, METRICS, DetectionMetrics
 from striate.tasks.detect.move import resize_boxes, warp_boxes
+from striate.tasks.detect.rotated import boxes_of
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.exported import Frame
+from striate.tasks.found import Found
 from striate.tasks.headline import Headline, Rows, interval_of
 from striate.tasks.marks import Marks, Outline, PositionMap, as_colors
 from striate.tasks.task import Explained, Feature, Task
@@ -67,6 +78,7 @@ _COARSE = 2.0
 class Detect(Task):
     """Detection over `classes` in images of (height, width) `size`; outputs (N, P, K + 7) as `Detector` gives them,
     targets (N, M, 6) under the columns of boxes, predictions (N, 100, 6): edges in pixels, class (−1: none) and score.
+    Of `rotated` boxes a column more of each: the angle of targets and predictions is the last.
 
     `strides` of the pyramid and the `typical` half side of a box, both in pixels, follow from the training boxes.
     `threshold`: the score from which on a detection is a prediction: the best on validation, or `chosen` by a user.
@@ -78,6 +90,7 @@ class Detect(Task):
     typical: float = 16.0
     threshold: float = 0.5
     chosen: bool = False
+    rotated: bool = False
 
     name: ClassVar[str] = "detect"
     annotation: ClassVar[str] = "box"
@@ -91,7 +104,6 @@ class Detect(Task):
         "cutmix": "a pasted part hides objects and cuts others in two",
     }
     draws: ClassVar[bool] = True
-    exports: ClassVar[tuple[str, ...]] = OUTPUTS
     loss_name: ClassVar[str] = "quality-focal"  # type: ignore[misc]
 
     @classmethod
@@ -105,16 +117,10 @@ class Detect(Task):
         del config, loss
         _, height, width = data.input_shape
         targets = data.splits["train"].targets
-        if targets.shape[2] > CROWD + 1:
-            raise DataError(
-                f"data {data.source}",
-                "boxes with angles",
-                "upright boxes: the head predicts no angle yet",
-                f"striate data convert {pasted(data.source)} --to coco --out upright; then: striate train upright",
-            )
         boxes = targets[targets[..., CLASS] >= 0][:, :4].cpu().numpy().astype(np.float64)
         sides = boxes[:, 2:] - boxes[:, :2]
-        return cls(data.classes, (height, width), strides_for(sides), float(np.sqrt(np.median(sides.prod(1)))) / 2)
+        typical = float(np.sqrt(np.median(sides.prod(1)))) / 2
+        return cls(data.classes, (height, width), strides_for(sides), typical, rotated=targets.shape[2] > ANGLE)
 
     @property
     def outputs(self) -> int:
@@ -123,7 +129,7 @@ class Detect(Task):
 
     def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
         """The network with a pyramid and a head."""
-        detector = Detector(network, input_shape, self.outputs, self.strides, self.typical)
+        detector = Detector(network, input_shape, self.outputs, self.strides, self.typical, rotated=self.rotated)
         stride = detector.pyramid.strides[0]
         if stride > 2 * self.typical * _COARSE:
             larger = " × ".join(str(round(side * stride / (2 * self.typical) / 32) * 32) for side in self.size)
@@ -140,9 +146,11 @@ class Detect(Task):
         return network.pyramid.backbone if isinstance(network, Detector) else network
 
     def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
-        """Crops of no less than `_CROP` of the image: smaller ones cut most objects."""
+        """Crops of no less than `_CROP` of the image: smaller ones cut most objects. Where boxes have angles, nothing
+        says which side of an image is up: it is turned by any angle, and mirrored both ways."""
         del request
-        return replace(usual, crop=max(usual.crop or 1.0, _CROP)), ""
+        cropped = replace(usual, crop=max(usual.crop or 1.0, _CROP))
+        return (replace(cropped, rotate=180.0, vertical_flip=True) if self.rotated else cropped), ""
 
     def settled(self, val: Mapping[str, float]) -> Self:
         """With the threshold that was best on validation."""
@@ -156,7 +164,7 @@ class Detect(Task):
 
     def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Scalar sum: `detection_loss`."""
-        return detection_loss(outputs, targets, self.outputs)
+        return detection_loss(outputs, targets, self.outputs, rotated=self.rotated)
 
     def warp_targets(self, targets: torch.Tensor, warp: Warp) -> torch.Tensor:
         """Boxes move with their image; those that leave it are clipped or dropped."""
@@ -171,7 +179,7 @@ class Detect(Task):
     def decode(self, outputs: torch.Tensor) -> torch.Tensor:
         """(N, 100, 6) float32 detections by falling score: edges in pixels, class, score; class −1 where there are no
         more."""
-        return detections(outputs, self.outputs, self.size)
+        return detections(outputs, self.outputs, self.size, rotated=self.rotated)
 
     def describe_in_file(self, decoded: torch.Tensor, placed: Placement | None) -> dict[str, Any]:
         """`width` and `height` of the file, and its `boxes`."""
@@ -181,25 +189,45 @@ class Detect(Task):
         return {"width": width, "height": height, **self.describe(self.in_file(decoded, placed))}
 
     def in_file(self, decoded: torch.Tensor, placed: Placement) -> torch.Tensor:
-        """Detections in pixels of the file, within it."""
+        """Detections in pixels of the file; upright ones are within it."""
         rows = np.asarray(decoded).astype(np.float64)  # of a tensor, or an array that was saved
+        if self.rotated:
+            columns = [0, 1, 2, 3, ANGLE]
+            rows[:, columns] = placed.rotated_boxes_in_file(rows[:, columns])
+            return torch.from_numpy(rows)
         height, width = placed.file
         rows[:, :4] = np.clip(placed.boxes_in_file(rows[:, :4]), 0, [width, height, width, height])
         return torch.from_numpy(rows)
 
     def describe(self, decoded: torch.Tensor) -> dict[str, Any]:
-        """`boxes`, those from the threshold on."""
+        """`boxes`, those from the threshold on; rotated ones with an `angle`."""
         return {
             "boxes": [
                 {
                     "label": self.classes[int(row[CLASS])],
                     "probability": row[SCORE],
                     "box": [round(edge, 2) for edge in row[:4]],
+                    **({"angle": round(row[ANGLE], 2)} if self.rotated else {}),
                 }
                 for row in decoded.tolist()
                 if row[CLASS] >= 0 and row[SCORE] >= self.threshold
             ]
         }
+
+    def found(self, decoded: torch.Tensor, placed: Placement) -> tuple[Found, ...]:
+        """The boxes from the threshold on, rotated ones with their angle."""
+        rows = self.in_file(decoded, placed).tolist()
+        return tuple(
+            Found(
+                self.classes[int(row[CLASS])],
+                row[SCORE],
+                ((row[0] + row[2]) / 2, (row[1] + row[3]) / 2),
+                (row[2] - row[0], row[3] - row[1]),
+                row[ANGLE] if self.rotated else 0.0,
+            )
+            for row in rows
+            if row[CLASS] >= 0 and row[SCORE] >= self.threshold
+        )
 
     def line(self, fields: Mapping[str, Any]) -> str:
         """How many of each class."""
@@ -211,9 +239,12 @@ class Detect(Task):
     def marks(self, decoded: torch.Tensor, placed: Placement | None) -> Marks:
         """An outline for each detection."""
         rows = decoded if placed is None else self.in_file(decoded, placed)
+        numbers = np.asarray(rows, np.float64)
+        angles = numbers[:, ANGLE:] if self.rotated else np.zeros((len(numbers), 1))
+        ends = corners(np.concatenate([numbers[:, :4], angles], 1))
         found = [
-            Outline(((x0, y0), (x1, y0), (x1, y1), (x0, y1)), int(kind), score)
-            for x0, y0, x1, y1, kind, score in rows[:, : SCORE + 1].tolist()
+            Outline(tuple((x, y) for x, y in outline), int(kind), score)
+            for outline, (kind, score) in zip(ends.tolist(), numbers[:, [CLASS, SCORE]].tolist(), strict=True)
             if kind >= 0
         ]
         size, colors = self.size if placed is None else placed.file, as_colors(class_colors(self.outputs))
@@ -228,7 +259,8 @@ class Detect(Task):
             columns = len(rows[:, -3].unique())
             shape = len(rows) // columns, columns
             scores = rows[:, :count].sigmoid().T.reshape(count, *shape)
-            boxes = rows[:, count : count + CELL].reshape(*shape, CELL)
+            boxes = boxes_of(rows[:, count:-CELLS])[:, :4] if self.rotated else rows[:, count:-CELLS]
+            boxes = boxes.reshape(*shape, 4)
             found.append(PositionMap(f"stride {float(stride):g}", "score", self.classes, scores, boxes))
         return tuple(found)
 
@@ -239,8 +271,14 @@ class Detect(Task):
     def _numbers(self, outputs: torch.Tensor) -> torch.Tensor:
         """(N, P · (K + 4)) scores, and edges in shares of the longer side."""
         count = self.outputs
-        edges = outputs[..., count : count + CELL].float() / max(self.size)
+        boxes = outputs[..., count:-CELLS].float()
+        edges = (boxes_of(boxes)[..., :4] if self.rotated else boxes) / max(self.size)
         return torch.cat([outputs[..., :count].float().sigmoid(), edges], 2).flatten(1)
+
+    @property
+    def exports(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Of rotated boxes nothing: an exported file has no suppression of them."""
+        return () if self.rotated else OUTPUTS
 
     def export(self, outputs: torch.Tensor, frame: Frame | None) -> tuple[torch.Tensor, ...]:
         """`boxes` (N, M, 4) in pixels of the picture, `scores` and `labels` (N, M), −1 where there are no more."""
@@ -315,9 +353,10 @@ class Detect(Task):
         """The logits where a box was found: the highest among positions in its middle."""
         count, box, kind = self.outputs, row[:4], int(row[CLASS])
         center, reach = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 4
+        reach = reach.amin().expand(2) if self.rotated else reach
 
         def score(outputs: torch.Tensor) -> torch.Tensor:
-            cells = outputs[..., count + CELL :]
+            cells = outputs[..., -CELLS:]
             far = (cells[..., :2] - center.to(cells)).abs() / torch.maximum(reach.to(cells), cells[..., 2:] / 2)
             return torch.where((far.amax(2) <= 1)[..., None], outputs[..., :count], -torch.inf).amax(1)
 
@@ -335,24 +374,29 @@ class Detect(Task):
 
     def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
         """COCO's figures, `ap50` of each class (None where it does not occur), and precision and recall at IoU 0.5 from
-        the threshold on."""
+        the threshold on. Of rotated boxes the figures follow from their own overlaps, and the median angle error is
+        that of objects at least twice as long as wide."""
         found, truth = decoded.cpu().numpy(), targets.cpu().numpy()
         rows = self.rows(found, truth, self.outputs)
-        each = average_precisions(ranked(rows))[:, 0].tolist()
+        aps = average_precisions(ranked(rows))
+        each = aps[:, 0].tolist()
+        turned = self.rotated or truth.shape[2] > ANGLE
+        errors = angle_errors(found, truth, self.threshold) if self.rotated and truth.shape[2] > ANGLE else None
         counts, _ = counts_of(rows, self.threshold)
         whole = Counts(*(part.sum() for part in counts))
         return {
-            **coco_figures(found, truth, self.outputs),
+            **(rotated_figures(aps) if turned else coco_figures(found, truth, self.outputs)),
             "ap50": {name: None if np.isnan(ap) else ap for name, ap in zip(self.classes, each, strict=True)},
             "precision": whole.precision,
             "recall": whole.recall,
             "threshold": self.threshold,
+            **({} if errors is None else {"angle_error": float(np.median(errors)) if len(errors) else None}),
         }
 
     @classmethod
     def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:
         """What each image's detections and objects add, to be ranked together."""
-        return rows_of(decoded, targets, classes)
+        return rows_of(decoded, targets, classes, overlaps_for(decoded, targets))
 
     @classmethod
     def headline_figure(cls) -> Headline:
@@ -383,7 +427,7 @@ class Detect(Task):
     def made(cls, kept: KeptPredictions) -> bool:
         """Whether there are rows of boxes for boxes."""
         rows = kept.predicted is None and kept.answers.ndim == kept.targets.ndim == 3 and bool(kept.classes)
-        return rows and kept.answers.shape[2] == kept.targets.shape[2] >= 6
+        return rows and min(kept.answers.shape[2], kept.targets.shape[2]) >= 6
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
@@ -473,6 +517,7 @@ class Detect(Task):
             "strides": list(self.strides),
             "typical": self.typical,
             "threshold": self.threshold,
+            "rotated": self.rotated,
         }
 
 

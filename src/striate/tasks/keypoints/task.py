@@ -29,7 +29,9 @@ from striate.tasks.baseline import Method
 from striate.tasks.config import TaskConfig
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.exported import Frame
+from striate.tasks.found import Found
 from striate.tasks.headline import Rows
+from striate.tasks.keypoints.alignment import Shape, aligned, usual_shape
 from striate.tasks.keypoints.assess import assess_points, errors_of, estimates, figures_of, image_rows
 from striate.tasks.keypoints.doctor import same_everywhere, sides_exchanged
 from striate.tasks.keypoints.geometry import (
@@ -72,7 +74,7 @@ class Keypoints(Task):
     true point, and the divergence from a normal distribution around it; distances are shares of the size of the true
     points, `size` being the usual one in shares of the input. Points that are not visible count for nothing.
     `shape` (H, W): that of the inputs. `pairs`: of each point its counterpart in a mirror image; empty where nobody
-    knows. `skeleton`: pairs of points that are joined by a line.
+    knows. `skeleton`: pairs of points that are joined by a line. `usual`: how the points lie to one another as a rule.
     """
 
     target_names: tuple[str, ...]
@@ -82,6 +84,7 @@ class Keypoints(Task):
     pairs: tuple[int, ...] = ()
     skeleton: tuple[tuple[int, int], ...] = ()
     suggested: str = ""
+    usual: Shape = ()
 
     name: ClassVar[str] = "keypoints"
     annotation: ClassVar[str] = "point"
@@ -119,13 +122,16 @@ class Keypoints(Task):
         edges = data.skeleton or spanning_tree(mean)
         guess = "" if pairs else suggested_pairs(names, mean)
         height, width = data.input_shape[1:]
-        return cls(names, (height, width), size, config.head, pairs, edges, guess)
+        usual = usual_shape((targets[..., :2] * targets[..., 2:]).double().numpy(), visible(targets).numpy())
+        return cls(names, (height, width), size, config.head, pairs, edges, guess, usual)
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """The task whose `state()` this is."""
         plain: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in state.items()}
-        return cls(**{**plain, "skeleton": tuple((int(one), int(two)) for one, two in plain["skeleton"])})
+        pairs = {"skeleton": tuple((int(one), int(two)) for one, two in plain["skeleton"])}
+        usual = tuple((float(right), float(down)) for right, down in plain.get("usual", ()))
+        return cls(**{**plain, **pairs, "usual": usual})
 
     def state(self) -> dict[str, Any]:
         """Plain values for the checkpoint."""
@@ -137,6 +143,7 @@ class Keypoints(Task):
             "pairs": list(self.pairs),
             "skeleton": [list(edge) for edge in self.skeleton],
             "suggested": self.suggested,
+            "usual": [list(place) for place in self.usual],
         }
 
     @property
@@ -384,6 +391,13 @@ class Keypoints(Task):
         shares = heat(outputs)[0].cpu()
         shares = shares / shares.amax((1, 2), keepdim=True)
         return (PositionMap("heatmaps", "heat, of the highest", self.target_names, shares),)
+
+    def found(self, decoded: torch.Tensor, placed: Placement) -> tuple[Found, ...]:
+        """One: what lies where the points usually lie, so turned and scaled that they lie there."""
+        if not self.usual:
+            got = "a run that does not know how its points usually lie: it is older, or has one point"
+            raise UsageError("--with", got, "a run of two points or more", "train again")
+        return (aligned(self.usual, in_pixels(self.in_file(decoded, placed), placed.file)),)
 
     def line(self, fields: Mapping[str, Any]) -> str:
         """The places of the points, and the mean of their confidence."""

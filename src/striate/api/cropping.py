@@ -1,0 +1,276 @@
+"""What a network found in the pictures of a data set, cut out so that another network learns from it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from striate.api.announcing import Announce
+from striate.api.networks import load, with_rule_of
+from striate.api.training import Run
+from striate.data.annotations.annotation_kinds import annotation_kind
+from striate.data.cut_out import cut_out
+from striate.data.listing import Listing
+from striate.data.media.medium import Placement, Preparation
+from striate.data.progress import announce_tenths
+from striate.data.scan import why_unreadable
+from striate.data.sources.list_source import list_source
+from striate.errors import DataError, UsageError, pasted
+from striate.inference.predictor import plain_predictor
+from striate.tasks.found import Found
+from striate.training.request import ConfigSource, merge_request, read_config
+from striate.training.trained import Trained
+from striate.wording import several
+
+MARGIN = 0.1
+"""Of each side of what was found: so much more is cut out on every side."""
+_AT_ONCE = 32
+_LARGEST = 4.0
+"""Times the longer side of a picture: what is found larger than this is no place in it."""
+
+
+@dataclass(frozen=True)
+class CroppedData:
+    """`crops` of `files` pictures, written into the folder `path`; `data` is what `striate train` takes.
+
+    `nothing`: the files in which nothing was found. `further`: how many more were found than were cut out.
+    `unreadable`: files that were left out, and why.
+    """
+
+    path: Path
+    data: Path
+    files: int
+    crops: int
+    further: int
+    nothing: tuple[str, ...]
+    unreadable: tuple[str, ...]
+
+
+class _Crop(NamedTuple):
+    """One crop: the number of its sample, the path of its file, and what it is of."""
+
+    number: int
+    name: str
+    found: Found
+
+
+def crop_data(
+    data: str | Path,
+    run: str | Path | Run | Trained,
+    out: str | Path,
+    *,
+    every: bool = False,
+    margin: float = MARGIN,
+    size: int | tuple[int, int] | str | None = None,
+    threshold: float | None = None,
+    config: ConfigSource = None,
+    announce: Announce | None = None,
+) -> CroppedData:
+    """Cut out what a network finds in the pictures of a data set, upright, into the folder `out`, which must not be
+    there, or be empty; after an error nothing is left there. The data are only read.
+
+    Of each picture it is the most probable that is found, or `every` one, with `margin` times its sides around it. Each
+    crop has the label, split and group of its picture; several of one picture have one group, so that they stay in one
+    split. `size` (pixels, or height × width): all crops have it, nothing is stretched. `threshold`: the score from
+    which on something is found; by default that of the run. Raises DataError, UsageError.
+    """
+    if not 0 <= margin <= 4:
+        raise UsageError("--margin", f"{margin:g}", "a share of the sides from 0 to 4", f"--margin {MARGIN:g}")
+    path = run.path if isinstance(run, Run) else run
+    trained = path if isinstance(path, Trained) else load(path)
+    if threshold is not None:
+        place = Path() if isinstance(path, Trained) else Path(path)
+        trained = with_rule_of(place, trained, None, str(threshold))
+    request = merge_request(read_config(config), data=str(data), size=size, fields={}).data
+    listing = list_source(request)
+    _refuse(listing, trained)
+    folder = Path(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        other = folder.with_name(f"{folder.name}-2")
+        raise UsageError("--out", f"{out}, which is there", "a new folder, or an empty one", f"--out {pasted(other)}")
+    if not folder.absolute().parent.is_dir():
+        remedy = f"mkdir -p {pasted(folder.absolute().parent)}"
+        raise UsageError("--out", f"{out}, in no folder", "a new folder in one that is there", remedy)
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        written = _write(listing, trained, part, every, margin, request.size, announce or (lambda _: None))
+        with suppress(FileNotFoundError):
+            folder.rmdir()
+        part.rename(folder)
+    except OSError as error:
+        got = error.strerror or str(error)
+        raise UsageError(f"--out {out}", got, "a folder that can be written", "give another folder") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return replace(written, path=folder, data=folder / "crops.csv")
+
+
+def _refuse(listing: Listing, trained: Trained) -> None:
+    """Raise DataError or UsageError for data without files of pictures, or whose labels lie in the picture."""
+    if listing.read is None or not listing.medium.pictures:
+        got = "arrays" if listing.read is None else listing.medium.many
+        raise DataError(f"data {listing.source}", got, "files of pictures", "give a folder, an archive or a manifest")
+    kind = annotation_kind(listing.annotation)
+    if kind.of_places:
+        raise DataError(
+            f"data {listing.source}",
+            f"{kind.texts}, which say something of places in the picture",
+            "what holds for a picture as a whole, which its crop has too: a class, or a number",
+            "give the pictures in a folder a class, or in a manifest path,label[,split][,group]",
+        )
+    if trained.preparation.kind != listing.kind:
+        got = f"{listing.medium.many} for a network of {trained.preparation.kind}s"
+        raise UsageError("--with", got, "a run that was trained on pictures", "give another run")
+
+
+def _write(
+    listing: Listing,
+    trained: Trained,
+    part: Path,
+    every: bool,
+    margin: float,
+    size: tuple[int, int] | None,
+    announce: Announce,
+) -> CroppedData:
+    progress = announce_tenths(f"Cutting {listing.name}", len(listing), listing.medium.many, announce)
+    names, crops = _names(listing.paths), list[_Crop]()
+    taken = {name.lower() for name in names}
+    unreadable, nothing, further = list[str](), list[str](), 0
+    (part / "images").mkdir(parents=True)
+    for first in range(0, len(listing), _AT_ONCE):
+        numbers = range(len(listing))[first : first + _AT_ONCE]
+        for number, found in _found(listing, trained, numbers, unreadable):
+            chosen = found if every else found[:1]
+            further += len(found) - len(chosen)
+            if not chosen:
+                nothing.append(listing.paths[number])
+                continue
+            pixels = _pixels(listing, number, trained.preparation.max_pixels)
+            for place, one in enumerate(chosen):
+                name = names[number] if place == 0 else _free(f"{names[number]}-", taken)
+                file = part / "images" / f"{name}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                cut = cut_out(pixels, one.center, _sides(one.sides, margin, size), one.angle, size)
+                Image.fromarray(cut[0] if len(cut) == 1 else cut.transpose(1, 2, 0)).save(file)
+                crops.append(_Crop(number, f"images/{name}.png", one))
+        progress(len(numbers))
+    if not crops:
+        raise DataError(
+            f"data {listing.source}",
+            f"nothing found in {several(len(nothing), 'picture')}, {len(unreadable)} unreadable",
+            "something to cut out",
+            "--threshold 0.05, or a run that was trained on such pictures",
+        )
+    _write_tables(part, listing, crops, nothing)
+    return CroppedData(part, part, len(listing), len(crops), further, tuple(nothing), tuple(unreadable))
+
+
+def _found(
+    listing: Listing, trained: Trained, numbers: Sequence[int], unreadable: list[str]
+) -> Iterator[tuple[int, list[Found]]]:
+    """What is found in each of these pictures, the most probable first."""
+    known, inputs, placed = list[int](), list[np.ndarray](), list[Placement | None]()
+    medium, preparation = listing.medium, trained.preparation
+    assert listing.read is not None
+    for number in numbers:
+        path = listing.paths[number]
+        try:
+            data = listing.read(number)
+            size = medium.size_of(medium.header(data, path, max_pixels=preparation.max_pixels))
+            inputs.append(medium.decode(data, path, preparation))
+        except (OSError, DataError) as error:
+            unreadable.append(f"{path}: {why_unreadable(error)}")
+            continue
+        assert size is not None
+        known.append(number)
+        placed.append(medium.placement(size, preparation))
+    given = [(raw, None) for raw in inputs]
+    predictions = trained.answer_batch(given, plain_predictor(trained.module, "what is cut out"), placed)
+    for number, prediction in zip(known, predictions, strict=True):
+        place = prediction.placed
+        assert place is not None
+        found = trained.task.found(prediction.decoded, place)
+        yield number, [one for one in found if 0 < max(one.sides) <= _LARGEST * max(place.file)]
+
+
+def _pixels(listing: Listing, number: int, max_pixels: int) -> np.ndarray:
+    """The whole picture (C, H, W), in its own size and colors."""
+    assert listing.read is not None
+    data, path = listing.read(number), listing.paths[number]
+    header = listing.medium.header(data, path, max_pixels=max_pixels)
+    size = listing.medium.size_of(header)
+    assert size is not None
+    whole = Preparation(listing.kind, (3 if header.color else 1, *size), max_pixels=max_pixels)
+    return listing.medium.decode(data, path, whole)
+
+
+def _sides(sides: tuple[float, float], margin: float, size: tuple[int, int] | None) -> tuple[float, float]:
+    """Width and height with the margin; where crops have a size, in its proportions."""
+    wide, high = (max(1.0, side * (1 + 2 * margin)) for side in sides)
+    if size is not None:
+        scale = max(wide / size[1], high / size[0])
+        wide, high = scale * size[1], scale * size[0]
+    return wide, high
+
+
+def _names(paths: Sequence[str]) -> list[str]:
+    """Of each file that of its crop, without a suffix: its path; with a number where that is taken, or a number alone
+    where a manifest cannot hold it."""
+    names: dict[str, None] = {}
+    taken: set[str] = set()
+    for number, path in enumerate(paths):
+        name = PurePosixPath(path).with_suffix("").as_posix()
+        plain = name.isprintable() and "\\" not in name
+        if not plain or any(part != part.strip() or part == ".." for part in name.split("/")):
+            name = f"{number:06}"
+        name = _free(f"{name}-", taken) if name.lower() in taken else name
+        taken.add(name.lower())
+        names[name] = None
+    return list(names)
+
+
+def _free(begin: str, taken: set[str]) -> str:
+    """The first name that begins so and is not taken, then a number; it is taken now."""
+    name = next(name for k in count(2) if (name := f"{begin}{k}").lower() not in taken)
+    taken.add(name.lower())
+    return name
+
+
+def _write_tables(part: Path, listing: Listing, crops: Sequence[_Crop], nothing: Sequence[str]) -> None:
+    """`crops.csv`, which is trained on; `found.csv`, which says where each crop comes from."""
+    kind = annotation_kind(listing.annotation)
+    several_of_one = len({crop.number for crop in crops}) < len(crops)
+    groups = listing.groups or (None,) * len(listing)
+    further = [*(["split"] if any(listing.given) else []), *(["group"] if any(groups) or several_of_one else [])]
+    rows = [["path", *kind.manifest_columns(listing), *further, *listing.columns]]
+    for number, name, _ in crops:
+        alone = listing.paths[number] if several_of_one else ""
+        known = {"split": listing.given[number] or "", "group": groups[number] or alone}
+        others = [values[number] for values in listing.columns.values()]
+        fields = kind.manifest_fields(listing, number)
+        rows.append([name, *fields, *(known[column] for column in further), *others])
+    _write_table(part / "crops.csv", rows)
+    told = [["source", "path", "found", "probability", "x", "y", "width", "height", "angle"]]
+    for number, name, one in crops:
+        place = (*one.center, *one.sides, one.angle)
+        numbers = [f"{one.probability:.4f}", *(f"{value:.2f}" for value in place)]
+        told.append([listing.paths[number], name, one.label, *numbers])
+    told += [[path, *[""] * 8] for path in nothing]
+    _write_table(part / "found.csv", told)
+
+
+def _write_table(file: Path, rows: Sequence[Sequence[str]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    file.write_text(text.getvalue(), encoding="utf-8")

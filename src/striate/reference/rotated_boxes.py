@@ -1,0 +1,71 @@
+"""Rotated boxes (left, top, right, bottom before they are turned, angle): how far two overlap."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from striate.errors import ShapeError
+from striate.reference.arguments import Array
+
+
+def _rotated(given: ArrayLike, name: str) -> Array:
+    boxes = np.asarray(given, np.float64)
+    if boxes.ndim != 2 or boxes.shape[1] != 5:
+        raise ShapeError(
+            name,
+            f"shape {boxes.shape}",
+            "(N, 5): left, top, right, bottom, angle",
+            "np.column_stack([boxes, angles])",
+        )
+    return boxes
+
+
+def rotated_corners(boxes: ArrayLike) -> Array:
+    """(N, 4, 2) x and y of the corners of boxes (N, 5): their edges, turned about the center by an angle in degrees,
+    counterclockwise where y runs down. The top left one comes first, then the top right one."""
+    found = np.zeros((*_rotated(boxes, "boxes").shape[:1], 4, 2))
+    for k, (left, top, right, bottom, angle) in enumerate(_rotated(boxes, "boxes")):
+        center = np.array([(left + right) / 2, (top + bottom) / 2])
+        cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+        turn = np.array([[cos, sin], [-sin, cos]])
+        corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+        found[k] = center + (corners - center) @ turn.T
+    return found
+
+
+def common_polygon(polygon: ArrayLike, other: ArrayLike) -> Array:
+    """(K, 2) corners of what two convex polygons (N, 2) and (M, 2) have in common, both in the order in which x turns
+    to y: the first is cut at each edge of the second. Sutherland and Hodgman, "Reentrant polygon clipping", 1974."""
+    points, knife = list(np.asarray(polygon, np.float64)), np.asarray(other, np.float64)
+    for start, end in zip(knife, np.roll(knife, -1, 0), strict=True):
+        along = end - start
+        inside = [along[0] * (p[1] - start[1]) - along[1] * (p[0] - start[0]) for p in points]
+        kept = []
+        for k, point in enumerate(points):
+            before, here = inside[k - 1], inside[k]
+            if (before < 0) != (here < 0):
+                kept.append(points[k - 1] + (point - points[k - 1]) * before / (before - here))
+            if here >= 0:
+                kept.append(point)
+        points = kept
+    return np.array(points).reshape(-1, 2)
+
+
+def polygon_area(polygon: ArrayLike) -> float:
+    """Of corners (N, 2) in order, by the shoelace formula; below 0 where y turns to x."""
+    x, y = np.asarray(polygon, np.float64).reshape(-1, 2).T
+    return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
+
+
+def rotated_box_iou(a: ArrayLike, b: ArrayLike) -> Array:
+    """(N, M) intersection over union of rotated boxes (N, 5) and (M, 5), exact; 0 where neither has an area. The angle
+    is in degrees, counterclockwise where y runs down."""
+    first, second = rotated_corners(_rotated(a, "a")), rotated_corners(_rotated(b, "b"))
+    found = np.zeros((len(first), len(second)))
+    for i, one in enumerate(first):
+        for j, other in enumerate(second):
+            common = polygon_area(common_polygon(one, other))
+            union = polygon_area(one) + polygon_area(other) - common
+            found[i, j] = common / union if union > 0 else 0.0
+    return found
