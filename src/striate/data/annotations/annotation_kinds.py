@@ -12,6 +12,7 @@ KINDS: dict[str, str] = {
     "number": "striate.data.annotations.numbers:Numbers",
     "mask": "striate.data.annotations.masks:Masks",
     "box": "striate.data.annotations.boxes:Boxes",
+    "instance": "striate.data.annotations.instances:Instances",
     "point": "striate.data.annotations.points:Points",
 }
 """Name to module and class."""
