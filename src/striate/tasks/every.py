@@ -7,6 +7,7 @@ TASKS: dict[str, str] = {
     "regress": "striate.tasks.regress.task:Regress",
     "segment": "striate.tasks.segment.task:Segment",
     "detect": "striate.tasks.detect.task:Detect",
+    "instances": "striate.tasks.instances.task:Instances",
     "keypoints": "striate.tasks.keypoints.task:Keypoints",
 }
 """Name to module and class, in the order in which they are offered."""

@@ -18,11 +18,14 @@ _SUPPRESSED = 0.6
 
 
 @torch.no_grad()
-def detections(outputs: torch.Tensor, count: int, size: tuple[int, int]) -> torch.Tensor:
-    """(N, 100, 6) float32 by falling score, from outputs (N, P, K + 7) for `count` classes K in images of (height,
-    width) `size`: edges in pixels, class, score; class −1 where there are no more."""
+def detections(
+    outputs: torch.Tensor, count: int, size: tuple[int, int], *, most: int = MOST, positions: bool = False
+) -> torch.Tensor:
+    """(N, `most`, 6) float32 by falling score, from outputs (N, P, K + 7) for `count` classes K in images of (height,
+    width) `size`: edges in pixels, class, score; class −1 where there are no more. `positions`: a seventh column says
+    which of the P each comes from."""
     scores = outputs[..., :count].float().sigmoid().flatten(1)
-    values, places = scores.topk(min(_BEFORE, scores.shape[1]), dim=1)
+    values, places = scores.topk(min(_BEFORE * most // MOST, scores.shape[1]), dim=1)
     # Equal scores in the order of their positions, whatever made them come first.
     order = torch.argsort(places, 1)
     values, places = values.gather(1, order), places.gather(1, order)
@@ -35,11 +38,12 @@ def detections(outputs: torch.Tensor, count: int, size: tuple[int, int]) -> torc
     boxes = boxes.gather(1, (places // count)[..., None].expand(-1, -1, 4))
     kept = suppressed(boxes, numbers, _SUPPRESSED) & (values >= _SCORED)
     limits = torch.tensor([*size[::-1], *size[::-1]], dtype=boxes.dtype, device=boxes.device)
-    rows = torch.cat([torch.minimum(boxes.clamp(min=0), limits), numbers[..., None], values[..., None]], 2)
+    columns = [numbers, values, *([places // count] if positions else [])]
+    rows = torch.cat([torch.minimum(boxes.clamp(min=0), limits), *(column[..., None] for column in columns)], 2)
     rows = torch.where(kept[..., None], rows, _nothing(rows))
-    first = torch.sort((~kept).byte(), dim=1, stable=True).indices[:, :MOST]
+    first = torch.sort((~kept).byte(), dim=1, stable=True).indices[:, :most]
     rows = rows.gather(1, first[..., None].expand(-1, -1, rows.shape[2]))
-    return functional.pad(rows, (0, 0, 0, MOST - rows.shape[1])) + _filling(rows, MOST)
+    return functional.pad(rows, (0, 0, 0, most - rows.shape[1])) + _filling(rows, most)
 
 
 def _nothing(rows: torch.Tensor) -> torch.Tensor:

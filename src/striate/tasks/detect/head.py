@@ -57,14 +57,20 @@ class Detector(nn.Module):
         """One row for each position, those of the finest stride first, line by line."""
         rows = []
         for level, given in enumerate(self.pyramid(x)):
-            kind = box = given
-            for one, other in zip(self.for_class, self.for_box, strict=True):
-                kind, box = one(kind, level), other(box, level)
-            rows.append(self._rows(self.score(kind), self.edges(box), level, x.shape))
+            kind, box = self.read(given, level)
+            rows.append(self.rows(self.score(kind), self.edges(box), level, x.shape))
         return torch.cat(rows, 1)
 
-    def _rows(self, score: torch.Tensor, edges: torch.Tensor, level: int, shape: torch.Size) -> torch.Tensor:
-        """In float32, whatever the maps are: bfloat16 counts pixels beyond 256 in twos."""
+    def read(self, given: torch.Tensor, level: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the two stacks of layers make of a map of the pyramid: for classes, and for boxes."""
+        kind = box = given
+        for one, other in zip(self.for_class, self.for_box, strict=True):
+            kind, box = one(kind, level), other(box, level)
+        return kind, box
+
+    def rows(self, score: torch.Tensor, edges: torch.Tensor, level: int, shape: torch.Size) -> torch.Tensor:
+        """(N, positions, K + 7) of one map; in float32, whatever the maps are: bfloat16 counts pixels beyond 256 in
+        twos."""
         height, width = edges.shape[2:]
         down, right = shape[2] / height, shape[3] / width
         y = (torch.arange(height, device=edges.device, dtype=torch.float32) + 0.5) * down

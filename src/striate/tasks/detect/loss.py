@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from striate.data.annotations.boxes import CLASS, CROWD
-from striate.tasks.detect.assign import assign, inside_any
+from striate.tasks.detect.assign import Assigned, assign, inside_any
 from striate.tasks.detect.head import CELL
 from striate.tasks.detect.overlap import generalized_iou
 
@@ -14,11 +14,16 @@ _BOX_WEIGHT = 2.0
 
 
 def detection_loss(outputs: torch.Tensor, targets: torch.Tensor, count: int) -> torch.Tensor:
+    """Scalar sum: `loss_and_assignment`."""
+    return loss_and_assignment(outputs, targets, count)[0]
+
+
+def loss_and_assignment(outputs: torch.Tensor, targets: torch.Tensor, count: int) -> tuple[torch.Tensor, Assigned]:
     """Scalar sum, of outputs (N, P, K + 7) for `count` classes K: quality focal loss of all scores, and 1 − GIoU of the
     boxes of positions that learn an object, by how well they fit.
 
     Li et al., "Generalized focal loss", NeurIPS 2020; Rezatofighi et al., "Generalized intersection over union", CVPR
-    2019. What lies in a crowd is nobody's fault.
+    2019. What lies in a crowd is nobody's fault. And which positions learn which object.
     """
     logits, boxes = outputs[..., :count].float(), outputs[..., count : count + CELL].float()
     cells = outputs[0, :, count + CELL :].detach().float()
@@ -41,7 +46,7 @@ def detection_loss(outputs: torch.Tensor, targets: torch.Tensor, count: int) -> 
     blind = inside_any(cells, objects[..., :4], crowd) & ~found.learns
     scores = (each.sum(2) * ~blind).sum()
     apart = (1 - generalized_iou(boxes, found.boxes)) * found.quality * found.learns
-    return scores + _BOX_WEIGHT * apart.sum()
+    return scores + _BOX_WEIGHT * apart.sum(), found
 
 
 def _first(targets: torch.Tensor, count: int) -> torch.Tensor:

@@ -115,8 +115,8 @@ class Detect(Task):
         return len(self.classes)
 
     def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
-        """The network with a pyramid and a head."""
-        detector = Detector(network, input_shape, self.outputs, self.strides, self.typical)
+        """The network with a pyramid and a head, whose positions are near enough to each other."""
+        detector = self.detector(network, input_shape)
         stride = detector.pyramid.strides[0]
         if stride > 2 * self.typical * _COARSE:
             larger = " × ".join(str(round(side * stride / (2 * self.typical) / 32) * 32) for side in self.size)
@@ -127,6 +127,10 @@ class Detect(Task):
                 f"larger images, about {larger} (--size), or a network with finer maps: --model {DETECTOR}",
             )
         return detector
+
+    def detector(self, network: nn.Module, input_shape: tuple[int, ...]) -> Detector:
+        """The network with a pyramid and a head."""
+        return Detector(network, input_shape, self.outputs, self.strides, self.typical)
 
     def bare(self, network: nn.Module) -> nn.Module:
         """The network whose maps are used."""
@@ -248,7 +252,7 @@ class Detect(Task):
         center, reach = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 4
 
         def score(outputs: torch.Tensor) -> torch.Tensor:
-            cells = outputs[..., count + CELL :]
+            cells = outputs[..., count + CELL : count + CELL + 3]
             far = (cells[..., :2] - center.to(cells)).abs() / torch.maximum(reach.to(cells), cells[..., 2:] / 2)
             return torch.where((far.amax(2) <= 1)[..., None], outputs[..., :count], -torch.inf).amax(1)
 

@@ -19,6 +19,7 @@ from striate.data.annotations.masks import IGNORED, class_counts
 from striate.data.augment.crop import resize_batch
 from striate.data.augment.warp import Warp
 from striate.data.dataset import Dataset, SampleFacts
+from striate.data.media.medium import Placement
 from striate.errors import UsageError
 from striate.inference.agreement import agreement_of_labels
 from striate.inference.plan import PredictionAgreement
@@ -238,9 +239,12 @@ class Segment(Task):
         """The share of each class."""
         return "  ".join(f"{name} {share:.4g}" for name, share in fields["shares"].items())
 
-    def write_prediction(self, folder: Path, name: str, decoded: torch.Tensor) -> dict[str, Any]:
+    def write_prediction(
+        self, folder: Path, name: str, decoded: torch.Tensor, placed: Placement | None = None
+    ) -> dict[str, Any]:
         """A PNG whose pixels have the values, or colors, of the training masks; nothing in the folder is
         overwritten."""
+        del placed
         values = np.array(self.values or [int(name) for name in self.classes], np.uint8)
         table = np.array(self.colors, np.uint8)[values] if self.colors else values
         with explained(folder):
