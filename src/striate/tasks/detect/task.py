@@ -44,6 +44,7 @@ from striate.tasks.detect.metrics import MAP, METRICS, DetectionMetrics
 from striate.tasks.detect.move import resize_boxes, warp_boxes
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.headline import Headline, Rows, interval_of
+from striate.tasks.metric import Metric
 from striate.tasks.task import Explained, Feature, Task
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent, several
@@ -77,7 +78,7 @@ class Detect(Task):
     name: ClassVar[str] = "detect"
     annotation: ClassVar[str] = "box"
     needs: ClassVar[Feature] = "pyramid"
-    metrics = METRICS
+    metrics: ClassVar[tuple[Metric, ...]] = METRICS
     losses: ClassVar[tuple[str, ...]] = ("quality-focal",)
     moves_with_image: ClassVar[bool] = True
     needs_placement: ClassVar[bool] = True

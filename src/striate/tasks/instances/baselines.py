@@ -23,7 +23,7 @@ from striate.tasks.instances.decode import MASK, WIDTH
 from striate.tasks.task import Task
 
 _IMAGES = 30
-"""Images that the choice is made on."""
+"""Images that the sizes of objects, and the choice, follow from."""
 _SMALLEST = 0.1
 """Of the area of a median training object's box: smaller parts are none."""
 
@@ -49,14 +49,12 @@ def instance_methods(data: Dataset) -> tuple[Method, ...]:
 
 def _watershed(data: Dataset, task: Task, seed: int) -> Fitted:
     del seed
-    train, test = data.splits["train"], data.splits["test"]
-    count, most = len(data.classes), int(getattr(task, "most", 100))
-    some = train.take(torch.from_numpy(np.unique(np.linspace(0, len(train) - 1, _IMAGES).round().astype(np.int64))))
-    boxes, values = objects_of(some.targets.cpu(), count)
+    train, val, test = (data.splits[name] for name in ("train", "val", "test"))
+    boxes, values = objects_of(train.targets[_spread(len(train))].cpu(), len(data.classes))
     kinds = boxes[..., CLASS][values > 0].long()
-    kind = int(torch.bincount(kinds, minlength=count).argmax())
-    sides = (boxes[..., 2:4] - boxes[..., :2])[values > 0].prod(1).sqrt()
-    side = float(sides.median())
+    kind, most = int(kinds.mode().values), int(getattr(task, "most", 100))
+    side = float((boxes[..., 2:4] - boxes[..., :2])[values > 0].prod(1).sqrt().median())
+    some = val.take(_spread(len(val)))
     best, chosen = -1.0, _Choice(False, 1.0, 0.5)
     for choice in (_Choice(*each) for each in product((False, True), (0.5, 2.0), (0.35, 0.7))):
         found = _found(some, choice, side, kind, most)
@@ -64,7 +62,13 @@ def _watershed(data: Dataset, task: Task, seed: int) -> Fitted:
         if score > best:
             best, chosen = score, choice
     parameters = {"dark": chosen.dark, "smoothing": chosen.smooth, "distance": chosen.near}
-    return Fitted(_found(test, chosen, side, kind, most), "gray values", len(some), parameters)
+    learned = min(len(train), _IMAGES)
+    return Fitted(_found(test, chosen, side, kind, most), "gray values", learned, parameters)
+
+
+def _spread(count: int) -> torch.Tensor:
+    """Positions of `_IMAGES` of so many samples at most, evenly spread."""
+    return torch.from_numpy(np.unique(np.linspace(0, count - 1, min(count, _IMAGES)).round().astype(np.int64)))
 
 
 def _found(split: Split, choice: _Choice, side: float, kind: int, most: int) -> torch.Tensor:

@@ -39,15 +39,16 @@ def packed(shares: torch.Tensor) -> torch.Tensor:
     steps = (shares.flatten(-2) * (_LEVELS - 1)).round()
     steps = torch.nn.functional.pad(steps, (0, COLUMNS * _EACH - SIDE * SIDE))
     powers = torch.tensor([float(_LEVELS**k) for k in range(_EACH)], device=shares.device)
-    return (steps.unflatten(-1, (COLUMNS, _EACH)) * powers).sum(-1)
+    numbers: torch.Tensor = (steps.unflatten(-1, (COLUMNS, _EACH)) * powers).sum(-1)
+    return numbers
 
 
 def unpacked(columns: NDArray[np.floating]) -> NDArray[np.float32]:
     """(…, SIDE, SIDE) shares of `packed` masks (…, COLUMNS)."""
     steps = columns.astype(np.int64)[..., None] // _LEVELS ** np.arange(_EACH) % _LEVELS
     flat = steps.reshape(*columns.shape[:-1], COLUMNS * _EACH)[..., : SIDE * SIDE]
-    shares: NDArray[np.float32] = flat.reshape(*columns.shape[:-1], SIDE, SIDE).astype(np.float32) / (_LEVELS - 1)
-    return shares
+    shares = flat.reshape(*columns.shape[:-1], SIDE, SIDE) / (_LEVELS - 1)
+    return shares.astype(np.float32)
 
 
 def region_of(box: NDArray[np.floating]) -> tuple[float, float, float, float]:
@@ -66,8 +67,7 @@ def pasted(
     left, top, right, bottom = region_of(box)
     rows, first_row = _interpolation(top, bottom, size[0])
     columns, first_column = _interpolation(left, right, size[1])
-    part: NDArray[np.float32] = rows @ shares @ columns.T
-    return part, (first_row, first_column)
+    return (rows @ shares @ columns.T).astype(np.float32, copy=False), (first_row, first_column)
 
 
 def _interpolation(low: float, high: float, length: int) -> tuple[NDArray[np.float32], int]:

@@ -46,7 +46,8 @@ class InstanceDetector(Detector):
         channels: int = 64,
     ) -> None:
         super().__init__(network, input_shape, classes, strides, typical, channels=channels)
-        score = self._modules.pop("score")
+        score = self.score
+        del self.score
         self.weights = nn.Conv2d(channels, WEIGHTS, 3, padding=1)
         self.fine = nn.Sequential(
             nn.Conv2d(channels, _WIDTH, 3, padding=1, bias=False),
@@ -61,7 +62,6 @@ class InstanceDetector(Detector):
             nn.ReLU(),
             nn.Conv2d(_CLOSE, FEATURES, 3, padding=1),
         )
-        assert score is not None
         self.score = score  # last again: it is new where weights are of other classes
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,6 @@ MASK_MAP = Metric("mask_map", "mask mAP", "share")
 METRICS = (
     MASK_MAP,
     Metric("mask_map50", "mask mAP at IoU 0.5", "share"),
-    Metric("mask_map75", "mask mAP at IoU 0.75", "share", brief=False),
     *BOX_METRICS,
 )
 

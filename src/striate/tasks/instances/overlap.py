@@ -41,7 +41,7 @@ class MaskOverlaps:
 
 
 def _with_places(rows: NDArray[Any], first: int) -> NDArray[np.float64]:
-    image, place = np.indices(rows.shape[:2])
+    image, place = (np.asarray(axis) for axis in np.indices(rows.shape[:2]))
     return np.concatenate([rows, image[..., None], first + place[..., None]], 2).astype(np.float64)
 
 

@@ -39,6 +39,7 @@ from striate.tasks.instances.head import InstanceDetector
 from striate.tasks.instances.loss import instance_loss
 from striate.tasks.instances.metrics import MASK_MAP, METRICS, mask_figures
 from striate.tasks.instances.overlap import MaskOverlaps
+from striate.tasks.metric import Metric
 from striate.visualize.drawn_file import write_drawn
 from striate.visualize.page_parts import Picture
 from striate.wording import percent, several
@@ -59,7 +60,7 @@ class Instances(Detect):
 
     name: ClassVar[str] = "instances"
     annotation: ClassVar[str] = "instance"
-    metrics = METRICS
+    metrics: ClassVar[tuple[Metric, ...]] = METRICS
     writes_files: ClassVar[bool] = True
     takes_windows: ClassVar[bool] = True
 
@@ -303,4 +304,5 @@ def _as_bytes(targets: torch.Tensor) -> torch.Tensor:
 
 
 def _from_bytes(planes: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
-    return planes.permute(0, 2, 3, 1).contiguous().view(kind).squeeze(3)
+    targets: torch.Tensor = planes.permute(0, 2, 3, 1).contiguous().view(kind).squeeze(3)
+    return targets

@@ -103,7 +103,7 @@ def _size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
 
 def _outlined(entries: list[Any]) -> bool:
     """Whether each object has an outline that is no mere box."""
-    outlines = [entry.get("segmentation") for entry in entries if isinstance(entry, dict)]
+    outlines: list[Any] = [entry.get("segmentation") for entry in entries if isinstance(entry, dict)]
     if not outlines or not all(outlines):
         return False
     return any(isinstance(one, dict) or any(len(part) > _RECTANGLE for part in one) for one in outlines)

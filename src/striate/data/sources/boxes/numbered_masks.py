@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +31,11 @@ def number_the_objects(tree: Tree, max_pixels: int) -> bool:
     if listing.values:
         return False
     chosen = listing.labels[:: -(-len(listing.labels) // _LOOKED_AT)]
-    with suppress(DataError):
+    try:
         values = map_ordered(lambda file: set(np.unique(_values(tree, file, max_pixels)).tolist()), chosen)
         return number_objects(list(values))
-    return False
+    except DataError:  # colors, say
+        return False
 
 
 def list_numbered_masks(tree: Tree, max_pixels: int, *, outlines: bool = False) -> Listing:
