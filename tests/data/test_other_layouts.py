@@ -95,7 +95,8 @@ def test_masks_that_number_objects_are_no_classes(tmp_path):
         picture(data / "images" / f"p{k}.png", k)
         picture(data / "masks" / f"p{k}.png", np.minimum(np.arange(36).reshape(6, 6), 5 + k))
     with pytest.raises(DataError, match="they number the objects") as caught:
-        load_dataset(DataConfig(source=str(data)))
+        load_dataset(DataConfig(source=str(data)), annotation="mask")
+    assert list_source(DataConfig(source=str(data))).annotation == "instance"
     linked = pasted(caught.value.remedy, tmp_path)
     assert load_dataset(DataConfig(source=str(linked))).classes == ("0", "1")
 

@@ -122,6 +122,15 @@ def _images_and_masks(folder: Path) -> Path:
     return folder
 
 
+def _images_and_numbered_masks(folder: Path) -> Path:
+    for number, (image, place, kind) in enumerate(_images()):
+        mask = np.zeros((SIZE, SIZE), np.uint16)
+        mask[_inside(place, kind)] = 300 + number
+        _save(image, folder / "images" / f"{number:03}.png")
+        _save(mask, folder / "masks" / f"{number:03}.png")
+    return folder
+
+
 def _boxes_in_a_table(folder: Path) -> Path:
     rows = ["path,x_min,y_min,x_max,y_max,label"]
     for number, (image, (cy, cx, radius), kind) in enumerate(_images()):
@@ -234,6 +243,16 @@ EXAMPLES: dict[str, Example] = {
         frozenset(("map", "map50", "map75", "precision", "recall", "threshold")),
         frozenset(("width", "height", "boxes")),
         "mAP",
+    ),
+    "instances": Example(
+        _images_and_numbered_masks,
+        "conv(8,3,pad=1) bn relu pool(2) conv(16,3,pad=1) bn relu pool(2) conv(16,3,pad=1) bn relu dropout(0.1)",
+        lambda source: sorted((source / "images").glob("*.png"))[:3],
+        _mask_of_another_size,
+        frozenset(("mask_map", "mask_map50", "map", "map50", "map75", "precision", "recall", "threshold")),
+        frozenset(("width", "height", "boxes")),
+        "mask mAP",
+        ("--task", "instances"),
     ),
     "keypoints": Example(
         _manifest_of_points,

@@ -189,7 +189,7 @@ def _mask_writer(trained: Trained, folder: Path | None) -> Writer:
         raise task.no_files()
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    return lambda path, prediction: task.write_prediction(folder, path, prediction.decoded)
+    return lambda path, prediction: task.write_prediction(folder, path, prediction.decoded, prediction.placed)
 
 
 def _drawer(trained: Trained, folder: Path | None) -> Writer:

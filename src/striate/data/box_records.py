@@ -16,13 +16,15 @@ Edges = tuple[float, float, float, float]
 
 class Box(NamedTuple):
     """One object: its `edges`, the name of its class, whether it is a `crowd` of many that nobody told apart, its
-    `angle` (None where boxes are upright), and the `line` of the file, or the number of the entry, that says so."""
+    `angle` (None where boxes are upright), the `line` of the file, or the number of the entry, that says so, and its
+    `mask` in the size of `Boxed`, as `striate.data.mask_codes` has it (None where only the box is known)."""
 
     edges: Edges
     label: str
     crowd: bool = False
     angle: float | None = None
     line: int = 0
+    mask: bytes | None = None
 
     @property
     def width(self) -> float:

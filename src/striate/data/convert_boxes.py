@@ -1,4 +1,5 @@
-"""A data set of boxes written in another layout: images byte for byte, and all that both layouts can hold."""
+"""A data set of boxes, or of masks of single objects, written in another layout: images byte for byte, and all that
+both layouts can hold."""
 
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ import yaml
 from striate.data.box_records import Box, Edges
 from striate.data.config import DataConfig
 from striate.data.listing import Listing
+from striate.data.mask_codes import as_entry
 from striate.data.progress import announce_tenths
 from striate.data.rotated_boxes import around
 from striate.data.scan import why_unreadable
@@ -33,8 +35,8 @@ LAYOUTS: tuple[BoxLayout, ...] = ("coco", "voc", "yolo", "csv")
 
 @dataclass(frozen=True)
 class ConvertedBoxes:
-    """`boxes` in `images`, written as `to` in the folder `path`; `lost` says in a sentence each what that layout cannot
-    hold, `unreadable` names the files that were left out, and why."""
+    """`boxes` in `images`, `masks` of them with those of their objects, written as `to` in the folder `path`; `lost`
+    says in a sentence each what that layout cannot hold, `unreadable` names the files that were left out, and why."""
 
     path: Path
     to: BoxLayout
@@ -42,23 +44,30 @@ class ConvertedBoxes:
     boxes: int
     lost: tuple[str, ...]
     unreadable: tuple[str, ...]
+    masks: int = 0
 
     @property
     def data(self) -> Path:
         """What `striate train` takes."""
         return self.path / "boxes.csv" if self.to == "csv" else self.path
 
+    @property
+    def command(self) -> str:
+        """What trains on it: of boxes with masks, the masks are meant."""
+        return f"striate train {pasted(self.data)}" + (" --task instances" if self.masks else "")
+
 
 @dataclass(frozen=True)
 class _Image:
-    """One image as it is written: the name of its file, without folders, its split, (height, width), boxes and
-    group."""
+    """One image as it is written: the name of its file, without folders, its split, (height, width), boxes, group, and
+    the size that masks are of."""
 
     name: str
     split: str | None
     size: tuple[int, int]
     boxes: tuple[Box, ...]
     group: str | None
+    masked: tuple[int, int] | None = None
 
     @property
     def stem(self) -> str:
@@ -70,7 +79,7 @@ def convert_boxes(
 ) -> ConvertedBoxes:
     """Write the boxes and images of a data set into `out`, which must not be there, or be empty; after an error nothing
     is left there. Raises DataError, UsageError."""
-    listing = list_source(config, "box")
+    listing = _listed(config)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         other = out.with_name(f"{out.name}-2")
         raise UsageError("--out", f"{out}, which is there", "a new folder, or an empty one", f"--out {pasted(other)}")
@@ -90,7 +99,16 @@ def convert_boxes(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     count = sum(len(image.boxes) for image in images)
-    return ConvertedBoxes(out, to, len(images), count, _lost(listing, images, to), unreadable)
+    masks = sum(box.mask is not None for image in images for box in image.boxes) if to == "coco" else 0
+    return ConvertedBoxes(out, to, len(images), count, _lost(listing, images, to), unreadable, masks)
+
+
+def _listed(config: DataConfig) -> Listing:
+    """With the masks of the objects, where the source has these of all of them."""
+    try:
+        return list_source(config, "instance")
+    except DataError:
+        return list_source(config, "box")
 
 
 def _write_images(
@@ -109,7 +127,7 @@ def _write_images(
             continue
         assert size is not None
         boxes, group = listing.boxes[number].in_pixels(size).boxes, listing.groups[number] if listing.groups else None
-        image = _Image(names[number], listing.given[number], size, boxes, group)
+        image = _Image(names[number], listing.given[number], size, boxes, group, listing.boxes[number].size)
         file = out / _folder(to, image) / image.name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
@@ -165,8 +183,11 @@ def _write_coco(out: Path, images: Sequence[_Image], classes: Sequence[str]) -> 
                 entry += 1
                 left, top, right, bottom = _upright(box)
                 wide, high = right - left, bottom - top
+                masked = {} if box.mask is None or image.masked is None else as_entry(box.mask, image.masked)
+                outline = {"segmentation": masked} if masked else {}
                 annotations.append(
                     {
+                        **outline,
                         "id": entry,
                         "image_id": number,
                         "category_id": categories[box.label],
@@ -271,6 +292,10 @@ def _lost(listing: Listing, images: Sequence[_Image], to: BoxLayout) -> tuple[st
     crowds, turned = sum(box.crowd for box in boxes), sum(bool(box.angle) for box in boxes)
     if crowds and to != "coco":
         lost.append(f"{several(crowds, 'crowd')} (iscrowd): written as single objects.")
+    masks = sum(box.mask is not None for box in boxes)
+    if masks and to != "coco":
+        lost.append(f"{several(masks, 'mask')}: written as the boxes around them.")
+    lost += [note for note in listing.notes if "not read" in note]
     if turned and to != "csv":
         lost.append(f"{several(turned, 'angle')}: written as the upright boxes around the rotated ones.")
     if any(image.group for image in images) and to != "csv":

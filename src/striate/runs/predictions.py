@@ -51,7 +51,9 @@ def write_predictions(run: RunDirectory, predictions: Predictions) -> bool:
     Raises RunError where it cannot be written.
     """
     paths = "\0".join(predictions.paths).encode("utf-8", "surrogatepass")
-    bytes_of_answers = predictions.answers.size * min(4, predictions.answers.itemsize)
+    # Targets may be larger: objects in all pixels for a few predictions.
+    parts = (predictions.answers, predictions.targets)
+    bytes_of_answers = max(part.size * min(4, part.itemsize) for part in parts)
     if len(predictions.ids) > MOST_SAMPLES or bytes_of_answers > 4 * MOST_VALUES or len(paths) > _MOST_PATHS:
         return False
     arrays: dict[str, NDArray[Any]] = {

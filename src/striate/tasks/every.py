@@ -9,6 +9,7 @@ TASKS: dict[str, str] = {
     "several": "striate.tasks.several.task:Several",
     "segment": "striate.tasks.segment.task:Segment",
     "detect": "striate.tasks.detect.task:Detect",
+    "instances": "striate.tasks.instances.task:Instances",
     "keypoints": "striate.tasks.keypoints.task:Keypoints",
     "embed": "striate.tasks.embed.task:Embed",
 }

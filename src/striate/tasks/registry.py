@@ -201,9 +201,10 @@ def metric_text(key: str, mean: float | None, std: float | None = None) -> str:
 
 def split_line(metrics: Mapping[str, Any]) -> str:
     """The metrics of one split of metrics.json on one line."""
-    known = [task for task in known_tasks() if task.metrics[0].key in metrics]  # several tasks have a mAP
-    found = max(known, key=lambda task: sum(metric.key in metrics for metric in task.metrics), default=None)
-    return summary_line(metrics, () if found is None else found.metrics)
+    fitting = [task for task in known_tasks() if task.metrics[0].key in metrics]
+    # Metrics of one task may be among those of another, which has more.
+    most = max(fitting, key=lambda task: sum(metric.key in metrics for metric in task.metrics), default=None)
+    return summary_line(metrics, () if most is None else most.metrics)
 
 
 def saved_predictions(run: RunDirectory, split: str) -> Predictions | None:

@@ -342,10 +342,12 @@ class Task:
         """The fields of `describe` in words, for a terminal."""
         return "  ".join(f"{key} {value}" for key, value in fields.items() if key != "path")
 
-    def write_prediction(self, folder: Path, name: str, decoded: Predictions) -> dict[str, Any]:
-        """Write what is a file of its own (a mask) into `folder`, named after `name`; further fields of the line.
-        Raises UsageError where the predictions of the task have none."""
-        del folder, name, decoded
+    def write_prediction(
+        self, folder: Path, name: str, decoded: Predictions, placed: Placement | None = None
+    ) -> dict[str, Any]:
+        """Write what is a file of its own (a mask) into `folder`, named after `name`, which lies in the input as
+        `placed` says; further fields of the line. Raises UsageError where the predictions of the task have none."""
+        del folder, name, decoded, placed
         raise self.no_files()
 
     def no_files(self) -> UsageError:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from striate.cli.fields import Flag
-from striate.errors import one_line, pasted
+from striate.errors import one_line
 from striate.wording import several
 
 
@@ -38,7 +38,8 @@ def convert(data: str, /, *, to: Literal["coco", "voc", "yolo", "csv"], out: Pat
         print_json(vars(written) | {"path": str(written.path), "data": str(written.data)} | lists)
     else:
         what = f"{several(written.boxes, 'box', 'boxes')} in {several(written.images, 'image')}"
-        print_text(one_line(f"{written.path}: {what}. To train on: striate train {pasted(written.data)}"))
+        what += f", {several(written.masks, 'mask')}" if written.masks else ""
+        print_text(one_line(f"{written.path}: {what}. To train on: {written.command}"))
         print_text("\n".join(one_line(f"lost: {one}") for one in written.lost) or "Nothing was lost.")
     for name in written.unreadable:
         print_note(f"unreadable, left out: {name}")

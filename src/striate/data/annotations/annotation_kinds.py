@@ -15,6 +15,7 @@ KINDS: dict[str, str] = {
     "labels": "striate.data.annotations.label_sets:LabelSets",
     "columns": "striate.data.annotations.target_columns:TargetColumns",
     "identity": "striate.data.annotations.identities:Identities",
+    "instance": "striate.data.annotations.instances:Instances",
     "point": "striate.data.annotations.points:Points",
 }
 """Name to module and class."""

@@ -81,7 +81,7 @@ class Masks(AnnotationKind):
                 f"data {listing.source}, masks",
                 f"{several(len(values), 'value')}, in each mask from 0 to another number: they number the objects of "
                 "an image",
-                "masks whose values are classes",
+                "masks whose values are classes; a mask for each object is learned with --task instances",
                 background_and_objects(listing),
             )
         ignore = IGNORED if listing.ignore is None and len(values - {IGNORED}) > 1 else listing.ignore
@@ -211,7 +211,7 @@ def _where_values_occur(
 def number_objects(values: Sequence[AbstractSet[int]]) -> bool:
     """Whether masks with these values number the objects of each image, rather than name classes: in nine of ten, the
     values are 0, 1, 2 and so on without a gap, and these end at many different numbers."""
-    found = [{value for value in one if value != IGNORED} for one in values]
+    found = [{value for value in one if value != IGNORED or max(one) > IGNORED} for one in values]
     gapless = [len(one) for one in found if one and max(one) + 1 == len(one)]
     return len(gapless) >= 0.9 * len(found) and max(gapless, default=0) > _MANY_VALUES and len(set(gapless)) > _ENDS
 

@@ -43,6 +43,7 @@ from striate.data.audit.masks import (
     find_turned_masks,
     find_unnamed_values,
 )
+from striate.data.audit.objects import find_object_faults
 from striate.data.audit.points import find_points
 from striate.data.audit.readings import find_readings
 from striate.data.audit.unusable import refuse_unusable
@@ -126,6 +127,7 @@ def check_evidence(evidence: Evidence) -> DataCheck:
     """All findings about a data set. What cannot be trained on at all is an error among them."""
     found = [Marked(finding) for finding in (*evidence.listing.findings, *find_readings(evidence.listing))]
     found += find_in_boxes(evidence)
+    found += find_object_faults(evidence)
     found += [mark for find in FINDERS if (mark := find(evidence)) is not None]
     found += find_points(evidence)
     if not any(mark.finding.code in ("data.missing-class", "data.too-few") for mark in found if _is_error(mark)):

@@ -17,7 +17,7 @@ from striate.data.listing import SPLIT_NAMES, Listing, check_classes, is_split
 from striate.data.media.every_medium import is_sample
 from striate.data.sources.archive import SUFFIXES, archive_tree, is_archive
 from striate.data.sources.boxes.every_layout import list_boxes
-from striate.data.sources.boxes.numbered_masks import list_numbered_masks
+from striate.data.sources.boxes.numbered_masks import list_numbered_masks, number_the_objects
 from striate.data.sources.boxes.table import holds_box_rows, list_box_table
 from striate.data.sources.cifar import holds_cifar, list_cifar
 from striate.data.sources.class_folders import list_classes, unwrapped
@@ -193,7 +193,7 @@ def _list_path(path: Path, config: DataConfig, annotation: str | None, class_nam
             tree = folder_tree(absolute.parent.parent)
         if points := list_points(tree, annotation, absolute.relative_to(tree.where).as_posix()):
             return replace(points, source=str(absolute))
-        if found := list_boxes(folder_tree(absolute.parent), name):
+        if found := list_boxes(folder_tree(absolute.parent), annotation, name):
             return replace(found, name=absolute.stem, source=str(absolute))
     if is_idx(name):
         return list_idx_file(absolute)
@@ -249,12 +249,18 @@ def _list_tree(tree: Tree, class_names: tuple[str, ...], annotation: str | None,
         return list_cifar(tree)
     if holds_svhn(tree):
         return list_svhn(tree)
-    if annotation == "box" and (boxed := list_boxes(tree, asked=True)):
+    if annotation == "box" and (boxed := list_boxes(tree, annotation)):
         return boxed
+    if annotation in (None, "instance") and holds_masks(tree) and number_the_objects(tree, config.max_pixels):
+        return list_numbered_masks(tree, config.max_pixels, outlines=True)
+    if annotation == "instance" and (outlined := list_boxes(tree, annotation)):
+        return outlined
     if points := list_points(tree, annotation):
         return points
     if holds_masks(tree):
-        return list_numbered_masks(tree, config.max_pixels) if annotation == "box" else list_masks(tree)
+        if annotation in ("box", "instance"):
+            return list_numbered_masks(tree, config.max_pixels, outlines=annotation == "instance")
+        return list_masks(tree)
     if annotation in (None, "labels") and (boxed := list_boxes(tree)):
         return boxed
     if annotation != "class":  # who asks for classes may have them of any folder

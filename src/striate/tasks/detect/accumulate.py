@@ -56,5 +56,6 @@ class Detections:
             return found
         rows = np.concatenate([part.numpy() for part in self.rows])
         each = average_precisions(ranked(rows))
-        figures = {"map": mean_of_known(each), "map50": mean_of_known(each[:, :1])}
+        headline = self._task.headline
+        figures = {headline: mean_of_known(each), f"{headline}50": mean_of_known(each[:, :1])}
         return {**found, **figures, "threshold": best_threshold(rows)}

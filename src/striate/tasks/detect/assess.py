@@ -26,7 +26,6 @@ from striate.tasks.detect.average_precision import (
     average_precisions,
     match,
     mean_of_known,
-    overlaps_for,
     ranked,
     rotated_overlaps,
     rows_of,
@@ -45,16 +44,12 @@ WORST = 10
 
 def coco_figures(decoded: NDArray[Any], targets: NDArray[Any], classes: int) -> dict[str, float]:
     """`map`, `map50` and `map75` by faster-coco-eval, which knows upright boxes alone; 0 where there are no objects."""
-    from faster_coco_eval import COCO, COCOeval_faster  # loads only where it is needed
-
     truth: list[dict[str, Any]] = []
     for image, rows in enumerate(targets):
         for row in rows[rows[:, CLASS] >= 0].astype(np.float64):
             x0, y0, x1, y1 = row[:4].tolist()
             entry = {"image_id": image + 1, "category_id": int(row[CLASS]) + 1, "bbox": [x0, y0, x1 - x0, y1 - y0]}
             truth.append(entry | {"id": len(truth) + 1, "area": (x1 - x0) * (y1 - y0), "iscrowd": int(row[CROWD])})
-    if not any(not entry["iscrowd"] for entry in truth):
-        return dict.fromkeys(("map", "map50", "map75"), 0.0)
     found = [
         {
             "image_id": image + 1,
@@ -65,18 +60,34 @@ def coco_figures(decoded: NDArray[Any], targets: NDArray[Any], classes: int) -> 
         for image, rows in enumerate(decoded)
         for row in rows[rows[:, CLASS] >= 0]
     ]
-    if not found:
+    return by_coco(truth, found, len(targets), classes, decoded.shape[1])
+
+
+def by_coco(
+    truth: list[dict[str, Any]],
+    found: list[dict[str, Any]],
+    images: int,
+    classes: int,
+    most: int,
+    kind: str = "bbox",
+    size: tuple[int, int] = (0, 0),
+) -> dict[str, float]:
+    """The figures of entries as COCO has them; `most` detections of an image are there, `kind` is bbox or segm, `size`
+    (height, width) that of the images, for masks."""
+    from faster_coco_eval import COCO, COCOeval_faster  # loads only where it is needed
+
+    if not found or all(entry["iscrowd"] for entry in truth):
         return dict.fromkeys(("map", "map50", "map75"), 0.0)
     dataset = {
-        "images": [{"id": image + 1} for image in range(len(targets))],
+        "images": [{"id": image + 1, "height": size[0], "width": size[1]} for image in range(images)],
         "categories": [{"id": number + 1, "name": str(number)} for number in range(classes)],
         "annotations": truth,
         "info": {},
     }
     with contextlib.redirect_stdout(io.StringIO()):
         known = COCO(dataset)
-        evaluation = COCOeval_faster(known, known.loadRes(found), "bbox")
-        evaluation.params.maxDets = [1, 10, MOST]
+        evaluation = COCOeval_faster(known, known.loadRes(found), kind)
+        evaluation.params.maxDets = [1, 10, max(MOST, most)]
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -166,8 +177,17 @@ def best_threshold(rows: Rows) -> float:
     return float(scores[order][place] + after) / 2
 
 
-def assess_detections(evaluation: Evaluation, facts: SampleFacts, rows: Rows, threshold: float) -> DetectionMetrics:
-    """Everything that follows from the detections of a split, whose `rows` these are."""
+def assess_detections(
+    evaluation: Evaluation,
+    facts: SampleFacts,
+    rows: Rows,
+    threshold: float,
+    *,
+    overlaps: Overlaps = upright_overlaps,
+    of: str = "",
+) -> DetectionMetrics:
+    """Everything that follows from the detections of a split, whose `rows` these are; `of`: what the names of figures
+    begin with."""
     n, names = evaluation.n, evaluation.classes
     headline = RankedHeadline(evaluation.shown[0], lambda *_: 0.0)
     figures, of_class = _figures(rows)
@@ -184,16 +204,10 @@ def assess_detections(evaluation: Evaluation, facts: SampleFacts, rows: Rows, th
     few = f"No intervals and no slices: {several(n, 'sample is', 'samples are')} fewer than {FEWEST}."
     return DetectionMetrics(
         n=n,
-        figures=figures,
+        figures={f"{of}{name}": figure for name, figure in figures.items()},
         threshold=threshold,
         classes=classes,
-        mistakes=mistakes(
-            evaluation.decoded,
-            evaluation.targets,
-            len(names),
-            threshold,
-            overlaps_for(evaluation.decoded, evaluation.targets),
-        ),
+        mistakes=mistakes(evaluation.decoded, evaluation.targets, len(names), threshold, overlaps),
         worst=tuple(sorted(images, key=lambda image: (image.f1, -image.missed - image.wrong))[:WORST]),
         slices=headline.slices(groups, rows),
         left_out=(few,) if n < FEWEST else (),

@@ -22,12 +22,13 @@ that lies between positions has one."""
 
 class Assigned(NamedTuple):
     """For each position (B, P): whether it learns an object, the `boxes` (B, P, …) and `labels` (B, P) of that, and the
-    `quality` (B, P) that its score should have: 0 where it learns none."""
+    `quality` (B, P) that its score should have: 0 where it learns none; and which of the `objects` (B, P) it is."""
 
     learns: torch.Tensor
     boxes: torch.Tensor
     labels: torch.Tensor
     quality: torch.Tensor
+    objects: torch.Tensor
 
 
 _AT_ONCE = 8_000_000
@@ -48,9 +49,13 @@ def assign(
     filled up. Rotated boxes are (…, 5)."""
     step = max(1, _AT_ONCE // (boxes.shape[1] * len(cells)))
     if step < len(scores):
-        given = (scores, predicted, boxes, labels, real)
-        parts = [[x[start : start + step] for x in given] for start in range(0, len(scores), step)]
-        found = [assign(s, p, cells, *others) for s, p, *others in parts]
+        found = []
+        for start in range(0, len(scores), step):
+            part = slice(start, start + step)
+            # Objects that only fill up come last; of most images there are fewer than of the fullest one.
+            last = (real[part].any(0).nonzero()[-1:] + 1).sum().clamp(min=1)
+            objects = (given[part, :last] for given in (boxes, labels, real))
+            found.append(assign(scores[part], predicted[part], cells, *objects))
         return Assigned(*map(torch.cat, zip(*found, strict=True)))
     candidates = _near(cells, boxes) & real[..., None]
     rotated = boxes.shape[2] == COUNT
@@ -72,6 +77,7 @@ def assign(
         boxes.gather(1, object_[..., None].expand(-1, -1, boxes.shape[2])),
         labels.gather(1, object_),
         quality,
+        object_,
     )
 
 

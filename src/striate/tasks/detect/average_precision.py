@@ -29,7 +29,8 @@ FIELDS = 4
 """Numbers that a row has for each detection: its score, its class (−1: there is none), at which of `IOUS` it is a hit,
 and at which it counts for nothing, as bits. Before them, the number of classes; behind them, of objects of each."""
 MOST = 100
-"""So many detections of a class in an image count, those with the highest scores."""
+"""So many detections of a class in an image count, those with the highest scores; more only where predictions have
+room for more, as of images with more objects than that."""
 _BITS = 2.0 ** np.arange(len(IOUS))
 
 Overlaps = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
@@ -105,7 +106,7 @@ def rows_of(decoded: NDArray[Any], targets: NDArray[Any], classes: int, overlaps
         for number in np.unique(np.concatenate([objects[:, CLASS], there[:, CLASS]])).astype(int).tolist():
             own = objects[objects[:, CLASS] == number]
             some = there[there[:, CLASS] == number]
-            some = some[np.argsort(-some[:, SCORE], kind="stable")][:MOST]
+            some = some[np.argsort(-some[:, SCORE], kind="stable")][: max(MOST, count)]
             hits, nothing, _ = match(some, own, overlaps)
             part = row[FIELDS * place : FIELDS * (place + len(some))].reshape(-1, FIELDS)
             part[:, 0], part[:, 1] = some[:, SCORE], number

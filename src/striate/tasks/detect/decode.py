@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from striate.data.annotations.boxes import CLASS
-from striate.tasks.detect.head import CELLS
+from striate.tasks.detect.head import parts_of
 from striate.tasks.detect.overlap import suppressed
 from striate.tasks.detect.rotated import boxes_of
 
@@ -22,12 +22,21 @@ overlap less where their angles differ."""
 
 
 @torch.no_grad()
-def detections(outputs: torch.Tensor, count: int, size: tuple[int, int], *, rotated: bool = False) -> torch.Tensor:
-    """(N, 100, 6) float32 by falling score, from outputs (N, P, K + 7) for `count` classes K in images of (height,
-    width) `size`: edges in pixels, class, score; class −1 where there are no more. Of `rotated` boxes (N, 100, 7): the
-    angle comes last, and edges may lie beyond the image."""
+def detections(
+    outputs: torch.Tensor,
+    count: int,
+    size: tuple[int, int],
+    *,
+    rotated: bool = False,
+    most: int = MOST,
+    positions: bool = False,
+) -> torch.Tensor:
+    """(N, `most`, 6) float32 by falling score, from outputs (N, P, K + 7) for `count` classes K in images of (height,
+    width) `size`: edges in pixels, class, score; class −1 where there are no more. Of `rotated` boxes (N, `most`, 7):
+    the angle comes last, and edges may lie beyond the image. `positions`: a last column says which of the P each comes
+    from."""
     scores = outputs[..., :count].float().sigmoid().flatten(1)
-    values, places = scores.topk(min(BEFORE, scores.shape[1]), dim=1)
+    values, places = scores.topk(min(BEFORE * most // MOST, scores.shape[1]), dim=1)
     # Equal scores in the order of their positions, whatever made them come first.
     order = torch.argsort(places, 1)
     values, places = values.gather(1, order), places.gather(1, order)
@@ -36,19 +45,22 @@ def detections(outputs: torch.Tensor, count: int, size: tuple[int, int], *, rota
     longest = max(1, int((values >= SCORED).sum(1).max())) if len(values) else 1
     values, places = values[:, :longest], places[:, :longest]
     numbers = places % count
-    boxes = outputs[..., count:-CELLS].float()
+    boxes = parts_of(outputs, count, rotated=rotated)[1].float()
     boxes = boxes.gather(1, (places // count)[..., None].expand(-1, -1, boxes.shape[2]))
     boxes = boxes_of(boxes) if rotated else boxes
     kept = suppressed(boxes, numbers, _SUPPRESSED_ROTATED if rotated else SUPPRESSED) & (values >= SCORED)
-    if rotated:
-        rows = torch.cat([boxes[..., :4], numbers[..., None], values[..., None], boxes[..., 4:]], 2)
-    else:
+    columns = [column[..., None] for column in (numbers, values)]
+    columns += [boxes[..., 4:]] if rotated else []
+    columns += [(places // count)[..., None]] if positions else []
+    edges = boxes[..., :4]
+    if not rotated:
         limits = torch.tensor([*size[::-1], *size[::-1]], dtype=boxes.dtype, device=boxes.device)
-        rows = torch.cat([torch.minimum(boxes.clamp(min=0), limits), numbers[..., None], values[..., None]], 2)
+        edges = torch.minimum(edges.clamp(min=0), limits)
+    rows = torch.cat([edges, *columns], 2)
     rows = torch.where(kept[..., None], rows, _nothing(rows))
-    first = torch.sort((~kept).byte(), dim=1, stable=True).indices[:, :MOST]
+    first = torch.sort((~kept).byte(), dim=1, stable=True).indices[:, :most]
     rows = rows.gather(1, first[..., None].expand(-1, -1, rows.shape[2]))
-    return functional.pad(rows, (0, 0, 0, MOST - rows.shape[1])) + _filling(rows, MOST)
+    return functional.pad(rows, (0, 0, 0, most - rows.shape[1])) + _filling(rows, most)
 
 
 def _nothing(rows: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from striate.data.annotations.boxes import CLASS
 from striate.layers.suppression import suppress_by_rounds, suppression
 from striate.tasks.detect.average_precision import SCORE
 from striate.tasks.detect.decode import BEFORE, MOST, SCORED, SUPPRESSED
-from striate.tasks.detect.head import CELLS
+from striate.tasks.detect.head import parts_of
 from striate.tasks.exported import Frame
 
 OUTPUTS = ("boxes", "scores", "labels")
@@ -28,7 +28,7 @@ def exported_boxes(
     scores = outputs[..., :count].float().sigmoid().flatten(1)
     values, places = scores.topk(min(BEFORE, scores.shape[1]), dim=1)
     numbers = places % count
-    boxes = outputs[..., count:-CELLS].float()
+    boxes = parts_of(outputs, count)[1].float()
     boxes = boxes.gather(1, (places // count)[..., None].expand(-1, -1, 4))
     by_class = torch.where(numbers[:, None] == torch.arange(count)[:, None], values[:, None], 0.0)
     # What has a lower score suppresses nothing: it may as well take part.

@@ -16,9 +16,8 @@ from torch import nn
 from striate.models.feature_pyramid import FeaturePyramid
 from striate.tasks.detect.rotated import COUNT
 
-CELLS = 3
-"""The last numbers of a position: its x, y and stride. Before them lies its box, before that the logits of the
-classes."""
+BOX, CELL = 4, 3
+"""The numbers of an upright box; those of a position: its x, y and stride."""
 _PRIOR = 0.01
 """The score of all positions before the first step: most of them see no object (Lin et al., "Focal loss", 2017)."""
 _LARGEST = 7.0  # of the logarithm of a distance in strides: a thousand of them
@@ -63,14 +62,20 @@ class Detector(nn.Module):
         """One row for each position, those of the finest stride first, line by line."""
         rows = []
         for level, given in enumerate(self.pyramid(x)):
-            kind = box = given
-            for one, other in zip(self.for_class, self.for_box, strict=True):
-                kind, box = one(kind, level), other(box, level)
-            rows.append(self._rows(self.score(kind), self.edges(box), level, x.shape))
+            kind, box = self.read(given, level)
+            rows.append(self.rows(self.score(kind), self.edges(box), level, x.shape))
         return torch.cat(rows, 1)
 
-    def _rows(self, score: torch.Tensor, edges: torch.Tensor, level: int, shape: torch.Size) -> torch.Tensor:
-        """In float32, whatever the maps are: bfloat16 counts pixels beyond 256 in twos."""
+    def read(self, given: torch.Tensor, level: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the two stacks of layers make of a map of the pyramid: for classes, and for boxes."""
+        kind = box = given
+        for one, other in zip(self.for_class, self.for_box, strict=True):
+            kind, box = one(kind, level), other(box, level)
+        return kind, box
+
+    def rows(self, score: torch.Tensor, edges: torch.Tensor, level: int, shape: torch.Size) -> torch.Tensor:
+        """(N, positions, K + 7) of one map; in float32, whatever the maps are: bfloat16 counts pixels beyond 256 in
+        twos."""
         height, width = edges.shape[2:]
         down, right = shape[2] / height, shape[3] / width
         y = (torch.arange(height, device=edges.device, dtype=torch.float32) + 0.5) * down
@@ -87,6 +92,14 @@ class Detector(nn.Module):
             return torch.cat([logits, *boxes, cells], 2)
         reach = stride * (given + self.size[level].float()).clamp(max=_LARGEST).exp()
         return torch.cat([logits, centers - reach[..., :2], centers + reach[..., 2:], cells], 2)
+
+
+def parts_of(
+    outputs: torch.Tensor, count: int, *, rotated: bool = False
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The logits of `count` classes, the boxes and the positions in rows of a detector; more may follow them."""
+    end = count + (COUNT if rotated else BOX)
+    return outputs[..., :count], outputs[..., count:end], outputs[..., end : end + CELL]
 
 
 class _Shared(nn.Module):

@@ -6,8 +6,8 @@ import torch
 from torch.nn import functional
 
 from striate.data.annotations.boxes import CLASS, CROWD
-from striate.tasks.detect.assign import assign, inside_any
-from striate.tasks.detect.head import CELLS
+from striate.tasks.detect.assign import Assigned, assign, inside_any
+from striate.tasks.detect.head import parts_of
 from striate.tasks.detect.overlap import generalized_iou
 from striate.tasks.detect.rotated import apart, boxes_of, ellipses, with_angle
 
@@ -15,14 +15,21 @@ _BOX_WEIGHT = 2.0
 
 
 def detection_loss(outputs: torch.Tensor, targets: torch.Tensor, count: int, *, rotated: bool = False) -> torch.Tensor:
+    """Scalar sum: `loss_and_assignment`."""
+    return loss_and_assignment(outputs, targets, count, rotated=rotated)[0]
+
+
+def loss_and_assignment(
+    outputs: torch.Tensor, targets: torch.Tensor, count: int, *, rotated: bool = False
+) -> tuple[torch.Tensor, Assigned]:
     """Scalar sum, of outputs (N, P, K + 7) for `count` classes K: quality focal loss of all scores, and 1 − GIoU of the
     boxes of positions that learn an object, by how well they fit; of `rotated` ones (N, P, K + 8) 1 − ProbIoU.
 
     Li et al., "Generalized focal loss", NeurIPS 2020; Rezatofighi et al., "Generalized intersection over union", CVPR
-    2019. What lies in a crowd is nobody's fault.
+    2019. What lies in a crowd is nobody's fault. And which positions learn which object.
     """
-    logits, boxes = outputs[..., :count].float(), outputs[..., count:-CELLS].float()
-    cells = outputs[0, :, -CELLS:].detach().float()
+    logits, boxes, cells = (part.float() for part in parts_of(outputs, count, rotated=rotated))
+    cells = cells[0].detach()
     most = int((targets[..., CLASS] >= 0).sum(1).max()) if len(targets) else 0
     objects = _first(targets, max(1, most))
     there = objects[..., CLASS] >= 0
@@ -46,7 +53,7 @@ def detection_loss(outputs: torch.Tensor, targets: torch.Tensor, count: int, *, 
         wrong = apart(boxes[found.learns], ellipses(found.boxes[found.learns])) * found.quality[found.learns]
     else:
         wrong = (1 - generalized_iou(boxes, found.boxes)) * found.quality * found.learns
-    return scores + _BOX_WEIGHT * wrong.sum()
+    return scores + _BOX_WEIGHT * wrong.sum(), found
 
 
 def _first(targets: torch.Tensor, count: int) -> torch.Tensor:

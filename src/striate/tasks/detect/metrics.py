@@ -24,6 +24,7 @@ METRICS = (
     Metric("angle_error", "median angle error", "degrees", higher_is_better=False),
 )
 AVERAGES = {"map": "mAP", "map50": "mAP at IoU 0.5", "map75": "mAP at IoU 0.75"}
+AVERAGES |= {f"mask_{name}": f"mask {label}" for name, label in AVERAGES.items()}
 _CLASSES, _IMAGES = 20, 5
 _MANY = 3
 
@@ -64,9 +65,10 @@ class ImageDetections:
 class DetectionMetrics:
     """Everything about one split of a detection.
 
-    `figures`: `map`, `map50`, `map75`, with bootstrap intervals over images. `threshold`: the score from which on a
-    detection is a prediction. `mistakes`: by kind how many there are at this threshold, and how much mAP at IoU 0.5
-    would rise without them. `worst` begins with the image of the lowest F1. `left_out`: what was not computed.
+    `figures`: `map`, `map50`, `map75` (of masks: `mask_map` and so on), with bootstrap intervals over images.
+    `threshold`: the score from which on a detection is a prediction. `mistakes`: by kind how many there are at this
+    threshold, and how much mAP at IoU 0.5 would rise without them. `worst` begins with the image of the lowest F1.
+    `left_out`: what was not computed.
     """
 
     n: int
@@ -92,8 +94,8 @@ class DetectionMetrics:
         """Each class, the kinds of mistakes, slices, and the images with the lowest F1."""
         del temperature
         averages = [
-            f"  {label:<24}{_percent(self.figures[name]):>10}   {span_text(self.figures[name], 100, '.2f')}"
-            for name, label in AVERAGES.items()
+            f"  {AVERAGES[name]:<24}{_percent(figure):>10}   {span_text(figure, 100, '.2f')}"
+            for name, figure in self.figures.items()
         ]
         return [
             [f"  {'over all classes':<24}{'':>10}   95 % interval (bootstrap)", *averages],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,16 +21,23 @@ from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import number, percent
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from striate.tasks.detect.task import Detect
 
 _SHOWN = 3
 
 
 def detection_pictures(
-    folder: Path, evaluation: Evaluation, images: Images | None, task: Detect, names: Sequence[str]
+    folder: Path,
+    evaluation: Evaluation,
+    images: Images | None,
+    task: Detect,
+    names: Sequence[str],
+    draw: Callable[[Any, str, list[str]], Figure] | None = None,
 ) -> tuple[Picture, ...]:
     """The images with the lowest F1 at the threshold, around its median, and with the highest; and precision by
-    recall."""
+    recall. `draw(chosen, title, labels)` makes a figure of samples, in place of one with boxes."""
     title = of_split(evaluation.data, evaluation.split, evaluation.n)
     rows = task.rows_of(evaluation)
     each, _ = counts_of(rows, task.threshold)
@@ -47,15 +54,19 @@ def detection_pictures(
     pictures = []
     for name, file, chosen, caption in galleries if images is not None else ():
         assert images is not None
-        drawn = [both_drawn(evaluation.decoded[k], evaluation.targets[k], task) for k in chosen]
-        figure = boxes_figure(
-            np.asarray(images[chosen]),
-            [truth for truth, _ in drawn],
-            [found for _, found in drawn],
-            evaluation.classes,
-            title=f"{title}: {name.lower()}",
-            labels=[f"F1 {percent(float(f1[k]))}" for k in chosen],
-        )
+        labels = [f"F1 {percent(float(f1[k]))}" for k in chosen]
+        if draw is not None:
+            figure = draw(chosen, f"{title}: {name.lower()}", labels)
+        else:
+            drawn = [both_drawn(evaluation.decoded[k], evaluation.targets[k], task) for k in chosen]
+            figure = boxes_figure(
+                np.asarray(images[chosen]),
+                [truth for truth, _ in drawn],
+                [found for _, found in drawn],
+                evaluation.classes,
+                title=f"{title}: {name.lower()}",
+                labels=labels,
+            )
         path = save_figure(figure, folder / file, PHOTO_DPI)
         listed = f" ({', '.join(names[k] for k in chosen)})" if len(names) else ""
         said = f"{title}; {caption}{listed}; predictions from a score of {task.threshold:.2f} on."

@@ -49,7 +49,7 @@ from striate.tasks.detect.average_precision import (
 from striate.tasks.detect.decode import detections
 from striate.tasks.detect.doctor import nothing_found, small_missed
 from striate.tasks.detect.export import OUTPUTS, detections_of, disparity_of_boxes, exported_boxes
-from striate.tasks.detect.head import CELLS, Detector
+from striate.tasks.detect.head import Detector, parts_of
 from striate.tasks.detect.loss import detection_loss
 from striate.tasks.detect.metrics import MAP, METRICS, DetectionMetrics
 from striate.tasks.detect.move import resize_boxes, warp_boxes
@@ -59,6 +59,7 @@ from striate.tasks.exported import Frame
 from striate.tasks.found import Found
 from striate.tasks.headline import Headline, Rows, interval_of
 from striate.tasks.marks import Marks, Outline, PositionMap, as_colors
+from striate.tasks.metric import Metric
 from striate.tasks.task import Explained, Feature, Task
 from striate.visualize.canvas import class_colors
 from striate.visualize.page_parts import Picture, Section, Table
@@ -95,7 +96,7 @@ class Detect(Task):
     name: ClassVar[str] = "detect"
     annotation: ClassVar[str] = "box"
     needs: ClassVar[Feature] = "pyramid"
-    metrics = METRICS
+    metrics: ClassVar[tuple[Metric, ...]] = METRICS
     losses: ClassVar[tuple[str, ...]] = ("quality-focal",)
     moves_with_image: ClassVar[bool] = True
     needs_placement: ClassVar[bool] = True
@@ -128,8 +129,8 @@ class Detect(Task):
         return len(self.classes)
 
     def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
-        """The network with a pyramid and a head."""
-        detector = Detector(network, input_shape, self.outputs, self.strides, self.typical, rotated=self.rotated)
+        """The network with a pyramid and a head, whose positions are near enough to each other."""
+        detector = self.detector(network, input_shape)
         stride = detector.pyramid.strides[0]
         if stride > 2 * self.typical * _COARSE:
             larger = " × ".join(str(round(side * stride / (2 * self.typical) / 32) * 32) for side in self.size)
@@ -140,6 +141,10 @@ class Detect(Task):
                 f"larger images, about {larger} (--size), or a network with finer maps: --model {DETECTOR}",
             )
         return detector
+
+    def detector(self, network: nn.Module, input_shape: tuple[int, ...]) -> Detector:
+        """The network with a pyramid and a head."""
+        return Detector(network, input_shape, self.outputs, self.strides, self.typical, rotated=self.rotated)
 
     def bare(self, network: nn.Module) -> nn.Module:
         """The network whose maps are used."""
@@ -253,13 +258,13 @@ class Detect(Task):
     def position_maps(self, outputs: torch.Tensor) -> tuple[PositionMap, ...]:
         """The scores and boxes of the positions of each stride."""
         found, count = [], self.outputs
-        strides = outputs[0, :, -1]
-        for stride in strides.unique():
-            rows = outputs[0, strides == stride].float().cpu()
-            columns = len(rows[:, -3].unique())
-            shape = len(rows) // columns, columns
-            scores = rows[:, :count].sigmoid().T.reshape(count, *shape)
-            boxes = boxes_of(rows[:, count:-CELLS])[:, :4] if self.rotated else rows[:, count:-CELLS]
+        logits, places, cells = (part[0].float().cpu() for part in parts_of(outputs, count, rotated=self.rotated))
+        for stride in cells[:, 2].unique():
+            there = cells[:, 2] == stride
+            columns = len(cells[there, 0].unique())
+            shape = int(there.sum()) // columns, columns
+            scores, boxes = logits[there].sigmoid().T.reshape(count, *shape), places[there]
+            boxes = boxes_of(boxes)[:, :4] if self.rotated else boxes
             boxes = boxes.reshape(*shape, 4)
             found.append(PositionMap(f"stride {float(stride):g}", "score", self.classes, scores, boxes))
         return tuple(found)
@@ -271,7 +276,7 @@ class Detect(Task):
     def _numbers(self, outputs: torch.Tensor) -> torch.Tensor:
         """(N, P · (K + 4)) scores, and edges in shares of the longer side."""
         count = self.outputs
-        boxes = outputs[..., count:-CELLS].float()
+        boxes = parts_of(outputs, count, rotated=self.rotated)[1].float()
         edges = (boxes_of(boxes)[..., :4] if self.rotated else boxes) / max(self.size)
         return torch.cat([outputs[..., :count].float().sigmoid(), edges], 2).flatten(1)
 
@@ -356,7 +361,7 @@ class Detect(Task):
         reach = reach.amin().expand(2) if self.rotated else reach
 
         def score(outputs: torch.Tensor) -> torch.Tensor:
-            cells = outputs[..., -CELLS:]
+            cells = parts_of(outputs, count, rotated=self.rotated)[2]
             far = (cells[..., :2] - center.to(cells)).abs() / torch.maximum(reach.to(cells), cells[..., 2:] / 2)
             return torch.where((far.amax(2) <= 1)[..., None], outputs[..., :count], -torch.inf).amax(1)
 

@@ -263,9 +263,12 @@ class Segment(Task):
         """The share of each class."""
         return "  ".join(f"{name} {share:.4g}" for name, share in fields["shares"].items())
 
-    def write_prediction(self, folder: Path, name: str, decoded: torch.Tensor) -> dict[str, Any]:
+    def write_prediction(
+        self, folder: Path, name: str, decoded: torch.Tensor, placed: Placement | None = None
+    ) -> dict[str, Any]:
         """A PNG whose pixels have the values, or colors, of the training masks; nothing in the folder is
         overwritten."""
+        del placed
         values = np.array(self.values or [int(name) for name in self.classes], np.uint8)
         table = np.array(self.colors, np.uint8)[values] if self.colors else values
         with explained(folder):

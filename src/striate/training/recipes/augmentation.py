@@ -84,6 +84,8 @@ def has_upright(train: Split) -> bool:
         return True
     rows = torch.arange(count) * len(train) // count
     images, masks = train.inputs[rows], train.targets[rows].cpu()
+    if masks.dtype != torch.uint8:  # numbers of single objects: there is one class, or nobody asks which
+        masks = masks > 0
     half = images.shape[2] // 2
 
     def differs(values: torch.Tensor) -> torch.Tensor:

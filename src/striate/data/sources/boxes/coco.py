@@ -1,4 +1,4 @@
-"""Boxes as in COCO: one .json for many images, beside or above them.
+"""Boxes and outlines as in COCO: one .json for many images, beside or above them.
 
 Lin et al., "Microsoft COCO: common objects in context", 2014. A box is x, y, width, height, from the corner of the
 first pixel.
@@ -14,11 +14,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from striate.data.box_records import Box, Boxed, around
+from striate.data.dataset import Annotation
 from striate.data.listing import SPLIT_NAMES, Listing
+from striate.data.mask_codes import edges_of, mask_of
 from striate.data.media.every_medium import is_sample
 from striate.data.sources.boxes.make_listing import box_listing, damaged
 from striate.data.sources.tree import Tree, read_whole
-from striate.errors import DataError
+from striate.errors import DataError, pasted
 from striate.wording import several
 
 _MOST_FILES = 40
@@ -36,8 +38,12 @@ def coco_files(tree: Tree, *, points: bool) -> list[str]:
     return plain or (found if points else [])
 
 
-def list_coco(tree: Tree, files: list[str]) -> Listing:
-    """The images of these files with their boxes. Raises DataError with the file and the number of the entry."""
+def list_coco(tree: Tree, files: list[str], annotation: Annotation | None = "box") -> Listing:
+    """The images of these files with their boxes, or with the masks of their objects (`instance`).
+
+    Raises DataError with the file and the number of the entry; and, where nobody says which of both (None), for files
+    that hold both.
+    """
     pictures = _Pictures(tree)
     found: dict[str, tuple[Boxed, str | None]] = {}
     names: dict[str, None] = {}
@@ -48,10 +54,15 @@ def list_coco(tree: Tree, files: list[str]) -> Listing:
         names |= dict.fromkeys(categories.values())
         split = split_named(file)
         of_image: dict[Any, list[Box]] = {}
+        if annotation is None and _outlined(document["annotations"]):
+            raise _both(tree, file)
+        sizes = {entry.get("id"): _size(entry) for entry in document["images"] if isinstance(entry, dict)}
         for number, entry in enumerate(document["annotations"]):
             box = _box(tree, file, number, entry, categories)
+            if annotation == "instance":
+                box = _with_mask(tree, file, number, entry, box, sizes.get(entry.get("image_id")))
             of_image.setdefault(entry.get("image_id"), []).append(box)
-            keypoints += "keypoints" in entry
+            keypoints += "keypoints" in entry or (annotation != "instance" and bool(entry.get("segmentation")))
         known = set()
         for number, entry in enumerate(document["images"]):
             name = entry.get("file_name") if isinstance(entry, dict) else None
@@ -62,11 +73,12 @@ def list_coco(tree: Tree, files: list[str]) -> Listing:
             if path is None:
                 missing.append(name)
                 continue
-            height, width = entry.get("height"), entry.get("width")
-            size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
             if path in found:
                 raise damaged(tree, file, None, f"{name} twice (also in {found[path][0].file})", "each image once")
-            found[path] = Boxed(tuple(of_image.get(entry["id"], ())), file, size), split or split_named(_folder(path))
+            found[path] = (
+                Boxed(tuple(of_image.get(entry["id"], ())), file, _size(entry)),
+                split or split_named(_folder(path)),
+            )
         foreign = [image for image in of_image if image not in known]
         if foreign:
             got = f"annotations of {several(len(foreign), 'image')} that it does not list, the first {foreign[0]!r}"
@@ -78,8 +90,54 @@ def list_coco(tree: Tree, files: list[str]) -> Listing:
             "every image that the file lists, beside it or below",
             "put the images there, or take them out of the list",
         )
-    notes = ["Outlines and named points of the file are not read: boxes alone."] if keypoints else []
-    return box_listing(tree, found, classes=tuple(names), used=files, notes=notes)
+    what = "Named points of the file are" if annotation == "instance" else "Outlines and named points of the file are"
+    notes = [f"{what} not read{'' if annotation == 'instance' else ': boxes alone'}."] if keypoints else []
+    kind = annotation or "box"
+    return box_listing(tree, found, classes=tuple(names), used=files, notes=notes, annotation=kind)
+
+
+def _size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
+    height, width = entry.get("height"), entry.get("width")
+    return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+
+
+def _outlined(entries: list[Any]) -> bool:
+    """Whether each object has an outline that is no mere box."""
+    outlines: list[Any] = [entry.get("segmentation") for entry in entries if isinstance(entry, dict)]
+    if not outlines or not all(outlines):
+        return False
+    return any(isinstance(one, dict) or any(len(part) > _RECTANGLE for part in one) for one in outlines)
+
+
+_RECTANGLE = 8
+"""Numbers of the outline of a box: annotators that write no others put these."""
+
+
+def _both(tree: Tree, file: str) -> DataError:
+    where = pasted(tree.where)
+    return DataError(
+        f"data {tree.where}, {file}",
+        "boxes and outlines of the objects: two tasks can learn from them",
+        "which of both is meant: --task detect (boxes) or --task instances (a mask for each object)",
+        f"striate train {where} --task instances, or striate train {where} --task detect",
+    )
+
+
+def _with_mask(tree: Tree, file: str, number: int, entry: Any, box: Box, size: tuple[int, int] | None) -> Box:
+    """The box with the mask of its object, and around it."""
+    where = f"annotations[{number}]"
+    if size is None:
+        got = f"{where} of image {entry.get('image_id')!r} without height and width"
+        raise damaged(tree, file, None, got, "the size of each image, in pixels, in which outlines are drawn")
+    outline = entry.get("segmentation")
+    if not outline:
+        raise damaged(tree, file, None, f"{where} without segmentation", "an outline of each object, or --task detect")
+    mask = mask_of(outline, size)
+    if mask is None:
+        expected = f"polygons [[x, y, x, y, …], …], or RLE {{size: [{size[0]}, {size[1]}], counts}}"
+        raise damaged(tree, file, None, f"{where} with segmentation {str(outline)[:80]}", expected)
+    left, top, right, bottom = edges_of(mask, size)
+    return box._replace(mask=mask, edges=(left, top, right, bottom) if right > left else box.edges)
 
 
 class _Pictures:
@@ -95,6 +153,8 @@ class _Pictures:
         """The path of the image, None where there is none, or several that it may be."""
         name = name.replace("\\", "/").removeprefix("./")
         fitting = [path for path in self.by_name.get(PurePosixPath(name).name, []) if f"/{path}".endswith(f"/{name}")]
+        if len(fitting) > 1:  # of a picture and its mask, the picture is meant
+            fitting = [path for path in fitting if "masks" not in path.split("/")] or fitting
         if len(fitting) > 1:
             folder = PurePosixPath(file).parent.as_posix()
             near = [path for path in fitting if folder in ("", ".") or path.startswith(f"{folder}/")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from striate.data.box_records import Boxed, counts_text
+from striate.data.dataset import Annotation
 from striate.data.listing import Listing, order_classes
 from striate.data.media.every_medium import medium_of
 from striate.data.sources.tree import Tree
@@ -19,6 +20,7 @@ def box_listing(
     classes: Sequence[str] = (),
     used: Collection[str] = (),
     notes: Sequence[str] = (),
+    annotation: Annotation = "box",
 ) -> Listing:
     """The images of `found`: by path what is said of each, and its split. `classes` in the order of their numbers,
     where the source has one, else in the order of their names. `used`: files that were read beside the images.
@@ -42,7 +44,7 @@ def box_listing(
         name=tree.name,
         source=tree.where,
         kind=image.name,
-        annotation="box",
+        annotation=annotation,
         paths=paths,
         labels=tuple(counts_text(found[path][0].boxes) for path in paths),
         given=tuple(found[path][1] for path in paths),

@@ -1,4 +1,4 @@
-"""Boxes of masks whose values number the objects of each image: images/ and masks/, 8 or 16 bit, 0 for background."""
+"""Objects of masks whose values number those of each image: images/ and masks/, 8 or 16 bit, 0 for background."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
+from striate.data.annotations.masks import number_objects
 from striate.data.box_records import Box, Boxed
 from striate.data.listing import Listing
+from striate.data.mask_codes import encode_part
 from striate.data.media.image.pictures import open_picture, turn_of
 from striate.data.sources.boxes.make_listing import box_listing
 from striate.data.sources.mask_folders import list_masks
@@ -20,21 +22,42 @@ from striate.errors import DataError
 OBJECT = "object"
 """The class of all objects: their numbers name none."""
 _MOST = 65535
+_LOOKED_AT = 40
 
 
-def list_numbered_masks(tree: Tree, max_pixels: int) -> Listing:
-    """Every image with the boxes around the values of its mask. Raises DataError for a mask that cannot be read."""
+def number_the_objects(tree: Tree, max_pixels: int) -> bool:
+    """Whether the masks of a tree number objects without doubt, by some of them; not where values have names."""
+    listing = list_masks(tree)
+    if listing.values:
+        return False
+    chosen = listing.labels[:: -(-len(listing.labels) // _LOOKED_AT)]
+    try:
+        values = map_ordered(lambda file: set(np.unique(_values(tree, file, max_pixels)).tolist()), chosen)
+        return number_objects(list(values))
+    except DataError:  # colors, say
+        return False
+
+
+def list_numbered_masks(tree: Tree, max_pixels: int, *, outlines: bool = False) -> Listing:
+    """Every image with the boxes around the values of its mask, with their `outlines` where these are wanted. Raises
+    DataError for a mask that cannot be read."""
     listing = list_masks(tree)
     found = dict(
-        zip(listing.paths, map_ordered(lambda file: _boxed(tree, file, max_pixels), listing.labels), strict=True)
+        zip(
+            listing.paths,
+            map_ordered(lambda file: _boxed(tree, file, max_pixels, outlines), listing.labels),
+            strict=True,
+        )
     )
     given = dict(zip(listing.paths, listing.given, strict=True))
     boxed = {path: (one, given[path]) for path, one in found.items()}
-    note = "Each value of a mask but 0 is an object: boxes around them."
-    return box_listing(tree, boxed, used=listing.labels, notes=(note,))
+    note = "Each value of a mask but 0 is an object" + ("." if outlines else ": boxes around them.")
+    kind = "instance" if outlines else "box"
+    return box_listing(tree, boxed, used=listing.labels, notes=(note,), annotation=kind)
 
 
-def _boxed(tree: Tree, file: str, max_pixels: int) -> Boxed:
+def _values(tree: Tree, file: str, max_pixels: int) -> NDArray[np.int64]:
+    """(H, W) numbers of a mask, as its EXIF turns it. Raises DataError for what is no mask of numbers."""
     data = read_whole(tree, file)
     with open_picture(data, file, max_pixels) as image:
         image.load()
@@ -43,9 +66,17 @@ def _boxed(tree: Tree, file: str, max_pixels: int) -> Boxed:
     if values.ndim != 2 or values.min() < 0 or values.max() > _MOST:
         got = f"a mask of {values.shape[2] if values.ndim > 2 else 1} channels, up to {values.max()}"
         raise DataError(f"{tree.where}/{file}", got, f"numbers of objects, 0 to {_MOST}", "save it as a gray PNG")
-    boxes = [
-        Box((float(at[1].start), float(at[0].start), float(at[1].stop), float(at[0].stop)), OBJECT, line=number)
-        for number, at in enumerate(find_objects(values), 1)
-        if at is not None
-    ]
-    return Boxed(tuple(boxes), str(Path(file)), (values.shape[0], values.shape[1]))
+    return values
+
+
+def _boxed(tree: Tree, file: str, max_pixels: int, outlines: bool) -> Boxed:
+    values = _values(tree, file, max_pixels)
+    size = (values.shape[0], values.shape[1])
+    boxes = []
+    for number, at in enumerate(find_objects(values), 1):
+        if at is None:
+            continue
+        top, left, bottom, right = at[0].start, at[1].start, at[0].stop, at[1].stop
+        mask = encode_part(values[at] == number, (top, left), size) if outlines else None
+        boxes.append(Box(tuple(map(float, (left, top, right, bottom))), OBJECT, line=number, mask=mask))  # type: ignore[arg-type]
+    return Boxed(tuple(boxes), str(Path(file)), size)

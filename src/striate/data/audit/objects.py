@@ -1,0 +1,133 @@
+"""Masks of single objects that somebody may have drawn in another way than he meant."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from striate.data.audit.evidence import Evidence
+from striate.data.audit.marked import GRAVE, Marked, alone, some
+from striate.data.box_records import Boxed
+from striate.data.mask_codes import decode
+from striate.records import Finding
+from striate.wording import several
+
+PIECE = 0.1
+"""The share of an object's pixels from which on a part that does not touch the rest is a piece of its own."""
+FRAGMENT = 0.05
+"""Of the median area of the objects of an image: what is smaller, or of three pixels at most, is a fragment."""
+_FEWEST_PIXELS = 3
+HIDDEN = 0.5
+"""The share of an object's pixels that smaller objects have too, from which on the two are one as a rule."""
+
+
+class _Faults(NamedTuple):
+    """Of an image, the places among its objects of those in several pieces, fragments, and those under others."""
+
+    pieces: tuple[int, ...]
+    fragments: tuple[int, ...]
+    hidden: tuple[int, ...]
+
+
+def find_object_faults(evidence: Evidence) -> tuple[Marked, ...]:
+    """`data.object-pieces`, `data.object-fragments` and `data.object-overlap`; nothing for data without masks of single
+    objects."""
+    boxes = evidence.listing.boxes
+    faults = {number: _faults(boxes[number]) for number in evidence.readable if boxes and _masked(boxes[number])}
+    total = sum(len(boxes[number].boxes) for number in faults)
+    told = (
+        _told(
+            evidence,
+            {number: found.pieces for number, found in faults.items()},
+            total,
+            "object-pieces",
+            f"in two pieces or more, each of {PIECE:.0%} of its pixels or more",
+            "Two objects under one number are learned as one. An object behind another may well be in two pieces.",
+            "Look at them; give each object a number of its own.",
+        ),
+        _told(
+            evidence,
+            {number: found.fragments for number, found in faults.items()},
+            total,
+            "object-fragments",
+            f"smaller than {FRAGMENT:.0%} of the median object of its image, or of {_FEWEST_PIXELS} pixels at most",
+            "Each counts as much as a whole object, in the loss and in every metric.",
+            "Look at them: strokes beside an object belong to it, or to the background.",
+        ),
+        _told(
+            evidence,
+            {number: found.hidden for number, found in faults.items()},
+            total,
+            "object-overlap",
+            f"of whose pixels {HIDDEN:.0%} or more belong to smaller objects too",
+            "A pixel is learned as of the smaller object alone: of an object drawn twice, little of one is left.",
+            "Remove one of each, or cut the larger one.",
+        ),
+    )
+    return tuple(mark for mark in told if mark is not None)
+
+
+def _masked(boxed: Boxed) -> bool:
+    return boxed.size is not None and any(box.mask is not None for box in boxed.boxes)
+
+
+def _faults(boxed: Boxed) -> _Faults:
+    assert boxed.size is not None
+    masks = [(k, decode(box.mask, boxed.size)) for k, box in enumerate(boxed.boxes) if box.mask and not box.crowd]
+    areas = {k: int(mask.sum()) for k, mask in masks}
+    least = max(_FEWEST_PIXELS, FRAGMENT * float(np.median([area for area in areas.values() if area] or [0])))
+    top = np.zeros(boxed.size, np.int32)
+    pieces = []
+    for k, mask in sorted(masks, key=lambda entry: -areas[entry[0]]):
+        top[mask] = k + 1
+        if _in_pieces(mask):
+            pieces.append(k)
+    seen = np.bincount(top.ravel(), minlength=len(boxed.boxes) + 1)
+    hidden = [k for k, area in areas.items() if area and seen[k + 1] <= (1 - HIDDEN) * area]
+    return _Faults(tuple(sorted(pieces)), tuple(k for k, area in areas.items() if area <= least), tuple(hidden))
+
+
+def _in_pieces(mask: NDArray[np.bool_]) -> bool:
+    at = ndimage.find_objects(mask.astype(np.uint8))
+    if not at:
+        return False
+    labels, _ = ndimage.label(mask[at[0]], np.ones((3, 3)))
+    parts = np.sort(np.bincount(labels.ravel())[1:])[::-1]
+    return len(parts) > 1 and bool(parts[1] >= max(_FEWEST_PIXELS, PIECE * parts.sum()))
+
+
+def _told(
+    evidence: Evidence,
+    places: dict[int, tuple[int, ...]],
+    total: int,
+    code: str,
+    what: str,
+    why: str,
+    remedy: str,
+) -> Marked | None:
+    counts = Counter({number: len(found) for number, found in places.items() if found})
+    count = counts.total()
+    if not count:
+        return None
+    boxes = evidence.listing.boxes
+    named = []
+    for number in sorted(counts):
+        for place in places[number]:
+            box = boxes[number].boxes[place]
+            at = ", ".join(f"{edge:g}" for edge in box.edges)
+            file = boxes[number].file
+            named.append(f"{file}, {box.line} ({at})" if file.endswith(".json") else f"{file}, value {box.line}")
+    finding = Finding(
+        code=f"data.{code}",
+        severity="warning" if count >= GRAVE * total else "note",
+        where=evidence.listing.source,
+        measured=f"{count:,} of {several(total, 'object')} {what}: {some(named)}",
+        threshold=f"0; a warning from {GRAVE:.0%} of the objects",
+        why=why,
+        remedy=remedy,
+    )
+    return Marked(finding, alone(sorted(counts)), {n: several(count, "object") for n, count in counts.items()})

@@ -1,0 +1,315 @@
+"""A mask for each object, with a class."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from striate.data.annotations.boxes import CLASS
+from striate.data.annotations.instances import objects_of
+from striate.data.augment.crop import resize_batch
+from striate.data.augment.warp import Warp
+from striate.data.config import AugmentConfig
+from striate.data.dataset import Dataset, SampleFacts
+from striate.data.mask_codes import as_entry, encode_part
+from striate.data.media.medium import Placement
+from striate.records import Finding
+from striate.runs.predictions import Predictions as KeptPredictions
+from striate.statistics.calibration import Temperature
+from striate.tasks.assessment import Figures
+from striate.tasks.baseline import Method
+from striate.tasks.config import TaskConfig
+from striate.tasks.detect.assess import Counts, assess_detections, coco_figures, counts_of
+from striate.tasks.detect.average_precision import SCORE, RankedHeadline, average_precisions, ranked, rows_of
+from striate.tasks.detect.decode import MOST
+from striate.tasks.detect.doctor import nothing_found, small_missed
+from striate.tasks.detect.head import Detector
+from striate.tasks.detect.task import Detect, strides_for
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.headline import Headline, Rows, interval_of
+from striate.tasks.instances.decode import WIDTH, apart, inside, instances, masks_of
+from striate.tasks.instances.head import InstanceDetector
+from striate.tasks.instances.loss import instance_loss
+from striate.tasks.instances.metrics import MASK_MAP, METRICS, mask_figures
+from striate.tasks.instances.overlap import MaskOverlaps
+from striate.tasks.metric import Metric
+from striate.visualize.drawn_file import write_drawn
+from striate.visualize.page_parts import Picture
+from striate.wording import percent, several
+
+_ROOM = 1.5
+"""Times as many detections of an image as the fullest training image has objects."""
+_IMAGES = 64  # looked at together
+
+
+@dataclass(frozen=True)
+class Instances(Detect):
+    """Instance segmentation over `classes` in images of (height, width) `size`: the detector of `Detect`, and a mask
+    for each detection. Outputs (N, P, …) as `InstanceDetector` gives them, targets (N, H, W) as
+    `data.annotations.instances` numbers objects, predictions (N, `most`, WIDTH) as `decode.instances` gives them.
+    """
+
+    most: int = MOST
+
+    name: ClassVar[str] = "instances"
+    annotation: ClassVar[str] = "instance"
+    metrics: ClassVar[tuple[Metric, ...]] = METRICS
+    writes_files: ClassVar[bool] = True
+    takes_windows: ClassVar[bool] = True
+
+    @classmethod
+    def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
+        """With strides, and room for as many detections, as the objects of the training split need."""
+        del config, loss
+        _, height, width = data.input_shape
+        sides, most = [], 0
+        targets = data.splits["train"].targets
+        for start in range(0, len(targets), _IMAGES):
+            boxes, values = objects_of(targets[start : start + _IMAGES], len(data.classes))
+            found = boxes[values > 0][:, :4].cpu().numpy().astype(np.float64)
+            sides.append(found[:, 2:] - found[:, :2])
+            most = max(most, int((values > 0).sum(1).max()))
+        every = np.concatenate(sides)
+        typical = float(np.sqrt(np.median(every.prod(1)))) / 2
+        room = MOST * max(1, -(-int(_ROOM * most) // MOST))
+        return cls(data.classes, (height, width), strides_for(every), typical, most=room)
+
+    def detector(self, network: nn.Module, input_shape: tuple[int, ...]) -> Detector:
+        """With masks."""
+        return InstanceDetector(network, input_shape, self.outputs, self.strides, self.typical)
+
+    def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
+        """As of a detector. Turned by no angle unless asked for: what comes in at the corners has no object in the
+        targets, though it repeats the edge of the image."""
+        decided, said = super().augmentation(usual, request)
+        return replace(decided, rotate=0.0), said
+
+    # What is learned
+
+    def weight(self, targets: torch.Tensor) -> torch.Tensor:
+        """The number of objects, and of images, so that one without objects weighs something."""
+        return super().weight(objects_of(targets, self.outputs)[0])
+
+    def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Scalar sum: `instance_loss`."""
+        return instance_loss(outputs, targets, self.outputs)
+
+    def warp_targets(self, targets: torch.Tensor, warp: Warp) -> torch.Tensor:
+        """Masks move with their image; what comes in from outside is no object."""
+        planes = _as_bytes(targets)
+        moved = warp.apply(planes, nearest=True, fill=0)
+        return _from_bytes(moved, targets.dtype)
+
+    def resize_targets(self, targets: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Masks are resized with their image; a pixel is of the object at its center."""
+        return _from_bytes(resize_batch(_as_bytes(targets), size, nearest=True), targets.dtype)
+
+    # What is predicted
+
+    def decode(self, outputs: torch.Tensor) -> torch.Tensor:
+        """(N, `most`, WIDTH) float32 detections by falling score."""
+        return instances(outputs, self.outputs, self.size, self.most)
+
+    def describe_in_file(self, decoded: torch.Tensor, placed: Placement | None) -> dict[str, Any]:
+        """`width` and `height` of the file, and its `boxes` with their masks."""
+        if placed is None:
+            return self.describe(decoded)
+        height, width = placed.file
+        found = self._described(self.in_file(decoded, placed), placed.file)
+        return {"width": width, "height": height, "boxes": found}
+
+    def in_file(self, decoded: torch.Tensor, placed: Placement) -> torch.Tensor:
+        """Detections in pixels of the file; masks lie over boxes wherever these are."""
+        rows = np.asarray(decoded).astype(np.float64)  # of a tensor, or an array that was saved
+        rows[:, :4] = placed.boxes_in_file(rows[:, :4])
+        return torch.from_numpy(rows)
+
+    def describe(self, decoded: torch.Tensor) -> dict[str, Any]:
+        """`boxes` with their masks, those from the threshold on."""
+        return {"boxes": self._described(decoded, self.size)}
+
+    def _described(self, decoded: torch.Tensor, size: tuple[int, int]) -> list[dict[str, Any]]:
+        found = np.asarray(decoded)
+        found = found[(found[:, CLASS] >= 0) & (found[:, SCORE] >= self.threshold)]
+        limits = [size[1], size[0], size[1], size[0]]
+        return [
+            {
+                "label": self.classes[int(row[CLASS])],
+                "probability": float(row[SCORE]),
+                "box": [round(float(edge), 2) for edge in np.clip(row[:4], 0, limits)],
+                "mask": as_entry(encode_part(inside(part), corner, size), size),
+            }
+            for row, (part, corner) in zip(found, masks_of(found, size), strict=True)
+        ]
+
+    def write_prediction(
+        self, folder: Path, name: str, decoded: torch.Tensor, placed: Placement | None = None
+    ) -> dict[str, Any]:
+        """A PNG in the size of the file whose values number the objects by falling score, 0 where there is none; of 16
+        bits where there are more than 255. Nothing in the folder is overwritten."""
+        from striate.tasks.instances.show import said
+
+        rows, size = (decoded, self.size) if placed is None else (self.in_file(decoded, placed), placed.file)
+        found = said(np.asarray(rows), self)
+        numbers = apart(found, size)
+        kind = np.uint8 if len(found) <= np.iinfo(np.uint8).max else np.uint16
+        return {"mask": write_drawn(folder, name, numbers.astype(kind))}
+
+    def draw(self, image: NDArray[np.uint8], decoded: Any, truth: Any = None) -> NDArray[np.uint8]:
+        """Each object in a color of its own over the image, or predictions, of which wrong ones are checkered."""
+        from striate.tasks.instances.show import picture_of
+
+        return picture_of(image, np.asarray(decoded), None if truth is None else np.asarray(truth), self)
+
+    @property
+    def exports(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Nothing: an exported file has no masks of single objects."""
+        return ()
+
+    # What is measured
+
+    @classmethod
+    def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:
+        """What each image's masks add, to be ranked together."""
+        overlaps = MaskOverlaps(decoded, targets, classes)
+        return rows_of(overlaps.found, overlaps.objects, classes, overlaps)
+
+    @classmethod
+    def headline_figure(cls) -> Headline:
+        """Mean average precision of ranked masks."""
+        return RankedHeadline(MASK_MAP, lambda *_: 0.0)
+
+    def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
+        """COCO's figures of masks and of boxes, `ap50` of each class (None where it does not occur), and precision and
+        recall of masks at IoU 0.5 from the threshold on."""
+        found, truth = decoded.cpu().numpy(), targets.cpu().numpy()
+        rows = self.rows(found, truth, self.outputs)
+        boxes = objects_of(torch.from_numpy(truth), self.outputs)[0].numpy()
+        plain = found[..., : SCORE + 1]
+        each = average_precisions(ranked(rows_of(plain, boxes, self.outputs)))[:, 0].tolist()
+        counts, _ = counts_of(rows, self.threshold)
+        whole = Counts(*(part.sum() for part in counts))
+        return {
+            **mask_figures(found, truth, self.outputs),
+            **coco_figures(plain, boxes, self.outputs),
+            "ap50": {name: None if np.isnan(ap) else ap for name, ap in zip(self.classes, each, strict=True)},
+            "precision": whole.precision,
+            "recall": whole.recall,
+            "threshold": self.threshold,
+        }
+
+    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
+        """As of boxes, and `mask_map_interval` and `mask_map50_interval`."""
+        decoded, targets = np.asarray(decoded), np.asarray(targets)
+        boxes = objects_of(torch.from_numpy(targets), self.outputs)[0].numpy()
+        rows = {"": rows_of(decoded[..., : SCORE + 1], boxes, self.outputs), "mask_": self.rows_for(decoded, targets)}
+        found = {
+            f"{of}{key}_interval": interval_of(
+                RankedHeadline(MASK_MAP, lambda *_: 0.0, ious, tuple(groups)).estimate(each)
+            )
+            for of, each in rows.items()
+            for key, ious in {"map": (0, 10), "map50": (0, 1)}.items()
+        }
+        return {key: ends for key, ends in found.items() if ends is not None}
+
+    def _boxed(self, evaluation: Evaluation, overlaps: MaskOverlaps | None = None) -> Evaluation:
+        """The evaluation with rows of boxes in place of masks."""
+        if overlaps is None:
+            boxes = objects_of(torch.from_numpy(evaluation.targets), self.outputs)[0].numpy()
+            return replace(evaluation, decoded=evaluation.decoded[..., : SCORE + 1], targets=boxes)
+        return replace(evaluation, decoded=overlaps.found, targets=overlaps.objects)
+
+    def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
+        """That hardly anything is found, or hardly any small object, and why."""
+        boxed = self._boxed(evaluation)
+        return nothing_found(boxed, self.size) or small_missed(boxed, self.size, self.threshold)
+
+    @classmethod
+    def made(cls, kept: KeptPredictions) -> bool:
+        """Whether there are detections with masks for numbered objects."""
+        there = kept.predicted is None and kept.answers.ndim == kept.targets.ndim == 3 and bool(kept.classes)
+        return there and kept.answers.shape[2] == WIDTH and kept.targets.dtype.kind == "i"
+
+    def assess(
+        self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
+    ) -> Figures:
+        """Each class, kinds of mistakes, slices, and the worst images, all of masks."""
+        del temperature, names
+        overlaps = MaskOverlaps(evaluation.decoded, evaluation.targets, self.outputs)
+        rows = rows_of(overlaps.found, overlaps.objects, self.outputs, overlaps)
+        boxed = self._boxed(evaluation, overlaps)
+        return assess_detections(boxed, facts, rows, self.threshold, overlaps=overlaps, of="mask_")
+
+    def baselines(self, data: Dataset) -> tuple[Method, ...]:
+        """A threshold, and watersheds."""
+        from striate.tasks.instances.baselines import instance_methods  # scikit-image loads only where it is needed
+
+        return instance_methods(data)
+
+    # How it is shown
+
+    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
+        """Mask mAP at IoU 0.5, and what it is of."""
+        metrics = evaluation.metrics
+        ends = metrics.get("mask_map50_interval")
+        span = "" if ends is None else f" (95 % interval {' to '.join(map(percent, ends))}, bootstrap)"
+        objects = int((objects_of(torch.from_numpy(evaluation.targets), self.outputs)[1] > 0).sum())
+        kinds = several(len(self.classes), "class", "classes")
+        return percent(metrics["mask_map50"]), (
+            f"mean average precision of masks at IoU 0.5{span} over {kinds}, {several(objects, 'object')} in "
+            f"{several(evaluation.n, 'image')} of the {evaluation.split} split of {evaluation.data}; "
+            f"{percent(metrics['mask_map'])} over IoUs of 0.5 to 0.95. From a score of {self.threshold:.2f} on, "
+            f"{percent(metrics['precision'])} of the masks that are predicted are right, and "
+            f"{percent(metrics['recall'])} of the objects are found."
+        )
+
+    def pictures(
+        self,
+        folder: Path,
+        evaluation: Evaluation,
+        images: Any | None,
+        *,
+        target_names: Sequence[str] = (),
+        names: Sequence[str] = (),
+    ) -> tuple[Picture, ...]:
+        """The worst, typical and best images, and precision by recall."""
+        from striate.tasks.instances.show import instance_pictures
+
+        del target_names
+        return instance_pictures(folder, evaluation, images, self, names)
+
+    def cells(self, truth: Any, decoded: Any) -> list[Any]:
+        """One sample's row."""
+        boxes, _ = objects_of(torch.as_tensor(truth)[None], self.outputs)
+        objects = [[self.classes[int(row[CLASS])], *row[:4]] for row in boxes[0].tolist() if row[CLASS] >= 0]
+        found = [
+            [box["label"], box["probability"], *box["box"]]
+            for box in self._described(torch.as_tensor(decoded), self.size)
+        ]
+        return [json.dumps(objects), json.dumps(found)]
+
+    def target_text(self, target: Any) -> str:
+        """How many objects of each class."""
+        return super().target_text(objects_of(torch.as_tensor(target)[None], self.outputs)[0][0])
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for the checkpoint."""
+        return {**super().state(), "most": self.most}
+
+
+def _as_bytes(targets: torch.Tensor) -> torch.Tensor:
+    """(B, bytes, H, W) uint8: so every number survives whatever moves bytes."""
+    return targets.contiguous().view(torch.uint8).unflatten(2, (targets.shape[2], -1)).permute(0, 3, 1, 2).contiguous()
+
+
+def _from_bytes(planes: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
+    targets: torch.Tensor = planes.permute(0, 2, 3, 1).contiguous().view(kind).squeeze(3)
+    return targets

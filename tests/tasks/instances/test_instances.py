@@ -1,0 +1,271 @@
+"""Masks in their boxes, how far they overlap, what is learned of them, and predictions in pixels of files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from striate.data.annotations.instances import objects_of
+from striate.data.augment.augment import augment_batch
+from striate.data.augment.warp import Warp
+from striate.data.config import AugmentConfig
+from striate.data.mask_codes import decode
+from striate.data.media.medium import Placement
+from striate.models.build import build_model
+from striate.tasks.instances.box_masks import SIDE, gathered, packed, pasted, unpacked
+from striate.tasks.instances.decode import MASK, WIDTH, apart, inside
+from striate.tasks.instances.head import FEATURES, WEIGHTS, parts_of
+from striate.tasks.instances.metrics import mask_figures
+from striate.tasks.instances.overlap import MaskOverlaps
+from striate.tasks.instances.task import Instances
+
+SIZE = (40, 48)
+TASK = Instances(("round", "square"), SIZE, (4, 8), 6.0, 0.3, most=20)
+
+
+def _row(mask: np.ndarray, kind: int, score: float) -> torch.Tensor:
+    """A detection of exactly these pixels."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    top, left, bottom, right = rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
+    edges = np.array([left, top, right, bottom], np.float32)
+    shares = gathered(mask[top:bottom, left:right], (int(top), int(left)), edges)
+    return torch.cat([torch.tensor([*edges, kind, score]), packed(torch.from_numpy(shares))])
+
+
+def _disk(x: float, y: float, radius: float) -> np.ndarray:
+    down, across = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
+    return np.hypot(across - x, down - y) <= radius
+
+
+def _decoded(*images: list[torch.Tensor]) -> torch.Tensor:
+    found = torch.zeros(len(images), TASK.most, WIDTH)
+    found[..., 4] = -1
+    for image, rows in enumerate(images):
+        for place, row in enumerate(rows):
+            found[image, place] = row
+    return found
+
+
+def _target(*objects: tuple[np.ndarray, int, int]) -> torch.Tensor:
+    """Masks with class and crowd, numbered as the data does."""
+    target = np.zeros(SIZE, np.int16)
+    for number, (mask, kind, crowd) in enumerate(objects):
+        target[mask] = 1 + 2 * (number * 2 + kind) + crowd
+    return torch.from_numpy(target)
+
+
+def test_a_mask_survives_its_grid() -> None:
+    for radius in (3.0, 8.0, 14.0):
+        mask = _disk(20, 20, radius)
+        row = _row(mask, 0, 1.0).numpy()
+        part, (top, left) = pasted(unpacked(row[MASK:]), row, SIZE)
+        again = np.zeros(SIZE, np.bool_)
+        again[top : top + part.shape[0], left : left + part.shape[1]] = inside(part)
+        assert (again & mask).sum() / (again | mask).sum() > 0.9
+    shares = torch.linspace(0, 1, SIDE * SIDE).view(SIDE, SIDE)
+    assert np.abs(unpacked(packed(shares).numpy()) - shares.numpy()).max() <= 0.5 / 15 + 1e-6
+
+
+def test_touching_objects_stay_apart() -> None:
+    """A point between two middles is of the nearer one, though both boxes hold it."""
+    left, right = _disk(14, 20, 8), _disk(30, 20, 8)
+    found = torch.stack([_row(left, 0, 0.9), _row(right, 0, 0.8)]).numpy()
+    numbers = apart(found, SIZE)
+    assert set(np.unique(numbers)) == {0, 1, 2}
+    assert (numbers[left & ~right] == 1).mean() > 0.95
+    assert (numbers[right & ~left] == 2).mean() > 0.95
+
+
+def test_outputs_hold_what_the_head_wrote() -> None:
+    torch.manual_seed(0)
+    network = TASK.attach(build_model("small-resnet(width=8)", (3, *SIZE), None), (3, *SIZE)).eval()
+    images = torch.rand(2, 3, *SIZE)
+    with torch.no_grad():
+        outputs = network(images)
+        finest = network.pyramid(images)[0]
+        features = torch.nn.functional.pixel_shuffle(network._features(images, finest), 2)
+    parts = parts_of(outputs, 2)
+    assert torch.equal(parts.features, features)
+    assert parts.rows.shape[2] == 2 + 7
+    assert parts.weights.shape[2] == WEIGHTS
+    assert features.shape[1:] == (FEATURES, 2 * finest.shape[2], 2 * finest.shape[3])
+    found = TASK.decode(outputs)
+    assert found.shape == (2, 20, WIDTH)
+
+
+def test_overlaps_are_those_of_pixels() -> None:
+    truth = [(_disk(12, 12, 6), 0, 0), (_disk(30, 20, 9), 1, 0), (_disk(40, 34, 5), 0, 1)]
+    masks = [_disk(13, 12, 6), _disk(31, 22, 8), _disk(40, 34, 4), _disk(25, 15, 10)]
+    decoded = _decoded([], [_row(mask, 0, 0.5) for mask in masks])
+    targets = torch.stack([_target(), _target(*truth)])
+    overlaps = MaskOverlaps(decoded.numpy(), targets.numpy(), 2)
+    shares = overlaps(overlaps.found[1, :4], overlaps.objects[1, :3])
+    for place, mask in enumerate(masks):
+        row = decoded[1, place].numpy()
+        part, (top, left) = pasted(unpacked(row[MASK:]), row, SIZE)
+        seen = np.zeros(SIZE, np.bool_)
+        seen[top : top + part.shape[0], left : left + part.shape[1]] = inside(part)
+        assert (seen & mask).sum() / (seen | mask).sum() > 0.9
+        for number, (other, _, crowd) in enumerate(truth):
+            common, union = (seen & other).sum(), (seen | other).sum()
+            assert shares[place, number] == pytest.approx(common / (seen.sum() if crowd else union))
+
+
+def _random(seed: int, images: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
+    random = np.random.default_rng(seed)
+    targets, rows = [], []
+    for _ in range(images):
+        objects = []
+        for _ in range(int(random.integers(0, 5))):
+            mask = _disk(*random.uniform(6, 34, 2), random.uniform(3, 7))
+            objects.append((mask, int(random.integers(2)), int(random.random() < 0.1)))
+        targets.append(_target(*objects))
+        found = []
+        for mask, kind, _ in objects:
+            for _ in range(int(random.integers(0, 3))):
+                moved = np.roll(mask, tuple(random.integers(-2, 3, 2)), (0, 1))
+                kind = kind if random.random() < 0.8 else 1 - kind
+                found.append(_row(moved, kind, float(random.integers(1, 20)) / 20))
+        rows.append(found)
+    return _decoded(*rows), torch.stack(targets)
+
+
+def test_figures_are_those_of_coco() -> None:
+    decoded, targets = _random(0)
+    found = mask_figures(decoded.numpy(), targets.numpy(), 2)
+    rows = TASK.rows_for(decoded, targets)
+    assert TASK.headline_figure().value(rows) == pytest.approx(found["mask_map"], abs=1e-9)
+    assert 0.05 < found["mask_map"] < found["mask_map50"] < 1
+    with_pycocotools = _by_pycocotools(decoded.numpy(), targets.numpy())
+    assert [found["mask_map"], found["mask_map50"]] == pytest.approx(with_pycocotools, abs=1e-6)
+
+
+def _by_pycocotools(decoded: np.ndarray, targets: np.ndarray) -> list[float]:
+    import contextlib
+    import io
+
+    from pycocotools import mask as codes
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    def entry(image: int, row: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
+        code = codes.encode(np.asfortranarray(mask.astype(np.uint8)))
+        return {"image_id": image + 1, "category_id": int(row[4]) + 1, "segmentation": code}
+
+    truth, found = [], []
+    for image, (rows, target) in enumerate(zip(decoded, targets, strict=True)):
+        boxes, values = (part[0].numpy() for part in objects_of(torch.from_numpy(target[None]), 2))
+        for row, value in zip(boxes, values, strict=True):
+            if value:
+                one = entry(image, row, target == value) | {"iscrowd": int(row[5]), "id": len(truth) + 1}
+                truth.append(one | {"area": float((target == value).sum())})
+        for row in rows[rows[:, 4] >= 0]:
+            part, (top, left) = pasted(unpacked(row[MASK:]), row, SIZE)
+            mask = np.zeros(SIZE, np.bool_)
+            mask[top : top + part.shape[0], left : left + part.shape[1]] = inside(part)
+            found.append(entry(image, row, mask) | {"score": float(row[5])})
+    with contextlib.redirect_stdout(io.StringIO()):
+        known = COCO()
+        known.dataset = {
+            "images": [{"id": k + 1, "height": SIZE[0], "width": SIZE[1]} for k in range(len(targets))],
+            "categories": [{"id": k + 1} for k in range(2)],
+            "annotations": truth,
+        }
+        known.createIndex()
+        evaluation = COCOeval(known, known.loadRes(found), "segm")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return [float(evaluation.stats[0]), float(evaluation.stats[1])]
+
+
+def test_masks_move_as_their_images_do() -> None:
+    """Whatever type holds the numbers, each mask lies where a mask of its own would."""
+    truth = _target((_disk(12, 12, 6), 0, 0), (_disk(30, 20, 9), 1, 0)).expand(6, -1, -1).contiguous()
+    images = truth[:, None].clamp(0, 1).to(torch.uint8) * 200
+    config = AugmentConfig(flip=True, shift=3, rotate=20.0, crop=0.7)
+    _, warp = augment_batch(images, config, 0, 1, torch.arange(6))
+    assert isinstance(warp, Warp)
+    for kind in (torch.int16, torch.int32):
+        moved = TASK.warp_targets(truth.to(kind), warp)
+        assert moved.dtype == kind
+        for value in torch.unique(truth)[1:]:
+            one = warp.apply((truth == value)[:, None].to(torch.uint8), nearest=True, fill=0)[:, 0]
+            assert torch.equal(moved == value, one > 0)
+
+
+def test_a_mask_beside_its_object_costs_more() -> None:
+    """The loss falls when the weights of masks alone are learned, until masks are found."""
+    torch.manual_seed(0)
+    network = TASK.attach(build_model("small-resnet(width=8)", (3, *SIZE), None), (3, *SIZE)).train()
+    truth = torch.stack([_target((_disk(14, 20, 8), 0, 0), (_disk(30, 20, 8), 0, 0))] * 2)
+    images = torch.rand(2, 3, *SIZE) + 2 * (truth > 0)[:, None]
+    optimizer = torch.optim.Adam(network.parameters(), 0.01)
+    for _ in range(40):
+        loss = TASK.loss(network(images), truth)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        found = TASK.decode(network(images))
+    figures = mask_figures(found.numpy(), truth.numpy(), 2)
+    assert figures["mask_map50"] > 0.9, "two disks that touch have a mask each"
+
+
+def test_predictions_are_in_pixels_of_the_file(tmp_path: Path) -> None:
+    """A file twice as large, in the middle of a padded input."""
+    mask = _disk(24, 20, 8)
+    placed = Placement((80, 60), SIZE, (0.5, 0.5), (9.0, 0.0))
+    told = TASK.describe_in_file(_decoded([_row(mask, 1, 0.9), _row(mask, 0, 0.1)])[0], placed)
+    (box,) = told["boxes"]
+    assert (told["width"], told["height"]) == (60, 80)
+    assert box["label"] == "square"
+    assert box["box"] == pytest.approx([14, 24, 46, 56], abs=1)
+    pixels = decode(box["mask"]["counts"].encode(), tuple(box["mask"]["size"]))
+    y, x = np.mgrid[:80, :60] + 0.5
+    truth = np.hypot(x - 30, y - 40) <= 16
+    assert (pixels & truth).sum() / (pixels | truth).sum() > 0.92
+    many = [_row(_disk(3 + 3 * (k % 14), 3 + 3 * (k // 14), 1.4), 0, 0.9) for k in range(20)]
+    written = TASK.write_prediction(tmp_path, "a/photo.jpg", _decoded(many)[0], placed)
+    with Image.open(written["mask"]) as opened:
+        numbers = np.array(opened)
+    assert numbers.shape == (80, 60)
+    assert numbers.dtype == np.uint8
+    assert set(np.unique(numbers)) <= set(range(21))
+    large = torch.stack(many).repeat(13, 1)
+    written = TASK.write_prediction(tmp_path, "a/photo.jpg", large, placed)
+    assert Path(written["mask"]).name == "photo-1.png", "nothing is overwritten"
+    with Image.open(written["mask"]) as opened:
+        assert opened.mode == "I;16"
+
+
+def test_kinds_of_mistakes_are_of_masks() -> None:
+    """A mask around two objects is badly placed for each, though its box fits neither; a second one is found twice."""
+    left, right = _disk(12, 20, 7), _disk(28, 20, 7)
+    targets = torch.stack([_target((left, 0, 0), (right, 0, 0))])
+    decoded = _decoded([_row(left, 0, 0.9), _row(left, 0, 0.8), _row(_disk(40, 34, 4), 0, 0.7)])
+    from striate.tasks.detect.assess import mistakes
+
+    overlaps = MaskOverlaps(decoded.numpy(), targets.numpy(), 2)
+    found = mistakes(overlaps.found, overlaps.objects, 2, 0.3, overlaps)
+    assert {kind: one["count"] for kind, one in found.items() if one["count"]} == {
+        "duplicate": 1,
+        "background": 1,
+        "missed": 1,
+    }
+
+
+def test_drawn_objects_have_colors_of_their_own() -> None:
+    truth = _target((_disk(12, 20, 7), 0, 0), (_disk(28, 20, 7), 0, 0)).numpy()
+    image = np.full((3, *SIZE), 90, np.uint8)
+    drawn = TASK.draw(image, truth)
+    assert drawn.shape == (*SIZE, 3)
+    assert (drawn[20, 12] != drawn[20, 28]).any()
+    assert (drawn[2, 2] == 90).all()
+    wrong = TASK.draw(image, _decoded([_row(_disk(40, 34, 4), 0, 0.9)])[0].numpy(), truth)
+    assert (wrong[34, 40] == 90).all(), "what is wrong has no tint"
