@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +74,8 @@ def _boxed(tree: Tree, file: str, max_pixels: int, outlines: bool) -> Boxed:
     values = _values(tree, file, max_pixels)
     size = (values.shape[0], values.shape[1])
     boxes = []
-    for number, at in enumerate(find_objects(values), 1):
+    places: list[Any] = find_objects(values)  # None where a number is left out
+    for number, at in enumerate(places, 1):
         if at is None:
             continue
         top, left, bottom, right = at[0].start, at[1].start, at[0].stop, at[1].stop
