@@ -300,7 +300,8 @@ class Instances(Detect):
 
 def _as_bytes(targets: torch.Tensor) -> torch.Tensor:
     """(B, bytes, H, W) uint8: so every number survives whatever moves bytes."""
-    return targets.contiguous().view(torch.uint8).unflatten(2, (targets.shape[2], -1)).permute(0, 3, 1, 2).contiguous()
+    pixels: torch.Tensor = targets.contiguous().view(torch.uint8).unflatten(2, (targets.shape[2], -1))
+    return pixels.permute(0, 3, 1, 2).contiguous()
 
 
 def _from_bytes(planes: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
