@@ -48,7 +48,7 @@ class InstanceDetector(Detector):
         super().__init__(network, input_shape, classes, strides, typical, channels=channels)
         score = self.score
         del self.score
-        self.weights = nn.Conv2d(channels, WEIGHTS, 3, padding=1)
+        self.weights = nn.Conv2d(channels, WEIGHTS, 1)
         self.fine = nn.Sequential(
             nn.Conv2d(channels, _WIDTH, 3, padding=1, bias=False),
             nn.BatchNorm2d(_WIDTH),

@@ -34,9 +34,9 @@ def number_the_objects(tree: Tree, max_pixels: int) -> bool:
     chosen = listing.labels[:: -(-len(listing.labels) // _LOOKED_AT)]
     try:
         values = map_ordered(lambda file: set(np.unique(_values(tree, file, max_pixels)).tolist()), chosen)
-        return number_objects(list(values))
     except DataError:  # colors, say
         return False
+    return number_objects(list(values))
 
 
 def list_numbered_masks(tree: Tree, max_pixels: int, *, outlines: bool = False) -> Listing:
