@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 import striate
 from striate.api import crop_data
 
-SIDE, FINE, WHALES = 96, 4, 8  # pixels; drawn so many times larger
+SIDE, FINE, WHALES = 96, 4, 16  # pixels; drawn so many times larger
 POINTS = {"nose": (24, 0), "tail": (-25, 0), "left_flipper": (5, -13), "right_flipper": (5, 13)}
 
 
@@ -69,7 +69,7 @@ def write(folder: Path, count: int) -> tuple[Path, Path]:
     return folder / "points.csv", folder / "whales"
 
 
-def main(folder: Path, count: int = 320, finding: int = 25, telling: int = 30) -> None:
+def main(folder: Path, count: int = 320, finding: int = 15, telling: int = 20) -> None:
     """Make the pictures, train for so many epochs to find and to tell apart, and say how much the crops are worth."""
     points, whales = write(folder, count)
     finder = striate.train(points, epochs=finding, out=folder / "finder")

@@ -20,10 +20,10 @@ def test_whales_are_found_and_told_apart(tmp_path: Path, capsys: pytest.CaptureF
     example = importlib.util.module_from_spec(described)
     described.loader.exec_module(example)
     with torch.random.fork_rng():
-        example.main(tmp_path / "whales", 40, 2, 2)
+        example.main(tmp_path / "whales", 48, 2, 2)
     shown = capsys.readouterr().out
-    assert "40 crops of 40 pictures, nothing found in 0" in shown
+    assert "48 crops of 48 pictures, nothing found in 0" in shown
     assert "by crops:" in shown
     with (tmp_path / "whales" / "crops" / "crops.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert {row["label"] for row in rows} == {f"whale-{number}" for number in range(8)}
+    assert {row["label"] for row in rows} == {f"whale-{number}" for number in range(16)}
