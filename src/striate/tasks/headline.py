@@ -93,7 +93,7 @@ def _words(metric: Metric) -> str:
 
 
 def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return text if text[1:2].isupper() else text[:1].upper() + text[1:]  # mAP stays
 
 
 def judged_gap(difference: Estimate, scale: float, unit: str) -> str:
