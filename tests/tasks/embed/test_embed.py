@@ -15,6 +15,7 @@ from striate.data.read import load_dataset, load_for_evaluation
 from striate.errors import DataError
 from striate.tasks.config import TaskConfig
 from striate.tasks.embed.task import Embed
+from striate.tasks.evaluation import Evaluation
 
 
 @pytest.fixture
@@ -104,3 +105,20 @@ def test_blank_outputs_have_a_loss(loss: str) -> None:
         total = task.loss_sum(outputs, targets)
         assert torch.isfinite(total)
         assert total.requires_grad
+
+
+def test_collapsed_embeddings_are_noticed_and_others_are_not() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.arange(60) % 6
+    task = Embed(tuple("abcdef"), (0,), 8)
+
+    def said(vectors: np.ndarray) -> list[str]:
+        decoded = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+        metrics = task.measure(torch.from_numpy(decoded), torch.from_numpy(truth))
+        found = Evaluation("made", "test", "embed", task.classes, 60, metrics, decoded, truth, np.arange(60))
+        return [finding.why for finding in task.noticed(found)]
+
+    collapsed = np.ones((60, 8)) + 0.01 * rng.normal(size=(60, 8))
+    assert "collapsed" in said(collapsed)[0]
+    assert "everywhere" in said(rng.normal(size=(60, 8)))[0]
+    assert not said(rng.normal(size=(6, 8))[truth] + 0.5 * rng.normal(size=(60, 8)))
