@@ -52,7 +52,7 @@ def _said(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0) -> 
     return [json.loads(line) for line in out.splitlines()] if words[0] == "predict" else json.loads(out)
 
 
-def test_unknown_things_are_told_from_known_ones(run: Path, tmp_path: Path, capsys) -> None:
+def test_unknown_things_are_told_from_known_ones(run: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     other = _pictures(tmp_path / "other", {"gray": (110, 110, 110), "white": (230, 230, 230)}, 15)
     found = _said(capsys, "eval", run, "--unknown", other)
     assert set(found["scores"]) == {"both", "probability", "features"}
@@ -62,7 +62,8 @@ def test_unknown_things_are_told_from_known_ones(run: Path, tmp_path: Path, caps
     low, high = found["auroc_interval"]
     assert low <= found["auroc"] <= high
     assert [row["rate"] for row in found["sets"]] == [0.05, 0.1], "48 validation samples cannot promise 1 %"
-    assert main(["eval", str(run), "--unknown", str(other)]) == 0
+    monkeypatch.chdir(tmp_path)
+    assert main(["eval", str(run), "--unknown", "other"]) == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
     assert main(["eval", str(run), "--unknown", str(other), "--robustness"]) == 2
 

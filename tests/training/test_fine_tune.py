@@ -394,7 +394,7 @@ def test_a_function_whose_outputs_are_others_gets_a_new_head(photos) -> None:
     # And its run is again a network to begin from.
     shutil.rmtree("photos/green")
     prepared = prepare(merge_request(read_config(None), data="photos", fields={"model.weights": "run"}))
-    assert "the last layer is new: 2 classes instead of 3" in " ".join(prepared.notes)
+    assert "each class with its part of the last layer; left out: green" in " ".join(prepared.notes)
 
 
 def test_a_module_that_comes_with_weights_takes_no_others(photos) -> None:

@@ -12,6 +12,7 @@ from striate.errors import UsageError
 from striate.serving.application import make_application
 from striate.serving.server import Server, listen
 from striate.serving.service import Limits, Service
+from striate.wording import several
 
 _GRACE = 1.7  # seconds for what was accepted, when it is told to end
 
@@ -36,7 +37,7 @@ def serve(
         raise UsageError("serve", "no run", "a run, or several", "striate serve runs/NAME")
     if token is not None and (not token.isascii() or not token.isprintable() or len(token) < 8):
         expected = "8 or more printable ASCII characters"
-        raise UsageError("--token", f"{len(token)} characters", expected, "leave it out: one is made")
+        raise UsageError("--token", several(len(token), "character"), expected, "leave it out: one is made")
     token = token or secrets.token_urlsafe(24)
     paths = [run.path if isinstance(run, Run) else Path(run) for run in given]
     service = Service(paths, load, limits or Limits(), say)

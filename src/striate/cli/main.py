@@ -60,7 +60,7 @@ _VERBS = {
         "search": "Find the files of a folder that are most like a picture.",
         "match": "Say whether two pictures show the same: one person, one character, one class.",
         "export": "Write a trained network as a file that other programs run, and show that it predicts the same.",
-        "serve": "Answer requests for predictions over HTTP.",
+        "serve": "Answer requests for predictions over HTTP, until Ctrl-C.",
         "trust": "Allow the code of a file to run where a run or a configuration names it.",
         "env": "Print machine and versions for a bug report; --measure: how fast the machine is.",
     },

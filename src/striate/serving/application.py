@@ -25,6 +25,7 @@ from striate.serving.door import Door, TooLarge, TooSlow, refused, too_large
 from striate.serving.served_run import ReadPicture, ServedRun
 from striate.serving.service import Busy, Service
 from striate.version import VERSION
+from striate.wording import several
 
 _STATIC = Path(str(files("striate.serving") / "static"))
 _MOST_FILES = 256
@@ -144,7 +145,9 @@ async def _sent(request: Request, run: ServedRun, largest: int) -> tuple[list[Se
             expected = 'JSON: {"inputs": [one, …]}, each of the shape of an input'
             raise UsageError("the request", "no such JSON", expected, "send a list of inputs") from None
         if not 0 < len(inputs) <= _MOST_FILES:
-            raise UsageError("the request", f"{len(inputs):,} inputs", f"1 to {_MOST_FILES}", "send several requests")
+            raise UsageError(
+                "the request", several(len(inputs), "input"), f"1 to {_MOST_FILES}", "send several requests"
+            )
         return [(f"input#{i}", partial(run.read_numbers, one, f"input#{i}")) for i, one in enumerate(inputs)], False
     name = request.query_params.get("name", "picture")
     return [(name, partial(run.read_picture, await request.body(), name))], True
