@@ -141,7 +141,7 @@ function listOf(marks, shown, view, onchoose) {
     const button = make("button", { type: "button", "aria-pressed": String(view.chosen === one.number), "aria-label": `Mark ${spots ? "point" : "object"} ${one.number + 1}, ${marks.names[one.kind]}`, onclick: () => onchoose(view.chosen === one.number ? null : one.number) }, String(one.number + 1));
     return make("tr", {}, make("th", { scope: "row" }, button), make("td", { class: "text" }, marks.names[one.kind]), make("td", {}, percent(one.probability)), places.map((value) => make("td", {}, String(Math.round(value)))));
   });
-  return make("div", { class: "wide-frame", tabindex: "0", role: "region", "aria-label": "What is drawn" },
+  return make("div", { class: "wide-frame", tabindex: "0", role: "region", "aria-label": spots ? "Points" : "Objects" },
     make("table", {}, make("caption", {}, "In pixels of the file."),
       make("thead", {}, make("tr", {}, heads.map((head, k) => (k ? make("th", { scope: "col", class: k === 1 ? "text" : null }, head) : make("td", {}))))), make("tbody", {}, rows)));
 }

@@ -3,6 +3,7 @@ import { draw, make, percent } from "./dom.js";
 import { bytes } from "./map_canvas.js";
 
 const TEXT = 12; // pixels of the window, whatever the size of the picture
+const NARROW = 480; // a picture that is shown so wide has no room for more than numbers
 
 /** The picture with what is found in it: { element, update(view) }, where `update` draws what `view` { threshold,
  * opacity, hidden, chosen } shows and returns the outlines or spots that are drawn, each with its `number`. */
@@ -34,6 +35,7 @@ export function drawnMarks(picture, label, marks, onchoose) {
   function paint() {
     const [outlines, spots] = [shownOf(marks.outlines), shownOf(marks.spots)];
     const seen = new Map(spots.map((one) => [one.number, one]));
+    const narrow = width / unit() < NARROW;
     const color = (kind) => `rgb(${marks.colors[kind].join(" ")})`;
     const lines = marks.lines.filter((pair) => pair.every((place) => seen.has(place))).map(([a, b]) => draw("line", { class: "joint", x1: seen.get(a).x, y1: seen.get(a).y, x2: seen.get(b).x, y2: seen.get(b).y }));
     // The highest score on top.
@@ -43,7 +45,7 @@ export function drawnMarks(picture, label, marks, onchoose) {
       return [
         draw("polygon", { class: "casing", points }),
         draw("polygon", { class: `outline${chosen ? " chosen" : ""}`, points, stroke: color(one.kind), onclick: () => onchoose(chosen ? null : one.number) }),
-        ...nameOf(`${one.number + 1} ${marks.names[one.kind]} ${percent(one.probability)}`, Math.min(...one.corners.map(([x]) => x)), Math.min(...one.corners.map(([, y]) => y)), color(one.kind)),
+        ...nameOf(narrow && !chosen ? String(one.number + 1) : `${one.number + 1} ${marks.names[one.kind]} ${percent(one.probability)}`, Math.min(...one.corners.map(([x]) => x)), Math.min(...one.corners.map(([, y]) => y)), color(one.kind)),
       ];
     });
     const radius = 4 * unit();

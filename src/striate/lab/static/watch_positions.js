@@ -10,16 +10,17 @@ const HEAT = [255, 110, 0];
 export function positions() {
   const element = make("section", { class: "card", "aria-label": "What each position says", hidden: true });
   const requests = { maps: latest(), cell: latest() };
-  const view = { kind: 0, level: null, row: 0, column: 0 };
+  const view = { kind: -1, level: null, row: 0, column: 0 };
 
   async function show(subject, passed) {
     const found = await requests.maps("watch/positions", { ...subject, kind: view.kind }).catch(async () => {
-      view.kind = 0; // another network has other classes
-      return requests.maps("watch/positions", { ...subject, kind: 0 });
+      view.kind = -1; // another network has other classes
+      return requests.maps("watch/positions", { ...subject, kind: -1 });
     });
     if (found === undefined) return;
     element.hidden = found.names.length === 0;
     if (element.hidden) return;
+    view.kind = found.kind;
     const highest = found.levels.reduce((best, level, number) => (level.highest > found.levels[best].highest ? number : best), 0);
     const kept = found.levels[view.level];
     if (!kept || view.row >= kept.rows || view.column >= kept.columns) view.level = null;

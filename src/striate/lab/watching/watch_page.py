@@ -171,7 +171,7 @@ def routes(lab: Lab) -> APIRouter:
         return _picture(step_at(watched, layer), map)
 
     @router.get("/positions")
-    def positions(kind: Index = 0, watched: Any = at_work) -> dict[str, Any]:
+    def positions(kind: Layer = -1, watched: Any = at_work) -> dict[str, Any]:
         return _positions(watched.maps, kind)
 
     @router.get("/cell")
@@ -238,13 +238,15 @@ def _picture(step: Step, number: int) -> dict[str, Any]:
 
 
 def _positions(levels: tuple[PositionMap, ...], kind: int) -> dict[str, Any]:
-    """What the positions of every map of outputs say of one kind: bytes row by row, base64, on one scale, of which
-    `highest` is 255; and where each is highest."""
+    """What the positions of every map of outputs say of one kind, -1 the one with the highest number: bytes row
+    by row, base64, on one scale, of which `highest` is 255; and where each is highest."""
     names = levels[0].names if levels else ()
     if not names:
         return {"names": [], "levels": []}
     if kind >= len(names):
         raise UsageError("kind", str(kind), f"0 to {len(names) - 1}", "choose one of the list")
+    if kind < 0:
+        kind = int(torch.stack([level.values.amax((1, 2)) for level in levels]).amax(0).argmax())
     maps = [level.values[kind] for level in levels]
     highest = max(float(values.max()) for values in maps)
     told = []
@@ -256,7 +258,7 @@ def _positions(levels: tuple[PositionMap, ...], kind: int) -> dict[str, Any]:
             {"name": level.name, "rows": rows, "columns": columns, "data": data, "row": row, "column": column}
             | {"highest": float(values.max())}
         )
-    return {"names": names, "what": levels[0].what, "highest": highest, "levels": told}
+    return {"names": names, "kind": kind, "what": levels[0].what, "highest": highest, "levels": told}
 
 
 def _cell(levels: tuple[PositionMap, ...], number: int, row: int, column: int) -> dict[str, Any]:

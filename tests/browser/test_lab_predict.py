@@ -1,0 +1,64 @@
+"""Predict in a browser: an image is sent, its boxes are drawn, the threshold is moved; Watch, with what positions say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import striate
+from made_boxes import made_images, save, write_table
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("predict")
+    source = write_table(folder / "data", made_images(80, (32, 48), seed=1))
+    fields = {"execution.plan": "plain"}
+    striate.train(source, "small-resnet(width=8)", epochs=12, batch=16, size=(32, 48), out=folder / "run", set=fields)
+    save(made_images(1, (96, 144), seed=2)[0][0], folder / "one.png")
+    return folder / "run"
+
+
+@pytest.mark.slow
+def test_boxes_are_drawn_over_an_image_and_the_threshold_moved(
+    visit: Callable[..., Any], lab_address: Callable[..., str], run: Path
+) -> None:
+    seen = visit(lab_address("/predict", run))
+    page = seen.page
+    page.get_by_role("button", name="Upload").click()
+    page.locator("input[type=file]").set_input_files(run.parent / "one.png")
+    page.get_by_text("one.png, 144 × 96 pixels").wait_for()
+    slider = page.get_by_label("Score from which on an object is drawn")
+    slider.fill("0.02")
+    many = page.locator(".marks .outline").count()
+    assert many == page.locator("tbody tr").count() > 0
+    slider.fill("0.99")
+    assert page.locator(".marks .outline").count() < many
+    assert "threshold=0.99" in page.url
+    slider.fill("0.02")
+    page.locator("tbody button").first.click()
+    assert page.locator(".marks .chosen").count() == 1
+    kinds = page.locator(".legend input")
+    for number in range(kinds.count()):
+        kinds.nth(number).uncheck()
+    assert page.locator(".marks .outline").count() == 0
+    assert (seen.errors, seen.strangers, seen.violations(), seen.too_wide()) == ([], [], [], 0)
+
+
+@pytest.mark.slow
+def test_each_position_of_a_detector_says_something_on_a_phone(
+    visit: Callable[..., Any], lab_address: Callable[..., str], run: Path
+) -> None:
+    seen = visit(lab_address("/watch?model=run&image=run%230", run), width=360, dark=True)
+    page = seen.page
+    frame = page.locator(".position-frame").first
+    frame.wait_for()
+    frame.click(position={"x": 3, "y": 3})
+    page.get_by_text("row 0, column 0. Its box").wait_for()
+    frame.focus()
+    page.keyboard.press("ArrowDown")
+    page.get_by_text("row 1, column 0. Its box").wait_for()
+    assert (seen.errors, seen.strangers, seen.violations(), seen.too_wide()) == ([], [], [], 0)
