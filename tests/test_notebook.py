@@ -121,7 +121,7 @@ def test_a_diagnosis() -> None:
     text = shown(diagnosis).text
     assert "Not healthy" in text
     assert "0 errors, 1 warning, 0 notes; 2 checks in 1.2 s" in text
-    assert "not checked: loss.x" in text
+    assert "not looked at: loss.x" in text
 
 
 def test_an_evaluation() -> None:

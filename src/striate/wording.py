@@ -89,11 +89,28 @@ def type_of(value: object) -> str:
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
+def ordinal(number: int) -> str:
+    """`1st`, `2nd`, `3rd`, `4th`, `11th`, `21st`."""
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number:,}{ending}"
+
+
+def python_name(path: str) -> str:
+    """A module's or parameter's path as Python names it: `features[3].conv` of features.3.conv, `model[0]` of 0."""
+    written = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in path.split(".")).removeprefix(".")
+    return f"model{written}" if written.startswith("[") else written
+
+
 def listed(names: Sequence[str], most: int = 3) -> str:
     """`a`, `a and b`, `a, b and c`, `a, b, c and 5 more`."""
     shown = list(names[:most]) if len(names) > most else list(names)
     last = f"{len(names) - most} more" if len(names) > most else shown.pop() if shown else ""
     return f"{', '.join(shown)} and {last}" if shown else last
+
+
+def listed_names(paths: Sequence[str]) -> str:
+    """Paths of modules or parameters, listed as Python names them: `model[0] and features[3]`."""
+    return listed([python_name(path) for path in paths])
 
 
 def finding_text(finding: Finding, width: int) -> str:

@@ -19,11 +19,14 @@ EXPLAINS: dict[str, frozenset[str]] = {
 
 _ORDER = """
     data.not-finite data.label-range loss.not-finite loss.broadcast loss.wrong-for-task loss.sign
-    data.constant-images data.not-shuffled data.scrambled data.missing-class data.not-normalized data.label-map
+    data.constant-images data.not-shuffled data.scrambled data.missing-class data.target-scale
+    data.not-normalized data.augmentation data.label-map
     data.shift data.labels-random data.leak loss.degenerate model.graph-detached model.unregistered-parameters
-    model.frozen-parameters model.double-softmax model.last-layer-clipped model.mode model.batch-norm-small-batch
+    model.frozen-parameters model.evaluates-untrained
+    model.double-softmax model.last-layer-clipped model.mode model.batch-norm-small-batch
     model.batch-mixing model.no-nonlinearity model.dropout-too-high model.shared-weights optim.no-step
     optim.missing-zero-grad optim.gradient-wrong optim.parameters-missing model.symmetric-init
+    optim.low-precision optim.accumulation
     optim.clip-too-small optim.lr-schedule optim.weight-decay-too-high model.exploding-gradient model.saturated
     model.dead-units model.vanishing-gradient model.too-small model.shrinks-too-fast model.receptive-field
     model.collapsed optim.lr-too-high optim.lr-too-low

@@ -11,7 +11,9 @@ from striate.doctor.checks.every import every_check
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.clock import Clock, NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.learning import learning_of
 from striate.doctor.evidence.trial import Trial
+from striate.doctor.finding_words import in_python_names
 from striate.doctor.setup.preserved_state import state_preserved
 from striate.doctor.setup.training_setup import Batches, Loss, OptimizerOrMaker, Step, TrainingSetup, make_setup
 from striate.errors import ModelError, StriateError, UsageError, one_line
@@ -77,8 +79,9 @@ def examine(
                 raise
             skipped |= dict.fromkeys(check.codes, f"the check itself failed: {type(error).__name__}: {error}")
     found += _unexplained(evidence, found)
-    roots, follows = sort_out(found)
-    return Diagnosis(roots, follows, skipped, tuple(dict.fromkeys(looked)), clock.spent, evidence.pictures)
+    roots, follows = sort_out([in_python_names(finding, setup.model) for finding in found])
+    learning = None if quick else learning_of(evidence)
+    return Diagnosis(roots, follows, skipped, tuple(dict.fromkeys(looked)), clock.spent, evidence.pictures, learning)
 
 
 def _unexplained(evidence: Evidence, found: list[Finding]) -> list[Finding]:

@@ -12,6 +12,7 @@ from striate.records import Finding
 from striate.wording import filled, finding_text, listed, several
 
 SEVERITIES = ("error", "warning", "note")
+VERDICTS = {"healthy": "Healthy", "unhealthy": "Not healthy", "unknown": "Nothing found; healthy or not is not known"}
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,20 @@ class Picture:
     images: tuple[Any, ...] = ()
 
 
+@dataclass(frozen=True)
+class Learning:
+    """Whether the trial learned anything, and what it showed, in words."""
+
+    shown: bool
+    text: str
+
+
 @dataclass(frozen=True, repr=False)
 class Diagnosis:
     """What was found, most probable cause first; `follows` has, by code of a cause, what else was seen that follows.
 
     `skipped`: what was not looked at, and why. `looked_at`: the codes that were. `seconds`: how long it took.
-    `pictures`: by code.
+    `pictures`: by code. `learning`: what the trial learned; None where there was none.
     """
 
     findings: tuple[Finding, ...]
@@ -43,11 +52,20 @@ class Diagnosis:
     looked_at: tuple[str, ...] = ()
     seconds: float = 0.0
     pictures: Mapping[str, Picture] = field(default_factory=dict)
+    learning: Learning | None = None
+
+    @property
+    def verdict(self) -> str:
+        """`unhealthy` where there is an error or a warning, `healthy` where there is none and the trial has shown that
+        the network learns, else `unknown`."""
+        if any(finding.severity != "note" for finding in self.findings):
+            return "unhealthy"
+        return "healthy" if self.learning is not None and self.learning.shown else "unknown"
 
     @property
     def healthy(self) -> bool:
-        """Whether there is no error and no warning."""
-        return all(finding.severity == "note" for finding in self.findings)
+        """Whether there is no error and no warning, and the trial has shown that the network learns."""
+        return self.verdict == "healthy"
 
     def _repr_html_(self) -> str:
         return _notebook_page(self)
@@ -66,6 +84,8 @@ class Diagnosis:
         """The diagnosis as a JSON object."""
         return {
             "healthy": self.healthy,
+            "verdict": self.verdict,
+            "learning": None if self.learning is None else self.learning.text,
             **self.counts(),
             "findings": [
                 finding.to_json() | {"follows": [other.to_json() for other in self.follows.get(finding.code, ())]}
@@ -87,13 +107,13 @@ def diagnosis_text(diagnosis: Diagnosis, width: int = 100) -> str:
         follows = diagnosis.follows.get(finding.code, ())
         if follows:
             parts[-1] += "\n" + _indented(f"follows from it: {listed([other.code for other in follows])}", width)
-    parts.append(_verdict(diagnosis))
+    parts.append(_verdict(diagnosis, width))
     reasons: dict[str, list[str]] = {}
     for code, reason in diagnosis.skipped.items():
         reasons.setdefault(reason, []).append(code)
     if reasons:
         lines = [_indented(f"{', '.join(codes)}: {reason}", width) for reason, codes in reasons.items()]
-        parts.append("not checked:\n" + "\n".join(lines))
+        parts.append("not looked at:\n" + "\n".join(lines))
     return "\n\n".join(parts)
 
 
@@ -106,17 +126,30 @@ def _indented(text: str, width: int) -> str:
     return "  " + filled(text, width - 2).replace("\n", "\n  ")
 
 
-def _verdict(diagnosis: Diagnosis) -> str:
+def _verdict(diagnosis: Diagnosis, width: int) -> str:
+    return filled(verdict_text(diagnosis), width)
+
+
+def verdict_text(diagnosis: Diagnosis) -> str:
+    """The closing sentence: what was found or not found in how many checks, what the trial showed, and how much was not
+    looked at. `Healthy` is said only where learning was shown and no check lacked time or failed."""
     counts = {name: number for name, number in diagnosis.counts().items() if number}
     said = listed([several(number, name) for name, number in counts.items()])
     took = f"{several(len(diagnosis.looked_at), 'check')} in {diagnosis.seconds:.1f} s"
-    unseen = len(diagnosis.skipped)
-    hurried = any("seconds ran out" in reason for reason in diagnosis.skipped.values())
-    if diagnosis.healthy and (hurried or unseen > len(diagnosis.looked_at)):
-        return f"No error and no warning in {took}; {several(unseen, 'check')} did not run."
-    if diagnosis.healthy:
-        return f"Healthy: no error and no warning{f' ({said})' if said else ''}; {took}."
-    return f"{said}; {took}."
+    shown = f"; {diagnosis.learning.text}" if diagnosis.learning is not None else ""
+    unseen = f"; not looked at: {several(len(diagnosis.skipped), 'check')}" if diagnosis.skipped else ""
+    if diagnosis.verdict == "unhealthy":
+        return f"{said}; {took}{unseen}."
+    notes = f" ({said})" if said else ""
+    if diagnosis.verdict == "healthy" and not _cut_short(diagnosis):
+        return f"Healthy: no error and no warning{notes} in {took}{shown}{unseen}."
+    return f"No error and no warning{notes} in {took}{shown}{unseen}. Whether it is healthy is not known."
+
+
+def _cut_short(diagnosis: Diagnosis) -> bool:
+    """Whether checks lacked time or failed, or more were left out than made."""
+    stopped = any("seconds ran out" in reason or "failed" in reason for reason in diagnosis.skipped.values())
+    return stopped or len(diagnosis.skipped) > len(diagnosis.looked_at)
 
 
 def _notebook_page(diagnosis: Diagnosis) -> str:
@@ -131,8 +164,9 @@ def _notebook_page(diagnosis: Diagnosis) -> str:
     )
     skipped = diagnosis.skipped.items()
     return notebook.page(
-        "Healthy" if diagnosis.healthy else "Not healthy",
+        VERDICTS[diagnosis.verdict],
         notebook.line(f"{counts}; {several(len(diagnosis.looked_at), 'check')} in {diagnosis.seconds:.1f} s"),
+        notebook.line("" if diagnosis.learning is None else diagnosis.learning.text),
         *found,
-        notebook.items(f"not checked: {code}: {reason}" for code, reason in skipped),
+        notebook.items(f"not looked at: {code}: {reason}" for code, reason in skipped),
     )

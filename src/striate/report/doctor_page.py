@@ -7,7 +7,7 @@ from base64 import b64encode
 
 from matplotlib.figure import Figure
 
-from striate.doctor.diagnosis import Diagnosis, Picture
+from striate.doctor.diagnosis import VERDICTS, Diagnosis, Picture, verdict_text
 from striate.report.page import page_environment
 from striate.visualize.canvas import show_literally
 from striate.visualize.finding_picture import bars_figure, images_figure, lines_figure
@@ -19,7 +19,13 @@ def doctor_page(diagnosis: Diagnosis, subject: str) -> str:
     pictures = {code: _encoded(picture) for code, picture in diagnosis.pictures.items()}
     page = page_environment().get_template("doctor.html")
     return page.render(
-        diagnosis=diagnosis, subject=subject, pictures=pictures, alternatives=diagnosis.pictures, several=several
+        diagnosis=diagnosis,
+        subject=subject,
+        pictures=pictures,
+        alternatives=diagnosis.pictures,
+        several=several,
+        verdicts=VERDICTS,
+        closing=verdict_text(diagnosis),
     )
 
 

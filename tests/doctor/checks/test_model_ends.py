@@ -82,7 +82,7 @@ def test_softmax_before_a_loss_that_has_one(end: Any, loss: Any) -> None:
 
 def test_without_the_softmax_the_loss_is_smaller_and_that_is_said() -> None:
     (found,) = asked(DOUBLE_SOFTMAX, nn.Sequential(*perceptron(), nn.Softmax(1)), digits(), optimizer=adam)
-    assert found.where == "softmax in 4"
+    assert found.where == "softmax in model[4]"
     assert "without the softmax, the loss after 160 steps is 0." in found.measured
     assert " instead of 1." in found.measured
     assert "Remove the softmax" in found.remedy

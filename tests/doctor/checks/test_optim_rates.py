@@ -46,7 +46,7 @@ def test_a_rate_that_leads_nowhere_is_too_low(make: Any) -> None:
     (found,) = asked(LR_TOO_LOW, perceptron(), digits(), optimizer=make)
     assert (found.code, found.severity) == ("optim.lr-too-low", "error")
     assert "epochs" in found.measured
-    assert found.remedy.startswith("Give the optimizer lr=")
+    assert found.remedy.startswith("`optimizer = torch.optim.SGD(model.parameters(), lr=")
 
 
 def test_a_rate_of_zero() -> None:

@@ -2,34 +2,97 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import torch
+from torch.nn import functional
 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import main_tensor, parts
 
+_COMPARING = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+_DRAWS = ("randn", "randn_like", "normal", "rand", "rand_like")
+_SURE = 12.0
+
 
 def predicts_targets(evidence: Evidence) -> bool:
     """Whether a loss compares outputs and targets, or there are as many outputs as classes: embeddings are no
-    predictions, though they may have the shape of some."""
+    predictions, though they may have the shape of some; what a generator draws is none of its input."""
     outputs = main_tensor(evidence.first.outputs)
-    targets = main_tensor(parts(evidence.train.raw[0])[1])
+    inputs, wanted = parts(evidence.train.raw[0])
+    targets = main_tensor(wanted)
     if outputs is None or targets is None or not targets.ndim:
         return False
+    if wanted is inputs:
+        return _reconstructs(evidence, targets)
     if not evidence.setup.compares and targets.ndim < 2:
         return False  # class numbers beside embeddings
     compared = evidence.first.loss_targets
     if isinstance(compared, torch.Tensor) and len(compared) == len(targets) and compared.ndim <= outputs.ndim:
-        wanted = compared.detach().cpu().double().reshape(len(targets), -1)
-        given = targets.detach().cpu().double().reshape(len(targets), -1)
-        if wanted.shape != given.shape or bool((wanted == given).all()) or wanted.shape[1] > 1:
-            return True
-        # Such as targets that the step moves to begin at 0.
-        return bool(((wanted - given) == (wanted - given)[0]).all())
-    if any(len(call.target) == len(targets) for call in evidence.calls.losses if call.target.ndim):
-        return True
-    try:
-        classes = int(evidence.train.labels.max()) + 1
-    except NoEvidence:
+        if compared.numel() == targets.numel():
+            return _told_apart(compared, targets) and _wants_classes(evidence, outputs, compared)
+        return _are_shares(compared) or compared[0].numel() == outputs[0].numel() == targets[0].numel()
+    seen = [call.target for call in evidence.calls.losses if call.target.ndim]
+    if seen:
+        return any(len(target) == len(targets) and _speaks_of(target, targets) for target in seen)
+    classes = _classes(evidence)
+    if not classes:
         return targets.shape == outputs.shape or targets.numel() == outputs.numel()
     return outputs.ndim == 1 or outputs.shape[1] in (1, classes)
+
+
+def _classes(evidence: Evidence) -> int:
+    """How many classes the targets number; 0 where they are no class numbers."""
+    with suppress(NoEvidence):
+        return int(evidence.train.labels.max()) + 1
+    return 0
+
+
+def _reconstructs(evidence: Evidence, inputs: torch.Tensor) -> bool:
+    """Whether the loss asks for the inputs again and for nothing beside them, without chance in between."""
+    losses = evidence.calls.losses
+    if any(call.name in _DRAWS and call.inside for call in evidence.graph.calls):
+        return False
+    return bool(losses) and all(call.name in _COMPARING and _speaks_of(call.target, inputs) for call in losses)
+
+
+def _speaks_of(target: torch.Tensor, targets: torch.Tensor) -> bool:
+    """Whether what a loss compares with is made of the loader's targets: a number for each, or shares of classes."""
+    if target.numel() == targets.numel():
+        return _told_apart(target, targets)
+    return _are_shares(target) or target.shape == targets.shape
+
+
+def _told_apart(compared: torch.Tensor, targets: torch.Tensor) -> bool:
+    """Whether equal targets are compared with equal numbers and different ones with different ones, as with targets
+    that were moved or scaled, but not with ones for `real`; in another order they are mixed, which is seen
+    elsewhere."""
+    one, other = (tensor.detach().cpu().double().flatten() for tensor in (compared, targets))
+    if bool((one.sort().values == other.sort().values).all()):
+        return True
+    kinds = other.unique().numel()
+    return one.unique().numel() == kinds == torch.stack([one, other], 1).unique(dim=0).shape[0] and kinds > 1
+
+
+def _are_shares(compared: torch.Tensor) -> bool:
+    """Whether targets (N, K, …) are one-hot or probabilities of classes, or several of them yes or no."""
+    values = compared.detach().double()
+    if values.ndim < 2 or bool((values < 0).any()) or bool((values > 1).any()):
+        return False
+    return float((values.sum(1) - 1).abs().max()) < 1e-3 or bool(((values == 0) | (values == 1)).all())
+
+
+def _wants_classes(evidence: Evidence, outputs: torch.Tensor, labels: torch.Tensor) -> bool:
+    """Of class numbers beside more outputs than there are classes: whether the loss asks for the class's own output. A
+    loss of embeddings is content where each class has some output of its own."""
+    classes = _classes(evidence)
+    if labels.is_floating_point() or outputs.ndim != 2 or not 1 < classes < outputs.shape[1] or labels.ndim != 1:
+        return True
+    with suppress(Exception):  # a loss of the user's, that may want another form
+        scores = _SURE * functional.one_hot(labels.long().clamp(0, classes - 1), outputs.shape[1]).to(outputs)
+        right, wrong = (
+            float(evidence.fresh.loss(given.log_softmax(1), labels)) for given in (scores, scores.roll(1, 1))
+        )
+        return abs(right - wrong) > 1e-3 * max(abs(right), abs(wrong))
+    return True

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from striate.wording import python_name
+
 INPUT = -1
 """Stands, among the inputs of a call, for the batch."""
 STRANGE = "*"
@@ -50,7 +52,7 @@ class Call:
     of those of the network among its tensors, STRANGE for others that want a gradient. `given`, `shape`: shapes of the
     tensors it took and of the first it gave. `options`: the other arguments, by position or name. `takes_gradient`,
     `gives_gradient`: whether any tensor that it takes, gives, has a gradient. `from_batch`: whether what it gives
-    depends on the batch.
+    depends on the batch. `line`: of a call that ends a gradient, the user's line of code, with its file.
     """
 
     index: int
@@ -65,6 +67,7 @@ class Call:
     takes_gradient: bool
     gives_gradient: bool
     from_batch: bool
+    line: str = ""
 
     def option(self, position: int, name: str, default: Any = None) -> Any:
         """An argument that is no tensor, by its position or name."""
@@ -77,8 +80,8 @@ class Call:
 
     @property
     def place(self) -> str:
-        """Where that is, in words."""
-        return self.module.lstrip("*") or "forward"
+        """Where that is, as Python names it."""
+        return python_name(self.module.lstrip("*")) if self.module else "forward"
 
 
 @dataclass(frozen=True)

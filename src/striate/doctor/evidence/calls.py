@@ -57,13 +57,15 @@ class LossCall:
 class StepCalls:
     """What was seen in one step. `losses`: up to 64 calls of torch's losses. `fetched`: how often the step, outside
     of its optimizer, wanted a number in Python, by the way it did. `picked`: how often it took one row out of a tensor
-    by its number. `anomaly`: whether torch looked for anomalies meanwhile. `sizes_differ`: whether torch warned that
-    outputs and targets have different shapes. `shapes`: of results after the network's last call: the loss's."""
+    by its number. `backward`: numbers that went backward. `anomaly`: whether torch looked for anomalies meanwhile.
+    `sizes_differ`: whether torch warned that outputs and targets have different shapes. `shapes`: of results after the
+    network's last call: the loss's."""
 
     losses: list[LossCall] = field(default_factory=list)
     fetched: Counter[str] = field(default_factory=Counter)
     picked: int = 0
     anomaly: bool = False
+    backward: list[float] = field(default_factory=list)
     sizes_differ: bool = False
     shapes: set[tuple[int, ...]] = field(default_factory=set)
     error: BaseException | None = None
@@ -110,6 +112,8 @@ class _Watcher:
         calls.anomaly = calls.anomaly or torch.is_anomaly_enabled()
         if func in _FETCHES:
             calls.fetched[_FETCHES[func]] += 1
+        elif func is torch.Tensor.backward and args[0].numel() == 1:
+            calls.backward.append(float(args[0].detach()))
         elif func is torch.Tensor.__getitem__ and _one_row(args):
             calls.picked += 1
         value = func(*args, **kwargs)

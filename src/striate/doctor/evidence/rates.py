@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -61,6 +62,21 @@ def rate_text(rates: Sequence[float]) -> str:
     """`0.1`, or `0.1 to 0.5` of several groups."""
     low, high = min(rates), max(rates)
     return _three(low) if low == high else f"{_three(low)} to {_three(high)}"
+
+
+def optimizer_line(optimizer: Optimizer, rates: Sequence[float]) -> str:
+    """The line of Python that makes such an optimizer of all parameters at other rates, with the user's own options; of
+    several groups at several rates, the lines that set them."""
+    if len(set(rates)) > 1 or not rates:
+        return "; ".join(f'optimizer.param_groups[{n}]["lr"] = {_three(rate)}' for n, rate in enumerate(rates))
+    kind, group = type(optimizer), optimizer.param_groups[0]
+    name = f"torch.optim.{kind.__name__}" if kind.__module__.startswith("torch.optim") else kind.__name__
+    options = [f"lr={_three(rates[0])}"]
+    for key, parameter in inspect.signature(kind).parameters.items():
+        value = group.get(key)
+        if key not in ("params", "lr") and value != parameter.default and isinstance(value, int | float | tuple):
+            options.append(f"{key}={value!r}")
+    return f"optimizer = {name}(model.parameters(), {', '.join(options)})"
 
 
 def rate_remedy(text: str, rate: float) -> Remedy:

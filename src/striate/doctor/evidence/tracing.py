@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import linecache
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +15,7 @@ from torch import nn
 
 from striate.doctor.evidence.call_graph import HEADS, INPUT, STRANGE, Call, CallGraph, Head, Stranger, TracedModule
 from striate.doctor.setup.batch import copied, main_tensor, parts
+from striate.doctor.setup.reached_objects import written_by_user
 from striate.doctor.setup.replicas import Replica
 from striate.machine.memory import ran_out
 from striate.observe.module_calls import forward_hooks_everywhere, optimizer_steps
@@ -154,6 +158,7 @@ class _Tracer:
             needs,
             any(tensor.requires_grad for tensor in outputs),
             any(i == INPUT or self.found.calls[i].from_batch for i in inputs),
+            _users_line() if needs and not any(tensor.requires_grad for tensor in outputs) else "",
         )
         self.count[name] += 1
         self.found.calls.append(call)
@@ -259,6 +264,19 @@ class _NotedLoss:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.loss, name)
+
+
+def _users_line() -> str:
+    """`net.py, line 12: z = self.encoder(x).detach()` of the innermost frame in code of the user's; empty where that
+    cannot be told."""
+    frame = sys._getframe(1)
+    while frame is not None and not written_by_user(frame.f_globals.get("__name__")):
+        frame = frame.f_back  # type: ignore[assignment]
+    if frame is None:
+        return ""
+    file, number = frame.f_code.co_filename, frame.f_lineno
+    text = linecache.getline(file, number, frame.f_globals).strip()
+    return f"{Path(file).name}, line {number}: `{text}`" if text and "`" not in text else ""
 
 
 def _options(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -72,6 +72,7 @@ class Watch:
     def __init__(self, replica: Replica, changed: set[str], *, closely: bool, step_trace: StepTrace | None) -> None:
         self.double, self.changed, self.closely, self.step_trace = replica, changed, closely, step_trace
         self.trained = [p for group in replica.optimizer.param_groups for p in group["params"]]
+        self.optimized = set(map(id, self.trained))
         self.phase = "forward"
         self.values: list[float] = []
         self.accuracy: float | None = None
@@ -161,7 +162,9 @@ class Watch:
             known = self.raw.get(id(parameter))
             dense = (gradient.to_dense() if gradient.is_sparse else gradient).detach()
             self.raw[id(parameter)] = dense.clone() if known is None else known + dense
-            if self.held is None:  # the first gradient of this backward: what lies there now was left from before
+            # The first gradient for the optimizer: what lies there now was left from before. Gradients of others, as of
+            # an adversary, come before it is cleared.
+            if self.held is None and id(parameter) in self.optimized:
                 self.held = _norm(p.grad for p in self.trained if p.grad is not None)
 
         return note

@@ -147,6 +147,8 @@ class _Rebinding:
             if ran_out(error):
                 raise
             return self._part_by_part(thing)
+        # What it keeps alive lies under its own identity, which the next dictionary may have.
+        self.kept += tried.pop(id(tried), [])
         self.memo.update(tried)
         return replica
 

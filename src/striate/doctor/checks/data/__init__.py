@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.augmentation import AUGMENTATION
 from striate.doctor.checks.data.class_balance import IMBALANCE, MISSING_CLASS
 from striate.doctor.checks.data.input_values import CONSTANT_IMAGES, NOT_FINITE, NOT_NORMALIZED
 from striate.doctor.checks.data.label_noise import LABEL_NOISE
@@ -12,6 +13,7 @@ from striate.doctor.checks.data.not_shuffled import NOT_SHUFFLED
 from striate.doctor.checks.data.repeated_samples import DUPLICATES, LEAK, TOO_FEW
 from striate.doctor.checks.data.scrambled import MIXED_UP, SCRAMBLED
 from striate.doctor.checks.data.shift import SHIFT
+from striate.doctor.checks.data.target_scale import TARGET_SCALE
 
 CHECKS: tuple[Check, ...] = (
     NOT_FINITE,
@@ -26,8 +28,10 @@ CHECKS: tuple[Check, ...] = (
     SCRAMBLED,
     MIXED_UP,
     NOT_NORMALIZED,
+    TARGET_SCALE,
     LABEL_MAP,
     SHIFT,
+    AUGMENTATION,
     LABEL_NOISE,
     LABELS_RANDOM,
 )

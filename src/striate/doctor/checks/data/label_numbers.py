@@ -138,12 +138,12 @@ LABEL_RANGE = Check(
 )
 
 
-MOST_AS, OWN, KNOWN, MENDED = 0.5, 0.25, 0.5, 0.25
+MOST_AS, OWN, KNOWN, MENDED = 0.4, 0.5, 0.4, 0.25
 _FEWEST, _FEWEST_IN_CLASS = 8, 4
 LABEL_MAP_THRESHOLD = (
-    f"two classes or more of which {MOST_AS:.0%} of validation is taken for one other class and {OWN:.0%} at most for "
-    f"itself, each for another one, though of training {KNOWN:.0%} of these classes are recognized; renumbered, "
-    f"validation must come within {MENDED:g} of training"
+    f"two classes or more of which {MOST_AS:.0%} of validation is taken for one other class and {OWN:.0%} at most as "
+    f"much for itself, each for another one, though of training {KNOWN:.0%} of these classes are recognized; "
+    f"renumbered, validation must come within {MENDED:g} of training"
 )
 
 Whole = NDArray[np.int64]
@@ -225,7 +225,12 @@ def _moved(told: _Told) -> dict[int, int]:
         other = int(values[counts.argmax()])
         own = float((predicted == label).mean())
         believed = recognized.get(other, 0.0) >= KNOWN and recognized.get(int(label), 1.0) >= KNOWN
-        if other != label and counts.max() >= MOST_AS * len(predicted) and own <= OWN and believed:
+        if (
+            other != label
+            and counts.max() >= MOST_AS * len(predicted)
+            and own * len(predicted) <= OWN * counts.max()
+            and believed
+        ):
             found[int(label)] = other
             count += len(predicted)
     distinct = len(set(found.values()))

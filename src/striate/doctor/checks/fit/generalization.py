@@ -11,6 +11,7 @@ from striate.doctor.checks.fit.fitting import Fit, fit_of, flat, learns_itself, 
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.reading import draws_again
 from striate.doctor.evidence.trial import Change, Trial, go_on, run_trial
 from striate.records import Finding, Remedy
 from striate.wording import several
@@ -100,7 +101,8 @@ def _finding(evidence: Evidence, when: str, train: Fit, val: Fit, course: str) -
     samples = evidence.train.length or evidence.train.count
     return Finding(
         code="fit.overfit",
-        severity="warning",
+        # Rare samples that a sampler repeats are learned by heart first: that is what it is for.
+        severity="note" if draws_again(evidence.setup.train) else "warning",
         where="training and validation",
         measured=f"{when}, {train.text} on {several(train.count, 'training sample')} and {val.text} on {val.count:,} "
         f"of validation{course}; {several(parameters, 'parameter')} for {several(samples, 'sample')}",

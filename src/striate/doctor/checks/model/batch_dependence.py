@@ -19,7 +19,7 @@ from striate.doctor.setup.batch import copied, main_tensor, size_of
 from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.module_calls import ModuleCall, module_calls
 from striate.records import Finding, Remedy
-from striate.wording import listed, several
+from striate.wording import listed_names, ordinal, several
 
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 BATCH_NORM_SMALL_BATCH_CODE = "model.batch-norm-small-batch"
@@ -66,7 +66,7 @@ def _raises(evidence: Evidence, step: int) -> Finding:
         code=BATCH_NORM_SMALL_BATCH_CODE,
         severity="error",
         where="the last batch" if last else "the batches",
-        measured=f"a batch of one sample (the {step + 1}th), and one number a channel: batch norm raises",
+        measured=f"a batch of one sample (the {ordinal(step + 1)}), and one number a channel: batch norm raises",
         threshold="2 samples, where there is no map",
         why="A single number has no variance: it would be normalized to 0.",
         remedy="`DataLoader(…, drop_last=True)`."
@@ -80,8 +80,8 @@ def _few(names: list[str], shape: tuple[int, ...]) -> Finding:
     return Finding(
         code=BATCH_NORM_SMALL_BATCH_CODE,
         severity="warning",
-        where=listed(names),
-        measured=f"{listed(names)} measure mean and variance over {several(shape[0], 'sample')}"
+        where=listed_names(names),
+        measured=f"{listed_names(names)} measure mean and variance over {several(shape[0], 'sample')}"
         f"{f' of {places} places' if places > 1 else ''}",
         threshold=f"more than {FEW} samples, {FEW_ALONE} where there is no map: below, the figures of a batch say "
         "more about its one or two samples than about the data",

@@ -18,7 +18,7 @@ from striate.doctor.evidence.trial import Change
 from striate.doctor.evidence.trial_variants import first_argument, replaced
 from striate.doctor.setup.replicas import Replica
 from striate.records import Finding
-from striate.wording import listed, several
+from striate.wording import listed, listed_names, several
 
 UNREGISTERED_PARAMETERS_CODE = "model.unregistered-parameters"
 _REGISTERED = ("_modules", "_parameters", "_buffers")
@@ -194,7 +194,8 @@ def _all_cut(graph: CallGraph, measured: str) -> Finding:
             cut.place,
             f"the last call that gets something with a gradient and gives none is {_call(cut)}",
         )
-        fix = f"Remove {_call(cut)}: give the loss the tensor itself, and call `loss.backward()` on what it returns."
+        fix = f"{_removed(_cuts(graph, None))}: give the loss the tensor itself, and call `loss.backward()` on what it "
+        fix += "returns."
     else:
         where, said_where = "the loss", "the loss is made of a number, not of the outputs"
         fix = "Call `loss.backward()` on what the loss function returns; no `.item()`, `.data` or `torch.tensor(loss)`."
@@ -215,11 +216,13 @@ def _partly(evidence: Evidence, graph: CallGraph, names: set[str]) -> Iterator[F
         return
     behind = graph.before(graph.root)
     found: dict[str, Call] = {}
+    cuts: dict[int, Call] = {}
     for name in sorted(names):
         users = [call.index for call in graph.calls if name in call.parameters]
-        cut = _last_cut(graph, users)
-        if cut is not None and (cut.index in behind or _leaves(graph, cut)):
-            found[name] = cut
+        ends = [cut for cut in _cuts(graph, users) if cut.index in behind or _leaves(graph, cut)]
+        if ends:
+            found[name] = ends[-1]
+            cuts |= {cut.index: cut for cut in ends}
     model, optimizer = evidence.setup.model, evidence.setup.optimizer
     parameters = dict(model.named_parameters())
     if isinstance(optimizer, Optimizer):
@@ -230,15 +233,17 @@ def _partly(evidence: Evidence, graph: CallGraph, names: set[str]) -> Iterator[F
     numbers = sum(parameters[name].numel() for name in found)
     share = numbers / max(sum(p.numel() for p in parameters.values() if p.requires_grad), 1)
     fresh = are_untrained(evidence.fresh.model, set(found))
-    cut = next(reversed(list(found.values())))
-    yield _some_cut(evidence, cut, list(found), numbers, share, fresh)
+    yield _some_cut(evidence, [cuts[index] for index in sorted(cuts)], list(found), numbers, share, fresh)
 
 
-def _some_cut(evidence: Evidence, cut: Call, names: list[str], numbers: int, share: float, fresh: bool) -> Finding:
+def _some_cut(
+    evidence: Evidence, cuts: list[Call], names: list[str], numbers: int, share: float, fresh: bool
+) -> Finding:
+    cut = cuts[-1]
     layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
     off = _is_off(cut)
-    detaches = cut.name in ("detach", "data")
-    remedy = tried(evidence, "not detached", replaced((cut,), first_argument)) if detaches else None
+    detaches = tuple(one for one in cuts if one.name in ("detach", "data"))
+    remedy = tried(evidence, "not detached", replaced(detaches, first_argument)) if detaches else None
     known = evidence.setup.compares
     loud = "error" if known and share >= SHARE else "warning"
     how = f"gradients are switched off where {cut.name} runs in {cut.place}" if off else f"they end at {_call(cut)}"
@@ -246,13 +251,13 @@ def _some_cut(evidence: Evidence, cut: Call, names: list[str], numbers: int, sha
         code=GRAPH_DETACHED_CODE,
         severity="note" if not fresh else "error" if loud == "error" else "warning",
         where=cut.place,
-        measured=f"{listed(layers)} take part, want a gradient and are given to the optimizer, but get none "
+        measured=f"{listed_names(layers)} take part, want a gradient and are given to the optimizer, but get none "
         f"({several(numbers, 'number')}, {share:.0%} of all): {how}{said(remedy, f'without the {cut.name}')}",
         threshold="a gradient for each parameter that takes part and is given to the optimizer",
         why="What lies before the cut stays as it was initialized."
         if fresh
         else "What lies before the cut looks trained: if it is to stay so, leave it out of the optimizer.",
-        remedy=f"Take `torch.no_grad()` away from {cut.place}." if off else f"Remove {_call(cut)}.",
+        remedy=f"Take `torch.no_grad()` away from {cut.place}." if off else f"{_removed(cuts)}.",
     )
 
 
@@ -262,8 +267,13 @@ def _is_off(cut: Call) -> bool:
 
 
 def _last_cut(graph: CallGraph, users: list[int] | None) -> Call | None:
-    """The last call that takes something with a gradient and gives none, on the way of the batch through the network,
-    behind the calls `users`. Numbers taken out of the finished loss are not meant."""
+    """The last of the cuts; None where there is none."""
+    return next(reversed(_cuts(graph, users)), None)
+
+
+def _cuts(graph: CallGraph, users: list[int] | None) -> list[Call]:
+    """The calls that take something with a gradient and give none, on the way of the batch through the network, behind
+    the calls `users`. Numbers taken out of the finished loss are not meant."""
     end = len(graph.calls) if graph.root is None or users is None else graph.root + 1
     cuts = [
         call
@@ -275,7 +285,7 @@ def _last_cut(graph: CallGraph, users: list[int] | None) -> Call | None:
     elif graph.root is not None:
         behind = graph.before(graph.root)
         cuts = [call for call in cuts if call.index in behind] or cuts
-    return cuts[-1] if cuts else None
+    return cuts
 
 
 def _looks(graph: CallGraph, call: Call) -> bool:
@@ -289,6 +299,12 @@ def _leaves(graph: CallGraph, cut: Call) -> bool:
         call.name in _LEAVES_TORCH and call.inside and (call is cut or cut.index in graph.before(call.index))
         for call in graph.calls[cut.index :]
     )
+
+
+def _removed(cuts: list[Call]) -> str:
+    """`Remove .detach() in encoder (net.py, line 12: …) and …`: all of them, or the way back stays cut."""
+    lines = [f"{_call(cut)}{f' ({cut.line})' if cut.line else ''}" for cut in cuts]
+    return f"Remove {listed(list(dict.fromkeys(lines)), 8)}"
 
 
 def _call(call: Call) -> str:

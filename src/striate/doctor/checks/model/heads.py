@@ -62,6 +62,5 @@ def written(path: str, root: str) -> str:
 
 
 def named(call: Call) -> str:
-    """A call in words: `softmax in head.3`."""
-    place = call.module.lstrip("*")
-    return f"{call.name} in {place}" if place else f"{call.name} in forward"
+    """A call in words: `softmax in head[3]`."""
+    return f"{call.name} in {call.place}"

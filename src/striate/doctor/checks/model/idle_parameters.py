@@ -16,7 +16,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.replicas import Replica
 from striate.records import Finding
-from striate.wording import listed, several
+from striate.wording import listed_names, several
 
 UNUSED_PARAMETERS_CODE = "model.unused-parameters"
 
@@ -34,8 +34,8 @@ def _find_unused_parameters(evidence: Evidence) -> Iterator[Finding]:
     yield Finding(
         code=UNUSED_PARAMETERS_CODE,
         severity="warning",
-        where=listed(layers),
-        measured=f"{several(len(names), 'parameter')} of {listed(layers)} ({numbers:,} of "
+        where=listed_names(layers),
+        measured=f"{several(len(names), 'parameter')} of {listed_names(layers)} ({numbers:,} of "
         f"{several(whole, 'number')}) take part neither in a training step nor in a prediction",
         threshold="none: what is registered is meant to be used",
         why=f"A layer that is made in __init__ and never called learns nothing.{hint}",
@@ -101,12 +101,19 @@ UNUSED_PARAMETERS = Check(
 FROZEN_PARAMETERS_CODE = "model.frozen-parameters"
 SHARE = 0.2
 """Of the weights in use. A fixed first layer of filters is smaller, and often meant."""
+MOST = 0.5
+"""From this share on, random features are no design, also where a short trial cannot tell the difference."""
 
 
 def _find_frozen_parameters(evidence: Evidence) -> Iterator[Finding]:
     model = evidence.setup.model
     used = {name: p for name, p in model.named_parameters() if name in evidence.graph.used and p.ndim > 1}
-    frozen = {name: p for name, p in used.items() if not p.requires_grad}
+    switched = _switched_modules(model)
+    if switched:
+        yield _switch_without_effect(switched)
+        return
+    changed = evidence.trial.changed  # as an average of weights, which needs no gradient
+    frozen = {name: p for name, p in used.items() if not p.requires_grad and name not in changed}
     if not frozen:
         return
     share = sum(p.numel() for p in frozen.values()) / sum(p.numel() for p in used.values())
@@ -132,7 +139,37 @@ def _find_frozen_parameters(evidence: Evidence) -> Iterator[Finding]:
         "gradient, and look as they were initialized"
     )
     loud = "warning" if declared else "error"
-    yield _finding(loud if better else "note", list(frozen), measured, said(remedy, "with all of them trained"))
+    quiet = "warning" if share >= MOST else "note"
+    yield _finding(loud if better else quiet, list(frozen), measured, said(remedy, "with all of them trained"))
+
+
+def _switched_modules(model: nn.Module) -> dict[str, bool]:
+    """Modules that were given an attribute `requires_grad`, which torch does not read, where their parameters are not
+    as it says."""
+    return {
+        path: value
+        for path, part in model.named_modules()
+        if isinstance(value := vars(part).get("requires_grad"), bool)
+        and any(parameter.requires_grad is not value for parameter in part.parameters())
+    }
+
+
+def _switch_without_effect(switched: dict[str, bool]) -> Finding:
+    path, value = next(iter(switched.items()))
+    module = written(path, "model") if path else "model"
+    return Finding(
+        code=FROZEN_PARAMETERS_CODE,
+        severity="error" if value else "warning",
+        where=listed_names(list(switched)),
+        measured=f"`{module}.requires_grad = {value}` was set on a module, and its parameters "
+        f"{'do not require' if value else 'still require'} a gradient",
+        threshold="parameters that are as the module's attribute says",
+        why="A Module has no switch of this name: the line makes an attribute that nothing reads.",
+        remedy="; ".join(
+            f"`{written(name, 'model') if name else 'model'}.requires_grad_({on})`" for name, on in switched.items()
+        )
+        + ", with the underscore, before the optimizer is made.",
+    )
 
 
 def _finding(severity: str, names: list[str], measured: str, gain: str) -> Finding:
@@ -140,7 +177,7 @@ def _finding(severity: str, names: list[str], measured: str, gain: str) -> Findi
     return Finding(
         code=FROZEN_PARAMETERS_CODE,
         severity="error" if severity == "error" else "warning" if severity == "warning" else "note",
-        where=listed(layers),
+        where=listed_names(layers),
         measured=f"{measured}{gain}",
         threshold=f"less than {SHARE:.0%} frozen, or weights that were trained before",
         why="A layer that is frozen while it is still random keeps giving random features.",
@@ -165,7 +202,8 @@ FROZEN_PARAMETERS = Check(
     codes=(FROZEN_PARAMETERS_CODE,),
     question="Are layers frozen that never learned anything?",
     threshold=f"{SHARE:.0%} of the weights in use frozen, distributed as initializations are, and a training of all "
-    "of them that gets a loss 1.25 times smaller",
+    f"of them that gets a loss 1.25 times smaller (from {MOST:.0%} on, also without); or an attribute `requires_grad` "
+    "of a module, which torch does not read",
     run=_find_frozen_parameters,
     quick=False,
     explains=(

@@ -10,10 +10,11 @@ from torch import nn
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.heads import named
 from striate.doctor.checks.model.variants import asked, deviations_apart
+from striate.doctor.evidence.call_graph import Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.records import Finding
-from striate.wording import listed, several
+from striate.wording import listed_names, several
 
 CODE = "model.mode"
 DIFFERENT = 1e-3
@@ -69,9 +70,9 @@ def _not_in_training(names: list[str], step: int, severity: str) -> Finding:
     return Finding(
         code=CODE,
         severity="error" if severity == "error" else "warning" if severity == "warning" else "note",
-        where=listed(names),
-        measured=f"{when} the network is in evaluation mode while it is trained: {listed(names)} do not do what they "
-        "are for",
+        where=listed_names(names),
+        measured=f"{when} the network is in evaluation mode while it is trained: {listed_names(names)} do not do what "
+        "they are for",
         threshold="training mode in training steps, where there is dropout or batch norm",
         why="In evaluation mode dropout drops nothing, and batch norm uses running statistics, which are then never "
         "updated.",
@@ -83,9 +84,9 @@ def _norm_in_evaluation(names: list[str]) -> Finding:
     return Finding(
         code=CODE,
         severity="error",
-        where=listed(names),
-        measured=f"{listed(names)} are in evaluation mode in training, with the mean 0 and the variance 1 that they "
-        "were made with: they normalize nothing",
+        where=listed_names(names),
+        measured=f"{listed_names(names)} are in evaluation mode in training, with the mean 0 and the variance 1 that "
+        "they were made with: they normalize nothing",
         threshold="batch norm in evaluation mode only where it has measured its statistics before",
         why="Freezing batch norm is for networks that were trained before.",
         remedy=f"`model.get_submodule({names[0]!r}).train()`, or load trained weights first.",
@@ -96,8 +97,9 @@ def _dropout_off(names: list[str]) -> Finding:
     return Finding(
         code=CODE,
         severity="warning",
-        where=listed(names),
-        measured=f"{listed(names)} are in evaluation mode while the network is in training mode: nothing is dropped",
+        where=listed_names(names),
+        measured=f"{listed_names(names)} are in evaluation mode while the network is in training mode: nothing "
+        "is dropped",
         threshold="dropout in the mode of the network",
         why="A part that was put into evaluation mode stays there until it is put back.",
         remedy="`model.train()` before the training steps: it sets all parts.",
@@ -122,18 +124,18 @@ def _figures_not_updated(evidence: Evidence) -> Iterator[Finding]:
     yield Finding(
         code=CODE,
         severity="error",
-        where=listed(names),
+        where=listed_names(names),
         measured=f"after {several(len(trial.rows), 'step')} in training mode the running mean and variance of "
-        f"{listed(names)} are hardly changed (momentum {momentum:g}){_gap(evidence)}"
+        f"{listed_names(names)} are hardly changed (momentum {momentum:g}){_gap(evidence)}"
         if momentum is not None
         else (
-            f"after {several(len(trial.rows), 'step')} in training mode {listed(names)} have the figures they were "
-            "made with"
+            f"after {several(len(trial.rows), 'step')} in training mode {listed_names(names)} have the figures they "
+            "were made with"
         ),
         threshold="running statistics that follow those of the batches",
         why="In evaluation mode batch norm uses its running statistics; torch's momentum is the share of the new "
         "batch, 0.1 as a rule.",
-        remedy=f"`nn.BatchNorm2d(…, momentum=0.1)` for {listed(names)}.",
+        remedy=f"`nn.BatchNorm2d(…, momentum=0.1)` for {listed_names(names)}.",
     )
 
 
@@ -163,8 +165,8 @@ def _left_in_training(evidence: Evidence) -> Iterator[Finding]:
     yield Finding(
         code=CODE,
         severity="error" if norms else "warning",
-        where=listed(names),
-        measured=f"after `model.eval()`, {listed(names)} run in training mode all the same",
+        where=listed_names(names),
+        measured=f"after `model.eval()`, {listed_names(names)} run in training mode all the same",
         threshold="evaluation mode in all parts after `model.eval()`",
         why="Dropout that stays on makes predictions worse, and batch norm that stays on makes them depend on the "
         "batch.",
@@ -185,6 +187,7 @@ def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
     if apart < DIFFERENT:
         return
     calls = [call for call in evidence.predicting.calls if call.name in _RANDOM and call.inside]
+    calls = [call for call in calls if not _scaled_by_the_network(evidence.predicting, call)]
     calls = [call for call in calls if call.option(2, "training", call.options.get("train", True)) is not False]
     if not calls:
         return
@@ -192,7 +195,7 @@ def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
     drops = "dropout" in call.name
     inside = evidence.fresh.model.get_submodule(call.module) if not call.module.startswith("*") else None
     if isinstance(inside, _DROPOUT):
-        fix = f"Let `model.eval()` reach {call.module}: no `train()` of your own that keeps it on."
+        fix = f"Let `model.eval()` reach {call.place}: no `train()` of your own that keeps it on."
     elif drops:
         fix = f"`functional.{call.name}(x, p, training=self.training)` in {call.place}; or an nn.Dropout of its own."
     else:
@@ -207,6 +210,20 @@ def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
         why="Something random goes on in evaluation mode: predictions are worse than they could be, and differ each "
         "time.",
         remedy=fix,
+    )
+
+
+def _scaled_by_the_network(graph: CallGraph, noise: Call) -> bool:
+    """Whether the network itself says how much of the noise there is, as a variational autoencoder that draws its code:
+    `mean + deviation * torch.randn_like(deviation)`."""
+    if noise.name == "normal":
+        return any(i >= 0 and graph.calls[i].from_batch for i in noise.inputs)
+    weights = {call.index for call in graph.weights}
+    users = [graph.calls[index] for index in graph.behind[noise.index]]
+    return any(
+        user.name in ("mul", "__mul__", "__rmul__", "addcmul")
+        and any(i >= 0 and i != noise.index and graph.before(i) & weights for i in user.inputs)
+        for user in users
     )
 
 

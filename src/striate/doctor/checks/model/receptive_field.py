@@ -165,7 +165,7 @@ def _finding(view: View, remedy: Tried | None, right: float, wider: int) -> Find
     place = view.last.place
     return Finding(
         code=CODE,
-        severity="warning",
+        severity="warning" if view.share < THIRD else "note",
         where=place,
         measured=f"a unit of the last map ({place}) sees {show_sizes(view.field)} of {show_sizes(view.sides)} "
         "positions, "

@@ -16,7 +16,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.replicas import Replica
 from striate.records import Finding
-from striate.wording import listed, several
+from striate.wording import listed_names, several
 
 CODE = "model.shared-weights"
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
@@ -79,9 +79,9 @@ def _repeated(evidence: Evidence, places: list[str], calls: int) -> Finding:
     return Finding(
         code=CODE,
         severity="warning",
-        where=listed(places),
-        measured=f"{listed(places)} are one and the same layer: {several(parameters, 'number')} to learn instead of "
-        f"{parameters * len(places):,}, in {several(calls, 'call')}{said(remedy, 'with weights of their own')}",
+        where=listed_names(places),
+        measured=f"{listed_names(places)} are one and the same layer: {several(parameters, 'number')} to learn instead "
+        f"of {parameters * len(places):,}, in {several(calls, 'call')}{said(remedy, 'with weights of their own')}",
         threshold="a layer has one place, unless it gets other inputs at each",
         why="`[layer] * 3` repeats the same object, and a layer that is assigned twice is not copied: all places "
         "share one set of weights.",

@@ -16,7 +16,7 @@ from striate.doctor.evidence.step_trace import LayerView, StepTrace
 from striate.doctor.evidence.trial_variants import with_fresh_weights
 from striate.doctor.evidence.units import WEIGHTED, hidden
 from striate.records import Finding, Remedy
-from striate.wording import listed, several
+from striate.wording import listed_names, several
 
 RANGE = 1000.0
 """Layers whose gradients differ by more than this factor need learning rates that differ as much: no single one fits.
@@ -168,7 +168,7 @@ def _find_symmetric_init(evidence: Evidence) -> Iterator[Finding]:
     yield Finding(
         code="model.symmetric-init",
         severity="error",
-        where=listed(bad),
+        where=listed_names(bad),
         measured=f"all {several(weights.shape[0], 'unit')} of {bad[0]} begin with the same weights (from "
         f"{float(weights.min()):.3g} to "
         f"{float(weights.max()):.3g}), and after {several(len(trial.rows), 'step')} they are still the same",
@@ -200,7 +200,7 @@ def _slow_to_part(evidence: Evidence) -> Iterator[Finding]:
     yield Finding(
         code="model.symmetric-init",
         severity="warning",
-        where=listed(bad),
+        where=listed_names(bad),
         measured=f"all units of {bad[0]} begin with the same weights; with he-normal ones the loss after "
         f"{several(fresh.steps, 'step')} is {fresh} instead of {evidence.progress}",
         threshold=f"the same weights in all units, and a loss {WORTH:g} times lower without",

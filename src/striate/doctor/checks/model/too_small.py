@@ -17,7 +17,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.replicas import Replica
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import python_name, several
 
 CODE = "model.too-small"
 WIDE = 32
@@ -56,14 +56,16 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     yield Finding(
         code=CODE,
         severity="error" if remedy is not None else "warning",
-        where=narrow.before,
-        measured=f"{narrow.width} {numbers} all that passes from {narrow.before} to {narrow.behind}{classes}"
+        where=python_name(narrow.before),
+        measured=f"{narrow.width} {numbers} all that passes from {python_name(narrow.before)} to "
+        f"{python_name(narrow.behind)}{classes}"
         f"{'' if remedy is None else remedy.said(f'with {WIDE} of them')}",
         threshold=f"{math.ceil(needed)} units or more: so many that are on or off tell the classes apart"
         if evidence.setup.classifies
         else "2 units or more",
         why="What one layer does not let through, no later one can bring back.",
-        remedy=f"Make {narrow.before} wider: {WIDE} instead of {narrow.width} (and the input of {narrow.behind}).",
+        remedy=f"Make {python_name(narrow.before)} wider: {WIDE} instead of {narrow.width} (and the input of "
+        f"{python_name(narrow.behind)}).",
     )
 
 
@@ -96,7 +98,7 @@ def _narrowest(graph: CallGraph, end: int) -> _Narrow | None:
     before = [call for call in path[: place + 1] if call.index in weights]
     behind = next(call for call in path[place + 1 :] if call.index in weights)
     between = _modules_between(graph, before[-1], behind)
-    return _Narrow(width, before[-1].place, behind.place, between)
+    return _Narrow(width, before[-1].module.lstrip("*") or "forward", behind.module.lstrip("*") or "forward", between)
 
 
 def _modules_between(graph: CallGraph, first: Call, last: Call) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from striate.doctor.evidence.step_trace import LayerView
 from striate.doctor.evidence.trial_variants import with_fresh_weights
 from striate.doctor.evidence.units import WEIGHTED, copied_share, flat_share, hidden
 from striate.records import Finding, Remedy
-from striate.wording import listed, several
+from striate.wording import listed_names, python_name, several
 
 RANGES = {
     "tanh": (-1.0, 1.0),
@@ -58,8 +58,9 @@ def _find_saturated(evidence: Evidence) -> Iterator[Finding]:
     yield Finding(
         code="model.saturated",
         severity="error" if own.share < SATURATED_LITTLE else "warning",
-        where=listed([name for name, _ in bad]),
-        measured=f"{share:.0%} of the outputs of {name} are at a limit, before the first step and after some{tried}",
+        where=listed_names([name for name, _ in bad]),
+        measured=f"{share:.0%} of the outputs of {python_name(name)} are at a limit, before the first step and "
+        f"after some{tried}",
         threshold=f"{SATURATED_MOST:.0%} within {NEAR:.1%} of the range from a limit",
         why="There the slope is nearly zero, and the layers before get next to no gradient.",
         remedy=Remedy(
@@ -134,9 +135,9 @@ def _find_dead_units(evidence: Evidence) -> Iterator[Finding]:
     yield Finding(
         code="model.dead-units",
         severity=severity,  # type: ignore[arg-type]
-        where=listed([name for name, _ in bad]),
-        measured=f"{share:.0%} of the units of {name} are zero for every sample, before the first step and after "
-        f"some{tried}",
+        where=listed_names([name for name, _ in bad]),
+        measured=f"{share:.0%} of the units of {python_name(name)} are zero for every sample, before the first step "
+        f"and after some{tried}",
         threshold=f"{DEAD_UNITS_MOST:.0%} of a layer's units",
         why="A unit that is always off passes nothing on, gets no gradient, and never learns.",
         remedy=Remedy(
@@ -272,10 +273,9 @@ def _find_redundant_filters(evidence: Evidence) -> Iterator[Finding]:
     yield Finding(
         code="model.redundant-filters",
         severity="warning",
-        where=listed([place for place, _, _ in bad]),
-        measured=f"{copies:.0%} of the filters of {name} are copies of others (cosine above {COSINE:g}), {flat:.0%} "
-        "of its feature "
-        "maps are the same everywhere for every sample",
+        where=listed_names([place for place, _, _ in bad]),
+        measured=f"{copies:.0%} of the filters of {python_name(name)} are copies of others (cosine above {COSINE:g}), "
+        f"{flat:.0%} of its feature maps are the same everywhere for every sample",
         threshold=f"{REDUNDANT_FILTERS_MOST:.0%} of a layer's filters",
         why="Features are worth most when they are uncorrelated and vary much; copies tell nothing that one of them "
         "does not.",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.optim.accumulation import ACCUMULATION
 from striate.doctor.checks.optim.clip_too_small import CLIP_TOO_SMALL
 from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH, LR_TOO_LOW
+from striate.doctor.checks.optim.low_precision import LOW_PRECISION
 from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE
 from striate.doctor.checks.optim.steps import GRADIENT_WRONG, MISSING_ZERO_GRAD, NO_STEP, PARAMETERS_MISSING
 from striate.doctor.checks.optim.weight_decay_too_high import WEIGHT_DECAY_TOO_HIGH
@@ -14,6 +16,8 @@ CHECKS: tuple[Check, ...] = (
     MISSING_ZERO_GRAD,
     GRADIENT_WRONG,
     PARAMETERS_MISSING,
+    LOW_PRECISION,
+    ACCUMULATION,
     CLIP_TOO_SMALL,
     LR_SCHEDULE,
     WEIGHT_DECAY_TOO_HIGH,

@@ -17,6 +17,7 @@ from striate.doctor.evidence.rates import (
     first_movement,
     highest_rates,
     movement,
+    optimizer_line,
     rate_remedy,
     rate_text,
     rates_are_users,
@@ -91,7 +92,7 @@ def _remedy(trial: Trial, factor: float) -> Remedy:
     if not rates:
         return Remedy(f"Multiply what your step takes from the parameters by {factor:g}.")
     lower = [rate * factor for rate in rates]
-    text = f"Give the optimizer lr={rate_text(lower)}; halve it while the loss still grows."
+    text = f"`{optimizer_line(trial.replica.optimizer, lower)}`; halve the rate while the loss still grows."
     return rate_remedy(text, lower[0])
 
 
@@ -162,7 +163,9 @@ def _find_lr_too_low(evidence: Evidence) -> Iterator[Finding]:
             threshold=f"less than {LR_TOO_LOW_LITTLE:.0%} of the way from chance ({number(own.chance)}) to 0, and a "
             f"higher rate that is 1.5 times better and saves more than {EPOCHS} epochs and {STEPS:,} steps",
             why="Steps this small lead nowhere within a sensible time.",
-            remedy=rate_remedy(f"Give the optimizer {tried.replace('lr ', 'lr=')}.", rates[0] * factor)
+            remedy=rate_remedy(
+                f"`{optimizer_line(trial.replica.optimizer, [rate * factor for rate in rates])}`.", rates[0] * factor
+            )
             if rates
             else Remedy(f"Make your {tried}."),
         )
@@ -185,7 +188,7 @@ def _zero(evidence: Evidence) -> Iterator[Finding]:
                 f"instead of {own}",
                 threshold="a rate above 0",
                 why="Steps of length zero lead nowhere.",
-                remedy=rate_remedy(f"Give the optimizer lr={rate:g}.", rate),
+                remedy=rate_remedy(f"`{optimizer_line(evidence.trial.replica.optimizer, [rate] * len(rates))}`.", rate),
             )
             return
 

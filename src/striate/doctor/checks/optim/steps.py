@@ -12,12 +12,13 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.functions import TOLERANCE, FunctionCheck, check_function, functions_of, given_to
+from striate.doctor.evidence.rates import optimizer_line
 from striate.doctor.evidence.trial import FEWEST_TO_JUDGE, Change, Trial
 from striate.doctor.evidence.trial_variants import optimized, unmoved
 from striate.doctor.evidence.watch import StepRow
 from striate.doctor.setup.replicas import Replica
 from striate.records import Finding
-from striate.wording import listed, several
+from striate.wording import listed_names, several
 
 SMALL = 1e-5
 """Rate, and rate times gradient: with smaller ones rounding may be what takes a step away."""
@@ -185,7 +186,11 @@ WORTH = 1.15
 """A trial's last losses differ by some percent by chance; so many times worse is more than that."""
 LEARNED = 1.5
 """So many times worse a trial has to be, twice, once what was learned is put in another order."""
-ALL = "optimizer = torch.optim.SGD(model.parameters(), lr=…)"
+
+
+def _of_all(trial: Trial) -> str:
+    """The user's optimizer, made of all parameters."""
+    return optimizer_line(trial.replica.optimizer, [float(trial.replica.optimizer.param_groups[0]["lr"])])
 
 
 def _find_parameters_missing(evidence: Evidence) -> Iterator[Finding]:
@@ -202,13 +207,13 @@ def _find_parameters_missing(evidence: Evidence) -> Iterator[Finding]:
     given = [p for group in trial.replica.optimizer.param_groups for p in group["params"]]
     if not held and len(missing) == sum(value is not None for value in gradients.values()):
         if any(row.steps for row in trial.rows):
-            yield _of_another_network(missing, len(given))
+            yield _of_another_network(trial, missing, len(given))
         return
     if len(trial.rows) >= FEWEST_TO_JUDGE:
         yield from _judged(evidence, missing)
 
 
-def _of_another_network(missing: Sequence[str], given: int) -> Finding:
+def _of_another_network(trial: Trial, missing: Sequence[str], given: int) -> Finding:
     return Finding(
         code="optim.parameters-missing",
         severity="error",
@@ -217,7 +222,7 @@ def _of_another_network(missing: Sequence[str], given: int) -> Finding:
         f"{len(missing)}, which get gradients, never move",
         threshold="no parameter in common",
         why="The optimizer was made for another network, or for this one before it was replaced or copied.",
-        remedy=f"Make the optimizer last, of the network that is trained: `{ALL}`.",
+        remedy=f"Make the optimizer last, of the network that is trained: `{_of_all(trial)}`.",
     )
 
 
@@ -240,14 +245,14 @@ def _judged(evidence: Evidence, missing: Sequence[str]) -> Iterator[Finding]:
     yield Finding(
         code="optim.parameters-missing",
         severity=severity,  # type: ignore[arg-type]
-        where=listed(missing),
+        where=listed_names(missing),
         measured=f"{len(missing)} of {several(len(sizes), 'parameter')} ({share:.0%} of all numbers) get gradients, "
         "are in no group of the "
         f"optimizer and never move; with them in it the loss after {several(other.steps, 'step')} is {other} instead "
         f"of {own}",
         threshold="a gradient in the first step, and no change in the whole trial",
         why=f"They stay what they were at the start.{meant}",
-        remedy=f"Give the optimizer all of them, after the network is complete: `{ALL}`.",
+        remedy=f"Give the optimizer all of them, after the network is complete: `{_of_all(trial)}`.",
     )
 
 

@@ -165,7 +165,7 @@ def _each(value: Any, act: Any) -> Any:
 def _finding(where: str, measured: str, why: str, remedy: str) -> Finding:
     return Finding(
         code="speed.slow-plan",
-        severity="warning",
+        severity="note",
         where=where,
         measured=measured,
         threshold=SLOW_PLAN.threshold,

@@ -1,0 +1,129 @@
+"""data.augmentation: does what augmentation leaves of training inputs still show what is asked?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.simple_models import Reference, consult
+from striate.doctor.evidence.trial import Change
+from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.replicas import Replica
+from striate.observe.module_calls import ModuleCall, module_calls
+from striate.records import Finding
+from striate.wording import several, show_shape
+
+_GAP, _SHARE = 0.25, 0.7
+_FEWEST = 100
+_DRAWN = 12
+_BATCHES = 24
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    val = evidence.val_samples
+    given, labels, place = _given(evidence)
+    if len(given) < _FEWEST or len(val.labels) < _FEWEST:
+        raise NoEvidence(f"fewer than {_FEWEST} samples to compare")
+    if place == "loader" and not _drawn_anew(evidence):
+        return
+    shown = consult(given, labels)
+    plain = consult(val.sole_inputs, val.labels)
+    seen, there = _best(shown), _best(plain)
+    if there - seen < _GAP or seen > _SHARE * there:
+        return
+    if place == "step" and there - _best(evidence.reference) > _GAP:
+        return  # it is the loader's samples themselves
+    yield Finding(
+        code="data.augmentation",
+        severity="error",
+        where="the augmentation of training inputs" + (", in the training step" if place == "step" else ""),
+        measured=f"of {several(len(shown.labels), 'training sample')} as they are shown "
+        f"({show_shape(given.shape[1:])}) simple models predict {seen:.0%} of those left out, "
+        f"of {several(len(plain.labels), 'validation sample')} "
+        f"({show_shape(val.inputs.shape[1:])}) {there:.0%}",
+        threshold=AUGMENTATION.threshold,
+        why="What is left after augmentation hardly shows what the label says: a person could not tell it either.",
+        remedy="look at a batch as it is trained on, and augment less: crops of most of the image (such as "
+        "`F.pad(x, [2] * 4)` and a crop of the full size, or a scale from 0.5 on), turns by few degrees, less noise",
+    )
+
+
+def _best(reference: Reference) -> float:
+    return reference.accuracy(reference.best[0])
+
+
+def _given(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor, str]:
+    """What the network is given in training steps (N, …), its labels (N,), and who made that of the samples."""
+    first, inputs = evidence.first, main_tensor(parts(evidence.train.raw[0])[0])
+    shown = main_tensor(first.arguments[0]) if first.arguments else None
+    if shown is None or inputs is None or (shown.shape == inputs.shape and torch.equal(shown.cpu(), inputs.cpu())):
+        return evidence.samples.sole_inputs, evidence.samples.labels, "loader"
+    if not evidence.samples.plain or len(shown) != len(inputs):
+        raise NoEvidence("the step gives the loss other targets than the loader yields")
+    kept: list[torch.Tensor] = []
+
+    def prepare(replica: Replica) -> None:
+        step = replica.step
+
+        def watched(model: Any, batch: Any, optimizer: Any, loss: Any) -> Any:
+            seen: list[torch.Tensor] = []
+
+            def note(call: ModuleCall) -> None:
+                tensor = main_tensor(call.args)
+                if tensor is not None:
+                    seen.append(tensor.detach().cpu().clone())
+
+            with module_calls({"": model}, note):
+                value = step(model, batch, optimizer, loss)
+            kept.extend(seen[:1])
+            return value
+
+        steps.append(watched)
+
+    steps: list[Any] = []
+    batches = evidence.train.raw[:_BATCHES]
+    change = Change(step=lambda *given: steps[0](*given), prepare=prepare)
+    evidence.variant("inputs of the network", change, batches=batches, steps=len(batches))
+    sizes = evidence.train.sizes[: len(kept)]
+    if [len(tensor) for tensor in kept] != list(sizes) or len({tensor.shape[1:] for tensor in kept}) != 1:
+        raise NoEvidence("the network is not given one input a sample")
+    return torch.cat(kept), evidence.samples.labels[: sum(sizes)], "step"
+
+
+def _drawn_anew(evidence: Evidence) -> bool:
+    """Whether the data set gives another input each time that it is asked for a sample."""
+    loader = evidence.setup.train
+    data = getattr(loader, "dataset", None)
+    if not isinstance(loader, DataLoader) or isinstance(data, IterableDataset) or data is None:
+        raise NoEvidence("the data set cannot be asked for a sample twice")
+    try:
+        pairs = [
+            [main_tensor(parts(data[number])[0]) for _ in range(2)]
+            for number in range(min(_DRAWN, len(data)))  # type: ignore[arg-type]
+        ]
+    except Exception as error:  # a data set of the user's
+        raise NoEvidence(f"the data set raises {type(error).__name__} when asked for a sample") from None
+    return any(
+        one is not None and other is not None and (one.shape != other.shape or not torch.equal(one, other))
+        for one, other in pairs
+    )
+
+
+AUGMENTATION = Check(
+    codes=("data.augmentation",),
+    question="Does what augmentation leaves of training inputs still show what is asked?",
+    threshold=f"simple models predict {_GAP:.0%} less, and less than {_SHARE:.0%} as much, of training samples as they "
+    "are shown than of validation samples, each from others of the same kind; and samples differ each time they are "
+    "drawn",
+    run=_run,
+    quick=False,
+    explains="data.constant-images data.labels-random "
+    "data.label-noise data.shift data.scrambled data.not-normalized model.receptive-field "
+    "model.collapsed model.too-small model.shrinks-too-fast optim.lr-too-low optim.lr-too-high fit.*",
+)

@@ -1,0 +1,80 @@
+"""data.target-scale: have targets that are quantities a scale which the network reaches?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.answering import predicts_targets
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.predictions import Predictions
+from striate.doctor.evidence.quality import quality
+from striate.doctor.evidence.trial import Change
+from striate.doctor.setup.batch import altered, main_tensor
+from striate.records import Finding
+from striate.wording import several
+
+_FAR = 10.0
+_COPES = 0.5
+_EXPLAINED, _GAIN = 0.2, 0.2
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    y, path = evidence.samples.y, evidence.samples.y_path
+    outputs = main_tensor(evidence.first.outputs)
+    if y is None or path is None or not y.is_floating_point() or outputs is None or not predicts_targets(evidence):
+        raise NoEvidence("the targets are no quantities that outputs are compared with")
+    size, reached = float(y.double().square().mean().sqrt()), float(outputs.double().square().mean().sqrt())
+    if not size >= _FAR * max(reached, 1e-12):
+        return
+    own = _explained(evidence.after_training)
+    if own is None or own >= _COPES:
+        return
+    mean, deviation = y.mean(0), y.std(0).clamp_min(1e-12)
+    batches = [
+        altered(batch, path, lambda t: (t - mean.to(t.device)) / deviation.to(t.device)) for batch in evidence.train.raw
+    ]
+    trial = evidence.variant("targets standardized", Change(), batches=batches)
+    if trial.error is not None or not trial.rows:
+        return
+    other = _explained(evidence.predictions_of(trial, batches[:8]))
+    if other is None or other < _EXPLAINED or other < own + _GAIN:
+        return
+    yield Finding(
+        code="data.target-scale",
+        severity="error" if own < 0.1 else "warning",
+        where="training targets",
+        measured=f"targets have a mean of {_three(mean)} and a standard deviation of {_three(deviation)}, and the "
+        f"first outputs are about {reached:.2g}; after {several(len(trial.rows), 'step')} R² is {own:.2f}, with "
+        f"standardized targets {other:.2f}",
+        threshold=TARGET_SCALE.threshold,
+        why="A step moves weights by about the learning rate, whatever the error: numbers so large take forever to be "
+        "reached, and the errors until then are all that gradients tell.",
+        remedy="standardize the targets by those of training, `mean, std = y.mean(0), y.std(0)`, train on "
+        "`(y - mean) / std`, and predict `model(x) * std + mean`",
+    )
+
+
+def _explained(predictions: Predictions) -> float | None:
+    found = quality(predictions.outputs, predictions.targets)
+    return None if found is None or found.kind != "numbers" else 1 - found.loss / max(found.constant, 1e-12)
+
+
+def _three(values: torch.Tensor) -> str:
+    low, high = f"{float(values.min()):.3g}", f"{float(values.max()):.3g}"
+    return low if low == high else f"{low} to {high}"
+
+
+TARGET_SCALE = Check(
+    codes=("data.target-scale",),
+    question="Have targets that are quantities a scale which the network reaches?",
+    threshold=f"targets {_FAR:g} times as large as the first outputs, R² below {_COPES:g} after the trial, and "
+    f"{_GAIN:g} higher, at least {_EXPLAINED:g}, after the same steps with standardized targets",
+    run=_run,
+    quick=False,
+    explains="loss.initial-off loss.not-finite loss.degenerate model.exploding-gradient model.collapsed "
+    "model.dead-units optim.lr-too-high optim.lr-too-low optim.clip-too-small fit.*",
+)

@@ -1,0 +1,133 @@
+"""`model.evaluates-untrained`: is what is evaluated what is trained, or an average of it that follows?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.origins import are_untrained
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.trial import FEWEST_TO_JUDGE, Change
+from striate.doctor.evidence.trial_variants import unmoved
+from striate.doctor.setup.reached_objects import reached_objects
+from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.training_setup import Step
+from striate.observe.module_calls import forward_hooks_everywhere
+from striate.records import Finding
+from striate.wording import listed_names, several
+
+CODE = "model.evaluates-untrained"
+_AVERAGED = (
+    "update it after `optimizer.step()`: `ema = torch.optim.swa_utils.AveragedModel(model, "
+    "multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99))` once, and `ema.update_parameters(model)` in each "
+    "step"
+)
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    trial = evidence.trial
+    if len(trial.rows) < FEWEST_TO_JUDGE or len(unmoved(trial)) == len(trial.replica.originals):
+        raise NoEvidence(f"fewer than {FEWEST_TO_JUDGE} steps, or none that moved anything")
+    yield from list(_other_in_evaluation(evidence)) or _copies_left_behind(evidence)
+
+
+def _other_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
+    """Weights that only evaluation uses, that no step changes, and that look untrained or are copies."""
+    only = evidence.predicting.used - evidence.graph.used
+    parameters = dict(evidence.setup.model.named_parameters())
+    names = [name for name in unmoved(evidence.trial) if name in only and parameters[name].ndim > 1]
+    if not names or not (are_untrained(evidence.fresh.model, set(names)) or _are_copies(parameters, names)):
+        return
+    numbers = sum(parameters[name].numel() for name in names)
+    layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
+    yield Finding(
+        code=CODE,
+        severity="error",
+        where=listed_names(layers),
+        measured=f"in evaluation mode the network uses {several(numbers, 'number')} of {listed_names(layers)} that no "
+        f"training step uses or changes: after {several(len(evidence.trial.rows), 'step')} they are what they were",
+        threshold=CHECK.threshold,
+        why="What is evaluated has learned nothing, whatever is trained.",
+        remedy=f"evaluate the layers that are trained; or, of an average, {_AVERAGED}",
+    )
+
+
+def _are_copies(parameters: Mapping[str, torch.Tensor], names: list[str]) -> bool:
+    others = [tensor for name, tensor in parameters.items() if name not in names]
+    return all(
+        any(tensor.shape == parameters[name].shape and torch.equal(tensor, parameters[name]) for tensor in others)
+        for name in names
+    )
+
+
+def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
+    """Copies of the network that the step's code names, and neither runs nor changes."""
+    if evidence.setup.own_step or not list(_copies(evidence.fresh)):
+        return
+    kept: list[tuple[Any, dict[str, torch.Tensor]]] = []
+    ran: set[int] = set()
+
+    def prepare(replica: Replica) -> None:
+        for found, tensors in _copies(replica):
+            kept.append((found, {name: tensor.detach().clone() for name, tensor in tensors.items()}))
+
+    def wrap(step: Step) -> Step:
+        def watched(*given: Any) -> Any:
+            with forward_hooks_everywhere(lambda part, _: ran.add(id(part))):
+                return step(*given)
+
+        return watched
+
+    trial = evidence.variant("with copies watched", Change(prepare=prepare, wrap=wrap))
+    still = [
+        found
+        for found, before in kept
+        if id(found) not in ran and all(torch.equal(before[n], t) for n, t in _tensors(found).items() if n in before)
+    ]
+    if not still or trial.error is not None:
+        return
+    kind = type(still[0]).__name__
+    yield Finding(
+        code=CODE,
+        severity="warning",
+        where="the training step",
+        measured=f"its code names a copy of the network ({kind}), which no step uses or changes: after "
+        f"{several(len(trial.rows), 'step')} it is what it was",
+        threshold=CHECK.threshold,
+        why="If that is what is evaluated or saved, nothing of the training is in it.",
+        remedy=_AVERAGED,
+    )
+
+
+def _copies(replica: Replica) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
+    """What the step's code reaches that has tensors of the network's names and shapes, beside the network."""
+    shapes = {name: tensor.shape for name, tensor in replica.model.named_parameters()}
+    own = {id(part) for part in replica.model.modules()}
+    for thing in reached_objects((replica.step,)):
+        if id(thing) in own or not isinstance(thing, nn.Module | dict):
+            continue
+        tensors = _tensors(thing)
+        if shapes and all(name in tensors and tensors[name].shape == shape for name, shape in shapes.items()):
+            yield thing, tensors
+
+
+def _tensors(thing: Any) -> dict[str, torch.Tensor]:
+    """By name, without the `module.` that averages and wrappers put before it."""
+    pairs = thing.named_parameters() if isinstance(thing, nn.Module) else thing.items()
+    return {str(name).removeprefix("module."): value for name, value in pairs if isinstance(value, torch.Tensor)}
+
+
+CHECK = Check(
+    codes=(CODE,),
+    question="Is what is evaluated what is trained, or an average of it that follows?",
+    threshold="weights that evaluation uses and training neither uses nor changes, as initialized or copied; a copy of "
+    f"the network that the step names and in {FEWEST_TO_JUDGE} steps neither runs nor changes",
+    run=_run,
+    quick=False,
+    explains="model.unused-parameters model.frozen-parameters data.shift data.label-map fit.overfit fit.underfit",
+)

@@ -1,0 +1,98 @@
+"""`optim.accumulation`: are gradients that are added up over batches divided by their number?"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+from torch.optim import Optimizer
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.progress import number
+from striate.doctor.evidence.trial import Change, Trial, go_on
+from striate.doctor.setup.replicas import Replica
+from striate.records import Finding
+from striate.wording import several
+
+_STEPS, _MOST = 20, 640
+_SECONDS = 4.0
+_BETTER, _GAIN = 1.25, 0.1
+_WHOLE = 0.6
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    """Where the optimizer steps once in several batches: the same with gradients divided by their number."""
+    count = _batches_a_step(evidence.trial)
+    if count < 2 or _divided(evidence, count):
+        return
+    steps = min(max(len(evidence.trial.rows), _STEPS * count), _MOST)
+    mean = _trained(evidence, "gradients divided", Change(prepare=lambda replica: _divide(replica, count)), steps)
+    own = _trained(evidence, "as long as gradients divided", Change(), len(mean.rows))
+    mine, other = evidence.progress_of(own), evidence.progress_of(mean)
+    if not other.beats(mine, _BETTER) or other.share < max(mine.share, 0.0) + _GAIN:
+        return
+    yield Finding(
+        code="optim.accumulation",
+        severity="error" if mine.share < _GAIN else "warning",
+        where="the training step",
+        measured=f"gradients of {several(count, 'batch', 'batches')} are added up for a step of the optimizer, each as "
+        f"large as for a step of its own: the loss after {several(len(own.rows), 'batch', 'batches')} is {mine}, and "
+        f"{other} with their mean; a constant prediction has {number(mine.chance)}",
+        threshold=ACCUMULATION.threshold,
+        why=f"The sum is {count} times as long as the gradient of one large batch, and so is each step.",
+        remedy=f"divide the loss: `(loss / {count}).backward()`",
+    )
+
+
+def _trained(evidence: Evidence, name: str, change: Change, steps: int) -> Trial:
+    trial = evidence.variant(name, change, steps=steps)
+    if trial.error is None and len(trial.rows) < steps:
+        go_on(trial, evidence.train.raw, steps - len(trial.rows), evidence.clock.until(0.15, _SECONDS))
+    return trial
+
+
+def _batches_a_step(trial: Trial) -> int:
+    """Batches that make one step of the optimizer, by the distance of its steps; 1 where they were not added up."""
+    stepped = [i for i, row in enumerate(trial.rows) if row.steps]
+    if not stepped:
+        raise NoEvidence("the optimizer made no step")
+    gaps = [after - before for before, after in pairwise([-1, *stepped])]
+    count = int(statistics.median(gaps))
+    added = [row.held for row in trial.rows[1 : min(count, 10)] if row.held is not None]
+    return count if count > 1 and added and min(added) > 0 else 1
+
+
+def _divided(evidence: Evidence, count: int) -> bool:
+    """Whether what went backward is a part of the loss, the `count`-th or so."""
+    values, losses = evidence.calls.backward, evidence.calls.losses
+    known = float(losses[-1].value.float().mean()) if losses else evidence.first.loss
+    if not values or known is None or not math.isfinite(known) or not known:
+        return False
+    return abs(values[0] / known) < _WHOLE and abs(values[0] / known) < 2 / count + 1e-3
+
+
+def _divide(replica: Replica, count: int) -> None:
+    def stepping(optimizer: Optimizer, _: Any, __: Any) -> None:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad.div_(count)
+
+    replica.optimizer.register_step_pre_hook(stepping)
+
+
+ACCUMULATION = Check(
+    codes=("optim.accumulation",),
+    question="Are gradients that are added up over batches divided by their number?",
+    threshold=f"the optimizer steps once in several batches, what goes backward is the whole loss, and with the mean "
+    f"of the gradients the loss is {_BETTER:g} times lower",
+    run=_run,
+    quick=False,
+    explains="loss.not-finite model.collapsed model.dead-units model.saturated model.exploding-gradient "
+    "optim.lr-too-high optim.clip-too-small fit.*",
+)

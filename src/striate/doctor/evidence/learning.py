@@ -1,0 +1,97 @@
+"""Whether the trial learned anything: what a setup has to show before it is called healthy."""
+
+from __future__ import annotations
+
+import math
+
+from striate.doctor.diagnosis import Learning
+from striate.doctor.evidence.answering import predicts_targets
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.predictions import Predictions
+from striate.doctor.evidence.quality import quality
+from striate.doctor.evidence.trial import Trial
+from striate.doctor.evidence.trial_variants import unmoved
+from striate.errors import StriateError, one_line
+from striate.wording import several
+
+FARTHER = 0.03
+"""Of the way from chance to a loss of zero: the noise of a quarter of the trial is less."""
+ERRORS = 3.0
+"""Standard errors between the first and the last losses, where it is not known what chance gives."""
+
+
+def learning_of(evidence: Evidence) -> Learning:
+    """What the trial shows, from the most certain sign to the least; without one, `shown` is False."""
+    try:
+        trial = evidence.trial
+    except (NoEvidence, StriateError) as reason:
+        return Learning(False, f"no training step could be tried: {one_line(str(reason))[:160]}")
+    steps = several(len(trial.rows), "step")
+    if trial.error is not None:
+        return Learning(False, f"after {steps} a training step raises {type(trial.error).__name__}")
+    if not trial.rows:
+        return Learning(False, "no training step was made")
+    if not all(map(math.isfinite, trial.losses[-10:])):
+        return Learning(False, f"the loss is NaN or Inf after {steps}")
+    if len(unmoved(trial)) == len(trial.replica.originals) and not trial.changed:
+        return Learning(False, f"no parameter changed in {steps}")
+    known = _by_predictions(evidence, steps)
+    return known if known is not None and known.shown else _by_loss(evidence, trial, steps, known)
+
+
+def _by_predictions(evidence: Evidence, steps: str) -> Learning | None:
+    """By predictions for the training batches, in evaluation or training mode; None where they are no predictions."""
+    try:
+        if not predicts_targets(evidence):
+            return None
+        told = [_told(evidence.after), _told(evidence.after_training)]
+    except (NoEvidence, StriateError):
+        return None
+    found = [one for one in told if one is not None]
+    if not found:
+        return None
+    shown, text = max(found)
+    return Learning(shown, f"{text} after {steps}" if shown else f"predictions are still at chance after {steps}")
+
+
+def _told(predictions: Predictions) -> tuple[bool, str] | None:
+    found = quality(predictions.outputs, predictions.targets)
+    if found is None:
+        return None
+    if found.accuracy is not None:
+        return not found.guesses, f"{found.accuracy:.0%} of the training samples are right"
+    explained = 1 - found.loss / max(found.constant, 1e-12)
+    if found.kind == "numbers":  # near the targets, not only in proportion to them
+        return explained >= FARTHER, f"R² is {explained:.2f} on training samples"
+    return explained >= FARTHER, f"the cross entropy is {found.loss:.3g}, that of a guess {found.constant:.3g},"
+
+
+def _by_loss(evidence: Evidence, trial: Trial, steps: str, known: Learning | None) -> Learning:
+    """By the loss: below what chance gives, or, where that is not known, well below the first ones."""
+    if known is not None:
+        try:
+            progress = evidence.progress
+            if progress.share >= FARTHER and math.isfinite(progress.level) and progress.chance < progress.start:
+                text = f"the loss is {progress.level:.3g} after {steps}, that of a guess {progress.chance:.3g}"
+                return Learning(True, text)
+        except NoEvidence:
+            pass
+        return known
+    count = max(3, len(trial.losses) // 4)
+    first, last = trial.losses[:count], trial.losses[-count:]
+    if len(trial.losses) < 2 * count:
+        return Learning(False, f"{steps} are too few to tell whether anything is learned")
+    fallen = _mean(first) - _mean(last)
+    error = math.sqrt((_variance(first) + _variance(last)) / count)
+    text = f"the loss went from {_mean(first):.3g} to {_mean(last):.3g} in {steps}"
+    return Learning(fallen > ERRORS * error and fallen > FARTHER * abs(_mean(first)), text)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _variance(values: list[float]) -> float:
+    mean = _mean(values)
+    return sum((value - mean) ** 2 for value in values) / max(len(values) - 1, 1)

@@ -1,0 +1,42 @@
+"""Findings in the words that every surface shows: modules as Python names them, sentences with one full stop."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+from torch import nn
+
+from striate.records import Finding, Remedy
+from striate.wording import python_name
+
+
+def in_python_names(finding: Finding, model: nn.Module) -> Finding:
+    """The finding with modules and parameters of `model` named as Python names them (`features[3]`, `model[0]`), its
+    remedy a sentence of its own."""
+    names = {name for name, _ in (*model.named_modules(), *model.named_parameters())}
+    numbered = sorted((name for name in names if re.search(r"(^|\.)\d", name)), key=len, reverse=True)
+    dotted = [name for name in numbered if not name.isdigit()]
+    return replace(
+        finding,
+        where=_renamed(finding.where, numbered),
+        measured=_renamed(finding.measured.rstrip(". "), dotted),
+        why=_renamed(finding.why, dotted),
+        remedy=_sentence(finding.remedy, dotted),
+    )
+
+
+def _renamed(text: str, names: Iterable[str]) -> str:
+    """Dotted paths that stand alone, not in a string of code; a number before `more` counts others."""
+    for name in names:
+        text = re.sub(rf"(?<![\w.\[\"'-]){re.escape(name)}(?![\w\[\"'×%]|\.\w| more\b)", python_name(name), text)
+    return text
+
+
+def _sentence(remedy: str, names: Iterable[str]) -> str:
+    text = _renamed(remedy, names).strip()
+    text = text[:1].upper() + text[1:] + ("" if text.endswith((".", "?")) else ".")
+    if not isinstance(remedy, Remedy):
+        return text
+    return Remedy(text, settings=remedy.settings, command=remedy.command, advice=remedy.advice)
