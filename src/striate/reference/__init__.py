@@ -63,6 +63,7 @@ from striate.reference.pooling import (
     max_pool,
     max_pool_backward,
 )
+from striate.reference.sound import fit_waveform, log_mel
 
 __all__ = [
     "GradientCheck",
@@ -89,6 +90,7 @@ __all__ = [
     "dropout_mask",
     "elu",
     "elu_backward",
+    "fit_waveform",
     "generalized_iou",
     "group_norm",
     "group_norm_backward",
@@ -107,6 +109,7 @@ __all__ = [
     "local_response_norm_backward",
     "locally_connected",
     "locally_connected_backward",
+    "log_mel",
     "max_pool",
     "max_pool_backward",
     "maxout",

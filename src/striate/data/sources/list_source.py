@@ -85,6 +85,8 @@ def list_source(
                 "data.ignore", str(config.ignore), "masks, whose pixels have values", "leave out --data.ignore"
             )
         listing = replace(listing, ignore=config.ignore)
+    if config.view is not None and listing.medium.views:
+        listing = replace(listing, kind=listing.medium.views[config.view])
     return check_classes(_retarget(_grouped(listing, config.group), annotation))
 
 
