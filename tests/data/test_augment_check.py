@@ -8,18 +8,19 @@ import pytest
 import torch
 
 from striate.data.augment.augment import check_augmentation, check_fill
-from striate.data.config import AugmentConfig
+from striate.data.config import SOUND, AugmentConfig
 from striate.data.dataset import Dataset, Kind, Preparation, Split
 from striate.errors import ConfigError
 
 ON = AugmentConfig(
     shift=3, flip=True, vertical_flip=True, crop=0.5, rotate=20, scale=0.2, shear=15, color=0.5, noise=0.5, blur=1.0,
     cutout=0.3, policy="trivial", mixup=0.2, cutmix=1.0, fill="reflect", transform="grain.py:grain",
-    window=64, zoom=2.0,
+    window=64, zoom=2.0, time_shift=0.5, gain=6, speed=0.1, time_mask=0.2, frequency_mask=0.2,
 )  # fmt: skip
 OFF = AugmentConfig(
     shift=0, flip=False, vertical_flip=False, crop=1.0, rotate=0, scale=0, shear=0, color=0, noise=0, blur=0, cutout=0,
-    policy="none", mixup=0, cutmix=0, fill="edge", window=0, zoom=1.0,
+    policy="none", mixup=0, cutmix=0, fill="edge", window=0, zoom=1.0, time_shift=0, gain=0, speed=0,
+    time_mask=0, frequency_mask=0,
 )  # fmt: skip
 
 
@@ -48,10 +49,19 @@ def test_tables_and_grids_take_noise_and_mixup_alone(shape: tuple[int, ...], kin
         assert caught.value.remedy == f"leave out --augment.{field}"
 
 
-def test_images_take_everything() -> None:
-    check_augmentation(ON, data((3, 8, 9), "image"))
-    check_augmentation(ON, data((1, 28, 28), "image"))
+def test_images_take_everything_but_what_is_for_sounds() -> None:
+    everything = replace(ON, **dict.fromkeys(SOUND))
+    check_augmentation(everything, data((3, 8, 9), "image"))
+    check_augmentation(everything, data((1, 28, 28), "image"))
     check_augmentation(OFF, data((3, 1, 1), "image"))
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("image", (3, 8, 9)), ("spectrogram", (1, 8, 9)), ("waveform", (1, 90))])
+def test_only_sounds_have_a_speed(kind: Kind, shape: tuple[int, ...]) -> None:
+    others = {"image": SOUND, "spectrogram": {"speed", "shift"}, "waveform": {"frequency_mask", "shift"}}[kind]
+    for field in sorted(others):
+        with pytest.raises(ConfigError, match=f"augment.{field}"):
+            check_augmentation(AugmentConfig(**{field: getattr(ON, field)}), data(shape, kind))
 
 
 @pytest.mark.parametrize("field", ["shift", "blur"])

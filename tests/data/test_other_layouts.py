@@ -126,7 +126,7 @@ def test_class_folders_beside_a_table_say_that_it_is_not_read(tmp_path):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("dog/bark.wav", "--data.layout NCL"),
+        ("dog/bark.m4a", "ffmpeg"),
         ("fight/one.mp4", "path,label,group"),
         ("images/scan.nii.gz", "--data.layout NDHW"),
         ("train.npz", "striate train"),

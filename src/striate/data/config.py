@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Le, Lt
 Fit = Literal["crop", "stretch", "pad"]
 Fill = Literal["edge", "reflect", "zero"]
 Layout = Literal["auto", "NF", "NCL", "NLC", "NHW", "NHWC", "NCHW", "NDHW", "NCDHW", "NDHWC"]
+View = Literal["log-mel", "waveform"]
 Store = Literal["auto", "memory", "pack", "stream"]
 
 
@@ -29,6 +30,14 @@ class DataConfig:
     fit: Fit | None = None
     """How an image of another aspect ratio fits the input: `crop` its center, `stretch` it, or `pad` it. Default: crop;
     pad where an annotation says where something is."""
+    rate: Annotated[int, Ge(1_000), Le(192_000)] | None = None
+    """Sounds: samples a second, to which all are resampled. Default: the commonest of the files, halved down to 24,000
+    or less."""
+    seconds: Annotated[float, Gt(0), Le(60)] | None = None
+    """Sounds: how long an input is. Of longer files the middle is taken, around shorter ones is silence. Default: what
+    leaves 95 % of the files whole, at most 10."""
+    view: View | None = None
+    """Sounds: `log-mel` spectrograms, in decibels, or the `waveform` itself. Default: log-mel."""
     layout: Layout = "auto"
     """The order of axes of the arrays in an `.npz`: N samples, C channels, L positions, D, H and W depth, height and
     width, F features. Default: the likeliest, which is said where another is likely too."""
@@ -122,6 +131,16 @@ class AugmentConfig:
     reach over the edge."""
     policy: Literal["none", "trivial"] | None = None
     """`trivial`: each image gets one random change of random strength beside the others (TrivialAugment)."""
+    time_shift: Annotated[float, Ge(0), Le(1)] | None = None
+    """Sounds: largest shift either way, as a share of the length; what leaves at one end comes in at the other."""
+    gain: Annotated[float, Ge(0), Le(40)] | None = None
+    """Sounds: largest change of loudness either way, in decibels."""
+    speed: Annotated[float, Ge(0), Lt(1)] | None = None
+    """Waveforms: largest change of speed, which moves pitch too: 0.1 plays 0.9 to 1.1 times as fast."""
+    time_mask: Annotated[float, Ge(0), Lt(1)] | None = None
+    """Sounds: longest stretch that is blanked, as a share of the length; each sample's is uniform up to it."""
+    frequency_mask: Annotated[float, Ge(0), Lt(1)] | None = None
+    """Spectrograms: widest range of bands that is blanked, as a share of them; each sample's is uniform up to it."""
     mixup: Annotated[float, Ge(0), Le(100)] | None = None
     """Parameter alpha of the Beta distribution by which pairs of images are blended; 0 turns it off."""
     cutmix: Annotated[float, Ge(0), Le(100)] | None = None
@@ -129,3 +148,7 @@ class AugmentConfig:
     transform: str | None = None
     """`file.py:name`, which runs that code: a function of a training batch (B, C, H, W), after all of the above and
     before it is standardized, that gives one of the same shape and type."""
+
+
+SOUND = frozenset(("time_shift", "gain", "speed", "time_mask", "frequency_mask"))
+"""Fields of `AugmentConfig` that have a meaning for sounds alone."""

@@ -37,6 +37,7 @@ def fingerprint_of(
     words: list[object] = [classes, target_names]
     if by_contents:
         words += [preparation.input_shape, preparation.fit, preparation.reduced]
+        words += [preparation.rate, preparation.hop] if preparation.rate else []
     digest = hashlib.sha256(json.dumps(words).encode())
     for name, split in splits.items():
         if by_contents:

@@ -135,6 +135,8 @@ def load_for_evaluation(
     if config.layout == "auto" and takes_layout(config.source):
         config = replace(config, layout=preparation.layout)
     listing = _at_known_level(list_source(config, annotation, announce), config, annotation, classes)
+    if preparation.kind in listing.medium.views.values():
+        listing = replace(listing, kind=preparation.kind)
     _check_form(listing, preparation, targets)
     listing, renamed = annotation_kind(listing.annotation).match(listing, classes, preparation)
     name = "test" if "test" in listing.given else "all"

@@ -70,6 +70,7 @@ USUAL_SIDE = 128
 def plan_inputs(listing: Listing, scan: Scan, config: DataConfig, choose_size: ChooseSize | None = None) -> Planned:
     """How every input is prepared, as the medium decides by what the headers say; notes, and findings. `choose_size`
     decides where the configuration has no size and photographs need one. Raises ConfigError."""
+    listing.medium.refuse_settings(listing.source, config)
     headers, why = tuple(scan.headers.values()), []
     kind = annotation_kind(listing.annotation)
     config = replace(config, fit=config.fit or kind.fit)

@@ -27,6 +27,8 @@ def choose_model(kind: str, input_shape: tuple[int, ...], needs: str, samples: i
     size = show_shape(input_shape)
     if needs == "map":
         return _for_masks(input_shape)
+    if (usual := medium_of(kind).network) is not None and needs == "vector":
+        return usual
     if medium_of(kind).flat or len(input_shape) == 1:
         return _for_table(input_shape, samples)
     if len(input_shape) != 3:

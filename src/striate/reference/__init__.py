@@ -65,6 +65,7 @@ from striate.reference.pooling import (
 )
 from striate.reference.retrieval import map_at_r, pair_auc, recall_at
 from striate.reference.rotated_boxes import common_polygon, polygon_area, rotated_box_iou, rotated_corners
+from striate.reference.sound import fit_waveform, log_mel
 
 __all__ = [
     "GradientCheck",
@@ -92,6 +93,7 @@ __all__ = [
     "dropout_mask",
     "elu",
     "elu_backward",
+    "fit_waveform",
     "generalized_iou",
     "group_norm",
     "group_norm_backward",
@@ -110,6 +112,7 @@ __all__ = [
     "local_response_norm_backward",
     "locally_connected",
     "locally_connected_backward",
+    "log_mel",
     "map_at_r",
     "max_pool",
     "max_pool_backward",

@@ -10,6 +10,7 @@ from typing import Any
 
 from striate.account.ledger import Ledger
 from striate.account.summarize import count_parameters, observe
+from striate.data.drawn_inputs import drawn_inputs
 from striate.data.loader import batch_bounds
 from striate.evaluation.assessment import assess_run, save_assessment
 from striate.evaluation.evaluate import evaluate_trained, plan_evaluation
@@ -265,9 +266,9 @@ def _pictures(run: RunDirectory, prepared: Prepared, test: Evaluation, passes: f
         passes=passes,
         steps=read_step_losses(run),
     )
-    images = data.splits[test.split].inputs if data.medium.pictures else None
+    inputs = data.splits[test.split].inputs
     names = data.facts[test.split].paths if test.split in data.facts else ()
-    shown = drawable_images(images)
+    shown = drawable_images(inputs) if data.medium.pictures else drawn_inputs(inputs, data.preparation)
     return [curves, *prepared.task.pictures(run.plots, test, shown, target_names=data.target_names, names=names)]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from striate.data.drawn_inputs import DrawnInputs
 from striate.data.store.stored import StoredInputs
 from striate.statistics.calibration import Calibration, Temperature
 from striate.statistics.estimate import Estimate, plain
@@ -20,7 +21,7 @@ from striate.visualize.estimates import SHOWN, draw_slices
 from striate.visualize.page_parts import Section, Table
 from striate.wording import number, percent
 
-Images = NDArray[Any] | StoredInputs
+Images = NDArray[Any] | StoredInputs | DrawnInputs
 # Photographs make large files; what is only lines and letters may be finer.
 PHOTO_DPI, CHART_DPI, FINE_DPI = 80, 100, 144
 Row = tuple[str | int | float | None, ...]
@@ -101,7 +102,7 @@ def split_text(evaluation: Evaluation) -> str:
     return f"{evaluation.split} split of {evaluation.data}, n = {evaluation.n:,}"
 
 
-def drawable_images(inputs: ArrayLike | StoredInputs | None) -> Images | None:
+def drawable_images(inputs: ArrayLike | StoredInputs | None) -> NDArray[Any] | StoredInputs | None:
     """The inputs of a split where they are images that can be drawn: (N, C, H, W) uint8 of one or three channels."""
     images = inputs if inputs is None or isinstance(inputs, StoredInputs) else np.asarray(inputs)
     if images is None or images.ndim != 4 or images.shape[1] not in (1, 3):

@@ -150,7 +150,7 @@ def read_data(
         )
     fit = data.preparation.fit
     decided = replace(config.data, source=data.source, store=data.store, fingerprint=data.fingerprint, fit=fit)
-    return replace(config, data=data.medium.decided(decided, data.input_shape)), data
+    return replace(config, data=data.medium.decided(decided, data.preparation)), data
 
 
 def prepare(

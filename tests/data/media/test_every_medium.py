@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -39,6 +40,7 @@ class Maker:
     `write(root, arrays, order)`: a data set of them at a new path under `root`, its samples laid down in this order;
     sample k has class k % 2, and equal arrays give equal contents. `model`: a layer string that learns from them.
     Of media in files, `encode(array)`: the bytes of a file that decodes to exactly that array, and `suffix`.
+    `fields` of `DataConfig` that the medium needs.
     """
 
     arrays: Callable[[np.random.Generator], Arrays]
@@ -46,6 +48,10 @@ class Maker:
     model: str
     encode: Callable[[Arrays], bytes] | None = None
     suffix: str = ""
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    def config(self, source: Path, **others: Any) -> DataConfig:
+        return DataConfig(source=str(source), **self.fields, **others)
 
 
 def as_png(x_CHW: Arrays) -> bytes:
@@ -68,6 +74,43 @@ def write_npz(root: Path, arrays: Arrays, order: list[int]) -> Path:
     return root / "arrays.npz"
 
 
+def waveforms(rng: np.random.Generator) -> Arrays:
+    return (rng.integers(-(2**14), 2**14, (COUNT, 1, 1200)) / 2**15).astype(np.float32)
+
+
+def as_wav(x: Arrays) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, x[0], 8000, "PCM_16", format="WAV")
+    return buffer.getvalue()
+
+
+HEARD: dict[bytes, Arrays] = {}  # of a spectrogram, the waveform that it is of
+
+
+def spectrograms(rng: np.random.Generator) -> Arrays:
+    made = Preparation("spectrogram", (1, 64, 9), rate=8000, samples=1200, window=512, hop=80)
+    found = []
+    for waveform in waveforms(rng):
+        found.append(medium_of("spectrogram").prepare(waveform[0], made))
+        HEARD[found[-1].tobytes()] = waveform
+    return np.stack(found)
+
+
+def as_heard(x: Arrays) -> bytes:
+    return as_wav(HEARD[x.tobytes()])
+
+
+def write_sounds(encode: Callable[[Arrays], bytes]) -> Callable[[Path, Arrays, list[int]], Path]:
+    def write(root: Path, arrays: Arrays, order: list[int]) -> Path:
+        for k in order:
+            folder = root / f"class{k % 2}"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{k:02}.wav").write_bytes(encode(arrays[k]))
+        return root
+
+    return write
+
+
 MAKERS: dict[str, Maker] = {
     "image": Maker(
         lambda rng: rng.integers(0, 256, (COUNT, 3, 9, 8), dtype=np.uint8),
@@ -76,6 +119,8 @@ MAKERS: dict[str, Maker] = {
         as_png,
         ".png",
     ),
+    "spectrogram": Maker(spectrograms, write_sounds(as_heard), "conv(4,3) relu fc(2)", as_heard, ".wav"),
+    "waveform": Maker(waveforms, write_sounds(as_wav), "conv(4,9,4) relu fc(2)", as_wav, ".wav", {"view": "waveform"}),
     "grid": Maker(
         lambda rng: rng.normal(size=(COUNT, 2, 5, 6, 4)).astype(np.float32), write_npz, "conv(4,3) relu fc(2)"
     ),
@@ -106,7 +151,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     maker = MAKERS[name]
     arrays = maker.arrays(np.random.default_rng(0))
     source = maker.write(tmp_path_factory.mktemp(name) / "data", arrays, list(range(COUNT)))
-    return Made(medium_of(name), maker, arrays, source, load_dataset(DataConfig(source=str(source))))
+    return Made(medium_of(name), maker, arrays, source, load_dataset(maker.config(source)))
 
 
 def inputs_by_content(data: Dataset) -> dict[str, tuple[str, bytes, int]]:
@@ -137,11 +182,13 @@ def test_a_medium_says_what_it_is(made: Made) -> None:
 
 
 def test_no_suffix_is_of_two_media() -> None:
-    suffixes = [suffix for medium in all_media() for suffix in medium.suffixes]
+    views = {name for medium in all_media() for name in list(medium.views.values())[1:]}
+    first = [medium for medium in all_media() if medium.name not in views]
+    suffixes = [suffix for medium in first for suffix in medium.suffixes]
     assert len(suffixes) == len(set(suffixes))
     assert not is_sample("notes.txt")
     assert medium_of_file("notes.txt") is None
-    for medium in all_media():
+    for medium in first:
         for suffix in medium.suffixes:
             assert medium_of_file(f"a.b/c{suffix.upper()}") is medium
             assert medium_of_files([f"1{suffix}", "2.txt", f"3{suffix}"]) is medium
@@ -200,7 +247,7 @@ def test_a_damaged_file_in_a_data_set_is_named_and_left_out(made: Made, tmp_path
     source = made.maker.write(tmp_path / "data", made.arrays, list(range(COUNT)))
     file = sorted(source.rglob(f"*{made.maker.suffix}"))[3]
     file.write_bytes(file.read_bytes()[:-24])
-    data = load_dataset(DataConfig(source=str(source)))
+    data = load_dataset(made.maker.config(source))
     assert [row.path for row in data.rows if row.split == "unreadable"] == [file.relative_to(source).as_posix()]
     assert sum(map(len, data.splits.values())) == COUNT - 1
 
@@ -253,7 +300,7 @@ def test_the_fields_that_a_medium_takes_are_taken(made: Made) -> None:
 
 def test_packs_and_streams_give_the_same_batches(made: Made, tmp_path: Path) -> None:
     for store in ("pack", "stream"):
-        config = DataConfig(source=str(made.source), store=store, packs=str(tmp_path / "packs"))
+        config = made.maker.config(made.source, store=store, packs=str(tmp_path / "packs"))
         if not made.medium.stored:
             with pytest.raises(ConfigError, match=made.medium.a):
                 load_dataset(config)
@@ -269,7 +316,7 @@ def test_packs_and_streams_give_the_same_batches(made: Made, tmp_path: Path) -> 
 
 
 def test_a_sample_is_drawn_or_is_none(made: Made) -> None:
-    drawn = made.medium.drawn(made.arrays[0])
+    drawn = made.medium.drawn(made.arrays[0], made.preparation)
     if not made.medium.pictures:
         assert drawn is None or drawn.dtype == np.uint8
         return
@@ -277,12 +324,12 @@ def test_a_sample_is_drawn_or_is_none(made: Made) -> None:
     assert drawn.dtype == np.uint8
     assert drawn.ndim == 2 or (drawn.ndim == 3 and drawn.shape[2] == 3)
     assert drawn.shape[:2] == made.arrays.shape[2:]
-    assert made.medium.drawn(made.arrays[0].astype(np.float32)) is None
+    assert made.medium.drawn(made.arrays[0].astype(np.float32), made.preparation) is None
 
 
 def test_samples_laid_down_in_another_order_are_the_same_samples(made: Made, tmp_path: Path) -> None:
     order = np.random.default_rng(5).permutation(COUNT).tolist()
-    other = load_dataset(DataConfig(source=str(made.maker.write(tmp_path / "data", made.arrays, order))))
+    other = load_dataset(made.maker.config(made.maker.write(tmp_path / "data", made.arrays, order)))
     assert inputs_by_content(other) == inputs_by_content(made.data)
     if made.maker.encode is not None:
         assert other.rows == made.data.rows
@@ -298,7 +345,7 @@ def test_arrays_are_fitted_as_files_are(made: Made) -> None:
 
 
 def test_a_size_is_for_what_has_one(made: Made) -> None:
-    config = DataConfig(source=str(made.source), size=(6, 6))
+    config = made.maker.config(made.source, size=(6, 6))
     if made.medium.any_size:
         assert load_dataset(config).input_shape[1:] == (6, 6)
         return
@@ -309,6 +356,7 @@ def test_a_size_is_for_what_has_one(made: Made) -> None:
 @pytest.mark.each_nth(2)
 def test_a_network_is_trained_saved_and_asked(made: Made, tmp_path: Path) -> None:
     fields = {"execution.plan": "plain", "execution.threads": 1}
+    fields |= {f"data.{name}": value for name, value in made.maker.fields.items()}
     out = tmp_path / "run"
     striate.train(made.source, made.maker.model, epochs=1, batch=8, out=out, set=fields)
     trained = striate.load(out)

@@ -13,7 +13,7 @@ from striate import notebook
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.marked import Marked
 from striate.records import Finding
-from striate.wording import several, show_shape
+from striate.wording import several
 
 SEVERITIES = ("error", "warning", "note")
 
@@ -53,12 +53,7 @@ class DataCheck:
         if listing.inputs is not None:
             read = "" if listing.layout == "auto" else f", read as {listing.layout}"
             return medium.describe(listing.inputs.shape[1:]) + read
-        sizes = sorted({size for header in self.evidence.scan.headers.values() if (size := medium.size_of(header))})
-        if not sizes:
-            return medium.many
-        least, most = (pick(sizes, key=lambda size: (size[0] * size[1], size)) for pick in (min, max))
-        to = "" if len(sizes) == 1 else f" to {show_shape(most)}"
-        return f"{medium.many} of {show_shape(least)}{to} {medium.values}"
+        return medium.described(tuple(self.evidence.scan.headers.values()))
 
     @property
     def sizes(self) -> dict[str, int]:

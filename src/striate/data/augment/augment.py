@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from striate.data.augment import sound
 from striate.data.augment.pixels import BLUR, CUTOUT, Change, ColorChange
 from striate.data.augment.trivial import Trivial, draw_trivial
 from striate.data.augment.warp import Warp
@@ -26,7 +27,7 @@ _ASPECT = math.log(4 / 3)  # crops are between 3:4 and 4:3, as in Szegedy et al.
 _MOVES = ("flip", "down", "right", "area", "aspect", "top", "left", "vertical_flip", "rotate", "scale", "shear")
 _COLORS = ("brightness", "contrast", "saturation", "hue", "cut_down", "cut_right", "blur")
 _TRIVIAL = ("operation", "strength", "sign")
-STEPS = (BLUR, CUTOUT)
+STEPS = (BLUR, CUTOUT, *sound.STEPS)
 """Further changes of pixel values. They are applied in this order, and draw their random numbers from the columns after
 all others: a new one stands at the end."""
 _PIXELS = tuple(dict.fromkeys((*_COLORS, *_TRIVIAL, *(column for step in STEPS for column in step.columns))))
@@ -60,7 +61,8 @@ class Augmentation:
 def augment_batch(
     inputs: torch.Tensor, config: AugmentConfig, seed: int, epoch: int, ids: torch.Tensor
 ) -> tuple[torch.Tensor, Warp | None]:
-    """Raw images (B, C, H, W) uint8 as they are seen in this epoch, and the warp that masks have to follow, if any.
+    """Raw inputs (images (B, C, H, W) uint8, or sounds) as they are seen in this epoch, and the warp that masks have to
+    follow, if any.
 
     Inputs that nothing varies, tables and grids among them, are returned as they are.
     """
@@ -193,7 +195,8 @@ _OFF = {"crop": 1, "zoom": 1, "policy": "none", "fill": "edge"}  # the value of 
 def check_augmentation(config: AugmentConfig, data: Dataset) -> None:
     """Raise ConfigError for the first field that was set and that the data cannot take. Open fields are no request.
 
-    Tables and grids take `noise` and `mixup`. Shift and blur stay below the shorter side of the image.
+    Tables and grids take `noise` and `mixup`. Shift and blur stay below the shorter side of the image. Spectrograms and
+    waveforms have their own.
     """
     requested = [name for name, value in vars(config).items() if value not in (None, False, 0, _OFF.get(name))]
     data.medium.check_augmentation(config, requested, data.name, data.input_shape)

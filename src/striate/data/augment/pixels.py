@@ -18,7 +18,7 @@ from striate.data.memory_layout import as_bytes, by_parts
 from striate.data.transfer import sent
 
 Change = Callable[[torch.Tensor], torch.Tensor]
-"""From a batch (B, C, H, W) uint8 to another of the same shape and type."""
+"""From a batch (B, C, H, W) uint8 (of sounds: as `sound.py` has it) to another of the same shape and type."""
 
 
 @dataclass(frozen=True)

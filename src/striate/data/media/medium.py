@@ -6,7 +6,7 @@ One that lies in files says their `suffixes`, and writes `header` and `decode`. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from posixpath import splitext
@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.data.config import AugmentConfig, DataConfig, Fit, Layout
+from striate.data.config import SOUND, AugmentConfig, DataConfig, Fit, Layout
 from striate.data.rotated_boxes import scaled
 from striate.errors import ConfigError, DataError
 from striate.records import Finding
-from striate.wording import several, show_shape
+from striate.wording import listed, several, show_shape
 
 Kind = str
 """The name of a medium: `striate.data.media.every_medium`."""
@@ -32,7 +32,8 @@ class Preparation:
     `channels`, `size` (height, width) and `fit` belong to images; a table or grid has only `input_shape`. `layout` is
     the order of axes in which arrays were read; `reduced`: large JPEGs are decoded at a part of their size; `native`:
     all files had the size of the inputs, none was scaled. Of masks: the `values` of the classes, the value to `ignore`,
-    and the `colors` in the files (empty: they hold values).
+    and the `colors` in the files (empty: they hold values). Of sounds: the `rate` in samples a second, how many
+    `samples` an input is made of, and the `window` and `hop` of a spectrogram in samples.
     """
 
     kind: Kind
@@ -45,6 +46,10 @@ class Preparation:
     values: tuple[int, ...] = ()
     ignore: int | None = None
     colors: tuple[tuple[int, int, int], ...] = ()
+    rate: int = 0
+    samples: int = 0
+    window: int = 0
+    hop: int = 0
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,9 @@ def _in_eights(pixels: float) -> int:
 ChooseSize = Callable[[Photographs], tuple[tuple[int, int], str]]
 """Height and width in pixels for photographs, and why."""
 
+SOME_MEDIA = ("size", "channels", "rate", "seconds", "view")
+"""Fields of `DataConfig` that have a meaning for some media alone."""
+
 Planned = tuple[Preparation, tuple[str, ...], tuple[Finding, ...]]
 """How every input is prepared, notes on what was decided, and findings."""
 
@@ -160,6 +168,16 @@ class Medium:
     """Whether inputs, which are then uint8 (C, H, W), may lie in packs and streams."""
     augmentations: ClassVar[frozenset[str]] = frozenset(("noise", "mixup"))
     """Fields of `AugmentConfig` that have a meaning for it."""
+    usual_augmentation: ClassVar[dict[str, float]] = {}
+    """What is on where nobody says, of what is no picture."""
+    network: ClassVar[tuple[str, str] | None] = None
+    """The network of the zoo that is good on few of them from scratch, and why; None where it depends on the shape."""
+    views: ClassVar[dict[str, Kind]] = {}
+    """The media of the same files, by `data.view`; empty where there is one view."""
+    settings: ClassVar[frozenset[str]] = frozenset()
+    """Those of SOME_MEDIA that have a meaning for it."""
+    lasting: ClassVar[bool] = False
+    """Whether a file lasts, so that there can be a prediction for each part of it."""
     bounds: ClassVar[tuple[float, float] | None] = None
     """The least and the largest value that an input can have; None where there are none."""
     unit: ClassVar[str] = "standard deviations"
@@ -197,6 +215,23 @@ class Medium:
             f"numbers of shape {preparation.input_shape}",
             "striate.load(run).predict(numpy_array)",
         )
+
+    def described(self, headers: Sequence[Any]) -> str:
+        """The files of these headers, in a few words: "images of 32×32 to 64×48 pixels"."""
+        sizes = sorted({size for header in headers if (size := self.size_of(header))})
+        if not sizes:
+            return self.many
+        least, most = (pick(sizes, key=lambda size: (size[0] * size[1], size)) for pick in (min, max))
+        to = "" if len(sizes) == 1 else f" to {show_shape(most)}"
+        return f"{self.many} of {show_shape(least)}{to} {self.values}"
+
+    def windows(
+        self, path: Path, where: str, preparation: Preparation, every: float
+    ) -> Iterator[tuple[float, NDArray[Any]]]:
+        """Of a file that lasts, the second at which each window begins and the window as an input; one begins `every`
+        so many seconds. Raises DataError."""
+        del path, where, every
+        raise self.no_files("a file in windows", preparation)
 
     def placement(self, size: tuple[int, int], preparation: Preparation) -> Placement | None:
         """Where a file of (height, width) `size` lies in its input; None where that has no meaning."""
@@ -247,26 +282,28 @@ class Medium:
         del path
         raise self.no_files(where, preparation)
 
+    def refuse_settings(self, source: str, config: DataConfig) -> None:
+        """Raise ConfigError for a field that has no meaning for it."""
+        for name in SOME_MEDIA:
+            if name not in self.settings and (value := getattr(config, name)) is not None:
+                raise self.no_setting(source, name, value)
+
+    def no_setting(self, source: str, name: str, value: Any) -> ConfigError:
+        """What is said to a field of the data that has no meaning."""
+        shown = "×".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        remedy = "leave out --size" if name == "size" else f"leave out --data.{name}"
+        return ConfigError(f"data.{name}", shown, f"nothing, since {source} is {self.a}", remedy)
+
     def plan(self, source: str, inputs: NDArray[Any] | None, headers: Sequence[Any], config: DataConfig) -> Planned:
         """What is decided before decoding: how every input is prepared. `inputs` are arrays (N, …) in memory, where
-        there are any, else `headers` are those of readable files. Raises ConfigError for settings that have no
-        meaning."""
-        del headers
-        for name, value in (("size", config.size), ("channels", config.channels)):
-            if value is not None:
-                shown = "×".join(map(str, value)) if isinstance(value, tuple) else str(value)
-                raise ConfigError(
-                    f"data.{name}",
-                    shown,
-                    f"nothing, since {source} is {self.a}",
-                    "leave out --size" if name == "size" else f"leave out --data.{name}",
-                )
+        there are any, else `headers` are those of readable files. Raises ConfigError."""
+        del source, headers
         assert inputs is not None
         return Preparation(self.name, tuple(inputs.shape[1:]), layout=config.layout), (), ()
 
-    def decided(self, config: DataConfig, input_shape: tuple[int, ...]) -> DataConfig:
+    def decided(self, config: DataConfig, preparation: Preparation) -> DataConfig:
         """The configuration with what was decided about inputs, as config.yaml keeps it."""
-        del input_shape
+        del preparation
         return config
 
     # Augmentation
@@ -279,17 +316,18 @@ class Medium:
         del shape
         for field in asked:
             if field not in self.augmentations:
-                takes = " and ".join(f"augment.{known}" for known in ("noise", "mixup") if known in self.augmentations)
+                takes = listed([f"augment.{known}" for known in sorted(self.augmentations)], 9)
+                others = "sounds" if field in SOUND else "images"
                 raise ConfigError(
                     f"augment.{field}",
                     f"{getattr(config, field)} for {name}, {self.a}",
-                    f"images; {self.a} takes {takes}",
+                    others if self.pictures else f"{others}; {self.a} takes {takes}",
                     f"leave out --augment.{field}",
                 )
 
     # Drawing
 
-    def drawn(self, raw: NDArray[Any]) -> NDArray[np.uint8] | None:
+    def drawn(self, raw: NDArray[Any], preparation: Preparation) -> NDArray[np.uint8] | None:
         """A raw input as a picture, (H, W) or (H, W, 3) uint8; None where it cannot be drawn."""
-        del raw
+        del raw, preparation
         return None

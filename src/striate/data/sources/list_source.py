@@ -90,6 +90,8 @@ def list_source(
                 "data.ignore", str(config.ignore), "masks, whose pixels have values", "leave out --data.ignore"
             )
         listing = replace(listing, ignore=config.ignore)
+    if config.view is not None and listing.medium.views:
+        listing = replace(listing, kind=listing.medium.views[config.view])
     listing = _grouped(listing, config.group)
     if config.targets is not None:
         listing = with_targets(listing, config.targets)

@@ -226,9 +226,9 @@ class _Family(NamedTuple):
 _FAMILIES: tuple[_Family, ...] = (
     _Family(
         "sound",
-        (".wav", ".flac", ".ogg", ".mp3", ".m4a", ".aac", ".opus", ".aif", ".aiff"),
-        "striate reads no sound files yet. Save the recordings as numbers, x of shape (N, 1, samples) and y of N names:"
-        " numpy.savez('sounds.npz', x=x, y=y); then: striate train sounds.npz --data.layout NCL",
+        (".m4a", ".aac", ".opus", ".aif", ".aiff", ".wma"),
+        "sounds are read from .wav, .flac, .ogg and .mp3. To convert them:"
+        ' for f in *.m4a; do ffmpeg -i "$f" "${f%.*}.flac"; done',
     ),
     _Family(
         "films",

@@ -223,6 +223,7 @@ def pack_key(contents: Iterable[bytes], form: tuple[int | str, ...], preparation
     masks, that they are such), how they are prepared, and by which decoder.
     """
     how: list[object] = [preparation.input_shape, preparation.fit, preparation.max_pixels, preparation.reduced, form]
+    how += [preparation.rate, preparation.samples, preparation.window, preparation.hop] if preparation.rate else []
     how += [FORMAT, _DECODING, PIL.__version__, _simplejpeg(), torch.__version__]
     digest = hashlib.sha256(json.dumps(how).encode())
     for content in contents:

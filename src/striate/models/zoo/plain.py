@@ -10,6 +10,7 @@ filters are learned. The lectures leave sizes open; 5×5 filters, twice as many 
 (as in the paper) and 2×2 for max pooling are the choices here.
 small-cnn: batch normalization: Ioffe and Szegedy, ICML 2015; global average pooling: Lin et al., "Network in network",
 ICLR 2014.
+m5: Dai, Dai, Qu, Li and Das, "Very deep convolutional neural networks for raw waveforms", ICASSP 2017.
 small-dilated: Yu and Koltun, "Multi-scale context aggregation by dilated convolutions", ICLR 2016.
 """
 
@@ -22,6 +23,7 @@ from striate.models.layer_strings.shapes import Shape
 from striate.models.zoo.image_size import Slide, check_image, no_image
 
 SMALL_CNN_STAGES = 4
+SHORTEST_SOUND, POOLED = 16, 4
 DILATIONS = (1, 1, 2, 4, 8, 1)
 
 
@@ -89,6 +91,23 @@ def _small_cnn_layers(input_shape: tuple[int, ...], outputs: int, width: int = 1
             sizes = [size // step for size, step in zip(sizes, window, strict=True)]
         words.append(f"2*[conv({width << stage},3,pad=1,bias=false) bn relu]")
     return " ".join([*words, f"gap fc({outputs})"])
+
+
+def m5(input_shape: tuple[int, ...], outputs: int, width: int = 128) -> nn.Module:
+    """The network for waveforms (C, L), 16 samples or more: to (N, outputs).
+
+    A kernel of 80 samples, then kernels of 3; max pooling by 4 while there is room; `width` filters in the first two
+    layers, 2·`width` and 4·`width` in the others. Padded, so that short sounds fit. Raises ModelError for other inputs.
+    """
+    if len(input_shape) != 2 or input_shape[1] < SHORTEST_SOUND:
+        raise no_image("m5", input_shape, f"waveforms (channels, samples) of at least {SHORTEST_SOUND} samples")
+    words, length = [], (input_shape[1] - 4) // 4 + 1
+    for stage, filters in enumerate((width, width, 2 * width, 4 * width)):
+        words.append(f"conv({filters},{'80,4,38' if stage == 0 else '3,pad=1'},bias=false) bn relu")
+        if length >= POOLED:
+            words.append(f"pool({POOLED})")
+            length //= POOLED
+    return build_network(" ".join([*words, f"gap fc({outputs})"]), input_shape)
 
 
 def small_dilated(input_shape: tuple[int, ...], outputs: int, width: int = 32) -> nn.Module:

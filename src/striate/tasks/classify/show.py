@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
+from striate.data.drawn_inputs import SIDE as DRAWN_SIDE
+from striate.data.drawn_inputs import DrawnInputs
 from striate.statistics.estimate import Estimate, plain
 from striate.tasks.classify.metrics import ClassificationMetrics, runner_up
 from striate.tasks.evaluation import Evaluation
@@ -26,7 +28,7 @@ from striate.tasks.show import (
 from striate.visualize.canvas import save_figure, shorten
 from striate.visualize.charts import chart
 from striate.visualize.classification_charts import COUNTED, confusion_figure, draw_precision_recall, draw_roc
-from striate.visualize.gallery import Tile, encode, gallery_figure
+from striate.visualize.gallery import SIDE, Tile, encode, gallery_figure
 from striate.visualize.page_parts import Picture, SampleTile, Section, Table
 from striate.visualize.themed_svg import themed_svg
 from striate.wording import percent, several
@@ -164,13 +166,14 @@ def galleries(
          f"{several(len(hits), 'correct prediction')} with the smallest margin over the next class: more samples like "
          "these would help."),
     )  # fmt: skip
-    pictures = []
+    pictures, drawn_for_it = [], isinstance(images, DrawnInputs)  # with letters in them
     for name, file, chosen, caption in galleries:
         if len(chosen):
             pixels = np.asarray(images[chosen])
             figure = gallery_figure(_tiles(evaluation, pixels, chosen), title=f"{title}: {name.lower()}")
-            path = save_figure(figure, folder / file, PHOTO_DPI)
-            tiles = sample_tiles(evaluation, pixels, chosen, names, runner_up=chosen is unsure)
+            path = save_figure(figure, folder / file, CHART_DPI if drawn_for_it else PHOTO_DPI)
+            side = DRAWN_SIDE if drawn_for_it else SIDE
+            tiles = sample_tiles(evaluation, pixels, chosen, names, runner_up=chosen is unsure, side=side)
             pictures.append(Picture(name, f"{title}; {caption}", path, "samples", tiles=tiles))
     return tuple(pictures)
 
@@ -233,6 +236,7 @@ def sample_tiles(
     names: Sequence[str] = (),
     *,
     runner_up: bool = False,
+    side: int = SIDE,
 ) -> tuple[SampleTile, ...]:
     """The samples at the places `chosen` of a classification; `pixels` (len(chosen), C, H, W) with 1 or 3 channels.
     `names` of all samples of the split, such as their paths; with `runner_up` each says its next probable class."""
@@ -243,7 +247,7 @@ def sample_tiles(
         others = [int(k) for k in np.argsort(-shares, kind="stable")[:2] if k != said][:1]
         predicted, *after = (f"{evaluation.classes[k]}, {percent(float(shares[k]))}" for k in (said, *others))
         name = names[place] if len(names) else f"sample {int(evaluation.ids[place])}"
-        png, width, height, enlarged = encode(image)
+        png, width, height, enlarged = encode(image, side)
         tiles.append(
             SampleTile(
                 png,

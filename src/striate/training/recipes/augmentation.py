@@ -20,7 +20,8 @@ _FEWEST, _COMPARED, _CERTAIN = 20, 200, 4.0
 """Images that are compared, at least and at most, and the standard errors from which on a difference is one."""
 _OFF = AugmentConfig(
     shift=0, flip=False, vertical_flip=False, crop=1.0, rotate=0, scale=0, shear=0, color=0, noise=0, blur=0, cutout=0,
-    policy="none", mixup=0, cutmix=0, fill="edge", window=0, zoom=1.0,
+    policy="none", mixup=0, cutmix=0, fill="edge", window=0, zoom=1.0, time_shift=0, gain=0, speed=0, time_mask=0,
+    frequency_mask=0,
 )  # fmt: skip
 
 
@@ -48,7 +49,10 @@ def decide_augmentation(
     """
     check_augmentation(augment, data)
     if not data.medium.pictures:
-        return _filled(augment, _OFF), ""
+        usual = {} if own_rule or not keeps else data.medium.usual_augmentation
+        decided = _filled(augment, replace(_OFF, **usual))  # type: ignore[arg-type]
+        named = ", ".join(describe_augmentation(decided, data.input_shape[0])) if usual else ""
+        return decided, f"augmentation: {named}" if named else ""
     if own_rule:
         decided = _filled(augment, _OFF)
         check_fill(decided)

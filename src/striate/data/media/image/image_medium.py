@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.data.config import AugmentConfig, DataConfig
+from striate.data.config import SOUND, AugmentConfig, DataConfig
 from striate.data.media.image.fitting import placement
 from striate.data.media.image.pictures import (
     MAX_PICTURE_BYTES,
@@ -121,7 +121,8 @@ class Images(Medium):
     pictures: ClassVar[bool] = True
     any_size: ClassVar[bool] = True
     stored: ClassVar[bool] = True
-    augmentations: ClassVar[frozenset[str]] = frozenset(AugmentConfig.__dataclass_fields__)
+    augmentations: ClassVar[frozenset[str]] = frozenset(AugmentConfig.__dataclass_fields__) - SOUND
+    settings: ClassVar[frozenset[str]] = frozenset(("size", "channels"))
     bounds: ClassVar[tuple[float, float]] = (0.0, 255.0)
     unit: ClassVar[str] = "levels of 0 to 255"
 
@@ -177,16 +178,16 @@ class Images(Medium):
         """Channels and size of every input."""
         return plan_images(source, inputs, headers, config)
 
-    def decided(self, config: DataConfig, input_shape: tuple[int, ...]) -> DataConfig:
+    def decided(self, config: DataConfig, preparation: Preparation) -> DataConfig:
         """With size and channels."""
-        channels, height, width = input_shape
+        channels, height, width = preparation.input_shape
         return replace(config, size=(height, width), channels=3 if channels == 3 else 1 if channels == 1 else None)
 
     def check_augmentation(
         self, config: AugmentConfig, asked: Sequence[str], name: str, shape: tuple[int, ...]
     ) -> None:
         """Everything has a meaning; shift and blur stay below the shorter side of the image."""
-        del asked, name
+        super().check_augmentation(config, asked, name, shape)
         _, height, width = shape
         side = min(height, width)
         for field in ("shift", "blur"):
@@ -199,8 +200,9 @@ class Images(Medium):
                     f"--augment.{field} {side // 8}",
                 )
 
-    def drawn(self, raw: NDArray[Any]) -> NDArray[np.uint8] | None:
+    def drawn(self, raw: NDArray[Any], preparation: Preparation) -> NDArray[np.uint8] | None:
         """The pixels as they are; None with other than one or three channels."""
+        del preparation
         if raw.ndim != 3 or raw.shape[0] not in (1, 3) or raw.dtype != np.uint8:
             return None
         return raw[0] if raw.shape[0] == 1 else np.ascontiguousarray(np.moveaxis(raw, 0, -1))

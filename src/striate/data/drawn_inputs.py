@@ -1,0 +1,41 @@
+"""Inputs that are no pictures as pictures of them, drawn when they are asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.media.every_medium import medium_of
+from striate.data.media.medium import Preparation
+from striate.data.store.stored import Inputs
+
+SIDE = 320
+"""Pixels of the longer side, up to which what is written in them stays readable."""
+
+
+@dataclass(frozen=True)
+class DrawnInputs:
+    """Pictures of `inputs` (N, …), as their medium draws them."""
+
+    inputs: Inputs
+    preparation: Preparation
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, rows: NDArray[Any]) -> NDArray[np.uint8]:
+        """(K, 3, H, W) of the inputs at `rows`."""
+        medium = medium_of(self.preparation.kind)
+        drawn = [medium.drawn(one, self.preparation) for one in self.inputs[rows].cpu().numpy()]
+        return np.stack([one.transpose(2, 0, 1) for one in drawn if one is not None])
+
+
+def drawn_inputs(inputs: Inputs, preparation: Preparation) -> DrawnInputs | None:
+    """None where the medium draws nothing, or images are their own pictures."""
+    medium = medium_of(preparation.kind)
+    if medium.pictures or not len(inputs) or medium.drawn(inputs[:1][0].cpu().numpy(), preparation) is None:
+        return None
+    return DrawnInputs(inputs, preparation)

@@ -1,0 +1,312 @@
+"""Sound as a medium, in two views: log-mel spectrograms, and waveforms.
+
+A spectrogram is an image of bytes, half a decibel a level, its highest band in the first row, as one draws it; so it
+lies in packs and streams, is explained and drawn as an image is. It is made while files are decoded. A waveform is
+float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.config import DataConfig
+from striate.data.media.audio.log_mel import (
+    as_levels,
+    band_centers,
+    band_count,
+    frame_count,
+    hop_samples,
+    log_mel,
+    window_samples,
+)
+from striate.data.media.audio.sound_files import (
+    MOST_BYTES,
+    SUFFIXES,
+    SoundHeader,
+    Waveform,
+    centered,
+    read_header,
+    read_waveform,
+    read_windows,
+)
+from striate.data.media.audio.spectrogram_picture import spectrogram_picture
+from striate.data.media.medium import Medium, Planned, Preparation
+from striate.errors import ConfigError
+from striate.records import Finding
+from striate.wording import several
+
+HIGHEST_DEFAULT_RATE = 24_000
+LONGEST_DEFAULT = 10.0
+"""Seconds of an input, where nobody says."""
+_WHOLE = 0.95
+"""The default length leaves so many of the files whole."""
+_FEWEST_FRAMES = 8
+_CHANGES = frozenset(("noise", "mixup", "time_shift", "gain", "time_mask"))
+
+
+class Sounds(Medium):
+    """What both views have in common."""
+
+    a: ClassVar[str] = "a sound"
+    many: ClassVar[str] = "sounds"
+    suffixes: ClassVar[frozenset[str]] = SUFFIXES
+    largest_file: ClassVar[int] = MOST_BYTES
+    views: ClassVar[dict[str, str]] = {"log-mel": "spectrogram", "waveform": "waveform"}
+    settings: ClassVar[frozenset[str]] = frozenset(("rate", "seconds", "view"))
+    lasting: ClassVar[bool] = True
+
+    def header(self, data: bytes | Path, where: str, *, max_pixels: int) -> SoundHeader:
+        """Rate, length and channels."""
+        del max_pixels
+        return read_header(data, where)
+
+    def described(self, headers: Sequence[SoundHeader]) -> str:
+        """How long, and at which rates."""
+        lengths = sorted(header.seconds for header in headers)
+        rates = sorted({header.rate for header in headers})
+        if not lengths:
+            return self.many
+        to = "" if lengths[-1] - lengths[0] < 0.005 else f" to {lengths[-1]:.4g}"
+        most = "" if len(rates) == 1 else f" to {rates[-1]:,}"
+        return f"sounds of {lengths[0]:.3g}{to} s at {rates[0]:,}{most} Hz"
+
+    def input_of(self, waveform: Waveform, preparation: Preparation) -> NDArray[Any]:
+        """The input of a waveform (samples,) that is as long as it should be."""
+        raise NotImplementedError
+
+    def shape(self, rate: int, samples: int, window: int, hop: int, bands: int) -> tuple[int, ...]:
+        """Of the inputs."""
+        raise NotImplementedError
+
+    def decode(self, data: bytes | Path, where: str, preparation: Preparation) -> NDArray[Any]:
+        """The middle of the file, or all of it amid silence."""
+        return self.input_of(read_waveform(data, where, preparation.rate, preparation.samples), preparation)
+
+    def windows(
+        self, path: Path, where: str, preparation: Preparation, every: float
+    ) -> Iterator[tuple[float, NDArray[Any]]]:
+        """Inputs that begin every so many seconds of a recording of any length."""
+        for start, waveform in read_windows(path, where, preparation.rate, preparation.samples, every):
+            yield start, self.input_of(waveform, preparation)
+
+    def prepare(self, given: Any, preparation: Preparation) -> NDArray[Any]:
+        """A path; a waveform (samples,) at the rate of the inputs, of any length; or an array of the input's shape."""
+        if isinstance(given, str | Path):
+            return self.decode(Path(given), str(given), preparation)
+        if np.ndim(given) == 1 and not hasattr(given, "getexif"):
+            raw = np.asarray(given, np.float32)
+            return self.input_of(centered(raw, preparation.samples), preparation)
+        return super().prepare(given, preparation)
+
+    def refuse_settings(self, source: str, config: DataConfig) -> None:
+        """Also `fit`: sounds are cut or padded."""
+        super().refuse_settings(source, config)
+        if config.fit is not None:
+            raise self.no_setting(source, "fit", config.fit)
+
+    def plan(
+        self, source: str, inputs: NDArray[Any] | None, headers: Sequence[SoundHeader], config: DataConfig
+    ) -> Planned:
+        """Rate and length of every input, by what the files have."""
+        assert inputs is None, "sounds lie in files"
+        rates = Counter(header.rate for header in headers)
+        usual = max(rates, key=lambda rate: (rates[rate], rate))
+        rate, notes = config.rate or _default_rate(usual), []
+        if config.rate is None:
+            of = f"the files' {usual:,}" if len(rates) == 1 else f"{usual:,}, the commonest of {len(rates)} rates"
+            part = of if rate == usual else f"{_part(usual // rate)} {of}"
+            notes.append(f"Rate: {rate:,} Hz, {part} (data.rate).")
+        lengths = sorted(header.seconds for header in headers)
+        seconds = config.seconds or _default_seconds(lengths)
+        samples = round(seconds * rate)
+        longer = sum(length > seconds + 0.005 for length in lengths)
+        shorter = sum(length < seconds - 0.005 for length in lengths)
+        if config.seconds is None:
+            notes.append(
+                f"Length: {seconds:g} s (data.seconds); the files last {lengths[0]:.3g} to {lengths[-1]:.4g} s."
+            )
+        if longer or shorter:
+            notes.append(
+                f"Of {several(longer, 'longer sound')} the middle is taken; silence is put around"
+                f" {several(shorter, 'shorter one')}."
+            )
+        mixed = sum(header.channels > 1 for header in headers)
+        if mixed:
+            notes.append(f"Channels: 1, the mean of those of {mixed:,} of {several(len(headers), 'sound')}.")
+        window, hop = window_samples(rate), hop_samples(rate, samples)
+        _refuse_short(seconds, rate, samples, window, hop)
+        bands = band_count(rate, window)
+        preparation = Preparation(
+            self.name,
+            self.shape(rate, samples, window, hop, bands),
+            max_pixels=config.max_pixels,
+            rate=rate,
+            samples=samples,
+            window=window,
+            hop=hop,
+        )
+        notes.append(self.axes(preparation))
+        return preparation, tuple(notes), _upsampled(source, rates, rate)
+
+    def axes(self, preparation: Preparation) -> str:
+        """What the axes of the inputs mean, in a sentence."""
+        raise NotImplementedError
+
+    def decided(self, config: DataConfig, preparation: Preparation) -> DataConfig:
+        """With rate, length and view."""
+        view = next(view for view, kind in self.views.items() if kind == self.name)
+        seconds = config.seconds
+        if seconds is None or round(seconds * preparation.rate) != preparation.samples:
+            seconds = preparation.samples / preparation.rate
+        return replace(config, fit=None, rate=preparation.rate, seconds=seconds, view=view)  # type: ignore[arg-type]
+
+
+class Spectrograms(Sounds):
+    """(1, bands, frames) uint8: half decibels above −100, the highest band first."""
+
+    name: ClassVar[str] = "spectrogram"
+    values: ClassVar[str] = "levels of half a decibel"
+    dtype: ClassVar[str] = "uint8"
+    stored: ClassVar[bool] = True
+    augmentations: ClassVar[frozenset[str]] = _CHANGES | {"frequency_mask"}
+    usual_augmentation: ClassVar[dict[str, float]] = {
+        **{"time_shift": 0.5, "gain": 6.0, "time_mask": 0.2, "frequency_mask": 0.2},
+    }
+    network: ClassVar[tuple[str, str]] = (
+        "small-resnet",
+        "on log-mel spectrograms residual blocks see events that last, at any pitch",
+    )
+    bounds: ClassVar[tuple[float, float]] = (0.0, 255.0)
+    unit: ClassVar[str] = "half decibels"
+
+    def describe(self, shape: tuple[int, ...]) -> str:
+        """Bands and frames."""
+        return f"log-mel spectrograms of {shape[1]} bands × {shape[2]} frames"
+
+    def shape(self, rate: int, samples: int, window: int, hop: int, bands: int) -> tuple[int, ...]:
+        """(1, bands, frames)."""
+        del rate
+        return 1, bands, frame_count(samples, window, hop)
+
+    def input_of(self, waveform: Waveform, preparation: Preparation) -> NDArray[np.uint8]:
+        """Its spectrogram in bytes."""
+        _, bands, _ = preparation.input_shape
+        decibels = log_mel(waveform, preparation.rate, preparation.window, preparation.hop, bands)
+        return np.ascontiguousarray(as_levels(decibels)[None, ::-1])
+
+    def axes(self, preparation: Preparation) -> str:
+        """Bands, and how long a frame is."""
+        _, bands, frames = preparation.input_shape
+        low, high = band_centers(preparation.rate, bands)[[0, -1]]
+        rate = preparation.rate
+        return (
+            f"Spectrogram: {bands} mel bands around {low:.0f} to {high:,.0f} Hz, the highest in the first row; {frames}"
+            f" frames, one each {1000 * preparation.hop / rate:.3g} ms, of {1000 * preparation.window / rate:.3g} ms."
+        )
+
+    def drawn(self, raw: NDArray[Any], preparation: Preparation) -> NDArray[np.uint8] | None:
+        """In color, with its axes."""
+        if raw.ndim != 3 or len(raw) != 1 or raw.dtype != np.uint8:
+            return None
+        centers = band_centers(preparation.rate, raw.shape[1])
+        return spectrogram_picture(raw[0], centers, preparation.samples / preparation.rate)
+
+
+class Waveforms(Sounds):
+    """(1, samples) float32."""
+
+    name: ClassVar[str] = "waveform"
+    values: ClassVar[str] = "amplitudes"
+    augmentations: ClassVar[frozenset[str]] = _CHANGES | {"speed"}
+    usual_augmentation: ClassVar[dict[str, float]] = {"time_shift": 0.5, "gain": 6.0, "time_mask": 0.2}
+    network: ClassVar[tuple[str, str]] = (
+        "m5(width=32)",
+        "waveforms need a wide first kernel, which learns filters of frequency, and fast pooling",
+    )
+
+    def describe(self, shape: tuple[int, ...]) -> str:
+        """By the number of samples."""
+        return f"waveforms of {shape[1]:,} samples"
+
+    def shape(self, rate: int, samples: int, window: int, hop: int, bands: int) -> tuple[int, ...]:
+        """(1, samples)."""
+        del rate, window, hop, bands
+        return 1, samples
+
+    def input_of(self, waveform: Waveform, preparation: Preparation) -> NDArray[np.float32]:
+        """As it is."""
+        del preparation
+        return waveform[None]
+
+    def axes(self, preparation: Preparation) -> str:
+        """Samples, and what they can hold."""
+        return (
+            f"Waveform: {preparation.samples:,} samples, {preparation.rate:,} a second: frequencies up to"
+            f" {preparation.rate // 2:,} Hz."
+        )
+
+    def drawn(self, raw: NDArray[Any], preparation: Preparation) -> NDArray[np.uint8] | None:
+        """As the spectrogram of what is heard."""
+        if raw.ndim != 2 or len(raw) != 1 or raw.shape[1] < preparation.window:
+            return None
+        bands = band_count(preparation.rate, preparation.window)
+        decibels = log_mel(raw[0], preparation.rate, preparation.window, preparation.hop, bands)
+        centers = band_centers(preparation.rate, bands)
+        return spectrogram_picture(as_levels(decibels)[::-1], centers, preparation.samples / preparation.rate)
+
+
+def _default_rate(usual: int) -> int:
+    rate = usual
+    while rate > HIGHEST_DEFAULT_RATE and rate % 2 == 0:
+        rate //= 2
+    return min(rate, HIGHEST_DEFAULT_RATE)
+
+
+def _part(times: int) -> str:
+    return {2: "half", 4: "a quarter of", 8: "an eighth of"}.get(times, "below")
+
+
+def _default_seconds(lengths: Sequence[float]) -> float:
+    """What leaves most files whole, in hundredths of a second."""
+    most = lengths[min(len(lengths) - 1, math.ceil(_WHOLE * len(lengths)) - 1)]
+    return max(0.05, min(LONGEST_DEFAULT, math.ceil(100 * most - 0.1) / 100))
+
+
+def _refuse_short(seconds: float, rate: int, samples: int, window: int, hop: int) -> None:
+    least = window + (_FEWEST_FRAMES - 1) * hop
+    if samples < least:
+        enough = math.ceil(100 * least / rate) / 100
+        raise ConfigError(
+            "data.seconds",
+            f"{seconds:g} s at {rate:,} Hz: {several(samples, 'sample')}",
+            f"at least {least:,} samples, {_FEWEST_FRAMES} frames of {window}",
+            f"--data.seconds {enough:g}",
+        )
+
+
+def _upsampled(source: str, rates: Counter[int], rate: int) -> tuple[Finding, ...]:
+    """What is lacking above half the rate of some files, and may tell them from others."""
+    low = sum(count for of_file, count in rates.items() if of_file < rate)
+    if not low:
+        return ()
+    slowest = min(rates)
+    return (
+        Finding(
+            code="data.mixed-rates",
+            severity="note",
+            where=source,
+            measured=f"{low:,} of {several(rates.total(), 'sound')} have fewer than {rate:,} samples a second, down to"
+            f" {slowest:,}",
+            threshold=f"{rate:,} Hz",
+            why="They have nothing above half their rate; where one class has more of them, that gives it away.",
+            remedy=f"Take the lowest rate for all: --data.rate {slowest}.",
+        ),
+    )

@@ -1,0 +1,57 @@
+"""A spectrogram in color with its axes, as pixels: what is drawn of a sound wherever an image would be shown."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+_COLORS = ((0, 0, 4), (59, 15, 112), (140, 41, 129), (222, 73, 104), (254, 159, 109), (252, 253, 191))
+"""From quiet to loud: magma, of matplotlib."""
+_LETTERS, _LEFT, _ABOVE, _BELOW, _RIGHT, _TICK = 20, 50, 8, 30, 10, 5
+"""Pixels of letters, of the margins, and of ticks: readable where the picture is an inch and a half wide."""
+_PLOT = (128, 240)
+"""Height and width in pixels of the spectrogram, about; small ones are enlarged by whole factors."""
+_MARKS = (100, 500, 1_000, 2_000, 5_000, 10_000, 20_000)
+
+
+@cache
+def _palette() -> NDArray[np.uint8]:
+    places = np.linspace(0, 255, len(_COLORS))
+    channels = [np.interp(np.arange(256), places, [color[k] for color in _COLORS]) for k in range(3)]
+    return np.rint(np.stack(channels, 1)).astype(np.uint8)
+
+
+def in_color(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W, 3) of (H, W) levels, from the quietest twentieth of them to the loudest."""
+    low, high = float(np.quantile(levels, 0.05)), float(levels.max())
+    scaled = (levels - low) * (255 / (high - low)) if high > low else np.zeros(levels.shape)
+    return _palette()[np.rint(scaled.clip(0, 255)).astype(np.uint8)]
+
+
+def spectrogram_picture(levels: NDArray[np.uint8], centers: NDArray[np.float64], seconds: float) -> NDArray[np.uint8]:
+    """(H, W, 3) of (bands, frames), the highest band first; `centers` of the bands in hertz, rising."""
+    height, width = (max(1, about // side) * side for about, side in zip(_PLOT, levels.shape, strict=True))
+    height, width = max(height, _PLOT[0]), min(width, 4 * _PLOT[1])
+    plot = Image.fromarray(in_color(levels)).resize((width, height), Image.Resampling.NEAREST)
+    page = Image.new("RGB", (_LEFT + width + _RIGHT, _ABOVE + height + _BELOW), "white")
+    page.paste(plot, (_LEFT, _ABOVE))
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(_LETTERS)
+    bottom = _ABOVE + height
+    free = bottom + _LETTERS
+    for mark in _MARKS:
+        band = float(np.interp(mark, centers, np.arange(len(centers)), left=-1, right=-1))
+        y = bottom - height * (band + 0.5) / len(centers)
+        if band >= 0 and free - y >= 1.2 * _LETTERS:
+            free = y
+            draw.line(((_LEFT - _TICK, y), (_LEFT, y)), "black")
+            text = f"{mark // 1000}k" if mark >= 1000 else str(mark)
+            draw.text((_LEFT - _TICK - 3, max(y, _ABOVE + _LETTERS / 2)), text, "black", font, "rm")
+    draw.text((_LEFT - _TICK - 3, bottom + _TICK), "Hz", "black", font, "ra")
+    for share, anchor in ((0.0, "la"), (0.5, "ma"), (1.0, "ra")):
+        x = _LEFT + share * (width - 1)
+        draw.line(((x, bottom), (x, bottom + _TICK)), "black")
+        draw.text((x, bottom + _TICK), f"{share * seconds:.2g}{' s' if share == 1 else ''}", "black", font, anchor)
+    return np.asarray(page)
