@@ -1,4 +1,4 @@
-"""Predict in a browser: an image is sent, its boxes are drawn, the threshold is moved; Watch, with what positions say."""
+"""Predict in a browser: an image is sent, its boxes are drawn, the threshold is moved; what positions say in Watch."""
 
 from __future__ import annotations
 

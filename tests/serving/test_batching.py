@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -56,3 +57,26 @@ def test_a_client_that_has_gone_is_not_computed_for() -> None:
         return seen
 
     assert asyncio.run(leave()) == [2]
+
+
+def test_the_end_waits_for_what_is_computed_and_later_items_are_answered_too() -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(batch: Sequence[int]) -> list[int]:
+        begun.set()
+        assert go.wait(60)
+        return list(batch)
+
+    async def end_meanwhile() -> tuple[bool, int, int]:
+        with ThreadPoolExecutor(1) as executor:
+            batcher = Batcher(slow, executor, 4, 0.0)
+            first = asyncio.create_task(batcher.submit(1))
+            await asyncio.to_thread(begun.wait, 60)
+            end = asyncio.create_task(batcher.end())
+            await asyncio.sleep(0.01)
+            early = end.done()
+            go.set()
+            await end
+            return early, await first, await batcher.submit(2)
+
+    assert asyncio.run(end_meanwhile()) == (False, 1, 2)

@@ -31,32 +31,26 @@ class Batcher(Generic[Item, Answer]):
         self._compute, self._executor, self._seen = compute, executor, seen
         self._most, self._patience = most, patience
         self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
-        self._arrived = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
 
     async def submit(self, item: Item) -> Answer:
         """The answer for the item. Raises what computing it raises."""
-        if self._worker is None:
-            self._worker = asyncio.create_task(self._work())
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, answer))
-        self._arrived.set()
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work())
         return await answer
 
     async def end(self) -> None:
-        """Finish what waits, then stop."""
-        while self._waiting:
-            await asyncio.sleep(0.005)
-        if self._worker is not None:
-            self._worker.cancel()
+        """Finish what waits and what is computed."""
+        while self._worker is not None and not self._worker.done():
+            await asyncio.wait([self._worker])
 
     async def _work(self) -> None:
-        while True:
-            if not self._waiting:
-                self._arrived.clear()
-                await self._arrived.wait()
-                if len(self._waiting) < self._most:
-                    await asyncio.sleep(self._patience)
+        """Until nothing waits any more."""
+        if len(self._waiting) < self._most:
+            await asyncio.sleep(self._patience)
+        while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
             batch = [(item, answer) for item, answer in batch if not answer.cancelled()]  # the client has gone
             if batch:
