@@ -1,4 +1,4 @@
-"""Predict in a browser: an image is sent, its boxes are drawn, the threshold is moved; what positions say in Watch."""
+"""Predict in a browser: boxes are drawn over an image that was sent, the threshold is moved; what positions say."""
 
 from __future__ import annotations
 

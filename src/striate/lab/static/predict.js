@@ -12,7 +12,7 @@ export async function page(root) {
   const request = latest();
   const view = { image: null, threshold: null, opacity: 0.5, hidden: new Set(), chosen: null };
   let found = null; // the response of predict/prediction
-  const chooser = make("section", { class: "card", "aria-label": "Image" });
+  const chooser = make("section", { class: "card", "aria-label": "Picture" });
   const controls = make("section", { class: "card", "aria-label": "What is drawn", hidden: true });
   const result = make("div", {});
   const said = make("p", { class: "hidden", role: "status" });

@@ -100,6 +100,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112
+_TURNED = frozenset(_TURNS[number] for number in (5, 6, 7, 8))
 
 
 class UnreadableImage(Unreadable):
@@ -201,18 +202,48 @@ class PictureParts:
             # By its path, not by its bytes: of large files these would lie in memory beside the pixels.
             with Image.open(path, formats=_formats()) as image:
                 _check_pixels(image, where, max(preparation.max_pixels, MOST_TILED_PIXELS))
-                turn = turn_of(image)
-                flat, mode = _flatten(image, where), "L" if preparation.input_shape[0] == 1 else "RGB"
-                flat = flat if flat.mode == mode else flat.convert(mode)
+                image.load()
+                self._turn, self._mode = turn_of(image), "L" if preparation.input_shape[0] == 1 else "RGB"
                 # A gray TIFF may be mapped from its file, which is closed here.
-                self._image = flat.transpose(turn) if turn is not None else flat.copy() if flat.mode == "L" else flat
-        self.size = (self._image.height, self._image.width)
+                self._image = image.copy() if image.mode == "L" else image
+        size = (self._image.height, self._image.width)
+        self.size = size[::-1] if self._turn in _TURNED else size
 
     def read(self, box: tuple[int, int, int, int]) -> np.ndarray:
         """The part (top, left, height, width) as (C, height, width) uint8."""
         top, left, height, width = box
-        pixels = pixels_of(self._image.crop((left, top, left + width, top + height)))
+        part = self._stored((left, top, left + width, top + height))
+        with _explained(self.where, None):
+            # Only the part: a whole picture without its alpha, in color, or turned would lie beside the one as it is.
+            flat = _flatten(self._image.crop(part), self.where)
+        flat = flat if flat.mode == self._mode else flat.convert(self._mode)
+        pixels = pixels_of(flat if self._turn is None else flat.transpose(self._turn))
         return np.array(pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0), order="C")
+
+    def _stored(self, box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+        """Where the part (left, top, right, bottom) of the upright picture lies in the file."""
+        if self._turn is None:
+            return box
+        height, width = self.size
+        left, top, right, bottom = box
+        ends = [(left, top), (right, top), (left, bottom), (right, bottom)]
+        back = [_turned_back(self._turn, x, y, width, height) for x, y in ends]
+        xs, ys = zip(*back, strict=True)
+        return min(xs), min(ys), max(xs), max(ys)
+
+
+def _turned_back(turn: Image.Transpose, x: int, y: int, width: int, height: int) -> tuple[int, int]:
+    """Where the corner (x, y) of pixels of an upright picture of that size lay before it was transposed by `turn`."""
+    flips = {
+        Image.Transpose.FLIP_LEFT_RIGHT: (width - x, y),
+        Image.Transpose.FLIP_TOP_BOTTOM: (x, height - y),
+        Image.Transpose.ROTATE_180: (width - x, height - y),
+        Image.Transpose.TRANSPOSE: (y, x),
+        Image.Transpose.TRANSVERSE: (height - y, width - x),
+        Image.Transpose.ROTATE_90: (height - y, x),
+        Image.Transpose.ROTATE_270: (y, width - x),
+    }
+    return flips[turn]
 
 
 def _prepared(image: Image.Image, where: str, preparation: Preparation, reduced: Reduced | None) -> np.ndarray:
