@@ -8,13 +8,16 @@ from torch.nn import functional
 
 from striate.models.weights.auxiliary_outputs import network_outputs
 
+_LENGTH = 0.1
+
 
 class Proxies(nn.Module):
     """A vector for each class of the training split, beside which its embeddings are to lie."""
 
     def __init__(self, classes: int, dimensions: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(classes, dimensions) / dimensions**0.5)
+        # Only directions count, and short vectors turn faster: proxies have to keep up with a network that begins anew.
+        self.weight = nn.Parameter(_LENGTH * torch.randn(classes, dimensions) / dimensions**0.5)
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         """(N, K) cosines of embeddings (N, D) of length 1 and the proxies."""
