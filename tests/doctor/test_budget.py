@@ -38,6 +38,6 @@ def test_slow_steps_keep_the_budget(seconds_a_step: float, monkeypatch: pytest.M
     )
     assert time[0] <= 1.2 * 20
     assert found.seconds <= 1.2 * 20
-    assert any("seconds ran out" in why for why in found.skipped.values())
-    assert "Healthy" not in str(found)
+    assert found.skipped
+    assert f"not looked at: {len(found.skipped)} checks" in str(found).replace("\n  ", " ")
     assert not found.healthy

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
 import runpy
 import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack, redirect_stdout
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -16,6 +17,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader
 
 from striate.doctor.diagnose import diagnose
@@ -123,7 +125,7 @@ class _Catch:
         """While it is entered, the script's training is watched."""
         stack = ExitStack()
         stack.enter_context(forward_hooks_everywhere(self._enter, self._leave))
-        handle = torch.optim.optimizer.register_optimizer_step_pre_hook(self._stepping)
+        handle = register_optimizer_step_pre_hook(self._stepping)
         stack.callback(handle.remove)
         self._unhook = stack.pop_all()
         stack.push(self._unhook)
@@ -159,7 +161,12 @@ class _Catch:
         frames = user_frames()
         self._unhook.close()
         try:
-            with torch.autocast("cpu", enabled=False):
+            # Of the many steps that are tried, the script's own lines are not shown.
+            with (
+                Path(os.devnull).open("w") as nowhere,
+                redirect_stderr(nowhere),
+                torch.autocast("cpu", enabled=False, cache_enabled=False),
+            ):
                 self.found = _diagnosed(self, frames, optimizer)
         except StriateError as error:
             self.failed = error
@@ -171,7 +178,7 @@ class _Catch:
                 "striate.diagnose(model, loader, val_loader, loss=loss, optimizer=optimizer, step=step) in Python",
             )
         # A script that catches everything goes on: no step of its own is made any more.
-        self.stop = torch.optim.optimizer.register_optimizer_step_pre_hook(_end)
+        self.stop = register_optimizer_step_pre_hook(_end)
         raise _Enough
 
 
@@ -271,7 +278,7 @@ def _validation(loop: TrainingLoop, frames: list[Any]) -> Any:
         for name, value in found.items():
             if word in name:
                 return value
-    others = [other for other in gc.get_objects() if isinstance(other, DataLoader) and other is not loop.batches]
+    others = [other for other in gc.get_objects() if type(other) is DataLoader and other is not loop.batches]
     return others[0] if len(others) == 1 and not found else None
 
 

@@ -122,7 +122,7 @@ AUGMENTATION = Check(
     question="Does what augmentation leaves of training inputs still show what is asked?",
     threshold=f"simple models predict {_GAP:.0%} less, and less than {_SHARE:.0%} as much, of training samples as they "
     "are shown than of validation samples, each from others of the same kind; and samples differ each time they are "
-    "drawn; the trial's network predicts {_LEARNED:.0%} less of validation than those models",
+    f"drawn; the trial's network predicts {_LEARNED:.0%} less of validation than those models",
     run=_run,
     quick=False,
     explains="data.constant-images data.labels-random "
