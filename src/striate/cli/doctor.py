@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def doctor(
     data: str | None = None,
     /,
-    *,
+    *arguments: str,
     fields: dict[str, Any],
     config: Path | None = None,
     seconds: float = 30.0,
@@ -27,12 +27,17 @@ def doctor(
 
     The doctor trains copies for some seconds. Every finding says what was measured, the threshold, and the change that
     fixes it. Nothing is written. Exit code 1 if there is an error, 0 otherwise, also with warnings. `striate data
-    check` looks at all files of the data. For your own networks and training loops: striate.diagnose in Python.
+    check` looks at all files of the data. A training script of your own, `script.py`, is RUN as it is until its first
+    optimizer step, and what it trains is examined; what stands after `--` is for the script. In Python:
+    striate.diagnose.
 
     Parameters
     ----------
     data
-        Data as for `striate train`, or a run directory, whose learning curves are then examined too. Default: mnist5k.
+        Data as for `striate train`, or a run directory, whose learning curves are then examined too, or a training
+        script, `script.py`. Default: mnist5k.
+    arguments
+        After `--`: arguments of the script.
     config
         A config.yaml; other options go on top of it.
     seconds
@@ -50,6 +55,12 @@ def doctor(
     from striate.visualize.picture_path import refuse_picture_path
     from striate.wording import filled
 
+    if data is not None and data.endswith(".py"):
+        return _examine_script(data, arguments, fields, config, seconds, html, as_json=json)
+    if arguments:
+        from striate.errors import UsageError
+
+        raise UsageError("--", " ".join(arguments), "arguments after a script", "striate doctor script.py -- ARGS")
     if html is not None:
         refuse_picture_path(html, force=force, endings=(".html", ".htm"), option="--html")
     with results_only(json):
@@ -63,6 +74,37 @@ def doctor(
         width = stdout().width
         print_text(f"{filled(found.subject, width)}\n\n{diagnosis_text(found.diagnosis, width)}")
     return 1 if found.diagnosis.counts()["error"] else 0
+
+
+def _examine_script(
+    script: str,
+    arguments: tuple[str, ...],
+    fields: dict[str, Any],
+    config: Path | None,
+    seconds: float,
+    html: Path | None,
+    *,
+    as_json: bool,
+) -> int:
+    """In a process of its own: the script ends in the middle of its training, and may leave anything behind."""
+    import subprocess
+    import sys
+
+    from striate.errors import StriateError, UsageError, pasted
+    from striate.training.config_file import option_of
+
+    given = [option_of(name) for name in fields] + ["--config"] * (config is not None) + ["--html"] * (html is not None)
+    if given:
+        remedy = f"striate doctor {pasted(script)}, with arguments of the script after --"
+        raise UsageError(given[0], "an option beside a script", "a script, which decides everything itself", remedy)
+    options = ["--seconds", f"{seconds:g}", *(["--json"] if as_json else [])]
+    words = [sys.executable, "-m", "striate.doctor", script, *options, "--", *arguments]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
+    sys.stdout.write(done.stdout)
+    if done.returncode not in (0, 1, 2, 130):
+        got = f"the process that ran it ended with {done.returncode}"
+        raise StriateError("script", got, "a script that runs until its first step", f"python {pasted(script)}")
+    return done.returncode
 
 
 def _diagnose(data: str | None, fields: dict[str, Any], config: Path | None, seconds: float) -> Consultation:

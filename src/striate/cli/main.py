@@ -195,13 +195,14 @@ def _discard_stdout() -> None:
 
 
 def _run(words: list[str]) -> int:
-    as_json = "--json" in words
+    own = words[: words.index("--")] if "--" in words else words
+    as_json = "--json" in own
     app = make_app(words if {"--help", "-h"} & set(words) else ())
     try:
         if not words:
             app.help_print([])
             return 0
-        refuse_other_words(app, VERBS, words)
+        refuse_other_words(app, VERBS, own)
         result = app(join_fields(words), exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else 0
     except (BrokenPipeError, LostOutput):
@@ -234,6 +235,8 @@ def join_fields(words: Sequence[str]) -> list[str]:
     rest = list(words)
     while rest:
         word = rest.pop(0)
+        if word == "--":  # what follows is for somebody else
+            return [*joined, word, *rest]
         name, equals, value = word.removeprefix("--").partition("=")
         if not word.startswith("--") or "." not in name:
             joined.append(word)

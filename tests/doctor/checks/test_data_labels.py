@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from striate.doctor.checks.data.label_noise import LABEL_NOISE
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
+from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.simple_models import consult
 
 
@@ -98,6 +99,6 @@ def test_the_reference_knows_no_answer_beforehand() -> None:
     """Copies of a sample on both sides of a fold would tell its label."""
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(100, 8, generator=generator), torch.arange(100) % 2
-    reference = consult(x.repeat(5, 1), y.repeat(5))
+    reference = consult(x.repeat(5, 1), y.repeat(5), Clock(30.0))
     assert len(reference.rows) == 100
     assert all(abs(reference.accuracy(name) - 0.5) < 0.2 for name in reference.opinions)

@@ -107,7 +107,7 @@ class Evidence:
     @Kept
     def reference(self) -> Reference:
         """What simple models make of the training data."""
-        return consult(self.samples.sole_inputs, self.samples.labels)
+        return consult(self.samples.sole_inputs, self.samples.labels, self.clock)
 
     @Kept
     def trial(self) -> Trial:

@@ -51,20 +51,24 @@ def _by_predictions(evidence: Evidence, steps: str) -> Learning | None:
     found = [one for one in told if one is not None]
     if not found:
         return None
-    shown, text = max(found)
+    shown, _, text = max(found)
     return Learning(shown, f"{text} after {steps}" if shown else f"predictions are still at chance after {steps}")
 
 
-def _told(predictions: Predictions) -> tuple[bool, str] | None:
+def _told(predictions: Predictions) -> tuple[bool, float, str] | None:
     found = quality(predictions.outputs, predictions.targets)
     if found is None:
         return None
     if found.accuracy is not None:
-        return not found.guesses, f"{found.accuracy:.0%} of the training samples are right"
+        return not found.guesses, found.accuracy, f"{found.accuracy:.0%} of the training samples are right"
     explained = 1 - found.loss / max(found.constant, 1e-12)
     if found.kind == "numbers":  # near the targets, not only in proportion to them
-        return explained >= FARTHER, f"R² is {explained:.2f} on training samples"
-    return explained >= FARTHER, f"the cross entropy is {found.loss:.3g}, that of a guess {found.constant:.3g},"
+        return explained >= FARTHER, explained, f"R² is {explained:.2f} on training samples"
+    return (
+        explained >= FARTHER,
+        explained,
+        f"the cross entropy is {found.loss:.3g}, that of a guess {found.constant:.3g},",
+    )
 
 
 def _by_loss(evidence: Evidence, trial: Trial, steps: str, known: Learning | None) -> Learning:

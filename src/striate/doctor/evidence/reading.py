@@ -177,7 +177,7 @@ def _positions(loader: Any) -> tuple[Any, set[int]] | None:
 def draws_again(loader: Any) -> bool:
     """Whether a sampler may draw a sample several times in an epoch, or its order is the user's own matter."""
     if not isinstance(loader, DataLoader):
-        return False
+        return getattr(loader, "draws_again", False) is True
     if loader.batch_sampler is not None and type(loader.batch_sampler).__module__ != "torch.utils.data.sampler":
         return True
     sampler = loader.sampler

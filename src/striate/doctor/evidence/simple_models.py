@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.describing import Describer, Numbers, fit_describer
 from striate.doctor.evidence.nearness import first_of_each
 
@@ -70,16 +70,17 @@ class Reference:
         return predicted
 
 
-def consult(x: torch.Tensor, labels: torch.Tensor) -> Reference:
+def consult(x: torch.Tensor, labels: torch.Tensor, clock: Clock) -> Reference:
     """Ask simple models about training samples: inputs (N, …) and their class numbers (N,), from 0.
 
-    Raises NoEvidence where there are too few different samples, or one class only.
+    Raises NoEvidence where there are too few different samples, or one class only; OutOfTime where the models take
+    longer than is left.
     """
     rows = _usable(x, labels)
     x, y = x[rows], labels[rows].numpy().astype(np.int64)
     describer = fit_describer(x)
     views = _views(describer, x)
-    opinions = {name: _out_of_fold(name, views[_VIEW[name]], y) for name in _VIEW if _VIEW[name] in views}
+    opinions = {name: _out_of_fold(name, views[_VIEW[name]], y, clock) for name in _VIEW if _VIEW[name] in views}
     models = {name: _fitted(name, views[_VIEW[name]], y) for name in opinions}
     return Reference(rows, y, opinions, describer, models)
 
@@ -134,7 +135,8 @@ def _fitted(name: str, numbers: Numbers, y: Whole) -> Any:
     return _make(name, len(y), len(np.unique(y))).fit(numbers, y)
 
 
-def _out_of_fold(name: str, numbers: Numbers, y: Whole) -> Opinion:
+def _out_of_fold(name: str, numbers: Numbers, y: Whole, clock: Clock) -> Opinion:
+    clock.need(0.0)
     if name == "trees":  # each tree leaves some samples out: what those say needs no folds
         forest = _fitted(name, numbers, y)
         shares = np.nan_to_num(np.asarray(forest.oob_decision_function_))
@@ -142,10 +144,11 @@ def _out_of_fold(name: str, numbers: Numbers, y: Whole) -> Opinion:
     predictions, sure = np.zeros(len(y), np.int64), np.zeros(len(y))
     fold = np.random.default_rng(0).permutation(len(y)) % FOLDS
     for held in range(FOLDS):
-        asked = fold == held
+        asked, left = fold == held, clock.left
         model = _fitted(name, numbers[~asked], y[~asked])
         shares = model.predict_proba(numbers[asked])
         predictions[asked], sure[asked] = model.classes_[shares.argmax(1)], shares.max(1)
+        clock.need((FOLDS - 1 - held) * (left - clock.left))  # as long as this one for each that is left
     return Opinion(predictions, sure)
 
 
@@ -162,7 +165,7 @@ class Related:
     count: int
 
 
-def related(x: torch.Tensor, values: torch.Tensor) -> Related:
+def related(x: torch.Tensor, values: torch.Tensor, clock: Clock) -> Related:
     """Ask ridge regression, neighbors and trees: inputs (N, …), targets (N,). Raises NoEvidence where there are too few
     different samples with finite numbers."""
     # Loaded here: it takes half a second that no other evidence needs.
@@ -193,6 +196,7 @@ def related(x: torch.Tensor, values: torch.Tensor) -> Related:
         told = np.zeros(len(rows))
         for held in range(FOLDS):
             asked = fold == held
+            clock.need(0.0)
             # Of each fold its own mean is taken off: the mean of the others leans the other way.
             prediction = model.fit(numbers[~asked], ranks[~asked]).predict(numbers[asked])
             told[asked] = prediction - prediction.mean()

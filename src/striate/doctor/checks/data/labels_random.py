@@ -92,7 +92,7 @@ def _numbers(evidence: Evidence) -> Iterable[Finding]:
         )
     if _better_than_chance(_val(evidence)):
         return
-    found = related(evidence.samples.sole_inputs, values)
+    found = related(evidence.samples.sole_inputs, values, evidence.clock)
     error = found.count**-0.5
     if max(found.models.values()) >= min(SIGMAS * error, LEAST_NUMBERS) or 2 * error > LEAST_NUMBERS:
         return

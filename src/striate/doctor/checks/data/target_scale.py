@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 
 import torch
@@ -31,7 +33,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if not size >= _FAR * max(reached, 1e-12):
         return
     own = _explained(evidence.after_training)
-    if own is None or own >= _COPES:
+    if own is None or own >= _COPES or _breaks_at_once(evidence.trial.losses):
         return
     mean, deviation = y.mean(0), y.std(0).clamp_min(1e-12)
     batches = [
@@ -56,6 +58,12 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         remedy="standardize the targets by those of training, `mean, std = y.mean(0), y.std(0)`, train on "
         "`(y - mean) / std`, and predict `model(x) * std + mean`",
     )
+
+
+def _breaks_at_once(losses: list[float]) -> bool:
+    """Whether the loss was NaN without growing before: of steps that are too long for such errors it grows first."""
+    finite = list(itertools.takewhile(math.isfinite, losses))
+    return len(finite) < len(losses) and (not finite or max(finite) < _FAR * finite[0])
 
 
 def _explained(predictions: Predictions) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -79,6 +80,7 @@ def seconds_of_steps(
 
     Raises NoEvidence where there was no time for two rounds after these.
     """
+    evidence.clock.need(len(ways) * (_WARM + 2) * evidence.step_seconds)
     until = evidence.clock.until(share)
     trials = {
         name: run_trial(evidence.setup, batches, _WARM, until, _waiting(evidence, change), close=False)
@@ -86,7 +88,7 @@ def seconds_of_steps(
     }
     for _ in range(_ROUNDS):
         for name, (_, batches) in ways.items():
-            if trials[name].error is None:
+            if trials[name].error is None and perf_counter() < until:
                 go_on(trials[name], batches, 1, until)
     if min(len(trial.rows) for trial in trials.values() if trial.error is None or trial.rows) < _WARM + 2:
         raise NoEvidence("steps take too long to be timed in several ways")

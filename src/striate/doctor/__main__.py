@@ -1,0 +1,47 @@
+"""`python -m striate.doctor script.py -- ARGS`: runs a training script until its first step, and diagnoses it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from striate.errors import StriateError, UsageError
+from striate.wording import filled
+
+
+def main(words: Sequence[str]) -> int:
+    """Exit code 0; 1 where there is an error; 2 where the script cannot be diagnosed."""
+    own, arguments = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
+    parser = argparse.ArgumentParser(prog="python -m striate.doctor", description=__doc__)
+    parser.add_argument("script", type=Path, help="a training script; its code is run; its own arguments after --")
+    parser.add_argument("--seconds", type=float, default=30.0, help="how long the examination may take")
+    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    given = parser.parse_args(list(own))
+    try:
+        if not 0 < given.seconds <= 3600:
+            raise UsageError("--seconds", f"{given.seconds:g}", "more than 0, and an hour at most", "--seconds 30")
+        from striate.doctor.diagnosis import diagnosis_text
+        from striate.doctor.script.run_script import diagnose_script
+
+        found = diagnose_script(given.script, arguments, seconds=given.seconds)
+    except KeyboardInterrupt:
+        return 130
+    except StriateError as error:
+        if given.json:
+            print(json.dumps({"error": error.to_json()}))
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if given.json:
+        print(json.dumps(found.to_json(), ensure_ascii=False))
+    else:
+        width = min(shutil.get_terminal_size((80, 24)).columns, 100)
+        print(f"{filled(found.subject, width)}\n\n{diagnosis_text(found.diagnosis, width)}")
+    return 1 if found.diagnosis.counts()["error"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

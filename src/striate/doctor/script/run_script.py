@@ -1,0 +1,297 @@
+"""Runs a user's script until its first optimizer step, and diagnoses what it trains."""
+
+from __future__ import annotations
+
+import gc
+import os
+import runpy
+import sys
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.utils.data import DataLoader
+
+from striate.doctor.diagnose import diagnose
+from striate.doctor.diagnosis import Diagnosis
+from striate.doctor.evidence.reading import read_batches
+from striate.doctor.script.training_loop import TrainingLoop, find_loop, user_frames
+from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.reached_objects import written_by_user
+from striate.errors import ModelError, StriateError, UsageError, one_line
+from striate.observe.module_calls import forward_hooks_everywhere
+from striate.tasks.every import TASKS
+from striate.tasks.registry import task_class
+from striate.wording import several, show_shape
+
+_PATIENCE = 64
+"""Backward passes without any step of an optimizer: then that is what is diagnosed."""
+_VALIDATION = ("val", "valid", "dev", "test", "eval")
+
+
+class _Enough(BaseException):
+    """Ends the user's script once it was diagnosed; no `except Exception` catches it."""
+
+
+@dataclass
+class ScriptDiagnosis:
+    """What a script trains, in words, and its diagnosis."""
+
+    subject: str
+    diagnosis: Diagnosis
+
+    def to_json(self) -> dict[str, Any]:
+        """The diagnosis as a JSON object, with the subject."""
+        return {"subject": self.subject} | self.diagnosis.to_json()
+
+
+def diagnose_script(path: Path, arguments: Sequence[str] = (), *, seconds: float = 30.0) -> ScriptDiagnosis:
+    """Run `path` as `python path ARGUMENTS` does until its first optimizer step, diagnose what it trains, and end it.
+
+    Only for a process of its own: the script is ended in the middle. What it prints goes to standard error. Raises
+    UsageError where it fails before, never trains, or its training loop is not in code of the user's.
+    """
+    if not path.is_file():
+        raise UsageError("script", str(path), "a file of Python", "striate doctor train.py -- --epochs 1")
+    catch = _Catch(seconds)
+    argv, places = sys.argv, list(sys.path)
+    sys.argv, sys.path[:0] = [str(path), *arguments], [str(path.parent.resolve())]
+    raised: BaseException | None = None
+    written_by_user.cache_clear()  # of `__main__`, which is the script now
+    try:
+        with catch.watching(), redirect_stdout(sys.stderr):
+            runpy.run_path(str(path.resolve()), run_name="__main__")
+    except _Enough:
+        pass
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raised = error
+    finally:
+        sys.argv, sys.path[:] = argv, places
+        if catch.stop is not None:
+            catch.stop.remove()
+        written_by_user.cache_clear()
+    if catch.failed is not None:
+        raise catch.failed
+    if catch.found is None:
+        raise _nothing_caught(path, catch, raised)
+    return catch.found
+
+
+def _nothing_caught(path: Path, catch: _Catch, raised: BaseException | None) -> UsageError:
+    seen = f"{several(catch.backwards, 'backward pass', 'backward passes')} and no step of an optimizer"
+    ended = raised is None or (isinstance(raised, SystemExit) and raised.code in (None, 0))
+    if ended:
+        remedy = f"let it train with what stands after --: striate doctor {path} -- --epochs 1"
+        return UsageError("script", f"{path} ends after {seen}", "a script that trains", remedy)
+    if isinstance(raised, SystemExit):
+        remedy = f"what it wants, after --: striate doctor {path} -- ARGS"
+        return UsageError("script", f"{path} ends with {raised.code!r}, after {seen}", "a script that trains", remedy)
+    assert raised is not None
+    frames = [frame for frame in traceback.extract_tb(raised.__traceback__) if Path(frame.filename).suffix == ".py"]
+    own = [frame for frame in frames if Path(frame.filename).resolve() == path.resolve()] or frames
+    line = f" at line {own[-1].lineno} (`{own[-1].line}`)" if own else ""
+    got = f"{path} raises {type(raised).__name__}{line}: {one_line(str(raised))[:300]}, after {seen}"
+    return UsageError(
+        "script", got, "a script that runs until its first step", f"python {path}, and fix what it raises"
+    )
+
+
+@dataclass
+class _Catch:
+    """What is seen of a script from outside. `backwards`: how many backward passes. `modules`: the outermost ones that
+    ran, with their buffers before. `depth`: how many modules are running. `over`: whether enough was seen.
+    `stop`: what ends each further step."""
+
+    seconds: float
+    backwards: int = 0
+    modules: dict[int, tuple[nn.Module, dict[str, torch.Tensor]]] = field(default_factory=dict)
+    depth: int = 0
+    found: ScriptDiagnosis | None = None
+    failed: StriateError | None = None
+    over: bool = False
+    stop: Any = None
+
+    def watching(self) -> ExitStack:
+        """While it is entered, the script's training is watched."""
+        stack = ExitStack()
+        stack.enter_context(forward_hooks_everywhere(self._enter, self._leave))
+        handle = register_optimizer_step_pre_hook(self._stepping)
+        stack.callback(handle.remove)
+        self._unhook = stack.pop_all()
+        stack.push(self._unhook)
+        original_backward = torch.autograd.backward
+
+        def backward(*args: Any, **kwargs: Any) -> None:
+            original_backward(*args, **kwargs)
+            self.backwards += 1
+            if self.backwards == _PATIENCE and not self.over:
+                self._diagnose(None)
+
+        def put_back() -> None:
+            torch.autograd.backward = original_backward
+
+        torch.autograd.backward = backward
+        self._unhook.callback(put_back)
+        return stack
+
+    def _enter(self, module: nn.Module, _: Any) -> None:
+        if not self.depth and id(module) not in self.modules:
+            buffers = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
+            self.modules[id(module)] = module, buffers
+        self.depth += 1
+
+    def _leave(self, _: nn.Module, __: Any, ___: Any) -> None:
+        self.depth = max(0, self.depth - 1)
+
+    def _stepping(self, optimizer: Optimizer, _: Any, __: Any) -> None:
+        self._diagnose(optimizer)
+
+    def _diagnose(self, optimizer: Optimizer | None) -> None:
+        self.over = True
+        frames = user_frames()
+        self._unhook.close()
+        try:
+            # Of the many steps that are tried, the script's own lines are not shown.
+            with (
+                Path(os.devnull).open("w") as nowhere,
+                redirect_stderr(nowhere),
+                torch.autocast("cpu", enabled=False, cache_enabled=False),
+            ):
+                self.found = _diagnosed(self, frames, optimizer)
+        except StriateError as error:
+            self.failed = error
+        except Exception as error:  # a fault of the diagnosis is none of the script
+            self.failed = ModelError(
+                "the diagnosis",
+                f"{type(error).__name__}: {one_line(str(error))[:300]}",
+                "a setup that can be examined",
+                "striate.diagnose(model, loader, val_loader, loss=loss, optimizer=optimizer, step=step) in Python",
+            )
+        # A script that catches everything goes on: no step of its own is made any more.
+        self.stop = register_optimizer_step_pre_hook(_end)
+        raise _Enough
+
+
+def _end(*_: object) -> None:
+    raise _Enough
+
+
+def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) -> ScriptDiagnosis:
+    loop = find_loop(frames)
+    if loop is None:
+        raise UsageError(
+            "script",
+            "the loop that trains is in no code of the script's, or does not go over batches",
+            "a loop such as `for x, y in loader:`",
+            "striate.diagnose(model, loader, val_loader, loss=loss, optimizer=optimizer, step=step) in Python",
+        )
+    if optimizer is None:
+        optimizer = next((v for v in loop.names.values() if isinstance(v, Optimizer)), None)
+    model = _model(catch, loop, optimizer)
+    if optimizer is None:
+        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    with torch.no_grad():
+        for module, buffers in catch.modules.values():
+            for name, buffer in module.named_buffers():
+                if name in buffers:
+                    buffer.copy_(buffers[name])
+    for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+        parameter.grad = None
+    for parameter in model.parameters():
+        parameter.grad = None
+    loss = loop.names.get(loop.loss)
+    val = _validation(loop, frames)
+    first = read_batches(cast(Any, loop.batches), perf_counter(), "train").raw[0]
+    diagnosis = diagnose(
+        model,
+        loop.batches,
+        val,
+        loss=loss,
+        optimizer=optimizer,
+        step=loop.step,
+        task=_task(first),
+        budget_seconds=catch.seconds,
+    )
+    group = optimizer.param_groups[0]
+    inputs = main_tensor(parts(first)[0])
+    shape = "" if inputs is None else f", batches of {len(inputs)} × {show_shape(tuple(inputs.shape[1:]))}"
+    subject = (
+        f"{type(model).__name__} in the loop at {loop.where}{shape}, {type(optimizer).__name__} at lr {group['lr']:g}"
+        f"{', validation data found' if val is not None else ', no validation data found'}; run as it is until its "
+        "first optimizer step"
+    )
+    return ScriptDiagnosis(subject, diagnosis)
+
+
+def _model(catch: _Catch, loop: TrainingLoop, optimizer: Optimizer | None) -> nn.Module:
+    """Of the outermost modules that ran the one with most of the optimizer's parameters; a module that holds them all,
+    whose parts are called one by one, where the script has one."""
+    held = set() if optimizer is None else {id(p) for group in optimizer.param_groups for p in group["params"]}
+    ran = [module for module, _ in catch.modules.values() if any(True for _ in module.parameters())]
+    named = [value for value in _reached(loop.names) if isinstance(value, nn.Module)]
+
+    def share(module: nn.Module) -> int:
+        own = {id(p) for p in module.parameters()}
+        return len(own & held) if held else len(own)
+
+    best = max(ran, key=share, default=None)
+    whole = max(named, key=share, default=None)
+    # The optimizer may hold parameters of another network than the one that runs: that is a fault, and to be seen.
+    if best is None or (whole is not None and share(whole) > share(best) > 0):
+        best = whole
+    if best is None:
+        raise UsageError(
+            "script", "no module ran before the first step", "a network that is an nn.Module", "class Net(nn.Module)"
+        )
+    return best
+
+
+def _reached(names: Mapping[str, Any]) -> Iterable[Any]:
+    """The user's values, and what their objects hold."""
+    for value in list(names.values()):
+        yield value
+        if hasattr(value, "__dict__") and type(value).__module__ == "__main__":
+            yield from vars(value).values()
+
+
+def _validation(loop: TrainingLoop, frames: list[Any]) -> Any:
+    """A loader that is named for validation, or else for a test, among what the running functions can see."""
+    found: dict[str, Any] = {}
+    for frame in reversed(frames):
+        names = {**frame.f_globals, **frame.f_locals}
+        for name, value in names.items():
+            held = vars(value).items() if type(value).__module__ == "__main__" and hasattr(value, "__dict__") else ()
+            for own, other in [(name, value), *held]:
+                if isinstance(other, DataLoader) and other is not loop.batches:
+                    found[own.lower()] = other
+    for word in _VALIDATION:
+        for name, value in found.items():
+            if word in name:
+                return value
+    others = [other for other in gc.get_objects() if type(other) is DataLoader and other is not loop.batches]
+    return others[0] if len(others) == 1 and not found else None
+
+
+def _task(batch: Any) -> str:
+    """The first task of such targets: numbers where they are fractions other than 0 and 1, and no shares of classes."""
+    targets = main_tensor(parts(batch)[1])
+    wanted, dense = "labels", targets is not None and targets.ndim == 3 and not targets.is_floating_point()
+    if targets is not None and targets.is_floating_point():
+        shares = targets.ndim == 2 and bool(((targets.sum(1) - 1).abs() < 1e-3).all())
+        wanted = "labels" if shares or bool(((targets == 0) | (targets == 1)).all()) else "numbers"
+    known = {name: task_class(name).diagnosed_as for name in TASKS}
+    return next(
+        name
+        for name, found in known.items()
+        if found is not None and found.targets == wanted and dense is (found.unlabeled is not None)
+    )

@@ -1,0 +1,313 @@
+"""The loop that a script trains in: found on the stack, and its body made a step that works on any batch."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import linecache
+import types
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from striate.doctor.setup.reached_objects import written_by_user
+from striate.observe.tensors import tensors_in
+
+_DRAWN = 40
+_COUNTING = ("range", "count", "trange")
+_WRAPPERS = ("enumerate", "tqdm", "track", "islice", "iter", "cycle", "reversed", "list")
+_LOSS = "__striate_loss__"
+
+
+@dataclass(frozen=True)
+class TrainingLoop:
+    """`step(model, batch, optimizer, loss)` does what one pass of the loop does. `batches`: what the loop goes over, or
+    what draws its batches. `where`: file and line. `names`: the user's variables in reach, with their values. `loss`:
+    the name of the loss that it calls, empty where other functions do."""
+
+    step: Callable[..., Any]
+    batches: Iterable[Any]
+    where: str
+    names: dict[str, Any]
+    loss: str = ""
+
+
+@dataclass(frozen=True)
+class _Found:
+    frame: types.FrameType
+    loop: ast.For | ast.While
+
+
+class Drawn:
+    """Batches that a script draws with a call of its own."""
+
+    draws_again = True
+    """A sample may come several times in an epoch."""
+
+    def __init__(self, draw: Callable[[], Any]) -> None:
+        self.draw = draw
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.draw() for _ in range(_DRAWN))
+
+
+def user_frames() -> list[types.FrameType]:
+    """The frames of the user's code that are running, the innermost first."""
+    frame, found = inspect.currentframe(), []
+    while frame is not None:
+        if written_by_user(frame.f_globals.get("__name__")) and Path(frame.f_code.co_filename).is_file():
+            found.append(frame)
+        frame = frame.f_back
+    return found
+
+
+def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
+    """The innermost loop around what is running that goes over batches or draws them; None where there is none."""
+    for found in _loops(frames):
+        loop, names = found.loop, {**found.frame.f_globals, **found.frame.f_locals}
+        if isinstance(loop, ast.For) and not _counts(loop.iter):
+            inner, numbered = _unwrapped(loop.iter)
+            batches = _value(inner, names)
+            if not _are_batches(batches):
+                continue
+            assigned = ast.Assign([loop.target], _tuple_with_number() if numbered else _name("__batch__"))
+            return _made(found, [assigned, *loop.body], batches, names)
+        drawing = _drawing(loop, names)
+        if drawing is not None:
+            place, chosen, draw = drawing
+            target: ast.expr = ast.Tuple([ast.Name(name, ast.Store()) for name in chosen], ast.Store())
+            given = ast.Assign([target], _name("__batch__"))
+            counted = [ast.Assign([loop.target], _name("__number__"))] if isinstance(loop, ast.For) else []
+            return _made(found, [*counted, *loop.body[:place], given, *loop.body[place:]], Drawn(draw), names)
+    return None
+
+
+def _loops(frames: list[types.FrameType]) -> Iterator[_Found]:
+    for frame in frames:
+        text = "".join(linecache.getlines(frame.f_code.co_filename))
+        around = [
+            node
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.For | ast.While)
+            and node.lineno <= frame.f_lineno <= (node.end_lineno or 0)
+            and frame.f_code.co_firstlineno <= node.lineno
+        ]
+        for loop in sorted(around, key=lambda node: -node.lineno):
+            yield _Found(frame, loop)
+
+
+def _called(node: ast.AST) -> str:
+    function = node.func if isinstance(node, ast.Call) else None
+    return (
+        function.id if isinstance(function, ast.Name) else function.attr if isinstance(function, ast.Attribute) else ""
+    )
+
+
+def _counts(node: ast.expr) -> bool:
+    inner, _ = _unwrapped(node)
+    return _called(inner) in _COUNTING
+
+
+def _unwrapped(node: ast.expr) -> tuple[ast.expr, bool]:
+    """What is gone over, without `enumerate`, progress bars and the like; and whether it is numbered."""
+    numbered = False
+    while isinstance(node, ast.Call) and node.args and _called(node) in _WRAPPERS:
+        numbered |= _called(node) == "enumerate"
+        node = node.args[0]
+    if isinstance(node, ast.Call) and _called(node) == "log_every":  # of torchvision's references
+        node = node.args[0]
+    return node, numbered
+
+
+def _value(node: ast.expr, names: dict[str, Any]) -> Any:
+    try:
+        return eval(compile(ast.Expression(node), "<striate>", "eval"), dict(names))
+    except Exception:  # the user's expression
+        return None
+
+
+def _drawing(
+    loop: ast.For | ast.While, names: dict[str, Any]
+) -> tuple[int, list[str], Callable[[], tuple[torch.Tensor, ...]]] | None:
+    """Where in the body the network is called first, the tensors that the statements before have made for it by name,
+    and what makes them anew: `xb, yb = get_batch("train")`, or `x, y = X[i : i + 32], Y[i : i + 32]`."""
+    place = next((n for n, statement in enumerate(loop.body) if _calls_network(statement, names)), 0)
+    wanted = {node.id for rest in loop.body[place:] for node in ast.walk(rest) if isinstance(node, ast.Name)}
+    made = [
+        node.id for statement in loop.body[:place] for node in _walk(statement)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in wanted
+    ]  # fmt: skip
+    world, count = dict(names), itertools.count(1)
+    values = iter(_value(loop.iter, names) or ()) if isinstance(loop, ast.For) else iter(())
+    try:
+        target = [ast.Assign([loop.target], _name("__value__"))] if isinstance(loop, ast.For) else []
+        module = ast.Module([*target, *loop.body[:place]], [])
+        code = compile(ast.fix_missing_locations(module), "<striate>", "exec")
+    except SyntaxError:  # a `continue` or `break` among them
+        return None
+
+    def run() -> None:
+        world["__value__"] = next(values, next(count))
+        exec(code, world)
+
+    try:
+        run()
+    except Exception:  # the user's statements, which may need what is not there
+        return None
+    chosen = [name for name in dict.fromkeys(made) if _is_plain_tensor(world.get(name))]
+    if not chosen:
+        return None
+
+    def draw() -> tuple[torch.Tensor, ...]:
+        run()
+        return tuple(world[name] for name in chosen)
+
+    return place, chosen, draw
+
+
+def _calls_network(statement: ast.stmt, names: dict[str, Any]) -> bool:
+    """Whether a network is called in a statement, or handed to a function."""
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Call):
+            for part in (node.func, *node.args):
+                value = _value(part, names) if isinstance(part, ast.Name | ast.Attribute) else None
+                if isinstance(value, torch.nn.Module) and any(True for _ in value.parameters()):
+                    return True
+    return False
+
+
+def _is_plain_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.ndim > 0 and not value.requires_grad
+
+
+def _are_batches(value: Any) -> bool:
+    """Whether a loop over it goes over batches that can be gone over again, not over optimizers or parameters."""
+    if not hasattr(value, "__iter__") or hasattr(value, "__next__") or isinstance(value, str | dict):
+        return False
+    if not isinstance(value, list | tuple):
+        return True
+    tensors = list(tensors_in(value[0])) if value else []
+    return bool(tensors) and not any(tensor.requires_grad for tensor in tensors)
+
+
+def _name(text: str) -> ast.Name:
+    return ast.Name(text, ast.Load())
+
+
+def _tuple_with_number() -> ast.Tuple:
+    return ast.Tuple([_name("__number__"), _name("__batch__")], ast.Load())
+
+
+class _Returning(ast.NodeTransformer):
+    """`break` and `continue` of the loop itself end the step; an annotation of a global is none."""
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
+        made = ast.Pass() if node.value is None else ast.Assign([node.target], node.value)
+        return ast.copy_location(made, node)
+
+    def visit_Break(self, node: ast.Break) -> ast.Return:
+        return ast.copy_location(ast.Return(None), node)
+
+    def visit_Continue(self, node: ast.Continue) -> ast.Return:
+        return ast.copy_location(ast.Return(None), node)
+
+    def visit_For(self, node: ast.For) -> ast.For:
+        return node
+
+    def visit_While(self, node: ast.While) -> ast.While:
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        return node
+
+
+class _OwnLoss(ast.NodeTransformer):
+    """Calls of the loss by its name are calls of the loss that the step is given."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Name) and node.func.id == self.name:
+            node.func = ast.copy_location(_name(_LOSS), node.func)
+        return node
+
+
+def _made(found: _Found, body: list[ast.stmt], batches: Any, names: dict[str, Any]) -> TrainingLoop:
+    """The body as a function whose assignments are those of a world of its own, as are the user's names in it."""
+    loss = _loss_name(body, names)
+    statements = [_Returning().visit(statement) for statement in body]
+    if loss:
+        statements = [_OwnLoss(loss).visit(statement) for statement in statements]
+    stored = {
+        node.id for statement in statements for node in _walk(statement) if isinstance(node, ast.Name)
+        and isinstance(node.ctx, ast.Store | ast.Del)
+    }  # fmt: skip
+    head: list[ast.stmt] = [ast.Global(sorted(stored))] if stored else []
+    arguments = [ast.arg(name) for name in ("__model__", "__batch__", "__optimizer__", _LOSS, "__number__")]
+    made = ast.FunctionDef(
+        name="training_step",
+        args=ast.arguments(posonlyargs=[], args=arguments, kwonlyargs=[], kw_defaults=[], defaults=[]),
+        body=[*head, *statements],
+        decorator_list=[],
+    )
+    if "type_params" in ast.FunctionDef._fields:
+        made.type_params = []
+    file = found.frame.f_code.co_filename
+    world = dict(names)
+    exec(compile(ast.fix_missing_locations(ast.Module([made], [])), file, "exec"), world)
+    module = found.frame.f_globals.get("__name__", "__main__")
+    world["training_step"].__module__ = module
+    step = _as_step(world["training_step"], module)
+    return TrainingLoop(step, batches, f"{Path(file).name}, line {found.loop.lineno}", names, loss)
+
+
+def _walk(statement: ast.AST) -> Iterator[ast.AST]:
+    """Nodes of a statement but those in functions and comprehensions of their own."""
+    yield statement
+    for child in ast.iter_child_nodes(statement):
+        if not isinstance(
+            child, ast.FunctionDef | ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+        ):
+            yield from _walk(child)
+
+
+def _loss_name(body: Iterable[ast.stmt], names: dict[str, Any]) -> str:
+    """The name of the loss that the body calls; empty where it is called by none."""
+    for statement in body:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                value = names.get(node.func.id)
+                if isinstance(value, torch.nn.Module) and type(value).__name__.lower().endswith(("loss", "entropy")):
+                    return node.func.id
+    return ""
+
+
+def _as_step(body: Callable[..., Any], module: str) -> Callable[..., Any]:
+    """One pass of the loop, which gives what went backward as its loss. It counts as the user's code, so that what it
+    holds is copied with it."""
+    count = [0]  # what is done at each hundredth step, as at step 0, is left out
+
+    def step(model: Any, batch: Any, optimizer: Any, loss: Any) -> Any:
+        count[0] += 1
+        found: list[torch.Tensor] = []
+        original = torch.autograd.backward
+
+        def backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
+            found.append(tensors if isinstance(tensors, torch.Tensor) else next(iter(tensors)))
+            original(tensors, *args, **kwargs)
+
+        torch.autograd.backward = backward
+        try:
+            body(model, batch, optimizer, loss, count[0])
+        finally:
+            torch.autograd.backward = original
+        return found[-1].detach() if found else None
+
+    step.__module__ = module
+    return step

@@ -1,0 +1,43 @@
+"""The budget is kept by the clock on the wall, however long steps take, and what was left out is said."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import pytest
+import torch
+from checks.asked import digits
+from torch import nn
+
+import striate
+
+CLOCKED = ("clock", "trial", "evidence", "predictions", "reading")
+
+
+@pytest.mark.parametrize("seconds_a_step", [0.3, 2.0])
+def test_slow_steps_keep_the_budget(seconds_a_step: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    time = [0.0]
+    modules = [f"striate.doctor.evidence.{name}" for name in CLOCKED] + ["striate.doctor.checks.speed.batches"]
+    for name in modules:
+        monkeypatch.setattr(importlib.import_module(name), "perf_counter", lambda: time[0])
+
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> torch.Tensor:
+        time[0] += seconds_a_step
+        optimizer.zero_grad()
+        value: torch.Tensor = loss(model(batch[0]), batch[1])
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-5)
+    found = striate.diagnose(
+        model, digits(), loss=nn.CrossEntropyLoss(), optimizer=optimizer, step=step, budget_seconds=20
+    )
+    assert time[0] <= 1.2 * 20
+    assert found.seconds <= 1.2 * 20
+    assert found.skipped
+    assert f"not looked at: {len(found.skipped)} checks" in str(found).replace("\n  ", " ")
+    assert not found.healthy
