@@ -38,8 +38,6 @@ from striate.wording import several, show_shape, type_of
 if TYPE_CHECKING:
     from striate.training.trained import Input
 
-_LEVELS = "levels of 0 to 255"
-
 
 def explain(
     run_or_trained: str | Path | Run | Trained | nn.Module,
@@ -251,12 +249,12 @@ def _nudged(question: Question, other: int, low: torch.Tensor | None, high: torc
 
 
 def _bounds(trained: Trained, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Black and white in normalized units, of the shape of a batch of one."""
-    if trained.preparation.kind != "image":
+    """The least and the largest values (black and white) in normalized units, of the shape of a batch of one."""
+    bounds = medium_of(trained.preparation.kind).bounds
+    if bounds is None:
         return None
     normalize = trained.normalization.on(trained.device, x.ndim)
-    one = torch.zeros_like(x)
-    return normalize(one), normalize(one + 255)
+    return normalize(torch.full_like(x, bounds[0])), normalize(torch.full_like(x, bounds[1]))
 
 
 def _in_units(nudge: Nudge, x: torch.Tensor, trained: Trained) -> NudgeShown:
@@ -265,13 +263,13 @@ def _in_units(nudge: Nudge, x: torch.Tensor, trained: Trained) -> NudgeShown:
     shape = (-1,) + (1,) * (x.ndim - 2)
     mean, std = (np.asarray(values).reshape(shape) for values in (normalization.mean, normalization.std))
     changed, before = (one[0].double().cpu().numpy() * std + mean for one in (nudge.changed, x))
-    difference = (changed - before) if trained.preparation.kind == "image" else (changed - before) / std
-    image = trained.preparation.kind == "image"
+    medium = medium_of(trained.preparation.kind)
+    difference = (changed - before) if medium.bounds is not None else (changed - before) / std
     return NudgeShown(
-        changed.round().clip(0, 255).astype(np.uint8) if image else changed.astype(np.float32),
+        changed.astype(np.float32) if medium.bounds is None else changed.round().clip(*medium.bounds).astype(np.uint8),
         float(np.sqrt(np.square(difference).mean())),
         float(np.abs(difference).max()),
-        _LEVELS if image else "standard deviations",
+        medium.unit,
         trained.classes[nudge.answer],
         nudge.probability,
     )
@@ -355,12 +353,13 @@ def _as_given(nudge: Nudge, given: torch.Tensor, classes: tuple[str, ...]) -> Nu
 
 def _read(trained: Trained, image: Any, network: str) -> tuple[np.ndarray, str]:
     """The raw input, and what it is in words."""
-    if trained.preparation.kind == "image" and isinstance(image, str | Path):
+    if medium_of(trained.preparation.kind).of_files and isinstance(image, str | Path):
         values, name = find_subject(trained, None, lambda _: None).input(image)
         return values.numpy(), name
     raw = trained.prepare(_numbers(trained, image, network))
     row = f"a row of {several(raw.size, 'number')}"
-    return raw, row if raw.ndim == 1 else f"an image of {show_shape(raw.shape)}"
+    a = medium_of(trained.preparation.kind).a
+    return raw, row if raw.ndim == 1 else f"{a} of {show_shape(raw.shape)}"
 
 
 def _numbers(trained: Trained, image: Any, network: str) -> Any:

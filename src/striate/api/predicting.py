@@ -36,11 +36,13 @@ _MOST_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class FileAnswer:
-    """The `prediction` for the file at `path`, or the `error` in plain words where it could not be read."""
+    """The `prediction` for the file at `path`, or the `error` in plain words where it could not be read; `span`: for
+    which part of it, from and to which second, where not for all of it."""
 
     path: str
     prediction: Prediction | None
     error: str | None
+    span: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class FileAnswers:
 
     `ignored`: number of other files in the folders, which are no pictures by their suffix. While the network computes,
     threads decode some dozen files ahead, and no more; they end with the iteration. `rows`: samples of an .npz or a
-    table by their name among the files. With a `tile` (pixels), each file is computed in such parts.
+    table by their name among the files. With a `tile` (pixels), each file is computed in such parts; with `every`
+    (seconds), there is a prediction for each window of a file that lasts.
     """
 
     trained: Trained
@@ -58,6 +61,7 @@ class FileAnswers:
     answering: Predictor
     rows: Mapping[str, np.ndarray] = field(default_factory=dict)
     tile: int | None = None
+    every: float | None = None
 
     @property
     def plan(self) -> InferencePlan:
@@ -71,6 +75,11 @@ class FileAnswers:
         if self.tile is not None:
             with allocator_policy(usual_policy()):
                 yield from map(self._in_tiles, self.files)
+            return
+        if self.every is not None:
+            with allocator_policy(usual_policy()):
+                for file in self.files:
+                    yield from self._in_windows(file, self.every)
             return
         with (
             allocator_policy(usual_policy()),
@@ -86,6 +95,17 @@ class FileAnswers:
         except Unreadable as error:
             return FileAnswer(as_text(file), None, error.reason)
 
+    def _in_windows(self, file: str, every: float) -> Iterator[FileAnswer]:
+        preparation, name = self.trained.preparation, as_text(file)
+        windows = medium_of(preparation.kind).windows(Path(file), name, preparation, every)
+        try:
+            while part := list(islice(windows, _batch(self.trained))):
+                found = self.trained.answer_batch([(raw, None) for _, raw in part], self.answering)
+                for (start, _), prediction in zip(part, found, strict=True):
+                    yield FileAnswer(name, prediction, None, (start, start + preparation.samples / preparation.rate))
+        except Unreadable as error:
+            yield FileAnswer(name, None, error.reason)
+
     def _predict(self, chunk: Sequence[ReadInput]) -> Iterator[FileAnswer]:
         readable = [(read.input, read.size) for read in chunk if read.input is not None]
         placed = [self._placement(read.path) for read in chunk if read.input is not None]
@@ -99,7 +119,12 @@ class FileAnswers:
 
 
 def answer_files(
-    run: str | Path | Run | Trained, paths: Sequence[str | Path], *, plan: Asked = "auto", tile: int | None = None
+    run: str | Path | Run | Trained,
+    paths: Sequence[str | Path],
+    *,
+    plan: Asked = "auto",
+    tile: int | None = None,
+    every: float | None = None,
 ) -> FileAnswers:
     """Predictions for image files, for the images in folders, at any depth, for samples of named data sets
     (`digits#3`), and for the samples in an .npz or, with a network of tables, a .csv, in order; hidden files are left
@@ -107,7 +132,8 @@ def answer_files(
 
     They are computed as the run's own figures were; for thousands of images that is compared with plain fp32 first, and
     another backend chosen where it does not agree or the run had too few samples to choose one; unless `plan` is
-    `plain`. `tile`: files of any size are computed in parts of so many pixels a side, in fp32. Raises DataError where
+    `plain`. `tile`: files of any size are computed in parts of so many pixels a side, in fp32. `every`: sounds of any
+    length are predicted in windows, one that begins every so many seconds. Raises DataError where
     there are no pictures or the network takes none, UsageError for another word as `plan`.
     """
     require_asked(plan, "plan")
@@ -120,6 +146,11 @@ def answer_files(
             "files with the suffix of a picture, at any depth",
             "give the files by name, or another folder",
         )
+    if every is not None:
+        if not medium_of(trained.preparation.kind).lasting or rows:
+            got = f"a run of {medium_of(trained.preparation.kind).many}" if not rows else next(iter(rows))
+            raise UsageError("--every", got, "files that last: sounds", "leave out --every")
+        return FileAnswers(trained, files, ignored, plain_predictor(trained.module), every=every)
     with allocator_policy(usual_policy()):
         if tile is not None:
             _ = trained.reach  # refuses a task without places before the first file

@@ -18,7 +18,8 @@ from striate.account.summarize import summarize
 from striate.api.announcing import Announce
 from striate.api.networks import load
 from striate.data.dataset import Dataset, Kind, Preparation, Split, join_splits
-from striate.data.media.image.pictures import decode_image, prepare_image
+from striate.data.media.every_medium import medium_of
+from striate.data.media.image.pictures import prepare_image
 from striate.data.normalize import Normalization
 from striate.data.predict_inputs import require_pictures
 from striate.errors import DataError, ModelError, NoImage, RunError, UsageError, pasted
@@ -99,7 +100,7 @@ class Subject:
     def value_range(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """The least and the largest value of each channel of an image, as the network gets them; three standard
         deviations either way, of what is no image."""
-        ends = (0.0, 255.0) if self.preparation.kind == "image" else None
+        ends = medium_of(self.preparation.kind).bounds
         moments = list(zip(self.normalization.mean, self.normalization.std, strict=True))
         low, high = (
             tuple(((ends[k] - mean) / std if ends else 6.0 * k - 3.0) for mean, std in moments) for k in (0, 1)
@@ -115,7 +116,7 @@ class Subject:
         first of the run's validation split. NoImage where that is not known, DataError where it cannot be read."""
         if image is None:
             if self.run is None:
-                if self.preparation.kind != "image":
+                if not medium_of(self.preparation.kind).of_files:
                     got = f"{self.name}, which takes a {self.preparation.kind} and no pictures"
                     command = "striate show mnist-cnn maps mnist5k#17"
                     raise UsageError("RUN", got, "a run, or a network of images", command)
@@ -133,11 +134,11 @@ class Subject:
         if not path.is_file():
             got = "a folder" if path.is_dir() else "no such file"
             raise DataError(text, got, "a picture, or a sample: mnist5k#17", "name a file that is there")
-        return torch.from_numpy(decode_image(path, text, self.preparation)), path.name
+        return torch.from_numpy(medium_of(self.preparation.kind).decode(path, text, self.preparation)), path.name
 
     def picture(self, raw: torch.Tensor) -> NDArray[np.uint8] | None:
         """A raw input (C, H, W) as it is drawn; None where it is no image."""
-        drawable = self.preparation.kind == "image" and raw.ndim == 3 and raw.shape[0] in (1, 3)
+        drawable = medium_of(self.preparation.kind).stored and raw.ndim == 3 and raw.shape[0] in (1, 3)
         return raw.cpu().numpy() if drawable and raw.dtype == torch.uint8 else None
 
 

@@ -97,13 +97,12 @@ def explain(
 
 def _every(image: str, images: tuple[str, ...]) -> list[str]:
     """The images, with those in folders."""
-    from striate.data.media.every_medium import medium_of
     from striate.data.predict_inputs import list_inputs
     from striate.errors import DataError
 
     found: list[str] = []
     for one in (image, *images):
-        inside = list_inputs([one], medium_of("image"))[0] if Path(one).is_dir() else (one,)
+        inside = list_inputs([one])[0] if Path(one).is_dir() else (one,)
         if not inside:
             raise DataError(one, "a folder without images", "images, or folders of them", "name another folder")
         found += inside

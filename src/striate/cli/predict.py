@@ -28,6 +28,7 @@ def predict(
     *paths: str,
     masks: Path | None = None,
     tile: Annotated[int | None, Parameter(validator=Number(gte=32, lte=16384))] = None,
+    every: Annotated[float | None, Parameter(validator=Number(gte=0.01, lte=3600))] = None,
     draw: Path | None = None,
     out: Path | None = None,
     calibrated: Annotated[bool, Parameter(negative=())] = False,
@@ -61,6 +62,9 @@ def predict(
     tile
         For a segmentation: compute each picture in parts of this many pixels a side, with as much around each as the
         network sees, so that a picture of any size fits into memory and the mask is that of the whole.
+    every
+        For sounds: a prediction for each window of a recording of any length, of which one begins every so many
+        seconds; each line says from and to which second. Default: one for the middle of the file.
     calibrated
         Calibrated probabilities, with the temperature that was fitted on validation; without --cost and --threshold the
         predicted classes stay.
@@ -86,6 +90,7 @@ def predict(
     from striate.api import answer_files, load
     from striate.api.networks import with_rejection_of, with_rule_of
     from striate.cli.output import print_json, print_note, print_text
+    from striate.data.media.every_medium import medium_of
     from striate.errors import one_line
 
     trained = load(run, calibrated=True) if calibrated else load(run)
@@ -97,7 +102,7 @@ def predict(
     if out is not None:
         _refuse_vectors(trained, out)
     write_masks, write_drawn = _mask_writer(trained, masks), _drawer(trained, draw)
-    predictions = answer_files(trained, [path, *paths], plan=plan, tile=tile)
+    predictions = answer_files(trained, [path, *paths], plan=plan, tile=tile, every=every)
     if tile is not None and (everywhere := trained.reach.everywhere):
         print_note(f"tiles differ from the whole: {everywhere[0]} sees all of its input")
     if said := predictions.plan.line():
@@ -114,12 +119,13 @@ def predict(
             if json:
                 print_json(line, indent=None)
             elif "error" not in line and out is None:
-                print_text(one_line(f"{line['path']}  {trained.task.line(line)}"))
+                print_text(one_line(f"{line['path']}{_span(line)}  {trained.task.line(line)}"))
             advance()
     if out is not None:
         _write_vectors(out, vectors)
     if ignored := predictions.ignored:
-        print_note(f"{ignored:,} other {'file' if ignored == 1 else 'files'} ignored: not images by their suffix")
+        many = medium_of(trained.preparation.kind).many
+        print_note(f"{ignored:,} other {'file' if ignored == 1 else 'files'} ignored: not {many} by their suffix")
     if unreadable:
         print_note(f"{unreadable:,} of {several(len(predictions), 'file')} could not be read")
     return 1 if unreadable else 0
@@ -152,10 +158,15 @@ def _write_vectors(out: Path, vectors: dict[str, Any]) -> None:
 def _line(predicted: FileAnswer, *writers: Writer) -> dict[str, Any]:
     if predicted.prediction is None:
         return {"path": predicted.path, "error": predicted.error}
-    line = {"path": predicted.path, **predicted.prediction.fields}
+    span = {} if predicted.span is None else dict(zip(("start", "end"), predicted.span, strict=True))
+    line = {"path": predicted.path, **span, **predicted.prediction.fields}
     for write in writers:
         line |= write(predicted.path, predicted.prediction)
     return line
+
+
+def _span(line: dict[str, Any]) -> str:
+    return f"  {line['start']:.2f}–{line['end']:.2f} s" if "start" in line else ""
 
 
 @contextmanager

@@ -7,6 +7,7 @@ decodes them from their files at the start.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -169,6 +170,7 @@ def materialize_samples(
     """
     if not medium_of(preparation.kind).stored:
         _refuse_store(listing, config)
+        _refuse_too_large(listing, len(ids), preparation)
         return Materialized(decode_samples(listing, ids, preparation), "memory")
     folder, images = packs_folder(config.packs), _images(listing, scan, ids, preparation)
     pack = images.opened(folder) if config.store != "stream" and folder is not None else None
@@ -283,6 +285,20 @@ def _decoded(
     if masks is not None and unreadable:
         masks = masks.take(inputs.rows)
     return Decoded(chosen[inputs.rows], inputs[:].numpy() if in_memory else inputs, masks, reasons)
+
+
+def _refuse_too_large(listing: Listing, count: int, preparation: Preparation) -> None:
+    """Refuse files whose inputs lie in memory, and would not."""
+    size = count * math.prod(preparation.input_shape) * np.dtype(listing.medium.dtype).itemsize
+    room = total_bytes()
+    if listing.inputs is None and _WHILE_READING * size > room:
+        raise DataError(
+            f"data {listing.source}",
+            f"{several(count, 'input')} of {preparation.input_shape} numbers, twice while reading ="
+            f" {_WHILE_READING * size / 1e9:.1f} GB",
+            f"at most the {room / 1e9:.1f} GB of memory of this machine",
+            "--data.view log-mel, which lies in packs too; or a lower --data.rate, or fewer --data.seconds",
+        )
 
 
 def _refuse_store(listing: Listing, config: DataConfig) -> None:

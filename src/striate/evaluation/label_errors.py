@@ -13,6 +13,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.marked import GRAVE, Marked, alone, some
 from striate.data.dataset import Preparation
+from striate.data.decode import decode_samples
 from striate.data.folds import deal_folds
 from striate.data.progress import announce_tenths
 from striate.data.scan import plan_inputs
@@ -194,8 +196,10 @@ def _features(evidence: Evidence, ids: Sequence[int], announce: Callable[[str], 
     """(N, F) numbers of each sample, 256 principal components at most; a chunk of images is in memory at a time."""
     listing = evidence.listing
     if not listing.medium.pictures:
-        assert listing.inputs is not None
-        rows = listing.inputs[list(ids)].reshape(len(ids), -1)
+        inputs = listing.inputs[list(ids)] if listing.inputs is not None else _decoded(evidence, ids)
+        if listing.medium.lasting:  # what is heard, whenever it is
+            inputs = np.concatenate([inputs.mean(-1), inputs.std(-1)], axis=-1)
+        rows = inputs.reshape(len(ids), -1)
         deviation = rows.std(axis=0)
         return _reduced((rows - rows.mean(axis=0)) / np.where(deviation > 0, deviation, 1))
     preparation = plan_inputs(listing, evidence.scan, evidence.config)[0]
@@ -215,6 +219,14 @@ def _features(evidence: Evidence, ids: Sequence[int], announce: Callable[[str], 
         parts.append(basis.transform(_describe(read(part))).astype(np.float32))
         progress(len(part))
     return np.concatenate(parts)
+
+
+def _decoded(evidence: Evidence, ids: Sequence[int]) -> NDArray[Any]:
+    preparation = plan_inputs(evidence.listing, evidence.scan, evidence.config)[0]
+    found = decode_samples(evidence.listing, ids, preparation)
+    assert isinstance(found.inputs, np.ndarray)
+    assert not found.unreadable, "they were read before"
+    return found.inputs
 
 
 def _reduced(rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -12,6 +12,10 @@ import pytest
 import soundfile
 import torch
 
+import striate
+from striate.api.predicting import answer_files
+from striate.data.audit.check import check_evidence
+from striate.data.audit.evidence import gather
 from striate.data.augment import sound
 from striate.data.augment.augment import augment_batch
 from striate.data.config import AugmentConfig, DataConfig
@@ -20,6 +24,7 @@ from striate.data.media.audio.sound_files import read_header, read_waveform, rea
 from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Unreadable
 from striate.data.read import load_dataset
+from striate.data.sources.list_source import list_source
 from striate.errors import ConfigError, DataError
 
 
@@ -104,7 +109,7 @@ def test_rate_length_and_view_are_decided_from_the_files_and_kept(tmp_path: Path
         with pytest.raises(ConfigError, match=f"data.{next(iter(wrong))}"):
             load_dataset(DataConfig(source=str(source), **wrong))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="nothing, since digits is an image"):
-        load_dataset(DataConfig(source="digits", rate=8000))
+        medium_of("image").refuse_settings("digits", DataConfig(rate=8000))
 
 
 def test_windows_of_a_long_recording_are_those_of_its_pieces(tmp_path: Path) -> None:
@@ -167,3 +172,54 @@ def test_augmentations_do_what_they_say(batches: dict[str, torch.Tensor]) -> Non
     assert (blanked[..., :20].flatten(1).amin(1) == blanked[..., :20].flatten(1).amax(1)).all()
     assert torch.equal(blanked[..., 20:], x[..., 20:])
     assert (sound.blank(wave, 2, torch.full((6,), 0.5), torch.full((6,), 0.999))[..., 200:] == 0).all()
+
+
+def test_a_check_hears_silence_clipping_and_the_same_recording_at_another_gain(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    source = tmp_path / "data"
+    for name in ("a", "b"):
+        (source / name).mkdir(parents=True)
+    for name in ("a", "b"):
+        for k in range(12):
+            steps = np.repeat(rng.uniform(0.05, 0.3, 20), 400)
+            noise = np.cumsum(rng.normal(size=8000)) if name == "a" else rng.normal(size=8000)
+            wave = noise / np.abs(noise).max() * steps
+            (source / name / f"{k:02}.wav").write_bytes(encoded(wave))
+            if (name, k) == ("a", 3):
+                (source / "a" / "quieter.flac").write_bytes(encoded(0.2 * wave, form="FLAC"))
+                (source / "b" / "louder.ogg").write_bytes(encoded(2 * wave, form="OGG"))
+                (source / "a" / "clipped.wav").write_bytes(encoded(np.clip(8 * np.roll(wave, 3000), -1, 1)))
+    (source / "a" / "silent.wav").write_bytes(encoded(np.zeros(8000)))
+    good = encoded(rng.normal(scale=0.1, size=8000), form="FLAC")
+    (source / "b" / "torn.flac").write_bytes(good[:-400])
+    check = check_evidence(gather(list_source(DataConfig(source=str(source))), DataConfig(source=str(source))))
+    told = {mark.finding.code: mark for mark in check.marked}
+    named = {
+        code: {check.evidence.named(number) for group in mark.groups for number in group} for code, mark in told.items()
+    }
+    assert named["data.silence"] == {"a/silent.wav"}
+    assert named["data.clipping"] == {"a/clipped.wav"}
+    assert named["data.unreadable"] == {"b/torn.flac"}
+    assert named["data.label-noise"] == {"a/03.wav", "a/quieter.flac", "b/louder.ogg"}
+    assert check.inputs == "sounds of 1 s at 8,000 Hz"
+
+
+def test_predictions_for_windows_are_those_of_the_pieces(tmp_path: Path) -> None:
+    source = write_classes(tmp_path / "data", a=0.4, b=0.4)
+    fields = {"execution.plan": "plain", "execution.threads": 1}
+    striate.train(source, "conv(4,3) relu gap fc(2)", epochs=1, batch=8, out=tmp_path / "run", set=fields)
+    whole = np.concatenate([tone(0.4, hertz=h) for h in (300, 1500, 800)])
+    for k in range(3):
+        (tmp_path / f"piece{k}.wav").write_bytes(encoded(whole[3200 * k : 3200 * (k + 1)]))
+    (tmp_path / "long.wav").write_bytes(encoded(whole))
+    found = list(answer_files(tmp_path / "run", [tmp_path / "long.wav"], every=0.4))
+    assert [one.span for one in found] == [pytest.approx((0.4 * k, 0.4 * k + 0.4)) for k in range(3)]
+    pieces = list(answer_files(tmp_path / "run", [tmp_path / f"piece{k}.wav" for k in range(3)]))
+    for one, piece in zip(found, pieces, strict=True):
+        assert one.prediction is not None
+        assert piece.prediction is not None
+        assert one.prediction.fields["label"] == piece.prediction.fields["label"]
+        assert one.prediction.fields["probability"] == pytest.approx(piece.prediction.fields["probability"], abs=1e-5)
+    (tmp_path / "not.wav").write_bytes(b"nothing that is a sound")
+    (error,) = answer_files(tmp_path / "run", [tmp_path / "not.wav"], every=0.4)
+    assert "not a sound file" in str(error.error)

@@ -39,7 +39,7 @@ def find_alike(looks: Looks, equal: Groups, ids: Sequence[int]) -> Groups:
     edges = [(group[0], number) for group in equal for number in group[1:]]
     if len(chosen) > 1:
         edges += [(int(chosen[a]), int(chosen[b])) for a, b in _near_pairs(looks, chosen)]
-    return _joined(edges, len(looks.means))
+    return joined(edges, len(looks.means))
 
 
 def with_parts(groups: Groups, looks: Looks, labels: Sequence[str] | None) -> Groups:
@@ -51,7 +51,7 @@ def with_parts(groups: Groups, looks: Looks, labels: Sequence[str] | None) -> Gr
     pairs = [(ids[a], ids[b]) for a, b in find_parts(np.stack([looks.lumas[number] for number in ids]))]
     edges = [(group[0], number) for group in groups for number in group[1:]]
     edges += [(a, b) for a, b in pairs if labels is None or labels[a] == labels[b]]
-    return _joined(edges, len(looks.means))
+    return joined(edges, len(looks.means))
 
 
 def _near_pairs(looks: Looks, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -75,7 +75,8 @@ def _near_pairs(looks: Looks, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
     return pairs
 
 
-def _joined(edges: list[tuple[int, int]], count: int) -> Groups:
+def joined(edges: list[tuple[int, int]], count: int) -> Groups:
+    """Groups of what `edges` join, of `count` samples in all."""
     if not edges:
         return ()
     ends = np.array(edges).T

@@ -46,6 +46,7 @@ from striate.data.audit.masks import (
 from striate.data.audit.objects import find_object_faults
 from striate.data.audit.points import find_points
 from striate.data.audit.readings import find_readings
+from striate.data.audit.sounds import find_clipping, find_silence
 from striate.data.audit.unusable import refuse_unusable
 from striate.data.scan import plan_inputs
 from striate.errors import DataError
@@ -107,6 +108,8 @@ FINDERS: tuple[Callable[[Evidence], Marked | None], ...] = (
     find_imbalance,
     find_even_images,
     find_even_masks,
+    find_silence,
+    find_clipping,
     find_constant_columns,
     find_duplicates,
     find_near_duplicates,

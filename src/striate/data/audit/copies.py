@@ -65,7 +65,7 @@ def _told(
         severity=severity,
         where=evidence.listing.source,
         measured=f"{extra:,} of {total:,} are {how} the same as another of their split: {some(named)}",
-        threshold=f"a warning from {GRAVE:.0%} of the images",
+        threshold=f"a warning from {GRAVE:.0%} of the {evidence.listing.medium.many}",
         why="Copies count twice, in training and in what is measured.",
         remedy="Keep one of each, where they are not meant to weigh more.",
     )

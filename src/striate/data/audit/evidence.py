@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from striate.data.audit.alike import equal_groups, find_alike, with_parts
+from striate.data.audit.alike import equal_groups, find_alike, joined, with_parts
+from striate.data.audit.heard import Heard, hear
 from striate.data.audit.looks import Looks, look_at
 from striate.data.config import DataConfig
 from striate.data.listing import Listing
@@ -20,11 +21,11 @@ from striate.records import Remedy
 class Evidence:
     """A listing after two looks at every sample.
 
-    `looks` is None for what is no image. `splits` maps readable samples to the split that the source gives, or that
-    `striate train` makes by default; `given` is whether the source gives any. Groups of two or more samples: `equal`
-    byte for byte, `alike` those too and what shows nearly the same, `related` those too and what shows a part of
-    another sample of its class, or its mirror image. `quarantine` is the command that writes a manifest without the
-    defects, or empty where none can be written.
+    `looks` is None for what is no image, `heard` for what is no sound. `splits` maps readable samples to the split
+    that the source gives, or that `striate train` makes by default; `given` is whether the source gives any. Groups
+    of two or more samples: `equal` byte for byte, `alike` those too and what shows nearly the same, `related` those
+    too and what shows a part of another sample of its class, or its mirror image. `quarantine` is the command that
+    writes a manifest without the defects, or empty where none can be written.
     """
 
     listing: Listing
@@ -37,6 +38,7 @@ class Evidence:
     config: DataConfig
     quarantine: tuple[str, ...] = ()
     related: tuple[tuple[int, ...], ...] = ()
+    heard: Heard | None = None
 
     @property
     def given(self) -> bool:
@@ -67,15 +69,23 @@ def gather(
         progress = announce_tenths(f"Checking {listing.name}", len(ids), listing.medium.many, announce)
         looks = look_at(listing, ids, scan.headers, config.max_pixels, progress)
         unreadable |= looks.unreadable
+    heard = None
+    if listing.medium.lasting:
+        ids = [i for i in range(len(listing)) if i not in unreadable]
+        heard = hear(listing, ids, announce_tenths(f"Checking {listing.name}", len(ids), listing.medium.many, announce))
+        unreadable |= heard.unreadable
     kept = [i for i in range(len(listing)) if i not in unreadable]
     splits = assign_membership(listing, scan.contents, kept, config)[0] if kept else {}
     equal = equal_groups(scan, unreadable)
     alike = equal if looks is None else find_alike(looks, equal, kept)
+    if heard is not None:
+        copies = [(group[0], number) for group in equal for number in group[1:]]
+        alike = joined([*copies, *heard.alike()], len(listing))
     labels = listing.labels if listing.has_one_class_each else None
     related = alike if looks is None else with_parts(alike, looks, labels)
     headers = {number: header for number, header in scan.headers.items() if number not in unreadable}
     scan = replace(scan, headers=headers)
-    return Evidence(listing, scan, looks, unreadable, splits, equal, alike, config, quarantine, related)
+    return Evidence(listing, scan, looks, unreadable, splits, equal, alike, config, quarantine, related, heard)
 
 
 def leaving_out(evidence: Evidence, text: str, what: str = "does that for them") -> Remedy:

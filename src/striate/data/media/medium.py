@@ -183,6 +183,11 @@ class Medium:
     unit: ClassVar[str] = "standard deviations"
     """In what a change of an input is measured: in levels of its values where it has bounds."""
 
+    @property
+    def of_files(self) -> bool:
+        """Whether samples lie in files of their own."""
+        return bool(self.suffixes)
+
     def describe(self, shape: tuple[int, ...]) -> str:
         """Inputs of this shape, in a few words: "color images of 96×96 pixels"."""
         return f"{self.many} of {show_shape(shape)}"

@@ -49,9 +49,9 @@ def decide_augmentation(
     """
     check_augmentation(augment, data)
     if not data.medium.pictures:
-        usual = {} if own_rule or not keeps else data.medium.usual_augmentation
-        decided = _filled(augment, replace(_OFF, **usual))  # type: ignore[arg-type]
-        named = ", ".join(describe_augmentation(decided, data.input_shape[0])) if usual else ""
+        fitting = {} if own_rule or not keeps else data.medium.usual_augmentation
+        decided = _filled(augment, replace(_OFF, **fitting))  # type: ignore[arg-type]
+        named = ", ".join(describe_augmentation(decided, data.input_shape[0])) if fitting else ""
         return decided, f"augmentation: {named}" if named else ""
     if own_rule:
         decided = _filled(augment, _OFF)

@@ -73,7 +73,8 @@ def mel_filters(rate: int, window: int, bands: int) -> Any:
 @cache
 def _hann(window: int) -> NDArray[np.float32]:
     values = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
-    return (values * 2 / values.sum()).astype(np.float32)
+    scaled: NDArray[np.float32] = (values * 2 / values.sum()).astype(np.float32)
+    return scaled
 
 
 def log_mel(waveform: NDArray[np.float32], rate: int, window: int, hop: int, bands: int) -> NDArray[np.float32]:

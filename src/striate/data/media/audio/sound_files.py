@@ -157,6 +157,9 @@ def _opened(data: bytes | Path, where: str) -> Iterator[Any]:
         _refuse_begin(data[:4], where)
         _refuse_cut(data, where)
     try:
+        if isinstance(data, Path):
+            with data.open("rb") as begin:
+                _refuse_begin(begin.read(4), where)
         with soundfile.SoundFile(BytesIO(data) if isinstance(data, bytes) else data) as file:
             _refuse_header(file, where)
             yield file

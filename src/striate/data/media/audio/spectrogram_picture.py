@@ -21,14 +21,16 @@ _MARKS = (100, 500, 1_000, 2_000, 5_000, 10_000, 20_000)
 def _palette() -> NDArray[np.uint8]:
     places = np.linspace(0, 255, len(_COLORS))
     channels = [np.interp(np.arange(256), places, [color[k] for color in _COLORS]) for k in range(3)]
-    return np.rint(np.stack(channels, 1)).astype(np.uint8)
+    palette: NDArray[np.uint8] = np.rint(np.stack(channels, 1)).astype(np.uint8)
+    return palette
 
 
 def in_color(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(H, W, 3) of (H, W) levels, from the quietest twentieth of them to the loudest."""
     low, high = float(np.quantile(levels, 0.05)), float(levels.max())
     scaled = (levels - low) * (255 / (high - low)) if high > low else np.zeros(levels.shape)
-    return _palette()[np.rint(scaled.clip(0, 255)).astype(np.uint8)]
+    colors: NDArray[np.uint8] = _palette()[np.rint(scaled.clip(0, 255)).astype(np.uint8)]
+    return colors
 
 
 def spectrogram_picture(levels: NDArray[np.uint8], centers: NDArray[np.float64], seconds: float) -> NDArray[np.uint8]:

@@ -1,0 +1,54 @@
+"""Sounds that say nothing, and sounds that were recorded too loud."""
+
+from __future__ import annotations
+
+from striate.data.audit.evidence import Evidence, leaving_out
+from striate.data.audit.marked import GRAVE, Marked, alone, each_left_out, severity_of, some
+from striate.records import Finding
+from striate.wording import several
+
+SILENT = 1e-4
+"""Amplitude: −80 decibels of what a file can say."""
+CLIPPED = 1e-3
+"""Share of samples."""
+
+
+def find_silence(evidence: Evidence) -> Marked | None:
+    """`data.silence`: sounds whose largest amplitude is below −80 dB."""
+    heard = evidence.heard
+    ids = [] if heard is None else heard.ids[heard.peaks < SILENT].tolist()
+    if not ids:
+        return None
+    total = len(evidence.splits)
+    finding = Finding(
+        code="data.silence",
+        severity=severity_of(len(ids), total),
+        where=evidence.listing.source,
+        measured=f"{len(ids):,} of {several(total, 'sound')} are silent: {some([evidence.named(i) for i in ids])}",
+        threshold=f"an amplitude of {SILENT:g} of 1 (−80 dB); an error from {GRAVE:.0%} of the sounds",
+        why="Nothing can be learned from them but that their label is likely.",
+        remedy=leaving_out(evidence, "Replace or remove them.", "leaves them out"),
+    )
+    return each_left_out(finding, ids, "silent")
+
+
+def find_clipping(evidence: Evidence) -> Marked | None:
+    """`data.clipping`: sounds of which a thousandth is as loud as can be, three samples or more in a row."""
+    heard = evidence.heard
+    shares = {} if heard is None else dict(zip(heard.ids.tolist(), heard.clipped.tolist(), strict=True))
+    ids = sorted((i for i, share in shares.items() if share >= CLIPPED), key=lambda i: -shares[i])
+    if not ids:
+        return None
+    total = len(evidence.splits)
+    finding = Finding(
+        code="data.clipping",
+        severity="note",
+        where=evidence.listing.source,
+        measured=f"{len(ids):,} of {several(total, 'sound')} are clipped, most of all {evidence.named(ids[0])}"
+        f" ({shares[ids[0]]:.1%} of its samples)",
+        threshold=f"{CLIPPED:.1%} of the samples of a sound",
+        why="They were recorded too loud: what was above is lost, and sounds as noise at all pitches. Where one class"
+        " has more of them, that gives it away.",
+        remedy="Record again at a lower gain, if classes differ in it.",
+    )
+    return Marked(finding, alone(ids), {i: f"{shares[i]:.1%} clipped" for i in ids})
