@@ -257,7 +257,7 @@ def _made(found: _Found, body: list[ast.stmt], batches: Any, names: dict[str, An
         decorator_list=[],
     )
     if "type_params" in ast.FunctionDef._fields:
-        made.type_params = []
+        made.type_params = []  # type: ignore[attr-defined]  # since Python 3.12
     file = found.frame.f_code.co_filename
     world = dict(names)
     exec(compile(ast.fix_missing_locations(ast.Module([made], [])), file, "exec"), world)
