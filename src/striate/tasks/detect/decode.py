@@ -25,7 +25,7 @@ def detections(
     width) `size`: edges in pixels, class, score; class −1 where there are no more. `positions`: a seventh column says
     which of the P each comes from."""
     scores = outputs[..., :count].float().sigmoid().flatten(1)
-    values, places = scores.topk(min(_BEFORE * most // MOST, scores.shape[1]), dim=1)
+    values, places = scores.topk(min(max(_BEFORE, 3 * most), scores.shape[1]), dim=1)
     # Equal scores in the order of their positions, whatever made them come first.
     order = torch.argsort(places, 1)
     values, places = values.gather(1, order), places.gather(1, order)
