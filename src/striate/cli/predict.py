@@ -53,7 +53,8 @@ def predict(
         and for a network of tables a .csv of its numbers: each sample in it.
     masks
         For a segmentation: a folder for the predicted masks, as PNGs of the size of each file whose pixels have the
-        values of the training masks. Created if need be; nothing in it is overwritten.
+        values of the training masks; for instances, the number of their object. Created if need be; nothing in it is
+        overwritten.
     draw
         A folder for pictures of the images with their predictions drawn over them: boxes, masks. Created if need be;
         nothing in it is overwritten.

@@ -352,7 +352,9 @@ class Task:
 
     def no_files(self) -> UsageError:
         """What is said where files of predictions are asked for that the task does not have."""
-        return UsageError("--masks", f"a run that predicts {self.headline}", "a segmentation", "leave out --masks")
+        return UsageError(
+            "--masks", f"a run that predicts {self.headline}", "a segmentation, or instances", "leave out --masks"
+        )
 
     writes_files: ClassVar[bool] = False
     """Whether `write_prediction` does."""

@@ -199,22 +199,41 @@ def test_masks_move_as_their_images_do() -> None:
             assert torch.equal(moved == value, one > 0)
 
 
-def test_a_mask_beside_its_object_costs_more() -> None:
-    """The loss falls when the weights of masks alone are learned, until masks are found."""
-    torch.manual_seed(0)
-    network = TASK.attach(build_model("small-resnet(width=8)", (3, *SIZE), None), (3, *SIZE)).train()
-    truth = torch.stack([_target((_disk(14, 20, 8), 0, 0), (_disk(30, 20, 8), 0, 0))] * 2)
-    images = torch.rand(2, 3, *SIZE) + 2 * (truth > 0)[:, None]
-    optimizer = torch.optim.Adam(network.parameters(), 0.01)
-    for _ in range(40):
-        loss = TASK.loss(network(images), truth)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    with torch.no_grad():
-        found = TASK.decode(network(images))
+DISKS = ((14.0, 20.0, 8.0), (30.0, 20.0, 8.0))
+"""x, y and radius of two that touch."""
+
+
+def _outputs(radius: float) -> torch.Tensor:
+    """What a head would say that finds both disks, and whose masks are octagons of this radius in shares of half a
+    grid: one hidden unit a side."""
+    cells = [[(x + 0.5) * s, (y + 0.5) * s, s] for s in (4, 8) for y in range(40 // s) for x in range(48 // s)]
+    rows = []
+    for x, y, stride in cells:
+        nearest = min(DISKS, key=lambda disk: abs(disk[0] - x) + abs(disk[1] - y))
+        near = max(abs(nearest[0] - x), abs(nearest[1] - y)) < 3
+        a, b, r = nearest
+        rows.append([4.0 if near else -6.0, -6.0, a - r, b - r, a + r, b + r, x, y, stride])
+    turns = torch.arange(8) * torch.pi / 4
+    reads = torch.zeros(8, FEATURES + 2)
+    reads[:, FEATURES], reads[:, FEATURES + 1] = turns.cos(), turns.sin()
+    weights = torch.cat([reads.flatten(), torch.full((8,), -radius), torch.full((8,), -40.0), torch.tensor([4.0])])
+    further = torch.cat([weights, torch.zeros(4 * FEATURES)]).expand(len(rows), -1)
+    return torch.cat([torch.tensor(rows), further], 1)[None]
+
+
+def test_masks_of_touching_disks_are_read_by_their_own_weights() -> None:
+    masks = [_disk(*disk) for disk in DISKS]
+    truth = _target(*((mask, 0, 0) for mask in masks))[None]
+    found = TASK.decode(_outputs(0.8))
+    assert (found[0, :, 4] >= 0).sum() == 2
     figures = mask_figures(found.numpy(), truth.numpy(), 2)
-    assert figures["mask_map50"] > 0.9, "two disks that touch have a mask each"
+    assert figures["mask_map50"] == pytest.approx(1)
+    numbers = apart(found[0, :2].numpy(), SIZE)
+    assert len(np.unique(numbers[masks[0] & (numbers > 0)])) <= 2
+    losses = [float(TASK.loss(_outputs(radius), truth)) for radius in (0.4, 0.8, 1.3)]
+    assert losses[1] < min(losses[0], losses[2]) - 0.2, "smaller and larger masks cost more"
+    twice = torch.cat([_outputs(0.8)] * 2)
+    assert float(TASK.loss_sum(twice, truth.repeat(2, 1, 1))) == pytest.approx(2 * losses[1] * 3, rel=1e-5)
 
 
 def test_predictions_are_in_pixels_of_the_file(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.annotations.mask_pixels import MaskPixels
-from striate.data.annotations.masks import IGNORED
+from striate.data.annotations.masks import IGNORED, background_and_objects, number_objects
 from striate.data.audit.classes import missing_class
 from striate.data.audit.evidence import Evidence
 from striate.data.audit.leaks import ORDER
@@ -70,6 +70,8 @@ def find_missing_mask_values(evidence: Evidence) -> Marked | None:
     for number, split in evidence.splits.items():
         found.setdefault(split, Counter()).update(evidence.looks.masks[number])
     values = set().union(*found.values(), evidence.listing.values) - {IGNORED, evidence.listing.ignore}
+    if not evidence.listing.values and number_objects(list(evidence.looks.masks.values())):
+        return _numbered_objects(evidence, len(values))
     names = dict(zip(evidence.listing.values, evidence.listing.classes, strict=True))
     lacking = {
         name: [names.get(value, str(value)) for value in sorted(values - set(found[name]))]
@@ -206,3 +208,19 @@ def find_unnamed_values(evidence: Evidence) -> Marked | None:
         else f"Name them in classes.txt, or correct the masks; {ignoring}",
     )
     return Marked(finding, alone(ids), dict.fromkeys(ids, f"value {listed}"))
+
+
+def _numbered_objects(evidence: Evidence, values: int) -> Marked:
+    """`data.objects`: values that number the objects of each image."""
+    remedy = background_and_objects(evidence.listing)
+    return Marked(
+        Finding(
+            code="data.objects",
+            severity="error",
+            where=evidence.listing.source,
+            measured=f"{values} values of masks, in each from 0 to another number: they number the objects of an image",
+            threshold="values that are classes",
+            why="Object 3 of one image has nothing to do with object 3 of another: training refuses such masks.",
+            remedy=f"{remedy[0].upper()}{remedy[1:]}",
+        )
+    )

@@ -36,7 +36,7 @@ def detections(
     the angle comes last, and edges may lie beyond the image. `positions`: a last column says which of the P each comes
     from."""
     scores = outputs[..., :count].float().sigmoid().flatten(1)
-    values, places = scores.topk(min(BEFORE * most // MOST, scores.shape[1]), dim=1)
+    values, places = scores.topk(min(max(BEFORE, 3 * most), scores.shape[1]), dim=1)
     # Equal scores in the order of their positions, whatever made them come first.
     order = torch.argsort(places, 1)
     values, places = values.gather(1, order), places.gather(1, order)

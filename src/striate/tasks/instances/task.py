@@ -48,6 +48,8 @@ from striate.wording import percent, several
 _ROOM = 1.5
 """Times as many detections of an image as the fullest training image has objects."""
 _IMAGES = 64  # looked at together
+_SIDE_BY_SIDE, _SMALLEST = 8, 128
+"""Median objects along a window, and the pixels of a side of the smallest."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,12 @@ class Instances(Detect):
         return InstanceDetector(network, input_shape, self.outputs, self.strides, self.typical)
 
     def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
-        """As of a detector. Turned by no angle unless asked for: what comes in at the corners has no object in the
-        targets, though it repeats the edge of the image."""
+        """As of a detector. Windows hold some eight objects side by side: smaller ones than those of `usual` where
+        objects are small, since many steps tell more than large ones. Turned by no angle unless asked for: what comes
+        in at the corners has no object in the targets, though it repeats the edge of the image."""
         decided, said = super().augmentation(usual, request)
-        return replace(decided, rotate=0.0), said
+        side = max(_SMALLEST, round(2 * self.typical * _SIDE_BY_SIDE / _SMALLEST) * _SMALLEST)
+        return replace(decided, rotate=0.0, window=min(decided.window or 0, side)), said
 
     # What is learned
 

@@ -73,12 +73,17 @@ def _values(tree: Tree, file: str, max_pixels: int) -> NDArray[np.int64]:
 def _boxed(tree: Tree, file: str, max_pixels: int, outlines: bool) -> Boxed:
     values = _values(tree, file, max_pixels)
     size = (values.shape[0], values.shape[1])
-    boxes = []
     places: list[Any] = find_objects(values)  # None where a number is left out
-    for number, at in enumerate(places, 1):
-        if at is None:
-            continue
-        top, left, bottom, right = at[0].start, at[1].start, at[0].stop, at[1].stop
-        mask = encode_part(values[at] == number, (top, left), size) if outlines else None
-        boxes.append(Box(tuple(map(float, (left, top, right, bottom))), OBJECT, line=number, mask=mask))  # type: ignore[arg-type]
+    boxes = [
+        _object(values, number, at[0], at[1], outlines) for number, at in enumerate(places, 1) if at is not None
+    ]
     return Boxed(tuple(boxes), str(Path(file)), size)
+
+
+def _object(values: NDArray[np.int64], number: int, rows: slice, columns: slice, outline: bool) -> Box:
+    """One value of a mask (H, W), which lies in these rows and columns."""
+    edges = (float(columns.start), float(rows.start), float(columns.stop), float(rows.stop))
+    size, mask = (values.shape[0], values.shape[1]), None
+    if outline:
+        mask = encode_part(values[rows, columns] == number, (rows.start, columns.start), size)
+    return Box(edges, OBJECT, line=number, mask=mask)
