@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 _SEARCH = Parameter(group=Group("Search", sort_key=FIRST))
 
 
-@takes_fields(without=("budget.minutes", "budget.target", "cv", "baseline", "execution.fsdp", *WRITTEN))
+@takes_fields(
+    without=("budget.minutes", "budget.target", "cv", "baseline", "compare_single", "execution.fsdp", *WRITTEN)
+)
 def sweep(
     data: Data = None,
     /,

@@ -47,6 +47,8 @@ _REFUSED = {
     "recipe": ("it only fills in what the sweep leaves open", "--recipe quick for all"),
     "seed": ("a lucky seed is no merit", "--seeds 5 repeats the best with five seeds"),
     "baseline": ("it changes no training", "--baseline true for the final run"),
+    "compare_single": ("it changes no training", "--compare-single for the final run"),
+    "data.targets": ("scores of other targets cannot be compared", "--targets age:number,gender:class for all"),
     "cv": ("a sweep chooses by the validation split", "leave it out"),
 }  # fmt: skip
 _SHORT = {"data.size": "size", "optim.lr": "lr", "model.name": "model", "task.name": "task"}

@@ -409,7 +409,7 @@ class Several(Task):
 
     def target_text(self, target: Any) -> str:
         """The targets by name."""
-        return ", ".join(f"{c.name} {text}" for c, text in zip(self.target_columns, self._texts(target), strict=True))
+        return "; ".join(f"{c.name} {text}" for c, text in zip(self.target_columns, self._texts(target), strict=True))
 
     # How it is shown
 
