@@ -61,7 +61,11 @@ class Exported:
 
     def lines(self) -> list[str]:
         """The same for a terminal."""
-        wrote = f"nothing was written: {self.refused}" if self.path is None else f"{self.path}  {several(self.bytes, 'byte')}"
+        wrote = (
+            f"nothing was written: {self.refused}"
+            if self.path is None
+            else f"{self.path}  {several(self.bytes, 'byte')}"
+        )
         lines = [wrote, f"parity: {self.parity.text()}"]
         if self.quantized is not None:
             lines.append(f"int8: {self.quantized.accuracy_text()}; speedup {self.quantized.speedup:.2f}")
