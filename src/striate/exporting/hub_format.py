@@ -13,8 +13,9 @@ import torch
 from striate.exporting.export_format import ExportFormat, Runner
 from striate.exporting.exported_network import ExportedNetwork
 from striate.exporting.model_card import model_card
-from striate.exporting.onnx_format import quiet_exporter
-from striate.exporting.torch_format import program_runner, traced_program
+from striate.exporting.torch_format import program_runner
+from striate.exporting.tracing import quiet_exporter, traced_program
+from striate.layers.suppression import by_rounds
 
 
 class HubFormat(ExportFormat):
@@ -28,8 +29,9 @@ class HubFormat(ExportFormat):
         from safetensors.torch import save_file
 
         place.mkdir()
-        with quiet_exporter():
+        with by_rounds():
             program = traced_program(network)
+        with quiet_exporter():
             # Copies of their own: layers may share weights, which the format does not know.
             weights = {
                 name.removeprefix("module."): tensor.detach().clone().contiguous()

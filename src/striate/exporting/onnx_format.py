@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +13,7 @@ from striate.data.dataset import Dataset
 from striate.exporting.export_format import ExportFormat, Runner
 from striate.exporting.exported_network import ExportedNetwork
 from striate.exporting.runtimes import onnxruntime_runner, openvino_runner
+from striate.exporting.tracing import quiet_exporter, traced_program
 from striate.inference.openvino_network import openvino_installed
 from striate.layers.suppression import suppress_in_onnx, suppression
 from striate.training.trained import Trained
@@ -35,12 +32,10 @@ class OnnxFormat(ExportFormat):
 
     def write(self, network: ExportedNetwork, facts: Mapping[str, Any], place: Path) -> None:
         """The weights lie in the file; `facts` are its metadata, in JSON where they are no text."""
-        example = network.example()
+        traced = traced_program(network)
         with quiet_exporter(), torch.no_grad():
-            network(example)  # what tasks make once for all batches is made of numbers, not while tracing
             program = torch.onnx.export(
-                network,
-                (example,),
+                traced,
                 dynamo=True,
                 input_names=[network.input_name],
                 output_names=list(network.task.exports),
@@ -71,17 +66,3 @@ class OnnxFormat(ExportFormat):
         """onnxruntime, and OpenVINO where it is installed."""
         found = {"onnxruntime": onnxruntime_runner(place)}
         return found | ({"openvino": openvino_runner(place)} if openvino_installed() else {})
-
-
-@contextlib.contextmanager
-def quiet_exporter() -> Iterator[None]:
-    """torch's exporter reports its progress, and warns of its own insides."""
-    logger = logging.getLogger("torch.onnx")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(before)

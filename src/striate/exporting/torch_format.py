@@ -13,7 +13,8 @@ from torch.export import ExportedProgram
 
 from striate.exporting.export_format import ExportFormat, Runner
 from striate.exporting.exported_network import ExportedNetwork
-from striate.exporting.onnx_format import quiet_exporter
+from striate.exporting.tracing import quiet_exporter, traced_program
+from striate.layers.suppression import by_rounds
 
 FACTS = "facts.json"
 """The file in the archive that says what its outputs mean."""
@@ -28,22 +29,15 @@ class TorchFormat(ExportFormat):
 
     def write(self, network: ExportedNetwork, facts: Mapping[str, Any], place: Path) -> None:
         """The facts lie beside the program in the archive."""
+        with by_rounds():
+            program = traced_program(network)
         with quiet_exporter():
-            torch.export.save(traced_program(network), place, extra_files={FACTS: json.dumps(facts)})
+            torch.export.save(program, place, extra_files={FACTS: json.dumps(facts)})
 
     def runners(self, place: Path) -> dict[str, Runner]:
         """torch."""
         with quiet_exporter():
             return {"torch.export": program_runner(torch.export.load(place))}
-
-
-def traced_program(network: ExportedNetwork) -> ExportedProgram:
-    """The network as a program whose input has free axes."""
-    example = network.example()
-    free = dict.fromkeys(network.dynamic_axes, torch.export.Dim.DYNAMIC)
-    with torch.no_grad():
-        network(example)  # what tasks make once for all batches is made of numbers, not while tracing
-        return torch.export.export(network, (example,), dynamic_shapes=(free,), strict=False)
 
 
 def program_runner(program: ExportedProgram) -> Runner:

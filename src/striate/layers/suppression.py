@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
 import torch
+
+_BY_ROUNDS = ContextVar("_BY_ROUNDS", default=False)
+
+
+@contextmanager
+def by_rounds() -> Iterator[None]:
+    """While open, what is traced needs no operation but those of torch."""
+    before = _BY_ROUNDS.set(True)
+    try:
+        yield
+    finally:
+        _BY_ROUNDS.reset(before)
+
+
+def suppress(boxes: torch.Tensor, scores: torch.Tensor, threshold: float, least: float) -> torch.Tensor:
+    """(N, B) bool: `suppression()`, or the same by rounds."""
+    alone = _BY_ROUNDS.get() and torch.compiler.is_exporting()
+    kept: torch.Tensor = (suppress_by_rounds if alone else suppression())(boxes, scores, threshold, least)
+    return kept
 
 
 @cache

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -70,6 +71,8 @@ class MaskNetwork(nn.Module):
 def enlarged(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """(N, C, *size) bilinear, by the whole factor by which sizes that are rounded up were divided; resized where the
     sizes do not go together so."""
+    if torch.compiler.is_exporting():
+        return _enlarged_as_traced(x, size)
     factors = [max(1, round(to / own)) for own, to in zip(x.shape[2:], size, strict=True)]
     if any(
         (own - 1) * factor >= to or own * factor < to
@@ -78,6 +81,19 @@ def enlarged(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
         return functional.interpolate(x, list(size), mode="bilinear")
     out = functional.interpolate(x, scale_factor=[float(factor) for factor in factors], mode="bilinear")
     return out[..., : size[0], : size[1]]
+
+
+def _enlarged_as_traced(x: torch.Tensor, size: Sequence[Any]) -> torch.Tensor:
+    """`enlarged` of sizes that are not known yet, by the factors of those that the network is traced with: a comparison
+    would hold for these alone."""
+    from torch.fx.experimental.symbolic_shapes import optimization_hint
+
+    (height, width), own = size, x.shape[2:]
+    down, right = (
+        max(1, round(optimization_hint(to) / optimization_hint(side))) for side, to in zip(own, size, strict=True)
+    )
+    out = functional.interpolate(x, [own[0] * down, own[1] * right], mode="bilinear")
+    return out.narrow(2, 0, height).narrow(3, 0, width)
 
 
 def _mix(in_channels: int, channels: int) -> nn.Sequential:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from striate.data.annotations.boxes import CLASS
-from striate.layers.suppression import suppress_by_rounds, suppression
+from striate.layers.suppression import suppress
 from striate.tasks.detect.average_precision import SCORE
 from striate.tasks.detect.decode import BEFORE, MOST, SCORED, SUPPRESSED
 from striate.tasks.detect.head import parts_of
@@ -32,9 +32,7 @@ def exported_boxes(
     boxes = boxes.gather(1, (places // count)[..., None].expand(-1, -1, 4))
     by_class = torch.where(numbers[:, None] == torch.arange(count)[:, None], values[:, None], 0.0)
     # What has a lower score suppresses nothing: it may as well take part.
-    traced_alone = torch.compiler.is_exporting() and not torch.onnx.is_in_onnx_export()
-    chosen = suppress_by_rounds if traced_alone else suppression()
-    kept = chosen(boxes, by_class, SUPPRESSED, SCORED / 2) & (values >= SCORED)
+    kept = suppress(boxes, by_class, SUPPRESSED, SCORED / 2) & (values >= SCORED)
     best, order = torch.where(kept, values, 0.0).topk(min(MOST, values.shape[1]), dim=1)
     limits = torch.tensor([*size[::-1], *size[::-1]], dtype=boxes.dtype)
     boxes = torch.minimum(boxes.clamp(min=0), limits).gather(1, order[..., None].expand(-1, -1, 4))
