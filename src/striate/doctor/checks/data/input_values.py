@@ -14,6 +14,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import predict
+from striate.doctor.evidence.rates import at_rate, first_movement, rates_are_users
 from striate.doctor.evidence.reading import Batches
 from striate.doctor.evidence.samples import Samples
 from striate.doctor.evidence.trial import Change, Trial
@@ -184,6 +185,8 @@ CONSTANT_IMAGES = Check(
 
 LARGE, SMALL, UNEVEN = 10.0, 0.03, 50.0
 GAIN = 0.1
+LONG = 0.1
+"""Of the parameters' norm, in one step: no inputs of a usual size need that."""
 NOT_NORMALIZED_THRESHOLD = (
     f"a root mean square of a channel or column above {LARGE:g} or all below {SMALL:g}, a mean {LARGE:g} times the "
     f"deviation, a column {UNEVEN:g} times the middle one; and standardized inputs must bring {GAIN:g} more after as "
@@ -221,7 +224,7 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
     if not scales.odd:
         return
     own, fixed, trial = _tried(evidence, scales)
-    if own is None or fixed is None or fixed - own < GAIN or fixed < 2 * GAIN:
+    if own is None or fixed is None or fixed - own < GAIN or fixed < 2 * GAIN or _steps_are_it(evidence, scales, fixed):
         return
     means, deviations = f"means of {_range(scales.mean)}", f"deviations of {_range(scales.deviation)}"
     measure = "accuracy" if evidence.setup.classifies else "explained share"
@@ -236,6 +239,18 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
         "make some directions far steeper than others.",
         remedy=_remedy(scales),
     )
+
+
+def _steps_are_it(evidence: Evidence, scales: _Scales, fixed: float) -> bool:
+    """Of inputs of a usual size, some columns of which hardly vary, as the border of an image: whether steps are far too
+    long, and shorter ones do as well as standardized inputs."""
+    size = float((scales.mean.square() + scales.deviation.square()).max()) ** 0.5
+    if size > LARGE or not rates_are_users(evidence) or (first_movement(evidence.trial) or 0.0) < LONG:
+        return False
+    tried = (
+        evidence.predictions_of(at_rate(evidence, factor), evidence.train.raw[:40]) for factor in (1e-2, 1e-3, 1e-4)
+    )
+    return any((score(found) or 0.0) >= fixed for found in tried)
 
 
 def _range(values: torch.Tensor) -> str:
