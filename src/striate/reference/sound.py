@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from striate.errors import ShapeError, UsageError
 from striate.reference.arguments import Array, array
+from striate.wording import several
 
 
 def _one_channel(waveform: ArrayLike) -> Array:
@@ -42,7 +43,9 @@ def log_mel(
     """
     x = _one_channel(waveform)
     if len(x) < window:
-        raise UsageError("waveform", f"{len(x)} samples", f"at least the {window} of a window", "window=len(waveform)")
+        raise UsageError(
+            "waveform", several(len(x), "sample"), f"at least the {window} of a window", "window=len(waveform)"
+        )
     times = np.arange(window)
     hann = np.array([0.5 - 0.5 * math.cos(2 * math.pi * t / window) for t in times])
     corners = [mel(rate / 2) * k / (bands + 1) for k in range(bands + 2)]

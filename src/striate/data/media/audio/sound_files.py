@@ -141,9 +141,8 @@ def _read(data: bytes | Path, where: str) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise Unreadable(where, "no regular file", "a sound file")
         if status.st_size > MOST_BYTES:
-            raise Unreadable(
-                where, f"a file of {status.st_size:,} bytes, more than {MOST_BYTES:,}", "a few minutes of sound"
-            )
+            got = f"a file of {several(status.st_size, 'byte')}, more than {MOST_BYTES:,}"
+            raise Unreadable(where, got, "a few minutes of sound")
         return data.read_bytes()
     except OSError as error:
         raise Unreadable(where, error.strerror or str(error), "a sound file") from None
@@ -182,7 +181,7 @@ def _refuse_header(file: Any, where: str) -> None:
     if not 1 <= file.channels <= MOST_CHANNELS:
         raise Unreadable(where, several(file.channels, "channel"), f"1 to {MOST_CHANNELS}")
     if not LOWEST_RATE <= file.samplerate <= HIGHEST_RATE:
-        got = f"{file.samplerate:,} samples a second"
+        got = f"{several(file.samplerate, 'sample')} a second"
         raise Unreadable(where, got, f"{LOWEST_RATE:,} to {HIGHEST_RATE:,}")
 
 
@@ -191,7 +190,7 @@ def _refuse_cut(data: bytes, where: str) -> None:
     if data[:4] == b"RIFF":
         said = int.from_bytes(data[4:8], "little") + 8
         if len(data) < said < _OPEN_END:
-            raise _cut_off(where, f"it says {said:,} bytes, and has {len(data):,}")
+            raise _cut_off(where, f"it says {several(said, 'byte')}, and has {len(data):,}")
     elif data[:4] == b"OggS":
         last = data.rfind(b"OggS")
         segments = data[last + 26] if last + 26 < len(data) else 0

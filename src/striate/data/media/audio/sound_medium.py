@@ -234,7 +234,7 @@ class Waveforms(Sounds):
 
     def describe(self, shape: tuple[int, ...]) -> str:
         """By the number of samples."""
-        return f"waveforms of {shape[1]:,} samples"
+        return f"waveforms of {several(shape[1], 'sample')}"
 
     def shape(self, rate: int, samples: int, window: int, hop: int, bands: int) -> tuple[int, ...]:
         """(1, samples)."""
@@ -249,7 +249,7 @@ class Waveforms(Sounds):
     def axes(self, preparation: Preparation) -> str:
         """Samples, and what they can hold."""
         return (
-            f"Waveform: {preparation.samples:,} samples, {preparation.rate:,} a second: frequencies up to"
+            f"Waveform: {several(preparation.samples, 'sample')}, {preparation.rate:,} a second: frequencies up to"
             f" {preparation.rate // 2:,} Hz."
         )
 
@@ -287,7 +287,7 @@ def _refuse_short(seconds: float, rate: int, samples: int, window: int, hop: int
         raise ConfigError(
             "data.seconds",
             f"{seconds:g} s at {rate:,} Hz: {several(samples, 'sample')}",
-            f"at least {least:,} samples, {_FEWEST_FRAMES} frames of {window}",
+            f"at least {several(least, 'sample')}, {_FEWEST_FRAMES} frames of {window}",
             f"--data.seconds {enough:g}",
         )
 
@@ -303,8 +303,8 @@ def _upsampled(source: str, rates: Counter[int], rate: int) -> tuple[Finding, ..
             code="data.mixed-rates",
             severity="note",
             where=source,
-            measured=f"{low:,} of {several(rates.total(), 'sound')} have fewer than {rate:,} samples a second, down to"
-            f" {slowest:,}",
+            measured=f"{low:,} of {several(rates.total(), 'sound')} have fewer than {several(rate, 'sample')} a second, "
+            f"down to {slowest:,}",
             threshold=f"{rate:,} Hz",
             why="They have nothing above half their rate; where one class has more of them, that gives it away.",
             remedy=f"Take the lowest rate for all: --data.rate {slowest}.",

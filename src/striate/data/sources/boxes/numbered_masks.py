@@ -14,6 +14,7 @@ from striate.data.box_records import Box, Boxed
 from striate.data.listing import Listing
 from striate.data.mask_codes import encode_part
 from striate.data.media.image.pictures import open_picture, turn_of
+from striate.data.media.medium import Unreadable
 from striate.data.sources.boxes.make_listing import box_listing
 from striate.data.sources.mask_folders import list_masks
 from striate.data.sources.tree import Tree, read_whole
@@ -32,11 +33,15 @@ def number_the_objects(tree: Tree, max_pixels: int) -> bool:
     if listing.values:
         return False
     chosen = listing.labels[:: -(-len(listing.labels) // _LOOKED_AT)]
-    try:
-        values = map_ordered(lambda file: set(np.unique(_values(tree, file, max_pixels)).tolist()), chosen)
-    except DataError:  # colors, say
-        return False
-    return number_objects(list(values))
+    values = []
+    for file in chosen:
+        try:
+            values.append(set(np.unique(_values(tree, file, max_pixels)).tolist()))
+        except Unreadable:
+            continue  # which is told when all are read
+        except DataError:  # colors, say
+            return False
+    return number_objects(values)
 
 
 def list_numbered_masks(tree: Tree, max_pixels: int, *, outlines: bool = False) -> Listing:
@@ -74,9 +79,7 @@ def _boxed(tree: Tree, file: str, max_pixels: int, outlines: bool) -> Boxed:
     values = _values(tree, file, max_pixels)
     size = (values.shape[0], values.shape[1])
     places: list[Any] = find_objects(values)  # None where a number is left out
-    boxes = [
-        _object(values, number, at[0], at[1], outlines) for number, at in enumerate(places, 1) if at is not None
-    ]
+    boxes = [_object(values, number, at[0], at[1], outlines) for number, at in enumerate(places, 1) if at is not None]
     return Boxed(tuple(boxes), str(Path(file)), size)
 
 
