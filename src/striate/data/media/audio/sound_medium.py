@@ -303,8 +303,8 @@ def _upsampled(source: str, rates: Counter[int], rate: int) -> tuple[Finding, ..
             code="data.mixed-rates",
             severity="note",
             where=source,
-            measured=f"{low:,} of {several(rates.total(), 'sound')} have fewer than {several(rate, 'sample')} a second, "
-            f"down to {slowest:,}",
+            measured=f"{low:,} of {several(rates.total(), 'sound')} have fewer than {several(rate, 'sample')} a second,"
+            f" down to {slowest:,}",
             threshold=f"{rate:,} Hz",
             why="They have nothing above half their rate; where one class has more of them, that gives it away.",
             remedy=f"Take the lowest rate for all: --data.rate {slowest}.",
