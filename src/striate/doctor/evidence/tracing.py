@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -269,9 +270,9 @@ class _NotedLoss:
 def _users_line() -> str:
     """`net.py, line 12: z = self.encoder(x).detach()` of the innermost frame in code of the user's; empty where that
     cannot be told."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None and not written_by_user(frame.f_globals.get("__name__")):
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     if frame is None:
         return ""
     file, number = frame.f_code.co_filename, frame.f_lineno

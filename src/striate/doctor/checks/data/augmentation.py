@@ -105,10 +105,7 @@ def _drawn_anew(evidence: Evidence) -> bool:
     if not isinstance(loader, DataLoader) or isinstance(data, IterableDataset) or data is None:
         raise NoEvidence("the data set cannot be asked for a sample twice")
     try:
-        pairs = [
-            [main_tensor(parts(data[number])[0]) for _ in range(2)]
-            for number in range(min(_DRAWN, len(data)))  # type: ignore[arg-type]
-        ]
+        pairs = [[main_tensor(parts(data[number])[0]) for _ in range(2)] for number in range(min(_DRAWN, len(data)))]
     except Exception as error:  # a data set of the user's
         raise NoEvidence(f"the data set raises {type(error).__name__} when asked for a sample") from None
     return any(

@@ -242,8 +242,8 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
 
 
 def _steps_are_it(evidence: Evidence, scales: _Scales, fixed: float) -> bool:
-    """Of inputs of a usual size, some columns of which hardly vary, as the border of an image: whether steps are far too
-    long, and shorter ones do as well as standardized inputs."""
+    """Of inputs of a usual size, some columns of which hardly vary, as the border of an image: whether steps are far
+    too long, and shorter ones do as well as standardized inputs."""
     size = float((scales.mean.square() + scales.deviation.square()).max()) ** 0.5
     if size > LARGE or not rates_are_users(evidence) or (first_movement(evidence.trial) or 0.0) < LONG:
         return False
