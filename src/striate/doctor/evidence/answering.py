@@ -72,7 +72,8 @@ def _told_apart(compared: torch.Tensor, targets: torch.Tensor) -> bool:
     if bool((one.sort().values == other.sort().values).all()):
         return True
     kinds = other.unique().numel()
-    return bool(one.unique().numel() == kinds == torch.stack([one, other], 1).unique(dim=0).shape[0] and kinds > 1)
+    pairs = torch.stack([one, other], 1).unique(dim=0).shape[0]
+    return bool(one.unique().numel() == kinds == pairs and kinds > 1)
 
 
 def _are_shares(compared: torch.Tensor) -> bool:

@@ -57,7 +57,7 @@ class Drawn:
 
 def user_frames() -> list[types.FrameType]:
     """The frames of the user's code that are running, the innermost first."""
-    frame, found = inspect.currentframe(), []
+    frame, found = inspect.currentframe(), list[types.FrameType]()
     while frame is not None:
         if written_by_user(frame.f_globals.get("__name__")) and Path(frame.f_code.co_filename).is_file():
             found.append(frame)
@@ -142,7 +142,7 @@ def _drawing(
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in wanted
     ]  # fmt: skip
     world, count = dict(names), itertools.count(1)
-    values = iter(_value(loop.iter, names) or ()) if isinstance(loop, ast.For) else iter(())
+    values: Iterator[Any] = iter(_value(loop.iter, names) or ()) if isinstance(loop, ast.For) else iter(())
     try:
         target = [ast.Assign([loop.target], _name("__value__"))] if isinstance(loop, ast.For) else []
         module = ast.Module([*target, *loop.body[:place]], [])
@@ -249,15 +249,9 @@ def _made(found: _Found, body: list[ast.stmt], batches: Any, names: dict[str, An
         and isinstance(node.ctx, ast.Store | ast.Del)
     }  # fmt: skip
     head: list[ast.stmt] = [ast.Global(sorted(stored))] if stored else []
-    arguments = [ast.arg(name) for name in ("__model__", "__batch__", "__optimizer__", _LOSS, "__number__")]
-    made = ast.FunctionDef(
-        name="training_step",
-        args=ast.arguments(posonlyargs=[], args=arguments, kwonlyargs=[], kw_defaults=[], defaults=[]),
-        body=[*head, *statements],
-        decorator_list=[],
-    )
-    if "type_params" in ast.FunctionDef._fields:
-        made.type_params = []  # type: ignore[attr-defined]  # since Python 3.12
+    made = ast.parse(f"def training_step(__model__, __batch__, __optimizer__, {_LOSS}, __number__): pass").body[0]
+    assert isinstance(made, ast.FunctionDef)
+    made.body = [*head, *statements]
     file = found.frame.f_code.co_filename
     world = dict(names)
     exec(compile(ast.fix_missing_locations(ast.Module([made], [])), file, "exec"), world)
