@@ -18,6 +18,7 @@ from striate.data.augment.warp import Warp
 from striate.data.config import AugmentConfig
 from striate.data.counter_random import hash_key, uniforms
 from striate.data.dataset import Dataset, Split
+from striate.data.drawn_inputs import drawn_inputs
 from striate.data.normalize import measure_normalization
 from striate.errors import DataError
 from striate.visualize.canvas import FAINT, INK, SMALL, main_title, new_figure, shorten, show_image
@@ -112,8 +113,10 @@ _CHOICE = 7  # what the random numbers are for
 
 
 def refuse_unseen(data: Dataset) -> None:
-    """Raise DataError where the data are no images of one or three channels."""
+    """Raise DataError where the data are no images of one or three channels, and nothing that is drawn as one."""
     if data.medium.pictures and data.input_shape[0] in (1, 3):
+        return
+    if drawn_inputs(data.splits["train"].inputs, data.preparation) is not None:
         return
     what = data.medium.many if data.medium.pictures else data.medium.a
     raise DataError(
@@ -122,6 +125,12 @@ def refuse_unseen(data: Dataset) -> None:
         "images with one or three channels: this draws a picture of them",
         "striate data show mnist5k",
     )
+
+
+def _seen(images: torch.Tensor, data: Dataset) -> torch.Tensor:
+    """Inputs (B, …) as pictures (B, C, H, W)."""
+    drawn = drawn_inputs(images, data.preparation)
+    return images if drawn is None else torch.from_numpy(drawn[np.arange(len(images))])
 
 
 Paint = Callable[[torch.Tensor, Any], torch.Tensor]
@@ -160,11 +169,12 @@ def rows_by_epoch(
     train = data.splits["train"]
     chosen = _in_turn(data, train, count, seed)
     inputs, targets, ids = train.inputs[chosen].cpu(), train.targets[chosen].cpu(), train.ids[chosen].cpu()
-    images, masks = [inputs if paint is None else paint(inputs, targets)], [targets]
+    images, masks = [_seen(inputs, data) if paint is None else paint(inputs, targets)], [targets]
     for epoch in range(epochs):
         moved, warp = augment_batch(inputs, augment, seed, epoch, ids)
-        seen = _with_visible_noise(moved, train, augment, seed, epoch, ids)
-        images.append(seen if paint is None else paint(seen, targets if warp is None else move(targets, warp)))
+        varied = _with_visible_noise(moved, train, augment, seed, epoch, ids)
+        at = targets if warp is None else move(targets, warp)
+        images.append(_seen(varied, data) if paint is None else paint(varied, at))
         if data.has_masks:
             unmoved = targets[:, None]
             masks.append((unmoved if warp is None else warp.apply(unmoved, nearest=True, fill=IGNORED))[:, 0])
@@ -180,7 +190,7 @@ def _with_visible_noise(
     images: torch.Tensor, train: Split, augment: AugmentConfig, seed: int, epoch: int, ids: torch.Tensor
 ) -> torch.Tensor:
     """Bytes with the noise that their standardized form gets, back in bytes; the same where there is none."""
-    if not augment.noise:
+    if not augment.noise or images.dtype != torch.uint8:
         return images
     normalization = measure_normalization(train)
     noisy = with_noise(normalization.on("cpu", 4)(images), augment, seed, epoch, ids)
@@ -214,4 +224,5 @@ def _row(
     targets, images = split.targets[rows].cpu(), split.inputs[rows].cpu()
     masks = targets.numpy() if data.has_masks else None
     names = tuple(data.target_text(target) for target in targets) if captions else ()
-    return SampleRow(name, (images if paint is None else paint(images, targets)).numpy(), masks, names)
+    shown = _seen(images, data) if paint is None else paint(images, targets)
+    return SampleRow(name, shown.numpy(), masks, names)

@@ -101,5 +101,5 @@ def traits(waveform: Waveform, rate: int) -> NDArray[np.float32]:
     map_ = np.stack([decibels[:, a : max(a + 1, b)].mean(1) for a, b in pairwise(ends.tolist())], 1)
     map_ = map_ - map_.mean(0) - map_.mean(1, keepdims=True) + map_.mean()
     length = float(np.linalg.norm(map_))
-    normed: NDArray[np.float32] = (map_ / length if length > _SIDE / 10 else 0 * map_).reshape(-1).astype(np.float32)
-    return normed
+    known: NDArray[np.float32] = (map_ / length if length > _SIDE / 10 else 0 * map_).reshape(-1).astype(np.float32)
+    return known
