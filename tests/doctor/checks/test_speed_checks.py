@@ -130,7 +130,7 @@ def looking_for_anomalies(model: nn.Module, batch: Any, optimizer: torch.optim.O
 @pytest.mark.slow
 def test_a_search_for_anomalies_in_the_step_or_around_it() -> None:
     (found,) = asked(SLOW_PLAN, perceptron(), digits(), step=looking_for_anomalies, loss=LOSS)
-    assert (found.code, found.severity) == ("speed.slow-plan", "warning")
+    assert (found.code, found.severity) == ("speed.slow-plan", "note")
     with torch.autograd.set_detect_anomaly(True):
         (found,) = asked(SLOW_PLAN, perceptron(), digits(), loss=LOSS)
     assert "set_detect_anomaly" in found.remedy

@@ -15,6 +15,9 @@ for _module in pkgutil.iter_modules(planted.__path__):
     if _module.name != "every":
         importlib.import_module(f"planted.{_module.name}")
 
+ADVICE = ("speed.slow-plan",)
+"""Codes whose findings are notes, whatever they measure."""
+
 __all__ = ["FAULTS", "HEALTHY", "diagnosed", "is_named"]
 
 
@@ -29,6 +32,7 @@ def diagnosed(case: Case) -> striate.Diagnosis:
 
 
 def is_named(found: striate.Diagnosis, code: str, also: tuple[str, ...]) -> bool:
-    """Whether the fault, or what would be right as well, is the first or second finding, and no mere note."""
-    named = [finding.code for finding in found.findings[:2] if finding.severity != "note"]
+    """Whether the fault, or what would be right as well, is the first or second finding, and no mere note, but for
+    advice."""
+    named = [finding.code for finding in found.findings[:2] if finding.severity != "note" or finding.code in ADVICE]
     return any(right in named for right in (code, *also))
