@@ -59,7 +59,7 @@ def summary(
     json
         Print one JSON document on stdout.
     """
-    from striate.cli.output import print_json, print_text, results_only
+    from striate.cli.output import print_json, print_note, print_text, results_only
 
     shape = None if input is None else read_sizes("--input", input, "3x224x224")
     _refuse(depth, "--against" if against is not None else "--json" if json else None)
@@ -68,7 +68,22 @@ def summary(
         found = _summarize(model, shape, classes, against, effective)
     _write(found, html, svg)
     print_json(found.to_json()) if json else print_text(_text(found, depth))
+    if axes := _axes(model, shape):
+        print_note(axes)
     return 0
+
+
+def _axes(model: str, shape: tuple[int, ...] | None) -> str:
+    """What the axes of a run's inputs mean, where their shape does not say it."""
+    from striate.models.from_run import names_run
+
+    if shape is not None or not names_run(model):
+        return ""
+    from striate.api import load
+    from striate.data.media.every_medium import medium_of
+
+    preparation = load(model).preparation
+    return medium_of(preparation.kind).axes(preparation)
 
 
 def _summarize(

@@ -192,6 +192,11 @@ class Medium:
         """Inputs of this shape, in a few words: "color images of 96×96 pixels"."""
         return f"{self.many} of {show_shape(shape)}"
 
+    def axes(self, preparation: Preparation) -> str:
+        """What the axes of the inputs mean, in a sentence; empty where their shape says it."""
+        del preparation
+        return ""
+
     # Files
 
     def owns(self, path: str) -> bool:

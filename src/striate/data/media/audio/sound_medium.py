@@ -156,10 +156,6 @@ class Sounds(Medium):
         notes.append(self.axes(preparation))
         return preparation, tuple(notes), _upsampled(source, rates, rate)
 
-    def axes(self, preparation: Preparation) -> str:
-        """What the axes of the inputs mean, in a sentence."""
-        raise NotImplementedError
-
     def decided(self, config: DataConfig, preparation: Preparation) -> DataConfig:
         """With rate, length and view."""
         view = next(view for view, kind in self.views.items() if kind == self.name)
