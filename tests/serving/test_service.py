@@ -138,7 +138,9 @@ def test_a_full_queue_says_when_to_come_again_and_requests_are_computed_together
         assert begun.wait(60)
         for thread in threads[1:]:
             thread.start()
-        while service.counts.waiting._value.get() < 3:
+        for _ in range(10_000):
+            if service.counts.waiting._value.get() == 3:
+                break
             sleep(0.005)
         refused = client.post("/predict", content=picture(9))
         go.set()

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path, PurePosixPath
@@ -23,10 +20,11 @@ from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.cut_out import cut_out
 from striate.data.listing import Listing
 from striate.data.media.medium import Placement, Preparation
+from striate.data.new_folder import new_folder
 from striate.data.progress import announce_tenths
 from striate.data.scan import why_unreadable
 from striate.data.sources.list_source import list_source
-from striate.errors import DataError, UsageError, pasted
+from striate.errors import DataError, UsageError
 from striate.inference.predictor import plain_predictor
 from striate.tasks.found import Found
 from striate.training.request import ConfigSource, merge_request, read_config
@@ -96,23 +94,8 @@ def crop_data(
     listing = list_source(request)
     _refuse(listing, trained)
     folder = Path(out)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        other = folder.with_name(f"{folder.name}-2")
-        raise UsageError("--out", f"{out}, which is there", "a new folder, or an empty one", f"--out {pasted(other)}")
-    if not folder.absolute().parent.is_dir():
-        remedy = f"mkdir -p {pasted(folder.absolute().parent)}"
-        raise UsageError("--out", f"{out}, in no folder", "a new folder in one that is there", remedy)
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    try:
+    with new_folder(folder) as part:
         written = _write(listing, trained, part, every, margin, request.size, announce or (lambda _: None))
-        with suppress(FileNotFoundError):
-            folder.rmdir()
-        part.rename(folder)
-    except OSError as error:
-        got = error.strerror or str(error)
-        raise UsageError(f"--out {out}", got, "a folder that can be written", "give another folder") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return replace(written, path=folder, data=folder / "crops.csv")
 
 

@@ -6,11 +6,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -22,11 +19,12 @@ from striate.data.box_records import Box, Edges
 from striate.data.config import DataConfig
 from striate.data.listing import Listing
 from striate.data.mask_codes import as_entry
+from striate.data.new_folder import new_folder
 from striate.data.progress import announce_tenths
 from striate.data.rotated_boxes import around
 from striate.data.scan import why_unreadable
 from striate.data.sources.list_source import list_source
-from striate.errors import DataError, UsageError, pasted
+from striate.errors import DataError, pasted
 from striate.wording import several
 
 BoxLayout = Literal["coco", "voc", "yolo", "csv"]
@@ -80,24 +78,9 @@ def convert_boxes(
     """Write the boxes and images of a data set into `out`, which must not be there, or be empty; after an error nothing
     is left there. Raises DataError, UsageError."""
     listing = _listed(config)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        other = out.with_name(f"{out.name}-2")
-        raise UsageError("--out", f"{out}, which is there", "a new folder, or an empty one", f"--out {pasted(other)}")
-    if not out.absolute().parent.is_dir():
-        remedy = f"mkdir -p {pasted(out.absolute().parent)}"
-        raise UsageError("--out", f"{out}, in no folder", "a new folder in one that is there", remedy)
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
+    with new_folder(out) as part:
         images, unreadable = _write_images(listing, to, config.max_pixels, part, announce)
         _WRITERS[to](part, images, listing.classes)
-        with suppress(FileNotFoundError):
-            out.rmdir()
-        part.rename(out)
-    except OSError as error:
-        got = error.strerror or str(error)
-        raise UsageError(f"--out {out}", got, "a folder that can be written", "give another folder") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     count = sum(len(image.boxes) for image in images)
     masks = sum(box.mask is not None for image in images for box in image.boxes) if to == "coco" else 0
     return ConvertedBoxes(out, to, len(images), count, _lost(listing, images, to), unreadable, masks)

@@ -13,7 +13,7 @@ from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
@@ -22,7 +22,7 @@ from striate.lab.problems import fault_record, problem_record
 from striate.lab.security import Guard
 from striate.lab.workbench import Lab
 from striate.report.page import page_environment
-from striate.runs.files import finite
+from striate.serving.finite_json import FiniteJSON
 from striate.version import VERSION
 
 
@@ -87,14 +87,6 @@ PAGES = (
 
 
 _STATIC = Path(str(files("striate.lab") / "static"))
-
-
-class FiniteJSON(JSONResponse):
-    """JSON in which what is not finite is null."""
-
-    def render(self, content: Any) -> bytes:
-        """The document's bytes."""
-        return super().render(finite(content))
 
 
 def make_application(lab: Lab, port: int) -> ASGIApp:

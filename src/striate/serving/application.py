@@ -20,8 +20,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import ASGIApp
 
 from striate.errors import StriateError, UsageError
-from striate.runs.files import finite
 from striate.serving.door import Door, TooLarge, TooSlow, refused, too_large
+from striate.serving.finite_json import FiniteJSON
 from striate.serving.served_run import ReadPicture, ServedRun
 from striate.serving.service import Busy, Service
 from striate.version import VERSION
@@ -45,14 +45,6 @@ _BODY = {
 
 Sent = tuple[str, Callable[[], ReadPicture]]
 """The name of something that was sent, and what reads it."""
-
-
-class FiniteJSON(JSONResponse):
-    """JSON in which what is not finite is null."""
-
-    def render(self, content: Any) -> bytes:
-        """The document's bytes."""
-        return super().render(finite(content))
 
 
 def make_application(service: Service, token: str, host: str) -> ASGIApp:

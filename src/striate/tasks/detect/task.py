@@ -26,7 +26,7 @@ from striate.models.choose import DETECTOR, network_for_objects
 from striate.records import Finding
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature
-from striate.tasks.accumulator import Accumulator
+from striate.tasks.accumulator import Accumulator, KeptRows
 from striate.tasks.assessment import Assessment, Figures
 from striate.tasks.baseline import Method
 from striate.tasks.config import ByClass, TaskConfig, Validation
@@ -34,6 +34,7 @@ from striate.tasks.detect.assess import (
     Counts,
     angle_errors,
     assess_detections,
+    best_threshold,
     coco_figures,
     counts_of,
     rotated_figures,
@@ -42,6 +43,7 @@ from striate.tasks.detect.average_precision import (
     SCORE,
     RankedHeadline,
     average_precisions,
+    mean_of_known,
     overlaps_for,
     ranked,
     rows_of,
@@ -373,9 +375,13 @@ class Detect(Task):
 
     def accumulator(self) -> Accumulator:
         """The loss, and of validation what is found."""
-        from striate.tasks.detect.accumulate import Detections
+        return KeptRows(self, self._followed)
 
-        return Detections(self)
+    def _followed(self, rows: Rows) -> dict[str, float]:
+        """`map`, `map50`, and the `threshold` with the best F1, of all images."""
+        each = average_precisions(ranked(rows))
+        figures = {self.headline: mean_of_known(each), f"{self.headline}50": mean_of_known(each[:, :1])}
+        return {**figures, "threshold": best_threshold(rows)}
 
     def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
         """COCO's figures, `ap50` of each class (None where it does not occur), and precision and recall at IoU 0.5 from

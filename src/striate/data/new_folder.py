@@ -1,0 +1,34 @@
+"""A folder that is there whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from striate.errors import UsageError, pasted
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A path beside `out` to write a folder at, which becomes `out` at the end; after an error nothing is left there.
+    Raises UsageError where `out` holds something already, lies in no folder, or cannot be written."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        other = out.with_name(f"{out.name}-2")
+        raise UsageError("--out", f"{out}, which is there", "a new folder, or an empty one", f"--out {pasted(other)}")
+    if not out.absolute().parent.is_dir():
+        remedy = f"mkdir -p {pasted(out.absolute().parent)}"
+        raise UsageError("--out", f"{out}, in no folder", "a new folder in one that is there", remedy)
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        yield part
+        with suppress(FileNotFoundError):
+            out.rmdir()
+        part.rename(out)
+    except OSError as error:
+        got = error.strerror or str(error)
+        raise UsageError(f"--out {out}", got, "a folder that can be written", "give another folder") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
