@@ -12,8 +12,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.config import DataConfig
@@ -102,6 +100,9 @@ def find_units(contents: Sequence[bytes], groups: Sequence[str | None]) -> list[
     """
     if not any(groups):
         return list(contents)
+    from scipy.sparse import coo_array  # takes a third of a second to load
+    from scipy.sparse.csgraph import connected_components
+
     names = [f"group {name}".encode() if name else b"" for name in groups]
     nodes = {key: place for place, key in enumerate(dict.fromkeys([*contents, *filter(None, names)]))}
     edges = [(nodes[content], nodes[name or content]) for content, name in zip(contents, names, strict=True)]

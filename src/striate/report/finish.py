@@ -5,22 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 from typing import Any
 
 from striate.account.ledger import Ledger
 from striate.account.summarize import count_parameters, observe
+from striate.data.dataset import Dataset
 from striate.data.drawn_inputs import drawn_inputs
 from striate.data.loader import batch_bounds
 from striate.evaluation.assessment import assess_run, save_assessment
 from striate.evaluation.evaluate import evaluate_trained, plan_evaluation
 from striate.evaluation.written_inference import write_inference, written_inference
 from striate.machine.memory import only_new_garbage
+from striate.machine.second_process import Later, later
 from striate.report.alone import Shared, measure_alone, sharing_section
 from striate.report.baselines import Compared, describe_baselines, draw_baselines, measure_baselines
 from striate.report.content import Worth, end_findings, run_content
 from striate.report.offers import temperature_offer, views_offer
-from striate.report.pictures import draw_curves, draw_first_filters
+from striate.report.pictures import draw_curves, draw_first_filters, first_filters
 from striate.report.signal import complete_signal, draw_signal, signal_table
 from striate.report.write import write_report
 from striate.runs.checkpoint import load_checkpoint
@@ -70,17 +73,24 @@ def finish_run(
     prepared.state.answering.load_state_dict(best.get("ema") or best["model"])
     prepared = replace(prepared, task=settled(prepared.task, best))
     trained, data = prepared.trained(), prepared.data
+    start, end = complete_signal(run, prepared)
+    curves = _curves(run, prepared)
     evaluations, offered = _evaluate(run, prepared, trained, announce)
     measured = evaluations[data.held_out]
-    assessment = assess_run(prepared.task, data, evaluations)
+    figures = later(assess_run, prepared.task, _without_samples(data), evaluations)
+    samples = _sample_pictures(run, prepared, measured)
+    ledger = observe(prepared.state.module, data.input_shape)
+    assessment = figures.result()
+    said = later(of_task, prepared.task, measured, assessment, data.target_names)
+    filters = later(draw_first_filters, run.plots, first_filters(prepared.state.answering), data.name)
+    signal = draw_signal(run.plots, start, end, data.name)  # here: neither process waits for the other
     save_assessment(run, assessment, data, evaluations, announce)
     if lost := views_lost(measured.metrics, measured.n, prepared.task.metrics[0]):
         announce(lost)
         append_event(run, "note", text=lost)
-    ledger = observe(prepared.state.module, data.input_shape)
     metrics = _metrics(run, prepared, evaluations, ledger)
-    if (said := _not_trained(prepared)) is not None:
-        metrics["not_trained"] = said
+    if (untrained := _not_trained(prepared)) is not None:
+        metrics["not_trained"] = untrained
     if (outcome := _target_outcome(prepared)) is not None:
         metrics["target"] = outcome.to_json()
     noticed = end_findings(run, prepared, evaluations["val"], measured, metrics["epochs"])
@@ -89,9 +99,7 @@ def finish_run(
         *temperature_offer(run.path, prepared.task, evaluations["val"], assessment.temperature),
     ]
     metrics["findings"] = [finding.to_json() for finding in noticed]
-    pictures = _pictures(run, prepared, measured, metrics["epochs"])
-    start, end = complete_signal(run, prepared)
-    pictures.append(draw_signal(run.plots, start, end, data.name))
+    pictures = [curves.result(), *samples.result(), signal]
     worth = None
     if prepared.config.baseline:
         compared = measure_baselines(prepared, measured, announce)
@@ -104,14 +112,14 @@ def finish_run(
         metrics["single"] = {one.name: one.to_json() for one in shared}
         for one in shared:
             announce(one.sentence)
-    pictures += draw_first_filters(run.plots, prepared.state.answering, data.name)
+    pictures += filters.result()
     content = replace(
         run_content(run, prepared, evaluations, metrics, pictures, ledger, _endings(prepared), noticed),
         worth=worth,
         offers=metrics["offers"],
         signal=signal_table(start, end),
         assessment=assessment,
-        **of_task(prepared.task, measured, assessment, data.target_names),
+        **said.result(),
     )
     content = replace(content, sections=(*sharing_section(shared, split_text(measured)), *content.sections))
     write_report(run.report, content)
@@ -253,23 +261,37 @@ def _early_end(prepared: Prepared) -> str | None:
     return early_end(prepared.state.history, prepared.task, epochs, prepared.config.budget.target)
 
 
-def _pictures(run: RunDirectory, prepared: Prepared, test: Evaluation, passes: float) -> list[Picture]:
-    """Draw into `plots/`: learning curves, and what predictions look like."""
-    data = prepared.data
-    curves = draw_curves(
-        run.plots,
-        [row.flat() for row in prepared.state.history],
-        metric=prepared.task.headline,
-        data=data.name,
-        sizes={name: len(split) for name, split in data.splits.items()},
-        best_epoch=None if prepared.config.keep == "last" else _best_epoch(prepared),
-        passes=passes,
-        steps=read_step_losses(run),
+def _curves(run: RunDirectory, prepared: Prepared) -> Later[Picture]:
+    """The learning curves, drawn into `plots/`."""
+    return later(
+        partial(
+            draw_curves,
+            run.plots,
+            [row.flat() for row in prepared.state.history],
+            metric=prepared.task.headline,
+            data=prepared.data.name,
+            sizes={name: len(split) for name, split in prepared.data.splits.items()},
+            best_epoch=None if prepared.config.keep == "last" else _best_epoch(prepared),
+            passes=_epochs(prepared),
+            steps=read_step_losses(run),
+        )
     )
+
+
+def _sample_pictures(run: RunDirectory, prepared: Prepared, test: Evaluation) -> Later[tuple[Picture, ...]]:
+    """What predictions look like, drawn into `plots/`."""
+    data, task = prepared.data, prepared.task
     inputs = data.splits[test.split].inputs
     names = data.facts[test.split].paths if test.split in data.facts else ()
     shown = drawable_images(inputs) if data.medium.pictures else drawn_inputs(inputs, data.preparation)
-    return [curves, *prepared.task.pictures(run.plots, test, shown, target_names=data.target_names, names=names)]
+    draw = partial(task.pictures, run.plots, test, shown, target_names=data.target_names, names=names)
+    # What lies on the disk is not copied from process to process.
+    return later(draw) if data.store == "memory" else Later(draw, (), None)
+
+
+def _without_samples(data: Dataset) -> Dataset:
+    """What an assessment has to know of the data."""
+    return replace(data, splits={}, contents={}, units={})
 
 
 def of_task(task: Task, test: Evaluation, assessment: Assessment, target_names: Sequence[str]) -> dict[str, Any]:

@@ -14,7 +14,14 @@ from torch import nn
 from striate.data.store.stored import StoredInputs
 from striate.visualize.canvas import save_figure
 from striate.visualize.charts import curve_charts
-from striate.visualize.inside.filters import filter_layers, filter_words, filters_figure, find_filters, noise_words
+from striate.visualize.inside.filters import (
+    FilterBank,
+    filter_layers,
+    filter_words,
+    filters_figure,
+    find_filters,
+    noise_words,
+)
 from striate.visualize.page_parts import Picture
 from striate.visualize.training_curves import by_step, curves_figure
 from striate.wording import short_number
@@ -65,12 +72,17 @@ _SMALLEST = 3
 """Filters of a single value show nothing."""
 
 
-def draw_first_filters(folder: Path, module: nn.Module, data: str) -> tuple[Picture, ...]:
-    """`filters.png`, as they are after training; nothing where no layer has filters of at least 3 values a side."""
+def first_filters(module: nn.Module) -> FilterBank | None:
+    """Those of the first layer; None where no layer has filters, or those of the first are smaller than 3 values."""
     if not filter_layers(module):
-        return ()
+        return None
     bank = find_filters(module)
-    if max(bank.weights.shape[2:]) < _SMALLEST:
+    return bank if max(bank.weights.shape[2:]) >= _SMALLEST else None
+
+
+def draw_first_filters(folder: Path, bank: FilterBank | None, data: str) -> tuple[Picture, ...]:
+    """`filters.png`, as they are after training; nothing where there are none."""
+    if bank is None:
         return ()
     title = f"{data}: filters of {bank.layer}"
     path = save_figure(filters_figure(bank, title=title), folder / "filters.png", _DPI)

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq, minimize_scalar
-from scipy.special import gammaincinv, log_softmax
 
 from striate.records import Interval
 from striate.statistics.estimate import Estimate
@@ -159,6 +157,9 @@ def fit_temperature(
     None where the labels do not tell: every prediction is right or every one wrong, or the best lies outside.
     Source: C. Guo et al., "On calibration of modern neural networks", ICML 2017.
     """
+    from scipy.optimize import brentq, minimize_scalar  # takes half a second to load
+    from scipy.special import gammaincinv, log_softmax
+
     hits = int((probabilities.argmax(1) == truth).sum())
     if hits in (0, len(truth)):
         return None
@@ -187,6 +188,8 @@ def fit_temperature(
 
 def with_temperature(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
     """(N, K) probabilities as they are when the logits behind them are divided by `temperature`."""
+    from scipy.special import log_softmax
+
     scaled = np.empty(probabilities.shape, np.float32)
     for first in range(0, len(probabilities), _ROWS):  # a few rows at a time: what is made on the way stays small
         rows = slice(first, first + _ROWS)

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
-from scipy.special import ndtri
 
 from striate.records import Interval
 
@@ -28,7 +27,7 @@ def wilson_ends(share: Any, number: Any, level: float = LEVEL) -> tuple[Any, Any
     Unlike the textbook `p ± 1.96 √(p(1-p)/n)` it never leaves [0, 1] and stays honest where p is 0 or 1.
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
     """
-    z = ndtri(0.5 + 0.5 * level)
+    z = NormalDist().inv_cdf(0.5 + 0.5 * level)
     twice = 2 * (number + z**2)
     center = (2 * number * share + z**2) / twice
     half = z / twice * np.sqrt(4 * number * share * (1 - share) + z**2)
@@ -61,7 +60,9 @@ def auc_interval(auc: float, positives: int, negatives: int, level: float = LEVE
     Source: R. G. Newcombe, "Confidence intervals for an effect size measure based on the Mann–Whitney statistic. Part
     2", Statistics in Medicine 2006, method 5.
     """
-    z = ndtri(0.5 + level / 2)
+    from scipy.optimize import brentq  # takes half a second to load
+
+    z = NormalDist().inv_cdf(0.5 + level / 2)
     more = (positives + negatives) / 2 - 1
 
     def variance(area: float) -> float:

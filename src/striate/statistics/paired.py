@@ -6,11 +6,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from striate.records import Interval
 from striate.statistics.intervals import FEW
@@ -80,7 +80,7 @@ def signed(value: float) -> str:
 POWER = 0.8
 """The share of repetitions in which `needed` samples would show a difference such as was measured."""
 _DRAWS = 10_000
-_WIDTH = float(ndtri(1 - LEVEL / 2))
+_WIDTH = NormalDist().inv_cdf(1 - LEVEL / 2)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Difference:
         paired-sample design", Biometrics 43, 1987, with the variance under the alternative for both."""
         if self.value == 0 or not self.variance:
             return None
-        reach = float(ndtri(1 - level / 2) + ndtri(POWER))
+        reach = NormalDist().inv_cdf(1 - level / 2) + NormalDist().inv_cdf(POWER)
         return math.ceil(self.variance * (reach / self.value) ** 2)
 
     def turned(self) -> Difference:

@@ -8,9 +8,6 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from striate.data.audit.crops import find_parts
 from striate.data.audit.looks import Looks
@@ -55,6 +52,8 @@ def with_parts(groups: Groups, looks: Looks, labels: Sequence[str] | None) -> Gr
 
 
 def _near_pairs(looks: Looks, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+    from scipy.spatial import cKDTree  # takes a quarter of a second to load
+
     points = looks.descriptions[chosen]
     # Equal points would make a tree as deep as there are of them.
     distinct, home = np.unique(points, axis=0, return_inverse=True)
@@ -79,6 +78,9 @@ def joined(edges: list[tuple[int, int]], count: int) -> Groups:
     """Groups of what `edges` join, of `count` samples in all."""
     if not edges:
         return ()
+    from scipy.sparse import coo_array  # takes a third of a second to load
+    from scipy.sparse.csgraph import connected_components
+
     ends = np.array(edges).T
     links = coo_array((np.ones(len(edges), bool), (ends[0], ends[1])), shape=(count, count))
     part = connected_components(links, directed=False)[1]

@@ -59,7 +59,9 @@ def wanted_variance(activation: Layer) -> float:
         return 1.0
     if activation.word in SATURATING:
         return TANH_VARIANCE * (4 if activation.word == "sigmoid" else 1)
-    from scipy.optimize import brentq  # a third of a second, and few networks need it
+    if activation.word in ("relu", "leaky"):
+        return 2 / (1 + (_number(activation, "slope") if activation.word == "leaky" else 0.0) ** 2)
+    from scipy.optimize import brentq  # half a second, and few networks need it
 
     found: Any = brentq(lambda log: moments(activation, math.exp(log))[1] - 1, -40, 40)
     return math.exp(found)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import stdtr, stdtrit
 
 from striate.studies.cross_validation.fold import FoldResult
 from striate.tasks.registry import is_known, metric_named, metric_text
@@ -48,6 +47,8 @@ def resampled_mean(values: Sequence[float], held_share: float) -> ResampledMean:
     if deviation <= 1e-12 * max(1.0, float(np.abs(numbers).max())):
         return ResampledMean(mean, None, None)
     error = deviation * (1 / count + held_share) ** 0.5
+    from scipy.special import stdtr, stdtrit  # takes a tenth of a second to load
+
     reach = float(stdtrit(count - 1, (1 + LEVEL) / 2)) * error  # quantile and distribution of Student's t
     p = 2 * float(stdtr(count - 1, -abs(mean) / error))
     return ResampledMean(mean, (mean - reach, mean + reach), p)

@@ -7,14 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import (
-    average_precision_score,
-    confusion_matrix,
-    precision_recall_curve,
-    precision_recall_fscore_support,
-    roc_auc_score,
-    roc_curve,
-)
 
 from striate.data.dataset import SampleFacts
 from striate.statistics.calibration import Temperature, measure_calibration, with_temperature
@@ -72,6 +64,8 @@ def average_figures(
     figures["balanced_accuracy"] = Estimate(float(np.mean(right[there] / truly[there])), interval)
 
     counted = np.flatnonzero(truly + named)
+    from sklearn.metrics import precision_recall_fscore_support
+
     rows = precision_recall_fscore_support(truth, predicted, labels=counted, zero_division=0)
     precision, recall, f1 = (np.asarray(row, np.float64) for row in rows[:3])
     hits, of_counted = right[counted], confusion[np.ix_(counted, counted)]
@@ -133,6 +127,8 @@ def _share(hits: int, n: int) -> Estimate:
 
 def _areas(positive: NDArray[np.bool_], scores: NDArray[np.float32]) -> tuple[Estimate, Estimate]:
     n = int(positive.sum())
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
     auc, precision = float(roc_auc_score(positive, scores)), float(average_precision_score(positive, scores))
     return (
         Estimate(auc, auc_interval(auc, n, len(positive) - n)),
@@ -150,6 +146,8 @@ def rank_curves(
 
 
 def _curve(name: str, positive: NDArray[np.bool_], scores: NDArray[np.float32]) -> RankCurve:
+    from sklearn.metrics import precision_recall_curve, roc_curve
+
     false_rate, true_rate, _ = roc_curve(positive, scores)
     precision, recall, _ = precision_recall_curve(positive, scores)
     return RankCurve(name, *_thinned(false_rate, true_rate), *_thinned(recall[::-1], precision[::-1]))
@@ -230,18 +228,18 @@ def table_of_classes(
     predicted: NDArray[np.int64], targets: NDArray[Any], classes: tuple[str, ...]
 ) -> tuple[NDArray[np.int64], tuple[ClassRow, ...]]:
     """The confusion matrix (true, predicted), and a row for each class, from class numbers (N,)."""
-    numbers = range(len(classes))
-    confusion = confusion_matrix(targets, predicted, labels=numbers).astype(np.int64)
-    columns = precision_recall_fscore_support(targets, predicted, labels=numbers, zero_division=np.nan)
-    rows = []
-    for k, (precision, recall, f1, n) in enumerate(zip(*columns, strict=True)):
-        interval = wilson(int(confusion[k, k]), int(n))
-        rows.append(ClassRow(classes[k], int(n), _known(precision), _known(recall), _known(f1), interval))
+    places = np.asarray(targets, np.int64) * len(classes) + predicted
+    confusion = np.bincount(places, minlength=len(classes) ** 2).reshape(len(classes), -1)
+    hits, counts, named = confusion.diagonal().tolist(), confusion.sum(1).tolist(), confusion.sum(0).tolist()
+    rows = [
+        ClassRow(name, n, _known(hit, said), _known(hit, n), _known(2 * hit, n + said), wilson(hit, n))
+        for name, hit, n, said in zip(classes, hits, counts, named, strict=True)
+    ]
     return confusion, tuple(rows)
 
 
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+def _known(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
 
 
 def compare_hits(baseline: str, theirs: NDArray[np.bool_], ours: NDArray[np.bool_]) -> BaselineComparison:

@@ -320,8 +320,6 @@ def rare_class_findings(
     The cost is chosen on four fifths of these validation samples and measured on the other fifth, five times, so that
     no sample judges the cost that it helped to choose. Nothing is said where that finds no more of the class by
     McNemar's test, does not raise its F1, or is right no more often in what it adds than chance is (binomial test)."""
-    from scipy.stats import binomtest
-
     said, findings = probabilities.argmax(1), []
     for k, name in enumerate(classes):
         own = truth == k
@@ -333,6 +331,8 @@ def rare_class_findings(
         before = int((said == k).sum())
         if cost == 1 or f1_of(with_cost, own) <= f1_of(said == k, own) or mcnemar(hits - found, 0) >= LEVEL:
             continue
+        from scipy.stats import binomtest  # takes a third of a second to load
+
         share = (n - found) / (len(truth) - before)
         if binomtest(hits - found, named - before, share, alternative="greater").pvalue >= _BY_CHANCE:
             continue

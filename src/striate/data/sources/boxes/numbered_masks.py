@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
 
 from striate.data.annotations.masks import number_objects
 from striate.data.box_records import Box, Boxed
@@ -78,6 +77,8 @@ def _values(tree: Tree, file: str, max_pixels: int) -> NDArray[np.int64]:
 def _boxed(tree: Tree, file: str, max_pixels: int, outlines: bool) -> Boxed:
     values = _values(tree, file, max_pixels)
     size = (values.shape[0], values.shape[1])
+    from scipy.ndimage import find_objects
+
     places: list[Any] = find_objects(values)  # None where a number is left out
     boxes = [_object(values, number, at[0], at[1], outlines) for number, at in enumerate(places, 1) if at is not None]
     return Boxed(tuple(boxes), str(Path(file)), size)

@@ -1,0 +1,104 @@
+"""A second process that loads what drawing needs while this one loads torch and trains, and draws while it measures.
+
+Only for a program of its own, begun before it has threads: `begin_second` forks. Without one, as in a notebook,
+`later` works at once and here; so it does with what cannot be sent, and where the second process fails or has gone.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import suppress
+from importlib import import_module
+from typing import Any, Generic, TypeVar
+
+Result = TypeVar("Result")
+
+MOST_SENT = 1 << 26
+"""Bytes of arrays that are sent at most: more takes longer than to draw here, and memory."""
+
+_SECOND: list[ProcessPoolExecutor] = []
+
+
+class Later(Generic[Result]):
+    """What `function(*arguments)` will give."""
+
+    def __init__(self, function: Callable[..., Result], arguments: Sequence[Any], sent: Future[bytes] | None) -> None:
+        self._function, self._arguments, self._sent = function, arguments, sent
+        self._found = None if sent is not None else function(*arguments)
+
+    def result(self) -> Result:
+        """Wait for it. Raises what the function raises."""
+        if self._sent is not None:
+            # What fails there is done here, where an error has its place and its traceback.
+            try:
+                self._found = pickle.loads(self._sent.result())
+            except Exception:
+                self._found = self._function(*self._arguments)
+            self._sent = None
+        found: Any = self._found
+        return found  # type: ignore[no-any-return]
+
+
+def begin_second(modules: Sequence[str]) -> None:
+    """Fork, and import `modules` there. Nothing on one core, beside other processes of a training, or without Linux,
+    where a process cannot be forked safely."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
+    if cores < 2 or "WORLD_SIZE" in os.environ:
+        return
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("fork"), _prepare, (tuple(modules),))
+    pool.submit(_nothing)  # forks now
+    _SECOND.append(pool)
+
+
+def end_second() -> None:
+    """End it, whatever it does."""
+    while _SECOND:
+        for process in multiprocessing.active_children():
+            process.kill()
+        _SECOND.pop().shutdown(wait=False, cancel_futures=True)
+
+
+def later(function: Callable[..., Result], *arguments: Any) -> Later[Result]:
+    """`function(*arguments)`, in the second process where there is one."""
+    sent = None
+    if _SECOND:
+        arrays: list[pickle.PickleBuffer] = []
+        with suppress(Exception):  # a task or network of a user's own file, which cannot be found by its name there
+            named = pickle.dumps((function, arguments), protocol=5, buffer_callback=arrays.append)
+            if len(named) + sum(part.raw().nbytes for part in arrays) <= MOST_SENT:
+                sent = _SECOND[0].submit(_done, named, [part.raw().tobytes() for part in arrays])
+    return Later(function, arguments, sent)
+
+
+def _done(named: bytes, arrays: Sequence[bytes]) -> bytes:
+    function, arguments = pickle.loads(named, buffers=arrays)
+    return pickle.dumps(function(*arguments))
+
+
+def _nothing() -> None:
+    pass
+
+
+def _prepare(modules: Sequence[str]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends this one
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with suppress(Exception):  # who needs it says what is wrong with it
+        for name in modules:
+            import_module(name)
+        import torch
+
+        torch.set_num_threads(1)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(0)
