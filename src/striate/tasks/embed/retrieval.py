@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 from striate.statistics.estimate import Estimate
 from striate.statistics.intervals import FEW, percentile_interval, resamples_for
@@ -165,6 +164,8 @@ def verify_pairs(vectors: Any, targets: Any) -> Verification:
 def steepness(vectors: Any, targets: Any, threshold: float) -> float:
     """The `a` of 1 / (1 + exp(−a · (cosine − threshold))), how probable it is that a pair is of one class, both kinds
     of pairs being as frequent: the most likely one (Platt 1999, with the threshold kept)."""
+    from scipy.optimize import minimize_scalar  # takes half a second to load
+
     pairs = count_pairs(vectors, targets)
     middle = (pairs.edges[1:] + pairs.edges[:-1]) / 2 - threshold
     same, other = (kind[0] / kind[0].sum() for kind in (pairs.same, pairs.other))

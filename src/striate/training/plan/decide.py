@@ -34,7 +34,8 @@ SHARED = "no plan was measured, since a copy of the network shares parts with th
 UNMEASURED = "the plan could not be measured"
 _FORM = 2  # of what is cached: another number where older plans would be misread
 _LONGEST_REASON = 160  # characters
-_SHORTEST = 3.0  # seconds of a run that is worth looking for an earlier plan
+_SHORTEST = 2.0  # seconds of a run that is worth looking for an earlier plan
+_DUEL, _DUEL_STEPS = 0.08, 8  # of a run that is too short for a search; plain steps that a comparison of two takes
 _FEWEST_STEPS = 8  # that the time is for: the candidates have a step each that warms up, and one that counts
 
 
@@ -59,8 +60,8 @@ def plan_execution(
 
     With `seconds` a plan is measured in about that time however short the run, and no earlier one is taken; otherwise
     it takes 1.5 % of the expected run, 10 seconds at most (a minute for long runs, or eight steps where these are
-    long). A run too short for that (below 14 seconds) takes an earlier plan, where there is one, or is computed
-    plainly. Where the time is not enough for eight steps, that candidate is taken untimed which is fastest nearly
+    long). A run too short for that (below 14 seconds) takes an earlier plan, where there is one, or the faster of plain
+    and what is fastest nearly always, in up to 8 % of its time, or is computed plainly. Where the time is not enough for eight steps, that candidate is taken untimed which is fastest nearly
     always, if it agrees. `load` of the cores: None measures it meanwhile. Network, random state and modes stay as they
     are, also where copies reach for it; gradients are computed whatever the caller computes. What a trial raises ends
     in the table or in the note, never in an error.
@@ -108,7 +109,8 @@ def _plan(
     spent = perf_counter() - started
     if seconds is None:
         if budget < _LEAST:
-            return Planned(usual)
+            short = _DUEL * expected > spent + _DUEL_STEPS * found.whole
+            return _duel(work, request, found, offers, now, started) if short else Planned(usual)
         needed = _FEWEST_STEPS * found.whole
         if found.whole > LONG_STEP and spent + needed > _SHARE * expected:
             return _untimed(work, request, found, offers, now, started)
@@ -119,6 +121,17 @@ def _plan(
     if not search.refused:  # other weights, or other data, might not be
         save_plan("training", key | {"long": long and not search.no_time_to_compile}, record.to_json())
     return Planned(chosen.execution(usual), record)
+
+
+def _duel(work: Workload, request: ExecutionConfig, found: Probe, offers: Offers, now: Load, started: float) -> Planned:
+    """Of two ways the faster: plain, and what is fastest nearly always. Nothing is kept, since a longer run looks at
+    more."""
+    search = Search(found.of_whole_batches, offers)
+    chosen = search.duel(next(iter(offers.likely()), offers.plain))
+    if len(search.timings) < 2:
+        return Planned(work.config.execution)
+    search.remarks.append("nothing else was tried, since the run is short")
+    return Planned(chosen.execution(work.config.execution), _record(search, chosen, work, request, now, started))
 
 
 def _untimed(

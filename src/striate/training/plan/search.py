@@ -80,6 +80,13 @@ class Search:
             best, seconds - spent - needed if thorough else _SHARES["arithmetic"] * seconds, left
         )
 
+    def duel(self, rival: Candidate) -> Candidate:
+        """The faster of plain and `rival`, in a few steps; plain where it is refused or fails."""
+        with allocator_policy(self.offers.allocator):  # type: ignore[arg-type]
+            if self.accepts(rival):
+                self._compare([self.offers.plain, rival], 0.0, _LONG_ROUNDS)
+        return choose(self.timings) if self.timings else self.offers.plain
+
     def _arithmetic(self, seconds: float, thorough: bool) -> Candidate:
         """The fastest precision and layout. Where time is short, fp32 in other ways than the plain one is tried only
         where nothing of less precision is faster by far."""
@@ -103,10 +110,10 @@ class Search:
         """Of the run's seconds, computed so rather than plainly."""
         return remaining * self.timings[best].seconds / self.timings[self.offers.plain].seconds
 
-    def _compare(self, candidates: Sequence[Candidate], seconds: float) -> None:
+    def _compare(self, candidates: Sequence[Candidate], seconds: float, fewest: int | None = None) -> None:
         """Check, then time together, those that were not refused; an earlier time is replaced."""
         accepted = [one for one in dict.fromkeys(candidates) if self.accepts(one)]
-        fewest = FEWEST if self.probe.about < LONG_STEP else _LONG_ROUNDS
+        fewest = fewest or (FEWEST if self.probe.about < LONG_STEP else _LONG_ROUNDS)
         timings, failed = race(self.probe.trials.seconds, accepted, seconds, self.probe.about, fewest=fewest)
         self.agreements |= failed
         # An incumbent that was timed beside new ones has a time that can be compared with theirs, no other.
