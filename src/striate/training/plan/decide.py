@@ -60,11 +60,12 @@ def plan_execution(
 
     With `seconds` a plan is measured in about that time however short the run, and no earlier one is taken; otherwise
     it takes 1.5 % of the expected run, 10 seconds at most (a minute for long runs, or eight steps where these are
-    long). A run too short for that (below 14 seconds) takes an earlier plan, where there is one, or the faster of plain
-    and what is fastest nearly always, in up to 8 % of its time, or is computed plainly. Where the time is not enough for eight steps, that candidate is taken untimed which is fastest nearly
-    always, if it agrees. `load` of the cores: None measures it meanwhile. Network, random state and modes stay as they
-    are, also where copies reach for it; gradients are computed whatever the caller computes. What a trial raises ends
-    in the table or in the note, never in an error.
+    long). A run too short for that (below 14 seconds) takes an earlier plan, where there is one, or the faster of
+    plain and what is fastest nearly always, in up to 8 % of its time, or is computed plainly. Where the time is not
+    enough for eight steps, that candidate is taken untimed which is fastest nearly always, if it agrees. `load` of
+    the cores: None measures it meanwhile. Network, random state and modes stay as they are, also where copies reach
+    for it; gradients are computed whatever the caller computes. What a trial raises ends in the table or in the
+    note, never in an error.
     """
     with left_alone(work.state.module), torch.inference_mode(False), torch.enable_grad():
         try:

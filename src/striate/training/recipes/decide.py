@@ -73,6 +73,7 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
         keeps=facts.keeps,
         windows=facts.windows,
         adapt=facts.adapt,
+        epochs=config.budget.epochs,
     )
     with_augmentation = replace(config, augment=augment)
     facts = replace(facts, windows=bool(augment.window))
