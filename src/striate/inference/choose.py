@@ -17,11 +17,13 @@ from striate.inference.plan import PLAIN, Backend, PredictionAgreement, Tried
 from striate.inference.race import AHEAD, race
 from striate.inference.torch_network import Network, prepare_torch
 from striate.machine.memory import ran_out
+from striate.machine.precision import bf16_on_cpu
 from striate.models.preserved_state import has_forward_of_its_own, is_lazy
 
 
 def backends_to_try(device: torch.device) -> tuple[Backend, ...]:
-    """From the nearest to plain fp32 to the farthest; each is worth more seconds of preparation than the one before."""
+    """Each is worth more seconds of preparation than the one before. On a GPU from the nearest to plain fp32 to the
+    farthest; on a CPU what is fastest nearly always first, since little may be tried in a short job."""
     if device.type == "cuda":
         return (
             Backend(memory_format="channels_last", fused=True),
@@ -29,10 +31,9 @@ def backends_to_try(device: torch.device) -> tuple[Backend, ...]:
             Backend(precision="bf16", memory_format="channels_last", fused=True),
             Backend(precision="fp16", memory_format="channels_last", fused=True),
         )
-    ways: tuple[Backend, ...] = (
-        Backend(memory_format="channels_last", fused=True),
-        Backend(precision="bf16", memory_format="channels_last", fused=True),
-    )
+    ways: tuple[Backend, ...] = (Backend(memory_format="channels_last", fused=True),)
+    if device.type == "cpu" and bf16_on_cpu():
+        ways = (Backend(precision="bf16", memory_format="channels_last", fused=True), *ways)
     if device.type == "cpu" and openvino_installed():
         ways += (Backend("openvino", "bf16"), Backend("openvino", "fp32"))
     return ways
@@ -66,6 +67,7 @@ def _has_hooks(part: nn.Module) -> bool:
 
 
 _PAIRS = 3
+_BY_FAR = 1.6  # times as fast as plain
 _SLOWER = "not faster than the backend before it"
 _COMPARISON_SHARE = 0.02  # of the plain seconds of the whole job, for timing one backend
 _LEAST_TIMED = 8  # samples
@@ -105,6 +107,8 @@ def choose_backend(
     for way in offered(trial.batches[0].device):
         if any(done.way.engine == way.engine == "openvino" and not done.refused for done in tried):
             continue  # in fp32 only where bf16 changes predictions
+        if way.engine == best.engine and best.precision == "bf16" and trial.seconds > _BY_FAR * seconds:
+            continue  # fp32 gains less
         if refused := _not_worth_it(way, perf_counter() - began, seconds, trial.seconds):
             tried.append(Tried(way, refused=refused))
             continue

@@ -20,6 +20,13 @@ def dtype_of(precision: Precision) -> torch.dtype:
     return types[precision]
 
 
+def bf16_on_cpu() -> bool:
+    """Whether the processor has products of bf16, which are imitated elsewhere, slower than those of fp32."""
+    import torch
+
+    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 @contextmanager
 def fp32_products(*, tf32: bool, deterministic: bool | None = None) -> Iterator[None]:
     """While open, a GPU computes products and convolutions of fp32 numbers in fp32, or with factors rounded to 10 bits

@@ -29,6 +29,7 @@ _TELLING = 60.0  # seconds: from here on a run's accuracy is foretold
 _SHORT_SHARE = 0.02  # of a run's time that the trainings for this may take
 _SHORT_MOST = 30.0  # seconds that they may take: whoever starts a training of hours wants to see it begin
 _MEASURED = 30.0  # seconds that a run must roughly take before its time is measured
+_FEW_STEPS, _LONG_WAIT = 60, 300.0  # fewer are measured, at the price of three, only where all take so many seconds
 _STEP = 0.002  # seconds of a small step, roughly
 _FLOPS = 1e11  # a second, roughly; to tell what is worth measuring
 
@@ -65,11 +66,12 @@ def _decide_budget(work: Work, seconds_spent: Callable[[], float], forecast: boo
         return _for_minutes(work, 60 * budget.minutes, seconds_spent, forecast)
     steps = budget.steps or steps_for_epochs(budget.epochs or 1, samples, batch)
     decided = config if budget.steps is not None else _with_steps(config, steps, samples)
-    if not forecast or _rough_seconds(work, steps) < _MEASURED:
+    rough = _rough_seconds(work, steps) if forecast else 0.0
+    if rough < (_MEASURED if steps >= _FEW_STEPS else _LONG_WAIT):
         return BudgetDecision(decided)
     try:
         with memory_explained(config):
-            pace = measure_pace(work, _rough_seconds(work, steps) / 4)  # nothing but a forecast depends on it
+            pace = measure_pace(work, rough / 4)  # nothing but a forecast depends on it
             expected = pace.seconds(steps)
             short = _short_trainings(work, pace, expected) if expected >= _TELLING else ()
     except StriateError:  # what a copy cannot do says nothing against the training itself

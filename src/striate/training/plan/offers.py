@@ -8,6 +8,7 @@ from itertools import product
 import torch
 
 from striate.machine.allocator import usual_policy
+from striate.machine.precision import bf16_on_cpu
 from striate.training.config import ExecutionConfig
 from striate.training.execution import has_compiler, has_maps
 from striate.training.plan.plan_table import Candidate, candidate_of
@@ -103,9 +104,7 @@ def offers_for(work: Workload, request: ExecutionConfig) -> Offers:
 
 def _precisions(device: torch.device) -> tuple[str, ...]:
     if device.type == "cpu":
-        # Where the processor has no such products they are imitated, slower than fp32.
-        supported = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        return ("fp32", "bf16") if supported else ("fp32",)
+        return ("fp32", "bf16") if bf16_on_cpu() else ("fp32",)
     if device.type == "cuda":
         recent = torch.cuda.get_device_capability(device) >= (8, 0)
         return ("fp32", "tf32", "bf16", "fp16") if recent else ("fp32", "fp16")
