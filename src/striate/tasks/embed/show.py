@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from striate.records import Interval
 from striate.tasks.embed.assess import HARDEST
 from striate.tasks.embed.metrics import RECALL, EmbeddingMetrics, SamplePair
 from striate.tasks.embed.retrieval import hardest_pairs, spread
@@ -86,12 +87,14 @@ def _map(folder: Path, evaluation: Evaluation, images: Images | None, title: str
     return (Picture("Map of the embeddings", said, path, "samples"),)
 
 
-def embedding_sections(figures: EmbeddingMetrics, of: str) -> tuple[Section, ...]:
-    """The ROC curve with the threshold, the hardest pairs, and parts of the data."""
+def embedding_sections(figures: EmbeddingMetrics, of: str, chosen: Interval | None = None) -> tuple[Section, ...]:
+    """The ROC curve with the threshold, the hardest pairs, and parts of the data. `chosen`: the threshold's interval on
+    validation."""
+    ends = "" if chosen is None else f" (there its 95 % interval is {chosen.low:.3f} to {chosen.high:.3f}, bootstrap)"
     missed, taken = map(percent, figures.wrong)
     said = (
         f"From a similarity (cosine) of {figures.threshold:.3f} on, two samples are said to be of one class; the"
-        f" threshold was chosen on validation, so that both kinds of mistakes are as frequent there. In the {of},"
+        f" threshold was chosen on validation{ends}, so that both kinds of mistakes are as frequent there. In the {of},"
         f" {missed} of the pairs of one class lie below it, and {taken} of the pairs of two classes above it."
     )
     label = f"ROC curve of the pairs of the {of}: area {percent(figures.figures['auc'].value)}"

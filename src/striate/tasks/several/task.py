@@ -238,6 +238,23 @@ class Several(Task):
             raise UsageError(option, got, "a network for one of them", f"leave out {option}")
         return replace(self, tasks=tuple(task.deciding(None, None, validation) for task in self.tasks))
 
+    @property
+    def rejects(self) -> bool:  # type: ignore[override]
+        """Whether one of the targets can be turned down."""
+        return any(task.rejects for task in self.tasks)
+
+    def rejecting(self, rate: float, validation: Validation) -> Self:
+        """Each target that is a class or a set of labels is turned down by itself, by the validation samples of which
+        it is known. Raises UsageError where there is none, or too few of these."""
+        if not self.rejects:
+            return super().rejecting(rate, validation)
+        parts = self.parts(*map(torch.as_tensor, validation()))
+        tasks = []
+        for task, (known, own, truth) in zip(self.tasks, parts, strict=True):
+            rows = own[known].numpy(), truth[known].numpy()
+            tasks.append(task.rejecting(rate, lambda rows=rows: rows) if task.rejects else task)  # type: ignore[misc]
+        return replace(self, tasks=tuple(tasks))
+
     def calibrated(self, temperature: float) -> Self:
         """Raises UsageError: no temperature is fitted."""
         del temperature
