@@ -253,7 +253,7 @@ def test_undecided_labels_are_turned_down_with_the_promised_rate() -> None:
     def samples(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng(seed)
         truth = (rng.random((n, 3)) < (0.4, 0.3, 0.002)).astype(np.float32)
-        return 1 / (1 + np.exp(-rng.normal(3 * truth - 1.5, 1))), truth
+        return 1 / (1 + np.exp(-rng.normal(2 * truth - 1, 1))), truth
 
     task = Multilabel(("cat", "dog", "owl")).rejecting(0.05, lambda: samples(4000, 0))
     probabilities, truth = samples(4000, 1)

@@ -323,8 +323,8 @@ class Embed(Task):
         """The map of the embeddings, and the hardest pairs."""
         from striate.tasks.embed.show import embedding_pictures  # drawing loads only where it is needed
 
-        del target_names, names
-        return embedding_pictures(folder, evaluation, images)
+        del target_names
+        return embedding_pictures(folder, evaluation, images, names)
 
     def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
         """ROC, the hardest pairs, and parts of the data."""
