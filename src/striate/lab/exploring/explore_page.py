@@ -92,7 +92,7 @@ def make_map(features: Features, method: Method) -> dict[str, Any]:
     the features, [position, cosine], the nearest first. Raises DataError."""
     made = embed_features(features.values, features.source, method=method)
     lengths = np.linalg.norm(features.values, axis=1, keepdims=True)
-    near = Nearest(features.values / np.where(lengths > 0, lengths, 1))
+    near = Nearest(np.asarray(features.values / np.where(lengths > 0, lengths, 1), np.float32))
     rows = zip(*(part.tolist() for part in neighbors(near, min(NEIGHBORS, len(lengths) - 1))), strict=True)
     return made.to_json() | {
         "tile": features.tile,

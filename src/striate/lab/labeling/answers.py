@@ -141,7 +141,8 @@ def _class_numbers(samples: Samples, ids: NDArray[np.int64]) -> NDArray[np.int64
 
 def _of_others(lab: Lab, samples: Samples, split: str) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
     """For each sample from those of other folds; None where there are too many, or too few of a class."""
-    wanted, taken = samples.of_split(split), []
+    wanted = samples.of_split(split)
+    taken: list[NDArray[np.int64]] = []
     if len(wanted) > MOST:
         return None
     parts: list[NDArray[np.float32]] = []

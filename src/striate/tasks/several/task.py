@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -42,6 +43,10 @@ from striate.wording import listed, several
 
 _OF_KIND: dict[str, type[Task]] = {"number": Regress, "class": Classify, "labels": Multilabel}
 """The task of each kind of column."""
+
+
+def _both(predictions: NDArray[Any], targets: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    return predictions, targets
 
 
 @dataclass(frozen=True)
@@ -248,11 +253,10 @@ class Several(Task):
         it is known. Raises UsageError where there is none, or too few of these."""
         if not self.rejects:
             return super().rejecting(rate, validation)
-        parts = self.parts(*map(torch.as_tensor, validation()))
         tasks = []
-        for task, (known, own, truth) in zip(self.tasks, parts, strict=True):
+        for task, (known, own, truth) in zip(self.tasks, self.parts(*map(torch.as_tensor, validation())), strict=True):
             rows = own[known].numpy(), truth[known].numpy()
-            tasks.append(task.rejecting(rate, lambda rows=rows: rows) if task.rejects else task)  # type: ignore[misc]
+            tasks.append(task.rejecting(rate, partial(_both, *rows)) if task.rejects else task)
         return replace(self, tasks=tuple(tasks))
 
     def calibrated(self, temperature: float) -> Self:
