@@ -44,6 +44,16 @@ def test_a_label_is_replaced_a_sample_left_out_and_a_class_added(photos: Path) -
     assert sorted(path.name for path in photos.rglob("*.png")) == sorted(f"{n}.png" for n in range(12))
 
 
+def test_a_table_adds_files_that_the_data_do_not_have(photos: Path, tmp_path: Path) -> None:
+    for place, gray in ((tmp_path / "found" / "12.png", 120), (Path("13.png"), 130)):
+        place.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((8, 8), gray, np.uint8)).save(place)
+    found = labels_of(photos, f"{tmp_path / 'found' / '12.png'},fox\n13.png,fox\n")
+    assert Counter(found.values()) == {"dog": 6, "cat": 6, "fox": 2}
+    with pytest.raises(DataError, match="line 2"):
+        labels_of(photos, f"{tmp_path / 'found' / 'other.png'},fox\n")
+
+
 @pytest.mark.parametrize(
     ("table", "where", "got"),
     [

@@ -138,3 +138,21 @@ def test_a_speaker_in_every_given_split_is_an_error(tmp_path):
     assert found_in(path, group="speaker")[1]["data.group-leak"].severity == "error"
     apart = write_speakers(tmp_path / "apart", lambda i: ("train", "train", "val", "test")[i // 6])
     assert "data.group-column" not in found_in(apart)[1]
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_threshold_that_is_chosen_on_test_is_told(tmp_path: Path, same: bool) -> None:
+    rng = np.random.default_rng(0)
+    rows = ["path,label,split"]
+    for i in range(60):
+        split = ("train", "val", "test")[i // 20]
+        copied = tmp_path / f"{i - 20}.png"
+        if same and split == "test":
+            (tmp_path / f"{i}.png").write_bytes(copied.read_bytes())
+        else:
+            Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+        rows.append(f"{i}.png,{'ab'[i % 2]},{split}")
+    (tmp_path / "m.csv").write_text("\n".join(rows) + "\n")
+    found = found_in(tmp_path / "m.csv")[1]
+    assert ("data.leak" in found) is same
+    assert not same or "thresholds are chosen by val" in found["data.leak"].why

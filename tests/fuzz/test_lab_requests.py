@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,9 @@ MEANT = {
     "kernel": ["sobel-x", "1 1 1 /3", "0 -1 0; -1 5 -1; 0 -1 0", "mean"],
     "weights": ["ones", "sobel-x"],
     "split": ["test", "val", "train"],
+    "part": ["test", "val", "train", "unlabeled"],
+    "label": ["3", "", "a class"],
+    "sample": [0, 1, 3],
     "run": ["digits-1", "run", "run (opened)"],
     "region": ["0,0,4,4"],
     "epochs": [1],
@@ -77,7 +81,11 @@ _JSON = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(_TEXTS, inner, max_size=3)),
     max_leaves=6,
 )
-_FIELDS_OF = {"/api/build/network": ("model", "input"), "/api/train/resume": ("run",)}
+_FIELDS_OF = {
+    "/api/build/network": ("model", "input"),
+    "/api/train/resume": ("run",),
+    "/api/labels/correct": ("part", "sample", "label"),
+}
 _FIELDS = ("model", "input", "data", "epochs", "minutes", "recipe", "lr", "run")
 
 
@@ -128,7 +136,8 @@ def _plain(text: str) -> str:
 @pytest.fixture(scope="module")
 def ask(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asking]:
     """The routes of a lab with a run, and a function that makes a request and checks what comes back."""
-    lab = Lab(digits_run)
+    run = shutil.copytree(digits_run, tmp_path_factory.mktemp("run") / "digits")  # corrected labels are written to it
+    lab = Lab(Path(run))
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(tmp_path_factory.mktemp("lab"))
         patched.setattr(training_process, "COMMAND", ("true",))

@@ -20,11 +20,11 @@ HOME = "http://127.0.0.1:8000"
 
 @pytest.fixture
 def open_lab() -> Iterator[Callable[..., TestClient]]:
-    """`open_lab(run=None)` gives a client that has shown the token."""
+    """`open_lab(run=None, unlabeled=None)` gives a client that has shown the token."""
     labs: list[Lab] = []
 
-    def start(run: Path | None = None) -> TestClient:
-        lab = Lab(run)
+    def start(run: Path | None = None, unlabeled: Path | None = None) -> TestClient:
+        lab = Lab(run, unlabeled)
         labs.append(lab)
         client = TestClient(make_application(lab, 8000), base_url=HOME)
         client.headers["striate-key"] = lab.token

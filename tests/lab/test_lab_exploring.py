@@ -127,6 +127,9 @@ def test_the_map_has_a_picture_and_an_answer_for_each_point(
     told = ask(client, "map", split="test")
     assert len(told["points"]) == len(told["samples"]) == min(500, truth.n)
     assert told["samples"][0]["said"] is not None
+    for place, near in enumerate(told["neighbors"]):
+        assert len({place, *(other for other, _ in near)}) == 7
+        assert [cosine for _, cosine in near] == sorted((cosine for _, cosine in near), reverse=True)
     sheet = np.asarray(Image.open(io.BytesIO(client.get("/api/explore/sheet?split=test").content)).convert("L"))
     place = 26
     high, wide = 8, 8

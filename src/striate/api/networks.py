@@ -114,7 +114,9 @@ def _validation(path: Path, trained: Trained) -> tuple[NDArray[Any], NDArray[Any
         kept = saved_predictions(run, "val")
         if kept is not None:
             return kept.answers, kept.targets
-    raw = replace(trained, task=trained.task.calibrated(1.0))
+    raw = trained
+    with suppress(UsageError):  # of a task without a temperature
+        raw = replace(trained, task=trained.task.calibrated(1.0))
     found = evaluate_trained(raw, read_data(config)[1], "val", batch=measured_at_once(config))
     return found.decoded, found.targets
 

@@ -16,6 +16,7 @@ def lab(
     run: Path | None = None,
     /,
     *,
+    unlabeled: Path | None = None,
     port: int = 0,
     open: Annotated[bool, Parameter(negative="--no-open")] = True,
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -29,6 +30,8 @@ def lab(
     ----------
     run
         A run directory or checkpoint to open.
+    unlabeled
+        A folder of pictures without labels, for the page Labels: those whose answer is unsure come first.
     port
         The port to serve on; 0 picks a free one.
     open
@@ -49,7 +52,10 @@ def lab(
             "striate lab", f"{error.name} is not installed", "the extra `lab`", "pip install 'striate[lab]'"
         ) from None
 
-    opened = Lab(run)
+    if unlabeled is not None and (run is None or not unlabeled.is_dir()):
+        got, expected = (str(unlabeled), "a folder") if run is not None else ("no run", "the run that is to answer")
+        raise UsageError("--unlabeled", got, expected, "striate lab RUN --unlabeled FOLDER")
+    opened = Lab(run, unlabeled)
     opened.load()
 
     def announce(address: str) -> None:

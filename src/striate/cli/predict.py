@@ -80,8 +80,8 @@ def predict(
         number, the threshold with the best F1 on the run's validation split.
     reject
         A promised share of mistakes, such as 0.05: where no single class can be named with it, none is, and the reason
-        is told: none of these, or undecided between some. Calibrated on the run's validation split; the promise is for
-        images like those.
+        is told: none of these, or undecided between some. Of sets of labels, each label that surely is there is named,
+        and which are undecided. Calibrated on the run's validation split; the promise is for images like those.
     plan
         `auto`: for thousands of images the fastest backend is chosen whose predictions agree with plain fp32, and named
         on stderr; `plain` takes plain fp32.

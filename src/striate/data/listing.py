@@ -165,10 +165,15 @@ def as_number(text: str) -> float | None:
     return number if math.isfinite(number) and abs(number) <= float(np.finfo(np.float32).max) else None
 
 
+def is_class_name(name: str) -> bool:
+    """Whether a name fits on a line of text."""
+    return bool(name.strip()) and not any(unicodedata.category(letter) in _NO_TEXT for letter in name)
+
+
 def check_classes(listing: Listing) -> Listing:
     """The listing, if every class name fits on a line of text (classes.txt has a line each). Raises DataError."""
     for name in listing.classes:
-        if not name.strip() or any(unicodedata.category(letter) in _NO_TEXT for letter in name):
+        if not is_class_name(name):
             first = listing.paths[listing.labels.index(name)] if name in listing.labels else "classes.txt"
             raise DataError(
                 f"data {listing.source}, {first}",

@@ -201,7 +201,7 @@ def _features(evidence: Evidence, ids: Sequence[int], announce: Callable[[str], 
             inputs = np.concatenate([inputs.mean(-1), inputs.std(-1)], axis=-1)
         rows = inputs.reshape(len(ids), -1)
         deviation = rows.std(axis=0)
-        return _reduced((rows - rows.mean(axis=0)) / np.where(deviation > 0, deviation, 1))
+        return reduced((rows - rows.mean(axis=0)) / np.where(deviation > 0, deviation, 1))
     preparation = plan_inputs(listing, evidence.scan, evidence.config)[0]
     channels, height, width = preparation.input_shape
     scale = min(1.0, HOG_SIDE / max(height, width))
@@ -212,11 +212,11 @@ def _features(evidence: Evidence, ids: Sequence[int], announce: Callable[[str], 
     )
     progress = announce_tenths(f"Looking at the labels of {listing.name}", len(ids), listing.medium.many, announce)
     sample = np.random.default_rng(0).permutation(len(ids))[:_FITTED]
-    few = np.concatenate([_describe(read([ids[i] for i in part])) for part in _chunks(sample.tolist())])
+    few = np.concatenate([describe_images(read([ids[i] for i in part])) for part in _chunks(sample.tolist())])
     basis = PCA(min(_COMPONENTS, *few.shape), random_state=0).fit(few)
     parts = []
     for part in _chunks(ids):
-        parts.append(basis.transform(_describe(read(part))).astype(np.float32))
+        parts.append(basis.transform(describe_images(read(part))).astype(np.float32))
         progress(len(part))
     return np.concatenate(parts)
 
@@ -229,7 +229,8 @@ def _decoded(evidence: Evidence, ids: Sequence[int]) -> NDArray[Any]:
     return found.inputs
 
 
-def _reduced(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def reduced(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, F) features as 256 principal components at most."""
     if rows.shape[1] <= _COMPONENTS:
         return rows
     few = np.random.default_rng(0).permutation(len(rows))[:_FITTED]
@@ -237,7 +238,8 @@ def _reduced(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(basis.transform(rows), dtype=np.float32)
 
 
-def _describe(x_NCHW: torch.Tensor) -> NDArray[np.float32]:
+def describe_images(x_NCHW: torch.Tensor) -> NDArray[np.float32]:
+    """(N, F) what the simple model sees of uint8 images (N, C, H, W), C = 1 or 3."""
     hog = hog_features(x_NCHW)
     return hog if x_NCHW.shape[1] == 1 else np.concatenate([hog, color_histograms(x_NCHW)], axis=1)
 

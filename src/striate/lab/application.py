@@ -54,6 +54,12 @@ PAGES = (
         "striate.lab.predict_page",
     ),
     Page(
+        "labels",
+        "Labels",
+        "Samples whose label is doubtful or whose answer is unsure; one key corrects, the data stay as they are.",
+        "striate.lab.labeling.labels_page",
+    ),
+    Page(
         "watch",
         "Watch",
         "A network at work on an image: the maps of every layer, and how each number in them is computed.",

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 class Lab:
     """One lab, from its start to its end.
 
-    `run`: the run directory or checkpoint it was opened with, if any; no page may name another one. `token` is what a
-    browser has to show; `signed_in` is set once one has. `computing`: held by whoever runs a network or draws from
-    torch's random state, so that one computation does not disturb another. `ending` is set when the lab ends; what
-    streams or waits looks at it.
+    `run`: the run directory or checkpoint it was opened with, if any; no page may name another one. `unlabeled`: a
+    folder of pictures without labels, if one was given. `token` is what a browser has to show; `signed_in` is set once
+    one has. `computing`: held by whoever runs a network or draws from torch's random state, so that one computation
+    does not disturb another. `ending` is set when the lab ends; what streams or waits looks at it.
     """
 
     run: Path | None = None
+    unlabeled: Path | None = None
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     computing: threading.RLock = field(default_factory=threading.RLock)
     signed_in: threading.Event = field(default_factory=threading.Event)

@@ -60,6 +60,10 @@ class TaskConfig:
     samples_per_class: Annotated[int, Ge(2), Le(64)] = 4
     """Embeddings: so many samples of each class follow one another in a batch, which has batch / samples_per_class
     classes."""
+    mirrored: bool | None = None
+    """Embeddings: whether a mirror image is of the class of its image, so that images are mirrored while training, and
+    an embedding is the mean of that of an image and of its mirror image. Default: whether mirrored training images are
+    nearest to others of their class."""
     cost: str | None = None
     """What it costs to miss a class, 1 where not named: `ill=10,doubtful=3`. Predictions and the final evaluation name
     the class with the largest cost × probability; training and probabilities stay as they are."""

@@ -122,6 +122,8 @@ class Task:
     """Batches have a multiple of so many samples, twice as many at least where that is more than 1."""
     gives_vector: ClassVar[bool] = False
     """Whether a prediction is a vector of length 1 whose cosine with another says how alike both are: `embedding`."""
+    rejects: ClassVar[bool] = False
+    """Whether `rejecting` can turn down predictions."""
     compares_samples: ClassVar[bool] = False
     """Whether the loss compares the samples of a batch with one another, so that no batch is computed in parts."""
     own_loss: ClassVar[str] = ""
@@ -485,11 +487,13 @@ class Task:
         return self
 
     def rejecting(self, rate: float, validation: Validation) -> Self:
-        """The task that turns down samples to which it cannot give one class with an error `rate` that it promises.
-        Raises UsageError where predictions are no classes."""
+        """The task that turns down samples to which it cannot give one class, or a label, with an error `rate` that it
+        promises. Raises UsageError where predictions are no classes (`rejects` is false)."""
         del rate, validation
-        got = f"a run that predicts {self.headline}, no classes"
-        raise UsageError("--reject", got, "a classification", "leave out --reject")
+        got, remedy = f"a run that predicts {self.headline}, no classes", "leave out --reject"
+        if self.gives_vector:
+            remedy = "striate match RUN A B, which has a threshold and a probability, or leave out --reject"
+        raise UsageError("--reject", got, "classes, labels, or several targets with such", remedy)
 
     @property
     def decision_text(self) -> str:

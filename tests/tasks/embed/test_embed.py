@@ -5,15 +5,20 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 
-from striate.data.config import DataConfig
+from striate.data.config import AugmentConfig, DataConfig
+from striate.data.dataset import Split
+from striate.data.media.every_medium import medium_of
 from striate.data.read import load_dataset, load_for_evaluation
 from striate.errors import DataError
 from striate.tasks.config import TaskConfig
+from striate.tasks.embed.mirrors import mirrors_keep_class
 from striate.tasks.embed.task import Embed
 from striate.tasks.evaluation import Evaluation
 
@@ -122,3 +127,22 @@ def test_collapsed_embeddings_are_noticed_and_others_are_not() -> None:
     assert "collapsed" in said(collapsed)[0]
     assert "everywhere" in said(rng.normal(size=(60, 8)))[0]
     assert not said(rng.normal(size=(6, 8))[truth] + 0.5 * rng.normal(size=(60, 8)))
+
+
+def test_mirror_images_count_where_they_keep_the_class() -> None:
+    rng = np.random.default_rng(0)
+    bodies = rng.integers(0, 255, (8, 16, 16))
+    labels = torch.arange(80) % 8
+    even = (bodies + bodies[:, :, ::-1]) // 2
+    network, x = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 8)), torch.randn(4, 1, 16, 16)
+    for shapes, expected in ((even, True), (bodies, False)):
+        noisy = np.clip(shapes[labels] + rng.normal(0, 20, (80, 16, 16)), 0, 255).astype(np.uint8)[:, None]
+        train = Split(torch.from_numpy(noisy), labels, torch.arange(80))
+        data = cast(Any, SimpleNamespace(splits={"train": train}, input_shape=(1, 16, 16), medium=medium_of("image")))
+        assert mirrors_keep_class(data) is expected
+        task = Embed(tuple("abcdefgh"), tuple(range(8)), 8, mirrored=expected)
+        made = task.attach(network, (1, 16, 16)).eval()
+        outputs = [made(part)[:, :8] for part in (x, x.flip(-1))]
+        assert torch.allclose(*outputs, atol=1e-6) is expected
+        varied = task.augmentation(AugmentConfig(flip=False, crop=1.0), AugmentConfig())[0]
+        assert varied.flip is expected

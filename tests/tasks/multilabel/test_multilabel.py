@@ -247,3 +247,27 @@ def test_what_has_no_meaning_is_refused() -> None:
     config = merge_request(read_config(None), data="iris", fields=fields)
     with pytest.raises(ConfigError, match="label_smoothing"):
         prepare(config)
+
+
+def test_undecided_labels_are_turned_down_with_the_promised_rate() -> None:
+    def samples(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(seed)
+        truth = (rng.random((n, 3)) < (0.4, 0.3, 0.002)).astype(np.float32)
+        return 1 / (1 + np.exp(-rng.normal(2 * truth - 1, 1))), truth
+
+    task = Multilabel(("cat", "dog", "owl")).rejecting(0.05, lambda: samples(4000, 0))
+    probabilities, truth = samples(4000, 1)
+    told = [task.describe(torch.from_numpy(row)) for row in probabilities]
+    sure = np.array([[name in dict(one["labels"]) for name in task.classes] for one in told])
+    open_ = np.array([[name in one["undecided"] for name in task.classes] for one in told])
+    for k in range(2):
+        there = truth[:, k] > 0
+        assert abs((~sure[there, k] & ~open_[there, k]).mean() - 0.05) < 0.02
+        assert abs(sure[~there, k].mean() - 0.05) < 0.02
+    assert 0.1 < open_[:, 0].mean() < 0.6
+    assert not sure[:, 2].any() or task.certain[2][0] > 0
+    first = next(one for one in told if one["undecided"])
+    assert first["reason"].startswith("undecided: ")
+    assert first["reason"] in task.line(first)
+    with pytest.raises(UsageError, match="--reject"):
+        task.rejecting(0.05, lambda: samples(10, 0))

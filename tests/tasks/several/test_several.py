@@ -232,6 +232,15 @@ def test_exchanged_values_are_found_and_healthy_ones_are_not(tmp_path: Path) -> 
 # A run
 
 
+def test_classes_among_the_targets_are_turned_down_each_by_itself(data, task: Several) -> None:
+    split = data.splits["train"]
+    decoded = task.decode(_outputs(task, len(split)))
+    down = task.rejecting(0.2, lambda: (decoded.numpy(), split.targets.numpy()))
+    told = down.describe(decoded[0])["details"]
+    assert (set(told["gender"]) > {"label", "set"}, "undecided" in told["tags"]) == (True, True)
+    assert told["age"] == task.describe(decoded[0])["details"]["age"]
+
+
 def test_what_has_no_meaning_is_refused(task: Several, capsys) -> None:
     with pytest.raises(UsageError, match="one of them"):
         task.deciding("f=3", None)

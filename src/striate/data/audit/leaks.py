@@ -38,13 +38,15 @@ def find_leaks(evidence: Evidence) -> Marked | None:
     affected = " and ".join(f"{counts[name]:,} of {totals[name]:,} in {name}" for name in ORDER if counts[name])
     parts = not {number for group in torn for number in group} <= {n for group in evidence.alike for n in group}
     whole = ", some as a part or a mirror image" if parts else ""
+    chosen = any({"val", "test"} <= {evidence.splits[number] for number in group} for group in torn)
+    also = " Epoch and thresholds are chosen by val: on what test is to measure." if chosen else ""
     finding = Finding(
         code="data.leak",
         severity=severity,
         where=evidence.listing.source,
         measured=f"{affected} are in another split too{whole}: {some([_pair(evidence, group) for group in torn])}",
         threshold=f"0; an error from {GRAVE:.0%} of a split",
-        why="What was trained on is recognized, not understood: such a split measures too well.",
+        why=f"What was trained on is recognized, not understood: such a split measures too well.{also}",
         remedy=leaving_out(evidence, "Leave each of them out of all splits but one, or keep them together in a group."),
     )
     words = {number: evidence.splits[number] for group in torn for number in group}

@@ -3,12 +3,14 @@ the splits of an earlier run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from io import StringIO
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from striate.data.listing import SPLIT_NAMES, Listing, class_numbers, order_classes
 from striate.data.sources.manifest import table_rows
@@ -21,15 +23,17 @@ SPLIT_FILE = "split.csv"
 
 def with_labels(listing: Listing, file: str) -> Listing:
     """The listing with the labels of a table `path,label`, one row a sample, in place of its own; a sample whose label
-    is empty there is left out. New classes may come.
+    is empty there is left out. New classes may come, and further files: by an absolute path, or one from the folder of
+    the table on; where the data have splits of their own, these are trained on.
 
-    Raises DataError with the line for a path that the data do not have, or have twice in the table; for data whose
-    samples do not have one class each; and for what is no such table.
+    Raises DataError with the line for a path that neither the data nor the disk have, or that comes twice; for data
+    whose samples do not have one class each; and for what is no such table.
     """
     if not listing.has_one_class_each:
         expected = "data whose samples have one class each"
         raise DataError("data.labels", f"{file} for data with other annotations", expected, "leave out --data.labels")
-    labels = dict(_rows(Path(file), "label", set(listing.paths)))
+    labels = dict(_rows(Path(file), "label", set(listing.paths), partial(_is_file, listing, Path(file).parent)))
+    listing, further = _with_files(listing, Path(file).parent, labels)
     kept = [number for number, path in enumerate(listing.paths) if labels.get(path, listing.labels[number])]
     if not kept:
         raise DataError(f"labels {file}", "an empty label for every sample", "samples to train on", "give labels")
@@ -40,10 +44,50 @@ def with_labels(listing: Listing, file: str) -> Listing:
     classes = order_classes(names)
     left = len(listing) - len(kept)
     note = f"Labels: {several(changed, 'sample has', 'samples have')} another class by {file}"
-    note += f", and {several(left, 'sample is', 'samples are')} left out." if left else "."
+    note += f"; {several(further, 'further file is', 'further files are')} added" if further else ""
+    note += f"; {several(left, 'sample is', 'samples are')} left out." if left else "."
     return replace(
         part, labels=names, classes=classes, targets=class_numbers(names, classes), notes=(*listing.notes, note)
     )
+
+
+def read_labels(file: Path) -> dict[str, str]:
+    """The labels of such a table by path, as they stand there. Raises DataError for what is no such table."""
+    return dict(_rows(file, "label"))
+
+
+def _is_file(listing: Listing, folder: Path, path: str) -> bool:
+    """Whether there is such a file of the medium of the data."""
+    return listing.read is not None and listing.medium.owns(path) and (folder / path).is_file()
+
+
+def _with_files(listing: Listing, folder: Path, labels: Mapping[str, str]) -> tuple[Listing, int]:
+    """The listing with the files that only the table has, and how many these are."""
+    known = set(listing.paths)
+    paths = [path for path, label in labels.items() if path not in known and label]
+    if not paths:
+        return listing, 0
+    n, read = len(listing), listing.read
+    assert read is not None, "only data that are files have further ones"
+
+    def read_any(number: int) -> bytes:
+        return read(number) if number < n else read_file(folder / paths[number - n])
+
+    def more(values: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
+        return (*values, *[value] * len(paths)) if values else values
+
+    names = (*listing.labels, *(labels[path] for path in paths))
+    joined = replace(
+        listing,
+        paths=(*listing.paths, *paths),
+        labels=names,
+        given=more(listing.given, "train" if any(listing.given) else None),
+        targets=class_numbers(names, order_classes(names)),
+        read=read_any,
+        groups=more(listing.groups, None),
+        columns={name: more(values, "") for name, values in listing.columns.items()},
+    )
+    return joined.part(sorted(range(len(joined)), key=lambda number: joined.paths[number])), len(paths)
 
 
 def with_splits(listing: Listing, source: str) -> Listing:
@@ -69,8 +113,11 @@ def with_splits(listing: Listing, source: str) -> Listing:
     return replace(listing, given=given, notes=(*listing.notes, note))
 
 
-def _rows(file: Path, column: str, known: set[str] | None = None) -> Iterator[tuple[str, str]]:
-    """Path and value of each row; a path that is not `known`, or comes twice with another value, is an error."""
+def _rows(
+    file: Path, column: str, known: Collection[str] | None = None, there: Callable[[str], bool] = lambda _: False
+) -> Iterator[tuple[str, str]]:
+    """Path and value of each row; a path that is neither `known` nor `there`, or comes twice with another value, is an
+    error."""
     where = f"{column}s {file}"
     try:
         text = read_file(file).decode("utf-8-sig")
@@ -86,7 +133,7 @@ def _rows(file: Path, column: str, known: set[str] | None = None) -> Iterator[tu
     for line, fields in rows:
         row = dict(zip_longest(names, fields[: len(names)], fillvalue=""))
         path, value = row["path"].strip(), row[column].strip()
-        if known is not None and path not in known:
+        if known is not None and path not in known and not there(path):
             near = get_close_matches(path, sorted(known), 1)
             expected = f"the path of a sample as split.csv of a run has it{f', such as {near[0]}' if near else ''}"
             raise DataError(f"{where}, line {line}", f"{path}, which the data do not have", expected, "fix the line")

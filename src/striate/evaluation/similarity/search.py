@@ -66,7 +66,7 @@ class Outlier:
         return {"outlier": self.path, "similarity": round(self.similarity, 6)}
 
 
-def _neighbors(nearest: Nearest, count: int) -> tuple[Any, Any]:
+def neighbors(nearest: Nearest, count: int) -> tuple[Any, Any]:
     """Positions and cosines (N, count) of the nearest others of all vectors."""
     n, places, near = len(nearest.vectors), [], []
     for start in range(0, n, _ROWS):
@@ -80,7 +80,7 @@ def _neighbors(nearest: Nearest, count: int) -> tuple[Any, Any]:
 
 def most_alike(nearest: Nearest, paths: Sequence[str], count: int) -> list[Alike]:
     """The `count` pairs with the highest cosine, among each file and its nearest five."""
-    places, near = _neighbors(nearest, min(_NEIGHBORS, len(paths) - 1))
+    places, near = neighbors(nearest, min(_NEIGHBORS, len(paths) - 1))
     pairs: dict[tuple[int, int], float] = {}
     for one, (row, similar) in enumerate(zip(places.tolist(), near.tolist(), strict=True)):
         for other, value in zip(row, similar, strict=True):
@@ -91,6 +91,6 @@ def most_alike(nearest: Nearest, paths: Sequence[str], count: int) -> list[Alike
 
 def outliers(nearest: Nearest, paths: Sequence[str], count: int) -> list[Outlier]:
     """The `count` files with the lowest mean cosine to their nearest five."""
-    _, near = _neighbors(nearest, min(_NEIGHBORS, len(paths) - 1))
+    _, near = neighbors(nearest, min(_NEIGHBORS, len(paths) - 1))
     means = near.mean(1)
     return [Outlier(paths[k], float(means[k])) for k in np.argsort(means, kind="stable")[:count]]

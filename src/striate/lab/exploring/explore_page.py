@@ -14,6 +14,8 @@ from fastapi.responses import Response
 from numpy.typing import NDArray
 from PIL import Image
 
+from striate.evaluation.similarity.nearest import Nearest
+from striate.evaluation.similarity.search import neighbors
 from striate.lab.exploring.chosen_samples import (
     Choice,
     Ranked,
@@ -44,6 +46,7 @@ MOST = 500
 """Samples of a map: it takes seconds to draw by t-SNE, and more lie over one another."""
 TILE = 32  # pixels of a small picture
 ACROSS = 25  # of them in a row of the sheet
+NEIGHBORS = 6  # that are shown beside a chosen sample
 _AT_ONCE = 64
 
 
@@ -85,9 +88,17 @@ def features_of(lab: Lab, samples: Samples, split: str) -> Features:
 
 
 def make_map(features: Features, method: Method) -> dict[str, Any]:
-    """The map of `striate.visualize.inside.embedding`: `points`, and how true it is. Raises DataError."""
+    """The map of `striate.visualize.inside.embedding`: `points`, and how true it is; of each point the `neighbors` by
+    the features, [position, cosine], the nearest first. Raises DataError."""
     made = embed_features(features.values, features.source, method=method)
-    return made.to_json() | {"tile": features.tile, "across": ACROSS}
+    lengths = np.linalg.norm(features.values, axis=1, keepdims=True)
+    near = Nearest(np.asarray(features.values / np.where(lengths > 0, lengths, 1), np.float32))
+    rows = zip(*(part.tolist() for part in neighbors(near, min(NEIGHBORS, len(lengths) - 1))), strict=True)
+    return made.to_json() | {
+        "tile": features.tile,
+        "across": ACROSS,
+        "neighbors": [list(zip(places, cosines, strict=True)) for places, cosines in rows],
+    }
 
 
 def _tile(image: NDArray[np.uint8]) -> Image.Image:

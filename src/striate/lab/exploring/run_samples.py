@@ -147,7 +147,7 @@ def find_predictions(lab: Lab, samples: Samples, split: str) -> SplitPredictions
     if len(ids) > MOST:
         got = f"{several(len(ids), 'sample')} without saved predictions"
         raise DataError(f"predictions for {split}", got, f"at most {MOST:,}", "choose another split")
-    return new_predictions(split, samples, *_predict(lab, samples, ids), lab.trained.task)
+    return new_predictions(split, samples, *predict_samples(lab, samples, ids), lab.trained.task)
 
 
 def new_predictions(
@@ -162,7 +162,7 @@ def new_predictions(
     return _of_probabilities(split, ids, true, probabilities, predicted, saved=False)
 
 
-def _predict(lab: Lab, samples: Samples, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+def predict_samples(lab: Lab, samples: Samples, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """The ids of the samples that can be read, and the network's probabilities for them."""
     trained = lab.trained
     assert trained is not None, "samples are of a run"

@@ -24,7 +24,7 @@ export async function mapView(query) {
     selected = index;
     remember({ sample: samples[index].name });
     draw();
-    about.replaceChildren(aboutSample(samples[index], sheet, response, index));
+    about.replaceChildren(aboutSample(samples[index], sheet, response, index, select));
   };
   canvas.addEventListener("click", (event) => {
     const box = canvas.getBoundingClientRect();
@@ -33,7 +33,7 @@ export async function mapView(query) {
   const step = (dx, dy) => () => select(selected < 0 ? 0 : towards(places, selected, dx, dy));
   onKeys(canvas, { ArrowLeft: step(-1, 0), ArrowRight: step(1, 0), ArrowUp: step(0, -1), ArrowDown: step(0, 1) });
   new ResizeObserver(draw).observe(canvas);
-  if (selected >= 0) about.replaceChildren(aboutSample(samples[selected], sheet, response, selected));
+  if (selected >= 0) about.replaceChildren(aboutSample(samples[selected], sheet, response, selected, select));
   const faithful = `${Math.round(100 * response.kept)} % of the ten nearest neighbors among the features are among the ten nearest on the map`;
   const shares = response.explained.length ? ` The axes have ${response.explained.map((share) => `${Math.round(100 * share)} %`).join(" and ")} of the variance.` : " Distances between far groups mean nothing.";
   const rows = samples.map((sample, k) => [make("span", {}, sample.path), sample.label, sample.said ?? "–", number(points[k][0]), number(points[k][1])]);
@@ -97,13 +97,30 @@ function legend(response) {
     makeSvg("svg", { viewBox: "0 0 12 12", width: 12, height: 12, "aria-hidden": "true" }, makeSvg("rect", { width: 12, height: 12, fill: color(classes, name) })), name)));
 }
 
-function aboutSample(sample, sheet, response, index) {
+/** A sample's tile of the sheet. */
+function tilePicture(sheet, response, index, attributes) {
   const [wide, high] = response.tile;
-  const picture = make("canvas", { width: wide, height: high, class: "pixels map-chosen", role: "img", "aria-label": sample.label });
+  const picture = make("canvas", { width: wide, height: high, ...attributes });
   picture.getContext("2d").drawImage(sheet, -(index % response.across) * wide, -Math.floor(index / response.across) * high);
+  return picture;
+}
+
+/** The samples that are nearest by the features, wherever the map has put them; each can be chosen. */
+function neighborList(sheet, response, index, select) {
+  return make("ol", { class: "map-neighbors", "aria-label": "Nearest neighbors by the features" }, response.neighbors[index].map(([other, cosine]) => {
+    const { label } = response.samples[other];
+    const strange = label !== response.samples[index].label;
+    return make("li", {}, make("button", { type: "button", onclick: () => select(other), "aria-label": `${label}, similarity ${cosine.toFixed(2)}` },
+      tilePicture(sheet, response, other, { class: "pixels" }), make("span", { class: strange ? "error" : "" }, label), make("span", { class: "faint" }, cosine.toFixed(2))));
+  }));
+}
+
+function aboutSample(sample, sheet, response, index, select) {
+  const picture = tilePicture(sheet, response, index, { class: "pixels map-chosen", role: "img", "aria-label": sample.label });
   const lines = [make("strong", {}, sample.label)];
   if (sample.said !== undefined) lines.push(make("p", { class: sample.right ? "good" : "error" }, `${sample.right ? "✓" : "✗"} Predicted: ${sample.said}, ${percent(sample.probability)}.`));
-  return make("div", {}, picture, lines, make("p", { class: "faint" }, sample.path), make("p", { class: "row" }, imageLinks(sample)));
+  return make("div", {}, picture, lines, make("p", { class: "faint" }, sample.path), make("p", { class: "row" }, imageLinks(sample)),
+    make("p", { class: "faint" }, "Nearest by the features, with the cosine:"), neighborList(sheet, response, index, select));
 }
 
 function nearest(places, x, y) {

@@ -68,6 +68,7 @@ class Classify(Task):
         "hinge": frozenset(("class_weights", "margin", "cost", "threshold")),
     }
     mean_of_views: ClassVar[bool] = True
+    rejects: ClassVar[bool] = True
     exports: ClassVar[tuple[str, ...]] = ("probabilities",)
 
     @classmethod

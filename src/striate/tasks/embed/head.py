@@ -28,17 +28,24 @@ class EmbeddingNetwork(nn.Module):
     """(N, D) embeddings of length 1, followed by their (N, K) cosines with the proxies, where there are some.
 
     What the network gives is standardized over the batch before its length becomes 1: cosines of vectors that all lie
-    on one side of the origin would differ little.
+    on one side of the origin would differ little. `mirrored`: once trained, the embedding is the direction of the mean
+    of that of an image (N, C, H, W) and of its mirror image.
     """
 
-    def __init__(self, body: nn.Module, dimensions: int, classes: int) -> None:
+    def __init__(self, body: nn.Module, dimensions: int, classes: int, *, mirrored: bool = False) -> None:
         super().__init__()
+        self.mirrored = mirrored
         self.body = body
         self.center = nn.BatchNorm1d(dimensions, affine=False)
         self.proxies = Proxies(classes, dimensions) if classes else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, D + K) for a batch (N, …)."""
-        given = network_outputs(self.body, self.body(x), whole=False).outputs
-        embeddings = functional.normalize(self.center(given).float())
+        embeddings = self._embed(x)
+        if self.mirrored and not self.training:
+            embeddings = functional.normalize(embeddings + self._embed(x.flip(-1)))
         return embeddings if self.proxies is None else torch.cat([embeddings, self.proxies(embeddings)], dim=1)
+
+    def _embed(self, x: torch.Tensor) -> torch.Tensor:
+        given = network_outputs(self.body, self.body(x), whole=False).outputs
+        return functional.normalize(self.center(given).float())

@@ -85,7 +85,8 @@ def count_pairs(vectors: Any, targets: Any) -> Pairs:
     """The pairs of `PAIRED` samples at most, in one row, in `_BINS` bins from the lowest cosine to the highest."""
     low, high = 1.0, -1.0
     for near, same, other in _blocks(vectors, targets):
-        low, high = (min(low, float(near[same | other].min())), max(high, float(near[same | other].max())))
+        pairs = near[same | other]  # of a single sample there are none
+        low, high = min(low, float(pairs.min(initial=1.0))), max(high, float(pairs.max(initial=-1.0)))
     edges = np.linspace(low, max(high, low + 1e-9), _BINS + 1)
     kinds = np.zeros((2, 1, _BINS))
     for near, *chosen in _blocks(vectors, targets):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from striate.records import Interval
 from striate.tasks.embed.assess import HARDEST
 from striate.tasks.embed.metrics import RECALL, EmbeddingMetrics, SamplePair
 from striate.tasks.embed.retrieval import hardest_pairs, spread
@@ -17,18 +18,23 @@ from striate.tasks.evaluation import Evaluation
 from striate.tasks.show import CHART_DPI, PHOTO_DPI, Images, Row, plain_cells, share_cells, slices_section
 from striate.visualize.canvas import of_split, save_figure
 from striate.visualize.charts import chart
-from striate.visualize.inside.embedding import FEWEST, MOST, embed_features, embedding_figure
+from striate.visualize.cluster_panels import cluster_panel
+from striate.visualize.inside.embedding import FEWEST, MOST, Method, embed_features, embedding_figure
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.visualize.point_figures import points_figure
 from striate.wording import percent
 
 _SHOWN = 4
+_CLICKED, _NEIGHBORS = 200, 6
+_METHODS: tuple[tuple[Method, str], ...] = (("pca", "First two principal components"), ("tsne", "t-SNE"))
 
 
-def embedding_pictures(folder: Path, evaluation: Evaluation, images: Images | None) -> tuple[Picture, ...]:
+def embedding_pictures(
+    folder: Path, evaluation: Evaluation, images: Images | None, names: Sequence[str] = ()
+) -> tuple[Picture, ...]:
     """`map.png`, all samples in two dimensions; of images the hardest pairs, `apart.png` and `alike.png`."""
     title = of_split(evaluation.data, evaluation.split, evaluation.n)
-    pictures = _map(folder, evaluation, images, title)
+    pictures = _map(folder, evaluation, images, title, names)
     if images is None:
         return pictures
     kinds = (
@@ -66,7 +72,9 @@ def _beside(pair: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.concatenate([planes[0], gap, planes[1]], axis=1)
 
 
-def _map(folder: Path, evaluation: Evaluation, images: Images | None, title: str) -> tuple[Picture, ...]:
+def _map(
+    folder: Path, evaluation: Evaluation, images: Images | None, title: str, names: Sequence[str]
+) -> tuple[Picture, ...]:
     """PCA and t-SNE of at most `MOST` samples; nothing for few samples, or where all embeddings are the same."""
     taken = spread(evaluation.n, MOST)
     vectors = np.asarray(evaluation.decoded, np.float32)[taken]
@@ -83,15 +91,36 @@ def _map(folder: Path, evaluation: Evaluation, images: Images | None, title: str
     )
     path = save_figure(figure, folder / "map.png", CHART_DPI)
     said = f"{title}. Near each other is alike to the network; classes that it never saw should form groups."
-    return (Picture("Map of the embeddings", said, path, "samples"),)
+    return (Picture("Map of the embeddings", said, path, "samples", _clicked(evaluation, images, taken, names)),)
 
 
-def embedding_sections(figures: EmbeddingMetrics, of: str) -> tuple[Section, ...]:
-    """The ROC curve with the threshold, the hardest pairs, and parts of the data."""
+def _clicked(
+    evaluation: Evaluation, images: Images | None, taken: NDArray[np.int64], names: Sequence[str]
+) -> tuple[str, ...]:
+    """The map as a page shows it, of `_CLICKED` of the samples: a click on a point shows its neighbors; nothing of what
+    are no pictures."""
+    some = taken[spread(len(taken), _CLICKED)]
+    shown = None if images is None else np.asarray(images[some])
+    if shown is None or shown.ndim != 4 or shown.shape[1] not in (1, 3):
+        return ()
+    vectors = np.asarray(evaluation.decoded, np.float32)[some]
+    maps = [(name, embed_features(vectors, "", method=method).points) for method, name in _METHODS]
+    near = vectors @ vectors.T
+    np.fill_diagonal(near, -np.inf)
+    places = np.argsort(-near, axis=1, kind="stable")[:, : min(_NEIGHBORS, len(some) - 1)]
+    labels = [evaluation.classes[int(evaluation.targets[k])] for k in some]
+    called = [names[k] if len(names) else f"sample {int(evaluation.ids[k])}" for k in some]
+    return (cluster_panel(maps, called, labels, shown, (places, np.take_along_axis(near, places, 1))),)
+
+
+def embedding_sections(figures: EmbeddingMetrics, of: str, chosen: Interval | None = None) -> tuple[Section, ...]:
+    """The ROC curve with the threshold, the hardest pairs, and parts of the data. `chosen`: the threshold's interval on
+    validation."""
+    ends = "" if chosen is None else f" (there its 95 % interval is {chosen.low:.3f} to {chosen.high:.3f}, bootstrap)"
     missed, taken = map(percent, figures.wrong)
     said = (
         f"From a similarity (cosine) of {figures.threshold:.3f} on, two samples are said to be of one class; the"
-        f" threshold was chosen on validation, so that both kinds of mistakes are as frequent there. In the {of},"
+        f" threshold was chosen on validation{ends}, so that both kinds of mistakes are as frequent there. In the {of},"
         f" {missed} of the pairs of one class lie below it, and {taken} of the pairs of two classes above it."
     )
     label = f"ROC curve of the pairs of the {of}: area {percent(figures.figures['auc'].value)}"

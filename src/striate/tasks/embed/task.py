@@ -27,6 +27,7 @@ from striate.tasks.embed.assess import assess_embeddings, neighbor_estimates
 from striate.tasks.embed.head import EmbeddingNetwork
 from striate.tasks.embed.losses import BY_PROXY, loss_of
 from striate.tasks.embed.metrics import METRICS, EmbeddingMetrics
+from striate.tasks.embed.mirrors import mirrors_keep_class
 from striate.tasks.embed.retrieval import neighbor_rows, verification_estimates, verify_pairs
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.headline import Rows, interval_of
@@ -48,6 +49,7 @@ class Embed(Task):
     `seen` are the class numbers of the training split: others have no proxy, and count for nothing in the training
     loss. `each`: so many samples of a class follow one another in a batch. `threshold`: the cosine from which on two
     samples are said to be of one class; `slope`: how steep its probability rises there. Validation decides both.
+    `mirrored`: whether mirror images are of the same class, so that an embedding is that of both.
     """
 
     classes: tuple[str, ...] = ()
@@ -57,13 +59,14 @@ class Embed(Task):
     each: int = 4
     threshold: float = 0.5
     slope: float = 10.0
+    mirrored: bool = False
 
     name: ClassVar[str] = "embed"
     annotation: ClassVar[str] = "identity"
     metrics = METRICS
     losses: ClassVar[tuple[str, ...]] = ("arcface", "proxy-anchor", "triplet", "supcon")
     fields: ClassVar[Mapping[str, frozenset[str]]] = dict.fromkeys(
-        losses, frozenset(("dimensions", "samples_per_class"))
+        losses, frozenset(("dimensions", "samples_per_class", "mirrored"))
     )
     gives_vector: ClassVar[bool] = True
     refused_augmentation: ClassVar[Mapping[str, str]] = dict.fromkeys(
@@ -74,7 +77,9 @@ class Embed(Task):
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
         """For the classes of the training split."""
         seen = torch.unique(data.splits["train"].targets).tolist()
-        return cls(data.classes, tuple(seen), config.dimensions, loss, config.samples_per_class)
+        mirrored = mirrors_keep_class(data) if config.mirrored is None else config.mirrored
+        sizes = config.dimensions, loss, config.samples_per_class
+        return cls(data.classes, tuple(seen), *sizes, mirrored=mirrored)
 
     @property
     def _proxies(self) -> int:
@@ -105,7 +110,7 @@ class Embed(Task):
         del input_shape
         if isinstance(network, EmbeddingNetwork):
             return network
-        made = EmbeddingNetwork(network, self.dimensions, self._proxies)
+        made = EmbeddingNetwork(network, self.dimensions, self._proxies, mirrored=self.mirrored)
         return made.to(next(network.parameters(), torch.empty(0)).device)
 
     def bare(self, network: nn.Module) -> nn.Module:
@@ -118,9 +123,14 @@ class Embed(Task):
         return replace(self, threshold=threshold, slope=slope) if np.isfinite([threshold, slope]).all() else self
 
     def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
-        """Turned and scaled a little; crops keep most of the image: unseen classes may differ in any part of it."""
+        """Turned and scaled a little; crops keep most of it: unseen classes may differ in any part. Mirrored where that
+        keeps the class."""
         del request
-        return replace(usual, crop=max(usual.crop or 1.0, CROP), rotate=ROTATE, scale=SCALE), ""
+        varied = replace(usual, crop=max(usual.crop or 1.0, CROP), rotate=ROTATE, scale=SCALE)
+        if not self.mirrored:
+            return varied, ""
+        said = "mirror images are of their class too: embeddings are the mean of both (--task.mirrored false)"
+        return replace(varied, flip=usual.flip or True), said
 
     def epoch_order(self, targets: torch.Tensor, seed: int, epoch: int) -> torch.Tensor:
         """`each` samples of a class after one another."""
@@ -193,12 +203,15 @@ class Embed(Task):
         return float(total[0] / total[1]) if total[1] else 0.0
 
     def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
-        """Of each figure, by bootstrap over samples or groups."""
+        """Of each figure, by bootstrap over samples or groups; of the threshold, where these samples alone put it,
+        which for validation is the interval of the one in use."""
         found = {
             **neighbor_estimates(self._rows4(decoded, targets), groups),
             **verification_estimates(decoded, targets, groups),
         }
-        ends = {f"{name}_interval": interval_of(found[name]) for name in ("recall@1", "map@r", "auc", "eer")}
+        ends = {
+            f"{name}_interval": interval_of(found[name]) for name in ("recall@1", "map@r", "auc", "eer", "threshold")
+        }
         return {name: span for name, span in ends.items() if span is not None}
 
     def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
@@ -310,15 +323,16 @@ class Embed(Task):
         """The map of the embeddings, and the hardest pairs."""
         from striate.tasks.embed.show import embedding_pictures  # drawing loads only where it is needed
 
-        del target_names, names
-        return embedding_pictures(folder, evaluation, images)
+        del target_names
+        return embedding_pictures(folder, evaluation, images, names)
 
     def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
         """ROC, the hardest pairs, and parts of the data."""
         from striate.tasks.embed.show import embedding_sections
 
-        del assessment
-        return embedding_sections(figures, of) if isinstance(figures, EmbeddingMetrics) else ()
+        val = assessment.splits.get("val")
+        chosen = val.figures["threshold"].interval if isinstance(val, EmbeddingMetrics) else None
+        return embedding_sections(figures, of, chosen) if isinstance(figures, EmbeddingMetrics) else ()
 
     def tables(
         self, evaluation: Evaluation, figures: Figures | None, target_names: Sequence[str]
@@ -344,6 +358,7 @@ class Embed(Task):
             "each": self.each,
             "threshold": self.threshold,
             "slope": self.slope,
+            "mirrored": self.mirrored,
         }
 
 

@@ -18,6 +18,7 @@ from striate.inference.agreement import agreement_of_classes
 from striate.inference.plan import PredictionAgreement
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature
+from striate.statistics.conformal import calibrate, fewest_for
 from striate.tasks.accumulator import Accumulator, KeptRows
 from striate.tasks.assessment import Assessment, Figures
 from striate.tasks.baseline import Method
@@ -56,6 +57,9 @@ class Multilabel(Task):
     shift: float = 0.05
     thresholds: tuple[float, ...] = ()
     given: tuple[tuple[int, float], ...] = ()
+    certain: tuple[tuple[float, float], ...] = ()
+    """Of each label, where undecided ones are turned down: from which probability on it may be there, and up to which
+    it may not be."""
 
     name: ClassVar[str] = "multilabel"
     annotation: ClassVar[str] = "labels"
@@ -66,6 +70,7 @@ class Multilabel(Task):
         "asymmetric": frozenset(("threshold", "positive_gamma", "negative_gamma", "negative_shift")),
     }
     mean_of_views: ClassVar[bool] = True
+    rejects: ClassVar[bool] = True
 
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
@@ -140,6 +145,24 @@ class Multilabel(Task):
                 raise UsageError(option, got, "a probability above 0, up to 1", remedy)
             pairs += [] if value is None else [(k, value)]
         return replace(self, given=tuple(sorted(pairs)))
+
+    def rejecting(self, rate: float, validation: Validation) -> Self:
+        """With two sets for each label, calibrated apart: of samples that have it, and that have it not, a share of
+        `rate` at most is said to be the other; what neither set, or both, would take is undecided. Raises UsageError
+        where validation has too few samples of either kind for every label."""
+        probabilities, truth = (np.asarray(part, np.float64) for part in validation())
+        bounds, fewest = [], fewest_for(rate)
+        for k in range(self.outputs):
+            there = truth[:, k] > 0
+            ends = []
+            for own, values in ((there, probabilities[:, k]), (~there, 1 - probabilities[:, k])):
+                none = np.zeros(int(own.sum()), np.int64)
+                ends.append(calibrate(values[own][:, None], none, rate).least if own.sum() >= fewest else 0.0)
+            bounds.append((ends[0], 1 - ends[1]))
+        if all(low <= 0 and high >= 1 for low, high in bounds):
+            got = f"{rate:g}, with {several(len(truth), 'validation sample')}"
+            raise UsageError("--reject", got, f"{fewest:,} or more with a label, or without it", "--reject 0.1")
+        return replace(self, certain=tuple(bounds))
 
     @property
     def decision_text(self) -> str:
@@ -253,15 +276,27 @@ class Multilabel(Task):
 
     def describe(self, decoded: torch.Tensor) -> dict[str, Any]:
         """`labels`, those from their threshold on as [label, probability], the surest first; and `probabilities` of
-        all."""
+        all. Where undecided ones are turned down: `labels` that are surely there, `undecided`, and the `reason`."""
         shares = dict(zip(self.classes, (float(value) for value in decoded.tolist()), strict=True))
         said = [name for name, there in zip(self.classes, self.said(decoded).tolist(), strict=True) if there]
+        undecided = []
+        if self.certain:
+            sides = {
+                name: (shares[name] >= low, shares[name] <= high)
+                for name, (low, high) in zip(self.classes, self.certain, strict=True)
+            }
+            said = [name for name, side in sides.items() if side == (True, False)]
+            undecided = [name for name, (there, absent) in sides.items() if there == absent]
         labels = sorted(((name, shares[name]) for name in said), key=lambda pair: -pair[1])
-        return {"labels": [list(pair) for pair in labels], "probabilities": shares}
+        found = {"labels": [list(pair) for pair in labels], "probabilities": shares}
+        if not self.certain:
+            return found
+        return found | {"undecided": undecided, "reason": f"undecided: {listed(undecided, 5)}" if undecided else None}
 
     def line(self, fields: Mapping[str, Any]) -> str:
         """The labels and their percentages."""
-        return ", ".join(f"{name} {100 * share:.1f} %" for name, share in fields["labels"]) or "none of the labels"
+        said = ", ".join(f"{name} {100 * share:.1f} %" for name, share in fields["labels"]) or "none of the labels"
+        return f"{said}  ({reason})" if (reason := fields.get("reason")) else said
 
     def explained(self, decoded: torch.Tensor) -> Explained:
         """The logit of the most probable label."""

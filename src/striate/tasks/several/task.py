@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -42,6 +43,10 @@ from striate.wording import listed, several
 
 _OF_KIND: dict[str, type[Task]] = {"number": Regress, "class": Classify, "labels": Multilabel}
 """The task of each kind of column."""
+
+
+def _both(predictions: NDArray[Any], targets: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    return predictions, targets
 
 
 @dataclass(frozen=True)
@@ -237,6 +242,22 @@ class Several(Task):
             got = "a run that predicts several targets"
             raise UsageError(option, got, "a network for one of them", f"leave out {option}")
         return replace(self, tasks=tuple(task.deciding(None, None, validation) for task in self.tasks))
+
+    @property
+    def rejects(self) -> bool:  # type: ignore[override]
+        """Whether one of the targets can be turned down."""
+        return any(task.rejects for task in self.tasks)
+
+    def rejecting(self, rate: float, validation: Validation) -> Self:
+        """Each target that is a class or a set of labels is turned down by itself, by the validation samples of which
+        it is known. Raises UsageError where there is none, or too few of these."""
+        if not self.rejects:
+            return super().rejecting(rate, validation)
+        tasks = []
+        for task, (known, own, truth) in zip(self.tasks, self.parts(*map(torch.as_tensor, validation())), strict=True):
+            rows = own[known].numpy(), truth[known].numpy()
+            tasks.append(task.rejecting(rate, partial(_both, *rows)) if task.rejects else task)
+        return replace(self, tasks=tuple(tasks))
 
     def calibrated(self, temperature: float) -> Self:
         """Raises UsageError: no temperature is fitted."""

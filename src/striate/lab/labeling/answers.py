@@ -1,0 +1,190 @@
+"""What was answered for samples whose label is to be checked, by something that had not learned that label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from striate.data.folds import deal_folds
+from striate.data.media.every_medium import medium_of
+from striate.data.predict_inputs import list_inputs, read_inputs
+from striate.errors import ConfigError, DataError, pasted
+from striate.evaluation.label_errors import FOLDS, describe_images, doubt_labels, out_of_fold, reduced
+from striate.evaluation.similarity.nearest import search_exactly
+from striate.evaluation.similarity.vectors import compute_vectors
+from striate.lab.exploring import run_samples
+from striate.runs.predictions import read_predictions
+from striate.tasks.baseline_features import HOG_SMALLEST
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from striate.lab.exploring.run_samples import Samples
+    from striate.lab.workbench import Lab
+    from striate.training.trained import Trained
+
+MOST = 10_000
+"""Training samples that are answered from the others, at most; of more, the network alone is asked."""
+UNLABELED = "unlabeled"
+"""What the samples of a folder without labels are called, among the splits."""
+_AT_ONCE = 256
+_NEIGHBORS = 10
+_WARMTH = 0.1
+_STRENGTH = (1.0,)
+
+HELD_OUT = "the network, which did not learn from it,"
+LEARNED = "the network, although it learned this label,"
+FOLDED = "what a simple model learns from the other samples alone"
+NEIGHBORS = "the vote of the ten samples that are nearest to the network"
+SEEN = "the network"
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Of the samples of one split, or of an unlabeled folder: `ids` (N,), positions in the run's data or in `files`;
+    `probabilities` (N, K) of the classes; `labels` (N,) class numbers, −1 where there are none; `by` whom, in words;
+    and which labels are `likely` wrong (N,), the class then being given with confidence (confident learning)."""
+
+    split: str
+    ids: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    by: str
+    likely: NDArray[np.bool_]
+    files: tuple[str, ...] = ()
+
+    @property
+    def best(self) -> NDArray[np.int64]:
+        """(N,) the most probable class."""
+        return np.asarray(self.probabilities.argmax(1))
+
+    @property
+    def doubt(self) -> NDArray[np.float64]:
+        """(N,) by how much the most probable class exceeds the label, 0 to 1; 0 where both are the same."""
+        rows = np.arange(len(self.ids))
+        own = np.where(self.labels < 0, self.probabilities.max(1), self.probabilities[rows, self.labels])
+        return np.asarray(self.probabilities.max(1) - own)
+
+    @property
+    def lead(self) -> NDArray[np.float64]:
+        """(N,) by how much the most probable class exceeds the next, 0 to 1."""
+        if self.probabilities.shape[1] < 2:
+            return np.ones(len(self.ids))
+        top = np.partition(self.probabilities, -2, axis=1)
+        return np.asarray(top[:, -1] - top[:, -2])
+
+
+def answer_split(lab: Lab, samples: Samples, split: str) -> Answers:
+    """The answers for a split of the run. Raises DataError where samples have no class each, or the network answers
+    with others."""
+    assert lab.trained is not None, "samples are of a run"
+    if not samples.classes:
+        expected = "samples that have one class each: classify, or embed"
+        raise DataError("labels", "other annotations", expected, f"striate eval {pasted(samples.run.path)}")
+    if lab.trained.task.gives_vector:
+        ids, probabilities = _of_neighbors(lab, samples, split)
+        by = NEIGHBORS
+    elif split == "train" and (folded := _of_others(lab, samples, split)) is not None:
+        # The network has learned these labels, wrong ones too: trained for long, it doubts none of them.
+        (ids, probabilities), by = folded, FOLDED
+    else:
+        ids, probabilities = _of_network(lab, samples, split)
+        by = LEARNED if split == "train" else HELD_OUT
+    labels = _class_numbers(samples, ids)
+    likely = np.zeros(len(ids), bool)
+    likely[doubt_labels(probabilities, labels).positions] = True
+    return Answers(split, ids, probabilities, labels, by, likely)
+
+
+def answer_files(trained: Trained, folder: Path) -> Answers:
+    """The answers for the pictures of a folder, at any depth. Raises DataError where there are none, and for a network
+    that gives no classes."""
+    if trained.task.gives_vector or not trained.classes:
+        got = f"a run that predicts {trained.task.headline}"
+        raise DataError("unlabeled pictures", got, "a classification", "leave out --unlabeled")
+    files, tables = list_inputs([folder], medium_of(trained.preparation.kind))[0], []
+    taken: list[int] = []
+    for start in range(0, len(files), _AT_ONCE):
+        read = list(enumerate(read_inputs(files[start : start + _AT_ONCE], trained.preparation), start))
+        if usable := [(number, one.input) for number, one in read if one.input is not None]:
+            raw = np.stack([pixels for _, pixels in usable])
+            tables.append(trained.decode(torch.from_numpy(raw)).numpy().astype(np.float64))
+            taken += [number for number, _ in usable]
+    if not taken:
+        raise DataError(f"folder {folder}", "no picture that can be read", "pictures", "give another folder")
+    probabilities, nothing = np.concatenate(tables), np.full(len(taken), -1)
+    return Answers(UNLABELED, np.array(taken), probabilities, nothing, SEEN, np.zeros(len(taken), bool), files)
+
+
+def _of_network(lab: Lab, samples: Samples, split: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    trained, ids = lab.trained, samples.of_split(split)
+    assert trained is not None
+    if tuple(trained.classes) != samples.classes:
+        got = "classes of another network"
+        raise DataError("labels", got, ", ".join(samples.classes)[:200], "open the run of these data")
+    saved = read_predictions(samples.run, split)
+    if saved is not None and saved.classes == samples.classes and set(saved.ids.tolist()) <= set(ids.tolist()):
+        return saved.ids, saved.answers.astype(np.float64)
+    found, probabilities = run_samples.predict_samples(lab, samples, ids)
+    return found, probabilities.astype(np.float64)
+
+
+def _class_numbers(samples: Samples, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    order = {name: number for number, name in enumerate(samples.classes)}
+    return np.array([order[samples.labels[k]] for k in ids.tolist()], np.int64)
+
+
+def _of_others(lab: Lab, samples: Samples, split: str) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+    """For each sample from those of other folds; None where there are too many, or too few of a class."""
+    wanted = samples.of_split(split)
+    taken: list[NDArray[np.int64]] = []
+    if len(wanted) > MOST:
+        return None
+    parts: list[NDArray[np.float32]] = []
+    units: list[bytes] = []
+    for start in range(0, len(wanted), _AT_ONCE):
+        read, inputs = run_samples.read_inputs(lab, samples, wanted[start : start + _AT_ONCE])
+        taken.append(read)
+        if inputs.shape[1] not in (1, 3) or min(inputs.shape[2:]) < HOG_SMALLEST:
+            parts.append(inputs.flatten(1).numpy().astype(np.float32) / 255)
+        else:
+            parts.append(describe_images(inputs))
+        units += [blake2b(image.numpy().tobytes(), digest_size=16).digest() for image in inputs]
+    ids = np.concatenate(taken)
+    labels = _class_numbers(samples, ids)
+    there, places = np.unique(labels, return_inverse=True)
+    few = min(len({unit for unit, place in zip(units, places, strict=True) if place == k}) for k in range(len(there)))
+    try:
+        folds = deal_folds(units, places, max(2, min(FOLDS, few)), 0)
+    except ConfigError:  # a class with a single sample
+        return None
+    features = reduced(np.concatenate(parts))
+    return ids, out_of_fold(features, labels, folds, len(samples.classes), _STRENGTH)[0]
+
+
+def _of_neighbors(lab: Lab, samples: Samples, split: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """For each sample the classes of the nearest others, weighted by exp(cosine / 0.1)."""
+    ids, vectors = split_vectors(lab, samples, split)
+    labels = _class_numbers(samples, ids)
+    places, near = search_exactly(vectors, vectors, _NEIGHBORS + 1)
+    weights = np.exp((near - near.max(1, keepdims=True)) / _WARMTH) * (places != np.arange(len(ids))[:, None])
+    table = np.zeros((len(ids), len(samples.classes)))
+    np.add.at(table, (np.arange(len(ids))[:, None], labels[places]), weights)
+    return ids, table / np.maximum(table.sum(1, keepdims=True), 1e-12)
+
+
+def split_vectors(lab: Lab, samples: Samples, split: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The ids of the samples of a split that can be read, and their vectors of length 1."""
+    assert lab.trained is not None
+    ids, vectors, wanted = [], [], samples.of_split(split)
+    for start in range(0, len(wanted), _AT_ONCE):
+        part, inputs = run_samples.read_inputs(lab, samples, wanted[start : start + _AT_ONCE])
+        with lab.computing:
+            vectors.append(compute_vectors(lab.trained, inputs.numpy())[0])
+        ids.append(part)
+    return np.concatenate(ids), np.concatenate(vectors)

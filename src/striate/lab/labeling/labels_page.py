@@ -1,0 +1,197 @@
+"""The page Labels: which samples to look at, with label and answer; each correction goes into a table at once."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Body, Query
+from fastapi.responses import Response
+
+from striate.data.listing import order_classes
+from striate.data.sources.tree import read_file
+from striate.errors import DataError, pasted
+from striate.lab.exploring.run_samples import Samples, read_samples
+from striate.lab.labeling.answers import UNLABELED, Answers, answer_files, answer_split
+from striate.lab.labeling.corrections_file import NAME, CorrectionsFile
+from striate.lab.page_images import MAX_PIXELS, RUN, as_png, made_smaller, run_config
+from striate.visualize.picture import read_picture_bytes
+from striate.wording import percent
+
+if TYPE_CHECKING:
+    from striate.lab.workbench import Lab
+
+Which = Literal["doubtful", "unsure"]
+AT_ONCE = 200
+"""So many samples at most are listed at once."""
+_EPOCHS = 5
+_DIGITS = "1234567890"
+
+
+def keys_of(classes: tuple[str, ...]) -> list[str]:
+    """A key for each class, "" where none is left: its own name where that is one character, else the first letter of
+    its name that is free, else a digit that is free."""
+    keys = {name: name.lower() for name in classes if len(name) == 1 and name.isalnum()}
+    if len(set(keys.values())) < len(keys):  # a and A
+        keys = {name: name for name in keys}
+    for name in classes:
+        if name not in keys:
+            wanted = [letter for letter in name.lower() if letter.isascii() and letter.isalpha()] + list(_DIGITS)
+            keys[name] = next((letter for letter in wanted if letter not in keys.values()), "")
+    return [keys[name] for name in classes]
+
+
+@dataclass
+class Labeling:
+    """The samples of one lab whose labels are looked at, and the table of corrections."""
+
+    lab: Lab
+    _found: dict[str, Answers] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @cached_property
+    def samples(self) -> Samples:
+        """All samples of the run. Raises RunError, DataError."""
+        return read_samples(self.lab)
+
+    @cached_property
+    def table(self) -> CorrectionsFile:
+        """The table beside the run."""
+        earlier = run_config(self.lab).data.labels
+        return CorrectionsFile(self.samples.run.path / NAME, None if earlier is None else Path(earlier))
+
+    @cached_property
+    def _own(self) -> dict[str, str]:
+        return dict(zip(self.samples.listing.paths, map(str, self.samples.labels), strict=True))
+
+    def parts(self) -> list[dict[str, Any]]:
+        """What can be looked at: the splits, the held-out ones first, and the unlabeled folder."""
+        counts = self.samples.counts()
+        named = {name: counts[name] for name in ("test", "val", "train") if name in counts}
+        parts: list[dict[str, Any]] = [{"name": name, "n": n} for name, n in named.items()]
+        return parts if self.lab.unlabeled is None else [*parts, {"name": UNLABELED, "n": None}]
+
+    def answers(self, part: str) -> Answers:
+        """The answers for a split, or the unlabeled folder; once. Raises DataError."""
+        with self._lock:
+            if part not in self._found:
+                if part != UNLABELED:
+                    self._found[part] = answer_split(self.lab, self.samples, part)
+                elif self.lab.unlabeled is None or self.lab.trained is None:
+                    remedy = "end the lab, and open it with --unlabeled FOLDER"
+                    raise DataError("unlabeled pictures", "no folder", "one that the lab was opened with", remedy)
+                else:
+                    with self.lab.computing:
+                        self._found[part] = answer_files(self.lab.trained, self.lab.unlabeled)
+            return self._found[part]
+
+    def path_of(self, part: str, number: int) -> str:
+        """The path of a sample as the table names it. Raises DataError for one that is not there."""
+        if part == UNLABELED:
+            files = self.answers(part).files
+            if not 0 <= number < len(files):
+                raise DataError("sample", str(number), f"a number from 0 to {len(files) - 1}", "load the page again")
+            return str(Path(files[number]).absolute())
+        if not 0 <= number < len(self.samples.listing):
+            raise DataError("sample", str(number), "a sample of the run", "load the page again")
+        return self.samples.listing.paths[number]
+
+    def queue(self, part: str, which: Which) -> dict[str, Any]:
+        """The samples that are to be looked at next: those of the table are done."""
+        answers, done = self.answers(part), self.table.labels()
+        by = -answers.doubt if which == "doubtful" else answers.lead
+        order = np.argsort(by, kind="stable")
+        if which == "doubtful":
+            order = order[answers.doubt[order] > 0]
+        rows = [row for row in order.tolist() if self.path_of(part, int(answers.ids[row])) not in done]
+        listed = [self._told(answers, row) for row in rows[:AT_ONCE]]
+        return {
+            "total": len(rows),
+            "of": len(answers.ids),
+            "likely": int(answers.likely.sum()),
+            "by": answers.by,
+            "samples": listed,
+        }
+
+    def _told(self, answers: Answers, row: int) -> dict[str, Any]:
+        number, table = int(answers.ids[row]), answers.probabilities[row]
+        top = [[self.samples.classes[k], float(table[k])] for k in np.argsort(-table, kind="stable")[:3].tolist()]
+        label = None if answers.labels[row] < 0 else self.samples.classes[int(answers.labels[row])]
+        told = {
+            "sample": number,
+            "part": answers.split,
+            "path": self.path_of(answers.split, number),
+            "image": None if answers.files else f"{RUN}#{number}",
+            "label": label,
+            "top": top,
+            "likely": bool(answers.likely[row]),
+        }
+        if label is None or label == top[0][0]:
+            said = f"Unsure: {answers.by} gives {top[0][0]} {percent(top[0][1])}"
+            return told | {"why": said + (f" and {top[1][0]} {percent(top[1][1])}." if len(top) > 1 else ".")}
+        own = percent(float(table[answers.labels[row]]))
+        doubt = "Likely wrong" if answers.likely[row] else "Doubtful"
+        return told | {"why": f"{doubt}: {answers.by} gives {top[0][0]} {percent(top[0][1])}, and {label} {own}."}
+
+    def state(self) -> dict[str, Any]:
+        """The classes with their keys, what the table holds, and the command that trains on."""
+        labels, run = self.table.labels(), self.samples.run.path
+        classes = order_classes((*self.samples.classes, *filter(None, labels.values())))
+        left = sum(not label for label in labels.values())
+        kept = sum(self._own.get(path) == label for path, label in labels.items())
+        return {
+            "classes": [{"name": name, "key": key} for name, key in zip(classes, keys_of(classes), strict=True)],
+            "file": str(self.table.path),
+            "corrected": len(labels) - left - kept,
+            "kept": kept,
+            "left": left,
+            "command": f"striate train --from {pasted(run)} --labels {pasted(self.table.path)} --epochs {_EPOCHS}",
+        }
+
+    def picture(self, number: int) -> bytes:
+        """A PNG of a picture of the unlabeled folder."""
+        path = Path(self.path_of(UNLABELED, number))
+        try:
+            data = read_file(path)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise DataError(f"picture {path.name}", reason, "a file that can be read", "skip it") from None
+        return as_png(made_smaller(read_picture_bytes(data, path.name, MAX_PIXELS), 512))
+
+
+def routes(lab: Lab) -> APIRouter:
+    """The endpoints of the page Labels."""
+    router, labeling = APIRouter(), Labeling(lab)
+
+    @router.get("/about")
+    def about() -> dict[str, Any]:
+        """What can be looked at, and the state of the table."""
+        listing = labeling.samples.listing
+        return {"data": listing.name, "parts": labeling.parts(), **labeling.state()}
+
+    @router.get("/queue")
+    def queue(part: str, which: Which = "doubtful") -> dict[str, Any]:
+        return labeling.queue(part, which)
+
+    @router.post("/correct")
+    def correct(
+        part: Annotated[str, Body()], sample: Annotated[int, Body()], label: Annotated[str, Body(max_length=200)]
+    ) -> dict[str, Any]:
+        """Give a sample a label, "" to leave it out; the state of the table."""
+        labeling.table.set(labeling.path_of(part, sample), label)
+        return labeling.state()
+
+    @router.post("/undo")
+    def undo() -> dict[str, Any]:
+        """Take back the latest change; the `path` of its sample, None where there is none."""
+        return {"path": labeling.table.undo(), **labeling.state()}
+
+    @router.get("/picture")
+    def picture(sample: Annotated[int, Query(ge=0)]) -> Response:
+        return Response(labeling.picture(sample), media_type="image/png")
+
+    return router

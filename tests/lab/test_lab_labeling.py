@@ -1,0 +1,120 @@
+"""Labels: what is doubted and why, which key gives which class, and the table that comes of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from striate.errors import DataError
+from striate.lab.labeling.corrections_file import CorrectionsFile
+from striate.lab.labeling.labels_page import keys_of
+from striate.runs.directory import open_run
+from striate.runs.predictions import read_predictions
+
+Open = Callable[..., TestClient]
+
+
+@pytest.fixture
+def own_run(digits_run: Path, tmp_path: Path) -> Path:
+    """A copy of the run that may be written to."""
+    return Path(shutil.copytree(digits_run, tmp_path / "own", ignore=shutil.ignore_patterns("plots", "report.html")))
+
+
+def ask(client: TestClient, path: str, **values: Any) -> Any:
+    answer = client.get(f"/api/labels/{path}", params=values)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def tell(client: TestClient, path: str, **values: Any) -> Any:
+    return client.post(f"/api/labels/{path}", json=values).json()
+
+
+def table_of(run: Path) -> dict[str, str]:
+    with (run / "labels.csv").open(newline="") as file:
+        return {row["path"]: row["label"] for row in csv.DictReader(file)}
+
+
+def test_doubtful_labels_come_first_and_corrections_are_written_at_once(open_lab: Open, own_run: Path) -> None:
+    client = open_lab(own_run)
+    kept = read_predictions(open_run(own_run), "test")
+    assert kept is not None
+    queue = ask(client, "queue", part="test")
+    margins = kept.answers.max(1) - kept.answers[np.arange(len(kept.ids)), kept.targets]
+    assert queue["total"] == (margins > 0).sum()
+    first, second, third = queue["samples"][:3]
+    assert first["image"] == f"run#{kept.ids[margins.argmax()]}"
+    assert "the network, which did not learn from it, gives" in first["why"]
+    assert not (own_run / "labels.csv").exists()
+    state = tell(client, "correct", part="test", sample=first["sample"], label="new one")
+    assert (state["corrected"], state["kept"], state["left"]) == (1, 0, 0)
+    assert {"name": "new one", "key": "n"} in state["classes"]
+    tell(client, "correct", part="test", sample=second["sample"], label=second["label"])
+    tell(client, "correct", part="test", sample=third["sample"], label="")
+    assert table_of(own_run) == {first["path"]: "new one", second["path"]: second["label"], third["path"]: ""}
+    state = tell(client, "undo")
+    assert (state["path"], state["corrected"], state["kept"], state["left"]) == (third["path"], 1, 1, 0)
+    again = ask(open_lab(own_run), "queue", part="test")  # after a restart what is done is done
+    assert [one["path"] for one in again["samples"][:1]] == [third["path"]]
+    assert f"--from {own_run} --labels {own_run / 'labels.csv'}" in state["command"]
+    refused = tell(client, "correct", part="test", sample=first["sample"], label="two\nlines")
+    assert "on one line" in refused["error"]["expected"]
+    assert table_of(own_run)[first["path"]] == "new one"
+
+
+def test_unsure_answers_of_a_folder_without_labels(open_lab: Open, own_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "found"
+    folder.mkdir()
+    for number, pixels in enumerate(np.random.default_rng(0).integers(0, 255, (5, 8, 8), np.uint8)):
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    client = open_lab(own_run, folder)
+    queue = ask(client, "queue", part="unlabeled", which="unsure")
+    leads = [one["top"][0][1] - one["top"][1][1] for one in queue["samples"]]
+    assert len(leads) == 5
+    assert leads == sorted(leads)
+    shown = client.get("/api/labels/picture", params={"sample": queue["samples"][0]["sample"]})
+    assert Image.open(io.BytesIO(shown.content)).size == (8, 8)
+    assert client.get("/api/labels/picture", params={"sample": 5}).status_code == 422
+    tell(client, "correct", part="unlabeled", sample=queue["samples"][0]["sample"], label="3")
+    assert table_of(own_run) == {queue["samples"][0]["path"]: "3"}
+
+
+def test_training_samples_are_answered_by_a_model_that_had_not_seen_them(open_lab: Open, own_run: Path) -> None:
+    queue = ask(open_lab(own_run), "queue", part="train")
+    assert "from the other samples alone" in queue["by"]
+    assert 0 < queue["total"] < queue["of"] / 5
+
+
+@pytest.mark.parametrize(
+    ("classes", "keys"),
+    [
+        (tuple("0123456789"), list("0123456789")),
+        (("cat", "cow", "dog"), ["c", "o", "d"]),
+        (("A", "a", "B"), ["A", "a", "B"]),
+        (("12", "34"), ["1", "2"]),
+    ],
+)
+def test_each_class_has_a_key_of_its_own(classes: tuple[str, ...], keys: list[str]) -> None:
+    assert keys_of(classes) == keys
+
+
+def test_the_table_begins_with_the_corrections_that_the_run_was_trained_with(tmp_path: Path) -> None:
+    earlier = tmp_path / "earlier.csv"
+    earlier.write_text("path,label\na/1.png,b\n")
+    table = CorrectionsFile(tmp_path / "labels.csv", earlier)
+    table.set("a/2.png", "it, said")
+    assert table.labels() == {"a/1.png": "b", "a/2.png": "it, said"}
+    table.undo()
+    assert table.labels() == {"a/1.png": "b"}
+    assert table.undo() is None
+    with pytest.raises(DataError, match="the class"):
+        table.set("a/2.png", "\x07")
