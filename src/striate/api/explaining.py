@@ -265,8 +265,9 @@ def _in_units(nudge: Nudge, x: torch.Tensor, trained: Trained) -> NudgeShown:
     changed, before = (one[0].double().cpu().numpy() * std + mean for one in (nudge.changed, x))
     medium = medium_of(trained.preparation.kind)
     difference = (changed - before) if medium.bounds is not None else (changed - before) / std
+    changed = changed if medium.bounds is None else changed.clip(*medium.bounds)
     return NudgeShown(
-        changed.astype(np.float32) if medium.bounds is None else changed.round().clip(*medium.bounds).astype(np.uint8),
+        (changed.round() if medium.dtype == "uint8" else changed).astype(medium.dtype),
         float(np.sqrt(np.square(difference).mean())),
         float(np.abs(difference).max()),
         medium.unit,

@@ -268,7 +268,7 @@ def _pictures(run: RunDirectory, prepared: Prepared, test: Evaluation, passes: f
     )
     inputs = data.splits[test.split].inputs
     names = data.facts[test.split].paths if test.split in data.facts else ()
-    shown = drawable_images(inputs) if data.medium.pictures else drawn_inputs(inputs, data.preparation)
+    shown = drawable_images(inputs) if data.medium.shows_itself else drawn_inputs(inputs, data.preparation)
     return [curves, *prepared.task.pictures(run.plots, test, shown, target_names=data.target_names, names=names)]
 
 
