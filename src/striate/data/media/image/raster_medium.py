@@ -22,7 +22,7 @@ from striate.data.media.image.fitting import place, whole_size
 from striate.data.media.image.image_medium import Images
 from striate.data.media.image.pictures import Header, UnreadableImage, explained
 from striate.data.media.image.raster_files import DEPTHS, Raster, as_numbers, read_raster, values_of
-from striate.data.media.image.raster_plan import SIXTEEN_FROM_EIGHT, plan_rasters
+from striate.data.media.image.raster_plan import SIXTEEN_FROM_EIGHT, plan_rasters, range_note
 from striate.data.media.medium import Preparation
 from striate.errors import DataError
 from striate.wording import listed, several, show_shape
@@ -44,7 +44,11 @@ class Rasters(Images):
 
     def describe(self, shape: tuple[int, ...]) -> str:
         """Channels, height and width."""
-        return f"images of {show_shape(shape[1:])} pixels in {several(shape[0], 'channel')} of more than bytes"
+        return f"images of {show_shape(shape[1:])} pixels in {several(shape[0], 'channel')}, levels of the data's range"
+
+    def axes(self, preparation: Preparation) -> str:
+        """Which values the levels are."""
+        return range_note(preparation)
 
     def levels(self, raster: Raster, where: str, preparation: Preparation) -> NDArray[np.float32]:
         """(C, H, W) of a file, at its own size. Raises UnreadableImage."""
@@ -63,7 +67,9 @@ class Rasters(Images):
             values = np.repeat(values, 3, 2) if channels == 3 else values @ np.array(LUMA)[:, None]
         elif found != channels:
             raise UnreadableImage(
-                where, several(found, "channel"), f"save it with {several(channels, 'channel')}, as the others are"
+                where,
+                f"{several(found, 'channel')}, not {channels}",
+                f"save it with {several(channels, 'channel')}, as the others are",
             )
         return self.scaled(np.moveaxis(values, -1, 0), preparation)
 

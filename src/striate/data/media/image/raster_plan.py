@@ -62,7 +62,7 @@ def plan_rasters(planned: Planned, source: str, headers: Sequence[Header], confi
         depths=depths,
         pages=config.pages or "first",
     )
-    return preparation, (*notes, _range_note(preparation)), findings
+    return preparation, (*notes, range_note(preparation)), findings
 
 
 def _range(
@@ -88,10 +88,11 @@ def _range(
     return tuple(low), tuple(high)
 
 
-def _range_note(preparation: Preparation) -> str:
+def range_note(preparation: Preparation) -> str:
+    """Depths, and which values levels 0 and 255 are."""
     if preparation.depths == ("uint8",):
         return f"Values: bytes in {several(preparation.input_shape[0], 'channel')}, as they are."
-    (low, high), by_channel = ((preparation.low, preparation.high)), ""
+    low, high, by_channel = preparation.low, preparation.high, ""
     what = f"{low[0]:.6g} to {high[0]:.6g}"
     if len(set(zip(low, high, strict=True))) > 1:
         what = f"{min(low):.6g} … {max(low):.6g} to {min(high):.6g} … {max(high):.6g}"
