@@ -186,6 +186,8 @@ class Medium:
     """Those of SOME_MEDIA that have a meaning for it."""
     lasting: ClassVar[bool] = False
     """Whether a file lasts, so that there can be a prediction for each part of it."""
+    player: ClassVar[str] = ""
+    """The element of a page that plays `played`: `audio`; empty for what is not played."""
     bounds: ClassVar[tuple[float, float] | None] = None
     """The least and the largest value that an input can have; None where there are none."""
     unit: ClassVar[str] = "standard deviations"
@@ -353,7 +355,25 @@ class Medium:
                     f"leave out --augment.{field}",
                 )
 
-    # Drawing
+    # Drawing and playing
+
+    def framed(self, pixels: NDArray[np.uint8], preparation: Preparation) -> NDArray[np.uint8]:
+        """A picture (H, W, 3), a pixel for each position of an input (C, H, W), with what says where its axes are."""
+        del preparation
+        return pixels
+
+    def drawings(
+        self, data: bytes | Path, where: str, preparation: Preparation
+    ) -> tuple[tuple[str, NDArray[np.uint8]], ...]:
+        """Of a file that is played, titles and pictures (H, W, 3) of what the network takes of it. Raises
+        Unreadable."""
+        del data, where, preparation
+        return ()
+
+    def played(self, data: bytes | Path, where: str, preparation: Preparation) -> bytes:
+        """What the network takes of a file, as a file that browsers play. Raises DataError."""
+        del data
+        raise self.no_files(where, preparation)
 
     def drawn(self, raw: NDArray[Any], preparation: Preparation) -> NDArray[np.uint8] | None:
         """A raw input as a picture, (H, W) or (H, W, 3) uint8; None where it cannot be drawn."""
