@@ -320,6 +320,6 @@ def _refuse_store(listing: Listing, config: DataConfig) -> None:
         raise ConfigError(
             "data.packs",
             f"{config.packs}, for {what}",
-            "images, which can be packed",
+            "inputs that can be packed: images, spectrograms",
             "leave out --data.packs (on top of a --config: --data.packs null)",
         )

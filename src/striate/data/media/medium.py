@@ -194,6 +194,11 @@ class Medium:
     """In what a change of an input is measured: in levels of its values where it has bounds."""
 
     @property
+    def one(self) -> str:
+        """One sample, in a word."""
+        return self.a.partition(" ")[2]
+
+    @property
     def shows_itself(self) -> bool:
         """Whether inputs are bytes of pictures, which need not be drawn."""
         return self.pictures and self.dtype == "uint8"
