@@ -151,6 +151,8 @@ def sample_input(name: str, preparation: Preparation, announce: Announce | None 
     """The sample of a named data set, `mnist5k#17`, as a raw input (C, H, W). Raises DataError."""
     values = sample_picture(name, announce).values
     picture = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
+    if not medium_of(preparation.kind).shows_itself:
+        return medium_of(preparation.kind).prepare(picture, preparation)
     return prepare_image(picture, name, preparation)
 
 

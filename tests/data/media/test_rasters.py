@@ -19,8 +19,10 @@ from striate.data.media.image.raster_files import RasterHeader, header_of, read_
 from striate.data.media.image.raster_plan import raster_findings
 from striate.data.normalize import measure_normalization
 from striate.data.read import load_dataset, load_for_evaluation
+from striate.data.sources.list_source import list_source
 from striate.data.store.stored import StoredInputs
 from striate.errors import ConfigError
+from striate.visualize.picture import listed_picture
 
 PIXELS = 64_000_000
 
@@ -243,3 +245,20 @@ def test_parts_are_those_of_the_whole(data, tmp_path):
     parts = medium.parts(path, "large", preparation)
     assert parts.size == size == (30, 40)
     assert np.array_equal(parts.read((3, 5, 10, 12)), all_of_it[:, 3:13, 5:17])
+
+
+def test_a_sample_is_drawn_over_its_range_and_says_so(folder):
+    picture = listed_picture(list_source(DataConfig(str(folder))), 0)
+    assert picture.values.shape == (8, 8, 1)
+    assert picture.values.max() - picture.values.min() > 200
+    assert "16 bits: values" in picture.notes[0]
+
+
+def test_ten_bits_of_heic_are_told():
+    heif = pytest.importorskip("pillow_heif")
+    out = io.BytesIO()
+    heif.from_bytes("I;16", (64, 64), whole("uint16", (64, 64)).tobytes()).save(out, quality=90)
+    header = header_of(out.getvalue(), "a file", max_pixels=PIXELS)
+    assert header.squeezed in (10, 12)
+    (finding,) = raster_findings("here", [header], DataConfig())
+    assert finding.code == "data.squeezed"
