@@ -90,8 +90,8 @@ class ExportedNetwork(nn.Module):
         if not self.preparation.low:
             return values, None
         known = torch.where(values.isnan() | values.isinf(), self.low, values)
-        levels = ((known - self.low) * self.gain).clamp(*medium_of(self.preparation.kind).bounds or (None, None))
-        return levels, _frame(None, *self.preparation.input_shape[1:])
+        least, most = medium_of(self.preparation.kind).bounds or (None, None)
+        return ((known - self.low) * self.gain).clamp(least, most), _frame(None, *self.preparation.input_shape[1:])
 
     def _prepared(self, image: torch.Tensor) -> tuple[torch.Tensor, Frame]:
         height, width = image.shape[1:3]

@@ -82,10 +82,9 @@ def _range(
     values = np.concatenate(samples) if samples else np.zeros((1, channels))
     axis = None if channels == 3 else 0
     values = np.where(np.isnan(values).all(0), 0.0, values)
-    low, high = np.nanpercentile(values, PERCENTILES, axis=axis)
-    low, high = (np.broadcast_to(end, channels).astype(float).tolist() for end in (low, high))
-    high = [top if top > bottom else bottom + 1 for bottom, top in zip(low, high, strict=True)]
-    return tuple(low), tuple(high)
+    ends = np.nanpercentile(values, PERCENTILES, axis=axis)
+    low, high = (tuple(map(float, np.broadcast_to(end, channels))) for end in ends)
+    return low, tuple(top if top > bottom else bottom + 1 for bottom, top in zip(low, high, strict=True))
 
 
 def range_note(preparation: Preparation) -> str:
