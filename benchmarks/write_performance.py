@@ -19,6 +19,7 @@ WORKLOADS = (
     "fashion_epoch",
     "cifar_resnet18",
     "photo_loading",
+    "media",
     "photos",
     "resnet50_inference",
     "speedrun",

@@ -17,15 +17,20 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
+import soundfile
+import tifffile
 import torch
 from PIL import Image
 from scipy.io import savemat
 
 from striate.data.config import DataConfig
 from striate.data.dataset import Preparation
+from striate.data.media.every_medium import medium_of
 from striate.data.media.image.pictures import decode_image, decode_mask, read_header
+from striate.data.media.image.raster_files import DEPTHS, header_of
 from striate.data.sources.archive import archive_tree
 from striate.data.sources.idx import parse_idx
 from striate.data.sources.list_source import list_source
@@ -272,6 +277,28 @@ def picture(data: bytes) -> None:
     decode_image(data, "picture", Preparation("image", (3, 8, 8), max_pixels=100_000, reduced=True))
 
 
+def raster(data: bytes) -> None:
+    """A picture from an instrument: its header, and its levels, of one page and of all."""
+    limit = 100_000
+    with suppress(StriateError):
+        header_of(data, "picture", max_pixels=limit)
+    for pages, channels in (("first", 1), ("channels", 3)):
+        low, high = channels * (0.0,), channels * (4095.0,)
+        how = Preparation(
+            "raster", (channels, 8, 8), max_pixels=limit, low=low, high=high, depths=tuple(DEPTHS), pages=pages
+        )
+        with suppress(StriateError):
+            medium_of("raster").decode(data, "picture", how)
+
+
+def sound(data: bytes) -> None:
+    """A sound: its header, and its spectrogram."""
+    with suppress(StriateError):
+        medium_of("spectrogram").header(data, "sound", max_pixels=1)
+    how = Preparation("spectrogram", (1, 64, 9), rate=8000, samples=1200, window=512, hop=80)
+    medium_of("spectrogram").decode(data, "sound", how)
+
+
 def mat(data: bytes) -> None:
     """A MATLAB file of SVHN."""
     list_svhn_file(_file("x.mat", data))
@@ -307,6 +334,31 @@ def _pictures() -> list[bytes]:
     image = Image.fromarray(np.arange(12 * 9 * 3, dtype=np.uint8).reshape(9, 12, 3))
     forms = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000")
     return [_bytes_of(lambda out, form=form: image.save(out, form)) for form in forms]  # type: ignore[misc]
+
+
+def _rasters() -> list[bytes]:
+    values = (np.arange(3 * 12 * 9, dtype=np.uint16) * 11).reshape(3, 12, 9)
+    gray: dict[str, Any] = {"photometric": "minisblack"}
+    files = [
+        (values[0], gray),
+        (values, gray),
+        (values, gray | {"planarconfig": "separate", "compression": "lzw", "predictor": True}),
+        (values, gray | {"bigtiff": True, "compression": "zlib"}),
+        (np.moveaxis(values, 0, -1), {"photometric": "rgb", "tile": (16, 16)}),
+        (values[0].astype(np.float32), gray | {"extratags": [(42113, "s", 0, "-9999", True)]}),
+    ]
+    made = [_bytes_of(lambda out, x=x, how=how: tifffile.imwrite(out, x, **how)) for x, how in files]  # type: ignore[misc]
+    deep = Image.fromarray(values[0])
+    return [*made, *(_bytes_of(lambda out, f=f: deep.save(out, f)) for f in ("PNG", "JPEG2000", "PPM"))]  # type: ignore[misc]
+
+
+def _sounds() -> list[bytes]:
+    wave = np.sin(np.arange(1500) / 5).astype(np.float32) / 2
+    forms = (("WAV", "PCM_16"), ("WAV", "FLOAT"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("MP3", None))
+    return [
+        _bytes_of(lambda out, f=f: soundfile.write(out, wave, 8000, f[1], format=f[0]))  # type: ignore[misc]
+        for f in forms
+    ]
 
 
 _PICTURE = _bytes_of(lambda out: Image.new("L", (4, 4), 7).save(out, "PNG"))
@@ -377,6 +429,8 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     ),
     "picture": (picture, _pictures()),
     "mask": (mask, _pictures()),
+    "raster": (raster, _rasters()),
+    "sound": (sound, _sounds()),
     "shards": (shards, [_tar(tarfile.USTAR_FORMAT, ("0.png", "0.cls")), _tar(tarfile.PAX_FORMAT, ("ä.jpg", "ä.cls"))]),
     "shard-index": (shard_index, [_left_by(lambda: _shards(_FOLDER / "whole"), _FOLDER / "whole" / INDEX)]),
     "shard-journal": (shard_journal, [_journal()]),

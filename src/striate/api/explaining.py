@@ -115,6 +115,9 @@ def _explain(
     if part is not None and part[0] == "pixel" and placed is not None:
         raw, part = _around_pixel(trained, image, raw, placed, part[1])
     explained = _explain_trained(trained, raw, method, name, network, None if part is None else part[1], placed)
+    medium = medium_of(trained.preparation.kind)
+    if medium.player and isinstance(image, str | Path):
+        explained = replace(explained, played=medium.played(Path(image), str(image), trained.preparation))
     if isinstance(path, Trained):
         missing = "No training samples to compare with: a network alone does not know its data; name its run."
         return replace(explained, nearest=Nearest(missing=missing))
@@ -222,6 +225,7 @@ def _explain_trained(
         trained.task.line(prediction.fields),
         asked.part,
         trained.task.decision_text,
+        trained.preparation,
     )
 
 
@@ -265,8 +269,9 @@ def _in_units(nudge: Nudge, x: torch.Tensor, trained: Trained) -> NudgeShown:
     changed, before = (one[0].double().cpu().numpy() * std + mean for one in (nudge.changed, x))
     medium = medium_of(trained.preparation.kind)
     difference = (changed - before) if medium.bounds is not None else (changed - before) / std
+    changed = changed if medium.bounds is None else changed.clip(*medium.bounds)
     return NudgeShown(
-        changed.astype(np.float32) if medium.bounds is None else changed.round().clip(*medium.bounds).astype(np.uint8),
+        (changed.round() if medium.dtype == "uint8" else changed).astype(medium.dtype),
         float(np.sqrt(np.square(difference).mean())),
         float(np.abs(difference).max()),
         medium.unit,

@@ -140,10 +140,11 @@ def answer_files(
     trained = run if isinstance(run, Trained) else load(run.path if isinstance(run, Run) else run)
     files, ignored, rows = _list(paths, trained.preparation)
     if not files:
+        medium = medium_of(trained.preparation.kind)
         raise DataError(
             ", ".join(map(str, paths)) or "paths",
-            f"no pictures ({several(ignored, 'other file')})",
-            "files with the suffix of a picture, at any depth",
+            f"no {medium.many} ({several(ignored, 'other file')})",
+            f"files with the suffix of {medium.a}, at any depth",
             "give the files by name, or another folder",
         )
     if every is not None:

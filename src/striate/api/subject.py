@@ -138,14 +138,21 @@ class Subject:
 
     def picture(self, raw: torch.Tensor) -> NDArray[np.uint8] | None:
         """A raw input (C, H, W) as it is drawn; None where it is no image."""
-        drawable = medium_of(self.preparation.kind).stored and raw.ndim == 3 and raw.shape[0] in (1, 3)
-        return raw.cpu().numpy() if drawable and raw.dtype == torch.uint8 else None
+        medium = medium_of(self.preparation.kind)
+        if not medium.stored or raw.ndim != 3:
+            return None
+        if not medium.pictures or medium.shows_itself:
+            return raw.cpu().numpy() if raw.shape[0] in (1, 3) and raw.dtype == torch.uint8 else None
+        drawn = medium.drawn(raw.cpu().numpy(), self.preparation)
+        return None if drawn is None else drawn[None] if drawn.ndim == 2 else np.moveaxis(drawn, -1, 0)
 
 
 def sample_input(name: str, preparation: Preparation, announce: Announce | None = None) -> NDArray[np.uint8]:
     """The sample of a named data set, `mnist5k#17`, as a raw input (C, H, W). Raises DataError."""
     values = sample_picture(name, announce).values
     picture = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
+    if not medium_of(preparation.kind).shows_itself:
+        return medium_of(preparation.kind).prepare(picture, preparation)
     return prepare_image(picture, name, preparation)
 
 

@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Le, Lt
 Fit = Literal["crop", "stretch", "pad"]
 Fill = Literal["edge", "reflect", "zero"]
 Layout = Literal["auto", "NF", "NCL", "NLC", "NHW", "NHWC", "NCHW", "NDHW", "NCDHW", "NDHWC"]
+Pages = Literal["first", "channels"]
 View = Literal["log-mel", "waveform"]
 Store = Literal["auto", "memory", "pack", "stream"]
 
@@ -27,6 +28,9 @@ class DataConfig:
     of many sizes, or large ones, 96 to 224 pixels, by the time that there is."""
     channels: Literal[1, 3] | None = None
     """1 for gray, 3 for RGB. Default: RGB if any image has color."""
+    pages: Pages | None = None
+    """Pictures of several pages: the `first` is read, or the pages of a TIFF are `channels`. Default: the first, which
+    is a finding."""
     fit: Fit | None = None
     """How an image of another aspect ratio fits the input: `crop` its center, `stretch` it, or `pad` it. Default: crop;
     pad where an annotation says where something is."""

@@ -103,7 +103,7 @@ def mask_reader(
             size = listing.medium.size_of(scan.headers[number])
             masks.place(at, _decode_mask(listing, number, data, size, preparation), preparation)
         except _WrongSizeError:
-            if (why := read_image(row, np.empty(preparation.input_shape, np.uint8))) is None:
+            if (why := read_image(row, np.empty(preparation.input_shape, _dtype(preparation)))) is None:
                 raise
             return why  # an image that cannot be read needs no mask
         except (OSError, DataError) as error:
@@ -167,6 +167,10 @@ def _decode_files(
         inputs, chosen = inputs[readable], chosen[readable]
         masks = None if masks is None else masks.take(readable)
     return Decoded(chosen, inputs, masks, unreadable)
+
+
+def _dtype(preparation: Preparation) -> str:
+    return medium_of(preparation.kind).dtype
 
 
 class _WrongSizeError(DataError):

@@ -27,15 +27,16 @@ class DrawnInputs:
         return len(self.inputs)
 
     def __getitem__(self, rows: NDArray[Any]) -> NDArray[np.uint8]:
-        """(K, 3, H, W) of the inputs at `rows`."""
+        """(K, 3, H, W) of the inputs at `rows`, or (K, 1, H, W) in gray."""
         medium = medium_of(self.preparation.kind)
         drawn = [medium.drawn(one, self.preparation) for one in self.inputs[rows].cpu().numpy()]
-        return np.stack([one.transpose(2, 0, 1) for one in drawn if one is not None])
+        planes = [one[None] if one.ndim == 2 else one.transpose(2, 0, 1) for one in drawn if one is not None]
+        return np.stack(planes)
 
 
 def drawn_inputs(inputs: Inputs, preparation: Preparation) -> DrawnInputs | None:
     """None where the medium draws nothing, or images are their own pictures."""
     medium = medium_of(preparation.kind)
-    if medium.pictures or not len(inputs) or medium.drawn(inputs[:1][0].cpu().numpy(), preparation) is None:
+    if medium.shows_itself or not len(inputs) or medium.drawn(inputs[:1][0].cpu().numpy(), preparation) is None:
         return None
     return DrawnInputs(inputs, preparation)

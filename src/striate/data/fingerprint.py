@@ -38,6 +38,7 @@ def fingerprint_of(
     if by_contents:
         words += [preparation.input_shape, preparation.fit, preparation.reduced]
         words += [preparation.rate, preparation.hop] if preparation.rate else []
+        words += [preparation.low, preparation.high, preparation.pages] if preparation.low else []
     digest = hashlib.sha256(json.dumps(words).encode())
     for name, split in splits.items():
         if by_contents:

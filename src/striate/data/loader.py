@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,8 +32,8 @@ class _Piece:
     """Rows to be read into `out`; `ends` are the bounds of the batches of the window of which this is the last."""
 
     rows: NDArray[np.int64]
-    out: NDArray[np.uint8]
-    window: NDArray[np.uint8]
+    out: NDArray[Any]
+    window: NDArray[Any]
     ends: tuple[tuple[int, int], ...]
 
 
@@ -45,7 +46,7 @@ def read_ahead(
     threads is read in small pieces by all of them. Threads end with the iterator.
     """
     piece = inputs.source.piece
-    sample = int(np.prod(inputs.shape[1:]))
+    sample = int(np.prod(inputs.shape[1:])) * inputs.source.dtype.itemsize
     batch = max((stop - start for start, stop in bounds), default=1) * sample
     budget = max(1, AHEAD_BYTES // batch)
     if piece is None:
@@ -74,7 +75,7 @@ def _pieces(
     for first in range(0, len(bounds), window):
         batches = bounds[first : first + window]
         rows = inputs.rows[np.concatenate([order[a:b] for a, b in batches])]  # there may be gaps between batches
-        out = np.empty((len(rows), *inputs.shape[1:]), np.uint8)
+        out = np.empty((len(rows), *inputs.shape[1:]), inputs.source.dtype)
         last_ones = np.cumsum([b - a for a, b in batches]).tolist()
         ends = tuple(zip([0, *last_ones[:-1]], last_ones, strict=True))
         step = piece or len(rows)
@@ -85,9 +86,14 @@ def _pieces(
 
 @dataclass(frozen=True, eq=False)
 class HostImages:
-    """`images` (N, C, H, W) uint8, as a `Source`."""
+    """`images` (N, C, H, W), as a `Source`."""
 
-    images: NDArray[np.uint8]
+    images: NDArray[Any]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the images."""
+        return self.images.dtype
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -99,14 +105,14 @@ class HostImages:
         """One thread copies: memory is what takes time."""
         return
 
-    def read(self, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+    def read(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Copy the images `rows` into `out`."""
         np.take(self.images, rows, axis=0, out=out)
 
-    def sums(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def sums(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Sums and sums of squares by channel of the images `rows`."""
         parts = [channel_sums(self.images[rows[a : a + 64]]) for a in range(0, len(rows), 64)]
-        return np.concatenate(parts) if parts else np.zeros((0, self.shape[1], 2), np.int64)
+        return np.concatenate(parts) if parts else np.zeros((0, self.shape[1], 2))
 
 
 @dataclass(frozen=True)

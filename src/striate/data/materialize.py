@@ -61,15 +61,14 @@ def measure_room(folder: Path | None) -> Room:
 
 
 def decide_store(
-    requested: Store, where: str, shape: tuple[int, ...], room: Room, *, packable: bool, packed: bool
+    requested: Store, where: str, shape: tuple[int, ...], room: Room, *, packable: bool, packed: bool, value: int = 1
 ) -> tuple[Store, str | None]:
-    """`memory`, `pack` or `stream` for inputs of `shape` (N, C, H, W), and why, where it is not the usual.
+    """`memory`, `pack` or `stream` for inputs of `shape` (N, C, H, W), of `value` bytes each, and why, where it is not
+    the usual.
 
     `packed`: there is a pack of them; `packable`: there could be one. Raises DataError for what has no place.
     """
-    size = 1
-    for length in shape:
-        size *= length
+    size = value * math.prod(shape)
     if requested == "memory" or not packable:
         if _WHILE_READING * size > room.total:
             raise _too_large(where, shape, size, room, packable)
@@ -124,6 +123,7 @@ class _Packable:
     shape: tuple[int, ...]
     read: ReadRow
     many: str
+    dtype: str = "uint8"
 
     def opened(self, folder: Path, *, check: bool = False) -> Pack | None:
         """The pack that is there and whole."""
@@ -136,6 +136,7 @@ class _Packable:
             self.key,
             self.read,
             self.shape,
+            dtype=self.dtype,
             source=self.listing.source,
             progress=announce_tenths(f"Packing {self.listing.name}", self.shape[0], self.many, announce),
             announce=announce or (lambda _: None),
@@ -176,7 +177,13 @@ def materialize_samples(
     pack = images.opened(folder) if config.store != "stream" and folder is not None else None
     where = f"data {listing.source}"
     store, note = decide_store(
-        config.store, where, images.shape, measure_room(folder), packable=True, packed=pack is not None
+        config.store,
+        where,
+        images.shape,
+        measure_room(folder),
+        packable=True,
+        packed=pack is not None,
+        value=np.dtype(images.dtype).itemsize,
     )
     notes = () if note is None else (note,)
     # The whole pack is read anyway: its digests are compared, whatever the time of the file says.
@@ -216,7 +223,9 @@ def _images(listing: Listing, scan: Scan, ids: Sequence[int], preparation: Prepa
     form = () if listing.inputs is None else listing.inputs.shape[1:]
     key = pack_key((scan.contents[i] for i in ids), form, preparation)
     read = row_reader(listing, scan, ids, preparation)
-    return _Packable(listing, key, (len(ids), *preparation.input_shape), read, listing.medium.many)
+    return _Packable(
+        listing, key, (len(ids), *preparation.input_shape), read, listing.medium.many, medium_of(preparation.kind).dtype
+    )
 
 
 def _masks(listing: Listing, scan: Scan, ids: Sequence[int], preparation: Preparation) -> _Packable:
@@ -261,6 +270,7 @@ def _streamed(
         read,
         len(ids),
         preparation.input_shape,
+        dtype=medium_of(preparation.kind).dtype,
         named=lambda row: f"data {listing.source}, {listing.paths[ids[row]]}",
         progress=announce_tenths(f"Reading {listing.name} once", len(ids), listing.medium.many, announce),
     )
@@ -289,7 +299,7 @@ def _decoded(
 
 def _refuse_too_large(listing: Listing, count: int, preparation: Preparation) -> None:
     """Refuse files whose inputs lie in memory, and would not."""
-    size = count * math.prod(preparation.input_shape) * np.dtype(listing.medium.dtype).itemsize
+    size = count * math.prod(preparation.input_shape) * np.dtype(medium_of(preparation.kind).dtype).itemsize
     room = total_bytes()
     if listing.inputs is None and _WHILE_READING * size > room:
         raise DataError(
@@ -310,6 +320,6 @@ def _refuse_store(listing: Listing, config: DataConfig) -> None:
         raise ConfigError(
             "data.packs",
             f"{config.packs}, for {what}",
-            "images, which can be packed",
+            "inputs that can be packed: images, spectrograms",
             "leave out --data.packs (on top of a --config: --data.packs null)",
         )

@@ -64,6 +64,8 @@ def measure_normalization(train: Split) -> Normalization:
     """Mean and standard deviation of the training split, exact for bytes; a constant channel is divided by 1."""
     if train.inputs.dtype == torch.uint8:
         mean, std = _moments_of_bytes(train.inputs)
+    elif train.inputs.ndim == 4:  # these may be stored: the same wherever they lie
+        mean, std = _moments_of_numbers(train.inputs)
     else:
         x = train.inputs[:].cpu()
         axes = [axis for axis in range(x.ndim) if axis != 1]
@@ -76,6 +78,19 @@ def divisor(mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
     """What is divided by: `std`, or 1 where it is 0 or no more than float32 rounds numbers of this size, since that
     noise would be made as large as what other columns tell."""
     return torch.where(std > torch.finfo(torch.float32).eps * mean.abs(), std, torch.ones_like(std))
+
+
+def _moments_of_numbers(inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation per channel of (N, C, H, W) float32, by the sums of each image."""
+    if isinstance(inputs, StoredInputs):
+        sums = inputs.source.sums(inputs.rows)
+    else:
+        step = max(1, _CHUNK_BYTES // max(1, 4 * inputs[:1].numel()))
+        parts = (inputs[start : start + step].cpu().numpy() for start in range(0, len(inputs), step))
+        sums = np.concatenate([channel_sums(part) for part in parts])
+    total, squares = sums.sum(0).T / (len(inputs) * math.prod(inputs.shape[2:]))
+    mean, variance = torch.from_numpy(total.copy()), torch.from_numpy(squares - total * total)
+    return mean, variance.clamp(min=0).sqrt()
 
 
 def _moments_of_bytes(inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:

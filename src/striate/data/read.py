@@ -135,7 +135,7 @@ def load_for_evaluation(
     if config.layout == "auto" and takes_layout(config.source):
         config = replace(config, layout=preparation.layout)
     listing = _at_known_level(list_source(config, annotation, announce), config, annotation, classes)
-    if preparation.kind in listing.medium.views.values():
+    if preparation.kind in (*listing.medium.views.values(), *listing.medium.others):
         listing = replace(listing, kind=preparation.kind)
     _check_form(listing, preparation, targets)
     listing, renamed = annotation_kind(listing.annotation).match(listing, classes, preparation)
@@ -222,7 +222,7 @@ def _assemble(
     data = Dataset(
         name=listing.name,
         source=listing.source,
-        kind=listing.kind,
+        kind=preparation.kind,
         annotation=listing.annotation,
         splits=splits,
         classes=classes,

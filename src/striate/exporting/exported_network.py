@@ -23,11 +23,14 @@ _TRACED = (37, 53)
 class ExportedNetwork(nn.Module):
     """A copy of a trained network in fp32, in eval mode, with preparation, normalization and predictions around it.
 
-    Pictures are (N, H, W, C) uint8 of any N, H and W; other inputs (N, *input_shape) float32.
+    Pictures are (N, H, W, C) uint8 of any N, H and W; other inputs (N, *input_shape) float32, with values as files have
+    them: levels of the range of the data are made of them here.
     """
 
     mean: torch.Tensor
     scale: torch.Tensor
+    low: torch.Tensor
+    gain: torch.Tensor
 
     def __init__(self, trained: Trained) -> None:
         super().__init__()
@@ -41,11 +44,14 @@ class ExportedNetwork(nn.Module):
             )
         self.module = copied(trained.module).cpu().float().eval().requires_grad_(False)
         self.task, self.preparation, self.views = task, preparation, trained.views
-        self.pictures = medium_of(preparation.kind).pictures
+        self.pictures = medium_of(preparation.kind).shows_itself
         self.whole = trained.reads_whole
         normalize = trained.normalization.on("cpu", len(preparation.input_shape) + 1)
         self.register_buffer("mean", normalize.mean, persistent=False)
         self.register_buffer("scale", normalize.scale, persistent=False)
+        low, high = (torch.tensor(end).view(1, -1, 1, 1) for end in (preparation.low, preparation.high))
+        self.register_buffer("low", low, persistent=False)
+        self.register_buffer("gain", 255 / (high - low), persistent=False)
 
     @property
     def input_name(self) -> str:
@@ -75,9 +81,17 @@ class ExportedNetwork(nn.Module):
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The tensors that the task exports."""
-        x, frame = self._prepared(image) if self.pictures else (image, None)
+        x, frame = self._prepared(image) if self.pictures else self._numbers(image)
         outputs: Outputs = mean_over_views(self.module, (x - self.mean) * self.scale, self.views, self.task.unmoved)
         return self.task.export(outputs, frame)
+
+    def _numbers(self, values: torch.Tensor) -> tuple[torch.Tensor, Frame | None]:
+        """Of pictures from instruments the levels, and that they lie in themselves; of others the numbers."""
+        if not self.preparation.low:
+            return values, None
+        known = torch.where(values.isnan() | values.isinf(), self.low, values)
+        least, most = medium_of(self.preparation.kind).bounds or (None, None)
+        return ((known - self.low) * self.gain).clamp(least, most), _frame(None, *self.preparation.input_shape[1:])
 
     def _prepared(self, image: torch.Tensor) -> tuple[torch.Tensor, Frame]:
         height, width = image.shape[1:3]

@@ -114,8 +114,9 @@ def _cases(
 ) -> Iterator[tuple[tuple[int, int] | None, NDArray[Any], list[Prediction]]]:
     """Of each size the inputs as the file takes them, and the run's predictions for them."""
     raw = inputs.numpy()
-    if not medium_of(trained.preparation.kind).pictures:
-        yield None, raw.astype(np.float32), trained.answer(list(raw), plan="plain")
+    medium = medium_of(trained.preparation.kind)
+    if not medium.shows_itself:
+        yield None, medium.as_in_files(raw, trained.preparation), trained.answer(list(raw), plan="plain")
         return
     channels, *own = trained.preparation.input_shape
     if channels not in (1, 3):  # Pillow has no such pictures: they come as arrays of the inputs' size

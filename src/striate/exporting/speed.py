@@ -20,8 +20,9 @@ _SECONDS, _LEAST = 0.3, 3
 
 def as_file_input(trained: Trained, raw: torch.Tensor) -> np.ndarray:
     """Raw inputs (N, *input_shape) as an exported file takes them."""
-    if not medium_of(trained.preparation.kind).pictures:
-        return raw.numpy().astype(np.float32)
+    medium = medium_of(trained.preparation.kind)
+    if not medium.shows_itself:
+        return medium.as_in_files(raw.numpy(), trained.preparation)
     return np.ascontiguousarray(np.moveaxis(raw.numpy(), 1, -1))
 
 

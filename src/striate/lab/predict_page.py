@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from striate.errors import ModelError, RunError
+from striate.lab import played_files
 from striate.lab.page_images import as_image
 from striate.tasks.marks import Marks
 from striate.wording import show_shape
@@ -93,6 +94,7 @@ class CachedPredictions:
 def routes(lab: Lab) -> APIRouter:
     """The endpoints of the page."""
     router, predictions = APIRouter(), CachedPredictions(lab)
+    router.include_router(played_files.routes(lab))
 
     @router.get("/prediction")
     def prediction(image: str) -> dict[str, Any]:

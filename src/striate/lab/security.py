@@ -27,11 +27,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from striate.lab.workbench import Lab
 
 LARGEST_UPLOAD = 16 << 20
-"""Bytes of a picture that is sent."""
+"""Bytes of a picture or sound that is sent."""
 LARGEST_REQUEST = 256 << 10
 """Bytes of any other request."""
 
 UPLOAD = "/api/images/upload"
+UPLOADS = frozenset((UPLOAD, "/api/predict/upload"))
 SIGN_OUT = "/sign-out"
 _UPLOADS_AT_ONCE = 4  # that are in memory, read or half read; the others are read when their turn comes
 _PATIENCE = 10.0  # seconds until the next bytes of a request
@@ -85,7 +86,7 @@ class Guard:
         session = self._session_of(headers)
         token = self._lab.token
         has_token = _same(shown.get("token", ""), token)
-        limit = LARGEST_UPLOAD if path == UPLOAD else LARGEST_REQUEST
+        limit = LARGEST_UPLOAD if path in UPLOADS else LARGEST_REQUEST
         refusal = _foreign(headers, self._port)
         if refusal is None and not has_token:
             key = headers.get("striate-key", shown.get("key", ""))
@@ -119,9 +120,9 @@ class Guard:
             return
         if signs_in and session is not None:
             scope.setdefault("state", {})["key"] = session.key
-        async with self._uploads if path == UPLOAD else nullcontext():
+        async with self._uploads if path in UPLOADS else nullcontext():
             content = await _content(receive, limit)
-            if isinstance(content, bytes) and path != UPLOAD and _has_half_characters(content):
+            if isinstance(content, bytes) and path not in UPLOADS and _has_half_characters(content):
                 content = _refuse(400, "half of a character (a lone surrogate)", "text in Unicode")
             if isinstance(content, bytes):
                 await self._app(scope, _again(content, receive), send_with_headers)
@@ -186,7 +187,7 @@ def _too_large(headers: Headers, limit: int) -> Response | None:
 
 
 def _too_much() -> Response:
-    return _refuse(413, "a request that is too large", f"a picture of at most {LARGEST_UPLOAD >> 20} MiB")
+    return _refuse(413, "a request that is too large", f"a file of at most {LARGEST_UPLOAD >> 20} MiB")
 
 
 def _foreign(headers: Headers, port: int) -> Response | None:

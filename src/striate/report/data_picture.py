@@ -108,8 +108,9 @@ def _augmentation_words(augment: AugmentConfig, reason: str, data: Dataset, seed
 def _class_words(data: Dataset, rows: list[SampleRow]) -> str:
     shape = show_shape(data.input_shape[1:])
     text = f"Inputs of {shape} pixels, {'color' if data.input_shape[0] == 3 else 'gray'}."
-    if not data.medium.pictures:
+    if not data.medium.shows_itself:
         text = f"Inputs: {data.inputs_in_words}."
+        text += f" {data.medium.axes(data.preparation)}" if data.medium.pictures else ""
     if data.has_one_class_each and len(data.classes) > MOST_CLASSES:
         text += f" The first {len(rows)} of {several(len(data.classes), 'class', 'classes')}."
     return text

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
+from striate.data.media.every_medium import medium_of
 from striate.report.page import page_environment
 from striate.visualize.attribution.change import Covering
 from striate.visualize.attribution.checks import AttributionMap
@@ -124,6 +125,7 @@ class MapShown:
 def explanation_page(explained: Explanation) -> str:
     """The page as HTML text: the prediction, why, what would change it, the nearest training samples."""
     image = explained.input.ndim == 3
+    subject = f"{explained.subject}, as the network {'hears' if explained.played else 'sees'} it"
     page = page_environment().get_template("explanation.html")
     return page.render(
         explained=explained,
@@ -132,7 +134,8 @@ def explanation_page(explained: Explanation) -> str:
         part=part_lines(explained),
         legend=LEGEND,
         percent_text=percent,
-        picture=_shown(as_pixels(explained.input), f"{explained.subject}, as the network sees it") if image else None,
+        picture=_framed(explained, as_pixels(explained.input), subject) if image else None,
+        heard=b64encode(explained.played).decode("ascii"),
         maps=[_map(explained, one) for one in explained.maps.maps],
         table=None if image else _features(explained),
         changes=_changes(explained),
@@ -145,12 +148,19 @@ def _shown(pixels: Pixels, words: str) -> Shown:
     return Shown(as_png(pixels), words, enlarged(pixels))
 
 
+def _framed(explained: Explanation, pixels: Pixels, words: str) -> Shown:
+    """With the axes that its medium has."""
+    known = explained.preparation
+    framed = pixels if known is None else medium_of(known.kind).framed(pixels, known)
+    return _shown(framed, words)
+
+
 def _map(explained: Explanation, one: AttributionMap) -> MapShown:
     picture = None
     if explained.input.ndim == 3:
         row, column = one.peak
         words = f"{one.name}: most important at row {row}, column {column}"
-        picture = _shown(overlay(explained.input, one), words)
+        picture = _framed(explained, overlay(explained.input, one), words)
     check = one.check
     rows = tuple(zip((f"{100 * share:.0f} %" for share in check.shares), check.falling, check.random, strict=True))
     numbers = Table(f"Deletion, {one.name}", ("taken out", "most important first", "random order"), rows)
@@ -193,9 +203,9 @@ def _changes(explained: Explanation) -> list[tuple[str, list[Shown], Table | Non
         found.append((covering_line(explained), _covering_pictures(explained), None))
     pictures, table, nudge = [], None, explained.nudge
     if nudge is not None and image:
-        pictures.append(_shown(as_pixels(nudge.changed), f"The image after the change: {nudge.answer}"))
+        pictures.append(_framed(explained, as_pixels(nudge.changed), f"The image after the change: {nudge.answer}"))
         words = "The change alone, made as strong as gray allows"
-        pictures.append(_shown(difference(explained.input, nudge.changed), words))
+        pictures.append(_framed(explained, difference(explained.input, nudge.changed), words))
     elif nudge is not None:
         rows = tuple(
             (name, float(before), float(after))
@@ -212,14 +222,14 @@ def _covering_pictures(explained: Explanation) -> list[Shown]:
     raw = explained.input
     pixels = outlined(raw, explained.covering, blurred.round().astype(raw.dtype) if raw.dtype == np.uint8 else blurred)
     words = f"A blurred square of {show_sizes(explained.covering.size)} pixels, outlined"
-    return [_shown(pixels, f"{words}: {explained.classes[explained.covering.answer]}")]
+    return [_framed(explained, pixels, f"{words}: {explained.classes[explained.covering.answer]}")]
 
 
 def _neighbor_picture(explained: Explanation, place: int) -> Shown | None:
     neighbor = explained.nearest.neighbors[place]
     if neighbor.input.ndim != 3:
         return None
-    return _shown(as_pixels(neighbor.input), f"{neighbor.path}: {neighbor.label}")
+    return _framed(explained, as_pixels(neighbor.input), f"{neighbor.path}: {neighbor.label}")
 
 
 def _neighbor_table(explained: Explanation) -> Table | None:

@@ -283,7 +283,7 @@ def _sample_pictures(run: RunDirectory, prepared: Prepared, test: Evaluation) ->
     data, task = prepared.data, prepared.task
     inputs = data.splits[test.split].inputs
     names = data.facts[test.split].paths if test.split in data.facts else ()
-    shown = drawable_images(inputs) if data.medium.pictures else drawn_inputs(inputs, data.preparation)
+    shown = drawable_images(inputs) if data.medium.shows_itself else drawn_inputs(inputs, data.preparation)
     draw = partial(task.pictures, run.plots, test, shown, target_names=data.target_names, names=names)
     # What lies on the disk is not copied from process to process.
     return later(draw) if data.store == "memory" else Later(draw, (), None)

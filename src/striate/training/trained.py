@@ -267,11 +267,21 @@ class Trained:
         the task predicts in its pixels, else in that of the input."""
         task, placed = self.task, prediction.placed
         if placed is None and not self.reads_whole:
-            return task.draw(self.prepare(image), prediction.decoded)
+            return task.draw(self._shown(self.prepare(image)), prediction.decoded)
         size = tuple(prediction.decoded.shape[-2:]) if placed is None else placed.file
-        whole = replace(self.preparation, input_shape=(3, *size))
-        pixels = medium_of(whole.kind).prepare(image, whole) if not isinstance(image, np.ndarray) else image
+        medium = medium_of(self.preparation.kind)
+        whole = replace(
+            self.preparation, input_shape=(3 if medium.shows_itself else self.preparation.input_shape[0], *size)
+        )
+        pixels = medium.prepare(image, whole) if not isinstance(image, np.ndarray) else image
+        pixels = self._shown(pixels)
         return task.draw(pixels, prediction.decoded if placed is None else task.in_file(prediction.decoded, placed))
+
+    def _shown(self, raw: np.ndarray) -> np.ndarray:
+        """A raw input as bytes to draw on, (C, H, W)."""
+        medium = medium_of(self.preparation.kind)
+        drawn = medium.drawn(raw, self.preparation) if medium.pictures and not medium.shows_itself else None
+        return raw if drawn is None else np.moveaxis(np.atleast_3d(drawn), -1, 0)
 
     def prepare(self, image: Any) -> np.ndarray:
         """One image as `predict` takes it, as a raw input of `preparation.input_shape`. Raises DataError."""

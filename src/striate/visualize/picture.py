@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from striate.data.media.image.pictures import UnreadableImage, from_deep, open_picture, turn_of
+from striate.data.media.image.raster_files import RasterHeader, header_of, may_be_raster
+from striate.data.media.image.raster_medium import small_picture
 from striate.errors import DataError, pasted
 from striate.runs.files import user_path
 from striate.wording import several
@@ -196,9 +198,15 @@ def sample_picture(text: str, announce: Callable[[str], None] | None = None) -> 
 
 
 def listed_picture(listing: Listing, number: int) -> Picture:
-    """The sample of that number of a listing of images, as its file is. Raises UnreadableImage; OSError where its file
-    has gone."""
+    """The sample of that number of a listing of images, as its file is; of an instrument in bytes, over the range of
+    the file. Raises UnreadableImage; OSError where its file has gone."""
     if listing.inputs is not None:
         return Picture(np.ascontiguousarray(np.moveaxis(listing.inputs[number], 0, -1)))
     assert listing.read is not None
-    return read_picture_bytes(listing.read(number), listing.paths[number])
+    data, path = listing.read(number), listing.paths[number]
+    header = header_of(data, path, max_pixels=MAX_PIXELS) if may_be_raster(data) else None
+    if not isinstance(header, RasterHeader):
+        return read_picture_bytes(data, path)
+    pixels = small_picture(data, path, header, (header.height, header.width), MAX_PIXELS)
+    note = f"{header.plane}: values {header.low:,.6g} to {header.high:,.6g} are drawn in 256 levels"
+    return Picture(np.ascontiguousarray(np.moveaxis(pixels, 0, -1)), notes=(note,))

@@ -114,7 +114,7 @@ _CHOICE = 7  # what the random numbers are for
 
 def refuse_unseen(data: Dataset) -> None:
     """Raise DataError where the data are no images of one or three channels, and nothing that is drawn as one."""
-    if data.medium.pictures and data.input_shape[0] in (1, 3):
+    if data.medium.shows_itself and data.input_shape[0] in (1, 3):
         return
     if drawn_inputs(data.splits["train"].inputs, data.preparation) is not None:
         return

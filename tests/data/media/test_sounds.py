@@ -174,7 +174,7 @@ def test_augmentations_do_what_they_say(batches: dict[str, torch.Tensor]) -> Non
     assert (sound.blank(wave, 2, torch.full((6,), 0.5), torch.full((6,), 0.999))[..., 200:] == 0).all()
 
 
-def test_a_check_hears_silence_clipping_and_the_same_recording_at_another_gain(tmp_path: Path) -> None:
+def test_a_check_hears_silence_clipping_and_the_same_recording_at_another_gain_and_offset(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     source = tmp_path / "data"
     for name in ("a", "b"):
@@ -188,6 +188,7 @@ def test_a_check_hears_silence_clipping_and_the_same_recording_at_another_gain(t
             if (name, k) == ("a", 3):
                 (source / "a" / "quieter.flac").write_bytes(encoded(0.2 * wave, form="FLAC"))
                 (source / "b" / "louder.ogg").write_bytes(encoded(2 * wave, form="OGG"))
+                (source / "a" / "offset.wav").write_bytes(encoded(wave + 0.4))
                 (source / "a" / "clipped.wav").write_bytes(encoded(np.clip(8 * np.roll(wave, 3000), -1, 1)))
     (source / "a" / "silent.wav").write_bytes(encoded(np.zeros(8000)))
     good = encoded(rng.normal(scale=0.1, size=8000), form="FLAC")
@@ -200,7 +201,7 @@ def test_a_check_hears_silence_clipping_and_the_same_recording_at_another_gain(t
     assert named["data.silence"] == {"a/silent.wav"}
     assert named["data.clipping"] == {"a/clipped.wav"}
     assert named["data.unreadable"] == {"b/torn.flac"}
-    assert named["data.label-noise"] == {"a/03.wav", "a/quieter.flac", "b/louder.ogg"}
+    assert named["data.label-noise"] == {"a/03.wav", "a/quieter.flac", "b/louder.ogg", "a/offset.wav"}
     assert check.inputs == "sounds of 1 s at 8,000 Hz"
 
 

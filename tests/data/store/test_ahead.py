@@ -24,7 +24,7 @@ class Counting:
     """Images whose first byte is their row; remembers the rows that were read, and fails at one."""
 
     def __init__(self, count: int, piece: int | None, fail_at: int = -1) -> None:
-        self.shape = (count, 1, 100, 100)
+        self.shape, self.dtype = (count, 1, 100, 100), np.dtype(np.uint8)
         self.piece = piece
         self.fail_at = fail_at
         self.rows = 0

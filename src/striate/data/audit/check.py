@@ -77,12 +77,12 @@ def _levels(evidence: Evidence) -> Marked | None:
     return None if finding is None else Marked(finding)
 
 
-def _resized(evidence: Evidence) -> Marked | None:
-    """`data.resized`: images that training would scale."""
+def _of_inputs(evidence: Evidence) -> list[Marked]:
+    """What becomes of samples as inputs: images that training would scale, depths that differ, pages that are not
+    read."""
     if not evidence.splits:
-        return None
-    findings = plan_inputs(evidence.listing, evidence.scan, evidence.config)[2]
-    return Marked(findings[0]) if findings else None
+        return []
+    return [Marked(finding) for finding in plan_inputs(evidence.listing, evidence.scan, evidence.config)[2]]
 
 
 FINDERS: tuple[Callable[[Evidence], Marked | None], ...] = (
@@ -120,7 +120,6 @@ FINDERS: tuple[Callable[[Evidence], Marked | None], ...] = (
     find_misplaced,
     find_mixed_modes,
     find_turned,
-    _resized,
     find_hidden,
     find_others,
 )
@@ -132,6 +131,7 @@ def check_evidence(evidence: Evidence) -> DataCheck:
     found += find_in_boxes(evidence)
     found += find_object_faults(evidence)
     found += [mark for find in FINDERS if (mark := find(evidence)) is not None]
+    found += _of_inputs(evidence)
     found += find_points(evidence)
     if not any(mark.finding.code in ("data.missing-class", "data.too-few") for mark in found if _is_error(mark)):
         try:

@@ -81,12 +81,13 @@ def find_label_noise(listing: Listing, scan: Scan, groups: Iterable[tuple[int, .
     for group in torn:
         first = {scan.labels[number]: number for number in reversed(group)}
         named.append(" = ".join(sorted(f"{listing.paths[n]} ({listing.labels[n]})" for n in first.values())))
+    one, many = listing.medium.one, listing.medium.many
     finding = Finding(
         code="data.label-noise",
         severity="warning",
         where=listing.source,
-        measured=f"{several(len(torn), 'image occurs', 'images occur')} with two labels: {some(named)}",
-        threshold="0 images",
+        measured=f"{several(len(torn), f'{one} occurs', f'{many} occur')} with two labels: {some(named)}",
+        threshold=f"0 {many}",
         why="At most one of the labels is right.",
         remedy="Look at them, and keep the right one.",
     )
@@ -124,13 +125,15 @@ def find_near_contradictions(evidence: Evidence) -> Marked | None:
     for group in torn:
         first = {labels[number]: number for number in reversed(group)}
         named.append(" ≈ ".join(f"{evidence.named(n)} ({labels[n]})" for n in sorted(first.values())))
+    one, many = evidence.listing.medium.one, evidence.listing.medium.many
     finding = Finding(
         code="data.label-noise",
         severity="warning",
         where=evidence.listing.source,
-        measured=f"{several(len(torn), 'image occurs', 'images occur')} nearly the same with two labels: {some(named)}",
-        threshold="0 images",
-        why="At most one of the labels is right, where it is the same picture.",
+        measured=f"{several(len(torn), f'{one} occurs', f'{many} occur')} nearly the same with two labels:"
+        f" {some(named)}",
+        threshold=f"0 {many}",
+        why=f"At most one of the labels is right, where it is the same {one}.",
         remedy="Look at them (--sheet draws them), and keep the right one.",
     )
     return Marked(finding, tuple(torn), {number: labels[number] for group in torn for number in group})

@@ -90,10 +90,12 @@ def hear(listing: Listing, ids: Sequence[int], progress: Callable[[int], None]) 
 
 
 def traits(waveform: Waveform, rate: int) -> NDArray[np.float32]:
-    """(1024,) of length 1, the same at any gain; zeros where the sound is too short, or changes in nothing."""
+    """(1024,) of length 1, the same at any gain and constant offset; zeros where the sound is too short, or changes in
+    nothing."""
     window = window_samples(rate)
     if len(waveform) < 2 * window:
         return np.zeros(_SIDE**2, np.float32)
+    waveform = waveform - waveform.mean()  # a recorder's constant offset would be the loudest band
     hop = max(1, min(window, (len(waveform) - window) // _SIDE))
     decibels = log_mel(waveform, rate, window, hop, _SIDE)
     decibels = np.maximum(decibels, decibels.max() - _RANGE)

@@ -86,13 +86,14 @@ def find_given_leaks(listing: Listing, groups: Sequence[Sequence[int]]) -> Findi
             leaks.append(" = ".join(first[split] for split in sorted(first, key=str)))
     if not leaks:
         return None
+    medium = listing.medium
     return Finding(
         code="data.leak",
         severity="warning",
         where=listing.source,
-        measured=f"{several(len(leaks), 'image lies', 'images lie')} with equal content in two of the given splits: "
-        f"{some(leaks)}",
-        threshold="0 images",
+        measured=f"{several(len(leaks), f'{medium.one} lies', f'{medium.many} lie')} with equal content in two of the"
+        f" given splits: {some(leaks)}",
+        threshold=f"0 {medium.many}",
         why="What was trained on is recognized, not understood: such a split measures too well.",
         remedy="Leave each of them out of all splits but one: striate data check writes a manifest that does.",
     )

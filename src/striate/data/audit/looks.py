@@ -28,10 +28,11 @@ from striate.data.media.image.pictures import (
     decode_image,
     decode_mask,
     open_picture,
-    read_header,
     refit,
     turn_of,
 )
+from striate.data.media.image.raster_files import RasterHeader, format_of, header_of
+from striate.data.media.image.raster_medium import small_picture
 from striate.data.scan import why_unreadable
 from striate.data.threads import map_ordered
 from striate.errors import DataError
@@ -173,11 +174,16 @@ def _look(listing: Listing, number: int, header: Header | None, max_pixels: int)
     path = listing.paths[number]
     try:
         data = listing.read(number)
-        file = _file_look(data, path, max_pixels)
-        header = header or read_header(data, path, max_pixels=max_pixels)
+        header = header or header_of(data, path, max_pixels=max_pixels)
         size = (header.height, header.width)
-        shape = (3 if header.color else 1, *(min(side, _LARGEST) for side in size))
-        x_CHW = decode_image(data, path, Preparation("image", shape, "stretch", max_pixels, reduced=True))
+        small = (min(size[0], _LARGEST), min(size[1], _LARGEST))
+        if isinstance(header, RasterHeader):
+            file = FileLook(format_of(data), header.plane, turned=False)
+            x_CHW = small_picture(data, path, header, small, max_pixels)
+        else:
+            file = _file_look(data, path, max_pixels)
+            shape = (3 if header.color else 1, *small)
+            x_CHW = decode_image(data, path, Preparation("image", shape, "stretch", max_pixels, reduced=True))
         mask, misfit, mask_look = _look_at_mask(listing, number, size, max_pixels, x_CHW)
     except (OSError, DataError) as error:
         return why_unreadable(error)

@@ -24,14 +24,14 @@ def refuse_unusable(
     """
     where = f"data {listing.source}"
     if not split:
-        number, why = next(iter(unreadable.items()), (0, "no samples"))
+        many, (number, why) = listing.medium.many, next(iter(unreadable.items()), (0, "no samples"))
         limit = larger_limit(unreadable)
         install = re.search(r"pip install '[^']+'", why)
         raise DataError(
             where,
             f"none of {several(len(unreadable), 'file')} can be read; {listing.paths[number]}: {why}",
-            "at least one readable picture",
-            f"--data.max_pixels {limit}" if limit else install[0] if install else "check that these files are pictures",
+            f"at least one readable {listing.medium.one}",
+            f"--data.max_pixels {limit}" if limit else install[0] if install else f"check that these files are {many}",
         )
     needed = ("train", "val", "test") if test else ("train", "val")
     lacking = " and ".join(name for name in needed if name not in split.values())
@@ -55,10 +55,10 @@ def _refuse_classes(listing: Listing, where: str, split: Mapping[int, str]) -> N
     if empty:
         raise DataError(
             where,
-            f"no image of the class {empty[0]!r} can be read"
+            f"no {listing.medium.one} of the class {empty[0]!r} can be read"
             + (f", nor of {len(empty) - 1} more" if empty[1:] else ""),
-            "at least one readable image for every class",
-            "replace the images, or list those of the other classes in a manifest .csv (path,label)",
+            f"at least one readable {listing.medium.one} for every class",
+            f"replace the {listing.medium.many}, or list those of the other classes in a manifest .csv (path,label)",
         )
     if len(listing.classes) < 2:
         raise DataError(
@@ -74,5 +74,5 @@ def _refuse_classes(listing: Listing, where: str, split: Mapping[int, str]) -> N
             where,
             f"the classes {some(foreign)} occur only in val or test",
             "every class in train too: what was never shown cannot be learned",
-            "copy some of their images to train, or list all images in a manifest .csv (path,label,split)",
+            f"copy some of their {listing.medium.many} to train, or list all in a manifest .csv (path,label,split)",
         )

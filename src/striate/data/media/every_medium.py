@@ -12,6 +12,7 @@ from striate.loading import object_at
 
 MEDIA: dict[str, str] = {
     "image": "striate.data.media.image.image_medium:Images",
+    "raster": "striate.data.media.image.raster_medium:Rasters",
     "spectrogram": "striate.data.media.audio.sound_medium:Spectrograms",
     "waveform": "striate.data.media.audio.sound_medium:Waveforms",
     "grid": "striate.data.media.numeric:Grids",

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.data.config import SOUND, AugmentConfig, DataConfig, Fit, Layout
+from striate.data.config import SOUND, AugmentConfig, DataConfig, Fit, Layout, Pages
 from striate.data.rotated_boxes import scaled
 from striate.errors import ConfigError, DataError
 from striate.records import Finding
@@ -33,7 +33,9 @@ class Preparation:
     the order of axes in which arrays were read; `reduced`: large JPEGs are decoded at a part of their size; `native`:
     all files had the size of the inputs, none was scaled. Of masks: the `values` of the classes, the value to `ignore`,
     and the `colors` in the files (empty: they hold values). Of sounds: the `rate` in samples a second, how many
-    `samples` an input is made of, and the `window` and `hop` of a spectrogram in samples.
+    `samples` an input is made of, and the `window` and `hop` of a spectrogram in samples. Of pictures from instruments:
+    for each channel the values `low` and `high` that levels 0 and 255 stand for, the `depths` of the files, and which
+    `pages` of them are read.
     """
 
     kind: Kind
@@ -50,6 +52,10 @@ class Preparation:
     samples: int = 0
     window: int = 0
     hop: int = 0
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    depths: tuple[str, ...] = ()
+    pages: Pages = "first"
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ def _in_eights(pixels: float) -> int:
 ChooseSize = Callable[[Photographs], tuple[tuple[int, int], str]]
 """Height and width in pixels for photographs, and why."""
 
-SOME_MEDIA = ("size", "channels", "rate", "seconds", "view")
+SOME_MEDIA = ("size", "channels", "pages", "rate", "seconds", "view")
 """Fields of `DataConfig` that have a meaning for some media alone."""
 
 Planned = tuple[Preparation, tuple[str, ...], tuple[Finding, ...]]
@@ -165,7 +171,7 @@ class Medium:
     any_size: ClassVar[bool] = False
     """Whether a sample of any shape can be prepared for a network; else it must have the shape of the inputs."""
     stored: ClassVar[bool] = False
-    """Whether inputs, which are then uint8 (C, H, W), may lie in packs and streams."""
+    """Whether inputs, which are then (C, H, W), may lie in packs and streams."""
     augmentations: ClassVar[frozenset[str]] = frozenset(("noise", "mixup"))
     """Fields of `AugmentConfig` that have a meaning for it."""
     usual_augmentation: ClassVar[dict[str, float]] = {}
@@ -174,14 +180,28 @@ class Medium:
     """The network of the zoo that is good on few of them from scratch, and why; None where it depends on the shape."""
     views: ClassVar[dict[str, Kind]] = {}
     """The media of the same files, by `data.view`; empty where there is one view."""
+    others: ClassVar[tuple[Kind, ...]] = ()
+    """The media that its files may prove to be of when their headers have been read."""
     settings: ClassVar[frozenset[str]] = frozenset()
     """Those of SOME_MEDIA that have a meaning for it."""
     lasting: ClassVar[bool] = False
     """Whether a file lasts, so that there can be a prediction for each part of it."""
+    player: ClassVar[str] = ""
+    """The element of a page that plays `played`: `audio`; empty for what is not played."""
     bounds: ClassVar[tuple[float, float] | None] = None
     """The least and the largest value that an input can have; None where there are none."""
     unit: ClassVar[str] = "standard deviations"
     """In what a change of an input is measured: in levels of its values where it has bounds."""
+
+    @property
+    def one(self) -> str:
+        """One sample, in a word."""
+        return self.a.partition(" ")[2]
+
+    @property
+    def shows_itself(self) -> bool:
+        """Whether inputs are bytes of pictures, which need not be drawn."""
+        return self.pictures and self.dtype == "uint8"
 
     @property
     def of_files(self) -> bool:
@@ -260,6 +280,11 @@ class Medium:
         del preparation
         return inputs
 
+    def as_in_files(self, inputs: NDArray[Any], preparation: Preparation) -> NDArray[np.float32]:
+        """Inputs (N, …) as numbers with the values that files of them would have."""
+        del preparation
+        return inputs.astype(np.float32)
+
     def prepare(self, given: Any, preparation: Preparation) -> NDArray[Any]:
         """One sample as `predict` takes it, as a raw input: an array of exactly the input's shape; media of files take
         paths too. Raises DataError."""
@@ -335,7 +360,25 @@ class Medium:
                     f"leave out --augment.{field}",
                 )
 
-    # Drawing
+    # Drawing and playing
+
+    def framed(self, pixels: NDArray[np.uint8], preparation: Preparation) -> NDArray[np.uint8]:
+        """A picture (H, W, 3), a pixel for each position of an input (C, H, W), with what says where its axes are."""
+        del preparation
+        return pixels
+
+    def drawings(
+        self, data: bytes | Path, where: str, preparation: Preparation
+    ) -> tuple[tuple[str, NDArray[np.uint8]], ...]:
+        """Of a file that is played, titles and pictures (H, W, 3) of what the network takes of it. Raises
+        Unreadable."""
+        del data, where, preparation
+        return ()
+
+    def played(self, data: bytes | Path, where: str, preparation: Preparation) -> bytes:
+        """What the network takes of a file, as a file that browsers play. Raises DataError."""
+        del data
+        raise self.no_files(where, preparation)
 
     def drawn(self, raw: NDArray[Any], preparation: Preparation) -> NDArray[np.uint8] | None:
         """A raw input as a picture, (H, W) or (H, W, 3) uint8; None where it cannot be drawn."""

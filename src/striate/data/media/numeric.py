@@ -29,6 +29,11 @@ class Tables(Medium):
     values: ClassVar[str] = "features"
     flat: ClassVar[bool] = True
 
+    @property
+    def one(self) -> str:
+        """A row is a sample."""
+        return "row"
+
     def describe(self, shape: tuple[int, ...]) -> str:
         """By the number of features."""
         return f"rows of {several(shape[0], 'feature')}"

@@ -22,7 +22,7 @@ from striate.data.store.pack import (
     remove_pack,
     write_record,
 )
-from striate.data.store.stored import Block, ReadRow, decode_blocks, rows_in_block
+from striate.data.store.stored import Block, ReadRow, decode_blocks, rows_in_block, sums_type
 from striate.errors import DataError
 
 
@@ -32,6 +32,7 @@ def build_pack(
     read: ReadRow,
     shape: tuple[int, ...],
     *,
+    dtype: str = "uint8",
     source: str,
     progress: Callable[[int], None],
     announce: Callable[[str], None],
@@ -52,7 +53,7 @@ def build_pack(
                 return pack
             _remove_damaged(path, announce)
             with open_own_folder(work, make=True) as inside:
-                write_record(inside, _fill(inside, key, read, shape, source, progress))
+                write_record(inside, _fill(inside, key, read, shape, np.dtype(dtype), source, progress))
                 inside.remove(JOURNAL)
             work.rename(path)
     except OSError as error:
@@ -81,39 +82,49 @@ def _remove_damaged(path: Path, announce: Callable[[str], None]) -> None:
 
 
 def _fill(
-    work: OwnFolder, key: str, read: ReadRow, shape: tuple[int, ...], source: str, progress: Callable[[int], None]
+    work: OwnFolder,
+    key: str,
+    read: ReadRow,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    source: str,
+    progress: Callable[[int], None],
 ) -> PackRecord:
     """Write the blocks that are missing, and say what the whole is."""
     size = rows_in_block(shape[1:])
     with work.write("inputs") as images, work.write("sums") as sums, work.write(JOURNAL) as journal:
-        done = _finished(images, sums, journal, shape)
+        done = _finished(images, sums, journal, shape, dtype)
         progress(min(shape[0], len(done) * size))
-        for block in decode_blocks(read, shape[0], shape[1:], first=len(done)):
+        for block in decode_blocks(read, shape[0], shape[1:], first=len(done), dtype=dtype):
             _write(images, sums, block)
             digest = block_digest(block.images, block.sums, block.unreadable)
             done.append({"digest": digest, "unreadable": block.unreadable})
             journal.write((json.dumps(done[-1]) + "\n").encode())
             journal.flush()  # after the block that it speaks of; a block that is not there after all fails its digest
             progress(len(block.images))
-        images.truncate(int(np.prod(shape)))
+        images.truncate(int(np.prod(shape)) * dtype.itemsize)
         sums.truncate(16 * shape[0] * shape[1])
         for file in (images, sums):
             os.fsync(file.fileno())
         modified = os.fstat(images.fileno()).st_mtime_ns
     unreadable = {row: why for line in done for row, why in line["unreadable"].items()}
-    return PackRecord(FORMAT, key, source, shape, tuple(line["digest"] for line in done), unreadable, modified)
+    return PackRecord(
+        FORMAT, key, source, shape, tuple(line["digest"] for line in done), unreadable, modified, str(dtype)
+    )
 
 
 def _write(images: IO[bytes], sums: IO[bytes], block: Block) -> None:
-    for file, values in ((images, block.images), (sums, block.sums.astype("<i8"))):
+    for file, values in ((images, block.images), (sums, block.sums)):
         file.seek(block.start * values[0].nbytes)
         file.write(np.ascontiguousarray(values).data)
         file.flush()
 
 
-def _finished(images: IO[bytes], sums: IO[bytes], journal: IO[bytes], shape: tuple[int, ...]) -> list[dict]:
+def _finished(
+    images: IO[bytes], sums: IO[bytes], journal: IO[bytes], shape: tuple[int, ...], dtype: np.dtype
+) -> list[dict]:
     """The lines of the blocks that are whole, and the journal cut behind them."""
-    size, row = rows_in_block(shape[1:]), int(np.prod(shape[1:]))
+    size, row = rows_in_block(shape[1:]), int(np.prod(shape[1:])) * dtype.itemsize
     done: list[dict] = []
     end = 0
     for number, text in enumerate(journal.read().split(b"\n")[:-1]):
@@ -123,9 +134,9 @@ def _finished(images: IO[bytes], sums: IO[bytes], journal: IO[bytes], shape: tup
         block, totals = images.read(count * row), sums.read(16 * count * shape[1])
         try:
             line = json.loads(text)
-            pixels = np.frombuffer(block, np.uint8).reshape(count, *shape[1:])
+            pixels = np.frombuffer(block, dtype).reshape(count, *shape[1:])
             line["unreadable"] = {int(row): why for row, why in line["unreadable"].items()}
-            whole = block_digest(pixels, np.frombuffer(totals, "<i8"), line["unreadable"]) == line["digest"]
+            whole = block_digest(pixels, np.frombuffer(totals, sums_type(dtype)), line["unreadable"]) == line["digest"]
         except (ValueError, TypeError, KeyError, AttributeError):
             break
         if count <= 0 or not whole:

@@ -1,8 +1,8 @@
 """A pack: decoded images in one file, mapped into memory, read by row.
 
-A pack is a folder named by its key, with three files: `inputs` (the bytes of all images, N × C × H × W), `sums` (int64,
-N × C × 2: `channel_sums`) and `pack.json`, which says what the others hold, with a digest of each block of images and
-one of itself.
+A pack is a folder named by its key, with three files: `inputs` (the values of all images, N × C × H × W), `sums`
+(N × C × 2: `channel_sums`, eight bytes each) and `pack.json`, which says what the others hold, with a digest of each
+block of images and one of itself.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from striate.data.media.medium import Preparation
 from striate.data.store.own_files import OwnFolder, open_own_folder
-from striate.data.store.stored import rows_in_block
+from striate.data.store.stored import rows_in_block, sums_type
 from striate.errors import ConfigError, DataError
 from striate.machine.cache import cache_folder
 
@@ -40,7 +40,7 @@ _FILES = ("inputs", "sums", _RECORD, f"{_RECORD}.new", JOURNAL)
 class PackRecord:
     """What pack.json says. `shape` is (N, C, H, W); `digests` has one a block, over its images, sums and what of it is
     unreadable; `unreadable` holds reasons by row; `modified` is when `inputs` had been changed when they were last
-    known to be whole, in nanoseconds as the file system has it."""
+    known to be whole, in nanoseconds as the file system has it; `dtype` is NumPy's name of the type of `inputs`."""
 
     format: int
     key: str
@@ -49,6 +49,7 @@ class PackRecord:
     digests: tuple[str, ...]
     unreadable: dict[int, str]
     modified: int
+    dtype: str = "uint8"
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +74,16 @@ class Pack:
     @property
     def bytes(self) -> int:
         """Size of the images on the disk."""
-        return int(np.prod(self.shape))
+        return int(np.prod(self.shape)) * self.dtype.itemsize
 
-    def read(self, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the images."""
+        return np.dtype(self.record.dtype)
+
+    def read(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Copy the images `rows` into `out`, in the order of the file whatever theirs is."""
-        images = np.frombuffer(self.mapped, np.uint8).reshape(self.shape)
+        images = np.frombuffer(self.mapped, self.dtype).reshape(self.shape)
         order = np.argsort(rows, kind="stable")
         self._announce(rows[order])
         for start in range(0, len(order), rows_in_block(self.shape[1:])):
@@ -88,28 +94,28 @@ class Pack:
 
     def _announce(self, rows: NDArray[np.int64]) -> None:
         """Tell the system which parts of the file come next, so that it reads them together."""
-        size = int(np.prod(self.shape[1:]))
+        size = int(np.prod(self.shape[1:])) * self.dtype.itemsize
         if size < mmap.PAGESIZE or not hasattr(mmap, "MADV_WILLNEED"):
             return
         for row in rows.tolist():
             start = row * size // mmap.PAGESIZE * mmap.PAGESIZE
             self.mapped.madvise(mmap.MADV_WILLNEED, start, (row + 1) * size - start)
 
-    def sums(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def sums(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Sums and sums of squares by channel of the images `rows`."""
-        chosen: NDArray[np.int64] = read_sums(self.path, self.shape)[rows]
+        chosen: NDArray[Any] = read_sums(self.path, self.shape, self.dtype)[rows]
         return chosen
 
 
-def read_sums(path: Path, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """(N, C, 2) int64: the sums of a pack of `shape`."""
-    return np.fromfile(path / "sums", "<i8").reshape(*shape[:2], 2)
+def read_sums(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> NDArray[Any]:
+    """(N, C, 2): the sums of a pack of `shape` and `dtype`."""
+    return np.fromfile(path / "sums", sums_type(dtype)).reshape(*shape[:2], 2)
 
 
-def block_digest(images: NDArray[np.uint8], sums: NDArray[np.int64], unreadable: dict[int, str]) -> str:
+def block_digest(images: NDArray[Any], sums: NDArray[Any], unreadable: dict[int, str]) -> str:
     """What a block must still be when it is read; `unreadable` holds reasons by row."""
     digest = hashlib.blake2b(np.ascontiguousarray(images).data, digest_size=16)
-    digest.update(np.ascontiguousarray(sums, "<i8").data)
+    digest.update(np.ascontiguousarray(sums, sums_type(images.dtype)).data)
     digest.update(json.dumps(unreadable, sort_keys=True).encode())
     return digest.hexdigest()
 
@@ -128,7 +134,8 @@ def open_pack(path: Path, key: str, shape: tuple[int, ...], *, check: bool = Fal
                 return None
             with folder.read("inputs") as file, folder.read("sums") as sums:
                 status, size = os.fstat(file.fileno()), os.fstat(sums.fileno()).st_size
-                if (status.st_size, size) != (int(np.prod(shape)), 16 * shape[0] * shape[1]):
+                expected = int(np.prod(shape)) * np.dtype(record.dtype).itemsize
+                if (status.st_size, size) != (expected, 16 * shape[0] * shape[1]):
                     return None
                 pack = Pack(path, record, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
             touched = status.st_mtime_ns != record.modified
@@ -165,8 +172,8 @@ def _record_digest(values: dict[str, Any]) -> str:
 
 
 def _is_whole(pack: Pack) -> bool:
-    images = np.frombuffer(pack.mapped, np.uint8).reshape(pack.shape)
-    sums, size = read_sums(pack.path, pack.shape), rows_in_block(pack.shape[1:])
+    images = np.frombuffer(pack.mapped, pack.dtype).reshape(pack.shape)
+    sums, size = read_sums(pack.path, pack.shape, pack.dtype), rows_in_block(pack.shape[1:])
     unreadable: list[dict[int, str]] = [{} for _ in range(-(-pack.shape[0] // size))]
     for row, why in pack.record.unreadable.items():
         unreadable[row // size][row] = why
@@ -224,6 +231,7 @@ def pack_key(contents: Iterable[bytes], form: tuple[int | str, ...], preparation
     """
     how: list[object] = [preparation.input_shape, preparation.fit, preparation.max_pixels, preparation.reduced, form]
     how += [preparation.rate, preparation.samples, preparation.window, preparation.hop] if preparation.rate else []
+    how += [preparation.low, preparation.high, preparation.depths, preparation.pages] if preparation.low else []
     how += [FORMAT, _DECODING, PIL.__version__, _simplejpeg(), torch.__version__]
     digest = hashlib.sha256(json.dumps(how).encode())
     for content in contents:

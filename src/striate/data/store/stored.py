@@ -25,28 +25,31 @@ _PIECE_BYTES = 1 << 16
 class Source(Protocol):
     """Images by row, from wherever they are.
 
-    `shape` is (N, C, H, W). `piece` is how many rows a thread reads at once, where several threads help; None where
-    one reads all.
+    `shape` is (N, C, H, W), `dtype` that of the images. `piece` is how many rows a thread reads at once, where several
+    threads help; None where one reads all.
     """
 
     @property
     def shape(self) -> tuple[int, ...]: ...
 
     @property
+    def dtype(self) -> np.dtype: ...
+
+    @property
     def piece(self) -> int | None: ...
 
-    def read(self, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+    def read(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Write the images `rows` into `out` (len(rows), C, H, W), in their order. Raises DataError."""
 
-    def sums(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(len(rows), C, 2): sum and sum of squares of the bytes of each channel of each image."""
+    def sums(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """(len(rows), C, 2): sum and sum of squares of the values of each channel of each image."""
 
 
 @dataclass(frozen=True, eq=False)
 class StoredInputs:
     """The `rows` of a source, in that order: what `Split.inputs` is where there is no tensor.
 
-    It has the shape, type and device of the tensor (N, C, H, W) uint8 that it stands for, and its indexing along the
+    It has the shape, type and device of the tensor (N, C, H, W) that it stands for, and its indexing along the
     first axis, which reads and gives an ordinary tensor on `device`. `take` selects without reading.
     """
 
@@ -64,7 +67,7 @@ class StoredInputs:
 
     @property
     def dtype(self) -> torch.dtype:
-        return torch.uint8
+        return torch.uint8 if self.source.dtype == np.uint8 else torch.float32
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -89,7 +92,7 @@ class StoredInputs:
         return self.to("cpu")
 
     def _read(self, rows: NDArray[np.int64]) -> torch.Tensor:
-        out = np.empty((len(rows), *self.source.shape[1:]), np.uint8)
+        out = np.empty((len(rows), *self.source.shape[1:]), self.source.dtype)
         piece = self.source.piece
         if piece is None or len(rows) <= piece:
             self.source.read(rows, out)
@@ -123,14 +126,19 @@ def join_inputs(parts: list[Inputs]) -> Inputs:
     return torch.cat([part for part in parts if isinstance(part, torch.Tensor)])
 
 
-def channel_sums(images: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """(N, C, 2): sum and sum of squares of the bytes of each channel of each of the images (N, C, H, W)."""
+def sums_type(dtype: np.dtype) -> str:
+    """The type of sums over images of a type: whole numbers of bytes."""
+    return "<i8" if dtype == np.uint8 else "<f8"
+
+
+def channel_sums(images: NDArray[Any]) -> NDArray[Any]:
+    """(N, C, 2): sum and sum of squares of the values of each channel of each of the images (N, C, H, W)."""
     count, channels, *sides = images.shape
     flat = images.reshape(count, channels, math.prod(sides))
-    found = np.empty((count, channels, 2), np.int64)
+    found = np.empty((count, channels, 2), sums_type(images.dtype))
     step = max(1, _PIECE_BYTES // max(1, images[:1].nbytes))
     for a in range(0, count, step):  # as numbers of 8 bytes a whole block would take tens of megabytes in each thread
-        piece = flat[a : a + step].astype(np.float64)  # exact: far below 2**53
+        piece = flat[a : a + step].astype(np.float64)  # exact for bytes: far below 2**53
         found[a : a + step, :, 0] = piece.sum(-1)
         found[a : a + step, :, 1] = np.einsum("ncp,ncp->nc", piece, piece)
     return found
@@ -139,19 +147,19 @@ def channel_sums(images: NDArray[np.uint8]) -> NDArray[np.int64]:
 BLOCK_BYTES = 2 << 20
 """About so many bytes of images are decoded, checked and written at once."""
 
-ReadRow = Callable[[int, NDArray[np.uint8]], str | None]
+ReadRow = Callable[[int, NDArray[Any]], str | None]
 """Decodes sample `row` into an array (C, H, W); returns why it cannot be read, in plain words, or None."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Rows from `start`: `images` (B, C, H, W) uint8, their `sums` (`channel_sums`), and reasons by row for those that
+    """Rows from `start`: `images` (B, C, H, W), their `sums` (`channel_sums`), and reasons by row for those that
     cannot be read, which are black."""
 
     number: int
     start: int
-    images: NDArray[np.uint8]
-    sums: NDArray[np.int64]
+    images: NDArray[Any]
+    sums: NDArray[Any]
     unreadable: dict[int, str]
 
 
@@ -160,14 +168,16 @@ def rows_in_block(shape: tuple[int, ...]) -> int:
     return max(1, BLOCK_BYTES // int(np.prod(shape)))
 
 
-def decode_blocks(read: ReadRow, count: int, shape: tuple[int, ...], *, first: int = 0) -> Iterator[Block]:
+def decode_blocks(
+    read: ReadRow, count: int, shape: tuple[int, ...], *, dtype: np.dtype, first: int = 0
+) -> Iterator[Block]:
     """The blocks of `count` samples from number `first` on, in order."""
     size = rows_in_block(shape)
 
     def decode(number: int) -> Block:
         start = number * size
         rows = range(start, min(start + size, count))
-        images = np.zeros((len(rows), *shape), np.uint8)
+        images = np.zeros((len(rows), *shape), dtype)
         reasons = {row: read(row, images[row - start]) for row in rows}
         unreadable = {row: why for row, why in reasons.items() if why is not None}
         for row in unreadable:
@@ -186,15 +196,16 @@ class Stream:
 
     shape: tuple[int, ...]
     reader: ReadRow
-    known_sums: NDArray[np.int64]
+    known_sums: NDArray[Any]
     named: Callable[[int], str]
+    dtype: np.dtype
 
     @property
     def piece(self) -> int:
         """Rows that a thread decodes at once."""
         return max(1, min(16, _READ_BYTES // int(np.prod(self.shape[1:]))))
 
-    def read(self, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+    def read(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Decode `rows` into `out`. Raises DataError for what could be read before and cannot now."""
         for position, row in enumerate(rows.tolist()):
             why = self.reader(row, out[position])
@@ -206,23 +217,30 @@ class Stream:
                     "put the file back and go on with --resume; --data.store pack keeps a copy of decoded pictures",
                 )
 
-    def sums(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def sums(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Sums and sums of squares by channel, known since everything was decoded once."""
-        chosen: NDArray[np.int64] = self.known_sums[rows]
+        chosen: NDArray[Any] = self.known_sums[rows]
         return chosen
 
 
 def open_stream(
-    read: ReadRow, count: int, shape: tuple[int, ...], *, named: Callable[[int], str], progress: Callable[[int], None]
+    read: ReadRow,
+    count: int,
+    shape: tuple[int, ...],
+    *,
+    dtype: str = "uint8",
+    named: Callable[[int], str],
+    progress: Callable[[int], None],
 ) -> tuple[Stream, dict[int, str]]:
     """Decode everything once, keeping nothing but sums by channel, and reasons by row for what cannot be read.
 
     `progress` is told of every number of rows that is done.
     """
-    sums = np.zeros((count, shape[0], 2), np.int64)
+    kind = np.dtype(dtype)
+    sums = np.zeros((count, shape[0], 2), sums_type(kind))
     unreadable: dict[int, str] = {}
-    for block in decode_blocks(read, count, shape):
+    for block in decode_blocks(read, count, shape, dtype=kind):
         sums[block.start : block.start + len(block.sums)] = block.sums
         unreadable |= block.unreadable
         progress(len(block.images))
-    return Stream((count, *shape), read, sums, named), unreadable
+    return Stream((count, *shape), read, sums, named, kind), unreadable

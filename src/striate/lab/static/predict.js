@@ -1,14 +1,20 @@
 // Predict: an image, and what the network of the run finds in it, drawn over it.
 import { followAddress, remember, state } from "./address.js";
-import { apiAddress, latest } from "./api.js";
+import { apiAddress, latest, request as ask } from "./api.js";
 import { labeled, make, number, percent } from "./dom.js";
 import { imageSource } from "./image_source.js";
 import { drawnMarks } from "./predict_marks.js";
+import { playedPage } from "./predict_played.js";
 import { problem } from "./problem.js";
 
 const SIDE = 1024;
 
 export async function page(root) {
+  const about = await ask("predict/files");
+  if (about.player) {
+    playedPage(root, about);
+    return;
+  }
   const request = latest();
   const view = { image: null, threshold: null, opacity: 0.5, hidden: new Set(), chosen: null };
   let found = null; // the response of predict/prediction

@@ -65,7 +65,7 @@ def decide_augmentation(
         return decided, f"augmentation: {named}" if named else "augmentation: none, as these rules are published"
     channels, height, width = data.input_shape
     small = min(height, width) <= _SMALL
-    mirrors = data.name in _MIRROR_SAFE or (channels == 3 and data.name not in _MIRROR_UNSAFE)
+    mirrors = data.name in _MIRROR_SAFE or (channels > 1 and data.name not in _MIRROR_UNSAFE)
     usual = replace(
         _OFF,
         shift=max(1, min(height, width) // (24 if dense else 12)) if small and keeps else 0,

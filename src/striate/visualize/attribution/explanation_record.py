@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from striate import notebook
+from striate.data.media.medium import Preparation
 from striate.visualize.attribution.change import Covering
 from striate.visualize.attribution.checks import NOT_TRUSTED, Maps
 from striate.visualize.attribution.nearest import Nearest
@@ -56,6 +57,7 @@ class Explanation:
     `notes`: what else the reader must know, a sentence each
     `said`: the prediction in words; `part`: which part of it is explained, where that is not all;
     `rule`: how its class is chosen, where not as the most probable one
+    `preparation`: what is known of the input, where it is that of a run; `played`: a file to hear, where it is a sound
     """
 
     subject: str
@@ -72,6 +74,8 @@ class Explanation:
     said: str = ""
     part: str = ""
     rule: str = ""
+    preparation: Preparation | None = None
+    played: bytes = b""
 
     @property
     def of_class(self) -> bool:

@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,11 +34,12 @@ from striate.data.media.audio.sound_files import (
     SoundHeader,
     Waveform,
     centered,
+    libraries,
     read_header,
     read_waveform,
     read_windows,
 )
-from striate.data.media.audio.spectrogram_picture import spectrogram_picture
+from striate.data.media.audio.spectrogram_picture import in_color, waveform_picture, with_axes
 from striate.data.media.medium import Medium, Planned, Preparation
 from striate.errors import ConfigError
 from striate.records import Finding
@@ -62,6 +64,7 @@ class Sounds(Medium):
     views: ClassVar[dict[str, str]] = {"log-mel": "spectrogram", "waveform": "waveform"}
     settings: ClassVar[frozenset[str]] = frozenset(("rate", "seconds", "view"))
     lasting: ClassVar[bool] = True
+    player: ClassVar[str] = "audio"
 
     def header(self, data: bytes | Path, where: str, *, max_pixels: int) -> SoundHeader:
         """Rate, length and channels."""
@@ -89,6 +92,29 @@ class Sounds(Medium):
     def decode(self, data: bytes | Path, where: str, preparation: Preparation) -> NDArray[Any]:
         """The middle of the file, or all of it amid silence."""
         return self.input_of(read_waveform(data, where, preparation.rate, preparation.samples), preparation)
+
+    def played(self, data: bytes | Path, where: str, preparation: Preparation) -> bytes:
+        """A WAV of 16 bits, mono, at the rate of the inputs."""
+        wave = read_waveform(data, where, preparation.rate, preparation.samples)
+        file = BytesIO()
+        libraries()[0].write(file, wave, preparation.rate, "PCM_16", format="WAV")
+        return file.getvalue()
+
+    def drawings(
+        self, data: bytes | Path, where: str, preparation: Preparation
+    ) -> tuple[tuple[str, NDArray[np.uint8]], ...]:
+        """The waveform over the log-mel spectrogram, also of a network of waveforms."""
+        wave = read_waveform(data, where, preparation.rate, preparation.samples)
+        levels = _levels_of(wave, preparation, band_count(preparation.rate, preparation.window))
+        return (
+            ("Waveform", waveform_picture(wave, (levels.shape[0], levels.shape[1]))),
+            ("Log-mel spectrogram", self.framed(in_color(levels), preparation)),
+        )
+
+    def framed(self, pixels: NDArray[np.uint8], preparation: Preparation) -> NDArray[np.uint8]:
+        """With hertz and seconds, if it has a row for each band."""
+        centers = band_centers(preparation.rate, len(pixels))
+        return with_axes(pixels, centers, preparation.samples / preparation.rate)
 
     def windows(
         self, path: Path, where: str, preparation: Preparation, every: float
@@ -194,9 +220,7 @@ class Spectrograms(Sounds):
 
     def input_of(self, waveform: Waveform, preparation: Preparation) -> NDArray[np.uint8]:
         """Its spectrogram in bytes."""
-        _, bands, _ = preparation.input_shape
-        decibels = log_mel(waveform, preparation.rate, preparation.window, preparation.hop, bands)
-        return np.ascontiguousarray(as_levels(decibels)[None, ::-1])
+        return _levels_of(waveform, preparation, preparation.input_shape[1])[None]
 
     def axes(self, preparation: Preparation) -> str:
         """Bands, and how long a frame is."""
@@ -212,8 +236,7 @@ class Spectrograms(Sounds):
         """In color, with its axes."""
         if raw.ndim != 3 or len(raw) != 1 or raw.dtype != np.uint8:
             return None
-        centers = band_centers(preparation.rate, raw.shape[1])
-        return spectrogram_picture(raw[0], centers, preparation.samples / preparation.rate)
+        return self.framed(in_color(raw[0]), preparation)
 
 
 class Waveforms(Sounds):
@@ -254,9 +277,13 @@ class Waveforms(Sounds):
         if raw.ndim != 2 or len(raw) != 1 or raw.shape[1] < preparation.window:
             return None
         bands = band_count(preparation.rate, preparation.window)
-        decibels = log_mel(raw[0], preparation.rate, preparation.window, preparation.hop, bands)
-        centers = band_centers(preparation.rate, bands)
-        return spectrogram_picture(as_levels(decibels)[::-1], centers, preparation.samples / preparation.rate)
+        return self.framed(in_color(_levels_of(raw[0], preparation, bands)), preparation)
+
+
+def _levels_of(waveform: Waveform, preparation: Preparation, bands: int) -> NDArray[np.uint8]:
+    """(bands, frames), the highest band first."""
+    decibels = log_mel(waveform, preparation.rate, preparation.window, preparation.hop, bands)
+    return np.ascontiguousarray(as_levels(decibels)[::-1])
 
 
 def _default_rate(usual: int) -> int:

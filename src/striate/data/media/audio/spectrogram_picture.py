@@ -33,11 +33,30 @@ def in_color(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return colors
 
 
-def spectrogram_picture(levels: NDArray[np.uint8], centers: NDArray[np.float64], seconds: float) -> NDArray[np.uint8]:
-    """(H, W, 3) of (bands, frames), the highest band first; `centers` of the bands in hertz, rising."""
-    height, width = (max(1, about // side) * side for about, side in zip(_PLOT, levels.shape, strict=True))
-    height, width = max(height, _PLOT[0]), min(width, 4 * _PLOT[1])
-    plot = Image.fromarray(in_color(levels)).resize((width, height), Image.Resampling.NEAREST)
+def _plot_size(shape: tuple[int, ...]) -> tuple[int, int]:
+    height, width = (max(1, about // side) * side for about, side in zip(_PLOT, shape, strict=True))
+    return max(height, _PLOT[0]), min(width, 4 * _PLOT[1])
+
+
+def waveform_picture(waveform: NDArray[np.float32], frames: tuple[int, int]) -> NDArray[np.uint8]:
+    """(H, W, 3) of (samples,): from the least to the largest amplitude at each moment, the loudest filling it; as wide
+    as the spectrogram of so many bands and frames, under which it stands."""
+    _, width = _plot_size(frames)
+    height = _PLOT[0] // 2
+    parts = np.array_split(waveform, width) if len(waveform) >= width else [waveform[k : k + 1] for k in range(width)]
+    ends = np.array([(part.min(), part.max()) if len(part) else (0.0, 0.0) for part in parts])
+    top = float(np.abs(ends).max()) or 1.0
+    page = Image.new("RGB", (_LEFT + width + _RIGHT, height + 2 * _ABOVE), "white")
+    draw = ImageDraw.Draw(page)
+    for x, (low, high) in enumerate((_ABOVE + height / 2 * (1 - ends / top)).tolist()):
+        draw.line(((_LEFT + x, low), (_LEFT + x, high)), _COLORS[1])
+    return np.asarray(page)
+
+
+def with_axes(pixels: NDArray[np.uint8], centers: NDArray[np.float64], seconds: float) -> NDArray[np.uint8]:
+    """A picture (bands, frames, 3) on the grid of a spectrogram, enlarged, with its axes."""
+    height, width = _plot_size(pixels.shape[:2])
+    plot = Image.fromarray(pixels).resize((width, height), Image.Resampling.NEAREST)
     page = Image.new("RGB", (_LEFT + width + _RIGHT, _ABOVE + height + _BELOW), "white")
     page.paste(plot, (_LEFT, _ABOVE))
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(_LETTERS)

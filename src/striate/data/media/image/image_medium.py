@@ -22,9 +22,10 @@ from striate.data.media.image.pictures import (
     decode_image,
     prepare_image,
     prepare_whole,
-    read_header,
     refit,
 )
+from striate.data.media.image.raster_files import header_of
+from striate.data.media.image.raster_plan import described_rasters, is_raster, plan_rasters, raster_findings
 from striate.data.media.medium import Medium, Photographs, Placement, Planned, Preparation
 from striate.errors import ConfigError
 from striate.records import Finding
@@ -122,7 +123,8 @@ class Images(Medium):
     any_size: ClassVar[bool] = True
     stored: ClassVar[bool] = True
     augmentations: ClassVar[frozenset[str]] = frozenset(AugmentConfig.__dataclass_fields__) - SOUND
-    settings: ClassVar[frozenset[str]] = frozenset(("size", "channels"))
+    settings: ClassVar[frozenset[str]] = frozenset(("size", "channels", "pages"))
+    others: ClassVar[tuple[str, ...]] = ("raster",)
     bounds: ClassVar[tuple[float, float]] = (0.0, 255.0)
     unit: ClassVar[str] = "levels of 0 to 255"
 
@@ -131,8 +133,13 @@ class Images(Medium):
         return f"{'color' if shape[0] == 3 else 'gray'} images of {show_shape(shape[1:])} pixels"
 
     def header(self, data: bytes | Path, where: str, *, max_pixels: int) -> Header:
-        """Size and color of a picture."""
-        return read_header(data, where, max_pixels=max_pixels)
+        """Size and color of a picture; of one from an instrument its depth, channels, pages and range."""
+        return header_of(data, where, max_pixels=max_pixels)
+
+    def described(self, headers: Sequence[Header]) -> str:
+        """Sizes; of pictures from instruments depths, channels, pages and range too."""
+        more = described_rasters(headers)
+        return super().described(headers) + (f": {more}" if more else "")
 
     def size_of(self, header: Header) -> tuple[int, int]:
         """Height and width as the picture is seen."""
@@ -175,13 +182,20 @@ class Images(Medium):
         return PictureParts(path, where, preparation)
 
     def plan(self, source: str, inputs: NDArray[Any] | None, headers: Sequence[Header], config: DataConfig) -> Planned:
-        """Channels and size of every input."""
-        return plan_images(source, inputs, headers, config)
+        """Channels and size of every input; of pictures from instruments depth and range."""
+        if inputs is not None or not is_raster(headers, config):
+            preparation, notes, findings = plan_images(source, inputs, headers, config)
+        else:
+            plain = plan_images(source, None, headers, config)
+            preparation, notes, findings = plan_rasters(plain, source, headers, config)
+        return preparation, notes, (*findings, *raster_findings(source, headers, config))
 
     def decided(self, config: DataConfig, preparation: Preparation) -> DataConfig:
         """With size and channels."""
         channels, height, width = preparation.input_shape
-        return replace(config, size=(height, width), channels=3 if channels == 3 else 1 if channels == 1 else None)
+        known = channels if channels in (1, 3) and preparation.pages == "first" else None
+        pages = preparation.pages if preparation.kind == "raster" or config.pages else None
+        return replace(config, size=(height, width), channels=known, pages=pages)  # type: ignore[arg-type]
 
     def check_augmentation(
         self, config: AugmentConfig, asked: Sequence[str], name: str, shape: tuple[int, ...]

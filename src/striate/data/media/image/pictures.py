@@ -1,12 +1,13 @@
 """From a picture file to bytes, in one defined way.
 
 - **Formats**: JPEG, PNG, GIF, BMP, TIFF, WebP, PPM/PGM/PBM, JPEG 2000 and AVIF, and with the extra `heic` HEIC,
-  recognized by content. Of an animation or a multi-page file the first picture is taken.
+  recognized by content. Of an animation or a multi-page file the first picture is taken, which is a finding.
 - **Orientation** in EXIF is applied.
 - **Alpha**, also in palettes and as a single transparent color, is composited over white.
 - **16-bit gray** is scaled by 1/257 and rounded, so that 65535 becomes 255; 32-bit integers are read on the same
   scale; floating-point pictures are read as 0 to 1. Values outside those ranges make a picture unreadable: a guess
-  would be silent. Of 16-bit color Pillow keeps the high byte.
+  would be silent. Of 16-bit color Pillow keeps the high byte. So a network of ordinary pictures reads them; data with
+  such pictures are another medium, which has all bits: `raster_medium.py`.
 - **Color** of CMYK, YCbCr, LAB and palettes becomes RGB as Pillow converts it (no embedded profile is applied).
 - **Gray from color** is ITU-R 601 luma (Pillow's mode L); RGB from gray repeats the value.
 - **Size**: see `fitting.py`; large JPEGs may be decoded at a part of theirs, see `jpeg.py`.
@@ -114,11 +115,14 @@ class UnreadableImage(Unreadable):
 
 @dataclass(frozen=True)
 class Header:
-    """Height and width in pixels as the picture is seen (EXIF orientation applied), and whether it has color."""
+    """Height and width in pixels as the picture is seen (EXIF orientation applied), and whether it has color. How many
+    `pages` there are, of an animation 2; `squeezed`: how many bits of a value eight are read of, 0 where all are."""
 
     height: int
     width: int
     color: bool
+    pages: int = 1
+    squeezed: int = 0
 
 
 def read_header(data: bytes | Path, where: str, *, max_pixels: int = 64_000_000) -> Header:
@@ -126,7 +130,7 @@ def read_header(data: bytes | Path, where: str, *, max_pixels: int = 64_000_000)
 
     Raises UnreadableImage.
     """
-    data = _read(data, where)
+    data = read_bytes(data, where)
     if _few_scans(data) and (plain := plain_jpeg_header(data)) is not None and 0 < plain[0] * plain[1] <= max_pixels:
         return Header(plain[0], plain[1], plain[2] == "RGB")
     with open_picture(data, where, max_pixels) as image:
@@ -136,11 +140,24 @@ def read_header(data: bytes | Path, where: str, *, max_pixels: int = 64_000_000)
         if turned and _orientation(image) >= 5:
             width, height = height, width
         if image.mode in ("P", "PA"):
-            pixels = np.asarray(_flatten(image, where))
+            pixels = np.asarray(flatten(image, where))
             color = pixels.ndim == 3 and bool((pixels != pixels[..., :1]).any())
         else:
             color = image.mode in _COLOR_MODES
-        return Header(height, width, color)
+        several_pages = image.format != "MPO" and getattr(image, "is_animated", False)  # an MPO has previews
+        return Header(height, width, color, 1 + several_pages, squeezed_bits(data))
+
+
+def squeezed_bits(data: bytes) -> int:
+    """More than 8 where the file has so many bits a value, of which only eight can be read: AVIF and HEIC; else 0."""
+    if data[4:8] != b"ftyp":
+        return 0
+    at = data.find(b"av1C", 0, 1 << 16)
+    if at >= 0 and len(data) > at + 6:
+        return (12 if data[at + 6] & 0x20 else 10) if data[at + 6] & 0x40 else 0
+    at = data.find(b"hvcC", 0, 1 << 16)
+    bits = 8 + (data[at + 4 + 17] & 7) if at >= 0 and len(data) > at + 21 else 8
+    return bits if bits > 8 else 0
 
 
 def decode_image(data: bytes | Path, where: str, preparation: Preparation) -> np.ndarray:
@@ -148,7 +165,7 @@ def decode_image(data: bytes | Path, where: str, preparation: Preparation) -> np
 
     Raises UnreadableImage.
     """
-    data = _read(data, where)
+    data = read_bytes(data, where)
     if _few_scans(data) and (pixels := decode_plain_jpeg(data, preparation)) is not None:
         return place(pixels, preparation.input_shape[1:], preparation.fit)  # type: ignore[arg-type]
     with open_picture(data, where, preparation.max_pixels) as image:
@@ -163,7 +180,7 @@ def prepare_image(image: Image.Image, where: str, preparation: Preparation) -> n
 
     Raises UnreadableImage.
     """
-    with _explained(where, None):
+    with explained(where, None):
         _check_pixels(image, where, preparation.max_pixels)
         return _prepared(image, where, preparation, None)
 
@@ -175,11 +192,11 @@ def prepare_whole(
     it, its own where training images were not scaled, but nothing cut off or added; and its height and width in pixels.
     Raises UnreadableImage."""
     if isinstance(given, Image.Image):
-        with _explained(where, None):
+        with explained(where, None):
             turned = _orientation(given) >= 5
         width, height = given.size[::-1] if turned else given.size
     else:
-        given = _read(given, where)
+        given = read_bytes(given, where)
         header = read_header(given, where, max_pixels=preparation.max_pixels)
         height, width = header.height, header.width
     scaled = height, width
@@ -196,7 +213,7 @@ class PictureParts:
 
     def __init__(self, path: Path, where: str, preparation: Preparation) -> None:
         self.where = where
-        with _explained(where, None):
+        with explained(where, None):
             if not stat.S_ISREG(path.stat().st_mode):
                 raise UnreadableImage(where, "no regular file")
             # By its path, not by its bytes: of large files these would lie in memory beside the pixels.
@@ -213,9 +230,9 @@ class PictureParts:
         """The part (top, left, height, width) as (C, height, width) uint8."""
         top, left, height, width = box
         part = self._stored((left, top, left + width, top + height))
-        with _explained(self.where, None):
+        with explained(self.where, None):
             # Only the part: a whole picture without its alpha, in color, or turned would lie beside the one as it is.
-            flat = _flatten(self._image.crop(part), self.where)
+            flat = flatten(self._image.crop(part), self.where)
         flat = flat if flat.mode == self._mode else flat.convert(self._mode)
         pixels = pixels_of(flat if self._turn is None else flat.transpose(self._turn))
         return np.array(pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0), order="C")
@@ -250,7 +267,7 @@ def _prepared(image: Image.Image, where: str, preparation: Preparation, reduced:
     channels, height, width = preparation.input_shape
     image.load()
     turn = turn_of(image)
-    flat, mode = _flatten(image, where), "L" if channels == 1 else "RGB"
+    flat, mode = flatten(image, where), "L" if channels == 1 else "RGB"
     flat = flat if flat.mode == mode else flat.convert(mode)
     upright = flat if turn is None else flat.transpose(turn)
     if reduced is not None:
@@ -331,7 +348,7 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _flatten(image: Image.Image, where: str) -> Image.Image:
+def flatten(image: Image.Image, where: str) -> Image.Image:
     """The picture in mode L or RGB, without alpha; the picture itself where it is that."""
     image.load()
     if image.mode == "RGB" and "transparency" not in image.info:
@@ -370,19 +387,19 @@ def from_deep(image: Image.Image, where: str) -> Image.Image:
 @contextmanager
 def open_picture(data: bytes | Path, where: str, max_pixels: int) -> Iterator[Image.Image]:
     """The picture with only its header read, as Pillow has it; whatever goes wrong inside is an UnreadableImage."""
-    data = _read(data, where)
-    with _explained(where, data), Image.open(BytesIO(data), formats=_formats()) as image:
+    data = read_bytes(data, where)
+    with explained(where, data), Image.open(BytesIO(data), formats=_formats()) as image:
         _check_pixels(image, where, max_pixels)
         if not _few_scans(data):
             raise UnreadableImage(where, f"a JPEG of more than {MOST_SCANS} scans", "save it again")
         yield image
 
 
-def _read(data: bytes | Path, where: str) -> bytes:
+def read_bytes(data: bytes | Path, where: str) -> bytes:
     """The bytes of a picture's file. Raises UnreadableImage, also for what is no file and would never end."""
     if isinstance(data, bytes):
         return data
-    with _explained(where, None):
+    with explained(where, None):
         status = data.stat()
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableImage(where, "no regular file")
@@ -401,7 +418,7 @@ def _few_scans(data: bytes) -> bool:
 
 
 @contextmanager
-def _explained(where: str, data: bytes | None) -> Iterator[None]:
+def explained(where: str, data: bytes | None) -> Iterator[None]:
     with pillow_ours():
         try:
             yield

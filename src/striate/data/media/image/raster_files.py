@@ -1,0 +1,394 @@
+"""Pictures of more than eight bits, of other channels than gray and color, or of several pages: the values in the file.
+
+- **Depth**: bytes, whole numbers of 16 or 32 bits with or without a sign, and floating-point numbers, as the file has
+  them. Sixteen bits are read of PNG, PGM, JPEG 2000 (gray) and TIFF, all others of TIFF. GDAL's value for no data, NaN
+  and Inf are NaN here.
+- **Channels** of a TIFF, interleaved or each in a plane; alpha of 8 or 16 bits is composited over white.
+- **Pages** of a TIFF: the first, or all of one size as channels. Smaller copies of a page (pyramids) and masks of
+  transparency are no pages.
+- **Orientation** is applied.
+
+Pillow reads what it does not squeeze; tifffile the rest. A file is refused by its header, before it is decoded, where
+it has too many values; what is compressed is given no more room than its header says.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from striate.data.media.image.pictures import (
+    Header,
+    UnreadableImage,
+    explained,
+    flatten,
+    open_picture,
+    pixels_of,
+    read_bytes,
+    read_header,
+    turn_of,
+)
+from striate.wording import several
+
+MOST_CHANNELS, MOST_PAGES = 1024, 4096
+VALUES_A_PIXEL = 16
+"""A file may have so many times more values than pictures may have pixels."""
+SAMPLED = 4096
+"""Values of a file that are kept in its header, to tell the range of all files."""
+EXTRA = "pip install 'striate[instruments]'"
+DEPTHS = {
+    **{"uint8": "8 bits", "uint16": "16 bits", "int16": "16 bits with a sign", "uint32": "32 bits"},
+    **{"int8": "8 bits with a sign", "int32": "32 bits with a sign", "float16": "floating point of 16 bits"},
+    **{"float32": "floating point", "float64": "floating point of 64 bits"},
+}
+"""The types of values that are read, in words."""
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PNG = b"\x89PNG\r\n\x1a\n"
+_NODATA, _ORIENTATION = 42113, 274
+_ALPHA = (1, 2)
+_NO_COMPRESSION, _JPEG = 1, (6, 7)
+
+
+@dataclass(frozen=True, eq=False)
+class RasterHeader(Header):
+    """`depth`: a key of DEPTHS. `channels` of a page. `low`, `high`: the least and the largest finite value that was
+    read; `missing`: how many of all `values` read are none. `sample`: (K, channels × pages) values, evenly spread;
+    `pages` is 1 of them where there are too many to read."""
+
+    depth: str = "uint8"
+    channels: int = 1
+    low: float = 0.0
+    high: float = 0.0
+    missing: int = 0
+    values: int = 0
+    sample: NDArray[np.float64] | None = None
+
+    @property
+    def plane(self) -> str:
+        """`16 bits, 4 channels`."""
+        return DEPTHS[self.depth] + ("" if self.channels == 1 else f", {several(self.channels, 'channel')}")
+
+
+@dataclass(frozen=True)
+class Raster:
+    """`values` (H, W, C), upright, double precision where some are missing; how many `pages` the file has; `depth`, a
+    key of DEPTHS."""
+
+    values: NDArray[Any]
+    pages: int
+    depth: str
+
+
+def header_of(data: bytes | Path, where: str, *, max_pixels: int) -> Header:
+    """What a picture file says of itself; of one that is no ordinary one, a RasterHeader, for which its values are
+    read. Raises UnreadableImage."""
+    data = read_bytes(data, where)
+    if not may_be_raster(data):
+        return read_header(data, where, max_pixels=max_pixels)
+    if data.startswith(_TIFF):
+        with _tiff(data, where) as pages:
+            plain, count = _plain(pages[0]), len(pages)
+        if plain:
+            header = read_header(data, where, max_pixels=max_pixels)
+            return Header(header.height, header.width, header.color, count)
+    first = read_raster(data, where, max_pixels=max_pixels)
+    every = first
+    if 1 < first.pages <= MOST_CHANNELS and first.values.size * first.pages <= VALUES_A_PIXEL * max_pixels:
+        with_all = _all_pages_or_none(data, where, max_pixels)
+        every = first if with_all is None else with_all
+    height, width, channels = first.values.shape
+    flat = as_numbers(every.values).reshape(-1, every.values.shape[2])
+    finite = flat[np.isfinite(flat)]
+    if not finite.size:
+        raise UnreadableImage(where, "a picture of no values: all are NaN, Inf or of no data")
+    keep = max(16, SAMPLED // flat.shape[1])
+    places = np.linspace(0, len(flat) - 1, min(keep, len(flat))).astype(np.int64)
+    return RasterHeader(
+        height,
+        width,
+        channels == 3,
+        first.pages,
+        depth=first.depth,
+        channels=channels,
+        low=float(finite.min()),
+        high=float(finite.max()),
+        missing=flat.size - finite.size,
+        values=flat.size,
+        sample=flat[places],
+    )
+
+
+def _all_pages_or_none(data: bytes, where: str, max_pixels: int) -> Raster | None:
+    try:
+        return read_raster(data, where, max_pixels=max_pixels, all_pages=True)
+    except UnreadableImage:
+        return None
+
+
+def may_be_raster(data: bytes) -> bool:
+    """Whether the file is a TIFF, or one that has more than eight bits a value."""
+    if data.startswith(_TIFF):
+        return True
+    if data.startswith(_PNG):
+        return data[24:25] == b"\x10"
+    if data[:2] in (b"P2", b"P3", b"P5", b"P6"):
+        return _largest_of_pnm(data) > 255
+    return _bits_of_jpeg_2000(data) > 8
+
+
+def format_of(data: bytes) -> str:
+    """Pillow's name of the format of a file that `may_be_raster`."""
+    beginnings = {_TIFF: "TIFF", (_PNG,): "PNG", (b"P2", b"P3", b"P5", b"P6"): "PPM"}
+    return next((name for begin, name in beginnings.items() if data.startswith(begin)), "JPEG2000")
+
+
+def _largest_of_pnm(data: bytes) -> int:
+    words = re.sub(rb"#[^\n]*", b" ", data[:4096]).split(maxsplit=4)
+    return int(words[3]) if len(words) > 3 and words[3].isdigit() and len(words[3]) < 6 else 0
+
+
+def _bits_of_jpeg_2000(data: bytes) -> int:
+    if not data.startswith((b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ")):
+        return 0
+    at = data.find(b"\xff\x4f\xff\x51")
+    return (data[at + 42] & 0x7F) + 1 if at >= 0 and len(data) > at + 42 else 0
+
+
+def read_raster(data: bytes | Path, where: str, *, max_pixels: int, all_pages: bool = False) -> Raster:
+    """The values of any picture, also of an ordinary one, whose are bytes. `all_pages`: those of a TIFF as channels.
+    Raises UnreadableImage."""
+    data = read_bytes(data, where)
+    if data.startswith(_TIFF):
+        with _tiff(data, where) as pages:
+            plain = _plain(pages[0])
+            if not plain or (all_pages and len(pages) > 1):
+                return _read_tiff(pages, data, where, max_pixels, all_pages=all_pages)
+    if data.startswith(_PNG) and data[24:25] == b"\x10":
+        return Raster(_read_png(data, where, max_pixels), 1, "uint16")
+    with open_picture(data, where, max_pixels) as image:
+        if image.mode == "RGB" and may_be_raster(data):
+            raise UnreadableImage(
+                where, f"{image.format} of color with more than eight bits, of which only eight could be read",
+                "save it as PNG or TIFF",
+            )  # fmt: skip
+        values = values_of(image, where)
+        return Raster(values, 1, str(values.dtype))
+
+
+def values_of(image: Image.Image, where: str) -> NDArray[Any]:
+    """(H, W, C) of a Pillow image, upright: gray of 16 bits and of floating point as they are, of all others bytes."""
+    image.load()
+    if image.mode == "F":
+        values: NDArray[Any] = np.asarray(image)
+    elif image.mode == "I" or image.mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.int32)
+        if values.min() < 0 or values.max() > 65535:
+            raise UnreadableImage(where, f"32-bit values from {values.min()} to {values.max()}", "save it as TIFF")
+        transparent = image.info.get("transparency")
+        values = np.where(values == transparent, 65535, values) if isinstance(transparent, int) else values
+        values = values.astype(np.uint16)
+    else:
+        values = pixels_of(flatten(image, where))
+    values = values[..., None] if values.ndim == 2 else values
+    return values if (turn := turn_of(image)) is None else turned(values, turn.value)
+
+
+def _read_png(data: bytes, where: str, max_pixels: int) -> NDArray[np.uint16]:
+    """Of color Pillow gives one byte of two: it is asked for the higher one, then for the lower."""
+    with open_picture(data, where, max_pixels) as image:
+        if image.mode not in ("RGB", "RGBA"):
+            return values_of(image, where)
+        (name,) = {tile.args for tile in image.tile}
+    if name == "LA;16B":
+        raise UnreadableImage(where, "a gray PNG of 16 bits with alpha", "save it without alpha, or as TIFF")
+    parts = []
+    for order in ("B", "L"):
+        with open_picture(data, where, max_pixels) as image:
+            image.tile = [tile._replace(args=name[:-1] + order) for tile in image.tile]
+            image.load()
+            parts.append(np.asarray(image).astype(np.uint16))
+            turn, transparent = turn_of(image), image.info.get("transparency")
+    values = over_white(256 * parts[0] + parts[1])
+    if isinstance(transparent, tuple):
+        values[(values == transparent).all(2)] = 65535
+    return values if turn is None else turned(values, turn.value)
+
+
+def over_white(values: NDArray[Any]) -> NDArray[Any]:
+    """(H, W, 1 or 3) of whole numbers with alpha as their last channel; without it, as they are."""
+    if values.shape[2] not in (2, 4):
+        return values
+    most = float(np.iinfo(values.dtype).max)
+    share = values[..., -1:] / most
+    mixed: NDArray[Any] = np.rint(values[..., :-1] * share + most * (1 - share)).astype(values.dtype)
+    return mixed
+
+
+def turned(values: NDArray[Any], transpose: int) -> NDArray[Any]:
+    """(H, W, C) after one of Pillow's transpositions, by its number."""
+    moves = {
+        Image.Transpose.FLIP_LEFT_RIGHT: lambda a: a[:, ::-1],
+        Image.Transpose.FLIP_TOP_BOTTOM: lambda a: a[::-1],
+        Image.Transpose.ROTATE_180: lambda a: a[::-1, ::-1],
+        Image.Transpose.TRANSPOSE: lambda a: a.swapaxes(0, 1),
+        Image.Transpose.TRANSVERSE: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+        Image.Transpose.ROTATE_90: lambda a: np.rot90(a),
+        Image.Transpose.ROTATE_270: lambda a: np.rot90(a, -1),
+    }
+    return np.ascontiguousarray(moves[Image.Transpose(transpose)](values))
+
+
+def as_numbers(values: NDArray[Any]) -> NDArray[np.float64]:
+    """In double precision, with NaN for what is not finite."""
+    numbers = values.astype(np.float64)
+    numbers[~np.isfinite(numbers)] = np.nan
+    return numbers
+
+
+# TIFF
+
+
+@cache
+def _tifffile() -> Any:
+    import tifffile
+
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it says of damaged files, errors here say
+    return tifffile
+
+
+@contextmanager
+def _tiff(data: bytes, where: str) -> Iterator[list[Any]]:
+    """The pages of a TIFF, those that are pictures of their own."""
+    with explained(where, data):
+        count = _count_pages(data, where)
+        with _tifffile().TiffFile(BytesIO(data)) as file:
+            pages = [page for k in range(count) if not (page := file.pages[k]).subfiletype & 5]
+            if not pages:
+                raise UnreadableImage(where, "a TIFF without a page")
+            yield pages
+
+
+def _count_pages(data: bytes, where: str) -> int:
+    """By following the directories; tifffile would follow millions."""
+    order = "<" if data[:2] == b"II" else ">"
+    big = data[2:4] in (b"+\0", b"\0+")
+    offset, word, count, entry = ("Q", 8, "Q", 20) if big else ("I", 4, "H", 12)
+    (at,) = struct.unpack_from(order + offset, data, 8 if big else 4)
+    seen: set[int] = set()
+    while at and at not in seen and at + struct.calcsize(count) <= len(data):
+        seen.add(at)
+        if len(seen) > MOST_PAGES:
+            raise UnreadableImage(where, f"a TIFF of more than {MOST_PAGES:,} pages", "save fewer in a file")
+        (entries,) = struct.unpack_from(order + count, data, at)
+        after = at + struct.calcsize(count) + entries * entry
+        if after + word > len(data):
+            break
+        (at,) = struct.unpack_from(order + offset, data, after)
+    return len(seen)
+
+
+def _plain(page: Any) -> bool:
+    """Whether it is an ordinary picture, of which Pillow squeezes nothing."""
+    if str(page.dtype) not in ("uint8", "bool", "None") or page.bitspersample > 8:
+        return False
+    extra = tuple(int(kind) for kind in page.extrasamples)
+    colors = {2: (3,), 5: (4,), 6: (3,), 8: (3,)}.get(int(page.photometric or 0), (1,))
+    return page.samplesperpixel - len(extra) in colors and (not extra or (len(extra) == 1 and extra[0] in _ALPHA))
+
+
+def _read_tiff(pages: list[Any], data: bytes, where: str, max_pixels: int, *, all_pages: bool) -> Raster:
+    wanted = pages if all_pages else pages[:1]
+    first = pages[0]
+    if any((page.shape, page.dtype) != (first.shape, first.dtype) for page in wanted):
+        raise UnreadableImage(where, "pages of several sizes or types, which are no channels", "--data.pages first")
+    values = np.concatenate([_page(page, data, where, max_pixels, len(wanted)) for page in wanted], axis=2)
+    tag = first.tags.get(_ORIENTATION)
+    upright = _TURN.get(int(tag.value)) if tag is not None and isinstance(tag.value, int) else None
+    return Raster(values if upright is None else turned(values, upright.value), len(pages), str(first.dtype))
+
+
+_TURN = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _page(page: Any, data: bytes, where: str, max_pixels: int, count: int) -> NDArray[Any]:
+    """(H, W, C) of a page."""
+    axes, shape, depth = page.axes, tuple(page.shape), str(page.dtype)
+    if sorted(axes) not in (["X", "Y"], ["S", "X", "Y"]):
+        raise UnreadableImage(where, f"a TIFF of the axes {axes}", "save a page for each depth")
+    if depth not in DEPTHS:
+        raise UnreadableImage(where, f"a TIFF of {depth} values", f"save it as one of {', '.join(DEPTHS)}")
+    pixels = page.imagelength * page.imagewidth
+    if pixels > max_pixels:
+        raise UnreadableImage(
+            where,
+            f"{page.imagewidth} × {page.imagelength} = {pixels:,} pixels, more than the {max_pixels:,} allowed",
+            f"make it smaller, or allow it with --data.max_pixels {pixels}",
+        )
+    total, channels = math.prod(shape) * count, count * math.prod(shape) // max(1, pixels)
+    if not pixels or channels > MOST_CHANNELS or total > VALUES_A_PIXEL * max_pixels:
+        got = f"{several(channels, 'channel')} of {pixels:,} pixels"
+        raise UnreadableImage(where, got, f"up to {MOST_CHANNELS:,} channels; --data.pages first reads one page")
+    if math.prod(page.chunks) > 4 * max(math.prod(shape), 1 << 16):
+        raise UnreadableImage(where, f"tiles of {page.chunks} values for a picture of {shape}")
+    if int(page.photometric or 0) == 3:
+        raise UnreadableImage(where, f"a palette of {DEPTHS[depth]}", "save it in color")
+    values = _decoded(page, data, where)
+    values = np.moveaxis(values, 0, -1) if axes.startswith("S") else values
+    values = values[..., None] if values.ndim == 2 else values
+    extra = tuple(int(kind) for kind in page.extrasamples)
+    if len(extra) == 1 and extra[0] in _ALPHA and depth in ("uint8", "uint16") and values.shape[2] in (2, 4):
+        values = over_white(values)
+    none = page.tags.get(_NODATA)
+    if none is not None:
+        values = _without(values, none.value)
+    return values
+
+
+def _decoded(page: Any, data: bytes, where: str) -> NDArray[Any]:
+    if int(page.compression) in _JPEG:
+        raise UnreadableImage(where, "a TIFF of more than eight bits or three channels as JPEG", "save it lossless")
+    if int(page.compression) != _NO_COMPRESSION and find_spec("imagecodecs") is None:
+        with Image.open(BytesIO(data), formats=("TIFF",)) as image:  # of gray Pillow squeezes nothing
+            if page.index == 0 and (image.mode == "F" or image.mode.startswith("I;16")):
+                return np.asarray(image)
+        name = getattr(page.compression, "name", page.compression)
+        raise UnreadableImage(where, f"a TIFF compressed by {name}, which imagecodecs reads", EXTRA)
+    expected = math.prod(page.shape) * page.dtype.itemsize
+    if int(page.compression) == _NO_COMPRESSION and sum(page.databytecounts) < expected:
+        raise UnreadableImage(where, "cut off: the file ends before the picture does")
+    if any(a + n > len(data) for a, n in zip(page.dataoffsets, page.databytecounts, strict=False)):
+        raise UnreadableImage(where, "cut off: the file ends before the picture does")
+    values: NDArray[Any] = page.asarray(maxworkers=1)
+    return values
+
+
+def _without(values: NDArray[Any], text: Any) -> NDArray[Any]:
+    """With NaN in place of GDAL's number for no data, which makes whole numbers double precision."""
+    try:
+        none = float(str(text).strip("\0 "))
+    except ValueError:
+        return values
+    missing = values == (values.dtype.type(none) if values.dtype.kind == "f" else none)
+    return np.where(missing, np.nan, values) if missing.any() else values
