@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -29,6 +30,8 @@ from striate.data.store.stored import StoredInputs
 from striate.errors import ConfigError, DataError
 
 COUNT = 30
+ANIMATED = frozenset((".gif",))
+"""A picture, or a clip: what is in them says which."""
 Arrays = NDArray[Any]
 
 
@@ -100,15 +103,51 @@ def as_heard(x: Arrays) -> bytes:
     return as_wav(HEARD[x.tobytes()])
 
 
-def write_sounds(encode: Callable[[Arrays], bytes]) -> Callable[[Path, Arrays, list[int]], Path]:
+FILMED: dict[bytes, Arrays] = {}  # of an input, the frames that it is of
+
+
+def filmed(kind: str, channels: int) -> Callable[[np.random.Generator], Arrays]:
+    def make(rng: np.random.Generator) -> Arrays:
+        made, found = Preparation(kind, (channels, 4, 16, 16)), []
+        for number in range(COUNT):
+            frames = rng.integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+            found.append(medium_of(kind).decode(as_film(frames), str(number), made))
+            FILMED[found[-1].tobytes()] = frames
+        return np.stack(found)
+
+    return make
+
+
+def as_film(frames: Arrays) -> bytes:
+    """Without loss."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="avi") as film:
+        stream = film.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 16, 16, "bgr0"
+        for frame in frames:
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+        film.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def as_filmed(x: Arrays) -> bytes:
+    return as_film(FILMED[x.tobytes()])
+
+
+def write_files(suffix: str, encode: Callable[[Arrays], bytes]) -> Callable[[Path, Arrays, list[int]], Path]:
     def write(root: Path, arrays: Arrays, order: list[int]) -> Path:
         for k in order:
             folder = root / f"class{k % 2}"
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{k:02}.wav").write_bytes(encode(arrays[k]))
+            (folder / f"{k:02}{suffix}").write_bytes(encode(arrays[k]))
         return root
 
     return write
+
+
+def clips(kind: str, view: str, channels: int, model: str = "conv(4,3) relu fc(2)") -> Maker:
+    write, fields = write_files(".avi", as_filmed), {"view": view, "frames": 4}
+    return Maker(filmed(kind, channels), write, model, as_filmed, ".avi", fields)
 
 
 MAKERS: dict[str, Maker] = {
@@ -119,8 +158,13 @@ MAKERS: dict[str, Maker] = {
         as_png,
         ".png",
     ),
-    "spectrogram": Maker(spectrograms, write_sounds(as_heard), "conv(4,3) relu fc(2)", as_heard, ".wav"),
-    "waveform": Maker(waveforms, write_sounds(as_wav), "conv(4,9,4) relu fc(2)", as_wav, ".wav", {"view": "waveform"}),
+    "spectrogram": Maker(spectrograms, write_files(".wav", as_heard), "conv(4,3) relu fc(2)", as_heard, ".wav"),
+    "waveform": Maker(
+        waveforms, write_files(".wav", as_wav), "conv(4,9,4) relu fc(2)", as_wav, ".wav", {"view": "waveform"}
+    ),
+    "rgb-clip": clips("rgb-clip", "rgb", 3),
+    "flow-clip": clips("flow-clip", "flow", 2),
+    "two-stream-clip": clips("two-stream-clip", "both", 5, "two-stream(width=4)"),
     "grid": Maker(
         lambda rng: rng.normal(size=(COUNT, 2, 5, 6, 4)).astype(np.float32), write_npz, "conv(4,3) relu fc(2)"
     ),
@@ -184,12 +228,12 @@ def test_a_medium_says_what_it_is(made: Made) -> None:
 def test_no_suffix_is_of_two_media() -> None:
     views = {name for medium in all_media() for name in list(medium.views.values())[1:]}
     first = [medium for medium in all_media() if medium.name not in views]
-    suffixes = [suffix for medium in first for suffix in medium.suffixes]
+    suffixes = [suffix for medium in first for suffix in medium.suffixes - ANIMATED]
     assert len(suffixes) == len(set(suffixes))
     assert not is_sample("notes.txt")
     assert medium_of_file("notes.txt") is None
     for medium in first:
-        for suffix in medium.suffixes:
+        for suffix in medium.suffixes - ANIMATED:
             assert medium_of_file(f"a.b/c{suffix.upper()}") is medium
             assert medium_of_files([f"1{suffix}", "2.txt", f"3{suffix}"]) is medium
 

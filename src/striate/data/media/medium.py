@@ -124,7 +124,7 @@ def _in_eights(pixels: float) -> int:
 ChooseSize = Callable[[Photographs], tuple[tuple[int, int], str]]
 """Height and width in pixels for photographs, and why."""
 
-SOME_MEDIA = ("size", "channels", "rate", "seconds", "view")
+SOME_MEDIA = ("size", "channels", "rate", "seconds", "view", "frames")
 """Fields of `DataConfig` that have a meaning for some media alone."""
 
 Planned = tuple[Preparation, tuple[str, ...], tuple[Finding, ...]]
@@ -176,6 +176,10 @@ class Medium:
     """The media of the same files, by `data.view`; empty where there is one view."""
     settings: ClassVar[frozenset[str]] = frozenset()
     """Those of SOME_MEDIA that have a meaning for it."""
+    folders: ClassVar[bool] = False
+    """Whether a folder of pictures may be a sample."""
+    motion: ClassVar[bool] = False
+    """Whether the last two channels are motion to the right and down, which a mirror turns around."""
     lasting: ClassVar[bool] = False
     """Whether a file lasts, so that there can be a prediction for each part of it."""
     bounds: ClassVar[tuple[float, float] | None] = None
