@@ -178,6 +178,8 @@ class Medium:
     """Those of SOME_MEDIA that have a meaning for it."""
     folders: ClassVar[bool] = False
     """Whether a folder of pictures may be a sample."""
+    related: ClassVar[str] = "a part or a mirror image"
+    """What a sample may be of another one, beside nearly the same."""
     motion: ClassVar[bool] = False
     """Whether the last two channels are motion to the right and down, which a mirror turns around."""
     lasting: ClassVar[bool] = False
