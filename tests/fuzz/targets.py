@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
+import av
 import numpy as np
 import torch
 from PIL import Image
@@ -25,6 +26,7 @@ from scipy.io import savemat
 
 from striate.data.config import DataConfig
 from striate.data.dataset import Preparation
+from striate.data.media.clip.clip_files import frames_in_bytes, read_frames
 from striate.data.media.image.pictures import decode_image, decode_mask, read_header
 from striate.data.sources.archive import archive_tree
 from striate.data.sources.idx import parse_idx
@@ -272,6 +274,11 @@ def picture(data: bytes) -> None:
     decode_image(data, "picture", Preparation("image", (3, 8, 8), max_pixels=100_000, reduced=True))
 
 
+def film(data: bytes) -> None:
+    """A film, or an archive of frames: all of its frames."""
+    read_frames(data, "film", lambda header: range(header.frames), 100_000)
+
+
 def mat(data: bytes) -> None:
     """A MATLAB file of SVHN."""
     list_svhn_file(_file("x.mat", data))
@@ -307,6 +314,24 @@ def _pictures() -> list[bytes]:
     image = Image.fromarray(np.arange(12 * 9 * 3, dtype=np.uint8).reshape(9, 12, 3))
     forms = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000")
     return [_bytes_of(lambda out, form=form: image.save(out, form)) for form in forms]  # type: ignore[misc]
+
+
+def _films() -> list[bytes]:
+    frames = [np.full((16, 16, 3), 40 * k, np.uint8) for k in range(4)]
+    made = []
+    for form, codec in (("mp4", "mpeg4"), ("avi", "mjpeg"), ("matroska", "libx264"), ("webm", "libvpx")):
+        out = io.BytesIO()
+        with av.open(out, "w", format=form) as container:
+            stream = container.add_stream(codec, rate=10)
+            stream.width, stream.height = 16, 16
+            stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+            for frame in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+            container.mux(stream.encode())
+        made.append(out.getvalue())
+    first, *rest = map(Image.fromarray, frames)
+    made.append(_bytes_of(lambda out: first.save(out, "GIF", save_all=True, append_images=rest)))
+    return [*made, frames_in_bytes(["0.png", "1.png"], lambda _: _PICTURE)]
 
 
 _PICTURE = _bytes_of(lambda out: Image.new("L", (4, 4), 7).save(out, "PNG"))
@@ -377,6 +402,7 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     ),
     "picture": (picture, _pictures()),
     "mask": (mask, _pictures()),
+    "film": (film, _films()),
     "shards": (shards, [_tar(tarfile.USTAR_FORMAT, ("0.png", "0.cls")), _tar(tarfile.PAX_FORMAT, ("ä.jpg", "ä.cls"))]),
     "shard-index": (shard_index, [_left_by(lambda: _shards(_FOLDER / "whole"), _FOLDER / "whole" / INDEX)]),
     "shard-journal": (shard_journal, [_journal()]),

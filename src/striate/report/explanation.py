@@ -46,8 +46,7 @@ _SMALL = 100
 
 def overlay(raw: NDArray[Any], shown: AttributionMap) -> Pixels:
     """The image, or each frame of a clip, in gray (…, H, W, 3), orange where the map speaks for the prediction, blue
-    where it speaks against it;
-    full color is at the half percent of highest values."""
+    where it speaks against it; full color is at the half percent of highest values."""
     values = shown.values.astype(np.float64)
     top = float(np.quantile(np.abs(values), 0.995)) or float(np.abs(values).max()) or 1.0
     share = (np.abs(values) / top).clip(0, 1)[..., None] ** 0.8

@@ -176,11 +176,9 @@ class _Pictures(_Film):
 class _Gif(_Film):
     """An animated GIF, by Pillow."""
 
-    def __init__(self, picture: Image.Image, where: str) -> None:
+    def __init__(self, picture: Image.Image) -> None:
         self.picture = picture
         count: int = getattr(picture, "n_frames", 1)
-        if count > MOST_FRAMES:
-            raise _too_long(where, f"{count:,} frames")
         rate = 1000 / max(20, int(picture.info.get("duration", 0)) or 100)
         self.header = ClipHeader(picture.width, picture.height, count, rate)
 
@@ -292,8 +290,11 @@ def _opened(data: bytes, where: str, max_pixels: int) -> Iterator[_Film]:
         if not data.rstrip(b"\0").endswith(b";"):
             raise _cut_off(where, "its last frame has no end")
         with open_picture(data, where, min(max_pixels, MOST_PIXELS)) as picture:
-            yield _Gif(picture, where)
-        return
+            film = _Gif(picture)
+            if film.header.frames <= MOST_FRAMES:
+                yield film
+                return
+        raise _too_long(where, f"{film.header.frames:,} frames")
     reader = _reader(data, where)
     av = av_library()
     try:
