@@ -46,9 +46,8 @@ class Streams:
         """How the fusion stands against the better stream."""
         values = ", ".join(f"{name} {self.metric.text(of.get(self.metric.key))}" for name, of in self.metrics.items())
         noise = self.difference.p_value >= LEVEL or not self.difference.value
-        verdict = (
-            "no more than noise apart from" if noise else "better than" if self.difference.value > 0 else "worse than"
-        )
+        better = "better" if self.difference.value > 0 else "worse"
+        verdict = f"as {self.better} alone, but for noise" if noise else f"{better} than {self.better} alone"
         span, (scale, unit) = "", self.metric.lead
         if self.difference.interval is not None:
             low, high = (scale * end for end in (self.difference.interval.low, self.difference.interval.high))
@@ -56,8 +55,8 @@ class Streams:
                 f"{scale * self.difference.value:+.3g}{unit}, 95 % interval {low:+.3g} to {high:+.3g}{unit}, paired; "
             )
         return (
-            f"Streams: {self.metric.name} {values}; fused {self.metric.text(self.fused)}, {verdict} {self.better}"
-            f" alone ({span}p {p_text(self.difference.p_value)})."
+            f"Streams: {self.metric.name} {values}; fused {self.metric.text(self.fused)}, {verdict}"
+            f" ({span}p {p_text(self.difference.p_value)})."
         )
 
     def fusion(self) -> dict[str, Any]:
