@@ -127,7 +127,7 @@ def test_class_folders_beside_a_table_say_that_it_is_not_read(tmp_path):
     ("name", "words"),
     [
         ("dog/bark.m4a", "ffmpeg"),
-        ("fight/one.mp4", "path,label,group"),
+        ("fight/one.wmv", "ffmpeg"),
         ("images/scan.nii.gz", "--data.layout NDHW"),
         ("train.npz", "striate train"),
     ],

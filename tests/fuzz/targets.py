@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import av
 import numpy as np
 import soundfile
 import tifffile
@@ -28,6 +29,7 @@ from scipy.io import savemat
 
 from striate.data.config import DataConfig
 from striate.data.dataset import Preparation
+from striate.data.media.clip.clip_files import frames_in_bytes, read_frames
 from striate.data.media.every_medium import medium_of
 from striate.data.media.image.pictures import decode_image, decode_mask, read_header
 from striate.data.media.image.raster_files import DEPTHS, header_of
@@ -299,6 +301,11 @@ def sound(data: bytes) -> None:
     medium_of("spectrogram").decode(data, "sound", how)
 
 
+def film(data: bytes) -> None:
+    """A film, or an archive of frames: all of its frames."""
+    read_frames(data, "film", lambda header: range(header.frames), 100_000)
+
+
 def mat(data: bytes) -> None:
     """A MATLAB file of SVHN."""
     list_svhn_file(_file("x.mat", data))
@@ -359,6 +366,24 @@ def _sounds() -> list[bytes]:
         _bytes_of(lambda out, f=f: soundfile.write(out, wave, 8000, f[1], format=f[0]))  # type: ignore[misc]
         for f in forms
     ]
+
+
+def _films() -> list[bytes]:
+    frames = [np.full((16, 16, 3), 40 * k, np.uint8) for k in range(4)]
+    made = []
+    for form, codec in (("mp4", "mpeg4"), ("avi", "mjpeg"), ("matroska", "libx264"), ("webm", "libvpx")):
+        out = io.BytesIO()
+        with av.open(out, "w", format=form) as container:
+            stream = container.add_stream(codec, rate=10)
+            stream.width, stream.height = 16, 16
+            stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+            for frame in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+            container.mux(stream.encode())
+        made.append(out.getvalue())
+    first, *rest = map(Image.fromarray, frames)
+    made.append(_bytes_of(lambda out: first.save(out, "GIF", save_all=True, append_images=rest)))
+    return [*made, frames_in_bytes(["0.png", "1.png"], lambda _: _PICTURE)]
 
 
 _PICTURE = _bytes_of(lambda out: Image.new("L", (4, 4), 7).save(out, "PNG"))
@@ -431,6 +456,7 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     "mask": (mask, _pictures()),
     "raster": (raster, _rasters()),
     "sound": (sound, _sounds()),
+    "film": (film, _films()),
     "shards": (shards, [_tar(tarfile.USTAR_FORMAT, ("0.png", "0.cls")), _tar(tarfile.PAX_FORMAT, ("ä.jpg", "ä.cls"))]),
     "shard-index": (shard_index, [_left_by(lambda: _shards(_FOLDER / "whole"), _FOLDER / "whole" / INDEX)]),
     "shard-journal": (shard_journal, [_journal()]),

@@ -17,7 +17,15 @@ from targets import TARGETS, attempt  # noqa: E402
 CORPUS = sorted(path for path in (HERE / "corpus").rglob("*") if path.is_file() and path.suffix != ".md")
 EXAMPLES = {
     **{"weights": 40, "weights-pickle": 60, "archive": 60, "picture": 80, "mat": 40, "npz-file": 40, "mask": 60},
-    **{"raster": 60, "sound": 60, "arrays-to-predict": 30, "pack-record": 60, "shard-journal": 20, "shards": 60},
+    **{
+        "raster": 60,
+        "sound": 60,
+        "film": 60,
+        "arrays-to-predict": 30,
+        "pack-record": 60,
+        "shard-journal": 20,
+        "shards": 60,
+    },
 }
 
 

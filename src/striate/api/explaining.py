@@ -132,10 +132,10 @@ def write_explanation(explained: Explanation, path: str | Path) -> None:
 
 
 def _refuse_input(trained: Trained) -> None:
-    """Raise UsageError for a network whose input is no image and no table."""
+    """Raise UsageError for a network whose input is no image, no clip and no table."""
     shape = trained.preparation.input_shape
-    if len(shape) not in (1, 3):
-        expected = "images (channels, height, width), or tables"
+    if len(shape) not in (1, 3) and not medium_of(trained.preparation.kind).folders:
+        expected = "images (channels, height, width), clips, or tables"
         raise UsageError("RUN", f"inputs of {show_shape(shape)}", expected, "use striate predict")
 
 
@@ -241,7 +241,8 @@ def _look(
         return maps, smallest_covering(question), None
     outputs[question.target] = -torch.inf
     low, high = bounds or (None, None)
-    return maps, smallest_covering(question), _nudged(question, int(outputs.argmax()), low, high)
+    covering = smallest_covering(question) if len(question.spatial) < 3 else None  # a clip has too many places
+    return maps, covering, _nudged(question, int(outputs.argmax()), low, high)
 
 
 def _nudged(question: Question, other: int, low: torch.Tensor | None, high: torch.Tensor | None) -> Nudge | None:

@@ -11,7 +11,7 @@ Fit = Literal["crop", "stretch", "pad"]
 Fill = Literal["edge", "reflect", "zero"]
 Layout = Literal["auto", "NF", "NCL", "NLC", "NHW", "NHWC", "NCHW", "NDHW", "NCDHW", "NDHWC"]
 Pages = Literal["first", "channels"]
-View = Literal["log-mel", "waveform"]
+View = Literal["log-mel", "waveform", "rgb", "flow", "both"]
 Store = Literal["auto", "memory", "pack", "stream"]
 
 
@@ -41,7 +41,11 @@ class DataConfig:
     """Sounds: how long an input is. Of longer files the middle is taken, around shorter ones is silence. Default: what
     leaves 95 % of the files whole, at most 10."""
     view: View | None = None
-    """Sounds: `log-mel` spectrograms, in decibels, or the `waveform` itself. Default: log-mel."""
+    """Sounds: `log-mel` spectrograms, in decibels, or the `waveform` itself. Clips: frames in color (`rgb`), their
+    motion (`flow`), or `both`, in two streams. Default: log-mel, rgb."""
+    frames: Annotated[int, Ge(2), Le(64)] | None = None
+    """Clips: how many frames an input has, the middles of even parts of a clip. With it, or a view of clips, a folder
+    of pictures is one clip. Default: 16."""
     layout: Layout = "auto"
     """The order of axes of the arrays in an `.npz`: N samples, C channels, L positions, D, H and W depth, height and
     width, F features. Default: the likeliest, which is said where another is likely too."""
@@ -92,6 +96,11 @@ class DataConfig:
         """`val_fraction`, or what is usual where it is open."""
         return 0.1 if self.val_fraction is None else self.val_fraction
 
+    @property
+    def has_motion(self) -> bool:
+        """Whether the last two channels of the inputs are optical flow."""
+        return self.view in ("flow", "both")
+
 
 @dataclass(frozen=True)
 class AugmentConfig:
@@ -101,8 +110,8 @@ class AugmentConfig:
     shift: Annotated[int, Ge(0), Le(512)] | None = None
     """Largest shift along each axis in pixels, any whole number of pixels being equally likely."""
     flip: bool | Literal["alternate"] | None = None
-    """Mirror half of the images left to right; `alternate`: flip each image in every second epoch, starting at
-    random."""
+    """Mirror half of the images left to right, of clips the motion too; `alternate`: flip each image in every second
+    epoch, starting at random."""
     vertical_flip: bool | None = None
     """Mirror half of the images upside down."""
     crop: Annotated[float, Gt(0), Le(1)] | None = None
@@ -136,7 +145,8 @@ class AugmentConfig:
     policy: Literal["none", "trivial"] | None = None
     """`trivial`: each image gets one random change of random strength beside the others (TrivialAugment)."""
     time_shift: Annotated[float, Ge(0), Le(1)] | None = None
-    """Sounds: largest shift either way, as a share of the length; what leaves at one end comes in at the other."""
+    """Sounds: largest shift either way, as a share of the length; what leaves at one end comes in at the other. Clips:
+    they begin up to so much earlier or later, and the first or the last frame stands for what there is not."""
     gain: Annotated[float, Ge(0), Le(40)] | None = None
     """Sounds: largest change of loudness either way, in decibels."""
     speed: Annotated[float, Ge(0), Lt(1)] | None = None

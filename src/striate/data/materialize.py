@@ -90,12 +90,12 @@ def decide_store(
 
 
 def _too_large(where: str, shape: tuple[int, ...], size: int, room: Room, packable: bool) -> DataError:
-    count, channels, height, width = shape
+    count, *_, height, width = shape
     scale = (room.total / (_WHILE_READING * size)) ** 0.5
     smaller = f"--size {max(1, int(height * scale))}x{max(1, int(width * scale))}"
     return DataError(
         where,
-        f"{several(count, 'image')} × {channels} × {height} × {width} bytes, twice while reading ="
+        f"{several(count, 'image')} × {' × '.join(map(str, shape[1:]))} bytes, twice while reading ="
         f" {_WHILE_READING * size / 1e9:.1f} GB",
         f"at most the {room.total / 1e9:.1f} GB of memory of this machine",
         f"--data.store auto, or {smaller}" if packable else smaller,

@@ -13,6 +13,7 @@ import numpy as np
 
 from striate.data.dataset import Preparation
 from striate.data.listing import as_number
+from striate.data.media.clip.clip_files import frames_of_folder
 from striate.data.media.every_medium import is_sample, medium_of
 from striate.data.media.medium import Medium, Unreadable
 from striate.data.scan import why_unreadable
@@ -45,7 +46,7 @@ def list_inputs(paths: Sequence[Path | str], medium: Medium | None = None) -> tu
     found: list[str] = []
     ignored = 0
     for path in map(Path, paths):
-        if stat.S_ISDIR(_mode(path)):
+        if stat.S_ISDIR(_mode(path)) and not (medium is not None and medium.folders and frames_of_folder(path)):
             files, _, hidden = walk_folder(path)
             taken = [os.path.join(path, file) for file in sorted(files) if owned(file)]  # noqa: PTH118
             found += taken
@@ -118,7 +119,7 @@ def read_inputs(
         file, name = Path(path), as_text(path)
         try:
             # A named pipe or device would block or never end.
-            if not stat.S_ISREG(file.stat().st_mode):
+            if not stat.S_ISREG(file.stat().st_mode) and not (medium.folders and file.is_dir()):
                 return ReadInput(name, None, "no regular file")
             if not whole:
                 return ReadInput(name, medium.decode(file, name, preparation), None)

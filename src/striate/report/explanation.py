@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
+from striate.data.media.clip.clip_picture import animation, in_flow_colors
 from striate.data.media.every_medium import medium_of
 from striate.report.page import page_environment
 from striate.visualize.attribution.change import Covering
@@ -44,12 +46,12 @@ _SMALL = 100
 
 
 def overlay(raw: NDArray[Any], shown: AttributionMap) -> Pixels:
-    """The image in gray (H, W, 3), orange where the map speaks for the prediction, blue where it speaks against it;
-    full color is at the half percent of highest values."""
+    """The image, or each frame of a clip, in gray (…, H, W, 3), orange where the map speaks for the prediction, blue
+    where it speaks against it; full color is at the half percent of highest values."""
     values = shown.values.astype(np.float64)
     top = float(np.quantile(np.abs(values), 0.995)) or float(np.abs(values).max()) or 1.0
     share = (np.abs(values) / top).clip(0, 1)[..., None] ** 0.8
-    gray = as_pixels(raw).mean(2, keepdims=True) * _DIM
+    gray = as_pixels(raw).mean(-1, keepdims=True) * _DIM
     color = np.where(values[..., None] >= 0, np.array(FOR, np.float64), np.array(AGAINST, np.float64))
     mixed = gray * (1 - share) + color * share
     return np.asarray(mixed.round().clip(0, 255), np.uint8)
@@ -73,7 +75,7 @@ def difference(raw: NDArray[Any], changed: NDArray[Any]) -> Pixels:
     gap = (changed.astype(np.float64) - raw.astype(np.float64)).mean(0)
     most = float(np.abs(gap).max()) or 1.0
     gray = (127.5 + 127.5 * gap / most).round().clip(0, 255).astype(np.uint8)
-    return np.repeat(gray[..., None], 3, 2)
+    return np.repeat(gray[..., None], 3, -1)
 
 
 def as_png(pixels: Pixels) -> str:
@@ -85,7 +87,7 @@ def as_png(pixels: Pixels) -> str:
 
 def enlarged(pixels: Pixels) -> bool:
     """Whether its pixels are to be seen as squares."""
-    return bool(max(pixels.shape[:2]) <= _SMALL)
+    return bool(max(pixels.shape[-3:-1]) <= _SMALL)
 
 
 Row = tuple[str | int | float | None, ...]
@@ -102,11 +104,13 @@ _WIDTH, _HEIGHT, _MARGIN = 260.0, 120.0, 6.0
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture of the page: a PNG in base64, what it shows in words, and whether its pixels are seen as squares."""
+    """A picture of the page: a file in base64, what it shows in words, whether its pixels are seen as squares, and what
+    kind of file it is: `png`, or `gif`, which moves."""
 
     png: str
     words: str
     enlarged: bool
+    kind: str = "png"
 
 
 @dataclass(frozen=True)
@@ -124,8 +128,7 @@ class MapShown:
 
 def explanation_page(explained: Explanation) -> str:
     """The page as HTML text: the prediction, why, what would change it, the nearest training samples."""
-    image = explained.input.ndim == 3
-    subject = f"{explained.subject}, as the network {'hears' if explained.played else 'sees'} it"
+    image = explained.input.ndim > 2
     page = page_environment().get_template("explanation.html")
     return page.render(
         explained=explained,
@@ -134,7 +137,7 @@ def explanation_page(explained: Explanation) -> str:
         part=part_lines(explained),
         legend=LEGEND,
         percent_text=percent,
-        picture=_framed(explained, as_pixels(explained.input), subject) if image else None,
+        picture=_input(explained) if image else None,
         heard=b64encode(explained.played).decode("ascii"),
         maps=[_map(explained, one) for one in explained.maps.maps],
         table=None if image else _features(explained),
@@ -144,7 +147,20 @@ def explanation_page(explained: Explanation) -> str:
     )
 
 
+def _input(explained: Explanation) -> Shown:
+    words = f"{explained.subject}, as the network {'hears' if explained.played else 'sees'} it"
+    raw = explained.input
+    return _animated(_rows(raw), words) if raw.ndim == 4 else _framed(explained, as_pixels(raw), words)
+
+
+def _animated(rows: Sequence[Pixels], words: str) -> Shown:
+    """Frames (T, H, W, 3) beside each other, which move."""
+    return Shown(b64encode(animation(rows)).decode("ascii"), words, enlarged(rows[0]), "gif")
+
+
 def _shown(pixels: Pixels, words: str) -> Shown:
+    if pixels.ndim == 4:
+        return _animated((pixels,), words)
     return Shown(as_png(pixels), words, enlarged(pixels))
 
 
@@ -157,10 +173,12 @@ def _framed(explained: Explanation, pixels: Pixels, words: str) -> Shown:
 
 def _map(explained: Explanation, one: AttributionMap) -> MapShown:
     picture = None
-    if explained.input.ndim == 3:
-        row, column = one.peak
-        words = f"{one.name}: most important at row {row}, column {column}"
-        picture = _framed(explained, overlay(explained.input, one), words)
+    if explained.input.ndim > 2:
+        *frame, row, column = one.peak
+        at = f"frame {frame[0]}, " if frame else ""
+        words = f"{one.name}: most important at {at}row {row}, column {column}"
+        marked = overlay(explained.input, one)
+        picture = _animated((*_rows(explained.input), marked), words) if frame else _framed(explained, marked, words)
     check = one.check
     rows = tuple(zip((f"{100 * share:.0f} %" for share in check.shares), check.falling, check.random, strict=True))
     numbers = Table(f"Deletion, {one.name}", ("taken out", "most important first", "random order"), rows)
@@ -168,6 +186,11 @@ def _map(explained: Explanation, one: AttributionMap) -> MapShown:
     low, high = min(ends), max(ends)
     falling, random = (_line(values, low, high) for values in (check.falling, check.random))
     return MapShown(one, ABOUT[one.method], picture, falling, random, numbers)
+
+
+def _rows(raw: NDArray[Any]) -> list[Pixels]:
+    """Of a clip its frames, and their motion where it has both."""
+    return [as_pixels(raw), *([in_flow_colors(raw[3:])] if len(raw) > 3 else [])]
 
 
 def _line(values: tuple[float, ...], low: float, high: float) -> str:
@@ -198,8 +221,8 @@ def _changes(explained: Explanation) -> list[tuple[str, list[Shown], Table | Non
     """What would change the prediction: a sentence each, with its pictures, or its table."""
     if not explained.of_class:
         return []
-    image, found = explained.input.ndim == 3, []
-    if image:
+    image, found = explained.input.ndim > 2, []
+    if explained.input.ndim == 3:
         found.append((covering_line(explained), _covering_pictures(explained), None))
     pictures, table, nudge = [], None, explained.nudge
     if nudge is not None and image:
@@ -227,7 +250,7 @@ def _covering_pictures(explained: Explanation) -> list[Shown]:
 
 def _neighbor_picture(explained: Explanation, place: int) -> Shown | None:
     neighbor = explained.nearest.neighbors[place]
-    if neighbor.input.ndim != 3:
+    if neighbor.input.ndim < 3:
         return None
     return _framed(explained, as_pixels(neighbor.input), f"{neighbor.path}: {neighbor.label}")
 

@@ -25,6 +25,7 @@ from striate.report.content import Worth, end_findings, run_content
 from striate.report.offers import temperature_offer, views_offer
 from striate.report.pictures import draw_curves, draw_first_filters, first_filters
 from striate.report.signal import complete_signal, draw_signal, signal_table
+from striate.report.streams import measure_streams
 from striate.report.write import write_report
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, read_plan_summary
@@ -112,6 +113,8 @@ def finish_run(
         metrics["single"] = {one.name: one.to_json() for one in shared}
         for one in shared:
             announce(one.sentence)
+    if (streams := measure_streams(prepared, measured, announce)) is not None:
+        metrics |= {"streams": dict(streams.metrics), "fusion": streams.fusion()}
     pictures += filters.result()
     content = replace(
         run_content(run, prepared, evaluations, metrics, pictures, ledger, _endings(prepared), noticed),
@@ -121,7 +124,8 @@ def finish_run(
         assessment=assessment,
         **said.result(),
     )
-    content = replace(content, sections=(*sharing_section(shared, split_text(measured)), *content.sections))
+    own = () if streams is None else (streams.section(split_text(measured)),)
+    content = replace(content, sections=(*own, *sharing_section(shared, split_text(measured)), *content.sections))
     write_report(run.report, content)
     if (known := read_forecast(run)) is not None:
         taken = prepared.state.elapsed + monotonic() - began

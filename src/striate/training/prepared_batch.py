@@ -37,7 +37,9 @@ def prepared_inputs(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A training batch augmented, as large as it is at this step, standardized, with noise, in its memory format; and
     its targets, moved as the images were."""
-    inputs, warp = augment_batch(batch.inputs, config.augment, config.seed, epoch, batch.ids)
+    inputs, warp = augment_batch(
+        batch.inputs, config.augment, config.seed, epoch, batch.ids, motion=config.data.has_motion
+    )
     if config.augment.transform is not None:
         inputs = _transformed(inputs, config.augment.transform, dict(config.code))
     targets = batch.targets if warp is None else task.warp_targets(batch.targets, warp)

@@ -171,7 +171,7 @@ def rows_by_epoch(
     inputs, targets, ids = train.inputs[chosen].cpu(), train.targets[chosen].cpu(), train.ids[chosen].cpu()
     images, masks = [_seen(inputs, data) if paint is None else paint(inputs, targets)], [targets]
     for epoch in range(epochs):
-        moved, warp = augment_batch(inputs, augment, seed, epoch, ids)
+        moved, warp = augment_batch(inputs, augment, seed, epoch, ids, motion=data.medium.motion)
         varied = _with_visible_noise(moved, train, augment, seed, epoch, ids)
         at = targets if warp is None else move(targets, warp)
         images.append(_seen(varied, data) if paint is None else paint(varied, at))
@@ -193,8 +193,10 @@ def _with_visible_noise(
     if not augment.noise or images.dtype != torch.uint8:
         return images
     normalization = measure_normalization(train)
-    noisy = with_noise(normalization.on("cpu", 4)(images), augment, seed, epoch, ids)
-    mean, std = (torch.tensor(v).float().view(1, -1, 1, 1) for v in (normalization.mean, normalization.std))
+    noisy = with_noise(normalization.on("cpu", images.ndim)(images), augment, seed, epoch, ids)
+    mean, std = (
+        torch.tensor(v).float().view(1, -1, *(1,) * (images.ndim - 2)) for v in (normalization.mean, normalization.std)
+    )
     return (noisy * std + mean).round().clamp(0, 255).to(torch.uint8)
 
 

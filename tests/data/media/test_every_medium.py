@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -30,6 +31,8 @@ from striate.data.store.stored import StoredInputs
 from striate.errors import ConfigError, DataError
 
 COUNT = 30
+ANIMATED = frozenset((".gif",))
+"""A picture, or a clip: what is in them says which."""
 Arrays = NDArray[Any]
 
 
@@ -115,15 +118,51 @@ def as_heard(x: Arrays) -> bytes:
     return as_wav(HEARD[x.tobytes()])
 
 
-def write_sounds(encode: Callable[[Arrays], bytes]) -> Callable[[Path, Arrays, list[int]], Path]:
+FILMED: dict[bytes, Arrays] = {}  # of an input, the frames that it is of
+
+
+def filmed(kind: str, channels: int) -> Callable[[np.random.Generator], Arrays]:
+    def make(rng: np.random.Generator) -> Arrays:
+        made, found = Preparation(kind, (channels, 4, 16, 16)), []
+        for number in range(COUNT):
+            frames = rng.integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+            found.append(medium_of(kind).decode(as_film(frames), str(number), made))
+            FILMED[found[-1].tobytes()] = frames
+        return np.stack(found)
+
+    return make
+
+
+def as_film(frames: Arrays) -> bytes:
+    """Without loss."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="avi") as film:
+        stream = film.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 16, 16, "bgr0"
+        for frame in frames:
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+        film.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def as_filmed(x: Arrays) -> bytes:
+    return as_film(FILMED[x.tobytes()])
+
+
+def write_files(suffix: str, encode: Callable[[Arrays], bytes]) -> Callable[[Path, Arrays, list[int]], Path]:
     def write(root: Path, arrays: Arrays, order: list[int]) -> Path:
         for k in order:
             folder = root / f"class{k % 2}"
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{k:02}.wav").write_bytes(encode(arrays[k]))
+            (folder / f"{k:02}{suffix}").write_bytes(encode(arrays[k]))
         return root
 
     return write
+
+
+def clips(kind: str, view: str, channels: int, model: str = "conv(4,3) relu fc(2)") -> Maker:
+    write, fields = write_files(".avi", as_filmed), {"view": view, "frames": 4}
+    return Maker(filmed(kind, channels), write, model, as_filmed, ".avi", fields)
 
 
 MAKERS: dict[str, Maker] = {
@@ -141,8 +180,13 @@ MAKERS: dict[str, Maker] = {
         as_bands,
         ".tif",
     ),
-    "spectrogram": Maker(spectrograms, write_sounds(as_heard), "conv(4,3) relu fc(2)", as_heard, ".wav"),
-    "waveform": Maker(waveforms, write_sounds(as_wav), "conv(4,9,4) relu fc(2)", as_wav, ".wav", {"view": "waveform"}),
+    "spectrogram": Maker(spectrograms, write_files(".wav", as_heard), "conv(4,3) relu fc(2)", as_heard, ".wav"),
+    "waveform": Maker(
+        waveforms, write_files(".wav", as_wav), "conv(4,9,4) relu fc(2)", as_wav, ".wav", {"view": "waveform"}
+    ),
+    "rgb-clip": clips("rgb-clip", "rgb", 3),
+    "flow-clip": clips("flow-clip", "flow", 2),
+    "two-stream-clip": clips("two-stream-clip", "both", 5, "two-stream(width=4)"),
     "grid": Maker(
         lambda rng: rng.normal(size=(COUNT, 2, 5, 6, 4)).astype(np.float32), write_npz, "conv(4,3) relu fc(2)"
     ),
@@ -165,7 +209,11 @@ class Made:
         return self.data.preparation
 
 
-@pytest.fixture(scope="module", params=MEDIA)
+SLOW = ("rgb-clip", "flow-clip")
+"""Clips in two streams have both, and go the same way through the code."""
+
+
+@pytest.fixture(scope="module", params=[pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in MEDIA])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     name = request.param
     if name not in MAKERS:
@@ -205,12 +253,12 @@ def test_a_medium_says_what_it_is(made: Made) -> None:
 def test_no_suffix_is_of_two_media() -> None:
     views = {name for medium in all_media() for name in (*list(medium.views.values())[1:], *medium.others)}
     first = [medium for medium in all_media() if medium.name not in views]
-    suffixes = [suffix for medium in first for suffix in medium.suffixes]
+    suffixes = [suffix for medium in first for suffix in medium.suffixes - ANIMATED]
     assert len(suffixes) == len(set(suffixes))
     assert not is_sample("notes.txt")
     assert medium_of_file("notes.txt") is None
     for medium in first:
-        for suffix in medium.suffixes:
+        for suffix in medium.suffixes - ANIMATED:
             assert medium_of_file(f"a.b/c{suffix.upper()}") is medium
             assert medium_of_files([f"1{suffix}", "2.txt", f"3{suffix}"]) is medium
 
@@ -367,8 +415,8 @@ def test_arrays_are_fitted_as_files_are(made: Made) -> None:
 
 def test_a_size_is_for_what_has_one(made: Made) -> None:
     config = made.maker.config(made.source, size=(6, 6))
-    if made.medium.any_size:
-        assert load_dataset(config).input_shape[1:] == (6, 6)
+    if "size" in made.medium.settings:
+        assert load_dataset(config).input_shape[-2:] == (6, 6)
         return
     with pytest.raises(ConfigError, match=made.medium.a):
         load_dataset(config)

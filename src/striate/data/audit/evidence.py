@@ -9,6 +9,7 @@ from functools import cached_property
 from striate.data.audit.alike import equal_groups, find_alike, joined, with_parts
 from striate.data.audit.heard import Heard, hear
 from striate.data.audit.looks import Looks, look_at
+from striate.data.audit.watched import watch
 from striate.data.config import DataConfig
 from striate.data.listing import Listing
 from striate.data.progress import announce_tenths
@@ -74,18 +75,39 @@ def gather(
         ids = [i for i in range(len(listing)) if i not in unreadable]
         heard = hear(listing, ids, announce_tenths(f"Checking {listing.name}", len(ids), listing.medium.many, announce))
         unreadable |= heard.unreadable
+    watched = None
+    if listing.medium.folders:
+        ids = [i for i in range(len(listing)) if i not in unreadable]
+        progress = announce_tenths(f"Checking {listing.name}", len(ids), listing.medium.many, announce)
+        watched = watch(listing, ids, config.max_pixels, progress)
+        unreadable |= watched.unreadable
     kept = [i for i in range(len(listing)) if i not in unreadable]
     splits = assign_membership(listing, scan.contents, kept, config)[0] if kept else {}
     equal = equal_groups(scan, unreadable)
     alike = equal if looks is None else find_alike(looks, equal, kept)
-    if heard is not None:
-        copies = [(group[0], number) for group in equal for number in group[1:]]
-        alike = joined([*copies, *heard.alike()], len(listing))
+    known = heard or watched
+    copies = [(group[0], number) for group in equal for number in group[1:]]
+    if known is not None:
+        copies += known.alike()
+        alike = joined(copies, len(listing))
     labels = listing.labels if listing.has_one_class_each else None
     related = alike if looks is None else with_parts(alike, looks, labels)
+    if watched is not None:
+        related = joined([*copies, *_within_class(listing, watched.same_scene())], len(listing))
     headers = {number: header for number, header in scan.headers.items() if number not in unreadable}
     scan = replace(scan, headers=headers)
     return Evidence(listing, scan, looks, unreadable, splits, equal, alike, config, quarantine, related, heard)
+
+
+def _within_class(listing: Listing, pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Pairs of one class that no group keeps together."""
+    labels, groups = listing.labels if listing.has_one_class_each else None, listing.groups or None
+    return [
+        (a, b)
+        for a, b in pairs
+        if (labels is None or labels[a] == labels[b])
+        and (groups is None or groups[a] is None or groups[a] != groups[b])
+    ]
 
 
 def leaving_out(evidence: Evidence, text: str, what: str = "does that for them") -> Remedy:

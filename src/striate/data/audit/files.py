@@ -74,7 +74,7 @@ UNREAD = frozenset(
         *(".svg", ".svgz", ".eps", ".ai", ".psd", ".xcf", ".tga", ".ico", ".icns", ".pdf"),
         *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"),
         *(".exr", ".hdr", ".jxl", ".jxr", ".dcm", ".dicom", ".nii", ".fits", ".svs", ".ndpi", ".pcx", ".sgi", ".dds"),
-        *(".mp4", ".mov", ".avi", ".mkv", ".webm"),
+        *(".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp"),
     )
 )
 """Suffixes (lower case) of pictures, volumes and films that are not read."""

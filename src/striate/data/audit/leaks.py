@@ -37,7 +37,7 @@ def find_leaks(evidence: Evidence) -> Marked | None:
     severity: Severity = "error" if any(counts[name] >= GRAVE * totals[name] for name in counts) else "warning"
     affected = " and ".join(f"{counts[name]:,} of {totals[name]:,} in {name}" for name in ORDER if counts[name])
     parts = not {number for group in torn for number in group} <= {n for group in evidence.alike for n in group}
-    whole = ", some as a part or a mirror image" if parts else ""
+    whole = f", some as {evidence.listing.medium.related}" if parts else ""
     chosen = any({"val", "test"} <= {evidence.splits[number] for number in group} for group in torn)
     also = " Epoch and thresholds are chosen by val: on what test is to measure." if chosen else ""
     finding = Finding(

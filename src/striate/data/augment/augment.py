@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from striate.data.augment import sound
+from striate.data.augment.clip import mirror_motion
 from striate.data.augment.pixels import BLUR, CUTOUT, Change, ColorChange
 from striate.data.augment.trivial import Trivial, draw_trivial
 from striate.data.augment.warp import Warp
@@ -41,15 +42,19 @@ class Augmentation:
 
     `trivial`: tones only; its movements are in `warp`, its colors in `color`.
     `changes`: of those of `STEPS` that are on.
+    `motion`: whether the last two channels are motion, which is mirrored with what moves.
     """
 
     trivial: Trivial | None = None
     warp: Warp | None = None
     color: ColorChange | None = None
     changes: tuple[Change, ...] = ()
+    motion: bool = False
 
     def apply(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         """The augmented batch: uint8 of the same shape. Every step rounds to bytes."""
+        if x_BCHW.ndim == 5:
+            return self._apply_to_clips(x_BCHW)
         out = x_BCHW if self.trivial is None else self.trivial.apply_tones(x_BCHW)
         out = out if self.warp is None else self.warp.apply(out)
         out = out if self.color is None else self.color.apply(out)
@@ -57,21 +62,35 @@ class Augmentation:
             out = change(out)
         return out
 
+    def _apply_to_clips(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, T, H, W): all frames of a clip alike, as channels of one image; colors as one tall image of them."""
+        shape = x.shape
+        out = x if self.warp is None else self.warp.apply(x.flatten(1, 2)).view(shape)
+        if self.warp is not None and self.motion:
+            out = mirror_motion(out, self.warp.mirrored)
+        if self.color is not None:
+            out = self.color.apply(out.flatten(2, 3)).view(shape)
+        for change in self.changes:
+            out = change(out)
+        return out
+
 
 def augment_batch(
-    inputs: torch.Tensor, config: AugmentConfig, seed: int, epoch: int, ids: torch.Tensor
+    inputs: torch.Tensor, config: AugmentConfig, seed: int, epoch: int, ids: torch.Tensor, *, motion: bool = False
 ) -> tuple[torch.Tensor, Warp | None]:
-    """Raw inputs (images (B, C, H, W) uint8, or sounds) as they are seen in this epoch, and the warp that masks have to
-    follow, if any.
+    """Raw inputs (images (B, C, H, W) uint8, sounds, or clips (B, C, T, H, W) uint8) as they are seen in this epoch,
+    and the warp that masks have to follow, if any. `motion`: the last two channels are motion to the right and down.
 
     Inputs that nothing varies, tables and grids among them, are returned as they are.
     """
-    augmentation = draw_augmentation(config, seed, epoch, ids, tuple(inputs.shape[1:]))
+    shape = tuple(inputs.shape[1:])
+    image = shape if len(shape) < 4 else (shape[0], *shape[2:])
+    augmentation = draw_augmentation(config, seed, epoch, ids, image, motion=motion)
     return (inputs, None) if augmentation is None else (augmentation.apply(inputs), augmentation.warp)
 
 
 def draw_augmentation(
-    config: AugmentConfig, seed: int, epoch: int, ids: torch.Tensor, shape: tuple[int, ...]
+    config: AugmentConfig, seed: int, epoch: int, ids: torch.Tensor, shape: tuple[int, ...], *, motion: bool = False
 ) -> Augmentation | None:
     """What becomes of each of the (B,) samples `ids` of `shape` (C, H, W) in this epoch; None where nothing is to vary.
 
@@ -101,6 +120,7 @@ def draw_augmentation(
         trivial=chosen,
         color=_draw_color(config, u, chosen) if config.color or trivial else None,
         changes=tuple(step.draw(value, u) for step, value in steps),
+        motion=motion,
     )
 
 

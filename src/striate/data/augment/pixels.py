@@ -155,12 +155,14 @@ def cut_out(x_BCHW: torch.Tensor, center: torch.Tensor, share: float) -> torch.T
     `center`: (B, 2) uniform in [0, 1), down and right: every pixel is the center equally often, so that squares reach
     over the edge, as published. The side is `share` of the shorter side of the image, at least one pixel.
     """
-    height, width = x_BCHW.shape[-2:]
+    height, width = x_BCHW.shape[-2:]  # of clips the same square in all frames
     side = max(1, round(share * min(height, width)))
     center = sent(center, x_BCHW.device)
     inside = [_span(center[:, k] * length, side, length) for k, length in enumerate((height, width))]
     square = inside[0][:, None, :, None] & inside[1][:, None, None, :]
-    mean = x_BCHW.float().mean((2, 3), keepdim=True).round_().to(x_BCHW.dtype)
+    if x_BCHW.ndim == 5:
+        square = square[:, :, None]
+    mean = x_BCHW.float().mean((-2, -1), keepdim=True).round_().to(x_BCHW.dtype)
     return torch.where(square, mean, x_BCHW)
 
 

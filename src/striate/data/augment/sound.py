@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import torch
 
+from striate.data.augment.clip import begin_elsewhere
 from striate.data.augment.pixels import PixelStep
 from striate.data.media.audio.log_mel import LEVELS_A_DECIBEL
 from striate.data.transfer import sent
 
 
 def shift_time(x: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-    """Each sample moved on by (B,) shares of its length; what leaves at one end comes in at the other."""
+    """Each sample moved on by (B,) shares of its length; what leaves at one end comes in at the other. Of clips see
+    `begin_elsewhere`."""
+    if x.ndim == 5:
+        return begin_elsewhere(x, shares)
     places = torch.round(shares * x.shape[-1]).long().tolist()
     return torch.stack([one.roll(place, -1) for one, place in zip(x, places, strict=True)])
 

@@ -15,6 +15,9 @@ MEDIA: dict[str, str] = {
     "raster": "striate.data.media.image.raster_medium:Rasters",
     "spectrogram": "striate.data.media.audio.sound_medium:Spectrograms",
     "waveform": "striate.data.media.audio.sound_medium:Waveforms",
+    "rgb-clip": "striate.data.media.clip.clip_medium:ColorClips",
+    "flow-clip": "striate.data.media.clip.clip_medium:FlowClips",
+    "two-stream-clip": "striate.data.media.clip.clip_medium:TwoStreamClips",
     "grid": "striate.data.media.numeric:Grids",
     "table": "striate.data.media.numeric:Tables",
 }

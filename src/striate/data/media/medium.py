@@ -130,7 +130,7 @@ def _in_eights(pixels: float) -> int:
 ChooseSize = Callable[[Photographs], tuple[tuple[int, int], str]]
 """Height and width in pixels for photographs, and why."""
 
-SOME_MEDIA = ("size", "channels", "pages", "rate", "seconds", "view")
+SOME_MEDIA = ("size", "channels", "pages", "rate", "seconds", "view", "frames")
 """Fields of `DataConfig` that have a meaning for some media alone."""
 
 Planned = tuple[Preparation, tuple[str, ...], tuple[Finding, ...]]
@@ -184,6 +184,12 @@ class Medium:
     """The media that its files may prove to be of when their headers have been read."""
     settings: ClassVar[frozenset[str]] = frozenset()
     """Those of SOME_MEDIA that have a meaning for it."""
+    folders: ClassVar[bool] = False
+    """Whether a folder of pictures may be a sample."""
+    related: ClassVar[str] = "a part or a mirror image"
+    """What a sample may be of another one, beside nearly the same."""
+    motion: ClassVar[bool] = False
+    """Whether the last two channels are motion to the right and down, which a mirror turns around."""
     lasting: ClassVar[bool] = False
     """Whether a file lasts, so that there can be a prediction for each part of it."""
     player: ClassVar[str] = ""

@@ -25,6 +25,7 @@ from striate.data.sources.corrections import with_labels, with_splits
 from striate.data.sources.download import download
 from striate.data.sources.elsewhere import refuse_elsewhere
 from striate.data.sources.embedded import EMBEDDED
+from striate.data.sources.frames import in_view
 from striate.data.sources.idx import is_idx, list_idx, list_idx_file
 from striate.data.sources.manifest import list_manifest
 from striate.data.sources.mask_folders import holds_masks, list_masks
@@ -90,8 +91,7 @@ def list_source(
                 "data.ignore", str(config.ignore), "masks, whose pixels have values", "leave out --data.ignore"
             )
         listing = replace(listing, ignore=config.ignore)
-    if config.view is not None and listing.medium.views:
-        listing = replace(listing, kind=listing.medium.views[config.view])
+    listing = in_view(listing, config)
     listing = _grouped(listing, config.group)
     if config.targets is not None:
         listing = with_targets(listing, config.targets)

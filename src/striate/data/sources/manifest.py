@@ -21,6 +21,8 @@ from striate.data.annotations.label_sets import BETWEEN, LabelSets, are_label_se
 from striate.data.annotations.points import point_columns, visible_points
 from striate.data.annotations.target_columns import TargetColumns
 from striate.data.listing import SPLIT_NAMES, Listing, as_number, class_numbers, order_classes
+from striate.data.media.clip.clip_files import read_folder
+from striate.data.media.clip.clip_medium import Clips
 from striate.data.media.every_medium import medium_of_files
 from striate.data.sources.other_layouts import by_hand_in_table, of_another_medium, other_task
 from striate.data.sources.source_names import check_names, names_remedy
@@ -62,11 +64,12 @@ def list_manifest(path: Path, annotation: str | None, called: Mapping[str, str] 
     root = Path(os.path.realpath(path.parent))
     rows, others, sets = _parse(path, root, called or {}, annotation)
     backslashes = any("\\" in row.path for row in rows)
-    rows = [check_path(path, root, row) for row in rows]
+    rows = [check_path(path, root, row, folders=True) for row in rows]
     rows.sort()
     if said := of_another_medium(path, [row.path for row in rows]):
         raise said
     paths = tuple(row.path for row in rows)
+    clips = bool(rows) and all((root / name).is_dir() for name in paths)
     unnamed = annotation != TargetColumns.name and not any(row.label for row in rows)
     points = point_columns(others) if annotation == "point" or unnamed else {}
     if points:
@@ -86,14 +89,14 @@ def list_manifest(path: Path, annotation: str | None, called: Mapping[str, str] 
     listing = Listing(
         name=path.stem,
         source=str(path),
-        kind=medium_of_files(paths).name,
+        kind=Clips.views["rgb"] if clips else medium_of_files(paths).name,
         annotation="number" if is_number else "class",
         paths=paths,
         labels=labels,
         given=tuple(row.split for row in rows),
         targets=_numbers(path, rows, numbers) if is_number else class_numbers(labels, classes),
         classes=classes,
-        read=lambda number: read_file(root / paths[number]),
+        read=lambda number: (read_folder if clips else read_file)(root / paths[number]),
         target_names=("label",) if is_number else (),
         notes=_notes([] if annotation == TargetColumns.name else others, called or {}, backslashes),
         groups=tuple(row.group for row in rows) if any(row.group for row in rows) else (),
@@ -306,8 +309,9 @@ def _row(path: Path, line: int, fields: list[str], columns: dict[str, int], *, l
     return TableRow(file, line, label, SPLIT_NAMES.get(word), group or None, others)
 
 
-def check_path(path: Path, root: Path, row: TableRow) -> TableRow:
-    """The row with its path as it is found, with slashes for backslashes where that is what it takes."""
+def check_path(path: Path, root: Path, row: TableRow, *, folders: bool = False) -> TableRow:
+    """The row with its path as it is found, with slashes for backslashes where that is what it takes. `folders`: it may
+    be that of a folder of frames."""
     if "\\" in row.path and not ntpath.splitdrive(row.path)[0] and not (root / row.path).exists():
         row = row._replace(path=row.path.replace("\\", "/"))
     inside = f"a path inside {root}, relative to it"
@@ -319,7 +323,7 @@ def check_path(path: Path, root: Path, row: TableRow) -> TableRow:
         raise _at(path, row.line, f"the path {row.path!r}", inside, "move the manifest up, above all of its files")
     try:
         real = Path(os.path.realpath(root / row.path))
-        found = real.is_file()
+        found = real.is_file() or (folders and real != root and real.is_dir())
     except (OSError, ValueError) as error:
         raise _at(path, row.line, f"the path {row.path[:200]!r} ({error})", inside, "correct it") from None
     if not real.is_relative_to(root):

@@ -232,9 +232,9 @@ _FAMILIES: tuple[_Family, ...] = (
     ),
     _Family(
         "films",
-        (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"),
-        "striate reads no films yet. Save frames of them as pictures, and list them in a manifest .csv with the columns"
-        " path,label,group, where group names the film: frames of one film then stay in one split",
+        (".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp"),
+        "clips are read from .mp4, .mov, .avi, .mkv, .webm and .gif. To convert them:"
+        ' for f in *.wmv; do ffmpeg -i "$f" -an "${f%.*}.mp4"; done',
     ),
     _Family(
         "volumes",

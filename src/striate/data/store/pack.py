@@ -232,15 +232,20 @@ def pack_key(contents: Iterable[bytes], form: tuple[int | str, ...], preparation
     how: list[object] = [preparation.input_shape, preparation.fit, preparation.max_pixels, preparation.reduced, form]
     how += [preparation.rate, preparation.samples, preparation.window, preparation.hop] if preparation.rate else []
     how += [preparation.low, preparation.high, preparation.depths, preparation.pages] if preparation.low else []
-    how += [FORMAT, _DECODING, PIL.__version__, _simplejpeg(), torch.__version__]
+    how += (
+        [preparation.kind, _version("av"), _version("opencv-python-headless")]
+        if len(preparation.input_shape) == 4
+        else []
+    )
+    how += [FORMAT, _DECODING, PIL.__version__, _version("simplejpeg"), torch.__version__]
     digest = hashlib.sha256(json.dumps(how).encode())
     for content in contents:
         digest.update(content)
     return digest.hexdigest()[:32]
 
 
-def _simplejpeg() -> str | None:
+def _version(library: str) -> str | None:
     try:
-        return version("simplejpeg")
+        return version(library)
     except PackageNotFoundError:
         return None

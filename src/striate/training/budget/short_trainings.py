@@ -68,7 +68,8 @@ def run_short_trainings(work: Work, pace: Pace, seconds: float) -> tuple[ShortTr
 def forecast_accuracy(work: Work, short: Sequence[ShortTraining], steps: int) -> tuple[float, float, float]:
     """Accuracy after `steps` steps of this training: low, expected, high."""
     samples, batch, augment = len(work.splits["train"]), work.config.batch or 1, work.config.augment
-    shape = tuple(work.splits["train"].inputs.shape[1:])
+    channels, *sides = work.splits["train"].inputs.shape[1:]
+    shape = (channels, *sides[-2:])  # of a clip that of a frame
     drawn = draw_augmentation(augment, 0, 0, torch.zeros(1, dtype=torch.long), shape) if len(shape) == 3 else None
     varied = drawn is not None or bool(augment.noise or augment.mixup or augment.cutmix)
     return extrapolate(short, steps, _chance_error(work), epoch_steps=len(batch_bounds(samples, batch)), varied=varied)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from striate import notebook
+from striate.data.media.clip.clip_picture import in_flow_colors
 from striate.data.media.medium import Preparation
 from striate.visualize.attribution.change import Covering
 from striate.visualize.attribution.checks import NOT_TRUSTED, Maps
@@ -133,7 +134,10 @@ class Explanation:
 
 def as_pixels(raw: NDArray[Any]) -> NDArray[np.uint8]:
     """A raw input (C, H, W) as a picture (H, W, 3): bytes as they are; other numbers from their smallest, black, to
-    their largest, white; one channel, or the mean of other numbers of channels than three, in gray."""
+    their largest, white; one channel, or the mean of other numbers of channels than three, in gray. Of a clip
+    (C, T, H, W) its frames (T, H, W, 3), in the colors of its flow where it has no others."""
+    if raw.ndim == 4:
+        return in_flow_colors(raw) if len(raw) == 2 else np.ascontiguousarray(np.moveaxis(raw[:3], 0, -1))
     values = raw.astype(np.float64)
     if raw.dtype != np.uint8:
         low, high = float(values.min()), float(values.max())
@@ -197,7 +201,7 @@ def change_lines(explained: Explanation) -> list[str]:
 
 def covering_line(explained: Explanation) -> str:
     """On the smallest square whose blurring changes the prediction; empty for a table."""
-    if explained.input.ndim < 3:
+    if explained.input.ndim != 3:
         return ""
     found = explained.covering
     if found is None:

@@ -1,0 +1,110 @@
+"""The second look at clips: some frames of every one are decoded, and a few numbers of them are kept.
+
+A clip is known by eight frames of 16×16 gray pixels, and the scene that it shows by the median of them over time, each
+without its mean and divided by its length: two clips of one source video have the same background, whatever moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.listing import Listing
+from striate.data.media.clip.clip_files import read_frames
+from striate.data.media.clip.clip_medium import even_places
+from striate.data.media.image.fitting import place
+from striate.data.scan import why_unreadable
+from striate.data.threads import map_ordered
+from striate.errors import DataError
+
+_FRAMES, _SIDE = 8, 16
+ALIKE, SAME_SCENE = 0.97, 0.97
+"""Correlations from which on two clips are the same, encoded anew, and from which on they show the same scene."""
+_LENGTHS = 0.05
+"""By how much the lengths of the same clip may differ, relatively."""
+_FLAT = 6.0
+"""Levels of standard deviation below which a scene has nothing to be known by."""
+MOST_COMPARED = 20_000
+"""Clips that are compared, all pairs of them."""
+_CHUNK = 1024
+
+Pairs = list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Of each clip that was decoded, by its place in `ids`: its `seconds`; what it is known by, `frames` (N, 2048) and
+    `scenes` (N, 256), of length 1, or 0 where there is nothing. `unreadable`: reasons by id."""
+
+    ids: NDArray[np.int64]
+    seconds: NDArray[np.float64]
+    frames: NDArray[np.float32]
+    scenes: NDArray[np.float32]
+    unreadable: dict[int, str]
+
+    def alike(self) -> Pairs:
+        """Pairs of ids of the same clip."""
+        with np.errstate(divide="ignore"):
+            lengths = np.log(self.seconds)
+        return [
+            (int(self.ids[a]), int(self.ids[b]))
+            for a, b in _near(self.frames, ALIKE)
+            if abs(lengths[a] - lengths[b]) <= _LENGTHS
+        ]
+
+    def same_scene(self) -> Pairs:
+        """Pairs of ids of clips of the same scene."""
+        return [(int(self.ids[a]), int(self.ids[b])) for a, b in _near(self.scenes, SAME_SCENE)]
+
+
+def _near(traits: NDArray[np.float32], least: float) -> Pairs:
+    known, pairs = np.flatnonzero(traits.any(1))[:MOST_COMPARED], []
+    for start in range(0, len(known), _CHUNK):
+        part = known[start : start + _CHUNK]
+        rows, columns = np.nonzero(traits[part] @ traits[known].T >= least)
+        pairs += [(a, b) for a, b in zip(part[rows].tolist(), known[columns].tolist(), strict=True) if a < b]
+    return pairs
+
+
+def watch(listing: Listing, ids: Sequence[int], max_pixels: int, progress: Callable[[int], None]) -> Watched:
+    """Decode frames of the clips `ids`, in threads, the last of each among them."""
+
+    def one(number: int) -> tuple[float, NDArray[np.float32], NDArray[np.float32]] | str:
+        assert listing.read is not None
+        try:
+            header, found = read_frames(
+                listing.read(number),
+                listing.paths[number],
+                lambda header: [*even_places(header.frames, _FRAMES), header.frames - 1],
+                max_pixels,
+            )
+        except (OSError, DataError) as error:
+            return why_unreadable(error)
+        chosen = even_places(header.frames, _FRAMES)
+        small = np.stack([place(found[k], (_SIDE, _SIDE), "stretch").mean(0) for k in chosen])
+        return header.seconds, _trait(small), _trait(np.median(small, 0))
+
+    unreadable, known, seen = dict[int, str](), [], []
+    for number, found in zip(ids, map_ordered(one, ids, chunk=1), strict=True):
+        if isinstance(found, str):
+            unreadable[number] = found
+        else:
+            known.append(number)
+            seen.append(found)
+        progress(1)
+    shapes = (_FRAMES * _SIDE**2, _SIDE**2)
+    frames, scenes = (
+        np.stack([row[k] for row in seen]) if seen else np.zeros((0, size), np.float32)
+        for k, size in enumerate(shapes, start=1)
+    )
+    return Watched(np.array(known, np.int64), np.array([row[0] for row in seen]), frames, scenes, unreadable)
+
+
+def _trait(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    flat = values.reshape(-1) - values.mean()
+    length = float(np.linalg.norm(flat))
+    known: NDArray[np.float32] = (flat / length if length > _FLAT * len(flat) ** 0.5 else 0 * flat).astype(np.float32)
+    return known

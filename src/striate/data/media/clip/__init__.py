@@ -1,0 +1,1 @@
+"""Clips as a medium: films, folders of frames, optical flow, and how they become inputs."""

@@ -1,0 +1,374 @@
+"""Films and folders of frames: what they say of themselves, and some of their frames.
+
+A film is opened by the one reader that its first bytes name, so that no playlist in disguise makes it open other files.
+Frames are counted in the file; what its header says of them is not believed. A folder of frames travels as an
+uncompressed archive of them.
+"""
+
+from __future__ import annotations
+
+import stat
+import zipfile
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from striate.data.media.image import pictures
+from striate.data.media.image.pictures import open_picture, turn_of
+from striate.data.media.medium import Unreadable
+from striate.errors import DataError
+from striate.wording import several
+
+SUFFIXES = frozenset((".mp4", ".mov", ".avi", ".mkv", ".webm", ".gif"))
+MOST_SECONDS = 600
+"""A longer film is refused as a sample: its label can be that of no few seconds of it."""
+MOST_FRAMES = 36_000
+MOST_BYTES = 512 << 20
+MOST_PIXELS = 8192 * 4320
+"""Of a frame; a film that says more, or whose frames turn out to have more, is refused."""
+_FIRST_FOLDER_RATE = 25.0  # frames a second, where nobody says
+_TOP_BOXES = frozenset(
+    (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"moof", b"mfra", b"uuid", b"sidx", b"udta")
+)
+
+Frame = NDArray[np.uint8]
+"""(H, W, 3)."""
+
+
+@dataclass(frozen=True)
+class ClipHeader:
+    """`width` and `height` in pixels as a frame is shown, how many `frames` there are, and their `rate` a second."""
+
+    width: int
+    height: int
+    frames: int
+    rate: float
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts."""
+        return self.frames / self.rate
+
+
+def av_library() -> Any:
+    """PyAV. Raises DataError, which names the extra, where it is not installed."""
+    return _library("av")
+
+
+def cv2_library() -> Any:
+    """OpenCV, which computes in the thread that calls it: files are decoded in several. Raises DataError."""
+    cv2 = _library("cv2")
+    cv2.setNumThreads(0)
+    return cv2
+
+
+def _library(name: str) -> Any:
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except (ImportError, OSError):
+        missing = {"av": "PyAV", "cv2": "OpenCV"}[name]
+        raise DataError(
+            "clips", f"{missing} is not installed", "the extra `clips`", "pip install 'striate[clips]'"
+        ) from None
+
+
+def read_clip_header(data: bytes | Path, where: str, max_pixels: int) -> ClipHeader:
+    """What the file holds. Raises Unreadable, also where it is too long to be a sample."""
+    with _opened(_read(data, where), where, max_pixels) as film:
+        return film.header
+
+
+def read_frames(
+    data: bytes | Path, where: str, choose: Callable[[ClipHeader], Sequence[int]], max_pixels: int
+) -> tuple[ClipHeader, dict[int, Frame]]:
+    """The frames whose numbers, from 0, `choose` gives. Raises Unreadable."""
+    with _opened(_read(data, where), where, max_pixels) as film:
+        wanted = sorted(set(choose(film.header)))
+        found = dict(film.frames(wanted))
+    if lacking := [number for number in wanted if number not in found]:
+        raise _cut_off(where, f"frame {lacking[0] + 1} of {film.header.frames:,} cannot be decoded")
+    return film.header, found
+
+
+def frames_in_bytes(names: Sequence[str], read: Callable[[str], bytes]) -> bytes:
+    """A folder of frames as one sample: its files in the order of `names`. Raises OSError; Unreadable for too many."""
+    if len(names) > MOST_FRAMES:
+        raise Unreadable(names[0], f"a folder of {several(len(names), 'frame')}", f"at most {MOST_FRAMES:,}")
+    out, total = BytesIO(), 0
+    with zipfile.ZipFile(out, "w") as archive:
+        for name in names:
+            content = read(name)
+            total += len(content)
+            if total > MOST_BYTES:
+                raise Unreadable(name, f"a folder of more than {MOST_BYTES:,} bytes", "a few hundred frames")
+            archive.writestr(zipfile.ZipInfo(name.rpartition("/")[2]), content)
+    return out.getvalue()
+
+
+def frames_of_folder(folder: Path) -> list[str]:
+    """Names of the pictures directly in a folder, in their order: by number where they have one."""
+    names = [file.name for file in folder.iterdir() if _is_frame(file.name)]
+    return sorted(names, key=frame_order)
+
+
+def read_folder(folder: Path) -> bytes:
+    """A folder of frames as one sample. Raises OSError; Unreadable where it has none."""
+    names = frames_of_folder(folder)
+    if not names:
+        raise Unreadable(str(folder), "a folder without pictures", "a film, or a folder of its frames")
+    return frames_in_bytes(names, lambda name: (folder / name).read_bytes())
+
+
+def _is_frame(name: str) -> bool:
+    return not name.startswith(".") and Path(name).suffix.lower() in pictures.SUFFIXES - {".gif"}
+
+
+def frame_order(name: str) -> tuple[object, ...]:
+    """Sorts frame9.png before frame10.png."""
+    digits = "".join(letter if letter.isdigit() else " " for letter in name).split()
+    return (int(digits[-1][:18]) if digits else 0, name)
+
+
+class _Film:
+    """An open film: its `header`, and frames by their numbers."""
+
+    header: ClipHeader
+
+    def frames(self, wanted: Sequence[int]) -> Iterator[tuple[int, Frame]]:
+        raise NotImplementedError
+
+
+class _Pictures(_Film):
+    """Frames as files in an archive."""
+
+    def __init__(self, archive: zipfile.ZipFile, where: str, max_pixels: int) -> None:
+        self.archive, self.where, self.max_pixels = archive, where, max_pixels
+        self.names = [info.filename for info in archive.infolist()]
+        if not self.names:
+            raise Unreadable(where, "a folder without frames", "pictures, one a frame")
+        if len(self.names) > MOST_FRAMES or any(info.file_size > MOST_BYTES for info in archive.infolist()):
+            raise Unreadable(where, f"{several(len(self.names), 'frame')}", f"at most {MOST_FRAMES:,}")
+        height, width = self._frame(0).shape[:2]
+        self.header = ClipHeader(width, height, len(self.names), _FIRST_FOLDER_RATE)
+
+    def _frame(self, number: int) -> Frame:
+        name = f"{self.where}/{self.names[number]}"
+        with open_picture(self.archive.read(self.names[number]), name, self.max_pixels) as picture:
+            turn = turn_of(picture)
+            upright = picture if turn is None else picture.transpose(turn)
+            return np.array(upright.convert("RGB"))
+
+    def frames(self, wanted: Sequence[int]) -> Iterator[tuple[int, Frame]]:
+        for number in wanted:
+            yield number, self._frame(number)
+
+
+class _Gif(_Film):
+    """An animated GIF, by Pillow."""
+
+    def __init__(self, picture: Image.Image) -> None:
+        self.picture = picture
+        count: int = getattr(picture, "n_frames", 1)
+        rate = 1000 / max(20, int(picture.info.get("duration", 0)) or 100)
+        self.header = ClipHeader(picture.width, picture.height, count, rate)
+
+    def frames(self, wanted: Sequence[int]) -> Iterator[tuple[int, Frame]]:
+        for number in wanted:
+            self.picture.seek(number)
+            yield number, np.array(self.picture.convert("RGB"))
+
+
+class _Stream(_Film):
+    """A film, by PyAV: the first stream of pictures in it."""
+
+    def __init__(self, container: Any, where: str, max_pixels: int) -> None:
+        self.container, self.where = container, where
+        if not container.streams.video:
+            raise Unreadable(where, "a file without a stream of pictures", "a film")
+        self.stream = container.streams.video[0]
+        context = self.stream.codec_context
+        if context is None or not context.width or not context.height:
+            raise Unreadable(where, "a film of a kind that cannot be decoded", "H.264, VP9, MPEG-4, …")
+        most = min(max_pixels, MOST_PIXELS)
+        if context.width * context.height > most:
+            got = f"frames of {context.width} × {context.height} pixels, more than {most:,}"
+            raise Unreadable(where, got, "smaller frames", "make them smaller, or leave the film out")
+        context.options = {"max_pixels": str(most)}  # a stream may hold frames of another size than it says
+        context.thread_count = 1  # files are decoded in threads
+        if container.duration is not None and container.duration > MOST_SECONDS * 1_000_000:
+            raise _too_long(where, f"{container.duration / 1e6:,.0f} seconds long")
+        self.times, self.keys = self._index()
+        rate = float(self.stream.average_rate or self.stream.guessed_rate or 25)
+        self.turn = 0
+        self.header = ClipHeader(context.width, context.height, len(self.times), min(1000.0, max(0.1, rate)))
+        if self.header.seconds > MOST_SECONDS:
+            raise _too_long(where, f"{self.header.seconds:,.0f} seconds long")
+
+    def _index(self) -> tuple[list[int], list[int]]:
+        """When each frame is shown, and each of those that are whole by themselves, in units of the stream; where
+        films have no such times, numbers of frames, of which only the first counts as whole."""
+        times, keys = [], []
+        for packet in self.container.demux(self.stream):
+            if not packet.size:
+                continue
+            times.append(packet.pts)
+            if packet.is_keyframe:
+                keys.append(packet.pts)
+            if len(times) > MOST_FRAMES:
+                raise _too_long(self.where, f"more than {MOST_FRAMES:,} frames")
+        if not times:
+            raise Unreadable(self.where, "a film without frames", "a film")
+        self.timed = None not in times and len(set(times)) == len(times)
+        self.container.seek(0, backward=True, any_frame=False)
+        return (sorted(times), sorted(keys)) if self.timed else (list(range(len(times))), [0])
+
+    def frames(self, wanted: Sequence[int]) -> Iterator[tuple[int, Frame]]:
+        decoder, number, at = self.container.decode(self.stream), -1, -1
+        for want in wanted:
+            time = self.times[want]
+            key = bisect_right(self.keys, time) - 1
+            if self.timed and key >= 0 and self.keys[key] > self.times[max(0, at)] and want - at > 1:
+                self.container.seek(self.keys[key], stream=self.stream, backward=True)
+                decoder = self.container.decode(self.stream)
+            for frame in decoder:
+                number += 1
+                shown = frame.pts if self.timed else number
+                if shown is None or shown < time:
+                    continue
+                if frame.is_corrupt:
+                    raise Unreadable(self.where, f"damaged: frame {want + 1} is not whole", "a whole film")
+                yield want, self._upright(frame)
+                break
+            at = want
+
+    def _upright(self, frame: Any) -> Frame:
+        pixels = frame.to_ndarray(format="rgb24")
+        quarters = round((getattr(frame, "rotation", 0) or 0) / 90) % 4
+        return np.ascontiguousarray(np.rot90(pixels, quarters))
+
+
+def _read(data: bytes | Path, where: str) -> bytes:
+    if isinstance(data, bytes):
+        return data
+    try:
+        status = data.stat()
+        if stat.S_ISDIR(status.st_mode):
+            return read_folder(data)
+        if not stat.S_ISREG(status.st_mode):
+            raise Unreadable(where, "no regular file", "a film")
+        if status.st_size > MOST_BYTES:
+            got = f"a file of {several(status.st_size, 'byte')}, more than {MOST_BYTES:,}"
+            raise Unreadable(where, got, "a few minutes of film")
+        return data.read_bytes()
+    except OSError as error:
+        raise Unreadable(where, error.strerror or str(error), "a film") from None
+
+
+@contextmanager
+def _opened(data: bytes, where: str, max_pixels: int) -> Iterator[_Film]:
+    """The film; whatever goes wrong inside is Unreadable."""
+    if not data:
+        raise Unreadable(where, "an empty file", "a film")
+    if data[:4] == b"PK\x03\x04":
+        try:
+            with zipfile.ZipFile(BytesIO(data)) as archive:
+                yield _Pictures(archive, where, max_pixels)
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError):
+            raise Unreadable(where, "a damaged archive of frames", "a folder of frames") from None
+        return
+    if data[:3] == b"GIF":
+        if not data.rstrip(b"\0").endswith(b";"):
+            raise _cut_off(where, "its last frame has no end")
+        with open_picture(data, where, min(max_pixels, MOST_PIXELS)) as picture:
+            film = _Gif(picture)
+            if film.header.frames <= MOST_FRAMES:
+                yield film
+                return
+        raise _too_long(where, f"{film.header.frames:,} frames")
+    reader = _reader(data, where)
+    av = av_library()
+    try:
+        with av.open(BytesIO(data), format=reader, metadata_errors="ignore") as container:
+            yield _Stream(container, where, max_pixels)
+    except (av.FFmpegError, OSError, ValueError, RuntimeError, MemoryError, OverflowError) as error:
+        if isinstance(error, Unreadable):
+            raise
+        raise Unreadable(
+            where, f"damaged, or of a kind that is not supported ({type(error).__name__})", "a film"
+        ) from None
+
+
+def _reader(data: bytes, where: str) -> str:
+    """FFmpeg's name of what reads the file, by its first bytes. Raises Unreadable, also where the file says that there
+    should be more of it: readers give what is there, and say nothing."""
+    if data[4:8] in _TOP_BOXES:
+        _refuse_cut_boxes(data, where)
+        return "mov"
+    if data[:4] == b"RIFF" and data[8:12] == b"AVI ":
+        said = int.from_bytes(data[4:8], "little") + 8
+        if len(data) < said:
+            raise _cut_off(where, f"it says {several(said, 'byte')}, and has {len(data):,}")
+        return "avi"
+    if data[:4] == b"\x1a\x45\xdf\xa3":
+        _refuse_cut_segment(data, where)
+        return "matroska"
+    raise Unreadable(where, f"not a film: it begins with {data[:12]!r}", ".mp4, .mov, .avi, .mkv, .webm or .gif")
+
+
+def _refuse_cut_boxes(data: bytes, where: str) -> None:
+    """mp4 and mov are boxes, one after the other, each with its size."""
+    place, kinds = 0, set()
+    while place + 8 <= len(data):
+        size, kind = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8]
+        if size == 1:
+            size = int.from_bytes(data[place + 8 : place + 16], "big")
+        kinds.add(kind)
+        if size == 0:  # to the end of the file
+            break
+        if size < 8 or place + size > len(data):
+            raise _cut_off(where, f"its part {kind!r} says {several(size, 'byte')}, and has {len(data) - place:,}")
+        place += size
+    if b"moov" not in kinds:
+        raise _cut_off(where, "it has no index (moov)")
+
+
+def _refuse_cut_segment(data: bytes, where: str) -> None:
+    """Matroska and WebM are a header and a segment; one of unknown size was written to a pipe."""
+    place = 4 + _length(data, 4)[1] + _length(data, 4)[0]
+    if data[place : place + 4] != b"\x18\x53\x80\x67":
+        raise Unreadable(where, "damaged: no segment after its header", "a film")
+    size, width = _length(data, place + 4)
+    unknown = size == (1 << (7 * width)) - 1
+    if not unknown and place + 4 + width + size > len(data):
+        raise _cut_off(where, f"it says {several(place + 4 + width + size, 'byte')}, and has {len(data):,}")
+
+
+def _length(data: bytes, place: int) -> tuple[int, int]:
+    """A number of EBML, and how many bytes it takes."""
+    first = data[place] if place < len(data) else 0
+    width = 9 - first.bit_length() if first else 8
+    value = int.from_bytes(data[place : place + width], "big") & ((1 << (7 * width)) - 1)
+    return value, width
+
+
+def _too_long(where: str, got: str) -> Unreadable:
+    return Unreadable(
+        where,
+        f"{got}, more than the {MOST_SECONDS} seconds or {MOST_FRAMES:,} frames of a sample",
+        "a clip of what its label says",
+        "cut it into clips: ffmpeg -i FILE -f segment -segment_time 5 -reset_timestamps 1 clip%03d.mp4",
+    )
+
+
+def _cut_off(where: str, why: str) -> Unreadable:
+    return Unreadable(where, f"cut off: {why}", "a whole film")

@@ -1,0 +1,189 @@
+"""Networks for clips (C, T, H, W): small residual networks that see motion in three ways, and two streams.
+
+`small_tsm`: each frame for itself, but an eighth of the channels comes from the frame before and one from the frame
+after (Lin, Gan and Han, "TSM: Temporal shift module for efficient video understanding", ICCV 2019, in its residual
+form): no product more than a network of images. `small_r2plus1d`: each convolution is one over space and one over time
+(Tran et al., "A closer look at spatiotemporal convolutions for action recognition", CVPR 2018). `small_r3d`: kernels of
+3×3×3 (the same paper's R3D). `two_stream`: one network sees color, frame by frame, another their flow (Simonyan and
+Zisserman, "Two-stream convolutional networks for action recognition in videos", NIPS 2014).
+
+Convolutions over space are of kernels 1×3×3, so that a map of any layer is (N, C, T, H, W).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from striate.errors import InputMisfit
+from striate.layers.pooling import GlobalAveragePool
+from striate.models.initialization.initialize import initialize_output
+from striate.models.zoo.image_size import no_image
+from striate.models.zoo.resnet import begin_with_zero
+from striate.wording import show_shape
+
+SMALLEST, SMALL, LARGE = 8, 20, 48
+COLORS = 3
+MakeConvolution = Callable[[int, int, int], nn.Module]
+"""(in_channels, out_channels, stride over space) to a convolution of kernel 3."""
+
+
+class TemporalShift(nn.Module):
+    """(N, C, T, H, W): of the first C // `share` channels each frame shows those of the frame after it, of as many
+    others those of the frame before; zeros beyond the ends."""
+
+    def __init__(self, share: int) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        part = x.shape[1] // self.share
+        after = functional.pad(x[:, :part, 1:], (0, 0, 0, 0, 0, 1))
+        before = functional.pad(x[:, part : 2 * part, :-1], (0, 0, 0, 0, 1, 0))
+        return torch.cat([after, before, x[:, 2 * part :]], 1)
+
+    def extra_repr(self) -> str:
+        return f"1/{self.share} of the channels each way"
+
+
+def _over_space(in_channels: int, out_channels: int, stride: int, kernel: int = 3) -> nn.Conv3d:
+    size, steps = (1, kernel, kernel), (1, stride, stride)
+    return nn.Conv3d(in_channels, out_channels, size, steps, padding=(0, kernel // 2, kernel // 2), bias=False)
+
+
+def _shifted(share: int) -> MakeConvolution:
+    def make(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+        space = _over_space(in_channels, out_channels, stride)
+        return nn.Sequential(OrderedDict(shift=TemporalShift(share), space=space)) if share else space
+
+    return make
+
+
+def _factored(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    """Over space, then over time, with as many parameters as one of 3×3×3."""
+    middle = 27 * in_channels * out_channels // (9 * in_channels + 3 * out_channels)
+    time = nn.Conv3d(middle, out_channels, (3, 1, 1), padding=(1, 0, 0), bias=False)
+    space = _over_space(in_channels, middle, stride)
+    return nn.Sequential(OrderedDict(space=space, bn=nn.BatchNorm3d(middle), relu=nn.ReLU(), time=time))
+
+
+def _whole(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    return nn.Conv3d(in_channels, out_channels, 3, (1, stride, stride), padding=1, bias=False)
+
+
+class ClipBlock(nn.Module):
+    """Two convolutions of kernel 3 with batch normalization, added to the input (projected where shapes differ)."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, make: MakeConvolution) -> None:
+        super().__init__()
+        self.conv1 = make(in_channels, channels, stride)
+        self.bn1 = nn.BatchNorm3d(channels)
+        self.relu1 = nn.ReLU()
+        self.conv2 = make(channels, channels, 1)
+        self.bn2 = begin_with_zero(nn.BatchNorm3d(channels))
+        self.shortcut: nn.Sequential | None = None
+        if stride != 1 or in_channels != channels:
+            projection = _over_space(in_channels, channels, stride, kernel=1)
+            self.shortcut = nn.Sequential(OrderedDict(conv=projection, bn=nn.BatchNorm3d(channels)))
+        self.relu2 = nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        added = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
+        out: torch.Tensor = self.relu2((x if self.shortcut is None else self.shortcut(x)) + added)
+        return out
+
+
+class TwoStream(nn.Module):
+    """(N, 5, T, H, W) to (N, outputs): the mean of the outputs of `rgb`, which gets the first three channels, and of
+    `flow`, which gets the other two.
+
+    In training mode a tuple: this mean without its gradient, and the outputs of each stream, of which each learns from
+    its own loss alone, as if it were trained apart.
+    """
+
+    streams = ("rgb", "flow")
+    auxiliary_weights = (1.0, 1.0)
+
+    def __init__(self, rgb: nn.Module, flow: nn.Module) -> None:
+        super().__init__()
+        self.rgb, self.flow = rgb, flow
+
+    def alone(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The outputs of each stream."""
+        return {"rgb": self.rgb(x[:, :COLORS]), "flow": self.flow(x[:, COLORS:])}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        rgb, flow = self.alone(x).values()
+        mean: torch.Tensor = (rgb + flow) / 2
+        return (mean.detach(), rgb, flow) if self.training else mean
+
+
+def _clip_network(
+    name: str, input_shape: tuple[int, ...], outputs: int, width: int, blocks: int, make: MakeConvolution
+) -> nn.Module:
+    """A stem over space and three stages, of which the second and third halve the size; the mean over all positions and
+    frames, and one linear layer. The stem divides frames of more than 20 pixels (longer side) by 2, of more than 48
+    by 4."""
+    if len(input_shape) != 4 or min(input_shape[2:]) < SMALLEST:
+        expected = f"clips (channels, frames, height, width) of at least {SMALLEST}×{SMALLEST} pixels"
+        if len(input_shape) != 4:
+            raise no_image(name, input_shape, expected)
+        fitting = (*input_shape[:2], *(max(size, SMALLEST) for size in input_shape[2:]))
+        got = f"inputs of {show_shape(input_shape)}"
+        raise InputMisfit(name, got, expected, "use --model small-cnn", fitting=fitting, instead="small-cnn")
+    longest = max(input_shape[2:])
+    stride, kernel = (2, 5) if longest > SMALL else (1, 3)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers["conv1"] = _over_space(input_shape[0], width, stride, kernel)
+    layers["bn1"] = nn.BatchNorm3d(width)
+    layers["relu"] = nn.ReLU()
+    if longest > LARGE:
+        layers["maxpool"] = nn.MaxPool3d((1, 3, 3), (1, 2, 2), padding=(0, 1, 1))
+    channels = width
+    for stage, wide in enumerate((width, 2 * width, 4 * width)):
+        for block in range(blocks):
+            stride = 2 if stage and not block else 1
+            layers[f"layer{stage + 1}_{block}"] = ClipBlock(channels, wide, stride, make)
+            channels = wide
+    layers["avgpool"] = GlobalAveragePool()
+    layers["fc"] = nn.Linear(channels, outputs)
+    network = nn.Sequential(layers)
+    initialize_output(network.fc)
+    return network
+
+
+def small_tsm(
+    input_shape: tuple[int, ...], outputs: int, width: int = 32, blocks: int = 1, shift: int = 8
+) -> nn.Module:
+    """The network for clips (C, T, H, W): to (N, outputs). A `shift`-th of the channels moves each way in time; with 0
+    each frame is seen alone, and only the mean is over frames. Raises ModelError for other inputs."""
+    return _clip_network("small-tsm", input_shape, outputs, width, blocks, _shifted(shift))
+
+
+def small_r2plus1d(input_shape: tuple[int, ...], outputs: int, width: int = 32, blocks: int = 1) -> nn.Module:
+    """The network for clips (C, T, H, W): to (N, outputs). Raises ModelError for other inputs."""
+    return _clip_network("small-r2plus1d", input_shape, outputs, width, blocks, _factored)
+
+
+def small_r3d(input_shape: tuple[int, ...], outputs: int, width: int = 32, blocks: int = 1) -> nn.Module:
+    """The network for clips (C, T, H, W): to (N, outputs). Raises ModelError for other inputs."""
+    return _clip_network("small-r3d", input_shape, outputs, width, blocks, _whole)
+
+
+_MOTION = {"tsm": small_tsm, "r2plus1d": small_r2plus1d, "r3d": small_r3d}
+
+
+def two_stream(
+    input_shape: tuple[int, ...], outputs: int, width: int = 32, blocks: int = 1, motion: str = "tsm"
+) -> nn.Module:
+    """The network for clips in two streams (5, T, H, W): to (N, outputs). `motion`: what looks at the flow. Raises
+    ModelError for other inputs."""
+    if len(input_shape) != 4 or input_shape[0] != COLORS + 2:
+        raise no_image("two-stream", input_shape, "clips of 5 channels (--data.view both), color and flow")
+    make = _MOTION[motion]
+    rgb = small_tsm((COLORS, *input_shape[1:]), outputs, width, blocks, shift=0)
+    return TwoStream(rgb, make((2, *input_shape[1:]), outputs, width, blocks))
