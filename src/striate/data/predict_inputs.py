@@ -31,7 +31,7 @@ class ReadInput:
     path: str
     input: np.ndarray | None
     error: str | None
-    size: tuple[int, int] | None = None
+    size: tuple[int, ...] | None = None
 
 
 def list_inputs(paths: Sequence[Path | str], medium: Medium | None = None) -> tuple[tuple[str, ...], int]:
@@ -67,6 +67,8 @@ def _mode(path: Path) -> int:
 
 def holds_rows(path: Path | str, preparation: Preparation) -> bool:
     """Whether the file at `path` holds many samples: an .npz, or for a network of tables a .csv."""
+    if medium_of(preparation.kind).owns(str(path)):
+        return False
     suffixes = (".npz", ".csv", ".tsv") if medium_of(preparation.kind).flat else (".npz",)
     return str(path).lower().endswith(suffixes) and Path(path).is_file()
 

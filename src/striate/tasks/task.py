@@ -305,7 +305,7 @@ class Task:
         """Predictions from outputs, small enough to keep for a whole split."""
         return outputs.float() if isinstance(outputs, torch.Tensor) else outputs
 
-    def decode_at(self, outputs: Outputs, size: tuple[int, int]) -> Predictions:
+    def decode_at(self, outputs: Outputs, size: tuple[int, ...]) -> Predictions:
         """Predictions for pictures of (height, width) `size` pixels from outputs for these at another scale."""
         raise NotImplementedError(f"{type(self).__name__}.decode_at")
 

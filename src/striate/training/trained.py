@@ -38,8 +38,8 @@ _NUMBERS_AT_ONCE = 2**22  # of whole pictures, which may be larger than the inpu
 _WHOLE_PIXELS, _SIDE = 2**22, 1024
 """A picture of more pixels is computed in tiles of so many a side, where that gives the same."""
 
-Read = tuple[np.ndarray, tuple[int, int] | None]
-"""A raw input, and the height and width in pixels of its file where it was read whole."""
+Read = tuple[np.ndarray, tuple[int, ...] | None]
+"""A raw input, and the height and width in pixels of its file (of a volume, also its depth) where it was read whole."""
 
 
 @dataclass(frozen=True)
@@ -191,13 +191,13 @@ class Trained:
         return sample
 
     def decode(
-        self, raw: torch.Tensor, answering: Predictor | None = None, size: tuple[int, int] | None = None
+        self, raw: torch.Tensor, answering: Predictor | None = None, size: tuple[int, ...] | None = None
     ) -> torch.Tensor:
         """Decoded predictions (N, …) on the CPU for a raw batch (N, *input_shape), computed as `answering` says (None:
         plainly). With `size`, the batch is of whole pictures, and predictions are for those of (height, width) `size`
         pixels."""
         normalize, own = self.normalization.on(self.device, raw.ndim), self.preparation.input_shape
-        if size == tuple(raw.shape[2:]) and math.prod(size) > _WHOLE_PIXELS and not self.reach.everywhere:
+        if raw.ndim == 4 and size == tuple(raw.shape[2:]) and math.prod(size) > _WHOLE_PIXELS and not self.reach.everywhere:
             return torch.stack([self._stitched(partial(_part, one), size, _SIDE) for one in raw])
         with inference(answering or plain_predictor(self.module)) as network:
             if tuple(raw.shape[1:]) != own:
@@ -252,7 +252,7 @@ class Trained:
     @property
     def reads_whole(self) -> bool:
         """Whether pictures are predicted whole, in their own proportions, and predictions have their size."""
-        return self.task.whole_pictures and medium_of(self.preparation.kind).pictures
+        return self.task.whole_pictures and medium_of(self.preparation.kind).takes_whole
 
     def read(self, image: Any) -> Read:
         """One image as `predict` takes it, whole where `reads_whole`. Raises DataError."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -109,6 +109,8 @@ LOOKED_AT = 64
 def find_in_masks(listing: Listing, ids: NDArray[np.int64], masks: MaskPixels, inputs: Any) -> tuple[Finding, ...]:
     """What some of the decoded masks, in the order of `ids`, and their images (N, C, H, W) show without a second look:
     that they were interpolated, or belong to other images."""
+    if not listing.medium.pictures:
+        return _by_headers(listing, [int(number) for number in np.sort(ids)[:LOOKED_AT]])
     order = [int(row) for row in np.argsort(ids) if listing.given[int(ids[row])] in (None, "train")][:LOOKED_AT]
     looks = {}
     for row in order:
@@ -117,6 +119,17 @@ def find_in_masks(listing: Listing, ids: NDArray[np.int64], masks: MaskPixels, i
         looks[int(ids[row])] = look_at_mask(masks.pixels[row], luma)
     marked = (_shifted(listing, looks), _turned(listing, looks), _interpolated(listing, looks))
     return tuple(mark.finding for mark in marked if mark is not None)
+
+
+def _by_headers(listing: Listing, ids: Sequence[int]) -> tuple[Finding, ...]:
+    if listing.read is None or listing.read_mask is None:
+        return ()
+    header, pairs = listing.medium.header, []
+    for number in ids:
+        path, mask = listing.paths[number], listing.labels[number]
+        own, of_mask = header(listing.read(number), path, max_pixels=0), header(listing.read_mask(number), mask, max_pixels=0)
+        pairs.append((path, own, mask, of_mask))
+    return listing.medium.mask_findings(listing.source, pairs)
 
 
 def _interpolated(listing: Listing, looks: Mapping[int, MaskLook]) -> Marked | None:
