@@ -105,7 +105,9 @@ class DataConfig:
         """`voxels` as numbers. Raises ConfigError."""
         found = _numbers(self.voxels, "x", 3, least=1)
         if self.voxels is not None and (found is None or any(side % 1 or side > 4096 for side in found)):
-            raise ConfigError("data.voxels", self.voxels, "DEPTHxHEIGHTxWIDTH, 1 to 4,096 each", "--data.voxels 32x48x32")
+            raise ConfigError(
+                "data.voxels", self.voxels, "DEPTHxHEIGHTxWIDTH, 1 to 4,096 each", "--data.voxels 32x48x32"
+            )
         return None if found is None else (int(found[0]), int(found[1]), int(found[2]))
 
     @property

@@ -15,6 +15,7 @@ from striate.data.dataset import Preparation
 from striate.data.listing import as_number
 from striate.data.media.every_medium import is_sample, medium_of
 from striate.data.media.medium import Medium, Unreadable
+from striate.data.media.volume.volume_files import SERIES, with_series
 from striate.data.scan import why_unreadable
 from striate.data.sources.npz import npz_inputs
 from striate.data.sources.tree import as_text, check_size, walk_folder
@@ -47,9 +48,10 @@ def list_inputs(paths: Sequence[Path | str], medium: Medium | None = None) -> tu
     for path in map(Path, paths):
         if stat.S_ISDIR(_mode(path)):
             files, _, hidden = walk_folder(path)
-            taken = [os.path.join(path, file) for file in sorted(files) if owned(file)]  # noqa: PTH118
+            entries = with_series(sorted(files))
+            taken = [os.path.join(path, file) for file in entries if owned(file)]  # noqa: PTH118
             found += taken
-            ignored += len(files) - len(taken) + len(hidden)
+            ignored += len(entries) - len(taken) + len(hidden)
         else:
             found.append(str(path))
     return tuple(found), ignored
@@ -120,7 +122,7 @@ def read_inputs(
         file, name = Path(path), as_text(path)
         try:
             # A named pipe or device would block or never end.
-            if not stat.S_ISREG(file.stat().st_mode):
+            if file.name != SERIES and not stat.S_ISREG(file.stat().st_mode):
                 return ReadInput(name, None, "no regular file")
             if not whole:
                 return ReadInput(name, medium.decode(file, name, preparation), None)

@@ -20,8 +20,8 @@ _SIGMA = 1 / 8
 
 
 class InWindows(nn.Module):
-    """`network` (N, C, D, H, W) to (N, K, D, H, W), for volumes of any size: sides are filled up with 0 to a multiple of
-    8; in eval mode, windows of `side` voxels are computed one by one."""
+    """`network` (N, C, D, H, W) to (N, K, D, H, W), for volumes of any size: sides are filled up with 0 to a multiple
+    of 8; in eval mode, windows of `side` voxels are computed one by one."""
 
     def __init__(self, network: nn.Module, side: int = SIDE) -> None:
         super().__init__()

@@ -197,11 +197,16 @@ class Trained:
         plainly). With `size`, the batch is of whole pictures, and predictions are for those of (height, width) `size`
         pixels."""
         normalize, own = self.normalization.on(self.device, raw.ndim), self.preparation.input_shape
-        if raw.ndim == 4 and size == tuple(raw.shape[2:]) and math.prod(size) > _WHOLE_PIXELS and not self.reach.everywhere:
+        if (
+            raw.ndim == 4
+            and size == tuple(raw.shape[2:])
+            and math.prod(size) > _WHOLE_PIXELS
+            and not self.reach.everywhere
+        ):
             return torch.stack([self._stitched(partial(_part, one), size, _SIDE) for one in raw])
         with inference(answering or plain_predictor(self.module)) as network:
             if tuple(raw.shape[1:]) != own:
-                network = partial(any_size, self.module, (own[1], own[2]))
+                network = partial(any_size, self.module, (own[1], own[2])) if raw.ndim == 4 else self.module
             outputs = mean_over_views(network, normalize(raw.to(self.device)), self.views, self.task.unmoved)
             same = size is None or size == tuple(raw.shape[2:])
             found = self.task.decode(outputs) if same or size is None else self.task.decode_at(outputs, size)

@@ -14,8 +14,8 @@ _VALUES = 256
 
 @dataclass(frozen=True)
 class MaskPixels:
-    """`pixels` (N, H, W), of volumes (N, D, H, W), uint8 values of the source; `border` of the same shape bool, where
-    there is no image (None: nowhere); `occurring` (N, 256) bool, the values that occur in each mask before it is resized."""
+    """`pixels` (N, H, W) uint8 values of the source, of volumes (N, D, H, W); `border` of that shape, bool, where there
+    is no image (None: nowhere); `occurring` (N, 256) bool, the values that occur in each mask before it is resized."""
 
     pixels: NDArray[np.uint8]
     border: NDArray[np.bool_] | None

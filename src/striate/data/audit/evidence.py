@@ -9,8 +9,10 @@ from functools import cached_property
 from striate.data.audit.alike import equal_groups, find_alike, joined, with_parts
 from striate.data.audit.heard import Heard, hear
 from striate.data.audit.looks import Looks, look_at
+from striate.data.audit.volumes import VolumeLooks, look_through
 from striate.data.config import DataConfig
 from striate.data.listing import Listing
+from striate.data.media.every_medium import medium_of
 from striate.data.progress import announce_tenths
 from striate.data.scan import Scan, scan_listing
 from striate.data.splits import assign_membership
@@ -21,11 +23,11 @@ from striate.records import Remedy
 class Evidence:
     """A listing after two looks at every sample.
 
-    `looks` is None for what is no image, `heard` for what is no sound. `splits` maps readable samples to the split
-    that the source gives, or that `striate train` makes by default; `given` is whether the source gives any. Groups
-    of two or more samples: `equal` byte for byte, `alike` those too and what shows nearly the same, `related` those
-    too and what shows a part of another sample of its class, or its mirror image. `quarantine` is the command that
-    writes a manifest without the defects, or empty where none can be written.
+    `looks` is None for what is no image, `heard` for what is no sound, `volumes` for what are no files of volumes.
+    `splits` maps readable samples to the split that the source gives, or that `striate train` makes by default; `given`
+    is whether the source gives any. Groups of two or more samples: `equal` byte for byte, `alike` those too and what
+    shows nearly the same, `related` those too and what shows a part of another sample of its class, or its mirror
+    image. `quarantine` is the command that writes a manifest without the defects, or empty where none can be written.
     """
 
     listing: Listing
@@ -39,6 +41,7 @@ class Evidence:
     quarantine: tuple[str, ...] = ()
     related: tuple[tuple[int, ...], ...] = ()
     heard: Heard | None = None
+    volumes: VolumeLooks | None = None
 
     @property
     def given(self) -> bool:
@@ -49,6 +52,18 @@ class Evidence:
     def readable(self) -> tuple[int, ...]:
         """The samples that can be read, in the order of their ids."""
         return tuple(sorted(self.splits))
+
+    @property
+    def mask_values(self) -> Mapping[int, frozenset[int]] | None:
+        """The values that occur in each mask, by id; None where nobody looked."""
+        looks = self.looks or self.volumes
+        return None if looks is None else looks.masks
+
+    @property
+    def misfits(self) -> Mapping[int, str]:
+        """Masks that are not as large as their samples, in words, by id."""
+        looks = self.looks or self.volumes
+        return {} if looks is None else looks.misfits
 
     def named(self, number: int) -> str:
         """The path of a sample."""
@@ -74,18 +89,25 @@ def gather(
         ids = [i for i in range(len(listing)) if i not in unreadable]
         heard = hear(listing, ids, announce_tenths(f"Checking {listing.name}", len(ids), listing.medium.many, announce))
         unreadable |= heard.unreadable
+    volumes = None
+    if listing.kind == medium_of("volume").name:
+        ids = [i for i in range(len(listing)) if i not in unreadable]
+        progress = announce_tenths(f"Checking {listing.name}", len(ids), listing.medium.many, announce)
+        volumes = look_through(listing, ids, scan.headers, progress)
+        unreadable |= volumes.unreadable
     kept = [i for i in range(len(listing)) if i not in unreadable]
     splits = assign_membership(listing, scan.contents, kept, config)[0] if kept else {}
     equal = equal_groups(scan, unreadable)
     alike = equal if looks is None else find_alike(looks, equal, kept)
-    if heard is not None:
+    compared = heard or volumes
+    if compared is not None:
         copies = [(group[0], number) for group in equal for number in group[1:]]
-        alike = joined([*copies, *heard.alike()], len(listing))
+        alike = joined([*copies, *compared.alike()], len(listing))
     labels = listing.labels if listing.has_one_class_each else None
     related = alike if looks is None else with_parts(alike, looks, labels)
     headers = {number: header for number, header in scan.headers.items() if number not in unreadable}
     scan = replace(scan, headers=headers)
-    return Evidence(listing, scan, looks, unreadable, splits, equal, alike, config, quarantine, related, heard)
+    return Evidence(listing, scan, looks, unreadable, splits, equal, alike, config, quarantine, related, heard, volumes)
 
 
 def leaving_out(evidence: Evidence, text: str, what: str = "does that for them") -> Remedy:

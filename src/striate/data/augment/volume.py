@@ -168,4 +168,3 @@ def describe_volume_augmentation(config: AugmentConfig) -> tuple[str, ...]:
     }
     said = [text for name, text in words.items() if getattr(config, name)]
     return (*(["mirroring of " + ", ".join(mirrored)] if mirrored else []), *said)
-

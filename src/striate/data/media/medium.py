@@ -279,11 +279,13 @@ class Medium:
         colors: Sequence[tuple[int, int, int]] = (),
     ) -> NDArray[np.uint8]:
         """The values of a mask in a file of its own, as its sample of this header lies. Raises Unreadable."""
+        del data, header, max_pixels, colors
         raise self.no_files(where, Preparation(self.name, ()))
 
     def place_mask(self, mask: NDArray[np.uint8], header: Any, preparation: Preparation) -> NDArray[np.int16]:
         """A mask in the shape of the inputs; −1 where there is no sample. `header` is that of its sample, None where
         that lies in memory."""
+        del header
         if mask.shape != preparation.input_shape[1:]:
             what, expected = f"a mask of shape {mask.shape}", f"{preparation.input_shape[1:]}, as its sample"
             raise WrongSizeError("data, masks", what, expected, "save masks in the shape of their samples")
@@ -380,9 +382,10 @@ class Medium:
         del shape
         return self.augmentations
 
-    def varied(self, shape: tuple[int, ...]) -> dict[str, float]:
-        """What is on where nobody says, of inputs of `shape` that are no pictures."""
-        del shape
+    def varied(self, shape: tuple[int, ...], *, windows: bool) -> dict[str, float]:
+        """What is on where nobody says, of inputs of `shape` that are no pictures; `windows`: whether a part of an
+        input has a target of its own."""
+        del shape, windows
         return self.usual_augmentation
 
     def check_augmentation(

@@ -24,8 +24,9 @@ class Grids(Medium):
         """Those of volumes where there are three axes of positions."""
         return VOLUME if len(shape) == 4 else self.augmentations
 
-    def varied(self, shape: tuple[int, ...]) -> dict[str, float]:
+    def varied(self, shape: tuple[int, ...], *, windows: bool) -> dict[str, float]:
         """Volumes are shifted; which of their axes may be mirrored, arrays do not say."""
+        del windows
         return {"shift": max(1, min(shape[1:]) // 12)} if len(shape) == 4 else {}
 
 

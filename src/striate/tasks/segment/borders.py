@@ -26,8 +26,8 @@ def tolerance_of(shape: tuple[int, ...]) -> int:
 
 
 def border_rows(decoded: NDArray[np.uint8], targets: NDArray[np.uint8], classes: int) -> NDArray[np.float64]:
-    """(N, 4, K) of masks (N, H, W) or (N, D, H, W): predicted border pixels that are met, all of them, true ones that are met, and all
-    of them, a column a class. What is not labeled has no border and counts for nothing."""
+    """(N, 4, K) of masks (N, H, W) or (N, D, H, W): predicted border pixels that are met, all of them, true ones that
+    are met, and all of them, a column a class. What is not labeled has no border and counts for nothing."""
     reach, rows = tolerance_of(targets.shape[1:]), np.zeros((len(targets), 4, classes))
     for row, predicted, truth in zip(rows, decoded, targets, strict=True):
         predicted = np.where(truth == IGNORED, IGNORED, predicted)

@@ -42,7 +42,7 @@ from striate.tasks.marks import Marks, PositionMap, as_colors
 from striate.tasks.outputs import constants
 from striate.tasks.segment.assess import Pixels, SampledPixels, assess_masks
 from striate.tasks.segment.borders import border_f1, border_rows
-from striate.tasks.segment.losses import LOSSES, pixel_losses
+from striate.tasks.segment.losses import LOSSES, VOLUME_LOSS, pixel_losses
 from striate.tasks.segment.metrics import METRICS, SegmentationMetrics
 from striate.tasks.task import Diagnosed, Explained, Feature, Task
 from striate.visualize.mask_figures import mask_colors
@@ -97,6 +97,8 @@ class Segment(Task):
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
         """Over the values of the masks, with weights by their frequency in training where these are asked for."""
+        if config.loss == "auto" and len(data.input_shape) == 4:
+            loss = VOLUME_LOSS  # what is segmented in volumes is small against its background
         weights = None
         if config.class_weights == "balanced":
             weights = balanced_weights(class_counts(data.splits["train"].targets, len(data.classes)), data.classes)
@@ -219,8 +221,9 @@ class Segment(Task):
         return mask
 
     def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
-        """`iou`, `dice` and `boundary_f1` (means over the classes that occur), `pixel_accuracy`, and `iou_per_class` and
-        `dice_per_class` by name (None where a class does not occur), over all labeled pixels of the split together."""
+        """`iou`, `dice` and `boundary_f1` (means over the classes that occur), `pixel_accuracy`, and
+        `iou_per_class` and `dice_per_class` by name (None where a class does not occur), over all labeled pixels of the
+        split together."""
         borders = border_rows(decoded.cpu().numpy(), targets.cpu().numpy(), self.outputs).sum(0)
         edges = float(border_f1(borders[None])[0])
         confusion = self._confusion(decoded, targets)

@@ -49,7 +49,7 @@ def decide_augmentation(
     """
     check_augmentation(augment, data)
     if not data.medium.pictures:
-        fitting = {} if own_rule or not keeps else data.medium.varied(data.input_shape)
+        fitting = {} if own_rule or not keeps else data.medium.varied(data.input_shape, windows=windows)
         decided = _filled(augment, replace(_OFF, **fitting))  # type: ignore[arg-type]
         named = ", ".join(describe_augmentation(decided, data.input_shape)) if fitting else ""
         return decided, f"augmentation: {named}" if named else ""

@@ -166,9 +166,7 @@ class Images(Medium):
         del header
         return decode_mask(data, where, max_pixels=max_pixels, colors=colors)
 
-    def place_mask(
-        self, mask: NDArray[np.uint8], header: Header | None, preparation: Preparation
-    ) -> NDArray[np.int16]:
+    def place_mask(self, mask: NDArray[np.uint8], header: Header | None, preparation: Preparation) -> NDArray[np.int16]:
         """By the geometry of `fit`."""
         del header
         _, height, width = preparation.input_shape

@@ -47,7 +47,5 @@ def fullest(mask: NDArray[np.uint8]) -> tuple[int, int, int]:
     if not inside.any():
         deep, tall, wide = (side // 2 for side in mask.shape)
         return deep, tall, wide
-    deep, tall, wide = (
-        int(inside.sum(others).argmax()) for others in ((1, 2), (0, 2), (0, 1))
-    )
+    deep, tall, wide = (int(inside.sum(others).argmax()) for others in ((1, 2), (0, 2), (0, 1)))
     return deep, tall, wide

@@ -13,7 +13,7 @@ import tarfile
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from gzip import GzipFile
@@ -28,7 +28,9 @@ from striate.data.media.medium import Unreadable
 from striate.errors import DataError, one_line
 from striate.wording import several, show_shape
 
-SUFFIXES = frozenset((".nii", ".nii.gz", ".npy", ".npz", ".tif", ".tiff", ".dcm"))
+SUFFIXES = frozenset((".nii", ".nii.gz", ".npy", ".npz", ".dcm"))
+STACKS = frozenset((".tif", ".tiff"))
+"""Suffixes of volumes that are also those of pictures."""
 SERIES = "*.dcm"
 """The last part of the path of a folder of DICOM slices, which are one volume."""
 MOST_BYTES = 1 << 30
@@ -87,9 +89,7 @@ def read_header(data: bytes | Path, where: str) -> VolumeHeader:
         return _header(file)
 
 
-def read_voxels(
-    data: bytes | Path, where: str, like: VolumeHeader | None = None
-) -> tuple[NDArray[Any], VolumeHeader]:
+def read_voxels(data: bytes | Path, where: str, like: VolumeHeader | None = None) -> tuple[NDArray[Any], VolumeHeader]:
     """(C, D, H, W) as it is turned, of the type of the file, and its header. Raises Unreadable.
 
     `like`: that of the image of a mask. A mask whose header places it elsewhere, but which has the shape of the image
@@ -131,10 +131,8 @@ def write_mask(folder: Path, source: str, values: NDArray[np.uint8]) -> Path:
     path = Path(source)
     stem = path.parent.name if path.name == SERIES else path.name.removesuffix(".gz").rpartition(".")[0]
     with _opened(path, source) as file:
-        if file.affine is None:
-            suffix = ".tif" if path.suffix.lower() in (".tif", ".tiff") else ".npy"
-        else:
-            suffix = ".nii.gz"
+        flat = ".tif" if path.suffix.lower() in (".tif", ".tiff") else ".npy"
+        suffix = flat if file.affine is None else ".nii.gz"
         names = (folder / f"{stem}{f'-{k}' if k else ''}{suffix}" for k in count())
         target = next(name for name in names if not name.exists())
         if file.affine is None:
@@ -211,7 +209,8 @@ def read_bytes(data: bytes | Path, where: str) -> bytes:
     if isinstance(data, bytes):
         return data
     if data.name == SERIES:
-        return pack_series((part.name, part.read_bytes()) for part in sorted(data.parent.glob("*")) if is_slice(part.name))
+        parts = sorted(part for part in data.parent.iterdir() if is_slice(part.name) and part.is_file())
+        return pack_series(part.read_bytes() for part in parts)
     status = data.stat() if data.exists() else None
     if status is None or not stat.S_ISREG(status.st_mode):
         raise Unreadable(where, "no regular file", "a volume file")
@@ -226,12 +225,23 @@ def is_slice(name: str) -> bool:
     return name.lower().endswith(".dcm")
 
 
-def pack_series(slices: Iterator[tuple[str, bytes]]) -> bytes:
+def with_series(files: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Files in their order; two or more slices of a folder are one entry, its path followed by `*.dcm`. To each entry
+    the files that it is made of."""
+    found: dict[str, tuple[str, ...]] = {}
+    for file in files:
+        folder, sign, name = file.rpartition("/")
+        entry = f"{folder}{sign}{SERIES}" if is_slice(name) else file
+        found[entry] = (*found.get(entry, ()), file)
+    return {entry if len(parts) > 1 else parts[0]: parts for entry, parts in found.items()}
+
+
+def pack_series(slices: Iterable[bytes]) -> bytes:
     """The files of a series as one: an archive that is the same for the same bytes."""
     out = BytesIO()
     total = 0
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for number, (_, content) in enumerate(slices):
+        for number, content in enumerate(slices):
             total += len(content)
             if number >= MOST_SLICES or total > MOST_BYTES:
                 raise Unreadable(SERIES, f"more than {MOST_SLICES:,} slices or {MOST_BYTES:,} bytes", "one series")
@@ -328,7 +338,9 @@ def _open_npy(raw: bytes, where: str) -> _Opened:
     shape, dtype, start = _npy_header(BytesIO(raw))
     size = math.prod(shape) * dtype.itemsize + start
     if dtype.hasobject or len(raw) != size:
-        raise Unreadable(where, f"{len(raw):,} bytes", f"the {size:,} that its header says", "np.save('new.npy', array)")
+        raise Unreadable(
+            where, f"{len(raw):,} bytes", f"the {size:,} that its header says", "np.save('new.npy', array)"
+        )
     return _array(shape, lambda: np.load(BytesIO(raw), allow_pickle=False))
 
 
@@ -376,13 +388,14 @@ def _open_tiff(raw: bytes, where: str) -> _Opened:
         if math.prod(shape) * series.dtype.itemsize > MOST_BYTES:
             got = f"{math.prod(shape):,} values"
             raise Unreadable(where, got, f"at most {MOST_BYTES:,} bytes of them", "save it at a coarser spacing")
+    if len(shape) == 3 and axes.endswith("S"):
+        raise Unreadable(where, "a picture in color", "a stack of pages")
     last = axes.endswith(("S", "C")) and len(shape) == 4
 
     def voxels() -> NDArray[Any]:
         with tifffile.TiffFile(BytesIO(raw)) as file:
             found: NDArray[Any] = file.series[0].asarray()
-        order = np.moveaxis(found, -1, 0) if last else np.moveaxis(found, 1, 0) if second else found
-        return order
+        return np.moveaxis(found, -1, 0) if last else np.moveaxis(found, 1, 0) if second else found
 
     second = len(shape) == 4 and axes[1:2] in ("C", "S")  # ImageJ writes pages of several channels as ZCYX
     stored = (shape[-1], *shape[:-1]) if last else (shape[1], shape[0], *shape[2:]) if second else shape
@@ -408,7 +421,9 @@ def _open_dicom(raw: bytes, where: str) -> _Opened:
         slices.append((head, content))
     series = {str(head.get("SeriesInstanceUID", "")) for head, _ in slices}
     if len(series) > 1:
-        raise Unreadable(where, f"slices of {len(series)} series", "one series a folder", "give each a folder of its own")
+        raise Unreadable(
+            where, f"slices of {len(series)} series", "one series a folder", "give each a folder of its own"
+        )
     first = slices[0][0]
     rows, columns = int(first.Rows), int(first.Columns)
     if any((int(head.Rows), int(head.Columns)) != (rows, columns) for head, _ in slices):
@@ -430,7 +445,9 @@ def _open_dicom(raw: bytes, where: str) -> _Opened:
         gap = float(np.median(gaps))
         if gap <= 0 or np.abs(gaps - gap).max() > max(_EVEN * gap, 0.01):
             got = f"slices {gaps.min():.3g} to {gaps.max():.3g} mm apart"
-            raise Unreadable(where, got, "slices at equal distances, none twice", "add the missing slice, or leave it out")
+            raise Unreadable(
+                where, got, "slices at equal distances, none twice", "add the missing slice, or leave it out"
+            )
         origin = _plane(slices[0][0])[2]
     down_mm, across_mm = map(float, first.get("PixelSpacing", (1.0, 1.0)))
     affine = np.eye(4)

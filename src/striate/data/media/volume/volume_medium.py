@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.config import VOLUME, DataConfig, Intensity
-from striate.data.media.medium import Medium, Planned, Preparation, Unreadable
+from striate.data.media.medium import Medium, Planned, Preparation, Unreadable, suffix_of
 from striate.data.media.volume.resampling import resample_linear, resample_nearest
 from striate.data.media.volume.slices_picture import middle_slices
 from striate.data.media.volume.volume_files import (
     MOST_BYTES,
+    STACKS,
     SUFFIXES,
     VolumeHeader,
     placed_alike,
@@ -36,6 +37,8 @@ MULTIPLE = 8
 """Sides of the grid are multiples of it: networks halve them up to three times."""
 WHOLE_SIDE = 64
 """Voxels of the longest side of volumes with one label each, where nobody says."""
+SMALL_PATCH, PATCH = 40, 64
+"""Voxels a side of what is trained on at once, of volumes up to 64 voxels a side and of larger ones."""
 WINDOWS: dict[str, tuple[float, float]] = {
     "abdomen": (-160.0, 240.0),
     "bone": (-450.0, 1050.0),
@@ -72,7 +75,13 @@ class Volumes(Medium):
         if not preparation.spacing:
             return "Axes: as in the files, which do not say where they run."
         apart = " × ".join(f"{step:.3g}" for step in preparation.spacing)
-        return f"Axes: depth from feet to head, height from back to front, width from left to right; {apart} mm a voxel."
+        return (
+            f"Axes: depth from feet to head, height from back to front, width from left to right; {apart} mm a voxel."
+        )
+
+    def owns(self, path: str) -> bool:
+        """Also a TIFF, which is a picture to whom nobody says that it is a volume."""
+        return super().owns(path) or suffix_of(path) in STACKS
 
     def header(self, data: bytes | Path, where: str, *, max_pixels: int) -> VolumeHeader:
         """Shape, spacing and affine."""
@@ -193,7 +202,9 @@ class Volumes(Medium):
         if not headers[0].spacing:
             return config, ()
         text = "x".join(f"{step:.4g}" for step in steps * most / WHOLE_SIDE)
-        note = f"Spacing: {text.replace('x', ' × ')} mm, so that the longest side has {WHOLE_SIDE} voxels (data.spacing)."
+        note = (
+            f"Spacing: {text.replace('x', ' × ')} mm, so that the longest side has {WHOLE_SIDE} voxels (data.spacing)."
+        )
         return replace(config, spacing=text), (note,)
 
     def for_files(self, headers: Sequence[VolumeHeader], preparation: Preparation) -> Preparation:
@@ -236,9 +247,13 @@ class Volumes(Medium):
 
     # Augmentation and drawing
 
-    def varied(self, shape: tuple[int, ...]) -> dict[str, float]:
-        """Small turns, sizes and shifts, and other intensities; never mirrored: left and right differ in a body."""
-        return {"shift": max(1, min(shape[1:]) // 16), "rotate": 15.0, "scale": 0.15, "color": 0.2}
+    def varied(self, shape: tuple[int, ...], *, windows: bool) -> dict[str, float]:
+        """Small turns, sizes and shifts, and other intensities; never mirrored: left and right differ in a body.
+        Patches, where they have targets of their own, are small enough for many steps."""
+        usual = {"rotate": 15.0, "scale": 0.15, "color": 0.2}
+        if not windows:
+            return {**usual, "shift": max(1, min(shape[1:]) // 16)}
+        return {**usual, "window": SMALL_PATCH if max(shape[1:]) <= WHOLE_SIDE else PATCH}
 
     def drawn(self, raw: NDArray[Any], preparation: Preparation) -> NDArray[np.uint8] | None:
         """Its three middle slices."""
@@ -281,7 +296,10 @@ def _spacing(headers: Sequence[VolumeHeader], config: DataConfig, notes: list[st
     if config.steps is not None:
         if not known:
             raise ConfigError(
-                "data.spacing", str(config.spacing), "nothing: the files do not say their spacing", "leave out --data.spacing"
+                "data.spacing",
+                str(config.spacing),
+                "nothing: the files do not say their spacing",
+                "leave out --data.spacing",
             )
         return config.steps
     if not known:
@@ -293,8 +311,8 @@ def _spacing(headers: Sequence[VolumeHeader], config: DataConfig, notes: list[st
         steps = " × ".join(f"{step:.3g}" for step in median)
         notes.append(
             f"Spacing: {steps} mm (depth × height × width), the median of each axis (data.spacing);"
-            f" {several(other, 'volume')} of {len(headers):,} with another one are resampled, linearly, their masks to the"
-            " nearest value."
+            f" {several(other, 'volume')} of {len(headers):,} with another one are resampled, linearly, their masks to"
+            " the nearest value."
         )
     return median
 
