@@ -271,6 +271,10 @@ class Trained:
         """The prediction for a path, PIL image or array drawn over it: (H, W, 3) uint8, in the size of the file where
         the task predicts in its pixels, else in that of the input."""
         task, placed = self.task, prediction.placed
+        medium = medium_of(self.preparation.kind)
+        if self.reads_whole and not medium.pictures:
+            mask = np.asarray(prediction.decoded)
+            return task.draw(*medium.across(image, str(image), mask, self.preparation))
         if placed is None and not self.reads_whole:
             return task.draw(self.prepare(image), prediction.decoded)
         size = tuple(prediction.decoded.shape[-2:]) if placed is None else placed.file

@@ -407,6 +407,12 @@ class Medium:
 
     # Drawing
 
+    def across(
+        self, given: Any, where: str, mask: NDArray[np.uint8], preparation: Preparation
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Of what is no picture, but has masks: a picture (3, H, W), and what of the mask it shows (H, W)."""
+        raise NotImplementedError(f"{type(self).__name__}.across: a picture of a sample with its mask")
+
     def drawn(self, raw: NDArray[Any], preparation: Preparation) -> NDArray[np.uint8] | None:
         """A raw input as a picture, (H, W) or (H, W, 3) uint8; None where it cannot be drawn."""
         del raw, preparation

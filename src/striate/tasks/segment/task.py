@@ -21,7 +21,7 @@ from striate.data.augment.crop import resize_batch
 from striate.data.augment.warp import Warp
 from striate.data.dataset import Dataset, SampleFacts
 from striate.data.media.medium import Placement
-from striate.data.media.volume.volume_files import write_mask
+from striate.data.media.volume.volume_files import mask_file
 from striate.errors import UsageError
 from striate.inference.agreement import agreement_of_labels
 from striate.inference.plan import PredictionAgreement
@@ -58,6 +58,12 @@ _NUMBERS_AT_ONCE = 1 << 24
 _ON_BORDERS = 1e-3
 """Share of pixels between two classes whose logits are the same up to rounding."""
 _LEAVE_OUT = "leave out --calibrated"
+
+
+def _unused(folder: Path, stem: str, suffix: str) -> Path:
+    """A file that is not there yet."""
+    names = (folder / f"{stem}{f'-{k}' if k else ''}{suffix}" for k in count())
+    return next(file for file in names if not file.exists())
 
 
 @dataclass(frozen=True)
@@ -295,9 +301,11 @@ class Segment(Task):
         with explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
         if decoded.ndim == 3:
-            return {"mask": str(write_mask(folder, name, values[decoded.numpy()]))}
-        names = (f"{Path(name).stem}{f'-{k}' if k else ''}.png" for k in count())
-        file = next(folder / free for free in names if not (folder / free).exists())
+            stem, suffix, content = mask_file(name, values[decoded.numpy()])
+            file = _unused(folder, stem, suffix)
+            write_atomic(file, lambda opened: opened.write(content))
+            return {"mask": str(file)}
+        file = _unused(folder, Path(name).stem, ".png")
         numbers = decoded.numpy()
         pixels = np.empty((*numbers.shape, *table.shape[1:]), np.uint8)
         for start in range(0, len(numbers), 256):  # as indices they take eight bytes each

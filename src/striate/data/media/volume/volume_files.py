@@ -7,6 +7,7 @@ width from left to right. NumPy arrays and TIFFs say nothing, and stay as they a
 
 from __future__ import annotations
 
+import gzip
 import math
 import stat
 import tarfile
@@ -121,24 +122,22 @@ def placed_alike(one: VolumeHeader, other: VolumeHeader) -> bool:
     return bool(difference[:3].max() <= 0.1 * min(other.spacing))
 
 
-def write_mask(folder: Path, source: str, values: NDArray[np.uint8]) -> Path:
-    """A new file in `folder` with the (D, H, W) `values` of a mask in the space of the volume `source`: NIfTI with its
-    affine, orientation and shape; an array or TIFF where the source is one. Nothing is overwritten."""
-    from itertools import count
-
-    from striate.runs.files import write_atomic
-
-    path = Path(source)
+def mask_file(source: str, values: NDArray[np.uint8]) -> tuple[str, str, bytes]:
+    """Stem, suffix and content of a file with the (D, H, W) `values` of a mask in the space of the volume `source`:
+    NIfTI with its affine, orientation and shape; a TIFF where the source is one, and an array where it is one, or a
+    sample of an .npz."""
+    path, buffer = Path(source), BytesIO()
+    if path.name != SERIES and not path.is_file():
+        np.save(buffer, values)
+        return path.name, ".npy", buffer.getvalue()
     stem = path.parent.name if path.name == SERIES else path.name.removesuffix(".gz").rpartition(".")[0]
     with _opened(path, source) as file:
-        flat = ".tif" if path.suffix.lower() in (".tif", ".tiff") else ".npy"
-        suffix = flat if file.affine is None else ".nii.gz"
-        names = (folder / f"{stem}{f'-{k}' if k else ''}{suffix}" for k in count())
-        target = next(name for name in names if not name.exists())
+        if file.affine is None and path.suffix.lower() in STACKS:
+            library("tifffile").imwrite(buffer, values)
+            return stem, ".tif", buffer.getvalue()
         if file.affine is None:
-            save = library("tifffile").imwrite if suffix == ".tif" else np.save
-            write_atomic(target, lambda out: save(out, values))
-            return target
+            np.save(buffer, values)
+            return stem, ".npy", buffer.getvalue()
         nibabel = library("nibabel")
         back = nibabel.orientations.ornt_transform([[0, 1], [1, 1], [2, 1]], _orientation(file.affine))
         stored = np.ascontiguousarray(nibabel.apply_orientation(values.transpose(2, 1, 0), back))
@@ -149,11 +148,7 @@ def write_mask(folder: Path, source: str, values: NDArray[np.uint8]) -> Path:
             image.set_sform(file.affine, 1)
         image.header.set_slope_inter(1, 0)
         image.header["cal_min"] = image.header["cal_max"] = 0
-        packed = BytesIO()
-        with GzipFile(fileobj=packed, mode="wb", mtime=0) as out:
-            out.write(image.to_bytes())
-        write_atomic(target, lambda out: out.write(packed.getvalue()))
-    return target
+        return stem, ".nii.gz", gzip.compress(image.to_bytes(), mtime=0)
 
 
 def _header(file: _Opened) -> VolumeHeader:
@@ -295,7 +290,8 @@ def _open_nifti(raw: bytes, where: str) -> _Opened:
         what = "a header whose voxels lie in another file" if b"ni" in (head[4:6], head[344:346]) else "no NIfTI"
         raise Unreadable(where, what, "a single-file NIfTI (.nii, .nii.gz)", "save it again as .nii.gz")
     kind = nibabel.Nifti2Image if second else nibabel.Nifti1Image
-    header = kind.header_class.from_fileobj(BytesIO(head), check=False)
+    own = head[: kind.header_class.template_dtype.itemsize]  # without extensions, which may go on beyond `head`
+    header = kind.header_class.from_fileobj(BytesIO(own), check=False)
     shape = tuple(map(int, header.get_data_shape()))
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from striate.data.config import VOLUME, DataConfig, Intensity
 from striate.data.media.medium import Medium, Planned, Preparation, Unreadable, suffix_of
 from striate.data.media.volume.resampling import resample_linear, resample_nearest
-from striate.data.media.volume.slices_picture import middle_slices
+from striate.data.media.volume.slices_picture import across, fullest, middle_slices
 from striate.data.media.volume.volume_files import (
     MOST_BYTES,
     STACKS,
@@ -158,6 +158,16 @@ class Volumes(Medium):
         """At the spacing of the inputs (the nearest value), in the middle of the grid; −1 around it."""
         placed = resample_nearest(mask, target_shape(header, preparation)).astype(np.int16)
         return _centered(placed[None], preparation.input_shape[1:], -1)[0]
+
+    def across(
+        self, given: Any, where: str, mask: NDArray[np.uint8], preparation: Preparation
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Slices of a file, or of an input, through where most of a mask (D, H, W) lies, as a picture (3, H, W), and
+        those of the mask (H, W)."""
+        own = isinstance(given, str | Path)
+        raw = self.at_spacing(Path(given), where, replace(preparation, spacing=())) if own else np.asarray(given)
+        at = fullest(mask)
+        return middle_slices(raw, at).transpose(2, 0, 1), across(mask, at)
 
     # What is decided
 
