@@ -35,12 +35,12 @@ class InWindows(nn.Module):
         weight = _weights(sides).to(x.device)
         total, sums = torch.zeros(0), x.new_zeros(x.shape[2:])
         for corner in product(*(_starts(size, side) for size, side in zip(x.shape[2:], sides, strict=True))):
-            part = tuple(slice(start, start + side) for start, side in zip(corner, sides, strict=True))
-            outputs = self._padded(x[(..., *part)]).float() * weight
+            deep, tall, wide = (slice(start, start + side) for start, side in zip(corner, sides, strict=True))
+            outputs = self._padded(x[..., deep, tall, wide]).float() * weight
             if not total.numel():
                 total = outputs.new_zeros(len(x), outputs.shape[1], *x.shape[2:])
-            total[(..., *part)] += outputs
-            sums[part] += weight
+            total[..., deep, tall, wide] += outputs
+            sums[deep, tall, wide] += weight
         return total / sums
 
     def _padded(self, x: torch.Tensor) -> torch.Tensor:

@@ -35,4 +35,5 @@ def _weights(have: int, want: int) -> NDArray[np.float32]:
     centers = (np.arange(want) + 0.5) * step - 0.5
     distances = np.abs(np.arange(have)[None] - centers.clip(0, have - 1)[:, None])
     weights = np.maximum(0.0, 1 - distances / reach)
-    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    found: NDArray[np.float32] = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    return found
