@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 from striate.data.annotations.masks import IGNORED
 from striate.data.augment.augment import augment_batch
 from striate.data.augment.pixels import with_noise
-from striate.data.augment.warp import Warp
 from striate.data.config import AugmentConfig
 from striate.data.counter_random import hash_key, uniforms
 from striate.data.dataset import Dataset, Split
@@ -160,7 +159,7 @@ def rows_by_epoch(
     epochs: int,
     seed: int,
     paint: Paint | None = None,
-    move: Callable[[Any, Warp], Any] = lambda targets, _: targets,
+    move: Callable[[Any, Any], Any] = lambda targets, _: targets,
 ) -> list[SampleRow]:
     """`count` samples, the classes in turn: each as it is, then as a training with `seed` sees it in its first epochs.
 

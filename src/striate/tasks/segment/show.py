@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.annotations.masks import IGNORED
+from striate.data.drawn_inputs import DrawnInputs
 from striate.data.media.volume.slices_picture import across, fullest, middle_slices
 from striate.statistics.calibration import Temperature
 from striate.tasks.evaluation import Evaluation
@@ -44,8 +45,11 @@ def mask_pictures(
     )
     pictures = []
     for name, file, chosen, caption in galleries:
+        shown, truths, predictions = _drawn(images, evaluation, chosen)
         figure = masks_figure(
-            *_drawn(images, evaluation, chosen),
+            shown,
+            truths,
+            predictions,
             evaluation.classes,
             title=title if file == "masks.png" else f"{title}: {name.lower()}",
             labels=[f"IoU {percent(float(each[k]))}" for k in chosen],
@@ -57,10 +61,12 @@ def mask_pictures(
     return tuple(pictures)
 
 
-def _drawn(images: Images, evaluation: Evaluation, chosen: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
+def _drawn(
+    images: Images, evaluation: Evaluation, chosen: NDArray[np.int64]
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Images (K, C, H, W), truths and predictions (K, H, W); of volumes the slices that show most of the classes."""
     truths, predictions = evaluation.targets[chosen], evaluation.decoded[chosen]
-    if truths.ndim == 3:
+    if truths.ndim == 3 or not isinstance(images, DrawnInputs):
         return np.asarray(images[chosen]), truths, predictions
     raw = images.inputs[chosen.copy()].numpy()
     at = [fullest(truth) for truth in truths]

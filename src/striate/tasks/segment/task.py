@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from striate.data.annotations.masks import IGNORED, class_counts
 from striate.data.augment.crop import resize_batch
+from striate.data.augment.volume import VolumeWarp
 from striate.data.augment.warp import Warp
 from striate.data.dataset import Dataset, SampleFacts
 from striate.data.media.medium import Placement
@@ -138,7 +139,7 @@ class Segment(Task):
         weights = None if self.class_weights is None else constants(self.class_weights, outputs.device)
         return pixel_losses(self.loss_name, outputs.float(), targets, weights, self.gamma)
 
-    def warp_targets(self, targets: torch.Tensor, warp: Warp) -> torch.Tensor:
+    def warp_targets(self, targets: torch.Tensor, warp: Warp | VolumeWarp) -> torch.Tensor:
         """The mask moves with its image; what comes in from outside is ignored."""
         return warp.apply(targets.unsqueeze(1), nearest=True, fill=IGNORED).squeeze(1)
 

@@ -152,12 +152,14 @@ class Volumes(Medium):
         if not (low >= 0 and high <= 255) or (voxels.dtype.kind == "f" and (voxels != np.rint(voxels)).any()):
             got = f"mask values from {low:g} to {high:g}" + (", some of them no whole numbers" if high <= 255 else "")
             raise Unreadable(where, got, "whole numbers from 0 to 255", "number the classes 0 to 254")
-        return voxels[0].astype(np.uint8)
+        values: NDArray[np.uint8] = voxels[0].astype(np.uint8)
+        return values
 
     def place_mask(self, mask: NDArray[np.uint8], header: VolumeHeader, preparation: Preparation) -> NDArray[np.int16]:
         """At the spacing of the inputs (the nearest value), in the middle of the grid; −1 around it."""
-        placed = resample_nearest(mask, target_shape(header, preparation)).astype(np.int16)
-        return _centered(placed[None], preparation.input_shape[1:], -1)[0]
+        values = resample_nearest(mask, target_shape(header, preparation)).astype(np.int16)
+        placed: NDArray[np.int16] = _centered(values[None], preparation.input_shape[1:], -1)[0]
+        return placed
 
     def across(
         self, given: Any, where: str, mask: NDArray[np.uint8], preparation: Preparation
@@ -229,7 +231,7 @@ class Volumes(Medium):
             fit=None,
             voxels="x".join(map(str, preparation.input_shape[1:])),
             spacing="x".join(f"{step:.6g}" for step in preparation.spacing) or None,
-            intensity=None if preparation.limits else preparation.intensity,
+            intensity=None if preparation.limits else preparation.intensity,  # type: ignore[arg-type]
             window=",".join(f"{limit:g}" for limit in preparation.limits) or None,
         )
 
