@@ -197,9 +197,9 @@ class Trained:
         plainly). With `size`, the batch is of whole pictures, and predictions are for those of (height, width) `size`
         pixels."""
         normalize, own = self.normalization.on(self.device, raw.ndim), self.preparation.input_shape
-        if raw.ndim == 4 and size == (pixels := (raw.shape[2], raw.shape[3])):
-            if math.prod(pixels) > _WHOLE_PIXELS and not self.reach.everywhere:
-                return torch.stack([self._stitched(partial(_part, one), pixels, _SIDE) for one in raw])
+        pixels = (raw.shape[-2], raw.shape[-1])
+        if raw.ndim == 4 and size == pixels and math.prod(pixels) > _WHOLE_PIXELS and not self.reach.everywhere:
+            return torch.stack([self._stitched(partial(_part, one), pixels, _SIDE) for one in raw])
         with inference(answering or plain_predictor(self.module)) as network:
             if tuple(raw.shape[1:]) != own:
                 network = partial(any_size, self.module, (own[1], own[2])) if raw.ndim == 4 else self.module
