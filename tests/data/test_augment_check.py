@@ -8,19 +8,19 @@ import pytest
 import torch
 
 from striate.data.augment.augment import check_augmentation, check_fill
-from striate.data.config import SOUND, AugmentConfig
+from striate.data.config import SOUND, VOLUME, AugmentConfig
 from striate.data.dataset import Dataset, Kind, Preparation, Split
 from striate.errors import ConfigError
 
 ON = AugmentConfig(
     shift=3, flip=True, vertical_flip=True, crop=0.5, rotate=20, scale=0.2, shear=15, color=0.5, noise=0.5, blur=1.0,
     cutout=0.3, policy="trivial", mixup=0.2, cutmix=1.0, fill="reflect", transform="grain.py:grain",
-    window=64, zoom=2.0, time_shift=0.5, gain=6, speed=0.1, time_mask=0.2, frequency_mask=0.2,
+    window=64, zoom=2.0, time_shift=0.5, gain=6, speed=0.1, time_mask=0.2, frequency_mask=0.2, depth_flip=True,
 )  # fmt: skip
 OFF = AugmentConfig(
     shift=0, flip=False, vertical_flip=False, crop=1.0, rotate=0, scale=0, shear=0, color=0, noise=0, blur=0, cutout=0,
     policy="none", mixup=0, cutmix=0, fill="edge", window=0, zoom=1.0, time_shift=0, gain=0, speed=0,
-    time_mask=0, frequency_mask=0,
+    time_mask=0, frequency_mask=0, depth_flip=False,
 )  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def test_all_options_are_in_these_tests() -> None:
     assert all(getattr(OFF, name) is not None for name in names if name != "transform"), "no transform is none at all"
 
 
-@pytest.mark.parametrize(("shape", "kind"), [((4,), "table"), ((2, 30), "grid"), ((1, 4, 5, 6), "grid")])
+@pytest.mark.parametrize(("shape", "kind"), [((4,), "table"), ((2, 30), "grid"), ((1, 5, 6), "grid")])
 def test_tables_and_grids_take_noise_and_mixup_alone(shape: tuple[int, ...], kind: Kind) -> None:
     made = data(shape, kind)
     check_augmentation(OFF, made)
@@ -50,10 +50,19 @@ def test_tables_and_grids_take_noise_and_mixup_alone(shape: tuple[int, ...], kin
 
 
 def test_images_take_everything_but_what_is_for_sounds() -> None:
-    everything = replace(ON, **dict.fromkeys(SOUND))
+    everything = replace(ON, **dict.fromkeys(SOUND), depth_flip=None)
     check_augmentation(everything, data((3, 8, 9), "image"))
     check_augmentation(everything, data((1, 28, 28), "image"))
     check_augmentation(OFF, data((3, 1, 1), "image"))
+
+
+@pytest.mark.parametrize("kind", ["volume", "grid"])
+def test_volumes_take_what_has_a_meaning_in_three_dimensions(kind: Kind) -> None:
+    made, others = data((1, 8, 8, 8), kind), set(vars(ON)) - VOLUME
+    check_augmentation(replace(ON, **dict.fromkeys(others)), made)
+    for field in others:
+        with pytest.raises(ConfigError, match=f"augment.{field}"):
+            check_augmentation(AugmentConfig(**{field: getattr(ON, field)}), made)
 
 
 @pytest.mark.parametrize(("kind", "shape"), [("image", (3, 8, 9)), ("spectrogram", (1, 8, 9)), ("waveform", (1, 90))])

@@ -28,8 +28,8 @@ from striate.data.config import AugmentConfig
     ],
 )
 def test_what_is_on_is_said(config: AugmentConfig, said: tuple[str, ...]) -> None:
-    assert describe_augmentation(config, 3) == said
+    assert describe_augmentation(config, (3, 32, 32)) == said
 
 
 def test_gray_images_have_no_hue() -> None:
-    assert describe_augmentation(AugmentConfig(color=0.4), 1) == ("brightness and contrast ± 40%",)
+    assert describe_augmentation(AugmentConfig(color=0.4), (1, 28, 28)) == ("brightness and contrast ± 40%",)

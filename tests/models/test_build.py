@@ -277,6 +277,8 @@ def test_a_missing_file_or_function_suggests_the_nearest(tmp_path):
         ("table", (5000,), "vector", 60, "mlp(8,8)"),
         ("grid", (2, 500), "vector", 60, "small-cnn"),
         ("grid", (1, 6, 6, 6), "vector", 60, "small-cnn"),
+        ("grid", (1, 30, 30, 30), "vector", 60, "small-resnet3d"),
+        ("volume", (2, 16, 8, 24), "map", 60, "small-unet3d"),
         ("image", (3, 64, 48), "map", 60, "small-unet"),
         ("image", (3, 63, 48), "map", 60, "small-dilated"),
         ("image", (3, 96, 130), "map", 60, "small-resnet"),

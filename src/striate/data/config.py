@@ -7,11 +7,14 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from striate.errors import ConfigError
+
 Fit = Literal["crop", "stretch", "pad"]
 Fill = Literal["edge", "reflect", "zero"]
 Layout = Literal["auto", "NF", "NCL", "NLC", "NHW", "NHWC", "NCHW", "NDHW", "NCDHW", "NDHWC"]
 Pages = Literal["first", "channels"]
 View = Literal["log-mel", "waveform", "rgb", "flow", "both"]
+Intensity = Literal["z-score", "percentiles", "window", "as-is"]
 Store = Literal["auto", "memory", "pack", "stream"]
 
 
@@ -46,6 +49,20 @@ class DataConfig:
     frames: Annotated[int, Ge(2), Le(64)] | None = None
     """Clips: how many frames an input has, the middles of even parts of a clip. With it, or a view of clips, a folder
     of pictures is one clip. Default: 16."""
+    voxels: str | None = None
+    """Volumes: depth, height and width of the inputs in voxels: 32x48x32. Default: multiples of 8 that hold the largest
+    volume."""
+    spacing: str | None = None
+    """Volumes: distance between voxels in millimeters along depth, height and width, to which all are resampled: 1, or
+    1x1x2.5. Default: the median of the files; with one label a volume, coarser where its longest side has more than 64
+    voxels."""
+    intensity: Literal["z-score", "percentiles", "as-is"] | None = None
+    """Volumes: how values are scaled, each volume by itself. `z-score`: mean 0 and standard deviation 1 of the voxels
+    other than 0; `percentiles`: the 0.5th becomes 0, the 99.5th 1; `as-is`: not at all. Default: z-score; for CT a
+    window of −1,000 to 1,000."""
+    window: str | None = None
+    """Volumes: the values that become 0 and 1, the same for all: `lung`, `bone`, `abdomen`, `brain`, or LOW,HIGH, as in
+    --data.window=-160,240. For CT, whose values are Hounsfield units."""
     layout: Layout = "auto"
     """The order of axes of the arrays in an `.npz`: N samples, C channels, L positions, D, H and W depth, height and
     width, F features. Default: the likeliest, which is said where another is likely too."""
@@ -92,6 +109,34 @@ class DataConfig:
     """What was decided: a hash of inputs, targets and splits. A run goes on only with the same data."""
 
     @property
+    def sides(self) -> tuple[int, int, int] | None:
+        """`voxels` as numbers. Raises ConfigError."""
+        found = _numbers(self.voxels, "x", 3, least=1)
+        if self.voxels is not None and (found is None or any(side % 1 or side > 4096 for side in found)):
+            raise ConfigError(
+                "data.voxels", self.voxels, "DEPTHxHEIGHTxWIDTH, 1 to 4,096 each", "--data.voxels 32x48x32"
+            )
+        return None if found is None else (int(found[0]), int(found[1]), int(found[2]))
+
+    @property
+    def steps(self) -> tuple[float, float, float] | None:
+        """`spacing` as numbers. Raises ConfigError."""
+        found = _numbers(self.spacing, "x", 3, least=1e-6) or _numbers(self.spacing, "x", 1, least=1e-6)
+        if self.spacing is not None and found is None:
+            expected = "millimeters: one number, or DEPTHxHEIGHTxWIDTH"
+            raise ConfigError("data.spacing", self.spacing, expected, "--data.spacing 1x1x2.5")
+        return None if found is None else (found[0], found[-2 if len(found) > 1 else 0], found[-1])
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """`window` as numbers. Raises ConfigError."""
+        found = _numbers(self.window, ",", 2, least=-1e9)
+        if self.window is not None and (found is None or found[0] >= found[1]):
+            expected = "lung, bone, abdomen, brain, or the lower limit, a comma and the higher one"
+            raise ConfigError("data.window", self.window, expected, "--data.window=-160,240")
+        return None if found is None else (found[0], found[1])
+
+    @property
     def validation_share(self) -> float:
         """`val_fraction`, or what is usual where it is open."""
         return 0.1 if self.val_fraction is None else self.val_fraction
@@ -100,6 +145,17 @@ class DataConfig:
     def has_motion(self) -> bool:
         """Whether the last two channels of the inputs are optical flow."""
         return self.view in ("flow", "both")
+
+
+def _numbers(text: str | None, sign: str, count: int, *, least: float) -> tuple[float, ...] | None:
+    """So many numbers that `sign` separates; None where the text is something else."""
+    parts = (text or "").split(sign)
+    try:
+        found = tuple(float(part) for part in parts)
+    except ValueError:
+        return None
+    fits = len(found) == count and all(least <= number <= 1e9 for number in found)
+    return found if fits else None
 
 
 @dataclass(frozen=True)
@@ -114,6 +170,8 @@ class AugmentConfig:
     epoch, starting at random."""
     vertical_flip: bool | None = None
     """Mirror half of the images upside down."""
+    depth_flip: bool | None = None
+    """Volumes: mirror half of them along the first axis, so that the last slice comes first."""
     crop: Annotated[float, Gt(0), Le(1)] | None = None
     """Smallest area of a random crop, as a share of the image; the crop is resized to the input size. 1 turns it
     off."""
@@ -164,5 +222,9 @@ class AugmentConfig:
     before it is standardized, that gives one of the same shape and type."""
 
 
+VOLUME = frozenset(
+    ("flip", "vertical_flip", "depth_flip", "shift", "rotate", "scale", "window", "color", "noise", "mixup")
+)
+"""Fields of `AugmentConfig` that have a meaning for volumes; `depth_flip` has for nothing else."""
 SOUND = frozenset(("time_shift", "gain", "speed", "time_mask", "frequency_mask"))
 """Fields of `AugmentConfig` that have a meaning for sounds alone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,7 @@ from striate.data.annotations.mask_pixels import MaskPixels
 from striate.data.fingerprint import content_digest
 from striate.data.listing import Listing
 from striate.data.media.every_medium import medium_of
-from striate.data.media.image.pictures import decode_mask
-from striate.data.media.medium import Preparation
+from striate.data.media.medium import Preparation, WrongSizeError
 from striate.data.scan import Scan, why_unreadable
 from striate.data.store.stored import ReadRow, StoredInputs
 from striate.data.threads import map_ordered
@@ -55,9 +55,10 @@ def array_masks(listing: Listing, ids: Sequence[int], preparation: Preparation) 
     if listing.inputs is None or listing.annotation != "mask":
         return None
     assert listing.targets is not None
-    masks = MaskPixels.empty(len(ids), preparation)
+    masks, medium = MaskPixels.empty(len(ids), preparation), medium_of(preparation.kind)
     for row, number in enumerate(ids):
-        masks.place(row, listing.targets[number], preparation)
+        mask = listing.targets[number]
+        masks.place(row, mask, medium.place_mask(mask, None, preparation))
     return masks
 
 
@@ -100,9 +101,8 @@ def mask_reader(
             data = listing.read_mask(number)
             if content_digest(data) != scan.labels[number]:
                 return f"mask {listing.labels[number]}: {_CHANGED}"
-            size = listing.medium.size_of(scan.headers[number])
-            masks.place(at, _decode_mask(listing, number, data, size, preparation), preparation)
-        except _WrongSizeError:
+            masks.place(at, *_decode_mask(listing, number, data, scan.headers[number], preparation))
+        except WrongSizeError:
             if (why := read_image(row, np.empty(preparation.input_shape, _dtype(preparation)))) is None:
                 raise
             return why  # an image that cannot be read needs no mask
@@ -148,9 +148,8 @@ def _decode_files(
             inputs[row] = medium.decode(data, listing.paths[number], preparation)
             if masks is not None and listing.read_mask is not None:
                 header = medium.header(data, listing.paths[number], max_pixels=preparation.max_pixels)
-                mask = _decode_mask(listing, number, listing.read_mask(number), medium.size_of(header), preparation)
-                masks.place(row, mask, preparation)
-        except _WrongSizeError:
+                masks.place(row, *_decode_mask(listing, number, listing.read_mask(number), header, preparation))
+        except WrongSizeError:
             raise
         except (OSError, DataError) as error:
             return why_unreadable(error)
@@ -173,20 +172,19 @@ def _dtype(preparation: Preparation) -> str:
     return medium_of(preparation.kind).dtype
 
 
-class _WrongSizeError(DataError):
-    """A mask that is not as large as its image."""
-
-
 def _decode_mask(
-    listing: Listing, number: int, data: bytes, size: tuple[int, int] | None, preparation: Preparation
-) -> NDArray[np.uint8]:
-    where = listing.labels[number]
-    mask = decode_mask(data, where, max_pixels=preparation.max_pixels, colors=listing.colors)
+    listing: Listing, number: int, data: bytes, header: Any, preparation: Preparation
+) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
+    """The mask as the file of this header lies, and on the grid of the inputs."""
+    where, medium = listing.labels[number], listing.medium
+    mask = medium.read_mask(data, where, header, max_pixels=preparation.max_pixels, colors=listing.colors)
+    size = medium.mask_size(header)
     if size is not None and mask.shape != size:
-        raise _WrongSizeError(
+        axes = "depth × height × width" if mask.ndim == 3 else "height × width"
+        raise WrongSizeError(
             f"data {listing.source}, mask {where}",
-            f"{mask.shape[0]} × {mask.shape[1]} pixels (height × width)",
-            f"{size[0]} × {size[1]}, as its image {listing.paths[number]}",
+            f"{' × '.join(map(str, mask.shape))} {medium.values} ({axes})",
+            f"{' × '.join(map(str, size))}, as its image {listing.paths[number]}",
             "save the mask in the size of its image",
         )
-    return mask
+    return mask, medium.place_mask(mask, header, preparation)

@@ -16,6 +16,7 @@ from striate.data.listing import as_number
 from striate.data.media.clip.clip_files import frames_of_folder
 from striate.data.media.every_medium import is_sample, medium_of
 from striate.data.media.medium import Medium, Unreadable
+from striate.data.media.volume.volume_files import SERIES, with_series
 from striate.data.scan import why_unreadable
 from striate.data.sources.npz import npz_inputs
 from striate.data.sources.tree import as_text, check_size, walk_folder
@@ -32,7 +33,7 @@ class ReadInput:
     path: str
     input: np.ndarray | None
     error: str | None
-    size: tuple[int, int] | None = None
+    size: tuple[int, ...] | None = None
 
 
 def list_inputs(paths: Sequence[Path | str], medium: Medium | None = None) -> tuple[tuple[str, ...], int]:
@@ -48,9 +49,10 @@ def list_inputs(paths: Sequence[Path | str], medium: Medium | None = None) -> tu
     for path in map(Path, paths):
         if stat.S_ISDIR(_mode(path)) and not (medium is not None and medium.folders and frames_of_folder(path)):
             files, _, hidden = walk_folder(path)
-            taken = [os.path.join(path, file) for file in sorted(files) if owned(file)]  # noqa: PTH118
+            entries = with_series(sorted(files))
+            taken = [os.path.join(path, file) for file in entries if owned(file)]  # noqa: PTH118
             found += taken
-            ignored += len(files) - len(taken) + len(hidden)
+            ignored += len(entries) - len(taken) + len(hidden)
         else:
             found.append(str(path))
     return tuple(found), ignored
@@ -68,6 +70,8 @@ def _mode(path: Path) -> int:
 
 def holds_rows(path: Path | str, preparation: Preparation) -> bool:
     """Whether the file at `path` holds many samples: an .npz, or for a network of tables a .csv."""
+    if medium_of(preparation.kind).owns(str(path)):
+        return False
     suffixes = (".npz", ".csv", ".tsv") if medium_of(preparation.kind).flat else (".npz",)
     return str(path).lower().endswith(suffixes) and Path(path).is_file()
 
@@ -119,7 +123,8 @@ def read_inputs(
         file, name = Path(path), as_text(path)
         try:
             # A named pipe or device would block or never end.
-            if not stat.S_ISREG(file.stat().st_mode) and not (medium.folders and file.is_dir()):
+            known = file.name == SERIES or (medium.folders and file.is_dir())
+            if not known and not stat.S_ISREG(file.stat().st_mode):
                 return ReadInput(name, None, "no regular file")
             if not whole:
                 return ReadInput(name, medium.decode(file, name, preparation), None)

@@ -147,6 +147,8 @@ def load_for_evaluation(
     note = f"Evaluated on {what} ({several(len(ids), 'sample')})."
     scan = scan_listing(listing, ids, preparation.max_pixels)
     readable = [i for i in ids if i not in scan.unreadable]
+    if listing.has_masks:
+        preparation = listing.medium.for_files(list(scan.headers.values()), preparation)
     samples = materialize_samples(listing, scan, readable, preparation, config, announce)
     decoded = samples.decoded
     unreadable = scan.unreadable | decoded.unreadable

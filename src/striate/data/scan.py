@@ -83,6 +83,9 @@ def plan_inputs(listing: Listing, scan: Scan, config: DataConfig, choose_size: C
         if found is not None:
             size, reason = (choose_size or _usual_size)(found)
             config, why = replace(config, size=size), [reason]
+    if kind.of_whole and listing.inputs is None:
+        config, coarser = listing.medium.coarser(headers, config)
+        why += coarser
     config = replace(config, layout=listing.layout)
     preparation, notes, findings = listing.medium.plan(listing.source, listing.inputs, headers, config)
     return preparation, (*why, *notes), findings

@@ -54,7 +54,8 @@ def check_outputs(
     remedy = f"let the network end in {outputs} {'channels of the size of its input' if dense else 'outputs'}"
     # A map where a vector is wanted, or the other way round: a network for another task.
     if not (isinstance(result, torch.Tensor) and result.ndim == len(wanted)):
-        remedy += f", or use --model {'small-unet' if dense else 'auto'}"
+        usual = "small-unet3d" if len(input_shape) == 4 else "small-unet"
+        remedy += f", or use --model {usual if dense else 'auto'}"
         got += _offered(module, input_shape)
     expected = show_expected(outputs, input_shape, dense, classes)
     raise ModelError(f"output of {type(module).__name__}", got, expected, remedy)

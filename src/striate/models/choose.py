@@ -6,7 +6,7 @@ from striate.data.media.every_medium import medium_of
 from striate.wording import several, show_shape
 
 SMALL_GRAY = 32
-SMALLEST_FOR_MNIST_CNN, SMALLEST_FOR_RESNET, UNET_MULTIPLE = 16, 8, 4
+SMALLEST_FOR_MNIST_CNN, SMALLEST_FOR_RESNET, UNET_MULTIPLE, UNET3D_MULTIPLE = 16, 8, 4, 8
 SMALLEST_FOR_AIRBENCH, LARGE_FOR_AIRBENCH = 9, 64
 LARGE_FOR_DECODER = 96
 """Pixels: of smaller images maps of a quarter of the size leave too little of borders."""
@@ -31,6 +31,8 @@ def choose_model(kind: str, input_shape: tuple[int, ...], needs: str, samples: i
         return usual
     if medium_of(kind).flat or len(input_shape) == 1:
         return _for_table(input_shape, samples)
+    if len(input_shape) == 4 and min(input_shape[1:]) >= SMALLEST_FOR_RESNET:
+        return "small-resnet3d", f"volumes of {size} need depth, which residual blocks train well from scratch"
     if len(input_shape) != 3:
         axes = len(input_shape) - 1
         along = "its axis" if axes == 1 else "all axes"
@@ -97,6 +99,8 @@ def _for_masks(input_shape: tuple[int, ...]) -> tuple[str, str]:
     size = show_shape(input_shape)
     if len(input_shape) == 3 and min(input_shape[1:]) >= LARGE_FOR_DECODER:
         return "small-resnet", f"residual blocks, whose maps of all sizes a decoder merges into masks ({size})"
+    if len(input_shape) == 4 and all(side % UNET3D_MULTIPLE == 0 for side in input_shape[1:]):
+        return "small-unet3d", f"masks need the context of a coarse map and the borders of a fine one ({size})"
     if len(input_shape) == 3 and all(side % UNET_MULTIPLE == 0 for side in input_shape[1:]):
         return "small-unet", f"masks need the context of a coarse map and the borders of a fine one ({size})"
     return "small-dilated", f"{size} cannot be halved twice, so the masks are made at full resolution throughout"

@@ -120,7 +120,8 @@ def with_decoder(network: nn.Module, input_shape: tuple[int, ...], outputs: int)
     Raises ModelError where it has no smaller maps, or does not give these maps by calls that can be followed.
     """
     where = f"{type(network).__name__} as the backbone of masks"
-    remedy = "let the network give an output for each position, or use --model small-unet"
+    usual = "small-unet3d" if len(input_shape) == 4 else "small-unet"
+    remedy = f"let the network give an output for each position, or use --model {usual}"
     if len(input_shape) != 3:
         raise ModelError(where, f"inputs of shape {input_shape}", "images (C, H, W)", remedy)
     pyramid = network_features(network, zero_input(network, input_shape, 2)).pyramid

@@ -24,12 +24,12 @@ class TaskConfig:
     """The task. `auto` follows the annotations: class names, numbers, sets of labels, masks, boxes, or points. A task
     that an installed package registers has a name too; `file.py:name` RUNS that code."""
     loss: str = "auto"
-    """`auto`: softmax cross-entropy for classes and pixels, squared error for numbers, binary cross-entropy for sets of
-    labels, quality focal loss and GIoU for boxes, distance for points, ArcFace for embeddings. Classes: `cross-entropy`
-    or `hinge`; labels: `binary-cross-entropy` or `asymmetric`; pixels: `cross-entropy`, `focal`, `dice`, or a sum, such
-    as `cross-entropy+dice`; numbers: `squared`, `absolute` or `huber`; embeddings: `arcface`, `proxy-anchor`, `triplet`
-    or `supcon`. Or `file.py:name`, which runs that code: a function of (outputs, targets) that gives their mean
-    loss."""
+    """`auto`: softmax cross-entropy for classes and pixels, with soft Dice for volumes, squared error for numbers,
+    binary cross-entropy for sets of labels, quality focal loss and GIoU for boxes, distance for points, ArcFace for
+    embeddings. Classes: `cross-entropy` or `hinge`; labels: `binary-cross-entropy` or `asymmetric`; pixels:
+    `cross-entropy`, `focal`, `dice`, or a sum, such as `cross-entropy+dice`; numbers: `squared`, `absolute` or `huber`;
+    embeddings: `arcface`, `proxy-anchor`, `triplet` or `supcon`. Or `file.py:name`, which runs that code: a function of
+    (outputs, targets) that gives their mean loss."""
     label_smoothing: Annotated[float, Ge(0), Lt(1)] | None = None
     """Share of each target spread evenly over all classes (cross-entropy). Default: 0, or what the recipe decides."""
     class_weights: Literal["none", "balanced"] = "none"

@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from striate.data.augment.warp import Warp
 from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset, SampleFacts
 from striate.data.loader import epoch_order
@@ -214,7 +213,7 @@ class Task:
         """(N,) int64: the order in which an epoch visits the training samples."""
         return epoch_order(len(targets), seed, epoch)
 
-    def warp_targets(self, targets: Targets, warp: Warp) -> Targets:
+    def warp_targets(self, targets: Targets, warp: Any) -> Targets:
         """Targets of images that were moved by `warp`."""
         del warp
         return targets
@@ -307,7 +306,7 @@ class Task:
         """Predictions from outputs, small enough to keep for a whole split."""
         return outputs.float() if isinstance(outputs, torch.Tensor) else outputs
 
-    def decode_at(self, outputs: Outputs, size: tuple[int, int]) -> Predictions:
+    def decode_at(self, outputs: Outputs, size: tuple[int, ...]) -> Predictions:
         """Predictions for pictures of (height, width) `size` pixels from outputs for these at another scale."""
         raise NotImplementedError(f"{type(self).__name__}.decode_at")
 

@@ -104,8 +104,8 @@ def decide_window(
     if (augment.crop or 1) < 1:
         got = f"{augment.crop:g} beside windows of {side} pixels, which are crops already"
         raise ConfigError("augment.crop", got, "one of them", "leave out --augment.crop, or --augment.window")
-    full = (data.input_shape[1], data.input_shape[2])
-    size = (min(side, full[0]), min(side, full[1]))
+    full = data.input_shape[1:]
+    size = tuple(min(side, length) for length in full)
     reason = _refusal(network, (data.input_shape[0], *size), full) if size != full else None
     if reason is None:
         return config, []
@@ -171,19 +171,19 @@ def _problem(
     )
 
 
-def _refusal(network: nn.Module, shape: tuple[int, ...], full: Size) -> str | None:
+def _refusal(network: nn.Module, shape: tuple[int, ...], full: tuple[int, ...]) -> str | None:
     """Why the network, made for `full`, does not take an input of this shape, in one line; None where it does."""
     with preserved(network), torch.no_grad():
         try:
             outputs = network(zero_input(network, shape))
         except Exception as error:  # whatever a network of the user's own raises
             return _in_words(" ".join(str(error).split()) or type(error).__name__, full)
-    if isinstance(outputs, torch.Tensor) and outputs.ndim == 4 and outputs.shape[2:] != shape[1:]:
-        return f"its masks are {_shown((outputs.shape[2], outputs.shape[3]))} then"
+    if isinstance(outputs, torch.Tensor) and outputs.ndim == len(shape) + 1 > 3 and outputs.shape[2:] != shape[1:]:
+        return f"its masks are {_shown(tuple(outputs.shape[2:]))} then"
     return None
 
 
-def _in_words(reason: str, full: Size) -> str:
+def _in_words(reason: str, full: tuple[int, ...]) -> str:
     """What torch says of a shape, for readers who did not write the network."""
     if reason.startswith("mat1 and mat2 shapes cannot be multiplied"):
         return f"its fully connected layer is made for {_shown(full)}"
@@ -192,5 +192,5 @@ def _in_words(reason: str, full: Size) -> str:
     return reason[:120]
 
 
-def _shown(size: Size) -> str:
-    return f"{size[0]}×{size[1]}"
+def _shown(size: tuple[int, ...]) -> str:
+    return "×".join(map(str, size))

@@ -38,8 +38,8 @@ _NUMBERS_AT_ONCE = 2**22  # of whole pictures, which may be larger than the inpu
 _WHOLE_PIXELS, _SIDE = 2**22, 1024
 """A picture of more pixels is computed in tiles of so many a side, where that gives the same."""
 
-Read = tuple[np.ndarray, tuple[int, int] | None]
-"""A raw input, and the height and width in pixels of its file where it was read whole."""
+Read = tuple[np.ndarray, tuple[int, ...] | None]
+"""A raw input, and the height and width in pixels of its file (of a volume, also its depth) where it was read whole."""
 
 
 @dataclass(frozen=True)
@@ -191,17 +191,18 @@ class Trained:
         return sample
 
     def decode(
-        self, raw: torch.Tensor, answering: Predictor | None = None, size: tuple[int, int] | None = None
+        self, raw: torch.Tensor, answering: Predictor | None = None, size: tuple[int, ...] | None = None
     ) -> torch.Tensor:
         """Decoded predictions (N, …) on the CPU for a raw batch (N, *input_shape), computed as `answering` says (None:
         plainly). With `size`, the batch is of whole pictures, and predictions are for those of (height, width) `size`
         pixels."""
         normalize, own = self.normalization.on(self.device, raw.ndim), self.preparation.input_shape
-        if size == tuple(raw.shape[2:]) and math.prod(size) > _WHOLE_PIXELS and not self.reach.everywhere:
-            return torch.stack([self._stitched(partial(_part, one), size, _SIDE) for one in raw])
+        pixels = (raw.shape[-2], raw.shape[-1])
+        if raw.ndim == 4 and size == pixels and math.prod(pixels) > _WHOLE_PIXELS and not self.reach.everywhere:
+            return torch.stack([self._stitched(partial(_part, one), pixels, _SIDE) for one in raw])
         with inference(answering or plain_predictor(self.module)) as network:
             if tuple(raw.shape[1:]) != own:
-                network = partial(any_size, self.module, (own[1], own[2]))
+                network = partial(any_size, self.module, (own[1], own[2])) if raw.ndim == 4 else self.module
             outputs = mean_over_views(network, normalize(raw.to(self.device)), self.views, self.task.unmoved)
             same = size is None or size == tuple(raw.shape[2:])
             found = self.task.decode(outputs) if same or size is None else self.task.decode_at(outputs, size)
@@ -252,7 +253,7 @@ class Trained:
     @property
     def reads_whole(self) -> bool:
         """Whether pictures are predicted whole, in their own proportions, and predictions have their size."""
-        return self.task.whole_pictures and medium_of(self.preparation.kind).pictures
+        return self.task.whole_pictures and medium_of(self.preparation.kind).takes_whole
 
     def read(self, image: Any) -> Read:
         """One image as `predict` takes it, whole where `reads_whole`. Raises DataError."""
@@ -266,6 +267,10 @@ class Trained:
         """The prediction for a path, PIL image or array drawn over it: (H, W, 3) uint8, in the size of the file where
         the task predicts in its pixels, else in that of the input."""
         task, placed = self.task, prediction.placed
+        medium = medium_of(self.preparation.kind)
+        if self.reads_whole and not medium.pictures:
+            mask = np.asarray(prediction.decoded)
+            return task.draw(*medium.across(image, str(image), mask, self.preparation))
         if placed is None and not self.reads_whole:
             return task.draw(self._shown(self.prepare(image)), prediction.decoded)
         size = tuple(prediction.decoded.shape[-2:]) if placed is None else placed.file

@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from striate.data.annotations.masks import IGNORED
 from striate.data.augment.augment import augment_batch
 from striate.data.augment.pixels import with_noise
-from striate.data.augment.warp import Warp
 from striate.data.config import AugmentConfig
 from striate.data.counter_random import hash_key, uniforms
 from striate.data.dataset import Dataset, Split
 from striate.data.drawn_inputs import drawn_inputs
+from striate.data.media.volume.slices_picture import across
 from striate.data.normalize import measure_normalization
 from striate.errors import DataError
 from striate.visualize.canvas import FAINT, INK, SMALL, main_title, new_figure, shorten, show_image
@@ -159,7 +159,7 @@ def rows_by_epoch(
     epochs: int,
     seed: int,
     paint: Paint | None = None,
-    move: Callable[[Any, Warp], Any] = lambda targets, _: targets,
+    move: Callable[[Any, Any], Any] = lambda targets, _: targets,
 ) -> list[SampleRow]:
     """`count` samples, the classes in turn: each as it is, then as a training with `seed` sees it in its first epochs.
 
@@ -179,11 +179,17 @@ def rows_by_epoch(
             unmoved = targets[:, None]
             masks.append((unmoved if warp is None else warp.apply(unmoved, nearest=True, fill=IGNORED))[:, 0])
     shown = np.stack([image.numpy() for image in images], axis=1)
-    layers = np.stack([mask.numpy() for mask in masks], axis=1) if data.has_masks else None
+    layers = np.stack([_layers(mask) for mask in masks], axis=1) if data.has_masks else None
     return [
         SampleRow(data.target_text(targets[k]), shown[k], None if layers is None else layers[k])
         for k in range(len(chosen))
     ]
+
+
+def _layers(masks: torch.Tensor) -> np.ndarray:
+    """(K, H, W) class numbers; of volumes the slices that are drawn of them."""
+    found: np.ndarray = masks.numpy()
+    return found if found.ndim == 3 else np.stack([across(one, fill=IGNORED) for one in found])
 
 
 def _with_visible_noise(
@@ -224,7 +230,7 @@ def _row(
     name: str, data: Dataset, split: Split, rows: np.ndarray, captions: bool = False, paint: Paint | None = None
 ) -> SampleRow:
     targets, images = split.targets[rows].cpu(), split.inputs[rows].cpu()
-    masks = targets.numpy() if data.has_masks else None
+    masks = _layers(targets) if data.has_masks else None
     names = tuple(data.target_text(target) for target in targets) if captions else ()
     shown = _seen(images, data) if paint is None else paint(images, targets)
     return SampleRow(name, shown.numpy(), masks, names)

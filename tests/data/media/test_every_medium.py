@@ -20,6 +20,7 @@ from PIL import Image
 
 import striate
 from striate.data.augment.augment import Augmentation, check_augmentation
+from striate.data.augment.volume import VolumeWarp
 from striate.data.augment.warp import Warp
 from striate.data.config import AugmentConfig, DataConfig
 from striate.data.dataset import Dataset
@@ -165,6 +166,20 @@ def clips(kind: str, view: str, channels: int, model: str = "conv(4,3) relu fc(2
     return Maker(filmed(kind, channels), write, model, as_filmed, ".avi", fields)
 
 
+def as_npy(x: Arrays) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, x[0])
+    return buffer.getvalue()
+
+
+def write_volumes(root: Path, arrays: Arrays, order: list[int]) -> Path:
+    for k in order:
+        folder = root / f"class{k % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{k:02}.npy").write_bytes(as_npy(arrays[k]))
+    return root
+
+
 MAKERS: dict[str, Maker] = {
     "image": Maker(
         lambda rng: rng.integers(0, 256, (COUNT, 3, 9, 8), dtype=np.uint8),
@@ -187,6 +202,14 @@ MAKERS: dict[str, Maker] = {
     "rgb-clip": clips("rgb-clip", "rgb", 3),
     "flow-clip": clips("flow-clip", "flow", 2),
     "two-stream-clip": clips("two-stream-clip", "both", 5, "two-stream(width=4)"),
+    "volume": Maker(
+        lambda rng: rng.normal(size=(COUNT, 1, 8, 8, 16)).astype(np.float32),
+        write_volumes,
+        "conv(4,3) relu fc(2)",
+        as_npy,
+        ".npy",
+        {"intensity": "as-is"},
+    ),
     "grid": Maker(
         lambda rng: rng.normal(size=(COUNT, 2, 5, 6, 4)).astype(np.float32), write_npz, "conv(4,3) relu fc(2)"
     ),
@@ -348,7 +371,7 @@ def test_a_preparation_is_the_same_after_a_checkpoint(made: Made) -> None:
 
 def test_two_flips_are_none_and_what_has_no_meaning_is_refused(made: Made) -> None:
     x = made.data.splits["train"].inputs[:]
-    if "flip" not in made.medium.augmentations:
+    if "flip" not in made.medium.takes(made.data.input_shape):
         with pytest.raises(ConfigError, match=r"augment\.flip") as caught:
             check_augmentation(AugmentConfig(flip=True), made.data)
         assert made.medium.a in str(caught.value)
@@ -356,7 +379,11 @@ def test_two_flips_are_none_and_what_has_no_meaning_is_refused(made: Made) -> No
     check_augmentation(AugmentConfig(flip=True), made.data)
     every, none = torch.ones(len(x), dtype=torch.bool), torch.zeros(len(x), 2, dtype=torch.int64)
     for upside_down in (None, every):
-        flip = Augmentation(warp=Warp(every, none, vertical_flip=upside_down))
+        warp: Warp | VolumeWarp = Warp(every, none, vertical_flip=upside_down)
+        if x.ndim == 5:
+            mirror = torch.tensor([[upside_down is None, False, True]]).expand(len(x), 3)
+            warp = VolumeWarp(mirror, torch.zeros(len(x), 3, dtype=torch.int64))
+        flip = Augmentation(warp=warp)
         once = flip.apply(x)
         assert not torch.equal(once, x)
         assert torch.equal(flip.apply(once), x)

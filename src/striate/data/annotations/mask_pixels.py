@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.data.media.image.fitting import place_mask
 from striate.data.media.medium import Preparation
 
 _VALUES = 256
@@ -15,8 +14,8 @@ _VALUES = 256
 
 @dataclass(frozen=True)
 class MaskPixels:
-    """`pixels` (N, H, W) uint8 values of the source; `border` (N, H, W) bool, where there is no image (None: nowhere);
-    `occurring` (N, 256) bool, the values that occur in each mask before it is resized."""
+    """`pixels` (N, H, W) uint8 values of the source, of volumes (N, D, H, W); `border` of that shape, bool, where there
+    is no image (None: nowhere); `occurring` (N, 256) bool, the values that occur in each mask before it is resized."""
 
     pixels: NDArray[np.uint8]
     border: NDArray[np.bool_] | None
@@ -29,10 +28,8 @@ class MaskPixels:
         border = np.zeros(shape, np.bool_) if preparation.fit == "pad" else None
         return cls(np.zeros(shape, np.uint8), border, np.zeros((count, _VALUES), np.bool_))
 
-    def place(self, row: int, mask: NDArray[np.uint8], preparation: Preparation) -> None:
-        """Enter a mask (height, width) of the source."""
-        height, width = preparation.input_shape[1:]
-        placed = place_mask(mask, (height, width), preparation.fit)
+    def place(self, row: int, mask: NDArray[np.uint8], placed: NDArray[np.int16]) -> None:
+        """Enter a mask of the source that is `placed` on the grid of the inputs, −1 where there is no image."""
         self.pixels[row] = np.maximum(placed, 0)
         if self.border is not None:
             self.border[row] = placed < 0

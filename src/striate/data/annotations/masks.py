@@ -20,7 +20,6 @@ from striate.data.annotations.mask_pixels import MaskPixels
 from striate.data.dataset import Dataset
 from striate.data.fingerprint import content_digest
 from striate.data.listing import Listing
-from striate.data.media.image.pictures import decode_mask
 from striate.data.media.medium import Preparation
 from striate.data.threads import map_ordered
 from striate.errors import DataError, pasted
@@ -151,7 +150,7 @@ def _values_of(listing: Listing, number: int) -> NDArray[np.uint8]:
         assert listing.targets is not None
         return np.unique(listing.targets[number])
     where = listing.labels[number]
-    return np.unique(decode_mask(listing.read_mask(number), where, colors=listing.colors))
+    return np.unique(listing.medium.read_mask(listing.read_mask(number), where, colors=listing.colors))
 
 
 def _black_and_white(listing: Listing, masks: MaskPixels) -> Listing:

@@ -48,6 +48,7 @@ from striate.data.audit.points import find_points
 from striate.data.audit.readings import find_readings
 from striate.data.audit.sounds import find_clipping, find_silence
 from striate.data.audit.unusable import refuse_unusable
+from striate.data.audit.volume_faults import find_constant_volumes, find_mixed_spacing, find_moved_masks
 from striate.data.scan import plan_inputs
 from striate.errors import DataError
 from striate.records import Finding
@@ -91,6 +92,7 @@ FINDERS: tuple[Callable[[Evidence], Marked | None], ...] = (
     find_shifted_masks,
     find_turned_masks,
     find_interpolated_masks,
+    find_moved_masks,
     find_unnamed_values,
     find_leaks,
     _torn,
@@ -110,6 +112,8 @@ FINDERS: tuple[Callable[[Evidence], Marked | None], ...] = (
     find_even_masks,
     find_silence,
     find_clipping,
+    find_constant_volumes,
+    find_mixed_spacing,
     find_constant_columns,
     find_duplicates,
     find_near_duplicates,

@@ -9,9 +9,11 @@ from functools import cached_property
 from striate.data.audit.alike import equal_groups, find_alike, joined, with_parts
 from striate.data.audit.heard import Heard, hear
 from striate.data.audit.looks import Looks, look_at
+from striate.data.audit.volumes import VolumeLooks, look_through
 from striate.data.audit.watched import watch
 from striate.data.config import DataConfig
 from striate.data.listing import Listing
+from striate.data.media.every_medium import medium_of
 from striate.data.progress import announce_tenths
 from striate.data.scan import Scan, scan_listing
 from striate.data.splits import assign_membership
@@ -22,11 +24,11 @@ from striate.records import Remedy
 class Evidence:
     """A listing after two looks at every sample.
 
-    `looks` is None for what is no image, `heard` for what is no sound. `splits` maps readable samples to the split
-    that the source gives, or that `striate train` makes by default; `given` is whether the source gives any. Groups
-    of two or more samples: `equal` byte for byte, `alike` those too and what shows nearly the same, `related` those
-    too and what shows a part of another sample of its class, or its mirror image. `quarantine` is the command that
-    writes a manifest without the defects, or empty where none can be written.
+    `looks` is None for what is no image, `heard` for what is no sound, `volumes` for what are no files of volumes.
+    `splits` maps readable samples to the split that the source gives, or that `striate train` makes by default; `given`
+    is whether the source gives any. Groups of two or more samples: `equal` byte for byte, `alike` those too and what
+    shows nearly the same, `related` those too and what shows a part of another sample of its class, or its mirror
+    image. `quarantine` is the command that writes a manifest without the defects, or empty where none can be written.
     """
 
     listing: Listing
@@ -40,6 +42,7 @@ class Evidence:
     quarantine: tuple[str, ...] = ()
     related: tuple[tuple[int, ...], ...] = ()
     heard: Heard | None = None
+    volumes: VolumeLooks | None = None
 
     @property
     def given(self) -> bool:
@@ -50,6 +53,18 @@ class Evidence:
     def readable(self) -> tuple[int, ...]:
         """The samples that can be read, in the order of their ids."""
         return tuple(sorted(self.splits))
+
+    @property
+    def mask_values(self) -> Mapping[int, frozenset[int]] | None:
+        """The values that occur in each mask, by id; None where nobody looked."""
+        looks = self.looks or self.volumes
+        return None if looks is None else looks.masks
+
+    @property
+    def misfits(self) -> Mapping[int, str]:
+        """Masks that are not as large as their samples, in words, by id."""
+        looks = self.looks or self.volumes
+        return {} if looks is None else looks.misfits
 
     def named(self, number: int) -> str:
         """The path of a sample."""
@@ -81,11 +96,17 @@ def gather(
         progress = announce_tenths(f"Checking {listing.name}", len(ids), listing.medium.many, announce)
         watched = watch(listing, ids, config.max_pixels, progress)
         unreadable |= watched.unreadable
+    volumes = None
+    if listing.kind == medium_of("volume").name:
+        ids = [i for i in range(len(listing)) if i not in unreadable]
+        progress = announce_tenths(f"Checking {listing.name}", len(ids), listing.medium.many, announce)
+        volumes = look_through(listing, ids, scan.headers, progress)
+        unreadable |= volumes.unreadable
     kept = [i for i in range(len(listing)) if i not in unreadable]
     splits = assign_membership(listing, scan.contents, kept, config)[0] if kept else {}
     equal = equal_groups(scan, unreadable)
     alike = equal if looks is None else find_alike(looks, equal, kept)
-    known = heard or watched
+    known = heard or watched or volumes
     copies = [(group[0], number) for group in equal for number in group[1:]]
     if known is not None:
         copies += known.alike()
@@ -96,7 +117,7 @@ def gather(
         related = joined([*copies, *_within_class(listing, watched.same_scene())], len(listing))
     headers = {number: header for number, header in scan.headers.items() if number not in unreadable}
     scan = replace(scan, headers=headers)
-    return Evidence(listing, scan, looks, unreadable, splits, equal, alike, config, quarantine, related, heard)
+    return Evidence(listing, scan, looks, unreadable, splits, equal, alike, config, quarantine, related, heard, volumes)
 
 
 def _within_class(listing: Listing, pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -73,7 +73,7 @@ UNREAD = frozenset(
     (
         *(".svg", ".svgz", ".eps", ".ai", ".psd", ".xcf", ".tga", ".ico", ".icns", ".pdf"),
         *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"),
-        *(".exr", ".hdr", ".jxl", ".jxr", ".dcm", ".dicom", ".nii", ".fits", ".svs", ".ndpi", ".pcx", ".sgi", ".dds"),
+        *(".exr", ".hdr", ".jxl", ".jxr", ".dicom", ".fits", ".svs", ".ndpi", ".pcx", ".sgi", ".dds"),
         *(".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp"),
     )
 )

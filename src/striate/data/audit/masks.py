@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,9 @@ from striate.wording import several
 
 def find_misfitting_masks(evidence: Evidence) -> Marked | None:
     """`data.mask-size`: masks that are not as large as their images."""
-    if evidence.looks is None or not evidence.looks.misfits:
+    misfits = evidence.misfits
+    if not misfits:
         return None
-    misfits = evidence.looks.misfits
     finding = Finding(
         code="data.mask-size",
         severity="error",
@@ -41,12 +41,13 @@ def find_misfitting_masks(evidence: Evidence) -> Marked | None:
 
 def find_even_masks(evidence: Evidence) -> Marked | None:
     """`data.constant-masks`: masks of one value; an error where all have the same."""
-    if evidence.looks is None:
+    masks = evidence.mask_values
+    if masks is None:
         return None
-    ids = [i for i, values in sorted(evidence.looks.masks.items()) if len(values - {IGNORED}) < 2]
+    ids = [i for i, values in sorted(masks.items()) if len(values - {IGNORED}) < 2]
     if not ids:
         return None
-    every = frozenset().union(*evidence.looks.masks.values()) - {IGNORED}
+    every = frozenset().union(*masks.values()) - {IGNORED}
     finding = Finding(
         code="data.constant-masks",
         severity="error" if len(every) < 2 else "note",
@@ -57,20 +58,21 @@ def find_even_masks(evidence: Evidence) -> Marked | None:
         why="They are of images that show one class, or were never drawn.",
         remedy="Look at them.",
     )
-    words = {i: f"only {', '.join(map(str, sorted(evidence.looks.masks[i])))}" for i in ids}
+    words = {i: f"only {', '.join(map(str, sorted(masks[i])))}" for i in ids}
     return Marked(finding, alone(ids), words)
 
 
 def find_missing_mask_values(evidence: Evidence) -> Marked | None:
     """`data.missing-class`: values of masks that do not occur in every split; `data.objects` where they are no
     classes."""
-    if evidence.looks is None or not evidence.looks.masks:
+    masks = evidence.mask_values
+    if not masks:
         return None
     found: dict[str, Counter[int]] = {}
     for number, split in evidence.splits.items():
-        found.setdefault(split, Counter()).update(evidence.looks.masks[number])
+        found.setdefault(split, Counter()).update(masks[number])
     values = set().union(*found.values(), evidence.listing.values) - {IGNORED, evidence.listing.ignore}
-    if not evidence.listing.values and number_objects(list(evidence.looks.masks.values())):
+    if not evidence.listing.values and number_objects(list(masks.values())):
         return _numbered_objects(evidence, len(values))
     names = dict(zip(evidence.listing.values, evidence.listing.classes, strict=True))
     lacking = {
@@ -109,6 +111,8 @@ LOOKED_AT = 64
 def find_in_masks(listing: Listing, ids: NDArray[np.int64], masks: MaskPixels, inputs: Any) -> tuple[Finding, ...]:
     """What some of the decoded masks, in the order of `ids`, and their images (N, C, H, W) show without a second look:
     that they were interpolated, or belong to other images."""
+    if not listing.medium.pictures:
+        return _by_headers(listing, [int(number) for number in np.sort(ids)[:LOOKED_AT]])
     order = [int(row) for row in np.argsort(ids) if listing.given[int(ids[row])] in (None, "train")][:LOOKED_AT]
     looks = {}
     for row in order:
@@ -117,6 +121,20 @@ def find_in_masks(listing: Listing, ids: NDArray[np.int64], masks: MaskPixels, i
         looks[int(ids[row])] = look_at_mask(masks.pixels[row], luma)
     marked = (_shifted(listing, looks), _turned(listing, looks), _interpolated(listing, looks))
     return tuple(mark.finding for mark in marked if mark is not None)
+
+
+def _by_headers(listing: Listing, ids: Sequence[int]) -> tuple[Finding, ...]:
+    if listing.read is None or listing.read_mask is None:
+        return ()
+    header, pairs = listing.medium.header, []
+    for number in ids:
+        path, mask = listing.paths[number], listing.labels[number]
+        own, of_mask = (
+            header(listing.read(number), path, max_pixels=0),
+            header(listing.read_mask(number), mask, max_pixels=0),
+        )
+        pairs.append((path, own, mask, of_mask))
+    return listing.medium.mask_findings(listing.source, pairs)
 
 
 def _interpolated(listing: Listing, looks: Mapping[int, MaskLook]) -> Marked | None:
@@ -180,24 +198,24 @@ def _turned(listing: Listing, looks: Mapping[int, MaskLook]) -> Marked | None:
 
 def find_unnamed_values(evidence: Evidence) -> Marked | None:
     """`data.mask-values`: values that `classes.txt` does not name, or all of them larger by one."""
-    listing = evidence.listing
-    if evidence.looks is None or not listing.values:
+    listing, masks = evidence.listing, evidence.mask_values
+    if masks is None or not listing.values:
         return None
     known = {*listing.values, listing.ignore, IGNORED}
-    ids = [number for number, values in sorted(evidence.looks.masks.items()) if values - known]
+    ids = [number for number, values in sorted(masks.items()) if values - known]
     if not ids:
         return None
-    occurring: set[int] = set().union(*evidence.looks.masks.values())
+    occurring: set[int] = set().union(*masks.values())
     unnamed = sorted(occurring - known)
     by_one = unnamed == [max(listing.values) + 1] and min(listing.values) not in occurring
-    void = len(unnamed) == 1 and 2 * len(ids) >= len(evidence.looks.masks) and not by_one
+    void = len(unnamed) == 1 and 2 * len(ids) >= len(masks) and not by_one
     listed = ", ".join(map(str, unnamed[:5])) + (", …" if len(unnamed) > 5 else "")
     ignoring = f"--data.ignore {unnamed[0]} leaves them out of loss and metrics."
     finding = Finding(
         code="data.mask-values",
         severity="note" if void else "error",
         where=listing.source,
-        measured=f"{len(ids):,} of {several(len(evidence.looks.masks), 'mask')} have values without a name: {listed}"
+        measured=f"{len(ids):,} of {several(len(masks), 'mask')} have values without a name: {listed}"
         + (f"; {min(listing.values)}, the first one, does not occur: all are larger by one" if by_one else ""),
         threshold=f"values {min(listing.values)} to {max(listing.values)}, as named",
         why="Each pixel would be learned as the class after its own."

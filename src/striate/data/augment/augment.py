@@ -16,6 +16,7 @@ from striate.data.augment import sound
 from striate.data.augment.clip import mirror_motion
 from striate.data.augment.pixels import BLUR, CUTOUT, Change, ColorChange
 from striate.data.augment.trivial import Trivial, draw_trivial
+from striate.data.augment.volume import COLUMNS, VolumeWarp, describe_volume_augmentation, draw_volume
 from striate.data.augment.warp import Warp
 from striate.data.augment.window import draw_window
 from striate.data.config import AugmentConfig
@@ -46,7 +47,7 @@ class Augmentation:
     """
 
     trivial: Trivial | None = None
-    warp: Warp | None = None
+    warp: Warp | VolumeWarp | None = None
     color: ColorChange | None = None
     changes: tuple[Change, ...] = ()
     motion: bool = False
@@ -77,15 +78,21 @@ class Augmentation:
 
 def augment_batch(
     inputs: torch.Tensor, config: AugmentConfig, seed: int, epoch: int, ids: torch.Tensor, *, motion: bool = False
-) -> tuple[torch.Tensor, Warp | None]:
-    """Raw inputs (images (B, C, H, W) uint8, sounds, or clips (B, C, T, H, W) uint8) as they are seen in this epoch,
-    and the warp that masks have to follow, if any. `motion`: the last two channels are motion to the right and down.
+) -> tuple[torch.Tensor, Warp | VolumeWarp | None]:
+    """Raw inputs (images (B, C, H, W) uint8, sounds, clips (B, C, T, H, W) uint8, or volumes (B, C, D, H, W) float32)
+    as they are seen in this epoch, and the warp that masks have to follow, if any. `motion`: the last two channels are
+    motion to the right and down.
 
     Inputs that nothing varies, tables and grids among them, are returned as they are.
     """
     shape = tuple(inputs.shape[1:])
-    image = shape if len(shape) < 4 else (shape[0], *shape[2:])
-    augmentation = draw_augmentation(config, seed, epoch, ids, image, motion=motion)
+    if inputs.ndim == 5 and inputs.is_floating_point():
+        columns = torch.from_numpy(uniforms(hash_key(seed, epoch, 1), ids.numpy(), len(COLUMNS))).unbind(1)
+        drawn = draw_volume(config, dict(zip(COLUMNS, columns, strict=True)), shape)
+        augmentation: Augmentation | None = Augmentation(warp=drawn[0], changes=drawn[1])
+    else:
+        image = shape if len(shape) < 4 else (shape[0], *shape[2:])
+        augmentation = draw_augmentation(config, seed, epoch, ids, image, motion=motion)
     return (inputs, None) if augmentation is None else (augmentation.apply(inputs), augmentation.warp)
 
 
@@ -237,8 +244,11 @@ def check_fill(decided: AugmentConfig) -> None:
 _FILLS = {"edge": "", "reflect": "mirror images beyond the edge", "zero": "black beyond the edge"}
 
 
-def describe_augmentation(config: AugmentConfig, channels: int) -> tuple[str, ...]:
-    """A few words for each option that is on, in the order in which they are applied; `channels` of the images."""
+def describe_augmentation(config: AugmentConfig, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """A few words for each option that is on, in the order in which they are applied, for inputs of `shape`."""
+    if len(shape) == 4:
+        return describe_volume_augmentation(config)
+    channels = shape[0]
     colors = "brightness, contrast, saturation and hue" if channels == 3 else "brightness and contrast"
     words = {
         "policy": "one operation of TrivialAugment each" if config.policy == "trivial" else "",

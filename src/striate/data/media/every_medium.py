@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from functools import cache
-from posixpath import splitext
 
-from striate.data.media.medium import Medium
+from striate.data.media.medium import Medium, suffix_of
 from striate.loading import object_at
 
 MEDIA: dict[str, str] = {
@@ -18,6 +17,7 @@ MEDIA: dict[str, str] = {
     "rgb-clip": "striate.data.media.clip.clip_medium:ColorClips",
     "flow-clip": "striate.data.media.clip.clip_medium:FlowClips",
     "two-stream-clip": "striate.data.media.clip.clip_medium:TwoStreamClips",
+    "volume": "striate.data.media.volume.volume_medium:Volumes",
     "grid": "striate.data.media.numeric:Grids",
     "table": "striate.data.media.numeric:Tables",
 }
@@ -48,5 +48,5 @@ def is_sample(path: str) -> bool:
 
 def medium_of_files(paths: Iterable[str]) -> Medium:
     """The medium that most of the files are of; the first of the list where their suffixes say nothing."""
-    counts = Counter(splitext(path)[1].lower() for path in paths)
+    counts = Counter(map(suffix_of, paths))
     return max(all_media(), key=lambda medium: sum(counts[suffix] for suffix in medium.suffixes))

@@ -36,6 +36,8 @@ class Preparation:
     `samples` an input is made of, and the `window` and `hop` of a spectrogram in samples. Of pictures from instruments:
     for each channel the values `low` and `high` that levels 0 and 255 stand for, the `depths` of the files, and which
     `pages` of them are read.
+    Of volumes: the `spacing` of voxels in millimeters along depth, height and width (empty where files say none), how
+    their `intensity` is scaled, and the `limits` between which it is, where these are the same for all.
     """
 
     kind: Kind
@@ -56,6 +58,9 @@ class Preparation:
     high: tuple[float, ...] = ()
     depths: tuple[str, ...] = ()
     pages: Pages = "first"
+    spacing: tuple[float, ...] = ()
+    intensity: str = ""
+    limits: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,7 +135,10 @@ def _in_eights(pixels: float) -> int:
 ChooseSize = Callable[[Photographs], tuple[tuple[int, int], str]]
 """Height and width in pixels for photographs, and why."""
 
-SOME_MEDIA = ("size", "channels", "pages", "rate", "seconds", "view", "frames")
+SOME_MEDIA = (
+    *("size", "channels", "pages", "rate", "seconds", "view", "frames"),
+    *("voxels", "spacing", "intensity", "window"),
+)
 """Fields of `DataConfig` that have a meaning for some media alone."""
 
 Planned = tuple[Preparation, tuple[str, ...], tuple[Finding, ...]]
@@ -145,6 +153,16 @@ class Unreadable(DataError):
     ) -> None:
         self.reason = reason
         super().__init__(where, reason, expected, remedy)
+
+
+class WrongSizeError(DataError):
+    """A mask that is not as large as its image."""
+
+
+def suffix_of(path: str) -> str:
+    """The suffix of a file in lower case; `.nii.gz` is one."""
+    suffix = splitext(path)[1].lower()
+    return ".nii.gz" if suffix == ".gz" and path.lower().endswith(".nii.gz") else suffix
 
 
 class Medium:
@@ -168,6 +186,8 @@ class Medium:
     """Whether inputs are pictures, (C, H, W) bytes: looked at, drawn, scaled to a size, moved and mirrored."""
     flat: ClassVar[bool] = False
     """Whether an input is a row of numbers (F,) without positions."""
+    takes_whole: ClassVar[bool] = False
+    """Whether `whole` prepares a file in its own proportions, for predictions of all of its positions."""
     any_size: ClassVar[bool] = False
     """Whether a sample of any shape can be prepared for a network; else it must have the shape of the inputs."""
     stored: ClassVar[bool] = False
@@ -227,7 +247,7 @@ class Medium:
 
     def owns(self, path: str) -> bool:
         """Whether the suffix is that of its files."""
-        return splitext(path)[1].lower() in self.suffixes
+        return suffix_of(path) in self.suffixes
 
     def header(self, data: bytes | Path, where: str, *, max_pixels: int) -> Any:
         """What is known of a file before it is decoded, for `plan` and `size_of`. Raises Unreadable."""
@@ -274,6 +294,47 @@ class Medium:
         del size, preparation
         return None
 
+    def mask_size(self, header: Any) -> tuple[int, ...] | None:
+        """The shape that the mask of a file has to have; None where anything goes."""
+        return self.size_of(header)
+
+    def read_mask(
+        self,
+        data: bytes | Path,
+        where: str,
+        header: Any = None,
+        *,
+        max_pixels: int = 64_000_000,
+        colors: Sequence[tuple[int, int, int]] = (),
+    ) -> NDArray[np.uint8]:
+        """The values of a mask in a file of its own, as its sample of this header lies. Raises Unreadable."""
+        del data, header, max_pixels, colors
+        raise self.no_files(where, Preparation(self.name, ()))
+
+    def place_mask(self, mask: NDArray[np.uint8], header: Any, preparation: Preparation) -> NDArray[np.int16]:
+        """A mask in the shape of the inputs; −1 where there is no sample. `header` is that of its sample, None where
+        that lies in memory."""
+        del header
+        if mask.shape != preparation.input_shape[1:]:
+            what, expected = f"a mask of shape {mask.shape}", f"{preparation.input_shape[1:]}, as its sample"
+            raise WrongSizeError("data, masks", what, expected, "save masks in the shape of their samples")
+        return mask.astype(np.int16)
+
+    def for_files(self, headers: Sequence[Any], preparation: Preparation) -> Preparation:
+        """The preparation of other data for a trained network."""
+        del headers
+        return preparation
+
+    def coarser(self, headers: Sequence[Any], config: DataConfig) -> tuple[DataConfig, tuple[str, ...]]:
+        """The configuration for annotations that say something of a sample as a whole, and notes on what changed."""
+        del headers
+        return config, ()
+
+    def mask_findings(self, source: str, pairs: Sequence[tuple[str, Any, str, Any]]) -> tuple[Finding, ...]:
+        """What headers say of samples and their masks: path and header of a sample, and of its mask."""
+        del source, pairs
+        return ()
+
     def photographs(self, headers: Sequence[Any]) -> Photographs | None:
         """What is known of files whose size is not one to train at; None where theirs is, or they have none."""
         del headers
@@ -310,9 +371,10 @@ class Medium:
             )
         return raw.astype(dtype)
 
-    def whole(self, given: Any, where: str, preparation: Preparation) -> tuple[NDArray[Any], tuple[int, int] | None]:
+    def whole(self, given: Any, where: str, preparation: Preparation) -> tuple[NDArray[Any], tuple[int, ...] | None]:
         """One sample as `prepare` takes it, in its own proportions at the scale of the inputs, with nothing cut off;
-        and the height and width in pixels of its file, None where it has none. Raises DataError."""
+        and the height and width in pixels of its file (of a volume, also its depth), None where it has none. Raises
+        DataError."""
         if isinstance(given, Path):
             return self.decode(given, where, preparation), None
         return self.prepare(given, preparation), None
@@ -349,16 +411,27 @@ class Medium:
 
     # Augmentation
 
+    def takes(self, shape: tuple[int, ...]) -> frozenset[str]:
+        """Fields of `AugmentConfig` that have a meaning for inputs of `shape`."""
+        del shape
+        return self.augmentations
+
+    def varied(self, shape: tuple[int, ...], *, windows: bool) -> dict[str, float]:
+        """What is on where nobody says, of inputs of `shape` that are no pictures; `windows`: whether a part of an
+        input has a target of its own."""
+        del shape, windows
+        return self.usual_augmentation
+
     def check_augmentation(
         self, config: AugmentConfig, asked: Sequence[str], name: str, shape: tuple[int, ...]
     ) -> None:
         """Raise ConfigError for the first of the fields that are `asked` for that inputs of `shape` cannot take; `name`
         is that of the data."""
-        del shape
+        known_fields = self.takes(shape)
         for field in asked:
-            if field not in self.augmentations:
-                takes = listed([f"augment.{known}" for known in sorted(self.augmentations)], 9)
-                others = "sounds" if field in SOUND else "images"
+            if field not in known_fields:
+                takes = listed([f"augment.{known}" for known in sorted(known_fields)], 10)
+                others = "sounds" if field in SOUND else "volumes" if field == "depth_flip" else "images"
                 raise ConfigError(
                     f"augment.{field}",
                     f"{getattr(config, field)} for {name}, {self.a}",
@@ -385,6 +458,12 @@ class Medium:
         """What the network takes of a file, as a file that browsers play. Raises DataError."""
         del data
         raise self.no_files(where, preparation)
+
+    def across(
+        self, given: Any, where: str, mask: NDArray[np.uint8], preparation: Preparation
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Of what is no picture, but has masks: a picture (3, H, W), and what of the mask it shows (H, W)."""
+        raise NotImplementedError(f"{type(self).__name__}.across: a picture of a sample with its mask")
 
     def drawn(self, raw: NDArray[Any], preparation: Preparation) -> NDArray[np.uint8] | None:
         """A raw input as a picture, (H, W) or (H, W, 3) uint8; None where it cannot be drawn."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from striate.data.config import VOLUME
 from striate.data.media.medium import Medium
 from striate.wording import several, show_shape
 
@@ -18,6 +19,15 @@ class Grids(Medium):
         """By how many axes of positions there are."""
         what = {2: "signals", 3: "maps", 4: "volumes"}.get(len(shape), "grids")
         return f"{what} of {show_shape(shape[1:])} in {several(shape[0], 'channel')}"
+
+    def takes(self, shape: tuple[int, ...]) -> frozenset[str]:
+        """Those of volumes where there are three axes of positions."""
+        return VOLUME if len(shape) == 4 else self.augmentations
+
+    def varied(self, shape: tuple[int, ...], *, windows: bool) -> dict[str, float]:
+        """Volumes are shifted; which of their axes may be mirrored, arrays do not say."""
+        del windows
+        return {"shift": max(1, min(shape[1:]) // 12)} if len(shape) == 4 else {}
 
 
 class Tables(Medium):

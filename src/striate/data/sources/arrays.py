@@ -60,7 +60,9 @@ def list_arrays(
     if x.size == 0:
         raise DataError(f"data {source}", f"inputs of shape {x.shape}", "at least one sample", "check the file")
     # Masks have height and width: then no axis of the inputs is in doubt.
-    certain = layout != "auto" or (y.ndim == 3 and y.dtype.kind in "iub")
+    certain = layout != "auto" or (y.ndim in (3, 4) and y.dtype.kind in "iub")
+    if layout == "auto" and y.ndim == 4 and x.shape == y.shape:
+        layout = "NDHW"
     axes, other = (_layout(x, layout, source), None) if certain else _likeliest(x, source)
     kind, inputs = as_inputs(x, axes, source, paths)
     annotation, labels, targets, classes = _as_targets(y, inputs, kind, source, class_names, paths)
@@ -234,7 +236,7 @@ def _as_targets(
     where = f"data {source}, targets"
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
-    if y.dtype.kind in "iub" and y.ndim == 3:
+    if y.dtype.kind in "iub" and y.ndim in (3, 4):
         return _as_masks(y, inputs, kind, where, paths)
     if y.ndim in (1, 2) and (y.dtype.kind == "f" or _are_labels(y)):
         numbers = _as_float32(y.reshape(len(y), -1), source + ", targets", paths)
@@ -243,7 +245,8 @@ def _as_targets(
         raise DataError(
             where,
             f"shape {y.shape} of type {y.dtype}",
-            "(N,) class numbers or names, (N,) or (N, T) numbers as floats, or (N, H, W) masks as integers",
+            "(N,) class numbers or names, (N,) or (N, T) numbers as floats, or (N, H, W) or (N, D, H, W) masks as"
+            " integers",
             "reshape y",
         )
     values, positions = np.unique(y, return_inverse=True)

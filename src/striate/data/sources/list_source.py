@@ -14,7 +14,7 @@ from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.annotations.target_columns import TargetColumns, with_targets
 from striate.data.config import DataConfig
 from striate.data.listing import SPLIT_NAMES, Listing, check_classes, is_split
-from striate.data.media.every_medium import is_sample
+from striate.data.media.every_medium import is_sample, medium_of
 from striate.data.sources.archive import SUFFIXES, archive_tree, is_archive
 from striate.data.sources.boxes.every_layout import list_boxes
 from striate.data.sources.boxes.numbered_masks import list_numbered_masks, number_the_objects
@@ -34,6 +34,7 @@ from striate.data.sources.npz import list_npz
 from striate.data.sources.objects import is_given_data, list_given
 from striate.data.sources.other_layouts import listing_tables, refuse_other_layouts
 from striate.data.sources.points import list_points
+from striate.data.sources.series import with_folders_of_slices
 from striate.data.sources.shards import holds_shards, is_shard, list_folder, list_pattern, list_shards, names_shards
 from striate.data.sources.source_names import parse_names
 from striate.data.sources.svhn import holds_svhn, list_svhn, list_svhn_file
@@ -41,6 +42,8 @@ from striate.data.sources.tree import Tree, as_text, folder_tree
 from striate.errors import ConfigError, DataError, pasted
 from striate.wording import listed
 
+FEWEST_PAGES = 4
+"""A TIFF of so many pages is a volume."""
 _FORMS = "a folder, .tar, .tar.gz, .tgz, .zip, .csv, .npz, .mat or idx file"
 
 
@@ -91,11 +94,29 @@ def list_source(
                 "data.ignore", str(config.ignore), "masks, whose pixels have values", "leave out --data.ignore"
             )
         listing = replace(listing, ignore=config.ignore)
-    listing = in_view(listing, config)
+    listing = in_view(_stacks(listing, config), config)
     listing = _grouped(listing, config.group)
     if config.targets is not None:
         listing = with_targets(listing, config.targets)
     return _corrected(_retarget(listing, asked), config)
+
+
+def _stacks(listing: Listing, config: DataConfig) -> Listing:
+    """The listing as one of volumes where its pictures are TIFFs of many pages; by the first one."""
+    asked = config.size is not None or config.pages is not None
+    if asked or not listing.medium.pictures or listing.read is None or not listing.paths:
+        return listing
+    volumes = medium_of("volume")
+    if not all(volumes.owns(path) for path in listing.paths) or listing.annotation not in ("class", "number", "mask"):
+        return listing
+    try:
+        shape = volumes.header(listing.read(0), listing.paths[0], max_pixels=config.max_pixels).shape
+    except (OSError, DataError):  # a single page, or no TIFF: what is told of pictures
+        return listing
+    if shape[0] < FEWEST_PAGES:
+        return listing
+    note = f"TIFFs: {listing.paths[0]} has {shape[0]} pages, so the files are read as volumes."
+    return replace(listing, kind=volumes.name, notes=(*listing.notes, note))
 
 
 def _corrected(listing: Listing, config: DataConfig) -> Listing:
@@ -245,6 +266,7 @@ def _cannot_read(path: Path, error: OSError | ValueError) -> DataError:
 
 
 def _list_tree(tree: Tree, class_names: tuple[str, ...], annotation: str | None, config: DataConfig) -> Listing:
+    tree = with_folders_of_slices(tree)
     if any(is_idx(file) for file in tree.loose()):
         return list_idx(tree, class_names)
     if holds_cifar(tree):

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from striate.data.listing import SPLIT_NAMES, Listing, is_split
-from striate.data.media.every_medium import medium_of
+from striate.data.media.every_medium import medium_of_files
+from striate.data.media.medium import suffix_of
 from striate.data.sources.class_folders import given_splits, note_spellings
 from striate.data.sources.other_layouts import instead_of_pictures, linked_pairs
 from striate.data.sources.tree import Tree, summarize_suffixes
@@ -42,7 +43,7 @@ def list_masks(tree: Tree) -> Listing:
             raise DataError(
                 f"data {tree.where}", f"{top}/ without images/", "images/ and masks/ in every split", "add the folder"
             )
-    image = medium_of("image")
+    image = medium_of_files(file for file in tree.files if _PAIR & set(file.split("/")[:-1]))
     images: dict[tuple[str, str], str] = {}
     masks: dict[tuple[str, str], str] = {}
     names = _read_names(tree)
@@ -53,7 +54,8 @@ def list_masks(tree: Tree) -> Listing:
         if side is None or not image.owns(file):
             ignored += [] if file in names.files else [file]
             continue
-        stem = PurePosixPath(*parts[depth + 1 :]).with_suffix("").as_posix()
+        stem = "/".join(parts[depth + 1 :])
+        stem = stem[: -len(suffix_of(stem))]
         split = splits.get(parts[0], "") or below.get(parts[1], "")
         other = side.setdefault((split, stem), file)
         if other != file:

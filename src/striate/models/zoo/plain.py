@@ -23,6 +23,7 @@ from striate.models.layer_strings.shapes import Shape
 from striate.models.zoo.image_size import Slide, check_image, no_image
 
 SMALL_CNN_STAGES = 4
+SMALLEST_VOLUME, VOLUME_STAGES = 8, 5
 SHORTEST_SOUND, POOLED = 16, 4
 DILATIONS = (1, 1, 2, 4, 8, 1)
 
@@ -108,6 +109,25 @@ def m5(input_shape: tuple[int, ...], outputs: int, width: int = 128) -> nn.Modul
             words.append(f"pool({POOLED})")
             length //= POOLED
     return build_network(" ".join([*words, f"gap fc({outputs})"]), input_shape)
+
+
+def small_resnet3d(input_shape: tuple[int, ...], outputs: int, width: int = 16) -> nn.Module:
+    """The network for volumes (C, D, H, W), at least 8 a side: to (N, outputs).
+
+    A kernel of 5, then a residual block at each size; sizes are halved, and `width` filters doubled, down to 4 cells of
+    the shortest side. Raises ModelError for other inputs.
+    """
+    if len(input_shape) != 4 or min(input_shape[1:]) < SMALLEST_VOLUME:
+        least = "×".join([str(SMALLEST_VOLUME)] * 3)
+        raise no_image("small-resnet3d", input_shape, f"volumes (channels, depth, height, width) of at least {least}")
+    words, side, filters = [], min(input_shape[1:]), width
+    for stage in range(VOLUME_STAGES):
+        if stage and side < SMALLEST_VOLUME:
+            break
+        words.append(f"conv({filters},{'5,stride=2,pad=2' if stage == 0 else '3,stride=2,pad=1'},bias=false) bn relu")
+        words.append(f"res[conv({filters},3,pad=1,bias=false) bn relu conv({filters},3,pad=1,bias=false) bn] relu")
+        side, filters = -(-side // 2), 2 * filters
+    return build_network(" ".join([*words, f"gap dropout(0.3) fc({outputs})"]), input_shape)
 
 
 def small_dilated(input_shape: tuple[int, ...], outputs: int, width: int = 32) -> nn.Module:

@@ -160,7 +160,7 @@ def _figures(
         "boundary_f1": estimate(border_f1(borders.sum(0)[None]), None if edges is None else border_f1(edges)),
         "pixel_accuracy": estimate(_hits(whole), None if draws is None else _hits(draws)),
     }
-    occurs = np.stack([(targets == k).sum((1, 2)) for k in range(count)])
+    occurs = np.stack([(targets == k).reshape(len(targets), -1).sum(1) for k in range(count)])
     labeled = max(1, int((targets != IGNORED).sum()))
     classes = tuple(
         ClassPixels(

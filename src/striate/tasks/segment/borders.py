@@ -21,14 +21,14 @@ _BITS = 64  # classes that the largest of them can hold
 
 
 def tolerance_of(shape: tuple[int, ...]) -> int:
-    """Pixels down or right, at least 1, of masks (…, H, W)."""
-    return max(1, round(TOLERANCE * math.hypot(*shape[-2:])))
+    """Pixels along each axis, at least 1, of a mask (H, W) or (D, H, W)."""
+    return max(1, round(TOLERANCE * math.hypot(*shape)))
 
 
 def border_rows(decoded: NDArray[np.uint8], targets: NDArray[np.uint8], classes: int) -> NDArray[np.float64]:
-    """(N, 4, K) of masks (N, H, W): predicted border pixels that are met, all of them, true ones that are met, and all
-    of them, a column a class. What is not labeled has no border and counts for nothing."""
-    reach, rows = tolerance_of(targets.shape), np.zeros((len(targets), 4, classes))
+    """(N, 4, K) of masks (N, H, W) or (N, D, H, W): predicted border pixels that are met, all of them, true ones that
+    are met, and all of them, a column a class. What is not labeled has no border and counts for nothing."""
+    reach, rows = tolerance_of(targets.shape[1:]), np.zeros((len(targets), 4, classes))
     for row, predicted, truth in zip(rows, decoded, targets, strict=True):
         predicted = np.where(truth == IGNORED, IGNORED, predicted)
         borders = [borders_of(mask) for mask in (predicted, truth)]
@@ -41,9 +41,9 @@ def border_rows(decoded: NDArray[np.uint8], targets: NDArray[np.uint8], classes:
 
 
 def borders_of(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """(H, W) bool: labeled pixels beside, above or below a labeled one of another class."""
+    """(H, W) or (D, H, W) bool: labeled pixels next to a labeled one of another class along some axis."""
     found, known = np.zeros(mask.shape, np.bool_), mask != IGNORED
-    for axis in (0, 1):
+    for axis in range(mask.ndim):
         one, other = (np.moveaxis(mask, axis, 0)[part] for part in (slice(None, -1), slice(1, None)))
         both = np.moveaxis(known, axis, 0)
         differ = (one != other) & both[:-1] & both[1:]
@@ -73,7 +73,9 @@ def _met(
         power[first : first + count] = np.left_shift(number(1), np.arange(count, dtype=number))
         bits = np.zeros(mask.shape, number)
         bits[edges] = power[beside]
-        near = _spread(_spread(bits, reach).T, reach).T[places]
+        for axis in range(bits.ndim):
+            bits = np.moveaxis(_spread(np.moveaxis(bits, axis, 0), reach), 0, axis)
+        near = bits[places]
         met += np.bincount(labels[(near & power[labels]) > 0], minlength=classes)[:classes]
     return met
 

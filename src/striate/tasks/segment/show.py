@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from striate.data.annotations.masks import IGNORED
+from striate.data.drawn_inputs import DrawnInputs
+from striate.data.media.volume.slices_picture import across, fullest, middle_slices
 from striate.statistics.calibration import Temperature
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.segment.metrics import AVERAGES, SegmentationMetrics
@@ -41,10 +45,11 @@ def mask_pictures(
     )
     pictures = []
     for name, file, chosen, caption in galleries:
+        shown, truths, predictions = _drawn(images, evaluation, chosen)
         figure = masks_figure(
-            np.asarray(images[chosen]),
-            evaluation.targets[chosen],
-            evaluation.decoded[chosen],
+            shown,
+            truths,
+            predictions,
             evaluation.classes,
             title=title if file == "masks.png" else f"{title}: {name.lower()}",
             labels=[f"IoU {percent(float(each[k]))}" for k in chosen],
@@ -54,6 +59,22 @@ def mask_pictures(
         said = f"{title}; {caption}{listed}. Hatched: wrong. Gray checks: not labeled."
         pictures.append(Picture(name, said, path, "samples"))
     return tuple(pictures)
+
+
+def _drawn(
+    images: Images, evaluation: Evaluation, chosen: NDArray[np.int64]
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Images (K, C, H, W), truths and predictions (K, H, W); of volumes the slices that show most of the classes."""
+    truths, predictions = evaluation.targets[chosen], evaluation.decoded[chosen]
+    if truths.ndim == 3 or not isinstance(images, DrawnInputs):
+        return np.asarray(images[chosen]), truths, predictions
+    raw = images.inputs[chosen.copy()].numpy()
+    at = [fullest(truth) for truth in truths]
+    return (
+        np.stack([middle_slices(one, place).transpose(2, 0, 1) for one, place in zip(raw, at, strict=True)]),
+        np.stack([across(one, place, IGNORED) for one, place in zip(truths, at, strict=True)]),
+        np.stack([across(one, place) for one, place in zip(predictions, at, strict=True)]),
+    )
 
 
 def tables(evaluation: Evaluation, figures: SegmentationMetrics) -> dict[str, Table | None]:

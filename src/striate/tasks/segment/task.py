@@ -13,17 +13,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import nn
 from torch.nn import functional
 
 from striate.data.annotations.masks import IGNORED, class_counts
 from striate.data.augment.crop import resize_batch
+from striate.data.augment.volume import VolumeWarp
 from striate.data.augment.warp import Warp
 from striate.data.dataset import Dataset, SampleFacts
 from striate.data.media.medium import Placement
+from striate.data.media.volume.volume_files import mask_file
 from striate.errors import UsageError
 from striate.inference.agreement import agreement_of_labels
 from striate.inference.plan import PredictionAgreement
 from striate.inference.tiles import Tile
+from striate.inference.windows import InWindows
 from striate.runs.files import explained, write_atomic
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature, fit_temperature
@@ -39,7 +43,7 @@ from striate.tasks.marks import Marks, PositionMap, as_colors
 from striate.tasks.outputs import constants
 from striate.tasks.segment.assess import Pixels, SampledPixels, assess_masks
 from striate.tasks.segment.borders import border_f1, border_rows
-from striate.tasks.segment.losses import LOSSES, pixel_losses
+from striate.tasks.segment.losses import LOSSES, VOLUME_LOSS, pixel_losses
 from striate.tasks.segment.metrics import METRICS, SegmentationMetrics
 from striate.tasks.task import Diagnosed, Explained, Feature, Task
 from striate.visualize.mask_figures import mask_colors
@@ -57,9 +61,16 @@ _ON_BORDERS = 1e-3
 _LEAVE_OUT = "leave out --calibrated"
 
 
+def _unused(folder: Path, stem: str, suffix: str) -> Path:
+    """A file that is not there yet."""
+    names = (folder / f"{stem}{f'-{k}' if k else ''}{suffix}" for k in count())
+    return next(file for file in names if not file.exists())
+
+
 @dataclass(frozen=True)
 class Segment(Task):
-    """Segmentation over `classes`; logits (N, K, H, W), targets and predictions (N, H, W) uint8 class numbers.
+    """Segmentation over `classes`; logits (N, K, H, W), targets and predictions (N, H, W) uint8 class numbers; of
+    volumes with a depth before the height.
 
     Pixels of value 255 count for nothing. In files, masks have the `values` of the
     classes (empty: their names), or where there are `colors`, the color of each value.
@@ -93,6 +104,8 @@ class Segment(Task):
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
         """Over the values of the masks, with weights by their frequency in training where these are asked for."""
+        if config.loss == "auto" and len(data.input_shape) == 4:
+            loss = VOLUME_LOSS  # what is segmented in volumes is small against its background
         weights = None
         if config.class_weights == "balanced":
             weights = balanced_weights(class_counts(data.splits["train"].targets, len(data.classes)), data.classes)
@@ -102,6 +115,14 @@ class Segment(Task):
     def outputs(self) -> int:
         """One output channel a class."""
         return len(self.classes)
+
+    def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
+        """A network of volumes takes any size, large ones in windows."""
+        return InWindows(network) if len(input_shape) == 4 else network
+
+    def bare(self, network: nn.Module) -> nn.Module:
+        """Without the windows."""
+        return network.network if isinstance(network, InWindows) else network
 
     def weight(self, targets: torch.Tensor) -> torch.Tensor:
         """The number of labeled pixels, or the sum of the weights of their classes; a little above 0 where there are
@@ -118,7 +139,7 @@ class Segment(Task):
         weights = None if self.class_weights is None else constants(self.class_weights, outputs.device)
         return pixel_losses(self.loss_name, outputs.float(), targets, weights, self.gamma)
 
-    def warp_targets(self, targets: torch.Tensor, warp: Warp) -> torch.Tensor:
+    def warp_targets(self, targets: torch.Tensor, warp: Warp | VolumeWarp) -> torch.Tensor:
         """The mask moves with its image; what comes in from outside is ignored."""
         return warp.apply(targets.unsqueeze(1), nearest=True, fill=IGNORED).squeeze(1)
 
@@ -163,20 +184,22 @@ class Segment(Task):
         """(N, H, W) uint8 class numbers."""
         return outputs.argmax(1).to(torch.uint8)
 
-    def decode_at(self, outputs: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    def decode_at(self, outputs: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
         """(N, *size) uint8: the class of the largest logit, the logits being interpolated between pixels, a few rows
-        at a time: those of a large picture in all classes would not fit into memory."""
-        height, width = size
-        masks = torch.empty(len(outputs), height, width, dtype=torch.uint8)
-        lines = functional.interpolate(outputs.float(), (outputs.shape[2], width), mode="bilinear")
-        places = ((torch.arange(height) + 0.5) * outputs.shape[2] / height - 0.5).clamp(0, outputs.shape[2] - 1)
-        above, share = places.long(), (places - places.floor()).to(lines)
-        below = (above + 1).clamp(max=outputs.shape[2] - 1)
-        step = max(1, _NUMBERS_AT_ONCE // (outputs.shape[0] * outputs.shape[1] * width))
-        for start in range(0, height, step):
+        (or slices) at a time: those of a large picture in all classes would not fit into memory."""
+        first, *others = size
+        have, outputs = outputs.shape[2], outputs.float()
+        masks = torch.empty(len(outputs), *size, dtype=torch.uint8)
+        places = ((torch.arange(first) + 0.5) * have / first - 0.5).clamp(0, have - 1)
+        above, share = places.long(), (places - places.floor()).to(outputs)
+        below = (above + 1).clamp(max=have - 1)
+        step = max(1, _NUMBERS_AT_ONCE // (outputs.shape[0] * outputs.shape[1] * math.prod(others)))
+        mode = "bilinear" if len(size) == 2 else "trilinear"
+        for start in range(0, first, step):
             part = slice(start, start + step)
-            rows = torch.lerp(lines[:, :, above[part]], lines[:, :, below[part]], share[part, None])
-            masks[:, part] = rows.argmax(1).cpu()
+            each = share[part].view(-1, *(1,) * len(others))
+            rows = torch.lerp(outputs[:, :, above[part]], outputs[:, :, below[part]], each)
+            masks[:, part] = functional.interpolate(rows, (rows.shape[2], *others), mode=mode).argmax(1).cpu()
         return masks
 
     def export(self, outputs: torch.Tensor, frame: Frame | None) -> tuple[torch.Tensor, ...]:
@@ -205,8 +228,9 @@ class Segment(Task):
         return mask
 
     def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
-        """`iou`, `dice` and `boundary_f1` (means over the classes that occur), `pixel_accuracy`, and `iou_per_class` by
-        name (None where a class does not occur), over all labeled pixels of the split together."""
+        """`iou`, `dice` and `boundary_f1` (means over the classes that occur), `pixel_accuracy`, and
+        `iou_per_class` and `dice_per_class` by name (None where a class does not occur), over all labeled pixels of the
+        split together."""
         borders = border_rows(decoded.cpu().numpy(), targets.cpu().numpy(), self.outputs).sum(0)
         edges = float(border_f1(borders[None])[0])
         confusion = self._confusion(decoded, targets)
@@ -220,6 +244,10 @@ class Segment(Task):
             "boundary_f1": None if math.isnan(edges) else edges,
             "iou_per_class": {
                 name: iou if occurs else None
+                for name, iou, occurs in zip(self.classes, each, present.tolist(), strict=True)
+            },
+            "dice_per_class": {
+                name: 2 * iou / (1 + iou) if occurs else None
                 for name, iou, occurs in zip(self.classes, each, present.tolist(), strict=True)
             },
         }
@@ -266,15 +294,19 @@ class Segment(Task):
     def write_prediction(
         self, folder: Path, name: str, decoded: torch.Tensor, placed: Placement | None = None
     ) -> dict[str, Any]:
-        """A PNG whose pixels have the values, or colors, of the training masks; nothing in the folder is
-        overwritten."""
+        """A PNG whose pixels have the values, or colors, of the training masks; of a volume, a file of these values in
+        its space. Nothing in the folder is overwritten."""
         del placed
         values = np.array(self.values or [int(name) for name in self.classes], np.uint8)
         table = np.array(self.colors, np.uint8)[values] if self.colors else values
         with explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        names = (f"{Path(name).stem}{f'-{k}' if k else ''}.png" for k in count())
-        file = next(folder / free for free in names if not (folder / free).exists())
+        if decoded.ndim == 3:
+            stem, suffix, content = mask_file(name, values[decoded.numpy()])
+            file = _unused(folder, stem, suffix)
+            write_atomic(file, lambda opened: opened.write(content))
+            return {"mask": str(file)}
+        file = _unused(folder, Path(name).stem, ".png")
         numbers = decoded.numpy()
         pixels = np.empty((*numbers.shape, *table.shape[1:]), np.uint8)
         for start in range(0, len(numbers), 256):  # as indices they take eight bytes each
@@ -321,8 +353,8 @@ class Segment(Task):
         labeled = targets != IGNORED
         counts = [
             [
-                ((decoded == k) & (targets == k) & labeled).sum((1, 2)),
-                (((decoded == k) | (targets == k)) & labeled).sum((1, 2)),
+                ((decoded == k) & (targets == k) & labeled).reshape(len(targets), -1).sum(1),
+                (((decoded == k) | (targets == k)) & labeled).reshape(len(targets), -1).sum(1),
             ]
             for k in range(classes)
         ]

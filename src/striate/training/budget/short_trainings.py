@@ -12,7 +12,7 @@ from typing import cast
 
 import torch
 
-from striate.data.augment.augment import draw_augmentation
+from striate.data.augment.augment import describe_augmentation, draw_augmentation
 from striate.data.loader import batch_bounds
 from striate.errors import NonFiniteLoss
 from striate.training.budget.forecast import ShortTraining, extrapolate
@@ -72,6 +72,7 @@ def forecast_accuracy(work: Work, short: Sequence[ShortTraining], steps: int) ->
     shape = (channels, *sides[-2:])  # of a clip that of a frame
     drawn = draw_augmentation(augment, 0, 0, torch.zeros(1, dtype=torch.long), shape) if len(shape) == 3 else None
     varied = drawn is not None or bool(augment.noise or augment.mixup or augment.cutmix)
+    varied = varied or (len(shape) == 4 and bool(describe_augmentation(augment, shape)))
     return extrapolate(short, steps, _chance_error(work), epoch_steps=len(batch_bounds(samples, batch)), varied=varied)
 
 

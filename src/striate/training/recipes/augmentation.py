@@ -24,7 +24,7 @@ _FEWEST, _COMPARED, _CERTAIN = 20, 200, 4.0
 _OFF = AugmentConfig(
     shift=0, flip=False, vertical_flip=False, crop=1.0, rotate=0, scale=0, shear=0, color=0, noise=0, blur=0, cutout=0,
     policy="none", mixup=0, cutmix=0, fill="edge", window=0, zoom=1.0, time_shift=0, gain=0, speed=0, time_mask=0,
-    frequency_mask=0,
+    frequency_mask=0, depth_flip=False,
 )  # fmt: skip
 
 
@@ -54,14 +54,14 @@ def decide_augmentation(
     """
     check_augmentation(augment, data)
     if not data.medium.pictures:
-        fitting = {} if own_rule or not keeps else data.medium.usual_augmentation
+        fitting = {} if own_rule or not keeps else data.medium.varied(data.input_shape, windows=windows)
         decided = _filled(augment, replace(_OFF, **fitting))  # type: ignore[arg-type]
-        named = ", ".join(describe_augmentation(decided, data.input_shape[0])) if fitting else ""
+        named = ", ".join(describe_augmentation(decided, data.input_shape)) if fitting else ""
         return decided, f"augmentation: {named}" if named else ""
     if own_rule:
         decided = _filled(augment, _OFF)
         check_fill(decided)
-        named = ", ".join(describe_augmentation(decided, data.input_shape[0]))
+        named = ", ".join(describe_augmentation(decided, data.input_shape))
         return decided, f"augmentation: {named}" if named else "augmentation: none, as these rules are published"
     channels, height, width = data.input_shape
     small = min(height, width) <= _SMALL
@@ -119,7 +119,7 @@ def _filled(request: AugmentConfig, usual: AugmentConfig) -> AugmentConfig:
 
 
 def _reason(decided: AugmentConfig, request: AugmentConfig, data: Dataset, said: str, *, keeps: bool) -> str:
-    text = "augmentation: " + (", ".join(describe_augmentation(decided, data.input_shape[0])) or "none")
+    text = "augmentation: " + (", ".join(describe_augmentation(decided, data.input_shape)) or "none")
     if said:
         return f"{text}; {said}"
     if not decided.flip and request.flip is None:

@@ -13,6 +13,7 @@ CHEAP = 500_000  # multiply–accumulates an input: below, many passes cost seco
 DEEP = 8  # layers in a row without normalization: beyond, a step in each of them moves the output too far
 TELLING = 200  # validation samples: with fewer, the best of many epochs is the luckiest one
 WINDOWS = 8  # large images with a target for each pixel: each of them is a batch of its own
+PATCHES, HEAVY = 2, 1e9  # of volumes; multiply–accumulates of one, from which on a few volumes are a batch
 WATCHED = 32  # whole images: after each epoch of windows, all of them would take a third of its time
 ENOUGH = 10_000  # training samples measured at the end: the 95 % interval of a share is ±1 point at most
 
@@ -35,7 +36,8 @@ def standard(facts: Facts, request: Config) -> Choice:
     if facts.plain_depth > DEEP:
         lr = lr / 3
         why["optim.lr"] = f"a third of the usual rate: {several(facts.plain_depth, 'layer')} without normalization"
-    batch, usual_epochs = WINDOWS if facts.windows else batch_size(facts.samples), epochs(facts)
+    windows = PATCHES if facts.macs > HEAVY and not facts.medium.pictures else WINDOWS
+    batch, usual_epochs = windows if facts.windows else batch_size(facts.samples), epochs(facts)
     keep, reason = which_epoch(facts)
     most = WATCHED if facts.windows else ENOUGH
     steps = request.budget.steps or (request.budget.epochs or usual_epochs) * -(

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.config import SOUND, AugmentConfig, DataConfig
-from striate.data.media.image.fitting import placement
+from striate.data.media.image.fitting import place_mask, placement
 from striate.data.media.image.pictures import (
     MAX_PICTURE_BYTES,
     SUFFIXES,
     Header,
     PictureParts,
     decode_image,
+    decode_mask,
     prepare_image,
     prepare_whole,
     refit,
@@ -120,9 +121,10 @@ class Images(Medium):
     suffixes: ClassVar[frozenset[str]] = SUFFIXES
     largest_file: ClassVar[int] = MAX_PICTURE_BYTES
     pictures: ClassVar[bool] = True
+    takes_whole: ClassVar[bool] = True
     any_size: ClassVar[bool] = True
     stored: ClassVar[bool] = True
-    augmentations: ClassVar[frozenset[str]] = frozenset(AugmentConfig.__dataclass_fields__) - SOUND
+    augmentations: ClassVar[frozenset[str]] = frozenset(AugmentConfig.__dataclass_fields__) - SOUND - {"depth_flip"}
     settings: ClassVar[frozenset[str]] = frozenset(("size", "channels", "pages"))
     others: ClassVar[tuple[str, ...]] = ("raster",)
     bounds: ClassVar[tuple[float, float]] = (0.0, 255.0)
@@ -158,6 +160,25 @@ class Images(Medium):
         """The picture at the size and in the colors of the inputs."""
         return decode_image(data, where, preparation)
 
+    def read_mask(
+        self,
+        data: bytes | Path,
+        where: str,
+        header: Header | None = None,
+        *,
+        max_pixels: int = 64_000_000,
+        colors: Sequence[tuple[int, int, int]] = (),
+    ) -> NDArray[np.uint8]:
+        """(H, W) values of a picture of values, or of `colors`."""
+        del header
+        return decode_mask(data, where, max_pixels=max_pixels, colors=colors)
+
+    def place_mask(self, mask: NDArray[np.uint8], header: Header | None, preparation: Preparation) -> NDArray[np.int16]:
+        """By the geometry of `fit`."""
+        del header
+        _, height, width = preparation.input_shape
+        return place_mask(mask, (height, width), preparation.fit)
+
     def refit(self, inputs: NDArray[Any], preparation: Preparation) -> NDArray[Any]:
         """Images in memory at the size and in the colors of the inputs."""
         channels, height, width = preparation.input_shape
@@ -171,7 +192,7 @@ class Images(Medium):
             return prepare_image(given, "a PIL image", preparation)
         return super().prepare(given, preparation)
 
-    def whole(self, given: Any, where: str, preparation: Preparation) -> tuple[NDArray[Any], tuple[int, int] | None]:
+    def whole(self, given: Any, where: str, preparation: Preparation) -> tuple[NDArray[Any], tuple[int, ...] | None]:
         """A file, its bytes or a PIL image in its own proportions; an array of exactly the input's shape."""
         if isinstance(given, bytes | Path) or hasattr(given, "getexif"):
             return prepare_whole(given, where, preparation)

@@ -29,7 +29,7 @@ _LOOKED_AT = 40
 def number_the_objects(tree: Tree, max_pixels: int) -> bool:
     """Whether the masks of a tree number objects without doubt, by some of them; not where values have names."""
     listing = list_masks(tree)
-    if listing.values:
+    if listing.values or not listing.medium.pictures:
         return False
     chosen = listing.labels[:: -(-len(listing.labels) // _LOOKED_AT)]
     values = []

@@ -1,0 +1,63 @@
+"""Volumes that show nothing, that lie elsewhere than their masks, and of several spacings."""
+
+from __future__ import annotations
+
+from striate.data.audit.evidence import Evidence, leaving_out
+from striate.data.audit.marked import GRAVE, Marked, each_left_out, severity_of, some
+from striate.data.audit.volumes import spacings
+from striate.records import Finding
+from striate.wording import several
+
+
+def find_constant_volumes(evidence: Evidence) -> Marked | None:
+    """`data.constant-volumes`: volumes whose voxels all have one value."""
+    ids = [] if evidence.volumes is None else list(evidence.volumes.constant)
+    if not ids:
+        return None
+    total = len(evidence.splits)
+    finding = Finding(
+        code="data.constant-volumes",
+        severity=severity_of(len(ids), total),
+        where=evidence.listing.source,
+        measured=f"{len(ids):,} of {several(total, 'volume')} have one value everywhere:"
+        f" {some([evidence.named(i) for i in ids])}",
+        threshold=f"two values; an error from {GRAVE:.0%} of the volumes",
+        why="Nothing can be learned from them but that their label is likely.",
+        remedy=leaving_out(evidence, "Replace or remove them.", "leaves them out"),
+    )
+    return each_left_out(finding, ids, "one value everywhere")
+
+
+def find_moved_masks(evidence: Evidence) -> Marked | None:
+    """`data.mask-affine`: masks whose headers place them elsewhere than their volumes."""
+    if evidence.volumes is None:
+        return None
+    listing, headers = evidence.listing, evidence.scan.headers
+    pairs = [
+        (listing.paths[number], headers[number], listing.labels[number], header)
+        for number, header in sorted(evidence.volumes.mask_headers.items())
+        if number in headers and number not in evidence.volumes.misfits
+    ]
+    findings = listing.medium.mask_findings(listing.source, pairs)
+    return Marked(findings[0]) if findings else None
+
+
+def find_mixed_spacing(evidence: Evidence) -> Marked | None:
+    """`data.mixed-spacing`: volumes whose voxels are not of one size."""
+    if evidence.volumes is None:
+        return None
+    counts = spacings(evidence.scan.headers)
+    if len(counts) < 2:
+        return None
+    shown = ", ".join(f"{' × '.join(f'{step:g}' for step in steps)} mm ({n:,})" for steps, n in counts.most_common(4))
+    rest = f" and {len(counts) - 4} more" if len(counts) > 4 else ""
+    finding = Finding(
+        code="data.mixed-spacing",
+        severity="note",
+        where=evidence.listing.source,
+        measured=f"voxels of {len(counts)} sizes (depth × height × width): {shown}{rest}",
+        threshold="one spacing",
+        why="All are resampled to the median of each axis; where a class has another spacing, its blur gives it away.",
+        remedy="Choose another spacing with --data.spacing.",
+    )
+    return Marked(finding)

@@ -1,0 +1,102 @@
+"""The second look at volumes: every one is read whole, and a few numbers of it and its mask are kept.
+
+What a volume is known by: its intensities on 16 × 16 × 16 cells, without their mean, divided by their length. Another
+gain, type or format changes nothing of that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.listing import Listing
+from striate.data.media.volume.resampling import resample_linear
+from striate.data.media.volume.volume_files import VolumeHeader, read_header, read_voxels
+from striate.data.scan import why_unreadable
+from striate.data.threads import map_ordered
+from striate.errors import DataError
+from striate.wording import show_shape
+
+_CELLS = 16
+ALIKE = 0.995
+"""Correlation from which on two volumes are the same."""
+MOST_COMPARED = 5_000
+"""Volumes that are compared, all pairs of them."""
+
+
+@dataclass(frozen=True)
+class VolumeLooks:
+    """By id: `masks`, the values that occur in a mask; `misfits`, masks of another shape than their volume, in words;
+    `mask_headers`; `constant` volumes, which show nothing; `unreadable`, the reasons. `traits` (N, 4096) of `ids`."""
+
+    ids: tuple[int, ...]
+    traits: NDArray[np.float32]
+    masks: dict[int, frozenset[int]] = field(default_factory=dict)
+    misfits: dict[int, str] = field(default_factory=dict)
+    mask_headers: dict[int, VolumeHeader] = field(default_factory=dict)
+    constant: tuple[int, ...] = ()
+    unreadable: dict[int, str] = field(default_factory=dict)
+
+    def alike(self) -> list[tuple[int, int]]:
+        """Pairs of ids of the same volume."""
+        known = np.flatnonzero(np.abs(self.traits).any(1))[:MOST_COMPARED]
+        rows, columns = np.nonzero(np.triu(self.traits[known] @ self.traits[known].T >= ALIKE, 1))
+        return [(self.ids[known[a]], self.ids[known[b]]) for a, b in zip(rows.tolist(), columns.tolist(), strict=True)]
+
+
+def look_through(
+    listing: Listing, ids: Sequence[int], headers: Mapping[int, VolumeHeader], progress: Callable[[int], None]
+) -> VolumeLooks:
+    """Read the volumes `ids` and their masks, in threads."""
+
+    def one(number: int) -> tuple[NDArray[np.float32], bool, NDArray[np.uint8] | None, VolumeHeader | None] | str:
+        assert listing.read is not None
+        try:
+            voxels, header = read_voxels(listing.read(number), listing.paths[number])
+            values = voxels.astype(np.float32)
+            if not np.isfinite(values).all():
+                return f"{int(values.size - np.isfinite(values).sum()):,} voxels are NaN or Inf"
+            mask = mask_header = None
+            if listing.read_mask is not None:
+                data, where = listing.read_mask(number), listing.labels[number]
+                mask, mask_header = listing.medium.read_mask(data, where, header), read_header(data, where)
+        except (OSError, DataError) as error:
+            return why_unreadable(error)
+        return traits(values), bool(values.min() == values.max()), mask, mask_header
+
+    found: dict[int, NDArray[np.float32]] = {}
+    looks, constant = VolumeLooks((), np.zeros((0, _CELLS**3), np.float32)), []
+    for number, seen in zip(ids, map_ordered(one, ids), strict=True):
+        progress(1)
+        if isinstance(seen, str):
+            looks.unreadable[number] = seen
+            continue
+        found[number], flat, mask, mask_header = seen
+        constant += [number] if flat else []
+        if mask is None or mask_header is None:
+            continue
+        looks.masks[number], looks.mask_headers[number] = frozenset(np.unique(mask).tolist()), mask_header
+        if mask.shape != headers[number].shape:
+            of = f"its volume {show_shape(headers[number].shape)}"
+            looks.misfits[number] = f"{listing.labels[number]} has {show_shape(mask.shape)} voxels, {of}"
+    rows = np.stack(list(found.values())) if found else looks.traits
+    return VolumeLooks(
+        tuple(found), rows, looks.masks, looks.misfits, looks.mask_headers, tuple(constant), looks.unreadable
+    )
+
+
+def traits(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(4096,) of length 1, of the first channel; zeros where that is constant."""
+    small = resample_linear(values[:1], (_CELLS,) * 3).reshape(-1).astype(np.float64)
+    small -= small.mean()
+    length = float(np.linalg.norm(small))
+    return (small / length if length > 1e-6 else 0 * small).astype(np.float32)
+
+
+def spacings(headers: Mapping[int, VolumeHeader]) -> Counter[tuple[float, ...]]:
+    """How many volumes have which spacing, in hundredths of a millimeter."""
+    return Counter(tuple(round(step, 2) for step in header.spacing) for header in headers.values() if header.spacing)

@@ -1,0 +1,1 @@
+"""Volumes: files of medical and scientific images in three dimensions."""

@@ -1,0 +1,51 @@
+"""A volume as a picture: slices through it, with the head up and the front up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_GAP = 2
+
+
+def gray_levels(plane: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    """Values from `low` to `high` as levels from 0 to 255."""
+    scaled = (plane.astype(np.float32) - low) * (255 / max(high - low, 1e-12))
+    return scaled.clip(0, 255).astype(np.uint8)
+
+
+def middle_slices(raw: NDArray[Any], at: tuple[int, int, int] | None = None) -> NDArray[np.uint8]:
+    """(H, W, 3) of the slices of a volume (C, D, H, W) across depth, height and width side by side: those `at` these
+    places, or in the middle; of the first channel, from its 1st to its 99th percentile."""
+    low, high = np.percentile(raw[0], (1, 99)).tolist()
+    if high <= low:
+        low, high = float(raw[0].min()), float(raw[0].max())
+    plane = across(gray_levels(raw[0], low, high), at)
+    return np.repeat(plane[..., None], 3, 2)
+
+
+def across(volume: NDArray[Any], at: tuple[int, int, int] | None = None, fill: int = 0) -> NDArray[Any]:
+    """The three slices of (D, H, W) side by side, in the type of the volume; `fill` around them."""
+    deep, tall, wide = at or tuple(side // 2 for side in volume.shape)
+    # Rows are counted downward, and positions to the front and to the head upward.
+    planes = [volume[deep, ::-1], volume[::-1, tall], volume[::-1, :, wide]]
+    height = max(len(plane) for plane in planes)
+    out = np.full((height, sum(plane.shape[1] + _GAP for plane in planes) - _GAP), fill, volume.dtype)
+    left = 0
+    for plane in planes:
+        out[: plane.shape[0], left : left + plane.shape[1]] = plane
+        left += plane.shape[1] + _GAP
+    return out
+
+
+def fullest(mask: NDArray[np.uint8]) -> tuple[int, int, int]:
+    """The slices of a mask (D, H, W) with the most voxels of other classes than the first; the middle of what has
+    none."""
+    inside = (mask > 0) & (mask < 255)
+    if not inside.any():
+        deep, tall, wide = (side // 2 for side in mask.shape)
+        return deep, tall, wide
+    deep, tall, wide = (int(inside.sum(others).argmax()) for others in ((1, 2), (0, 2), (0, 1)))
+    return deep, tall, wide
