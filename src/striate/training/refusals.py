@@ -191,7 +191,8 @@ def refuse_wrong_loss(network: nn.Module, task: Task, train: Split, normalize: N
     whose = task.own_loss or f"the loss_sum of {task.name}"
     with on_trial(network):
         targets = train.targets[:LOOKED_AT]
-        outputs = network_outputs(network, network(normalize(train.inputs[:LOOKED_AT])), whole=task.reads_tree).outputs
+        result = task.outputs_for(network, normalize(train.inputs[:LOOKED_AT]), targets)
+        outputs = network_outputs(network, result, whole=task.reads_tree).outputs
         loss = scalar(task.loss_sum(outputs, targets), "task.loss", whose) / task.weight(targets)
     if not torch.isfinite(loss).item():
         got = f"{loss.item():g} from {whose} before the first step"

@@ -222,6 +222,20 @@ def _further(columns: dict[str, int]) -> list[str]:
     return [name for name in columns if name not in ("path", "label", "split", "group")]
 
 
+def table_columns(path: Path, called: Mapping[str, str]) -> dict[str, int]:
+    """The place of each column of the header in lower case, by the name under which it is read; none of a file that
+    cannot be read, which is said where its rows are."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            first = file.readline(1 << 16)
+    except OSError:
+        return {}
+    names = next(csv.reader([first], delimiter=max(",;\t", key=first.count)), [])
+    read_as = {given.lower(): name for name, given in called.items()}
+    lower = [name.strip().lower() for name in names]
+    return {read_as.get(name, name): place for place, name in enumerate(lower)}
+
+
 def table_rows(path: Path, file: IO[str]) -> Iterator[tuple[int, list[str]]]:
     """The fields of each row that is not empty, with the number of its last line; a row at a time in memory."""
     first = next((line for line in _lines(path, file) if line.strip()), "")
