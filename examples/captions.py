@@ -66,7 +66,9 @@ def main() -> None:
     # A mirrored picture has another caption than "left" and "right" exchanged: what is to the left comes first.
     run = striate.train(write(folder), network, epochs=30, set={"augment.flip": False, "augment.crop": 1.0})
     test = run.metrics["test"]
-    print(f"of {test['n']} new scenes {100 * test['exact_match']:.1f} % are described exactly, BLEU-4 {test['bleu4']:.3f}")
+    print(
+        f"of {test['n']} new scenes {100 * test['exact_match']:.1f} % are described exactly, BLEU-4 {test['bleu4']:.3f}"
+    )
     image, caption = scene(np.random.default_rng(1))
     found = run.load().predict(image).fields
     print(f"a new scene: {found['caption']} ({100 * found['probability']:.0f} %; in truth {caption})")

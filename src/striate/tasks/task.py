@@ -128,6 +128,8 @@ class Task:
     """Whether the loss compares the samples of a batch with one another, so that no batch is computed in parts."""
     own_loss: ClassVar[str] = ""
     """The name of the user's own loss that stands in place of the task's, where one does."""
+    words: tuple[str, ...] = ()
+    """The vocabulary, where it writes."""
     classes: tuple[str, ...] = ()
     loss_name: str = "own"
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 _SIDE, _COLUMNS, _LINE, _LETTER = 144, 6, 18, 13
 """Pixels of the longer side of a picture, pictures a row, pixels of a line of text and of its letters."""
-_DARKEST = 0.25
+_DARKEST = 0.35
 """How bright is what was not looked at."""
 
 

@@ -91,7 +91,7 @@ class Decoder(nn.Module):
 
     def first(self, cells: torch.Tensor) -> torch.Tensor:
         """(N, 1, WIDTH) the state before the first word."""
-        return torch.tanh(self.begin(cells.mean(1, keepdim=True)))
+        return torch.tanh(self.begin(cells.mean(1)))[:, None]
 
     def step(
         self, state: torch.Tensor, last: torch.Tensor, cells: torch.Tensor, keys: torch.Tensor

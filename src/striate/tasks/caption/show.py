@@ -17,7 +17,6 @@ from striate.tasks.show import PHOTO_DPI, Images, Row, places_at_random, plain_c
 from striate.visualize.canvas import main_title, new_figure, of_split, save_figure, show_image
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.visualize.word_pictures import drawn_words
-from striate.wording import percent
 
 SHOWN = 4
 _TRUE = 3
@@ -29,7 +28,7 @@ def picture_of(image: NDArray[np.uint8], shown: NDArray[Any], truth: NDArray[Any
     if shown.dtype == np.int8:
         return drawn_words(image, (), np.empty((0, 1), np.float32), _true_lines(shown))
     words = said_words(shown[None])[0]
-    said = f"said: {' '.join(words)} ({percent(probability(shown))})"
+    said = f"said: {' '.join(words)} ({100 * probability(shown):.0f} %)"
     lines = [] if truth is None else _true_lines(truth)
     return drawn_words(image, words, shown[: len(words), LETTERS + 1 :], [said, *lines])
 
