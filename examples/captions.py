@@ -64,7 +64,7 @@ def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "scenes")
     network = "conv(32,3,pad=1) bn relu pool(2) conv(64,3,pad=1) bn relu pool(2) conv(128,3,pad=1) bn relu"
     # A mirrored picture has another caption than "left" and "right" exchanged: what is to the left comes first.
-    run = striate.train(write(folder), network, epochs=30, set={"augment.flip": False, "augment.crop": 1.0})
+    run = striate.train(write(folder), network, epochs=8, set={"augment.flip": False, "augment.crop": 1.0})
     test = run.metrics["test"]
     print(
         f"of {test['n']} new scenes {100 * test['exact_match']:.1f} % are described exactly, BLEU-4 {test['bleu4']:.3f}"

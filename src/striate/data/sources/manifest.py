@@ -278,7 +278,7 @@ def _other_columns(path: Path, root: Path, columns: Mapping[str, int], fields: l
     """What is said of a header without path or label: what the columns are, or a guess of which is which."""
     names = list(columns)
     got, where = f"the columns {listed(names, 12)}", f"manifest {path}"
-    if not point_columns(names) and (what := other_task(names)):
+    if not point_columns(names) and (what := other_task(names)) and what != "captions":
         return DataError(where, f"{got}: {what}", _HEADER, by_hand_in_table(what, str(path)))
     values = dict(zip(names, fields, strict=False))
     files = [name for name in names if _is_file(root, values.get(name, "").strip())]
@@ -288,6 +288,8 @@ def _other_columns(path: Path, root: Path, columns: Mapping[str, int], fields: l
     label = next((name for name in LABEL_NAMES if name in rest), next(iter(rest), None))
     if found is None or label is None:
         return DataError(where, got, _HEADER, _REMEDY)
+    if "caption" in names and "path" not in names:
+        return DataError(where, got, "a column path beside caption", names_remedy({"path": found}))
     if point_columns(names):
         return DataError(where, got, "a column path beside those of points", names_remedy({"path": found}))
     guess = {name: given for name, given in (("path", found), ("label", label)) if name != given}
