@@ -97,4 +97,4 @@ def test_figures_are_those_of_the_coco_caption_evaluation() -> None:
     assert np.mean(rouge) == pytest.approx(ROUGE, rel=1e-9)
 
 
-BLEU, CIDER, ROUGE = 0.0, 0.0, 0.0
+BLEU, CIDER, ROUGE = 0.6811688623771838, 2.517928012634934, 0.8529569504569505

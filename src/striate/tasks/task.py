@@ -120,6 +120,8 @@ class Task:
     """What the doctor's checks of targets have to know; None leaves them out."""
     exports: ClassVar[tuple[str, ...]] = ()
     """Names of the outputs of an exported file; empty where the task has none."""
+    why_no_export: ClassVar[str] = "a task that says what an exported file of it gives (Task.exports)"
+    """What a run has to be for an export, where `exports` is empty."""
     batch_unit: int = 1
     """Batches have a multiple of so many samples, twice as many at least where that is more than 1."""
     gives_vector: ClassVar[bool] = False

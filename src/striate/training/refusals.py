@@ -80,6 +80,9 @@ def refuse_foreign_fields(config: Config, task: type[Task], loss: str, *, has_we
     _refuse("task", config.task, allowed, f"{task.name} with {loss} loss")
     if not config.auxiliary.layers:
         _refuse("auxiliary", config.auxiliary, {"rotation", "layers"}, "no auxiliary.layers")
+    if config.auxiliary.rotation and task.outputs_for is not Task.outputs_for:
+        got = f"turned images for {task.name}, which tells the network the targets of upright ones"
+        raise ConfigError("auxiliary.rotation", got, "0", "--auxiliary.rotation 0")
     if not has_weights:
         _refuse_fine_tuning(config)
 

@@ -80,6 +80,7 @@ class Caption(Task):
     losses: ClassVar[tuple[str, ...]] = ("cross-entropy",)
     fields: ClassVar[Mapping[str, frozenset[str]]] = {"cross-entropy": frozenset(("beam", "least_count"))}
     reads_tree: ClassVar[bool] = True
+    why_no_export: ClassVar[str] = "a network with as many steps for each image: a caption has one a word"
     draws: ClassVar[bool] = True
     refused_augmentation: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("mixup", "cutmix"), "images of which captions tell: a sentence cannot be blended with another one"
