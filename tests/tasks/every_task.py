@@ -152,6 +152,17 @@ def _manifest_of_points(folder: Path) -> Path:
     return folder / "points.csv"
 
 
+def _manifest_of_captions(folder: Path) -> Path:
+    """Two captions of each: what it is, and where it lies."""
+    rows = ["path,caption"]
+    for number, (image, (cy, _, radius), kind) in enumerate(_images()):
+        _save(image, folder / f"{number:03}.png")
+        what, where = ("disk", "square")[kind], "above" if cy < 7 else "below"
+        rows += [f"{number:03}.png,A {what}.", f"{number:03}.png,a {'large ' if radius > 3 else ''}{what} {where}"]
+    (folder / "captions.csv").write_text("\n".join(rows) + "\n")
+    return folder / "captions.csv"
+
+
 def _cut_image(source: Path) -> tuple[str, ...]:
     """A class needs no file of its own: what can be wrong is the image under it."""
     file = sorted(source.rglob("*.png"))[3]
@@ -272,6 +283,15 @@ EXAMPLES: dict[str, Example] = {
         frozenset(("embedding",)),
         "recall@1",
         ("--task", "embed"),
+    ),
+    "caption": Example(
+        _manifest_of_captions,
+        "conv(8,3,pad=1) bn relu pool(2) conv(16,3,pad=1) bn relu dropout(0.1)",
+        lambda source: sorted(source.parent.glob("*.png"))[:3],
+        _split_of_another_name,
+        frozenset(("bleu4", "cider", "rouge_l", "exact_match", "perplexity")),
+        frozenset(("caption", "probability")),
+        "BLEU-4",
     ),
 }
 """A new task gets its entry here; without one `test_every_task_has_an_example` fails."""

@@ -27,6 +27,7 @@ from striate.data.targets import Ragged
 from striate.runs.checkpoint import load_checkpoint
 from striate.tasks.accumulator import Accumulator
 from striate.tasks.every import TASKS
+from striate.tasks.outputs import map_outputs
 from striate.tasks.registry import task_class, task_from_state, task_to_state
 from striate.training import session
 from striate.training.events import StepDone
@@ -47,8 +48,8 @@ ONE_TASK = pytest.mark.parametrize("example", few_quick(sorted(TASKS), ["segment
 """What asks of a task only what the other tests do: quick for the task whose targets are the largest."""
 
 
-# Instances are a detection with masks, which have quick tests of their own.
-@pytest.fixture(scope="module", params=few_quick(sorted(TASKS), sorted(set(TASKS) - {"instances"})))
+# Instances are a detection with masks; they and captions have quick tests of their own.
+@pytest.fixture(scope="module", params=few_quick(sorted(TASKS), sorted(set(TASKS) - {"caption", "instances"})))
 def example(request: pytest.FixtureRequest) -> Example:
     return EXAMPLES[request.param]
 
@@ -128,7 +129,13 @@ def _outputs(prepared: Prepared, split: str = "train", count: int = 12) -> tuple
     part = prepared.splits[split]
     module = prepared.state.module.eval()
     with torch.no_grad():
-        return module(prepared.normalize(part.inputs[:count])), part.targets[:count]
+        inputs, targets = prepared.normalize(part.inputs[:count]), part.targets[:count]
+        return prepared.task.outputs_for(module, inputs, targets), targets
+
+
+def _some(outputs: Any, part: slice) -> Any:
+    """These samples of a tensor, or of each tensor of a tree."""
+    return map_outputs(lambda tensor: tensor[part], outputs)
 
 
 # The class
@@ -152,7 +159,7 @@ def test_its_state_makes_the_same_task_again(prepared: Prepared) -> None:
 def test_losses_of_parts_add_up_to_that_of_the_batch(prepared: Prepared) -> None:
     task, (outputs, targets) = prepared.task, _outputs(prepared)
     parts = [slice(0, 5), slice(5, 12)]
-    total = sum(task.loss_sum(outputs[part], targets[part]) for part in parts)
+    total = sum(task.loss_sum(_some(outputs, part), targets[part]) for part in parts)
     assert float(total) == pytest.approx(float(task.loss_sum(outputs, targets)), rel=1e-5)
     weights = sum(float(task.weight(targets[part])) for part in parts)
     assert weights == pytest.approx(float(task.weight(targets)), rel=1e-6)
@@ -166,7 +173,7 @@ def test_accumulators_merge_and_lie_in_a_checkpoint(prepared: Prepared, tmp_path
     def measured(*parts: slice) -> Accumulator:
         accumulator = task.accumulator()
         for part in parts:
-            accumulator.update(outputs[part], targets[part])
+            accumulator.update(_some(outputs, part), targets[part])
         return accumulator
 
     whole = measured(slice(0, 12)).compute()

@@ -204,6 +204,8 @@ def _explain_trained(
     normalize = trained.normalization.on(trained.device, raw.ndim + 1)
     x = normalize(torch.from_numpy(raw)[None].to(trained.device))
     module = trial_copy(trained.module)
+    if asked.prepare is not None:
+        asked.prepare(module)
     # A hook, not a module around it: the names of the layers, which Grad-CAM tells, stay those of the network.
     score = forward_hooks(after=[(module, lambda _module, _inputs, outputs: asked.score(outputs))])
     with score, on_trial(module), torch.enable_grad():

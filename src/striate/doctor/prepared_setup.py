@@ -140,7 +140,8 @@ def _step(
     optimizer.zero_grad(set_to_none=True)
     with autocast(config, inputs.device):
         if objective.heads is None and not config.regularize.sparsity:
-            given = network_outputs(model, model(inputs), whole=objective.task.reads_tree)
+            result = objective.task.outputs_for(model, inputs, objective.task.unstandardized(targets))
+            given = network_outputs(model, result, whole=objective.task.reads_tree)
             value = loss(given.outputs, targets)
             for weight, outputs in given.auxiliary:
                 value = value + weight * loss(outputs, targets)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,6 +96,7 @@ def evaluate_split(
     loss = float(measured.compute()["loss"])
     _require_finite(where, decoded, loss, len(split))
     metrics: dict[str, Any] = {"n": len(split), "loss": loss, **task.measure(decoded, split.targets.cpu())}
+    metrics |= task.metrics_of_loss(loss)
     if views != "none":
         metrics[f"{task.headline}_one_view"] = alone.compute()[task.headline]
         metrics["views"] = VIEW_COUNTS[views]
@@ -147,7 +149,8 @@ def _run(
     with inference(answering) as network, closing(_read(split, batch, device)) as parts:
         for part in parts:
             targets = part.targets.to(device)
-            outputs, alone = outputs_of_views(network, normalize(part.inputs.to(device)), views, task.unmoved)
+            told = partial(task.outputs_for, network, targets=targets)
+            outputs, alone = outputs_of_views(told, normalize(part.inputs.to(device)), views, task.unmoved)
             measured.update(outputs, targets)
             if alone is not outputs:
                 single.update(alone, targets)

@@ -39,7 +39,7 @@ class ExportedNetwork(nn.Module):
             raise UsageError(
                 "striate export",
                 f"a run that predicts {task.headline}",
-                "a task that says what an exported file of it gives (Task.exports)",
+                task.why_no_export,
                 "striate predict, or striate.load(run) in Python",
             )
         self.module = copied(trained.module).cpu().float().eval().requires_grad_(False)

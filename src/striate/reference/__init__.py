@@ -27,6 +27,7 @@ from striate.reference.activations import (
     tanh_backward,
 )
 from striate.reference.boxes import box_iou, generalized_iou, non_maximum_suppression
+from striate.reference.captions import bleu, bleu_counts, cider, rouge_l
 from striate.reference.check_gradient import GradientCheck, check_gradient
 from striate.reference.convolve import (
     convolve,
@@ -74,10 +75,13 @@ __all__ = [
     "average_pool_backward",
     "batch_norm",
     "batch_norm_backward",
+    "bleu",
+    "bleu_counts",
     "box_iou",
     "channel_l2_pool",
     "channel_l2_pool_backward",
     "check_gradient",
+    "cider",
     "col2im",
     "common_polygon",
     "convolve",
@@ -129,6 +133,7 @@ __all__ = [
     "relu_backward",
     "rotated_box_iou",
     "rotated_corners",
+    "rouge_l",
     "sigmoid",
     "sigmoid_backward",
     "softmax",

@@ -50,6 +50,11 @@ class RunDirectory:
         return self.path / "classes.txt"
 
     @property
+    def words(self) -> Path:
+        """The vocabulary of a network that writes, a word a line, the commonest first; of others there is none."""
+        return self.path / "words.txt"
+
+    @property
     def split(self) -> Path:
         """`path,label,split`, a row a file."""
         return self.path / "split.csv"

@@ -21,15 +21,15 @@ class TaskConfig:
     refused, never ignored."""
 
     name: str = "auto"
-    """The task. `auto` follows the annotations: class names, numbers, sets of labels, masks, boxes, or points. A task
-    that an installed package registers has a name too; `file.py:name` RUNS that code."""
+    """The task. `auto` follows the annotations: class names, numbers, sets of labels, masks, boxes, points, or
+    captions. A task that an installed package registers has a name too; `file.py:name` RUNS that code."""
     loss: str = "auto"
     """`auto`: softmax cross-entropy for classes and pixels, with soft Dice for volumes, squared error for numbers,
     binary cross-entropy for sets of labels, quality focal loss and GIoU for boxes, distance for points, ArcFace for
-    embeddings. Classes: `cross-entropy` or `hinge`; labels: `binary-cross-entropy` or `asymmetric`; pixels:
-    `cross-entropy`, `focal`, `dice`, or a sum, such as `cross-entropy+dice`; numbers: `squared`, `absolute` or `huber`;
-    embeddings: `arcface`, `proxy-anchor`, `triplet` or `supcon`. Or `file.py:name`, which runs that code: a function of
-    (outputs, targets) that gives their mean loss."""
+    embeddings, cross-entropy of words for captions. Classes: `cross-entropy` or `hinge`; labels: `binary-cross-entropy`
+    or `asymmetric`; pixels: `cross-entropy`, `focal`, `dice`, or a sum, such as `cross-entropy+dice`; numbers:
+    `squared`, `absolute` or `huber`; embeddings: `arcface`, `proxy-anchor`, `triplet` or `supcon`. Or `file.py:name`,
+    which runs that code: a function of (outputs, targets) that gives their mean loss."""
     label_smoothing: Annotated[float, Ge(0), Lt(1)] | None = None
     """Share of each target spread evenly over all classes (cross-entropy). Default: 0, or what the recipe decides."""
     class_weights: Literal["none", "balanced"] = "none"
@@ -64,6 +64,11 @@ class TaskConfig:
     """Embeddings: whether a mirror image is of the class of its image, so that images are mirrored while training, and
     an embedding is the mean of that of an image and of its mirror image. Default: whether mirrored training images are
     nearest to others of their class."""
+    beam: Annotated[int, Ge(1), Le(20)] = 3
+    """Captions: so many are followed at once while the most probable one is looked for; 1 takes the most probable word
+    at each place."""
+    least_count: Annotated[int, Ge(1), Le(10_000)] = 2
+    """Captions: how often a word has to occur in the training captions to be in the vocabulary."""
     cost: str | None = None
     """What it costs to miss a class, 1 where not named: `ill=10,doubtful=3`. Predictions and the final evaluation name
     the class with the largest cost × probability; training and probabilities stay as they are."""

@@ -56,7 +56,8 @@ class Explained:
     """What is asked of a network when a prediction is explained: `score(outputs)` (N, K) of the network's outputs, of
     which number `target` is explained, as `kind`. Where that is only a part of the prediction, `part` names it;
     `notes`: what else the reader must know, a sentence each. `choose`: class numbers (N,) of probabilities (N, K),
-    where the most probable class is not always predicted."""
+    where the most probable class is not always predicted. `prepare`: what the copy of the network that is asked has to
+    be told before."""
 
     score: Callable[[Outputs], torch.Tensor]
     target: int
@@ -64,6 +65,7 @@ class Explained:
     part: str = ""
     notes: tuple[str, ...] = ()
     choose: Callable[[torch.Tensor], NDArray[np.int64]] | None = None
+    prepare: Callable[[nn.Module], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,8 @@ class Task:
     """What the doctor's checks of targets have to know; None leaves them out."""
     exports: ClassVar[tuple[str, ...]] = ()
     """Names of the outputs of an exported file; empty where the task has none."""
+    why_no_export: ClassVar[str] = "a task that says what an exported file of it gives (Task.exports)"
+    """What a run has to be for an export, where `exports` is empty."""
     batch_unit: int = 1
     """Batches have a multiple of so many samples, twice as many at least where that is more than 1."""
     gives_vector: ClassVar[bool] = False
@@ -127,6 +131,8 @@ class Task:
     """Whether the loss compares the samples of a batch with one another, so that no batch is computed in parts."""
     own_loss: ClassVar[str] = ""
     """The name of the user's own loss that stands in place of the task's, where one does."""
+    words: tuple[str, ...] = ()
+    """The vocabulary, where it writes."""
     classes: tuple[str, ...] = ()
     loss_name: str = "own"
 
@@ -148,6 +154,17 @@ class Task:
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in state.items()})
 
     # What the network gives, and how wrong it is
+
+    def outputs_for(self, network: Callable[..., Outputs], inputs: torch.Tensor, targets: Targets) -> Outputs:
+        """What the network gives for a batch (N, …) whose targets are known. The default does not show it them: only a
+        network that learns from a part of a target to predict the rest (teacher forcing) is told."""
+        del targets
+        return network(inputs)
+
+    def metrics_of_loss(self, loss: float) -> dict[str, Any]:
+        """Further metrics of a split that follow from its mean loss."""
+        del loss
+        return {}
 
     @property
     def outputs(self) -> int:

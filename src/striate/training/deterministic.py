@@ -107,7 +107,7 @@ def refuse_nondeterministic(module: nn.Module, config: Config, task: Task, split
     inputs, targets = normalize(split.inputs[:samples]), split.targets[:samples]
     with left_alone(module), torch.enable_grad(), layer_named(module):
         module.train()
-        given = network_outputs(module, module(inputs), whole=task.reads_tree)
+        given = network_outputs(module, task.outputs_for(module, inputs, targets), whole=task.reads_tree)
         outputs = [given.outputs, *(more for _, more in given.auxiliary)]
         loss = torch.stack([task.loss(output, targets) for output in outputs]).sum()
         if loss.requires_grad:

@@ -60,6 +60,8 @@ def write_first_files(run: RunDirectory, prepared: Prepared, announce: Callable[
 def _fixed(run: RunDirectory, prepared: Prepared) -> Iterator[tuple[Path, Callable[[], str]]]:
     """The files that never change, and what makes each."""
     yield run.classes, lambda: "".join(f"{name}\n" for name in prepared.data.classes)
+    if words := prepared.task.words:
+        yield run.words, lambda: "".join(f"{word}\n" for word in words)
     rows = prepared.data.rows
     yield run.split, lambda: csv_text(["path", "label", "split"], ((row.path, row.label, row.split) for row in rows))
     yield run.seen, lambda: "".join(f"{digest}\n" for digest in _seen(prepared))

@@ -131,7 +131,7 @@ class Objective:
         """Scalar loss with all its terms, and what is measured. Of blended samples that is by the larger part's
         target. What is given may be a `part` of a batch: the losses of all parts add up to that of the batch."""
         part = part or whole_batch(self.task, targets)
-        seen = self._forward(module, inputs, (part.step, 0), part)
+        seen = self._forward(module, inputs, targets, (part.step, 0), part)
         named = targets if mix is None or mix.share >= 0.5 else mix.targets
         loss, named_sum = self._mixed(seen.outputs, targets, mix, part.weight)
         measured = self.empty()
@@ -151,7 +151,7 @@ class Objective:
     def measure(self, module: nn.Module, inputs: torch.Tensor, targets: Targets, number: int = 0) -> Measured:
         """What is measured alone, for validation, of the images as they are: `evaluation.views` are for what is
         measured once training is over. `number` is that of the batch, from which turns follow."""
-        seen, measured = self._forward(module, inputs, (0, number)), self.empty()
+        seen, measured = self._forward(module, inputs, targets, (0, number)), self.empty()
         for part, outputs in zip((measured.own, *measured.inner), (seen.outputs, *seen.inner), strict=True):
             part.update(outputs, targets)
         return self._counted(measured, seen)
@@ -176,11 +176,17 @@ class Objective:
         return self.config.regularize.sparsity > 0
 
     def _forward(
-        self, module: nn.Module, inputs: torch.Tensor, place: tuple[int, int], part: Part | None = None
+        self,
+        module: nn.Module,
+        inputs: torch.Tensor,
+        targets: Targets,
+        place: tuple[int, int],
+        part: Part | None = None,
     ) -> Seen:
         """One pass through the network and its heads; random turns follow from `place`."""
         if self.heads is None and not self._penalizes:
-            given = network_outputs(module, module(inputs), whole=self.task.reads_tree)
+            result = self.task.outputs_for(module, inputs, targets)
+            given = network_outputs(module, result, whole=self.task.reads_tree)
             return Seen(given.outputs, given.auxiliary)
         count, quarters = len(inputs), None
         if self._rotates:
@@ -190,7 +196,8 @@ class Objective:
         with ExitStack() as stack:
             found = stack.enter_context(self.heads.watching(module)) if self.heads is not None else {}
             hidden = stack.enter_context(hidden_activity(module)) if self._penalizes else []
-            given = network_outputs(module, module(inputs), whole=self.task.reads_tree)
+            result = self.task.outputs_for(module, inputs, targets)
+            given = network_outputs(module, result, whole=self.task.reads_tree)
         own = tuple((weight, first_samples(outputs, count)) for weight, outputs in given.auxiliary)
         seen = Seen(first_samples(given.outputs, count), own, hidden=hidden)
         if self.heads is None:

@@ -80,6 +80,9 @@ def refuse_foreign_fields(config: Config, task: type[Task], loss: str, *, has_we
     _refuse("task", config.task, allowed, f"{task.name} with {loss} loss")
     if not config.auxiliary.layers:
         _refuse("auxiliary", config.auxiliary, {"rotation", "layers"}, "no auxiliary.layers")
+    if config.auxiliary.rotation and task.outputs_for is not Task.outputs_for:
+        got = f"turned images for {task.name}, which tells the network the targets of upright ones"
+        raise ConfigError("auxiliary.rotation", got, "0", "--auxiliary.rotation 0")
     if not has_weights:
         _refuse_fine_tuning(config)
 
@@ -191,7 +194,8 @@ def refuse_wrong_loss(network: nn.Module, task: Task, train: Split, normalize: N
     whose = task.own_loss or f"the loss_sum of {task.name}"
     with on_trial(network):
         targets = train.targets[:LOOKED_AT]
-        outputs = network_outputs(network, network(normalize(train.inputs[:LOOKED_AT])), whole=task.reads_tree).outputs
+        result = task.outputs_for(network, normalize(train.inputs[:LOOKED_AT]), targets)
+        outputs = network_outputs(network, result, whole=task.reads_tree).outputs
         loss = scalar(task.loss_sum(outputs, targets), "task.loss", whose) / task.weight(targets)
     if not torch.isfinite(loss).item():
         got = f"{loss.item():g} from {whose} before the first step"

@@ -16,6 +16,7 @@ KINDS: dict[str, str] = {
     "columns": "striate.data.annotations.target_columns:TargetColumns",
     "identity": "striate.data.annotations.identities:Identities",
     "instance": "striate.data.annotations.instances:Instances",
+    "caption": "striate.data.annotations.captions:Captions",
     "point": "striate.data.annotations.points:Points",
 }
 """Name to module and class."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from striate.data.audit.box_pixels import find_in_boxes
 from striate.data.audit.boxes import find_missing_box_classes
+from striate.data.audit.captions import find_captions
 from striate.data.audit.classes import (
     find_imbalance,
     find_missing_classes,
@@ -137,6 +138,7 @@ def check_evidence(evidence: Evidence) -> DataCheck:
     found += [mark for find in FINDERS if (mark := find(evidence)) is not None]
     found += _of_inputs(evidence)
     found += find_points(evidence)
+    found += find_captions(evidence)
     if not any(mark.finding.code in ("data.missing-class", "data.too-few") for mark in found if _is_error(mark)):
         try:
             refuse_unusable(

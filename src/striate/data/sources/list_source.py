@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 from striate.data.annotations.annotation_kinds import annotation_kind
+from striate.data.annotations.captions import Captions
 from striate.data.annotations.target_columns import TargetColumns, with_targets
 from striate.data.config import DataConfig
 from striate.data.listing import SPLIT_NAMES, Listing, check_classes, is_split
@@ -19,6 +20,7 @@ from striate.data.sources.archive import SUFFIXES, archive_tree, is_archive
 from striate.data.sources.boxes.every_layout import list_boxes
 from striate.data.sources.boxes.numbered_masks import list_numbered_masks, number_the_objects
 from striate.data.sources.boxes.table import holds_box_rows, list_box_table
+from striate.data.sources.captions import holds_captions, list_captions
 from striate.data.sources.cifar import holds_cifar, list_cifar
 from striate.data.sources.class_folders import list_classes, unwrapped
 from striate.data.sources.corrections import with_labels, with_splits
@@ -203,6 +205,9 @@ def _list_path(path: Path, config: DataConfig, annotation: str | None, class_nam
         called = parse_names(config.names)
         if config.targets is None and annotation in (None, "box", "labels") and holds_box_rows(absolute, called):
             return list_box_table(absolute, called)
+        captions = config.targets is None and annotation in (None, Captions.name)
+        if captions and holds_captions(absolute, called, asked=annotation is not None):
+            return list_captions(absolute, called)
         return list_manifest(absolute, annotation if config.targets is None else TargetColumns.name, called)
     if name.lower().endswith((".xlsx", ".xls", ".ods")):
         raise _spreadsheet(path)

@@ -225,6 +225,20 @@ def _further(columns: dict[str, int]) -> list[str]:
     return [name for name in columns if name not in ("path", "label", "split", "group")]
 
 
+def table_columns(path: Path, called: Mapping[str, str]) -> dict[str, int]:
+    """The place of each column of the header in lower case, by the name under which it is read; none of a file that
+    cannot be read, which is said where its rows are."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            first = file.readline(1 << 16)
+    except OSError:
+        return {}
+    names = next(csv.reader([first], delimiter=max(",;\t", key=first.count)), [])
+    read_as = {given.lower(): name for name, given in called.items()}
+    lower = [name.strip().lower() for name in names]
+    return {read_as.get(name, name): place for place, name in enumerate(lower)}
+
+
 def table_rows(path: Path, file: IO[str]) -> Iterator[tuple[int, list[str]]]:
     """The fields of each row that is not empty, with the number of its last line; a row at a time in memory."""
     first = next((line for line in _lines(path, file) if line.strip()), "")
@@ -267,7 +281,7 @@ def _other_columns(path: Path, root: Path, columns: Mapping[str, int], fields: l
     """What is said of a header without path or label: what the columns are, or a guess of which is which."""
     names = list(columns)
     got, where = f"the columns {listed(names, 12)}", f"manifest {path}"
-    if not point_columns(names) and (what := other_task(names)):
+    if not point_columns(names) and (what := other_task(names)) and what != "captions":
         return DataError(where, f"{got}: {what}", _HEADER, by_hand_in_table(what, str(path)))
     values = dict(zip(names, fields, strict=False))
     files = [name for name in names if _is_file(root, values.get(name, "").strip())]
@@ -277,6 +291,8 @@ def _other_columns(path: Path, root: Path, columns: Mapping[str, int], fields: l
     label = next((name for name in LABEL_NAMES if name in rest), next(iter(rest), None))
     if found is None or label is None:
         return DataError(where, got, _HEADER, _REMEDY)
+    if "caption" in names and "path" not in names:
+        return DataError(where, got, "a column path beside caption", names_remedy({"path": found}))
     if point_columns(names):
         return DataError(where, got, "a column path beside those of points", names_remedy({"path": found}))
     guess = {name: given for name, given in (("path", found), ("label", label)) if name != given}

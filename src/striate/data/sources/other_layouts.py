@@ -41,6 +41,10 @@ def refuse_other_layouts(tree: Tree) -> None:
 def by_hand(tree: Tree, what: str) -> str:
     """The remedy where no task reads `what`."""
     first = next(filter(is_sample, tree.files), "1.jpg")
+    if what == "captions":
+        manifest = pasted(PurePosixPath(tree.where) / "captions.csv")
+        line = f"the line path,caption and a line for each caption, such as {first},A dog runs"
+        return f"write {manifest} with {line}; then: striate train {manifest}"
     manifest = pasted(PurePosixPath(tree.where) / "labels.csv")
     return (
         f"striate has no task for {what} yet. If each whole picture has one class, write {manifest} with the line"
@@ -51,6 +55,8 @@ def by_hand(tree: Tree, what: str) -> str:
 def by_hand_in_table(what: str, table: str | PurePosixPath) -> str:
     """The remedy for a `table` of `what`, which no task reads."""
     begin = f"striate has no task for {what} yet. "
+    if what == "captions":
+        return f"striate train {pasted(table)}, whose columns are path,caption, or --data.names path=COLUMN"
     if what == "named points":
         return "name the columns path,x1,y1,x2,y2,… or path,nose_x,nose_y,…, two for each point"
     return begin + (

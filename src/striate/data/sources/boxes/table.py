@@ -4,7 +4,6 @@ image without any.
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from pathlib import Path
 from striate.data.box_records import Box, Boxed
 from striate.data.listing import SPLIT_NAMES, Listing
 from striate.data.sources.boxes.make_listing import box_listing
-from striate.data.sources.manifest import LABEL_NAMES, PATH_NAMES, TableRow, check_path, table_rows
+from striate.data.sources.manifest import LABEL_NAMES, PATH_NAMES, TableRow, check_path, table_columns, table_rows
 from striate.data.sources.source_names import check_names, names_remedy
 from striate.data.sources.tree import Tree, check_size, read_file
 from striate.errors import DataError
@@ -28,13 +27,7 @@ _HEADER = "path,x_min,y_min,x_max,y_max,label, and if there are any angle, split
 
 def holds_box_rows(path: Path, called: Mapping[str, str]) -> bool:
     """Whether the header of the table has the edges of boxes."""
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            first = file.readline(1 << 16)
-    except OSError:
-        return False  # which is said where it is read
-    names = next(csv.reader([first], delimiter=max(",;\t", key=first.count)), [])
-    return set(EDGES) <= set(_columns(names, called))
+    return set(EDGES) <= set(_columns(list(table_columns(path, called)), {}))
 
 
 def _columns(names: list[str], called: Mapping[str, str]) -> dict[str, int]:

@@ -1,0 +1,139 @@
+"""Captions: what people say of a picture, in words; several of one picture."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.annotations.annotation import AnnotationKind
+from striate.data.dataset import Dataset
+from striate.data.listing import Listing
+from striate.errors import DataError
+from striate.wording import several
+
+LETTERS = 24
+"""Bytes of a word that count, in UTF-8."""
+MOST_WORDS = 100
+"""Words of the longest caption that is read."""
+BETWEEN = " | "
+"""Between the captions of a picture where they stand in one text."""
+END, NOTHING = 0, -1
+"""The bytes of the row behind a caption, and of the rows that fill up to the most."""
+_WORD = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*")
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a caption: runs of letters and digits in lower case, `t-shirt` and `dog's` as one; all else, such as
+    punctuation, only separates them. Of a longer word the first `LETTERS` bytes."""
+    found = _WORD.findall(unicodedata.normalize("NFC", text).lower())
+    return [_cut(word.replace("’", "'")) for word in found]
+
+
+def _cut(word: str) -> str:
+    return word.encode()[:LETTERS].decode("utf-8", "ignore")
+
+
+def word_rows(words: Iterable[str]) -> NDArray[np.int8]:
+    """(M, LETTERS) the bytes of words, 0 behind them."""
+    joined = b"".join(word.encode().ljust(LETTERS, b"\0") for word in words)
+    return np.frombuffer(joined, np.int8).reshape(-1, LETTERS)
+
+
+def caption_rows(captions: Sequence[Sequence[str]], most: int) -> NDArray[np.int8]:
+    """(most, LETTERS) the words of captions one after the other, a row of `END` behind each, `NOTHING` in the rest."""
+    rows = np.full((most, LETTERS), NOTHING, np.int8)
+    found = word_rows(word for words in captions for word in (*words, ""))
+    rows[: len(found)] = found
+    return rows
+
+
+def captions_in(rows: Any) -> list[list[str]]:
+    """The captions in rows (M, LETTERS) of bytes as whole numbers of any type; what follows the last end is one too, if
+    it has words."""
+    numbers = np.asarray(rows)
+    numbers = numbers[~(numbers[:, 0] == NOTHING)] if numbers.dtype == np.int8 else numbers
+    texts = numbers.astype(np.uint8).tobytes()
+    words = [texts[k : k + LETTERS].rstrip(b"\0").decode("utf-8", "replace") for k in range(0, len(texts), LETTERS)]
+    found: list[list[str]] = [[]]
+    for word in words:
+        if word:
+            found[-1].append(word)
+        else:
+            found.append([])
+    return found if found[-1] else found[:-1]
+
+
+class Captions(AnnotationKind):
+    """(N, M, LETTERS) int8, a row the bytes of a word: `caption_rows`, M those of the most of a picture."""
+
+    name: ClassVar[str] = "caption"
+    word: ClassVar[str] = "captions"
+    texts: ClassVar[str] = "captions"
+    task: ClassVar[str] = "caption"
+    layout: ClassVar[str] = ", or a manifest with the columns path,caption, a row a caption"
+
+    def check(self, data: Dataset) -> None:
+        """Captions differ: of one for all there is nothing to learn."""
+        train = data.splits.get("train")
+        if train is not None and bool((train.targets == train.targets[:1]).all()):
+            raise DataError(
+                f"data {data.source}",
+                f"the same caption of each of {several(len(train), 'training image')}: "
+                + self.text(train.targets[0].numpy()),
+                "captions that say what is in each image",
+                "give a manifest with captions of single images",
+            )
+
+    def label_keys(self, listing: Listing, ids: Sequence[int]) -> dict[int, object]:
+        """All alike: of the same image people say different things, which contradicts nothing."""
+        del listing
+        return dict.fromkeys(ids, "")
+
+    def text(self, target: Any) -> str:
+        """The captions of a sample in one text."""
+        return BETWEEN.join(" ".join(words) for words in captions_in(target))
+
+    def counted(self, listing: Listing, ids: Sequence[int]) -> str:
+        """`4,000 captions, 5 an image, 10.9 words each; 3,300 words: a (6,000), …`."""
+        assert listing.targets is not None
+        own = [words for number in ids for words in captions_in(listing.targets[number])]
+        counts = Counter(word for words in own for word in words)
+        usual = ", ".join(f"{word} ({count:,})" for word, count in counts.most_common(6))
+        each, long = len(own) / max(len(ids), 1), counts.total() / max(len(own), 1)
+        return (
+            f"{several(len(own), 'caption')}, {each:.3g} an image, {long:.3g} words each; "
+            f"{several(len(counts), 'word')}: {usual}{', …' if len(counts) > 6 else ''}"
+        )
+
+    def manifest_columns(self, listing: Listing) -> tuple[str, ...]:
+        """The column of captions."""
+        del listing
+        return ("caption",)
+
+    def manifest_fields(self, listing: Listing, number: int) -> tuple[str, ...]:
+        """All captions, with `BETWEEN` between them, as they are read again."""
+        return (listing.labels[number],)
+
+    def match(self, listing: Listing, classes: tuple[str, ...], preparation: Any) -> tuple[Listing, tuple[str, ...]]:
+        """Captions are of any words."""
+        del classes, preparation
+        return listing, ()
+
+
+def with_captions(listing: Listing, texts: Sequence[Sequence[str]]) -> Listing:
+    """The listing with these captions of each sample."""
+    words = [[words_of(text) for text in own] for own in texts]
+    most = max(sum(len(one) + 1 for one in own) for own in words)
+    return replace(
+        listing,
+        annotation=Captions.name,
+        labels=tuple(BETWEEN.join(" ".join(text.split()) for text in own) for own in texts),
+        targets=np.stack([caption_rows(own, most) for own in words]),
+    )

@@ -1,0 +1,102 @@
+"""Captions in a manifest: path,caption[,split][,group], a row a caption, several rows an image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from striate.data.annotations.captions import BETWEEN, MOST_WORDS, with_captions, words_of
+from striate.data.listing import SPLIT_NAMES, Listing
+from striate.data.media.every_medium import medium_of_files
+from striate.data.sources.manifest import TableRow, check_path, table_columns, table_rows
+from striate.data.sources.source_names import check_names
+from striate.data.sources.tree import check_size, read_file
+from striate.errors import DataError
+from striate.records import Finding, Remedy
+from striate.wording import listed, several
+
+_KNOWN = ("path", "caption", "split", "group")
+
+
+def holds_captions(path: Path, called: Mapping[str, str], *, asked: bool) -> bool:
+    """Whether the header of the table has the columns path and caption, and none of labels unless captions are `asked`
+    for."""
+    columns = table_columns(path, called).keys()
+    return {"path", "caption"} <= columns and (asked or not {"label", "labels"} & columns)
+
+
+def list_captions(path: Path, called: Mapping[str, str]) -> Listing:
+    """The images of the table with their captions; paths are relative to its folder and stay inside it. A caption
+    without a word is left out, and with it an image that has no other. Raises DataError with the line."""
+    root = Path(os.path.realpath(path.parent))
+    captions: dict[str, list[str]] = {}
+    places: dict[str, tuple[str | None, str | None]] = {}
+    columns, empty = table_columns(path, called), []
+    check_size(path.stat().st_size, f"manifest {path}")
+    with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
+        rows = table_rows(path, file)
+        check_names(called, [field.strip().lower() for field in next(rows)[1]], _KNOWN)
+        for line, fields in rows:
+            if len(fields) != len(columns):
+                got, want = several(len(fields), "field"), f"{len(columns)}, as in the header"
+                raise _at(path, line, got, want, "put a caption with a comma in double quotes")
+            row = {name: fields[place].strip() for name, place in columns.items()}
+            word = row.get("split", "").lower()
+            if word and word not in SPLIT_NAMES:
+                raise _at(path, line, f"the split {word!r}", "train, val, test or nothing", "correct the word")
+            place = SPLIT_NAMES.get(word), row.get("group") or None
+            name = check_path(path, root, TableRow(row["path"], line, row["caption"], *place, ())).path
+            if places.setdefault(name, place) != place:
+                raise _at(path, line, f"{name} in another split or group than above", "one of each", "correct the row")
+            own = captions.setdefault(name, [])
+            for text in row["caption"].split(BETWEEN):
+                count = len(words_of(text))
+                if count > MOST_WORDS:
+                    raise _at(path, line, f"a caption of {count:,} words", f"at most {MOST_WORDS}", "shorten it")
+                if count:
+                    own.append(text)
+                else:
+                    empty.append(name)
+    names = sorted(name for name, own in captions.items() if own)
+    if not names:
+        raise DataError(f"manifest {path}", "no caption with a word", "a row a caption", "begin with path,caption")
+    others = [name for name in columns if name not in _KNOWN]
+    groups = tuple(places[name][1] for name in names)
+    listing = Listing(
+        name=path.stem,
+        source=str(path),
+        kind=medium_of_files(names).name,
+        annotation="class",
+        paths=tuple(names),
+        labels=(),
+        given=tuple(places[name][0] for name in names),
+        targets=None,
+        read=lambda number: read_file(root / names[number]),
+        notes=(f"Columns of the manifest that are not read: {listed(others, 8)}.",) if others else (),
+        groups=groups if any(groups) else (),
+        findings=_empty(path, empty, len(captions) - len(names)),
+    )
+    return with_captions(listing, [captions[name] for name in names])
+
+
+def _at(path: Path, line: int, got: str, expected: str, remedy: str) -> DataError:
+    return DataError(f"manifest {path}, line {line}", got, expected, remedy)
+
+
+def _empty(path: Path, names: list[str], bare: int) -> tuple[Finding, ...]:
+    if not names:
+        return ()
+    without = f"; {several(bare, 'image has', 'images have')} no other, and {'is' if bare == 1 else 'are'} left out"
+    return (
+        Finding(
+            code="data.empty-captions",
+            severity="warning",
+            where=str(path),
+            measured=f"{several(len(names), 'caption')} without a word: {listed(sorted(set(names)), 3)}"
+            + (without if bare else ""),
+            threshold="0 captions",
+            why="They say nothing of the image, so they are not learned; whoever counts them counts too many.",
+            remedy=Remedy("Write the captions, or leave these rows out.", advice="fill in the column caption"),
+        ),
+    )

@@ -1,0 +1,120 @@
+"""How near a caption is to those that people wrote: BLEU, CIDEr-D and ROUGE-L, of words.
+
+A caption is a sequence of words; `references` are those of one image. What is summed over images is given apart from
+the figure, so that an interval can draw images anew.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from math import exp, log
+
+import numpy as np
+from numpy.typing import NDArray
+
+LONGEST = 4
+"""Words of the longest runs that are compared."""
+SIGMA = 6.0
+"""How many words longer or shorter a caption may be before CIDEr-D counts it much less."""
+BETA = 1.2
+"""How much more recall counts than precision in ROUGE-L, as in the evaluation of MS COCO."""
+
+Words = Sequence[str]
+
+
+def runs(words: Words, length: int) -> Counter[tuple[str, ...]]:
+    """How often each run of so many words (an n-gram) occurs."""
+    return Counter(tuple(words[k : k + length]) for k in range(len(words) - length + 1))
+
+
+def bleu_counts(caption: Words, references: Sequence[Words]) -> NDArray[np.float64]:
+    """(10,) what an image adds to BLEU: of 1, 2, 3 and 4 words how many runs of the caption are in a reference, each as
+    often at most as in the one that has it most often; how many there are; words of the caption, and of the reference
+    whose length is nearest, the shorter of two."""
+    hits, there = [], []
+    for length in range(1, LONGEST + 1):
+        own, most = runs(caption, length), Counter[tuple[str, ...]]()
+        for reference in references:
+            most |= runs(reference, length)
+        hits.append((own & most).total())
+        there.append(own.total())
+    nearest = min((abs(len(one) - len(caption)), len(one)) for one in references)[1] if references else 0
+    return np.array([*hits, *there, len(caption), nearest], np.float64)
+
+
+def bleu(counts: NDArray[np.float64]) -> float:
+    """BLEU-4 of a corpus, 0 to 1, from the sum of `bleu_counts` over its images: the geometric mean of the precisions
+    times the brevity penalty; 0 where no run of four words is found, without smoothing.
+
+    Papineni et al., "BLEU: a method for automatic evaluation of machine translation", ACL 2002.
+    """
+    hits, there, (own, nearest) = counts[:LONGEST], counts[LONGEST : 2 * LONGEST], counts[2 * LONGEST :]
+    if not hits.all() or not own:
+        return 0.0
+    penalty = min(0.0, 1 - nearest / own)
+    return float(exp(penalty + np.log(hits / there).mean()))
+
+
+def cider(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> NDArray[np.float64]:
+    """(N,) CIDEr-D of each image, 0 to 10; the figure is their mean. Runs of words weigh by how few images have them in
+    a reference, so the figure depends on the images that are measured together, and is 0 for one alone.
+
+    Vedantam, Zitnick and Parikh, "CIDEr: consensus-based image description evaluation", CVPR 2015, with the clipping,
+    the length penalty and the factor of 10 of CIDEr-D (section 6.1 and the code of the authors).
+    """
+    images: Counter[tuple[str, ...]] = Counter()
+    for own in references:
+        images.update({run for words in own for length in range(1, LONGEST + 1) for run in runs(words, length)})
+    total = log(max(len(references), 1))
+
+    def weighed(words: Words) -> list[dict[tuple[str, ...], float]]:
+        return [
+            {run: count * (total - log(max(images[run], 1))) for run, count in runs(words, length).items()}
+            for length in range(1, LONGEST + 1)
+        ]
+
+    found = np.zeros(len(captions))
+    for place, (caption, own) in enumerate(zip(captions, references, strict=True)):
+        mine, similar = weighed(caption), 0.0
+        for reference in own:
+            apart = len(caption) - len(reference)
+            penalty = exp(-(apart**2) / (2 * SIGMA**2))
+            similar += penalty * sum(map(_clipped_cosine, mine, weighed(reference))) / LONGEST
+        found[place] = 10 * similar / len(own) if own else 0.0
+    return found
+
+
+def _clipped_cosine(mine: dict[tuple[str, ...], float], theirs: dict[tuple[str, ...], float]) -> float:
+    """The cosine of two sparse vectors, in whose product the caption has no entry larger than the reference."""
+    lengths = [sum(value * value for value in one.values()) ** 0.5 for one in (mine, theirs)]
+    if not all(lengths):
+        return 0.0
+    return sum(min(mine[run], theirs[run]) * theirs[run] for run in mine.keys() & theirs.keys()) / (
+        lengths[0] * lengths[1]
+    )
+
+
+def longest_common(one: Words, other: Words) -> int:
+    """How many words the longest sequence has that is in both, in the same order, with others between or not."""
+    row = [0] * (len(other) + 1)
+    for word in one:
+        before = 0
+        for place, theirs in enumerate(other, 1):
+            before, row[place] = row[place], before + 1 if word == theirs else max(row[place], row[place - 1])
+    return row[-1]
+
+
+def rouge_l(caption: Words, references: Sequence[Words]) -> float:
+    """ROUGE-L of an image, 0 to 1: of the longest common sequence the best precision and the best recall over its
+    references, (1 + β²) P R / (R + β² P); the figure is the mean over images.
+
+    Lin, "ROUGE: a package for automatic evaluation of summaries", 2004; several references as in Chen et al.,
+    "Microsoft COCO captions", 2015.
+    """
+    shared = [longest_common(caption, one) for one in references]
+    if not caption or not any(shared):
+        return 0.0
+    precision = max(shared) / len(caption)
+    recall = max(count / len(one) for count, one in zip(shared, references, strict=True) if one)
+    return (1 + BETA**2) * precision * recall / (recall + BETA**2 * precision)

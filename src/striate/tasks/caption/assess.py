@@ -1,0 +1,110 @@
+"""Everything that follows from predicted captions for a split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.annotations.captions import BETWEEN, LETTERS, captions_in
+from striate.data.dataset import SampleFacts
+from striate.reference.captions import bleu, bleu_counts, cider, rouge_l
+from striate.statistics.estimate import Estimate
+from striate.statistics.intervals import percentile_interval, resampled_means
+from striate.tasks.caption.metrics import CaptionMetrics, ImageCaption
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.groups import FEWEST, sample_groups
+from striate.tasks.headline import Headline
+from striate.tasks.keypoints.assess import grouped
+from striate.wording import several
+
+WORST = 10
+"""So many images with the lowest CIDEr-D are named."""
+COUNTS = 10
+"""Columns of rows that are those of BLEU."""
+MEANS = ("cider", "rouge_l", "exact_match")
+
+
+def said_words(decoded: Any) -> list[list[str]]:
+    """The words of each predicted caption, of predictions (N, T, …)."""
+    rows = np.asarray(decoded)[..., :LETTERS]
+    return [next(iter(captions_in(each)), []) for each in rows]
+
+
+def true_captions(targets: Any) -> list[list[list[str]]]:
+    """The words of the true captions of each image, of targets (N, M, LETTERS)."""
+    return [captions_in(each) for each in np.asarray(targets)]
+
+
+def bleu_rows(decoded: Any, targets: Any) -> NDArray[np.float64]:
+    """(N, 10) what each image adds to BLEU."""
+    pairs = zip(said_words(decoded), true_captions(targets), strict=True)
+    return np.array([bleu_counts(said, true) for said, true in pairs]).reshape(-1, COUNTS)
+
+
+def cider_rows(decoded: Any, targets: Any) -> NDArray[np.float64]:
+    """(N,) CIDEr-D of each image, among these."""
+    return cider(said_words(decoded), true_captions(targets))
+
+
+def image_rows(decoded: Any, targets: Any) -> NDArray[np.float64]:
+    """(N, 14) what each image adds to the figures: to BLEU, CIDEr-D, ROUGE-L, whether it is one of the true captions,
+    and 1."""
+    said, true = said_words(decoded), true_captions(targets)
+    pairs = list(zip(said, true, strict=True))
+    columns = (
+        cider(said, true),
+        np.array([rouge_l(one, own) for one, own in pairs]),
+        np.array([one in own for one, own in pairs]),
+        np.ones(len(said)),
+    )
+    return np.concatenate([bleu_rows(decoded, targets), np.stack(columns, 1)], axis=1)
+
+
+def figures_of(total: NDArray[np.float64]) -> dict[str, float]:
+    """The figures from the sum (14,) of rows."""
+    means = dict(zip(MEANS, (total[COUNTS:-1] / max(total[-1], 1e-12)).tolist(), strict=True))
+    return {"bleu4": bleu(total[:COUNTS]), **means}
+
+
+def estimates(rows: NDArray[np.float64], groups: Sequence[str] = ()) -> dict[str, Estimate]:
+    """The figures of rows (N, 14) with their 95 % intervals by bootstrap over images, or over groups. How rare a run of
+    words is stays what it is among all images."""
+    units, drawn = grouped(rows, groups) if any(groups) else rows, []
+    if len(units) >= FEWEST:
+        drawn = [figures_of(mean) for mean in resampled_means(units)]
+    return {
+        name: Estimate(value, percentile_interval([one[name] for one in drawn]) if drawn else None)
+        for name, value in figures_of(rows.sum(0)).items()
+    }
+
+
+def assess_captions(evaluation: Evaluation, facts: SampleFacts, headline: Headline) -> CaptionMetrics:
+    """Everything that follows from predicted captions."""
+    decoded, targets, n = evaluation.decoded, evaluation.targets, evaluation.n
+    rows, said, true = image_rows(decoded, targets), said_words(decoded), true_captions(targets)
+    each = rows[:, COUNTS]
+    order = np.argsort(each, kind="stable")[:WORST]
+    worst = tuple(
+        ImageCaption(
+            int(evaluation.ids[k]), facts.paths[k], " ".join(said[k]), " ".join(next(iter(true[k]), [])), float(each[k])
+        )
+        for k in order
+    )
+    few = f"No intervals and no slices: {several(n, 'sample is', 'samples are')} fewer than {FEWEST}."
+    groups = sample_groups(facts, n, brightness=evaluation.brightness)
+    return CaptionMetrics(
+        n=n,
+        figures=estimates(rows, facts.columns.get("group", ())),
+        different=len(set(map(tuple, said))),
+        worst=worst,
+        slices=headline.slices(groups, rows[:, :COUNTS]),
+        left_out=(few,) if n < FEWEST else (),
+    )
+
+
+def joined_text(captions: Sequence[Sequence[str]]) -> str:
+    """Captions in one text."""
+    return BETWEEN.join(" ".join(words) for words in captions)

@@ -1,0 +1,37 @@
+"""Typical mistakes with captions, as predictions show them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from striate.records import Finding
+from striate.tasks.caption.assess import said_words, true_captions
+from striate.tasks.evaluation import Evaluation
+from striate.wording import percent, several
+
+SHARE, FEWEST = 0.8, 12
+"""From which share of images on that have the same caption that is told; and the least number of images."""
+
+
+def same_caption(evaluation: Evaluation) -> tuple[Finding, ...]:
+    """`fit.one-caption` where one caption is said of most images, though people say different things of them."""
+    said = Counter(map(tuple, said_words(evaluation.decoded)))
+    if evaluation.n < FEWEST:
+        return ()
+    (words, count), *_ = said.most_common(1)
+    true = Counter(tuple(words) for own in true_captions(evaluation.targets) for words in own)
+    usual = max(true.values()) / evaluation.n
+    if count < SHARE * evaluation.n or usual >= SHARE:
+        return ()
+    return (
+        Finding(
+            code="fit.one-caption",
+            severity="warning",
+            where=f"{evaluation.split} split",
+            measured=f"{count:,} of {several(evaluation.n, 'image')} get the same caption: {' '.join(words)}",
+            threshold=percent(SHARE),
+            why="The network writes sentences without looking at the image: it has learned only the language of the "
+            "captions yet, or each image has the captions of another.",
+            remedy="Train for longer; if that does not help, striate data check looks for captions of other images.",
+        ),
+    )

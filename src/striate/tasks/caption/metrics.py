@@ -1,0 +1,78 @@
+"""The metrics of captions: keys, records of evaluation.json, lines in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from striate.errors import one_line
+from striate.statistics.calibration import Temperature
+from striate.statistics.estimate import Estimate, as_object
+from striate.tasks.assessment import Slice, cut_text, slice_lines, span_text
+from striate.tasks.metric import Metric
+
+BLEU = Metric("bleu4", "BLEU-4", "share")
+CIDER = Metric("cider", "CIDEr-D")
+METRICS = (
+    BLEU,
+    CIDER,
+    Metric("rouge_l", "ROUGE-L", "share", brief=False),
+    Metric("exact_match", "exact match", "share"),
+    Metric("perplexity", "perplexity", higher_is_better=False),
+)
+_IMAGES = 5
+
+
+@dataclass(frozen=True)
+class ImageCaption:
+    """One image: what was `said`, the first of what is `true`, and its CIDEr-D."""
+
+    id: int
+    path: str
+    said: str
+    true: str
+    cider: float
+
+
+@dataclass(frozen=True)
+class CaptionMetrics:
+    """Everything about one split of captions.
+
+    `figures`: `bleu4` of the corpus, the means of `cider` (0 to 10, by how few images of this split have a run of
+    words), `rouge_l` and `exact_match` over images; with bootstrap intervals over images, or groups where there are
+    groups. `different`: how many different captions are said. `worst` begins with the image of the lowest CIDEr-D.
+    `left_out`: a sentence on each thing not computed.
+    """
+
+    n: int
+    figures: Mapping[str, Estimate]
+    different: int
+    worst: tuple[ImageCaption, ...]
+    slices: tuple[Slice, ...]
+    left_out: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as one JSON object."""
+        return as_object(self)
+
+    def lines(self, temperature: Temperature | None) -> list[list[str]]:
+        """The figures, slices, and the images with the lowest CIDEr-D."""
+        del temperature
+        names = {metric.key: metric for metric in METRICS}
+        rows = [
+            f"  {names[key].name:<24}{names[key].text(figure.value):>10}   "
+            + span_text(figure, *((100, ".2f") if names[key].is_share else (1, ".3f")))
+            for key, figure in self.figures.items()
+        ]
+        head = f"  {'over all images':<24}{'':>10}   95 % interval (bootstrap)"
+        said = f"  {self.different:,} different captions for {self.n:,} images"
+        return [[head, *rows, said], slice_lines(self.slices, BLEU), self._worst_lines()]
+
+    def _worst_lines(self) -> list[str]:
+        lines = []
+        for one in self.worst[:_IMAGES]:
+            lines.append(f"  {one.cider:6.3f}  {cut_text(one_line(one.path), 68)}")
+            lines += [f"          said: {cut_text(one_line(one.said), 62)}"]
+            lines += [f"          true: {cut_text(one_line(one.true), 62)}"]
+        return ["  images with the lowest CIDEr-D", *lines] if lines else []

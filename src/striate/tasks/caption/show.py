@@ -1,0 +1,98 @@
+"""Captions in pictures, tables and sections of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.annotations.captions import LETTERS, captions_in
+from striate.tasks.caption.assess import cider_rows, said_words
+from striate.tasks.caption.metrics import BLEU, METRICS, CaptionMetrics
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.show import PHOTO_DPI, Images, Row, places_at_random, plain_cells, share_cells, slices_section
+from striate.visualize.canvas import main_title, new_figure, of_split, save_figure, show_image
+from striate.visualize.page_parts import Picture, Section, Table
+from striate.visualize.word_pictures import drawn_words
+
+SHOWN = 4
+_TRUE = 3
+"""True captions that are written under a picture."""
+
+
+def picture_of(image: NDArray[np.uint8], shown: NDArray[Any], truth: NDArray[Any] | None) -> NDArray[np.uint8]:
+    """The image (C, H, W) with what each word of a predicted caption looked at, or with the true captions under it."""
+    if shown.dtype == np.int8:
+        return drawn_words(image, (), np.empty((0, 1), np.float32), _true_lines(shown))
+    words = said_words(shown[None])[0]
+    said = f"said: {' '.join(words)} ({100 * probability(shown):.0f} %)"
+    lines = [] if truth is None else _true_lines(truth)
+    return drawn_words(image, words, shown[: len(words), LETTERS + 1 :], [said, *lines])
+
+
+def probability(decoded: NDArray[Any]) -> float:
+    """How probable a predicted caption is, as the network sees it: the product over its words and its end."""
+    return float(np.exp(np.asarray(decoded, np.float64)[:, LETTERS].sum()))
+
+
+def _true_lines(target: NDArray[Any]) -> list[str]:
+    captions = [" ".join(words) for words in captions_in(target)]
+    return [f"true: {text}" for text in captions[:_TRUE]]
+
+
+def caption_pictures(
+    folder: Path, evaluation: Evaluation, images: Images | None, names: Sequence[str]
+) -> tuple[Picture, ...]:
+    """`captions.png` with some samples at random, then those of the lowest CIDEr-D, around its median, and of the
+    highest, each with what its words looked at."""
+    if images is None:
+        return ()
+    each = cider_rows(evaluation.decoded, evaluation.targets)
+    order = np.argsort(each, kind="stable")
+    middle = max(0, (len(order) - SHOWN) // 2)
+    galleries = (
+        ("Samples", "captions.png", places_at_random(evaluation.n, SHOWN), "drawn at random"),
+        ("Worst images", "worst.png", order[:SHOWN], "those with the lowest CIDEr-D"),
+        ("Typical images", "typical.png", order[middle : middle + SHOWN], "those around the median CIDEr-D"),
+        ("Best images", "best.png", order[::-1][:SHOWN], "those with the highest CIDEr-D"),
+    )
+    title, pictures = of_split(evaluation.data, evaluation.split, evaluation.n), []
+    for name, file, chosen, caption in galleries:
+        inputs = np.asarray(images[chosen])
+        drawn = [
+            picture_of(image, evaluation.decoded[k], evaluation.targets[k])
+            for image, k in zip(inputs, chosen, strict=True)
+        ]
+        tall = [9.0 * part.shape[0] / part.shape[1] for part in drawn]
+        figure = new_figure(9.0, sum(tall) + 0.5)
+        for axes, part in zip(
+            figure.subplots(len(drawn), 1, squeeze=False, height_ratios=tall).flat, drawn, strict=True
+        ):
+            show_image(axes, np.moveaxis(part, -1, 0))
+        main_title(figure, title if file == "captions.png" else f"{title}: {name.lower()}")
+        path = save_figure(figure, folder / file, PHOTO_DPI)
+        listed = "" if file == "captions.png" or not len(names) else f" ({', '.join(names[k] for k in chosen)})"
+        said = f"{title}; {caption}{listed}. Bright: what the word looked at."
+        pictures.append(Picture(name, said, path, "samples"))
+    return tuple(pictures)
+
+
+def caption_sections(figures: CaptionMetrics, of: str) -> tuple[Section, ...]:
+    """The captions with the lowest CIDEr-D, and parts of the data."""
+    rows: tuple[Row, ...] = tuple((one.path, one.said, one.true, f"{one.cider:.3f}") for one in figures.worst)
+    table = Table(f"Images with the lowest CIDEr-D of the {of}", ("image", "said", "true", "CIDEr-D"), rows)
+    said = f"{figures.different:,} different captions are said of {figures.n:,} images."
+    return (Section("What is said", (said,), (table,)), *slices_section(figures, BLEU, of))
+
+
+def overall_table(figures: CaptionMetrics, of: str) -> Table:
+    """The figures over all images."""
+    named = {metric.key: metric for metric in METRICS}
+    rows: tuple[Row, ...] = tuple(
+        (named[key].name, *(share_cells if named[key].is_share else plain_cells)(figure))
+        for key, figure in figures.figures.items()
+    )
+    return Table(f"Over all images, {of}", ("figure", "value", "95 % interval"), rows)

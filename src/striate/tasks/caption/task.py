@@ -1,0 +1,335 @@
+"""What is in a picture, in a sentence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import exp
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from striate.data.annotations.captions import LETTERS, NOTHING, caption_rows, captions_in, word_rows
+from striate.data.augment.warp import Warp
+from striate.data.config import AugmentConfig
+from striate.data.dataset import Dataset, SampleFacts
+from striate.errors import UsageError
+from striate.records import Finding
+from striate.reference.captions import bleu
+from striate.runs.predictions import Predictions as KeptPredictions
+from striate.statistics.calibration import Temperature
+from striate.tasks.accumulator import Accumulator, KeptRows
+from striate.tasks.assessment import Assessment, Figures
+from striate.tasks.baseline import Baseline, BaselineComparison, Method, compare_rows
+from striate.tasks.caption.assess import (
+    assess_captions,
+    bleu_rows,
+    cider_rows,
+    estimates,
+    figures_of,
+    image_rows,
+    joined_text,
+    said_words,
+)
+from striate.tasks.caption.doctor import same_caption
+from striate.tasks.caption.head import CaptionNetwork
+from striate.tasks.caption.metrics import CIDER, METRICS, CaptionMetrics
+from striate.tasks.config import TaskConfig
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.headline import Headline, Rows, interval_of
+from striate.tasks.outputs import Outputs
+from striate.tasks.task import Explained, Feature, Task
+from striate.visualize.page_parts import Picture, Section, Table
+from striate.wording import percent, several
+
+LONGEST = 40
+"""Words of the longest caption that is written, however long those of the training images are."""
+CROP = 0.8
+"""The least share of an image that a crop keeps: captions tell of what smaller ones would cut off."""
+EXCHANGED = {
+    "flip": (("left", "right"),),
+    "vertical_flip": (("above", "below"), ("top", "bottom"), ("over", "under"), ("upper", "lower")),
+}
+"""Words that are exchanged in the captions of images that are mirrored so."""
+
+
+@dataclass(frozen=True)
+class Caption(Task):
+    """Captions of words of `words`, those that occur often enough in training, the commonest first; outputs are those
+    of `CaptionNetwork`, targets (N, M, LETTERS) int8 those of `striate.data.annotations.captions`, predictions
+    (N, T, LETTERS + 1 + L) float32, a row a word: its bytes, its log-probability, and the attention to each cell.
+
+    The loss is the cross-entropy of each true word, and of the end, after the true words before it; rows that only fill
+    up count for nothing. `longest`: words of the longest caption that is written. `beam`: captions that are followed at
+    once while the most probable one is looked for.
+    """
+
+    words: tuple[str, ...] = ()
+    longest: int = 1
+    beam: int = 3
+
+    name: ClassVar[str] = "caption"
+    annotation: ClassVar[str] = "caption"
+    needs: ClassVar[Feature] = "pyramid"
+    metrics = METRICS
+    losses: ClassVar[tuple[str, ...]] = ("cross-entropy",)
+    fields: ClassVar[Mapping[str, frozenset[str]]] = {"cross-entropy": frozenset(("beam", "least_count"))}
+    reads_tree: ClassVar[bool] = True
+    why_no_export: ClassVar[str] = "a network with as many steps for each image: a caption has one a word"
+    draws: ClassVar[bool] = True
+    refused_augmentation: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("mixup", "cutmix"), "images of which captions tell: a sentence cannot be blended with another one"
+    )
+    loss_name: ClassVar[str] = "cross-entropy"  # type: ignore[misc]
+
+    @classmethod
+    def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
+        """With the words of the training captions."""
+        del loss
+        captions = [words for target in data.splits["train"].targets.cpu().numpy() for words in captions_in(target)]
+        counts = Counter(word for words in captions for word in words)
+        known = [word for word, count in counts.items() if count >= config.least_count]
+        known.sort(key=lambda word: (-counts[word], word))
+        if not known:
+            raise UsageError(
+                "--task.least_count",
+                f"{config.least_count}: no word occurs so often in the training captions",
+                f"at most {max(counts.values())}",
+                "--task.least_count 1",
+            )
+        return cls(tuple(known), min(LONGEST, max(map(len, captions))), config.beam)
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for the checkpoint."""
+        return {"words": list(self.words), "longest": self.longest, "beam": self.beam}
+
+    @property
+    def outputs(self) -> int:
+        """One a word."""
+        return len(self.words)
+
+    def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
+        """The network's maps with a decoder."""
+        if isinstance(network, CaptionNetwork):
+            return network
+        made = CaptionNetwork(network, input_shape, self.words, self.longest, self.beam)
+        return made.to(next(network.parameters(), torch.empty(0)).device)
+
+    def bare(self, network: nn.Module) -> nn.Module:
+        """The network of the maps."""
+        return network.grid.pyramid.body if isinstance(network, CaptionNetwork) else network
+
+    def outputs_for(self, network: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> Outputs:
+        """The network is told the true captions, whose words it learns one by one."""
+        return network(inputs, targets)
+
+    # Loss
+
+    def weight(self, targets: torch.Tensor) -> torch.Tensor:
+        """The number of words, with the ends of captions; a little above 0 where there are none."""
+        return (targets[..., 0] != NOTHING).sum().float().clamp(min=1e-12)
+
+    def loss_sum(self, outputs: Outputs, targets: torch.Tensor) -> torch.Tensor:
+        """Scalar: minus the sum of the log-probabilities of the true words; where nobody told the network what they
+        are, of those that it says."""
+        del targets
+        if "truth" in outputs:
+            return -outputs["truth"].sum()  # type: ignore[no-any-return]
+        return -outputs["predicted"][..., LETTERS].sum()  # type: ignore[no-any-return]
+
+    def metrics_of_loss(self, loss: float) -> dict[str, Any]:
+        """`perplexity`: among how many words, equally probable ones, the next one is as hard to tell."""
+        return {"perplexity": None if self.own_loss else exp(min(loss, 700.0))}
+
+    def warp_targets(self, targets: torch.Tensor, warp: Warp) -> torch.Tensor:
+        """In the captions of mirrored images left and right are exchanged, of those upside down above and below."""
+        turned = targets
+        for way, pairs in EXCHANGED.items():
+            mirrored = getattr(warp, way)
+            for pair in pairs if mirrored is not None else ():
+                rows = [torch.from_numpy(row.copy()).to(targets.device) for row in word_rows(pair)]
+                for one, other in (rows, rows[::-1]):
+                    there = (targets == one).all(2) & mirrored.to(targets.device)[:, None]
+                    turned = torch.where(there[..., None], other, turned)
+        return turned
+
+    def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
+        """Crops keep most of the image."""
+        del request
+        return replace(usual, crop=max(usual.crop or 1.0, CROP)), ""
+
+    # Metrics
+
+    def accumulator(self) -> Accumulator:
+        """The loss, and BLEU-4 of what is said of validation images."""
+        return KeptRows(self, lambda rows: {"bleu4": bleu(rows.sum(0))})
+
+    def decode(self, outputs: Outputs) -> torch.Tensor:
+        """(N, T, LETTERS + 1 + L) float32."""
+        return outputs["predicted"].float()  # type: ignore[no-any-return]
+
+    def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
+        """`bleu4`, `cider`, `rouge_l` and `exact_match`."""
+        return figures_of(image_rows(decoded.cpu(), targets.cpu()).sum(0))
+
+    @classmethod
+    def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:
+        """(N, 10) what each image adds to BLEU."""
+        del classes
+        return bleu_rows(decoded, targets)
+
+    @classmethod
+    def headline_of(cls, total: Rows, n: int) -> float:
+        """BLEU-4 of the corpus."""
+        del n
+        return bleu(total)
+
+    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
+        """Of each figure, by bootstrap over images or groups."""
+        found = estimates(image_rows(decoded, targets), groups)
+        ends = {f"{name}_interval": interval_of(figure) for name, figure in found.items()}
+        return {name: span for name, span in ends.items() if span is not None}
+
+    def same(self, one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
+        """1 where both captions are the same."""
+        pairs = zip(said_words(one), said_words(other), strict=True)
+        return np.array([said == theirs for said, theirs in pairs], np.float64)
+
+    def assess(
+        self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
+    ) -> Figures:
+        """Each figure with its interval, the worst images, and slices."""
+        del temperature, names
+        return assess_captions(evaluation, facts, self.headline_figure())
+
+    @classmethod
+    def made(cls, kept: KeptPredictions) -> bool:
+        """Whether there are rows of words for words."""
+        rows = kept.predicted is None and kept.answers.ndim == kept.targets.ndim == 3
+        return rows and kept.answers.shape[2] > LETTERS + 1 and kept.targets.shape[2] == LETTERS
+
+    def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
+        """That the same is said of all images."""
+        return same_caption(evaluation)
+
+    def baselines(self, data: Dataset) -> tuple[Method, ...]:
+        """One caption for all; a caption of the images that look most alike."""
+        from striate.tasks.caption.baselines import caption_methods  # loads only where it is needed
+
+        return caption_methods(data)
+
+    def compare_baseline(self, network: Evaluation, baseline: Baseline, seed: int = 0) -> BaselineComparison:
+        """By CIDEr-D, which is a mean over images, and by which neighbors are chosen."""
+        theirs, ours = (cider_rows(decoded, network.targets) for decoded in (baseline.decoded, network.decoded))
+        headline = Headline(CIDER, lambda total, n: float(total / n))
+        return compare_rows(headline, baseline.name, theirs, ours, seed)
+
+    # Predictions
+
+    def describe(self, decoded: torch.Tensor) -> dict[str, Any]:
+        """`caption`, and its `probability`: the product over its words and its end."""
+        words = said_words(decoded[None])[0]
+        return {"caption": " ".join(words), "probability": float(decoded[:, LETTERS].double().sum().exp())}
+
+    def line(self, fields: Mapping[str, Any]) -> str:
+        """The caption and its probability."""
+        return f"{fields['caption']}  ({percent(fields['probability'])})"
+
+    def draw(self, image: NDArray[np.uint8], decoded: Any, truth: Any = None) -> NDArray[np.uint8]:
+        """The image, and what each word looked at."""
+        from striate.tasks.caption.show import picture_of
+
+        return picture_of(image, np.asarray(decoded), None if truth is None else np.asarray(truth))
+
+    def target_text(self, target: Any) -> str:
+        """The captions."""
+        return joined_text(captions_in(torch.as_tensor(target).cpu()))
+
+    # How it is shown
+
+    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
+        """CIDEr-D, and the other figures."""
+        metrics, n = evaluation.metrics, evaluation.n
+        of = f"{several(n, 'image')} of the {evaluation.split} split of {evaluation.data}"
+        ends = metrics.get("cider_interval")
+        span = "" if ends is None else f" (95 % interval {ends[0]:.3f} to {ends[1]:.3f}, bootstrap)"
+        return f"CIDEr-D {metrics['cider']:.3f}", (
+            f"how much the captions agree with those that people wrote{span}, on the {of}. BLEU-4 is "
+            f"{percent(metrics['bleu4'])}, ROUGE-L {percent(metrics['rouge_l'])}; {percent(metrics['exact_match'])} of "
+            f"the captions are word for word one of the true ones."
+        )
+
+    def pictures(
+        self,
+        folder: Path,
+        evaluation: Evaluation,
+        images: Any | None,
+        *,
+        target_names: Sequence[str] = (),
+        names: Sequence[str] = (),
+    ) -> tuple[Picture, ...]:
+        """Samples with what each word looked at: at random, the worst, typical and the best ones."""
+        from striate.tasks.caption.show import caption_pictures  # drawing loads only where it is needed
+
+        del target_names
+        return caption_pictures(folder, evaluation, images, names)
+
+    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
+        """What is said, and parts of the data."""
+        from striate.tasks.caption.show import caption_sections
+
+        del assessment
+        return caption_sections(figures, of) if isinstance(figures, CaptionMetrics) else ()
+
+    def tables(
+        self, evaluation: Evaluation, figures: Figures | None, target_names: Sequence[str]
+    ) -> dict[str, Table | None]:
+        """The figures over all images."""
+        from striate.tasks.caption.show import overall_table
+        from striate.tasks.show import split_text
+
+        del target_names
+        return (
+            {"averages": overall_table(figures, split_text(evaluation))} if isinstance(figures, CaptionMetrics) else {}
+        )
+
+    def columns(self, names: Sequence[str]) -> list[str]:
+        """The true captions, and the predicted one."""
+        del names
+        return ["captions", "prediction"]
+
+    def cells(self, truth: Any, decoded: Any) -> list[Any]:
+        """One sample's row."""
+        return [joined_text(captions_in(truth)), " ".join(said_words(np.asarray(decoded)[None])[0])]
+
+    def explained(self, decoded: torch.Tensor) -> Explained:
+        """The whole caption: the sum of the log-probabilities of its words and its end."""
+        note = "The map is of the log-probability of this caption, whatever else a changed image would make of it."
+        several_words = "--part WORD explains one word of it; what each word looked at: striate predict --draw DIR."
+        return self._asked(decoded, slice(None), "the whole caption", (note, several_words))
+
+    def explained_part(self, decoded: torch.Tensor, part: str) -> Explained:
+        """A word, at its first place in the caption. Raises UsageError where it has none."""
+        words = said_words(decoded[None])[0]
+        if part not in words:
+            expected = f"a word of the caption: {' '.join(words)}"
+            raise UsageError("--part", repr(part), expected, f"--part {words[0]}" if words else "leave out --part")
+        place = words.index(part)
+        note = "The map is of the log-probability of this word after those before it."
+        return self._asked(decoded, slice(place, place + 1), f"the word {part}", (note,))
+
+    def _asked(self, decoded: torch.Tensor, places: slice, part: str, notes: tuple[str, ...]) -> Explained:
+        words = said_words(decoded[None])[0]
+        said = torch.from_numpy(caption_rows([words], len(words) + 1))
+
+        def tell(network: nn.Module) -> None:
+            network.told = said.to(next(network.parameters()).device)  # type: ignore[assignment]
+
+        return Explained(
+            lambda outputs: outputs["truth"][:, places].sum(1, keepdim=True), 0, "number", part, notes, prepare=tell
+        )
