@@ -62,9 +62,10 @@ def load(
     again, if you have named it yourself before; a run of a network made in Python needs one of the same form as
     `module`, and so does one with a `task` or `loss` given in Python (predicting needs no loss). `calibrated`: logits
     are divided by the temperature that was fitted on validation (evaluation.json), which changes probabilities, and
-    without costs or thresholds no predicted class. `cost={"ill": 10}`: the predicted class is the one with the largest cost × probability;
-    `threshold={"ill": 0.2}`: `ill` where its probability is at least that, else the most probable other class, with
-    None for the threshold with the best F1 on the run's validation split; both as text too, `"ill=10,doubtful=3"`.
+    without costs or thresholds no predicted class. `cost={"ill": 10}`: the predicted class is the one with the largest
+    cost × probability; `threshold={"ill": 0.2}`: `ill` where its probability is at least that, else the most probable
+    other class, with None for the threshold with the best F1 on the run's validation split; both as text too,
+    `"ill=10,doubtful=3"`.
     They take the place of the rule that the run was trained with. `reject`: a promised error rate, above which samples
     get no class (`label` None, with a `reason`): the sets of classes behind that are calibrated on the run's validation
     split, and hold the true class of samples like those with a probability of 1 − `reject` or more. No random state is

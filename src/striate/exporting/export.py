@@ -139,7 +139,7 @@ def export_trained(
 
 def facts_of(network: ExportedNetwork, trained: Trained, run: RunDirectory, source: str) -> dict[str, Any]:
     """What a file says of itself: whose network it is, what its outputs mean, and how inputs are prepared."""
-    metrics, task = read_metrics(run), trained.task
+    metrics, task, model = read_metrics(run), trained.task, config_from_yaml(run.config).model
     return {
         "striate": VERSION,
         "task": task.name,
@@ -152,7 +152,8 @@ def facts_of(network: ExportedNetwork, trained: Trained, run: RunDirectory, sour
         "network": dict(load_run(str(run.path))[1]["network"]),
         "views": trained.views,
         "card": card_facts(metrics, read_dispensable(run.evaluation), tuple(m.key for m in task.shown), source)
-        | {"weights": _begun_with(config_from_yaml(run.config).model)},
+        | {"weights": _begun_with(model)},
+        "weights_license": model.weights_license or "",
         "model": str(metrics.get("model")),
         "data": str(metrics.get("data")),
         "task_state": task_to_state(task),

@@ -14,8 +14,8 @@ from torch import nn
 from striate.data.dataset import Preparation
 from striate.data.normalize import Normalization
 from striate.errors import ModelError, RunError, StriateError, reason_of
+from striate.exporting import formats
 from striate.exporting.export_format import Runner
-from striate.exporting.formats import FORMATS
 from striate.exporting.speed import as_file_input
 from striate.inference.plan import Asked, InferencePlan
 from striate.inference.predictor import Predictor, plain_predictor
@@ -74,7 +74,7 @@ def is_exported(path: Path) -> bool:
     """Whether this is what `striate export` writes, by its name."""
     if path.is_dir():
         return (path / TENSORS).is_file() and not (path / "config.yaml").exists()
-    return path.name == TENSORS or path.suffix in {kind.suffix for kind in FORMATS if kind.suffix}
+    return path.name == TENSORS or path.suffix in {kind.suffix for kind in formats.FORMATS if kind.suffix}
 
 
 def load_exported(path: Path, device: str = "cpu", module: nn.Module | None = None) -> Trained:
@@ -89,7 +89,7 @@ def load_exported(path: Path, device: str = "cpu", module: nn.Module | None = No
         tensors = read_weights(str(folder / TENSORS)).tensors
         content = {**config, "task": config["task_state"], "model": tensors}
         return trained_from_dict(content, str(folder), torch.device(device), module)
-    kind = next(kind for kind in FORMATS if kind.suffix == path.suffix)()
+    kind = next(kind for kind in formats.FORMATS if kind.suffix == path.suffix)()
     kind.require()
     try:
         facts: dict[str, Any] = kind.facts(path)

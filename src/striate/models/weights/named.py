@@ -118,7 +118,7 @@ def describe_folder(folder: Path, name: str = "") -> Origin:
     size = published.get("input_size")
     fits = isinstance(size, list) and len(size) == 3 and all(type(side) is int and 0 < side < 10_000 for side in size)
     stated = card.get("license") if card.get("license") != "other" else card.get("license_name")
-    license = stated or published.get("license") or ""
+    license = stated or published.get("license") or config.get("weights_license") or ""
     known = bool(mean and std and all(one > 0 for one in std))
     return Origin(
         name,
