@@ -26,6 +26,7 @@ class _Timm(ModuleType):
         return list(self.sizes)
 
     def get_pretrained_cfg(self, name: str, allow_unregistered: bool) -> SimpleNamespace:
+        assert allow_unregistered
         return SimpleNamespace(input_size=self.sizes[name])
 
     def create_model(self, name: str, pretrained: bool, num_classes: int, in_chans: int) -> nn.Module:
@@ -72,7 +73,7 @@ def test_where_timm_cannot_be_imported_the_reason_is_said(monkeypatch) -> None:
     assert "striate[timm]" in caught.value.remedy
 
     class Broken:
-        def find_spec(self, name, path=None, target=None):
+        def find_spec(self, name, *_):
             if name == "timm":
                 raise RuntimeError("operator torchvision::nms does not exist")
 
