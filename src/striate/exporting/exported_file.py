@@ -103,7 +103,7 @@ def load_exported(path: Path, device: str = "cpu", module: nn.Module | None = No
     content = {**facts, "task": facts["task_state"], "model": {}}  # its tensors, where a checkpoint has a name
     check_content(content, str(path))
     task = task_from_state(content["task"], str(path))
-    values = {key: tuple(v) if isinstance(v, list) else v for key, v in content["preparation"].items()}
+    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in content["preparation"].items()}
     preparation = Preparation(**values)
     if task.whole_pictures:  # the file scales them itself
         preparation = replace(preparation, native=True)

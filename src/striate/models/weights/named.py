@@ -24,6 +24,7 @@ from striate.errors import ModelError, one_line
 from striate.models.layer_strings.arguments import nearest_few
 from striate.models.registry import MODELS
 from striate.models.weights.saved import Origin
+from striate.runs.plain_files import is_there
 
 TENSORS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 USUAL = (
@@ -40,6 +41,7 @@ _LEARNED_THERE = ("googlenet", "inception_v3")
 _LICENSE_OF_TORCHVISION = "bsd-3-clause"
 _REPOSITORY = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w./-]+))?")
 _OF_TIMM = re.compile(r"[a-z]\w*\.\w*in(1|12|21|22)k\w*(?:@[\w./-]+)?")
+_LONGEST = 250  # letters of owner, name and revision
 _FILES = (".pt", ".pth", ".safetensors", ".bin", ".ckpt", ".onnx", ".pt2", ".xml", ".yaml", ".h5")
 
 
@@ -75,14 +77,13 @@ def named_weights(text: str) -> Named | None:
     text = text.strip()
     if (found := _of_torchvision(text)) is not None:
         return found
-    if text.endswith(_FILES) or Path(text).exists():
+    if text.endswith(_FILES) or len(text) > _LONGEST or (text and is_there(Path(text))):
         return None
-    if _OF_TIMM.fullmatch(text):
-        text = f"timm/{text}"
-    matched = _REPOSITORY.fullmatch(text)
-    if matched is None or Path(text).parent.is_dir():  # runs/flowers, mistyped
+    name = f"timm/{text}" if _OF_TIMM.fullmatch(text) else text
+    matched = _REPOSITORY.fullmatch(name)
+    if matched is None or (name == text and Path(text).parent.is_dir()):  # runs/flowers, mistyped
         return None
-    return Named(text, matched[1], matched[2])
+    return Named(name, matched[1], matched[2])
 
 
 def fetch(named: Named) -> tuple[Path, Origin]:
@@ -202,7 +203,7 @@ def _from_hub(named: Named) -> Path:
         # The library reads the address of its server once, when it is imported.
         server, files = os.environ.get("HF_ENDPOINT"), [TENSORS, CONFIG, CARD]
         if not sys.stderr.isatty():
-            utils.disable_progress_bars()
+            utils.disable_progress_bars()  # type: ignore[attr-defined]
         return Path(snapshot_download(named.repository, revision=named.revision, allow_patterns=files, endpoint=server))
     except errors.RevisionNotFoundError:
         raise _refused(named, f"no revision {named.revision}", "a branch, tag or commit", "leave out @…") from None
@@ -262,6 +263,6 @@ def _front_matter(folder: Path) -> dict[str, Any]:
     try:
         text = (folder / CARD).read_text(encoding="utf-8")[:20_000]
         found = yaml.safe_load(text.split("---")[1]) if text.startswith("---") else None
-    except (OSError, ValueError, IndexError, yaml.YAMLError):
+    except (OSError, ValueError, IndexError, RecursionError, yaml.YAMLError):
         return {}
     return found if isinstance(found, dict) else {}
