@@ -43,10 +43,11 @@ def test_the_publishers_standardization_goes_with_the_weights_and_their_license_
     assert "the license of these weights is apache-2.0" in prepared.notes
 
 
+@pytest.mark.slow
 def test_weights_in_the_cache_are_chosen_for_a_few_photographs_unless_none_are_wanted(photos, monkeypatch) -> None:
     monkeypatch.setattr(Named, "cached", property(lambda self: self.text == "timm/resnet18.a1_in1k"))
     source = str(photos(each=4, size=96))
-    config = merge_request(read_config(None), data=source, epochs=1)
+    config = merge_request(read_config(None), data=source, epochs=1, fields={})
     with pytest.raises(StriateError, match=r"timm/resnet18\.a1_in1k"):  # chosen, and not really there
         prepare(config)
     prepared = prepare(merge_request(config, fields={"model.weights": "none"}))
