@@ -7,6 +7,10 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["COLUMNS"] = "80"
+# What happens to lie in this machine's caches of weights is of no concern, and nothing is fetched.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_CACHE"] = "/nonexistent/hub"
+os.environ["TORCH_HOME"] = "/nonexistent/torch"
 
 from collections import Counter
 from collections.abc import Callable, Iterator

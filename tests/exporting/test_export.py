@@ -14,11 +14,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import striate
 from striate.api import try_export
 from striate.cli import main
-from striate.errors import ModelError, UsageError
+from striate.errors import ModelError, RunError, UsageError
 from striate.exporting import export_format, formats
 from striate.exporting.export import staged
 from striate.exporting.export_format import ExportFormat
@@ -35,11 +36,15 @@ class Plain(ExportFormat):
     name: ClassVar[str] = "onnx"
     what: ClassVar[str] = "a name"
     suffix: ClassVar[str] = ".txt"
-    facts: ClassVar[dict[str, Any]] = {}
+    said: ClassVar[dict[str, Any]] = {}
 
     def write(self, network, facts, place):
         place.write_text(str(network.input_name))
-        Plain.network, Plain.facts = network, facts
+        Plain.network, Plain.said = network, json.loads(json.dumps(facts))
+
+    def facts(self, place):
+        assert place.exists()
+        return self.said
 
     def runners(self, place):
         assert place.exists()
@@ -70,7 +75,7 @@ def test_a_network_predicts_inside_its_file_what_the_run_predicts(digits_run, mo
     assert (parity["n"], parity["batches"], len(parity["sizes"])) == (5 * 12, [1, 3, 8], 5)
     assert found["speed"]["images_per_second"]["torch"] > 0
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith((".", "d"))] == ["digits.txt"]
-    facts = Plain.facts
+    facts = Plain.said
     assert facts["classes"] == [str(digit) for digit in range(10)]
     assert facts["input"] == {"name": "image", "type": "uint8", "shape": ["N", "H", "W", 1]}
     assert (facts["task"], facts["outputs"], facts["preparation"]["input_shape"]) == (
@@ -85,6 +90,25 @@ def test_a_network_predicts_inside_its_file_what_the_run_predicts(digits_run, mo
         striate.export(digits_run, out="digits.txt")
     with pytest.raises(UsageError, match=r"ends in \.txt"):
         striate.export(digits_run, out="digits.onnx")
+
+
+def test_what_was_exported_is_loaded_and_predicts_files(digits_run, monkeypatch) -> None:
+    _only(monkeypatch, Plain)
+    striate.export(digits_run, out="digits.txt")
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        Image.fromarray(rng.integers(0, 256, (20 + number, 31), dtype=np.uint8)).save(f"{number}.png")
+    pictures = [f"{number}.png" for number in range(3)]
+    found = striate.load("digits.txt").predict(pictures)
+    right = striate.load(digits_run).predict(pictures)
+    assert [one.label for one in found] == [one.label for one in right]
+    assert np.allclose([one.probability for one in found], [one.probability for one in right], atol=1e-5)
+    assert main(["predict", "digits.txt", *pictures]) == 0
+    with pytest.raises(ModelError, match="nothing of its layers"):
+        striate.explain("digits.txt", "0.png")
+    monkeypatch.setattr(Plain, "said", {})
+    with pytest.raises(RunError, match="striate export wrote"):
+        striate.load("digits.txt")
 
 
 def test_a_file_that_predicts_something_else_is_not_left(digits_run, monkeypatch, tmp_path, capsys) -> None:

@@ -16,6 +16,8 @@ import striate
 from striate.cli import main
 from striate.exporting.formats import FORMATS, format_named
 from striate.tasks.every import TASKS
+from striate.training.config_file import config_from_yaml
+from striate.training.prepare import read_data
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +50,12 @@ def test_every_task_in_every_format(run: Path, format: str, tmp_path: Path, caps
     assert found["parity"]["max_difference"] <= 1e-4
     assert found["parity"]["same_answers"] is True
     assert found["bytes"] > 1000
+    read = striate.load(f"{tmp_path}/net{suffix}")
+    raw = read_data(config_from_yaml(run / "config.yaml"))[1].splits["val"].inputs[torch.arange(2)].numpy()
+    for one, other in zip(read.answer(list(raw)), trained.answer(list(raw), plan="plain"), strict=True):
+        difference, same = trained.task.disparity(np.asarray(other.decoded), np.asarray(one.decoded))
+        assert same
+        assert difference <= 1e-4
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +105,10 @@ def test_the_folder_for_a_hub_is_loaded_by_torch_alone(digits_run: Path, tmp_pat
     weights = folder / "model.safetensors"
     again = striate.train("digits", "conv(4,3) relu pool(2) fc(10)", epochs=1, set={"model.weights": str(weights)})
     assert again.metrics["params"] == 410
+    # The folder knows its network, and what its inputs were standardized with.
+    again = striate.train("digits", weights=folder, epochs=1)
+    assert again.metrics["params"] == 410
+    assert striate.load(folder).normalization == trained.normalization == again.load().normalization
 
 
 def test_int8_is_written_where_it_is_a_gain_and_nothing_is_left_where_not(digits_run: Path, capsys) -> None:

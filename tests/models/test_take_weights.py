@@ -76,7 +76,8 @@ def test_a_class_that_the_run_knows_keeps_its_row(classes) -> None:
     known = ("dog", "eel", "ant")
     saved, mine = network(3).state_dict(), network(len(classes), seed=2)
     new = mine.state_dict()["fc2.weight"].clone()
-    run = SavedNetwork("run", Path("best.pt"), dict(saved), LAYERS.format(3), (1, 9, 9), 3, False, known)
+    facts = {"name": LAYERS.format(3), "input_shape": (1, 9, 9), "outputs": 3, "dense": False, "classes": known}
+    run = SavedNetwork("run", Path("best.pt"), dict(saved), **facts)
     news = take_weights(mine, run, len(classes), classes)
     for row, name in enumerate(classes):
         assert torch.equal(mine[-1].weight[row], saved["fc2.weight"][known.index(name)] if name in known else new[row])

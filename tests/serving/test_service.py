@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import shutil
@@ -19,6 +20,7 @@ from starlette.testclient import TestClient
 import striate
 from striate.cli import main
 from striate.errors import UsageError
+from striate.serving import door
 from striate.serving import service as serving
 from striate.serving.application import make_application
 from striate.serving.service import Limits, Service
@@ -99,6 +101,25 @@ def test_without_a_token_nothing_of_a_run_is_shown(client: TestClient, path: str
 def test_a_body_that_is_too_large_ends_wherever_its_length_is_not_told(client: TestClient) -> None:
     answer = client.post("/predict", content=iter([b"x" * 600_000] * 3))
     assert answer.status_code == 413
+
+
+def test_a_body_that_does_not_go_on_is_not_waited_for(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "_PATIENCE", 0.01)
+    application, sent = make_application(Service([run], striate.load, Limits()), TOKEN, "127.0.0.1"), []
+
+    async def ask() -> None:
+        async def receive() -> dict[str, Any]:
+            return await asyncio.Future()
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        headers = [(b"host", b"127.0.0.1"), (b"authorization", f"Bearer {TOKEN}".encode())]
+        scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": headers}
+        await application(scope | {"root_path": "", "scheme": "http", "http_version": "1.1"}, receive, send)
+
+    asyncio.run(ask())
+    assert sent[0]["status"] == 408
 
 
 @pytest.mark.parametrize("sent", [b"[", b"{}", b'{"inputs": 3}', b'{"inputs": []}', b"[" * 100_000])
@@ -196,6 +217,7 @@ def test_what_cannot_be_served_is_refused_before_it_answers(run: Path) -> None:
 
 @pytest.mark.slow
 def test_the_verb_answers_and_finishes_what_it_accepted(run: Path) -> None:
+    import secrets
     import signal
     import subprocess
     import sys
@@ -208,5 +230,22 @@ def test_the_verb_answers_and_finishes_what_it_accepted(run: Path) -> None:
         request = urllib.request.Request(f"{address}/predict", picture(), {"Authorization": f"Bearer {TOKEN}"})
         with urllib.request.urlopen(request) as answer:
             assert json.load(answer)["path"] == "picture"
+        # What was accepted when it is told to end is finished.
+        edge = secrets.token_hex(8)
+        part = f'--{edge}\r\nContent-Disposition: form-data; name="a"; filename="a.png"\r\n\r\n'.encode()
+        form = b"".join(part + picture(seed) + b"\r\n" for seed in range(200)) + f"--{edge}--\r\n".encode()
+        request = urllib.request.Request(f"{address}/predict", form, dict(request.headers))
+        request.add_header("Content-Type", f"multipart/form-data; boundary={edge}")
+        lines: list[dict[str, Any]] = []
+        asking = threading.Thread(target=lambda: lines.extend(json.load(urllib.request.urlopen(request))))
+        asking.start()
+        for _ in range(2000):
+            with urllib.request.urlopen(
+                urllib.request.Request(f"{address}/metrics", headers=dict(request.headers))
+            ) as counts:
+                if 'striate_predictions_total{run="digits"} 1.0' not in counts.read().decode() or lines:
+                    break
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
+        asking.join()
+        assert [line["path"] for line in lines] == ["a.png"] * 200

@@ -23,6 +23,7 @@ from striate.api.keywords import known_keywords
 from striate.errors import NoInputShape, RunError, StriateError, UsageError, pasted
 from striate.evaluation.assessment import read_temperature
 from striate.evaluation.evaluate import evaluate_trained
+from striate.exporting.exported_file import is_exported, load_exported
 from striate.models.build import Model, build_model, module_of_run
 from striate.models.from_run import names_run
 from striate.models.preserved_state import same_random_state
@@ -53,15 +54,18 @@ def load(
     threshold: ByClass = None,
     reject: float | None = None,
 ) -> Trained:
-    """The trained network of a run directory (its best epoch) or of one checkpoint file, ready to predict.
+    """The trained network of a run directory (its best epoch), of one checkpoint file, or of what `striate export`
+    wrote, ready to predict; the runtime of an exported file predicts, except for the folder of a hub, which has the
+    network itself.
 
-    Nothing of the file is executed. A run of `file.py:function` runs that function again, if you have named it yourself
-    before; a run of a network made in Python needs one of the same form as `module`, and so does one with a
-    `task` or `loss` given in Python (predicting needs no loss). `calibrated`: logits are divided by the temperature
-    that was fitted on validation (evaluation.json), which changes probabilities, and without costs or thresholds no
-    predicted class. `cost={"ill": 10}`: the predicted class is the one with the largest cost × probability;
-    `threshold={"ill": 0.2}`: `ill` where its probability is at least that, else the most probable other class, with
-    None for the threshold with the best F1 on the run's validation split; both as text too, `"ill=10,doubtful=3"`.
+    Nothing of the file is executed, except the program that a .pt2 is. A run of `file.py:function` runs that function
+    again, if you have named it yourself before; a run of a network made in Python needs one of the same form as
+    `module`, and so does one with a `task` or `loss` given in Python (predicting needs no loss). `calibrated`: logits
+    are divided by the temperature that was fitted on validation (evaluation.json), which changes probabilities, and
+    without costs or thresholds no predicted class. `cost={"ill": 10}`: the predicted class is the one with the largest
+    cost × probability; `threshold={"ill": 0.2}`: `ill` where its probability is at least that, else the most probable
+    other class, with None for the threshold with the best F1 on the run's validation split; both as text too,
+    `"ill=10,doubtful=3"`.
     They take the place of the rule that the run was trained with. `reject`: a promised error rate, above which samples
     get no class (`label` None, with a `reason`): the sets of classes behind that are calibrated on the run's validation
     split, and hold the true class of samples like those with a probability of 1 − `reject` or more. No random state is
@@ -69,6 +73,13 @@ def load(
     UsageError for an unknown class, and for a rate that validation has too few samples for.
     """
     path = Path(path)
+    if is_exported(path):
+        if module is not None and not isinstance(module, nn.Module):
+            raise UsageError("module", "a class or function", "an nn.Module of that form", "module=MyNetwork()")
+        with same_random_state():
+            loaded = load_exported(path, device, module)
+        loaded = with_temperature_of(open_run(path), loaded) if calibrated else loaded
+        return with_rejection_of(path, with_rule_of(path, loaded, cost, threshold), reject)
     file = typed(path) if is_there(path) and not path.is_dir() else open_run(path).best
     if not is_there(file):
         if (path / "config.yaml").exists() and config_from_yaml(path / "config.yaml").cv is not None:

@@ -48,7 +48,7 @@ _NO_WORKERS = (
     "no number of workers: images are decoded once and then read from memory; --execution.threads sets threads"
 )
 _VALIDATES = "no such option: every training validates after each epoch; --data.val_fraction sets the size of the split"
-_NO_PRETRAINED = "the file or the run that the weights come from: --weights FILE"
+_NO_PRETRAINED = "the file, run or name that the weights come from: --weights resnet18.tv_in1k"
 
 OPTIONS = {
     **{word: Ours(SHORT_OPTIONS.get(field, f"--{field}")) for word, field in FIELDS_ELSEWHERE.items()},

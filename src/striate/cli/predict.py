@@ -47,7 +47,7 @@ def predict(
     Parameters
     ----------
     run
-        A run directory, or one checkpoint file.
+        A run directory, one checkpoint file, or what striate export wrote.
     path
         Images, folders that are searched for images, and samples of named data sets: digits#3. An .npz with an array x,
         and for a network of tables a .csv of its numbers: each sample in it.

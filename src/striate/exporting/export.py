@@ -21,10 +21,13 @@ from striate.exporting.model_card import card_facts
 from striate.exporting.parity import Parity, measure_parity, spread_inputs
 from striate.exporting.quantize import Quantized, measure_quantized
 from striate.exporting.speed import BATCH, measure_speed
+from striate.models.config import ModelConfig
 from striate.models.preserved_state import same_random_state
+from striate.models.weights.saved import load_run
 from striate.runs.directory import RunDirectory, read_metrics
 from striate.runs.files import explained, read_dispensable
 from striate.tasks.registry import task_to_state
+from striate.training.config_file import config_from_yaml
 from striate.training.trained import Trained
 from striate.version import VERSION
 from striate.wording import several
@@ -136,7 +139,7 @@ def export_trained(
 
 def facts_of(network: ExportedNetwork, trained: Trained, run: RunDirectory, source: str) -> dict[str, Any]:
     """What a file says of itself: whose network it is, what its outputs mean, and how inputs are prepared."""
-    metrics, task = read_metrics(run), trained.task
+    metrics, task, model = read_metrics(run), trained.task, config_from_yaml(run.config).model
     return {
         "striate": VERSION,
         "task": task.name,
@@ -146,12 +149,23 @@ def facts_of(network: ExportedNetwork, trained: Trained, run: RunDirectory, sour
         "facts": task.exported_facts(),
         "preparation": json.loads(json.dumps(asdict(trained.preparation))),
         "normalization": asdict(trained.normalization),
+        "network": dict(load_run(str(run.path))[1]["network"]),
         "views": trained.views,
-        "card": card_facts(metrics, read_dispensable(run.evaluation), tuple(m.key for m in task.shown), source),
+        "card": card_facts(metrics, read_dispensable(run.evaluation), tuple(m.key for m in task.shown), source)
+        | {"weights": _begun_with(model)},
+        "weights_license": model.weights_license or "",
         "model": str(metrics.get("model")),
         "data": str(metrics.get("data")),
         "task_state": task_to_state(task),
     }
+
+
+def _begun_with(model: ModelConfig) -> dict[str, str] | None:
+    """Name and license of the weights that the network began with; of a file, its name without the folders."""
+    if model.pretrained is None:
+        return None
+    path = Path(model.pretrained)
+    return {"name": path.name if path.is_absolute() else model.pretrained, "license": model.weights_license or ""}
 
 
 def refuse_taken(place: Path) -> None:

@@ -55,6 +55,10 @@ class ExportFormat:
         """Write at `place` what was written at `source`, in 8-bit integers."""
         raise NotImplementedError
 
+    def facts(self, place: Path) -> dict[str, Any]:
+        """What `write` was given, read from the file; empty for a file of another program."""
+        raise NotImplementedError
+
     def runners(self, place: Path) -> dict[str, Runner]:
         """What runs it here, by name, the one that counts first."""
         raise NotImplementedError

@@ -65,6 +65,9 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         f"{several(card['params'], 'parameter')}, {several(card['macs'], 'multiply–accumulate')} for one input; "
         f"{several(card['epochs'], 'epoch')} in {card['train_seconds']:,.0f} s on {card['device']}."
     )
+    if begun := card.get("weights"):
+        license = f"license {begun['license']}" if begun["license"] else "of which no license is known"
+        yield f"It began with the weights {_safe(begun['name'])}, {_safe(license)}."
     yield from ("", "## Limits", "")
     yield from (f"- {line}" for line in _limits(card))
     yield from ("", "## Use", "", "```python", "from load import load", "", "network, config = load()")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,6 +62,17 @@ class OnnxFormat(ExportFormat):
         from striate.exporting.quantize import quantize_onnx
 
         quantize_onnx(source, place, trained, data)
+
+    def facts(self, place: Path) -> dict[str, Any]:
+        """Its metadata."""
+        import onnx
+
+        found: dict[str, Any] = {}
+        for entry in onnx.load(place, load_external_data=False).metadata_props:
+            found[entry.key] = entry.value  # what is no text is JSON
+            with contextlib.suppress(ValueError):
+                found[entry.key] = json.loads(entry.value)
+        return found
 
     def runners(self, place: Path) -> dict[str, Runner]:
         """onnxruntime, and OpenVINO where it is installed."""

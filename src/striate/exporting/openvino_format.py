@@ -41,6 +41,11 @@ class OpenvinoFormat(ExportFormat):
         facts = load_openvino().Core().read_model(source).get_rt_info("striate").value
         _convert(between, facts, place)
 
+    def facts(self, place: Path) -> dict[str, Any]:
+        """Its runtime information."""
+        model = load_openvino().Core().read_model(place)
+        return dict(json.loads(model.get_rt_info("striate").value)) if model.has_rt_info("striate") else {}
+
     def runners(self, place: Path) -> dict[str, Runner]:
         """OpenVINO."""
         return {"openvino": openvino_runner(place)}

@@ -34,6 +34,13 @@ class TorchFormat(ExportFormat):
         with quiet_exporter():
             torch.export.save(program, place, extra_files={FACTS: json.dumps(facts)})
 
+    def facts(self, place: Path) -> dict[str, Any]:
+        """What lies beside the program."""
+        found = {FACTS: ""}
+        with quiet_exporter():
+            torch.export.load(place, extra_files=found)
+        return dict(json.loads(found[FACTS] or "{}"))
+
     def runners(self, place: Path) -> dict[str, Runner]:
         """torch."""
         with quiet_exporter():

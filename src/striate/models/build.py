@@ -18,6 +18,7 @@ from striate.models.decoder import with_decoder
 from striate.models.from_file import build_from_file, call_factory, names_file
 from striate.models.from_run import names_run, read_network
 from striate.models.from_spec import build_plan, most_parameters
+from striate.models.from_timm import build_from_timm, names_timm, published_shape
 from striate.models.from_zoo import build_from_zoo
 from striate.models.initialization.reinitialize import reinitialize
 from striate.models.input_shape import read_input_shape
@@ -88,10 +89,10 @@ def build_model(
 ) -> nn.Module:
     """The network that `model` names, with weights drawn from torch's random state, or those of a run.
 
-    `model`: a zoo name (`mnist-cnn`, `mlp(128,64)`), a layer string, `path/to/file.py:function`, which RUNS that code,
-    a run directory or checkpoint; a module, which comes back as it is; a class or function that makes one, called as
-    that of a file is. `input_shape`: (C, *spatial) or (F,),
-    without the batch; None takes the zoo's published one, or the run's. `outputs`: how many logits, or channels of the
+    `model`: a zoo name (`mnist-cnn`, `mlp(128,64)`), one of timm (`timm/convnext_atto`), a layer string,
+    `path/to/file.py:function`, which RUNS that code, a run directory or checkpoint; a module, which comes back as it
+    is; a class or function that makes one, called as that of a file is. `input_shape`: (C, *spatial) or (F,), without
+    the batch; None takes the zoo's published one, or the run's. `outputs`: how many logits, or channels of the
     input's size if `dense`; None takes the published number, the run's, or whatever the network gives. `dense` None
     is what a zoo network or run is made for, and False for all else. A run's last layer is initialized again
     where its number of outputs differs. `init`: the initialization of all layers (see `reinitialize`); `auto` is by
@@ -165,6 +166,11 @@ def _from_text(request: _Request) -> tuple[nn.Module, _Request]:
         return _from_run(request)
     if kind in ("file", "given"):
         return _from_code(request), request
+    if kind == "timm":
+        request = replace(request, input_shape=request.input_shape or published_shape(text))
+        assert request.input_shape is not None
+        network = build_from_timm(text, request.input_shape, request.outputs or 1000)
+        return _for_maps(network, request), request
     if kind == "zoo":
         info = MODELS[_leading_name(text)]
         shape, dense = request.input_shape or info.input_shape, _first(request.dense, info.dense)
@@ -185,7 +191,7 @@ def _first(asked: bool | None, otherwise: bool) -> bool:
     return otherwise if asked is None else asked
 
 
-def _kind(text: str) -> Literal["given", "file", "run", "zoo", "layers"]:
+def _kind(text: str) -> Literal["given", "file", "run", "timm", "zoo", "layers"]:
     """What the text is; ModelError where it can be none of these."""
     if is_given(text):
         return "given"
@@ -193,6 +199,8 @@ def _kind(text: str) -> Literal["given", "file", "run", "zoo", "layers"]:
         return "file"
     if names_run(text):
         return "run"
+    if names_timm(text):
+        return "timm"
     if not text or text == "auto":
         raise no_network_named(text)
     name = _leading_name(text)

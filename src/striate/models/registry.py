@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from striate.errors import ModelError
@@ -51,6 +52,8 @@ class ModelInfo:
     """Whether it gives an output for every position of the input."""
     weights: str = ""
     """The library whose files of weights fit, tensor by tensor."""
+    weight_files: Mapping[str, str] = field(default_factory=dict)
+    """torchvision's names of weights, and the files of download.pytorch.org, whose names end in their checksum."""
     reduction: int = 1
     """By how much its layers divide the size of an image."""
     small_form: str = ""

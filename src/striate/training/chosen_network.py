@@ -43,7 +43,7 @@ def choose_network(config: Config, data: Dataset, module: nn.Module | None) -> t
         plan_network(parse_layers(name), data.input_shape)  # refuses what it says of another input
         notes.append(f"model {layers}: the pasted modules as a layer string")
         name = layers
-    sized = size_note(name, data.input_shape, weights=config.model.weights is not None)
+    sized = size_note(name, data.input_shape, weights=config.model.pretrained is not None)
     notes += [sized] if sized else []
     refuse_untrusted(name, f"model {name}", data.input_shape, len(data.classes))
     digest = source_digest(name)
@@ -60,7 +60,7 @@ def choose_network(config: Config, data: Dataset, module: nn.Module | None) -> t
 def has_pretrained_weights(config: Config, module: nn.Module | None) -> bool:
     """Whether the network begins with learned weights. Of a module given in Python only the user knows, who says it
     by asking for the recipe."""
-    return config.model.weights is not None or (module is not None and config.recipe == "fine-tune")
+    return config.model.pretrained is not None or (module is not None and config.recipe == "fine-tune")
 
 
 def build_network(model: str | nn.Module, data: Dataset, task: Task, weights: InitialWeights) -> nn.Module:
@@ -74,11 +74,11 @@ def build_network(model: str | nn.Module, data: Dataset, task: Task, weights: In
             task.built_outputs,
             dense=task.needs == "map",
             init=chosen.init,
-            new_head=chosen.weights is not None,
+            new_head=chosen.pretrained is not None,
             classes=data.classes if task.built_outputs == len(data.classes) else (),
         )
     except ModelError as error:
-        if chosen.weights is not None and isinstance(error, InputMisfit) and error.fitting and data.medium.pictures:
+        if chosen.pretrained is not None and isinstance(error, InputMisfit) and error.fitting and data.medium.pictures:
             # Weights of a file fit this form of the network alone.
             error.remedy = f"enlarge the images with --size {'x'.join(map(str, error.fitting[1:]))}"
         if not weights.owner:

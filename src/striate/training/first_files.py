@@ -89,7 +89,7 @@ def _made_again(run: RunDirectory, file: Path, text: Callable[[], str], noted: M
 def _seen(prepared: Prepared) -> list[str]:
     """Digests of the samples that the network learns from or is chosen by, and of those that its weights have: what a
     run behind them has seen, with all before it."""
-    contents, weights = prepared.data.contents, prepared.config.model.weights
+    contents, weights = prepared.data.contents, prepared.config.model.pretrained
     own = [digest for name in ("train", "val") for digest in contents[name]]
     try:
         earlier = frozenset() if weights is None else read_seen(open_run(Path(weights)))

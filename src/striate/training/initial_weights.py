@@ -22,6 +22,7 @@ from striate.models.from_run import names_run, read_network, with_origin
 from striate.models.initialization.whiten import is_made_for_whitening, whiten
 from striate.models.layer_strings.outputs import with_outputs
 from striate.models.preserved_state import preserved
+from striate.models.weights.named import about_license
 from striate.models.weights.recognize import recognize
 from striate.models.weights.saved import SavedNetwork, Weights
 from striate.models.weights.take_weights import take_weights
@@ -137,7 +138,8 @@ class InitialWeights:
             notes += [fitted] if fitted else []
         if self.normalization is not None:
             notes.append(f"inputs are standardized as in the training of {self.weights.path}")
-        return notes
+        license = about_license(self.weights.origin)
+        return notes + ([license] if license else [])
 
 
 def _tensors_of(network: nn.Module, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -157,7 +159,7 @@ def find_initial_weights(
     model = config.model
     if module is not None and config.recipe == "fine-tune":
         refuse_init(model.init, "a module that comes with its weights, as the recipe fine-tune says")
-    name, path = model.name, model.weights
+    name, path = model.name, model.pretrained
     if module is None and name != "auto" and names_run(name):
         if path is not None:
             remedy = f'--model "{read_network(name).name}", or leave out the weights: --model.weights null'
@@ -182,8 +184,9 @@ def find_initial_weights(
     named = module is None and name == "auto"
     if named:
         weights, name = _named(weights, data, task)
-    file = str(user_path(path).absolute())
-    config = replace(config, model=replace(model, name=name, weights=file, weights_digest=digest))
+    found = weights.origin.name or str(user_path(path).absolute())
+    decided = replace(model, weights=found, weights_digest=digest, weights_license=weights.origin.license or None)
+    config = replace(config, model=replace(decided, name=name))
     owner = weights.path if named else ""
     return InitialWeights(config, weights, _standardization(weights, data), owner, _leak(path, data, config))
 
@@ -218,6 +221,8 @@ def _named(weights: Weights, data: Dataset, task: Task) -> tuple[Weights, str]:
         if task.needs == "pyramid":  # its own output layer is left out
             return weights, weights.name
         return weights, with_outputs(weights.name, data.input_shape, task.outputs)
+    if weights.origin.network:
+        return weights, weights.origin.network
     found = recognize(weights, data.input_shape, task.outputs, task.needs == "map")
     first = ", ".join(list(weights.tensors)[:3])
     raise ModelError(
@@ -230,7 +235,9 @@ def _named(weights: Weights, data: Dataset, task: Task) -> tuple[Weights, str]:
 
 def _standardization(weights: Weights, data: Dataset) -> Normalization | None:
     """How inputs were standardized when the weights were learned, where the file says it of data of this kind."""
-    if not isinstance(weights, SavedNetwork) or weights.kind != data.kind:
+    if not isinstance(weights, SavedNetwork):
+        return _normalization(weights.origin.mean, weights.origin.std, data) if data.medium.pictures else None
+    if weights.kind != data.kind:
         return None
     return _normalization(weights.mean, weights.std, data)
 

@@ -53,7 +53,13 @@ from striate.training.progressive_resizing import decide_sizes, decide_window
 from striate.training.recipes.compute_budget import bounded_wait, choose_size_for
 from striate.training.recipes.decide import Decision, decide, decide_views
 from striate.training.recipes.facts import gather_facts
-from striate.training.recipes.speedrun import before_data, before_network, for_photographs, with_enough_validation
+from striate.training.recipes.speedrun import (
+    before_data,
+    before_network,
+    for_photographs,
+    with_cached_weights,
+    with_enough_validation,
+)
 from striate.training.refusals import (
     number_format_explained,
     refuse_untrainable,
@@ -192,13 +198,14 @@ def prepare_data(
     `plan_seconds`: how long the execution plan may be measured, whatever the run takes; None lets the run decide.
     `forecast`: whether to find out what a long run will come to, and to bound one whose length nobody gave."""
     request, most_threads = asked or config, torch.get_num_threads()
+    config, cache_notes = with_cached_weights(config, data, module)
     config, recipe_notes = for_photographs(config, data, module)
     config = with_code(without_measuring(before_network(config, data)))
     task, requested_execution = make_task(data, config.task), config.execution
     config = decide_execution(config, data)
     weights = find_initial_weights(config, data, task, module, begun)
     config, model_notes = choose_network(weights.config, data, module)
-    model_notes = [*recipe_notes, *model_notes]
+    model_notes = [*cache_notes, *recipe_notes, *model_notes]
     pretrained = has_pretrained_weights(config, module)
 
     with execution_settings(config):

@@ -158,7 +158,7 @@ def _reopened(config: Config, request: Mapping[str, Any]) -> dict[str, Any]:
     if "model.name" in changed:
         fields["model.digest"] = None
     if "model.weights" in changed:
-        fields["model.weights_digest"] = None
+        fields |= {"model.weights_digest": None, "model.weights_license": None}
     if (
         prefixes - {*_DECAY, *_PLAN}
         or (set(opened) & set(_PLAN) and config.budget.minutes is not None)
@@ -173,7 +173,7 @@ def decided_fields(requested: Config, decided: Config) -> tuple[str, ...]:
     """The fields that were open in `requested` and have a value in `decided`, with those decided before, in order."""
     # A run that is named as the network is its weights too, under another field.
     never = {"code", "decided", "data.fingerprint", "data.source", "budget.steps", "budget.steps_before"}
-    never |= {"model.digest", "model.weights", "model.weights_digest"}
+    never |= {"model.digest", "model.weights", "model.weights_digest", "model.weights_license"}
     default = Config()
     new = {
         name

@@ -101,15 +101,30 @@ def _strange(where: str, path: str, got: str, expected: str) -> RunError:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What the publisher of weights says of them: `name` finds the same file again ("" for a file here), `network` is
+    the one that takes them, "" where nobody says. `mean` and `std` of pixels of 0 to 255 that its inputs were
+    standardized with, `size` (height, width) of its training images; `license` as it is stated, "" where it is not."""
+
+    name: str = ""
+    network: str = ""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    size: tuple[int, int] | None = None
+    license: str = ""
+
+
+@dataclass(frozen=True)
 class Weights:
-    """Tensors by name. `path` is what the user named, `file` the file behind it."""
+    """Tensors by name. `path` is what the user named, `file` the file behind it, `origin` what is known of it."""
 
     path: str
     file: Path
     tensors: dict[str, Any]
+    origin: Origin = Origin()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SavedNetwork(Weights):
     """A checkpoint: `name` builds its network, for `input_shape` without batch and `outputs`.
 
@@ -143,15 +158,24 @@ def load_run(text: str) -> tuple[Path, dict[str, Any]]:
     return file, load_checkpoint(file)
 
 
+def _license(content: Mapping[str, Any]) -> str:
+    """Of the weights that the run of a checkpoint began with."""
+    config = content.get("config")
+    model = config.get("model") if isinstance(config, Mapping) else None
+    found = model.get("weights_license") if isinstance(model, Mapping) else None
+    return found if isinstance(found, str) else ""
+
+
 def _outputs(task: Mapping[str, Any], network: Mapping[str, Any]) -> int:
     """How many outputs the network has: one a class, else one a target, else as many as it says."""
     names = task.get("classes", task.get("target_names"))
     return int(network["outputs"]) if names is None else len(names)
 
 
-def network_of(text: str, file: Path, content: dict[str, Any]) -> SavedNetwork:
+def network_of(text: str, file: Path, content: dict[str, Any], origin: Origin | None = None) -> SavedNetwork:
     """The network of a checkpoint that has been read from `file`, which the user named as `text`; its name as it is
-    there, "" where there is none. Raises RunError where something is missing."""
+    there, "" where there is none. A run that began with licensed weights hands their license on. Raises RunError where
+    something is missing."""
     check_content(content, str(file))
     try:
         task, network, standardized = content["task"], content["network"], content.get("normalization", {})
@@ -170,6 +194,7 @@ def network_of(text: str, file: Path, content: dict[str, Any]) -> SavedNetwork:
             std=tuple(standardized.get("std", ())),
             task=task["name"],
             target_scale=(tuple(task.get("mean", ())), tuple(task.get("std", ()))),
+            origin=origin or Origin(license=_license(content)),
         )
     except (AttributeError, KeyError, TypeError) as error:
         raise RunError(str(file), f"a checkpoint without {error}", "one of this version", "train again") from None

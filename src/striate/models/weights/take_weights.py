@@ -74,7 +74,8 @@ def take_weights(
     notes = [_note_on_rows(weights, classes) if rows else source, *compared.notes]
     notes += [f"so are {listed(renewed)}, the last layers of auxiliary classifiers"] if renewed else []
     notes += ["its kernels for red, green and blue are added up for gray images"] if folded else []
-    remark = "" if isinstance(weights, SavedNetwork) else getattr(network, "remark_on_files", "")
+    told = isinstance(weights, SavedNetwork) or weights.origin.mean
+    remark = "" if told else getattr(network, "remark_on_files", "")
     return "; ".join([*notes, remark] if remark else notes)
 
 
@@ -139,16 +140,25 @@ def _without_prefix(saved: Tensors, own: Tensors) -> Tensors:
 
 
 def _todays_names(network: nn.Module, saved: Tensors) -> Tensors:
-    """The tensors under the names that they have now."""
+    """The tensors under the names that they have now; of a convolution over a whole map, those of the fully connected
+    layer that computes the same, where the network has that."""
     older_name: Any = getattr(network, "older_name", None)
-    return {older_name(key): value for key, value in saved.items()} if older_name is not None else saved
+    if older_name is None:
+        return saved
+    own, renamed = network.state_dict(), {older_name(key): value for key, value in saved.items()}
+    return {key: value.flatten(1) if _is_flat(own.get(key), value) else value for key, value in renamed.items()}
+
+
+def _is_flat(own: Any, saved: Any) -> bool:
+    return isinstance(own, torch.Tensor) and isinstance(saved, torch.Tensor) and (own.ndim, saved.ndim) == (2, 4)
 
 
 def _shares(weights: Weights) -> torch.Tensor:
     """(3, 1, 1): how much the kernels of each color count for gray, divided by the mean of their deviations."""
-    if not isinstance(weights, SavedNetwork) or len(weights.std) != 3:
+    found = weights.std if isinstance(weights, SavedNetwork) else weights.origin.std
+    if len(found) != 3:
         return torch.ones(3, 1, 1)
-    std = torch.tensor(weights.std, dtype=torch.float64)
+    std = torch.tensor(found, dtype=torch.float64)
     return (std.mean() / std)[:, None, None]
 
 

@@ -1,10 +1,12 @@
-"""A file of weights, whoever wrote it: a run, a checkpoint, a state_dict `.pt`, `.safetensors`. Executes nothing."""
+"""A file of weights, whoever wrote it: a run, a checkpoint, a state_dict `.pt`, `.safetensors`, a folder as model hubs
+have it, or one that is fetched by name. Executes nothing."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +14,34 @@ import torch
 
 from striate.errors import ModelError, RunError
 from striate.models.layer_strings.arguments import nearest
-from striate.models.weights.saved import Weights, load_run, network_of
+from striate.models.weights.named import TENSORS, describe_folder, fetch, named_weights, read_config
+from striate.models.weights.saved import Origin, Weights, load_run, network_of
 from striate.runs.checkpoint import FORMAT
 from striate.runs.files import user_path
-from striate.runs.plain_files import typed
+from striate.runs.plain_files import is_there, typed
 from striate.runs.safe_load import load_safely
 
 # Where training scripts keep the state_dict in their checkpoints, the commonest first.
 _KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params")
-_EXPECTED = "a run, a checkpoint, a state_dict saved with torch.save, or a .safetensors file"
+_EXPECTED = "a run, a checkpoint, a state_dict saved with torch.save, a .safetensors file, or a name as timm's"
 _SAVE = 'save them anew where the network is at hand: torch.save(network.state_dict(), "weights.pt")'
 
 
 def read_weights(text: str) -> Weights:
     """The tensors of a file, with what a checkpoint of striate says of its network (SavedNetwork).
 
-    A state_dict may lie under a usual key of a larger dict. The kind of file is told by its content, not its name.
+    `text`: a file, a run, a folder as model hubs have it, or a name (`named_weights`), which is fetched. A state_dict
+    may lie under a usual key of a larger dict. The kind of file is told by its content, not its name.
     Raises ModelError where there is no such file, it cannot be read, or holds anything but tensors and plain values;
     RunError for a run without a checkpoint or with a damaged one, and for the home folder of nobody.
     """
+    if (named := named_weights(text)) is not None:
+        path, origin = fetch(named)
+        return replace(_of_folder(text, path) if path.is_dir() else read_weights(str(path)), path=text, origin=origin)
     path = user_path(text)
     if _is_folder(path):
+        if is_there(path / TENSORS) and not is_there(path / "config.yaml"):
+            return _of_folder(text, path)
         file, content = load_run(text)
         return network_of(text, file, content)
     beginning = _beginning(text, path)
@@ -42,6 +51,23 @@ def read_weights(text: str) -> Weights:
     if isinstance(content, Mapping) and content.get("format") == FORMAT and "network" in content:
         return network_of(text, path, dict(content))
     return Weights(text.strip(), path, _checked(text, _state_dict(content)))
+
+
+def describe_weights(text: str) -> Origin:
+    """What is known of the weights without their tensors; weights with a name are fetched. Raises ModelError."""
+    if (named := named_weights(text)) is not None:
+        return fetch(named)[1]
+    return describe_folder(user_path(text))
+
+
+def _of_folder(text: str, folder: Path) -> Weights:
+    """`model.safetensors` of a folder: the network of a run, where `striate export --format hub` has written it."""
+    file, config = folder / TENSORS, read_config(folder)
+    tensors = _checked(text, _load_safetensors(text, file))
+    if not isinstance(config.get("network"), Mapping):
+        return Weights(text.strip(), file, tensors, describe_folder(folder))
+    content = {**config, "task": config.get("task_state"), "model": tensors}
+    return network_of(text, file, content, describe_folder(folder))
 
 
 def weights_digest(weights: Weights) -> str:

@@ -32,6 +32,19 @@ CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 1
 POOLINGS = 5 * (Slide(2, 2),)
 
 
+_OF_TIMM = {"pre_logits.fc1": "classifier.0", "pre_logits.fc2": "classifier.3", "head.fc": "classifier.6"}
+
+
+class VGG(nn.Sequential):
+    """(N, C, H, W) to logits (N, K)."""
+
+    @staticmethod
+    def older_name(name: str) -> str:
+        """The name that a tensor of a file has here: timm's fully connected layers are convolutions over the map."""
+        layer, _, what = name.rpartition(".")
+        return f"{_OF_TIMM.get(layer, layer)}.{what}"
+
+
 def _vgg(name: str, input_shape: Shape, outputs: int, width: int = 64, head: Form = "published") -> nn.Module:
     """`vgg<layers>`, or `vgg<layers>_bn` with batch normalization after every convolution: for images (C, H, W) from
     32×32 to (N, outputs)."""
@@ -41,9 +54,7 @@ def _vgg(name: str, input_shape: Shape, outputs: int, width: int = 64, head: For
     small = head == "small"
     classifier = nn.Linear(8 * width, outputs) if small else _classifier(8 * width, 64 * width, outputs)
     average = nn.AdaptiveAvgPool2d(1 if small else 7)
-    network = nn.Sequential(
-        OrderedDict(features=features, avgpool=average, flatten=nn.Flatten(), classifier=classifier)
-    )
+    network = VGG(OrderedDict(features=features, avgpool=average, flatten=nn.Flatten(), classifier=classifier))
     _initialize(network)
     return network
 

@@ -171,7 +171,7 @@ def _refuse_train_samples(config: Config) -> None:
 def _refuse_seen(config: Config, pool: Pool) -> tuple[str, ...]:
     """Refuse a network that was trained on samples which it would be measured on; notes where that is unknown."""
     notes: list[str] = []
-    for field, text in (("model.name", config.model.name), ("model.weights", config.model.weights)):
+    for field, text in (("model.name", config.model.name), ("model.weights", config.model.pretrained)):
         if text is None or (field == "model.name" and not names_run(text)):
             continue
         try:

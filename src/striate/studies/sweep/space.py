@@ -36,6 +36,7 @@ _REFUSED = {
     "data.fingerprint": ("it is decided, not chosen", "leave it out"),
     "model.digest": ("it is decided, not chosen", "leave it out"),
     "model.weights_digest": ("it is decided, not chosen", "leave it out"),
+    "model.weights_license": ("it is decided, not chosen", "leave it out"),
     "decided": ("it is decided, not chosen", "leave it out"),
     "code": ("it is noted, not chosen", "leave it out"),
     "task.name": ("scores of other tasks cannot be compared", "--task classify for all"),

@@ -19,6 +19,8 @@ from striate.machine.rates import convolution_training_rate
 from striate.models.build import build_model
 from striate.models.choose import choose_fast_model, choose_model
 from striate.models.from_file import names_file
+from striate.models.weights.saved import Origin
+from striate.models.weights.weights_file import describe_weights
 from striate.training.config import Config
 from striate.training.recipes.facts import Facts
 from striate.training.recipes.speedrun import GROWING
@@ -33,6 +35,8 @@ LONGER = 1.5
 """A run without a budget may take this many times `WAIT`; beyond, it gets `WAIT` minutes."""
 FEWEST = 0.25
 """Share of the usual passes that must fit, for a larger size to pay."""
+ENOUGH = 3
+"""Passes that must fit for a larger size, up to that which they learned at, where weights are at hand."""
 TRAINING = 0.7
 """Share of the time that is left for training steps beside reading, measuring, validation and report."""
 NOMINAL_RATE = 4e10
@@ -51,6 +55,10 @@ def choose_size_for(config: Config, module: nn.Module | None) -> ChooseSize:
 
 
 def _choose_size(config: Config, module: nn.Module | None, found: Photographs) -> tuple[tuple[int, int], str]:
+    pretrained = config.model.pretrained
+    origin = Origin() if pretrained is None or module is not None else describe_weights(pretrained)
+    if config.model.name == "auto" and origin.network:
+        config = replace(config, model=replace(config.model, name=origin.network))
     macs = _macs(config, module)
     if macs is None:
         return found.usual, (
@@ -63,17 +71,23 @@ def _choose_size(config: Config, module: nn.Module | None, found: Photographs) -
         wanted = config.budget.steps * (config.batch or 32) / samples
     else:
         wanted = FEWEST * passes_for(samples) if config.budget.epochs is None else float(config.budget.epochs)
+    if origin.size is not None:
+        wanted = min(wanted, ENOUGH)
     rate = training_rate(config)
 
     def passes(side: int) -> float:
         height, width = found.at(side)
         return seconds * rate / (3 * samples * macs * height * width / _COUNTED**2)
 
-    sides = [side for side in SIDES if side <= found.shorter] or [SIDES[0]]
+    most = found.shorter if origin.size is None else min(found.shorter, max(origin.size))
+    sides = [side for side in SIDES if side <= most] or [SIDES[0]]
     side = max((side for side in sides if passes(side) >= wanted), default=sides[0])
     larger = next((other for other in sides if other > side), None)
     time = duration(60 * (config.budget.minutes or WAIT))
-    text = f"{found.sized(side)}, so that about {_count(passes(side))} over {samples:,} of them fit into {time}"
+    learned = "" if origin.size is None else f" (the weights learned at {origin.size[0]} × {origin.size[1]})"
+    text = (
+        f"{found.sized(side)}{learned}, so that about {_count(passes(side))} over {samples:,} of them fit into {time}"
+    )
     if larger is not None:
         more = (config.budget.minutes or WAIT) * passes(side) / passes(larger)
         text += (

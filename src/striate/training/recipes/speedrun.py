@@ -12,6 +12,7 @@ from torch import nn
 
 from striate.data.dataset import Dataset
 from striate.models.choose import FEW, LARGE_FOR_AIRBENCH, choose_fast_model, choose_model
+from striate.models.weights.named import USUAL, named_weights
 from striate.tasks.registry import task_for
 from striate.tasks.views import VIEW_COUNTS
 from striate.training.config import Config
@@ -29,6 +30,8 @@ GROWING = FULL_SIZE_FROM * FIRST_SIZE**2 + 1 - FULL_SIZE_FROM
 """What a pass costs on average, as a share of one at full size."""
 SMALLEST_PHOTOGRAPH = 32
 """Pixels a side of images in color for which the standard recipe gives way to this one."""
+SMALLEST_TO_TRANSFER = 96
+"""Pixels a side of images for which weights are taken that were learned at 224."""
 USED = 0.85
 """Share of the minutes that is left for training steps."""
 MEASURED = 2_000
@@ -80,17 +83,35 @@ def before_network(config: Config, data: Dataset) -> Config:
     return replace(config, task=replace(task, label_smoothing=SMOOTHING))
 
 
+def _few_photographs(config: Config, data: Dataset, module: nn.Module | None, smallest: int) -> bool:
+    """Whether they are classes of a few thousand images of `smallest` pixels a side, and neither recipe nor network is
+    asked for."""
+    if module is not None or config.model.name != "auto" or config.recipe != "standard":
+        return False
+    if config.optim.name == "own-rule" or len(data.splits["train"]) > FEW:
+        return False
+    if not (data.medium.pictures and data.has_one_class_each and len(data.input_shape) == 3):
+        return False
+    return min(data.input_shape[1:]) >= smallest and task_for(data, config.task).needs == "vector"
+
+
+def with_cached_weights(config: Config, data: Dataset, module: nn.Module | None) -> tuple[Config, list[str]]:
+    """With weights of ImageNet for a few photographs, where such are on this machine already and `model.weights` is
+    open; with a note that says so."""
+    if config.model.weights is not None or not _few_photographs(config, data, module, SMALLEST_TO_TRANSFER):
+        return config, []
+    found = next((name for name in USUAL if (named := named_weights(name)) is not None and named.cached), None)
+    if found is None:
+        return config, []
+    note = f"weights {found}: on this machine already, and learned from photographs; --weights none leaves them out"
+    return replace(config, model=replace(config.model, weights=found)), [note]
+
+
 def for_photographs(config: Config, data: Dataset, module: nn.Module | None) -> tuple[Config, list[str]]:
     """With this recipe in place of `standard`, where it is ahead: classes of a few thousand photographs at most, in
     color from 32 pixels on, and the network is chosen, too (docs/results.md); with a note that says so."""
-    chosen_too = module is None and config.model.name == "auto" and config.model.weights is None
-    if config.recipe != "standard" or not chosen_too or config.optim.name == "own-rule":
-        return config, []
-    few = len(data.splits["train"]) <= FEW
-    if not (few and data.medium.pictures and data.has_one_class_each and len(data.input_shape) == 3):
-        return config, []
     smallest = LARGE_FOR_AIRBENCH + 1 if data.input_shape[0] == 1 else SMALLEST_PHOTOGRAPH
-    if min(data.input_shape[1:]) < smallest or task_for(data, config.task).needs != "vector":
+    if config.model.pretrained is not None or not _few_photographs(config, data, module, smallest):
         return config, []
     note = "recipe speedrun: ahead of standard for few photographs; a network that is named (--model) keeps standard"
     return replace(config, recipe="speedrun"), [note]

@@ -1,0 +1,117 @@
+"""An exported file, read back: its own runtime predicts, and everything around it is that of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from striate.data.dataset import Preparation
+from striate.data.normalize import Normalization
+from striate.errors import ModelError, RunError, StriateError, reason_of
+from striate.exporting import formats
+from striate.exporting.export_format import Runner
+from striate.exporting.speed import as_file_input
+from striate.inference.plan import Asked, InferencePlan
+from striate.inference.predictor import Predictor, plain_predictor
+from striate.models.weights.named import CONFIG, TENSORS, read_config
+from striate.models.weights.saved import check_content
+from striate.models.weights.weights_file import read_weights
+from striate.tasks.registry import task_from_state
+from striate.training.trained import Trained, trained_from_dict
+
+
+class ExportedFile(Trained):
+    """A network whose predictions an exported file computes; nothing else is known of it: what looks inside, such as
+    `explain`, is refused with a reason."""
+
+    def decode(
+        self, raw: torch.Tensor, answering: Predictor | None = None, size: tuple[int, int] | None = None
+    ) -> torch.Tensor:
+        """The file's predictions (N, …) for a raw batch (N, C, H, W) of any size, or of other inputs."""
+        del answering, size
+        arrays = cast(_File, self.module).run(as_file_input(self, raw))
+        height_and_width = (raw.shape[2], raw.shape[3]) if raw.ndim == 4 else None
+        return torch.from_numpy(np.asarray(self.task.from_exported(arrays, height_and_width)))
+
+    def planned(
+        self,
+        sample: Callable[[int], torch.Tensor],
+        total: int,
+        *,
+        batch: int | None = None,
+        asked: Asked = "auto",
+        written: InferencePlan | None = None,
+        own: bool = False,
+    ) -> Predictor:
+        """As the file's runtime computes it."""
+        del sample, total, batch, asked, written, own
+        return plain_predictor(self.module, "an exported file is computed by its own runtime")
+
+
+class _File(nn.Module):
+    """What stands for the network: it runs the file, and has no layers to look at."""
+
+    def __init__(self, path: Path, run: Runner) -> None:
+        super().__init__()
+        self.path, self.run = path, run
+
+    def forward(self, _: torch.Tensor) -> torch.Tensor:
+        raise ModelError(
+            str(self.path),
+            "an exported file, which predicts and shows nothing of its layers",
+            "a run, or the folder of --format hub, which have the network itself",
+            "name the run that it was exported from",
+        )
+
+
+def is_exported(path: Path) -> bool:
+    """Whether this is what `striate export` writes, by its name."""
+    if path.is_dir():
+        return (path / TENSORS).is_file() and not (path / "config.yaml").exists()
+    return path.name == TENSORS or path.suffix in {kind.suffix for kind in formats.FORMATS if kind.suffix}
+
+
+def load_exported(path: Path, device: str = "cpu", module: nn.Module | None = None) -> Trained:
+    """What `striate export` wrote: the folder of a hub, or its model.safetensors, is the network itself, with its
+    weights; any other file predicts by its own runtime. Raises UsageError where that is missing, RunError for a file
+    that this program did not write."""
+    folder = path.parent if path.name == TENSORS else path
+    if folder.is_dir():
+        config = read_config(folder)
+        if "task_state" not in config:
+            raise _strange(path, f"no {CONFIG} of striate beside {TENSORS}")
+        tensors = read_weights(str(folder / TENSORS)).tensors
+        content = {**config, "task": config["task_state"], "model": tensors}
+        return trained_from_dict(content, str(folder), torch.device(device), module)
+    kind = next(kind for kind in formats.FORMATS if kind.suffix == path.suffix)()
+    kind.require()
+    try:
+        facts: dict[str, Any] = kind.facts(path)
+        run = next(iter(kind.runners(path).values()))
+    except StriateError:
+        raise
+    except Exception as error:  # whatever its runtime says of a damaged file
+        raise _strange(path, reason_of(error)) from None
+    if "task_state" not in facts:
+        raise _strange(path, "nothing that says what it predicts")
+    content = {**facts, "task": facts["task_state"], "model": {}}  # its tensors, where a checkpoint has a name
+    check_content(content, str(path))
+    task = task_from_state(content["task"], str(path))
+    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in content["preparation"].items()}
+    preparation = Preparation(**values)
+    if task.whole_pictures:  # the file scales them itself
+        preparation = replace(preparation, native=True)
+    normalization = Normalization(**{key: tuple(v) for key, v in content["normalization"].items()})
+    classes, cpu = tuple(content["classes"]), torch.device("cpu")
+    return ExportedFile(_File(path, run), task, preparation, normalization, classes, cpu, content["views"])
+
+
+def _strange(path: Path, got: str) -> RunError:
+    expected = "a file or folder that striate export wrote, whole"
+    return RunError(str(path), got, expected, "striate export RUN writes it anew; other programs run other files")
