@@ -3,7 +3,7 @@
 Command: python benchmarks/doctor_stranger.py [--part train|validation|test|rest|all|healthy] [--names NAME …]
 
 benchmarks/doctor_scripts holds healthy scripts in the idioms of public ones and `faults.toml`, edits that plant one
-fault each. A fault belongs to the part crc32(its name) % 3: 0 train (the checks were mended with it), 1 validation, 2 test
+fault each. A fault belongs to the part crc32(its name) % 3: 0 train (checks were mended with it), 1 validation, 2 test
 (the checks were not). Each script is examined by `striate doctor` in a process of its own. A fault is right where the
 first finding has one of its codes. Needs lightning and transformers for the scripts in their idiom.
 """

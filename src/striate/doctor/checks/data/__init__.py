@@ -11,6 +11,7 @@ from striate.doctor.checks.data.label_numbers import LABEL_MAP, LABEL_RANGE
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.not_shuffled import NOT_SHUFFLED
 from striate.doctor.checks.data.repeated_samples import DUPLICATES, LEAK, TOO_FEW
+from striate.doctor.checks.data.same_order import SAME_ORDER
 from striate.doctor.checks.data.scrambled import MIXED_UP, SCRAMBLED
 from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.checks.data.target_scale import TARGET_SCALE
@@ -25,6 +26,7 @@ CHECKS: tuple[Check, ...] = (
     LEAK,
     DUPLICATES,
     NOT_SHUFFLED,
+    SAME_ORDER,
     SCRAMBLED,
     MIXED_UP,
     NOT_NORMALIZED,
