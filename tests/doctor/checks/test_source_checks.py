@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from checks.asked import digits, perceptron
+from asked import digits, perceptron
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader, TensorDataset

@@ -14,7 +14,9 @@ from striate.doctor.checks.data.repeated_samples import DUPLICATES, LEAK, TOO_FE
 from striate.doctor.checks.data.same_order import SAME_ORDER
 from striate.doctor.checks.data.scrambled import MIXED_UP, SCRAMBLED
 from striate.doctor.checks.data.shift import SHIFT
+from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.data.target_scale import TARGET_SCALE
+from striate.doctor.checks.data.targets_moved import LEFT_BEHIND, STEP_LABELS
 
 CHECKS: tuple[Check, ...] = (
     NOT_FINITE,
@@ -24,6 +26,7 @@ CHECKS: tuple[Check, ...] = (
     IMBALANCE,
     TOO_FEW,
     LEAK,
+    SPLIT_OVERLAP,
     DUPLICATES,
     NOT_SHUFFLED,
     SAME_ORDER,
@@ -33,6 +36,8 @@ CHECKS: tuple[Check, ...] = (
     TARGET_SCALE,
     LABEL_MAP,
     SHIFT,
+    LEFT_BEHIND,
+    STEP_LABELS,
     AUGMENTATION,
     LABEL_NOISE,
     LABELS_RANDOM,
