@@ -128,6 +128,12 @@ def tables(rows: list[dict[str, Any]]) -> str:
         f"Healthy scripts with a warning or error: {wilson(alarmed, len(healthy))}; called healthy: "
         f"{wilson(proven, len(healthy))}.",
     ]
+    loud = [r for r in rows if r["error"] or any(severity != "note" for severity, _ in r["found"])]
+    first = sum(r["ok"] for r in loud)
+    lines.append(f"Where there is a warning or an error, the first one is right in {wilson(first, len(loud))}.")
+    for severity in ("error", "warning"):
+        said = [r for r in rows if r["found"] and r["found"][0][0] == severity]
+        lines.append(f"First findings that are a {severity}: right in {wilson(sum(r['ok'] for r in said), len(said))}.")
     return "\n".join(lines)
 
 
