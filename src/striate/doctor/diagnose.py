@@ -47,6 +47,11 @@ def diagnose(
     if not isinstance(budget_seconds, int | float) or not 0 < budget_seconds < float("inf"):
         raise UsageError("budget_seconds", repr(budget_seconds), "a number of seconds above 0", "budget_seconds=30")
     setup = make_setup(model, train, val, loss=loss, optimizer=optimizer, step=step, task=task)
+    return diagnose_setup(setup, budget_seconds)
+
+
+def diagnose_setup(setup: TrainingSetup, budget_seconds: float) -> Diagnosis:
+    """The same of a setup that is made."""
     clock = Clock(float(budget_seconds))
     with state_preserved(setup):
         return examine(setup, clock)
@@ -61,7 +66,7 @@ def examine(
     skipped: dict[str, str] = {}
     looked: list[str] = []
     for check in every_check():
-        if (quick and not check.quick) or without.issuperset(check.codes):
+        if (quick and not check.quick) or (check.of_source and setup.source is None) or without.issuperset(check.codes):
             continue
         if not check.quick and (cause := cause_of_all(check.codes, found)):
             skipped |= dict.fromkeys(check.codes, f"it would follow from {cause}")

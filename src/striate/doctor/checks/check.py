@@ -20,6 +20,8 @@ class Check:
     """From which measure on it speaks, and why there."""
     run: Callable[[Evidence], Iterable[Finding]]
     """May raise NoEvidence, which skips the check."""
+    of_source: bool = False
+    """Whether it reads the user's code; asked only where a script was run."""
     quick: bool = True
     """Whether it needs no trials beside the one that all share."""
     explains: str | Mapping[str, str] = ""

@@ -24,6 +24,7 @@ from striate.doctor.evidence.tracing import trace_answer, trace_step
 from striate.doctor.evidence.trial import CLOSE_STEPS, Change, Trial, go_on, run_trial
 from striate.doctor.setup.batch import copied, size_of
 from striate.doctor.setup.replicas import Replica, make_replica
+from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import TrainingSetup
 from striate.errors import DataError, StriateError, UsageError
 from striate.machine.memory import ran_out
@@ -47,6 +48,7 @@ class Kept(Generic[Value]):
             return self  # type: ignore[return-value]
         kept: dict[str, Any] = vars(evidence).setdefault("kept", {})
         if self.name not in kept:
+            evidence.clock.need(0.0)  # a check that asks for several things stops between them
             try:
                 kept[self.name] = self.measure(evidence)
             except (NoEvidence, StriateError) as reason:
@@ -81,6 +83,13 @@ class Evidence:
         self.setup, self.clock = setup, clock
         self.pictures: dict[str, Picture] = {}
         self._trials: dict[str, Trial] = {}
+
+    @property
+    def source(self) -> ScriptSource:
+        """The user's code. Raises NoEvidence where no script was run."""
+        if self.setup.source is None:
+            raise NoEvidence("no script was run")
+        return self.setup.source
 
     @Kept
     def train(self) -> Batches:
@@ -152,7 +161,9 @@ class Evidence:
         return self.progress_of(self.trial)
 
     def progress_of(self, trial: Trial) -> Progress:
-        """How far another trial came, from the same start."""
+        """How far another trial came, from the same start. Raises NoEvidence where networks are rivals."""
+        if self.setup.rivals:
+            raise NoEvidence("networks train against each other: no loss of theirs says how far they are")
         return progress_of(trial, self._chance, self.trial.losses[0] if self.trial.losses else None)
 
     @Kept

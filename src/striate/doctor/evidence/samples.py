@@ -103,7 +103,7 @@ def training_samples(batches: Batches, first: StepTrace, classifies: bool, unlab
     found = Samples(
         "train", None, None, x_path, y_path, alone, plain, _numbers(batches), batches.whole, classifies, unlabeled
     )
-    return replace(found, x=_gathered(batches.raw, x_path), y=_gathered(batches.raw, y_path))
+    return replace(found, x=_gathered(batches.raw, x_path), y=_targets(batches, y_path))
 
 
 def validation_samples(batches: Batches, train: Samples) -> Samples:
@@ -118,7 +118,7 @@ def validation_samples(batches: Batches, train: Samples) -> Samples:
         train,
         name="val",
         x=_gathered(batches.raw, x_path),
-        y=_gathered(batches.raw, y_path),
+        y=_targets(batches, y_path),
         x_path=x_path,
         y_path=y_path,
         batch=_numbers(batches),
@@ -181,6 +181,13 @@ def _gathered(raw: Sequence[Any], path: Path | None) -> torch.Tensor | None:
     if len({(tensor.shape[1:], tensor.dtype) for tensor in known}) != 1:
         return None
     return torch.cat(known)
+
+
+def _targets(batches: Batches, path: Path | None) -> torch.Tensor | None:
+    """None where a batch's target is a list with something for each sample: what lies at a place is that of one."""
+    listed = path is not None and any(isinstance(part, int) for part in path[1:])
+    found = _gathered(batches.raw, path)
+    return None if listed and found is not None and len(found) != batches.count else found
 
 
 def _numbers(batches: Batches) -> torch.Tensor:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import gc
+import linecache
 import os
 import runpy
 import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
+from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
@@ -20,12 +22,15 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader
 
-from striate.doctor.diagnose import diagnose
+from striate.doctor.diagnose import diagnose_setup
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.reading import read_batches
-from striate.doctor.script.training_loop import TrainingLoop, find_loop, user_frames
+from striate.doctor.script.library_loop import find_library_loop
+from striate.doctor.script.training_loop import TrainingLoop, find_loop, passes_over, user_frames
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.reached_objects import written_by_user
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.training_setup import make_setup
 from striate.errors import ModelError, StriateError, UsageError, one_line
 from striate.observe.module_calls import forward_hooks_everywhere
 from striate.tasks.every import TASKS
@@ -34,6 +39,7 @@ from striate.wording import several, show_shape
 
 _PATIENCE = 64
 """Backward passes without any step of an optimizer: then that is what is diagnosed."""
+_MOST_FILES = 100
 _VALIDATION = ("val", "valid", "dev", "test", "eval")
 
 
@@ -187,7 +193,9 @@ def _end(*_: object) -> None:
 
 
 def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) -> ScriptDiagnosis:
-    loop = find_loop(frames)
+    loop, val = find_loop(frames), None
+    if loop is None and (found := find_library_loop()) is not None:
+        loop, val = found
     if loop is None:
         raise UsageError(
             "script",
@@ -197,7 +205,7 @@ def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) ->
         )
     if optimizer is None:
         optimizer = next((v for v in loop.names.values() if isinstance(v, Optimizer)), None)
-    model = _model(catch, loop, optimizer)
+    model = loop.model or _model(catch, loop, optimizer)
     if optimizer is None:
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     with torch.no_grad():
@@ -210,9 +218,9 @@ def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) ->
     for parameter in model.parameters():
         parameter.grad = None
     loss = loop.names.get(loop.loss)
-    val = _validation(loop, frames)
+    val = _validation(loop, frames) if val is None else val
     first = read_batches(cast(Any, loop.batches), perf_counter(), "train").raw[0]
-    diagnosis = diagnose(
+    setup = make_setup(
         model,
         loop.batches,
         val,
@@ -220,8 +228,9 @@ def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) ->
         optimizer=optimizer,
         step=loop.step,
         task=_task(first),
-        budget_seconds=catch.seconds,
+        source=_source(loop, frames),
     )
+    diagnosis = diagnose_setup(replace(setup, rivals=_rivals(loop, setup.source)), catch.seconds)
     group = optimizer.param_groups[0]
     inputs = main_tensor(parts(first)[0])
     shape = "" if inputs is None else f", batches of {len(inputs)} × {show_shape(tuple(inputs.shape[1:]))}"
@@ -231,6 +240,36 @@ def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) ->
         "first optimizer step"
     )
     return ScriptDiagnosis(subject, diagnosis)
+
+
+def _rivals(loop: TrainingLoop, source: ScriptSource | None) -> bool:
+    """Whether several optimizers of different parameters step in the loop, each after a backward pass of its own."""
+    held = [{id(p) for group in found.param_groups for p in group["params"]} for found in _optimizers(loop)]
+    apart = any(not one & other for one in held for other in held)
+    return source is not None and apart and sum(s.often == "batch" for s in source.calls("backward")) > 1
+
+
+def _optimizers(loop: TrainingLoop) -> list[Optimizer]:
+    return list({id(value): value for value in _reached(loop.names) if isinstance(value, Optimizer)}.values())
+
+
+def _source(loop: TrainingLoop, frames: list[Any]) -> ScriptSource | None:
+    """The user's files, and the variables of the functions that are running; None where a library trains."""
+    if loop.place is None:
+        return None
+    files = {frame.f_code.co_filename for frame in frames}
+    modules = list(sys.modules.items())
+    files |= {
+        str(module.__file__) for name, module in modules if getattr(module, "__file__", None) and written_by_user(name)
+    }
+    trees = {}
+    for file in sorted(file for file in files if file.endswith(".py"))[:_MOST_FILES]:
+        with suppress(OSError, SyntaxError, ValueError):
+            trees[file] = ast.parse("".join(linecache.getlines(file)))
+    names: dict[str, Any] = {}
+    for frame in reversed(frames):
+        names |= frame.f_globals | frame.f_locals
+    return ScriptSource(trees, names, loop.place, passes_over(loop, frames))
 
 
 def _model(catch: _Catch, loop: TrainingLoop, optimizer: Optimizer | None) -> nn.Module:

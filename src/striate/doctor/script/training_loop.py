@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
 import itertools
 import linecache
 import types
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from striate.doctor.setup.reached_objects import written_by_user
 from striate.observe.tensors import tensors_in
 
 _DRAWN = 40
+_FEW = 16
+"""A tensor of fewer rows is no data set."""
+_TAKEN = "__striate_taken_"
 _COUNTING = ("range", "count", "trange")
 _WRAPPERS = ("enumerate", "tqdm", "track", "islice", "iter", "cycle", "reversed", "list")
 _LOSS = "__striate_loss__"
@@ -27,13 +31,16 @@ _LOSS = "__striate_loss__"
 class TrainingLoop:
     """`step(model, batch, optimizer, loss)` does what one pass of the loop does. `batches`: what the loop goes over, or
     what draws its batches. `where`: file and line. `names`: the user's variables in reach, with their values. `loss`:
-    the name of the loss that it calls, empty where other functions do."""
+    the name of the loss that it calls, empty where other functions do. `place`: file, first and last line, where it is
+    the user's. `model`: what it trains, where it is a library's."""
 
     step: Callable[..., Any]
     batches: Iterable[Any]
     where: str
     names: dict[str, Any]
     loss: str = ""
+    place: tuple[str, int, int] | None = None
+    model: torch.nn.Module | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,9 @@ class Drawn:
 
     def __iter__(self) -> Iterator[Any]:
         return (self.draw() for _ in range(_DRAWN))
+
+
+_Drawing = tuple[int, list[str], Callable[[], tuple[torch.Tensor, ...]], ast.For | ast.While]
 
 
 def user_frames() -> list[types.FrameType]:
@@ -78,10 +88,11 @@ def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
             return _made(found, [assigned, *loop.body], batches, names)
         drawing = _drawing(loop, names)
         if drawing is not None:
-            place, chosen, draw = drawing
+            place, chosen, draw, loop = drawing
             target: ast.expr = ast.Tuple([ast.Name(name, ast.Store()) for name in chosen], ast.Store())
             given = ast.Assign([target], _name("__batch__"))
             counted = [ast.Assign([loop.target], _name("__number__"))] if isinstance(loop, ast.For) else []
+            found = replace(found, loop=loop)
             return _made(found, [*counted, *loop.body[:place], given, *loop.body[place:]], Drawn(draw), names)
     return None
 
@@ -98,6 +109,17 @@ def _loops(frames: list[types.FrameType]) -> Iterator[_Found]:
         ]
         for loop in sorted(around, key=lambda node: -node.lineno):
             yield _Found(frame, loop)
+
+
+def passes_over(loop: TrainingLoop, frames: list[types.FrameType]) -> int | None:
+    """How often the training loop is gone through, by the loop around it; None where none counts."""
+    for found in _loops(frames):
+        here = (found.frame.f_code.co_filename, found.loop.lineno)
+        if isinstance(found.loop, ast.For) and (loop.place is None or here != loop.place[:2]):
+            values = _value(found.loop.iter, {**found.frame.f_globals, **found.frame.f_locals})
+            if isinstance(values, range | list | tuple):
+                return len(values)
+    return None
 
 
 def _called(node: ast.AST) -> str:
@@ -130,11 +152,19 @@ def _value(node: ast.expr, names: dict[str, Any]) -> Any:
         return None
 
 
-def _drawing(
-    loop: ast.For | ast.While, names: dict[str, Any]
-) -> tuple[int, list[str], Callable[[], tuple[torch.Tensor, ...]]] | None:
+def _drawing(loop: ast.For | ast.While, names: dict[str, Any]) -> _Drawing | None:
     """Where in the body the network is called first, the tensors that the statements before have made for it by name,
-    and what makes them anew: `xb, yb = get_batch("train")`, or `x, y = X[i : i + 32], Y[i : i + 32]`."""
+    what makes them anew: `xb, yb = get_batch("train")`, or `x, y = X[i : i + 32], Y[i : i + 32]`; and the loop,
+    in which what is taken out of tensors only as the network is called has names."""
+    taken = _taken_before(loop, names)
+    return (
+        (None if taken is None else _drawn_first(taken, names))
+        or _drawn_first(loop, names)
+        or _drawn_later(loop, names)
+    )
+
+
+def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any]) -> _Drawing | None:
     place = next((n for n, statement in enumerate(loop.body) if _calls_network(statement, names)), 0)
     wanted = {node.id for rest in loop.body[place:] for node in ast.walk(rest) if isinstance(node, ast.Name)}
     made = [
@@ -161,12 +191,68 @@ def _drawing(
     chosen = [name for name in dict.fromkeys(made) if _is_plain_tensor(world.get(name))]
     if not chosen:
         return None
+    taken = [name for name in chosen if name.startswith(_TAKEN)]
+    chosen = taken or chosen  # the numbers of samples are no inputs
 
     def draw() -> tuple[torch.Tensor, ...]:
         run()
         return tuple(world[name] for name in chosen)
 
-    return place, chosen, draw
+    return place, chosen, draw, loop
+
+
+def _drawn_later(loop: ast.For | ast.While, names: dict[str, Any]) -> _Drawing | None:
+    """Batches that are drawn for the next pass, as `X, Y = get_batch("train")` behind the network's call: the step
+    keeps the one that it is given."""
+    made = copy.deepcopy(loop)
+    for node in ast.walk(made):
+        target = node.targets[0] if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) else None
+        if not isinstance(node, ast.Assign) or not isinstance(target, ast.Tuple):
+            continue
+        chosen = [part.id for part in target.elts if isinstance(part, ast.Name)]
+        if len(chosen) != len(target.elts) or not all(_is_plain_tensor(names.get(name)) for name in chosen):
+            continue
+        call = node.value
+
+        def draw(call: ast.expr = call) -> tuple[torch.Tensor, ...]:
+            return tuple(_value(call, names))
+
+        if isinstance(_value(call, names), tuple):
+            node.value = ast.Tuple([_name(name) for name in chosen], ast.Load())
+            return 0, chosen, draw, ast.fix_missing_locations(made)
+    return None
+
+
+def _taken_before(loop: ast.For | ast.While, names: dict[str, Any]) -> ast.For | ast.While | None:
+    """The loop with `model(x[index])` as `taken = x[index]` and `model(taken)`, and so for each tensor; None where the
+    network is given nothing of the kind."""
+    place = next((n for n, statement in enumerate(loop.body) if _calls_network(statement, names)), 0)
+    taking = _Taking(names)
+    rest = [taking.visit(copy.deepcopy(statement)) for statement in loop.body[place:]]
+    calls = [node for statement in rest for node in ast.walk(statement) if isinstance(node, ast.Call)]
+    calls = [call for call in calls if isinstance(_value(call.func, names), torch.nn.Module)]
+    if not any(isinstance(given, ast.Name) and given.id.startswith(_TAKEN) for call in calls for given in call.args):
+        return None
+    taken = [ast.Assign([ast.Name(name, ast.Store())], node) for name, node in taking.found.values()]
+    made = copy.copy(loop)
+    made.body = [*loop.body[:place], *taken, *rest]
+    return ast.fix_missing_locations(made)
+
+
+class _Taking(ast.NodeTransformer):
+    """Gives `x[index]` and `y[i : i + 32]` of the user's tensors a name each."""
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        self.names = names
+        self.found: dict[str, tuple[str, ast.Subscript]] = {}
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        whole = _value(node.value, self.names)
+        sliced = isinstance(node.slice, ast.Name | ast.Slice)
+        if not sliced or not isinstance(node.ctx, ast.Load) or not _is_plain_tensor(whole) or len(whole) < _FEW:
+            return self.generic_visit(node)
+        name = self.found.setdefault(ast.unparse(node), (f"{_TAKEN}{len(self.found)}", node))[0]
+        return ast.copy_location(_name(name), node)
 
 
 def _calls_network(statement: ast.stmt, names: dict[str, Any]) -> bool:
@@ -258,7 +344,8 @@ def _made(found: _Found, body: list[ast.stmt], batches: Any, names: dict[str, An
     module = found.frame.f_globals.get("__name__", "__main__")
     world["training_step"].__module__ = module
     step = _as_step(world["training_step"], module)
-    return TrainingLoop(step, batches, f"{Path(file).name}, line {found.loop.lineno}", names, loss)
+    place = file, found.loop.lineno, found.loop.end_lineno or found.loop.lineno
+    return TrainingLoop(step, batches, f"{Path(file).name}, line {found.loop.lineno}", names, loss, place)
 
 
 def _walk(statement: ast.AST) -> Iterator[ast.AST]:

@@ -112,7 +112,7 @@ def written_by_user(module: str | None) -> bool:
     file = getattr(sys.modules.get(module or ""), "__file__", None)
     if file is None:
         return module == "__main__" or (module or "builtins") not in sys.modules
-    return not file.startswith((*_LIBRARIES, _STRIATE))
+    return not file.startswith((*_LIBRARIES, _STRIATE)) and "site-packages" not in Path(file).parts
 
 
 def held_by(function: types.FunctionType) -> dict[str, Any]:

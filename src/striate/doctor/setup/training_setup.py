@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.setup.batch import call, main_tensor, parts, placed
+from striate.doctor.setup.script_source import ScriptSource
 from striate.errors import UsageError
 from striate.models.from_file import call_factory
 from striate.models.preserved_state import is_lazy
@@ -54,6 +55,10 @@ class TrainingSetup:
     own_loss: bool
     own_optimizer: bool
     own_step: bool
+    source: ScriptSource | None = None
+    """The user's code, where a script was run."""
+    rivals: bool = False
+    """Whether networks train against each other, as in a GAN: no loss of theirs says how far they are."""
 
     @property
     def classifies(self) -> bool:
@@ -91,6 +96,7 @@ def make_setup(
     optimizer: object = None,
     step: object = None,
     task: str = "classify",
+    source: ScriptSource | None = None,
 ) -> TrainingSetup:
     """Check the arguments of `diagnose`. Raises UsageError."""
     if not isinstance(model, nn.Module):
@@ -130,6 +136,7 @@ def make_setup(
         own_loss=loss is None,
         own_optimizer=optimizer is None,
         own_step=step is None,
+        source=source,
     )
 
 

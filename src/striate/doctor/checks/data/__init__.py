@@ -11,9 +11,12 @@ from striate.doctor.checks.data.label_numbers import LABEL_MAP, LABEL_RANGE
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.not_shuffled import NOT_SHUFFLED
 from striate.doctor.checks.data.repeated_samples import DUPLICATES, LEAK, TOO_FEW
+from striate.doctor.checks.data.same_order import SAME_ORDER
 from striate.doctor.checks.data.scrambled import MIXED_UP, SCRAMBLED
 from striate.doctor.checks.data.shift import SHIFT
+from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.data.target_scale import TARGET_SCALE
+from striate.doctor.checks.data.targets_moved import LEFT_BEHIND, STEP_LABELS
 
 CHECKS: tuple[Check, ...] = (
     NOT_FINITE,
@@ -23,14 +26,18 @@ CHECKS: tuple[Check, ...] = (
     IMBALANCE,
     TOO_FEW,
     LEAK,
+    SPLIT_OVERLAP,
     DUPLICATES,
     NOT_SHUFFLED,
+    SAME_ORDER,
     SCRAMBLED,
     MIXED_UP,
     NOT_NORMALIZED,
     TARGET_SCALE,
     LABEL_MAP,
     SHIFT,
+    LEFT_BEHIND,
+    STEP_LABELS,
     AUGMENTATION,
     LABEL_NOISE,
     LABELS_RANDOM,

@@ -42,6 +42,8 @@ def class_counts(evidence: Evidence) -> ClassCounts:
     if evidence.samples.maps is not None:
         return _of_maps(evidence, evidence.samples.maps, outputs)
     labels = evidence.samples.labels
+    if _are_tokens(evidence, labels):
+        raise NoEvidence("the classes are tokens, of which some are rare in any text")
     val = None
     with suppress(NoEvidence):
         val = evidence.val_samples.labels
@@ -56,6 +58,12 @@ def class_counts(evidence: Evidence) -> ClassCounts:
 def _outputs(evidence: Evidence) -> int | None:
     plain = evidence.samples.plain or (evidence.samples.plain is None and evidence.setup.own_step)
     return evidence.classes if plain and evidence.setup.classifies else None
+
+
+def _are_tokens(evidence: Evidence, labels: torch.Tensor) -> bool:
+    """Whether there is a class for each place of a sequence of whole numbers."""
+    x = evidence.samples.x
+    return x is not None and not x.is_floating_point() and x.ndim == 2 and x.numel() == len(labels) > len(x)
 
 
 def _of_maps(evidence: Evidence, maps: torch.Tensor, outputs: int | None) -> ClassCounts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.corrections import corrections
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.batch import altered
 from striate.errors import one_line
 from striate.records import Finding
 from striate.wording import several
@@ -163,9 +166,26 @@ class _Told:
 def _find_label_map(evidence: Evidence) -> Iterable[Finding]:
     for told in _opinions(evidence):
         moved = _moved(told)
-        if moved and _right(told, moved) >= float((told.train == told.train_labels).mean()) - MENDED:
+        if (
+            moved
+            and not _channels_explain(evidence)
+            and _right(told, moved) >= float((told.train == told.train_labels).mean()) - MENDED
+        ):
             yield _finding(told, moved)
             return
+
+
+def _channels_explain(evidence: Evidence) -> bool:
+    """Whether validation is predicted as well as training once its channels are turned round: colors that are exchanged
+    look like classes that are."""
+    val, after = evidence.val_samples, evidence.after
+    with suppress(NoEvidence):
+        for way in corrections(evidence.samples.inputs, val.inputs):
+            if val.x_path is not None and way.what.startswith("channels"):
+                batches = [altered(batch, val.x_path, way.undo) for batch in evidence.val.raw[:16]]
+                found = evidence.predictions_of(evidence.trial, batches)
+                return found.accuracy >= after.accuracy - MENDED
+    return False
 
 
 def _opinions(evidence: Evidence) -> Iterable[_Told]:

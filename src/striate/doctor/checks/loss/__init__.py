@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.loss.class_weights import CLASS_WEIGHTS
 from striate.doctor.checks.loss.degenerate import DEGENERATE
 from striate.doctor.checks.loss.initial_off import INITIAL_OFF
 from striate.doctor.checks.loss.not_finite import NOT_FINITE
@@ -12,6 +13,7 @@ from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
 CHECKS: tuple[Check, ...] = (
     NOT_FINITE,
     WRONG_FOR_TASK,
+    CLASS_WEIGHTS,
     BROADCAST,
     SIGN,
     DEGENERATE,

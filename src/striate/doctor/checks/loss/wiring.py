@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -13,7 +14,9 @@ from torch import nn
 from striate.doctor.checks.check import Check
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.answering import predicts_targets
+from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import STEPS, Evidence
+from striate.doctor.evidence.predictions import predict
 from striate.doctor.evidence.quality import Quality, quality
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.batch import main_tensor, parts
@@ -28,7 +31,10 @@ _BETTER = 0.98
 
 def _find_sign(evidence: Evidence) -> Iterator[Finding]:
     trial = evidence.trial
-    if len(trial.rows) < 5 or not predicts_targets(evidence):
+    if len(trial.rows) < 5:
+        return
+    if not predicts_targets(evidence):
+        yield from _pulls_apart(evidence)
         return
     start = _quality(evidence, None)
     after = _quality(evidence, trial)
@@ -71,6 +77,46 @@ def turn_round(replica: Replica) -> None:
     for parameter in replica.model.parameters():
         if parameter.requires_grad and isinstance(parameter, nn.Parameter):
             change_gradient(parameter, lambda gradient: -gradient)
+
+
+_TOGETHER, _APART = 0.1, -0.15
+"""Correlations of the ranks of distances: of an untrained network it is 0.3 to 0.9."""
+
+
+def _pulls_apart(evidence: Evidence) -> Iterator[Finding]:
+    """Of embeddings: what looks alike ends far apart, and what does not together; turned round, it is as it was."""
+    shown = main_tensor(evidence.first.arguments[0]) if evidence.first.arguments else None
+    if shown is None or not shown.is_floating_point() or len(shown) < 16 or len(evidence.trial.rows) < 40:
+        return
+    before = _likeness(evidence, evidence.fresh, shown)
+    after = _likeness(evidence, evidence.trial.replica, shown)
+    if before is None or after is None or before < _TOGETHER or after > _APART:
+        return
+    turned = evidence.variant("gradients turned round", Change(prepare=turn_round))
+    other = _likeness(evidence, turned.replica, shown)
+    if turned.error is not None or other is None or other < _TOGETHER:
+        return
+    yield Finding(
+        code="loss.sign",
+        severity="error",
+        where="the loss",
+        measured=f"distances between embeddings and between inputs have a rank correlation of {before:.2f} at first, "
+        f"{after:.2f} after {several(len(evidence.trial.rows), 'step')}; with all gradients turned round {other:.2f}",
+        threshold=SIGN.threshold,
+        why="What is alike is pushed apart, and what differs pulled together.",
+        remedy="exchange what the loss takes for equal and for different: `criterion(anchor, positive, negative)`; "
+        "`label * distance**2 + (1 - label) * (margin - distance).clamp(min=0)**2`, where 1 says equal",
+    )
+
+
+def _likeness(evidence: Evidence, replica: Replica, shown: torch.Tensor) -> float | None:
+    with suppress(NoEvidence):
+        outputs = predict(evidence.setup, replica, evidence.train.raw[:1]).outputs
+        if outputs.ndim != 2 or outputs.shape[1] < 2 or len(outputs) != len(shown):
+            return None
+        near = [torch.pdist(t.detach().cpu().double().flatten(1)).argsort().argsort() for t in (outputs, shown)]
+        return float(torch.corrcoef(torch.stack(near).double())[0, 1])
+    return None
 
 
 def _quality(evidence: Evidence, trial: Trial | None) -> Quality | None:

@@ -129,7 +129,7 @@ def _classes_for_numbers(evidence: Evidence, call: LossCall) -> _Wrong | None:
     """Cross entropy where quantities are asked for, or where several classes may be right."""
     if call.name != "cross_entropy" or call.input.ndim < 2:
         return None
-    if evidence.setup.measures:
+    if evidence.setup.measures and not any(other.name in _ELEMENTWISE for other in evidence.calls.losses):
         return _Wrong(
             "error",
             f"cross entropy between outputs {show_shape(call.input.shape)} and targets of a regression",

@@ -112,6 +112,8 @@ def _copies(replica: Replica) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
         if id(thing) in own or not isinstance(thing, nn.Module | dict):
             continue
         tensors = _tensors(thing)
+        if any(tensor is replica.originals.get(name) for name, tensor in tensors.items()):
+            continue  # the user's own network, by a name that a copied function still has
         if shapes and all(name in tensors and tensors[name].shape == shape for name, shape in shapes.items()):
             yield thing, tensors
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.optim.accumulation import ACCUMULATION
+from striate.doctor.checks.optim.clip_order import CHECK as CLIP_ORDER
 from striate.doctor.checks.optim.clip_too_small import CLIP_TOO_SMALL
 from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH, LR_TOO_LOW
 from striate.doctor.checks.optim.low_precision import LOW_PRECISION
 from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE
+from striate.doctor.checks.optim.scheduler_calls import CHECK as SCHEDULER_CALLS
 from striate.doctor.checks.optim.steps import GRADIENT_WRONG, MISSING_ZERO_GRAD, NO_STEP, PARAMETERS_MISSING
 from striate.doctor.checks.optim.weight_decay_too_high import WEIGHT_DECAY_TOO_HIGH
 
@@ -18,6 +20,8 @@ CHECKS: tuple[Check, ...] = (
     PARAMETERS_MISSING,
     LOW_PRECISION,
     ACCUMULATION,
+    CLIP_ORDER,
+    SCHEDULER_CALLS,
     CLIP_TOO_SMALL,
     LR_SCHEDULE,
     WEIGHT_DECAY_TOO_HIGH,

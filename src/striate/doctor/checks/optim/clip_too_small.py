@@ -20,6 +20,8 @@ from striate.wording import several
 
 CUT = 0.1
 """A clip of 1 leaves a tenth and more of most gradients; what is left of less than that decides nothing by itself."""
+NOTHING_LEFT = 1e-3
+"""Where so little is left and nothing is learned, the clip is a fault whatever else is: a rate that is low as well."""
 LITTLE, SOME = 0.15, 0.6
 GAIN = 0.2
 EVEN = 0.01
@@ -38,8 +40,10 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     left = [applied / raw for raw, applied in pairs]
     if statistics.median(left) > CUT or max(left) - min(left) < EVEN * max(left):
         return
+    certain = statistics.median(left) < NOTHING_LEFT and own.share < LITTLE
     other = evidence.progress_of(evidence.variant("gradients not clipped", Change(prepare=_unclip)))
-    if not other.beats(own, 1.5 if own.share < LITTLE else 2.0) or other.share < max(own.share, 0.0) + GAIN:
+    better = other.beats(own, 1.5 if own.share < LITTLE else 2.0) and other.share >= max(own.share, 0.0) + GAIN
+    if not better and not certain:
         return
     raw, applied = (statistics.median(values) for values in zip(*pairs, strict=True))
     yield Finding(
@@ -123,7 +127,7 @@ CLIP_TOO_SMALL = Check(
     codes=("optim.clip-too-small",),
     question="Does clipping leave enough of the gradients?",
     threshold=f"Less than {CUT:g} of their norm, in more steps than not, by a factor that differs from step to step; "
-    "and without clipping the loss is 1.5 times lower after the same steps.",
+    "and without clipping the loss is 1.5 times lower after the same steps; or a thousandth, and nothing learned.",
     run=run,
     quick=False,
     explains="optim.lr-too-low fit.*",

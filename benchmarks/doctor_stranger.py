@@ -1,0 +1,172 @@
+"""How right the doctor is on training scripts that were written before its checks were read.
+
+Command: python benchmarks/doctor_stranger.py [--part train|validation|test|rest|all|healthy] [--names NAME …]
+
+benchmarks/doctor_scripts holds healthy scripts in the idioms of public ones and `faults.toml`, edits that plant one
+fault each. A fault belongs to the part crc32(its name) % 3: 0 train (checks were mended with it), 1 validation, 2 test
+(the checks were not). Each script is examined by `striate doctor` in a process of its own. A fault is right where the
+first finding has one of its codes. Needs lightning and transformers for the scripts in their idiom.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import tempfile
+import tomllib
+import zlib
+from collections import defaultdict
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "benchmarks" / "doctor_scripts"
+PARTS = ("train", "validation", "test")
+
+
+def part_of(name: str) -> str:
+    """The part of a fault, by its name."""
+    return PARTS[zlib.crc32(name.encode()) % 3]
+
+
+def scripts() -> dict[str, tuple[str, str, str, list[str]]]:
+    """Of each case its part, family, text and right codes."""
+    cases = {
+        p.stem: ("healthy", "healthy", p.read_text(), []) for p in sorted(FOLDER.glob("*.py")) if p.stem != "toydata"
+    }
+    for name, fault in tomllib.loads((FOLDER / "faults.toml").read_text()).items():
+        text = (FOLDER / f"{fault['script']}.py").read_text()
+        for old, new in fault["replace"]:
+            assert text.count(old) == 1, (name, old)
+            text = text.replace(old, new)
+        cases[name] = part_of(name), fault["family"], text, fault["codes"]
+    return cases
+
+
+def examined(name: str, text: str, seconds: float) -> dict[str, Any]:
+    """The document of the diagnosis, from a process that is forked: libraries are read once."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "toydata.py").symlink_to(FOLDER / "toydata.py")
+        script, answer = Path(folder) / f"{name.replace('-', '_')}.py", Path(folder) / "answer.json"
+        script.write_text(text)
+        began = perf_counter()
+        child = os.fork()
+        if not child:
+            from striate.doctor import __main__ as program
+
+            os.chdir(folder)
+            with answer.open("w") as out, Path(os.devnull).open("w") as nowhere:
+                os.dup2(out.fileno(), 1)
+                os.dup2(nowhere.fileno(), 2)
+                code = program.main([script.name, "--json", "--seconds", str(seconds)])
+                sys.stdout.flush()
+                os._exit(code)
+        os.waitpid(child, 0)
+        took = perf_counter() - began
+        lines = answer.read_text().strip().splitlines()
+    document = json.loads(lines[-1]) if lines else {"error": {"where": "crash", "got": "no document"}}
+    return document | {"seconds": round(took, 2)}
+
+
+def wilson(hits: int, count: int) -> str:
+    """A share with its interval of 95 % (Wilson 1927)."""
+    if not count:
+        return "–"
+    z, share = 1.96, hits / count
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
+    return f"{hits}/{count} = {100 * share:.0f} % ({100 * max(0, middle - half):.0f}–{100 * min(1, middle + half):.0f})"
+
+
+def judged(name: str, case: tuple[str, str, str, list[str]], seconds: float) -> dict[str, Any]:
+    """A row: what was found first, and whether that is right."""
+    part, family, text, right = case
+    document = examined(name, text, seconds)
+    findings = [(f["severity"], f["code"]) for f in document.get("findings", [])]
+    loud = [code for severity, code in findings if severity != "note"]
+    error = document["error"] if isinstance(document.get("error"), dict) else None
+    if error is not None:
+        loud = [str(error["where"])]
+    ok = not loud if part == "healthy" else bool(loud) and loud[0] in right
+    said = f"{error['got']}"[:300] if error is not None else ""
+    return {
+        "name": name,
+        "part": part,
+        "family": family,
+        "ok": ok,
+        "found": findings,
+        "error": said,
+        "verdict": document.get("verdict", ""),
+        "seconds": document["seconds"],
+    }
+
+
+def tables(rows: list[dict[str, Any]]) -> str:
+    """Shares with intervals: by part, by family."""
+    lines = ["| | First finding right | Named at all | Silent |", "|---|---|---|---|"]
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if row["part"] != "healthy":
+            groups[f"part: {row['part']}"].append(row)
+            groups[row["family"]].append(row)
+    for group, members in sorted(groups.items(), key=lambda item: (not item[0].startswith("part"), item[0])):
+        loud = [r for r in members if r["error"] or any(s != "note" for s, _ in r["found"])]
+        named = sum(r["ok"] or r["named"] for r in members)
+        lines.append(
+            f"| {group} | {wilson(sum(r['ok'] for r in members), len(members))} | "
+            f"{named}/{len(members)} | {len(members) - len(loud)} |"
+        )
+    healthy = [r for r in rows if r["part"] == "healthy"]
+    alarmed = sum(not r["ok"] for r in healthy)
+    proven = sum(r["verdict"] == "healthy" for r in healthy)
+    lines += [
+        "",
+        f"Healthy scripts with a warning or error: {wilson(alarmed, len(healthy))}; called healthy: "
+        f"{wilson(proven, len(healthy))}.",
+    ]
+    loud = [r for r in rows if r["error"] or any(severity != "note" for severity, _ in r["found"])]
+    first = sum(r["ok"] for r in loud)
+    lines.append(f"Where there is a warning or an error, the first one is right in {wilson(first, len(loud))}.")
+    for severity in ("error", "warning"):
+        said = [r for r in rows if r["found"] and r["found"][0][0] == severity]
+        lines.append(f"First findings that are a {severity}: right in {wilson(sum(r['ok'] for r in said), len(said))}.")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Examine, print each miss and the tables; `--out` keeps the rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=[*PARTS, "rest", "healthy", "all"], default="all")
+    parser.add_argument("--names", nargs="+", default=[])
+    parser.add_argument("--seconds", type=float, default=12.0)
+    parser.add_argument(
+        "--out", type=Path, help="a file of JSON lines to which rows are added; those there are left out"
+    )
+    given = parser.parse_args()
+    import striate.doctor.script.run_script  # noqa: F401 (read once, before the forks)
+
+    wanted = {"rest": PARTS[1:], "all": (*PARTS, "healthy")}.get(given.part, (given.part,))
+    rows = []
+    if given.out and given.out.exists():
+        rows = [json.loads(line) for line in given.out.read_text().splitlines()]
+    done = {row["name"] for row in rows}
+    for name, case in scripts().items():
+        if (name not in given.names) if given.names else (case[0] not in wanted or name in done):
+            continue
+        row = judged(name, case, given.seconds)
+        row["named"] = any(code in case[3] for _, code in row["found"])
+        rows.append(row)
+        mark = "ok    " if row["ok"] else "MISSED"
+        print(mark, case[0], name, row["seconds"], row["verdict"], row["found"][:5], row["error"], flush=True)
+        if given.out:
+            with given.out.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+    print(tables(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""`data.targets-left-behind`: are masks and boxes flipped with their images? `data.step-labels`: does the step give the
+loss the labels of the inputs that the network gets?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.batch import leaves, main_tensor, parts
+from striate.records import Finding
+from striate.wording import several
+
+_SAMPLES, _DRAWS = 24, 6
+_LIKE = 0.3
+"""Of the distance between two draws as they are: so near, they are flips of each other."""
+_FLIPS = {"left and right": -1, "top and bottom": -2}
+
+
+def _left_behind(evidence: Evidence) -> Iterator[Finding]:
+    data = getattr(evidence.setup.train, "dataset", None)
+    if not isinstance(evidence.setup.train, DataLoader) or isinstance(data, IterableDataset) or data is None:
+        raise NoEvidence("the data set cannot be asked for a sample twice")
+    left, moved, words = 0, 0, ""
+    for number in range(min(_SAMPLES, len(data))):
+        try:
+            draws = [data[number] for _ in range(_DRAWS)]
+        except Exception as error:  # a data set of the user's
+            raise NoEvidence(f"the data set raises {type(error).__name__} when asked for a sample") from None
+        images = [main_tensor(parts(draw)[0]) for draw in draws]
+        first = images[0]
+        if first is None or first.ndim != 3:
+            raise NoEvidence("the samples are no images")
+        for image, draw in zip(images[1:], draws[1:], strict=True):
+            way = None if image is None else _flipped(first, image)
+            if way is None or image is None:
+                continue
+            told = _targets_stay(draws[0], draw, first, way)
+            if told is not None:
+                left, moved = left + told, moved + (not told)
+                words = way
+            break
+    if left < 3 or moved:
+        return
+    yield Finding(
+        code="data.targets-left-behind",
+        severity="error",
+        where="the augmentation of the training data set",
+        measured=f"of {several(left, 'sample')} that were drawn twice with {words} exchanged, the mask, box or points "
+        "are the same in both",
+        threshold=LEFT_BEHIND.threshold,
+        why="Half of the targets lie where nothing of the object is: the network learns the mean of both places.",
+        remedy="move targets with their images: `mask = mask.flip(-1)`, `box[[0, 2]] = width - box[[2, 0]]`, "
+        "`points[:, 0] = width - points[:, 0]`",
+    )
+
+
+def _flipped(one: torch.Tensor, other: torch.Tensor) -> str | None:
+    """How two draws of an image are exchanged, where they are."""
+    if one.shape != other.shape:
+        return None
+    apart = float((one.double() - other.double()).norm())
+    for way, axis in _FLIPS.items():
+        if apart > 0 and float((one.double().flip(axis) - other.double()).norm()) < _LIKE * apart:
+            return way
+    return None
+
+
+def _targets_stay(one: Any, other: Any, image: torch.Tensor, way: str) -> bool | None:
+    """Whether what has a place in the image is equal in two draws that are flips; None where nothing has, or where it
+    looks the same flipped."""
+    axis = _FLIPS[way]
+    pairs = list(zip(leaves(one), leaves(other), strict=False))
+    for (path, before), (_, after) in pairs:
+        if before is image or before.shape != after.shape or torch.equal(before, image):
+            continue
+        if before.ndim >= 2 and before.shape[-2:] == image.shape[-2:]:
+            if not torch.equal(before, before.flip(axis)):
+                return torch.equal(before, after)
+        elif before.is_floating_point() and _is_place(path, before, image):
+            return torch.equal(before, after)
+    return None
+
+
+def _is_place(path: tuple[Any, ...], target: torch.Tensor, image: torch.Tensor) -> bool:
+    """Whether numbers are corners of boxes or points: by their key, or as corners in order and within the image."""
+    key = str(path[-1]).lower()
+    if any(word in key for word in ("box", "point", "joint", "landmark")):
+        center = (target.max() + target.min()) / 2
+        return bool((target - center).abs().max() > 0)
+    if target.shape[-1:] != (4,) or not target.numel():
+        return False
+    corners = target.reshape(-1, 4)
+    ordered = bool((corners[:, :2] < corners[:, 2:]).all()) and bool((corners >= 0).all())
+    width = 1.0 if float(corners.max()) <= 1 else float(image.shape[-1])
+    return (
+        ordered
+        and bool((corners <= max(image.shape)).all())
+        and bool(((corners[:, 0] + corners[:, 2] - width).abs() > 1e-3 * width).any())
+    )
+
+
+def _step_labels(evidence: Evidence) -> Iterator[Finding]:
+    """Where the step itself makes inputs of the batch's: each call of the loss is given other samples' labels."""
+    inputs, wanted = (main_tensor(part) for part in parts(evidence.train.raw[0]))
+    first = evidence.first
+    shown = main_tensor(first.arguments[0]) if first.arguments else None
+    if inputs is None or wanted is None or shown is None or shown.shape != inputs.shape or wanted.ndim != 1:
+        raise NoEvidence("the step gives the network other samples than the loader yields")
+    if wanted.is_floating_point() or len(wanted) < 16 or not shown.is_floating_point():
+        raise NoEvidence("the targets are no class numbers of a batch")
+    given = [call.target for call in evidence.calls.losses if call.target.shape == wanted.shape]
+    known = wanted.cpu()
+    if not given or any(not torch.equal(t.sort().values, known.sort().values) for t in given):
+        return
+    nearest = torch.cdist(shown.detach().cpu().double().flatten(1), inputs.cpu().double().flatten(1)).argmin(1)
+    right = known[nearest]
+    best = max(float((target == right).double().mean()) for target in given)
+    chance = float((torch.bincount(known - known.min()).double() / len(known)).square().sum())
+    if best > chance + 0.3:
+        return
+    yield Finding(
+        code="data.step-labels",
+        severity="error",
+        where="the training step",
+        measured=f"the loss is given the labels of the batch in another order: {best:.0%} are those of the inputs that "
+        f"the network gets, by chance it would be {chance:.0%}",
+        threshold=STEP_LABELS.threshold,
+        why="The network is asked for labels of other samples: there is nothing to learn.",
+        remedy="take inputs and labels by one index: `index = torch.randperm(len(x)); x, y = x[index], y[index]`; of "
+        "mixed inputs `lam * criterion(out, y) + (1 - lam) * criterion(out, y[index])`",
+    )
+
+
+LEFT_BEHIND = Check(
+    codes=("data.targets-left-behind",),
+    question="Are masks, boxes and points flipped with their images?",
+    threshold="three samples or more that the data set gives flipped and not, with a target that has a place in the "
+    "image and never moves",
+    run=_left_behind,
+    explains="data.label-noise data.labels-random data.augmentation fit.*",
+)
+STEP_LABELS = Check(
+    codes=("data.step-labels",),
+    question="Does the step give the loss the labels of the inputs that the network gets?",
+    threshold="the batch's labels in another order, of which no more than chance and 30 % are right",
+    run=_step_labels,
+    explains="data.labels-random data.label-noise loss.initial-off optim.lr-too-high optim.lr-too-low fit.*",
+)

@@ -1,0 +1,10 @@
+"""Checks of `eval.`: what the user's evaluation computes, by its code."""
+
+from __future__ import annotations
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.eval.averages import BATCH_MEANS, WRONG_COUNT
+from striate.doctor.checks.eval.modes import MODE
+from striate.doctor.checks.eval.predicted import THRESHOLD, WRONG_AXIS
+
+CHECKS: tuple[Check, ...] = (MODE, WRONG_AXIS, THRESHOLD, WRONG_COUNT, BATCH_MEANS)

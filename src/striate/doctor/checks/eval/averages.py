@@ -1,0 +1,172 @@
+"""`eval.batch-means` and `eval.wrong-count`: is a metric of all samples divided by their number?"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
+from striate.records import Finding
+from striate.wording import several
+
+_EXCESS = 0.05
+"""Of the weight of the last batch: with less, the mean of batch means is off by a few thousandths at most."""
+
+
+def _loops(source: ScriptSource) -> Iterator[tuple[ast.For, DataLoader, dict[str, Any]]]:
+    """Loops over loaders other than the one that trains, with the loader; of `for phase in ["train", "val"]:` around it
+    each value."""
+    for tree in source.trees.values():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.For):
+                continue
+            inner = node.iter
+            while isinstance(inner, ast.Call) and inner.args:
+                inner = inner.args[0]
+            for known in _phases(source, node):
+                loader = source.value(inner, **known)
+                if isinstance(loader, DataLoader):
+                    yield node, loader, known
+
+
+def _phases(source: ScriptSource, node: ast.AST) -> Iterator[dict[str, Any]]:
+    for around in source.loops_of(node):
+        if isinstance(around, ast.For) and isinstance(around.target, ast.Name) and isinstance(around.iter, ast.List):
+            for item in around.iter.elts:
+                if isinstance(item, ast.Constant):
+                    yield {around.target.id: item.value}
+            return
+    yield {}
+
+
+def _added(loop: ast.For) -> dict[str, tuple[str, ast.expr]]:
+    """By name what each pass of a loop adds to it, to a `list` or a `sum`."""
+    found: dict[str, tuple[str, ast.expr]] = {}
+    for node in ast.walk(loop):
+        if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add) and isinstance(node.target, ast.Name):
+            found[node.target.id] = "sum", node.value
+        elif isinstance(node, ast.Call) and called(node) == "append" and node.args:
+            owner = receiver_of(node)
+            if isinstance(owner, ast.Name):
+                found[owner.id] = "list", node.args[0]
+    return found
+
+
+def _after(source: ScriptSource, loop: ast.For) -> list[ast.AST]:
+    """What stands behind a loop in the same function."""
+    last = loop.end_lineno or loop.lineno
+    return [node for node in ast.walk(source.scope_of(loop)) if getattr(node, "lineno", 0) > last]
+
+
+def _batch_means(evidence: Evidence) -> Iterator[Finding]:
+    source = evidence.source
+    for loop, loader, _ in _loops(source):
+        counted = _size(loader)
+        if loader is evidence.setup.train or counted is None or loader.drop_last or loader.batch_size is None:
+            continue
+        samples, batches = counted
+        short = samples - (batches - 1) * loader.batch_size
+        excess = 1 / batches - short / samples
+        if batches < 2 or excess < _EXCESS:
+            continue
+        for name, (kind, value) in _added(loop).items():
+            if not _is_mean(value):
+                continue
+            end = next((node for node in _after(source, loop) if _averages(node, name, kind)), None)
+            if end is None:
+                continue
+            yield Finding(
+                code="eval.batch-means",
+                severity="warning",
+                where=f"line {getattr(end, 'lineno', loop.lineno)}",
+                measured=f"`{ast.unparse(end)}` is a mean of the means of {several(batches, 'batch', 'batches')}: the "
+                f"{several(short, 'sample')} of the last one count {1 / batches:.0%}, and are {short / samples:.1%} of "
+                f"{samples}",
+                threshold=BATCH_MEANS.threshold,
+                why="The samples of a short last batch count more than the others: the metric changes with the batch "
+                "size, and with which samples come last.",
+                remedy="add up over samples: `correct += (predicted == targets).sum().item()` and "
+                "`total += len(targets)` in the loop, `correct / total` behind it",
+            )
+            return
+
+
+def _size(loader: DataLoader) -> tuple[int, int] | None:
+    try:
+        return len(loader.dataset), len(loader)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+def _is_mean(value: ast.expr) -> bool:
+    """Whether it is the mean over a batch, by itself: times the batch's size it is a sum."""
+    inside = list(ast.walk(value))
+    if any(isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) for node in inside):
+        return False
+    return any(called(node) in ("mean", "accuracy", "accuracy_score") for node in inside)
+
+
+def _averages(node: ast.AST, name: str, kind: str) -> bool:
+    if kind == "list" and isinstance(node, ast.Call) and called(node) in ("mean", "fmean", "average"):
+        return any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node))
+    if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Div):
+        return False
+    below = [part for part in ast.walk(node.right) if called(part) == "len"]
+    return bool(below) and any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node.left))
+
+
+def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
+    source = evidence.source
+    for loop, loader, known in _loops(source):
+        counted = _size(loader)
+        if counted is None or loader.sampler.__class__.__name__ not in ("SequentialSampler", "RandomSampler"):
+            continue
+        samples, batches = counted
+        hits = {name for name, (kind, value) in _added(loop).items() if kind == "sum" and _counts(value)}
+        for node in _after(source, loop):
+            if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Div):
+                continue
+            names = {part.id for part in ast.walk(node.left) if isinstance(part, ast.Name)}
+            number = source.value(node.right, **known)
+            fixed = not isinstance(node.right, ast.Name | ast.Constant)
+            if not names & hits or not fixed or type(number) is not int or not number > 1 or number == samples:
+                continue
+            what = "the number of batches" if number == batches else "the size of other data"
+            yield Finding(
+                code="eval.wrong-count",
+                severity="error",
+                where=f"line {node.lineno}",
+                measured=f"`{ast.unparse(node)}` divides a count over {several(samples, 'sample')} by {number}, {what}",
+                threshold="the number of samples that were counted",
+                why="What is printed as an accuracy is none.",
+                remedy="count the samples as well, `total += len(targets)`, and divide by `total`",
+            )
+            return
+
+
+def _counts(value: ast.expr) -> bool:
+    """Whether it adds up samples that are right: a sum over a comparison."""
+    inside = list(ast.walk(value))
+    compares = any(isinstance(node, ast.Compare) or called(node) in ("eq", "equal") for node in inside)
+    return compares and any(called(node) == "sum" for node in inside)
+
+
+BATCH_MEANS = Check(
+    codes=("eval.batch-means",),
+    question="Does each sample count the same in a metric?",
+    threshold=f"a mean of batch means in which the last batch counts {_EXCESS:.0%} of all more than its samples do",
+    run=_batch_means,
+    of_source=True,
+)
+WRONG_COUNT = Check(
+    codes=("eval.wrong-count",),
+    question="Is a count of right predictions divided by the number of samples?",
+    threshold="a count over a loader's samples, divided by a number that is another than theirs",
+    run=_wrong_count,
+    of_source=True,
+)

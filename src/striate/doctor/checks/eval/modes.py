@@ -1,0 +1,103 @@
+"""`eval.mode`: is the network put into evaluation mode for evaluation, and back for training?"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from torch import nn
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.script_source import ScriptSource, Site, called, receiver_of
+from striate.records import Finding
+from striate.wording import listed_names
+
+_NO_GRADIENTS = ("no_grad", "inference_mode")
+_EVALUATION = ("val", "test", "dev", "eval", "holdout")
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    source = evidence.source
+    parts = [
+        name
+        for name, part in evidence.setup.model.named_modules()
+        if (isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0)
+        or (isinstance(part, nn.modules.batchnorm._BatchNorm) and part.track_running_stats)
+    ]
+    if not parts:
+        return
+    evaluating, training = _modes(source)
+    loop = _evaluation_loop(source)
+    if not evaluating and loop is not None:
+        line = getattr(loop, "lineno", 0)
+        yield Finding(
+            code="eval.mode",
+            severity="warning",
+            where=f"the evaluation, line {line}",
+            measured=f"no code calls `.eval()`: {listed_names(parts)} work in evaluation as they do in training",
+            threshold=MODE.threshold,
+            why="Dropout goes on dropping, and batch norm takes its statistics from the batches that are evaluated: "
+            "the accuracy is another than that of the network as it is used.",
+            remedy="`model.eval()` before the evaluation, and `model.train()` before training goes on.",
+        )
+    repeated = [site for site in evaluating if site.often != "once"]
+    if repeated and not any(site.often != "once" for site in training):
+        yield Finding(
+            code="eval.mode",
+            severity="warning",
+            where=repeated[0].where,
+            measured=f"`{repeated[0].text}` comes again and again, and no `.train()` after it: from the first "
+            f"evaluation on {listed_names(parts)} are in evaluation mode in training",
+            threshold=MODE.threshold,
+            why="Dropout drops nothing any more, and the running statistics of batch norm stay as they are.",
+            remedy="`model.train()` at the beginning of each epoch.",
+        )
+
+
+def _modes(source: ScriptSource) -> tuple[list[Site], list[Site]]:
+    """The calls that put a network into evaluation mode, and those into training mode; `train(flag)` is both."""
+    evaluating, training = [], []
+    for site in source.calls("eval", "train"):
+        receiver = source.value(receiver_of(site.node))
+        if isinstance(site.node.func, ast.Name) or (receiver is not None and not isinstance(receiver, nn.Module)):
+            continue
+        mode = site.node.args[0] if site.node.args else None
+        if called(site.node) == "eval" or mode is not None:
+            evaluating.append(site)
+        if called(site.node) == "train" and not (isinstance(mode, ast.Constant) and mode.value is False):
+            training.append(site)
+    return evaluating, training
+
+
+def _evaluation_loop(source: ScriptSource) -> ast.For | None:
+    """A loop over validation or test data, without gradients, that runs a network."""
+    for tree in source.trees.values():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.For) or not any(source.runs_network(part) for part in ast.walk(node)):
+                continue
+            words = {part.id.lower() for part in ast.walk(node.iter) if isinstance(part, ast.Name)}
+            words |= {part.attr.lower() for part in ast.walk(node.iter) if isinstance(part, ast.Attribute)}
+            around = list(source.around(node))
+            if any(word in name for name in words for word in _EVALUATION) and any(map(_without_gradients, around)):
+                return node
+    return None
+
+
+def _without_gradients(node: ast.AST) -> bool:
+    written: list[ast.expr] = []
+    if isinstance(node, ast.FunctionDef):
+        written = node.decorator_list
+    elif isinstance(node, ast.With):
+        written = [item.context_expr for item in node.items]
+    return any(name in ast.unparse(part) for part in written for name in _NO_GRADIENTS)
+
+
+MODE = Check(
+    codes=("eval.mode",),
+    question="Is the network put into evaluation mode for evaluation, and back for training?",
+    threshold="with dropout or batch norm: `.eval()` somewhere, where there is a loop over validation data without "
+    "gradients; `.train()` as often as `.eval()`",
+    run=_run,
+    of_source=True,
+)

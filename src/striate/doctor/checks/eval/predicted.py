@@ -1,0 +1,109 @@
+"""`eval.wrong-axis` and `eval.threshold`: how predictions are read from outputs."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.script_source import argument, called, receiver_of
+from striate.records import Finding
+
+_ALONG = {"argmax": 0, "max": 0, "softmax": 0, "log_softmax": 0, "topk": 1}
+_SQUASHING = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "expit": (0.0, 1.0)}
+
+
+def _wrong_axis(evidence: Evidence) -> Iterator[Finding]:
+    source = evidence.source
+    outputs = evidence.first.outputs
+    if not isinstance(outputs, torch.Tensor) or outputs.ndim < 2:
+        raise NoEvidence("the network gives no tensor with an axis of classes")
+    for site in source.calls(*_ALONG):
+        names = source.predictions_in(source.scope_of(site.node))
+        owner, place = receiver_of(site.node), _ALONG[called(site.node)]
+        if not _is_prediction(owner, names):  # torch.argmax(outputs, 0)
+            owner, place = (site.node.args[0] if site.node.args else None), place + 1
+        if not _is_prediction(owner, names) and not (owner is not None and source.runs_network(owner)):
+            continue
+        axis = argument(site.node, place, "dim")
+        if isinstance(axis, ast.Constant) and axis.value == 0 and type(axis.value) is int:
+            yield Finding(
+                code="eval.wrong-axis",
+                severity="error",
+                where=site.where,
+                measured=f"`{site.text}` goes along axis 0, that of the samples: outputs are {tuple(outputs.shape)}",
+                threshold="along the axis of the classes, 1",
+                why="It compares samples with each other, not classes: what comes out says nothing of any sample.",
+                remedy=f"`{_along_one(site.node)}`",
+            )
+            return
+
+
+def _is_prediction(node: ast.expr | None, names: set[str]) -> bool:
+    """A name of what a network gave, or its numbers: `outputs`, `outputs.data`, `outputs.detach()`."""
+    while isinstance(node, ast.Attribute | ast.Call):
+        inner = node.value if isinstance(node, ast.Attribute) else receiver_of(node)
+        if isinstance(node, ast.Call) and called(node) not in ("detach", "cpu", "float"):
+            return False
+        node = inner
+    return isinstance(node, ast.Name) and node.id in names
+
+
+def _along_one(call: ast.Call) -> str:
+    text = ast.unparse(call)
+    return text.replace("dim=0", "dim=1") if "dim=0" in text else text[:-2] + "1)" if text.endswith("0)") else "dim=1"
+
+
+def _threshold(evidence: Evidence) -> Iterator[Finding]:
+    source = evidence.source
+    for tree in source.trees.values():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Compare) or len(node.ops) != 1 or not isinstance(node.ops[0], ast.Gt | ast.GtE):
+                continue
+            limit = source.value(node.comparators[0])
+            if not isinstance(limit, int | float) or isinstance(limit, bool):
+                continue
+            squashed = next((called(c) for c in ast.walk(node.left) if called(c) in _SQUASHING), "")
+            if squashed and not 0 < limit < 1:
+                yield _limit(node, f"{squashed} gives 0 to 1, which is {'never' if limit >= 1 else 'always'} "
+                             f"above {limit:g}", "0.5")  # fmt: skip
+                return
+            names = source.predictions_in(source.scope_of(node))
+            logits = any(isinstance(value, nn.BCEWithLogitsLoss) for value in source.names.values())
+            if logits and limit == 0.5 and isinstance(node.left, ast.Name) and node.left.id in names:
+                yield _limit(node, "the loss takes the outputs for logits, of which 0.5 is a probability of "
+                             "0.62", "0")  # fmt: skip
+                return
+
+
+def _limit(node: ast.Compare, what: str, better: str) -> Finding:
+    return Finding(
+        code="eval.threshold",
+        severity="warning",
+        where=f"line {node.lineno}",
+        measured=f"`{ast.unparse(node)}`: {what}",
+        threshold=THRESHOLD.threshold,
+        why="What is counted as right is another question than the one that the network was trained on.",
+        remedy=f"`{ast.unparse(node.left)} > {better}`",
+    )
+
+
+WRONG_AXIS = Check(
+    codes=("eval.wrong-axis",),
+    question="Are predictions read from outputs along the axis of the classes?",
+    threshold="argmax, max, topk or softmax of what the network gave along axis 0, where it has an axis of classes too",
+    run=_wrong_axis,
+    of_source=True,
+)
+THRESHOLD = Check(
+    codes=("eval.threshold",),
+    question="Can outputs lie on both sides of the limit that they are held against?",
+    threshold="probabilities against a limit between 0 and 1, logits of BCEWithLogitsLoss against 0",
+    run=_threshold,
+    of_source=True,
+)

@@ -1,0 +1,77 @@
+"""`optim.clip-order`: are gradients clipped between backward and step, and unscaled before?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch.optim import Optimizer
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.script_source import Site, argument, called, receiver_of
+from striate.records import Finding
+
+_CLIPS = ("clip_grad_norm_", "clip_grad_value_", "clip_grad_norm", "clip_grads_with_norm_")
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    source = evidence.source
+    for clip in source.calls(*_CLIPS):
+        if clip.often != "batch":
+            continue
+        scope = source.scope_of(clip.node)
+        near = [
+            site
+            for site in source.calls("step", "unscale_", "backward", "zero_grad", "scale")
+            if source.scope_of(site.node) is scope and site.often == "batch"
+        ]
+        steps = [site for site in near if called(site.node) == "step" and _steps_optimizer(evidence, site)]
+        line = clip.node.lineno
+        if steps and all(step.node.lineno < line for step in steps):
+            yield _finding(
+                clip,
+                f"`{clip.text}` comes after `{steps[-1].text}`: the step has been made with gradients as they were",
+                f"`{clip.text}` before `{steps[-1].text}`, after `loss.backward()`",
+            )
+            return
+        scaled = any(called(site.node) == "scale" for site in near)
+        unscaled = [site for site in near if called(site.node) == "unscale_" and site.node.lineno < line]
+        scaler = next((receiver_of(site.node) for site in near if called(site.node) == "scale"), None)
+        active = getattr(source.value(scaler), "is_enabled", lambda: False)() if scaler is not None else False
+        if scaled and active and not unscaled:
+            yield _finding(
+                clip,
+                f"`{clip.text}` without `unscale_` before it: it clips gradients that are multiplied by "
+                f"{float(source.value(scaler).get_scale()):g}",
+                f"`scaler.unscale_(optimizer)` before `{clip.text}`",
+            )
+            return
+
+
+def _steps_optimizer(evidence: Evidence, site: Site) -> bool:
+    """Whether it is a step of an optimizer, by itself or by a scaler: `scaler.step(optimizer)`."""
+    source = evidence.source
+    given = argument(site.node, 0, "optimizer")
+    return any(isinstance(source.value(node), Optimizer) for node in (receiver_of(site.node), given))
+
+
+def _finding(clip: Site, measured: str, remedy: str) -> Finding:
+    return Finding(
+        code="optim.clip-order",
+        severity="warning",
+        where=clip.where,
+        measured=measured,
+        threshold=CHECK.threshold,
+        why="The limit does not hold for what the optimizer is given: nothing is clipped, or nearly everything.",
+        remedy=remedy,
+    )
+
+
+CHECK = Check(
+    codes=("optim.clip-order",),
+    question="Are gradients clipped between backward and step, and unscaled before?",
+    threshold="a clip behind the optimizer's step, or of gradients that a scaler has multiplied",
+    run=_run,
+    of_source=True,
+    explains="optim.clip-too-small",
+)

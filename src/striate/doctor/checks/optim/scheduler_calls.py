@@ -1,0 +1,169 @@
+"""`optim.scheduler-calls`: is the scheduler stepped as often as its lengths are meant, after the optimizer, with the
+right metric?"""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    ExponentialLR,
+    LRScheduler,
+    MultiStepLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    StepLR,
+)
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.script_source import ScriptSource, Site, argument, receiver_of
+from striate.records import Finding
+from striate.wording import several
+
+_CODE = "optim.scheduler-calls"
+_GONE = 1e-3
+"""Of the rate after one epoch: nothing is learned from the second on."""
+_RISING = ("acc", "score", "f1", "iou", "dice", "auc", "map", "psnr", "top1", "precision", "recall", "corr", "r2")
+_FALLING = ("loss", "err", "mse", "mae", "perplexity", "ppl")
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    source = evidence.source
+    schedulers = {id(found): found for found in _held(source)}
+    steps: dict[int, list[Site]] = {key: [] for key in schedulers}
+    for site in source.calls("step"):
+        found = source.value(receiver_of(site.node))
+        if id(found) in steps:
+            steps[id(found)].append(site)
+    if not schedulers:
+        raise NoEvidence("there is no scheduler of torch's")
+    for key, sites in steps.items():
+        found = next((told for told in _asked(evidence, schedulers[key], sites) if told), None)
+        if found is not None:
+            where, measured, remedy = found
+            yield Finding(
+                code=_CODE,
+                severity="warning",
+                where=where,
+                measured=measured,
+                threshold=CHECK.threshold,
+                why="The learning rate is another than the schedule says: training ends too early, never warms up, or "
+                "swings.",
+                remedy=remedy,
+            )
+            return
+
+
+def _held(source: ScriptSource) -> Iterator[Any]:
+    for value in list(source.names.values()):
+        parts = [value, *vars(value).values()] if hasattr(value, "__dict__") else [value]
+        yield from (part for part in parts if isinstance(part, LRScheduler))
+
+
+def _asked(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Iterator[tuple[str, str, str] | None]:
+    source = evidence.source
+    name = type(scheduler).__name__
+    if not sites:
+        return  # stepped by other names, as of a list
+    batches = _batches(evidence)
+    often = {site.often for site in sites}
+    each = next((site for site in sites if site.often == "batch"), None)
+    if each is not None and "epoch" in often:
+        other = next(site for site in sites if site.often == "epoch")
+        yield (
+            each.where,
+            f"{name} is stepped in each pass of the training loop and again at {other.where}",
+            (f"one of both: `{other.text}` behind the loop over batches, where its lengths are epochs"),
+        )
+    if isinstance(scheduler, ReduceLROnPlateau):
+        yield _plateau(scheduler, sites[0])
+        return
+    if int(getattr(scheduler, "last_epoch", 0)) > 0 and each is None:
+        yield (
+            sites[0].where,
+            (
+                f"{name} has been stepped {several(int(scheduler.last_epoch), 'time')} before the first step of the "
+                "optimizer: the first value of the schedule is never used"
+            ),
+            f"`{sites[0].text}` behind the loop over batches, after `optimizer.step()`",
+        )
+    if each is not None and batches is not None:
+        yield _too_fast(scheduler, each, batches)
+    if each is None and isinstance(scheduler, OneCycleLR) and source.epochs is not None:
+        total = int(scheduler.total_steps)
+        if source.epochs * 2 < total:
+            yield (
+                sites[0].where,
+                (
+                    f"OneCycleLR of {several(total, 'step')} is stepped {several(source.epochs, 'time')}, once an "
+                    "epoch: it does not get beyond its warmup"
+                ),
+                f"`{sites[0].text}` behind `optimizer.step()`, once a batch",
+            )
+
+
+def _too_fast(scheduler: Any, site: Site, batches: int) -> tuple[str, str, str] | None:
+    """Lengths in epochs, stepped in batches."""
+    if isinstance(scheduler, CosineAnnealingLR) and scheduler.T_max < batches:
+        told = (
+            f"the cosine of {several(int(scheduler.T_max), 'step')} ends within an epoch of {batches}, and rises again"
+        )
+        return _once_an_epoch(site, told, f"T_max={scheduler.T_max:g} * len(loader)")
+    left = 1.0
+    if isinstance(scheduler, StepLR):
+        left = float(scheduler.gamma) ** (batches // max(1, int(scheduler.step_size)))
+    elif isinstance(scheduler, ExponentialLR):
+        left = float(scheduler.gamma) ** batches
+    elif isinstance(scheduler, MultiStepLR):
+        left = float(scheduler.gamma) ** sum(count for step, count in scheduler.milestones.items() if step <= batches)
+    if left > _GONE and not (isinstance(scheduler, MultiStepLR) and max(scheduler.milestones) <= batches):
+        return None
+    told = f"after one epoch of {several(batches, 'step')} the rate is {left:.1g} of what it was"
+    return _once_an_epoch(site, told, "lengths times len(loader)")
+
+
+def _once_an_epoch(site: Site, told: str, other: str) -> tuple[str, str, str]:
+    return (
+        site.where,
+        f"`{site.text}` comes at each batch: {told}",
+        f"`{site.text}` behind the loop over batches, once an epoch; or {other}",
+    )
+
+
+def _plateau(scheduler: ReduceLROnPlateau, site: Site) -> tuple[str, str, str] | None:
+    given = argument(site.node, 0, "metrics")
+    words = ast.unparse(given).lower() if given is not None else ""
+    rises, falls = (any(word in words for word in names) for names in (_RISING, _FALLING))
+    wrong = rises and not falls if scheduler.mode == "min" else falls and not rises
+    if not wrong:
+        return None
+    right = "max" if scheduler.mode == "min" else "min"
+    return (
+        site.where,
+        f"`{site.text}` with mode {scheduler.mode!r}: the rate is lowered while the metric gets better",
+        f"`torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode={right!r})`",
+    )
+
+
+def _batches(evidence: Evidence) -> int | None:
+    try:
+        count = len(evidence.setup.train)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+    return count if count > 0 and math.isfinite(count) else None
+
+
+CHECK = Check(
+    codes=(_CODE,),
+    question="Is the scheduler stepped as often as its lengths are meant, after the optimizer, with the right metric?",
+    threshold=f"stepped per batch and per epoch; before the optimizer's first step; per batch with lengths that end, "
+    f"or leave {_GONE:g} of the rate, within an epoch; OneCycleLR per epoch; ReduceLROnPlateau in the wrong mode",
+    run=_run,
+    of_source=True,
+    explains="optim.lr-schedule optim.lr-too-low",
+)

@@ -1,0 +1,197 @@
+"""The user's code: what is called in it, how often, and on what. A single training step shows none of it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+Often = Literal["batch", "epoch", "once"]
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+Loop = ast.For | ast.While
+_OWN_NAMES = ("self", "model", "net", "network")
+
+
+@dataclass(frozen=True)
+class Site:
+    """A call. `often`: in each pass of the training loop, in each of a loop around or beside it, or once."""
+
+    node: ast.Call
+    file: str
+    often: Often
+
+    @property
+    def where(self) -> str:
+        """File and line."""
+        return f"{Path(self.file).name}, line {self.node.lineno}"
+
+    @property
+    def text(self) -> str:
+        """The call as it is written."""
+        return ast.unparse(self.node)
+
+
+@dataclass(frozen=True)
+class ScriptSource:
+    """`trees`: of each file of the user's the syntax. `names`: the user's variables at the first step, of all functions
+    that are running. `loop`: file, first and last line of the training loop. `epochs`: how often it is gone through;
+    None where that is not known."""
+
+    trees: Mapping[str, ast.Module]
+    names: Mapping[str, Any]
+    loop: tuple[str, int, int]
+    epochs: int | None
+
+    @cached_property
+    def _parents(self) -> dict[ast.AST, ast.AST]:
+        return {
+            child: node
+            for tree in self.trees.values()
+            for node in ast.walk(tree)
+            for child in ast.iter_child_nodes(node)
+        }
+
+    def around(self, node: ast.AST) -> Iterator[ast.AST]:
+        """What a node stands in, from within outwards."""
+        while node in self._parents:
+            node = self._parents[node]
+            yield node
+
+    def function_of(self, node: ast.AST) -> Function | None:
+        """The function that a node stands in."""
+        return next((part for part in self.around(node) if isinstance(part, Function)), None)
+
+    def scope_of(self, node: ast.AST) -> ast.AST:
+        """The function that a node stands in, or else its file."""
+        found = self.function_of(node)
+        return found if found is not None else next(part for part in self.around(node) if isinstance(part, ast.Module))
+
+    def loops_of(self, node: ast.AST) -> list[Loop]:
+        """The loops around a node in its own function, the innermost first."""
+        found: list[Loop] = []
+        for part in self.around(node):
+            if isinstance(part, Function):
+                break
+            if isinstance(part, Loop):
+                found.append(part)
+        return found
+
+    def value(self, node: ast.AST | None, **more: Any) -> Any:
+        """What an expression without calls, but for `len` and `range`, was at the first step; None where it cannot be
+        told."""
+        if not isinstance(node, ast.expr):
+            return None
+        calls = [part for part in ast.walk(node) if isinstance(part, ast.Call)]
+        if any(called(call) not in ("len", "range") for call in calls):
+            return None
+        try:
+            return eval(compile(ast.Expression(node), "<striate>", "eval"), {**self.names, **more})
+        except Exception:  # the user's expression
+            return None
+
+    def calls(self, *names: str) -> list[Site]:
+        """All calls of functions or methods of these names."""
+        return [
+            Site(node, file, self._often(node, file))
+            for file, tree in self.trees.items()
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and called(node) in names
+        ]
+
+    def runs_network(self, node: ast.AST) -> bool:
+        """Whether an expression is a call of a network."""
+        if not isinstance(node, ast.Call):
+            return False
+        if isinstance(self.value(node.func), nn.Module):
+            return not type(self.value(node.func)).__module__.startswith("torch.nn.modules.loss")
+        return isinstance(node.func, ast.Name) and node.func.id in _OWN_NAMES
+
+    def predictions_in(self, scope: ast.AST) -> set[str]:
+        """Names that stand for what a network gave, in a function."""
+        return {
+            target.id
+            for node in ast.walk(scope)
+            if isinstance(node, ast.Assign) and self.runs_network(node.value)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+
+    def _often(self, node: ast.AST, file: str) -> Often:
+        loop, first, last = self.loop
+        line = getattr(node, "lineno", 0)
+        function = self.function_of(node)
+        if (file == loop and first < line <= last) or function in self._of_batches:
+            return "batch"
+        return "epoch" if self.loops_of(node) or function in self._of_loops else "once"
+
+    @cached_property
+    def _of_batches(self) -> set[ast.AST]:
+        """Functions that the training loop calls, near or far."""
+        loop, first, last = self.loop
+        inside = [node for node in ast.walk(self.trees[loop]) if first < getattr(node, "lineno", 0) <= last]
+        return self._reached(inside)
+
+    @cached_property
+    def _of_loops(self) -> set[ast.AST]:
+        """Functions that any loop calls, near or far."""
+        loops = (node for tree in self.trees.values() for node in ast.walk(tree) if isinstance(node, Loop))
+        return self._reached([inner for loop in loops for part in loop.body for inner in ast.walk(part)])
+
+    def _reached(self, nodes: list[ast.AST]) -> set[ast.AST]:
+        found: set[ast.AST] = set()
+        awaiting = nodes
+        while awaiting:
+            functions = {f for node in awaiting if isinstance(node, ast.Call) for f in self._functions(node)} - found
+            found |= functions
+            awaiting = [inner for function in functions for inner in ast.walk(function)]
+        return found
+
+    def _functions(self, call: ast.Call) -> list[Function]:
+        """The user's functions that a call may be of. `model.train()` of a network is torch's, unless its class says
+        otherwise."""
+        name = called(call)
+        known = [
+            f
+            for f in self._defined.get(name, [])
+            if isinstance(self._parents[f], ast.ClassDef) is not isinstance(call.func, ast.Name)
+        ]
+        if not known or isinstance(call.func, ast.Name):
+            return known
+        receiver = self.value(call.func.value) if isinstance(call.func, ast.Attribute) else None
+        if receiver is None:
+            return [] if name in ("train", "eval", "step", "backward", "forward") else known
+        kinds = {kind.__name__ for kind in type(receiver).__mro__}
+        return [f for f in known if getattr(self._parents[f], "name", "") in kinds]
+
+    @cached_property
+    def _defined(self) -> dict[str, list[Function]]:
+        found: dict[str, list[Function]] = {}
+        for tree in self.trees.values():
+            for node in ast.walk(tree):
+                if isinstance(node, Function):
+                    found.setdefault(node.name, []).append(node)
+        return found
+
+
+def called(node: ast.AST) -> str:
+    """The last name of what is called: `step` of `self.optimizer.step()`."""
+    function = node.func if isinstance(node, ast.Call) else None
+    if isinstance(function, ast.Name):
+        return function.id
+    return function.attr if isinstance(function, ast.Attribute) else ""
+
+
+def receiver_of(node: ast.Call) -> ast.expr | None:
+    """What a method is called of."""
+    return node.func.value if isinstance(node.func, ast.Attribute) else None
+
+
+def argument(node: ast.Call, place: int, name: str) -> ast.expr | None:
+    """An argument by its place or its name."""
+    named = next((word.value for word in node.keywords if word.arg == name), None)
+    return named if named is not None else node.args[place] if place < len(node.args) else None

@@ -1,0 +1,186 @@
+"""Checks that read a script's code: each names its fault, is content with its remedy, and with the usual forms."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from typing import Any
+
+import pytest
+import torch
+from asked import digits, perceptron
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau, StepLR
+from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data.distributed import DistributedSampler
+
+from quick import few_quick
+from remedies_tried import try_remedy
+from striate.doctor.checks.data.same_order import SAME_ORDER
+from striate.doctor.checks.eval.averages import BATCH_MEANS, WRONG_COUNT
+from striate.doctor.checks.eval.modes import MODE
+from striate.doctor.checks.eval.predicted import THRESHOLD, WRONG_AXIS
+from striate.doctor.checks.loss.class_weights import CLASS_WEIGHTS
+from striate.doctor.checks.optim.clip_order import CHECK as CLIP_ORDER
+from striate.doctor.checks.optim.scheduler_calls import CHECK as SCHEDULER_CALLS
+from striate.doctor.evidence.clock import Clock
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.preserved_state import state_preserved
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.training_setup import make_setup
+
+CHECKS = (MODE, WRONG_AXIS, THRESHOLD, WRONG_COUNT, BATCH_MEANS, CLIP_ORDER, SCHEDULER_CALLS)
+SCRIPT = """
+for epoch in range(5):
+    model.train()
+    for x, y in loader:
+        optimizer.zero_grad()
+        loss = criterion(model(x), y)
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        scaler.step(optimizer)
+        scaler.update()
+    model.eval()
+    correct, total = 0, 0
+    with torch.no_grad():
+        for x, y in val_loader:
+            outputs = model(x)
+            predicted = outputs.argmax(dim=1)
+            correct += (predicted == y).sum().item()
+            total += len(y)
+    accuracy = correct / total
+    scheduler.step()
+"""
+FAULTS = {
+    "eval.mode, never": ("    model.eval()\n", "", "before the evaluation"),
+    "eval.mode, never back": ("    model.train()\n", "", "`model.train()` at the beginning"),
+    "eval.wrong-axis": ("argmax(dim=1)", "argmax(dim=0)", "`outputs.argmax(dim=1)`"),
+    "eval.threshold": ("outputs.argmax(dim=1)", "outputs.sigmoid() > 0", "`outputs.sigmoid() > 0.5`"),
+    "eval.wrong-count, batches": ("correct / total", "correct / len(val_loader)", "divide by `total`"),
+    "eval.wrong-count, other data": ("correct / total", "correct / len(loader.dataset)", "divide by `total`"),
+    "eval.batch-means": (
+        "correct += (predicted == y).sum().item()\n            total += len(y)\n    accuracy = correct / total",
+        "correct += (predicted == y).float().mean()\n    accuracy = correct / len(val_loader)",
+        "`correct / total`",
+    ),
+    "optim.clip-order, scaled": ("        scaler.unscale_(optimizer)\n", "", "`scaler.unscale_(optimizer)` before"),
+    "optim.clip-order, late": (
+        "        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n        scaler.step(optimizer)\n",
+        "        scaler.step(optimizer)\n        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n",
+        "before `scaler.step(optimizer)`",
+    ),
+    "optim.scheduler-calls, twice": (
+        "        scaler.update()\n",
+        "        scaler.update()\n        scheduler.step()\n",
+        "`",
+    ),
+}
+
+
+def values(scheduler: Any = None) -> dict[str, Any]:
+    model = nn.Sequential(perceptron(), nn.Dropout(0.1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x = torch.zeros(61, 1, 8, 8)
+    return {
+        "torch": torch, "model": model, "loader": digits(), "optimizer": optimizer, "criterion": nn.CrossEntropyLoss(),
+        "val_loader": DataLoader(TensorDataset(x, torch.zeros(61).long()), 20), "scaler": torch.amp.GradScaler("cpu"),
+        "scheduler": scheduler(optimizer) if scheduler else StepLR(optimizer, 10),
+    }  # fmt: skip
+
+
+def found(text: str, names: dict[str, Any], checks: Any = CHECKS) -> dict[str, str]:
+    """Codes and remedies."""
+    tree = ast.parse(text)
+    loop = next(node for node in ast.walk(tree) if isinstance(node, ast.For) and ast.unparse(node.iter) == "loader")
+    source = ScriptSource({"train.py": tree}, names, ("train.py", loop.lineno, loop.end_lineno or 0), 5)
+    setup = make_setup(
+        names["model"], names["loader"], names["val_loader"], loss=names["criterion"], optimizer=names["optimizer"],
+        source=source,
+    )  # fmt: skip
+    with state_preserved(setup):
+        evidence = Evidence(setup, Clock(20.0))
+        findings = [finding for check in checks for finding in check.run(evidence)]
+    for finding in findings:
+        try_remedy(finding.remedy)
+    return {finding.code: str(finding.remedy) for finding in findings}
+
+
+@pytest.mark.parametrize("name", few_quick(list(FAULTS), ["eval.wrong-axis", "optim.clip-order, late"]))
+def test_a_fault_in_the_code_is_named_and_its_remedy_is_the_healthy_line(name: str) -> None:
+    right, wrong, remedy = FAULTS[name]
+    assert SCRIPT.count(right) == 1
+    told = found(SCRIPT.replace(right, wrong), values())
+    assert list(told) == [name.partition(",")[0]]
+    assert remedy in told[name.partition(",")[0]]
+
+
+def test_a_script_as_everyone_writes_it_is_healthy() -> None:
+    assert found(SCRIPT, values()) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("scheduler", "call", "place", "right"),
+    [
+        (lambda o: CosineAnnealingLR(o, 5), "scheduler.step()", "batch", lambda o: CosineAnnealingLR(o, 100)),
+        (lambda o: StepLR(o, 1, 0.5), "scheduler.step()", "batch", lambda o: StepLR(o, 1000)),
+        (lambda o: OneCycleLR(o, 0.1, 100), "scheduler.step()", "epoch", lambda o: OneCycleLR(o, 0.1, 5)),
+        (
+            lambda o: ReduceLROnPlateau(o, "min"),
+            "scheduler.step(accuracy)",
+            "epoch",
+            lambda o: ReduceLROnPlateau(o, "max"),
+        ),
+    ],
+)
+def test_a_scheduler_is_stepped_as_its_lengths_are_meant(scheduler: Any, call: str, place: str, right: Any) -> None:
+    text = SCRIPT.replace("    scheduler.step()\n", f"    {call}\n")
+    if place == "batch":
+        text = SCRIPT.replace("    scheduler.step()\n", "").replace("update()\n", f"update()\n        {call}\n")
+    assert list(found(text, values(scheduler), [SCHEDULER_CALLS])) == ["optim.scheduler-calls"]
+    assert found(text, values(right), [SCHEDULER_CALLS]) == {}
+
+
+def test_a_scheduler_stepped_before_the_optimizer_is_named() -> None:
+    names = values()
+    names["optimizer"].step()
+    names["scheduler"].step()
+    assert list(found(SCRIPT, names, [SCHEDULER_CALLS])) == ["optim.scheduler-calls"]
+
+
+def test_phases_are_counted_each_by_itself() -> None:
+    text = textwrap.dedent("""
+        for phase in ["train", "val"]:
+            hits = 0
+            for x, y in loaders[phase]:
+                hits += (model(x).argmax(1) == y).sum()
+            print(hits / sizes[SIZE])
+        for x, y in loader:
+            model(x)
+        """)
+    names = values()
+    loaders = {"train": names["loader"], "val": names["val_loader"]}
+    names |= {"loaders": loaders, "sizes": {name: len(found.dataset) for name, found in loaders.items()}}
+    assert found(text.replace("SIZE", "phase"), names, [WRONG_COUNT]) == {}
+    assert list(found(text.replace("SIZE", '"train"'), names, [WRONG_COUNT])) == ["eval.wrong-count"]
+
+
+def test_a_distributed_sampler_is_told_the_epoch() -> None:
+    names = values()
+    data = names["loader"].dataset
+    names["loader"] = DataLoader(data, 32, sampler=DistributedSampler(data, num_replicas=2, rank=0))
+    assert list(found(SCRIPT, names, [SAME_ORDER])) == ["data.same-order"]
+    text = SCRIPT.replace("    model.train()", "    loader.sampler.set_epoch(epoch)\n    model.train()")
+    assert found(text, names, [SAME_ORDER]) == {}
+
+
+def test_weights_that_grow_with_the_counts_are_named() -> None:
+    names = values()
+    y = torch.tensor([0] * 40 + [1] * 20 + [2] * 5)
+    counts = torch.bincount(y, minlength=10).float()
+    names["loader"] = DataLoader(TensorDataset(torch.randn(65, 1, 8, 8), y), 13, shuffle=True)
+    names["criterion"] = nn.CrossEntropyLoss(weight=counts / counts.sum())
+    assert list(found(SCRIPT, names, [CLASS_WEIGHTS])) == ["loss.class-weights"]
+    names["criterion"] = nn.CrossEntropyLoss(weight=counts.sum() / (3 * counts.clamp(min=1)))
+    assert found(SCRIPT, names, [CLASS_WEIGHTS]) == {}

@@ -1,0 +1,114 @@
+"""The scripts of benchmarks/doctor_scripts: faults can be planted, some are found; library trainers are seen."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from checks.asked import digits, perceptron
+from torch import nn
+
+from striate.doctor.checks.every import every_check
+from striate.doctor.script.library_loop import find_library_loop
+from striate.errors import UsageError
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from doctor_stranger import FOLDER, part_of, scripts
+
+CASES = scripts()
+KNOWN = {code for check in every_check() for code in check.codes}
+HEALTHY = ("keras_like", "nanogpt", "gan", "detection")
+FOUND = ("argmax-over-batch", "plateau-wrong-mode", "mask-not-flipped", "test-nodes-trained", "contrastive-swapped")
+
+
+def test_each_fault_can_be_planted_and_has_a_code_that_exists() -> None:
+    for name, (part, _, text, codes) in CASES.items():
+        ast.parse(text)
+        assert part == "healthy" or set(codes) & KNOWN or codes == ["data.no-batches"], name
+    assert sum(case[0] == "healthy" for case in CASES.values()) >= 30
+    assert len(CASES) >= 110
+
+
+def examined(name: str, folder: Path) -> dict[str, Any]:
+    """The document of a script, run from a folder of its own."""
+    (folder / "toydata.py").symlink_to(FOLDER / "toydata.py")
+    script = folder / "train.py"
+    script.write_text(CASES[name][2])
+    command = [sys.executable, "-m", "striate.doctor", script.name, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HEALTHY)
+def test_a_healthy_script_gets_no_warning(name: str, tmp_path: Path) -> None:
+    document = examined(name, tmp_path)
+    assert [f["code"] for f in document["findings"] if f["severity"] != "note"] == [], document["findings"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FOUND)
+def test_a_fault_is_the_first_finding(name: str, tmp_path: Path) -> None:
+    assert part_of(name) == "train"
+    document = examined(name, tmp_path)
+    assert document["findings"][0]["code"] in CASES[name][3], document["findings"]
+
+
+class Module(nn.Module):
+    """As a LightningModule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.automatic_optimization = perceptron(), True
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.net(x)
+
+    def training_step(self, batch: Any, _: int) -> torch.Tensor:
+        return nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+
+class Trainer(SimpleNamespace):
+    """As Lightning's, in the middle of `fit`."""
+
+    def fit(self) -> Any:
+        return find_library_loop()
+
+
+Trainer.__module__ = "lightning.pytorch.trainer.trainer"
+
+
+def trainer(**other: Any) -> Any:
+    given: dict[str, Any] = {
+        "lightning_module": Module(), "gradient_clip_val": 1.0, "gradient_clip_algorithm": "norm", "datamodule": None,
+        "lr_scheduler_configs": [], "train_dataloader": digits(), "val_dataloaders": [digits(most=64)],
+    }  # fmt: skip
+    return Trainer(**(given | other))
+
+
+def test_the_step_of_lightnings_trainer_is_made_anew() -> None:
+    owner = trainer()
+    loop, val = owner.fit()
+    model = owner.lightning_module
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    batch = next(iter(loop.batches))
+    losses = [float(loop.step(model, batch, optimizer, None)) for _ in range(5)]
+    assert losses[-1] < losses[0]
+    assert loop.model is model
+    assert val is owner.val_dataloaders[0]
+
+
+def test_optimization_by_hand_is_refused() -> None:
+    owner = trainer()
+    owner.lightning_module.automatic_optimization = False
+    with pytest.raises(UsageError, match="by hand"):
+        owner.fit()
