@@ -229,6 +229,13 @@ def test_pixels_that_name_the_same_center_are_one_object(noise: float) -> None:
     assert sorted(found[0, :3, 4].tolist()) == [0, 0, 1]
 
 
+def test_a_mirror_image_says_the_same() -> None:
+    truth = _target(*TOUCHING[0])[None]
+    mirrored = _outputs(truth.flip(-1))
+    assert torch.allclose(TASK.unmoved(mirrored, mirrored=True, shift=(0, 0)), _outputs(truth), atol=1e-5)
+    assert torch.equal(TASK.unmoved(mirrored, mirrored=False, shift=(0, 0)), mirrored)
+
+
 def test_nothing_is_found_in_nothing() -> None:
     found = TASK.decode(torch.full((2, 4, *SIZE), -4.0))
     assert (found[..., 4] == -1).all()

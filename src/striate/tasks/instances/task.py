@@ -43,6 +43,7 @@ from striate.tasks.instances.overlap import MaskOverlaps
 from striate.tasks.marks import PositionMap
 from striate.tasks.metric import Metric
 from striate.tasks.task import Explained
+from striate.tasks.views import maps_turned_back
 from striate.visualize.drawn_file import write_drawn
 from striate.visualize.page_parts import Picture
 from striate.wording import percent, several
@@ -67,6 +68,7 @@ class Instances(Detect):
     metrics: ClassVar[tuple[Metric, ...]] = METRICS
     writes_files: ClassVar[bool] = True
     takes_windows: ClassVar[bool] = True
+    mean_of_views: ClassVar[bool] = True
 
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
@@ -179,6 +181,15 @@ class Instances(Detect):
     def position_maps(self, outputs: torch.Tensor) -> tuple[PositionMap, ...]:
         """How likely each pixel is of an object."""
         return (PositionMap("pixels", "probability", self.classes, outputs[0, : self.outputs].float().sigmoid().cpu()),)
+
+    def unmoved(self, outputs: torch.Tensor, *, mirrored: bool, shift: tuple[int, int]) -> torch.Tensor:
+        """Maps turned back to where the image is; what was to the right is to the left in a mirror image."""
+        maps = maps_turned_back(outputs, mirrored=mirrored, shift=shift)
+        if not mirrored:
+            return maps
+        signs = maps.new_ones(maps.shape[1])
+        signs[self.outputs] = -1
+        return maps * signs[:, None, None]
 
     def _numbers(self, outputs: torch.Tensor) -> torch.Tensor:
         """(N, (K + 2) · H · W) probabilities, and centers in shares of the longer side."""
