@@ -100,7 +100,7 @@ def test_the_size_follows_from_small_boxes(tmp_path: Path) -> None:
 
 def test_pictures_of_several_shapes_have_square_inputs() -> None:
     """A wide picture and a tall one come to the same scale; a few of another shape change nothing."""
-    listing: Any = SimpleNamespace(boxes=[Boxed((Box((9, 9, 25, 25), "a"),))] * 10)
+    listing: Any = SimpleNamespace(boxes=[Boxed((Box((9, 9, 25, 25), "a"),), "boxes.csv")] * 10)
     wide, tall = (400, 500), (500, 400)
     for shapes, size in (([wide] * 5 + [tall] * 5, (496, 496)), ([wide] * 9 + [tall], (400, 496))):
         found = Boxes().choose_size(listing, dict(enumerate(shapes)))

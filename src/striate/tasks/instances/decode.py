@@ -32,28 +32,27 @@ def instances(outputs: torch.Tensor, count: int, most: int, typical: float) -> t
         shares = each[:count].sigmoid().cpu().numpy()
         likely = shares.max(0)
         numbers = grouped(np.nan_to_num(likely), torch.nan_to_num(each[count:]) * typical, typical)
-        rows = _rows(numbers, likely, shares)
-        order = sorted(range(len(rows)), key=lambda k: -rows[k][SCORE])[:most]
-        for place, row in enumerate(order):
-            found[image, place] = torch.from_numpy(rows[row])
+        for place, row in enumerate(_rows(numbers, likely, shares, most)):
+            found[image, place] = torch.from_numpy(row)
     return found.to(outputs.device)
 
 
 def _rows(
-    numbers: NDArray[np.int32], likely: NDArray[np.float32], shares: NDArray[np.float32]
+    numbers: NDArray[np.int32], likely: NDArray[np.float32], shares: NDArray[np.float32], most: int
 ) -> list[NDArray[np.float32]]:
-    """A row for each object in `numbers` (H, W)."""
-    found = []
-    for number, at in enumerate(ndimage.find_objects(numbers), 1):
-        if at is None:
+    """A row for each object in `numbers` (H, W), those of the `most` with the highest scores by falling score."""
+    area = np.bincount(numbers.ravel())
+    totals = [np.bincount(numbers.ravel(), each.ravel(), len(area)) for each in shares]
+    means = (np.stack(totals) / np.maximum(area, 1))[:, 1:]
+    kinds, scores, parts, found = means.argmax(0), means.max(0), ndimage.find_objects(numbers), []
+    for place in np.argsort(-scores, kind="stable")[:most].tolist():
+        if (at := parts[place]) is None:
             continue
-        own = numbers[at] == number
-        means = shares[:, *at][:, own].mean(1)
-        kind = int(means.argmax())
         top, left, bottom, right = at[0].start, at[1].start, at[0].stop, at[1].stop
         edges = np.array([left, top, right, bottom], np.float32)
-        mask = packed(torch.from_numpy(gathered(own * likely[at], (top, left), edges))).numpy()
-        found.append(np.concatenate([edges, [kind, means[kind]], mask]).astype(np.float32))
+        own = (numbers[at] == place + 1) * likely[at]
+        mask = packed(torch.from_numpy(gathered(own, (top, left), edges))).numpy()
+        found.append(np.concatenate([edges, [kinds[place], scores[place]], mask]).astype(np.float32))
     return found
 
 
