@@ -44,7 +44,8 @@ def _rows(
     area = np.bincount(numbers.ravel())
     totals = [np.bincount(numbers.ravel(), each.ravel(), len(area)) for each in shares]
     means = (np.stack(totals) / np.maximum(area, 1))[:, 1:]
-    kinds, scores, parts, found = means.argmax(0), means.max(0), ndimage.find_objects(numbers), []
+    kinds, scores, parts = means.argmax(0), means.max(0), ndimage.find_objects(numbers)
+    found: list[NDArray[np.float32]] = []
     for place in np.argsort(-scores, kind="stable")[:most].tolist():
         if (at := parts[place]) is None:
             continue
