@@ -21,11 +21,12 @@ def instance_loss(outputs: torch.Tensor, maps: torch.Tensor, count: int, typical
     asked = (~objects.crowd)[:, None]
     each = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none") * asked
     said = logits.sigmoid() * asked
-    both, either = ((part).flatten(1).sum(1) for part in (said * wanted, said.square() + wanted))
+    both, either = (part.flatten(1).sum(1) for part in (said * wanted, said.square() + wanted))
     pixels = each.flatten(1).sum(1) / asked.flatten(1).sum(1).clamp(min=1) + 1 - (2 * both + 1) / (either + 1)
     here = places(maps.shape[1], maps.shape[2], maps.device)
     apart = (here + offset - objects.center).abs().sum(1)
     # As many pixels as the object has share one weight, and objects share that of the image.
     share = objects.there / (objects.area.clamp(min=1).pow(1.5) / torch.pi**0.5)
     wrong = (apart * share).flatten(1).sum(1) / objects.each.clamp(min=1)
-    return pixels.sum() + _OFFSET_WEIGHT * wrong.sum()
+    total: torch.Tensor = pixels.sum() + _OFFSET_WEIGHT * wrong.sum()
+    return total
