@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from made_boxes import CLASSES, LAYOUTS, made_images, save, split_of, write_coco, write_table, write_voc, write_yolo
-from striate.data.annotations.boxes import CLASS, CROWD, clip_boxes
+from striate.data.annotations.boxes import CLASS, CROWD, Boxes, clip_boxes
+from striate.data.box_records import Box, Boxed
 from striate.data.config import DataConfig
 from striate.data.dataset import Dataset
 from striate.data.media.image.fitting import placement
@@ -93,6 +96,16 @@ def test_the_size_follows_from_small_boxes(tmp_path: Path) -> None:
     data = _read(write_table(tmp_path, made))
     assert data.input_shape[1:] == (320, 640), "boxes of 8 to 12 pixels: as large as inputs may be"
     assert any("nine of ten boxes" in note for note in data.notes)
+
+
+def test_pictures_of_several_shapes_have_square_inputs() -> None:
+    """A wide picture and a tall one come to the same scale; a few of another shape change nothing."""
+    listing: Any = SimpleNamespace(boxes=[Boxed((Box((9, 9, 25, 25), "a"),), "boxes.csv")] * 10)
+    wide, tall = (400, 500), (500, 400)
+    for shapes, size in (([wide] * 5 + [tall] * 5, (496, 496)), ([wide] * 9 + [tall], (400, 496))):
+        found = Boxes().choose_size(listing, dict(enumerate(shapes)))
+        assert found is not None
+        assert found[0] == size
 
 
 def _without_a_number(folder: Path) -> tuple[str, ...]:

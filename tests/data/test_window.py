@@ -69,3 +69,18 @@ def test_windows_of_floats_and_of_bytes_agree() -> None:
     bytes_, floats = warp.apply(x), warp.apply(x.float())
     assert float((bytes_.float() - floats).abs().max()) <= 1
     assert np.isfinite(floats.numpy()).all()
+
+
+def test_windows_lie_between_black_margins() -> None:
+    """A padded image: windows smaller than what it shows are in it, and larger ones hold all of it."""
+    x, ids = torch.zeros(60, 3, HEIGHT, WIDTH, dtype=torch.uint8), torch.arange(60)
+    x[:, :, :, 20:44] = 90
+    seen, _ = augment_batch(x, AugmentConfig(window=16), 0, 0, ids)
+    assert bool((seen == 90).all())
+    seen, warp = augment_batch(x, AugmentConfig(window=32), 0, 0, ids)
+    assert bool(((seen[:, 0] == 90).sum((1, 2)) == 32 * 24).all())
+    assert warp is not None
+    assert warp.window is not None
+    assert len(warp.window.box[:, 1].unique()) > 4
+    x[:] = 0
+    assert bool((augment_batch(x, AugmentConfig(window=16), 0, 0, ids)[0] == 0).all())

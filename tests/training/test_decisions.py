@@ -84,6 +84,15 @@ def test_the_batch_leaves_about_fifty_steps_of_small_data(n: int, batch: int) ->
     assert decide(Config(), dataset(), replace(FACTS, samples=n)).config.batch == batch
 
 
+def test_validation_takes_a_small_part_of_an_epoch_of_windows() -> None:
+    """Whole images beside windows: few where there are few windows, and all where that costs little."""
+    few = replace(FACTS, samples=28, val_samples=9, windows=True, positions=512**2)
+    config = Config(augment=AugmentConfig(window=256))
+    assert standard(few, config).val_samples == 2
+    assert standard(replace(few, samples=400, val_samples=100), config).val_samples == 25
+    assert standard(replace(few, samples=400, val_samples=9), config).val_samples is None
+
+
 @pytest.mark.parametrize("recipe", ["standard", "quick"])
 def test_fewer_samples_are_seen_more_often(recipe: str) -> None:
     config = Config(recipe=recipe)

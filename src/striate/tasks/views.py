@@ -73,3 +73,16 @@ def _other_views(images: torch.Tensor, views: Views) -> Iterator[tuple[float, to
         shift = (1 - offset, 1 - offset)
         yield 0.125, moved, False, shift
         yield 0.125, moved.flip(-1), True, shift
+
+
+def maps_turned_back(maps: torch.Tensor, *, mirrored: bool, shift: tuple[int, int]) -> torch.Tensor:
+    """Maps (N, C, H, W) for images that were moved, turned back to where these are; what was moved out is taken from
+    the edge."""
+    maps = maps.flip(-1) if mirrored else maps
+    down, right = shift
+    if not (down or right):
+        return maps
+    height, width = maps.shape[-2:]
+    rows = (torch.arange(height, device=maps.device) + down).clamp(0, height - 1)
+    columns = (torch.arange(width, device=maps.device) + right).clamp(0, width - 1)
+    return maps[..., rows, :][..., columns]

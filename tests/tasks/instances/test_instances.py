@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional
 
 from striate.data.annotations.instances import objects_of
 from striate.data.augment.augment import augment_batch
@@ -19,13 +20,13 @@ from striate.data.media.medium import Placement
 from striate.models.build import build_model
 from striate.tasks.instances.box_masks import SIDE, gathered, packed, pasted, unpacked
 from striate.tasks.instances.decode import MASK, WIDTH, apart, inside
-from striate.tasks.instances.head import FEATURES, WEIGHTS, parts_of
+from striate.tasks.instances.grouping import OFFSET, objects_in, places
 from striate.tasks.instances.metrics import mask_figures
 from striate.tasks.instances.overlap import MaskOverlaps
 from striate.tasks.instances.task import Instances
 
 SIZE = (40, 48)
-TASK = Instances(("round", "square"), SIZE, (4, 8), 6.0, 0.3, most=20)
+TASK = Instances(("round", "square"), SIZE, typical=6.0, threshold=0.3, most=20)
 
 
 def _row(mask: np.ndarray, kind: int, score: float) -> torch.Tensor:
@@ -81,21 +82,13 @@ def test_touching_objects_stay_apart() -> None:
     assert (numbers[right & ~left] == 2).mean() > 0.95
 
 
-def test_outputs_hold_what_the_head_wrote() -> None:
+def test_any_network_says_of_each_pixel_what_it_is_of() -> None:
     torch.manual_seed(0)
     network = TASK.attach(build_model("small-resnet(width=8)", (3, *SIZE), None), (3, *SIZE)).eval()
-    images = torch.rand(2, 3, *SIZE)
     with torch.no_grad():
-        outputs = network(images)
-        finest = network.pyramid(images)[0]
-        features = torch.nn.functional.pixel_shuffle(network._features(images, finest), 2)
-    parts = parts_of(outputs, 2)
-    assert torch.equal(parts.features, features)
-    assert parts.rows.shape[2] == 2 + 7
-    assert parts.weights.shape[2] == WEIGHTS
-    assert features.shape[1:] == (FEATURES, 2 * finest.shape[2], 2 * finest.shape[3])
-    found = TASK.decode(outputs)
-    assert found.shape == (2, 20, WIDTH)
+        outputs = network(torch.rand(2, 3, *SIZE))
+    assert outputs.shape == (2, 2 + OFFSET, *SIZE)
+    assert TASK.decode(outputs).shape == (2, 20, WIDTH)
 
 
 def test_overlaps_are_those_of_pixels() -> None:
@@ -199,41 +192,64 @@ def test_masks_move_as_their_images_do() -> None:
             assert torch.equal(moved == value, one > 0)
 
 
-DISKS = ((14.0, 20.0, 8.0), (30.0, 20.0, 8.0))
-"""x, y and radius of two that touch."""
+def _outputs(target: torch.Tensor, noise: float = 0.0) -> torch.Tensor:
+    """What a network would say that knows the targets (N, H, W), but for its guesses of centers, which are wrong by
+    `noise` pixels (σ)."""
+    objects = objects_in(target, 2)
+    known = functional.one_hot(objects.kind, 2).movedim(-1, 1) * objects.there[:, None]
+    random = torch.Generator().manual_seed(0)
+    offset = (
+        objects.center - places(*SIZE, target.device) + noise * torch.randn(len(target), 2, *SIZE, generator=random)
+    )
+    return torch.cat([8.0 * known - 4.0, offset / TASK.typical], 1)
 
 
-def _outputs(radius: float) -> torch.Tensor:
-    """What a head would say that finds both disks, and whose masks are octagons of this radius in shares of half a
-    grid: one hidden unit a side."""
-    cells = [[(x + 0.5) * s, (y + 0.5) * s, s] for s in (4, 8) for y in range(40 // s) for x in range(48 // s)]
-    rows = []
-    for x, y, stride in cells:
-        nearest = min(DISKS, key=lambda disk: abs(disk[0] - x) + abs(disk[1] - y))
-        near = max(abs(nearest[0] - x), abs(nearest[1] - y)) < 3
-        a, b, r = nearest
-        rows.append([4.0 if near else -6.0, -6.0, a - r, b - r, a + r, b + r, x, y, stride])
-    turns = torch.arange(8) * torch.pi / 4
-    reads = torch.zeros(8, FEATURES + 2)
-    reads[:, FEATURES], reads[:, FEATURES + 1] = turns.cos(), turns.sin()
-    weights = torch.cat([reads.flatten(), torch.full((8,), -radius), torch.full((8,), -40.0), torch.tensor([4.0])])
-    further = torch.cat([weights, torch.zeros(4 * FEATURES)]).expand(len(rows), -1)
-    return torch.cat([torch.tensor(rows), further], 1)[None]
+TOUCHING = (((_disk(10, 20, 7), 0, 0), (_disk(24, 20, 7), 1, 0), (_disk(37, 20, 5.6), 0, 0)),)
 
 
-def test_masks_of_touching_disks_are_read_by_their_own_weights() -> None:
-    masks = [_disk(*disk) for disk in DISKS]
-    truth = _target(*((mask, 0, 0) for mask in masks))[None]
-    found = TASK.decode(_outputs(0.8))
-    assert (found[0, :, 4] >= 0).sum() == 2
+def test_objects_have_centers_and_areas() -> None:
+    target = torch.stack(
+        [_target(), _target((_disk(12, 12, 6), 0, 0), (_disk(30, 20, 9), 1, 0), (_disk(40, 35, 3), 0, 1))]
+    )
+    objects = objects_in(target, 2)
+    assert objects.each.tolist() == [0, 2], "a crowd is none"
+    assert objects.center[1, :, 20, 30].tolist() == pytest.approx([30, 20], abs=0.05)
+    assert objects.area[1, 12, 12] == _disk(12, 12, 6).sum()
+    assert (objects.there[1] & (objects.kind[1] == 1)).sum() == _disk(30, 20, 9).sum()
+
+
+@pytest.mark.parametrize("noise", [0.0, 1.5])
+def test_pixels_that_name_the_same_center_are_one_object(noise: float) -> None:
+    """Touching disks stay apart, also where each pixel's guess is wrong by a fifth of a radius."""
+    truth = _target(*TOUCHING[0])[None]
+    found = TASK.decode(_outputs(truth, noise))
+    assert (found[0, :, 4] >= 0).sum() == 3
     figures = mask_figures(found.numpy(), truth.numpy(), 2)
     assert figures["mask_map50"] == pytest.approx(1)
-    numbers = apart(found[0, :2].numpy(), SIZE)
-    assert len(np.unique(numbers[masks[0] & (numbers > 0)])) <= 2
-    losses = [float(TASK.loss(_outputs(radius), truth)) for radius in (0.4, 0.8, 1.3)]
-    assert losses[1] < min(losses[0], losses[2]) - 0.2, "smaller and larger masks cost more"
-    twice = torch.cat([_outputs(0.8)] * 2)
-    assert float(TASK.loss_sum(twice, truth.repeat(2, 1, 1))) == pytest.approx(2 * losses[1] * 3, rel=1e-5)
+    assert sorted(found[0, :3, 4].tolist()) == [0, 0, 1]
+
+
+def test_a_mirror_image_says_the_same() -> None:
+    truth = _target(*TOUCHING[0])[None]
+    mirrored = _outputs(truth.flip(-1))
+    assert torch.allclose(TASK.unmoved(mirrored, mirrored=True, shift=(0, 0)), _outputs(truth), atol=1e-5)
+    assert torch.equal(TASK.unmoved(mirrored, mirrored=False, shift=(0, 0)), mirrored)
+
+
+def test_nothing_is_found_in_nothing() -> None:
+    found = TASK.decode(torch.full((2, 4, *SIZE), -4.0))
+    assert (found[..., 4] == -1).all()
+
+
+def test_what_is_wrong_costs_by_image() -> None:
+    truth = _target(*TOUCHING[0])[None]
+    right, wrong = _outputs(truth), _outputs(truth, 3.0)
+    assert float(TASK.loss(right, truth)) < 0.1 < float(TASK.loss(wrong, truth))
+    assert float(TASK.loss(-right, truth)) > 2
+    both = float(TASK.loss_sum(torch.cat([right, wrong]), truth.repeat(2, 1, 1)))
+    assert both == pytest.approx(float(TASK.loss(right, truth) + TASK.loss(wrong, truth)), rel=1e-5)
+    crowd = torch.where(truth > 0, truth + (truth % 2), truth)  # all of them in crowds: nothing is asked of them
+    assert float(TASK.loss(right, crowd)) < 1.2
 
 
 def test_predictions_are_in_pixels_of_the_file(tmp_path: Path) -> None:

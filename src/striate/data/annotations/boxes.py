@@ -32,6 +32,8 @@ GRID = 256.0
 """Edges are multiples of 1/256 of a pixel, so that mirrored twice they are the same bits."""
 _SMALL_QUANTILE, _SMALL_SIDE = 0.1, 16.0  # of the shorter sides of boxes, and pixels that it should have
 _LONGER = (320, 640)  # pixels of the longer side of inputs
+_MOST_SHAPES, _ANOTHER_SHAPE = (0.1, 0.9), 1.25
+"""Quantiles of the aspect ratios of pictures, and how many times the one the other has to be for square inputs."""
 _STEP = 16  # pixels that sides of inputs are multiples of
 
 
@@ -76,6 +78,9 @@ class Boxes(AnnotationKind):
         if not shorter or not shapes:
             return None
         height, width = (int(np.median([shape[axis] for shape in shapes])) for axis in (0, 1))
+        low, high = np.quantile([tall / wide for tall, wide in shapes], _MOST_SHAPES)
+        if high > _ANOTHER_SHAPE * low:  # a square brings pictures of all shapes to the same scale
+            height = width = int(np.median([max(shape) for shape in shapes]))
         longer, small = max(height, width), float(np.quantile(shorter, _SMALL_QUANTILE))
         side = min(longer, max(min(_LONGER), min(max(_LONGER), longer * _SMALL_SIDE / small)))
         scaled = tuple(max(_STEP, round(each * side / longer / _STEP) * _STEP) for each in (height, width))

@@ -18,7 +18,7 @@ from striate.data.augment.pixels import BLUR, CUTOUT, Change, ColorChange
 from striate.data.augment.trivial import Trivial, draw_trivial
 from striate.data.augment.volume import COLUMNS, VolumeWarp, describe_volume_augmentation, draw_volume
 from striate.data.augment.warp import Warp
-from striate.data.augment.window import draw_window
+from striate.data.augment.window import draw_window, without_margins
 from striate.data.config import AugmentConfig
 from striate.data.counter_random import hash_key, uniforms
 from striate.data.dataset import Dataset
@@ -92,14 +92,23 @@ def augment_batch(
         augmentation: Augmentation | None = Augmentation(warp=drawn[0], changes=drawn[1])
     else:
         image = shape if len(shape) < 4 else (shape[0], *shape[2:])
-        augmentation = draw_augmentation(config, seed, epoch, ids, image, motion=motion)
+        within = without_margins(inputs) if config.window else None
+        augmentation = draw_augmentation(config, seed, epoch, ids, image, within, motion=motion)
     return (inputs, None) if augmentation is None else (augmentation.apply(inputs), augmentation.warp)
 
 
 def draw_augmentation(
-    config: AugmentConfig, seed: int, epoch: int, ids: torch.Tensor, shape: tuple[int, ...], *, motion: bool = False
+    config: AugmentConfig,
+    seed: int,
+    epoch: int,
+    ids: torch.Tensor,
+    shape: tuple[int, ...],
+    within: torch.Tensor | None = None,
+    *,
+    motion: bool = False,
 ) -> Augmentation | None:
     """What becomes of each of the (B,) samples `ids` of `shape` (C, H, W) in this epoch; None where nothing is to vary.
+    `within`: (B, 4) the part of each that is looked at (`draw_window`).
 
     A sample's part does not depend on the batch that it is in. Noise is not here: it is added to standardized inputs
     (`with_noise`), and pairs are mixed later still.
@@ -121,7 +130,7 @@ def draw_augmentation(
     warp = None
     if moves:
         flip = _mirrored(config.flip, u["flip"], seed, epoch, known)
-        warp = _draw_warp(config, u, chosen, shape, flip)
+        warp = _draw_warp(config, u, chosen, shape, flip, within)
     return Augmentation(
         warp=warp,
         trivial=chosen,
@@ -153,8 +162,9 @@ def _draw_warp(
     trivial: Trivial | None,
     shape: tuple[int, ...],
     flip: torch.Tensor,
+    within: torch.Tensor | None,
 ) -> Warp:
-    window = draw_window(config.window, config.zoom or 1, u, shape) if config.window else None
+    window = draw_window(config.window, config.zoom or 1, u, shape, within) if config.window else None
     shape = shape if window is None else (shape[0], *window.size)
     if config.shift:
         shift = torch.floor(torch.stack([u["down"], u["right"]], dim=1) * (2 * config.shift + 1)).long() - config.shift

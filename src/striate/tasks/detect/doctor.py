@@ -121,7 +121,7 @@ def small_missed(evaluation: Evaluation, size: tuple[int, int], threshold: float
         measured=f"of the {several(third, 'smallest object')} (up to {limit:.0f} pixels in inputs of {height} × "
         f"{width}) {percent(small)} are found, of the {third} largest {percent(large)}",
         threshold=f"{percent(SHARE)} of that of the largest",
-        why="Small objects lie on too few positions of the network: its strides are too large for them.",
+        why="Small objects cover too few positions of the finest map that the network has.",
         remedy=Remedy(
             "Train on larger images, or with a network that has finer maps.",
             settings={"data.size": grown},

@@ -6,6 +6,8 @@ than the input. He et al., "Mask R-CNN", ICCV 2017, has masks of 28 × 28 points
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -78,8 +80,8 @@ def _interpolation(low: float, high: float, length: int) -> tuple[NDArray[np.flo
     return weights, first
 
 
-def gathered(inside: NDArray[np.bool_], corner: tuple[int, int], box: NDArray[np.floating]) -> NDArray[np.float32]:
-    """(SIDE, SIDE) shares of a mask whose part `inside` has its first pixel at `corner` (top, left)."""
+def gathered(inside: NDArray[Any], corner: tuple[int, int], box: NDArray[np.floating]) -> NDArray[np.float32]:
+    """(SIDE, SIDE) shares of a mask whose part `inside`, 0 to 1, has its first pixel at `corner` (top, left)."""
     left, top, right, bottom = region_of(box)
     rows = _means(top, bottom, corner[0], inside.shape[0])
     columns = _means(left, right, corner[1], inside.shape[1])

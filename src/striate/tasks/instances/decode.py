@@ -1,4 +1,4 @@
-"""From what an instance detector says of positions to detections with their masks; and from these to pixels."""
+"""From what pixels say to detections with their masks; and from these to pixels."""
 
 from __future__ import annotations
 
@@ -7,38 +7,54 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from striate.data.annotations.boxes import CLASS
+from striate.data.annotations.boxes import CLASS, NO_OBJECT
 from striate.tasks.detect.average_precision import SCORE
-from striate.tasks.detect.decode import detections
-from striate.tasks.instances.box_masks import COLUMNS, packed, pasted, unpacked
-from striate.tasks.instances.head import mask_logits, parts_of
+from striate.tasks.instances.box_masks import COLUMNS, gathered, packed, pasted, unpacked
+from striate.tasks.instances.grouping import grouped
 
 MASK = SCORE + 1
 """The first of the columns of a detection that hold its mask."""
 WIDTH = MASK + COLUMNS
 _INSIDE = 0.5
 """The share of a pixel from which on it is of the object."""
-_AT_ONCE = 128
 
 
 @torch.no_grad()
-def instances(outputs: torch.Tensor, count: int, size: tuple[int, int], most: int) -> torch.Tensor:
-    """(N, `most`, WIDTH) float32 by falling score: edges in pixels, class (−1: none), score, and the mask under the
-    grid over the box (`box_masks`)."""
-    parts = parts_of(outputs, count)
-    rows = detections(parts.rows, count, size, most=most, positions=True)
-    places = rows[..., MASK].long()
-    masks = torch.zeros(*rows.shape[:2], COLUMNS, device=rows.device)
-    longest = int((rows[..., CLASS] >= 0).sum(1).max()) if len(rows) else 0
-    for image, found in enumerate(rows):
-        for start in range(0, min(longest, int((found[:, CLASS] >= 0).sum())), _AT_ONCE):
-            part = slice(start, start + _AT_ONCE)
-            weights = parts.weights[image, places[image, part]]
-            logits = mask_logits(parts.features[image, None], weights[None], found[None, part, :4], size)
-            masks[image, part] = packed(logits[0].sigmoid())
-    masks *= rows[..., CLASS, None] >= 0
-    return torch.cat([rows[..., :MASK], masks], 2)
+def instances(outputs: torch.Tensor, count: int, most: int, typical: float) -> torch.Tensor:
+    """(N, `most`, WIDTH) float32 by falling score, from outputs (N, K + 2, H, W) for `count` classes K: edges in
+    pixels, class (−1: none), score, and the mask under the grid over the box (`box_masks`). An object's class is the
+    likeliest over its pixels, its score the mean probability of that in them."""
+    found = torch.zeros(len(outputs), most, WIDTH)
+    found[..., CLASS] = NO_OBJECT
+    for image, each in enumerate(outputs.float()):
+        shares = each[:count].sigmoid().cpu().numpy()
+        likely = shares.max(0)
+        numbers = grouped(np.nan_to_num(likely), torch.nan_to_num(each[count:]) * typical, typical)
+        for place, row in enumerate(_rows(numbers, likely, shares, most)):
+            found[image, place] = torch.from_numpy(row)
+    return found.to(outputs.device)
+
+
+def _rows(
+    numbers: NDArray[np.int32], likely: NDArray[np.float32], shares: NDArray[np.float32], most: int
+) -> list[NDArray[np.float32]]:
+    """A row for each object in `numbers` (H, W), those of the `most` with the highest scores by falling score."""
+    area = np.bincount(numbers.ravel())
+    totals = [np.bincount(numbers.ravel(), each.ravel(), len(area)) for each in shares]
+    means = (np.stack(totals) / np.maximum(area, 1))[:, 1:]
+    kinds, scores, parts = means.argmax(0), means.max(0), ndimage.find_objects(numbers)
+    found: list[NDArray[np.float32]] = []
+    for place in np.argsort(-scores, kind="stable")[:most].tolist():
+        if (at := parts[place]) is None:
+            continue
+        top, left, bottom, right = at[0].start, at[1].start, at[0].stop, at[1].stop
+        edges = np.array([left, top, right, bottom], np.float32)
+        own = (numbers[at] == place + 1) * likely[at]
+        mask = packed(torch.from_numpy(gathered(own, (top, left), edges))).numpy()
+        found.append(np.concatenate([edges, [kinds[place], scores[place]], mask]).astype(np.float32))
+    return found
 
 
 def masks_of(

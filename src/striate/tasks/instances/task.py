@@ -21,6 +21,7 @@ from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset, SampleFacts
 from striate.data.mask_codes import as_entry, encode_part
 from striate.data.media.medium import Placement
+from striate.models.decoder import MaskNetwork, with_decoder
 from striate.records import Finding
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature
@@ -31,16 +32,18 @@ from striate.tasks.detect.assess import Counts, assess_detections, coco_figures,
 from striate.tasks.detect.average_precision import SCORE, RankedHeadline, average_precisions, ranked, rows_of
 from striate.tasks.detect.decode import MOST
 from striate.tasks.detect.doctor import nothing_found, small_missed
-from striate.tasks.detect.head import Detector
-from striate.tasks.detect.task import Detect, strides_for
+from striate.tasks.detect.task import Detect
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.headline import Headline, Rows, interval_of
 from striate.tasks.instances.decode import WIDTH, apart, inside, instances, masks_of
-from striate.tasks.instances.head import InstanceDetector
+from striate.tasks.instances.grouping import OFFSET
 from striate.tasks.instances.loss import instance_loss
 from striate.tasks.instances.metrics import MASK_MAP, METRICS, mask_figures
 from striate.tasks.instances.overlap import MaskOverlaps
+from striate.tasks.marks import PositionMap
 from striate.tasks.metric import Metric
+from striate.tasks.task import Explained
+from striate.tasks.views import maps_turned_back
 from striate.visualize.drawn_file import write_drawn
 from striate.visualize.page_parts import Picture
 from striate.wording import percent, several
@@ -48,15 +51,14 @@ from striate.wording import percent, several
 _ROOM = 1.5
 """Times as many detections of an image as the fullest training image has objects."""
 _IMAGES = 64  # looked at together
-_SIDE_BY_SIDE, _SMALLEST = 8, 128
-"""Median objects along a window, and the pixels of a side of the smallest."""
 
 
 @dataclass(frozen=True)
 class Instances(Detect):
-    """Instance segmentation over `classes` in images of (height, width) `size`: the detector of `Detect`, and a mask
-    for each detection. Outputs (N, P, …) as `InstanceDetector` gives them, targets (N, H, W) as
-    `data.annotations.instances` numbers objects, predictions (N, `most`, WIDTH) as `decode.instances` gives them.
+    """Instance segmentation over `classes` in images of (height, width) `size`. Outputs (N, K + 2, H, W): of each pixel
+    how likely it is of an object of each class, and where the center of that is, in units of `typical` pixels; targets
+    (N, H, W) as `data.annotations.instances` numbers objects, predictions (N, `most`, WIDTH) as `decode.instances`
+    gives them. What is measured of objects is that of `Detect`.
     """
 
     most: int = MOST
@@ -66,10 +68,11 @@ class Instances(Detect):
     metrics: ClassVar[tuple[Metric, ...]] = METRICS
     writes_files: ClassVar[bool] = True
     takes_windows: ClassVar[bool] = True
+    mean_of_views: ClassVar[bool] = True
 
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
-        """With strides, and room for as many detections, as the objects of the training split need."""
+        """With room for as many detections as the objects of the training split need."""
         del config, loss
         _, height, width = data.input_shape
         sides, most = [], 0
@@ -82,29 +85,31 @@ class Instances(Detect):
         every = np.concatenate(sides)
         typical = float(np.sqrt(np.median(every.prod(1)))) / 2
         room = MOST * max(1, -(-int(_ROOM * most) // MOST))
-        return cls(data.classes, (height, width), strides_for(every), typical, most=room)
+        return cls(data.classes, (height, width), typical=typical, most=room)
 
-    def detector(self, network: nn.Module, input_shape: tuple[int, ...]) -> Detector:
-        """With masks."""
-        return InstanceDetector(network, input_shape, self.outputs, self.strides, self.typical)
+    def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
+        """The network with a decoder, which gives as many numbers for each pixel."""
+        return with_decoder(network, input_shape, self.outputs + OFFSET)
+
+    def bare(self, network: nn.Module) -> nn.Module:
+        """The network whose maps are used."""
+        return network.backbone if isinstance(network, MaskNetwork) else network
 
     def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
-        """As of a detector. Windows hold some eight objects side by side: smaller ones than those of `usual` where
-        objects are small, since many steps tell more than large ones. Turned by no angle unless asked for: what comes
-        in at the corners has no object in the targets, though it repeats the edge of the image."""
+        """Turned by no angle unless asked for: what comes in at the corners has no object in the targets, though it
+        repeats the edge of the image."""
         decided, said = super().augmentation(usual, request)
-        side = max(_SMALLEST, round(2 * self.typical * _SIDE_BY_SIDE / _SMALLEST) * _SMALLEST)
-        return replace(decided, rotate=0.0, window=min(decided.window or 0, side)), said
+        return replace(decided, rotate=0.0), said
 
     # What is learned
 
-    def weight(self, targets: torch.Tensor) -> torch.Tensor:
-        """The number of objects, and of images, so that one without objects weighs something."""
-        return super().weight(objects_of(targets, self.outputs)[0])
+    def weight(self, targets: torch.Tensor) -> float:  # type: ignore[override]
+        """The number of images."""
+        return float(len(targets))
 
     def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Scalar sum: `instance_loss`."""
-        return instance_loss(outputs, targets, self.outputs)
+        return instance_loss(outputs, targets, self.outputs, self.typical)
 
     def warp_targets(self, targets: torch.Tensor, warp: Warp) -> torch.Tensor:
         """Masks move with their image; what comes in from outside is no object."""
@@ -120,7 +125,7 @@ class Instances(Detect):
 
     def decode(self, outputs: torch.Tensor) -> torch.Tensor:
         """(N, `most`, WIDTH) float32 detections by falling score."""
-        return instances(outputs, self.outputs, self.size, self.most)
+        return instances(outputs, self.outputs, self.most, self.typical)
 
     def describe_in_file(self, decoded: torch.Tensor, placed: Placement | None) -> dict[str, Any]:
         """`width` and `height` of the file, and its `boxes` with their masks."""
@@ -172,6 +177,38 @@ class Instances(Detect):
         from striate.tasks.instances.show import picture_of
 
         return picture_of(image, np.asarray(decoded), None if truth is None else np.asarray(truth), self)
+
+    def position_maps(self, outputs: torch.Tensor) -> tuple[PositionMap, ...]:
+        """How likely each pixel is of an object."""
+        return (PositionMap("pixels", "probability", self.classes, outputs[0, : self.outputs].float().sigmoid().cpu()),)
+
+    def unmoved(self, outputs: torch.Tensor, *, mirrored: bool, shift: tuple[int, int]) -> torch.Tensor:
+        """Maps turned back to where the image is; what was to the right is to the left in a mirror image."""
+        maps = maps_turned_back(outputs, mirrored=mirrored, shift=shift)
+        if not mirrored:
+            return maps
+        signs = maps.new_ones(maps.shape[1])
+        signs[self.outputs] = -1
+        return maps * signs[:, None, None]
+
+    def _numbers(self, outputs: torch.Tensor) -> torch.Tensor:
+        """(N, (K + 2) · H · W) probabilities, and centers in shares of the longer side."""
+        shares, offset = outputs.float().split((self.outputs, OFFSET), 1)
+        return torch.cat([shares.sigmoid(), offset * self.typical / max(self.size)], 1).flatten(1)
+
+    def _box_explained(self, row: torch.Tensor) -> Explained:
+        """The mean logit over the pixels of the mask."""
+        kind, (part, (top, left)) = int(row[CLASS]), next(masks_of(row[None].cpu().numpy(), self.size))
+        region = torch.zeros(self.size)
+        region[top : top + part.shape[0], left : left + part.shape[1]] = torch.from_numpy(inside(part)).float()
+
+        def score(outputs: torch.Tensor) -> torch.Tensor:
+            within = region.to(outputs.device)
+            return (outputs[:, : self.outputs] * within).sum((-2, -1)) / within.sum().clamp(min=1)
+
+        place = ", ".join(f"{edge:.0f}" for edge in row[:4].tolist())
+        what = f"the {self.classes[kind]} at {place} (left, top, right, bottom in pixels of the input)"
+        return Explained(score, kind, "logits", what)
 
     @property
     def exports(self) -> tuple[str, ...]:  # type: ignore[override]

@@ -46,6 +46,7 @@ from striate.tasks.segment.borders import border_f1, border_rows
 from striate.tasks.segment.losses import LOSSES, VOLUME_LOSS, pixel_losses
 from striate.tasks.segment.metrics import METRICS, SegmentationMetrics
 from striate.tasks.task import Diagnosed, Explained, Feature, Task
+from striate.tasks.views import maps_turned_back
 from striate.visualize.mask_figures import mask_colors
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent, several
@@ -337,15 +338,8 @@ class Segment(Task):
         return (PositionMap("pixels", "probability", self.classes, outputs[0].float().softmax(0).cpu()),)
 
     def unmoved(self, outputs: torch.Tensor, *, mirrored: bool, shift: tuple[int, int]) -> torch.Tensor:
-        """Maps turned back to where the image is; what was moved out is taken from the edge."""
-        outputs = outputs.flip(-1) if mirrored else outputs
-        down, right = shift
-        if not (down or right):
-            return outputs
-        height, width = outputs.shape[-2:]
-        rows = (torch.arange(height, device=outputs.device) + down).clamp(0, height - 1)
-        columns = (torch.arange(width, device=outputs.device) + right).clamp(0, width - 1)
-        return outputs[..., rows, :][..., columns]
+        """Maps turned back to where the image is."""
+        return maps_turned_back(outputs, mirrored=mirrored, shift=shift)
 
     @classmethod
     def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -46,6 +47,8 @@ class Facts:
     """Whether targets can be those of a part of the image, and in `decide`, whether they are."""
     adapt: Adapt | None = None
     """`Task.augmentation` of the task that is trained."""
+    positions: int = 0
+    """Of an input: pixels of an image."""
 
     @property
     def medium(self) -> Medium:
@@ -82,6 +85,7 @@ def gather_facts(
         keeps=keeps,
         windows=windows,
         adapt=adapt,
+        positions=math.prod(data.input_shape[1:]),
     )
 
 

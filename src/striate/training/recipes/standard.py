@@ -15,6 +15,7 @@ TELLING = 200  # validation samples: with fewer, the best of many epochs is the 
 WINDOWS = 8  # large images with a target for each pixel: each of them is a batch of its own
 PATCHES, HEAVY = 2, 1e9  # of volumes; multiply–accumulates of one, from which on a few volumes are a batch
 WATCHED = 32  # whole images: after each epoch of windows, all of them would take a third of its time
+WATCHING = 0.25  # of the pixels of an epoch's windows, so many may be those of validation: a tenth of its time
 ENOUGH = 10_000  # training samples measured at the end: the 95 % interval of a share is ±1 point at most
 
 # For batches of about a hundred: measured on mnist5k with mnist-cnn and mlp(64,32); SGD's is that of He et al. 2015.
@@ -54,9 +55,16 @@ def standard(facts: Facts, request: Config) -> Choice:
         keep=keep,
         train_samples=most if facts.samples > most else None,
         views="mirror" if facts.windows and request.augment.flip else None,
-        val_samples=WATCHED if facts.windows and keep == "last" and facts.val_samples > WATCHED else None,
+        val_samples=_watched(facts, request.augment.window) if facts.windows and keep == "last" else None,
         why=why | reason,
     )
+
+
+def _watched(facts: Facts, window: int | None) -> int | None:
+    """How many whole images are measured after each epoch of windows; None for all."""
+    seen = facts.samples * (window or 0) ** 2
+    most = max(2, min(WATCHED, round(WATCHING * seen / max(1, facts.positions))))
+    return most if most < facts.val_samples else None
 
 
 def which_epoch(facts: Facts) -> tuple[Literal["best", "last"], dict[str, str]]:

@@ -1,0 +1,140 @@
+"""What pixels say of the objects that they are of, and how pixels are grouped by it.
+
+Each pixel says how likely it is of an object of each class, and where the center of its object is; pixels that name the
+same center are one object (Kendall, Gal and Cipolla, "Multi-task learning using uncertainty", CVPR 2018; Cheng et al.,
+"Panoptic-DeepLab", CVPR 2020). Guesses are followed step by step, so that a pixel with a bad one is led by those with
+better ones (Stringer et al., "Cellpose", Nature Methods 2021).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch.nn import functional
+
+OFFSET = 2
+"""Numbers, beside a score a class, that a pixel gives: how far its center is to the right, and below."""
+LIKELY = 0.5
+"""The probability from which on a pixel is of an object."""
+_STEPS = 12
+"""So often a pixel goes on to where the pixel at its last place says that the center is."""
+_FEWEST = 3
+"""Pixels that must meet within a square of 3 × 3 of them, to be a center."""
+_SMALLEST = 0.05
+"""Of the area of a typical object: smaller groups are none."""
+_NEAR = 0.5
+"""Two centers that are nearer than this share of the radius that both objects would have as one are of one object."""
+
+
+class Objects(NamedTuple):
+    """What targets (N, H, W) say of each pixel: the `kind` of its object, whether it is of one (`there`) or of a
+    `crowd`, and the `center` (N, 2, H, W), x and y in pixels, and `area` of the object; and how many objects `each`
+    image (N,) has."""
+
+    kind: torch.Tensor
+    there: torch.Tensor
+    crowd: torch.Tensor
+    center: torch.Tensor
+    area: torch.Tensor
+    each: torch.Tensor
+
+
+def objects_in(maps: torch.Tensor, classes: int) -> Objects:
+    """Of targets (N, H, W) over so many classes."""
+    values = maps.long()
+    seen, crowd, kind = values > 0, (values > 0) & ((values - 1) % 2 == 1), (values - 1).clamp(min=0) // 2 % classes
+    there = seen & ~crowd
+    number = torch.where(there, (values - 1) // (2 * classes) + 1, 0)
+    most = int(number.max()) + 1
+    place = (torch.arange(len(maps), device=maps.device)[:, None, None] * most + number).flatten()
+    height, width = maps.shape[1:]
+    area = torch.bincount(place, minlength=len(maps) * most).float()
+    middles = []
+    for axis, side in ((2, width), (1, height)):
+        along = torch.arange(side, device=maps.device, dtype=torch.float32) + 0.5
+        along = along.view(*(-1 if k == axis else 1 for k in range(3))).expand(maps.shape).flatten()
+        total = torch.zeros_like(area).index_add_(0, place, along)
+        middles.append((total / area.clamp(min=1))[place].view(maps.shape))
+    each = (area.view(len(maps), most)[:, 1:] > 0).sum(1)
+    return Objects(kind, there, crowd, torch.stack(middles, 1), area[place].view(maps.shape), each)
+
+
+def places(height: int, width: int, device: torch.device) -> torch.Tensor:
+    """(2, H, W) x and y of the middles of pixels."""
+    y, x = torch.meshgrid(
+        torch.arange(height, device=device, dtype=torch.float32) + 0.5,
+        torch.arange(width, device=device, dtype=torch.float32) + 0.5,
+        indexing="ij",
+    )
+    return torch.stack([x, y])
+
+
+def grouped(likely: NDArray[np.float32], offset: torch.Tensor, typical: float) -> NDArray[np.int32]:
+    """(H, W) the number of the object of each pixel, from 1, 0 for none: of `likely` (H, W) probabilities that a pixel
+    is of any object, and the `offset` (2, H, W) of each from its center, in pixels. `typical`: half a side of an
+    object."""
+    height, width = likely.shape
+    numbers = np.zeros((height, width), np.int32)
+    inside = likely >= LIKELY
+    if not inside.any():
+        return numbers
+    ends = _followed(offset, inside)
+    column, row = (np.clip(ends[k].astype(np.int64), 0, side - 1) for k, side in enumerate((width, height)))
+    met = np.bincount(row * width + column, minlength=height * width).reshape(height, width)
+    centers, count = ndimage.label(_around(met) >= _FEWEST, np.ones((3, 3)))
+    if not count:
+        return numbers
+    # What ended beside all centers goes to the nearest one.
+    nearest = ndimage.distance_transform_edt(centers == 0, return_distances=False, return_indices=True)
+    own = centers[tuple(nearest)][row, column]
+    own = _merged(own, ends)[own]
+    large = np.bincount(own) >= _SMALLEST * (2 * typical) ** 2
+    kept = np.cumsum(large) * large
+    numbers[inside] = kept[own]
+    return numbers
+
+
+def _followed(offset: torch.Tensor, inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """(2, n) where the pixels `inside` (H, W) come to."""
+    height, width = inside.shape
+    chosen = torch.from_numpy(inside).to(offset.device)
+    start = places(height, width, offset.device)[:, chosen]
+    at, scale = start + offset[:, chosen], start.new_tensor([[2 / width], [2 / height]])
+    for _ in range(_STEPS):
+        grid = (at * scale - 1).T[None, None]
+        at = at + functional.grid_sample(offset[None], grid, padding_mode="border", align_corners=False)[0, :, 0]
+    found: NDArray[np.float32] = at.cpu().numpy()
+    return found
+
+
+def _around(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(H, W) sums over 3 × 3 pixels."""
+    padded = np.pad(counts, 1)
+    lines = padded[:-2] + padded[1:-1] + padded[2:]
+    total: NDArray[np.int64] = lines[:, :-2] + lines[:, 1:-1] + lines[:, 2:]
+    return total
+
+
+def _merged(own: NDArray[np.int64], ends: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The number of the object that each group (1, 2, …) is of, from the groups (n,) of pixels and where these came
+    to."""
+    area = np.bincount(own).astype(np.float64)
+    middle = np.stack([np.bincount(own, ends[k]) for k in range(2)], 1) / np.maximum(area, 1)[:, None]
+    becomes = np.arange(len(area))
+    order = np.argsort(-area)
+    order = order[area[order] > 0]
+    taken: list[int] = []
+    for number in order.tolist():  # the larger ones first, which take in smaller ones
+        if taken:
+            apart = np.hypot(*(middle[taken] - middle[number]).T)
+            radius = np.sqrt((area[taken] + area[number]) / np.pi)
+            best = int(np.argmin(apart / radius))
+            if apart[best] < _NEAR * radius[best]:
+                becomes[number] = taken[best]
+                continue
+        taken.append(number)
+    return becomes
