@@ -151,7 +151,7 @@ def _of_others(lab: Lab, samples: Samples, split: str) -> tuple[NDArray[np.int64
         read, inputs = run_samples.read_inputs(lab, samples, wanted[start : start + _AT_ONCE])
         taken.append(read)
         if inputs.shape[1] not in (1, 3) or min(inputs.shape[2:]) < HOG_SMALLEST:
-            parts.append(inputs.flatten(1).numpy().astype(np.float32) / 255)
+            parts.append(np.asarray(inputs.flatten(1).numpy() / 255, np.float32))
         else:
             parts.append(describe_images(inputs))
         units += [blake2b(image.numpy().tobytes(), digest_size=16).digest() for image in inputs]
