@@ -45,6 +45,6 @@ def test_labels_are_corrected_by_the_keyboard_on_a_phone_in_the_dark(
     page.keyboard.type("a new class")
     press("Enter", ": a new class.")
     assert table() == {first: "7", third: label, fourth: "a new class"}
-    page.get_by_role("button", name="n a new class").wait_for()
+    page.get_by_role("button", name="a a new class").wait_for()
     assert f"--labels {run / 'labels.csv'}" in page.locator("#labels-command").text_content()
     assert (seen.errors, seen.strangers, seen.violations(), seen.too_wide()) == ([], [], [], 0)

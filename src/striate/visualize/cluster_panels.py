@@ -21,6 +21,7 @@ _STYLE = (
     ".near{display:none;gap:.8rem;flex-wrap:wrap;align-items:flex-end}.near:target{display:flex}"
     ".near figure{margin:0;width:6.5rem;font-size:.85rem;overflow-wrap:anywhere}"
     ".near svg{width:5rem;height:5rem;display:block}.cluster{width:100%;max-width:42rem;height:auto}"
+    ".cluster circle{stroke:var(--faint);stroke-width:.7}"
     ".cluster a:focus circle,.cluster a:hover circle{stroke:var(--ink);stroke-width:3}"
 )
 

@@ -264,8 +264,8 @@ def test_undecided_labels_are_turned_down_with_the_promised_rate() -> None:
         there = truth[:, k] > 0
         assert abs((~sure[there, k] & ~open_[there, k]).mean() - 0.05) < 0.02
         assert abs(sure[~there, k].mean() - 0.05) < 0.02
-    assert 0.1 < open_[:, 0].mean() < 0.6
-    assert not sure[:, 2].any() or task.certain[2][0] > 0
+    assert 0.1 < open_[:, 0].mean() < 0.6  # the two kinds overlap
+    assert (sure | open_)[:, 2].all(), "too few have the third label for saying of any that it is not there"
     first = next(one for one in told if one["undecided"])
     assert first["reason"].startswith("undecided: ")
     assert first["reason"] in task.line(first)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -38,8 +38,7 @@ def find_leaks(evidence: Evidence) -> Marked | None:
     affected = " and ".join(f"{counts[name]:,} of {totals[name]:,} in {name}" for name in ORDER if counts[name])
     parts = not {number for group in torn for number in group} <= {n for group in evidence.alike for n in group}
     whole = f", some as {evidence.listing.medium.related}" if parts else ""
-    chosen = any({"val", "test"} <= {evidence.splits[number] for number in group} for group in torn)
-    also = " Epoch and thresholds are chosen by val: on what test is to measure." if chosen else ""
+    also = _chosen_on_test({evidence.splits[number] for number in group} for group in torn)
     finding = Finding(
         code="data.leak",
         severity=severity,
@@ -51,6 +50,12 @@ def find_leaks(evidence: Evidence) -> Marked | None:
     )
     words = {number: evidence.splits[number] for group in torn for number in group}
     return Marked(finding, tuple(torn), words, _fixed(evidence, torn), keep_together(evidence, evidence.related))
+
+
+def _chosen_on_test(splits: Iterable[Collection[str | None]]) -> str:
+    """The sentence that belongs to samples of which one or more are in val and test; these are the `splits` of each."""
+    torn = any("val" in names and "test" in names for names in splits)
+    return " Epoch and thresholds are chosen by val: on what test is to measure." if torn else ""
 
 
 def _fixed(evidence: Evidence, torn: list[tuple[int, ...]]) -> frozenset[int]:
@@ -94,7 +99,8 @@ def find_given_leaks(listing: Listing, groups: Sequence[Sequence[int]]) -> Findi
         measured=f"{several(len(leaks), f'{medium.one} lies', f'{medium.many} lie')} with equal content in two of the"
         f" given splits: {some(leaks)}",
         threshold=f"0 {medium.many}",
-        why="What was trained on is recognized, not understood: such a split measures too well.",
+        why="What was trained on is recognized, not understood: such a split measures too well."
+        + _chosen_on_test([listing.given[number] for number in group] for group in groups),
         remedy="Leave each of them out of all splits but one: striate data check writes a manifest that does.",
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -58,19 +59,19 @@ class Answers:
     likely: NDArray[np.bool_]
     files: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def best(self) -> NDArray[np.int64]:
         """(N,) the most probable class."""
         return np.asarray(self.probabilities.argmax(1))
 
-    @property
+    @cached_property
     def doubt(self) -> NDArray[np.float64]:
         """(N,) by how much the most probable class exceeds the label, 0 to 1; 0 where both are the same."""
         rows = np.arange(len(self.ids))
         own = np.where(self.labels < 0, self.probabilities.max(1), self.probabilities[rows, self.labels])
         return np.asarray(self.probabilities.max(1) - own)
 
-    @property
+    @cached_property
     def lead(self) -> NDArray[np.float64]:
         """(N,) by how much the most probable class exceeds the next, 0 to 1."""
         if self.probabilities.shape[1] < 2:
@@ -151,7 +152,7 @@ def _of_others(lab: Lab, samples: Samples, split: str) -> tuple[NDArray[np.int64
         read, inputs = run_samples.read_inputs(lab, samples, wanted[start : start + _AT_ONCE])
         taken.append(read)
         if inputs.shape[1] not in (1, 3) or min(inputs.shape[2:]) < HOG_SMALLEST:
-            parts.append(inputs.flatten(1).numpy().astype(np.float32) / 255)
+            parts.append(np.asarray(inputs.flatten(1).numpy() / 255, np.float32))
         else:
             parts.append(describe_images(inputs))
         units += [blake2b(image.numpy().tobytes(), digest_size=16).digest() for image in inputs]

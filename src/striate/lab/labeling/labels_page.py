@@ -29,6 +29,8 @@ Which = Literal["doubtful", "unsure"]
 AT_ONCE = 200
 """So many samples at most are listed at once."""
 _EPOCHS = 5
+_UNSURE = 0.5
+"""An answer is unsure whose class leads by less."""
 _DIGITS = "1234567890"
 
 
@@ -130,12 +132,15 @@ class Labeling:
             "top": top,
             "likely": bool(answers.likely[row]),
         }
+        first = f"{answers.by} gives {top[0][0]} with {percent(top[0][1])}"
         if label is None or label == top[0][0]:
-            said = f"Unsure: {answers.by} gives {top[0][0]} {percent(top[0][1])}"
-            return told | {"why": said + (f" and {top[1][0]} {percent(top[1][1])}." if len(top) > 1 else ".")}
+            how = "Unsure" if answers.lead[row] < _UNSURE else "Hardly in doubt"
+            return told | {
+                "why": f"{how}: {first}" + "".join(f", {name} with {percent(p)}" for name, p in top[1:2]) + "."
+            }
         own = percent(float(table[answers.labels[row]]))
         doubt = "Likely wrong" if answers.likely[row] else "Doubtful"
-        return told | {"why": f"{doubt}: {answers.by} gives {top[0][0]} {percent(top[0][1])}, and {label} {own}."}
+        return told | {"why": f"{doubt}: {first}, {label} with {own}."}
 
     def state(self) -> dict[str, Any]:
         """The classes with their keys, what the table holds, and the command that trains on."""
