@@ -486,9 +486,8 @@ def test_nan_in_predictions_is_refused(prepared: Prepared) -> None:
     from striate.evaluation.evaluate import evaluate_split
 
     class Broken(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            outputs: torch.Tensor = prepared.state.module(x)
-            return outputs * np.nan
+        def forward(self, *given: torch.Tensor) -> Any:
+            return map_outputs(lambda tensor: tensor * np.nan, prepared.state.module(*given))
 
     with pytest.raises(StriateError):
         evaluate_split(

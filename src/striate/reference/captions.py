@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from math import exp, log
+from math import exp, log, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,12 +87,11 @@ def cider(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> N
 
 def _clipped_cosine(mine: dict[tuple[str, ...], float], theirs: dict[tuple[str, ...], float]) -> float:
     """The cosine of two sparse vectors, in whose product the caption has no entry larger than the reference."""
-    lengths = [sum(value * value for value in one.values()) ** 0.5 for one in (mine, theirs)]
+    lengths = [sqrt(sum(value * value for value in one.values())) for one in (mine, theirs)]
     if not all(lengths):
         return 0.0
-    return sum(min(mine[run], theirs[run]) * theirs[run] for run in mine.keys() & theirs.keys()) / (
-        lengths[0] * lengths[1]
-    )
+    product = sum(min(mine[run], theirs[run]) * theirs[run] for run in mine.keys() & theirs.keys())
+    return product / (lengths[0] * lengths[1])
 
 
 def longest_common(one: Words, other: Words) -> int:

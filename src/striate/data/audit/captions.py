@@ -113,7 +113,7 @@ def _words(captions: list[list[list[str]]]) -> NDArray[np.float64]:
     counts = Counter(word for own in sets for word in own)
     usual = [word for word, count in counts.most_common(_WORDS) if count < len(sets)]
     weight = np.array([np.log(len(sets) / counts[word]) for word in usual])
-    return np.array([[word in own for word in usual] for own in sets], np.float64) * weight
+    return np.asarray(np.array([[word in own for word in usual] for own in sets], np.float64) * weight)
 
 
 def _fits(seen: NDArray[np.float64], said: NDArray[np.float64]) -> float:

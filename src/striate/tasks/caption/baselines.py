@@ -17,6 +17,7 @@ from scipy.sparse import csr_matrix, vstack
 
 from striate.data.annotations.captions import caption_rows
 from striate.data.dataset import Dataset
+from striate.data.store.stored import Inputs
 from striate.reference.captions import LONGEST, runs
 from striate.tasks.baseline import Fitted, Method, choose_by_validation
 from striate.tasks.baseline_features import HOG_SMALLEST, color_histograms, hog_features
@@ -120,6 +121,6 @@ def _neighbors(data: Dataset, task: Task, seed: int) -> Fitted:
     return Fitted(said, "edges and colors", len(train), {"neighbors": count})
 
 
-def _colors(inputs: torch.Tensor) -> NDArray[np.float32]:
+def _colors(inputs: Inputs) -> NDArray[np.float32]:
     """Histograms of color; nothing of gray images."""
     return color_histograms(inputs) if inputs.shape[1] == 3 else np.zeros((len(inputs), 1), np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp
 from pathlib import Path
@@ -124,7 +124,7 @@ class Caption(Task):
         """The network of the maps."""
         return network.grid.pyramid.body if isinstance(network, CaptionNetwork) else network
 
-    def outputs_for(self, network: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> Outputs:
+    def outputs_for(self, network: Callable[..., Outputs], inputs: torch.Tensor, targets: torch.Tensor) -> Outputs:
         """The network is told the true captions, whose words it learns one by one."""
         return network(inputs, targets)
 
@@ -328,7 +328,7 @@ class Caption(Task):
         said = torch.from_numpy(caption_rows([words], len(words) + 1))
 
         def tell(network: nn.Module) -> None:
-            network.told = said.to(next(network.parameters()).device)  # type: ignore[assignment]
+            network.told = said.to(next(network.parameters()).device)
 
         return Explained(
             lambda outputs: outputs["truth"][:, places].sum(1, keepdim=True), 0, "number", part, notes, prepare=tell
