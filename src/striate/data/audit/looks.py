@@ -176,13 +176,13 @@ def _look(listing: Listing, number: int, header: Header | None, max_pixels: int)
         data = listing.read(number)
         header = header or header_of(data, path, max_pixels=max_pixels)
         size = (header.height, header.width)
-        small = (min(size[0], _LARGEST), min(size[1], _LARGEST))
+        inner = (min(size[0], _LARGEST), min(size[1], _LARGEST))
         if isinstance(header, RasterHeader):
             file = FileLook(format_of(data), header.plane, turned=False)
-            x_CHW = small_picture(data, path, header, small, max_pixels)
+            x_CHW = small_picture(data, path, header, inner, max_pixels)
         else:
             file = _file_look(data, path, max_pixels)
-            shape = (3 if header.color else 1, *small)
+            shape = (3 if header.color else 1, *inner)
             x_CHW = decode_image(data, path, Preparation("image", shape, "stretch", max_pixels, reduced=True))
         mask, misfit, mask_look = _look_at_mask(listing, number, size, max_pixels, x_CHW)
     except (OSError, DataError) as error:

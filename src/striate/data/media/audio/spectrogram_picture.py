@@ -61,7 +61,7 @@ def with_axes(pixels: NDArray[np.uint8], centers: NDArray[np.float64], seconds: 
     page.paste(plot, (_LEFT, _ABOVE))
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(_LETTERS)
     bottom = _ABOVE + height
-    free = bottom + _LETTERS
+    free: float = bottom + _LETTERS
     for mark in _MARKS:
         band = float(np.interp(mark, centers, np.arange(len(centers)), left=-1, right=-1))
         y = bottom - height * (band + 0.5) / len(centers)

@@ -31,13 +31,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from striate.data.media.image.fitting import pixels_of
 from striate.data.media.image.pictures import (
     Header,
     UnreadableImage,
     explained,
     flatten,
     open_picture,
-    pixels_of,
     read_bytes,
     read_header,
     turn_of,
@@ -212,13 +212,13 @@ def _read_png(data: bytes, where: str, max_pixels: int) -> NDArray[np.uint16]:
     with open_picture(data, where, max_pixels) as image:
         if image.mode not in ("RGB", "RGBA"):
             return values_of(image, where)
-        (name,) = {tile.args for tile in image.tile}
+        (name,) = {tile.args for tile in _tiles(image)}
     if name == "LA;16B":
         raise UnreadableImage(where, "a gray PNG of 16 bits with alpha", "save it without alpha, or as TIFF")
     parts = []
     for order in ("B", "L"):
         with open_picture(data, where, max_pixels) as image:
-            image.tile = [tile._replace(args=name[:-1] + order) for tile in image.tile]
+            _tiles(image)[:] = [tile._replace(args=name[:-1] + order) for tile in _tiles(image)]
             image.load()
             parts.append(np.asarray(image).astype(np.uint16))
             turn, transparent = turn_of(image), image.info.get("transparency")
@@ -226,6 +226,12 @@ def _read_png(data: bytes, where: str, max_pixels: int) -> NDArray[np.uint16]:
     if isinstance(transparent, tuple):
         values[(values == transparent).all(2)] = 65535
     return values if turn is None else turned(values, turn.value)
+
+
+def _tiles(image: Image.Image) -> list[Any]:
+    """What Pillow is about to decode, and how."""
+    tiles: list[Any] = getattr(image, "tile")  # noqa: B009 — only pictures of files have it
+    return tiles
 
 
 def over_white(values: NDArray[Any]) -> NDArray[Any]:

@@ -8,7 +8,6 @@ to 255, as far as the range is wide; NaN, Inf and what the file calls no data ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -78,12 +77,14 @@ class Rasters(Images):
         """(C, H, W) values of files as levels."""
         low, high = (np.array(end).reshape(-1, 1, 1) for end in (preparation.low, preparation.high))
         levels = ((as_numbers(values) - low) * (255 / (high - low))).clip(LEAST, MOST)
-        return np.ascontiguousarray(np.nan_to_num(levels, copy=False, nan=0.0), np.float32)
+        known: NDArray[np.float32] = np.ascontiguousarray(np.nan_to_num(levels, copy=False, nan=0.0), np.float32)
+        return known
 
     def as_in_files(self, inputs: NDArray[Any], preparation: Preparation) -> NDArray[np.float32]:
         """Of levels the values."""
         low, high = (np.array(end).reshape(-1, 1, 1) for end in (preparation.low, preparation.high))
-        return (low + inputs.astype(np.float64) * ((high - low) / 255)).astype(np.float32)
+        values: NDArray[np.float32] = (low + inputs.astype(np.float64) * ((high - low) / 255)).astype(np.float32)
+        return values
 
     def _raster(self, data: bytes | Path | Image.Image, where: str, preparation: Preparation) -> Raster:
         if isinstance(data, Image.Image):
@@ -132,18 +133,13 @@ class Rasters(Images):
         del preparation
         if raw.ndim != 3:
             return None
-        pixels = np.rint(raw.clip(0, 255)).astype(np.uint8)
+        pixels: NDArray[np.uint8] = np.rint(raw.clip(0, 255)).astype(np.uint8)
         if len(pixels) == 1:
             return pixels[0]
         if len(pixels) == 2:
             pixels = np.concatenate([pixels, np.zeros_like(pixels[:1])])
-        return np.ascontiguousarray(np.moveaxis(pixels[:3], 0, -1))
-
-    def check_augmentation(
-        self, config: AugmentConfig, asked: Sequence[str], name: str, shape: tuple[int, ...]
-    ) -> None:
-        """Everything but TrivialAugment, whose posterizing and the like are of bytes."""
-        super().check_augmentation(config, asked, name, shape)
+        rgb: NDArray[np.uint8] = np.ascontiguousarray(np.moveaxis(pixels[:3], 0, -1))
+        return rgb
 
 
 class RasterParts:
