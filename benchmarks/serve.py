@@ -154,21 +154,24 @@ def memory_of(process: subprocess.Popen[bytes], into: list[float]) -> Iterator[N
 
 def offline_rate(run: Path, picture: bytes, seconds: float) -> float:
     """Pictures a second in batches, decoded by as many threads as the server has, without HTTP."""
-    import striate
     from striate.api import load
+    from striate.machine.allocator import allocator_policy, usual_policy
     from striate.serving.served_run import open_served
 
-    del striate
     opened = open_served(run, load)
-    with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as decoders:
+    with (
+        ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as decoders,
+        ThreadPoolExecutor(1) as next_batch,
+        allocator_policy(usual_policy()),
+    ):
 
         def batch() -> list[Any]:
             return list(decoders.map(lambda _: opened.read_picture(picture, "a.jpg"), range(BATCH)))
 
         opened.predict(batch())
-        count, started, ahead = 0, time.monotonic(), decoders.submit(batch)
+        count, started, ahead = 0, time.monotonic(), next_batch.submit(batch)
         while time.monotonic() - started < seconds:
-            now, ahead = ahead.result(), decoders.submit(batch)
+            now, ahead = ahead.result(), next_batch.submit(batch)
             opened.predict(now)
             count += BATCH
         rate = count / (time.monotonic() - started)
@@ -203,6 +206,8 @@ def measured(name: str, run: Path, form: tuple[Path, str], seconds: float) -> di
         asked_for(address, form, min(3.0, seconds))  # warm
         found = {"64 clients": asked_for(address, form, seconds)}
         rate = found["64 clients"].rate
+        if not rate:
+            raise RuntimeError(f"no answer, but {found['64 clients'].statuses}")
         found["0.7 of it"] = asked_for(address, form, seconds, rate=LOAD * rate)
         if name == "striate":
             memory: list[float] = []

@@ -57,9 +57,10 @@ def test_weights_in_the_cache_are_chosen_for_a_few_photographs_unless_none_are_w
 
 @pytest.mark.slow
 def test_a_run_of_published_weights_is_exported_with_their_license(photos, put) -> None:
-    run = striate.train(photos(), NETWORK, weights=f"./{put}", epochs=1, set={"execution.plan": "plain"})
+    source = photos()
+    run = striate.train(source, NETWORK, weights=f"./{put}", epochs=1, set={"execution.plan": "plain"})
     assert config_from_yaml(run.path / "config.yaml").model.weights_license == "apache-2.0"
     striate.export(run, "hub", out="card")
     assert "It began with the weights resnet18.tv\\_in1k, license apache-2.0." in Path("card/README.md").read_text()
-    again = striate.train(photos(), weights="card", epochs=1, set={"execution.plan": "plain"})
+    again = striate.train(source, weights="card", epochs=1, set={"execution.plan": "plain"})
     assert config_from_yaml(again.path / "config.yaml").model.weights_license == "apache-2.0"

@@ -6,8 +6,9 @@ import asyncio
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-MOST_CONNECTIONS = 256
-"""More at once are closed; a browser opens six."""
+MOST_CONNECTIONS = 1024
+"""More at once are closed. Clients have one each: with as many as the queue has places none would be told to come
+again."""
 SECONDS = 10.0
 """After its beginning, or after an answer, until the head of a request is there, and the rest of a refused one gone."""
 
