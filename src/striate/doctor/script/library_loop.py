@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -33,7 +34,9 @@ def _running() -> Iterator[Any]:
         for name in ("self", "trainer"):
             value = frame.f_locals.get(name)
             yield value
-            yield getattr(value, "trainer", None) if not isinstance(value, nn.Module) else None
+            if not isinstance(value, nn.Module):
+                with suppress(Exception):  # a property of a library's
+                    yield getattr(value, "trainer", None)
         frame = frame.f_back
 
 

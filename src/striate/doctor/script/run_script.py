@@ -95,6 +95,17 @@ def diagnose_script(path: Path, arguments: Sequence[str] = (), *, seconds: float
 
 def _nothing_caught(path: Path, catch: _Catch, raised: BaseException | None) -> UsageError:
     seen = f"{several(catch.backwards, 'backward pass', 'backward passes')} and no step of an optimizer"
+    for loader in [found for found in gc.get_objects() if type(found) is DataLoader]:
+        with suppress(TypeError, NotImplementedError):
+            if not len(loader):
+                got = f"no batch of {several(len(cast(Any, loader.dataset)), 'sample')}: batches of {loader.batch_size}"
+                got += (
+                    ", and drop_last leaves the only one out"
+                    if loader.drop_last and len(cast(Any, loader.dataset))
+                    else ""
+                )
+                remedy = "`drop_last=False`, or a `batch_size` below the number of samples"
+                return UsageError("training loader", got, "at least one batch", remedy)
     ended = raised is None or (isinstance(raised, SystemExit) and raised.code in (None, 0))
     if ended:
         remedy = f"let it train with what stands after --: striate doctor {path} -- --epochs 1"
@@ -193,9 +204,7 @@ def _end(*_: object) -> None:
 
 
 def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) -> ScriptDiagnosis:
-    loop, val = find_loop(frames), None
-    if loop is None and (found := find_library_loop()) is not None:
-        loop, val = found
+    loop, val = find_library_loop() or (find_loop(frames), None)
     if loop is None:
         raise UsageError(
             "script",

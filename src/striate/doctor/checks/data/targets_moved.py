@@ -16,7 +16,7 @@ from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.records import Finding
 from striate.wording import several
 
-_SAMPLES, _DRAWS = 24, 6
+_SAMPLES, _DRAWS, _NUMBERS = 24, 6, 4096
 _LIKE = 0.3
 """Of the distance between two draws as they are: so near, they are flips of each other."""
 _FLIPS = {"left and right": -1, "top and bottom": -2}
@@ -116,9 +116,13 @@ def _step_labels(evidence: Evidence) -> Iterator[Finding]:
         raise NoEvidence("the targets are no class numbers of a batch")
     given = [call.target for call in evidence.calls.losses if call.target.shape == wanted.shape]
     known = wanted.cpu()
-    if not given or any(not torch.equal(t.sort().values, known.sort().values) for t in given):
+    if not given or (any(torch.equal(t, known) for t in given) and torch.equal(shown, inputs)):
         return
-    nearest = torch.cdist(shown.detach().cpu().double().flatten(1), inputs.cpu().double().flatten(1)).argmin(1)
+    if any(not torch.equal(t.sort().values, known.sort().values) for t in given):
+        return
+    one, other = (t.detach().cpu().double().flatten(1) for t in (shown, inputs))
+    every = -(-one.shape[1] // _NUMBERS)
+    nearest = torch.cdist(one[:, ::every], other[:, ::every]).argmin(1)
     right = known[nearest]
     best = max(float((target == right).double().mean()) for target in given)
     chance = float((torch.bincount(known - known.min()).double() / len(known)).square().sum())

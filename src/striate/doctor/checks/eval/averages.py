@@ -57,10 +57,19 @@ def _added(loop: ast.For) -> dict[str, tuple[str, ast.expr]]:
     return found
 
 
-def _after(source: ScriptSource, loop: ast.For) -> list[ast.AST]:
-    """What stands behind a loop in the same function."""
+def _after(source: ScriptSource, loop: ast.For, name: str) -> list[ast.AST]:
+    """What stands behind a loop in the same function, up to where a name is given a new value or added to again."""
     last = loop.end_lineno or loop.lineno
-    return [node for node in ast.walk(source.scope_of(loop)) if getattr(node, "lineno", 0) > last]
+    behind = [node for node in ast.walk(source.scope_of(loop)) if getattr(node, "lineno", 0) > last]
+    anew = [node.lineno for node in behind if isinstance(node, ast.For) and name in _added(node)]
+    anew += [
+        node.lineno
+        for node in behind
+        if isinstance(node, ast.Assign)
+        and any(isinstance(t, ast.Name) and t.id == name for t in ast.walk(node))
+        and not any(isinstance(t, ast.Name) and t.id == name for t in ast.walk(node.value))
+    ]
+    return [node for node in behind if getattr(node, "lineno", 0) < min(anew, default=last + 10**6)]
 
 
 def _batch_means(evidence: Evidence) -> Iterator[Finding]:
@@ -77,7 +86,7 @@ def _batch_means(evidence: Evidence) -> Iterator[Finding]:
         for name, (kind, value) in _added(loop).items():
             if not _is_mean(value):
                 continue
-            end = next((node for node in _after(source, loop) if _averages(node, name, kind)), None)
+            end = next((node for node in _after(source, loop, name) if _averages(node, name, kind)), None)
             if end is None:
                 continue
             yield Finding(
@@ -127,14 +136,15 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
         if counted is None or loader.sampler.__class__.__name__ not in ("SequentialSampler", "RandomSampler"):
             continue
         samples, batches = counted
-        hits = {name for name, (kind, value) in _added(loop).items() if kind == "sum" and _counts(value)}
-        for node in _after(source, loop):
+        hits = [name for name, (kind, value) in _added(loop).items() if kind == "sum" and _counts(value)]
+        for name, node in ((hit, behind) for hit in hits for behind in _after(source, loop, hit)):
             if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Div):
                 continue
             names = {part.id for part in ast.walk(node.left) if isinstance(part, ast.Name)}
             number = source.value(node.right, **known)
-            fixed = not isinstance(node.right, ast.Name | ast.Constant)
-            if not names & hits or not fixed or type(number) is not int or not number > 1 or number == samples:
+            if name not in names or isinstance(node.right, ast.Name | ast.Constant) or type(number) is not int:
+                continue
+            if number in (0, 1, samples):
                 continue
             what = "the number of batches" if number == batches else "the size of other data"
             yield Finding(
@@ -142,7 +152,7 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
                 severity="error",
                 where=f"line {node.lineno}",
                 measured=f"`{ast.unparse(node)}` divides a count over {several(samples, 'sample')} by {number}, {what}",
-                threshold="the number of samples that were counted",
+                threshold=WRONG_COUNT.threshold,
                 why="What is printed as an accuracy is none.",
                 remedy="count the samples as well, `total += len(targets)`, and divide by `total`",
             )

@@ -24,8 +24,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     found = class_counts(evidence)
     counts = (found.train if found.positions is None else found.positions).double()
     weights = weights.detach().cpu().double()
-    seen = (counts[: len(weights)] > 0) & (weights > 0)
-    counts, weights = counts[: len(weights)][seen], weights[seen]
+    size = min(len(counts), len(weights))
+    counts, weights = counts[:size], weights[:size]
+    seen = (counts > 0) & (weights > 0)
+    counts, weights = counts[seen], weights[seen]
     if len(counts) < 3 and len(counts) != 2:
         return
     logs, others = counts.log(), weights.log()

@@ -83,7 +83,8 @@ def _asked(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Iterator[tu
     if isinstance(scheduler, ReduceLROnPlateau):
         yield _plateau(scheduler, sites[0])
         return
-    if int(getattr(scheduler, "last_epoch", 0)) > 0 and each is None:
+    resumed = bool(getattr(evidence.setup.optimizer, "state", None))
+    if int(getattr(scheduler, "last_epoch", 0)) > 0 and each is None and not resumed:
         yield (
             sites[0].where,
             (
