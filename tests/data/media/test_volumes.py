@@ -127,7 +127,7 @@ def test_stacks_of_pages_and_arrays_are_volumes(tmp_path: Path) -> None:
     stack = ARRAY.transpose(2, 1, 0).copy()
     for k in range(4):
         (tmp_path / f"{k % 2}").mkdir(exist_ok=True)
-        tifffile.imwrite(tmp_path / f"{k % 2}" / f"{k}.tif", stack + k)
+        tifffile.imwrite(tmp_path / f"{k % 2}" / f"{k}.tif", stack + k, photometric="minisblack")
     listing = list_source(DataConfig(source=str(tmp_path)))
     assert listing.kind == "volume"
     assert np.array_equal(read_voxels(listing.read(0), "0")[0][0], stack)  # type: ignore[misc]
@@ -173,7 +173,7 @@ def test_mutated_files_are_read_or_refused(packed: str, tmp_path: Path) -> None:
     if packed == "npz":
         np.savez_compressed(buffer, x=small)
     elif packed == "tif":
-        tifffile.imwrite(buffer, small)
+        tifffile.imwrite(buffer, small, photometric="minisblack")
     elif packed == "dicom":
         buffer = io.BytesIO((dicom(tmp_path / "one", RNG.integers(0, 9, (1, 4, 5))) / "99.dcm").read_bytes())
     whole = buffer.getvalue() or (npy(small) if packed == "npy" else nifti(small, packed=packed == "gz"))

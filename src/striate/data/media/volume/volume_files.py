@@ -135,7 +135,7 @@ def mask_file(source: str, values: NDArray[np.uint8]) -> tuple[str, str, bytes]:
     stem = path.parent.name if path.name == SERIES else path.name.removesuffix(".gz").rpartition(".")[0]
     with _opened(path, source) as file:
         if file.affine is None and path.suffix.lower() in STACKS:
-            library("tifffile").imwrite(buffer, values)
+            library("tifffile").imwrite(buffer, values, photometric="minisblack")
             return stem, ".tif", buffer.getvalue()
         if file.affine is None:
             np.save(buffer, values)
