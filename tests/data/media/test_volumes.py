@@ -317,7 +317,7 @@ def test_data_check_finds_masks_that_lie_elsewhere_copies_and_faults(tmp_path: P
 @pytest.mark.slow
 def test_a_run_learns_where_balls_are_and_writes_masks_that_fit_their_files(tmp_path: Path) -> None:
     source = write_pairs(tmp_path / "balls", 30)
-    run = striate.train(str(source), "small-unet3d(width=4)", epochs=12, out=tmp_path / "run")
+    run = striate.train(str(source), "small-unet3d(width=4)", epochs=60, batch=4, out=tmp_path / "run")
     assert run.metrics["test"]["dice_per_class"]["1"] > 0.7
     trained = striate.load(run.path)
     file = source / "images" / "00.nii.gz"

@@ -61,7 +61,6 @@ class Volumes(Medium):
     values: ClassVar[str] = "voxels"
     suffixes: ClassVar[frozenset[str]] = SUFFIXES
     largest_file: ClassVar[int] = MOST_BYTES
-    any_size: ClassVar[bool] = True
     takes_whole: ClassVar[bool] = True
     augmentations: ClassVar[frozenset[str]] = VOLUME
     settings: ClassVar[frozenset[str]] = frozenset(("voxels", "spacing", "intensity", "window"))
