@@ -41,7 +41,7 @@ def write(folder: Path) -> Path:
 def main(folder: Path) -> None:
     """Make the volumes, train on them, and write the mask of one."""
     data = write(folder / "balls")
-    run = striate.train(data, "small-unet3d(width=8)", epochs=10, out=folder / "run")
+    run = striate.train(data, "small-unet3d(width=8)", epochs=40, batch=4, out=folder / "run")
     test = run.metrics["test"]
     each = ", ".join(f"{name} {dice:.2f}" for name, dice in test["dice_per_class"].items())
     print(f"Dice on {test['n']} test volumes: {each}")

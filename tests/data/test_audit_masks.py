@@ -17,9 +17,9 @@ from striate.data.read import load_dataset
 
 
 def found(train: dict[int, int], test: dict[int, int]):
-    looks = SimpleNamespace(masks={0: Counter(train), 1: Counter(test)})
+    masks = {0: Counter(train), 1: Counter(test)}
     listing = SimpleNamespace(source="scenes", values=(), classes=(), ignore=None)
-    return find_missing_mask_values(SimpleNamespace(looks=looks, listing=listing, splits={0: "train", 1: "test"}))
+    return find_missing_mask_values(SimpleNamespace(mask_values=masks, listing=listing, splits={0: "train", 1: "test"}))
 
 
 def test_a_value_that_a_split_lacks_is_named() -> None:

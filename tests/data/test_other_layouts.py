@@ -128,7 +128,7 @@ def test_class_folders_beside_a_table_say_that_it_is_not_read(tmp_path):
     [
         ("dog/bark.m4a", "ffmpeg"),
         ("fight/one.wmv", "ffmpeg"),
-        ("images/scan.nii.gz", "--data.layout NDHW"),
+        ("images/scan.nrrd", "scan.nii.gz"),
         ("train.npz", "striate train"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def test_stacks_of_pages_and_arrays_are_volumes(tmp_path: Path) -> None:
     stack = ARRAY.transpose(2, 1, 0).copy()
     for k in range(4):
         (tmp_path / f"{k % 2}").mkdir(exist_ok=True)
-        tifffile.imwrite(tmp_path / f"{k % 2}" / f"{k}.tif", stack + k)
+        tifffile.imwrite(tmp_path / f"{k % 2}" / f"{k}.tif", stack + k, photometric="minisblack")
     listing = list_source(DataConfig(source=str(tmp_path)))
     assert listing.kind == "volume"
     assert np.array_equal(read_voxels(listing.read(0), "0")[0][0], stack)  # type: ignore[misc]
@@ -164,6 +165,25 @@ def test_lying_and_damaged_files_are_refused_with_the_reason(why: str) -> None:
     made = Preparation("volume", (1, 8, 16, 8), intensity="as-is", spacing=(2.0, 1.5, 1.0))
     with pytest.raises(Unreadable, match=why):
         medium_of("volume").decode(lying()[why], "the/file", made)
+
+
+@pytest.mark.parametrize("packed", ["nifti", "gz", "npy", "npz", "tif", "dicom"])
+def test_mutated_files_are_read_or_refused(packed: str, tmp_path: Path) -> None:
+    small, buffer = ARRAY[:3, :4, :2].copy(), io.BytesIO()
+    if packed == "npz":
+        np.savez_compressed(buffer, x=small)
+    elif packed == "tif":
+        tifffile.imwrite(buffer, small, photometric="minisblack")
+    elif packed == "dicom":
+        buffer = io.BytesIO((dicom(tmp_path / "one", RNG.integers(0, 9, (1, 4, 5))) / "99.dcm").read_bytes())
+    whole = buffer.getvalue() or (npy(small) if packed == "npy" else nifti(small, packed=packed == "gz"))
+    drawn = np.random.default_rng(5)
+    for _ in range(25):
+        data = bytearray(whole)
+        for place in drawn.integers(0, len(data), drawn.integers(1, 9)):
+            data[place] = drawn.integers(256)
+        with suppress(Unreadable):
+            read_voxels(bytes(data[: len(data) - drawn.integers(0, 9) // 5]), "mutated")
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,7 +317,7 @@ def test_data_check_finds_masks_that_lie_elsewhere_copies_and_faults(tmp_path: P
 @pytest.mark.slow
 def test_a_run_learns_where_balls_are_and_writes_masks_that_fit_their_files(tmp_path: Path) -> None:
     source = write_pairs(tmp_path / "balls", 30)
-    run = striate.train(str(source), "small-unet3d(width=4)", epochs=12, out=tmp_path / "run")
+    run = striate.train(str(source), "small-unet3d(width=4)", epochs=60, batch=4, out=tmp_path / "run")
     assert run.metrics["test"]["dice_per_class"]["1"] > 0.7
     trained = striate.load(run.path)
     file = source / "images" / "00.nii.gz"

@@ -141,7 +141,7 @@ def test_evaluation_json_has_each_class_its_interval_and_the_calibration_of_pixe
     document = json.loads((run / "evaluation.json").read_text())
     metrics = json.loads((run / "metrics.json").read_text())["test"]
     averages = {"iou", "dice", "boundary_f1", "pixel_accuracy"}
-    assert set(metrics) == {"n", "loss", *averages, "iou_per_class", "iou_interval"}
+    assert set(metrics) == {"n", "loss", *averages, "iou_per_class", "dice_per_class", "iou_interval"}
     test = document["splits"]["test"]
     assert {row["name"]: row["iou"]["value"] for row in test["classes"]} == pytest.approx(metrics["iou_per_class"])
     for name in averages:

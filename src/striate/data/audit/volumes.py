@@ -57,7 +57,8 @@ def look_through(
         assert listing.read is not None
         try:
             voxels, header = read_voxels(listing.read(number), listing.paths[number])
-            values = voxels.astype(np.float32)
+            with np.errstate(over="ignore"):
+                values = voxels.astype(np.float32)
             if not np.isfinite(values).all():
                 return f"{int(values.size - np.isfinite(values).sum()):,} voxels are NaN or Inf"
             mask = mask_header = None

@@ -236,7 +236,7 @@ def _as_targets(
     where = f"data {source}, targets"
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
-    if y.dtype.kind in "iub" and y.ndim in (3, 4):
+    if y.dtype.kind in "iub" and (y.ndim == 3 or (y.ndim == 4 and inputs.ndim == 5)):
         return _as_masks(y, inputs, kind, where, paths)
     if y.ndim in (1, 2) and (y.dtype.kind == "f" or _are_labels(y)):
         numbers = _as_float32(y.reshape(len(y), -1), source + ", targets", paths)

@@ -144,7 +144,7 @@ def _not_so_deep(tree: Tree, depth: int) -> DataError:
 def _no_images(tree: Tree) -> DataError:
     where = f"data {tree.where}"
     expected = "one subfolder a class with pictures in it, such as cats/1.jpg and dogs/1.jpg"
-    loose = [file for file in tree.files if is_sample(file)]
+    loose = [file for file in tree.files if is_sample(file) and not file.lower().endswith(".npz")]
     if loose:
         first = PurePosixPath(loose[0]).name
         return DataError(

@@ -244,10 +244,9 @@ _FAMILIES: tuple[_Family, ...] = (
     ),
     _Family(
         "volumes",
-        (".nii", ".nii.gz", ".dcm", ".dicom", ".mha", ".mhd", ".nrrd", ".mgz"),
-        "striate reads no volume files yet. Save them as numbers, x of shape (N, depth, height, width) and y of N"
-        " names: numpy.savez('volumes.npz', x=x, y=y); then: striate train volumes.npz --data.layout NDHW. Volumes with"
-        " masks: save their slices as PNGs in images/ and masks/",
+        (".dicom", ".mha", ".mhd", ".nrrd", ".mgz"),
+        "volumes are read from .nii, .nii.gz, .npy, .npz, TIFF stacks and folders of .dcm. To convert one:"
+        " python -c \"import SimpleITK as s; s.WriteImage(s.ReadImage('scan.nrrd'), 'scan.nii.gz')\"",
     ),
 )
 

@@ -75,6 +75,8 @@ def library(name: str) -> Any:
     """The module nibabel, pydicom or tifffile. Raises DataError, which names the extra, where it is missing."""
     from importlib import import_module
 
+    # What they warn of is refused here, or does not matter. Not for the time of a call: files are read in threads.
+    warnings.filterwarnings("ignore", module=rf"{name}\b")
     try:
         return import_module(name)
     except ImportError as error:
@@ -133,7 +135,7 @@ def mask_file(source: str, values: NDArray[np.uint8]) -> tuple[str, str, bytes]:
     stem = path.parent.name if path.name == SERIES else path.name.removesuffix(".gz").rpartition(".")[0]
     with _opened(path, source) as file:
         if file.affine is None and path.suffix.lower() in STACKS:
-            library("tifffile").imwrite(buffer, values)
+            library("tifffile").imwrite(buffer, values, photometric="minisblack")
             return stem, ".tif", buffer.getvalue()
         if file.affine is None:
             np.save(buffer, values)
@@ -185,12 +187,10 @@ def _orientation(affine: NDArray[np.float64]) -> NDArray[np.float64]:
 def _opened(data: bytes | Path, where: str) -> Iterator[_Opened]:
     """The file with its header checked; whatever goes wrong inside is Unreadable."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            raw = read_bytes(data, where)
-            file = _reader(raw, where)(raw, where)
-            _refuse_shape(file, where)
-            yield file
+        raw = read_bytes(data, where)
+        file = _reader(raw, where)(raw, where)
+        _refuse_shape(file, where)
+        yield file
     except DataError:
         raise
     # Three libraries parse what a file says, and raise what their authors did not think of, too.

@@ -61,7 +61,6 @@ class Volumes(Medium):
     values: ClassVar[str] = "voxels"
     suffixes: ClassVar[frozenset[str]] = SUFFIXES
     largest_file: ClassVar[int] = MOST_BYTES
-    any_size: ClassVar[bool] = True
     takes_whole: ClassVar[bool] = True
     augmentations: ClassVar[frozenset[str]] = VOLUME
     settings: ClassVar[frozenset[str]] = frozenset(("voxels", "spacing", "intensity", "window"))
@@ -104,7 +103,8 @@ class Volumes(Medium):
         channels = preparation.input_shape[0]
         if header.channels != channels:
             raise Unreadable(where, several(header.channels, "channel"), f"{channels}, as the others have")
-        values = voxels.astype(np.float32)
+        with np.errstate(over="ignore"):
+            values = voxels.astype(np.float32)
         wrong = int(values.size - np.isfinite(values).sum())
         if wrong:
             raise Unreadable(where, f"{several(wrong, 'voxel')} of {values.size:,} that are NaN or Inf", "numbers")
