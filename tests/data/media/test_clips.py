@@ -89,6 +89,21 @@ def test_far_frames_are_sought_and_are_the_same() -> None:
         assert int(found[number].mean() / 20 + 0.5) == number
 
 
+def test_a_film_that_lies_on_its_side_is_turned() -> None:
+    frames, buffer = np.zeros((3, 16, 32, 3), np.uint8), io.BytesIO()
+    frames[:, :8, 16:] = 255  # above to the right: to the left once it is turned counterclockwise
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 16, 32, "yuv420p"
+        stream.set_display_rotation(90)
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+        container.mux(stream.encode())
+    header, found = read_frames(buffer.getvalue(), "one", lambda _: [1], LIMIT)
+    assert (header.width, header.height) == (16, 32)
+    assert found[1][:16, :8].mean() > 200 > 50 > found[1][16:, 8:].mean()
+
+
 def test_frames_are_the_middles_of_even_parts() -> None:
     assert even_places(12, 4) == [1, 4, 7, 10]
     assert even_places(3, 4) == [0, 1, 1, 2]
