@@ -1,8 +1,8 @@
 """The second look at clips: some frames of every one are decoded, and a few numbers of them are kept.
 
-Of eight frames of 16×16 gray pixels, the median over time is the scene that a clip shows, and what is left of each frame
-without it is what moves; each is divided by its length. Two clips of one source video have the same background, whatever
-moves; only the same clip moves in the same way.
+Of eight frames of 16×16 gray pixels, the median over time is the scene that a clip shows, and what is left of each
+frame without it is what moves; each is divided by its length. Two clips of one source video have the same background,
+whatever moves; only the same clip moves in the same way.
 """
 
 from __future__ import annotations
