@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -134,6 +134,10 @@ def load_for_evaluation(
     """
     if config.layout == "auto" and takes_layout(config.source):
         config = replace(config, layout=preparation.layout)
+    medium = medium_of(preparation.kind)
+    if medium.folders and config.view is None:  # a folder of frames is a clip where a view of clips is asked for
+        view: Any = next(view for view, kind in medium.views.items() if kind == medium.name)
+        config = replace(config, view=view)
     listing = _at_known_level(list_source(config, annotation, announce), config, annotation, classes)
     if preparation.kind in (*listing.medium.views.values(), *listing.medium.others):
         listing = replace(listing, kind=preparation.kind)

@@ -199,6 +199,8 @@ def _features(evidence: Evidence, ids: Sequence[int], announce: Callable[[str], 
         inputs = listing.inputs[list(ids)] if listing.inputs is not None else _decoded(evidence, ids)
         if listing.medium.lasting:  # what is heard, whenever it is
             inputs = np.concatenate([inputs.mean(-1), inputs.std(-1)], axis=-1)
+        elif listing.medium.folders:  # what is seen, whenever it is
+            inputs = np.concatenate([inputs.mean(2, np.float32), inputs.std(2, np.float32)], axis=1)
         rows = inputs.reshape(len(ids), -1)
         deviation = rows.std(axis=0)
         return reduced((rows - rows.mean(axis=0)) / np.where(deviation > 0, deviation, 1))

@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 
 import striate
+from striate.data.audit.evidence import gather
+from striate.data.audit.watched import watch
 from striate.data.augment.augment import augment_batch
 from striate.data.augment.clip import begin_elsewhere, mirror_motion
 from striate.data.config import AugmentConfig, DataConfig
@@ -87,6 +89,21 @@ def test_far_frames_are_sought_and_are_the_same() -> None:
     for number in range(12):
         _, found = read_frames(data, "one", lambda _, n=number: [n], LIMIT)
         assert int(found[number].mean() / 20 + 0.5) == number
+
+
+def test_a_film_that_lies_on_its_side_is_turned() -> None:
+    frames, buffer = np.zeros((3, 16, 32, 3), np.uint8), io.BytesIO()
+    frames[:, :8, 16:] = 255  # above to the right: to the left once it is turned counterclockwise
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 16, 32, "yuv420p"
+        stream.set_display_rotation(90)
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+        container.mux(stream.encode())
+    header, found = read_frames(buffer.getvalue(), "one", lambda _: [1], LIMIT)
+    assert (header.width, header.height) == (16, 32)
+    assert found[1][:16, :8].mean() > 200 > 50 > found[1][16:, 8:].mean()
 
 
 def test_frames_are_the_middles_of_even_parts() -> None:
@@ -231,6 +248,33 @@ def test_folders_of_frames_are_clips_where_that_is_asked_for(tmp_path: Path) -> 
     Image.fromarray(brightening()[0]).save(tmp_path / "set" / "a" / "loose.png")
     with pytest.raises(DataError, match="directly in a/"):
         list_source(DataConfig(source=source, view="flow"))
+
+
+def test_the_same_clip_and_another_of_its_scene_are_told_apart(tmp_path: Path) -> None:
+    y, x = np.mgrid[:48, :48]
+    scenes = [
+        np.repeat((120 + 60 * np.sin(x * a / 7) * np.cos(y * b / 9))[..., None], 3, -1) for a, b in ((1, 2), (2, 1))
+    ]
+
+    def walker(scene: np.ndarray, down: int, step: int) -> np.ndarray:
+        frames = np.repeat(scene[None], 16, 0)
+        for k, frame in enumerate(frames):
+            frame[down : down + 12, (step * k) % 40 : (step * k) % 40 + 10] = 255
+        return frames.astype(np.uint8)
+
+    folder = tmp_path / "set" / "a"
+    folder.mkdir(parents=True)
+    one = walker(scenes[0], 4, 2)
+    films = {"1.mp4": one, "2.avi": one, "3.mp4": walker(scenes[0], 30, 1), "4.mp4": walker(scenes[1], 4, 2)}
+    for name, frames in films.items():
+        (folder / name).write_bytes(film(frames, Path(name).suffix))
+    listing = list_source(DataConfig(source=str(tmp_path / "set")))
+    seen = watch(listing, range(4), LIMIT, lambda _: None)
+    assert seen.alike() == [(0, 1)]
+    assert seen.same_scene() == [(0, 1), (0, 2), (1, 2)]
+    evidence = gather(listing, DataConfig(source=str(tmp_path / "set")))
+    assert evidence.alike == ((0, 1),)
+    assert evidence.related == ((0, 1, 2),)
 
 
 def test_animated_pictures_are_clips_and_others_are_not(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from posixpath import splitext
 
 from striate.data.config import DataConfig
 from striate.data.listing import Listing
-from striate.data.media.clip.clip_files import frame_order, frames_in_bytes, read_clip_header
+from striate.data.media.clip.clip_files import SUFFIXES, av_library, frame_order, frames_in_bytes, read_clip_header
 from striate.data.media.clip.clip_medium import Clips
 from striate.data.media.every_medium import medium_of
 from striate.errors import ConfigError, DataError
@@ -28,6 +28,8 @@ def in_view(listing: Listing, config: DataConfig) -> Listing:
                 listing = replace(listing, kind=Clips.views["rgb"], notes=(*listing.notes, note))
         elif asked:
             listing = _by_folder(listing)
+    if listing.medium.folders and any(splitext(path)[1].lower() in SUFFIXES - {".gif"} for path in listing.paths):
+        av_library()  # where it is missing, that is said of all of them
     views = listing.medium.views
     if config.view is None or not views:
         return listing

@@ -23,7 +23,6 @@ from striate.errors import InputMisfit
 from striate.layers.pooling import GlobalAveragePool
 from striate.models.initialization.initialize import initialize_output
 from striate.models.zoo.image_size import no_image
-from striate.models.zoo.resnet import begin_with_zero
 from striate.wording import show_shape
 
 SMALLEST, SMALL, LARGE = 8, 20, 48
@@ -84,7 +83,8 @@ class ClipBlock(nn.Module):
         self.bn1 = nn.BatchNorm3d(channels)
         self.relu1 = nn.ReLU()
         self.conv2 = make(channels, channels, 1)
-        self.bn2 = begin_with_zero(nn.BatchNorm3d(channels))
+        self.bn2 = nn.BatchNorm3d(channels)
+        nn.init.zeros_(self.bn2.weight)  # a fresh network is shallow
         self.shortcut: nn.Sequential | None = None
         if stride != 1 or in_channels != channels:
             projection = _over_space(in_channels, channels, stride, kernel=1)
@@ -150,10 +150,9 @@ def _clip_network(
             layers[f"layer{stage + 1}_{block}"] = ClipBlock(channels, wide, stride, make)
             channels = wide
     layers["avgpool"] = GlobalAveragePool()
-    layers["fc"] = nn.Linear(channels, outputs)
-    network = nn.Sequential(layers)
-    initialize_output(network.fc)
-    return network
+    head = layers["fc"] = nn.Linear(channels, outputs)
+    initialize_output(head)
+    return nn.Sequential(layers)
 
 
 def small_tsm(

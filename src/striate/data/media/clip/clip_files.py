@@ -191,7 +191,7 @@ class _Gif(_Film):
 class _Stream(_Film):
     """A film, by PyAV: the first stream of pictures in it."""
 
-    def __init__(self, container: Any, where: str, max_pixels: int) -> None:
+    def __init__(self, container: Any, where: str, max_pixels: int, reader: str) -> None:
         self.container, self.where = container, where
         if not container.streams.video:
             raise Unreadable(where, "a file without a stream of pictures", "a film")
@@ -209,8 +209,9 @@ class _Stream(_Film):
             raise _too_long(where, f"{container.duration / 1e6:,.0f} seconds long")
         self.times, self.keys = self._index()
         rate = float(self.stream.average_rate or self.stream.guessed_rate or 25)
-        self.turn = 0
-        self.header = ClipHeader(context.width, context.height, len(self.times), min(1000.0, max(0.1, rate)))
+        turned = _quarters(self._first()) % 2 if reader == "mov" else 0  # telephones lie on their side
+        width, height = (context.height, context.width) if turned else (context.width, context.height)
+        self.header = ClipHeader(width, height, len(self.times), min(1000.0, max(0.1, rate)))
         if self.header.seconds > MOST_SECONDS:
             raise _too_long(where, f"{self.header.seconds:,.0f} seconds long")
 
@@ -232,6 +233,14 @@ class _Stream(_Film):
         self.container.seek(0, backward=True, any_frame=False)
         return (sorted(times), sorted(keys)) if self.timed else (list(range(len(times))), [0])
 
+    def _first(self) -> Any:
+        """The first frame, decoded; the film is at its beginning again."""
+        frame = next(self.container.decode(self.stream), None)
+        if frame is None:
+            raise Unreadable(self.where, "damaged: its first frame cannot be decoded", "a film")
+        self.container.seek(0, backward=True, any_frame=False)
+        return frame
+
     def frames(self, wanted: Sequence[int]) -> Iterator[tuple[int, Frame]]:
         decoder, number, at = self.container.decode(self.stream), -1, -1
         for want in wanted:
@@ -247,14 +256,14 @@ class _Stream(_Film):
                     continue
                 if frame.is_corrupt:
                     raise Unreadable(self.where, f"damaged: frame {want + 1} is not whole", "a whole film")
-                yield want, self._upright(frame)
+                yield want, np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), _quarters(frame)))
                 break
             at = want
 
-    def _upright(self, frame: Any) -> Frame:
-        pixels = frame.to_ndarray(format="rgb24")
-        quarters = round((getattr(frame, "rotation", 0) or 0) / 90) % 4
-        return np.ascontiguousarray(np.rot90(pixels, quarters))
+
+def _quarters(frame: Any) -> int:
+    """By how many quarters of a turn, counterclockwise, a frame is shown."""
+    return round((frame.rotation or 0) / 90) % 4
 
 
 def _read(data: bytes | Path, where: str) -> bytes:
@@ -299,7 +308,7 @@ def _opened(data: bytes, where: str, max_pixels: int) -> Iterator[_Film]:
     av = av_library()
     try:
         with av.open(BytesIO(data), format=reader, metadata_errors="ignore") as container:
-            yield _Stream(container, where, max_pixels)
+            yield _Stream(container, where, max_pixels, reader)
     except (av.FFmpegError, OSError, ValueError, RuntimeError, MemoryError, OverflowError) as error:
         if isinstance(error, Unreadable):
             raise

@@ -126,7 +126,7 @@ class Clips(Medium):
             return flow_candidates(even_places(header.frames, count), header) if self.motion else []
 
         header, read = read_frames(data, where, chosen, preparation.max_pixels)
-        fitted = {number: place(frame, shape, preparation.fit) for number, frame in read.items()}  # type: ignore[arg-type]
+        fitted = {number: place(frame, shape, preparation.fit) for number, frame in read.items()}
         out = np.empty((channels, count, *shape), np.uint8)
         if self.colors:
             for k, number in enumerate(even_places(header.frames, count)):

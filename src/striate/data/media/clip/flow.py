@@ -22,7 +22,7 @@ def optical_flow(before: Frame, after: Frame) -> NDArray[np.float32]:
     cv2 = cv2_library()
     first, second = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (before, after))
     moved = cv2.calcOpticalFlowFarneback(first, second, None, 0.5, _LEVELS, _WINDOW, _PASSES, _NEIGHBORS, _SIGMA, 0)
-    return np.ascontiguousarray(np.moveaxis(moved, -1, 0), np.float32)
+    return np.ascontiguousarray(np.moveaxis(moved, -1, 0), dtype=np.float32)
 
 
 def flow_bytes(flow: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -33,4 +33,4 @@ def flow_bytes(flow: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 def flow_pixels(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Bytes as pixels."""
-    return (levels.astype(np.float32) - STILL) / STEPS_A_PIXEL
+    return np.asarray((levels.astype(np.float32) - STILL) / STEPS_A_PIXEL, np.float32)
