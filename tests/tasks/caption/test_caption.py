@@ -182,7 +182,8 @@ def test_a_training_from_a_manifest_to_an_explained_word(tmp_path: Path, capsys:
     line = json.loads(capsys.readouterr().out)
     assert line["caption"] in ("a green square", "this is green")
     assert 0 < line["probability"] <= 1
-    assert Image.open(line["drawn"]).width > 300
+    with Image.open(line["drawn"]) as drawn:
+        assert drawn.width > 300
     out = str(tmp_path / "e.html")
     assert main(["explain", str(run), str(tmp_path / "04.png"), "--part", "green", "--out", out, "--json"]) in (0, 1)
     assert "the word green" in capsys.readouterr().out

@@ -70,8 +70,9 @@ def _elsewhere(evidence: Evidence, captions: dict[int, list[list[str]]]) -> Mark
     name, best = max(moved.items(), key=lambda pair: pair[1])
     error = 0.29 / len(ids) ** 0.5  # of a mean of ranks, which are even from 0 to 1 by chance
     if best > own + BETTER and best > 0.5 + SURE * error:
-        what = f"the captions of the image {name} fit better in {percent(best)} of the comparisons"
-        why = f"Each image has the captions of the one {name} it: rows have been shifted."
+        what = f"those in the row {name} fit better in {percent(best)} of the comparisons"
+        other = "after" if name == "before" else "before"
+        why = f"Each image has the captions of the one {other} it: rows have been shifted."
     elif own <= CHANCE and own < 0.5 + 2 * error:
         what = "that is chance"
         why = "Captions seem to belong to other images. Where they tell only what is too fine for 8 × 8 pixels, it may "
