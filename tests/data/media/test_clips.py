@@ -265,7 +265,7 @@ def test_the_same_clip_and_another_of_its_scene_are_told_apart(tmp_path: Path) -
     folder = tmp_path / "set" / "a"
     folder.mkdir(parents=True)
     one = walker(scenes[0], 4, 2)
-    films = {"1.mp4": one, "2.avi": one, "3.mp4": walker(scenes[0], 30, 1), "4.mp4": walker(scenes[1], 4, 2)}
+    films = {"1.mp4": one, "2.avi": one, "3.mp4": walker(scenes[0], 30, 2), "4.mp4": walker(scenes[1], 4, 2)}
     for name, frames in films.items():
         (folder / name).write_bytes(film(frames, Path(name).suffix))
     listing = list_source(DataConfig(source=str(tmp_path / "set")))
