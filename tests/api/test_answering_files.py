@@ -73,7 +73,7 @@ def test_what_cannot_be_answered_is_refused_at_once(folder: Path) -> None:
         answer_files("no such run", [folder], plan="palin")
     for nothing in ([], [folder / "about"]):
         (folder / "about").mkdir(exist_ok=True)
-        with pytest.raises(DataError, match="no pictures"):
+        with pytest.raises(DataError, match="no images"):
             answer_files(trained(), nothing)
     table = replace(trained(), preparation=Preparation("table", (4,)))
     with pytest.raises(DataError, match="rows of 4 features"):

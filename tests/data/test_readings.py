@@ -132,7 +132,7 @@ def test_names_of_files_in_a_folder_beside_the_table_say_where(tmp_path):
 
 @pytest.mark.parametrize("header", ["image,caption", "path,nose_x,eye_y"])
 def test_tables_of_other_tasks_are_named(tmp_path, header):
-    with pytest.raises(DataError, match=r"captions|named points"):
+    with pytest.raises(DataError, match=r"path beside caption|named points"):
         list_source(table(tmp_path / "t.csv", header, ",".join(["im/p0.png", *"1" * header.count(",")])))
 
 

@@ -319,7 +319,7 @@ def test_manifest_numbers(tmp_path):
         ("path,label\n/etc/passwd,a\n", "line 2\n.*absolute path '/etc/passwd'"),
         ("path,label\nC:\\x.png,a\n", "line 2\n.*absolute path"),
         ("path,label\nimg/../../x.png,a\n", "line 2\n.*the path"),
-        ("path,label\nimg,a\n", "line 2\n.*no file"),
+        ("path,label\nimg,a\nimg/0.png,b\n", "line 2\n.*no file"),
         ("path,label\nlink.png,a\n", "line 2\n.*a link to"),
         (b"path,label\n\xff\xfe,a\n", "not UTF-8"),
     ],

@@ -93,6 +93,7 @@ class Reading:
     """The images of `images`, in a file so to say; `second` is set once the second batch is being read."""
 
     piece = None
+    dtype = np.dtype(np.uint8)
 
     def __init__(self, inputs, batch):
         self.inputs, self.batch, self.shape = inputs.numpy(), batch, tuple(inputs.shape)

@@ -267,7 +267,7 @@ def test_a_grown_folder_is_measured_as_other_data_when_it_is_named(run: Path, ca
 def test_an_empty_folder_is_no_answer(run: Path, capsys) -> None:
     Path("empty").mkdir()
     assert main(["predict", "run", "empty"]) == 2
-    assert "no pictures" in capsys.readouterr().err
+    assert "no images" in capsys.readouterr().err
 
 
 def test_what_nobody_foresaw_is_no_traceback(monkeypatch, capsys) -> None:

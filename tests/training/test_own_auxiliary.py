@@ -89,7 +89,7 @@ def test_heads_of_the_training_come_on_top(module, batch):
     rotation_only.heads.rotation.load_state_dict(heads.rotation.state_dict())
     rotated, _ = rotation_only.training_loss(module, *batch)
     torch.testing.assert_close(loss, rotated + config.auxiliary.weight * inner)
-    seen_once = rotation_only._forward(module, batch[0], (0, 0))
+    seen_once = rotation_only._forward(module, batch[0], batch[1], (0, 0))
     assert (len(seen_once.auxiliary), len(seen_once.inner)) == (2, 0), "two of the network's own"
     assert seen_once.turns is not None
     metrics = measured.compute()

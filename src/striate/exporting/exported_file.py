@@ -31,7 +31,7 @@ class ExportedFile(Trained):
     `explain`, is refused with a reason."""
 
     def decode(
-        self, raw: torch.Tensor, answering: Predictor | None = None, size: tuple[int, int] | None = None
+        self, raw: torch.Tensor, answering: Predictor | None = None, size: tuple[int, ...] | None = None
     ) -> torch.Tensor:
         """The file's predictions (N, …) for a raw batch (N, C, H, W) of any size, or of other inputs."""
         del answering, size

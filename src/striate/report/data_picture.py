@@ -93,7 +93,7 @@ def _painted(task: Task, images: torch.Tensor, targets: Targets) -> torch.Tensor
 
 def _augmentation_words(augment: AugmentConfig, reason: str, data: Dataset, seed: int) -> str:
     """All that is on, why the rest is off, and what is not in the picture."""
-    what = ", ".join(describe_augmentation(augment, data.input_shape)) or "none"
+    what = ", ".join(describe_augmentation(augment, data.input_shape, frames=data.medium.folders)) or "none"
     why = reason.partition("; ")[2]  # before it, the recipe lists what it chose
     text = f"Augmentation: {what}" + (f"; {why}" if why else "") + "."
     if augment.mixup or augment.cutmix:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from striate.visualize.canvas import class_colors
+from striate.wording import several
 
 _WIDE, _HIGH, _EDGE = 640, 480, 14
 _TILE = 40
@@ -50,7 +51,7 @@ def cluster_panel(
             f' fill="{colors[labels[k]]}"><title>{escape(labels[k])}</title></circle></a>'
             for k, (x, y) in enumerate(places.tolist())
         ]
-        heard, drawn = escape(f"{title}: {len(names)} samples, a link each"), "".join(dots)
+        heard, drawn = escape(f"{title}: {several(len(names), 'sample')}, a link each"), "".join(dots)
         svg = f'<svg class="cluster" viewBox="0 0 {_WIDE} {_HIGH}" role="group" aria-label="{heard}">{drawn}</svg>'
         parts.append(f"<p>{escape(title)}</p>{svg}")
     for k, (places_, cosines) in enumerate(zip(neighbors[0].tolist(), neighbors[1].tolist(), strict=True)):

@@ -380,7 +380,7 @@ def test_two_flips_are_none_and_what_has_no_meaning_is_refused(made: Made) -> No
     every, none = torch.ones(len(x), dtype=torch.bool), torch.zeros(len(x), 2, dtype=torch.int64)
     for upside_down in (None, every):
         warp: Warp | VolumeWarp = Warp(every, none, vertical_flip=upside_down)
-        if x.ndim == 5:
+        if x.ndim == 5 and x.is_floating_point():
             mirror = torch.tensor([[upside_down is None, False, True]]).expand(len(x), 3)
             warp = VolumeWarp(mirror, torch.zeros(len(x), 3, dtype=torch.int64))
         flip = Augmentation(warp=warp)

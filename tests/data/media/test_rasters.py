@@ -230,7 +230,7 @@ def test_mixed_depths_pages_and_channels_are_findings(tmp_path):
 
 def test_pages_are_channels_where_asked(tmp_path):
     root = write(tmp_path / "data", lambda rng, k: tiff(rng.integers(0, 99 + k, (4, 8, 8)).astype(np.uint8)))
-    assert load_dataset(DataConfig(str(root))).kind == "image"
+    assert load_dataset(DataConfig(str(root))).kind == "volume"
     data = load_dataset(DataConfig(str(root), pages="channels"))
     assert (data.kind, data.input_shape) == ("raster", (4, 8, 8))
     with pytest.raises(ConfigError, match="channels"):

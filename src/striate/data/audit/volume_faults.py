@@ -55,7 +55,7 @@ def find_mixed_spacing(evidence: Evidence) -> Marked | None:
         code="data.mixed-spacing",
         severity="note",
         where=evidence.listing.source,
-        measured=f"voxels of {len(counts)} sizes (depth × height × width): {shown}{rest}",
+        measured=f"voxels of {several(len(counts), 'size')} (depth × height × width): {shown}{rest}",
         threshold="one spacing",
         why="All are resampled to the median of each axis; where a class has another spacing, its blur gives it away.",
         remedy="Choose another spacing with --data.spacing.",

@@ -54,8 +54,8 @@ class Augmentation:
 
     def apply(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         """The augmented batch: uint8 of the same shape. Every step rounds to bytes."""
-        if x_BCHW.ndim == 5:
-            return self._apply_to_clips(x_BCHW)
+        if x_BCHW.ndim == 5 and not isinstance(self.warp, VolumeWarp):
+            return self._apply_to_clips(x_BCHW, self.warp)
         out = x_BCHW if self.trivial is None else self.trivial.apply_tones(x_BCHW)
         out = out if self.warp is None else self.warp.apply(out)
         out = out if self.color is None else self.color.apply(out)
@@ -63,12 +63,12 @@ class Augmentation:
             out = change(out)
         return out
 
-    def _apply_to_clips(self, x: torch.Tensor) -> torch.Tensor:
+    def _apply_to_clips(self, x: torch.Tensor, warp: Warp | None) -> torch.Tensor:
         """(B, C, T, H, W): all frames of a clip alike, as channels of one image; colors as one tall image of them."""
         shape = x.shape
-        out = x if self.warp is None else self.warp.apply(x.flatten(1, 2)).view(shape)
-        if self.warp is not None and self.motion:
-            out = mirror_motion(out, self.warp.mirrored)
+        out = x if warp is None else warp.apply(x.flatten(1, 2)).view(shape)
+        if warp is not None and self.motion:
+            out = mirror_motion(out, warp.mirrored)
         if self.color is not None:
             out = self.color.apply(out.flatten(2, 3)).view(shape)
         for change in self.changes:
@@ -254,9 +254,10 @@ def check_fill(decided: AugmentConfig) -> None:
 _FILLS = {"edge": "", "reflect": "mirror images beyond the edge", "zero": "black beyond the edge"}
 
 
-def describe_augmentation(config: AugmentConfig, shape: tuple[int, ...]) -> tuple[str, ...]:
-    """A few words for each option that is on, in the order in which they are applied, for inputs of `shape`."""
-    if len(shape) == 4:
+def describe_augmentation(config: AugmentConfig, shape: tuple[int, ...], *, frames: bool = False) -> tuple[str, ...]:
+    """A few words for each option that is on, in the order in which they are applied, for inputs of `shape`; `frames`:
+    whether these are clips."""
+    if len(shape) == 4 and not frames:
         return describe_volume_augmentation(config)
     channels = shape[0]
     colors = "brightness, contrast, saturation and hue" if channels == 3 else "brightness and contrast"

@@ -64,12 +64,12 @@ def list_manifest(path: Path, annotation: str | None, called: Mapping[str, str] 
     root = Path(os.path.realpath(path.parent))
     rows, others, sets = _parse(path, root, called or {}, annotation)
     backslashes = any("\\" in row.path for row in rows)
-    rows = [check_path(path, root, row, folders=True) for row in rows]
+    clips = bool(rows) and all((root / row.path).is_dir() for row in rows)
+    rows = [check_path(path, root, row, folders=clips) for row in rows]
     rows.sort()
     if said := of_another_medium(path, [row.path for row in rows]):
         raise said
     paths = tuple(row.path for row in rows)
-    clips = bool(rows) and all((root / name).is_dir() for name in paths)
     unnamed = annotation != TargetColumns.name and not any(row.label for row in rows)
     points = point_columns(others) if annotation == "point" or unnamed else {}
     if points:

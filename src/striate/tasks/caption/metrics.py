@@ -11,6 +11,7 @@ from striate.statistics.calibration import Temperature
 from striate.statistics.estimate import Estimate, as_object
 from striate.tasks.assessment import Slice, cut_text, slice_lines, span_text
 from striate.tasks.metric import Metric
+from striate.wording import several
 
 BLEU = Metric("bleu4", "BLEU-4", "share")
 CIDER = Metric("cider", "CIDEr-D")
@@ -66,7 +67,7 @@ class CaptionMetrics:
             for key, figure in self.figures.items()
         ]
         head = f"  {'over all images':<24}{'':>10}   95 % interval (bootstrap)"
-        said = f"  {self.different:,} different captions for {self.n:,} images"
+        said = f"  {self.different:,} different captions for {several(self.n, 'image')}"
         return [[head, *rows, said], slice_lines(self.slices, BLEU), self._worst_lines()]
 
     def _worst_lines(self) -> list[str]:

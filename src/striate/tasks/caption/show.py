@@ -17,6 +17,7 @@ from striate.tasks.show import PHOTO_DPI, Images, Row, places_at_random, plain_c
 from striate.visualize.canvas import main_title, new_figure, of_split, save_figure, show_image
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.visualize.word_pictures import drawn_words
+from striate.wording import several
 
 SHOWN = 4
 _TRUE = 3
@@ -84,7 +85,7 @@ def caption_sections(figures: CaptionMetrics, of: str) -> tuple[Section, ...]:
     """The captions with the lowest CIDEr-D, and parts of the data."""
     rows: tuple[Row, ...] = tuple((one.path, one.said, one.true, f"{one.cider:.3f}") for one in figures.worst)
     table = Table(f"Images with the lowest CIDEr-D of the {of}", ("image", "said", "true", "CIDEr-D"), rows)
-    said = f"{figures.different:,} different captions are said of {figures.n:,} images."
+    said = f"{figures.different:,} different captions are said of {several(figures.n, 'image')}."
     return (Section("What is said", (said,), (table,)), *slices_section(figures, BLEU, of))
 
 

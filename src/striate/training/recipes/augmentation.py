@@ -56,12 +56,14 @@ def decide_augmentation(
     if not data.medium.pictures:
         fitting = {} if own_rule or not keeps else data.medium.varied(data.input_shape, windows=windows)
         decided = _filled(augment, replace(_OFF, **fitting))  # type: ignore[arg-type]
-        named = ", ".join(describe_augmentation(decided, data.input_shape)) if fitting else ""
+        named = (
+            ", ".join(describe_augmentation(decided, data.input_shape, frames=data.medium.folders)) if fitting else ""
+        )
         return decided, f"augmentation: {named}" if named else ""
     if own_rule:
         decided = _filled(augment, _OFF)
         check_fill(decided)
-        named = ", ".join(describe_augmentation(decided, data.input_shape))
+        named = ", ".join(describe_augmentation(decided, data.input_shape, frames=data.medium.folders))
         return decided, f"augmentation: {named}" if named else "augmentation: none, as these rules are published"
     channels, height, width = data.input_shape
     small = min(height, width) <= _SMALL
@@ -119,7 +121,9 @@ def _filled(request: AugmentConfig, usual: AugmentConfig) -> AugmentConfig:
 
 
 def _reason(decided: AugmentConfig, request: AugmentConfig, data: Dataset, said: str, *, keeps: bool) -> str:
-    text = "augmentation: " + (", ".join(describe_augmentation(decided, data.input_shape)) or "none")
+    text = "augmentation: " + (
+        ", ".join(describe_augmentation(decided, data.input_shape, frames=data.medium.folders)) or "none"
+    )
     if said:
         return f"{text}; {said}"
     if not decided.flip and request.flip is None:

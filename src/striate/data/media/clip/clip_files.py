@@ -303,7 +303,7 @@ def _opened(data: bytes, where: str, max_pixels: int) -> Iterator[_Film]:
             if film.header.frames <= MOST_FRAMES:
                 yield film
                 return
-        raise _too_long(where, f"{film.header.frames:,} frames")
+        raise _too_long(where, several(film.header.frames, "frame"))
     reader = _reader(data, where)
     av = av_library()
     try:

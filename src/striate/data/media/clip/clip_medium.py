@@ -169,7 +169,8 @@ class Clips(Medium):
         size = config.size or _usual_size(headers)
         if config.size is None and len(sizes) > 1:
             notes.append(
-                f"Size: {size[0]} × {size[1]} pixels (height × width; --size) for clips of {len(sizes)} sizes."
+                f"Size: {size[0]} × {size[1]} pixels (height × width; --size) for clips of"
+                f" {several(len(sizes), 'size')}."
             )
         elif config.size is None and size not in sizes:
             ((h, w),) = sizes

@@ -135,7 +135,8 @@ class Rasters(Images):
             return None
         pixels: NDArray[np.uint8] = np.rint(raw.clip(0, 255)).astype(np.uint8)
         if len(pixels) == 1:
-            return pixels[0]
+            one: NDArray[np.uint8] = pixels[0]
+            return one
         if len(pixels) == 2:
             pixels = np.concatenate([pixels, np.zeros_like(pixels[:1])])
         rgb: NDArray[np.uint8] = np.ascontiguousarray(np.moveaxis(pixels[:3], 0, -1))

@@ -271,7 +271,7 @@ def _refuse_shape(file: _Opened, where: str) -> None:
         got = f"{show_shape(spatial)} = {math.prod(spatial):,} voxels"
         raise Unreadable(where, got, f"at most {MOST_VOXELS:,}", "save it at a coarser spacing")
     if len(others) > 2 or math.prod(others) > MOST_CHANNELS:
-        raise Unreadable(where, f"{math.prod(others):,} values a voxel", f"at most {MOST_CHANNELS} channels")
+        raise Unreadable(where, f"{several(math.prod(others), 'value')} a voxel", f"at most {MOST_CHANNELS} channels")
     if file.affine is not None and (
         not np.isfinite(file.affine).all() or abs(np.linalg.det(file.affine[:3, :3])) < 1e-12
     ):
@@ -304,12 +304,14 @@ def _open_nifti(raw: bytes, where: str) -> _Opened:
 
     def voxels() -> NDArray[Any]:
         if size > MOST_BYTES:
-            raise Unreadable(where, f"{size:,} bytes of voxels", f"at most {MOST_BYTES:,}")
+            raise Unreadable(where, f"{several(size, 'byte')} of voxels", f"at most {MOST_BYTES:,}")
         whole = _unpacked(raw, size + 1, where, all_of_it=True) if packed else raw
         if len(whole) != size:
             there = f"more than {size:,}" if len(whole) > size else f"{len(whole):,}"
             cut = "cut off: " if len(whole) < size else ""
-            raise Unreadable(where, f"{cut}its header says {size:,} bytes, and it has {there}", "a whole NIfTI file")
+            raise Unreadable(
+                where, f"{cut}its header says {several(size, 'byte')}, and it has {there}", "a whole NIfTI file"
+            )
         return np.asarray(kind.from_bytes(bytes(whole)).dataobj).reshape(shape)
 
     return _Opened(shape, affine, voxels, nifti=kind(np.zeros((1, 1, 1), np.uint8), affine, header))
@@ -335,7 +337,7 @@ def _open_npy(raw: bytes, where: str) -> _Opened:
     size = math.prod(shape) * dtype.itemsize + start
     if dtype.hasobject or len(raw) != size:
         raise Unreadable(
-            where, f"{len(raw):,} bytes", f"the {size:,} that its header says", "np.save('new.npy', array)"
+            where, several(len(raw), "byte"), f"the {size:,} that its header says", "np.save('new.npy', array)"
         )
     return _array(shape, lambda: np.load(BytesIO(raw), allow_pickle=False))
 
@@ -382,10 +384,10 @@ def _open_tiff(raw: bytes, where: str) -> _Opened:
         series = file.series[0]
         shape, axes = tuple(map(int, series.shape)), str(series.axes)
         if math.prod(shape) * series.dtype.itemsize > MOST_BYTES:
-            got = f"{math.prod(shape):,} values"
+            got = several(math.prod(shape), "value")
             raise Unreadable(where, got, f"at most {MOST_BYTES:,} bytes of them", "save it at a coarser spacing")
-    if len(shape) == 3 and axes.endswith("S"):
-        raise Unreadable(where, "a picture in color", "a stack of pages")
+    if len(shape) == 3 and "S" in axes:
+        raise Unreadable(where, f"a picture of {shape[axes.index('S')]} channels", "a stack of pages")
     last = axes.endswith(("S", "C")) and len(shape) == 4
 
     def voxels() -> NDArray[Any]:

@@ -147,7 +147,7 @@ class Volumes(Medium):
         del max_pixels, colors
         voxels, _ = read_voxels(data, where, header)
         if len(voxels) != 1:
-            raise Unreadable(where, f"a mask of {len(voxels)} channels", "one value a voxel")
+            raise Unreadable(where, f"a mask of {several(len(voxels), 'channel')}", "one value a voxel")
         low, high = float(voxels.min()), float(voxels.max())
         if not (low >= 0 and high <= 255) or (voxels.dtype.kind == "f" and (voxels != np.rint(voxels)).any()):
             got = f"mask values from {low:g} to {high:g}" + (", some of them no whole numbers" if high <= 255 else "")

@@ -12,6 +12,7 @@ from striate.doctor.checks.data.class_balance import class_counts
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.records import Finding
+from striate.wording import several
 
 _LIKE, _TIMES = 0.8, 2.0
 
@@ -42,7 +43,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         severity="warning",
         where="the weights of the loss",
         measured=f"classes that are common have the larger weights (correlation {like:.2f}): "
-        f"{weights[many]:.3g} for one with {int(counts[many])} samples, {weights[few]:.3g} for one with "
+        f"{weights[many]:.3g} for one with {several(int(counts[many]), 'sample')}, {weights[few]:.3g} for one with "
         f"{int(counts[few])}",
         threshold=CLASS_WEIGHTS.threshold,
         why="Weights are to make rare classes count; with these the network learns to name the common ones.",
