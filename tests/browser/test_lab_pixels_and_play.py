@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 
+@pytest.mark.slow
 def test_pixels_by_keyboard_and_a_drawing(visit: Callable[..., Any], lab_address: Callable[..., str]) -> None:
     seen = visit(lab_address("/pixels?image=mnist5k%230&x=10&y=12"))
     page = seen.page

@@ -43,6 +43,7 @@ def test_the_bug_of_a_script_is_named(name: str) -> None:
     assert BUGS[name] in [finding["code"] for finding in document["findings"][:2]], document["findings"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", few_quick(NAMES, ["trainer_class"]))
 def test_a_script_without_its_bug_is_healthy(name: str) -> None:
     code, document, err = examined(FOLDER / f"{name}.py", *arguments(name))
