@@ -38,7 +38,7 @@ NETWORKS = (
     ("resnet18(stem=small,width=32)", (3, 32, 32), (32, 128)),
     ("resnet18(stem=small)", (3, 32, 32), (32, 128)),
     ("resnet18", (3, 160, 160), (8, 32)),
-    ("mobilenetv2", (3, 96, 96), (8, 32)),
+    ("seresnet50", (3, 96, 96), (8, 32)),
 )
 """Name, input, batches."""
 
