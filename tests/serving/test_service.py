@@ -198,10 +198,13 @@ def test_runs_have_names_and_newer_weights_are_taken(
         before = client.post("/predict?run=second", content=picture()).json()
         weights = own_folder / "second/checkpoints/best.pt"
         whole = weights.read_bytes()
-        weights.write_bytes(whole[:1000])
+        new = weights.with_name("new.pt")  # put in place at once, as a training does
+        new.write_bytes(whole[:1000])
+        new.replace(weights)
         until(said, 1, lambda: client.post("/predict?run=second", content=picture()).json() == before)
         assert "the earlier one is served" in said[0]
-        weights.write_bytes(whole)
+        new.write_bytes(whole)
+        new.replace(weights)
         until(said, 2, lambda: client.post("/predict?run=second", content=picture()).json() == before)
         assert said[1] == "second has changed and was loaded anew"
 

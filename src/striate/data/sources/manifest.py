@@ -64,7 +64,7 @@ def list_manifest(path: Path, annotation: str | None, called: Mapping[str, str] 
     root = Path(os.path.realpath(path.parent))
     rows, others, sets = _parse(path, root, called or {}, annotation)
     backslashes = any("\\" in row.path for row in rows)
-    clips = bool(rows) and all((root / row.path).is_dir() for row in rows)
+    clips = bool(rows) and all(os.path.isdir(root / row.path) for row in rows)  # False for what is no path
     rows = [check_path(path, root, row, folders=clips) for row in rows]
     rows.sort()
     if said := of_another_medium(path, [row.path for row in rows]):
