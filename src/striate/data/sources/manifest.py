@@ -64,7 +64,7 @@ def list_manifest(path: Path, annotation: str | None, called: Mapping[str, str] 
     root = Path(os.path.realpath(path.parent))
     rows, others, sets = _parse(path, root, called or {}, annotation)
     backslashes = any("\\" in row.path for row in rows)
-    clips = bool(rows) and all(os.path.isdir(root / row.path) for row in rows)  # False for what is no path
+    clips = bool(rows) and all(_is_folder(root / row.path) for row in rows)
     rows = [check_path(path, root, row, folders=clips) for row in rows]
     rows.sort()
     if said := of_another_medium(path, [row.path for row in rows]):
@@ -297,6 +297,13 @@ def _other_columns(path: Path, root: Path, columns: Mapping[str, int], fields: l
         return DataError(where, got, "a column path beside those of points", names_remedy({"path": found}))
     guess = {name: given for name, given in (("path", found), ("label", label)) if name != given}
     return DataError(where, got, _HEADER, names_remedy(guess, "if it is these: "))
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # too long, or no path at all
+        return False
 
 
 def _is_file(root: Path, name: str) -> bool:
