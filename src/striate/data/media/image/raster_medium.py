@@ -43,7 +43,8 @@ class Rasters(Images):
 
     def describe(self, shape: tuple[int, ...]) -> str:
         """Channels, height and width."""
-        return f"images of {show_shape(shape[1:])} pixels in {several(shape[0], 'channel')}, levels of the range of the data"
+        channels = several(shape[0], "channel")
+        return f"images of {show_shape(shape[1:])} pixels in {channels}, levels of the range of the data"
 
     def axes(self, preparation: Preparation) -> str:
         """Which values the levels are."""
