@@ -41,7 +41,7 @@ from common.results import arguments, claim, parsed, write_result
 
 CLIENTS, BATCH, QUEUE = 64, 64, 96
 OFFLINE, TAIL, LOAD, FLAT = 0.9, 3.0, 0.7, 1.1
-TOKEN = secrets.token_urlsafe(16)
+TOKEN = secrets.token_hex(16)
 PEERS = Path(__file__).parent / "common" / "serve_peers.py"
 
 
@@ -230,13 +230,13 @@ def judged(offline: float, found: dict[str, dict[str, Load]]) -> dict[str, dict[
     ahead = ", ".join(f"{ours['64 clients'].rate / rate:.2f} × {name}" for name, rate in others.items())
     only = set(over.statuses) <= {"200", "429"}
     return {
-        "offline": claim(f"{share:.2f} of the offline rate of {offline:.0f} a second", share >= OFFLINE),
-        "tail": claim(f"p99 is {tail:.1f} × p50 at {LOAD:g} of the load", tail <= TAIL),
-        "overload": claim(
+        "serve-rate": claim(f"{share:.2f} of the offline rate of {offline:.0f} a second", share >= OFFLINE),
+        "serve-tail": claim(f"p99 is {tail:.1f} × p50 at {LOAD:g} of the load", tail <= TAIL),
+        "serve-overload": claim(
             f"{refused:,} of {sum(over.statuses.values()):,} refused with 429, memory × {growth:.2f}",
             bool(refused) and only and growth <= FLAT,
         ),
-        "peers": claim(ahead or "no peer here", all(ours["64 clients"].rate > rate for rate in others.values())),
+        "serve-peers": claim(ahead or "no peer here", all(ours["64 clients"].rate > rate for rate in others.values())),
     }
 
 

@@ -27,6 +27,10 @@ ASKED = {
     "plan-cost": "the plan of a run of one minute: < 2 % of it",
     "whole-command-1": "from shell prompt to shell prompt, one epoch: ≥ 1× a script of plain torch",
     "whole-command-10": "the same, ten epochs: ≥ 2× a script of plain torch",
+    "serve-rate": "`striate serve`, 64 clients: ≥ 90 % of the offline rate in batches",
+    "serve-tail": "the same at 70 % of the load: p99 ≤ 3 × p50",
+    "serve-overload": "the same at twice the load: refused with 429, memory stays",
+    "serve-peers": "the same beside LitServe and a handler of FastAPI: more answers a second",
     "plan-choice": "the plan's choice is not slower than `--plan plain` beyond the spread, on ten networks",
 }
 """Key to what was asked, in the order of the page. A workload writes `claims[key]`; a key that no result has was not
@@ -57,6 +61,8 @@ TRIED = {
     "of all samples for splits and leaks, the network's signal. A second process loads scikit-learn and Matplotlib "
     "meanwhile and draws half of the pictures; libraries are imported where they are used; a run too short for a "
     "plan compares two ways.",
+    "serve-rate": "The 64 clients share the two cores with the server, which the offline rate has for itself. Decoding "
+    "runs ahead of the network, and requests are put together by a deadline.",
     "whole-command-10": "As above: loading torch alone takes a quarter of the script's time.",
 }
 """What was tried for what is not met, by the same keys."""

@@ -7,7 +7,9 @@ that a core is slow, or slower than a minute ago since its machine is shared.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic, perf_counter, sleep
 
@@ -65,7 +67,7 @@ def mark() -> LoadMark:
 def load_since(begin: LoadMark) -> Load:
     """What others took since `begin`; waits until a tenth of a second has passed, less would be counted too coarsely.
 
-    Children of this process are others, while they run.
+    Children of this process are others, while they run, but for those of `multiprocessing`.
     """
     sleep(max(0.0, _SHORTEST - (monotonic() - begin.at)))
     end = mark()
@@ -98,8 +100,14 @@ def _busy_seconds(times: object) -> float:
 
 
 def _own_seconds() -> float:
+    """Of this process, and of the one that draws for it."""
     times = os.times()
-    return times.user + times.system
+    seconds = times.user + times.system
+    for child in multiprocessing.active_children():
+        with suppress(psutil.Error):
+            its = psutil.Process(child.pid).cpu_times()
+            seconds += its.user + its.system
+    return seconds
 
 
 REFERENCE = 1.7e-4
