@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 SIDE = 96
-"""Voxels of a window; a side of a volume that is no longer is computed as a whole."""
+"""Voxels along each side of a window. Sides of a volume up to this length are not cut."""
 MULTIPLE = 8
 _SIGMA = 1 / 8
 

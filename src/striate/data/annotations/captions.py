@@ -59,7 +59,7 @@ def captions_in(rows: Any) -> list[list[str]]:
     it has words."""
     numbers = np.asarray(rows)
     numbers = numbers[~(numbers[:, 0] == NOTHING)] if numbers.dtype == np.int8 else numbers
-    if numbers.dtype.kind == "f":  # what is no number says nothing, and is refused by who measures it
+    if numbers.dtype.kind == "f":  # NaN becomes an empty caption; the loss, which is NaN too, is refused
         numbers = np.nan_to_num(numbers, nan=0.0, posinf=0.0, neginf=0.0)
     texts = numbers.astype(np.uint8).tobytes()
     words = [texts[k : k + LETTERS].rstrip(b"\0").decode("utf-8", "replace") for k in range(0, len(texts), LETTERS)]

@@ -41,7 +41,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         if id(found) in steps:
             steps[id(found)].append(site)
     if not schedulers:
-        raise NoEvidence("there is no scheduler of torch's")
+        raise NoEvidence("there is no scheduler of torch.optim.lr_scheduler")
     for key, sites in steps.items():
         found = next((told for told in _asked(evidence, schedulers[key], sites) if told), None)
         if found is not None:
