@@ -46,7 +46,8 @@ def test_a_rate_that_leads_nowhere_is_too_low(make: Any) -> None:
     (found,) = asked(LR_TOO_LOW, perceptron(), digits(), optimizer=make)
     assert (found.code, found.severity) == ("optim.lr-too-low", "error")
     assert "epochs" in found.measured
-    assert found.remedy.startswith("`optimizer = torch.optim.SGD(model.parameters(), lr=")
+    own = type(make(perceptron().parameters())).__name__
+    assert found.remedy.startswith(f"`optimizer = torch.optim.{own}(model.parameters(), lr=")
 
 
 def test_a_rate_of_zero() -> None:
