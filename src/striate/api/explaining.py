@@ -132,10 +132,10 @@ def write_explanation(explained: Explanation, path: str | Path) -> None:
 
 
 def _refuse_input(trained: Trained) -> None:
-    """Raise UsageError for a network whose input is no image, no clip and no table."""
+    """Raise UsageError for a network whose input is a signal of one axis."""
     shape = trained.preparation.input_shape
-    if len(shape) not in (1, 3) and not medium_of(trained.preparation.kind).folders:
-        expected = "images (channels, height, width), clips, or tables"
+    if len(shape) == 2:
+        expected = "images (channels, height, width), clips, volumes, or tables"
         raise UsageError("RUN", f"inputs of {show_shape(shape)}", expected, "use striate predict")
 
 

@@ -150,11 +150,16 @@ def explanation_page(explained: Explanation) -> str:
 def _input(explained: Explanation) -> Shown:
     words = f"{explained.subject}, as the network {'hears' if explained.played else 'sees'} it"
     raw = explained.input
-    return _animated(_rows(raw), words) if raw.ndim == 4 else _framed(explained, as_pixels(raw), words)
+    return _moving(explained, _rows(raw), words) if raw.ndim == 4 else _framed(explained, as_pixels(raw), words)
+
+
+def _moving(explained: Explanation, rows: Sequence[Pixels], words: str) -> Shown:
+    """Frames of a clip or slices of a volume (T, H, W, 3) beside each other, one after the other."""
+    known = explained.preparation
+    return _animated(rows if known is None else [medium_of(known.kind).framed(row, known) for row in rows], words)
 
 
 def _animated(rows: Sequence[Pixels], words: str) -> Shown:
-    """Frames (T, H, W, 3) beside each other, which move."""
     return Shown(b64encode(animation(rows)).decode("ascii"), words, enlarged(rows[0]), "gif")
 
 
@@ -175,10 +180,13 @@ def _map(explained: Explanation, one: AttributionMap) -> MapShown:
     picture = None
     if explained.input.ndim > 2:
         *frame, row, column = one.peak
-        at = f"frame {frame[0]}, " if frame else ""
+        plane = "slice" if explained.preparation is None else medium_of(explained.preparation.kind).plane
+        at = f"{plane} {frame[0]}, " if frame else ""
         words = f"{one.name}: most important at {at}row {row}, column {column}"
         marked = overlay(explained.input, one)
-        picture = _animated((*_rows(explained.input), marked), words) if frame else _framed(explained, marked, words)
+        picture = (
+            _moving(explained, (*_rows(explained.input), marked), words) if frame else _framed(explained, marked, words)
+        )
     check = one.check
     rows = tuple(zip((f"{100 * share:.0f} %" for share in check.shares), check.falling, check.random, strict=True))
     numbers = Table(f"Deletion, {one.name}", ("taken out", "most important first", "random order"), rows)
@@ -189,8 +197,9 @@ def _map(explained: Explanation, one: AttributionMap) -> MapShown:
 
 
 def _rows(raw: NDArray[Any]) -> list[Pixels]:
-    """Of a clip its frames, and their motion where it has both."""
-    return [as_pixels(raw), *([in_flow_colors(raw[3:])] if len(raw) > 3 else [])]
+    """Of a clip its frames, and their motion where it has both; of a volume its slices."""
+    both = len(raw) > 3 and raw.dtype == np.uint8
+    return [as_pixels(raw), *([in_flow_colors(raw[3:])] if both else [])]
 
 
 def _line(values: tuple[float, ...], low: float, high: float) -> str:

@@ -31,8 +31,9 @@ from striate.data.media.volume.resampling import resample_linear, resample_neare
 from striate.data.media.volume.volume_files import mask_file, read_header, read_voxels
 from striate.data.read import load_dataset
 from striate.data.sources.list_source import list_source
-from striate.errors import ConfigError, DataError
+from striate.errors import ConfigError, DataError, UsageError
 from striate.inference.windows import InWindows
+from striate.report.explanation import explanation_page
 
 RNG = np.random.default_rng(0)
 ARRAY = RNG.normal(size=(7, 9, 5)).astype(np.float32)
@@ -329,3 +330,17 @@ def test_a_run_learns_where_balls_are_and_writes_masks_that_fit_their_files(tmp_
     truth = np.asarray(nibabel.load(source / "masks" / "00.nii.gz").dataobj) > 0
     found = np.asarray(there.dataobj) > 0
     assert 2 * (truth & found).sum() / (truth.sum() + found.sum()) > 0.6
+    explained = striate.explain(run.path, str(file), "saliency")
+    ball = trained.predict(str(file)).decoded == 1
+    strength = np.abs(explained.maps.chosen.values)
+    around = [(side - own) // 2 for side, own in zip(strength.shape, ball.shape, strict=True)]
+    ball = np.pad(
+        ball, [(gap, side - own - gap) for gap, side, own in zip(around, strength.shape, ball.shape, strict=True)]
+    )
+    assert strength[ball].mean() > 3 * strength[~ball].mean()
+    assert "of the volume" in (explained.part or "")
+    page = explanation_page(explained)
+    assert page.count("data:image/gif") >= 2
+    assert "most important at slice" in page
+    with pytest.raises(UsageError, match="of a volume"):
+        striate.explain(run.path, str(file), "saliency", pixel=(3, 4))

@@ -208,6 +208,8 @@ class Medium:
     """Whether a folder of pictures may be a sample."""
     related: ClassVar[str] = "a part or a mirror image"
     """What a sample may be of another one, beside nearly the same."""
+    plane: ClassVar[str] = "slice"
+    """What one position along the first of three axes is called."""
     motion: ClassVar[bool] = False
     """Whether the last two channels are motion to the right and down, which a mirror turns around."""
     lasting: ClassVar[bool] = False
@@ -442,7 +444,7 @@ class Medium:
     # Drawing and playing
 
     def framed(self, pixels: NDArray[np.uint8], preparation: Preparation) -> NDArray[np.uint8]:
-        """A picture (H, W, 3), a pixel for each position of an input (C, H, W), with what says where its axes are."""
+        """A picture (…, H, W, 3), a pixel for each position of an input, with what says where its axes are."""
         del preparation
         return pixels
 

@@ -458,13 +458,17 @@ class Segment(Task):
 
         def score(outputs: torch.Tensor) -> torch.Tensor:
             within = region.to(outputs.device)
-            return (outputs * within).sum((-2, -1)) / within.sum().clamp(min=1)
+            return (outputs * within).flatten(2).sum(-1) / within.sum().clamp(min=1)
 
-        part = f"the pixels of class {self.classes[target]}, {100 * float(region.mean()):.3g} % of the image"
+        each, whole = ("voxels", "volume") if decoded.ndim == 3 else ("pixels", "image")
+        part = f"the {each} of class {self.classes[target]}, {100 * float(region.mean()):.3g} % of the {whole}"
         return Explained(score, target, "logits", part)
 
     def explained_part(self, decoded: torch.Tensor, part: str) -> Explained:
-        """The logits of one pixel, `x,y`. Raises UsageError for one that is not in the image."""
+        """The logits of one pixel, `x,y`. Raises UsageError for one that is not in the image, and for a volume."""
+        if decoded.ndim == 3:
+            expected = "images; of a volume the largest class is explained"
+            raise UsageError("--pixel", f"{part}, of a volume", expected, "leave out --pixel")
         height, width = decoded.shape[-2:]
         numbers = [int(text) for text in part.split(",") if text.strip().isascii() and text.strip().isdigit()]
         if len(numbers) != part.count(",") + 1 or len(numbers) != 2 or numbers[0] >= width or numbers[1] >= height:

@@ -66,7 +66,9 @@ def attribute(question: Question, method: Asked = "auto") -> Maps:
     found, left_out = [], []
     for one in METHODS if method == "auto" else (method,):
         if method == "auto" and one == "occlusion" and len(question.spatial) > 2:
-            left_out.append("occlusion: a clip has thousands of places to cover; --method occlusion makes it")
+            left_out.append(
+                "occlusion: there are thousands of places to cover along three axes; --method occlusion makes it"
+            )
             continue
         try:
             found.append(_checked(question, one, deletion, strength))

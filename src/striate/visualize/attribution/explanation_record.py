@@ -15,6 +15,7 @@ from PIL import Image
 from striate import notebook
 from striate.data.media.clip.clip_picture import in_flow_colors
 from striate.data.media.medium import Preparation
+from striate.data.media.volume.slices_picture import in_gray
 from striate.visualize.attribution.change import Covering
 from striate.visualize.attribution.checks import NOT_TRUSTED, Maps
 from striate.visualize.attribution.nearest import Nearest
@@ -135,7 +136,10 @@ class Explanation:
 def as_pixels(raw: NDArray[Any]) -> NDArray[np.uint8]:
     """A raw input (C, H, W) as a picture (H, W, 3): bytes as they are; other numbers from their smallest, black, to
     their largest, white; one channel, or the mean of other numbers of channels than three, in gray. Of a clip
-    (C, T, H, W) its frames (T, H, W, 3), in the colors of its flow where it has no others."""
+    (C, T, H, W) its frames (T, H, W, 3), in the colors of its flow where it has no others; of a volume (C, D, H, W)
+    its slices (D, H, W, 3), the first channel from its 1st to its 99th percentile."""
+    if raw.ndim == 4 and raw.dtype != np.uint8:
+        return np.repeat(in_gray(raw)[..., None], 3, -1)
     if raw.ndim == 4:
         return in_flow_colors(raw) if len(raw) == 2 else np.ascontiguousarray(np.moveaxis(raw[:3], 0, -1))
     values = raw.astype(np.float64)

@@ -72,6 +72,7 @@ class Clips(Medium):
     dtype: ClassVar[str] = "uint8"
     stored: ClassVar[bool] = True
     folders: ClassVar[bool] = True
+    plane: ClassVar[str] = "frame"
     related: ClassVar[str] = "another clip of the same scene"
     suffixes: ClassVar[frozenset[str]] = SUFFIXES
     largest_file: ClassVar[int] = MOST_BYTES

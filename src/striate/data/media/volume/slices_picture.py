@@ -16,13 +16,18 @@ def gray_levels(plane: NDArray[Any], low: float, high: float) -> NDArray[np.uint
     return scaled.clip(0, 255).astype(np.uint8)
 
 
-def middle_slices(raw: NDArray[Any], at: tuple[int, int, int] | None = None) -> NDArray[np.uint8]:
-    """(H, W, 3) of the slices of a volume (C, D, H, W) across depth, height and width side by side: those `at` these
-    places, or in the middle; of the first channel, from its 1st to its 99th percentile."""
+def in_gray(raw: NDArray[Any]) -> NDArray[np.uint8]:
+    """(D, H, W): the first channel of a volume (C, D, H, W), from its 1st percentile, black, to its 99th, white."""
     low, high = np.percentile(raw[0], (1, 99)).tolist()
     if high <= low:
         low, high = float(raw[0].min()), float(raw[0].max())
-    plane = across(gray_levels(raw[0], low, high), at)
+    return gray_levels(raw[0], low, high)
+
+
+def middle_slices(raw: NDArray[Any], at: tuple[int, int, int] | None = None) -> NDArray[np.uint8]:
+    """(H, W, 3) of the slices of a volume (C, D, H, W) across depth, height and width side by side: those `at` these
+    places, or in the middle; as `in_gray` has them."""
+    plane = across(in_gray(raw), at)
     return np.repeat(plane[..., None], 3, 2)
 
 

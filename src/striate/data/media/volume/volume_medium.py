@@ -267,6 +267,11 @@ class Volumes(Medium):
             return {**usual, "shift": max(1, min(shape[1:]) // 16)}
         return {**usual, "window": SMALL_PATCH if max(shape[1:]) <= WHOLE_SIDE else PATCH}
 
+    def framed(self, pixels: NDArray[np.uint8], preparation: Preparation) -> NDArray[np.uint8]:
+        """With the front up: rows are counted downward, and positions to the front upward."""
+        del preparation
+        return np.ascontiguousarray(np.flip(pixels, -3))
+
     def drawn(self, raw: NDArray[Any], preparation: Preparation) -> NDArray[np.uint8] | None:
         """Its three middle slices."""
         del preparation
