@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -119,6 +120,8 @@ class Objective:
     task: Task
     config: Config
     heads: AuxiliaryHeads | None = None
+    follows: tuple[str, ...] = ()
+    """What the network follows (`followed_quantities`)."""
 
     def training_loss(
         self,
@@ -145,7 +148,7 @@ class Objective:
         share = len(inputs) / part.samples
         for term in (*self._terms(seen), *self._weight_penalties(module)):
             loss = loss + share * term
-        return loss, self._counted(measured, seen)
+        return loss, self._counted(measured, seen, module, inputs)
 
     @torch.no_grad()
     def measure(self, module: nn.Module, inputs: torch.Tensor, targets: Targets, number: int = 0) -> Measured:
@@ -154,12 +157,12 @@ class Objective:
         seen, measured = self._forward(module, inputs, targets, (0, number)), self.empty()
         for part, outputs in zip((measured.own, *measured.inner), (seen.outputs, *seen.inner), strict=True):
             part.update(outputs, targets)
-        return self._counted(measured, seen)
+        return self._counted(measured, seen, module, inputs)
 
     def empty(self) -> Measured:
         """Nothing measured yet."""
         layers = self.heads.layers if self.heads is not None else ()
-        return Measured(self.task, layers, rotates=self._rotates, penalizes=self._penalizes)
+        return Measured(self.task, layers, rotates=self._rotates, penalizes=self._penalizes, follows=self.follows)
 
     def restored(self, saved: Saved) -> Measured:
         """What a checkpoint holds of an epoch in progress."""
@@ -229,8 +232,8 @@ class Objective:
             terms.append(self.config.regularize.sparsity * sparsity_penalty(seen.hidden))
         return terms
 
-    def _counted(self, measured: Measured, seen: Seen) -> Measured:
-        """With turns and hidden units."""
+    def _counted(self, measured: Measured, seen: Seen, module: nn.Module, inputs: torch.Tensor) -> Measured:
+        """With turns and hidden units, and what the network follows."""
         if measured.rotation is not None and seen.turns is not None:
             logits, quarters = seen.turns
             counts = torch.full((2,), float(len(quarters)), dtype=torch.float64, device=logits.device)
@@ -238,6 +241,12 @@ class Objective:
             measured.rotation.add(counts)
         if measured.hidden is not None:
             measured.hidden.add(silent_and_all(seen.hidden))
+        if self.follows:
+            network: Any = module
+            with torch.no_grad():
+                sums = network.followed(inputs).double()
+            for part, total in zip(measured.followed, sums, strict=True):
+                part.add(torch.stack([total, torch.full_like(total, len(inputs))]))
         return measured
 
     def _weight_penalties(self, module: nn.Module) -> list[torch.Tensor]:

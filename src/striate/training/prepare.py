@@ -20,6 +20,7 @@ from striate.data.read import load_dataset
 from striate.errors import ChangedDataError
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.machine.memory import in_halves
+from striate.models.learning_rule import followed_quantities
 from striate.models.reconstructing import takes_unit_inputs
 from striate.records import Finding
 from striate.tasks.registry import annotation_for, make_task
@@ -107,7 +108,7 @@ class Prepared:
     @property
     def objective(self) -> Objective:
         """What is minimized."""
-        return Objective(self.task, self.config, self.state.heads)
+        return Objective(self.task, self.config, self.state.heads, followed_quantities(self.state.module))
 
     @property
     def device(self) -> torch.device:

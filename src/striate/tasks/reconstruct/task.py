@@ -16,6 +16,7 @@ from torch.nn import functional
 from striate.data.dataset import Dataset
 from striate.errors import ModelError
 from striate.models.preserved_state import preserved
+from striate.models.reconstructing import Reconstructing
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.tasks.baseline import Method
 from striate.tasks.config import TaskConfig
@@ -79,7 +80,10 @@ class Reconstruct(Task):
         return f"fc(512) relu fc(32) fc(512) relu fc({math.prod(input_shape)})", "a code of 32 numbers"
 
     def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
-        """The network as it is. Raises ModelError where it gives another number of outputs than there are pixels."""
+        """The network as it is, or in the form that reconstructs, where it has one. Raises ModelError where it gives
+        another number of outputs than there are pixels."""
+        if isinstance(network, Reconstructing):
+            network = network.for_reconstruction(logits=self.loss_name == _CROSS_ENTROPY)
         device = next((p.device for p in network.parameters()), torch.device("cpu"))
         with preserved(network), torch.no_grad():
             given = network(torch.zeros(2, *input_shape, device=device))
