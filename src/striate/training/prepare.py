@@ -15,11 +15,12 @@ from striate.account.signal.findings import signal_findings
 from striate.account.signal.trace import SignalRow, measure_signal, samples_of
 from striate.data.dataset import Dataset, Split
 from striate.data.loader import to_device
-from striate.data.normalize import Normalization, Normalize, measure_normalization
+from striate.data.normalize import Normalization, Normalize, measure_normalization, scale_to_unit
 from striate.data.read import load_dataset
 from striate.errors import ChangedDataError
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.machine.memory import in_halves
+from striate.models.reconstructing import takes_unit_inputs
 from striate.records import Finding
 from striate.tasks.registry import annotation_for, make_task
 from striate.tasks.task import Task
@@ -259,8 +260,10 @@ def _initialize(
     pretrained: bool,
 ) -> tuple[nn.Module, Normalization, list[str]]:
     """The network with its initial weights, how its inputs are normalized, and notes on where these come from."""
-    normalization = weights.normalization or measure_normalization(data.splits["train"])
     network = build_network(config.model.name if module is None else module, data, task, weights)
+    train_data = data.splits["train"]
+    usual = scale_to_unit if takes_unit_inputs(network) else measure_normalization
+    normalization = weights.normalization or usual(train_data)
     notes = weights.apply(network, data, task, normalization)
     normalize = normalization.on(train.inputs.device, len(data.input_shape) + 1)
     notes += whiten_first_layer(network, config, train, normalize, has_weights=pretrained)
