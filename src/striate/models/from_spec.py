@@ -193,7 +193,9 @@ _MAKERS: dict[str, Callable[[Layer, Shape], nn.Module]] = {
     "fc": lambda layer, shape: nn.Linear(shape[0], int(str(layer["n"])), bias=bool(layer["bias"])),
     "gap": _plain(GlobalAveragePool),
     "flatten": _plain(nn.Flatten),
-    "unflatten": lambda layer, shape: nn.Unflatten(1, layer["size"] if isinstance(layer["size"], tuple) else (layer["size"],)),
+    "unflatten": lambda layer, shape: nn.Unflatten(
+        1, layer["size"] if isinstance(layer["size"], tuple) else (layer["size"],)
+    ),
     "code": lambda layer, shape: Code(shape[0], int(str(layer["n"])), str(layer["activation"])),
     "up": _upsample,
 }

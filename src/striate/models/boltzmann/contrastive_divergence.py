@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from striate.errors import UsageError
 from striate.layers.boltzmann import ConvolutionalBoltzmannMachine, RestrictedBoltzmannMachine
 
 Machine = RestrictedBoltzmannMachine | ConvolutionalBoltzmannMachine
@@ -56,7 +57,9 @@ class ContrastiveDivergence(nn.Module):
     @torch.no_grad()
     def learn(self, machine: Machine, v: torch.Tensor, rate: float, progress: float) -> None:
         """One step, in place: θ += rate · (mean of −∂E/∂θ with v from the data − with v from the chains), with momentum
-        and a decay of weights. `v` is a batch of visible units, `progress` the share of steps that are done."""
+        and a decay of weights. `v` is a batch of visible units, `progress` the share of steps that are done. Raises
+        UsageError for binary units with values that are no probabilities."""
+        refuse_beyond_unit(machine, v)
         hidden = probabilities(machine, v)
         found, imagined = machine.statistics(v, hidden), self._of_the_model(machine, v)
         momentum = FIRST_MOMENTUM if progress < MOMENTUM_FROM else MOMENTUM
@@ -94,6 +97,17 @@ def gibbs_chain(machine: Machine, v: torch.Tensor, steps: int) -> torch.Tensor:
     for _ in range(steps):
         v = machine.sample_visible(machine.sample_hidden(v))
     return v
+
+
+def refuse_beyond_unit(machine: Machine, v: torch.Tensor) -> None:
+    """UsageError for binary visible units with values below 0 or above 1, which are no probabilities of being on."""
+    if machine.visible != "binary":
+        return
+    low, high = (float(end) for end in v.aminmax())
+    if low < 0 or high > 1:
+        got = f"values from {low:.3g} to {high:.3g} for binary visible units"
+        remedy = "divide bytes by 255 (images / 255), or take gaussian units: visible=gaussian"
+        raise UsageError("inputs", got, "values from 0 to 1, the probabilities of a unit to be on", remedy)
 
 
 def _velocity(name: str) -> str:

@@ -15,15 +15,21 @@ image, probabilistic max pooling, sparse hidden units.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from striate.errors import ModelError
-from striate.layers.boltzmann import ConvolutionalBoltzmannMachine, RestrictedBoltzmannMachine, Visible
+from striate.layers.boltzmann import ConvolutionalBoltzmannMachine, RestrictedBoltzmannMachine, Visible, drawn
 from striate.layers.image_whitening import ImageWhitening
-from striate.models.boltzmann.contrastive_divergence import ContrastiveDivergence, Divergence, probabilities
+from striate.models.boltzmann.contrastive_divergence import (
+    ContrastiveDivergence,
+    Divergence,
+    gibbs_chain,
+    probabilities,
+)
 from striate.models.initialization.initialize import initialize_output
 from striate.models.learning_rule import LearningRule
 from striate.wording import show_shape
@@ -55,7 +61,7 @@ class BoltzmannNetwork(nn.Module):
         whitening: ImageWhitening | None = None,
     ) -> None:
         super().__init__()
-        self.input_shape, self.divergence = input_shape, divergence
+        self.input_shape, self.filter_shape, self.divergence = input_shape, input_shape, divergence
         self.form: Literal["classes", "pixels", "logits"] = "classes"
         self.whitening = whitening
         self.machines = nn.ModuleList(machines)
@@ -138,7 +144,7 @@ class BoltzmannNetwork(nn.Module):
             schedule="one-cycle" if persistent else "constant",
             labels=False,
             usual=True,
-            batch=20 if convolutional else 100,
+            batch=100 if not convolutional else 20 if self.whitening is None else 2,
         )
 
     @torch.no_grad()
@@ -162,6 +168,29 @@ class BoltzmannNetwork(nn.Module):
             v = probabilities(machine, v)
             activity = activity + v.flatten(1).mean(1).sum() / len(self.machines)
         return torch.stack([energy, activity])
+
+    @torch.no_grad()
+    def chains(self, x: torch.Tensor, steps: Sequence[int], *, noise: bool = False) -> list[torch.Tensor]:
+        """Images (N, *input_shape) with values from 0 to 1, the means of visible units after so many `steps` of Gibbs
+        sampling in the highest machine, from what it sees of images x (N, *input_shape) on, or from `noise`; by
+        torch's random state. Whitened images get mean and contrast of x."""
+        v = self.visible(x)
+        *below, top = self.machines
+        for machine in below:
+            v = probabilities(machine, v)
+        if noise:
+            v = drawn(torch.full_like(v, 0.5) if top.visible == "binary" else torch.zeros_like(v), top.visible)
+        found, done, mean = [], 0, v
+        for step in steps:
+            if step > done:
+                v = gibbs_chain(top, v, step - done - 1)
+                mean = top.visible_mean(top.sample_hidden(v))
+                v, done = drawn(mean, top.visible, getattr(top, "sigma", 1.0)), step
+            seen = mean
+            for machine in reversed(below):
+                seen = machine.visible_mean(seen)
+            found.append(self.pixels(seen, x).clamp(0, 1))
+        return found
 
     def _scaled(self, rate: float, v: torch.Tensor) -> float:
         """By the number of positions that share the weights, and the variance that gradients are divided by."""
