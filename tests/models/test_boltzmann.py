@@ -144,7 +144,7 @@ def test_learning_raises_the_likelihood_of_bars(persistent: bool) -> None:
     rule = ContrastiveDivergence(made, (9,), Divergence(k=5, persistent=persistent))
     before = log_likelihood(made, v, log_partition(made)).value
     for step in range(600):
-        rule.learn(made, v.repeat(4, 1), 0.1, step / 600)
+        rule.learn(made, v.repeat(4, 1), 0.1 * (1 - step / 600), step / 600)
     after = log_likelihood(made, v, log_partition(made)).value
     assert before == pytest.approx(-9 * np.log(2), abs=0.3)
     assert after > -4  # of at most −ln 8 = −2.08
@@ -183,8 +183,10 @@ def test_gradients_of_the_convolutional_energy_are_those_of_its_free_energy(visi
 
 
 def test_whitening_flattens_the_spectrum_and_its_inverse_gives_the_image_back() -> None:
-    steps = torch.randn(4, 1, 64, 64, generator=torch.Generator().manual_seed(0))
-    x = steps.cumsum(2).cumsum(3)  # neighbors are alike, as in photographs
+    noise = torch.randn(4, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    rows, columns = torch.fft.fftfreq(64)[:, None], torch.fft.rfftfreq(64)
+    falling = 1 / (rows.square() + columns.square()).sqrt().clamp(min=1 / 64)  # as in photographs
+    x = torch.fft.irfft2(torch.fft.rfft2(noise) * falling)
     x = (x - x.amin()) / (x.amax() - x.amin())
     whitening = ImageWhitening(64, 64, 0.3)
     white = whitening(x)
@@ -207,12 +209,17 @@ def test_inference_lowers_the_energy_of_a_code_and_few_codes_are_active() -> Non
     atoms = torch.randn(4, 64)
     x = torch.rand(200, 4).mul(torch.rand(200, 4) < 0.5) @ (atoms / atoms.norm(dim=1, keepdim=True)) * 3
     code = network.inferred(x, 200)
-    energies = [float(network.code_energy(x, network.inferred(x, steps)).mean()) for steps in (0, 5, 200)]
+
+    @torch.no_grad()
+    def energy(code: torch.Tensor) -> float:
+        return float(network.code_energy(x, code).mean())
+
+    energies = [energy(network.inferred(x, steps)) for steps in (0, 5, 200)]
     assert energies[0] > energies[1] > energies[2]
     assert (code == 0).float().mean() > 0.5
     for _ in range(50):
         network.learn(x.view(-1, 1, 8, 8), torch.zeros(0), 0.5, 0.0)
-    assert float(network.code_energy(x, network.predicted(x)).mean()) < 0.7 * energies[0]
+    assert energy(network.predicted(x)) < 0.7 * energies[0]
     assert network.dictionary.weight.norm(dim=0).max() <= 1 + 1e-5
 
 
