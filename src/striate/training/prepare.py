@@ -285,7 +285,15 @@ def _decide_recipe(
     by how fast the machine is. Raises ConfigError for what cannot be trained so."""
     config = with_own_optimizer(config, network)
     windows, adapt = task.takes_windows, task.augmentation
-    facts = gather_facts(data, network, has_weights=pretrained, keeps=task.survives_moves, windows=windows, adapt=adapt)
+    facts = gather_facts(
+        data,
+        network,
+        has_weights=pretrained,
+        keeps=task.survives_moves,
+        windows=windows,
+        adapt=adapt,
+        passes=task.passes,
+    )
     decision = decide(config, data, facts)
     refuse_impossible_target(decision.config.budget.target, task)
     config, wait_notes = bounded_wait(decision.config, request, facts) if waited_for else (decision.config, [])
