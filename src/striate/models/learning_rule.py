@@ -56,3 +56,9 @@ class LocalLearningRule(Protocol):
 def learning_rule(network: nn.Module) -> LearningRule | None:
     """The network's own learning rule, None where it has none."""
     return network.learning_rule() if isinstance(network, LocalLearningRule) else None
+
+
+def followed_quantities(network: nn.Module) -> tuple[str, ...]:
+    """Names of what the network has followed epoch by epoch beside the metrics of the task (its attribute `follows`).
+    `network.followed(inputs)` gives the sum of each over a batch of inputs, (len(names),)."""
+    return tuple(getattr(network, "follows", ()))

@@ -19,6 +19,7 @@ from striate.evaluation.evaluate import evaluate_trained, plan_evaluation
 from striate.evaluation.written_inference import write_inference, written_inference
 from striate.machine.memory import only_new_garbage
 from striate.machine.second_process import Later, later
+from striate.models.reconstructing import Reconstructing
 from striate.report.alone import Shared, measure_alone, sharing_section
 from striate.report.baselines import Compared, describe_baselines, draw_baselines, measure_baselines
 from striate.report.content import Worth, end_findings, run_content
@@ -48,6 +49,7 @@ from striate.training.measured import measured_part
 from striate.training.prepare import Prepared
 from striate.training.step_losses import read_step_losses
 from striate.training.trained import Trained, settled
+from striate.visualize.inside.filters import FilterBank
 from striate.visualize.page_parts import Picture
 
 _OFFERED = 0.02
@@ -83,7 +85,7 @@ def finish_run(
     ledger = observe(prepared.state.module, data.input_shape)
     assessment = figures.result()
     said = later(of_task, prepared.task, measured, assessment, data.target_names)
-    filters = later(draw_first_filters, run.plots, first_filters(prepared.state.answering), data.name)
+    filters = later(draw_first_filters, run.plots, _first_filters(prepared), data.name)
     signal = draw_signal(run.plots, start, end, data.name)  # here: neither process waits for the other
     save_assessment(run, assessment, data, evaluations, announce)
     if lost := views_lost(measured.metrics, measured.n, prepared.task.metrics[0]):
@@ -137,6 +139,13 @@ def finish_run(
     return metrics
 
 
+def _first_filters(prepared: Prepared) -> FilterBank | None:
+    """Also of a fully connected layer, where it has learned what images look like."""
+    network = prepared.state.answering
+    shown = prepared.data.input_shape if isinstance(network, Reconstructing) else None
+    return first_filters(network, shown)
+
+
 def _evaluate(
     run: RunDirectory, prepared: Prepared, trained: Trained, announce: Callable[[str], None]
 ) -> tuple[dict[str, Evaluation], Sequence[str]]:
@@ -179,7 +188,7 @@ def views_lost(metrics: dict[str, Any], n: int, headline: Metric) -> str:
 
 def _with_sparsity(evaluation: Evaluation, prepared: Prepared) -> Evaluation:
     """With the share of silent hidden outputs, where they are penalized."""
-    if not prepared.config.regularize.sparsity:
+    if not prepared.config.regularize.looks_inside:
         return evaluation
     split, answering = prepared.splits[evaluation.split], prepared.state.answering
     measured = validate(answering, prepared.objective, split, prepared.config, prepared.normalize)

@@ -20,6 +20,7 @@ from striate.data.read import load_dataset
 from striate.errors import ChangedDataError
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.machine.memory import in_halves
+from striate.models.learning_rule import followed_quantities
 from striate.models.reconstructing import takes_unit_inputs
 from striate.records import Finding
 from striate.tasks.registry import annotation_for, make_task
@@ -107,7 +108,7 @@ class Prepared:
     @property
     def objective(self) -> Objective:
         """What is minimized."""
-        return Objective(self.task, self.config, self.state.heads)
+        return Objective(self.task, self.config, self.state.heads, followed_quantities(self.state.module))
 
     @property
     def device(self) -> torch.device:
@@ -329,7 +330,7 @@ def _first_state(
 ) -> TrainingState:
     """The state before the first step."""
     sample = normalization.on(train.inputs.device, train.inputs.ndim)(train.inputs[:2])
-    refuse_invisible_units(network, config.regularize.sparsity, sample)
+    refuse_invisible_units(network, config.regularize, sample)
     heads = make_heads(network, config.auxiliary, task.needs, task.outputs, sample)
     optimizer = make_optimizer(network, config, heads.parameters() if heads is not None else ())
     return TrainingState(network, optimizer, make_average(network, config.optim.ema), heads)

@@ -20,11 +20,13 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from striate.errors import ModelError
 from striate.layers.boltzmann import ConvolutionalBoltzmannMachine, RestrictedBoltzmannMachine, Visible
 from striate.layers.image_whitening import ImageWhitening
 from striate.models.boltzmann.contrastive_divergence import ContrastiveDivergence, Divergence, probabilities
 from striate.models.initialization.initialize import initialize_output
 from striate.models.learning_rule import LearningRule
+from striate.wording import show_shape
 
 LEE_SCALE = math.sqrt(0.1)
 """Standard deviation of whitened images, for visible units of the standard deviation `LEE_SIGMA` (Lee's program)."""
@@ -41,6 +43,7 @@ class BoltzmannNetwork(nn.Module):
     """
 
     unit_inputs = True
+    follows = ("free_energy", "hidden_activity")
 
     def __init__(
         self,
@@ -150,6 +153,16 @@ class BoltzmannNetwork(nn.Module):
         share = progress * len(self.machines) - number
         self.learning[number].learn(self.machines[number], v, self._scaled(rate, v), share)
 
+    def followed(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(2,) sums over samples: the free energy, which each machine adds up for what it sees, in nats, and the mean
+        probability of hidden units to be on, the mean over machines."""
+        v, energy, activity = self.visible(inputs), inputs.new_zeros(()), inputs.new_zeros(())
+        for machine in self.machines:
+            energy = energy + machine.free_energy(v).sum()
+            v = probabilities(machine, v)
+            activity = activity + v.flatten(1).mean(1).sum() / len(self.machines)
+        return torch.stack([energy, activity])
+
     def _scaled(self, rate: float, v: torch.Tensor) -> float:
         """By the number of positions that share the weights, and the variance that gradients are divided by."""
         machine = self.machines[0]
@@ -212,6 +225,8 @@ def crbm(
     `filters` of `kernel` × `kernel`, blocks of `pool` × `pool`; `sparsity`: the mean activation that hidden units are
     held to, 0 for none. `visible` as for `dbn`: `gaussian`, with whitening, is for natural images.
     """
+    if len(input_shape) != 3:
+        raise _no_image("a convolutional Boltzmann machine", input_shape, "--model rbm")
     machine = ConvolutionalBoltzmannMachine(input_shape[0], filters, kernel, pool, visible, LEE_SIGMA)
     seen = machine.covered(torch.empty(1, *input_shape, device="meta")).shape[2:]
     units = filters * math.prod((side - kernel + 1) // pool for side in seen)
@@ -226,4 +241,10 @@ _SPARSITY_RATE = 0.1
 def _whitening(input_shape: tuple[int, ...], visible: Visible, scale: float) -> ImageWhitening | None:
     if visible == "binary":
         return None
+    if len(input_shape) != 3:
+        raise _no_image("gaussian visible units, whose images are whitened,", input_shape, "visible=binary")
     return ImageWhitening(*input_shape[1:], scale)
+
+
+def _no_image(what: str, input_shape: tuple[int, ...], remedy: str) -> ModelError:
+    return ModelError("model", f"{what} for inputs of {show_shape(input_shape)}", "images (C, H, W)", remedy)
