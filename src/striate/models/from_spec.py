@@ -168,6 +168,11 @@ def _plain(kind: Callable[..., nn.Module], *names: str) -> Callable[[Layer, Shap
     return lambda layer, _shape: kind(*(layer[name] for name in names))
 
 
+def _unflattened(layer: Layer) -> tuple[int, ...]:
+    size = layer["size"]
+    return size if isinstance(size, tuple) else (int(str(size)),)
+
+
 _MAKERS: dict[str, Callable[[Layer, Shape], nn.Module]] = {
     "conv": _convolution,
     "local": _local,
@@ -193,9 +198,7 @@ _MAKERS: dict[str, Callable[[Layer, Shape], nn.Module]] = {
     "fc": lambda layer, shape: nn.Linear(shape[0], int(str(layer["n"])), bias=bool(layer["bias"])),
     "gap": _plain(GlobalAveragePool),
     "flatten": _plain(nn.Flatten),
-    "unflatten": lambda layer, shape: nn.Unflatten(
-        1, layer["size"] if isinstance(layer["size"], tuple) else (layer["size"],)
-    ),
+    "unflatten": lambda layer, _shape: nn.Unflatten(1, _unflattened(layer)),
     "code": lambda layer, shape: Code(shape[0], int(str(layer["n"])), str(layer["activation"])),
     "up": _upsample,
 }

@@ -190,7 +190,7 @@ def views_lost(metrics: dict[str, Any], n: int, headline: Metric) -> str:
 
 def _with_sparsity(evaluation: Evaluation, prepared: Prepared) -> Evaluation:
     """With the share of silent hidden outputs, where they are penalized."""
-    if not prepared.config.regularize.sparsity:
+    if not prepared.config.regularize.looks_inside:
         return evaluation
     split, answering = prepared.splits[evaluation.split], prepared.state.answering
     measured = validate(answering, prepared.objective, split, prepared.config, prepared.normalize)

@@ -110,6 +110,8 @@ class Task:
     """Whether a moved, cropped or mirrored image keeps its target (moved with it where it lies on the grid)."""
     takes_windows: ClassVar[bool] = False
     """Whether `warp_targets` follows a `Warp.window`, so that a part of each image can be trained on."""
+    passes: ClassVar[float] = 1.0
+    """How many times as many passes over the samples as usual a training takes where nobody says."""
     mean_of_views: ClassVar[bool] = False
     """Whether predictions may be the mean over mirrored and moved images."""
     whole_pictures: ClassVar[bool] = False

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from striate.data.targets import Targets
 from striate.errors import ConfigError
+from striate.layers.code import Code
 from striate.models.preserved_state import preserved
 from striate.models.weights.auxiliary_outputs import network_outputs
 from striate.observe.layer_calls import activation_kind
@@ -30,10 +31,12 @@ SILENT = 0.01  # of the layer's root mean square: below it, a unit counts as sil
 @dataclass(frozen=True)
 class Activity:
     """Of one activation in one pass: `magnitude`, the mean absolute output (scalar, with its gradient); `counts` (2,)
-    float64: how many outputs are silent (0, or below 0.01 of their root mean square), of how many."""
+    float64: how many outputs are silent (0, or below 0.01 of their root mean square), of how many; of logistic units
+    `logistic`, the mean activation of each unit or map, with its gradient."""
 
     magnitude: torch.Tensor
     counts: torch.Tensor
+    logistic: torch.Tensor | None = None
 
 
 @contextmanager
@@ -41,21 +44,27 @@ def hidden_activity(module: nn.Module) -> Iterator[list[Activity]]:
     """Collects the outputs of all activation modules while open. Activations called as functions cannot be seen."""
     found: list[Activity] = []
 
-    def look(_: nn.Module, __: object, output: torch.Tensor) -> None:
+    def look(module: nn.Module, __: object, output: torch.Tensor) -> None:
         # At once, and of a copy: what comes after may write into the output (`out += x`, an inplace dropout).
-        found.append(_activity(output.to(torch.float32, copy=True)))
+        found.append(_activity(output.to(torch.float32, copy=True), logistic=_is_logistic(module)))
 
-    with forward_hooks(after=[(m, look) for m in module.modules() if activation_kind(m) is not None]):
+    seen = [m for m in module.modules() if activation_kind(m) is not None or isinstance(m, Code)]
+    with forward_hooks(after=[(m, look) for m in seen]):
         yield found
 
 
-def _activity(output: torch.Tensor) -> Activity:
+def _is_logistic(module: nn.Module) -> bool:
+    return isinstance(module, nn.Sigmoid) or (isinstance(module, Code) and module.activation == "sigmoid")
+
+
+def _activity(output: torch.Tensor, *, logistic: bool = False) -> Activity:
     magnitudes = output.abs()
     with torch.no_grad():
         limit = SILENT * output.square().mean().sqrt()
         silent = (magnitudes <= limit).sum().double()
         counts = torch.stack([silent, torch.full_like(silent, output.numel())])
-    return Activity(magnitudes.mean(), counts)
+    units = output.transpose(0, 1).flatten(1).mean(1) if logistic and output.ndim > 1 else None
+    return Activity(magnitudes.mean(), counts, units)
 
 
 def sparsity_penalty(activity: list[Activity]) -> torch.Tensor:
@@ -63,19 +72,32 @@ def sparsity_penalty(activity: list[Activity]) -> torch.Tensor:
     return torch.stack([layer.magnitude for layer in activity]).sum()
 
 
+def divergence_penalty(activity: list[Activity], target: float) -> torch.Tensor:
+    """Scalar: KL(target ‖ mean activation) = ρ log(ρ / ρ̂) + (1 − ρ) log((1 − ρ) / (1 − ρ̂)), summed over the logistic
+    units of all layers (Ng, "Sparse autoencoder", CS294A lecture notes, 2011)."""
+    means = torch.cat([layer.logistic for layer in activity if layer.logistic is not None]).clamp(1e-6, 1 - 1e-6)
+    on, off = target * (target / means).log(), (1 - target) * ((1 - target) / (1 - means)).log()
+    return (on + off).sum()
+
+
 def silent_and_all(activity: list[Activity]) -> torch.Tensor:
     """(2,) float64: how many outputs of all layers are silent, of how many."""
     return torch.stack([layer.counts for layer in activity]).sum(0)
 
 
-def refuse_invisible_units(module: nn.Module, sparsity: float, sample: torch.Tensor) -> None:
-    """Raise ConfigError for a penalty of `sparsity` where no activation module runs; `sample` is a normalized batch."""
-    if not sparsity:
+def refuse_invisible_units(module: nn.Module, config: RegularizeConfig, sample: torch.Tensor) -> None:
+    """Raise ConfigError for a penalty on outputs of units where no such module runs; `sample` is a normalized batch."""
+    if not config.looks_inside:
         return
     with preserved(module), torch.no_grad(), hidden_activity(module) as found:
         module(sample)
+    if config.kl and all(layer.logistic is None for layer in found):
+        got = f"{config.kl:g} for a network without logistic units"
+        expected = "units with values from 0 to 1: sigmoid, or code(n,activation=sigmoid)"
+        raise ConfigError("regularize.kl", got, expected, "--regularize.sparsity 0.01, which takes any units")
     if found:
         return
+    sparsity = config.sparsity
     there = any(activation_kind(m) is not None for m in module.modules())
     raise ConfigError(
         "regularize.sparsity",
@@ -176,7 +198,7 @@ class Objective:
 
     @property
     def _penalizes(self) -> bool:
-        return self.config.regularize.sparsity > 0
+        return self.config.regularize.looks_inside
 
     def _forward(
         self,
@@ -229,7 +251,11 @@ class Objective:
         if seen.turns is not None:
             terms.append(self.config.auxiliary.rotation * functional.cross_entropy(*seen.turns))
         if self._penalizes:
-            terms.append(self.config.regularize.sparsity * sparsity_penalty(seen.hidden))
+            regularize = self.config.regularize
+            if regularize.sparsity:
+                terms.append(regularize.sparsity * sparsity_penalty(seen.hidden))
+            if regularize.kl:
+                terms.append(regularize.kl * divergence_penalty(seen.hidden, regularize.kl_target))
         return terms
 
     def _counted(self, measured: Measured, seen: Seen, module: nn.Module, inputs: torch.Tensor) -> Measured:

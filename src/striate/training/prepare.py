@@ -286,7 +286,15 @@ def _decide_recipe(
     by how fast the machine is. Raises ConfigError for what cannot be trained so."""
     config = with_own_optimizer(config, network)
     windows, adapt = task.takes_windows, task.augmentation
-    facts = gather_facts(data, network, has_weights=pretrained, keeps=task.survives_moves, windows=windows, adapt=adapt)
+    facts = gather_facts(
+        data,
+        network,
+        has_weights=pretrained,
+        keeps=task.survives_moves,
+        windows=windows,
+        adapt=adapt,
+        passes=task.passes,
+    )
     decision = decide(config, data, facts)
     refuse_impossible_target(decision.config.budget.target, task)
     config, wait_notes = bounded_wait(decision.config, request, facts) if waited_for else (decision.config, [])
@@ -322,7 +330,7 @@ def _first_state(
 ) -> TrainingState:
     """The state before the first step."""
     sample = normalization.on(train.inputs.device, train.inputs.ndim)(train.inputs[:2])
-    refuse_invisible_units(network, config.regularize.sparsity, sample)
+    refuse_invisible_units(network, config.regularize, sample)
     heads = make_heads(network, config.auxiliary, task.needs, task.outputs, sample)
     optimizer = make_optimizer(network, config, heads.parameters() if heads is not None else ())
     return TrainingState(network, optimizer, make_average(network, config.optim.ema), heads)

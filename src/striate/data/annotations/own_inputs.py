@@ -38,7 +38,7 @@ class OwnInputs(AnnotationKind):
                 "images, whose pixels have values from 0 to 255: the reconstruction is compared with them",
                 "give images, or draw the data as such",
             )
-        columns = dict(listing.columns)
+        columns = {name: values for name, values in listing.columns.items() if name != CLASS}
         if has.name in ("class", "identity"):
             columns[CLASS] = listing.labels
         return replace(

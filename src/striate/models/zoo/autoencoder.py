@@ -28,6 +28,11 @@ def autoencoder(
     LayerStringError beyond 10⁹ parameters.
     """
     del outputs
+    return build_network(autoencoder_layers(sizes, activation, code, tied), input_shape)
+
+
+def autoencoder_layers(sizes: tuple[int, ...], activation: str, code: str, tied: bool) -> str:
+    """The network as a layer string, whose code ends it."""
     *hidden, last = sizes or SIZES
     words = [f"fc({size}) {activation}" for size in hidden]
-    return build_network(" ".join([*words, f"code({last},activation={code},tied={str(tied).lower()})"]), input_shape)
+    return " ".join([*words, f"code({last},activation={code},tied={str(tied).lower()})"])
