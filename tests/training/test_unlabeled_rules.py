@@ -119,18 +119,13 @@ def _columns(prepared: Prepared) -> dict[str, tuple[float, ...]]:
     ("model", "more", "code"),
     [
         ("rbm(64)", {"optim__lr": 20.0}, "optim.reconstruction-grows"),
-        ("rbm(500)", {"data__train_fraction": 0.05}, "fit.free-energy-gap"),
+        ("rbm(500)", {"data__test_fraction": 0.9, "epochs": 300}, "fit.free-energy-gap"),
+        ("crbm(8,kernel=3,sparsity=0.0001)", {"epochs": 30}, "model.hidden-units-idle"),
         ("rbm(64)", {}, None),
     ],
 )
 def test_planted_mistakes_are_found(model: str, more: dict[str, object], code: str | None) -> None:
-    if "data__train_fraction" in more:
-        prepared = prepare(asked_for(epochs=400, **fields(model)))
-        prepared.splits["train"] = prepared.splits["train"].take(torch.arange(60))
-    else:
-        prepared = prepare(asked_for(epochs=10, **fields(model, **more)))
-    for _ in events_of(prepared):
-        pass
+    prepared = trained(asked_for(**({"epochs": 10} | fields(model, **more))))
     found = {finding.code for finding in unlabeled_findings(_columns(prepared), 0.1)}
     assert found == set() if code is None else code in found
 
