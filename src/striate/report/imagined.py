@@ -106,7 +106,7 @@ def measure_imagined(prepared: Prepared, announce: Callable[[str], None]) -> Ima
     splits = {name: _images(prepared, name) for name in prepared.data.splits if len(prepared.data.splits[name])}
     with torch.no_grad():
         energy = {name: float(network.followed(x)[0]) / len(x) for name, x in splits.items()}
-    steps = _STEPS if isinstance(network.machines[0], RestrictedBoltzmannMachine) else _FEW_STEPS
+    steps = _STEPS if isinstance(network.stack[0], RestrictedBoltzmannMachine) else _FEW_STEPS
     samples = gibbs_samples(network, splits[prepared.data.held_out][:_CHAINS], steps, prepared.config.seed)
     found = Imagined({name: len(x) for name, x in splits.items()}, energy, _likelihood(network, splits), samples)
     announce(found.sentence)
@@ -115,9 +115,9 @@ def measure_imagined(prepared: Prepared, announce: Callable[[str], None]) -> Ima
 
 def _likelihood(network: BoltzmannNetwork, splits: dict[str, torch.Tensor]) -> dict[str, LogLikelihood]:
     """Of one machine with binary units, where that is cheap."""
-    machine = network.machines[0]
+    machine = network.stack[0]
     known = isinstance(machine, RestrictedBoltzmannMachine) and machine.visible == "binary"
-    if len(network.machines) > 1 or not known:
+    if len(network.stack) > 1 or not known:
         return {}
     assert isinstance(machine, RestrictedBoltzmannMachine)
     if 4 * RUNS * TEMPERATURES * machine.hidden.weight.numel() > CHEAP:
