@@ -13,7 +13,7 @@ from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Kind as Kind
 from striate.data.media.medium import Medium
 from striate.data.media.medium import Preparation as Preparation
-from striate.data.store.stored import Inputs, join_inputs, take_rows
+from striate.data.store.stored import Inputs, StoredInputs, join_inputs, take_rows
 from striate.data.targets import Targets, join_targets
 from striate.errors import DataError
 from striate.records import Finding
@@ -28,7 +28,8 @@ class Split:
 
     `inputs`: (N, C, *spatial) uint8 for images, (N, C, *spatial) or (N, F) float32 otherwise; images that are not in
     memory are `StoredInputs`, indexed in the same way.
-    `targets`: (N,) int64 class numbers, (N, T) float32 numbers, or (N, H, W) uint8 class masks (255 = ignored).
+    `targets`: (N,) int64 class numbers, (N, T) float32 numbers, (N, H, W) uint8 class masks (255 = ignored), or
+    the inputs themselves.
     `ids`: (N,) int64, the position of the sample in the source's listing, the same in every run; always in memory.
     """
 
@@ -41,13 +42,26 @@ class Split:
 
     def take(self, rows: torch.Tensor) -> Split:
         """The samples at `rows`, positions or a mask; images that are not in memory are not read."""
-        return Split(take_rows(self.inputs, rows), self.targets[rows], self.ids[rows.to(self.ids.device)])
+        inputs, ids = take_rows(self.inputs, rows), self.ids[rows.to(self.ids.device)]
+        return Split(inputs, inputs if self.of_inputs else self.targets[rows], ids)
+
+    def all_targets(self) -> Targets:
+        """The targets of all samples, in memory."""
+        targets = self.targets.cpu()
+        return targets[:] if isinstance(targets, StoredInputs) else targets
+
+    @property
+    def of_inputs(self) -> bool:
+        """Whether the targets are the inputs themselves, held once."""
+        return self.targets is self.inputs
 
 
 def join_splits(parts: Sequence[Split]) -> Split:
     """The samples of splits of one data set, one after the other."""
     inputs = join_inputs([part.inputs for part in parts])
-    return Split(inputs, join_targets([part.targets for part in parts]), torch.cat([part.ids for part in parts]))
+    own = all(part.of_inputs for part in parts)
+    targets = inputs if own else join_targets([part.targets for part in parts])
+    return Split(inputs, targets, torch.cat([part.ids for part in parts]))
 
 
 @dataclass(frozen=True)

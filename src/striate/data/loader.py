@@ -212,7 +212,7 @@ def _batches(split: Split, bounds: Sequence[tuple[int, int]], order: torch.Tenso
         for start, end in bounds:
             yield Batch(split.inputs[start:end], split.targets[start:end], split.ids[start:end])
         return
-    there = sent(order, split.targets.device)  # once a pass
+    there = sent(order, split.inputs.device)  # once a pass
     for start, end in bounds:
         rows = there[start:end]
         # Indexing with [rows] does the same, and takes up to ninety times as long for bytes.
@@ -224,10 +224,10 @@ def _stored_batches(
     split: Split, stored: StoredInputs, bounds: Sequence[tuple[int, int]], order: torch.Tensor | None
 ) -> Iterator[Batch]:
     places = torch.arange(len(split)) if order is None else order
-    there = sent(places, split.targets.device)
+    there = sent(places, split.inputs.device)
     with closing(read_ahead(stored, bounds, places.numpy())) as read:
         for (start, end), inputs in zip(bounds, copied_ahead(read, stored.device), strict=True):
-            targets = split.targets.index_select(0, there[start:end])
+            targets = inputs.clone() if split.of_inputs else split.targets.index_select(0, there[start:end])
             yield Batch(inputs, targets, split.ids.index_select(0, places[start:end]))
 
 
@@ -240,4 +240,5 @@ def to_device(split: Split, device: torch.device) -> Split:
     inputs: Inputs = split.inputs
     if isinstance(inputs, torch.Tensor) and inputs.dtype == torch.uint8 and not fits_on(inputs, device):
         inputs = StoredInputs(HostImages(inputs.numpy()), np.arange(len(inputs)))
-    return Split(inputs.to(device), split.targets.to(device), split.ids)
+    inputs = inputs.to(device)
+    return Split(inputs, inputs if split.of_inputs else split.targets.to(device), split.ids)

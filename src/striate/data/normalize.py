@@ -74,6 +74,18 @@ def measure_normalization(train: Split) -> Normalization:
     return Normalization(tuple(mean.tolist()), tuple(std.tolist()))
 
 
+def scale_to_unit(train: Split) -> Normalization:
+    """From the range of the inputs to 0 … 1: bytes are divided by 255, other numbers by their range in the training
+    split, each channel or feature by its own."""
+    if train.inputs.dtype == torch.uint8:
+        channels = train.inputs.shape[1]
+        return Normalization((0.0,) * channels, (255.0,) * channels)
+    x = train.inputs[:].cpu().double()
+    axes = [axis for axis in range(x.ndim) if axis != 1]
+    low, high = x.amin(axes), x.amax(axes)
+    return Normalization(tuple(low.tolist()), tuple(divisor(low, high - low).tolist()))
+
+
 def divisor(mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
     """What is divided by: `std`, or 1 where it is 0 or no more than float32 rounds numbers of this size, since that
     noise would be made as large as what other columns tell."""

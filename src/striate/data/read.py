@@ -219,11 +219,10 @@ def _assemble(
             if units is not None:
                 unit_keys[name] = tuple(units[i].hex() for i in decoded.ids[rows].tolist())
             facts[name] = _facts(listing, scan, decoded.ids[rows].tolist())
-            splits[name] = Split(
-                _inputs_of(listing, decoded, rows),
-                torch.from_numpy(targets[rows]),
-                torch.from_numpy(decoded.ids[rows]),
-            )
+            inputs = _inputs_of(listing, decoded, rows)
+            own = annotation_kind(listing.annotation).is_input
+            told = inputs if own else torch.from_numpy(targets[rows])
+            splits[name] = Split(inputs, told, torch.from_numpy(decoded.ids[rows]))
     membership = split | dict.fromkeys(unreadable, "unreadable")
     data = Dataset(
         name=listing.name,

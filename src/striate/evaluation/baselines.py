@@ -59,7 +59,7 @@ def refuse_network_fields(fields: Mapping[str, object]) -> None:
 
 
 def _measured(method: Method, fitted: Fitted, data: Dataset, task: Task, seconds: float) -> Baseline:
-    targets = data.splits["test"].targets.cpu()
+    targets = data.splits["test"].all_targets()
     metrics: dict[str, Any] = {"n": len(targets), **task.measure(fitted.decoded, targets)}
     if not fitted.ranked:
         metrics.pop("top5", None)

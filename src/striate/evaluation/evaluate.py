@@ -95,12 +95,12 @@ def evaluate_split(
     measured, decoded, alone, brightness = in_halves(batch, run)
     loss = float(measured.compute()["loss"])
     _require_finite(where, decoded, loss, len(split))
-    metrics: dict[str, Any] = {"n": len(split), "loss": loss, **task.measure(decoded, split.targets.cpu())}
+    metrics: dict[str, Any] = {"n": len(split), "loss": loss, **task.measure(decoded, split.all_targets())}
     metrics |= task.metrics_of_loss(loss)
     if views != "none":
         metrics[f"{task.headline}_one_view"] = alone.compute()[task.headline]
         metrics["views"] = VIEW_COUNTS[views]
-    answers, targets = as_arrays(decoded), as_arrays(split.targets.cpu())
+    answers, targets = as_arrays(decoded), as_arrays(split.all_targets())
     confusion, per_class = task.table_of_classes(answers, targets)
     metrics |= task.interval(answers, targets, groups if len(groups) == len(split) else ())
     return Evaluation(
@@ -173,7 +173,8 @@ def _mean_bytes(images: torch.Tensor) -> torch.Tensor:
 def _read(split: Split, batch: int, device: torch.device) -> Generator[Batch, None, None]:
     """The split in order; what is not in memory is read, and sent to the device, while the network computes."""
     if isinstance(split.inputs, StoredInputs):
-        split = replace(split, inputs=split.inputs.to(device))
+        inputs = split.inputs.to(device)
+        split = replace(split, inputs=inputs, targets=inputs if split.of_inputs else split.targets)
     yield from batches(split, batch)
 
 

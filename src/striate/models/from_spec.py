@@ -11,6 +11,7 @@ from torch import nn
 
 from striate.layers.activations import Maxout
 from striate.layers.blocks import Residual
+from striate.layers.code import Code, Transposed
 from striate.layers.convolution import LocallyConnected
 from striate.layers.normalization import LocalContrastNorm, OneChannelGroupNorm
 from striate.layers.pooling import ChannelL2Pool, GlobalAveragePool, L2Pool
@@ -50,6 +51,7 @@ def build_plan(plan: Plan) -> nn.Sequential:
 def _sequence(steps: tuple[Step | Block, ...], names: Counter[str], parts: list[Part]) -> nn.Sequential:
     """The modules of some steps, which are also appended to `parts`, in the order of execution."""
     children: OrderedDict[str, nn.Module] = OrderedDict()
+    encoder: list[nn.Module] = []  # layers that a tied decoder mirrors
     for step in steps:
         word = "res" if isinstance(step, Block) else step.layer.word
         names[word] += 1
@@ -63,7 +65,13 @@ def _sequence(steps: tuple[Step | Block, ...], names: Counter[str], parts: list[
             if (zeros := _zeros_before(step)) is not None:
                 names["pad"] += 1
                 children[f"pad{names['pad']}"] = zeros
-            children[name] = _MAKERS[step.layer.word](step.layer, step.in_shape)
+            if step.layer.tied:
+                padding = paddings(step.layer, len(step.in_shape) - 1)[0][0] if step.layer.word == "conv" else 0
+                children[name] = Transposed(encoder.pop(), padding)  # type: ignore[arg-type]
+            else:
+                children[name] = _MAKERS[step.layer.word](step.layer, step.in_shape)
+            if step.layer.word in ("fc", "conv", "code") and not step.layer.tied:
+                encoder.append(children[name])
             parts.append(Part(children[name], step))
     return nn.Sequential(children)
 
@@ -160,6 +168,11 @@ def _plain(kind: Callable[..., nn.Module], *names: str) -> Callable[[Layer, Shap
     return lambda layer, _shape: kind(*(layer[name] for name in names))
 
 
+def _unflattened(layer: Layer) -> tuple[int, ...]:
+    size = layer["size"]
+    return size if isinstance(size, tuple) else (int(str(size)),)
+
+
 _MAKERS: dict[str, Callable[[Layer, Shape], nn.Module]] = {
     "conv": _convolution,
     "local": _local,
@@ -185,5 +198,7 @@ _MAKERS: dict[str, Callable[[Layer, Shape], nn.Module]] = {
     "fc": lambda layer, shape: nn.Linear(shape[0], int(str(layer["n"])), bias=bool(layer["bias"])),
     "gap": _plain(GlobalAveragePool),
     "flatten": _plain(nn.Flatten),
+    "unflatten": lambda layer, _shape: nn.Unflatten(1, _unflattened(layer)),
+    "code": lambda layer, shape: Code(shape[0], int(str(layer["n"])), str(layer["activation"])),
     "up": _upsample,
 }

@@ -22,6 +22,7 @@ from striate.machine.second_process import Later, later
 from striate.report.alone import Shared, measure_alone, sharing_section
 from striate.report.baselines import Compared, describe_baselines, draw_baselines, measure_baselines
 from striate.report.content import Worth, end_findings, run_content
+from striate.report.imagined import measure_imagined
 from striate.report.offers import temperature_offer, views_offer
 from striate.report.pictures import draw_curves, draw_first_filters, first_filters
 from striate.report.signal import complete_signal, draw_signal, signal_table
@@ -48,6 +49,7 @@ from striate.training.measured import measured_part
 from striate.training.prepare import Prepared
 from striate.training.step_losses import read_step_losses
 from striate.training.trained import Trained, settled
+from striate.visualize.inside.filters import FilterBank
 from striate.visualize.page_parts import Picture
 
 _OFFERED = 0.02
@@ -83,7 +85,7 @@ def finish_run(
     ledger = observe(prepared.state.module, data.input_shape)
     assessment = figures.result()
     said = later(of_task, prepared.task, measured, assessment, data.target_names)
-    filters = later(draw_first_filters, run.plots, first_filters(prepared.state.answering), data.name)
+    filters = later(draw_first_filters, run.plots, _first_filters(prepared), data.name)
     signal = draw_signal(run.plots, start, end, data.name)  # here: neither process waits for the other
     save_assessment(run, assessment, data, evaluations, announce)
     if lost := views_lost(measured.metrics, measured.n, prepared.task.metrics[0]):
@@ -115,6 +117,8 @@ def finish_run(
             announce(one.sentence)
     if (streams := measure_streams(prepared, measured, announce)) is not None:
         metrics |= {"streams": dict(streams.metrics), "fusion": streams.fusion()}
+    if (imagined := measure_imagined(prepared, announce)) is not None:
+        metrics["boltzmann"] = imagined.to_json()
     pictures += filters.result()
     content = replace(
         run_content(run, prepared, evaluations, metrics, pictures, ledger, _endings(prepared), noticed),
@@ -125,6 +129,7 @@ def finish_run(
         **said.result(),
     )
     own = () if streams is None else (streams.section(split_text(measured)),)
+    own += () if imagined is None else (imagined.section(),)
     content = replace(content, sections=(*own, *sharing_section(shared, split_text(measured)), *content.sections))
     write_report(run.report, content)
     if (known := read_forecast(run)) is not None:
@@ -135,6 +140,12 @@ def finish_run(
     append_event(run, "finished", **{data.held_out: metrics[data.held_out]})
     note_finished(run)
     return metrics
+
+
+def _first_filters(prepared: Prepared) -> FilterBank | None:
+    """Also those of a fully connected layer, where the network says what shape they have (`filter_shape`)."""
+    network: Any = prepared.state.answering
+    return first_filters(network, getattr(network, "filter_shape", None))
 
 
 def _evaluate(
@@ -179,7 +190,7 @@ def views_lost(metrics: dict[str, Any], n: int, headline: Metric) -> str:
 
 def _with_sparsity(evaluation: Evaluation, prepared: Prepared) -> Evaluation:
     """With the share of silent hidden outputs, where they are penalized."""
-    if not prepared.config.regularize.sparsity:
+    if not prepared.config.regularize.looks_inside:
         return evaluation
     split, answering = prepared.splits[evaluation.split], prepared.state.answering
     measured = validate(answering, prepared.objective, split, prepared.config, prepared.normalize)

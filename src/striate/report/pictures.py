@@ -72,11 +72,12 @@ _SMALLEST = 3
 """Filters of a single value show nothing."""
 
 
-def first_filters(module: nn.Module) -> FilterBank | None:
-    """Those of the first layer; None where no layer has filters, or those of the first are smaller than 3 values."""
-    if not filter_layers(module):
+def first_filters(module: nn.Module, input_shape: tuple[int, ...] | None = None) -> FilterBank | None:
+    """Those of the first layer; None where no layer has filters, or those of the first are smaller than 3 values.
+    `input_shape` where fully connected layers on images count as such."""
+    if not filter_layers(module, input_shape):
         return None
-    bank = find_filters(module)
+    bank = find_filters(module, input_shape=input_shape)
     return bank if max(bank.weights.shape[2:]) >= _SMALLEST else None
 
 

@@ -26,9 +26,10 @@ class TaskConfig:
     loss: str = "auto"
     """`auto`: softmax cross-entropy for classes and pixels, with soft Dice for volumes, squared error for numbers,
     binary cross-entropy for sets of labels, quality focal loss and GIoU for boxes, distance for points, ArcFace for
-    embeddings, cross-entropy of words for captions. Classes: `cross-entropy` or `hinge`; labels: `binary-cross-entropy`
-    or `asymmetric`; pixels: `cross-entropy`, `focal`, `dice`, or a sum, such as `cross-entropy+dice`; numbers:
-    `squared`, `absolute` or `huber`; embeddings: `arcface`, `proxy-anchor`, `triplet` or `supcon`. Or `file.py:name`,
+    embeddings, cross-entropy of words for captions, binary cross-entropy of pixels for reconstructions. Classes:
+    `cross-entropy` or `hinge`; labels: `binary-cross-entropy` or `asymmetric`; pixels: `cross-entropy`, `focal`,
+    `dice`, or a sum, such as `cross-entropy+dice`; numbers: `squared`, `absolute` or `huber`; embeddings: `arcface`,
+    `proxy-anchor`, `triplet` or `supcon`; reconstructions: `binary-cross-entropy` or `squared`. Or `file.py:name`,
     which runs that code: a function of (outputs, targets) that gives their mean loss."""
     label_smoothing: Annotated[float, Ge(0), Lt(1)] | None = None
     """Share of each target spread evenly over all classes (cross-entropy). Default: 0, or what the recipe decides."""
@@ -64,6 +65,8 @@ class TaskConfig:
     """Embeddings: whether a mirror image is of the class of its image, so that images are mirrored while training, and
     an embedding is the mean of that of an image and of its mirror image. Default: whether mirrored training images are
     nearest to others of their class."""
+    code: Annotated[int, Ge(1), Le(65536)] = 32
+    """Reconstructions: how many numbers the code has, of a network that gives a vector and has no code of its own."""
     beam: Annotated[int, Ge(1), Le(20)] = 3
     """Captions: so many are followed at once while the most probable one is looked for; 1 takes the most probable word
     at each place."""

@@ -12,6 +12,7 @@ TASKS: dict[str, str] = {
     "instances": "striate.tasks.instances.task:Instances",
     "keypoints": "striate.tasks.keypoints.task:Keypoints",
     "embed": "striate.tasks.embed.task:Embed",
+    "reconstruct": "striate.tasks.reconstruct.task:Reconstruct",
     "caption": "striate.tasks.caption.task:Caption",
 }
 """Name to module and class, in the order in which they are offered."""

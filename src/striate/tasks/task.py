@@ -102,12 +102,16 @@ class Task:
     """Fields of `augment.*` that have no meaning for its targets, and why."""
     fields: ClassVar[Mapping[str, frozenset[str]]] = {}
     """Further fields of `task.*` that have a meaning, by loss."""
+    learns_inputs: ClassVar[bool] = False
+    """Whether the target of an image is the image, as it is after augmentation and before noise."""
     moves_with_image: ClassVar[bool] = False
     """Whether targets lie on the grid of the input: a blend by boxes pastes them with their image."""
     survives_moves: ClassVar[bool] = True
     """Whether a moved, cropped or mirrored image keeps its target (moved with it where it lies on the grid)."""
     takes_windows: ClassVar[bool] = False
     """Whether `warp_targets` follows a `Warp.window`, so that a part of each image can be trained on."""
+    passes: ClassVar[float] = 1.0
+    """How many times as many passes over the samples as usual a training takes where nobody says."""
     mean_of_views: ClassVar[bool] = False
     """Whether predictions may be the mean over mirrored and moved images."""
     whole_pictures: ClassVar[bool] = False
@@ -355,6 +359,11 @@ class Task:
         del decoded, placed
         got = f"a run that predicts {self.headline}"
         raise UsageError("--with", got, "a run that predicts boxes or points", "give another run")
+
+    def describe_beside_input(self, decoded: Predictions, raw: torch.Tensor) -> dict[str, Any]:
+        """Further fields of a `predict --json` line: what follows from one sample's prediction and its raw input."""
+        del decoded, raw
+        return {}
 
     def line(self, fields: Mapping[str, Any]) -> str:
         """The fields of `describe` in words, for a terminal."""

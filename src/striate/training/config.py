@@ -90,8 +90,19 @@ class RegularizeConfig:
     """Weight of the L2 penalty: half the sum of squares of kernels and matrices. It acts through the gradient, unlike
     `optim.weight_decay`."""
     sparsity: Annotated[float, Ge(0), Le(1e3)] = 0.0
-    """Weight of the sparsity penalty: the mean absolute output of each activation layer, so that few hidden units are
-    active for an input. The share of inactive units is reported as `hidden_sparsity`."""
+    """Weight of the sparsity penalty: the mean absolute output of each activation layer, and of the code of an
+    autoencoder, so that few hidden units are active for an input. The share of inactive units is reported as
+    `hidden_sparsity`."""
+    kl: Annotated[float, Ge(0), Le(1e3)] = 0.0
+    """Weight of the sparsity penalty of logistic units: the Kullback–Leibler divergence of `kl_target` from the mean
+    activation of each unit over the samples that are computed at once, summed over units."""
+    kl_target: Annotated[float, Gt(0), Lt(1)] = 0.05
+    """The mean activation that `kl` holds logistic units to."""
+
+    @property
+    def looks_inside(self) -> bool:
+        """Whether a term is of outputs of hidden units."""
+        return self.sparsity > 0 or self.kl > 0
 
 
 @dataclass(frozen=True)

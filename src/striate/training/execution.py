@@ -104,7 +104,7 @@ def refuse_uncompiled_parts(config: Config) -> None:
     if execution.compile in (None, "off"):
         return
     seeing = "auxiliary heads" if config.auxiliary.rotation or config.auxiliary.layers else ""
-    seeing = seeing or ("regularize.sparsity" if config.regularize.sparsity else "")
+    seeing = seeing or ("a penalty on hidden units" if config.regularize.looks_inside else "")
     if config.optim.name == "own-rule":
         seeing = "a local learning rule"
     if seeing:

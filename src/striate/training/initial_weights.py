@@ -22,6 +22,7 @@ from striate.models.from_run import names_run, read_network, with_origin
 from striate.models.initialization.whiten import is_made_for_whitening, whiten
 from striate.models.layer_strings.outputs import with_outputs
 from striate.models.preserved_state import preserved
+from striate.models.weights.autoencoders import encoder_name, encoder_weights, unrolled
 from striate.models.weights.named import about_license
 from striate.models.weights.recognize import recognize
 from striate.models.weights.saved import SavedNetwork, Weights
@@ -124,15 +125,19 @@ class InitialWeights:
             bare = task.bare(network)
             weights = weights if bare is network else replace(weights, tensors=_tensors_of(bare, weights.tensors))
             network = bare
-        drawn = head_tensors(network)
+        drawn, further = head_tensors(network), ""
+        if isinstance(weights, SavedNetwork):
+            part = unrolled(weights, network) or encoder_weights(weights, network)
+            weights, further = part or (weights, "")
         try:
             notes = [take_weights(network, weights, task.outputs, data.classes, name=name)]
+            notes += [further] if further else []
         except ModelError as error:
             if not isinstance(self.weights, SavedNetwork):
                 found = recognize(self.weights, data.input_shape, task.outputs, task.needs == "map")
                 error.remedy = f"--model {found}, which the file fits" if found else error.remedy
             raise
-        if isinstance(self.weights, SavedNetwork) and network is whole:
+        if isinstance(self.weights, SavedNetwork) and network is whole and not further:
             raw = data.splits["train"].inputs[:2]
             fitted = fit_head(network, self.weights, task, normalization.on(raw.device, raw.ndim)(raw), drawn)
             notes += [fitted] if fitted else []
@@ -218,7 +223,11 @@ def _named(weights: Weights, data: Dataset, task: Task) -> tuple[Weights, str]:
     """The weights and the network that they are of, for the outputs of the task."""
     if isinstance(weights, SavedNetwork):
         weights = with_origin(weights)
-        if task.needs == "pyramid":  # its own output layer is left out
+        if task.needs == "vector" and weights.task != task.name and task.built_outputs is not None:
+            encoder = encoder_name(weights.name, task.built_outputs)
+            if encoder is not None:
+                return weights, encoder
+        if task.needs == "pyramid" or task.built_outputs is None:  # its own output layer is left out
             return weights, weights.name
         return weights, with_outputs(weights.name, data.input_shape, task.outputs)
     if weights.origin.network:

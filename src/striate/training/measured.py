@@ -19,24 +19,29 @@ Saved = torch.Tensor | Mapping[str, Any]
 
 class Measured:
     """`own`: of the network's outputs; `inner`: of auxiliary classifiers, by layer; `rotation` and `hidden`: (2,) hits
-    of the rotation head and all of its samples, silent hidden outputs and all of them, where these are in use."""
+    of the rotation head and all of its samples, silent hidden outputs and all of them, where these are in use;
+    `followed`: (2,) the sum of each quantity that the network `follows`, and the samples."""
 
-    def __init__(self, task: Task, layers: tuple[str, ...], *, rotates: bool, penalizes: bool) -> None:
-        self.task, self.layers = task, layers
+    def __init__(
+        self, task: Task, layers: tuple[str, ...], *, rotates: bool, penalizes: bool, follows: tuple[str, ...] = ()
+    ) -> None:
+        self.task, self.layers, self.follows = task, layers, follows
         self.own = task.accumulator()
         self.inner = [task.accumulator() for _ in layers]
         self.rotation = _share_of("rotation_accuracy") if rotates else None
         self.hidden = _share_of("hidden_sparsity") if penalizes else None
+        self.followed = [_share_of(name) for name in follows]
 
     def empty(self) -> Measured:
         """Another one of its kind with nothing measured yet."""
         rotates, penalizes = self.rotation is not None, self.hidden is not None
-        return Measured(self.task, self.layers, rotates=rotates, penalizes=penalizes)
+        return Measured(self.task, self.layers, rotates=rotates, penalizes=penalizes, follows=self.follows)
 
     @property
     def parts(self) -> list[Accumulator]:
         """All of them, in the order in which they are saved."""
-        return [self.own, *self.inner, *(part for part in (self.rotation, self.hidden) if part is not None)]
+        counted = (part for part in (self.rotation, self.hidden) if part is not None)
+        return [self.own, *self.inner, *counted, *self.followed]
 
     @property
     def sums(self) -> list[Sums] | None:
@@ -81,13 +86,13 @@ class Measured:
 
     def compute(self) -> dict[str, float]:
         """The task's epoch metrics, then `<layer>_<headline>`, `rotation_accuracy` and `hidden_sparsity` (the share of
-        hidden outputs that are silent), as far as they are in use."""
+        hidden outputs that are silent), as far as they are in use, and what the network follows."""
         metrics, headline = self.own.compute(), self.task.headline
         for layer, part in zip(self.layers, self.inner, strict=True):
             found = part.compute()
             if headline in found:  # a metric that is no sum is not measured of what is learned from
                 metrics[f"{layer}_{headline}"] = found[headline]
-        for counts in (self.rotation, self.hidden):
+        for counts in (self.rotation, self.hidden, *self.followed):
             if counts is not None:
                 metrics |= counts.compute()
         return metrics

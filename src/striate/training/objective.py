@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from torch.nn import functional
 
 from striate.data.targets import Targets
 from striate.errors import ConfigError
+from striate.layers.code import Code
 from striate.models.preserved_state import preserved
 from striate.models.weights.auxiliary_outputs import network_outputs
 from striate.observe.layer_calls import activation_kind
@@ -29,10 +31,12 @@ SILENT = 0.01  # of the layer's root mean square: below it, a unit counts as sil
 @dataclass(frozen=True)
 class Activity:
     """Of one activation in one pass: `magnitude`, the mean absolute output (scalar, with its gradient); `counts` (2,)
-    float64: how many outputs are silent (0, or below 0.01 of their root mean square), of how many."""
+    float64: how many outputs are silent (0, or below 0.01 of their root mean square), of how many; of logistic units
+    `logistic`, the mean activation of each unit or map, with its gradient."""
 
     magnitude: torch.Tensor
     counts: torch.Tensor
+    logistic: torch.Tensor | None = None
 
 
 @contextmanager
@@ -40,21 +44,27 @@ def hidden_activity(module: nn.Module) -> Iterator[list[Activity]]:
     """Collects the outputs of all activation modules while open. Activations called as functions cannot be seen."""
     found: list[Activity] = []
 
-    def look(_: nn.Module, __: object, output: torch.Tensor) -> None:
+    def look(module: nn.Module, __: object, output: torch.Tensor) -> None:
         # At once, and of a copy: what comes after may write into the output (`out += x`, an inplace dropout).
-        found.append(_activity(output.to(torch.float32, copy=True)))
+        found.append(_activity(output.to(torch.float32, copy=True), logistic=_is_logistic(module)))
 
-    with forward_hooks(after=[(m, look) for m in module.modules() if activation_kind(m) is not None]):
+    seen = [m for m in module.modules() if activation_kind(m) is not None or isinstance(m, Code)]
+    with forward_hooks(after=[(m, look) for m in seen]):
         yield found
 
 
-def _activity(output: torch.Tensor) -> Activity:
+def _is_logistic(module: nn.Module) -> bool:
+    return isinstance(module, nn.Sigmoid) or (isinstance(module, Code) and module.activation == "sigmoid")
+
+
+def _activity(output: torch.Tensor, *, logistic: bool = False) -> Activity:
     magnitudes = output.abs()
     with torch.no_grad():
         limit = SILENT * output.square().mean().sqrt()
         silent = (magnitudes <= limit).sum().double()
         counts = torch.stack([silent, torch.full_like(silent, output.numel())])
-    return Activity(magnitudes.mean(), counts)
+    units = output.transpose(0, 1).flatten(1).mean(1) if logistic and output.ndim > 1 else None
+    return Activity(magnitudes.mean(), counts, units)
 
 
 def sparsity_penalty(activity: list[Activity]) -> torch.Tensor:
@@ -62,19 +72,32 @@ def sparsity_penalty(activity: list[Activity]) -> torch.Tensor:
     return torch.stack([layer.magnitude for layer in activity]).sum()
 
 
+def divergence_penalty(activity: list[Activity], target: float) -> torch.Tensor:
+    """Scalar: KL(target ‖ mean activation) = ρ log(ρ / ρ̂) + (1 − ρ) log((1 − ρ) / (1 − ρ̂)), summed over the logistic
+    units of all layers (Ng, "Sparse autoencoder", CS294A lecture notes, 2011)."""
+    means = torch.cat([layer.logistic for layer in activity if layer.logistic is not None]).clamp(1e-6, 1 - 1e-6)
+    on, off = target * (target / means).log(), (1 - target) * ((1 - target) / (1 - means)).log()
+    return (on + off).sum()
+
+
 def silent_and_all(activity: list[Activity]) -> torch.Tensor:
     """(2,) float64: how many outputs of all layers are silent, of how many."""
     return torch.stack([layer.counts for layer in activity]).sum(0)
 
 
-def refuse_invisible_units(module: nn.Module, sparsity: float, sample: torch.Tensor) -> None:
-    """Raise ConfigError for a penalty of `sparsity` where no activation module runs; `sample` is a normalized batch."""
-    if not sparsity:
+def refuse_invisible_units(module: nn.Module, config: RegularizeConfig, sample: torch.Tensor) -> None:
+    """Raise ConfigError for a penalty on outputs of units where no such module runs; `sample` is a normalized batch."""
+    if not config.looks_inside:
         return
     with preserved(module), torch.no_grad(), hidden_activity(module) as found:
         module(sample)
+    if config.kl and all(layer.logistic is None for layer in found):
+        got = f"{config.kl:g} for a network without logistic units"
+        expected = "units with values from 0 to 1: sigmoid, or code(n,activation=sigmoid)"
+        raise ConfigError("regularize.kl", got, expected, "--regularize.sparsity 0.01, which takes any units")
     if found:
         return
+    sparsity = config.sparsity
     there = any(activation_kind(m) is not None for m in module.modules())
     raise ConfigError(
         "regularize.sparsity",
@@ -119,6 +142,8 @@ class Objective:
     task: Task
     config: Config
     heads: AuxiliaryHeads | None = None
+    follows: tuple[str, ...] = ()
+    """What the network follows (`followed_quantities`)."""
 
     def training_loss(
         self,
@@ -145,7 +170,7 @@ class Objective:
         share = len(inputs) / part.samples
         for term in (*self._terms(seen), *self._weight_penalties(module)):
             loss = loss + share * term
-        return loss, self._counted(measured, seen)
+        return loss, self._counted(measured, seen, module, inputs)
 
     @torch.no_grad()
     def measure(self, module: nn.Module, inputs: torch.Tensor, targets: Targets, number: int = 0) -> Measured:
@@ -154,12 +179,12 @@ class Objective:
         seen, measured = self._forward(module, inputs, targets, (0, number)), self.empty()
         for part, outputs in zip((measured.own, *measured.inner), (seen.outputs, *seen.inner), strict=True):
             part.update(outputs, targets)
-        return self._counted(measured, seen)
+        return self._counted(measured, seen, module, inputs)
 
     def empty(self) -> Measured:
         """Nothing measured yet."""
         layers = self.heads.layers if self.heads is not None else ()
-        return Measured(self.task, layers, rotates=self._rotates, penalizes=self._penalizes)
+        return Measured(self.task, layers, rotates=self._rotates, penalizes=self._penalizes, follows=self.follows)
 
     def restored(self, saved: Saved) -> Measured:
         """What a checkpoint holds of an epoch in progress."""
@@ -173,7 +198,7 @@ class Objective:
 
     @property
     def _penalizes(self) -> bool:
-        return self.config.regularize.sparsity > 0
+        return self.config.regularize.looks_inside
 
     def _forward(
         self,
@@ -226,11 +251,15 @@ class Objective:
         if seen.turns is not None:
             terms.append(self.config.auxiliary.rotation * functional.cross_entropy(*seen.turns))
         if self._penalizes:
-            terms.append(self.config.regularize.sparsity * sparsity_penalty(seen.hidden))
+            regularize = self.config.regularize
+            if regularize.sparsity:
+                terms.append(regularize.sparsity * sparsity_penalty(seen.hidden))
+            if regularize.kl:
+                terms.append(regularize.kl * divergence_penalty(seen.hidden, regularize.kl_target))
         return terms
 
-    def _counted(self, measured: Measured, seen: Seen) -> Measured:
-        """With turns and hidden units."""
+    def _counted(self, measured: Measured, seen: Seen, module: nn.Module, inputs: torch.Tensor) -> Measured:
+        """With turns and hidden units, and what the network follows."""
         if measured.rotation is not None and seen.turns is not None:
             logits, quarters = seen.turns
             counts = torch.full((2,), float(len(quarters)), dtype=torch.float64, device=logits.device)
@@ -238,6 +267,12 @@ class Objective:
             measured.rotation.add(counts)
         if measured.hidden is not None:
             measured.hidden.add(silent_and_all(seen.hidden))
+        if self.follows:
+            network: Any = module
+            with torch.no_grad():
+                sums = network.followed(inputs).double()
+            for part, total in zip(measured.followed, sums, strict=True):
+                part.add(torch.stack([total, torch.full_like(total, len(inputs))]))
         return measured
 
     def _weight_penalties(self, module: nn.Module) -> list[torch.Tensor]:

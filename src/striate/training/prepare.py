@@ -15,11 +15,13 @@ from striate.account.signal.findings import signal_findings
 from striate.account.signal.trace import SignalRow, measure_signal, samples_of
 from striate.data.dataset import Dataset, Split
 from striate.data.loader import to_device
-from striate.data.normalize import Normalization, Normalize, measure_normalization
+from striate.data.normalize import Normalization, Normalize, measure_normalization, scale_to_unit
 from striate.data.read import load_dataset
 from striate.errors import ChangedDataError
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.machine.memory import in_halves
+from striate.models.learning_rule import followed_quantities
+from striate.models.reconstructing import takes_unit_inputs
 from striate.records import Finding
 from striate.tasks.registry import annotation_for, make_task
 from striate.tasks.task import Task
@@ -106,7 +108,7 @@ class Prepared:
     @property
     def objective(self) -> Objective:
         """What is minimized."""
-        return Objective(self.task, self.config, self.state.heads)
+        return Objective(self.task, self.config, self.state.heads, followed_quantities(self.state.module))
 
     @property
     def device(self) -> torch.device:
@@ -259,8 +261,10 @@ def _initialize(
     pretrained: bool,
 ) -> tuple[nn.Module, Normalization, list[str]]:
     """The network with its initial weights, how its inputs are normalized, and notes on where these come from."""
-    normalization = weights.normalization or measure_normalization(data.splits["train"])
     network = build_network(config.model.name if module is None else module, data, task, weights)
+    train_data = data.splits["train"]
+    usual = scale_to_unit if takes_unit_inputs(network) else measure_normalization
+    normalization = weights.normalization or usual(train_data)
     notes = weights.apply(network, data, task, normalization)
     normalize = normalization.on(train.inputs.device, len(data.input_shape) + 1)
     notes += whiten_first_layer(network, config, train, normalize, has_weights=pretrained)
@@ -282,7 +286,15 @@ def _decide_recipe(
     by how fast the machine is. Raises ConfigError for what cannot be trained so."""
     config = with_own_optimizer(config, network)
     windows, adapt = task.takes_windows, task.augmentation
-    facts = gather_facts(data, network, has_weights=pretrained, keeps=task.survives_moves, windows=windows, adapt=adapt)
+    facts = gather_facts(
+        data,
+        network,
+        has_weights=pretrained,
+        keeps=task.survives_moves,
+        windows=windows,
+        adapt=adapt,
+        passes=task.passes,
+    )
     decision = decide(config, data, facts)
     refuse_impossible_target(decision.config.budget.target, task)
     config, wait_notes = bounded_wait(decision.config, request, facts) if waited_for else (decision.config, [])
@@ -318,7 +330,7 @@ def _first_state(
 ) -> TrainingState:
     """The state before the first step."""
     sample = normalization.on(train.inputs.device, train.inputs.ndim)(train.inputs[:2])
-    refuse_invisible_units(network, config.regularize.sparsity, sample)
+    refuse_invisible_units(network, config.regularize, sample)
     heads = make_heads(network, config.auxiliary, task.needs, task.outputs, sample)
     optimizer = make_optimizer(network, config, heads.parameters() if heads is not None else ())
     return TrainingState(network, optimizer, make_average(network, config.optim.ema), heads)

@@ -44,6 +44,8 @@ def prepared_inputs(
         inputs = _transformed(inputs, config.augment.transform, dict(config.code))
     targets = batch.targets if warp is None else task.warp_targets(batch.targets, warp)
     inputs, targets = at_size_of_step(inputs, targets, task, config, step)
+    if task.learns_inputs:
+        targets = inputs
     inputs = with_noise(normalize(inputs), config.augment, config.seed, epoch, batch.ids)
     return to_memory_format(inputs, config), targets
 

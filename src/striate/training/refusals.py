@@ -53,6 +53,7 @@ _NO_GRADIENT = {
     "regularize.l1": 0.0,
     "regularize.l2": 0.0,
     "regularize.sparsity": 0.0,
+    "regularize.kl": 0.0,
     "auxiliary.rotation": 0.0,
     "auxiliary.layers": (),
     "fine_tune.head_share": 0.0,

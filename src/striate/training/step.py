@@ -12,7 +12,7 @@ from torch import nn
 
 from striate.data.loader import Batch
 from striate.data.targets import Targets, join_targets
-from striate.models.learning_rule import LocalLearningRule
+from striate.models.learning_rule import LocalLearningRule, learning_rule
 from striate.training.execution import autocast, make_scaler, whole_batch_compiled
 from striate.training.guards import SavedBuffers, seed_step, seeded_by_step, updating
 from striate.training.measured import Measured
@@ -200,7 +200,10 @@ def local_rule_step(setup: Setup, batch: Batch) -> tuple[torch.Tensor, Measured]
     have, and what is measured, both of the predictions before the batch was learned."""
     state, objective, config = setup.state, setup.objective, setup.config
     module, rate = state.module, state.optimizer.param_groups[-1]["lr"]
-    assert isinstance(module, LocalLearningRule), "recipes refuse others"
+    rule = learning_rule(module)
+    assert rule is not None, "recipes refuse others"
+    assert isinstance(module, LocalLearningRule)
+    at_once = rule.batch is not None  # the mean over the batch is one change of the weights
     # Where the number of steps is still to be measured: as at the end, when all layers compute.
     progress = state.step / config.budget.steps if config.budget.steps else 1 - 1e-6
     began = perf_counter()
@@ -212,9 +215,12 @@ def local_rule_step(setup: Setup, batch: Batch) -> tuple[torch.Tensor, Measured]
         with torch.no_grad():
             loss, more = objective.training_loss(module, x, y, part=Part(state.step, start, len(inputs), weight))
         refuse_nonfinite_loss(setup, batch, x, loss)
-        module.learn(x, y, rate, progress)
+        if not at_once:
+            module.learn(x, y, rate, progress)
         losses.append(loss)
         measured.merge(more)
+    if at_once:
+        module.learn(inputs, targets, rate, progress)
     if state.average is not None:
         state.average.update()
     return sum(losses[1:], losses[0]), measured

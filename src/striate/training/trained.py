@@ -159,8 +159,10 @@ class Trained:
             rest, at_once = iter(same), len(inputs) if own else max(1, _NUMBERS_AT_ONCE // math.prod(shape))
             while part := [raw for raw, _ in islice(rest, at_once)]:
                 found = self.decode(torch.from_numpy(np.stack(part)), answering, size)
-                for decoded, place in zip(found, islice(places, len(part)), strict=True):
-                    yield Prediction(self.task.describe_in_file(decoded, place), decoded, place)
+                for decoded, place, raw in zip(found, islice(places, len(part)), part, strict=True):
+                    fields = self.task.describe_in_file(decoded, place)
+                    beside = self.task.describe_beside_input(decoded, torch.from_numpy(raw))
+                    yield Prediction({**fields, **beside}, decoded, place)
 
     def placement(self, image: Any) -> Placement | None:
         """Where a path, PIL image or array lies in its input; None where nobody needs to know."""

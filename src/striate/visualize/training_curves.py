@@ -36,6 +36,7 @@ _STYLES = {
     "val": {"color": VERMILION, "linestyle": "--", "marker": "s"},
 }
 _MARKED_EPOCHS = 30
+_FOLLOWED = ("rotation_accuracy", "hidden_sparsity", "free_energy", "code_energy", "hidden_activity")
 _LOG_FROM = 20
 """A loss that falls by more than this factor is drawn on a logarithmic axis."""
 
@@ -65,10 +66,10 @@ def curves_figure(rows: Sequence[Row], *, metric: str, title: str, best_epoch: f
 
 
 def further_quantities(rows: Sequence[Row], metric: str) -> list[str]:
-    """What was followed beside the task: `<layer>_<metric>` of inner classifiers, `rotation_accuracy` and
-    `hidden_sparsity`, in the order of the columns."""
+    """What was followed beside the task: `<layer>_<metric>` of inner classifiers and the columns of `_FOLLOWED`, in
+    their order in the table."""
     names = dict.fromkeys(key.removeprefix("val_") for row in rows for key in row if key.startswith("val_"))
-    return [name for name in names if name.endswith(f"_{metric}") or name in ("rotation_accuracy", "hidden_sparsity")]
+    return [name for name in names if name.endswith(f"_{metric}") or name in _FOLLOWED]
 
 
 def axis_of(rows: Sequence[Row]) -> str:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from striate.layers.code import Code
 from striate.layers.convolution import LocallyConnected
 from striate.layers.normalization import LocalContrastNorm
 from striate.layers.pooling import ChannelL2Pool, GlobalAveragePool, L2Pool
@@ -17,6 +18,7 @@ from striate.observe.layer_calls import activation_kind
 _WORDS: tuple[tuple[str, tuple[type[nn.Module], ...]], ...] = (
     ("conv", (nn.Conv1d, nn.Conv2d, nn.Conv3d)),
     ("local", (LocallyConnected,)),
+    ("code", (Code,)),
     ("fc", (nn.Linear,)),
     ("pool", (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)),
     ("avgpool", (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)),

@@ -46,6 +46,9 @@ class AnnotationKind:
     of_places: ClassVar[bool] = False
     """Whether it says where in a picture something is: a part of the picture, cut out, has another one."""
 
+    is_input: ClassVar[bool] = False
+    """Whether the targets are the inputs themselves, so that there is nothing to annotate."""
+
     fit: ClassVar[Fit] = "crop"
     """How images of another aspect ratio fit the input where nobody says."""
     # From a source to targets

@@ -7,6 +7,7 @@ from collections import Counter
 
 import numpy as np
 
+from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.annotations.label_sets import joined_classes
 from striate.data.audit.marked import some
 from striate.data.listing import Listing
@@ -49,7 +50,8 @@ def _several_labels(listing: Listing) -> Finding | None:
 
 
 def _other_labels(listing: Listing) -> Finding | None:
-    names = [name for name in listing.columns if _LABEL_COLUMN.fullmatch(name)]
+    own = annotation_kind(listing.annotation).is_input  # nothing is learned from labels
+    names = [] if own else [name for name in listing.columns if _LABEL_COLUMN.fullmatch(name)]
     if not names:
         return None
     return _reading(

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.annotations.captions import Captions
+from striate.data.annotations.own_inputs import OwnInputs
 from striate.data.annotations.target_columns import TargetColumns, with_targets
 from striate.data.config import DataConfig
 from striate.data.listing import SPLIT_NAMES, Listing, check_classes, is_split
@@ -29,6 +30,7 @@ from striate.data.sources.elsewhere import refuse_elsewhere
 from striate.data.sources.embedded import EMBEDDED
 from striate.data.sources.frames import in_view
 from striate.data.sources.idx import is_idx, list_idx, list_idx_file
+from striate.data.sources.loose_pictures import holds_loose_pictures, list_loose_pictures
 from striate.data.sources.manifest import list_manifest
 from striate.data.sources.mask_folders import holds_masks, list_masks
 from striate.data.sources.named import DatasetInfo, catalogue, download_folder, find, info
@@ -278,6 +280,8 @@ def _list_tree(tree: Tree, class_names: tuple[str, ...], annotation: str | None,
         return list_cifar(tree)
     if holds_svhn(tree):
         return list_svhn(tree)
+    if annotation == OwnInputs.name and holds_loose_pictures(tree):
+        return list_loose_pictures(tree)
     if annotation == "box" and (boxed := list_boxes(tree, annotation)):
         return boxed
     if annotation in (None, "instance") and holds_masks(tree) and number_the_objects(tree, config.max_pixels):
@@ -292,7 +296,7 @@ def _list_tree(tree: Tree, class_names: tuple[str, ...], annotation: str | None,
         return list_masks(tree)
     if annotation in (None, "labels") and (boxed := list_boxes(tree)):
         return boxed
-    if annotation != "class":  # who asks for classes may have them of any folder
+    if annotation not in ("class", OwnInputs.name):  # who asks for classes may have them of any folder
         refuse_other_layouts(tree)
     listing = list_classes(tree, config.class_level)
     tables = [pasted(PurePosixPath(tree.where) / name) for name in listing_tables(tree)]

@@ -18,6 +18,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from striate.data.annotations.label_sets import BETWEEN, LabelSets, are_label_sets, split_labels, with_label_sets
+from striate.data.annotations.own_inputs import CLASS, OwnInputs
 from striate.data.annotations.points import point_columns, visible_points
 from striate.data.annotations.target_columns import TargetColumns
 from striate.data.listing import SPLIT_NAMES, Listing, as_number, class_numbers, order_classes
@@ -70,6 +71,8 @@ def list_manifest(path: Path, annotation: str | None, called: Mapping[str, str] 
     if said := of_another_medium(path, [row.path for row in rows]):
         raise said
     paths = tuple(row.path for row in rows)
+    if annotation == OwnInputs.name:
+        return _without_labels(path, root, rows, others, _notes(others, called or {}, backslashes))
     unnamed = annotation != TargetColumns.name and not any(row.label for row in rows)
     points = point_columns(others) if annotation == "point" or unnamed else {}
     if points:
@@ -107,6 +110,28 @@ def list_manifest(path: Path, annotation: str | None, called: Mapping[str, str] 
     note = f"Labels: several a sample, with {BETWEEN} between; as classes, each set is one: --task classify."
     listing = listing if sets else replace(listing, notes=(*listing.notes, note))
     return with_label_sets(listing, [split_labels(label) for label in labels])
+
+
+def _without_labels(path: Path, root: Path, rows: list[TableRow], others: list[str], notes: tuple[str, ...]) -> Listing:
+    """The rows as images alone; labels, where all have one, stay as a column."""
+    paths = tuple(row.path for row in rows)
+    columns = {name: tuple(row.others[place] for row in rows) for place, name in enumerate(others)}
+    if all(row.label for row in rows):
+        columns[CLASS] = tuple(row.label for row in rows)
+    return Listing(
+        name=path.stem,
+        source=str(path),
+        kind=medium_of_files(paths).name,
+        annotation=OwnInputs.name,
+        paths=paths,
+        labels=("",) * len(rows),
+        given=tuple(row.split for row in rows),
+        targets=None,
+        read=lambda number: read_file(root / paths[number]),
+        notes=notes,
+        groups=tuple(row.group for row in rows) if any(row.group for row in rows) else (),
+        columns=columns,
+    )
 
 
 def _of_points(
@@ -181,8 +206,8 @@ def _at(path: Path, line: int, got: str, expected: str, remedy: str) -> DataErro
 def _parse(
     path: Path, root: Path, called: Mapping[str, str], annotation: str | None
 ) -> tuple[list[TableRow], list[str], bool]:
-    """The rows, the names of the further columns, and whether labels are those of the column `labels`. Points need no
-    label."""
+    """The rows, the names of the further columns, and whether labels are those of the column `labels`. Points and
+    images alone need no label."""
     rows: list[TableRow] = []
     sets = False
     columns: dict[str, int] | None = None
@@ -196,11 +221,17 @@ def _parse(
                     sets = sets and annotation != TargetColumns.name
                     columns = _with_sets(columns) if sets else columns
                 elif "path" not in columns or not (
-                    "label" in columns or annotation == TargetColumns.name or point_columns(list(columns))
+                    "label" in columns
+                    or annotation in (TargetColumns.name, OwnInputs.name)
+                    or point_columns(list(columns))
                 ):
                     raise _other_columns(path, root, columns, fields)
                 elif len(rows) < MAX_ROWS:
-                    labeled = annotation not in ("point", TargetColumns.name) and "label" in columns and not sets
+                    labeled = (
+                        annotation not in ("point", TargetColumns.name, OwnInputs.name)
+                        and "label" in columns
+                        and not sets
+                    )
                     rows.append(_row(path, line, fields, columns, labeled=labeled))
                 else:
                     raise _at(path, line, "one more row", f"at most {MAX_ROWS:,} rows", "divide it into several sets")

@@ -22,7 +22,7 @@ from striate.models.layer_strings.spec import Layer
 
 Weighted = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | LocallyConnected
 
-WEIGHTED = ("conv", "local", "fc")
+WEIGHTED = ("conv", "local", "fc", "code")
 SCALED = ("bn", "gn", "ln")
 OUTPUT_SCALE = 0.1
 MOST_ORTHOGONAL = 1_000_000
@@ -173,7 +173,7 @@ def _draw(module: Weighted, gain: float) -> None:
 def _kept(step: Step) -> float:
     """The share of the signal's power that zeros around the map leave: small maps lose much in every layer."""
     layer, sizes = step.layer, step.in_shape[1:]
-    if layer.word == "fc" or (layer.word == "conv" and layer["padding_mode"] != "zeros"):
+    if layer.word in ("fc", "code") or (layer.word == "conv" and layer["padding_mode"] != "zeros"):
         return 1.0
     return math.prod(map(kept_by_padding, windows_along(layer, sizes)))
 
@@ -233,7 +233,7 @@ def _following(parts: Sequence[Part], index: int) -> Layer:
 
 def _preceding(parts: Sequence[Part], index: int) -> Layer | None:
     """The layer whose values arrive at this one, but for pooling and dropout in between."""
-    through = ("pool", "avgpool", "gap", "dropout", "flatten", "up")
+    through = ("pool", "avgpool", "gap", "dropout", "flatten", "unflatten", "up")
     for part in reversed(parts[:index]):
         if isinstance(part.step, Block):
             return None

@@ -217,6 +217,18 @@ def _upsample(layer: Layer, shape: Shape) -> Shape:
     return (shape[0], *(size * factor for size, factor in zip(shape[1:], factors, strict=True)))
 
 
+def _unflatten(layer: Layer, shape: Shape) -> Shape:
+    size = layer["size"]
+    wanted = size if isinstance(size, tuple) else (int(str(size)),)
+    if math.prod(wanted) != math.prod(shape):
+        got = f"`{layer}` for {several(math.prod(shape), 'number')}"
+        fitting = (math.prod(shape) // math.prod(wanted[1:]), *wanted[1:])
+        fits = [layer.changed(size=fitting)] if math.prod(fitting) == math.prod(shape) else []
+        expected = f"channels×height×width of as many numbers, not of {math.prod(wanted):,}"
+        raise _fault(layer, got, expected, *fits, layer.changed(size=math.prod(shape)), "")
+    return wanted
+
+
 _RULES: dict[str, Callable[[Layer, Shape], Shape]] = {
     "conv": _convolution,
     "local": _convolution,
@@ -228,6 +240,8 @@ _RULES: dict[str, Callable[[Layer, Shape], Shape]] = {
     "gn": _group_norm,
     "maxout": _maxout,
     "fc": _fully_connected,
+    "code": _fully_connected,
+    "unflatten": _unflatten,
     "gap": _global_pool,
     "flatten": _flatten,
     "up": _upsample,

@@ -17,7 +17,7 @@ MAX_DEPTH = 32
 # Each costs a few passes over the text.
 _MOST_SHRUNK = 8
 _LITERALS = ("int", "float", "size", "text")
-_FLAT = ("fc", "gap", "flatten")
+_FLAT = ("fc", "code", "gap", "flatten")
 
 
 def parse_layers(text: str) -> Network:

@@ -9,6 +9,7 @@ from striate.models.input_shape import MAX_ACTIVATIONS, read_input_shape
 from striate.models.layer_strings.fault import Edit, Fault, to_error
 from striate.models.layer_strings.fits import fit_layer
 from striate.models.layer_strings.layer_string import read_layers
+from striate.models.layer_strings.mirror import code_of, mirrored
 from striate.models.layer_strings.spec import Item, Layer, Network, Repeat, Residual
 from striate.wording import several, show_shape
 
@@ -66,8 +67,24 @@ def plan_network(network: Network, input_shape: Shape, most: int = MAX_PARAMETER
 def read_plan(network: Network, input_shape: Shape, most: int = MAX_PARAMETERS) -> Plan:
     """Like `plan_network`, raising the bare Fault."""
     planner = _Planner(network.text, most)
+    code, ends = code_of(network)
     steps, out_shape = planner.items(network.items, input_shape)
+    if code is not None and ends:
+        more, out_shape = planner.items(mirrored(_plain(steps), code), out_shape)
+        steps += more
     return Plan(steps, input_shape, out_shape)
+
+
+def _plain(steps: tuple[Step | Block, ...]) -> list[tuple[Layer, Shape, Shape]]:
+    """Steps with their shapes; Fault for a residual block, which no decoder mirrors."""
+    for step in steps:
+        if isinstance(step, Block):
+            first = step
+            while isinstance(first, Block):
+                first = first.steps[0]
+            expected = "layers that can be mirrored; or a decoder of your own behind the code"
+            raise Fault(first.layer.position, "a residual block before a code that ends the network", expected)
+    return [(step.layer, step.in_shape, step.out_shape) for step in steps if isinstance(step, Step)]
 
 
 class _Planner:
@@ -89,7 +106,7 @@ class _Planner:
                 steps.append(block)
                 shape = block.out_shape
             else:
-                if item.word == "fc" and len(shape) > 1:
+                if item.word in ("fc", "code") and len(shape) > 1:
                     flat = (math.prod(shape),)
                     steps.append(Step(Layer("flatten", (), item.position, item.end), shape, flat))
                     shape = flat
@@ -163,6 +180,10 @@ class _Planner:
 
 def count_parameters(layer: Layer, shape: Shape, out_shape: Shape) -> int:
     """Trainable parameters of one layer."""
+    if layer.word == "code":
+        return out_shape[0] * (shape[0] + 1)
+    if layer.tied:
+        return out_shape[0]
     if layer.word == "fc":
         return out_shape[0] * (shape[0] + bool(layer["bias"]))
     if layer.word in ("conv", "local"):

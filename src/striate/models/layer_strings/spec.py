@@ -31,6 +31,8 @@ class Layer:
     position: int = field(default=0, compare=False)
     end: int = field(default=0, compare=False)
     claim: Claim | None = field(default=None, compare=False)
+    tied: bool = field(default=False, compare=False)
+    """Whether a layer of a mirrored decoder has the weights of the layer that it mirrors."""
 
     def __getitem__(self, name: str) -> Value:
         """The value of argument `name`, or its default (None: follows `size`)."""

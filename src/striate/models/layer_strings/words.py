@@ -6,7 +6,9 @@ pool avgpool l2pool (size, stride=size, pad=0)           windows of the map: lar
 chpool(size)                                             L2 over `size` neighboring channels
 lrn(size=5, …) lcn(size=9) bn gn(groups) ln              normalization
 relu leaky(slope=0.1) prelu elu(alpha=1) sigmoid tanh swish maxout(pieces) softmax
-dropout(p=0.5) fc(n, bias=true) gap flatten up(factor=2)
+dropout(p=0.5) fc(n, bias=true) gap flatten up(factor=2) unflatten(size)
+code(n, activation=linear, tied=false)                   the code of an autoencoder; without a layer behind it, the
+                                                         layers before it follow mirrored
 """
 
 from __future__ import annotations
@@ -123,6 +125,12 @@ WORDS: dict[str, tuple[Parameter, ...]] = {
     "gap": (),
     "flatten": (),
     "up": (Parameter("factor", "size", 2, low=1),),
+    "unflatten": (Parameter("size", "size", low=1),),
+    "code": (
+        Parameter("n", "count", low=1, example=30),
+        Parameter("activation", "choice", "linear", choices=("linear", "sigmoid", "relu", "tanh")),
+        Parameter("tied", "flag", False),
+    ),
 }
 
 SYNONYMS = {
@@ -145,6 +153,10 @@ SYNONYMS = {
     "leakyrelu": "leaky",
     "silu": "swish",
     "upsample": "up",
+    "reshape": "unflatten",
+    "view": "unflatten",
+    "latent": "code",
+    "bottleneck": "code",
     "globalpool": "gap",
     "residual": "res",
 }

@@ -35,7 +35,8 @@ def take_weights(
     for red, green and blue are added up where the first convolution takes one channel: the network then predicts as if
     the gray image lay in all three. Where the file says how each was standardized, a kernel counts in inverse
     proportion to its channel's standard deviation; a constant is lost where the three means differ. Prefixes of
-    wrappers are dropped from names, and a network's `older_name(name)`, if it has that, tells today's name of a tensor.
+    wrappers are dropped from names, a network's `fitting(tensors)`, if it has that, leaves out what only another form
+    of it needs, and its `older_name(name)` tells today's name of a tensor.
     Auxiliary classifiers that only the file or only the network has are left out, or stay new. `name` is what the user
     called the network, for errors. Returns what was taken over, in one sentence.
     Raises ModelError, naming the first tensors with their shapes, where others are missing, unexpected or misshapen.
@@ -142,6 +143,9 @@ def _without_prefix(saved: Tensors, own: Tensors) -> Tensors:
 def _todays_names(network: nn.Module, saved: Tensors) -> Tensors:
     """The tensors under the names that they have now; of a convolution over a whole map, those of the fully connected
     layer that computes the same, where the network has that."""
+    fitting: Any = getattr(network, "fitting", None)
+    if fitting is not None:
+        saved = fitting(saved)
     older_name: Any = getattr(network, "older_name", None)
     if older_name is None:
         return saved
@@ -194,7 +198,7 @@ def _outputs_before(
     if head is None or any(key.rpartition(".")[0] not in heads for key in differing):
         return None
     known = weights.outputs if isinstance(weights, SavedNetwork) else None
-    if known is None and not any(key.rpartition(".")[0] == head for key in saved):
+    if not any(key.rpartition(".")[0] == head for key in saved):
         return 0
     # All of its tensors: one that agreed would not be of the same outputs as the others.
     places = [(key, key.rpartition(".")[0]) for key in {**own, **saved}]

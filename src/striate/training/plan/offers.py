@@ -86,7 +86,7 @@ def offers_for(work: Workload, request: ExecutionConfig) -> Offers:
     precisions: tuple[str, ...] = ("fp32",) if own_rule else _precisions(torch.device(execution.device or "cpu"))
     layouts = ("contiguous", "channels_last") if has_maps(module) and not own_rule else ("contiguous",)
     # Hooks are not part of what is compiled, and auxiliary heads and penalties on outputs see through them.
-    hooks = work.state.heads is not None or work.config.regularize.sparsity > 0
+    hooks = work.state.heads is not None or work.config.regularize.looks_inside
     compiler = device == "cuda" or has_compiler()
     compiles = () if own_rule or hooks or not compiler else _compiles(device)
     calls = sum(1 for part in module.modules() if not list(part.children()))

@@ -62,7 +62,7 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
             "random ones: its large steps would undo what was learned",
             "--recipe fine-tune",
         )
-    rule = facts.own_rule if uses_local_rule(config, data, facts.own_rule) else None
+    rule = facts.own_rule if uses_local_rule(config, data, facts.own_rule, begun=facts.has_weights) else None
     recipe = "fine-tune" if facts.has_weights and config.recipe == "standard" and rule is None else config.recipe
     augment, reason = decide_augmentation(
         config.augment,

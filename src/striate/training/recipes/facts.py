@@ -47,6 +47,8 @@ class Facts:
     """Whether targets can be those of a part of the image, and in `decide`, whether they are."""
     adapt: Adapt | None = None
     """`Task.augmentation` of the task that is trained."""
+    passes: float = 1.0
+    """How many times as many passes over the samples as usual the task needs."""
     positions: int = 0
     """Of an input: pixels of an image."""
 
@@ -64,6 +66,7 @@ def gather_facts(
     keeps: bool = True,
     windows: bool = False,
     adapt: Adapt | None = None,
+    passes: float = 1.0,
 ) -> Facts:
     """The facts; the network is left as it is. `keeps`: whether a moved image keeps its target; `windows` and `adapt`
     as in `Facts`. Raises ModelError where the network does not take the data."""
@@ -85,6 +88,7 @@ def gather_facts(
         keeps=keeps,
         windows=windows,
         adapt=adapt,
+        passes=passes,
         positions=math.prod(data.input_shape[1:]),
     )
 

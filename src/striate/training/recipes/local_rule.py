@@ -12,9 +12,9 @@ from striate.training.recipes.facts import Choice, Facts
 from striate.training.recipes.standard import batch_size, which_epoch
 
 
-def uses_local_rule(config: Config, data: Dataset, rule: LearningRule | None) -> bool:
-    """Whether the training is one by the network's local learning rule: where that was asked for, or nothing else is
-    possible.
+def uses_local_rule(config: Config, data: Dataset, rule: LearningRule | None, *, begun: bool = False) -> bool:
+    """Whether the training is one by the network's local learning rule: where that was asked for, where nothing else is
+    possible, or where that is usual for a network that has not `begun` with learned weights.
 
     Raises ConfigError where the network has no rule, or no gradient, or the data have no classes.
     """
@@ -22,6 +22,12 @@ def uses_local_rule(config: Config, data: Dataset, rule: LearningRule | None) ->
     if rule is None:
         if requested != "own-rule":
             return False
+        known = MODELS.get(model.partition("(")[0])
+        if known is not None and known.own_rule:
+            got, expected = f"own-rule for {model} as a classifier", "--task reconstruct: its rule needs no labels"
+            raise ConfigError(
+                "optim.name", got, expected, "--task reconstruct; its run begins a classifier: --weights RUN"
+            )
         names = ", ".join(info.name for info in MODELS.values() if info.own_rule)
         raise ConfigError(
             "optim.name", f"own-rule for {model}, which has none", f"a network that has: {names}", "--model perceptron"
@@ -33,9 +39,9 @@ def uses_local_rule(config: Config, data: Dataset, rule: LearningRule | None) ->
             f"own-rule: {rule.title}",
             "--optim.name own-rule",
         )
-    if not (rule.only or requested == "own-rule"):
+    if not (rule.only or requested == "own-rule" or (rule.usual and requested is None and not begun)):
         return False
-    if not data.has_one_class_each:
+    if rule.labels and not data.has_one_class_each:
         raise ConfigError(
             "optim.name",
             f"own-rule for data whose targets are {annotation_kind(data.annotation).word}",
@@ -52,18 +58,19 @@ def uses_local_rule(config: Config, data: Dataset, rule: LearningRule | None) ->
 def local_rule(rule: LearningRule, facts: Facts, request: Config) -> Choice:
     """Rate, schedule and epochs as the rule says, a quarter of these with the recipe `quick`; no weight decay.
 
-    The batch only says how often the rate changes: within it, samples are taken one after the other.
+    Where samples are taken one after the other, the batch only says how often the rate changes. A rule that needs no
+    labels does not lower the loss that is measured, so that its last epoch is kept.
     """
-    keep, reason = which_epoch(facts)
+    keep, reason = which_epoch(facts) if rule.labels else ("last", {})
     why = {
-        "optim.name": f"no gradient: it learns by {rule.title}",
+        "optim.name": f"no gradient of a loss: it learns by {rule.title}",
         "optim.lr": f"rate {rule.rate:g}: {rule.why}",
     }
     return Choice(
         optimizer="own-rule",
         lr=rule.rate,
         weight_decay=0.0,
-        batch=batch_size(facts.samples),
+        batch=rule.batch or batch_size(facts.samples),
         epochs=max(1, rule.epochs // 4) if request.recipe == "quick" else rule.epochs,
         ema=0.0,
         patience=0,

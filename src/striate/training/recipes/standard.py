@@ -85,8 +85,10 @@ def batch_size(samples: int) -> int:
 
 
 def epochs(facts: Facts) -> int:
-    """So many that 200,000 samples are seen, between 12 (40 for networks that cost next to nothing) and 150."""
-    return max(40 if 0 < facts.macs < CHEAP else 12, passes_for(facts.samples))
+    """So many that 200,000 samples are seen, between 12 (40 for networks that cost next to nothing) and 150; more where
+    the task needs them."""
+    usual = max(40 if 0 < facts.macs < CHEAP else 12, passes_for(facts.samples))
+    return min(150, round(facts.passes * usual))
 
 
 def passes_for(samples: int) -> int:

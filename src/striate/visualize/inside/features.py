@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from striate.errors import DataError
+from striate.layers.code import Code
 from striate.models.preserved_state import on_trial
 from striate.observe.module_calls import ModuleCall, module_calls
 from striate.visualize.inside.passes import as_input, batches, choose_layer, layer_outputs, run
@@ -28,8 +29,8 @@ class Features:
 
 
 def find_features(module: nn.Module, x: torch.Tensor, layer: str | None = None) -> Features:
-    """The features of normalized inputs `x` (N, …): the inputs of the last layer with weights, or the outputs of
-    `layer`.
+    """The features of normalized inputs `x` (N, …): the code of an autoencoder, of other networks the inputs of the
+    last layer with weights, or the outputs of `layer`.
 
     Of maps with positions, each feature is the mean over them. Computed a batch at a time, in eval mode. Raises
     UsageError for a layer that is not there, DataError where features are not finite.
@@ -37,6 +38,9 @@ def find_features(module: nn.Module, x: torch.Tensor, layer: str | None = None) 
     if layer is not None:
         parts = [choose_layer(layer_outputs(module, part), layer).values for part in batches(x)]
         source = f"outputs of {layer}"
+    elif code := next((name for name, part in module.named_modules() if isinstance(part, Code)), ""):
+        parts = [layer_outputs_of(module, code, part) for part in batches(x)]
+        source = f"the code, outputs of {code}"
     else:
         head = _last_head(module, x[:1])
         parts = [_given_to(module, head, part) if head else part for part in batches(x)]
@@ -62,6 +66,11 @@ def _last_head(module: nn.Module, x: torch.Tensor) -> str:
     # A linear layer that runs again and again says something of a step of a sequence, not of the sample.
     once = [name for name in ran if ran.count(name) == 1 or not isinstance(heads[name], nn.Linear)]
     return (once or ran or [""])[-1]
+
+
+def layer_outputs_of(module: nn.Module, name: str, x: torch.Tensor) -> torch.Tensor:
+    """What the layer `name` gives for normalized inputs `x` (N, …)."""
+    return choose_layer(layer_outputs(module, x), name).values
 
 
 def _given_to(module: nn.Module, name: str, x: torch.Tensor) -> torch.Tensor:

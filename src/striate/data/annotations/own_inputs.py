@@ -1,0 +1,85 @@
+"""No annotation: the target of an image is the image."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.annotations.annotation import AnnotationKind
+from striate.data.listing import Listing, class_numbers, order_classes
+from striate.data.media.medium import Preparation
+from striate.errors import DataError
+
+CLASS = "class"
+"""The column of a listing that keeps the class names of images that have some."""
+
+
+class OwnInputs(AnnotationKind):
+    """(N, C, H, W) uint8: the inputs themselves, which a `Split` holds once."""
+
+    name: ClassVar[str] = "input"
+    word: ClassVar[str] = "the images themselves"
+    texts: ClassVar[str] = "nothing"
+    task: ClassVar[str] = "reconstruct"
+    of_whole: ClassVar[bool] = False
+    is_input: ClassVar[bool] = True
+
+    def retarget(self, listing: Listing, has: AnnotationKind) -> Listing:
+        """The images alone; class names stay as a column, for slices of an evaluation, and the splits are those that
+        the classes have. Raises DataError for what are no images."""
+        if not listing.medium.pictures or (listing.inputs is not None and listing.inputs.dtype != np.uint8):
+            raise DataError(
+                f"data {listing.source}",
+                listing.medium.many,
+                "images, whose pixels have values from 0 to 255: the reconstruction is compared with them",
+                "give images, or draw the data as such",
+            )
+        columns = {name: values for name, values in listing.columns.items() if name != CLASS}
+        if has.name in ("class", "identity"):
+            columns[CLASS] = listing.labels
+        return replace(
+            listing,
+            annotation=self.name,
+            labels=("",) * len(listing),
+            targets=None,
+            classes=(),
+            target_names=(),
+            read_mask=None,
+            class_level=None,
+            columns=columns,
+        )
+
+    def targets(
+        self, listing: Listing, ids: NDArray[np.int64], masks: Any, classes: tuple[str, ...]
+    ) -> NDArray[np.int64]:
+        """(N, 0): the inputs take their place where a split is made."""
+        del listing, masks, classes
+        return np.zeros((len(ids), 0), np.int64)
+
+    def split_strata(self, listing: Listing, ids: Sequence[int]) -> list[int]:
+        """The class, where images have one: the splits are those of the same data with classes."""
+        labels = listing.columns.get(CLASS)
+        if labels is None:
+            return [0] * len(ids)
+        numbers: list[int] = class_numbers([labels[i] for i in ids], order_classes(labels)).tolist()
+        return numbers
+
+    def strata(self, targets: NDArray[Any], folds: int, units: Sequence[Hashable] = ()) -> NDArray[np.int64]:
+        """Nothing: all images count alike."""
+        del folds, units
+        return np.zeros(len(targets), np.int64)
+
+    def match(
+        self, listing: Listing, classes: tuple[str, ...], preparation: Preparation
+    ) -> tuple[Listing, tuple[str, ...]]:
+        """All images fit."""
+        del classes, preparation
+        return listing, ()
+
+    def check_count(self, listing: Listing, targets: int) -> None:
+        """The number of pixels follows from the shape of the inputs, which is compared elsewhere."""
+        del listing, targets

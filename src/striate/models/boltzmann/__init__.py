@@ -1,0 +1,1 @@
+"""Boltzmann machines: how they learn, and how likely they find images."""

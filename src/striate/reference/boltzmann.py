@@ -1,0 +1,99 @@
+"""Boltzmann machines from the definition: energy, conditional probabilities, free energy, partition function.
+
+Units are binary, or visible ones real-valued (`gaussian`): visible v (N, V), hidden h (N, H), weights w (H, V), biases
+a (V,) of visible and b (H,) of hidden units.
+
+    E(v, h) = −a·v − b·h − h·W·v          binary
+    E(v, h) = ½‖v − a‖² − b·h − h·W·v     gaussian, of variance 1
+
+Sources: Smolensky, "Information processing in dynamical systems: foundations of harmony theory", 1986; Hinton, "A
+practical guide to training restricted Boltzmann machines", 2010; Lee et al., "Convolutional deep belief networks for
+scalable unsupervised learning of hierarchical representations", ICML 2009 (probabilistic max pooling).
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from striate.errors import ShapeError, UsageError
+from striate.reference.activations import sigmoid
+from striate.reference.arguments import Array, maps
+
+MOST_UNITS = 20
+"""Of the side that is enumerated: 2²⁰ states."""
+
+
+def boltzmann_energy(
+    v: ArrayLike, h: ArrayLike, w: ArrayLike, a: ArrayLike, b: ArrayLike, *, gaussian: bool = False
+) -> Array:
+    """E(v, h) of each pair: (N, V) and (N, H) to (N,). Raises ShapeError."""
+    v, h, w, a, b = _fitting(v, w, a, b, h)
+    visible = 0.5 * np.square(v - a).sum(1) if gaussian else -(v @ a)
+    energy: Array = visible - h @ b - np.einsum("nh,hv,nv->n", h, w, v)
+    return energy
+
+
+def hidden_given_visible(v: ArrayLike, w: ArrayLike, b: ArrayLike) -> Array:
+    """P(h = 1 | v) = σ(b + W v): (N, V) to (N, H)."""
+    return sigmoid(np.asarray(v, np.float64) @ np.asarray(w, np.float64).T + np.asarray(b, np.float64))
+
+
+def visible_given_hidden(h: ArrayLike, w: ArrayLike, a: ArrayLike, *, gaussian: bool = False) -> Array:
+    """P(v = 1 | h) = σ(a + Wᵀ h), or the mean a + Wᵀ h of `gaussian` units: (N, H) to (N, V)."""
+    sums: Array = np.asarray(h, np.float64) @ np.asarray(w, np.float64) + np.asarray(a, np.float64)
+    return sums if gaussian else sigmoid(sums)
+
+
+def free_energy(v: ArrayLike, w: ArrayLike, a: ArrayLike, b: ArrayLike, *, gaussian: bool = False) -> Array:
+    """F(v) = −log Σ_h exp(−E(v, h)), by the closed form: (N, V) to (N,). Raises ShapeError."""
+    v, _, w, a, b = _fitting(v, w, a, b)
+    visible = 0.5 * np.square(v - a).sum(1) if gaussian else -(v @ a)
+    energy: Array = visible - np.logaddexp(0, v @ w.T + b).sum(1)
+    return energy
+
+
+def log_partition(w: ArrayLike, a: ArrayLike, b: ArrayLike) -> float:
+    """log Z = log Σ_v Σ_h exp(−E(v, h)) of binary units, by enumeration of the smaller side.
+
+    Raises UsageError where both sides have more than 20 units.
+    """
+    w, a, b = (np.asarray(x, np.float64) for x in (w, a, b))
+    if w.shape[0] < w.shape[1]:  # the same machine with its sides exchanged
+        w, a, b = w.T, b, a
+    if w.shape[1] > MOST_UNITS:
+        got = f"{w.shape[0]} and {w.shape[1]} units"
+        raise UsageError("w", got, f"at most {MOST_UNITS} on one side", "estimate it by annealed importance sampling")
+    states = np.array(list(itertools.product((0.0, 1.0), repeat=w.shape[1])))
+    return float(np.logaddexp.reduce(-free_energy(states, w, a, b)))
+
+
+def probabilistic_max_pool(x: ArrayLike, size: int) -> tuple[Array, Array]:
+    """Of inputs x (N, K, H, W) to detection units, in blocks of size × size of which at most one unit is on:
+    P(h = 1), (N, K, H, W), and P(p = 1), (N, K, H/size, W/size), that of the pooling unit above each block.
+
+    P(h_i = 1) = exp(x_i) / (1 + Σ_block exp(x)), P(p = 0) = 1 / (1 + Σ_block exp(x)). Raises ShapeError where blocks
+    do not fit.
+    """
+    x = maps(x)
+    n, k, height, width = x.shape
+    if height % size or width % size:
+        raise ShapeError("x", f"maps of {height}×{width}", f"sides that {size} divides", "crop the maps")
+    blocks = x.reshape(n, k, height // size, size, width // size, size)
+    largest = np.maximum(blocks.max((3, 5), keepdims=True), 0)
+    strengths = np.exp(blocks - largest)
+    total = np.exp(-largest) + strengths.sum((3, 5), keepdims=True)
+    on: Array = (1 - np.exp(-largest) / total)[:, :, :, 0, :, 0]
+    return (strengths / total).reshape(x.shape), on
+
+
+def _fitting(v: ArrayLike, w: ArrayLike, a: ArrayLike, b: ArrayLike, h: ArrayLike | None = None) -> tuple[Array, ...]:
+    v, w, a, b = (np.asarray(x, np.float64) for x in (v, w, a, b))
+    h = np.zeros((len(v), len(b))) if h is None else np.asarray(h, np.float64)
+    fits = v.ndim == h.ndim == 2 and w.shape == (h.shape[1], v.shape[1]) == (b.size, a.size) and len(v) == len(h)
+    if not fits:
+        got = f"v {v.shape}, h {h.shape}, w {w.shape}, a {a.shape}, b {b.shape}"
+        raise ShapeError("v", got, "v (N, V), h (N, H), w (H, V), a (V,), b (H,)", "transpose w, or flatten the images")
+    return v, h, w, a, b

@@ -1,0 +1,1 @@
+"""Images from what a network makes of them: autoencoders."""

@@ -1,0 +1,95 @@
+"""Typical mistakes of autoencoders, as reconstructions show them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from striate.records import Finding
+from striate.tasks.evaluation import Evaluation
+from striate.tasks.reconstruct.metrics import squared_errors
+from striate.wording import percent, several
+
+FEWEST = 12
+SAME = 0.02
+"""Share of the variance of the images from which on reconstructions vary: below, all are the same image."""
+RANGE = 0.1
+"""By how much the range of outputs may stay behind that of the images."""
+_OF_ZERO, _OF_TANH = 0.4999, (0.2689, 0.7311)
+"""The sigmoid of 0, below which no pixel is after relu or sigmoid; of −1 and 1, between which all are after tanh."""
+
+
+def reconstruction_findings(evaluation: Evaluation) -> tuple[Finding, ...]:
+    """What the reconstructions of a split say of the network."""
+    if evaluation.n < FEWEST:
+        return ()
+    found = (_same_image(evaluation), _range_not_reached(evaluation), _no_better_than_mean(evaluation))
+    return tuple(finding for finding in found if finding is not None)[:1]
+
+
+def _variance(images: np.ndarray) -> float:
+    return float(images.reshape(len(images), -1).var(0).mean())
+
+
+def _some(evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
+    """Images and reconstructions of 1,000 samples at most, as numbers from 0 to 1."""
+    rows = np.linspace(0, evaluation.n - 1, min(evaluation.n, 1_000)).astype(int)
+    return evaluation.targets[rows].astype(np.float64) / 255, np.asarray(evaluation.decoded[rows], np.float64)
+
+
+def _same_image(evaluation: Evaluation) -> Finding | None:
+    """`fit.same-image`: all reconstructions are one image."""
+    images, made = _some(evaluation)
+    whole, own = _variance(images), _variance(made)
+    if whole == 0 or own >= SAME * whole:
+        return None
+    return Finding(
+        code="fit.same-image",
+        severity="warning",
+        where=f"{evaluation.split} split",
+        measured=f"the reconstructions vary by {percent(own / whole)} of the variance of the images",
+        threshold=f"at least {percent(SAME)}",
+        why="Whatever the network sees, it gives about the same image, the mean of all: nothing of the image comes "
+        "through the code. Its units are dead or saturated, or the rate is too low or too high.",
+        remedy="Train for longer; if that does not help: another rate (striate lr-find), or units that do not die in "
+        "place of relu, such as leaky.",
+    )
+
+
+def _range_not_reached(evaluation: Evaluation) -> Finding | None:
+    """`model.output-range`: outputs cannot be as dark or as bright as the images are."""
+    images, made = _some(evaluation)
+    low, high = np.quantile(images, (0.001, 0.999))
+    least, most = float(made.min()), float(made.max())
+    cut_off = least >= _OF_ZERO or (least >= _OF_TANH[0] and most <= _OF_TANH[1])
+    if not cut_off or (least - low <= RANGE and high - most <= RANGE):
+        return None
+    return Finding(
+        code="model.output-range",
+        severity="warning",
+        where=f"{evaluation.split} split",
+        measured=f"reconstructions from {least:.2f} to {most:.2f}",
+        threshold=f"the range of the images, {low:.2f} to {high:.2f}",
+        why="The reconstruction cannot become as dark or as bright as the images. With binary cross-entropy the "
+        "network gives logits, of which the task takes the sigmoid: a relu, sigmoid or tanh at its end cuts them off.",
+        remedy="End the network with the layer that has weights, without an activation behind it.",
+    )
+
+
+def _no_better_than_mean(evaluation: Evaluation) -> Finding | None:
+    """`fit.no-better-than-mean`: the error is that of always giving the mean image, or larger."""
+    images, made = _some(evaluation)
+    own = float(squared_errors(made, (255 * images).round().astype(np.uint8)).mean())
+    mean = _variance(images)
+    if mean == 0 or own < mean:
+        return None
+    return Finding(
+        code="fit.no-better-than-mean",
+        severity="warning",
+        where=f"{evaluation.split} split",
+        measured=f"a mean squared error of {own:.4g}",
+        threshold=f"{mean:.4g}, that of the mean image",
+        why=f"On {several(evaluation.n, 'image')} the reconstructions are no nearer to the images than one and the "
+        "same picture would be: the scale of the outputs is wrong, or nothing was learned.",
+        remedy="Let the network give values from 0 to 1 for --task.loss squared, logits for binary-cross-entropy; or "
+        "train for longer.",
+    )
