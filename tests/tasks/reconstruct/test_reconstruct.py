@@ -104,8 +104,8 @@ def test_networks_get_what_they_lack() -> None:
     ("mistake", "code"),
     [
         ("one image", "fit.same-image"),
-        ("relu", "model.output-range"),
-        ("tanh", "model.output-range"),
+        ("relu", "fit.output-range"),
+        ("tanh", "fit.output-range"),
         ("scale", "fit.no-better-than-mean"),
         ("none", None),
         ("blurred", None),
