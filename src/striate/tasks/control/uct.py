@@ -10,27 +10,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Simulator(Protocol):
-    """A game that can be saved, set back, and played on from there as often as one likes."""
+class Outcome(Protocol):
+    """What an action led to."""
 
-    actions: int
-    """How many actions there are, numbered from 0."""
-
-    def save(self) -> Any:
-        """The whole state of the game."""
+    @property
+    def reward(self) -> float:
+        """Of this step."""
         ...
 
-    def restore(self, saved: Any, *, chance: bool = True) -> None:
-        """Go back to a saved state, which stays as it is: also the generator of random numbers, or, without `chance`,
-        all but that."""
+    @property
+    def over(self) -> bool:
+        """Whether the episode ended."""
+        ...
+
+
+class Simulator(Protocol):
+    """What a search needs of an environment (`striate.data.environments.environment.Environment` is one)."""
+
+    def snapshot(self) -> Any:
+        """The whole state, which nothing changes later."""
+        ...
+
+    def restore(self, snapshot: Any) -> None:
+        """Become what the snapshot says, chance included."""
         ...
 
     def reseed(self, seed: int) -> None:
-        """Let chance go on from a seed: a planner that saw the same chance as the game would know the future."""
+        """Draw what chance decides from here on from another seed."""
         ...
 
-    def step(self, action: int) -> tuple[float, bool]:
-        """The reward of an action, and whether the episode is over."""
+    def step(self, action: int) -> Outcome:
+        """Act once."""
         ...
 
 
@@ -70,8 +80,8 @@ class _Node:
     children: dict[int, _Node] = field(default_factory=dict)
 
 
-def search(simulator: Simulator, config: SearchConfig, rng: np.random.Generator) -> Plan:
-    """The plan for the present state of a simulator, which is in that state again afterwards.
+def search(simulator: Simulator, actions: int, config: SearchConfig, rng: np.random.Generator) -> Plan:
+    """The plan for the present state of a simulator with so many `actions`; it is in that state again afterwards.
 
     UCT of Kocsis and Szepesvári, "Bandit based Monte-Carlo planning" (2006), as Guo et al., "Deep learning for
     real-time Atari game play using offline Monte-Carlo tree search planning" (2014) let it teach a network: actions in
@@ -79,12 +89,12 @@ def search(simulator: Simulator, config: SearchConfig, rng: np.random.Generator)
     sequences of actions, not states, so that chance is drawn anew in each trajectory. The best action is the one with
     most visits, of equal ones the one with the higher value.
     """
-    saved = simulator.save()
-    simulator.reseed(int(rng.integers(2**31)))
-    root = _new_node(simulator.actions, rng)
+    here = simulator.snapshot()
+    root = _new_node(actions, rng)
     low, high, steps = math.inf, -math.inf, 0
-    for _ in range(max(config.trajectories, simulator.actions)):
-        simulator.restore(saved, chance=False)
+    for _ in range(max(config.trajectories, actions)):
+        simulator.restore(here)
+        simulator.reseed(int(rng.integers(2**31)))  # who saw the chance of the game itself would know the future
         path, rewards = _trajectory(simulator, root, config, max(high - low, 1e-9), rng)
         steps += len(rewards)
         value = 0.0
@@ -95,7 +105,7 @@ def search(simulator: Simulator, config: SearchConfig, rng: np.random.Generator)
                 node.visits[action] += 1
                 node.totals[action] += value
         low, high = min(low, value), max(high, value)
-    simulator.restore(saved)
+    simulator.restore(here)
     visits, totals = np.array(root.visits), np.array(root.totals)
     values = np.where(visits > 0, totals / np.maximum(visits, 1), np.nan)
     best = np.flatnonzero(visits == visits.max())
@@ -113,7 +123,8 @@ def _trajectory(
     path: list[tuple[_Node, int]] = []
     rewards: list[float] = []
     node: _Node | None = root
-    rest = rng.integers(simulator.actions, size=config.depth).tolist()
+    actions = len(root.visits)
+    rest = rng.integers(actions, size=config.depth).tolist()
     for place in range(config.depth):
         if node is None:
             action = rest[place]
@@ -121,10 +132,10 @@ def _trajectory(
             inside = not node.untried
             action = _ucb(node, config.exploration * unit) if inside else node.untried.pop()
             path.append((node, action))
-            node = node.children.setdefault(action, _new_node(simulator.actions, rng)) if inside else None
-        reward, over = simulator.step(action)
-        rewards.append(reward)
-        if over:
+            node = node.children.setdefault(action, _new_node(actions, rng)) if inside else None
+        outcome = simulator.step(action)
+        rewards.append(outcome.reward)
+        if outcome.over:
             break
     return path, rewards
 
