@@ -106,6 +106,11 @@ class Environments:
             self._begin(number)
         return Steps(self.frames, ends, rewards, terminated, truncated, tuple(episodes))
 
+    def ended(self, before: np.ndarray, steps: Steps) -> np.ndarray:
+        """(N, H, W, C·stack): the stacks that `steps` led to, the last of an episode where it is over. `before` are the
+        stacks that were acted on."""
+        return np.concatenate([before[..., self.game.shape[-1] :], steps.ends], axis=-1)
+
     def state_dict(self) -> dict[str, Any]:
         """All that going on needs: tensors, numbers, texts, and lists and dicts of such."""
         return {
