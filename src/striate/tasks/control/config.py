@@ -15,9 +15,10 @@ class ControlConfig:
     """Fields of `task.control.*`: learning from rewards, where DATA is an environment, `gym:ID`. Steps are steps of an
     environment, all environments counted together."""
 
-    algorithm: Literal["pqn", "dqn"] | None = None
+    algorithm: Literal["pqn", "dqn", "planner"] | None = None
     """`pqn`: many environments at once, lambda returns, no replay and no target network (Gallici et al. 2024); `dqn`:
-    a replay buffer and a target network (Mnih et al. 2015). Default: pqn."""
+    a replay buffer and a target network (Mnih et al. 2015); `planner`: a search in copies of the environment teaches
+    the network (Guo et al. 2014). Default: pqn, and planner with --recipe planner."""
     steps: Annotated[int, Ge(1), Le(10**11)] | None = None
     """Steps in all. Default: they follow from --minutes, which are 10 where neither is given."""
     stretch: Annotated[int, Ge(1), Le(10**10)] | None = None
@@ -62,6 +63,20 @@ class ControlConfig:
     """dqn: steps for each update."""
     target_every: Annotated[int, Ge(1), Le(10**7)] = 1000
     """dqn: updates after which the target network becomes the network."""
+    trajectories: Annotated[int, Ge(1), Le(10**6)] = 100
+    """planner: games that are played ahead from each state before an action is advised."""
+    depth: Annotated[int, Ge(1), Le(10**5)] = 40
+    """planner: steps of each of them at most."""
+    search_explore: Annotated[float, Ge(0), Le(1000)] = 0.7
+    """planner: the constant of the upper confidence bound (UCB1), in units of the range of returns."""
+    lesson: Literal["action", "visits", "values"] = "action"
+    """planner: what the network learns of the search: the action advised, as a class; the share of visits of each
+    action; or the values of actions, by regression."""
+    lesson_updates: Annotated[int, Ge(1), Le(1000)] = 2
+    """planner: batches of lessons for each step."""
+    pupil_plays: Share = 0.0
+    """planner: share of steps that the network itself plays, while the planner advises what it should have done
+    (interleaved in Guo et al. 2014; DAgger in Ross et al. 2011)."""
     val_episodes: Annotated[int, Ge(2), Le(10_000)] = 16
     """Validation episodes after each stretch, of seeds that training has not; the best stretch's network is kept."""
     test_episodes: Annotated[int, Ge(2), Le(100_000)] = 100
