@@ -27,7 +27,7 @@ CONSTANT = 0.5
 """Share of random actions at the end from which on exploration does not decay."""
 ABOVE = 3.0
 """Times the largest discounted return seen, from which on a mean value is an overestimate."""
-TELLS, BETTER = 0.8, 0.1
+TELLS, BETTER = 0.8, 0.05
 """Area under the ROC curve with which observations tell steps with a reward, shifted by one step; and by how much it is
 larger than as recorded."""
 REPLAYED = 2000
