@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from striate.records import Interval
 from striate.statistics.intervals import FEW, LEVEL, percentile_interval, resampled_means
 from striate.tasks.control.config import ControlConfig
 from striate.tasks.control.network import action_values
+from striate.wording import several
 
 TASK = "control"
 """Its name in metrics.json."""
@@ -65,6 +66,17 @@ def mean_interval(returns: np.ndarray) -> Interval:
     half = float(t.ppf((1 + LEVEL) / 2, max(len(values) - 1, 1)) * values.std(ddof=min(len(values) - 1, 1)))
     half /= len(values) ** 0.5
     return Interval(float(values.mean()) - half, float(values.mean()) + half, LEVEL, "Student")
+
+
+def return_line(metrics: Mapping[str, Any]) -> str:
+    """The metrics of a split on one line."""
+    if metrics["return"] is None:
+        return "no episode ended"
+    low, high = metrics["return_interval"]
+    span = "" if low is None else f" ({low:.4g} to {high:.4g})"
+    return (
+        f"return {metrics['return']:.4g}{span}, {several(metrics['episodes'], 'episode')}, {metrics['steps']:,} steps"
+    )
 
 
 def split_seed(seed: int, split: str) -> int:
