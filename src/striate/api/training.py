@@ -106,7 +106,7 @@ def train(
     epochs: int | None = None,
     minutes: float | None = None,
     target: float | None = None,
-    recipe: Literal["quick", "standard", "speedrun", "fine-tune"] = "standard",
+    recipe: Literal["quick", "standard", "speedrun", "fine-tune", "planner"] = "standard",
     batch: int | None = None,
     lr: float | None = None,
     size: int | tuple[int, int] | None = None,

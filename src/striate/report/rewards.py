@@ -55,6 +55,7 @@ def finish_rewards(
     make_folder(run.plots)
     pictures = _pictures(run, prepared, state, played["test"], metrics["best_epoch"])
     strip, film = _film(run, prepared, module)
+    state.learner.write_data(run.path)
     write_text(run.report, _page(run, prepared, state, metrics, [*pictures, strip], film, played["test"]))
     note_files(run, [run.best])
     write_json(run.metrics_json, metrics)
@@ -80,6 +81,7 @@ def _metrics(prepared: PreparedLearner, state: RewardState, played: dict[str, Pl
         "best_epoch": next(row["epoch"] for row in rows if row["step"] == kept),
         "steps": learner.step,
         "updates": learner.updates,
+        **learner.facts(),
         "train_seconds": round(seconds, 3),
         "steps_per_second": round(learner.step / seconds, 1) if seconds else None,
         "device": config.execution.device,

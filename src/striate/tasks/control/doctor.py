@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,34 @@ REPLAYED = 2000
 _PLAYED = "replay buffer"
 
 
+def play_randomly(source: str, steps: int, limit: int | None = None, seed: int = 0) -> Experience:
+    """So many steps of an environment with random actions, one episode after another."""
+    environment, rng, rows = open_environment(source), np.random.default_rng(seed), list[tuple[Any, ...]]()
+    frame, length, limit = environment.reset(seed), 0, limit or environment.game.limit
+    while len(rows) < steps:
+        step, length = environment.step(int(rng.integers(len(environment.game.actions)))), length + 1
+        truncated = not step.terminated and (step.truncated or length >= limit)
+        rows.append((frame.copy(), step.frame.copy(), step.reward, step.terminated, truncated))
+        frame = step.frame
+        if step.terminated or truncated:
+            frame, length = environment.reset(seed + len(rows)), 0
+    seen, after, rewards, terminated, cut = (np.array(column) for column in zip(*rows, strict=True))
+    return Experience(seen, after, rewards.astype(np.float64), terminated, cut)
+
+
+def environment_findings(found: Experience, limit: int, where: str) -> Iterator[Finding]:
+    """What random play says of an environment: the scale of its rewards, resets that it does not tell, and a limit that
+    it tells as an end. Rewards that random play never meets are none of its faults."""
+    for finding in experience_findings(found, where):
+        if finding.code in ("reward.scale", "reward.terminal-lost"):
+            yield finding
+    lengths = np.diff(np.flatnonzero(found.ends), prepend=-1)
+    at_limit = found.terminated[found.ends] & (lengths == limit)
+    if len(lengths) >= FEWEST_RESETS and at_limit.all():
+        told = f"all of {several(len(lengths), 'episode')} are terminated after {several(limit, 'step')}, their limit"
+        yield _truncated(where, told)
+
+
 def experience_findings(found: Experience, where: str = _PLAYED) -> Iterator[Finding]:
     """What transitions in the order of time say by themselves, of any program."""
     yield from reward_values(found.rewards, where)
@@ -46,19 +75,7 @@ def reward_values(rewards: NDArray[np.float64], where: str) -> Iterator[Finding]
     """`reward.never-seen` and `reward.scale`."""
     paid = np.abs(rewards[rewards != 0])
     if len(rewards) >= FEWEST_STEPS and not len(paid):
-        yield Finding(
-            code="reward.never-seen",
-            severity="error",
-            where=where,
-            measured=f"all rewards of {several(len(rewards), 'step')} are 0",
-            threshold=f"one other than 0 in {FEWEST_STEPS:,} steps",
-            why="Without a reward no action is better than another: there is nothing to learn from.",
-            remedy=Remedy(
-                "Give rewards on the way to the goal, let episodes begin nearer to it, or explore for longer.",
-                settings={"task.control.explore_until": 0.5, "task.control.explore_end": 0.2},
-                advice="an environment with rewards on the way to the goal",
-            ),
-        )
+        yield _never_seen(where, f"all rewards of {several(len(rewards), 'step')} are 0")
     if len(paid) and not SMALLEST <= (size := float(np.median(paid))) <= LARGEST:
         what = "huge" if size > 1 else "tiny"
         yield Finding(
@@ -74,6 +91,30 @@ def reward_values(rewards: NDArray[np.float64], where: str) -> Iterator[Finding]
                 settings={"task.control.clip_rewards": True},
             ),
         )
+
+
+def never_seen(history: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """`reward.never-seen` of a run by its rows of metrics.csv."""
+    returns = [row[f"{split}_return"] for row in history for split in ("train", "val")]
+    steps = sum(row["train_steps"] for row in history)
+    if steps >= FEWEST_STEPS and not any(returns):
+        yield _never_seen("metrics.csv", f"all returns of {several(steps, 'step')} of training episodes are 0")
+
+
+def _never_seen(where: str, measured: str) -> Finding:
+    return Finding(
+        code="reward.never-seen",
+        severity="error",
+        where=where,
+        measured=measured,
+        threshold=f"one other than 0 in {FEWEST_STEPS:,} steps",
+        why="Without a reward no action is better than another: there is nothing to learn from.",
+        remedy=Remedy(
+            "Give rewards on the way to the goal, let episodes begin nearer to it, or explore for longer.",
+            settings={"task.control.explore_until": 0.5, "task.control.explore_end": 0.2},
+            advice="an environment with rewards on the way to the goal",
+        ),
+    )
 
 
 def _observations(found: Experience, where: str) -> Iterator[Finding]:

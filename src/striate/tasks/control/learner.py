@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,14 @@ class Learner(ABC):
         config = self.config
         done = min(self.step / (config.explore_until * self.total), 1.0)
         return config.explore_start + done * (config.explore_end - config.explore_start)
+
+    def facts(self) -> dict[str, Any]:
+        """What metrics.json has of this algorithm alone."""
+        return {}
+
+    def write_data(self, folder: Path) -> None:
+        """Write into a run's folder, once training is over, what others can learn from."""
+        del folder
 
     def choose(self, values_NA: np.ndarray) -> np.ndarray:
         """(N,): the best action of each, or with probability `explore` any (epsilon-greedy)."""

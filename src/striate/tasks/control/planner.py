@@ -21,6 +21,7 @@ from striate.tasks.control.uct import SearchConfig, search
 
 _SEARCH, _SAMPLE, _PLAYER = 11, 12, 13  # what random numbers are for, beside the seed and the step
 _TOGETHER = 8
+_ROOM = 1024
 NAME = "lessons.npz"
 
 
@@ -45,9 +46,19 @@ class Planner(Learner):
             expected = "one whose state can be copied: gym:MinAtar/…, gym:ALE/… or gym:striate/Catch-v0"
             got = f"{played.game.source}, which starts over to get back to a state"
             raise ConfigError("recipe planner", got, expected, "leave out --recipe planner")
-        most, actions = self.total + _TOGETHER * len(played), len(played.game.actions)
-        self.seen = np.zeros((most, *played.stacked.shape[1:]), np.uint8)
-        self.visits, self.values = np.zeros((most, actions), np.int32), np.zeros((most, actions), np.float32)
+        actions = len(played.game.actions)
+        self.seen = np.zeros((0, *played.stacked.shape[1:]), np.uint8)
+        self.visits, self.values = np.zeros((0, actions), np.int32), np.zeros((0, actions), np.float32)
+        self._make_room(_ROOM)
+
+    def _make_room(self, rows: int) -> None:
+        """For so many lessons at least; how many there will be is not known where minutes are counted."""
+        while len(self.seen) < rows:
+            for name in _LESSONS:
+                part = getattr(self, name)
+                setattr(
+                    self, name, np.concatenate([part, np.zeros((max(len(part), _ROOM), *part.shape[1:]), part.dtype)])
+                )
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.module.parameters(), lr=self.lr)
@@ -75,6 +86,7 @@ class Planner(Learner):
         played, config = self.environments, self.config
         searched = SearchConfig(config.trajectories, config.depth, config.discount, config.search_explore)
         advised = []
+        self._make_room(self.step + len(played))
         for number, environment in enumerate(played.each):
             row = self.step + number
             rng = np.random.default_rng(hash_key(self.seed, _SEARCH, row))
@@ -101,14 +113,16 @@ class Planner(Learner):
             return self.minimize(cross_entropy(outputs, visits / visits.sum(1, keepdim=True)))
         return self.minimize(cross_entropy(outputs, visits.argmax(1)))
 
-    def write_lessons(self, folder: Path) -> Path:
+    def facts(self) -> dict[str, Any]:
+        """How many steps were simulated in copies, beside those of the environments; the data set."""
+        return {"simulated_steps": self.simulated, "lessons": NAME}
+
+    def write_data(self, folder: Path) -> None:
         """The lessons as a data set of images and classes, which `striate train` reads: `x_train` (T, H, W, C·stack)
         and `y_train` (T,), the action advised; beside them `visits` and `values` of the search."""
-        path = folder / NAME
         arrays = {"x_train": self.seen, "y_train": self.visits.argmax(1), "visits": self.visits, "values": self.values}
         filled = {name: part[: self.step] for name, part in arrays.items()}
-        write_atomic(path, lambda file: np.savez_compressed(file, **filled))
-        return path
+        write_atomic(folder / NAME, lambda file: np.savez_compressed(file, **filled))
 
     def state_dict(self) -> dict[str, Any]:
         lessons = {name: torch.from_numpy(getattr(self, name)[: self.step]) for name in _LESSONS}
@@ -117,6 +131,7 @@ class Planner(Learner):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.simulated = state["simulated"]
+        self._make_room(self.step)
         for name in _LESSONS:
             getattr(self, name)[: self.step] = state[name].numpy()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -19,6 +19,7 @@ from striate.tasks.control.config import ControlConfig
 from striate.tasks.control.dqn import MOST, Dqn
 from striate.tasks.control.learner import Learner
 from striate.tasks.control.network import Dueling, default_network
+from striate.tasks.control.planner import Planner
 from striate.tasks.control.play import TASK, split_seed
 from striate.tasks.control.pqn import Pqn
 from striate.training.config import Config
@@ -38,9 +39,23 @@ _MEANT = (
     *("seed", "save_seconds", "execution.device", "execution.threads", "decided", "recipe"),
     *("execution.precision", "execution.memory_format", "execution.compile", "code"),
 )
-_ALGORITHMS: dict[str, type[Learner]] = {"pqn": Pqn, "dqn": Dqn}
-_NEVER_PQN = ("double", "n_step", "replay_mb", "learn_after", "update_every", "target_every")
-_NEVER_DQN = ("rollout", "passes", "trace")
+_ALGORITHMS: dict[str, type[Learner]] = {"pqn": Pqn, "dqn": Dqn, "planner": Planner}
+_OWN_PQN = ("rollout", "passes", "trace")
+_OWN_DQN = ("double", "n_step", "replay_mb", "learn_after", "update_every", "target_every")
+_OWN_PLANNER = ("trajectories", "depth", "search_explore", "lesson", "lesson_updates", "pupil_plays")
+_OF_VALUES = ("explore_start", "explore_end", "explore_until", "dueling")
+_NEVER = {
+    "pqn": (*_OWN_DQN, *_OWN_PLANNER),
+    "dqn": (*_OWN_PQN, *_OWN_PLANNER),
+    "planner": (*_OWN_PQN, *_OWN_DQN, *_OF_VALUES),
+}
+"""Fields of `task.control.*` that have no meaning for an algorithm."""
+_USUAL = {
+    ("pqn", False): (128, 5e-4, 128), ("pqn", True): (32, 2.5e-4, 256),
+    ("dqn", False): (8, 2.5e-4, 32), ("dqn", True): (8, 6.25e-5, 32),
+    ("planner", False): (4, 1e-3, 64), ("planner", True): (4, 2.5e-4, 64),
+}  # fmt: skip
+"""Environments, learning rate and batch of an algorithm, for small frames and for large ones."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +102,12 @@ def build_network(network: dict[str, Any]) -> nn.Module:
 def _refuse_foreign(config: Config) -> None:
     default, control = Config(), config.task.control
     names = [name for name in field_names() if not name.startswith(_MEANT)]
-    never = {"pqn": _NEVER_PQN, "dqn": _NEVER_DQN}[control.algorithm or "pqn"]
-    names += [f"task.control.{name}" for name in never]
+    algorithm = _algorithm(config)
+    names += [f"task.control.{name}" for name in _NEVER[algorithm]]
     for name in names:
         value = get_field(config, name)
         if value != get_field(default, name):
-            owner = f"{control.algorithm or 'pqn'} on an environment"
+            owner = f"{algorithm} on an environment"
             steps = "; the length is --minutes, or --task.control.steps" if name.startswith("budget.") else ""
             raise ConfigError(
                 name, f"{value!r} with {owner}", f"left at its default: no meaning there{steps}",
@@ -107,15 +122,23 @@ def _refuse_foreign(config: Config) -> None:
         raise ConfigError("execution.precision", str(config.execution.precision), "fp32", "leave it out")
 
 
+def _algorithm(config: Config) -> str:
+    """What is asked for by name or by recipe. Raises ConfigError where both disagree."""
+    asked, recipe = config.task.control.algorithm, config.recipe
+    if recipe == "planner" and asked not in (None, "planner"):
+        raise ConfigError("task.control.algorithm", str(asked), "planner, by the recipe", "leave out one of them")
+    return asked or ("planner" if recipe == "planner" else "pqn")
+
+
 def _decide(config: Config, game: Game) -> tuple[Config, list[str]]:
     """Everything but the length."""
     control, large = config.task.control, game.shape[0] > 24
-    algorithm = control.algorithm or "pqn"
-    pqn = algorithm == "pqn"
+    algorithm = _algorithm(config)
+    environments, lr, batch = _USUAL[algorithm, large]
     control = replace(
         control,
-        algorithm=algorithm,
-        environments=control.environments or ((32 if large else 128) if pqn else 8),
+        algorithm=cast(Any, algorithm),
+        environments=control.environments or environments,
         clip_rewards=game.clips if control.clip_rewards is None else control.clip_rewards,
         stack=control.stack or game.stack,
         limit=control.limit or game.limit,
@@ -130,15 +153,13 @@ def _decide(config: Config, game: Game) -> tuple[Config, list[str]]:
     if name == "auto":
         height, width, _ = game.shape
         name = default_network(height, width, len(game.actions) + control.dueling)
-    lr = config.optim.lr or ((2.5e-4 if large else 5e-4) if pqn else (6.25e-5 if large else 2.5e-4))
-    batch = config.batch or ((256 if large else 128) if pqn else 32)
     config = replace(
         config,
         task=replace(config.task, name=TASK, control=control),
-        optim=replace(config.optim, lr=lr),
+        optim=replace(config.optim, lr=config.optim.lr or lr),
         model=replace(config.model, name=name),
         execution=execution,
-        batch=batch,
+        batch=config.batch or batch,
         keep=config.keep or "best",
     )
     return config, [f"{algorithm}: {several(control.environments or 0, 'environment')} side by side, network {name}."]
