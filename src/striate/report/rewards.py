@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from striate.account.summarize import observe
-from striate.errors import pasted
+from striate.errors import StriateError, pasted
 from striate.report.numbers import environment_table
 from striate.report.page import as_base64, page_environment
 from striate.report.summary import short_layer_table
@@ -19,13 +19,17 @@ from striate.runs.directory import RunDirectory
 from striate.runs.events import append_event, note_files, note_finished, read_notes
 from striate.runs.files import write_json, write_text
 from striate.runs.plain_files import make_folder
+from striate.tasks.control.inside import states_figure
 from striate.tasks.control.play import TASK, Played, play_episodes, return_line, split_seed
 from striate.tasks.control.show import actions_figure, filmed, returns_figure, returns_histogram
+from striate.tasks.control.states import played_states
 from striate.training.config_file import config_to_dict, config_to_yaml
 from striate.training.rewards.decide import PreparedLearner
 from striate.training.rewards.loop import RewardState
+from striate.training.rewards.player import Player, map_player
 from striate.visualize.canvas import evenly_chosen
 from striate.visualize.film import film_strip, write_film
+from striate.visualize.inside.filters import filter_words, filters_figure, find_filters
 from striate.visualize.page_parts import Picture, Table
 from striate.visualize.themed_svg import saved_picture
 from striate.wording import duration, number, several
@@ -33,6 +37,7 @@ from striate.wording import duration, number, several
 MILLISECONDS = 80
 """Of a frame of a film."""
 _SHOWN = 6
+_STATES = 500
 _LARGEST = 3_000_000  # bytes of a film inside the page
 
 
@@ -55,8 +60,9 @@ def finish_rewards(
     make_folder(run.plots)
     pictures = _pictures(run, prepared, state, played["test"], metrics["best_epoch"])
     strip, film = _film(run, prepared, module)
+    inside = _inside(run, prepared, module)
     state.learner.write_data(run.path)
-    write_text(run.report, _page(run, prepared, state, metrics, [*pictures, strip], film, played["test"]))
+    write_text(run.report, _page(run, prepared, state, metrics, [*pictures, strip], inside, film, played["test"]))
     note_files(run, [run.best])
     write_json(run.metrics_json, metrics)
     append_event(run, "finished", test=metrics["test"])
@@ -129,12 +135,32 @@ def _film(run: RunDirectory, prepared: PreparedLearner, module: Any) -> tuple[Pi
     return Picture("Frames of an episode", said, strip, "samples"), path
 
 
+def _inside(run: RunDirectory, prepared: PreparedLearner, module: Any) -> list[Picture]:
+    """The filters of the first layer, and states of games by the features of the last hidden one."""
+    game, config = prepared.game, prepared.config
+    player = Player(module.eval(), config, game.source, game.actions)
+    states = played_states(module, game.source, config.task.control, _STATES, split_seed(config.seed, "states"))
+    pictures = []
+    try:
+        found = map_player(player, states)
+        figure = states_figure(found, states.pictures, title=f"States of {game.source}")
+        pictures.append(saved_picture("States", found.words, figure, run.plots / "states.png", "features"))
+        bank = find_filters(module, None, input_shape=tuple(prepared.network["shape"]))
+        figure = filters_figure(bank, title=f"Filters of {bank.layer}")
+        path = run.plots / "filters.png"
+        pictures.append(saved_picture("First filters", f"{bank.layer}: {filter_words(bank)}", figure, path, "features"))
+    except StriateError as error:  # a network without convolutions, or one that sees no difference
+        append_event(run, "note", text=f"left out of the report: {error.where}: {error.got}")
+    return pictures
+
+
 def _page(
     run: RunDirectory,
     prepared: PreparedLearner,
     state: RewardState,
     metrics: dict[str, Any],
     pictures: list[Picture],
+    inside: list[Picture],
     film: Path,
     test: Played,
 ) -> str:
@@ -162,6 +188,7 @@ def _page(
         " may come to less or more.",
         notes=read_notes(run),
         pictures=pictures,
+        inside=inside,
         film=as_base64(Picture("", "", film, "samples")) if film.stat().st_size <= _LARGEST else None,
         figures_table=figures,
         history=history,

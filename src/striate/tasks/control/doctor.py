@@ -122,9 +122,14 @@ def _observations(found: Experience, where: str) -> Iterator[Finding]:
     if shift in (None, 1):
         return
     assert shift is not None
-    what = "the same as the observation itself" if not shift else f"that of {several(abs(shift), 'step')} "
-    what += "" if not shift else ("later" if shift > 1 else "before the observation")
-    yield Finding(
+    steps = several(abs(shift), "step")
+    later = f"that of {steps} {'later' if shift > 1 else 'before the observation'}"
+    yield observation_same(where, later if shift else "the observation itself")
+
+
+def observation_same(where: str, what: str) -> Finding:
+    """`reward.off-by-one` of observations: the next one is `what`."""
+    return Finding(
         code="reward.off-by-one",
         severity="error",
         where=where,
@@ -140,10 +145,11 @@ def _terminals(found: Experience, where: str) -> Iterator[Finding]:
     resets, unmarked = unmarked_resets(found) if observation_shift(found) == 1 else (0, 0)
     if resets < FEWEST_RESETS or unmarked <= resets / 2:
         return
-    yield _lost(where, f"{unmarked} of {several(resets, 'reset')} are not marked as the end of an episode")
+    yield terminal_lost(where, f"{unmarked} of {several(resets, 'reset')} are not marked as the end of an episode")
 
 
-def _lost(where: str, measured: str) -> Finding:
+def terminal_lost(where: str, measured: str) -> Finding:
+    """`reward.terminal-lost`."""
     return Finding(
         code="reward.terminal-lost",
         severity="error",
@@ -289,7 +295,9 @@ def replayed_findings(recorded: Recorded, where: str = _PLAYED) -> Iterator[Find
         yield _late(where, f"{of} are others when the same actions are played again{how}")
     lost = sum(bool(t.terminated[-1] and not n.terminated[-1]) for n, t in pairs)
     if lost:
-        yield _lost(where, f"{lost} of {several(len(pairs), 'episode')} that ended are not marked as terminated")
+        yield terminal_lost(
+            where, f"{lost} of {several(len(pairs), 'episode')} that ended are not marked as terminated"
+        )
     cut = sum(bool(n.terminated[-1] and not t.terminated[-1]) for n, t in pairs)
     if cut:
         measured = f"{cut} of {several(len(pairs), 'episode')} are marked as terminated where the limit cut them off"

@@ -14,9 +14,14 @@ from striate.models.preserved_state import same_random_state
 from striate.runs.checkpoint import load_checkpoint, without_checkpoint
 from striate.runs.directory import open_run
 from striate.runs.plain_files import is_there, typed
+from striate.tasks.control.inside import StateMap, map_states
+from striate.tasks.control.network import as_input
+from striate.tasks.control.states import States
 from striate.training.config import Config
 from striate.training.config_file import config_from_dict, config_from_yaml
 from striate.training.rewards.decide import build_network
+from striate.visualize.inside.embedding import embed_features
+from striate.visualize.inside.features import find_features
 
 
 @dataclass(frozen=True)
@@ -51,9 +56,27 @@ def load_player(path: str | Path) -> Player:
     return Player(module.eval(), config, str(game["source"]), tuple(map(str, game["actions"])))
 
 
+def map_player(player: Player, states: States, layer: str | None = None) -> StateMap:
+    """The map of states by what the last hidden layer, or another, makes of them (t-SNE)."""
+    features = find_features(player.module, as_input(states.stacks), layer)
+    embedding = embed_features(features.values, features.source, method="tsne", seed=player.config.seed)
+    control = player.config.task.control
+    scores = control.algorithm == "planner" and control.lesson != "values"
+    return map_states(embedding, states, player.actions, scores=scores)
+
+
 def learned_from_rewards(saved: dict[str, Any]) -> bool:
     """Whether a checkpoint is of a network that plays."""
     return isinstance(saved.get("game"), dict)
+
+
+def plays(path: str | Path) -> bool:
+    """Whether a run, or a checkpoint in one, learned from rewards; not where there is no run."""
+    try:
+        run = open_run(Path(path))
+    except RunError:
+        return False
+    return is_environment(config_from_yaml(run.config).data.source)
 
 
 def player_refused(path: Path) -> RunError:

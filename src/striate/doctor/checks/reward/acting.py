@@ -153,6 +153,7 @@ NO_EXPLORATION = Check(
     threshold=f"a share of random actions that is not 0, and not {CONSTANT:g} or more all the time",
     run=_explores,
     of_source=True,
+    of_rewards=True,
     explains="reward.never-seen",
 )
 TRUNCATED_TERMINAL = Check(
@@ -161,4 +162,5 @@ TRUNCATED_TERMINAL = Check(
     threshold="transitions are stored with `terminated`, not with `terminated or truncated`",
     run=_truncated,
     of_source=True,
+    of_rewards=True,
 )

@@ -144,7 +144,7 @@ def _endless(evidence: Evidence) -> Iterator[Finding]:
             severity="error" if value > 1 else "warning",
             where=_where(bootstrap),
             measured=f"`{ast.unparse(bootstrap.discount)}` is {value:g}, and the environment has no limit of steps",
-            threshold=DIVERGES_WITHOUT_END.threshold,
+            threshold=ENDLESS.threshold,
             why="The value of a state is a sum over all that follows: where episodes may go on for ever, it grows for "
             "as long as training lasts.",
             remedy=f"`{ast.unparse(bootstrap.discount)} = 0.99`, or gymnasium.wrappers.TimeLimit(env, 1000)",
@@ -164,6 +164,7 @@ TERMINAL_LOST = Check(
     threshold="each discounted value is multiplied with 0 where an episode was terminated",
     run=_terminal_lost,
     of_source=True,
+    of_rewards=True,
     explains="reward.diverges",
 )
 TARGET_STALE = Check(
@@ -172,12 +173,14 @@ TARGET_STALE = Check(
     threshold="again and again, within the steps of the loop",
     run=_target_stale,
     of_source=True,
+    of_rewards=True,
 )
-DIVERGES_WITHOUT_END = Check(
+ENDLESS = Check(
     codes=("reward.endless",),
     question="Are values sums that have an end?",
     threshold="a discount below 1, or 1 with episodes that a limit ends",
     run=_endless,
     of_source=True,
+    of_rewards=True,
     explains="reward.diverges",
 )

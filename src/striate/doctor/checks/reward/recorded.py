@@ -119,5 +119,6 @@ RECORDED = Check(
     "the next step",
     run=_run,
     of_source=True,
+    of_rewards=True,
     explains={"reward.off-by-one": "reward.diverges", "reward.never-seen": "", "reward.scale": "reward.diverges"},
 )
