@@ -144,11 +144,11 @@ def _inside(run: RunDirectory, prepared: PreparedLearner, module: Any) -> list[P
     try:
         found = map_player(player, states)
         figure = states_figure(found, states.pictures, title=f"States of {game.source}")
-        pictures.append(saved_picture("States", found.words, figure, run.plots / "states.png", "features"))
+        pictures.append(saved_picture("States", found.words, figure, run.plots / "states.png", "scatter"))
         bank = find_filters(module, None, input_shape=tuple(prepared.network["shape"]))
         figure = filters_figure(bank, title=f"Filters of {bank.layer}")
         path = run.plots / "filters.png"
-        pictures.append(saved_picture("First filters", f"{bank.layer}: {filter_words(bank)}", figure, path, "features"))
+        pictures.append(saved_picture("First filters", f"{bank.layer}: {filter_words(bank)}", figure, path, "filters"))
     except StriateError as error:  # a network without convolutions, or one that sees no difference
         append_event(run, "note", text=f"left out of the report: {error.where}: {error.got}")
     return pictures

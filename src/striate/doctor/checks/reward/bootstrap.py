@@ -165,7 +165,6 @@ TERMINAL_LOST = Check(
     run=_terminal_lost,
     of_source=True,
     of_rewards=True,
-    explains="reward.diverges",
 )
 TARGET_STALE = Check(
     codes=("reward.target-stale",),
@@ -182,5 +181,4 @@ ENDLESS = Check(
     run=_endless,
     of_source=True,
     of_rewards=True,
-    explains="reward.diverges",
 )

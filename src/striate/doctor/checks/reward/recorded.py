@@ -120,5 +120,4 @@ RECORDED = Check(
     run=_run,
     of_source=True,
     of_rewards=True,
-    explains={"reward.off-by-one": "reward.diverges", "reward.never-seen": "", "reward.scale": "reward.diverges"},
 )
