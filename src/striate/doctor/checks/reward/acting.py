@@ -67,16 +67,19 @@ def _constant(source: ScriptSource, limit: ast.expr) -> float | None:
     if isinstance(limit, ast.Constant):
         return float(value)
     name = limit.attr if isinstance(limit, ast.Attribute) else getattr(limit, "id", "")
-    changes = 0
-    for tree in source.trees.values():
-        for node in ast.walk(tree):
-            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-            given = any(getattr(part, "attr", getattr(part, "id", "")) == name for part in targets)
-            if not given or isinstance(node, ast.For) or (value_of := getattr(node, "value", None)) is None:
-                continue
-            changes += isinstance(node, ast.AugAssign) or not isinstance(value_of, ast.Constant | ast.Attribute)
-            changes += isinstance(node, ast.Assign) and bool(source.loops_of(node))
-    return None if changes else float(value)
+    given = [v for tree in source.trees.values() for node in ast.walk(tree) for v in _given(node, name)]
+    constants = {v.value for v in given if isinstance(v, ast.Constant) and isinstance(v.value, int | float)}
+    if any(not isinstance(v, ast.Constant | ast.Attribute) for v in given) or len(constants) > 1:
+        return None
+    return float(constants.pop() if constants else value)
+
+
+def _given(node: ast.AST, name: str) -> Iterator[ast.expr]:
+    """What a statement gives a variable or an attribute of this name: no constant where it changes it by one."""
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign) and node.value is not None:
+        if any(getattr(part, "attr", getattr(part, "id", "")) == name for part in targets):
+            yield ast.UnaryOp(ast.UAdd(), node.value) if isinstance(node, ast.AugAssign) else node.value
 
 
 def _greedy(source: ScriptSource, call: ast.Call) -> bool:
