@@ -77,9 +77,9 @@ def _constant(source: ScriptSource, limit: ast.expr) -> float | None:
 def _given(node: ast.AST, name: str) -> Iterator[ast.expr]:
     """What a statement gives a variable or an attribute of this name: no constant where it changes it by one."""
     targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-    if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign) and node.value is not None:
-        if any(getattr(part, "attr", getattr(part, "id", "")) == name for part in targets):
-            yield ast.UnaryOp(ast.UAdd(), node.value) if isinstance(node, ast.AugAssign) else node.value
+    named = any(getattr(part, "attr", getattr(part, "id", "")) == name for part in targets)
+    if named and isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign) and node.value is not None:
+        yield ast.UnaryOp(ast.UAdd(), node.value) if isinstance(node, ast.AugAssign) else node.value
 
 
 def _greedy(source: ScriptSource, call: ast.Call) -> bool:
