@@ -1,4 +1,4 @@
-"""Training from rewards: what is learned, what is written, and that a run that was killed goes on with the same bits."""
+"""Training from rewards: what is learned and written; a run that was killed goes on with the same bits."""
 
 from __future__ import annotations
 
