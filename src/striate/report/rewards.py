@@ -20,9 +20,10 @@ from striate.runs.events import append_event, note_files, note_finished, read_no
 from striate.runs.files import write_json, write_text
 from striate.runs.plain_files import make_folder
 from striate.tasks.control.inside import states_figure
-from striate.tasks.control.play import TASK, Played, play_episodes, return_line, split_seed
+from striate.tasks.control.play import Played, play_episodes, return_line, split_seed
 from striate.tasks.control.show import actions_figure, filmed, returns_figure, returns_histogram
 from striate.tasks.control.states import played_states
+from striate.tasks.every import REWARDS
 from striate.training.config_file import config_to_dict, config_to_yaml
 from striate.training.rewards.decide import PreparedLearner
 from striate.training.rewards.loop import RewardState
@@ -77,7 +78,7 @@ def _metrics(prepared: PreparedLearner, state: RewardState, played: dict[str, Pl
     ledger = observe(learner.module, tuple(prepared.network["shape"]))
     interval = [last["train_return_low"], last["train_return_high"]]
     return {
-        "task": TASK,
+        "task": REWARDS,
         "model": config.model.name,
         "data": prepared.game.source,
         "algorithm": config.task.control.algorithm,

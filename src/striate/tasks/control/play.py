@@ -19,8 +19,6 @@ from striate.tasks.control.config import ControlConfig
 from striate.tasks.control.network import action_values
 from striate.wording import several
 
-TASK = "control"
-"""Its name in metrics.json."""
 SEEDS = {"train": 0, "val": 1, "test": 2, "play": 3, "states": 4}
 """Episodes of each split have seeds of their own: hash(seed of the run, number of the split, …)."""
 

@@ -20,8 +20,9 @@ from striate.tasks.control.dqn import MOST, Dqn
 from striate.tasks.control.learner import Learner
 from striate.tasks.control.network import Dueling, default_network
 from striate.tasks.control.planner import Planner
-from striate.tasks.control.play import TASK, split_seed
+from striate.tasks.control.play import split_seed
 from striate.tasks.control.pqn import Pqn
+from striate.tasks.every import REWARDS
 from striate.training.config import Config
 from striate.training.config_file import field_names, get_field, option_of
 from striate.training.execution import execution_settings, refuse_impossible_execution
@@ -113,9 +114,9 @@ def _refuse_foreign(config: Config) -> None:
                 name, f"{value!r} with {owner}", f"left at its default: no meaning there{steps}",
                 f"leave out {option_of(name)}",
             )  # fmt: skip
-    if config.task.name not in ("auto", TASK):
+    if config.task.name not in ("auto", REWARDS):
         got = f"{config.task.name!r} for an environment, which gives rewards"
-        raise ConfigError("task.name", got, f"{TASK!r}", f"leave the task out, or give --task {TASK}")
+        raise ConfigError("task.name", got, f"{REWARDS!r}", f"leave the task out, or give --task {REWARDS}")
     if control.steps is not None and config.budget.minutes is not None:
         raise ConfigError("task.control.steps", "beside --minutes", "one of them", "leave out --minutes")
     if config.execution.precision not in (None, "fp32"):
@@ -155,7 +156,7 @@ def _decide(config: Config, game: Game) -> tuple[Config, list[str]]:
         name = default_network(height, width, len(game.actions) + control.dueling)
     config = replace(
         config,
-        task=replace(config.task, name=TASK, control=control),
+        task=replace(config.task, name=REWARDS, control=control),
         optim=replace(config.optim, lr=config.optim.lr or lr),
         model=replace(config.model, name=name),
         execution=execution,
