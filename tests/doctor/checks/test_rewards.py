@@ -152,7 +152,7 @@ def _diagnosed(rows: list[Any], *, masked: bool = True) -> list[str]:
         return _step(model, batch, optimizer, loss, masked=masked)
 
     diagnosis = striate.diagnose(
-        net, _loader(rows), loss=functional.mse_loss, step=step, task="rewards", budget_seconds=10,
+        net, _loader(rows), loss=functional.mse_loss, step=step, task="control", budget_seconds=10,
         optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-3),
     )  # fmt: skip
     return [finding.code for finding in diagnosis.findings if finding.code.startswith("reward.")]
