@@ -24,8 +24,8 @@ class ControlConfig:
     stretch: Annotated[int, Ge(1), Le(10**10)] | None = None
     """Steps after which validation episodes are played, and a row of metrics.csv is written. Default: a 40th of all."""
     environments: Annotated[int, Ge(1), Le(4096)] | None = None
-    """Environments that are played side by side. Default: 128 for pqn, 8 for dqn, 4 for planner; with frames of Atari 32,
-    8 and 4."""
+    """Environments that are played side by side. Default: 128 for pqn, 8 for dqn, 4 for planner; with Atari 32, 8
+    and 4."""
     discount: Annotated[float, Ge(0), Lt(1)] = 0.99
     """What a reward is worth a step later."""
     explore_start: Share = 1.0
