@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 def recorded(names: Mapping[str, Any]) -> tuple[str, Experience] | None:
     """The first buffer of transitions among the user's variables and what they hold, by its name."""
     for name, value in list(names.items()):
-        if name.startswith("__"):
+        if name.startswith("__") or isinstance(value, ModuleType):
             continue
         held = vars(value).items() if hasattr(value, "__dict__") and not isinstance(value, type) else ()
         for told, part in ((name, value), *((f"{name}.{own}", other) for own, other in held)):
