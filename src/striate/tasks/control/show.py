@@ -11,7 +11,17 @@ from torch import nn
 from striate.data.environments.environment import Environment
 from striate.tasks.control.config import ControlConfig
 from striate.tasks.control.play import Played, play_episodes
-from striate.visualize.canvas import BLUE, VERMILION, figure_of, legend, name_axes, new_figure, quiet_frame
+from striate.visualize.canvas import (
+    BLUE,
+    VERMILION,
+    figure_of,
+    legend,
+    limit_ticks,
+    main_title,
+    name_axes,
+    new_figure,
+    quiet_frame,
+)
 from striate.visualize.film import FilmFrame
 
 if TYPE_CHECKING:
@@ -37,7 +47,9 @@ def returns_figure(rows: Sequence[Row], title: str, best: int) -> Figure:
     name_axes(loss, "steps of environments", "loss")
     for axes in (value, loss):
         quiet_frame(axes)
-    figure.suptitle(title, fontsize=11)
+    limit_ticks(loss.xaxis, 6)
+    loss.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    main_title(figure, title)
     return figure
 
 

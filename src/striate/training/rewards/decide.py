@@ -145,7 +145,8 @@ def _decide(config: Config, game: Game) -> tuple[Config, list[str]]:
         limit=control.limit or game.limit,
     )
     device = config.execution.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    threads = config.execution.threads or torch.get_num_threads()
+    # Batches of small frames are done before a second thread has woken up: with two it takes half as long again.
+    threads = config.execution.threads or (torch.get_num_threads() if large else 1)
     execution = replace(
         config.execution, device=device, threads=threads, precision="fp32", memory_format="contiguous", compile="off"
     )
