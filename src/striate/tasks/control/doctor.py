@@ -358,7 +358,7 @@ def value_finding(
     finite = np.isfinite(values).all()
     mean, bound = float(np.abs(values).mean()), reward / (1 - config.discount)
     # A state is worth what a good player makes of it, and players get better: only far more is an overestimate.
-    if finite and (mean <= bound or not reward) and mean <= ABOVE * largest + reward:
+    if finite and (mean <= bound or not reward) and mean <= ABOVE * largest + max(reward, 1.0):
         return
     seen = f"the mean value is {short_number(mean)}" if finite else "values are NaN or Inf"
     most = (
