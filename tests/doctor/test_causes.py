@@ -27,6 +27,7 @@ def test_the_codes_are_those_that_are_promised() -> None:
         "weight-decay-too-high gradient-wrong no-step low-precision accumulation clip-order "
         "scheduler-calls",
         "eval": "mode wrong-axis threshold wrong-count batch-means",
+        "reward": "never-seen scale terminal-lost truncated-terminal off-by-one target-stale no-exploration endless",
         "fit": "overfit underfit plateau cannot-overfit-batch",
         "speed": "input-bound slow-plan sync-every-step small-batch",
     }

@@ -52,6 +52,18 @@ def test_a_script_without_its_bug_is_healthy(name: str) -> None:
 
 
 @pytest.mark.slow
+def test_a_script_that_plays_is_examined_by_its_code_and_its_replay_buffer() -> None:
+    script = FOLDER / "dqn_corridor.py"
+    code, document, err = examined(script)
+    assert (code, document["findings"]) == (0, []), err
+    assert "plays an environment" in document["subject"]
+    assert len(document["looked_at"]) == 8
+    code, document, err = examined(script, "--broken")
+    assert code == 1, err
+    assert [finding["code"] for finding in document["findings"]] == ["reward.off-by-one"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from striate.api.measuring import baselines, evaluate, robustness, write_evaluation, write_robustness
     from striate.api.networks import Summary, build, load, summary, write_summary
     from striate.api.planning import TrainingPlan, plan_training
+    from striate.api.playing import evaluate_player, play
     from striate.api.predicting import FileAnswer, FileAnswers, answer_files
     from striate.api.searching import Match, Searched, match, search
     from striate.api.serving import serve
@@ -38,6 +39,7 @@ _PLACES = {
     "exporting": ("export", "try_export"),
     "networks": ("Summary", "build", "load", "summary", "write_summary"),
     "announcing": ("announcer",),
+    "playing": ("evaluate_player", "play"),
     "planning": ("TrainingPlan", "plan_training"),
     "studies": ("find_learning_rate", "learning_curve", "sweep", "write_learning_curve"),
     "searching": ("Match", "Searched", "match", "search"),
@@ -73,6 +75,7 @@ __all__ = [
     "diagnose_run",
     "diagnose_training",
     "evaluate",
+    "evaluate_player",
     "evaluate_unknown",
     "explain",
     "export",
@@ -84,6 +87,7 @@ __all__ = [
     "pack",
     "pack_shards",
     "plan_training",
+    "play",
     "resume",
     "robustness",
     "search",

@@ -14,12 +14,14 @@ from torch import nn
 
 from striate.api.announcing import Announce
 from striate.api.keywords import known_keywords
+from striate.data.environments.open_environment import is_environment
 from striate.data.sources.objects import Data, given_data
 from striate.doctor.causes import sort_out
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.trial import run_trial
 from striate.doctor.prepared_setup import examine_prepared, in_options, setup_of
+from striate.doctor.reward_run import examine_environment, examine_reward_run
 from striate.doctor.run_curves import TOO_SHORT, curve_findings, read_curves
 from striate.doctor.setup.preserved_state import state_preserved
 from striate.errors import ConfigError, RunError, UsageError
@@ -32,6 +34,7 @@ from striate.training.config_file import config_from_yaml
 from striate.training.execution import execution_settings, memory_explained, uncompiled
 from striate.training.prepare import Prepared, prepare
 from striate.training.request import ConfigSource, merge_request, read_config, requested_fields
+from striate.training.rewards.decide import prepare_rewards
 from striate.wording import several, show_shape
 
 BUDGET = 30.0
@@ -76,6 +79,10 @@ def diagnose_training(
     fields.setdefault("execution.plan", "plain")  # results are the same, and nothing is to be measured first
     with given_data(data, announce) as source:
         merged = merge_request(read_config(config), data=source, size=size, fields=fields)
+        if is_environment(merged.data.source):
+            plan = Config().execution.plan  # there is none to be measured
+            merged = replace(merged, execution=replace(merged.execution, plan=plan))
+            return _consult_rewards(prepare_rewards(merged, module).config)
         prepared = _prepare(merged, module, announce)
         return _consult(prepared, seconds)
 
@@ -95,6 +102,8 @@ def diagnose_run(
     _refuse_seconds(seconds)
     run = open_run(Path(path))
     config = config_from_yaml(run.config)
+    if is_environment(config.data.source):
+        return _consult_rewards(config, run)
     if config.cv is not None:
         got, remedy = "a cross-validation, which saves no network", f"striate doctor {config.data.source}"
         raise ConfigError(str(run.config), got, "the run of one training", remedy)
@@ -155,6 +164,16 @@ def _consult(prepared: Prepared, seconds: float, run: RunDirectory | None = None
     subject += f", {prepared.config.optim.name} at {prepared.config.optim.lr:.3g}"
     sorted_out = replace(diagnosis, findings=findings, follows=follows)
     return Consultation(subject, model, data, sorted_out, None if run is None else run.path)
+
+
+def _consult_rewards(config: Config, run: RunDirectory | None = None) -> Consultation:
+    """Of a training on an environment: there are no samples to try it on."""
+    diagnosis = examine_environment(config) if run is None else examine_reward_run(run, config)
+    findings = tuple(in_options(finding, config) for finding in diagnosis.findings)
+    told = "" if run is None else f"{run.path}: "
+    subject = f"{told}{config.task.control.algorithm} on {config.data.source}: {config.model.name}"
+    found = replace(diagnosis, findings=findings)
+    return Consultation(subject, config.model.name, str(config.data.source), found, None if run is None else run.path)
 
 
 def _of_predictions(run: RunDirectory) -> list[Finding]:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from striate.api.networks import load
-from striate.api.subject import find_subject
+from striate.api.subject import find_subject, game_state
 from striate.api.training import Run
 from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Placement
@@ -22,8 +22,10 @@ from striate.observe.module_calls import forward_hooks
 from striate.runs.directory import open_run
 from striate.runs.files import write_text
 from striate.tasks.config import ByClass
+from striate.tasks.control.network import as_input as as_input_of
 from striate.training.config_file import config_from_yaml
 from striate.training.prepare import read_data
+from striate.training.rewards.player import Player, load_player, plays
 from striate.training.trained import Trained
 from striate.visualize.attribution.attribute import Asked, attribute, require_method
 from striate.visualize.attribution.change import Covering, Nudge, smallest_covering, smallest_nudge
@@ -105,6 +107,8 @@ def _explain(
     part: Part | None,
 ) -> Explanation:
     path = given.path if isinstance(given, Run) else given
+    if not isinstance(path, Trained) and plays(path):
+        return _explain_state(load_player(path), image, method, str(path), part)
     trained = path if isinstance(path, Trained) else load(path, cost=cost, threshold=threshold)
     _refuse_input(trained)
     network = type(trained.module).__name__ if isinstance(path, Trained) else str(path)
@@ -122,6 +126,35 @@ def _explain(
         missing = "No training samples to compare with: a network alone does not know its data; name its run."
         return replace(explained, nearest=Nearest(missing=missing))
     return _with_data(explained, trained, Path(path))
+
+
+def _explain_state(player: Player, step: Any, method: Asked, network: str, part: Part | None) -> Explanation:
+    """Which pixels of a state of a game drive the value of the action that is taken."""
+    if part is not None:
+        raise UsageError(f"--{part[0]}", part[1], "nothing: the action taken is explained", f"leave out --{part[0]}")
+    state, reached = game_state(player, step)
+    action, x = int(state.best[0]), as_input_of(state.stacks)
+    copy = trial_copy(player.module)
+    with on_trial(copy), torch.enable_grad():
+        question = make_question(copy, x, action, kind="number")
+        maps, covering, nudge = _look(question, method, None)
+    name, value = player.actions[action], float(state.values[0, action])
+    every = ", ".join(f"{one} {v:.3g}" for one, v in zip(player.actions, state.values[0].tolist(), strict=True))
+    return Explanation(
+        f"step {reached} of a game of {player.source}",
+        network,
+        {"value": value, "action": name, "values": dict(zip(player.actions, state.values[0].tolist(), strict=True))},
+        (),
+        np.ascontiguousarray(state.pictures[0].transpose(2, 0, 1)),
+        (),
+        maps,
+        covering,
+        None if nudge is None else _as_given(nudge, x, player.actions),
+        Nearest(missing="No training samples to compare with: the network learned from playing."),
+        (f"Return so far: {state.returns[0]:g}. What the network gives for each action: {every}.",),
+        f"{name}, {value:.3g}",
+        f"the output of the action {name}",
+    )
 
 
 def write_explanation(explained: Explanation, path: str | Path) -> None:

@@ -39,6 +39,7 @@ from striate.tasks.task import Task
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import measured_at_once
 from striate.training.prepare import read_data
+from striate.training.rewards.player import learned_from_rewards, player_refused
 from striate.training.trained import Trained, trained_from_dict
 
 
@@ -88,6 +89,8 @@ def load(
         raise without_checkpoint(open_run(path), file)
     with same_random_state():  # a network has weights of its own before it gets those of the file
         saved = load_checkpoint(file, device)
+        if learned_from_rewards(saved):
+            raise player_refused(path)
         if isinstance(state := saved.get("task"), dict):  # else it is refused below
             take_as(str(state.get("name")), task, "task")
             take_as(str(state.get("own_loss")), loss, "loss")

@@ -168,6 +168,8 @@ def _embedding(request: _Request) -> Shown:
     from striate.visualize.inside.features import find_features
 
     subject = request.subject
+    if subject.player is not None:
+        return _states(request)
     split, x, of = subject.samples(_EMBEDDED)
     features = find_features(subject.module, x, request.layer)
     both = BothEmbeddings(
@@ -185,6 +187,17 @@ def _embedding(request: _Request) -> Shown:
     )
     words = f"{of}, by {features.source}"
     return _shown(request, "embedding", words, both, figure)
+
+
+def _states(request: _Request) -> Shown:
+    from striate.tasks.control.inside import states_figure
+    from striate.training.rewards.player import map_player
+
+    assert request.subject.player is not None
+    states = request.subject.states(_EMBEDDED)
+    found = map_player(request.subject.player, states, request.layer)
+    figure = states_figure(found, states.pictures, title=_title(request.subject, "states of games"))
+    return _shown(request, "embedding", found.words, found, figure)
 
 
 def _correlation(request: _Request) -> Shown:

@@ -18,6 +18,7 @@ from striate.account.summarize import summarize
 from striate.api.announcing import Announce
 from striate.api.networks import load
 from striate.data.dataset import Dataset, Kind, Preparation, Split, join_splits
+from striate.data.environments.open_environment import is_environment, open_environment
 from striate.data.media.every_medium import medium_of
 from striate.data.media.image.pictures import prepare_image
 from striate.data.normalize import Normalization
@@ -29,20 +30,24 @@ from striate.models.from_run import names_run
 from striate.models.preserved_state import TRIALS
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.files import user_path
+from striate.tasks.control.play import split_seed
+from striate.tasks.control.states import States, played_states, state_of_game
 from striate.tasks.registry import make_task
 from striate.tasks.task import Task
 from striate.training.config_file import config_from_yaml
 from striate.training.prepare import read_data
+from striate.training.rewards.player import Player, load_player
 from striate.training.trained import Trained
 from striate.visualize.inside.passes import spread
 from striate.visualize.picture import names_sample, sample_picture
-from striate.wording import type_of
+from striate.wording import several, type_of
 
 if TYPE_CHECKING:
     from striate.api.training import Run  # loads all that training needs
 
 _MIDDLE, _SPREAD = 127.5, 64.0
 _FEW = 200
+_LATEST = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +64,8 @@ class Subject:
     trained: Trained | None = None
     run: RunDirectory | None = None
     note: str = ""
+    player: Player | None = None
+    """Where the network plays: its inputs are states of games."""
 
     @property
     def input_shape(self) -> Shape:
@@ -83,6 +90,11 @@ class Subject:
     def samples(self, most: int) -> tuple[Split, torch.Tensor, str]:
         """At most `most` samples that the weights were not fitted to, evenly spread over the validation split, as they
         are and normalized (N, …), and which these are in words; of a small one, with training samples."""
+        if self.player is not None:
+            states = self.states(most)
+            raw = torch.from_numpy(np.ascontiguousarray(states.stacks.transpose(0, 3, 1, 2)))
+            split = Split(raw, torch.from_numpy(states.best), torch.arange(len(raw)))
+            return split, self.normalized(raw), f"{several(len(raw), 'state')} of games of {self.player.source}"
         splits = self.data.splits
         whole, of = splits["val"], "val split"
         if len(whole) < min(most, _FEW):
@@ -90,6 +102,13 @@ class Subject:
         part = whole.take(spread(len(whole), most))
         raw = part.inputs[:]
         return Split(raw, part.targets, part.ids), self.normalized(raw), f"{of} of {self.data.name}, n = {len(raw):,}"
+
+    def states(self, most: int) -> States:
+        """States of games that the network plays, of seeds that neither training nor test has."""
+        assert self.player is not None, "asked only of networks that play"
+        config = self.player.config
+        seed = split_seed(config.seed, "states")
+        return played_states(self.player.module, self.player.source, config.task.control, most, seed)
 
     def training_samples(self, most: int) -> tuple[torch.Tensor, torch.Tensor, str]:
         """Normalized inputs (N, …) and targets of at most `most` training samples, evenly spread, and which."""
@@ -100,7 +119,7 @@ class Subject:
     def value_range(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """The least and the largest value of each channel of an image, as the network gets them; three standard
         deviations either way, of what is no image."""
-        ends = medium_of(self.preparation.kind).bounds
+        ends = (0.0, 255.0) if self.player is not None else medium_of(self.preparation.kind).bounds
         moments = list(zip(self.normalization.mean, self.normalization.std, strict=True))
         low, high = (
             tuple(((ends[k] - mean) / std if ends else 6.0 * k - 3.0) for mean, std in moments) for k in (0, 1)
@@ -114,6 +133,8 @@ class Subject:
     def input(self, image: str | Path | None) -> tuple[torch.Tensor, str]:
         """One raw input, and what it is in words: the picture in a file, `mnist5k#17`, or, where there is none, the
         first of the run's validation split. NoImage where that is not known, DataError where it cannot be read."""
+        if self.player is not None:
+            return self._state(image)
         if image is None:
             if self.run is None:
                 if not medium_of(self.preparation.kind).of_files:
@@ -135,6 +156,12 @@ class Subject:
             got = "a folder" if path.is_dir() else "no such file"
             raise DataError(text, got, "a picture, or a sample: mnist5k#17", "name a file that is there")
         return torch.from_numpy(medium_of(self.preparation.kind).decode(path, text, self.preparation)), path.name
+
+    def _state(self, step: str | Path | None) -> tuple[torch.Tensor, str]:
+        assert self.player is not None
+        state, reached = game_state(self.player, step)
+        raw = torch.from_numpy(np.ascontiguousarray(state.stacks[0].transpose(2, 0, 1)))
+        return raw, f"step {reached} of a game of {self.player.source}"
 
     def picture(self, raw: torch.Tensor) -> NDArray[np.uint8] | None:
         """A raw input (C, H, W) as it is drawn; None where it is no image."""
@@ -171,6 +198,8 @@ def find_subject(model: str | Path | Run | Trained, input_shape: Shape | None, a
             raise UsageError("--input", f"a shape for the run {text}", "none", "leave out --input: a run knows its own")
         path = user_path(text)
         run = open_run(path)
+        if is_environment(config_from_yaml(run.config).data.source):
+            return _of_player(run.path.name or text, load_player(path), run, announce)
         return _of_trained(run.path.name or text, load(path), run, announce)
     shape = summarize(text, input_shape).input
     with TRIALS, torch.random.fork_rng(devices=[]):
@@ -189,3 +218,25 @@ def _of_trained(name: str, trained: Trained, run: RunDirectory | None, announce:
     return Subject(
         name, trained.module, trained.preparation, trained.normalization, trained.classes, announce, trained, run
     )
+
+
+def _of_player(name: str, player: Player, run: RunDirectory, announce: Announce) -> Subject:
+    height, width, channels = open_environment(player.source).game.shape
+    count = channels * (player.config.task.control.stack or 1)
+    kind: Kind = "image" if count in (1, 3) else "grid"
+    shape = (count, height, width)
+    normalization = Normalization((0.0,) * count, (255.0,) * count)
+    return Subject(
+        name, player.module, Preparation(kind, shape), normalization, player.actions, announce, run=run, player=player
+    )
+
+
+def game_state(player: Player, step: str | Path | None) -> tuple[States, int]:
+    """The state of the game of `striate play RUN` after so many steps, 20 where none is given; and how many they were.
+    Raises UsageError for what is no number of steps."""
+    text = "20" if step is None else str(step)
+    if not text.isdecimal() or int(text) > _LATEST:
+        expected = f"a step of a game, 0 to {_LATEST:,}: the network plays, and its inputs are what it sees"
+        raise UsageError("IMAGE", text, expected, "striate explain RUN 20")
+    config = player.config
+    return state_of_game(player.module, player.source, config.task.control, int(text), split_seed(config.seed, "play"))

@@ -19,6 +19,8 @@ from striate.api.diagnosing import pre_checked
 from striate.api.following import follow_run, tell_beginning, tell_end
 from striate.api.keywords import known_keywords
 from striate.api.networks import load
+from striate.api.playing import resume_on_rewards, train_on_rewards
+from striate.data.environments.open_environment import is_environment
 from striate.data.sources.objects import Data, given_data
 from striate.errors import DataError, RunError, UsageError, pasted, reason_of
 from striate.models.build import Model, module_of_run, named_model
@@ -104,7 +106,7 @@ def train(
     epochs: int | None = None,
     minutes: float | None = None,
     target: float | None = None,
-    recipe: Literal["quick", "standard", "speedrun", "fine-tune"] = "standard",
+    recipe: Literal["quick", "standard", "speedrun", "fine-tune", "planner"] = "standard",
     batch: int | None = None,
     lr: float | None = None,
     size: int | tuple[int, int] | None = None,
@@ -185,6 +187,10 @@ def train_config(
     """`train` for a merged configuration; notes and progress go to `console` unless `quiet`. `spent`: seconds since the
     user's request, which are part of `budget.minutes`. `reader` is told of each event."""
     started = monotonic() - spent
+    if is_environment(config.data.source):
+        if reader is not None:
+            raise UsageError("on_event", "an environment", "samples", "leave on_event out: metrics.csv is followed")
+        return Run(*train_on_rewards(config, module, out, console, quiet, started))
     with met(launched()) as meeting:
         if meeting.follows:
             return Run(*follow_run(meeting, module))
@@ -274,6 +280,8 @@ def resume(
 def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool, meeting: Meeting) -> Run:
     started, run, announce = monotonic(), open_run(path), announcer(console, quiet)
     config = config_from_yaml(run.config)
+    if is_environment(config.data.source):
+        return Run(*resume_on_rewards(path, console, quiet))
     if config.cv is not None:
         return _resume_cross_validation(run, config, module, console, quiet)
     if is_there(run.metrics_json):

@@ -97,6 +97,10 @@ def evaluate(
         evaluation.json about the split.
     """
     refuse_unused(fields, MEASURED, "an evaluation")
+    if _plays(run):
+        options: dict[str, object] = {"--cost": cost, "--threshold": threshold, "--unknown": unknown, "DATA": data}
+        options |= {"--robustness": robustness, "--learning-curve": learning_curve}
+        return _print_episodes(run, [name for name, given in options.items() if given], json=json)
     if unknown is not None:
         others: dict[str, object] = {"--robustness": robustness, "--learning-curve": learning_curve}
         others |= {"--cost": cost, "--threshold": threshold, "other data": data}
@@ -136,6 +140,32 @@ def evaluate(
     if data is not None:
         _keep(run, evaluation)
     return 1 if any(finding.severity == "error" for finding in evaluation.findings) else 0
+
+
+def _plays(run: Path) -> bool:
+    """Whether the run learned from rewards."""
+    from striate.data.environments.open_environment import is_environment
+    from striate.runs.directory import open_run
+    from striate.training.config_file import config_from_yaml
+
+    return is_environment(config_from_yaml(open_run(run).config).data.source)
+
+
+def _print_episodes(run: Path, others: list[str], *, json: bool) -> int:
+    from striate.api import evaluate_player
+    from striate.cli.output import print_json, print_text
+    from striate.errors import UsageError, pasted
+    from striate.tasks.control.play import return_line
+
+    if others:
+        got = f"{others[0]} for a network that plays"
+        raise UsageError("striate eval", got, "the run alone: its test episodes", f"striate eval {pasted(run)}")
+    metrics = evaluate_player(run).metrics()
+    if json:
+        print_json({"split": "test", **metrics})
+    else:
+        print_text(f"test: {return_line(metrics)}")
+    return 0
 
 
 def _print_unknown(run: Path, unknown: str, others: list[str], *, json: bool) -> int:

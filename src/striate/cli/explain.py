@@ -40,7 +40,7 @@ def explain(
         A run directory, or one checkpoint file.
     image
         An image file, or a sample of a named data set: mnist5k#17; for a table, the numbers of a row,
-        separated by commas.
+        separated by commas; for a network that plays, the number of a step of its game.
     images
         More of them; a folder stands for the images in it, at any depth.
     method

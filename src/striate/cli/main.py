@@ -57,6 +57,7 @@ _VERBS = {
         "pixels": "Show the pixels of a picture as numbers.",
     },
     "Ship": {
+        "play": "Let a network that learned from rewards play, and write what it does as a GIF.",
         "predict": "Predict for image files, folders of images, and samples of named data sets.",
         "search": "Find the files of a folder that are most like a picture.",
         "match": "Say whether two pictures show the same: one person, one character, one class.",

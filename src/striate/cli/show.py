@@ -54,7 +54,8 @@ def show(
         (how similar feature maps are, and which are dead), landscape (the loss around the weights), statistics
         (activations and gradients by layer).
     image
-        A picture file, or a sample of a named data set: mnist5k#17. Default: the first validation sample of the run.
+        A picture file, or a sample of a named data set: mnist5k#17. Default: the first validation sample of
+        the run. Of a network that plays: the number of a step of its game, 20 by default.
     layer
         A layer, as striate summary names it.
     unit

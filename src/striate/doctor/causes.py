@@ -21,6 +21,8 @@ _ORDER = """
     data.not-finite data.label-range loss.not-finite loss.broadcast loss.wrong-for-task loss.sign
     data.constant-images data.not-shuffled data.scrambled data.missing-class data.target-scale
     data.not-normalized data.augmentation data.label-map
+    reward.never-seen reward.terminal-lost reward.off-by-one reward.target-stale reward.no-exploration
+    reward.endless reward.truncated-terminal reward.scale
     data.shift data.targets-left-behind data.step-labels data.labels-random data.leak data.split-overlap
     loss.class-weights loss.degenerate model.graph-detached model.unregistered-parameters
     model.frozen-parameters model.evaluates-untrained

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import nn
 
 from striate.doctor.causes import cause_of_all, sort_out
+from striate.doctor.checks import reward
 from striate.doctor.checks.every import every_check
+from striate.doctor.checks.reward.batches import learns_from_rewards
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.clock import Clock, NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
@@ -15,10 +18,21 @@ from striate.doctor.evidence.learning import learning_of
 from striate.doctor.evidence.trial import Trial
 from striate.doctor.finding_words import in_python_names
 from striate.doctor.setup.preserved_state import state_preserved
-from striate.doctor.setup.training_setup import Batches, Loss, OptimizerOrMaker, Step, TrainingSetup, make_setup
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.training_setup import (
+    Batches,
+    Loss,
+    OptimizerOrMaker,
+    Step,
+    TrainingSetup,
+    make_setup,
+    usual_step,
+)
 from striate.errors import ModelError, StriateError, UsageError, one_line
 from striate.machine.memory import ran_out
 from striate.records import Finding
+
+_SECONDS = 30.0
 
 
 def diagnose(
@@ -57,6 +71,22 @@ def diagnose_setup(setup: TrainingSetup, budget_seconds: float) -> Diagnosis:
         return examine(setup, clock)
 
 
+def examine_rewards(source: ScriptSource) -> Diagnosis:
+    """What the code of a script that plays an environment says, and its replay buffer; no step of it is made."""
+    clock = Clock(_SECONDS)
+    evidence = Evidence(make_setup(torch.nn.Identity(), [], step=usual_step, source=source), clock)
+    found, skipped, looked = list[Finding](), dict[str, str](), list[str]()
+    for check in (check for check in reward.CHECKS if check.of_source):
+        try:
+            found += check.run(evidence)
+            looked += check.codes
+        except NoEvidence as reason:
+            skipped |= dict.fromkeys(check.codes, str(reason))
+    skipped["data, loss, model, optim, eval, fit and speed"] = "a script that plays an environment is not trained on"
+    roots, follows = sort_out(list({finding.code: finding for finding in found[::-1]}.values()))
+    return Diagnosis(roots, follows, skipped, tuple(dict.fromkeys(looked)), clock.spent)
+
+
 def examine(
     setup: TrainingSetup, clock: Clock, *, quick: bool = False, without: frozenset[str] = frozenset()
 ) -> Diagnosis:
@@ -66,6 +96,8 @@ def examine(
     skipped: dict[str, str] = {}
     looked: list[str] = []
     for check in every_check():
+        if check.of_rewards and not learns_from_rewards(evidence):
+            continue
         if (quick and not check.quick) or (check.of_source and setup.source is None) or without.issuperset(check.codes):
             continue
         if not check.quick and (cause := cause_of_all(check.codes, found)):

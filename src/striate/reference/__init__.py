@@ -73,6 +73,7 @@ from striate.reference.pooling import (
     max_pool_backward,
 )
 from striate.reference.retrieval import map_at_r, pair_auc, recall_at
+from striate.reference.returns import lambda_return, n_step_return
 from striate.reference.rotated_boxes import common_polygon, polygon_area, rotated_box_iou, rotated_corners
 from striate.reference.sound import fit_waveform, log_mel
 
@@ -117,6 +118,7 @@ __all__ = [
     "im2col",
     "l2_pool",
     "l2_pool_backward",
+    "lambda_return",
     "layer_norm",
     "layer_norm_backward",
     "leaky_relu",
@@ -134,6 +136,7 @@ __all__ = [
     "max_pool_backward",
     "maxout",
     "maxout_backward",
+    "n_step_return",
     "non_maximum_suppression",
     "normalized_mean_error",
     "pair_auc",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
+
+from striate.tasks.control.config import ControlConfig
 
 ByClass = str | Sequence[str] | Mapping[str, float | None] | None
 """Numbers by class: `ill=10`, `ill=10,doubtful=3`, several such texts, or a mapping."""
@@ -78,3 +80,4 @@ class TaskConfig:
     threshold: str | None = None
     """The probability from which on a class is predicted, else the most probable other class is: `ill=0.2`. Of sets of
     labels, that from which on a label is predicted; open ones are chosen on validation."""
+    control: ControlConfig = field(default_factory=ControlConfig)

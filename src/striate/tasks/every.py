@@ -17,5 +17,7 @@ TASKS: dict[str, str] = {
 }
 """Name to module and class, in the order in which they are offered."""
 
-NAMES = ("auto", *TASKS)
+REWARDS = "control"
+"""The task of environments: it has no samples, and a loop of its own."""
+NAMES = ("auto", *TASKS, REWARDS)
 """What `--task` takes, beside `file.py:name`."""

@@ -19,8 +19,9 @@ from striate.models.trusted_code import is_given, names_code, refuse_unnamed_cod
 from striate.runs.directory import RunDirectory
 from striate.runs.predictions import Predictions, read_predictions
 from striate.tasks.config import TaskConfig
+from striate.tasks.control.play import return_line
 from striate.tasks.evaluation import summary_line
-from striate.tasks.every import TASKS
+from striate.tasks.every import REWARDS, TASKS
 from striate.tasks.losses import with_loss
 from striate.tasks.metric import LOSS, SILENT_UNITS, Metric, metric_of, one_view
 from striate.tasks.task import Task
@@ -40,6 +41,9 @@ def task_class(name: str) -> type[Task]:
     registered = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     if name in registered:
         return as_task_class(registered[name].load(), name)
+    if name == REWARDS:
+        got = f"{name!r} for data that are samples"
+        raise ConfigError("task.name", got, "an environment, gym:ID", "striate train gym:striate/Catch-v0")
     known = [*TASKS, *registered]
     near = get_close_matches(name, known, 1, 0.5)
     raise ConfigError(
@@ -201,6 +205,8 @@ def metric_text(key: str, mean: float | None, std: float | None = None) -> str:
 
 def split_line(metrics: Mapping[str, Any]) -> str:
     """The metrics of one split of metrics.json on one line."""
+    if "return_interval" in metrics:
+        return return_line(metrics)
     fitting = [task for task in known_tasks() if task.metrics[0].key in metrics]
     # Metrics of one task may be among those of another, which has more.
     most = max(fitting, key=lambda task: sum(metric.key in metrics for metric in task.metrics), default=None)

@@ -86,9 +86,14 @@ def config_fields() -> dict[str, Field]:
 
 def sections() -> dict[str, str]:
     """Each section of the configuration and what it is, in order."""
-    hints = get_type_hints(Config)
-    kinds = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
-    return {name: _heading(inspect.getdoc(kind) or "") for name, kind in kinds.items()}
+    return {name: _heading(inspect.getdoc(kind) or "") for name, kind in _sections(Config, "")}
+
+
+def _sections(kind: type[Any], prefix: str) -> Iterator[tuple[str, type[Any]]]:
+    for name, inner in get_type_hints(kind).items():
+        if dataclasses.is_dataclass(inner):
+            yield f"{prefix}{name}", inner
+            yield from _sections(inner, f"{prefix}{name}.")
 
 
 def values_of(hint: Any, names: Sequence[str] = ()) -> Values:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -117,6 +117,9 @@ def _refuse(section: str, values: Any, allowed: set[str], owner: str) -> None:
     default = type(values)()
     for field in fields(values):
         value, usual = getattr(values, field.name), getattr(default, field.name)
+        if is_dataclass(value):
+            _refuse(f"{section}.{field.name}", value, set(), owner)
+            continue
         if field.name not in allowed and value != usual:
             raise ConfigError(
                 f"{section}.{field.name}",

@@ -15,6 +15,7 @@ from striate.data.annotations.captions import Captions
 from striate.data.annotations.own_inputs import OwnInputs
 from striate.data.annotations.target_columns import TargetColumns, with_targets
 from striate.data.config import DataConfig
+from striate.data.environments.open_environment import is_environment
 from striate.data.listing import SPLIT_NAMES, Listing, check_classes, is_split
 from striate.data.media.every_medium import is_sample, medium_of
 from striate.data.sources.archive import SUFFIXES, archive_tree, is_archive
@@ -63,6 +64,13 @@ def list_source(
     if is_given_data(config.source):
         return _corrected(_retarget(list_given(config.source, config.layout), annotation), config)
     refuse_elsewhere(config.source)
+    if is_environment(config.source):
+        raise DataError(
+            f"data {config.source}",
+            "an environment, whose samples come from playing",
+            "samples: a name, a folder or a file; an environment is trained on, played and evaluated",
+            f"striate train {pasted(config.source)}, then striate play RUN --out game.gif",
+        )
     entry = info(config.source)
     if config.layout != "auto" and not takes_layout(config.source):
         raise ConfigError("data.layout", config.layout, "auto: a layout belongs to .npz arrays", "--data.layout auto")

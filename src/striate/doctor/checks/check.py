@@ -22,6 +22,8 @@ class Check:
     """May raise NoEvidence, which skips the check."""
     of_source: bool = False
     """Whether it reads the user's code; asked only where a script was run."""
+    of_rewards: bool = False
+    """Whether it looks at learning from rewards; not asked, and not missed, of other trainings."""
     quick: bool = True
     """Whether it needs no trials beside the one that all share."""
     explains: str | Mapping[str, str] = ""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from striate.doctor.checks import data, eval, fit, loss, model, optim, speed
+from striate.doctor.checks import data, eval, fit, loss, model, optim, reward, speed
 from striate.doctor.checks.check import Check
 
-GROUPS = (data, loss, model, optim, eval, fit, speed)
+GROUPS = (data, loss, reward, model, optim, eval, fit, speed)
 
 
 def every_check() -> tuple[Check, ...]:

@@ -22,13 +22,14 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader
 
-from striate.doctor.diagnose import diagnose_setup
+from striate.doctor.diagnose import diagnose_setup, examine_rewards
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.reading import read_batches
 from striate.doctor.script.library_loop import find_library_loop
-from striate.doctor.script.training_loop import TrainingLoop, find_loop, passes_over, user_frames
+from striate.doctor.script.training_loop import TrainingLoop, find_loop, loop_around, passes_over, user_frames
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.reached_objects import written_by_user
+from striate.doctor.setup.reward_code import is_environment
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import make_setup
 from striate.errors import ModelError, StriateError, UsageError, one_line
@@ -204,6 +205,9 @@ def _end(*_: object) -> None:
 
 
 def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) -> ScriptDiagnosis:
+    played = _playing(frames)
+    if played is not None:
+        return played
     loop, val = find_library_loop() or (find_loop(frames), None)
     if loop is None:
         raise UsageError(
@@ -251,6 +255,21 @@ def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) ->
     return ScriptDiagnosis(subject, diagnosis)
 
 
+def _playing(frames: list[Any]) -> ScriptDiagnosis | None:
+    """Of a script that plays an environment, what its code and its replay buffer say: a copy of its step would play on
+    in the environment of the script itself. None for other scripts."""
+    names: dict[str, Any] = {}
+    for frame in reversed(frames):
+        names |= frame.f_globals | frame.f_locals
+    place = loop_around(frames)
+    if place is None or not any(is_environment(value) for value in _reached(names)):
+        return None
+    source = ScriptSource(_trees(frames), names, place, None)
+    where = f"{Path(place[0]).name}, line {place[1]}"
+    subject = f"the loop at {where}, which plays an environment; run as it is until its first optimizer step"
+    return ScriptDiagnosis(subject, examine_rewards(source))
+
+
 def _rivals(loop: TrainingLoop, source: ScriptSource | None) -> bool:
     """Whether several optimizers of different parameters step in the loop, each after a backward pass of its own."""
     held = [{id(p) for group in found.param_groups for p in group["params"]} for found in _optimizers(loop)]
@@ -266,19 +285,24 @@ def _source(loop: TrainingLoop, frames: list[Any]) -> ScriptSource | None:
     """The user's files, and the variables of the functions that are running; None where a library trains."""
     if loop.place is None:
         return None
+    names: dict[str, Any] = {}
+    for frame in reversed(frames):
+        names |= frame.f_globals | frame.f_locals
+    return ScriptSource(_trees(frames), names, loop.place, passes_over(loop, frames))
+
+
+def _trees(frames: list[Any]) -> dict[str, ast.Module]:
+    """The syntax of the user's files."""
     files = {frame.f_code.co_filename for frame in frames}
     modules = list(sys.modules.items())
     files |= {
         str(module.__file__) for name, module in modules if getattr(module, "__file__", None) and written_by_user(name)
     }
-    trees = {}
+    trees = dict[str, ast.Module]()
     for file in sorted(file for file in files if file.endswith(".py"))[:_MOST_FILES]:
         with suppress(OSError, SyntaxError, ValueError):
             trees[file] = ast.parse("".join(linecache.getlines(file)))
-    names: dict[str, Any] = {}
-    for frame in reversed(frames):
-        names |= frame.f_globals | frame.f_locals
-    return ScriptSource(trees, names, loop.place, passes_over(loop, frames))
+    return trees
 
 
 def _model(catch: _Catch, loop: TrainingLoop, optimizer: Optimizer | None) -> nn.Module:

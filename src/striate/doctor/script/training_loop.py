@@ -111,6 +111,14 @@ def _loops(frames: list[types.FrameType]) -> Iterator[_Found]:
             yield _Found(frame, loop)
 
 
+def loop_around(frames: list[types.FrameType]) -> tuple[str, int, int] | None:
+    """File, first and last line of the innermost loop around what is running; None where there is none."""
+    found = next(_loops(frames), None)
+    if found is None:
+        return None
+    return found.frame.f_code.co_filename, found.loop.lineno, found.loop.end_lineno or found.loop.lineno
+
+
 def passes_over(loop: TrainingLoop, frames: list[types.FrameType]) -> int | None:
     """How often the training loop is gone through, by the loop around it; None where none counts."""
     for found in _loops(frames):

@@ -97,7 +97,7 @@ class ScriptSource:
     def calls(self, *names: str) -> list[Site]:
         """All calls of functions or methods of these names."""
         return [
-            Site(node, file, self._often(node, file))
+            Site(node, file, self.often(node, file))
             for file, tree in self.trees.items()
             for node in ast.walk(tree)
             if isinstance(node, ast.Call) and called(node) in names
@@ -121,7 +121,7 @@ class ScriptSource:
             if isinstance(target, ast.Name)
         }
 
-    def _often(self, node: ast.AST, file: str) -> Often:
+    def often(self, node: ast.AST, file: str) -> Often:
         loop, first, last = self.loop
         line = getattr(node, "lineno", 0)
         function = self.function_of(node)

@@ -55,6 +55,11 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
             "weights to begin with",
             "--weights FILE, or --model RUN; or --recipe standard",
         )
+    if config.recipe == "planner":
+        raise ConfigError(
+            "recipe", f"planner, for {data.name}", "an environment, in which a planner can look ahead",
+            "striate train gym:striate/Catch-v0 --recipe planner; for samples, leave out --recipe",
+        )  # fmt: skip
     if config.recipe == "speedrun" and facts.has_weights:
         raise ConfigError(
             "recipe",

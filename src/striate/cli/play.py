@@ -1,0 +1,50 @@
+"""`striate play`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+
+def play(
+    run: Path,
+    /,
+    *,
+    out: Path = Path("game.gif"),
+    episodes: Annotated[int, Parameter(validator=Number(gte=1, lte=1000))] = 1,
+    seed: Annotated[int, Parameter(validator=Number(gte=0, lte=2**31))] = 0,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Let a network that learned from rewards play, and write what it does as a GIF.
+
+    It always takes the action that it holds best. The episodes are others than those of training and of the figures.
+
+    Parameters
+    ----------
+    run
+        A run of `striate train gym:ID`, or one checkpoint file.
+    out
+        The GIF; one that is there is replaced.
+    episodes
+        So many whole episodes, one after another.
+    seed
+        Other episodes.
+    json
+        Print one JSON document: {"path", "episodes": [{"return", "steps"}, …], "actions": {name: times}}.
+    """
+    from striate.api import play as play_run
+    from striate.cli.output import print_json, print_note, print_text
+
+    watched = play_run(run, out, episodes=episodes, seed=seed)
+    if watched.cut:
+        print_note(f"the film has the first {3000:,} frames")
+    if json:
+        print_json(watched.to_json())
+        return 0
+    for number, (total, steps) in enumerate(zip(watched.played.returns, watched.played.steps, strict=True), 1):
+        print_text(f"episode {number}: return {total:g}, {steps:,} steps")
+    print_text(f"film: {watched.path}")
+    return 0

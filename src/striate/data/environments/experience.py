@@ -1,0 +1,94 @@
+"""What a replay buffer or a recording of games holds, and what its numbers alone say of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_FEWEST = 30
+"""Transitions, or rewards other than 0, with which nothing is said of a shift."""
+
+
+@dataclass(frozen=True, eq=False)
+class Experience:
+    """T transitions of one player in the order of time.
+
+    `observations`, `following`: (T, …), before and after each action
+    `rewards`: (T,); `terminated`: (T,) bool, no reward can follow
+    `truncated`: (T,) bool, only cut off; None where it is not recorded
+    """
+
+    observations: NDArray[np.generic]
+    following: NDArray[np.generic]
+    rewards: NDArray[np.float64]
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    @property
+    def ends(self) -> NDArray[np.bool_]:
+        """(T,) whether an episode ended, as recorded."""
+        return self.terminated if self.truncated is None else self.terminated | self.truncated
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Steps of each episode but the first, which may have begun before, and the last, which may go on."""
+        return np.diff(np.flatnonzero(self.ends))
+
+
+def observation_shift(experience: Experience) -> int | None:
+    """How many steps after its observation the following one was seen: 1 as it should be; 0 where it is the same, 2 one
+    too late, -1 the one before. None where fewer than 4 of 5 agree on one."""
+    size = len(experience) - 2
+    if size < _FEWEST:
+        return None
+    flat, after = (part.reshape(len(part), -1) for part in (experience.observations, experience.following))
+    shares = {}
+    for shift in (1, 0, 2, -1):
+        low, high = max(0, -shift), len(flat) - max(0, shift)
+        pairs = (flat[low + shift : high + shift] == after[low:high]).all(1)
+        moving = (flat[low + shift : high + shift] != flat[low:high]).any(1) if shift else np.ones(len(pairs), bool)
+        shares[shift] = float(pairs[moving].mean()) if moving.sum() >= _FEWEST else 0.0
+    best = max(shares, key=lambda shift: shares[shift])
+    return best if shares[best] >= 0.8 else None
+
+
+def unmarked_resets(experience: Experience) -> tuple[int, int]:
+    """How many steps lead elsewhere than where the next one begins, as after a reset; and how many of these are not
+    marked as the end of an episode."""
+    flat, after = (part.reshape(len(part), -1) for part in (experience.observations, experience.following))
+    breaks = (flat[1:] != after[:-1]).any(1)
+    return int(breaks.sum()), int((breaks & ~experience.ends[:-1]).sum())
+
+
+def reward_shift(experience: Experience, seed: int = 0) -> tuple[int, dict[int, float]] | None:
+    """By how many steps rewards come too late (1), too early (-1) or not (0), and for each of the three how well
+    observations and their change tell steps with a reward from those without: the area under the ROC curve on the
+    second half of the steps, by a logistic regression of the first half. None where there are too few rewards."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+
+    flat = experience.observations.reshape(len(experience), -1).astype(np.float32)
+    change = experience.following.reshape(len(experience), -1).astype(np.float32) - flat
+    unit = max(float(np.abs(flat).max(initial=0)), 1e-9)
+    # The sums of what appears and disappears tell more, of bricks that vanish anywhere, than single pixels.
+    shape = experience.observations.shape
+    planes = change.reshape(shape[0], -1, shape[-1]) if len(shape) == 4 else change[..., None]
+    features = np.concatenate(
+        [flat / unit, change / unit, np.maximum(planes, 0).sum(1) / unit, np.minimum(planes, 0).sum(1) / unit], axis=1
+    )
+    paid = experience.rewards != 0
+    half = len(paid) // 2
+    found = {}
+    for shift in (0, 1, -1):
+        wanted = np.roll(paid, -shift)
+        first, second = wanted[:half], wanted[half:]
+        if min(first.sum(), (~first).sum(), second.sum(), (~second).sum()) < _FEWEST // 2:
+            return None
+        model = LogisticRegression(C=1.0, max_iter=300, random_state=seed).fit(features[:half], first)
+        found[shift] = float(roc_auc_score(second, model.decision_function(features[half:])))
+    return max(found, key=lambda shift: found[shift]), found

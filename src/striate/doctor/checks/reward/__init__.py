@@ -1,0 +1,20 @@
+"""Checks of `reward.`: what a training does with rewards, by batches of transitions, or by a script's code and its
+replay buffer."""
+
+from __future__ import annotations
+
+from striate.doctor.checks.check import Check
+from striate.doctor.checks.reward.acting import NO_EXPLORATION, TRUNCATED_TERMINAL
+from striate.doctor.checks.reward.batches import BATCHES
+from striate.doctor.checks.reward.bootstrap import ENDLESS, TARGET_STALE, TERMINAL_LOST
+from striate.doctor.checks.reward.recorded import RECORDED
+
+CHECKS: tuple[Check, ...] = (
+    BATCHES,
+    RECORDED,
+    TERMINAL_LOST,
+    TRUNCATED_TERMINAL,
+    TARGET_STALE,
+    NO_EXPLORATION,
+    ENDLESS,
+)

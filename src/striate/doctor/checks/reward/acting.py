@@ -1,0 +1,169 @@
+"""`reward.no-exploration` and `reward.truncated-terminal`: how a script acts, and what it stores of each step."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.reward_code import environment_steps, origins
+from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
+from striate.records import Finding
+from striate.tasks.control.doctor import CONSTANT, explores_always, explores_never
+
+_DRAWS = ("random", "rand", "uniform", "random_sample")
+_CHANCE = (*_DRAWS, "sample", "multinomial", "randint", "choice", "choices", "integers", "randn", "normal", "rsample",
+           "randrange", "poisson", "bernoulli", "gumbel", "exponential_", "uniform_", "normal_", "rand_like",
+           "randn_like")  # fmt: skip
+_BUFFER = re.compile(r"buffer|memory|replay|^rb$|dataset|loader", re.IGNORECASE)
+_STORES = ("add", "push", "append", "store", "remember", "insert", "put", "save", "record", "add_transition")
+
+
+def _steps(evidence: Evidence) -> tuple[ScriptSource, list[tuple[ast.Call, str]]]:
+    source = evidence.source
+    steps = environment_steps(source)
+    if not steps:
+        raise NoEvidence("no environment is played")
+    return source, steps
+
+
+def _explores(evidence: Evidence) -> Iterator[Finding]:
+    source, steps = _steps(evidence)
+    for file, tree in source.trees.items():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Compare) or len(node.comparators) != 1:
+                continue
+            sides = (node.left, node.comparators[0])
+            limit = next((b for a, b in (sides, sides[::-1]) if called(a) in _DRAWS), None)
+            if limit is None:
+                continue
+            value = _constant(source, limit)
+            where = f"{Path(file).name}, line {node.lineno}"
+            if value is not None and value <= 0:
+                yield explores_never(where, f"`{ast.unparse(limit)}` is {value:g} and never changes")
+            elif value is not None and value >= CONSTANT:
+                measured = f"`{ast.unparse(limit)}` is {value:g} and never changes: as many actions stay random"
+                yield explores_always(where, measured)
+            return
+    call, file = steps[0]
+    if (
+        call.args
+        and _greedy(source, call)
+        and not any(_chance(node) for tree in source.trees.values() for node in ast.walk(tree))
+    ):
+        where = f"{Path(file).name}, line {call.lineno}"
+        yield explores_never(where, f"`{ast.unparse(call)}` always gets the best action known (argmax)")
+
+
+def _constant(source: ScriptSource, limit: ast.expr) -> float | None:
+    """The value of a share of random actions that no line changes; None where one does, or it is not known."""
+    value = source.value(limit)
+    if not isinstance(value, int | float):
+        return None
+    if isinstance(limit, ast.Constant):
+        return float(value)
+    name = limit.attr if isinstance(limit, ast.Attribute) else getattr(limit, "id", "")
+    given = [v for tree in source.trees.values() for node in ast.walk(tree) for v in _given(node, name)]
+    constants = {v.value for v in given if isinstance(v, ast.Constant) and isinstance(v.value, int | float)}
+    if any(not isinstance(v, ast.Constant | ast.Attribute) for v in given) or len(constants) > 1:
+        return None
+    return float(constants.pop() if constants else value)
+
+
+def _given(node: ast.AST, name: str) -> Iterator[ast.expr]:
+    """What a statement gives a variable or an attribute of this name: no constant where it changes it by one."""
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    named = any(getattr(part, "attr", getattr(part, "id", "")) == name for part in targets)
+    if named and isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign) and node.value is not None:
+        yield ast.UnaryOp(ast.UAdd(), node.value) if isinstance(node, ast.AugAssign) else node.value
+
+
+def _greedy(source: ScriptSource, call: ast.Call) -> bool:
+    """Whether the action is the argmax of something, in the code of the loop or of a function that it calls."""
+    parts = list(origins(source.scope_of(call), call.args[0]))
+    names = {called(part) for part in parts}
+    for tree in source.trees.values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and node.name in names:
+                parts += list(ast.walk(node))
+    return any(called(part) == "argmax" for part in parts)
+
+
+def _chance(node: ast.AST) -> bool:
+    """Whether something is drawn by chance, other than samples of a replay buffer."""
+    if called(node) not in _CHANCE or not isinstance(node, ast.Call):
+        return False
+    receiver = receiver_of(node)
+    text = "" if receiver is None else ast.unparse(receiver)
+    drawn = text in ("random", "np.random", "numpy.random") and called(node) == "sample"
+    return not drawn and not _BUFFER.search(text.rpartition(".")[2] or text)
+
+
+def _truncated(evidence: Evidence) -> Iterator[Finding]:
+    source, steps = _steps(evidence)
+    for call, file in steps:
+        statement = next((node for node in source.around(call) if isinstance(node, ast.Assign)), None)
+        target = None if statement is None else statement.targets[0]
+        if not isinstance(target, ast.Tuple) or len(target.elts) != 5:
+            continue
+        terminated, truncated = (part.id if isinstance(part, ast.Name) else "" for part in target.elts[2:4])
+        scope = source.scope_of(call)
+        both = set(_unions(scope, terminated, truncated))
+        for node in ast.walk(scope):
+            if not isinstance(node, ast.Call) or called(node) not in _STORES or not both:
+                continue
+            names = [part.id for given in node.args for part in ast.walk(given) if isinstance(part, ast.Name)]
+            names += [part.id for word in node.keywords for part in ast.walk(word.value) if isinstance(part, ast.Name)]
+            if len(names) < 4 or terminated in names or not both & set(names):
+                continue
+            name = next(iter(both & set(names)))
+            yield Finding(
+                code="reward.truncated-terminal",
+                severity="warning",
+                where=f"{Path(file).name}, line {node.lineno}",
+                measured=f"`{ast.unparse(node)}` stores `{name}`, which is also true where a limit cut the episode off",
+                threshold=TRUNCATED_TERMINAL.threshold,
+                why="The network learns that nothing follows after a limit of steps that it cannot see.",
+                remedy=f"`{terminated}` in the place of `{name}`; `{name}` only decides when to reset",
+            )
+            return
+
+
+def _unions(scope: ast.AST, terminated: str, truncated: str) -> Iterator[str]:
+    """Names that are given `terminated or truncated`."""
+    for node in ast.walk(scope):
+        if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
+            continue
+        names = {part.id for part in ast.walk(node.value) if isinstance(part, ast.Name)}
+        joined = isinstance(node.value, ast.BoolOp | ast.BinOp) or called(node.value) in (
+            "logical_or",
+            "maximum",
+            "bool",
+            "float",
+            "int",
+        )
+        if {terminated, truncated} <= names and joined:
+            yield node.targets[0].id
+
+
+NO_EXPLORATION = Check(
+    codes=("reward.no-exploration",),
+    question="Are some actions random, and fewer as training goes on?",
+    threshold=f"a share of random actions that is not 0, and not {CONSTANT:g} or more all the time",
+    run=_explores,
+    of_source=True,
+    of_rewards=True,
+    explains="reward.never-seen",
+)
+TRUNCATED_TERMINAL = Check(
+    codes=("reward.truncated-terminal",),
+    question="Is an episode that was cut off told from one that ended?",
+    threshold="transitions are stored with `terminated`, not with `terminated or truncated`",
+    run=_truncated,
+    of_source=True,
+    of_rewards=True,
+)

@@ -1,0 +1,184 @@
+"""`reward.terminal-lost`, `reward.target-stale`, `reward.endless`: what values of later states are learned from."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import nn
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.reward_code import Bootstrap, bootstraps, environment_steps, network_called, optimized
+from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
+from striate.records import Finding
+
+
+def _found(evidence: Evidence) -> tuple[ScriptSource, list[Bootstrap]]:
+    source = evidence.source
+    found = list(bootstraps(source)) if environment_steps(source) else []
+    if not found:
+        raise NoEvidence("nothing is learned from discounted values of later states")
+    return source, found
+
+
+def _where(found: Bootstrap) -> str:
+    return f"{Path(found.file).name}, line {found.node.lineno}"
+
+
+def _terminal_lost(evidence: Evidence) -> Iterator[Finding]:
+    _, found = _found(evidence)
+    lost = [part for part in found if not part.masked]
+    if not lost or len(lost) < len(found):
+        return
+    yield Finding(
+        code="reward.terminal-lost",
+        severity="error",
+        where=_where(lost[0]),
+        measured=f"`{ast.unparse(lost[0].node)}` counts the value of what follows also where nothing follows",
+        threshold=TERMINAL_LOST.threshold,
+        why="The value of the last state of an episode is learned from the first state of the next one: losing costs "
+        "nothing, and values grow without an end.",
+        remedy=f"`{ast.unparse(lost[0].node)} * (1 - terminated)`, with `terminated` of env.step as a float",
+    )
+
+
+def _target_stale(evidence: Evidence) -> Iterator[Finding]:
+    source, found = _found(evidence)
+    trained = optimized(source)
+    for bootstrap in found:
+        for part in bootstrap.parts:
+            function = network_called(source, part)
+            value = None if function is None else source.value(function)
+            if function is None or not isinstance(value, nn.Module):
+                continue
+            if any(id(parameter) in trained for parameter in value.parameters()):
+                continue
+            name = _last(function)
+            often = [_often(source, node, file) for node, file in _updates(source, name)]
+            if any(often):
+                continue
+            once = "is given weights once only" if often else "is never given other weights"
+            yield Finding(
+                code="reward.target-stale",
+                severity="error",
+                where=_where(bootstrap),
+                measured=f"the target network `{name}` {once}",
+                threshold=TARGET_STALE.threshold,
+                why="All targets are values of an untrained network: nothing of what follows a step is ever learned.",
+                remedy=f"`if step % 1000 == 0: {ast.unparse(function)}.load_state_dict(network.state_dict())` in the "
+                "loop",
+            )
+            return
+
+
+def _last(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else ast.unparse(node)
+
+
+def _updates(source: ScriptSource, name: str) -> Iterator[tuple[ast.AST, str]]:
+    """What gives a network of this name other weights, or may: it is loaded, its parameters are gone through, or it is
+    handed to a function that is called for that."""
+    for file, tree in source.trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                receiver = receiver_of(node)
+                loads = called(node) == "load_state_dict" and receiver is not None and _last(receiver) == name
+                words = ("update", "sync", "polyak", "copy", "soft", "ema")
+                given = any(_last(part) == name for part in node.args) and any(w in called(node).lower() for w in words)
+                if loads or (given and called(node) != "deepcopy"):
+                    yield node, file
+            elif isinstance(node, ast.For) and _goes_through(node.iter, name):
+                yield node, file
+            elif isinstance(node, ast.Assign) and any(_last(part) == name for part in node.targets):
+                copies = any(called(part) == "deepcopy" for part in ast.walk(node.value))
+                yield from [(node, file)] * copies
+
+
+def _goes_through(node: ast.expr, name: str) -> bool:
+    calls = [
+        part for part in ast.walk(node) if isinstance(part, ast.Call) and called(part) in ("parameters", "state_dict")
+    ]
+    return any((receiver := receiver_of(call)) is not None and _last(receiver) == name for call in calls)
+
+
+def _often(source: ScriptSource, node: ast.AST, file: str) -> bool:
+    """Whether it is done again and again; not where `if step % n == 0` is around it with an n beyond all steps."""
+    if source.often(node, file) == "once":
+        return False
+    for around in source.around(node):
+        if isinstance(around, ast.If):
+            for part in ast.walk(around.test):
+                if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mod):
+                    every, steps = source.value(part.right), _steps(source, node)
+                    if isinstance(every, int) and steps is not None and every > steps:
+                        return False
+    return True
+
+
+def _steps(source: ScriptSource, node: ast.AST) -> int | None:
+    """How often the loops around a node are gone through, where they count."""
+    total = 1
+    loops = source.loops_of(node)
+    for loop in loops:
+        values = source.value(loop.iter) if isinstance(loop, ast.For) else None
+        if not isinstance(values, range | list | tuple):
+            return None
+        total *= len(values)
+    return total if loops else None
+
+
+def _endless(evidence: Evidence) -> Iterator[Finding]:
+    source, found = _found(evidence)
+    for bootstrap in found:
+        value = source.value(bootstrap.discount)
+        if not isinstance(value, int | float) or value < 1:
+            continue
+        limits = [_limit(source, node) for node, _ in environment_steps(source)]
+        if value == 1 and any(limit is not None for limit in limits):
+            continue
+        yield Finding(
+            code="reward.endless",
+            severity="error" if value > 1 else "warning",
+            where=_where(bootstrap),
+            measured=f"`{ast.unparse(bootstrap.discount)}` is {value:g}, and the environment has no limit of steps",
+            threshold=ENDLESS.threshold,
+            why="The value of a state is a sum over all that follows: where episodes may go on for ever, it grows for "
+            "as long as training lasts.",
+            remedy=f"`{ast.unparse(bootstrap.discount)} = 0.99`, or gymnasium.wrappers.TimeLimit(env, 1000)",
+        )
+        return
+
+
+def _limit(source: ScriptSource, node: ast.Call) -> int | None:
+    environment = source.value(receiver_of(node))
+    limit = getattr(getattr(environment, "spec", None), "max_episode_steps", None)
+    return limit if isinstance(limit, int) else getattr(environment, "_max_episode_steps", None)
+
+
+TERMINAL_LOST = Check(
+    codes=("reward.terminal-lost",),
+    question="Does nothing follow the end of an episode?",
+    threshold="each discounted value is multiplied with 0 where an episode was terminated",
+    run=_terminal_lost,
+    of_source=True,
+    of_rewards=True,
+)
+TARGET_STALE = Check(
+    codes=("reward.target-stale",),
+    question="Does the target network get the weights of the network that is trained?",
+    threshold="again and again, within the steps of the loop",
+    run=_target_stale,
+    of_source=True,
+    of_rewards=True,
+)
+ENDLESS = Check(
+    codes=("reward.endless",),
+    question="Are values sums that have an end?",
+    threshold="a discount below 1, or 1 with episodes that a limit ends",
+    run=_endless,
+    of_source=True,
+    of_rewards=True,
+)

@@ -1,0 +1,124 @@
+"""`reward.never-seen`, `reward.scale`, `reward.off-by-one`: what the script's replay buffer holds at the first step."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from striate.data.environments.experience import Experience
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.records import Finding
+from striate.tasks.control.doctor import LARGEST, SMALLEST, experience_findings
+
+_FEWEST, _MOST = 40, 20_000
+_FIELDS = {
+    "following": re.compile(r"^(next|new|following)_?|_next$|^(s2|obs2|s_prime|sp)$"),
+    "observations": re.compile(r"^(obs\w*|states?|s|s1|frames?)$"),
+    "rewards": re.compile(r"^(r|rew\w*)$"),
+    "terminated": re.compile(r"^(d|dones?|term\w*|ends?|finished)$"),
+}
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    found = recorded(evidence.source.names)
+    if found is None:
+        raise NoEvidence(f"no replay buffer of {_FEWEST} transitions or more is in reach at the first step")
+    name, experience = found
+    yield from experience_findings(experience, f"replay buffer `{name}` at the first step")
+
+
+def recorded(names: Mapping[str, Any]) -> tuple[str, Experience] | None:
+    """The first buffer of transitions among the user's variables and what they hold, by its name."""
+    for name, value in list(names.items()):
+        if name.startswith("__") or isinstance(value, ModuleType):
+            continue
+        held = vars(value).items() if hasattr(value, "__dict__") and not isinstance(value, type) else ()
+        for told, part in ((name, value), *((f"{name}.{own}", other) for own, other in held)):
+            if isinstance(part, deque | list) and len(part) >= _FEWEST:
+                made = _of_rows(part)
+                if made is not None:
+                    return told, made
+        made = _of_columns(dict(held), value)
+        if made is not None:
+            return name, made
+    return None
+
+
+def _of_rows(rows: Sequence[Any]) -> Experience | None:
+    """Of tuples (observation, action, reward, next observation, done) or by their names, in the order of time."""
+    last = list(rows)[-_MOST:]
+    first = last[0]
+    fields = getattr(first, "_fields", None)
+    if fields is None and isinstance(first, Mapping):
+        fields = tuple(first)
+    try:
+        if fields is not None:
+            named = {what: next((f for f in fields if _fits(what, str(f))), None) for what in _FIELDS}
+            columns = {
+                what: [row[f] if isinstance(row, Mapping) else getattr(row, f) for row in last]
+                for what, f in named.items()
+                if f is not None
+            }
+        elif isinstance(first, tuple | list) and len(first) == 5:
+            places = {"observations": 0, "rewards": 2, "following": 3, "terminated": 4}
+            columns = {what: [row[place] for row in last] for what, place in places.items()}
+        else:
+            return None
+        return _made(columns)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        return None
+
+
+def _fits(what: str, name: str) -> bool:
+    following = bool(_FIELDS["following"].search(name.lower()))
+    return following if what == "following" else not following and bool(_FIELDS[what].search(name.lower()))
+
+
+def _of_columns(held: Mapping[str, Any], value: Any) -> Experience | None:
+    """Of an object with an array for each part, filled up to `size`, `pos`, `ptr` or `idx`."""
+    arrays = {k: v for k, v in held.items() if hasattr(v, "shape") and getattr(v, "ndim", 0) >= 1 and len(v) >= _FEWEST}
+    named = {what: next((k for k in arrays if _fits(what, k)), None) for what in _FIELDS}
+    if named["following"] is None or named["observations"] is None or named["rewards"] is None:
+        return None
+    most = len(arrays[str(named["rewards"])])
+    counts = [held[k] for k in ("size", "count", "n", "pos", "ptr", "idx", "index") if isinstance(held.get(k), int)]
+    size = most if getattr(value, "full", False) is True else min(next(iter(counts), most), most)
+    if size < _FEWEST:
+        return None
+    try:
+        return _made({what: list(arrays[k][:size]) for what, k in named.items() if k is not None})
+    except (ValueError, TypeError):
+        return None
+
+
+def _made(columns: Mapping[str, list[Any]]) -> Experience | None:
+    if not {"observations", "following", "rewards"} <= set(columns):
+        return None
+    gone = np.array([row is None for row in columns["following"]])
+    after = [b if a is None else a for a, b in zip(columns["following"], columns["observations"], strict=True)]
+    seen, following = (
+        np.array([np.asarray(row).squeeze() for row in rows]) for rows in (columns["observations"], after)
+    )
+    rewards = np.array([float(row) for row in columns["rewards"]])
+    ends = gone if "terminated" not in columns else np.array([bool(row) for row in columns["terminated"]]) | gone
+    if seen.shape != following.shape or seen.dtype == object or len(seen) < _FEWEST:
+        return None
+    return Experience(seen.reshape(len(seen), -1), following.reshape(len(seen), -1), rewards, ends)
+
+
+RECORDED = Check(
+    codes=("reward.off-by-one", "reward.never-seen", "reward.scale"),
+    question="Are rewards seen, of a usual size, and stored with the step that they belong to?",
+    threshold=f"a reward other than 0; a median of {SMALLEST:g} to {LARGEST:g}; the next observation is that of "
+    "the next step",
+    run=_run,
+    of_source=True,
+    of_rewards=True,
+)

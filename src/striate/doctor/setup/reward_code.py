@@ -1,0 +1,163 @@
+"""Where the user's code plays an environment and learns values from what follows."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
+
+_DISCOUNT = re.compile(r"gamma|discount", re.IGNORECASE)
+_MASKS = re.compile(r"done|termin|final|mask|alive|not_end|nonterm|over\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """`discount * value of what follows`, where a network gives that value. `parts`: all expressions that went into the
+    assignment, as far as its function shows."""
+
+    node: ast.BinOp
+    file: str
+    scope: ast.AST
+    discount: ast.expr
+    parts: tuple[ast.AST, ...]
+
+    @property
+    def masked(self) -> bool:
+        """Whether something in it tells the end of an episode: `1 - done`, a mask, a comparison with None."""
+        for part in self.parts:
+            if isinstance(part, ast.Name) and (_MASKS.search(part.id) or part.id in ("d", "end", "ends")):
+                return True
+            if isinstance(part, ast.Attribute) and _MASKS.search(part.attr):
+                return True
+            if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Sub) and _is_one(part.left):
+                return True
+            if isinstance(part, ast.UnaryOp) and isinstance(part.op, ast.Invert | ast.Not):
+                return True
+            if called(part) in ("where", "masked_fill", "masked_fill_", "logical_not"):
+                return True
+        return False
+
+
+def _is_one(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value == 1
+
+
+def is_environment(value: Any) -> bool:
+    """Whether an object is an environment as gymnasium has them."""
+    spaces = ("action_space", "single_action_space")
+    return callable(getattr(value, "step", None)) and hasattr(value, "reset") and any(hasattr(value, s) for s in spaces)
+
+
+def environment_steps(source: ScriptSource) -> list[tuple[ast.Call, str]]:
+    """All calls `env.step(action)`, with their files."""
+    return [
+        (site.node, site.file)
+        for site in source.calls("step")
+        if is_environment(source.value(receiver_of(site.node)))
+    ]  # fmt: skip
+
+
+def bootstraps(source: ScriptSource) -> Iterator[Bootstrap]:
+    """Products of a discount and of what a network gives."""
+    for file, tree in source.trees.items():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult):
+                continue
+            discount = next((side for side in _factors(node) if _DISCOUNT.search(_last_name(side))), None)
+            inner = any(
+                isinstance(around, ast.BinOp) and isinstance(around.op, ast.Mult) for around in _up(source, node)
+            )
+            if discount is None or inner:
+                continue
+            scope, statement = source.scope_of(node), _statement(source, node)
+            parts = tuple(origins(scope, statement))
+            if any(_is_network_call(source, part) for part in parts):
+                yield Bootstrap(node, file, scope, discount, parts)
+
+
+def _up(source: ScriptSource, node: ast.AST) -> Iterator[ast.AST]:
+    for around in source.around(node):
+        if not isinstance(around, ast.expr):
+            return
+        yield around
+
+
+def _statement(source: ScriptSource, node: ast.AST) -> ast.AST:
+    return next(around for around in source.around(node) if isinstance(around, ast.stmt))
+
+
+def _factors(node: ast.expr) -> Iterator[ast.expr]:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult | ast.Pow):
+        yield from _factors(node.left)
+        yield from _factors(node.right)
+    else:
+        yield node
+
+
+def _last_name(node: ast.AST) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def _is_network_call(source: ScriptSource, node: ast.AST) -> bool:
+    return network_called(source, node) is not None or source.runs_network(node)
+
+
+def network_called(source: ScriptSource, node: ast.AST) -> ast.expr | None:
+    """What is called, where that is a network of the user's by its value, or a target network by its name."""
+    if not isinstance(node, ast.Call):
+        return None
+    function = node.func
+    value = source.value(function)
+    if isinstance(value, nn.Module):
+        return function if any(True for _ in value.parameters()) else None
+    return function if value is None and re.search(r"targ|q_?net|critic", _last_name(function), re.IGNORECASE) else None
+
+
+def origins(scope: ast.AST, node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes of a statement or an expression, and of the assignments of the function that its names come from."""
+    given: dict[str, list[ast.AST]] = {}
+    for statement in ast.walk(scope):
+        for target, value in _assigned(statement):
+            for name in ast.walk(target):
+                if isinstance(name, ast.Name):
+                    given.setdefault(name.id, []).append(value)
+                    if isinstance(target, ast.Subscript):
+                        given[name.id].append(target)
+    awaiting, seen, names = [node], set[int](), set[str]()
+    while awaiting:
+        current = awaiting.pop()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        for part in ast.walk(current):
+            yield part
+            if isinstance(part, ast.Name) and part.id not in names:
+                names.add(part.id)
+                awaiting += given.get(part.id, [])
+
+
+def _assigned(statement: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:
+    if isinstance(statement, ast.Assign):
+        for target in statement.targets:
+            values = statement.value.elts if isinstance(statement.value, ast.Tuple) else []
+            if isinstance(target, ast.Tuple) and len(target.elts) == len(values):
+                yield from zip(target.elts, values, strict=True)
+            else:
+                yield target, statement.value
+    elif isinstance(statement, ast.AugAssign | ast.AnnAssign) and statement.value is not None:
+        yield statement.target, statement.value
+
+
+def optimized(source: ScriptSource) -> set[int]:
+    """The ids of all parameters that optimizers of the script hold."""
+    held = [*source.names.values()]
+    held += [part for value in source.names.values() if hasattr(value, "__dict__") for part in vars(value).values()]
+    optimizers = [value for value in held if isinstance(value, Optimizer)]
+    return {id(p) for found in optimizers for group in found.param_groups for p in group["params"]}

@@ -1,0 +1,41 @@
+"""What an action is worth, from rewards and the values of states: by the definitions, step by step."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def n_step_return(rewards: ArrayLike, terminated: ArrayLike, value: float, discount: float) -> float:
+    """r_0 + γ r_1 + … + γ^(n−1) r_(n−1) + γ^n `value`, of the state after the last of n steps; what comes after a step
+    that is terminated counts nothing (Sutton and Barto 2018, equation 7.1)."""
+    total = 0.0
+    for power, (reward, ended) in enumerate(zip(np.asarray(rewards), np.asarray(terminated), strict=True)):
+        total += discount**power * float(reward)
+        if ended:
+            return total
+    return total + discount ** len(np.asarray(rewards)) * value
+
+
+def lambda_return(
+    rewards: ArrayLike,
+    next_values: ArrayLike,
+    terminated: ArrayLike,
+    truncated: ArrayLike,
+    discount: float,
+    trace: float,
+) -> NDArray[np.float64]:
+    """(T,): for each of T steps of one environment the mean of all its n-step returns, that of n steps with the weight
+    (1 − λ) λ^(n−1), and the longest there is with the rest (Sutton and Barto 2018, equation 12.3).
+
+    `next_values` (T,) are the values of the states after each step. The longest return ends with the episode, whether
+    it is terminated or truncated, or with the last step.
+    """
+    r, v, ended, cut = (np.asarray(x) for x in (rewards, next_values, terminated, truncated))
+    returns = np.zeros(len(r))
+    for t in range(len(r)):
+        longest = next((k for k in range(t, len(r)) if ended[k] or cut[k]), len(r) - 1) - t + 1
+        for n in range(1, longest + 1):
+            part = n_step_return(r[t : t + n], ended[t : t + n], float(v[t + n - 1]), discount)
+            returns[t] += part * (trace ** (n - 1) * (1 - trace) if n < longest else trace ** (n - 1))
+    return returns

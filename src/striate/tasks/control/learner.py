@@ -1,0 +1,119 @@
+"""What every algorithm has: environments, a network, an optimizer, and a count of steps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from striate.data.counter_random import hash_key
+from striate.data.environments.vectorized import Environments, Episode
+from striate.tasks.control.config import ControlConfig
+
+_ACTIONS = 1  # what random numbers are for, beside the seed and the step
+
+
+@dataclass
+class Advance:
+    """What `Learner.advance` did: steps, updates, episodes that ended, the loss summed over updates, and its share of
+    random actions at the end."""
+
+    steps: int
+    updates: int
+    episodes: list[Episode]
+    loss: float
+    explore: float
+    lr: float
+
+
+@dataclass
+class Learner(ABC):
+    """An algorithm in progress. All chance follows from `seed` and `step`, so that no generator has a state.
+
+    `total`: how many steps it will be; the schedules of exploration and rate are functions of `step / total`.
+    """
+
+    module: nn.Module
+    environments: Environments
+    config: ControlConfig
+    lr: float
+    batch: int
+    seed: int
+    total: int
+    step: int = 0
+    updates: int = 0
+    optimizer: torch.optim.Optimizer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.optimizer = self.make_optimizer()
+        self.environments.reset()
+
+    @abstractmethod
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer of the network's parameters, as published with the algorithm."""
+
+    @abstractmethod
+    def advance(self) -> Advance:
+        """Play and learn for the smallest number of steps after which the state is whole."""
+
+    @property
+    def explore(self) -> float:
+        """The share of random actions now."""
+        config = self.config
+        done = min(self.step / (config.explore_until * self.total), 1.0)
+        return config.explore_start + done * (config.explore_end - config.explore_start)
+
+    def facts(self) -> dict[str, Any]:
+        """What metrics.json has of this algorithm alone."""
+        return {}
+
+    def write_data(self, folder: Path) -> None:
+        """Write into a run's folder, once training is over, what others can learn from."""
+        del folder
+
+    def choose(self, values_NA: np.ndarray) -> np.ndarray:
+        """(N,): the best action of each, or with probability `explore` any (epsilon-greedy)."""
+        rng = np.random.default_rng(hash_key(self.seed, _ACTIONS, self.step))
+        chosen = values_NA.argmax(axis=1)
+        random = rng.integers(0, values_NA.shape[1], len(chosen))
+        return np.where(rng.random(len(chosen)) < self.explore, random, chosen)
+
+    def rewards_of(self, rewards: np.ndarray) -> np.ndarray:
+        """What the network learns from: rewards, or their signs."""
+        clipped: np.ndarray = np.sign(rewards) if self.config.clip_rewards else rewards
+        return clipped
+
+    def minimize(self, loss: torch.Tensor) -> float:
+        """One update; the loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.module.parameters(), self.config.clip)
+        self.optimizer.step()
+        self.updates += 1
+        return loss.item()
+
+    def set_lr(self, lr: float) -> None:
+        """The rate of the next updates."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that going on bit for bit needs, beside the network."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "environments": self.environments.state_dict(),
+            "step": self.step,
+            "updates": self.updates,
+            "total": self.total,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there; the network has its weights already."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.environments.load_state_dict(state["environments"])
+        self.step, self.updates, self.total = state["step"], state["updates"], state["total"]

@@ -1,0 +1,158 @@
+"""Episodes played by a network that takes the best action, and what they came to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import t
+from torch import nn
+
+from striate.data.counter_random import hash_key
+from striate.data.environments.environment import Environment
+from striate.data.environments.open_environment import opener
+from striate.records import Interval
+from striate.statistics.intervals import FEW, LEVEL, percentile_interval, resampled_means
+from striate.tasks.control.config import ControlConfig
+from striate.tasks.control.network import action_values
+from striate.wording import several
+
+SEEDS = {"train": 0, "val": 1, "test": 2, "play": 3, "states": 4}
+"""Episodes of each split have seeds of their own: hash(seed of the run, number of the split, …)."""
+
+
+@dataclass(frozen=True)
+class Played:
+    """E episodes: undiscounted returns (E,), steps (E,), whether each was cut off (E,), how often each action was taken
+    (A,), and the mean squared difference of each step's value from what came a step later (the loss of TD(0))."""
+
+    returns: np.ndarray
+    steps: np.ndarray
+    truncated: np.ndarray
+    actions: np.ndarray
+    loss: float | None
+
+    @property
+    def interval(self) -> Interval:
+        """95 % for the mean return, by resampling episodes."""
+        return mean_interval(self.returns)
+
+    def metrics(self) -> dict[str, Any]:
+        """The keys of a split in metrics.json."""
+        interval = self.interval
+        return {
+            "n": len(self.returns),
+            "loss": self.loss,
+            "episodes": len(self.returns),
+            "return": float(self.returns.mean()),
+            "return_interval": [interval.low, interval.high],
+            "return_median": float(np.median(self.returns)),
+            "return_deviation": float(self.returns.std(ddof=1)) if len(self.returns) > 1 else None,
+            "steps": int(self.steps.sum()),
+            "truncated": int(self.truncated.sum()),
+        }
+
+
+def mean_interval(returns: np.ndarray) -> Interval:
+    """95 % for a mean over episodes, by the percentiles of resampled means (Efron 1979); of few episodes, for which
+    these lie too close together, Student's."""
+    values = np.asarray(returns, np.float64)
+    if len(values) >= FEW:
+        return percentile_interval(resampled_means(values))
+    half = float(t.ppf((1 + LEVEL) / 2, max(len(values) - 1, 1)) * values.std(ddof=min(len(values) - 1, 1)))
+    half /= len(values) ** 0.5
+    return Interval(float(values.mean()) - half, float(values.mean()) + half, LEVEL, "Student")
+
+
+def return_line(metrics: Mapping[str, Any]) -> str:
+    """The metrics of a split on one line."""
+    if metrics["return"] is None:
+        return "no episode ended"
+    low, high = metrics["return_interval"]
+    span = "" if low is None else f" ({low:.4g} to {high:.4g})"
+    return (
+        f"return {metrics['return']:.4g}{span}, {several(metrics['episodes'], 'episode')}, {metrics['steps']:,} steps"
+    )
+
+
+def split_seed(seed: int, split: str) -> int:
+    """The seed of a split's environments."""
+    return hash_key(seed, SEEDS[split])
+
+
+def play_episodes(
+    module: nn.Module,
+    source: str,
+    config: ControlConfig,
+    episodes: int,
+    seed: int,
+    *,
+    watch: Callable[[int, Environment, float], None] | None = None,
+    at_once: int = 64,
+) -> Played:
+    """Play `episodes` whole episodes, number k from hash(seed, k), always the action of the largest value.
+
+    They are played side by side, each once: to take those that end first would favor short ones. `watch` is told the
+    number of each episode, its environment and its return so far, at the start and after each step. `config` is
+    decided. The network is put into eval mode and back.
+    """
+    training, make = module.training, opener(source)
+    module.eval()
+    parts = []
+    try:
+        for begin in range(0, episodes, at_once):
+            numbers = range(begin, min(begin + at_once, episodes))
+            parts.append(_play_together(module, [make() for _ in numbers], numbers, config, seed, watch))
+    finally:
+        module.train(training)
+    errors = np.concatenate([part[4] for part in parts])
+    returns, steps, truncated = (np.concatenate([part[k] for part in parts]) for k in range(3))
+    actions = np.sum([part[3] for part in parts], axis=0)
+    return Played(returns, steps, truncated, actions, float(errors.mean()) if len(errors) else None)
+
+
+def _play_together(
+    module: nn.Module,
+    environments: list[Environment],
+    numbers: range,
+    config: ControlConfig,
+    seed: int,
+    watch: Callable[[int, Environment, float], None] | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    game, count = environments[0].game, len(environments)
+    assert config.stack is not None and config.limit is not None, "decided before"
+    channels = game.shape[-1]
+    stacked = np.zeros((count, *game.shape[:2], channels * config.stack), np.uint8)
+    for k, (environment, number) in enumerate(zip(environments, numbers, strict=True)):
+        stacked[k, ..., -channels:] = environment.reset(hash_key(seed, number))
+        if watch is not None:
+            watch(number, environment, 0.0)
+    returns, steps, truncated = np.zeros(count), np.zeros(count, np.int64), np.zeros(count, bool)
+    actions, errors = np.zeros(len(game.actions), np.int64), list[float]()
+    going, before = list(range(count)), dict[int, tuple[float, float]]()
+    while going:
+        values = action_values(module, stacked[going])
+        for row, k in enumerate(list(going)):
+            best = float(values[row].max())
+            if k in before:  # the step before led here
+                value, reward = before[k]
+                errors.append((reward + config.discount * best - value) ** 2)
+            action = int(values[row].argmax())
+            step = environments[k].step(action)
+            learned = float(np.sign(step.reward)) if config.clip_rewards else step.reward
+            before[k] = (best, learned)
+            actions[action] += 1
+            returns[k] += step.reward
+            steps[k] += 1
+            stacked[k, ..., :-channels] = stacked[k, ..., channels:]
+            stacked[k, ..., -channels:] = step.frame
+            truncated[k] = not step.terminated and (step.truncated or steps[k] >= config.limit)
+            if watch is not None:
+                watch(numbers[k], environments[k], returns[k])
+            if step.terminated:
+                errors.append((learned - best) ** 2)
+            if step.terminated or truncated[k]:
+                going.remove(k)
+    return returns, steps, truncated, actions, np.array(errors)

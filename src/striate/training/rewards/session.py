@@ -1,0 +1,117 @@
+"""Act: follow the loop that learns from rewards, and keep the run directory true while it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from striate.errors import NonFiniteLoss, RunError, pasted
+from striate.runs.checkpoint import load_checkpoint
+from striate.runs.directory import RunDirectory, csv_text
+from striate.runs.environment import describe_environment
+from striate.runs.events import append_event, event_line, note_files, noted_files
+from striate.runs.files import append_text, write_json, write_text
+from striate.runs.plain_files import is_there
+from striate.training.config_file import config_to_dict, config_to_yaml
+from striate.training.interruption import Interrupted, watch_signals
+from striate.training.rewards.decide import PreparedLearner
+from striate.training.rewards.loop import RewardEvent, RewardState, StretchDone, reward_events
+from striate.training.saving import Saver
+
+RewardReader = Callable[[RewardEvent], None]
+
+
+def write_beginning(run: RunDirectory, prepared: PreparedLearner) -> None:
+    """The files that are known before the first step, config.yaml first; classes.txt names the actions."""
+    if not is_there(run.config):
+        write_text(run.config, config_to_yaml(prepared.config))
+    if not is_there(run.events) or not run.events.stat().st_size:
+        append_text(run.events, "".join(event_line("note", text=note) for note in prepared.notes))
+    if not is_there(run.classes):
+        write_text(run.classes, "".join(f"{action}\n" for action in prepared.game.actions))
+    if not is_there(run.environment):
+        write_json(run.environment, describe_environment())
+    noted = noted_files(run)
+    note_files(run, [file for file in (run.config, run.classes, run.environment) if file.name not in noted])
+
+
+def restore_rewards(state: RewardState, begun: Path) -> None:
+    """Become what the checkpoint holds. Raises RunError where it does not fit."""
+    saved = load_checkpoint(begun)
+    try:
+        state.restore(saved)
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise RunError(
+            str(begun), f"a checkpoint that does not fit: {reason}", "that of this run", "train anew: striate train"
+        ) from None
+
+
+def run_rewards(
+    run: RunDirectory, prepared: PreparedLearner, state: RewardState, readers: Iterable[RewardReader] = ()
+) -> None:
+    """Train to the end, or to the first signal, with the last state saved. Raises Interrupted, NonFiniteLoss,
+    RunError."""
+    saver, readers = Saver(run, prepared.config.save_seconds), tuple(readers)
+    _write_rows(run, state.history)
+    with watch_signals() as interruption:
+        try:
+            begun, best = monotonic() - state.elapsed, None
+            for event in reward_events(state, prepared.config):
+                state.elapsed = monotonic() - begun
+                for reader in readers:
+                    reader(event)
+                over = isinstance(event, StretchDone)
+                if isinstance(event, StretchDone):
+                    _append_row(run, event.row, state.history)
+                    append_event(run, "epoch", **event.row, elapsed=round(state.elapsed, 3))
+                    best = network_content(prepared, state) if event.best else best
+                stop = interruption.signal_name
+                if stop or saver.due(epoch_over=over) or (isinstance(event, StretchDone) and event.finished):
+                    saver.save(checkpoint_content(prepared, state), best)
+                    best = None
+                if stop:
+                    saver.wait()
+                    append_event(run, "interrupted", step=state.learner.step, signal=stop)
+                    raise Interrupted(run.path, stop)
+        except Interrupted:
+            raise
+        except KeyboardInterrupt:
+            saver.give_up()
+            raise Interrupted(run.path, interruption.signal_name or "interrupted", at_once=True) from None
+        except NonFiniteLoss as error:
+            error.remedy = f"{error.remedy} {(prepared.config.optim.lr or 0) / 4:g}, from {pasted(run.config)}"
+            append_event(run, "non-finite", **error.to_json())
+            raise
+        finally:
+            saver.wait()
+
+
+def checkpoint_content(prepared: PreparedLearner, state: RewardState) -> dict[str, Any]:
+    """All that going on and playing need."""
+    return state.to_dict() | _described(prepared)
+
+
+def network_content(prepared: PreparedLearner, state: RewardState) -> dict[str, Any]:
+    """The network as it is now, copied: what playing needs."""
+    weights = {name: tensor.detach().cpu().clone() for name, tensor in state.learner.module.state_dict().items()}
+    return {"model": weights, "step": state.learner.step} | _described(prepared)
+
+
+def _described(prepared: PreparedLearner) -> dict[str, Any]:
+    game = {"source": prepared.game.source, "actions": list(prepared.game.actions)}
+    return {"config": config_to_dict(prepared.config), "network": prepared.network, "game": game}
+
+
+def _write_rows(run: RunDirectory, history: list[dict[str, Any]]) -> None:
+    rows = csv_text(list(history[0]), [list(row.values()) for row in history]) if history else ""
+    write_text(run.metrics_csv, rows)
+
+
+def _append_row(run: RunDirectory, row: dict[str, Any], history: list[dict[str, Any]]) -> None:
+    if len(history) == 1 or not run.metrics_csv.exists():
+        _write_rows(run, history)
+    else:
+        append_text(run.metrics_csv, csv_text(list(row), [list(row.values())]).split("\n", 1)[1])

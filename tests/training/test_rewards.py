@@ -1,0 +1,201 @@
+"""Training from rewards: what is learned and written; a run that was killed goes on with the same bits."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+import striate
+from striate.api import evaluate_player, play, resume, train_config
+from striate.cli.main import main
+from striate.errors import ConfigError, RunError
+from striate.runs.checkpoint import load_checkpoint
+from striate.training.interruption import Interrupted
+from striate.training.request import merge_request, read_config
+from striate.training.rewards import session
+
+CATCH = "gym:striate/Catch-v0"
+SMALL = {
+    "model.name": "fc(16) relu fc(3)",
+    "task.control.environments": 4,
+    "task.control.rollout": 8,
+    "task.control.learn_after": 40,
+    "task.control.target_every": 10,
+    "task.control.steps": 400,
+    "task.control.val_episodes": 3,
+    "task.control.test_episodes": 5,
+    "save_seconds": 0.001,
+}
+DQN = {"task.control.algorithm": "dqn", "task.control.rollout": 32}
+
+
+def small(source: str = CATCH, **fields: Any) -> Any:
+    chosen = {**SMALL, **fields}
+    if chosen.get("task.control.algorithm") != "dqn":
+        chosen = {k: v for k, v in chosen.items() if k not in ("task.control.learn_after", "task.control.target_every")}
+    return merge_request(read_config(None), data=source, fields=chosen)
+
+
+def train(config: Any, out: Path) -> Path:
+    return train_config(config, out=out, console=Console(stderr=True), quiet=True).path
+
+
+def killed(monkeypatch: pytest.MonkeyPatch, config: Any, out: Path, after: tuple[int, ...]) -> int:
+    """Train with a SIGTERM after these events; how often it went on."""
+    real, seen = session.reward_events, 0
+
+    def killing(*arguments: Any) -> Iterator[Any]:
+        nonlocal seen
+        for event in real(*arguments):
+            seen += 1
+            if seen in after:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield event
+
+    monkeypatch.setattr(session, "reward_events", killing)
+    resumed = 0
+    try:
+        train(config, out)
+    except Interrupted:
+        while True:
+            resumed += 1
+            try:
+                resume(out, console=Console(stderr=True), quiet=True)
+                break
+            except Interrupted:
+                continue
+    return resumed
+
+
+def assert_same(one: Any, two: Any, where: str = "") -> None:
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, two), where
+    elif isinstance(one, dict):
+        assert one.keys() == two.keys(), where
+        for key in one.keys() - {"elapsed", "seconds", "steps_per_second"}:
+            assert_same(one[key], two[key], f"{where}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(two), where
+        for number, parts in enumerate(zip(one, two, strict=True)):
+            assert_same(*parts, f"{where}[{number}]")
+    else:
+        assert one == two, where
+
+
+def assert_same_runs(whole: Path, other: Path) -> None:
+    """Networks, optimizer, replay buffer, environments, counters and rows."""
+    for name in ("last", "best"):
+        assert_same(*(load_checkpoint(run / "checkpoints" / f"{name}.pt") for run in (whole, other)))
+    metrics = [json.loads((run / "metrics.json").read_text()) for run in (whole, other)]
+    for split in ("train", "val", "test"):
+        assert metrics[0][split] == metrics[1][split]
+
+
+@pytest.mark.parametrize("fields", [{}, DQN], ids=["pqn", "dqn"])
+def test_a_killed_run_goes_on_with_the_same_bits(
+    fields: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small(**fields)
+    whole = train(config, tmp_path / "whole")
+    assert killed(monkeypatch, config, tmp_path / "killed", after=(2, 5)) == 2
+    assert_same_runs(whole, tmp_path / "killed")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("minatar") is None, reason="MinAtar is not installed")
+@pytest.mark.parametrize("fields", [{}, {**DQN, "task.control.stack": 3}], ids=["pqn", "dqn"])
+def test_a_killed_run_of_minatar_goes_on_with_the_same_bits(
+    fields: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small("gym:MinAtar/Seaquest-v1", **{**fields, "model.name": "conv(4,3) relu fc(6)"})
+    whole = train(config, tmp_path / "whole")
+    assert killed(monkeypatch, config, tmp_path / "killed", after=(1, 3, 6)) == 3
+    assert_same_runs(whole, tmp_path / "killed")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(small(), tmp_path_factory.mktemp("runs") / "catch")
+
+
+def test_what_a_run_writes(finished: Path) -> None:
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert metrics["task"] == "control"
+    assert metrics["data"] == CATCH
+    for split, episodes in (("val", 3), ("test", 5)):
+        found = metrics[split]
+        assert found["episodes"] == found["n"] == episodes
+        assert found["return_interval"][0] <= found["return"] <= found["return_interval"][1]
+        assert found["steps"] == 9 * episodes
+    rows = list(csv.DictReader((finished / "metrics.csv").read_text().splitlines()))
+    assert len(rows) == metrics["epochs"]
+    assert int(rows[-1]["step"]) == metrics["steps"] >= 400
+    assert (finished / "classes.txt").read_text() == "left\nstay\nright\n"
+    page = (finished / "report.html").read_text()
+    assert "95 % interval" in page
+    assert "data:image/gif;base64," in page
+    with Image.open(finished / "plots" / "game.gif") as film:
+        assert film.n_frames == 10
+
+
+def test_a_network_plays_and_is_measured_again(finished: Path, tmp_path: Path) -> None:
+    watched = play(finished, tmp_path / "game.gif", episodes=2)
+    assert watched.played.steps.tolist() == [9, 9]
+    with Image.open(tmp_path / "game.gif") as film:
+        assert film.n_frames > 1
+    assert evaluate_player(finished).metrics() == json.loads((finished / "metrics.json").read_text())["test"]
+
+
+def test_verbs_of_samples_are_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RunError, match="striate play"):
+        striate.load(finished)
+    assert main(["eval", str(finished), "--robustness"]) == 2
+    assert main(["predict", str(finished), "x.png"]) == 2
+    assert main(["doctor", CATCH]) == 2
+    assert "striate train gym:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("budget.epochs", 3),
+        ("optim.name", "sgd"),
+        ("augment.shift", 2),
+        ("data.size", 32),
+        ("cv", "5x5"),
+        ("task.control.n_step", 5),
+        ("task.name", "classify"),
+    ],
+)
+def test_fields_without_a_meaning_are_refused(field: str, value: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        train(small(**{field: value}), tmp_path / "run")
+    assert refused.value.where == field
+    assert not (tmp_path / "run").exists()
+
+
+def test_fields_of_rewards_are_refused_beside_samples(tmp_path: Path) -> None:
+    config = merge_request(read_config(None), data="iris", epochs=1, fields={"task.control.steps": 5})
+    with pytest.raises(ConfigError, match=r"task\.control\.steps"):
+        train(config, tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("fields", "steps"), [({}, 40_000), (DQN, 15_000)], ids=["pqn", "dqn"])
+def test_catch_is_learned(fields: dict[str, Any], steps: int, tmp_path: Path) -> None:
+    chosen = {"task.control.steps": steps, "task.control.test_episodes": 50, **fields}
+    chosen |= {"task.control.rollout": 32, "task.control.environments": 32 if not fields else 8}
+    config = small(**{**chosen, "model.name": "auto", "save_seconds": 2.0})
+    metrics = json.loads((train(config, tmp_path / "run") / "metrics.json").read_text())
+    assert metrics["test"]["return"] >= 0.9
