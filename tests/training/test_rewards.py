@@ -27,7 +27,7 @@ from striate.training.rewards import session
 
 CATCH = "gym:striate/Catch-v0"
 SMALL = {
-    "model.name": "fc(16) relu fc(3)",
+    "model.name": "fc(16) relu dropout(0.2) fc(3)",
     "task.control.environments": 4,
     "task.control.rollout": 8,
     "task.control.learn_after": 40,
