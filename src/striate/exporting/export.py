@@ -14,6 +14,7 @@ from typing import Any
 
 from striate import notebook
 from striate.data.dataset import Dataset
+from striate.data.media.every_medium import medium_of
 from striate.errors import UsageError, pasted
 from striate.exporting.export_format import ExportFormat, written_size
 from striate.exporting.exported_network import ExportedNetwork
@@ -95,10 +96,12 @@ def export_trained(
     *,
     int8: bool = False,
     announce: Callable[[str], None] | None = None,
+    read: Callable[[int], bytes] | None = None,
 ) -> Exported:
     """Write the network of a run as a file of format `kind`, at `out` or in the folder `exports` of the run, once the
     file has been run and predicts what the run predicts; otherwise nothing is left. `int8`: in 8-bit integers, if these
-    are faster here than anything else and predict as well.
+    are faster here than anything else and predict as well. `read` gives the file of a sample by its id, where there are
+    files: they are what is compared of sounds.
 
     Raises UsageError where a package is missing, the place is taken, or the task or format has no such file.
     """
@@ -106,6 +109,10 @@ def export_trained(
     announce = announce or (lambda _: None)
     if int8 and not kind.quantizes:
         raise UsageError("--int8", f"--format {kind.name}", "a format that has 8-bit integers", "--format onnx --int8")
+    if int8 and not medium_of(trained.preparation.kind).given_as.startswith(("numbers", "frames")):
+        got = f"a network of {data.medium.many}, of which the file makes its inputs by operations that have values"
+        expected = "a network of pictures, clips or numbers, whose inputs 8-bit scales can be taken from"
+        raise UsageError("--int8", got, expected, "leave out --int8")
     place = run.path / "exports" / f"{run.path.name}{'-int8' if int8 else ''}{kind.suffix}" if out is None else out
     if place.suffix != kind.suffix and kind.suffix:
         named = pasted(place.with_suffix(kind.suffix))
@@ -117,7 +124,7 @@ def export_trained(
         kind.write(network, facts_of(network, trained, run, data.name), temporary)
         runners = kind.runners(temporary)
         announce("comparing its predictions with those of the run")
-        parity = measure_parity(trained, data, runners)
+        parity = measure_parity(trained, data, runners, read)
         if not parity.holds:
             return Exported(None, kind.name, 0, parity, refused="its predictions are not those of the run")
         quantized = None
