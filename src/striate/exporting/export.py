@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from typing import Any
 from striate import notebook
 from striate.data.dataset import Dataset
 from striate.data.media.every_medium import medium_of
-from striate.errors import UsageError, pasted
+from striate.errors import StriateError, UsageError, pasted
 from striate.exporting.export_format import ExportFormat, written_size
 from striate.exporting.exported_network import ExportedNetwork
 from striate.exporting.model_card import card_facts
@@ -32,6 +33,9 @@ from striate.training.config_file import config_from_yaml
 from striate.training.trained import Trained
 from striate.version import VERSION
 from striate.wording import several
+
+_NO_ROOM = 1 << 20
+"""Bytes that are left of a disk that is full."""
 
 
 @dataclass(frozen=True)
@@ -194,8 +198,16 @@ def staged(place: Path) -> Iterator[Path]:
         place.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".tmp", dir=place.parent))
     try:
-        (folder / "fp32").mkdir()
-        yield folder / "fp32" / place.name
+        with explained(place):
+            (folder / "fp32").mkdir()
+            yield folder / "fp32" / place.name
+    except StriateError:
+        raise
+    except Exception as error:  # runtimes that write files have errors of their own for a disk that is full
+        if shutil.disk_usage(folder).free >= _NO_ROOM:
+            raise
+        with explained(place):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -55,6 +55,12 @@ class ExportedFile(Trained):
             return super().read(image)
         return self.prepare(image), None
 
+    def read_bytes(self, data: bytes, where: str, preparation: Preparation) -> Read:
+        """The bytes of a file as this file is given them."""
+        if given_of(preparation, whole=False) is None:
+            return super().read_bytes(data, where, preparation)
+        return medium_of(preparation.kind).as_given(data, where, preparation), None
+
     def planned(
         self,
         sample: Callable[[int], torch.Tensor],

@@ -221,8 +221,8 @@ class ColorClips(Clips):
 
     def as_given(self, given: Any, where: str, preparation: Preparation) -> NDArray[np.uint8]:
         """(T, H, W, C) the frames that are chosen, at the size of the inputs."""
-        del where
-        return np.ascontiguousarray(np.moveaxis(self.prepare(given, preparation), 0, -1))
+        read = self.decode(given, where, preparation) if isinstance(given, bytes) else self.prepare(given, preparation)
+        return np.ascontiguousarray(np.moveaxis(read, 0, -1))
 
 
 class FlowClips(Clips):
