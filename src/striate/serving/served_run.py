@@ -22,7 +22,8 @@ from striate.training.trained import Read, Trained
 
 MOST_PIXELS = 64_000_000
 """A picture with more is refused before it is decoded, also where the training took larger ones."""
-_MOST_AT_ONCE = 64
+_MOST_AT_ONCE = 32
+"""Half of what many clients send at once: the others' pictures are decoded while a batch is computed."""
 
 Load = Callable[[Path], Trained]
 

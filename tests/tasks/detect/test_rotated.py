@@ -328,16 +328,16 @@ def test_a_detector_learns_how_bars_are_turned(table: Path, tmp_path: Path, caps
 
 def test_an_exported_detector_keeps_the_rotated_boxes_that_the_program_keeps() -> None:
     generator = torch.Generator().manual_seed(0)
-    parts = [torch.randn(3, 120, 2, generator=generator) - 1, torch.rand(3, 120, 2, generator=generator) * 30]
-    parts += [torch.rand(3, 120, 1, generator=generator) + 1.2, torch.randn(3, 120, 2, generator=generator) * 0.4]
-    outputs = torch.cat([*parts, torch.zeros(3, 120, 3)], 2)
+    parts = [torch.randn(3, 40, 2, generator=generator) - 1, torch.rand(3, 40, 2, generator=generator) * 30]
+    parts += [torch.rand(3, 40, 1, generator=generator) + 1.2, torch.randn(3, 40, 2, generator=generator) * 0.4]
+    outputs = torch.cat([*parts, torch.zeros(3, 40, 3)], 2)
     outputs[2, :, :2] = -9  # nothing
     frame = Frame(torch.tensor([0.5, 0.25]), torch.tensor([3.0, 1.0]), torch.tensor([96.0, 128.0]), (128, 96))
     right = TASK.decode(outputs).numpy()
     boxes, scores, labels = (part.numpy() for part in TASK.export(outputs, frame))
     assert np.array_equal(labels, right[..., 4].astype(np.int64)[:, : labels.shape[1]])
-    assert scores == pytest.approx(right[..., 5])
-    assert 1 < (labels[0] >= 0).sum() < 100
+    assert scores == pytest.approx(right[:, : scores.shape[1], 5])
+    assert 1 < (labels[0] >= 0).sum() < 80
     assert (labels[2] == -1).all()
     found = TASK.from_exported([boxes, scores, labels], (128, 96))
     placed = Placement((128, 96), (32, 48), (0.5, 0.25), (3.0, 1.0))
