@@ -3,12 +3,12 @@
 Command: python benchmarks/serve.py [--seconds 20] [--data FOLDER] [--model resnet18 --size 224]
 
 Needs hey (apt-get install hey), and for its row LitServe (pip install litserve). A small network is trained on made
-photographs, or on those of FOLDER (or the network that is named), and served three times: by `striate serve`, by LitServe with batches of the same
-size and patience, and by a handler of FastAPI that predicts a picture at a time. 64 clients of hey ask for the same
-JPEG file again and again, each as soon as it was answered; then for 0.7 of the rate that this gave, spread evenly.
-Ours is then asked for twice what it can: what does not fit is refused with 429, and its memory stays. The offline rate
-is that of the same network and decoder in batches of 64 of the same file, without HTTP. Server and clients share the
-cores; it takes 4 minutes and more where --seconds is larger.
+photographs, or on those of FOLDER (or the network that is named), and served three times: by `striate serve`, by
+LitServe with batches of the same size and patience, and by a handler of FastAPI that predicts a picture at a time. 64
+clients of hey ask for the same JPEG file again and again, each as soon as it was answered; then for 0.7 of the rate
+that this gave, spread evenly. Ours is then asked for twice what it can: what does not fit is refused with 429, and its
+memory stays. The offline rate is that of the same network and decoder in batches of 64 of the same file, without HTTP.
+Server and clients share the cores; it takes 4 minutes and more where --seconds is larger.
 """
 
 from __future__ import annotations
