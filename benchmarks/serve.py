@@ -1,14 +1,14 @@
 """How many requests a second `striate serve` answers, how late, and what too many do; beside LitServe and FastAPI.
 
-Command: python benchmarks/serve.py [--seconds 20] [--data FOLDER]
+Command: python benchmarks/serve.py [--seconds 20] [--data FOLDER] [--model resnet18 --size 224]
 
 Needs hey (apt-get install hey), and for its row LitServe (pip install litserve). A small network is trained on made
-photographs, or on those of FOLDER, and served three times: by `striate serve`, by LitServe with batches of the same
-size and patience, and by a handler of FastAPI that predicts a picture at a time. 64 clients of hey ask for the same
-JPEG file again and again, each as soon as it was answered; then for 0.7 of the rate that this gave, spread evenly.
-Ours is then asked for twice what it can: what does not fit is refused with 429, and its memory stays. The offline rate
-is that of the same network and decoder in batches of 64 of the same file, without HTTP. Server and clients share the
-cores; it takes 4 minutes and more where --seconds is larger.
+photographs, or on those of FOLDER (or the network that is named), and served three times: by `striate serve`, by
+LitServe with batches of the same size and patience, and by a handler of FastAPI that predicts a picture at a time. 64
+clients of hey ask for the same JPEG file again and again, each as soon as it was answered; then for 0.7 of the rate
+that this gave, spread evenly. Ours is then asked for twice what it can: what does not fit is refused with 429, and its
+memory stays. The offline rate is that of the same network and decoder in batches of 64 of the same file, without HTTP.
+Server and clients share the cores; it takes 4 minutes and more where --seconds is larger.
 """
 
 from __future__ import annotations
@@ -47,11 +47,13 @@ PEERS = Path(__file__).parent / "common" / "serve_peers.py"
 
 @dataclass
 class Load:
-    """What hey saw: answers a second, milliseconds of those with status 200, and how many had which status."""
+    """What hey saw: answers a second, milliseconds of those with status 200, and how many had which status; and the
+    share of all cores that hey itself took."""
 
     rate: float
     milliseconds: list[float]
     statuses: dict[str, int]
+    generator: float = 0.0
     memory: list[float] = field(default_factory=list)
 
     def at(self, percent: float) -> float:
@@ -64,6 +66,7 @@ class Load:
             "answers_per_second": round(self.rate, 1),
             **{f"p{p}_ms": round(self.at(p), 2) for p in (50, 95, 99)},
             "statuses": self.statuses,
+            "generator_share": round(self.generator, 3),
             **({"memory_mib": [round(one) for one in self.memory]} if self.memory else {}),
         }
 
@@ -124,13 +127,14 @@ def asked_for(
     words = ["hey", "-z", f"{seconds:g}s", "-c", str(clients), "-m", "POST", "-o", "csv", "-t", "60"]
     words += ["-D", str(form[0]), "-T", form[1], "-H", f"Authorization: Bearer {TOKEN}"]
     words += ["-q", f"{rate / clients:.4f}"] if rate else []
-    started = time.monotonic()
+    started, before = time.monotonic(), os.times()
     done = subprocess.run([*words, f"{address}/predict"], capture_output=True, text=True, check=True)
-    taken = time.monotonic() - started
+    taken, after = time.monotonic() - started, os.times()
+    own = after.children_user + after.children_system - before.children_user - before.children_system
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     statuses = Counter(row["status-code"] for row in rows)
     times = [1000 * float(row["response-time"]) for row in rows if row["status-code"] == "200"]
-    return Load(statuses["200"] / taken, times, dict(statuses))
+    return Load(statuses["200"] / taken, times, dict(statuses), own / taken / (os.cpu_count() or 1))
 
 
 @contextmanager
@@ -192,12 +196,12 @@ def made_photographs(folder: Path) -> Path:
     return folder
 
 
-def trained_run(data: Path, folder: Path) -> Path:
-    """A small network of this data, hardly trained: the time does not depend on that."""
+def trained_run(data: Path, folder: Path, model: str = "small-resnet", size: int = 96) -> Path:
+    """A network of this data, hardly trained: the time does not depend on that."""
     import striate
 
     fixed = {"execution.plan": "plain"}
-    return striate.train(data, "small-resnet", epochs=1, size=96, out=folder / "run", set=fixed).path
+    return striate.train(data, model, epochs=1, size=size, out=folder / "run", set=fixed).path
 
 
 def measured(name: str, run: Path, form: tuple[Path, str], seconds: float) -> dict[str, Load]:
@@ -245,6 +249,8 @@ def main() -> None:
     parser = arguments(__doc__, repeats=1)
     parser.add_argument("--seconds", type=float, default=20.0, help="of each load")
     parser.add_argument("--data", type=Path, help="a folder of photographs in classes")
+    parser.add_argument("--model", default="small-resnet", help="a network of the zoo, or a layer string")
+    parser.add_argument("--size", type=int, default=96, help="pixels of a side of its inputs")
     asked = parsed(parser)
     if shutil.which("hey") is None:
         raise SystemExit("hey is not installed: apt-get install hey")
@@ -253,7 +259,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         data = asked.data or made_photographs(folder / "photographs")
-        run, picture = trained_run(data, folder), next(iter(sorted(data.rglob("*.jpg")))).read_bytes()
+        run, picture = (
+            trained_run(data, folder, asked.model, asked.size),
+            next(iter(sorted(data.rglob("*.jpg")))).read_bytes(),
+        )
         form, offline = body(picture, folder), offline_rate(run, picture, seconds)
         print(f"offline: {offline:.0f} pictures a second", flush=True)
         for name in ("striate", "litserve", "fastapi"):
@@ -266,7 +275,7 @@ def main() -> None:
             for load, seen in found[name].items():
                 print(
                     f"{name:>9} {load:>10}: {seen.rate:7.1f} a second, p50 {seen.at(50):6.1f} ms, "
-                    f"p99 {seen.at(99):6.1f} ms, {seen.statuses}",
+                    f"p99 {seen.at(99):6.1f} ms, {seen.statuses}, hey {seen.generator:.0%} of the cores",
                     flush=True,
                 )
     if "striate" not in found:

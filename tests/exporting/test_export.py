@@ -9,6 +9,7 @@ import json
 import os
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,7 +21,7 @@ import striate
 from striate.api import try_export
 from striate.cli import main
 from striate.errors import ModelError, RunError, UsageError
-from striate.exporting import export_format, formats
+from striate.exporting import export, export_format, formats
 from striate.exporting.export import staged
 from striate.exporting.export_format import ExportFormat
 from striate.exporting.exported_network import ExportedNetwork
@@ -120,6 +121,23 @@ def test_a_file_that_predicts_something_else_is_not_left(digits_run, monkeypatch
     assert list((tmp_path / "sub").iterdir()) == []
     with pytest.raises(ModelError, match="not those of the run"):
         striate.export(digits_run, out="sub/digits.txt")
+
+
+class Full(Plain):
+    """As a runtime writes whose errors are its own."""
+
+    def write(self, network, facts, place):
+        del network, facts
+        place.write_text("half")
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0")
+
+
+def test_a_disk_that_is_full_is_said_and_nothing_is_left(digits_run, monkeypatch, tmp_path, capsys) -> None:
+    _only(monkeypatch, Full)
+    monkeypatch.setattr(export.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    assert main(["export", str(digits_run), "--out", "sub/digits.txt"]) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert list((tmp_path / "sub").iterdir()) == []
 
 
 def test_what_is_killed_leaves_nothing_under_the_name(tmp_path) -> None:

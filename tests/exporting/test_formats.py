@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from PIL import Image
 
 import striate
 from striate.cli import main
+from striate.data.media.every_medium import medium_of
 from striate.exporting.formats import FORMATS, format_named
 from striate.tasks.every import TASKS
 from striate.training.config_file import config_from_yaml
@@ -126,3 +128,44 @@ def test_a_table_of_numbers_is_exported_too(tmp_path: Path, capsys) -> None:
     found = json.loads(capsys.readouterr().out)
     assert found["parity"]["sizes"] == []
     assert found["parity"]["same_answers"] is True
+
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data" / "media"))
+from test_every_medium import COUNT, MAKERS  # noqa: E402
+
+_OF_FILES = [name for name in MAKERS if medium_of(name).given_as != "numbers"]
+
+
+@pytest.mark.parametrize("format", ["onnx", "hub"])
+@pytest.mark.parametrize("name", _OF_FILES)
+def test_clips_sounds_and_volumes_go_in_as_their_files_have_them(
+    name: str, format: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    maker = MAKERS[name]
+    source = maker.write(tmp_path / "data", maker.arrays(np.random.default_rng(0)), list(range(COUNT)))
+    fixed = {"execution.plan": "plain", **{f"data.{key}": value for key, value in maker.fields.items()}}
+    run = striate.train(source, maker.model, epochs=1, out=tmp_path / "run", set=fixed).path
+    out = tmp_path / f"net{format_named(format).suffix}"
+    assert main(["export", str(run), "--format", format, "--out", str(out), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["parity"]["same_answers"] is True
+    assert len(found["parity"]["sizes"]) == 5
+    files = sorted(map(str, source.rglob(f"*{maker.suffix}")))[:4]
+    right = striate.load(run).predict(files, plan="plain")
+    for one, other in zip(striate.load(out).predict(files), right, strict=True):
+        assert one.label == other.label
+        assert one.probability == pytest.approx(other.probability, abs=5e-3 if name == "spectrogram" else 1e-4)
+
+
+def test_an_exported_file_and_a_folder_of_a_hub_are_served(digits_run: Path, onnx_file: Path, tmp_path: Path) -> None:
+    from striate.serving.service import Limits, Service
+
+    striate.export(digits_run, "hub", out=tmp_path / "folder")
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 31), dtype=np.uint8)).save(buffer, "PNG")
+    lines = []
+    for run in Service([digits_run, onnx_file, tmp_path / "folder"], striate.load, Limits()).runs:
+        (line,) = run.predict([run.read_picture(buffer.getvalue(), "a.png")])
+        lines.append(line)
+    assert [line["label"] for line in lines] == [lines[0]["label"]] * 3
+    assert [line["probability"] for line in lines] == pytest.approx([lines[0]["probability"]] * 3, abs=1e-5)

@@ -8,10 +8,12 @@ from striate.api.announcing import Announce
 from striate.api.keywords import known_keywords
 from striate.api.networks import load
 from striate.api.training import Run
+from striate.data.sources.list_source import list_source
 from striate.errors import ModelError
 from striate.exporting.export import Exported, export_trained
 from striate.exporting.formats import format_named
 from striate.runs.directory import open_run
+from striate.tasks.registry import annotation_for
 from striate.training.config_file import config_from_yaml
 from striate.training.prepare import read_data
 
@@ -54,6 +56,8 @@ def try_export(
     kind.require()
     opened = open_run(run.path if isinstance(run, Run) else Path(run))
     trained = load(opened.path)
-    data = read_data(config_from_yaml(opened.config), announce)[1]
+    config = config_from_yaml(opened.config)
+    data = read_data(config, announce)[1]
+    read = list_source(config.data, annotation_for(config.task)).read if data.medium.lasting else None
     place = None if out is None else Path(out)
-    return export_trained(trained, data, opened, kind, place, int8=int8, announce=announce)
+    return export_trained(trained, data, opened, kind, place, int8=int8, announce=announce, read=read)

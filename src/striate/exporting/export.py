@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -14,7 +15,8 @@ from typing import Any
 
 from striate import notebook
 from striate.data.dataset import Dataset
-from striate.errors import UsageError, pasted
+from striate.data.media.every_medium import medium_of
+from striate.errors import StriateError, UsageError, pasted
 from striate.exporting.export_format import ExportFormat, written_size
 from striate.exporting.exported_network import ExportedNetwork
 from striate.exporting.model_card import card_facts
@@ -31,6 +33,9 @@ from striate.training.config_file import config_from_yaml
 from striate.training.trained import Trained
 from striate.version import VERSION
 from striate.wording import several
+
+_NO_ROOM = 1 << 20
+"""Bytes that are left of a disk that is full."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +100,12 @@ def export_trained(
     *,
     int8: bool = False,
     announce: Callable[[str], None] | None = None,
+    read: Callable[[int], bytes] | None = None,
 ) -> Exported:
     """Write the network of a run as a file of format `kind`, at `out` or in the folder `exports` of the run, once the
     file has been run and predicts what the run predicts; otherwise nothing is left. `int8`: in 8-bit integers, if these
-    are faster here than anything else and predict as well.
+    are faster here than anything else and predict as well. `read` gives the file of a sample by its id, where there are
+    files: they are what is compared of sounds.
 
     Raises UsageError where a package is missing, the place is taken, or the task or format has no such file.
     """
@@ -106,6 +113,10 @@ def export_trained(
     announce = announce or (lambda _: None)
     if int8 and not kind.quantizes:
         raise UsageError("--int8", f"--format {kind.name}", "a format that has 8-bit integers", "--format onnx --int8")
+    if int8 and not medium_of(trained.preparation.kind).given_as.startswith(("numbers", "frames")):
+        got = f"a network of {data.medium.many}, of which the file makes its inputs by operations that have values"
+        expected = "a network of pictures, clips or numbers, whose inputs 8-bit scales can be taken from"
+        raise UsageError("--int8", got, expected, "leave out --int8")
     place = run.path / "exports" / f"{run.path.name}{'-int8' if int8 else ''}{kind.suffix}" if out is None else out
     if place.suffix != kind.suffix and kind.suffix:
         named = pasted(place.with_suffix(kind.suffix))
@@ -117,7 +128,7 @@ def export_trained(
         kind.write(network, facts_of(network, trained, run, data.name), temporary)
         runners = kind.runners(temporary)
         announce("comparing its predictions with those of the run")
-        parity = measure_parity(trained, data, runners)
+        parity = measure_parity(trained, data, runners, read)
         if not parity.holds:
             return Exported(None, kind.name, 0, parity, refused="its predictions are not those of the run")
         quantized = None
@@ -187,8 +198,16 @@ def staged(place: Path) -> Iterator[Path]:
         place.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".tmp", dir=place.parent))
     try:
-        (folder / "fp32").mkdir()
-        yield folder / "fp32" / place.name
+        with explained(place):
+            (folder / "fp32").mkdir()
+            yield folder / "fp32" / place.name
+    except StriateError:
+        raise
+    except Exception as error:  # runtimes that write files have errors of their own for a disk that is full
+        if shutil.disk_usage(folder).free >= _NO_ROOM:
+            raise
+        with explained(place):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -9,13 +9,16 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from striate.data.dataset import Preparation
+from striate.data.media.every_medium import medium_of
 from striate.data.normalize import Normalization
 from striate.errors import ModelError, RunError, StriateError, reason_of
 from striate.exporting import formats
 from striate.exporting.export_format import Runner
+from striate.exporting.given import given_of
 from striate.exporting.speed import as_file_input
 from striate.inference.plan import Asked, InferencePlan
 from striate.inference.predictor import Predictor, plain_predictor
@@ -23,7 +26,7 @@ from striate.models.weights.named import CONFIG, TENSORS, read_config
 from striate.models.weights.saved import check_content
 from striate.models.weights.weights_file import read_weights
 from striate.tasks.registry import task_from_state
-from striate.training.trained import Trained, trained_from_dict
+from striate.training.trained import Read, Trained, trained_from_dict
 
 
 class ExportedFile(Trained):
@@ -35,9 +38,28 @@ class ExportedFile(Trained):
     ) -> torch.Tensor:
         """The file's predictions (N, …) for a raw batch (N, C, H, W) of any size, or of other inputs."""
         del answering, size
-        arrays = cast(_File, self.module).run(as_file_input(self, raw))
+        given = given_of(self.preparation, whole=False)
+        arrays = cast(_File, self.module).run(as_file_input(self, raw) if given is None else raw.numpy())
         height_and_width = (raw.shape[2], raw.shape[3]) if raw.ndim == 4 else None
         return torch.from_numpy(np.asarray(self.task.from_exported(arrays, height_and_width)))
+
+    def prepare(self, image: Any) -> NDArray[Any]:
+        """One sample as the file is given it. Raises DataError."""
+        if given_of(self.preparation, whole=False) is None:
+            return super().prepare(image)
+        return medium_of(self.preparation.kind).as_given(image, str(image)[:80], self.preparation)
+
+    def read(self, image: Any) -> Read:
+        """The same, also of what a run predicts whole."""
+        if given_of(self.preparation, whole=False) is None:
+            return super().read(image)
+        return self.prepare(image), None
+
+    def read_bytes(self, data: bytes, where: str, preparation: Preparation) -> Read:
+        """The bytes of a file as this file is given them."""
+        if given_of(preparation, whole=False) is None:
+            return super().read_bytes(data, where, preparation)
+        return medium_of(preparation.kind).as_given(data, where, preparation), None
 
     def planned(
         self,

@@ -9,6 +9,7 @@ from torch import nn
 
 from striate.data.media.every_medium import medium_of
 from striate.errors import UsageError
+from striate.exporting.given import given_of
 from striate.exporting.resize import AxisFit, resize, whole_axes
 from striate.models.preserved_state import copied
 from striate.tasks.exported import Frame
@@ -23,8 +24,8 @@ _TRACED = (37, 53)
 class ExportedNetwork(nn.Module):
     """A copy of a trained network in fp32, in eval mode, with preparation, normalization and predictions around it.
 
-    Pictures are (N, H, W, C) uint8 of any N, H and W; other inputs (N, *input_shape) float32, with values as files have
-    them: levels of the range of the data are made of them here.
+    Pictures are (N, H, W, C) uint8 of any N, H and W; clips, sounds and volumes as `exporting.given` says; other inputs
+    (N, *input_shape) float32, with values as files have them: levels of the range of the data are made of them here.
     """
 
     mean: torch.Tensor
@@ -46,6 +47,7 @@ class ExportedNetwork(nn.Module):
         self.task, self.preparation, self.views = task, preparation, trained.views
         self.pictures = medium_of(preparation.kind).shows_itself
         self.whole = trained.reads_whole
+        self.given = given_of(preparation, whole=self.whole)
         normalize = trained.normalization.on("cpu", len(preparation.input_shape) + 1)
         self.register_buffer("mean", normalize.mean, persistent=False)
         self.register_buffer("scale", normalize.scale, persistent=False)
@@ -56,11 +58,15 @@ class ExportedNetwork(nn.Module):
     @property
     def input_name(self) -> str:
         """What the input is called."""
+        if self.given is not None:
+            return self.given.name
         return "image" if self.pictures else "input"
 
     def example(self, count: int = 2) -> torch.Tensor:
         """An input that it can be traced with."""
         shape = self.preparation.input_shape
+        if self.given is not None:
+            return self.given.example(count)
         if not self.pictures:
             return torch.zeros(count, *shape)
         more = (0, 0) if self.whole and self.preparation.native else _TRACED
@@ -70,6 +76,8 @@ class ExportedNetwork(nn.Module):
     @property
     def dynamic_axes(self) -> dict[int, str]:
         """The axes of the input whose length is free, and what they are called."""
+        if self.given is not None:
+            return self.given.axes
         return {0: "N", 1: "H", 2: "W"} if self.pictures else {0: "N"}
 
     @property
@@ -81,7 +89,8 @@ class ExportedNetwork(nn.Module):
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The tensors that the task exports."""
-        x, frame = self._prepared(image) if self.pictures else self._numbers(image)
+        prepared = self._numbers if not self.pictures else self._prepared
+        x, frame = prepared(image) if self.given is None else self.given.prepared(image)
         outputs: Outputs = mean_over_views(self.module, (x - self.mean) * self.scale, self.views, self.task.unmoved)
         return self.task.export(outputs, frame)
 

@@ -3,7 +3,7 @@ batches of several."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from striate.data.dataset import Dataset
+from striate.data.dataset import Dataset, Split
 from striate.data.media.every_medium import medium_of
 from striate.exporting.export_format import Runner
+from striate.exporting.given import Given, given_of
+from striate.exporting.resize import sizes_around
 from striate.training.trained import Prediction, Trained
 from striate.wording import several
 
@@ -27,13 +29,15 @@ LIMIT = 1e-4
 @dataclass(frozen=True)
 class Parity:
     """How a file's predictions compare with the run's: `n` comparisons of predictions for inputs of (height, width)
-    `sizes`, in batches of `batches`, of which `same` say the same; the largest difference of each runtime."""
+    `sizes`, in batches of `batches`, of which `same` say the same; the largest difference of each runtime, and the
+    `limit` of what counts as none."""
 
     n: int
-    sizes: tuple[tuple[int, int], ...]
+    sizes: tuple[tuple[int, ...], ...]
     same: int
     differences: Mapping[str, float]
     batches: tuple[int, ...] = BATCHES
+    limit: float = LIMIT
 
     @property
     def max_difference(self) -> float:
@@ -43,7 +47,7 @@ class Parity:
     @property
     def holds(self) -> bool:
         """Whether there is no difference but that of rounding."""
-        return self.same == self.n and self.max_difference <= LIMIT
+        return self.same == self.n and self.max_difference <= self.limit
 
     def to_json(self) -> dict[str, Any]:
         """The part `parity` of `striate export --json`."""
@@ -62,43 +66,46 @@ class Parity:
         sizes = f" at {several(len(self.sizes), 'size')}" if self.sizes else ""
         return (
             f"{self.same:,} of {several(self.n, 'prediction')} are those of the run{sizes} and batches of "
-            f"{', '.join(map(str, self.batches))}; largest difference: {each} (at most {LIMIT:g})"
+            f"{', '.join(map(str, self.batches))}; largest difference: {each} (at most {self.limit:g})"
         )
+
+
+def _spread(data: Dataset, count: int) -> Split:
+    split = next(data.splits[name] for name in ("test", "val", "train") if len(data.splits.get(name, ())))
+    count = min(count, len(split))
+    return split.take(torch.arange(count) * len(split) // count)
 
 
 def spread_inputs(data: Dataset, count: int) -> torch.Tensor:
     """So many raw inputs (N, *input_shape), evenly spread over the test split; without one, over validation."""
-    split = next(data.splits[name] for name in ("test", "val", "train") if len(data.splits.get(name, ())))
-    count = min(count, len(split))
-    inputs: torch.Tensor = split.inputs[torch.arange(count) * len(split) // count]
+    part = _spread(data, count)
+    inputs: torch.Tensor = part.inputs[torch.arange(len(part))]
     return inputs.cpu()
 
 
-def sizes_around(own: tuple[int, int]) -> tuple[tuple[int, int], ...]:
-    """Five sizes (height, width): that of the inputs, and larger, smaller, wider and higher ones."""
-    height, width = own
-    return (
-        own,
-        (2 * height + 1, 2 * width + 7),
-        (max(2, height // 2 + 3), max(2, width // 2 + 1)),
-        (height + 5, 3 * width // 2),
-        (2 * height + 5, width + 1),
-    )
+def spread_ids(data: Dataset, count: int) -> list[int]:
+    """The ids of the same samples."""
+    return [int(number) for number in _spread(data, count).ids]
 
 
-def measure_parity(trained: Trained, data: Dataset, runners: Mapping[str, Runner]) -> Parity:
-    """Compare what the runners give with what `Trained.predict` gives in plain fp32."""
+def measure_parity(
+    trained: Trained, data: Dataset, runners: Mapping[str, Runner], read: Callable[[int], bytes] | None = None
+) -> Parity:
+    """Compare what the runners give with what `Trained.predict` gives in plain fp32. `read` gives the file of a sample
+    by its id: what is heard is not in the inputs of a network of spectrograms."""
     count, same = 0, 0
     worst = dict.fromkeys(runners, 0.0)
     sizes = []
-    for size, batch, predictions in _cases(trained, spread_inputs(data, max(BATCHES))):
+    given = given_of(trained.preparation, whole=trained.reads_whole)
+    cases = _cases(trained, spread_inputs(data, max(BATCHES))) if given is None else _given(trained, given, data, read)
+    for size, batch, predictions in cases:
         if size is not None:
             sizes.append(size)
         right = [_in_file(trained, prediction) for prediction in predictions]
         for name, run in runners.items():
             for at_once in BATCHES:
                 part = batch[:at_once]
-                found = trained.task.from_exported(run(part), size)
+                found = trained.task.from_exported(run(part), size if given is None else None)  # type: ignore[arg-type]
                 for one, other in zip(right, found, strict=False):
                     difference, equal = trained.task.disparity(one, other)
                     worst[name] = max(worst[name], difference)
@@ -106,7 +113,22 @@ def measure_parity(trained: Trained, data: Dataset, runners: Mapping[str, Runner
                 count += len(part)
                 if len(found) != len(part):
                     worst[name] = float("inf")
-    return Parity(count, tuple(sizes), same, worst)
+    limit = LIMIT if given is None else given.rounding
+    return Parity(count, tuple(sizes), same, worst, limit=limit)
+
+
+def _given(
+    trained: Trained, given: Given, data: Dataset, read: Callable[[int], bytes] | None
+) -> Iterator[tuple[tuple[int, ...], NDArray[Any], list[Prediction]]]:
+    """Of each size the samples as the file is given them, and the run's predictions for them."""
+    medium, preparation = medium_of(trained.preparation.kind), trained.preparation
+    if read is not None:
+        ids = spread_ids(data, max(BATCHES))
+        samples = [medium.as_given(read(number), f"sample {number}", preparation) for number in ids]
+    else:
+        samples = list(given.given_back(spread_inputs(data, max(BATCHES)).numpy()))
+    for size, batch in given.cases(samples):
+        yield size, batch, trained.answer([medium.from_given(one, preparation) for one in batch], plan="plain")
 
 
 def _cases(

@@ -143,3 +143,15 @@ def resize(image: torch.Tensor, size: tuple[Side, Side], fit: Fit) -> tuple[torc
     weights, unit = axis_weights(down, height, size[0])
     high, low = _digits(weights)
     return _bytes_of(high @ x, low @ x, unit), (down, right)
+
+
+def sizes_around(own: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """Five sizes (height, width): that of the inputs, and larger, smaller, wider and higher ones."""
+    height, width = own
+    return (
+        own,
+        (2 * height + 1, 2 * width + 7),
+        (max(2, height // 2 + 3), max(2, width // 2 + 1)),
+        (height + 5, 3 * width // 2),
+        (2 * height + 5, width + 1),
+    )

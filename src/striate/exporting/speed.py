@@ -12,6 +12,7 @@ import torch
 
 from striate.data.media.every_medium import medium_of
 from striate.exporting.export_format import Runner
+from striate.exporting.given import given_of
 from striate.training.trained import Trained
 
 BATCH = 32
@@ -19,8 +20,10 @@ _SECONDS, _LEAST = 0.3, 3
 
 
 def as_file_input(trained: Trained, raw: torch.Tensor) -> np.ndarray:
-    """Raw inputs (N, *input_shape) as an exported file takes them."""
+    """Raw inputs (N, *input_shape) as an exported file takes them; of a network of spectrograms, noise."""
     medium = medium_of(trained.preparation.kind)
+    if (given := given_of(trained.preparation, whole=trained.reads_whole)) is not None:
+        return given.given_back(raw.numpy())
     if not medium.shows_itself:
         return medium.as_in_files(raw.numpy(), trained.preparation)
     return np.ascontiguousarray(np.moveaxis(raw.numpy(), 1, -1))

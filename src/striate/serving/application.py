@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
@@ -43,6 +43,7 @@ _BODY = {
 }
 
 
+Found = TypeVar("Found")
 Sent = tuple[str, Callable[[], ReadPicture]]
 """The name of something that was sent, and what reads it."""
 
@@ -99,10 +100,10 @@ def make_application(service: Service, token: str, host: str) -> ASGIApp:
         with service.accepted(1):
             async with bodies:
                 sent, single = await _sent(request, desk.run, largest)
-                pictures = await asyncio.gather(*(service.read(name, read) for name, read in sent))
+                pictures = await _all([service.read(name, read) for name, read in sent])
             with service.accepted(len(pictures) - 1):
-                lines = await asyncio.gather(*(service.answer(desk, picture) for picture in pictures))
-        return FiniteJSON(lines[0], 422 if "error" in lines[0] else 200) if single else lines
+                lines = await _all([service.answer(desk, picture) for picture in pictures])
+        return FiniteJSON(lines[0], 422 if "error" in lines[0] else 200) if single else FiniteJSON(lines)
 
     def count(path: str, status: int, seconds: float) -> None:
         if path == "/predict":
@@ -110,6 +111,11 @@ def make_application(service: Service, token: str, host: str) -> ASGIApp:
             service.counts.seconds.observe(seconds)
 
     return Door(app, token, host, largest, count)
+
+
+async def _all(waited: Sequence[Coroutine[Any, Any, Found]]) -> list[Found]:
+    """What all of them give; of one without a task of its own."""
+    return [await waited[0]] if len(waited) == 1 else list(await asyncio.gather(*waited))
 
 
 async def _sent(request: Request, run: ServedRun, largest: int) -> tuple[list[Sent], bool]:

@@ -93,7 +93,8 @@ class Door:
             if whole:
                 return await receive()  # only the client's end is still to come
             try:
-                message = await asyncio.wait_for(receive(), _PATIENCE)
+                async with asyncio.timeout(_PATIENCE):  # without a task of its own, as wait_for has
+                    message = await receive()
             except TimeoutError:
                 raise TooSlow from None
             taken += len(message.get("body", b""))

@@ -16,12 +16,14 @@ from striate.data.media.medium import Placement
 from striate.errors import DataError, RunError, UsageError
 from striate.evaluation.written_inference import written_inference
 from striate.inference.predictor import Predictor, batch_size
+from striate.models.weights.named import TENSORS
 from striate.runs.directory import open_run
 from striate.training.trained import Read, Trained
 
 MOST_PIXELS = 64_000_000
 """A picture with more is refused before it is decoded, also where the training took larger ones."""
-_MOST_AT_ONCE = 64
+_MOST_AT_ONCE = 32
+"""Half of what many clients send at once: the others' pictures are decoded while a batch is computed."""
 
 Load = Callable[[Path], Trained]
 
@@ -62,15 +64,7 @@ class ServedRun:
         if trained.task.needs_placement:
             size = medium.size_of(medium.header(data, name, max_pixels=preparation.max_pixels))
             placed = None if size is None else medium.placement(size, preparation)
-        read = (
-            medium.whole(data, name, preparation)
-            if trained.reads_whole
-            else (
-                medium.decode(data, name, preparation),
-                None,
-            )
-        )
-        return ReadPicture(name, read, placed)
+        return ReadPicture(name, trained.read_bytes(data, name, preparation), placed)
 
     def read_numbers(self, values: Any, name: str) -> ReadPicture:
         """One input as nested lists of numbers, as `predict` takes arrays. Raises DataError."""
@@ -119,8 +113,11 @@ def open_served(path: Path, load: Load, name: str = "") -> ServedRun:
 
 
 def weights_stamp(path: Path) -> tuple[int, int, int]:
-    """Changes when the file of the weights is replaced or written. Raises UsageError where there is none."""
+    """Changes when the file of the weights is replaced or written; of a run that of its best checkpoint, of a hub's
+    folder its tensors. Raises UsageError where there is none."""
     file = path / "checkpoints" / "best.pt" if path.is_dir() else path
+    if path.is_dir() and (path / TENSORS).is_file() and not file.exists():
+        file = path / TENSORS
     try:
         status = file.stat()
     except OSError as error:

@@ -48,7 +48,8 @@ class Server(uvicorn.Server):
 
     def run_on(self, listening: socket.socket) -> None:
         """Serve until SIGINT, SIGTERM or SIGHUP."""
-        asyncio.run(self.serve(sockets=[listening]))
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(self.serve(sockets=[listening]))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer, and say so."""
@@ -79,6 +80,15 @@ class Server(uvicorn.Server):
             last.start()
             threading.Thread(target=self._end_of_all, daemon=True).start()
         self.should_exit = True
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, where it is installed: it is written in C."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop  # type: ignore[no-any-return]
 
 
 def listen(host: str, port: int) -> socket.socket:

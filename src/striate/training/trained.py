@@ -265,6 +265,14 @@ class Trained:
         given = Path(image) if isinstance(image, str) else image
         return medium_of(self.preparation.kind).whole(given, where, self.preparation)
 
+    def read_bytes(self, data: bytes, where: str, preparation: Preparation) -> Read:
+        """The bytes of a file as `predict` takes it; `preparation` is this network's, with limits of its own. Raises
+        DataError."""
+        medium = medium_of(preparation.kind)
+        if self.reads_whole:
+            return medium.whole(data, where, preparation)
+        return medium.decode(data, where, preparation), None
+
     def drawn(self, image: Any, prediction: Prediction) -> np.ndarray:
         """The prediction for a path, PIL image or array drawn over it: (H, W, 3) uint8, in the size of the file where
         the task predicts in its pixels, else in that of the input."""

@@ -28,6 +28,7 @@ from striate.tasks.detect.move import resize_boxes, warp_boxes
 from striate.tasks.detect.overlap import suppressed
 from striate.tasks.detect.rotated import apart, boxes_of, ellipses, rotated_iou
 from striate.tasks.detect.task import Detect
+from striate.tasks.exported import Frame
 
 HEIGHT, WIDTH = 64, 80
 TASK = Detect(("car", "truck"), (32, 48), (4, 8), 6.0, 0.3, rotated=True)
@@ -323,3 +324,24 @@ def test_a_detector_learns_how_bars_are_turned(table: Path, tmp_path: Path, caps
     assert main(["eval", str(tmp_path / "run")]) == 0
     assert "median angle error" in capsys.readouterr().out
     assert load(tmp_path / "run").task.rotated
+
+
+def test_an_exported_detector_keeps_the_rotated_boxes_that_the_program_keeps() -> None:
+    generator = torch.Generator().manual_seed(0)
+    parts = [torch.randn(3, 40, 2, generator=generator) - 1, torch.rand(3, 40, 2, generator=generator) * 30]
+    parts += [torch.rand(3, 40, 1, generator=generator) + 1.2, torch.randn(3, 40, 2, generator=generator) * 0.4]
+    outputs = torch.cat([*parts, torch.zeros(3, 40, 3)], 2)
+    outputs[2, :, :2] = -9  # nothing
+    frame = Frame(torch.tensor([0.5, 0.25]), torch.tensor([3.0, 1.0]), torch.tensor([96.0, 128.0]), (128, 96))
+    right = TASK.decode(outputs).numpy()
+    boxes, scores, labels = (part.numpy() for part in TASK.export(outputs, frame))
+    assert np.array_equal(labels, right[..., 4].astype(np.int64)[:, : labels.shape[1]])
+    assert scores == pytest.approx(right[:, : scores.shape[1], 5])
+    assert 1 < (labels[0] >= 0).sum() < 80
+    assert (labels[2] == -1).all()
+    found = TASK.from_exported([boxes, scores, labels], (128, 96))
+    placed = Placement((128, 96), (32, 48), (0.5, 0.25), (3.0, 1.0))
+    for one, other in zip(right, found, strict=True):
+        difference, same = TASK.disparity(np.asarray(TASK.in_file(torch.from_numpy(one), placed)), other)
+        assert same
+        assert difference < 1e-4

@@ -218,6 +218,9 @@ class Medium:
     """The element of a page that plays `played`: `audio`; empty for what is not played."""
     bounds: ClassVar[tuple[float, float] | None] = None
     """The least and the largest value that an input can have; None where there are none."""
+    given_as: ClassVar[str] = "numbers"
+    """What an exported file is given of a sample, where that is no picture: `frames` of a clip, `samples` of a sound,
+    `voxels` of a volume, or the `numbers` of the input as it is prepared."""
     unit: ClassVar[str] = "standard deviations"
     """In what a change of an input is measured: in levels of its values where it has bounds."""
 
@@ -348,6 +351,16 @@ class Medium:
         """Arrays (N, …) that lie in memory, as files of them would be prepared."""
         del preparation
         return inputs
+
+    def as_given(self, given: Any, where: str, preparation: Preparation) -> NDArray[Any]:
+        """A file, or what `prepare` takes, as an exported file is given it (`given_as`). Raises DataError."""
+        del where
+        return self.prepare(given, preparation)
+
+    def from_given(self, given: NDArray[Any], preparation: Preparation) -> NDArray[Any]:
+        """The input of what `as_given` gives, or of other such arrays."""
+        del preparation
+        return given
 
     def as_in_files(self, inputs: NDArray[Any], preparation: Preparation) -> NDArray[np.float32]:
         """Inputs (N, …) as numbers with the values that files of them would have."""

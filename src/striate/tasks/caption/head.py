@@ -116,7 +116,7 @@ class CaptionNetwork(nn.Module):
 
     For images (N, C, H, W) alone: `{"predicted": (N, longest + 1, LETTERS + 1 + L)}`, a row a word: its bytes, its
     log-probability and the attention to each cell; behind the caption a row of the end, and rows of zeros. It is the
-    best of a search that follows `beam` captions at once.
+    best of a search that follows `beam` captions at once. `tokens` (N, longest + 1) are the numbers of the same words.
     For images and their true captions (N, M, LETTERS): `{"truth": (N, M)}`, the log-probability of each word after the
     true ones before it (teacher forcing), 0 where there is none; when it is measured, with what is predicted.
     """
@@ -144,7 +144,7 @@ class CaptionNetwork(nn.Module):
             return {"truth": self.truth(cells, self.told.expand(len(x), -1, -1))}
         found = {} if targets is None else {"truth": self.truth(cells, targets)}
         if targets is None or not torch.is_grad_enabled():
-            found["predicted"] = self.predict(cells)
+            found["tokens"], found["predicted"] = self.predict(cells)
         return found
 
     def numbers(self, rows: torch.Tensor) -> torch.Tensor:
@@ -181,9 +181,10 @@ class CaptionNetwork(nn.Module):
         found = cells.new_zeros(targets.shape[:2], dtype=torch.float32)
         return found.masked_scatter(there, -functional.cross_entropy(logits, words[there], reduction="none"))
 
-    def predict(self, cells: torch.Tensor) -> torch.Tensor:
-        """(N, longest + 1, LETTERS + 1 + L) the most probable caption that the search finds."""
-        count, beam = len(cells), self.beam
+    def predict(self, cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The most probable caption that the search finds: (N, longest + 1) the numbers of its words, and the same
+        words as (N, longest + 1, LETTERS + 1 + L)."""
+        count, beam = cells.shape[0], self.beam  # a length, where it is traced, is free
         keys, state = self.decoder.keys(cells), self.decoder.first(cells).expand(-1, beam, -1)
         last = torch.full((count, beam), self.decoder.start, device=cells.device)
         total = cells.new_zeros(count, beam, dtype=torch.float32)
@@ -218,7 +219,8 @@ class CaptionNetwork(nn.Module):
             for word, log, seen in each_row
         ]
         left = self.longest + 1 - len(found)
-        return functional.pad(torch.stack(found, dim=1), (0, 0, 0, left))
+        tokens = torch.stack([word for word, _, _ in each_row], dim=1)
+        return functional.pad(tokens, (0, left)), functional.pad(torch.stack(found, dim=1), (0, 0, 0, left))
 
     def _allowed(self, logs: torch.Tensor, place: int) -> torch.Tensor:
         """Log-probabilities of the words that may stand here: never an unknown one, no end before the first, only the

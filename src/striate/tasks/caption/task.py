@@ -41,6 +41,7 @@ from striate.tasks.caption.head import CaptionNetwork
 from striate.tasks.caption.metrics import CIDER, METRICS, CaptionMetrics
 from striate.tasks.config import TaskConfig
 from striate.tasks.evaluation import Evaluation
+from striate.tasks.exported import Frame
 from striate.tasks.headline import Headline, Rows, interval_of
 from striate.tasks.outputs import Outputs
 from striate.tasks.task import Explained, Feature, Task
@@ -80,7 +81,7 @@ class Caption(Task):
     losses: ClassVar[tuple[str, ...]] = ("cross-entropy",)
     fields: ClassVar[Mapping[str, frozenset[str]]] = {"cross-entropy": frozenset(("beam", "least_count"))}
     reads_tree: ClassVar[bool] = True
-    why_no_export: ClassVar[str] = "a network with as many steps for each image: a caption has one a word"
+    exports: ClassVar[tuple[str, ...]] = ("tokens", "log_probabilities", "attention")
     draws: ClassVar[bool] = True
     refused_augmentation: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("mixup", "cutmix"), "images of which captions tell: a sentence cannot be blended with another one"
@@ -172,6 +173,31 @@ class Caption(Task):
     def decode(self, outputs: Outputs) -> torch.Tensor:
         """(N, T, LETTERS + 1 + L) float32."""
         return outputs["predicted"].float()  # type: ignore[no-any-return]
+
+    def export(self, outputs: Outputs, frame: Frame | None) -> tuple[torch.Tensor, ...]:
+        """`tokens` (N, T), the numbers of words, 0 from the end on; `log_probabilities` (N, T) of each; `attention`
+        (N, T, L) of each to the cells of the image. All steps of the search are in the file, also those behind the
+        end."""
+        del frame
+        predicted = self.decode(outputs)
+        return outputs["tokens"], predicted[..., LETTERS], predicted[..., LETTERS + 1 :]
+
+    def exported_facts(self) -> dict[str, Any]:
+        """The words by their numbers."""
+        return {"words": ["<end>", "<unknown>", *self.words]}
+
+    def from_exported(self, arrays: Sequence[NDArray[Any]], size: tuple[int, int] | None) -> NDArray[np.float32]:
+        """(N, T, LETTERS + 1 + L)."""
+        del size
+        tokens, logs, attention = arrays
+        letters = word_rows(["", "", *self.words])[tokens].astype(np.uint8).astype(np.float32)
+        return np.concatenate([letters, logs[..., None], attention], axis=2)
+
+    def disparity(self, right: NDArray[Any], found: NDArray[Any]) -> tuple[float, bool]:
+        """How far log-probabilities and attention differ, and whether the words are the same."""
+        one, other = (np.asarray(part, np.float64) for part in (right, found))
+        same = said_words(one[None]) == said_words(other[None])
+        return float(np.abs(one[:, LETTERS:] - other[:, LETTERS:]).max()) if same else float("inf"), same
 
     def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
         """`bleu4`, `cider`, `rouge_l` and `exact_match`."""

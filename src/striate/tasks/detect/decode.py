@@ -16,7 +16,7 @@ BEFORE, MOST = 1000, 100
 """So many positions and classes of an image, with the highest scores, go into suppression; so many at most come out."""
 SUPPRESSED = 0.6
 """IoU from which on two detections of a class are of one object."""
-_SUPPRESSED_ROTATED = 0.3
+SUPPRESSED_ROTATED = 0.3
 """Of rotated boxes, which lie close around their objects: those of two objects hardly overlap, and those of one object
 overlap less where their angles differ."""
 
@@ -48,7 +48,7 @@ def detections(
     boxes = parts_of(outputs, count, rotated=rotated)[1].float()
     boxes = boxes.gather(1, (places // count)[..., None].expand(-1, -1, boxes.shape[2]))
     boxes = boxes_of(boxes) if rotated else boxes
-    kept = suppressed(boxes, numbers, _SUPPRESSED_ROTATED if rotated else SUPPRESSED) & (values >= SCORED)
+    kept = suppressed(boxes, numbers, SUPPRESSED_ROTATED if rotated else SUPPRESSED) & (values >= SCORED)
     columns = [column[..., None] for column in (numbers, values)]
     columns += [boxes[..., 4:]] if rotated else []
     columns += [(places // count)[..., None]] if positions else []

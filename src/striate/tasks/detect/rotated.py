@@ -107,7 +107,7 @@ def ellipses(boxes: torch.Tensor) -> torch.Tensor:
 def boxes_of(ellipse: torch.Tensor) -> torch.Tensor:
     """(…, 5) boxes, no less wide than high, with an angle from −90 to 90 degrees."""
     x, y, mean, p, q = ellipse.unbind(-1)
-    half = torch.hypot(p, q)
+    half = torch.linalg.vector_norm(torch.stack([p, q], -1), dim=-1)
     wide, high = (mean + half).exp(), (mean - half).exp()
     return torch.stack([x - wide, y - high, x + wide, y + high, -torch.rad2deg(torch.atan2(q, p)) / 2], -1)
 

@@ -50,7 +50,13 @@ from striate.tasks.detect.average_precision import (
 )
 from striate.tasks.detect.decode import detections
 from striate.tasks.detect.doctor import nothing_found, small_missed
-from striate.tasks.detect.export import OUTPUTS, detections_of, disparity_of_boxes, exported_boxes
+from striate.tasks.detect.export import (
+    OUTPUTS,
+    detections_of,
+    disparity_of_boxes,
+    exported_boxes,
+    exported_rotated_boxes,
+)
 from striate.tasks.detect.head import Detector, parts_of
 from striate.tasks.detect.loss import detection_loss
 from striate.tasks.detect.metrics import MAP, METRICS, DetectionMetrics
@@ -282,14 +288,14 @@ class Detect(Task):
         edges = (boxes_of(boxes)[..., :4] if self.rotated else boxes) / max(self.size)
         return torch.cat([outputs[..., :count].float().sigmoid(), edges], 2).flatten(1)
 
-    @property
-    def exports(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Of rotated boxes nothing: an exported file has no suppression of them."""
-        return () if self.rotated else OUTPUTS
+    exports: ClassVar[tuple[str, ...]] = OUTPUTS
 
     def export(self, outputs: torch.Tensor, frame: Frame | None) -> tuple[torch.Tensor, ...]:
-        """`boxes` (N, M, 4) in pixels of the picture, `scores` and `labels` (N, M), −1 where there are no more."""
+        """`boxes` (N, M, 4) in pixels of the picture, rotated ones (N, M, 5) with their angle; `scores` and `labels`
+        (N, M), −1 where there are no more."""
         assert frame is not None
+        if self.rotated:
+            return exported_rotated_boxes(outputs, self.outputs, frame)
         return exported_boxes(outputs, self.outputs, self.size, frame)
 
     def exported_facts(self) -> dict[str, Any]:
@@ -303,7 +309,7 @@ class Detect(Task):
 
     def disparity(self, right: NDArray[Any], found: NDArray[Any]) -> tuple[float, bool]:
         """Of the detections from the threshold on."""
-        return disparity_of_boxes(right, found, self.threshold)
+        return disparity_of_boxes(right, found, self.threshold, rotated=self.rotated)
 
     def draw(self, image: NDArray[np.uint8], decoded: Any, truth: Any = None) -> NDArray[np.uint8]:
         """Boxes over the image, in the colors of their classes."""

@@ -69,6 +69,7 @@ class Embed(Task):
         losses, frozenset(("dimensions", "samples_per_class", "mirrored"))
     )
     gives_vector: ClassVar[bool] = True
+    exports: ClassVar[tuple[str, ...]] = ("embedding",)
     refused_augmentation: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("mixup", "cutmix"), "images of one class each: a blend of two has no place among embeddings"
     )
@@ -176,6 +177,10 @@ class Embed(Task):
     def decode(self, outputs: torch.Tensor) -> torch.Tensor:
         """(N, D) float32 of length 1."""
         return functional.normalize(outputs[:, : self.dimensions].float())
+
+    def exported_facts(self) -> dict[str, Any]:
+        """From which cosine on two samples are said to be of one class, and how steep its probability rises there."""
+        return {"threshold": self.threshold, "slope": self.slope}
 
     def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
         """`recall@1`, `recall@5` and `map@r` of samples with another of their class, `auc` and `eer` of pairs; None

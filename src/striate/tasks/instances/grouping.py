@@ -20,13 +20,13 @@ OFFSET = 2
 """Numbers, beside a score a class, that a pixel gives: how far its center is to the right, and below."""
 LIKELY = 0.5
 """The probability from which on a pixel is of an object."""
-_STEPS = 12
+STEPS = 12
 """So often a pixel goes on to where the pixel at its last place says that the center is."""
-_FEWEST = 3
+FEWEST = 3
 """Pixels that must meet within a square of 3 × 3 of them, to be a center."""
-_SMALLEST = 0.05
+SMALLEST = 0.05
 """Of the area of a typical object: smaller groups are none."""
-_NEAR = 0.5
+NEAR = 0.5
 """Two centers that are nearer than this share of the radius that both objects would have as one are of one object."""
 
 
@@ -85,14 +85,14 @@ def grouped(likely: NDArray[np.float32], offset: torch.Tensor, typical: float) -
     ends = _followed(offset, inside)
     column, row = (np.clip(ends[k].astype(np.int64), 0, side - 1) for k, side in enumerate((width, height)))
     met = np.bincount(row * width + column, minlength=height * width).reshape(height, width)
-    centers, count = ndimage.label(_around(met) >= _FEWEST, np.ones((3, 3)))
+    centers, count = ndimage.label(_around(met) >= FEWEST, np.ones((3, 3)))
     if not count:
         return numbers
     # What ended beside all centers goes to the nearest one.
     nearest = ndimage.distance_transform_edt(centers == 0, return_distances=False, return_indices=True)
     own = centers[tuple(nearest)][row, column]
     own = _merged(own, ends)[own]
-    large = np.bincount(own) >= _SMALLEST * (2 * typical) ** 2
+    large = np.bincount(own) >= SMALLEST * (2 * typical) ** 2
     kept = np.cumsum(large) * large
     numbers[inside] = kept[own]
     return numbers
@@ -104,7 +104,7 @@ def _followed(offset: torch.Tensor, inside: NDArray[np.bool_]) -> NDArray[np.flo
     chosen = torch.from_numpy(inside).to(offset.device)
     start = places(height, width, offset.device)[:, chosen]
     at, scale = start + offset[:, chosen], start.new_tensor([[2 / width], [2 / height]])
-    for _ in range(_STEPS):
+    for _ in range(STEPS):
         grid = (at * scale - 1).T[None, None]
         at = at + functional.grid_sample(offset[None], grid, padding_mode="border", align_corners=False)[0, :, 0]
     found: NDArray[np.float32] = at.cpu().numpy()
@@ -133,7 +133,7 @@ def _merged(own: NDArray[np.int64], ends: NDArray[np.float32]) -> NDArray[np.int
             apart = np.hypot(*(middle[taken] - middle[number]).T)
             radius = np.sqrt((area[taken] + area[number]) / np.pi)
             best = int(np.argmin(apart / radius))
-            if apart[best] < _NEAR * radius[best]:
+            if apart[best] < NEAR * radius[best]:
                 becomes[number] = taken[best]
                 continue
         taken.append(number)

@@ -34,8 +34,11 @@ from striate.tasks.detect.decode import MOST
 from striate.tasks.detect.doctor import nothing_found, small_missed
 from striate.tasks.detect.task import Detect
 from striate.tasks.evaluation import Evaluation
+from striate.tasks.exported import Frame
 from striate.tasks.headline import Headline, Rows, interval_of
+from striate.tasks.instances.box_masks import MARGIN
 from striate.tasks.instances.decode import WIDTH, apart, inside, instances, masks_of
+from striate.tasks.instances.export import OUTPUTS, disparity_of_instances, exported_instances, rows_of_arrays
 from striate.tasks.instances.grouping import OFFSET
 from striate.tasks.instances.loss import instance_loss
 from striate.tasks.instances.metrics import MASK_MAP, METRICS, mask_figures
@@ -210,10 +213,27 @@ class Instances(Detect):
         what = f"the {self.classes[kind]} at {place} (left, top, right, bottom in pixels of the input)"
         return Explained(score, kind, "logits", what)
 
-    @property
-    def exports(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Nothing: an exported file has no masks of single objects."""
-        return ()
+    exports: ClassVar[tuple[str, ...]] = OUTPUTS
+
+    def export(self, outputs: torch.Tensor, frame: Frame | None) -> tuple[torch.Tensor, ...]:
+        """`boxes` (N, M, 4) in pixels of the picture, `scores` and `labels` (N, M), −1 where there are no more, and
+        `masks` (N, M, 28, 28) over boxes."""
+        assert frame is not None
+        return exported_instances(outputs, self.outputs, self.most, self.typical, frame)
+
+    def exported_facts(self) -> dict[str, Any]:
+        """From which score on a detection is a prediction, and how many times as large as its box a mask is."""
+        return {"threshold": self.threshold, "mask_margin": MARGIN}
+
+    def from_exported(self, arrays: Sequence[NDArray[Any]], size: tuple[int, int] | None) -> NDArray[np.float64]:
+        """Detections in pixels of the file."""
+        del size
+        return rows_of_arrays(arrays)
+
+    def disparity(self, right: NDArray[Any], found: NDArray[Any]) -> tuple[float, bool]:
+        """Of the objects from the threshold on."""
+        edges = [float(rows[:, :4].max(initial=0)) for rows in (right, found)]
+        return disparity_of_instances(right, found, self.threshold, max(1.0, *edges) + 1)
 
     # What is measured
 

@@ -71,6 +71,7 @@ class Multilabel(Task):
     }
     mean_of_views: ClassVar[bool] = True
     rejects: ClassVar[bool] = True
+    exports: ClassVar[tuple[str, ...]] = ("probabilities",)
 
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
@@ -203,6 +204,10 @@ class Multilabel(Task):
     def decode(self, outputs: torch.Tensor) -> torch.Tensor:
         """(N, K) float32 probabilities."""
         return outputs.float().sigmoid()
+
+    def exported_facts(self) -> dict[str, Any]:
+        """From which probability on each label is predicted."""
+        return {"thresholds": list(self.thresholds or (0.5,) * self.outputs)}
 
     def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
         """`map`, `macro_f1` (both over the labels that occur), `micro_f1`, `exact_match`, and `ap` of each label."""

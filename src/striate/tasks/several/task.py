@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,6 +30,7 @@ from striate.tasks.baseline import Fitted, Method
 from striate.tasks.classify.task import Classify
 from striate.tasks.config import ByClass, TaskConfig, Validation
 from striate.tasks.evaluation import Evaluation
+from striate.tasks.exported import Frame
 from striate.tasks.groups import FEWEST, sample_groups
 from striate.tasks.headline import Rows
 from striate.tasks.metric import Metric
@@ -273,6 +275,39 @@ class Several(Task):
     def decode(self, outputs: torch.Tensor) -> torch.Tensor:
         """(N, ΣD) float32, the predictions of all tasks."""
         return torch.cat([task.decode(own) for _, task, own in self._each(outputs[:, : self.outputs])], dim=1)
+
+    @property
+    def exports(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The prediction of each target, under the name of its column in letters and digits, or its number."""
+        names = [re.sub(r"[^A-Za-z0-9]+", "_", column.name) for column in self.target_columns]
+        apart = len({name.lower() for name in names}) == len(names)
+        return tuple(f"target_{name if apart else number}" for number, name in enumerate(names))
+
+    def export(self, outputs: torch.Tensor, frame: Frame | None) -> tuple[torch.Tensor, ...]:
+        """(N, D) of each target: probabilities, or numbers in the units of the data."""
+        del frame
+        return tuple(task.decode(own) for _, task, own in self._each(outputs[:, : self.outputs]))
+
+    def exported_facts(self) -> dict[str, Any]:
+        """Of each output its column and kind, its classes, and what its own task says."""
+        return {
+            "targets": {
+                output: {"name": column.name, "kind": column.kind, "classes": list(column.classes)}
+                | task.exported_facts()
+                for output, column, task in zip(self.exports, self.target_columns, self.tasks, strict=True)
+            }
+        }
+
+    def from_exported(self, arrays: Sequence[NDArray[Any]], size: tuple[int, int] | None) -> NDArray[Any]:
+        """The predictions of all targets beside one another."""
+        del size
+        return np.concatenate(list(arrays), axis=1)
+
+    def disparity(self, right: NDArray[Any], found: NDArray[Any]) -> tuple[float, bool]:
+        """The largest over the targets; whether all say the same."""
+        pairs = zip(self._each(right), self._each(found), strict=True)
+        apart = [task.disparity(own, theirs) for (_, task, own), (_, _, theirs) in pairs]
+        return max(difference for difference, _ in apart), all(same for _, same in apart)
 
     def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
         """`error`, and the metrics of each target under `targets`."""

@@ -71,7 +71,8 @@ def mel_filters(rate: int, window: int, bands: int) -> Any:
 
 
 @cache
-def _hann(window: int) -> NDArray[np.float32]:
+def hann_window(window: int) -> NDArray[np.float32]:
+    """(window,) weights under which a sine of amplitude 1 has power 1."""
     values = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
     scaled: NDArray[np.float32] = (values * 2 / values.sum()).astype(np.float32)
     return scaled
@@ -80,7 +81,7 @@ def _hann(window: int) -> NDArray[np.float32]:
 def log_mel(waveform: NDArray[np.float32], rate: int, window: int, hop: int, bands: int) -> NDArray[np.float32]:
     """(bands, frames) decibels, the lowest band first, of (samples,)."""
     frames = np.lib.stride_tricks.sliding_window_view(waveform, window)[::hop]
-    spectrum = np.fft.rfft(frames * _hann(window), axis=1)
+    spectrum = np.fft.rfft(frames * hann_window(window), axis=1)
     power = (spectrum.real**2 + spectrum.imag**2).T
     mel = mel_filters(rate, window, bands) @ np.ascontiguousarray(power, np.float32)
     decibels: NDArray[np.float32] = 10 * np.log10(np.maximum(mel, np.float32(10 ** (QUIETEST / 10))))

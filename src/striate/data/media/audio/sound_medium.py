@@ -41,7 +41,7 @@ from striate.data.media.audio.sound_files import (
 )
 from striate.data.media.audio.spectrogram_picture import in_color, waveform_picture, with_axes
 from striate.data.media.medium import Medium, Planned, Preparation
-from striate.errors import ConfigError
+from striate.errors import ConfigError, DataError
 from striate.records import Finding
 from striate.wording import several
 
@@ -65,6 +65,7 @@ class Sounds(Medium):
     settings: ClassVar[frozenset[str]] = frozenset(("rate", "seconds", "view"))
     lasting: ClassVar[bool] = True
     player: ClassVar[str] = "audio"
+    given_as: ClassVar[str] = "samples"
 
     def header(self, data: bytes | Path, where: str, *, max_pixels: int) -> SoundHeader:
         """Rate, length and channels."""
@@ -132,6 +133,23 @@ class Sounds(Medium):
             return self.input_of(centered(raw, preparation.samples), preparation)
         return super().prepare(given, preparation)
 
+    def as_given(self, given: Any, where: str, preparation: Preparation) -> NDArray[np.float32]:
+        """(samples,) of a file, its bytes, or a waveform."""
+        if isinstance(given, str | bytes | Path):
+            data = Path(given) if isinstance(given, str) else given
+            return read_waveform(data, where, preparation.rate, preparation.samples)
+        if np.ndim(given) == 1:
+            return centered(np.asarray(given, np.float32), preparation.samples)
+        shape = (1, preparation.samples)
+        got = f"an array of shape {np.shape(given)}"
+        if np.shape(given) != shape:
+            raise DataError("predict", got, f"a file, or a waveform of shape {shape[1:]}", "give the path of a sound")
+        return np.asarray(given, np.float32)[0]
+
+    def from_given(self, given: NDArray[Any], preparation: Preparation) -> NDArray[Any]:
+        """The input of a waveform of any length."""
+        return self.input_of(centered(given, preparation.samples), preparation)
+
     def refuse_settings(self, source: str, config: DataConfig) -> None:
         """Also `fit`: sounds are cut or padded."""
         super().refuse_settings(source, config)
@@ -197,6 +215,7 @@ class Spectrograms(Sounds):
     name: ClassVar[str] = "spectrogram"
     values: ClassVar[str] = "levels of half a decibel"
     dtype: ClassVar[str] = "uint8"
+    given_as: ClassVar[str] = "samples-of-spectrograms"
     stored: ClassVar[bool] = True
     augmentations: ClassVar[frozenset[str]] = _CHANGES | {"frequency_mask"}
     usual_augmentation: ClassVar[dict[str, float]] = {

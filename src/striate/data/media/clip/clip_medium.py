@@ -141,6 +141,14 @@ class Clips(Medium):
             out[-2:, k] = known[first]
         return out
 
+    def from_given(self, given: NDArray[Any], preparation: Preparation) -> NDArray[Any]:
+        """Of clips in color: the input of frames (T, H, W, C) of any number and size."""
+        if not (self.colors and not self.motion):
+            return given
+        _, count, *size = preparation.input_shape
+        chosen = [given[number] for number in even_places(len(given), count)]
+        return np.stack([place(frame, (size[0], size[1]), preparation.fit) for frame in chosen], 1)
+
     def prepare(self, given: Any, preparation: Preparation) -> NDArray[Any]:
         """A path, of a film or a folder of frames; or an array of the input's shape."""
         if isinstance(given, str | Path):
@@ -204,12 +212,18 @@ class ColorClips(Clips):
 
     name: ClassVar[str] = "rgb-clip"
     colors: ClassVar[bool] = True
+    given_as: ClassVar[str] = "frames"
     augmentations: ClassVar[frozenset[str]] = Clips.augmentations | {"color"}
     network: ClassVar[tuple[str, str]] = (
         "small-tsm(shift=0)",
         "residual blocks look at each frame alone, and predictions are the mean over frames; --model small-tsm lets"
         " frames see the ones beside them, --data.view both adds motion",
     )
+
+    def as_given(self, given: Any, where: str, preparation: Preparation) -> NDArray[np.uint8]:
+        """(T, H, W, C) the frames that are chosen, at the size of the inputs."""
+        read = self.decode(given, where, preparation) if isinstance(given, bytes) else self.prepare(given, preparation)
+        return np.ascontiguousarray(np.moveaxis(read, 0, -1))
 
 
 class FlowClips(Clips):

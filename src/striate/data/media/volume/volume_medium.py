@@ -49,7 +49,7 @@ WINDOWS: dict[str, tuple[float, float]] = {
 _ALL_OF_CT = (-1000.0, 1000.0)
 _SAME = 0.01
 """Spacings that differ by less than this share are the same."""
-_PERCENTILES = (0.5, 99.5)
+PERCENTILES = (0.5, 99.5)
 
 
 class Volumes(Medium):
@@ -62,6 +62,7 @@ class Volumes(Medium):
     suffixes: ClassVar[frozenset[str]] = SUFFIXES
     largest_file: ClassVar[int] = MOST_BYTES
     takes_whole: ClassVar[bool] = True
+    given_as: ClassVar[str] = "voxels"
     augmentations: ClassVar[frozenset[str]] = VOLUME
     settings: ClassVar[frozenset[str]] = frozenset(("voxels", "spacing", "intensity", "window"))
 
@@ -121,6 +122,18 @@ class Volumes(Medium):
             shape = read_header(given, where).shape
             return self.at_spacing(given, where, preparation), shape
         return self.prepare(given, preparation), None
+
+    def as_given(self, given: Any, where: str, preparation: Preparation) -> NDArray[np.float32]:
+        """(C, D, H, W): a file at the spacing of the inputs with its own values, or such an array of any size."""
+        if isinstance(given, str | bytes | Path):
+            raw = replace(preparation, intensity="as-is")
+            return self.at_spacing(Path(given) if isinstance(given, str) else given, where, raw)
+        return np.asarray(given, np.float32)
+
+    def from_given(self, given: NDArray[Any], preparation: Preparation) -> NDArray[np.float32]:
+        """Its intensities in the middle of the grid."""
+        values = np.stack([_intensities(one, preparation) for one in given])
+        return _centered(values, preparation.input_shape[1:], 0)
 
     def prepare(self, given: Any, preparation: Preparation) -> NDArray[Any]:
         """A path, or an array of exactly the input's shape."""
@@ -368,7 +381,7 @@ def _intensities(one: NDArray[np.float32], preparation: Preparation) -> NDArray[
         inside = inside if inside.size else one
         mean, std = float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
         return (one - np.float32(mean)) * np.float32(1 / std if std > 1e-6 * max(1.0, abs(mean)) else 1.0)
-    low, high = preparation.limits or tuple(map(float, np.percentile(one, _PERCENTILES)))
+    low, high = preparation.limits or tuple(map(float, np.percentile(one, PERCENTILES)))
     scaled: NDArray[np.float32] = ((one - np.float32(low)) * np.float32(1 / max(high - low, 1e-12))).clip(0, 1)
     return scaled
 

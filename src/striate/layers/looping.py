@@ -1,0 +1,23 @@
+"""A loop whose number of turns depends on values, which programs that are traced can have too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+State = tuple[torch.Tensor, ...]
+
+
+def repeat_while(goes_on: Callable[..., torch.Tensor], step: Callable[..., State], state: State) -> State:
+    """The state after as many steps as `goes_on` (a boolean ()) says; all that is in it keeps its shape, type and
+    memory layout. In an exported program it is one operation: torch's `while_loop`, in ONNX `Loop`."""
+    if torch.compiler.is_exporting():
+        from torch._higher_order_ops import while_loop
+
+        found: Any = while_loop(goes_on, step, state)
+        return tuple(found)
+    while bool(goes_on(*state)):
+        state = step(*state)
+    return state
