@@ -55,6 +55,9 @@ def evaluate(
     unknown: str | None = None,
     robustness: Annotated[bool, Parameter(negative=())] = False,
     learning_curve: Annotated[bool, Parameter(negative=())] = False,
+    weights: str | None = None,
+    counts: str | None = None,
+    seeds: int | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Evaluate a trained network on its test split or on other data.
@@ -92,11 +95,22 @@ def evaluate(
         Train the network anew on 1/8, 1/4 and 1/2 of the run's training samples, and estimate what twice as many
         would bring. Takes about 1.6 times as long as the run did. It is repeated with three seeds where that takes two
         minutes at most. Written into the run: learning-curve.json and plots/learning-curve.png.
+    weights
+        With --learning-curve: a run, or other pretrained weights as `striate train --weights` takes them. Each training
+        is done twice, from random weights and from these, and the difference is told with its 95 % interval.
+    counts
+        With --learning-curve: numbers of training samples, 100,1000,60000, instead of 1/8, 1/4, 1/2 and all.
+    seeds
+        With --learning-curve: how many seeds, from that of the run on. Each draws other parts and other weights.
     json
         Print one JSON document on stdout: metrics, confusion matrix, metrics of each class, and the part of
         evaluation.json about the split.
     """
     refuse_unused(fields, MEASURED, "an evaluation")
+    curve = {"--weights": weights, "--counts": counts, "--seeds": seeds}
+    given = [option for option, value in curve.items() if value is not None]
+    if given and not learning_curve:
+        raise _without_curve(run, given[0], curve[given[0]])
     if unknown is not None:
         others: dict[str, object] = {"--robustness": robustness, "--learning-curve": learning_curve}
         others |= {"--cost": cost, "--threshold": threshold, "other data": data}
@@ -117,7 +131,8 @@ def evaluate(
         from striate.api import learning_curve as measure_learning_curve
         from striate.api import write_learning_curve
 
-        return print_kept_measure(run, measure_learning_curve, write_learning_curve, json=json)
+        measure = partial(measure_learning_curve, weights=weights, counts=_counts(counts), seeds=_seeds(run, seeds))
+        return print_kept_measure(run, measure, write_learning_curve, json=json)
     from striate.api import evaluate as evaluate_run
     from striate.cli.output import print_json, print_note, print_text, results_only
 
@@ -165,6 +180,44 @@ def _keep(run: Path, evaluation: Evaluation) -> None:
         print_note(f"written: {write_evaluation(run, evaluation)[-1]}, and the same as .json")
     except RunError as error:
         print_note(f"not written: {error.where}: {error.got}")
+
+
+def _counts(text: str | None) -> tuple[int, ...] | None:
+    """The numbers of training samples that were named. Raises UsageError."""
+    if text is None:
+        return None
+    parts = [part.strip().replace("_", "") for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and 0 < len(part) < 12 for part in parts):
+        from striate.errors import UsageError
+
+        expected = "numbers of training samples, parted by commas"
+        raise UsageError("--counts", repr(text[:60]), expected, "--counts 100,1000,10000")
+    return tuple(int(part) for part in parts)
+
+
+def _seeds(run: Path, count: int | None) -> tuple[int, ...] | None:
+    """So many seeds, from that of the run on. Raises UsageError."""
+    if count is None:
+        return None
+    if not 1 <= count <= _MOST_SEEDS:
+        from striate.errors import UsageError
+
+        raise UsageError("--seeds", str(count), f"1 to {_MOST_SEEDS}", "--seeds 3")
+    from striate.runs.directory import open_run
+    from striate.training.config_file import config_from_yaml
+
+    first = config_from_yaml(open_run(run).config).seed
+    return tuple((first + k) % 2**32 for k in range(count))
+
+
+_MOST_SEEDS = 100
+
+
+def _without_curve(run: Path, option: str, value: object) -> Exception:
+    from striate.errors import UsageError, pasted
+
+    remedy = f"striate eval {pasted(run)} --learning-curve {option} {pasted(str(value))}"
+    return UsageError(option, str(value), "this option beside --learning-curve", remedy)
 
 
 def _with_rule(run: Path, option: str) -> Exception:

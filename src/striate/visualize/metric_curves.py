@@ -36,17 +36,17 @@ def learning_curve_figure(found: Mapping[str, Any], *, title: str, name: str, sh
 
 def draw_learning_curve(axes: Axes, found: Mapping[str, Any], *, name: str, share: bool) -> None:
     """A dot a training, their means as a line; dashed the power law on to twice the samples, where a bar is its 95 %
-    interval. `name`: that of the metric; a `share` is drawn in percent, and what the law lowers is what it lacks."""
+    interval. Where trainings from pretrained weights are beside them, the two lines, without the law. `name`: that of the metric; a `share` is drawn in percent, and what the law lowers is what it lacks."""
     sizes = sorted({point["n"] for point in found["points"]})
-    groups = [[point["value"] for point in found["points"] if point["n"] == n] for n in sizes]
-    for n, values in zip(sizes, groups, strict=True):
-        axes.plot([n] * len(values), values, "o", color=BLUE, markersize=4.5, alpha=0.6)
-    means = [float(np.mean(values)) for values in groups]
-    axes.plot(sizes, means, color=BLUE, linewidth=1.8, label="measured")
+    pretrained = found.get("pretrained")
+    _draw_trainings(axes, found["points"], sizes, BLUE, "measured" if pretrained is None else "from random weights")
+    if pretrained is not None:
+        _draw_trainings(axes, pretrained["points"], sizes, VERMILION, "from pretrained weights")
     ticks = list(sizes)
-    if (gain := found["gain"]) is not None:
+    if (gain := found["gain"]) is not None and pretrained is None:
         ticks.append(2 * sizes[-1])
         _draw_law(axes, gain, sizes, share=share)
+    if gain is not None or pretrained is not None:
         legend(axes)
     axes.set_xscale("log")
     axes.minorticks_off()
@@ -55,6 +55,13 @@ def draw_learning_curve(axes: Axes, found: Mapping[str, Any], *, name: str, shar
     if share:
         show_percent(axes.yaxis)
     quiet_frame(axes)
+
+
+def _draw_trainings(axes: Axes, points: Levels, sizes: list[int], color: str, label: str) -> None:
+    groups = [[point["value"] for point in points if point["n"] == n] for n in sizes]
+    for n, values in zip(sizes, groups, strict=True):
+        axes.plot([n] * len(values), values, "o", color=color, markersize=4.5, alpha=0.6)
+    axes.plot(sizes, [float(np.mean(values)) for values in groups], color=color, linewidth=1.8, label=label)
 
 
 def _draw_law(axes: Axes, gain: Mapping[str, Any], sizes: list[int], *, share: bool) -> None:
