@@ -36,7 +36,8 @@ def learning_curve_figure(found: Mapping[str, Any], *, title: str, name: str, sh
 
 def draw_learning_curve(axes: Axes, found: Mapping[str, Any], *, name: str, share: bool) -> None:
     """A dot a training, their means as a line; dashed the power law on to twice the samples, where a bar is its 95 %
-    interval. Where trainings from pretrained weights are beside them, the two lines, without the law. `name`: that of the metric; a `share` is drawn in percent, and what the law lowers is what it lacks."""
+    interval. Where trainings from pretrained weights are beside them, the two lines, without the law. `name`: that of
+    the metric; a `share` is drawn in percent, and what the law lowers is what it lacks."""
     sizes = sorted({point["n"] for point in found["points"]})
     pretrained = found.get("pretrained")
     _draw_trainings(axes, found["points"], sizes, BLUE, "measured" if pretrained is None else "from random weights")

@@ -1,4 +1,4 @@
-"""What pretrained weights bring at each number of labels: the same trainings, from these weights and from random ones."""
+"""What pretrained weights bring at each number of labels: the same trainings from these and from random weights."""
 
 from __future__ import annotations
 
