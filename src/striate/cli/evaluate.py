@@ -54,6 +54,7 @@ def evaluate(
     threshold: Annotated[list[str] | None, Parameter(negative=())] = None,
     unknown: str | None = None,
     robustness: Annotated[bool, Parameter(negative=())] = False,
+    invariance: Annotated[bool, Parameter(negative=())] = False,
     learning_curve: Annotated[bool, Parameter(negative=())] = False,
     weights: str | None = None,
     counts: str | None = None,
@@ -91,6 +92,10 @@ def evaluate(
         shifted, rotated, scaled, covered, deformed, tilted, cluttered, lit differently, noisy, blurred or stored as
         JPEG.
         Written into the run: robustness.json and plots/robustness.png; of other data into its folder evaluations.
+    invariance
+        Measure instead how far the features of each layer move, and the probability of the true class, when images of
+        the test split (200 at most) are shifted, scaled or turned (Zeiler and Fergus 2014). Written into the run:
+        invariance.json and plots/invariance.png.
     learning_curve
         Train the network anew on 1/8, 1/4 and 1/2 of the run's training samples, and estimate what twice as many
         would bring. Takes about 1.6 times as long as the run did. It is repeated with three seeds where that takes two
@@ -112,20 +117,33 @@ def evaluate(
     if given and not learning_curve:
         raise _without_curve(run, given[0], curve[given[0]])
     if unknown is not None:
-        others: dict[str, object] = {"--robustness": robustness, "--learning-curve": learning_curve}
+        others: dict[str, object] = {"--robustness": robustness, "--invariance": invariance}
+        others |= {"--learning-curve": learning_curve}
         others |= {"--cost": cost, "--threshold": threshold, "other data": data}
         return _print_unknown(run, unknown, [name for name, given in others.items() if given], json=json)
     if cost or threshold:
-        for option, given in (("--robustness", robustness), ("--learning-curve", learning_curve)):
+        for option, given in (
+            ("--robustness", robustness),
+            ("--invariance", invariance),
+            ("--learning-curve", learning_curve),
+        ):
             if given:
                 raise _with_rule(run, option)
+    others = {"--invariance": invariance, "--learning-curve": learning_curve}
+    beside = next((option for option, given in others.items() if given), "")
     if robustness:
-        _refuse_together(run, None, "--robustness", learning_curve=learning_curve)
+        _refuse_together(run, None, "--robustness", beside)
         from striate.api import robustness as measure_robustness
         from striate.api import write_robustness
 
         write = partial(write_robustness, other=data is not None)
         return print_kept_measure(run, partial(measure_robustness, data=data, plan=plan), write, json=json)
+    if invariance:
+        _refuse_together(run, data, "--invariance", "--learning-curve" if learning_curve else "")
+        from striate.api import invariance as measure_invariance
+        from striate.api import write_invariance
+
+        return print_kept_measure(run, measure_invariance, write_invariance, json=json)
     if learning_curve:
         _refuse_together(run, data, "--learning-curve")
         from striate.api import learning_curve as measure_learning_curve
@@ -231,10 +249,10 @@ def _with_rule(run: Path, option: str) -> Exception:
     )
 
 
-def _refuse_together(run: Path, data: str | None, option: str, *, learning_curve: bool = False) -> None:
+def _refuse_together(run: Path, data: str | None, option: str, beside: str = "") -> None:
     """Raise UsageError where an option comes with data, or with another option, that it has no use for."""
     got = f"{option} with other data, {data}" if data is not None else ""
-    got = got or (f"{option} with --learning-curve" if learning_curve else "")
+    got = got or (f"{option} with {beside}" if beside else "")
     if got:
         from striate.errors import UsageError, pasted
 

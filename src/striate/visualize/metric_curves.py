@@ -166,3 +166,46 @@ def _scale(axes: Axes, levels: Levels, identity: float | None) -> None:
     axes.set_xticks(strengths, [f"{strength:g}" for strength in strengths])
     if identity is None:
         axes.invert_xaxis()
+
+
+def invariance_figure(found: Mapping[str, Any], *, title: str) -> Figure:
+    """A row for each of `curves`, with the keys of invariance.json: on the left the distance of the features of each
+    layer, on the right, where there are classes, the probability of the true class, with bands for 95 % intervals."""
+    curves, layers, plain = found["curves"], found["layers"], found["probability"]
+    across = 1 if plain is None else 2
+    figure = new_figure(4.2 * across, 2.5 * len(curves) + 0.9)
+    grid = figure.subplots(len(curves), across, squeeze=False)
+    for (left, *right), curve in zip(grid, curves, strict=True):
+        for place, layer in enumerate(layers):
+            points = [(level["strength"], level["distances"][layer]) for level in curve["levels"]]
+            nothing = (curve["identity"], {"mean": 0.0, "interval": [0.0, 0.0]})
+            _draw_band(left, [*points, nothing], _shade(place, len(layers)), layer)
+        left.axhline(1, color=FAINT, linestyle=":", linewidth=1)
+        left.set_ylim(bottom=0)
+        name_axes(left, f"{curve['name']}, {_UNITS.get(curve['unit'], curve['unit'])}", "distance", SMALL)
+        quiet_frame(left)
+        for axes in right:
+            points = [(level["strength"], level["probability"]) for level in curve["levels"]]
+            _draw_band(axes, [*points, (curve["identity"], plain)], VERMILION, "")
+            axes.set_ylim(0, 1.03)
+            name_axes(axes, f"{curve['name']}, {_UNITS.get(curve['unit'], curve['unit'])}", "true class", SMALL)
+            show_percent(axes.yaxis)
+            quiet_frame(axes)
+    legend(grid[0][0])
+    figure.supxlabel("dotted: as far as another image; bands: 95 % intervals over images", fontsize=SMALL, color=FAINT)
+    main_title(figure, title)
+    return figure
+
+
+def _shade(place: int, count: int) -> Any:
+    """From light, of the first layer, to dark, of the last one."""
+    from matplotlib import colormaps
+
+    return colormaps["viridis"](0.85 * (1 - place / max(1, count - 1)))
+
+
+def _draw_band(axes: Axes, points: Sequence[tuple[float, Mapping[str, Any]]], color: Any, label: str) -> None:
+    rows = sorted((strength, mean["mean"], *mean["interval"]) for strength, mean in points)
+    x, middle, low, high = np.array(rows, np.float64).T
+    axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
+    axes.plot(x, middle, color=color, linewidth=1.6, marker="o", markersize=3, label=label or None)

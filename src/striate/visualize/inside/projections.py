@@ -149,6 +149,7 @@ def projection_words(found: Projections) -> str:
     """What is seen, and what lies on the way back."""
     patches = found.patches
     seen = "whole images" if patches.sight.whole else f"patches of {show_sizes(patches.sight.size)} pixels"
+    shown = several(max((len(unit.samples) for unit in patches.units), default=0), "sample")
     pools = (
         f"the switches of {several(found.pools, 'max pooling')}" if found.pools else "no max pooling, so no switches"
     )
