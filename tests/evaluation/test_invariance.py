@@ -1,4 +1,4 @@
-"""How far features move: a layer that cannot see a change does not move, one that can does; definitions, and the verb."""
+"""How far features move: what a layer cannot see does not move it; definitions, and the verb."""
 
 from __future__ import annotations
 

@@ -19,7 +19,6 @@ from striate.visualize.inside.mosaic import Picture, caption, show_mosaic
 from striate.visualize.inside.passes import as_input, attached_output, layer_outputs
 from striate.visualize.inside.patches import (
     ExcitingPatches,
-    UnitPatches,
     cut,
     draw_patches,
     exciting_patches,
@@ -83,21 +82,24 @@ def project_units(
     found = exciting_patches(module, x, layer, units=units, each=each, position=position)
     values, way = [], Passed(0, 0, ())
     for unit in found.units:
-        projection, way = _project(module, x[list(unit.samples)], rule, found.layer, unit)
+        chosen = x[list(unit.samples)]
+        projection, way = project_at(module, chosen, rule, found.layer, unit.unit, unit.positions)
         parts = [cut(one, box, outside=0) for one, box in zip(projection, unit.boxes, strict=True)]
         values.append(np.stack(parts))
     return Projections(rule, found, tuple(values), way.relus, way.pools)
 
 
-def _project(
-    module: nn.Module, x: torch.Tensor, rule: Rule, layer: str, unit: UnitPatches
+def project_at(
+    module: nn.Module, x: torch.Tensor, rule: Rule, layer: str, unit: int, positions: Sequence[Shape]
 ) -> tuple[NDArray[np.float32], Passed]:
-    """(K, C, *spatial): of each sample the projection of the unit at its position there."""
+    """The projections (K, C, *spatial) of `unit` of `layer` for normalized inputs `x` (K, C, *spatial), of each at its
+    one of `positions` in the map, () where it has none; and what they came back through. Raises ModelError as
+    `project_units` does."""
     with on_trial(module), torch.inference_mode(False), torch.enable_grad():
         given = as_input(module, x).clone().requires_grad_(True)
         with rectified_gradients(rule):
             output = attached_output(module, given, layer)
-        rows = [output[(row, unit.unit, *place)] for row, place in enumerate(unit.positions)]
+        rows = [output[(row, unit, *place)] for row, place in enumerate(positions)]
         behind = partial(_behind_relu, module, x[:1])
         back, way = projected(torch.stack(rows), given, rule, f"layer {layer}", behind, strong=rule == "deconvnet")
         return back.float().cpu().numpy(), way
@@ -125,7 +127,7 @@ def projections_figure(
     grid = figure.subplots(down, 2 * across, squeeze=False)
     for place, unit in enumerate(units):
         left, right = (grid[place // across][2 * (place % across) + side] for side in (0, 1))
-        show_mosaic(left, [_gray_middle(one) for one in found.values[place]], _SQUARE)
+        show_mosaic(left, [gray_middle(one) for one in found.values[place]], _SQUARE)
         draw_patches(right, unit, images, _SQUARE)
         _name(left, unit_name(unit, labels).replace("\n", ": "))
     for axes in grid.ravel()[2 * len(units) :]:
@@ -139,7 +141,7 @@ def _name(axes: Axes, text: str) -> None:
     axes.set_title(text, loc="left", fontsize=SMALL, color=INK, parse_math=False)
 
 
-def _gray_middle(values: NDArray[np.float32]) -> Picture:
+def gray_middle(values: NDArray[np.float32]) -> Picture:
     """(H, W, 3), 0 to 1: gray is 0, each projection scaled by its own largest magnitude."""
     scaled = 0.5 + 0.5 * values.astype(np.float64) / (float(np.abs(values).max()) or 1.0)
     return np.moveaxis(scaled.repeat(3, 0) if len(scaled) == 1 else scaled, 0, -1)
