@@ -1,45 +1,20 @@
-"""`striate eval`.
-What `striate eval` measures of a run only on request, and saves in it.
-"""
+"""`striate eval`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from striate.api.fields_of_data import MEASURED, refuse_unused
 from striate.cli.fields import takes_fields
+from striate.cli.kept_measure import print_kept_measure
+from striate.cli.learning_curve import read_counts, read_seeds
 
 if TYPE_CHECKING:
     from striate.tasks.evaluation import Evaluation
-
-
-class _Measured(Protocol):
-    def to_json(self) -> dict[str, Any]: ...
-
-
-Found = TypeVar("Found", bound=_Measured)
-
-
-def print_kept_measure(
-    run: Path, measure: Callable[..., Found], write: Callable[[Path, Found], tuple[Path, ...]], *, json: bool
-) -> int:
-    """Measure the run, write what was found into it, print it."""
-    from striate.cli.output import print_json, print_note, print_text, results_only
-
-    with results_only(json):
-        found = measure(run, announce=print_note)
-        for written in write(run, found):
-            print_note(f"written: {written}")
-    if json:
-        print_json(found.to_json())
-    else:
-        print_text(str(found))
-    return 0
 
 
 @takes_fields(*MEASURED)
@@ -149,7 +124,9 @@ def evaluate(
         from striate.api import learning_curve as measure_learning_curve
         from striate.api import write_learning_curve
 
-        measure = partial(measure_learning_curve, weights=weights, counts=_counts(counts), seeds=_seeds(run, seeds))
+        measure = partial(
+            measure_learning_curve, weights=weights, counts=read_counts(counts), seeds=read_seeds(seeds, run)
+        )
         return print_kept_measure(run, measure, write_learning_curve, json=json)
     from striate.api import evaluate as evaluate_run
     from striate.cli.output import print_json, print_note, print_text, results_only
@@ -198,37 +175,6 @@ def _keep(run: Path, evaluation: Evaluation) -> None:
         print_note(f"written: {write_evaluation(run, evaluation)[-1]}, and the same as .json")
     except RunError as error:
         print_note(f"not written: {error.where}: {error.got}")
-
-
-def _counts(text: str | None) -> tuple[int, ...] | None:
-    """The numbers of training samples that were named. Raises UsageError."""
-    if text is None:
-        return None
-    parts = [part.strip().replace("_", "") for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and 0 < len(part) < 12 for part in parts):
-        from striate.errors import UsageError
-
-        expected = "numbers of training samples, parted by commas"
-        raise UsageError("--counts", repr(text[:60]), expected, "--counts 100,1000,10000")
-    return tuple(int(part) for part in parts)
-
-
-def _seeds(run: Path, count: int | None) -> tuple[int, ...] | None:
-    """So many seeds, from that of the run on. Raises UsageError."""
-    if count is None:
-        return None
-    if not 1 <= count <= _MOST_SEEDS:
-        from striate.errors import UsageError
-
-        raise UsageError("--seeds", str(count), f"1 to {_MOST_SEEDS}", "--seeds 3")
-    from striate.runs.directory import open_run
-    from striate.training.config_file import config_from_yaml
-
-    first = config_from_yaml(open_run(run).config).seed
-    return tuple((first + k) % 2**32 for k in range(count))
-
-
-_MOST_SEEDS = 100
 
 
 def _without_curve(run: Path, option: str, value: object) -> Exception:
