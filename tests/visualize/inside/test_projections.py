@@ -119,12 +119,14 @@ def test_a_relu_counts_however_it_is_called(rule):
         np.testing.assert_array_equal(found[way].values[0], found["module"].values[0])
 
 
-def test_outputs_stay_as_they_are():
-    module, x = two_layers(), images()
+@pytest.mark.parametrize("module", [two_layers(), nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU6()).double()])
+def test_outputs_stay_as_they_are(module):
+    x = 9 * images()
     with torch.no_grad():
         plain = module(x)
         with rectified_gradients("deconvnet"):
             assert torch.equal(module(x), plain)
+    assert project_units(module, x, "guided-backprop", units=[0]).relus == len(module) // 2
 
 
 def test_what_no_rule_is_for_is_refused():

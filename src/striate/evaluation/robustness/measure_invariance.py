@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -83,8 +83,8 @@ def measure_invariance(
     for part in batches(pool):
         at = slice(start, start + len(part))
         truth = None if labels is None else labels[at]
-        _measure(trained, part, truth, layers, kinds, lambda kind, at=at: Draws(  # type: ignore[misc]
-            seed, kind, ids[at], np.arange(count)[at], pool), sums)  # fmt: skip
+        draws = {kind.name: Draws(seed, kind.name, ids[at], np.arange(count)[at], pool) for kind in kinds}
+        _measure(trained, part, truth, layers, kinds, draws, sums)
         start = at.stop
         progress(f"{start:,} of {count:,} images")
     between = np.concatenate(sums.others).mean(0)
@@ -127,7 +127,7 @@ def _measure(
     truth: torch.Tensor | None,
     layers: Sequence[str],
     kinds: Sequence[_Kind],
-    draws: Callable[[str], Draws],
+    draws: Mapping[str, Draws],
     sums: _Sums,
 ) -> None:
     """Add the distances of some images."""
@@ -136,7 +136,7 @@ def _measure(
     if truth is not None:
         sums.plain.append(_probability(trained, part, truth))
     for kind in kinds:
-        drawn = draws(kind.name)
+        drawn = draws[kind.name]
         for strength in kind.strengths:
             changed = kind.change(part, strength, drawn)
             moved = _distances(before, _features(trained, changed, layers))

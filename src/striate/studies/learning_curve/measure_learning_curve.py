@@ -144,7 +144,7 @@ def measure_learning_curve(
     headline = task.headline_figure()
     metric = headline.metric
     shares = shares_of(counts, data)
-    arms = (None,) if weights is None else (weights, "")
+    arms: tuple[str | None, ...] = (None,) if weights is None else (weights, "")
     runs = [run if arm is None else _from_weights(run, arm) for arm in arms]
     chosen = tuple(seeds or seeds_for(run, shares, len(arms)))
     announce(_plan_text(runs, chosen, shares))

@@ -21,7 +21,6 @@ SOURCES: dict[Rule, str] = {
     "deconvnet": "Zeiler and Fergus, ECCV 2014",
     "guided-backprop": "Springenberg et al., ICLR 2015 workshop",
 }
-_MOST = {"relu": None, "relu6": 6.0}
 _OTHERS = {
     "LeakyRelu": "leaky ReLU",
     "Prelu": "PReLU",
@@ -39,6 +38,14 @@ _OTHERS = {
     "Softmax": "softmax",
     "ScaledDotProduct": "attention",
 }
+
+
+_ARGUMENTS = {
+    "relu": ("input", "inplace"),
+    "relu6": ("input", "inplace"),
+    "hardtanh": ("input", "min_val", "max_val", "inplace"),
+}
+_MOST = {"relu": None, "relu6": 6.0}
 
 
 class _Rectified(torch.autograd.Function):
@@ -67,12 +74,13 @@ def rectified_gradients(rule: Rule) -> Iterator[None]:
 
     def around(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         kind = function_kind(func, args, kwargs)
-        given = args[0] if args else kwargs.get("input")
-        if kind not in _MOST or not isinstance(given, torch.Tensor) or not given.is_floating_point():
+        named = dict(zip(_ARGUMENTS.get(kind or "", ("input",)), args, strict=False)) | kwargs
+        relu = kind in ("relu", "relu6") or (kind == "hardtanh" and named.get("min_val") == 0)  # so nn.ReLU6 is called
+        given = named.get("input")
+        if not relu or not isinstance(given, torch.Tensor) or not given.is_floating_point():
             return func(*args, **kwargs)
-        made = _Rectified.apply(given, _MOST[kind], rule)
-        in_place = kwargs.get("inplace", False) or func.__name__.endswith("_")
-        in_place = in_place or (len(args) > 1 and args[1] is True)
+        made = _Rectified.apply(given, named.get("max_val", 1.0) if kind == "hardtanh" else _MOST[kind], rule)
+        in_place = named.get("inplace") is True or func.__name__.endswith("_")
         return given.copy_(made) if in_place else made
 
     with torch_functions(around):
