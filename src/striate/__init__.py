@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         explain,
         export,
         find_learning_rate,
+        invariance,
         learning_curve,
         load,
         match,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from striate.doctor.diagnosis import Diagnosis
     from striate.errors import StriateError
     from striate.evaluation.comparison import Comparison
+    from striate.evaluation.robustness.invariance import Invariance
     from striate.evaluation.robustness.robustness import Robustness
     from striate.records import Finding, Interval
     from striate.studies.learning_curve.learning_curve import LearningCurve
@@ -58,6 +60,7 @@ _PUBLIC = {
     "explain": "striate.api",
     "export": "striate.api",
     "find_learning_rate": "striate.api",
+    "invariance": "striate.api",
     "learning_curve": "striate.api",
     "match": "striate.api",
     "play": "striate.api",
@@ -75,6 +78,7 @@ _PUBLIC = {
     "Diagnosis": "striate.doctor.diagnosis",
     "LearningCurve": "striate.studies.learning_curve.learning_curve",
     "Ledger": "striate.account.ledger",
+    "Invariance": "striate.evaluation.robustness.invariance",
     "Robustness": "striate.evaluation.robustness.robustness",
     "Metric": "striate.tasks.metric",
     "Task": "striate.tasks.task",
@@ -93,6 +97,7 @@ __all__ = [
     "Explanation",
     "Finding",
     "Interval",
+    "Invariance",
     "LearningCurve",
     "Ledger",
     "Metric",
@@ -109,6 +114,7 @@ __all__ = [
     "explain",
     "export",
     "find_learning_rate",
+    "invariance",
     "learning_curve",
     "load",
     "match",

@@ -68,6 +68,7 @@ def test_help_has_choices_range_and_default_of_a_field(name: str, said: list[str
     [
         (["sweep"], ["--over", "--trials", "--optimizer", "--augment.shift"], ["--cv", "--budget.minutes"]),
         (["plan"], ["--batch", "--execution.precision", "--seconds"], ["--plan", "--cv"]),
+        (["learning-curve"], ["--epochs", "--weights", "--counts"], ["--cv", "--budget.target"]),
         (["lr-find"], ["--epochs", "--schedule.name"], ["--optim.lr", "--cv"]),
         (["doctor"], ["--lr", "--optim.momentum", "--device"], ["--cv", "--data.fingerprint"]),
         (["baseline"], ["--size", "--seed", "--data.split_seed"], ["--optim.momentum", "--epochs"]),

@@ -56,6 +56,16 @@ def test_every_layer_of_a_layer_string_can_be_stepped_through(client: TestClient
         assert unit["seen"] is not None
 
 
+def test_a_number_is_projected_back_to_the_image(client: TestClient) -> None:
+    found = ask(client, "projections", layer=2, map=1, row=3, column=4)["projections"]
+    assert [one["method"] for one in found] == ["deconvnet", "guided-backprop"]
+    assert all(one["picture"].startswith("data:image/png;base64,") for one in found)
+    first = ask(client, "projections", layer=0, map=1, row=3, column=4)["projections"]
+    assert all("no ReLU between it and the image" in one["problem"] for one in first)
+    last = ask(client, "projections", layer=8, map=2, row=0, column=0)["projections"]
+    assert all("picture" in one for one in last)
+
+
 def test_what_a_number_sees_is_the_receptive_field_of_the_ledger(client: TestClient) -> None:
     rows = striate.summarize(STRING, (1, 12, 12)).rows
     for place, row in enumerate(rows[:6]):

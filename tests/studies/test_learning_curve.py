@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,10 +15,25 @@ from hypothesis import strategies as st
 import striate
 from striate.cli.main import main
 from striate.data.dataset import Dataset, Preparation, Split
-from striate.errors import DataError
-from striate.studies.learning_curve.learning_curve import Gain, LearningCurve, PowerLaw, SizePoint, told
-from striate.studies.learning_curve.measure_learning_curve import SHARES, nested_rows, steps_for, with_training_rows
+from striate.errors import ConfigError, DataError
+from striate.studies.learning_curve.learning_curve import (
+    Gain,
+    LearningCurve,
+    PowerLaw,
+    PretrainingGain,
+    SizePoint,
+    told,
+)
+from striate.studies.learning_curve.measure_learning_curve import (
+    SHARES,
+    nested_rows,
+    shares_of,
+    steps_for,
+    with_training_rows,
+)
 from striate.studies.learning_curve.power_law import fit_power_law, gain_of_twice
+from striate.studies.learning_curve.pretraining_gain import gain_at, gain_sentence
+from striate.tasks.classify.task import Classify
 
 SIZES = (125, 250, 500, 1000)
 
@@ -103,6 +119,42 @@ def test_steps_lie_between_as_many_and_as_many_epochs():
     assert steps_for(1 / 8, 1) == 1
 
 
+def test_counts_are_parts_and_validation_samples_have_labels_too():
+    data = sample_set(200)
+    data = replace(data, splits=data.splits | {"val": data.splits["test"]})
+    assert shares_of(None, data) == SHARES
+    assert shares_of([100, 20, 230], data) == (0.1, 0.5, 1.0)
+    rows = nested_rows(data, 0, (0.1, 0.5, 1.0))
+    assert [len(rows[share]) for share in sorted(rows)] == [20, 100, 200]
+    with pytest.raises(DataError, match=r"at most 230: 200 to train on, 30 to validate(.|\n)*--counts 20,230"):
+        shares_of([20, 231], data)
+    with pytest.raises(ConfigError, match="each class has a sample"):
+        shares_of([2], data)
+
+
+def hits(share, tests=4000, seed=0):
+    return (np.random.default_rng(seed).random((tests, 1)) < share).astype(np.float64)
+
+
+def test_a_gain_is_paired_and_its_interval_holds_the_truth():
+    headline = Classify.headline_figure()
+    hard = np.random.default_rng(1).random((4000, 1))
+    pairs = [((hard < 0.80 + luck).astype(float), (hard < 0.84 + luck).astype(float)) for luck in (-0.01, 0.0, 0.012)]
+    found = gain_at(100, headline, pairs)
+    assert found.told
+    assert found.value == pytest.approx(0.04, abs=0.008)
+    assert found.interval[0] < 0.04 < found.interval[1]
+    assert found.interval[1] - found.interval[0] < 0.04  # the same samples: unpaired ones would make it far wider
+    noise = gain_at(100, headline, [(hits(0.8, seed=2 * k), hits(0.8, seed=2 * k + 1)) for k in range(3)])
+    assert not noise.told
+    alone = gain_at(100, headline, pairs[:1])
+    assert not alone.luck
+    points = (SizePoint(1.0, 100, 0, 10, 0.8, 1.0, False),)
+    said = gain_sentence(PretrainingGain("runs/a", points, (found, replace(alone, n=1000))), "accuracy")
+    assert said.startswith("Beginning with the weights of runs/a changes the test accuracy: with 100 labels by +4")
+    assert "points (95 %: +" in said
+
+
 def curve(gain, metric="accuracy", seeds=(0, 1, 2)):
     points = tuple(
         SizePoint(share, round(1000 * share), seed, 10, 0.9, 1.0, False) for share in SHARES for seed in seeds
@@ -133,6 +185,27 @@ def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("curve") / "boston"
     assert main(["train", "boston", "--out", str(out), "--epochs", "2", "--execution.plan", "plain"]) == 0
     return out
+
+
+@pytest.mark.slow
+def test_the_verb_compares_pretrained_weights(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    quick = ["--model", "conv(6,3) relu pool(2) fc(10)", "--plan", "plain", "--epochs", "2"]
+    assert main(["train", "digits", *quick, "--seed", "5", "--out", "first"]) == 0
+    capsys.readouterr()
+    words = ["--weights", "first", "--counts", "30,300,1300", "--seeds", "2", "--out", "run", "--json"]
+    assert main(["learning-curve", "digits", *quick, *words]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document == json.loads((tmp_path / "run" / "learning-curve.json").read_text())
+    pretrained = document["pretrained"]
+    assert [gain["n"] for gain in pretrained["gains"]] == [30, 300, max(point["n"] for point in document["points"])]
+    assert len(pretrained["points"]) == len(document["points"]) == 6
+    assert pretrained["gains"][0]["told"]
+    assert sum(point["of_run"] for point in document["points"]) == 1
+    by_hand = [
+        one["value"] - other["value"] for one, other in zip(pretrained["points"], document["points"], strict=True)
+    ]
+    assert pretrained["gains"][0]["by_seed"] == pytest.approx(by_hand[:2])
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from striate.errors import ConfigError, DataError
 from striate.evaluation.baselines import fit_baselines, refuse_network_fields
 from striate.tasks.classify import baselines as classify_baselines
 from striate.tasks.config import TaskConfig
+from striate.tasks.kmeans_features import learn_kmeans_features
 from striate.tasks.registry import make_task
 from striate.tasks.regress import baselines as regress_baselines
 from striate.tasks.segment import baselines as segment_baselines
@@ -54,8 +55,31 @@ def test_what_is_separable_is_separated():
     assert fitted(blobs())["logistic regression"].metrics["accuracy"] == 1.0
     gray = fitted(stripes())
     assert gray["HOG + linear SVM"].metrics["accuracy"] == 1.0
+    assert gray["k-means features + linear SVM"].metrics["accuracy"] == 1.0
     assert gray["logistic regression"].metrics["accuracy"] < 0.9  # no single pixel tells the direction
     assert fitted(stripes(channels=3))["HOG + color + linear SVM"].metrics["accuracy"] == 1.0
+
+
+def test_kmeans_features_are_the_definition():
+    images = stripes().splits["train"].inputs[:40]
+    learned = learn_kmeans_features(images, seed=0)
+    size, (height, width) = learned.patch, images.shape[2:]
+    codes = np.zeros((2, 2, len(learned.centers)))
+    image = images[7, 0].numpy().astype(np.float64)
+    for row in range(height - size + 1):
+        for column in range(width - size + 1):
+            patch = image[row : row + size, column : column + size].ravel()
+            patch = (patch - patch.mean()) / np.sqrt(patch.var() + 10)
+            z = (patch - learned.mean.numpy()) @ learned.whiten.numpy()
+            far = np.linalg.norm(z - learned.centers.numpy(), axis=1)
+            place = int(row >= (height - size + 1) // 2), int(column >= (width - size + 1) // 2)
+            codes[place] += np.maximum(0, far.mean() - far)
+    expected = (codes.reshape(-1) - learned.center) / learned.spread
+    np.testing.assert_allclose(learned(images[7:8])[0], expected, atol=2e-3, rtol=1e-3)
+    whitened = learned(images)
+    assert np.abs(whitened.mean(0)).max() < 1e-3
+    again = learn_kmeans_features(images, seed=0)
+    np.testing.assert_array_equal(again.centers.numpy(), learned.centers.numpy())
 
 
 def test_color_is_seen_where_edges_say_nothing():
@@ -239,7 +263,8 @@ def test_nothing_is_warned_of_and_each_is_announced():
         warnings.simplefilter("error")
         data = stripes(shuffled=True)
         fit_baselines(data, make_task(data, TaskConfig()), announce=said.append)
-    assert said == ["baseline: majority class", "baseline: logistic regression", "baseline: HOG + linear SVM"]
+    names = ["majority class", "logistic regression", "HOG + linear SVM", "k-means features + linear SVM"]
+    assert said == [f"baseline: {name}" for name in names]
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from striate.api.diagnosing import Consultation, diagnose_run, diagnose_training, write_diagnosis
     from striate.api.explaining import explain, write_explanation
     from striate.api.exporting import export, try_export
-    from striate.api.measuring import baselines, evaluate, robustness, write_evaluation, write_robustness
+    from striate.api.measuring import (
+        baselines,
+        evaluate,
+        invariance,
+        robustness,
+        write_evaluation,
+        write_invariance,
+        write_robustness,
+    )
     from striate.api.networks import Summary, build, load, summary, write_summary
     from striate.api.planning import TrainingPlan, plan_training
     from striate.api.playing import evaluate_player, play
@@ -35,7 +43,15 @@ _PLACES = {
     "data": ("check_data", "convert_data", "index_data", "pack", "pack_shards"),
     "diagnosing": ("Consultation", "diagnose_run", "diagnose_training", "write_diagnosis"),
     "explaining": ("explain", "write_explanation"),
-    "measuring": ("baselines", "evaluate", "robustness", "write_evaluation", "write_robustness"),
+    "measuring": (
+        "baselines",
+        "evaluate",
+        "invariance",
+        "robustness",
+        "write_evaluation",
+        "write_invariance",
+        "write_robustness",
+    ),
     "exporting": ("export", "try_export"),
     "networks": ("Summary", "build", "load", "summary", "write_summary"),
     "announcing": ("announcer",),
@@ -81,6 +97,7 @@ __all__ = [
     "export",
     "find_learning_rate",
     "index_data",
+    "invariance",
     "learning_curve",
     "load",
     "match",
@@ -102,6 +119,7 @@ __all__ = [
     "write_diagnosis",
     "write_evaluation",
     "write_explanation",
+    "write_invariance",
     "write_learning_curve",
     "write_robustness",
     "write_summary",

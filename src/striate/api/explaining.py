@@ -59,7 +59,8 @@ def explain(
     `image` as in `Trained.predict`: a path, a PIL image, or a raw array of the training shape; or a sample of a named
     data set (`mnist5k#17`); for a table, its numbers, also as text (`"5.1,3.5,1.4,0.2"`). For an `nn.Module`, which
     knows no preparation, a normalized tensor (C, H, W) or (F,). `method`: `saliency`, `integrated-gradients`,
-    `smoothgrad`, `grad-cam` or `occlusion`; `auto` tries all of them, and several layers for Grad-CAM. `cost` and
+    `smoothgrad`, `grad-cam` or `occlusion`; `auto` tries all of these, and several layers for Grad-CAM; by name only:
+    `deconvnet` and `guided-backprop`. `cost` and
     `threshold` of a run say how its class is chosen, as in `load`. One part of the prediction is explained where it is
     named: a `box` by its number, from 1, in the order of `predict`; a `pixel` (x, y) of the file; a `point` by its
     name; `part` is whichever of these the run has. The network is left as it is, in every bit.

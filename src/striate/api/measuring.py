@@ -30,6 +30,9 @@ from striate.evaluation.assessment import (
     save_assessment,
 )
 from striate.evaluation.evaluate import evaluate_trained, plan_evaluation
+from striate.evaluation.robustness.invariance import Invariance
+from striate.evaluation.robustness.measure_invariance import MOST as INVARIANCE_MOST
+from striate.evaluation.robustness.measure_invariance import measure_invariance
 from striate.evaluation.robustness.measure_robustness import MOST, measure_robustness
 from striate.evaluation.robustness.robustness import Robustness
 from striate.evaluation.written_inference import written_inference
@@ -344,3 +347,46 @@ def write_robustness(run: str | Path, found: Robustness, *, other: bool = False)
     save_figure(figure, picture, _DPI)
     write_json(document, found.to_json())
     return document, picture
+
+
+def invariance(
+    run: str | Path | Run,
+    *,
+    split: str = "test",
+    samples: int = INVARIANCE_MOST,
+    seed: int = 0,
+    announce: Announce | None = None,
+) -> Invariance:
+    """How far the features of a run's layers move when an image is shifted, scaled or turned, relative to the distance
+    between two images, and the probability of the true class, with intervals over images.
+
+    Of the test split, or `val`; of at most `samples` images, evenly spaced. Nothing is written. Raises UsageError;
+    DataError for data that are no images, or have changed; RunError where there is no run.
+    """
+    if split not in ("test", "val"):
+        raise UsageError("split", repr(split), "test or val", 'split="test"')
+    if samples < 2:
+        raise UsageError("samples", str(samples), "2 or more", "samples=200")
+    opened = open_run(run.path if isinstance(run, Run) else Path(run))
+    trained, config = load(opened.path), config_from_yaml(opened.config)
+    with allocator_policy(usual_policy()):
+        measured = read_data(config, announce)[1]
+        if split == "test":
+            measured.require_test("invariance")
+        say = announce or (lambda _: None)
+        return measure_invariance(trained, measured, split, samples=samples, seed=seed, progress=say)
+
+
+def write_invariance(run: str | Path, found: Invariance) -> tuple[Path, Path]:
+    """Write `invariance.json` and `plots/invariance.png` into the run; their paths. Raises RunError."""
+    from striate.visualize.canvas import of_split, save_figure
+    from striate.visualize.metric_curves import invariance_figure
+
+    opened = open_run(Path(run))
+    picture = opened.plots / "invariance.png"
+    figure = invariance_figure(found.to_json(), title=of_split(found.data, found.split, found.n))
+    with explained(opened.plots):
+        make_folder(opened.plots)
+    save_figure(figure, picture, _DPI)
+    write_json(opened.invariance, found.to_json())
+    return opened.invariance, picture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -22,14 +23,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from striate.api.training import Run
+    from striate.visualize.inside.rectified import Rule
 
 What = Literal[
-    "filters", "maps", "patches", "maximize", "invert", "embedding", "correlation", "tuning", "field", "landscape",
-    "statistics",
+    "filters", "maps", "patches", "deconvnet", "guided-backprop", "maximize", "invert", "embedding", "correlation",
+    "tuning", "field", "landscape", "statistics",
 ]  # fmt: skip
 WHATS: tuple[str, ...] = get_args(What)
 
 _DPI, _PHOTO_DPI = 100, 80
+_PHOTOS = ("patches", "deconvnet", "guided-backprop")
 _EMBEDDED, _CORRELATED, _SEARCHED = 1000, 256, 1000
 _LANDSCAPE, _WORK = 512, 4e11
 """Samples at most, and multiply–accumulates of all their forward passes: about a minute."""
@@ -49,7 +52,7 @@ class Shown:
 
     def save(self, path: str | Path) -> Path:
         """Write the picture as a PNG, or an SVG where `path` ends so. Raises RunError where it cannot."""
-        return save_figure(self.figure, path, _PHOTO_DPI if self.what == "patches" else _DPI)
+        return save_figure(self.figure, path, _PHOTO_DPI if self.what in _PHOTOS else _DPI)
 
     def to_json(self) -> dict[str, Any]:
         """The record with what it is of."""
@@ -63,6 +66,7 @@ class _Request:
     image: str | Path | None
     layer: str | None
     unit: int | None
+    position: tuple[int, ...] | None = None
 
 
 def show(
@@ -72,6 +76,7 @@ def show(
     *,
     layer: str | None = None,
     unit: int | None = None,
+    position: tuple[int, ...] | None = None,
     input_shape: tuple[int, ...] | None = None,
     announce: Announce | None = None,
 ) -> Shown:
@@ -80,18 +85,21 @@ def show(
     `model`: a run, or anything that `build` takes, where no data are needed; its weights are then random, and a note
     says so. `what`: see `striate show --help`. `image`: a picture file or `mnist5k#17`; by default, of a run, the first
     validation sample. `layer`, `unit`: names as `striate summary` lists them, units from 0; each has a default.
+    `position`: (row, column) in the map of a unit, from 0, that is projected; by default the strongest of each image.
     Data of a run are those of its validation split. The network and all random state stay as they are.
     Raises StriateError.
     """
     if what not in _SHOWS:
         raise UsageError("WHAT", repr(what), f"one of: {', '.join(WHATS)}", "striate show RUN filters")
-    for option, given in (("image", image), ("layer", layer), ("unit", unit)):
+    options = (("image", image), ("layer", layer), ("unit", unit), ("position", position))
+    for option, given in options:
         if given is not None and option not in _OPTIONS[what]:
             name = "IMAGE" if option == "image" else f"--{option}"
+            given = ",".join(map(str, given)) if isinstance(given, tuple) else given
             raise UsageError(name, f"{given}, for {what}", "nothing: it changes nothing there", f"leave out {given}")
     with same_random_state():
         subject = find_subject(model, input_shape, announce or (lambda _: None))
-        return _SHOWS[what](_Request(subject, image, layer, unit))
+        return _SHOWS[what](_Request(subject, image, layer, unit, position))
 
 
 def _shown(request: _Request, what: str, words: str, record: Any, figure: Figure) -> Shown:
@@ -130,10 +138,32 @@ def _patches(request: _Request) -> Shown:
         raise DataError("patches", f"a {subject.preparation.kind}", "images", command)
     units = None if request.unit is None else [request.unit]
     found = exciting_patches(subject.module, x, request.layer, units=units, each=EACH if units is None else OF_ONE)
-    labels = [subject.classes[k] for k in split.targets.tolist()] if _has_classes(subject, split) else []
+    labels = _labels(subject, split)
     title = _title(subject, of)
     figure = patches_figure(found, split.inputs[:].numpy(), title=title, labels=labels)
     return _shown(request, "patches", f"{patches_words(found)} {of}", found, figure)
+
+
+def _projections(rule: Rule, request: _Request) -> Shown:
+    from striate.visualize.inside.projections import project_units, projections_figure
+
+    subject = request.subject
+    if request.image is None:
+        split, x, of = subject.samples(_SEARCHED)
+        raw, labels = split.inputs[:], _labels(subject, split)
+    else:
+        one, of = subject.input(request.image)
+        raw, labels = one[None], []
+        x = subject.normalized(raw)
+    if subject.picture(raw[0]) is None:
+        command = f"striate train mnist5k --out runs/first && striate show runs/first {rule}"
+        raise DataError(rule, f"a {subject.preparation.kind}", "images", command)
+    units = None if request.unit is None else [request.unit]
+    found = project_units(subject.module, x, rule, request.layer, units=units, position=request.position)
+    figure = projections_figure(found, raw.numpy(), title=_title(subject, of), labels=labels)
+    of_units = several(len(found.patches.units), "unit")
+    words = f"{found.patches.layer}: projections of {of_units} by {rule}, beside the patches that excite them. {of}"
+    return _shown(request, rule, words, found, figure)
 
 
 def _maximize(request: _Request) -> Shown:
@@ -259,6 +289,10 @@ def _statistics(request: _Request) -> Shown:
     return _shown(request, "statistics", found.words, found, figure)
 
 
+def _labels(subject: Subject, split: Split) -> list[str]:
+    return [subject.classes[k] for k in split.targets.tolist()] if _has_classes(subject, split) else []
+
+
 def _has_classes(subject: Subject, split: Split) -> bool:
     return bool(subject.classes) and split.targets.ndim == 1
 
@@ -271,6 +305,8 @@ _SHOWS: dict[str, Callable[[_Request], Shown]] = {
     "filters": _filters,
     "maps": _maps,
     "patches": _patches,
+    "deconvnet": partial(_projections, "deconvnet"),
+    "guided-backprop": partial(_projections, "guided-backprop"),
     "maximize": _maximize,
     "invert": _invert,
     "embedding": _embedding,
@@ -284,6 +320,8 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
     "filters": ("layer", "unit"),
     "maps": ("image", "layer"),
     "patches": ("layer", "unit"),
+    "deconvnet": ("image", "layer", "unit", "position"),
+    "guided-backprop": ("image", "layer", "unit", "position"),
     "maximize": ("layer", "unit"),
     "invert": ("image", "layer"),
     "embedding": ("layer",),

@@ -18,6 +18,7 @@ from striate.api.training import Run
 from striate.data.sources.objects import Data, given_data
 from striate.errors import UsageError
 from striate.models.build import Model, named_model
+from striate.models.config import NONE
 from striate.models.trusted_code import is_given
 from striate.runs.directory import open_run, read_metrics
 from striate.runs.files import explained, write_json
@@ -37,14 +38,21 @@ _DPI = 120
 
 
 def learning_curve(
-    run: str | Path | Run, *, seeds: Sequence[int] | None = None, announce: Announce | None = None
+    run: str | Path | Run,
+    *,
+    weights: str | Path | None = None,
+    counts: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
+    announce: Announce | None = None,
 ) -> LearningCurve:
     """How good the network of a finished run would be with 1/8, 1/4 and 1/2 of its training samples, and, by a power
     law, with twice as many.
 
-    The network is trained anew on each part, with the run's configuration; steps as in `steps_for`. `seeds`: three from
-    that of the run on where that takes two minutes at most, else its own. Nothing is written.
-    Raises RunError for a run that is not complete or has no network, DataError.
+    The network is trained anew on each part, with the run's configuration; steps as in `steps_for`. `counts`: numbers
+    of training samples instead of these parts. `weights`: a run, or other pretrained weights as `train` takes them;
+    each training is then done twice, from random weights and from these, and compared. `seeds`: three from that of the
+    run on where that takes two minutes at most or trainings are compared, else its own. Nothing is written.
+    Raises RunError for a run that is not complete or has no network, DataError, ConfigError, ModelError.
     """
     say = announce or (lambda _: None)
     opened = open_run(run.path if isinstance(run, Run) else Path(run))
@@ -55,7 +63,11 @@ def learning_curve(
     finished = FinishedRun(
         config, int(metrics["steps"]), float(metrics["train_seconds"]), None if kept is None else kept.ids, answers
     )
-    return measure_learning_curve(finished, read_data(config, announce)[1], seeds=seeds, announce=say)
+    named = None if weights is None else str(weights)
+    if named in ("", NONE):
+        raise UsageError("--weights", repr(named), "a run or other pretrained weights", "leave out --weights")
+    data = read_data(config, announce)[1]
+    return measure_learning_curve(finished, data, weights=named, counts=counts, seeds=seeds, announce=say)
 
 
 def write_learning_curve(run: str | Path, found: LearningCurve) -> tuple[Path, Path]:

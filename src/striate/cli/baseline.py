@@ -19,7 +19,8 @@ def baseline(
 ) -> int:
     """Measure what a network has to beat, without training one.
 
-    Classes: the commonest; logistic regression; for images HOG, and color where there is some, with a linear SVM.
+    Classes: the commonest; logistic regression; for images HOG, and color where there is some, with a linear SVM,
+    and the same on features that k-means learns from patches without labels (Coates et al. 2011).
     Numbers: the mean; ridge regression; for tables gradient boosting. Masks: the commonest; a random forest on pixels.
     They are fitted to the training split that `striate train` would use, tuned on the validation split, and evaluated
     on the test split. `striate train --baseline` compares a network with them. Exit code 1 if some of the data could

@@ -1,45 +1,20 @@
-"""`striate eval`.
-What `striate eval` measures of a run only on request, and saves in it.
-"""
+"""`striate eval`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from striate.api.fields_of_data import MEASURED, refuse_unused
 from striate.cli.fields import takes_fields
+from striate.cli.kept_measure import print_kept_measure
+from striate.cli.learning_curve import read_counts, read_seeds
 
 if TYPE_CHECKING:
     from striate.tasks.evaluation import Evaluation
-
-
-class _Measured(Protocol):
-    def to_json(self) -> dict[str, Any]: ...
-
-
-Found = TypeVar("Found", bound=_Measured)
-
-
-def print_kept_measure(
-    run: Path, measure: Callable[..., Found], write: Callable[[Path, Found], tuple[Path, ...]], *, json: bool
-) -> int:
-    """Measure the run, write what was found into it, print it."""
-    from striate.cli.output import print_json, print_note, print_text, results_only
-
-    with results_only(json):
-        found = measure(run, announce=print_note)
-        for written in write(run, found):
-            print_note(f"written: {written}")
-    if json:
-        print_json(found.to_json())
-    else:
-        print_text(str(found))
-    return 0
 
 
 @takes_fields(*MEASURED)
@@ -54,7 +29,11 @@ def evaluate(
     threshold: Annotated[list[str] | None, Parameter(negative=())] = None,
     unknown: str | None = None,
     robustness: Annotated[bool, Parameter(negative=())] = False,
+    invariance: Annotated[bool, Parameter(negative=())] = False,
     learning_curve: Annotated[bool, Parameter(negative=())] = False,
+    weights: str | None = None,
+    counts: str | None = None,
+    seeds: int | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Evaluate a trained network on its test split or on other data.
@@ -88,10 +67,21 @@ def evaluate(
         shifted, rotated, scaled, covered, deformed, tilted, cluttered, lit differently, noisy, blurred or stored as
         JPEG.
         Written into the run: robustness.json and plots/robustness.png; of other data into its folder evaluations.
+    invariance
+        Measure instead how far the features of each layer move, and the probability of the true class, when images of
+        the test split (200 at most) are shifted, scaled or turned (Zeiler and Fergus 2014). Written into the run:
+        invariance.json and plots/invariance.png.
     learning_curve
         Train the network anew on 1/8, 1/4 and 1/2 of the run's training samples, and estimate what twice as many
         would bring. Takes about 1.6 times as long as the run did. It is repeated with three seeds where that takes two
         minutes at most. Written into the run: learning-curve.json and plots/learning-curve.png.
+    weights
+        With --learning-curve: a run, or other pretrained weights as `striate train --weights` takes them. Each training
+        is done twice, from random weights and from these, and the difference is told with its 95 % interval.
+    counts
+        With --learning-curve: numbers of training samples, 100,1000,60000, instead of 1/8, 1/4, 1/2 and all.
+    seeds
+        With --learning-curve: how many seeds, from that of the run on. Each draws other parts and other weights.
     json
         Print one JSON document on stdout: metrics, confusion matrix, metrics of each class, and the part of
         evaluation.json about the split.
@@ -99,29 +89,50 @@ def evaluate(
     refuse_unused(fields, MEASURED, "an evaluation")
     if _plays(run):
         options: dict[str, object] = {"--cost": cost, "--threshold": threshold, "--unknown": unknown, "DATA": data}
-        options |= {"--robustness": robustness, "--learning-curve": learning_curve}
+        options |= {"--robustness": robustness, "--learning-curve": learning_curve, "--invariance": invariance}
+        options |= {"--weights": weights, "--counts": counts, "--seeds": seeds}
         return _print_episodes(run, [name for name, given in options.items() if given], json=json)
+    curve = {"--weights": weights, "--counts": counts, "--seeds": seeds}
+    given = [option for option, value in curve.items() if value is not None]
+    if given and not learning_curve:
+        raise _without_curve(run, given[0], curve[given[0]])
     if unknown is not None:
-        others: dict[str, object] = {"--robustness": robustness, "--learning-curve": learning_curve}
+        others: dict[str, object] = {"--robustness": robustness, "--invariance": invariance}
+        others |= {"--learning-curve": learning_curve}
         others |= {"--cost": cost, "--threshold": threshold, "other data": data}
         return _print_unknown(run, unknown, [name for name, given in others.items() if given], json=json)
     if cost or threshold:
-        for option, given in (("--robustness", robustness), ("--learning-curve", learning_curve)):
+        for option, given in (
+            ("--robustness", robustness),
+            ("--invariance", invariance),
+            ("--learning-curve", learning_curve),
+        ):
             if given:
                 raise _with_rule(run, option)
+    others = {"--invariance": invariance, "--learning-curve": learning_curve}
+    beside = next((option for option, given in others.items() if given), "")
     if robustness:
-        _refuse_together(run, None, "--robustness", learning_curve=learning_curve)
+        _refuse_together(run, None, "--robustness", beside)
         from striate.api import robustness as measure_robustness
         from striate.api import write_robustness
 
         write = partial(write_robustness, other=data is not None)
         return print_kept_measure(run, partial(measure_robustness, data=data, plan=plan), write, json=json)
+    if invariance:
+        _refuse_together(run, data, "--invariance", "--learning-curve" if learning_curve else "")
+        from striate.api import invariance as measure_invariance
+        from striate.api import write_invariance
+
+        return print_kept_measure(run, measure_invariance, write_invariance, json=json)
     if learning_curve:
         _refuse_together(run, data, "--learning-curve")
         from striate.api import learning_curve as measure_learning_curve
         from striate.api import write_learning_curve
 
-        return print_kept_measure(run, measure_learning_curve, write_learning_curve, json=json)
+        measure = partial(
+            measure_learning_curve, weights=weights, counts=read_counts(counts), seeds=read_seeds(seeds, run)
+        )
+        return print_kept_measure(run, measure, write_learning_curve, json=json)
     from striate.api import evaluate as evaluate_run
     from striate.cli.output import print_json, print_note, print_text, results_only
 
@@ -197,6 +208,13 @@ def _keep(run: Path, evaluation: Evaluation) -> None:
         print_note(f"not written: {error.where}: {error.got}")
 
 
+def _without_curve(run: Path, option: str, value: object) -> Exception:
+    from striate.errors import UsageError, pasted
+
+    remedy = f"striate eval {pasted(run)} --learning-curve {option} {pasted(str(value))}"
+    return UsageError(option, str(value), "this option beside --learning-curve", remedy)
+
+
 def _with_rule(run: Path, option: str) -> Exception:
     from striate.errors import UsageError, pasted
 
@@ -208,10 +226,10 @@ def _with_rule(run: Path, option: str) -> Exception:
     )
 
 
-def _refuse_together(run: Path, data: str | None, option: str, *, learning_curve: bool = False) -> None:
+def _refuse_together(run: Path, data: str | None, option: str, beside: str = "") -> None:
     """Raise UsageError where an option comes with data, or with another option, that it has no use for."""
     got = f"{option} with other data, {data}" if data is not None else ""
-    got = got or (f"{option} with --learning-curve" if learning_curve else "")
+    got = got or (f"{option} with {beside}" if beside else "")
     if got:
         from striate.errors import UsageError, pasted
 

@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-Method = Literal["auto", "saliency", "integrated-gradients", "smoothgrad", "grad-cam", "occlusion"]
+Method = Literal[
+    "auto", "saliency", "integrated-gradients", "smoothgrad", "grad-cam", "occlusion", "deconvnet", "guided-backprop"
+]
 
 
 def explain(
@@ -45,7 +47,8 @@ def explain(
         More of them; a folder stands for the images in it, at any depth.
     method
         The attribution method. auto computes every map that the network allows, and shows first the one whose pixels
-        the prediction depends on most.
+        the prediction depends on most; deconvnet and guided-backprop, which tend to show edges whatever was learned,
+        are computed only by name. What excites one unit: striate show RUN deconvnet --layer NAME --unit N.
     cost
         What it costs to miss a class, 1 where not named: ill=10, or ill=10,doubtful=3. The predicted class is the one
         with the largest cost × probability; probabilities stay as they are.

@@ -12,7 +12,17 @@ from striate.cli.fields import read_sizes
 from striate.errors import NoImage, NoInputShape, UsageError, one_line, pasted
 
 _OUT = Path("show.png")
-_LONG = ("correlation", "embedding", "invert", "landscape", "maximize", "patches", "tuning")
+_LONG = (
+    "correlation",
+    "deconvnet",
+    "embedding",
+    "guided-backprop",
+    "invert",
+    "landscape",
+    "maximize",
+    "patches",
+    "tuning",
+)
 
 
 def show(
@@ -21,6 +31,8 @@ def show(
         "filters",
         "maps",
         "patches",
+        "deconvnet",
+        "guided-backprop",
         "maximize",
         "invert",
         "embedding",
@@ -35,6 +47,7 @@ def show(
     *,
     layer: str | None = None,
     unit: int | None = None,
+    position: str | None = None,
     input: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     out: Path = _OUT,
     force: Annotated[bool, Parameter(negative=())] = False,
@@ -50,9 +63,10 @@ def show(
         For any network (one that is only named has random weights): filters (weights of a layer), maps (feature maps
         of IMAGE), maximize (images that maximize a unit), invert (images with the same features as IMAGE), tuning
         (response to bars of each orientation), field (receptive fields of units, on IMAGE). For a run also: patches
-        (parts of images with the highest response), embedding (samples by the features of the last layer), correlation
-        (how similar feature maps are, and which are dead), landscape (the loss around the weights), statistics
-        (activations and gradients by layer).
+        (parts of images with the highest response), deconvnet and guided-backprop (the same, beside what of them
+        excites the unit, projected back to the pixels; with IMAGE for any network), embedding (samples by the features
+        of the last layer), correlation (how similar feature maps are, and which are dead), landscape (the loss around
+        the weights), statistics (activations and gradients by layer).
     image
         A picture file, or a sample of a named data set: mnist5k#17. Default: the first validation sample of
         the run. Of a network that plays: the number of a step of its game, 20 by default.
@@ -60,6 +74,9 @@ def show(
         A layer, as striate summary names it.
     unit
         A unit of the layer (a channel of a map), counted from 0.
+    position
+        For deconvnet and guided-backprop: ROW,COLUMN in the map of the unit, counted from 0. Default: where its
+        activation is largest, in each image.
     input
         The shape of one input, for a network by name: 1x28x28. Default: the published one.
     out
@@ -78,10 +95,13 @@ def show(
 
     if what in _LONG:
         print_note(f"{what}: this may take a minute or two")
-    again = partial(_command, run, what, layer=layer, unit=unit, out=out, force=force, json=json)
+    place = None if position is None else _position(position)
+    again = partial(_command, run, what, layer=layer, unit=unit, position=position, out=out, force=force, json=json)
     try:
         with results_only(json):
-            shown = draw(run, what, image, layer=layer, unit=unit, input_shape=shape, announce=print_note)
+            shown = draw(
+                run, what, image, layer=layer, unit=unit, position=place, input_shape=shape, announce=print_note
+            )
             path = shown.save(out)
     except NoInputShape as error:
         remedy = again(image, input="1x28x28")
@@ -96,6 +116,14 @@ def show(
     else:
         print_text(f"{one_line(shown.words)}\n{one_line(str(path))}")
     return 0
+
+
+def _position(text: str) -> tuple[int, ...]:
+    """A row and a column. Raises UsageError."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
+        raise UsageError("--position", repr(text[:40]), "a row and a column of the map, from 0", "--position 0,0")
+    return tuple(map(int, parts))
 
 
 def _command(run: str, what: str, image: str | None, **options: object) -> str:

@@ -103,6 +103,11 @@ def activation_kind(layer: nn.Module) -> str | None:
     return next((kind for known, kind in _MODULES.items() if isinstance(layer, known)), None)
 
 
+def function_kind(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """The word for an activation that is called as a function of torch with these arguments; None for all else."""
+    return _KIND_OF.get(func) or _kind_of_clamp(func, args[1:], kwargs)
+
+
 @contextmanager
 def layer_calls(module: nn.Module, note: Callable[[LayerCall], object]) -> Iterator[None]:
     """While the body runs, tell `note` of each call of a module that returns, of each activation that is called as a
@@ -116,7 +121,7 @@ def layer_calls(module: nn.Module, note: Callable[[LayerCall], object]) -> Itera
         output = func(*args, **kwargs)
         here = calls.innermost
         if here is not None:
-            activation = _KIND_OF.get(func) or _kind_of_clamp(func, args[1:], kwargs)
+            activation = function_kind(func, args, kwargs)
             if activation is not None and activation_kind(here.module) is None:
                 note(LayerCall(_joined(here.name, activation), activation, args, output))
             elif func in _PRODUCTS and not isinstance(here.module, WEIGHTED) and _has_weights(func, args):

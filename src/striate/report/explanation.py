@@ -98,6 +98,8 @@ ABOUT: dict[Method, str] = {
     "smoothgrad": "The gradient, averaged over noisy copies of the image.",
     "grad-cam": "Where the maps of a layer lie that speak for the prediction.",
     "occlusion": "By how much the prediction falls when a square there is blurred.",
+    "deconvnet": "What the prediction is projected to, where each ReLU on the way back passes what is above 0.",
+    "guided-backprop": "The gradient, of which each ReLU on the way back passes only what is above 0.",
 }
 _WIDTH, _HEIGHT, _MARGIN = 260.0, 120.0, 6.0
 

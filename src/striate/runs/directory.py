@@ -85,6 +85,11 @@ class RunDirectory:
         return self.path / "robustness.json"
 
     @property
+    def invariance(self) -> Path:
+        """How far features move with the image; there where it was measured."""
+        return self.path / "invariance.json"
+
+    @property
     def learning_curve(self) -> Path:
         """How good the network is with fewer samples; there where that was measured."""
         return self.path / "learning-curve.json"

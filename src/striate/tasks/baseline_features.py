@@ -50,7 +50,7 @@ def standardized_inputs(inputs: Inputs, normalization: Normalization) -> Feature
             x = functional.interpolate(x, shape, mode="area")
         return np.asarray(x.flatten(1), dtype=np.float32)
 
-    return _by_chunks(inputs, flat)
+    return by_chunks(inputs, flat)
 
 
 def hog_cell(height: int, width: int) -> int:
@@ -75,7 +75,7 @@ def hog_features(inputs: Inputs) -> Features:
         ]
         return _unit(np.stack(rows))
 
-    return _by_chunks(inputs, describe)
+    return by_chunks(inputs, describe)
 
 
 def color_histograms(inputs: Inputs) -> Features:
@@ -90,7 +90,7 @@ def color_histograms(inputs: Inputs) -> Features:
         pixels = rgb2hsv(_limited(part).permute(0, 2, 3, 1).numpy()).reshape(len(part), -1, 3)
         return _unit(np.sqrt(_soft_histogram(pixels)))
 
-    return _by_chunks(inputs, describe)
+    return by_chunks(inputs, describe)
 
 
 def _soft_histogram(pixels: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -127,7 +127,7 @@ def _unit(rows: NDArray[np.floating]) -> Features:
     return np.asarray(rows / np.where(lengths > 0, lengths, 1), dtype=np.float32)
 
 
-def _by_chunks(inputs: Inputs, describe: Callable[[torch.Tensor], Features]) -> Features:
+def by_chunks(inputs: Inputs, describe: Callable[[torch.Tensor], Features]) -> Features:
     """A few images at a time: intermediate results are many times as large as the features."""
     places = torch.arange(len(inputs))
     parts = batches(Split(inputs.cpu(), places, places), _CHUNK)

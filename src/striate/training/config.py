@@ -117,6 +117,9 @@ class AuxiliaryConfig:
     output is enlarged to the size of the image."""
     weight: Annotated[float, Gt(0), Le(1e3)] = 0.3
     """Weight of the loss of each classifier of `layers`."""
+    task: Annotated[float, Ge(0), Le(1e3)] = 1.0
+    """Weight of the loss of the task itself beside `rotation`. 0: only rotation is learned, without any label; the run
+    is then what another begins with (--weights)."""
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ _NO_GRADIENT = {
     "regularize.kl": 0.0,
     "auxiliary.rotation": 0.0,
     "auxiliary.layers": (),
+    "auxiliary.task": 1.0,
     "fine_tune.head_share": 0.0,
     "fine_tune.layer_decay": 1.0,
     "execution.precision": "fp32",
@@ -80,7 +81,13 @@ def refuse_foreign_fields(config: Config, task: type[Task], loss: str, *, has_we
     allowed = {"name", "loss"} | task.fields.get(loss, frozenset())
     _refuse("task", config.task, allowed, f"{task.name} with {loss} loss")
     if not config.auxiliary.layers:
-        _refuse("auxiliary", config.auxiliary, {"rotation", "layers"}, "no auxiliary.layers")
+        _refuse("auxiliary", config.auxiliary, {"rotation", "layers", "task"}, "no auxiliary.layers")
+    if config.auxiliary.task != 1 and (not config.auxiliary.rotation or config.auxiliary.layers):
+        got = (
+            f"{config.auxiliary.task:g}, {'with auxiliary.layers' if config.auxiliary.layers else 'with nothing else'}"
+        )
+        expected = "another weight than 1 beside auxiliary.rotation alone, which is then learned without labels"
+        raise ConfigError("auxiliary.task", got, expected, "--auxiliary.rotation 1 --auxiliary.task 0")
     if config.auxiliary.rotation and task.outputs_for is not Task.outputs_for:
         got = f"turned images for {task.name}, which tells the network the targets of upright ones"
         raise ConfigError("auxiliary.rotation", got, "0", "--auxiliary.rotation 0")

@@ -36,17 +36,18 @@ def learning_curve_figure(found: Mapping[str, Any], *, title: str, name: str, sh
 
 def draw_learning_curve(axes: Axes, found: Mapping[str, Any], *, name: str, share: bool) -> None:
     """A dot a training, their means as a line; dashed the power law on to twice the samples, where a bar is its 95 %
-    interval. `name`: that of the metric; a `share` is drawn in percent, and what the law lowers is what it lacks."""
+    interval. Where trainings from pretrained weights are beside them, the two lines, without the law. `name`: that of
+    the metric; a `share` is drawn in percent, and what the law lowers is what it lacks."""
     sizes = sorted({point["n"] for point in found["points"]})
-    groups = [[point["value"] for point in found["points"] if point["n"] == n] for n in sizes]
-    for n, values in zip(sizes, groups, strict=True):
-        axes.plot([n] * len(values), values, "o", color=BLUE, markersize=4.5, alpha=0.6)
-    means = [float(np.mean(values)) for values in groups]
-    axes.plot(sizes, means, color=BLUE, linewidth=1.8, label="measured")
+    pretrained = found.get("pretrained")
+    _draw_trainings(axes, found["points"], sizes, BLUE, "measured" if pretrained is None else "from random weights")
+    if pretrained is not None:
+        _draw_trainings(axes, pretrained["points"], sizes, VERMILION, "from pretrained weights")
     ticks = list(sizes)
-    if (gain := found["gain"]) is not None:
+    if (gain := found["gain"]) is not None and pretrained is None:
         ticks.append(2 * sizes[-1])
         _draw_law(axes, gain, sizes, share=share)
+    if gain is not None or pretrained is not None:
         legend(axes)
     axes.set_xscale("log")
     axes.minorticks_off()
@@ -55,6 +56,13 @@ def draw_learning_curve(axes: Axes, found: Mapping[str, Any], *, name: str, shar
     if share:
         show_percent(axes.yaxis)
     quiet_frame(axes)
+
+
+def _draw_trainings(axes: Axes, points: Levels, sizes: list[int], color: str, label: str) -> None:
+    groups = [[point["value"] for point in points if point["n"] == n] for n in sizes]
+    for n, values in zip(sizes, groups, strict=True):
+        axes.plot([n] * len(values), values, "o", color=color, markersize=4.5, alpha=0.6)
+    axes.plot(sizes, [float(np.mean(values)) for values in groups], color=color, linewidth=1.8, label=label)
 
 
 def _draw_law(axes: Axes, gain: Mapping[str, Any], sizes: list[int], *, share: bool) -> None:
@@ -158,3 +166,46 @@ def _scale(axes: Axes, levels: Levels, identity: float | None) -> None:
     axes.set_xticks(strengths, [f"{strength:g}" for strength in strengths])
     if identity is None:
         axes.invert_xaxis()
+
+
+def invariance_figure(found: Mapping[str, Any], *, title: str) -> Figure:
+    """A row for each of `curves`, with the keys of invariance.json: on the left the distance of the features of each
+    layer, on the right, where there are classes, the probability of the true class, with bands for 95 % intervals."""
+    curves, layers, plain = found["curves"], found["layers"], found["probability"]
+    across = 1 if plain is None else 2
+    figure = new_figure(4.2 * across, 2.5 * len(curves) + 0.9)
+    grid = figure.subplots(len(curves), across, squeeze=False)
+    for (left, *right), curve in zip(grid, curves, strict=True):
+        for place, layer in enumerate(layers):
+            points = [(level["strength"], level["distances"][layer]) for level in curve["levels"]]
+            nothing = (curve["identity"], {"mean": 0.0, "interval": [0.0, 0.0]})
+            _draw_band(left, [*points, nothing], _shade(place, len(layers)), layer)
+        left.axhline(1, color=FAINT, linestyle=":", linewidth=1)
+        left.set_ylim(bottom=0)
+        name_axes(left, f"{curve['name']}, {_UNITS.get(curve['unit'], curve['unit'])}", "distance", SMALL)
+        quiet_frame(left)
+        for axes in right:
+            points = [(level["strength"], level["probability"]) for level in curve["levels"]]
+            _draw_band(axes, [*points, (curve["identity"], plain)], VERMILION, "")
+            axes.set_ylim(0, 1.03)
+            name_axes(axes, f"{curve['name']}, {_UNITS.get(curve['unit'], curve['unit'])}", "true class", SMALL)
+            show_percent(axes.yaxis)
+            quiet_frame(axes)
+    legend(grid[0][0])
+    figure.supxlabel("dotted: as far as another image; bands: 95 % intervals over images", fontsize=SMALL, color=FAINT)
+    main_title(figure, title)
+    return figure
+
+
+def _shade(place: int, count: int) -> Any:
+    """From light, of the first layer, to dark, of the last one."""
+    from matplotlib import colormaps
+
+    return colormaps["viridis"](0.85 * (1 - place / max(1, count - 1)))
+
+
+def _draw_band(axes: Axes, points: Sequence[tuple[float, Mapping[str, Any]]], color: Any, label: str) -> None:
+    rows = sorted((strength, mean["mean"], *mean["interval"]) for strength, mean in points)
+    x, middle, low, high = np.array(rows, np.float64).T
+    axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
+    axes.plot(x, middle, color=color, linewidth=1.6, marker="o", markersize=3, label=label or None)

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import pytest
 import torch
-from captum.attr import IntegratedGradients, LayerGradCam, NoiseTunnel, Occlusion, Saliency
+from captum.attr import (
+    Deconvolution,
+    GuidedBackprop,
+    IntegratedGradients,
+    LayerGradCam,
+    NoiseTunnel,
+    Occlusion,
+    Saliency,
+)
 from torch import nn
 from torch.nn import functional
 
+from striate.errors import ModelError
 from striate.models.preserved_state import on_trial
 from striate.visualize.attribution.maps import (
     grad_cam,
     grad_cam_layers,
     integrated_gradients,
     occlusion,
+    rectified,
     saliency,
     smooth_grad,
 )
@@ -49,6 +59,15 @@ def test_each_map_is_captums(module: nn.Module, x: torch.Tensor) -> None:
     cam = LayerGradCam(module, module[4]).attribute(leaf, target=2, relu_attributions=True)
     large = functional.interpolate(cam.detach(), (12, 12), mode="bilinear", align_corners=False)[0, 0]
     torch.testing.assert_close(grad_cam(module, x, 2, "4"), large)
+
+
+@pytest.mark.parametrize(("rule", "theirs"), [("deconvnet", Deconvolution), ("guided-backprop", GuidedBackprop)])
+def test_rectified_maps_are_captums(rule: str, theirs: type, module: nn.Module, x: torch.Tensor) -> None:
+    with pytest.warns(UserWarning, match="backward hooks"):
+        expected = theirs(module).attribute(x.clone().requires_grad_(True), target=2)
+    torch.testing.assert_close(rectified(module, x, 2, rule), expected[0].detach().abs().amax(0))
+    with pytest.raises(ModelError, match=r"no ReLU(.|\n)*--method saliency"):
+        rectified(nn.Linear(3, 2), torch.ones(1, 3), 0, rule)
 
 
 def test_integrated_gradients_add_up(module: nn.Module, x: torch.Tensor) -> None:

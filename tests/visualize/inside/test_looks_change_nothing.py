@@ -16,6 +16,7 @@ from striate.visualize.inside.fields import find_fields
 from striate.visualize.inside.filters import find_filters
 from striate.visualize.inside.landscape import loss_landscape
 from striate.visualize.inside.patches import exciting_patches
+from striate.visualize.inside.projections import project_units
 from striate.visualize.inside.synthesis import invert_layers, maximize_units
 from striate.visualize.inside.tuning import tune
 
@@ -29,6 +30,7 @@ LOOKS: dict[str, Look] = {
     "pca": lambda module: embed(module, inputs()),
     "tsne": lambda module: embed(module, inputs(), method="tsne"),
     "patches": lambda module: exciting_patches(module, inputs()),
+    "deconvnet": lambda module: project_units(module, inputs(), "deconvnet"),
     "maximize": lambda module: maximize_units(module, SHAPE, RANGE, steps=3),
     "invert": lambda module: invert_layers(module, inputs()[0], RANGE, steps=3),
     "tuning": lambda module: tune(module, SHAPE, RANGE),

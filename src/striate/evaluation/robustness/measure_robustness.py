@@ -46,7 +46,7 @@ def measure_robustness(
     kind. Kinds that change what the targets say are left out, by name. Raises DataError for other media than images,
     and for an empty split.
     """
-    _refuse(data, split)
+    refuse_no_images(data, split, "robustness")
     task, held = trained.task, data.splits[split]
     count = max(1, min(samples, len(held), _MOST_BYTES // int(np.prod(data.input_shape))))
     rows = torch.arange(count) * len(held) // count
@@ -127,8 +127,9 @@ def _share(same: NDArray[np.float64]) -> tuple[float, Interval | None]:
     return float(same.mean()), interval
 
 
-def _refuse(data: Dataset, split: str) -> None:
-    where = f"robustness on the {split} split of {data.name}"
+def refuse_no_images(data: Dataset, split: str, what: str) -> None:
+    """Raise DataError where `what` cannot be measured, for want of images."""
+    where = f"{what} on the {split} split of {data.name}"
     if data.kind != "image":
         remedy = "a run of images, as: striate train fashion-mnist"
         raise DataError(where, f"a {data.kind}", "images: what is changed are their pixels", remedy)

@@ -9,7 +9,7 @@ import { onScheme, short, strongest } from "./map_canvas.js";
 import { problem } from "./problem.js";
 import { cursorMap, kernelStrip, mapChoice, mapName, seenImage, seenWords } from "./watch_maps.js";
 import { positions } from "./watch_positions.js";
-import { unitArithmetic } from "./watch_unit.js";
+import { projectionsFold, unitArithmetic } from "./watch_unit.js";
 
 const WHOLE = ["layer", "map", "row", "column"];
 
@@ -17,7 +17,7 @@ export async function page(root) {
   const choices = await request("watch/choices");
   const view = { model: choices.first, input: "", image: null, layer: 0, map: null, row: null, column: null, order: "activity" };
   read(state());
-  const requests = Object.fromEntries(["steps", "maps", "picture", "unit"].map((name) => [name, latest()]));
+  const requests = Object.fromEntries(["steps", "maps", "picture", "unit", "projections"].map((name) => [name, latest()]));
   let passed = null; // the response of watch/steps
 
   const trouble = make("div", {});
@@ -155,7 +155,9 @@ export async function page(root) {
     seen.replaceChildren(seenImage(passed.image.prepared, passed.network.input, found.seen, `The image as the network gets it. ${words}`), make("figcaption", {}, words));
     caption.textContent = `${name[0].toUpperCase()}${name.slice(1)}: ${short(map.low)} to ${short(map.high)}. Here: ${short(found.unit.output)}.`;
     for (const field of work.querySelectorAll("input[data-place]")) field.value = view[field.dataset.place];
-    arithmetic.replaceChildren(unitArithmetic(found.unit, title));
+    const place = { layer: view.layer, map: view.map, row, column };
+    const projections = view.layer < 0 ? [] : [projectionsFold((where) => carefully("projections", place, where))];
+    arithmetic.replaceChildren(unitArithmetic(found.unit, title), ...projections);
     said.textContent = `${title}: ${short(found.unit.output)}`;
   }
 

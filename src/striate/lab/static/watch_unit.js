@@ -125,3 +125,21 @@ function five(value) {
   if (value === null || value === undefined) return "not finite";
   return String(Number(value.toPrecision(5))).replace("-", "−");
 }
+
+/** A fold that asks, when it is opened, what of the image excites the number: `ask()` gives its projections. */
+export function projectionsFold(ask) {
+  const pictures = make("div", { class: "pair-of-fields" });
+  const fold = make("details", {}, make("summary", {}, "What of the image excites it"),
+    make("p", { class: "faint" }, "The number projected back to the pixels, by the rules of the deconvnet and of guided backpropagation; gray is 0."), pictures);
+  fold.addEventListener("toggle", async () => {
+    if (!fold.open || pictures.childElementCount) return;
+    const found = await ask(pictures);
+    if (found !== undefined) pictures.replaceChildren(...found.projections.map(projection));
+  });
+  return fold;
+}
+
+function projection({ method, picture, problem }) {
+  const shown = picture ? make("img", { src: picture, alt: `Projection by ${method}`, class: "pixels projection" }) : make("p", { class: "faint" }, `Not here: ${problem}.`);
+  return make("figure", {}, shown, make("figcaption", {}, method));
+}

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Query
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from striate.errors import UsageError
+from striate.errors import StriateError, UsageError
 from striate.lab.network_names import LONGEST, RUN
 from striate.lab.page_images import as_address, as_png
 from striate.lab.watching.step import Step
@@ -182,7 +182,32 @@ def routes(lab: Lab) -> APIRouter:
     def unit(layer: Layer, map: Index, row: Index, column: Index, watched: Any = at_work) -> dict[str, Any]:
         return _unit(watched, layer, (map, row, column))
 
+    @router.get("/projections")
+    def projections(layer: Layer, map: Index, row: Index, column: Index, watched: Any = at_work) -> dict[str, Any]:
+        return {"projections": _projections(watched, layer, (map, row, column))}
+
     return router
+
+
+def _projections(watched: WatchedPass, layer: int, place: tuple[int, int, int]) -> list[dict[str, Any]]:
+    """One number projected back to the image by each rule: a picture, or why there is none."""
+    from striate.visualize.inside.projections import gray_middle, project_at
+    from striate.visualize.inside.rectified import RULES
+
+    step, found = watched.step(layer), []
+    if not all(i < side for i, side in zip(place, step.maps.shape, strict=True)):
+        expected = "map 0 to {}, row 0 to {}, column 0 to {}".format(*(side - 1 for side in step.maps.shape))
+        raise UsageError(step.name, "map {}, row {}, column {}".format(*place), expected, "choose a place of the map")
+    position = place[1:][-(step.output.ndim - 2) :] if step.output.ndim > 2 else ()
+    for rule in RULES:
+        try:
+            values, _ = project_at(watched.network.module, watched.x, rule, step.name, place[0], [position])
+        except StriateError as error:
+            found.append({"method": rule, "problem": error.got})
+            continue
+        pixels = (255 * gray_middle(values[0])).round().astype(np.uint8)
+        found.append({"method": rule, "picture": as_address(as_png(Picture(pixels)))})
+    return found
 
 
 def _choices(lab: Lab) -> dict[str, Any]:

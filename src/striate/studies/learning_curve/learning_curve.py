@@ -12,6 +12,7 @@ from striate.wording import paragraph, several
 
 _WIDTH = 80
 _SHOWN_SEEDS = 3
+_LAW_SIZES = 3
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,46 @@ class Gain:
 
 
 @dataclass(frozen=True)
+class SizeGain:
+    """By how much pretrained weights are better with `n` training samples: the mean over the seeds (`by_seed`), above 0
+    where they lead, with its 95 % `interval`; `told`: the interval leaves out 0. `luck`: whether the interval holds the
+    chance of a training, which takes two seeds or more."""
+
+    n: int
+    value: float
+    interval: tuple[float, float]
+    by_seed: tuple[float, ...]
+    luck: bool
+    told: bool
+
+
+@dataclass(frozen=True)
+class PretrainingGain:
+    """`weights`: the run or file that the trainings of `points` began with; `gains` has an entry a size."""
+
+    weights: str
+    points: tuple[SizePoint, ...]
+    gains: tuple[SizeGain, ...]
+    sentence: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The part of learning-curve.json under `pretrained`."""
+        gains = [asdict(gain) | {"interval": list(gain.interval)} for gain in self.gains]
+        return {
+            "weights": self.weights,
+            "points": [asdict(point) for point in self.points],
+            "gains": gains,
+            "sentence": self.sentence,
+        }
+
+
+@dataclass(frozen=True)
 class LearningCurve:
     """How good the network of a run is after learning from parts of its training samples.
 
     `metric` is `accuracy` or `rmse` of the `n_test` test samples; `points` are ordered by size and seed; `gain` is None
-    where nothing is left to gain or a law cannot be fitted; `sentence` says what more labels would bring.
+    where nothing is left to gain or a law cannot be fitted; `sentence` says what more labels would bring. `pretrained`
+    has the same trainings from pretrained weights, where such were named.
     """
 
     data: str
@@ -71,6 +107,7 @@ class LearningCurve:
     points: tuple[SizePoint, ...]
     gain: Gain | None
     sentence: str
+    pretrained: PretrainingGain | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The content of learning-curve.json."""
@@ -86,6 +123,7 @@ class LearningCurve:
             "points": [asdict(point) for point in self.points],
             "gain": gain,
             "sentence": self.sentence,
+            "pretrained": None if self.pretrained is None else self.pretrained.to_json(),
         }
 
     def __str__(self) -> str:
@@ -94,12 +132,16 @@ class LearningCurve:
 
 def share_text(share: float) -> str:
     """`1/8`, `all`."""
-    return "all" if share == 1 else f"1/{round(1 / share)}"
+    if share == 1:
+        return "all"
+    return f"1/{round(1 / share)}" if abs(1 / share - round(1 / share)) < 0.01 / share else f"{100 * share:.3g} %"
 
 
 def told(curve: LearningCurve) -> str:
     """What twice the labels would bring, or that it cannot be told."""
     n = max(point.n for point in curve.points)
+    if curve.gain is None and (sizes := len({point.n for point in curve.points})) < _LAW_SIZES:
+        return f"What more labels would bring takes {_LAW_SIZES} sizes or more, and these are {sizes}."
     if curve.gain is None:
         return (
             f"What more labels would bring cannot be told: with all {several(n, 'training sample')} hardly any of the"
@@ -138,23 +180,37 @@ def _amount(value: float, metric: str) -> str:
 
 
 def render(curve: LearningCurve) -> str:
-    """A row a size: samples, steps, the figure of each seed, their mean; then the sentence."""
+    """A row a size: samples, steps, the figure of each seed, their mean; then the sentence. Where weights were named,
+    the same table of the trainings that began with them."""
     title = (
         f"{one_line(curve.data)}: {metric_named(curve.metric).name} of {several(curve.n_test, 'test sample')} after "
         "learning from parts of the training samples"
     )
+    if (found := curve.pretrained) is None:
+        return "\n".join([paragraph(title, _WIDTH), "", *_table(curve, curve.points), "", *_said(curve.sentence)])
+    tables = [*_table(curve, curve.points), "", f"from the weights of {one_line(found.weights)}:", ""]
+    tables += _table(curve, found.points)
+    random = "from random weights:"
+    after = [*_said(found.sentence), *_said(f"From random weights: {curve.sentence}")]
+    return "\n".join([paragraph(title, _WIDTH), "", random, "", *tables, "", *after])
+
+
+def _said(sentence: str) -> list[str]:
+    return [paragraph(sentence, _WIDTH)]
+
+
+def _table(curve: LearningCurve, every: tuple[SizePoint, ...]) -> list[str]:
     repeated = len(curve.seeds) > 1
     head = ["part", "samples", "steps", *(f"seed {seed}" for seed in curve.seeds[:_SHOWN_SEEDS])]
     rows = [[*head, *(["mean"] if repeated else [])]]
-    for n in sorted({point.n for point in curve.points}):
-        points = [point for point in curve.points if point.n == n]
+    for n in sorted({point.n for point in every}):
+        points = [point for point in every if point.n == n]
         values = [point.value for point in points]
         row = [share_text(points[0].share), f"{n:,}", f"{points[0].steps:,}"]
         row += [metric_text(curve.metric, value) for value in values[:_SHOWN_SEEDS]]
         rows.append([*row, *([metric_text(curve.metric, statistics.fmean(values))] if repeated else [])])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    table = [
+    return [
         "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
         for row in rows
     ]
-    return "\n".join([paragraph(title, _WIDTH), "", *table, "", paragraph(curve.sentence, _WIDTH)])

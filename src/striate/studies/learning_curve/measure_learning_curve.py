@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from striate.data.dataset import Dataset, Split
 from striate.data.loader import batch_bounds
-from striate.errors import DataError
+from striate.errors import ConfigError, DataError
+from striate.models.config import NONE
 from striate.studies.cross_validation.fold import train_fold
-from striate.studies.learning_curve.learning_curve import LearningCurve, SizePoint, share_text, told
+from striate.studies.learning_curve.learning_curve import LearningCurve, PretrainingGain, SizePoint, share_text, told
 from striate.studies.learning_curve.power_law import gain_of_twice
+from striate.studies.learning_curve.pretraining_gain import gain_at, gain_sentence
 from striate.tasks.baseline import stratified_sample
-from striate.tasks.headline import Rows
+from striate.tasks.headline import Headline, Rows
 from striate.tasks.metric import Metric
 from striate.tasks.registry import make_task, task_for
 from striate.tasks.task import Task
@@ -34,7 +36,26 @@ _LEAST = 64
 """Training samples, below which an eighth of them teaches nothing."""
 
 
-def nested_rows(data: Dataset, seed: int) -> dict[float, torch.Tensor]:
+def shares_of(counts: Sequence[int] | None, data: Dataset) -> tuple[float, ...]:
+    """The parts of the training split with so many samples, by default 1/8, 1/4, 1/2 and all. A count above that of the
+    split, up to those of training and validation together, is all of it: validation samples have labels too. Raises
+    DataError for another count, ConfigError for one that is too small."""
+    if counts is None:
+        return SHARES
+    train, labeled = len(data.splits["train"]), len(data.splits["train"]) + len(data.splits["val"])
+    where = f"learning curve of {data.name}"
+    for count in counts:
+        least = max(2, len(data.classes))
+        if count < least:
+            got, expected = f"a count of {count:,}", f"at least {least:,}, so that each class has a sample"
+            raise ConfigError("counts", got, expected, f"--counts {least},{train}")
+        if count > labeled:
+            expected = f"at most {labeled:,}: {train:,} to train on, {labeled - train:,} to validate"
+            raise DataError(where, f"a count of {count:,}", expected, f"--counts {min(counts[0], train)},{labeled}")
+    return tuple(sorted({min(count, train) / train for count in counts}))
+
+
+def nested_rows(data: Dataset, seed: int, shares: Sequence[float] = SHARES) -> dict[float, torch.Tensor]:
     """For each share the positions in the training split, in rising order. Raises DataError for fewer than 64."""
     train = data.splits["train"]
     if len(train) < _LEAST:
@@ -43,9 +64,8 @@ def nested_rows(data: Dataset, seed: int) -> dict[float, torch.Tensor]:
             f"{_LEAST} or more, so that an eighth of them is something",
         )
         raise DataError(f"learning curve of {data.name}", got, expected, "add samples, then train again")
-    rows = torch.arange(len(train))
-    found = {1.0: rows}
-    for share in sorted(SHARES[:-1], reverse=True):
+    rows, found = torch.arange(len(train)), {}
+    for share in sorted(shares, reverse=True):
         count = max(1, round(share * len(train)))
         rows = rows[torch.from_numpy(stratified_sample(train.targets[rows].cpu(), count, seed))]
         found[share] = rows
@@ -81,45 +101,65 @@ class FinishedRun:
     answers: NDArray[Any] | None
 
 
+LEAST_STEPS = 250
+"""Steps that a part gets at least, where the run has as many: so few samples that fewer steps belong to them, as a
+hundred of 60,000, would not have been learned."""
+
+
 def steps_for(share: float, steps: int) -> int:
     """Steps on a part of the samples: those of the run times √share, so that an eighth of the samples is seen in 2.8
-    times as many epochs. With as many epochs small parts would be trained too short, with as many steps too long."""
-    return max(1, math.ceil(steps * math.sqrt(share)))
+    times as many epochs, and `LEAST_STEPS` at least. With as many epochs small parts would be trained too short, with
+    as many steps too long."""
+    return max(1, min(steps, LEAST_STEPS), math.ceil(steps * math.sqrt(share)))
 
 
-def seeds_for(run: FinishedRun) -> tuple[int, ...]:
-    """Three seeds from that of the run on, where all their trainings are cheap, else its own."""
-    once = run.seconds * sum(math.sqrt(share) for share in SHARES)
-    count = _SEEDS if _SEEDS * once <= CHEAP else 1
+def seeds_for(run: FinishedRun, shares: Sequence[float] = SHARES, trainings: int = 1) -> tuple[int, ...]:
+    """Three seeds from that of the run on, where all their trainings are cheap, else its own. `trainings`: of each size
+    and seed; where they are compared, always three, without which the chance of a training is not known."""
+    once = trainings * run.seconds * sum(math.sqrt(share) for share in shares)
+    count = _SEEDS if trainings > 1 or _SEEDS * once <= CHEAP else 1
     return tuple((run.config.seed + k) % 2**32 for k in range(count))
 
 
 def measure_learning_curve(
-    run: FinishedRun, data: Dataset, *, seeds: Sequence[int] | None = None, announce: Callable[[str], None]
+    run: FinishedRun,
+    data: Dataset,
+    *,
+    weights: str | None = None,
+    counts: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
+    announce: Callable[[str], None],
 ) -> LearningCurve:
-    """Train the run's network anew on 1/8, 1/4, 1/2 and all of its training samples, with its configuration but for
-    the number of steps (`steps_for`) and a target, and measure each on the test split. The run itself is the training
-    on all of them with its own seed, where it kept its answers.
+    """Train the run's network anew on parts of its training samples, by default 1/8, 1/4, 1/2 and all, with its
+    configuration but for the number of steps (`steps_for`) and a target, and measure each on the test split. The run
+    itself is the training on all of them with its own seed, where it kept its answers.
 
-    `announce` gets a line for each training. Raises ConfigError for a task without a learning curve, DataError for too
-    few samples, and what training raises.
+    `counts`: the sizes of the parts instead. `weights`: pretrained ones, in any form that `model.weights` takes; each
+    training is then done twice, from random weights and from these, with all else alike. `announce` gets a line for
+    each training. Raises ConfigError for a task without a learning curve, DataError for too few samples, and what
+    training raises.
     """
     data.require_test("learning curve")
     task = task_for(data, run.config.task)
     headline = task.headline_figure()
     metric = headline.metric
-    chosen = tuple(seeds or seeds_for(run))
-    announce(_plan_text(run, chosen))
-    points: list[SizePoint] = []
-    losses: list[tuple[int, NDArray[np.float64]]] = []
+    shares = shares_of(counts, data)
+    arms: tuple[str | None, ...] = (None,) if weights is None else (weights, "")
+    runs = [run if arm is None else _from_weights(run, arm) for arm in arms]
+    chosen = tuple(seeds or seeds_for(run, shares, len(arms)))
+    announce(_plan_text(runs, chosen, shares))
+    found: list[list[tuple[SizePoint, Rows]]] = [[] for _ in arms]
     test = data.splits["test"]
     for seed in chosen:
-        for share, chosen_rows in sorted(nested_rows(data, seed).items()):
+        for share, chosen_rows in sorted(nested_rows(data, seed, shares).items()):
             part = with_training_rows(data, chosen_rows)
-            point, rows = _train(run, part, share, seed, task)
-            points.append(point)
-            losses.append((point.n, rows))
-            announce(_news(point, metric))
+            for arm, of_arm, trained in zip(arms, runs, found, strict=True):
+                point, rows = _train(of_arm, part, share, seed, task)
+                trained.append((point, rows))
+                announce(_news(point, metric) + (f", from {arm or 'random weights'}" if arm is not None else ""))
+    random = found[-1]
+    points = sorted((point for point, _ in random), key=lambda point: (point.n, point.seed))
+    losses = [(point.n, rows) for point, rows in random]
 
     def error(rows: Rows) -> float:
         return 1 - headline.value(rows) if metric.higher_is_better else headline.value(rows)
@@ -127,9 +167,33 @@ def measure_learning_curve(
     # Of shares of few samples no less than half a sample can be told.
     least = 0.5 / len(test) if metric.higher_is_better else 0.0
     gain = gain_of_twice(losses, error, least=least or 1e-300, resolution=least)
-    points.sort(key=lambda point: (point.n, point.seed))
     curve = LearningCurve(data.name, metric.key, len(test), chosen, tuple(points), gain, "")
-    return replace(curve, sentence=told(curve))
+    pretrained = None if weights is None else _gain(weights, headline, random, found[0])
+    return replace(curve, sentence=told(curve), pretrained=pretrained)
+
+
+Trainings = list[tuple[SizePoint, Rows]]
+
+
+def _gain(weights: str, headline: Headline, random: Trainings, pretrained: Trainings) -> PretrainingGain:
+    """What the weights bring: the two trainings of each size and seed are pairs."""
+    pairs: dict[int, list[tuple[Rows, Rows]]] = {}
+    for (point, from_random), (_, from_weights) in zip(random, pretrained, strict=True):
+        pairs.setdefault(point.n, []).append((from_random, from_weights))
+    gains = tuple(gain_at(n, headline, pairs[n]) for n in sorted(pairs))
+    points = tuple(sorted((point for point, _ in pretrained), key=lambda point: (point.n, point.seed)))
+    made = PretrainingGain(weights, points, gains)
+    return replace(made, sentence=gain_sentence(made, headline.metric.key))
+
+
+def _from_weights(run: FinishedRun, weights: str) -> FinishedRun:
+    """The run as one that begins with these weights, "" for random ones; as it is where it does."""
+    if (run.config.model.pretrained or "") == weights:
+        return run
+    model = replace(run.config.model, weights=weights or NONE, weights_digest=None, weights_license=None)
+    if weights:  # they take the place of an initialization
+        model = replace(model, init="auto", whiten=None)
+    return replace(run, config=replace(run.config, model=model), ids=None, answers=None)
 
 
 def _train(run: FinishedRun, data: Dataset, share: float, seed: int, task: type[Task]) -> tuple[SizePoint, Rows]:
@@ -164,10 +228,10 @@ def _config_for(config: Config, steps: int, samples: int, seed: int) -> Config:
     return replace(config, budget=budget, seed=seed)
 
 
-def _plan_text(run: FinishedRun, seeds: Sequence[int]) -> str:
-    shares = sum(math.sqrt(share) for share in SHARES)
-    seconds = run.seconds * (len(seeds) * shares - (run.answers is not None))
-    count = len(seeds) * len(SHARES) - (run.answers is not None)
+def _plan_text(runs: Sequence[FinishedRun], seeds: Sequence[int], shares: Sequence[float]) -> str:
+    whole = sum(run.answers is not None for run in runs) if max(shares) == 1 and runs[0].config.seed in seeds else 0
+    seconds = runs[0].seconds * (len(runs) * len(seeds) * sum(math.sqrt(share) for share in shares) - whole)
+    count = len(runs) * len(seeds) * len(shares) - whole
     return f"{count} trainings on parts of the training samples, about {duration(seconds)} of training in all"
 
 

@@ -1,4 +1,5 @@
-"""Baselines of a classification: the commonest class, logistic regression, and HOG (with color) and a linear SVM."""
+"""Baselines of a classification: the commonest class, logistic regression, and a linear SVM on HOG (with color), and on
+features of k-means."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from sklearn.svm import LinearSVC
 from striate.data.dataset import Dataset
 from striate.data.normalize import measure_normalization
 from striate.data.store.stored import Inputs, take_rows
+from striate.tasks import kmeans_features
 from striate.tasks.baseline import (
     CHOICE,
     MOST,
@@ -39,6 +41,7 @@ from striate.tasks.task import Task
 _LOGISTIC_C = (1e-4, 1e-3, 0.01, 0.1, 1.0)
 _LOGISTIC_C_OF_ROWS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 _SVM_C = (0.1, 1.0, 10.0, 100.0)
+_KMEANS_C = (1e-4, 1e-3, 0.01, 0.1)
 _ITERATIONS, _TOLERANCE = 100, 1e-3
 _WORK = 800_000_000
 """Samples × features × classes: about half a minute of one core for one fit."""
@@ -46,6 +49,9 @@ _LEAST = 10_000
 """So many samples are learned from in any case, where there are as many."""
 _HOG_PIXELS = 50_000_000
 """Pixels of the training images whose gradients are taken: about half a minute of one core."""
+
+_KMEANS_MOST = 20_000
+"""Training images whose patches are coded: about half a minute of one core."""
 
 Extract = Callable[[Inputs], NDArray[np.float32]]
 
@@ -61,6 +67,9 @@ def classify_methods(data: Dataset) -> tuple[Method, ...]:
         name = "HOG + linear SVM" if data.input_shape[0] == 1 else "HOG + color + linear SVM"
         what = f"A linear classifier on histograms of {seen}: how images were classified before networks."
         methods.append(Method(name, what, _hog_svm))
+    if data.medium.pictures and data.input_shape[0] in (1, 3) and min(data.input_shape[1:]) >= kmeans_features.SMALLEST:
+        what = "A linear classifier on features that k-means learns from whitened patches, without labels or a network."
+        methods.append(Method("k-means features + linear SVM", what, _kmeans_svm))
     return tuple(methods)
 
 
@@ -92,6 +101,18 @@ def _hog_svm(data: Dataset, task: Task, seed: int) -> Fitted:
     make = partial(LinearSVC, random_state=seed, class_weight=_class_weights(task))
     most = _HOG_PIXELS // int(np.prod(data.input_shape[1:]))
     return _fit_linear(data, task, seed, extract, make, _SVM_C, features, most)
+
+
+def _kmeans_svm(data: Dataset, task: Task, seed: int) -> Fitted:
+    extract = kmeans_features.learn_kmeans_features(data.splits["train"].inputs, seed)
+    sees = (
+        f"{len(extract.centers)} k-means centers of whitened {extract.patch} × {extract.patch} patches, coded by how "
+        "much nearer than the mean a center is, summed over four quadrants"
+    )
+    if max(data.input_shape[1:]) > kmeans_features.SIDE:
+        sees += f"; images averaged down to {kmeans_features.SIDE} pixels"
+    make = partial(LinearSVC, random_state=seed, class_weight=_class_weights(task))
+    return _fit_linear(data, task, seed, extract, make, _KMEANS_C, sees, _KMEANS_MOST)
 
 
 def _fit_linear(

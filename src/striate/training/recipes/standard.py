@@ -40,6 +40,8 @@ def standard(facts: Facts, request: Config) -> Choice:
     windows = PATCHES if facts.macs > HEAVY and not facts.medium.pictures else WINDOWS
     batch, usual_epochs = windows if facts.windows else batch_size(facts.samples), epochs(facts)
     keep, reason = which_epoch(facts)
+    if not request.auxiliary.task:
+        keep, reason = "last", {"keep": "result: the last epoch, since validation measures a task that is not learned"}
     most = WATCHED if facts.windows else ENOUGH
     steps = request.budget.steps or (request.budget.epochs or usual_epochs) * -(
         -facts.samples // (request.batch or batch)

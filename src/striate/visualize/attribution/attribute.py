@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -30,20 +31,23 @@ from striate.visualize.attribution.maps import (
     grad_cam_layers,
     integrated_gradients,
     occlusion,
+    rectified,
     saliency,
     smooth_grad,
 )
 from striate.visualize.attribution.question import LogOdds, Question
+from striate.visualize.inside.rectified import RULES
 from striate.wording import several
 
-Asked = Literal["auto", "saliency", "integrated-gradients", "smoothgrad", "grad-cam", "occlusion"]
-ASKED: tuple[Asked, ...] = ("auto", *METHODS)
+Asked = Literal["auto"] | Method
+ASKED: tuple[Asked, ...] = ("auto", *METHODS, *RULES)
 
 _PLAIN = {
     "saliency": saliency,
     "integrated-gradients": integrated_gradients,
     "smoothgrad": smooth_grad,
     "occlusion": occlusion,
+    **{rule: partial(rectified, rule=rule) for rule in RULES},
 }
 
 

@@ -33,6 +33,8 @@ WRITTEN: dict[Method, str] = {
     "smoothgrad": "SmoothGrad",
     "grad-cam": "Grad-CAM",
     "occlusion": "occlusion",
+    "deconvnet": "deconvnet",
+    "guided-backprop": "guided backpropagation",
 }
 NOT_TRUSTED = "not to be trusted"
 

@@ -16,9 +16,14 @@ from torch.nn import functional
 from striate.models.features import network_features
 from striate.visualize.attribution.question import outputs_of
 from striate.visualize.attribution.removal import removed
+from striate.visualize.inside.rectified import Rule, projected, rectified_gradients
 
-Method = Literal["saliency", "integrated-gradients", "smoothgrad", "grad-cam", "occlusion"]
+Method = Literal[
+    "saliency", "integrated-gradients", "smoothgrad", "grad-cam", "occlusion", "deconvnet", "guided-backprop"
+]
 METHODS: tuple[Method, ...] = ("integrated-gradients", "saliency", "smoothgrad", "grad-cam", "occlusion")
+"""Those that `auto` tries. The two others show edges of the image rather than what was learned (Adebayo et al., "Sanity
+checks for saliency maps", NeurIPS 2018), and are for who asks for them."""
 SIGNED: frozenset[Method] = frozenset(("integrated-gradients", "occlusion"))
 """Maps whose sign says whether a position is evidence for the prediction or against it."""
 
@@ -57,6 +62,16 @@ def smooth_grad(module: nn.Module, x: torch.Tensor, target: int) -> torch.Tensor
         _leaf(x), nt_type="smoothgrad", nt_samples=NOISY, stdevs=noise, target=target, abs=False
     )
     return _over_channels(found.abs(), torch.amax)
+
+
+def rectified(module: nn.Module, x: torch.Tensor, target: int, rule: Rule) -> torch.Tensor:
+    """The projection of the output to the input by the rule of a deconvnet or of guided backpropagation: the largest
+    magnitude of the channels. Raises ModelError where the rule does not say how to come back."""
+    given = _leaf(x)
+    with rectified_gradients(rule):
+        output = _forward(module)(given)[:, target]
+    remedy = "--method saliency"
+    return _over_channels(projected(output, given, rule, "the prediction", lambda: remedy)[0].abs(), torch.amax)
 
 
 def grad_cam(module: nn.Module, x: torch.Tensor, target: int, layer: str) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from striate.account.ledger import Shape
-from striate.errors import DataError
+from striate.errors import DataError, UsageError
 from striate.visualize.canvas import INK, SMALL, main_title, new_figure, shorten
 from striate.visualize.inside.fields import Sight, find_sights, sight_of
 from striate.visualize.inside.mosaic import Picture, caption, columns_for, show_mosaic
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 UNITS, EACH, OF_ONE = 12, 9, 24
+Number = TypeVar("Number", np.uint8, np.float32)
 _SHARE = 0.6
 
 
@@ -72,12 +73,14 @@ def exciting_patches(
     *,
     units: Sequence[int] | None = None,
     each: int = EACH,
+    position: Shape | None = None,
 ) -> ExcitingPatches:
     """The patches of normalized inputs `x` (N, C, *spatial) with the highest activations of `units` of `layer`, `each`
     of them.
 
     Default: the last activation (or layer) with maps whose units see at most 60 % of each side, and 12 of its units
-    that some sample excites. A patch is what the unit at the position of its largest value sees. Zeiler and Fergus,
+    that some sample excites. A patch is what the unit at the position of its largest value sees, or at `position` of
+    its map. Zeiler and Fergus,
     "Visualizing and understanding convolutional networks", ECCV 2014. Raises UsageError for a layer or unit that is not
     there.
     """
@@ -88,7 +91,7 @@ def exciting_patches(
     sights = find_sights(module, shape)
     first = layer_outputs(module, x[:1])
     name = choose_layer(first, layer).name if layer is not None else _last_local(first, sights, shape)
-    best, places, size = _scan(module, x, name)
+    best, places, size = _scan(module, x, name, position)
     live = best.max(0) > 0 if bool((best > 0).any()) else np.ones(best.shape[1], bool)
     if units is None:
         known = np.flatnonzero(live)
@@ -117,17 +120,37 @@ def _sides(sights: dict[str, Sight], name: str) -> tuple[Shape, Shape]:
     return sight.size, sight.input
 
 
-def _scan(module: nn.Module, x: torch.Tensor, name: str) -> tuple[NDArray[np.float32], NDArray[np.int64], Shape]:
-    """Of each sample and unit the largest value and its place in the flattened map (N, units), and the map's sides."""
+def _scan(
+    module: nn.Module, x: torch.Tensor, name: str, position: Shape | None
+) -> tuple[NDArray[np.float32], NDArray[np.int64], Shape]:
+    """Of each sample and unit the largest value, or that at `position`, and its place in the flattened map (N, units),
+    and the map's sides."""
     values, places = [], []
     size: Shape = ()
     for part in batches(x):
         (output,) = (each for each in layer_outputs(module, part, [name]) if each.name == name)
         size = tuple(output.values.shape[2:])
-        largest, place = output.values.reshape(len(part), output.values.shape[1], -1).max(2)
+        flat = output.values.reshape(len(part), output.values.shape[1], -1)
+        if position is None:
+            largest, place = flat.max(2)
+        else:
+            place = torch.full(flat.shape[:2], _place(position, size, name))
+            largest = flat[:, :, place[0, 0]]
         values.append(largest.cpu().numpy())
         places.append(place.cpu().numpy())
     return np.concatenate(values), np.concatenate(places), size
+
+
+def _place(position: Shape, size: Shape, name: str) -> int:
+    """Where the position lies in the flattened map. Raises UsageError where the map does not have it."""
+    if len(position) != len(size) or any(not 0 <= at < side for at, side in zip(position, size, strict=True)):
+        got = (
+            f"{','.join(map(str, position))}, of {name} whose maps have {show_sizes(size) if size else 'no'} positions"
+        )
+        middle = ",".join(str(side // 2) for side in size)
+        expected = f"up to {','.join(str(side - 1) for side in size)}, from 0" if size else "no position"
+        raise UsageError("--position", got, expected, f"--position {middle}" if size else "leave out --position")
+    return int(np.ravel_multi_index(position, size))
 
 
 def _of_unit(
@@ -146,9 +169,9 @@ def _of_unit(
     )
 
 
-def cut(image: NDArray[np.uint8], box: tuple[tuple[int, int], ...], outside: int = 160) -> NDArray[np.uint8]:
+def cut(image: NDArray[Number], box: tuple[tuple[int, int], ...], outside: int = 160) -> NDArray[Number]:
     """The part of an image (C, H, W) that a box covers, `outside` where it reaches over the border."""
-    part = np.full((len(image), *(count for _, count in box)), outside, np.uint8)
+    part = np.full((len(image), *(count for _, count in box)), outside, image.dtype)
     inside: list[slice] = [slice(None)]
     source: list[slice] = [slice(None)]
     for (first, count), side in zip(box, image.shape[1:], strict=True):
@@ -174,14 +197,14 @@ def patches_figure(
         rows = -(-len(unit.samples) // columns)
         figure = new_figure(max(6.0, columns * 1.1), rows * 1.12 + 1.2)
         draw_patches(figure.subplots(), unit, images, columns)
-        more = f" {_name(unit, labels)}.".replace("\n", ": ") if labels else ""
+        more = f" {unit_name(unit, labels)}.".replace("\n", ": ") if labels else ""
     else:
         across = max(len(unit.samples) for unit in found.units)
         figure = new_figure(across * _TILE + 1.9, len(found.units) * _TILE * 1.05 + 1.0)
         for axes, unit in zip(figure.subplots(len(found.units), 1), found.units, strict=True):
             draw_patches(axes, unit, images, across)
             axes.set_ylabel(
-                _name(unit, labels), rotation=0, ha="right", va="center", fontsize=SMALL, color=INK, labelpad=6,
+                unit_name(unit, labels), rotation=0, ha="right", va="center", fontsize=SMALL, color=INK, labelpad=6,
                 parse_math=False,
             )  # fmt: skip
         more = ""
@@ -213,7 +236,8 @@ def patches_words(found: ExcitingPatches) -> str:
     )
 
 
-def _name(unit: UnitPatches, labels: Sequence[str]) -> str:
+def unit_name(unit: UnitPatches, labels: Sequence[str]) -> str:
+    """`unit 3`, and on a second line the commonest class of its samples."""
     said = f"unit {unit.unit}"
     if labels:
         (name, count), *_ = Counter(labels[sample] for sample in unit.samples).most_common(1)

@@ -1,0 +1,129 @@
+"""How invariant the layers of a network are: how far features move when an image is shifted, scaled or turned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from striate.errors import one_line
+from striate.evaluation.robustness.robustness import strength_text
+from striate.wording import paragraph, several
+
+Mean = tuple[float, float, float]
+"""A mean over images, and the ends of its 95 % interval (bootstrap)."""
+_WIDTH, _LABEL, _CELL = 80, 24, 6
+_MOST_COLUMNS = (_WIDTH - _LABEL) // _CELL
+
+
+@dataclass(frozen=True)
+class InvarianceLevel:
+    """One strength: of each layer the distance of features from those of the image as it is, 1 being as far as another
+    image's; `probability` of the true class, None where the run predicts no classes."""
+
+    strength: float
+    distances: tuple[Mean, ...]
+    probability: Mean | None
+
+    def to_json(self, layers: Sequence[str]) -> dict[str, Any]:
+        """Plain values: `distances` by layer, each `{"mean", "interval"}`."""
+        found = {name: _plain(mean) for name, mean in zip(layers, self.distances, strict=True)}
+        probability = None if self.probability is None else _plain(self.probability)
+        return {"strength": self.strength, "distances": found, "probability": probability}
+
+
+def _plain(mean: Mean) -> dict[str, Any]:
+    return {"mean": mean[0], "interval": list(mean[1:])}
+
+
+@dataclass(frozen=True)
+class InvarianceCurve:
+    """One kind of change; `identity` is the strength that changes nothing, where all distances are 0."""
+
+    name: str
+    unit: str
+    identity: float
+    levels: tuple[InvarianceLevel, ...]
+
+
+@dataclass(frozen=True)
+class Invariance:
+    """How far the features of `layers`, from the first to the last, move with `n` images of a split that has `of`.
+
+    A distance is Euclidean, relative to the mean distance between the features of two different images in the same
+    layer, so that layers can be compared. `probability`: of the true class, of the images as they are. What is random
+    follows from `seed`, the kind and the sample's id. After M. Zeiler and R. Fergus, "Visualizing and understanding
+    convolutional networks", ECCV 2014, figure 5.
+    """
+
+    data: str
+    split: str
+    n: int
+    of: int
+    seed: int
+    layers: tuple[str, ...]
+    curves: tuple[InvarianceCurve, ...]
+    probability: Mean | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of invariance.json."""
+        curves = [
+            {"name": curve.name, "unit": curve.unit, "identity": curve.identity,
+             "levels": [level.to_json(self.layers) for level in curve.levels]}
+            for curve in self.curves
+        ]  # fmt: skip
+        return {
+            "data": self.data, "split": self.split, "n": self.n, "of": self.of, "seed": self.seed,
+            "layers": list(self.layers), "distance": "Euclidean, relative to that between two images",
+            "probability": None if self.probability is None else _plain(self.probability), "curves": curves,
+        }  # fmt: skip
+
+    @property
+    def summary(self) -> str:
+        """For each kind, at its middle strength, how far the first and the last layer move."""
+        return " ".join(_sentence(self, curve) for curve in self.curves)
+
+    def __str__(self) -> str:
+        return render(self)
+
+
+def _sentence(found: Invariance, curve: InvarianceCurve) -> str:
+    level = curve.levels[len(curve.levels) // 2]
+    first, last = level.distances[0][0], level.distances[-1][0]
+    moved = f"A {curve.name} of {strength_text(level.strength, curve.unit)} moves the features of {found.layers[0]} "
+    moved += f"{first:.2f} times as far as another image"
+    return f"{moved}, those of {found.layers[-1]} {last:.2f} times." if len(found.layers) > 1 else f"{moved}."
+
+
+def render(found: Invariance) -> str:
+    """A table a kind: the distance of each layer, and the probability of the true class, at each strength."""
+    count = several(found.n, "image") if found.n == found.of else f"{found.n:,} of {several(found.of, 'image')}"
+    title = (
+        f"{one_line(found.data)}, {found.split} split: {count}. Distance of features from those of the image as it is; "
+        "1 is as far as another image's."
+    )
+    lines = [paragraph(title, _WIDTH), ""]
+    for curve in found.curves:
+        shown = _shown(curve.levels)
+        lines.append(_row(f"{curve.name}, {curve.unit}", [f"{level.strength:g}" for level in shown]))
+        for place, layer in enumerate(found.layers):
+            lines.append(_row(f"  {layer}"[: _LABEL - 1], [f"{level.distances[place][0]:.2f}" for level in shown]))
+        if found.probability is not None:
+            cells = ["–" if level.probability is None else f"{100 * level.probability[0]:.0f} %" for level in shown]
+            lines.append(_row("  p of the true class", cells))
+        lines.append("")
+    widest = max((high - low) / 2 for c in found.curves for level in c.levels for _, low, high in level.distances)
+    note = f"95 % intervals of distances (bootstrap over images) reach at most {widest:.2f} either way."
+    if found.probability is not None:
+        note += f" The probability of the true class is {100 * found.probability[0]:.1f} % for the images as they are."
+    return "\n".join([*lines, paragraph(found.summary, _WIDTH), paragraph(note, _WIDTH)])
+
+
+def _shown(levels: Sequence[InvarianceLevel]) -> list[InvarianceLevel]:
+    """As many as a line holds, evenly spread, with both ends."""
+    count = min(_MOST_COLUMNS, len(levels))
+    return [levels[round(k * (len(levels) - 1) / max(1, count - 1))] for k in range(count)]
+
+
+def _row(label: str, cells: Sequence[str]) -> str:
+    return f"{label:<{_LABEL}}" + "".join(f"{cell:>{_CELL}}" for cell in cells)
