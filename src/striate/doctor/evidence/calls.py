@@ -28,6 +28,8 @@ _LOSSES: dict[Any, str] = {
     functional.binary_cross_entropy_with_logits: "binary_cross_entropy_with_logits",
     functional.kl_div: "kl_div",
 }
+_AFTER_TARGET = ("weight", "size_average", "ignore_index", "reduce", "reduction")
+"""Of cross entropy and the negative log-likelihood; other losses have no `ignore_index`."""
 _FETCHES: dict[Any, str] = {
     torch.Tensor.item: ".item()",
     torch.Tensor.tolist: ".tolist()",
@@ -51,6 +53,9 @@ class LossCall:
     input: torch.Tensor
     target: torch.Tensor
     value: torch.Tensor
+    ignored: int = -100
+    """The target that counts for nothing, of cross entropy."""
+    reduction: str = "mean"
 
 
 @dataclass
@@ -145,4 +150,7 @@ def _note_loss(calls: StepCalls, name: str, args: Sequence[Any], kwargs: dict[st
     if not target.ndim:  # of a single sample
         given, target = given[None], target[None]
     if isinstance(value, torch.Tensor):
-        calls.losses.append(LossCall(name, *(tensor.detach().clone() for tensor in (given, target, value))))
+        bound = {**dict(zip(_AFTER_TARGET, args[2:], strict=False)), **kwargs}
+        ignored, reduction = bound.get("ignore_index", -100), str(bound.get("reduction", "mean"))
+        copies = (tensor.detach().clone() for tensor in (given, target, value))
+        calls.losses.append(LossCall(name, *copies, ignored, reduction))
