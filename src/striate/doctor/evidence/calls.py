@@ -14,6 +14,7 @@ from torch.nn import functional
 from striate.doctor.evidence.trial import Change, run_trial
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.training_setup import TrainingSetup
+from striate.observe.gradients import on_gradient
 from striate.observe.module_calls import module_calls, optimizer_steps
 from striate.observe.torch_calls import torch_functions
 
@@ -56,6 +57,8 @@ class LossCall:
     ignored: int = -100
     """The target that counts for nothing, of cross entropy."""
     reduction: str = "mean"
+    slopes: list[float] = field(default_factory=list)
+    """The gradients that came back to its value, added up: below zero where the step makes it larger."""
 
 
 @dataclass
@@ -153,4 +156,6 @@ def _note_loss(calls: StepCalls, name: str, args: Sequence[Any], kwargs: dict[st
         bound = {**dict(zip(_AFTER_TARGET, args[2:], strict=False)), **kwargs}
         ignored, reduction = bound.get("ignore_index", -100), str(bound.get("reduction", "mean"))
         copies = (tensor.detach().clone() for tensor in (given, target, value))
-        calls.losses.append(LossCall(name, *copies, ignored, reduction))
+        noted = LossCall(name, *copies, ignored, reduction)
+        calls.losses.append(noted)
+        on_gradient(value, lambda gradient: noted.slopes.append(float(gradient.detach().sum())))

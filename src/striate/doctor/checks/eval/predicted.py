@@ -26,11 +26,11 @@ def _wrong_axis(evidence: Evidence) -> Iterator[Finding]:
     for site in source.calls(*_ALONG):
         names = source.predictions_in(source.scope_of(site.node))
         owner, place = receiver_of(site.node), _ALONG[called(site.node)]
-        if not _is_prediction(owner, names):  # torch.argmax(outputs, 0)
+        if not source.is_prediction(owner, names):  # torch.argmax(outputs, 0)
             owner, place = (site.node.args[0] if site.node.args else None), place + 1
-        if not _is_prediction(owner, names) and not (owner is not None and source.runs_network(owner)):
+        if not source.is_prediction(owner, names):
             continue
-        axis = argument(site.node, place, "dim")
+        axis = argument(site.node, place, "dim") or argument(site.node, place, "axis")
         if isinstance(axis, ast.Constant) and axis.value == 0 and type(axis.value) is int:
             yield Finding(
                 code="eval.wrong-axis",
@@ -44,18 +44,9 @@ def _wrong_axis(evidence: Evidence) -> Iterator[Finding]:
             return
 
 
-def _is_prediction(node: ast.expr | None, names: set[str]) -> bool:
-    """A name of what a network gave, or its numbers: `outputs`, `outputs.data`, `outputs.detach()`."""
-    while isinstance(node, ast.Attribute | ast.Call):
-        inner = node.value if isinstance(node, ast.Attribute) else receiver_of(node)
-        if isinstance(node, ast.Call) and called(node) not in ("detach", "cpu", "float"):
-            return False
-        node = inner
-    return isinstance(node, ast.Name) and node.id in names
-
-
 def _along_one(call: ast.Call) -> str:
     text = ast.unparse(call)
+    text = text.replace("axis=0", "dim=0")
     return text.replace("dim=0", "dim=1") if "dim=0" in text else text[:-2] + "1)" if text.endswith("0)") else "dim=1"
 
 
