@@ -152,8 +152,8 @@ def _step_labels(evidence: Evidence) -> Iterator[Finding]:
 LEFT_BEHIND = Check(
     codes=("data.targets-left-behind",),
     question="Are masks, boxes and points flipped with their images?",
-    threshold="three samples or more that the data set gives flipped or turned and not, with a target that has a place in "
-    "the image and never moves",
+    threshold="three samples or more that the data set gives flipped or turned and not, with a target that has a place "
+    "in the image and never moves",
     run=_left_behind,
     explains="data.label-noise data.labels-random data.augmentation fit.*",
 )
