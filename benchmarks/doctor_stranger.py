@@ -1,12 +1,13 @@
 """How right the doctor is on training scripts that were written before its checks were read.
 
-Command: python benchmarks/doctor_stranger.py [--part train|validation|test|rest|all|healthy|development] [--names NAME …]
+Command: python benchmarks/doctor_stranger.py [--part train|validation|test|rest|all|healthy|development]
+[--names NAME …]
 
 benchmarks/doctor_scripts holds healthy scripts in the idioms of public ones and `faults.toml`, edits that plant one
 fault each. A fault belongs to the part crc32(its name) % 3: 0 train (checks were mended with it), 1 validation, 2 test
-(the checks were not). `development` is the set of benchmarks/doctor_scripts_dev, healthy ones and faults, which the
-checks were mended with; `all` leaves it out. Each script is examined by `striate doctor` in a process of its own. A fault is right where the
-first finding has one of its codes. Needs lightning and transformers for the scripts in their idiom.
+(the checks were not). `development`: the healthy scripts and faults of benchmarks/doctor_scripts_dev, with which the
+checks were mended; `all` leaves them out. Each script is examined by `striate doctor` in a process of its own. A fault
+is right where the first finding has one of its codes. Needs lightning and transformers for the scripts in their idiom.
 """
 
 from __future__ import annotations
@@ -107,6 +108,7 @@ def judged(name: str, case: tuple[str, str, str, list[str]], seconds: float) -> 
         "error": said,
         "verdict": document.get("verdict", ""),
         "seconds": document["seconds"],
+        "no_time": sum("ran out" in why for why in document.get("skipped", {}).values()),
     }
 
 

@@ -74,5 +74,7 @@ def test_every_code_has_two_planted_cases(monkeypatch: pytest.MonkeyPatch) -> No
     from striate.doctor.checks.every import every_check
 
     counts = {code: sum(fault.code == code for fault in FAULTS) for check in every_check() for code in check.codes}
-    scripted = {code for _, _, _, codes in (scripts() | scripts(DEVELOPMENT)).values() for code in codes}  # tried in test_stranger_scripts.py
+    scripted = {
+        code for _, _, _, codes in (scripts() | scripts(DEVELOPMENT)).values() for code in codes
+    }  # tried in test_stranger_scripts.py
     assert not {code: count for code, count in counts.items() if count < 2 and not (count == 0 and code in scripted)}

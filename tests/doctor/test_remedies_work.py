@@ -10,6 +10,7 @@ import pytest
 import torch
 from checks.asked import digits, perceptron
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 from quick import few_quick
 from striate.doctor.checks.every import every_check
@@ -114,7 +115,12 @@ CASES = [
     ),
     Pasted(
         "optim.clip-too-small",
-        (("    optimizer.step()", "    torch.nn.utils.clip_grad_norm_(model.parameters(), 1e-6)\n    optimizer.step()"),),
+        (
+            (
+                "    optimizer.step()",
+                "    torch.nn.utils.clip_grad_norm_(model.parameters(), 1e-6)\n    optimizer.step()",
+            ),
+        ),
         (("    torch.nn.utils.clip_grad_norm_(model.parameters(), 1e-6)", "    {0}"),),
     ),
     Pasted("optim.weight-decay-too-high", (("lr=0.1", "lr=0.1, weight_decay=3.0"),), (("weight_decay=3.0", "{0}"),)),
@@ -128,19 +134,39 @@ CASES = [
         (("loss = nn", "model[1].requires_grad_(False)\nloss = nn"),),
         (("loss = nn", "{0}\nloss = nn"),),
     ),
-    Pasted("data.not-shuffled", (("x, y = dig", "x, y = dig"), ("model = ", "x, y = x[y.argsort()], y[y.argsort()]\nmodel = "),
-                                 ("shuffle=True", "shuffle=False")), (("shuffle=False", "{0}"),)),
+    Pasted(
+        "data.not-shuffled",
+        (
+            ("x, y = dig", "x, y = dig"),
+            ("model = ", "x, y = x[y.argsort()], y[y.argsort()]\nmodel = "),
+            ("shuffle=True", "shuffle=False"),
+        ),
+        (("shuffle=False", "{0}"),),
+    ),
     Pasted("data.label-range", (("model = ", "y = y + 1\nmodel = "),), (("model = ", "{0}\nmodel = "),)),
     Pasted("data.not-normalized", (("model = ", "x = x * 60 + 500\nmodel = "),), (("model = ", "{0}\nmodel = "),)),
-    Pasted("loss.sign", (("value.backward()", "(-value).backward()"),), (("(-value).backward()", "value = -value\n    {0}".replace("{0}", "(-1 * value).backward()")),)),
-    Pasted("loss.ignored-class", (("CrossEntropyLoss()", "CrossEntropyLoss(ignore_index=3)"),), (("nn.CrossEntropyLoss(ignore_index=3)", "{0}"),)),
+    Pasted(
+        "loss.sign",
+        (("value.backward()", "(-value).backward()"),),
+        (("(-value).backward()", "value = -value\n    {0}".replace("{0}", "(-1 * value).backward()")),),
+    ),
+    Pasted(
+        "loss.ignored-class",
+        (("CrossEntropyLoss()", "CrossEntropyLoss(ignore_index=3)"),),
+        (("nn.CrossEntropyLoss(ignore_index=3)", "{0}"),),
+    ),
     Pasted(
         "loss.padding-counted",
         (("x, y = rows", "rows[torch.arange(12) > torch.randint(4, 12, (256, 1))] = 0\nx, y = rows"),),
         (("nn.CrossEntropyLoss()", "{0}"),),
         setup=TOKENS,
     ),
-    Pasted("model.sees-future", (("bidirectional=False", "bidirectional=True"),), (("bidirectional=True", "{2}"),), setup=TOKENS),
+    Pasted(
+        "model.sees-future",
+        (("bidirectional=False", "bidirectional=True"),),
+        (("bidirectional=True", "{2}"),),
+        setup=TOKENS,
+    ),
     Pasted(
         "data.target-in-input",
         (("x, y = rows[:, :-1], rows[:, 1:]", "tokens = rows\nx, y = tokens, tokens"),),
@@ -155,25 +181,47 @@ CASES = [
     ),
     Pasted(
         "optim.scaler-order",
-        (("loss = nn", "scaler = torch.amp.GradScaler('cpu')\nloss = nn"), ("value.backward()", "scaler.scale(value).backward()")),
+        (
+            ("loss = nn", "scaler = torch.amp.GradScaler('cpu')\nloss = nn"),
+            ("value.backward()", "scaler.scale(value).backward()"),
+        ),
         (("    optimizer.step()", "    {0}\n    scaler.update()"),),
         name="its own step",
     ),
     Pasted(
         "optim.scaler-order",
-        (("loss = nn", "scaler = torch.amp.GradScaler('cpu')\nloss = nn"), ("value.backward()", "with torch.autocast('cpu'):\n        scaler.scale(value).backward()"), ("optimizer.step()", "scaler.step(optimizer)\n    scaler.update()")),
+        (
+            ("loss = nn", "scaler = torch.amp.GradScaler('cpu')\nloss = nn"),
+            ("value.backward()", "with torch.autocast('cpu'):\n        scaler.scale(value).backward()"),
+            ("optimizer.step()", "scaler.step(optimizer)\n    scaler.update()"),
+        ),
         (("with torch.autocast('cpu'):\n        scaler.scale(value).backward()", "scaler.scale(value).backward()"),),
         name="within autocast",
     ),
     Pasted(
         "loss.broadcast",
-        (("x, y = digits(most=640).dataset.tensors", "x, y = digits(most=640).dataset.tensors\ny = y.float()"), ("perceptron()", "nn.Sequential(nn.Flatten(), nn.Linear(64, 1))"), ("CrossEntropyLoss", "MSELoss"), ("lr=0.1", "lr=0.001"), ("loss(out, y)", "loss(out, y)")),
+        (
+            ("x, y = digits(most=640).dataset.tensors", "x, y = digits(most=640).dataset.tensors\ny = y.float()"),
+            ("perceptron()", "nn.Sequential(nn.Flatten(), nn.Linear(64, 1))"),
+            ("CrossEntropyLoss", "MSELoss"),
+            ("lr=0.1", "lr=0.001"),
+            ("loss(out, y)", "loss(out, y)"),
+        ),
         (("loss(out, y)", "outputs = out\n    value = loss({0}, y)".replace("value = ", "")),),
         task="regress",
     ),
     Pasted(
         "data.target-scale",
-        (("x, y = digits(most=640).dataset.tensors", "x, y = digits(most=640).dataset.tensors\ny = 1e6 + 1e5 * y.float()[:, None]"), ("perceptron()", "nn.Sequential(nn.Flatten(), nn.Linear(64, 1))"), ("CrossEntropyLoss", "MSELoss"), ("SGD", "Adam"), ("lr=0.1", "lr=0.001")),
+        (
+            (
+                "x, y = digits(most=640).dataset.tensors",
+                "x, y = digits(most=640).dataset.tensors\ny = 1e6 + 1e5 * y.float()[:, None]",
+            ),
+            ("perceptron()", "nn.Sequential(nn.Flatten(), nn.Linear(64, 1))"),
+            ("CrossEntropyLoss", "MSELoss"),
+            ("SGD", "Adam"),
+            ("lr=0.1", "lr=0.001"),
+        ),
         (("model = ", "{0}\ny = {1}\nmodel = "),),
         task="regress",
     ),
@@ -182,9 +230,29 @@ CASES = [
         (("perceptron()", "nn.Sequential(*perceptron(), nn.Softmax(1))"),),
         (("nn.Sequential(*perceptron(), nn.Softmax(1))", "perceptron()"),),
     ),
-    Pasted("model.dropout-too-high", (("perceptron()", "nn.Sequential(nn.Flatten(), nn.Dropout(0.97), nn.Linear(64, 10))"),), (("nn.Dropout(0.97)", "{0}"),)),
-    Pasted("model.last-layer-clipped", (("perceptron()", "nn.Sequential(*perceptron(), nn.ReLU())"),), (("nn.Sequential(*perceptron(), nn.ReLU())", "perceptron()"),)),
-    Pasted("data.imbalance", (("model = ", "keep = (y == 0) | (torch.arange(len(y)) % 13 == 0)\nx, y = x[keep], y[keep]\nmodel = "), ("batch_size=32", "batch_size=8")), (("loader = DataLoader(TensorDataset(x, y), batch_size=8, shuffle=True)", "counts = torch.bincount(y)\nloader = DataLoader(TensorDataset(x, y), batch_size=8, sampler=torch.utils.data.{0})"),)),
+    Pasted(
+        "model.dropout-too-high",
+        (("perceptron()", "nn.Sequential(nn.Flatten(), nn.Dropout(0.97), nn.Linear(64, 10))"),),
+        (("nn.Dropout(0.97)", "{0}"),),
+    ),
+    Pasted(
+        "model.last-layer-clipped",
+        (("perceptron()", "nn.Sequential(*perceptron(), nn.ReLU())"),),
+        (("nn.Sequential(*perceptron(), nn.ReLU())", "perceptron()"),),
+    ),
+    Pasted(
+        "data.imbalance",
+        (
+            ("model = ", "keep = (y == 0) | (torch.arange(len(y)) % 13 == 0)\nx, y = x[keep], y[keep]\nmodel = "),
+            ("batch_size=32", "batch_size=8"),
+        ),
+        (
+            (
+                "loader = DataLoader(TensorDataset(x, y), batch_size=8, shuffle=True)",
+                "counts = torch.bincount(y)\nloader = DataLoader(TensorDataset(x, y), batch_size=8, sampler={0})",
+            ),
+        ),
+    ),
 ]
 
 
@@ -199,8 +267,8 @@ def planted(case: Pasted) -> str:
 def asked(case: Pasted, text: str) -> list[Finding]:
     torch.manual_seed(0)
     names: dict[str, Any] = {
-        "torch": torch, "nn": nn, "digits": digits, "perceptron": perceptron, "DataLoader": torch.utils.data.DataLoader,
-        "TensorDataset": torch.utils.data.TensorDataset, "WeightedRandomSampler": torch.utils.data.WeightedRandomSampler,
+        "torch": torch, "nn": nn, "digits": digits, "perceptron": perceptron, "DataLoader": DataLoader,
+        "TensorDataset": TensorDataset, "WeightedRandomSampler": WeightedRandomSampler,
     }  # fmt: skip
     exec(compile(text, "setup.py", "exec"), names)
     check = next(check for check in every_check() if case.code in check.codes)
@@ -225,7 +293,9 @@ def pasted(case: Pasted, remedy: str) -> str:
     return text
 
 
-@pytest.mark.parametrize("case", few_quick(CASES, [case for case in CASES if case.code == "loss.ignored-class"]), ids=str)
+@pytest.mark.parametrize(
+    "case", few_quick(CASES, [case for case in CASES if case.code == "loss.ignored-class"]), ids=str
+)
 def test_the_fault_is_gone_once_the_remedy_is_pasted(case: Pasted) -> None:
     found = asked(case, planted(case))
     assert found, "the fault is not found"

@@ -14,7 +14,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import several, show_shape
 
 _SAMPLES, _DRAWS, _NUMBERS = 24, 6, 4096
 _LIKE = 0.3
@@ -113,7 +113,51 @@ def _is_place(path: tuple[Any, ...], target: torch.Tensor, image: torch.Tensor) 
     )
 
 
+def _by_position(evidence: Evidence) -> Finding | None:
+    """Outputs of positions, (N, T, C) or (N, C, T), that the step flattens in another order than their targets."""
+    outputs, wanted = main_tensor(evidence.first.outputs), main_tensor(parts(evidence.train.raw[0])[1])
+    if outputs is None or wanted is None or outputs.ndim < 3 or wanted.ndim < 2 or not outputs.is_floating_point():
+        return None
+    outputs, wanted = outputs.detach().cpu(), wanted.cpu()
+    last = outputs.shape[:2] == wanted.shape and outputs.ndim == 3
+    for call in evidence.calls.losses:
+        classes = call.input.shape[-1]
+        if call.input.ndim != 2 or len(call.input) != wanted.numel() or call.input.numel() != outputs.numel():
+            continue
+        rows, given = call.input.cpu(), call.target.cpu().flatten()
+        if last and classes == outputs.shape[2]:
+            turned = torch.allclose(rows, outputs.transpose(0, 1).reshape(-1, classes), rtol=1e-3, atol=1e-5)
+            straight = torch.allclose(rows, outputs.reshape(-1, classes), rtol=1e-3, atol=1e-5)
+            wrong = turned and not straight and torch.equal(given, wanted.flatten())
+            wrong = wrong or (straight and not turned and torch.equal(given, wanted.T.flatten()))
+            wrong = wrong and not torch.equal(wanted.flatten(), wanted.T.flatten())
+        else:
+            mixed = outputs.shape[1] == classes and outputs.shape[2:] == wanted.shape[1:]
+            wrong = mixed and torch.allclose(rows, outputs.reshape(-1, classes), rtol=1e-3, atol=1e-5)
+        if wrong:
+            return Finding(
+                code="data.step-labels",
+                severity="error",
+                where="the training step",
+                measured=f"outputs of {show_shape(outputs.shape)} and targets of {show_shape(wanted.shape)} are "
+                "flattened in different orders: the loss compares outputs of one position with the target of another",
+                threshold=STEP_LABELS.threshold,
+                why="Most targets are those of other positions or samples: little can be learned.",
+                remedy="give the classes axis 1 and flatten nothing: `loss(outputs.permute(0, 2, 1), targets)` of "
+                "outputs (N, T, C), `loss(outputs, targets)` of outputs (N, C, T) or (N, C, H, W)",
+            )
+    return None
+
+
 def _step_labels(evidence: Evidence) -> Iterator[Finding]:
+    found = _by_position(evidence)
+    if found is not None:
+        yield found
+    else:
+        yield from _of_other_samples(evidence)
+
+
+def _of_other_samples(evidence: Evidence) -> Iterator[Finding]:
     """Where the step itself makes inputs of the batch's: each call of the loss is given other samples' labels."""
     inputs, wanted = (main_tensor(part) for part in parts(evidence.train.raw[0]))
     first = evidence.first
@@ -160,7 +204,8 @@ LEFT_BEHIND = Check(
 STEP_LABELS = Check(
     codes=("data.step-labels",),
     question="Does the step give the loss the labels of the inputs that the network gets?",
-    threshold="the batch's labels in another order, of which no more than chance and 30 % are right",
+    threshold="the batch's labels in another order, of which no more than chance and 30 % are right; or outputs and "
+    "targets of positions that are flattened in different orders",
     run=_step_labels,
     explains="data.labels-random data.label-noise loss.initial-off optim.lr-too-high optim.lr-too-low fit.*",
 )

@@ -38,7 +38,7 @@ def _wrong_axis(evidence: Evidence) -> Iterator[Finding]:
                 where=site.where,
                 measured=f"`{site.text}` goes along axis 0, that of the samples: outputs are {tuple(outputs.shape)}",
                 threshold="along the axis of the classes, 1",
-                why="It compares samples with each other, not classes: what comes out says nothing of any sample.",
+                why="It compares samples with each other instead of classes: the result is no prediction.",
                 remedy=f"`{_along_one(site.node)}`",
             )
             return
@@ -79,7 +79,7 @@ def _limit(node: ast.Compare, what: str, better: str) -> Finding:
         where=f"line {node.lineno}",
         measured=f"`{ast.unparse(node)}`: {what}",
         threshold=THRESHOLD.threshold,
-        why="What is counted as right is another question than the one that the network was trained on.",
+        why="The metric asks another question than the one that the network was trained on.",
         remedy=f"`{ast.unparse(node.left)} > {better}`",
     )
 

@@ -40,7 +40,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         where="the loss",
         measured=text,
         threshold=DEGENERATE.threshold,
-        why="There is a way to make this loss small, or it is constant, that has nothing to do with the task.",
+        why="This loss is constant, or can be made small without learning the task.",
         remedy=_remedy(evidence),
     )
 

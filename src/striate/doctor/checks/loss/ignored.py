@@ -42,7 +42,7 @@ def _ignored(evidence: Evidence) -> Iterator[Finding]:
 def _is_padding(evidence: Evidence, call: LossCall) -> bool:
     """Whether what is ignored fills rows of a sequence up, or stands where all inputs are one and the same token."""
     for _, _, tokens in token_inputs(evidence):
-        if tokens.numel() != call.target.numel():
+        if tokens.numel() != call.target.numel() or torch.equal(tokens.flatten(), call.target.cpu().flatten()):
             continue
         there = tokens.reshape(call.target.shape)[call.target.cpu() == call.ignored]
         if len(there) and len(there.unique()) == 1:
