@@ -237,7 +237,7 @@ def _told(measured: str, severity: str, known: torch.Tensor, x: torch.Tensor) ->
         where="validation inputs",
         measured=measured,
         threshold=THRESHOLD,
-        why="The network is asked about something else than it learned: its validation metrics do not measure what it learned.",
+        why="The network is asked about something else than it learned: its validation metrics do not measure that.",
         remedy="Prepare both in one function, with mean and standard deviation of training: `def prepare(x): return "
         "(x.float() / 255 "
         "- mean) / std`, `train = prepare(train); val = prepare(val)`; the same reader, channel order"
