@@ -123,10 +123,14 @@ CASES = [
         ),
         (("    torch.nn.utils.clip_grad_norm_(model.parameters(), 1e-6)", "    {0}"),),
     ),
-    Pasted("optim.weight-decay-too-high", (("lr=0.1", "lr=0.1, weight_decay=3.0"),), (("weight_decay=3.0", "{0}"),)),
+    Pasted(
+        "optim.weight-decay-too-high",
+        (("lr=0.1", "lr=0.1, weight_decay=3.0"),),
+        ((OPTIMIZER.replace("0.1", "0.1, weight_decay=3.0"), "{0}"),),
+    ),
     Pasted(
         "model.symmetric-init",
-        (("loss = nn", "nn.init.zeros_(model[1].weight)\nnn.init.zeros_(model[3].weight)\nloss = nn"),),
+        (("loss = nn", "for p in model.parameters(): nn.init.zeros_(p)\nloss = nn"),),
         (("loss = nn", "{0}\nloss = nn"),),
     ),
     Pasted(
@@ -147,8 +151,8 @@ CASES = [
     Pasted("data.not-normalized", (("model = ", "x = x * 60 + 500\nmodel = "),), (("model = ", "{0}\nmodel = "),)),
     Pasted(
         "loss.sign",
-        (("value.backward()", "(-value).backward()"),),
-        (("(-value).backward()", "value = -value\n    {0}".replace("{0}", "(-1 * value).backward()")),),
+        (("value.backward()", "value = -value\n    value.backward()"),),
+        (("value = -value\n    value.backward()", "loss = value = -value\n    {0}"),),
     ),
     Pasted(
         "loss.ignored-class",
@@ -207,7 +211,7 @@ CASES = [
             ("lr=0.1", "lr=0.001"),
             ("loss(out, y)", "loss(out, y)"),
         ),
-        (("loss(out, y)", "outputs = out\n    value = loss({0}, y)".replace("value = ", "")),),
+        (("value = loss(out, y)", "outputs = out\n    value = loss({0}, y)"),),
         task="regress",
     ),
     Pasted(
@@ -278,7 +282,11 @@ def asked(case: Pasted, text: str) -> list[Finding]:
     )  # fmt: skip
     with state_preserved(setup):
         try:
-            return [finding for finding in check.run(Evidence(setup, Clock(60.0))) if finding.code == case.code]
+            return [
+                finding
+                for finding in check.run(Evidence(setup, Clock(60.0)))
+                if finding.code == case.code and finding.severity != "note"
+            ]
         except NoEvidence:
             return []
 
