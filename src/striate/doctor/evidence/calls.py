@@ -155,7 +155,7 @@ def _note_loss(calls: StepCalls, name: str, args: Sequence[Any], kwargs: dict[st
     if isinstance(value, torch.Tensor):
         bound = {**dict(zip(_AFTER_TARGET, args[2:], strict=False)), **kwargs}
         ignored, reduction = bound.get("ignore_index", -100), str(bound.get("reduction", "mean"))
-        copies = (tensor.detach().clone() for tensor in (given, target, value))
-        noted = LossCall(name, *copies, ignored, reduction)
+        copies = [tensor.detach().clone() for tensor in (given, target, value)]
+        noted = LossCall(name, copies[0], copies[1], copies[2], ignored=ignored, reduction=reduction)
         calls.losses.append(noted)
         on_gradient(value, lambda gradient: noted.slopes.append(float(gradient.detach().sum())))

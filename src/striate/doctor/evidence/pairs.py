@@ -107,4 +107,5 @@ def _far(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     difference = one - other
     if difference.ndim == 4 and min(difference.shape[2:]) >= 6:
         difference = functional.avg_pool2d(difference, 3, 1)
-    return difference.flatten(1).norm(dim=1)
+    far: torch.Tensor = difference.flatten(1).norm(dim=1)
+    return far
