@@ -1,11 +1,13 @@
 """How right the doctor is on training scripts that were written before its checks were read.
 
-Command: python benchmarks/doctor_stranger.py [--part train|validation|test|rest|all|healthy] [--names NAME …]
+Command: python benchmarks/doctor_stranger.py [--part train|validation|test|rest|all|healthy|development]
+[--names NAME …]
 
 benchmarks/doctor_scripts holds healthy scripts in the idioms of public ones and `faults.toml`, edits that plant one
 fault each. A fault belongs to the part crc32(its name) % 3: 0 train (checks were mended with it), 1 validation, 2 test
-(the checks were not). Each script is examined by `striate doctor` in a process of its own. A fault is right where the
-first finding has one of its codes. Needs lightning and transformers for the scripts in their idiom.
+(the checks were not). `development`: the healthy scripts and faults of benchmarks/doctor_scripts_dev, with which the
+checks were mended; `all` leaves them out. Each script is examined by `striate doctor` in a process of its own. A fault
+is right where the first finding has one of its codes. Needs lightning and transformers for the scripts in their idiom.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks" / "doctor_scripts"
+DEVELOPMENT = ROOT / "benchmarks" / "doctor_scripts_dev"
 PARTS = ("train", "validation", "test")
 
 
@@ -33,17 +36,20 @@ def part_of(name: str) -> str:
     return PARTS[zlib.crc32(name.encode()) % 3]
 
 
-def scripts() -> dict[str, tuple[str, str, str, list[str]]]:
-    """Of each case its part, family, text and right codes."""
+def scripts(folder: Path = FOLDER) -> dict[str, tuple[str, str, str, list[str]]]:
+    """Of each case in a folder its part, family, text and right codes."""
+    fixed = "development" if folder == DEVELOPMENT else ""
     cases = {
-        p.stem: ("healthy", "healthy", p.read_text(), []) for p in sorted(FOLDER.glob("*.py")) if p.stem != "toydata"
+        p.stem: ("development-healthy" if fixed else "healthy", "healthy", p.read_text(), [])
+        for p in sorted(folder.glob("*.py"))
+        if p.stem != "toydata"
     }
-    for name, fault in tomllib.loads((FOLDER / "faults.toml").read_text()).items():
-        text = (FOLDER / f"{fault['script']}.py").read_text()
+    for name, fault in tomllib.loads((folder / "faults.toml").read_text()).items():
+        text = (folder / f"{fault['script']}.py").read_text()
         for old, new in fault["replace"]:
             assert text.count(old) == 1, (name, old)
             text = text.replace(old, new)
-        cases[name] = part_of(name), fault["family"], text, fault["codes"]
+        cases[name] = fixed or part_of(name), fault["family"], text, fault["codes"]
     return cases
 
 
@@ -91,7 +97,7 @@ def judged(name: str, case: tuple[str, str, str, list[str]], seconds: float) -> 
     error = document["error"] if isinstance(document.get("error"), dict) else None
     if error is not None:
         loud = [str(error["where"])]
-    ok = not loud if part == "healthy" else bool(loud) and loud[0] in right
+    ok = not loud if family == "healthy" else bool(loud) and loud[0] in right
     said = f"{error['got']}"[:300] if error is not None else ""
     return {
         "name": name,
@@ -102,6 +108,7 @@ def judged(name: str, case: tuple[str, str, str, list[str]], seconds: float) -> 
         "error": said,
         "verdict": document.get("verdict", ""),
         "seconds": document["seconds"],
+        "no_time": sum("ran out" in why for why in document.get("skipped", {}).values()),
     }
 
 
@@ -110,7 +117,7 @@ def tables(rows: list[dict[str, Any]]) -> str:
     lines = ["| | First finding right | Named at all | Silent |", "|---|---|---|---|"]
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
-        if row["part"] != "healthy":
+        if row["family"] != "healthy":
             groups[f"part: {row['part']}"].append(row)
             groups[row["family"]].append(row)
     for group, members in sorted(groups.items(), key=lambda item: (not item[0].startswith("part"), item[0])):
@@ -120,7 +127,7 @@ def tables(rows: list[dict[str, Any]]) -> str:
             f"| {group} | {wilson(sum(r['ok'] for r in members), len(members))} | "
             f"{named}/{len(members)} | {len(members) - len(loud)} |"
         )
-    healthy = [r for r in rows if r["part"] == "healthy"]
+    healthy = [r for r in rows if r["family"] == "healthy"]
     alarmed = sum(not r["ok"] for r in healthy)
     proven = sum(r["verdict"] == "healthy" for r in healthy)
     lines += [
@@ -140,7 +147,7 @@ def tables(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Examine, print each miss and the tables; `--out` keeps the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=[*PARTS, "rest", "healthy", "all"], default="all")
+    parser.add_argument("--part", choices=[*PARTS, "rest", "healthy", "all", "development"], default="all")
     parser.add_argument("--names", nargs="+", default=[])
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument(
@@ -149,12 +156,17 @@ def main() -> None:
     given = parser.parse_args()
     import striate.doctor.script.run_script  # noqa: F401 (read once, before the forks)
 
-    wanted = {"rest": PARTS[1:], "all": (*PARTS, "healthy")}.get(given.part, (given.part,))
+    wanted = {
+        "rest": PARTS[1:],
+        "all": (*PARTS, "healthy"),
+        "development": ("development", "development-healthy"),
+    }.get(given.part, (given.part,))
+    cases = scripts() | scripts(DEVELOPMENT)
     rows = []
     if given.out and given.out.exists():
         rows = [json.loads(line) for line in given.out.read_text().splitlines()]
     done = {row["name"] for row in rows}
-    for name, case in scripts().items():
+    for name, case in cases.items():
         if (name not in given.names) if given.names else (case[0] not in wanted or name in done):
             continue
         row = judged(name, case, given.seconds)

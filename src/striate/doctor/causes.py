@@ -23,14 +23,16 @@ _ORDER = """
     data.not-normalized data.augmentation data.label-map
     reward.never-seen reward.terminal-lost reward.off-by-one reward.target-stale reward.no-exploration
     reward.endless reward.truncated-terminal reward.scale
-    data.shift data.targets-left-behind data.step-labels data.labels-random data.leak data.split-overlap
-    loss.class-weights loss.degenerate model.graph-detached model.unregistered-parameters
+    data.shift data.targets-left-behind data.target-in-input data.step-labels data.labels-random
+    data.leak data.split-overlap
+    loss.class-weights loss.ignored-class loss.padding-counted
+    loss.pairs-swapped loss.degenerate model.sees-future model.graph-detached model.unregistered-parameters
     model.frozen-parameters model.evaluates-untrained
     model.double-softmax model.last-layer-clipped model.mode model.batch-norm-small-batch
     model.batch-mixing model.no-nonlinearity model.dropout-too-high model.shared-weights optim.no-step
     optim.missing-zero-grad optim.gradient-wrong optim.parameters-missing model.symmetric-init
     optim.low-precision optim.accumulation
-    optim.clip-order optim.clip-too-small optim.scheduler-calls optim.lr-schedule
+    optim.scaler-order optim.clip-order optim.clip-too-small optim.scheduler-calls optim.lr-schedule
     optim.weight-decay-too-high model.exploding-gradient model.saturated
     model.dead-units model.vanishing-gradient model.too-small model.shrinks-too-fast model.receptive-field
     model.collapsed optim.lr-too-high optim.lr-too-low

@@ -14,6 +14,7 @@ from torch.nn import functional
 from striate.doctor.evidence.trial import Change, run_trial
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.training_setup import TrainingSetup
+from striate.observe.gradients import on_gradient
 from striate.observe.module_calls import module_calls, optimizer_steps
 from striate.observe.torch_calls import torch_functions
 
@@ -28,6 +29,8 @@ _LOSSES: dict[Any, str] = {
     functional.binary_cross_entropy_with_logits: "binary_cross_entropy_with_logits",
     functional.kl_div: "kl_div",
 }
+_AFTER_TARGET = ("weight", "size_average", "ignore_index", "reduce", "reduction")
+"""Of cross entropy and the negative log-likelihood; other losses have no `ignore_index`."""
 _FETCHES: dict[Any, str] = {
     torch.Tensor.item: ".item()",
     torch.Tensor.tolist: ".tolist()",
@@ -51,6 +54,11 @@ class LossCall:
     input: torch.Tensor
     target: torch.Tensor
     value: torch.Tensor
+    ignored: int = -100
+    """The target that counts for nothing, of cross entropy."""
+    reduction: str = "mean"
+    slopes: list[float] = field(default_factory=list)
+    """The gradients that came back to its value, added up: below zero where the step makes it larger."""
 
 
 @dataclass
@@ -145,4 +153,9 @@ def _note_loss(calls: StepCalls, name: str, args: Sequence[Any], kwargs: dict[st
     if not target.ndim:  # of a single sample
         given, target = given[None], target[None]
     if isinstance(value, torch.Tensor):
-        calls.losses.append(LossCall(name, *(tensor.detach().clone() for tensor in (given, target, value))))
+        bound = {**dict(zip(_AFTER_TARGET, args[2:], strict=False)), **kwargs}
+        ignored, reduction = bound.get("ignore_index", -100), str(bound.get("reduction", "mean"))
+        copies = [tensor.detach().clone() for tensor in (given, target, value)]
+        noted = LossCall(name, copies[0], copies[1], copies[2], ignored=ignored, reduction=reduction)
+        calls.losses.append(noted)
+        on_gradient(value, lambda gradient: noted.slopes.append(float(gradient.detach().sum())))

@@ -16,6 +16,8 @@ COMPONENTS = 40
 _SIDES = {1: 128, 2: 16, 3: 8}
 """Numbers along an axis that are kept of grids of one, two and three axes."""
 _MOST_COLUMNS = 800
+_SHORTEST = 5
+"""Tokens in a sequence: fewer whole numbers are columns of a table."""
 _FEW_CHANNELS = 4
 _FILTERS = 32
 _LARGEST = 4.0
@@ -60,10 +62,12 @@ class Describer:
     scale: torch.Tensor
     basis: torch.Tensor | None
     shifts: tuple[torch.Tensor, ...]
+    words: int = 0
+    """Of sequences of tokens, how many there are: their counts are described beside the columns."""
 
     def looks(self, x: torch.Tensor) -> Numbers:
         """(N, D) of inputs (N, …)."""
-        flat = (_flat(x, self.grid) - self.center) / self.scale
+        flat = (_flat(x, self.grid, self.words) - self.center) / self.scale
         if not self.grid:
             flat = flat.clamp(-_LARGEST, _LARGEST)
         if self.basis is not None:
@@ -82,7 +86,8 @@ class Describer:
 def fit_describer(x: torch.Tensor) -> Describer:
     """Of training inputs (N, …), all finite."""
     grid = is_grid(x)
-    flat = _flat(x, grid)
+    words = _words(x)
+    flat = _flat(x, grid, words)
     center = flat.mean(0)
     deviation = flat.std(0, correction=0)
     # Pixels keep their relative strength; columns of a table have units of their own.
@@ -95,7 +100,7 @@ def fit_describer(x: torch.Tensor) -> Describer:
         shifts = tuple(
             predictions.transpose(0, 1).flatten(1).median(1).values for predictions in _predictions(_scaled(x))
         )
-    return Describer(grid, center, scale, basis, shifts)
+    return Describer(grid, center, scale, basis, shifts, words)
 
 
 def _basis(standard: torch.Tensor) -> torch.Tensor:
@@ -110,8 +115,22 @@ def _basis(standard: torch.Tensor) -> torch.Tensor:
     return found if mixture is None else mixture @ found
 
 
-def _flat(x: torch.Tensor, grid: bool) -> torch.Tensor:
-    return coarse(channels_first(x.float())).flatten(1) if grid else x.float().reshape(len(x), -1)
+def _flat(x: torch.Tensor, grid: bool, words: int) -> torch.Tensor:
+    if grid:
+        return coarse(channels_first(x.float())).flatten(1)
+    columns = x.float().reshape(len(x), -1)
+    if not words:
+        return columns
+    counts = torch.zeros(len(x), words).scatter_add_(1, x.long().clamp(0, words - 1), torch.ones(x.shape))
+    return torch.cat([columns, counts], 1)
+
+
+def _words(x: torch.Tensor) -> int:
+    """How many tokens there are, where samples are sequences of whole numbers; 0 elsewhere."""
+    if x.ndim != 2 or x.shape[1] < _SHORTEST or x.dtype not in (torch.int64, torch.int32) or int(x.min()) < 0:
+        return 0
+    count = int(x.max()) + 1
+    return count if count <= _MOST_COLUMNS else 0
 
 
 def _scaled(x: torch.Tensor) -> torch.Tensor:

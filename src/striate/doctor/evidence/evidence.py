@@ -14,6 +14,7 @@ from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.call_graph import CallGraph
 from striate.doctor.evidence.calls import StepCalls, watch_calls
 from striate.doctor.evidence.clock import Clock, NoEvidence
+from striate.doctor.evidence.pairs import pairs_of
 from striate.doctor.evidence.predictions import Predictions, output_of, predict
 from striate.doctor.evidence.progress import Progress, chance_of, progress_of
 from striate.doctor.evidence.reading import Batches, read_batches
@@ -232,6 +233,11 @@ class Evidence:
     def calls(self) -> StepCalls:
         """What one step of the user's calls: losses, and what Python waits for."""
         return watch_calls(self.setup, self.train.raw[0], self.clock.until(0.1))
+
+    @Kept
+    def pairs(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Distances between the inputs of pairs of embeddings that the loss pulls together, and pushes apart."""
+        return pairs_of(self)
 
     @Kept
     def graph(self) -> CallGraph:

@@ -64,16 +64,16 @@ def rate_text(rates: Sequence[float]) -> str:
     return _three(low) if low == high else f"{_three(low)} to {_three(high)}"
 
 
-def optimizer_line(optimizer: Optimizer, rates: Sequence[float]) -> str:
-    """The line of Python that makes such an optimizer of all parameters at other rates, with the user's own options; of
-    several groups at several rates, the lines that set them."""
+def optimizer_line(optimizer: Optimizer, rates: Sequence[float], **others: float) -> str:
+    """The line of Python that makes such an optimizer of all parameters at other rates, with the user's own options but
+    for `others`; of several groups at several rates, the lines that set them."""
     if len(set(rates)) > 1 or not rates:
         return "; ".join(f'optimizer.param_groups[{n}]["lr"] = {_three(rate)}' for n, rate in enumerate(rates))
     kind, group = type(optimizer), optimizer.param_groups[0]
     name = f"torch.optim.{kind.__name__}" if kind.__module__.startswith("torch.optim") else kind.__name__
     options = [f"lr={_three(rates[0])}"]
     for key, parameter in inspect.signature(kind).parameters.items():
-        value = group.get(key)
+        value = others.get(key, group.get(key))
         if key not in ("params", "lr") and value != parameter.default and isinstance(value, int | float | tuple):
             options.append(f"{key}={value!r}")
     return f"optimizer = {name}(model.parameters(), {', '.join(options)})"

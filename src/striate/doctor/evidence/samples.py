@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.reading import Batches
@@ -99,6 +100,8 @@ def training_samples(batches: Batches, first: StepTrace, classifies: bool, unlab
     given = [
         tensor for tensor in arguments if predictions is None or not _equal(tensor, predictions)
     ]  # some take the labels too
+    shown = leaf(batch, x_path) if x_path is not None else None
+    given = given[:1] + [tensor for tensor in given[1:] if not _is_mask(tensor, shown)]
     alone = len(given) <= 1 and _others(batch, x_path, y_path) == 0
     found = Samples(
         "train", None, None, x_path, y_path, alone, plain, _numbers(batches), batches.whole, classifies, unlabeled
@@ -168,7 +171,18 @@ def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 def _others(batch: Any, x_path: Path | None, y_path: Path | None) -> int:
     """Tensors of a batch beside inputs and targets that may say something of a sample: more than a number each."""
-    return sum(path not in (x_path, y_path) and tensor.ndim > 1 for path, tensor in leaves(batch))
+    shown = leaf(batch, x_path) if x_path is not None else None
+    return sum(
+        path not in (x_path, y_path) and tensor.ndim > 1 and not _is_mask(tensor, shown)
+        for path, tensor in leaves(batch)
+    )
+
+
+def _is_mask(tensor: torch.Tensor, tokens: torch.Tensor | None) -> bool:
+    """Whether it only says of tokens which are padding: zeros and ones, a number for each."""
+    if tokens is None or tokens.is_floating_point() or tokens.ndim != 2 or tensor.shape != tokens.shape:
+        return False
+    return not tensor.is_floating_point() and bool(((tensor == 0) | (tensor == 1)).all())
 
 
 def _gathered(raw: Sequence[Any], path: Path | None) -> torch.Tensor | None:
@@ -178,6 +192,9 @@ def _gathered(raw: Sequence[Any], path: Path | None) -> torch.Tensor | None:
     if any(tensor is None or not tensor.ndim for tensor in found):
         return None
     known = [tensor.detach().cpu() for tensor in found if tensor is not None]
+    if all(tensor.ndim == 2 and not tensor.is_floating_point() for tensor in known):  # tokens, filled up by batch
+        longest = max(tensor.shape[1] for tensor in known)
+        known = [functional.pad(tensor, (0, longest - tensor.shape[1])) for tensor in known]
     if len({(tensor.shape[1:], tensor.dtype) for tensor in known}) != 1:
         return None
     return torch.cat(known)

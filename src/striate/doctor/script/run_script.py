@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.diagnose import diagnose_setup, examine_rewards
 from striate.doctor.diagnosis import Diagnosis
@@ -312,6 +312,10 @@ def _model(catch: _Catch, loop: TrainingLoop, optimizer: Optimizer | None) -> nn
     ran = [module for module, _ in catch.modules.values() if any(True for _ in module.parameters())]
     named = [value for value in _reached(loop.names) if isinstance(value, nn.Module)]
 
+    moved = {id(p) for module in (*ran, *named) for p in module.parameters() if p.grad is not None}
+    if moved and not moved & held:  # none of what the optimizer holds has a gradient: what has one is meant
+        held = moved
+
     def share(module: nn.Module) -> int:
         own = {id(p) for p in module.parameters()}
         return len(own & held) if held else len(own)
@@ -344,14 +348,42 @@ def _validation(loop: TrainingLoop, frames: list[Any]) -> Any:
         for name, value in names.items():
             held = vars(value).items() if type(value).__module__ == "__main__" and hasattr(value, "__dict__") else ()
             for own, other in [(name, value), *held]:
-                if isinstance(other, DataLoader) and other is not loop.batches:
+                if _is_loader(other) and other is not loop.batches:
                     found[own.lower()] = other
     for word in _VALIDATION:
         for name, value in found.items():
             if word in name:
                 return value
+    for value in _pairs(frames).values():
+        return value
     others = [other for other in gc.get_objects() if type(other) is DataLoader and other is not loop.batches]
     return others[0] if len(others) == 1 and not found else None
+
+
+def _is_loader(value: Any) -> bool:
+    """A DataLoader, or what a library has put around one."""
+    if isinstance(value, DataLoader):
+        return True
+    kind = type(value)
+    return (
+        hasattr(kind, "__iter__")
+        and hasattr(kind, "__len__")
+        and isinstance(getattr(value, "_dataloader", None), DataLoader)
+    )
+
+
+def _pairs(frames: list[Any]) -> dict[str, Any]:
+    """Inputs and targets that stand in tensors of their own, `X_val` and `y_val`, as loaders, by the inputs' name."""
+    found: dict[str, Any] = {}
+    for frame in reversed(frames):
+        names = {**frame.f_globals, **frame.f_locals}
+        for name, inputs in names.items():
+            if name[:1] not in ("x", "X") or not any(word in name.lower() for word in _VALIDATION):
+                continue
+            targets = names.get("y" + name[1:], names.get("Y" + name[1:]))
+            if isinstance(inputs, torch.Tensor) and isinstance(targets, torch.Tensor) and len(inputs) == len(targets):
+                found[name.lower()] = DataLoader(TensorDataset(inputs, targets), batch_size=64)
+    return found
 
 
 def _task(batch: Any) -> str:

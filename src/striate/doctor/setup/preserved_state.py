@@ -121,6 +121,10 @@ def _undo(thing: object) -> Undo | None:
 
 
 def _refill(table: Any, entries: Any) -> None:
+    if isinstance(table, dict):  # of kinds whose own `clear` and `update` raise, too, as outputs of transformers have
+        dict.clear(table)
+        dict.update(table, entries)
+        return
     table.clear()
     table.update(entries)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,9 @@ from torch import nn
 Often = Literal["batch", "epoch", "once"]
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Loop = ast.For | ast.While
+_NUMBER_BY_NUMBER = (
+    "exp", "sigmoid", "softmax", "log_softmax", "tanh", "detach", "cpu", "float", "double", "clone", "clamp", "numpy",
+)  # fmt: skip
 _OWN_NAMES = ("self", "model", "net", "network")
 
 
@@ -90,7 +94,7 @@ class ScriptSource:
         if any(called(call) not in ("len", "range") for call in calls):
             return None
         try:
-            return eval(compile(ast.Expression(node), "<striate>", "eval"), {**self.names, **more})
+            return eval(compile(ast.Expression(node), "<striate>", "eval"), {**self.names, **self._given(node), **more})
         except Exception:  # the user's expression
             return None
 
@@ -111,15 +115,80 @@ class ScriptSource:
             return not type(self.value(node.func)).__module__.startswith("torch.nn.modules.loss")
         return isinstance(node.func, ast.Name) and node.func.id in _OWN_NAMES
 
-    def predictions_in(self, scope: ast.AST) -> set[str]:
-        """Names that stand for what a network gave, in a function."""
-        return {
-            target.id
-            for node in ast.walk(scope)
-            if isinstance(node, ast.Assign) and self.runs_network(node.value)
-            for target in node.targets
-            if isinstance(target, ast.Name)
-        }
+    def predictions_in(self, scope: ast.AST, *, passed_on: bool = True) -> set[str]:
+        """Names that stand for what a network gave, or for numbers made of it one by one, in a function; its
+        parameters, too, where a call gives them such."""
+        names = self._passed_predictions(scope) if passed_on else set[str]()
+        before = None
+        while before != names:
+            before = set(names)
+            for node in ast.walk(scope):
+                if isinstance(node, ast.Assign) and self.is_prediction(node.value, names):
+                    first = [t.elts[0] if isinstance(t, ast.Tuple) and t.elts else t for t in node.targets]
+                    names |= {target.id for target in first if isinstance(target, ast.Name)}
+        return names
+
+    def is_prediction(self, node: ast.AST | None, names: set[str]) -> bool:
+        """Whether an expression is what a network gave, one of `names`, or made of such number by number."""
+        if isinstance(node, ast.Call) and not self.runs_network(node):
+            inner = receiver_of(node)
+            if inner is None or isinstance(self.value(inner), types.ModuleType):
+                inner = node.args[0] if node.args else None
+            return called(node) in _NUMBER_BY_NUMBER and self.is_prediction(inner, names)
+        if isinstance(node, ast.Attribute):
+            return node.attr in ("data", "logits") and self.is_prediction(node.value, names)
+        return (isinstance(node, ast.Name) and node.id in names) or (node is not None and self.runs_network(node))
+
+    def _passed_predictions(self, scope: ast.AST) -> set[str]:
+        found: set[str] = set()
+        if not isinstance(scope, Function):
+            return found
+        for site in self.calls(scope.name):
+            if scope in self._functions(site.node) and self.scope_of(site.node) is not scope:
+                known = self.predictions_in(self.scope_of(site.node), passed_on=False)
+                found |= {name for name, given in self._arguments(scope, site.node) if self.is_prediction(given, known)}
+        return found
+
+    def _arguments(self, function: Function, call: ast.Call) -> Iterator[tuple[str, ast.expr]]:
+        """Parameters of a function with what a call gives them."""
+        names = [parameter.arg for parameter in (*function.args.posonlyargs, *function.args.args)]
+        if isinstance(self._parents[function], ast.ClassDef):
+            names = names[1:]
+        if not any(isinstance(given, ast.Starred) for given in call.args):
+            yield from zip(names, call.args, strict=False)
+        yield from ((word.arg, word.value) for word in call.keywords if word.arg)
+
+    def _given(self, node: ast.AST) -> dict[str, Any]:
+        """The values of the parameters around a node, by a call of its function with known values; none of a function
+        that the training loop stands in: its variables are known."""
+        function = self.function_of(node)
+        if function is None or function in self._being_read:
+            return {}
+        if function not in self._values_given:
+            self._being_read.add(function)
+            self._values_given[function] = self._read_given(function)
+            self._being_read.discard(function)
+        return self._values_given[function]
+
+    def _read_given(self, function: Function) -> dict[str, Any]:
+        file, first, last = self.loop
+        lines = range(function.lineno, (function.end_lineno or function.lineno) + 1)
+        if first in lines and last in lines and function in ast.walk(self.trees[file]):
+            return {}
+        found: dict[str, Any] = {}
+        for site in self.calls(function.name):
+            if function in self._functions(site.node):
+                values = {name: self.value(given) for name, given in self._arguments(function, site.node)}
+                found |= {name: value for name, value in values.items() if value is not None and name not in found}
+        return found
+
+    @cached_property
+    def _values_given(self) -> dict[ast.AST, dict[str, Any]]:
+        return {}
+
+    @cached_property
+    def _being_read(self) -> set[ast.AST]:
+        return set()
 
     def often(self, node: ast.AST, file: str) -> Often:
         loop, first, last = self.loop

@@ -15,6 +15,7 @@ from striate.doctor.checks.data.same_order import SAME_ORDER
 from striate.doctor.checks.data.scrambled import MIXED_UP, SCRAMBLED
 from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
+from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.data.target_scale import TARGET_SCALE
 from striate.doctor.checks.data.targets_moved import LEFT_BEHIND, STEP_LABELS
 
@@ -34,6 +35,7 @@ CHECKS: tuple[Check, ...] = (
     MIXED_UP,
     NOT_NORMALIZED,
     TARGET_SCALE,
+    TARGET_IN_INPUT,
     LABEL_MAP,
     SHIFT,
     LEFT_BEHIND,

@@ -18,6 +18,8 @@ from striate.wording import several
 
 _MOST_CLASSES = 100_000
 
+_OF_QUANTITIES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+
 
 @dataclass(frozen=True)
 class ClassCounts:
@@ -42,6 +44,7 @@ def class_counts(evidence: Evidence) -> ClassCounts:
     if evidence.samples.maps is not None:
         return _of_maps(evidence, evidence.samples.maps, outputs)
     labels = evidence.samples.labels
+    _need_class_loss(evidence)
     if _are_tokens(evidence, labels):
         raise NoEvidence("the classes are tokens, of which some are rare in any text")
     val = None
@@ -53,6 +56,14 @@ def class_counts(evidence: Evidence) -> ClassCounts:
         raise NoEvidence("the targets are no class numbers")
     counted = [torch.bincount(part, minlength=size) for part in known]
     return ClassCounts(counted[0], counted[1] if len(counted) > 1 else None, outputs)
+
+
+def _need_class_loss(evidence: Evidence) -> None:
+    """Raise NoEvidence where the step's losses are all of quantities, as of a batch that has actions or ends of
+    episodes among its tensors: its last one is no class."""
+    losses = evidence.calls.losses
+    if losses and all(call.name in _OF_QUANTITIES and len(call.target.unique()) > 2 for call in losses):
+        raise NoEvidence("the loss asks for quantities, not for classes")
 
 
 def _outputs(evidence: Evidence) -> int | None:

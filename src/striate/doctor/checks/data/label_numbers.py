@@ -274,7 +274,7 @@ def _finding(told: _Told, moved: dict[int, int]) -> Finding:
         measured=f"{told.name} predicts {trained:.2f} of training and {own:.2f} of validation right, {fixed:.2f} of "
         f"validation with its classes renumbered: {shown}",
         threshold=LABEL_MAP_THRESHOLD,
-        why="The network may be good, and its validation figures say nothing of it.",
+        why="The network may be good: its validation metrics do not show it.",
         remedy="Number the classes once, for both: `classes = sorted(set(train_names)); index = {name: i for i, name "
         "in enumerate(classes)}; y_val = [index[name] for name in val_names]`.",
     )

@@ -34,7 +34,9 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     except NoEvidence:
         targets, what = samples.values[:, None], "target"
     if not evidence.train.whole and len(targets) >= 512 and float(targets.var(0).sum()) == 0:
-        yield _told(f"the first {several(len(targets), 'sample is', 'samples are')} all of one class", "error")
+        yield _told(
+            evidence, f"the first {several(len(targets), 'sample is', 'samples are')} all of one class", "error"
+        )
         return
     stretch = max(WINDOW, int(evidence.train.largest))
     if len(targets) < max(_FEWEST, 2 * stretch):
@@ -56,7 +58,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     evidence.pictures["data.not-shuffled"] = Picture(
         "lines", f"The {what} of each sample, in the loader's order", {what: tuple(numbers[:2000].tolist())}
     )
-    yield _told(f"{told}{between:.2f} of the variance of the {what} lies between them{words}", severity)
+    yield _told(evidence, f"{told}{between:.2f} of the variance of the {what} lies between them{words}", severity)
 
 
 def between_stretches(targets: torch.Tensor, stretch: int) -> float:
@@ -93,7 +95,7 @@ def _tried(evidence: Evidence) -> tuple[float | None, str]:
     )
 
 
-def _told(measured: str, severity: str) -> Finding:
+def _told(evidence: Evidence, measured: str, severity: str) -> Finding:
     return Finding(
         code="data.not-shuffled",
         severity="error" if severity == "error" else "warning",
@@ -102,8 +104,8 @@ def _told(measured: str, severity: str) -> Finding:
         threshold=THRESHOLD,
         why="Each batch pulls towards its own class and undoes what the one before taught; normalization by batches "
         "sees one class at a time.",
-        remedy="`DataLoader(dataset, batch_size=…, shuffle=True)`; where files are read one after the other, mix their "
-        "samples in a buffer, or shuffle the list once before.",
+        remedy=f"`DataLoader(dataset, batch_size={evidence.train.largest}, shuffle=True)`; where files are read one "
+        "after the other, mix their samples in a buffer, or shuffle the list once before.",
     )
 
 

@@ -204,7 +204,7 @@ def _told(count: int, total: int, how: str, grave: float) -> Finding:
         where="validation loader",
         measured=f"{count:,} of {several(total, 'validation sample is', 'validation samples are')} {how}",
         threshold=LEAK_THRESHOLD,
-        why="What was trained on is recognized, not understood: validation measures too well.",
+        why="Samples that were trained on are recognized: the validation metrics are too good.",
         remedy=Remedy(
             "Split before anything else is done, by position and once: `order = torch.randperm(len(x)); train, "
             "val = "

@@ -22,12 +22,14 @@ from striate.wording import show_shape
 GAP, GAIN, CERTAIN = 0.08, 0.1, 4.0
 FAR = 0.5
 LOSS, LOSS_MENDED = 1.5, 1.15
+DEVIATIONS, FAR_WORSE = 4.0, 3.0
 _MOST = 512
 THRESHOLD = (
     f"validation is predicted worse than training by {GAP:g}, and putting its inputs right in one way (scale, "
     f"channels, turned, size) makes {GAIN:g} more of it right, by {CERTAIN:g} standard "
     f"errors of the change; or scales are {FAR:g} apart, and undoing it brings the loss from {LOSS:g} to "
-    f"{LOSS_MENDED:g} times that of training"
+    f"{LOSS_MENDED:g} times that of training; or means are {DEVIATIONS:g} deviations of training apart, and the loss "
+    f"of validation is {FAR_WORSE:g} times that of training"
 )
 
 Ask = Callable[[Callable[[torch.Tensor], torch.Tensor] | None], torch.Tensor]
@@ -94,6 +96,16 @@ def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Iterab
             )
             yield _told(f"{_compared(known, x)}{words}: {way.what}", "error", known, x)
             return
+    apart = _deviations_apart(known, x)
+    if apart > DEVIATIONS and (val > FAR_WORSE * own or val != val):
+        words = f"; the loss is {own:.3g} for training and {val:.3g} for validation"
+        yield _told(f"{_compared(known, x)}: the means are {apart:.2g} deviations apart{words}", "error", known, x)
+
+
+def _deviations_apart(known: torch.Tensor, x: torch.Tensor) -> float:
+    """How far the means of all numbers are from each other, in deviations of training."""
+    gap = abs(float(known.double().mean()) - float(x.double().mean()))
+    return gap / max(float(known.double().std()), 1e-12)
 
 
 def _far_apart(known: torch.Tensor, x: torch.Tensor) -> bool:
@@ -225,7 +237,7 @@ def _told(measured: str, severity: str, known: torch.Tensor, x: torch.Tensor) ->
         where="validation inputs",
         measured=measured,
         threshold=THRESHOLD,
-        why="The network is asked about something else than it learned: its validation figures say nothing of it.",
+        why="The network is asked about something else than it learned: its validation metrics do not measure that.",
         remedy="Prepare both in one function, with mean and standard deviation of training: `def prepare(x): return "
         "(x.float() / 255 "
         "- mean) / std`, `train = prepare(train); val = prepare(val)`; the same reader, channel order"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
@@ -15,7 +16,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.trial import Change
-from striate.doctor.setup.batch import altered, main_tensor
+from striate.doctor.setup.batch import Path, altered, main_tensor
 from striate.records import Finding
 from striate.wording import several
 
@@ -35,28 +36,42 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     own = _explained(evidence.after_training)
     if own is None or own >= _COPES or _breaks_at_once(evidence.trial.losses):
         return
+    for what, batches in _standardized(evidence, y, path):
+        trial = evidence.variant(f"{what} standardized", Change(), batches=batches)
+        other = _explained(evidence.predictions_of(trial, batches[:8])) if trial.rows and trial.error is None else None
+        if other is not None and other >= max(_EXPLAINED, own + _GAIN):
+            yield _finding(y, reached, f"{several(len(trial.rows), 'step')} R² is {own:.2f}, with", what, own, other)
+            return
+
+
+def _standardized(evidence: Evidence, y: torch.Tensor, path: Path) -> Iterator[tuple[str, list[Any]]]:
+    """The batches with targets of mean 0 and variance 1; where inputs are as far from that, with such inputs too."""
+    batches = [altered(batch, path, _to_standard(y)) for batch in evidence.train.raw]
+    yield "targets", batches
+    x, place = evidence.samples.x, evidence.samples.x_path
+    if x is not None and place is not None and x.is_floating_point() and float(x.double().square().mean()) > _FAR**2:
+        yield "inputs and targets", [altered(batch, place, _to_standard(x)) for batch in batches]
+
+
+def _to_standard(values: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    mean, deviation = values.mean(0), values.std(0).clamp_min(1e-12)
+    return lambda tensor: (tensor - mean.to(tensor.device)) / deviation.to(tensor.device)
+
+
+def _finding(y: torch.Tensor, reached: float, tried: str, what: str, own: float, other: float) -> Finding:
     mean, deviation = y.mean(0), y.std(0).clamp_min(1e-12)
-    batches = [
-        altered(batch, path, lambda t: (t - mean.to(t.device)) / deviation.to(t.device)) for batch in evidence.train.raw
-    ]
-    trial = evidence.variant("targets standardized", Change(), batches=batches)
-    if trial.error is not None or not trial.rows:
-        return
-    other = _explained(evidence.predictions_of(trial, batches[:8]))
-    if other is None or other < _EXPLAINED or other < own + _GAIN:
-        return
-    yield Finding(
+    both = ", and the inputs by theirs: `x = (x - x.mean(0)) / x.std(0)`" if what != "targets" else ""
+    return Finding(
         code="data.target-scale",
         severity="error" if own < 0.1 else "warning",
         where="training targets",
         measured=f"targets have a mean of {_three(mean)} and a standard deviation of {_three(deviation)}, and the "
-        f"first outputs are about {reached:.2g}; after {several(len(trial.rows), 'step')} R² is {own:.2f}, with "
-        f"standardized targets {other:.2f}",
+        f"first outputs are about {reached:.2g}; after {tried} standardized {what} {other:.2f}",
         threshold=TARGET_SCALE.threshold,
         why="A step moves weights by about the learning rate, whatever the error: numbers so large take forever to be "
         "reached, and the errors until then are all that gradients tell.",
         remedy="standardize the targets by those of training, `mean, std = y.mean(0), y.std(0)`, train on "
-        "`(y - mean) / std`, and predict `model(x) * std + mean`",
+        f"`(y - mean) / std`, and predict `model(x) * std + mean`{both}",
     )
 
 

@@ -3,7 +3,7 @@ loss the labels of the inputs that the network gets?"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -14,12 +14,19 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import several, show_shape
 
 _SAMPLES, _DRAWS, _NUMBERS = 24, 6, 4096
 _LIKE = 0.3
 """Of the distance between two draws as they are: so near, they are flips of each other."""
-_FLIPS = {"left and right": -1, "top and bottom": -2}
+_MOVES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "left and right exchanged": lambda image: image.flip(-1),
+    "top and bottom exchanged": lambda image: image.flip(-2),
+    "rows and columns exchanged": lambda image: image.transpose(-1, -2),
+    "a quarter turn": lambda image: image.rot90(1, (-2, -1)),
+    "a quarter turn back": lambda image: image.rot90(-1, (-2, -1)),
+    "half a turn": lambda image: image.rot90(2, (-2, -1)),
+}
 
 
 def _left_behind(evidence: Evidence) -> Iterator[Finding]:
@@ -51,8 +58,8 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
         code="data.targets-left-behind",
         severity="error",
         where="the augmentation of the training data set",
-        measured=f"of {several(left, 'sample')} that were drawn twice with {words} exchanged, the mask, box or points "
-        "are the same in both",
+        measured=f"of {several(left, 'sample')} that were drawn twice, the second time with {words}, "
+        "the mask, box or points are the same in both",
         threshold=LEFT_BEHIND.threshold,
         why="Half of the targets lie where nothing of the object is: the network learns the mean of both places.",
         remedy="move targets with their images: `mask = mask.flip(-1)`, `box[[0, 2]] = width - box[[2, 0]]`, "
@@ -61,26 +68,27 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _flipped(one: torch.Tensor, other: torch.Tensor) -> str | None:
-    """How two draws of an image are exchanged, where they are."""
+    """How one draw of an image is moved to be the other, where it is."""
     if one.shape != other.shape:
         return None
     apart = float((one.double() - other.double()).norm())
-    for way, axis in _FLIPS.items():
-        if apart > 0 and float((one.double().flip(axis) - other.double()).norm()) < _LIKE * apart:
+    for way, move in _MOVES.items():
+        moved = move(one.double())
+        if apart > 0 and moved.shape == other.shape and float((moved - other.double()).norm()) < _LIKE * apart:
             return way
     return None
 
 
 def _targets_stay(one: Any, other: Any, image: torch.Tensor, way: str) -> bool | None:
-    """Whether what has a place in the image is equal in two draws that are flips; None where nothing has, or where it
-    looks the same flipped."""
-    axis = _FLIPS[way]
+    """Whether what has a place in the image is equal in two draws that are moved; None where nothing has, or where it
+    looks the same when moved."""
+    move = _MOVES[way]
     pairs = list(zip(leaves(one), leaves(other), strict=False))
     for (path, before), (_, after) in pairs:
         if before is image or before.shape != after.shape or torch.equal(before, image):
             continue
         if before.ndim >= 2 and before.shape[-2:] == image.shape[-2:]:
-            if not torch.equal(before, before.flip(axis)):
+            if not torch.equal(before, move(before)):
                 return torch.equal(before, after)
         elif before.is_floating_point() and _is_place(path, before, image):
             return torch.equal(before, after)
@@ -105,7 +113,51 @@ def _is_place(path: tuple[Any, ...], target: torch.Tensor, image: torch.Tensor) 
     )
 
 
+def _by_position(evidence: Evidence) -> Finding | None:
+    """Outputs of positions, (N, T, C) or (N, C, T), that the step flattens in another order than their targets."""
+    outputs, wanted = main_tensor(evidence.first.outputs), main_tensor(parts(evidence.train.raw[0])[1])
+    if outputs is None or wanted is None or outputs.ndim < 3 or wanted.ndim < 2 or not outputs.is_floating_point():
+        return None
+    outputs, wanted = outputs.detach().cpu(), wanted.cpu()
+    last = outputs.shape[:2] == wanted.shape and outputs.ndim == 3
+    for call in evidence.calls.losses:
+        classes = call.input.shape[-1]
+        if call.input.ndim != 2 or len(call.input) != wanted.numel() or call.input.numel() != outputs.numel():
+            continue
+        rows, given = call.input.cpu(), call.target.cpu().flatten()
+        if last and classes == outputs.shape[2]:
+            turned = torch.allclose(rows, outputs.transpose(0, 1).reshape(-1, classes), rtol=1e-3, atol=1e-5)
+            straight = torch.allclose(rows, outputs.reshape(-1, classes), rtol=1e-3, atol=1e-5)
+            wrong = turned and not straight and torch.equal(given, wanted.flatten())
+            wrong = wrong or (straight and not turned and torch.equal(given, wanted.T.flatten()))
+            wrong = wrong and not torch.equal(wanted.flatten(), wanted.T.flatten())
+        else:
+            mixed = outputs.shape[1] == classes and outputs.shape[2:] == wanted.shape[1:]
+            wrong = mixed and torch.allclose(rows, outputs.reshape(-1, classes), rtol=1e-3, atol=1e-5)
+        if wrong:
+            return Finding(
+                code="data.step-labels",
+                severity="error",
+                where="the training step",
+                measured=f"outputs of {show_shape(outputs.shape)} and targets of {show_shape(wanted.shape)} are "
+                "flattened in different orders: the loss compares outputs of one position with the target of another",
+                threshold=STEP_LABELS.threshold,
+                why="Most targets are those of other positions or samples: little can be learned.",
+                remedy="give the classes axis 1 and flatten nothing: `loss(outputs.permute(0, 2, 1), targets)` of "
+                "outputs (N, T, C), `loss(outputs, targets)` of outputs (N, C, T) or (N, C, H, W)",
+            )
+    return None
+
+
 def _step_labels(evidence: Evidence) -> Iterator[Finding]:
+    found = _by_position(evidence)
+    if found is not None:
+        yield found
+    else:
+        yield from _of_other_samples(evidence)
+
+
+def _of_other_samples(evidence: Evidence) -> Iterator[Finding]:
     """Where the step itself makes inputs of the batch's: each call of the loss is given other samples' labels."""
     inputs, wanted = (main_tensor(part) for part in parts(evidence.train.raw[0]))
     first = evidence.first
@@ -144,15 +196,16 @@ def _step_labels(evidence: Evidence) -> Iterator[Finding]:
 LEFT_BEHIND = Check(
     codes=("data.targets-left-behind",),
     question="Are masks, boxes and points flipped with their images?",
-    threshold="three samples or more that the data set gives flipped and not, with a target that has a place in the "
-    "image and never moves",
+    threshold="three samples or more that the data set gives flipped or turned and not, with a target that has a place "
+    "in the image and never moves",
     run=_left_behind,
     explains="data.label-noise data.labels-random data.augmentation fit.*",
 )
 STEP_LABELS = Check(
     codes=("data.step-labels",),
     question="Does the step give the loss the labels of the inputs that the network gets?",
-    threshold="the batch's labels in another order, of which no more than chance and 30 % are right",
+    threshold="the batch's labels in another order, of which no more than chance and 30 % are right; or outputs and "
+    "targets of positions that are flattened in different orders",
     run=_step_labels,
     explains="data.labels-random data.label-noise loss.initial-off optim.lr-too-high optim.lr-too-low fit.*",
 )

@@ -153,7 +153,7 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
                 where=f"line {node.lineno}",
                 measured=f"`{ast.unparse(node)}` divides a count over {several(samples, 'sample')} by {number}, {what}",
                 threshold=WRONG_COUNT.threshold,
-                why="What is printed as an accuracy is none.",
+                why="What is printed as an accuracy is not one.",
                 remedy="count the samples as well, `total += len(targets)`, and divide by `total`",
             )
             return

@@ -26,11 +26,11 @@ def _wrong_axis(evidence: Evidence) -> Iterator[Finding]:
     for site in source.calls(*_ALONG):
         names = source.predictions_in(source.scope_of(site.node))
         owner, place = receiver_of(site.node), _ALONG[called(site.node)]
-        if not _is_prediction(owner, names):  # torch.argmax(outputs, 0)
+        if not source.is_prediction(owner, names):  # torch.argmax(outputs, 0)
             owner, place = (site.node.args[0] if site.node.args else None), place + 1
-        if not _is_prediction(owner, names) and not (owner is not None and source.runs_network(owner)):
+        if not source.is_prediction(owner, names):
             continue
-        axis = argument(site.node, place, "dim")
+        axis = argument(site.node, place, "dim") or argument(site.node, place, "axis")
         if isinstance(axis, ast.Constant) and axis.value == 0 and type(axis.value) is int:
             yield Finding(
                 code="eval.wrong-axis",
@@ -38,24 +38,15 @@ def _wrong_axis(evidence: Evidence) -> Iterator[Finding]:
                 where=site.where,
                 measured=f"`{site.text}` goes along axis 0, that of the samples: outputs are {tuple(outputs.shape)}",
                 threshold="along the axis of the classes, 1",
-                why="It compares samples with each other, not classes: what comes out says nothing of any sample.",
+                why="It compares samples with each other instead of classes: the result is no prediction.",
                 remedy=f"`{_along_one(site.node)}`",
             )
             return
 
 
-def _is_prediction(node: ast.expr | None, names: set[str]) -> bool:
-    """A name of what a network gave, or its numbers: `outputs`, `outputs.data`, `outputs.detach()`."""
-    while isinstance(node, ast.Attribute | ast.Call):
-        inner = node.value if isinstance(node, ast.Attribute) else receiver_of(node)
-        if isinstance(node, ast.Call) and called(node) not in ("detach", "cpu", "float"):
-            return False
-        node = inner
-    return isinstance(node, ast.Name) and node.id in names
-
-
 def _along_one(call: ast.Call) -> str:
     text = ast.unparse(call)
+    text = text.replace("axis=0", "dim=0")
     return text.replace("dim=0", "dim=1") if "dim=0" in text else text[:-2] + "1)" if text.endswith("0)") else "dim=1"
 
 
@@ -88,7 +79,7 @@ def _limit(node: ast.Compare, what: str, better: str) -> Finding:
         where=f"line {node.lineno}",
         measured=f"`{ast.unparse(node)}`: {what}",
         threshold=THRESHOLD.threshold,
-        why="What is counted as right is another question than the one that the network was trained on.",
+        why="The metric asks another question than the one that the network was trained on.",
         remedy=f"`{ast.unparse(node.left)} > {better}`",
     )
 

@@ -66,7 +66,7 @@ def _find_plateau(evidence: Evidence) -> Iterator[Finding]:
         f"{len(more.rows)}, though weights move (by {moved:.1g} of their norm in a step), and the predictions are no "
         f"better than a guess{text}",
         threshold=PLATEAU.threshold,
-        why="Training stands still where the gradient says next to nothing of the way down.",
+        why="Training stagnates where the gradient is nearly zero, or points nowhere.",
         remedy=remedy,
     )
 
@@ -95,9 +95,9 @@ def _noisy(evidence: Evidence) -> Iterator[Finding]:
         measured=f"the network has learned, and its loss stays at {own:.3g} over {several(len(trial.rows), 'step')}; "
         f"with a tenth of the learning rate it is {low:.3g} after as many",
         threshold=PLATEAU.threshold,
-        why="At this rate steps go to and fro across the valley: what is left is their noise.",
+        why="At this rate the steps oscillate around the minimum: the loss that is left is their noise.",
         remedy=Remedy(
-            "lower the rate by and by: `torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)` with "
+            "decay the rate: `torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)` with "
             "`scheduler.step()` once an epoch, or `ReduceLROnPlateau`",
             settings={"schedule.name": "one-cycle"},
         ),

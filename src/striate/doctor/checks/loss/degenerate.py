@@ -24,13 +24,14 @@ _FALLING = 0.8
 _BLIND = 0.3
 _BEHIND = 3.0
 _FLAT = 0.02
+_PAIRS, _NARROWED = 60, 0.9
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     trial = evidence.trial
     if trial.error is not None or len(trial.rows) < 10 or not all(map(math.isfinite, trial.losses)):
         return
-    text = _no_gradient(evidence) or _falls_alone(evidence)
+    text = _no_gradient(evidence) or _falls_alone(evidence) or _only_pulls(evidence)
     if text is None:
         return
     evidence.pictures["loss.degenerate"] = Picture("lines", "The loss of the trial", {"loss": tuple(trial.losses)})
@@ -40,7 +41,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         where="the loss",
         measured=text,
         threshold=DEGENERATE.threshold,
-        why="There is a way to make this loss small, or it is constant, that has nothing to do with the task.",
+        why="This loss is constant, or can be made small without learning the task.",
         remedy=_remedy(evidence),
     )
 
@@ -114,6 +115,21 @@ def _behind(evidence: Evidence, trial: Trial, ratio: float) -> str | None:
     return None
 
 
+def _only_pulls(evidence: Evidence) -> str | None:
+    """A loss of pairs of embeddings that pushes none apart, while embeddings become alike."""
+    try:
+        pulled, pushed = evidence.pairs
+        narrowed = _deviation(evidence.after_training.outputs) / max(_deviation(evidence.start_training.outputs), 1e-12)
+    except NoEvidence:
+        return None
+    if len(pulled) < _PAIRS or len(pushed) or narrowed > _NARROWED:
+        return None
+    return (
+        f"the gradient pulls all {len(pulled)} pairs of embeddings together and pushes none apart; their standard "
+        f"deviation over samples is {narrowed:.2g} times what it was"
+    )
+
+
 def _with_other_targets(evidence: Evidence, trial: Trial) -> float | None:
     """The loss of the trained network with targets that belong to other samples; None where they cannot be moved."""
     moved = _moved(copied(evidence.train.raw[0]))
@@ -179,7 +195,8 @@ DEGENERATE = Check(
     threshold=f"the loss falls below {_FALLEN:.0%} of its first value while predictions are no better than a guess "
     f"(or are quantities), their own measure fell {_BEHIND:g} times less, and targets of other samples give less than "
     f"{_BLIND:.0%} of the first loss, too; where there are no targets: the standard deviation of outputs is below "
-    f"{_FLAT:.0%} of what it was; or the gradient by the outputs is exactly zero in all steps looked at",
+    f"{_FLAT:.0%} of what it was; or the gradient by the outputs is exactly zero in all steps looked at; or "
+    "each pair of embeddings is pulled together and none pushed apart",
     run=_run,
     explains="model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-low optim.no-step fit.*",
 )

@@ -29,7 +29,36 @@ _WORSE = 1.02
 _BETTER = 0.98
 
 
+def _maximized(evidence: Evidence) -> Finding | None:
+    """Losses of torch whose value the step's own gradient raises; None where networks train against each other."""
+    losses = [call for call in evidence.calls.losses if call.slopes]
+    groups = evidence.trial.replica.optimizer.param_groups
+    if any(group.get("maximize") for group in groups):  # a step goes up the gradient
+        return None
+    if evidence.setup.rivals or not losses or not all(sum(call.slopes) < 0 for call in losses):
+        return None
+    names = " and ".join(dict.fromkeys(f"`{call.name}`" for call in losses))
+    return Finding(
+        code="loss.sign",
+        severity="error",
+        where="the loss",
+        measured=f"the derivative of what goes backward by {names} is {sum(losses[0].slopes):.3g}, below zero: a step "
+        "down the gradient makes it larger",
+        threshold=SIGN.threshold,
+        why="Each step makes the predictions worse; the printed loss falls all the same, without end.",
+        remedy="turn the sign round: `(-loss).backward()`, or leave the minus before the loss out",
+    )
+
+
 def _find_sign(evidence: Evidence) -> Iterator[Finding]:
+    found = _maximized(evidence)
+    if found is not None:
+        yield found
+        return
+    yield from _worse(evidence)
+
+
+def _worse(evidence: Evidence) -> Iterator[Finding]:
     trial = evidence.trial
     if len(trial.rows) < 5:
         return
@@ -140,7 +169,8 @@ SIGN = Check(
     question="Does training make the predictions worse, and better with its gradients turned round?",
     threshold=f"the predictions' own measure rises by {_WORSE - 1:.0%} or more over the trial and falls by "
     f"{1 - _BETTER:.0%} or more "
-    "with gradients turned round: no rate and no network makes both happen, but a wrong sign",
+    "with gradients turned round: no rate and no network makes both happen, but a wrong sign; or a derivative below "
+    "zero by each of torch's losses in the step",
     run=_find_sign,
     quick=False,
     explains=(

@@ -12,6 +12,7 @@ from striate.doctor.checks.model.last_layer import DOUBLE_SOFTMAX, LAST_LAYER_CL
 from striate.doctor.checks.model.mode import MODE
 from striate.doctor.checks.model.no_nonlinearity import NO_NONLINEARITY
 from striate.doctor.checks.model.receptive_field import RECEPTIVE_FIELD
+from striate.doctor.checks.model.sees_future import CHECK as SEES_FUTURE
 from striate.doctor.checks.model.shared_weights import SHARED_WEIGHTS
 from striate.doctor.checks.model.shrinks_too_fast import SHRINKS_TOO_FAST
 from striate.doctor.checks.model.starting_gradients import GRADIENT_STRENGTH, SYMMETRIC_INIT
@@ -32,6 +33,7 @@ CHECKS: tuple[Check, ...] = (
     DROPOUT_TOO_HIGH,
     FROZEN_PARAMETERS,
     EVALUATES_UNTRAINED,
+    SEES_FUTURE,
     TOO_SMALL,
     SHRINKS_TOO_FAST,
     RECEPTIVE_FIELD,

@@ -165,6 +165,7 @@ def _find_symmetric_init(evidence: Evidence) -> Iterator[Finding]:
         yield from _slow_to_part(evidence)
         return
     weights = trial.replica.originals[bad[0]].detach()
+    drawn = "; ".join(f"nn.init.kaiming_normal_({written(name, 'model')})" for name in bad)
     yield Finding(
         code="model.symmetric-init",
         severity="error",
@@ -175,9 +176,8 @@ def _find_symmetric_init(evidence: Evidence) -> Iterator[Finding]:
         threshold=f"a difference below {ALIKE:g} of the largest weight, before the trial and after it",
         why="Units that begin alike get the same gradient and stay alike: the layer is worth a single unit.",
         remedy=Remedy(
-            f"Draw the weights at random: `nn.init.kaiming_normal_({written(bad[0], 'model')})`; only biases, scales "
-            "and the last layer "
-            "of a branch may begin at zero.",
+            f"Draw the weights at random: `{drawn}`; only biases, scales and the last layer of a branch may begin at "
+            "zero.",
             settings={"model.init": "auto"},
         ),
     )

@@ -9,6 +9,7 @@ from striate.doctor.checks.optim.clip_too_small import CLIP_TOO_SMALL
 from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH, LR_TOO_LOW
 from striate.doctor.checks.optim.low_precision import LOW_PRECISION
 from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE
+from striate.doctor.checks.optim.scaler_order import CHECK as SCALER_ORDER
 from striate.doctor.checks.optim.scheduler_calls import CHECK as SCHEDULER_CALLS
 from striate.doctor.checks.optim.steps import GRADIENT_WRONG, MISSING_ZERO_GRAD, NO_STEP, PARAMETERS_MISSING
 from striate.doctor.checks.optim.weight_decay_too_high import WEIGHT_DECAY_TOO_HIGH
@@ -21,6 +22,7 @@ CHECKS: tuple[Check, ...] = (
     LOW_PRECISION,
     ACCUMULATION,
     CLIP_ORDER,
+    SCALER_ORDER,
     SCHEDULER_CALLS,
     CLIP_TOO_SMALL,
     LR_SCHEDULE,

@@ -82,7 +82,7 @@ def _finding(trial: Trial, own: Progress, other: Progress, factor: float, severi
         measured=measured,
         threshold=f"less than {LR_TOO_HIGH_LITTLE:.0%} of the way from chance to 0, and a smaller rate that is 1.5 "
         "times better",
-        why="Steps this long jump over what they should run down into: the loss grows, or stays where it was.",
+        why="Steps this long overshoot the minimum: the loss grows, or does not fall.",
         remedy=_remedy(trial, factor),
     )
 
@@ -162,7 +162,7 @@ def _find_lr_too_low(evidence: Evidence) -> Iterator[Finding]:
             f"A step moves the parameters by {moved:.1g} of their norm",
             threshold=f"less than {LR_TOO_LOW_LITTLE:.0%} of the way from chance ({number(own.chance)}) to 0, and a "
             f"higher rate that is 1.5 times better and saves more than {EPOCHS} epochs and {STEPS:,} steps",
-            why="Steps this small lead nowhere within a sensible time.",
+            why="Steps this small learn next to nothing in a sensible time.",
             remedy=rate_remedy(
                 f"`{optimizer_line(trial.replica.optimizer, [rate * factor for rate in rates])}`.", rates[0] * factor
             )
@@ -187,7 +187,7 @@ def _zero(evidence: Evidence) -> Iterator[Finding]:
                 measured=f"the rate is 0; with lr {rate:g} the loss after {several(other.steps, 'step')} is {other} "
                 f"instead of {own}",
                 threshold="a rate above 0",
-                why="Steps of length zero lead nowhere.",
+                why="With a rate of 0 no weight moves.",
                 remedy=rate_remedy(f"`{optimizer_line(evidence.trial.replica.optimizer, [rate] * len(rates))}`.", rate),
             )
             return

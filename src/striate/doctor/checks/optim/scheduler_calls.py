@@ -4,12 +4,18 @@ right metric?"""
 from __future__ import annotations
 
 import ast
+import copy
 import math
+import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
+import torch
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    CyclicLR,
     ExponentialLR,
     LRScheduler,
     MultiStepLR,
@@ -26,6 +32,7 @@ from striate.records import Finding
 from striate.wording import several
 
 _CODE = "optim.scheduler-calls"
+_LEFT, _MOST_STEPS = 0.01, 5000
 _GONE = 1e-3
 """Of the rate after one epoch: nothing is learned from the second on."""
 _RISING = ("acc", "score", "f1", "iou", "dice", "auc", "map", "psnr", "top1", "precision", "recall", "corr", "r2")
@@ -94,7 +101,7 @@ def _asked(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Iterator[tu
             f"`{sites[0].text}` behind the loop over batches, after `optimizer.step()`",
         )
     if each is not None and batches is not None:
-        yield _too_fast(scheduler, each, batches)
+        yield _too_fast(scheduler, each, batches, source.epochs)
     if each is None and isinstance(scheduler, OneCycleLR) and source.epochs is not None:
         total = int(scheduler.total_steps)
         if source.epochs * 2 < total:
@@ -108,7 +115,7 @@ def _asked(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Iterator[tu
             )
 
 
-def _too_fast(scheduler: Any, site: Site, batches: int) -> tuple[str, str, str] | None:
+def _too_fast(scheduler: Any, site: Site, batches: int, epochs: int | None) -> tuple[str, str, str] | None:
     """Lengths in epochs, stepped in batches."""
     if isinstance(scheduler, CosineAnnealingLR) and scheduler.T_max < batches:
         told = (
@@ -123,9 +130,34 @@ def _too_fast(scheduler: Any, site: Site, batches: int) -> tuple[str, str, str] 
     elif isinstance(scheduler, MultiStepLR):
         left = float(scheduler.gamma) ** sum(count for step, count in scheduler.milestones.items() if step <= batches)
     if left > _GONE and not (isinstance(scheduler, MultiStepLR) and max(scheduler.milestones) <= batches):
-        return None
+        steps = _gone_within(scheduler, batches) if epochs is None or epochs > 2 else None
+        if steps is None:
+            return None
+        told = f"after {several(steps, 'step')} of an epoch of {batches} the rate is below {_LEFT:.0%} of its highest"
+        return _once_an_epoch(site, told, "lengths times len(loader)")
     told = f"after one epoch of {several(batches, 'step')} the rate is {left:.1g} of what it was"
     return _once_an_epoch(site, told, "lengths times len(loader)")
+
+
+def _gone_within(scheduler: Any, batches: int) -> int | None:
+    """After how many of the first epoch's steps a copy of the scheduler has taken the rate below LEFT of its highest;
+    None where it has not, or where the rate is meant to rise again."""
+    if isinstance(scheduler, CosineAnnealingWarmRestarts | CyclicLR | OneCycleLR | ReduceLROnPlateau):
+        return None
+    optimizer = scheduler.optimizer
+    tensors = [p for group in optimizer.param_groups for p in group["params"]]
+    tensors += [value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
+    highest = float(optimizer.param_groups[0]["lr"])
+    with warnings.catch_warnings(), suppress(Exception):  # a scheduler of the user's
+        warnings.simplefilter("ignore")
+        tried = copy.deepcopy(scheduler, {id(tensor): tensor for tensor in tensors})
+        for step in range(1, min(batches, _MOST_STEPS) + 1):
+            tried.step()
+            rate = float(tried.optimizer.param_groups[0]["lr"])
+            highest = max(highest, rate)
+            if rate <= _LEFT * highest:
+                return step
+    return None
 
 
 def _once_an_epoch(site: Site, told: str, other: str) -> tuple[str, str, str]:

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.rates import optimizer_line
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.evidence.trial_variants import OwnGradient
 from striate.doctor.setup.replicas import Replica
@@ -69,6 +70,15 @@ def run(evidence: Evidence) -> Iterator[Finding]:
             return
 
 
+def _weaker(optimizer: Optimizer) -> str:
+    """The line that makes the optimizer with a usual decay."""
+    usual = 0.01 if isinstance(optimizer, torch.optim.AdamW) else 1e-4
+    if len(optimizer.param_groups) > 1:
+        return f"`for group in optimizer.param_groups: group['weight_decay'] = {usual:g}`, or none."
+    rate = float(optimizer.param_groups[0]["lr"])
+    return f"`{optimizer_line(optimizer, [rate], weight_decay=usual)}`, or none."
+
+
 def _tries(evidence: Evidence) -> Iterator[_Try]:
     strongest = max(float(group.get("weight_decay", 0.0)) for group in evidence.trial.replica.optimizer.param_groups)
     if strongest > 0:
@@ -78,9 +88,7 @@ def _tries(evidence: Evidence) -> Iterator[_Try]:
             "the optimizer",
             "no weight decay",
             Change(prepare=_without),
-            Remedy(
-                "Give the optimizer weight_decay=1e-4 (AdamW: 0.01), or none.", settings={"optim.weight_decay": 0.0}
-            ),
+            Remedy(_weaker(evidence.trial.replica.optimizer), settings={"optim.weight_decay": 0.0}),
         )
     if _pulled(evidence):
         remedy = Remedy("Multiply the penalty on weights that is added to the loss by a thousandth, e.g. 1e-4 · Σ w².")

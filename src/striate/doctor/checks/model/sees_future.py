@@ -1,0 +1,84 @@
+"""`model.sees-future`: does a network that predicts the next token read it from its input?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.predictions import predict
+from striate.doctor.evidence.token_targets import next_token_targets
+from striate.doctor.setup.batch import Path, altered, leaf
+from striate.records import Finding
+
+CODE = "model.sees-future"
+_CHANGED = 1e-3
+"""Of the outputs' standard deviation: rounding moves them by less than a hundredth of that."""
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    found = next_token_targets(evidence)
+    if found is None:
+        raise NoEvidence("the targets are not the inputs' next tokens")
+    batch, path, tokens = found
+    places = sorted({tokens.shape[1] // 4, tokens.shape[1] // 2, 3 * tokens.shape[1] // 4} - {0})
+    moved = max(_moved_before(evidence, batch, path, place) for place in places)
+    if moved < _CHANGED:
+        return
+    yield Finding(
+        code=CODE,
+        severity="error",
+        where="the network",
+        measured=f"the target at a position is the next input token, and changing the later tokens of the input moves "
+        f"the outputs before them by {moved:.2g} of their standard deviation",
+        threshold=CHECK.threshold,
+        why="The network reads the answer from its input: the loss falls far, and generated text, where the next token "
+        "is not there yet, is worthless.",
+        remedy="mask what comes later in attention: `nn.functional.scaled_dot_product_attention(q, k, v, "
+        "is_causal=True)`, or `scores.masked_fill(torch.ones(T, T, dtype=torch.bool).triu(1), float('-inf'))` before "
+        "the softmax; recurrent layers with `bidirectional=False`",
+    )
+
+
+def _moved_before(evidence: Evidence, batch: Any, path: Path, place: int) -> float:
+    """By how much outputs at positions before `place` move when all tokens from `place` on are others."""
+
+    def changed(tokens: torch.Tensor) -> torch.Tensor:
+        made = tokens.clone()
+        made[:, place:] = made[:, place:].roll(1, 0) if len(made) > 1 else made[:, place:].flip(1)
+        return made
+
+    before, after = (
+        _by_position(predict(evidence.setup, evidence.trial.replica, [given]).outputs, batch, path)
+        for given in (batch, altered(batch, path, changed))
+    )
+    moved = (after - before)[:, :place].abs().amax()
+    return float(moved / before.std().clamp(min=1e-12))
+
+
+def _by_position(outputs: torch.Tensor, batch: Any, path: Path) -> torch.Tensor:
+    """The outputs as (samples, positions, classes). Raises NoEvidence where they have no axis of positions."""
+    tokens = leaf(batch, path)
+    assert tokens is not None
+    samples, positions = tokens.shape
+    if outputs.shape[:2] == (samples, positions):
+        return outputs.flatten(2).double()
+    if outputs.ndim == 3 and (outputs.shape[0], outputs.shape[2]) == (samples, positions):
+        return outputs.transpose(1, 2).double()
+    if outputs.ndim == 2 and len(outputs) == samples * positions:
+        return outputs.reshape(samples, positions, -1).double()
+    raise NoEvidence("the outputs have no axis of positions")
+
+
+CHECK = Check(
+    codes=(CODE,),
+    question="Does a network that predicts the next token read it from its input?",
+    threshold=f"outputs that move by {_CHANGED:g} of their standard deviation when only later tokens are changed, "
+    "where targets are the inputs' next tokens",
+    run=_run,
+    explains="fit.* data.leak model.batch-mixing",
+)

@@ -1,0 +1,153 @@
+"""`optim.scaler-order`: are loss, step and autocast in the order that mixed precision needs?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.amp.grad_scaler import GradScaler
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.trial import Change, run_trial
+from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.training_setup import Step
+from striate.observe.module_calls import optimizer_steps
+from striate.records import Finding
+
+CODE = "optim.scaler-order"
+_METHODS = ("scale", "unscale_", "step", "update")
+_RIGHT = "`scaler.scale(loss).backward()`, then `scaler.step(optimizer)`, then `scaler.update()`, each once a step"
+
+
+@dataclass
+class _Seen:
+    """Of one step of the optimizer or more: how often each method of a GradScaler was called, optimizer steps beside
+    it, whether backward and steps ran within autocast, and the scale."""
+
+    calls: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_METHODS, 0))
+    inside: int = 0
+    bare_steps: int = 0
+    backward_in_autocast: bool = False
+    step_in_autocast: bool = False
+    scale: float = 1.0
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    seen = _watched(evidence)
+    calls = seen.calls
+    factor = f"the scale, {seen.scale:g}" if seen.scale > 1 else "the scale"
+    if calls["scale"] and seen.bare_steps:
+        yield _finding(
+            "error",
+            f"the loss is scaled and `optimizer.step()` is called itself: its gradients are too large by {factor}",
+            f"`scaler.step(optimizer)` for `optimizer.step()`: {_RIGHT}",
+        )
+    elif calls["step"] and not calls["scale"]:
+        yield _finding(
+            "error",
+            f"`scaler.step` divides the gradients by {factor}, and the loss was not multiplied by it",
+            f"`scaler.scale(loss).backward()` for `loss.backward()`: {_RIGHT}",
+        )
+    elif calls["step"] and not calls["update"]:
+        yield _finding(
+            "error",
+            "`scaler.step` is called and `scaler.update` never: the second step raises, or the scale stays where it is",
+            f"`scaler.update()` after `scaler.step(optimizer)`: {_RIGHT}",
+        )
+    elif seen.backward_in_autocast or seen.step_in_autocast:
+        what = "the optimizer's step" if seen.step_in_autocast else "the backward pass"
+        yield _finding(
+            "warning",
+            f"{what} runs within `torch.autocast`",
+            "end the autocast block after the loss: `backward()` and `step()` stand outside of it, one level less deep",
+        )
+
+
+def _finding(severity: Any, measured: str, remedy: str) -> Finding:
+    return Finding(
+        code=CODE,
+        severity=severity,
+        where="the training step",
+        measured=measured,
+        threshold=CHECK.threshold,
+        why="The updates are by orders of magnitude too large or too small, or are computed in lower precision than "
+        "the weights have.",
+        remedy=remedy,
+    )
+
+
+def _watched(evidence: Evidence) -> _Seen:
+    """What one step calls, of a replica. Raises NoEvidence where it uses neither autocast nor a GradScaler."""
+    if evidence.setup.own_step:
+        raise NoEvidence("the step is the doctor's own")
+    seen, replicas = _Seen(), list[Replica]()
+
+    def wrap(step: Step) -> Step:
+        def watched(model: Any, batch: Any, optimizer: Any, loss: Any) -> Any:
+            with _watching(seen, optimizer):
+                return step(model, batch, optimizer, loss)
+
+        return watched
+
+    batch = evidence.train.raw[0]
+    steps = 1 if evidence.trial.rows and evidence.trial.rows[0].steps else 8
+    run_trial(evidence.setup, [batch], steps, evidence.clock.until(0.1), Change(wrap=wrap, prepare=replicas.append))
+    if not any(seen.calls.values()) and not seen.backward_in_autocast and not seen.step_in_autocast:
+        raise NoEvidence("the step uses no GradScaler, and autocast around nothing but the forward pass")
+    return seen
+
+
+@contextmanager
+def _watching(seen: _Seen, optimizer: Any) -> Iterator[None]:
+    originals = {name: getattr(GradScaler, name) for name in _METHODS}
+
+    def method(name: str) -> Any:
+        def called(self: Any, *args: Any, **kwargs: Any) -> Any:
+            seen.calls[name] += 1
+            seen.inside += 1
+            seen.scale = float(self.get_scale()) if self.is_enabled() else 1.0
+            try:
+                return originals[name](self, *args, **kwargs)
+            finally:
+                seen.inside -= 1
+
+        return called
+
+    backward = torch.autograd.backward
+
+    def going_back(*args: Any, **kwargs: Any) -> Any:
+        seen.backward_in_autocast |= _in_autocast()
+        return backward(*args, **kwargs)
+
+    def stepping() -> None:
+        seen.bare_steps += not seen.inside
+        seen.step_in_autocast |= _in_autocast()
+
+    with ExitStack() as stack:
+        for name in _METHODS:
+            setattr(GradScaler, name, method(name))
+            stack.callback(setattr, GradScaler, name, originals[name])
+        torch.autograd.backward = going_back
+        stack.callback(setattr, torch.autograd, "backward", backward)
+        stack.enter_context(optimizer_steps(optimizer, stepping))
+        yield
+
+
+def _in_autocast() -> bool:
+    return any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda"))
+
+
+CHECK = Check(
+    codes=(CODE,),
+    question="Are loss, step and autocast in the order that mixed precision needs?",
+    threshold="a scaled loss with a step of the optimizer itself; `scaler.step` without `scaler.scale` or "
+    "`scaler.update`; backward or step within autocast",
+    run=_run,
+    explains="optim.clip-order optim.lr-too-high optim.lr-too-low loss.not-finite optim.low-precision fit.* "
+    "optim.weight-decay-too-high speed.slow-plan optim.no-step model.dead-units model.collapsed model.saturated",
+)

@@ -1,0 +1,111 @@
+"""Which pairs of embeddings a loss pulls together and which it pushes apart, by the gradients of both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional
+
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.trial import Change
+from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.training_setup import Step
+from striate.observe.gradients import on_gradient
+from striate.observe.module_calls import ModuleCall, module_calls
+from striate.observe.tensors import tensors_in
+
+if TYPE_CHECKING:
+    from striate.doctor.evidence.evidence import Evidence
+
+_STEPS = 12
+
+
+@dataclass
+class _Sets:
+    """Of one step: embeddings (samples, numbers) with the inputs they were made of and the gradient that comes back."""
+
+    inputs: list[torch.Tensor] = field(default_factory=list)
+    outputs: list[torch.Tensor] = field(default_factory=list)
+    gradients: dict[int, torch.Tensor] = field(default_factory=dict)
+
+
+def pairs_of(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor]:
+    """Distances between the inputs of pairs of embeddings that the loss pulls together in a few steps, and of those
+    that it pushes apart: pairs of the first set's samples with those of the others. Raises NoEvidence where the network
+    does not embed several sets of samples in a step."""
+    steps: list[_Sets] = []
+
+    def prepare(replica: Replica) -> None:
+        replicas.append(replica)
+
+    def wrap(step: Step) -> Step:
+        def watched(*given: Any) -> Any:
+            steps.append(_Sets())
+            with module_calls({"": replicas[-1].model}, end=lambda call: _note(steps[-1], call)):
+                return step(*given)
+
+        return watched
+
+    if not _is_about_pairs(evidence):
+        raise NoEvidence("the network does not embed several sets of samples in a step")
+    replicas: list[Replica] = []
+    evidence.variant("with embeddings watched", Change(prepare=prepare, wrap=wrap), steps=_STEPS)
+    return _distances(steps)
+
+
+def _is_about_pairs(evidence: Evidence) -> bool:
+    """Whether the network runs several times in a step, or gives several sets of embeddings of one shape."""
+    if evidence.setup.rivals:
+        return False
+    outputs = [t for t in tensors_in(evidence.first.outputs) if t.is_floating_point() and t.ndim == 2]
+    alike = len(outputs) in (2, 3) and len({t.shape for t in outputs}) == 1 and outputs[0].shape[1] > 1
+    one = len(outputs) == 1 and outputs[0].shape[1] > 1
+    return alike or (one and evidence.first.calls in (2, 3))
+
+
+def _note(sets: _Sets, call: ModuleCall) -> None:
+    given = [t for t in tensors_in((call.args, call.kwargs)) if t.ndim > 1]
+    made = [t for t in tensors_in(call.output) if t.is_floating_point() and t.ndim == 2 and t.requires_grad]
+    if len(made) > 1 and len(given) != len(made):
+        return
+    for x, output in zip(given, made, strict=False):
+        place = len(sets.outputs)
+        sets.inputs.append(x.detach().float().cpu())
+        sets.outputs.append(output.detach().double().cpu())
+
+        def back(gradient: torch.Tensor, place: int = place) -> None:
+            sets.gradients[place] = sets.gradients.get(place, 0) + gradient.detach().double().cpu()
+
+        on_gradient(output, back)
+
+
+def _distances(steps: Sequence[_Sets]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Distances between the inputs of pairs that are pulled together, and of those that are pushed apart: pairs of the
+    first set's samples with those of the others."""
+    pulled, pushed = [torch.zeros(0)], [torch.zeros(0)]
+    for sets in steps:
+        shapes = {output.shape for output in sets.outputs} | {(*x.shape[:1], -1) for x in sets.inputs if not len(x)}
+        if len(sets.outputs) not in (2, 3) or len(shapes) != 1 or len({x.shape for x in sets.inputs}) != 1:
+            continue
+        for other in range(1, len(sets.outputs)):
+            if not {0, other} <= set(sets.gradients):
+                continue
+            apart = sets.outputs[0] - sets.outputs[other]
+            pull = ((sets.gradients[0] - sets.gradients[other]) * apart).sum(1)
+            far = _far(sets.inputs[0], sets.inputs[other])
+            least = 1e-6 * pull.abs().max()
+            pulled.append(far[pull > least])
+            pushed.append(far[pull < -least])
+    return torch.cat(pulled), torch.cat(pushed)
+
+
+def _far(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """How far inputs are from each other; of images, blurred, so that small moves count for little."""
+    difference = one - other
+    if difference.ndim == 4 and min(difference.shape[2:]) >= 6:
+        difference = functional.avg_pool2d(difference, 3, 1)
+    far: torch.Tensor = difference.flatten(1).norm(dim=1)
+    return far

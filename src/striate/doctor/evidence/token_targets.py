@@ -1,0 +1,63 @@
+"""Targets of sequences beside their inputs: which tokens of the input the loss asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from striate.doctor.evidence.calls import LossCall
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.batch import Path, leaves
+
+_CLASS_LOSSES = ("cross_entropy", "nll_loss")
+SAME = 0.9
+"""Share of the counted targets that are tokens of the input at the same shift."""
+_FEWEST = 32
+
+
+def class_losses(evidence: Evidence) -> Iterator[LossCall]:
+    """The calls of a step of losses whose targets are class numbers."""
+    for call in evidence.calls.losses:
+        if call.name in _CLASS_LOSSES and not call.target.is_floating_point():
+            yield call
+
+
+def token_inputs(evidence: Evidence) -> Iterator[tuple[Any, Path, torch.Tensor]]:
+    """Integer tensors (samples, positions) of the first batch, with their places."""
+    batch = evidence.train.raw[0]
+    for path, tensor in leaves(batch):
+        if tensor.ndim == 2 and tensor.shape[1] > 2 and not tensor.is_floating_point() and tensor.dtype != torch.bool:
+            yield batch, path, tensor.detach().cpu()
+
+
+def by_position(call: LossCall, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int] | None:
+    """Targets and counted positions as (samples, positions), and how many positions they lack at the end (0 or 1);
+    None where they do not belong to such tokens."""
+    target, (samples, length) = call.target.detach().cpu(), tokens.shape
+    for short in (0, 1):
+        if target.shape == (samples, length - short) or (
+            target.ndim == 1 and len(target) == samples * (length - short)
+        ):
+            target = target.reshape(samples, length - short)
+            return target, target != call.ignored, short
+    return None
+
+
+def next_token_targets(evidence: Evidence) -> tuple[Any, Path, torch.Tensor] | None:
+    """Batch, place and tokens of an input whose next tokens are the targets of the loss; None where there is none."""
+    for call in class_losses(evidence):
+        for batch, path, tokens in token_inputs(evidence):
+            placed = by_position(call, tokens)
+            if placed is None:
+                continue
+            target, counted, _ = placed
+            known = counted[:, : tokens.shape[1] - 1]
+            same = (target[:, : tokens.shape[1] - 1] == tokens[:, 1:])[known]
+            here = (target == tokens[:, : target.shape[1]])[counted]
+            if len(same) < _FEWEST or float(here.float().mean()) > SAME:
+                continue
+            if float(same.float().mean()) >= SAME:
+                return batch, path, tokens
+    return None
