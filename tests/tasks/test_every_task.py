@@ -49,7 +49,9 @@ ONE_TASK = pytest.mark.parametrize("example", few_quick(sorted(TASKS), ["segment
 
 
 # Instances are a detection with masks; they, captions and reconstructions have quick tests of their own.
-@pytest.fixture(scope="module", params=few_quick(sorted(TASKS), sorted(set(TASKS) - {"caption", "instances", "reconstruct"})))
+@pytest.fixture(
+    scope="module", params=few_quick(sorted(TASKS), sorted(set(TASKS) - {"caption", "instances", "reconstruct"}))
+)
 def example(request: pytest.FixtureRequest) -> Example:
     return EXAMPLES[request.param]
 
