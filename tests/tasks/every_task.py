@@ -69,6 +69,12 @@ def _class_folders(folder: Path) -> Path:
     return folder
 
 
+def _images_alone(folder: Path) -> Path:
+    for number, (image, _, _) in enumerate(_images()):
+        _save(image, folder / f"{number:03}.png")
+    return folder
+
+
 def _manifest_of_numbers(folder: Path) -> Path:
     rows = ["path,label"]
     for number, (image, (_, _, radius), kind) in enumerate(_images()):
@@ -283,6 +289,16 @@ EXAMPLES: dict[str, Example] = {
         frozenset(("embedding",)),
         "recall@1",
         ("--task", "embed"),
+    ),
+    "reconstruct": Example(
+        _images_alone,
+        "conv(8,3,pad=1) bn relu pool(2) dropout(0.1) code(8)",
+        lambda source: sorted(source.glob("*.png"))[:3],
+        _cut_image,
+        frozenset(("mse", "psnr", "squared_error")),
+        frozenset(("mse",)),
+        "mean squared error",
+        ("--task", "reconstruct"),
     ),
     "caption": Example(
         _manifest_of_captions,

@@ -48,8 +48,10 @@ ONE_TASK = pytest.mark.parametrize("example", few_quick(sorted(TASKS), ["segment
 """What asks of a task only what the other tests do: quick for the task whose targets are the largest."""
 
 
-# Instances are a detection with masks; they and captions have quick tests of their own.
-@pytest.fixture(scope="module", params=few_quick(sorted(TASKS), sorted(set(TASKS) - {"caption", "instances"})))
+# Instances are a detection with masks; they, captions and reconstructions have quick tests of their own.
+@pytest.fixture(
+    scope="module", params=few_quick(sorted(TASKS), sorted(set(TASKS) - {"caption", "instances", "reconstruct"}))
+)
 def example(request: pytest.FixtureRequest) -> Example:
     return EXAMPLES[request.param]
 

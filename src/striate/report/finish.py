@@ -21,6 +21,7 @@ from striate.machine.memory import only_new_garbage
 from striate.machine.second_process import Later, later
 from striate.report.alone import Shared, measure_alone, sharing_section
 from striate.report.baselines import Compared, describe_baselines, draw_baselines, measure_baselines
+from striate.report.codes import draw_codes, find_codes
 from striate.report.content import Worth, end_findings, run_content
 from striate.report.imagined import measure_imagined
 from striate.report.offers import temperature_offer, views_offer
@@ -86,6 +87,7 @@ def finish_run(
     assessment = figures.result()
     said = later(of_task, prepared.task, measured, assessment, data.target_names)
     filters = later(draw_first_filters, run.plots, _first_filters(prepared), data.name)
+    codes = later(draw_codes, run.plots, find_codes(prepared))
     signal = draw_signal(run.plots, start, end, data.name)  # here: neither process waits for the other
     save_assessment(run, assessment, data, evaluations, announce)
     if lost := views_lost(measured.metrics, measured.n, prepared.task.metrics[0]):
@@ -119,7 +121,7 @@ def finish_run(
         metrics |= {"streams": dict(streams.metrics), "fusion": streams.fusion()}
     if (imagined := measure_imagined(prepared, announce)) is not None:
         metrics["boltzmann"] = imagined.to_json()
-    pictures += filters.result()
+    pictures += (*codes.result(), *filters.result())
     content = replace(
         run_content(run, prepared, evaluations, metrics, pictures, ledger, _endings(prepared), noticed),
         worth=worth,

@@ -56,7 +56,7 @@ def _same_image(evaluation: Evaluation) -> Finding | None:
 
 
 def _range_not_reached(evaluation: Evaluation) -> Finding | None:
-    """`model.output-range`: outputs cannot be as dark or as bright as the images are."""
+    """`fit.output-range`: outputs cannot be as dark or as bright as the images are."""
     images, made = _some(evaluation)
     low, high = np.quantile(images, (0.001, 0.999))
     least, most = float(made.min()), float(made.max())
@@ -64,7 +64,7 @@ def _range_not_reached(evaluation: Evaluation) -> Finding | None:
     if not cut_off or (least - low <= RANGE and high - most <= RANGE):
         return None
     return Finding(
-        code="model.output-range",
+        code="fit.output-range",
         severity="warning",
         where=f"{evaluation.split} split",
         measured=f"reconstructions from {least:.2f} to {most:.2f}",

@@ -107,7 +107,9 @@ class Reconstruct(Task):
     def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
         """None: a code has no room for where an image was moved to."""
         del request
-        return replace(usual, shift=0, flip=False, crop=1.0, color=0, policy="none"), ""
+        return replace(usual, shift=0, flip=False, crop=1.0, color=0, policy="none"), (
+            "the code has no room for where an image was moved to; --augment.noise 0.3 for a denoising autoencoder"
+        )
 
     def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Scalar sum over samples of the mean over pixels and channels."""
