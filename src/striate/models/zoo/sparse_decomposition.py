@@ -109,10 +109,10 @@ class PredictiveSparseDecomposition(nn.Module):
             "predictive sparse decomposition (Kavukcuoglu, Ranzato, LeCun 2008)",
             rate=1.0,
             why="codes are sparse, so that the mean gradient of each column of the dictionary is small",
-            epochs=20,
+            epochs=60 if self.patch else 20,
             labels=False,
             usual=True,
-            batch=100,
+            batch=10 if self.patch else 100,
         )
 
     @torch.no_grad()
