@@ -19,6 +19,7 @@ from striate.layers.activations import Maxout
 from striate.layers.blocks import Residual, SqueezeExcitation
 from striate.layers.convolution import LocallyConnected, SamePadding, WhiteningConv2d
 from striate.layers.fixed_filter import FixedFilter
+from striate.layers.image_whitening import ImageWhitening
 from striate.layers.neocognitron import CCell, ContrastCells, SCell
 from striate.layers.normalization import LocalContrastNorm, OneChannelGroupNorm
 from striate.layers.pooling import ChannelL2Pool, GlobalAveragePool, L2Pool
@@ -58,6 +59,7 @@ CASES = {
     "s_cell": Case(lambda: SCell(4, 3, 3)),
     "c_cell": Case(lambda: CCell(3, stride=2, padding=1)),
     "contrast_cells": Case(ContrastCells),
+    "image_whitening": Case(lambda: ImageWhitening(7, 6)),
 }
 every = pytest.mark.parametrize("name", CASES)
 
@@ -76,6 +78,8 @@ def close(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-5) 
 
 OTHERS = {"RadialBasis", "ScaledTanh", "Subsampling", "PartialConvolution", "HardThreshold"}
 """Parts of one historical network, tested with it."""
+OTHERS |= {"RestrictedBoltzmannMachine", "ConvolutionalBoltzmannMachine", "VisibleBias"}
+"""Machines, whose visible biases serve only what they imagine, tested in tests/models/test_boltzmann.py."""
 
 
 def test_every_layer_has_a_row() -> None:

@@ -87,7 +87,8 @@ def diagnose_run(
     seconds: float = BUDGET,
     announce: Announce = lambda _: None,
 ) -> Consultation:
-    """What went wrong in a run: its curves and events, then its training as it began, as in `diagnose_training`.
+    """What went wrong in a run: its curves and events, then its training as it began, as in `diagnose_training`; of a
+    network that learned by its own rule, curves and events alone.
 
     `module` for a run of a network made in Python. Nothing is written. Raises StriateError.
     """
@@ -97,7 +98,7 @@ def diagnose_run(
     if config.cv is not None:
         got, remedy = "a cross-validation, which saves no network", f"striate doctor {config.data.source}"
         raise ConfigError(str(run.config), got, "the run of one training", remedy)
-    prepared = _prepare(config, module_of_run(config.model.name, module), announce)
+    prepared = _prepare(config, module_of_run(config.model.name, module), announce, rules_too=True)
     return _consult(prepared, seconds, run)
 
 
@@ -113,10 +114,11 @@ def _refuse_seconds(seconds: float) -> None:
         raise UsageError("seconds", f"{seconds:g}", "more than 0, and an hour at most", "--seconds 30")
 
 
-def _prepare(config: Config, module: nn.Module | None, announce: Announce) -> Prepared:
+def _prepare(config: Config, module: nn.Module | None, announce: Announce, *, rules_too: bool = False) -> Prepared:
+    """`rules_too`: also trainings by a local learning rule, of which the curves of a run tell something."""
     with memory_explained(config):
         prepared = prepare(config, module, announce=announce)
-    if prepared.config.optim.name == "own-rule":
+    if prepared.config.optim.name == "own-rule" and not rules_too:
         raise ConfigError(
             "optim.name",
             "own-rule",
@@ -140,7 +142,10 @@ def _consult(prepared: Prepared, seconds: float, run: RunDirectory | None = None
         found += [finding for finding in _of_predictions(run) if finding.code not in codes]
         known += [in_options(finding, prepared.config) for finding in found]
         told = f"{run.path}, {several(curves.epochs, 'epoch')} trained: "
-    diagnosis = examine_prepared(prepared, Clock(seconds))
+    if prepared.config.optim.name == "own-rule":
+        diagnosis = Diagnosis((), skipped={"gradients": "the network learns by its own rule, without any"})
+    else:
+        diagnosis = examine_prepared(prepared, Clock(seconds))
     codes = {finding.code for finding in known}
     tried = [in_options(other, prepared.config) for other in _all(diagnosis) if other.code not in codes]
     findings, follows = sort_out([*known, *tried])

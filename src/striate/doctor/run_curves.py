@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
+from striate.doctor.unlabeled_curves import unlabeled_findings
 from striate.errors import RunError, pasted
 from striate.models.trusted_code import is_given
 from striate.records import Finding, Remedy
@@ -91,9 +92,11 @@ def _number(text: str | None) -> float:
 
 def curve_findings(curves: Curves) -> tuple[Finding, ...]:
     """At most one finding each of a run that was too short, broke off, learned nothing, learned by heart, or waited for
-    its data."""
+    its data; and `unlabeled_findings`."""
     found = (too_short(curves), _broken(curves), _stuck(curves), _overfit(curves), _waiting(curves))
-    return tuple(finding for finding in found if finding is not None)
+    rates = curves.columns.get("lr", ())
+    of_unlabeled = unlabeled_findings(curves.columns, max(rates) if rates else None)
+    return (*(finding for finding in found if finding is not None), *of_unlabeled)
 
 
 def _broken(curves: Curves) -> Finding | None:

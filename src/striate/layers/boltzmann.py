@@ -17,11 +17,14 @@ INITIAL_SCALE = 0.01
 
 
 class VisibleBias(nn.Module):
-    """The biases of visible units, one a pixel or one a channel."""
+    """Adds the biases of visible units: (N, V), one a unit, or (N, C, H, W), one a channel."""
 
     def __init__(self, units: int) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(units))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.bias.view(-1, *[1] * (x.ndim - 2))
 
 
 class RestrictedBoltzmannMachine(nn.Module):
@@ -53,7 +56,7 @@ class RestrictedBoltzmannMachine(nn.Module):
 
     def visible_mean(self, h: torch.Tensor) -> torch.Tensor:
         """The mean of v (N, V) given hidden units, or given their probabilities (mean field)."""
-        sums = functional.linear(h, self.hidden.weight.T, self.offset.bias)
+        sums: torch.Tensor = self.offset(functional.linear(h, self.hidden.weight.T))
         return torch.sigmoid(sums) if self.visible == "binary" else sums
 
     def sample_visible(self, h: torch.Tensor) -> torch.Tensor:
@@ -129,7 +132,7 @@ class ConvolutionalBoltzmannMachine(nn.Module):
 
     def visible_mean(self, h: torch.Tensor) -> torch.Tensor:
         """The mean of v (N, C, H, W) given hidden units (N, K, H', W'), or given their probabilities."""
-        sums = functional.conv_transpose2d(h, self.hidden.weight) + self.offset.bias[:, None, None]
+        sums: torch.Tensor = self.offset(functional.conv_transpose2d(h, self.hidden.weight))
         return torch.sigmoid(sums) if self.visible == "binary" else sums
 
     def sample_visible(self, h: torch.Tensor) -> torch.Tensor:

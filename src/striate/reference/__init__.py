@@ -26,6 +26,14 @@ from striate.reference.activations import (
     tanh,
     tanh_backward,
 )
+from striate.reference.boltzmann import (
+    boltzmann_energy,
+    free_energy,
+    hidden_given_visible,
+    log_partition,
+    probabilistic_max_pool,
+    visible_given_hidden,
+)
 from striate.reference.boxes import box_iou, generalized_iou, non_maximum_suppression
 from striate.reference.captions import bleu, bleu_counts, cider, rouge_l
 from striate.reference.check_gradient import GradientCheck, check_gradient
@@ -77,6 +85,7 @@ __all__ = [
     "batch_norm_backward",
     "bleu",
     "bleu_counts",
+    "boltzmann_energy",
     "box_iou",
     "channel_l2_pool",
     "channel_l2_pool_backward",
@@ -98,9 +107,11 @@ __all__ = [
     "elu",
     "elu_backward",
     "fit_waveform",
+    "free_energy",
     "generalized_iou",
     "group_norm",
     "group_norm_backward",
+    "hidden_given_visible",
     "hinge",
     "hinge_backward",
     "im2col",
@@ -117,6 +128,7 @@ __all__ = [
     "locally_connected",
     "locally_connected_backward",
     "log_mel",
+    "log_partition",
     "map_at_r",
     "max_pool",
     "max_pool_backward",
@@ -128,6 +140,7 @@ __all__ = [
     "polygon_area",
     "prelu",
     "prelu_backward",
+    "probabilistic_max_pool",
     "recall_at",
     "relu",
     "relu_backward",
@@ -144,4 +157,5 @@ __all__ = [
     "tanh_backward",
     "transposed_convolve",
     "transposed_convolve_backward",
+    "visible_given_hidden",
 ]

@@ -19,11 +19,11 @@ from striate.evaluation.evaluate import evaluate_trained, plan_evaluation
 from striate.evaluation.written_inference import write_inference, written_inference
 from striate.machine.memory import only_new_garbage
 from striate.machine.second_process import Later, later
-from striate.models.reconstructing import Reconstructing
 from striate.report.alone import Shared, measure_alone, sharing_section
 from striate.report.baselines import Compared, describe_baselines, draw_baselines, measure_baselines
 from striate.report.codes import draw_codes, find_codes
 from striate.report.content import Worth, end_findings, run_content
+from striate.report.imagined import measure_imagined
 from striate.report.offers import temperature_offer, views_offer
 from striate.report.pictures import draw_curves, draw_first_filters, first_filters
 from striate.report.signal import complete_signal, draw_signal, signal_table
@@ -119,6 +119,8 @@ def finish_run(
             announce(one.sentence)
     if (streams := measure_streams(prepared, measured, announce)) is not None:
         metrics |= {"streams": dict(streams.metrics), "fusion": streams.fusion()}
+    if (imagined := measure_imagined(prepared, announce)) is not None:
+        metrics["boltzmann"] = imagined.to_json()
     pictures += (*codes.result(), *filters.result())
     content = replace(
         run_content(run, prepared, evaluations, metrics, pictures, ledger, _endings(prepared), noticed),
@@ -129,6 +131,7 @@ def finish_run(
         **said.result(),
     )
     own = () if streams is None else (streams.section(split_text(measured)),)
+    own += () if imagined is None else (imagined.section(),)
     content = replace(content, sections=(*own, *sharing_section(shared, split_text(measured)), *content.sections))
     write_report(run.report, content)
     if (known := read_forecast(run)) is not None:
@@ -142,10 +145,9 @@ def finish_run(
 
 
 def _first_filters(prepared: Prepared) -> FilterBank | None:
-    """Also of a fully connected layer, where it has learned what images look like."""
-    network = prepared.state.answering
-    shown = prepared.data.input_shape if isinstance(network, Reconstructing) else None
-    return first_filters(network, shown)
+    """Also those of a fully connected layer, where the network says what shape they have (`filter_shape`)."""
+    network: Any = prepared.state.answering
+    return first_filters(network, getattr(network, "filter_shape", None))
 
 
 def _evaluate(

@@ -36,7 +36,7 @@ _STYLES = {
     "val": {"color": VERMILION, "linestyle": "--", "marker": "s"},
 }
 _MARKED_EPOCHS = 30
-_FOLLOWED = ("rotation_accuracy", "hidden_sparsity", "free_energy", "hidden_activity")
+_FOLLOWED = ("rotation_accuracy", "hidden_sparsity", "free_energy", "code_energy", "hidden_activity")
 _LOG_FROM = 20
 """A loss that falls by more than this factor is drawn on a logarithmic axis."""
 

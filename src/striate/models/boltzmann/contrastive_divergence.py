@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from striate.errors import UsageError
 from striate.layers.boltzmann import ConvolutionalBoltzmannMachine, RestrictedBoltzmannMachine
 
 Machine = RestrictedBoltzmannMachine | ConvolutionalBoltzmannMachine
@@ -14,8 +15,6 @@ Machine = RestrictedBoltzmannMachine | ConvolutionalBoltzmannMachine
 FIRST_MOMENTUM, MOMENTUM = 0.5, 0.9
 MOMENTUM_FROM = 0.1
 """Share of the run after which the momentum is the larger one: when the large changes are made (Hinton 2010, 9)."""
-WEIGHT_COST = 2e-4
-"""L2 decay of weights (Hinton 2010, section 10)."""
 CHAINS = 100
 
 
@@ -27,6 +26,8 @@ class Divergence:
     """Steps of Gibbs sampling before it is taken."""
     persistent: bool = False
     """Whether chains go on where they were in the step before, instead of beginning with the data (PCD)."""
+    weight_cost: float = 2e-4
+    """L2 decay of weights (Hinton 2010, section 10; 0.01 in Lee's program)."""
     sparsity: float = 0.0
     """The mean activation of hidden units that their biases are moved to; 0 leaves them alone (Lee 2009)."""
     sparsity_rate: float = 0.0
@@ -54,16 +55,18 @@ class ContrastiveDivergence(nn.Module):
             self.register_buffer("begun", torch.tensor(False))
 
     @torch.no_grad()
-    def learn(self, machine: Machine, v: torch.Tensor, rate: float, progress: float) -> None:
-        """One step, in place: θ += rate · (mean of −∂E/∂θ with v from the data − with v from the chains), with momentum
-        and a decay of weights. `v` is a batch of visible units, `progress` the share of steps that are done."""
+    def learn(self, machine: Machine, v: torch.Tensor, rate: float, progress: float, *, scale: float = 1.0) -> None:
+        """One step, in place: θ += rate · scale · (mean of −∂E/∂θ with v from the data − with v from the chains), with
+        momentum, and weights decay by rate · `weight_cost`. `v` is a batch of visible units, `progress` the share of
+        steps that are done. Raises UsageError for binary units with values that are no probabilities."""
+        refuse_beyond_unit(machine, v)
         hidden = probabilities(machine, v)
         found, imagined = machine.statistics(v, hidden), self._of_the_model(machine, v)
         momentum = FIRST_MOMENTUM if progress < MOMENTUM_FROM else MOMENTUM
         for name, parameter in machine.named_parameters():
-            gradient = found[name] - imagined[name]
+            gradient = scale * (found[name] - imagined[name])
             if parameter.ndim > 1:
-                gradient -= WEIGHT_COST * parameter
+                gradient -= self.divergence.weight_cost * parameter
             velocity = self.get_buffer(_velocity(name)).mul_(momentum).add_(gradient, alpha=rate)
             parameter.add_(velocity)
         if self.divergence.sparsity:
@@ -94,6 +97,17 @@ def gibbs_chain(machine: Machine, v: torch.Tensor, steps: int) -> torch.Tensor:
     for _ in range(steps):
         v = machine.sample_visible(machine.sample_hidden(v))
     return v
+
+
+def refuse_beyond_unit(machine: Machine, v: torch.Tensor) -> None:
+    """UsageError for binary visible units with values below 0 or above 1, which are no probabilities of being on."""
+    if machine.visible != "binary":
+        return
+    low, high = (float(end) for end in v.aminmax())
+    if low < 0 or high > 1:
+        got = f"values from {low:.3g} to {high:.3g} for binary visible units"
+        remedy = "divide bytes by 255 (images / 255), or take gaussian units: visible=gaussian"
+        raise UsageError("inputs", got, "values from 0 to 1, the probabilities of a unit to be on", remedy)
 
 
 def _velocity(name: str) -> str:

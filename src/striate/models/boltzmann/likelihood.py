@@ -6,6 +6,7 @@ Source: Salakhutdinov and Murray, "On the quantitative analysis of deep belief n
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -106,7 +107,7 @@ def annealed_log_partition(
         v = torch.bernoulli(torch.sigmoid(base).expand(runs, -1))
         logs = torch.zeros(runs, dtype=torch.float64, device=v.device)
         inputs, shift = machine.hidden(v), v @ (own - base)
-        for before, beta in zip(betas, betas[1:], strict=False):
+        for before, beta in itertools.pairwise(betas):
             change = functional.softplus(beta * inputs).sum(1) - functional.softplus(before * inputs).sum(1)
             logs += (change + (beta - before) * shift).double()
             h = torch.bernoulli(torch.sigmoid(beta * inputs))

@@ -35,8 +35,8 @@ def take_weights(
     for red, green and blue are added up where the first convolution takes one channel: the network then predicts as if
     the gray image lay in all three. Where the file says how each was standardized, a kernel counts in inverse
     proportion to its channel's standard deviation; a constant is lost where the three means differ. Prefixes of
-    wrappers are dropped from names, a network's `fitting(tensors)`, if it has that, leaves out what only another form of
-    it needs, and its `older_name(name)` tells today's name of a tensor.
+    wrappers are dropped from names, a network's `fitting(tensors)`, if it has that, leaves out what only another form
+    of it needs, and its `older_name(name)` tells today's name of a tensor.
     Auxiliary classifiers that only the file or only the network has are left out, or stay new. `name` is what the user
     called the network, for errors. Returns what was taken over, in one sentence.
     Raises ModelError, naming the first tensors with their shapes, where others are missing, unexpected or misshapen.

@@ -15,15 +15,22 @@ image, probabilistic max pooling, sparse hidden units.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
 
 from striate.errors import ModelError
-from striate.layers.boltzmann import ConvolutionalBoltzmannMachine, RestrictedBoltzmannMachine, Visible
+from striate.layers.boltzmann import ConvolutionalBoltzmannMachine, RestrictedBoltzmannMachine, Visible, drawn
 from striate.layers.image_whitening import ImageWhitening
-from striate.models.boltzmann.contrastive_divergence import ContrastiveDivergence, Divergence, probabilities
+from striate.models.boltzmann.contrastive_divergence import (
+    ContrastiveDivergence,
+    Divergence,
+    Machine,
+    gibbs_chain,
+    probabilities,
+)
 from striate.models.initialization.initialize import initialize_output
 from striate.models.learning_rule import LearningRule
 from striate.wording import show_shape
@@ -47,7 +54,7 @@ class BoltzmannNetwork(nn.Module):
 
     def __init__(
         self,
-        machines: list[RestrictedBoltzmannMachine] | list[ConvolutionalBoltzmannMachine],
+        machines: Sequence[Machine],
         input_shape: tuple[int, ...],
         units: int,
         outputs: int,
@@ -55,20 +62,25 @@ class BoltzmannNetwork(nn.Module):
         whitening: ImageWhitening | None = None,
     ) -> None:
         super().__init__()
-        self.input_shape, self.divergence = input_shape, divergence
+        self.input_shape, self.filter_shape, self.divergence = input_shape, input_shape, divergence
         self.form: Literal["classes", "pixels", "logits"] = "classes"
         self.whitening = whitening
         self.machines = nn.ModuleList(machines)
-        for machine in machines:
+        for machine in self.stack:
             machine.offset.requires_grad_(False)
         self.learning: nn.ModuleList | None = None
         self.head: nn.Linear | None = nn.Linear(units, outputs)
         initialize_output(self.head)
 
+    @property
+    def stack(self) -> list[Machine]:
+        """The machines, the lowest first."""
+        return cast(list[Machine], list(self.machines))
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         code = self.visible(x)
         if self.head is not None:
-            for machine in self.machines:
+            for machine in self.stack:
                 code = machine(code)
             classes: torch.Tensor = self.head(code.flatten(1))
             return classes
@@ -78,14 +90,14 @@ class BoltzmannNetwork(nn.Module):
         """The visible units of the first machine that inputs (N, *input_shape) stand for."""
         if self.whitening is not None:
             x = self.whitening(x)
-        first = self.machines[0]
+        first = self.stack[0]
         return first.covered(x) if isinstance(first, ConvolutionalBoltzmannMachine) else x.flatten(1)
 
     def mean_field(self, v: torch.Tensor) -> torch.Tensor:
         """Visible units to the means that the highest machine's probabilities give them, layer by layer."""
-        for machine in self.machines:
+        for machine in self.stack:
             v = probabilities(machine, v)
-        for machine in reversed(self.machines):
+        for machine in reversed(self.stack):
             v = machine.visible_mean(v)
         return v
 
@@ -95,7 +107,7 @@ class BoltzmannNetwork(nn.Module):
         if v.ndim < len(self.input_shape) + 1:
             v = v.unflatten(1, self.input_shape)
         if v.shape[1:] != self.input_shape:
-            offset = self.machines[0].offset.bias[:, None, None]
+            offset = self.stack[0].offset.bias[:, None, None]
             whole = (offset.sigmoid() if self.whitening is None else offset).expand(len(v), *self.input_shape).clone()
             whole[:, :, : v.shape[2], : v.shape[3]] = v
             v = whole
@@ -110,7 +122,7 @@ class BoltzmannNetwork(nn.Module):
         self.form, self.head = "logits" if logits else "pixels", None
         shape = self.visible(torch.zeros(1, *self.input_shape, device=self._device)).shape[1:]
         rules = []
-        for machine in self.machines:
+        for machine in self.stack:
             machine.offset.requires_grad_(True)
             rules.append(ContrastiveDivergence(machine, tuple(shape), self.divergence))
             shape = probabilities(machine, torch.zeros(1, *shape, device=self._device)).shape[1:]
@@ -126,10 +138,10 @@ class BoltzmannNetwork(nn.Module):
         """Contrastive divergence, of the form that reconstructs."""
         if self.learning is None:
             return None
-        convolutional = isinstance(self.machines[0], ConvolutionalBoltzmannMachine)
+        convolutional = isinstance(self.stack[0], ConvolutionalBoltzmannMachine)
         persistent, k = self.divergence.persistent, self.divergence.k
         name = f"persistent contrastive divergence, {k} steps" if persistent else f"contrastive divergence, CD-{k}"
-        rate = 0.02 if convolutional else 0.05 if persistent or self.machines[0].visible == "gaussian" else 0.1
+        rate = 0.05 if convolutional else 0.05 if persistent or self.stack[0].visible == "gaussian" else 0.1
         return LearningRule(
             f"{name} (Hinton 2002)" if not persistent else f"{name} (Tieleman 2008)",
             rate=rate,
@@ -138,7 +150,7 @@ class BoltzmannNetwork(nn.Module):
             schedule="one-cycle" if persistent else "constant",
             labels=False,
             usual=True,
-            batch=20 if convolutional else 100,
+            batch=100 if not convolutional else 20 if self.whitening is None else 2,
         )
 
     @torch.no_grad()
@@ -148,28 +160,52 @@ class BoltzmannNetwork(nn.Module):
         assert self.learning is not None, "only the form that reconstructs learns"
         number = min(int(progress * len(self.machines)), len(self.machines) - 1)
         v = self.visible(inputs)
-        for machine in self.machines[:number]:
+        for machine in self.stack[:number]:
             v = probabilities(machine, v)
         share = progress * len(self.machines) - number
-        self.learning[number].learn(self.machines[number], v, self._scaled(rate, v), share)
+        rule = cast(ContrastiveDivergence, self.learning[number])
+        rule.learn(self.stack[number], v, rate, share, scale=self._scale(v))
 
     def followed(self, inputs: torch.Tensor) -> torch.Tensor:
         """(2,) sums over samples: the free energy, which each machine adds up for what it sees, in nats, and the mean
         probability of hidden units to be on, the mean over machines."""
         v, energy, activity = self.visible(inputs), inputs.new_zeros(()), inputs.new_zeros(())
-        for machine in self.machines:
+        for machine in self.stack:
             energy = energy + machine.free_energy(v).sum()
             v = probabilities(machine, v)
             activity = activity + v.flatten(1).mean(1).sum() / len(self.machines)
         return torch.stack([energy, activity])
 
-    def _scaled(self, rate: float, v: torch.Tensor) -> float:
-        """By the number of positions that share the weights, and the variance that gradients are divided by."""
-        machine = self.machines[0]
+    @torch.no_grad()
+    def chains(self, x: torch.Tensor, steps: Sequence[int], *, noise: bool = False) -> list[torch.Tensor]:
+        """Images (N, *input_shape) with values from 0 to 1, the means of visible units after so many `steps` of Gibbs
+        sampling in the highest machine, from what it sees of images x (N, *input_shape) on, or from `noise`; by
+        torch's random state. Whitened images get mean and contrast of x."""
+        v = self.visible(x)
+        *below, top = self.stack
+        for machine in below:
+            v = probabilities(machine, v)
+        if noise:
+            v = drawn(torch.full_like(v, 0.5) if top.visible == "binary" else torch.zeros_like(v), top.visible)
+        found, done, mean = [], 0, v
+        for step in steps:
+            if step > done:
+                v = gibbs_chain(top, v, step - done - 1)
+                mean = top.visible_mean(top.sample_hidden(v))
+                v, done = drawn(mean, top.visible, getattr(top, "sigma", 1.0)), step
+            seen = mean
+            for machine in reversed(below):
+                seen = machine.visible_mean(seen)
+            found.append(self.pixels(seen, x).clamp(0, 1))
+        return found
+
+    def _scale(self, v: torch.Tensor) -> float:
+        """Of gradients: they are sums over positions that share the weights, divided by the variance of units."""
+        machine = self.stack[0]
         if not isinstance(machine, ConvolutionalBoltzmannMachine):
-            return rate
+            return 1.0
         edge = machine.hidden.kernel_size[0] - 1
-        return rate * machine.sigma**2 / math.prod(side - edge for side in v.shape[2:])
+        return machine.sigma**2 / math.prod(side - edge for side in v.shape[2:])
 
     @property
     def _device(self) -> torch.device:
@@ -190,7 +226,7 @@ def dbn(
     or `gaussian` of whitened images.
     """
     sizes = tuple(sizes) or (500, 500, 2000)
-    inputs, machines = math.prod(input_shape), []
+    inputs, machines = math.prod(input_shape), list[Machine]()
     for number, size in enumerate(sizes):
         machines.append(RestrictedBoltzmannMachine(inputs, size, visible if number == 0 else "binary"))
         inputs = size
@@ -230,12 +266,13 @@ def crbm(
     machine = ConvolutionalBoltzmannMachine(input_shape[0], filters, kernel, pool, visible, LEE_SIGMA)
     seen = machine.covered(torch.empty(1, *input_shape, device="meta")).shape[2:]
     units = filters * math.prod((side - kernel + 1) // pool for side in seen)
-    divergence = Divergence(k, sparsity=sparsity, sparsity_rate=_SPARSITY_RATE if sparsity else 0.0)
+    cost, speed = _LEE_COST if visible == "gaussian" else Divergence.weight_cost, _SPARSITY_RATE if sparsity else 0.0
+    divergence = Divergence(k, weight_cost=cost, sparsity=sparsity, sparsity_rate=speed)
     whitening = _whitening(input_shape, visible, LEE_SCALE)
     return BoltzmannNetwork([machine], input_shape, units, outputs, divergence, whitening)
 
 
-_SPARSITY_RATE = 0.1
+_SPARSITY_RATE, _LEE_COST = 0.1, 0.01
 
 
 def _whitening(input_shape: tuple[int, ...], visible: Visible, scale: float) -> ImageWhitening | None:

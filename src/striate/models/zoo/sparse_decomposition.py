@@ -8,7 +8,7 @@ plain function of the image is trained to give its result, and takes its place w
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -22,6 +22,8 @@ from striate.wording import show_shape
 
 INFERENCE_STEPS = 25
 """Of the iterative shrinkage that finds a code, which begins at the prediction."""
+INITIAL_SCALE = 0.01
+"""Standard deviation of initial weights of the encoder: what they are before learning is not seen in filters."""
 PATCHES = 10
 """Patches of each image in a step, where the dictionary is one of patches."""
 _FLAT = 1e-3  # standard deviation below which a patch has no contrast to divide by
@@ -47,11 +49,12 @@ class PredictiveSparseDecomposition(nn.Module):
         self.input_shape, self.patch, self.sparsity = input_shape, patch, sparsity
         self.form: Literal["classes", "pixels", "logits"] = "classes"
         self.whitening = ImageWhitening(*input_shape[1:]) if patch else None
+        self.filter_shape = (input_shape[0], patch, patch) if patch else input_shape
         inputs = input_shape[0] * patch**2 if patch else math.prod(input_shape)
         self.encoder = nn.Linear(inputs, units)
         self.gain = Gain(units)
         self.dictionary = nn.Linear(units, inputs, bias=False)
-        nn.init.normal_(self.encoder.weight, 0.0, 1 / math.sqrt(inputs))
+        nn.init.normal_(self.encoder.weight, 0.0, INITIAL_SCALE)
         nn.init.zeros_(self.encoder.bias)
         nn.init.normal_(self.dictionary.weight)
         self._shorten()
@@ -104,8 +107,8 @@ class PredictiveSparseDecomposition(nn.Module):
             return None
         return LearningRule(
             "predictive sparse decomposition (Kavukcuoglu, Ranzato, LeCun 2008)",
-            rate=0.1,
-            why="of the mean gradient over samples, whose contrast is 1 a pixel or less",
+            rate=1.0,
+            why="codes are sparse, so that the mean gradient of each column of the dictionary is small",
             epochs=20,
             labels=False,
             usual=True,

@@ -22,6 +22,12 @@ def uses_local_rule(config: Config, data: Dataset, rule: LearningRule | None, *,
     if rule is None:
         if requested != "own-rule":
             return False
+        known = MODELS.get(model.partition("(")[0])
+        if known is not None and known.own_rule:
+            got, expected = f"own-rule for {model} as a classifier", "--task reconstruct: its rule needs no labels"
+            raise ConfigError(
+                "optim.name", got, expected, "--task reconstruct; its run begins a classifier: --weights RUN"
+            )
         names = ", ".join(info.name for info in MODELS.values() if info.own_rule)
         raise ConfigError(
             "optim.name", f"own-rule for {model}, which has none", f"a network that has: {names}", "--model perceptron"

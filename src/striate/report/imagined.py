@@ -1,0 +1,140 @@
+"""What a Boltzmann machine imagines, and how likely it finds images: a section of the report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from striate.layers.boltzmann import RestrictedBoltzmannMachine
+from striate.models.boltzmann.likelihood import (
+    RUNS,
+    TEMPERATURES,
+    LogLikelihood,
+    base_biases,
+    log_likelihood,
+    log_partition,
+)
+from striate.models.zoo.boltzmann import BoltzmannNetwork
+from striate.training.prepare import Prepared
+from striate.visualize.charts import chart
+from striate.visualize.inside.gibbs_samples import GibbsSamples, draw_gibbs_samples, gibbs_samples
+from striate.visualize.page_parts import Section, Table
+
+MOST_IMAGES = 1000
+"""Of each split whose free energy and likelihood are measured."""
+CHEAP = 4e11
+"""Operations up to which annealed importance sampling is done unasked: some seconds on a core."""
+_CHAINS, _STEPS, _FEW_STEPS = 5, (0, 1, 10, 100, 1000), (0, 1, 10, 100)
+
+
+@dataclass(frozen=True)
+class Imagined:
+    """`free_energy`: the mean of so many images of each split, in nats; `likelihood` of each where it was measured."""
+
+    images: dict[str, int]
+    free_energy: dict[str, float]
+    likelihood: dict[str, LogLikelihood]
+    samples: GibbsSamples
+
+    def to_json(self) -> dict[str, Any]:
+        """As metrics.json has it under `boltzmann`."""
+        known = {
+            split: {"log_likelihood": found.value, "log_likelihood_interval": [_finite(found.low), _finite(found.high)]}
+            for split, found in self.likelihood.items()
+        }
+        return {
+            split: {"n": self.images[split], "free_energy": energy, **known.get(split, {})}
+            for split, energy in self.free_energy.items()
+        }
+
+    @property
+    def sentence(self) -> str:
+        """The gap of free energy, and the likelihood of test images."""
+        gap = self.free_energy["val"] - self.free_energy["train"]
+        told = (
+            f"Free energy: validation images lie {gap:+.2f} nats from training images; a gap that grows is overfitting."
+        )
+        if (found := self.likelihood.get("test")) is None:
+            return told
+        if found.method == "exact":
+            return f"{told} Log-likelihood of test images: {found.value:.2f} nats, exact."
+        low = "−∞" if math.isinf(found.low) else f"{found.low:.2f}"
+        return (
+            f"{told} Log-likelihood of test images: {found.value:.2f} nats, {low} to {found.high:.2f} (3 standard "
+            f"errors) by {found.method} with {RUNS} runs over {TEMPERATURES:,} temperatures."
+        )
+
+    def section(self) -> Section:
+        """The figures of each split and the chains."""
+        rows = tuple(
+            (
+                split,
+                self.images[split],
+                round(energy, 2),
+                round(self.likelihood[split].value, 2) if split in self.likelihood else None,
+            )
+            for split, energy in self.free_energy.items()
+        )
+        columns = ("split", "images", "free energy, nats", "log-likelihood, nats")
+        caption = (
+            "Chains of Gibbs sampling in the highest machine, a row each: from test images, and from noise. Drawn are "
+            "the means of the visible units."
+        )
+        shown = self.samples.pixels
+        ratio = shown.shape[0] * shown.shape[2] / (shown.shape[1] * shown.shape[3])
+        drawing = chart(partial(draw_gibbs_samples, samples=self.samples), caption, min(7.0, 3.4 * ratio + 0.5))
+        sentences = (self.sentence, "Likelihood is that of pixels drawn as zeros and ones, by their gray value.")
+        return Section(
+            "What does the machine imagine?",
+            sentences if self.likelihood else sentences[:1],
+            (Table("Means over images of each split", columns, rows),),
+            (drawing,),
+            caption,
+        )
+
+
+def measure_imagined(prepared: Prepared, announce: Callable[[str], None]) -> Imagined | None:
+    """Of the network's machines; None where it has none, or classifies."""
+    network = prepared.state.answering
+    if not isinstance(network, BoltzmannNetwork) or network.head is not None:
+        return None
+    splits = {name: _images(prepared, name) for name in prepared.data.splits if len(prepared.data.splits[name])}
+    with torch.no_grad():
+        energy = {name: float(network.followed(x)[0]) / len(x) for name, x in splits.items()}
+    steps = _STEPS if isinstance(network.stack[0], RestrictedBoltzmannMachine) else _FEW_STEPS
+    samples = gibbs_samples(network, splits[prepared.data.held_out][:_CHAINS], steps, prepared.config.seed)
+    found = Imagined({name: len(x) for name, x in splits.items()}, energy, _likelihood(network, splits), samples)
+    announce(found.sentence)
+    return found
+
+
+def _likelihood(network: BoltzmannNetwork, splits: dict[str, torch.Tensor]) -> dict[str, LogLikelihood]:
+    """Of one machine with binary units, where that is cheap."""
+    machine = network.stack[0]
+    known = isinstance(machine, RestrictedBoltzmannMachine) and machine.visible == "binary"
+    if len(network.stack) > 1 or not known:
+        return {}
+    assert isinstance(machine, RestrictedBoltzmannMachine)
+    if 4 * RUNS * TEMPERATURES * machine.hidden.weight.numel() > CHEAP:
+        return {}
+    gray = splits["train"].flatten(1)
+    partition = log_partition(machine, base_biases(gray))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return {name: log_likelihood(machine, torch.bernoulli(x.flatten(1)), partition) for name, x in splits.items()}
+
+
+def _images(prepared: Prepared, name: str) -> torch.Tensor:
+    """At most `MOST_IMAGES` of a split, evenly spaced, as the network gets them."""
+    split = prepared.data.splits[name]
+    rows = torch.arange(min(len(split), MOST_IMAGES)) * len(split) // min(len(split), MOST_IMAGES)
+    return prepared.normalize(split.take(rows).inputs[:].to(prepared.device))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
