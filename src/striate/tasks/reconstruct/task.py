@@ -120,7 +120,7 @@ class Reconstruct(Task):
 
     def decode(self, outputs: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) float32 pixels; those of the squared error may lie outside 0 to 1."""
-        pixels = outputs.float().reshape(len(outputs), *self.shape)
+        pixels = outputs.float().flatten(1).unflatten(1, self.shape)
         return pixels.sigmoid() if self.loss_name == _CROSS_ENTROPY else pixels
 
     # Metrics
