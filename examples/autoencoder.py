@@ -25,9 +25,8 @@ def write(folder: Path) -> tuple[Path, Path]:
     seen, rows = np.zeros(10, int), ["path,label,split"]
     for number, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
         name = f"images/{number:04}.png"
-        Image.fromarray((pixels * 15.9).astype(np.uint8)).resize((16, 16), Image.Resampling.BILINEAR).save(
-            folder / name
-        )
+        image = Image.fromarray((pixels * 15.9).astype(np.uint8))
+        image.resize((16, 16), Image.Resampling.BILINEAR).save(folder / name)
         if number >= 797:
             rows.append(f"{name},{label},test")
         elif seen[label] < 2 * LABELED:

@@ -80,6 +80,8 @@ OTHERS = {"RadialBasis", "ScaledTanh", "Subsampling", "PartialConvolution", "Har
 """Parts of one historical network, tested with it."""
 OTHERS |= {"RestrictedBoltzmannMachine", "ConvolutionalBoltzmannMachine", "VisibleBias"}
 """Machines, whose visible biases serve only what they imagine, tested in tests/models/test_boltzmann.py."""
+OTHERS |= {"Code", "Transposed"}
+"""Layers of autoencoders, tested in tests/models/test_autoencoders.py."""
 
 
 def test_every_layer_has_a_row() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from striate.errors import LayerStringError
 from striate.models.layer_strings.layer_string import parse_layers
 from striate.models.layer_strings.spec import Layer, Network, Repeat, Residual
-from striate.models.layer_strings.words import PADDING_MODES, WORDS
+from striate.models.layer_strings.words import WORDS
 
 GOLDEN = {
     "conv(16,5) relu pool(2) fc(10)": "conv(16,5) relu pool(2) fc(10)",
@@ -157,7 +157,7 @@ def test_long_nonsense_is_refused_at_once(text):
 
 
 sizes = st.integers(1, 10**6) | st.lists(st.integers(1, 99), min_size=1, max_size=3).map(tuple)
-numbers = {"number": st.floats(0.001, 0.9), "flag": st.booleans(), "choice": st.sampled_from(PADDING_MODES)}
+numbers = {"number": st.floats(0.001, 0.9), "flag": st.booleans()}
 
 
 @st.composite
@@ -170,7 +170,8 @@ def layers(draw):
             count = st.integers(max(1, int(parameter.low)), high)
             odd = st.integers(1, 49).map(lambda n: 2 * n + 1)
             pad = st.just("same") | sizes | st.just(0)
-            by_kind = {"count": count, "odd": odd, "size": sizes, "pad": pad} | numbers
+            choice = st.sampled_from(parameter.choices or ("none",))
+            by_kind = {"count": count, "odd": odd, "size": sizes, "pad": pad, "choice": choice} | numbers
             value = draw(by_kind[parameter.kind])
             # A one-element tuple is written like the plain number.
             chosen[parameter.name] = value[0] if isinstance(value, tuple) and len(value) == 1 else value

@@ -295,7 +295,7 @@ EXAMPLES: dict[str, Example] = {
         "conv(8,3,pad=1) bn relu pool(2) dropout(0.1) code(8)",
         lambda source: sorted(source.glob("*.png"))[:3],
         _cut_image,
-        frozenset(("mse", "mse_interval", "psnr", "squared_error")),
+        frozenset(("mse", "psnr", "squared_error")),
         frozenset(("mse",)),
         "mean squared error",
         ("--task", "reconstruct"),

@@ -212,7 +212,8 @@ def _account(
     if isinstance(model, str) and names_run(model) and outputs is None:
         with suppress(StriateError):  # of what is no whole run the account says what it can
             trained = load(model)
-    if trained is None or trained.task.bare(trained.module) is trained.module:
+    own = trained is not None and trained.task.built_outputs is None  # of images, which are no number of outputs
+    if trained is None or (not own and trained.task.bare(trained.module) is trained.module):
         return summarize_and_measure(model, shape, outputs=outputs, effective=effective)
     shape = trained.preparation.input_shape if shape is None else shape
     ledger, field = summarize_and_measure(trained.module, shape, effective=effective)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable
@@ -255,16 +256,18 @@ def _from_run(request: _Request) -> tuple[nn.Module, _Request]:
     shape, count = request.input_shape or saved.input_shape, request.outputs or saved.outputs
     name, dense = saved.name, _first(request.dense, saved.dense)
     try:
-        if _kind(name) == "layers":
+        images = count == saved.outputs == math.prod(shape)  # of an autoencoder, whose output is no vector
+        if _kind(name) == "layers" and not images:
             name = with_outputs(name, shape, count)
-        inner = replace(request, text=name, input_shape=shape, outputs=count, dense=dense, new_head=True)
+        asked = None if images else count
+        inner = replace(request, text=name, input_shape=shape, outputs=asked, dense=dense, new_head=True)
         network, _ = _from_text(inner)
     except ModelError as error:
         # Not the user's text but the run's: no character of it to point at.
         where = f"the network of {request.text}, {saved.name}"
         raise InputMisfit(where, error.got, error.expected, error.remedy, fitting=saved.input_shape) from None
     request.announce(take_weights(network, saved, count, request.classes))
-    return network, replace(request, input_shape=shape, outputs=count, dense=dense)
+    return network, replace(request, input_shape=shape, outputs=asked, dense=dense)
 
 
 def _leading_name(text: str) -> str:

@@ -45,7 +45,7 @@ def measure_baselines(
     from striate.evaluation.baselines import fit_baselines
 
     seed = prepared.config.seed
-    fitted = fit_baselines(prepared.data, prepared.task, seed=seed, announce=announce)
+    fitted = fit_baselines(prepared.data, prepared.task.beside(prepared.state.module), seed=seed, announce=announce)
     return tuple(Compared(baseline, prepared.task.compare_baseline(test, baseline, seed)) for baseline in fitted)
 
 

@@ -29,9 +29,13 @@ _METHODS: tuple[Method, ...] = ("pca", "tsne")
 
 @dataclass(frozen=True, eq=False)
 class Codes:
-    """Of samples of a split: `values` (N, code) of their codes, `images` (N, C, H, W) uint8, the class number of each in
-    `classes` (no classes: empty); and `walks`, rows of images (steps, C, H, W) uint8 decoded from the codes on the way
-    from one image to another."""
+    """Of samples of a split.
+
+    `values`: (N, code), their codes.
+    `images`: (N, C, H, W) uint8.
+    `labels`: the number of each in `classes`; None where there are no classes.
+    `walks`: rows of images (steps, C, H, W) uint8, decoded from codes on the way from one image to another.
+    """
 
     values: NDArray[np.float32]
     images: NDArray[np.uint8]

@@ -144,7 +144,8 @@ def _require_task(
         rows = answers.ndim in (2, 3) and answers.dtype.kind == "f"
         if answers.ndim == targets.ndim and answers.shape != targets.shape and not rows:
             raise ValueError("predictions of another shape than their targets")
-        if targets.dtype == np.uint8 and answers.dtype != np.uint8:
+        images = targets.ndim == 4 and answers.dtype.kind == "f"  # (N, C, H, W), of which masks have no C
+        if targets.dtype == np.uint8 and answers.dtype != np.uint8 and not images:
             raise ValueError("predictions that are no masks for masks")
         if any(array.dtype.kind not in "fiu" for array in (answers, targets)):
             raise ValueError("targets or predictions that are no numbers")

@@ -622,6 +622,11 @@ class Task:
         del data
         return ()
 
+    def beside(self, network: nn.Module) -> Self:
+        """The task with what its baselines must know of the network that they are compared with."""
+        del network
+        return self
+
     def compare_baseline(self, network: Evaluation, baseline: Baseline, seed: int = 0) -> BaselineComparison:
         """How a network stands against a baseline on the same samples."""
         theirs, ours = self.rows_for(baseline.decoded, network.targets), self.rows_of(network)

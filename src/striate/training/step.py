@@ -40,6 +40,7 @@ class Computed:
     measured: Measured
 
 
+LOOKED_AT = 8
 _NO_SCALING = torch.amp.GradScaler(enabled=False)
 
 
@@ -197,7 +198,8 @@ def _both_passes(
 
 def local_rule_step(setup: Setup, batch: Batch) -> tuple[torch.Tensor, Measured]:
     """One update of a network by its local learning rule, without a gradient. Returns the loss that the task would
-    have, and what is measured, both of the predictions before the batch was learned."""
+    have, and what is measured, both of the predictions before the batch was learned; of one sample in `LOOKED_AT` where
+    the rule learns from the mean over the batch, since that pass serves nothing else."""
     state, objective, config = setup.state, setup.objective, setup.config
     module, rate = state.module, state.optimizer.param_groups[-1]["lr"]
     rule = learning_rule(module)
@@ -209,17 +211,20 @@ def local_rule_step(setup: Setup, batch: Batch) -> tuple[torch.Tensor, Measured]
     began = perf_counter()
     inputs, targets = prepared_inputs(batch, objective.task, config, setup.normalize, setup.epoch, state.step)
     state.epoch_augment += perf_counter() - began
-    losses, measured, weight = [], objective.empty(), objective.task.weight(targets)
-    for start, stop in part_bounds(len(inputs), config.execution.micro_batch):
+    seed_step(setup, inputs.device, setup.processes.rank)
+    count = -(-len(inputs) // LOOKED_AT) if at_once else len(inputs)
+    losses, measured, weight = [], objective.empty(), objective.task.weight(targets[:count])
+    for start, stop in part_bounds(count, config.execution.micro_batch):
         x, y = inputs[start:stop], targets[start:stop]
         with torch.no_grad():
-            loss, more = objective.training_loss(module, x, y, part=Part(state.step, start, len(inputs), weight))
+            loss, more = objective.training_loss(module, x, y, part=Part(state.step, start, count, weight))
         refuse_nonfinite_loss(setup, batch, x, loss)
         if not at_once:
             module.learn(x, y, rate, progress)
         losses.append(loss)
         measured.merge(more)
     if at_once:
+        seed_step(setup, inputs.device, setup.processes.rank)  # also after measuring, whatever that drew
         module.learn(inputs, targets, rate, progress)
     if state.average is not None:
         state.average.update()

@@ -15,8 +15,6 @@ Machine = RestrictedBoltzmannMachine | ConvolutionalBoltzmannMachine
 FIRST_MOMENTUM, MOMENTUM = 0.5, 0.9
 MOMENTUM_FROM = 0.1
 """Share of the run after which the momentum is the larger one: when the large changes are made (Hinton 2010, 9)."""
-WEIGHT_COST = 2e-4
-"""L2 decay of weights (Hinton 2010, section 10)."""
 CHAINS = 100
 
 
@@ -28,6 +26,8 @@ class Divergence:
     """Steps of Gibbs sampling before it is taken."""
     persistent: bool = False
     """Whether chains go on where they were in the step before, instead of beginning with the data (PCD)."""
+    weight_cost: float = 2e-4
+    """L2 decay of weights (Hinton 2010, section 10; 0.01 in Lee's program)."""
     sparsity: float = 0.0
     """The mean activation of hidden units that their biases are moved to; 0 leaves them alone (Lee 2009)."""
     sparsity_rate: float = 0.0
@@ -55,23 +55,24 @@ class ContrastiveDivergence(nn.Module):
             self.register_buffer("begun", torch.tensor(False))
 
     @torch.no_grad()
-    def learn(self, machine: Machine, v: torch.Tensor, rate: float, progress: float) -> None:
-        """One step, in place: θ += rate · (mean of −∂E/∂θ with v from the data − with v from the chains), with momentum
-        and a decay of weights. `v` is a batch of visible units, `progress` the share of steps that are done. Raises
-        UsageError for binary units with values that are no probabilities."""
+    def learn(self, machine: Machine, v: torch.Tensor, rate: float, progress: float, *, scale: float = 1.0) -> None:
+        """One step, in place: θ += rate · scale · (mean of −∂E/∂θ with v from the data − with v from the chains), with
+        momentum, and weights decay by rate · `weight_cost`. `v` is a batch of visible units, `progress` the share of
+        steps that are done. Raises UsageError for binary units with values that are no probabilities."""
         refuse_beyond_unit(machine, v)
         hidden = probabilities(machine, v)
         found, imagined = machine.statistics(v, hidden), self._of_the_model(machine, v)
         momentum = FIRST_MOMENTUM if progress < MOMENTUM_FROM else MOMENTUM
         for name, parameter in machine.named_parameters():
-            gradient = found[name] - imagined[name]
+            gradient = scale * (found[name] - imagined[name])
             if parameter.ndim > 1:
-                gradient -= WEIGHT_COST * parameter
+                gradient -= self.divergence.weight_cost * parameter
             velocity = self.get_buffer(_velocity(name)).mul_(momentum).add_(gradient, alpha=rate)
             parameter.add_(velocity)
         if self.divergence.sparsity:
             activity = hidden.transpose(0, 1).flatten(1).mean(1)
-            machine.hidden.bias.add_(self.divergence.sparsity_rate * (self.divergence.sparsity - activity))
+            missing = self.divergence.sparsity - activity
+            machine.get_parameter("hidden.bias").add_(missing, alpha=self.divergence.sparsity_rate)
 
     def _of_the_model(self, machine: Machine, v: torch.Tensor) -> dict[str, torch.Tensor]:
         if not self.divergence.persistent:

@@ -68,7 +68,8 @@ def encoder_weights(weights: SavedNetwork, network: nn.Module) -> tuple[SavedNet
     if own.keys() == weights.tensors.keys():
         return None
     taken = {key: value for key, value in kept.items() if key in own}
-    layers = list(dict.fromkeys(key.rpartition(".")[0] for key in taken))
+    same = [key for key, value in taken.items() if own[key].shape == value.shape]
+    layers = list(dict.fromkeys(key.rpartition(".")[0] for key in same))
     left = list(dict.fromkeys(key.rpartition(".")[0] for key in kept if key not in own))
     if not taken:
         got = f"the encoder of {weights.path}: {listed([key.rpartition('.')[0] for key in kept], 6)}"

@@ -140,8 +140,10 @@ class BoltzmannNetwork(nn.Module):
             return None
         convolutional = isinstance(self.stack[0], ConvolutionalBoltzmannMachine)
         persistent, k = self.divergence.persistent, self.divergence.k
+        rate = 0.05 if convolutional or persistent else 0.1
+        if self.stack[0].visible == "gaussian" and not convolutional:
+            rate = 0.005  # nothing bounds what real-valued units do (Hinton 2010, section 13.2)
         name = f"persistent contrastive divergence, {k} steps" if persistent else f"contrastive divergence, CD-{k}"
-        rate = 0.02 if convolutional else 0.05 if persistent or self.stack[0].visible == "gaussian" else 0.1
         return LearningRule(
             f"{name} (Hinton 2002)" if not persistent else f"{name} (Tieleman 2008)",
             rate=rate,
@@ -164,7 +166,7 @@ class BoltzmannNetwork(nn.Module):
             v = probabilities(machine, v)
         share = progress * len(self.machines) - number
         rule = cast(ContrastiveDivergence, self.learning[number])
-        rule.learn(self.stack[number], v, self._scaled(rate, v), share)
+        rule.learn(self.stack[number], v, rate, share, scale=self._scale(v))
 
     def followed(self, inputs: torch.Tensor) -> torch.Tensor:
         """(2,) sums over samples: the free energy, which each machine adds up for what it sees, in nats, and the mean
@@ -199,13 +201,13 @@ class BoltzmannNetwork(nn.Module):
             found.append(self.pixels(seen, x).clamp(0, 1))
         return found
 
-    def _scaled(self, rate: float, v: torch.Tensor) -> float:
-        """By the number of positions that share the weights, and the variance that gradients are divided by."""
+    def _scale(self, v: torch.Tensor) -> float:
+        """Of gradients: they are sums over positions that share the weights, divided by the variance of units."""
         machine = self.stack[0]
         if not isinstance(machine, ConvolutionalBoltzmannMachine):
-            return rate
+            return 1.0
         edge = machine.hidden.kernel_size[0] - 1
-        return rate * machine.sigma**2 / math.prod(side - edge for side in v.shape[2:])
+        return machine.sigma**2 / math.prod(side - edge for side in v.shape[2:])
 
     @property
     def _device(self) -> torch.device:
@@ -266,12 +268,13 @@ def crbm(
     machine = ConvolutionalBoltzmannMachine(input_shape[0], filters, kernel, pool, visible, LEE_SIGMA)
     seen = machine.covered(torch.empty(1, *input_shape, device="meta")).shape[2:]
     units = filters * math.prod((side - kernel + 1) // pool for side in seen)
-    divergence = Divergence(k, sparsity=sparsity, sparsity_rate=_SPARSITY_RATE if sparsity else 0.0)
+    cost, speed = _LEE_COST if visible == "gaussian" else Divergence.weight_cost, _SPARSITY_RATE if sparsity else 0.0
+    divergence = Divergence(k, weight_cost=cost, sparsity=sparsity, sparsity_rate=speed)
     whitening = _whitening(input_shape, visible, LEE_SCALE)
     return BoltzmannNetwork([machine], input_shape, units, outputs, divergence, whitening)
 
 
-_SPARSITY_RATE = 0.1
+_SPARSITY_RATE, _LEE_COST = 0.1, 0.01
 
 
 def _whitening(input_shape: tuple[int, ...], visible: Visible, scale: float) -> ImageWhitening | None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from striate.data.dataset import Dataset
 from striate.data.store.stored import Inputs
-from striate.tasks.baseline import MOST, Fitted, Method, sampling_note
+from striate.tasks.baseline import MOST, Fitted, Method
 from striate.tasks.task import Task
 
 COMPONENTS = 30
@@ -23,8 +23,8 @@ def reconstruct_methods(data: Dataset, code: int | None = None) -> tuple[Method,
     """The mean image; principal components, as many as the code has numbers."""
     pixels = int(np.prod(data.input_shape))
     count = min(code or COMPONENTS, len(data.splits["train"]) - 1, pixels)
-    of = "the numbers of the code" if code == count else "a code of 30 numbers at most"
-    what = f"The first {count} principal components of the training images, as many as {of}: the best linear code."
+    of = f", as many as the code has numbers{'' if code == count else ', or there can be'}" if code else ""
+    what = f"The first {count} principal components of the training images{of}: the best linear code."
     mean = Method("mean image", "Always gives the mean of the training images.", _mean)
     return (mean, Method(f"PCA, {count} components", what, partial(_components, count))) if count > 0 else (mean,)
 
@@ -42,11 +42,15 @@ def _rows(data: Dataset, seed: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).permutation(count)[:most])
 
 
+def _note(used: int, total: int) -> str:
+    return f"Learned from {used:,} of the {total:,} training images, drawn at random." if used < total else ""
+
+
 def _mean(data: Dataset, task: Task, seed: int) -> Fitted:
     del task
     rows, shape = _rows(data, seed), (len(data.splits["test"]), *data.input_shape)
     mean = _flat(data.splits["train"].inputs, rows).mean(0, dtype=np.float64).astype(np.float32)
-    note = sampling_note(len(rows), len(data.splits["train"]), 0)
+    note = _note(len(rows), len(data.splits["train"]))
     decoded = torch.from_numpy(mean).reshape(1, *data.input_shape).expand(shape)
     return Fitted(decoded, "pixels, values 0 to 1", len(rows), note=note)
 
@@ -65,8 +69,6 @@ def _components(count: int, data: Dataset, task: Task, seed: int) -> Fitted:
             for start in range(0, len(test), 1_000)
         ]
     )
-    note = sampling_note(len(rows), len(data.splits["train"]), 0)
+    note = _note(len(rows), len(data.splits["train"]))
     shape = (len(test), *data.input_shape)
-    return Fitted(
-        torch.from_numpy(decoded).reshape(shape), "pixels, values 0 to 1", len(rows), {"components": count}, note
-    )
+    return Fitted(torch.from_numpy(decoded).reshape(shape), "pixels, values 0 to 1", len(rows), note=note)

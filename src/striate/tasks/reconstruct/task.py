@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset, SampleFacts
+from striate.layers.code import code_layer
 from striate.records import Finding
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature
@@ -47,12 +48,13 @@ class Reconstruct(Task):
 
     Outputs are as many numbers a sample, in this order and any shape: logits of pixels for `binary-cross-entropy`,
     pixels for `squared`. The loss is the mean over pixels, channels and samples. `code`: how many numbers the code has
-    of a network that has none of its own.
+    of a network that has none of its own. `components`: of the principal components that it is compared with.
     """
 
     shape: tuple[int, ...]
     loss_name: str = _CROSS_ENTROPY
     code: int = CODE
+    components: int | None = None
 
     name: ClassVar[str] = "reconstruct"
     annotation: ClassVar[str] = "input"
@@ -107,7 +109,9 @@ class Reconstruct(Task):
     def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
         """None: a code has no room for where an image was moved to."""
         del request
-        return replace(usual, shift=0, flip=False, crop=1.0, color=0, policy="none"), ""
+        return replace(usual, shift=0, flip=False, crop=1.0, color=0, policy="none"), (
+            "the code has no room for where an image was moved to; --augment.noise 0.3 for a denoising autoencoder"
+        )
 
     def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Scalar sum over samples of the mean over pixels and channels."""
@@ -116,7 +120,7 @@ class Reconstruct(Task):
 
     def decode(self, outputs: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) float32 pixels; those of the squared error may lie outside 0 to 1."""
-        pixels = outputs.float().reshape(len(outputs), *self.shape)
+        pixels = outputs.float().flatten(1).unflatten(1, self.shape)
         return pixels.sigmoid() if self.loss_name == _CROSS_ENTROPY else pixels
 
     # Metrics
@@ -155,7 +159,13 @@ class Reconstruct(Task):
         """The mean image; principal components."""
         from striate.tasks.reconstruct.baselines import reconstruct_methods  # scikit-learn loads only where needed
 
-        return reconstruct_methods(data)
+        return reconstruct_methods(data, self.components)
+
+    def beside(self, network: nn.Module) -> Self:
+        """Compared with as many principal components as the code of `network` has numbers."""
+        layer = code_layer(network)
+        size = self.code if isinstance(network, CodedNetwork) else None if layer is None else layer.out_features
+        return replace(self, components=size)
 
     # Predictions
 
