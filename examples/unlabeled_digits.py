@@ -17,8 +17,7 @@ MODEL = "rbm(200)"
 def main(folder: Path) -> None:
     machine = striate.train("digits", MODEL, epochs=60, out=folder / "machine", set={"task.name": "reconstruct"})
     found = machine.metrics["boltzmann"]["test"]
-    low, high = found["log_likelihood_interval"]
-    print(f"log-likelihood of test images: {found['log_likelihood']:.2f} nats, {low:.2f} to {high:.2f}")
+    print(f"log-likelihood of test images: {found['log_likelihood']:.2f} nats, {found['log_likelihood_interval']}")
     few = {"data.test_fraction": 0.7, "data.val_fraction": 0.2, "task.name": "classify"}
     for name, weights in (("random weights", None), ("weights of the machine", str(machine.path))):
         run = striate.train("digits", MODEL, epochs=30, out=folder / name, set=few | {"model.weights": weights})

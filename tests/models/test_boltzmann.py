@@ -197,8 +197,8 @@ def test_whitening_flattens_the_spectrum_and_its_inverse_gives_the_image_back() 
         images = images - images.mean((2, 3), keepdim=True)
         return float((images[..., 1:] * images[..., :-1]).mean() / images.square().mean())
 
-    assert neighbors(x) > 0.9
-    assert abs(neighbors(white)) < 0.5
+    assert neighbors(x) > 0.7
+    assert abs(neighbors(white)) < 0.5 * neighbors(x)
     assert (whitening.inverse(white, x) - x).abs().mean() < 0.01
 
 

@@ -111,7 +111,7 @@ class ConvolutionalBoltzmannMachine(nn.Module):
         self.hidden = nn.Conv2d(channels, filters, kernel)
         self.offset = VisibleBias(channels)
         nn.init.normal_(self.hidden.weight, 0.0, INITIAL_SCALE)
-        nn.init.zeros_(self.hidden.bias)
+        nn.init.zeros_(self.get_parameter("hidden.bias"))
 
     def forward(self, v: torch.Tensor) -> torch.Tensor:
         """P(p = 1 | v) of the pooling units."""
@@ -157,7 +157,8 @@ class ConvolutionalBoltzmannMachine(nn.Module):
     def statistics(self, v: torch.Tensor, h: torch.Tensor) -> dict[str, torch.Tensor]:
         """The mean of −∂E/∂θ over images v (N, C, H, W) and probabilities of h, by the name of the parameter."""
         count, scale = len(v), self.sigma**-2
-        weight = torch.nn.grad.conv2d_weight(v, self.hidden.weight.shape, h)
+        # The gradient by a kernel correlates images with what is on: a convolution whose channels are the batch.
+        weight = functional.conv2d(v.transpose(0, 1), h.transpose(0, 1)).transpose(0, 1)
         away = v if self.visible == "binary" else v - self.offset.bias[:, None, None]
         of_offset = away.sum((0, 2, 3)) * scale / count
         bias = h.sum((0, 2, 3)) * scale / count

@@ -30,9 +30,9 @@ def boltzmann_energy(
     v: ArrayLike, h: ArrayLike, w: ArrayLike, a: ArrayLike, b: ArrayLike, *, gaussian: bool = False
 ) -> Array:
     """E(v, h) of each pair: (N, V) and (N, H) to (N,). Raises ShapeError."""
-    v, h, w, a, b = _fitting(v, w, a, b, h)
-    visible = 0.5 * np.square(v - a).sum(1) if gaussian else -(v @ a)
-    energy: Array = visible - h @ b - np.einsum("nh,hv,nv->n", h, w, v)
+    seen, hidden, weight, offset, bias = _fitting(v, w, a, b, h)
+    visible = 0.5 * np.square(seen - offset).sum(1) if gaussian else -(seen @ offset)
+    energy: Array = visible - hidden @ bias - np.einsum("nh,hv,nv->n", hidden, weight, seen)
     return energy
 
 
@@ -49,9 +49,9 @@ def visible_given_hidden(h: ArrayLike, w: ArrayLike, a: ArrayLike, *, gaussian: 
 
 def free_energy(v: ArrayLike, w: ArrayLike, a: ArrayLike, b: ArrayLike, *, gaussian: bool = False) -> Array:
     """F(v) = −log Σ_h exp(−E(v, h)), by the closed form: (N, V) to (N,). Raises ShapeError."""
-    v, _, w, a, b = _fitting(v, w, a, b)
-    visible = 0.5 * np.square(v - a).sum(1) if gaussian else -(v @ a)
-    energy: Array = visible - np.logaddexp(0, v @ w.T + b).sum(1)
+    seen, _, weight, offset, bias = _fitting(v, w, a, b)
+    visible = 0.5 * np.square(seen - offset).sum(1) if gaussian else -(seen @ offset)
+    energy: Array = visible - np.logaddexp(0, seen @ weight.T + bias).sum(1)
     return energy
 
 
@@ -60,14 +60,14 @@ def log_partition(w: ArrayLike, a: ArrayLike, b: ArrayLike) -> float:
 
     Raises UsageError where both sides have more than 20 units.
     """
-    w, a, b = (np.asarray(x, np.float64) for x in (w, a, b))
-    if w.shape[0] < w.shape[1]:  # the same machine with its sides exchanged
-        w, a, b = w.T, b, a
-    if w.shape[1] > MOST_UNITS:
-        got = f"{w.shape[0]} and {w.shape[1]} units"
+    weight = np.asarray(w, np.float64)
+    if weight.shape[0] < weight.shape[1]:  # the same machine with its sides exchanged
+        weight, a, b = weight.T, b, a
+    if weight.shape[1] > MOST_UNITS:
+        got = f"{weight.shape[0]} and {weight.shape[1]} units"
         raise UsageError("w", got, f"at most {MOST_UNITS} on one side", "estimate it by annealed importance sampling")
-    states = np.array(list(itertools.product((0.0, 1.0), repeat=w.shape[1])))
-    return float(np.logaddexp.reduce(-free_energy(states, w, a, b)))
+    states = np.array(list(itertools.product((0.0, 1.0), repeat=weight.shape[1])))
+    return float(np.logaddexp.reduce(-free_energy(states, weight, a, b)))
 
 
 def probabilistic_max_pool(x: ArrayLike, size: int) -> tuple[Array, Array]:
@@ -77,23 +77,26 @@ def probabilistic_max_pool(x: ArrayLike, size: int) -> tuple[Array, Array]:
     P(h_i = 1) = exp(x_i) / (1 + Σ_block exp(x)), P(p = 0) = 1 / (1 + Σ_block exp(x)). Raises ShapeError where blocks
     do not fit.
     """
-    x = maps(x)
-    n, k, height, width = x.shape
+    inputs = maps(x)
+    n, k, height, width = inputs.shape
     if height % size or width % size:
         raise ShapeError("x", f"maps of {height}×{width}", f"sides that {size} divides", "crop the maps")
-    blocks = x.reshape(n, k, height // size, size, width // size, size)
+    blocks = inputs.reshape(n, k, height // size, size, width // size, size)
     largest = np.maximum(blocks.max((3, 5), keepdims=True), 0)
     strengths = np.exp(blocks - largest)
     total = np.exp(-largest) + strengths.sum((3, 5), keepdims=True)
     on: Array = (1 - np.exp(-largest) / total)[:, :, :, 0, :, 0]
-    return (strengths / total).reshape(x.shape), on
+    return (strengths / total).reshape(inputs.shape), on
 
 
-def _fitting(v: ArrayLike, w: ArrayLike, a: ArrayLike, b: ArrayLike, h: ArrayLike | None = None) -> tuple[Array, ...]:
-    v, w, a, b = (np.asarray(x, np.float64) for x in (v, w, a, b))
-    h = np.zeros((len(v), len(b))) if h is None else np.asarray(h, np.float64)
-    fits = v.ndim == h.ndim == 2 and w.shape == (h.shape[1], v.shape[1]) == (b.size, a.size) and len(v) == len(h)
-    if not fits:
-        got = f"v {v.shape}, h {h.shape}, w {w.shape}, a {a.shape}, b {b.shape}"
+def _fitting(
+    v: ArrayLike, w: ArrayLike, a: ArrayLike, b: ArrayLike, h: ArrayLike | None = None
+) -> tuple[Array, Array, Array, Array, Array]:
+    """v, h (zeros where there is none), w, a, b in float64. Raises ShapeError."""
+    seen, weight, offset, bias = (np.asarray(x, np.float64) for x in (v, w, a, b))
+    hidden = np.zeros((len(seen), bias.size)) if h is None else np.asarray(h, np.float64)
+    fits = seen.ndim == hidden.ndim == 2 and len(seen) == len(hidden) and offset.ndim == bias.ndim == 1
+    if not fits or weight.shape != (hidden.shape[1], seen.shape[1]) or weight.shape != (bias.size, offset.size):
+        got = f"v {seen.shape}, h {hidden.shape}, w {weight.shape}, a {offset.shape}, b {bias.shape}"
         raise ShapeError("v", got, "v (N, V), h (N, H), w (H, V), a (V,), b (H,)", "transpose w, or flatten the images")
-    return v, h, w, a, b
+    return seen, hidden, weight, offset, bias

@@ -63,9 +63,8 @@ class Imagined:
             return told
         if found.method == "exact":
             return f"{told} Log-likelihood of test images: {found.value:.2f} nats, exact."
-        low = "−∞" if math.isinf(found.low) else f"{found.low:.2f}"
         return (
-            f"{told} Log-likelihood of test images: {found.value:.2f} nats, {low} to {found.high:.2f} (3 standard "
+            f"{told} Log-likelihood of test images: {found.value:.2f} nats, {_nats(found.low)} to {_nats(found.high)} (3 standard "
             f"errors) by {found.method} with {RUNS} runs over {TEMPERATURES:,} temperatures."
         )
 
@@ -134,6 +133,10 @@ def _images(prepared: Prepared, name: str) -> torch.Tensor:
     split = prepared.data.splits[name]
     rows = torch.arange(min(len(split), MOST_IMAGES)) * len(split) // min(len(split), MOST_IMAGES)
     return prepared.normalize(split.take(rows).inputs[:].to(prepared.device))
+
+
+def _nats(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else "∞" if value > 0 else "−∞"
 
 
 def _finite(value: float) -> float | None:

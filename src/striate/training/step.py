@@ -211,6 +211,7 @@ def local_rule_step(setup: Setup, batch: Batch) -> tuple[torch.Tensor, Measured]
     began = perf_counter()
     inputs, targets = prepared_inputs(batch, objective.task, config, setup.normalize, setup.epoch, state.step)
     state.epoch_augment += perf_counter() - began
+    seed_step(setup, inputs.device, setup.processes.rank)
     count = -(-len(inputs) // LOOKED_AT) if at_once else len(inputs)
     losses, measured, weight = [], objective.empty(), objective.task.weight(targets[:count])
     for start, stop in part_bounds(count, config.execution.micro_batch):
@@ -223,6 +224,7 @@ def local_rule_step(setup: Setup, batch: Batch) -> tuple[torch.Tensor, Measured]
         losses.append(loss)
         measured.merge(more)
     if at_once:
+        seed_step(setup, inputs.device, setup.processes.rank)  # also after measuring, whatever that drew
         module.learn(inputs, targets, rate, progress)
     if state.average is not None:
         state.average.update()

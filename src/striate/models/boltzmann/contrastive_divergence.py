@@ -71,7 +71,8 @@ class ContrastiveDivergence(nn.Module):
             parameter.add_(velocity)
         if self.divergence.sparsity:
             activity = hidden.transpose(0, 1).flatten(1).mean(1)
-            machine.hidden.bias.add_(self.divergence.sparsity_rate * (self.divergence.sparsity - activity))
+            missing = self.divergence.sparsity - activity
+            machine.get_parameter("hidden.bias").add_(missing, alpha=self.divergence.sparsity_rate)
 
     def _of_the_model(self, machine: Machine, v: torch.Tensor) -> dict[str, torch.Tensor]:
         if not self.divergence.persistent:

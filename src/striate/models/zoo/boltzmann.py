@@ -140,8 +140,10 @@ class BoltzmannNetwork(nn.Module):
             return None
         convolutional = isinstance(self.stack[0], ConvolutionalBoltzmannMachine)
         persistent, k = self.divergence.persistent, self.divergence.k
+        rate = 0.05 if convolutional or persistent else 0.1
+        if self.stack[0].visible == "gaussian" and not convolutional:
+            rate = 0.005  # nothing bounds what real-valued units do (Hinton 2010, section 13.2)
         name = f"persistent contrastive divergence, {k} steps" if persistent else f"contrastive divergence, CD-{k}"
-        rate = 0.05 if convolutional else 0.05 if persistent or self.stack[0].visible == "gaussian" else 0.1
         return LearningRule(
             f"{name} (Hinton 2002)" if not persistent else f"{name} (Tieleman 2008)",
             rate=rate,

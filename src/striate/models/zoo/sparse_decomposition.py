@@ -109,10 +109,10 @@ class PredictiveSparseDecomposition(nn.Module):
             "predictive sparse decomposition (Kavukcuoglu, Ranzato, LeCun 2008)",
             rate=1.0,
             why="codes are sparse, so that the mean gradient of each column of the dictionary is small",
-            epochs=20,
+            epochs=60 if self.patch else 20,
             labels=False,
             usual=True,
-            batch=100,
+            batch=10 if self.patch else 100,
         )
 
     @torch.no_grad()
@@ -166,14 +166,13 @@ class PredictiveSparseDecomposition(nn.Module):
         """Reconstructed patches as images; the contrast of each, and the mean of the image, are given."""
         assert self.whitening is not None
         white = _padded(self.whitening(x), self.patch, self._stride)
-        size, options = tuple(white.shape[2:]), {"kernel_size": self.patch, "stride": self._stride}
-        blocks = functional.unfold(white, **options)  # type: ignore[arg-type]
+        height, width = white.shape[2:]
+        blocks = functional.unfold(white, self.patch, stride=self._stride)
         contrast = _contrasted(blocks.transpose(1, 2).flatten(0, 1))[1]
         found = (patches * contrast).unflatten(0, (len(x), -1)).transpose(1, 2)
-        total = functional.fold(found, size, **options)  # type: ignore[arg-type]
-        times = functional.fold(torch.ones_like(found), size, **options)  # type: ignore[arg-type]
-        height, width = x.shape[2:]
-        return self.whitening.inverse((total / times)[:, :, :height, :width], x)
+        total = functional.fold(found, (height, width), self.patch, stride=self._stride)
+        times = functional.fold(torch.ones_like(found), (height, width), self.patch, stride=self._stride)
+        return self.whitening.inverse((total / times)[:, :, : x.shape[2], : x.shape[3]], x)
 
     def _features(self, code: torch.Tensor, images: int) -> torch.Tensor:
         if not self.patch:

@@ -61,7 +61,9 @@ def local_rule(rule: LearningRule, facts: Facts, request: Config) -> Choice:
     Where samples are taken one after the other, the batch only says how often the rate changes. A rule that needs no
     labels does not lower the loss that is measured, so that its last epoch is kept.
     """
-    keep, reason = which_epoch(facts) if rule.labels else ("last", {})
+    keep, reason = which_epoch(facts)
+    if not rule.labels:
+        keep, reason = "last", {}
     why = {
         "optim.name": f"no gradient of a loss: it learns by {rule.title}",
         "optim.lr": f"rate {rule.rate:g}: {rule.why}",
