@@ -1,4 +1,4 @@
-"""Learn a code of digits without labels, and begin a classifier with it that sees few labels.
+"""Learn a code of digits without labels, and begin a classifier with it: does it help where labels are few?
 
 Command: python examples/autoencoder.py [FOLDER]. The data set digits comes with scikit-learn.
 """

@@ -76,15 +76,17 @@ def _undone(step: At, tied: bool) -> list[Layer]:
     assert isinstance(groups, int)
     if max(strides) == 1 and layer["pad"] != "same":
         spans = [d * (k - 1) for k, d in zip(kernels, dilations, strict=True)]
-        pads: Value = tuple(s - p for s, p in zip(spans, axes(layer, "pad", count), strict=True))
-        if any(pad < 0 for pad in pads):  # type: ignore[union-attr]
+        rest = tuple(s - p for s, p in zip(spans, axes(layer, "pad", count), strict=True))
+        pads: Value = rest
+        if min(rest) < 0:
             raise _fault(layer, f"`{layer}`, whose padding is wider than its kernel", layer.changed(pad="same"))
     else:
         pads = "same"
     grown = [_grown(step)] if max(strides) > 1 else []
-    if tied and (grown or groups > 1 or max(dilations) > 1 or count != 2):
+    uneven = pads == "same" and any(kernel % 2 == 0 for kernel in kernels)
+    if tied and (grown or groups > 1 or max(dilations) > 1 or count != 2 or uneven):
         plain = layer.changed(stride=1, groups=1, dilation=1)
-        raise _fault(layer, f"`{layer}` with `tied=true`, which takes 2-D convolutions of stride 1", plain)
+        raise _fault(layer, f"`{layer}` with `tied=true`, which takes plain 2-D convolutions of stride 1", plain)
     values = {"filters": before[0], "kernel": layer["kernel"], "pad": _one(pads), "dilation": layer["dilation"]}
     shared = groups if before[0] % groups == 0 and after[0] % groups == 0 else 1
     return [*grown, _call("conv", tied=tied, **values, groups=shared)]

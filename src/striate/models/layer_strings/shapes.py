@@ -79,7 +79,7 @@ def _plain(steps: tuple[Step | Block, ...]) -> list[tuple[Layer, Shape, Shape]]:
     """Steps with their shapes; Fault for a residual block, which no decoder mirrors."""
     for step in steps:
         if isinstance(step, Block):
-            first = step
+            first: Step | Block = step
             while isinstance(first, Block):
                 first = first.steps[0]
             expected = "layers that can be mirrored; or a decoder of your own behind the code"
