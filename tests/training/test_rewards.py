@@ -27,7 +27,7 @@ from striate.training.rewards import session
 
 CATCH = "gym:striate/Catch-v0"
 SMALL = {
-    "model.name": "fc(16) relu fc(3)",
+    "model.name": "fc(16) relu dropout(0.2) fc(3)",
     "task.control.environments": 4,
     "task.control.rollout": 8,
     "task.control.learn_after": 40,
@@ -102,7 +102,7 @@ def assert_same_runs(whole: Path, other: Path) -> None:
         assert metrics[0][split] == metrics[1][split]
 
 
-@pytest.mark.parametrize("fields", [{}, DQN], ids=["pqn", "dqn"])
+@pytest.mark.parametrize("fields", [DQN, pytest.param({}, marks=pytest.mark.slow)], ids=["dqn", "pqn"])
 def test_a_killed_run_goes_on_with_the_same_bits(
     fields: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

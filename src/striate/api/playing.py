@@ -70,22 +70,29 @@ def resume_on_rewards(path: Path, console: Console, quiet: bool) -> tuple[Path, 
         refuse_changed_config(run, begun)
         prepared = prepare_rewards(config_from_yaml(run.config))
         write_beginning(run, prepared)
-        state = RewardState(prepared.learner, elapsed=monotonic() - started)
-        if begun is not None:
-            restore_rewards(state, begun)
-            announce(f"going on with {run.path} after step {state.learner.step:,}")
-        else:
+        if begun is None:
             announce(f"{run.path} has no checkpoint yet: starting over")
             run.last.parent.mkdir(exist_ok=True)
-        append_event(run, "resumed", step=state.learner.step)
-        return _to_the_end(run, prepared, state, console, quiet)
+            append_event(run, "resumed", step=0)
+        state = RewardState(prepared.learner, elapsed=monotonic() - started)
+        return _to_the_end(run, prepared, state, console, quiet, begun)
 
 
 def _to_the_end(
-    run: RunDirectory, prepared: PreparedLearner, state: RewardState, console: Console, quiet: bool
+    run: RunDirectory,
+    prepared: PreparedLearner,
+    state: RewardState,
+    console: Console,
+    quiet: bool,
+    begun: Path | None = None,
 ) -> tuple[Path, dict[str, Any]]:
+    """From the beginning, or from the checkpoint `begun`, whose random state is that of torch from then on."""
     announce = announcer(console, quiet)
     with execution_settings(prepared.config):
+        if begun is not None:
+            restore_rewards(state, begun)
+            announce(f"going on with {run.path} after step {state.learner.step:,}")
+            append_event(run, "resumed", step=state.learner.step)
         if not state.over:
             run_rewards(run, prepared, state, [_reader(announce)])
         with terminating_interrupts():

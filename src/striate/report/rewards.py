@@ -111,14 +111,20 @@ def _pictures(
 ) -> list[Picture]:
     game, seed = prepared.game, prepared.config.seed
     of = f"{game.source}, test, n = {len(test.returns):,} episodes"
+    short = f"{{}} of {len(test.returns):,} test episodes"
     curve = f"Returns of {game.source}, seed {seed}; bands are 95 % intervals over the episodes of a stretch"
     return [
         saved_picture(
             "Return", curve, returns_figure(state.history, game.source, best), run.plots / "returns.png", "curves"
         ),
-        saved_picture("Spread", f"Returns, {of}", returns_histogram(test, f"Returns, {of}"), run.plots / "spread.png"),
         saved_picture(
-            "Actions", f"Actions, {of}", actions_figure(test, game.actions, f"Actions, {of}"), run.plots / "actions.png"
+            "Spread", f"Returns, {of}", returns_histogram(test, short.format("Returns")), run.plots / "spread.png"
+        ),
+        saved_picture(
+            "Actions",
+            f"Actions, {of}",
+            actions_figure(test, game.actions, short.format("Actions")),
+            run.plots / "actions.png",
         ),
     ]
 

@@ -41,7 +41,8 @@ class Registered(Environment):
         self.made: Any = made
         self.shape, self.scale = _pixels(name, made)
         limit = made.spec.max_episode_steps if made.spec is not None else None
-        actions = tuple(str(number) for number in range(int(self.made.action_space.n)))
+        choice: Any = made.action_space
+        actions = tuple(str(number) for number in range(int(choice.n)))
         self.game = Game(f"gym:{name}", self.shape, actions, stack=4, limit=limit or LIMIT)
         self.seed, self.actions, self.frame = 0, list[int](), np.zeros(self.shape, np.uint8)
 

@@ -59,7 +59,7 @@ class Dqn(Learner):
             if self.step > self.config.learn_after and len(self.replay):
                 for _ in range(self.step // self.config.update_every - owed):
                     losses += self.update()
-        return Advance(self.step - first, self.updates - before, episodes, losses, self.explore, self.lr)
+        return Advance(self.step - first, self.updates - before, episodes, losses)
 
     def update(self) -> float:
         """One batch; its loss."""

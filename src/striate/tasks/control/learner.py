@@ -20,15 +20,12 @@ _ACTIONS = 1  # what random numbers are for, beside the seed and the step
 
 @dataclass
 class Advance:
-    """What `Learner.advance` did: steps, updates, episodes that ended, the loss summed over updates, and its share of
-    random actions at the end."""
+    """What `Learner.advance` did: steps, updates, episodes that ended, and the loss summed over updates."""
 
     steps: int
     updates: int
     episodes: list[Episode]
     loss: float
-    explore: float
-    lr: float
 
 
 @dataclass

@@ -25,8 +25,7 @@ class Pqn(Learner):
         """A rollout and its updates: `rollout` × N steps."""
         first = self.step
         states, actions, targets, episodes = self._rollout()
-        lr = self.lr * max(1.0 - self.step / self.total, 0.0)
-        self.set_lr(lr)
+        self.set_lr(self.lr * max(1.0 - self.step / self.total, 0.0))
         count, losses = len(states), 0.0
         before = self.updates
         device = next(self.module.parameters()).device
@@ -37,7 +36,7 @@ class Pqn(Learner):
             for part in order.split(self.batch):
                 values = self.module(x[part]).gather(1, chosen[part, None])[:, 0]
                 losses += self.minimize(0.5 * (values - wanted[part]).square().mean())
-        return Advance(self.step - first, self.updates - before, episodes, losses, self.explore, lr)
+        return Advance(self.step - first, self.updates - before, episodes, losses)
 
     def _rollout(self) -> tuple[np.ndarray, np.ndarray, torch.Tensor, list[Episode]]:
         """States (T·N, H, W, C), actions (T·N,), returns (T·N,) and the episodes that ended."""

@@ -107,14 +107,14 @@ def reward_events(state: RewardState, config: Config) -> Iterator[RewardEvent]:
             yield Advanced(learner.step, learner.total, advance.loss / advance.updates if advance.updates else None)
             if out_of_time(state, config):
                 learner.total = learner.step
-        yield close_stretch(state, config, states, advance)
+        yield close_stretch(state, config, states)
 
 
 def _count(state: RewardState, advance: Advance, seconds: float) -> None:
     if not np.isfinite(advance.loss):
         raise NonFiniteLoss(
             f"step {state.learner.step:,}", f"a loss of {advance.loss}", "a finite one", "a lower rate: --lr",
-            step=state.learner.step, lr=advance.lr,
+            step=state.learner.step, lr=state.learner.optimizer.param_groups[0]["lr"],
         )  # fmt: skip
     state.returns += [episode.rewards for episode in advance.episodes]
     state.lengths += [episode.steps for episode in advance.episodes]
@@ -129,7 +129,7 @@ def out_of_time(state: RewardState, config: Config) -> bool:
     return limit is not None and state.elapsed >= limit
 
 
-def close_stretch(state: RewardState, config: Config, states: np.ndarray, last: Advance) -> StretchDone:
+def close_stretch(state: RewardState, config: Config, states: np.ndarray) -> StretchDone:
     """Play validation episodes, write the row, begin the next stretch; with minutes, count anew how many steps fit."""
     learner, control = state.learner, config.task.control
     source, seed = str(config.data.source), split_seed(config.seed, "val")
@@ -140,8 +140,8 @@ def close_stretch(state: RewardState, config: Config, states: np.ndarray, last: 
         "epoch": len(state.history) + 1,
         "step": learner.step,
         "updates": learner.updates,
-        "lr": last.lr,
-        "explore": round(last.explore, 6),
+        "lr": learner.optimizer.param_groups[0]["lr"],
+        "explore": round(learner.explore, 6),
         "train_loss": state.loss / state.updates if state.updates else None,
         **train,
         "train_steps": int(sum(state.lengths)),
