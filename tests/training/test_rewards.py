@@ -185,6 +185,11 @@ def test_fields_without_a_meaning_are_refused(field: str, value: Any, tmp_path: 
     assert not (tmp_path / "run").exists()
 
 
+def test_returns_longer_than_an_episode_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="more steps than a return has"):
+        train(small(**DQN, **{"task.control.limit": 3}), tmp_path / "run")
+
+
 def test_fields_of_rewards_are_refused_beside_samples(tmp_path: Path) -> None:
     config = merge_request(read_config(None), data="iris", epochs=1, fields={"task.control.steps": 5})
     with pytest.raises(ConfigError, match=r"task\.control\.steps"):
