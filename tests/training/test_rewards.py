@@ -33,6 +33,7 @@ SMALL = {
     "task.control.learn_after": 40,
     "task.control.target_every": 10,
     "task.control.steps": 400,
+    "task.control.stretch": 96,
     "task.control.val_episodes": 3,
     "task.control.test_episodes": 5,
     "save_seconds": 0.001,

@@ -121,7 +121,7 @@ _KEPT: dict[str, list[Environment]] = {}
 def _kept(source: str, count: int) -> list[Environment]:
     """Environments of `source`, those of the last call among them: an emulator takes a quarter of a second to make,
     and a seed begins any of them anew."""
-    if source not in _KEPT or not _KEPT[source][0].copies:  # what is registered under a name may be another by now
+    if not (_KEPT.get(source) and _KEPT[source][0].copies):  # what is registered under a name may be another by now
         _KEPT.clear()
     kept, make = _KEPT.setdefault(source, []), opener(source)
     kept += [make() for _ in range(count - len(kept))]
