@@ -144,7 +144,7 @@ def _decide(config: Config, game: Game) -> tuple[Config, list[str]]:
         stack=control.stack or game.stack,
         limit=control.limit or game.limit,
     )
-    if not pqn and (control.limit or 0) <= control.n_step:
+    if algorithm == "dqn" and (control.limit or 0) <= control.n_step:
         got = f"{control.limit} with returns of {several(control.n_step, 'step')}"
         raise ConfigError("task.control.limit", got, "more steps than a return has", "leave out --task.control.limit")
     device = config.execution.device or ("cuda" if torch.cuda.is_available() else "cpu")
