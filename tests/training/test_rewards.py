@@ -33,6 +33,7 @@ SMALL = {
     "task.control.learn_after": 40,
     "task.control.target_every": 10,
     "task.control.steps": 400,
+    "task.control.stretch": 96,
     "task.control.val_episodes": 3,
     "task.control.test_episodes": 5,
     "save_seconds": 0.001,
@@ -183,6 +184,11 @@ def test_fields_without_a_meaning_are_refused(field: str, value: Any, tmp_path: 
         train(small(**{field: value}), tmp_path / "run")
     assert refused.value.where == field
     assert not (tmp_path / "run").exists()
+
+
+def test_returns_longer_than_an_episode_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="more steps than a return has"):
+        train(small(**DQN, **{"task.control.limit": 3}), tmp_path / "run")
 
 
 def test_fields_of_rewards_are_refused_beside_samples(tmp_path: Path) -> None:

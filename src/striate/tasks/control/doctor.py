@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from striate.data.counter_random import hash_key
+from striate.data.environments.environment import Step
 from striate.data.environments.experience import Experience, observation_shift, reward_shift, unmarked_resets
 from striate.data.environments.open_environment import open_environment
 from striate.records import Finding, Remedy
@@ -278,16 +279,15 @@ def replayed_findings(recorded: Recorded, where: str = _PLAYED) -> Iterator[Find
     and each end must be the same."""
     rows, pairs = 0, list[tuple[Experience, Experience]]()
     for number in range(recorded.replay.frames.shape[1]):
-        for kept in _episodes(recorded, number):
+        for pair in _episodes(recorded, number):
             if rows > REPLAYED:
                 break
-            pairs.append(kept)
-            rows += len(kept[0])
+            pairs.append(pair)
+            rows += len(pair[0])
     if not pairs:
         return
-    noted, true = ([pair[side] for pair in pairs] for side in (0, 1))
-    kept, right = (np.concatenate([part.rewards for part in side]) for side in (noted, true))
-    wrong = kept != right
+    kept, right = (np.concatenate([pair[side].rewards for pair in pairs]) for side in (0, 1))
+    wrong: NDArray[np.bool_] = kept != right
     if wrong.any():
         shift = next((k for k in (1, -1) if (np.roll(right, k)[1:-1] == kept[1:-1]).mean() > 0.99), 0)
         how = {1: ", all of them one step late", -1: ", all of them one step early", 0: ""}[shift]
@@ -314,7 +314,7 @@ def _episodes(recorded: Recorded, number: int) -> Iterator[tuple[Experience, Exp
     for back, (begin, end) in enumerate(zip(starts[-2::-1], starts[:0:-1], strict=True)):
         rows = order[begin:end]
         environment.reset(hash_key(recorded.seed, number, int(recorded.begun[number]) - 2 - back))
-        steps = []
+        steps = list[Step]()
         for action in replay.actions[rows, number].tolist():
             if steps and steps[-1].over:
                 break

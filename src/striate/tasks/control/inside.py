@@ -65,7 +65,7 @@ def states_figure(found: StateMap, pictures: NDArray[np.uint8], *, title: str) -
     left.set_box_aspect(1)
     heading(left, f"t-SNE: {facts}")
     bar = figure.colorbar(drawn, ax=left, orientation="horizontal", fraction=0.05, pad=0.03)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     name_axes(bar.ax, found.meaning)
     draw_images(right, found.embedding, np.moveaxis(pictures, -1, 1))
     heading(right, "the same, with frames")

@@ -78,7 +78,7 @@ class Planner(Learner):
             episodes += steps.episodes
             for _ in range(self.config.lesson_updates * len(self.environments)):
                 losses += self.update()
-        return Advance(self.step - first, self.updates - before, episodes, losses, self.explore, self.lr)
+        return Advance(self.step - first, self.updates - before, episodes, losses)
 
     def _plan(self) -> np.ndarray:
         """(N,) actions: the planner's, or, with probability `pupil_plays`, the network's. What was seen and advised

@@ -16,7 +16,7 @@ from striate.data.environments.open_environment import opener
 from striate.records import Interval
 from striate.statistics.intervals import FEW, LEVEL, percentile_interval, resampled_means
 from striate.tasks.control.config import ControlConfig
-from striate.tasks.control.network import action_values
+from striate.tasks.control.network import SMALL_SIDE, action_values
 from striate.wording import several
 
 SEEDS = {"train": 0, "val": 1, "test": 2, "play": 3, "states": 4}
@@ -90,7 +90,7 @@ def play_episodes(
     seed: int,
     *,
     watch: Callable[[int, Environment, float], None] | None = None,
-    at_once: int = 64,
+    at_once: int | None = None,
 ) -> Played:
     """Play `episodes` whole episodes, number k from hash(seed, k), always the action of the largest value.
 
@@ -98,19 +98,34 @@ def play_episodes(
     number of each episode, its environment and its return so far, at the start and after each step. `config` is
     decided. The network is put into eval mode and back.
     """
-    training, make = module.training, opener(source)
+    training = module.training
+    at_once = at_once or (64 if min(_kept(source, 1)[0].game.shape[:2]) <= SMALL_SIDE else 16)
+    environments = _kept(source, min(at_once, episodes))
     module.eval()
     parts = []
     try:
         for begin in range(0, episodes, at_once):
             numbers = range(begin, min(begin + at_once, episodes))
-            parts.append(_play_together(module, [make() for _ in numbers], numbers, config, seed, watch))
+            parts.append(_play_together(module, environments[: len(numbers)], numbers, config, seed, watch))
     finally:
         module.train(training)
     errors = np.concatenate([part[4] for part in parts])
     returns, steps, truncated = (np.concatenate([part[k] for part in parts]) for k in range(3))
     actions = np.sum([part[3] for part in parts], axis=0)
     return Played(returns, steps, truncated, actions, float(errors.mean()) if len(errors) else None)
+
+
+_KEPT: dict[str, list[Environment]] = {}
+
+
+def _kept(source: str, count: int) -> list[Environment]:
+    """Environments of `source`, those of the last call among them: an emulator takes a quarter of a second to make,
+    and a seed begins any of them anew."""
+    if not (_KEPT.get(source) and _KEPT[source][0].copies):  # what is registered under a name may be another by now
+        _KEPT.clear()
+    kept, make = _KEPT.setdefault(source, []), opener(source)
+    kept += [make() for _ in range(count - len(kept))]
+    return kept[:count]
 
 
 def _play_together(

@@ -38,7 +38,8 @@ class States:
     @property
     def best(self) -> NDArray[np.int64]:
         """(N,) the action taken."""
-        return self.values.argmax(1)
+        best: NDArray[np.int64] = self.values.argmax(1)
+        return best
 
 
 def played_states(module: nn.Module, source: str, config: ControlConfig, count: int, seed: int) -> States:

@@ -144,6 +144,9 @@ def _decide(config: Config, game: Game) -> tuple[Config, list[str]]:
         stack=control.stack or game.stack,
         limit=control.limit or game.limit,
     )
+    if algorithm == "dqn" and (control.limit or 0) <= control.n_step:
+        got = f"{control.limit} with returns of {several(control.n_step, 'step')}"
+        raise ConfigError("task.control.limit", got, "more steps than a return has", "leave out --task.control.limit")
     device = config.execution.device or ("cuda" if torch.cuda.is_available() else "cpu")
     # Batches of small frames are done before a second thread has woken up: with two it takes half as long again.
     threads = config.execution.threads or (torch.get_num_threads() if large else 1)

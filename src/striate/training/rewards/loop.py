@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from striate.data.environments.open_environment import open_environment
 from striate.data.environments.vectorized import Environments
 from striate.errors import NonFiniteLoss
 from striate.tasks.control.learner import Advance, Learner
-from striate.tasks.control.network import action_values
+from striate.tasks.control.network import SMALL_SIDE, action_values
 from striate.tasks.control.play import mean_interval, play_episodes, split_seed
 from striate.training.config import Config
 from striate.training.rewards.decide import seconds_for_training
 
-_HELD_OUT = 128
+_HELD_OUT, _HELD_OUT_LARGE = 128, 16
 _RANDOM_STEPS = 30
 
 
@@ -185,10 +186,12 @@ def _fit_into_minutes(state: RewardState, config: Config) -> None:
 def held_out_states(config: Config) -> np.ndarray:
     """States (S, H, W, C·stack) that random actions lead to, the same in every run of a game: the mean of the largest
     value in them shows how what the network expects grows (Mnih et al. 2015, figure 2)."""
-    control = config.task.control
-    played = Environments(str(config.data.source), _HELD_OUT, split_seed(0, "states"), control.stack, control.limit)
+    control, source = config.task.control, str(config.data.source)
+    small = min(open_environment(source).game.shape[:2]) <= SMALL_SIDE
+    count = _HELD_OUT if small else _HELD_OUT_LARGE
+    played = Environments(source, count, split_seed(0, "states"), control.stack, control.limit)
     played.reset()
     rng = np.random.default_rng(0)
     for _ in range(_RANDOM_STEPS):
-        played.step(rng.integers(0, len(played.game.actions), _HELD_OUT))
+        played.step(rng.integers(0, len(played.game.actions), count))
     return played.stacked.copy()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -32,9 +34,18 @@ def write_beginning(run: RunDirectory, prepared: PreparedLearner) -> None:
     if not is_there(run.classes):
         write_text(run.classes, "".join(f"{action}\n" for action in prepared.game.actions))
     if not is_there(run.environment):
-        write_json(run.environment, describe_environment())
+        write_json(run.environment, _environment())
     noted = noted_files(run)
     note_files(run, [file for file in (run.config, run.classes, run.environment) if file.name not in noted])
+
+
+def _environment() -> dict[str, Any]:
+    """Machine and versions, those of the packages of games too: another version may play otherwise."""
+    known = describe_environment()
+    for name in ("gymnasium", "minatar", "ale-py"):
+        with suppress(PackageNotFoundError):
+            known["packages"][name] = version(name)
+    return known
 
 
 def restore_rewards(state: RewardState, begun: Path) -> None:
