@@ -6,6 +6,7 @@ numbers are those of `exported_network`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -147,10 +148,10 @@ class SamplesOfSpectrograms(Samples):
         it = self.preparation
         wave, bands = middle(given, 1, it.samples), it.input_shape[1]
         places = torch.arange(frame_count(it.samples, it.window, it.hop))[:, None] * it.hop + torch.arange(it.window)
-        frames = wave[:, places] * torch.from_numpy(hann_window(it.window).copy())
-        parts = torch.view_as_real(torch.fft.rfft(frames, dim=2))
+        frames = wave.index_select(1, places.flatten()).view(-1, *places.shape)
+        cosine, sine = _fourier(it.window)
         filters = torch.from_numpy(mel_filters(it.rate, it.window, bands).toarray().T.copy())
-        power = parts.square().sum(3) @ filters
+        power = ((frames @ cosine).square() + (frames @ sine).square()) @ filters
         decibels = 10 * torch.log10(power.clamp(min=10 ** (QUIETEST / 10)))
         levels = torch.round((decibels - QUIETEST) * LEVELS_A_DECIBEL).clamp(0, 255)
         return levels.transpose(1, 2).flip(1)[:, None], None
@@ -159,6 +160,14 @@ class SamplesOfSpectrograms(Samples):
         """Noise: what was heard is not in the levels."""
         rng = np.random.default_rng(0)
         return rng.normal(0, 0.1, (len(inputs), self.preparation.samples)).astype(np.float32)
+
+
+def _fourier(window: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(window, window // 2 + 1) real and imaginary part of the transform of a frame under its window, as matrices: the
+    operation of ONNX ends some runtimes."""
+    turns = torch.outer(torch.arange(window), torch.arange(window // 2 + 1)) % window
+    angles, weights = turns.double() * (2 * math.pi / window), torch.from_numpy(hann_window(window).copy())[:, None]
+    return (angles.cos() * weights).float(), (angles.sin() * weights).float()
 
 
 class Voxels(Given):

@@ -13,7 +13,7 @@ import torch
 from striate.exporting.export_format import ExportFormat, Runner
 from striate.exporting.exported_network import ExportedNetwork
 from striate.exporting.model_card import model_card
-from striate.exporting.torch_format import program_runner
+from striate.exporting.torch_format import program_runner, save_program
 from striate.exporting.tracing import quiet_exporter, traced_program
 from striate.layers.suppression import by_rounds
 
@@ -40,7 +40,7 @@ class HubFormat(ExportFormat):
             save_file(weights, place / "model.safetensors", metadata={"format": "pt"})
             for tensor in program.state_dict.values():
                 tensor.data = torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
-            torch.export.save(program, place / "network.pt2")
+            save_program(program, place / "network.pt2")
         config = {key: value for key, value in facts.items() if key != "card"}
         (place / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (place / "README.md").write_text(model_card(facts), encoding="utf-8")

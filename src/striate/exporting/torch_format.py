@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,8 +32,7 @@ class TorchFormat(ExportFormat):
         """The facts lie beside the program in the archive."""
         with by_rounds():
             program = traced_program(network)
-        with quiet_exporter():
-            torch.export.save(program, place, extra_files={FACTS: json.dumps(facts)})
+        save_program(program, place, {FACTS: json.dumps(facts)})
 
     def facts(self, place: Path) -> dict[str, Any]:
         """What lies beside the program."""
@@ -45,6 +45,14 @@ class TorchFormat(ExportFormat):
         """torch."""
         with quiet_exporter():
             return {"torch.export": program_runner(torch.export.load(place))}
+
+
+def save_program(program: ExportedProgram, place: Path, extra_files: dict[str, Any] | None = None) -> None:
+    """Write a program, made in memory first: where a disk is full, torch's own writer of files ends the process."""
+    made = BytesIO()
+    with quiet_exporter():
+        torch.export.save(program, made, extra_files=extra_files)
+    place.write_bytes(made.getbuffer())
 
 
 def program_runner(program: ExportedProgram) -> Runner:

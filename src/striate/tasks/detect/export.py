@@ -126,7 +126,8 @@ def disparity_of_boxes(
 
 
 def _numbers_of(rows: NDArray[Any], side: float, *, rotated: bool) -> NDArray[Any]:
-    if not rotated:
-        return rows[:, :4] / side
-    numbers: NDArray[Any] = ellipses(with_angle(torch.from_numpy(np.asarray(rows, np.float64)))).numpy()
-    return numbers / np.array([side, side, 1, 1, 1])
+    numbers: NDArray[Any] = rows[:, :4] / side
+    if rotated:
+        ellipse = ellipses(with_angle(torch.from_numpy(np.asarray(rows, np.float64)))).numpy()
+        numbers = ellipse / np.array([side, side, 1, 1, 1])
+    return numbers

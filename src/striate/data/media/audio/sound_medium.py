@@ -144,7 +144,8 @@ class Sounds(Medium):
         got = f"an array of shape {np.shape(given)}"
         if np.shape(given) != shape:
             raise DataError("predict", got, f"a file, or a waveform of shape {shape[1:]}", "give the path of a sound")
-        return np.asarray(given, np.float32)[0]
+        waveform: NDArray[np.float32] = np.asarray(given, np.float32)[0]
+        return waveform
 
     def from_given(self, given: NDArray[Any], preparation: Preparation) -> NDArray[Any]:
         """The input of a waveform of any length."""
