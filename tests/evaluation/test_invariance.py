@@ -37,6 +37,7 @@ def run(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_the_verb_measures_writes_and_is_the_definition(run, capsys):
     capsys.readouterr()
     assert main(["eval", str(run), "--invariance", "--json"]) == 0

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from striate.errors import ConfigError
 from striate.models.build import build_model
 from striate.tasks.classify.task import Classify
 from striate.training.auxiliary import make_heads, turned
@@ -15,6 +16,7 @@ from striate.training.config import AuxiliaryConfig, Config
 from striate.training.config_file import with_fields
 from striate.training.objective import Objective, whole_batch
 from striate.training.prepared_batch import Mix
+from striate.training.refusals import refuse_foreign_fields
 
 TASK = Classify(("a", "b", "c"))
 NETWORK = "conv(4,3) relu pool(2) fc(5) tanh fc(3)"
@@ -130,6 +132,23 @@ def test_auxiliary_terms_are_weighted_losses_of_their_heads(module, batch) -> No
     assert metrics["rotation_accuracy"] == pytest.approx(float((rotation.argmax(1) == quarters).float().mean()))
     loss.backward()
     assert all(p.grad is not None for p in heads.parameters())
+
+
+def test_without_the_loss_of_the_task_no_label_matters(module, batch) -> None:
+    heads = make_heads(module, AuxiliaryConfig(rotation=1.0, task=0.0), "vector", 3, batch[0])
+    alone = objective(heads, auxiliary__rotation=1.0, auxiliary__task=0.0)
+    x, targets = batch
+    (loss, gradients), (other, others) = (
+        loss_and_gradients(module, alone.training_loss(module, x, labels)[0]) for labels in (targets, targets.flip(0))
+    )
+    assert loss == other
+    for name, gradient in gradients.items():
+        np.testing.assert_array_equal(gradient, others[name])
+    head = list(gradients)[-1]
+    assert not np.any(gradients[head])
+    config = with_fields(Config(), {"auxiliary.task": 0.0})
+    with pytest.raises(ConfigError, match=r"--auxiliary\.rotation 1 --auxiliary\.task 0"):
+        refuse_foreign_fields(config, Classify, "cross-entropy")
 
 
 def test_tallies_of_batches_add_up(module, batch) -> None:

@@ -121,7 +121,7 @@ def _stuck(curves: Curves) -> Finding | None:
     if curves.classes < 2 or len(loss) < 3:
         return None
     chance = math.log(curves.classes)
-    if not min(loss[-3:]) > STUCK * chance:
+    if not min(loss[-3:]) > STUCK * chance or _looks_at_no_label(curves):
         return None
     return Finding(
         code="fit.plateau",
@@ -133,6 +133,11 @@ def _stuck(curves: Curves) -> Finding | None:
         why="The network predicts as if it had not looked at the inputs.",
         remedy=Remedy("See the other findings; if there are none, another learning rate.", command=("lr-find", "DATA")),
     )
+
+
+def _looks_at_no_label(curves: Curves) -> bool:
+    """Whether the run was to learn without labels, so that guessing is all that can be expected of it."""
+    return curves.run is not None and not config_from_yaml(curves.run.config).auxiliary.task
 
 
 def _overfit(curves: Curves) -> Finding | None:

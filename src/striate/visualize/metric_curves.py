@@ -180,6 +180,8 @@ def invariance_figure(found: Mapping[str, Any], *, title: str) -> Figure:
             points = [(level["strength"], level["distances"][layer]) for level in curve["levels"]]
             nothing = (curve["identity"], {"mean": 0.0, "interval": [0.0, 0.0]})
             _draw_band(left, [*points, nothing], _shade(place, len(layers)), layer)
+        for axes in (left, *right):
+            limit_ticks(axes.xaxis, 6, whole=curve["identity"] == 0)
         left.axhline(1, color=FAINT, linestyle=":", linewidth=1)
         left.set_ylim(bottom=0)
         name_axes(left, f"{curve['name']}, {_UNITS.get(curve['unit'], curve['unit'])}", "distance", SMALL)
@@ -188,7 +190,9 @@ def invariance_figure(found: Mapping[str, Any], *, title: str) -> Figure:
             points = [(level["strength"], level["probability"]) for level in curve["levels"]]
             _draw_band(axes, [*points, (curve["identity"], plain)], VERMILION, "")
             axes.set_ylim(0, 1.03)
-            name_axes(axes, f"{curve['name']}, {_UNITS.get(curve['unit'], curve['unit'])}", "true class", SMALL)
+            name_axes(
+                axes, f"{curve['name']}, {_UNITS.get(curve['unit'], curve['unit'])}", "p of the true class", SMALL
+            )
             show_percent(axes.yaxis)
             quiet_frame(axes)
     legend(grid[0][0])

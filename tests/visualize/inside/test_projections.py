@@ -108,6 +108,7 @@ class Calls(nn.Module):
         return self.last(self.activated(self.again(self.activated(self.conv(x)))))
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("rule", RULES)
 def test_a_relu_counts_however_it_is_called(rule):
     found = {}

@@ -80,7 +80,7 @@ class Invariance:
 
     @property
     def summary(self) -> str:
-        """For each kind, at its middle strength, how far the first and the last layer move."""
+        """For each kind, at one of its larger strengths, how far the first and the last layer move."""
         return " ".join(_sentence(self, curve) for curve in self.curves)
 
     def __str__(self) -> str:
@@ -88,7 +88,7 @@ class Invariance:
 
 
 def _sentence(found: Invariance, curve: InvarianceCurve) -> str:
-    level = curve.levels[len(curve.levels) // 2]
+    level = curve.levels[3 * len(curve.levels) // 4]
     first, last = level.distances[0][0], level.distances[-1][0]
     moved = f"A {curve.name} of {strength_text(level.strength, curve.unit)} moves the features of {found.layers[0]} "
     moved += f"{first:.2f} times as far as another image"

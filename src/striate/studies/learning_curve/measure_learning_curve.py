@@ -149,12 +149,18 @@ def measure_learning_curve(
     chosen = tuple(seeds or seeds_for(run, shares, len(arms)))
     announce(_plan_text(runs, chosen, shares))
     found: list[list[tuple[SizePoint, Rows]]] = [[] for _ in arms]
-    test = data.splits["test"]
+    test, said = data.splits["test"], set[str]()
+
+    def leaked(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            announce(text)
+
     for seed in chosen:
         for share, chosen_rows in sorted(nested_rows(data, seed, shares).items()):
             part = with_training_rows(data, chosen_rows)
             for arm, of_arm, trained in zip(arms, runs, found, strict=True):
-                point, rows = _train(of_arm, part, share, seed, task)
+                point, rows = _train(of_arm, part, share, seed, task, leaked)
                 trained.append((point, rows))
                 announce(_news(point, metric) + (f", from {arm or 'random weights'}" if arm is not None else ""))
     random = found[-1]
@@ -196,8 +202,11 @@ def _from_weights(run: FinishedRun, weights: str) -> FinishedRun:
     return replace(run, config=replace(run.config, model=model), ids=None, answers=None)
 
 
-def _train(run: FinishedRun, data: Dataset, share: float, seed: int, task: type[Task]) -> tuple[SizePoint, Rows]:
-    """One point of the curve, and what each test sample adds to the headline metric."""
+def _train(
+    run: FinishedRun, data: Dataset, share: float, seed: int, task: type[Task], leaked: Callable[[str], None]
+) -> tuple[SizePoint, Rows]:
+    """One point of the curve, and what each test sample adds to the headline metric. `leaked` is told of pretrained
+    weights that have seen what is measured."""
     n, steps = len(data.splits["train"]), steps_for(share, run.steps)
     test = data.splits["test"]
     targets = test.targets.cpu().numpy()
@@ -208,6 +217,9 @@ def _train(run: FinishedRun, data: Dataset, share: float, seed: int, task: type[
     config = _config_for(run.config, steps, n, seed)
     with memory_explained(config):
         prepared = prepare_data(config, data, asked=config)
+        for finding in prepared.findings:
+            if finding.code == "data.leak":
+                leaked(str(finding))
         found = train_fold(prepared, repeat=1, fold=1, read=lambda _: None)
     rows = prepared.task.rows_for(found.decoded, targets)
     return SizePoint(share, n, seed, steps, figure.value(rows), found.seconds, of_run=False), rows
