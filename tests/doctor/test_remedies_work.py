@@ -141,11 +141,15 @@ CASES = [
     Pasted(
         "data.not-shuffled",
         (
-            ("x, y = dig", "x, y = dig"),
             ("model = ", "x, y = x[y.argsort()], y[y.argsort()]\nmodel = "),
             ("shuffle=True", "shuffle=False"),
         ),
-        (("shuffle=False", "{0}"),),
+        (
+            (
+                "loader = DataLoader(TensorDataset(x, y), batch_size=32, shuffle=False)",
+                "dataset = TensorDataset(x, y)\nloader = {0}",
+            ),
+        ),
     ),
     Pasted("data.label-range", (("model = ", "y = y + 1\nmodel = "),), (("model = ", "{0}\nmodel = "),)),
     Pasted("data.not-normalized", (("model = ", "x = x * 60 + 500\nmodel = "),), (("model = ", "{0}\nmodel = "),)),
@@ -158,6 +162,33 @@ CASES = [
         "loss.ignored-class",
         (("CrossEntropyLoss()", "CrossEntropyLoss(ignore_index=3)"),),
         (("nn.CrossEntropyLoss(ignore_index=3)", "{0}"),),
+    ),
+    Pasted(
+        "loss.class-weights",
+        (
+            ("model = ", "x, y = x[y < 3], y[y < 3]\nx, y = x[y.argsort()][:120], y[y.argsort()][:120]\nmodel = "),
+            ("CrossEntropyLoss()", "CrossEntropyLoss(weight=torch.bincount(y, minlength=10) / 120)"),
+            ("loss = nn", "counts = torch.bincount(y, minlength=10).clamp(min=1)\nloss = nn"),
+        ),
+        (("nn.CrossEntropyLoss(weight=torch.bincount(y, minlength=10) / 120)", "{0}"),),
+    ),
+    Pasted(
+        "loss.initial-off",
+        (("loss = nn", "nn.init.normal_(model[3].weight, std=3.0)\nloss = nn"),),
+        (("loss = nn", "{0}\nloss = nn"),),
+    ),
+    Pasted(
+        "loss.wrong-for-task",
+        (("CrossEntropyLoss()", "NLLLoss()"),),
+        (("nn.NLLLoss()", "{0}"),),
+    ),
+    Pasted(
+        "model.mode",
+        (
+            ("perceptron()", "nn.Sequential(*perceptron(), nn.Dropout(0.1))"),
+            ("    optimizer.zero", "    model.eval()\n    optimizer.zero"),
+        ),
+        (("    model.eval()\n", "    {0}\n"),),
     ),
     Pasted(
         "loss.padding-counted",

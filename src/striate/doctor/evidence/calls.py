@@ -57,6 +57,10 @@ class LossCall:
     ignored: int = -100
     """The target that counts for nothing, of cross entropy."""
     reduction: str = "mean"
+    weight: torch.Tensor | None = None
+    """Of cross entropy, one a class."""
+    pos_weight: torch.Tensor | None = None
+    """Of binary cross entropy with logits."""
     slopes: list[float] = field(default_factory=list)
     """The gradients that came back to its value, added up: below zero where the step makes it larger."""
 
@@ -156,6 +160,10 @@ def _note_loss(calls: StepCalls, name: str, args: Sequence[Any], kwargs: dict[st
         bound = {**dict(zip(_AFTER_TARGET, args[2:], strict=False)), **kwargs}
         ignored, reduction = bound.get("ignore_index", -100), str(bound.get("reduction", "mean"))
         copies = [tensor.detach().clone() for tensor in (given, target, value)]
-        noted = LossCall(name, copies[0], copies[1], copies[2], ignored=ignored, reduction=reduction)
+        weights = [
+            found.detach().clone() if isinstance(found := bound.get(key), torch.Tensor) else None
+            for key in ("weight", "pos_weight")
+        ]
+        noted = LossCall(name, copies[0], copies[1], copies[2], ignored, reduction, weights[0], weights[1])
         calls.losses.append(noted)
         on_gradient(value, lambda gradient: noted.slopes.append(float(gradient.detach().sum())))

@@ -15,13 +15,57 @@ from striate.records import Finding
 from striate.wording import several
 
 _LIKE, _TIMES = 0.8, 2.0
+_APART = 0.69
+"""Of logarithms: twofold."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
+    yield from list(_of_positives(evidence)) or _of_classes(evidence)
+
+
+def _of_positives(evidence: Evidence) -> Iterator[Finding]:
+    """`pos_weight` that makes common positives count more, or rare ones less."""
+    y = evidence.samples.y
+    for call in evidence.calls.losses if y is not None else ():
+        if call.pos_weight is None or y is None or not bool(((y == 0) | (y == 1)).all()):
+            continue
+        columns = y.double().reshape(len(y), -1)
+        if columns.shape[1] not in (1, call.pos_weight.numel()) and call.pos_weight.numel() != 1:
+            continue
+        share = columns.mean(0).clamp(1e-3, 1 - 1e-3)
+        wanted = ((1 - share) / share).log()
+        given = call.pos_weight.double().cpu().flatten().clamp_min(1e-6).log().expand_as(wanted)
+        against = (wanted * given < 0) & (wanted.abs() > _APART) & (given.abs() > _APART)
+        if int(against.sum()) * 2 <= len(against):
+            continue
+        place = int((wanted * given).argmin())
+        yield Finding(
+            code="loss.class-weights",
+            severity="warning",
+            where="pos_weight of the loss",
+            measured=f"{float(share[place]):.0%} of the targets{f' of output {place}' if len(share) > 1 else ''} are "
+            f"positive, and pos_weight is {float(given[place].exp()):.3g}; balanced would be "
+            f"{float(wanted[place].exp()):.3g}",
+            threshold=CLASS_WEIGHTS.threshold,
+            why="The weight makes what is common count more still; the network hardly ever predicts what is rare.",
+            remedy="negatives by positives: `nn.BCEWithLogitsLoss(pos_weight=(1 - y).sum(0) / y.sum(0))`",
+        )
+        return
+
+
+def _weights(evidence: Evidence) -> torch.Tensor:
+    """The weights of classes of the loss, or of a call of cross entropy in the step. Raises NoEvidence."""
     loss = evidence.setup.loss
-    weights = getattr(loss, "weight", None)
-    if not isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) or not isinstance(weights, torch.Tensor):
+    found = [loss.weight] if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) else []
+    found += [call.weight for call in evidence.calls.losses if call.name in ("cross_entropy", "nll_loss")]
+    weights = next((weight for weight in found if isinstance(weight, torch.Tensor)), None)
+    if weights is None:
         raise NoEvidence("the loss has no weights of classes")
+    return weights
+
+
+def _of_classes(evidence: Evidence) -> Iterator[Finding]:
+    weights = _weights(evidence)
     found = class_counts(evidence)
     counts = (found.train if found.positions is None else found.positions).double()
     weights = weights.detach().cpu().double()
@@ -55,7 +99,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 CLASS_WEIGHTS = Check(
     codes=("loss.class-weights",),
     question="Do the weights of the loss favor rare classes?",
-    threshold=f"logarithms of weights and counts that correlate by {_LIKE:g}, of counts that differ {_TIMES:g} times",
+    threshold=f"logarithms of weights and counts that correlate by {_LIKE:g}, of counts that differ {_TIMES:g} times; "
+    "or a pos_weight and the balanced one on different sides of 1, each twofold",
     run=_run,
     explains="data.imbalance",
 )

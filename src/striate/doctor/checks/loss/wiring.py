@@ -33,8 +33,9 @@ def _maximized(evidence: Evidence) -> Finding | None:
     """Losses of torch whose value the step's own gradient raises; None where networks train against each other."""
     losses = [call for call in evidence.calls.losses if call.slopes]
     groups = evidence.trial.replica.optimizer.param_groups
-    if any(group.get("maximize") for group in groups):  # a step goes up the gradient
-        return None
+    went = evidence.trial.losses
+    if any(group.get("maximize") for group in groups) or not went or evidence.trial.level() > went[0]:
+        return None  # a step goes up the gradient, by the optimizer or by the step itself
     if evidence.setup.rivals or not losses or not all(sum(call.slopes) < 0 for call in losses):
         return None
     names = " and ".join(dict.fromkeys(f"`{call.name}`" for call in losses))

@@ -140,7 +140,7 @@ def _too_fast(scheduler: Any, site: Site, batches: int, epochs: int | None) -> t
 
 
 def _gone_within(scheduler: Any, batches: int) -> int | None:
-    """After how many of the first epoch's steps a copy of the scheduler has taken the rate below LEFT of its highest;
+    """After how many steps of half an epoch a copy of the scheduler has taken the rate below LEFT of its highest;
     None where it has not, or where the rate is meant to rise again."""
     if isinstance(scheduler, CosineAnnealingWarmRestarts | CyclicLR | OneCycleLR | ReduceLROnPlateau):
         return None
@@ -151,7 +151,7 @@ def _gone_within(scheduler: Any, batches: int) -> int | None:
     with warnings.catch_warnings(), suppress(Exception):  # a scheduler of the user's
         warnings.simplefilter("ignore")
         tried = copy.deepcopy(scheduler, {id(tensor): tensor for tensor in tensors})
-        for step in range(1, min(batches, _MOST_STEPS) + 1):
+        for step in range(1, min(batches // 2, _MOST_STEPS) + 1):
             tried.step()
             rate = float(tried.optimizer.param_groups[0]["lr"])
             highest = max(highest, rate)
