@@ -64,8 +64,8 @@ class Imagined:
         if found.method == "exact":
             return f"{told} Log-likelihood of test images: {found.value:.2f} nats, exact."
         return (
-            f"{told} Log-likelihood of test images: {found.value:.2f} nats, {_nats(found.low)} to {_nats(found.high)} (3 standard "
-            f"errors) by {found.method} with {RUNS} runs over {TEMPERATURES:,} temperatures."
+            f"{told} Log-likelihood of test images: {found.value:.2f} nats, {_nats(found.low)} to {_nats(found.high)} "
+            f"(3 standard errors) by {found.method} with {RUNS} runs over {TEMPERATURES:,} temperatures."
         )
 
     def section(self) -> Section:
