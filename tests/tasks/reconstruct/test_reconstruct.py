@@ -134,6 +134,8 @@ def test_divergence_is_that_of_the_mean_activation() -> None:
     expected = 2 * (0.05 * np.log(0.1) + 0.95 * np.log(1.9))
     assert float(divergence_penalty(seen, 0.05).detach()) == pytest.approx(expected)
     refuse_invisible_units(network, RegularizeConfig(kl=0.1), torch.zeros(1, 3))
+    with pytest.raises(ConfigError, match="weight of the penalty"):
+        refuse_invisible_units(network, RegularizeConfig(kl_target=0.1), torch.zeros(1, 3))
     with pytest.raises(ConfigError, match="logistic"):
         refuse_invisible_units(nn.Sequential(nn.Linear(3, 2), nn.ReLU()), RegularizeConfig(kl=0.1), torch.zeros(1, 3))
 
