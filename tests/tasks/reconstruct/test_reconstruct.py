@@ -187,7 +187,7 @@ def test_a_trained_code_is_searched_and_begins_a_classifier(tmp_path: Path, caps
     folder = _write(tmp_path / "files", [f"{k}.png" for k in range(6)])
     assert main(["search", str(run), str(folder / "0.png"), "--in", str(folder), "--json"]) == 0
     hits = json.loads(capsys.readouterr().out.splitlines()[0])["hits"]
-    assert Path(hits[0][0]).name == "0.png"
+    assert Path(hits[0][0]).name == "1.png"  # the next gray; the query itself is no hit
     assert main(["predict", str(run), str(folder / "3.png"), "--json", "--draw", str(tmp_path / "drawn")]) == 0
     assert set(json.loads(capsys.readouterr().out)) == {"path", "mse", "drawn"}
 
