@@ -87,6 +87,11 @@ def silent_and_all(activity: list[Activity]) -> torch.Tensor:
 
 def refuse_invisible_units(module: nn.Module, config: RegularizeConfig, sample: torch.Tensor) -> None:
     """Raise ConfigError for a penalty on outputs of units where no such module runs; `sample` is a normalized batch."""
+    if config.kl_target != RegularizeConfig.kl_target and not config.kl:
+        expected = "the weight of the penalty that holds units to it"
+        raise ConfigError(
+            "regularize.kl_target", f"{config.kl_target:g} alone", expected, "--regularize.kl 0.01 with it"
+        )
     if not config.looks_inside:
         return
     with preserved(module), torch.no_grad(), hidden_activity(module) as found:

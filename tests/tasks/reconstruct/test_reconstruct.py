@@ -134,6 +134,8 @@ def test_divergence_is_that_of_the_mean_activation() -> None:
     expected = 2 * (0.05 * np.log(0.1) + 0.95 * np.log(1.9))
     assert float(divergence_penalty(seen, 0.05).detach()) == pytest.approx(expected)
     refuse_invisible_units(network, RegularizeConfig(kl=0.1), torch.zeros(1, 3))
+    with pytest.raises(ConfigError, match="weight of the penalty"):
+        refuse_invisible_units(network, RegularizeConfig(kl_target=0.1), torch.zeros(1, 3))
     with pytest.raises(ConfigError, match="logistic"):
         refuse_invisible_units(nn.Sequential(nn.Linear(3, 2), nn.ReLU()), RegularizeConfig(kl=0.1), torch.zeros(1, 3))
 
@@ -185,7 +187,7 @@ def test_a_trained_code_is_searched_and_begins_a_classifier(tmp_path: Path, caps
     folder = _write(tmp_path / "files", [f"{k}.png" for k in range(6)])
     assert main(["search", str(run), str(folder / "0.png"), "--in", str(folder), "--json"]) == 0
     hits = json.loads(capsys.readouterr().out.splitlines()[0])["hits"]
-    assert Path(hits[0][0]).name == "0.png"
+    assert Path(hits[0][0]).name == "1.png"  # the next gray; the query itself is no hit
     assert main(["predict", str(run), str(folder / "3.png"), "--json", "--draw", str(tmp_path / "drawn")]) == 0
     assert set(json.loads(capsys.readouterr().out)) == {"path", "mse", "drawn"}
 
