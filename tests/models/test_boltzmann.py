@@ -193,12 +193,16 @@ def test_whitening_flattens_the_spectrum_and_its_inverse_gives_the_image_back() 
     torch.testing.assert_close(white.square().mean((1, 2, 3)).sqrt(), torch.full((4,), 0.3))
     assert white.mean().abs() < 1e-4
 
-    def neighbors(images: torch.Tensor) -> float:
-        images = images - images.mean((2, 3), keepdim=True)
-        return float((images[..., 1:] * images[..., :-1]).mean() / images.square().mean())
+    frequency = (rows.square() + columns.square()).sqrt()
 
-    assert neighbors(x) > 0.7
-    assert abs(neighbors(white)) < 0.5 * neighbors(x)
+    def fall(images: torch.Tensor) -> float:
+        """Power at a tenth of a cycle a pixel over that at a quarter."""
+        power = torch.fft.rfft2(images).abs().square().mean((0, 1))
+        low, high = ((frequency - at).abs() < 0.03 for at in (0.1, 0.25))
+        return float(power[low].mean() / power[high].mean())
+
+    assert fall(x) > 4
+    assert 0.5 < fall(white) < 2
     assert (whitening.inverse(white, x) - x).abs().mean() < 0.01
 
 

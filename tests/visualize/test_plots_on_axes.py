@@ -11,7 +11,7 @@ import striate.visualize
 
 ROOM = Path(striate.visualize.__file__).parent
 # Rows of pictures with words around them are figures of many axes, and canvas has `new_figure` and `save_figure`.
-COMPOSED = {"canvas.py", "check_sheet.py", "instance_pictures.py", "sample_figures.py"}
+COMPOSED = {"canvas.py", "check_sheet.py", "instance_pictures.py", "reconstruction_figures.py", "sample_figures.py"}
 
 
 def functions(file: Path) -> list[ast.FunctionDef]:

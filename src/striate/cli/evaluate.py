@@ -93,9 +93,9 @@ def evaluate(
         options |= {"--weights": weights, "--counts": counts, "--seeds": seeds}
         return _print_episodes(run, [name for name, given in options.items() if given], json=json)
     curve = {"--weights": weights, "--counts": counts, "--seeds": seeds}
-    given = [option for option, value in curve.items() if value is not None]
-    if given and not learning_curve:
-        raise _without_curve(run, given[0], curve[given[0]])
+    asked = [option for option, value in curve.items() if value is not None]
+    if asked and not learning_curve:
+        raise _without_curve(run, asked[0], curve[asked[0]])
     if unknown is not None:
         others: dict[str, object] = {"--robustness": robustness, "--invariance": invariance}
         others |= {"--learning-curve": learning_curve}

@@ -37,14 +37,16 @@ def play(
     """
     from striate.api import play as play_run
     from striate.cli.output import print_json, print_note, print_text
+    from striate.tasks.control.show import MOST_FRAMES
+    from striate.wording import several
 
     watched = play_run(run, out, episodes=episodes, seed=seed)
     if watched.cut:
-        print_note(f"the film has the first {3000:,} frames")
+        print_note(f"the film ends after {several(MOST_FRAMES, 'frame')}")
     if json:
         print_json(watched.to_json())
         return 0
     for number, (total, steps) in enumerate(zip(watched.played.returns, watched.played.steps, strict=True), 1):
-        print_text(f"episode {number}: return {total:g}, {steps:,} steps")
+        print_text(f"episode {number}: return {total:g}, {several(int(steps), 'step')}")
     print_text(f"film: {watched.path}")
     return 0

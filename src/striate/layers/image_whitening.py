@@ -31,7 +31,7 @@ class ImageWhitening(nn.Module):
         columns = 2 * torch.fft.rfftfreq(2 * width).abs()
         frequency = (rows[:, None].square() + columns.square()).sqrt()
         gain = frequency * torch.exp(-((frequency / CUTOFF) ** 4))
-        self.register_buffer("gain", gain / gain.max(), persistent=False)
+        self.register_buffer("gain", gain / gain.max())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The whitened images."""
@@ -50,6 +50,8 @@ class ImageWhitening(nn.Module):
 
 
 def _filtered(x: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
+    if not len(x):  # the transform takes no empty batch
+        return wide(x)
     height, width = x.shape[2:]
     x = wide(x)
     mirrored = torch.cat([x, x.flip(3)], 3)

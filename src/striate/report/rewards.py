@@ -138,7 +138,7 @@ def _film(run: RunDirectory, prepared: PreparedLearner, module: Any) -> tuple[Pi
     shown = [frames[k] for k in evenly_chosen(len(frames), _SHOWN)]
     strip = run.plots / "frames.png"
     Image.fromarray(film_strip(shown)).save(strip)
-    said = f"An episode of {int(played.steps[0]):,} steps, return {played.returns[0]:g}; the whole is plots/game.gif"
+    said = f"An episode of {several(int(played.steps[0]), 'step')}, return {played.returns[0]:g}; the whole is plots/game.gif"
     return Picture("Frames of an episode", said, strip, "samples"), path
 
 
@@ -187,7 +187,7 @@ def _page(
     page = page_environment().get_template("rewards.html")
     return page.render(
         title=f"{metrics['algorithm']} on {game.source}",
-        created=f"{metrics['steps']:,} steps in {duration(metrics['train_seconds'])}. "
+        created=f"{several(metrics['steps'], 'step')} in {duration(metrics['train_seconds'])}. "
         f"{datetime.now(UTC):%Y-%m-%d %H:%M UTC}",
         answer=f"return {number(metrics['test']['return'])}",
         sentence=f"The mean of {several(len(test.returns), 'episode')} of seeds that training has not, always the best"

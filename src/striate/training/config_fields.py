@@ -91,7 +91,7 @@ def sections() -> dict[str, str]:
 
 def _sections(kind: type[Any], prefix: str) -> Iterator[tuple[str, type[Any]]]:
     for name, inner in get_type_hints(kind).items():
-        if dataclasses.is_dataclass(inner):
+        if isinstance(inner, type) and dataclasses.is_dataclass(inner):
             yield f"{prefix}{name}", inner
             yield from _sections(inner, f"{prefix}{name}.")
 

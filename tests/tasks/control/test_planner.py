@@ -35,7 +35,7 @@ def _same(one: Planner, other: Planner) -> bool:
 
 
 def test_a_pupil_learns_what_the_planner_advises(tmp_path: Path) -> None:
-    planner = _planner(replace(CONFIG, lesson_updates=6))
+    planner = _planner(replace(CONFIG, pupil_updates=6))
     played = [episode for _ in range(2) for episode in planner.advance().episodes]
     assert planner.step == 128
     assert len(played) == 8 * (16 // 9)

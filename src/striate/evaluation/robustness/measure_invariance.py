@@ -19,6 +19,7 @@ from striate.evaluation.robustness.measure_robustness import refuse_no_images
 from striate.statistics.intervals import percentile_interval, resampled_means
 from striate.training.trained import Trained
 from striate.visualize.inside.passes import batches, layer_outputs, spread
+from striate.wording import several
 
 MOST, LAYERS = 200, 5
 """Images, and layers, that are measured where nothing else is asked."""
@@ -86,7 +87,7 @@ def measure_invariance(
         draws = {kind.name: Draws(seed, kind.name, ids[at], np.arange(count)[at], pool) for kind in kinds}
         _measure(trained, part, truth, layers, kinds, draws, sums)
         start = at.stop
-        progress(f"{start:,} of {count:,} images")
+        progress(f"{start:,} of {several(count, 'image')}")
     between = np.concatenate(sums.others).mean(0)
     curves = tuple(_curve(kind, sums, np.where(between > 0, between, 1)) for kind in kinds)
     plain = _mean(np.concatenate(sums.plain)[:, None])[0] if sums.plain else None

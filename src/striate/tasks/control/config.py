@@ -68,12 +68,12 @@ class ControlConfig:
     """planner: games that are played ahead from each state before an action is advised."""
     depth: Annotated[int, Ge(1), Le(10**5)] = 40
     """planner: steps of each of them at most."""
-    search_explore: Annotated[float, Ge(0), Le(1000)] = 0.7
+    search_bonus: Annotated[float, Ge(0), Le(1000)] = 0.7
     """planner: the constant of the upper confidence bound (UCB1), in units of the range of returns."""
     lesson: Literal["action", "visits", "values"] = "action"
     """planner: what the network learns of the search: the action advised, as a class; the share of visits of each
     action; or the values of actions, by regression."""
-    lesson_updates: Annotated[int, Ge(1), Le(1000)] = 2
+    pupil_updates: Annotated[int, Ge(1), Le(1000)] = 2
     """planner: batches of lessons for each step."""
     pupil_plays: Share = 0.0
     """planner: share of steps that the network itself plays, while the planner advises what it should have done

@@ -69,14 +69,14 @@ class Planner(Learner):
         return 0.0
 
     def advance(self) -> Advance:
-        """Some steps of each environment, with `lesson_updates` updates for each step."""
+        """Some steps of each environment, with `pupil_updates` updates for each step."""
         first, before, losses = self.step, self.updates, 0.0
         episodes: list[Episode] = []
         for _ in range(_TOGETHER):
             steps = self.environments.step(self._plan())
             self.step += len(self.environments)
             episodes += steps.episodes
-            for _ in range(self.config.lesson_updates * len(self.environments)):
+            for _ in range(self.config.pupil_updates * len(self.environments)):
                 losses += self.update()
         return Advance(self.step - first, self.updates - before, episodes, losses)
 
@@ -84,7 +84,7 @@ class Planner(Learner):
         """(N,) actions: the planner's, or, with probability `pupil_plays`, the network's. What was seen and advised
         becomes a lesson."""
         played, config = self.environments, self.config
-        searched = SearchConfig(config.trajectories, config.depth, config.discount, config.search_explore)
+        searched = SearchConfig(config.trajectories, config.depth, config.discount, config.search_bonus)
         advised = []
         self._make_room(self.step + len(played))
         for number, environment in enumerate(played.each):

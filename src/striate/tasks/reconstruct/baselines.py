@@ -43,7 +43,7 @@ def _rows(data: Dataset, seed: int) -> NDArray[np.int64]:
 
 
 def _note(used: int, total: int) -> str:
-    return f"Learned from {used:,} of the {total:,} training images, drawn at random." if used < total else ""
+    return f"Learned from {used:,} of {several(total, 'training image')}, drawn at random." if used < total else ""
 
 
 def _mean(data: Dataset, task: Task, seed: int) -> Fitted:

@@ -43,7 +43,7 @@ _MEANT = (
 _ALGORITHMS: dict[str, type[Learner]] = {"pqn": Pqn, "dqn": Dqn, "planner": Planner}
 _OWN_PQN = ("rollout", "passes", "trace")
 _OWN_DQN = ("double", "n_step", "replay_mb", "learn_after", "update_every", "target_every")
-_OWN_PLANNER = ("trajectories", "depth", "search_explore", "lesson", "lesson_updates", "pupil_plays")
+_OWN_PLANNER = ("trajectories", "depth", "search_bonus", "lesson", "pupil_updates", "pupil_plays")
 _OF_VALUES = ("explore_start", "explore_end", "explore_until", "dueling")
 _NEVER = {
     "pqn": (*_OWN_DQN, *_OWN_PLANNER),

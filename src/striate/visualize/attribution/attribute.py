@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -42,7 +42,7 @@ from striate.wording import several
 Asked = Literal["auto"] | Method
 ASKED: tuple[Asked, ...] = ("auto", *METHODS, *RULES)
 
-_PLAIN = {
+_PLAIN: dict[str, Callable[..., Any]] = {
     "saliency": saliency,
     "integrated-gradients": integrated_gradients,
     "smoothgrad": smooth_grad,

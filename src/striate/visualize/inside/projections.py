@@ -57,7 +57,8 @@ class Projections:
 
 def _rounded(values: NDArray[np.float32]) -> NDArray[np.float64]:
     most = float(np.abs(values).max()) or 1.0
-    return np.round(values.astype(np.float64), max(0, 4 - int(np.floor(np.log10(most)))))
+    rounded: NDArray[np.float64] = np.round(values.astype(np.float64), max(0, 4 - int(np.floor(np.log10(most)))))
+    return rounded
 
 
 def project_units(

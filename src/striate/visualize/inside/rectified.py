@@ -50,7 +50,7 @@ _MOST = {"relu": None, "relu6": 6.0}
 
 class _Rectified(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, most: float | None, rule: Rule) -> torch.Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: torch.Tensor, most: float | None, rule: Rule) -> torch.Tensor:
         ctx.rule = rule
         y = x.clamp(0, most)
         # Where a gradient passes rather than x itself, which a ReLU in place writes over.
@@ -79,7 +79,7 @@ def rectified_gradients(rule: Rule) -> Iterator[None]:
         given = named.get("input")
         if not relu or not isinstance(given, torch.Tensor) or not given.is_floating_point():
             return func(*args, **kwargs)
-        made = _Rectified.apply(given, named.get("max_val", 1.0) if kind == "hardtanh" else _MOST[kind], rule)
+        made = _Rectified.apply(given, named.get("max_val", 1.0) if kind == "hardtanh" else _MOST.get(kind or ""), rule)
         in_place = named.get("inplace") is True or func.__name__.endswith("_")
         return given.copy_(made) if in_place else made
 
