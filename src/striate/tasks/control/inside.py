@@ -62,6 +62,7 @@ def states_figure(found: StateMap, pictures: NDArray[np.uint8], *, title: str) -
     drawn = left.scatter(points[:, 0], points[:, 1], s=size, c=found.value, cmap="viridis", linewidths=0)
     left.set_xticks([])
     left.set_yticks([])
+    left.spines[:].set(color="#BBBBBB", linewidth=0.7)
     left.set_box_aspect(1)
     heading(left, f"t-SNE: {facts}")
     bar = figure.colorbar(drawn, ax=left, orientation="horizontal", fraction=0.05, pad=0.03)
