@@ -164,33 +164,6 @@ CASES = [
         (("nn.CrossEntropyLoss(ignore_index=3)", "{0}"),),
     ),
     Pasted(
-        "loss.class-weights",
-        (
-            ("model = ", "x, y = x[y < 3], y[y < 3]\nx, y = x[y.argsort()][:120], y[y.argsort()][:120]\nmodel = "),
-            ("CrossEntropyLoss()", "CrossEntropyLoss(weight=torch.bincount(y, minlength=10) / 120)"),
-            ("loss = nn", "counts = torch.bincount(y, minlength=10).clamp(min=1)\nloss = nn"),
-        ),
-        (("nn.CrossEntropyLoss(weight=torch.bincount(y, minlength=10) / 120)", "{0}"),),
-    ),
-    Pasted(
-        "loss.initial-off",
-        (("loss = nn", "nn.init.normal_(model[3].weight, std=3.0)\nloss = nn"),),
-        (("loss = nn", "{0}\nloss = nn"),),
-    ),
-    Pasted(
-        "loss.wrong-for-task",
-        (("CrossEntropyLoss()", "NLLLoss()"),),
-        (("nn.NLLLoss()", "{0}"),),
-    ),
-    Pasted(
-        "model.mode",
-        (
-            ("perceptron()", "nn.Sequential(*perceptron(), nn.Dropout(0.1))"),
-            ("    optimizer.zero", "    model.eval()\n    optimizer.zero"),
-        ),
-        (("    model.eval()\n", "    {0}\n"),),
-    ),
-    Pasted(
         "loss.padding-counted",
         (("x, y = rows", "rows[torch.arange(12) > torch.randint(4, 12, (256, 1))] = 0\nx, y = rows"),),
         (("nn.CrossEntropyLoss()", "{0}"),),
