@@ -51,7 +51,7 @@ from striate.training.prepare import Prepared
 from striate.training.step_losses import read_step_losses
 from striate.training.trained import Trained, settled
 from striate.visualize.inside.filters import FilterBank
-from striate.visualize.page_parts import Picture
+from striate.visualize.page_parts import Picture, Section
 
 _OFFERED = 0.02
 """Of the time until here, to see whether test-time augmentation would help."""

@@ -138,7 +138,8 @@ def _film(run: RunDirectory, prepared: PreparedLearner, module: Any) -> tuple[Pi
     shown = [frames[k] for k in evenly_chosen(len(frames), _SHOWN)]
     strip = run.plots / "frames.png"
     Image.fromarray(film_strip(shown)).save(strip)
-    said = f"An episode of {several(int(played.steps[0]), 'step')}, return {played.returns[0]:g}; the whole is plots/game.gif"
+    steps = several(int(played.steps[0]), "step")
+    said = f"An episode of {steps}, return {played.returns[0]:g}; the whole is plots/game.gif"
     return Picture("Frames of an episode", said, strip, "samples"), path
 
 

@@ -72,7 +72,8 @@ def return_line(metrics: Mapping[str, Any]) -> str:
         return "no episode ended"
     low, high = metrics["return_interval"]
     span = "" if low is None else f" ({low:.4g} to {high:.4g})"
-    return f"return {metrics['return']:.4g}{span}, {several(metrics['episodes'], 'episode')}, {several(metrics['steps'], 'step')}"
+    episodes, steps = several(metrics["episodes"], "episode"), several(metrics["steps"], "step")
+    return f"return {metrics['return']:.4g}{span}, {episodes}, {steps}"
 
 
 def split_seed(seed: int, split: str) -> int:

@@ -12,6 +12,7 @@ from striate.data.dataset import Dataset
 from striate.data.store.stored import Inputs
 from striate.tasks.baseline import MOST, Fitted, Method
 from striate.tasks.task import Task
+from striate.wording import several
 
 COMPONENTS = 30
 """Of the code of Hinton and Salakhutdinov 2006; fewer where there are fewer images or pixels."""
