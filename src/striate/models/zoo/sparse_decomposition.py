@@ -99,7 +99,8 @@ class PredictiveSparseDecomposition(nn.Module):
     def code_energy(self, x: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         """E(x, z) of samples (M, inputs) and codes (M, K): (M,)."""
         left, missed = x - self.dictionary(code), code - self.predicted(x)
-        return (left.square().sum(1) + missed.square().sum(1)) / 2 + self.sparsity * code.abs().sum(1)
+        apart: torch.Tensor = left.square().sum(1) + missed.square().sum(1)
+        return apart / 2 + self.sparsity * code.abs().sum(1)
 
     def learning_rule(self) -> LearningRule | None:
         """Of the form that reconstructs."""

@@ -57,8 +57,7 @@ class Projections:
 
 def _rounded(values: NDArray[np.float32]) -> NDArray[np.float64]:
     most = float(np.abs(values).max()) or 1.0
-    rounded: NDArray[np.float64] = np.round(values.astype(np.float64), max(0, 4 - int(np.floor(np.log10(most)))))
-    return rounded
+    return np.asarray(np.round(values.astype(np.float64), max(0, 4 - int(np.floor(np.log10(most))))), np.float64)
 
 
 def project_units(
