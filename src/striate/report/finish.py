@@ -130,8 +130,8 @@ def finish_run(
         assessment=assessment,
         **said.result(),
     )
-    own = () if streams is None else (streams.section(split_text(measured)),)
-    own += () if imagined is None else (imagined.section(),)
+    own = [] if streams is None else [streams.section(split_text(measured))]
+    own += [] if imagined is None else [imagined.section()]
     content = replace(content, sections=(*own, *sharing_section(shared, split_text(measured)), *content.sections))
     write_report(run.report, content)
     if (known := read_forecast(run)) is not None:
