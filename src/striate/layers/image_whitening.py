@@ -31,7 +31,7 @@ class ImageWhitening(nn.Module):
         columns = 2 * torch.fft.rfftfreq(2 * width).abs()
         frequency = (rows[:, None].square() + columns.square()).sqrt()
         gain = frequency * torch.exp(-((frequency / CUTOFF) ** 4))
-        self.register_buffer("gain", gain / gain.max(), persistent=False)
+        self.register_buffer("gain", gain / gain.max())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The whitened images."""
@@ -52,6 +52,8 @@ class ImageWhitening(nn.Module):
 def _filtered(x: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
     height, width = x.shape[2:]
     x = wide(x)
+    if not len(x):  # of which there is no Fourier transform
+        return x
     mirrored = torch.cat([x, x.flip(3)], 3)
     mirrored = torch.cat([mirrored, mirrored.flip(2)], 2)
     found: torch.Tensor = torch.fft.irfft2(torch.fft.rfft2(mirrored) * gain, s=mirrored.shape[2:])
