@@ -203,7 +203,7 @@ def test_whitening_flattens_the_spectrum_and_its_inverse_gives_the_image_back() 
 
     assert fall(x) > 4
     assert 0.5 < fall(white) < 2
-    assert (whitening.inverse(white, x) - x).abs().mean() < 0.01
+    assert (whitening.inverse(white, x) - x).abs().mean() < 0.25 * (x - x.mean((2, 3), keepdim=True)).abs().mean()
 
 
 def test_inference_lowers_the_energy_of_a_code_and_few_codes_are_active() -> None:

@@ -54,6 +54,8 @@ def _filtered(x: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
         return wide(x)
     height, width = x.shape[2:]
     x = wide(x)
+    if not len(x):  # of which there is no Fourier transform
+        return x
     mirrored = torch.cat([x, x.flip(3)], 3)
     mirrored = torch.cat([mirrored, mirrored.flip(2)], 2)
     found: torch.Tensor = torch.fft.irfft2(torch.fft.rfft2(mirrored) * gain, s=mirrored.shape[2:])

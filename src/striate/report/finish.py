@@ -51,7 +51,7 @@ from striate.training.prepare import Prepared
 from striate.training.step_losses import read_step_losses
 from striate.training.trained import Trained, settled
 from striate.visualize.inside.filters import FilterBank
-from striate.visualize.page_parts import Picture, Section
+from striate.visualize.page_parts import Picture
 
 _OFFERED = 0.02
 """Of the time until here, to see whether test-time augmentation would help."""
@@ -130,8 +130,8 @@ def finish_run(
         assessment=assessment,
         **said.result(),
     )
-    own: tuple[Section, ...] = () if streams is None else (streams.section(split_text(measured)),)
-    own += () if imagined is None else (imagined.section(),)
+    own = [] if streams is None else [streams.section(split_text(measured))]
+    own += [] if imagined is None else [imagined.section()]
     content = replace(content, sections=(*own, *sharing_section(shared, split_text(measured)), *content.sections))
     write_report(run.report, content)
     if (known := read_forecast(run)) is not None:

@@ -90,11 +90,12 @@ class PredictiveSparseDecomposition(nn.Module):
         code, ahead, momentum = predicted, predicted, 1.0
         for _ in range(steps):
             gradient = ahead @ products + ahead - wanted
-            following = functional.softshrink(ahead - rate * gradient, rate * self.sparsity)
+            following: torch.Tensor = functional.softshrink(ahead - rate * gradient, rate * self.sparsity)
             larger = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
             ahead = following + (momentum - 1) / larger * (following - code)
             code, momentum = following, larger
-        return code
+        found: torch.Tensor = code
+        return found
 
     def code_energy(self, x: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         """E(x, z) of samples (M, inputs) and codes (M, K): (M,)."""
