@@ -133,12 +133,12 @@ def test_counts_are_parts_and_validation_samples_have_labels_too():
 
 
 def hits(share, tests=4000, seed=0):
-    return (np.random.default_rng(seed).random((tests, 1)) < share).astype(np.float64)
+    return (np.random.default_rng(seed).random(tests) < share).astype(np.float64)
 
 
 def test_a_gain_is_paired_and_its_interval_holds_the_truth():
     headline = Classify.headline_figure()
-    hard = np.random.default_rng(1).random((4000, 1))
+    hard = np.random.default_rng(1).random(4000)
     pairs = [((hard < 0.80 + luck).astype(float), (hard < 0.84 + luck).astype(float)) for luck in (-0.01, 0.0, 0.012)]
     found = gain_at(100, headline, pairs)
     assert found.told
