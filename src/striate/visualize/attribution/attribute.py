@@ -8,6 +8,7 @@ from functools import partial
 from typing import Literal
 
 import torch
+from torch import nn
 
 from striate.errors import ModelError, UsageError
 from striate.machine.memory import ran_out
@@ -42,12 +43,13 @@ from striate.wording import several
 Asked = Literal["auto"] | Method
 ASKED: tuple[Asked, ...] = ("auto", *METHODS, *RULES)
 
-_PLAIN = {
+_PLAIN: dict[Method, Callable[[nn.Module, torch.Tensor, int], torch.Tensor]] = {
     "saliency": saliency,
     "integrated-gradients": integrated_gradients,
     "smoothgrad": smooth_grad,
     "occlusion": occlusion,
-    **{rule: partial(rectified, rule=rule) for rule in RULES},
+    "deconvnet": partial(rectified, rule="deconvnet"),
+    "guided-backprop": partial(rectified, rule="guided-backprop"),
 }
 
 

@@ -45,12 +45,12 @@ _ARGUMENTS = {
     "relu6": ("input", "inplace"),
     "hardtanh": ("input", "min_val", "max_val", "inplace"),
 }
-_MOST = {"relu": None, "relu6": 6.0}
+_MOST: dict[str | None, float | None] = {"relu": None, "relu6": 6.0}
 
 
 class _Rectified(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, most: float | None, rule: Rule) -> torch.Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: torch.Tensor, most: float | None, rule: Rule) -> torch.Tensor:
         ctx.rule = rule
         y = x.clamp(0, most)
         # Where a gradient passes rather than x itself, which a ReLU in place writes over.
