@@ -133,7 +133,7 @@ def test_counts_are_parts_and_validation_samples_have_labels_too():
 
 
 def hits(share, tests=4000, seed=0):
-    return (np.random.default_rng(seed).random((tests, 1)) < share).astype(np.float64)
+    return (np.random.default_rng(seed).random(tests) < share).astype(np.float64)
 
 
 def test_a_gain_is_paired_and_its_interval_holds_the_truth():

@@ -24,7 +24,7 @@ def learning_curve(
     out: Path | None = None,
     json: Flag = False,
 ) -> int:
-    """Draw the test metric against the number of labels, with and without pretrained weights.
+    """Train a network, then anew on parts of its training samples: test metric against labels.
 
     With --weights each training is done twice, from random and from pretrained weights, and the difference is told with
     its 95 % interval. The same of a run that is there already: striate eval RUN --learning-curve.

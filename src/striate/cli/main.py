@@ -36,7 +36,7 @@ _VERBS = {
         "baseline": "Measure what a network has to beat, without training one.",
         "doctor": "Find out why a network does not learn, and what to change.",
         "plan": "Measure in which precision, memory format and number of threads a network trains fastest here.",
-        "learning-curve": "Draw the test metric against the number of labels, with and without pretrained weights.",
+        "learning-curve": "Train a network, then anew on parts of its training samples: test metric against labels.",
         "lr-find": "Find the learning rate to train with, by short trainings on copies of the network.",
         "sweep": "Search configurations, from cheap to expensive, and train the best one.",
         "verify": "Check that the files of a run are intact, and that its steps repeat bit for bit.",
@@ -58,7 +58,6 @@ _VERBS = {
         "pixels": "Show the pixels of a picture as numbers.",
     },
     "Ship": {
-        "play": "Let a network that learned from rewards play, and write what it does as a GIF.",
         "predict": "Predict for image files, folders of images, and samples of named data sets.",
         "search": "Find the files of a folder that are most like a picture.",
         "match": "Say whether two pictures show the same: one person, one character, one class.",

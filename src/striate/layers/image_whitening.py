@@ -50,8 +50,6 @@ class ImageWhitening(nn.Module):
 
 
 def _filtered(x: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
-    if not len(x):  # the transform takes no empty batch
-        return wide(x)
     height, width = x.shape[2:]
     x = wide(x)
     if not len(x):  # of which there is no Fourier transform

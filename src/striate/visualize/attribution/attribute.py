@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
+from torch import nn
 
 from striate.errors import ModelError, UsageError
 from striate.machine.memory import ran_out
@@ -42,12 +43,13 @@ from striate.wording import several
 Asked = Literal["auto"] | Method
 ASKED: tuple[Asked, ...] = ("auto", *METHODS, *RULES)
 
-_PLAIN: dict[str, Callable[..., Any]] = {
+_PLAIN: dict[Method, Callable[[nn.Module, torch.Tensor, int], torch.Tensor]] = {
     "saliency": saliency,
     "integrated-gradients": integrated_gradients,
     "smoothgrad": smooth_grad,
     "occlusion": occlusion,
-    **{rule: partial(rectified, rule=rule) for rule in RULES},
+    "deconvnet": partial(rectified, rule="deconvnet"),
+    "guided-backprop": partial(rectified, rule="guided-backprop"),
 }
 
 
@@ -70,9 +72,7 @@ def attribute(question: Question, method: Asked = "auto") -> Maps:
     found, left_out = [], []
     for one in METHODS if method == "auto" else (method,):
         if method == "auto" and one == "occlusion" and len(question.spatial) > 2:
-            left_out.append(
-                "occlusion: there are thousands of places to cover along three axes; --method occlusion makes it"
-            )
+            left_out.append("occlusion: a clip has thousands of places to cover; --method occlusion makes it")
             continue
         try:
             found.append(_checked(question, one, deletion, strength))

@@ -55,7 +55,7 @@ class Projections:
         return {"method": self.rule, "relus": self.relus, "max_pools": self.pools, **found}
 
 
-def _rounded(values: NDArray[np.float32]) -> NDArray[np.float64]:
+def _rounded(values: NDArray[np.float32]) -> NDArray[Any]:
     most = float(np.abs(values).max()) or 1.0
     return np.asarray(np.round(values.astype(np.float64), max(0, 4 - int(np.floor(np.log10(most))))), np.float64)
 

@@ -45,7 +45,7 @@ _ARGUMENTS = {
     "relu6": ("input", "inplace"),
     "hardtanh": ("input", "min_val", "max_val", "inplace"),
 }
-_MOST = {"relu": None, "relu6": 6.0}
+_MOST: dict[str | None, float | None] = {"relu": None, "relu6": 6.0}
 
 
 class _Rectified(torch.autograd.Function):
