@@ -25,7 +25,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "lectures.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 COMMANDS = sorted({*re.findall(r"^    (striate .+)$", TEXT, re.M), *re.findall(r"`(striate [^`]+)`", TEXT)})
 COLORS = ("red", "green", "blue")
-LONG = ("train", "lr-find")  # what these do has tests of its own; here it is read, not done
+LONG = ("train", "lr-find", "baseline")  # what these do has tests of its own; here it is read, not done
 OF_RUN = [command for command in COMMANDS if "RUN" in command.split()]
 
 
