@@ -73,7 +73,9 @@ def test_every_code_has_two_planted_cases(monkeypatch: pytest.MonkeyPatch) -> No
 
     from striate.doctor.checks.every import every_check
 
-    codes = [code for check in every_check() if not check.of_rewards for code in check.codes]  # see test_rewards.py
+    codes = [
+        code for check in every_check() if not check.of_rewards for code in check.codes
+    ]  # see test_reward_checks.py
     counts = {code: sum(fault.code == code for fault in FAULTS) for code in codes}
     scripted = {
         code for _, _, _, codes in (scripts() | scripts(DEVELOPMENT)).values() for code in codes

@@ -61,6 +61,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.each_nth(4)
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words))
 def test_the_code_of_a_strangers_run_is_not_run(striate, strangers, words) -> None:
     striate(*words).refused("a network that is code", "striate summary")

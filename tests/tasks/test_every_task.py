@@ -48,10 +48,11 @@ ONE_TASK = pytest.mark.parametrize("example", few_quick(sorted(TASKS), ["segment
 """What asks of a task only what the other tests do: quick for the task whose targets are the largest."""
 
 
-# Instances are a detection with masks; they, captions and reconstructions have quick tests of their own.
-@pytest.fixture(
-    scope="module", params=few_quick(sorted(TASKS), sorted(set(TASKS) - {"caption", "instances", "reconstruct"}))
-)
+# These have quick tests of their own, and take the longest here.
+OWN = {"caption", "detect", "embed", "instances", "reconstruct", "several"}
+
+
+@pytest.fixture(scope="module", params=few_quick(sorted(TASKS), sorted(set(TASKS) - OWN)))
 def example(request: pytest.FixtureRequest) -> Example:
     return EXAMPLES[request.param]
 

@@ -103,7 +103,8 @@ def assert_same_runs(whole: Path, other: Path) -> None:
         assert metrics[0][split] == metrics[1][split]
 
 
-@pytest.mark.parametrize("fields", [DQN, pytest.param({}, marks=pytest.mark.slow)], ids=["dqn", "pqn"])
+@pytest.mark.slow
+@pytest.mark.parametrize("fields", [{}, DQN], ids=["pqn", "dqn"])
 def test_a_killed_run_goes_on_with_the_same_bits(
     fields: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,8 +164,7 @@ def test_verbs_of_samples_are_refused(finished: Path, capsys: pytest.CaptureFixt
         striate.load(finished)
     assert main(["eval", str(finished), "--robustness"]) == 2
     assert main(["predict", str(finished), "x.png"]) == 2
-    assert main(["doctor", CATCH]) == 2
-    assert "striate train gym:" in capsys.readouterr().err
+    assert "striate play" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import pytest
 import torch
 
 import striate
@@ -12,6 +13,7 @@ import striate
 EXAMPLE = Path(__file__).parents[2] / "examples" / "plain_torch_twin.py"
 
 
+@pytest.mark.slow
 def test_the_plain_torch_twin_ends_with_the_same_weights() -> None:
     spec = importlib.util.spec_from_file_location("plain_torch_twin", EXAMPLE)
     twin = importlib.util.module_from_spec(spec)

@@ -16,7 +16,7 @@ def rows(count, std=1.0):
     return tuple(made)
 
 
-@pytest.mark.each_nth(2)
+@pytest.mark.each_nth(3)
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (4, 2), (60, 2)])
 def test_every_layer_is_drawn_and_named_within_the_figure(tmp_path, count, columns):
     figure = signal_figure(rows(count), rows(count, 3.0) if columns == 2 else (), title="t")
