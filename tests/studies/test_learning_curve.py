@@ -200,7 +200,7 @@ def test_the_verb_compares_pretrained_weights(tmp_path, capsys, monkeypatch):
     pretrained = document["pretrained"]
     assert [gain["n"] for gain in pretrained["gains"]] == [30, 300, max(point["n"] for point in document["points"])]
     assert len(pretrained["points"]) == len(document["points"]) == 6
-    assert pretrained["gains"][0]["told"]
+    assert pretrained["gains"][0]["value"] > 0.03  # of 30 labels, by weights that saw all of them
     assert sum(point["of_run"] for point in document["points"]) == 1
     by_hand = [
         one["value"] - other["value"] for one, other in zip(pretrained["points"], document["points"], strict=True)

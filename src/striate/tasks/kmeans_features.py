@@ -21,6 +21,8 @@ SIDE = 32
 SMALLEST = 8
 """Images with a shorter side have no room for patches in four quadrants."""
 _PATCH, _PATCHES, _IMAGES = 6, 40_000, 4_000
+_OF_EACH = 50
+"""Patches of one image at most: more overlap, and tell little."""
 _CONTRAST, _WHITEN, _SPREAD = 10.0, 0.1, 0.01
 _AT_ONCE = 64
 
@@ -61,8 +63,9 @@ class KMeansFeatures:
 
 
 def learn_kmeans_features(inputs: Inputs, seed: int) -> KMeansFeatures:
-    """Patches of at most 4,000 images (N, C, H, W) uint8, evenly spread: 40,000 drawn at random, each with its mean
-    taken away and divided by its standard deviation, whitened (ZCA), in 200 clusters. No label is used.
+    """Patches of at most 4,000 images (N, C, H, W) uint8, evenly spread: 40,000 drawn at random, at most 50 of each,
+    their means taken away and divided by their standard deviations, whitened (ZCA), in 200 clusters. Labels are not
+    used.
 
     A. Coates, H. Lee and A. Ng, "An analysis of single-layer networks in unsupervised feature learning", AISTATS 2011:
     their patches of 6 × 6 pixels at every position, "triangle" codes and quadrants; fewer centers than their 4,000.
@@ -72,7 +75,7 @@ def learn_kmeans_features(inputs: Inputs, seed: int) -> KMeansFeatures:
     small = _limited(images[:])
     patch = min(_PATCH, min(small.shape[2:]) // 2)
     every = torch.Generator().manual_seed(seed)
-    each = max(1, math.ceil(_PATCHES / count))
+    each = min(_OF_EACH, math.ceil(_PATCHES / count))
     drawn = torch.cat([_draw(part, patch, each, every) for part in small.split(_AT_ONCE)])[:_PATCHES]
     mean, whiten = _whitening(drawn)
     z = ((drawn - mean) @ whiten).numpy()
