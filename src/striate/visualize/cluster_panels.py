@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from html import escape
 
 import numpy as np
-from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -37,6 +36,8 @@ def cluster_panel(
     """A fragment of HTML: for each of `maps`, a title and points (N, 2), an SVG in whose points the `labels` (N,) are
     colors; a click on one shows its picture, of `images` (N, C, H, W) uint8 with 1 or 3 channels, and those of its
     `neighbors`, positions and cosines (N, K)."""
+    from matplotlib.colors import to_hex
+
     classes = sorted(set(labels))
     colors = dict(zip(classes, (to_hex(color) for color in class_colors(len(classes))), strict=True))
     first = {label: k for k, label in reversed(list(enumerate(labels)))}
