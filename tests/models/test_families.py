@@ -24,7 +24,12 @@ EXPORTED = ["alexnet", "resnet18"]
 """What differs in what is to be exported: a plain chain, and additions; concatenations are slow."""
 
 
-NETWORKS = few_quick(MODELS, ["lenet5", "alexnet", "vgg11", "resnet18", "googlenet"])
+OF_IMAGES = [
+    name
+    for name, info in MODELS.items()
+    if len(info.input_shape) == 3 and name not in ("autoencoder", "rbm", "dbn", "crbm", "psd")  # learn without labels
+]
+NETWORKS = few_quick(OF_IMAGES, ["lenet5", "alexnet", "vgg11", "resnet18", "googlenet"])
 
 
 def shape_of(name):
