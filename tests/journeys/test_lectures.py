@@ -49,6 +49,7 @@ def documented(capsys, *words: str) -> dict:
     return json.loads(run(capsys, *words, "--json"))
 
 
+@pytest.mark.each_nth(2)
 @pytest.mark.parametrize("command", [c for c in COMMANDS if verb(c) not in LONG and c not in OF_RUN])
 def test_a_command_of_the_page_works(command: str, photo: Path, capsys) -> None:
     out = run(capsys, *shlex.split(command)[1:])

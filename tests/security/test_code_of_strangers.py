@@ -168,7 +168,7 @@ def strange_part(request, small_run) -> str:
     return name
 
 
-@pytest.mark.each_nth(3)
+@pytest.mark.each_nth(6)
 @pytest.mark.parametrize("strange_part", FIELDS, indirect=True)
 @pytest.mark.parametrize(
     "words",

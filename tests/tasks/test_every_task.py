@@ -49,7 +49,7 @@ ONE_TASK = pytest.mark.parametrize("example", few_quick(sorted(TASKS), ["segment
 
 
 # These have quick tests of their own, and take the longest here.
-OWN = {"caption", "detect", "embed", "instances", "reconstruct", "several"}
+OWN = {"caption", "detect", "embed", "instances", "keypoints", "multilabel", "reconstruct", "several"}
 
 
 @pytest.fixture(scope="module", params=few_quick(sorted(TASKS), sorted(set(TASKS) - OWN)))
