@@ -167,7 +167,7 @@ def test_an_index_finds_what_the_exact_search_finds() -> None:
     said: list[str] = []
     index = nearest_of(vectors, said.append, exact=1000)
     assert index.recall is not None
-    assert index.recall >= 0.97  # several threads build it: its links differ from time to time
+    assert index.recall >= 0.99
     assert "recall@10" in index.line()
     assert said
     places, near = index.search(vectors[:50], 10)

@@ -23,6 +23,8 @@ _ENOUGH = 0.99
 _WIDTHS = (64, 128, 256, 512, 1024)
 """Candidates that the index looks at; the first with enough recall is taken."""
 _CONNECTIVITY, _BUILT_WITH = 32, 128
+_ALONE = 10_000
+"""Vectors that one thread adds first."""
 
 Vectors = NDArray[np.float32]
 
@@ -90,7 +92,11 @@ def nearest_of(vectors: Vectors, say: Callable[[str], None] = lambda _: None, *,
         index = Index(
             ndim=vectors.shape[1], metric="ip", dtype="f32", connectivity=_CONNECTIVITY, expansion_add=_BUILT_WITH
         )
-        index.add(np.arange(len(vectors)), vectors)
+        keys = np.arange(len(vectors))
+        # Threads that begin an empty graph together may leave vectors in it that no link reaches.
+        index.add(keys[:_ALONE], vectors[:_ALONE], threads=1)
+        if len(vectors) > _ALONE:
+            index.add(keys[_ALONE:], vectors[_ALONE:])
         _save(index, path)
     queries = vectors[np.arange(_CHECKED) * len(vectors) // _CHECKED]
     truth = search_exactly(vectors, queries, _NEAREST)[0]
