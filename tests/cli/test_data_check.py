@@ -165,7 +165,7 @@ def test_a_manifest_keeps_its_groups_in_the_quarantine(tmp_path: Path, capsys) -
         (["set", "--quarantine", "there.csv"], "nothing is overwritten"),
         (["set", "--quarantine", "elsewhere/checked.csv"], "or a folder above"),
         (["set", "--quarantine", "nowhere/checked.csv"], "or a folder above"),
-        (["mnist5k", "--quarantine", "checked.csv"], "no files that a manifest names"),
+        (["mnist5k", "--quarantine", "checked.csv"], "not files named in a manifest"),
         (["iris", "--sheet", "sheet.png"], "no pictures"),
         (["set", "--sheet", "there.png"], "nothing is overwritten"),
         (["set", "--sheet", "sheet.jpg"], "ends in .png"),

@@ -105,7 +105,9 @@ def test_so_many_outputs_of_a_zoo_network_are_refused():
         build_model("resnet18", (3, 224, 224), 10**10)
 
 
-@pytest.mark.parametrize(("there", "said"), [("a-folder", "no config.yaml"), ("a-file", "a file that is no network")])
+@pytest.mark.parametrize(
+    ("there", "said"), [("a-folder", "no config.yaml"), ("a-file", "a file that does not hold a network")]
+)
 def test_what_lies_there_and_is_no_network_is_said(there, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a-folder").mkdir()
@@ -239,7 +241,7 @@ def test_a_function_of_a_file(tmp_path, code):
         ("def build(:", "SyntaxError"),
         ("import no_such_module", "No module named 'no_such_module' (line 1)"),
         ("def built(): pass", "no function `build`"),
-        ("build = 3", "is no function"),
+        ("build = 3", "is not a function"),
         ("def build(width): pass", "required parameters width"),
         ("from torch import nn\ndef build(): return nn.Linear(4, 9)", "9 outputs"),
     ],

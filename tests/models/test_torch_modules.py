@@ -103,7 +103,7 @@ def test_it_is_a_layer_string(pasted: str, ours: str) -> None:
         ("nn.Conv2D(1, 16, 5)", 0, "did you mean `nn.Conv2d`", "nn.Conv2d(1, 16, 5)"),
         ("nn.MaxPool2d(2, ceil_mode=True)", 16, "`ceil_mode=True`", "nn.MaxPool2d(2, ceil_mode=false)"),
         ("nn.AdaptiveAvgPool2d(6)", 21, "`output_size=6`", "nn.AdaptiveAvgPool2d(1)"),
-        ("nn.LSTM(3, 4)", 0, "which is no layer", ""),
+        ("nn.LSTM(3, 4)", 0, "which is not a layer", ""),
         ("nn.Sequential(nn.ReLU()", 13, "`(` that is not closed", "nn.Sequential(nn.ReLU())"),
         ("nn.Sequential fc(10)", 0, "without its layers", "fc(10)"),
         ("nn.Conv2d(1, 16, __import__('os').system('true'))", 33, "the character '.'", ""),

@@ -137,10 +137,10 @@ WRONG = [
     (write_tensor, "a Tensor", "torch.save(network.state_dict()"),
     (write_other_things, "a dict of other things: epoch, optimizer", "torch.save(network.state_dict()"),
     (write_empty_dict, "nothing", "torch.save(network.state_dict()"),
-    (write_half, "a damaged or cut file", "get the file again"),
+    (write_half, "a damaged or truncated file", "get the file again"),
     (write_half_safetensors, "a damaged or cut .safetensors file", "get the file again"),
     (write_nan, "fc.bias holds NaN or Inf", "earlier checkpoint"),
-    (write_npz, "a damaged or cut file, or none of weights", "get the file again"),
+    (write_npz, "a damaged or truncated file, or one without weights", "get the file again"),
 ]
 
 

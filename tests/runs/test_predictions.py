@@ -94,7 +94,7 @@ def _text(text):
         ({"log_probabilities": np.full((50, 7), np.inf, np.float16)}, "not a number"),
         ({"task": _text("")}, "task ''"),
         ({"classes": _text("a\0b")}, "different lengths"),
-        ({"ids": np.linspace(0, 1, 50)}, "no whole numbers"),
+        ({"ids": np.linspace(0, 1, 50)}, "not whole numbers"),
     ],
 )
 def test_answers_that_are_none_of_the_task_are_refused(tmp_path, changed, said):
@@ -110,7 +110,7 @@ def test_answers_that_are_none_of_the_task_are_refused(tmp_path, changed, said):
     ("changed", "said"),
     [
         ({"answers": np.full((2, 2), np.nan, np.float32)}, "not a number"),
-        ({"targets": np.array([["a", "b"], ["c", "d"]])}, "that are no numbers"),
+        ({"targets": np.array([["a", "b"], ["c", "d"]])}, "that are not numbers"),
     ],
 )
 def test_numbers_that_are_none_are_refused(tmp_path, changed, said):

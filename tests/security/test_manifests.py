@@ -26,16 +26,16 @@ PATHS = {
     "C:\\secret.png": "the absolute path",
     "\\\\server\\share\\x.png": "the absolute path",
     "//server/share/x.png": "the absolute path",
-    "~/secret.png": "which is no file",
-    "~root/x.png": "which is no file",
-    "file:///etc/passwd": "which is no file",
+    "~/secret.png": "which is not a file",
+    "~root/x.png": "which is not a file",
+    "file:///etc/passwd": "which is not a file",
     "link.png": "a link to",
     "up/secret.png": "a link to",
     "x" * 5000: "the path",
     "x/" * 5000: "the path",
     "a\0b": "the path",
-    ".": "which is no file",
-    "%2e%2e/secret.png": "which is no file",
+    ".": "which is not a file",
+    "%2e%2e/secret.png": "which is not a file",
 }
 
 

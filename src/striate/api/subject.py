@@ -233,7 +233,7 @@ def _of_player(name: str, player: Player, run: RunDirectory, announce: Announce)
 
 def game_state(player: Player, step: str | Path | None) -> tuple[States, int]:
     """The state of the game of `striate play RUN` after so many steps, 20 where none is given; and how many they were.
-    Raises UsageError for what is no number of steps."""
+    Raises UsageError for anything but a number of steps of at least 0."""
     text = "20" if step is None else str(step)
     if not text.isdecimal() or int(text) > _LATEST:
         expected = f"a step of a game, 0 to {_LATEST:,}: the network plays, and its inputs are what it sees"

@@ -89,7 +89,7 @@ def read_rows(path: Path, preparation: Preparation) -> dict[str, np.ndarray]:
     (features,) = preparation.input_shape
     for line, row in enumerate(numbers):
         if len(row) != features or None in row:
-            got = several(len(row), "field") if len(row) != features else "a field that is no number"
+            got = several(len(row), "field") if len(row) != features else "a field that is not a number"
             expected = f"{several(features, 'number')}, the features in the order of the training, and nothing else"
             raise DataError(f"table {path}, row {line}", got, expected, "leave out other columns, such as the label")
     return {f"{path}#{number}": np.array(row, np.float32) for number, row in enumerate(numbers)}

@@ -179,7 +179,7 @@ def _journal(out: Path, begun: dict[str, object]) -> Iterator[IO[bytes]]:
 
 
 def _occupied(out: Path, what: str) -> DataError:
-    expected = "a new or empty folder, or one in which the same was begun"
+    expected = "a new or empty folder, or one where writing the same shards was begun"
     return DataError(f"--shards {out}", what, expected, f"--shards {out}-2")
 
 

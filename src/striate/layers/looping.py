@@ -11,8 +11,8 @@ State = tuple[torch.Tensor, ...]
 
 
 def repeat_while(goes_on: Callable[..., torch.Tensor], step: Callable[..., State], state: State) -> State:
-    """The state after as many steps as `goes_on` (a boolean ()) says; all that is in it keeps its shape, type and
-    memory layout. In an exported program it is one operation: torch's `while_loop`, in ONNX `Loop`."""
+    """The state after `step` was repeated while `goes_on(*state)`, a boolean tensor (), was true; each tensor keeps its
+    shape, dtype and memory layout. In an exported program it is one operation: torch's `while_loop`, ONNX's `Loop`."""
     if torch.compiler.is_exporting():
         from torch._higher_order_ops import while_loop
 

@@ -138,7 +138,7 @@ def _load(path: Path, text: str) -> ModuleType:
     digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
     spec = importlib.util.spec_from_file_location(f"striate_user_{path.stem}_{digest}", path)
     if spec is None or spec.loader is None:
-        raise ModelError(text, f"{path} is no Python file", "a file ending in .py", "rename it to end in .py")
+        raise ModelError(text, f"{path} is not a Python file", "a file ending in .py", "rename it to end in .py")
     module = importlib.util.module_from_spec(spec)
     # Dataclasses and pickling look their module up by name.
     sys.modules[spec.name] = module
@@ -156,7 +156,7 @@ def _function(module: ModuleType, name: str, text: str) -> Callable[..., Any]:
         return function  # type: ignore[no-any-return]
     own = [k for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__]
     close = nearest(name, own) or (own[0] if own else None)
-    got = f"`{name}` is no function" if hasattr(module, name) else f"no function `{name}` in the file"
+    got = f"`{name}` is not a function" if hasattr(module, name) else f"no function `{name}` in the file"
     path = text.rpartition(":")[0]
     remedy = f"write {path}:{close}" if close else f"add `def {name}(input_shape, classes): ...` to it"
     raise ModelError(text, got, "one of " + ", ".join(own) if own else "a function that returns a network", remedy)

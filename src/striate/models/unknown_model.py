@@ -37,9 +37,11 @@ def no_network_there(text: str) -> ModelError:
     """The error for a path at which there is neither a run nor a checkpoint."""
     there = _what_is_there(text)
     if there == "file":
-        return nameless_weights(text) or ModelError("model", f"{text[:80]}, a file that is no network", EXPECTED, _HOW)
+        return nameless_weights(text) or ModelError(
+            "model", f"{text[:80]}, a file that does not hold a network", EXPECTED, _HOW
+        )
     if there == "folder":
-        got = f"the folder {text[:80]}, which is no run: it has no config.yaml"
+        got = f"the folder {text[:80]}, which is not a run: it has no config.yaml"
     else:
         got = f"the path {text[:80]}, where there is neither a run nor a checkpoint"
     runs = sorted(str(path.parent) for path in Path("runs").glob("*/config.yaml"))

@@ -99,7 +99,7 @@ ABOUT: dict[Method, str] = {
     "grad-cam": "Where the maps of a layer lie that speak for the prediction.",
     "occlusion": "By how much the prediction falls when a square there is blurred.",
     "deconvnet": "What the prediction is projected to, where each ReLU on the way back passes what is above 0.",
-    "guided-backprop": "The gradient, of which each ReLU on the way back passes only what is above 0.",
+    "guided-backprop": "The gradient; on the way back, each ReLU passes only values above 0.",
 }
 _WIDTH, _HEIGHT, _MARGIN = 260.0, 120.0, 6.0
 

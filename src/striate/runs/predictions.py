@@ -101,7 +101,7 @@ def read_predictions(run: RunDirectory, split: str) -> Predictions | None:
             raise ValueError("arrays of different lengths")
         _require_task(task, classes, arrays["targets"], answers, predicted)
         if arrays["ids"].dtype.kind not in "iu" or arrays["ids"].ndim != 1:
-            raise ValueError("ids that are no whole numbers")
+            raise ValueError("ids that are not whole numbers")
     except RunError:
         raise
     except Exception as error:  # every decompressor has errors of its own
@@ -125,7 +125,7 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
         with np.load(file, allow_pickle=False) as saved:
             arrays = {name: saved[name] for name in saved.files}
     if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-        raise ValueError("a member that is no array")  # numpy gives the bytes of what has no header of its own
+        raise ValueError("a member that is not an array")  # numpy gives the bytes of what has no header of its own
     return arrays
 
 
@@ -146,9 +146,9 @@ def _require_task(
             raise ValueError("predictions of another shape than their targets")
         images = targets.ndim == 4 and answers.dtype.kind == "f"  # (N, C, H, W), of which masks have no C
         if targets.dtype == np.uint8 and answers.dtype != np.uint8 and not images:
-            raise ValueError("predictions that are no masks for masks")
+            raise ValueError("predictions that are not masks, for targets that are")
         if any(array.dtype.kind not in "fiu" for array in (answers, targets)):
-            raise ValueError("targets or predictions that are no numbers")
+            raise ValueError("targets or predictions that are not numbers")
     else:
         _require_numbers(len(classes), targets, predicted)
     if not all(np.isfinite(array).all() for array in (answers, targets)):
@@ -163,7 +163,7 @@ def _require_numbers(classes: int, *arrays: NDArray[Any]) -> None:
             or array.ndim != 1
             or (array.size and not 0 <= array.min() <= array.max() < classes)
         ):
-            raise ValueError("numbers that are none of classes")
+            raise ValueError("numbers that are not class numbers")
 
 
 def _text(text: str) -> NDArray[np.uint8]:

@@ -158,7 +158,7 @@ class _Counting(_Unpickler):
 
 def _called(function: Any, arguments: Any) -> _Named:
     if not isinstance(function, _Named) or not isinstance(arguments, tuple):
-        raise pickle.UnpicklingError("a call of what is no function")
+        raise pickle.UnpicklingError("a call of something that is not a function")
     return function(*arguments)
 
 

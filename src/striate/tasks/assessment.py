@@ -150,7 +150,7 @@ def calibration_lines(raw: Calibration, after: Calibration | None, temperature: 
         if temperature.few:
             lines.append(f"    {cut_text(f'hardly to be trusted: {temperature.few}', 76)}")
         if after.nll >= raw.nll:
-            lines.append("    which is no better: leave the probabilities as they are")
+            lines.append("    which does not help: leave the probabilities as they are")
     return lines
 
 

@@ -135,7 +135,7 @@ def trust_section(
         after = None
     if temperature is not None and after is not None:
         low, high = temperature.interval.low, temperature.interval.high
-        worse = " That is no better: leave the probabilities as they are." if after.nll >= raw.nll else ""
+        worse = " That does not help: leave the probabilities as they are." if after.nll >= raw.nll else ""
         worse += f" It is hardly to be trusted: {temperature.few}." if temperature.few else ""
         said.append(
             f"Logits divided by a temperature of {temperature.value:.3g} (95 % interval {low:.3g} to {high:.3g}, fitted"

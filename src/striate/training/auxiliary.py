@@ -96,7 +96,7 @@ def watched_features(
             if not isinstance(result, torch.Tensor) or result.ndim < least:
                 raise ConfigError(
                     "auxiliary.layers",
-                    f"{name!r}, whose output is no batch of {'maps' if dense else 'features or maps'}",
+                    f"{name!r}, whose output is not a batch of {'maps' if dense else 'features or maps'}",
                     "a layer such as a convolution or its activation",
                     "name another one",
                 )

@@ -51,7 +51,7 @@ def note(execution: ExecutionConfig) -> str:
     """What a run says of it, with `batch_parts` decided."""
     if (execution.batch_parts or 1) == 1:
         return NOTE
-    parts = f"{execution.batch_parts} parts, of which batch normalization sees one at a time"
+    parts = f"{execution.batch_parts} parts, and batch normalization sees one part at a time"
     return f"{NOTE}; batches are computed in {parts}: the same bits in 1 to {execution.batch_parts} processes"
 
 

@@ -250,7 +250,7 @@ def _refuse_layout(config: Config, data: Dataset) -> None:
         raise ConfigError(
             "execution.memory_format",
             "channels_last for a table" if data.medium.flat else "channels_last for signals",
-            "contiguous: there are no images or volumes to lay out in another way",
+            "contiguous: only images and volumes have another memory format",
             "leave out --execution.memory_format",
         )
 

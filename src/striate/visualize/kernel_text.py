@@ -153,7 +153,7 @@ def _from_file(path: Path) -> Kernel:
             raise UsageError(where, several(path.stat().st_size, "byte"), "a text file of numbers", _EXAMPLE)
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror or str(error) if isinstance(error, OSError) else "bytes that are no text"
+        reason = error.strerror or str(error) if isinstance(error, OSError) else "bytes that are not text"
         raise UsageError(where, reason, "a text file of numbers, a row a line", _EXAMPLE) from None
     return parse_kernel(text, where)
 

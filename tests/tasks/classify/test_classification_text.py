@@ -49,7 +49,7 @@ def test_the_verdict_of_a_network_that_is_too_sure():
 
 def test_a_temperature_that_makes_it_worse_is_not_advised():
     fitted = fit_temperature(*calibrated(400, 3, seed=1, sharpness=2.5))
-    advice = "no better: leave the probabilities as they are"
+    advice = "does not help: leave the probabilities as they are"
     assert advice not in text_of(["a", "b", "c"], {})
     assert advice in text_of(["a", "b", "c"], {}, temperature=replace(fitted, value=20.0))
 

@@ -115,4 +115,4 @@ def _where(bad: Sequence[SignalRow]) -> str:
 
 
 def _remedy(way: str, otherwise: str) -> str:
-    return f"Layer strings: --model.init auto. Networks of one's own: --model.init {way}, {otherwise}."
+    return f"Layer strings: --model.init auto. Your own networks: --model.init {way}, {otherwise}."

@@ -112,10 +112,10 @@ def _outside(listing: Listing, placed: Sequence[_Placed]) -> Marked | None:
     """`data.box-range`: boxes that leave their image."""
     turned = [one for one in placed if one.box.angle is not None]
     bad = [one for one in placed if one.box.angle is None and _leaves(one.box.edges, one.size)]
-    why = "Training clips them to the image, and leaves those out of which less than a quarter is in it."
+    why = "Training clips them to the image, and leaves out boxes with less than a quarter of their area in it."
     if turned:
         bad = [one for one in turned if _mostly_outside(one)]
-        why = "Training leaves rotated boxes out of which less than half is in the image."
+        why = "Training leaves out rotated boxes with less than half of their area in the image."
     remedy = "Compare the image with the one that was annotated: it may have been cropped, turned or scaled since."
     return _marked(listing, "data.box-range", bad, len(placed), "leave their image", why, remedy)
 

@@ -85,7 +85,7 @@ def missing_class(evidence: Evidence, known: str, lacking: Mapping[str, Sequence
             where=evidence.listing.source,
             measured=f"of {known}, {said}",
             threshold="every class in every split",
-            why="What was never shown cannot be learned, and of what is not in test nothing can be said.",
+            why="A class without training samples cannot be learned, and one without test samples cannot be measured.",
             remedy=remedy,
         )
     )

@@ -138,7 +138,7 @@ def find_others(evidence: Evidence) -> Marked | None:
     """`data.ignored`: what else is not used."""
     names = [n for n in evidence.listing.ignored if not _hidden(n) and not _unread(n) and not is_sample(n)]
     finding = find_ignored(replace(evidence.listing, ignored=tuple(names)))
-    return None if finding is None else Marked(replace(finding, why="They are no pictures by their suffix."))
+    return None if finding is None else Marked(replace(finding, why="Their suffixes are not those of images."))
 
 
 def _hidden(name: str) -> bool:

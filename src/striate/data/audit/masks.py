@@ -33,7 +33,7 @@ def find_misfitting_masks(evidence: Evidence) -> Marked | None:
         measured=f"{len(misfits):,} of {several(len(evidence.splits), 'mask')} are not as large as their image: "
         f"{some(list(misfits.values()))}",
         threshold="0 masks",
-        why="Which pixel of the mask belongs to which of the image is open: training refuses them.",
+        why="Nothing says which pixel of the mask belongs to which pixel of the image: training refuses them.",
         remedy="Save each mask in the size of its image.",
     )
     return each_left_out(finding, sorted(misfits), "mask of another size")

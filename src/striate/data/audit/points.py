@@ -377,7 +377,7 @@ def find_unseen_points(listing: Listing, sizes: Sizes) -> Marked | None:
         where=listing.source,
         measured="; ".join(parts),
         threshold="each point visible in some images",
-        why="Of what is never visible nothing can be learned; it counts for nothing.",
+        why="A point that is never visible cannot be learned, and is left out of the loss and the metrics.",
         remedy="Annotate them, or leave the columns or rows out.",
     )
     return Marked(finding, alone(empty), dict.fromkeys(empty, "no visible point"))

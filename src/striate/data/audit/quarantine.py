@@ -44,7 +44,7 @@ def refuse_quarantine(listing: Listing, file: Path) -> None:
         what = "images with masks or boxes" if listing.annotation in ("mask", "box") else "an archive or arrays"
         raise DataError(
             f"{_OPTION} {file}",
-            f"{what}, whose samples are no files that a manifest names",
+            f"{what}, whose samples are not files named in a manifest",
             "a folder with a subfolder a class, or a manifest",
             "unpack an archive and give the folder; else leave out --quarantine, --json names every sample",
         )

@@ -81,7 +81,7 @@ def _quantity(listing: Listing) -> Finding | None:
             f"{listing.classes[-1]}"
         )
         + (f", {few:,} of them with fewer than {_FEW} samples" if few else ""),
-        "As classes, 30 is no nearer to 31 than to 80: a quantity, such as an age, is learned as a number.",
+        "As classes, 30 is as far from 31 as from 80: a quantity, such as an age, is learned as a number.",
         Remedy("If it is a quantity: --task regress.", settings={"task.name": "regress"}),
         certain=bool(few),
     )

@@ -42,7 +42,7 @@ class VolumeWarp:
     size: tuple[int, int, int] | None = None
 
     def apply(self, x: torch.Tensor, *, nearest: bool = False, fill: float | None = None) -> torch.Tensor:
-        """A new batch. Voxels outside the volume are `fill`, or the nearest voxel where that is None."""
+        """A new batch. Voxels outside the volume are `fill`, or the nearest voxel where `fill` is None."""
         if self.corner is not None and self.size is not None:
             x = _patches(x, self.corner, self.size)
         if self.linear is not None:

@@ -66,7 +66,7 @@ def _by_folder(listing: Listing) -> Listing:
             f"data {listing.source}",
             f"{several(len(folders[where]), 'picture')} directly in {where}/, of no clip",
             "a folder of frames for each clip, in the folder of its class: run/clip1/0001.png",
-            "put the frames of each clip into a folder of its own; pictures that are no frames need neither --data.view"
+            "put the frames of each clip into a folder of its own; images that are not frames need neither --data.view"
             " nor --data.frames",
         )
     order = sorted(folders)

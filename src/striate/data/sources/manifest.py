@@ -383,7 +383,7 @@ def check_path(path: Path, root: Path, row: TableRow, *, folders: bool = False) 
     if not real.is_relative_to(root):
         raise _at(path, row.line, f"{row.path!r}, a link to {real}", inside, "copy the file instead of linking it")
     if not found:
-        raise _at(path, row.line, f"{row.path!r}, which is no file", inside, _where_it_is(path, root, row.path))
+        raise _at(path, row.line, f"{row.path!r}, which is not a file", inside, _where_it_is(path, root, row.path))
     return row
 
 

@@ -44,7 +44,7 @@ def list_npz(path: Path, layout: Layout, names: Mapping[str, str] | None = None)
         arrays = {name: file[called[name]] for name in sorted(called)}
         shapes = {} if _complete(called) else {name: np.shape(file[name]) for name in there[:20]}
         if other := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
-            raise ValueError(f"{other[0]} is no array")  # numpy gives the bytes of what has no header of its own
+            raise ValueError(f"{other[0]} is not an array")  # numpy gives the bytes of what has no header of its own
     if not _complete(arrays):
         raise _unknown(path, shapes)
     blocks = _blocks(path, arrays)

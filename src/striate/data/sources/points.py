@@ -75,7 +75,7 @@ def _load(tree: Tree, file: str, data: bytes) -> dict[str, Any]:
         raise _damaged(tree, file, "no lists images, annotations and categories", "the form of COCO")
     entries = [entry for key in keys for entry in document[key]]
     if not all(isinstance(entry, dict) for entry in entries):
-        raise _damaged(tree, file, "an entry that is no object", "objects")
+        raise _damaged(tree, file, "an entry that is not an object", "objects")
     return document
 
 
@@ -162,7 +162,7 @@ def _category(tree: Tree, documents: dict[str, dict[str, Any]]) -> tuple[tuple[s
         for category in document["categories"]:
             if names := category.get("keypoints"):
                 if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-                    raise _damaged(tree, file, "keypoints of a category that are no names", "a list of names")
+                    raise _damaged(tree, file, "keypoints of a category that are not names", "a list of names")
                 found.setdefault(tuple(names), category.get("skeleton") or [])
     if len(found) != 1:
         got = f"{several(len(found), 'different list')} of names of points" if found else "no names of points"

@@ -95,7 +95,7 @@ def _unfinished(folder: Path) -> DataError:
         remedy = f"finish it: striate data pack {source} --shards {pasted(folder)} --shard-size {megabytes:g}"
     except (OSError, DataError, ValueError, TypeError, LookupError):
         remedy = f"remove it, and pack the data again: rm -r {pasted(folder)}"
-    got = "shards of which the last are missing: whoever wrote them was interrupted, or is still writing"
+    got = "shards without the last ones: writing them was interrupted, or is still going on"
     return DataError(f"data {folder}", got, f"a whole set, with {INDEX}, which is written last", remedy)
 
 

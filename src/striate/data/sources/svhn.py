@@ -92,7 +92,7 @@ def _array(body: memoryview, order: str, names: Collection[str], limit: int) -> 
     stored, content = next(parts, (0, body[:0]))
     kind = meaning & 0xFF
     if kind not in _CLASSES or meaning & 0x800 or stored not in _STORED:
-        raise ValueError(f"{name} is no array of real numbers")
+        raise ValueError(f"{name} is not an array of real numbers")
     if min(shape, default=0) < 0 or len(shape) < 2 or prod(shape) * int(_CLASSES[kind][1]) > limit:
         raise TooLarge
     values = np.frombuffer(content, order + _STORED[stored])

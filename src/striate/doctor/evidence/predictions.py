@@ -34,7 +34,7 @@ class Predictions:
         """The classes predicted, in the shape of the targets. Raises NoEvidence where there are none."""
         found = classes_of(self.outputs, self.targets)
         if found is None:
-            raise NoEvidence("outputs and targets are no classes")
+            raise NoEvidence("outputs and targets are not classes")
         return found
 
     @property

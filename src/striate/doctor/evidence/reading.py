@@ -56,7 +56,7 @@ class Batches:
         if self.y is None or self.y.ndim != 1 or self.y.is_floating_point() or self.y.is_complex():
             if self.y is not None and self.y.ndim == 2 and self.y.shape[1] == 1 and not self.y.is_floating_point():
                 return self.y[:, 0].long()
-            raise NoEvidence("the targets are no class numbers")
+            raise NoEvidence("the targets are not class numbers")
         return self.y.long()
 
     @property

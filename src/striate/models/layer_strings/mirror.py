@@ -23,7 +23,7 @@ At = tuple[Layer, Shape, Shape]
 
 _WEIGHTED, _POOLS = ("fc", "conv", "code"), ("pool", "avgpool")
 _KEPT = ("relu", "leaky", "prelu", "elu", "sigmoid", "tanh", "swish", "bn", "gn", "ln")
-_BY_HAND = "a decoder of your own behind the code, which ends in as many numbers as the image has"
+_BY_HAND = "your own decoder behind the code, whose output has as many numbers as the image"
 
 
 def code_of(network: Network) -> tuple[Layer | None, bool]:

@@ -139,7 +139,9 @@ def read_torch(call: Call) -> Layer | None:
     name = torch_name(call.name) or ""
     if name not in TORCH:
         close = torch_spelling(nearest(name, [known.lower() for known in TORCH]) or "")
-        got = f"`{call.name}`, which is no layer of a layer string" + (f"; did you mean `nn.{close}`?" if close else "")
+        got = f"`{call.name}`, which is not a layer of a layer string" + (
+            f"; did you mean `nn.{close}`?" if close else ""
+        )
         edits = [Edit(call.start, call.start + len(call.name), f"nn.{close}")] if close else []
         shown = [known for known in TORCH if not known.endswith(("1d", "3d")) and not known.startswith("Lazy")]
         expected = f"one of torch.nn's {', '.join(shown)}; {_OTHERS}"

@@ -29,7 +29,7 @@ AUTOENCODER = "autoencoder"
 
 def encoder_name(name: str, outputs: int) -> str | None:
     """The layer string of the encoder of the network `name`, with a new layer of `outputs` behind the code; None where
-    it is no autoencoder."""
+    it is not an autoencoder."""
     text = name
     if name.strip().partition("(")[0].strip() == AUTOENCODER:
         text = _as_layers(name)
@@ -54,7 +54,7 @@ def _as_layers(name: str) -> str:
 
 def encoder_weights(weights: SavedNetwork, network: nn.Module) -> tuple[SavedNetwork, str] | None:
     """Of the run of an autoencoder the tensors of its encoder that `network` has, too, and a note on what was left out;
-    None where the run is of no autoencoder, or the network is one with the same tensors."""
+    None where the run is not of an autoencoder, or the network is one with the same tensors."""
     names, own = list(weights.tensors), network.state_dict()
     code = next((place for place, key in enumerate(names) if _CODE.search(key)), None)
     if any(key.startswith("body.") for key in names) and any(key.startswith("decoder.") for key in names):
@@ -86,7 +86,7 @@ def _width(tensors: dict[str, torch.Tensor]) -> int:
 
 def unrolled(weights: SavedNetwork, network: nn.Module) -> tuple[SavedNetwork, str] | None:
     """A stack of restricted Boltzmann machines as the tensors of an autoencoder, and a note; None where the run is of
-    no such stack, or the network no autoencoder of fully connected layers. Raises ModelError for other sizes."""
+    no such stack, or the network is not an autoencoder of fully connected layers. Raises ModelError for other sizes."""
     found = sorted((int(match[1]), key) for key in weights.tensors if (match := _MACHINE.fullmatch(key)))
     if not found or code_layer(network) is None:
         return None

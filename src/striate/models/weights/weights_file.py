@@ -135,7 +135,7 @@ def _not_weights(text: str, error: Exception) -> ModelError:
     elif named and "nsupported" in message:
         got = f"a pickle with {named.group(1)}, which is code: it was not run"
     else:
-        return _unreadable(text, f"a damaged or cut file, or none of weights: {_first_line(error)}")
+        return _unreadable(text, f"a damaged or truncated file, or one without weights: {_first_line(error)}")
     return ModelError(f"weights {text}", got, f"tensors and plain values: {_EXPECTED}", _SAVE)
 
 

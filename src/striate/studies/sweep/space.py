@@ -46,7 +46,7 @@ _REFUSED = {
     "budget.steps_before": ("it is decided, not chosen", "leave it out"),
     "budget.target": ("it is what trainings are held against", "striate train --target 0.94 with the best fields"),
     "recipe": ("it only fills in what the sweep leaves open", "--recipe quick for all"),
-    "seed": ("a lucky seed is no merit", "--seeds 5 repeats the best with five seeds"),
+    "seed": ("a configuration is not better for a lucky seed", "--seeds 5 repeats the best with five seeds"),
     "baseline": ("it changes no training", "--baseline true for the final run"),
     "compare_single": ("it changes no training", "--compare-single for the final run"),
     "data.targets": ("scores of other targets cannot be compared", "--targets age:number,gender:class for all"),

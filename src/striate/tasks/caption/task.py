@@ -84,7 +84,7 @@ class Caption(Task):
     exports: ClassVar[tuple[str, ...]] = ("tokens", "log_probabilities", "attention")
     draws: ClassVar[bool] = True
     refused_augmentation: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("mixup", "cutmix"), "images of which captions tell: a sentence cannot be blended with another one"
+        ("mixup", "cutmix"), "images with captions: two sentences cannot be blended"
     )
     loss_name: ClassVar[str] = "cross-entropy"  # type: ignore[misc]
 

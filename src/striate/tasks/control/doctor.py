@@ -61,7 +61,7 @@ def environment_findings(found: Experience, limit: int, where: str) -> Iterator[
     at_limit = found.terminated[found.ends] & (lengths == limit)
     if len(lengths) >= FEWEST_RESETS and at_limit.all():
         told = f"all of {several(len(lengths), 'episode')} are terminated after {several(limit, 'step')}, their limit"
-        yield _truncated(where, told)
+        yield truncated_terminal(where, told)
 
 
 def experience_findings(found: Experience, where: str = _PLAYED) -> Iterator[Finding]:
@@ -149,30 +149,44 @@ def _terminals(found: Experience, where: str) -> Iterator[Finding]:
     yield terminal_lost(where, f"{unmarked} of {several(resets, 'reset')} are not marked as the end of an episode")
 
 
-def terminal_lost(where: str, measured: str) -> Finding:
+def terminal_lost(
+    where: str,
+    measured: str,
+    *,
+    threshold: str = "every end of an episode marked",
+    remedy: str = "store `terminated` with each transition, and "
+    "target = reward + gamma * (1 - terminated) * next_value",
+) -> Finding:
     """`reward.terminal-lost`."""
     return Finding(
         code="reward.terminal-lost",
         severity="error",
         where=where,
         measured=measured,
-        threshold="every end of an episode marked",
+        threshold=threshold,
         why="The value of the last state of an episode is learned from the first state of the next one: losing costs "
         "nothing, and values grow without an end.",
-        remedy="store `terminated` with each transition, and target = reward + gamma * (1 - terminated) * next_value",
+        remedy=remedy,
     )
 
 
-def _truncated(where: str, measured: str) -> Finding:
+def truncated_terminal(
+    where: str,
+    measured: str,
+    *,
+    threshold: str = "episodes that were cut off at a limit are not terminated",
+    remedy: str = "store `terminated` alone, not `terminated or truncated`, and bootstrap from the last observation of "
+    "a truncated episode",
+) -> Finding:
+    """`reward.truncated-terminal`."""
     return Finding(
         code="reward.truncated-terminal",
         severity="warning",
         where=where,
         measured=measured,
-        threshold="episodes that were cut off at a limit are not terminated",
+        threshold=threshold,
         why="The network learns that nothing follows after a limit of steps that it cannot see.",
-        remedy="store `terminated` alone, not `terminated or truncated`, and bootstrap from the last observation of a "
-        "truncated episode",
+        remedy=remedy,
     )
 
 
@@ -237,7 +251,7 @@ def explores_always(where: str, measured: str) -> Finding:
         where=where,
         measured=measured,
         threshold=f"less than {percent(CONSTANT)} at the end",
-        why="Most of what is seen is what random actions lead to, never the states that a good player reaches.",
+        why="Most observations are those of random play; states that only a good player reaches are missing.",
         remedy=Remedy(
             "epsilon = max(0.05, 1 - step / (0.1 * steps)), at each step",
             settings={"task.control.explore_end": 0.05},
@@ -253,8 +267,8 @@ def stale_target(where: str, measured: str, every: int) -> Finding:
         where=where,
         measured=measured,
         threshold="one update of the target network",
-        why="All targets are values of the untrained network: only rewards within one return are learned, and "
-        "nothing of what follows.",
+        why="All targets are values of the untrained network: only rewards within one return are learned, not "
+        "those that come later.",
         remedy=Remedy(
             f"if updates % {every} == 0: target.load_state_dict(network.state_dict())",
             settings={"task.control.target_every": every},
@@ -301,7 +315,7 @@ def replayed_findings(recorded: Recorded, where: str = _PLAYED) -> Iterator[Find
     cut = sum(bool(n.terminated[-1] and not t.terminated[-1]) for n, t in pairs)
     if cut:
         measured = f"{cut} of {several(len(pairs), 'episode')} are marked as terminated where the limit cut them off"
-        yield _truncated(where, measured)
+        yield truncated_terminal(where, measured)
 
 
 def _episodes(recorded: Recorded, number: int) -> Iterator[tuple[Experience, Experience]]:

@@ -342,7 +342,7 @@ class Detect(Task):
     def explained(self, decoded: torch.Tensor) -> Explained:
         """The box with the highest score."""
         if not len(decoded) or decoded[0, CLASS] < 0:
-            got = "an image in which nothing is found"
+            got = "an image without detections"
             raise UsageError("explain", got, "one with an object to explain", "give another image")
         found, count = self._box_explained(decoded[0]), len(self.describe(decoded)["boxes"])
         others = (

@@ -231,7 +231,7 @@ class Keypoints(Task):
         if (request.flip or request.vertical_flip) and not self.pairs:
             raise ConfigError(
                 "augment.flip" if request.flip else "augment.vertical_flip",
-                "mirrored images, and points of which nobody knows which are left and right",
+                "mirrored images, and points without names of left and right",
                 "the pairs of points that a mirror image exchanges; none where it exchanges none",
                 f"{hint}{', if it is these' if self.suggested else ''}",
             )

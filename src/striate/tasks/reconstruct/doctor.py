@@ -88,8 +88,8 @@ def _no_better_than_mean(evaluation: Evaluation) -> Finding | None:
         where=f"{evaluation.split} split",
         measured=f"a mean squared error of {own:.4g}",
         threshold=f"{mean:.4g}, that of the mean image",
-        why=f"On {several(evaluation.n, 'image')} the reconstructions are no nearer to the images than one and the "
-        "same picture would be: the scale of the outputs is wrong, or nothing was learned.",
+        why=f"On {several(evaluation.n, 'image')} the reconstructions are as far from the images as one image for all "
+        "would be: the scale of the outputs is wrong, or nothing was learned.",
         remedy="Let the network give values from 0 to 1 for --task.loss squared, logits for binary-cross-entropy; or "
         "train for longer.",
     )

@@ -78,7 +78,7 @@ def search_learning_rate(
         raise ConfigError(
             "optim.name",
             f"own-rule, whose usual rate for this network is {prepared.config.optim.lr:g}",
-            "an optimizer that lowers a loss, by which rates are told apart",
+            "an optimizer that lowers a loss: learning rates are compared by it",
             f"striate train {pasted(prepared.config.data.source)} --model {pasted(prepared.config.model.name)}"
             " --optim.name own-rule, which takes that rate",
         )

@@ -57,7 +57,7 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
         )
     if config.recipe == "planner":
         raise ConfigError(
-            "recipe", f"planner, for {data.name}", "an environment, in which a planner can look ahead",
+            "recipe", f"planner, for {data.name}", "an environment where a planner can look ahead",
             "striate train gym:striate/Catch-v0 --recipe planner; for samples, leave out --recipe",
         )  # fmt: skip
     if config.recipe == "speedrun" and facts.has_weights:

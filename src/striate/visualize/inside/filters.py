@@ -217,7 +217,7 @@ def noise_words(bank: FilterBank) -> str:
         else "Longer training, or more data, gives filters that can be read."
     )
     return (
-        "They look like noise: neighboring weights are no more alike than shuffled ones (Moran's I "
+        "They look like noise: neighboring weights are as different as shuffled ones (Moran's I "
         f"{alike:.2f}, shuffled {shuffled:.2f}). {then}"
     )
 

@@ -70,7 +70,7 @@ def read_header(data: bytes | Path, where: str) -> SoundHeader:
         raise Unreadable(
             where,
             f"{header.seconds:,.0f} seconds long, more than the {MOST_SECONDS:,} of a sample",
-            "a recording of what its label says",
+            "a recording of its label",
             "cut it into pieces; `striate predict RUN FILE --every 1` predicts for a recording of any length",
         )
     return header

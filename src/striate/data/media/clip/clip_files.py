@@ -374,7 +374,7 @@ def _too_long(where: str, got: str) -> Unreadable:
     return Unreadable(
         where,
         f"{got}, more than the {MOST_SECONDS} seconds or {MOST_FRAMES:,} frames of a sample",
-        "a clip of what its label says",
+        "a clip of its label",
         "cut it into clips: ffmpeg -i FILE -f segment -segment_time 5 -reset_timestamps 1 clip%03d.mp4",
     )
 

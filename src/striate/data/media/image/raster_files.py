@@ -320,7 +320,7 @@ def _read_tiff(pages: list[Any], data: bytes, where: str, max_pixels: int, *, al
     wanted = pages if all_pages else pages[:1]
     first = pages[0]
     if any((page.shape, page.dtype) != (first.shape, first.dtype) for page in wanted):
-        raise UnreadableImage(where, "pages of several sizes or types, which are no channels", "--data.pages first")
+        raise UnreadableImage(where, "pages of several sizes or types, which cannot be channels", "--data.pages first")
     values = np.concatenate([_page(page, data, where, max_pixels, len(wanted)) for page in wanted], axis=2)
     tag = first.tags.get(_ORIENTATION)
     upright = _TURN.get(int(tag.value)) if tag is not None and isinstance(tag.value, int) else None

@@ -13,7 +13,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reward_code import environment_steps, origins
 from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
 from striate.records import Finding
-from striate.tasks.control.doctor import CONSTANT, explores_always, explores_never
+from striate.tasks.control.doctor import CONSTANT, explores_always, explores_never, truncated_terminal
 
 _DRAWS = ("random", "rand", "uniform", "random_sample")
 _CHANCE = (*_DRAWS, "sample", "multinomial", "randint", "choice", "choices", "integers", "randn", "normal", "rsample",
@@ -121,13 +121,10 @@ def _truncated(evidence: Evidence) -> Iterator[Finding]:
             if len(names) < 4 or terminated in names or not both & set(names):
                 continue
             name = next(iter(both & set(names)))
-            yield Finding(
-                code="reward.truncated-terminal",
-                severity="warning",
-                where=f"{Path(file).name}, line {node.lineno}",
-                measured=f"`{ast.unparse(node)}` stores `{name}`, which is also true where a limit cut the episode off",
+            yield truncated_terminal(
+                f"{Path(file).name}, line {node.lineno}",
+                f"`{ast.unparse(node)}` stores `{name}`, which is also true where a limit cut the episode off",
                 threshold=TRUNCATED_TERMINAL.threshold,
-                why="The network learns that nothing follows after a limit of steps that it cannot see.",
                 remedy=f"`{terminated}` in the place of `{name}`; `{name}` only decides when to reset",
             )
             return

@@ -57,7 +57,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     batches = evidence.train.raw
     places = _places(batches[0])
     if places is None:
-        raise NoEvidence("batches are no transitions")
+        raise NoEvidence("batches are not transitions")
     seen, after, rewards, done = (
         torch.cat([part for batch in batches if (part := leaf(batch, places[name])) is not None])
         for name in ("observation", "following", "reward", "done")

@@ -14,6 +14,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reward_code import Bootstrap, bootstraps, environment_steps, network_called, optimized
 from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
 from striate.records import Finding
+from striate.tasks.control.doctor import terminal_lost
 
 
 def _found(evidence: Evidence) -> tuple[ScriptSource, list[Bootstrap]]:
@@ -33,14 +34,10 @@ def _terminal_lost(evidence: Evidence) -> Iterator[Finding]:
     lost = [part for part in found if not part.masked]
     if not lost or len(lost) < len(found):
         return
-    yield Finding(
-        code="reward.terminal-lost",
-        severity="error",
-        where=_where(lost[0]),
-        measured=f"`{ast.unparse(lost[0].node)}` counts the value of what follows also where nothing follows",
+    yield terminal_lost(
+        _where(lost[0]),
+        f"`{ast.unparse(lost[0].node)}` counts the value of the next state even where the episode has ended",
         threshold=TERMINAL_LOST.threshold,
-        why="The value of the last state of an episode is learned from the first state of the next one: losing costs "
-        "nothing, and values grow without an end.",
         remedy=f"`{ast.unparse(lost[0].node)} * (1 - terminated)`, with `terminated` of env.step as a float",
     )
 
@@ -67,7 +64,7 @@ def _target_stale(evidence: Evidence) -> Iterator[Finding]:
                 where=_where(bootstrap),
                 measured=f"the target network `{name}` {once}",
                 threshold=TARGET_STALE.threshold,
-                why="All targets are values of an untrained network: nothing of what follows a step is ever learned.",
+                why="All targets are values of an untrained network: rewards that come later are never learned.",
                 remedy=f"`if step % 1000 == 0: {ast.unparse(function)}.load_state_dict(network.state_dict())` in the "
                 "loop",
             )
