@@ -30,14 +30,11 @@ def compare(
         Print one JSON document on stdout.
     """
     from striate.api import compare as compare_runs
-    from striate.cli.output import print_json, print_note, print_text, results_only
+    from striate.cli.output import print_note, print_result, results_only
 
     with results_only(json):
         found = compare_runs(runs, split=split, announce=print_note)
     for note in found.notes:
         print_note(note)
-    if json:
-        print_json(found.to_json())
-    else:
-        print_text(str(found))
+    print_result(found, json=json)
     return 0

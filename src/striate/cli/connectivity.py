@@ -50,7 +50,7 @@ def connectivity(
         Print one JSON document on stdout.
     """
     from striate.account.connectivity import compare_connectivity
-    from striate.cli.output import print_json, print_text
+    from striate.cli.output import print_result
 
     found = compare_connectivity(
         read_sizes("INPUT", input, _EXAMPLE),
@@ -60,10 +60,7 @@ def connectivity(
         padding="same" if pad == "same" else read_sizes("--pad", pad, "1"),
         bias=bias,
     )
-    if json:
-        print_json(found.to_json())
-    else:
-        print_text(_text(found))
+    print_result(found, _text(found), json=json)
     return 0
 
 

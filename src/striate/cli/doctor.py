@@ -50,7 +50,7 @@ def doctor(
         Print one JSON document on stdout, everything else on stderr.
     """
     from striate.api import write_diagnosis
-    from striate.cli.output import print_json, print_note, print_text, results_only, stdout
+    from striate.cli.output import print_note, print_result, results_only, stdout
     from striate.doctor.diagnosis import diagnosis_text
     from striate.visualize.picture_path import refuse_picture_path
     from striate.wording import filled
@@ -68,11 +68,8 @@ def doctor(
     if html is not None:
         write_diagnosis(found, html)
         print_note(f"written: {html}")
-    if json:
-        print_json(found.to_json())
-    else:
-        width = stdout().width
-        print_text(f"{filled(found.subject, width)}\n\n{diagnosis_text(found.diagnosis, width)}")
+    width = stdout().width
+    print_result(found, f"{filled(found.subject, width)}\n\n{diagnosis_text(found.diagnosis, width)}", json=json)
     return 1 if found.diagnosis.counts()["error"] else 0
 
 

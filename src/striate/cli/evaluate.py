@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,8 +11,8 @@ from cyclopts import Parameter
 
 from striate.api.fields_of_data import MEASURED, refuse_unused
 from striate.cli.fields import takes_fields
-from striate.cli.kept_measure import print_kept_measure
 from striate.cli.learning_curve import read_counts, read_seeds
+from striate.cli.output import print_kept_measure
 
 if TYPE_CHECKING:
     from striate.tasks.evaluation import Evaluation
@@ -87,70 +88,76 @@ def evaluate(
         evaluation.json about the split.
     """
     refuse_unused(fields, MEASURED, "an evaluation")
-    if _plays(run):
-        options: dict[str, object] = {"--cost": cost, "--threshold": threshold, "--unknown": unknown, "DATA": data}
-        options |= {"--robustness": robustness, "--learning-curve": learning_curve, "--invariance": invariance}
-        options |= {"--weights": weights, "--counts": counts, "--seeds": seeds}
-        return _print_episodes(run, [name for name, given in options.items() if given], json=json)
+    kinds = {"--unknown": unknown, "--robustness": robustness, "--invariance": invariance}
+    kinds |= {"--learning-curve": learning_curve}
     curve = {"--weights": weights, "--counts": counts, "--seeds": seeds}
-    asked = [option for option, value in curve.items() if value is not None]
-    if asked and not learning_curve:
-        raise _without_curve(run, asked[0], curve[asked[0]])
-    if unknown is not None:
-        others: dict[str, object] = {"--robustness": robustness, "--invariance": invariance}
-        others |= {"--learning-curve": learning_curve}
-        others |= {"--cost": cost, "--threshold": threshold, "other data": data}
-        return _print_unknown(run, unknown, [name for name, given in others.items() if given], json=json)
-    if cost or threshold:
-        for option, given in (
-            ("--robustness", robustness),
-            ("--invariance", invariance),
-            ("--learning-curve", learning_curve),
-        ):
-            if given:
-                raise _with_rule(run, option)
-    others = {"--invariance": invariance, "--learning-curve": learning_curve}
-    beside = next((option for option, given in others.items() if given), "")
-    if robustness:
-        _refuse_together(run, None, "--robustness", beside)
-        from striate.api import robustness as measure_robustness
-        from striate.api import write_robustness
+    beside = _given({"--cost": cost, "--threshold": threshold, "other data": data})
+    chosen, of_curve = _given(kinds), _given(curve)
+    if _plays(run):
+        return _print_episodes(run, [*chosen, *of_curve, *beside], json=json)
+    if of_curve and not learning_curve:
+        raise _without_curve(run, of_curve[0], curve[of_curve[0]])
+    if not chosen:
+        return _print_evaluation(run, data, fields.get("data.names"), plan, cost, threshold, json=json)
+    _refuse_together(run, chosen, beside, unknown)
+    measure, write = _measurement(run, chosen[0], data, plan, unknown, weights, read_counts(counts), seeds)
+    return print_kept_measure(run, measure, write, json=json)
 
-        write = partial(write_robustness, other=data is not None)
-        return print_kept_measure(run, partial(measure_robustness, data=data, plan=plan), write, json=json)
-    if invariance:
-        _refuse_together(run, data, "--invariance", "--learning-curve" if learning_curve else "")
-        from striate.api import invariance as measure_invariance
-        from striate.api import write_invariance
 
-        return print_kept_measure(run, measure_invariance, write_invariance, json=json)
-    if learning_curve:
-        _refuse_together(run, data, "--learning-curve")
-        from striate.api import learning_curve as measure_learning_curve
-        from striate.api import write_learning_curve
+def _given(options: Mapping[str, object]) -> list[str]:
+    """The options that were given."""
+    return [name for name, value in options.items() if value is not None and value is not False and value != []]
 
-        measure = partial(
-            measure_learning_curve, weights=weights, counts=read_counts(counts), seeds=read_seeds(seeds, run)
-        )
-        return print_kept_measure(run, measure, write_learning_curve, json=json)
+
+def _measurement(
+    run: Path,
+    kind: str,
+    data: str | None,
+    plan: Literal["auto", "plain"],
+    unknown: str | None,
+    weights: str | None,
+    counts: tuple[int, ...] | None,
+    seeds: int | None,
+) -> tuple[Callable[..., Any], Callable[[Path, Any], tuple[Path, ...]]]:
+    """What measures the run, and what writes the result into it."""
+    from striate import api
+
+    if kind == "--unknown":
+        return lambda run, announce: api.evaluate_unknown(run, str(unknown), announce=announce), lambda *_: ()
+    if kind == "--robustness":
+        measure = partial(api.robustness, data=data, plan=plan)
+        return measure, partial(api.write_robustness, other=data is not None)
+    if kind == "--invariance":
+        return api.invariance, api.write_invariance
+    measure = partial(api.learning_curve, weights=weights, counts=counts, seeds=read_seeds(seeds, run))
+    return measure, api.write_learning_curve
+
+
+def _print_evaluation(
+    run: Path,
+    data: str | None,
+    names: Any,
+    plan: Literal["auto", "plain"],
+    cost: list[str] | None,
+    threshold: list[str] | None,
+    *,
+    json: bool,
+) -> int:
     from striate.api import evaluate as evaluate_run
-    from striate.cli.output import print_json, print_note, print_text, results_only
+    from striate.cli.output import exit_code, print_note, print_result, results_only
 
     with results_only(json):
         evaluation = evaluate_run(
-            run, data, names=fields.get("data.names"), plan=plan, cost=cost, threshold=threshold, announce=print_note
+            run, data, names=names, plan=plan, cost=cost, threshold=threshold, announce=print_note
         )
     for said in (*evaluation.notes, *evaluation.findings):
         print_note(str(said))
     if line := evaluation.inference.line():
         print_note(line)
-    if json:
-        print_json(evaluation.to_json())
-    else:
-        print_text(str(evaluation))
+    print_result(evaluation, json=json)
     if data is not None:
         _keep(run, evaluation)
-    return 1 if any(finding.severity == "error" for finding in evaluation.findings) else 0
+    return exit_code(evaluation.findings)
 
 
 def _plays(run: Path) -> bool:
@@ -164,7 +171,7 @@ def _plays(run: Path) -> bool:
 
 def _print_episodes(run: Path, others: list[str], *, json: bool) -> int:
     from striate.api import evaluate_player
-    from striate.cli.output import print_json, print_text
+    from striate.cli.output import print_result
     from striate.errors import UsageError, pasted
     from striate.tasks.control.play import return_line
 
@@ -172,27 +179,7 @@ def _print_episodes(run: Path, others: list[str], *, json: bool) -> int:
         got = f"{others[0]} for a network that plays"
         raise UsageError("striate eval", got, "the run alone: its test episodes", f"striate eval {pasted(run)}")
     metrics = evaluate_player(run).metrics()
-    if json:
-        print_json({"split": "test", **metrics})
-    else:
-        print_text(f"test: {return_line(metrics)}")
-    return 0
-
-
-def _print_unknown(run: Path, unknown: str, others: list[str], *, json: bool) -> int:
-    from striate.api import evaluate_unknown
-    from striate.cli.output import print_json, print_note, print_text, results_only
-    from striate.errors import UsageError, pasted
-
-    if others:
-        remedy = f"striate eval {pasted(run)} --unknown {pasted(unknown)}"
-        raise UsageError("striate eval", f"--unknown with {others[0]}", "one measurement", remedy)
-    with results_only(json):
-        found = evaluate_unknown(run, unknown, announce=print_note)
-    if json:
-        print_json(found.to_json())
-    else:
-        print_text(str(found))
+    print_result({"split": "test", **metrics}, f"test: {return_line(metrics)}", json=json)
     return 0
 
 
@@ -215,24 +202,13 @@ def _without_curve(run: Path, option: str, value: object) -> Exception:
     return UsageError(option, str(value), "this option beside --learning-curve", remedy)
 
 
-def _with_rule(run: Path, option: str) -> Exception:
-    from striate.errors import UsageError, pasted
-
-    return UsageError(
-        "striate eval",
-        f"--cost or --threshold with {option}",
-        "one of them; a run trained with --task.cost is measured by it",
-        f"striate eval {pasted(run)} {option}",
-    )
-
-
-def _refuse_together(run: Path, data: str | None, option: str, beside: str = "") -> None:
-    """Raise UsageError where an option comes with data, or with another option, that it has no use for."""
-    got = f"{option} with other data, {data}" if data is not None else ""
-    got = got or (f"{option} with {beside}" if beside else "")
-    if got:
+def _refuse_together(run: Path, chosen: Sequence[str], beside: Sequence[str], unknown: str | None) -> None:
+    """Raise UsageError where a measurement comes with another one, or with an option that it has no use for."""
+    option = chosen[0]
+    others = [*chosen[1:], *(name for name in beside if name != "other data" or option != "--robustness")]
+    if others:
         from striate.errors import UsageError, pasted
 
-        raise UsageError(
-            "striate eval", got, "one measurement of the run's own data", f"striate eval {pasted(run)} {option}"
-        )
+        got, value = f"{option} with {others[0]}", f" {pasted(str(unknown))}" if option == "--unknown" else ""
+        expected = "one measurement, of the run as it was trained"
+        raise UsageError("striate eval", got, expected, f"striate eval {pasted(run)} {option}{value}")

@@ -147,7 +147,7 @@ def _explain(
     """Explain one image, and write its page."""
     from striate.api import explain as explain_image
     from striate.api import write_explanation
-    from striate.cli.output import print_json, print_note, print_text, results_only, stdout
+    from striate.cli.output import print_note, print_result, results_only, stdout
     from striate.visualize.attribution.explanation_record import explanation_text
     from striate.visualize.picture_path import refuse_picture_path
 
@@ -160,10 +160,7 @@ def _explain(
         explained = explain_image(run, image, method, **rule)
     if out is not None:
         write_explanation(explained, out)
-    if json:
-        print_json(explained.to_json(), indent=None if line else 2)
-    else:
-        print_text(explanation_text(explained, stdout().width))
+    print_result(explained, explanation_text(explained, stdout().width), json=json, indent=None if line else 2)
     if out is not None:
         print_note(f"written: {out}")
     return 0 if explained.trusted else 1

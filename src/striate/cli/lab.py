@@ -39,7 +39,7 @@ def lab(
     json
         Print the address as one line of JSON on stdout: {"url": …}.
     """
-    from striate.cli.output import print_json, print_note, print_text
+    from striate.cli.output import print_address
     from striate.errors import UsageError
 
     try:
@@ -59,12 +59,7 @@ def lab(
     opened.load()
 
     def announce(address: str) -> None:
-        if json:
-            print_json({"url": address}, indent=None)
-        else:
-            print_text(address)
-        sys.stdout.flush()
-        print_note("The lab is open; Ctrl-C ends it.")
+        print_address(address, "The lab is open; Ctrl-C ends it.", json=json)
         if open:
             _show(address, opened)
 

@@ -46,8 +46,7 @@ def learning_curve(
     """
     from striate.api import learning_curve as measure
     from striate.api import train, write_learning_curve
-    from striate.cli.kept_measure import print_kept_measure
-    from striate.cli.output import print_note, results_only
+    from striate.cli.output import print_kept_measure, print_note, results_only
 
     sizes = read_counts(counts)
     read_seeds(seeds)  # before minutes are spent

@@ -39,14 +39,11 @@ def lr_find(
         Print one JSON document on stdout, everything else on stderr.
     """
     from striate.api import find_learning_rate
-    from striate.cli.output import print_json, print_note, print_text, results_only
+    from striate.cli.output import print_note, print_result, results_only
 
     with results_only(json):
         search = find_learning_rate(
             data, config=config, set=fields, seconds=seconds, out=out, force=force, announce=print_note
         )
-    if json:
-        print_json(search.to_json())
-    else:
-        print_text(str(search))
+    print_result(search, json=json)
     return 0 if search.informative else 1

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from pathlib import Path
 from typing import Any, TextIO, cast
 
 from rich.console import Console
 
 from striate.errors import StriateError, one_line, printable
+from striate.records import Finding
 
 
 def stderr() -> Console:
@@ -44,6 +46,38 @@ def print_json(value: Any, indent: int | None = 2) -> None:
     text = json.dumps(finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
     sys.stdout.write(text if text.replace("\n", "").isprintable() else _escaped(text))
     sys.stdout.write("\n")
+
+
+def print_result(found: Any, text: Any = None, *, json: bool, indent: int | None = 2) -> None:
+    """With `json` one document on stdout: of a record its `to_json()`; else `text`, or the record's own."""
+    if json:
+        print_json(found.to_json() if hasattr(found, "to_json") else found, indent)
+    else:
+        print_text(str(found if text is None else text))
+
+
+def print_address(address: str, note: str, *, json: bool) -> None:
+    """Where a program that was started answers, flushed, on stdout; a note on stderr."""
+    print_result({"url": address}, address, json=json, indent=None)
+    sys.stdout.flush()
+    print_note(note)
+
+
+def exit_code(findings: Iterable[Finding]) -> int:
+    """1 where one of the findings is an error, else 0."""
+    return int(any(finding.severity == "error" for finding in findings))
+
+
+def print_kept_measure(
+    run: Path, measure: Callable[..., Any], write: Callable[[Path, Any], tuple[Path, ...]], *, json: bool
+) -> int:
+    """Measure a run, write what was found into it, print it; exit code 0."""
+    with results_only(json):
+        found = measure(run, announce=print_note)
+        for written in write(run, found):
+            print_note(f"written: {written}")
+    print_result(found, json=json)
+    return 0
 
 
 def _escaped(text: str) -> str:

@@ -34,7 +34,7 @@ def pixels(
     json
         Print one JSON document on stdout, with the values as rows of numbers.
     """
-    from striate.cli.output import print_json, print_note, print_text
+    from striate.cli.output import print_note, print_result
     from striate.errors import one_line
     from striate.visualize.picture import names_sample, read_picture, sample_picture
     from striate.visualize.pixel_table import pixel_table
@@ -43,8 +43,6 @@ def pixels(
     table = pixel_table(read, region, channel)
     for note in read.notes:
         print_note(note)
-    if json:
-        print_json({"image": image, **table.to_json(), "notes": read.notes}, indent=None)
-    else:
-        print_text(f"{one_line(image)}\n{table}")
+    document = {"image": image, **table.to_json(), "notes": read.notes}
+    print_result(document, f"{one_line(image)}\n{table}", json=json, indent=None)
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -54,7 +53,7 @@ def serve(
     import os
     import webbrowser
 
-    from striate.cli.output import print_json, print_note, print_text
+    from striate.cli.output import print_address, print_note
     from striate.errors import UsageError
 
     try:
@@ -68,12 +67,7 @@ def serve(
         ) from None
 
     def announce(address: str) -> None:
-        if json:
-            print_json({"url": address}, indent=None)
-        else:
-            print_text(address)
-        sys.stdout.flush()
-        print_note("Ctrl-C ends it.")
+        print_address(address, "Ctrl-C ends it.", json=json)
         if open:
             webbrowser.open(address.partition("?")[0])  # arguments of a process can be read: the page asks for it
 

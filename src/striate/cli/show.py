@@ -86,7 +86,7 @@ def show(
     json
         Print the numbers behind the picture as one JSON document on stdout.
     """
-    from striate.cli.output import print_json, print_note, print_text, results_only
+    from striate.cli.output import print_note, print_result, results_only
     from striate.visualize.picture_path import refuse_picture_path
 
     shape = None if input is None else read_sizes("--input", input, "1x28x28")
@@ -111,10 +111,8 @@ def show(
         raise
     for note in shown.notes:
         print_note(note)
-    if json:
-        print_json({"path": str(path), **shown.to_json()}, indent=None)
-    else:
-        print_text(f"{one_line(shown.words)}\n{one_line(str(path))}")
+    document = {"path": str(path), **shown.to_json()}
+    print_result(document, f"{one_line(shown.words)}\n{one_line(str(path))}", json=json, indent=None)
     return 0
 
 

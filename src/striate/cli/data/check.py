@@ -55,7 +55,7 @@ def check(
         Print one JSON document on stdout, with every sample that a finding is about.
     """
     from striate.api import check_data
-    from striate.cli.output import print_json, print_note, print_text, results_only, stdout
+    from striate.cli.output import exit_code, print_note, print_result, results_only, stdout
 
     if against is not None:
         others: dict[str, object] = {
@@ -76,16 +76,13 @@ def check(
             set=fields,
             announce=print_note,
         )
-    if json:
-        print_json(checked.to_json())
-    else:
-        print_text(check_text(checked, stdout().width))
-    return 1 if any(finding.severity == "error" for finding in checked.findings) else 0
+    print_result(checked, check_text(checked, stdout().width), json=json)
+    return exit_code(checked.findings)
 
 
 def _print_drift(run: Path, data: str | None, others: list[str], *, json: bool) -> int:
     from striate.api import data_drift
-    from striate.cli.output import print_json, print_note, print_text, results_only, stdout
+    from striate.cli.output import exit_code, print_note, print_result, results_only, stdout
     from striate.errors import UsageError, one_line
 
     if data is None or others:
@@ -94,12 +91,9 @@ def _print_drift(run: Path, data: str | None, others: list[str], *, json: bool) 
         raise UsageError("striate data check", got, "new data, and a run", remedy)
     with results_only(json):
         found = data_drift(run, data, announce=print_note)
-    if json:
-        print_json(found.to_json())
-    else:
-        print_text("\n".join(map(one_line, found.lines())))
-        print_text("\n\n".join(["", *(finding_text(finding, max(40, stdout().width)) for finding in found.findings)]))
-    return 1 if any(finding.severity == "error" for finding in found.findings) else 0
+    texts = (finding_text(finding, max(40, stdout().width)) for finding in found.findings)
+    print_result(found, "\n".join(map(one_line, found.lines())) + "\n" + "\n\n".join(["", *texts]), json=json)
+    return exit_code(found.findings)
 
 
 def check_text(check: DataCheck, width: int) -> str:

@@ -24,13 +24,11 @@ def index(shards: Path, /, *, json: Flag = False) -> int:
         Print one JSON document on stdout.
     """
     from striate.api import index_data
-    from striate.cli.output import print_json, print_note, print_text, results_only
+    from striate.cli.output import print_note, print_result, results_only
 
     with results_only(json):
         written = index_data(shards, announce=print_note)
-    if json:
-        print_json(vars(written) | {"path": str(written.path)})
-    else:
-        words = f"{several(written.samples, 'sample')} in {several(written.shards, 'shard')}: if you know how many"
-        print_text(one_line(f"{words} there should be, compare. Used by: striate train {pasted(written.path)}"))
+    words = f"{several(written.samples, 'sample')} in {several(written.shards, 'shard')}: if you know how many"
+    words = one_line(f"{words} there should be, compare. Used by: striate train {pasted(written.path)}")
+    print_result(vars(written) | {"path": str(written.path)}, words, json=json)
     return 0

@@ -54,7 +54,7 @@ def pack(
         Print one JSON document on stdout.
     """
     from striate.api import pack as pack_images
-    from striate.cli.output import print_json, print_note, print_text, results_only
+    from striate.cli.output import exit_code, print_note, print_result, results_only
 
     if shards is not None:
         others = {"--out": out, **{option_of(name): value for name, value in fields.items()}}
@@ -68,12 +68,10 @@ def pack(
             raise KeyboardInterrupt("interrupted: the same command goes on with the pack") from None
     for said in (*packed.notes, *packed.findings):
         print_note(str(said))
-    if json:
-        findings = [finding.to_json() for finding in packed.findings]
-        print_json(vars(packed) | {"path": str(packed.path), "shape": list(packed.shape), "findings": findings})
-    else:
-        print_text(f"{one_line(_words(packed))}\n{one_line(str(packed.path))}")
-    return 1 if any(finding.severity == "error" for finding in packed.findings) else 0
+    findings = [finding.to_json() for finding in packed.findings]
+    document = vars(packed) | {"path": str(packed.path), "shape": list(packed.shape), "findings": findings}
+    print_result(document, f"{one_line(_words(packed))}\n{one_line(str(packed.path))}", json=json)
+    return exit_code(packed.findings)
 
 
 def _write_shards(
@@ -85,7 +83,7 @@ def _write_shards(
     json: bool,
 ) -> int:
     from striate.api import pack_shards
-    from striate.cli.output import print_json, print_note, print_text, results_only
+    from striate.cli.output import print_note, print_result, results_only
 
     for option, value in others.items():
         if value is not None:
@@ -97,13 +95,9 @@ def _write_shards(
             written = pack_shards(data, shards, megabytes=size, config=config, announce=print_note)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("interrupted: the same command goes on with the shards") from None
-    if json:
-        print_json(vars(written) | {"path": str(written.path)})
-    else:
-        words = (
-            f"{several(written.samples, 'sample')} in {several(written.shards, 'shard')}, {written.bytes / 1e6:,.1f} MB"
-        )
-        print_text(one_line(f"{words}; used by: striate train {pasted(written.path)}"))
+    words = f"{several(written.samples, 'sample')} in {several(written.shards, 'shard')}, {written.bytes / 1e6:,.1f} MB"
+    words = one_line(f"{words}; used by: striate train {pasted(written.path)}")
+    print_result(vars(written) | {"path": str(written.path)}, words, json=json)
     return 0
 
 

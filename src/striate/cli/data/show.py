@@ -49,7 +49,7 @@ def show(
     json
         Print one JSON document on stdout.
     """
-    from striate.cli.output import print_json, print_note, print_text, results_only
+    from striate.cli.output import exit_code, print_note, print_result, results_only
     from striate.report.data_picture import draw_data
     from striate.training.request import merge_request, read_config
 
@@ -60,11 +60,8 @@ def show(
         drawn = draw_data(merged, out, augmented=augmented, count=count, announce=print_note)
     for said in (*drawn.notes, *drawn.findings):
         print_note(str(said))
-    if json:
-        print_json(_document(drawn))
-    else:
-        print_text(f"{one_line(drawn.words)}\n{one_line(str(drawn.path))}")
-    return 1 if any(finding.severity == "error" for finding in drawn.findings) else 0
+    print_result(_document(drawn), f"{one_line(drawn.words)}\n{one_line(str(drawn.path))}", json=json)
+    return exit_code(drawn.findings)
 
 
 def _document(drawn: DataPicture) -> dict[str, Any]:
