@@ -125,12 +125,12 @@ def _measurement(
     if kind == "--unknown":
         return lambda run, announce: api.evaluate_unknown(run, str(unknown), announce=announce), lambda *_: ()
     if kind == "--robustness":
-        measure = partial(api.robustness, data=data, plan=plan)
-        return measure, partial(api.write_robustness, other=data is not None)
+        robustness = partial(api.robustness, data=data, plan=plan)
+        return robustness, partial(api.write_robustness, other=data is not None)
     if kind == "--invariance":
         return api.invariance, api.write_invariance
-    measure = partial(api.learning_curve, weights=weights, counts=counts, seeds=read_seeds(seeds, run))
-    return measure, api.write_learning_curve
+    curve = partial(api.learning_curve, weights=weights, counts=counts, seeds=read_seeds(seeds, run))
+    return curve, api.write_learning_curve
 
 
 def _print_evaluation(
