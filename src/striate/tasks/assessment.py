@@ -59,6 +59,14 @@ class Figures(Protocol):
         ...
 
 
+class SplitRecord:
+    """Figures of one split that are written as they are."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as one JSON object."""
+        return as_object(self)
+
+
 @dataclass(frozen=True)
 class PlainMetrics:
     """What every task has: figures over all samples, and parts of the data."""
@@ -162,6 +170,11 @@ def _verdict(calibration: Calibration) -> str:
         return f"the network is overconfident around {100 * over:.0f} %, underconfident around {100 * under:.0f} %"
     points = f"{abs(100 * calibration.surplus):.1f} points on average"
     return f"the network is {'overconfident' if calibration.surplus > 0 else 'underconfident'} by {points}"
+
+
+def share_text(figure: Estimate, digits: int = 2) -> str:
+    """`95.10 %`; a dash where there is no value."""
+    return "–" if figure.value is None else f"{100 * figure.value:.{digits}f} %"
 
 
 def span_text(figure: Estimate, scale: float, digits: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from striate.statistics.calibration import Temperature
 from striate.statistics.estimate import plain
 from striate.tasks.assessment import Figures, gap_lines
 from striate.tasks.metric import Metric, shown_metrics
-from striate.wording import filled, several
+from striate.wording import filled, percent, several
 
 SHOWN = 20
 """So many classes are listed; of more, those with the lowest recall."""
@@ -89,6 +89,16 @@ class Evaluation:
     sampled: Any = None
     inputs: str = ""
     predicted: NDArray[np.int64] | None = None
+
+    @property
+    def of(self) -> str:
+        """`360 test samples of digits`."""
+        return f"{self.n:,} {self.split} {'sample' if self.n == 1 else 'samples'} of {self.data}"
+
+    def span_of(self, key: str, text: Callable[[float], str] = percent) -> str:
+        """The interval of a metric in parentheses, after a space; empty where it has none."""
+        ends = self.metrics.get(f"{key}_interval")
+        return "" if ends is None else f" (95 % interval {' to '.join(map(text, ends))}, bootstrap)"
 
     def to_json(self) -> dict[str, Any]:
         """The evaluation as one JSON object of plain values, without the single predictions."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,11 +16,15 @@ from striate.statistics.estimate import Estimate, plain
 from striate.tasks.assessment import Figures, Slice
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.metric import Metric
+from striate.visualize.canvas import of_split, save_figure
 from striate.visualize.charts import chart
 from striate.visualize.classification_charts import draw_reliability
 from striate.visualize.estimates import SHOWN, draw_slices
-from striate.visualize.page_parts import Section, Table
+from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import number, percent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Images = NDArray[Any] | StoredInputs | DrawnInputs
 # Photographs make large files; what is only lines and letters may be finer.
@@ -113,6 +118,54 @@ def drawable_images(inputs: ArrayLike | StoredInputs | None) -> NDArray[Any] | S
 def places_at_random(n: int, count: int) -> NDArray[np.int64]:
     """The same places in every run, in rising order."""
     return np.sort(np.random.default_rng(0).choice(n, min(n, count), replace=False))
+
+
+def ranked_pictures(
+    folder: Path,
+    evaluation: Evaluation,
+    order: NDArray[np.int64],
+    draw: Callable[[NDArray[np.int64], str], Figure],
+    *,
+    said: tuple[str, str, str],
+    note: str,
+    names: Sequence[str] = (),
+    at_random: str | None = None,
+    shown: int = 4,
+    drawn: int = 4,
+) -> tuple[Picture, ...]:
+    """`worst.png`, `typical.png` and `best.png` with `shown` samples each of `order`, from the worst to the best;
+    before them a picture `at_random` with `drawn` samples, where that has a name.
+
+    `draw(places, title)` makes a figure of samples; `said` of each picture by what its samples are chosen; `note` ends
+    each caption; `names` of all samples are told of those that were chosen.
+    """
+    title = of_split(evaluation.data, evaluation.split, evaluation.n)
+    middle, (worst, typical, best) = max(0, (len(order) - shown) // 2), said
+    galleries = [
+        ("Worst images", "worst.png", order[:shown], worst),
+        ("Typical images", "typical.png", order[middle : middle + shown], typical),
+        ("Best images", "best.png", order[::-1][:shown], best),
+    ]
+    if at_random is not None:
+        chosen = places_at_random(evaluation.n, drawn)
+        galleries.insert(0, ("Samples", at_random, chosen, f"{len(chosen)} drawn at random"))
+    pictures = []
+    for name, file, chosen, caption in galleries:
+        first = file == at_random
+        path = save_figure(draw(chosen, title if first else f"{title}: {name.lower()}"), folder / file, PHOTO_DPI)
+        listed = "" if first or not len(names) else f" ({', '.join(names[k] for k in chosen)})"
+        pictures.append(Picture(name, f"{title}; {caption}{listed}{note}", path, "samples"))
+    return tuple(pictures)
+
+
+def overall_table(metrics: Sequence[Metric], figures: Figures, of: str) -> Table:
+    """The figures over all samples, each with its interval."""
+    named = {metric.key: metric for metric in metrics}
+    rows: tuple[Row, ...] = tuple(
+        (named[key].name, *(share_cells if named[key].is_share else plain_cells)(figure))
+        for key, figure in figures.figures.items()
+    )
+    return Table(f"Over all images, {of}", ("figure", "value", "95 % interval"), rows)
 
 
 def trust_section(

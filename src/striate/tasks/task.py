@@ -675,9 +675,14 @@ class Task:
     def tables(
         self, evaluation: Evaluation, figures: Figures | None, target_names: Sequence[str]
     ) -> dict[str, Table | None]:
-        """Tables of the report: `averages`, `confused` and `classes`, and those behind pictures, by their kind."""
-        del evaluation, figures, target_names
-        return {}
+        """Tables of the report: `averages`, `confused` and `classes`, and those behind pictures, by their kind. The
+        default is one of the figures over all samples, where there is more than the headline."""
+        del target_names
+        if figures is None or len(figures.figures) < 2:
+            return {}
+        from striate.tasks.show import overall_table, split_text
+
+        return {"averages": overall_table(self.metrics, figures, split_text(evaluation))}
 
     def columns(self, names: Sequence[str]) -> list[str]:
         """Columns of predictions.csv of a cross-validation; `names` are those of the target's numbers."""

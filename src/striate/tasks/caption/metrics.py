@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from striate.errors import one_line
 from striate.statistics.calibration import Temperature
-from striate.statistics.estimate import Estimate, as_object
-from striate.tasks.assessment import Slice, cut_text, slice_lines, span_text
+from striate.statistics.estimate import Estimate
+from striate.tasks.assessment import Slice, SplitRecord, cut_text, slice_lines, span_text
 from striate.tasks.metric import Metric
 from striate.wording import several
 
@@ -37,7 +36,7 @@ class ImageCaption:
 
 
 @dataclass(frozen=True)
-class CaptionMetrics:
+class CaptionMetrics(SplitRecord):
     """Everything about one split of captions.
 
     `figures`: `bleu4` of the corpus, the means of `cider` (0 to 10, by how few images of this split have a run of
@@ -52,10 +51,6 @@ class CaptionMetrics:
     worst: tuple[ImageCaption, ...]
     slices: tuple[Slice, ...]
     left_out: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """The figures as one JSON object."""
-        return as_object(self)
 
     def lines(self, temperature: Temperature | None) -> list[list[str]]:
         """The figures, slices, and the images with the lowest CIDEr-D."""

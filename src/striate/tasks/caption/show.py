@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.annotations.captions import LETTERS, captions_in
 from striate.tasks.caption.assess import cider_rows, said_words
-from striate.tasks.caption.metrics import BLEU, METRICS, CaptionMetrics
+from striate.tasks.caption.metrics import BLEU, CaptionMetrics
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.show import PHOTO_DPI, Images, Row, places_at_random, plain_cells, share_cells, slices_section
-from striate.visualize.canvas import main_title, new_figure, of_split, save_figure, show_image
+from striate.tasks.show import Images, Row, ranked_pictures, slices_section
+from striate.visualize.canvas import main_title, new_figure, show_image
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.visualize.word_pictures import drawn_words
 from striate.wording import several
 
-SHOWN = 4
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _TRUE = 3
 """True captions that are written under a picture."""
 
@@ -51,34 +53,22 @@ def caption_pictures(
     highest, each with what its words looked at."""
     if images is None:
         return ()
-    each = cider_rows(evaluation.decoded, evaluation.targets)
-    order = np.argsort(each, kind="stable")
-    middle = max(0, (len(order) - SHOWN) // 2)
-    galleries = (
-        ("Samples", "captions.png", places_at_random(evaluation.n, SHOWN), "drawn at random"),
-        ("Worst images", "worst.png", order[:SHOWN], "those with the lowest CIDEr-D"),
-        ("Typical images", "typical.png", order[middle : middle + SHOWN], "those around the median CIDEr-D"),
-        ("Best images", "best.png", order[::-1][:SHOWN], "those with the highest CIDEr-D"),
-    )
-    title, pictures = of_split(evaluation.data, evaluation.split, evaluation.n), []
-    for name, file, chosen, caption in galleries:
-        inputs = np.asarray(images[chosen])
-        drawn = [
-            picture_of(image, evaluation.decoded[k], evaluation.targets[k])
-            for image, k in zip(inputs, chosen, strict=True)
-        ]
+    order = np.argsort(cider_rows(evaluation.decoded, evaluation.targets), kind="stable")
+
+    def draw(chosen: NDArray[np.int64], title: str) -> Figure:
+        rows = zip(np.asarray(images[chosen]), chosen, strict=True)
+        drawn = [picture_of(image, evaluation.decoded[k], evaluation.targets[k]) for image, k in rows]
         tall = [9.0 * part.shape[0] / part.shape[1] for part in drawn]
         figure = new_figure(9.0, sum(tall) + 0.5)
-        for axes, part in zip(
-            figure.subplots(len(drawn), 1, squeeze=False, height_ratios=tall).flat, drawn, strict=True
-        ):
+        places = figure.subplots(len(drawn), 1, squeeze=False, height_ratios=tall).flat
+        for axes, part in zip(places, drawn, strict=True):
             show_image(axes, np.moveaxis(part, -1, 0))
-        main_title(figure, title if file == "captions.png" else f"{title}: {name.lower()}")
-        path = save_figure(figure, folder / file, PHOTO_DPI)
-        listed = "" if file == "captions.png" or not len(names) else f" ({', '.join(names[k] for k in chosen)})"
-        said = f"{title}; {caption}{listed}. Bright: what the word looked at."
-        pictures.append(Picture(name, said, path, "samples"))
-    return tuple(pictures)
+        main_title(figure, title)
+        return figure
+
+    said = ("those with the lowest CIDEr-D", "those around the median CIDEr-D", "those with the highest CIDEr-D")
+    note = ". Bright: what the word looked at."
+    return ranked_pictures(folder, evaluation, order, draw, said=said, note=note, names=names, at_random="captions.png")
 
 
 def caption_sections(figures: CaptionMetrics, of: str) -> tuple[Section, ...]:
@@ -87,13 +77,3 @@ def caption_sections(figures: CaptionMetrics, of: str) -> tuple[Section, ...]:
     table = Table(f"Images with the lowest CIDEr-D of the {of}", ("image", "said", "true", "CIDEr-D"), rows)
     said = f"{figures.different:,} different captions are said of {several(figures.n, 'image')}."
     return (Section("What is said", (said,), (table,)), *slices_section(figures, BLEU, of))
-
-
-def overall_table(figures: CaptionMetrics, of: str) -> Table:
-    """The figures over all images."""
-    named = {metric.key: metric for metric in METRICS}
-    rows: tuple[Row, ...] = tuple(
-        (named[key].name, *(share_cells if named[key].is_share else plain_cells)(figure))
-        for key, figure in figures.figures.items()
-    )
-    return Table(f"Over all images, {of}", ("figure", "value", "95 % interval"), rows)

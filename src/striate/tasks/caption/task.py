@@ -45,7 +45,7 @@ from striate.tasks.exported import Frame
 from striate.tasks.headline import Headline, Rows, interval_of
 from striate.tasks.outputs import Outputs
 from striate.tasks.task import Explained, Feature, Task
-from striate.visualize.page_parts import Picture, Section, Table
+from striate.visualize.page_parts import Picture, Section
 from striate.wording import percent, several
 
 LONGEST = 40
@@ -282,8 +282,7 @@ class Caption(Task):
         """CIDEr-D, and the other figures."""
         metrics, n = evaluation.metrics, evaluation.n
         of = f"{several(n, 'image')} of the {evaluation.split} split of {evaluation.data}"
-        ends = metrics.get("cider_interval")
-        span = "" if ends is None else f" (95 % interval {ends[0]:.3f} to {ends[1]:.3f}, bootstrap)"
+        span = evaluation.span_of("cider", "{:.3f}".format)
         return f"CIDEr-D {metrics['cider']:.3f}", (
             f"how much the captions agree with those that people wrote{span}, on the {of}. BLEU-4 is "
             f"{percent(metrics['bleu4'])}, ROUGE-L {percent(metrics['rouge_l'])}; {percent(metrics['exact_match'])} of "
@@ -311,18 +310,6 @@ class Caption(Task):
 
         del assessment
         return caption_sections(figures, of) if isinstance(figures, CaptionMetrics) else ()
-
-    def tables(
-        self, evaluation: Evaluation, figures: Figures | None, target_names: Sequence[str]
-    ) -> dict[str, Table | None]:
-        """The figures over all images."""
-        from striate.tasks.caption.show import overall_table
-        from striate.tasks.show import split_text
-
-        del target_names
-        return (
-            {"averages": overall_table(figures, split_text(evaluation))} if isinstance(figures, CaptionMetrics) else {}
-        )
 
     def columns(self, names: Sequence[str]) -> list[str]:
         """The true captions, and the predicted one."""

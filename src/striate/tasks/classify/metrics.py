@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from striate.errors import one_line
 from striate.statistics.calibration import Calibration, Temperature
-from striate.statistics.estimate import Estimate, as_object
-from striate.tasks.assessment import Slice, calibration_lines, cut_text, fit_text, slice_lines, span_text
+from striate.statistics.estimate import Estimate
+from striate.tasks.assessment import Slice, SplitRecord, calibration_lines, cut_text, fit_text, slice_lines, span_text
 from striate.tasks.classify.decision import DecisionEffect
 from striate.tasks.metric import Metric
 from striate.wording import filled, percent, several
@@ -91,7 +90,7 @@ class ClassPrediction:
 
 
 @dataclass(frozen=True)
-class ClassificationMetrics:
+class ClassificationMetrics(SplitRecord):
     """Everything about one split of a classification.
 
     `figures`: by name `accuracy`, `balanced_accuracy`, `top2` … `top10`, `macro_` and `weighted_` `precision`,
@@ -114,10 +113,6 @@ class ClassificationMetrics:
     slices: tuple[Slice, ...]
     left_out: tuple[str, ...] = ()
     decision: DecisionEffect | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The figures as one JSON object."""
-        return as_object(self)
 
     def lines(self, temperature: Temperature | None) -> list[list[str]]:
         """Averages over classes, calibration, slices, and predictions worth a look."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from striate.errors import one_line
 from striate.statistics.calibration import Temperature
-from striate.statistics.estimate import Estimate, as_object
-from striate.tasks.assessment import Slice, cut_text, fit_text, slice_lines, span_text
+from striate.statistics.estimate import Estimate
+from striate.tasks.assessment import Slice, SplitRecord, cut_text, fit_text, share_text, slice_lines, span_text
 from striate.tasks.metric import Metric
 
 NME = Metric("nme", "NME", "share", higher_is_better=False)
@@ -38,7 +37,7 @@ class ImageNme:
 
 
 @dataclass(frozen=True)
-class KeypointMetrics:
+class KeypointMetrics(SplitRecord):
     """Everything about one split of keypoints; distances are shares of √(w · h) of the box around the true points.
 
     `figures`: `nme`, the mean over images of the mean over their visible points; `pck`, the share of points within 0.1;
@@ -56,10 +55,6 @@ class KeypointMetrics:
     slices: tuple[Slice, ...]
     left_out: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """The figures as one JSON object."""
-        return as_object(self)
-
     def lines(self, temperature: Temperature | None) -> list[list[str]]:
         """Each point, slices, and the images with the largest error."""
         del temperature
@@ -72,8 +67,8 @@ class KeypointMetrics:
             rows = sorted(rows, key=lambda row: -(row.nme.value or 0))[:_POINTS]
         head = f"  {'point':<24} {'visible':>8} {'NME':>9}  {'95 % interval':<17} {'PCK at 0.1':>10}"
         lines = [
-            f"  {fit_text(row.name, 24)} {row.n:>8,} {_percent(row.nme):>9}  {span_text(row.nme, 100, '.2f'):<17}"
-            f" {_percent(row.pck):>10}"
+            f"  {fit_text(row.name, 24)} {row.n:>8,} {share_text(row.nme):>9}  {span_text(row.nme, 100, '.2f'):<17}"
+            f" {share_text(row.pck):>10}"
             for row in rows
         ]
         return [head, *lines, *rest]
@@ -88,7 +83,3 @@ class KeypointMetrics:
     def _worst_lines(self) -> list[str]:
         lines = [f"  {100 * one.nme:6.2f} %  {cut_text(one_line(one.path), 66)}" for one in self.worst[:_IMAGES]]
         return ["  images with the largest NME", *lines] if lines else []
-
-
-def _percent(figure: Estimate) -> str:
-    return "–" if figure.value is None else f"{100 * figure.value:.2f} %"

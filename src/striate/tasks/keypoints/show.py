@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.keypoints.assess import errors_of
 from striate.tasks.keypoints.metrics import NME, KeypointMetrics
-from striate.tasks.show import PHOTO_DPI, Images, Row, places_at_random, share_cells, slices_section
-from striate.visualize.canvas import of_split, save_figure
+from striate.tasks.show import Images, Row, ranked_pictures, share_cells, slices_section
 from striate.visualize.charts import chart
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.visualize.point_figures import points_figure
 from striate.wording import percent
 
 if TYPE_CHECKING:
-    from striate.tasks.keypoints.task import Keypoints
+    from matplotlib.figure import Figure
 
-SHOWN = 4
+    from striate.tasks.keypoints.task import Keypoints
 
 
 def point_pictures(
@@ -34,27 +34,16 @@ def point_pictures(
     each = np.where(seen, errors, 0).sum(1) / np.maximum(seen.sum(1), 1)
     order = np.flatnonzero(seen.any(1))
     order = order[np.argsort(-each[order], kind="stable")]
-    middle = max(0, (len(order) - SHOWN) // 2)
-    galleries = (
-        ("Samples", "points.png", places_at_random(evaluation.n, SHOWN), "drawn at random"),
-        ("Worst images", "worst.png", order[:SHOWN], "those with the largest NME: look here for wrong points"),
-        ("Typical images", "typical.png", order[middle : middle + SHOWN], "those around the median NME"),
-        ("Best images", "best.png", order[::-1][:SHOWN], "those with the smallest NME"),
-    )
-    title, pictures = of_split(evaluation.data, evaluation.split, evaluation.n), []
-    for name, file, chosen, caption in galleries:
-        inputs = np.asarray(images[chosen])
-        drawn = [
-            task.draw(image, evaluation.decoded[k], evaluation.targets[k])
-            for image, k in zip(inputs, chosen, strict=True)
-        ]
-        labels = [f"NME {percent(float(each[k]))}" for k in chosen]
-        shown = title if file == "points.png" else f"{title}: {name.lower()}"
-        path = save_figure(points_figure(drawn, title=shown, labels=labels), folder / file, PHOTO_DPI)
-        listed = "" if file == "points.png" or not len(names) else f" ({', '.join(names[k] for k in chosen)})"
-        said = f"{title}; {caption}{listed}. Dots: predicted, a cross where unsure; rings: true."
-        pictures.append(Picture(name, said, path, "samples"))
-    return tuple(pictures)
+
+    def draw(chosen: NDArray[np.int64], title: str) -> Figure:
+        rows = zip(np.asarray(images[chosen]), chosen, strict=True)
+        drawn = [task.draw(image, evaluation.decoded[k], evaluation.targets[k]) for image, k in rows]
+        return points_figure(drawn, title=title, labels=[f"NME {percent(float(each[k]))}" for k in chosen])
+
+    said = ("those with the largest NME: look here for wrong points", "those around the median NME",
+            "those with the smallest NME")  # fmt: skip
+    note = ". Dots: predicted, a cross where unsure; rings: true."
+    return ranked_pictures(folder, evaluation, order, draw, said=said, note=note, names=names, at_random="points.png")
 
 
 def point_sections(figures: KeypointMetrics, of: str) -> tuple[Section, ...]:
@@ -88,10 +77,3 @@ def _draw_curve(axes: Any, curve: Sequence[tuple[float, float]]) -> None:
     axes.plot(places, shares)
     axes.axvline(0.1, linestyle=":", linewidth=1)
     axes.set(xlim=(0, places[-1]), ylim=(0, 1), xlabel="distance / size of the true points", ylabel="share of points")
-
-
-def overall_table(figures: KeypointMetrics, of: str) -> Table:
-    """The figures over all images."""
-    names = {"nme": "NME", "pck": "PCK at 0.1", "auc": "area under PCK, 0 to 0.1"}
-    rows: tuple[Row, ...] = tuple((names[key], *share_cells(figure)) for key, figure in figures.figures.items())
-    return Table(f"Over all images, {of}", ("figure", "value", "95 % interval"), rows)

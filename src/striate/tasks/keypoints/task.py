@@ -54,7 +54,7 @@ from striate.tasks.marks import Marks, PositionMap, Spot, as_colors
 from striate.tasks.outputs import constants
 from striate.tasks.task import Explained, Feature, Task
 from striate.visualize.canvas import class_colors
-from striate.visualize.page_parts import Picture, Section, Table
+from striate.visualize.page_parts import Picture, Section
 from striate.wording import listed, percent, several
 
 SHAPED = 1.0
@@ -425,13 +425,11 @@ class Keypoints(Task):
 
     def answer(self, evaluation: Evaluation) -> tuple[str, str]:
         """The NME, and the share of points within 0.1."""
-        metrics, n = evaluation.metrics, evaluation.n
-        of = f"{n:,} {evaluation.split} {'sample' if n == 1 else 'samples'} of {evaluation.data}"
-        ends = metrics.get("nme_interval")
-        span = "" if ends is None else f" (95 % interval {' to '.join(map(percent, ends))}, bootstrap)"
+        metrics, span = evaluation.metrics, evaluation.span_of("nme")
         return f"NME {percent(metrics['nme'])}", (
-            f"mean distance between predicted and true points on the {of}{span}, as a share of √(w · h) of the box "
-            f"around the true points of each image. {percent(metrics['pck'])} of the points are within 0.1 (PCK)."
+            f"mean distance between predicted and true points on the {evaluation.of}{span}, as a share of √(w · h) of "
+            f"the box around the true points of each image. {percent(metrics['pck'])} of the points are within 0.1 "
+            "(PCK)."
         )
 
     def pictures(
@@ -456,18 +454,6 @@ class Keypoints(Task):
         del assessment
         assert isinstance(figures, KeypointMetrics)
         return point_sections(figures, of)
-
-    def tables(
-        self, evaluation: Evaluation, figures: Figures | None, target_names: Sequence[str]
-    ) -> dict[str, Table | None]:
-        """The figures over all images."""
-        from striate.tasks.keypoints.show import overall_table
-        from striate.tasks.show import split_text
-
-        del target_names
-        return (
-            {"averages": overall_table(figures, split_text(evaluation))} if isinstance(figures, KeypointMetrics) else {}
-        )
 
     def columns(self, names: Sequence[str]) -> list[str]:
         """Four columns a point."""

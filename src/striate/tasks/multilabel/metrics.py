@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from striate.errors import one_line
 from striate.statistics.calibration import Temperature
-from striate.statistics.estimate import Estimate, as_object
-from striate.tasks.assessment import Slice, cut_text, fit_text, slice_lines, span_text
+from striate.statistics.estimate import Estimate
+from striate.tasks.assessment import Slice, SplitRecord, cut_text, fit_text, share_text, slice_lines, span_text
 from striate.tasks.metric import Metric
 from striate.wording import several
 
@@ -50,7 +49,7 @@ class SampleLabels:
 
 
 @dataclass(frozen=True)
-class MultilabelMetrics:
+class MultilabelMetrics(SplitRecord):
     """Everything about one split.
 
     `figures`: `map`, `macro_f1`, `micro_f1`, `exact_match`. `together` and `predicted_together` (K, K): in how many
@@ -67,10 +66,6 @@ class MultilabelMetrics:
     slices: tuple[Slice, ...]
     left_out: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """The figures as one JSON object."""
-        return as_object(self)
-
     def lines(self, temperature: Temperature | None) -> list[list[str]]:
         """Each label, slices, and the samples with the lowest F1."""
         del temperature
@@ -80,8 +75,8 @@ class MultilabelMetrics:
             rows = sorted(rows, key=lambda row: 2.0 if row.ap.value is None else row.ap.value)[:_LABELS]
         head = f"  {'label':<18}{'n':>7} {'AP':>8}  {'95 % interval':<15} {'precision':>9} {'recall':>7} {'from':>6}"
         lines = [
-            f"  {fit_text(row.name, 18)}{row.n:>7,} {_percent(row.ap):>8}  {span_text(row.ap, 100, '.1f'):<15}"
-            f" {_percent(row.precision):>9} {_percent(row.recall):>7} {row.threshold:>6.2f}"
+            f"  {fit_text(row.name, 18)}{row.n:>7,} {share_text(row.ap, 1):>8}  {span_text(row.ap, 100, '.1f'):<15}"
+            f" {share_text(row.precision, 1):>9} {share_text(row.recall, 1):>7} {row.threshold:>6.2f}"
             for row in rows
         ]
         return [[head, *lines, *rest], slice_lines(self.slices, MAP), self._worst_lines()]
@@ -97,7 +92,3 @@ class MultilabelMetrics:
 
 def _set(names: tuple[str, ...], width: int) -> str:
     return cut_text(one_line(", ".join(names)) or "nothing", width)
-
-
-def _percent(figure: Estimate) -> str:
-    return "–" if figure.value is None else f"{100 * figure.value:.1f} %"

@@ -322,13 +322,10 @@ class Multilabel(Task):
 
     def answer(self, evaluation: Evaluation) -> tuple[str, str]:
         """The mAP, and how many sets are right."""
-        metrics, n = evaluation.metrics, evaluation.n
-        of = f"{n:,} {evaluation.split} {'sample' if n == 1 else 'samples'} of {evaluation.data}"
-        ends = metrics.get("map_interval")
-        span = "" if ends is None else f" (95 % interval {' to '.join(map(percent, ends))}, bootstrap)"
+        metrics, span = evaluation.metrics, evaluation.span_of("map")
         return percent(metrics["map"]), (
-            f"mean average precision{span} over {several(self.outputs, 'label')} on the {of}. With a threshold for "
-            f"each label, chosen on validation, micro F1 is {percent(metrics['micro_f1'])}, and "
+            f"mean average precision{span} over {several(self.outputs, 'label')} on the {evaluation.of}. With a "
+            f"threshold for each label, chosen on validation, micro F1 is {percent(metrics['micro_f1'])}, and "
             f"{percent(metrics['exact_match'])} of the sets are exactly right."
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,14 @@ from striate.tasks.assessment import PlainMetrics
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.groups import FEWEST, sample_groups
 from striate.tasks.headline import Headline
-from striate.tasks.reconstruct.metrics import METRICS, MSE, psnr
-from striate.tasks.show import PHOTO_DPI, Row, places_at_random, plain_cells, slices_section
-from striate.visualize.canvas import of_split, save_figure
-from striate.visualize.page_parts import Picture, Section, Table
+from striate.tasks.reconstruct.metrics import MSE, psnr
+from striate.tasks.show import ranked_pictures, slices_section
+from striate.visualize.page_parts import Picture, Section
 from striate.visualize.reconstruction_figures import reconstructions_figure
 from striate.wording import several
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHOWN = 8
 
@@ -49,33 +51,19 @@ def reconstruction_pictures(
     """`reconstructions.png` with some samples at random, then those of the largest error, around its median, and of the
     smallest; `each` (N,) is the mean squared error of each image."""
     order = np.argsort(-each, kind="stable")
-    middle = max(0, (len(order) - SHOWN) // 2)
-    galleries = (
-        ("Samples", "reconstructions.png", places_at_random(evaluation.n, SHOWN), "drawn at random"),
-        ("Worst images", "worst.png", order[:SHOWN], "those with the largest mean squared error"),
-        ("Typical images", "typical.png", order[middle : middle + SHOWN], "those around the median of the error"),
-        ("Best images", "best.png", order[::-1][:SHOWN], "those with the smallest mean squared error"),
-    )
-    title, pictures = of_split(evaluation.data, evaluation.split, evaluation.n), []
-    for name, file, chosen, caption in galleries:
-        first = file == "reconstructions.png"
-        figure = reconstructions_figure(
-            evaluation.targets[chosen],
-            evaluation.decoded[chosen],
-            title=title if first else f"{title}: {name.lower()}",
-            labels=[f"{each[k]:.3g}" for k in chosen],
+
+    def draw(chosen: NDArray[np.int64], title: str) -> Figure:
+        labels = [f"{each[k]:.3g}" for k in chosen]
+        return reconstructions_figure(
+            evaluation.targets[chosen], evaluation.decoded[chosen], title=title, labels=labels
         )
-        path = save_figure(figure, folder / file, PHOTO_DPI)
-        listed = "" if first or not len(names) else f" ({', '.join(names[k] for k in chosen)})"
-        said = f"{title}; {caption}{listed}. The number is the mean squared error; in the last row bright is wrong."
-        pictures.append(Picture(name, said, path, "samples"))
-    return tuple(pictures)
 
-
-def overall_table(figures: PlainMetrics, of: str) -> Table:
-    """The figures over all images."""
-    rows: tuple[Row, ...] = tuple((m.name, *plain_cells(figures.figures[m.key])) for m in METRICS)
-    return Table(f"Over all images, {of}", ("figure", "value", "95 % interval"), rows)
+    said = ("those with the largest mean squared error", "those around the median of the error",
+            "those with the smallest mean squared error")  # fmt: skip
+    return ranked_pictures(
+        folder, evaluation, order, draw, said=said, names=names, at_random="reconstructions.png", shown=SHOWN,
+        note=". The number is the mean squared error; in the last row bright is wrong.", drawn=SHOWN,
+    )  # fmt: skip
 
 
 def sections(figures: PlainMetrics, of: str) -> tuple[Section, ...]:

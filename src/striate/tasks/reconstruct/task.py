@@ -29,7 +29,7 @@ from striate.tasks.reconstruct.doctor import reconstruction_findings
 from striate.tasks.reconstruct.head import CodedNetwork, as_autoencoder, encoder_layers
 from striate.tasks.reconstruct.metrics import METRICS, psnr, squared_errors
 from striate.tasks.task import Explained, Task
-from striate.visualize.page_parts import Picture, Section, Table
+from striate.visualize.page_parts import Picture, Section
 from striate.wording import number, several
 
 CODE = 32
@@ -215,17 +215,11 @@ class Reconstruct(Task):
         """One image for all, a range that is not reached, an error as that of the mean image."""
         return reconstruction_findings(evaluation)
 
-    def names_only(self, evaluation: Evaluation) -> str | None:
-        """Nothing: there are no classes."""
-        del evaluation
-        return None
-
     def answer(self, evaluation: Evaluation) -> tuple[str, str]:
         """The mean squared error, PSNR, and the squared error of an image."""
         metrics, n = evaluation.metrics, evaluation.n
         of = f"{several(n, 'image')} of the {evaluation.split} split of {evaluation.data}"
-        ends = metrics.get("mse_interval")
-        span = "" if ends is None else f" (95 % interval {ends[0]:.4g} to {ends[1]:.4g}, bootstrap)"
+        span = evaluation.span_of("mse", "{:.4g}".format)
         return f"MSE {number(metrics['mse'])}", (
             f"mean squared error of pixels with values from 0 to 1{span}, on the {of}: PSNR "
             f"{number(metrics['psnr'])} dB, and {number(metrics['squared_error'])} summed over the pixels of an image."
@@ -252,16 +246,6 @@ class Reconstruct(Task):
 
         del assessment
         return sections(figures, of) if isinstance(figures, PlainMetrics) else ()
-
-    def tables(
-        self, evaluation: Evaluation, figures: Figures | None, target_names: Sequence[str]
-    ) -> dict[str, Table | None]:
-        """The figures over all images."""
-        from striate.tasks.reconstruct.show import overall_table
-        from striate.tasks.show import split_text
-
-        del target_names
-        return {"averages": overall_table(figures, split_text(evaluation))} if isinstance(figures, PlainMetrics) else {}
 
     def columns(self, names: Sequence[str]) -> list[str]:
         """The error of each image."""

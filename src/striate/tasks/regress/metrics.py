@@ -8,8 +8,8 @@ from typing import Any
 
 from striate.errors import one_line
 from striate.statistics.calibration import Temperature
-from striate.statistics.estimate import Estimate, as_object
-from striate.tasks.assessment import Slice, cut_text, fit_text, slice_lines, span_text
+from striate.statistics.estimate import Estimate
+from striate.tasks.assessment import Slice, SplitRecord, cut_text, fit_text, slice_lines, span_text
 from striate.tasks.metric import Metric
 
 RMSE = Metric("rmse", "RMSE", higher_is_better=False)
@@ -53,7 +53,7 @@ class TargetMetrics:
 
 
 @dataclass(frozen=True)
-class RegressionMetrics:
+class RegressionMetrics(SplitRecord):
     """Everything about one split of a regression: `figures` over all targets, each target, and the `largest` errors."""
 
     n: int
@@ -62,10 +62,6 @@ class RegressionMetrics:
     largest: tuple[NumberPrediction, ...]
     slices: tuple[Slice, ...]
     left_out: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """The figures as one JSON object."""
-        return as_object(self)
 
     def lines(self, temperature: Temperature | None) -> list[list[str]]:
         """Each number, slices, and the largest errors."""
