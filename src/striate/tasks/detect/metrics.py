@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from striate.errors import one_line
 from striate.statistics.calibration import Temperature
-from striate.statistics.estimate import Estimate, as_object
-from striate.tasks.assessment import Slice, cut_text, fit_text, slice_lines, span_text
+from striate.statistics.estimate import Estimate
+from striate.tasks.assessment import Slice, SplitRecord, cut_text, fit_text, share_text, slice_lines, span_text
 from striate.tasks.metric import Metric
 from striate.wording import several
 
@@ -62,7 +61,7 @@ class ImageDetections:
 
 
 @dataclass(frozen=True)
-class DetectionMetrics:
+class DetectionMetrics(SplitRecord):
     """Everything about one split of a detection.
 
     `figures`: `map`, `map50`, `map75` (of masks: `mask_map` and so on), with bootstrap intervals over images.
@@ -86,15 +85,11 @@ class DetectionMetrics:
         labeled in part."""
         return tuple(one.path for one in self.worst if one.wrong >= _MANY and one.wrong > one.hits + one.missed)
 
-    def to_json(self) -> dict[str, Any]:
-        """The figures as one JSON object."""
-        return as_object(self)
-
     def lines(self, temperature: Temperature | None) -> list[list[str]]:
         """Each class, the kinds of mistakes, slices, and the images with the lowest F1."""
         del temperature
         averages = [
-            f"  {AVERAGES[name]:<24}{_percent(figure):>10}   {span_text(figure, 100, '.2f')}"
+            f"  {AVERAGES[name]:<24}{share_text(figure, 1):>10}   {span_text(figure, 100, '.2f')}"
             for name, figure in self.figures.items()
         ]
         return [
@@ -112,7 +107,7 @@ class DetectionMetrics:
             rows = sorted(rows, key=lambda row: 2.0 if row.ap.value is None else row.ap.value)[:_CLASSES]
         head = f"  {'class':<16} {'objects':>7} {'AP':>8} {'AP50':>8}  {'95 % interval':<17} {'wrong':>6} {'missed':>6}"
         lines = [
-            f"  {fit_text(row.name, 16)} {row.objects:>7,} {_percent(row.ap):>8} {_percent(row.ap50):>8}"
+            f"  {fit_text(row.name, 16)} {row.objects:>7,} {share_text(row.ap, 1):>8} {share_text(row.ap50, 1):>8}"
             f"  {span_text(row.ap50, 100, '.1f'):<17} {row.wrong:>6,} {row.missed:>6,}"
             for row in rows
         ]
@@ -149,7 +144,3 @@ KINDS = {
     "background": "nothing there (IoU < 0.1)",
     "missed": "missed objects",
 }
-
-
-def _percent(figure: Estimate) -> str:
-    return "–" if figure.value is None else f"{100 * figure.value:.1f} %"

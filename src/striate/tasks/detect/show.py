@@ -14,7 +14,7 @@ from striate.tasks.detect.assess import counts_of
 from striate.tasks.detect.average_precision import RECALLS, SCORE, match, overlaps_for, ranked
 from striate.tasks.detect.metrics import AVERAGES, KINDS, DetectionMetrics
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.show import CHART_DPI, PHOTO_DPI, Images, Row, share_cells, split_text
+from striate.tasks.show import CHART_DPI, Images, Row, ranked_pictures, share_cells, split_text
 from striate.visualize.box_pictures import DrawnBox, boxes_figure, draw_precision_recall, drawn_picture
 from striate.visualize.canvas import figure_of, of_split, save_figure
 from striate.visualize.page_parts import Picture, Section, Table
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from striate.tasks.detect.task import Detect
-
-_SHOWN = 3
 
 
 def detection_pictures(
@@ -45,38 +43,30 @@ def detection_pictures(
     f1 = np.divide(2 * each.hits, whole, out=np.ones(evaluation.n), where=whole > 0)
     # Of equal ones, those with more objects show more.
     order = np.lexsort((each.hits + each.missed, f1))
-    middle = max(0, (len(order) - _SHOWN) // 2)
-    galleries = (
-        ("Worst images", "worst.png", order[:_SHOWN], "those with the lowest F1: look here for wrong boxes"),
-        ("Typical images", "typical.png", order[middle : middle + _SHOWN], "those around the median F1"),
-        ("Best images", "best.png", order[::-1][:_SHOWN], "those with the highest F1"),
-    )
-    pictures = []
-    for name, file, chosen, caption in galleries if images is not None else ():
-        assert images is not None
+
+    def figure_of_samples(chosen: NDArray[np.int64], title: str) -> Figure:
         labels = [f"F1 {percent(float(f1[k]))}" for k in chosen]
         if draw is not None:
-            figure = draw(chosen, f"{title}: {name.lower()}", labels)
-        else:
-            drawn = [both_drawn(evaluation.decoded[k], evaluation.targets[k], task) for k in chosen]
-            figure = boxes_figure(
-                np.asarray(images[chosen]),
-                [truth for truth, _ in drawn],
-                [found for _, found in drawn],
-                evaluation.classes,
-                title=f"{title}: {name.lower()}",
-                labels=labels,
-            )
-        path = save_figure(figure, folder / file, PHOTO_DPI)
-        listed = f" ({', '.join(names[k] for k in chosen)})" if len(names) else ""
-        said = f"{title}; {caption}{listed}; predictions from a score of {task.threshold:.2f} on."
-        pictures.append(Picture(name, said, path, "samples"))
+            return draw(chosen, title, labels)
+        assert images is not None
+        drawn = [both_drawn(evaluation.decoded[k], evaluation.targets[k], task) for k in chosen]
+        truths, found = ([both[side] for both in drawn] for side in (0, 1))
+        return boxes_figure(np.asarray(images[chosen]), truths, found, evaluation.classes, title=title, labels=labels)
+
+    pictures: tuple[Picture, ...] = ()
+    if images is not None:
+        said = ("those with the lowest F1: look here for wrong boxes", "those around the median F1",
+                "those with the highest F1")  # fmt: skip
+        note = f"; predictions from a score of {task.threshold:.2f} on."
+        pictures = ranked_pictures(
+            folder, evaluation, order, figure_of_samples, said=said, note=note, names=names, shown=3
+        )
     curves = [(name, one.precision()[0]) for name, one in zip(evaluation.classes, ranked(rows), strict=True)]
     known = [(name, curve) for name, curve in curves if not np.isnan(curve).any()]
     figure = figure_of(lambda axes: draw_precision_recall(axes, RECALLS, known), 5.0, 3.6, title)
     path = save_figure(figure, folder / "precision_recall.png", CHART_DPI)
-    said = f"{title}. Precision at each recall, at IoU 0.5; the area under a line is the AP50 of its class."
-    return (*pictures, Picture("Precision and recall", said, path, "samples"))
+    of = f"{title}. Precision at each recall, at IoU 0.5; the area under a line is the AP50 of its class."
+    return (*pictures, Picture("Precision and recall", of, path, "samples"))
 
 
 def both_drawn(decoded: NDArray[Any], truth: NDArray[Any], task: Detect) -> tuple[list[DrawnBox], list[DrawnBox]]:

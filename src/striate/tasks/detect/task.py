@@ -435,11 +435,6 @@ class Detect(Task):
         """That hardly anything is found, or hardly any small object, and why."""
         return nothing_found(evaluation, self.size) or small_missed(evaluation, self.size, self.threshold)
 
-    def names_only(self, evaluation: Evaluation) -> str | None:
-        """A detector may well find one class alone."""
-        del evaluation
-        return None
-
     @classmethod
     def made(cls, kept: KeptPredictions) -> bool:
         """Whether there are rows of boxes for boxes."""
@@ -463,17 +458,17 @@ class Detect(Task):
 
     def answer(self, evaluation: Evaluation) -> tuple[str, str]:
         """mAP at IoU 0.5, and what it is of."""
-        metrics = evaluation.metrics
-        ends = metrics.get("map50_interval")
-        span = "" if ends is None else f" (95 % interval {' to '.join(map(percent, ends))}, bootstrap)"
-        objects = int((evaluation.targets[..., CLASS] >= 0).sum())
-        kinds = several(len(self.classes), "class", "classes")
-        return percent(metrics["map50"]), (
-            f"mean average precision at IoU 0.5{span} over {kinds}, {several(objects, 'object')} in "
-            f"{several(evaluation.n, 'image')} of the {evaluation.split} split of {evaluation.data}; "
-            f"{percent(metrics['map'])} over IoUs of 0.5 to 0.95. From a score of {self.threshold:.2f} on, "
-            f"{percent(metrics['precision'])} of what is predicted is right, and {percent(metrics['recall'])} of the "
-            "objects are found."
+        return self.answer_of(evaluation, "", "", int((evaluation.targets[..., CLASS] >= 0).sum()))
+
+    def answer_of(self, evaluation: Evaluation, prefix: str, of: str, objects: int) -> tuple[str, str]:
+        """The answer, by the metrics whose keys begin with `prefix`; `of` says what is compared."""
+        metrics, kinds = evaluation.metrics, several(len(self.classes), "class", "classes")
+        return percent(metrics[f"{prefix}map50"]), (
+            f"mean average precision{of} at IoU 0.5{evaluation.span_of(f'{prefix}map50')} over {kinds}, "
+            f"{several(objects, 'object')} in {several(evaluation.n, 'image')} of the {evaluation.split} split of "
+            f"{evaluation.data}; {percent(metrics[f'{prefix}map'])} over IoUs of 0.5 to 0.95. From a score of "
+            f"{self.threshold:.2f} on, {percent(metrics['precision'])} of the predictions are right, and "
+            f"{percent(metrics['recall'])} of the objects are found."
         )
 
     def pictures(

@@ -49,7 +49,6 @@ from striate.tasks.task import Explained
 from striate.tasks.views import maps_turned_back
 from striate.visualize.drawn_file import write_drawn
 from striate.visualize.page_parts import Picture
-from striate.wording import percent, several
 
 _ROOM = 1.5
 """Times as many detections of an image as the fullest training image has objects."""
@@ -319,18 +318,8 @@ class Instances(Detect):
 
     def answer(self, evaluation: Evaluation) -> tuple[str, str]:
         """Mask mAP at IoU 0.5, and what it is of."""
-        metrics = evaluation.metrics
-        ends = metrics.get("mask_map50_interval")
-        span = "" if ends is None else f" (95 % interval {' to '.join(map(percent, ends))}, bootstrap)"
         objects = int((objects_of(torch.from_numpy(evaluation.targets), self.outputs)[1] > 0).sum())
-        kinds = several(len(self.classes), "class", "classes")
-        return percent(metrics["mask_map50"]), (
-            f"mean average precision of masks at IoU 0.5{span} over {kinds}, {several(objects, 'object')} in "
-            f"{several(evaluation.n, 'image')} of the {evaluation.split} split of {evaluation.data}; "
-            f"{percent(metrics['mask_map'])} over IoUs of 0.5 to 0.95. From a score of {self.threshold:.2f} on, "
-            f"{percent(metrics['precision'])} of the masks that are predicted are right, and "
-            f"{percent(metrics['recall'])} of the objects are found."
-        )
+        return self.answer_of(evaluation, "mask_", " of masks", objects)
 
     def pictures(
         self,

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from striate.errors import one_line
 from striate.statistics.calibration import Calibration, Temperature
-from striate.statistics.estimate import Estimate, as_object
-from striate.tasks.assessment import Slice, calibration_lines, cut_text, fit_text, slice_lines, span_text
+from striate.statistics.estimate import Estimate
+from striate.tasks.assessment import (
+    Slice,
+    SplitRecord,
+    calibration_lines,
+    cut_text,
+    fit_text,
+    share_text,
+    slice_lines,
+    span_text,
+)
 from striate.tasks.metric import Metric
 from striate.wording import several
 
@@ -48,7 +56,7 @@ class ImageIou:
 
 
 @dataclass(frozen=True)
-class SegmentationMetrics:
+class SegmentationMetrics(SplitRecord):
     """Everything about one split of a segmentation.
 
     `figures`: `iou`, `dice`, `boundary_f1` (means over the classes that occur) and `pixel_accuracy`, over all labeled
@@ -67,14 +75,10 @@ class SegmentationMetrics:
     slices: tuple[Slice, ...]
     left_out: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """The figures as one JSON object."""
-        return as_object(self)
-
     def lines(self, temperature: Temperature | None) -> list[list[str]]:
         """Each class, slices, the images with the lowest IoU, and calibration."""
         averages = [
-            f"  {label:<24}{_percent(self.figures[name]):>10}   {span_text(self.figures[name], 100, '.2f')}"
+            f"  {label:<24}{share_text(self.figures[name]):>10}   {span_text(self.figures[name], 100, '.2f')}"
             for name, label in AVERAGES.items()
         ]
         calibration: list[str] = []
@@ -96,8 +100,8 @@ class SegmentationMetrics:
             rows = sorted(rows, key=lambda row: 2.0 if row.iou.value is None else row.iou.value)[:_CLASSES]
         head = f"  {'class':<20} {'images':>7} {'of pixels':>10} {'IoU':>9}  {'95 % interval':<17} {'Dice':>8}"
         lines = [
-            f"  {fit_text(row.name, 20)} {row.images:>7,} {100 * row.share:>8.2f} % {_percent(row.iou):>9}"
-            f"  {span_text(row.iou, 100, '.2f'):<17} {_percent(row.dice):>8}"
+            f"  {fit_text(row.name, 20)} {row.images:>7,} {100 * row.share:>8.2f} % {share_text(row.iou):>9}"
+            f"  {span_text(row.iou, 100, '.2f'):<17} {share_text(row.dice):>8}"
             for row in rows
         ]
         return [head, *lines, *rest]
@@ -105,7 +109,3 @@ class SegmentationMetrics:
     def _worst_lines(self) -> list[str]:
         lines = [f"  {100 * one.iou:6.2f} %  {cut_text(one_line(one.path), 66)}" for one in self.worst[:_IMAGES]]
         return ["  images with the lowest IoU", *lines] if lines else []
-
-
-def _percent(figure: Estimate) -> str:
-    return "–" if figure.value is None else f"{100 * figure.value:.2f} %"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,50 +15,31 @@ from striate.data.media.volume.slices_picture import across, fullest, middle_sli
 from striate.statistics.calibration import Temperature
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.segment.metrics import AVERAGES, SegmentationMetrics
-from striate.tasks.show import PHOTO_DPI, Images, Row, places_at_random, share_cells, split_text, trust_section
-from striate.visualize.canvas import save_figure
+from striate.tasks.show import Images, Row, ranked_pictures, share_cells, split_text, trust_section
 from striate.visualize.mask_figures import masks_figure
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent
 
-SHOWN_MASKS, SHOWN_CHOSEN = 5, 3
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def mask_pictures(
-    folder: Path,
-    evaluation: Evaluation,
-    images: Images,
-    each: NDArray[np.float64],
-    title: str,
-    names: Sequence[str],
+    folder: Path, evaluation: Evaluation, images: Images, each: NDArray[np.float64], names: Sequence[str]
 ) -> tuple[Picture, ...]:
     """`masks.png` with some samples at random, then those of the lowest IoU, around its median, and of the highest;
     `each` (N,) is that of each image."""
-    order = np.argsort(each, kind="stable")
-    middle = max(0, (len(order) - SHOWN_CHOSEN) // 2)
-    drawn = places_at_random(evaluation.n, SHOWN_MASKS)
-    galleries = (
-        ("Samples", "masks.png", drawn, f"{len(drawn)} drawn at random"),
-        ("Worst images", "worst.png", order[:SHOWN_CHOSEN], "those with the lowest IoU: look here for wrong masks"),
-        ("Typical images", "typical.png", order[middle : middle + SHOWN_CHOSEN], "those around the median IoU"),
-        ("Best images", "best.png", order[::-1][:SHOWN_CHOSEN], "those with the highest IoU"),
-    )
-    pictures = []
-    for name, file, chosen, caption in galleries:
-        shown, truths, predictions = _drawn(images, evaluation, chosen)
-        figure = masks_figure(
-            shown,
-            truths,
-            predictions,
-            evaluation.classes,
-            title=title if file == "masks.png" else f"{title}: {name.lower()}",
-            labels=[f"IoU {percent(float(each[k]))}" for k in chosen],
-        )
-        path = save_figure(figure, folder / file, PHOTO_DPI)
-        listed = "" if file == "masks.png" or not len(names) else f" ({', '.join(names[k] for k in chosen)})"
-        said = f"{title}; {caption}{listed}. Hatched: wrong. Gray checks: not labeled."
-        pictures.append(Picture(name, said, path, "samples"))
-    return tuple(pictures)
+
+    def draw(chosen: NDArray[np.int64], title: str) -> Figure:
+        labels = [f"IoU {percent(float(each[k]))}" for k in chosen]
+        return masks_figure(*_drawn(images, evaluation, chosen), evaluation.classes, title=title, labels=labels)
+
+    said = ("those with the lowest IoU: look here for wrong masks", "those around the median IoU",
+            "those with the highest IoU")  # fmt: skip
+    return ranked_pictures(
+        folder, evaluation, np.argsort(each, kind="stable"), draw, said=said, names=names, at_random="masks.png",
+        note=". Hatched: wrong. Gray checks: not labeled.", shown=3, drawn=5,
+    )  # fmt: skip
 
 
 def _drawn(

@@ -388,15 +388,12 @@ class Segment(Task):
 
     def answer(self, evaluation: Evaluation) -> tuple[str, str]:
         """The mean intersection over union, and the share of right pixels, beside that of always the same class."""
-        metrics, n = evaluation.metrics, evaluation.n
-        of = f"{n:,} {evaluation.split} {'sample' if n == 1 else 'samples'} of {evaluation.data}"
+        metrics = evaluation.metrics
         counts = np.bincount(evaluation.targets[evaluation.targets != IGNORED].ravel())
         most = counts.max() / counts.sum() if counts.any() else None
-        ends = metrics.get("iou_interval")
-        span = "" if ends is None else f" (95 % interval {' to '.join(map(percent, ends))}, bootstrap)"
         return percent(metrics["iou"]), (
             f"mean intersection over union of the {several(len(evaluation.classes), 'class', 'classes')} on the "
-            f"{of}{span}. "
+            f"{evaluation.of}{evaluation.span_of('iou')}. "
             f"{percent(metrics['pixel_accuracy'])} of the labeled pixels are right; naming the most frequent class "
             f"everywhere would reach {percent(most)}."
         )
@@ -412,14 +409,12 @@ class Segment(Task):
     ) -> tuple[Picture, ...]:
         """Samples with true and predicted masks: at random, the worst, typical and the best ones."""
         from striate.tasks.segment.show import mask_pictures  # drawing loads only where it is needed
-        from striate.visualize.canvas import of_split
 
         del target_names
-        title = of_split(evaluation.data, evaluation.split, evaluation.n)
         if images is None:
             return ()
         each = self.headline_figure().each(self.rows_of(evaluation))
-        return mask_pictures(folder, evaluation, images, each, title, names)
+        return mask_pictures(folder, evaluation, images, each, names)
 
     def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
         """How far to trust the probabilities of pixels."""
