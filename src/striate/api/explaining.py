@@ -406,7 +406,7 @@ def _read(trained: Trained, image: Any, network: str) -> tuple[np.ndarray, str]:
 
 def _numbers(trained: Trained, image: Any, network: str) -> Any:
     """Text of numbers, parted by commas, for a table; everything else as it is."""
-    if trained.preparation.kind != "table" or not isinstance(image, str):
+    if not medium_of(trained.preparation.kind).flat or not isinstance(image, str):
         return image
     count = trained.preparation.input_shape[0]
     try:

@@ -14,6 +14,7 @@ import torch
 
 from striate.api.announcing import Announce
 from striate.api.keywords import known_keywords
+from striate.data.media.every_medium import PICTURE
 from striate.data.sources.objects import Data, given_data
 from striate.errors import ConfigError, TrainingError
 from striate.machine.rates import Rate, decoding_rates, matrix_product_rates, memory_rates
@@ -126,7 +127,7 @@ def measure_machine() -> tuple[Rate, ...]:
     from striate.data.media.image.pictures import decode_image
 
     def decode(data: bytes, shape: tuple[int, int, int]) -> object:
-        return decode_image(data, "a photograph", Preparation("image", shape))
+        return decode_image(data, "a photograph", Preparation(PICTURE, shape))
 
     devices = ["cpu", *(f"cuda:{k}" for k in range(torch.cuda.device_count()))]
     whole, small = (partial(decode, shape=(3, *size)) for size in ((427, 640), (SMALL, SMALL)))

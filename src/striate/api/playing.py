@@ -118,11 +118,12 @@ def _reader(announce: Announce) -> Callable[[RewardEvent], None]:
 
 @dataclass(frozen=True)
 class Watched:
-    """Episodes that a network played, and where their film lies."""
+    """Episodes that a network played, and where their film lies, of how many frames; whether it was `cut` there."""
 
     path: Path
     played: Played
     actions: tuple[str, ...]
+    frames: int
     cut: bool
 
     def to_json(self) -> dict[str, Any]:
@@ -149,7 +150,7 @@ def play(run: str | Path, out: str | Path, *, episodes: int = 1, seed: int = 0) 
     with execution_settings(player.config):
         played, frames = filmed(player.module, player.source, player.config.task.control, episodes, chosen)
     write_film(path, frames, MILLISECONDS)
-    return Watched(path, played, player.actions, len(frames) >= MOST_FRAMES)
+    return Watched(path, played, player.actions, len(frames), len(frames) >= MOST_FRAMES)
 
 
 def evaluate_player(run: str | Path, *, episodes: int | None = None) -> Played:

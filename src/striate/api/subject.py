@@ -17,9 +17,9 @@ from striate.account.ledger import Shape
 from striate.account.summarize import summarize
 from striate.api.announcing import Announce
 from striate.api.networks import load
-from striate.data.dataset import Dataset, Kind, Preparation, Split, join_splits
+from striate.data.dataset import Dataset, Preparation, Split, join_splits
 from striate.data.environments.open_environment import is_environment, open_environment
-from striate.data.media.every_medium import medium_of
+from striate.data.media.every_medium import kind_of_shape, medium_of
 from striate.data.media.image.pictures import prepare_image
 from striate.data.normalize import Normalization
 from striate.data.predict_inputs import require_pictures
@@ -205,11 +205,11 @@ def find_subject(model: str | Path | Run | Trained, input_shape: Shape | None, a
     with TRIALS, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         module = build_model(text, shape)
-    kind: Kind = "image" if len(shape) == 3 and shape[0] in (1, 3) else "grid" if len(shape) > 1 else "table"
     whose = "weights as its function makes them" if names_file(text) else "random weights, as before training"
     count = shape[0]
+    preparation = Preparation(kind_of_shape(shape), shape)
     return Subject(
-        text, module, Preparation(kind, shape), Normalization((_MIDDLE,) * count, (_SPREAD,) * count), (), announce,
+        text, module, preparation, Normalization((_MIDDLE,) * count, (_SPREAD,) * count), (), announce,
         note=f"{whose}; pixels are standardized as (x − {_MIDDLE:g}) / {_SPREAD:g}",
     )  # fmt: skip
 
@@ -223,12 +223,10 @@ def _of_trained(name: str, trained: Trained, run: RunDirectory | None, announce:
 def _of_player(name: str, player: Player, run: RunDirectory, announce: Announce) -> Subject:
     height, width, channels = open_environment(player.source).game.shape
     count = channels * (player.config.task.control.stack or 1)
-    kind: Kind = "image" if count in (1, 3) else "grid"
     shape = (count, height, width)
+    preparation = Preparation(kind_of_shape(shape), shape)
     normalization = Normalization((0.0,) * count, (255.0,) * count)
-    return Subject(
-        name, player.module, Preparation(kind, shape), normalization, player.actions, announce, run=run, player=player
-    )
+    return Subject(name, player.module, preparation, normalization, player.actions, announce, run=run, player=player)
 
 
 def game_state(player: Player, step: str | Path | None) -> tuple[States, int]:

@@ -37,12 +37,11 @@ def play(
     """
     from striate.api import play as play_run
     from striate.cli.output import print_json, print_note, print_text
-    from striate.tasks.control.show import MOST_FRAMES
     from striate.wording import several
 
     watched = play_run(run, out, episodes=episodes, seed=seed)
     if watched.cut:
-        print_note(f"the film ends after {several(MOST_FRAMES, 'frame')}")
+        print_note(f"the film ends after {several(watched.frames, 'frame')}")
     if json:
         print_json(watched.to_json())
         return 0

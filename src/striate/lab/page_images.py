@@ -22,6 +22,7 @@ from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
 from striate.data.dataset import Preparation
+from striate.data.media.every_medium import PICTURE, medium_of
 from striate.data.media.image.pictures import UnreadableImage, decode_image
 from striate.data.sources.named import catalogue, info, place
 from striate.errors import DataError, RunError, StriateError
@@ -168,7 +169,7 @@ class Images:
                 own = [{"name": RUN, "title": f"the data of the run, {listing.name}", "samples": len(listing)}]
             except StriateError:
                 own = []  # not here any more, or no images: the others are
-        named = [entry for entry in catalogue() if entry.kind == "image" and place(entry.name) is not None]
+        named = [entry for entry in catalogue() if medium_of(entry.kind).shows_itself and place(entry.name) is not None]
         return [
             *own,
             *({"name": entry.name, "title": entry.title, "samples": sum(entry.samples)} for entry in named),
@@ -186,7 +187,7 @@ class Images:
                 names = ", ".join(one["name"] for one in self.sets())
                 raise DataError("data", data[:80], f"images that are on this machine: {names}", "mnist5k")
             listing = list_source(DataConfig(data))
-        if listing.kind != "image":
+        if not listing.medium.shows_itself:
             raise DataError("data", f"{listing.name}, a {listing.kind}", "a set of images", "mnist5k")
         return listing
 
@@ -261,7 +262,7 @@ def _thumbnail(images: Images, data: str, number: int) -> dict[str, Any]:
             small = made_smaller(listed_picture(listing, number), _THUMBNAIL)
         else:
             # Two dozen photographs decoded whole would be waited for.
-            square = Preparation("image", (3, _THUMBNAIL, _THUMBNAIL), fit="crop", reduced=True)
+            square = Preparation(PICTURE, (3, _THUMBNAIL, _THUMBNAIL), fit="crop", reduced=True)
             pixels_CHW = decode_image(listing.read(number), listing.paths[number], square)
             small = Picture(np.ascontiguousarray(np.moveaxis(pixels_CHW, 0, -1)))
     except (OSError, DataError) as error:

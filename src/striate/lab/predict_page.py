@@ -13,6 +13,7 @@ from fastapi import APIRouter
 from numpy.typing import NDArray
 from PIL import Image
 
+from striate.data.media.every_medium import medium_of
 from striate.errors import ModelError, RunError
 from striate.lab import played_files
 from striate.lab.page_images import as_image
@@ -85,7 +86,7 @@ class CachedPredictions:
         trained = self._lab.trained
         if trained is None:
             raise RunError("predict", "a lab without a run", "the run that is to predict", "striate lab RUN")
-        if trained.preparation.kind != "image":
+        if not medium_of(trained.preparation.kind).shows_itself:
             got = f"a run on a {trained.preparation.kind} of {show_shape(trained.preparation.input_shape)}"
             raise ModelError("predict", got, "one that takes images", "striate predict RUN FILE")
         return trained

@@ -24,6 +24,17 @@ MEDIA: dict[str, str] = {
 """Name to module and class. What lies in files comes before what lies in arrays."""
 
 
+PICTURE = "image"
+"""The medium of pictures as usual files have them: bytes of one or three channels."""
+
+
+def kind_of_shape(shape: tuple[int, ...]) -> str:
+    """The medium that inputs of this shape are of, where nothing else says it."""
+    if len(shape) == 3 and shape[0] in (1, 3):
+        return PICTURE
+    return "grid" if len(shape) > 1 else "table"
+
+
 @cache
 def medium_of(kind: str) -> Medium:
     """The medium of this name: `Dataset.kind`, `Listing.kind` or `Preparation.kind`."""

@@ -130,7 +130,7 @@ def _share(same: NDArray[np.float64]) -> tuple[float, Interval | None]:
 def refuse_no_images(data: Dataset, split: str, what: str) -> None:
     """Raise DataError where `what` cannot be measured, for want of images."""
     where = f"{what} on the {split} split of {data.name}"
-    if data.kind != "image":
+    if not data.medium.shows_itself:
         remedy = "a run of images, as: striate train fashion-mnist"
         raise DataError(where, f"a {data.kind}", "images: what is changed are their pixels", remedy)
     if len(data.splits[split]) == 0:

@@ -14,6 +14,7 @@ from torch import nn
 
 from striate.account.observing.shapes_only import shapes_only
 from striate.data.dataset import Preparation
+from striate.data.media.every_medium import PICTURE, medium_of
 from striate.data.media.image.pictures import prepare_image
 from striate.data.normalize import Normalization
 from striate.errors import ModelError, UsageError
@@ -90,7 +91,7 @@ def find_network(lab: Lab, model: str, shape: str, picture: Picture) -> WatchedN
 def _of_run(lab: Lab) -> WatchedNetwork:
     trained = lab.trained
     assert trained is not None
-    if trained.preparation.kind != "image":
+    if not medium_of(trained.preparation.kind).shows_itself:
         got = f"a run on a {trained.preparation.kind} of {show_shape(trained.preparation.input_shape)}"
         remedy = "write a layer string or a name of the zoo instead of `run`"
         raise ModelError("the network", got, "one that takes images", remedy)
@@ -127,15 +128,16 @@ def _by_name(name: str, shape: tuple[int, ...]) -> WatchedNetwork:
     count = shape[0]
     half = Normalization((127.5,) * count, (127.5,) * count)
     notes = ("Its weights are a random initialization (seed 0): it has not been trained.",)
-    return WatchedNetwork(name, module, Preparation("image", shape), half, notes=notes, parameters=parameters)
+    return WatchedNetwork(name, module, Preparation(PICTURE, shape), half, notes=notes, parameters=parameters)
 
 
 def _usual_shape(lab: Lab, name: str, picture: Picture) -> tuple[int, ...]:
     info = MODELS.get(name.partition("(")[0].strip())
     if info is not None:
         return info.input_shape
-    if lab.run is not None and lab.trained is not None and lab.trained.preparation.kind == "image":
-        return lab.trained.preparation.input_shape
+    own = None if lab.run is None or lab.trained is None else lab.trained.preparation
+    if own is not None and medium_of(own.kind).shows_itself:
+        return own.input_shape
     return (1, 28, 28) if len(picture.channels) == 1 else (3, 64, 64)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from striate.account.summarize import count_macs
+from striate.data.media.every_medium import PICTURE
 from striate.data.media.medium import ChooseSize, Photographs
 from striate.errors import StriateError
 from striate.machine.rates import convolution_training_rate
@@ -110,9 +111,9 @@ def _macs(config: Config, module: nn.Module | None) -> float | None:
             return float(count_macs(module, shape))
         name, growing = config.model.name, 1.0
         if name == "auto" and config.recipe in ("standard", "speedrun"):  # few photographs have speedrun either way
-            name, growing = choose_fast_model("image", shape, "vector", 1000)[0], GROWING
+            name, growing = choose_fast_model(PICTURE, shape, "vector", 1000)[0], GROWING
         elif name == "auto" or names_file(name):
-            name = choose_model("image", shape, "vector", 1000)[0]
+            name = choose_model(PICTURE, shape, "vector", 1000)[0]
         with torch.random.fork_rng():
             return growing * count_macs(build_model(name, shape, _CLASSES), shape)
     except StriateError:
