@@ -51,7 +51,7 @@ from striate.training.prepare import Prepared
 from striate.training.step_losses import read_step_losses
 from striate.training.trained import Trained, settled
 from striate.visualize.inside.filters import FilterBank
-from striate.visualize.page_parts import Picture
+from striate.visualize.page_parts import Picture, Section
 
 _OFFERED = 0.02
 """Of the time until here, to see whether test-time augmentation would help."""
@@ -105,7 +105,41 @@ def finish_run(
     ]
     metrics["findings"] = [finding.to_json() for finding in noticed]
     pictures = [curves.result(), *samples.result(), signal]
-    worth = None
+    worth, drawn, sections = _comparisons(run, prepared, measured, metrics, announce)
+    pictures += (*drawn, *codes.result(), *filters.result())
+    content = replace(
+        run_content(run, prepared, evaluations, metrics, pictures, ledger, _endings(prepared), noticed),
+        worth=worth,
+        offers=metrics["offers"],
+        signal=signal_table(start, end),
+        assessment=assessment,
+        **said.result(),
+    )
+    content = replace(content, sections=(*sections, *content.sections))
+    write_report(run.report, content)
+    if (known := read_forecast(run)) is not None:
+        taken = prepared.state.elapsed + monotonic() - began
+        reached = metrics[data.held_out].get("accuracy")
+        metrics["forecast"] = with_outcome(known[0], taken, reached, whole=_early_end(prepared) is None)
+    write_json(run.metrics_json, metrics)
+    append_event(run, "finished", **{data.held_out: metrics[data.held_out]})
+    note_finished(run)
+    return metrics
+
+
+def _comparisons(
+    run: RunDirectory,
+    prepared: Prepared,
+    measured: Evaluation,
+    metrics: dict[str, Any],
+    announce: Callable[[str], None],
+) -> tuple[Worth | None, list[Picture], tuple[Section, ...]]:
+    """What the network is compared with: baselines, a network for each target alone, its streams, and what it imagines.
+
+    Their figures are added to `metrics`. Returned are the sentence on what the network is worth beside its baselines,
+    pictures, and sections of the report."""
+    worth: Worth | None = None
+    pictures, sections = list[Picture](), list[Section]()
     if prepared.config.baseline:
         compared = measure_baselines(prepared, measured, announce)
         metrics["baselines"] = [entry.to_json() for entry in compared]
@@ -119,29 +153,11 @@ def finish_run(
             announce(one.sentence)
     if (streams := measure_streams(prepared, measured, announce)) is not None:
         metrics |= {"streams": dict(streams.metrics), "fusion": streams.fusion()}
+        sections.append(streams.section(split_text(measured)))
     if (imagined := measure_imagined(prepared, announce)) is not None:
         metrics["boltzmann"] = imagined.to_json()
-    pictures += (*codes.result(), *filters.result())
-    content = replace(
-        run_content(run, prepared, evaluations, metrics, pictures, ledger, _endings(prepared), noticed),
-        worth=worth,
-        offers=metrics["offers"],
-        signal=signal_table(start, end),
-        assessment=assessment,
-        **said.result(),
-    )
-    own = [] if streams is None else [streams.section(split_text(measured))]
-    own += [] if imagined is None else [imagined.section()]
-    content = replace(content, sections=(*own, *sharing_section(shared, split_text(measured)), *content.sections))
-    write_report(run.report, content)
-    if (known := read_forecast(run)) is not None:
-        taken = prepared.state.elapsed + monotonic() - began
-        reached = metrics[data.held_out].get("accuracy")
-        metrics["forecast"] = with_outcome(known[0], taken, reached, whole=_early_end(prepared) is None)
-    write_json(run.metrics_json, metrics)
-    append_event(run, "finished", **{data.held_out: metrics[data.held_out]})
-    note_finished(run)
-    return metrics
+        sections.append(imagined.section())
+    return worth, pictures, (*sections, *sharing_section(shared, split_text(measured)))
 
 
 def _first_filters(prepared: Prepared) -> FilterBank | None:
