@@ -241,7 +241,7 @@ def test_an_archive_in_an_archive_is_not_opened(striate) -> None:
         archive.writestr("cat/0.png", bytes(1 << 20))
     with zipfile.ZipFile("x.zip", "w") as archive:
         archive.writestr("cat/0.zip", inner.getvalue())
-    striate("data", "show", "x.zip", "--out", "sheet.png").refused("no picture")
+    striate("data", "show", "x.zip", "--out", "sheet.png").refused("no sample")
 
 
 def test_very_many_members_are_refused(striate, monkeypatch) -> None:

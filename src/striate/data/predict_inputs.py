@@ -65,7 +65,7 @@ def _mode(path: Path) -> int:
         reason = "no such file or folder"
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-    raise DataError(f"path {as_text(str(path))}", reason, "pictures, or folders of them", "check the path")
+    raise DataError(f"path {as_text(str(path))}", reason, "files, or folders of them", "check the path")
 
 
 def holds_rows(path: Path | str, preparation: Preparation) -> bool:
@@ -101,7 +101,7 @@ def require_pictures(preparation: Preparation) -> None:
     if not medium.suffixes:
         raise DataError(
             "predict",
-            "files of pictures",
+            "files of images, sounds, clips or volumes",
             f"{medium.describe(preparation.input_shape)}, which this network was trained on",
             "numpy.savez('new.npz', x=x); then: striate predict RUN new.npz"
             + (", or a .csv of their numbers" if medium.flat else ""),

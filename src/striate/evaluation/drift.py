@@ -65,7 +65,7 @@ class Drift:
         if not self.drifts:
             return ()
         changed = [f"{one.quantity} {one.before:.3g} → {one.now:.3g}" for one in self.shifts if one.differs]
-        measured = f"new pictures are told from those of the run with an AUC of {percent(self.auc)}"
+        measured = f"new samples are told from those of the run with an AUC of {percent(self.auc)}"
         return (
             Finding(
                 code="data.drift",
@@ -73,7 +73,7 @@ class Drift:
                 where=self.data,
                 measured=measured + (f"; {', '.join(changed)}" if changed else ""),
                 threshold=f"a warning from {percent(_SLIGHT)}, an error from {percent(_GRAVE)}",
-                why="The figures of the run are of pictures like its own; on these it may be worse.",
+                why="The metrics of the run hold for samples like its own; on these it may be worse.",
                 remedy="Look at those that differ most; label some of them, and measure: striate eval RUN DATA.",
             ),
         )
@@ -97,7 +97,7 @@ class Drift:
         """In 80 columns."""
         low, high = self.auc_interval.low, self.auc_interval.high
         found = [
-            f"{several(self.n_now, 'new picture')} of {self.data}, against {self.n_before:,} held-out of {self.run}",
+            f"{several(self.n_now, 'new sample')} of {self.data}, against {self.n_before:,} held-out of {self.run}",
             f"  told apart with an AUC of {percent(self.auc)} ({100 * low:.1f} – {100 * high:.1f} %; 50 % is alike)",
         ]
         for one in self.shifts:

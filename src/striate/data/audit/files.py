@@ -64,8 +64,8 @@ def find_ignored(listing: Listing) -> Finding | None:
         measured=f"{several(len(listing.ignored), 'file or array is', 'files or arrays are')} not used: "
         f"{some(listing.ignored)}",
         threshold="0",
-        why="They are hidden, no pictures, or lie where none are looked for.",
-        remedy="Nothing needs to be done, unless pictures are among them: list these in a manifest .csv (path,label).",
+        why="They are hidden, not samples, or lie where no samples are looked for.",
+        remedy="Nothing needs to be done, unless samples are among them: list these in a manifest .csv (path,label).",
     )
 
 
@@ -93,7 +93,7 @@ def find_hidden(evidence: Evidence) -> Marked | None:
             measured=f"{several(len(names), 'hidden file is', 'hidden files are')} not used: {some(names)}",
             threshold="0 files",
             why="Names that begin with a dot, and __MACOSX, are what systems and programs leave behind.",
-            remedy="Nothing needs to be done, unless they are pictures to learn from: copy these under other names.",
+            remedy="Nothing needs to be done, unless they are samples to learn from: copy these under other names.",
         )
     )
 
@@ -126,10 +126,10 @@ def find_misplaced(evidence: Evidence) -> Marked | None:
             code="data.misplaced",
             severity="warning",
             where=evidence.listing.source,
-            measured=f"{several(len(names), 'picture lies', 'pictures lie')} where none are looked for: {some(names)}",
-            threshold="0 pictures",
+            measured=f"{several(len(names), 'sample lies', 'samples lie')} where none are looked for: {some(names)}",
+            threshold="0 files",
             why="They have no label and are missing from the training.",
-            remedy="Copy them into the folder of their class, or list all pictures in a manifest .csv (path,label).",
+            remedy="Copy them into the folder of their class, or list all samples in a manifest .csv (path,label).",
         )
     )
 

@@ -20,7 +20,7 @@ from striate.data.sources.tree import Tree, summarize_suffixes
 from striate.errors import DataError, pasted
 from striate.wording import several
 
-_MANIFEST = "leave everything where it is, and list the pictures in a manifest .csv (path,label,split)"
+_MANIFEST = "leave everything where it is, and list the samples in a manifest .csv (path,label,split)"
 _FEW_LINKS = 20
 """So many folders can be named in a command."""
 
@@ -82,8 +82,8 @@ def _unfold(tree: Tree, top: str, inside: str) -> str:
     if not _pictures(tree, top):
         return f"put {inside} into {top}/, or {_MANIFEST}"
     return (
-        f"put {inside} into {top}/ with its pictures; or, if {top} is a class or has no labels, {_MANIFEST};"
-        " striate predict takes pictures without labels"
+        f"put {inside} into {top}/ with its samples; or, if {top} is a class or has no labels, {_MANIFEST};"
+        " striate predict takes files without labels"
     )
 
 
@@ -135,26 +135,26 @@ def _not_so_deep(tree: Tree, depth: int) -> DataError:
     deepest = max((file.count("/") for file in tree.files if is_sample(file)), default=0)
     return DataError(
         f"data {tree.where}",
-        f"no picture lies in {several(depth + 1, 'folder')}, one in the other",
-        f"at most {deepest} folders above a picture",
+        f"no sample lies in {several(depth + 1, 'folder')}, one in the other",
+        f"at most {deepest} folders above a sample",
         "--data.class_level path, or a smaller number",
     )
 
 
 def _no_images(tree: Tree) -> DataError:
     where = f"data {tree.where}"
-    expected = "one subfolder a class with pictures in it, such as cats/1.jpg and dogs/1.jpg"
+    expected = "one subfolder a class with images (or sounds, clips, volumes) in it, such as cats/1.jpg and dogs/1.jpg"
     loose = [file for file in tree.files if is_sample(file) and not file.lower().endswith(".npz")]
     if loose:
         first = PurePosixPath(loose[0]).name
         return DataError(
             where,
-            f"{several(len(loose), 'picture lies', 'pictures lie')} in no class folder, the first {loose[0]}",
+            f"{several(len(loose), 'sample lies', 'samples lie')} in no class folder, the first {loose[0]}",
             expected,
-            "write a manifest .csv beside them with the line path,label and a line for each picture, such as"
+            "write a manifest .csv beside them with the line path,label and a line for each of them, such as"
             f" {first},CLASS; or copy them into a subfolder for each class",
         )
-    found = f"{summarize_suffixes(tree.files)} in {several(len(tree.folders) + 1, 'folder')}, no picture among them"
+    found = f"{summarize_suffixes(tree.files)} in {several(len(tree.folders) + 1, 'folder')}, no sample among them"
     return DataError(where, found, expected, instead_of_pictures(tree))
 
 
@@ -166,10 +166,10 @@ def _refuse_empty(tree: Tree, empty: set[str], depth: int) -> None:
     inside = [file for file in tree.files if file.split("/")[depth : depth + 1] == [first]]
     raise DataError(
         f"data {tree.where}",
-        f"the class folder {first}/ holds {summarize_suffixes(inside)} and no picture"
+        f"the class folder {first}/ holds {summarize_suffixes(inside)} and no sample"
         + (f" (and so {len(empty) - 1} more)" if len(empty) > 1 else ""),
-        "at least one picture in every class folder",
-        f"put pictures into {prefix}{first}/; or {_without(tree, empty, depth)}",
+        "at least one sample in every class folder",
+        f"put samples into {prefix}{first}/; or {_without(tree, empty, depth)}",
     )
 
 
@@ -177,7 +177,7 @@ def _without(tree: Tree, empty: set[str], depth: int) -> str:
     """How to leave out folders where they are: a folder of links to the others, where these are few."""
     others = sorted(tree.tops() - empty)
     if depth or not 0 < len(others) <= _FEW_LINKS or not Path(tree.where).is_dir():
-        return "list the pictures of the others in a manifest .csv with the columns path,label"
+        return "list the samples of the others in a manifest .csv with the columns path,label"
     name = pasted(f"{tree.name}-classes")
     links = " ".join(pasted(PurePosixPath(tree.where) / other) for other in others)
     return f"leave it out: mkdir {name} && ln -s {links} {name}/ && striate train {name}"

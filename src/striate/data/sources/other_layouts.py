@@ -20,7 +20,7 @@ from striate.data.sources.tree import Tree, summarize_suffixes
 from striate.errors import DataError, pasted
 from striate.wording import several
 
-EXPECTED = "one subfolder a class with pictures in it; images/ and masks/; or a manifest .csv with path,label"
+EXPECTED = "one subfolder a class with its files in it; images/ and masks/; or a manifest .csv with path,label"
 
 
 class Found(NamedTuple):
