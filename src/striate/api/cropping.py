@@ -35,7 +35,7 @@ MARGIN = 0.1
 """Of each side of what was found: so much more is cut out on every side."""
 _AT_ONCE = 32
 _LARGEST = 4.0
-"""Times the longer side of a picture: what is found larger than this is no place in it."""
+"""Times the longer side of a picture: what is found larger than this is not a place in it."""
 
 
 @dataclass(frozen=True)

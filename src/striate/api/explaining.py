@@ -64,8 +64,8 @@ def explain(
     `threshold` of a run say how its class is chosen, as in `load`. One part of the prediction is explained where it is
     named: a `box` by its number, from 1, in the order of `predict`; a `pixel` (x, y) of the file; a `point` by its
     name; `part` is whichever of these the run has. The network is left as it is, in every bit.
-    Raises UsageError for a word that is no method, and for a part that the prediction does not have; DataError for an
-    input that cannot be read; ModelError where the method cannot look into the network.
+    Raises UsageError for a word that is not a method, and for a part that the prediction does not have; DataError for
+    an input that cannot be read; ModelError where the method cannot look into the network.
     """
     require_method(method)
     asked = _asked_part(part=part, box=box, pixel=pixel, point=point)

@@ -81,8 +81,8 @@ def evaluate(
     `cost` and `threshold` say how a class is chosen, as in `load`.
     As many samples are measured at once as the run's `execution.micro_batch` says. A run of an earlier version gets the
     evaluation.json and the predictions that it lacks, when it is measured on its own data.
-    Raises DataError, also when classes do not match; UsageError for a `plan` that is no word of these, and for costs
-    or thresholds of an unknown class.
+    Raises DataError, also when classes do not match; UsageError for a `plan` that is not one of these words, and for
+    costs or thresholds of an unknown class.
     """
     require_asked(plan, "plan")
     with given_data(data, announce) as source:
@@ -283,7 +283,7 @@ def _free(run: RunDirectory, name: str, document: Mapping[str, Any]) -> Path:
                 return place
         except FileNotFoundError:
             return place
-        except (OSError, ValueError):  # also a link, or anything else that is no plain file
+        except (OSError, ValueError):  # also a link, or anything else that is not a plain file
             continue
     raise AssertionError
 
@@ -304,7 +304,7 @@ def robustness(
 
     Of the test split, or `val`; of other `data`, as `evaluate` takes them; of at most `samples` images, evenly spaced.
     Images are changed as bytes, by a function of (seed, kind, sample id). `plan` as in `evaluate`. Nothing is written.
-    Raises UsageError; DataError for data that are no images, or have changed; RunError where there is no run.
+    Raises UsageError; DataError for data that are not images, or have changed; RunError where there is no run.
     """
     if split not in ("test", "val"):
         raise UsageError("split", repr(split), "test or val", 'split="test"')
@@ -361,7 +361,7 @@ def invariance(
     between two images, and the probability of the true class, with intervals over images.
 
     Of the test split, or `val`; of at most `samples` images, evenly spaced. Nothing is written. Raises UsageError;
-    DataError for data that are no images, or have changed; RunError where there is no run.
+    DataError for data that are not images, or have changed; RunError where there is no run.
     """
     if split not in ("test", "val"):
         raise UsageError("split", repr(split), "test or val", 'split="test"')

@@ -210,9 +210,9 @@ def _account(
     """Of a run whose task has put a head on a network with a name, what was trained: both together."""
     trained = None
     if isinstance(model, str) and names_run(model) and outputs is None:
-        with suppress(StriateError):  # of what is no whole run the account says what it can
+        with suppress(StriateError):  # of what is not a whole run the account says what it can
             trained = load(model)
-    own = trained is not None and trained.task.built_outputs is None  # of images, which are no number of outputs
+    own = trained is not None and trained.task.built_outputs is None  # of images, which is not a number of outputs
     if trained is None or (not own and trained.task.bare(trained.module) is trained.module):
         return summarize_and_measure(model, shape, outputs=outputs, effective=effective)
     shape = trained.preparation.input_shape if shape is None else shape

@@ -49,7 +49,7 @@ class FileAnswer:
 class FileAnswers:
     """The predictions for `files`, in their order; each is computed during the iteration.
 
-    `ignored`: number of other files in the folders, which are no pictures by their suffix. While the network computes,
+    `ignored`: number of other files in the folders, which are not pictures by their suffix. While the network computes,
     threads decode some dozen files ahead, and no more; they end with the iteration. `rows`: samples of an .npz or a
     table by their name among the files. With a `tile` (pixels), each file is computed in such parts; with `every`
     (seconds), there is a prediction for each window of a file that lasts.

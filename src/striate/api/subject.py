@@ -53,7 +53,7 @@ _LATEST = 100_000
 @dataclass(frozen=True, eq=False)
 class Subject:
     """`module` takes normalized inputs of `preparation.input_shape`; `run`, where its data are known. `note` says what
-    its weights are, where they are no trained ones."""
+    its weights are, where they are not trained ones."""
 
     name: str
     module: nn.Module
@@ -118,7 +118,7 @@ class Subject:
 
     def value_range(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """The least and the largest value of each channel of an image, as the network gets them; three standard
-        deviations either way, of what is no image."""
+        deviations either way, of what is not an image."""
         ends = (0.0, 255.0) if self.player is not None else medium_of(self.preparation.kind).bounds
         moments = list(zip(self.normalization.mean, self.normalization.std, strict=True))
         low, high = (
@@ -164,7 +164,7 @@ class Subject:
         return raw, f"step {reached} of a game of {self.player.source}"
 
     def picture(self, raw: torch.Tensor) -> NDArray[np.uint8] | None:
-        """A raw input (C, H, W) as it is drawn; None where it is no image."""
+        """A raw input (C, H, W) as it is drawn; None where it is not an image."""
         medium = medium_of(self.preparation.kind)
         if not medium.stored or raw.ndim != 3:
             return None

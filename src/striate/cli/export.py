@@ -34,7 +34,7 @@ def export(
         hub: a folder with model.safetensors, config.json, a model card, and a loader that needs torch alone.
     int8
         In 8-bit integers, calibrated on training samples. Accuracy on validation and speed are measured beside fp32
-        and bf16; where it is no gain, nothing is written, and the exit code is 1.
+        and bf16; where it is not a gain, nothing is written, and the exit code is 1.
     out
         The file or folder to write. Default: in the folder exports of the run.
     json

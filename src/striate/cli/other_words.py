@@ -36,7 +36,7 @@ VERBS = {
 class Ours(NamedTuple):
     """What we have for an option: our `option`, empty where there is none, and `why` there is none.
 
-    `flag`: the other tool's option may stand alone, and stands alone where what follows it is no value of it.
+    `flag`: the other tool's option may stand alone, and stands alone where what follows it is not a value of it.
     """
 
     option: str

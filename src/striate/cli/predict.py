@@ -133,7 +133,7 @@ def predict(
 
 
 def _refuse_vectors(trained: Trained, out: Path) -> None:
-    """Raise UsageError for predictions that are no vectors, and for a file that is there already."""
+    """Raise UsageError for predictions that are not vectors, and for a file that is there already."""
     from striate.errors import UsageError, pasted
 
     if not trained.task.gives_vector:

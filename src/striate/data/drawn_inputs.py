@@ -1,4 +1,4 @@
-"""Inputs that are no pictures as pictures of them, drawn when they are asked for."""
+"""Inputs that are not pictures as pictures of them, drawn when they are asked for."""
 
 from __future__ import annotations
 

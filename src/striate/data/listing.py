@@ -53,7 +53,7 @@ class Listing:
     Of masks: `values` of `classes`, where they have names, the value to `ignore`, and the `colors` (r, g, b) that stand
     for the values 0, 1, … in the files, where they do.
     `class_level` says which folder of each path names the class, from 1, folders of splits not counted; None where
-    labels are no folders. `boxes`: what the source says of the objects of each image, where it has boxes; `skeleton`:
+    labels are not folders. `boxes`: what the source says of the objects of each image, where it has boxes; `skeleton`:
     pairs of points that are joined, where it says them.
     """
 
@@ -127,7 +127,7 @@ class Listing:
         return self.annotation == "number"
 
     def folders_at(self, level: int) -> dict[str, set[str]]:
-        """Of each class the names of its folders at this level; empty where labels are no folders."""
+        """Of each class the names of its folders at this level; empty where labels are not folders."""
         found: dict[str, set[str]] = {}
         place = level - 1 + any(self.given)
         for path, label in zip(self.paths, self.labels, strict=True) if self.class_level else ():

@@ -65,7 +65,7 @@ def find_label_errors(
     """`data.label-noise`: samples whose label is likely wrong. Images are seen as histograms of oriented gradients and
     of color, tables and grids as their numbers, standardized.
 
-    Raises DataError where the labels are no classes, or a class has fewer than two different samples.
+    Raises DataError where the labels are not classes, or a class has fewer than two different samples.
     """
     listing = evidence.listing
     if not listing.has_one_class_each or listing.targets is None:

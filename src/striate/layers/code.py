@@ -42,7 +42,7 @@ class Transposed(nn.Module):
 
     def __init__(self, of: nn.Linear | nn.Conv2d, padding: int = 0) -> None:
         super().__init__()
-        self._of = (of,)  # in a tuple, so that it is no child of this module as well
+        self._of = (of,)  # in a tuple, so that it is not a child of this module as well
         self.padding = padding
         self.bias = nn.Parameter(torch.zeros(of.weight.shape[1], device=of.weight.device, dtype=of.weight.dtype))
 

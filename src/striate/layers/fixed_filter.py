@@ -22,7 +22,7 @@ class FixedFilter(nn.Module):
     sides. `weight` (1, 1, *kernel) is a buffer: saved with the network, moved with it, not trained. A kernel of whole
     numbers over a divisor is summed in whole numbers and divided once. Nothing is rounded or limited to 0 to 255.
     `padding_mode` is what lies beyond the border: `replicate` the nearest pixel, `zeros`, `reflect`, `circular`.
-    UsageError for what is no kernel; ShapeError for other shapes, and maps too small for `reflect` or `circular`.
+    UsageError for what is not a kernel; ShapeError for other shapes, and maps too small for `reflect` or `circular`.
     """
 
     weight: torch.Tensor

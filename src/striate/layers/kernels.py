@@ -119,7 +119,7 @@ def as_argument(words: Words) -> str:
 def check_form(
     rows: Sequence[Sequence[object]], where: str = "kernel", written: Callable[[Words], str] = as_argument
 ) -> None:
-    """Raise UsageError where rows of numbers are no kernel: ragged, empty, of even sides, or too large.
+    """Raise UsageError where rows of numbers are not a kernel: ragged, empty, of even sides, or too large.
 
     `written` gives a kernel as the reader of the remedy types it.
     """

@@ -256,7 +256,7 @@ def _from_run(request: _Request) -> tuple[nn.Module, _Request]:
     shape, count = request.input_shape or saved.input_shape, request.outputs or saved.outputs
     name, dense = saved.name, _first(request.dense, saved.dense)
     try:
-        images = count == saved.outputs == math.prod(shape)  # of an autoencoder, whose output is no vector
+        images = count == saved.outputs == math.prod(shape)  # of an autoencoder, whose output is not a vector
         if _kind(name) == "layers" and not images:
             name = with_outputs(name, shape, count)
         asked = None if images else count

@@ -63,7 +63,7 @@ class FeatureMap:
 class Features:
     """What a network computes of inputs of one shape.
 
-    `vector`: how many numbers a sample has before the output layer, None where that is no vector. `pyramid`: of each
+    `vector`: how many numbers a sample has before the output layer, None where that is not a vector. `pyramid`: of each
     size of maps with more than one position, the last one, in the order of computation. `sequence`: (length, numbers)
     of what stands before the output layer where it is (N, length, numbers).
     """

@@ -51,7 +51,7 @@ def with_origin(saved: SavedNetwork) -> SavedNetwork:
 
 
 def _origin(name: str | None, text: str, seen: set[Path]) -> str:
-    """The first name, along runs that began with the weights of others, that is no run."""
+    """The first name, along runs that began with the weights of others, that is not a run."""
     if not name or not isinstance(name, str):
         got = "a run of an nn.Module that was made in Python"
         remedy = "striate.train(data, striate.load(path, module=your_module).module) in Python"

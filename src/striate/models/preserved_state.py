@@ -41,7 +41,7 @@ def on_trial(module: nn.Module, *, evaluating: bool = True) -> Iterator[None]:
 
 @contextmanager
 def _strangers_untouched(module: nn.Module, evaluating: bool) -> Iterator[None]:
-    """The same for modules that are no parts of `module` and are called all the same: by a closure, or a list."""
+    """The same for modules that are not parts of `module` and are called all the same: by a closure, or a list."""
     known = set(module.modules())
 
     def guard(part: nn.Module, _: object) -> None:
@@ -222,7 +222,7 @@ def _has_values(buffer: torch.Tensor) -> bool:
 
 
 def uses_others(network: nn.Module, inputs: torch.Tensor) -> bool:
-    """Whether a pass over `inputs` (B, *shape), in train mode, calls a module or takes a weight that is no part of
+    """Whether a pass over `inputs` (B, *shape), in train mode, calls a module or takes a weight that is not a part of
     `network`.
 
     So does a copy of a network whose forward, or a hook, is a closure: it holds the original, and what is done to the

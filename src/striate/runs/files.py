@@ -119,7 +119,7 @@ def json_text(value: Any) -> str:
 
 def read_dispensable(path: Path) -> Any:
     """The value of a JSON file that a run does without: None where it is missing, damaged or cannot be read. Raises
-    RunError where it is no plain file."""
+    RunError where it is not a plain file."""
     try:
         return json.loads(read_text(path))
     except RunError:

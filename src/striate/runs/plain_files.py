@@ -179,7 +179,7 @@ def read_text(path: Path) -> str:
 
 
 def is_there(path: Path) -> bool:
-    """Whether anything is there: also what is no plain file, which is refused when it is opened."""
+    """Whether anything is there: also what is not a plain file, which is refused when it is opened."""
     return os.path.lexists(path)
 
 

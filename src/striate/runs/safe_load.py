@@ -31,8 +31,8 @@ _PICKLES = 5  # in a file of torch's older format, before the numbers
 def load_safely(path: Path, device: torch.device | str = "cpu") -> Any:
     """The content of a file of `torch.save`, made of tensors and plain values alone.
 
-    Raises OSError, MemoryError; RunError for what is no plain file; RuntimeError or UnpicklingError for files that are
-    damaged, hold code, or ask for more memory than they have bytes.
+    Raises OSError, MemoryError; RunError for what is not a plain file; RuntimeError or UnpicklingError for files that
+    are damaged, hold code, or ask for more memory than they have bytes.
     """
     try:
         with open_plain(path) as file:

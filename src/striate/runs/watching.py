@@ -1,6 +1,6 @@
 """How a run is watched while it trains: who watches asks for it by a file, and the training leaves another.
 
-Both names are those of temporary files: they are no part of the run, nothing is lost with them, and whoever trains it
+Both names are those of temporary files: they are not part of the run, nothing is lost with them, and whoever trains it
 next clears them away.
 """
 

@@ -16,7 +16,7 @@ _SAYS = ('"files"', '"finished"', '"resumed"')
 
 def noted_digests(run: Path) -> dict[str, str]:
     """Path within the run to digest, as last written down. What was noted at the end of a training counts until the run
-    goes on, and writes it again. Lines that are no events are passed over. Raises RunError."""
+    goes on, and writes it again. Lines that are not events are passed over. Raises RunError."""
     first: dict[str, str] = {}
     later: dict[str, str] | None = None  # what was noted since the run has ended
     for line in whole_lines(run / "events.jsonl"):

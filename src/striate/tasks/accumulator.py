@@ -38,7 +38,7 @@ class Accumulator(Protocol):
 
 class KeptRows:
     """The loss of all batches; and, of those that are measured without learning from them, what each sample adds to the
-    headline metric, for one that is no sum. `figures` makes metrics of all rows.
+    headline metric, for one that is not a sum. `figures` makes metrics of all rows.
 
     In training steps rows are not kept: images are varied, and weights change.
     """

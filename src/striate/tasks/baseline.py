@@ -21,7 +21,7 @@ from striate.tasks.headline import Headline, Rows
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """A method that is no network, fitted on the training split and measured on the test split.
+    """A method that is not a network, fitted on the training split and measured on the test split.
 
     `what` says in a sentence what it does, `features` what it sees. `hyperparameters` are those chosen on the
     validation split (`{}` where there are none); the test split is never used for a choice. `n_train` samples (pixels,

@@ -61,7 +61,7 @@ class Evaluation:
     class, a column a predicted one, `per_class`, and `predicted` (N,) class numbers.
     `notes` and `findings` say how the data were read, and what of them could not be; `inference` how the
     predictions were computed. `brightness` (N,) float32: the mean of each image's bytes, 0 to 255; None where inputs
-    are no images. `figures`: everything that follows from the predictions;
+    are not images. `figures`: everything that follows from the predictions;
     `temperature` and `gap`, those of evaluation.json of the run, come from its validation split. None where nobody
     asked. `sampled`: what the task remembers beside `decoded` (`Task.remembered`); None of kept predictions.
     `inputs`: their shape in words.

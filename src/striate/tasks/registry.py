@@ -79,7 +79,7 @@ def known_tasks() -> tuple[type[Task], ...]:
 
 def as_task_class(given: object, name: str) -> type[Task]:
     """A class of a user's own as a task: what it does not define itself is that of `Task`. It gets `name`, under which
-    a checkpoint finds it again. Raises ConfigError for what is no class, or defines no loss."""
+    a checkpoint finds it again. Raises ConfigError for what is not a class, or defines no loss."""
     if not isinstance(given, type):
         return _of_instance(given, name)
     for part in ("outputs", "loss_sum"):

@@ -504,7 +504,7 @@ class Task:
 
     def deciding(self, cost: ByClass, threshold: ByClass, validation: Validation | None = None) -> Self:
         """The task that chooses a class by costs and thresholds (`striate.tasks.classify.decision.make_rule`); with
-        neither, the most probable one. Raises UsageError where predictions are no classes."""
+        neither, the most probable one. Raises UsageError where predictions are not classes."""
         if cost or threshold:
             option, got = "--cost" if cost else "--threshold", f"a run that predicts {self.headline}, no classes"
             raise UsageError(option, got, "a classification", f"leave out {option}")
@@ -513,7 +513,7 @@ class Task:
 
     def rejecting(self, rate: float, validation: Validation) -> Self:
         """The task that turns down samples to which it cannot give one class, or a label, with an error `rate` that it
-        promises. Raises UsageError where predictions are no classes (`rejects` is false)."""
+        promises. Raises UsageError where predictions are not classes (`rejects` is false)."""
         del rate, validation
         got, remedy = f"a run that predicts {self.headline}, no classes", "leave out --reject"
         if self.gives_vector:
@@ -618,7 +618,7 @@ class Task:
     # What it has to beat
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
-        """Methods that are no network, from the plainest to the strongest."""
+        """Methods that are not networks, from the plainest to the strongest."""
         del data
         return ()
 

@@ -179,7 +179,7 @@ def config_from_yaml(path: Path) -> Config:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file of plain values. Raises ConfigError, also for one that would take time or memory
-    without end: aliases, deep nesting, a file that is no file."""
+    without end: aliases, deep nesting, a file that is not a plain file."""
     try:
         text = read_bytes(path, _LARGEST_FILE).decode("utf-8")
     except RunError as error:

@@ -90,7 +90,7 @@ class Measured:
         metrics, headline = self.own.compute(), self.task.headline
         for layer, part in zip(self.layers, self.inner, strict=True):
             found = part.compute()
-            if headline in found:  # a metric that is no sum is not measured of what is learned from
+            if headline in found:  # a metric that is not a sum is not measured of what is learned from
                 metrics[f"{layer}_{headline}"] = found[headline]
         for counts in (self.rotation, self.hidden, *self.followed):
             if counts is not None:

@@ -53,7 +53,7 @@ def _rounded(share: float, side: int) -> int:
 
 
 def stages(schedule: ScheduleConfig, steps: int, full: Size | None) -> tuple[Stage, ...]:
-    """What size images have in which of `steps` optimizer steps, without gaps; `full` is None for what is no image.
+    """What size images have in which of `steps` optimizer steps, without gaps; `full` is None for what is not an image.
 
     Smaller sizes have equal shares of the steps up to `full_size_from`. A stage without a step is left out.
     """

@@ -97,7 +97,7 @@ class Trained:
         return list(self._predict_all(inputs, planned, placed=placed))
 
     def with_views(self, views: Views) -> Trained:
-        """The same network, whose predictions are the mean over `views`. Raises UsageError for what are no images,
+        """The same network, whose predictions are the mean over `views`. Raises UsageError for what are not images,
         and for a task that takes one view."""
         if not (self.task.mean_of_views and medium_of(self.preparation.kind).pictures):
             raise UsageError("--views", views, "images, and a task that takes several views", "leave out --views")
@@ -169,7 +169,7 @@ class Trained:
         return self.placed(image) if self.task.needs_placement else None
 
     def placed(self, image: Any) -> Placement | None:
-        """Where a path, PIL image or array lies in its input; None of what is no picture."""
+        """Where a path, PIL image or array lies in its input; None of what is not a picture."""
         medium, preparation = medium_of(self.preparation.kind), self.preparation
         if not medium.pictures:
             return None

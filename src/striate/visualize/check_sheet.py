@@ -118,7 +118,7 @@ _ROWS = 24
 
 
 def refuse_sheet(kind: str, option: str = "--sheet") -> None:
-    """Raise UsageError for data that are no images."""
+    """Raise UsageError for data that are not images."""
     if not medium_of(kind).pictures:
         raise UsageError(
             option, f"{medium_of(kind).a}, which has no pictures", "data that are images", f"leave out {option}"

@@ -73,7 +73,7 @@ def further_quantities(rows: Sequence[Row], metric: str) -> list[str]:
 
 
 def axis_of(rows: Sequence[Row]) -> str:
-    """What curves are drawn against: the epoch, or the step where rows are no epochs."""
+    """What curves are drawn against: the epoch, or the step where rows are not epochs."""
     return "epoch" if "epoch" in rows[0] else "step"
 
 

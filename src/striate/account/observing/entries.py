@@ -106,7 +106,7 @@ class Frame:
     entry: Entry
     start: int
     whole: bool = False
-    """Its functions are no rows of their own: it is a layer of torch or of striate."""
+    """Its functions are not rows of their own: it is a layer of torch or of striate."""
     inner: bool = False
     parameters: list[tuple[int, Entry]] = field(default_factory=list)
     """Those that it was itself the first to use, each with the number of entries that were there before."""

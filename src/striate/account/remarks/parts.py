@@ -71,7 +71,7 @@ def _superfluous_biases(rows: list[Row]) -> Iterator[Finding]:
         if row.settings.get("bias")
         and following.kind in _BATCH_NORMS
         and following.in_shape == row.out_shape
-        # A normalization elsewhere may be fed through a sum or a concatenation, which is no row.
+        # A normalization elsewhere may be fed through a sum or a concatenation, which is not a row.
         and _parent(following.name) == _parent(row.name)
     ]
     if found:

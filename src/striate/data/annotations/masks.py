@@ -26,7 +26,7 @@ from striate.errors import DataError, pasted
 from striate.wording import several
 
 IGNORED = 255
-"""The class number of pixels that nobody labeled, in targets; in masks also the value, where it is no class."""
+"""The class number of pixels that nobody labeled, in targets; in masks also the value, where it is not a class."""
 
 
 class Masks(AnnotationKind):

@@ -30,7 +30,7 @@ class OwnInputs(AnnotationKind):
 
     def retarget(self, listing: Listing, has: AnnotationKind) -> Listing:
         """The images alone; class names stay as a column, for slices of an evaluation, and the splits are those that
-        the classes have. Raises DataError for what are no images."""
+        the classes have. Raises DataError for what are not images."""
         if not listing.medium.pictures or (listing.inputs is not None and listing.inputs.dtype != np.uint8):
             raise DataError(
                 f"data {listing.source}",

@@ -110,7 +110,7 @@ _EXAMPLE = "--targets age:number,gender:class"
 
 def with_targets(listing: Listing, text: str) -> Listing:
     """The listing with the columns that `--targets` names as its targets. Raises ConfigError for a column that is not
-    there, DataError for what is no number."""
+    there, DataError for what is not a number."""
     texts = dict(listing.columns)
     if listing.has_one_class_each and any(listing.labels):
         texts["label"] = listing.labels

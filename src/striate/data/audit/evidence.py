@@ -24,7 +24,7 @@ from striate.records import Remedy
 class Evidence:
     """A listing after two looks at every sample.
 
-    `looks` is None for what is no image, `heard` for what is no sound, `volumes` for what are no files of volumes.
+    `looks` is None for what is not an image, `heard` for what is not a sound, `volumes` for files of other media.
     `splits` maps readable samples to the split that the source gives, or that `striate train` makes by default; `given`
     is whether the source gives any. Groups of two or more samples: `equal` byte for byte, `alike` those too and what
     shows nearly the same, `related` those too and what shows a part of another sample of its class, or its mirror

@@ -63,7 +63,7 @@ def find_even_masks(evidence: Evidence) -> Marked | None:
 
 
 def find_missing_mask_values(evidence: Evidence) -> Marked | None:
-    """`data.missing-class`: values of masks that do not occur in every split; `data.objects` where they are no
+    """`data.missing-class`: values of masks that do not occur in every split; `data.objects` where they are not
     classes."""
     masks = evidence.mask_values
     if not masks:

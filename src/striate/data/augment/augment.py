@@ -230,7 +230,7 @@ _OFF = {"crop": 1, "zoom": 1, "policy": "none", "fill": "edge"}  # the value of 
 
 
 def check_augmentation(config: AugmentConfig, data: Dataset) -> None:
-    """Raise ConfigError for the first field that was set and that the data cannot take. Open fields are no request.
+    """Raise ConfigError for the first field that was set and that the data cannot take. An open field is not a request.
 
     Tables and grids take `noise` and `mixup`. Shift and blur stay below the shorter side of the image. Spectrograms and
     waveforms have their own.

@@ -28,7 +28,7 @@ def open_environment(source: str) -> Environment:
     """The environment that `gym:ID` names, not yet begun.
 
     `striate/Catch-v0` is built in; `MinAtar/…` and `ALE/…` are prepared as published; any other ID is one of gymnasium.
-    Raises DataError for one that is not known, whose package is missing, or whose observations are no pixels.
+    Raises DataError for one that is not known, whose package is missing, or whose observations are not pixels.
     """
     return opener(source)()
 

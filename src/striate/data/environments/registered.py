@@ -16,7 +16,7 @@ class Registered(Environment):
     """An environment of gymnasium as it is registered, its limit of steps included.
 
     Nothing is known of its state, so that a snapshot is the episode's seed and its actions, which are played again.
-    Raises DataError for actions or observations that are no choice and no pixels.
+    Raises DataError for actions or observations that are neither a choice nor pixels.
     """
 
     copies = False

@@ -69,7 +69,7 @@ def is_given_data(source: str) -> bool:
 @contextmanager
 def given_data(data: Data, announce: Callable[[str], None] | None = None) -> Iterator[str | None]:
     """The source by which a configuration speaks of `data` while the body runs; None for none. Arrays are held for so
-    long and no longer. Raises DataError for what are no data."""
+    long and no longer. Raises DataError for what are not data."""
     if data is None or isinstance(data, str | Path):
         yield None if data is None else str(data)
         return

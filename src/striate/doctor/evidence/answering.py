@@ -17,7 +17,7 @@ _SURE = 12.0
 
 
 def predicts_targets(evidence: Evidence) -> bool:
-    """Whether a loss compares outputs and targets, or there are as many outputs as classes: embeddings are no
+    """Whether a loss compares outputs and targets, or there are as many outputs as classes: embeddings are not
     predictions, though they may have the shape of some; what a generator draws is none of its input."""
     outputs = main_tensor(evidence.first.outputs)
     inputs, wanted = parts(evidence.train.raw[0])
@@ -43,7 +43,7 @@ def predicts_targets(evidence: Evidence) -> bool:
 
 
 def _classes(evidence: Evidence) -> int:
-    """How many classes the targets number; 0 where they are no class numbers."""
+    """How many classes the targets number; 0 where they are not class numbers."""
     with suppress(NoEvidence):
         return int(evidence.train.labels.max()) + 1
     return 0

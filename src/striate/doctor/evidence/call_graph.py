@@ -70,7 +70,7 @@ class Call:
     line: str = ""
 
     def option(self, position: int, name: str, default: Any = None) -> Any:
-        """An argument that is no tensor, by its position or name."""
+        """An argument that is not a tensor, by its position or name."""
         return self.options.get(name, self.options.get(str(position), default))
 
     @property

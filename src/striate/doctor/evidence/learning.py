@@ -41,7 +41,7 @@ def learning_of(evidence: Evidence) -> Learning:
 
 
 def _by_predictions(evidence: Evidence, steps: str) -> Learning | None:
-    """By predictions for the training batches, in evaluation or training mode; None where they are no predictions."""
+    """By predictions for the training batches, in evaluation or training mode; None where they are not predictions."""
     try:
         if not predicts_targets(evidence):
             return None

@@ -36,7 +36,7 @@ class LayerView:
     `kind`: `weights`, `norm`, `dropout`, a word for an activation (`relu`, `tanh`, …, also of functions), `block` for
     modules with modules in them, `product` for a convolution or matrix product outside of such layers, else `other`.
     `weight`: of layers with weights and products, (units, inputs of a unit) before the step; None of grouped ones.
-    `output`: of the first KEPT_ROWS samples, detached; None where it is no
+    `output`: of the first KEPT_ROWS samples, detached; None where it is not a
     tensor of floats, or too large. `gradient_norm`: L2 norm of the gradient of the loss by the output, over the whole
     batch; None where none came back. `training`: the module's mode.
     """
@@ -174,7 +174,7 @@ def own_functions(tensor: torch.Tensor) -> set[type]:
 
 
 def _kind_of(part: nn.Module) -> str:
-    """The word for a module that is no activation: see LayerView."""
+    """The word for a module that is not an activation: see LayerView."""
     if isinstance(part, _NORMS):
         return "norm"
     if isinstance(part, _DROPOUTS):

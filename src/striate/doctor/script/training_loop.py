@@ -200,7 +200,7 @@ def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any]) -> _Drawing |
     if not chosen:
         return None
     taken = [name for name in chosen if name.startswith(_TAKEN)]
-    chosen = taken or chosen  # the numbers of samples are no inputs
+    chosen = taken or chosen  # the numbers of samples are not inputs
 
     def draw() -> tuple[torch.Tensor, ...]:
         run()

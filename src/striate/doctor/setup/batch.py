@@ -105,7 +105,7 @@ def leaf(batch: Any, path: Path) -> torch.Tensor | None:
 
 
 def mapped(batch: Any, change: Callable[[Path, torch.Tensor], torch.Tensor], path: Path = ()) -> Any:
-    """The batch with each tensor changed; what is no tensor stays."""
+    """The batch with each tensor changed; what is not a tensor stays."""
     if isinstance(batch, torch.Tensor):
         return change(path, batch)
     if isinstance(batch, Mapping):

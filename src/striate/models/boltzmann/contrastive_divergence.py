@@ -58,7 +58,7 @@ class ContrastiveDivergence(nn.Module):
     def learn(self, machine: Machine, v: torch.Tensor, rate: float, progress: float, *, scale: float = 1.0) -> None:
         """One step, in place: θ += rate · scale · (mean of −∂E/∂θ with v from the data − with v from the chains), with
         momentum, and weights decay by rate · `weight_cost`. `v` is a batch of visible units, `progress` the share of
-        steps that are done. Raises UsageError for binary units with values that are no probabilities."""
+        steps that are done. Raises UsageError for binary units with values that are not probabilities."""
         refuse_beyond_unit(machine, v)
         hidden = probabilities(machine, v)
         found, imagined = machine.statistics(v, hidden), self._of_the_model(machine, v)
@@ -101,7 +101,7 @@ def gibbs_chain(machine: Machine, v: torch.Tensor, steps: int) -> torch.Tensor:
 
 
 def refuse_beyond_unit(machine: Machine, v: torch.Tensor) -> None:
-    """UsageError for binary visible units with values below 0 or above 1, which are no probabilities of being on."""
+    """UsageError for binary visible units with values below 0 or above 1, which are not probabilities of being on."""
     if machine.visible != "binary":
         return
     low, high = (float(end) for end in v.aminmax())

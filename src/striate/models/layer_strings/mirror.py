@@ -93,7 +93,7 @@ def _undone(step: At, tied: bool) -> list[Layer]:
 
 
 def _grown(step: At) -> Layer:
-    """`up` to the size before a pooling or a stride; Fault where that is no multiple of the size after it."""
+    """`up` to the size before a pooling or a stride; Fault where that is not a multiple of the size after it."""
     layer, before, after = step
     pairs = list(zip(before[1:], after[1:], strict=True))
     if any(large % small for large, small in pairs):

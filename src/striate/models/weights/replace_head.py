@@ -18,7 +18,7 @@ def replace_head(module: nn.Module, outputs: int) -> nn.Module:
     In place, but for a network that is its output layer. `initialize_output` draws its weights. The output
     layer is the last one with weights, in the order of registration (`models.depth.output_layer`); with it go those of
     auxiliary classifiers, where the network names them (`models.auxiliary_outputs`).
-    Raises ModelError where that is no linear layer or convolution.
+    Raises ModelError where that is not a linear layer or convolution.
     """
     name = output_layer(module)
     if name is None:

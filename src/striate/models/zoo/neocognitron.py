@@ -191,7 +191,7 @@ def neocognitron(
     """A Neocognitron for images (C, H, W): to (N, outputs). `first` and `second`: planes of the two layers that
     organize themselves; `planes`: of the last one, for each class.
 
-    Raises ModelError for inputs that are no images.
+    Raises ModelError for inputs that are not images.
     """
     check_image("neocognitron", input_shape)
     return Neocognitron(input_shape, outputs, first, second, planes)

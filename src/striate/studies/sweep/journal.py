@@ -57,7 +57,7 @@ def locked(folder: Path) -> Iterator[None]:
     with explained(folder):
         refuse_strange(folder)
         with folder_of(folder / LOCK) as opened:
-            os.close(opened.open(LOCK, os.O_RDWR | os.O_CREAT))  # refused where it is no plain file
+            os.close(opened.open(LOCK, os.O_RDWR | os.O_CREAT))  # refused where it is not a plain file
         try:
             lock.acquire(timeout=0)
         except Timeout:

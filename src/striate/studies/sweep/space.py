@@ -119,7 +119,7 @@ class Choices:
         return self.values[self.options.index(drawn)]
 
     def drawn(self, value: object) -> str | None:
-        """What would have to be drawn for the field to have `value`; None where it is no choice."""
+        """What would have to be drawn for the field to have `value`; None where it is not a choice."""
         return next((text for text, known in zip(self.options, self.values, strict=True) if known == value), None)
 
     @property

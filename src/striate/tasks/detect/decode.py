@@ -64,7 +64,7 @@ def detections(
 
 
 def _nothing(rows: torch.Tensor) -> torch.Tensor:
-    """A row that is no detection."""
+    """A row that is not a detection."""
     empty = torch.zeros(rows.shape[-1], dtype=rows.dtype, device=rows.device)
     empty[CLASS] = -1
     return empty

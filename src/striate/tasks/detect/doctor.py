@@ -15,8 +15,8 @@ from striate.tasks.evaluation import Evaluation
 from striate.wording import percent, several
 
 NOTHING, HEARD, PLACED = 0.01, 0.05, 0.2
-"""mAP at IoU 0.5 below which nothing is found; a score that is no prediction; mAP of objects whatever their class, or
-read in another way."""
+"""mAP at IoU 0.5 below which nothing is found; a score that is not a prediction; mAP of objects whatever their class,
+or read in another way."""
 
 _Boxes = NDArray[Any]
 _AT_MOST = 500

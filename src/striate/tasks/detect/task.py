@@ -318,7 +318,7 @@ class Detect(Task):
         return picture_of(image, np.asarray(decoded), None if truth is None else np.asarray(truth), self)
 
     def deciding(self, cost: ByClass, threshold: ByClass, validation: Validation | None = None) -> Self:
-        """With another threshold, a score from 0 to 1. Raises UsageError for costs, and for what is no score."""
+        """With another threshold, a score from 0 to 1. Raises UsageError for costs, and for what is not a score."""
         del validation
         if cost:
             raise UsageError("--cost", "a run that predicts boxes", "a classification", "leave out --cost")

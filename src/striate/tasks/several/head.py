@@ -65,7 +65,7 @@ class _Balanced(torch.autograd.Function):
 
 
 def with_heads(network: nn.Module, sizes: Sequence[int], weighting: str) -> nn.Module:
-    """The network with its last layer as heads of the targets. Raises ModelError where that is no linear one."""
+    """The network with its last layer as heads of the targets. Raises ModelError where that is not a linear one."""
     name = output_layer(network)
     layer = None if name is None else network.get_submodule(name)
     if isinstance(layer, TargetHeads):

@@ -55,7 +55,7 @@ class Work:
 
     @property
     def full_size(self) -> Size | None:
-        """(height, width) of its images; None for what is no image."""
+        """(height, width) of its images; None for what is not an image."""
         inputs = self.splits["train"].inputs
         return (inputs.shape[2], inputs.shape[3]) if inputs.ndim == 4 else None
 

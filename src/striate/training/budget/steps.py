@@ -21,7 +21,7 @@ from striate.training.execution import memory_explained
 from striate.wording import duration, several
 
 FEWEST_STEPS = 20
-"""Within less than a pass over the data, fewer optimizer steps than this are no training."""
+"""Within less than a pass over the data, fewer optimizer steps than this are not training."""
 _MOST_FINISH = 0.15
 """Share of the time that measuring and drawing at the end may take before fewer training samples are measured."""
 _WORTH_SAVING, _TOO_LITTLE = 0.05, 2.0  # of the time; seconds

@@ -125,7 +125,7 @@ def agreement(result: Result, reference: Reference, allowed: Tolerance) -> Agree
     for name, error in errors.items():
         own = max(_norm(plain.gradients[name]), _SMALL * size)
         limit = max(allowed.gradient * own, allowed.noise * reference.noise.get(name, 0.0), 1e-12)
-        pressing = math.inf if math.isnan(error) else error / limit  # nothing goes further than what is no number
+        pressing = math.inf if math.isnan(error) else error / limit  # NaN goes further than any number
         if pressing > pressure:
             worst, pressure, worst_error = name, pressing, error / max(own, 1e-12)
     whole = _root_of_squares(errors.values())

@@ -54,7 +54,7 @@ _PLAIN: dict[Method, Callable[[nn.Module, torch.Tensor, int], torch.Tensor]] = {
 
 
 def require_method(method: str) -> None:
-    """Raise UsageError for a word that is no method."""
+    """Raise UsageError for a word that is not a method."""
     if method not in ASKED:
         raise UsageError("method", repr(method), f"one of {', '.join(ASKED)}", "method auto tries all of them")
 

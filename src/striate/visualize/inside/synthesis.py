@@ -110,7 +110,7 @@ def invert_layers(
 
     Default: up to 6 layers, from the first to the last. Mahendran and Vedaldi, "Understanding deep image
     representations by inverting them", CVPR 2015. Raises UsageError for a layer that is not there, DataError for inputs
-    that are no images.
+    that are not images.
     """
     _refuse_tables(tuple(x.shape), "image for a layer", "striate show mnist-cnn invert mnist5k#17")
     outputs = layer_outputs(module, x[None])

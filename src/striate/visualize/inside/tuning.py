@@ -117,7 +117,7 @@ def tune(
 
     `values`: the least and the largest value of each channel of an image, as the network gets them. Default: the first
     layer with an activation, and 12 of its units. Raises UsageError for a layer or unit that is not there, DataError
-    for inputs that are no images.
+    for inputs that are not images.
     """
     if len(input_shape) != 3:
         raise DataError("tuning", f"inputs of {input_shape}", "images (C, H, W)", "striate show mnist-cnn tuning")

@@ -102,7 +102,7 @@ def _size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _outlined(entries: list[Any]) -> bool:
-    """Whether each object has an outline that is no mere box."""
+    """Whether each object has an outline that is not a mere box."""
     outlines: list[Any] = [entry.get("segmentation") for entry in entries if isinstance(entry, dict)]
     if not outlines or not all(outlines):
         return False

@@ -62,7 +62,7 @@ def list_numbered_masks(tree: Tree, max_pixels: int, *, outlines: bool = False) 
 
 
 def _values(tree: Tree, file: str, max_pixels: int) -> NDArray[np.int64]:
-    """(H, W) numbers of a mask, as its EXIF turns it. Raises DataError for what is no mask of numbers."""
+    """(H, W) numbers of a mask, as its EXIF turns it. Raises DataError for what is not a mask of numbers."""
     data = read_whole(tree, file)
     with open_picture(data, file, max_pixels) as image:
         image.load()
