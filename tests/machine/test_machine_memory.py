@@ -14,23 +14,9 @@ from striate.machine import memory
 MIB = 2**20
 
 
-def test_occupied_memory_and_its_peak_follow_what_is_held() -> None:
-    before = memory.resident_bytes()
-    held = bytearray(64 * MIB)
-    held[:: 4096 // 2] = b"\1" * len(held[:: 4096 // 2])
-    during = memory.resident_bytes()
-    del held
-    assert during - before > 48 * MIB
-    assert memory.peak_bytes() >= during - 8 * MIB
-
-
-def test_a_forgotten_peak_begins_from_what_is_occupied() -> None:
+def test_the_peak_follows_what_was_held() -> None:
     held = bytearray(b"\1") * (64 * MIB)
-    del held
-    high = memory.peak_bytes()
-    if not memory.forget_peak():
-        pytest.skip("this system keeps the peak")
-    assert memory.peak_bytes() <= high - 32 * MIB
+    assert memory.peak_bytes() >= len(held)
 
 
 def test_the_peak_is_this_process_s_own_not_its_parent_s() -> None:
@@ -39,7 +25,6 @@ def test_the_peak_is_this_process_s_own_not_its_parent_s() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert len(held)
     assert 4 * MIB < int(done.stdout) < 200 * MIB
-    assert memory.peak_bytes_of_children() > 4 * MIB
 
 
 def test_a_container_s_limit_counts_where_it_is_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

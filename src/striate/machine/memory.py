@@ -15,7 +15,6 @@ import psutil
 T = TypeVar("T")
 
 _STATUS = Path("/proc/self/status")
-_CLEAR = Path("/proc/self/clear_refs")
 _GROUP = Path("/sys/fs/cgroup")
 # The last is what oneDNN says; of an operation that it does not have, it says "a primitive descriptor".
 _WANT = re.compile(
@@ -24,16 +23,10 @@ _WANT = re.compile(
 )
 
 
-def resident_bytes() -> int:
-    """Memory that this process occupies now (resident set)."""
-    return int(psutil.Process().memory_info().rss)
-
-
 def peak_bytes() -> int:
     """The most memory that this process has occupied so far (high-water mark of the resident set).
 
-    On Linux since its start or the last `forget_peak`; elsewhere since its start. Memory that several processes share
-    is counted in each of them.
+    Memory that several processes share is counted in each of them.
     """
     # getrusage would also count the process that started this one, up to the moment of exec.
     for line in _lines(_STATUS):
@@ -41,21 +34,7 @@ def peak_bytes() -> int:
             return 1024 * int(line.split()[1])
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
-    return _usage_bytes("self")
-
-
-def peak_bytes_of_children() -> int:
-    """The most that any one process occupied which this one started and has waited for; 0 where that is unknown."""
-    return 0 if sys.platform == "win32" else _usage_bytes("children")
-
-
-def forget_peak() -> bool:
-    """Let `peak_bytes` begin anew from what is occupied now; False where the system has no such thing."""
-    try:
-        _CLEAR.write_text("5", encoding="ascii")
-    except OSError:
-        return False
-    return True
+    return _usage_bytes()
 
 
 @contextmanager
@@ -123,10 +102,8 @@ def _lines(file: Path) -> list[str]:
         return []
 
 
-def _usage_bytes(whose: str) -> int:
-    if sys.platform == "win32":
-        return 0
+def _usage_bytes() -> int:
     import resource
 
-    most = resource.getrusage(resource.RUSAGE_SELF if whose == "self" else resource.RUSAGE_CHILDREN).ru_maxrss
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most

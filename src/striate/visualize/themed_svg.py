@@ -22,15 +22,6 @@ _THEME = {
     **{BLUE: "blue", VERMILION: "vermilion", GREEN: "green", ORANGE: "orange"},
     **{INK: "ink", FAINT: "faint", _GRID: "grid", "#000000": "ink"},
 }
-PALETTE = {
-    "blue": (BLUE, "#6bb8ec"),
-    "vermilion": (VERMILION, "#ff8c4a"),
-    "green": (GREEN, "#3ccfa0"),
-    "orange": (ORANGE, "#ffc14d"),
-    "grid": ("#d8dde3", "#343c45"),
-}
-"""Variables that a page has to define besides `--ink`, `--faint` and `--paper`: in the light, in the dark."""
-
 _VARIABLES = {color.lower(): f"var(--{name})" for color, name in _THEME.items()}
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{2,}")
 _KEPT = {"d", "x", "y", "x1", "x2", "y1", "y2", "width", "height", "points", "cx", "cy", "r"}

@@ -79,7 +79,6 @@ class StepTrace:
     loss_targets: Any = None
     loss: float | None = None
     loss_needs_gradient: bool | None = None
-    loss_shape: tuple[int, ...] | None = None
     gradients: dict[str, float | None] = field(default_factory=dict)
     error: BaseException | None = None
     phase: str = "forward"

@@ -21,7 +21,6 @@ from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.replicas import Replica
 from striate.observe.torch_calls import function_name, torch_functions
 
-WAYS = {"he": "nn.init.kaiming_normal_", "glorot": "nn.init.xavier_normal_"}
 _DRAWN = (nn.modules.conv._ConvNd, nn.Linear)
 
 

@@ -138,7 +138,6 @@ class Watch:
             step_trace.loss_targets = None if targets is None else targets.detach().clone()
             if isinstance(value, torch.Tensor):
                 step_trace.loss_needs_gradient = value.requires_grad
-                step_trace.loss_shape = tuple(value.shape)
 
     def _entering(self, call: ModuleCall) -> None:
         self.phase = "forward"

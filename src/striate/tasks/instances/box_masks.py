@@ -22,20 +22,6 @@ COLUMNS = -(-SIDE * SIDE // _EACH)
 """Numbers that hold one mask."""
 
 
-def points_in(boxes: torch.Tensor) -> torch.Tensor:
-    """(n, SIDE, SIDE, 2) x and y of the points of the grids over boxes (n, 4)."""
-    center, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) * (MARGIN / 2)
-    steps = relative_places(boxes.device)
-    down, across = torch.meshgrid(steps, steps, indexing="ij")
-    grid = torch.stack([across, down], -1)
-    return center[:, None, None] + half[:, None, None] * grid
-
-
-def relative_places(device: torch.device) -> torch.Tensor:
-    """(SIDE,) of the points along a side, −1 to 1."""
-    return (torch.arange(SIDE, device=device, dtype=torch.float32) + 0.5) * (2 / SIDE) - 1
-
-
 def packed(shares: torch.Tensor) -> torch.Tensor:
     """(…, COLUMNS) float32 of masks (…, SIDE, SIDE), 0 to 1."""
     steps = (shares.flatten(-2) * (_LEVELS - 1)).round()
