@@ -26,9 +26,9 @@ def image_weights(maps: torch.Tensor, count: int) -> torch.Tensor:
 
 def instance_loss(outputs: torch.Tensor, maps: torch.Tensor, count: int, typical: float) -> torch.Tensor:
     """Scalar sum over images, times their `image_weights`, of outputs (N, K + 2, H, W) for `count` classes K and
-    targets (N, H, W): the mean binary cross-entropy of pixels and 1 − Dice (Milletari et al., "V-Net", 2016); and how far the
-    named centers are from the true ones, in radii of the object, the mean over its pixels and over objects. Of pixels
-    in a crowd nothing is asked.
+    targets (N, H, W): the mean binary cross-entropy of pixels and 1 − Dice (Milletari et al., "V-Net", 2016); and how
+    far the named centers are from the true ones, in radii of the object, the mean over its pixels and over objects. Of
+    pixels in a crowd nothing is asked.
     """
     logits, offset = outputs[:, :count].float(), outputs[:, count:].float() * typical
     objects = objects_in(maps, count)
