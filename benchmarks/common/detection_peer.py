@@ -1,8 +1,8 @@
 """A plain FCOS in torch: Tian, Shen, Chen and He, "FCOS: fully convolutional one-stage object detection", ICCV 2019.
 
 A residual network of basic blocks, a feature pyramid of strides 8 to 64, towers of four convolutions for all levels.
-Each position inside of a box learns it on the level of its size, the smallest where boxes overlap; focal loss, −ln IoU, and
-centerness. Random weights, fp32, whole pictures, mirrored half of the time, AdamW at a constant rate.
+Each position inside of a box learns it on the level of its size, the smallest where boxes overlap; focal loss, −ln IoU,
+and centerness. Random weights, fp32, whole pictures, mirrored half of the time, AdamW at a constant rate.
 """
 
 from __future__ import annotations
