@@ -2,10 +2,12 @@
 as many minutes for its steps alone.
 
 Command: STRIATE_DATA=… python benchmarks/where.py segment [camvid roads] [--minutes 20] [--seeds 0 1 2] [--only unet]
+         STRIATE_DATA=… python benchmarks/where.py detect [bccd] [--minutes 15] [--seeds 0 1 2] [--only fcos]
 Sets: `camvid` trains on the given training part and is measured on the given validation part, which the training never
 sees; `roads` in five folds by the hash of the name, one a seed. Measured are the masks of `predict --masks`, in the
-size of the files: the mean IoU, and of roads the F1 of the road. Every run is printed, and kept in
-benchmarks/results/where.json.
+size of the files: the mean IoU, and of roads the F1 of the road. `bccd` trains on the given training part and is
+measured on the given validation part: COCO's mAP of boxes in pixels of the files, by faster-coco-eval, 100 of an image
+at most. Every run is printed, and kept in benchmarks/results/where.json.
 """
 
 from __future__ import annotations
@@ -22,9 +24,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from xml.etree import ElementTree
 
 import numpy as np
 import torch
+from common.detection_peer import MOST, train_and_detect
 from common.segmentation_peer import train_and_predict
 from PIL import Image
 
@@ -135,7 +139,111 @@ def segment(options: argparse.Namespace) -> None:
                 print(f"{name} {who}: {statistics.mean(figures):.4f} ± {statistics.stdev(figures):.4f}")
 
 
-PARTS = {"segment": segment}
+@dataclass(frozen=True)
+class Photographs:
+    """Pictures to train on, and to measure on, with boxes (M, 5: edges in pixels, class)."""
+
+    train: list[Path]
+    test: list[Path]
+    boxes: dict[Path, np.ndarray]
+    names: tuple[str, ...]
+    minutes: float
+
+
+def bccd(data: Path) -> Photographs:
+    folder, boxes, names = data / "bccd", {}, {}
+    parts = {part: (folder / "ImageSets" / "Main" / f"{part}.txt").read_text().split() for part in ("train", "val")}
+    for stem in [*parts["train"], *parts["val"]]:
+        rows = []
+        for entry in ElementTree.parse(folder / "Annotations" / f"{stem}.xml").getroot().iter("object"):
+            kind = names.setdefault(entry.findtext("name"), len(names))
+            edges = [float(entry.findtext(f"bndbox/{edge}") or 0) for edge in ("xmin", "ymin", "xmax", "ymax")]
+            edges[:2] = edges[0] - 1, edges[1] - 1  # VOC counts pixels from 1
+            if edges[2] > edges[0] and edges[3] > edges[1]:
+                rows.append([*edges, kind])
+        boxes[folder / "JPEGImages" / f"{stem}.jpg"] = np.array(rows).reshape(-1, 5)
+    train, test = ([folder / "JPEGImages" / f"{stem}.jpg" for stem in parts[part]] for part in ("train", "val"))
+    return Photographs(train, test, boxes, tuple(names), 15)
+
+
+DETECTION_SETS: dict[str, Callable[[Path], Photographs]] = {"bccd": bccd}
+
+
+def striate_boxes(photographs: Photographs, minutes: float, seed: int, work: Path) -> tuple[list[np.ndarray], dict]:
+    """The detections of the network that the command line trains, whatever their scores."""
+    import striate as program
+
+    for folder, suffix in (("JPEGImages", "jpg"), ("Annotations", "xml")):
+        (work / "data" / folder).mkdir(parents=True)
+        for image in photographs.train:
+            file = image.parent.parent / folder / f"{image.stem}.{suffix}"
+            (work / "data" / folder / file.name).symlink_to(file)
+    began = perf_counter()
+    options = ["--data.test_fraction", "0", "--seed", str(seed), "--out", str(work / "run")]
+    _run("train", str(work / "data"), "--minutes", f"{minutes:g}", *options)
+    seconds = perf_counter() - began
+    trained = program.load(work / "run")
+    order = np.array([photographs.names.index(name) for name in trained.classes])
+    found = []
+    for image in photographs.test:
+        decoded = trained.decode(torch.from_numpy(trained.prepare(image))[None])[0]
+        rows = trained.task.in_file(decoded, trained.placement(image)).numpy()
+        rows = rows[rows[:, 4] >= 0][:MOST, :6]
+        rows[:, 4] = order[rows[:, 4].astype(int)]
+        found.append(rows)
+    metrics = json.loads((work / "run" / "metrics.json").read_text())
+    return found, {"seconds": round(seconds), "params": metrics["params"], "epochs": metrics["epochs"]}
+
+
+def fcos(photographs: Photographs, minutes: float, seed: int, work: Path) -> tuple[list[np.ndarray], dict]:
+    """Those of the plain network, of about as many parameters as striate's."""
+    del work
+    boxes = [photographs.boxes[image] for image in photographs.train]
+    found, params, steps = train_and_detect(
+        photographs.train, boxes, photographs.test, len(photographs.names), width=32, minutes=minutes, seed=seed
+    )
+    return found, {"params": params, "steps": steps}
+
+
+def measure_boxes(found: list[np.ndarray], photographs: Photographs) -> dict[str, float]:
+    """COCO's figures."""
+    from striate.tasks.detect.assess import by_coco
+
+    def entry(image: int, row: np.ndarray) -> dict[str, object]:
+        x0, y0, x1, y1, kind = map(float, row[:5])
+        box = [x0, y0, x1 - x0, y1 - y0]
+        return {"image_id": image, "category_id": int(kind) + 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+
+    rows = [photographs.boxes[image] for image in photographs.test]
+    truth = [entry(k, row) for k, each in enumerate(rows, 1) for row in each]
+    truth = [one | {"id": number} for number, one in enumerate(truth, 1)]
+    said = [entry(k, row) | {"score": float(row[5])} for k, each in enumerate(found, 1) for row in each]
+    figures = by_coco(truth, said, len(rows), len(photographs.names), MOST)
+    return {key: round(value, 4) for key, value in figures.items()}
+
+
+def detect(options: argparse.Namespace) -> None:
+    data = Path(os.environ["STRIATE_DATA"])
+    rows = json.loads(OUT.read_text()) if OUT.exists() else []
+    for name in options.sets or list(DETECTION_SETS):
+        photographs = DETECTION_SETS[name](data)
+        minutes = options.minutes or photographs.minutes
+        for who, contender in (("striate", striate_boxes), ("fcos", fcos)):
+            figures = []
+            for seed in options.seeds if options.only in (None, who) else ():
+                with tempfile.TemporaryDirectory() as folder:
+                    found, about = contender(photographs, minutes, seed, Path(folder))
+                row = {"part": "detect", "set": name, "who": who, "minutes": minutes, "seed": seed}
+                row |= {"threads": torch.get_num_threads(), **about, **measure_boxes(found, photographs)}
+                print(json.dumps(row), flush=True)
+                rows.append(row)
+                OUT.write_text(json.dumps(rows, indent=1) + "\n")
+                figures.append(row["map50"])
+            if len(figures) > 1:
+                print(f"{name} {who}: {statistics.mean(figures):.4f} ± {statistics.stdev(figures):.4f}")
+
+
+PARTS = {"segment": segment, "detect": detect}
 
 
 def main() -> None:

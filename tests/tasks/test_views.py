@@ -12,7 +12,7 @@ from striate.tasks.classify.task import Classify
 from striate.tasks.views import VIEW_COUNTS, Views, mean_over_views, outputs_of_views
 
 UNMOVED = Classify(("a", "b", "c")).unmoved
-ALL: tuple[Views, ...] = ("none", "mirror", "mirror-shift")
+ALL: tuple[Views, ...] = ("none", "mirror", "mirrors", "mirror-shift")
 
 
 def network(channels: int, height: int, width: int) -> nn.Module:
@@ -41,6 +41,8 @@ def by_the_formula(module: nn.Module, x: torch.Tensor, views: Views) -> torch.Te
         return module(x)
     if views == "mirror":
         return both(x)
+    if views == "mirrors":
+        return (both(x) + both(x.flip(-2))) / 2
     return both(x) / 2 + both(moved(x, -1, -1)) / 4 + both(moved(x, 1, 1)) / 4
 
 
@@ -64,10 +66,10 @@ def test_the_network_looks_as_often_as_is_stated_and_one_answer_is_that_of_the_i
     assert (outputs is alone) == (views == "none")
 
 
-@pytest.mark.parametrize("views", ["mirror", "mirror-shift"])
+@pytest.mark.parametrize("views", ALL[1:])
 def test_a_mirrored_image_has_the_same_answer(views) -> None:
     module, images = network(3, 6, 6), torch.randn(5, 3, 6, 6)
-    if views == "mirror":
+    if views != "mirror-shift":
         torch.testing.assert_close(
             mean_over_views(module, images, views, UNMOVED), mean_over_views(module, images.flip(-1), views, UNMOVED)
         )

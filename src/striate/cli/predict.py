@@ -32,7 +32,7 @@ def predict(
     draw: Path | None = None,
     out: Path | None = None,
     calibrated: Annotated[bool, Parameter(negative=())] = False,
-    views: Literal["mirror", "mirror-shift"] | None = None,
+    views: Literal["mirror", "mirrors", "mirror-shift"] | None = None,
     cost: Annotated[list[str] | None, Parameter(negative=())] = None,
     threshold: Annotated[list[str] | None, Parameter(negative=())] = None,
     reject: Annotated[float | None, Parameter(validator=Number(gt=0, lt=1))] = None,
@@ -70,7 +70,8 @@ def predict(
         Calibrated probabilities, with the temperature that was fitted on validation; without --cost and --threshold the
         predicted classes stay.
     views
-        Test-time augmentation: the mean over each image and its mirror image, or over six mirrored and shifted ones.
+        Test-time augmentation: the mean over each image and its mirror image, over these two and both upside down, or
+        over six mirrored and shifted ones.
         Default: what the run was trained for.
     cost
         What it costs to miss a class, 1 where not named: ill=10, or ill=10,doubtful=3. The predicted class is the one

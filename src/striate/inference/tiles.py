@@ -30,9 +30,13 @@ class Tile:
         (top, left, height, width), (above, before, _, _) = self.core, self.read
         return slice(top - above, top - above + height), slice(left - before, left - before + width)
 
-    def beside_mirrored(self, size: tuple[int, int], reach: Reach) -> int:
-        """How many columns are missing before the mirrored part for it to begin at a multiple of the step, too."""
-        return (size[1] - self.read[1] - self.read[3]) % reach.step
+    def beside_mirrored(
+        self, size: tuple[int, int], reach: Reach, mirrored: bool, upside_down: bool
+    ) -> tuple[int, int]:
+        """How many rows and columns are missing before the part, `mirrored` or `upside_down` in a picture of (height,
+        width) `size`, for it to begin at a multiple of the step, too."""
+        rows, columns = (size[axis] - self.read[axis] - self.read[axis + 2] for axis in (0, 1))
+        return rows % reach.step if upside_down else 0, columns % reach.step if mirrored else 0
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,12 @@ class Reach:
     everywhere: tuple[str, ...] = ()
 
 
-def beside(network: Callable[[torch.Tensor], torch.Tensor], columns: int, x: torch.Tensor) -> torch.Tensor:
-    """Outputs for `x` (N, C, H, W) with so many further columns before it."""
-    return network(functional.pad(x, (columns, 0, 0, 0), mode="replicate"))[..., columns:] if columns else network(x)
+def beside(network: Callable[[torch.Tensor], torch.Tensor], before: tuple[int, int], x: torch.Tensor) -> torch.Tensor:
+    """Outputs for `x` (N, C, H, W) with so many further rows and columns `before` it."""
+    rows, columns = before
+    if not (rows or columns):
+        return network(x)
+    return network(functional.pad(x, (columns, 0, rows, 0), mode="replicate"))[..., rows:, columns:]
 
 
 def reach_of(module: nn.Module, input_shape: tuple[int, ...]) -> Reach:

@@ -244,10 +244,12 @@ class Task:
         del size
         return targets
 
-    def unmoved(self, outputs: Outputs, *, mirrored: bool, shift: tuple[int, int]) -> Outputs:
-        """Outputs for images that were moved by `shift` (down, right) pixels and `mirrored` from left to right, as they
-        are for the images themselves."""
-        del mirrored, shift
+    def unmoved(
+        self, outputs: Outputs, *, mirrored: bool, shift: tuple[int, int], upside_down: bool = False
+    ) -> Outputs:
+        """Outputs for images that were moved by `shift` (down, right) pixels and mirrored, from left to right
+        (`mirrored`) and `upside_down`, as they are for the images themselves."""
+        del mirrored, shift, upside_down
         return outputs
 
     # What is measured

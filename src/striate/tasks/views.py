@@ -7,31 +7,45 @@ crops); the six views of `mirror-shift` are those of Jordan, "94% on CIFAR-10 in
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch.nn import functional
 
-Views = Literal["none", "mirror", "mirror-shift"]
+Views = Literal["none", "mirror", "mirrors", "mirror-shift"]
 
-VIEW_COUNTS: dict[Views, int] = {"none": 1, "mirror": 2, "mirror-shift": 6}
+VIEW_COUNTS: dict[Views, int] = {"none": 1, "mirror": 2, "mirrors": 4, "mirror-shift": 6}
 """How many times the network looks at each image."""
 
 Network = Callable[[torch.Tensor], torch.Tensor]
+Mirror = Callable[[bool, bool], Network]
+"""The network for views that are mirrored from left to right, and upside down."""
 
 
 class Unmoved(Protocol):
     """Brings outputs for moved images back to where the images are: `Task.unmoved`."""
 
-    def __call__(self, outputs: Any, *, mirrored: bool, shift: tuple[int, int]) -> Any: ...
+    def __call__(self, outputs: Any, *, mirrored: bool, shift: tuple[int, int], upside_down: bool = False) -> Any: ...
+
+
+class View(NamedTuple):
+    """An image as it is seen: moved by `shift` pixels (down, right), then `mirrored` from left to right and turned
+    `upside_down` by another mirror; and the `weight` of the outputs for it."""
+
+    weight: float
+    images: torch.Tensor
+    mirrored: bool = False
+    upside_down: bool = False
+    shift: tuple[int, int] = (0, 0)
 
 
 def mean_over_views(
-    network: Network, images: torch.Tensor, views: Views, unmoved: Unmoved, mirror: Network | None = None
+    network: Network, images: torch.Tensor, views: Views, unmoved: Unmoved, mirror: Mirror | None = None
 ) -> torch.Tensor:
     """Outputs (N, K) for images (N, C, H, W): the weighted mean over the views, in float32.
 
-    `none`: f(x). `mirror`: (f(x) + f(mirrored x)) / 2. `mirror-shift`: with m for that mean, m(x) / 2 +
+    `none`: f(x). `mirror`: (f(x) + f(mirrored x)) / 2. `mirrors`: the mean over x, x mirrored from left to right,
+    upside down, and both ways. `mirror-shift`: with m for that mean, m(x) / 2 +
     m(x moved up and left by a pixel) / 4 + m(x moved down and right) / 4, what is moved in being the reflection at the
     edge. `mirror` is asked for mirrored views, where that is not `network`. The mean of logits is that of
     log-probabilities but for a constant: the normalized geometric mean.
@@ -40,16 +54,17 @@ def mean_over_views(
 
 
 def outputs_of_views(
-    network: Network, images: torch.Tensor, views: Views, unmoved: Unmoved, mirror: Network | None = None
+    network: Network, images: torch.Tensor, views: Views, unmoved: Unmoved, mirror: Mirror | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The outputs of `mean_over_views`, and those of the image as it is alone; the same tensor for `none`."""
     alone = network(images)
     if views == "none":
         return alone, alone
     total: torch.Tensor | None = None
-    for weight, view, mirrored, shift in _other_views(images, views):
-        asked = mirror if mirrored and mirror is not None else network
-        outputs = weight * unmoved(asked(view), mirrored=mirrored, shift=shift).float()
+    for view in _other_views(images, views):
+        asked = network if mirror is None else mirror(view.mirrored, view.upside_down)
+        turned = unmoved(asked(view.images), mirrored=view.mirrored, shift=view.shift, upside_down=view.upside_down)
+        outputs = view.weight * turned.float()
         total = outputs if total is None else total + outputs
     assert total is not None
     return total + _own_weight(views) * alone.float(), alone
@@ -59,11 +74,15 @@ def _own_weight(views: Views) -> float:
     return 0.5 if views == "mirror" else 0.25
 
 
-def _other_views(images: torch.Tensor, views: Views) -> Iterator[tuple[float, torch.Tensor, bool, tuple[int, int]]]:
-    """All views but the image itself, one at a time: its weight, the view, whether it is mirrored (after it was moved),
-    and by how many pixels it was moved (down, right)."""
-    yield _own_weight(views), images.flip(-1), True, (0, 0)
+def _other_views(images: torch.Tensor, views: Views) -> Iterator[View]:
+    """All views but the image itself, one at a time."""
+    weight = _own_weight(views)
+    yield View(weight, images.flip(-1), mirrored=True)
     if views == "mirror":
+        return
+    if views == "mirrors":
+        yield View(weight, images.flip(-2), upside_down=True)
+        yield View(weight, images.flip(-1, -2), mirrored=True, upside_down=True)
         return
     height, width = images.shape[-2:]
     mode = "reflect" if min(height, width) > 1 else "replicate"  # a side of one pixel has nothing to reflect
@@ -71,14 +90,17 @@ def _other_views(images: torch.Tensor, views: Views) -> Iterator[tuple[float, to
     for offset in (2, 0):
         moved = padded[..., offset : offset + height, offset : offset + width]
         shift = (1 - offset, 1 - offset)
-        yield 0.125, moved, False, shift
-        yield 0.125, moved.flip(-1), True, shift
+        yield View(0.125, moved, shift=shift)
+        yield View(0.125, moved.flip(-1), mirrored=True, shift=shift)
 
 
-def maps_turned_back(maps: torch.Tensor, *, mirrored: bool, shift: tuple[int, int]) -> torch.Tensor:
+def maps_turned_back(
+    maps: torch.Tensor, *, mirrored: bool, shift: tuple[int, int], upside_down: bool = False
+) -> torch.Tensor:
     """Maps (N, C, H, W) for images that were moved, turned back to where these are; what was moved out is taken from
     the edge."""
-    maps = maps.flip(-1) if mirrored else maps
+    axes = [axis for axis, flipped in ((-1, mirrored), (-2, upside_down)) if flipped]
+    maps = maps.flip(axes) if axes else maps
     down, right = shift
     if not (down or right):
         return maps

@@ -165,10 +165,10 @@ class BudgetConfig:
 class EvaluationConfig:
     """Fields of `evaluation.*`: how predictions are computed, in validation and in the final evaluation."""
 
-    views: Literal["none", "mirror", "mirror-shift"] | None = None
+    views: Literal["none", "mirror", "mirrors", "mirror-shift"] | None = None
     """Test-time augmentation: the prediction is the mean over the image alone (`none`), the image and its mirror image
-    (`mirror`), or six images: these two, each also shifted by a pixel either way along the diagonal (`mirror-shift`).
-    Default: none, or what the recipe decides."""
+    (`mirror`), these two and both upside down (`mirrors`), or six images: the image and its mirror image, each also
+    shifted by a pixel either way along the diagonal (`mirror-shift`). Default: none, or what the recipe decides."""
     val_samples: Annotated[int, Ge(1)] | None = None
     """Number of validation samples, evenly spaced, that are evaluated after each epoch; in the end all are. Default:
     all, or what the recipe decides."""

@@ -245,7 +245,11 @@ class Trained:
         def outputs() -> Iterator[tuple[Tile, torch.Tensor]]:
             for tile in tiles(size, side, self.reach):
                 x = normalize(read(tile.read)[None].to(self.device))
-                mirror = partial(beside, network, tile.beside_mirrored(size, self.reach))
+
+                def mirror(mirrored: bool, upside_down: bool, tile: Tile = tile) -> Callable[..., torch.Tensor]:
+                    before = tile.beside_mirrored(size, self.reach, mirrored, upside_down)
+                    return partial(beside, network, before)
+
                 yield tile, mean_over_views(network, x, self.views, self.task.unmoved, mirror)
 
         with inference(plain_predictor(self.module)):

@@ -234,6 +234,8 @@ def test_a_mirror_image_says_the_same() -> None:
     mirrored = _outputs(truth.flip(-1))
     assert torch.allclose(TASK.unmoved(mirrored, mirrored=True, shift=(0, 0)), _outputs(truth), atol=1e-5)
     assert torch.equal(TASK.unmoved(mirrored, mirrored=False, shift=(0, 0)), mirrored)
+    below = _outputs(truth.flip(-2))
+    assert torch.allclose(TASK.unmoved(below, mirrored=False, shift=(0, 0), upside_down=True), _outputs(truth))
 
 
 def test_nothing_is_found_in_nothing() -> None:
@@ -247,7 +249,9 @@ def test_what_is_wrong_costs_by_image() -> None:
     assert float(TASK.loss(right, truth)) < 0.1 < float(TASK.loss(wrong, truth))
     assert float(TASK.loss(-right, truth)) > 2
     both = float(TASK.loss_sum(torch.cat([right, wrong]), truth.repeat(2, 1, 1)))
-    assert both == pytest.approx(float(TASK.loss(right, truth) + TASK.loss(wrong, truth)), rel=1e-5)
+    each = float(TASK.loss(right, truth) + TASK.loss(wrong, truth))
+    assert both == pytest.approx(each * float(TASK.weight(truth)), rel=1e-5)
+    assert float(TASK.weight(torch.cat([truth, 0 * truth]))) == pytest.approx(1 + (1 + len(TOUCHING[0])) ** 0.5)
     crowd = torch.where(truth > 0, truth + (truth % 2), truth)  # all of them in crowds: nothing is asked of them
     assert float(TASK.loss(right, crowd)) < 1.2
 

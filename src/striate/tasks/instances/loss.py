@@ -10,10 +10,25 @@ from striate.tasks.instances.grouping import objects_in, places
 _OFFSET_WEIGHT = 1.0
 
 
+def image_weights(maps: torch.Tensor, count: int) -> torch.Tensor:
+    """(N,) how much each image of targets (N, H, W) over `count` classes counts: the square root of 1 + its objects.
+
+    What is measured are objects, and some images have a hundred times as many as others; those with a few, or none, say
+    what the background is.
+    """
+    values = maps.long()
+    alone = (values > 0) & ((values - 1) % 2 == 0)  # the others are crowds
+    number = torch.where(alone, (values - 1) // (2 * count) + 1, 0).flatten(1)
+    most = int(number.max()) + 1
+    seen = torch.zeros(len(maps), most, device=maps.device).scatter_(1, number, 1.0)
+    return (1 + seen[:, 1:].sum(1)).sqrt()
+
+
 def instance_loss(outputs: torch.Tensor, maps: torch.Tensor, count: int, typical: float) -> torch.Tensor:
-    """Scalar sum over images, of outputs (N, K + 2, H, W) for `count` classes K and targets (N, H, W): the mean binary
-    cross-entropy of pixels and 1 − Dice (Milletari et al., "V-Net", 2016); and how far the named centers are from the
-    true ones, in radii of the object, the mean over its pixels and over objects. Of pixels in a crowd nothing is asked.
+    """Scalar sum over images, times their `image_weights`, of outputs (N, K + 2, H, W) for `count` classes K and
+    targets (N, H, W): the mean binary cross-entropy of pixels and 1 − Dice (Milletari et al., "V-Net", 2016); and how
+    far the named centers are from the true ones, in radii of the object, the mean over its pixels and over objects. Of
+    pixels in a crowd nothing is asked.
     """
     logits, offset = outputs[:, :count].float(), outputs[:, count:].float() * typical
     objects = objects_in(maps, count)
@@ -28,5 +43,5 @@ def instance_loss(outputs: torch.Tensor, maps: torch.Tensor, count: int, typical
     # As many pixels as the object has share one weight, and objects share that of the image.
     share = objects.there / (objects.area.clamp(min=1).pow(1.5) / torch.pi**0.5)
     wrong = (apart * share).flatten(1).sum(1) / objects.each.clamp(min=1)
-    total: torch.Tensor = pixels.sum() + _OFFSET_WEIGHT * wrong.sum()
+    total: torch.Tensor = ((pixels + _OFFSET_WEIGHT * wrong) * image_weights(maps, count)).sum()
     return total

@@ -40,7 +40,7 @@ from striate.tasks.instances.box_masks import MARGIN
 from striate.tasks.instances.decode import WIDTH, apart, inside, instances, masks_of
 from striate.tasks.instances.export import OUTPUTS, disparity_of_instances, exported_instances, rows_of_arrays
 from striate.tasks.instances.grouping import OFFSET
-from striate.tasks.instances.loss import instance_loss
+from striate.tasks.instances.loss import image_weights, instance_loss
 from striate.tasks.instances.metrics import MASK_MAP, METRICS, mask_figures
 from striate.tasks.instances.overlap import MaskOverlaps
 from striate.tasks.marks import PositionMap
@@ -105,9 +105,9 @@ class Instances(Detect):
 
     # What is learned
 
-    def weight(self, targets: torch.Tensor) -> float:  # type: ignore[override]
-        """The number of images."""
-        return float(len(targets))
+    def weight(self, targets: torch.Tensor) -> torch.Tensor:
+        """The sum of the images' weights."""
+        return image_weights(targets, self.outputs).sum()
 
     def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Scalar sum: `instance_loss`."""
@@ -184,13 +184,17 @@ class Instances(Detect):
         """How likely each pixel is of an object."""
         return (PositionMap("pixels", "probability", self.classes, outputs[0, : self.outputs].float().sigmoid().cpu()),)
 
-    def unmoved(self, outputs: torch.Tensor, *, mirrored: bool, shift: tuple[int, int]) -> torch.Tensor:
-        """Maps turned back to where the image is; what was to the right is to the left in a mirror image."""
-        maps = maps_turned_back(outputs, mirrored=mirrored, shift=shift)
-        if not mirrored:
+    def unmoved(
+        self, outputs: torch.Tensor, *, mirrored: bool, shift: tuple[int, int], upside_down: bool = False
+    ) -> torch.Tensor:
+        """Maps turned back to where the image is; what was to the right is to the left in a mirror image, and what was
+        below is above in one that is upside down."""
+        maps = maps_turned_back(outputs, mirrored=mirrored, shift=shift, upside_down=upside_down)
+        if not (mirrored or upside_down):
             return maps
         signs = maps.new_ones(maps.shape[1])
-        signs[self.outputs] = -1
+        signs[self.outputs] = -1 if mirrored else 1
+        signs[self.outputs + 1] = -1 if upside_down else 1
         return maps * signs[:, None, None]
 
     def _numbers(self, outputs: torch.Tensor) -> torch.Tensor:

@@ -53,6 +53,7 @@ from striate.tasks.keypoints.skeleton import spanning_tree
 from striate.tasks.marks import Marks, PositionMap, Spot, as_colors
 from striate.tasks.outputs import constants
 from striate.tasks.task import Explained, Feature, Task
+from striate.tasks.views import maps_turned_back
 from striate.visualize.canvas import class_colors
 from striate.visualize.page_parts import Picture, Section
 from striate.wording import listed, percent, several
@@ -212,16 +213,20 @@ class Keypoints(Task):
         """Whether a mirror image can be turned back: left and right are known."""
         return bool(self.pairs)
 
-    def unmoved(self, outputs: torch.Tensor, *, mirrored: bool, shift: tuple[int, int]) -> torch.Tensor:
-        """Outputs turned back, left and right exchanged. Heatmaps stay where a shift by part of a cell has put them:
-        views are shifted both ways, and their mean is where it was."""
+    def unmoved(
+        self, outputs: torch.Tensor, *, mirrored: bool, shift: tuple[int, int], upside_down: bool = False
+    ) -> torch.Tensor:
+        """Outputs turned back, left and right exchanged, but not where both mirrors make a rotation. Heatmaps stay
+        where a shift by part of a cell has put them: views are shifted both ways, and their mean is where it was."""
         if self.head == "regress":
             values = outputs.view(outputs.shape[0], len(self.target_names), 3)
-            if mirrored:
-                values = values[:, list(self.pairs)] * constants((-1.0, 1.0, 1.0), outputs.device)
+            values = values[:, list(self.pairs)] if mirrored != upside_down else values
+            signs = (-1.0 if mirrored else 1.0, -1.0 if upside_down else 1.0, 1.0)
+            values = values * constants(signs, outputs.device)
             moved = (2 * shift[1] / self.shape[1], 2 * shift[0] / self.shape[0], 0.0)
             return (values - constants(moved, outputs.device)).flatten(1)
-        return outputs[:, list(self.pairs)].flip(-1) if mirrored else outputs
+        maps = outputs[:, list(self.pairs)] if mirrored != upside_down else outputs
+        return maps_turned_back(maps, mirrored=mirrored, shift=(0, 0), upside_down=upside_down)
 
     def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
         """Turned, scaled and shifted, which leaves the points where they are in what is seen; mirrored only where left

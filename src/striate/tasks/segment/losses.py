@@ -17,7 +17,7 @@ LOSSES = (
     "cross-entropy+focal+dice",
 )
 """Names of `--task.loss`, the default first; `+` adds losses up."""
-VOLUME_LOSS = "cross-entropy+dice"
+SMALL_LOSS = "cross-entropy+dice"
 _SMOOTH = 1.0  # pixel, so that a class of few pixels has a gradient and no division by 0
 
 

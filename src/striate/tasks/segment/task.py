@@ -43,7 +43,7 @@ from striate.tasks.marks import Marks, PositionMap, as_colors
 from striate.tasks.outputs import constants
 from striate.tasks.segment.assess import Pixels, SampledPixels, assess_masks
 from striate.tasks.segment.borders import border_f1, border_rows
-from striate.tasks.segment.losses import LOSSES, VOLUME_LOSS, pixel_losses
+from striate.tasks.segment.losses import LOSSES, SMALL_LOSS, pixel_losses
 from striate.tasks.segment.metrics import METRICS, SegmentationMetrics
 from striate.tasks.task import Diagnosed, Explained, Feature, Task
 from striate.tasks.views import maps_turned_back
@@ -60,6 +60,17 @@ _NUMBERS_AT_ONCE = 1 << 24
 _ON_BORDERS = 1e-3
 """Share of pixels between two classes whose logits are the same up to rounding."""
 _LEAVE_OUT = "leave out --calibrated"
+_SMALL_PART = 0.25
+"""Share of the pixels below which the rarer one of two classes is found by too few of its pixels, where only the
+probability of each pixel is learned: cross-entropy is least at the share of a class, overlap at more."""
+
+
+def _is_small_part(masks: torch.Tensor, classes: int) -> bool:
+    """Whether masks (N, H, W) have two classes, one of which has few of the pixels."""
+    if classes != 2:
+        return False
+    counts = [int((masks == number).sum()) for number in range(classes)]
+    return 0 < min(counts) < _SMALL_PART * sum(counts)
 
 
 def _unused(folder: Path, stem: str, suffix: str) -> Path:
@@ -105,11 +116,13 @@ class Segment(Task):
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
         """Over the values of the masks, with weights by their frequency in training where these are asked for."""
-        if config.loss == "auto" and len(data.input_shape) == 4:
-            loss = VOLUME_LOSS  # what is segmented in volumes is small against its background
+        masks = data.splits["train"].targets
+        # What is segmented in volumes is small against its background.
+        if config.loss == "auto" and (len(data.input_shape) == 4 or _is_small_part(masks, len(data.classes))):
+            loss = SMALL_LOSS
         weights = None
         if config.class_weights == "balanced":
-            weights = balanced_weights(class_counts(data.splits["train"].targets, len(data.classes)), data.classes)
+            weights = balanced_weights(class_counts(masks, len(data.classes)), data.classes)
         return cls(data.classes, weights, data.preparation.values, data.preparation.colors, loss, config.gamma)
 
     @property
@@ -337,9 +350,11 @@ class Segment(Task):
         """The probabilities of each pixel."""
         return (PositionMap("pixels", "probability", self.classes, outputs[0].float().softmax(0).cpu()),)
 
-    def unmoved(self, outputs: torch.Tensor, *, mirrored: bool, shift: tuple[int, int]) -> torch.Tensor:
+    def unmoved(
+        self, outputs: torch.Tensor, *, mirrored: bool, shift: tuple[int, int], upside_down: bool = False
+    ) -> torch.Tensor:
         """Maps turned back to where the image is."""
-        return maps_turned_back(outputs, mirrored=mirrored, shift=shift)
+        return maps_turned_back(outputs, mirrored=mirrored, shift=shift, upside_down=upside_down)
 
     @classmethod
     def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:

@@ -16,6 +16,10 @@ _MIRROR_UNSAFE = {"mnist", "mnist5k", "digits", "svhn"}
 _SMALL = 40  # pixels: up to here an image is shifted, above it is cropped
 WINDOW, ZOOM, COLOR = 256, 1.5, 0.2
 """For masks of images that have half as many pixels again as a window, or more."""
+TILT = 15
+"""Degrees, of images that look alike above and below: these are mirrored both ways, yet streets, and what else was
+built or laid out, keep their directions. Turned by any angle, a quarter of a window is what its edge repeats: of 250
+steps on aerial pictures the F1 of roads was 62.0 % then, and 72.5 % with this."""
 _FEW_PASSES = 4
 """Over small images: 4 passes over Fashion-MNIST reach 88.5 % without augmentation and 85.7 % with it, 1 pass 83 and
 79 %; over 3,500 digits 95.3 and 94.8 %, 80.0 and 78.7 %."""
@@ -78,7 +82,7 @@ def decide_augmentation(
     if windows and (augment.window or (augment.window is None and large)):
         usual = replace(usual, window=WINDOW, zoom=ZOOM, crop=1.0, color=COLOR)
     if windows and keeps and mirrors and not has_upright(data.splits["train"]):
-        usual = replace(usual, vertical_flip=True, rotate=180)
+        usual = replace(usual, vertical_flip=True, rotate=TILT)
     usual, said = (usual, "") if adapt is None else adapt(usual, augment)
     if small and not said and not fast and epochs is not None and epochs <= _FEW_PASSES:
         usual, said = (

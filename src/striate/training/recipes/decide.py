@@ -145,9 +145,9 @@ def decide_views(config: Config, request: Config, data: Dataset, task: Task) -> 
     notes = [
         f"predictions are the mean over {several(VIEW_COUNTS[views], 'view')} of each image (evaluation.views {views})"
     ]
-    if not config.augment.flip:
+    if not config.augment.flip or (views == "mirrors" and not config.augment.vertical_flip):
+        missing = "--augment.flip true" + (" --augment.vertical_flip true" if views == "mirrors" else "")
         notes.append(
-            "test-time augmentation flips images, but training does not: --augment.flip true, "
-            "or --evaluation.views none"
+            f"test-time augmentation flips images, but training does not: {missing}, or --evaluation.views none"
         )
     return replace(config, evaluation=evaluation), notes

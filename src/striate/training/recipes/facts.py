@@ -128,7 +128,7 @@ class Choice:
     warmup: float | None = None
     first_size: float | None = None
     full_size_from: float | None = None
-    views: Literal["none", "mirror", "mirror-shift"] | None = None
+    views: Literal["none", "mirror", "mirrors", "mirror-shift"] | None = None
     train_samples: int | None = None
     val_samples: int | None = None
     why: Mapping[str, str] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
+from striate.data.config import AugmentConfig
 from striate.training.config import Config
 from striate.training.recipes.facts import Choice, Facts
 from striate.wording import several
@@ -56,10 +57,17 @@ def standard(facts: Facts, request: Config) -> Choice:
         patience=0,
         keep=keep,
         train_samples=most if facts.samples > most else None,
-        views="mirror" if facts.windows and request.augment.flip else None,
+        views=_views(request.augment) if facts.windows else None,
         val_samples=_watched(facts, request.augment.window) if facts.windows and keep == "last" else None,
         why=why | reason,
     )
+
+
+def _views(augment: AugmentConfig) -> Literal["mirror", "mirrors"] | None:
+    """Those that training images have."""
+    if not augment.flip:
+        return None
+    return "mirrors" if augment.vertical_flip else "mirror"
 
 
 def _watched(facts: Facts, window: int | None) -> int | None:
