@@ -26,11 +26,11 @@ class Stamps(Dataset):
     def __init__(self, count, seed, tfms=()):
         g = torch.Generator().manual_seed(seed)
         self.y = (torch.rand(count, 4, generator=g) < 0.4).float()
-        self.x = 0.15 * torch.randn(count, 1, 24, 24, generator=g)
+        self.x = 0.15 * torch.randn(count, 1, 20, 20, generator=g)
         for i in range(count):
             for kind in range(4):
                 if self.y[i, kind]:
-                    top, left = torch.randint(0, 18, (2,), generator=g).tolist()
+                    top, left = torch.randint(0, 12, (2,), generator=g).tolist()
                     stamp(kind, self.x[i, 0], top, left)
         self.tfms = tfms
 
@@ -120,7 +120,7 @@ class Learner:
 
 
 torch.manual_seed(21)
-train_ds, valid_ds = Stamps(700, 0, [jitter]), Stamps(200, 1)
+train_ds, valid_ds = Stamps(900, 0, [jitter]), Stamps(200, 1)
 dls = SimpleNamespace(train=DataLoader(train_ds, batch_size=32, shuffle=True), valid=DataLoader(valid_ds, batch_size=64))
 body = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2),
                      nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.AdaptiveMaxPool2d(4))  # fmt: skip
