@@ -68,9 +68,9 @@ _Drawing = tuple[int, list[str], Callable[[], tuple[torch.Tensor, ...]], ast.For
 
 
 def user_frames() -> list[types.FrameType]:
-    """The frames of the user's code that are running, the innermost first."""
+    """The frames of the user's code that are running, the innermost first; not of what runs the script."""
     frame, found = inspect.currentframe(), list[types.FrameType]()
-    while frame is not None:
+    while frame is not None and frame.f_code.co_name != "diagnose_script":
         if written_by_user(frame.f_globals.get("__name__")) and Path(frame.f_code.co_filename).is_file():
             found.append(frame)
         frame = frame.f_back

@@ -39,11 +39,11 @@ DUPLICATES_THRESHOLD = (
 
 
 def _find_duplicates(evidence: Evidence) -> Iterable[Finding]:
-    samples = evidence.samples
     call = getattr(evidence.setup.train, "drawn_once", "")
     if call:
         yield _same_batch(call, evidence.train.largest)
         return
+    samples = evidence.samples
     x = samples.sole_inputs[~blank_samples(samples)]
     if _share(x) < DUPLICATES_SHARE:
         return
