@@ -330,9 +330,22 @@ class _Taking(ast.NodeTransformer):
 def _calls_network(statement: ast.stmt, names: dict[str, Any]) -> bool:
     """Whether a network is called in a statement, or handed to a function."""
     for node in ast.walk(statement):
-        if isinstance(node, ast.Call) and any(_of_network(part, names) for part in (node.func, *node.args)):
-            return True
+        if isinstance(node, ast.Call):
+            given = any(_is_network(part, names) for part in (node.func, *node.args))
+            if given or (_of_network(node.func, names) and any(_has_rows(part, names) for part in node.args)):
+                return True
     return False
+
+
+def _has_rows(node: ast.expr, names: dict[str, Any]) -> bool:
+    """Whether an argument is a tensor, or taken out of one."""
+    value = _value(node.value if isinstance(node, ast.Subscript) else node, names)
+    return isinstance(node, ast.Name | ast.Attribute | ast.Subscript) and _is_plain_tensor(value)
+
+
+def _is_network(node: ast.expr, names: dict[str, Any]) -> bool:
+    value = _value(node, names) if isinstance(node, ast.Name | ast.Attribute) else None
+    return isinstance(value, torch.nn.Module) and any(True for _ in value.parameters())
 
 
 def _of_network(node: ast.expr, names: dict[str, Any]) -> bool:

@@ -42,7 +42,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     seen, there = _best(shown), _best(plain)
     alike = given.shape[1:] == val.sole_inputs.shape[1:] and val.sole_inputs.ndim >= 3
     turned = _turned(given, labels, shown, plain) if alike else None
-    if turned is not None:
+    if turned is not None and _confuses(evidence, *turned[:2]):
         one, other, share = turned
         yield _finding(
             place,
@@ -100,6 +100,15 @@ def _turned(
         if confused and min(shares) >= _TURNED and max(_taken(known, a, b) for a, b in ways) <= _CONFUSED:
             return one, other, min(shares)
     return None
+
+
+def _confuses(evidence: Evidence, one: int, other: int) -> bool:
+    """Whether the trial's network takes some of validation of one class for the other."""
+    predicted, targets = evidence.after_val.predicted, evidence.after_val.targets
+    if targets is None or predicted.ndim != 1:
+        return False
+    told = predicted.numpy().astype("int64"), targets.reshape(-1).numpy().astype("int64")
+    return max(_taken(told, one, other), _taken(told, other, one)) >= _TURNED
 
 
 def _taken(told: tuple[Whole, Whole], label: int, other: int) -> float:

@@ -165,10 +165,10 @@ class _Told:
 
 
 def _find_label_map(evidence: Evidence) -> Iterable[Finding]:
-    columns = _columns(evidence)
-    if columns:
-        yield columns[0]
-        return
+    with suppress(NoEvidence):
+        for found in _columns(evidence):
+            yield found
+            return
     for told in _opinions(evidence):
         moved = _moved(told)
         if (
@@ -197,10 +197,9 @@ def _columns(evidence: Evidence) -> list[Finding]:
     """Where each sample has several labels, (N, K) of zeros and ones: whether outputs of validation go with targets in
     another column than those of training do."""
     after, val = evidence.after, evidence.after_val
-    pairs = [_correlations(found.outputs, found.targets) for found in (after, val)]
-    if pairs[0] is None or pairs[1] is None or pairs[0].shape != pairs[1].shape:
+    known, seen = (_correlations(found.outputs, found.targets) for found in (after, val))
+    if known is None or seen is None or known.shape != seen.shape:
         return []
-    known, seen = pairs
     moved = {
         column: int(seen[:, column].argmax())
         for column in range(seen.shape[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -115,7 +116,7 @@ def _too_slow(evidence: Evidence, trial: Trial, kept: list[tuple[Any, dict[str, 
 
 def _decay(steps: float) -> float:
     """What forgets all but a hundredth within a tenth of the steps, or ten."""
-    return round(0.01 ** (1 / max(steps / 10, 10)), 4)
+    return round(math.pow(0.01, 1 / max(steps / 10, 10)), 4)
 
 
 def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
