@@ -3,11 +3,12 @@
 Command: python benchmarks/doctor_stranger.py [--part train|validation|test|rest|all|healthy|development]
 [--names NAME …]
 
-benchmarks/doctor_scripts holds healthy scripts in the idioms of public ones and `faults.toml`, edits that plant one
-fault each. A fault belongs to the part crc32(its name) % 3: 0 train (checks were mended with it), 1 validation, 2 test
-(the checks were not). `development`: the healthy scripts and faults of benchmarks/doctor_scripts_dev, with which the
-checks were mended; `all` leaves them out. Each script is examined by `striate doctor` in a process of its own. A fault
-is right where the first finding has one of its codes. Needs lightning and transformers for the scripts in their idiom.
+benchmarks/doctor_scripts holds healthy scripts in the idioms of public ones and `faults.toml`, edits that plant
+one fault each. A fault belongs to the part crc32(its name) % 3: 0 train (checks were mended with it), 1 validation, 2
+test (the checks were not). `development`: the healthy scripts and faults of benchmarks/doctor_scripts_dev, with which
+the checks were mended; `all` leaves them out. An edit of the family `healthy` plants nothing. Each script is examined
+by `striate doctor` in a process of its own. A fault is right where the first finding has one of its codes. Needs
+lightning and transformers for the scripts in their idiom.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def scripts(folder: Path = FOLDER) -> dict[str, tuple[str, str, str, list[str]]]
         for old, new in fault["replace"]:
             assert text.count(old) == 1, (name, old)
             text = text.replace(old, new)
-        cases[name] = fixed or part_of(name), fault["family"], text, fault["codes"]
+        part = "development-healthy" if fault["family"] == "healthy" else fixed or part_of(name)
+        cases[name] = part, fault["family"], text, fault["codes"]
     return cases
 
 

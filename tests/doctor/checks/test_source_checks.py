@@ -10,7 +10,7 @@ import pytest
 import torch
 from asked import digits, perceptron
 from torch import nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau, StepLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data.distributed import DistributedSampler
 
@@ -21,6 +21,8 @@ from striate.doctor.checks.eval.averages import BATCH_MEANS, WRONG_COUNT
 from striate.doctor.checks.eval.modes import MODE
 from striate.doctor.checks.eval.predicted import THRESHOLD, WRONG_AXIS
 from striate.doctor.checks.loss.class_weights import CLASS_WEIGHTS
+from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
+from striate.doctor.checks.optim.accumulation import CLEARED
 from striate.doctor.checks.optim.clip_order import CHECK as CLIP_ORDER
 from striate.doctor.checks.optim.scheduler_calls import CHECK as SCHEDULER_CALLS
 from striate.doctor.evidence.clock import Clock
@@ -29,8 +31,9 @@ from striate.doctor.setup.preserved_state import state_preserved
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import make_setup
 
-CHECKS = (MODE, WRONG_AXIS, THRESHOLD, WRONG_COUNT, BATCH_MEANS, CLIP_ORDER, SCHEDULER_CALLS)
+CHECKS = (MODE, WRONG_AXIS, THRESHOLD, WRONG_COUNT, BATCH_MEANS, CLIP_ORDER, SCHEDULER_CALLS, CLEARED)
 SCRIPT = """
+scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 10)
 for epoch in range(5):
     model.train()
     for x, y in loader:
@@ -70,6 +73,19 @@ FAULTS = {
         "        scaler.step(optimizer)\n        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n",
         "before `scaler.step(optimizer)`",
     ),
+    "optim.clip-order, early": (
+        "        scaler.scale(loss).backward()\n        scaler.unscale_(optimizer)\n"
+        "        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n",
+        "        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n        scaler.scale(loss).backward()\n",
+        "before `scaler.step(optimizer)`",
+    ),
+    "optim.accumulation, cleared": (
+        "        scaler.step(optimizer)\n",
+        "        if (step + 1) % 4 == 0:\n            scaler.step(optimizer)\n",
+        "`optimizer.zero_grad()` right behind `scaler.step(optimizer)`",
+    ),
+    "eval.wrong-count, ones": ("total += len(y)", "total += 1", "`total += len(targets)`"),
+    "optim.scheduler-calls, never": ("    scheduler.step()\n", "", "`scheduler.step()` behind the loop over batches"),
     "optim.scheduler-calls, twice": (
         "        scaler.update()\n",
         "        scaler.update()\n        scheduler.step()\n",
@@ -147,6 +163,58 @@ def test_a_scheduler_stepped_before_the_optimizer_is_named() -> None:
     names["optimizer"].step()
     names["scheduler"].step()
     assert list(found(SCRIPT, names, [SCHEDULER_CALLS])) == ["optim.scheduler-calls"]
+
+
+def test_a_rate_that_grows_to_the_end_is_named() -> None:
+    text = SCRIPT.replace("    scheduler.step()\n", "").replace("update()\n", "update()\n        scheduler.step()\n")
+    grows, ends = (lambda o: LambdaLR(o, lambda step: (step + 1) / 2)), (lambda o: LambdaLR(o, lambda _: 1.0))
+    assert list(found(text, values(grows), [SCHEDULER_CALLS])) == ["optim.scheduler-calls"]
+    assert found(text, values(ends), [SCHEDULER_CALLS]) == {}
+
+
+def test_predictions_in_attributes_are_known() -> None:
+    class Learner:
+        model = perceptron()
+
+    text = "for x, y in loader:\n    self.pred = self.model(x)\n    self.hits = self.pred.argmax(AXIS) == y\n"
+    names = values() | {"self": Learner()}
+    assert list(found(text.replace("AXIS", "0"), names, [WRONG_AXIS])) == ["eval.wrong-axis"]
+    assert found(text.replace("AXIS", "1"), names, [WRONG_AXIS]) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("update", "evaluated", "right"),
+    [
+        ("pass", "evaluate(average)", False),
+        ("average.update_parameters(model)", "evaluate(average)", True),
+        ("pass", "evaluate(model)", True),
+        ("follow(average, model)", "evaluate(average)", True),
+        ("targets = average(x)", "evaluate(average)", True),
+    ],
+)
+def test_a_copy_that_is_evaluated_is_given_weights(update: str, evaluated: str, right: bool) -> None:
+    text = textwrap.dedent(f"""
+        def evaluate(net):
+            net.eval()
+            return [net(x) for x, y in val_loader]
+
+        def follow(one, other):
+            for a, b in zip(one.parameters(), other.parameters()):
+                a.data.lerp_(b.data, 0.1)
+
+        average = torch.optim.swa_utils.AveragedModel(model)
+        for epoch in range(5):
+            for x, y in loader:
+                criterion(model(x), y).backward()
+                {update}
+            {evaluated}
+        """)
+    names = values()
+    names["model"] = perceptron()
+    names["optimizer"] = torch.optim.SGD(names["model"].parameters(), lr=0.1)
+    names["average"] = torch.optim.swa_utils.AveragedModel(names["model"])
+    assert (found(text, names, [EVALUATES_UNTRAINED]) == {}) is right
 
 
 def test_phases_are_counted_each_by_itself() -> None:

@@ -288,7 +288,13 @@ def _source(loop: TrainingLoop, frames: list[Any]) -> ScriptSource | None:
     names: dict[str, Any] = {}
     for frame in reversed(frames):
         names |= frame.f_globals | frame.f_locals
-    return ScriptSource(_trees(frames), names, loop.place, passes_over(loop, frames))
+    file, first, last = loop.place
+    running = set[tuple[str, int]]()
+    for frame in frames:
+        if frame.f_code.co_filename == file and first <= frame.f_lineno <= last:
+            break
+        running.add((frame.f_code.co_filename, frame.f_code.co_firstlineno))
+    return ScriptSource(_trees(frames), names, loop.place, passes_over(loop, frames), frozenset(running))
 
 
 def _trees(frames: list[Any]) -> dict[str, ast.Module]:

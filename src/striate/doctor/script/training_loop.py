@@ -55,8 +55,10 @@ class Drawn:
     draws_again = True
     """A sample may come several times in an epoch."""
 
-    def __init__(self, draw: Callable[[], Any]) -> None:
+    def __init__(self, draw: Callable[[], Any], drawn_once: str = "") -> None:
         self.draw = draw
+        self.drawn_once = drawn_once
+        """The call that would give other samples each time, and stands in front of the loop."""
 
     def __iter__(self) -> Iterator[Any]:
         return (self.draw() for _ in range(_DRAWN))
@@ -66,9 +68,9 @@ _Drawing = tuple[int, list[str], Callable[[], tuple[torch.Tensor, ...]], ast.For
 
 
 def user_frames() -> list[types.FrameType]:
-    """The frames of the user's code that are running, the innermost first."""
+    """The frames of the user's code that are running, the innermost first; not of what runs the script."""
     frame, found = inspect.currentframe(), list[types.FrameType]()
-    while frame is not None:
+    while frame is not None and frame.f_code.co_name != "diagnose_script":
         if written_by_user(frame.f_globals.get("__name__")) and Path(frame.f_code.co_filename).is_file():
             found.append(frame)
         frame = frame.f_back
@@ -89,12 +91,24 @@ def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
         drawing = _drawing(loop, names)
         if drawing is not None:
             place, chosen, draw, loop = drawing
-            target: ast.expr = ast.Tuple([ast.Name(name, ast.Store()) for name in chosen], ast.Store())
-            given = ast.Assign([target], _name("__batch__"))
-            counted = [ast.Assign([loop.target], _name("__number__"))] if isinstance(loop, ast.For) else []
-            found = replace(found, loop=loop)
-            return _made(found, [*counted, *loop.body[:place], given, *loop.body[place:]], Drawn(draw), names)
+            return _with_drawn(replace(found, loop=loop), place, chosen, Drawn(draw), names)
+    for found in _loops(frames):
+        names = {**found.frame.f_globals, **found.frame.f_locals}
+        fixed = _never_drawn(found.loop, names)
+        if fixed is not None:
+            chosen, draw = fixed
+            batches = Drawn(draw, _drawn_once(found.frame.f_code.co_filename, chosen, names))
+            return _with_drawn(found, 0, chosen, batches, names)
     return None
+
+
+def _with_drawn(found: _Found, place: int, chosen: list[str], drawn: Drawn, names: dict[str, Any]) -> TrainingLoop:
+    """The loop with a batch for the names of what it draws, in front of a statement of its body."""
+    loop = found.loop
+    target: ast.expr = ast.Tuple([ast.Name(name, ast.Store()) for name in chosen], ast.Store())
+    given = ast.Assign([target], _name("__batch__"))
+    counted = [ast.Assign([loop.target], _name("__number__"))] if isinstance(loop, ast.For) else []
+    return _made(found, [*counted, *loop.body[:place], given, *loop.body[place:]], drawn, names)
 
 
 def _loops(frames: list[types.FrameType]) -> Iterator[_Found]:
@@ -231,6 +245,56 @@ def _drawn_later(loop: ast.For | ast.While, names: dict[str, Any]) -> _Drawing |
     return None
 
 
+def _drawn_once(file: str, chosen: list[str], names: dict[str, Any]) -> str:
+    """The user's call that gave the tensors of these names, and gives others when it is called again; empty where
+    there is none."""
+    for node in ast.walk(ast.parse("".join(linecache.getlines(file)))):
+        target = node.targets[0] if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) else None
+        if not isinstance(node, ast.Assign) or not isinstance(target, ast.Tuple):
+            continue
+        made = [part.id for part in target.elts if isinstance(part, ast.Name)]
+        function = _value(node.value.func, names) if isinstance(node.value, ast.Call) else None
+        if made[:1] != chosen[:1] or not written_by_user(getattr(function, "__module__", None)):
+            continue
+        again = _value(node.value, names)
+        first = again[0] if isinstance(again, tuple) and again else None
+        known = names[chosen[0]]
+        if isinstance(first, torch.Tensor) and first.shape == known.shape and not torch.equal(first, known):
+            return ast.unparse(node)
+    return ""
+
+
+def _never_drawn(
+    loop: ast.For | ast.While, names: dict[str, Any]
+) -> tuple[list[str], Callable[[], tuple[torch.Tensor, ...]]] | None:
+    """Tensors of as many rows as what the network is called with, that no statement of the loop draws: all of the
+    data, or one batch over and over."""
+    inside = [node for statement in loop.body for node in _walk(statement)]
+    stored = {node.id for node in inside if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+    given = [
+        part.id
+        for node in inside
+        if isinstance(node, ast.Call) and _of_network(node.func, names)
+        for part in [*node.args, *(word.value for word in node.keywords)]
+        if isinstance(part, ast.Name)
+    ]
+    shown = next((name for name in given if name not in stored and _is_plain_tensor(names.get(name))), "")
+    rows = len(names[shown]) if shown else 0
+    if rows < 2:
+        return None
+    used = [node.id for node in inside if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
+    chosen = [shown]
+    for name in dict.fromkeys(used):
+        value = names.get(name)
+        if name != shown and name not in stored and _is_plain_tensor(value) and len(value) == rows:
+            chosen.append(name)
+
+    def draw() -> tuple[torch.Tensor, ...]:
+        return tuple(names[name] for name in chosen)
+
+    return chosen, draw
+
+
 def _taken_before(loop: ast.For | ast.While, names: dict[str, Any]) -> ast.For | ast.While | None:
     """The loop with `model(x[index])` as `taken = x[index]` and `model(taken)`, and so for each tensor; None where the
     network is given nothing of the kind."""
@@ -238,7 +302,7 @@ def _taken_before(loop: ast.For | ast.While, names: dict[str, Any]) -> ast.For |
     taking = _Taking(names)
     rest = [taking.visit(copy.deepcopy(statement)) for statement in loop.body[place:]]
     calls = [node for statement in rest for node in ast.walk(statement) if isinstance(node, ast.Call)]
-    calls = [call for call in calls if isinstance(_value(call.func, names), torch.nn.Module)]
+    calls = [call for call in calls if _of_network(call.func, names)]
     if not any(isinstance(given, ast.Name) and given.id.startswith(_TAKEN) for call in calls for given in call.args):
         return None
     taken = [ast.Assign([ast.Name(name, ast.Store())], node) for name, node in taking.found.values()]
@@ -267,11 +331,29 @@ def _calls_network(statement: ast.stmt, names: dict[str, Any]) -> bool:
     """Whether a network is called in a statement, or handed to a function."""
     for node in ast.walk(statement):
         if isinstance(node, ast.Call):
-            for part in (node.func, *node.args):
-                value = _value(part, names) if isinstance(part, ast.Name | ast.Attribute) else None
-                if isinstance(value, torch.nn.Module) and any(True for _ in value.parameters()):
-                    return True
+            given = any(_is_network(part, names) for part in (node.func, *node.args))
+            if given or (_of_network(node.func, names) and any(_has_rows(part, names) for part in node.args)):
+                return True
     return False
+
+
+def _has_rows(node: ast.expr, names: dict[str, Any]) -> bool:
+    """Whether an argument is a tensor, or taken out of one."""
+    value = _value(node.value if isinstance(node, ast.Subscript) else node, names)
+    return isinstance(node, ast.Name | ast.Attribute | ast.Subscript) and _is_plain_tensor(value)
+
+
+def _is_network(node: ast.expr, names: dict[str, Any]) -> bool:
+    value = _value(node, names) if isinstance(node, ast.Name | ast.Attribute) else None
+    return isinstance(value, torch.nn.Module) and any(True for _ in value.parameters())
+
+
+def _of_network(node: ast.expr, names: dict[str, Any]) -> bool:
+    """Whether an expression is a network with parameters, or a method of the user's of one."""
+    value = _value(node, names) if isinstance(node, ast.Name | ast.Attribute) else None
+    if isinstance(value, types.MethodType) and written_by_user(value.__func__.__module__):
+        value = value.__self__
+    return isinstance(value, torch.nn.Module) and any(True for _ in value.parameters())
 
 
 def _is_plain_tensor(value: Any) -> bool:

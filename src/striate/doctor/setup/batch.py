@@ -11,6 +11,9 @@ from torch import nn
 _INPUTS = ("x", "input", "inputs", "image", "images", "img", "pixel_values", "data", "features", "signal", "signals")
 _TARGETS = ("y", "target", "targets", "label", "labels", "class", "classes", "mask", "masks")
 
+_TRUE = {"gt", "truth", "target", "targets", "label", "labels"}
+"""Words in longer names of targets, as in `gt_semantic_seg`."""
+
 
 def parts(batch: Any) -> tuple[Any, Any]:
     """Inputs and targets of a batch: of (x, y), of (x, …, y) — then the inputs are a tuple —, of a dictionary by the
@@ -26,6 +29,8 @@ def parts(batch: Any) -> tuple[Any, Any]:
 
 def _of_mapping(batch: Mapping[Any, Any]) -> tuple[Any, Any]:
     target = next((key for key in batch if str(key).lower() in _TARGETS), None)
+    if target is None:
+        target = next((key for key in batch if _TRUE & set(str(key).lower().split("_"))), None)
     named = next((key for key in batch if str(key).lower() in _INPUTS and key != target), None)
     if named is None:
         rest = [key for key in batch if key != target and isinstance(batch[key], torch.Tensor)]

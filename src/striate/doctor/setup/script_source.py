@@ -44,12 +44,14 @@ class Site:
 class ScriptSource:
     """`trees`: of each file of the user's the syntax. `names`: the user's variables at the first step, of all functions
     that are running. `loop`: file, first and last line of the training loop. `epochs`: how often it is gone through;
-    None where that is not known."""
+    None where that is not known. `running`: file and first line of the functions that the loop was in the middle of, as
+    hooks that are called by name."""
 
     trees: Mapping[str, ast.Module]
     names: Mapping[str, Any]
     loop: tuple[str, int, int]
     epochs: int | None
+    running: frozenset[tuple[str, int]] = frozenset()
 
     @cached_property
     def _parents(self) -> dict[ast.AST, ast.AST]:
@@ -136,8 +138,32 @@ class ScriptSource:
                 inner = node.args[0] if node.args else None
             return called(node) in _NUMBER_BY_NUMBER and self.is_prediction(inner, names)
         if isinstance(node, ast.Attribute):
+            if node.attr in self._predicted_attributes:
+                return True
             return node.attr in ("data", "logits") and self.is_prediction(node.value, names)
         return (isinstance(node, ast.Name) and node.id in names) or (node is not None and self.runs_network(node))
+
+    @cached_property
+    def _predicted_attributes(self) -> set[str]:
+        """Attributes that only ever get what a network gave: `self.pred = self.model(self.xb)`."""
+        given: dict[str, list[bool]] = {}
+        for tree in self.trees.values():
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute):
+                    given.setdefault(node.targets[0].attr, []).append(self.runs_network(node.value))
+        return {name for name, each in given.items() if all(each)}
+
+    def functions_of(self, call: ast.Call) -> list[Function]:
+        """The user's functions that a call may be of."""
+        return self._functions(call)
+
+    def parameter_of(self, function: Function, call: ast.Call, given: ast.expr) -> str:
+        """The parameter of a function that a call gives an argument; empty where it cannot be told."""
+        return next((name for name, value in self._arguments(function, call) if value is given), "")
+
+    def parent(self, node: ast.AST) -> ast.AST | None:
+        """What a node is a part of."""
+        return self._parents.get(node)
 
     def _passed_predictions(self, scope: ast.AST) -> set[str]:
         found: set[str] = set()
@@ -203,7 +229,13 @@ class ScriptSource:
         """Functions that the training loop calls, near or far."""
         loop, first, last = self.loop
         inside = [node for node in ast.walk(self.trees[loop]) if first < getattr(node, "lineno", 0) <= last]
-        return self._reached(inside)
+        running = {
+            node
+            for file, tree in self.trees.items()
+            for node in ast.walk(tree)
+            if isinstance(node, Function) and (file, _first_line(node)) in self.running
+        }
+        return self._reached([*inside, *(inner for function in running for inner in ast.walk(function))]) | running
 
     @cached_property
     def _of_loops(self) -> set[ast.AST]:
@@ -245,6 +277,11 @@ class ScriptSource:
                 if isinstance(node, Function):
                     found.setdefault(node.name, []).append(node)
         return found
+
+
+def _first_line(function: Function) -> int:
+    """As Python counts it: that of a decorator, where there is one."""
+    return min([function.lineno, *(part.lineno for part in function.decorator_list)])
 
 
 def called(node: ast.AST) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.simple_models import Reference, consult
+from striate.doctor.evidence.simple_models import Reference, Whole, consult
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.replicas import Replica
@@ -22,6 +23,8 @@ from striate.wording import several, show_shape
 _GAP, _SHARE = 0.25, 0.7
 _LEARNED = 0.15
 """So near to simple models of validation, the network has learned all the same, as from samples that are blended."""
+_TURNED, _CONFUSED, _TELLS = 0.25, 0.08, 0.75
+_FEWEST_IN_CLASS, _ASKED = 12, 1000
 _FEWEST = 100
 _DRAWN = 12
 _BATCHES = 24
@@ -37,23 +40,81 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     shown = consult(given, labels, evidence.clock)
     plain = consult(val.sole_inputs, val.labels, evidence.clock)
     seen, there = _best(shown), _best(plain)
+    alike = given.shape[1:] == val.sole_inputs.shape[1:] and val.sole_inputs.ndim >= 3
+    turned = _turned(given, labels, shown, plain) if alike else None
+    if turned is not None and _confuses(evidence, *turned[:2]):
+        one, other, share = turned
+        yield _finding(
+            place,
+            f"{share:.0%} of the training samples of class {one}, as they are shown, look like class {other} of "
+            f"validation, and as many of class {other} like class {one}, to a simple model that confuses "
+            f"{_CONFUSED:.0%} of them at most in validation",
+            "Augmentation makes samples of one class into those of another, and leaves their labels.",
+            "leave out the change that exchanges the two, such as a turn or a flip; or change the label with it",
+        )
+        return
     if there - seen < _GAP or seen > _SHARE * there or evidence.after_val.accuracy > there - _LEARNED:
         return
     if place == "step" and there - _best(evidence.reference) > _GAP:
         return  # it is the loader's samples themselves
-    yield Finding(
-        code="data.augmentation",
-        severity="error",
-        where="the augmentation of training inputs" + (", in the training step" if place == "step" else ""),
-        measured=f"of {several(len(shown.labels), 'training sample')} as they are shown "
+    yield _finding(
+        place,
+        f"of {several(len(shown.labels), 'training sample')} as they are shown "
         f"({show_shape(given.shape[1:])}) simple models predict {seen:.0%} of those left out, "
         f"of {several(len(plain.labels), 'validation sample')} "
         f"({show_shape(val.inputs.shape[1:])}) {there:.0%}",
-        threshold=AUGMENTATION.threshold,
-        why="What is left after augmentation hardly shows what the label says: a person could not tell it either.",
-        remedy="look at a batch as it is trained on, and augment less: crops of most of the image (such as "
+        "What is left after augmentation hardly shows what the label says: a person could not tell it either.",
+        "look at a batch as it is trained on, and augment less: crops of most of the image (such as "
         "`F.pad(x, [2] * 4)` and a crop of the full size, or a scale from 0.5 on), turns by few degrees, less noise",
     )
+
+
+def _finding(place: str, measured: str, why: str, remedy: str) -> Finding:
+    return Finding(
+        code="data.augmentation",
+        severity="error",
+        where="the augmentation of training inputs" + (", in the training step" if place == "step" else ""),
+        measured=measured,
+        threshold=AUGMENTATION.threshold,
+        why=why,
+        remedy=remedy,
+    )
+
+
+def _turned(
+    given: torch.Tensor, labels: torch.Tensor, shown: Reference, plain: Reference
+) -> tuple[int, int, float] | None:
+    """Two classes some of each of which are taken for the other in training, by a model of validation that tells them
+    apart, and by one of training: where validation numbers classes otherwise, training tells them apart."""
+    name, mine = plain.best[0], shown.best[0]
+    if plain.accuracy(name) < _TELLS:
+        return None
+    told = plain.ask(given[:_ASKED], name), labels[:_ASKED].numpy()
+    known = plain.opinions[name].predictions, plain.labels
+    own = shown.opinions[mine].predictions, shown.labels
+    classes = sorted(set(plain.labels.tolist()))
+    for one, other in combinations(classes, 2):
+        ways = [(one, other), (other, one)]
+        shares = [_taken(told, a, b) for a, b in ways]
+        confused = max(_taken(own, a, b) for a, b in ways) >= _TURNED
+        if confused and min(shares) >= _TURNED and max(_taken(known, a, b) for a, b in ways) <= _CONFUSED:
+            return one, other, min(shares)
+    return None
+
+
+def _confuses(evidence: Evidence, one: int, other: int) -> bool:
+    """Whether the trial's network takes some of validation of one class for the other."""
+    predicted, targets = evidence.after_val.predicted, evidence.after_val.targets
+    if targets is None or predicted.ndim != 1:
+        return False
+    told = predicted.numpy().astype("int64"), targets.reshape(-1).numpy().astype("int64")
+    return max(_taken(told, one, other), _taken(told, other, one)) >= _TURNED
+
+
+def _taken(told: tuple[Whole, Whole], label: int, other: int) -> float:
+    """The share of samples of a class that is taken for another one, of predictions and labels."""
+    found = told[0][told[1] == label]
+    return float((found == other).mean()) if len(found) >= _FEWEST_IN_CLASS else 0.0
 
 
 def _best(reference: Reference) -> float:
@@ -119,7 +180,8 @@ AUGMENTATION = Check(
     question="Does what augmentation leaves of training inputs still show what is asked?",
     threshold=f"simple models predict {_GAP:.0%} less, and less than {_SHARE:.0%} as much, of training samples as they "
     "are shown than of validation samples, each from others of the same kind; and samples differ each time they are "
-    f"drawn; the trial's network predicts {_LEARNED:.0%} less of validation than those models",
+    f"drawn; the trial's network predicts {_LEARNED:.0%} less of validation than those models; or {_TURNED:.0%} of "
+    "each of two classes, as shown, look like the other one",
     run=_run,
     quick=False,
     explains="data.constant-images data.labels-random "

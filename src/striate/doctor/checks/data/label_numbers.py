@@ -143,6 +143,7 @@ LABEL_RANGE = Check(
 
 MOST_AS, OWN, KNOWN, MENDED = 0.4, 0.5, 0.4, 0.25
 _FEWEST, _FEWEST_IN_CLASS = 8, 4
+_POSITIONS = 20_000
 LABEL_MAP_THRESHOLD = (
     f"two classes or more of which {MOST_AS:.0%} of validation is taken for one other class and {OWN:.0%} at most as "
     f"much for itself, each for another one, though of training {KNOWN:.0%} of these classes are recognized; "
@@ -164,6 +165,10 @@ class _Told:
 
 
 def _find_label_map(evidence: Evidence) -> Iterable[Finding]:
+    with suppress(NoEvidence):
+        for found in _columns(evidence):
+            yield found
+            return
     for told in _opinions(evidence):
         moved = _moved(told)
         if (
@@ -188,8 +193,61 @@ def _channels_explain(evidence: Evidence) -> bool:
     return False
 
 
+def _columns(evidence: Evidence) -> list[Finding]:
+    """Where each sample has several labels, (N, K) of zeros and ones: whether outputs of validation go with targets in
+    another column than those of training do."""
+    after, val = evidence.after, evidence.after_val
+    known, seen = (_correlations(found.outputs, found.targets) for found in (after, val))
+    if known is None or seen is None or known.shape != seen.shape:
+        return []
+    moved = {
+        column: int(seen[:, column].argmax())
+        for column in range(seen.shape[1])
+        if float(known[column, column]) >= KNOWN
+        and float(seen[:, column].max()) >= KNOWN
+        and float(seen[column, column]) <= OWN * float(seen[:, column].max())
+    }
+    if len(moved) < 2 or len(set(moved.values())) < 2:
+        return []
+    shown = ", ".join(f"{a} → {b}" for a, b in list(moved.items())[:8]) + (" …" if len(moved) > 8 else "")
+    column = next(iter(moved))
+    measured = (
+        f"the output for label {column} correlates by {known[column, column]:.2f} with it in training and by "
+        f"{seen[column, column]:.2f} in validation, where that for label {moved[column]} does by "
+        f"{seen[moved[column], column]:.2f}: {shown}"
+    )
+    return [_mapped(measured)]
+
+
+def _correlations(outputs: torch.Tensor, targets: torch.Tensor | None) -> torch.Tensor | None:
+    """Of outputs with targets, both (N, K): (K, K); None where they are no such thing."""
+    if targets is None or targets.ndim != 2 or outputs.shape != targets.shape or targets.shape[1] < 2:
+        return None
+    if not bool(((targets == 0) | (targets == 1)).all()) or bool((targets.sum(1) == 1).all()):
+        return None
+    a, b = (tensor.double() - tensor.double().mean(0) for tensor in (outputs, targets))
+    scale = (a.square().sum(0)[:, None] * b.square().sum(0)[None]).sqrt()
+    return torch.where(scale > 0, (a.T @ b) / scale.clamp_min(1e-12), torch.zeros(()).double())
+
+
+def _of_positions(evidence: Evidence) -> Iterable[_Told]:
+    """What the trial's network predicts of positions, where there is a class for each."""
+    if evidence.samples.maps is None or evidence.val_samples.maps is None:
+        return
+    found: list[Whole] = []
+    for predictions in (evidence.after, evidence.after_val):
+        predicted, targets = predictions.predicted.flatten(), predictions.targets
+        assert targets is not None
+        every = max(1, len(predicted) // _POSITIONS)
+        found += [tensor[::every].numpy().astype(np.int64) for tensor in (predicted, targets.flatten())]
+    yield _Told("the trial's network", *found)
+
+
 def _opinions(evidence: Evidence) -> Iterable[_Told]:
     """The trial's network first, which is there already; then the best simple model."""
+    if evidence.samples.maps is not None:
+        yield from _of_positions(evidence)
+        return
     labels = evidence.val_samples.labels
     try:
         after, val = evidence.after, evidence.after_val
@@ -267,12 +325,18 @@ def _finding(told: _Told, moved: dict[int, int]) -> Finding:
     fixed = _right(told, moved)
     trained = float((told.train == told.train_labels).mean())
     shown = ", ".join(f"{a} → {b}" for a, b in list(moved.items())[:8]) + (" …" if len(moved) > 8 else "")
+    return _mapped(
+        f"{told.name} predicts {trained:.2f} of training and {own:.2f} of validation right, {fixed:.2f} of "
+        f"validation with its classes renumbered: {shown}"
+    )
+
+
+def _mapped(measured: str) -> Finding:
     return Finding(
         code="data.label-map",
         severity="error",
         where="validation labels",
-        measured=f"{told.name} predicts {trained:.2f} of training and {own:.2f} of validation right, {fixed:.2f} of "
-        f"validation with its classes renumbered: {shown}",
+        measured=measured,
         threshold=LABEL_MAP_THRESHOLD,
         why="The network may be good: its validation metrics do not show it.",
         remedy="Number the classes once, for both: `classes = sorted(set(train_names)); index = {name: i for i, name "

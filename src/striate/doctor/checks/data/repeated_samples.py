@@ -39,6 +39,10 @@ DUPLICATES_THRESHOLD = (
 
 
 def _find_duplicates(evidence: Evidence) -> Iterable[Finding]:
+    call = getattr(evidence.setup.train, "drawn_once", "")
+    if call:
+        yield _same_batch(call, evidence.train.largest)
+        return
     samples = evidence.samples
     x = samples.sole_inputs[~blank_samples(samples)]
     if _share(x) < DUPLICATES_SHARE:
@@ -75,6 +79,19 @@ def _find_duplicates(evidence: Evidence) -> Iterable[Finding]:
             "before the split.",
             command=("data", "check", "DATA"),
         ),
+    )
+
+
+def _same_batch(call: str, batch: int) -> Finding:
+    return Finding(
+        code="data.duplicates",
+        severity="error",
+        where="the training loop",
+        measured=f"`{call}` gives other samples each time, and stands in front of the loop only: all steps are given "
+        f"the same {several(batch, 'sample')}",
+        threshold=DUPLICATES_THRESHOLD,
+        why="The network learns one batch by heart, and never sees the rest of the data.",
+        remedy=f"`{call}` in each pass of the loop, before the network is called",
     )
 
 

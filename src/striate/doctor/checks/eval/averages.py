@@ -142,9 +142,11 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
                 continue
             names = {part.id for part in ast.walk(node.left) if isinstance(part, ast.Name)}
             number = source.value(node.right, **known)
-            if name not in names or isinstance(node.right, ast.Name | ast.Constant) or type(number) is not int:
+            if isinstance(node.right, ast.Name) and node.right.id in _ones(loop):
+                number = batches
+            elif isinstance(node.right, ast.Name | ast.Constant):
                 continue
-            if number in (0, 1, samples):
+            if name not in names or type(number) is not int or number in (0, 1, samples):
                 continue
             what = "the number of batches" if number == batches else "the size of other data"
             yield Finding(
@@ -157,6 +159,19 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
                 remedy="count the samples as well, `total += len(targets)`, and divide by `total`",
             )
             return
+
+
+def _ones(loop: ast.For) -> set[str]:
+    """Names to which each pass of a loop adds 1: they count batches."""
+    return {
+        node.target.id
+        for node in loop.body
+        if isinstance(node, ast.AugAssign)
+        and isinstance(node.op, ast.Add)
+        and isinstance(node.target, ast.Name)
+        and isinstance(node.value, ast.Constant)
+        and node.value.value == 1
+    }
 
 
 def _counts(value: ast.expr) -> bool:

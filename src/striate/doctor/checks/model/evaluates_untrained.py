@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,10 +10,11 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.never_updated import evaluated_and_left, share_followed
 from striate.doctor.checks.model.origins import are_untrained
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.trial import FEWEST_TO_JUDGE, Change
+from striate.doctor.evidence.trial import FEWEST_TO_JUDGE, Change, Trial
 from striate.doctor.evidence.trial_variants import unmoved
 from striate.doctor.setup.reached_objects import reached_objects
 from striate.doctor.setup.replicas import Replica
@@ -22,6 +24,7 @@ from striate.records import Finding
 from striate.wording import listed_names, several
 
 CODE = "model.evaluates-untrained"
+_FOLLOWED = 0.05
 _AVERAGED = (
     "update it after `optimizer.step()`: `ema = torch.optim.swa_utils.AveragedModel(model, "
     "multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99))` once, and `ema.update_parameters(model)` in each "
@@ -33,7 +36,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     trial = evidence.trial
     if len(trial.rows) < FEWEST_TO_JUDGE or len(unmoved(trial)) == len(trial.replica.originals):
         raise NoEvidence(f"fewer than {FEWEST_TO_JUDGE} steps, or none that moved anything")
-    yield from list(_other_in_evaluation(evidence)) or _copies_left_behind(evidence)
+    found = list(_other_in_evaluation(evidence)) or list(_copies_left_behind(evidence))
+    yield from found or _never_updated(evidence)
 
 
 def _other_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
@@ -65,6 +69,56 @@ def _are_copies(parameters: Mapping[str, torch.Tensor], names: list[str]) -> boo
     )
 
 
+def _never_updated(evidence: Evidence) -> Iterator[Finding]:
+    """Copies that evaluation runs and no line of the script changes."""
+    if evidence.setup.source is None:
+        return
+    for name, where in evaluated_and_left(evidence):
+        yield Finding(
+            code=CODE,
+            severity="warning",
+            where=where,
+            measured=f"`{name}` is a copy of the network as it was before training: it is evaluated, and no code "
+            "changes it",
+            threshold=CHECK.threshold,
+            why="What is evaluated has learned nothing, whatever is trained.",
+            remedy=f"evaluate the network that is trained; or, of an average, {_AVERAGED.replace('ema', name)}",
+        )
+
+
+def _too_slow(evidence: Evidence, trial: Trial, kept: list[tuple[Any, dict[str, torch.Tensor]]]) -> Iterator[Finding]:
+    """Averages that will not have come to the network's weights by the end of training."""
+    steps = sum(row.steps for row in trial.rows)
+    epochs = evidence.setup.source.epochs if evidence.setup.source is not None else None
+    try:
+        planned = (epochs or 0) * len(evidence.setup.train) * steps / max(len(trial.rows), 1)  # type: ignore[arg-type]
+    except TypeError:
+        return
+    for thing, before in kept:
+        share = share_followed(before, _tensors(thing), trial.replica.model)
+        if share is None or not share or not steps or planned < steps:
+            continue
+        followed = 1 - (1 - min(share, 1.0)) ** (planned / steps)
+        if followed < _FOLLOWED:
+            yield Finding(
+                code=CODE,
+                severity="warning",
+                where="the training step",
+                measured=f"an average of the network's weights ({type(thing).__name__}) has gone {share:.2g} of the "
+                f"way from where it began to them in {several(steps, 'step')}: {followed:.1%} after all {planned:.0f}",
+                threshold=CHECK.threshold,
+                why="Its decay is for a training of many more steps: if it is evaluated, hardly anything that was "
+                "learned is in it.",
+                remedy=f"a decay that forgets the beginning within the training, such as {_decay(planned):g}",
+            )
+            return
+
+
+def _decay(steps: float) -> float:
+    """What forgets all but a hundredth within a tenth of the steps, or ten."""
+    return round(math.pow(0.01, 1 / max(steps / 10, 10)), 4)
+
+
 def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
     """Copies of the network that the step's code names, and neither runs nor changes."""
     if evidence.setup.own_step or not list(_copies(evidence.fresh)):
@@ -89,7 +143,10 @@ def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
         for found, before in kept
         if id(found) not in ran and all(torch.equal(before[n], t) for n, t in _tensors(found).items() if n in before)
     ]
-    if not still or trial.error is not None:
+    if trial.error is not None:
+        return
+    if not still:
+        yield from _too_slow(evidence, trial, [(found, before) for found, before in kept if id(found) not in ran])
         return
     kind = type(still[0]).__name__
     yield Finding(
@@ -128,7 +185,8 @@ CHECK = Check(
     codes=(CODE,),
     question="Is what is evaluated what is trained, or an average of it that follows?",
     threshold="weights that evaluation uses and training neither uses nor changes, as initialized or copied; a copy of "
-    f"the network that the step names and in {FEWEST_TO_JUDGE} steps neither runs nor changes",
+    f"the network that the step names and in {FEWEST_TO_JUDGE} steps neither runs nor changes, or that will have gone "
+    f"{_FOLLOWED:.0%} of the way to its weights by the end; one that is evaluated and that no code changes",
     run=_run,
     quick=False,
     explains="model.unused-parameters model.frozen-parameters data.shift data.label-map fit.overfit fit.underfit",

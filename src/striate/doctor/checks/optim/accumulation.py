@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import statistics
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.progress import number
 from striate.doctor.evidence.trial import Change, Trial, go_on
 from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.script_source import ScriptSource, Site, called, receiver_of
 from striate.records import Finding
 from striate.wording import several
 
@@ -86,6 +88,58 @@ def _divide(replica: Replica, count: int) -> None:
     replica.optimizer.register_step_pre_hook(stepping)
 
 
+def _cleared(evidence: Evidence) -> Iterator[Finding]:
+    """Gradients that are cleared for each batch, where the optimizer steps once in several."""
+    source = evidence.source
+    for clear in source.calls("zero_grad"):
+        loops = source.loops_of(clear.node)
+        if clear.often != "batch" or not loops:
+            continue
+        scope = source.scope_of(clear.node)
+        near = [site for site in source.calls("backward", "step") if source.scope_of(site.node) is scope]
+        backward = [s for s in near if called(s.node) == "backward" and source.loops_of(s.node)[:1] == loops[:1]]
+        steps = [s for s in near if called(s.node) == "step" and _of_optimizer(source, s)]
+        inner = [s for s in steps if loops[0] in source.loops_of(s.node)]
+        outer = [s for s in steps if source.loops_of(s.node) and source.loops_of(s.node)[0] in loops[1:]]
+        late = next((s for s in inner if _now_and_then(source, s) and not _now_and_then(source, clear)), None)
+        step = outer[0] if outer and not inner else late if len(inner) == 1 else None
+        if backward and step is not None:
+            yield Finding(
+                code="optim.accumulation",
+                severity="warning",
+                where=clear.where,
+                measured=f"`{clear.text}` clears the gradients of each batch, and `{step.text}` comes once in several: "
+                "only those of the last batch count",
+                threshold=CLEARED.threshold,
+                why="The batches before the last one are computed for nothing: a step is that of one small batch.",
+                remedy=f"`{clear.text}` right behind `{step.text}`, as seldom as that",
+            )
+            return
+
+
+def _of_optimizer(source: ScriptSource, site: Site) -> bool:
+    given = [receiver_of(site.node), *site.node.args]
+    return any(isinstance(source.value(node), Optimizer) for node in given)
+
+
+def _now_and_then(source: ScriptSource, site: Site) -> bool:
+    """Whether it stands under a condition on a number of batches: `if (i + 1) % 4 == 0:`."""
+    for part in source.around(site.node):
+        if isinstance(part, ast.For | ast.While | ast.FunctionDef):
+            return False
+        if isinstance(part, ast.If) and any(isinstance(node, ast.Mod) for node in ast.walk(part.test)):
+            return True
+    return False
+
+
+CLEARED = Check(
+    codes=("optim.accumulation",),
+    question="Are gradients that are added up over batches divided by their number?",
+    threshold="gradients cleared in each pass of a loop over batches in which, or behind which, the optimizer steps "
+    "once in several",
+    run=_cleared,
+    of_source=True,
+)
 ACCUMULATION = Check(
     codes=("optim.accumulation",),
     question="Are gradients that are added up over batches divided by their number?",

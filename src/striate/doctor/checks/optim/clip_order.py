@@ -34,6 +34,16 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
                 f"`{clip.text}` before `{steps[-1].text}`, after `loss.backward()`",
             )
             return
+        backwards = [site for site in near if called(site.node) == "backward"]
+        last = max((site.node.lineno for site in backwards), default=0)
+        early = [site for site in backwards if site.node.lineno < line]
+        if backwards and not early and any(step.node.lineno > last for step in steps):
+            yield _finding(
+                clip,
+                f"`{clip.text}` comes before `{backwards[0].text}`: the gradients of the step are not there yet",
+                f"`{clip.text}` behind `{backwards[0].text}`, before `{steps[-1].text}`",
+            )
+            return
         scaled = any(called(site.node) == "scale" for site in near)
         unscaled = [site for site in near if called(site.node) == "unscale_" and site.node.lineno < line]
         scaler = next((receiver_of(site.node) for site in near if called(site.node) == "scale"), None)
@@ -70,7 +80,7 @@ def _finding(clip: Site, measured: str, remedy: str) -> Finding:
 CHECK = Check(
     codes=("optim.clip-order",),
     question="Are gradients clipped between backward and step, and unscaled before?",
-    threshold="a clip behind the optimizer's step, or of gradients that a scaler has multiplied",
+    threshold="a clip behind the optimizer's step, before backward, or of gradients that a scaler has multiplied",
     run=_run,
     of_source=True,
     explains="optim.clip-too-small",

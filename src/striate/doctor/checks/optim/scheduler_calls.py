@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 import torch
+from torch.optim import lr_scheduler
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
     CosineAnnealingWarmRestarts,
@@ -27,7 +28,7 @@ from torch.optim.lr_scheduler import (
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, Site, argument, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, Site, argument, called, receiver_of
 from striate.records import Finding
 from striate.wording import several
 
@@ -35,12 +36,20 @@ _CODE = "optim.scheduler-calls"
 _LEFT, _MOST_STEPS = 0.01, 5000
 _GONE = 1e-3
 """Of the rate after one epoch: nothing is learned from the second on."""
+_GROWN = 10.0
+_SWINGING = (CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR, ReduceLROnPlateau)
+_KINDS = tuple(name for name, kind in vars(lr_scheduler).items() if isinstance(kind, type) and name.endswith("LR"))
+_LOOKED_AT = ("get_last_lr", "state_dict", "load_state_dict", "last_epoch", "get_lr")
 _RISING = ("acc", "score", "f1", "iou", "dice", "auc", "map", "psnr", "top1", "precision", "recall", "corr", "r2")
 _FALLING = ("loss", "err", "mse", "mae", "perplexity", "ppl")
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
+    unused = next(_never_stepped(source), None)
+    if unused is not None:
+        yield _finding(*unused)
+        return
     schedulers = {id(found): found for found in _held(source)}
     steps: dict[int, list[Site]] = {key: [] for key in schedulers}
     for site in source.calls("step"):
@@ -52,18 +61,53 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     for key, sites in steps.items():
         found = next((told for told in _asked(evidence, schedulers[key], sites) if told), None)
         if found is not None:
-            where, measured, remedy = found
-            yield Finding(
-                code=_CODE,
-                severity="warning",
-                where=where,
-                measured=measured,
-                threshold=CHECK.threshold,
-                why="The learning rate is another than the schedule says: training ends too early, never warms up, or "
-                "swings.",
-                remedy=remedy,
-            )
+            yield _finding(*found)
             return
+
+
+def _finding(where: str, measured: str, remedy: str) -> Finding:
+    return Finding(
+        code=_CODE,
+        severity="warning",
+        where=where,
+        measured=measured,
+        threshold=CHECK.threshold,
+        why="The learning rate is another than the schedule says: training ends too early, never warms up, or swings.",
+        remedy=remedy,
+    )
+
+
+def _never_stepped(source: ScriptSource) -> Iterator[tuple[str, str, str]]:
+    """Schedulers that are given a name by which nothing is done with them but to look at them."""
+    for site in source.calls(*_KINDS):
+        made = source.parent(site.node)
+        target = made.targets[0] if isinstance(made, ast.Assign) else None
+        if not isinstance(target, ast.Name | ast.Attribute):
+            continue
+        name = target.id if isinstance(target, ast.Name) else target.attr
+        if any(not _only_looks(source, use) for use in _uses(source.trees[site.file], name)):
+            continue
+        each = called(site.node) in ("OneCycleLR", "CyclicLR")
+        place = "behind `optimizer.step()`, once a batch" if each else "behind the loop over batches, once an epoch"
+        yield (
+            site.where,
+            f"`{ast.unparse(target)}` is a {called(site.node)} that no code steps: "
+            "the rate stays where the schedule begins",
+            f"`{ast.unparse(target)}.step()` {place}",
+        )
+
+
+def _uses(tree: ast.AST, name: str) -> Iterator[ast.AST]:
+    """Where a variable or an attribute of this name is read."""
+    for node in ast.walk(tree):
+        known = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+        if known == name and isinstance(node.ctx, ast.Load):  # type: ignore[attr-defined]
+            yield node
+
+
+def _only_looks(source: ScriptSource, use: ast.AST) -> bool:
+    outer = source.parent(use)
+    return isinstance(outer, ast.Attribute) and outer.value is use and outer.attr in _LOOKED_AT
 
 
 def _held(source: ScriptSource) -> Iterator[Any]:
@@ -102,6 +146,9 @@ def _asked(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Iterator[tu
         )
     if each is not None and batches is not None:
         yield _too_fast(scheduler, each, batches, source.epochs)
+    steps = source.epochs if each is None else None if batches is None else batches * (source.epochs or 1)
+    if steps is not None and (source.epochs or 1) > 1:
+        yield _endless(scheduler, sites[0], steps)
     if each is None and isinstance(scheduler, OneCycleLR) and source.epochs is not None:
         total = int(scheduler.total_steps)
         if source.epochs * 2 < total:
@@ -142,22 +189,44 @@ def _too_fast(scheduler: Any, site: Site, batches: int, epochs: int | None) -> t
 def _gone_within(scheduler: Any, batches: int) -> int | None:
     """After how many steps of half an epoch a copy of the scheduler has taken the rate below LEFT of its highest;
     None where it has not, or where the rate is meant to rise again."""
-    if isinstance(scheduler, CosineAnnealingWarmRestarts | CyclicLR | OneCycleLR | ReduceLROnPlateau):
+    if isinstance(scheduler, _SWINGING):
         return None
+    highest = float(scheduler.optimizer.param_groups[0]["lr"])
+    for step, rate in enumerate(_rates(scheduler, batches // 2), 1):
+        highest = max(highest, rate)
+        if rate <= _LEFT * highest:
+            return step
+    return None
+
+
+def _endless(scheduler: Any, site: Site, steps: int) -> tuple[str, str, str] | None:
+    """A rate that is highest at the end of training, and many times what the optimizer was given."""
+    given = [float(group.get("initial_lr", group["lr"])) for group in scheduler.optimizer.param_groups]
+    if isinstance(scheduler, _SWINGING) or given[0] <= 0:
+        return None
+    rates = list(_rates(scheduler, steps))
+    if not rates or max(rates) < _GROWN * given[0] or rates[-1] < 0.99 * max(rates):
+        return None
+    name = type(scheduler).__name__
+    return (
+        site.where,
+        f"with `{site.text}` {name} takes the rate from {given[0]:g} to {rates[-1]:.3g} within "
+        f"{several(len(rates), 'step')}, and on",
+        "a factor that ends at 1, such as `lambda step: min(1.0, (step + 1) / 10)`",
+    )
+
+
+def _rates(scheduler: Any, steps: int) -> Iterator[float]:
+    """The rates that a copy of the scheduler gives the first group in its next steps."""
     optimizer = scheduler.optimizer
     tensors = [p for group in optimizer.param_groups for p in group["params"]]
     tensors += [value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
-    highest = float(optimizer.param_groups[0]["lr"])
     with warnings.catch_warnings(), suppress(Exception):  # a scheduler of the user's
         warnings.simplefilter("ignore")
         tried = copy.deepcopy(scheduler, {id(tensor): tensor for tensor in tensors})
-        for step in range(1, min(batches // 2, _MOST_STEPS) + 1):
+        for _ in range(min(steps, _MOST_STEPS)):
             tried.step()
-            rate = float(tried.optimizer.param_groups[0]["lr"])
-            highest = max(highest, rate)
-            if rate <= _LEFT * highest:
-                return step
-    return None
+            yield float(tried.optimizer.param_groups[0]["lr"])
 
 
 def _once_an_epoch(site: Site, told: str, other: str) -> tuple[str, str, str]:
@@ -195,7 +264,8 @@ CHECK = Check(
     codes=(_CODE,),
     question="Is the scheduler stepped as often as its lengths are meant, after the optimizer, with the right metric?",
     threshold=f"stepped per batch and per epoch; before the optimizer's first step; per batch with lengths that end, "
-    f"or leave {_GONE:g} of the rate, within an epoch; OneCycleLR per epoch; ReduceLROnPlateau in the wrong mode",
+    f"or leave {_GONE:g} of the rate, within an epoch; OneCycleLR per epoch; ReduceLROnPlateau in the wrong mode; "
+    f"never stepped; a rate that grows {_GROWN:g} times to the end of training",
     run=_run,
     of_source=True,
     explains="optim.lr-schedule optim.lr-too-low",

@@ -1,0 +1,117 @@
+"""Copies of the network that a script evaluates, and that no line of it changes."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.doctor.checks.model.origins import are_untrained
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.script_source import ScriptSource, Site, called
+
+_HARMLESS = ("eval", "train", "to", "cpu", "cuda", "float", "double", "requires_grad_", "state_dict", "share_memory")
+_DEEPEST = 4
+
+
+def evaluated_and_left(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """The names of such copies, and where they are run. What the training loop itself runs, as a teacher, is none."""
+    source, model = evidence.source, evidence.setup.model
+    shapes = {_plain(name): tensor.shape for name, tensor in model.named_parameters()}
+    if not shapes or not are_untrained(model, {name for name, _ in model.named_parameters()}):
+        return  # what was trained before may be compared with
+    own = {id(tensor) for tensor in model.parameters()}
+    for name, thing in _named(source):
+        tensors = {_plain(key): tensor for key, tensor in thing.named_parameters()}
+        if {key: t.shape for key, t in tensors.items()} != shapes or any(id(t) in own for t in tensors.values()):
+            continue
+        runs: list[Site] = []
+        kept = _stored_once(source, name) and all(
+            _is_harmless(source, node, file, runs, _DEEPEST) for file, node in _reads(source, name)
+        )
+        if kept and runs and all(run.often != "batch" for run in runs):
+            yield name, runs[0].where
+            return
+
+
+def _plain(name: str) -> str:
+    """Without what averages and wrappers put before it."""
+    return name.removeprefix("module.").removeprefix("module.")
+
+
+def _named(source: ScriptSource) -> Iterator[tuple[str, nn.Module]]:
+    for name, value in list(source.names.items()):
+        held: list[tuple[str, Any]] = [(name, value)]
+        if type(value).__module__ == "__main__" and hasattr(value, "__dict__") and not isinstance(value, nn.Module):
+            held += vars(value).items()
+        yield from ((key, found) for key, found in held if isinstance(found, nn.Module))
+
+
+def _stored_once(source: ScriptSource, name: str) -> bool:
+    """Whether the name is given a value in one place, outside of loops."""
+    stores = [
+        node
+        for tree in source.trees.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name | ast.Attribute) and _name(node) == name and isinstance(node.ctx, ast.Store)
+    ]
+    return len(stores) == 1 and not source.loops_of(stores[0])
+
+
+def _name(node: ast.AST) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def _reads(source: ScriptSource, name: str, within: ast.AST | None = None) -> Iterator[tuple[str, ast.expr]]:
+    """Where a variable or an attribute of this name is read; not in functions with a parameter of the name."""
+    for file, tree in source.trees.items():
+        for node in ast.walk(within if within is not None else tree):
+            if isinstance(node, ast.Name | ast.Attribute) and _name(node) == name and isinstance(node.ctx, ast.Load):
+                function = source.function_of(node)
+                arguments = function.args if function is not None else None
+                given = [] if arguments is None else [*arguments.args, *arguments.kwonlyargs]
+                if within is not None or isinstance(node, ast.Attribute) or name not in [part.arg for part in given]:
+                    yield file, node
+        if within is not None:
+            return
+
+
+def _is_harmless(source: ScriptSource, node: ast.expr, file: str, runs: list[Site], depth: int) -> bool:
+    """Whether what is done with a network in one place leaves its weights; where it is run is added to `runs`."""
+    outer = source.parent(node)
+    if isinstance(outer, ast.Attribute):
+        if outer.attr == "module":
+            return _is_harmless(source, outer, file, runs, depth)
+        return outer.attr in _HARMLESS and isinstance(source.parent(outer), ast.Call)
+    if isinstance(outer, ast.If | ast.BoolOp | ast.Compare | ast.UnaryOp):
+        return True
+    if isinstance(outer, ast.keyword):
+        outer = source.parent(outer)
+    if not isinstance(outer, ast.Call):
+        return False
+    if outer.func is node:
+        runs.append(Site(outer, file, source.often(outer, file)))
+        return True
+    if called(outer) == "update_bn":
+        return True
+    functions = source.functions_of(outer) if depth else []
+    for function in functions:
+        parameter = source.parameter_of(function, outer, node)
+        uses = list(_reads(source, parameter, function)) if parameter else []
+        if not uses or not all(_is_harmless(source, use, file, runs, depth - 1) for _, use in uses):
+            return False
+    return bool(functions)
+
+
+def share_followed(before: dict[str, torch.Tensor], now: dict[str, torch.Tensor], model: nn.Module) -> float | None:
+    """How much of the way to the network's weights a copy has gone since `before`, 0 to 1; None without a way."""
+    moved = way = 0.0
+    for name, tensor in model.named_parameters():
+        key = _plain(name)
+        if key in before and key in now and tensor.is_floating_point():
+            moved += float((now[key].detach() - before[key]).double().square().sum())
+            way += float((tensor.detach() - before[key]).double().square().sum())
+    return float((moved / way) ** 0.5) if way > 0 else None
