@@ -71,7 +71,7 @@ def test_a_finished_run_is_trained_further_with_other_images_and_classes(few, ca
     assert "each class with its part of the last layer; new: scarlet" in err
     assert "Splits: those of first for" in err
     assert "1 sample is left out" in err
-    assert "were seen in the training" not in err
+    assert "in the training split" not in err
     assert json.loads(out)["test"]["n"] == len(held - {"red/000.png"})
     saved = yaml.safe_load(Path("second/config.yaml").read_text())
     assert (saved["model"]["name"], saved["seed"]) == (NETWORK.replace("fc(3)", "fc(4)"), 1)

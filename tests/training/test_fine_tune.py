@@ -17,7 +17,7 @@ from striate.api import resume, train_config
 from striate.errors import ConfigError, ModelError
 from striate.models.build import build_model
 from striate.runs.checkpoint import load_checkpoint, save_checkpoint
-from striate.runs.directory import create_run
+from striate.runs.directory import create_run, seen_text
 from striate.runs.files import write_text
 from striate.training import session
 from striate.training.config import Config, FineTuneConfig, OptimizerConfig
@@ -342,9 +342,24 @@ def test_held_out_samples_that_the_weights_have_learned_from_are_a_finding(photo
         (finding,) = prepare(merge_request(config, fields={"model.weights": path, "model.name": "auto"})).findings
         held = len(data.contents["val"]) + len(data.contents["test"])
         assert (finding.code, finding.severity) == ("data.leak", "warning")
-        assert finding.measured == f"2 of {held} samples were seen in the training of {path}"
-    Path("first/seen.txt").write_text("".join(f"{digest}\n" for digest in data.contents["train"]))
-    assert prepare(merge_request(config, fields={"model.weights": "first", "model.name": "auto"})).findings == ()
+        assert finding.measured == f"2 of {held} samples were in the training split of {path}"
+
+
+def test_weights_that_were_only_chosen_on_what_is_held_out_give_nothing_away(photos) -> None:
+    config = merge_request(read_config(None), data=str(photos()), epochs=1, fields={"model.name": NETWORK})
+    save_run(config, "first")
+    first = prepare(config).data.contents
+    Path("first/seen.txt").write_text(seen_text(first["train"], first["val"]))
+    weights = {"model.weights": "first", "model.name": "auto"}
+    assert prepare(merge_request(config, fields=weights)).findings == ()
+    # Under another seed of the splits some of the training samples are held out.
+    other = prepare(merge_request(config, fields=weights | {"data.split_seed": 1}))
+    learned = frozenset(first["train"])
+    held = [digest for name in ("val", "test") for digest in other.data.contents[name]]
+    (finding,) = other.findings
+    count = sum(digest in learned for digest in held)
+    assert 0 < count < sum(digest in {*learned, *first["val"]} for digest in held)
+    assert finding.measured == f"{count} of {len(held)} samples were in the training split of first"
 
 
 def test_color_weights_on_gray_images_are_standardized_as_their_mean(photos) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import striate
 from quick import few_quick
-from striate.runs.directory import open_run, read_seen
+from striate.runs.directory import open_run, read_learned, read_seen
 
 
 def table(name: str, seed: int) -> str:
@@ -28,6 +28,10 @@ def test_samples_that_an_ancestor_learned_from_are_known_to_its_descendants(by: 
     a, b, c = (read_seen(open_run(Path(name))) for name in "abc")
     assert len(a) == 32  # of 40 samples a fifth is for testing
     assert a < b < c
+    learned = [read_learned(open_run(Path(name))) for name in "abc"]
+    assert [len(part) for part in learned] == [len(learned[0]), 2 * len(learned[0]), 3 * len(learned[0])]
+    assert len(learned[0]) < 32
+    assert learned[0] < learned[1] < learned[2] <= c
     assert len(c) == 96
     found = striate.evaluate("c", first).findings  # two generations away
     assert any("trained on" in str(finding) or "training" in str(finding) for finding in found)

@@ -93,7 +93,7 @@ def test_a_file_that_follows_from_the_data_is_made_again(
 
 def test_a_file_that_now_would_be_another_is_refused_and_left_alone(run: Path, monkeypatch) -> None:
     (run / "seen.txt").write_text("cut")
-    monkeypatch.setattr("striate.training.first_files._seen", lambda _: ["another"])
+    monkeypatch.setattr("striate.training.first_files._seen", lambda _: "another\n")
     events = (run / "events.jsonl").read_bytes()
     with pytest.raises(RunError, match=r"seen\.txt") as caught:
         resume(run, quiet=True)

@@ -239,10 +239,27 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return buffer.getvalue()
 
 
+_CHOSEN = " val"  # behind a digest in seen.txt: the network was only chosen on this sample
+
+
+def seen_text(learned: Iterable[str], chosen: Iterable[str]) -> str:
+    """The text of seen.txt: a line a sample, digests of those that were `learned` first."""
+    return "".join([f"{digest}\n" for digest in learned] + [f"{digest}{_CHOSEN}\n" for digest in chosen])
+
+
 def read_seen(run: RunDirectory) -> frozenset[str]:
     """The digests of what the run was trained and chosen on; empty for a run of an earlier version, without the file.
     Raises RunError where it is not what was written."""
-    return frozenset((read_written(run.seen) or b"").decode().split())
+    return frozenset(line.removesuffix(_CHOSEN) for line in _seen_lines(run))
+
+
+def read_learned(run: RunDirectory) -> frozenset[str]:
+    """Those of `read_seen` that the weights have learned from, not only been chosen on."""
+    return frozenset(line for line in _seen_lines(run) if not line.endswith(_CHOSEN))
+
+
+def _seen_lines(run: RunDirectory) -> list[str]:
+    return (read_written(run.seen) or b"").decode().splitlines()
 
 
 def read_metrics(run: RunDirectory) -> dict[str, Any]:

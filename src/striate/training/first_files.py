@@ -7,13 +7,14 @@ the network and the machine: their digests are in events.jsonl.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from striate.account.signal.trace import signal_to_json
 from striate.errors import RunError, pasted
 from striate.runs.checkpoint import load_checkpoint
-from striate.runs.directory import RunDirectory, csv_text, open_run, read_seen
+from striate.runs.directory import RunDirectory, csv_text, open_run, read_learned, read_seen, seen_text
 from striate.runs.environment import describe_environment
 from striate.runs.events import append_event, event_line, file_digest, note_files, noted_files, read_events, text_digest
 from striate.runs.files import append_text, json_text, write_json, write_text
@@ -64,7 +65,7 @@ def _fixed(run: RunDirectory, prepared: Prepared) -> Iterator[tuple[Path, Callab
         yield run.words, lambda: "".join(f"{word}\n" for word in words)
     rows = prepared.data.rows
     yield run.split, lambda: csv_text(["path", "label", "split"], ((row.path, row.label, row.split) for row in rows))
-    yield run.seen, lambda: "".join(f"{digest}\n" for digest in _seen(prepared))
+    yield run.seen, lambda: _seen(prepared)
     yield run.environment, lambda: json_text(describe_environment())
 
 
@@ -86,16 +87,20 @@ def _made_again(run: RunDirectory, file: Path, text: Callable[[], str], noted: M
     )
 
 
-def _seen(prepared: Prepared) -> list[str]:
+def _seen(prepared: Prepared) -> str:
     """Digests of the samples that the network learns from or is chosen by, and of those that its weights have: what a
     run behind them has seen, with all before it."""
     contents, weights = prepared.data.contents, prepared.config.model.pretrained
-    own = [digest for name in ("train", "val") for digest in contents[name]]
-    try:
-        earlier = frozenset() if weights is None else read_seen(open_run(Path(weights)))
-    except RunError:  # a file of weights that is of no run
-        earlier = frozenset()
-    return own + sorted(earlier.difference(own))
+    learned, chosen = list(contents["train"]), list(contents["val"])
+    learned_before = seen_before = frozenset[str]()
+    if weights is not None:
+        with suppress(RunError):  # a file of weights that is of no run
+            parent = open_run(Path(weights))
+            learned_before, seen_before = read_learned(parent), read_seen(parent)
+    learned += sorted(learned_before.difference(learned))
+    chosen += sorted(seen_before.difference(chosen))
+    known = frozenset(learned)
+    return seen_text(learned, [digest for digest in chosen if digest not in known])
 
 
 def change_config(run: RunDirectory, config: Config) -> None:

@@ -31,7 +31,7 @@ from striate.models.weights.weights_file import read_weights, weights_digest
 from striate.observe.module_calls import module_calls
 from striate.records import Finding
 from striate.runs.checkpoint import load_checkpoint
-from striate.runs.directory import RunDirectory, read_seen
+from striate.runs.directory import RunDirectory, read_learned
 from striate.runs.files import user_path
 from striate.tasks.task import Task
 from striate.training.config import Config
@@ -176,7 +176,7 @@ def find_initial_weights(
     if begun is not None:
         values = load_checkpoint(begun).get("normalization", {})
         known = _normalization(values.get("mean", ()), values.get("std", ()), data)
-        return InitialWeights(config, None, known, findings=_leak(path, data, config))
+        return InitialWeights(config, None, known, findings=_leak(path, data))
     weights = read_weights(path)
     digest = weights_digest(weights)
     if model.weights_digest not in (None, digest):
@@ -193,17 +193,17 @@ def find_initial_weights(
     decided = replace(model, weights=found, weights_digest=digest, weights_license=weights.origin.license or None)
     config = replace(config, model=replace(decided, name=name))
     owner = weights.path if named else ""
-    return InitialWeights(config, weights, _standardization(weights, data), owner, _leak(path, data, config))
+    return InitialWeights(config, weights, _standardization(weights, data), owner, _leak(path, data))
 
 
-def _leak(path: str, data: Dataset, config: Config) -> tuple[Finding, ...]:
-    """A finding where the run that the weights are of was trained or chosen on samples that are held out here. With its
-    splits what it was chosen on is what this one is chosen on."""
+def _leak(path: str, data: Dataset) -> tuple[Finding, ...]:
+    """A finding where samples that are held out here are among those that the weights have learned from. That they
+    were chosen on some of them gives nothing away: it is how these are used here too."""
     place = user_path(path)
-    seen = read_seen(RunDirectory(place if place.is_dir() else place.parent.parent))
-    parts = ("test",) if config.data.splits is not None else ("val", "test")
+    learned = read_learned(RunDirectory(place if place.is_dir() else place.parent.parent))
+    parts = ("val", "test")
     held = [content for name in parts for content in data.contents.get(name, ())]
-    count = sum(content in seen for content in held)
+    count = sum(content in learned for content in held)
     if not count:
         return ()
     return (
@@ -211,7 +211,7 @@ def _leak(path: str, data: Dataset, config: Config) -> tuple[Finding, ...]:
             "data.leak",
             "warning",
             f"{data.name}: {', '.join(parts)}",
-            f"{count:,} of {several(len(held), 'sample')} were seen in the training of {path}",
+            f"{count:,} of {several(len(held), 'sample')} were in the training split of {path}",
             "0 samples",
             "The weights have learned from them: the network measures better here than on new data.",
             "Measure it on other data: striate eval RUN DATA.",
