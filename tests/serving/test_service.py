@@ -160,7 +160,7 @@ def test_a_full_queue_says_when_to_come_again_and_requests_are_computed_together
         for thread in threads[1:]:
             thread.start()
         for _ in range(10_000):
-            if service.counts.waiting._value.get() == 3:
+            if "striate_waiting 3.0" in client.get("/metrics").text:
                 break
             sleep(0.005)
         refused = client.post("/predict", content=picture(9))

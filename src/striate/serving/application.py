@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -15,13 +15,14 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.types import ASGIApp
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from striate.errors import StriateError, UsageError
+from striate.machine.allocator import allocator_policy, usual_policy
 from striate.serving.door import Door, TooLarge, TooSlow, refused, too_large
 from striate.serving.finite_json import FiniteJSON
+from striate.serving.form import files_of
 from striate.serving.served_run import ReadPicture, ServedRun
 from striate.serving.service import Busy, Service
 from striate.version import VERSION
@@ -29,7 +30,7 @@ from striate.wording import several
 
 _STATIC = Path(str(files("striate.serving") / "static"))
 _MOST_FILES = 256
-_BODIES_AT_ONCE = 8  # that are in memory: the others are read when their turn comes
+_BODIES_AT_ONCE = 8  # large ones that are in memory: the others are read when their turn comes
 
 _PICTURE = {"schema": {"type": "string", "format": "binary"}}
 _BODY = {
@@ -54,7 +55,8 @@ def make_application(service: Service, token: str, host: str) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         following = asyncio.create_task(service.follow())
-        yield
+        with allocator_policy(usual_policy()):  # from batch to batch: each would get its memory anew from the system
+            yield
         following.cancel()
         await service.end()
 
@@ -67,10 +69,7 @@ def make_application(service: Service, token: str, host: str) -> ASGIApp:
         lifespan=lifespan,
     )
     largest, bodies = service.limits.largest, asyncio.Semaphore(_BODIES_AT_ONCE)
-    app.add_exception_handler(TooLarge, lambda *_: too_large(largest))
-    app.add_exception_handler(TooSlow, lambda *_: refused(408, "a request that does not go on", "its next bytes"))
-    app.add_exception_handler(Busy, _come_again)
-    app.add_exception_handler(StriateError, _refuse)
+    small = largest * _BODIES_AT_ONCE // service.limits.queue  # a queue full of these takes no more memory
     app.mount("/static", StaticFiles(directory=_STATIC))
 
     @app.get("/", include_in_schema=False)
@@ -98,19 +97,32 @@ def make_application(service: Service, token: str, host: str) -> ASGIApp:
         (multipart), or for numbers as JSON, {"inputs": […]}."""
         desk = service.find(run)
         with service.accepted(1):
-            async with bodies:
-                sent, single = await _sent(request, desk.run, largest)
-                pictures = await _all([service.read(name, read) for name, read in sent])
-            with service.accepted(len(pictures) - 1):
-                lines = await _all([service.answer(desk, picture) for picture in pictures])
+            async with nullcontext() if _length(request) <= small else bodies:
+                sent, single = await _sent(request, desk.run)
+                with service.accepted(len(sent) - 1):
+                    lines = await _all([service.answer(desk, name, read) for name, read in sent])
         return FiniteJSON(lines[0], 422 if "error" in lines[0] else 200) if single else FiniteJSON(lines)
+
+    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+        """FastAPI's own way to a handler takes longer than all else of a request, so predictions go around it."""
+        if scope["type"] != "http" or (scope["method"], scope["path"]) != ("POST", "/predict"):
+            await app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        try:
+            answer = await predict(request, request.query_params.get("run"))
+        except ClientDisconnect:
+            return
+        except (TooLarge, TooSlow, Busy, StriateError) as error:
+            answer = _refusal(error, largest)
+        await answer(scope, receive, send)
 
     def count(path: str, status: int, seconds: float) -> None:
         if path == "/predict":
             service.counts.requests.labels(str(status)).inc()
             service.counts.seconds.observe(seconds)
 
-    return Door(app, token, host, largest, count)
+    return Door(answered, token, host, largest, count)
 
 
 async def _all(waited: Sequence[Coroutine[Any, Any, Found]]) -> list[Found]:
@@ -118,26 +130,22 @@ async def _all(waited: Sequence[Coroutine[Any, Any, Found]]) -> list[Found]:
     return [await waited[0]] if len(waited) == 1 else list(await asyncio.gather(*waited))
 
 
-async def _sent(request: Request, run: ServedRun, largest: int) -> tuple[list[Sent], bool]:
+def _length(request: Request) -> float:
+    """Bytes of the body; infinite where nobody says."""
+    return float(request.headers.get("content-length", "inf"))
+
+
+async def _sent(request: Request, run: ServedRun) -> tuple[list[Sent], bool]:
     """The names of what was sent, with what reads it, and whether it was one picture. Raises UsageError."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    said = request.headers.get("content-type", "")
+    kind = said.partition(";")[0].strip().lower()
+    body = await request.body()
     if kind == "multipart/form-data":
-        parser = MultiPartParser(request.headers, request.stream(), max_files=_MOST_FILES, max_fields=16)
-        parser.spool_max_size = largest  # nothing is written to a disk
-        try:
-            form = await parser.parse()
-        except MultiPartException as error:
-            raise UsageError("the request", error.message, f"up to {_MOST_FILES} files", "send fewer, or one") from None
-        uploads = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
-        files = [(upload.filename or "picture", await upload.read()) for upload in uploads]
-        await form.close()
-        sent: list[Sent] = [(name, partial(run.read_picture, data, name)) for name, data in files]
-        if not sent:
-            raise UsageError("the request", "no file", "files of pictures", "curl -F a=@one.jpg -F b=@two.jpg")
-        return sent, False
+        files = files_of(body, said, _MOST_FILES)
+        return [(name, partial(run.read_picture, data, name)) for name, data in files], False
     if kind == "application/json":
         try:
-            inputs = json.loads(await request.body())["inputs"]
+            inputs = json.loads(body)["inputs"]
             assert isinstance(inputs, list)
         except (ValueError, RecursionError, KeyError, TypeError, AssertionError):
             expected = 'JSON: {"inputs": [one, …]}, each of the shape of an input'
@@ -148,15 +156,16 @@ async def _sent(request: Request, run: ServedRun, largest: int) -> tuple[list[Se
             )
         return [(f"input#{i}", partial(run.read_numbers, one, f"input#{i}")) for i, one in enumerate(inputs)], False
     name = request.query_params.get("name", "picture")
-    return [(name, partial(run.read_picture, await request.body(), name))], True
+    return [(name, partial(run.read_picture, body, name))], True
 
 
-def _come_again(_: Request, error: Exception) -> Response:
-    seconds = str(getattr(error, "seconds", 1))
-    record = {"where": "the queue", "got": str(error), "expected": "fewer requests at once", "remedy": "send it again"}
-    return JSONResponse({"error": record}, 429, {"retry-after": seconds})
-
-
-def _refuse(_: Request, error: Exception) -> Response:
+def _refusal(error: Exception, largest: int) -> Response:
+    if isinstance(error, Busy):
+        record = {"where": "the queue", "got": str(error), "expected": "fewer requests at once"}
+        return JSONResponse({"error": record | {"remedy": "send it again"}}, 429, {"retry-after": str(error.seconds)})
+    if isinstance(error, TooLarge):
+        return too_large(largest)
+    if isinstance(error, TooSlow):
+        return refused(408, "a request that does not go on", "its next bytes")
     assert isinstance(error, StriateError)
     return JSONResponse({"error": error.to_json()}, 404 if error.where == "run" else 400)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,14 +16,17 @@ EVERYWHERE = ("0.0.0.0", "::", "")
 """Addresses that mean every interface: there a client may call the server by any name."""
 _OWN = frozenset(("127.0.0.1", "localhost", "[::1]"))
 _PATIENCE = 10.0  # seconds until the next bytes of a request
-_HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-resource-policy": "same-origin",
-    "cache-control": "no-store",
-}
+_HEADERS = (
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob: data:; "
+        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
 
 
 class TooLarge(Exception):
@@ -51,14 +53,14 @@ class Door:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return
-        headers, began = Headers(scope=scope), monotonic()
+        # Without starlette's Headers, which decode and search them all for each that is asked for; the first of a name.
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
+        began = monotonic()
         refusal = self._refusal(headers, scope["path"])
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                answer = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    answer[name] = value
+                message["headers"] = [*message.get("headers", ()), *_HEADERS]
                 self._count(scope["path"], message["status"], monotonic() - began)
             await send(message)
 
@@ -67,7 +69,7 @@ class Door:
         else:
             await self._app(scope, self._bounded(receive), send_with_headers)
 
-    def _refusal(self, headers: Headers, path: str) -> Response | None:
+    def _refusal(self, headers: Mapping[str, str], path: str) -> Response | None:
         host = headers.get("host", "")
         name = (host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host).lower()
         if self._names is not None and name not in self._names:
@@ -106,7 +108,7 @@ class Door:
         return next_message
 
 
-def _shown(headers: Headers) -> str:
+def _shown(headers: Mapping[str, str]) -> str:
     kind, _, token = headers.get("authorization", "").partition(" ")
     return token.strip() if kind.lower() == "bearer" else ""
 

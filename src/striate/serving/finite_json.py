@@ -14,4 +14,7 @@ class FiniteJSON(JSONResponse):
 
     def render(self, content: Any) -> bytes:
         """The document's bytes."""
-        return super().render(finite(content))
+        try:
+            return super().render(content)
+        except ValueError:  # what is not finite is rare, and looking for it takes longer than the document
+            return super().render(finite(content))

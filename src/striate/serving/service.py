@@ -17,7 +17,6 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from striate.errors import DataError, StriateError, UsageError
-from striate.machine.allocator import allocator_policy, usual_policy
 from striate.serving.batching import Batcher
 from striate.serving.served_run import Load, ReadPicture, ServedRun, open_served, weights_stamp
 
@@ -78,6 +77,7 @@ class Service:
     ) -> None:
         self.limits, self.counts, self._load, self._say = limits, Counts(), load, say
         self._waiting, self._per_picture = 0, 0.01
+        self.counts.waiting.set_function(lambda: self._waiting)
         self._decoders = ThreadPoolExecutor(max(2, os.cpu_count() or 2), "decode")
         self._compute = ThreadPoolExecutor(1, "predict")
         self._desks: dict[str, Desk] = {}
@@ -90,7 +90,7 @@ class Service:
 
     def _desk(self, run: ServedRun) -> Desk:
         compute, seen = partial(self._predict, run), self.counts.batches.observe
-        return Desk(run, Batcher(compute, self._compute, run.at_once, self.limits.patience, seen))
+        return Desk(run, Batcher(compute, self._compute, self._decoders, run.at_once, self.limits.patience, seen))
 
     @property
     def runs(self) -> tuple[ServedRun, ...]:
@@ -111,34 +111,24 @@ class Service:
         if self._waiting + count > self.limits.queue:
             raise Busy(max(1, math.ceil(self._waiting * self._per_picture)))
         self._waiting += count
-        self.counts.waiting.set(self._waiting)
         try:
             yield
         finally:
             self._waiting -= count
-            self.counts.waiting.set(self._waiting)
 
-    async def read(self, path: str, read: Callable[[], ReadPicture]) -> ReadPicture | dict[str, Any]:
-        """What was sent, as the network takes it; where it cannot be read, its line with the error in plain words."""
+    async def answer(self, desk: Desk, path: str, read: Callable[[], ReadPicture]) -> dict[str, Any]:
+        """The line of what was sent; where it cannot be read, with the error in plain words."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._decoders, read)
+            return await desk.batcher.submit(read)
         except DataError as error:
             return {"path": path, "error": getattr(error, "reason", error.got)}
 
-    async def answer(self, desk: Desk, picture: ReadPicture | dict[str, Any]) -> dict[str, Any]:
-        """Its line."""
-        if isinstance(picture, dict):
-            return picture
-        line = await desk.batcher.submit(picture)
-        self.counts.predictions.labels(desk.run.name).inc()
-        return line
-
     def _predict(self, run: ServedRun, pictures: Sequence[ReadPicture]) -> list[dict[str, Any]]:
         began = monotonic()
-        with allocator_policy(usual_policy()):
-            lines = run.predict(pictures)
+        lines = run.predict(pictures)
         taken = (monotonic() - began) / len(pictures)
         self._per_picture = _SMOOTHING * self._per_picture + (1 - _SMOOTHING) * taken
+        self.counts.predictions.labels(run.name).inc(len(pictures))
         return lines
 
     async def follow(self) -> None:
