@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from striate.data.augment.augment import check_augmentation, check_fill
-from striate.data.config import SOUND, VOLUME, AugmentConfig
+from striate.data.config import SOUND, VOLUME, VOLUME_ALONE, AugmentConfig
 from striate.data.dataset import Dataset, Kind, Preparation, Split
 from striate.errors import ConfigError
 
@@ -16,11 +16,12 @@ ON = AugmentConfig(
     shift=3, flip=True, vertical_flip=True, crop=0.5, rotate=20, scale=0.2, shear=15, color=0.5, noise=0.5, blur=1.0,
     cutout=0.3, policy="trivial", mixup=0.2, cutmix=1.0, fill="reflect", transform="grain.py:grain",
     window=64, zoom=2.0, time_shift=0.5, gain=6, speed=0.1, time_mask=0.2, frequency_mask=0.2, depth_flip=True,
+    foreground=0.3,
 )  # fmt: skip
 OFF = AugmentConfig(
     shift=0, flip=False, vertical_flip=False, crop=1.0, rotate=0, scale=0, shear=0, color=0, noise=0, blur=0, cutout=0,
     policy="none", mixup=0, cutmix=0, fill="edge", window=0, zoom=1.0, time_shift=0, gain=0, speed=0,
-    time_mask=0, frequency_mask=0, depth_flip=False,
+    time_mask=0, frequency_mask=0, depth_flip=False, foreground=0,
 )  # fmt: skip
 
 
@@ -50,7 +51,7 @@ def test_tables_and_grids_take_noise_and_mixup_alone(shape: tuple[int, ...], kin
 
 
 def test_images_take_everything_but_what_is_for_sounds() -> None:
-    everything = replace(ON, **dict.fromkeys(SOUND), depth_flip=None)
+    everything = replace(ON, **dict.fromkeys(SOUND | VOLUME_ALONE))
     check_augmentation(everything, data((3, 8, 9), "image"))
     check_augmentation(everything, data((1, 28, 28), "image"))
     check_augmentation(OFF, data((3, 1, 1), "image"))

@@ -178,6 +178,9 @@ class AugmentConfig:
     window: Annotated[int, Ge(0), Le(8192)] | None = None
     """Side in pixels of a random square part of each training image, which is all that the network sees of it;
     predictions are of whole images. For masks. 0 turns it off."""
+    foreground: Annotated[float, Ge(0), Le(1)] | None = None
+    """Volumes with masks: the share of the patches (`window`) that lie around a voxel of a foreground class: each class
+    but the first that the volume has is equally likely, however rare. 0 turns it off."""
     zoom: Annotated[float, Ge(1), Le(8)] | None = None
     """Windows show images up to so many times smaller or larger; 1 turns it off."""
     fill: Fill | None = None
@@ -223,8 +226,13 @@ class AugmentConfig:
 
 
 VOLUME = frozenset(
-    ("flip", "vertical_flip", "depth_flip", "shift", "rotate", "scale", "window", "color", "noise", "mixup")
+    (
+        *("flip", "vertical_flip", "depth_flip", "shift", "rotate", "scale", "window", "foreground"),
+        *("color", "noise", "mixup"),
+    )
 )
-"""Fields of `AugmentConfig` that have a meaning for volumes; `depth_flip` has for nothing else."""
+"""Fields of `AugmentConfig` that have a meaning for volumes."""
+VOLUME_ALONE = frozenset(("depth_flip", "foreground"))
+"""Those that have for nothing else."""
 SOUND = frozenset(("time_shift", "gain", "speed", "time_mask", "frequency_mask"))
 """Fields of `AugmentConfig` that have a meaning for sounds alone."""

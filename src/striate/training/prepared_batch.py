@@ -38,7 +38,13 @@ def prepared_inputs(
     """A training batch augmented, as large as it is at this step, standardized, with noise, in its memory format; and
     its targets, moved as the images were."""
     inputs, warp = augment_batch(
-        batch.inputs, config.augment, config.seed, epoch, batch.ids, motion=config.data.has_motion
+        batch.inputs,
+        config.augment,
+        config.seed,
+        epoch,
+        batch.ids,
+        motion=config.data.has_motion,
+        masks=batch.targets if config.augment.foreground else None,
     )
     if config.augment.transform is not None:
         inputs = _transformed(inputs, config.augment.transform, dict(config.code))

@@ -97,7 +97,10 @@ def decide_window(
         if (augment.zoom or 1) > 1:
             got = f"{augment.zoom:g} for images that are seen whole"
             raise ConfigError("augment.zoom", got, "windows, which show them smaller or larger", "--augment.window 256")
-        return config, []
+        if request.augment.foreground and "augment.foreground" not in request.decided:
+            got = f"{request.augment.foreground:g} for volumes that are seen whole"
+            raise ConfigError("augment.foreground", got, "patches, of which it is a share", "--augment.window 64")
+        return replace(config, augment=replace(augment, foreground=0.0)), []
     if not task.takes_windows:
         got = f"{side} for the task {task.name}, whose targets are of whole images"
         raise ConfigError("augment.window", got, "masks", "leave out --augment.window")
@@ -113,7 +116,7 @@ def decide_window(
         got = f"the network does not take {_shown(size)} in place of {_shown(full)}: {reason}"
         raise ConfigError("augment.window", got, "sizes that it takes", "leave out --augment.window")
     note = f"no windows, although the recipe has them: the network does not take {_shown(size)}: {reason}"
-    return replace(config, augment=replace(augment, window=0, zoom=1.0)), [note]
+    return replace(config, augment=replace(augment, window=0, zoom=1.0, foreground=0.0)), [note]
 
 
 def decide_sizes(config: Config, request: Config, data: Dataset, network: nn.Module) -> tuple[Config, list[str]]:

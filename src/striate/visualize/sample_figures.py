@@ -171,7 +171,8 @@ def rows_by_epoch(
     inputs, targets, ids = train.inputs[chosen].cpu(), train.targets[chosen].cpu(), train.ids[chosen].cpu()
     images, masks = [_seen(inputs, data) if paint is None else paint(inputs, targets)], [targets]
     for epoch in range(epochs):
-        moved, warp = augment_batch(inputs, augment, seed, epoch, ids, motion=data.medium.motion)
+        known = targets if data.has_masks else None
+        moved, warp = augment_batch(inputs, augment, seed, epoch, ids, motion=data.medium.motion, masks=known)
         varied = _with_visible_noise(moved, train, augment, seed, epoch, ids)
         at = targets if warp is None else move(targets, warp)
         images.append(_seen(varied, data) if paint is None else paint(varied, at))

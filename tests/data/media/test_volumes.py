@@ -230,6 +230,30 @@ def test_masks_move_with_their_volumes_and_two_mirrors_are_none() -> None:
     assert torch.equal(again[0], moved[2]), "a sample's part does not depend on its batch"
 
 
+def test_rare_classes_are_in_a_share_of_the_patches() -> None:
+    """A class of one voxel and one of 200 are the middles of as many patches; without masks nothing differs."""
+    masks = torch.zeros(600, 24, 24, 24, dtype=torch.uint8)
+    masks[:, 2:12, 2:6, 2:7], masks[:, 20, 12, 3], masks[:, :, :, 23] = 1, 2, 255
+    masks[0] = 0
+    x, ids = masks[:, None].float(), torch.arange(600)
+    config = AugmentConfig(window=8, foreground=0.33)
+    moved, warp = augment_batch(x, config, 0, 0, ids, masks=masks)
+    free, before = augment_batch(x, config, 0, 0, ids)
+    assert isinstance(warp, VolumeWarp)
+    assert isinstance(before, VolumeWarp)
+    assert warp.corner is not None
+    assert before.corner is not None
+    aimed = (warp.corner != before.corner).any(1)
+    assert 0.27 < aimed.float().mean() < 0.39
+    assert not aimed[0], "there is no foreground"
+    rare = (moved == 2).flatten(1).any(1)
+    assert 0.4 < rare[aimed].float().mean() < 0.6
+    assert (free == 2).flatten(1).any(1).float().mean() < 0.1
+    assert bool(((moved[aimed] == 1) | (moved[aimed] == 2)).flatten(1).any(1).all())
+    again, _ = augment_batch(x[9:30], config, 0, 0, ids[9:30], masks=masks[9:30])
+    assert torch.equal(again, moved[9:30])
+
+
 def test_a_turn_about_depth_is_a_quarter_turn_of_each_slice() -> None:
     x = torch.randn(1, 1, 4, 6, 6)
     turn = torch.tensor([[[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]], dtype=torch.float64)

@@ -77,18 +77,26 @@ class Augmentation:
 
 
 def augment_batch(
-    inputs: torch.Tensor, config: AugmentConfig, seed: int, epoch: int, ids: torch.Tensor, *, motion: bool = False
+    inputs: torch.Tensor,
+    config: AugmentConfig,
+    seed: int,
+    epoch: int,
+    ids: torch.Tensor,
+    *,
+    motion: bool = False,
+    masks: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, Warp | VolumeWarp | None]:
     """Raw inputs (images (B, C, H, W) uint8, sounds, clips (B, C, T, H, W) uint8, or volumes (B, C, D, H, W) float32)
     as they are seen in this epoch, and the warp that masks have to follow, if any. `motion`: the last two channels are
-    motion to the right and down.
+    motion to the right and down. `masks`: those of volumes, (B, D, H, W) uint8 class numbers, where patches are to have
+    what is rare in them (`augment.foreground`).
 
     Inputs that nothing varies, tables and grids among them, are returned as they are.
     """
     shape = tuple(inputs.shape[1:])
     if inputs.ndim == 5 and inputs.is_floating_point():
         columns = torch.from_numpy(uniforms(hash_key(seed, epoch, 1), ids.numpy(), len(COLUMNS))).unbind(1)
-        drawn = draw_volume(config, dict(zip(COLUMNS, columns, strict=True)), shape)
+        drawn = draw_volume(config, dict(zip(COLUMNS, columns, strict=True)), shape, masks)
         augmentation: Augmentation | None = Augmentation(warp=drawn[0], changes=drawn[1])
     else:
         image = shape if len(shape) < 4 else (shape[0], *shape[2:])

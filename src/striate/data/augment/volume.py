@@ -9,9 +9,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch.nn import functional
 
+from striate.data.annotations.masks import IGNORED
 from striate.data.augment.pixels import Change
 from striate.data.config import AugmentConfig
 from striate.data.transfer import sent
@@ -19,7 +21,7 @@ from striate.wording import several
 
 COLUMNS = (
     *("flip", "vertical_flip", "depth_flip", "deep", "down", "right", "about_depth", "about_height", "about_width"),
-    *("scale", "front", "top", "left", "brightness", "contrast"),
+    *("scale", "front", "top", "left", "brightness", "contrast", "foreground", "class", "voxel"),
 )
 """Names of the random numbers that each sample needs."""
 _FLIPS = {"flip": 4, "vertical_flip": 3, "depth_flip": 2}
@@ -100,9 +102,10 @@ def _turned(x: torch.Tensor, linear: torch.Tensor, nearest: bool, fill: float | 
 
 
 def draw_volume(
-    config: AugmentConfig, u: Mapping[str, torch.Tensor], shape: tuple[int, ...]
+    config: AugmentConfig, u: Mapping[str, torch.Tensor], shape: tuple[int, ...], masks: torch.Tensor | None = None
 ) -> tuple[VolumeWarp | None, tuple[Change, ...]]:
-    """What becomes of samples of `shape` (C, D, H, W), from (B,) uniform numbers by name of `COLUMNS`."""
+    """What becomes of samples of `shape` (C, D, H, W), from (B,) uniform numbers by name of `COLUMNS`. `masks`:
+    (B, D, H, W) uint8 class numbers, from which patches with a foreground class are chosen."""
     count = len(u["flip"])
     mirror = torch.zeros(count, 3, dtype=torch.bool)
     for field, axis in _FLIPS.items():
@@ -119,9 +122,32 @@ def draw_volume(
         size = (deep, tall, wide)
         room = torch.tensor(shape[1:], dtype=torch.float64) - torch.tensor(size, dtype=torch.float64) + 1
         corner = torch.floor(torch.stack([u["front"], u["top"], u["left"]], dim=1) * room).long()
+        if config.foreground and masks is not None:
+            corner = _on_foreground(corner, size, u, config.foreground, masks)
     moves = bool(mirror.any()) or config.shift or linear is not None or corner is not None
     warp = VolumeWarp(mirror, shift, linear, corner, size) if moves else None
     return warp, (_intensity(config.color, u),) if config.color else ()
+
+
+def _on_foreground(
+    corner: torch.Tensor, size: tuple[int, int, int], u: Mapping[str, torch.Tensor], share: float, masks: torch.Tensor
+) -> torch.Tensor:
+    """`corner` with a `share` of the patches moved around a random voxel of a foreground class, as far as the volume
+    reaches. Each class that the sample has, but the first and what is not labeled, is equally likely, however small
+    (Isensee et al., "nnU-Net", 2021, whose share is a third)."""
+    corner = corner.clone()
+    sides = torch.tensor(masks.shape[1:])
+    for k in (u["foreground"] < share).nonzero()[:, 0].tolist():
+        labels = masks[k].flatten().cpu()
+        present = torch.bincount(labels, minlength=256)[1:IGNORED].nonzero()[:, 0] + 1
+        if not len(present):
+            continue
+        places = (labels == present[int(u["class"][k] * len(present))]).nonzero()[:, 0]
+        place = int(places[int(u["voxel"][k] * len(places))])
+        at = torch.tensor([int(index) for index in np.unravel_index(place, tuple(masks.shape[1:]))])
+        patch = torch.tensor(size)
+        corner[k] = torch.minimum((at - patch // 2).clamp(min=0), sides - patch)
+    return corner
 
 
 def _linear(config: AugmentConfig, u: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -158,7 +184,8 @@ def describe_volume_augmentation(config: AugmentConfig) -> tuple[str, ...]:
     flips = {"flip": "left and right", "vertical_flip": "up and down", "depth_flip": "front and back of the stack"}
     mirrored = [words for field, words in flips.items() if getattr(config, field)]
     words = {
-        "window": f"patches of {config.window} voxels a side",
+        "window": f"patches of {config.window} voxels a side"
+        + (f", {config.foreground:.0%} of them around a foreground class" if config.foreground else ""),
         "rotate": f"turns up to {config.rotate or 0:g}° about each axis",
         "scale": f"sizes ± {config.scale or 0:.0%}",
         "shift": f"shifts up to {several(config.shift or 0, 'voxel')}",

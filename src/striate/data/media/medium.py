@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.data.config import SOUND, AugmentConfig, DataConfig, Fit, Layout, Pages
+from striate.data.config import SOUND, VOLUME_ALONE, AugmentConfig, DataConfig, Fit, Layout, Pages
 from striate.data.rotated_boxes import scaled
 from striate.errors import ConfigError, DataError
 from striate.records import Finding
@@ -446,7 +446,7 @@ class Medium:
         for field in asked:
             if field not in known_fields:
                 takes = listed([f"augment.{known}" for known in sorted(known_fields)], 10)
-                others = "sounds" if field in SOUND else "volumes" if field == "depth_flip" else "images"
+                others = "sounds" if field in SOUND else "volumes" if field in VOLUME_ALONE else "images"
                 raise ConfigError(
                     f"augment.{field}",
                     f"{getattr(config, field)} for {name}, {self.a}",

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.data.config import SOUND, AugmentConfig, DataConfig
+from striate.data.config import SOUND, VOLUME_ALONE, AugmentConfig, DataConfig
 from striate.data.media.image.fitting import place_mask, placement
 from striate.data.media.image.pictures import (
     MAX_PICTURE_BYTES,
@@ -124,7 +124,7 @@ class Images(Medium):
     takes_whole: ClassVar[bool] = True
     any_size: ClassVar[bool] = True
     stored: ClassVar[bool] = True
-    augmentations: ClassVar[frozenset[str]] = frozenset(AugmentConfig.__dataclass_fields__) - SOUND - {"depth_flip"}
+    augmentations: ClassVar[frozenset[str]] = frozenset(AugmentConfig.__dataclass_fields__) - SOUND - VOLUME_ALONE
     settings: ClassVar[frozenset[str]] = frozenset(("size", "channels", "pages"))
     others: ClassVar[tuple[str, ...]] = ("raster",)
     bounds: ClassVar[tuple[float, float]] = (0.0, 255.0)

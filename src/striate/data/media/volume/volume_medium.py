@@ -39,6 +39,8 @@ WHOLE_SIDE = 64
 """Voxels of the longest side of volumes with one label each, where nobody says."""
 SMALL_PATCH, PATCH = 40, 64
 """Voxels a side of what is trained on at once, of volumes up to 64 voxels a side and of larger ones."""
+FOREGROUND = 0.33
+"""Of the patches, those around a voxel of a foreground class; nnU-Net's share."""
 WINDOWS: dict[str, tuple[float, float]] = {
     "abdomen": (-160.0, 240.0),
     "bone": (-450.0, 1050.0),
@@ -278,7 +280,8 @@ class Volumes(Medium):
         usual = {"rotate": 15.0, "scale": 0.15, "color": 0.2}
         if not windows:
             return {**usual, "shift": max(1, min(shape[1:]) // 16)}
-        return {**usual, "window": SMALL_PATCH if max(shape[1:]) <= WHOLE_SIDE else PATCH}
+        side = SMALL_PATCH if max(shape[1:]) <= WHOLE_SIDE else PATCH
+        return {**usual, "window": side, "foreground": FOREGROUND if max(shape[1:]) > side else 0.0}
 
     def framed(self, pixels: NDArray[np.uint8], preparation: Preparation) -> NDArray[np.uint8]:
         """With the front up: rows are counted downward, and positions to the front upward."""
