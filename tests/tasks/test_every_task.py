@@ -320,7 +320,7 @@ def test_a_resumed_run_ends_with_the_same_bits(example: Example, source: Path, r
 
 
 @ONE_TASK
-@pytest.mark.parametrize("store", ["pack", "stream"])
+@pytest.mark.parametrize("store", few_quick(["pack", "stream"], ["stream"]))
 def test_each_store_ends_with_the_same_bits(example: Example, source: Path, run: Path, store: str) -> None:
     where = () if store == "stream" else ("--data.packs", "packs")
     assert main(_train(example, source, Path(store), "--data.store", store, *where)) == 0
