@@ -286,7 +286,9 @@ def _never_drawn(
     chosen = [shown]
     for name in dict.fromkeys(used):
         value = names.get(name)
-        if name != shown and name not in stored and _is_plain_tensor(value) and len(value) == rows:
+        if name == shown or name in stored or not isinstance(value, torch.Tensor):
+            continue
+        if _is_plain_tensor(value) and len(value) == rows:
             chosen.append(name)
 
     def draw() -> tuple[torch.Tensor, ...]:
