@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +23,10 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.preserved_state import state_preserved
 from striate.doctor.setup.training_setup import make_setup
 from striate.records import Finding
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from doctor_stranger import DEVELOPMENT, FOLDER, scripts
 
 SETUP = """
 x, y = digits(most=640).dataset.tensors
@@ -313,3 +321,50 @@ def test_the_fault_is_gone_once_the_remedy_is_pasted(case: Pasted) -> None:
     assert found, "the fault is not found"
     text = pasted(case, found[0].remedy)
     assert not asked(case, text), f"{found[0].remedy}\n{text}"
+
+
+SCRIPTS = {
+    "dev2-learner-schedule-never-stepped": (("            pass\n", "            {0}\n"),),
+    "dev2-hook-clip-before-backward": (
+        ('        nn.utils.clip_grad_norm_(runner.model.parameters(), **cfg["optimizer_config"]["grad_clip"])\n', ""),
+        ("        runner.optimizer.step()\n", "        {0}\n        runner.optimizer.step()\n"),
+    ),
+    "dev2-updates-clip-after-step": (
+        ("        torch.nn.utils.clip_grad_norm_(model.parameters(), args.clip_grad)\n", ""),
+        ("        optimizer.step()\n", "        {0}\n        optimizer.step()\n"),
+    ),
+    "dev2-denoise-warmup-without-end": (('lambda step: (step + 1) / config["warmup"] * 2', "{0}"),),
+    "dev2-patch-one-batch": (
+        ("        logits, loss = model(X, Y)\n", "        {0}\n        logits, loss = model(X, Y)\n"),
+    ),
+    "dev2-patch-cleared-between-micro-steps": (
+        ("        {0}\n        loss.backward()\n", "        loss.backward()\n"),
+    ),
+    "dev2-learner-argmax-of-batch": (("self.learn.pred.argmax(0)", "{0}"),),
+    "dev2-digits-nll-of-logits": (("loss = F.nll_loss(output", "loss = {0}(output"),),
+}
+"""By script with a fault, what is taken out of it and what is put there."""
+
+
+def first_finding(text: str, folder: Path) -> dict[str, Any]:
+    """What is found first in a script; nothing where nothing is but notes."""
+    folder.mkdir()
+    (folder / "toydata.py").symlink_to(FOLDER / "toydata.py")
+    (folder / "train.py").write_text(text)
+    command = [sys.executable, "-m", "striate.doctor", "train.py", "--json", "--seconds", "40"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    return next((found for found in json.loads(done.stdout)["findings"] if found["severity"] != "note"), {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_fault_of_a_script_is_gone_once_the_remedy_is_pasted(name: str, tmp_path: Path) -> None:
+    _, _, text, codes = scripts(DEVELOPMENT)[name]
+    found = first_finding(text, tmp_path / "faulty")
+    assert found["code"] in codes
+    pieces = re.findall(r"`([^`]+)`", str(found["remedy"]))
+    for pair in SCRIPTS[name]:
+        old, new = (re.sub(r"\{(\d)\}", lambda place: pieces[int(place[1])], part) for part in pair)
+        assert old in text, old
+        text = text.replace(old, new)
+    assert first_finding(text, tmp_path / "mended").get("code") != found["code"]

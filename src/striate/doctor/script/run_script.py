@@ -379,17 +379,28 @@ def _is_loader(value: Any) -> bool:
 
 
 def _pairs(frames: list[Any]) -> dict[str, Any]:
-    """Inputs and targets that stand in tensors of their own, `X_val` and `y_val`, as loaders, by the inputs' name."""
+    """Inputs and targets that stand in tensors of their own, `X_val` and `y_val`, or `val_data = (x, y)`, as loaders,
+    by their names."""
     found: dict[str, Any] = {}
     for frame in reversed(frames):
         names = {**frame.f_globals, **frame.f_locals}
         for name, inputs in names.items():
+            if _is_validation_pair(name, inputs):
+                found[name.lower()] = DataLoader(TensorDataset(*inputs), batch_size=64)
             if name[:1] not in ("x", "X") or not any(word in name.lower() for word in _VALIDATION):
                 continue
             targets = names.get("y" + name[1:], names.get("Y" + name[1:]))
             if isinstance(inputs, torch.Tensor) and isinstance(targets, torch.Tensor) and len(inputs) == len(targets):
                 found[name.lower()] = DataLoader(TensorDataset(inputs, targets), batch_size=64)
     return found
+
+
+def _is_validation_pair(name: str, value: Any) -> bool:
+    """Whether a variable holds inputs and targets of validation."""
+    if not any(word in name.lower() for word in _VALIDATION) or not isinstance(value, tuple | list) or len(value) != 2:
+        return False
+    tensors = [part for part in value if isinstance(part, torch.Tensor) and part.ndim > 0]
+    return len(tensors) == 2 and len(tensors[0]) == len(tensors[1]) > 1
 
 
 def _task(batch: Any) -> str:

@@ -286,7 +286,9 @@ def _never_drawn(
     chosen = [shown]
     for name in dict.fromkeys(used):
         value = names.get(name)
-        if name != shown and name not in stored and _is_plain_tensor(value) and len(value) == rows:
+        if name == shown or name in stored or not isinstance(value, torch.Tensor):
+            continue
+        if _is_plain_tensor(value) and len(value) == rows:
             chosen.append(name)
 
     def draw() -> tuple[torch.Tensor, ...]:
@@ -430,6 +432,12 @@ def _made(found: _Found, body: list[ast.stmt], batches: Any, names: dict[str, An
     made.body = [*head, *statements]
     file = found.frame.f_code.co_filename
     world = dict(names)
+    for statement in statements:
+        for node in ast.walk(statement):  # what is done at each hundredth step, as at step 0, is left out
+            if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add) and isinstance(node.target, ast.Name):
+                one = isinstance(node.value, ast.Constant) and node.value.value == 1
+                if one and type(world.get(node.target.id)) is int and not world[node.target.id]:
+                    world[node.target.id] = 1
     exec(compile(ast.fix_missing_locations(ast.Module([made], [])), file, "exec"), world)
     module = found.frame.f_globals.get("__name__", "__main__")
     world["training_step"].__module__ = module

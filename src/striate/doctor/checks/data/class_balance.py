@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
+from torch.utils.data import WeightedRandomSampler
 
 from striate.data.audit.classes import IMBALANCE_THRESHOLD, VERY_IMBALANCED, imbalance_severity
 from striate.doctor.checks.check import Check
@@ -109,6 +111,10 @@ _MAPS = (
     "Look at a few maps beside their inputs: a scale of 0 to 1 that became whole numbers (`(mask * 255).long()`), an "
     "empty folder, maps of another data set. `torch.bincount(y.flatten())` counts what the loader yields."
 )
+_WEIGHTED = (
+    "Give the sampler a weight for each sample: `WeightedRandomSampler(class_weight[targets], len(targets))`, with the "
+    "class number of each as `targets`."
+)
 _SAMPLES = (
     "Look at what the loader draws from: weights of 0 in a `WeightedRandomSampler`, a folder left out, a split by "
     "position instead of at random. `torch.bincount(torch.cat([y for _, y in train]))` counts what it yields."
@@ -128,16 +134,28 @@ def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
     named = ", ".join(map(str, wanted[:8])) + (f" and {len(wanted) - 8} more" if len(wanted) > 8 else "")
     held = 0 if counts.val is None else int(counts.val[wanted].sum())
     beside = f"; validation has {held:,} of {'it' if len(wanted) == 1 else 'them'}" if held else ""
+    weighted = _weights_of_few(evidence.setup.train)
+    remedy = _SAMPLES if counts.positions is None else _MAPS
     yield Finding(
         code="data.missing-class",
         severity="error" if certain else "warning",
         where="training loader",
         measured=f"of {_seen(counts):,} {counts.things} of {'an epoch' if whole else 'the first batches'}, none is of "
-        f"class {named}{beside or f', though there are {counts.outputs} outputs'}",
+        f"class {named}{beside or f', though there are {counts.outputs} outputs'}{weighted}",
         threshold=MISSING_CLASS_THRESHOLD,
         why="What is never shown cannot be learned: every such sample will be taken for something else.",
-        remedy=Remedy(_SAMPLES if counts.positions is None else _MAPS, command=("data", "check", "DATA")),
+        remedy=Remedy(_WEIGHTED if weighted else remedy, command=("data", "check", "DATA")),
     )
+
+
+def _weights_of_few(loader: object) -> str:
+    """Where a weighted sampler has weights for a part of the samples only, as one for each class, what comes of it."""
+    sampler, data = getattr(loader, "sampler", None), getattr(loader, "dataset", None)
+    if not isinstance(sampler, WeightedRandomSampler) or not hasattr(data, "__len__"):
+        return ""
+    known, samples = len(sampler.weights), len(cast(Any, data))
+    few = f"; its WeightedRandomSampler has {several(known, 'weight')} for {several(samples, 'sample')}"
+    return f"{few}: the others are never drawn" if known < samples else ""
 
 
 def _seen(counts: ClassCounts) -> int:
