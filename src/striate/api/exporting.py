@@ -11,11 +11,13 @@ from striate.api.training import Run
 from striate.data.sources.list_source import list_source
 from striate.errors import ModelError
 from striate.exporting.export import Exported, export_trained
+from striate.exporting.exported_player import export_player
 from striate.exporting.formats import format_named
 from striate.runs.directory import open_run
 from striate.tasks.registry import annotation_for
 from striate.training.config_file import config_from_yaml
 from striate.training.prepare import read_data
+from striate.training.rewards.player import load_player, plays
 
 
 @known_keywords
@@ -55,9 +57,11 @@ def try_export(
     kind = format_named(format)
     kind.require()
     opened = open_run(run.path if isinstance(run, Run) else Path(run))
+    place = None if out is None else Path(out)
+    if plays(opened.path):
+        return export_player(load_player(opened.path), opened, kind, place, int8=int8, announce=announce)
     trained = load(opened.path)
     config = config_from_yaml(opened.config)
     data = read_data(config, announce)[1]
     read = list_source(config.data, annotation_for(config.task)).read if data.medium.lasting else None
-    place = None if out is None else Path(out)
     return export_trained(trained, data, opened, kind, place, int8=int8, announce=announce, read=read)

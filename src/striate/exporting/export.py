@@ -117,11 +117,7 @@ def export_trained(
         got = f"a network of {data.medium.many}, of which the file makes its inputs by operations that have values"
         expected = "a network of pictures, clips or numbers, whose inputs 8-bit scales can be taken from"
         raise UsageError("--int8", got, expected, "leave out --int8")
-    place = run.path / "exports" / f"{run.path.name}{'-int8' if int8 else ''}{kind.suffix}" if out is None else out
-    if place.suffix != kind.suffix and kind.suffix:
-        named = pasted(place.with_suffix(kind.suffix))
-        raise UsageError("--out", str(place), f"a name that ends in {kind.suffix}", f"--out {named}")
-    refuse_taken(place)
+    place = checked_place(run, kind, out, "-int8" if int8 else "")
     network = ExportedNetwork(trained)
     with staged(place) as temporary, same_random_state():
         announce(f"writing {kind.what}")
@@ -177,6 +173,17 @@ def _begun_with(model: ModelConfig) -> dict[str, str] | None:
         return None
     path = Path(model.pretrained)
     return {"name": path.name if path.is_absolute() else model.pretrained, "license": model.weights_license or ""}
+
+
+def checked_place(run: RunDirectory, kind: ExportFormat, out: Path | None, ending: str = "") -> Path:
+    """Where the file goes: `out`, or a name in the folder `exports` of the run. Raises UsageError where that cannot
+    be."""
+    place = run.path / "exports" / f"{run.path.name}{ending}{kind.suffix}" if out is None else out
+    if place.suffix != kind.suffix and kind.suffix:
+        named = pasted(place.with_suffix(kind.suffix))
+        raise UsageError("--out", str(place), f"a name that ends in {kind.suffix}", f"--out {named}")
+    refuse_taken(place)
+    return place
 
 
 def refuse_taken(place: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from striate.data.dataset import Dataset
 from striate.errors import UsageError
-from striate.exporting.exported_network import ExportedNetwork
+from striate.exporting.traceable import Traceable
 from striate.training.trained import Trained
 
 Runner = Callable[[np.ndarray], list[np.ndarray]]
@@ -43,11 +43,13 @@ class ExportFormat:
                 f"pip install 'striate[{self.extra}]'",
             )
 
-    def write(self, network: ExportedNetwork, facts: Mapping[str, Any], place: Path) -> None:
+    def write(self, network: Traceable, facts: Mapping[str, Any], place: Path) -> None:
         """Write the file, or the files of the folder, at `place`, of which nobody knows yet; what lies beside the
         folder of `place` is gone in the end."""
         raise NotImplementedError
 
+    exports_players: ClassVar[bool] = True
+    """Whether it takes networks that play, which have no metrics of samples."""
     quantizes: ClassVar[bool] = False
     """Whether `write_int8` is there."""
 

@@ -120,6 +120,10 @@ def load_exported(path: Path, device: str = "cpu", module: nn.Module | None = No
         raise
     except Exception as error:  # whatever its runtime says of a damaged file
         raise _strange(path, reason_of(error)) from None
+    if "game" in facts:
+        got = f"a network that plays {facts['game']}: it gives values of actions, for frames of that game"
+        remedy = "run it by its own runtime (docs/control.md, Export); or striate play RUN, of the run that it is of"
+        raise RunError(str(path), got, "a file that predicts for samples", remedy)
     if "task_state" not in facts:
         raise _strange(path, "nothing that says what it predicts")
     content = {**facts, "task": facts["task_state"], "model": {}}  # its tensors, where a checkpoint has a name

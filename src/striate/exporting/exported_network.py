@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
 
 from striate.data.media.every_medium import medium_of
 from striate.errors import UsageError
 from striate.exporting.given import given_of
 from striate.exporting.resize import AxisFit, resize, whole_axes
+from striate.exporting.traceable import Traceable
 from striate.models.preserved_state import copied
 from striate.tasks.exported import Frame
 from striate.tasks.outputs import Outputs
@@ -21,7 +21,7 @@ _TRACED = (37, 53)
 """Pixels that a picture is larger than the inputs while it is traced: no size of it is one that means something."""
 
 
-class ExportedNetwork(nn.Module):
+class ExportedNetwork(Traceable):
     """A copy of a trained network in fp32, in eval mode, with preparation, normalization and predictions around it.
 
     Pictures are (N, H, W, C) uint8 of any N, H and W; clips, sounds and volumes as `exporting.given` says; other inputs
@@ -62,6 +62,11 @@ class ExportedNetwork(nn.Module):
             return self.given.name
         return "image" if self.pictures else "input"
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Those of the task."""
+        return self.task.exports
+
     def example(self, count: int = 2) -> torch.Tensor:
         """An input that it can be traced with."""
         shape = self.preparation.input_shape
@@ -79,13 +84,6 @@ class ExportedNetwork(nn.Module):
         if self.given is not None:
             return self.given.axes
         return {0: "N", 1: "H", 2: "W"} if self.pictures else {0: "N"}
-
-    @property
-    def described(self) -> dict[str, Any]:
-        """The input as a reader of the file needs it: its name, its type, and its axes."""
-        example = self.example()
-        shape = [self.dynamic_axes.get(axis, side) for axis, side in enumerate(example.shape)]
-        return {"name": self.input_name, "type": str(example.dtype).removeprefix("torch."), "shape": shape}
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The tensors that the task exports."""

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import torch
 
 from striate.exporting.export_format import ExportFormat, Runner
-from striate.exporting.exported_network import ExportedNetwork
 from striate.exporting.model_card import model_card
 from striate.exporting.torch_format import program_runner, save_program
+from striate.exporting.traceable import Traceable
 from striate.exporting.tracing import quiet_exporter, traced_program
 from striate.layers.suppression import by_rounds
 
@@ -23,8 +23,9 @@ class HubFormat(ExportFormat):
 
     name: ClassVar[str] = "hub"
     what: ClassVar[str] = "a folder with weights, model card and loader"
+    exports_players: ClassVar[bool] = False
 
-    def write(self, network: ExportedNetwork, facts: Mapping[str, Any], place: Path) -> None:
+    def write(self, network: Traceable, facts: Mapping[str, Any], place: Path) -> None:
         """The weights have the names of the network's own state_dict; the program has the operations alone."""
         from safetensors.torch import save_file
 

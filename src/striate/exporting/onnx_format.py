@@ -12,8 +12,8 @@ import torch
 
 from striate.data.dataset import Dataset
 from striate.exporting.export_format import ExportFormat, Runner
-from striate.exporting.exported_network import ExportedNetwork
 from striate.exporting.runtimes import onnxruntime_runner, openvino_runner
+from striate.exporting.traceable import Traceable
 from striate.exporting.tracing import quiet_exporter, traced_program
 from striate.inference.openvino_network import openvino_installed
 from striate.layers.suppression import suppress_in_onnx, suppression
@@ -31,7 +31,7 @@ class OnnxFormat(ExportFormat):
     extra: ClassVar[str] = "onnx"
     needs: ClassVar[tuple[str, ...]] = ("onnx", "onnxscript", "onnxruntime")
 
-    def write(self, network: ExportedNetwork, facts: Mapping[str, Any], place: Path) -> None:
+    def write(self, network: Traceable, facts: Mapping[str, Any], place: Path) -> None:
         """The weights lie in the file; `facts` are its metadata, in JSON where they are no text."""
         traced = traced_program(network)
         with quiet_exporter(), torch.no_grad():
@@ -39,7 +39,7 @@ class OnnxFormat(ExportFormat):
                 traced,
                 dynamo=True,
                 input_names=[network.input_name],
-                output_names=list(network.task.exports),
+                output_names=list(network.output_names),
                 dynamic_shapes=(network.dynamic_axes,),
                 opset_version=_OPSET,
                 custom_translation_table={suppression(): suppress_in_onnx},

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 from striate.data.dataset import Dataset
 from striate.exporting.export_format import ExportFormat, Runner
-from striate.exporting.exported_network import ExportedNetwork
 from striate.exporting.onnx_format import OnnxFormat
 from striate.exporting.quantize import quantize_onnx
 from striate.exporting.runtimes import openvino_runner
+from striate.exporting.traceable import Traceable
 from striate.inference.openvino_network import load_openvino
 from striate.training.trained import Trained
 
@@ -26,7 +26,7 @@ class OpenvinoFormat(ExportFormat):
     extra: ClassVar[str] = "openvino"
     needs: ClassVar[tuple[str, ...]] = ("openvino", "onnx", "onnxscript")
 
-    def write(self, network: ExportedNetwork, facts: Mapping[str, Any], place: Path) -> None:
+    def write(self, network: Traceable, facts: Mapping[str, Any], place: Path) -> None:
         """The graph at `place`, its weights beside it; the facts as its runtime information, in JSON."""
         between = place.parent.parent / "fp32.onnx"
         OnnxFormat().write(network, facts, between)

@@ -31,11 +31,16 @@ def as_file_input(trained: Trained, raw: torch.Tensor) -> np.ndarray:
 
 def measure_speed(trained: Trained, inputs: torch.Tensor, runners: Mapping[str, Runner]) -> dict[str, Any]:
     """`milliseconds` of one input, and `images_per_second` of batches, of each runtime and of plain torch in fp32, for
-    inputs of the size of the network; medians."""
+    inputs of the size of the network."""
     raw = inputs[torch.arange(BATCH) % len(inputs)]
     batch = as_file_input(trained, raw)
-    works: dict[str, Callable[[int], object]] = {name: partial(_run, run, batch) for name, run in runners.items()}
+    works: dict[str, Callable[[int], object]] = {name: partial(run_first, run, batch) for name, run in runners.items()}
     works["torch"] = lambda count: trained.decode(raw[:count])
+    return speeds(works)
+
+
+def speeds(works: Mapping[str, Callable[[int], object]]) -> dict[str, Any]:
+    """The same of any `works`, each of which computes so many inputs; medians."""
     alone = {name: median_seconds(partial(work, 1)) for name, work in works.items()}
     many = {name: median_seconds(partial(work, BATCH)) for name, work in works.items()}
     return {
@@ -46,7 +51,8 @@ def measure_speed(trained: Trained, inputs: torch.Tensor, runners: Mapping[str, 
     }
 
 
-def _run(run: Runner, batch: np.ndarray, count: int) -> object:
+def run_first(run: Runner, batch: np.ndarray, count: int) -> object:
+    """The outputs for so many of a batch."""
     return run(batch[:count])
 
 

@@ -13,7 +13,7 @@ import torch
 from torch.export import ExportedProgram
 
 from striate.exporting.export_format import ExportFormat, Runner
-from striate.exporting.exported_network import ExportedNetwork
+from striate.exporting.traceable import Traceable
 from striate.exporting.tracing import quiet_exporter, traced_program
 from striate.layers.suppression import by_rounds
 
@@ -28,7 +28,7 @@ class TorchFormat(ExportFormat):
     what: ClassVar[str] = "a program of torch.export"
     suffix: ClassVar[str] = ".pt2"
 
-    def write(self, network: ExportedNetwork, facts: Mapping[str, Any], place: Path) -> None:
+    def write(self, network: Traceable, facts: Mapping[str, Any], place: Path) -> None:
         """The facts lie beside the program in the archive."""
         with by_rounds():
             program = traced_program(network)

@@ -12,10 +12,10 @@ import torch
 from torch.export import ExportedProgram
 
 from striate.errors import ModelError, reason_of
-from striate.exporting.exported_network import ExportedNetwork
+from striate.exporting.traceable import Traceable
 
 
-def traced_program(network: ExportedNetwork) -> ExportedProgram:
+def traced_program(network: Traceable) -> ExportedProgram:
     """The network as a program whose input has free axes. Raises ModelError for one that cannot be traced."""
     example = network.example()
     free = dict.fromkeys(network.dynamic_axes, torch.export.Dim.DYNAMIC)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import striate
+from quick import few_quick
 from striate.data.environments.catch import CATCH
 from striate.data.environments.experience import Experience
 from striate.data.environments.open_environment import open_environment
@@ -66,10 +67,17 @@ def test_healthy_transitions_have_no_finding() -> None:
     assert list(experience_findings(CATCHES)) == []
 
 
-@pytest.mark.slow
-def test_rewards_that_are_a_step_late_or_early_are_named() -> None:
+GAMES = [("Breakout", 1500), ("Asterix", 4000), ("SpaceInvaders", 1500)]
+
+
+@pytest.mark.parametrize(("game", "steps"), few_quick(GAMES, GAMES[:1], unpack=True))
+@pytest.mark.parametrize("flat", [False, True])
+def test_rewards_that_are_a_step_late_or_early_are_named(game: str, steps: int, flat: bool) -> None:
     pytest.importorskip("minatar")
-    games = _games("gym:MinAtar/Asterix-v1", 4000)
+    games = _games(f"gym:MinAtar/{game}-v1", steps)
+    if flat:  # as a script's buffer is read
+        seen, after = (part.reshape(steps, -1) for part in (games.observations, games.following))
+        games = replace(games, observations=seen, following=after)
     assert list(experience_findings(games)) == []
     for shift in (1, -1):
         found = list(experience_findings(replace(games, rewards=np.roll(games.rewards, shift))))

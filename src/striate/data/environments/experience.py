@@ -66,21 +66,18 @@ def unmarked_resets(experience: Experience) -> tuple[int, int]:
 
 
 def reward_shift(experience: Experience, seed: int = 0) -> tuple[int, dict[int, float]] | None:
-    """By how many steps rewards come too late (1), too early (-1) or not (0), and for each of the three how well
-    observations and their change tell steps with a reward from those without: the area under the ROC curve on the
-    second half of the steps, by a logistic regression of the first half. None where there are too few rewards."""
+    """By how many steps rewards come too late (1), too early (-1) or not (0), and for each of the three how well the
+    events of a step tell those with a reward from those without: the area under the ROC curve on the second half of the
+    steps, by a logistic regression of the first half. None where there are too few rewards.
+
+    Events are how much appears and disappears, a number each for each plane of (T, H, W, C) observations, else for the
+    whole: a brick less, not where the ball is. Single pixels would tell the reward of the next step as well wherever
+    the game is a function of what is seen.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
 
-    flat = experience.observations.reshape(len(experience), -1).astype(np.float32)
-    change = experience.following.reshape(len(experience), -1).astype(np.float32) - flat
-    unit = max(float(np.abs(flat).max(initial=0)), 1e-9)
-    # The sums of what appears and disappears tell more, of bricks that vanish anywhere, than single pixels.
-    shape = experience.observations.shape
-    planes = change.reshape(shape[0], -1, shape[-1]) if len(shape) == 4 else change[..., None]
-    features = np.concatenate(
-        [flat / unit, change / unit, np.maximum(planes, 0).sum(1) / unit, np.minimum(planes, 0).sum(1) / unit], axis=1
-    )
+    events = _events(experience)
     paid = experience.rewards != 0
     half = len(paid) // 2
     found = {}
@@ -89,6 +86,14 @@ def reward_shift(experience: Experience, seed: int = 0) -> tuple[int, dict[int, 
         first, second = wanted[:half], wanted[half:]
         if min(first.sum(), (~first).sum(), second.sum(), (~second).sum()) < _FEWEST // 2:
             return None
-        model = LogisticRegression(C=1.0, max_iter=300, random_state=seed).fit(features[:half], first)
-        found[shift] = float(roc_auc_score(second, model.decision_function(features[half:])))
+        model = LogisticRegression(C=1.0, max_iter=300, random_state=seed).fit(events[:half], first)
+        found[shift] = float(roc_auc_score(second, model.decision_function(events[half:])))
     return max(found, key=lambda shift: found[shift]), found
+
+
+def _events(experience: Experience) -> NDArray[np.float32]:
+    """(T, 2 planes): what appears and what disappears in a step, in units of the largest value."""
+    seen, after = (part.astype(np.float32) for part in (experience.observations, experience.following))
+    planes = seen.shape[-1] if seen.ndim == 4 else 1
+    change = (after - seen).reshape(len(seen), -1, planes) / max(float(np.abs(seen).max(initial=0)), 1e-9)
+    return np.concatenate([np.maximum(change, 0).sum(1), np.minimum(change, 0).sum(1)], axis=1)

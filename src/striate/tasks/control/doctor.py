@@ -29,9 +29,9 @@ CONSTANT = 0.5
 """Share of random actions at the end from which on exploration does not decay."""
 ABOVE = 3.0
 """Times the largest discounted return seen, from which on a mean value is an overestimate."""
-TELLS, BETTER = 0.8, 0.05
-"""Area under the ROC curve with which observations tell steps with a reward, shifted by one step; and by how much it is
-larger than as recorded."""
+TELLS, BETTER = 0.9, 0.1
+"""Area under the ROC curve with which what appears and disappears tells steps with a reward, shifted by one step; and
+by how much it is larger than as recorded."""
 REPLAYED = 2000
 _PLAYED = "replay buffer"
 
@@ -197,7 +197,7 @@ def _shifted(found: Experience, where: str) -> Iterator[Finding]:
     shift, areas = told
     if shift and areas[shift] >= TELLS and areas[shift] > areas[0] + BETTER:
         when = "later" if shift > 0 else "earlier"
-        fits = f"the observations tell where rewards came with an area under the ROC curve of {areas[shift]:.2f}"
+        fits = f"what appears and disappears tells rewards with an area under the ROC curve of {areas[shift]:.2f}"
         yield _late(where, f"{fits} if they are recorded one step {when} than earned, {areas[0]:.2f} as recorded")
 
 
