@@ -159,9 +159,10 @@ def memory_of(process: subprocess.Popen[bytes], into: list[float]) -> Iterator[N
 def offline_rate(run: Path, picture: bytes, seconds: float) -> float:
     """Pictures a second in batches, decoded by as many threads as the server has, without HTTP."""
     from striate.api import load
-    from striate.machine.allocator import allocator_policy, usual_policy
+    from striate.machine.allocator import allocator_policy, keep_by_default, usual_policy
     from striate.serving.served_run import open_served
 
+    keep_by_default()  # as the program `striate` does
     opened = open_served(run, load)
     with (
         ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as decoders,
