@@ -29,7 +29,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
@@ -157,17 +157,22 @@ def memory_of(process: subprocess.Popen[bytes], into: list[float]) -> Iterator[N
 
 
 def offline_rate(run: Path, picture: bytes, seconds: float) -> float:
-    """Pictures a second in batches, decoded by as many threads as the server has, without HTTP."""
+    """Pictures a second in batches, decoded by as many threads as the server has, without HTTP; memory is kept and
+    threads wait as they do there."""
     from striate.api import load
-    from striate.machine.allocator import allocator_policy, usual_policy
+    from striate.machine.allocator import allocator_policy, keep_by_default, usual_policy
+    from striate.machine.waiting import IdleTeam
     from striate.serving.served_run import open_served
 
+    keep_by_default()
     opened = open_served(run, load)
     with (
         ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as decoders,
         ThreadPoolExecutor(1) as next_batch,
         allocator_policy(usual_policy()),
+        closing(IdleTeam()) as team,
     ):
+        team.set(True)
 
         def batch() -> list[Any]:
             return list(decoders.map(lambda _: opened.read_picture(picture, "a.jpg"), range(BATCH)))

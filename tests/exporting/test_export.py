@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from types import SimpleNamespace
@@ -21,12 +22,13 @@ import striate
 from striate.api import try_export
 from striate.cli import main
 from striate.errors import ModelError, RunError, UsageError
-from striate.exporting import export, export_format, formats
-from striate.exporting.export import staged
+from striate.exporting import export_format, formats, staging
 from striate.exporting.export_format import ExportFormat
 from striate.exporting.exported_network import ExportedNetwork
 from striate.exporting.model_card import model_card
+from striate.exporting.staging import staged
 from striate.layers.suppression import suppression
+from striate.runs.lock import owned
 from striate.tasks.detect.overlap import suppressed
 from striate.tasks.task import Task
 
@@ -134,22 +136,37 @@ class Full(Plain):
 
 def test_a_disk_that_is_full_is_said_and_nothing_is_left(digits_run, monkeypatch, tmp_path, capsys) -> None:
     _only(monkeypatch, Full)
-    monkeypatch.setattr(export.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    monkeypatch.setattr(staging.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     assert main(["export", str(digits_run), "--out", "sub/digits.txt"]) == 2
     assert "No space left on device" in capsys.readouterr().err
     assert list((tmp_path / "sub").iterdir()) == []
 
 
-def test_what_is_killed_leaves_nothing_under_the_name(tmp_path) -> None:
+def test_what_is_killed_leaves_nothing_under_the_name_and_its_folder_until_the_next_export(tmp_path) -> None:
     place = tmp_path / "made" / "net.onnx"
-    child = os.fork()
-    if child == 0:
-        with staged(place) as temporary:
-            temporary.write_text("half")
-            os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(child, 0)
-    assert not place.exists()
-    assert all(path.name.startswith(".") and path.name.endswith(".tmp") for path in place.parent.iterdir())
+    with staged(place) as living:
+        child = os.fork()
+        if child == 0:
+            with staged(place) as temporary:
+                temporary.write_text("half")
+                os.kill(os.getpid(), signal.SIGKILL)
+        os.waitpid(child, 0)
+        assert not place.exists()
+        hidden = [path for path in place.parent.iterdir() if path.name.startswith(".") and path.suffix == ".tmp"]
+        assert len(hidden) == 2
+        with staged(place.with_name("another.onnx")) as next_one:
+            left = {path.name for path in place.parent.iterdir()}
+        assert left == {living.parent.parent.name, next_one.parent.parent.name}
+    assert list(place.parent.iterdir()) == []
+
+
+def test_a_training_goes_on_beside_what_a_killed_export_left(digits_run, tmp_path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(digits_run, run)
+    left = run / "exports" / ".striate-export.abc.tmp" / "fp32"
+    left.mkdir(parents=True)
+    with owned(run):
+        assert left.is_dir()
 
 
 def test_a_format_that_there_is_not_is_named_with_those_that_there_are(digits_run, capsys) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from striate.api.networks import load
 from striate.api.training import Run
 from striate.errors import UsageError
+from striate.machine.waiting import IdleTeam
 from striate.serving.application import make_application
 from striate.serving.server import Server, listen
 from striate.serving.service import Limits, Service
@@ -41,7 +43,9 @@ def serve(
     token = token or secrets.token_urlsafe(24)
     paths = [run.path if isinstance(run, Run) else Path(run) for run in given]
     service = Service(paths, load, limits or Limits(), say)
-    with listen(host, port) as listening:
+    # Threads of torch that wait for one another sleep: the cores are also those that read pictures and answer.
+    with listen(host, port) as listening, closing(IdleTeam()) as team:
+        team.set(True)
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listening.getsockname()[1]}/?token={token}"
         app = make_application(service, token, shown)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,26 +12,24 @@ from typing import Any
 from striate import notebook
 from striate.data.dataset import Dataset
 from striate.data.media.every_medium import medium_of
-from striate.errors import StriateError, UsageError, pasted
+from striate.errors import UsageError, pasted
 from striate.exporting.export_format import ExportFormat, written_size
 from striate.exporting.exported_network import ExportedNetwork
 from striate.exporting.model_card import card_facts
 from striate.exporting.parity import Parity, measure_parity, spread_inputs
 from striate.exporting.quantize import Quantized, measure_quantized
 from striate.exporting.speed import BATCH, measure_speed
+from striate.exporting.staging import publish, staged
 from striate.models.config import ModelConfig
 from striate.models.preserved_state import same_random_state
 from striate.models.weights.saved import load_run
 from striate.runs.directory import RunDirectory, read_metrics
-from striate.runs.files import explained, read_dispensable
+from striate.runs.files import read_dispensable
 from striate.tasks.registry import task_to_state
 from striate.training.config_file import config_from_yaml
 from striate.training.trained import Trained
 from striate.version import VERSION
 from striate.wording import several
-
-_NO_ROOM = 1 << 20
-"""Bytes that are left of a disk that is full."""
 
 
 @dataclass(frozen=True)
@@ -195,41 +189,3 @@ def refuse_taken(place: Path) -> None:
             if not os.path.lexists(free := place.with_name(f"{place.stem}-{number}{place.suffix}"))
         )
         raise UsageError("--out", f"{place}, which is there already", "a new name", f"--out {pasted(other)}")
-
-
-@contextmanager
-def staged(place: Path) -> Iterator[Path]:
-    """The same name in a hidden folder beside the place, gone in the end: a process that is killed leaves nothing at
-    the place."""
-    with explained(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".tmp", dir=place.parent))
-    try:
-        with explained(place):
-            (folder / "fp32").mkdir()
-            yield folder / "fp32" / place.name
-    except StriateError:
-        raise
-    except Exception as error:  # runtimes that write files have errors of their own for a disk that is full
-        if shutil.disk_usage(folder).free >= _NO_ROOM:
-            raise
-        with explained(place):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def publish(temporary: Path, place: Path) -> None:
-    """Flush what was written and give it its name, the file that is named last."""
-    with explained(place):
-        files = [path for path in temporary.parent.rglob("*") if path.is_file()]
-        for path in files:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        for path in sorted(temporary.parent.iterdir(), key=lambda path: path == temporary):
-            path.rename(place.with_name(path.name))
-        folder = os.open(place.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

@@ -36,7 +36,8 @@ def owned(path: Path, announce: Callable[[str], None] = lambda _: None) -> Itera
         with explained(path):
             refuse_strange(path)
             for left in path.rglob(TEMPORARY):
-                left.unlink(missing_ok=True)
+                if not left.is_dir() or left.is_symlink():  # folders are those of exports, which clear them
+                    left.unlink(missing_ok=True)
         yield
     except (OSError, RunError):
         _refuse_gone(descriptor, path)

@@ -1,0 +1,95 @@
+"""Files that are written beside their place and named last, so that nobody ever sees half of one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from striate.errors import StriateError
+from striate.runs.files import explained
+from striate.runs.lock import fcntl
+
+_NO_ROOM = 1 << 20
+"""Bytes that are left of a disk that is full."""
+_PREFIX, _SUFFIX = ".striate-export.", ".tmp"
+
+
+@contextmanager
+def staged(place: Path) -> Iterator[Path]:
+    """The same name in a hidden folder beside the place, gone in the end: a process that is killed leaves nothing at
+    the place, and its folder until the next one comes by."""
+    with explained(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _clear_left(place.parent)
+        folder, held = _own_folder(place.parent)
+    try:
+        with explained(place):
+            (folder / "fp32").mkdir()
+            yield folder / "fp32" / place.name
+    except StriateError:
+        raise
+    except Exception as error:  # runtimes that write files have errors of their own for a disk that is full
+        if shutil.disk_usage(folder).free >= _NO_ROOM:
+            raise
+        with explained(place):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if held is not None:
+            os.close(held)
+
+
+def _own_folder(parent: Path) -> tuple[Path, int | None]:
+    """A new hidden folder, and the open lock on it that says that its process lives; None where there are no locks."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, suffix=_SUFFIX, dir=parent))
+        held = _locked(folder)
+        if held is None or folder.exists():  # until it is locked, another process may clear it
+            return folder, held
+        os.close(held)
+
+
+def _clear_left(parent: Path) -> None:
+    """Remove the folders of processes that were killed: those that nobody has locked any more."""
+    for left in parent.glob(f"{_PREFIX}*{_SUFFIX}"):
+        held = _locked(left, wait=False)
+        if held is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(held)
+
+
+def _locked(folder: Path, *, wait: bool = True) -> int | None:
+    """An open lock on the folder, which the system takes back when the process ends, however it ends; None where
+    another has it, or the system has no such locks."""
+    if fcntl is None:
+        return None
+    descriptor = None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        if descriptor is not None:
+            os.close(descriptor)
+        return None
+    return descriptor
+
+
+def publish(temporary: Path, place: Path) -> None:
+    """Flush what was written and give it its name, the file that is named last."""
+    with explained(place):
+        files = [path for path in temporary.parent.rglob("*") if path.is_file()]
+        for path in files:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        for path in sorted(temporary.parent.iterdir(), key=lambda path: path == temporary):
+            path.rename(place.with_name(path.name))
+        folder = os.open(place.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
