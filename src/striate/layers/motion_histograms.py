@@ -1,0 +1,69 @@
+"""Which way things move: histograms of the directions of optical flow, as a layer without parameters."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from striate.errors import ShapeError
+
+_LEAST = 1e-3  # of the mean motion of a frame, in units of the input: below, there is none
+_CELLS = 4
+
+
+class MotionHistograms(nn.Module):
+    """(N, 2, T, H, W) motion to the right and down, to (N, directions + 3, T, 1, 1): of each frame
+
+    - the share of the motion in each of the `directions`, evenly spaced from the right on: each pixel counts by how far
+      it moves, divided between the two nearest directions (Chaudhry et al., "Histograms of oriented optical flow and
+      Binet–Cauchy kernels on nonlinear dynamical systems for the recognition of human actions", CVPR 2009);
+    - the entropy of these shares in nats: 0 where all moves one way, as with a camera that turns;
+    - the mean entropy of 4×4 parts of the frame, weighted by how much moves in them;
+    - the logarithm of the mean motion.
+    """
+
+    def __init__(self, directions: int = 16) -> None:
+        super().__init__()
+        self.directions = directions
+
+    @property
+    def channels(self) -> int:
+        """Of the result."""
+        return self.directions + 3
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dim() != 5 or x.shape[1] != 2:
+            expected = "(N, 2, T, H, W), motion to the right and down"
+            raise ShapeError("input of MotionHistograms", f"shape {tuple(x.shape)}", expected, "--data.view flow")
+        motion = x.float()
+        speed = motion.square().sum(1).clamp(min=1e-12).sqrt()
+        still = speed <= 1e-6
+        right = torch.where(still, torch.ones_like(speed), motion[:, 0])  # no gradient of an angle that there is not
+        turns = torch.atan2(motion[:, 1].masked_fill(still, 0), right) * (self.directions / (2 * math.pi))
+        sides = (x.shape[2], min(_CELLS, x.shape[3]), min(_CELLS, x.shape[4]))
+        parts = []
+        for number in range(self.directions):
+            apart = torch.remainder(turns - number + self.directions / 2, self.directions) - self.directions / 2
+            toward = speed * (1 - apart.abs()).clamp(min=0)
+            parts.append(functional.adaptive_avg_pool3d(toward[:, None], sides))
+        cells = torch.cat(parts, 1)
+        whole = cells.mean((3, 4), keepdim=True)
+        moved = cells.sum(1, keepdim=True)
+        local = (_entropy(cells) * moved).sum((3, 4), keepdim=True) / (moved.sum((3, 4), keepdim=True) + _LEAST)
+        told = [_shares(whole), _entropy(whole), local, (whole.sum(1, keepdim=True) + _LEAST).log()]
+        return torch.cat(told, 1).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.directions} directions"
+
+
+def _shares(histogram: torch.Tensor) -> torch.Tensor:
+    return histogram / (histogram.sum(1, keepdim=True) + _LEAST)
+
+
+def _entropy(histogram: torch.Tensor) -> torch.Tensor:
+    shares = _shares(histogram)
+    return -(shares * (shares + 1e-6).log()).sum(1, keepdim=True)
