@@ -46,12 +46,12 @@ def test_a_fresh_fusion_is_the_mean_and_is_in_the_checkpoint() -> None:
     x = torch.randn(2, 5, 4, 16, 16)
     with torch.no_grad():
         alone = network.alone(x)
-        assert tuple(alone) == ("rgb", "flow", "directions")
+        assert tuple(alone) == ("rgb", "flow", "entropy")
         assert torch.allclose(network(x), sum(alone.values()) / 3, atol=1e-6)
         network.fusion.take((0, 1, 0))
         assert torch.equal(network(x), alone["flow"])
     assert {"fusion.share", "fusion.weight", "fusion.bias"} <= set(network.state_dict())
     assert isinstance(network.fusion, LateFusion)
     flow = build_model("two-stream(width=4, directions=8)", (2, 4, 16, 16), 3)
-    assert flow.streams == ("flow", "directions")
+    assert flow.streams == ("flow", "entropy")
     assert len(flow.train()(x[:, 3:])) == 3

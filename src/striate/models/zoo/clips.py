@@ -4,10 +4,10 @@
 after (Lin, Gan and Han, "TSM: Temporal shift module for efficient video understanding", ICCV 2019, in its residual
 form): no product more than a network of images. `small_r2plus1d`: each convolution is one over space and one over time
 (Tran et al., "A closer look at spatiotemporal convolutions for action recognition", CVPR 2018). `small_r3d`: kernels of
-3×3×3 (the same paper's R3D). `motion_histograms`: which way things move, and how disorderly, for few clips (Chaudhry
-et al., "Histograms of oriented optical flow and Binet–Cauchy kernels on nonlinear dynamical systems for the recognition
-of human actions", CVPR 2009). `two_stream`: one network sees color, frame by frame, another their flow (Simonyan and
-Zisserman, "Two-stream convolutional networks for action recognition in videos", NIPS 2014).
+3×3×3 (the same paper's R3D). `motion_entropy`: how disorderly things move, for few clips, by histograms of directions
+(Chaudhry et al., "Histograms of oriented optical flow and Binet–Cauchy kernels on nonlinear dynamical systems for the
+recognition of human actions", CVPR 2009). `two_stream`: one network sees color, frame by frame, another their flow
+(Simonyan and Zisserman, "Two-stream convolutional networks for action recognition in videos", NIPS 2014).
 
 Convolutions over space are of kernels 1×3×3, so that a map of any layer is (N, C, T, H, W).
 """
@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from striate.errors import InputMisfit
 from striate.layers.late_fusion import LateFusion
-from striate.layers.motion_histograms import MotionHistograms
+from striate.layers.motion_entropy import MotionEntropy
 from striate.layers.pooling import GlobalAveragePool
 from striate.models.initialization.initialize import initialize_output
 from striate.models.zoo.image_size import no_image
@@ -182,16 +182,15 @@ def small_r3d(input_shape: tuple[int, ...], outputs: int, width: int = 32, block
     return _clip_network("small-r3d", input_shape, outputs, width, blocks, _whole)
 
 
-def motion_histograms(input_shape: tuple[int, ...], outputs: int, bins: int = 16) -> nn.Module:
+def motion_entropy(input_shape: tuple[int, ...], outputs: int, bins: int = 16) -> nn.Module:
     """The network for the motion in few clips (2, T, H, W): to (N, outputs). One linear layer on the mean over time of
-    `MotionHistograms` of so many directions, standardized. Raises ModelError for other inputs."""
+    `MotionEntropy` of so many directions, standardized. Raises ModelError for other inputs."""
     if len(input_shape) != 4 or input_shape[0] != 2:
-        raise no_image("motion-histograms", input_shape, "the optical flow of clips (--data.view flow)")
-    histograms = MotionHistograms(bins)
-    head = nn.Linear(histograms.channels, outputs)
+        raise no_image("motion-entropy", input_shape, "the optical flow of clips (--data.view flow)")
+    head = nn.Linear(2, outputs)
     initialize_output(head)
-    bn = nn.BatchNorm3d(histograms.channels)
-    return nn.Sequential(OrderedDict(histograms=histograms, bn=bn, avgpool=GlobalAveragePool(), fc=head))
+    layers = OrderedDict(entropy=MotionEntropy(bins), bn=nn.BatchNorm3d(2), avgpool=GlobalAveragePool(), fc=head)
+    return nn.Sequential(layers)
 
 
 _MOTION = {"tsm": small_tsm, "r2plus1d": small_r2plus1d, "r3d": small_r3d}
@@ -207,7 +206,7 @@ def two_stream(
     fusion: str = "average",
 ) -> nn.Module:
     """The network for clips in two streams (5, T, H, W): to (N, outputs). `motion`: what looks at the flow. With
-    `directions` a stream more, `motion_histograms` of so many; then also for flow alone (2, T, H, W). `fusion`: the
+    `directions` a stream more, `motion_entropy` of so many; then also for flow alone (2, T, H, W). `fusion`: the
     mean of the outputs, or what is fitted once all are trained: a support vector machine (`svm`), or whichever of these
     and of the streams alone is best on validation (`best`). Raises ModelError for other inputs."""
     channels = input_shape[0] if len(input_shape) == 4 else 0
@@ -219,5 +218,5 @@ def two_stream(
         rgb = small_tsm((COLORS, *input_shape[1:]), outputs, width, blocks, shift=0)
         parts = {"rgb": (rgb, slice(COLORS)), **parts}
     if directions:
-        parts["directions"] = (motion_histograms(seen, outputs, directions), slice(-2, None))
+        parts["entropy"] = (motion_entropy(seen, outputs, directions), slice(-2, None))
     return FusedStreams(parts, None if fusion == "average" else LateFusion(outputs, fusion, len(parts)))

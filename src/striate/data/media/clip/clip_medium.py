@@ -237,9 +237,9 @@ class FlowClips(Clips):
         "residual blocks on flow, whose channels are shifted in time, so that each frame sees the ones beside it",
     )
     few_samples: ClassVar[tuple[str, str]] = (
-        "two-stream(directions=16, fusion=best)",
-        "one stream is residual blocks on flow, another, for few clips, a linear layer on histograms of its directions;"
-        " validation chooses how they are fused",
+        "two-stream(width=16, directions=16, fusion=best)",
+        "one stream is residual blocks on flow, another, for few clips, tells how disorderly things move; validation"
+        " chooses how they are fused",
     )
 
 
@@ -255,9 +255,9 @@ class TwoStreamClips(Clips):
         " are averaged",
     )
     few_samples: ClassVar[tuple[str, str]] = (
-        "two-stream(directions=16, fusion=best)",
-        "one stream sees frames in color, one by one, another their motion, and one, for few clips, histograms of its"
-        " directions; each learns alone, and validation chooses how they are fused",
+        "two-stream(width=16, directions=16, fusion=best)",
+        "one stream sees frames in color, one by one, another their motion, and one, for few clips, how disorderly that"
+        " is; each learns alone, and validation chooses how they are fused",
     )
 
 
