@@ -1,13 +1,14 @@
-"""Reading sounds and pictures from instruments, without a network: striate beside a DataLoader of torch.
+"""Reading sounds, clips and pictures from instruments, without a network: striate beside a DataLoader of torch.
 
 Command: python benchmarks/media.py [--files 600] [--repeats 5]
 
 The files are generated: recordings of two seconds at 44,100 Hz (16-bit WAV), of which log-mel spectrograms are made at
-22,050 Hz, and pictures of four channels of 16 bits, 384 × 384 pixels (TIFF, LZW), scaled to 192 × 192. A turn is an
-epoch in batches of 64, in shuffled order; the system's cache of files is warm. The first epoch of striate is all from
-the folder to the last batch: listing, hashing and headers of all files, decoding, splitting; later ones come from
-memory or are decoded again (stream). The DataLoader has 2 workers of one thread, which read each file with soundfile,
-soxr and torch.stft, or with tifffile and torch's interpolation.
+22,050 Hz; clips of 48 frames of 240 × 320 pixels (MPEG-4), of which 8 frames are taken, and scaled to 64 × 88; and
+pictures of four channels of 16 bits, 384 × 384 pixels (TIFF, LZW), scaled to 192 × 192. A turn is an epoch in batches
+of 64, in shuffled order; the system's cache of files is warm. The first epoch of striate is all from the folder to the
+last batch: listing, hashing and headers of all files, decoding, splitting; later ones come from memory or are decoded
+again (stream). The DataLoader has 2 workers of one thread, which read each file with soundfile, soxr and torch.stft,
+with PyAV frame by frame, or with tifffile and torch's interpolation.
 """
 
 from __future__ import annotations
@@ -74,6 +75,36 @@ def mel_filters() -> Any:
     return torch.minimum((frequencies - low) / (middle - low), (high - frequencies) / (high - middle)).clamp_min(0)
 
 
+def write_clip(path: Path, number: int) -> None:
+    """Two seconds in which a scene moves to the right."""
+    import av
+    import numpy as np
+
+    rng = np.random.default_rng(number)
+    scene = rng.integers(0, 256, (15, 20, 3), np.uint8).repeat(16, 0).repeat(16, 1)
+    with av.open(str(path), "w") as film:
+        stream = film.add_stream("mpeg4", rate=24)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 320, 240, "yuv420p", 800_000
+        for step in range(48):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.roll(scene, 2 * step, 1)), format="rgb24")
+            film.mux(stream.encode(frame))
+        film.mux(stream.encode(None))
+
+
+def read_clip(path: Path) -> Any:
+    """(3, 8, 64, 88) uint8: the middles of eight even parts."""
+    import av
+    import torch
+    from torch.nn.functional import interpolate
+
+    with av.open(str(path)) as film:
+        film.streams.video[0].thread_type = "NONE"  # the workers are the threads
+        frames = list(film.decode(video=0))
+    chosen = [frames[int((k + 0.5) * len(frames) / 8)].to_ndarray(format="rgb24") for k in range(8)]
+    pixels = torch.stack([torch.from_numpy(frame) for frame in chosen]).permute(0, 3, 1, 2).contiguous()
+    return interpolate(pixels, (64, 88), mode="bilinear", antialias=True).transpose(0, 1).contiguous()
+
+
 def write_bands(path: Path, number: int) -> None:
     """Four channels of smooth shapes with noise, 12 bits of 16."""
     import numpy as np
@@ -99,9 +130,10 @@ def read_bands(path: Path) -> Any:
 
 KINDS = {
     "sounds": Kind("wav", write_sound, {"rate": 22_050}, "read_sound"),
+    "clips": Kind("mp4", write_clip, {"frames": 8, "size": (64, 88), "view": "rgb"}, "read_clip"),
     "pictures from instruments": Kind("tif", write_bands, {"size": (192, 192)}, "read_bands"),
 }
-"""A further medium is a line here and its two functions; `files/s` of clips are clips/s."""
+"""A further medium is a line here and its two functions. Files a second are clips a second, too."""
 
 
 def write_files(folder: Path, kind: Kind, files: int) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from striate.data.dataset import Split
+from striate.data.media.clip.flow import STILL
 from striate.data.memory_layout import contiguous
 from striate.data.store.stored import Inputs, StoredInputs, channel_sums
 
@@ -60,8 +61,10 @@ class Normalization:
         return Normalize(mean, scale)
 
 
-def measure_normalization(train: Split) -> Normalization:
-    """Mean and standard deviation of the training split, exact for bytes; a constant channel is divided by 1."""
+def measure_normalization(train: Split, *, motion: bool = False) -> Normalization:
+    """Mean and standard deviation of the training split, exact for bytes; a constant channel is divided by 1. `motion`:
+    the last two channels are motion to the right and down: what stands still stays 0, and both have one scale, so that
+    directions stay what they are."""
     if train.inputs.dtype == torch.uint8:
         mean, std = _moments_of_bytes(train.inputs)
     elif train.inputs.ndim == 4:  # these may be stored: the same wherever they lie
@@ -70,6 +73,9 @@ def measure_normalization(train: Split) -> Normalization:
         x = train.inputs[:].cpu()
         axes = [axis for axis in range(x.ndim) if axis != 1]
         std, mean = torch.std_mean(x.double(), dim=axes, correction=0)
+    if motion:
+        std[-2:] = (std[-2:].square() + (mean[-2:] - STILL).square()).mean().sqrt()
+        mean[-2:] = STILL
     std = divisor(mean, std)
     return Normalization(tuple(mean.tolist()), tuple(std.tolist()))
 

@@ -1,5 +1,6 @@
-"""The page Predict of a run on what is played, such as sounds: files of the run's data and files that are sent, with
-what the network takes of them, what it predicts, and what in them made it predict so.
+"""The page Predict of a run on what is no picture: sounds, which are played, clips and volumes. Files of the run's data
+and files that are sent, with what the network takes of them, what it predicts, drawn over slices where that is a mask,
+and of sounds what in them made it predict so.
 
 A file has a name that stands in addresses: `run#17` is one of the run's data, in the order of split.csv, `sent:DIGEST`
 one that was sent.
@@ -25,15 +26,17 @@ from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
 from striate.data.media.every_medium import medium_of
-from striate.data.media.medium import Medium
+from striate.data.media.medium import Medium, suffix_of
 from striate.errors import DataError, ModelError, RunError
 from striate.lab.page_images import RUN, run_listing
 
 if TYPE_CHECKING:
     from striate.data.listing import Listing
     from striate.lab.workbench import Lab
-    from striate.training.trained import Trained
+    from striate.training.trained import Prediction, Trained
 
+Drawings = tuple[tuple[str, NDArray[np.uint8]], ...]
+"""Titles and pictures (H, W, 3)."""
 _MOST_BYTES = 64 << 20  # of files that were sent
 _AT_ONCE = 60
 
@@ -57,20 +60,21 @@ class PlayedFiles:
         self._listing: Listing | None = None
 
     @property
-    def player(self) -> str:
-        """The element that plays files of the run; empty where nothing does."""
+    def medium(self) -> Medium | None:
+        """What the files of the run are; None where they are pictures, which have a page of their own, or no files."""
         trained = self._lab.trained
-        return "" if trained is None else medium_of(trained.preparation.kind).player
+        medium = None if trained is None else medium_of(trained.preparation.kind)
+        return medium if medium is not None and medium.of_files and not medium.pictures else None
 
     def run(self) -> tuple[Trained, Medium]:
         """The trained network, and what its samples are. Raises RunError, ModelError."""
         trained = self._lab.trained
         if trained is None:
             raise RunError("predict", "a lab without a run", "the run that is to predict", "striate lab RUN")
-        medium = medium_of(trained.preparation.kind)
-        if not medium.player:
-            raise ModelError("predict", f"a run on {medium.many}", "one on what is played", "striate lab RUN")
-        return trained, medium
+        if self.medium is None:
+            got = f"a run on {medium_of(trained.preparation.kind).many}"
+            raise ModelError("predict", got, "one on sounds, clips or volumes", "striate lab RUN")
+        return trained, self.medium
 
     def listing(self) -> Listing:
         """The run's data. Raises DataError where they are not there any more."""
@@ -97,7 +101,7 @@ class PlayedFiles:
         except OSError as error:
             why = error.strerror or str(error)
             raise DataError(f"file {name[:80]}", why, "a file that can be read", "choose another one") from None
-        return PlayedFile(name, listing.paths[number], listing.labels[number], content)
+        return PlayedFile(name, listing.paths[number], _label(listing, number), content)
 
     def add(self, data: bytes, title: str) -> PlayedFile:
         """Keep a file that was sent. Raises Unreadable for one that cannot be read."""
@@ -114,15 +118,19 @@ class PlayedFiles:
         """What is drawn of a file, and what the network predicts for it. Raises StriateError."""
         trained, medium = self.run()
         file = self.find(name)
-        drawings = medium.drawings(file.data, file.title, trained.preparation)
-        raw = medium.decode(file.data, file.title, trained.preparation)
         with self._lab.computing:
-            (prediction,) = trained.answer([raw], plan="plain")
+            if trained.reads_whole:
+                prediction, drawings = _mask(trained, file)
+            else:
+                raw = medium.decode(file.data, file.title, trained.preparation)
+                (prediction,) = trained.answer([raw], plan="plain")
+                drawings = medium.drawings(file.data, file.title, trained.preparation) or _drawn(trained, medium, raw)
         return {
             **{"name": file.name, "title": file.title, "label": file.label},
             "line": trained.task.line(prediction.fields),
             "top": prediction.fields.get("top"),
             "pictures": [{"title": title, "picture": as_address(pixels)} for title, pixels in drawings],
+            "legend": _legend(trained, prediction) if trained.reads_whole else [],
             "explained": len(trained.preparation.input_shape) == 3,
         }
 
@@ -135,7 +143,7 @@ class PlayedFiles:
         trained, medium = self.run()
         file = self.find(name)
         with tempfile.TemporaryDirectory() as folder, self._lab.computing:
-            path = Path(folder) / f"file{Path(file.title).suffix[:8]}"
+            path = Path(folder) / f"file{suffix_of(file.title)[:8]}"
             path.write_bytes(file.data)
             explained = explain(trained, path)
         pixels = overlay(explained.input, explained.maps.chosen)
@@ -145,6 +153,39 @@ class PlayedFiles:
             "trusted": explained.trusted,
             "lines": list(trust_lines(explained)),
         }
+
+
+def _label(listing: Listing, number: int) -> str:
+    return listing.labels[number] if number < len(listing.labels) else ""
+
+
+def _mask(trained: Trained, file: PlayedFile) -> tuple[Prediction, Drawings]:
+    """The mask of a file that is predicted whole, and slices of it with the mask over them."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"file{suffix_of(file.title)[:8]}"
+        path.write_bytes(file.data)
+        prediction = trained.predict(path, plan="plain")
+        pixels = np.ascontiguousarray(trained.drawn(path, prediction))
+    return prediction, (("Slices from above, from the front and from the side, where most is found", pixels),)
+
+
+def _drawn(trained: Trained, medium: Medium, raw: NDArray[Any]) -> Drawings:
+    pixels = medium.drawn(raw, trained.preparation)
+    return () if pixels is None else (("What the network gets of it", pixels),)
+
+
+def _legend(trained: Trained, prediction: Prediction) -> list[dict[str, Any]]:
+    """The color and the share of each class that is found."""
+    from matplotlib.colors import to_rgb
+
+    from striate.visualize.mask_figures import mask_colors
+
+    shares: dict[str, float] = prediction.fields["shares"]
+    return [
+        {"name": name, "color": [round(255 * value) for value in to_rgb(color)], "share": shares[name]}
+        for name, color in zip(trained.classes, mask_colors(len(trained.classes)), strict=True)
+        if name in shares
+    ]
 
 
 def as_address(pixels: NDArray[np.uint8]) -> str:
@@ -160,12 +201,17 @@ def routes(lab: Lab) -> APIRouter:
 
     @router.get("/files")
     def listed(start: Annotated[int, Query(ge=0, le=10**9)] = 0) -> dict[str, Any]:
-        if not files.player:
+        if files.medium is None:
             return {"player": "", "many": "", "total": 0, "files": []}
+        medium = files.medium
         listing = files.listing()
         rows = range(start % max(1, len(listing)), len(listing))[:_AT_ONCE]
-        found = [{"name": f"{RUN}#{i}", "title": listing.paths[i], "label": listing.labels[i]} for i in rows]
-        return {"player": files.player, "many": files.run()[1].many, "total": len(listing), "files": found}
+        found = [{"name": f"{RUN}#{i}", "title": listing.paths[i], "label": _label(listing, i)} for i in rows]
+        accept = medium.player + "/*" if medium.player else ",".join(sorted({*medium.suffixes, ".gz"}))
+        return {
+            **{"player": medium.player, "one": medium.one, "many": medium.many, "accept": accept},
+            **{"total": len(listing), "files": found},
+        }
 
     @router.get("/file")
     def file(name: str) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from striate.data.media.every_medium import medium_of
+from striate.data.media.medium import FEW_SAMPLES
 from striate.wording import several, show_shape
 
 SMALL_GRAY = 32
@@ -27,8 +28,9 @@ def choose_model(kind: str, input_shape: tuple[int, ...], needs: str, samples: i
     size = show_shape(input_shape)
     if needs == "map":
         return _for_masks(input_shape)
-    if (usual := medium_of(kind).network) is not None and needs == "vector":
-        return usual
+    medium = medium_of(kind)
+    if medium.network is not None and needs == "vector":
+        return medium.few_samples if medium.few_samples and samples < FEW_SAMPLES else medium.network
     if medium_of(kind).flat or len(input_shape) == 1:
         return _for_table(input_shape, samples)
     if len(input_shape) == 4 and min(input_shape[1:]) >= SMALLEST_FOR_RESNET:

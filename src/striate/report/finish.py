@@ -45,6 +45,7 @@ from striate.training.config_file import config_to_dict
 from striate.training.early_stop import TargetOutcome, best_epoch, early_end, target_outcome
 from striate.training.events import EpochRow, StepsChanged
 from striate.training.execution import measured_at_once
+from striate.training.late_fusion import fuse_streams
 from striate.training.loop import validate
 from striate.training.measured import measured_part
 from striate.training.prepare import Prepared
@@ -76,6 +77,8 @@ def finish_run(
     best = load_checkpoint(run.best, prepared.device)
     prepared.state.answering.load_state_dict(best.get("ema") or best["model"])
     prepared = replace(prepared, task=settled(prepared.task, best))
+    if fused := fuse_streams(run, prepared, best):
+        announce(fused)
     trained, data = prepared.trained(), prepared.data
     start, end = complete_signal(run, prepared)
     curves = _curves(run, prepared)
@@ -151,7 +154,7 @@ def _comparisons(
         metrics["single"] = {one.name: one.to_json() for one in shared}
         for one in shared:
             announce(one.sentence)
-    if (streams := measure_streams(prepared, measured, announce)) is not None:
+    if (streams := measure_streams(prepared, measured, fused, announce)) is not None:
         metrics |= {"streams": dict(streams.metrics), "fusion": streams.fusion()}
         sections.append(streams.section(split_text(measured)))
     if (imagined := measure_imagined(prepared, announce)) is not None:

@@ -33,13 +33,15 @@ class OneStream(nn.Module):
 @dataclass(frozen=True)
 class Streams:
     """`metrics` of each stream alone on the split that was held out; `difference` is by how much the fusion, whose
-    headline is `fused`, leads the `better` of them on the same samples."""
+    headline is `fused`, leads the `better` of them on the same samples. `how`: what fuses them, where that
+    was chosen."""
 
     metric: Metric
     fused: float
     metrics: Mapping[str, Mapping[str, Any]]
     better: str
     difference: Difference
+    how: str = ""
 
     @property
     def sentence(self) -> str:
@@ -64,6 +66,7 @@ class Streams:
         interval = self.difference.interval
         return {
             "metric": self.metric.key,
+            "by": self.how or "the mean of the outputs",
             "value": self.fused,
             "better_stream": self.better,
             "difference": self.difference.value,
@@ -76,11 +79,15 @@ class Streams:
         """The table and the sentence."""
         named = {**self.metrics, "fused": {self.metric.key: self.fused}}
         rows = tuple((name, self.metric.text(figures.get(self.metric.key))) for name, figures in named.items())
-        return Section("What does each stream see?", (self.sentence,), (Table(of, ("stream", self.metric.name), rows),))
+        said = tuple(filter(None, (self.how, self.sentence)))
+        return Section("What does each stream see?", said, (Table(of, ("stream", self.metric.name), rows),))
 
 
-def measure_streams(prepared: Prepared, test: Evaluation, announce: Callable[[str], None]) -> Streams | None:
-    """Each stream of the network alone, on the samples of `test`; None where it has no streams."""
+def measure_streams(
+    prepared: Prepared, test: Evaluation, fused: str, announce: Callable[[str], None]
+) -> Streams | None:
+    """Each stream of the network alone, on the samples of `test`; None where it has no streams. `fused`: what fuses
+    them, in a sentence; empty for their mean."""
     network, task = prepared.state.answering, prepared.task
     names = getattr(network, "streams", ())
     if not names:
@@ -95,6 +102,7 @@ def measure_streams(prepared: Prepared, test: Evaluation, announce: Callable[[st
         {name: found.metrics for name, found in alone.items()},
         better,
         task.difference(ours, rows[better]),
+        fused,
     )
     announce(found.sentence)
     return found

@@ -64,6 +64,7 @@ from striate.training.recipes.speedrun import (
 )
 from striate.training.refusals import (
     number_format_explained,
+    refuse_fusion,
     refuse_untrainable,
     refuse_unused_packs,
     refuse_wrong_loss,
@@ -263,8 +264,11 @@ def _initialize(
     """The network with its initial weights, how its inputs are normalized, and notes on where these come from."""
     network = build_network(config.model.name if module is None else module, data, task, weights)
     train_data = data.splits["train"]
-    usual = scale_to_unit if takes_unit_inputs(network) else measure_normalization
-    normalization = weights.normalization or usual(train_data)
+    normalization = weights.normalization or (
+        scale_to_unit(train_data)
+        if takes_unit_inputs(network)
+        else measure_normalization(train_data, motion=data.medium.motion)
+    )
     notes = weights.apply(network, data, task, normalization)
     normalize = normalization.on(train.inputs.device, len(data.input_shape) + 1)
     notes += whiten_first_layer(network, config, train, normalize, has_weights=pretrained)
@@ -314,6 +318,7 @@ def _check_network(
     `measured`."""
     refuse_nondeterministic(network, config, task, train, normalize)
     refuse_wrong_loss(network, task, train, normalize)
+    refuse_fusion(network, task, train)
     with number_format_explained(network):
         measure = partial(measure_signal, network, task, train, normalize)
         samples = samples_of(train.inputs.shape[1:])

@@ -16,6 +16,7 @@ from torch import nn
 from striate.data.dataset import Dataset, Split
 from striate.data.normalize import Normalize
 from striate.errors import ConfigError, ModelError, TrainingError
+from striate.layers.late_fusion import LateFusion
 from striate.models.features import output_layer
 from striate.models.preserved_state import on_trial
 from striate.models.weights.auxiliary_outputs import network_outputs
@@ -218,6 +219,21 @@ def refuse_wrong_loss(network: nn.Module, task: Task, train: Split, normalize: N
         raise ConfigError(
             "task.loss", got, "one computed from the outputs by torch alone", "leave out detach and argmax"
         )
+
+
+def refuse_fusion(network: nn.Module, task: Task, train: Split) -> None:
+    """Raise ConfigError where a support vector machine is to fuse streams, and samples have not one class each."""
+    fusion = getattr(network, "fusion", None)
+    if isinstance(fusion, LateFusion) and fusion.kind == "svm" and not has_one_class(task, train):
+        got = f"fusion=svm for the task {task.name}"
+        raise ConfigError("model", got, "clips with one class each", "--model two-stream")
+
+
+def has_one_class(task: Task, split: Split) -> bool:
+    """Whether outputs are scores of classes, of which each sample has one."""
+    targets = split.targets
+    one = isinstance(targets, torch.Tensor) and targets.ndim == 1 and not targets.is_floating_point()
+    return one and not task.gives_vector
 
 
 def refuse_unused_packs(request: Config) -> None:

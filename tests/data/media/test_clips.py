@@ -309,11 +309,15 @@ def test_both_streams_are_told_apart_and_predict_takes_films_and_folders(tmp_pat
             frames = np.roll(drifting(right, 0), (number, 3 * number), (2, 1))
             (tmp_path / "set" / name / f"{number}.gif").write_bytes(film(frames, ".gif"))
     fields = {"data.view": "both", "data.frames": 4, "execution.plan": "plain", "augment.crop": 1.0}
-    run = striate.train(tmp_path / "set", "two-stream(width=8)", epochs=12, batch=8, out=tmp_path / "run", set=fields)
+    run = striate.train(
+        tmp_path / "set", "two-stream(width=8, fusion=svm)", epochs=12, batch=8, out=tmp_path / "run", set=fields
+    )
     kept = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert kept["streams"].keys() == {"rgb", "flow"}
     assert kept["streams"]["flow"]["accuracy"] == 1
     assert kept["fusion"]["better_stream"] == "flow"
+    assert kept["fusion"]["by"].startswith("Fusion: a support vector machine (C = ")
+    assert striate.load(run.path).module.fusion.weight.abs().sum() > 0
     assert kept["fusion"]["sentence"] in (tmp_path / "run" / "report.html").read_text(encoding="utf-8").replace(
         "&#39;", "'"
     )

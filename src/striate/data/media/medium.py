@@ -93,6 +93,8 @@ class Placement:
         return scaled(boxes - np.array([*self.offset, *self.offset, 0.0]), (1 / self.scale[0], 1 / self.scale[1]))
 
 
+FEW_SAMPLES = 1000
+"""To train on: a network that learns all by itself needs more."""
 LARGEST_FILE = 4 << 30
 """A file of more bytes is refused: it would be read into memory whole."""
 
@@ -198,6 +200,8 @@ class Medium:
     """What is on where nobody says, of what is no picture."""
     network: ClassVar[tuple[str, str] | None] = None
     """The network of the zoo that is good on few of them from scratch, and why; None where it depends on the shape."""
+    few_samples: ClassVar[tuple[str, str] | None] = None
+    """The same for less than FEW_SAMPLES of them, where it is another one."""
     views: ClassVar[dict[str, Kind]] = {}
     """The media of the same files, by `data.view`; empty where there is one view."""
     others: ClassVar[tuple[Kind, ...]] = ()

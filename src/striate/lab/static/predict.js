@@ -11,7 +11,7 @@ const SIDE = 1024;
 
 export async function page(root) {
   const about = await ask("predict/files");
-  if (about.player) {
+  if (about.many) {
     playedPage(root, about);
     return;
   }

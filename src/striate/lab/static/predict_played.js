@@ -1,4 +1,5 @@
-// Predict, of a run on sounds: a file is played, drawn, and predicted; and what the network listened to.
+// Predict, of a run on sounds, clips or volumes: a file is played or drawn, and predicted; of sounds what the network
+// listened to.
 import { followAddress, remember, state } from "./address.js";
 import { apiAddress, latest, request } from "./api.js";
 import { choice, labeled, make, percent } from "./dom.js";
@@ -35,10 +36,15 @@ export function playedPage(root, about) {
     const listen = make("button", { type: "button", onclick: () => explain(found.name, evidence, listen) }, "What it listened to");
     result.replaceChildren(
       make("h2", {}, [found.title, found.label].filter(Boolean).join(": ")),
-      make(about.player, { controls: true, src: apiAddress("predict/file", { name: found.name }), "aria-label": "What the network hears of it" }),
+      ...(about.player ? [make(about.player, { controls: true, src: apiAddress("predict/file", { name: found.name }), "aria-label": "What the network hears of it" })] : []),
       make("ol", { class: "tops" }, (found.top ?? [[found.line, null]]).map(([name, share]) => make("li", {}, make("span", {}, name), share === null ? null : make("span", {}, percent(share))))),
       ...found.pictures.map((one) => make("figure", { class: "played" }, make("figcaption", { class: "faint" }, one.title), make("img", { src: one.picture, alt: `${one.title} of ${found.title}` }))),
-      ...(found.explained ? [listen, evidence] : []));
+      ...(found.legend.length ? [make("ul", { class: "legend" }, found.legend.map((one) => {
+        const swatch = make("span", { class: "swatch", "aria-hidden": "true" });
+        swatch.style.background = `rgb(${one.color.join(" ")})`;
+        return make("li", {}, swatch, make("span", {}, one.name), make("span", { class: "count faint" }, percent(one.share)));
+      }))] : []),
+      ...(found.explained && about.player ? [listen, evidence] : []));
   }
 
   async function explain(name, place, button) {
@@ -69,7 +75,7 @@ export function playedPage(root, about) {
     const select = choice(files.map((one) => ({ value: one.name, text: [one.label, one.title].filter(Boolean).join(": ") })), chosen, show);
     select.className = "wide";
     const more = make("button", { type: "button", hidden: about.total <= files.length, onclick: () => { start = start + files.length >= about.total ? 0 : start + files.length; fill(); } }, "Others");
-    const file = make("input", { type: "file", accept: "audio/*", onchange: () => file.files[0] && send(file.files[0]) });
+    const file = make("input", { type: "file", accept: about.accept, onchange: () => file.files[0] && send(file.files[0]) });
     chooser.replaceChildren(labeled(`The run's ${about.many}`, select), more, labeled("A file of at most 16 MiB; it stays on this machine", file));
     return files;
   }

@@ -4,8 +4,10 @@
 after (Lin, Gan and Han, "TSM: Temporal shift module for efficient video understanding", ICCV 2019, in its residual
 form): no product more than a network of images. `small_r2plus1d`: each convolution is one over space and one over time
 (Tran et al., "A closer look at spatiotemporal convolutions for action recognition", CVPR 2018). `small_r3d`: kernels of
-3×3×3 (the same paper's R3D). `two_stream`: one network sees color, frame by frame, another their flow (Simonyan and
-Zisserman, "Two-stream convolutional networks for action recognition in videos", NIPS 2014).
+3×3×3 (the same paper's R3D). `motion_entropy`: how disorderly things move, for few clips, by histograms of directions
+(Chaudhry et al., "Histograms of oriented optical flow and Binet–Cauchy kernels on nonlinear dynamical systems for the
+recognition of human actions", CVPR 2009). `two_stream`: one network sees color, frame by frame, another their flow
+(Simonyan and Zisserman, "Two-stream convolutional networks for action recognition in videos", NIPS 2014).
 
 Convolutions over space are of kernels 1×3×3, so that a map of any layer is (N, C, T, H, W).
 """
@@ -20,6 +22,8 @@ from torch import nn
 from torch.nn import functional
 
 from striate.errors import InputMisfit
+from striate.layers.late_fusion import LateFusion
+from striate.layers.motion_entropy import MotionEntropy
 from striate.layers.pooling import GlobalAveragePool
 from striate.models.initialization.initialize import initialize_output
 from striate.models.zoo.image_size import no_image
@@ -97,29 +101,34 @@ class ClipBlock(nn.Module):
         return out
 
 
-class TwoStream(nn.Module):
-    """(N, 5, T, H, W) to (N, outputs): the mean of the outputs of `rgb`, which gets the first three channels, and of
-    `flow`, which gets the other two.
+class FusedStreams(nn.Module):
+    """(N, C, T, H, W) to (N, outputs): the fusion of what several networks make of some of the channels each: the mean
+    of their outputs, or what `fusion` makes of them.
 
-    In training mode a tuple: this mean without its gradient, and the outputs of each stream, of which each learns from
-    its own loss alone, as if it were trained apart.
+    `parts`: each stream by name, and the channels that it gets. In training mode a tuple: the mean without its
+    gradient, and the outputs of each stream, of which each learns from its own loss alone, as if it were trained apart.
     """
 
-    streams = ("rgb", "flow")
-    auxiliary_weights = (1.0, 1.0)
-
-    def __init__(self, rgb: nn.Module, flow: nn.Module) -> None:
+    def __init__(self, parts: dict[str, tuple[nn.Module, slice]], fusion: LateFusion | None = None) -> None:
         super().__init__()
-        self.rgb, self.flow = rgb, flow
+        for name, (network, _) in parts.items():
+            self.add_module(name, network)
+        self.channels = {name: channels for name, (_, channels) in parts.items()}
+        self.streams = tuple(parts)
+        self.auxiliary_weights = (1.0,) * len(parts)
+        self.fusion = fusion
 
     def alone(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """The outputs of each stream."""
-        return {"rgb": self.rgb(x[:, :COLORS]), "flow": self.flow(x[:, COLORS:])}
+        return {name: self.get_submodule(name)(x[:, channels]) for name, channels in self.channels.items()}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        rgb, flow = self.alone(x).values()
-        mean: torch.Tensor = (rgb + flow) / 2
-        return (mean.detach(), rgb, flow) if self.training else mean
+        outputs = tuple(self.alone(x).values())
+        if not self.training and self.fusion is not None:
+            fused: torch.Tensor = self.fusion(*outputs)
+            return fused
+        mean: torch.Tensor = sum(outputs[1:], outputs[0]) / len(outputs)
+        return (mean.detach(), *outputs) if self.training else mean
 
 
 def _clip_network(
@@ -173,16 +182,41 @@ def small_r3d(input_shape: tuple[int, ...], outputs: int, width: int = 32, block
     return _clip_network("small-r3d", input_shape, outputs, width, blocks, _whole)
 
 
+def motion_entropy(input_shape: tuple[int, ...], outputs: int, bins: int = 16) -> nn.Module:
+    """The network for the motion in few clips (2, T, H, W): to (N, outputs). One linear layer on the mean over time of
+    `MotionEntropy` of so many directions, standardized. Raises ModelError for other inputs."""
+    if len(input_shape) != 4 or input_shape[0] != 2:
+        raise no_image("motion-entropy", input_shape, "the optical flow of clips (--data.view flow)")
+    head = nn.Linear(2, outputs)
+    initialize_output(head)
+    layers = OrderedDict(entropy=MotionEntropy(bins), bn=nn.BatchNorm3d(2), avgpool=GlobalAveragePool(), fc=head)
+    return nn.Sequential(layers)
+
+
 _MOTION = {"tsm": small_tsm, "r2plus1d": small_r2plus1d, "r3d": small_r3d}
 
 
 def two_stream(
-    input_shape: tuple[int, ...], outputs: int, width: int = 32, blocks: int = 1, motion: str = "tsm"
+    input_shape: tuple[int, ...],
+    outputs: int,
+    width: int = 32,
+    blocks: int = 1,
+    motion: str = "tsm",
+    directions: int = 0,
+    fusion: str = "average",
 ) -> nn.Module:
-    """The network for clips in two streams (5, T, H, W): to (N, outputs). `motion`: what looks at the flow. Raises
-    ModelError for other inputs."""
-    if len(input_shape) != 4 or input_shape[0] != COLORS + 2:
+    """The network for clips in two streams (5, T, H, W): to (N, outputs). `motion`: what looks at the flow. With
+    `directions` a stream more, `motion_entropy` of so many; then also for flow alone (2, T, H, W). `fusion`: the
+    mean of the outputs, or what is fitted once all are trained: a support vector machine (`svm`), or whichever of these
+    and of the streams alone is best on validation (`best`). Raises ModelError for other inputs."""
+    channels = input_shape[0] if len(input_shape) == 4 else 0
+    if channels != COLORS + 2 and not (channels == 2 and directions):
         raise no_image("two-stream", input_shape, "clips of 5 channels (--data.view both), color and flow")
-    make = _MOTION[motion]
-    rgb = small_tsm((COLORS, *input_shape[1:]), outputs, width, blocks, shift=0)
-    return TwoStream(rgb, make((2, *input_shape[1:]), outputs, width, blocks))
+    seen = (2, *input_shape[1:])
+    parts = {"flow": (_MOTION[motion](seen, outputs, width, blocks), slice(-2, None))}
+    if channels != 2:
+        rgb = small_tsm((COLORS, *input_shape[1:]), outputs, width, blocks, shift=0)
+        parts = {"rgb": (rgb, slice(COLORS)), **parts}
+    if directions:
+        parts["entropy"] = (motion_entropy(seen, outputs, directions), slice(-2, None))
+    return FusedStreams(parts, None if fusion == "average" else LateFusion(outputs, fusion, len(parts)))

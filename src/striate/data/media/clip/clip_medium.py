@@ -236,6 +236,11 @@ class FlowClips(Clips):
         "small-tsm",
         "residual blocks on flow, whose channels are shifted in time, so that each frame sees the ones beside it",
     )
+    few_samples: ClassVar[tuple[str, str]] = (
+        "two-stream(width=16, directions=16, fusion=best)",
+        "one stream is residual blocks on flow, another, for few clips, tells how disorderly things move; validation"
+        " chooses how they are fused",
+    )
 
 
 class TwoStreamClips(Clips):
@@ -248,6 +253,11 @@ class TwoStreamClips(Clips):
         "two-stream",
         "one stream sees frames in color, one by one, the other their motion; each learns alone, and their outputs"
         " are averaged",
+    )
+    few_samples: ClassVar[tuple[str, str]] = (
+        "two-stream(width=16, directions=16, fusion=best)",
+        "one stream sees frames in color, one by one, another their motion, and one, for few clips, how disorderly that"
+        " is; each learns alone, and validation chooses how they are fused",
     )
 
 
