@@ -168,15 +168,21 @@ class CaptionNetwork(nn.Module):
         position = places - begins
         captions, longest = (int(part[there].max()) + 1 if bool(there.any()) else 1 for part in (caption, position))
         image = torch.arange(len(targets), device=targets.device)[:, None].expand_as(words)
-        at = image[there], caption[there], position[there]
+        length = words.new_zeros(len(targets), captions).index_put_(
+            (image[there], caption[there]), words.new_ones(()), accumulate=True
+        )
+        # Long captions come first: steps behind the end of short ones are not computed.
+        rank = length.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+        at = image[there], rank[image[there], caption[there]], position[there]
         table = words.new_zeros(len(targets), captions, longest)
         table[at] = words[there]
         given = torch.cat([torch.full_like(table[..., :1], self.decoder.start), table[..., :-1]], dim=2)
+        going = (length[..., None] > torch.arange(longest, device=words.device)).sum(1).amax(0).clamp(min=1).tolist()
         keys, state, mixed = self.decoder.keys(cells), self.decoder.first(cells).expand(-1, captions, -1), []
-        for place in range(longest):
-            said, each = self.decoder.step(state, given[..., place], cells, keys)
+        for place, some in enumerate(going):
+            said, each = self.decoder.step(state[:, :some], given[:, :some, place], cells, keys)
             state = said.state
-            mixed.append(each)
+            mixed.append(functional.pad(each, (0, 0, 0, captions - some)))
         logits = self.decoder.logits(torch.stack(mixed, dim=2)[at])
         found = cells.new_zeros(targets.shape[:2], dtype=torch.float32)
         return found.masked_scatter(there, -functional.cross_entropy(logits, words[there], reduction="none"))
