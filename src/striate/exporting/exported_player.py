@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from striate.errors import UsageError
-from striate.exporting.export import Exported, checked_place, publish, staged
+from striate.exporting.export import Exported, checked_place
 from striate.exporting.export_format import ExportFormat, Runner, written_size
 from striate.exporting.parity import BATCHES, LIMIT, Parity
 from striate.exporting.speed import run_first, speeds
+from striate.exporting.staging import publish, staged
 from striate.exporting.traceable import Traceable
 from striate.models.preserved_state import copied, same_random_state
 from striate.runs.directory import RunDirectory

@@ -108,7 +108,7 @@ def finish_run(
     ]
     metrics["findings"] = [finding.to_json() for finding in noticed]
     pictures = [curves.result(), *samples.result(), signal]
-    worth, drawn, sections = _comparisons(run, prepared, measured, metrics, announce)
+    worth, drawn, sections = _comparisons(run, prepared, measured, metrics, announce, fused)
     pictures += (*drawn, *codes.result(), *filters.result())
     content = replace(
         run_content(run, prepared, evaluations, metrics, pictures, ledger, _endings(prepared), noticed),
@@ -136,11 +136,12 @@ def _comparisons(
     measured: Evaluation,
     metrics: dict[str, Any],
     announce: Callable[[str], None],
+    fused: str,
 ) -> tuple[Worth | None, list[Picture], tuple[Section, ...]]:
     """What the network is compared with: baselines, a network for each target alone, its streams, and what it imagines.
 
-    Their figures are added to `metrics`. Returned are the sentence on what the network is worth beside its baselines,
-    pictures, and sections of the report."""
+    Their figures are added to `metrics`; `fused` says what fuses the streams. Returned are the sentence on what the
+    network is worth beside its baselines, pictures, and sections of the report."""
     worth: Worth | None = None
     pictures, sections = list[Picture](), list[Section]()
     if prepared.config.baseline:
