@@ -341,6 +341,8 @@ def _calls_network(statement: ast.stmt, names: dict[str, Any]) -> bool:
 
 def _has_rows(node: ast.expr, names: dict[str, Any]) -> bool:
     """Whether an argument is a tensor, or taken out of one."""
+    if isinstance(node, ast.Name) and node.id.startswith(_TAKEN):
+        return True
     value = _value(node.value if isinstance(node, ast.Subscript) else node, names)
     return isinstance(node, ast.Name | ast.Attribute | ast.Subscript) and _is_plain_tensor(value)
 
