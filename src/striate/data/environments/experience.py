@@ -72,23 +72,34 @@ def reward_shift(experience: Experience, seed: int = 0) -> tuple[int, dict[int, 
 
     Events are how much appears and disappears, a number each for each plane of (T, H, W, C) observations, else for the
     whole: a brick less, not where the ball is. Single pixels would tell the reward of the next step as well wherever
-    the game is a function of what is seen.
+    the game is a function of what is seen. First and last steps of episodes are left out: what a reset shows is no
+    event, and would tell rewards that come at the end of each episode a step late.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
 
-    events = _events(experience)
-    paid = experience.rewards != 0
-    half = len(paid) // 2
+    inside = _inside(experience)
+    events, paid = _events(experience)[inside], experience.rewards != 0
+    half = len(events) // 2
     found = {}
     for shift in (0, 1, -1):
-        wanted = np.roll(paid, -shift)
+        wanted = np.roll(paid, -shift)[inside]
         first, second = wanted[:half], wanted[half:]
         if min(first.sum(), (~first).sum(), second.sum(), (~second).sum()) < _FEWEST // 2:
             return None
         model = LogisticRegression(C=1.0, max_iter=300, random_state=seed).fit(events[:half], first)
         found[shift] = float(roc_auc_score(second, model.decision_function(events[half:])))
     return max(found, key=lambda shift: found[shift]), found
+
+
+def _inside(experience: Experience) -> NDArray[np.bool_]:
+    """(T,) whether the step before and the step after a step are of the same episode."""
+    flat, after = (part.reshape(len(part), -1) for part in (experience.observations, experience.following))
+    last = experience.ends.copy()
+    last[:-1] |= (flat[1:] != after[:-1]).any(1)
+    last[-1:] = True
+    inside: NDArray[np.bool_] = ~last & ~np.roll(last, 1)
+    return inside
 
 
 def _events(experience: Experience) -> NDArray[np.float32]:
