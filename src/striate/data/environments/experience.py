@@ -107,4 +107,5 @@ def _events(experience: Experience) -> NDArray[np.float32]:
     seen, after = (part.astype(np.float32) for part in (experience.observations, experience.following))
     planes = seen.shape[-1] if seen.ndim == 4 else 1
     change = (after - seen).reshape(len(seen), -1, planes) / max(float(np.abs(seen).max(initial=0)), 1e-9)
-    return np.concatenate([np.maximum(change, 0).sum(1), np.minimum(change, 0).sum(1)], axis=1)
+    sums: NDArray[np.float32] = np.concatenate([np.maximum(change, 0).sum(1), np.minimum(change, 0).sum(1)], axis=1)
+    return sums
