@@ -21,8 +21,10 @@ class LearningRule:
     """The reason for it."""
     epochs: int
     """How many passes it takes."""
-    schedule: Literal["one-cycle", "constant"] = "one-cycle"
+    schedule: Literal["one-cycle", "triangle", "constant"] = "one-cycle"
     """How the rate changes over the run."""
+    warmup: float | None = None
+    """Share of the steps in which it rises; None for the usual one."""
     only: bool = False
     """Whether the network cannot learn by gradient as well."""
     usual: bool = False

@@ -67,7 +67,7 @@ def test_healthy_transitions_have_no_finding() -> None:
     assert list(experience_findings(CATCHES)) == []
 
 
-GAMES = [("Breakout", 1500), ("Asterix", 4000), ("SpaceInvaders", 1500)]
+GAMES = [("Breakout", 1500), ("Asterix", 6000), ("SpaceInvaders", 1500)]
 
 
 @pytest.mark.parametrize(("game", "steps"), few_quick(GAMES, GAMES[:1], unpack=True))
@@ -83,6 +83,16 @@ def test_rewards_that_are_a_step_late_or_early_are_named(game: str, steps: int, 
         found = list(experience_findings(replace(games, rewards=np.roll(games.rewards, shift))))
         assert [finding.code for finding in found] == ["reward.off-by-one"]
         assert f"one step {'later' if shift > 0 else 'earlier'}" in found[0].measured
+
+
+def test_what_a_reset_shows_is_no_event() -> None:
+    """A reward at the end of each episode, and a lamp that goes out at its first step."""
+    step = np.arange(2000) % 5
+    seen = np.stack([step == 0, np.random.default_rng(0).random(2000) < 0.5], axis=1).astype(np.uint8)
+    after = np.roll(seen, -1, axis=0)
+    after[step == 4] = 0
+    games = Experience(seen, after, (step == 4) * 1.0, step == 4)
+    assert list(experience_findings(games)) == []
 
 
 def _run(config: ControlConfig = CONFIG, advances: int = 2) -> Dqn:

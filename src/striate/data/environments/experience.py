@@ -72,17 +72,18 @@ def reward_shift(experience: Experience, seed: int = 0) -> tuple[int, dict[int, 
 
     Events are how much appears and disappears, a number each for each plane of (T, H, W, C) observations, else for the
     whole: a brick less, not where the ball is. Single pixels would tell the reward of the next step as well wherever
-    the game is a function of what is seen.
+    the game is a function of what is seen. First and last steps of episodes are left out: what a reset shows is no
+    event, and would tell rewards that come at the end of each episode a step late.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
 
-    events = _events(experience)
-    paid = experience.rewards != 0
-    half = len(paid) // 2
+    inside = _inside(experience)
+    events, paid = _events(experience)[inside], experience.rewards != 0
+    half = len(events) // 2
     found = {}
     for shift in (0, 1, -1):
-        wanted = np.roll(paid, -shift)
+        wanted = np.roll(paid, -shift)[inside]
         first, second = wanted[:half], wanted[half:]
         if min(first.sum(), (~first).sum(), second.sum(), (~second).sum()) < _FEWEST // 2:
             return None
@@ -91,9 +92,20 @@ def reward_shift(experience: Experience, seed: int = 0) -> tuple[int, dict[int, 
     return max(found, key=lambda shift: found[shift]), found
 
 
+def _inside(experience: Experience) -> NDArray[np.bool_]:
+    """(T,) whether the step before and the step after a step are of the same episode."""
+    flat, after = (part.reshape(len(part), -1) for part in (experience.observations, experience.following))
+    last = experience.ends.copy()
+    last[:-1] |= (flat[1:] != after[:-1]).any(1)
+    last[-1:] = True
+    inside: NDArray[np.bool_] = ~last & ~np.roll(last, 1)
+    return inside
+
+
 def _events(experience: Experience) -> NDArray[np.float32]:
     """(T, 2 planes): what appears and what disappears in a step, in units of the largest value."""
     seen, after = (part.astype(np.float32) for part in (experience.observations, experience.following))
     planes = seen.shape[-1] if seen.ndim == 4 else 1
     change = (after - seen).reshape(len(seen), -1, planes) / max(float(np.abs(seen).max(initial=0)), 1e-9)
-    return np.concatenate([np.maximum(change, 0).sum(1), np.minimum(change, 0).sum(1)], axis=1)
+    sums: NDArray[np.float32] = np.concatenate([np.maximum(change, 0).sum(1), np.minimum(change, 0).sum(1)], axis=1)
+    return sums

@@ -27,7 +27,7 @@ class Divergence:
     persistent: bool = False
     """Whether chains go on where they were in the step before, instead of beginning with the data (PCD)."""
     weight_cost: float = 2e-4
-    """L2 decay of weights (Hinton 2010, section 10; 0.01 in Lee's program)."""
+    """L2 decay of weights (Hinton 2010, section 10)."""
     sparsity: float = 0.0
     """The mean activation of hidden units that their biases are moved to; 0 leaves them alone (Lee 2009)."""
     sparsity_rate: float = 0.0
@@ -63,6 +63,8 @@ class ContrastiveDivergence(nn.Module):
         hidden = probabilities(machine, v)
         found, imagined = machine.statistics(v, hidden), self._of_the_model(machine, v)
         momentum = FIRST_MOMENTUM if progress < MOMENTUM_FROM else MOMENTUM
+        if self.divergence.persistent:
+            momentum = 0.0  # chains have to keep up with the weights (Tieleman 2008)
         for name, parameter in machine.named_parameters():
             gradient = scale * (found[name] - imagined[name])
             if parameter.ndim > 1:

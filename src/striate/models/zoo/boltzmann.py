@@ -140,7 +140,7 @@ class BoltzmannNetwork(nn.Module):
             return None
         convolutional = isinstance(self.stack[0], ConvolutionalBoltzmannMachine)
         persistent, k = self.divergence.persistent, self.divergence.k
-        rate = 0.05 if convolutional or persistent else 0.1
+        rate = 0.05 if convolutional else 0.1
         if self.stack[0].visible == "gaussian" and not convolutional:
             rate = 0.005  # nothing bounds what real-valued units do (Hinton 2010, section 13.2)
         name = f"persistent contrastive divergence, {k} steps" if persistent else f"contrastive divergence, CD-{k}"
@@ -149,7 +149,8 @@ class BoltzmannNetwork(nn.Module):
             rate=rate,
             why="usual for mean gradients of minibatches (Hinton 2010, section 7)",
             epochs=20 * len(self.machines),
-            schedule="one-cycle" if persistent else "constant",
+            schedule="triangle" if persistent else "constant",
+            warmup=0.0 if persistent else None,  # linear to 0 (Tieleman 2008, section 4)
             labels=False,
             usual=True,
             batch=100 if not convolutional else 20 if self.whitening is None else 2,
@@ -268,13 +269,16 @@ def crbm(
     machine = ConvolutionalBoltzmannMachine(input_shape[0], filters, kernel, pool, visible, LEE_SIGMA)
     seen = machine.covered(torch.empty(1, *input_shape, device="meta")).shape[2:]
     units = filters * math.prod((side - kernel + 1) // pool for side in seen)
-    cost, speed = _LEE_COST if visible == "gaussian" else Divergence.weight_cost, _SPARSITY_RATE if sparsity else 0.0
-    divergence = Divergence(k, weight_cost=cost, sparsity=sparsity, sparsity_rate=speed)
+    cost, speed = _LEE if visible == "gaussian" else (Divergence.weight_cost, _SPARSITY_RATE)
+    divergence = Divergence(k, weight_cost=cost, sparsity=sparsity, sparsity_rate=speed if sparsity else 0.0)
     whitening = _whitening(input_shape, visible, LEE_SCALE)
     return BoltzmannNetwork([machine], input_shape, units, outputs, divergence, whitening)
 
 
-_SPARSITY_RATE, _LEE_COST = 0.1, 0.01
+_SPARSITY_RATE = 0.1
+_LEE = 0.002, 1.0
+"""Weight cost and rate of sparsity of real-valued visible units. A filter whose units fall silent has to be woken by
+its bias before its weights have decayed: with Lee's cost of 0.01 and a rate of 0.1 half of the filters were lost."""
 
 
 def _whitening(input_shape: tuple[int, ...], visible: Visible, scale: float) -> ImageWhitening | None:

@@ -78,5 +78,6 @@ def local_rule(rule: LearningRule, facts: Facts, request: Config) -> Choice:
         patience=0,
         keep=keep,
         schedule=rule.schedule,
+        warmup=rule.warmup,
         why=why | reason,
     )
