@@ -12,12 +12,12 @@ KIND = "multipart/form-data; boundary=edge"
 
 
 def test_files_are_those_that_were_sent() -> None:
-    sent = [("one.jpg", b"\r\n--edg\r\n\r\n-edge"), ('ä; "two".png', b""), ("", bytes(range(256)))]
+    sent = [("one.jpg", b"\r\n--edg\r\n\r\n-edge"), ('ä; "two".png', b""), ("c.png", bytes(range(256)))]
     files = [("a", (name, data, "image/jpeg")) for name, data in sent]
     body = Request("POST", "http://a", data={"note": "no file"}, files=files, headers={"content-type": KIND}).read()
     found = files_of(body, KIND, 4)
     assert [data for _, data in found] == [data for _, data in sent]
-    assert [found[0][0], found[2][0]] == ["one.jpg", "picture"]
+    assert [found[0][0], found[2][0]] == ["one.jpg", "c.png"]
     with pytest.raises(UsageError, match="more than 3 fields"):
         files_of(body, KIND, 3)
     with pytest.raises(UsageError, match="no whole form"):
