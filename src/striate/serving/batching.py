@@ -76,15 +76,16 @@ class Batcher(Generic[Item, Answer]):
             self._changed.wait_for(lambda: len(self._ready) >= self._most or not self._reading, self._patience)
             batch = [self._ready.popleft() for _ in range(min(self._most, len(self._ready)))]
         batch = [(item, answer) for item, answer in batch if not answer.cancelled()]  # the client has gone
-        if batch:
-            self._seen(len(batch))
-            found = zip((answer for _, answer in batch), self._computed([item for item, _ in batch]), strict=True)
-            batch[0][1].get_loop().call_soon_threadsafe(_give, list(found))
-        with self._changed:
-            self._working = bool(self._ready)
-            goes_on = self._working
-        if goes_on:
-            self._executor.submit(self._work)
+        try:
+            if batch:
+                self._seen(len(batch))
+                found = zip((answer for _, answer in batch), self._computed([item for item, _ in batch]), strict=True)
+                batch[0][1].get_loop().call_soon_threadsafe(_give, list(found))
+        finally:
+            with self._changed:
+                self._working = goes_on = bool(self._ready)
+            if goes_on:
+                self._executor.submit(self._work)
 
     def _computed(self, items: Sequence[Item]) -> Sequence[Any]:
         """The answer of each, or the exception that it raises alone."""
