@@ -48,7 +48,9 @@ def main(folder: Path) -> None:
         (folder / "drift" / name).mkdir(parents=True, exist_ok=True)
         for number in range(CLIPS):
             write(folder / "drift" / name / f"{number:03}.mp4", clip(direction, rng))
-    run = striate.train(folder / "drift", out=folder / "run", epochs=12, set={"data.view": "both", "data.frames": 8})
+    run = striate.train(
+        folder / "drift", "two-stream", out=folder / "run", epochs=12, set={"data.view": "both", "data.frames": 8}
+    )
     for stream, figures in run.metrics["streams"].items():
         print(f"{stream}: accuracy {figures['accuracy']:.3f}")
     print(f"both: accuracy {run.metrics['test']['accuracy']:.3f}")

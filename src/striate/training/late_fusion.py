@@ -63,7 +63,7 @@ def fuse_streams(run: RunDirectory, prepared: Prepared, best: dict[str, Any]) ->
         return ""
     classes = has_one_class(prepared.task, prepared.data.splits["train"])
     train, val = (_alone(prepared, name) for name in ("train", "val"))
-    loss = scaled_loss if classes else partial(_loss, prepared.task)
+    loss: Callable[..., tuple[float, float]] = scaled_loss if classes else partial(_loss, prepared.task)
     chosen = choose_fusion(fusion.kind, tuple(network.streams), train if classes else None, val, loss)  # type: ignore[arg-type]
     fusion.take(chosen.share, chosen.weight, chosen.bias)
     weights = best.get("ema") or best["model"]

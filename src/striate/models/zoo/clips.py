@@ -213,7 +213,9 @@ def two_stream(
     if channels != COLORS + 2 and not (channels == 2 and directions):
         raise no_image("two-stream", input_shape, "clips of 5 channels (--data.view both), color and flow")
     seen = (2, *input_shape[1:])
-    parts = {"flow": (_MOTION[motion](seen, outputs, width, blocks), slice(-2, None))}
+    parts: dict[str, tuple[nn.Module, slice]] = {
+        "flow": (_MOTION[motion](seen, outputs, width, blocks), slice(-2, None))
+    }
     if channels != 2:
         rgb = small_tsm((COLORS, *input_shape[1:]), outputs, width, blocks, shift=0)
         parts = {"rgb": (rgb, slice(COLORS)), **parts}
