@@ -67,9 +67,6 @@ class TaskConfig:
     """Embeddings: whether a mirror image is of the class of its image, so that images are mirrored while training, and
     an embedding is the mean of that of an image and of its mirror image. Default: whether mirrored training images are
     nearest to others of their class."""
-    turned_classes: bool | None = None
-    """Embeddings: whether training images that are turned upside down, mirrored, or both are classes of their own, so
-    that there are four times as many to learn from; two where mirror images keep their class. Default: false."""
     code: Annotated[int, Ge(1), Le(65536)] = 32
     """Reconstructions: how many numbers the code has, of a network that gives a vector and has no code of its own."""
     beam: Annotated[int, Ge(1), Le(20)] = 3

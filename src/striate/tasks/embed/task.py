@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from striate.data.augment.warp import Warp
 from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset, SampleFacts
 from striate.data.loader import order_by_class
-from striate.errors import ConfigError
 from striate.records import Finding
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature
@@ -39,8 +37,6 @@ from striate.wording import percent, several
 
 CROP, ROTATE, SCALE = 0.7, 10.0, 0.1
 """The least share of an image that a crop keeps; degrees; and the largest change of size."""
-WAYS = ("", ", upside down", ", mirrored", ", upside down and mirrored")
-TURNED = "each class mirrored, upside down and both is a class of its own to learn from (--task.turned_classes false)"
 _COLLAPSED = 0.55
 """An area under the ROC curve of pairs below which classes are hardly told apart; 0.5 is chance."""
 
@@ -53,10 +49,7 @@ class Embed(Task):
     `seen` are the class numbers of the training split: others have no proxy, and count for nothing in the training
     loss. `each`: so many samples of a class follow one another in a batch. `threshold`: the cosine from which on two
     samples are said to be of one class; `slope`: how steep its probability rises there. Validation decides both.
-    `mirrored`: whether mirror images are of the same class, so that an embedding is that of both. `turned_classes`:
-    whether training images that are turned upside down, and mirrored ones unless these keep the class, are classes of
-    their own, with proxies of their own: a target is then a class number plus so many times the number of classes as
-    `warp_targets` says.
+    `mirrored`: whether mirror images are of the same class, so that an embedding is that of both.
     """
 
     classes: tuple[str, ...] = ()
@@ -67,14 +60,13 @@ class Embed(Task):
     threshold: float = 0.5
     slope: float = 10.0
     mirrored: bool = False
-    turned_classes: bool = False
 
     name: ClassVar[str] = "embed"
     annotation: ClassVar[str] = "identity"
     metrics = METRICS
     losses: ClassVar[tuple[str, ...]] = ("arcface", "proxy-anchor", "triplet", "supcon")
     fields: ClassVar[Mapping[str, frozenset[str]]] = dict.fromkeys(
-        losses, frozenset(("dimensions", "samples_per_class", "mirrored", "turned_classes"))
+        losses, frozenset(("dimensions", "samples_per_class", "mirrored"))
     )
     gives_vector: ClassVar[bool] = True
     exports: ClassVar[tuple[str, ...]] = ("embedding",)
@@ -88,20 +80,11 @@ class Embed(Task):
         seen = torch.unique(data.splits["train"].targets).tolist()
         mirrored = mirrors_keep_class(data) if config.mirrored is None else config.mirrored
         sizes = config.dimensions, loss, config.samples_per_class
-        turned = bool(config.turned_classes)
-        if turned and not (data.medium.pictures and len(data.input_shape) == 3):
-            got, remedy = f"true, and {data.medium.values}", "--task.turned_classes false"
-            raise ConfigError("task.turned_classes", got, "images, which can be mirrored and turned", remedy)
-        return cls(data.classes, tuple(seen), *sizes, mirrored=mirrored, turned_classes=turned)
-
-    @property
-    def _variants(self) -> int:
-        """In how many ways an image of a class is seen, each as a class of its own."""
-        return (2 if self.mirrored else 4) if self.turned_classes else 1
+        return cls(data.classes, tuple(seen), *sizes, mirrored=mirrored)
 
     @property
     def _proxies(self) -> int:
-        return len(self.seen) * self._variants if self.loss_name in BY_PROXY else 0
+        return len(self.seen) if self.loss_name in BY_PROXY else 0
 
     @property
     def outputs(self) -> int:
@@ -145,28 +128,14 @@ class Embed(Task):
         keeps the class."""
         del request
         varied = replace(usual, crop=max(usual.crop or 1.0, CROP), rotate=ROTATE, scale=SCALE)
-        if self.turned_classes:
-            varied = replace(varied, flip=usual.flip or True, vertical_flip=True)
         if not self.mirrored:
-            return varied, TURNED if self.turned_classes else ""
+            return varied, ""
         said = "mirror images are of their class too: embeddings are the mean of both (--task.mirrored false)"
         return replace(varied, flip=usual.flip or True), said
 
     def epoch_order(self, targets: torch.Tensor, seed: int, epoch: int) -> torch.Tensor:
         """`each` samples of a class after one another."""
         return order_by_class(targets, self.each, seed, epoch)
-
-    def warp_targets(self, targets: torch.Tensor, warp: Warp) -> torch.Tensor:
-        """With `turned_classes`, the class number plus the number of classes times: 0 of an image as it is, 1 upside
-        down, 2 mirrored, 3 both; mirrored ones count as they are where mirror images keep the class."""
-        if not self.turned_classes:
-            return targets
-        ways = torch.zeros(len(targets), dtype=torch.int64)
-        if warp.vertical_flip is not None:
-            ways += warp.vertical_flip
-        if not self.mirrored:
-            ways += 2 * warp.flip
-        return targets + len(self.classes) * ways.to(targets.device)
 
     # Loss
 
@@ -175,12 +144,10 @@ class Embed(Task):
         return (self._places(targets) >= 0).sum().float().clamp(min=1e-12)
 
     def _places(self, targets: torch.Tensor) -> torch.Tensor:
-        """(N,) of each class its place among those seen, of turned ones behind all that are not; −1 of others."""
-        seen, count = torch.tensor(self.seen, device=targets.device), max(1, len(self.classes))
-        numbers, ways = targets % count, targets // count
-        places = torch.searchsorted(seen, numbers).clamp(max=len(self.seen) - 1)
-        known = (seen[places] == numbers) & (ways < self._variants)
-        return torch.where(known, places + ways * len(self.seen), -1)
+        """(N,) of each class its place among those seen, −1 of others."""
+        seen = torch.tensor(self.seen, device=targets.device)
+        places = torch.searchsorted(seen, targets).clamp(max=len(self.seen) - 1)
+        return torch.where(seen[places] == targets, places, -1)
 
     def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Scalar: the mean loss of `loss_of` times the number of samples of classes that were seen."""
@@ -322,9 +289,8 @@ class Embed(Task):
         )
 
     def target_text(self, target: Any) -> str:
-        """The name of the class, and how a training image of it was turned."""
-        ways, number = divmod(int(target), len(self.classes))
-        return self.classes[number] + WAYS[ways]
+        """The name of the class."""
+        return self.classes[int(target)]
 
     def columns(self, names: Sequence[str]) -> list[str]:
         """The class, and the embedding."""
@@ -398,7 +364,6 @@ class Embed(Task):
             "threshold": self.threshold,
             "slope": self.slope,
             "mirrored": self.mirrored,
-            "turned_classes": self.turned_classes,
         }
 
 
