@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -164,7 +165,8 @@ def test_an_exported_file_and_a_folder_of_a_hub_are_served(digits_run: Path, onn
     buffer = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 31), dtype=np.uint8)).save(buffer, "PNG")
     lines = []
-    for run in Service([digits_run, onnx_file, tmp_path / "folder"], striate.load, Limits()).runs:
+    file = shutil.copy(onnx_file, tmp_path / "written.onnx")  # its own name is that of the run
+    for run in Service([digits_run, Path(file), tmp_path / "folder"], striate.load, Limits()).runs:
         (line,) = run.predict([run.read_picture(buffer.getvalue(), "a.png")])
         lines.append(line)
     assert [line["label"] for line in lines] == [lines[0]["label"]] * 3

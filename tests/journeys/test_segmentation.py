@@ -46,7 +46,17 @@ def test_a_layer_string_learns_to_segment(capsys: pytest.CaptureFixture[str]) ->
     assert main([*words, "--out", "run", "--json"]) == 0
     metrics = json.loads(capsys.readouterr().out)
     assert metrics["task"] == "segment"
-    keys = {"n", "loss", "iou", "dice", "pixel_accuracy", "iou_per_class", "iou_interval"}
+    keys = {
+        "n",
+        "loss",
+        "iou",
+        "dice",
+        "pixel_accuracy",
+        "iou_per_class",
+        "dice_per_class",
+        "boundary_f1",
+        "iou_interval",
+    }
     assert set(metrics["test"]) == keys
     assert metrics["test"]["iou"] >= 0.9
     assert (Path("run") / "plots" / "masks.png").exists()

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import striate
 from striate.cli import main
@@ -110,7 +111,7 @@ BASE = ["digits", "--model", "conv(4,3) relu fc(10)", "--epochs", "1"]
         ["--schedule.name", "constant"],
         ["--schedule.warmup", "0.5"],
         ["--schedule.final", "0.5"],
-        ["--augment.shift", "0"],
+        ["--augment.shift", "2"],
         ["--augment.flip", "true"],
         ["--augment.crop", "0.5"],
         ["--task.loss", "hinge"],
@@ -188,7 +189,7 @@ def test_minutes_become_steps_that_are_kept_in_the_configuration(capsys, monkeyp
     assert main(["train", *BASE[:-2], "--minutes", "0.02", "--out", "run"]) in (0, 1), capsys.readouterr().err
     text = Path("run/config.yaml").read_text()
     assert "minutes: 0.02" in text
-    steps = int(text.split("steps: ")[1].split("\n")[0])
+    steps = yaml.safe_load(text)["budget"]["steps"]
     assert load_checkpoint(Path("run/checkpoints/last.pt"))["step"] == steps
     assert main(["train", "--config", "run/config.yaml", "--out", "again"]) in (0, 1)
     assert Path("again/config.yaml").read_text() == text

@@ -108,11 +108,17 @@ class Meeting:
 
 
 @cache
+def _launchers_store(launch: Launch) -> Store:
+    """The launcher's store. Kept to the end of the program: where the first process serves it, others may still ask."""
+    store: Store = next(iter(rendezvous("env://", launch.rank, launch.count)))[0]
+    return store
+
+
+@cache
 def _common_store(launch: Launch) -> Store:
     """Where processes leave texts for one another: the launcher's store, which listens to the network; where all are on
     one machine, a file that is this user's, whose name is all that the launcher's store is asked for."""
-    store: Store = next(iter(rendezvous("env://", launch.rank, launch.count)))[0]
-    cache_of_user = cache_folder()
+    store, cache_of_user = _launchers_store(launch), cache_folder()
     on_this_machine = os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]  # other launchers may not say
     if not on_this_machine or cache_of_user is None:
         return store
