@@ -52,7 +52,7 @@ class ImageWhitening(nn.Module):
 def _filtered(x: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
     height, width = x.shape[2:]
     x = wide(x)
-    if not len(x):  # the Fourier transform refuses an empty batch
+    if x.shape[0] == 0:  # the Fourier transform refuses an empty batch
         return x
     mirrored = torch.cat([x, x.flip(3)], 3)
     mirrored = torch.cat([mirrored, mirrored.flip(2)], 2)
