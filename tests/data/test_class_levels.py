@@ -65,7 +65,7 @@ def test_the_level_says_which_folder_is_the_class(places: Path, level: int | str
 
 
 def test_a_level_without_pictures_or_folders_is_refused(places: Path) -> None:
-    with pytest.raises(DataError, match="at most 3 folders above a picture"):
+    with pytest.raises(DataError, match="at most 3 folders above a sample"):
         load(places, class_level=4)
     with pytest.raises(ConfigError, match=r"data\.class_level"):
         load_dataset(DataConfig(source="iris", class_level=1))

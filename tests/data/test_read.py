@@ -172,7 +172,7 @@ def test_an_empty_class_and_one_with_nothing_readable(tmp_path):
     folder(tmp_path)
     (tmp_path / "owl").mkdir()
     (tmp_path / "owl" / "a.txt").write_text("x")
-    with pytest.raises(DataError, match=r"owl/ holds 1 file \(1 \.txt\) and no picture"):
+    with pytest.raises(DataError, match=r"owl/ holds 1 file \(1 \.txt\) and no sample"):
         load(tmp_path)
     (tmp_path / "owl" / "a.png").write_text("x")
     with pytest.raises(DataError, match="no image of the class 'owl' can be read"):
@@ -187,7 +187,7 @@ def test_no_images_says_what_there_is(tmp_path):
     with pytest.raises(DataError, match=r"1 file \(1 \.pdf\)"):
         load(tmp_path)
     picture(tmp_path / "1.png")
-    with pytest.raises(DataError, match="1 picture lies in no class folder"):
+    with pytest.raises(DataError, match="1 sample lies in no class folder"):
         load(tmp_path)
 
 

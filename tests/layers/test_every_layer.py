@@ -82,6 +82,8 @@ OTHERS |= {"RestrictedBoltzmannMachine", "ConvolutionalBoltzmannMachine", "Visib
 """Machines, whose visible biases serve only what they imagine, tested in tests/models/test_boltzmann.py."""
 OTHERS |= {"Code", "Transposed"}
 """Layers of autoencoders, tested in tests/models/test_autoencoders.py."""
+OTHERS |= {"MotionEntropy", "LateFusion"}
+"""Of flow alone, and of several streams: tests/layers/test_motion_entropy.py and tests/training/test_late_fusion.py."""
 
 
 def test_every_layer_has_a_row() -> None:

@@ -17,7 +17,11 @@ from striate.models.zoo.small_resnet import SmallResidualBlock
 
 LIGHT = [name for name, info in MODELS.items() if info.published_macs < 10**8]
 """Networks whose published form runs in a moment; all of them, small, are in test_families.py."""
-FOR_DIGITS = [name for name in LIGHT if MODELS[name].reduction == 1 and name != "autoencoder"]  # it has no classes
+FOR_DIGITS = [
+    name
+    for name in LIGHT
+    if MODELS[name].reduction == 1 and len(MODELS[name].input_shape) == 3 and name != "autoencoder"  # it has no classes
+]
 
 
 def parameters(module):
@@ -95,7 +99,9 @@ def test_the_loss_begins_near_that_of_a_guess(model, classes):
 def test_biases_and_normalization_are_told_by_name_or_axes(name):
     for layer in build_model(name).modules():
         for kind, p in layer.named_parameters(recurse=False):
-            assert kind == "bias" or (p.ndim == 1) == isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)
+            assert kind == "bias" or (p.ndim == 1) == isinstance(
+                layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
+            )
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_a_member_that_is_no_array(striate) -> None:
     with zipfile.ZipFile("x.npz", "w") as archive:
         archive.writestr("x.npy", b"no array")
         archive.writestr("y.npy", header_of("(4,)") + bytes(4))
-    striate("data", "show", "x.npz", "--out", "sheet.png").refused("x is no array")
+    striate("data", "show", "x.npz", "--out", "sheet.png").refused("x is not an array")
 
 
 @pytest.mark.parametrize("shape", [(2**32 - 1,) * 4, (2**31, 2**31, 2), (0, 2**32 - 1, 2**32 - 1)])

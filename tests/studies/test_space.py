@@ -78,7 +78,7 @@ def test_a_text_means_what_it_says(text: str, expected: Range | Choices) -> None
         ("data.store=pack|stream", "where inputs lie"),
         ("data.packs=a|b", "where inputs lie"),
         ("evaluation.train_samples=100|200", "measured after a training"),
-        ("seed=0..9", "no merit"),
+        ("seed=0..9", "not better for a lucky seed"),
     ],
 )
 def test_a_wrong_text_is_refused_with_a_remedy(text: str, said: str) -> None:

@@ -69,7 +69,7 @@ class Unusual(nn.Module):
         (AuxiliaryConfig(layers=("fc2",)), "vector", (), "an inner layer"),
         (AuxiliaryConfig(layers=("conv1", "fc1", "conv1")), "vector", (), "--auxiliary.layers '[conv1,fc1]'"),
         (AuxiliaryConfig(rotation=1.0), "vector", (1, 8, 9), "8×9"),
-        (AuxiliaryConfig(layers=("fc1",)), "map", (), "no batch of maps"),
+        (AuxiliaryConfig(layers=("fc1",)), "map", (), "not a batch of maps"),
         (AuxiliaryConfig(layers=("conv1",)), "pyramid", (), "needs a pyramid"),
     ],
 )
@@ -81,7 +81,7 @@ def test_what_cannot_be_is_refused(config, needs, shape, said) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layer", "said"), [("memory", "no batch of features"), ("unused", "never run"), ("head", "the output layer")]
+    ("layer", "said"), [("memory", "not a batch of features"), ("unused", "never run"), ("head", "the output layer")]
 )
 def test_layers_of_any_module_are_looked_at(layer: str, said: str) -> None:
     module = Unusual()

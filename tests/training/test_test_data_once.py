@@ -183,7 +183,7 @@ def _standardizes_by_test(monkeypatch: pytest.MonkeyPatch) -> None:
     measure, initialize = prepare.measure_normalization, prepare._initialize
 
     def peeking(config: Any, data: Dataset, *rest: Any, **named: Any) -> Any:
-        monkeypatch.setattr(prepare, "measure_normalization", lambda _: measure(data.splits["test"]))
+        monkeypatch.setattr(prepare, "measure_normalization", lambda _, **named: measure(data.splits["test"], **named))
         return initialize(config, data, *rest, **named)
 
     monkeypatch.setattr(prepare, "_initialize", peeking)

@@ -133,7 +133,7 @@ def test_a_misspelled_name_gets_the_nearest_and_a_broken_file_its_name() -> None
     Path("bad.txt").write_bytes(b"\xff\xfe\x00")
     Path("words.txt").write_text("1 2 three", encoding="utf-8")
     Path("huge.txt").write_bytes(b"1 " * 600_000)
-    for name, got in (("bad.txt", "no text"), ("words.txt", "'three'"), ("huge.txt", "bytes")):
+    for name, got in (("bad.txt", "not text"), ("words.txt", "'three'"), ("huge.txt", "bytes")):
         with pytest.raises(UsageError) as caught:
             choose_kernel(name)
         assert name in caught.value.where
