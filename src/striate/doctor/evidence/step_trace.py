@@ -65,11 +65,12 @@ class LayerView:
 class StepTrace:
     """What was seen in one training step. `arguments`: of the network's first call. `outputs`: what it gave.
 
-    `loss_outputs`, `loss_targets`: what the loss was given, where the step called it. `loss`: its value, or what the
-    step returned. `gradients`: norm of each parameter's gradient of this step alone, by name; None where there was
-    none. `error`, `phase`: what was raised, in `forward`, `loss`, `backward` or `step`. `called`: names of modules that
-    ran. `calls`: how often the whole network ran. `functions`: classes of `torch.autograd.Function` that someone wrote,
-    in the graph of outputs and loss.
+    `loss_outputs`, `loss_targets`: what the loss was given, where the step called it; `blended`: a later call had other
+    targets of the same outputs, as where samples are blended. `loss`: its value, or what the step returned.
+    `gradients`: norm of each parameter's gradient of this step alone, by name; None where there was none. `error`,
+    `phase`: what was raised, in `forward`, `loss`, `backward` or `step`. `called`: names of modules that ran. `calls`:
+    how often the whole network ran. `functions`: classes of `torch.autograd.Function` that someone wrote, in the graph
+    of outputs and loss.
     """
 
     layers: list[LayerView] = field(default_factory=list)
@@ -77,6 +78,7 @@ class StepTrace:
     outputs: Any = None
     loss_outputs: Any = None
     loss_targets: Any = None
+    blended: bool = False
     loss: float | None = None
     loss_needs_gradient: bool | None = None
     gradients: dict[str, float | None] = field(default_factory=dict)

@@ -138,6 +138,10 @@ class Watch:
             step_trace.loss_targets = None if targets is None else targets.detach().clone()
             if isinstance(value, torch.Tensor):
                 step_trace.loss_needs_gradient = value.requires_grad
+        elif step_trace is not None and targets is not None and step_trace.loss_targets is not None:
+            first = step_trace.loss_outputs
+            same = outputs is not None and first is not None and torch.equal(outputs, first)
+            step_trace.blended |= same and not torch.equal(targets, step_trace.loss_targets)
 
     def _entering(self, call: ModuleCall) -> None:
         self.phase = "forward"

@@ -127,7 +127,7 @@ def _given(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor, str]:
     shown = main_tensor(first.arguments[0]) if first.arguments else None
     if shown is None or inputs is None or (shown.shape == inputs.shape and torch.equal(shown.cpu(), inputs.cpu())):
         return evidence.samples.sole_inputs, evidence.samples.labels, "loader"
-    if not evidence.samples.plain or len(shown) != len(inputs):
+    if first.blended or not evidence.samples.plain or len(shown) != len(inputs):
         raise NoEvidence("the step gives the loss other targets than the loader yields")
     kept: list[torch.Tensor] = []
 
