@@ -103,7 +103,7 @@ def validation_is_of_another_size(seed: int, fixed: bool = False) -> Case:
         DataLoader(_Resized(data.x, data.y, 12), batch_size=32, shuffle=True),
         DataLoader(_Resized(data.x_val, data.y_val, 12 if fixed else 36), batch_size=100),
         nn.CrossEntropyLoss(),
-        lambda parameters: optim.Adam(parameters, lr=5e-3),
+        lambda parameters: optim.Adam(parameters, lr=2e-3),
         step,
     )
 

@@ -91,7 +91,7 @@ def train_overridden_to_stay_in_eval(seed: int, fixed: bool = False) -> Case:
         def __init__(self) -> None:
             super().__init__()
             blocks = [
-                nn.Sequential(nn.Linear(13 if i == 0 else 32, 32), nn.BatchNorm1d(32), nn.ReLU()) for i in range(6)
+                nn.Sequential(nn.Linear(13 if i == 0 else 32, 32), nn.BatchNorm1d(32), nn.ReLU()) for i in range(8)
             ]
             self.body = nn.Sequential(*blocks, nn.Dropout(0.1))
             self.head = nn.Linear(32, 3)
