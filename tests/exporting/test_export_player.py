@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +31,16 @@ FIELDS = {
 }
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("played") / "run"
+    striate.train("gym:striate/Catch-v0", "conv(4,3) ln relu fc(3)", out=run, set=FIELDS)
+    return run
+
+
 @pytest.fixture
-def run() -> Path:
-    striate.train("gym:striate/Catch-v0", "conv(4,3) ln relu fc(3)", out="run", set=FIELDS)
-    return Path("run")
+def run(trained: Path) -> Path:
+    return Path(shutil.copytree(trained, "run"))
 
 
 @pytest.mark.parametrize("format", few_quick(["torch", "onnx", "openvino"], ["torch"]))
@@ -86,6 +93,7 @@ def test_a_file_with_other_values_or_actions_is_refused(run: Path, monkeypatch: 
     assert not list((run / "exports").iterdir())
 
 
+@pytest.mark.slow
 def test_what_a_player_cannot_be_exported_as_is_refused(run: Path) -> None:
     with pytest.raises(UsageError, match="learned from rewards"):
         striate.export(run, "hub")

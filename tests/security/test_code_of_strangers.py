@@ -61,7 +61,7 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.each_nth(4)
+@pytest.mark.each_nth(6)
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words))
 def test_the_code_of_a_strangers_run_is_not_run(striate, strangers, words) -> None:
     striate(*words).refused("a network that is code", "striate summary")
@@ -168,7 +168,7 @@ def strange_part(request, small_run) -> str:
     return name
 
 
-@pytest.mark.each_nth(6)
+@pytest.mark.each_nth(11)
 @pytest.mark.parametrize("strange_part", FIELDS, indirect=True)
 @pytest.mark.parametrize(
     "words",
