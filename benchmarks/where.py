@@ -20,10 +20,11 @@ import subprocess
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -118,25 +119,37 @@ def measure(found: list[np.ndarray], scenes: Scenes) -> dict[str, float]:
     return result
 
 
-def segment(options: argparse.Namespace) -> None:
+def compete(
+    options: argparse.Namespace,
+    sets: Mapping[str, Callable[[Path, int], Any]],
+    contenders: Mapping[str, Callable[..., tuple[Any, dict[str, Any]]]],
+    judge: Callable[[Any, Any], dict[str, float]],
+    headline: Callable[[dict[str, Any]], float],
+) -> None:
+    """Train each contender on each set with each seed, and keep what `judge` says of what it found on the test part."""
     data = Path(os.environ["STRIATE_DATA"])
     rows = json.loads(OUT.read_text()) if OUT.exists() else []
-    for name in options.sets or list(SETS):
-        for who, contender in (("striate", striate), ("unet", unet)):
+    for name in options.sets or list(sets):
+        for who, contender in contenders.items():
             figures = []
             for seed in options.seeds if options.only in (None, who) else ():
-                scenes = SETS[name](data, seed)
-                minutes = options.minutes or scenes.minutes
+                content = sets[name](data, seed)
+                minutes = options.minutes or content.minutes
                 with tempfile.TemporaryDirectory() as folder:
-                    found, about = contender(scenes, minutes, seed, Path(folder))
-                row = {"part": "segment", "set": name, "who": who, "minutes": minutes, "seed": seed}
-                row |= {"threads": torch.get_num_threads(), **about, **measure(found, scenes)}
+                    found, about = contender(content, minutes, seed, Path(folder))
+                row = {"part": options.part, "set": name, "who": who, "minutes": minutes, "seed": seed}
+                row |= {"threads": torch.get_num_threads(), **about, **judge(found, content)}
                 print(json.dumps(row), flush=True)
                 rows.append(row)
                 OUT.write_text(json.dumps(rows, indent=1) + "\n")
-                figures.append(row["f1"] if "f1" in row else row["miou"])
+                figures.append(headline(row))
             if len(figures) > 1:
                 print(f"{name} {who}: {statistics.mean(figures):.4f} ± {statistics.stdev(figures):.4f}")
+
+
+def segment(options: argparse.Namespace) -> None:
+    contenders = {"striate": striate, "unet": unet}
+    compete(options, SETS, contenders, measure, lambda row: row["f1"] if "f1" in row else row["miou"])
 
 
 @dataclass(frozen=True)
@@ -150,7 +163,7 @@ class Photographs:
     minutes: float
 
 
-def bccd(data: Path) -> Photographs:
+def bccd(data: Path, _: int) -> Photographs:
     folder, boxes, names = data / "bccd", {}, {}
     parts = {part: (folder / "ImageSets" / "Main" / f"{part}.txt").read_text().split() for part in ("train", "val")}
     for stem in [*parts["train"], *parts["val"]]:
@@ -166,7 +179,7 @@ def bccd(data: Path) -> Photographs:
     return Photographs(train, test, boxes, tuple(names), 15)
 
 
-DETECTION_SETS: dict[str, Callable[[Path], Photographs]] = {"bccd": bccd}
+DETECTION_SETS: dict[str, Callable[[Path, int], Photographs]] = {"bccd": bccd}
 
 
 def striate_boxes(photographs: Photographs, minutes: float, seed: int, work: Path) -> tuple[list[np.ndarray], dict]:
@@ -223,24 +236,8 @@ def measure_boxes(found: list[np.ndarray], photographs: Photographs) -> dict[str
 
 
 def detect(options: argparse.Namespace) -> None:
-    data = Path(os.environ["STRIATE_DATA"])
-    rows = json.loads(OUT.read_text()) if OUT.exists() else []
-    for name in options.sets or list(DETECTION_SETS):
-        photographs = DETECTION_SETS[name](data)
-        minutes = options.minutes or photographs.minutes
-        for who, contender in (("striate", striate_boxes), ("fcos", fcos)):
-            figures = []
-            for seed in options.seeds if options.only in (None, who) else ():
-                with tempfile.TemporaryDirectory() as folder:
-                    found, about = contender(photographs, minutes, seed, Path(folder))
-                row = {"part": "detect", "set": name, "who": who, "minutes": minutes, "seed": seed}
-                row |= {"threads": torch.get_num_threads(), **about, **measure_boxes(found, photographs)}
-                print(json.dumps(row), flush=True)
-                rows.append(row)
-                OUT.write_text(json.dumps(rows, indent=1) + "\n")
-                figures.append(row["map50"])
-            if len(figures) > 1:
-                print(f"{name} {who}: {statistics.mean(figures):.4f} ± {statistics.stdev(figures):.4f}")
+    contenders = {"striate": striate_boxes, "fcos": fcos}
+    compete(options, DETECTION_SETS, contenders, measure_boxes, lambda row: row["map50"])
 
 
 PARTS = {"segment": segment, "detect": detect}
