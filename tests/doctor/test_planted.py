@@ -6,13 +6,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 from planted.case import Fault, Healthy
 from planted.every import FAULTS, HEALTHY, diagnosed, is_named
 
 from quick import few_quick
+from striate.machine.precision import bf16_on_cpu
 
-BF16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # more than oneDNN asks for
 CODES = sorted({fault.code for fault in FAULTS})
 FIRST = [next(fault for fault in FAULTS if fault.code == code) for code in CODES]
 REST = [fault for fault in FAULTS if fault not in FIRST]
@@ -23,7 +22,7 @@ WARNED = 1 / 25
 
 
 def named(fault: Fault) -> None:
-    if fault.name == "large_convolutions_in_the_plain_layout" and not BF16:
+    if fault.name == "large_convolutions_in_the_plain_layout" and not bf16_on_cpu():
         pytest.skip("this processor imitates bf16: computed otherwise the network is not faster")
     found = diagnosed(fault.build(0))
     assert is_named(found, fault.code, fault.also), [str(finding) for finding in found.findings]

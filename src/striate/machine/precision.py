@@ -24,6 +24,8 @@ def bf16_on_cpu() -> bool:
     """Whether the processor has products of bf16, which are imitated elsewhere, slower than those of fp32."""
     import torch
 
+    if torch.backends.cpu.get_cpu_capability().startswith("AVX"):  # where oneDNN also says yes to an imitation
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
