@@ -201,8 +201,9 @@ def _said(sentence: str) -> list[str]:
 
 def _table(curve: LearningCurve, every: tuple[SizePoint, ...]) -> list[str]:
     repeated = len(curve.seeds) > 1
+    mean = f"mean of {len(curve.seeds)}" if len(curve.seeds) > _SHOWN_SEEDS else "mean"
     head = ["part", "samples", "steps", *(f"seed {seed}" for seed in curve.seeds[:_SHOWN_SEEDS])]
-    rows = [[*head, *(["mean"] if repeated else [])]]
+    rows = [[*head, *([mean] if repeated else [])]]
     for n in sorted({point.n for point in every}):
         points = [point for point in every if point.n == n]
         values = [point.value for point in points]
