@@ -130,3 +130,12 @@ def test_a_class_of_one_image_is_an_error_before_training_and_one_without_valida
     assert found["data.too-few"].severity == "error"
     assert "jay" in found["data.too-few"].why
     assert "val has no jay, owl" in found["data.missing-class"].measured
+
+
+def test_too_few_classes_for_embeddings_name_the_option_that_makes_each_folder_one(places: Path) -> None:
+    config = DataConfig(source=str(places))
+    with pytest.raises(DataError, match=r"--data.class_level path: each of 12 folders is a class") as refused:
+        load_dataset(config, annotation="identity")
+    assert "north/2021/ash" in str(refused.value)
+    data = load_dataset(DataConfig(source=str(places), class_level="path"), annotation="identity")
+    assert len(data.classes) == 12

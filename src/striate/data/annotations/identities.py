@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
 import numpy as np
@@ -62,7 +63,11 @@ class Identities(Classes):
                     f"data {data.source}",
                     f"{found} in {name}, of {several(int(counts.max()), 'sample')} at most",
                     "two classes or more in each split, six where splits are to be made, and two samples of one class",
-                    "add classes, or, where they are the same in training and later: --task classify",
+                    more_classes(
+                        (row.path for row in data.rows),
+                        (row.label for row in data.rows),
+                        "add classes, or, where they are the same in training and later: --task classify",
+                    ),
                 )
 
     def match(
@@ -71,3 +76,11 @@ class Identities(Classes):
         """The classes are those of the listing, known or not."""
         del classes, preparation
         return listing, ()
+
+
+def more_classes(paths: Iterable[str], labels: Iterable[str], otherwise: str) -> str:
+    """What to do where these samples have too few classes: each of their folders as one, where those are more."""
+    folders = sorted({str(PurePosixPath(path).parent) for path in paths if "/" in path})
+    if len(folders) > len(set(labels)):
+        return f"--data.class_level path: each of {several(len(folders), 'folder')} is a class ({listed(folders, 2)})"
+    return otherwise

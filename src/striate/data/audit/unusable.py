@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from striate.data.annotations.annotation_kinds import annotation_kind
+from striate.data.annotations.identities import more_classes
 from striate.data.audit.classes import two_classes
 from striate.data.audit.files import larger_limit
 from striate.data.audit.marked import some
@@ -41,7 +42,7 @@ def refuse_unusable(
             f"{several(len(split), 'readable sample')} with {len(set(scan.contents.values()))} different contents,"
             f" and none of them in {lacking}",
             f"enough samples for {listed(needed)}",
-            "add classes: two for each split, six in all"
+            more_classes(listing.paths, listing.labels, "add classes: two for each split, six in all")
             if annotation_kind(listing.annotation).open_classes
             else "add samples: three different ones for each class at least",
         )
