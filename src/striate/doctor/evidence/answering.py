@@ -10,6 +10,7 @@ from torch.nn import functional
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import main_tensor, parts
+from striate.tasks.every import TASKS
 
 _COMPARING = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 _DRAWS = ("randn", "randn_like", "normal", "rand", "rand_like")
@@ -28,6 +29,9 @@ def predicts_targets(evidence: Evidence) -> bool:
         return _reconstructs(evidence, targets)
     if not evidence.setup.compares and targets.ndim < 2:
         return False  # class numbers beside embeddings
+    own = evidence.setup.task in TASKS and not evidence.setup.compares
+    if own and targets.ndim > 2 and not targets.is_floating_point():
+        return False  # numbers of objects, not of classes
     compared = evidence.first.loss_targets
     if isinstance(compared, torch.Tensor) and len(compared) == len(targets) and compared.ndim <= outputs.ndim:
         if compared.numel() == targets.numel():

@@ -292,7 +292,9 @@ def _opened(data: bytes, where: str, max_pixels: int) -> Iterator[_Film]:
         try:
             with zipfile.ZipFile(BytesIO(data)) as archive:
                 yield _Pictures(archive, where, max_pixels)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError):
+        except Exception as error:  # damaged archives raise anything: BadZipFile, struct.error, ValueError, …
+            if isinstance(error, Unreadable):
+                raise
             raise Unreadable(where, "a damaged archive of frames", "a folder of frames") from None
         return
     if data[:3] == b"GIF":

@@ -130,7 +130,7 @@ DUPLICATES = Check(
     question="Is training shown different samples?",
     threshold=DUPLICATES_THRESHOLD,
     run=_find_duplicates,
-    explains="data.label-noise data.too-few fit.overfit",
+    explains="data.imbalance data.label-noise data.missing-class data.too-few fit.overfit",
 )
 
 
