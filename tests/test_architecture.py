@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from quick import parsed
 from striate.tasks.every import TASKS
 
 SOURCE = Path(__file__).parent.parent / "src" / "striate"
@@ -83,7 +84,7 @@ def text_of(file: Path) -> str:
 
 @cache
 def tree_of(file: Path) -> ast.Module:
-    return ast.parse(text_of(file))
+    return parsed(text_of(file))
 
 
 def statements(tree: ast.AST, *, typing: bool) -> Iterator[ast.AST]:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import striate
+from quick import parsed
 from striate.wording import (
     listed,
     one_line,
@@ -117,7 +118,7 @@ def counts(value: ast.expr, form: str) -> bool:
 def bare_plurals(source: str) -> list[str]:
     """Counts with a plural behind them that nothing turns into a singular."""
     found = []
-    for text in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.JoinedStr)):
+    for text in (node for node in ast.walk(parsed(source)) if isinstance(node, ast.JoinedStr)):
         for one, after in pairwise(text.values):
             if isinstance(one, ast.FormattedValue) and isinstance(after, ast.Constant):
                 form = "".join(str(part.value) for part in getattr(one.format_spec, "values", ()))
