@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from striate.data.augment.augment import _PIXELS, Augmentation, augment_batch, draw_augmentation
 from striate.data.augment.pixels import Change, PixelStep
+from striate.data.augment.warp import Warp
 from striate.data.config import AugmentConfig
 
 EVERYTHING = AugmentConfig(
@@ -259,3 +260,20 @@ def test_a_further_step_is_one_object_in_the_list(monkeypatch: pytest.MonkeyPatc
     assert torch.equal(augmentation.color.hue, before.hue)
     x = images(3, len(IDS))
     assert torch.equal(augmentation.changes[0](x), x | 1)
+
+
+@pytest.mark.parametrize("width", [8, 12])
+def test_quarter_turns_copy_every_pixel_and_halves_are_left_where_images_are_not_square(width: int) -> None:
+    x = torch.randint(0, 256, (64, 3, 8, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    config = AugmentConfig(quarter_turns=True)
+    out, warp = augment_batch(x, config, 0, 0, torch.arange(64))
+    assert isinstance(warp, Warp)
+    assert warp.turns is not None
+    counts = torch.bincount(warp.turns, minlength=4)
+    assert (counts > 4).tolist() == ([True] * 4 if width == 8 else [True, False, True, False])
+    for one, turned, quarters in zip(x, out, warp.turns.tolist(), strict=True):
+        assert torch.equal(turned, one.rot90(quarters, (1, 2)))
+    place = torch.tensor([[[0.5, -0.25]]]).expand(64, 1, 2)
+    moved = warp.move(place, (8, width))
+    for quarters, (right, down) in zip(warp.turns.tolist(), moved[:, 0].tolist(), strict=True):
+        assert (right, down) == [(0.5, -0.25), (-0.25, -0.5), (-0.5, 0.25), (0.25, 0.5)][quarters]

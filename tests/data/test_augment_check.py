@@ -16,12 +16,12 @@ ON = AugmentConfig(
     shift=3, flip=True, vertical_flip=True, crop=0.5, rotate=20, scale=0.2, shear=15, color=0.5, noise=0.5, blur=1.0,
     cutout=0.3, policy="trivial", mixup=0.2, cutmix=1.0, fill="reflect", transform="grain.py:grain",
     window=64, zoom=2.0, time_shift=0.5, gain=6, speed=0.1, time_mask=0.2, frequency_mask=0.2, depth_flip=True,
-    foreground=0.3,
+    foreground=0.3, quarter_turns=True,
 )  # fmt: skip
 OFF = AugmentConfig(
     shift=0, flip=False, vertical_flip=False, crop=1.0, rotate=0, scale=0, shear=0, color=0, noise=0, blur=0, cutout=0,
     policy="none", mixup=0, cutmix=0, fill="edge", window=0, zoom=1.0, time_shift=0, gain=0, speed=0,
-    time_mask=0, frequency_mask=0, depth_flip=False, foreground=0,
+    time_mask=0, frequency_mask=0, depth_flip=False, foreground=0, quarter_turns=False,
 )  # fmt: skip
 
 

@@ -37,7 +37,7 @@ OFF = AugmentConfig(
     shift=0, flip=False, vertical_flip=False, crop=1.0, rotate=0, scale=0, shear=0, color=0, noise=0, blur=0, cutout=0,
     policy="none", mixup=0, cutmix=0, fill="edge", window=0, zoom=1.0,
     time_shift=0, gain=0, speed=0, time_mask=0, frequency_mask=0,
-    depth_flip=False, foreground=0,
+    depth_flip=False, foreground=0, quarter_turns=False,
 )  # fmt: skip
 
 

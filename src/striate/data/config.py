@@ -188,6 +188,8 @@ class AugmentConfig:
     pixels (`reflect`), or black (`zero`)."""
     rotate: Annotated[float, Ge(0), Le(180)] | None = None
     """Largest rotation either way in degrees, about the center."""
+    quarter_turns: bool | None = None
+    """Turn images by 0, 90, 180 or 270°, each equally likely; by 0 or 180° where they are not square."""
     scale: Annotated[float, Ge(0), Lt(1)] | None = None
     """Largest change of size: 0.1 scales by 0.9 to 1.1."""
     shear: Annotated[float, Ge(0), Le(60)] | None = None

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from striate.data.augment.warp import Warp
 from striate.data.config import AugmentConfig, DataConfig
 from striate.data.dataset import Split
 from striate.data.media.every_medium import medium_of
 from striate.data.read import load_dataset, load_for_evaluation
-from striate.errors import DataError
+from striate.errors import ConfigError, DataError
 from striate.tasks.config import TaskConfig
 from striate.tasks.embed.mirrors import mirrors_keep_class
 from striate.tasks.embed.task import Embed
@@ -146,3 +147,46 @@ def test_mirror_images_count_where_they_keep_the_class() -> None:
         assert torch.allclose(*outputs, atol=1e-6) is expected
         varied = task.augmentation(AugmentConfig(flip=False, crop=1.0), AugmentConfig())[0]
         assert varied.flip is expected
+
+
+def test_turned_images_are_classes_of_their_own_in_training_alone() -> None:
+    task = Embed(tuple("abcde"), (0, 2, 3), 4, turned_classes=4)
+    still = torch.zeros(4, dtype=torch.bool)
+    warp = Warp(still, torch.zeros(4, 2), turns=torch.tensor([0, 1, 2, 3]))
+    targets = task.warp_targets(torch.tensor([2, 2, 2, 1]), warp)
+    assert targets.tolist() == [2, 7, 12, 16]
+    assert [task.target_text(k) for k in targets] == ["c", "c, turned by 90°", "c, turned by 180°", "b, turned by 270°"]
+    assert float(task.weight(targets)) == 3, "b is not trained, however it is turned"
+    assert task.outputs == 4 + 4 * 3
+    angles = torch.nn.functional.one_hot(torch.tensor([1, 4, 7, 0]), 12).float()
+    right = torch.cat([torch.zeros(4, 4), angles], dim=1)
+    assert task.loss(right, targets) < task.loss(right, torch.tensor([2, 2, 2, 1])), "each has a proxy of its own"
+    usual, said = task.augmentation(AugmentConfig(), AugmentConfig())
+    assert usual.quarter_turns
+    assert "turned by 90, 180 and 270°" in said
+    assert Embed.from_state(task.state()) == task
+
+
+def test_images_that_are_not_square_are_turned_upside_down_alone() -> None:
+    task = Embed(tuple("ab"), (0, 1), 4, turned_classes=2)
+    warp = Warp(torch.zeros(2, dtype=torch.bool), torch.zeros(2, 2), turns=torch.tensor([0, 2]))
+    assert task.warp_targets(torch.tensor([0, 1]), warp).tolist() == [0, 3]
+    assert task.outputs == 4 + 2 * 2
+    assert task.target_text(torch.tensor(3)) == "b, turned by 180°"
+    assert float(task.weight(torch.tensor([0, 4]))) == 1, "there is no third turn"
+
+
+def test_few_classes_whose_mirror_images_are_others_are_turned(arrays: Path) -> None:
+    data = load_dataset(DataConfig(str(arrays)), annotation="identity")
+    count = len(data.splits["train"].targets.unique())
+    for mirrored, asked, ways in ((False, None, 4), (True, None, 1), (True, True, 4), (False, False, 1)):
+        task = Embed.make(data, TaskConfig(turned_classes=asked, mirrored=mirrored), "arcface")
+        assert task.turned_classes == ways
+        assert task.outputs == task.dimensions + ways * count
+
+
+def test_turned_classes_are_refused_where_nothing_can_be_turned(arrays: Path) -> None:
+    data = load_dataset(DataConfig(str(arrays)), annotation="identity")
+    table = cast(Any, SimpleNamespace(medium=medium_of("table"), splits=data.splits, input_shape=(8,), classes=("a",)))
+    with pytest.raises(ConfigError, match="turned_classes"):
+        Embed.make(table, TaskConfig(turned_classes=True, mirrored=False), "arcface")

@@ -29,6 +29,7 @@ _ASPECT = math.log(4 / 3)  # crops are between 3:4 and 4:3, as in Szegedy et al.
 _MOVES = ("flip", "down", "right", "area", "aspect", "top", "left", "vertical_flip", "rotate", "scale", "shear")
 _COLORS = ("brightness", "contrast", "saturation", "hue", "cut_down", "cut_right", "blur")
 _TRIVIAL = ("operation", "strength", "sign")
+_TURN = "turn"
 STEPS = (BLUR, CUTOUT, *sound.STEPS)
 """Further changes of pixel values. They are applied in this order, and draw their random numbers from the columns after
 all others: a new one stands at the end."""
@@ -124,11 +125,12 @@ def draw_augmentation(
     trivial = config.policy == "trivial"
     steps = [(step, value) for step in STEPS if (value := getattr(config, step.field))]
     pixels = trivial or config.color or steps
-    bends = trivial or any((config.rotate, config.scale, config.shear))
+    bends = trivial or _bends(config)
     moves = bends or config.shift or config.flip or config.vertical_flip or config.window or _crops(config)
     if not (moves or pixels):
         return None
     names = (*_MOVES, *_PIXELS) if pixels else _MOVES if bends else _MOVES[:_CHEAP_COLUMNS]
+    names = (*_MOVES, *_PIXELS, _TURN) if config.quarter_turns else names
     known = ids.numpy()
     columns = uniforms(hash_key(seed, epoch, 1), known, len(names))
     u = dict(zip(names, torch.from_numpy(columns).unbind(1), strict=True))
@@ -146,6 +148,10 @@ def draw_augmentation(
         changes=tuple(step.draw(value, u) for step, value in steps),
         motion=motion,
     )
+
+
+def _bends(config: AugmentConfig) -> bool:
+    return any((config.rotate, config.scale, config.shear, config.quarter_turns))
 
 
 def _crops(config: AugmentConfig) -> bool:
@@ -178,14 +184,18 @@ def _draw_warp(
         shift = torch.floor(torch.stack([u["down"], u["right"]], dim=1) * (2 * config.shift + 1)).long() - config.shift
     else:
         shift = torch.zeros(len(flip), 2, dtype=torch.int64)
+    turns = None
+    if config.quarter_turns:
+        turns = torch.floor(4 * u[_TURN]).long() if shape[1] == shape[2] else 2 * torch.floor(2 * u[_TURN]).long()
     return Warp(
         flip,
         shift if trivial is None else shift + trivial.shift(shape[1], shape[2]),
         _boxes(config.crop or 1, u, shape) if _crops(config) else None,
         (u["vertical_flip"] < 0.5) if config.vertical_flip else None,
-        _bend(config, u, trivial) if trivial or any((config.rotate, config.scale, config.shear)) else None,
+        _bend(config, u, trivial, turns) if trivial or _bends(config) else None,
         config.fill or "edge",
         window,
+        turns,
     )
 
 
@@ -201,8 +211,11 @@ def _boxes(smallest: float, u: dict[str, torch.Tensor], shape: tuple[int, ...]) 
     return (torch.cat([first, extent], dim=1) / sides.repeat(2)).float()
 
 
-def _bend(config: AugmentConfig, u: dict[str, torch.Tensor], trivial: Trivial | None) -> torch.Tensor:
-    """(B, 2, 2) float64 on (right, down): slanted along y, then x, then scaled and rotated counterclockwise."""
+def _bend(
+    config: AugmentConfig, u: dict[str, torch.Tensor], trivial: Trivial | None, turns: torch.Tensor | None
+) -> torch.Tensor:
+    """(B, 2, 2) float64 on (right, down): turned by (B,) quarters counterclockwise, slanted along y, then x, then
+    scaled and rotated counterclockwise."""
     angle = _either_way(u["rotate"], math.radians(config.rotate or 0))
     slant = torch.tan(_either_way(u["shear"], math.radians(config.shear or 0)))
     slant_y = torch.zeros_like(slant)
@@ -214,7 +227,11 @@ def _bend(config: AugmentConfig, u: dict[str, torch.Tensor], trivial: Trivial | 
     along_x = torch.stack([one, slant, 0 * one, one], dim=1).view(-1, 2, 2)
     along_y = torch.stack([one, 0 * one, slant_y, one], dim=1).view(-1, 2, 2)
     scale = 1 + _either_way(u["scale"], config.scale or 0)
-    return turn @ along_x @ along_y * scale[:, None, None]
+    bend: torch.Tensor = turn @ along_x @ along_y * scale[:, None, None]
+    return bend if turns is None else bend @ _QUARTERS[turns]
+
+
+_QUARTERS = torch.stack([torch.linalg.matrix_power(torch.tensor([[0.0, 1], [-1, 0]]).double(), k) for k in range(4)])
 
 
 def _draw_color(config: AugmentConfig, u: dict[str, torch.Tensor], trivial: Trivial | None) -> ColorChange:
@@ -276,6 +293,7 @@ def describe_augmentation(config: AugmentConfig, shape: tuple[int, ...], *, fram
         "zoom": f"images up to {config.zoom or 1:g} times smaller or larger" if (config.zoom or 1) > 1 else "",
         "flip": "mirroring in every other epoch" if config.flip == "alternate" else "mirroring",
         "vertical_flip": "mirroring upside down",
+        "quarter_turns": "quarter turns" if shape[-1] == shape[-2] else "half turns",
         "shear": f"slants up to {config.shear or 0:g}°",
         "scale": f"sizes ± {config.scale or 0:.0%}",
         "rotate": f"rotations up to {config.rotate or 0:g}°",

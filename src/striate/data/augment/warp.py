@@ -133,7 +133,8 @@ class Warp:
     `flip`, `vertical_flip`: (B,) bool, mirrored left to right, upside down. `shift`: (B, 2) int64 pixels down and
     right. `box`: (B, 4) float32 top, left, height, width of the kept part as shares of the image (0 to 1), resized
     back; what is beside it is not seen again. `linear`: (B, 2, 2) float64, takes (right, down) in pixels from the
-    center to where it is moved. None leaves all as they are. `fill`: what moves in from outside.
+    center to where it is moved. None leaves all as they are. `fill`: what moves in from outside. `turns`: (B,) int64,
+    how many quarter turns counterclockwise are in `linear` before all else.
     An image whose `box` and `linear` change nothing is copied and not interpolated: bytes stay bytes.
     """
 
@@ -144,6 +145,7 @@ class Warp:
     linear: torch.Tensor | None = None
     fill: Fill = "edge"
     window: Window | None = None
+    turns: torch.Tensor | None = None
 
     def apply(self, x_BCHW: torch.Tensor, *, nearest: bool = False, fill: float | None = None) -> torch.Tensor:
         """The moved batch, of the same dtype, and of the same shape unless there is a window; `nearest` keeps class
@@ -225,7 +227,7 @@ class Warp:
             return None if field is None else field[rows]
 
         flip, shift = self.flip[rows], self.shift[rows]
-        return Warp(flip, shift, of(self.box), of(self.vertical_flip), of(self.linear), self.fill)
+        return Warp(flip, shift, of(self.box), of(self.vertical_flip), of(self.linear), self.fill, turns=of(self.turns))
 
 
 def _in_pixels(box: torch.Tensor, shape: torch.Size) -> torch.Tensor:

@@ -83,9 +83,10 @@ class Caption(Task):
     reads_tree: ClassVar[bool] = True
     exports: ClassVar[tuple[str, ...]] = ("tokens", "log_probabilities", "attention")
     draws: ClassVar[bool] = True
-    refused_augmentation: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("mixup", "cutmix"), "images with captions: two sentences cannot be blended"
-    )
+    refused_augmentation: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("mixup", "cutmix"), "images with captions: two sentences cannot be blended"),
+        "quarter_turns": "images with captions: what is above would be beside",
+    }
     loss_name: ClassVar[str] = "cross-entropy"  # type: ignore[misc]
 
     @classmethod

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from striate.data.augment.warp import Warp
 from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset, SampleFacts
 from striate.data.loader import order_by_class
+from striate.errors import ConfigError
 from striate.records import Finding
 from striate.runs.predictions import Predictions as KeptPredictions
 from striate.statistics.calibration import Temperature
@@ -35,6 +37,8 @@ from striate.tasks.task import Explained, Task
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent, several
 
+_MANY = 1000
+"""Classes, from which on they are enough as they are."""
 CROP, ROTATE, SCALE = 0.7, 10.0, 0.1
 """The least share of an image that a crop keeps; degrees; and the largest change of size."""
 _COLLAPSED = 0.55
@@ -49,7 +53,9 @@ class Embed(Task):
     `seen` are the class numbers of the training split: others have no proxy, and count for nothing in the training
     loss. `each`: so many samples of a class follow one another in a batch. `threshold`: the cosine from which on two
     samples are said to be of one class; `slope`: how steep its probability rises there. Validation decides both.
-    `mirrored`: whether mirror images are of the same class, so that an embedding is that of both.
+    `mirrored`: whether mirror images are of the same class, so that an embedding is that of both. `turned_classes`: in
+    how many ways training images are turned, each a class of its own with a proxy of its own: 1, 2 (by 0 and 180°), or
+    4 (by 0, 90, 180 and 270°). A target is then a class number plus the number of classes times the place of its turn.
     """
 
     classes: tuple[str, ...] = ()
@@ -60,13 +66,14 @@ class Embed(Task):
     threshold: float = 0.5
     slope: float = 10.0
     mirrored: bool = False
+    turned_classes: int = 1
 
     name: ClassVar[str] = "embed"
     annotation: ClassVar[str] = "identity"
     metrics = METRICS
     losses: ClassVar[tuple[str, ...]] = ("arcface", "proxy-anchor", "triplet", "supcon")
     fields: ClassVar[Mapping[str, frozenset[str]]] = dict.fromkeys(
-        losses, frozenset(("dimensions", "samples_per_class", "mirrored"))
+        losses, frozenset(("dimensions", "samples_per_class", "mirrored", "turned_classes"))
     )
     gives_vector: ClassVar[bool] = True
     exports: ClassVar[tuple[str, ...]] = ("embedding",)
@@ -80,11 +87,18 @@ class Embed(Task):
         seen = torch.unique(data.splits["train"].targets).tolist()
         mirrored = mirrors_keep_class(data) if config.mirrored is None else config.mirrored
         sizes = config.dimensions, loss, config.samples_per_class
-        return cls(data.classes, tuple(seen), *sizes, mirrored=mirrored)
+        images = data.medium.pictures and len(data.input_shape) == 3
+        if config.turned_classes and not images:
+            got, remedy = f"true, and {data.medium.values}", "--task.turned_classes false"
+            raise ConfigError("task.turned_classes", got, "images, which can be turned", remedy)
+        few = images and not mirrored and len(seen) < _MANY
+        turned = few if config.turned_classes is None else config.turned_classes
+        ways = 1 if not turned else 4 if data.input_shape[1] == data.input_shape[2] else 2
+        return cls(data.classes, tuple(seen), *sizes, mirrored=mirrored, turned_classes=ways)
 
     @property
     def _proxies(self) -> int:
-        return len(self.seen) if self.loss_name in BY_PROXY else 0
+        return len(self.seen) * self.turned_classes if self.loss_name in BY_PROXY else 0
 
     @property
     def outputs(self) -> int:
@@ -128,14 +142,27 @@ class Embed(Task):
         keeps the class."""
         del request
         varied = replace(usual, crop=max(usual.crop or 1.0, CROP), rotate=ROTATE, scale=SCALE)
-        if not self.mirrored:
-            return varied, ""
-        said = "mirror images are of their class too: embeddings are the mean of both (--task.mirrored false)"
-        return replace(varied, flip=usual.flip or True), said
+        said = []
+        if self.mirrored:
+            varied = replace(varied, flip=usual.flip or True)
+            said.append("mirror images are of their class too: embeddings are the mean of both (--task.mirrored false)")
+        if self.turned_classes > 1:
+            varied = replace(varied, quarter_turns=True)
+            turn = "by 90, 180 and 270°" if self.turned_classes > 2 else "by 180°"
+            said.append(f"images turned {turn} are classes of their own to learn from (--task.turned_classes false)")
+        return varied, "; ".join(said)
 
     def epoch_order(self, targets: torch.Tensor, seed: int, epoch: int) -> torch.Tensor:
         """`each` samples of a class after one another."""
         return order_by_class(targets, self.each, seed, epoch)
+
+    def warp_targets(self, targets: torch.Tensor, warp: Warp) -> torch.Tensor:
+        """Where turned images are classes of their own, the class number plus the number of classes times the place of
+        the image's turn among the `turned_classes`."""
+        if self.turned_classes == 1 or warp.turns is None:
+            return targets
+        places = warp.turns // (4 // self.turned_classes)
+        return targets + len(self.classes) * places.to(targets.device)
 
     # Loss
 
@@ -144,10 +171,12 @@ class Embed(Task):
         return (self._places(targets) >= 0).sum().float().clamp(min=1e-12)
 
     def _places(self, targets: torch.Tensor) -> torch.Tensor:
-        """(N,) of each class its place among those seen, −1 of others."""
-        seen = torch.tensor(self.seen, device=targets.device)
-        places = torch.searchsorted(seen, targets).clamp(max=len(self.seen) - 1)
-        return torch.where(seen[places] == targets, places, -1)
+        """(N,) of each class its place among those seen, of turned ones behind all that are not; −1 of others."""
+        seen, count = torch.tensor(self.seen, device=targets.device), max(1, len(self.classes))
+        numbers, ways = targets % count, targets // count
+        places = torch.searchsorted(seen, numbers).clamp(max=len(self.seen) - 1)
+        known = (seen[places] == numbers) & (ways < self.turned_classes)
+        return torch.where(known, places + ways * len(self.seen), -1)
 
     def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Scalar: the mean loss of `loss_of` times the number of samples of classes that were seen."""
@@ -289,8 +318,9 @@ class Embed(Task):
         )
 
     def target_text(self, target: Any) -> str:
-        """The name of the class."""
-        return self.classes[int(target)]
+        """The name of the class, and how a training image of it was turned."""
+        turn, number = divmod(int(target), len(self.classes))
+        return self.classes[number] + (f", turned by {360 // self.turned_classes * turn}°" if turn else "")
 
     def columns(self, names: Sequence[str]) -> list[str]:
         """The class, and the embedding."""
@@ -364,6 +394,7 @@ class Embed(Task):
             "threshold": self.threshold,
             "slope": self.slope,
             "mirrored": self.mirrored,
+            "turned_classes": self.turned_classes,
         }
 
 
