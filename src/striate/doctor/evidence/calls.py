@@ -61,6 +61,10 @@ class LossCall:
     """Of cross entropy, one a class."""
     pos_weight: torch.Tensor | None = None
     """Of binary cross entropy with logits."""
+    exchanged: bool = False
+    """Whether the target is what is to be trained, and the input is not."""
+    log_target: bool = False
+    """Of the Kullback-Leibler divergence."""
     slopes: list[float] = field(default_factory=list)
     """The gradients that came back to its value, added up: below zero where the step makes it larger."""
 
@@ -164,6 +168,14 @@ def _note_loss(calls: StepCalls, name: str, args: Sequence[Any], kwargs: dict[st
             found.detach().clone() if isinstance(found := bound.get(key), torch.Tensor) else None
             for key in ("weight", "pos_weight")
         ]
-        noted = LossCall(name, copies[0], copies[1], copies[2], ignored, reduction, weights[0], weights[1])
+        noted = LossCall(
+            name,
+            *copies,
+            ignored,
+            reduction,
+            *weights,
+            exchanged=target.requires_grad and not given.requires_grad,
+            log_target=bool(bound.get("log_target")),
+        )
         calls.losses.append(noted)
         on_gradient(value, lambda gradient: noted.slopes.append(float(gradient.detach().sum())))

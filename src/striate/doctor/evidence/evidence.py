@@ -14,6 +14,7 @@ from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.call_graph import CallGraph
 from striate.doctor.evidence.calls import StepCalls, watch_calls
 from striate.doctor.evidence.clock import Clock, NoEvidence
+from striate.doctor.evidence.counted import Counted, counted_by
 from striate.doctor.evidence.pairs import pairs_of
 from striate.doctor.evidence.predictions import Predictions, output_of, predict
 from striate.doctor.evidence.progress import Progress, chance_of, progress_of
@@ -238,6 +239,11 @@ class Evidence:
     def pairs(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Distances between the inputs of pairs of embeddings that the loss pulls together, and pushes apart."""
         return pairs_of(self)
+
+    @Kept
+    def counted(self) -> Counted:
+        """Which samples the loss counts in a few steps."""
+        return counted_by(self)
 
     @Kept
     def graph(self) -> CallGraph:

@@ -102,5 +102,5 @@ CLASS_WEIGHTS = Check(
     threshold=f"logarithms of weights and counts that correlate by {_LIKE:g}, of counts that differ {_TIMES:g} times; "
     "or a pos_weight and the balanced one on different sides of 1, each twofold",
     run=_run,
-    explains="data.imbalance",
+    explains="data.imbalance loss.degenerate model.collapsed",
 )

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.loss.wiring import raised_by_loss
+from striate.doctor.checks.reward.batches import learns_from_rewards
 from striate.doctor.evidence.calls import LossCall
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -19,6 +20,8 @@ from striate.records import Finding
 from striate.wording import several, show_shape
 
 _BETTER = 0.1
+_BATCH, _SHARE, _STEPS = 8, 16, 4
+"""A loss of a sixteenth of a batch of eight or more leaves samples out, where it does so in several steps."""
 _ELEMENTWISE = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 _BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
 
@@ -35,7 +38,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     wrong = None if raised is None else _Wrong("error", *raised)
     if wrong is None:
         found = (rule(evidence, call) for call in _calls(evidence) for rule in _RULES)
-        wrong = next((one for one in found if one is not None), None)
+        wrong = next((one for one in found if one is not None), None) or _few_counted(evidence)
     if wrong is not None:
         yield Finding(
             code="loss.wrong-for-task",
@@ -57,6 +60,27 @@ def _calls(evidence: Evidence) -> list[LossCall]:
         return []
     value = torch.tensor(float("nan") if first.loss is None else first.loss)
     return [LossCall("", first.loss_outputs.cpu(), first.loss_targets.cpu(), value)]
+
+
+def _few_counted(evidence: Evidence) -> _Wrong | None:
+    """A loss of one sample of each batch, or of a few."""
+    try:
+        steps = [counts for counts in evidence.counted.samples if len(counts) >= _BATCH]
+    except NoEvidence:
+        return None
+    size, most = min(map(len, steps), default=0), max((int(counts.sum()) for counts in steps), default=0)
+    if len(steps) < _STEPS or most > max(1, size / _SHARE) or learns_from_rewards(evidence):
+        return None
+    always = all(torch.equal(counts[:size], steps[0][:size]) for counts in steps)
+    which = f"; always the same, number {int(steps[0].nonzero()[0])}" if always and most == 1 else ""
+    return _Wrong(
+        "error",
+        f"a gradient comes back to the outputs of {several(most, 'sample')} at most of each batch of {size}, in "
+        f"{several(len(steps), 'step')}{which}",
+        "What the others show is never learned, and each step follows the noise of a few samples.",
+        "give the loss all outputs and targets, without an index, and take its mean: `criterion(outputs, targets)`, "
+        "`losses.mean()`",
+    )
 
 
 def _class_numbers(evidence: Evidence, call: LossCall) -> _Wrong | None:
@@ -213,9 +237,55 @@ def _accuracy(outputs: torch.Tensor, targets: torch.Tensor | None) -> float | No
     return None if known is None else known.accuracy
 
 
+def _exchanged(_: Evidence, call: LossCall) -> _Wrong | None:
+    """A loss whose two arguments stand in each other's place, where they are not alike."""
+    if not call.exchanged or call.name not in (*_BINARY, "cross_entropy", "kl_div"):
+        return None
+    if call.name == "kl_div" and _log_probabilities_of(call) and _are_probabilities(call):
+        return None  # the divergence the other way round, which is a loss as well
+    return _Wrong(
+        "error",
+        f"{call.name} is given the network's outputs {show_shape(call.target.shape)} as the target, and as the input "
+        f"{show_shape(call.input.shape)} what needs no gradient",
+        "The loss takes predictions first and targets second, and means something else the other way round.",
+        f"exchange its arguments: `F.{call.name}(outputs, targets)`"
+        + (", `F.kl_div(outputs.log_softmax(1), targets.softmax(1))` of scores" if call.name == "kl_div" else ""),
+    )
+
+
+def _log_probabilities_of(call: LossCall) -> bool:
+    return form_of(call.input) == "log probabilities" or _sums_to_one(call.input.double().exp())
+
+
+def _are_probabilities(call: LossCall) -> bool:
+    """Whether the target of a divergence is what it is taken for."""
+    return _sums_to_one(call.target.double().exp() if call.log_target else call.target.double())
+
+
+def _sums_to_one(values: torch.Tensor) -> bool:
+    """Along the second axis, the last one, or all positions of a map; in most places, since padding may be zero."""
+    sums = [values.sum(1), values.sum(-1), values.flatten(1).sum(1), values.flatten(min(2, values.ndim - 1)).sum(-1)]
+    return bool((values >= 0).all()) and any(float(((s - 1).abs() < 1e-2).double().mean()) > 0.5 for s in sums)
+
+
+def _divergence_from_scores(_: Evidence, call: LossCall) -> _Wrong | None:
+    """The Kullback-Leibler divergence of a target that is no distribution."""
+    if call.name != "kl_div" or call.target.ndim < 2 or _are_probabilities(call):
+        return None
+    low, high = float(call.target.min()), float(call.target.max())
+    logarithms = not call.log_target and _sums_to_one(call.target.double().exp())
+    return _Wrong(
+        "error",
+        f"kl_div is given {'logarithms of probabilities' if logarithms else 'targets'} from {low:.3g} to {high:.3g} "
+        "as its target, where probabilities that sum to 1 are meant",
+        "It multiplies the difference of the logarithms with its second argument: what is below zero turns it round.",
+        "`F.kl_div(log_p, log_q, log_target=True)`" if logarithms else "give it `torch.softmax(targets, 1)`",
+    )
+
+
 def _divergence_of_scores(_: Evidence, call: LossCall) -> _Wrong | None:
     """The Kullback-Leibler divergence of what are no log probabilities."""
-    if call.name != "kl_div" or call.input.ndim < 2 or form_of(call.input) == "log probabilities":
+    if call.name != "kl_div" or call.input.ndim < 2 or _log_probabilities_of(call):
         return None
     off = float((call.input.double() - log_probabilities(call.input)).abs().mean())
     return _Wrong(
@@ -227,6 +297,7 @@ def _divergence_of_scores(_: Evidence, call: LossCall) -> _Wrong | None:
 
 
 _RULES: tuple[Callable[[Evidence, LossCall], _Wrong | None], ...] = (
+    _exchanged,
     _one_output,
     _class_numbers,
     _classes_for_numbers,
@@ -234,6 +305,7 @@ _RULES: tuple[Callable[[Evidence, LossCall], _Wrong | None], ...] = (
     _outside_unit,
     _exclusive,
     _divergence_of_scores,
+    _divergence_from_scores,
 )
 
 WRONG_FOR_TASK = Check(
@@ -242,9 +314,10 @@ WRONG_FOR_TASK = Check(
     threshold="what the loss is given, looked at in one step, is exact: numbers of three or more classes compared as "
     "quantities, "
     "a likelihood of what are no log probabilities, cross entropy among one output or for quantities, targets outside "
-    f"0 to 1; binary cross entropy for exclusive classes warns where cross entropy gets {_BETTER:.0%} more right",
+    "0 to 1, a sixteenth of the samples, outputs in the place of targets, "
+    "a divergence from what is no distribution; binary cross entropy for "
+    f"exclusive classes warns where cross entropy gets {_BETTER:.0%} more right",
     run=_run,
-    quick=False,
     explains=(
         "data.label-range loss.degenerate loss.initial-off loss.not-finite loss.sign model.collapsed "
         "model.dead-units model.exploding-gradient model.vanishing-gradient optim.lr-too-high "
