@@ -65,6 +65,8 @@ class LossCall:
     """Whether the target is what is to be trained, and the input is not."""
     log_target: bool = False
     """Of the Kullback-Leibler divergence."""
+    smoothing: float = 0.0
+    """Of the labels, of cross entropy."""
     slopes: list[float] = field(default_factory=list)
     """The gradients that came back to its value, added up: below zero where the step makes it larger."""
 
@@ -176,6 +178,7 @@ def _note_loss(calls: StepCalls, name: str, args: Sequence[Any], kwargs: dict[st
             *weights,
             exchanged=target.requires_grad and not given.requires_grad,
             log_target=bool(bound.get("log_target")),
+            smoothing=float(bound.get("label_smoothing", 0.0)),
         )
         calls.losses.append(noted)
         on_gradient(value, lambda gradient: noted.slopes.append(float(gradient.detach().sum())))

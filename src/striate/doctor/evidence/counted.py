@@ -9,7 +9,7 @@ import torch
 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.trial import Change
-from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.batch import Path, leaf, leaves, main_tensor, parts
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.training_setup import Step
 from striate.observe.gradients import on_gradient
@@ -33,15 +33,32 @@ class Counted:
     entries: tuple[torch.Tensor, ...] | None
 
 
+def asked_for(evidence: Evidence) -> Path | None:
+    """Where in a batch the targets lie that a loss of the first step is given, in whatever shape; None where nowhere:
+    then they are what usually stands for them."""
+    found = list(leaves(evidence.train.raw[0]))
+    for call in evidence.calls.losses:
+        given = call.target.detach().cpu()
+        for path, tensor in found:
+            shown = tensor.detach().cpu()
+            turned = shown.transpose(0, 1) if shown.ndim > 1 else shown
+            if given.numel() == shown.numel() > 1 and any(
+                bool((given.flatten() == t.flatten()).all()) for t in (shown, turned)
+            ):
+                return path
+    return None
+
+
 def counted_by(evidence: Evidence) -> Counted:
     """What a few steps count. Raises NoEvidence where outputs have another length than targets, or no gradient."""
     steps: list[list[torch.Tensor]] = []
     shown: list[torch.Tensor] = []
     replicas: list[Replica] = []
+    path = evidence.asked_path
 
     def wrap(step: Step) -> Step:
         def watched(model: Any, batch: Any, *given: Any) -> Any:
-            targets = main_tensor(parts(batch)[1])
+            targets = main_tensor(parts(batch)[1]) if path is None else leaf(batch, path)
             if targets is None or not targets.ndim:
                 raise NoEvidence("the targets are not one tensor")
             steps.append([])
@@ -57,7 +74,7 @@ def counted_by(evidence: Evidence) -> Counted:
     found = [(sizes, y) for sizes, y in zip(steps, shown, strict=True) if sizes and float(sum(s.sum() for s in sizes))]
     if len(found) < _FEWEST:
         raise NoEvidence("no gradient comes back to outputs that belong to targets")
-    samples = tuple(torch.stack([s.flatten(1).sum(1) for s in sizes]).sum(0) > 0 for sizes, _ in found)
+    samples = tuple(torch.stack([s.reshape(len(s), -1).sum(1) for s in sizes]).sum(0) > 0 for sizes, _ in found)
     entries = [_placed(sizes[0], y) for sizes, y in found] if all(len(sizes) == 1 for sizes, _ in found) else [None]
     fitting = tuple(entry for entry in entries if entry is not None)
     return Counted(samples, tuple(y for _, y in found), fitting if len(fitting) == len(found) else None)

@@ -18,7 +18,7 @@ from striate.wording import several
 
 _FEWEST = 0.005
 """Of the targets: fewer that are ignored cost nothing."""
-_LEAST, _COUNTED, _MOST_CLASSES = 20, 0.9, 64
+_LEAST, _COUNTED, _MOST_CLASSES = 20, 0.5, 64
 """Targets of a class, and the share of the others that count, from which on it is no chance that none does."""
 _PADDED = 0.05
 """Of the positions, from which on the loss is that of the padding to a good part."""
@@ -176,7 +176,7 @@ IGNORED_CLASS = Check(
     threshold=f"ignore_index is the number of an output and of {_FEWEST:.1%} of the targets, which are no padding; or "
     f"none of {_LEAST} targets of a class, or more, has a gradient, and {_COUNTED:.0%} of the others have one",
     run=_ignored,
-    explains="loss.padding-counted loss.degenerate model.redundant-filters model.collapsed optim.lr-too-low fit.* "
+    explains="loss.padding-counted model.redundant-filters model.collapsed optim.lr-too-low fit.* "
     "data.imbalance data.missing-class",
 )
 PADDING_COUNTED = Check(
