@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
+from striate.doctor.checks.data.targets_moved import STEP_LABELS
 from striate.doctor.checks.loss.class_weights import CLASS_WEIGHTS
+from striate.doctor.checks.loss.degenerate import DEGENERATE
 from striate.doctor.checks.loss.ignored import IGNORED_CLASS
 from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
 from striate.doctor.evidence.clock import NoEvidence
@@ -162,3 +165,102 @@ def test_a_network_that_adds_its_input_is_not_asked_for_it(adds: bool, noise: fl
         return
     with pytest.raises(NoEvidence):
         asked(TARGET_IN_INPUT, Restoring(adds), loader, **options)
+
+
+def quantities() -> DataLoader[Any]:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(320, 16, generator=generator)
+    return DataLoader(TensorDataset(x, x[:, :3].sum(1, keepdim=True)), 32, shuffle=True, generator=generator)
+
+
+OF_NUMBERS: list[tuple[Any, str]] = [
+    (lambda o, y: (o - y).mean(), "it asks what they are together"),
+    (lambda o, y: F.mse_loss(o.mean(), y.mean()), "it asks what they are together"),
+    (lambda o, y: ((o - y).abs() / y).mean(), "below zero and on"),
+    (lambda o, y: (o - y).abs().mean(), ""),
+]
+
+
+@pytest.mark.each_nth(2)
+@pytest.mark.parametrize(("loss", "said"), OF_NUMBERS)
+def test_a_loss_asks_for_each_samples_own_number(loss: Any, said: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 1))
+    found = asked(DEGENERATE, model, quantities(), task="regress", **stepping(loss))
+    assert [said in finding.measured for finding in found] == [True] * bool(said)
+
+
+def test_labels_smoothed_away_are_wrong() -> None:
+    loss = nn.CrossEntropyLoss(label_smoothing=0.95)
+    (found,) = asked(WRONG_FOR_TASK, perceptron(), digits(), **stepping(loss))
+    assert "asks for 0.145 of the right class and for 0.095" in found.measured
+
+
+def test_views_of_one_sample_are_not_quantities() -> None:
+    x = torch.randn(256, 64, generator=torch.Generator().manual_seed(0))
+    views = DataLoader(TensorDataset(x, x + 0.1), 32)
+
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
+        def alike(outputs: Tensor, other: Tensor) -> Tensor:
+            return F.cross_entropy(outputs @ model(other).T, torch.arange(len(outputs)))
+
+        return loop(model, batch, optimizer, alike)
+
+    assert not asked(WRONG_FOR_TASK, nn.Linear(64, 16), views, step=step, task="regress")
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_targets_of_quantities_belong_to_their_inputs(turned: bool) -> None:
+    found = asked(
+        STEP_LABELS,
+        nn.Linear(16, 1),
+        quantities(),
+        task="regress",
+        **stepping(lambda o, y: F.mse_loss(o, y.flip(0) if turned else y)),
+    )
+    assert [finding.code for finding in found] == ["data.step-labels"] * turned
+
+
+class Positions(nn.Module):
+    """Scores (N, T, K) of tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.layer = nn.Embedding(20, 8), nn.GRU(8, 5, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.layer(self.words(x))[0]
+        return scores
+
+
+OF_POSITIONS: list[tuple[Any, str]] = [
+    (lambda o, y: F.cross_entropy(o.permute(0, 2, 1), y), ""),
+    (lambda o, y: F.cross_entropy(o.reshape(-1, 5), y.reshape(-1)), ""),
+    (lambda o, y: F.cross_entropy(o.transpose(0, 1).reshape(-1, 5), y.T.reshape(-1)), ""),
+    (lambda o, y: F.cross_entropy(o.transpose(0, 1).reshape(-1, 5), y.reshape(-1)), "data.step-labels"),
+    (lambda o, y: F.cross_entropy(o.reshape(-1, 5, o.shape[1]), y), "data.step-labels"),
+    (lambda o, y: F.cross_entropy(o[:, 0], y[:, 0]), "loss.wrong-for-task"),
+]
+
+
+@pytest.mark.each_nth(2)
+@pytest.mark.parametrize(("loss", "code"), OF_POSITIONS)
+def test_each_position_is_compared_with_its_own_target(loss: Any, code: str) -> None:
+    tokens = torch.randint(20, (128, 12), generator=torch.Generator().manual_seed(0))
+    lengths = torch.full((128,), 12)
+    loader = DataLoader(TensorDataset(tokens, (tokens + tokens.roll(1, 1)) % 5, lengths), 16)
+
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
+        return loop(model, batch[:2], optimizer, loss)
+
+    torch.manual_seed(0)
+    model = Positions()
+    found = [f.code for check in (STEP_LABELS, WRONG_FOR_TASK) for f in some(check, model, loader, step)]
+    assert found == [code] * bool(code)
+
+
+def some(check: Any, model: nn.Module, loader: Any, step: Any) -> list[Any]:
+    """What a check finds, nothing where it has nothing to look at."""
+    with suppress(NoEvidence):
+        return asked(check, model, loader, step=step)
+    return []

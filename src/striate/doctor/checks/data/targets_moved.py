@@ -18,6 +18,8 @@ from striate.records import Finding
 from striate.wording import several, show_shape
 
 _SAMPLES, _DRAWS, _NUMBERS = 24, 6, 4096
+_TIE, _ALONE = 1e-6, 32
+"""Numbers of outputs that are so far from each other, as a share of the largest, and how many are enough to follow."""
 _LIKE = 0.3
 """Of the distance between two draws as they are: so near, they are flips of each other."""
 _MOVES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -154,12 +156,18 @@ def _right_places(outputs: torch.Tensor, wanted: torch.Tensor, call: LossCall) -
     home = number.unsqueeze(axis).expand_as(outputs).flatten()
     found = torch.empty(len(home), dtype=torch.long)
     found[places] = home[order]
+    apart = values.diff() > _TIE * float(values.abs().max())  # equal numbers may be anywhere
+    alone = torch.zeros(len(home), dtype=torch.bool)
+    alone[places[1:-1]] = apart[1:] & apart[:-1]
+    if int(alone.sum()) < _ALONE:
+        return None
     target, lying = call.target.cpu().flatten(), number
     if not torch.equal(wanted.flatten(), target):
         if wanted.ndim != 2 or not torch.equal(wanted.T.flatten(), target):
             return None
         lying = number.T
-    return float((found.reshape(-1, given.shape[-1]) == lying.flatten()[:, None]).double().mean())
+    right = found.reshape(-1, given.shape[-1]) == lying.flatten()[:, None]
+    return float(right.flatten()[alone].double().mean())
 
 
 def _step_labels(evidence: Evidence) -> Iterator[Finding]:

@@ -23,7 +23,7 @@ _FALLEN = 0.2
 _FALLING = 0.8
 _BLIND = 0.3
 _BEHIND = 3.0
-_FLAT, _WORSE = 0.02, 1.5
+_FLAT, _WORSE = 0.02, 1.2
 _PAIRS, _NARROWED = 60, 0.9
 
 
@@ -76,27 +76,27 @@ def _of_exchanged(evidence: Evidence) -> str | None:
     """A loss that depends on the targets of a batch, and not on which of them belongs to which sample."""
     batch = evidence.train.raw[0]
     moved, alike = _moved(copied(batch)), _moved(copied(batch), alike=True)
-    if moved is None or alike is None or not predicts_targets(evidence):
+    if moved is None or alike is None:
         return None
-    trial = run_trial(evidence.setup, [copied(batch)], 1, evidence.clock.until(0.1), close=False)
-    own, other, same = trial.losses, _loss_of(evidence, None, moved), _loss_of(evidence, None, alike)
-    if not own or other is None or same is None:
+    own, other, same = (_loss_of(evidence, evidence.trial, given) for given in (copied(batch), moved, alike))
+    if own is None or other is None or same is None or not math.isfinite(same):
         return None
-    scale = max(abs(own[0]), 1e-12)
-    if abs(other - own[0]) > 1e-5 * scale or abs(same - own[0]) < 1e-2 * scale or _one_sided(evidence):
+    scale = max(abs(own), 1e-12)
+    if abs(other - own) > 1e-5 * scale or abs(same - own) < 1e-2 * scale or _one_sided(evidence):
         return None
     return (
-        f"the loss of the first batch is {own[0]:.4g} with its targets, {other:.4g} with each at another sample, and "
+        f"after {several(len(evidence.trial.rows), 'step')} the loss of the first batch is {own:.4g} with "
+        f"its targets, {other:.4g} with each at another sample, and "
         f"{same:.3g} with one for all: it asks what they are together, not which belongs to which sample"
     )
 
 
 def _one_sided(evidence: Evidence) -> bool:
     """Whether all targets lie above the outputs, or all below: their absolute errors are as large in any order."""
-    start = evidence.start_training
-    if start.targets is None or start.targets.numel() != start.outputs.numel():
+    after = evidence.after_training
+    if after.targets is None or after.targets.numel() != after.outputs.numel():
         return False
-    errors = start.outputs.flatten() - start.targets.flatten()
+    errors = after.outputs.flatten() - after.targets.flatten()
     return bool((errors > 0).all() or (errors < 0).all())
 
 
@@ -188,15 +188,12 @@ def _with_other_targets(evidence: Evidence, trial: Trial) -> float | None:
     return None if moved is None else _loss_of(evidence, trial, moved)
 
 
-def _loss_of(evidence: Evidence, trained: Trial | None, batch: Any) -> float | None:
-    """The loss of one step that a trained network makes on a batch, or the network as it was given."""
-    state = None
-    if trained is not None:
-        state = {name: value.clone() for name, value in trained.replica.model.state_dict().items()}
+def _loss_of(evidence: Evidence, trained: Trial, batch: Any) -> float | None:
+    """The loss of one step that a trained network makes on a batch."""
+    state = {name: value.clone() for name, value in trained.replica.model.state_dict().items()}
 
     def prepare(replica: Any) -> None:
-        if state is not None:
-            replica.model.load_state_dict(state)
+        replica.model.load_state_dict(state)
 
     trial = run_trial(evidence.setup, [batch], 1, evidence.clock.until(0.1), Change(prepare=prepare), close=False)
     return trial.losses[0] if trial.rows else None
