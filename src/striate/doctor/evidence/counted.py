@@ -38,13 +38,15 @@ def asked_for(evidence: Evidence) -> Path | None:
     then they are what usually stands for them."""
     found = list(leaves(evidence.train.raw[0]))
     for call in evidence.calls.losses:
-        given = call.target.detach().cpu()
+        given = call.target.detach().cpu().flatten()
         for path, tensor in found:
             shown = tensor.detach().cpu()
-            turned = shown.transpose(0, 1) if shown.ndim > 1 else shown
-            if given.numel() == shown.numel() > 1 and any(
-                bool((given.flatten() == t.flatten()).all()) for t in (shown, turned)
-            ):
+            ways = (
+                [shown, shown.transpose(0, 1), shown[:, 0], shown[:, -1]]
+                if shown.ndim > 1 and shown.shape[1]
+                else [shown]
+            )
+            if any(len(given) == way.numel() > 1 and bool((given == way.flatten()).all()) for way in ways):
                 return path
     return None
 
