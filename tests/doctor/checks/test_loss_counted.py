@@ -18,6 +18,7 @@ from striate.doctor.checks.data.targets_moved import STEP_LABELS
 from striate.doctor.checks.loss.class_weights import CLASS_WEIGHTS
 from striate.doctor.checks.loss.degenerate import DEGENERATE
 from striate.doctor.checks.loss.ignored import IGNORED_CLASS
+from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
 from striate.doctor.evidence.clock import NoEvidence
 
@@ -207,6 +208,38 @@ def test_views_of_one_sample_are_not_quantities() -> None:
         return loop(model, batch, optimizer, alike)
 
     assert not asked(WRONG_FOR_TASK, nn.Linear(64, 16), views, step=step, task="regress")
+
+
+class Siamese(nn.Module):
+    """Embeddings of both inputs in one call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = perceptron()
+
+    def forward(self, one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+        return self.embed(one), self.embed(other)
+
+
+@pytest.mark.parametrize("equal", [0, 1])
+def test_pairs_that_one_call_embeds_are_seen(equal: int) -> None:
+    x, y = digits().dataset.tensors  # type: ignore[attr-defined]
+    order = y.argsort()
+    others = torch.where(torch.arange(len(x)) % 2 == 0, order.roll(1), order.roll(len(x) // 2))
+    different = (y[order] != y[others]).float()
+    loader = DataLoader(TensorDataset(x[order], x[others], different), 64, shuffle=True)
+
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
+        optimizer.zero_grad()
+        apart = F.pairwise_distance(*model(batch[0], batch[1]))
+        label = 1 - batch[2] if equal else batch[2]
+        loss = ((1 - label) * apart**2 + label * F.relu(1 - apart) ** 2).mean()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    found = asked(PAIRS_SWAPPED, Siamese(), loader, step=step)
+    assert [finding.code for finding in found] == ["loss.pairs-swapped"] * equal
 
 
 @pytest.mark.parametrize("turned", [False, True])

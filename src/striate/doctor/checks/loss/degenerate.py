@@ -74,20 +74,26 @@ def _no_gradient(evidence: Evidence) -> str | None:
 
 def _of_exchanged(evidence: Evidence) -> str | None:
     """A loss that depends on the targets of a batch, and not on which of them belongs to which sample."""
-    batch = evidence.train.raw[0]
+    batch, trial = evidence.train.raw[0], evidence.trial
     moved, alike = _moved(copied(batch)), _moved(copied(batch), alike=True)
-    if moved is None or alike is None:
-        return None
-    own, other, same = (_loss_of(evidence, evidence.trial, given) for given in (copied(batch), moved, alike))
-    if own is None or other is None or same is None or not math.isfinite(same):
-        return None
-    scale = max(abs(own), 1e-12)
-    if abs(other - own) > 1e-5 * scale or abs(same - own) < 1e-2 * scale or _one_sided(evidence):
+    start = evidence.start_training.outputs
+    if moved is None or alike is None or _deviation(start) < 1e-4 * float(start.abs().mean()):
+        return None  # what is the same for all inputs is as wrong in any order
+    said = []
+    for trained in (None, trial):
+        own, other, same = (_loss_of(evidence, trained, copied(given)) for given in (batch, moved, alike))
+        if own is None or other is None or same is None or not math.isfinite(same):
+            return None
+        scale = max(abs(own), abs(same), 1e-12)
+        if abs(other - own) > 1e-5 * scale or abs(same - own) < 1e-2 * scale:
+            return None
+        said = [f"{own:.4g}", f"{other:.4g}", f"{same:.3g}"]
+    if _one_sided(evidence):
         return None
     return (
-        f"after {several(len(evidence.trial.rows), 'step')} the loss of the first batch is {own:.4g} with "
-        f"its targets, {other:.4g} with each at another sample, and "
-        f"{same:.3g} with one for all: it asks what they are together, not which belongs to which sample"
+        f"after {several(len(trial.rows), 'step')} the loss of the first batch is {said[0]} with its targets, "
+        f"{said[1]} with each at another sample, and {said[2]} with one for all: it asks what they are together, not "
+        "which belongs to which sample"
     )
 
 
@@ -188,12 +194,13 @@ def _with_other_targets(evidence: Evidence, trial: Trial) -> float | None:
     return None if moved is None else _loss_of(evidence, trial, moved)
 
 
-def _loss_of(evidence: Evidence, trained: Trial, batch: Any) -> float | None:
-    """The loss of one step that a trained network makes on a batch."""
-    state = {name: value.clone() for name, value in trained.replica.model.state_dict().items()}
+def _loss_of(evidence: Evidence, trained: Trial | None, batch: Any) -> float | None:
+    """The loss of one step that a trained network makes on a batch, or the network as it was given."""
+    given = {} if trained is None else trained.replica.model.state_dict()
+    state = {name: value.clone() for name, value in given.items()}
 
     def prepare(replica: Any) -> None:
-        replica.model.load_state_dict(state)
+        replica.model.load_state_dict(state, strict=trained is not None)
 
     trial = run_trial(evidence.setup, [batch], 1, evidence.clock.until(0.1), Change(prepare=prepare), close=False)
     return trial.losses[0] if trial.rows else None
