@@ -287,6 +287,5 @@ PARAMETERS_MISSING = Check(
     threshold="In no group of the optimizer, with a gradient, and unchanged after the whole trial. A note where they "
     f"were trained before: with their numbers in another order the loss is {LEARNED:g} times higher.",
     run=_find_parameters_missing,
-    quick=False,
     explains="model.collapsed model.too-small optim.lr-too-low fit.*",
 )
