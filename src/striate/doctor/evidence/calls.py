@@ -165,17 +165,19 @@ def _note_loss(calls: StepCalls, name: str, args: Sequence[Any], kwargs: dict[st
     if isinstance(value, torch.Tensor):
         bound = {**dict(zip(_AFTER_TARGET, args[2:], strict=False)), **kwargs}
         ignored, reduction = bound.get("ignore_index", -100), str(bound.get("reduction", "mean"))
-        copies = [tensor.detach().clone() for tensor in (given, target, value)]
-        weights = [
+        weight, pos_weight = (
             found.detach().clone() if isinstance(found := bound.get(key), torch.Tensor) else None
             for key in ("weight", "pos_weight")
-        ]
+        )
         noted = LossCall(
             name,
-            *copies,
+            given.detach().clone(),
+            target.detach().clone(),
+            value.detach().clone(),
             ignored,
             reduction,
-            *weights,
+            weight,
+            pos_weight,
             exchanged=target.requires_grad and not given.requires_grad,
             log_target=bool(bound.get("log_target")),
             smoothing=float(bound.get("label_smoothing", 0.0)),

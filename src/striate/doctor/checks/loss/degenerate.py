@@ -258,7 +258,8 @@ DEGENERATE = Check(
     f"(or are quantities), their own measure fell {_BEHIND:g} times less, and targets of other samples give less than "
     f"{_BLIND:.0%} of the first loss, too; where there are no targets: the standard deviation of outputs is below "
     f"{_FLAT:.0%} of what it was; or the gradient by the outputs is exactly zero in all steps looked at; or "
-    "each pair of embeddings is pulled together and none pushed apart",
+    "each pair of embeddings is pulled together and none pushed apart, or each pushed; or the loss is the same with "
+    "the targets in any order, or falls on below zero while predictions get worse",
     run=_run,
     explains="loss.ignored-class model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-low "
     "optim.no-step fit.*",
