@@ -297,3 +297,24 @@ def some(check: Any, model: nn.Module, loader: Any, step: Any) -> list[Any]:
     with suppress(NoEvidence):
         return asked(check, model, loader, step=step)
     return []
+
+
+class Answer(dict[str, Any]):
+    """As a library's record of outputs: a dictionary whose entries are attributes as well."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        vars(self)[key] = value
+
+
+def test_what_a_step_keeps_in_a_dictionary_of_its_own_class_is_copied() -> None:
+    model, last = perceptron(), Answer()
+    last["loss"] = model(torch.zeros(1, 1, 8, 8)).sum()  # of a graph: cannot be copied deeply
+
+    def step(net: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Any:
+        last["loss"] = loop(net, batch, optimizer, nn.CrossEntropyLoss())
+        return last["loss"]
+
+    before = last["loss"]
+    assert not asked(WRONG_FOR_TASK, model, digits(), step=step)
+    assert last["loss"] is before
