@@ -93,6 +93,14 @@ def test_one_layer_of_a_constant_before_a_random_one() -> None:
     assert (found.code, found.severity) == ("model.symmetric-init", "warning")
 
 
+def test_weights_of_zero_before_random_biases() -> None:
+    model = perceptron(64, depth=2)
+    for layer in (model[1], model[3], model[5]):
+        nn.init.zeros_(layer.weight)
+    (found,) = asked(SYMMETRIC_INIT, model, digits(), optimizer=lambda p: torch.optim.SGD(p, 0.05))
+    assert found.code == "model.symmetric-init"
+
+
 class Branch(nn.Module):
     """A residual block whose last layer begins at zero."""
 

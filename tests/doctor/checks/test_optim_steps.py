@@ -188,6 +188,19 @@ def test_an_optimizer_of_the_last_layer_only() -> None:
     assert "with them in it the loss after" in found.measured
 
 
+def test_missing_parameters_are_tried_in_the_groups_that_a_schedule_counts() -> None:
+    model = perceptron(4, depth=2)
+
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Any:
+        for group, rate in zip(optimizer.param_groups, [0.01], strict=True):
+            group["lr"] = rate
+        return loop(model, batch, optimizer, loss)
+
+    optimizer = torch.optim.Adam(model[-1].parameters(), lr=0.01)
+    (found,) = asked(PARAMETERS_MISSING, model, digits(), optimizer=optimizer, step=step, loss=nn.CrossEntropyLoss())
+    assert found.code == "optim.parameters-missing"
+
+
 def test_an_optimizer_of_another_network() -> None:
     model = perceptron()
     (found,) = asked(PARAMETERS_MISSING, copy.deepcopy(model), digits(), optimizer=sgd(model))

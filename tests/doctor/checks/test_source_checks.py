@@ -252,3 +252,22 @@ def test_weights_that_grow_with_the_counts_are_named() -> None:
     assert list(found(SCRIPT, names, [CLASS_WEIGHTS])) == ["loss.class-weights"]
     names["criterion"] = nn.CrossEntropyLoss(weight=counts.sum() / (3 * counts.clamp(min=1)))
     assert found(SCRIPT, names, [CLASS_WEIGHTS]) == {}
+
+
+@pytest.mark.parametrize(
+    ("then", "right"),
+    [("other.eval()", False), ("other.load_state_dict(model.state_dict())", True)],
+)
+def test_a_network_that_each_epoch_makes_anew_is_not_what_is_trained(then: str, right: bool) -> None:
+    text = textwrap.dedent(f"""
+        for epoch in range(5):
+            for x, y in loader:
+                criterion(model(x), y).backward()
+            other = Sequential()
+            {then}
+            print(other(x))
+        """)
+    names = values()
+    names["model"] = perceptron()
+    names["optimizer"] = torch.optim.SGD(names["model"].parameters(), lr=0.1)
+    assert (found(text, names, [EVALUATES_UNTRAINED]) == {}) is right

@@ -25,7 +25,7 @@ class Check:
     of_rewards: bool = False
     """Whether it looks at learning from rewards; not asked, and not missed, of other trainings."""
     quick: bool = True
-    """Whether it needs no trials beside the one that all share."""
+    """Whether it needs no trials beside the one that all share, but where that one gives it reason to."""
     explains: str | Mapping[str, str] = ""
     """The codes that follow from what it finds, divided by blanks: `model.collapsed fit.*`; by code of its own where it
     has several. Such findings are listed under this one."""

@@ -33,7 +33,7 @@ def predicts_targets(evidence: Evidence) -> bool:
     if own and targets.ndim > 2 and not targets.is_floating_point():
         return False  # numbers of objects, not of classes
     compared = evidence.first.loss_targets
-    if isinstance(compared, torch.Tensor) and len(compared) == len(targets) and compared.ndim <= outputs.ndim:
+    if isinstance(compared, torch.Tensor) and 0 < compared.ndim <= outputs.ndim and len(compared) == len(targets):
         if compared.numel() == targets.numel():
             return _told_apart(compared, targets) and _wants_classes(evidence, outputs, compared)
         return _are_shares(compared) or compared[0].numel() == outputs[0].numel() == targets[0].numel()

@@ -61,6 +61,12 @@ class LossCall:
     """Of cross entropy, one a class."""
     pos_weight: torch.Tensor | None = None
     """Of binary cross entropy with logits."""
+    exchanged: bool = False
+    """Whether the target is what is to be trained, and the input is not."""
+    log_target: bool = False
+    """Of the Kullback-Leibler divergence."""
+    smoothing: float = 0.0
+    """Of the labels, of cross entropy."""
     slopes: list[float] = field(default_factory=list)
     """The gradients that came back to its value, added up: below zero where the step makes it larger."""
 
@@ -159,11 +165,22 @@ def _note_loss(calls: StepCalls, name: str, args: Sequence[Any], kwargs: dict[st
     if isinstance(value, torch.Tensor):
         bound = {**dict(zip(_AFTER_TARGET, args[2:], strict=False)), **kwargs}
         ignored, reduction = bound.get("ignore_index", -100), str(bound.get("reduction", "mean"))
-        copies = [tensor.detach().clone() for tensor in (given, target, value)]
-        weights = [
+        weight, pos_weight = (
             found.detach().clone() if isinstance(found := bound.get(key), torch.Tensor) else None
             for key in ("weight", "pos_weight")
-        ]
-        noted = LossCall(name, copies[0], copies[1], copies[2], ignored, reduction, weights[0], weights[1])
+        )
+        noted = LossCall(
+            name,
+            given.detach().clone(),
+            target.detach().clone(),
+            value.detach().clone(),
+            ignored,
+            reduction,
+            weight,
+            pos_weight,
+            exchanged=target.requires_grad and not given.requires_grad,
+            log_target=bool(bound.get("log_target")),
+            smoothing=float(bound.get("label_smoothing", 0.0)),
+        )
         calls.losses.append(noted)
         on_gradient(value, lambda gradient: noted.slopes.append(float(gradient.detach().sum())))

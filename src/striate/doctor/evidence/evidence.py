@@ -14,6 +14,7 @@ from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.call_graph import CallGraph
 from striate.doctor.evidence.calls import StepCalls, watch_calls
 from striate.doctor.evidence.clock import Clock, NoEvidence
+from striate.doctor.evidence.counted import Counted, asked_for, counted_by
 from striate.doctor.evidence.pairs import pairs_of
 from striate.doctor.evidence.predictions import Predictions, output_of, predict
 from striate.doctor.evidence.progress import Progress, chance_of, progress_of
@@ -23,7 +24,7 @@ from striate.doctor.evidence.simple_models import Reference, consult
 from striate.doctor.evidence.step_trace import StepTrace
 from striate.doctor.evidence.tracing import trace_answer, trace_step
 from striate.doctor.evidence.trial import CLOSE_STEPS, Change, Trial, go_on, run_trial
-from striate.doctor.setup.batch import copied, size_of
+from striate.doctor.setup.batch import Path, copied, size_of
 from striate.doctor.setup.replicas import Replica, make_replica
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import TrainingSetup
@@ -238,6 +239,16 @@ class Evidence:
     def pairs(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Distances between the inputs of pairs of embeddings that the loss pulls together, and pushes apart."""
         return pairs_of(self)
+
+    @Kept
+    def asked_path(self) -> Path | None:
+        """Where in a batch the targets lie that a loss of the step is given; None where that is not seen."""
+        return asked_for(self)
+
+    @Kept
+    def counted(self) -> Counted:
+        """Which samples the loss counts in a few steps."""
+        return counted_by(self)
 
     @Kept
     def graph(self) -> CallGraph:

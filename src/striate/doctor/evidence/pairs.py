@@ -60,9 +60,10 @@ def _is_about_pairs(evidence: Evidence) -> bool:
     """Whether the network runs several times in a step, or gives several sets of embeddings of one shape."""
     if evidence.setup.rivals:
         return False
-    outputs = [t for t in tensors_in(evidence.first.outputs) if t.is_floating_point() and t.ndim == 2]
-    alike = len(outputs) in (2, 3) and len({t.shape for t in outputs}) == 1 and outputs[0].shape[1] > 1
-    one = len(outputs) == 1 and outputs[0].shape[1] > 1
+    shapes = [shape for shape in evidence.first.shapes if len(shape) == 2]
+    wide = bool(shapes) and shapes[0][1] > 1
+    alike = wide and len(shapes) in (2, 3) and len(set(shapes)) == 1
+    one = wide and len(shapes) == 1
     return alike or (one and evidence.first.calls in (2, 3))
 
 

@@ -17,6 +17,7 @@ from striate.doctor.setup.batch import copied, main_tensor
 from striate.doctor.setup.replicas import Replica
 from striate.observe.gradients import gradients_of
 from striate.observe.module_calls import ModuleCall, module_calls, optimizer_steps
+from striate.observe.tensors import tensors_in
 
 
 @dataclass
@@ -158,6 +159,7 @@ class Watch:
         if self.step_trace is not None and self.step_trace.outputs is None:
             tensor = main_tensor(call.output)
             self.step_trace.outputs = None if tensor is None else tensor.detach().clone()
+            self.step_trace.shapes = [tuple(t.shape) for t in tensors_in(call.output) if t.is_floating_point()]
             self.step_trace.functions |= set() if tensor is None else own_functions(tensor)
 
     def _gradient(self, parameter: nn.Parameter) -> Callable[[torch.Tensor], None]:

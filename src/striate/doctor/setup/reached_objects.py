@@ -112,7 +112,17 @@ def written_by_user(module: str | None) -> bool:
     file = getattr(sys.modules.get(module or ""), "__file__", None)
     if file is None:
         return module == "__main__" or (module or "builtins") not in sys.modules
-    return not file.startswith((*_LIBRARIES, _STRIATE)) and "site-packages" not in Path(file).parts
+    if file.startswith((*_LIBRARIES, _STRIATE)) or "site-packages" in Path(file).parts:
+        return False
+    return not _installed(Path(file).parent)
+
+
+@functools.cache
+def _installed(folder: Path) -> bool:
+    """Whether a folder belongs to a package that `pip install --target` has put beside its metadata."""
+    while (folder / "__init__.py").is_file():
+        folder = folder.parent
+    return any(folder.glob("*.dist-info"))
 
 
 def held_by(function: types.FunctionType) -> dict[str, Any]:

@@ -163,13 +163,15 @@ class _Rebinding:
             )
         if not written_by_user(type(thing).__module__) or not hasattr(thing, "__dict__"):
             return thing
-        replica = object.__new__(type(thing))
+        replica = copy.copy(thing) if isinstance(thing, dict) else object.__new__(type(thing))
         self.memo[id(thing)] = replica
         self.kept.append(thing)
         for name, value in slots_of(thing).items():
             object.__setattr__(replica, name, self(value))
         for name, value in vars(thing).items():
             vars(replica)[name] = self(value)
+        for name, value in thing.items() if isinstance(thing, dict) else ():
+            replica[name] = self(value)
         return replica
 
     def _function(self, function: types.FunctionType) -> Any:

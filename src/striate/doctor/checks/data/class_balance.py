@@ -15,6 +15,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.nearness import first_of_each
 from striate.records import Finding, Remedy
 from striate.wording import several
 
@@ -131,10 +132,12 @@ def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
         certain = int((counts.train > 0).sum()) == 1
     if not wanted:
         return
+    weighted, x = _weights_of_few(evidence.setup.train), evidence.samples.x
+    if x is not None and not weighted and 2 * len(first_of_each(x)) < len(x):
+        raise NoEvidence("most samples are copies of others: classes are missing for that")
     named = ", ".join(map(str, wanted[:8])) + (f" and {len(wanted) - 8} more" if len(wanted) > 8 else "")
     held = 0 if counts.val is None else int(counts.val[wanted].sum())
     beside = f"; validation has {held:,} of {'it' if len(wanted) == 1 else 'them'}" if held else ""
-    weighted = _weights_of_few(evidence.setup.train)
     remedy = _SAMPLES if counts.positions is None else _MAPS
     yield Finding(
         code="data.missing-class",

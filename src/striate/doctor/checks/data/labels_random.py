@@ -9,9 +9,11 @@ from contextlib import suppress
 import torch
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.input_values import bare_samples
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.evidence.describing import channels_first
+from striate.doctor.evidence.describing import channels_first, is_grid
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.nearness import copies_in
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.simple_models import answers_belong, belonging, related
 from striate.doctor.evidence.trial import Change
@@ -28,7 +30,8 @@ _FEWEST, _FEWEST_MAPS = 60, 20
 _TO_GAIN = 0.3
 THRESHOLD = (
     f"no simple model is better than chance by {SIGMAS:g} standard errors on samples that it was not fitted to, though "
-    f"{LEAST:g} of accuracy ({LEAST_NUMBERS:g} of correlation, of numbers) would have shown; nor is the network"
+    f"{LEAST:g} of accuracy ({LEAST_NUMBERS:g} of correlation, of numbers) would have shown; nor is the network. Or "
+    f"{_FEWEST} images come again, with the same label as often as by chance"
 )
 _WHY = (
     "There is nothing to learn: the loss can only fall by learning single samples by heart, and validation stays at "
@@ -36,8 +39,9 @@ _WHY = (
 )
 _REMEDY = (
     "Look at ten samples beside their targets. Usual reasons: one of x and y was shuffled or sorted alone (`p = "
-    "torch.randperm(len(x)); x, y = x[p], y[p]`, both), files and labels come from lists in different orders (take the "
-    "label from the file's own row or folder), a join on the wrong column."
+    "torch.randperm(len(x)); x, y = x[p], y[p]`, both), they are drawn with different numbers (`i = "
+    "torch.randint(len(x), (32,)); x[i], y[i]`, one `i`), files and labels come from lists in different orders (take "
+    "the label from the file's own row or folder), a join on the wrong column."
 )
 
 
@@ -56,6 +60,10 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
 
 
 def _classes(evidence: Evidence) -> Iterable[Finding]:
+    torn = _copies(evidence)
+    if torn is not None:
+        yield torn
+        return
     if _better_than_chance(_val(evidence)):
         return
     reference = evidence.reference
@@ -78,6 +86,33 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
         where="training labels",
         measured=f"accuracy on samples that a model was not fitted to, {count:,} in all: {', '.join(said)}; the "
         f"network {network}",
+        threshold=THRESHOLD,
+        why=_WHY,
+        remedy=_REMEDY,
+    )
+
+
+def _copies(evidence: Evidence) -> Finding | None:
+    """Images that are drawn several times, with a label that has nothing to do with the one before."""
+    x, labels = evidence.samples.sole_inputs, evidence.samples.labels
+    if not is_grid(x):
+        return None
+    first = copies_in(x)
+    again = (first >= 0) & (first != torch.arange(len(x))) & ~bare_samples(x)
+    count = int(again.sum())
+    if count < _FEWEST:
+        return None
+    shares = torch.bincount(labels).double() / len(labels)
+    chance = float(shares.square().sum())
+    same = float((labels[again] == labels[first[again]]).double().mean())
+    if 1 - chance < _TO_GAIN or same > chance + max(SIGMAS * (chance * (1 - chance) / count) ** 0.5, SLIGHT):
+        return None
+    return Finding(
+        code="data.labels-random",
+        severity="error",
+        where="training labels",
+        measured=f"{several(count, 'image comes', 'images come')} again, with the same label in {same:.0%} of the "
+        f"cases; by chance {chance:.0%}",
         threshold=THRESHOLD,
         why=_WHY,
         remedy=_REMEDY,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from striate.doctor.checks.check import Check
+from striate.doctor.evidence.call_graph import INPUT
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.token_targets import by_position, class_losses, token_inputs
@@ -18,12 +19,13 @@ CODE = "data.target-in-input"
 _SAME = 0.5
 """Share of the counted targets that are the input's own tokens; of masked language models none or a tenth are."""
 _FEWEST, _MOST_VALUES = 64, 4096
+_SUMS = ("add", "sub", "__add__", "__sub__", "__radd__", "__rsub__")
 _LINEAR = 1e-6
 """What may be left of a target's variance once an input is subtracted, scaled: rounding leaves a tenth of that."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    yield from list(_tokens(evidence)) or _numbers(evidence)
+    yield from list(_tokens(evidence)) or list(_passed_on(evidence)) or _numbers(evidence)
 
 
 def _tokens(evidence: Evidence) -> Iterator[Finding]:
@@ -57,6 +59,23 @@ def _given(evidence: Evidence, tokens: torch.Tensor) -> bool:
     ]
     sequences = [tensor for tensor in found if len(tensor.unique()) > 2]
     return not sequences or any(tensor.shape == tokens.shape and torch.equal(tensor, tokens) for tensor in sequences)
+
+
+def _passed_on(evidence: Evidence) -> Iterator[Finding]:
+    """Targets that are the inputs, of a network that adds its input to what it computes: nothing is left to compute."""
+    for batch in evidence.train.raw:
+        x, y = (main_tensor(part) for part in parts(batch))
+        if x is None or y is None or x.ndim < 2 or not x.is_floating_point() or not torch.equal(x, y):
+            return
+    graph = evidence.predicting
+    last = None if graph.end is None else graph.origin(graph.end)
+    if last is None or last.name not in _SUMS or not any(i == INPUT or graph.origin(i) is None for i in last.inputs):
+        return
+    yield _finding(
+        f"the targets are the inputs, number for number, and the network's last step is `{last.name.strip('_')}` with "
+        "its input",
+        "what is to be restored as the target, the input as it came: `return clean + sigma * noise, clean`",
+    )
 
 
 def _numbers(evidence: Evidence) -> Iterator[Finding]:
@@ -103,7 +122,8 @@ TARGET_IN_INPUT = Check(
     codes=(CODE,),
     question="Does the input already hold the target?",
     threshold=f"{_SAME:.0%} of the counted tokens are the input's at the same position; or one number of the input "
-    f"leaves {_LINEAR:g} of the variance of targets that take 20 values or more",
+    f"leaves {_LINEAR:g} of the variance of targets that take 20 values or more; or all inputs are their targets, and "
+    "the network adds its input to its output",
     run=_run,
     explains="model.batch-mixing fit.* data.leak speed.small-batch",
 )

@@ -10,13 +10,16 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from striate.doctor.checks.check import Check
+from striate.doctor.evidence.calls import LossCall
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.batch import leaves, main_tensor, parts
+from striate.doctor.setup.batch import leaf, leaves, main_tensor, parts
 from striate.records import Finding
 from striate.wording import several, show_shape
 
 _SAMPLES, _DRAWS, _NUMBERS = 24, 6, 4096
+_TIE, _ALONE = 1e-6, 32
+"""Numbers of outputs that are so far from each other, as a share of the largest, and how many are enough to follow."""
 _LIKE = 0.3
 """Of the distance between two draws as they are: so near, they are flips of each other."""
 _MOVES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -114,26 +117,15 @@ def _is_place(path: tuple[Any, ...], target: torch.Tensor, image: torch.Tensor) 
 
 
 def _by_position(evidence: Evidence) -> Finding | None:
-    """Outputs of positions, (N, T, C) or (N, C, T), that the step flattens in another order than their targets."""
-    outputs, wanted = main_tensor(evidence.first.outputs), main_tensor(parts(evidence.train.raw[0])[1])
+    """Outputs of positions, (N, T, C) or (N, C, …), that the step brings into another order than their targets."""
+    path, batch = evidence.asked_path, evidence.train.raw[0]
+    outputs, wanted = main_tensor(evidence.first.outputs), None if path is None else leaf(batch, path)
     if outputs is None or wanted is None or outputs.ndim < 3 or wanted.ndim < 2 or not outputs.is_floating_point():
         return None
     outputs, wanted = outputs.detach().cpu(), wanted.cpu()
-    last = outputs.shape[:2] == wanted.shape and outputs.ndim == 3
     for call in evidence.calls.losses:
-        classes = call.input.shape[-1]
-        if call.input.ndim != 2 or len(call.input) != wanted.numel() or call.input.numel() != outputs.numel():
-            continue
-        rows, given = call.input.cpu(), call.target.cpu().flatten()
-        if last and classes == outputs.shape[2]:
-            turned = torch.allclose(rows, outputs.transpose(0, 1).reshape(-1, classes), rtol=1e-3, atol=1e-5)
-            straight = torch.allclose(rows, outputs.reshape(-1, classes), rtol=1e-3, atol=1e-5)
-            wrong = turned and not straight and torch.equal(given, wanted.flatten())
-            wrong = wrong or (straight and not turned and torch.equal(given, wanted.T.flatten()))
-            wrong = wrong and not torch.equal(wanted.flatten(), wanted.T.flatten())
-        else:
-            mixed = outputs.shape[1] == classes and outputs.shape[2:] == wanted.shape[1:]
-            wrong = mixed and torch.allclose(rows, outputs.reshape(-1, classes), rtol=1e-3, atol=1e-5)
+        right = _right_places(outputs, wanted, call)
+        wrong = right is not None and right < 0.5
         if wrong:
             return Finding(
                 code="data.step-labels",
@@ -149,6 +141,35 @@ def _by_position(evidence: Evidence) -> Finding | None:
     return None
 
 
+def _right_places(outputs: torch.Tensor, wanted: torch.Tensor, call: LossCall) -> float | None:
+    """The share of the numbers that a loss compares with the target of their own position, known by their values; None
+    where outputs or targets are changed on the way."""
+    axis = next((a for a in (1, -1) if outputs.movedim(a, -1).shape[:-1] == wanted.shape), None)
+    if axis is None or call.input.ndim != call.target.ndim + 1 or call.input.numel() != outputs.numel():
+        return None
+    given = call.input.cpu().movedim(1, -1)
+    values, order = outputs.flatten().sort()
+    shown, places = given.flatten().sort()
+    if given.shape[-1] != outputs.shape[axis] or not torch.allclose(values, shown, rtol=1e-3, atol=1e-5):
+        return None
+    number = torch.arange(wanted.numel()).reshape(wanted.shape)
+    home = number.unsqueeze(axis).expand_as(outputs).flatten()
+    found = torch.empty(len(home), dtype=torch.long)
+    found[places] = home[order]
+    apart = values.diff() > _TIE * float(values.abs().max())  # equal numbers may be anywhere
+    alone = torch.zeros(len(home), dtype=torch.bool)
+    alone[places[1:-1]] = apart[1:] & apart[:-1]
+    if int(alone.sum()) < _ALONE:
+        return None
+    target, lying = call.target.cpu().flatten(), number
+    if not torch.equal(wanted.flatten(), target):
+        if wanted.ndim != 2 or not torch.equal(wanted.T.flatten(), target):
+            return None
+        lying = number.T
+    right = found.reshape(-1, given.shape[-1]) == lying.flatten()[:, None]
+    return float(right.flatten()[alone].double().mean())
+
+
 def _step_labels(evidence: Evidence) -> Iterator[Finding]:
     found = _by_position(evidence)
     if found is not None:
@@ -162,13 +183,20 @@ def _of_other_samples(evidence: Evidence) -> Iterator[Finding]:
     inputs, wanted = (main_tensor(part) for part in parts(evidence.train.raw[0]))
     first = evidence.first
     shown = main_tensor(first.arguments[0]) if first.arguments else None
-    if inputs is None or wanted is None or shown is None or shown.shape != inputs.shape or wanted.ndim != 1:
+    if (
+        inputs is None
+        or wanted is None
+        or shown is None
+        or shown.shape != inputs.shape
+        or wanted.numel() != len(wanted)
+    ):
         raise NoEvidence("the step gives the network other samples than the loader yields")
-    if wanted.is_floating_point() or len(wanted) < 16 or not shown.is_floating_point():
+    same = torch.equal(shown, inputs)
+    if (wanted.is_floating_point() and not same) or len(wanted) < 16 or not shown.is_floating_point():
         raise NoEvidence("the targets are no class numbers of a batch")
-    given = [call.target for call in evidence.calls.losses if call.target.shape == wanted.shape]
-    known = wanted.cpu()
-    if not given or (any(torch.equal(t, known) for t in given) and torch.equal(shown, inputs)):
+    given = [call.target for call in evidence.calls.losses if call.target.numel() == wanted.numel()]
+    given, known = [target.flatten() for target in given], wanted.cpu().flatten()
+    if not given or (any(torch.equal(t, known) for t in given) and same):
         return
     if any(not torch.equal(t.sort().values, known.sort().values) for t in given):
         return
@@ -177,7 +205,7 @@ def _of_other_samples(evidence: Evidence) -> Iterator[Finding]:
     nearest = torch.cdist(one[:, ::every], other[:, ::every]).argmin(1)
     right = known[nearest]
     best = max(float((target == right).double().mean()) for target in given)
-    chance = float((torch.bincount(known - known.min()).double() / len(known)).square().sum())
+    chance = float((known.unique(return_counts=True)[1].double() / len(known)).square().sum())
     if best > chance + 0.3:
         return
     yield Finding(

@@ -15,6 +15,8 @@ from striate.records import Finding
 from striate.wording import several
 
 _LIKE, _TIMES = 0.8, 2.0
+_NEAR, _FAR = 0.3, 1.1
+"""Of logarithms: weights that balance the classes in another order, and one that is threefold off in theirs."""
 _APART = 0.69
 """Of logarithms: twofold."""
 
@@ -80,6 +82,7 @@ def _of_classes(evidence: Evidence) -> Iterator[Finding]:
         return
     like = float(torch.corrcoef(torch.stack([logs, others]))[0, 1])
     if like < _LIKE:
+        yield from _misplaced(counts, weights)
         return
     few, many = int(counts.argmin()), int(counts.argmax())
     yield Finding(
@@ -96,11 +99,38 @@ def _of_classes(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
+def _misplaced(counts: torch.Tensor, weights: torch.Tensor) -> Iterator[Finding]:
+    """Weights that balance the classes, each at another class than its own."""
+    for power in (1.0, 0.5):
+        balanced = -power * counts.log()
+        off, least = (
+            wanted - wanted.mean() - given + given.mean()
+            for wanted, given in ((balanced, weights.log()), (balanced.sort().values, weights.log().sort().values))
+        )
+        if float(least.abs().max()) > _NEAR or float(off.abs().max()) < _FAR:
+            continue
+        place = int(off.argmin())
+        yield Finding(
+            code="loss.class-weights",
+            severity="warning",
+            where="the weights of the loss",
+            measured=f"the {several(len(counts), 'weight')} are those that balance the classes, but stand at other "
+            f"ones: that of a class with {several(int(counts[place]), 'sample')} is {weights[place]:.3g} instead of "
+            f"{float((balanced - balanced.mean() + weights.log().mean())[place].exp()):.3g}",
+            threshold=CLASS_WEIGHTS.threshold,
+            why="A common class counts as a rare one, and a rare one as a common one.",
+            remedy="weights in the order of the class numbers: `counts = torch.bincount(labels)`, "
+            "`nn.CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts.float()))`",
+        )
+        return
+
+
 CLASS_WEIGHTS = Check(
     codes=("loss.class-weights",),
     question="Do the weights of the loss favor rare classes?",
     threshold=f"logarithms of weights and counts that correlate by {_LIKE:g}, of counts that differ {_TIMES:g} times; "
-    "or a pos_weight and the balanced one on different sides of 1, each twofold",
+    f"or the balanced weights within {_NEAR:g} in another order; or a pos_weight and the balanced one on different "
+    "sides of 1, each twofold",
     run=_run,
-    explains="data.imbalance",
+    explains="data.imbalance loss.degenerate model.collapsed",
 )

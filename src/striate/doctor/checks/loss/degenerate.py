@@ -23,7 +23,7 @@ _FALLEN = 0.2
 _FALLING = 0.8
 _BLIND = 0.3
 _BEHIND = 3.0
-_FLAT = 0.02
+_FLAT, _WORSE = 0.02, 1.2
 _PAIRS, _NARROWED = 60, 0.9
 
 
@@ -31,7 +31,13 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     trial = evidence.trial
     if trial.error is not None or len(trial.rows) < 10 or not all(map(math.isfinite, trial.losses)):
         return
-    text = _no_gradient(evidence) or _falls_alone(evidence) or _only_pulls(evidence)
+    text = (
+        _no_gradient(evidence)
+        or _of_exchanged(evidence)
+        or _falls_alone(evidence)
+        or _without_end(evidence)
+        or _only_pulls(evidence)
+    )
     if text is None:
         return
     evidence.pictures["loss.degenerate"] = Picture("lines", "The loss of the trial", {"loss": tuple(trial.losses)})
@@ -63,6 +69,56 @@ def _no_gradient(evidence: Evidence) -> str | None:
     return (
         f"the gradient of the loss by the network's outputs is zero in each of {several(len(norms), 'step')}, and "
         f"the loss stays {trial.losses[0]:.3g}"
+    )
+
+
+def _of_exchanged(evidence: Evidence) -> str | None:
+    """A loss that depends on the targets of a batch, and not on which of them belongs to which sample."""
+    batch, trial = evidence.train.raw[0], evidence.trial
+    moved, alike = _moved(copied(batch)), _moved(copied(batch), alike=True)
+    start = evidence.start_training.outputs
+    if moved is None or alike is None or _deviation(start) < 1e-4 * float(start.abs().mean()):
+        return None  # what is the same for all inputs is as wrong in any order
+    said = []
+    for trained in (None, trial):
+        own, other, same = (_loss_of(evidence, trained, copied(given)) for given in (batch, moved, alike))
+        if own is None or other is None or same is None or not math.isfinite(same):
+            return None
+        scale = max(abs(own), abs(same), 1e-12)
+        if abs(other - own) > 1e-5 * scale or abs(same - own) < 1e-2 * scale:
+            return None
+        said = [f"{own:.4g}", f"{other:.4g}", f"{same:.3g}"]
+    if _one_sided(evidence):
+        return None
+    return (
+        f"after {several(len(trial.rows), 'step')} the loss of the first batch is {said[0]} with its targets, "
+        f"{said[1]} with each at another sample, and {said[2]} with one for all: it asks what they are together, not "
+        "which belongs to which sample"
+    )
+
+
+def _one_sided(evidence: Evidence) -> bool:
+    """Whether all targets lie above the outputs, or all below: their absolute errors are as large in any order."""
+    after = evidence.after_training
+    if after.targets is None or after.targets.numel() != after.outputs.numel():
+        return False
+    errors = after.outputs.flatten() - after.targets.flatten()
+    return bool((errors > 0).all() or (errors < 0).all())
+
+
+def _without_end(evidence: Evidence) -> str | None:
+    """A loss that falls on below zero, while the predictions get worse."""
+    trial = evidence.trial
+    first, last = trial.losses[0], trial.level()
+    if last > min(0.0, first) - max(abs(first), 1e-3) or not predicts_targets(evidence):
+        return None
+    start, after = evidence.start_training, evidence.after_training
+    begun, known = quality(start.outputs, start.targets), quality(after.outputs, after.targets)
+    if begun is None or known is None or not known.guesses or known.loss < _WORSE * max(begun.loss, known.constant):
+        return None
+    return (
+        f"the loss fell from {first:.3g} to {last:.3g} in {several(len(trial.rows), 'step')}, below zero and on, while "
+        f"the predictions' own measure went up from {begun.loss:.3g} to {known.loss:.3g}"
     )
 
 
@@ -122,6 +178,8 @@ def _only_pulls(evidence: Evidence) -> str | None:
         narrowed = _deviation(evidence.after_training.outputs) / max(_deviation(evidence.start_training.outputs), 1e-12)
     except NoEvidence:
         return None
+    if len(pushed) >= _PAIRS and not len(pulled):
+        return f"the gradient pushes all {len(pushed)} pairs of embeddings apart and pulls none together"
     if len(pulled) < _PAIRS or len(pushed) or narrowed > _NARROWED:
         return None
     return (
@@ -136,26 +194,30 @@ def _with_other_targets(evidence: Evidence, trial: Trial) -> float | None:
     return None if moved is None else _loss_of(evidence, trial, moved)
 
 
-def _loss_of(evidence: Evidence, trained: Trial, batch: Any) -> float | None:
-    """The loss of one step that a trained network makes on a batch."""
-    state = {name: value.clone() for name, value in trained.replica.model.state_dict().items()}
+def _loss_of(evidence: Evidence, trained: Trial | None, batch: Any) -> float | None:
+    """The loss of one step that a trained network makes on a batch, or the network as it was given."""
+    given = {} if trained is None else trained.replica.model.state_dict()
+    state = {name: value.clone() for name, value in given.items()}
 
     def prepare(replica: Any) -> None:
-        replica.model.load_state_dict(state)
+        replica.model.load_state_dict(state, strict=trained is not None)
 
     trial = run_trial(evidence.setup, [batch], 1, evidence.clock.until(0.1), Change(prepare=prepare), close=False)
     return trial.losses[0] if trial.rows else None
 
 
-def _moved(batch: Any) -> Any:
-    """The batch with targets moved on by a third of its samples; None where they cannot be."""
-    if isinstance(batch, list | tuple) and len(batch) == 2 and isinstance(batch[1], torch.Tensor):
-        return [batch[0], batch[1].roll(max(1, len(batch[1]) // 3), 0)]
+def _moved(batch: Any, *, alike: bool = False) -> Any:
+    """The batch with targets moved on by a third of its samples, or all like the first; None where they cannot be."""
+
+    def change(targets: torch.Tensor) -> torch.Tensor:
+        return targets[:1].expand_as(targets).clone() if alike else targets.roll(max(1, len(targets) // 3), 0)
+
+    if isinstance(batch, list | tuple) and len(batch) == 2 and isinstance(batch[1], torch.Tensor) and batch[1].ndim:
+        return [batch[0], change(batch[1])]
     if isinstance(batch, Mapping):
         keys = [key for key in batch if str(key).lower() in ("y", "target", "targets", "label", "labels")]
         if len(keys) == 1 and isinstance(batch[keys[0]], torch.Tensor):
-            wanted = batch[keys[0]]
-            return {**batch, keys[0]: wanted.roll(max(1, len(wanted) // 3), 0)}
+            return {**batch, keys[0]: change(batch[keys[0]])}
     return None
 
 
@@ -196,7 +258,9 @@ DEGENERATE = Check(
     f"(or are quantities), their own measure fell {_BEHIND:g} times less, and targets of other samples give less than "
     f"{_BLIND:.0%} of the first loss, too; where there are no targets: the standard deviation of outputs is below "
     f"{_FLAT:.0%} of what it was; or the gradient by the outputs is exactly zero in all steps looked at; or "
-    "each pair of embeddings is pulled together and none pushed apart",
+    "each pair of embeddings is pulled together and none pushed apart, or each pushed; or the loss is the same with "
+    "the targets in any order, or falls on below zero while predictions get worse",
     run=_run,
-    explains="model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-low optim.no-step fit.*",
+    explains="loss.ignored-class model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-low "
+    "optim.no-step fit.*",
 )

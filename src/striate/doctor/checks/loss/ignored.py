@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -11,49 +12,113 @@ from striate.doctor.evidence.calls import LossCall
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.token_targets import class_losses, token_inputs
+from striate.doctor.setup.batch import main_tensor
 from striate.records import Finding
+from striate.wording import several
 
 _FEWEST = 0.005
 """Of the targets: fewer that are ignored cost nothing."""
+_LEAST, _COUNTED, _MOST_CLASSES = 20, 0.5, 64
+"""Targets of a class, and the share of the others that count, from which on it is no chance that none does."""
 _PADDED = 0.05
 """Of the positions, from which on the loss is that of the padding to a good part."""
 
 
 def _ignored(evidence: Evidence) -> Iterator[Finding]:
-    for call in _calls(evidence):
+    for call in class_losses(evidence):
         classes = call.input.shape[1] if call.input.ndim > 1 else len(call.input)
-        lost = call.target == call.ignored
-        share = float(lost.float().mean())
-        if not 0 <= call.ignored < classes or share < _FEWEST or _is_padding(evidence, call):
+        share = float((call.target == call.ignored).float().mean())
+        padding = _is_padding(evidence, call.target.cpu(), call.ignored)
+        if not 0 <= call.ignored < classes or share < _FEWEST or padding:
             continue
-        yield Finding(
-            code="loss.ignored-class",
-            severity="warning",
-            where="the loss",
-            measured=f"ignore_index={call.ignored} leaves out {share:.0%} of the targets, those of class "
-            f"{call.ignored}, for which the network has an output of its {classes}",
-            threshold=IGNORED_CLASS.threshold,
-            why="What belongs to this class is never learned: the network names another one there.",
-            remedy="a number that is no class, in the loss and in the data: `nn.CrossEntropyLoss(ignore_index=-100)`",
+        yield _finding(
+            f"ignore_index={call.ignored} leaves out {share:.0%} of the targets, those of class {call.ignored}, for "
+            f"which the network has an output of its {classes}",
+            "a number that is no class, in the loss and in the data: `nn.CrossEntropyLoss(ignore_index=-100)`",
         )
         return
+    yield from _without_gradient(evidence)
 
 
-def _is_padding(evidence: Evidence, call: LossCall) -> bool:
+def _without_gradient(evidence: Evidence) -> Iterator[Finding]:
+    """A class whose samples, or positions, send no gradient to the network's outputs, whatever the loss."""
+    if not _labeled(evidence.train.raw[0]):
+        return
+    counted = evidence.counted
+    single = all(y.numel() == len(y) for y in counted.targets)
+    found = counted.samples if single else counted.entries
+    if found is None or any(y.shape[1:] != counted.targets[0].shape[1:] for y in counted.targets):
+        return
+    targets, known = torch.cat([y.flatten() for y in counted.targets]), torch.cat([part.flatten() for part in found])
+    kinds = targets.unique()
+    if not 2 <= len(kinds) <= _MOST_CLASSES or bool((kinds != kinds.round()).any()) or _exclusive(counted.targets):
+        return
+    lost = [int(kind) for kind in kinds if kind >= 0 and not known[targets == kind].any()]
+    lost = [kind for kind in lost if int((targets == kind).sum()) >= max(_LEAST, _FEWEST * len(targets))]
+    rest = known[~torch.isin(targets, torch.tensor(lost, dtype=targets.dtype))]
+    if not lost or not len(rest) or float(rest.float().mean()) < _COUNTED:
+        return
+    if any(_is_padding(evidence, counted.targets[0], kind) for kind in lost) or _unknown(evidence, lost):
+        return
+    share = float(torch.isin(targets, torch.tensor(lost, dtype=targets.dtype)).float().mean())
+    signed = len(kinds) == 2 and lost == [0]
+    yield _finding(
+        f"no gradient comes back from targets of class {', '.join(map(str, lost[:5]))}, {share:.0%} of all, in "
+        f"{several(len(counted.samples), 'step')}; from {float(rest.float().mean()):.0%} of the others it does",
+        "labels of -1 and 1 where a loss multiplies with them (a hinge, `nn.SoftMarginLoss()`, "
+        "`nn.CosineEmbeddingLoss()`): `2 * labels - 1`; else `nn.BCEWithLogitsLoss()`, which counts both"
+        if signed
+        else "no weight and no mask that is 0 for a class: `nn.CrossEntropyLoss()` counts all",
+    )
+
+
+def _labeled(batch: Any) -> bool:
+    """Whether the last part of a batch says what its samples are, and is no mask beside the targets."""
+    if not isinstance(batch, list | tuple) or len(batch) < 3:
+        return True
+    shapes = [part.shape if isinstance(part, torch.Tensor) else None for part in batch]
+    return shapes[-1] is not None and len(shapes[-1]) == 1 and len(set(shapes[:-1])) == 1
+
+
+def _exclusive(targets: tuple[torch.Tensor, ...]) -> bool:
+    """Whether targets (N, K) are one-hot: of log probabilities a loss takes that of the one class."""
+    return targets[0].ndim == 2 and all(bool((y.sum(1) == 1).all()) for y in targets)
+
+
+def _unknown(evidence: Evidence, classes: list[int]) -> bool:
+    """Whether the network has no outputs for these classes: they stand for nothing."""
+    outputs = main_tensor(evidence.first.outputs)
+    known = 2 if outputs is None or outputs.ndim < 2 or outputs.shape[1] == 1 else max(outputs.shape[1:])
+    return evidence.setup.compares and max(classes) >= known
+
+
+def _finding(measured: str, remedy: str) -> Finding:
+    return Finding(
+        code="loss.ignored-class",
+        severity="warning",
+        where="the loss",
+        measured=measured,
+        threshold=IGNORED_CLASS.threshold,
+        why="What belongs to this class is never learned: the network names another one there.",
+        remedy=remedy,
+    )
+
+
+def _is_padding(evidence: Evidence, target: torch.Tensor, ignored: int) -> bool:
     """Whether what is ignored fills rows of a sequence up, or stands where all inputs are one and the same token."""
     for _, _, tokens in token_inputs(evidence):
-        if tokens.numel() != call.target.numel() or torch.equal(tokens.flatten(), call.target.cpu().flatten()):
+        if tokens.numel() != target.numel() or torch.equal(tokens.flatten(), target.flatten()):
             continue
-        there = tokens.reshape(call.target.shape)[call.target.cpu() == call.ignored]
+        there = tokens.reshape(target.shape)[target == ignored]
         if len(there) and len(there.unique()) == 1:
             return True
-    rows = _rows(evidence, call)
-    return rows is not None and _filled(rows) == call.ignored
+    rows = _rows(evidence, target)
+    return rows is not None and _filled(rows) == ignored
 
 
 def _padding(evidence: Evidence) -> Iterator[Finding]:
     for call in _calls(evidence):
-        rows = _rows(evidence, call)
+        rows = _rows(evidence, call.target.detach().cpu())
         filler = None if rows is None else _filled(rows)
         if rows is None or filler is None or filler == call.ignored or call.reduction == "none":
             continue
@@ -82,9 +147,8 @@ def _calls(evidence: Evidence) -> list[LossCall]:
     return found
 
 
-def _rows(evidence: Evidence, call: LossCall) -> torch.Tensor | None:
+def _rows(evidence: Evidence, target: torch.Tensor) -> torch.Tensor | None:
     """The targets as (samples, positions); None where they are no sequences."""
-    target = call.target.detach().cpu()
     if target.ndim == 2:
         return target
     for _, _, tokens in token_inputs(evidence):
@@ -109,9 +173,11 @@ def _filled(rows: torch.Tensor) -> int | None:
 IGNORED_CLASS = Check(
     codes=("loss.ignored-class",),
     question="Does the loss leave out a class that the network is to name?",
-    threshold=f"ignore_index is the number of an output and of {_FEWEST:.1%} of the targets, which are no padding",
+    threshold=f"ignore_index is the number of an output and of {_FEWEST:.1%} of the targets, which are no padding; or "
+    f"none of {_LEAST} targets of a class, or more, has a gradient, and {_COUNTED:.0%} of the others have one",
     run=_ignored,
-    explains="loss.padding-counted model.redundant-filters fit.* data.imbalance data.missing-class",
+    explains="loss.padding-counted model.redundant-filters model.collapsed optim.lr-too-low fit.* "
+    "data.imbalance data.missing-class",
 )
 PADDING_COUNTED = Check(
     codes=("loss.padding-counted",),

@@ -173,7 +173,6 @@ SIGN = Check(
     "with gradients turned round: no rate and no network makes both happen, but a wrong sign; or a derivative below "
     "zero by each of torch's losses in the step",
     run=_find_sign,
-    quick=False,
     explains=(
         "loss.degenerate loss.initial-off loss.not-finite model.collapsed model.dead-units "
         "model.exploding-gradient model.saturated optim.lr-too-high optim.lr-too-low fit.*"
@@ -296,7 +295,6 @@ BROADCAST = Check(
     threshold="as many outputs as targets, shapes that broadcast to more, and a loss that is another one once the "
     "outputs have the shape of the targets: exact, nothing is estimated",
     run=_find_broadcast,
-    quick=False,
     explains="loss.degenerate model.collapsed optim.lr-too-high optim.lr-too-low fit.*",
 )
 

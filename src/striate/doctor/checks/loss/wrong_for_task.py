@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch.nn import functional
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.loss.wiring import raised_by_loss
+from striate.doctor.checks.reward.batches import learns_from_rewards
+from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.calls import LossCall
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import form_of, log_probabilities, quality
 from striate.doctor.evidence.trial import Change
+from striate.doctor.setup.batch import main_tensor, parts
 from striate.records import Finding
 from striate.wording import several, show_shape
 
 _BETTER = 0.1
+_SMOOTHED, _AVOIDED = 0.8, 0.2
+_RENUMBERED, _MOST_CLASSES = 0.8, 200
+_BATCH, _SHARE, _STEPS = 8, 16, 4
+"""A loss of a sixteenth of a batch of eight or more leaves samples out, where it does so in several steps."""
 _ELEMENTWISE = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 _BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
 
@@ -36,6 +44,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if wrong is None:
         found = (rule(evidence, call) for call in _calls(evidence) for rule in _RULES)
         wrong = next((one for one in found if one is not None), None)
+        if wrong is None or wrong.severity == "note":
+            wrong = _few_counted(evidence) or _renumbered(evidence) or wrong
     if wrong is not None:
         yield Finding(
             code="loss.wrong-for-task",
@@ -57,6 +67,89 @@ def _calls(evidence: Evidence) -> list[LossCall]:
         return []
     value = torch.tensor(float("nan") if first.loss is None else first.loss)
     return [LossCall("", first.loss_outputs.cpu(), first.loss_targets.cpu(), value)]
+
+
+def _few_counted(evidence: Evidence) -> _Wrong | None:
+    """A loss of one sample of each batch, or of a few."""
+    try:
+        counted = evidence.counted
+    except NoEvidence:
+        return None
+    positions = _few_positions(counted.entries or ())
+    steps = [counts for counts in counted.samples if len(counts) >= _BATCH]
+    size, most = min(map(len, steps), default=0), max((int(counts.sum()) for counts in steps), default=0)
+    if positions is None and (len(steps) < _STEPS or most > max(1, size / _SHARE) or learns_from_rewards(evidence)):
+        return None
+    if positions is not None:
+        return positions
+    always = all(torch.equal(counts[:size], steps[0][:size]) for counts in steps)
+    which = f"; always the same, number {int(steps[0].nonzero()[0])}" if always and most == 1 else ""
+    return _Wrong(
+        "error",
+        f"a gradient comes back to the outputs of {several(most, 'sample')} at most of each batch of {size}, in "
+        f"{several(len(steps), 'step')}{which}",
+        "What the others show is never learned, and each step follows the noise of a few samples.",
+        "give the loss all outputs and targets, without an index, and take its mean: `criterion(outputs, targets)`, "
+        "`losses.mean()`",
+    )
+
+
+def _few_positions(entries: Sequence[torch.Tensor]) -> _Wrong | None:
+    """A loss of one and the same position of sequences, of whose positions all have targets."""
+    if not entries or any(known.ndim != 2 or known.shape[1] < _BATCH for known in entries):
+        return None
+    first, last = ({int(known[:, end].any()) for known in entries} for end in (0, -1))
+    most = max(int(known.any(0).sum()) for known in entries)
+    if most > 1 or (first != {1} and last != {1}):
+        return None
+    return _Wrong(
+        "error",
+        f"a gradient comes back to the outputs of the {'first' if first == {1} else 'last'} position only, in "
+        f"{several(len(entries), 'step')}; there are targets for {entries[0].shape[1]}",
+        "What the other positions are to predict is never learned.",
+        "give the loss all positions: `criterion(outputs.permute(0, 2, 1), targets)` of outputs (N, T, C)",
+    )
+
+
+def _renumbered(evidence: Evidence) -> _Wrong | None:
+    """Classes that the loss asks for at the outputs of other classes: what was learned is right once renumbered."""
+    if not evidence.setup.classifies or not predicts_targets(evidence):
+        return None
+    after = evidence.after_training
+    targets, outputs = after.targets, after.outputs
+    if targets is None or targets.ndim != 1 or targets.is_floating_point() or outputs.ndim != 2:
+        return None
+    classes = outputs.shape[1]
+    if not 3 <= classes <= _MOST_CLASSES or not set(targets.unique().tolist()) <= set(range(classes)):
+        return None
+    counts = torch.zeros(classes, classes)
+    counts.index_put_((targets.long(), outputs.argmax(1)), torch.tensor(1.0), accumulate=True)
+    right, place = (part.tolist() for part in map(torch.from_numpy, linear_sum_assignment(-counts.numpy())))
+    best, own = float(counts[right, place].sum() / len(targets)), float(counts.diag().sum() / len(targets))
+    if (
+        best < _RENUMBERED
+        and own < _AVOIDED / classes
+        and len(targets) >= 30 * classes
+        and counts.sum(0).max() < 0.5 * len(targets)
+    ):
+        return _Wrong(
+            "error",
+            f"{own:.1%} of the predictions on training samples are right after "
+            f"{several(len(evidence.trial.rows), 'step')}, fewer than by chance ({1 / classes:.1%})",
+            "The loss asks for anything but the right class.",
+            "`nn.CrossEntropyLoss(label_smoothing=0.1)(outputs, labels)`: the right class has the largest target",
+        )
+    if best < _RENUMBERED or own > best / 3:
+        return None
+    pairs = ", ".join(f"{there} for class {one}" for one, there in zip(right, place, strict=True) if one != there)
+    return _Wrong(
+        "error",
+        f"{own:.0%} of the predictions on training samples are right after {several(len(evidence.trial.rows), 'step')}"
+        f", and {best:.0%} once the outputs are numbered anew: {pairs[:80]}",
+        "The loss asks for each class at the output of another one, and whoever takes the largest output is wrong.",
+        "give the loss the class numbers as the loader has them: `nn.CrossEntropyLoss()(outputs, labels)`, or "
+        "`F.one_hot(labels, outputs.shape[1])`",
+    )
 
 
 def _class_numbers(evidence: Evidence, call: LossCall) -> _Wrong | None:
@@ -125,11 +218,29 @@ def _one_output(evidence: Evidence, call: LossCall) -> _Wrong | None:
     return _Wrong("error", text + (constant if losses else ""), "Nothing can be learned from it.", remedy)
 
 
+def _smoothed_away(_: Evidence, call: LossCall) -> _Wrong | None:
+    """Labels that are smoothed until next to nothing is left of them."""
+    if call.smoothing < _SMOOTHED or call.input.ndim < 2:
+        return None
+    other = call.smoothing / call.input.shape[1]
+    return _Wrong(
+        "error",
+        f"label_smoothing={call.smoothing:g} asks for {1 - call.smoothing + other:.3g} of the right class and for "
+        f"{other:.3g} of each other one",
+        "What is to be learned differs little from predicting all classes alike.",
+        "`nn.CrossEntropyLoss(label_smoothing=0.1)`: the share that is taken from the right class, not that left to it",
+    )
+
+
 def _classes_for_numbers(evidence: Evidence, call: LossCall) -> _Wrong | None:
     """Cross entropy where quantities are asked for, or where several classes may be right."""
     if call.name != "cross_entropy" or call.input.ndim < 2:
         return None
-    if evidence.setup.measures and not any(other.name in _ELEMENTWISE for other in evidence.calls.losses):
+    if (
+        evidence.setup.measures
+        and _are_given(evidence, call)
+        and not any(other.name in _ELEMENTWISE for other in evidence.calls.losses)
+    ):
         return _Wrong(
             "error",
             f"cross entropy between outputs {show_shape(call.input.shape)} and targets of a regression",
@@ -149,6 +260,16 @@ def _classes_for_numbers(evidence: Evidence, call: LossCall) -> _Wrong | None:
         "Its softmax makes classes compete, and here several may be right, or none.",
         "use `nn.BCEWithLogitsLoss()`: each class by itself",
     )
+
+
+def _are_given(evidence: Evidence, call: LossCall) -> bool:
+    """Whether a loss is given the loader's targets, be it cut to whole numbers, and not which samples are pairs."""
+    wanted = main_tensor(parts(evidence.train.raw[0])[1])
+    if wanted is None or wanted.numel() != call.target.numel():
+        return False
+    values = wanted.detach().cpu().double().flatten()
+    given = call.target.cpu().double().flatten()
+    return torch.equal(values, given) or torch.equal(values.trunc(), given) or torch.equal(values.round(), given)
 
 
 def _outside_unit(_: Evidence, call: LossCall) -> _Wrong | None:
@@ -213,9 +334,55 @@ def _accuracy(outputs: torch.Tensor, targets: torch.Tensor | None) -> float | No
     return None if known is None else known.accuracy
 
 
+def _exchanged(_: Evidence, call: LossCall) -> _Wrong | None:
+    """A loss whose two arguments stand in each other's place, where they are not alike."""
+    if not call.exchanged or call.name not in (*_BINARY, "cross_entropy", "kl_div"):
+        return None
+    if call.name == "kl_div" and _log_probabilities_of(call) and _are_probabilities(call):
+        return None  # the divergence the other way round, which is a loss as well
+    return _Wrong(
+        "error",
+        f"{call.name} is given the network's outputs {show_shape(call.target.shape)} as the target, and as the input "
+        f"{show_shape(call.input.shape)} what needs no gradient",
+        "The loss takes predictions first and targets second, and means something else the other way round.",
+        f"exchange its arguments: `F.{call.name}(outputs, targets)`"
+        + (", `F.kl_div(outputs.log_softmax(1), targets.softmax(1))` of scores" if call.name == "kl_div" else ""),
+    )
+
+
+def _log_probabilities_of(call: LossCall) -> bool:
+    return form_of(call.input) == "log probabilities" or _sums_to_one(call.input.double().exp())
+
+
+def _are_probabilities(call: LossCall) -> bool:
+    """Whether the target of a divergence is what it is taken for."""
+    return _sums_to_one(call.target.double().exp() if call.log_target else call.target.double())
+
+
+def _sums_to_one(values: torch.Tensor) -> bool:
+    """Along the second axis, the last one, or all positions of a map; in most places, since padding may be zero."""
+    sums = [values.sum(1), values.sum(-1), values.flatten(1).sum(1), values.flatten(min(2, values.ndim - 1)).sum(-1)]
+    return bool((values >= 0).all()) and any(float(((s - 1).abs() < 1e-2).double().mean()) > 0.5 for s in sums)
+
+
+def _divergence_from_scores(_: Evidence, call: LossCall) -> _Wrong | None:
+    """The Kullback-Leibler divergence of a target that is no distribution."""
+    if call.name != "kl_div" or call.target.ndim < 2 or _are_probabilities(call):
+        return None
+    low, high = float(call.target.min()), float(call.target.max())
+    logarithms = not call.log_target and _sums_to_one(call.target.double().exp())
+    return _Wrong(
+        "error",
+        f"kl_div is given {'logarithms of probabilities' if logarithms else 'targets'} from {low:.3g} to {high:.3g} "
+        "as its target, where probabilities that sum to 1 are meant",
+        "It multiplies the difference of the logarithms with its second argument: what is below zero turns it round.",
+        "`F.kl_div(log_p, log_q, log_target=True)`" if logarithms else "give it `torch.softmax(targets, 1)`",
+    )
+
+
 def _divergence_of_scores(_: Evidence, call: LossCall) -> _Wrong | None:
     """The Kullback-Leibler divergence of what are no log probabilities."""
-    if call.name != "kl_div" or call.input.ndim < 2 or form_of(call.input) == "log probabilities":
+    if call.name != "kl_div" or call.input.ndim < 2 or _log_probabilities_of(call):
         return None
     off = float((call.input.double() - log_probabilities(call.input)).abs().mean())
     return _Wrong(
@@ -227,13 +394,16 @@ def _divergence_of_scores(_: Evidence, call: LossCall) -> _Wrong | None:
 
 
 _RULES: tuple[Callable[[Evidence, LossCall], _Wrong | None], ...] = (
+    _exchanged,
     _one_output,
+    _smoothed_away,
     _class_numbers,
     _classes_for_numbers,
     _likelihood_of_scores,
     _outside_unit,
     _exclusive,
     _divergence_of_scores,
+    _divergence_from_scores,
 )
 
 WRONG_FOR_TASK = Check(
@@ -242,9 +412,11 @@ WRONG_FOR_TASK = Check(
     threshold="what the loss is given, looked at in one step, is exact: numbers of three or more classes compared as "
     "quantities, "
     "a likelihood of what are no log probabilities, cross entropy among one output or for quantities, targets outside "
-    f"0 to 1; binary cross entropy for exclusive classes warns where cross entropy gets {_BETTER:.0%} more right",
+    "0 to 1, a sixteenth of the samples, outputs in the place of targets, "
+    f"classes at the outputs of other ones ({_RENUMBERED:.0%} right once renumbered), a divergence from what is no "
+    "distribution; binary cross entropy for "
+    f"exclusive classes warns where cross entropy gets {_BETTER:.0%} more right",
     run=_run,
-    quick=False,
     explains=(
         "data.label-range loss.degenerate loss.initial-off loss.not-finite loss.sign model.collapsed "
         "model.dead-units model.exploding-gradient model.vanishing-gradient optim.lr-too-high "

@@ -78,8 +78,8 @@ def _never_updated(evidence: Evidence) -> Iterator[Finding]:
             code=CODE,
             severity="warning",
             where=where,
-            measured=f"`{name}` is a copy of the network as it was before training: it is evaluated, and no code "
-            "changes it",
+            measured=f"`{name}` is another network than the one that is trained, or a copy from before training: it "
+            "is evaluated, and no code changes it",
             threshold=CHECK.threshold,
             why="What is evaluated has learned nothing, whatever is trained.",
             remedy=f"evaluate the network that is trained; or, of an average, {_AVERAGED.replace('ema', name)}",

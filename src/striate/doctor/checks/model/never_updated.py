@@ -29,12 +29,30 @@ def evaluated_and_left(evidence: Evidence) -> Iterator[tuple[str, str]]:
         if {key: t.shape for key, t in tensors.items()} != shapes or any(id(t) in own for t in tensors.values()):
             continue
         runs: list[Site] = []
-        kept = _stored_once(source, name) and all(
-            _is_harmless(source, node, file, runs, _DEEPEST) for file, node in _reads(source, name)
-        )
-        if kept and runs and all(run.often != "batch" for run in runs):
+        if _stored_once(source, name) and _runs_only(source, list(_reads(source, name)), runs):
             yield name, runs[0].where
             return
+    yield from _made_anew(source, model)
+
+
+def _made_anew(source: ScriptSource, model: nn.Module) -> Iterator[tuple[str, str]]:
+    """Networks of the same class that each epoch makes, and runs as they are."""
+    for site in source.calls(type(model).__name__):
+        statement = next((part for part in source.around(site.node) if isinstance(part, ast.stmt)), None)
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else None
+        if site.often != "epoch" or not isinstance(target, ast.Name) or not source.loops_of(site.node):
+            continue
+        runs: list[Site] = []
+        reads = [(site.file, node) for _, node in _reads(source, target.id, source.scope_of(site.node))]
+        if _runs_only(source, reads, runs):
+            yield target.id, runs[0].where
+            return
+
+
+def _runs_only(source: ScriptSource, reads: list[tuple[str, ast.expr]], runs: list[Site]) -> bool:
+    """Whether a network is run, and nothing changes its weights; where it is run is added to `runs`."""
+    kept = all(_is_harmless(source, node, file, runs, _DEEPEST) for file, node in reads)
+    return kept and bool(runs) and all(run.often != "batch" for run in runs)
 
 
 def _plain(name: str) -> str:

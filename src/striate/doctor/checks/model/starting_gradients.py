@@ -186,12 +186,13 @@ def _find_symmetric_init(evidence: Evidence) -> Iterator[Finding]:
 def _slow_to_part(evidence: Evidence) -> Iterator[Finding]:
     """Hidden layers of one constant, which random layers behind them, or dropout, drive apart: it costs time."""
     layers = [layer for layer, _ in hidden(evidence.trial) if layer.kind in WEIGHTED and layer.weight is not None]
+    nothing = all(layer.weight is not None and not bool(layer.weight.any()) for layer in layers)
     bad = [
         layer.name
         for layer in layers
         if layer.weight is not None
         and min(layer.weight.shape) >= FEWEST_OF_CONSTANT
-        and float(layer.weight.abs().max()) > 0
+        and (nothing or bool(layer.weight.any()))  # a branch may begin at zero
         and _alike(layer.weight, 0)
     ]
     fresh = with_fresh_weights(evidence, "he") if bad else None

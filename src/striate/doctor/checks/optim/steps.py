@@ -258,7 +258,7 @@ def _judged(evidence: Evidence, missing: Sequence[str]) -> Iterator[Finding]:
 
 def _add(replica: Replica, missing: Sequence[str]) -> None:
     wanted = [p for name, p in replica.model.named_parameters() if name in set(missing)]
-    replica.optimizer.add_param_group({"params": wanted})
+    replica.optimizer.param_groups[0]["params"] += wanted  # schedules of the user's count the groups
 
 
 def _carry_what_was_learned(evidence: Evidence, missing: Sequence[str]) -> bool:
@@ -287,6 +287,5 @@ PARAMETERS_MISSING = Check(
     threshold="In no group of the optimizer, with a gradient, and unchanged after the whole trial. A note where they "
     f"were trained before: with their numbers in another order the loss is {LEARNED:g} times higher.",
     run=_find_parameters_missing,
-    quick=False,
     explains="model.collapsed model.too-small optim.lr-too-low fit.*",
 )
