@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,8 @@ def counted_by(evidence: Evidence) -> Counted:
     trial = evidence.variant("with outputs watched", Change(prepare=replicas.append, wrap=wrap), steps=_STEPS)
     if isinstance(trial.error, NoEvidence):
         raise trial.error
-    found = [(sizes, y) for sizes, y in zip(steps, shown, strict=True) if sizes and float(sum(s.sum() for s in sizes))]
+    every = zip(steps, shown, strict=True)
+    found = [(sizes, y) for sizes, y in every if sizes and 0 < float(sum(s.sum() for s in sizes)) < math.inf]
     if len(found) < _FEWEST:
         raise NoEvidence("no gradient comes back to outputs that belong to targets")
     samples = tuple(torch.stack([s.reshape(len(s), -1).sum(1) for s in sizes]).sum(0) > 0 for sizes, _ in found)

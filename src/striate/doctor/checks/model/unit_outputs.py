@@ -240,7 +240,7 @@ COLLAPSED = Check(
     "mode, as they did before it (an error), or learning nothing (a warning). A last layer that begins with zeros "
     "predicts differently after the first step.",
     run=_find_collapsed,
-    explains="model.redundant-filters optim.lr-too-low fit.*",
+    explains="loss.ignored-class model.redundant-filters optim.lr-too-low fit.*",
 )
 
 
