@@ -190,6 +190,8 @@ def test_predictions_in_attributes_are_known() -> None:
         ("average.update_parameters(model)", "evaluate(average)", True),
         ("pass", "evaluate(model)", True),
         ("follow(average, model)", "evaluate(average)", True),
+        ("follow_state(average, model)", "evaluate(average)", True),
+        ("torch.save({'average': average.state_dict()}, 'a.pt')", "evaluate(average)", False),
         ("targets = average(x)", "evaluate(average)", True),
     ],
 )
@@ -202,6 +204,10 @@ def test_a_copy_that_is_evaluated_is_given_weights(update: str, evaluated: str, 
         def follow(one, other):
             for a, b in zip(one.parameters(), other.parameters()):
                 a.data.lerp_(b.data, 0.1)
+
+        def follow_state(one, other):
+            for a, b in zip(one.state_dict().values(), other.state_dict().values()):
+                a.copy_(0.9 * a + 0.1 * b)
 
         average = torch.optim.swa_utils.AveragedModel(model)
         for epoch in range(5):

@@ -13,7 +13,8 @@ from striate.doctor.checks.model.origins import are_untrained
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource, Site, called
 
-_HARMLESS = ("eval", "train", "to", "cpu", "cuda", "float", "double", "requires_grad_", "state_dict", "share_memory")
+_HARMLESS = ("eval", "train", "to", "cpu", "cuda", "float", "double", "requires_grad_", "share_memory")
+_COPYING = ("save", "load_state_dict", "deepcopy")
 _DEEPEST = 4
 
 
@@ -103,7 +104,12 @@ def _is_harmless(source: ScriptSource, node: ast.expr, file: str, runs: list[Sit
     if isinstance(outer, ast.Attribute):
         if outer.attr == "module":
             return _is_harmless(source, outer, file, runs, depth)
-        return outer.attr in _HARMLESS and isinstance(source.parent(outer), ast.Call)
+        call = source.parent(outer)
+        if outer.attr == "state_dict" and call is not None:  # its tensors are the network's own
+            taker = source.parent(call)
+            taker = source.parent(taker) if isinstance(taker, ast.Dict) else taker
+            return isinstance(taker, ast.Call) and called(taker) in _COPYING
+        return outer.attr in _HARMLESS and isinstance(call, ast.Call)
     if isinstance(outer, ast.If | ast.BoolOp | ast.Compare | ast.UnaryOp):
         return True
     if isinstance(outer, ast.keyword):
