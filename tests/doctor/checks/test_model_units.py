@@ -9,6 +9,7 @@ import torch
 from asked import asked, digits, perceptron
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.model.starting_gradients import SYMMETRIC_INIT
 from striate.doctor.checks.model.unit_outputs import COLLAPSED, DEAD_UNITS, REDUNDANT_FILTERS, SATURATED
@@ -163,3 +164,13 @@ def test_one_number_looked_at_in_many_ways_is_no_copy() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 12, 1), nn.ReLU(), nn.Flatten(), nn.Linear(768, 10))
     assert not asked(REDUNDANT_FILTERS, model, digits())
+
+
+def test_positions_of_padding_are_no_filters_of_an_embedding() -> None:
+    torch.manual_seed(0)
+    tokens = torch.randint(1, 20, (256, 8))
+    tokens[:, 3:] = 0
+    loader = DataLoader(TensorDataset(tokens, tokens[:, 0] % 4), 32, shuffle=True)
+    words = nn.Embedding(20, 8, padding_idx=0)
+    model = nn.Sequential(words, nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 4))
+    assert not asked(REDUNDANT_FILTERS, model, loader)

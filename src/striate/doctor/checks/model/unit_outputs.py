@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.diagnosis import Picture
@@ -257,8 +258,11 @@ REDUNDANT_FILTERS_FEWEST_UNITS, FEWEST_WEIGHTS = 6, 4
 def _find_redundant_filters(evidence: Evidence) -> Iterator[Finding]:
     """Layers of which most filters are copies, or their maps the same everywhere, at the start and later."""
     known = []
+    modules = dict(evidence.setup.model.named_modules())
     for first, later in hidden(evidence.trial):
         if first.kind not in WEIGHTED or first.units is None or len(first.units) < REDUNDANT_FILTERS_FEWEST_UNITS:
+            continue
+        if isinstance(modules.get(first.name), nn.Embedding):  # rows that are looked up are no filters
             continue
         copies, flat = _copies(first, COSINE), _flat(first)
         if later is not None:
