@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch.nn import functional
 
 from striate.doctor.checks.check import Check
@@ -122,6 +121,8 @@ def _renumbered(evidence: Evidence) -> _Wrong | None:
     classes = outputs.shape[1]
     if not 3 <= classes <= _MOST_CLASSES or not set(targets.unique().tolist()) <= set(range(classes)):
         return None
+    from scipy.optimize import linear_sum_assignment
+
     counts = torch.zeros(classes, classes)
     counts.index_put_((targets.long(), outputs.argmax(1)), torch.tensor(1.0), accumulate=True)
     right, place = (part.tolist() for part in map(torch.from_numpy, linear_sum_assignment(-counts.numpy())))
