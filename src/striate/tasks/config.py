@@ -69,8 +69,8 @@ class TaskConfig:
     nearest to others of their class."""
     turned_classes: bool | None = None
     """Embeddings: whether training images that are turned by 90, 180 and 270° (by 180° where they are not square) are
-    classes of their own, so that there are four times (twice) as many to learn from. Default: true where mirror images
-    are not of the class of their image, and there are fewer than 1,000 classes."""
+    classes of their own, so that there are four times (twice) as many to learn from. Default: true with losses that
+    have proxies, where mirror images are not of the class of their image, and there are fewer than 1,000 classes."""
     code: Annotated[int, Ge(1), Le(65536)] = 32
     """Reconstructions: how many numbers the code has, of a network that gives a vector and has no code of its own."""
     beam: Annotated[int, Ge(1), Le(20)] = 3

@@ -183,6 +183,8 @@ def test_few_classes_whose_mirror_images_are_others_are_turned(arrays: Path) -> 
         task = Embed.make(data, TaskConfig(turned_classes=asked, mirrored=mirrored), "arcface")
         assert task.turned_classes == ways
         assert task.outputs == task.dimensions + ways * count
+    for loss in ("triplet", "supcon"):
+        assert Embed.make(data, TaskConfig(mirrored=False), loss).turned_classes == 1, "samples are compared in pairs"
 
 
 def test_turned_classes_are_refused_where_nothing_can_be_turned(arrays: Path) -> None:

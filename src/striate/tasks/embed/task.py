@@ -91,7 +91,8 @@ class Embed(Task):
         if config.turned_classes and not images:
             got, remedy = f"true, and {data.medium.values}", "--task.turned_classes false"
             raise ConfigError("task.turned_classes", got, "images, which can be turned", remedy)
-        few = images and not mirrored and len(seen) < _MANY
+        # Losses that compare samples need several that are turned alike in a batch.
+        few = images and not mirrored and len(seen) < _MANY and loss in BY_PROXY
         turned = few if config.turned_classes is None else config.turned_classes
         ways = 1 if not turned else 4 if data.input_shape[1] == data.input_shape[2] else 2
         return cls(data.classes, tuple(seen), *sizes, mirrored=mirrored, turned_classes=ways)
