@@ -49,17 +49,52 @@ function bars(line) {
   return box;
 }
 
+const shape = (name, attributes, text = "") => {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.textContent = text;
+  return element;
+};
+
+// Boxes and points, in pixels of the picture.
+function drawn(line, width, height) {
+  const over = shape("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
+  for (const { label, probability, box, angle } of line.boxes ?? []) {
+    const [left, top, right, bottom] = box;
+    const turned = angle ? { transform: `rotate(${-angle} ${(left + right) / 2} ${(top + bottom) / 2})` } : {};
+    const edges = shape("rect", { x: left, y: top, width: right - left, height: bottom - top, ...turned });
+    edges.append(shape("title", {}, `${label}, ${(100 * probability).toFixed(1)} %`));
+    over.append(edges);
+  }
+  for (const [name, x, y] of line.points ?? []) {
+    const point = shape("circle", { cx: x, cy: y, r: Math.max(width, height) / 100 });
+    point.append(shape("title", {}, name));
+    over.append(point);
+  }
+  return over;
+}
+
 function entry(file, line) {
   const item = made("li");
+  const frame = made("div", "", line.boxes || line.points ? "picture large" : "picture");
   const picture = made("img");
   picture.alt = "";
+  picture.addEventListener("load", () => {
+    frame.append(drawn(line, picture.naturalWidth, picture.naturalHeight));
+    URL.revokeObjectURL(picture.src);
+  });
+  picture.addEventListener("error", () => picture.remove()); // a sound, a clip, a volume
   picture.src = URL.createObjectURL(file);
-  picture.addEventListener("load", () => URL.revokeObjectURL(picture.src));
+  frame.append(picture);
   const said = made("div");
   said.append(made("div", file.name, "name"));
   if (line.error) said.append(made("div", line.error, "wrong"));
-  said.append(bars(line), made("pre", JSON.stringify(line, null, 1)));
-  item.append(picture, said);
+  if (line.caption) said.append(made("div", line.caption));
+  const all = made("details");
+  all.open = !(line.top || line.caption || line.boxes || line.points || line.error);
+  all.append(made("summary", "JSON"), made("pre", JSON.stringify(line, null, 1)));
+  said.append(bars(line), all);
+  item.append(frame, said);
   return item;
 }
 
