@@ -131,8 +131,8 @@ def name_classes(figure: Figure, classes: Sequence[str]) -> None:
 def colored(
     image: ArrayLike, mask: ArrayLike, classes: Sequence[str], truth: ArrayLike | None = None
 ) -> NDArray[np.uint8]:
-    """(H, W, 3) the image (C, H, W) uint8 in gray under the colors of its `mask` (H, W); gray where `mask` or `truth` is 255, black
-    and white in turns where they differ."""
+    """(H, W, 3) the image (C, H, W) uint8 in gray under the colors of its `mask` (H, W); gray where `mask` or `truth`
+    is 255, black and white in turns where they differ."""
     from matplotlib.colors import to_rgb
 
     planes, numbers = np.asarray(image, np.float64), np.asarray(mask).astype(np.int64)

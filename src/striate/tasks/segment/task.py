@@ -334,7 +334,8 @@ class Segment(Task):
         return agreement_of_labels(self.decode(reference), self.decode(outputs))
 
     def draw(self, image: NDArray[np.uint8], decoded: Any, truth: Any = None) -> NDArray[np.uint8]:
-        """The colors of the classes over the image, but of a background; wrong pixels are checkered, those without a label gray."""
+        """The colors of the classes, but of a background, over the image; wrong pixels are checkered, those without a
+        label gray."""
         from striate.visualize.mask_figures import colored
 
         return colored(image, decoded, self.classes, truth)
