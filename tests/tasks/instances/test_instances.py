@@ -230,7 +230,7 @@ def test_pixels_that_name_the_same_center_are_one_object(noise: float) -> None:
 
 
 def test_pixels_that_disagree_about_their_center_are_less_sure() -> None:
-    """A disk whose pixels name its middle, one whose halves name two, and one whose pixels all name a place beside it."""
+    """A disk whose pixels name its middle; its halves name two places, or all of them one beside it."""
     disk = _disk(20, 20, 8)
     here, numbers = places(*SIZE, torch.device("cpu")), disk.astype(np.int32)
 
