@@ -119,7 +119,8 @@ def agreement(numbers: NDArray[np.int32], offset: torch.Tensor) -> NDArray[np.fl
 
 def shares_inside(likely: NDArray[np.float32]) -> NDArray[np.float32]:
     """Probabilities as shares of an object, half of which is `LIKELY`."""
-    return np.minimum(likely * np.float32(0.5 / LIKELY), 1)
+    shares: NDArray[np.float32] = np.minimum(likely * np.float32(0.5 / LIKELY), 1)
+    return shares
 
 
 def _followed(offset: torch.Tensor, inside: NDArray[np.bool_]) -> NDArray[np.float32]:
