@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from striate.tasks.segment.losses import LOSSES
-from striate.tasks.segment.task import IGNORED, Segment
+from striate.tasks.segment.task import IGNORED, Segment, has_small_part
 
 
 def made() -> tuple[torch.Tensor, torch.Tensor]:
@@ -63,3 +63,15 @@ def test_an_image_without_labels_has_no_loss_and_a_gradient_of_zero(name: str) -
     assert float(loss.detach()) == 0
     assert logits.grad is not None
     assert float(logits.grad.abs().sum()) == 0
+
+
+@pytest.mark.parametrize(
+    ("counts", "rare"),
+    [((76, 24), True), ((74, 26), False), ((0, 100), False), ((500, 300, 197, 3), True), ((500, 300, 173, 27), False)],
+)
+def test_dice_is_added_where_a_class_is_rare(counts: tuple[int, ...], rare: bool) -> None:
+    """Of two classes below a quarter, of four below a fortieth; a class that never occurs is not rare, nor are pixels
+    without a label counted."""
+    masks = torch.cat([torch.full((count,), number) for number, count in enumerate((*counts, 50))])
+    masks = torch.where(masks == len(counts), IGNORED, masks).to(torch.uint8)[None, None]
+    assert has_small_part(masks, len(counts)) == rare
