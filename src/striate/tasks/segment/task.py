@@ -116,14 +116,22 @@ class Segment(Task):
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
         """Over the values of the masks, with weights by their frequency in training where these are asked for."""
-        masks = data.splits["train"].targets
+        masks, classes, volumes = data.splits["train"].targets, len(data.classes), len(data.input_shape) == 4
+        rare = has_small_part(masks, classes)
         # What is segmented in volumes is small against its background.
-        if config.loss == "auto" and (len(data.input_shape) == 4 or has_small_part(masks, len(data.classes))):
+        if config.loss == "auto" and (volumes or rare):
             loss = SMALL_LOSS
-        weights = None
-        if config.class_weights == "balanced":
-            weights = balanced_weights(class_counts(masks, len(data.classes)), data.classes)
+        weights, counts = None, class_counts(masks, classes)
+        if config.class_weights == "auto" and config.loss == "auto" and rare and classes > 2 and not volumes:
+            weights = balanced_weights(counts.clamp(min=counts[counts > 0].min()).sqrt(), data.classes)
+        elif config.class_weights == "balanced":
+            weights = balanced_weights(counts, data.classes)
         return cls(data.classes, weights, data.preparation.values, data.preparation.colors, loss, config.gamma)
+
+    def loss_text(self) -> str:
+        """What of the loss is not usual."""
+        weighed = "" if self.class_weights is None else ", pixels weighed by how rare their class is in training"
+        return "" if self.loss_name == LOSSES[0] and not weighed else f"loss: {self.loss_name}{weighed}"
 
     @property
     def outputs(self) -> int:
