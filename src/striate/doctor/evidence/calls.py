@@ -88,6 +88,17 @@ class StepCalls:
     shapes: set[tuple[int, ...]] = field(default_factory=set)
     error: BaseException | None = None
 
+    @property
+    def part_of_loss(self) -> float:
+        """How large the derivative of what goes backward by one of the losses is at most, each taken as a mean: 1 where
+        they are added up as they are; 0 where no gradient comes back to any."""
+        found = [
+            abs(sum(call.slopes)) * (call.input.numel() if call.reduction == "sum" else 1)
+            for call in self.losses
+            if call.slopes
+        ]
+        return max(found, default=0.0)
+
 
 def watch_calls(setup: TrainingSetup, batch: Any, until: float) -> StepCalls:
     """Make one step of a double on `batch` and note what it calls."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.loss.endless import always_zero, constant_without_end
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
@@ -29,18 +31,17 @@ _PAIRS, _NARROWED = 60, 0.9
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     trial = evidence.trial
-    if trial.error is not None or len(trial.rows) < 10 or not all(map(math.isfinite, trial.losses)):
+    if trial.error is not None or len(trial.rows) < 10:
         return
-    text = (
-        _no_gradient(evidence)
-        or _of_exchanged(evidence)
-        or _falls_alone(evidence)
-        or _without_end(evidence)
-        or _only_pulls(evidence)
-    )
+    finite = all(map(math.isfinite, trial.losses))
+    text = None
+    with suppress(NoEvidence):
+        text = constant_without_end(evidence)
+    text = text or (_while_trained(evidence) if finite else None)
     if text is None:
         return
-    evidence.pictures["loss.degenerate"] = Picture("lines", "The loss of the trial", {"loss": tuple(trial.losses)})
+    curve = tuple(loss for loss in trial.losses if math.isfinite(loss))
+    evidence.pictures["loss.degenerate"] = Picture("lines", "The loss of the trial", {"loss": curve})
     yield Finding(
         code="loss.degenerate",
         severity="error",
@@ -49,6 +50,18 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         threshold=DEGENERATE.threshold,
         why="This loss is constant, or can be made small without learning the task.",
         remedy=_remedy(evidence),
+    )
+
+
+def _while_trained(evidence: Evidence) -> str | None:
+    """What the trial's steps show of a loss that is finite."""
+    return (
+        always_zero(evidence)
+        or _no_gradient(evidence)
+        or _of_exchanged(evidence)
+        or _falls_alone(evidence)
+        or _without_end(evidence)
+        or _only_pulls(evidence)
     )
 
 
@@ -259,7 +272,8 @@ DEGENERATE = Check(
     f"{_BLIND:.0%} of the first loss, too; where there are no targets: the standard deviation of outputs is below "
     f"{_FLAT:.0%} of what it was; or the gradient by the outputs is exactly zero in all steps looked at; or "
     "each pair of embeddings is pulled together and none pushed apart, or each pushed; or the loss is the same with "
-    "the targets in any order, or falls on below zero while predictions get worse",
+    "the targets in any order, or falls on below zero while predictions get worse, or without end with an output that "
+    "is one number for all samples; or is zero throughout while predictions are a guess",
     run=_run,
     explains="loss.ignored-class model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-low "
     "optim.no-step fit.*",

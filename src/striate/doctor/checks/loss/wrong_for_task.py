@@ -9,6 +9,7 @@ import torch
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.loss.divergences import divergence_from_scores, divergence_of_scores, exchanged
 from striate.doctor.checks.loss.few_counted import few_counted
+from striate.doctor.checks.loss.flattened import SMALL, flattened
 from striate.doctor.checks.loss.kinds_of_targets import (
     BETTER,
     class_numbers,
@@ -34,7 +35,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         found = (rule(evidence, call) for call in _calls(evidence) for rule in _RULES)
         wrong = next((one for one in found if one is not None), None)
         if wrong is None or wrong.severity == "note":
-            wrong = few_counted(evidence) or renumbered(evidence) or wrong
+            wrong = few_counted(evidence) or renumbered(evidence) or flattened(evidence) or wrong
     if wrong is not None:
         yield Finding(
             code="loss.wrong-for-task",
@@ -79,7 +80,7 @@ WRONG_FOR_TASK = Check(
     "a likelihood of what are no log probabilities, cross entropy among one output or for quantities, targets outside "
     "0 to 1, a sixteenth of the samples, outputs in the place of targets, "
     f"classes at the outputs of other ones ({RENUMBERED:.0%} right once renumbered), a divergence from what is no "
-    "distribution; binary cross entropy for "
+    f"distribution, scores times {SMALL:g} or less without which the loss is smaller; binary cross entropy for "
     f"exclusive classes warns where cross entropy gets {BETTER:.0%} more right",
     run=_run,
     explains=(
