@@ -137,7 +137,7 @@ def _find_lr_too_low(evidence: Evidence) -> Iterator[Finding]:
         return
     trial, moved = evidence.trial, movement(evidence.trial)
     part = evidence.calls.part_of_loss
-    if 0 < part < NEXT_TO_NONE and moved is not None and moved < SMALL_MOVE:
+    if 0 < part < NEXT_TO_NONE and moved is not None and moved < 5 * SMALL_MOVE:
         yield _multiplied(part, moved)
         return
     own = evidence.progress
@@ -187,7 +187,7 @@ def _multiplied(part: float, moved: float) -> Finding:
         where="the loss",
         measured=f"what goes backward is {part:.1g} times the loss; a step moves the parameters by {moved:.1g} of "
         "their norm",
-        threshold=f"{NEXT_TO_NONE:g} of the loss, and steps below {SMALL_MOVE:g} of the norm",
+        threshold=f"{NEXT_TO_NONE:g} of the loss, and steps below {5 * SMALL_MOVE:g} of the norm",
         why="Gradients shrink with the factor: the steps of SGD do, and those of Adam once gradients are as small as "
         "its epsilon.",
         remedy="leave the factor out: `loss.backward()` of the loss as it is",
