@@ -107,8 +107,15 @@ def _with_drawn(found: _Found, place: int, chosen: list[str], drawn: Drawn, name
     loop = found.loop
     target: ast.expr = ast.Tuple([ast.Name(name, ast.Store()) for name in chosen], ast.Store())
     given = ast.Assign([target], _name("__batch__"))
-    counted = [ast.Assign([loop.target], _name("__number__"))] if isinstance(loop, ast.For) else []
+    counted = [ast.Assign([loop.target], _number_for(loop.target))] if isinstance(loop, ast.For) else []
     return _made(found, [*counted, *loop.body[:place], given, *loop.body[place:]], drawn, names)
+
+
+def _number_for(target: ast.expr) -> ast.expr:
+    """The number of a pass for what a loop counts: of `batch, i` for each."""
+    if isinstance(target, ast.Tuple | ast.List):
+        return ast.Tuple([_number_for(part) for part in target.elts], ast.Load())
+    return _name("__number__")
 
 
 def _loops(frames: list[types.FrameType]) -> Iterator[_Found]:
