@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.loss.endless import always_zero, constant_without_end
+from striate.doctor.checks.loss.endless import always_zero, constant_without_end, right_answers_masked
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.trial import Change, Trial, run_trial
-from striate.doctor.setup.batch import copied, main_tensor
+from striate.doctor.setup.batch import copied, main_tensor, size_of
 from striate.records import Finding
 from striate.wording import several
 
@@ -34,9 +34,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if trial.error is not None or len(trial.rows) < 10:
         return
     finite = all(map(math.isfinite, trial.losses))
-    text = None
-    with suppress(NoEvidence):
-        text = constant_without_end(evidence)
+    text = right_answers_masked(evidence)
+    if text is None:
+        with suppress(NoEvidence):
+            text = constant_without_end(evidence)
     text = text or (_while_trained(evidence) if finite else None)
     if text is None:
         return
@@ -226,7 +227,8 @@ def _moved(batch: Any, *, alike: bool = False) -> Any:
         return targets[:1].expand_as(targets).clone() if alike else targets.roll(max(1, len(targets) // 3), 0)
 
     if isinstance(batch, list | tuple) and len(batch) == 2 and isinstance(batch[1], torch.Tensor) and batch[1].ndim:
-        return [batch[0], change(batch[1])]
+        # Rows of another number say themselves which sample they belong to.
+        return [batch[0], change(batch[1])] if len(batch[1]) == size_of(batch) else None
     if isinstance(batch, Mapping):
         keys = [key for key in batch if str(key).lower() in ("y", "target", "targets", "label", "labels")]
         if len(keys) == 1 and isinstance(batch[keys[0]], torch.Tensor):
@@ -273,7 +275,8 @@ DEGENERATE = Check(
     f"{_FLAT:.0%} of what it was; or the gradient by the outputs is exactly zero in all steps looked at; or "
     "each pair of embeddings is pulled together and none pushed apart, or each pushed; or the loss is the same with "
     "the targets in any order, or falls on below zero while predictions get worse, or without end with an output that "
-    "is one number for all samples; or is zero throughout while predictions are a guess",
+    "is one number for all samples; or is zero throughout while predictions are a guess; "
+    "or right answers have the score of a mask",
     run=_run,
     explains="loss.ignored-class model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-low "
     "optim.no-step fit.*",

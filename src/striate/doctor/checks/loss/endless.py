@@ -9,9 +9,11 @@ import torch
 from torch.nn import functional
 
 from striate.doctor.evidence.answers import Answer, loss_of, outputs_shown
+from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import form_of, quality
-from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.evidence.token_targets import class_losses
+from striate.doctor.setup.batch import main_tensor, parts, size_of
 from striate.wording import several
 
 _SIZES = (10.0, 100.0, 1000.0)
@@ -19,15 +21,22 @@ _FASTER = 5.0
 """Each ten times larger output takes the loss so many times farther down: in line with it at least."""
 _COLUMNS = 4
 _NOTHING, _SURE = 1e-5, 12.0
+_HIDDEN, _SHARE = -1e4, 0.05
+"""No score of a network, but that of a mask; of the targets, as those of single samples may be meant to be left out."""
 
 
 def constant_without_end(evidence: Evidence) -> str | None:
-    """Of quantities: an output that is one large number for all samples, with which the loss falls below any bound."""
-    if evidence.setup.classifies or evidence.setup.rivals:
+    """An output that is one large number for all samples, with which the loss falls below any bound."""
+    if evidence.setup.rivals:
         return None
     for number, column, words in _heads(evidence):
         for sign in (1.0, -1.0):
-            found = [loss_of(evidence, _constant(number, column, sign * size)) for size in _SIZES]
+            try:
+                found = [loss_of(evidence, _constant(number, column, sign * size)) for size in _SIZES]
+            except OutOfTime:
+                raise
+            except NoEvidence:  # of probabilities such a loss raises
+                continue
             if not all(map(math.isfinite, found)) or not found[2] < found[1] < min(found[0], 0.0):
                 continue
             if found[1] - found[2] >= _FASTER * (found[0] - found[1]):
@@ -39,20 +48,36 @@ def constant_without_end(evidence: Evidence) -> str | None:
 
 
 def _heads(evidence: Evidence) -> Iterator[tuple[int, int | None, str]]:
-    """Outputs of one number a sample, tensors or columns of one, where one of them is as long as the targets."""
+    """Outputs of one number a sample, tensors or columns of one, where one of them is as long as the targets; where
+    there are no such targets and the loss fell far below zero, those of several numbers."""
     targets = main_tensor(parts(evidence.train.raw[0])[1])
-    if targets is None or not targets.is_floating_point() or not targets.ndim:
+    supervised = targets is not None and targets.is_floating_point() and targets.ndim > 0 and not _fed_back(evidence)
+    losses = [loss for loss in evidence.trial.losses if math.isfinite(loss)]
+    fell = bool(losses) and losses[-1] < -max(abs(losses[0]), 1.0)
+    if not supervised and not fell:
         return
-    rows, tensors = len(targets), outputs_shown(evidence)
+    rows, tensors = size_of(evidence.train.raw[0]), outputs_shown(evidence)
     fitting = [(number, t) for number, t in enumerate(tensors) if t.ndim and len(t) == rows]
-    if not any(tensor[0].numel() in (targets[0].numel(), 2 * targets[0].numel()) for _, tensor in fitting):
-        return
     for number, tensor in fitting:
+        words = "the network's output" if len(tensors) == 1 else f"output {number} of the network"
+        if not supervised:
+            if tensor.numel() > rows:
+                yield number, None, words
+            continue
+        assert targets is not None
+        if all(t[0].numel() not in (targets[0].numel(), 2 * targets[0].numel()) for _, t in fitting):
+            return
         if tensor.shape == targets.shape or tensor.numel() == rows:
-            yield number, None, "the network's output" if len(tensors) == 1 else f"output {number} of the network"
+            yield number, None, words
         elif tensor.ndim == 2 and tensor.shape[1] <= _COLUMNS:
             for column in range(tensor.shape[1]):
-                yield number, column, f"column {column} of the network's output"
+                yield number, column, f"column {column} of {words}"
+
+
+def _fed_back(evidence: Evidence) -> bool:
+    """Whether the batch is a tensor alone, which is to be reconstructed."""
+    inputs, targets = parts(evidence.train.raw[0])
+    return inputs is targets
 
 
 def _constant(wanted: int, column: int | None, value: float) -> Answer:
@@ -64,6 +89,23 @@ def _constant(wanted: int, column: int | None, value: float) -> Answer:
         return made
 
     return answer
+
+
+def right_answers_masked(evidence: Evidence) -> str | None:
+    """A cross entropy whose right answers are hidden by a mask: a score that no step can raise."""
+    for call in class_losses(evidence):
+        if call.input.ndim < 2:
+            continue
+        scores, target = call.input.movedim(1, -1).flatten(0, -2), call.target.flatten()
+        known = (target != call.ignored) & (target >= 0) & (target < scores.shape[1])
+        answers = scores[known].gather(1, target[known, None].long())[:, 0]
+        share = float((answers <= _HIDDEN).float().mean()) if len(answers) else 0.0
+        if share >= _SHARE:
+            return (
+                f"the score of the right class is {float(answers.min()):.1g}, that of a mask, for {share:.0%} of the "
+                f"targets of {call.name}"
+            )
+    return None
 
 
 def always_zero(evidence: Evidence) -> str | None:
