@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.loss.alignments import blank_as_class
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.padding import filler_of, rows_of
 from striate.doctor.evidence.token_targets import class_losses, token_inputs
@@ -22,6 +23,13 @@ _LEAST, _COUNTED, _MOST_CLASSES = 20, 0.5, 64
 
 
 def _ignored(evidence: Evidence) -> Iterator[Finding]:
+    blank = blank_as_class(evidence)
+    if blank is not None:
+        yield _finding(
+            f"{blank[0]:.0%} of the targets of ctc_loss are {blank[1]}, which is its blank: no output stands for them",
+            "number the classes from 1 where the blank is 0; or `nn.CTCLoss(blank=K)`, with a further output",
+        )
+        return
     for call in class_losses(evidence):
         classes = call.input.shape[1] if call.input.ndim > 1 else len(call.input)
         share = float((call.target == call.ignored).float().mean())

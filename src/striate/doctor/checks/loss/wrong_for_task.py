@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.loss.alignments import wrong_alignment
 from striate.doctor.checks.loss.divergences import divergence_from_scores, divergence_of_scores, exchanged
 from striate.doctor.checks.loss.few_counted import few_counted
 from striate.doctor.checks.loss.flattened import SMALL, flattened
@@ -33,7 +34,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     wrong = None if raised is None else Wrong("error", *raised)
     if wrong is None:
         found = (rule(evidence, call) for call in _calls(evidence) for rule in _RULES)
-        wrong = next((one for one in found if one is not None), None)
+        wrong = next((one for one in found if one is not None), None) or wrong_alignment(evidence)
         if wrong is None or wrong.severity == "note":
             wrong = few_counted(evidence) or renumbered(evidence) or flattened(evidence) or wrong
     if wrong is not None:
@@ -80,7 +81,8 @@ WRONG_FOR_TASK = Check(
     "a likelihood of what are no log probabilities, cross entropy among one output or for quantities, targets outside "
     "0 to 1, a sixteenth of the samples, outputs in the place of targets, "
     f"classes at the outputs of other ones ({RENUMBERED:.0%} right once renumbered), a divergence from what is no "
-    f"distribution, scores times {SMALL:g} or less without which the loss is smaller; binary cross entropy for "
+    f"distribution, scores times {SMALL:g} or less without which the loss is smaller, "
+    "ctc_loss of what are no log probabilities, or of inputs that are too short; binary cross entropy for "
     f"exclusive classes warns where cross entropy gets {BETTER:.0%} more right",
     run=_run,
     explains=(
