@@ -9,7 +9,8 @@ from striate.doctor.evidence.calls import Alignment
 from striate.doctor.evidence.evidence import Evidence
 from striate.wording import show_shape
 
-_OFF, _SHARE = 1e-2, 0.05
+_OFF, _SHARE, _HALF = 1e-2, 0.05, 0.6
+_LENGTHS = "lengths as the network gives them, after its strides: `input_lengths = samples // stride`"
 
 
 def wrong_alignment(evidence: Evidence) -> Wrong | None:
@@ -48,6 +49,14 @@ def _too_short(call: Alignment) -> Wrong | None:
     needed = [len(row) + int((row[1:] == row[:-1]).sum()) for row in rows]
     given = call.input_lengths.flatten().tolist()
     short = sum(have < need for have, need in zip(given, needed, strict=False))
+    longest, steps = max(given, default=0), len(call.log_probs)
+    if given and longest <= _HALF * steps:
+        return Wrong(
+            "warning",
+            f"the longest of {len(given)} inputs has {longest} steps by its length, and outputs have {steps}",
+            "The batch is filled up to its longest input: what comes behind the given lengths is never listened to.",
+            _LENGTHS,
+        )
     if not rows or short < max(1, _SHARE * len(rows)):
         return None
     return Wrong(
@@ -56,7 +65,7 @@ def _too_short(call: Alignment) -> Wrong | None:
         f"{max(needed)}); outputs have {len(call.log_probs)} steps",
         "No path leads to such a target: its loss is infinite, or 0 with zero_infinity, and nothing is learned from "
         "it.",
-        "lengths as the network gives them, after its strides: `input_lengths = samples // stride`",
+        _LENGTHS,
     )
 
 

@@ -34,11 +34,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if trial.error is not None or len(trial.rows) < 10:
         return
     finite = all(map(math.isfinite, trial.losses))
-    text = right_answers_masked(evidence)
+    text = right_answers_masked(evidence) or (_while_trained(evidence) if finite else None)
     if text is None:
         with suppress(NoEvidence):
             text = constant_without_end(evidence)
-    text = text or (_while_trained(evidence) if finite else None)
     if text is None:
         return
     curve = tuple(loss for loss in trial.losses if math.isfinite(loss))
