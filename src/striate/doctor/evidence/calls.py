@@ -182,9 +182,9 @@ def _one_row(args: Sequence[Any]) -> bool:
 def _note_alignment(calls: StepCalls, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
     names = ("log_probs", "targets", "input_lengths", "target_lengths", "blank")
     given = {**dict(zip(names, args, strict=False)), **kwargs}
-    tensors = [torch.as_tensor(given[name]).detach().cpu().clone() for name in names[:4]]
-    if tensors[0].ndim == 3 and tensors[0].numel() <= _MOST_NUMBERS:
-        calls.alignments.append(Alignment(*tensors, blank=int(given.get("blank", 0))))
+    scores, targets, inputs, wanted = (torch.as_tensor(given[name]).detach().cpu().clone() for name in names[:4])
+    if scores.ndim == 3 and scores.numel() <= _MOST_NUMBERS:
+        calls.alignments.append(Alignment(scores, targets, inputs, wanted, int(given.get("blank", 0))))
 
 
 def _note_loss(calls: StepCalls, name: str, args: Sequence[Any], kwargs: dict[str, Any], value: Any) -> None:

@@ -34,10 +34,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if trial.error is not None or len(trial.rows) < 10:
         return
     finite = all(map(math.isfinite, trial.losses))
-    text = right_answers_masked(evidence) or (_while_trained(evidence) if finite else None)
-    if text is None:
-        with suppress(NoEvidence):
-            text = constant_without_end(evidence)
+    text = right_answers_masked(evidence) or (_while_trained(evidence) if finite else _endless(evidence))
     if text is None:
         return
     curve = tuple(loss for loss in trial.losses if math.isfinite(loss))
@@ -59,10 +56,17 @@ def _while_trained(evidence: Evidence) -> str | None:
         always_zero(evidence)
         or _no_gradient(evidence)
         or _of_exchanged(evidence)
-        or _falls_alone(evidence)
         or _without_end(evidence)
+        or _endless(evidence)
+        or _falls_alone(evidence)
         or _only_pulls(evidence)
     )
+
+
+def _endless(evidence: Evidence) -> str | None:
+    with suppress(NoEvidence):
+        return constant_without_end(evidence)
+    return None
 
 
 def _no_gradient(evidence: Evidence) -> str | None:
