@@ -129,7 +129,7 @@ def test_class_folders_beside_a_table_say_that_it_is_not_read(tmp_path):
         ("dog/bark.m4a", "ffmpeg"),
         ("fight/one.wmv", "ffmpeg"),
         ("images/scan.nrrd", "scan.nii.gz"),
-        ("train.npz", "striate train"),
+        ("digits.zip", "striate train"),
     ],
 )
 def test_files_of_other_media_are_named_with_what_can_be_done(tmp_path, name, words):

@@ -617,6 +617,42 @@ def test_npz_splits_and_targets(tmp_path):
     assert "note" in ignored[0].measured
 
 
+def test_npz_names_its_classes(tmp_path):
+    names = np.array(["chair", "desk", "sofa", "unused"])
+    data = load(npz(tmp_path / "d.npz", x=random(12, 4, 4), y=LABELS, classes=names))
+    assert data.classes == ("chair", "desk", "sofa")
+    assert not [f for f in data.findings if f.code == "data.ignored"]
+    for classes in (
+        names[:2],
+        np.array(["a", "a", "a"]),
+        np.arange(3),
+    ):  # too few, not names of one class each, no text
+        assert load(npz(tmp_path / "d.npz", x=random(12, 4, 4), y=LABELS, classes=classes)).classes == ("0", "1", "2")
+
+
+def test_a_folder_of_npz_files_is_their_set(tmp_path):
+    names = np.array(["chair", "desk", "sofa"])
+    folder = tmp_path / "shapes"
+    folder.mkdir()
+    npz(folder / "Train.npz", X=random(12, 4, 4), y=LABELS, classes=names)
+    (folder / "README.txt").write_text("shapes")
+    alone = load(folder)
+    assert (alone.name, alone.classes) == ("shapes", tuple(names))
+    assert sum(counts(alone).values()) == 12
+    assert load(folder, layout="NHW").input_shape == (1, 4, 4)
+
+    npz(folder / "test.npz", X=random(6, 4, 4), y=LABELS[:6], classes=names)
+    both = load(folder)
+    assert counts(both)["test"] == 6
+    assert "Files: Train.npz (train) and test.npz (test)." in both.notes
+    npz(folder / "test.npz", x_test=random(6, 4, 4), y_test=LABELS[:6])
+    with pytest.raises(DataError, match=r"test\.npz"):
+        load(folder)
+    npz(folder / "more.npz", x=random(6, 4, 4), y=LABELS[:6])
+    with pytest.raises(DataError, match="no sample among them"):
+        load(folder)
+
+
 def test_npz_numbers(tmp_path):
     y = np.arange(24, dtype=np.float64).reshape(12, 2) + 0.5
     data = load(npz(tmp_path / "d.npz", x=random(12, 5), y=y))

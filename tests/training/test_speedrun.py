@@ -158,6 +158,7 @@ def test_it_is_the_recipe_of_few_photographs_that_nobody_named_a_network_for(pho
         ({}, dataset((1, 64, 64), n=500)),
         ({}, dataset((3, 96, 96), n=5_001)),
         ({}, dataset((3, 96, 96), annotation="number", n=500)),
+        ({"task.name": "embed"}, dataset((3, 96, 96), annotation="identity", n=500)),
         ({}, dataset((3, 96, 96), annotation="mask", n=500)),
         ({}, dataset((2, 100), kind="grid", n=500)),
         ({"model.name": "small-resnet"}, dataset((3, 96, 96), n=500)),

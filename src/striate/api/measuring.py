@@ -176,7 +176,7 @@ def data_baselines(
     source = None if data is None else str(data)
     merged, read = read_data(merge_request(read_config(config), data=source, size=size, fields=fields), announce)
     task = make_task(read, merged.task)
-    if not task.classes and merged.task.class_weights != "none":
+    if not task.classes and merged.task.class_weights == "balanced":
         raise ConfigError(
             "task.class_weights", merged.task.class_weights, "classes to weigh", "leave out --task.class_weights"
         )

@@ -50,7 +50,7 @@ PAGES = (
     Page(
         "predict",
         "Predict",
-        "Drop an image: what the network of the run finds in it, drawn over it.",
+        "Drop a file: what the network of the run finds in it.",
         "striate.lab.predict_page",
     ),
     Page(

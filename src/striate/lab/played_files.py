@@ -83,6 +83,11 @@ class PlayedFiles:
                 self._listing = run_listing(self._lab)
             return self._listing
 
+    def label(self, listing: Listing, number: int) -> str:
+        """What a file of the run is said to be; empty where that is the file of a mask."""
+        trained, _ = self.run()
+        return listing.labels[number] if number < len(listing.labels) and not trained.reads_whole else ""
+
     def find(self, name: str) -> PlayedFile:
         """The file of that name. Raises DataError."""
         self.run()
@@ -101,7 +106,7 @@ class PlayedFiles:
         except OSError as error:
             why = error.strerror or str(error)
             raise DataError(f"file {name[:80]}", why, "a file that can be read", "choose another one") from None
-        return PlayedFile(name, listing.paths[number], _label(listing, number), content)
+        return PlayedFile(name, listing.paths[number], self.label(listing, number), content)
 
     def add(self, data: bytes, title: str) -> PlayedFile:
         """Keep a file that was sent. Raises Unreadable for one that cannot be read."""
@@ -155,10 +160,6 @@ class PlayedFiles:
         }
 
 
-def _label(listing: Listing, number: int) -> str:
-    return listing.labels[number] if number < len(listing.labels) else ""
-
-
 def _mask(trained: Trained, file: PlayedFile) -> tuple[Prediction, Drawings]:
     """The mask of a file that is predicted whole, and slices of it with the mask over them."""
     with tempfile.TemporaryDirectory() as folder:
@@ -175,15 +176,16 @@ def _drawn(trained: Trained, medium: Medium, raw: NDArray[Any]) -> Drawings:
 
 
 def _legend(trained: Trained, prediction: Prediction) -> list[dict[str, Any]]:
-    """The color and the share of each class that is found."""
+    """The share of each class that is found, and its color; None of a background."""
     from matplotlib.colors import to_rgb
 
-    from striate.visualize.mask_figures import mask_colors
+    from striate.visualize.mask_figures import covered, mask_colors
 
     shares: dict[str, float] = prediction.fields["shares"]
+    colors = zip(trained.classes, mask_colors(len(trained.classes)), covered(trained.classes), strict=True)
     return [
-        {"name": name, "color": [round(255 * value) for value in to_rgb(color)], "share": shares[name]}
-        for name, color in zip(trained.classes, mask_colors(len(trained.classes)), strict=True)
+        {"name": name, "color": [round(255 * one) for one in to_rgb(color)] if seen else None, "share": shares[name]}
+        for name, color, seen in colors
         if name in shares
     ]
 
@@ -206,7 +208,7 @@ def routes(lab: Lab) -> APIRouter:
         medium = files.medium
         listing = files.listing()
         rows = range(start % max(1, len(listing)), len(listing))[:_AT_ONCE]
-        found = [{"name": f"{RUN}#{i}", "title": listing.paths[i], "label": _label(listing, i)} for i in rows]
+        found = [{"name": f"{RUN}#{i}", "title": listing.paths[i], "label": files.label(listing, i)} for i in rows]
         accept = medium.player + "/*" if medium.player else ",".join(sorted({*medium.suffixes, ".gz"}))
         return {
             **{"player": medium.player, "one": medium.one, "many": medium.many, "accept": accept},

@@ -38,13 +38,13 @@ class MotionEntropy(nn.Module):
         still = speed <= 1e-6
         right = torch.where(still, torch.ones_like(speed), motion[:, 0])  # no gradient of an angle that there is not
         turns = torch.atan2(motion[:, 1].masked_fill(still, 0), right) * (self.directions / (2 * math.pi))
-        sides = (x.shape[2], min(_CELLS, x.shape[3]), min(_CELLS, x.shape[4]))
+        sides = (min(_CELLS, x.shape[3]), min(_CELLS, x.shape[4]))
         parts = []
         for number in range(self.directions):
             apart = torch.remainder(turns - number + self.directions / 2, self.directions) - self.directions / 2
             toward = speed * (1 - apart.abs()).clamp(min=0)
-            parts.append(functional.adaptive_avg_pool3d(toward[:, None], sides))
-        cells = torch.cat(parts, 1)
+            parts.append(functional.adaptive_avg_pool2d(toward, sides))  # in 3 dimensions ONNX has none
+        cells = torch.stack(parts, 1)
         moved = cells.sum(1, keepdim=True)
         local = (_entropy(cells) * moved).sum((3, 4), keepdim=True) / (moved.sum((3, 4), keepdim=True) + _LEAST)
         return torch.cat([_entropy(cells.mean((3, 4), keepdim=True)), local], 1).to(x.dtype)

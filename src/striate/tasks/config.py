@@ -26,17 +26,18 @@ class TaskConfig:
     """The task. `auto` follows the annotations: class names, numbers, sets of labels, masks, boxes, points, or
     captions. A task that an installed package registers has a name too; `file.py:name` RUNS that code."""
     loss: str = "auto"
-    """`auto`: softmax cross-entropy for classes and pixels, with soft Dice for volumes, squared error for numbers,
-    binary cross-entropy for sets of labels, quality focal loss and GIoU for boxes, distance for points, ArcFace for
-    embeddings, cross-entropy of words for captions, binary cross-entropy of pixels for reconstructions. Classes:
-    `cross-entropy` or `hinge`; labels: `binary-cross-entropy` or `asymmetric`; pixels: `cross-entropy`, `focal`,
-    `dice`, or a sum, such as `cross-entropy+dice`; numbers: `squared`, `absolute` or `huber`; embeddings: `arcface`,
-    `proxy-anchor`, `triplet` or `supcon`; reconstructions: `binary-cross-entropy` or `squared`. Or `file.py:name`,
-    which runs that code: a function of (outputs, targets) that gives their mean loss."""
+    """`auto`: softmax cross-entropy for classes and pixels, with soft Dice for volumes and rare classes, squared error
+    for numbers, binary cross-entropy for sets of labels, quality focal loss and GIoU for boxes, distance for points,
+    ArcFace for embeddings, cross-entropy of words for captions, binary cross-entropy of pixels for reconstructions.
+    Classes: `cross-entropy` or `hinge`; labels: `binary-cross-entropy` or `asymmetric`; pixels: `cross-entropy`,
+    `focal`, `dice`, or a sum, such as `cross-entropy+dice`; numbers: `squared`, `absolute` or `huber`; embeddings:
+    `arcface`, `proxy-anchor`, `triplet` or `supcon`; reconstructions: `binary-cross-entropy` or `squared`. Or
+    `file.py:name`, which runs that code: a function of (outputs, targets) that gives their mean loss."""
     label_smoothing: Annotated[float, Ge(0), Lt(1)] | None = None
     """Share of each target spread evenly over all classes (cross-entropy). Default: 0, or what the recipe decides."""
-    class_weights: Literal["none", "balanced"] = "none"
-    """`balanced` weighs each class by the inverse of its frequency in the training split."""
+    class_weights: Literal["auto", "none", "balanced"] = "auto"
+    """`balanced` weighs each class by the inverse of its frequency in the training split. `auto`: by the square
+    root of that for pixels of three classes or more one of which is rare, else `none`."""
     margin: Annotated[float, Gt(0), Le(1e6)] = 1.0
     """Margin of the multi-class hinge loss."""
     gamma: Annotated[float, Ge(0), Le(10)] = 2.0

@@ -224,6 +224,10 @@ class Task:
         their class weights. A tensor only where it depends on the values of the targets."""
         return float(len(targets))
 
+    def loss_text(self) -> str:
+        """A sentence on what of the loss followed from the data; empty where nothing did."""
+        return ""
+
     def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
         """How training images vary where nobody says, of what is `usual` for such images, and what should be known of
         it. Raises ConfigError for a `request` that targets cannot follow."""

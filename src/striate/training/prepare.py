@@ -208,7 +208,7 @@ def prepare_data(
     config = decide_execution(config, data)
     weights = find_initial_weights(config, data, task, module, begun)
     config, model_notes = choose_network(weights.config, data, module)
-    model_notes = [*cache_notes, *recipe_notes, *model_notes]
+    model_notes = [*cache_notes, *recipe_notes, *model_notes, *filter(None, [task.loss_text()])]
     pretrained = has_pretrained_weights(config, module)
 
     with execution_settings(config):

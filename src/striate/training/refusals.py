@@ -48,7 +48,7 @@ _NO_GRADIENT = {
     "optim.clip": 0.0,
     "task.loss": "auto",
     "task.label_smoothing": 0.0,
-    "task.class_weights": "none",
+    "task.class_weights": "auto",
     "augment.mixup": 0.0,
     "augment.cutmix": 0.0,
     "regularize.l1": 0.0,

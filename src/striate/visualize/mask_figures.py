@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 LEGEND = 24
 """So many classes are named under the picture."""
 _ALPHA = 0.6
-
-
 _HUES = 20
+_BACKGROUND = frozenset({"0", "background", "void"})
+"""Names of a first class that is what is left, and has no color: what lies beneath it is seen as it is."""
 
 
 def mask_colors(count: int) -> list[Any]:
@@ -42,6 +42,15 @@ def mask_colors(count: int) -> list[Any]:
 
     table = [colormaps["tab20"](number) for number in range(_HUES)]
     return [*table[::2], *table[1::2]][:count]
+
+
+def covered(classes: Sequence[str]) -> list[bool]:
+    """Whether the color of each class is laid over the image: of all but a background."""
+    return [number > 0 or name.lower() not in _BACKGROUND for number, name in enumerate(classes)]
+
+
+def _opacity(classes: Sequence[str]) -> NDArray[np.float64]:
+    return _ALPHA * np.array(covered(classes), np.float64)
 
 
 def masks_figure(
@@ -64,8 +73,8 @@ def masks_figure(
     grid = figure.subplots(rows, 3, squeeze=False)
     for row, (image, truth, prediction) in enumerate(zip(images, truths, predictions, strict=True)):
         show_image(grid[row, 0], image)
-        draw_mask(grid[row, 1], image, truth, len(classes))
-        draw_mask(grid[row, 2], image, np.where(truth == IGNORED, IGNORED, prediction), len(classes))
+        draw_mask(grid[row, 1], image, truth, classes)
+        draw_mask(grid[row, 2], image, np.where(truth == IGNORED, IGNORED, prediction), classes)
         mark_wrong(grid[row, 2], truth, prediction)
     for axes, label in zip(grid[:, 0], labels, strict=False):
         axes.set_ylabel(label, fontsize=SMALL)
@@ -76,16 +85,15 @@ def masks_figure(
     return figure
 
 
-def draw_mask(axes: Axes, image: ArrayLike, mask: ArrayLike, classes: int) -> None:
+def draw_mask(axes: Axes, image: ArrayLike, mask: ArrayLike, classes: Sequence[str]) -> None:
     """The mask's colors over the image, gray checks where it is ignored (255)."""
     from matplotlib.colors import to_rgb
 
     show_image(axes, image)
     numbers = np.asarray(mask).astype(np.int64)
-    table = np.array([to_rgb(color) for color in mask_colors(classes)])
-    layer = np.empty((*numbers.shape, 4))
-    layer[..., :3] = table[np.minimum(numbers, classes - 1)]
-    layer[..., 3] = _ALPHA
+    table = np.array([to_rgb(color) for color in mask_colors(len(classes))])
+    kinds = np.minimum(numbers, len(classes) - 1)
+    layer = np.concatenate([table[kinds], _opacity(classes)[kinds][..., None]], -1)
     down, across = np.indices(numbers.shape)
     check = np.where((down + across) % 2, 0.85, 0.45)[..., None]
     layer = np.where((numbers == IGNORED)[..., None], np.concatenate([check] * 3 + [np.ones_like(check)], -1), layer)
@@ -105,28 +113,33 @@ def mark_wrong(axes: Axes, truth: ArrayLike, prediction: ArrayLike) -> None:
 
 
 def name_classes(figure: Figure, classes: Sequence[str]) -> None:
-    """A legend under the picture: the color of each class, as far as there is room."""
+    """A legend under the picture: the color of each class that has one, as far as there is room."""
     from matplotlib.colors import to_rgb
     from matplotlib.patches import Patch
 
-    colors = mask_colors(len(classes))
+    colors, colored = mask_colors(len(classes)), covered(classes)
     patches = [
         Patch(facecolor=(*to_rgb(color), _ALPHA), edgecolor=INK, label=shorten(name, 22))
-        for name, color in zip(classes[:LEGEND], colors, strict=False)
+        for name, color, one in zip(classes[:LEGEND], colors, colored, strict=False)
+        if one
     ]
     if len(classes) > LEGEND:
         patches.append(Patch(facecolor="none", edgecolor="none", label=f"and {len(classes) - LEGEND} more"))
     legend(figure, handles=patches, loc="outside lower center", ncols=min(4, len(patches)))
 
 
-def colored(image: ArrayLike, mask: ArrayLike, classes: int, truth: ArrayLike | None = None) -> NDArray[np.uint8]:
-    """(H, W, 3) the image (C, H, W) uint8 in gray under the mask's colors; gray where `mask` or `truth` is 255, black
-    and white in turns where they differ."""
+def colored(
+    image: ArrayLike, mask: ArrayLike, classes: Sequence[str], truth: ArrayLike | None = None
+) -> NDArray[np.uint8]:
+    """(H, W, 3) the image (C, H, W) uint8 in gray under the colors of its `mask` (H, W); gray where `mask` or `truth`
+    is 255, black and white in turns where they differ."""
     from matplotlib.colors import to_rgb
 
     planes, numbers = np.asarray(image, np.float64), np.asarray(mask).astype(np.int64)
-    table = 255 * np.array([to_rgb(color) for color in mask_colors(classes)])
-    found = (1 - _ALPHA) * planes.mean(0)[..., None] + _ALPHA * table[np.minimum(numbers, classes - 1)]
+    table = 255 * np.array([to_rgb(color) for color in mask_colors(len(classes))])
+    kinds = np.minimum(numbers, len(classes) - 1)
+    opacity = _opacity(classes)[kinds][..., None]
+    found = (1 - opacity) * planes.mean(0)[..., None] + opacity * table[kinds]
     known = numbers != IGNORED
     if truth is not None:
         known &= np.asarray(truth) != IGNORED

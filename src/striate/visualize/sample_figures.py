@@ -88,7 +88,7 @@ def _draw_row(grid: Sequence[Axes], row: SampleRow, classes: Sequence[str]) -> N
     for axes in grid[len(row.images) :]:
         axes.set_axis_off()
     for k, (axes, image) in enumerate(zip(grid, row.images, strict=False)):
-        _draw(axes, image, None if row.masks is None else row.masks[k], len(classes))
+        _draw(axes, image, None if row.masks is None else row.masks[k], classes)
         if row.captions:
             axes.set_xlabel(shorten(row.captions[k], _LETTERS), fontsize=SMALL, color=INK, parse_math=False)
     if row.name:
@@ -98,7 +98,7 @@ def _draw_row(grid: Sequence[Axes], row: SampleRow, classes: Sequence[str]) -> N
         )
 
 
-def _draw(axes: Axes, image: ArrayLike, mask: ArrayLike | None, classes: int) -> None:
+def _draw(axes: Axes, image: ArrayLike, mask: ArrayLike | None, classes: Sequence[str]) -> None:
     if mask is None:
         show_image(axes, image)
     else:

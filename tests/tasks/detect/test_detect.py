@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from striate.cli import main
 from striate.errors import UsageError
 from striate.models.build import build_model
 from striate.tasks.detect.assign import assign
+from striate.tasks.detect.decode import room_for
 from striate.tasks.detect.task import Detect, strides_for
 
 TASK = Detect(("disk", "square"), (32, 48), (4, 8), 6.0, 0.3)
@@ -139,6 +141,16 @@ def test_predictions_are_sorted_and_suppressed() -> None:
     assert found[0, 0, :4].tolist() == [30, 0, 48, 20], "within the image"
     assert (found[0, 3:, 5] == 0).all()
     assert len(TASK.describe(found[0])["boxes"]) == 3
+
+
+def test_there_is_room_for_as_many_detections_as_training_images_have_objects() -> None:
+    assert [room_for(count) for count in (0, 5, 66, 67, 140, 329)] == [100, 100, 100, 100, 300, 500]
+    task, cells = replace(TASK, most=room_for(140)), _cells()
+    boxes = torch.cat([cells[:, :2] - 1, cells[:, :2] + 1], 1)[None]
+    found = task.decode(_outputs(boxes, torch.full((1, len(cells), 2), 1.0)))
+    assert found.shape == (1, 300, 6)
+    assert (found[0, :, 4] >= 0).sum() == min(300, 2 * len(cells))
+    assert Detect(**{**task.state(), "classes": TASK.classes}).most == 300
 
 
 def test_strides_follow_from_the_sides_of_boxes() -> None:

@@ -20,7 +20,7 @@ from striate.data.media.medium import Placement
 from striate.models.build import build_model
 from striate.tasks.instances.box_masks import SIDE, gathered, packed, pasted, unpacked
 from striate.tasks.instances.decode import MASK, WIDTH, apart, inside
-from striate.tasks.instances.grouping import OFFSET, objects_in, places
+from striate.tasks.instances.grouping import OFFSET, agreement, objects_in, places
 from striate.tasks.instances.metrics import mask_figures
 from striate.tasks.instances.overlap import MaskOverlaps
 from striate.tasks.instances.task import Instances
@@ -227,6 +227,24 @@ def test_pixels_that_name_the_same_center_are_one_object(noise: float) -> None:
     figures = mask_figures(found.numpy(), truth.numpy(), 2)
     assert figures["mask_map50"] == pytest.approx(1)
     assert sorted(found[0, :3, 4].tolist()) == [0, 0, 1]
+
+
+def test_pixels_that_disagree_about_their_center_are_less_sure() -> None:
+    """A disk whose pixels name its middle; its halves name two places, or all of them one beside it."""
+    disk = _disk(20, 20, 8)
+    here, numbers = places(*SIZE, torch.device("cpu")), disk.astype(np.int32)
+
+    def agreed(x: torch.Tensor, y: torch.Tensor) -> float:
+        (found,) = agreement(numbers, torch.stack([x, y]) - here)
+        return float(found)
+
+    middle = torch.full(SIZE, 20.0)
+    halves = torch.where(here[0] < 20, 16.0, 24.0)
+    radius = np.sqrt(disk.sum() / np.pi)
+    assert agreed(middle, middle) == pytest.approx(1, abs=1e-3)
+    assert agreed(halves, middle) == pytest.approx(np.exp(-4 / radius), abs=1e-3)
+    assert agreed(middle + 4, middle) == pytest.approx(np.exp(-4 / radius), abs=1e-3)
+    assert not len(agreement(np.zeros(SIZE, np.int32), torch.zeros(2, *SIZE)))
 
 
 def test_a_mirror_image_says_the_same() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from striate.tasks.config import TaskConfig
 from striate.tasks.segment.losses import LOSSES
-from striate.tasks.segment.task import IGNORED, Segment
+from striate.tasks.segment.task import IGNORED, Segment, has_small_part
 
 
 def made() -> tuple[torch.Tensor, torch.Tensor]:
@@ -63,3 +67,43 @@ def test_an_image_without_labels_has_no_loss_and_a_gradient_of_zero(name: str) -
     assert float(loss.detach()) == 0
     assert logits.grad is not None
     assert float(logits.grad.abs().sum()) == 0
+
+
+@pytest.mark.parametrize(
+    ("counts", "rare"),
+    [((76, 24), True), ((74, 26), False), ((0, 100), False), ((500, 300, 197, 3), True), ((500, 300, 173, 27), False)],
+)
+def test_dice_is_added_where_a_class_is_rare(counts: tuple[int, ...], rare: bool) -> None:
+    """Of two classes below a quarter, of four below a fortieth; a class that never occurs is not rare, nor are pixels
+    without a label counted."""
+    masks = torch.cat([torch.full((count,), number) for number, count in enumerate((*counts, 50))])
+    masks = torch.where(masks == len(counts), IGNORED, masks).to(torch.uint8)[None, None]
+    assert has_small_part(masks, len(counts)) == rare
+
+
+def _made(counts: tuple[int, ...], **fields: Any) -> Segment:
+    """The task of one mask with so many pixels of each class."""
+    mask = torch.cat([torch.full((count,), number, dtype=torch.uint8) for number, count in enumerate(counts)])
+    data: Any = SimpleNamespace(
+        splits={"train": SimpleNamespace(targets=mask[None, None])},
+        classes=tuple("abcdef"[: len(counts)]),
+        input_shape=(3, 1, len(mask)),
+        preparation=SimpleNamespace(values=(), colors=()),
+    )
+    return Segment.make(data, TaskConfig(**fields), LOSSES[0])
+
+
+def test_pixels_of_rare_classes_weigh_by_the_root_of_how_rare_they_are() -> None:
+    task = _made((900, 96, 4))
+    weights = torch.tensor(task.class_weights)
+    assert torch.allclose(weights / weights[0], torch.tensor([1, (900 / 96) ** 0.5, (900 / 4) ** 0.5]))
+    assert task.loss_name == "cross-entropy+dice"
+    assert "weighed" in task.loss_text()
+    assert torch.tensor(_made((900, 0, 4)).class_weights).isfinite().all(), "a class that never occurs"
+    two = _made((96, 4))
+    assert (two.loss_name, two.class_weights) == ("cross-entropy+dice", None)
+    assert _made((400, 300, 300)).loss_text() == ""
+    for asked in ({"loss": "focal"}, {"class_weights": "none"}):
+        assert _made((900, 96, 4), **asked).class_weights is None
+    balanced = torch.tensor(_made((900, 96, 4), class_weights="balanced").class_weights)
+    assert torch.allclose(balanced / balanced[0], torch.tensor([1, 900 / 96, 900 / 4]))

@@ -35,7 +35,7 @@ from striate.data.sources.loose_pictures import holds_loose_pictures, list_loose
 from striate.data.sources.manifest import list_manifest
 from striate.data.sources.mask_folders import holds_masks, list_masks
 from striate.data.sources.named import DatasetInfo, catalogue, download_folder, find, info
-from striate.data.sources.npz import list_npz
+from striate.data.sources.npz import list_npz, list_npz_folder, npz_of_folder
 from striate.data.sources.objects import is_given_data, list_given
 from striate.data.sources.other_layouts import listing_tables, refuse_other_layouts
 from striate.data.sources.points import list_points
@@ -173,9 +173,12 @@ def find_own(name: str) -> Path | None:
 
 
 def takes_layout(source: str) -> bool:
-    """Whether the source is a file of arrays, whose order of axes may be given."""
+    """Whether the source is one of arrays, whose order of axes may be given."""
+    if is_given_data(source):
+        return True
     try:
-        return is_given_data(source) or (source.lower().endswith(".npz") and not Path(source).is_dir())
+        path = find_own(source) or Path(source)
+        return bool(npz_of_folder(path)) if path.is_dir() else source.lower().endswith(".npz")
     except OSError:
         return False
 
@@ -201,6 +204,8 @@ def _list_path(path: Path, config: DataConfig, annotation: str | None, class_nam
     mode = _mode(path, absolute)
     if stat.S_ISDIR(mode) and holds_shards(absolute):
         return list_folder(absolute)
+    if stat.S_ISDIR(mode) and (archives := npz_of_folder(absolute)):
+        return list_npz_folder(absolute, archives, config.layout)
     if stat.S_ISDIR(mode):
         return _beside(absolute, _list_tree(folder_tree(absolute), class_names, annotation, config))
     name = absolute.name

@@ -1,15 +1,17 @@
-"""NumPy archives: x_train y_train x_test y_test, optional x_val y_val; or x y; groups beside each; or other names."""
+"""NumPy archives: x_train y_train x_test y_test, optional x_val y_val; or x y; groups beside each; or other names.
+Also a folder of one archive, or of one for each split."""
 
 from __future__ import annotations
 
 import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from striate.data.config import Layout
 from striate.data.listing import SPLIT_NAMES, Listing
@@ -17,7 +19,7 @@ from striate.data.media.medium import Preparation
 from striate.data.sources.arrays import inputs_like, list_arrays
 from striate.data.sources.source_names import check_names, names_remedy
 from striate.data.sources.tree import too_much, unpacked_limit
-from striate.errors import DataError, StriateError
+from striate.errors import DataError, StriateError, pasted
 from striate.wording import listed, several
 
 _EXPECTED = "the arrays x_train, y_train, x_test, y_test (and x_val, y_val), or x and y"
@@ -30,12 +32,57 @@ _WORDS = {
 }
 """Usual names of arrays, in any case, and the names by which they are read."""
 _SPLITS = {**SPLIT_NAMES, "tr": "train", "te": "test"}
+_CLASSES = ("classes", "class_names", "label_names")
+"""Arrays of text that `y` counts in."""
 _NAMES = tuple(f"{axis}{split}" for split in ("", "_train", "_val", "_test") for axis in ("x", "y", "groups"))
 
 
 def list_npz(path: Path, layout: Layout, names: Mapping[str, str] | None = None) -> Listing:
     """The arrays of an .npz, loaded without pickles; `names` says what those that are read are called in the file.
     Raises DataError."""
+    return _listing(path.stem, path, {None: _read(path, names)}, layout)
+
+
+def npz_of_folder(folder: Path) -> dict[str | None, Path]:
+    """The .npz files of a folder without folders that are a set: the only one, under None, or one for each split
+    (`train.npz`, `test.npz`). Empty where there are none, or others."""
+    entries = [one for one in folder.iterdir() if not one.name.startswith(".")]
+    found = sorted(one for one in entries if one.suffix.lower() == ".npz")
+    if not found or any(one.is_dir() for one in entries):
+        return {}
+    if len(found) == 1:
+        return {None: found[0]}
+    splits: dict[str | None, Path] = {SPLIT_NAMES.get(one.stem.lower()): one for one in found}
+    return {} if None in splits or len(splits) < len(found) else splits
+
+
+def list_npz_folder(folder: Path, files: Mapping[str | None, Path], layout: Layout) -> Listing:
+    """The arrays of the files that `npz_of_folder` found. Raises DataError."""
+    read = {split: _read(path, None) for split, path in files.items()}
+    if len(read) > 1 and (other := next((files[split] for split, one in read.items() if "x" not in one.arrays), None)):
+        got = "arrays for several splits, in one of several files"
+        raise DataError(
+            f"data {other}", got, "the arrays x and y", f"give the file alone: striate train {pasted(other)}"
+        )
+    listing = _listing(folder.name, folder, read, layout)
+    parts = [path.name if split is None else f"{path.name} ({split})" for split, path in files.items()]
+    others = tuple(sorted({one.name for one in folder.iterdir()} - {path.name for path in files.values()}))
+    note = f"Files: {listed(parts)}."
+    return replace(listing, notes=(note, *listing.notes), ignored=(*listing.ignored, *others))
+
+
+@dataclass(frozen=True)
+class _Archive:
+    """The arrays of a file by the names under which they are read, the classes that it names, and what else it has."""
+
+    path: Path
+    arrays: dict[str, NDArray[Any]]
+    classes: tuple[str, ...]
+    ignored: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def _read(path: Path, names: Mapping[str, str] | None) -> _Archive:
     with _opened(path) as file:
         there = file.files
         if names:
@@ -45,16 +92,42 @@ def list_npz(path: Path, layout: Layout, names: Mapping[str, str] | None = None)
         shapes = {} if _complete(called) else {name: np.shape(file[name]) for name in there[:20]}
         if other := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
             raise ValueError(f"{other[0]} is not an array")  # numpy gives the bytes of what has no header of its own
+        classes = _classes(file, [array for name, array in arrays.items() if name[0] == "y"])
     if not _complete(arrays):
         raise _unknown(path, shapes)
-    blocks = _blocks(path, arrays)
-    belonging = {f"groups_{split}" if split else "groups" for split in blocks}
+    belonging = {f"groups{name[1:]}" for name in arrays if name[0] == "x"}
     used = {called[name] for name in arrays if not name.startswith("groups") or name in belonging}
-    ignored = tuple(sorted(set(there) - used))
+    ignored = tuple(sorted(set(there) - used - ({*_CLASSES} if classes else set())))
     other = [f"{given} as {name}" for name, given in called.items() if given != name]
     notes = (f"Arrays: {', '.join(other)}.",) if other else ()
-    groups = _groups(path, arrays, blocks)
-    listing = list_arrays(path.stem, str(path), blocks, layout=layout, ignored=ignored, notes=notes)
+    return _Archive(path, arrays, classes, ignored, notes)
+
+
+def _classes(file: Any, targets: Sequence[NDArray[Any]]) -> tuple[str, ...]:
+    """The names of classes in the file, where all targets are numbers of them; else none."""
+    names = next((file[name] for name in _CLASSES if name in file.files), np.empty(0))
+    if not isinstance(names, np.ndarray) or names.ndim != 1 or names.dtype.kind != "U" or len(set(names)) < len(names):
+        return ()
+    fits = [y.dtype.kind in "iu" and y.ndim == 1 and y.size and 0 <= y.min() <= y.max() < len(names) for y in targets]
+    return tuple(map(str, names)) if all(fits) else ()
+
+
+def _listing(name: str, path: Path, read: Mapping[str | None, _Archive], layout: Layout) -> Listing:
+    """What was read, as one listing; archives of several splits, or one of all."""
+    first = next(iter(read.values()))
+    if len(read) == 1:
+        arrays, origin = first.arrays, f"{first.path}"
+    else:
+        arrays = {
+            f"{kind}_{split}": a for split, one in read.items() for kind, a in one.arrays.items() if "_" not in kind
+        }
+        origin = f"{path}"
+    blocks = _blocks(Path(origin), arrays)
+    groups = _groups(Path(origin), arrays, blocks)
+    ignored = tuple(sorted({one for archive in read.values() for one in archive.ignored}))
+    notes = tuple(dict.fromkeys(note for archive in read.values() for note in archive.notes))
+    classes = first.classes if all(one.classes == first.classes for one in read.values()) else ()
+    listing = list_arrays(name, str(path), blocks, layout=layout, class_names=classes, ignored=ignored, notes=notes)
     return replace(listing, groups=groups)
 
 

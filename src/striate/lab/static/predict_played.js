@@ -37,11 +37,11 @@ export function playedPage(root, about) {
     result.replaceChildren(
       make("h2", {}, [found.title, found.label].filter(Boolean).join(": ")),
       ...(about.player ? [make(about.player, { controls: true, src: apiAddress("predict/file", { name: found.name }), "aria-label": "What the network hears of it" })] : []),
-      make("ol", { class: "tops" }, (found.top ?? [[found.line, null]]).map(([name, share]) => make("li", {}, make("span", {}, name), share === null ? null : make("span", {}, percent(share))))),
+      ...(found.legend.length ? [] : [make("ol", { class: "tops" }, (found.top ?? [[found.line, null]]).map(([name, share]) => make("li", {}, make("span", {}, name), share === null ? null : make("span", {}, percent(share)))))]),
       ...found.pictures.map((one) => make("figure", { class: "played" }, make("figcaption", { class: "faint" }, one.title), make("img", { src: one.picture, alt: `${one.title} of ${found.title}` }))),
       ...(found.legend.length ? [make("ul", { class: "legend" }, found.legend.map((one) => {
-        const swatch = make("span", { class: "swatch", "aria-hidden": "true" });
-        swatch.style.background = `rgb(${one.color.join(" ")})`;
+        const swatch = make("span", { class: one.color ? "swatch" : "swatch none", "aria-hidden": "true" });
+        if (one.color) swatch.style.background = `rgb(${one.color.join(" ")})`;
         return make("li", {}, swatch, make("span", {}, one.name), make("span", { class: "count faint" }, percent(one.share)));
       }))] : []),
       ...(found.explained && about.player ? [listen, evidence] : []));
@@ -70,17 +70,25 @@ export function playedPage(root, about) {
     }
   }
 
+  const asked = () => (/^run#\d{1,11}$/.test(state().file ?? "") ? state().file : null);
+
   async function fill() {
     const { files } = start ? await request("predict/files", { start }) : about;
+    if (start === 0 && chosen === null) chosen = asked() ?? files[0].name;
     const select = choice(files.map((one) => ({ value: one.name, text: [one.label, one.title].filter(Boolean).join(": ") })), chosen, show);
     select.className = "wide";
     const more = make("button", { type: "button", hidden: about.total <= files.length, onclick: () => { start = start + files.length >= about.total ? 0 : start + files.length; fill(); } }, "Others");
     const file = make("input", { type: "file", accept: about.accept, onchange: () => file.files[0] && send(file.files[0]) });
-    chooser.replaceChildren(labeled(`The run's ${about.many}`, select), more, labeled("A file of at most 16 MiB; it stays on this machine", file));
-    return files;
+    chooser.replaceChildren(labeled(`The run's ${about.many}`, select), more, labeled("A file of at most 16 MiB; it stays on this machine", file), make("p", { class: "faint" }, "Or drop one here."));
   }
 
-  const asked = () => (/^run#\d{1,11}$/.test(state().file ?? "") ? state().file : null);
-  fill().then((files) => show(asked() ?? files[0].name));
+  chooser.addEventListener("dragover", (event) => { event.preventDefault(); chooser.classList.add("drop"); });
+  chooser.addEventListener("dragleave", () => chooser.classList.remove("drop"));
+  chooser.addEventListener("drop", (event) => {
+    event.preventDefault();
+    chooser.classList.remove("drop");
+    if (event.dataTransfer.files[0]) send(event.dataTransfer.files[0]);
+  });
+  fill().then(() => show(chosen));
   followAddress(() => { if (asked() && asked() !== chosen) show(asked()); });
 }

@@ -13,12 +13,26 @@ from striate.tasks.detect.rotated import boxes_of
 SCORED = 0.01
 """Positions with a lower score are no detections."""
 BEFORE, MOST = 1000, 100
-"""So many positions and classes of an image, with the highest scores, go into suppression; so many at most come out."""
+"""So many positions and classes of an image, with the highest scores, go into suppression; so many at most come out,
+unless training images have more objects."""
+_ROOM = 1.5
+"""Times as many detections of an image as the fullest training image has objects."""
 SUPPRESSED = 0.6
 """IoU from which on two detections of a class are of one object."""
 SUPPRESSED_ROTATED = 0.3
 """Of rotated boxes, which lie close around their objects: those of two objects hardly overlap, and those of one object
 overlap less where their angles differ."""
+
+
+def room_for(objects: int) -> int:
+    """How many detections of an image there may be, in whole hundreds, where the fullest training image has so many
+    objects."""
+    return MOST * max(1, -(-int(_ROOM * objects) // MOST))
+
+
+def before(most: int) -> int:
+    """How many positions and classes go into suppression where `most` may come out."""
+    return max(BEFORE, 3 * most)
 
 
 @torch.no_grad()
@@ -36,7 +50,7 @@ def detections(
     the angle comes last, and edges may lie beyond the image. `positions`: a last column says which of the P each comes
     from."""
     scores = outputs[..., :count].float().sigmoid().flatten(1)
-    values, places = scores.topk(min(max(BEFORE, 3 * most), scores.shape[1]), dim=1)
+    values, places = scores.topk(min(before(most), scores.shape[1]), dim=1)
     # Equal scores in the order of their positions, whatever made them come first.
     order = torch.argsort(places, 1)
     values, places = values.gather(1, order), places.gather(1, order)

@@ -13,7 +13,7 @@ from striate.data.rotated_boxes import bent
 from striate.layers.looping import repeat_while
 from striate.layers.suppression import suppress
 from striate.tasks.detect.average_precision import SCORE
-from striate.tasks.detect.decode import BEFORE, MOST, SCORED, SUPPRESSED, SUPPRESSED_ROTATED
+from striate.tasks.detect.decode import SCORED, SUPPRESSED, SUPPRESSED_ROTATED, before
 from striate.tasks.detect.head import parts_of
 from striate.tasks.detect.rotated import boxes_of, ellipses, iou_of_pairs, with_angle
 from striate.tasks.exported import Frame
@@ -23,25 +23,25 @@ _NEAR = 0.002
 """Detections whose scores are that near to the threshold may be on either side of it."""
 
 
-def _likeliest(outputs: torch.Tensor, count: int, *, rotated: bool) -> tuple[torch.Tensor, ...]:
+def _likeliest(outputs: torch.Tensor, count: int, most: int, *, rotated: bool) -> tuple[torch.Tensor, ...]:
     """Scores (N, B) by falling score, class numbers (N, B) and boxes (N, B, …) that go into suppression."""
     scores = outputs[..., :count].float().sigmoid().flatten(1)
-    values, places = scores.topk(min(BEFORE, scores.shape[1]), dim=1)
+    values, places = scores.topk(min(before(most), scores.shape[1]), dim=1)
     boxes = parts_of(outputs, count, rotated=rotated)[1].float()
     boxes = boxes.gather(1, (places // count)[..., None].expand(-1, -1, boxes.shape[2]))
     return values, places % count, boxes
 
 
 def exported_boxes(
-    outputs: torch.Tensor, count: int, size: tuple[int, int], frame: Frame
+    outputs: torch.Tensor, count: int, most: int, size: tuple[int, int], frame: Frame
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """`detections` by operations that can be traced: boxes (N, M, 4) in pixels of the picture, scores (N, M) by falling
     score, labels (N, M) int64; score 0 and label −1 where there are no more."""
-    values, numbers, boxes = _likeliest(outputs, count, rotated=False)
+    values, numbers, boxes = _likeliest(outputs, count, most, rotated=False)
     by_class = torch.where(numbers[:, None] == torch.arange(count)[:, None], values[:, None], 0.0)
     # What has a lower score suppresses nothing: it may as well take part.
     kept = suppress(boxes, by_class, SUPPRESSED, SCORED / 2) & (values >= SCORED)
-    best, order = torch.where(kept, values, 0.0).topk(min(MOST, values.shape[1]), dim=1)
+    best, order = torch.where(kept, values, 0.0).topk(min(most, values.shape[1]), dim=1)
     limits = torch.tensor([*size[::-1], *size[::-1]], dtype=boxes.dtype)
     boxes = torch.minimum(boxes.clamp(min=0), limits).gather(1, order[..., None].expand(-1, -1, 4))
     ends = torch.cat([frame.in_picture(boxes[..., :2]), frame.in_picture(boxes[..., 2:])], 2)
@@ -51,13 +51,13 @@ def exported_boxes(
 
 
 def exported_rotated_boxes(
-    outputs: torch.Tensor, count: int, frame: Frame
+    outputs: torch.Tensor, count: int, most: int, frame: Frame
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The same of rotated boxes (N, M, 5): edges before they are turned, and an angle. No runtime has a suppression of
     them, so it is a loop: each turn keeps of all images the box with the highest score that is left, and drops what
-    overlaps it; after `MOST` turns enough are kept."""
-    values, numbers, ellipse = _likeliest(outputs, count, rotated=True)
-    boxes, most = boxes_of(ellipse), min(MOST, values.shape[1])
+    overlaps it; after `most` turns enough are kept."""
+    values, numbers, ellipse = _likeliest(outputs, count, most, rotated=True)
+    boxes, most = boxes_of(ellipse), min(most, values.shape[1])
     turns = torch.arange(most)
 
     def some_left(turn: torch.Tensor, left: torch.Tensor, picked: torch.Tensor) -> torch.Tensor:

@@ -48,7 +48,7 @@ from striate.tasks.detect.average_precision import (
     ranked,
     rows_of,
 )
-from striate.tasks.detect.decode import detections
+from striate.tasks.detect.decode import MOST, detections, room_for
 from striate.tasks.detect.doctor import nothing_found, small_missed
 from striate.tasks.detect.export import (
     OUTPUTS,
@@ -86,8 +86,8 @@ _COARSE = 2.0
 @dataclass(frozen=True)
 class Detect(Task):
     """Detection over `classes` in images of (height, width) `size`; outputs (N, P, K + 7) as `Detector` gives them,
-    targets (N, M, 6) under the columns of boxes, predictions (N, 100, 6): edges in pixels, class (−1: none) and score.
-    Of `rotated` boxes a column more of each: the angle of targets and predictions is the last.
+    targets (N, M, 6) under the columns of boxes, predictions (N, `most`, 6): edges in pixels, class (−1: none) and
+    score. Of `rotated` boxes a column more of each: the angle of targets and predictions is the last.
 
     `strides` of the pyramid and the `typical` half side of a box, both in pixels, follow from the training boxes.
     `threshold`: the score from which on a detection is a prediction: the best on validation, or `chosen` by a user.
@@ -100,6 +100,7 @@ class Detect(Task):
     threshold: float = 0.5
     chosen: bool = False
     rotated: bool = False
+    most: int = MOST
 
     name: ClassVar[str] = "detect"
     annotation: ClassVar[str] = "box"
@@ -122,14 +123,17 @@ class Detect(Task):
 
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
-        """With the strides that the boxes of the training split need."""
+        """With the strides that the boxes of the training split need, and room for as many detections as it has objects
+        in an image."""
         del config, loss
         _, height, width = data.input_shape
         targets = data.splits["train"].targets
         boxes = targets[targets[..., CLASS] >= 0][:, :4].cpu().numpy().astype(np.float64)
         sides = boxes[:, 2:] - boxes[:, :2]
         typical = float(np.sqrt(np.median(sides.prod(1)))) / 2
-        return cls(data.classes, (height, width), strides_for(sides), typical, rotated=targets.shape[2] > ANGLE)
+        most = room_for(int((targets[..., CLASS] >= 0).sum(1).max()))
+        turned = targets.shape[2] > ANGLE
+        return cls(data.classes, (height, width), strides_for(sides), typical, rotated=turned, most=most)
 
     @property
     def outputs(self) -> int:
@@ -190,9 +194,9 @@ class Detect(Task):
     # What is predicted
 
     def decode(self, outputs: torch.Tensor) -> torch.Tensor:
-        """(N, 100, 6) float32 detections by falling score: edges in pixels, class, score; class −1 where there are no
-        more."""
-        return detections(outputs, self.outputs, self.size, rotated=self.rotated)
+        """(N, `most`, 6) float32 detections by falling score: edges in pixels, class, score; class −1 where there are
+        no more."""
+        return detections(outputs, self.outputs, self.size, rotated=self.rotated, most=self.most)
 
     def describe_in_file(self, decoded: torch.Tensor, placed: Placement | None) -> dict[str, Any]:
         """`width` and `height` of the file, and its `boxes`."""
@@ -295,8 +299,8 @@ class Detect(Task):
         (N, M), −1 where there are no more."""
         assert frame is not None
         if self.rotated:
-            return exported_rotated_boxes(outputs, self.outputs, frame)
-        return exported_boxes(outputs, self.outputs, self.size, frame)
+            return exported_rotated_boxes(outputs, self.outputs, self.most, frame)
+        return exported_boxes(outputs, self.outputs, self.most, self.size, frame)
 
     def exported_facts(self) -> dict[str, Any]:
         """From which score on a detection is a prediction."""
@@ -530,6 +534,7 @@ class Detect(Task):
             "typical": self.typical,
             "threshold": self.threshold,
             "rotated": self.rotated,
+            "most": self.most,
         }
 
 

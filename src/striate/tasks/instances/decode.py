@@ -12,7 +12,7 @@ from scipy import ndimage
 from striate.data.annotations.boxes import CLASS, NO_OBJECT
 from striate.tasks.detect.average_precision import SCORE
 from striate.tasks.instances.box_masks import COLUMNS, gathered, packed, pasted, unpacked
-from striate.tasks.instances.grouping import grouped
+from striate.tasks.instances.grouping import agreement, grouped, shares_inside
 
 MASK = SCORE + 1
 """The first of the columns of a detection that hold its mask."""
@@ -25,33 +25,38 @@ _INSIDE = 0.5
 def instances(outputs: torch.Tensor, count: int, most: int, typical: float) -> torch.Tensor:
     """(N, `most`, WIDTH) float32 by falling score, from outputs (N, K + 2, H, W) for `count` classes K: edges in
     pixels, class (−1: none), score, and the mask under the grid over the box (`box_masks`). An object's class is the
-    likeliest over its pixels, its score the mean probability of that in them."""
+    likeliest over its pixels, its score the mean probability of that in them, times their `agreement`."""
     found = torch.zeros(len(outputs), most, WIDTH)
     found[..., CLASS] = NO_OBJECT
     for image, each in enumerate(outputs.float()):
         shares = each[:count].sigmoid().cpu().numpy()
         likely = shares.max(0)
-        numbers = grouped(np.nan_to_num(likely), torch.nan_to_num(each[count:]) * typical, typical)
-        for place, row in enumerate(_rows(numbers, likely, shares, most)):
+        offset = torch.nan_to_num(each[count:]) * typical
+        numbers = grouped(np.nan_to_num(likely), offset, typical)
+        for place, row in enumerate(_rows(numbers, likely, shares, agreement(numbers, offset), most)):
             found[image, place] = torch.from_numpy(row)
     return found.to(outputs.device)
 
 
 def _rows(
-    numbers: NDArray[np.int32], likely: NDArray[np.float32], shares: NDArray[np.float32], most: int
+    numbers: NDArray[np.int32],
+    likely: NDArray[np.float32],
+    shares: NDArray[np.float32],
+    agreed: NDArray[np.float64],
+    most: int,
 ) -> list[NDArray[np.float32]]:
     """A row for each object in `numbers` (H, W), those of the `most` with the highest scores by falling score."""
     area = np.bincount(numbers.ravel())
     totals = [np.bincount(numbers.ravel(), each.ravel(), len(area)) for each in shares]
     means = (np.stack(totals) / np.maximum(area, 1))[:, 1:]
-    kinds, scores, parts = means.argmax(0), means.max(0), ndimage.find_objects(numbers)
+    kinds, scores, parts = means.argmax(0), means.max(0) * agreed, ndimage.find_objects(numbers)
     found: list[NDArray[np.float32]] = []
     for place in np.argsort(-scores, kind="stable")[:most].tolist():
         if (at := parts[place]) is None:
             continue
         top, left, bottom, right = at[0].start, at[1].start, at[0].stop, at[1].stop
         edges = np.array([left, top, right, bottom], np.float32)
-        own = (numbers[at] == place + 1) * likely[at]
+        own = (numbers[at] == place + 1) * shares_inside(likely[at])
         mask = packed(torch.from_numpy(gathered(own, (top, left), edges))).numpy()
         found.append(np.concatenate([edges, [kinds[place], scores[place]], mask]).astype(np.float32))
     return found

@@ -47,10 +47,11 @@ def exported_instances(
     sums = sums.scatter_add(2, group[:, None].expand(-1, count, -1), shares.flatten(2))
     means = sums / area.clamp(min=1)[:, None]
     large = area >= SMALLEST * (2 * typical) ** 2
-    scores, order = torch.where(large, means.amax(1), -1.0)[:, 1:].topk(min(most, area.shape[1] - 1), dim=1)
+    score = means.amax(1) * _agreement(group, area, offset)
+    scores, order = torch.where(large, score, -1.0)[:, 1:].topk(min(most, area.shape[1] - 1), dim=1)
     there, order = scores >= 0, order + 1
     kinds = means.argmax(1).gather(1, order)
-    boxes, masks = _under_grids(group.view_as(likely), likely, order, there)
+    boxes, masks = _under_grids(group.view_as(likely), (likely * (0.5 / LIKELY)).clamp(max=1), order, there)
     ends = torch.cat([frame.in_picture(boxes[..., :2]), frame.in_picture(boxes[..., 2:])], 2) * there[..., None]
     return ends, scores.clamp(min=0), torch.where(there, kinds, -1), masks * there[..., None, None]
 
@@ -83,6 +84,24 @@ def _grouped(likely: torch.Tensor, offset: torch.Tensor) -> tuple[torch.Tensor, 
     group = becomes.gather(1, slot)
     sizes = torch.zeros(own.shape[0], count + 1).scatter_add(1, group, (slot > 0).float())
     return group, sizes * (torch.arange(count + 1) > 0)
+
+
+def _agreement(group: torch.Tensor, area: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+    """(N, G) `grouping.agreement` of the groups (N, H · W) with so many pixels each."""
+    here = places(offset.shape[2], offset.shape[3], offset.device)
+    count = area.clamp(min=1)
+
+    def mean(values: torch.Tensor) -> torch.Tensor:
+        """(N, G, 2) of values (N, 2, H · W)."""
+        totals = [torch.zeros_like(area).scatter_add(1, group, part) for part in values.unbind(1)]
+        return torch.stack(totals, 2) / count[..., None]
+
+    middle = here.flatten(1).expand(offset.shape[0], -1, -1)
+    named = middle + offset.flatten(2)
+    centers = mean(named)
+    apart = torch.stack([part.gather(1, group) for part in centers.unbind(2)], 1)
+    wrong = mean((named - apart).square()).sum(2).sqrt() + (centers - mean(middle)).square().sum(2).sqrt()
+    return torch.exp(-wrong / (count / math.pi).sqrt())
 
 
 def _followed(offset: torch.Tensor) -> torch.Tensor:

@@ -18,8 +18,8 @@ from torch.nn import functional
 
 OFFSET = 2
 """Numbers, beside a score a class, that a pixel gives: how far its center is to the right, and below."""
-LIKELY = 0.5
-"""The probability from which on a pixel is of an object."""
+LIKELY = 0.4
+"""The probability from which on a pixel is of an object: at the edges of dim ones it is lower."""
 STEPS = 12
 """So often a pixel goes on to where the pixel at its last place says that the center is."""
 FEWEST = 3
@@ -96,6 +96,31 @@ def grouped(likely: NDArray[np.float32], offset: torch.Tensor, typical: float) -
     kept = np.cumsum(large) * large
     numbers[inside] = kept[own]
     return numbers
+
+
+def agreement(numbers: NDArray[np.int32], offset: torch.Tensor) -> NDArray[np.float64]:
+    """(D,) from 0 to 1, of each object in `numbers` (H, W): how far its pixels agree about its center, by the `offset`
+    (2, H, W) of each. exp(−(s + d)): s is the root of the mean square of how far the centers that they name are from
+    the mean of these, d how far that is from the middle of the pixels, both in radii of a disk of its area.
+
+    Two objects that are taken for one, or one that is cut, look as likely as others; their pixels disagree.
+    """
+    height, width = numbers.shape
+    own = numbers.ravel()
+    area = np.maximum(np.bincount(own), 1)
+    here = places(height, width, offset.device)
+    named = (here + offset).flatten(1).cpu().numpy().astype(np.float64)
+    middle = here.flatten(1).cpu().numpy().astype(np.float64)
+    means, middles = (np.stack([np.bincount(own, each) / area for each in one]) for one in (named, middle))
+    square = np.bincount(own, ((named - means[:, own]) ** 2).sum(0)) / area
+    wrong: NDArray[np.float64] = (np.sqrt(square) + np.hypot(*(means - middles))) / np.sqrt(area / np.pi)
+    return np.exp(-wrong[1:])
+
+
+def shares_inside(likely: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities as shares of an object, half of which is `LIKELY`."""
+    shares: NDArray[np.float32] = np.minimum(likely * np.float32(0.5 / LIKELY), 1)
+    return shares
 
 
 def _followed(offset: torch.Tensor, inside: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -30,7 +30,7 @@ from striate.tasks.baseline import Method
 from striate.tasks.config import TaskConfig
 from striate.tasks.detect.assess import Counts, assess_detections, coco_figures, counts_of
 from striate.tasks.detect.average_precision import SCORE, RankedHeadline, average_precisions, ranked, rows_of
-from striate.tasks.detect.decode import MOST
+from striate.tasks.detect.decode import room_for
 from striate.tasks.detect.doctor import nothing_found, small_missed
 from striate.tasks.detect.task import Detect
 from striate.tasks.evaluation import Evaluation
@@ -50,8 +50,6 @@ from striate.tasks.views import maps_turned_back
 from striate.visualize.drawn_file import write_drawn
 from striate.visualize.page_parts import Picture
 
-_ROOM = 1.5
-"""Times as many detections of an image as the fullest training image has objects."""
 _IMAGES = 64  # looked at together
 
 
@@ -62,8 +60,6 @@ class Instances(Detect):
     (N, H, W) as `data.annotations.instances` numbers objects, predictions (N, `most`, WIDTH) as `decode.instances`
     gives them. What is measured of objects is that of `Detect`.
     """
-
-    most: int = MOST
 
     name: ClassVar[str] = "instances"
     annotation: ClassVar[str] = "instance"
@@ -86,8 +82,7 @@ class Instances(Detect):
             most = max(most, int((values > 0).sum(1).max()))
         every = np.concatenate(sides)
         typical = float(np.sqrt(np.median(every.prod(1)))) / 2
-        room = MOST * max(1, -(-int(_ROOM * most) // MOST))
-        return cls(data.classes, (height, width), typical=typical, most=room)
+        return cls(data.classes, (height, width), typical=typical, most=room_for(most))
 
     def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
         """The network with a decoder, which gives as many numbers for each pixel."""
@@ -353,10 +348,6 @@ class Instances(Detect):
     def target_text(self, target: Any) -> str:
         """How many objects of each class."""
         return super().target_text(objects_of(torch.as_tensor(target)[None], self.outputs)[0][0])
-
-    def state(self) -> dict[str, Any]:
-        """Plain values for the checkpoint."""
-        return {**super().state(), "most": self.most}
 
 
 def _as_bytes(targets: torch.Tensor) -> torch.Tensor:

@@ -60,17 +60,17 @@ _NUMBERS_AT_ONCE = 1 << 24
 _ON_BORDERS = 1e-3
 """Share of pixels between two classes whose logits are the same up to rounding."""
 _LEAVE_OUT = "leave out --calibrated"
-_SMALL_PART = 0.25
-"""Share of the pixels below which the rarer one of two classes is found by too few of its pixels, where only the
-probability of each pixel is learned: cross-entropy is least at the share of a class, overlap at more."""
+_SMALL_PART, _RARE = 0.25, 0.1
+"""Share of the pixels below which the rarer one of two classes, and share of an equal part below which one of several,
+is found by too few of its pixels, where only the probability of each pixel is learned: cross-entropy is least at the
+share of a class, overlap at more. Of eleven classes of street scenes four were never predicted."""
 
 
-def _is_small_part(masks: torch.Tensor, classes: int) -> bool:
-    """Whether masks (N, H, W) have two classes, one of which has few of the pixels."""
-    if classes != 2:
-        return False
-    counts = [int((masks == number).sum()) for number in range(classes)]
-    return 0 < min(counts) < _SMALL_PART * sum(counts)
+def has_small_part(masks: torch.Tensor, classes: int) -> bool:
+    """Whether a class that occurs in masks (N, H, W) has few of the labeled pixels."""
+    found = class_counts(masks, classes).double()
+    least = float(found[found > 0].min() / found.sum()) if classes > 1 and bool((found > 0).any()) else 1.0
+    return least < (_SMALL_PART if classes == 2 else _RARE / classes)
 
 
 def _unused(folder: Path, stem: str, suffix: str) -> Path:
@@ -116,14 +116,22 @@ class Segment(Task):
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
         """Over the values of the masks, with weights by their frequency in training where these are asked for."""
-        masks = data.splits["train"].targets
+        masks, classes, volumes = data.splits["train"].targets, len(data.classes), len(data.input_shape) == 4
+        rare = has_small_part(masks, classes)
         # What is segmented in volumes is small against its background.
-        if config.loss == "auto" and (len(data.input_shape) == 4 or _is_small_part(masks, len(data.classes))):
+        if config.loss == "auto" and (volumes or rare):
             loss = SMALL_LOSS
-        weights = None
-        if config.class_weights == "balanced":
-            weights = balanced_weights(class_counts(masks, len(data.classes)), data.classes)
+        weights, counts = None, class_counts(masks, classes)
+        if config.class_weights == "auto" and config.loss == "auto" and rare and classes > 2 and not volumes:
+            weights = balanced_weights(counts.clamp(min=counts[counts > 0].min()).sqrt(), data.classes)
+        elif config.class_weights == "balanced":
+            weights = balanced_weights(counts, data.classes)
         return cls(data.classes, weights, data.preparation.values, data.preparation.colors, loss, config.gamma)
+
+    def loss_text(self) -> str:
+        """What of the loss is not usual."""
+        weighed = "" if self.class_weights is None else ", pixels weighed by how rare their class is in training"
+        return "" if self.loss_name == LOSSES[0] and not weighed else f"loss: {self.loss_name}{weighed}"
 
     @property
     def outputs(self) -> int:
@@ -334,10 +342,11 @@ class Segment(Task):
         return agreement_of_labels(self.decode(reference), self.decode(outputs))
 
     def draw(self, image: NDArray[np.uint8], decoded: Any, truth: Any = None) -> NDArray[np.uint8]:
-        """The colors of the classes over the image; wrong pixels are checkered, those without a label gray."""
+        """The colors of the classes, but of a background, over the image; wrong pixels are checkered, those without a
+        label gray."""
         from striate.visualize.mask_figures import colored
 
-        return colored(image, decoded, len(self.classes), truth)
+        return colored(image, decoded, self.classes, truth)
 
     def marks(self, decoded: torch.Tensor, placed: Placement | None) -> Marks:
         """The class of each pixel."""

@@ -76,11 +76,16 @@ def before_network(config: Config, data: Dataset) -> Config:
     task = config.task
     if config.recipe != "speedrun" or task.label_smoothing is not None or config.optim.name == "own-rule":
         return config
-    found = task_for(data, task)
-    loss = found.losses[0] if task.loss == "auto" else task.loss
-    if data.medium.flat or "label_smoothing" not in found.fields.get(loss, ()):
+    if data.medium.flat or not _by_cross_entropy(config, data):
         return config
     return replace(config, task=replace(task, label_smoothing=SMOOTHING))
+
+
+def _by_cross_entropy(config: Config, data: Dataset) -> bool:
+    """Whether classes are told by cross-entropy, whose targets can be smoothed."""
+    found = task_for(data, config.task)
+    loss = found.losses[0] if config.task.loss == "auto" else config.task.loss
+    return "label_smoothing" in found.fields.get(loss, ())
 
 
 def _few_photographs(config: Config, data: Dataset, module: nn.Module | None, smallest: int) -> bool:
@@ -109,9 +114,11 @@ def with_cached_weights(config: Config, data: Dataset, module: nn.Module | None)
 
 def for_photographs(config: Config, data: Dataset, module: nn.Module | None) -> tuple[Config, list[str]]:
     """With this recipe in place of `standard`, where it is ahead: classes of a few thousand photographs at most, in
-    color from 32 pixels on, and the network is chosen, too (docs/results.md); with a note that says so."""
+    color from 32 pixels on, and the network is chosen, too (docs/results.md); with a note that says so. Embeddings keep
+    `standard`: pairs of persons that were never seen had an AUC of 92.1 % with this recipe and of 97.9 % without."""
     smallest = LARGE_FOR_AIRBENCH + 1 if data.input_shape[0] == 1 else SMALLEST_PHOTOGRAPH
-    if config.model.pretrained is not None or not _few_photographs(config, data, module, smallest):
+    few = _few_photographs(config, data, module, smallest) and _by_cross_entropy(config, data)
+    if config.model.pretrained is not None or not few:
         return config, []
     note = "recipe speedrun: ahead of standard for few photographs; a network that is named (--model) keeps standard"
     return replace(config, recipe="speedrun"), [note]

@@ -49,6 +49,7 @@ WINDOWS: dict[str, tuple[float, float]] = {
 }
 """Windows of CT by name, in Hounsfield units."""
 _ALL_OF_CT = (-1000.0, 1000.0)
+_LEAST_ROWS = 240  # of a drawn picture
 _SAME = 0.01
 """Spacings that differ by less than this share are the same."""
 PERCENTILES = (0.5, 99.5)
@@ -180,11 +181,13 @@ class Volumes(Medium):
         self, given: Any, where: str, mask: NDArray[np.uint8], preparation: Preparation
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Slices of a file, or of an input, through where most of a mask (D, H, W) lies, as a picture (3, H, W), and
-        those of the mask (H, W)."""
+        those of the mask (H, W); small ones with several pixels a voxel."""
         own = isinstance(given, str | Path)
         raw = self.at_spacing(Path(given), where, replace(preparation, spacing=())) if own else np.asarray(given)
         at = fullest(mask)
-        return middle_slices(raw, at).transpose(2, 0, 1), across(mask, at)
+        picture, shown = middle_slices(raw, at).transpose(2, 0, 1), across(mask, at)
+        times = max(1, round(_LEAST_ROWS / len(shown)))
+        return picture.repeat(times, 1).repeat(times, 2), shown.repeat(times, 0).repeat(times, 1)
 
     # What is decided
 
