@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from striate.doctor.causes import EXPLAINS, FIRST, cause_of_all, sort_out
 from striate.doctor.checks.every import every_check
+from striate.doctor.diagnosis import Diagnosis, Learning
 from striate.records import Finding, Severity
 
 CODES = {code for check in every_check() for code in check.codes}
@@ -66,3 +67,15 @@ def test_only_an_error_spares_the_search_for_what_would_follow() -> None:
     assert cause_of_all(("fit.plateau",), [finding("optim.lr-too-high", "error")]) == "optim.lr-too-high"
     assert not cause_of_all(("fit.plateau",), [finding("optim.lr-too-high")])
     assert not cause_of_all(("data.leak", "fit.plateau"), [finding("optim.lr-too-high", "error")])
+
+
+def test_a_check_that_had_no_time_leaves_the_verdict_open() -> None:
+    learned = Learning(True, "97% of the training samples are right after 160 steps")
+    looked = ("data.leak", "loss.sign")
+    assert Diagnosis((), looked_at=looked, learning=learned).verdict == "healthy"
+    cut = Diagnosis(
+        (), skipped={"fit.overfit": "the 5 seconds ran out (--seconds)"}, looked_at=looked, learning=learned
+    )
+    document = cut.to_json()
+    assert (document["verdict"], document["healthy"], document["left_out"]) == ("unknown", False, ["fit.overfit"])
+    assert "is not known" in str(cut)

@@ -26,16 +26,33 @@ from doctor_stranger import DEVELOPMENT, FOLDER, part_of, scripts
 
 CASES = scripts() | scripts(DEVELOPMENT)
 KNOWN = {code for check in every_check() for code in check.codes}
-HEALTHY = ("keras_like", "nanogpt", "gan", "detection")
+HEALTHY = (
+    "keras_like",
+    "nanogpt",
+    "gan",
+    "detection",
+    "karate_graph",
+    "dev3_word_lm",
+    "dev3_two_tower",
+    "dev3_yolo_head",
+)
 UNNAMED = ("drop-last-of-everything", "dev-amp-backward-not-scaled")
 """Scripts that raise: they are refused with their reason."""
+NO_CODE = "none."
+"""Begins what stands for a code where no check knows the fault."""
+FOUND_IN_DEVELOPMENT = (
+    "dev-d2l-accuracy-of-batches", "dev2-updates-cosine-of-epochs", "dev2-meters-crop-of-4", "dev2-learner-noise",
+    "dev2-digits-scaled-twice", "dev-objective-logits-hundredth-inside", "dev3-lit-val-is-train",
+    "dev3-lit-targets-shuffled", "dev3-vae-kl-sign", "dev3-wlm-sign",
+)  # fmt: skip
 FOUND = ("argmax-over-batch", "plateau-wrong-mode", "mask-not-flipped", "class-weights-inverted")
 
 
 def test_each_fault_can_be_planted_and_has_a_code_that_exists() -> None:
     for name, (part, _, text, codes) in CASES.items():
         ast.parse(text)
-        assert "healthy" in part or set(codes) & KNOWN or name in UNNAMED, name
+        known = set(codes) & KNOWN or name in UNNAMED or any(code.startswith(NO_CODE) for code in codes)
+        assert "healthy" in part or known, name
     assert sum(case[0] == "healthy" for case in CASES.values()) >= 30
     assert len(CASES) >= 110
 
@@ -62,6 +79,13 @@ def test_a_healthy_script_gets_no_warning(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", FOUND)
 def test_a_fault_is_the_first_finding(name: str, tmp_path: Path) -> None:
     assert part_of(name) == "train"
+    document = examined(name, tmp_path)
+    assert document["findings"][0]["code"] in CASES[name][3], document["findings"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FOUND_IN_DEVELOPMENT)
+def test_a_fault_that_a_check_was_made_for_is_the_first_finding(name: str, tmp_path: Path) -> None:
     document = examined(name, tmp_path)
     assert document["findings"][0]["code"] in CASES[name][3], document["findings"]
 

@@ -56,15 +56,27 @@ class Diagnosis:
 
     @property
     def verdict(self) -> str:
-        """`unhealthy` where there is an error or a warning, `healthy` where there is none and the trial has shown that
-        the network learns, else `unknown`."""
+        """`unhealthy` where there is an error or a warning, `healthy` where there is none, the trial has shown that the
+        network learns, and checks had the time that they need, else `unknown`."""
         if any(finding.severity != "note" for finding in self.findings):
             return "unhealthy"
-        return "healthy" if self.learning is not None and self.learning.shown else "unknown"
+        learned = self.learning is not None and self.learning.shown
+        return "healthy" if learned and not self._cut_short else "unknown"
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Codes that no check could look at because time ran out or it failed."""
+        return tuple(c for c, reason in self.skipped.items() if "seconds ran out" in reason or "failed" in reason)
+
+    @property
+    def _cut_short(self) -> bool:
+        """Whether checks lacked time or failed, or more were left out than made."""
+        return bool(self.left_out) or len(self.skipped) > len(self.looked_at)
 
     @property
     def healthy(self) -> bool:
-        """Whether there is no error and no warning, and the trial has shown that the network learns."""
+        """Whether there is no error and no warning, no check was left out for want of time, and the trial has shown
+        that the network learns."""
         return self.verdict == "healthy"
 
     def _repr_html_(self) -> str:
@@ -92,6 +104,7 @@ class Diagnosis:
                 for finding in self.findings
             ],
             "skipped": dict(self.skipped),
+            "left_out": list(self.left_out),
             "looked_at": list(self.looked_at),
             "seconds": round(self.seconds, 3),
         }
@@ -132,7 +145,7 @@ def _verdict(diagnosis: Diagnosis, width: int) -> str:
 
 def verdict_text(diagnosis: Diagnosis) -> str:
     """The closing sentence: what was found or not found in how many checks, what the trial showed, and how much was not
-    looked at. `Healthy` is said only where learning was shown and no check lacked time or failed."""
+    looked at."""
     counts = {name: number for name, number in diagnosis.counts().items() if number}
     said = listed([several(number, name) for name, number in counts.items()])
     took = f"{several(len(diagnosis.looked_at), 'check')} in {diagnosis.seconds:.1f} s"
@@ -141,15 +154,9 @@ def verdict_text(diagnosis: Diagnosis) -> str:
     if diagnosis.verdict == "unhealthy":
         return f"{said}; {took}{unseen}."
     notes = f" ({said})" if said else ""
-    if diagnosis.verdict == "healthy" and not _cut_short(diagnosis):
+    if diagnosis.verdict == "healthy":
         return f"Healthy: no error and no warning{notes} in {took}{shown}{unseen}."
     return f"No error and no warning{notes} in {took}{shown}{unseen}. Whether it is healthy is not known."
-
-
-def _cut_short(diagnosis: Diagnosis) -> bool:
-    """Whether checks lacked time or failed, or more were left out than made."""
-    stopped = any("seconds ran out" in reason or "failed" in reason for reason in diagnosis.skipped.values())
-    return stopped or len(diagnosis.skipped) > len(diagnosis.looked_at)
 
 
 def _notebook_page(diagnosis: Diagnosis) -> str:

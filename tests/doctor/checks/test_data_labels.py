@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from asked import asked, digits, perceptron
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.data.label_noise import LABEL_NOISE
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
@@ -102,3 +105,35 @@ def test_the_reference_knows_no_answer_beforehand() -> None:
     reference = consult(x.repeat(5, 1), y.repeat(5), Clock(30.0))
     assert len(reference.rows) == 100
     assert all(abs(reference.accuracy(name) - 0.5) < 0.2 for name in reference.opinions)
+
+
+class TwoTables(nn.Module):
+    """Numbers and a category."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.out = nn.Embedding(4, 3), nn.Linear(7, 1)
+
+    def forward(self, numbers: torch.Tensor, kind: torch.Tensor) -> torch.Tensor:
+        return self.out(torch.cat([numbers, self.embed(kind)], 1))
+
+
+def over_two_tables(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> torch.Tensor:
+    numbers, kind, y = batch
+    value = nn.functional.mse_loss(model(numbers, kind)[:, 0], y)
+    optimizer.zero_grad()
+    value.backward()
+    optimizer.step()
+    return value.detach()
+
+
+@pytest.mark.each_nth(2)
+@pytest.mark.parametrize("mixed", [True, False])
+def test_targets_of_several_tables(mixed: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, kind = torch.randn(400, 4, generator=generator), torch.randint(0, 4, (400,), generator=generator)
+    y = x[:, 0] + kind + 0.1 * torch.randn(400, generator=generator)
+    loader = DataLoader(TensorDataset(x, kind, by_chance(y) if mixed else y), 32)
+    options: dict[str, Any] = {"step": over_two_tables, "task": "regress"}
+    assert bool(asked(LABELS_RANDOM, TwoTables(), loader, **options)) is mixed

@@ -277,3 +277,30 @@ def test_a_network_that_each_epoch_makes_anew_is_not_what_is_trained(then: str, 
     names["model"] = perceptron()
     names["optimizer"] = torch.optim.SGD(names["model"].parameters(), lr=0.1)
     assert (found(text, names, [EVALUATES_UNTRAINED]) == {}) is right
+
+
+BY_FUNCTION = """
+for epoch in range(5):
+    for x, y in loader:
+        optimizer.zero_grad()
+        criterion(model(x), y).backward()
+        optimizer.step()
+    print(evaluate(model, val_loader))
+def evaluate(net, data):
+    net.eval()
+    kept = [0.0, 0.0]
+    with torch.no_grad():
+        for x, y in data:
+            kept = [kept[0] + float((net(x).argmax(1) == y).sum()), kept[1] + NUMBER]
+    net.train()
+    return kept[0] / kept[1]
+"""
+
+
+@pytest.mark.parametrize(("number", "wrong"), [("1", True), pytest.param("len(y)", False, marks=pytest.mark.slow)])
+def test_an_evaluation_that_is_run_tells_what_it_divides_by(number: str, wrong: bool) -> None:
+    text = BY_FUNCTION.replace("NUMBER", number)
+    names = values() | {"val_loader": DataLoader(digits().dataset, 100)}
+    exec(text[text.index("def evaluate") :], names)
+    told = found(text, names, (WRONG_COUNT,))
+    assert list(told) == ["eval.wrong-count"] * wrong

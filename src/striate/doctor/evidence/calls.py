@@ -71,6 +71,18 @@ class LossCall:
     """The gradients that came back to its value, added up: below zero where the step makes it larger."""
 
 
+@dataclass(frozen=True)
+class Alignment:
+    """A call of `ctc_loss`: copies of what it was given, (time, samples, classes), (samples, positions) or all in a
+    row, and the lengths of both."""
+
+    log_probs: torch.Tensor
+    targets: torch.Tensor
+    input_lengths: torch.Tensor
+    target_lengths: torch.Tensor
+    blank: int
+
+
 @dataclass
 class StepCalls:
     """What was seen in one step. `losses`: up to 64 calls of torch's losses. `fetched`: how often the step, outside
@@ -80,6 +92,7 @@ class StepCalls:
     network's last call: the loss's."""
 
     losses: list[LossCall] = field(default_factory=list)
+    alignments: list[Alignment] = field(default_factory=list)
     fetched: Counter[str] = field(default_factory=Counter)
     picked: int = 0
     anomaly: bool = False
@@ -87,6 +100,17 @@ class StepCalls:
     sizes_differ: bool = False
     shapes: set[tuple[int, ...]] = field(default_factory=set)
     error: BaseException | None = None
+
+    @property
+    def part_of_loss(self) -> float:
+        """How large the derivative of what goes backward by one of the losses is at most, each taken as a mean: 1 where
+        they are added up as they are; 0 where no gradient comes back to any."""
+        found = [
+            abs(sum(call.slopes)) * (call.input.numel() if call.reduction == "sum" else 1)
+            for call in self.losses
+            if call.slopes
+        ]
+        return max(found, default=0.0)
 
 
 def watch_calls(setup: TrainingSetup, batch: Any, until: float) -> StepCalls:
@@ -139,6 +163,8 @@ class _Watcher:
             calls.shapes.add(tuple(value.shape))
         if func in _LOSSES and len(calls.losses) < 64:
             _note_loss(calls, _LOSSES[func], args, kwargs, value)
+        if func is functional.ctc_loss:
+            _note_alignment(calls, args, kwargs)
         return value
 
 
@@ -151,6 +177,14 @@ def _one_row(args: Sequence[Any]) -> bool:
         begin, end = first.start or 0, first.stop
         return isinstance(begin, int) and isinstance(end, int) and end - begin == 1
     return isinstance(first, int) and not isinstance(first, bool)
+
+
+def _note_alignment(calls: StepCalls, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+    names = ("log_probs", "targets", "input_lengths", "target_lengths", "blank")
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    scores, targets, inputs, wanted = (torch.as_tensor(given[name]).detach().cpu().clone() for name in names[:4])
+    if scores.ndim == 3 and scores.numel() <= _MOST_NUMBERS:
+        calls.alignments.append(Alignment(scores, targets, inputs, wanted, int(given.get("blank", 0))))
 
 
 def _note_loss(calls: StepCalls, name: str, args: Sequence[Any], kwargs: dict[str, Any], value: Any) -> None:

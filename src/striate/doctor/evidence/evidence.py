@@ -5,6 +5,7 @@ A piece of evidence that is measured once, or found not to be measurable once.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from time import perf_counter, process_time
 from typing import Any, Generic, TypeVar
 
@@ -19,7 +20,7 @@ from striate.doctor.evidence.pairs import pairs_of
 from striate.doctor.evidence.predictions import Predictions, output_of, predict
 from striate.doctor.evidence.progress import Progress, chance_of, progress_of
 from striate.doctor.evidence.reading import Batches, read_batches
-from striate.doctor.evidence.samples import Samples, training_samples, validation_samples
+from striate.doctor.evidence.samples import Samples, named_as_inputs, training_samples, validation_samples
 from striate.doctor.evidence.simple_models import Reference, consult
 from striate.doctor.evidence.step_trace import StepTrace
 from striate.doctor.evidence.tracing import trace_answer, trace_step
@@ -108,7 +109,10 @@ class Evidence:
     @Kept
     def samples(self) -> Samples:
         """What the training loader yields, sample by sample."""
-        return training_samples(self.train, self.first, self.setup.classifies, self.setup.unlabeled)
+        found = training_samples(self.train, self.first, self.setup.classifies, self.setup.unlabeled)
+        asked = [call.target for call in self.calls.losses if call.target.ndim]
+        inputs = named_as_inputs(found, self.train.raw[0], self.first, asked)
+        return replace(found, y=None, classifies=False) if inputs else found
 
     @Kept
     def val_samples(self) -> Samples:

@@ -38,6 +38,9 @@ class Samples:
     whole: bool
     classifies: bool
     unlabeled: int | None = None
+    joined: torch.Tensor | None = None
+    """All that the network is given, side by side (N, numbers), where that is several tables or columns."""
+    joined_paths: tuple[Path, ...] = ()
 
     @property
     def inputs(self) -> torch.Tensor:
@@ -48,7 +51,10 @@ class Samples:
 
     @property
     def sole_inputs(self) -> torch.Tensor:
-        """The same; raises NoEvidence also where the network is given something beside them."""
+        """The same, several tables side by side; raises NoEvidence where the network is given something else beside
+        them."""
+        if self.joined is not None and not self.alone:
+            return self.joined
         if not self.alone:
             raise NoEvidence("the network is given several inputs, which cannot be judged one by one")
         return self.inputs
@@ -106,7 +112,30 @@ def training_samples(batches: Batches, first: StepTrace, classifies: bool, unlab
     found = Samples(
         "train", None, None, x_path, y_path, alone, plain, _numbers(batches), batches.whole, classifies, unlabeled
     )
-    return replace(found, x=_gathered(batches.raw, x_path), y=_targets(batches, y_path))
+    paths = () if alone else tuple(path for t in given if (path := _place(batch, t)) is not None)
+    joined = _joined(batches, paths) if len(paths) == len(given) else None
+    x, y = _gathered(batches.raw, x_path), _targets(batches, y_path)
+    return replace(found, x=x, y=y, joined=joined, joined_paths=paths)
+
+
+def _joined(batches: Batches, paths: Sequence[Path]) -> torch.Tensor | None:
+    """Tables and columns of every batch side by side; None where one is of another kind."""
+    found = [_gathered(batches.raw, path) for path in paths]
+    if not found or any(part is None or part.ndim > 2 or len(part) != batches.count for part in found):
+        return None
+    return torch.cat([part.reshape(len(part), -1).float() for part in found if part is not None], 1)
+
+
+def named_as_inputs(found: Samples, batch: Any, first: StepTrace, asked: Sequence[torch.Tensor]) -> bool:
+    """Whether what stands for the targets in a batch is given to the network, as the items to users, and each of the
+    class numbers that losses are `asked` for is something else: then they are no classes to be told apart."""
+    labels = None if found.y_path is None else leaf(batch, found.y_path)
+    if labels is None or labels.is_floating_point() or labels.ndim != 1 or not asked:
+        return False
+    given = [t for part in _listed(first.arguments) if (t := main_tensor(part)) is not None]
+    if not any(tensor.shape == labels.shape and _equal(tensor, labels) for tensor in given):
+        return False
+    return all(not t.is_floating_point() and len(t) == len(labels) and not _equal(t, labels) for t in asked)
 
 
 def validation_samples(batches: Batches, train: Samples) -> Samples:
@@ -126,6 +155,7 @@ def validation_samples(batches: Batches, train: Samples) -> Samples:
         y_path=y_path,
         batch=_numbers(batches),
         whole=batches.whole,
+        joined=_joined(batches, train.joined_paths),
     )
 
 

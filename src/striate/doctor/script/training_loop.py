@@ -92,7 +92,7 @@ def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
         if drawing is not None:
             place, chosen, draw, loop = drawing
             return _with_drawn(replace(found, loop=loop), place, chosen, Drawn(draw), names)
-    for found in _loops(frames):
+    for found in (*_loops(frames), *_called_in_loops(frames)):
         names = {**found.frame.f_globals, **found.frame.f_locals}
         fixed = _never_drawn(found.loop, names)
         if fixed is not None:
@@ -107,8 +107,15 @@ def _with_drawn(found: _Found, place: int, chosen: list[str], drawn: Drawn, name
     loop = found.loop
     target: ast.expr = ast.Tuple([ast.Name(name, ast.Store()) for name in chosen], ast.Store())
     given = ast.Assign([target], _name("__batch__"))
-    counted = [ast.Assign([loop.target], _name("__number__"))] if isinstance(loop, ast.For) else []
+    counted = [ast.Assign([loop.target], _number_for(loop.target))] if isinstance(loop, ast.For) else []
     return _made(found, [*counted, *loop.body[:place], given, *loop.body[place:]], drawn, names)
+
+
+def _number_for(target: ast.expr) -> ast.expr:
+    """The number of a pass for what a loop counts: of `batch, i` for each."""
+    if isinstance(target, ast.Tuple | ast.List):
+        return ast.Tuple([_number_for(part) for part in target.elts], ast.Load())
+    return _name("__number__")
 
 
 def _loops(frames: list[types.FrameType]) -> Iterator[_Found]:
@@ -123,6 +130,21 @@ def _loops(frames: list[types.FrameType]) -> Iterator[_Found]:
         ]
         for loop in sorted(around, key=lambda node: -node.lineno):
             yield _Found(frame, loop)
+
+
+def _called_in_loops(frames: list[types.FrameType]) -> Iterator[_Found]:
+    """Functions that are running and that a loop calls, `for epoch in range(200): train(epoch)`: the body of each as
+    that of a loop."""
+    around = next(_loops(frames), None)
+    for frame in frames if around is not None else ():
+        if around is not None and frame is around.frame:
+            return
+        text = "".join(linecache.getlines(frame.f_code.co_filename))
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and node.name == frame.f_code.co_name:
+                lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+                if frame.f_lineno in lines:
+                    yield _Found(frame, ast.copy_location(ast.While(ast.Constant(True), node.body, []), node))
 
 
 def loop_around(frames: list[types.FrameType]) -> tuple[str, int, int] | None:

@@ -45,14 +45,18 @@ def call(model: nn.Module, inputs: Any) -> Any:
 
 
 def main_tensor(value: Any) -> torch.Tensor | None:
-    """The first tensor in outputs or inputs, those of numbers with a fraction first; None where there is none."""
+    """The first tensor in outputs or inputs, `logits` first, those of numbers with a fraction next, a loss beside
+    outputs last; None where there is none."""
     if isinstance(value, torch.Tensor):
         return value
     if isinstance(value, Mapping):
+        if isinstance(value.get("logits"), torch.Tensor):
+            return value["logits"]  # type: ignore[no-any-return]
         value = list(value.values())
     if isinstance(value, list | tuple):
         found = [tensor for part in value if (tensor := main_tensor(part)) is not None]
-        return next((tensor for tensor in found if tensor.is_floating_point()), found[0] if found else None)
+        fractions = [tensor for tensor in found if tensor.is_floating_point()] or found
+        return next((tensor for tensor in fractions if tensor.ndim), fractions[0] if fractions else None)
     logits = getattr(value, "logits", None)
     return logits if isinstance(logits, torch.Tensor) else None
 

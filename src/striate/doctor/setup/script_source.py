@@ -159,7 +159,7 @@ class ScriptSource:
 
     def parameter_of(self, function: Function, call: ast.Call, given: ast.expr) -> str:
         """The parameter of a function that a call gives an argument; empty where it cannot be told."""
-        return next((name for name, value in self._arguments(function, call) if value is given), "")
+        return next((name for name, value in self.arguments(function, call) if value is given), "")
 
     def parent(self, node: ast.AST) -> ast.AST | None:
         """What a node is a part of."""
@@ -172,10 +172,10 @@ class ScriptSource:
         for site in self.calls(scope.name):
             if scope in self._functions(site.node) and self.scope_of(site.node) is not scope:
                 known = self.predictions_in(self.scope_of(site.node), passed_on=False)
-                found |= {name for name, given in self._arguments(scope, site.node) if self.is_prediction(given, known)}
+                found |= {name for name, given in self.arguments(scope, site.node) if self.is_prediction(given, known)}
         return found
 
-    def _arguments(self, function: Function, call: ast.Call) -> Iterator[tuple[str, ast.expr]]:
+    def arguments(self, function: Function, call: ast.Call) -> Iterator[tuple[str, ast.expr]]:
         """Parameters of a function with what a call gives them."""
         names = [parameter.arg for parameter in (*function.args.posonlyargs, *function.args.args)]
         if isinstance(self._parents[function], ast.ClassDef):
@@ -204,7 +204,7 @@ class ScriptSource:
         found: dict[str, Any] = {}
         for site in self.calls(function.name):
             if function in self._functions(site.node):
-                values = {name: self.value(given) for name, given in self._arguments(function, site.node)}
+                values = {name: self.value(given) for name, given in self.arguments(function, site.node)}
                 found |= {name: value for name, value in values.items() if value is not None and name not in found}
         return found
 

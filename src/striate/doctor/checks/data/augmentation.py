@@ -28,10 +28,16 @@ _FEWEST_IN_CLASS, _ASKED = 12, 1000
 _FEWEST = 100
 _DRAWN = 12
 _BATCHES = 24
+_CROPPED, _NOISE = 0.1, 3.0
+"""Of the area of validation; of the deviation of its values: moves, crops and flips stay below once."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     val = evidence.val_samples
+    destroyed = _destroyed(evidence)
+    if destroyed is not None:
+        yield _finding("loader", *destroyed)
+        return
     given, labels, place = _given(evidence)
     if len(given) < _FEWEST or len(val.labels) < _FEWEST:
         raise NoEvidence(f"fewer than {_FEWEST} samples to compare")
@@ -67,6 +73,42 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         "look at a batch as it is trained on, and augment less: crops of most of the image (such as "
         "`F.pad(x, [2] * 4)` and a crop of the full size, or a scale from 0.5 on), turns by few degrees, less noise",
     )
+
+
+def _destroyed(evidence: Evidence) -> tuple[str, str, str] | None:
+    """What no label can be told from, whatever it says: crops of next to nothing, noise far above the signal."""
+    x, plain = evidence.samples.x, evidence.val_samples.x
+    if x is None or plain is None or x.ndim != 4 or plain.ndim != 4 or not _drawn_anew(evidence):
+        return None
+    y = evidence.samples.y
+    area = x.shape[2] * x.shape[3] / (plain.shape[2] * plain.shape[3])
+    if area < _CROPPED and x.shape[1] == plain.shape[1] and y is not None and y.ndim <= 2:
+        return (
+            f"training samples are {show_shape(x.shape[2:])}, validation samples {show_shape(plain.shape[2:])}: "
+            f"{area:.0%} of the area",
+            "So small a part hardly shows what the label of the whole says.",
+            "crop most of the image: `F.pad(x, [2] * 4)` and a crop of the full size, or a scale from 0.5 on",
+        )
+    apart, values = _between_draws(evidence), float(plain.double().std())
+    if x.shape[1:] == plain.shape[1:] and apart > _NOISE * values > 0:
+        return (
+            f"two draws of the same training sample differ by {apart:.3g} (root mean square, over the square root of "
+            f"2), and all values of validation by {values:.3g}",
+            "No move or crop of an image changes it so much: what is added drowns it.",
+            "add less noise: a tenth of the standard deviation of the images, `x + 0.1 * x.std() * randn_like(x)`",
+        )
+    return None
+
+
+def _between_draws(evidence: Evidence) -> float:
+    """The deviation of a sample's numbers over draws: that of what augmentation adds."""
+    data: Any = evidence.setup.train.dataset  # type: ignore[attr-defined]
+    found = []
+    for number in range(min(_DRAWN, len(data))):
+        one, other = (main_tensor(parts(data[number])[0]) for _ in range(2))
+        if one is not None and other is not None and one.shape == other.shape:
+            found.append((one.double() - other.double()).square().mean() / 2)
+    return float(torch.stack(found).mean().sqrt()) if found else 0.0
 
 
 def _finding(place: str, measured: str, why: str, remedy: str) -> Finding:
@@ -181,7 +223,9 @@ AUGMENTATION = Check(
     threshold=f"simple models predict {_GAP:.0%} less, and less than {_SHARE:.0%} as much, of training samples as they "
     "are shown than of validation samples, each from others of the same kind; and samples differ each time they are "
     f"drawn; the trial's network predicts {_LEARNED:.0%} less of validation than those models; or {_TURNED:.0%} of "
-    "each of two classes, as shown, look like the other one",
+    "each of two classes, as shown, look like the other one; or samples have less than "
+    f"{_CROPPED:.0%} of the area of those of validation, or draws of a sample differ by more than {_NOISE:g} times the "
+    "deviation of validation",
     run=_run,
     quick=False,
     explains="data.constant-images data.labels-random "

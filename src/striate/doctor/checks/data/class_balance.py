@@ -12,6 +12,7 @@ from torch.utils.data import WeightedRandomSampler
 
 from striate.data.audit.classes import IMBALANCE_THRESHOLD, VERY_IMBALANCED, imbalance_severity
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.looking import are_tokens
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -48,7 +49,7 @@ def class_counts(evidence: Evidence) -> ClassCounts:
         return _of_maps(evidence, evidence.samples.maps, outputs)
     labels = evidence.samples.labels
     _need_class_loss(evidence)
-    if _are_tokens(evidence, labels):
+    if are_tokens(evidence, labels):
         raise NoEvidence("the classes are tokens, of which some are rare in any text")
     val = None
     with suppress(NoEvidence):
@@ -72,12 +73,6 @@ def _need_class_loss(evidence: Evidence) -> None:
 def _outputs(evidence: Evidence) -> int | None:
     plain = evidence.samples.plain or (evidence.samples.plain is None and evidence.setup.own_step)
     return evidence.classes if plain and evidence.setup.classifies else None
-
-
-def _are_tokens(evidence: Evidence, labels: torch.Tensor) -> bool:
-    """Whether there is a class for each place of a sequence of whole numbers."""
-    x = evidence.samples.x
-    return x is not None and not x.is_floating_point() and x.ndim == 2 and x.numel() == len(labels) > len(x)
 
 
 def _of_maps(evidence: Evidence, maps: torch.Tensor, outputs: int | None) -> ClassCounts:

@@ -203,6 +203,10 @@ class _Scales:
     of: str
 
     @property
+    def _faint(self) -> bool:
+        return float(self.deviation.max()) < SMALL
+
+    @property
     def odd(self) -> bool:
         """Whether they are far from 0 and 1 in any way."""
         mean, deviation = self.mean.flatten(), self.deviation.flatten()
@@ -212,7 +216,7 @@ class _Scales:
             return False
         mean, deviation, size = mean[varying], deviation[varying], size[varying]
         apart = self.of == "column" and float(deviation.max()) > UNEVEN * float(deviation.median())
-        offset = bool((mean.abs() > LARGE * deviation).any()) and float(size.max()) > 1
+        offset = bool((mean.abs() > LARGE * deviation).any()) and (float(size.max()) > 1 or self._faint)
         return bool(size.max() > LARGE) or bool(size.max() < SMALL) or apart or offset
 
 

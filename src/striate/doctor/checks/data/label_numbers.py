@@ -173,23 +173,27 @@ def _find_label_map(evidence: Evidence) -> Iterable[Finding]:
         moved = _moved(told)
         if (
             moved
-            and not _channels_explain(evidence)
+            and not _inputs_explain(evidence)
             and _right(told, moved) >= float((told.train == told.train_labels).mean()) - MENDED
         ):
             yield _finding(told, moved)
             return
 
 
-def _channels_explain(evidence: Evidence) -> bool:
-    """Whether validation is predicted as well as training once its channels are turned round: colors that are exchanged
-    look like classes that are."""
+_SEEN_AS_OTHERS = ("channels", "scale", "light", "shown", "cropped")
+"""Beginnings of corrections without which classes may look like others; a turned image may be one of another class."""
+
+
+def _inputs_explain(evidence: Evidence) -> bool:
+    """Whether validation is predicted as well as training once its inputs are put right in one way: colors that are
+    exchanged, or images that are smaller, look like classes that are renumbered."""
     val, after = evidence.val_samples, evidence.after
     with suppress(NoEvidence):
         for way in corrections(evidence.samples.inputs, val.inputs):
-            if val.x_path is not None and way.what.startswith("channels"):
+            if val.x_path is not None and way.what.startswith(_SEEN_AS_OTHERS):
                 batches = [altered(batch, val.x_path, way.undo) for batch in evidence.val.raw[:16]]
-                found = evidence.predictions_of(evidence.trial, batches)
-                return found.accuracy >= after.accuracy - MENDED
+                if evidence.predictions_of(evidence.trial, batches).accuracy >= after.accuracy - MENDED:
+                    return True
     return False
 
 

@@ -255,9 +255,9 @@ def _network(evidence: Evidence) -> str | None:
 
 
 def _held_out(evidence: Evidence) -> tuple[list[object], list[object]] | None:
-    """Batches to train on and others to ask about."""
-    batches = dealt_anew(evidence.train.raw)
-    if batches is None or len(batches) < 4:
+    """Batches to train on and others to ask about; as they came where their tensors have several lengths."""
+    batches = dealt_anew(evidence.train.raw) or list(evidence.train.raw)
+    if len(batches) < 4:
         return None
     cut = max(1, round(0.7 * len(batches)))
     return batches[:cut], batches[cut:]

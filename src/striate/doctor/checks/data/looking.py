@@ -19,6 +19,12 @@ from striate.doctor.evidence.samples import Samples
 WORDS = {"train": "training", "val": "validation"}
 
 
+def are_tokens(evidence: Evidence, labels: torch.Tensor) -> bool:
+    """Whether there is a class for each place of a sequence of whole numbers."""
+    x = evidence.samples.x
+    return x is not None and not x.is_floating_point() and x.ndim == 2 and x.numel() == len(labels) > len(x)
+
+
 def both_parts(evidence: Evidence) -> Iterator[tuple[Samples, Batches]]:
     """Training, and validation where it was given and there is time to read it."""
     yield evidence.samples, evidence.train

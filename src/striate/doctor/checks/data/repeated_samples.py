@@ -10,7 +10,7 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.input_values import bare_samples, blank_samples
-from striate.doctor.checks.data.looking import picture_of
+from striate.doctor.checks.data.looking import are_tokens, picture_of
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
@@ -154,7 +154,7 @@ def _find_leak(evidence: Evidence) -> Iterable[Finding]:
         yield _told(count, total, "the same positions of the same data set as training samples", LEAK_GRAVE)
         return
     train, val = evidence.samples, evidence.val_samples
-    x, known = val.sole_inputs, train.inputs
+    x, known = val.sole_inputs, train.sole_inputs
     useful = torch.arange(len(x))[~(blank_samples(val) | bare_samples(x))]
     if x[0].numel() < 3 or len(useful) < 5:
         raise NoEvidence("validation samples of one or two numbers each, or less than five, tell no copies from chance")
@@ -280,7 +280,10 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
 def _scarce_classes(evidence: Evidence, kept: torch.Tensor) -> list[tuple[int, int]]:
     """Classes with too few different samples, and how many they have; none where the targets are no classes."""
     try:
-        labels = evidence.samples.labels[kept]
+        labels = evidence.samples.labels
+        if are_tokens(evidence, labels):
+            return []
+        labels = labels[kept]
     except NoEvidence:
         return []
     counts = torch.bincount(labels[labels >= 0])

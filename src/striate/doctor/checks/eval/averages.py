@@ -9,6 +9,8 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.eval.evaluated import evaluated
+from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
 from striate.records import Finding
@@ -154,6 +156,39 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
                 severity="error",
                 where=f"line {node.lineno}",
                 measured=f"`{ast.unparse(node)}` divides a count over {several(samples, 'sample')} by {number}, {what}",
+                threshold=WRONG_COUNT.threshold,
+                why="What is printed as an accuracy is not one.",
+                remedy="count the samples as well, `total += len(targets)`, and divide by `total`",
+            )
+            return
+    try:
+        yield from _wrong_result(evidence)
+    except OutOfTime:
+        raise
+    except NoEvidence:  # its code was read
+        return
+
+
+def _wrong_result(evidence: Evidence) -> Iterator[Finding]:
+    """What the script's own evaluation gives, where it is a count of right predictions divided by something else."""
+    found = evaluated(evidence)
+    samples, batches = sum(found.sizes), len(found.sizes)
+    loader = evidence.setup.train
+    trained = _size(loader) if isinstance(loader, DataLoader) else None
+    others = {batches: "the number of batches", max(found.sizes): "the size of a batch"}
+    if trained is not None:
+        others |= {trained[0]: "the number of training samples", trained[1]: "the number of training batches"}
+    right = sum(found.right)
+    if found.gives(found.share) or found.gives(1 - found.share) or right < max(2, 0.1 * samples):
+        return
+    for number, what in others.items():
+        if number not in (0, samples) and found.gives(right / number):
+            yield Finding(
+                code="eval.wrong-count",
+                severity="error",
+                where=found.where,
+                measured=f"for a network with {right} of {several(samples, 'validation sample')} right "
+                f"`{found.text}` gives {right / number:.4g}: the count divided by {number}, {what}",
                 threshold=WRONG_COUNT.threshold,
                 why="What is printed as an accuracy is not one.",
                 remedy="count the samples as well, `total += len(targets)`, and divide by `total`",

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.loss.endless import always_zero, constant_without_end, right_answers_masked
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.trial import Change, Trial, run_trial
-from striate.doctor.setup.batch import copied, main_tensor
+from striate.doctor.setup.batch import copied, main_tensor, size_of
 from striate.records import Finding
 from striate.wording import several
 
@@ -29,18 +31,14 @@ _PAIRS, _NARROWED = 60, 0.9
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     trial = evidence.trial
-    if trial.error is not None or len(trial.rows) < 10 or not all(map(math.isfinite, trial.losses)):
+    if trial.error is not None or len(trial.rows) < 10:
         return
-    text = (
-        _no_gradient(evidence)
-        or _of_exchanged(evidence)
-        or _falls_alone(evidence)
-        or _without_end(evidence)
-        or _only_pulls(evidence)
-    )
+    finite = all(map(math.isfinite, trial.losses))
+    text = right_answers_masked(evidence) or (_while_trained(evidence) if finite else _endless(evidence))
     if text is None:
         return
-    evidence.pictures["loss.degenerate"] = Picture("lines", "The loss of the trial", {"loss": tuple(trial.losses)})
+    curve = tuple(loss for loss in trial.losses if math.isfinite(loss))
+    evidence.pictures["loss.degenerate"] = Picture("lines", "The loss of the trial", {"loss": curve})
     yield Finding(
         code="loss.degenerate",
         severity="error",
@@ -50,6 +48,25 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         why="This loss is constant, or can be made small without learning the task.",
         remedy=_remedy(evidence),
     )
+
+
+def _while_trained(evidence: Evidence) -> str | None:
+    """What the trial's steps show of a loss that is finite."""
+    return (
+        always_zero(evidence)
+        or _no_gradient(evidence)
+        or _of_exchanged(evidence)
+        or _without_end(evidence)
+        or _endless(evidence)
+        or _falls_alone(evidence)
+        or _only_pulls(evidence)
+    )
+
+
+def _endless(evidence: Evidence) -> str | None:
+    with suppress(NoEvidence):
+        return constant_without_end(evidence)
+    return None
 
 
 def _no_gradient(evidence: Evidence) -> str | None:
@@ -213,7 +230,8 @@ def _moved(batch: Any, *, alike: bool = False) -> Any:
         return targets[:1].expand_as(targets).clone() if alike else targets.roll(max(1, len(targets) // 3), 0)
 
     if isinstance(batch, list | tuple) and len(batch) == 2 and isinstance(batch[1], torch.Tensor) and batch[1].ndim:
-        return [batch[0], change(batch[1])]
+        # Rows of another number say themselves which sample they belong to.
+        return [batch[0], change(batch[1])] if len(batch[1]) == size_of(batch) else None
     if isinstance(batch, Mapping):
         keys = [key for key in batch if str(key).lower() in ("y", "target", "targets", "label", "labels")]
         if len(keys) == 1 and isinstance(batch[keys[0]], torch.Tensor):
@@ -259,7 +277,9 @@ DEGENERATE = Check(
     f"{_BLIND:.0%} of the first loss, too; where there are no targets: the standard deviation of outputs is below "
     f"{_FLAT:.0%} of what it was; or the gradient by the outputs is exactly zero in all steps looked at; or "
     "each pair of embeddings is pulled together and none pushed apart, or each pushed; or the loss is the same with "
-    "the targets in any order, or falls on below zero while predictions get worse",
+    "the targets in any order, or falls on below zero while predictions get worse, or without end with an output that "
+    "is one number for all samples; or is zero throughout while predictions are a guess; "
+    "or right answers have the score of a mask",
     run=_run,
     explains="loss.ignored-class model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-low "
     "optim.no-step fit.*",

@@ -1,4 +1,4 @@
-"""`loss.ignored-class` and `loss.padding-counted`: do all real targets count in the loss, and no padding?"""
+"""`loss.ignored-class`: do all real targets count in the loss?"""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.evidence.calls import LossCall
-from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.checks.loss.alignments import blank_as_class
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.padding import filler_of, rows_of
 from striate.doctor.evidence.token_targets import class_losses, token_inputs
 from striate.doctor.setup.batch import main_tensor
 from striate.records import Finding
@@ -20,11 +20,16 @@ _FEWEST = 0.005
 """Of the targets: fewer that are ignored cost nothing."""
 _LEAST, _COUNTED, _MOST_CLASSES = 20, 0.5, 64
 """Targets of a class, and the share of the others that count, from which on it is no chance that none does."""
-_PADDED = 0.05
-"""Of the positions, from which on the loss is that of the padding to a good part."""
 
 
 def _ignored(evidence: Evidence) -> Iterator[Finding]:
+    blank = blank_as_class(evidence)
+    if blank is not None:
+        yield _finding(
+            f"{blank[0]:.0%} of the targets of ctc_loss are {blank[1]}, which is its blank: no output stands for them",
+            "number the classes from 1 where the blank is 0; or `nn.CTCLoss(blank=K)`, with a further output",
+        )
+        return
     for call in class_losses(evidence):
         classes = call.input.shape[1] if call.input.ndim > 1 else len(call.input)
         share = float((call.target == call.ignored).float().mean())
@@ -112,62 +117,8 @@ def _is_padding(evidence: Evidence, target: torch.Tensor, ignored: int) -> bool:
         there = tokens.reshape(target.shape)[target == ignored]
         if len(there) and len(there.unique()) == 1:
             return True
-    rows = _rows(evidence, target)
-    return rows is not None and _filled(rows) == ignored
-
-
-def _padding(evidence: Evidence) -> Iterator[Finding]:
-    for call in _calls(evidence):
-        rows = _rows(evidence, call.target.detach().cpu())
-        filler = None if rows is None else _filled(rows)
-        if rows is None or filler is None or filler == call.ignored or call.reduction == "none":
-            continue
-        share = float((rows == filler).float().mean())
-        if share < _PADDED:
-            continue
-        yield Finding(
-            code="loss.padding-counted",
-            severity="warning",
-            where="the loss",
-            measured=f"{share:.0%} of the targets are {filler}, which only fills rows up to the longest of the batch, "
-            "and they count in the loss",
-            threshold=PADDING_COUNTED.threshold,
-            why="Padding is predicted perfectly soon: loss and accuracy look better than they are, and weigh the other "
-            "positions less, the more so the shorter a sequence.",
-            remedy=f"`nn.CrossEntropyLoss(ignore_index={filler})`, and count no padding in the accuracy: "
-            f"`known = targets != {filler}`",
-        )
-        return
-
-
-def _calls(evidence: Evidence) -> list[LossCall]:
-    found = list(class_losses(evidence))
-    if not found:
-        raise NoEvidence("the step calls no cross entropy of class numbers")
-    return found
-
-
-def _rows(evidence: Evidence, target: torch.Tensor) -> torch.Tensor | None:
-    """The targets as (samples, positions); None where they are no sequences."""
-    if target.ndim == 2:
-        return target
-    for _, _, tokens in token_inputs(evidence):
-        for shape in (tokens.shape, (len(tokens), tokens.shape[1] - 1)):
-            if target.ndim == 1 and len(target) == shape[0] * shape[1]:
-                return target.reshape(shape)
-    return None
-
-
-def _filled(rows: torch.Tensor) -> int | None:
-    """The number that fills rows up at their ends, to different lengths, and stands nowhere else; None where none."""
-    for turned in (rows, rows.T):
-        filler = int(turned[:, -1].mode().values)
-        same = turned == filler
-        run = same.flip(1).long().cumprod(1).sum(1)
-        whole = bool((run == same.sum(1)).all())
-        if whole and len(run.unique()) > 1 and int(run.max()) > 1 and bool((run < turned.shape[1]).any()):
-            return filler
-    return None
+    rows = rows_of(evidence, target)
+    return rows is not None and filler_of(rows) == ignored
 
 
 IGNORED_CLASS = Check(
@@ -178,12 +129,4 @@ IGNORED_CLASS = Check(
     run=_ignored,
     explains="loss.padding-counted model.redundant-filters model.collapsed optim.lr-too-low fit.* "
     "data.imbalance data.missing-class",
-)
-PADDING_COUNTED = Check(
-    codes=("loss.padding-counted",),
-    question="Do targets that only fill rows up count in the loss?",
-    threshold=f"{_PADDED:.0%} of the targets are one number at the ends of rows, to different lengths and nowhere "
-    "else, and are not ignored",
-    run=_padding,
-    explains="data.imbalance",
 )

@@ -33,6 +33,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         outputs, targets = predictions.outputs, predictions.targets
     if targets is None or not bool(torch.isfinite(outputs).all()):
         return
+    outputs, targets = _by_class(outputs, targets)
     known = quality(outputs, targets)
     if known is None or (known.accuracy or 0.0) > known.common + 0.3:
         return
@@ -68,6 +69,13 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         why="The first steps are spent on taking back predictions that the random weights give with certainty.",
         remedy=_remedy(layer.name if layer is not None and by_weights else None),
     )
+
+
+def _by_class(outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores of positions whose classes are the last axis, and class numbers, as those of samples."""
+    if targets.is_floating_point() or outputs.shape[:-1] != targets.shape or targets.ndim < 2:
+        return outputs, targets
+    return outputs.flatten(0, -2), targets.flatten()
 
 
 def _wanted(known: Quality) -> float:

@@ -9,17 +9,24 @@ import torch
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.token_targets import class_losses
+from striate.doctor.setup.batch import leaves, size_of
 from striate.records import Finding
 from striate.wording import several
 
 CODE = "loss.pairs-swapped"
 _FEWEST = 60
 """Pairs of each kind."""
+_BATCH = 8
 _ERRORS = 4.0
 """Standard errors below an even chance: of 10,000 healthy setups none, were inputs by chance."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
+    own = _asks_for_few(evidence)
+    if own is not None:
+        yield own
+        return
     pulled, pushed = evidence.pairs
     if min(len(pulled), len(pushed)) < _FEWEST:
         raise NoEvidence("no loss pulls some pairs of embeddings together and pushes others apart")
@@ -39,6 +46,29 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
+def _asks_for_few(evidence: Evidence) -> Finding | None:
+    """Scores of each sample with each, of which the loss asks for a few columns: not for each sample's own partner."""
+    known = [tensor.detach().cpu() for _, tensor in leaves(evidence.train.raw[0])]
+    for call in class_losses(evidence):
+        size = len(call.target)
+        if size < _BATCH or call.input.shape != (size, size) or size != size_of(evidence.train.raw[0]):
+            continue
+        given = any(t.shape == call.target.shape and torch.equal(t, call.target.cpu()) for t in known)
+        asked = call.target.unique()
+        if not given and len(asked) < size / 2:
+            return Finding(
+                code=CODE,
+                severity="error",
+                where="the loss",
+                measured=f"scores of {size} samples with {size}, and the loss asks for {several(len(asked), 'column')} "
+                f"({', '.join(map(str, asked.tolist()[:5]))}) of them",
+                threshold=CHECK.threshold,
+                why="The partner of each sample is in its own column: all samples are pulled to the same few others.",
+                remedy="`F.cross_entropy(scores, torch.arange(len(scores)))`",
+            )
+    return None
+
+
 def _nearer(pulled: torch.Tensor, pushed: torch.Tensor) -> tuple[float, float]:
     """How often a pulled pair is nearer than a pushed one (the area under the ROC curve), and its standard error where
     there is no difference (Mann and Whitney 1947)."""
@@ -51,7 +81,8 @@ CHECK = Check(
     codes=(CODE,),
     question="Does the loss pull together what belongs together?",
     threshold=f"inputs of pairs that the gradient pulls together lie farther apart than those that it pushes apart, by "
-    f"{_ERRORS:g} standard errors, {_FEWEST} pairs of each at least",
+    f"{_ERRORS:g} standard errors, {_FEWEST} pairs of each at least; or scores of each sample with each are asked for "
+    "fewer columns than half of the samples",
     run=_run,
     quick=False,
     explains="loss.sign loss.degenerate loss.wrong-for-task model.collapsed fit.* optim.lr-too-low",

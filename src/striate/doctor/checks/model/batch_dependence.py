@@ -152,8 +152,10 @@ def _blended(given: torch.Tensor | None, changed: torch.Tensor | None, kept: int
 
 
 def _apart(one: torch.Tensor, other: torch.Tensor, kept: int) -> float:
-    """How far the predictions for the kept sample are apart, in standard deviations over all samples."""
-    return apart(one[kept] - other[kept], one)
+    """How far the predictions for the kept sample are apart, in standard deviations over all samples; of outputs that
+    compare each sample with each, that of it with itself."""
+    difference = one[kept] - other[kept]
+    return apart(difference[kept : kept + 1] if one.shape == (len(one), len(one)) else difference, one)
 
 
 def _alone(evidence: Evidence, batch: Any, one: torch.Tensor, tolerance: float) -> Iterator[Finding]:

@@ -166,6 +166,13 @@ def _find_last_layer_clipped(evidence: Evidence) -> Iterator[Finding]:
         if origin is not None and bounds is not None:
             yield from _scores(evidence, origin, bounds, 2)
             return
+    for head in last_heads(graph, ("binary_cross_entropy",)):
+        origin = made_by(graph, head)
+        inner = None if origin is None or origin.name != "sigmoid" else graph.origin(origin.inputs[0])
+        bounds = None if inner is None else range_of(inner)
+        if inner is not None and bounds is not None:
+            yield from _scores(evidence, inner, bounds, 2)
+            return
     yield from _numbers(evidence, graph)
 
 

@@ -124,6 +124,8 @@ SMALL_MOVE = 2e-3
 LR_TOO_LOW_LITTLE, NOTHING = 0.15, 0.02
 """Shares of the way from chance to a loss of zero."""
 LR_TOO_LOW_GAIN = 0.25
+NEXT_TO_NONE = 1e-6
+"""Of the loss: what goes backward is meant to be it, a sum of several, or a part of one over some batches."""
 EPOCHS, STEPS = 20, 1500
 """What a healthy small rate may take to get to where a higher one gets in the trial: large data sets have many steps an
 epoch, and a hundred steps of theirs say little."""
@@ -133,8 +135,12 @@ def _find_lr_too_low(evidence: Evidence) -> Iterator[Finding]:
     """Where steps are small and next to nothing was learned: try steps of a sensible length."""
     if not rates_are_users(evidence):
         return
-    trial, own = evidence.trial, evidence.progress
-    moved = movement(trial)
+    trial, moved = evidence.trial, movement(evidence.trial)
+    part = evidence.calls.part_of_loss
+    if 0 < part < NEXT_TO_NONE and moved is not None and moved < 5 * SMALL_MOVE:
+        yield _multiplied(part, moved)
+        return
+    own = evidence.progress
     if own.share > LR_TOO_LOW_LITTLE or not math.isfinite(own.level) or moved is None or moved > SMALL_MOVE:
         return
     if highest_rates(trial) and max(highest_rates(trial)) == 0:
@@ -172,6 +178,20 @@ def _find_lr_too_low(evidence: Evidence) -> Iterator[Finding]:
         curves = {f"as given: {given}": tuple(trial.losses), f"as tried: {tried}": tuple(higher.losses)}
         evidence.pictures["optim.lr-too-low"] = Picture("lines", "Loss by step", curves)
         return
+
+
+def _multiplied(part: float, moved: float) -> Finding:
+    return Finding(
+        code="optim.lr-too-low",
+        severity="error",
+        where="the loss",
+        measured=f"what goes backward is {part:.1g} times the loss; a step moves the parameters by {moved:.1g} of "
+        "their norm",
+        threshold=f"{NEXT_TO_NONE:g} of the loss, and steps below {5 * SMALL_MOVE:g} of the norm",
+        why="Gradients shrink with the factor: the steps of SGD do, and those of Adam once gradients are as small as "
+        "its epsilon.",
+        remedy="leave the factor out: `loss.backward()` of the loss as it is",
+    )
 
 
 def _zero(evidence: Evidence) -> Iterator[Finding]:
@@ -236,7 +256,7 @@ LR_TOO_LOW = Check(
     threshold=f"Less than {LR_TOO_LOW_LITTLE:.0%} of the way from chance to a loss of 0 after the trial, steps below "
     f"{SMALL_MOVE:g} of the "
     f"parameters' norm, and a rate ten or more times higher that is 1.5 times better; what takes fewer than {STEPS:,} "
-    f"steps or {EPOCHS} epochs is patience, no fault.",
+    f"steps or {EPOCHS} epochs is patience, no fault. Or less than {NEXT_TO_NONE:g} of the loss goes backward.",
     run=_find_lr_too_low,
     quick=False,
     explains="fit.*",

@@ -27,19 +27,27 @@ WARMUP_STEPS, WARMUP_EPOCHS = 1000, 5
 FALL_STEPS, FALL_EPOCHS = 20, 3
 """Who lowers the rate later has seen some epochs with the full one, and may mean it."""
 
+GONE, EARLY = 0.02, 0.25
+"""Of the highest rate, before so much of the training is over: what comes after hardly counts."""
+
 
 def run(evidence: Evidence) -> Iterator[Finding]:
     """Where the rate is nearly gone, not there yet, or grew beyond bounds: hold it."""
     if not rates_are_users(evidence):
         return
-    trial, own = evidence.trial, evidence.progress
+    trial = evidence.trial
     rates = [row.rates for row in trial.rows if row.rates]
-    if len(rates) < 10 or own.share > SOME:
-        return
-    full = _full(evidence, rates)
-    if max(full) <= 0:
+    full = _full(evidence, rates) if rates else []
+    if len(rates) < 10 or max(full) <= 0:
         return
     shares = [_share(rate, full) for rate in rates]
+    ended = _ends_early(evidence, shares)
+    if ended is not None:
+        yield ended
+        return
+    own = evidence.progress
+    if own.share > SOME:
+        return
     last = sum(shares[-max(1, len(shares) // 4) :]) / max(1, len(shares) // 4)
     grows = last > ENDING and max(shares) > GROWING * shares[0] > 0 and not own.share > 0
     if last > ENDING and not grows:
@@ -60,6 +68,31 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         f"lr {rate_text(held)} throughout": tuple(loss for loss in other_trial.losses if math.isfinite(loss)),
     }
     evidence.pictures["optim.lr-schedule"] = Picture("lines", "Loss by step", curves)
+
+
+def _ends_early(evidence: Evidence, shares: Sequence[float]) -> Finding | None:
+    """A rate that is gone for good in the first part of the training that the script's loops make."""
+    if evidence.setup.source is None or evidence.setup.source.epochs is None:
+        return None
+    made = len(evidence.trial.rows) / len(shares)  # passes of the loop for each step of the optimizer
+    planned = evidence.setup.source.epochs * steps_an_epoch(evidence) / made
+    gone = next((i for i in range(len(shares)) if max(shares[i:]) <= GONE), len(shares))
+    if len(shares) - gone < FALL_STEPS or gone > EARLY * planned or len(shares) > planned:
+        return None
+    return Finding(
+        code="optim.lr-schedule",
+        severity="warning",
+        where="the learning rate's schedule",
+        measured=f"from step {gone + 1} of {round(planned):,} on the rate is {max(shares[gone:]):.2g} of its highest",
+        threshold=f"{GONE:g} of the highest rate before {EARLY:.0%} of the training is over",
+        why="The rest of the training changes next to nothing: the schedule's numbers are often meant in epochs and "
+        "used in batches.",
+        remedy=Remedy(
+            "give the schedule the number of steps of the whole training: `epochs * len(loader)`, divided by the "
+            "batches that are added up for a step",
+            settings={"schedule.name": "one-cycle"},
+        ),
+    )
 
 
 def _full(evidence: Evidence, rates: Sequence[tuple[float, ...]]) -> list[float]:
@@ -132,7 +165,7 @@ LR_SCHEDULE = Check(
     threshold=f"Below {ENDING:g} of its full value within {FALL_EPOCHS} epochs or {FALL_STEPS} steps, or, for a "
     f"warmup on its way to more than {WARMUP_STEPS:,} steps "
     f"and {WARMUP_EPOCHS} epochs; and the same rate held is 1.5 times better. {number(SOME)} of the way from chance to "
-    "a loss of 0 is well enough.",
+    "a loss of 0 is well enough. Or {GONE:g} of it and less from the first {EARLY:.0%} of the script's steps on.",
     run=run,
     quick=False,
     explains="optim.lr-too-high optim.lr-too-low fit.*",

@@ -1,0 +1,128 @@
+"""What a script's own evaluation gives for the trial's network, beside the predictions that it is made of."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.quality import accuracy_of
+from striate.doctor.setup.script_source import Function, ScriptSource, called
+from striate.models.preserved_state import preserved, same_random_state
+from striate.observe.tensors import tensors_in
+
+_NOT_TWICE = """
+backward step save savefig dump open write to_csv makedirs mkdir add_scalar log load_state_dict
+"""
+_MEDDLES = frozenset(_NOT_TWICE.split())
+"""What an evaluation is not called twice for."""
+_SAME = 1e-5
+_MOST = 20.0
+"""Steps of the trial in time, for each batch."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A call that evaluates the network on the validation data: where it stands, the numbers that it gave, and of each
+    batch how many predictions are right, of how many."""
+
+    where: str
+    text: str
+    numbers: tuple[float, ...]
+    right: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+    @property
+    def share(self) -> float:
+        """Of all samples, that are right."""
+        return sum(self.right) / sum(self.sizes)
+
+    def gives(self, value: float) -> bool:
+        """Whether one of its numbers is a share, as it is or in percent."""
+        return any(abs(number - scale * value) <= _SAME * scale for number in self.numbers for scale in (1.0, 100.0))
+
+
+def evaluated(evidence: Evidence) -> Evaluated:
+    """The first such call, of the trial's network. Raises NoEvidence where the script has none that can be made."""
+    val = evidence.val
+    if not val.whole or not evidence.trial.rows:
+        raise NoEvidence("the validation data are more than were read")
+    for call, function, given in _evaluations(evidence):
+        right, sizes = _counted(evidence)
+        evidence.clock.need(_MOST * len(sizes) * evidence.step_seconds)
+        model = evidence.trial.replica.model
+        put = {name: model if value is evidence.setup.model else value for name, value in given.items()}
+        try:
+            with preserved(model), same_random_state():
+                returned = function(**put)
+        except Exception:  # the user's function, which may need what is not there
+            continue
+        numbers = tuple(_numbers(returned))
+        if numbers:
+            return Evaluated(f"line {call.lineno}", ast.unparse(call), numbers, right, sizes)
+    raise NoEvidence("no function of the script evaluates the network on the validation data")
+
+
+def _evaluations(evidence: Evidence) -> Iterator[tuple[ast.Call, Callable[..., Any], dict[str, Any]]]:
+    """Calls of the user's functions with the network and the loader of validation, all of whose arguments are known."""
+    source = evidence.source
+    for tree in source.trees.values():
+        for node in ast.walk(tree):
+            functions = source.functions_of(node) if isinstance(node, ast.Call) else []
+            if not isinstance(node, ast.Call) or len(functions) != 1 or _meddles(source, functions[0]):
+                continue
+            given = {name: source.value(value) for name, value in source.arguments(functions[0], node)}
+            known = list(given.values())
+            if not any(value is evidence.setup.model for value in known) or not any(
+                value is evidence.setup.val and isinstance(value, DataLoader) for value in known
+            ):
+                continue
+            function = source.value(node.func)
+            if callable(function) and not isinstance(function, nn.Module) and len(given) == _count(node):
+                yield node, function, given
+
+
+def _count(call: ast.Call) -> int:
+    return len(call.args) + len(call.keywords)
+
+
+def _meddles(source: ScriptSource, function: Function) -> bool:
+    inside = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+    inner = [part for node in inside for known in source.functions_of(node) for part in ast.walk(known)]
+    return any(called(node) in _MEDDLES for node in [*inside, *inner]) or any(
+        isinstance(node, ast.Global | ast.Nonlocal) for node in ast.walk(function)
+    )
+
+
+def _counted(evidence: Evidence) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    found = evidence.predictions_of(evidence.trial, evidence.val.raw)
+    sizes = evidence.val.sizes
+    if found.targets is None or len(found.outputs) != sum(sizes):
+        raise NoEvidence("the validation data take too long to predict")
+    parts = zip(found.outputs.split(list(sizes)), found.targets.split(list(sizes)), strict=True)
+    shares = [accuracy_of(outputs, targets) for outputs, targets in parts]
+    if any(share is None for share in shares):
+        raise NoEvidence("outputs and targets are not classes")
+    return tuple(round((share or 0.0) * size) for share, size in zip(shares, sizes, strict=True)), sizes
+
+
+def _numbers(returned: Any) -> Iterator[float]:
+    if isinstance(returned, int | float) and not isinstance(returned, bool):
+        yield float(returned)
+    elif isinstance(returned, dict):
+        for value in returned.values():
+            yield from _numbers(value)
+    elif isinstance(returned, list | tuple):
+        for value in returned:
+            yield from _numbers(value)
+    else:
+        for tensor in tensors_in(returned):
+            if isinstance(tensor, torch.Tensor) and tensor.numel() == 1:
+                yield float(tensor)

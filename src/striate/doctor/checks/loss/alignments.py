@@ -1,0 +1,77 @@
+"""Rules of connectionist temporal classification: what the loss is given tells whether it can be met."""
+
+from __future__ import annotations
+
+import torch
+
+from striate.doctor.checks.loss.wrong import Wrong
+from striate.doctor.evidence.calls import Alignment
+from striate.doctor.evidence.evidence import Evidence
+from striate.wording import show_shape
+
+_OFF, _SHARE, _HALF = 1e-2, 0.05, 0.6
+_LENGTHS = "lengths as the network gives them, after its strides: `input_lengths = samples // stride`"
+
+
+def wrong_alignment(evidence: Evidence) -> Wrong | None:
+    """Scores that are no log probabilities along the classes, and inputs too short for their targets."""
+    return next(
+        (told for call in evidence.calls.alignments for told in (_no_logs(call), _too_short(call)) if told), None
+    )
+
+
+def blank_as_class(evidence: Evidence) -> tuple[float, int] | None:
+    """The share of the targets that are the blank, and its number; None where none is."""
+    for call in evidence.calls.alignments:
+        known = torch.cat(_rows(call))
+        share = float((known == call.blank).float().mean()) if len(known) else 0.0
+        if share > 0:
+            return share, call.blank
+    return None
+
+
+def _no_logs(call: Alignment) -> Wrong | None:
+    sums = call.log_probs.double().logsumexp(-1)
+    off = float((sums.abs() > _OFF).double().mean())
+    if off < 0.5:
+        return None
+    return Wrong(
+        "error",
+        f"ctc_loss is given {show_shape(call.log_probs.shape)} (time, samples, classes) whose exponentials sum to "
+        f"{float(sums.exp().mean()):.3g} over the classes instead of 1",
+        "It takes them for logarithms of probabilities of the classes, and has no minimum where they are not.",
+        "`log_probs = outputs.log_softmax(2)` of outputs (time, samples, classes)",
+    )
+
+
+def _too_short(call: Alignment) -> Wrong | None:
+    rows = _rows(call)
+    needed = [len(row) + int((row[1:] == row[:-1]).sum()) for row in rows]
+    given = call.input_lengths.flatten().tolist()
+    short = sum(have < need for have, need in zip(given, needed, strict=False))
+    longest, steps = max(given, default=0), len(call.log_probs)
+    if given and longest <= _HALF * steps:
+        return Wrong(
+            "warning",
+            f"the longest of {len(given)} inputs has {longest} steps by its length, and outputs have {steps}",
+            "The batch is filled up to its longest input: what comes behind the given lengths is never listened to.",
+            _LENGTHS,
+        )
+    if not rows or short < max(1, _SHARE * len(rows)):
+        return None
+    return Wrong(
+        "error",
+        f"{short} of {len(rows)} samples have fewer steps than their target needs (such as {min(given)} for "
+        f"{max(needed)}); outputs have {len(call.log_probs)} steps",
+        "No path leads to such a target: its loss is infinite, or 0 with zero_infinity, and nothing is learned from "
+        "it.",
+        _LENGTHS,
+    )
+
+
+def _rows(call: Alignment) -> list[torch.Tensor]:
+    """The targets of each sample, without padding."""
+    lengths = call.target_lengths.flatten().tolist()
+    if call.targets.ndim == 2:
+        return [row[:length] for row, length in zip(call.targets, lengths, strict=False)]
+    return list(call.targets.split(lengths)) if sum(lengths) == len(call.targets) else []

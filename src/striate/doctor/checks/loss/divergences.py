@@ -1,0 +1,70 @@
+"""Losses between two distributions: which is the target, and whether both are distributions."""
+
+from __future__ import annotations
+
+import torch
+
+from striate.doctor.checks.loss.wrong import BINARY, Wrong
+from striate.doctor.evidence.calls import LossCall
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.quality import form_of, log_probabilities
+from striate.wording import show_shape
+
+
+def divergence_from_scores(_: Evidence, call: LossCall) -> Wrong | None:
+    """The Kullback-Leibler divergence of a target that is no distribution."""
+    if call.name != "kl_div" or call.target.ndim < 2 or _are_probabilities(call):
+        return None
+    low, high = float(call.target.min()), float(call.target.max())
+    logarithms = not call.log_target and _sums_to_one(call.target.double().exp())
+    return Wrong(
+        "error",
+        f"kl_div is given {'logarithms of probabilities' if logarithms else 'targets'} from {low:.3g} to {high:.3g} "
+        "as its target, where probabilities that sum to 1 are meant",
+        "It multiplies the difference of the logarithms with its second argument: what is below zero turns it round.",
+        "`F.kl_div(log_p, log_q, log_target=True)`" if logarithms else "give it `torch.softmax(targets, 1)`",
+    )
+
+
+def divergence_of_scores(_: Evidence, call: LossCall) -> Wrong | None:
+    """The Kullback-Leibler divergence of what are no log probabilities."""
+    if call.name != "kl_div" or call.input.ndim < 2 or _log_probabilities_of(call):
+        return None
+    off = float((call.input.double() - log_probabilities(call.input)).abs().mean())
+    return Wrong(
+        "error",
+        f"kl_div is given outputs that are {off:.3g} on average from log probabilities",
+        "It takes its first argument for logarithms of probabilities, and has no minimum where they are not.",
+        "give it `torch.log_softmax(outputs, 1)`",
+    )
+
+
+def exchanged(_: Evidence, call: LossCall) -> Wrong | None:
+    """A loss whose two arguments stand in each other's place, where they are not alike."""
+    if not call.exchanged or call.name not in (*BINARY, "cross_entropy", "kl_div"):
+        return None
+    if call.name == "kl_div" and _log_probabilities_of(call) and _are_probabilities(call):
+        return None  # the divergence the other way round, which is a loss as well
+    return Wrong(
+        "error",
+        f"{call.name} is given the network's outputs {show_shape(call.target.shape)} as the target, and as the input "
+        f"{show_shape(call.input.shape)} what needs no gradient",
+        "The loss takes predictions first and targets second, and means something else the other way round.",
+        f"exchange its arguments: `F.{call.name}(outputs, targets)`"
+        + (", `F.kl_div(outputs.log_softmax(1), targets.softmax(1))` of scores" if call.name == "kl_div" else ""),
+    )
+
+
+def _log_probabilities_of(call: LossCall) -> bool:
+    return form_of(call.input) == "log probabilities" or _sums_to_one(call.input.double().exp())
+
+
+def _are_probabilities(call: LossCall) -> bool:
+    """Whether the target of a divergence is what it is taken for."""
+    return _sums_to_one(call.target.double().exp() if call.log_target else call.target.double())
+
+
+def _sums_to_one(values: torch.Tensor) -> bool:
+    """Along the second axis, the last one, or all positions of a map; in most places, since padding may be zero."""
+    sums = [values.sum(1), values.sum(-1), values.flatten(1).sum(1), values.flatten(min(2, values.ndim - 1)).sum(-1)]
+    return bool((values >= 0).all()) and any(float(((s - 1).abs() < 1e-2).double().mean()) > 0.5 for s in sums)

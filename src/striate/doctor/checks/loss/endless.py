@@ -1,0 +1,140 @@
+"""Losses that fall without end for outputs that say nothing, or that are zero whatever the outputs are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch.nn import functional
+
+from striate.doctor.evidence.answers import Answer, loss_of, outputs_shown
+from striate.doctor.evidence.clock import NoEvidence, OutOfTime
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.quality import form_of, quality
+from striate.doctor.evidence.token_targets import class_losses
+from striate.doctor.setup.batch import main_tensor, parts, size_of
+from striate.wording import several
+
+_SIZES = (10.0, 100.0, 1000.0)
+_FASTER = 5.0
+"""Each ten times larger output takes the loss so many times farther down: in line with it at least."""
+_COLUMNS = 4
+_NOTHING, _SURE = 1e-5, 12.0
+_HIDDEN, _SHARE = -1e4, 0.05
+"""No score of a network, but that of a mask; of the targets, as those of single samples may be meant to be left out."""
+
+
+def constant_without_end(evidence: Evidence) -> str | None:
+    """An output that is one large number for all samples, with which the loss falls below any bound."""
+    if evidence.setup.rivals:
+        return None
+    for number, column, words in _heads(evidence):
+        for sign in (1.0, -1.0):
+            try:
+                found = [loss_of(evidence, _constant(number, column, sign * size)) for size in _SIZES]
+            except OutOfTime:
+                raise
+            except NoEvidence:  # of probabilities such a loss raises
+                continue
+            if not all(map(math.isfinite, found)) or not found[2] < found[1] < min(found[0], 0.0):
+                continue
+            if found[1] - found[2] >= _FASTER * (found[0] - found[1]):
+                told = ", ".join(
+                    f"{loss:.3g} where it is {sign * size:g}" for size, loss in zip(_SIZES, found, strict=True)
+                )
+                return f"the loss falls without end with {words} alike for all samples: {told}"
+    return None
+
+
+def _heads(evidence: Evidence) -> Iterator[tuple[int, int | None, str]]:
+    """Outputs of one number a sample, tensors or columns of one, where one of them is as long as the targets; where
+    there are no such targets and the loss fell far below zero, those of several numbers."""
+    targets = main_tensor(parts(evidence.train.raw[0])[1])
+    supervised = targets is not None and targets.is_floating_point() and targets.ndim > 0 and not _fed_back(evidence)
+    losses = [loss for loss in evidence.trial.losses if math.isfinite(loss)]
+    fell = bool(losses) and losses[-1] < -max(abs(losses[0]), 1.0)
+    if not supervised and not fell:
+        return
+    rows, tensors = size_of(evidence.train.raw[0]), outputs_shown(evidence)
+    fitting = [(number, t) for number, t in enumerate(tensors) if t.ndim and len(t) == rows]
+    for number, tensor in fitting:
+        words = "the network's output" if len(tensors) == 1 else f"output {number} of the network"
+        if not supervised:
+            if tensor.numel() > rows:
+                yield number, None, words
+            continue
+        assert targets is not None
+        if all(t[0].numel() not in (targets[0].numel(), 2 * targets[0].numel()) for _, t in fitting):
+            return
+        if tensor.shape == targets.shape or tensor.numel() == rows:
+            yield number, None, words
+        elif tensor.ndim == 2 and tensor.shape[1] <= _COLUMNS:
+            for column in range(tensor.shape[1]):
+                yield number, column, f"column {column} of {words}"
+
+
+def _fed_back(evidence: Evidence) -> bool:
+    """Whether the batch is a tensor alone, which is to be reconstructed."""
+    inputs, targets = parts(evidence.train.raw[0])
+    return inputs is targets
+
+
+def _constant(wanted: int, column: int | None, value: float) -> Answer:
+    def answer(number: int, tensor: torch.Tensor) -> torch.Tensor:
+        if number != wanted:
+            return tensor
+        made = tensor.clone()
+        made[... if column is None else (slice(None), column)] = value
+        return made
+
+    return answer
+
+
+def right_answers_masked(evidence: Evidence) -> str | None:
+    """A cross entropy whose right answers are hidden by a mask: a score that no step can raise."""
+    for call in class_losses(evidence):
+        if call.input.ndim < 2:
+            continue
+        scores, target = call.input.movedim(1, -1).flatten(0, -2), call.target.flatten()
+        known = (target != call.ignored) & (target >= 0) & (target < scores.shape[1])
+        answers = scores[known].gather(1, target[known, None].long())[:, 0]
+        share = float((answers <= _HIDDEN).float().mean()) if len(answers) else 0.0
+        if share >= _SHARE:
+            return (
+                f"the score of the right class is {float(answers.min()):.1g}, that of a mask, for {share:.0%} of the "
+                f"targets of {call.name}"
+            )
+    return None
+
+
+def always_zero(evidence: Evidence) -> str | None:
+    """A loss of zero from the first step on, while predictions are guesses; and also for right and wrong answers."""
+    trial = evidence.trial
+    if max(map(abs, trial.losses)) > _NOTHING or 0 < evidence.calls.part_of_loss < 0.1:
+        return None
+    known = quality(evidence.after_training.outputs, evidence.after_training.targets)
+    if known is None or not known.guesses:
+        return None
+    told = ""
+    labels = evidence.train.y
+    outputs = main_tensor(evidence.first.outputs)
+    if evidence.setup.classifies and outputs is not None and labels is not None and outputs.ndim == 2:
+        wanted = (labels.argmax(1) if labels.ndim == 2 and labels.shape[1] > 1 else labels.flatten())[: len(outputs)]
+        right, wrong = (_told(evidence, outputs, (wanted.long() + away) % outputs.shape[1]) for away in (0, 1))
+        if right < 0.5 * wrong:
+            return None  # it is small because it is multiplied by next to nothing
+        told = f"; with right answers in the place of the outputs it is {right:.1g}, with wrong ones {wrong:.1g}"
+    return (
+        f"the loss is {max(map(abs, trial.losses)):.1g} at most in {several(len(trial.rows), 'step')}, from the first "
+        f"one on, while the predictions are no better than a guess{told}"
+    )
+
+
+def _told(evidence: Evidence, outputs: torch.Tensor, labels: torch.Tensor) -> float:
+    """The size of the loss of sure answers, in the form that the network's have."""
+    scores = _SURE * functional.one_hot(labels, outputs.shape[1]).float()
+    form = form_of(outputs)
+    if form != "logits":
+        scores = scores.softmax(1) if form == "probabilities" else scores.log_softmax(1)
+    return abs(loss_of(evidence, lambda _, tensor: scores if tensor.shape == scores.shape else tensor))

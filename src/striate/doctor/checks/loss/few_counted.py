@@ -1,0 +1,58 @@
+"""A loss of one sample of each batch, or of one position of sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from striate.doctor.checks.loss.wrong import Wrong
+from striate.doctor.checks.reward.batches import learns_from_rewards
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.wording import several
+
+_BATCH, _SHARE, _STEPS = 8, 16, 4
+"""A loss of a sixteenth of a batch of eight or more leaves samples out, where it does so in several steps."""
+
+
+def few_counted(evidence: Evidence) -> Wrong | None:
+    """A loss of one sample of each batch, or of a few."""
+    try:
+        counted = evidence.counted
+    except NoEvidence:
+        return None
+    positions = _few_positions(counted.entries or ())
+    steps = [counts for counts in counted.samples if len(counts) >= _BATCH]
+    size, most = min(map(len, steps), default=0), max((int(counts.sum()) for counts in steps), default=0)
+    if positions is None and (len(steps) < _STEPS or most > max(1, size / _SHARE) or learns_from_rewards(evidence)):
+        return None
+    if positions is not None:
+        return positions
+    always = all(torch.equal(counts[:size], steps[0][:size]) for counts in steps)
+    which = f"; always the same, number {int(steps[0].nonzero()[0])}" if always and most == 1 else ""
+    return Wrong(
+        "error",
+        f"a gradient comes back to the outputs of {several(most, 'sample')} at most of each batch of {size}, in "
+        f"{several(len(steps), 'step')}{which}",
+        "What the others show is never learned, and each step follows the noise of a few samples.",
+        "give the loss all outputs and targets, without an index, and take its mean: `criterion(outputs, targets)`, "
+        "`losses.mean()`",
+    )
+
+
+def _few_positions(entries: Sequence[torch.Tensor]) -> Wrong | None:
+    """A loss of one and the same position of sequences, of whose positions all have targets."""
+    if not entries or any(known.ndim != 2 or known.shape[1] < _BATCH for known in entries):
+        return None
+    first, last = ({int(known[:, end].any()) for known in entries} for end in (0, -1))
+    most = max(int(known.any(0).sum()) for known in entries)
+    if most > 1 or (first != {1} and last != {1}):
+        return None
+    return Wrong(
+        "error",
+        f"a gradient comes back to the outputs of the {'first' if first == {1} else 'last'} position only, in "
+        f"{several(len(entries), 'step')}; there are targets for {entries[0].shape[1]}",
+        "What the other positions are to predict is never learned.",
+        "give the loss all positions: `criterion(outputs.permute(0, 2, 1), targets)` of outputs (N, T, C)",
+    )

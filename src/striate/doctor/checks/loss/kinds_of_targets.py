@@ -1,0 +1,200 @@
+"""Losses for another kind of targets than they are given: quantities, one class of several, yes and no."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+from striate.doctor.checks.loss.wrong import BINARY, ELEMENTWISE, Wrong
+from striate.doctor.evidence.calls import LossCall
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.quality import form_of, quality
+from striate.doctor.evidence.trial import Change
+from striate.doctor.setup.batch import main_tensor, parts
+from striate.wording import several, show_shape
+
+BETTER = 0.1
+_SMOOTHED = 0.8
+
+
+def class_numbers(evidence: Evidence, call: LossCall) -> Wrong | None:
+    """Squared error on class numbers: one quantity a sample for three classes or more."""
+    if not evidence.setup.classifies or call.name not in (*ELEMENTWISE, ""):
+        return None
+    try:
+        labels = evidence.train.labels
+    except NoEvidence:
+        return None
+    kinds, samples = int(labels.unique().numel()), len(call.target)
+    whole = bool((call.target == call.target.round()).all()) and int(call.target.unique().numel()) > 2
+    single = call.input.numel() == call.target.numel() == samples
+    compared = call.name != "" and whole and call.target.numel() == samples
+    if kinds < 3 or not (single or compared):
+        return None
+    return Wrong(
+        "error",
+        f"{call.name or 'the loss'} compares outputs {show_shape(call.input.shape)} with the numbers of {kinds} "
+        f"classes {show_shape(call.target.shape)}",
+        "Classes have no order: that class 3 is nearer to class 4 than to class 9 is not so, and is what is learned.",
+        f"give the last layer {kinds} outputs and use `nn.CrossEntropyLoss()` with the class numbers as they are",
+    )
+
+
+def likelihood_of_scores(_: Evidence, call: LossCall) -> Wrong | None:
+    """The negative log likelihood of what are no log probabilities."""
+    scores, target = call.input, call.target
+    if scores.ndim != target.ndim + 1 or scores.ndim < 2 or target.is_floating_point() or scores.shape[1] < 2:
+        return None
+    form = form_of(scores)
+    if form == "log probabilities" or (call.name != "nll_loss" and not _is_likelihood(call)):
+        return None
+    total = float(scores.double().exp().sum(1).mean()) if form == "logits" else 1.0
+    what = "probabilities" if form == "probabilities" else f"scores whose exponentials sum to {total:.3g} instead of 1"
+    remedy = "use `nn.CrossEntropyLoss()` on the scores"
+    if form == "probabilities":
+        remedy = "use `nn.CrossEntropyLoss()` on the scores, without the softmax; or give it `torch.log_softmax(x, 1)`"
+    why = "It can be made as small as one likes by larger scores alone: the wrong ones are never pushed down."
+    if form == "probabilities":
+        why = "Without the logarithm a sure mistake costs hardly more than a doubtful one, and its gradient vanishes."
+    return Wrong("error", f"the negative log likelihood is taken of {what}", why, remedy)
+
+
+def _is_likelihood(call: LossCall) -> bool:
+    """Whether a loss of the user's own is the mean of the right class's output, with a minus."""
+    target = call.target.long().unsqueeze(1)
+    if call.name or int(target.min()) < 0 or int(target.max()) >= call.input.shape[1] or call.value.numel() != 1:
+        return False
+    mean = float(-call.input.double().gather(1, target).mean())
+    return abs(mean - float(call.value)) <= 1e-4 * max(abs(mean), 1e-6)
+
+
+def one_output(evidence: Evidence, call: LossCall) -> Wrong | None:
+    """Cross entropy among one output, or among the samples of a batch."""
+    if call.name != "cross_entropy":
+        return None
+    alone = call.input.ndim > 1 and call.input.shape[1] == 1
+    if not alone and not (call.input.ndim == 1 and len(call.input) > 1 and call.target.is_floating_point()):
+        return None
+    losses = evidence.trial.losses
+    what = "one output, which is always certain" if alone else "the samples of the batch, as if they were classes"
+    remedy = "use `nn.MSELoss()` for quantities, or `nn.BCEWithLogitsLoss()` with `targets.float()` for yes and no"
+    text = f"cross entropy chooses among {what}: outputs {show_shape(call.input.shape)}"
+    constant = f", and the loss is {losses[0]:.3g} at first and {losses[-1]:.3g} after {several(len(losses), 'step')}"
+    return Wrong("error", text + (constant if losses else ""), "Nothing can be learned from it.", remedy)
+
+
+def smoothed_away(_: Evidence, call: LossCall) -> Wrong | None:
+    """Labels that are smoothed until next to nothing is left of them."""
+    if call.smoothing < _SMOOTHED or call.input.ndim < 2:
+        return None
+    other = call.smoothing / call.input.shape[1]
+    return Wrong(
+        "error",
+        f"label_smoothing={call.smoothing:g} asks for {1 - call.smoothing + other:.3g} of the right class and for "
+        f"{other:.3g} of each other one",
+        "What is to be learned differs little from predicting all classes alike.",
+        "`nn.CrossEntropyLoss(label_smoothing=0.1)`: the share that is taken from the right class, not that left to it",
+    )
+
+
+def classes_for_numbers(evidence: Evidence, call: LossCall) -> Wrong | None:
+    """Cross entropy where quantities are asked for, or where several classes may be right."""
+    if call.name != "cross_entropy" or call.input.ndim < 2:
+        return None
+    if (
+        evidence.setup.measures
+        and _are_given(evidence, call)
+        and not any(other.name in ELEMENTWISE for other in evidence.calls.losses)
+    ):
+        return Wrong(
+            "error",
+            f"cross entropy between outputs {show_shape(call.input.shape)} and targets of a regression",
+            "Cross entropy tells classes apart; how far a prediction is from a quantity means nothing to it.",
+            "use `nn.MSELoss()`, with as many outputs as there are quantities",
+        )
+    if not call.target.is_floating_point() or call.target.shape != call.input.shape:
+        return None
+    sums = call.target.double().sum(1)
+    off = float(((sums - 1).abs() > 0.02).double().mean())
+    if off < 0.02:
+        return None
+    return Wrong(
+        "error",
+        f"cross entropy is given targets whose classes sum to {float(sums.min()):.3g} to {float(sums.max()):.3g} in "
+        f"{off:.0%} of the samples, not to 1",
+        "Its softmax makes classes compete, and here several may be right, or none.",
+        "use `nn.BCEWithLogitsLoss()`: each class by itself",
+    )
+
+
+def _are_given(evidence: Evidence, call: LossCall) -> bool:
+    """Whether a loss is given the loader's targets, be it cut to whole numbers, and not which samples are pairs."""
+    wanted = main_tensor(parts(evidence.train.raw[0])[1])
+    if wanted is None or wanted.numel() != call.target.numel():
+        return False
+    values = wanted.detach().cpu().double().flatten()
+    given = call.target.cpu().double().flatten()
+    return torch.equal(values, given) or torch.equal(values.trunc(), given) or torch.equal(values.round(), given)
+
+
+def outside_unit(_: Evidence, call: LossCall) -> Wrong | None:
+    """Binary cross entropy with targets that are no probabilities."""
+    if call.name not in BINARY or not call.target.numel():
+        return None
+    low, high = float(call.target.min()), float(call.target.max())
+    if low >= 0 and high <= 1:
+        return None
+    return Wrong(
+        "error",
+        f"binary cross entropy is given targets from {low:.3g} to {high:.3g}",
+        "Its targets are probabilities, 0 to 1; beyond them it has no minimum.",
+        "use `nn.CrossEntropyLoss()` with an output for each class, or `nn.MSELoss()` for quantities",
+    )
+
+
+def exclusive(evidence: Evidence, call: LossCall) -> Wrong | None:
+    """Binary cross entropy where just one class is right."""
+    target = call.target
+    if call.name not in BINARY or target.ndim != 2 or target.shape[1] < 3 or target.shape != call.input.shape:
+        return None
+    if not bool(((target == 0) | (target == 1)).all()) or not bool((target.sum(1) == 1).all()) or len(target) < 8:
+        return None
+    text = (
+        f"binary cross entropy asks for each of {several(target.shape[1], 'class', 'classes')} by itself, of "
+        "which just one is right"
+    )
+    why = "Nine of ten predictions are `no` whatever the input, which a small loss can hide; classes that exclude one "
+    why += "another are told apart by what they have more than the others."
+    remedy = "use `nn.CrossEntropyLoss()` on the scores, without sigmoid or softmax, with class numbers as targets"
+    if form_of(call.input) == "probabilities":
+        return Wrong("warning", f"{text}; outputs are probabilities that sum to 1", why, remedy)
+    tried = _with_cross_entropy(evidence)
+    if tried is None or tried[1] < tried[0] + BETTER:
+        return Wrong("note", text, why, remedy)
+    figures = f"; after the same steps {tried[0]:.0%} of the predictions are right, with cross entropy {tried[1]:.0%}"
+    return Wrong("warning", text + figures, why, remedy)
+
+
+def _with_cross_entropy(evidence: Evidence) -> tuple[float, float] | None:
+    """The accuracies after the trial as it is and with cross entropy; None where that cannot be tried."""
+
+    def instead(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        inside = bool(((outputs >= 0) & (outputs <= 1)).all())
+        scores = torch.logit(outputs, eps=1e-6) if inside else outputs
+        return functional.cross_entropy(scores, targets.argmax(1) if targets.ndim == 2 else targets)
+
+    if evidence.first.loss_outputs is None:
+        return None
+    other = evidence.variant("cross entropy", Change(loss=instead))
+    mine = evidence.after_training
+    theirs = evidence.in_training(other.replica)
+    own, changed = (_accuracy(predictions.outputs, predictions.targets) for predictions in (mine, theirs))
+    return None if own is None or changed is None or other.error is not None else (own, changed)
+
+
+def _accuracy(outputs: torch.Tensor, targets: torch.Tensor | None) -> float | None:
+    if targets is not None and targets.ndim == 2 and targets.shape[1] > 1:
+        targets = targets.argmax(1)
+    known = quality(outputs, targets)
+    return None if known is None else known.accuracy

@@ -1,0 +1,129 @@
+"""`loss.padding-counted`: does what only fills rows up count in the loss?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence, OutOfTime
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.padding import filler_of, padded_positions, rows_of
+from striate.doctor.evidence.token_targets import class_losses
+from striate.doctor.setup.batch import leaves
+from striate.records import Finding
+
+_PADDED = 0.05
+"""Of the positions, from which on the loss is that of the padding to a good part."""
+_MOST = 0.5
+"""Of the padding, from which on it is no end mark that is learned."""
+_SAME = 1e-4
+_MASKED = "`(losses * mask).sum() / mask.sum()` of `losses = F.cross_entropy(scores, targets, reduction='none')`"
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    reasons: list[NoEvidence] = []
+    for look in (_by_targets, _by_gradient, _in_mean):
+        try:
+            found = look(evidence)
+        except OutOfTime:
+            raise
+        except NoEvidence as reason:
+            reasons.append(reason)
+            continue
+        if found is not None:
+            yield _finding(*found)
+            return
+    if len(reasons) == 3:
+        raise reasons[0]
+
+
+def _finding(measured: str, remedy: str) -> Finding:
+    return Finding(
+        code="loss.padding-counted",
+        severity="warning",
+        where="the loss",
+        measured=measured,
+        threshold=PADDING_COUNTED.threshold,
+        why="Padding is predicted perfectly soon: loss and accuracy look better than they are, and weigh the other "
+        "positions less, the more so the shorter a sequence.",
+        remedy=remedy,
+    )
+
+
+def _by_targets(evidence: Evidence) -> tuple[str, str] | None:
+    """Targets of a cross entropy that are one number at the ends of rows."""
+    calls = list(class_losses(evidence))
+    if not calls:
+        raise NoEvidence("the step calls no cross entropy of class numbers")
+    for call in calls:
+        rows = rows_of(evidence, call.target.detach().cpu())
+        filler = None if rows is None else filler_of(rows)
+        if rows is None or filler is None or filler == call.ignored or call.reduction == "none":
+            continue
+        share = float((rows == filler).float().mean())
+        if share >= _PADDED:
+            return (
+                f"{share:.0%} of the targets are {filler}, which only fills rows up to the longest of the batch, "
+                "and they count in the loss",
+                f"`nn.CrossEntropyLoss(ignore_index={filler})`, and count no padding in the accuracy: "
+                f"`known = targets != {filler}`",
+            )
+    return None
+
+
+def _by_gradient(evidence: Evidence) -> tuple[str, str] | None:
+    """Gradients at positions that are padding by the batch's mask or tokens."""
+    counted = evidence.counted
+    if counted.entries is None or counted.targets[0].ndim != 2:
+        raise NoEvidence("there is not one target for each position")
+    padding, sent = list[torch.Tensor](), list[torch.Tensor]()
+    for targets, known in zip(counted.targets, counted.entries, strict=True):
+        batch = next((raw for raw in evidence.train.raw if _has(raw, targets)), None)
+        padded = None if batch is None else padded_positions(batch)
+        if padded is None or padded.shape != known.shape:
+            continue
+        padding.append(padded.flatten())
+        sent.append(known[padded])
+    if not padding:
+        raise NoEvidence("no batch says which positions are padding")
+    share, there = float(torch.cat(padding).float().mean()), torch.cat(sent).float().mean()
+    if share < _PADDED or float(there) < _MOST:
+        return None
+    return (
+        f"{share:.0%} of the positions are padding, and from {float(there):.0%} of them a gradient comes back to the "
+        "network's outputs",
+        _MASKED,
+    )
+
+
+def _in_mean(evidence: Evidence) -> tuple[str, str] | None:
+    """A mean over all positions of losses that are zero at the padding."""
+    padded = padded_positions(evidence.train.raw[0])
+    if padded is None:
+        raise NoEvidence("no batch says which positions are padding")
+    share = float(padded.float().mean())
+    for call in evidence.calls.losses:
+        whole = call.reduction == "none" and call.value.numel() == padded.numel() and bool(call.slopes)
+        if whole and share >= _PADDED and abs(sum(call.slopes) - (1 - share)) < _SAME:
+            return (
+                f"the losses of padding are left out, and the mean is taken over all positions, {share:.0%} of which "
+                "are padding",
+                _MASKED,
+            )
+    return None
+
+
+def _has(batch: object, targets: torch.Tensor) -> bool:
+    return any(t.shape == targets.shape and torch.equal(t.detach().cpu(), targets) for _, t in leaves(batch))
+
+
+PADDING_COUNTED = Check(
+    codes=("loss.padding-counted",),
+    question="Do targets that only fill rows up count in the loss?",
+    threshold=f"{_PADDED:.0%} of the positions are padding, by one number at the ends of rows of targets or tokens or "
+    f"by a mask, and are not ignored, or {_MOST:.0%} of them have a gradient, or count in a mean",
+    run=_run,
+    explains="data.imbalance",
+)

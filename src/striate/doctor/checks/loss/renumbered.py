@@ -1,0 +1,56 @@
+"""Classes that a loss asks for at the outputs of other classes, or anywhere but at their own."""
+
+from __future__ import annotations
+
+import torch
+
+from striate.doctor.checks.loss.wrong import Wrong
+from striate.doctor.evidence.answering import predicts_targets
+from striate.doctor.evidence.evidence import Evidence
+from striate.wording import several
+
+RENUMBERED = 0.8
+_AVOIDED, _MOST_CLASSES = 0.2, 200
+
+
+def renumbered(evidence: Evidence) -> Wrong | None:
+    """Classes that the loss asks for at the outputs of other classes: what was learned is right once renumbered."""
+    if not evidence.setup.classifies or not predicts_targets(evidence):
+        return None
+    after = evidence.after_training
+    targets, outputs = after.targets, after.outputs
+    if targets is None or targets.ndim != 1 or targets.is_floating_point() or outputs.ndim != 2:
+        return None
+    classes = outputs.shape[1]
+    if not 3 <= classes <= _MOST_CLASSES or not set(targets.unique().tolist()) <= set(range(classes)):
+        return None
+    from scipy.optimize import linear_sum_assignment
+
+    counts = torch.zeros(classes, classes)
+    counts.index_put_((targets.long(), outputs.argmax(1)), torch.tensor(1.0), accumulate=True)
+    right, place = (part.tolist() for part in map(torch.from_numpy, linear_sum_assignment(-counts.numpy())))
+    best, own = float(counts[right, place].sum() / len(targets)), float(counts.diag().sum() / len(targets))
+    if (
+        best < RENUMBERED
+        and own < _AVOIDED / classes
+        and len(targets) >= 30 * classes
+        and counts.sum(0).max() < 0.5 * len(targets)
+    ):
+        return Wrong(
+            "error",
+            f"{own:.1%} of the predictions on training samples are right after "
+            f"{several(len(evidence.trial.rows), 'step')}, fewer than by chance ({1 / classes:.1%})",
+            "The loss asks for anything but the right class.",
+            "`nn.CrossEntropyLoss(label_smoothing=0.1)(outputs, labels)`: the right class has the largest target",
+        )
+    if best < RENUMBERED or own > best / 3:
+        return None
+    pairs = ", ".join(f"{there} for class {one}" for one, there in zip(right, place, strict=True) if one != there)
+    return Wrong(
+        "error",
+        f"{own:.0%} of the predictions on training samples are right after {several(len(evidence.trial.rows), 'step')}"
+        f", and {best:.0%} once the outputs are numbered anew: {pairs[:80]}",
+        "The loss asks for each class at the output of another one, and whoever takes the largest output is wrong.",
+        "give the loss the class numbers as the loader has them: `nn.CrossEntropyLoss()(outputs, labels)`, or "
+        "`F.one_hot(labels, outputs.shape[1])`",
+    )

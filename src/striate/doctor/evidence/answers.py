@@ -1,0 +1,58 @@
+"""What a training step says of outputs that are put in the place of the network's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.trial import Change, run_trial
+from striate.doctor.setup.batch import copied, mapped
+from striate.doctor.setup.replicas import Replica
+from striate.observe.interventions import change_output
+from striate.observe.tensors import tensors_in
+
+Answer = Callable[[int, torch.Tensor], torch.Tensor]
+"""Of the number of a tensor among the outputs, and that tensor, what is to be in its place, of the same shape."""
+
+
+def outputs_shown(evidence: Evidence) -> list[torch.Tensor]:
+    """All tensors that the network gives in a step. Raises NoEvidence as `loss_of` does."""
+    found: dict[int, torch.Tensor] = {}
+
+    def note(number: int, tensor: torch.Tensor) -> torch.Tensor:
+        found[number] = tensor
+        return tensor
+
+    loss_of(evidence, note)
+    return [found[number] for number in sorted(found)]
+
+
+def loss_of(evidence: Evidence, answer: Answer) -> float:
+    """The loss of one step on the first batch with other outputs. Raises NoEvidence where the step fails with them, or
+    gets them from somewhere else than a call of the network."""
+    asked: list[int] = []
+
+    def instead(_: Any, outputs: Any) -> Any:
+        numbers = {id(tensor): number for number, tensor in enumerate(tensors_in(outputs))}
+        asked.append(len(numbers))
+
+        def change(_: Any, tensor: torch.Tensor) -> torch.Tensor:
+            if not tensor.is_floating_point():
+                return tensor
+            wanted = answer(numbers[id(tensor)], tensor.detach()).to(tensor)
+            return wanted + 0 * torch.nan_to_num(tensor)  # backward finds its way
+
+        return mapped(outputs, change)
+
+    def prepare(replica: Replica) -> None:
+        change_output(replica.model, instead)
+
+    batch = copied(evidence.train.raw[0])
+    trial = run_trial(evidence.setup, [batch], 1, evidence.clock.until(0.1), Change(prepare=prepare), close=False)
+    if not trial.rows or len(asked) != 1:
+        raise NoEvidence("the step does not take other outputs than the network's")
+    return trial.losses[0]

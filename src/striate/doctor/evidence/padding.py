@@ -1,0 +1,58 @@
+"""What only fills rows of sequences up to the longest of a batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.token_targets import token_inputs
+from striate.doctor.setup.batch import leaves
+
+
+def rows_of(evidence: Evidence, target: torch.Tensor) -> torch.Tensor | None:
+    """The targets as (samples, positions); None where they are no sequences."""
+    if target.ndim == 2:
+        return target
+    for _, _, tokens in token_inputs(evidence):
+        for shape in (tokens.shape, (len(tokens), tokens.shape[1] - 1)):
+            if target.ndim == 1 and len(target) == shape[0] * shape[1]:
+                return target.reshape(shape)
+    return None
+
+
+def filler_of(rows: torch.Tensor) -> int | None:
+    """The number that fills rows up at their ends, to different lengths, and stands nowhere else; None where none."""
+    for turned in (rows, rows.T):
+        filler = int(turned[:, -1].mode().values)
+        same = turned == filler
+        run = same.flip(1).long().cumprod(1).sum(1)
+        whole = bool((run == same.sum(1)).all())
+        if whole and len(run.unique()) > 1 and int(run.max()) > 1 and bool((run < turned.shape[1]).any()):
+            return filler
+    return None
+
+
+def padded_positions(batch: Any) -> torch.Tensor | None:
+    """Which positions (samples, positions) of a batch are padding, by its mask of zeros and ones, or by the number that
+    fills its tokens up; None where it has neither."""
+    found = [t.detach().cpu() for _, t in leaves(batch) if t.ndim == 2 and t.shape[1] > 2 and len(t) > 1]
+    for tensor in found:
+        known = tensor == 1
+        if bool(((tensor == 0) | known).all()) and _ends(~known):
+            return ~known
+    for tensor in found:
+        filler = None if tensor.is_floating_point() else filler_of(tensor)
+        if filler is not None:
+            return tensor == filler
+    return None
+
+
+def _ends(padded: torch.Tensor) -> bool:
+    """Whether it is the ends of rows of several lengths, or their beginnings."""
+    run = padded.sum(1)
+    places = torch.arange(padded.shape[1])[None]
+    ends = [places >= padded.shape[1] - run[:, None], places < run[:, None]]
+    whole = any(bool((padded == end).all()) for end in ends)
+    return whole and len(run.unique()) > 1 and int(run.max()) > 1 and bool((run < padded.shape[1]).all())

@@ -1,0 +1,60 @@
+"""Augmentation that leaves nothing to see, whatever the targets are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from asked import asked
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from striate.doctor.checks.data.augmentation import AUGMENTATION
+from striate.doctor.evidence.clock import NoEvidence
+
+
+class Drawn(Dataset[tuple[Tensor, Tensor]]):
+    """Images with two labels each, changed anew each time."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.y = (torch.rand(160, 2, generator=generator) < 0.5).float()
+        self.x = 0.1 * torch.randn(160, 1, 16, 16, generator=generator)
+        self.x[:, :, :8] += self.y[:, 0, None, None, None]
+        self.x[:, :, 8:] += self.y[:, 1, None, None, None]
+        self.change = change
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        return self.change(self.x[number]), self.y[number]
+
+
+def cropped(x: Tensor, size: int) -> Tensor:
+    top, left = torch.randint(0, 17 - size, (2,)).tolist()
+    return x[:, top : top + size, left : left + size]
+
+
+def found(change: Callable[[Tensor], Tensor]) -> list[str]:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    model.append(nn.Linear(16, 2))
+    train, val = (DataLoader(Drawn(way), 32) for way in (change, lambda x: x))
+    try:
+        return [f.measured for f in asked(AUGMENTATION, model, train, val=val, loss=nn.BCEWithLogitsLoss())]
+    except NoEvidence:  # simple models need one class a sample
+        return []
+
+
+@pytest.mark.each_nth(2)
+@pytest.mark.parametrize(("size", "wrong"), [(4, True), (12, False)])
+def test_crops_of_next_to_nothing(size: int, wrong: bool) -> None:
+    assert ["of the area" in told for told in found(lambda x: cropped(x, size))] == [True] * wrong
+
+
+@pytest.mark.each_nth(2)
+@pytest.mark.parametrize(("size", "wrong"), [(5.0, True), (0.2, False)])
+def test_noise_far_above_the_signal(size: float, wrong: bool) -> None:
+    noisy = found(lambda x: x.flip(2) + size * torch.randn_like(x))
+    assert ["two draws of the same training sample" in told for told in noisy] == [True] * wrong
