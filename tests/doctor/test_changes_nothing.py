@@ -286,7 +286,7 @@ def test_what_always_raises_is_told(where: str) -> None:
 def test_nothing_changes_when_it_is_interrupted(where: str, calls: int) -> None:
     def look(setup: InUse) -> None:
         with pytest.raises(KeyboardInterrupt):
-            diagnose(setup)
+            diagnose(setup, ENOUGH)
 
     setup = fused(where)
     Fuse.set(calls, KeyboardInterrupt)

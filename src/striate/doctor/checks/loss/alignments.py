@@ -7,7 +7,7 @@ import torch
 from striate.doctor.checks.loss.wrong import Wrong
 from striate.doctor.evidence.calls import Alignment
 from striate.doctor.evidence.evidence import Evidence
-from striate.wording import show_shape
+from striate.wording import several, show_shape
 
 _OFF, _SHARE, _HALF = 1e-2, 0.05, 0.6
 _LENGTHS = "lengths as the network gives them, after its strides: `input_lengths = samples // stride`"
@@ -53,7 +53,8 @@ def _too_short(call: Alignment) -> Wrong | None:
     if given and longest <= _HALF * steps:
         return Wrong(
             "warning",
-            f"the longest of {len(given)} inputs has {longest} steps by its length, and outputs have {steps}",
+            f"the longest of {several(len(given), 'input')} has {several(longest, 'step')} by its length, and outputs "
+            f"have {steps}",
             "The batch is filled up to its longest input: what comes behind the given lengths is never listened to.",
             _LENGTHS,
         )
@@ -61,8 +62,8 @@ def _too_short(call: Alignment) -> Wrong | None:
         return None
     return Wrong(
         "error",
-        f"{short} of {len(rows)} samples have fewer steps than their target needs (such as {min(given)} for "
-        f"{max(needed)}); outputs have {len(call.log_probs)} steps",
+        f"{short} of {several(len(rows), 'sample')} have fewer steps than their target needs (such as {min(given)} for "
+        f"{max(needed)}); outputs have {several(len(call.log_probs), 'step')}",
         "No path leads to such a target: its loss is infinite, or 0 with zero_infinity, and nothing is learned from "
         "it.",
         _LENGTHS,
