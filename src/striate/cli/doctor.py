@@ -19,6 +19,7 @@ def doctor(
     fields: dict[str, Any],
     config: Path | None = None,
     seconds: float = 30.0,
+    training: int = 1,
     html: Path | None = None,
     force: Flag = False,
     json: Flag = False,
@@ -42,6 +43,9 @@ def doctor(
         A config.yaml; other options go on top of it.
     seconds
         How long the examination may take, after the data are read.
+    training
+        Of a script that trains in several loops one after the other, such as a teacher and its student, the one that is
+        examined, from 1; those before it are run to their end, and write what they write.
     html
         Also write the diagnosis as a page with pictures.
     force
@@ -56,7 +60,16 @@ def doctor(
     from striate.wording import filled
 
     if data is not None and data.endswith(".py"):
-        return _examine_script(data, arguments, fields, config, seconds, html, as_json=json)
+        return _examine_script(data, arguments, fields, config, seconds, training, html, as_json=json)
+    if training != 1:
+        from striate.errors import UsageError
+
+        raise UsageError(
+            "--training",
+            f"{training} without a script",
+            "a script that trains",
+            "striate doctor script.py --training 2",
+        )
     if arguments:
         from striate.errors import UsageError
 
@@ -79,6 +92,7 @@ def _examine_script(
     fields: dict[str, Any],
     config: Path | None,
     seconds: float,
+    training: int,
     html: Path | None,
     *,
     as_json: bool,
@@ -94,7 +108,7 @@ def _examine_script(
     if given:
         remedy = f"striate doctor {pasted(script)}, with arguments of the script after --"
         raise UsageError(given[0], "an option beside a script", "a script, which decides everything itself", remedy)
-    options = ["--seconds", f"{seconds:g}", *(["--json"] if as_json else [])]
+    options = ["--seconds", f"{seconds:g}", "--training", str(training), *(["--json"] if as_json else [])]
     words = [sys.executable, "-m", "striate.doctor", script, *options, "--", *arguments]
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
     sys.stdout.write(done.stdout)

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from striate.errors import StriateError, UsageError
-from striate.wording import filled
+from striate.errors import StriateError, UsageError, pasted
+from striate.wording import filled, listed
 
 
 def main(words: Sequence[str]) -> int:
@@ -19,15 +19,18 @@ def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m striate.doctor", description=__doc__)
     parser.add_argument("script", type=Path, help="a training script; its code is run; its own arguments after --")
     parser.add_argument("--seconds", type=float, default=30.0, help="how long the examination may take")
+    parser.add_argument("--training", type=int, default=1, help="which of several training loops, from 1")
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     given = parser.parse_args(list(own))
     try:
         if not 0 < given.seconds <= 3600:
             raise UsageError("--seconds", f"{given.seconds:g}", "more than 0, and an hour at most", "--seconds 30")
+        if given.training < 1:
+            raise UsageError("--training", f"{given.training}", "1 or more", "--training 2")
         from striate.doctor.diagnosis import diagnosis_text
         from striate.doctor.script.run_script import diagnose_script
 
-        found = diagnose_script(given.script, arguments, seconds=given.seconds)
+        found = diagnose_script(given.script, arguments, seconds=given.seconds, training=given.training)
     except KeyboardInterrupt:
         return 130
     except StriateError as error:
@@ -40,7 +43,16 @@ def main(words: Sequence[str]) -> int:
     else:
         width = min(shutil.get_terminal_size((80, 24)).columns, 100)
         print(f"{filled(found.subject, width)}\n\n{diagnosis_text(found.diagnosis, width)}")
+        if found.elsewhere and given.training == 1:
+            print("\n" + filled(_elsewhere(found.elsewhere, given.script), width))
     return 1 if found.diagnosis.counts()["error"] else 0
+
+
+def _elsewhere(places: Sequence[str], script: Path) -> str:
+    return (
+        f"{script.name} trains in another loop too, which was not looked at: {listed([*places])}. Once this one is in "
+        f"order: striate doctor {pasted(script)} --training 2 looks at the second, after the first was run to its end."
+    )
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from striate.errors import ModelError, StriateError, UsageError, one_line
 from striate.observe.module_calls import forward_hooks_everywhere
 from striate.tasks.every import TASKS
 from striate.tasks.registry import task_class
-from striate.wording import several, show_shape
+from striate.wording import ordinal, several, show_shape
 
 _PATIENCE = 64
 """Backward passes without any step of an optimizer: then that is what is diagnosed."""
@@ -50,25 +50,31 @@ class _Enough(BaseException):
 
 @dataclass
 class ScriptDiagnosis:
-    """What a script trains, in words, and its diagnosis."""
+    """What a script trains, in words, and its diagnosis. `elsewhere`: file and line of other loops that train,
+    which were not looked at."""
 
     subject: str
     diagnosis: Diagnosis
+    elsewhere: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The diagnosis as a JSON object, with the subject."""
-        return {"subject": self.subject} | self.diagnosis.to_json()
+        """The diagnosis as a JSON object, with the subject and the trainings that were not looked at."""
+        return {"subject": self.subject, "elsewhere": list(self.elsewhere)} | self.diagnosis.to_json()
 
 
-def diagnose_script(path: Path, arguments: Sequence[str] = (), *, seconds: float = 30.0) -> ScriptDiagnosis:
+def diagnose_script(
+    path: Path, arguments: Sequence[str] = (), *, seconds: float = 30.0, training: int = 1
+) -> ScriptDiagnosis:
     """Run `path` as `python path ARGUMENTS` does until its first optimizer step, diagnose what it trains, and end it.
 
-    Only for a process of its own: the script is ended in the middle. What it prints goes to standard error. Raises
-    UsageError where it fails before, never trains, or its training loop is not in code of the user's.
+    Of a script that trains in several loops, one after the other, `training` numbers the one that is looked at, from 1:
+    those before it are gone through as the script does, which takes their time and writes their files. Only for a
+    process of its own: the script is ended in the middle. What it prints goes to standard error. Raises UsageError
+    where it fails before, never trains, or its training loop is not in code of the user's.
     """
     if not path.is_file():
         raise UsageError("script", str(path), "a file of Python", "striate doctor train.py -- --epochs 1")
-    catch = _Catch(seconds)
+    catch = _Catch(seconds, training)
     argv, places = sys.argv, list(sys.path)
     sys.argv, sys.path[:0] = [str(path), *arguments], [str(path.parent.resolve())]
     raised: BaseException | None = None
@@ -96,6 +102,10 @@ def diagnose_script(path: Path, arguments: Sequence[str] = (), *, seconds: float
 
 def _nothing_caught(path: Path, catch: _Catch, raised: BaseException | None) -> UsageError:
     seen = f"{several(catch.backwards, 'backward pass', 'backward passes')} and no step of an optimizer"
+    if catch.loops and raised is None:
+        number = len(catch.loops)
+        got, wanted = f"{path} trains in {several(number, 'loop')}", f"at least {several(catch.training, 'loop')}"
+        return UsageError("--training", got, wanted, f"striate doctor {path} --training {number}")
     for loader in [found for found in gc.get_objects() if type(found) is DataLoader]:
         with suppress(TypeError, NotImplementedError):
             if not len(loader):
@@ -128,9 +138,11 @@ def _nothing_caught(path: Path, catch: _Catch, raised: BaseException | None) -> 
 class _Catch:
     """What is seen of a script from outside. `backwards`: how many backward passes. `modules`: the outermost ones that
     ran, with their buffers before. `depth`: how many modules are running. `over`: whether enough was seen.
-    `stop`: what ends each further step."""
+    `stop`: what ends each further step. `loops`: those in which steps were made, until it is number `training`."""
 
     seconds: float
+    training: int = 1
+    loops: list[object] = field(default_factory=list)
     backwards: int = 0
     modules: dict[int, tuple[nn.Module, dict[str, torch.Tensor]]] = field(default_factory=dict)
     depth: int = 0
@@ -152,7 +164,7 @@ class _Catch:
         def backward(*args: Any, **kwargs: Any) -> None:
             original_backward(*args, **kwargs)
             self.backwards += 1
-            if self.backwards == _PATIENCE and not self.over:
+            if self.backwards == _PATIENCE and not self.over and self.training == 1:
                 self._diagnose(None)
 
         def put_back() -> None:
@@ -172,6 +184,13 @@ class _Catch:
         self.depth = max(0, self.depth - 1)
 
     def _stepping(self, optimizer: Optimizer, _: Any, __: Any) -> None:
+        if self.training > 1:
+            place = loop_around(user_frames())
+            if place not in self.loops:
+                self.loops.append(place)
+            if len(self.loops) < self.training:
+                self.modules.clear()  # what runs from here on may be of the next training
+                return
         self._diagnose(optimizer)
 
     def _diagnose(self, optimizer: Optimizer | None) -> None:
@@ -246,13 +265,14 @@ def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) ->
     diagnosis = diagnose_setup(replace(setup, rivals=_rivals(loop, setup.source)), catch.seconds)
     group = optimizer.param_groups[0]
     inputs = main_tensor(parts(first)[0])
+    others = tuple(setup.source.other_trainings()) if setup.source is not None else ()
     shape = "" if inputs is None else f", batches of {len(inputs)} × {show_shape(tuple(inputs.shape[1:]))}"
+    nth = "its first optimizer step" if catch.training == 1 else f"the first step of its {ordinal(catch.training)} loop"
     subject = (
         f"{type(model).__name__} in the loop at {loop.where}{shape}, {type(optimizer).__name__} at lr {group['lr']:g}"
-        f"{', validation data found' if val is not None else ', no validation data found'}; run as it is until its "
-        "first optimizer step"
+        f"{', validation data found' if val is not None else ', no validation data found'}; run as it is until {nth}"
     )
-    return ScriptDiagnosis(subject, diagnosis)
+    return ScriptDiagnosis(subject, diagnosis, others)
 
 
 def _playing(frames: list[Any]) -> ScriptDiagnosis | None:

@@ -216,6 +216,17 @@ class ScriptSource:
     def _being_read(self) -> set[ast.AST]:
         return set()
 
+    def other_trainings(self) -> list[str]:
+        """File and line of each loop apart from the training loop, in code that is called, that has a backward pass."""
+        loop, first, last = self.loop
+        found = dict[str, None]()
+        for site in self.calls("backward"):
+            loops, function = self.loops_of(site.node), self.function_of(site.node)
+            around = any(n.lineno <= first and last <= (n.end_lineno or 0) for n in loops) and site.file == loop
+            if site.often != "batch" and not around and loops and (function is None or self.calls(function.name)):
+                found[f"{Path(site.file).name}, line {loops[0].lineno}"] = None
+        return list(found)
+
     def often(self, node: ast.AST, file: str) -> Often:
         loop, first, last = self.loop
         line = getattr(node, "lineno", 0)

@@ -1,0 +1,138 @@
+"""A script that trains in several loops: the others are named, and each can be examined."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from striate.doctor.setup.script_source import ScriptSource
+
+TEACHER_AND_STUDENT = """
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.manual_seed(0)
+x = torch.randn(512, 8)
+y = (x[:, 0] > 0).long() + (x[:, 1] > 0).long()
+train_loader = DataLoader(TensorDataset(x[:384], y[:384]), 32, shuffle=True)
+val_loader = DataLoader(TensorDataset(x[384:], y[384:]), 128)
+
+
+def fit(teacher):
+    optimizer = torch.optim.Adam(teacher.parameters(), lr=1e-2)
+    for epoch in range(3):
+        for xb, yb in train_loader:
+            loss = nn.functional.cross_entropy(teacher(xb), yb)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+
+def distill(student, teacher):
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    for epoch in range(3):
+        for xb, yb in train_loader:
+            with torch.no_grad():
+                wanted = teacher(xb).softmax(1)
+            loss = nn.functional.cross_entropy(student(xb), wanted)
+            optimizer.zero_grad()
+            loss.backward()
+
+
+def never_called(model):
+    for xb, yb in train_loader:
+        model(xb).sum().backward()
+
+
+teacher = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 3))
+fit(teacher)
+distill(nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3)), teacher)
+"""
+STEPS_AFTER = TEACHER_AND_STUDENT.replace(
+    "            loss.backward()\n\n\ndef never",
+    "            loss.backward()\n            optimizer.step()\n\n\ndef never",
+).replace("student(xb), wanted)", "student(xb).detach().requires_grad_(), wanted)")
+RIVALS = """
+for real in loader:
+    for _ in range(5):
+        critic(real).mean().backward()
+        d_optimizer.step()
+    critic(generator(z)).mean().backward()
+    g_optimizer.step()
+"""
+HELPER = """
+def take(loss):
+    loss.backward()
+
+for x, y in loader:
+    take(model(x).sum())
+    optimizer.step()
+"""
+IN_ONE_FILE = """
+for x, y in loader:
+    model(x).sum().backward()
+for x, y in loader:
+    tuned(x).sum().backward()
+"""
+
+
+def others(text: str, line: int, end: int) -> list[str]:
+    return ScriptSource({"a.py": ast.parse(text)}, {}, ("a.py", line, end), None).other_trainings()
+
+
+@pytest.mark.parametrize(
+    ("text", "loop", "expected"),
+    [
+        (TEACHER_AND_STUDENT, (16, 20), ["a.py, line 26"]),
+        (TEACHER_AND_STUDENT, (26, 31), ["a.py, line 16"]),
+        (RIVALS, (3, 5), []),
+        (RIVALS, (2, 7), []),
+        (HELPER, (5, 7), []),
+        (IN_ONE_FILE, (2, 3), ["a.py, line 4"]),
+    ],
+)
+def test_other_loops_that_train_are_named(text: str, loop: tuple[int, int], expected: list[str]) -> None:
+    assert others(text, *loop) == expected
+
+
+def told(folder: Path, text: str, *words: str) -> tuple[int, dict[str, Any]]:
+    (folder / "train.py").write_text(text)
+    command = [sys.executable, "-m", "striate", "doctor", "train.py", "--seconds", "20", "--json", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    document: dict[str, Any] = json.loads(done.stdout)
+    return done.returncode, document
+
+
+@pytest.mark.slow
+def test_the_first_is_examined_and_says_where_the_second_is(tmp_path: Path) -> None:
+    _, document = told(tmp_path, STEPS_AFTER)
+    assert document["elsewhere"] == ["train.py, line 26"]
+    assert "line 16" in document["subject"]
+    assert document["error"] == 0
+
+
+@pytest.mark.slow
+def test_the_second_is_examined_after_the_first_was_run(tmp_path: Path) -> None:
+    _, document = told(tmp_path, STEPS_AFTER, "--training", "2")
+    assert "line 26" in document["subject"]
+    assert "the first step of its 2nd loop" in document["subject"]
+    assert document["findings"][0]["code"] == "model.graph-detached"
+
+
+def test_a_training_that_does_not_come_is_refused(tmp_path: Path) -> None:
+    code, document = told(tmp_path, TEACHER_AND_STUDENT, "--training", "2")
+    assert code == 2
+    assert document["error"]["where"] == "--training"
+    assert document["error"]["got"] == "train.py trains in 1 loop"
+    assert document["error"]["remedy"] == "striate doctor train.py --training 1"
+
+
+def test_a_number_of_no_training_is_refused(tmp_path: Path) -> None:
+    assert told(tmp_path, TEACHER_AND_STUDENT, "--training", "0")[0] == 2
