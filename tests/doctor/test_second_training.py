@@ -44,6 +44,7 @@ def distill(student, teacher):
             loss = nn.functional.cross_entropy(student(xb), wanted)
             optimizer.zero_grad()
             loss.backward()
+        wrong = (student(x[384:]).argmax(1) != y[384:]).sum().item()
 
 
 def never_called(model):
@@ -55,10 +56,15 @@ teacher = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 3))
 fit(teacher)
 distill(nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3)), teacher)
 """
-STEPS_AFTER = TEACHER_AND_STUDENT.replace(
-    "            loss.backward()\n\n\ndef never",
-    "            loss.backward()\n            optimizer.step()\n\n\ndef never",
-).replace("student(xb), wanted)", "student(xb).detach().requires_grad_(), wanted)")
+WITH_STEPS = TEACHER_AND_STUDENT.replace(
+    "            loss.backward()\n        wrong",
+    "            loss.backward()\n            optimizer.step()\n        wrong",
+)
+DETACHED = WITH_STEPS.replace("student(xb), wanted)", "student(xb).detach().requires_grad_(), wanted)")
+UNTAUGHT = WITH_STEPS.replace(
+    "nn.Linear(16, 3)), teacher)", "nn.Linear(16, 3)), nn.Sequential(nn.Linear(8, 64), nn.Linear(64, 3)))"
+)
+OTHER_EVALUATED = WITH_STEPS.replace("wrong = (student(", "wrong = (teacher(")
 RIVALS = """
 for real in loader:
     for _ in range(5):
@@ -112,18 +118,27 @@ def told(folder: Path, text: str, *words: str) -> tuple[int, dict[str, Any]]:
 
 @pytest.mark.slow
 def test_the_first_is_examined_and_says_where_the_second_is(tmp_path: Path) -> None:
-    _, document = told(tmp_path, STEPS_AFTER)
+    _, document = told(tmp_path, WITH_STEPS)
     assert document["elsewhere"] == ["train.py, line 26"]
     assert "line 16" in document["subject"]
     assert document["error"] == 0
 
 
 @pytest.mark.slow
-def test_the_second_is_examined_after_the_first_was_run(tmp_path: Path) -> None:
-    _, document = told(tmp_path, STEPS_AFTER, "--training", "2")
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (WITH_STEPS, None),
+        (DETACHED, "model.graph-detached"),
+        (UNTAUGHT, "model.frozen-parameters"),
+        (OTHER_EVALUATED, "model.evaluates-untrained"),
+    ],
+)
+def test_the_second_is_examined_after_the_first_was_run(tmp_path: Path, text: str, code: str | None) -> None:
+    _, document = told(tmp_path, text, "--training", "2")
     assert "line 26" in document["subject"]
     assert "the first step of its 2nd loop" in document["subject"]
-    assert document["findings"][0]["code"] == "model.graph-detached"
+    assert next((found["code"] for found in document["findings"] if found["severity"] != "note"), None) == code
 
 
 def test_a_training_that_does_not_come_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.never_updated import evaluated_and_left, share_followed
 from striate.doctor.checks.model.origins import are_untrained
+from striate.doctor.checks.model.other_networks import evaluated_instead
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import FEWEST_TO_JUDGE, Change, Trial
@@ -83,6 +84,18 @@ def _never_updated(evidence: Evidence) -> Iterator[Finding]:
             threshold=CHECK.threshold,
             why="What is evaluated has learned nothing, whatever is trained.",
             remedy=f"evaluate the network that is trained; or, of an average, {_AVERAGED.replace('ema', name)}",
+        )
+        return
+    for name, trained, where in evaluated_instead(evidence):
+        yield Finding(
+            code=CODE,
+            severity="warning",
+            where=where,
+            measured=f"around the training loop `{name}` is run, which it does not train, and never `{trained}`, which "
+            "it does",
+            threshold=CHECK.threshold,
+            why="What is printed of it says nothing of what is trained.",
+            remedy=f"`{trained}` in place of `{name}` there",
         )
 
 
@@ -186,7 +199,8 @@ CHECK = Check(
     question="Is what is evaluated what is trained, or an average of it that follows?",
     threshold="weights that evaluation uses and training neither uses nor changes, as initialized or copied; a copy of "
     f"the network that the step names and in {FEWEST_TO_JUDGE} steps neither runs nor changes, or that will have gone "
-    f"{_FOLLOWED:.0%} of the way to its weights by the end; one that is evaluated and that no code changes",
+    f"{_FOLLOWED:.0%} of the way to its weights by the end; one that is evaluated and that no code changes; a loop "
+    "around the training loop that runs another network and not the one that is trained",
     run=_run,
     quick=False,
     explains="model.unused-parameters model.frozen-parameters data.shift data.label-map fit.overfit fit.underfit",

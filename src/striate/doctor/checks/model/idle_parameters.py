@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.heads import written
 from striate.doctor.checks.model.origins import are_untrained
+from striate.doctor.checks.model.other_networks import untrained_helpers
 from striate.doctor.checks.model.variants import said, tried
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -143,6 +144,24 @@ def _find_frozen_parameters(evidence: Evidence) -> Iterator[Finding]:
     yield _finding(loud if better else quiet, list(frozen), measured, said(remedy, "with all of them trained"))
 
 
+def _find_untrained_layers(evidence: Evidence) -> Iterator[Finding]:
+    found = list(_find_frozen_parameters(evidence))
+    yield from found
+    for name, where, numbers in untrained_helpers(evidence) if evidence.setup.source is not None and not found else ():
+        yield Finding(
+            code=FROZEN_PARAMETERS_CODE,
+            severity="warning",
+            where=where,
+            measured=f"each step runs `{name}`, another network than the one that is trained: its "
+            f"{several(numbers, 'weight')} look as they were initialized, and nothing in the loop trains them",
+            threshold=FROZEN_PARAMETERS.threshold,
+            why="What it gives is random: a student learns nothing of such a teacher, and features of it mean nothing.",
+            remedy=f"train `{name}` before, or load its weights: `{name}.load_state_dict(torch.load(...))`; if another "
+            "network was trained for this, hand that one on.",
+        )
+        return
+
+
 def _switched_modules(model: nn.Module) -> dict[str, bool]:
     """Modules that were given an attribute `requires_grad`, which torch does not read, where their parameters are not
     as it says."""
@@ -203,8 +222,9 @@ FROZEN_PARAMETERS = Check(
     question="Are layers frozen that never learned anything?",
     threshold=f"{SHARE:.0%} of the weights in use frozen, distributed as initializations are, and a training of all "
     f"of them that gets a loss 1.25 times smaller (from {MOST:.0%} on, also without); or an attribute `requires_grad` "
-    "of a module, which torch does not read",
-    run=_find_frozen_parameters,
+    "of a module, which torch does not read; another network in the loop with weights as initialized that nothing "
+    "trains",
+    run=_find_untrained_layers,
     quick=False,
     explains=(
         "model.collapsed model.redundant-filters model.vanishing-gradient optim.lr-too-low optim.no-step "

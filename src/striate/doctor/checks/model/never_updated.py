@@ -25,12 +25,12 @@ def evaluated_and_left(evidence: Evidence) -> Iterator[tuple[str, str]]:
     if not shapes or not are_untrained(model, {name for name, _ in model.named_parameters()}):
         return  # what was trained before may be compared with
     own = {id(tensor) for tensor in model.parameters()}
-    for name, thing in _named(source):
+    for name, thing in networks_by_name(source):
         tensors = {_plain(key): tensor for key, tensor in thing.named_parameters()}
         if {key: t.shape for key, t in tensors.items()} != shapes or any(id(t) in own for t in tensors.values()):
             continue
         runs: list[Site] = []
-        if _stored_once(source, name) and _runs_only(source, list(_reads(source, name)), runs):
+        if _stored_once(source, name) and _runs_only(source, list(reads_of(source, name)), runs):
             yield name, runs[0].where
             return
     yield from _made_anew(source, model)
@@ -44,7 +44,7 @@ def _made_anew(source: ScriptSource, model: nn.Module) -> Iterator[tuple[str, st
         if site.often != "epoch" or not isinstance(target, ast.Name) or not source.loops_of(site.node):
             continue
         runs: list[Site] = []
-        reads = [(site.file, node) for _, node in _reads(source, target.id, source.scope_of(site.node))]
+        reads = [(site.file, node) for _, node in reads_of(source, target.id, source.scope_of(site.node))]
         if _runs_only(source, reads, runs):
             yield target.id, runs[0].where
             return
@@ -52,7 +52,7 @@ def _made_anew(source: ScriptSource, model: nn.Module) -> Iterator[tuple[str, st
 
 def _runs_only(source: ScriptSource, reads: list[tuple[str, ast.expr]], runs: list[Site]) -> bool:
     """Whether a network is run, and nothing changes its weights; where it is run is added to `runs`."""
-    kept = all(_is_harmless(source, node, file, runs, _DEEPEST) for file, node in reads)
+    kept = all(is_harmless(source, node, file, runs, _DEEPEST) for file, node in reads)
     return kept and bool(runs) and all(run.often != "batch" for run in runs)
 
 
@@ -61,7 +61,8 @@ def _plain(name: str) -> str:
     return name.removeprefix("module.").removeprefix("module.")
 
 
-def _named(source: ScriptSource) -> Iterator[tuple[str, nn.Module]]:
+def networks_by_name(source: ScriptSource) -> Iterator[tuple[str, nn.Module]]:
+    """The networks that the running functions can see, and those that the user's objects hold."""
     for name, value in list(source.names.items()):
         held: list[tuple[str, Any]] = [(name, value)]
         if type(value).__module__ == "__main__" and hasattr(value, "__dict__") and not isinstance(value, nn.Module):
@@ -84,9 +85,12 @@ def _name(node: ast.AST) -> str:
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
 
 
-def _reads(source: ScriptSource, name: str, within: ast.AST | None = None) -> Iterator[tuple[str, ast.expr]]:
-    """Where a variable or an attribute of this name is read; not in functions with a parameter of the name."""
+def reads_of(source: ScriptSource, name: str, within: ast.AST | None = None) -> Iterator[tuple[str, ast.expr]]:
+    """Where a variable or an attribute of this name is read, in one function or in all without a parameter of the
+    name."""
     for file, tree in source.trees.items():
+        if within is not None and not any(node is within for node in ast.walk(tree)):
+            continue
         for node in ast.walk(within if within is not None else tree):
             if isinstance(node, ast.Name | ast.Attribute) and _name(node) == name and isinstance(node.ctx, ast.Load):
                 function = source.function_of(node)
@@ -94,17 +98,17 @@ def _reads(source: ScriptSource, name: str, within: ast.AST | None = None) -> It
                 given = [] if arguments is None else [*arguments.args, *arguments.kwonlyargs]
                 if within is not None or isinstance(node, ast.Attribute) or name not in [part.arg for part in given]:
                     yield file, node
-        if within is not None:
-            return
 
 
-def _is_harmless(source: ScriptSource, node: ast.expr, file: str, runs: list[Site], depth: int) -> bool:
+def is_harmless(source: ScriptSource, node: ast.expr, file: str, runs: list[Site], depth: int) -> bool:
     """Whether what is done with a network in one place leaves its weights; where it is run is added to `runs`."""
     outer = source.parent(node)
     if isinstance(outer, ast.Attribute):
         if outer.attr == "module":
-            return _is_harmless(source, outer, file, runs, depth)
+            return is_harmless(source, outer, file, runs, depth)
         call = source.parent(outer)
+        if outer.attr == "parameters" and call is not None:
+            return _only_freezes(source.parent(call))
         if outer.attr == "state_dict" and call is not None:  # its tensors are the network's own
             taker = source.parent(call)
             taker = source.parent(taker) if isinstance(taker, ast.Dict) else taker
@@ -124,10 +128,24 @@ def _is_harmless(source: ScriptSource, node: ast.expr, file: str, runs: list[Sit
     functions = source.functions_of(outer) if depth else []
     for function in functions:
         parameter = source.parameter_of(function, outer, node)
-        uses = list(_reads(source, parameter, function)) if parameter else []
-        if not uses or not all(_is_harmless(source, use, file, runs, depth - 1) for _, use in uses):
+        uses = list(reads_of(source, parameter, function)) if parameter else []
+        if not uses or not all(is_harmless(source, use, file, runs, depth - 1) for _, use in uses):
             return False
     return bool(functions)
+
+
+def _only_freezes(loop: ast.AST | None) -> bool:
+    """Whether it is a loop `for p in net.parameters()` that sets `requires_grad` and nothing else."""
+    if not isinstance(loop, ast.For):
+        return False
+    changed: list[ast.expr] = []
+    for node in loop.body:
+        if isinstance(node, ast.Assign):
+            changed.append(node.targets[0])
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            changed.append(node.value.func)
+    names = [part.attr.removesuffix("_") for part in changed if isinstance(part, ast.Attribute)]
+    return len(names) == len(loop.body) and set(names) == {"requires_grad"}
 
 
 def share_followed(before: dict[str, torch.Tensor], now: dict[str, torch.Tensor], model: nn.Module) -> float | None:
