@@ -33,10 +33,11 @@ def test_boxes_are_drawn_over_an_image_and_the_threshold_moved(
     page.get_by_text("one.png, 144 × 96 pixels").wait_for()
     slider = page.get_by_label("Score from which on an object is drawn")
     slider.fill("0.02")
+    counts = "document.querySelectorAll('.marks .outline').length"
+    page.wait_for_function(f"{counts} > 0 && {counts} === document.querySelectorAll('tbody tr').length")
     many = page.locator(".marks .outline").count()
-    assert many == page.locator("tbody tr").count() > 0
     slider.fill("0.99")
-    assert page.locator(".marks .outline").count() < many
+    page.wait_for_function(f"{counts} < {many}")
     assert "threshold=0.99" in page.url
     slider.fill("0.02")
     page.locator("tbody button").first.click()
