@@ -147,7 +147,10 @@ def _find_frozen_parameters(evidence: Evidence) -> Iterator[Finding]:
 def _find_untrained_layers(evidence: Evidence) -> Iterator[Finding]:
     found = list(_find_frozen_parameters(evidence))
     yield from found
-    for name, where, numbers in untrained_helpers(evidence) if evidence.setup.source is not None and not found else ():
+    # Without targets of its own, data may get those of a random network on purpose.
+    if found or evidence.setup.source is None or evidence.samples.y is None:
+        return
+    for name, where, numbers in untrained_helpers(evidence):
         yield Finding(
             code=FROZEN_PARAMETERS_CODE,
             severity="warning",
