@@ -29,6 +29,14 @@ def explain(run: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple
     return call
 
 
+@pytest.mark.parametrize("words", [("--at", "3,4"), ("-x",)])
+def test_an_unknown_option_is_no_image(explain, same_photos: Path, words: tuple[str, ...]) -> None:
+    code, out, err = explain(same_photos / "red" / "003.png", *words)
+    assert (code, out) == (2, "")
+    assert f"Unknown option: {words[0]}" in err
+    assert not list(Path().iterdir())
+
+
 def test_a_page_is_written_beside_what_is_said(explain, same_photos: Path) -> None:
     image = same_photos / "red" / "003.png"
     code, out, err = explain(image, "--method", "integrated-gradients")

@@ -101,10 +101,13 @@ def explain(
 def _every(image: str, images: tuple[str, ...]) -> list[str]:
     """The images, with those in folders."""
     from striate.data.predict_inputs import list_inputs
-    from striate.errors import DataError
+    from striate.errors import DataError, UsageError
 
     found: list[str] = []
     for one in (image, *images):
+        if re.match(r"-+[A-Za-z]", one):  # a row may begin with -1.5
+            given, help_of = f"Unknown option: {one}", "striate explain --help"
+            raise UsageError("striate explain", given, f"what `{help_of}` lists", help_of)
         inside = list_inputs([one])[0] if Path(one).is_dir() else (one,)
         if not inside:
             raise DataError(one, "a folder without images", "images, or folders of them", "name another folder")
