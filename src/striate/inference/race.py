@@ -6,7 +6,7 @@ Candidates take turns, so that whatever else the machine does slows all of them 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Container, Hashable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from striate.errors import reason_of
 
-AHEAD = 0.03  # a smaller gain is not worth another way to compute
+AHEAD = 0.02  # a smaller gain is not worth another way to compute
 FEWEST = 3  # rounds
 _HOPELESS_AT_ONCE, _HOPELESS = 1.6, 1.15
 _ROUNDS_TO_TELL = 2
@@ -60,7 +60,7 @@ class Timing:
 
 
 def is_ahead(one: Timing, other: Timing) -> bool:
-    """Whether `one` is faster than `other` by 3 % and by more than either is uncertain: else, both may be the same.
+    """Whether `one` is faster than `other` by 2 % and by more than either is uncertain: else, both may be the same.
 
     Candidates take turns, so a machine that slows down slows both.
     """
@@ -81,14 +81,14 @@ def race(
     *,
     fewest: int = FEWEST,
     most: int = _ROUNDS,
-    warm: bool = False,
+    warm: Container[C] = (),
 ) -> tuple[dict[C, Timing], dict[C, str]]:
     """Times of those that could be timed, and why the others failed.
 
     `measure` gives the seconds that a candidate takes for so many steps; a step takes `about` seconds, and every
     candidate takes turns of the same number of steps. Ends after the `most` rounds, or when `seconds` are over, but not
     before the `fewest`; what is far behind is left out of the later rounds, but for the first candidate, which the
-    others are compared with. `warm`: whether all have computed before.
+    others are compared with. `warm`: those that have computed before.
     """
     count = max(1, round(_TURN / max(about, 1e-5)))
     timings: dict[C, Timing] = {}
@@ -98,7 +98,7 @@ def race(
     for number in range(most):
         for candidate in list(alive):
             try:
-                if number == 0 and not warm:
+                if number == 0 and candidate not in warm:
                     first = measure(candidate, 1)  # pays for allocation and the choice of kernels
                     if first > _LOST * max(about, 1e-3):
                         timings[candidate] = Timing((first,))

@@ -138,7 +138,7 @@ def _duel(work: Workload, request: ExecutionConfig, found: Probe, offers: Offers
 def _untimed(
     work: Workload, request: ExecutionConfig, found: Probe, offers: Offers, now: Load, started: float
 ) -> Planned:
-    usual, likely = work.config.execution, offers.likely()
+    usual, likely = work.config.execution, [*offers.likely(), replace(offers.plain, allocator=offers.allocator)]
     if not now.busy:  # for as long as the probe took; the run began with fewer threads if they were for a moment
         likely = [replace(one, threads=max(offers.threads)) for one in likely]
     search = Search(found, offers)

@@ -23,7 +23,7 @@ _LONG_ROUNDS = 2  # of steps that are long: the machine disturbs them less
 _ROOMY = 20  # plain steps that fit into the time for the arithmetic: enough to try fp32 in other ways, too
 _BY_FAR = 1.6  # times as fast as plain: no other way to compute fp32 gains as much
 _CLOSE = 1.35  # times what the fastest takes: a part of a batch may put them in another order than the whole
-LONG_STEP = 0.05  # seconds: the threads of a longer one have enough to do
+LONG_STEP = 0.03  # seconds: the threads of a longer one have enough to do
 _CHECKED = 32  # samples of a batch whose results are compared: more take longer and show no more
 
 
@@ -114,7 +114,8 @@ class Search:
         """Check, then time together, those that were not refused; an earlier time is replaced."""
         accepted = [one for one in dict.fromkeys(candidates) if self.accepts(one)]
         fewest = fewest or (FEWEST if self.probe.about < LONG_STEP else _LONG_ROUNDS)
-        timings, failed = race(self.probe.trials.seconds, accepted, seconds, self.probe.about, fewest=fewest)
+        measure, about = self.probe.trials.seconds, self.probe.about
+        timings, failed = race(measure, accepted, seconds, about, fewest=fewest, warm=set(self.timings))
         self.agreements |= failed
         # An incumbent that was timed beside new ones has a time that can be compared with theirs, no other.
         for one, timing in timings.items():
