@@ -193,17 +193,13 @@ SHARE = 0.02
 MOST = 10.0
 LEAST = 0.3
 """Seconds: in less nothing certain can be said."""
-FEWEST_STEPS = 200
-"""Of a run: the three that are made to see how long one takes are then less than SHARE of it."""
 
 
 def pre_checked(prepared: Prepared) -> Prepared:
     """The same training with the errors that a quick examination found among its findings. Bits of the run do not
-    depend on it. Short runs, networks that learn by rules of their own, and several processes are let pass."""
+    depend on it."""
     config = prepared.config
     steps = config.budget.steps or 0
-    if steps < FEWEST_STEPS or config.optim.name == "own-rule" or (config.execution.processes or 1) > 1:
-        return prepared
     began = perf_counter()
     setup = setup_of(prepared)
     try:

@@ -15,7 +15,6 @@ from torch import nn
 
 from striate import notebook
 from striate.api.announcing import announce_decisions, announcer
-from striate.api.diagnosing import pre_checked
 from striate.api.following import follow_run, tell_beginning, tell_end
 from striate.api.keywords import known_keywords
 from striate.api.networks import load
@@ -198,6 +197,22 @@ def train_config(
         return _train(config, module, out, console, quiet, started, meeting, reader)
 
 
+LEAST_STEPS = 200
+"""Of a run that is looked at before: the three that show how long one takes are then a small share of it."""
+
+
+def _pre_checked(prepared: Prepared) -> Prepared:
+    """With the errors that a quick examination finds. Short runs, networks that learn by rules of their own, and
+    several processes are let pass, without the third of a second that it takes to load the doctor."""
+    config = prepared.config
+    short = (config.budget.steps or 0) < LEAST_STEPS
+    if short or config.optim.name == "own-rule" or (config.execution.processes or 1) > 1:
+        return prepared
+    from striate.api.diagnosing import pre_checked
+
+    return pre_checked(prepared)
+
+
 def _train(
     config: Config,
     module: nn.Module | None,
@@ -224,7 +239,7 @@ def _train(
         prepared = prepare(
             config, module, seconds_spent=lambda: monotonic() - started, announce=announce, forecast=True
         )
-    prepared = pre_checked(prepared)
+    prepared = _pre_checked(prepared)
     model = "module" if prepared.network_name is None else prepared.network_name
     run = create_run(out, f"{prepared.data.name}-{model if len(model) <= 24 else 'custom'}")
     with owned(run.path, announce):

@@ -181,7 +181,9 @@ def _rates(batch: torch.Tensor, networks: Sequence[Network], seconds: float) -> 
         return sum(_seconds(batch, networks[number]) for _ in range(count))
 
     about = seconds / (_PAIRS * len(networks))
-    timings, failed = race(measure, range(len(networks)), seconds, about, fewest=1, most=_PAIRS, warm=range(len(networks)))
+    timings, failed = race(
+        measure, range(len(networks)), seconds, about, fewest=1, most=_PAIRS, warm=range(len(networks))
+    )
     if failed:
         raise RuntimeError(next(iter(failed.values())))
     return tuple(len(batch) / timings[number].fastest for number in range(len(networks)))

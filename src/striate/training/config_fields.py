@@ -84,6 +84,7 @@ def config_fields() -> dict[str, Field]:
     return found
 
 
+@cache
 def sections() -> dict[str, str]:
     """Each section of the configuration and what it is, in order."""
     return {name: _heading(inspect.getdoc(kind) or "") for name, kind in _sections(Config, "")}

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import t
 from torch import nn
 
 from striate.data.counter_random import hash_key
@@ -61,6 +60,8 @@ def mean_interval(returns: np.ndarray) -> Interval:
     values = np.asarray(returns, np.float64)
     if len(values) >= FEW:
         return percentile_interval(resampled_means(values))
+    from scipy.stats import t  # takes half a second to load
+
     half = float(t.ppf((1 + LEVEL) / 2, max(len(values) - 1, 1)) * values.std(ddof=min(len(values) - 1, 1)))
     half /= len(values) ** 0.5
     return Interval(float(values.mean()) - half, float(values.mean()) + half, LEVEL, "Student")

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from striate.data.annotations.boxes import CLASS, NO_OBJECT
 from striate.tasks.detect.average_precision import SCORE
@@ -49,6 +48,8 @@ def _rows(
     area = np.bincount(numbers.ravel())
     totals = [np.bincount(numbers.ravel(), each.ravel(), len(area)) for each in shares]
     means = (np.stack(totals) / np.maximum(area, 1))[:, 1:]
+    from scipy import ndimage  # a fifth of a second to load
+
     kinds, scores, parts = means.argmax(0), means.max(0) * agreed, ndimage.find_objects(numbers)
     found: list[NDArray[np.float32]] = []
     for place in np.argsort(-scores, kind="stable")[:most].tolist():

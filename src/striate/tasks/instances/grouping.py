@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch.nn import functional
 
 OFFSET = 2
@@ -85,6 +84,8 @@ def grouped(likely: NDArray[np.float32], offset: torch.Tensor, typical: float) -
     ends = _followed(offset, inside)
     column, row = (np.clip(ends[k].astype(np.int64), 0, side - 1) for k, side in enumerate((width, height)))
     met = np.bincount(row * width + column, minlength=height * width).reshape(height, width)
+    from scipy import ndimage  # a fifth of a second to load
+
     centers, count = ndimage.label(_around(met) >= FEWEST, np.ones((3, 3)))
     if not count:
         return numbers
