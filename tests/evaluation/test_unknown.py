@@ -55,9 +55,9 @@ def _said(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0) -> 
 def test_unknown_things_are_told_from_known_ones(run: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     other = _pictures(tmp_path / "other", {"gray": (110, 110, 110), "white": (230, 230, 230)}, 15)
     found = _said(capsys, "eval", run, "--unknown", other)
-    assert set(found["scores"]) == {"both", "probability", "features"}
+    assert set(found["scores"]) == {"all", "probability", "features", "layers"}
     assert (found["n_unknown"], found["n_known"]) == (30, 48)
-    assert found["auroc"] == found["scores"]["both"]["auroc"] > 0.8
+    assert found["auroc"] == found["scores"]["all"]["auroc"] > 0.8
     assert 0 <= found["fpr95"] <= 1
     low, high = found["auroc_interval"]
     assert low <= found["auroc"] <= high

@@ -17,39 +17,69 @@ from striate.evaluation.similarity.nearest import search_exactly
 from striate.evaluation.similarity.vectors import Vectors, compute_vectors
 from striate.statistics.conformal import Conformal, Detected, calibrate, detection, fewest_for
 from striate.training.trained import Trained
+from striate.visualize.inside.passes import batches as batches_of
+from striate.visualize.inside.passes import layer_outputs, spread
 from striate.wording import filled, percent, several
 
 BANK = 5_000
 """So many training samples at most, evenly spread, that features are compared with."""
 _NEIGHBOR = 10
 _BATCH = 256
+_LAYERS, _UNITS = 8, 128
+"""Layers whose outputs are summed up, and units of each, both evenly spread."""
 SCORES = {
-    "both": "the lower of the two others, each as a share of validation samples that have less",
+    "all": "the lowest of the others, each as a share of validation samples that have less",
     "probability": "the probability of the most probable class",
     "features": f"the cosine with the {_NEIGHBOR}th nearest of the training samples, by the features",
+    "layers": f"minus the distance to the {_NEIGHBOR}th nearest of them, by mean and deviation of maps in all depths",
 }
 
 
 @dataclass(frozen=True, eq=False)
 class Signals:
-    """Of samples: their unit `features` (N, F), and the `probabilities` (N, K) of classes, where the task has such."""
+    """Of samples: their unit `features` (N, F), the mean and deviation of outputs of `layers` (N, L), and the
+    `probabilities` (N, K) of classes, where the task has such."""
 
     features: Vectors
+    layers: Vectors
     probabilities: NDArray[np.float32] | None
 
 
 def signals_of(trained: Trained, inputs: Iterable[NDArray[Any]]) -> Signals:
     """Of batches of raw inputs (B, …)."""
-    features, decoded = [], []
+    features, layers, decoded = [], [], []
     for raw in inputs:
         features.append(compute_vectors(trained, raw)[0])
+        layers.append(_of_layers(trained, raw))
         if not trained.task.gives_vector:
             decoded.append(trained.decode(torch.from_numpy(raw)).numpy())
-    stacked = np.concatenate(features)
-    if not decoded:
-        return Signals(stacked, None)
-    found = np.concatenate(decoded)
-    return Signals(stacked, found if trained.task.predicted(found) is not None else None)
+    vectors = np.concatenate(features), np.concatenate(layers)
+    found = np.concatenate(decoded) if decoded else None
+    return Signals(*vectors, found if found is not None and trained.task.predicted(found) is not None else None)
+
+
+def _of_layers(trained: Trained, inputs: NDArray[Any]) -> Vectors:
+    """(N, L) what the layers of the network give, in few numbers: of maps mean and standard deviation over positions.
+    Source: K. Lee et al., "A simple unified framework for detecting out-of-distribution samples", NeurIPS 2018, for
+    looking at all depths."""
+    raw = torch.from_numpy(inputs)
+    x = trained.normalization.on(trained.device, raw.ndim)(raw.to(trained.device))
+    names = [one.name for one in layer_outputs(trained.module, x[:1], part=_summed_up)][:-1]
+    chosen = [names[place] for place in spread(len(names), _LAYERS)] if names else []
+    parts = [
+        torch.cat([one.values for one in layer_outputs(trained.module, part, chosen, part=_summed_up)], 1)
+        for part in (batches_of(x) if chosen else ())
+    ]
+    return torch.cat(parts).cpu().numpy() if parts else np.zeros((len(inputs), 1), np.float32)
+
+
+def _summed_up(values: torch.Tensor) -> torch.Tensor:
+    """(B, at most 2 · 128) of (B, C, …)."""
+    some = values[:, spread(values.shape[1], _UNITS).to(values.device)].float()
+    if some.ndim == 2:
+        return some
+    flat = some.flatten(2)
+    return torch.cat([flat.mean(2), flat.std(2, correction=0)], 1)
 
 
 def inputs_of(split: Split, most: int | None = None) -> Iterator[NDArray[Any]]:
@@ -62,17 +92,17 @@ def inputs_of(split: Split, most: int | None = None) -> Iterator[NDArray[Any]]:
 
 @dataclass(frozen=True, eq=False)
 class Familiar:
-    """What a network was trained on, to be compared with: features of training samples, the signals of validation
-    samples, and their scores in rising order."""
+    """What a network was trained on, to be compared with: the signals of training samples (`bank`), those of
+    validation samples, and their scores in rising order."""
 
-    bank: Vectors
+    bank: Signals
     val: Signals
     calibration: Mapping[str, NDArray[np.float64]]
 
     @staticmethod
     def of(trained: Trained, train: Split, val: Split) -> Familiar:
         """From the splits of the run's own data."""
-        bank = signals_of(trained, inputs_of(train, BANK)).features
+        bank = signals_of(trained, inputs_of(train, BANK))
         signals = signals_of(trained, inputs_of(val))
         scores = raw_scores(bank, signals)
         return Familiar(bank, signals, {name: np.sort(values) for name, values in scores.items()})
@@ -80,22 +110,32 @@ class Familiar:
     def scores(self, signals: Signals) -> dict[str, NDArray[np.float64]]:
         """(N,) of each of `SCORES` that there is, higher for what is known."""
         found = raw_scores(self.bank, signals)
-        if "probability" not in found:
-            return found
         shares = [
             (np.searchsorted(self.calibration[name], values, "right") + values * 1e-9) / len(self.calibration[name])
             for name, values in found.items()
         ]
-        return {"both": np.minimum(*shares), **found}
+        return {"all": np.min(shares, 0), **found}
 
 
-def raw_scores(bank: Vectors, signals: Signals) -> dict[str, NDArray[np.float64]]:
-    """`probability`, where there are classes, and `features`."""
-    count = min(_NEIGHBOR, len(bank))
-    near = search_exactly(bank, signals.features, count)[1][:, -1].astype(np.float64)
+def raw_scores(bank: Signals, signals: Signals) -> dict[str, NDArray[np.float64]]:
+    """`probability`, where there are classes, `features` and `layers`."""
+    count = min(_NEIGHBOR, len(bank.features))
+    near = search_exactly(bank.features, signals.features, count)[1][:, -1].astype(np.float64)
+    found = {"features": near, "layers": -_distances(bank.layers, signals.layers, count)}
     if signals.probabilities is None:
-        return {"features": near}
-    return {"probability": signals.probabilities.max(1).astype(np.float64), "features": near}
+        return found
+    return {"probability": signals.probabilities.max(1).astype(np.float64), **found}
+
+
+def _distances(bank: Vectors, vectors: Vectors, count: int) -> NDArray[np.float64]:
+    """(N,) from each to the `count`-th nearest of `bank`, in deviations of the bank's numbers."""
+    mean, deviation = bank.mean(0), bank.std(0)
+    deviation = np.where(deviation > 0, deviation, 1)
+    known, new = (bank - mean) / deviation, (vectors - mean) / deviation
+    # ‖new − known‖² = ‖new‖² − 2 (new · known − ‖known‖² / 2): the nearest has the largest product.
+    known = np.column_stack([known, np.square(known).sum(1)])
+    products = search_exactly(known, np.column_stack([new, np.full(len(new), -0.5, np.float32)]), count)[1][:, -1]
+    return np.sqrt(np.maximum(np.square(new).sum(1) - 2 * products, 0)).astype(np.float64)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ PATCHES, HEAVY = 2, 1e9  # of volumes; multiply–accumulates of one, from which
 WATCHED = 32  # whole images: after each epoch of windows, all of them would take a third of its time
 WATCHING = 0.25  # of the pixels of an epoch's windows, so many may be those of validation: a tenth of its time
 ENOUGH = 10_000  # training samples measured at the end: the 95 % interval of a share is ±1 point at most
+FEWEST = 300  # … and ±6 points
+MEASURED_SHARE = 10  # of the samples that training passes through, one of so many
 
 # For batches of about a hundred: measured on mnist5k with mnist-cnn and mlp(64,32); SGD's is that of He et al. 2015.
 # The trust coefficient of LARS, 0.001, is part of its step.
@@ -43,10 +45,12 @@ def standard(facts: Facts, request: Config) -> Choice:
     keep, reason = which_epoch(facts)
     if not request.auxiliary.task:
         keep, reason = "last", {"keep": "result: the last epoch, since validation measures a task that is not learned"}
-    most = WATCHED if facts.windows else ENOUGH
     steps = request.budget.steps or (request.budget.epochs or usual_epochs) * -(
         -facts.samples // (request.batch or batch)
     )
+    most = WATCHED if facts.windows else ENOUGH
+    if not facts.windows and request.budget.minutes is None:
+        most = min(most, max(FEWEST, steps * (request.batch or batch) // MEASURED_SHARE))
     return Choice(
         optimizer=name,
         lr=lr,
