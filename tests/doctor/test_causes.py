@@ -29,7 +29,7 @@ def test_the_codes_are_those_that_are_promised() -> None:
         "optim": "lr-too-high lr-too-low lr-schedule clip-too-small missing-zero-grad parameters-missing "
         "weight-decay-too-high gradient-wrong no-step low-precision accumulation clip-order "
         "scheduler-calls scaler-order",
-        "eval": "mode wrong-axis threshold wrong-count batch-means",
+        "eval": "mode wrong-axis threshold wrong-count batch-means worst-kept",
         "reward": "never-seen scale terminal-lost truncated-terminal off-by-one target-stale no-exploration endless",
         "fit": "overfit underfit plateau cannot-overfit-batch",
         "speed": "input-bound slow-plan sync-every-step small-batch",

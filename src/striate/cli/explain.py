@@ -158,7 +158,8 @@ def _explain(
         out = _page(image)
     if out is not None:
         refuse_picture_path(out, force=force, endings=(".html", ".htm"))
-    print_note("several maps, each with its checks: this may take a minute")
+    if method == "auto":
+        print_note("several maps, each with its checks: this may take minutes; --method grad-cam makes one")
     with results_only(json):
         explained = explain_image(run, image, method, **rule)
     if out is not None:

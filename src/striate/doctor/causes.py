@@ -36,7 +36,7 @@ _ORDER = """
     optim.weight-decay-too-high model.exploding-gradient model.saturated
     model.dead-units model.vanishing-gradient model.too-small model.shrinks-too-fast model.receptive-field
     model.collapsed optim.lr-too-high optim.lr-too-low
-    eval.mode eval.wrong-axis eval.threshold eval.wrong-count eval.batch-means data.same-order
+    eval.mode eval.wrong-axis eval.threshold eval.wrong-count eval.batch-means eval.worst-kept data.same-order
 """
 FIRST = tuple(_ORDER.split())
 """Codes from the most certain and fundamental to what only shows itself; others follow in the order they were found."""

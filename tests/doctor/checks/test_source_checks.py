@@ -18,6 +18,7 @@ from quick import few_quick
 from remedies_tried import try_remedy
 from striate.doctor.checks.data.same_order import SAME_ORDER
 from striate.doctor.checks.eval.averages import BATCH_MEANS, WRONG_COUNT
+from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.modes import MODE
 from striate.doctor.checks.eval.predicted import THRESHOLD, WRONG_AXIS
 from striate.doctor.checks.loss.class_weights import CLASS_WEIGHTS
@@ -31,7 +32,7 @@ from striate.doctor.setup.preserved_state import state_preserved
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import make_setup
 
-CHECKS = (MODE, WRONG_AXIS, THRESHOLD, WRONG_COUNT, BATCH_MEANS, CLIP_ORDER, SCHEDULER_CALLS, CLEARED)
+CHECKS = (MODE, WRONG_AXIS, THRESHOLD, WRONG_COUNT, BATCH_MEANS, WORST_KEPT, CLIP_ORDER, SCHEDULER_CALLS, CLEARED)
 SCRIPT = """
 scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 10)
 for epoch in range(5):
@@ -53,6 +54,8 @@ for epoch in range(5):
             correct += (predicted == y).sum().item()
             total += len(y)
     accuracy = correct / total
+    if accuracy > best_accuracy:
+        best_accuracy = accuracy
     scheduler.step()
 """
 FAULTS = {
@@ -66,6 +69,12 @@ FAULTS = {
         "correct += (predicted == y).sum().item()\n            total += len(y)\n    accuracy = correct / total",
         "correct += (predicted == y).float().mean()\n    accuracy = correct / len(val_loader)",
         "`correct / total`",
+    ),
+    "eval.worst-kept": ("accuracy > best_accuracy", "accuracy < best_accuracy", "compare the other way, `>`"),
+    "eval.wrong-count, earlier epochs": (
+        "correct, total = 0, 0\n    with",
+        "with",
+        "anew before the loop",
     ),
     "optim.clip-order, scaled": ("        scaler.unscale_(optimizer)\n", "", "`scaler.unscale_(optimizer)` before"),
     "optim.clip-order, late": (

@@ -24,7 +24,8 @@ def classes_of(outputs: torch.Tensor | None, targets: torch.Tensor | None) -> to
         return None
     outputs = outputs.detach()
     if outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 1 and not targets.is_floating_point():
-        return outputs.argmax(1) if outputs.shape[2:] == targets.shape[1:] and len(outputs) == len(targets) else None
+        fits = outputs.shape[2:] == targets.shape[1:] and len(outputs) == len(targets) and not are_directions(outputs)
+        return outputs.argmax(1) if fits else None
     if outputs.numel() == targets.numel() == len(targets) and bool(((targets == 0) | (targets == 1)).all()):
         flat = outputs.reshape(targets.shape)
         limit = 0.5 if bool(((flat >= 0) & (flat <= 1)).all()) else 0.0
@@ -32,7 +33,14 @@ def classes_of(outputs: torch.Tensor | None, targets: torch.Tensor | None) -> to
     return None
 
 
-_SURE = 1e-12
+def are_directions(outputs: torch.Tensor) -> bool:
+    """Whether outputs (N, K) are vectors of length 1, as embeddings are: their largest number names no class."""
+    if outputs.ndim != 2 or outputs.shape[1] < _FEWEST_NUMBERS:
+        return False
+    return float((outputs.detach().double().norm(dim=1) - 1).abs().max()) < 1e-3
+
+
+_SURE, _FEWEST_NUMBERS = 1e-12, 8
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,8 @@ def quality(outputs: torch.Tensor, targets: torch.Tensor | None) -> Quality | No
         targets = targets[:, 0]
     if outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 1 and len(outputs) == len(targets):
         if not targets.is_floating_point():
-            return _classes(outputs, targets.long()) if outputs.shape[2:] == targets.shape[1:] else None
+            fits = outputs.shape[2:] == targets.shape[1:] and not are_directions(outputs)
+            return _classes(outputs, targets.long()) if fits else None
         return _numbers(outputs, targets) if targets.ndim == 1 else None
     if outputs.numel() != targets.numel():
         return None

@@ -95,6 +95,9 @@ class ScriptSource:
         calls = [part for part in ast.walk(node) if isinstance(part, ast.Call)]
         if any(called(call) not in ("len", "range") for call in calls):
             return None
+        hidden = self._made_in(self.function_of(node)) - self._given(node).keys() - more.keys()
+        if any(isinstance(part, ast.Name) and part.id in hidden for part in ast.walk(node)):
+            return None
         try:
             return eval(compile(ast.Expression(node), "<striate>", "eval"), {**self.names, **self._given(node), **more})
         except Exception:  # the user's expression
@@ -195,6 +198,40 @@ class ScriptSource:
             self._values_given[function] = self._read_given(function)
             self._being_read.discard(function)
         return self._values_given[function]
+
+    def _made_in(self, function: Function | None) -> set[str]:
+        """Names that a function gives values to itself, which at the first step were none, or those of others of the
+        same name, since it was not running."""
+        if function is None or function in self._on_stack:
+            return set()
+        return {
+            part.id for part in ast.walk(function) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
+        }
+
+    @cached_property
+    def _on_stack(self) -> set[ast.AST]:
+        """Functions that were running: those that the training loop stands in, and whoever calls them."""
+        loop, first, last = self.loop
+        found: set[ast.AST] = set()
+        awaiting = [
+            node
+            for file, tree in self.trees.items()
+            for node in ast.walk(tree)
+            if isinstance(node, Function)
+            and (
+                (file == loop and node.lineno <= first and last <= (node.end_lineno or 0))
+                or (file, _first_line(node)) in self.running
+            )
+        ]
+        while awaiting:
+            function = awaiting.pop()
+            if function not in found:
+                found.add(function)
+                calls = (
+                    node for tree in self.trees.values() for node in ast.walk(tree) if called(node) == function.name
+                )
+                awaiting += [caller for call in calls if (caller := self.function_of(call)) is not None]
+        return found
 
     def _read_given(self, function: Function) -> dict[str, Any]:
         file, first, last = self.loop

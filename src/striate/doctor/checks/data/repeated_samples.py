@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from time import perf_counter
 from typing import Any
@@ -56,6 +57,8 @@ def _find_duplicates(evidence: Evidence) -> Iterable[Finding]:
         return
     first = copies_in(x)
     counts = torch.bincount(first)
+    if _bootstrapped(counts[counts > 0]):
+        return
     most = int(counts.argmax())
     rows = (first == most).nonzero().flatten()
     shown = torch.cat([rows[:3], first.unique()[:2]])
@@ -80,6 +83,14 @@ def _find_duplicates(evidence: Evidence) -> Iterable[Finding]:
             command=("data", "check", "DATA"),
         ),
     )
+
+
+def _bootstrapped(counts: torch.Tensor) -> bool:
+    """Whether samples occur as often as where as many as there are were drawn with replacement, as for bagging (Breiman
+    1996): of n, n/e not at all, as many once, half of that twice."""
+    drawn, distinct, once = int(counts.sum()), len(counts), int((counts == 1).sum())
+    room = 4 * (0.1 / drawn) ** 0.5  # four standard deviations of such a share, about
+    return bool(abs(distinct / drawn - (1 - 1 / math.e)) < room and abs(once / drawn - 1 / math.e) < 2 * room)
 
 
 def _same_batch(call: str, batch: int) -> Finding:

@@ -18,6 +18,8 @@ from striate.records import Finding
 from striate.wording import several, show_shape
 
 _SAMPLES, _DRAWS, _NUMBERS = 24, 6, 4096
+_CLEARLY, _FEWEST_CLEAR = 0.5, 8
+"""Of the distance to the second nearest, that to the nearest: so an input is known again, and so many have to be."""
 _TIE, _ALONE = 1e-6, 32
 """Numbers of outputs that are so far from each other, as a share of the largest, and how many are enough to follow."""
 _LIKE = 0.3
@@ -200,11 +202,13 @@ def _of_other_samples(evidence: Evidence) -> Iterator[Finding]:
         return
     if any(not torch.equal(t.sort().values, known.sort().values) for t in given):
         return
-    one, other = (t.detach().cpu().double().flatten(1) for t in (shown, inputs))
-    every = -(-one.shape[1] // _NUMBERS)
-    nearest = torch.cdist(one[:, ::every], other[:, ::every]).argmin(1)
-    right = known[nearest]
-    best = max(float((target == right).double().mean()) for target in given)
+    one, other = (_standardized(t) for t in (shown, inputs))
+    apart, nearest = torch.cdist(one, other).topk(2, largest=False)
+    clear = apart[:, 0] < _CLEARLY * apart[:, 1]
+    if clear.sum() < max(_FEWEST_CLEAR, len(clear) // 2):
+        raise NoEvidence("the step changes inputs so much that it is not seen which is which")
+    right = known[nearest[clear, 0]]
+    best = max(float((target[clear] == right).double().mean()) for target in given)
     chance = float((known.unique(return_counts=True)[1].double() / len(known)).square().sum())
     if best > chance + 0.3:
         return
@@ -219,6 +223,13 @@ def _of_other_samples(evidence: Evidence) -> Iterator[Finding]:
         remedy="take inputs and labels by one index: `index = torch.randperm(len(x)); x, y = x[index], y[index]`; of "
         "mixed inputs `lam * criterion(out, y) + (1 - lam) * criterion(out, y[index])`",
     )
+
+
+def _standardized(samples: torch.Tensor) -> torch.Tensor:
+    """(N, at most _NUMBERS) float64, each sample of mean 0 and deviation 1: the step may scale them."""
+    flat = samples.detach().cpu().double().flatten(1)
+    flat = flat[:, :: -(-flat.shape[1] // _NUMBERS)]
+    return (flat - flat.mean(1, keepdim=True)) / flat.std(1, keepdim=True).clamp_min(1e-12)
 
 
 LEFT_BEHIND = Check(

@@ -133,6 +133,20 @@ def _averages(node: ast.AST, name: str, kind: str) -> bool:
 
 def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
+    for loop, loader, _ in _loops(source):
+        name = None if loader is evidence.setup.train else _never_emptied(source, loop)
+        if name is not None:
+            yield Finding(
+                code="eval.wrong-count",
+                severity="error",
+                where=f"line {loop.lineno}",
+                measured=f"`{name}` is made once, before the epochs, and each evaluation adds to it: what is computed "
+                "from it is of all epochs so far",
+                threshold=WRONG_COUNT.threshold,
+                why="What is printed for an epoch is the mean over this and all earlier ones.",
+                remedy=f"make `{name}` anew before the loop in line {loop.lineno}",
+            )
+            return
     for loop, loader, known in _loops(source):
         counted = _size(loader)
         if counted is None or loader.sampler.__class__.__name__ not in ("SequentialSampler", "RandomSampler"):
@@ -167,6 +181,59 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
         raise
     except NoEvidence:  # its code was read
         return
+
+
+def _never_emptied(source: ScriptSource, loop: ast.For) -> str | None:
+    """What a loop over data adds to in each pass of a loop around it that never makes it anew, though what stands
+    behind uses it."""
+    around = source.loops_of(loop)
+    if not around:
+        return None
+    epochs = around[-1]
+    inside = list(ast.walk(epochs))
+    anew = {
+        part.id
+        for node in inside
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        for part in ast.walk(target)
+        if isinstance(part, ast.Name)
+    }
+    emptied = {
+        ast.unparse(receiver_of(node) or node)
+        for node in inside
+        if isinstance(node, ast.Call) and called(node) in ("clear", "reset")
+    }
+    for name, (_, value) in (_added(loop) | _extended(loop)).items():
+        if isinstance(value, ast.Constant) or name in anew | emptied:
+            continue
+        for node in _after(source, loop, name):
+            if getattr(node, "lineno", 0) <= (epochs.end_lineno or 0) and any(
+                isinstance(part, ast.Name) and part.id == name and not isinstance(source.parent(part), ast.Subscript)
+                for computed in _computed_from(node)
+                for part in ast.walk(computed)
+            ):
+                return name
+    return None
+
+
+def _computed_from(node: ast.AST) -> list[ast.expr]:
+    """What a quotient or a call computes something of."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        return [node.left]
+    calls = isinstance(node, ast.Call) and called(node) not in ("print", "len", "append", "extend", "plot", "save")
+    return list(node.args) if isinstance(node, ast.Call) and calls else []
+
+
+def _extended(loop: ast.For) -> dict[str, tuple[str, ast.expr]]:
+    """By name the lists that each pass of a loop extends, and by what."""
+    return {
+        owner.id: ("list", node.args[0])
+        for node in ast.walk(loop)
+        if isinstance(node, ast.Call) and called(node) == "extend" and node.args
+        for owner in [receiver_of(node)]
+        if isinstance(owner, ast.Name)
+    }
 
 
 def _wrong_result(evidence: Evidence) -> Iterator[Finding]:
@@ -226,7 +293,8 @@ BATCH_MEANS = Check(
 WRONG_COUNT = Check(
     codes=("eval.wrong-count",),
     question="Is a count of right predictions divided by the number of samples?",
-    threshold="a count over a loader's samples, divided by a number that is another than theirs",
+    threshold="a count over a loader's samples, divided by a number that is another than theirs, or begun before the "
+    "epochs and never anew",
     run=_wrong_count,
     of_source=True,
 )

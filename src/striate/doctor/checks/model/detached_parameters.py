@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
 from striate.doctor.evidence.trial_variants import first_argument, replaced
 from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.script_source import called, receiver_of
 from striate.records import Finding
 from striate.wording import listed, listed_names, several
 
@@ -181,6 +183,47 @@ def _find_graph_detached(evidence: Evidence) -> Iterator[Finding]:
             yield _all_cut(graph, f"backward runs, but none of {several(len(used), 'parameter')} gets a gradient")
         elif without:
             yield from _partly(evidence, graph, without)
+        elif evidence.setup.source is not None:
+            yield from _sampled(evidence)
+
+
+_REPARAMETERIZED = frozenset(
+    ("Normal", "LogNormal", "Laplace", "Uniform", "Beta", "Gamma", "Dirichlet", "MultivariateNormal")
+)
+
+
+def _sampled(evidence: Evidence) -> Iterator[Finding]:
+    """Draws from a distribution that the network gives, by `sample()`, where the loss needs `rsample()`: of a policy
+    the gradient goes by `log_prob` instead."""
+    source = evidence.source
+    if source.calls("log_prob"):
+        return
+    for site in source.calls("sample"):
+        drawn = receiver_of(site.node)
+        if isinstance(drawn, ast.Name):
+            made = [n for n in ast.walk(source.scope_of(site.node)) if isinstance(n, ast.Assign)]
+            drawn = next(
+                (n.value for n in made if any(isinstance(t, ast.Name) and t.id == drawn.id for t in n.targets)), None
+            )
+        function = source.function_of(site.node)
+        owner = None if function is None else source.parent(function)
+        within = isinstance(owner, ast.ClassDef) and any(
+            isinstance(part, ast.FunctionDef) and part.name == "forward" for part in owner.body
+        )
+        given = [part for one in getattr(drawn, "args", []) for part in ast.walk(one) if isinstance(part, ast.Name)]
+        if drawn is None or called(drawn) not in _REPARAMETERIZED or not given or not (within or site.often == "batch"):
+            continue
+        yield Finding(
+            code=GRAPH_DETACHED_CODE,
+            severity="error",
+            where=site.where,
+            measured=f"`{site.text}` draws without a way back: what made {listed_names([p.id for p in given])} learns "
+            "nothing from what is computed of the draw",
+            threshold="sample() of a distribution whose parameters the network gives, and no log_prob",
+            why="Only terms of the loss that take these parameters directly, as a divergence, teach the encoder.",
+            remedy=f"`{site.text.replace('.sample(', '.rsample(')}` keeps the way back (Kingma and Welling 2014)",
+        )
+        return
 
 
 def _all_cut(graph: CallGraph, measured: str) -> Finding:

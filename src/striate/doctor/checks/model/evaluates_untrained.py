@@ -137,11 +137,14 @@ def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
     if evidence.setup.own_step or not list(_copies(evidence.fresh)):
         return
     kept: list[tuple[Any, dict[str, torch.Tensor]]] = []
+    statistics: list[tuple[nn.Module, dict[str, torch.Tensor]]] = []
     ran: set[int] = set()
 
     def prepare(replica: Replica) -> None:
         for found, tensors in _copies(replica):
             kept.append((found, {name: tensor.detach().clone() for name, tensor in tensors.items()}))
+            if isinstance(found, nn.Module):
+                statistics.append((found, {name: mean.clone() for name, mean in _means(found).items()}))
 
     def wrap(step: Step) -> Step:
         def watched(*given: Any) -> Any:
@@ -159,7 +162,8 @@ def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
     if trial.error is not None:
         return
     if not still:
-        yield from _too_slow(evidence, trial, [(found, before) for found, before in kept if id(found) not in ran])
+        slow = list(_too_slow(evidence, trial, [(found, before) for found, before in kept if id(found) not in ran]))
+        yield from slow or _without_buffers(evidence, trial, statistics)
         return
     kind = type(still[0]).__name__
     yield Finding(
@@ -172,6 +176,40 @@ def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
         why="If that is what is evaluated or saved, nothing of the training is in it.",
         remedy=_AVERAGED,
     )
+
+
+def _without_buffers(
+    evidence: Evidence, trial: Trial, kept: list[tuple[nn.Module, dict[str, torch.Tensor]]]
+) -> Iterator[Finding]:
+    """Averages of the weights whose batch norms keep the statistics that they began with."""
+    if evidence.source.calls("update_bn") if evidence.setup.source is not None else True:
+        return
+    own = _means(trial.replica.model)
+    for thing, before in kept:
+        now = _means(thing)
+        stale = [name for name, mean in now.items() if torch.equal(mean, before[name])]
+        if not stale or len(stale) < len(now) or any(torch.equal(own[n], now[n]) for n in stale if n in own):
+            continue
+        yield Finding(
+            code=CODE,
+            severity="warning",
+            where="the training step",
+            measured=f"an average of the network's weights ({type(thing).__name__}) follows, but not the running means "
+            f"and variances of its {several(len(stale), 'batch norm')}: after {several(len(trial.rows), 'step')} they "
+            "are what they were",
+            threshold=CHECK.threshold,
+            why="In evaluation its batch norms divide by what an untrained network gave.",
+            remedy="average the buffers too, or copy them: `for a, b in zip(ema.buffers(), model.buffers()): "
+            "a.copy_(b)`; with `AveragedModel`, `use_buffers=True`, or `torch.optim.swa_utils.update_bn(loader, ema)` "
+            "before it is evaluated",
+        )
+        return
+
+
+def _means(module: nn.Module) -> dict[str, torch.Tensor]:
+    """The running means of batch norms, by name without `module.` before it."""
+    named = ((name.removeprefix("module."), buffer) for name, buffer in module.named_buffers())
+    return {name: buffer for name, buffer in named if name.endswith("running_mean")}
 
 
 def _copies(replica: Replica) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import torch
+from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
@@ -17,6 +19,7 @@ from striate.doctor.evidence.trial import FEWEST_TO_JUDGE, Change, Trial
 from striate.doctor.evidence.trial_variants import optimized, unmoved
 from striate.doctor.evidence.watch import StepRow
 from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
 from striate.records import Finding
 from striate.wording import listed_names, several
 
@@ -198,6 +201,8 @@ def _find_parameters_missing(evidence: Evidence) -> Iterator[Finding]:
     trial = evidence.trial
     if evidence.setup.own_optimizer or not trial.rows or trial.astray:
         return
+    if evidence.setup.source is not None and (late := _unfrozen_later(evidence)) is not None:
+        yield late
     held = set(optimized(trial))
     gradients = dict(trial.first.gradients)
     gradients.update({name: value for name, value in trial.later.gradients.items() if value})
@@ -211,6 +216,60 @@ def _find_parameters_missing(evidence: Evidence) -> Iterator[Finding]:
         return
     if len(trial.rows) >= FEWEST_TO_JUDGE:
         yield from _judged(evidence, missing)
+
+
+def _unfrozen_later(evidence: Evidence) -> Finding | None:
+    """Parameters that are frozen now and in no optimizer, which the script lets learn in a later epoch without giving
+    them to one."""
+    source, optimizer = evidence.source, evidence.setup.optimizer
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        return None
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if any(site.often != "once" for site in source.calls("add_param_group", type(optimizer).__name__)):
+        return None
+    for file, tree in source.trees.items():
+        for node in ast.walk(tree):
+            if not _lets_learn(node) or source.often(node, file) == "once":
+                continue
+            part = _unfrozen(source, node)
+            left = [] if part is None else [name for name, p in part.named_parameters() if id(p) not in held]
+            if not left:
+                continue
+            return Finding(
+                code="optim.parameters-missing",
+                severity="error",
+                where=f"line {getattr(node, 'lineno', 0)}",
+                measured=f"`{ast.unparse(node)}` lets parameters learn that are in no group of the optimizer: "
+                f"{listed_names(left)}",
+                threshold="frozen parameters that no optimizer holds, and that a later epoch lets learn",
+                why="They get gradients from then on and never move.",
+                remedy="Make the optimizer of all parameters, "
+                f"`torch.optim.{type(optimizer).__name__}(model.parameters(), …)`: those that want no gradient are "
+                "left alone until they do. Or give it these when they begin to "
+                "learn: `optimizer.add_param_group({'params': …})`.",
+            )
+    return None
+
+
+def _unfrozen(source: ScriptSource, node: ast.AST) -> nn.Module | None:
+    """The module whose parameters are let learn, where the code tells: of `for p in net.body.parameters():` and of
+    `net.body.requires_grad_()`."""
+    named: ast.expr | None = receiver_of(node) if isinstance(node, ast.Call) else None
+    for loop in source.loops_of(node)[:1]:
+        if isinstance(loop, ast.For) and isinstance(loop.iter, ast.Call) and called(loop.iter) == "parameters":
+            named = receiver_of(loop.iter)
+    found = source.value(named)
+    return found if isinstance(found, nn.Module) else None
+
+
+def _lets_learn(node: ast.AST) -> bool:
+    """`p.requires_grad = True`, or `requires_grad_()`."""
+    if isinstance(node, ast.Assign):
+        named = any(isinstance(target, ast.Attribute) and target.attr == "requires_grad" for target in node.targets)
+        return named and isinstance(node.value, ast.Constant) and node.value.value is True
+    if not isinstance(node, ast.Call) or called(node) != "requires_grad_":
+        return False
+    return not node.args or (isinstance(node.args[0], ast.Constant) and node.args[0].value is True)
 
 
 def _of_another_network(trial: Trial, missing: Sequence[str], given: int) -> Finding:
