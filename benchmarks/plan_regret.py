@@ -21,6 +21,7 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
+from common.page import table
 from common.quick import quick_data
 from common.results import arguments, claim, parsed, write_result
 
@@ -119,7 +120,24 @@ def measured(network: str, shape: tuple[int, int, int], batch: int, repeats: int
             chosen = f"{last['chosen']} ({last['source']}, {100 * last['cost']:.1f} % of the minute)"
             ahead = f"{last['regret']:.3f} of {last['best']}, {last['times_plain']:.2f}× plain"
             print(f"{network}, batch {batch}: {chosen}, {ahead}", flush=True)
-    return {"name": f"{network}, batch {batch}", "options": {"shape": shape, "batch": batch}, "rows": [], "runs": found}
+    return {
+        "name": f"{network}, batch {batch}",
+        "options": {"shape": shape, "batch": batch},
+        "rows": [],
+        "missing": [],
+        "note": told(found),
+        "runs": found,
+    }
+
+
+def told(runs: list[dict[str, Any]]) -> str:
+    """A line a repeat."""
+    columns = ["the plan's choice", "of the fastest way", "times plain", "of the minute"]
+    rows = [
+        [run["chosen"], f"{run['regret']:.3f}", f"{run['times_plain']:.2f}", f"{100 * run['cost']:.1f} %"]
+        for run in runs
+    ]
+    return table(columns, rows)
 
 
 def judge(cases: list[dict[str, Any]], *, whole: bool) -> dict[str, Any]:
