@@ -6,15 +6,17 @@ import ast
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.eval.evaluated import evaluated
+from striate.doctor.checks.eval.evaluated import evaluated, meddles, numbers_of
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
+from striate.models.preserved_state import same_random_state
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import listed, several
 
 _EXCESS = 0.05
 """Of the weight of the last batch: with less, the mean of batch means is off by a few thousandths at most."""
@@ -175,12 +177,47 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
                 remedy="count the samples as well, `total += len(targets)`, and divide by `total`",
             )
             return
+    if (untrue := _untrue_for_few(source)) is not None:
+        yield untrue
+        return
     try:
         yield from _wrong_result(evidence)
     except OutOfTime:
         raise
     except NoEvidence:  # its code was read
         return
+
+
+def _untrue_for_few(source: ScriptSource) -> Finding | None:
+    """A function for the accuracy of one batch, asked for one that is small and all right."""
+    for tree in source.trees.values():
+        for function in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
+            needed = len(function.args.args) - len(function.args.defaults)
+            asked = source.names.get(function.name)
+            if "acc" not in function.name.lower() or needed != 2 or not callable(asked) or meddles(source, function):
+                continue
+            targets = torch.arange(_FEW)
+            try:
+                with same_random_state():
+                    given = tuple(numbers_of(asked(10 * torch.eye(_FEW, _CLASSES), targets)))
+            except Exception:  # of the user's: it is for something else
+                continue
+            if not given or any(abs(value - right) < 1e-3 for value in given for right in (1, 100, _FEW)):
+                continue
+            return Finding(
+                code="eval.wrong-count",
+                severity="error",
+                where=f"line {function.lineno}",
+                measured=f"`{function.name}` gives {listed([f'{value:.4g}' for value in given])} for {_FEW} samples that "
+                "are all right",
+                threshold=WRONG_COUNT.threshold,
+                why="It divides by another number than that of the samples: a last, smaller batch counts as wrong.",
+                remedy="divide by the samples that it is given: `len(target)`, not the size of usual batches",
+            )
+    return None
+
+
+_FEW, _CLASSES = 7, 10
 
 
 def _never_emptied(source: ScriptSource, loop: ast.For) -> str | None:

@@ -64,7 +64,7 @@ def evaluated(evidence: Evidence) -> Evaluated:
                 returned = function(**put)
         except Exception:  # the user's function, which may need what is not there
             continue
-        numbers = tuple(_numbers(returned))
+        numbers = tuple(numbers_of(returned))
         if numbers:
             return Evaluated(f"line {call.lineno}", ast.unparse(call), numbers, right, sizes)
     raise NoEvidence("no function of the script evaluates the network on the validation data")
@@ -76,7 +76,7 @@ def _evaluations(evidence: Evidence) -> Iterator[tuple[ast.Call, Callable[..., A
     for tree in source.trees.values():
         for node in ast.walk(tree):
             functions = source.functions_of(node) if isinstance(node, ast.Call) else []
-            if not isinstance(node, ast.Call) or len(functions) != 1 or _meddles(source, functions[0]):
+            if not isinstance(node, ast.Call) or len(functions) != 1 or meddles(source, functions[0]):
                 continue
             given = {name: source.value(value) for name, value in source.arguments(functions[0], node)}
             known = list(given.values())
@@ -93,7 +93,8 @@ def _count(call: ast.Call) -> int:
     return len(call.args) + len(call.keywords)
 
 
-def _meddles(source: ScriptSource, function: Function) -> bool:
+def meddles(source: ScriptSource, function: Function) -> bool:
+    """Whether a function does what it should not do twice: it learns, writes, or changes variables of others."""
     inside = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
     inner = [part for node in inside for known in source.functions_of(node) for part in ast.walk(known)]
     return any(called(node) in _MEDDLES for node in [*inside, *inner]) or any(
@@ -113,15 +114,16 @@ def _counted(evidence: Evidence) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(round((share or 0.0) * size) for share, size in zip(shares, sizes, strict=True)), sizes
 
 
-def _numbers(returned: Any) -> Iterator[float]:
+def numbers_of(returned: Any) -> Iterator[float]:
+    """All single numbers in what a function returned."""
     if isinstance(returned, int | float) and not isinstance(returned, bool):
         yield float(returned)
     elif isinstance(returned, dict):
         for value in returned.values():
-            yield from _numbers(value)
+            yield from numbers_of(value)
     elif isinstance(returned, list | tuple):
         for value in returned:
-            yield from _numbers(value)
+            yield from numbers_of(value)
     else:
         for tensor in tensors_in(returned):
             if isinstance(tensor, torch.Tensor) and tensor.numel() == 1:
