@@ -36,6 +36,9 @@ HEALTHY = (
     "dev3_word_lm",
     "dev3_two_tower",
     "dev3_yolo_head",
+    "dev4_a8_triplet",
+    "dev4_b7_finetune",
+    "dev4-b8-healthy-bagging",
 )
 UNNAMED = ("drop-last-of-everything", "dev-amp-backward-not-scaled")
 """Scripts that raise: they are refused with their reason."""
@@ -45,6 +48,9 @@ FOUND_IN_DEVELOPMENT = (
     "dev-d2l-accuracy-of-batches", "dev2-updates-cosine-of-epochs", "dev2-meters-crop-of-4", "dev2-learner-noise",
     "dev2-digits-scaled-twice", "dev-objective-logits-hundredth-inside", "dev3-lit-val-is-train",
     "dev3-lit-targets-shuffled", "dev3-vae-kl-sign", "dev3-wlm-sign",
+    "dev4-b8-keeps-worst", "dev4-a6-teacher-without-buffers", "dev4-b6-sample-not-reparameterized",
+    "dev4-b7-unfrozen-not-in-optimizer", "dev4-b2-accuracy-by-args-batch", "dev4-b1-preds-not-reset",
+    "dev4-a1-test-divided-by-255",
 )  # fmt: skip
 FOUND = ("argmax-over-batch", "plateau-wrong-mode", "mask-not-flipped", "class-weights-inverted")
 

@@ -313,3 +313,15 @@ def test_an_evaluation_that_is_run_tells_what_it_divides_by(number: str, wrong: 
     exec(text[text.index("def evaluate") :], names)
     told = found(text, names, (WRONG_COUNT,))
     assert list(told) == ["eval.wrong-count"] * wrong
+
+
+def test_an_accuracy_that_divides_by_the_usual_batch_is_told() -> None:
+    def accuracy(output: torch.Tensor, target: torch.Tensor, batch: int) -> torch.Tensor:
+        return 100 * (output.argmax(1) == target).float().sum() / batch
+
+    written = "def accuracy(output, target):\n    return 100 * (output.argmax(1) == target).float().sum() / {}\n"
+    for of, wrong in (("64", True), ("len(target)", False)):
+        names = values() | {"accuracy": lambda o, t, of=of: accuracy(o, t, 64 if of == "64" else len(t))}
+        told = found(written.format(of) + SCRIPT, names)
+        assert told == ({"eval.wrong-count": told.get("eval.wrong-count")} if wrong else {})
+        assert not wrong or "`len(target)`" in told["eval.wrong-count"]

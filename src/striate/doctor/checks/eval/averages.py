@@ -204,12 +204,12 @@ def _untrue_for_few(source: ScriptSource) -> Finding | None:
                 continue
             if not given or any(abs(value - right) < 1e-3 for value in given for right in (1, 100, _FEW)):
                 continue
+            said = listed([f"{value:.4g}" for value in given])
             return Finding(
                 code="eval.wrong-count",
                 severity="error",
                 where=f"line {function.lineno}",
-                measured=f"`{function.name}` gives {listed([f'{value:.4g}' for value in given])} for {_FEW} samples that "
-                "are all right",
+                measured=f"`{function.name}` gives {said} for {_FEW} samples that are all right",
                 threshold=WRONG_COUNT.threshold,
                 why="It divides by another number than that of the samples: a last, smaller batch counts as wrong.",
                 remedy="divide by the samples that it is given: `len(target)`, not the size of usual batches",
