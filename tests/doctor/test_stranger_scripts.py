@@ -49,7 +49,7 @@ FOUND_IN_DEVELOPMENT = (
     "dev2-digits-scaled-twice", "dev-objective-logits-hundredth-inside", "dev3-lit-val-is-train",
     "dev3-lit-targets-shuffled", "dev3-vae-kl-sign", "dev3-wlm-sign",
     "dev4-b8-keeps-worst", "dev4-a6-teacher-without-buffers", "dev4-b6-sample-not-reparameterized",
-    "dev4-b7-unfrozen-not-in-optimizer", "dev4-b2-accuracy-by-args-batch", "dev4-b1-preds-not-reset",
+    "dev4-b2-accuracy-by-args-batch", "dev4-b1-preds-not-reset",
     "dev4-a1-test-divided-by-255",
 )  # fmt: skip
 FOUND = ("argmax-over-batch", "plateau-wrong-mode", "mask-not-flipped", "class-weights-inverted")
