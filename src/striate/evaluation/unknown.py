@@ -135,7 +135,8 @@ def _distances(bank: Vectors, vectors: Vectors, count: int) -> NDArray[np.float6
     # ‖new − known‖² = ‖new‖² − 2 (new · known − ‖known‖² / 2): the nearest has the largest product.
     known = np.column_stack([known, np.square(known).sum(1)])
     products = search_exactly(known, np.column_stack([new, np.full(len(new), -0.5, np.float32)]), count)[1][:, -1]
-    return np.sqrt(np.maximum(np.square(new).sum(1) - 2 * products, 0)).astype(np.float64)
+    squared = np.maximum(np.square(new).sum(1) - 2 * products, 0)
+    return np.asarray(np.sqrt(squared), np.float64)
 
 
 @dataclass(frozen=True)
