@@ -64,13 +64,14 @@ def _of_layers(trained: Trained, inputs: NDArray[Any]) -> Vectors:
     looking at all depths."""
     raw = torch.from_numpy(inputs)
     x = trained.normalization.on(trained.device, raw.ndim)(raw.to(trained.device))
-    names = [one.name for one in layer_outputs(trained.module, x[:1], part=_summed_up)][:-1]
-    chosen = [names[place] for place in spread(len(names), _LAYERS)] if names else []
-    parts = [
-        torch.cat([one.values for one in layer_outputs(trained.module, part, chosen, part=_summed_up)], 1)
-        for part in (batches_of(x) if chosen else ())
-    ]
-    return torch.cat(parts).cpu().numpy() if parts else np.zeros((len(inputs), 1), np.float32)
+    parts = []
+    for part in batches_of(x):
+        given = layer_outputs(trained.module, part, part=_summed_up)[:-1]
+        chosen = (
+            [given[place].values for place in spread(len(given), _LAYERS)] if given else [torch.zeros(len(part), 1)]
+        )
+        parts.append(torch.cat(chosen, 1))
+    return torch.cat(parts).cpu().numpy()
 
 
 def _summed_up(values: torch.Tensor) -> torch.Tensor:

@@ -227,7 +227,7 @@ AUGMENTATION = Check(
     f"drawn; the trial's network predicts {_LEARNED:.0%} less of validation than those models; or {_TURNED:.0%} of "
     "each of two classes, as shown, look like the other one; or samples have less than "
     f"{_CROPPED:.0%} of the area of those of validation, or draws of a sample differ by more than {_NOISE:g} times the "
-    "deviation of validation",
+    f"deviation of validation and than {_MOSTLY:g} times that of training",
     run=_run,
     quick=False,
     explains="data.constant-images data.labels-random "

@@ -35,7 +35,8 @@ _SECONDS = 0.3
 DUPLICATES_THRESHOLD = (
     f"a warning where {DUPLICATES_SHARE:.0%} of the samples are copies, an error from {DUPLICATES_GRAVE:.0%}; of "
     "tables, whose rows "
-    "may agree by chance, beyond three times chance; what a sampler draws again on purpose does not count"
+    "may agree by chance, beyond three times chance; what a sampler draws again on purpose does not count, "
+    "nor as many copies as drawing with replacement leaves"
 )
 
 

@@ -48,13 +48,13 @@ def _phases(source: ScriptSource, node: ast.AST) -> Iterator[dict[str, Any]]:
     yield {}
 
 
-def _added(loop: ast.For) -> dict[str, tuple[str, ast.expr]]:
-    """By name what each pass of a loop adds to it, to a `list` or a `sum`."""
+def _added(loop: ast.For, *to_lists: str) -> dict[str, tuple[str, ast.expr]]:
+    """By name what each pass of a loop adds to it, to a `list` (by `append`, and the methods `to_lists`) or a `sum`."""
     found: dict[str, tuple[str, ast.expr]] = {}
     for node in ast.walk(loop):
         if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add) and isinstance(node.target, ast.Name):
             found[node.target.id] = "sum", node.value
-        elif isinstance(node, ast.Call) and called(node) == "append" and node.args:
+        elif isinstance(node, ast.Call) and called(node) in ("append", *to_lists) and node.args:
             owner = receiver_of(node)
             if isinstance(owner, ast.Name):
                 found[owner.id] = "list", node.args[0]
@@ -228,20 +228,14 @@ def _never_emptied(source: ScriptSource, loop: ast.For) -> str | None:
         return None
     epochs = around[-1]
     inside = list(ast.walk(epochs))
-    anew = {
-        part.id
-        for node in inside
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        for part in ast.walk(target)
-        if isinstance(part, ast.Name)
-    }
+    added = [node.target for node in inside if isinstance(node, ast.AugAssign)]
+    anew = {n.id for n in inside if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store) and n not in added}
     emptied = {
         ast.unparse(receiver_of(node) or node)
         for node in inside
         if isinstance(node, ast.Call) and called(node) in ("clear", "reset")
     }
-    for name, (_, value) in (_added(loop) | _extended(loop)).items():
+    for name, (_, value) in _added(loop, "extend").items():
         if isinstance(value, ast.Constant) or name in anew | emptied:
             continue
         for node in _after(source, loop, name):
@@ -260,17 +254,6 @@ def _computed_from(node: ast.AST) -> list[ast.expr]:
         return [node.left]
     calls = isinstance(node, ast.Call) and called(node) not in ("print", "len", "append", "extend", "plot", "save")
     return list(node.args) if isinstance(node, ast.Call) and calls else []
-
-
-def _extended(loop: ast.For) -> dict[str, tuple[str, ast.expr]]:
-    """By name the lists that each pass of a loop extends, and by what."""
-    return {
-        owner.id: ("list", node.args[0])
-        for node in ast.walk(loop)
-        if isinstance(node, ast.Call) and called(node) == "extend" and node.args
-        for owner in [receiver_of(node)]
-        if isinstance(owner, ast.Name)
-    }
 
 
 def _wrong_result(evidence: Evidence) -> Iterator[Finding]:

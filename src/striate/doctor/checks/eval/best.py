@@ -11,24 +11,10 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.records import Finding
 
 _LOW = frozenset(("loss", "nll", "error", "err", "mse", "rmse", "mae", "ppl", "perplexity", "wer", "cer", "fid"))
-_HIGH = frozenset(
-    (
-        "acc",
-        "accuracy",
-        "f1",
-        "iou",
-        "miou",
-        "dice",
-        "auc",
-        "auroc",
-        "psnr",
-        "ssim",
-        "top1",
-        "recall",
-        "precision",
-        "bleu",
-    )
-)
+_HIGH = frozenset((
+    "acc", "accuracy", "f1", "iou", "miou", "dice", "auc", "auroc", "psnr", "ssim", "top1", "recall", "precision",
+    "bleu",
+))  # fmt: skip
 
 
 def _worst_kept(evidence: Evidence) -> Iterator[Finding]:

@@ -182,7 +182,8 @@ def _without_buffers(
     evidence: Evidence, trial: Trial, kept: list[tuple[nn.Module, dict[str, torch.Tensor]]]
 ) -> Iterator[Finding]:
     """Averages of the weights whose batch norms keep the statistics that they began with."""
-    if evidence.source.calls("update_bn") if evidence.setup.source is not None else True:
+    source = evidence.setup.source
+    if source is None or source.calls("update_bn"):
         return
     own = _means(trial.replica.model)
     for thing, before in kept:
@@ -197,7 +198,7 @@ def _without_buffers(
             measured=f"an average of the network's weights ({type(thing).__name__}) follows, but not the running means "
             f"and variances of its {several(len(stale), 'batch norm')}: after {several(len(trial.rows), 'step')} they "
             "are what they were",
-            threshold=CHECK.threshold,
+            threshold="running means of an average that stay, while those of the network move",
             why="In evaluation its batch norms divide by what an untrained network gave.",
             remedy="average the buffers too, or copy them: `for a, b in zip(ema.buffers(), model.buffers()): "
             "a.copy_(b)`; with `AveragedModel`, `use_buffers=True`, or `torch.optim.swa_utils.update_bn(loader, ema)` "
