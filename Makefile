@@ -23,12 +23,14 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) -e '.[dev]'
+	$(BIN)/python -m compileall -q src
 	@touch $@ $(BASE_STAMP)
 
 # What the program needs to run, without the developers' tools.
 $(BASE_STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) -e .
+	$(BIN)/python -m compileall -q src
 	@touch $@
 
 demo: $(BASE_STAMP)

@@ -20,7 +20,10 @@ import psutil
 
 WORKER = Path(__file__).with_name("worker.py")
 # What a shell may have set would make contenders something else than what their users get.
-NOT_INHERITED = ("GOMP_SPINCOUNT", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "KERAS_BACKEND", "STRIATE_CACHE")
+NOT_INHERITED = (
+    *("GOMP_SPINCOUNT", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "KERAS_BACKEND", "STRIATE_CACHE"),
+    "PYTHONDONTWRITEBYTECODE",  # installed programs are compiled once, not at each start
+)
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,19 @@ import sys
 
 import pytest
 
+from striate.machine import second_process
 from striate.machine.second_process import begin_second, later
 
 PROGRAM = """
 import os, sys
 import numpy as np
-from striate.machine.second_process import begin_second, end_second, later
-begin_second(("json", "no_such_module"))
+from striate.machine.second_process import allow_second, begin_second, end_second, later
+def prepare():
+    import no_such_module
+begin_second(prepare)
+print(later(os.getpid).result() == os.getpid())  # it was not allowed
+allow_second()
+begin_second(prepare)
 own = lambda: os.getpid()
 try:
     print(later(os.getpid).result() != os.getpid())
@@ -39,13 +45,13 @@ def run(word: str) -> list[str]:
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core")
 def test_what_can_be_sent_is_done_elsewhere_and_all_else_here() -> None:
-    assert run("lives") == ["True", "45", "True", "7", "3"]
+    assert run("lives") == ["True", "True", "45", "True", "7", "3"]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core")
 def test_what_a_dead_process_owes_is_done_here() -> None:
-    assert run("dies") == ["True", "45", "True", "7", "3"]
+    assert run("dies") == ["True", "True", "45", "True", "7", "3"]
 
 
 def test_without_a_second_process_work_is_done_at_once() -> None:
@@ -57,8 +63,9 @@ def test_without_a_second_process_work_is_done_at_once() -> None:
 
 
 def test_among_the_processes_of_a_training_there_is_no_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(second_process, "_ALLOWED", [True])
     monkeypatch.setenv("WORLD_SIZE", "2")
-    begin_second(())
+    begin_second(int)
     assert not multiprocessing.active_children()
 
 
@@ -66,8 +73,9 @@ def test_among_the_processes_of_a_training_there_is_no_second(monkeypatch: pytes
 def test_large_arrays_are_not_sent() -> None:
     code = """
 import numpy as np
-from striate.machine.second_process import MOST_SENT, begin_second, end_second, later
-begin_second(())
+from striate.machine.second_process import MOST_SENT, allow_second, begin_second, end_second, later
+allow_second()
+begin_second(int)
 waits = later(len, np.zeros(MOST_SENT + 1, np.uint8))
 print(waits._sent is None, waits.result() == MOST_SENT + 1)
 end_second()

@@ -20,7 +20,8 @@ from striate.doctor.causes import sort_out
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.trial import run_trial
-from striate.doctor.prepared_setup import examine_prepared, in_options, setup_of
+from striate.doctor.in_options import in_options
+from striate.doctor.prepared_setup import examine_prepared, setup_of
 from striate.doctor.reward_run import examine_environment, examine_reward_run
 from striate.doctor.run_curves import TOO_SHORT, curve_findings, read_curves
 from striate.doctor.setup.preserved_state import state_preserved

@@ -22,7 +22,7 @@ from striate.cli.output import LostOutput, print_error, print_interrupted, print
 from striate.errors import SaidElsewhere, StriateError, UsageError
 from striate.machine.allocator import keep_by_default
 from striate.machine.library_caches import keep_caches_private
-from striate.machine.second_process import begin_second, end_second
+from striate.machine.second_process import allow_second, end_second
 from striate.machine.waiting import share_the_cores
 from striate.training.processes.launch import first_process
 from striate.version import VERSION
@@ -168,8 +168,7 @@ def program() -> int:
     _ignore_this_folder()
     gc.set_threshold(50_000, 20, 20)
     keep_by_default()
-    if sys.argv[1:2] == ["train"] and not {"--help", "-h"} & set(sys.argv):
-        begin_second(("striate.report.finish", "striate.tasks.classify.show", "matplotlib.backends.backend_svg"))
+    allow_second()
     share_the_cores()
     try:
         code = main()

@@ -89,8 +89,11 @@ def _run(
     from striate.api import train_config
     from striate.cli.output import stderr
     from striate.machine.program_start import seconds_since_start
+    from striate.machine.second_process import begin_second
+    from striate.report.warm_up import prepare_to_draw
     from striate.training.request import continued, merge_request, read_config
 
+    begin_second(prepare_to_draw)
     if resume is not None:
         return resume_run(resume, console=stderr())
     begun = read_config(config) if start is None else continued(start)

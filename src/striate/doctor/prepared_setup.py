@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
@@ -19,10 +19,7 @@ from striate.doctor.setup.preserved_state import state_preserved
 from striate.doctor.setup.training_setup import Loss, TrainingSetup
 from striate.inference.predictor import batch_size
 from striate.models.weights.auxiliary_outputs import network_outputs
-from striate.records import Finding, Remedy
 from striate.tasks.task import Task
-from striate.training.config import Config
-from striate.training.config_file import get_field
 from striate.training.execution import autocast, execution_settings, uncompiled
 from striate.training.objective import Objective
 from striate.training.prepare import Prepared
@@ -41,17 +38,6 @@ def examine_prepared(prepared: Prepared, clock: Clock, *, quick: bool = False) -
     setup = setup_of(prepared)
     with execution_settings(prepared.config), uncompiled(prepared.config), state_preserved(setup):
         return examine(setup, clock, quick=quick, without=_DECIDED_ELSEWHERE)
-
-
-def in_options(finding: Finding, config: Config) -> Finding:
-    """The finding with its remedy as options of `striate train` where it has any that `config` does not have yet."""
-    told = finding.remedy
-    if not isinstance(told, Remedy):
-        return finding
-    settings = {name: value for name, value in told.settings.items() if get_field(config, name) != value}
-    other = Remedy(told, settings=settings, command=told.command, advice=told.advice)
-    text = other.for_training(config.data.source)
-    return replace(finding, remedy=Remedy(text, settings=settings, command=told.command, advice=told.advice))
 
 
 def setup_of(prepared: Prepared) -> TrainingSetup:

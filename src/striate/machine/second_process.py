@@ -1,11 +1,13 @@
-"""A second process that loads what drawing needs while this one loads torch and trains, and draws while it measures.
+"""A second process that loads what drawing needs while this one trains, and draws while it measures.
 
-Only for a program of its own, begun before it has threads: `begin_second` forks. Without one, as in a notebook,
-`later` works at once and here; so it does with what cannot be sent, and where the second process fails or has gone.
+Only for a program of its own (`allow_second`): `begin_second` forks, after all is loaded that both need, and before
+anything is computed, since a fork has none of torch's threads. Without one, as in a notebook, `later` works at once and
+here; so it does with what cannot be sent, and where the second process fails or has gone.
 """
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import pickle
@@ -15,8 +17,9 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import suppress
-from importlib import import_module
 from typing import Any, Generic, TypeVar
+
+from striate.loading import without_collecting
 
 Result = TypeVar("Result")
 
@@ -24,6 +27,7 @@ MOST_SENT = 1 << 26
 """Bytes of arrays that are sent at most: more takes longer than to draw here, and memory."""
 
 _SECOND: list[ProcessPoolExecutor] = []
+_ALLOWED: list[bool] = []
 
 
 class Later(Generic[Result]):
@@ -46,13 +50,19 @@ class Later(Generic[Result]):
         return found  # type: ignore[no-any-return]
 
 
-def begin_second(modules: Sequence[str]) -> None:
-    """Fork, and import `modules` there. Nothing on one core, beside other processes of a training, or without Linux,
+def allow_second() -> None:
+    """This process is a program of its own, which may begin a second one."""
+    _ALLOWED.append(True)
+
+
+def begin_second(prepare: Callable[[], object]) -> None:
+    """Fork, and call `prepare` there. Nothing on one core, beside other processes of a training, or without Linux,
     where a process cannot be forked safely."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
-    if cores < 2 or "WORLD_SIZE" in os.environ:
+    if not _ALLOWED or _SECOND or cores < 2 or "WORLD_SIZE" in os.environ:
         return
-    pool = ProcessPoolExecutor(1, multiprocessing.get_context("fork"), _prepare, (tuple(modules),))
+    gc.freeze()  # what is there stays, so the pages that both share are not written to
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("fork"), _prepare, (prepare,))
     pool.submit(_nothing)  # forks now
     _SECOND.append(pool)
 
@@ -86,15 +96,15 @@ def _nothing() -> None:
     pass
 
 
-def _prepare(modules: Sequence[str]) -> None:
+def _prepare(prepare: Callable[[], object]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends this one
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(Exception):  # who needs it says what is wrong with it
-        for name in modules:
-            import_module(name)
         import torch
 
         torch.set_num_threads(1)
+        with without_collecting():
+            prepare()
 
 
 def _end_with_parent() -> None:

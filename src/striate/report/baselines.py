@@ -116,6 +116,4 @@ def draw_baselines(folder: Path, compared: Sequence[Compared], test: Evaluation,
     way = "Further right is better." if task.higher_is_better else "Further left is better."
     path = save_figure(figure, folder / "baselines.png", _DPI)
     caption = f"{title}. {way}"
-    return Picture(
-        "The network beside its baselines", caption, path, "baselines", (themed_svg(figure, caption, arranged=True),)
-    )
+    return Picture("The network beside its baselines", caption, path, "baselines", (themed_svg(figure, caption),))

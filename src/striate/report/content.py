@@ -11,7 +11,7 @@ from typing import Any
 
 from striate.account.ledger import Ledger
 from striate.account.remarks.parts import teacher_remarks
-from striate.doctor.prepared_setup import in_options
+from striate.doctor.in_options import in_options
 from striate.doctor.run_curves import curve_findings, read_curves
 from striate.errors import pasted
 from striate.records import Finding

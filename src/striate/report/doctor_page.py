@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from striate.doctor.diagnosis import VERDICTS, Diagnosis, Picture, verdict_text
 from striate.report.page import page_environment
-from striate.visualize.canvas import show_literally
+from striate.visualize.canvas import print_figure
 from striate.visualize.finding_picture import bars_figure, images_figure, lines_figure
 from striate.wording import several
 
@@ -41,6 +41,5 @@ def picture_figure(picture: Picture) -> Figure:
 
 def _encoded(picture: Picture) -> str:
     figure, file = picture_figure(picture), io.BytesIO()
-    show_literally(figure)
-    figure.savefig(file, dpi=110, format="png", metadata={"Software": None})
+    print_figure(figure, file, "png", 110)
     return b64encode(file.getvalue()).decode("ascii")

@@ -81,17 +81,17 @@ def finish_run(
         announce(fused)
     trained, data = prepared.trained(), prepared.data
     start, end = complete_signal(run, prepared)
-    curves = _curves(run, prepared)
+    curves = _curves(run, prepared)  # drawn while the splits are measured
     evaluations, offered = _evaluate(run, prepared, trained, announce)
     measured = evaluations[data.held_out]
     figures = later(assess_run, prepared.task, _without_samples(data), evaluations)
     samples = _sample_pictures(run, prepared, measured)
-    ledger = observe(prepared.state.module, data.input_shape)
-    assessment = figures.result()
-    said = later(of_task, prepared.task, measured, assessment, data.target_names)
     filters = later(draw_first_filters, run.plots, _first_filters(prepared), data.name)
     codes = later(draw_codes, run.plots, find_codes(prepared))
     signal = draw_signal(run.plots, start, end, data.name)  # here: neither process waits for the other
+    ledger = observe(prepared.state.module, data.input_shape)
+    assessment = figures.result()
+    said = later(of_task, prepared.task, measured, assessment, data.target_names)
     save_assessment(run, assessment, data, evaluations, announce)
     if lost := views_lost(measured.metrics, measured.n, prepared.task.metrics[0]):
         announce(lost)

@@ -9,7 +9,7 @@ import unicodedata
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,17 +56,33 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = 100) -> Path:
 
     Raises RunError where it cannot.
     """
+    kind: Literal["png", "svg"] = "svg" if Path(path).suffix.lower() == ".svg" else "png"
+    write_atomic(Path(path), lambda file: print_figure(figure, file, kind, dpi))
+    return Path(path)
+
+
+def print_figure(figure: Figure, file: IO[Any], kind: Literal["png", "svg"], dpi: int = 100) -> None:
+    """Draw the figure into a file that is open: bytes for a PNG, text or bytes for an SVG.
+
+    `Figure.savefig` would draw it twice, and lay it out anew each time.
+    """
     import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     show_literally(figure)
-    vector = Path(path).suffix.lower() == ".svg"
+    figure.set_dpi(dpi)
     with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "striate"}):
         # A letter that the font lacks becomes a box; the tables of a report show it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        changing = "Date" if vector else "Software"  # what would differ from one machine or day to another
-        kind = "svg" if vector else "png"
-        write_atomic(Path(path), lambda file: figure.savefig(file, dpi=dpi, format=kind, metadata={changing: None}))
-    return Path(path)
+        if (engine := figure.get_layout_engine()) is not None:
+            engine.execute(figure)
+            figure.set_layout_engine("none")
+        # Without what would differ from one machine or day to another.
+        if kind == "svg":
+            FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})
+        else:
+            FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
 
 
 def show_literally(artist: Figure | Axes) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from striate.errors import one_line
-from striate.visualize.canvas import BLUE, FAINT, GREEN, INK, ORANGE, VERMILION, save_figure, show_literally
+from striate.visualize.canvas import BLUE, FAINT, GREEN, INK, ORANGE, VERMILION, print_figure, save_figure
 from striate.visualize.page_parts import Picture, PictureKind
 
 if TYPE_CHECKING:
@@ -30,25 +29,20 @@ LARGE = 500
 """Pixels: wider charts are of class `large`, which a phone pushes aside, since shrunk they could not be read."""
 
 
-def themed_svg(figure: Figure, label: str, *, arranged: bool = False) -> str:
-    """The figure as an `<svg>` element to be put into a page, `label` for those who hear it. One that was drawn before
-    is `arranged` already.
+def themed_svg(figure: Figure, label: str) -> str:
+    """The figure as an `<svg>` element to be put into a page, `label` for those who hear it.
 
     Text stays text. The colors of `striate.visualize.canvas` and black become CSS variables, backgrounds are left out.
     Ids begin with a digest of the picture, so that several fit on a page; the same figure gives the same text.
     """
     import matplotlib
 
-    if arranged:
-        figure.set_layout_engine("none")
     for axes in figure.axes:
         axes.patch.set_visible(False)
     figure.patch.set_visible(False)
-    show_literally(figure)
     file = io.StringIO()
-    with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "striate", "svg.fonttype": "none"}):
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(file, format="svg", metadata={"Date": None})
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        print_figure(figure, file, "svg")
     drawn = ElementTree.fromstring(file.getvalue())
     width, height = (float(drawn.attrib[side].removesuffix("pt")) * _PIXELS_PER_POINT for side in ("width", "height"))
     prefix = f"p{sha256(file.getvalue().encode()).hexdigest()[:10]}"
@@ -133,4 +127,4 @@ def add_text(svg: ElementTree.Element, x: float, y: float, text: str, kind: str)
 def saved_picture(title: str, caption: str, figure: Figure, path: Path, kind: PictureKind = "curves") -> Picture:
     """The figure saved as a PNG at `path`, and as a picture of a page in the page's colors. Raises RunError."""
     save_figure(figure, path, 144)
-    return Picture(title, caption, path, kind, (themed_svg(figure, caption, arranged=True),))
+    return Picture(title, caption, path, kind, (themed_svg(figure, caption),))

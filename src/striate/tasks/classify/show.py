@@ -135,7 +135,7 @@ def confusion_picture(folder: Path, evaluation: Evaluation, title: str) -> Pictu
     what = "numbers are counts, an empty cell is 0" if len(evaluation.classes) <= COUNTED else "no counts shown"
     caption = f"{title}. A row a true class, a column a predicted one; the darker, the larger its share; {what}."
     # Of few classes a page shows the matrix as a table.
-    panels = () if len(evaluation.classes) <= MATRIX else (themed_svg(figure, caption, arranged=True),)
+    panels = () if len(evaluation.classes) <= MATRIX else (themed_svg(figure, caption),)
     return Picture("Confusion matrix", caption, path, "confusion", panels)
 
 
@@ -285,7 +285,7 @@ def pooled_confusion(
     figure = confusion_figure(counts, classes, title=title)
     path = save_figure(figure, folder / "confusion.png", CHART_DPI)
     caption = f"{of}. A row a true class, a column what the fold that held it out predicted; numbers are samples."
-    picture = Picture("Confusion matrix", caption, path, "confusion", (themed_svg(figure, caption, arranged=True),))
+    picture = Picture("Confusion matrix", caption, path, "confusion", (themed_svg(figure, caption),))
     if len(classes) > MATRIX:
         return picture, None
     rows = tuple((name, *row) for name, row in zip(classes, counts.tolist(), strict=True))

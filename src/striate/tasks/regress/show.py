@@ -27,7 +27,7 @@ def scatter_picture(folder: Path, evaluation: Evaluation, title: str, target_nam
     figure = scatter_figure(evaluation.decoded, evaluation.targets, columns, title=title)
     path = save_figure(figure, folder / "scatter.png", FINE_DPI)
     caption = f"{title}. On the dashed line both are equal."
-    return Picture("Predicted and true", caption, path, "scatter", (themed_svg(figure, caption, arranged=True),))
+    return Picture("Predicted and true", caption, path, "scatter", (themed_svg(figure, caption),))
 
 
 def numbers_section(figures: RegressionMetrics, of: str) -> Section:
@@ -87,4 +87,4 @@ def pooled_scatter(
     figure = scatter_figure(decoded, truth, names, title=title)
     path = save_figure(figure, folder / "scatter.png", FINE_DPI)
     caption = f"{of}. On the dashed line both are equal."
-    return Picture("Predicted and true", caption, path, "scatter", (themed_svg(figure, caption, arranged=True),))
+    return Picture("Predicted and true", caption, path, "scatter", (themed_svg(figure, caption),))
