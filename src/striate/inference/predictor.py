@@ -39,7 +39,8 @@ LEAST_SECONDS = 2.0
 _LEAST_SAMPLE, _MOST_SAMPLE, _SAMPLE_SHARE = 200, 1000, 20
 _MOST_NUMBERS = 2**26  # of inputs in the sample, in fp32: 256 MiB
 _BATCH_NUMBERS, _MOST_BATCH = 2**22, 512
-_TIMED = 32  # samples in the first look at how long the job takes
+_TIMED, _TIMED_OF_FEW = 32, 8
+"""Samples in the first look at how long the job takes; of jobs below `LEAST_TOTAL`, which the look is to pay for."""
 
 Sample = Callable[[int], torch.Tensor]
 """Gives so many normalized inputs (n, *input_shape), or as many as can be read, from all over those to be
@@ -113,7 +114,7 @@ def plan_predictor(
     if reason := why_left_alone(module):
         return plain_predictor(module, reason)
     with inference(plain_predictor(module)):
-        first = sample(min(batch, _TIMED))
+        first = sample(min(batch, _TIMED if total >= LEAST_TOTAL else _TIMED_OF_FEW))
         if not len(first):
             return plain_predictor(module, "no sample can be read")
         if not isinstance(module(first[:1]), torch.Tensor):
