@@ -28,6 +28,7 @@ from striate.doctor.evidence.reading import read_batches
 from striate.doctor.script.library_loop import find_library_loop
 from striate.doctor.script.training_loop import TrainingLoop, find_loop, loop_around, passes_over, user_frames
 from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.loaded_weights import LoadedWeights, watched_loads
 from striate.doctor.setup.reached_objects import written_by_user
 from striate.doctor.setup.reward_code import is_environment
 from striate.doctor.setup.script_source import ScriptSource
@@ -138,7 +139,8 @@ def _nothing_caught(path: Path, catch: _Catch, raised: BaseException | None) -> 
 class _Catch:
     """What is seen of a script from outside. `backwards`: how many backward passes. `modules`: the outermost ones that
     ran, with their buffers before. `depth`: how many modules are running. `over`: whether enough was seen.
-    `stop`: what ends each further step. `loops`: those in which steps were made, until it is number `training`."""
+    `stop`: what ends each further step. `loops`: those in which steps were made, until it is number `training`.
+    `loads`: weights that were read into networks."""
 
     seconds: float
     training: int = 1
@@ -150,11 +152,13 @@ class _Catch:
     failed: StriateError | None = None
     over: bool = False
     stop: Any = None
+    loads: dict[int, LoadedWeights] = field(default_factory=dict)
 
     def watching(self) -> ExitStack:
         """While it is entered, the script's training is watched."""
         stack = ExitStack()
         stack.enter_context(forward_hooks_everywhere(self._enter, self._leave))
+        stack.enter_context(watched_loads(self.loads))
         handle = register_optimizer_step_pre_hook(self._stepping)
         stack.callback(handle.remove)
         self._unhook = stack.pop_all()
@@ -260,7 +264,7 @@ def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) ->
         optimizer=optimizer,
         step=loop.step,
         task=_task(first),
-        source=_source(loop, frames),
+        source=_source(loop, frames, tuple(catch.loads.values())),
     )
     diagnosis = diagnose_setup(replace(setup, rivals=_rivals(loop, setup.source)), catch.seconds)
     group = optimizer.param_groups[0]
@@ -301,7 +305,7 @@ def _optimizers(loop: TrainingLoop) -> list[Optimizer]:
     return list({id(value): value for value in _reached(loop.names) if isinstance(value, Optimizer)}.values())
 
 
-def _source(loop: TrainingLoop, frames: list[Any]) -> ScriptSource | None:
+def _source(loop: TrainingLoop, frames: list[Any], loads: tuple[LoadedWeights, ...]) -> ScriptSource | None:
     """The user's files, and the variables of the functions that are running; None where a library trains."""
     if loop.place is None:
         return None
@@ -314,7 +318,7 @@ def _source(loop: TrainingLoop, frames: list[Any]) -> ScriptSource | None:
         if frame.f_code.co_filename == file and first <= frame.f_lineno <= last:
             break
         running.add((frame.f_code.co_filename, frame.f_code.co_firstlineno))
-    return ScriptSource(_trees(frames), names, loop.place, passes_over(loop, frames), frozenset(running))
+    return ScriptSource(_trees(frames), names, loop.place, passes_over(loop, frames), frozenset(running), loads)
 
 
 def _trees(frames: list[Any]) -> dict[str, ast.Module]:

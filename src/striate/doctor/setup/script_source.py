@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from torch import nn
 
+from striate.doctor.setup.loaded_weights import LoadedWeights
+
 Often = Literal["batch", "epoch", "once"]
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Loop = ast.For | ast.While
@@ -45,13 +47,14 @@ class ScriptSource:
     """`trees`: of each file of the user's the syntax. `names`: the user's variables at the first step, of all functions
     that are running. `loop`: file, first and last line of the training loop. `epochs`: how often it is gone through;
     None where that is not known. `running`: file and first line of the functions that the loop was in the middle of, as
-    hooks that are called by name."""
+    hooks that are called by name. `loads`: weights that were read into networks."""
 
     trees: Mapping[str, ast.Module]
     names: Mapping[str, Any]
     loop: tuple[str, int, int]
     epochs: int | None
     running: frozenset[tuple[str, int]] = frozenset()
+    loads: tuple[LoadedWeights, ...] = ()
 
     @cached_property
     def _parents(self) -> dict[ast.AST, ast.AST]:

@@ -18,6 +18,7 @@ from striate.doctor.checks.model.shrinks_too_fast import SHRINKS_TOO_FAST
 from striate.doctor.checks.model.starting_gradients import GRADIENT_STRENGTH, SYMMETRIC_INIT
 from striate.doctor.checks.model.too_small import TOO_SMALL
 from striate.doctor.checks.model.unit_outputs import COLLAPSED, DEAD_UNITS, REDUNDANT_FILTERS, SATURATED
+from striate.doctor.checks.model.weights_not_loaded import CHECK as WEIGHTS_NOT_LOADED
 
 CHECKS: tuple[Check, ...] = (
     DOUBLE_SOFTMAX,
@@ -33,6 +34,7 @@ CHECKS: tuple[Check, ...] = (
     DROPOUT_TOO_HIGH,
     FROZEN_PARAMETERS,
     EVALUATES_UNTRAINED,
+    WEIGHTS_NOT_LOADED,
     SEES_FUTURE,
     TOO_SMALL,
     SHRINKS_TOO_FAST,

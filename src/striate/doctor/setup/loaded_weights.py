@@ -1,0 +1,72 @@
+"""What a script reads into its networks with `load_state_dict(…, strict=False)`, which lets all names differ."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from striate.doctor.setup.reached_objects import written_by_user
+
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """The last such call of a `module`. `given`: names of the file's tensors; `taken`: those that the module has too;
+    `wanted`: how many tensors it has."""
+
+    module: nn.Module
+    where: str
+    given: tuple[str, ...]
+    taken: int
+    wanted: tuple[str, ...]
+
+    @property
+    def renamed(self) -> str:
+        """The line that makes the names fit, where they differ by what stands before all of them; else empty."""
+        wanted, half = set(self.wanted), len(self.given) / 2
+        for prefix in _prefixes(self.given[0]):
+            if sum(name.removeprefix(prefix) in wanted for name in self.given) > half:
+                return f"{{name.removeprefix({prefix!r}): tensor for name, tensor in state.items()}}"
+        for prefix in _prefixes(self.wanted[0]):
+            if sum(prefix + name in wanted for name in self.given) > half:
+                return f"{{{prefix!r} + name: tensor for name, tensor in state.items()}}"
+        return ""
+
+
+def _prefixes(name: str) -> Iterator[str]:
+    parts = name.split(".")
+    return (".".join(parts[:count]) + "." for count in range(1, len(parts)))
+
+
+@contextmanager
+def watched_loads(found: dict[int, LoadedWeights]) -> Iterator[None]:
+    """While it lasts, the last call of `load_state_dict` for each module that lets names differ is put into `found`,
+    by the module's id; a later strict one takes it out."""
+    original = nn.Module.load_state_dict
+
+    def load(self: nn.Module, state_dict: Mapping[str, Any], *args: Any, **more: Any) -> Any:
+        result = original(self, state_dict, *args, **more)
+        found.pop(id(self), None)
+        strict = args[0] if args else more.get("strict", True)
+        if not strict:
+            wanted, given = tuple(self.state_dict()), tuple(state_dict)
+            found[id(self)] = LoadedWeights(self, _caller(), given, len(set(given) & set(wanted)), wanted)
+        return result
+
+    nn.Module.load_state_dict = load  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.load_state_dict = original  # type: ignore[method-assign]
+
+
+def _caller() -> str:
+    frame: Any = sys._getframe(2)
+    while frame is not None and not written_by_user(frame.f_globals.get("__name__")):
+        frame = frame.f_back
+    return "load_state_dict" if frame is None else f"{Path(frame.f_code.co_filename).name}, line {frame.f_lineno}"
