@@ -60,3 +60,21 @@ def test_what_is_taken_or_loaded_again_is_let_pass() -> None:
     assert not found(perceptron(), wrong, state)
     assert not found(perceptron(), state, strict=True)
     assert not found(perceptron(), {})
+
+
+@pytest.mark.parametrize(
+    ("line", "right"),
+    [
+        ("final.load_state_dict(best, strict=False)", False),
+        ("final.load_state_dict({n.replace('module.', ''): t for n, t in best.items()}, strict=False)", True),
+        ("final.load_state_dict(best)", True),
+        ("wrapped.load_state_dict(best, strict=False)", True),
+    ],
+)
+def test_a_file_of_a_wrapper_that_is_loaded_after_training_is_named(line: str, right: bool) -> None:
+    wrapped = nn.DataParallel(perceptron())
+    source = ScriptSource({"train.py": ast.parse(line)}, {"wrapped": wrapped}, ("train.py", 1, 1), 5)
+    told = list(CHECK.run(Evidence(make_setup(wrapped, digits(), source=source), Clock(5.0))))
+    assert bool(told) is not right
+    for finding in told:
+        try_remedy(finding.remedy)
