@@ -12,10 +12,11 @@ import torch
 from torch.nn import functional
 
 from striate.doctor.evidence.trial import Change, run_trial
+from striate.doctor.setup.batch import main_tensor
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.training_setup import TrainingSetup
 from striate.observe.gradients import on_gradient
-from striate.observe.module_calls import module_calls, optimizer_steps
+from striate.observe.module_calls import ModuleCall, module_calls, optimizer_steps
 from striate.observe.torch_calls import torch_functions
 
 _LOSSES: dict[Any, str] = {
@@ -89,7 +90,7 @@ class StepCalls:
     of its optimizer, wanted a number in Python, by the way it did. `picked`: how often it took one row out of a tensor
     by its number. `backward`: numbers that went backward. `anomaly`: whether torch looked for anomalies meanwhile.
     `sizes_differ`: whether torch warned that outputs and targets have different shapes. `shapes`: of results after the
-    network's last call: the loss's."""
+    network's last call: the loss's. `shown`: what its first call was given."""
 
     losses: list[LossCall] = field(default_factory=list)
     alignments: list[Alignment] = field(default_factory=list)
@@ -99,6 +100,7 @@ class StepCalls:
     backward: list[float] = field(default_factory=list)
     sizes_differ: bool = False
     shapes: set[tuple[int, ...]] = field(default_factory=set)
+    shown: torch.Tensor | None = None
     error: BaseException | None = None
 
     @property
@@ -122,7 +124,7 @@ def watch_calls(setup: TrainingSetup, batch: Any, until: float) -> StepCalls:
         try:
             with (
                 optimizer_steps(optimizer, watcher.enter_optimizer, watcher.leave_optimizer),
-                module_calls({"": model}, end=lambda _: calls.shapes.clear()),
+                module_calls({"": model}, begin=watcher.enter_network, end=lambda _: calls.shapes.clear()),
                 warnings.catch_warnings(record=True) as said,
                 torch_functions(watcher.call),
             ):
@@ -140,6 +142,10 @@ def watch_calls(setup: TrainingSetup, batch: Any, until: float) -> StepCalls:
 class _Watcher:
     def __init__(self, calls: StepCalls) -> None:
         self.calls, self.in_optimizer = calls, 0
+
+    def enter_network(self, call: ModuleCall) -> None:
+        if self.calls.shown is None and call.args and (shown := main_tensor(call.args[0])) is not None:
+            self.calls.shown = shown.detach().clone()
 
     def enter_optimizer(self) -> None:
         self.in_optimizer += 1

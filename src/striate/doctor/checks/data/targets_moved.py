@@ -10,7 +10,8 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from striate.doctor.checks.check import Check
-from striate.doctor.evidence.calls import LossCall
+from striate.doctor.checks.data.blends import swapped_shares
+from striate.doctor.evidence.calls import LossCall, watch_calls
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import leaf, leaves, main_tensor, parts
@@ -172,8 +173,54 @@ def _right_places(outputs: torch.Tensor, wanted: torch.Tensor, call: LossCall) -
     return float(right.flatten()[alone].double().mean())
 
 
+def _never_changing(evidence: Evidence) -> Finding | None:
+    """Targets that are the same for two batches whose labels differ, and could be labels of a third."""
+    raw = evidence.train.raw
+    labels = [wanted for batch in raw if (wanted := main_tensor(parts(batch)[1])) is not None]
+    if len(raw) < 2 or len(labels) < len(raw) or labels[0].is_floating_point() or torch.equal(labels[0], labels[1]):
+        return None
+    known, used = torch.cat([wanted.flatten() for wanted in labels]).cpu(), evidence.calls.losses
+    for call in used:
+        if call.target.shape != labels[0].shape or call.target.is_floating_point() or len(call.target.unique()) < 2:
+            continue
+        if not bool(torch.isin(call.target.cpu(), known).all()):
+            continue
+        again = watch_calls(evidence.setup, raw[1], evidence.clock.until(0.05)).losses
+        if len(again) == len(used) and all(torch.equal(a.target, b.target) for a, b in zip(used, again, strict=True)):
+            return Finding(
+                code="data.step-labels",
+                severity="error",
+                where="the training step",
+                measured=f"the loss is given the same {several(len(call.target), 'label')} for two batches whose own "
+                "labels differ",
+                threshold=STEP_LABELS.threshold,
+                why="The network is asked for labels of other samples: there is nothing to learn.",
+                remedy="give the loss the labels of the batch that the network gets, by the name that the loop gives "
+                "them",
+            )
+    return None
+
+
+def _blended(evidence: Evidence) -> Finding | None:
+    shares = swapped_shares(evidence)
+    if shares is None:
+        return None
+    inputs, labels = shares
+    return Finding(
+        code="data.step-labels",
+        severity="error",
+        where="the training step",
+        measured=f"samples are blended: what the network is shown is {inputs:.0%} the batch as it came, and its labels "
+        f"count {labels:.0%}; so it is exchanged in several steps",
+        threshold=STEP_LABELS.threshold,
+        why="Each input is mostly asked for the label of the sample that it has least of.",
+        remedy="of inputs `lam * x + (1 - lam) * x[index]` the loss is "
+        "`lam * criterion(out, y) + (1 - lam) * criterion(out, y[index])`",
+    )
+
+
 def _step_labels(evidence: Evidence) -> Iterator[Finding]:
-    found = _by_position(evidence)
+    found = _by_position(evidence) or _never_changing(evidence) or _blended(evidence)
     if found is not None:
         yield found
     else:
@@ -243,8 +290,9 @@ LEFT_BEHIND = Check(
 STEP_LABELS = Check(
     codes=("data.step-labels",),
     question="Does the step give the loss the labels of the inputs that the network gets?",
-    threshold="the batch's labels in another order, of which no more than chance and 30 % are right; or outputs and "
-    "targets of positions that are flattened in different orders",
+    threshold="the batch's labels in another order, of which no more than chance and 30 % are right; the same labels "
+    "for two batches whose own differ; blended samples of which those count less that are shown more, in three steps "
+    "or more; or outputs and targets of positions that are flattened in different orders",
     run=_step_labels,
     explains="data.labels-random data.label-noise loss.initial-off optim.lr-too-high optim.lr-too-low fit.*",
 )

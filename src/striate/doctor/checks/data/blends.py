@@ -1,0 +1,84 @@
+"""Samples that the step blends, as mixup and CutMix do: do the labels have the shares that their samples have?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch.nn.functional import adaptive_avg_pool2d
+
+from striate.doctor.evidence.calls import StepCalls, watch_calls
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.batch import main_tensor, parts
+
+_DRAWS, _FEWEST = 8, 3
+_TELLING = 0.1
+"""Farther than this from one half, a share says which sample is meant."""
+_SIDE = 4
+"""Images are compared by so many patches a side, and with their mirror images: the step may have shifted and flipped
+them before."""
+
+
+def swapped_shares(evidence: Evidence) -> tuple[float, float] | None:
+    """Of a batch the share of its own samples in what the network is shown, and that of their labels in the loss, where
+    one is more than half and the other less in all of several steps; None where nothing is blended, or rightly."""
+    found = list(_shares(evidence))
+    swapped = all((inputs > 0.5) != (labels > 0.5) for inputs, labels in found)
+    return max(found, key=lambda shares: abs(shares[0] - shares[1])) if swapped and len(found) >= _FEWEST else None
+
+
+def _shares(evidence: Evidence) -> Iterator[tuple[float, float]]:
+    raw, seen = evidence.train.raw, False
+    for number in range(_DRAWS):
+        batch = raw[number % len(raw)]
+        inputs, wanted = (main_tensor(part) for part in parts(batch))
+        if inputs is None or wanted is None or wanted.ndim != 1 or wanted.is_floating_point() or inputs.ndim < 2:
+            return
+        calls = evidence.calls if number == 0 else watch_calls(evidence.setup, batch, evidence.clock.until(0.02))
+        labels = _share_of_labels(calls, wanted.cpu())
+        if labels is None and not seen and number > 0:
+            return  # nothing is blended here
+        seen = seen or labels is not None
+        own = _share_of_inputs(calls.shown, inputs)
+        if own is not None and labels is not None and min(abs(own - 0.5), abs(labels - 0.5)) > _TELLING:
+            yield own, labels
+
+
+def _share_of_inputs(shown: torch.Tensor | None, inputs: torch.Tensor) -> float | None:
+    """How much of what is shown is the batch as it came, where the rest is other samples of it: with a part p of its
+    own the correlation is p / √(p² + (1 − p)²)."""
+    if shown is None or shown.shape != inputs.shape or len(inputs) < 8:
+        return None
+    one, other = _patches(shown), _patches(inputs)
+    near = float((one * other).sum() / (one.norm() * other.norm()).clamp_min(1e-12))
+    near = min(1.0, max(0.0, near))
+    return near / (near + math.sqrt(1 - near**2))
+
+
+def _patches(samples: torch.Tensor) -> torch.Tensor:
+    """(N, numbers) float64, of which the batch has mean 0."""
+    found = samples.detach().cpu().double()
+    if found.ndim == 4:
+        found = adaptive_avg_pool2d(found + found.flip(-1), _SIDE)
+    found = found.flatten(1)
+    return found - found.mean(0)
+
+
+def _share_of_labels(calls: StepCalls, wanted: torch.Tensor) -> float | None:
+    """How much the labels of the batch as it came count in the loss, where other labels of it count too."""
+    own = others = 0.0
+    for call in calls.losses:
+        target = call.target.cpu()
+        if target.shape == wanted.shape and not target.is_floating_point():
+            if not call.slopes or not torch.equal(target.sort().values, wanted.sort().values):
+                return None
+            if torch.equal(target, wanted):
+                own += sum(call.slopes)
+            else:
+                others += sum(call.slopes)
+        elif target.ndim == 2 and target.is_floating_point() and len(target) == len(wanted):
+            row = target.double().gather(1, wanted[:, None].clamp(0, target.shape[1] - 1))[:, 0]
+            two = (target > 0.5 * target.mean()).sum(1) == 2  # classes: the two samples are of different ones
+            return float(row[two].mean()) if int(two.sum()) >= 4 else None
+    return own / (own + others) if own >= 0 and others > 0 else None
