@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -151,7 +152,7 @@ TABLE = 0.1
 _CERTAIN = 4.0
 LEAK_THRESHOLD = (
     f"equal samples: a warning from {LEAK_SHARE:.0%} of validation and {LEAK_FEWEST} samples (real sets have a copy "
-    "or two), an "
+    "or two; a note of token sequences that training repeats half as often), an "
     f"error from {LEAK_GRAVE:.0%}; of tables, whose rows may agree by chance, from {TABLE:.0%} and three times "
     "chance. Near "
     f"copies: {LEAK_GRAVE:.0%} of validation, three times as many as within training, beyond {_CERTAIN:g} standard "
@@ -176,9 +177,21 @@ def _find_leak(evidence: Evidence) -> Iterable[Finding]:
     if count >= max(LEAK_FEWEST, _least_share(x, known) * len(x)):
         pair = (where >= 0).nonzero()[:3].flatten()
         _draw(evidence, x[pair], known[where[pair]])
-        yield _told(count, len(x), f"equal to a training sample, number for number{_first(useful, where)}", LEAK_GRAVE)
+        found = _told(
+            count, len(x), f"equal to a training sample, number for number{_first(useful, where)}", LEAK_GRAVE
+        )
+        yield replace(found, severity="note") if _of_short_texts(known, count / len(x)) else found
         return
     yield from _near(evidence, x, known, useful)
+
+
+def _of_short_texts(known: torch.Tensor, share: float) -> bool:
+    """Whether samples are sequences of whole numbers, as of words, that training repeats at least half as often: short
+    sentences are said twice."""
+    whole = not known.is_floating_point() or bool((known == known.round()).all())
+    first = copies_in(known)
+    repeated = float((torch.bincount(first)[first] > 1).double().mean())
+    return whole and known.ndim == 2 and not is_grid(known) and repeated > share / 2
 
 
 def _least_share(x: torch.Tensor, known: torch.Tensor) -> float:

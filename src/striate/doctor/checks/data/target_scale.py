@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.keypoints import unscaled_maps
 from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -26,6 +27,10 @@ _EXPLAINED, _GAIN = 0.2, 0.2
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
+    found = unscaled_maps(evidence)
+    if found is not None:
+        yield found
+        return
     y, path = evidence.samples.y, evidence.samples.y_path
     outputs = main_tensor(evidence.first.outputs)
     if y is None or path is None or not y.is_floating_point() or outputs is None or not predicts_targets(evidence):

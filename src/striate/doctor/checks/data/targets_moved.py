@@ -3,7 +3,9 @@ loss the labels of the inputs that the network gets?"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.blends import swapped_shares
+from striate.doctor.checks.data.keypoints import exchanged_sides
 from striate.doctor.evidence.calls import LossCall, watch_calls
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -23,10 +26,12 @@ _CLEARLY, _FEWEST_CLEAR = 0.5, 8
 """Of the distance to the second nearest, that to the nearest: so an input is known again, and so many have to be."""
 _TIE, _ALONE = 1e-6, 32
 """Numbers of outputs that are so far from each other, as a share of the largest, and how many are enough to follow."""
+_FEWEST_LEFT = 3
 _LIKE = 0.3
 """Of the distance between two draws as they are: so near, they are flips of each other."""
+_SIDES = "left and right exchanged"
 _MOVES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "left and right exchanged": lambda image: image.flip(-1),
+    _SIDES: lambda image: image.flip(-1),
     "top and bottom exchanged": lambda image: image.flip(-2),
     "rows and columns exchanged": lambda image: image.transpose(-1, -2),
     "a quarter turn": lambda image: image.rot90(1, (-2, -1)),
@@ -39,7 +44,7 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
     data = getattr(evidence.setup.train, "dataset", None)
     if not isinstance(evidence.setup.train, DataLoader) or isinstance(data, IterableDataset) or data is None:
         raise NoEvidence("the data set cannot be asked for a sample twice")
-    left, moved, words = 0, 0, ""
+    left, moved, flips = Counter[str](), set[str](), list[tuple[Any, Any]]()
     for number in range(min(_SAMPLES, len(data))):
         try:
             draws = [data[number] for _ in range(_DRAWS)]
@@ -53,18 +58,24 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
             way = None if image is None else _flipped(first, image)
             if way is None or image is None:
                 continue
+            if way == _SIDES:
+                flips.append((draws[0], draw))
             told = _targets_stay(draws[0], draw, first, way)
-            if told is not None:
-                left, moved = left + told, moved + (not told)
-                words = way
-            break
-    if left < 3 or moved:
+            if told:
+                left[way] += 1
+            elif told is not None:
+                moved.add(way)
+    still = [way for way in left if way not in moved and left[way] >= _FEWEST_LEFT]
+    if not still:
+        with suppress(NoEvidence):
+            found = exchanged_sides(evidence, flips)
+            yield from [] if found is None else [found]
         return
     yield Finding(
         code="data.targets-left-behind",
         severity="error",
         where="the augmentation of the training data set",
-        measured=f"of {several(left, 'sample')} that were drawn twice, the second time with {words}, "
+        measured=f"in {several(left[still[0]], 'pair')} of draws of a sample, the second with {still[0]}, "
         "the mask, box or points are the same in both",
         threshold=LEFT_BEHIND.threshold,
         why="Half of the targets lie where nothing of the object is: the network learns the mean of both places.",
@@ -86,8 +97,8 @@ def _flipped(one: torch.Tensor, other: torch.Tensor) -> str | None:
 
 
 def _targets_stay(one: Any, other: Any, image: torch.Tensor, way: str) -> bool | None:
-    """Whether what has a place in the image is equal in two draws that are moved; None where nothing has, or where it
-    looks the same when moved."""
+    """Whether what has a place in the image is equal in two draws that are moved; None where nothing has, where it
+    looks the same when moved, or where it is moved in another way."""
     move = _MOVES[way]
     pairs = list(zip(leaves(one), leaves(other), strict=False))
     for (path, before), (_, after) in pairs:
@@ -95,7 +106,8 @@ def _targets_stay(one: Any, other: Any, image: torch.Tensor, way: str) -> bool |
             continue
         if before.ndim >= 2 and before.shape[-2:] == image.shape[-2:]:
             if not torch.equal(before, move(before)):
-                return torch.equal(before, after)
+                stays = torch.equal(before, after)
+                return stays if stays or torch.equal(move(before), after) else None
         elif before.is_floating_point() and _is_place(path, before, image):
             return torch.equal(before, after)
     return None
@@ -282,8 +294,8 @@ def _standardized(samples: torch.Tensor) -> torch.Tensor:
 LEFT_BEHIND = Check(
     codes=("data.targets-left-behind",),
     question="Are masks, boxes and points flipped with their images?",
-    threshold="three samples or more that the data set gives flipped or turned and not, with a target that has a place "
-    "in the image and never moves",
+    threshold="three pairs of draws or more, one flipped or turned, with a target that has a place in the image and "
+    "never moves with that",
     run=_left_behind,
     explains="data.label-noise data.labels-random data.augmentation fit.*",
 )

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.keypoints import points_are_across_first
+from striate.doctor.checks.eval.decoded_peaks import rows_before_columns
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import argument, called, receiver_of
@@ -16,6 +18,22 @@ from striate.records import Finding
 
 _ALONG = {"argmax": 0, "max": 0, "softmax": 0, "log_softmax": 0, "topk": 1}
 _SQUASHING = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "expit": (0.0, 1.0)}
+
+
+def _axes(evidence: Evidence) -> Iterator[Finding]:
+    site = next(rows_before_columns(evidence.source), None)
+    if site is not None and points_are_across_first(evidence):
+        yield Finding(
+            code="eval.wrong-axis",
+            severity="error",
+            where=site.where,
+            measured=f"`{site.text}` gives row and column of a peak, and the points of the data are (x, y)",
+            threshold=WRONG_AXIS.threshold,
+            why="It compares x with y: the metric is wrong, whatever the network predicts.",
+            remedy="the column first: `torch.stack([index % width, index // width], -1)`",
+        )
+        return
+    yield from _wrong_axis(evidence)
 
 
 def _wrong_axis(evidence: Evidence) -> Iterator[Finding]:
@@ -87,8 +105,9 @@ def _limit(node: ast.Compare, what: str, better: str) -> Finding:
 WRONG_AXIS = Check(
     codes=("eval.wrong-axis",),
     question="Are predictions read from outputs along the axis of the classes?",
-    threshold="argmax, max, topk or softmax of what the network gave along axis 0, where it has an axis of classes too",
-    run=_wrong_axis,
+    threshold="argmax, max, topk or softmax of what the network gave along axis 0, where it has an axis of classes "
+    "too; the row of a peak before its column, where points are (x, y)",
+    run=_axes,
     of_source=True,
 )
 THRESHOLD = Check(

@@ -23,7 +23,7 @@ from striate.doctor.evidence.rates import (
     rates_are_users,
     steps_an_epoch,
 )
-from striate.doctor.evidence.trial import Trial
+from striate.doctor.evidence.trial import Trial, run_trial
 from striate.records import Finding, Remedy
 from striate.wording import several
 
@@ -35,6 +35,7 @@ SOME = 0.5
 """Shares of the way from chance to a loss of zero. Below LITTLE nothing was learned; up to SOME a smaller rate has to
 be four times better, not one and a half times."""
 LR_TOO_HIGH_GAIN = 0.2
+_FEW_UPDATES = 30
 
 
 def _find_lr_too_high(evidence: Evidence) -> Iterator[Finding]:
@@ -50,6 +51,8 @@ def _find_lr_too_high(evidence: Evidence) -> Iterator[Finding]:
         other = evidence.progress_of(lower)
         needed = 1.5 if own.share < LR_TOO_HIGH_LITTLE else 4.0
         if other.beats(own, needed) and other.share > max(own.share, 0.0) + LR_TOO_HIGH_GAIN:
+            if _recovers(evidence, trial, own):
+                return
             severity = "error" if own.share < LR_TOO_HIGH_LITTLE else "warning"
             yield _finding(trial, own, other, factor, severity)
             series = {
@@ -58,6 +61,17 @@ def _find_lr_too_high(evidence: Evidence) -> Iterator[Finding]:
             }
             evidence.pictures["optim.lr-too-high"] = Picture("lines", "Loss by step", series)
             return
+
+
+def _recovers(evidence: Evidence, trial: Trial, own: Progress) -> bool:
+    """Whether a trial that made few updates, since gradients of several batches are added up, has learned after as
+    many as others make."""
+    updates = sum(bool(row.rates) for row in trial.rows)
+    if not math.isfinite(own.level) or not 0 < updates < _FEW_UPDATES:
+        return False
+    steps = len(trial.rows) * 2 * _FEW_UPDATES // updates
+    longer = run_trial(evidence.setup, evidence.train.raw, steps, evidence.clock.until(0.25), close=False)
+    return evidence.progress_of(longer).share > max(own.share, LR_TOO_HIGH_LITTLE)
 
 
 def _factors_of_lr_too_high(first: float) -> list[float]:

@@ -1,0 +1,117 @@
+"""Points in pictures: are maps drawn where they lie, do left and right change places, is x before y?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import torch
+
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.keypoints import Keypoints, keypoints_of
+from striate.doctor.setup.batch import leaves
+from striate.records import Finding
+from striate.wording import several
+
+_SMALLER = 1.3
+"""Times a picture's side is its maps': below, cells and pixels cannot be told apart."""
+_ALWAYS, _MIXED = 0.95, 0.75
+"""Share of the samples of validation in which a point is left of another, and the most of training."""
+_ALIKE = 0.8
+"""Correlation of what lies around one point, on average, with the mirror image of that around another."""
+_SIDE = 8
+"""Parts of a picture's side: so wide is what lies around a point."""
+
+
+def unscaled_maps(evidence: Evidence) -> Finding | None:
+    """Maps smaller than their pictures, that peak at the pixels of these."""
+    found = keypoints_of(evidence.train.raw)
+    if found is None or found.maps is None or float(found.scale.min()) < _SMALLER:
+        return None
+    peaks, points = found.peaks()
+    own, scaled = (float((at - points).abs().amax(1).median()) for at in (peaks, peaks * found.scale))
+    if own > 1 or scaled < 2 * float(found.scale.max()):
+        return None
+    size, lost = "{} × {}".format(*found.maps.shape[-2:]), 1 - len(peaks) / found.points[..., 0].numel()
+    return Finding(
+        code="data.target-scale",
+        severity="error",
+        where="training targets",
+        measured=f"maps of {size} peak where the points are in pixels of the picture, which has "
+        f"{float(found.scale[0]):g} to a cell; {lost:.0%} of the points lie off their map",
+        threshold="peaks within one cell of the points as they are, and not of the points in cells",
+        why="Peaks lie at twice their place or farther, or nowhere; what is decoded is multiplied once more.",
+        remedy="draw the maps around `points / stride`",
+    )
+
+
+def points_are_across_first(evidence: Evidence) -> bool:
+    """Whether points of the data are (x, y), by where their maps peak."""
+    with suppress(NoEvidence):
+        found = keypoints_of(evidence.train.raw)
+        if found is not None and found.maps is not None:
+            peaks, points = found.peaks()
+            near, far = (float((at * found.scale - points).abs().amax(1).median()) for at in (peaks, peaks.flip(1)))
+            room = 1.5 * float(found.scale.max())
+            return near < room < far - near
+    return False
+
+
+def exchanged_sides(evidence: Evidence, flips: Sequence[tuple[Any, Any]]) -> Finding | None:
+    """Of pairs of draws, the second with left and right exchanged, those whose points are mirrored, and the left one of
+    two that look alike is not the left one any more."""
+    mirrored = [told for one, other in flips if (told := _only_mirrored(one, other)) is not None]
+    train, val = keypoints_of(evidence.train.raw), keypoints_of(evidence.val.raw)
+    if len(mirrored) < 3 or not all(mirrored) or train is None or val is None:
+        return None
+    for left in range(val.points.shape[1]):
+        for right in range(val.points.shape[1]):
+            before = float((val.points[:, left, 0] < val.points[:, right, 0]).double().mean())
+            after = float((train.points[:, left, 0] < train.points[:, right, 0]).double().mean())
+            if before >= _ALWAYS and after <= _MIXED and _alike(train, left, right):
+                return Finding(
+                    code="data.targets-left-behind",
+                    severity="error",
+                    where="the augmentation of the training data set",
+                    measured=f"in {several(len(mirrored), 'pair')} of draws, the second with left and right exchanged, "
+                    f"points are mirrored and keep their numbers: point {left} lies left of point {right} in "
+                    f"{before:.0%} of validation and in {after:.0%} of training, and they look like mirror images of "
+                    "each other",
+                    threshold=f"{_ALWAYS:.0%} and more of validation, {_MIXED:.0%} and less of training",
+                    why="In a mirrored picture the left eye is the right one: half of such targets are wrong.",
+                    remedy=f"exchange them after the flip: `points[[{left}, {right}]] = points[[{right}, {left}]]`, "
+                    "and so all pairs",
+                )
+    return None
+
+
+def _only_mirrored(one: Any, other: Any) -> bool | None:
+    """Whether points are mirrored one by one; None where there are none."""
+    for (_, before), (_, after) in zip(leaves(one), leaves(other), strict=False):
+        points = before.ndim == 2 and before.shape[1] in (2, 3) and len(before) > 1 and before.is_floating_point()
+        if points and before.shape == after.shape:
+            middle, span = before[:, 0] + after[:, 0], float(before[:, 0].max() - before[:, 0].min())
+            even = float(middle.max() - middle.min()) < 0.02 * max(span, 1e-6)
+            return even and bool(torch.allclose(before[:, 1], after[:, 1], atol=0.02 * max(span, 1e-6)))
+    return None
+
+
+def _alike(found: Keypoints, one: int, other: int) -> bool:
+    first, second = _around(found, one), _around(found, other)
+    if first is None or second is None:
+        return False
+    pair = torch.stack([first.flatten(), second.flip(-1).flatten()])
+    return float(torch.corrcoef(pair)[0, 1]) > _ALIKE
+
+
+def _around(found: Keypoints, number: int) -> torch.Tensor | None:
+    """(C, S, S) what lies around a point, on average, where it is not cut off."""
+    height, width = found.pictures.shape[-2:]
+    half = max(2, min(height, width) // (2 * _SIDE))
+    parts = []
+    for picture, (x, y) in zip(found.pictures, found.points[:, number].round().long().tolist(), strict=True):
+        if half <= x < width - half and half <= y < height - half:
+            parts.append(picture[:, y - half : y + half + 1, x - half : x + half + 1])
+    return torch.stack(parts).mean(0) if len(parts) >= 16 else None

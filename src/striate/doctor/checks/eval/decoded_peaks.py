@@ -1,0 +1,64 @@
+"""Where code reads rows and columns of peaks from their numbers: `index // width` and `index % width`."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import Literal
+
+from striate.doctor.setup.script_source import ScriptSource, Site, called
+
+_JOINED = ("stack", "cat", "concatenate", "column_stack", "dstack")
+_FOUND = ("argmax", "max", "topk", "nanargmax")
+
+
+def rows_before_columns(source: ScriptSource) -> Iterator[Site]:
+    """Calls that put the row of a peak before its column, where nothing turns them round later."""
+    for site in source.calls(*_JOINED):
+        scope = source.scope_of(site.node)
+        parts = site.node.args[0] if site.node.args else None
+        if not isinstance(parts, ast.List | ast.Tuple) or len(parts.elts) != 2:
+            continue
+        nodes = list(ast.walk(scope))
+        if not any(called(node) in _FOUND for node in nodes) or any(_turns(node) for node in nodes):
+            continue
+        if [_part_of_number(part, scope) for part in parts.elts] == ["row", "column"]:
+            yield site
+
+
+def _turns(node: ast.AST) -> bool:
+    backwards = isinstance(node, ast.Slice) and node.step is not None and ast.unparse(node.step) == "-1"
+    return backwards or called(node) in ("flip", "fliplr", "roll")
+
+
+def _part_of_number(node: ast.expr, scope: ast.AST, depth: int = 4) -> Literal["row", "column", ""]:
+    """Whether an expression is a number divided by a width, or what is left over."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mod):
+            return "column"
+        if called(part) in ("remainder", "fmod"):
+            return "column"
+        if isinstance(part, ast.BinOp) and isinstance(part.op, ast.FloorDiv):
+            return "row"
+        if called(part) in ("floor_divide", "div") and ("floor" in ast.unparse(part) or "trunc" in ast.unparse(part)):
+            return "row"
+    if depth:
+        for name in (part.id for part in ast.walk(node) if isinstance(part, ast.Name)):
+            for value in _given(name, scope):
+                if found := _part_of_number(value, scope, depth - 1):
+                    return found
+    return ""
+
+
+def _given(name: str, scope: ast.AST) -> Iterator[ast.expr]:
+    """What a name is given in a function."""
+    for node in ast.walk(scope):
+        if not isinstance(node, ast.Assign):
+            continue
+        for target in node.targets:
+            if isinstance(target, ast.Name) and target.id == name:
+                yield node.value
+            elif isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                for one, value in zip(target.elts, node.value.elts, strict=False):
+                    if isinstance(one, ast.Name) and one.id == name:
+                        yield value

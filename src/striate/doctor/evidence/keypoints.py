@@ -1,0 +1,61 @@
+"""Batches of pictures with points in them, and maps that peak there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from striate.doctor.setup.batch import leaves
+
+_CLEAR = 0.5
+"""Of the highest value of all maps: a map that peaks lower shows no point."""
+
+
+@dataclass(frozen=True)
+class Keypoints:
+    """Pictures (N, C, H, W), points (N, K, 2), and maps (N, K, h, w) where there are any."""
+
+    pictures: torch.Tensor
+    points: torch.Tensor
+    maps: torch.Tensor | None
+
+    @property
+    def scale(self) -> torch.Tensor:
+        """(2,) pixels of a picture for each of its maps, across and down."""
+        assert self.maps is not None
+        (height, width), (rows, columns) = self.pictures.shape[-2:], self.maps.shape[-2:]
+        return torch.tensor([width / columns, height / rows])
+
+    def peaks(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(M, 2) column and row of each clear peak, and (M, 2) the points that belong to these."""
+        assert self.maps is not None
+        values, place = self.maps.flatten(2).max(2)
+        clear = values > _CLEAR * values.max()
+        columns = self.maps.shape[-1]
+        return torch.stack([place % columns, place // columns], 2)[clear].float(), self.points[clear]
+
+
+def keypoints_of(batches: Sequence[Any]) -> Keypoints | None:
+    """Pictures and points of the first batches; None where a batch has none, or several."""
+    found = [one for batch in batches[:8] if (one := _of_batch(batch)) is not None]
+    if not found or len({(one.points.shape[1:], one.pictures.shape[1:], one.maps is None) for one in found}) > 1:
+        return None
+    maps = [one.maps for one in found if one.maps is not None]
+    pictures, points = (torch.cat(parts) for parts in zip(*((one.pictures, one.points) for one in found), strict=True))
+    return Keypoints(pictures, points, torch.cat(maps) if maps else None)
+
+
+def _of_batch(batch: Any) -> Keypoints | None:
+    tensors = [tensor.detach().cpu().float() for _, tensor in leaves(batch) if tensor.is_floating_point()]
+    points = [t for t in tensors if t.ndim == 3 and t.shape[2] in (2, 3) and t.shape[1] > 1]
+    if len(points) != 1:
+        return None
+    grids = [t for t in tensors if t.ndim == 4 and len(t) == len(points[0])]
+    maps = [t for t in grids if t.shape[1] == points[0].shape[1] and float(t.min()) >= 0]
+    pictures = [t for t in grids if all(t is not other for other in maps)]
+    if len(pictures) != 1 or len(maps) > 1:
+        return None
+    return Keypoints(pictures[0], points[0][..., :2], maps[0] if maps else None)
