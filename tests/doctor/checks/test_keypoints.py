@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from remedies_tried import try_remedy
 from striate.doctor.checks.data.target_scale import TARGET_SCALE
 from striate.doctor.checks.data.targets_moved import LEFT_BEHIND
 from striate.doctor.checks.eval.predicted import WRONG_AXIS
-from striate.doctor.evidence.clock import Clock
+from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.preserved_state import state_preserved
 from striate.doctor.setup.script_source import ScriptSource
@@ -39,8 +40,8 @@ class Faces(Dataset[Any]):
     def __getitem__(self, number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         points = self.points[number]
         grid = torch.arange(SIZE).float()
-        widths = [1.5, 1.5 if self.alike else 0.7, 3.0]
-        picture = sum(blob(grid, x, y, width) for (x, y), width in zip(points.tolist(), widths, strict=True))
+        heights = [1.0, 1.0 if self.alike else -1.0, 0.5]
+        picture = sum(high * blob(grid, x, y, 1.5) for (x, y), high in zip(points.tolist(), heights, strict=True))
         if self.flips and torch.rand(()) < 0.5:
             picture, points = picture.flip(-1), torch.stack([SIZE - 1 - points[:, 0], points[:, 1]], 1)
             points = points[[1, 0, 2]] if self.swaps else points
@@ -59,10 +60,13 @@ def network() -> nn.Module:
 
 def told(check: Any, data: Faces) -> list[Finding]:
     torch.manual_seed(0)
-    return asked(
-        check, network(), DataLoader(data, 32, shuffle=True), val=DataLoader(Faces(flips=False), 32), loss=nn.MSELoss(),
-        task="regress", step=stepped,
-    )  # fmt: skip
+    found: list[Finding] = []
+    with suppress(NoEvidence):
+        found = asked(
+            check, network(), DataLoader(data, 32, shuffle=True), val=DataLoader(Faces(flips=False), 32),
+            loss=nn.MSELoss(), task="regress", step=stepped,
+        )  # fmt: skip
+    return found
 
 
 def stepped(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> torch.Tensor:
