@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.trial import Change
+from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.training_setup import Step
 from striate.observe.gradients import on_gradient
@@ -36,24 +37,49 @@ def pairs_of(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor]:
     """Distances between the inputs of pairs of embeddings that the loss pulls together in a few steps, and of those
     that it pushes apart: pairs of the first set's samples with those of the others. Raises NoEvidence where the network
     does not embed several sets of samples in a step."""
-    steps: list[_Sets] = []
+    if not _is_about_pairs(evidence):
+        raise NoEvidence("the network does not embed several sets of samples in a step")
+    return _distances(_watched(evidence))
 
-    def prepare(replica: Replica) -> None:
-        replicas.append(replica)
+
+def pulled_by_class(evidence: Evidence) -> list[list[tuple[float, float]]]:
+    """Of each output (samples, numbers) of the network: how strongly the loss of each of a few steps pulls together
+    those of samples with one class number, and those of two, on average; below 0 where it drives them apart. Raises
+    NoEvidence where batches have no class numbers."""
+    labels = [main_tensor(parts(batch)[1]) for batch in evidence.train.raw]
+    if any(t is None or t.ndim != 1 or t.is_floating_point() for t in labels) or evidence.setup.rivals:
+        raise NoEvidence("the batches have no class numbers")
+    found: dict[int, list[tuple[float, float]]] = {}
+    for number, sets in enumerate(_watched(evidence, every=True)):
+        known = labels[number % len(labels)]
+        for place, output in enumerate(sets.outputs):
+            gradient = sets.gradients.get(place)
+            if gradient is None or known is None or len(known) != len(output):
+                continue
+            first, second = torch.triu_indices(len(output), len(output), 1)
+            pull = ((gradient[first] - gradient[second]) * (output[first] - output[second])).sum(1)
+            same = known.cpu()[first] == known.cpu()[second]
+            if bool(same.any()) and bool((~same).any()):
+                found.setdefault(place, []).append((float(pull[same].mean()), float(pull[~same].mean())))
+    return list(found.values())
+
+
+def _watched(evidence: Evidence, *, every: bool = False) -> list[_Sets]:
+    """Embeddings and their gradients in each of a few steps; `every` output of the network, not one of each input."""
+    steps: list[_Sets] = []
+    replicas: list[Replica] = []
 
     def wrap(step: Step) -> Step:
         def watched(*given: Any) -> Any:
             steps.append(_Sets())
-            with module_calls({"": replicas[-1].model}, end=lambda call: _note(steps[-1], call)):
+            with module_calls({"": replicas[-1].model}, end=lambda call: _note(steps[-1], call, every)):
                 return step(*given)
 
         return watched
 
-    if not _is_about_pairs(evidence):
-        raise NoEvidence("the network does not embed several sets of samples in a step")
-    replicas: list[Replica] = []
-    evidence.variant("with embeddings watched", Change(prepare=prepare, wrap=wrap), steps=_STEPS)
-    return _distances(steps)
+    name = f"with {'all outputs' if every else 'embeddings'} watched"
+    evidence.variant(name, Change(prepare=replicas.append, wrap=wrap), steps=_STEPS)
+    return steps
 
 
 def _is_about_pairs(evidence: Evidence) -> bool:
@@ -67,10 +93,12 @@ def _is_about_pairs(evidence: Evidence) -> bool:
     return alike or (one and evidence.first.calls in (2, 3))
 
 
-def _note(sets: _Sets, call: ModuleCall) -> None:
+def _note(sets: _Sets, call: ModuleCall, every: bool) -> None:
     given = [t for t in tensors_in((call.args, call.kwargs)) if t.ndim > 1]
     made = [t for t in tensors_in(call.output) if t.is_floating_point() and t.ndim == 2 and t.requires_grad]
-    if len(made) > 1 and len(given) != len(made):
+    if every:
+        given = given[:1] * len(made)
+    elif len(made) > 1 and len(given) != len(made):
         return
     for x, output in zip(given, made, strict=False):
         place = len(sets.outputs)

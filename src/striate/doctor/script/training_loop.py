@@ -55,8 +55,10 @@ class Drawn:
     draws_again = True
     """A sample may come several times in an epoch."""
 
-    def __init__(self, draw: Callable[[], Any], drawn_once: str = "") -> None:
+    def __init__(self, draw: Callable[[], Any], drawn_once: str = "", passes: int | None = None) -> None:
         self.draw = draw
+        self.passes = passes
+        """How often the loop draws, where it counts."""
         self.drawn_once = drawn_once
         """The call that would give other samples each time, and stands in front of the loop."""
 
@@ -91,7 +93,9 @@ def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
         drawing = _drawing(loop, names)
         if drawing is not None:
             place, chosen, draw, loop = drawing
-            return _with_drawn(replace(found, loop=loop), place, chosen, Drawn(draw), names)
+            counted = _value(loop.iter, names) if isinstance(loop, ast.For) else None
+            passes = len(counted) if isinstance(counted, range) else None
+            return _with_drawn(replace(found, loop=loop), place, chosen, Drawn(draw, passes=passes), names)
     for found in (*_loops(frames), *_called_in_loops(frames)):
         names = {**found.frame.f_globals, **found.frame.f_locals}
         fixed = _never_drawn(found.loop, names)

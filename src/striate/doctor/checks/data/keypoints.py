@@ -19,8 +19,8 @@ _SMALLER = 1.3
 """Times a picture's side is its maps': below, cells and pixels cannot be told apart."""
 _ALWAYS, _MIXED = 0.95, 0.75
 """Share of the samples of validation in which a point is left of another, and the most of training."""
-_ALIKE = 0.8
-"""Correlation of what lies around one point, on average, with the mirror image of that around another."""
+_ALIKE, _AS_STRONG = 0.8, 0.6
+"""Correlation, and ratio of contrasts, of what lies around one point, on average, with the mirror image of that around another."""
 _SIDE = 8
 """Parts of a picture's side: so wide is what lies around a point."""
 
@@ -103,7 +103,8 @@ def _alike(found: Keypoints, one: int, other: int) -> bool:
     if first is None or second is None:
         return False
     pair = torch.stack([first.flatten(), second.flip(-1).flatten()])
-    return float(torch.corrcoef(pair)[0, 1]) > _ALIKE
+    weak, strong = sorted(pair.std(1).tolist())
+    return weak > _AS_STRONG * strong and float(torch.corrcoef(pair)[0, 1]) > _ALIKE
 
 
 def _around(found: Keypoints, number: int) -> torch.Tensor | None:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.numberings import numbered_twice
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.corrections import corrections
 from striate.doctor.evidence.evidence import Evidence
@@ -165,6 +166,9 @@ class _Told:
 
 
 def _find_label_map(evidence: Evidence) -> Iterable[Finding]:
+    if (measured := numbered_twice(evidence)) is not None:
+        yield _mapped(measured)
+        return
     with suppress(NoEvidence):
         for found in _columns(evidence):
             yield found

@@ -62,6 +62,8 @@ def _by_targets(evidence: Evidence) -> tuple[str, str] | None:
         filler = None if rows is None else filler_of(rows)
         if rows is None or filler is None or filler == call.ignored or call.reduction == "none":
             continue
+        if call.weight is not None and filler < len(call.weight) and not float(call.weight[filler]):
+            continue
         share = float((rows == filler).float().mean())
         if share >= _PADDED:
             return (

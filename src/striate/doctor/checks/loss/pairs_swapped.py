@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.pairs import pulled_by_class
 from striate.doctor.evidence.token_targets import class_losses
 from striate.doctor.setup.batch import leaves, size_of
 from striate.records import Finding
@@ -18,6 +20,7 @@ CODE = "loss.pairs-swapped"
 _FEWEST = 60
 """Pairs of each kind."""
 _BATCH = 8
+_BATCHES = 4
 _ERRORS = 4.0
 """Standard errors below an even chance: of 10,000 healthy setups none, were inputs by chance."""
 
@@ -26,6 +29,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     own = _asks_for_few(evidence)
     if own is not None:
         yield own
+        return
+    apart = _classes_driven_apart(evidence)
+    if apart is not None:
+        yield apart
         return
     pulled, pushed = evidence.pairs
     if min(len(pulled), len(pushed)) < _FEWEST:
@@ -69,6 +76,30 @@ def _asks_for_few(evidence: Evidence) -> Finding | None:
     return None
 
 
+def _classes_driven_apart(evidence: Evidence) -> Finding | None:
+    """Embeddings beside class numbers, of which the gradient drives those of one class apart, and together others."""
+    with suppress(NoEvidence):
+        swapped = [
+            pulled
+            for pulled in pulled_by_class(evidence)
+            if len(pulled) >= _BATCHES and all(same < 0 < different for same, different in pulled)
+        ]
+        if not swapped:
+            return None
+        return Finding(
+            code=CODE,
+            severity="error",
+            where="the loss",
+            measured=f"in {several(len(swapped[0]), 'step')} of {len(swapped[0])} its gradient drives embeddings of "
+            "samples with one label apart, and pulls together those with two",
+            threshold=CHECK.threshold,
+            why="Positive and negative are exchanged: what is alike ends far apart.",
+            remedy="pull together what has the same label: `positive = labels[:, None] == labels[None]`, and push "
+            "apart the others: `negative = ~positive`",
+        )
+    return None
+
+
 def _nearer(pulled: torch.Tensor, pushed: torch.Tensor) -> tuple[float, float]:
     """How often a pulled pair is nearer than a pushed one (the area under the ROC curve), and its standard error where
     there is no difference (Mann and Whitney 1947)."""
@@ -82,7 +113,8 @@ CHECK = Check(
     question="Does the loss pull together what belongs together?",
     threshold=f"inputs of pairs that the gradient pulls together lie farther apart than those that it pushes apart, by "
     f"{_ERRORS:g} standard errors, {_FEWEST} pairs of each at least; or scores of each sample with each are asked for "
-    "fewer columns than half of the samples",
+    "fewer columns than half of the samples; or of embeddings beside class numbers the gradient drives those of one "
+    f"class apart and pulls together others, in each of {_BATCHES} steps or more",
     run=_run,
     quick=False,
     explains="loss.sign loss.degenerate loss.wrong-for-task model.collapsed fit.* optim.lr-too-low",

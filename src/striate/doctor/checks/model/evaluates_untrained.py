@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ from striate.records import Finding
 from striate.wording import listed_names, several
 
 CODE = "model.evaluates-untrained"
-_FOLLOWED = 0.05
+_FOLLOWED = 0.5
 _AVERAGED = (
     "update it after `optimizer.step()`: `ema = torch.optim.swa_utils.AveragedModel(model, "
     "multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99))` once, and `ema.update_parameters(model)` in each "
@@ -103,12 +103,14 @@ def _too_slow(evidence: Evidence, trial: Trial, kept: list[tuple[Any, dict[str, 
     """Averages that will not have come to the network's weights by the end of training."""
     steps = sum(row.steps for row in trial.rows)
     epochs = evidence.setup.source.epochs if evidence.setup.source is not None else None
+    drawn = getattr(evidence.setup.train, "passes", None)
     try:
-        planned = (epochs or 0) * len(evidence.setup.train) * steps / max(len(trial.rows), 1)  # type: ignore[arg-type]
+        batches = (epochs or 1) * drawn if drawn else (epochs or 0) * len(evidence.setup.train)  # type: ignore[arg-type]
     except TypeError:
         return
+    planned = batches * steps / max(len(trial.rows), 1)
     for thing, before in kept:
-        share = share_followed(before, _tensors(thing), trial.replica.model)
+        share = share_followed(before, _tensors(thing, before), trial.replica.model)
         if share is None or not share or not steps or planned < steps:
             continue
         followed = 1 - (1 - min(share, 1.0)) ** (planned / steps)
@@ -157,7 +159,8 @@ def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
     still = [
         found
         for found, before in kept
-        if id(found) not in ran and all(torch.equal(before[n], t) for n, t in _tensors(found).items() if n in before)
+        if id(found) not in ran
+        and all(torch.equal(before[name], t) for name, t in _tensors(found, before).items() if name in before)
     ]
     if trial.error is not None:
         return
@@ -218,19 +221,27 @@ def _copies(replica: Replica) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
     shapes = {name: tensor.shape for name, tensor in replica.model.named_parameters()}
     own = {id(part) for part in replica.model.modules()}
     for thing in reached_objects((replica.step,)):
-        if id(thing) in own or not isinstance(thing, nn.Module | dict):
+        if id(thing) in own or not isinstance(thing, nn.Module | dict | list):
             continue
-        tensors = _tensors(thing)
+        tensors = _tensors(thing, shapes)
         if any(tensor is replica.originals.get(name) for name, tensor in tensors.items()):
             continue  # the user's own network, by a name that a copied function still has
         if shapes and all(name in tensors and tensors[name].shape == shape for name, shape in shapes.items()):
             yield thing, tensors
 
 
-def _tensors(thing: Any) -> dict[str, torch.Tensor]:
-    """By name, without the `module.` that averages and wrappers put before it."""
+def _tensors(thing: Any, names: Iterable[str]) -> dict[str, torch.Tensor]:
+    """By name, without the `module.` that averages and wrappers put before it; what is listed has the `names` of the
+    network's parameters, in order."""
+    if isinstance(thing, list):
+        known = list(names)
+        return dict(zip(known, thing, strict=True)) if _are_listed(thing, len(known)) else {}
     pairs = thing.named_parameters() if isinstance(thing, nn.Module) else thing.items()
     return {str(name).removeprefix("module."): value for name, value in pairs if isinstance(value, torch.Tensor)}
+
+
+def _are_listed(thing: list[Any], count: int) -> bool:
+    return len(thing) == count and all(isinstance(part, torch.Tensor) for part in thing)
 
 
 CHECK = Check(

@@ -1,0 +1,47 @@
+"""Words and classes that the data sets of training and validation number each for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.reached_objects import written_by_user
+
+_DEPTH = 3
+_FEWEST, _DIFFERENT = 3, 0.2
+"""Names that both number, and the share of them that have another number."""
+
+
+def numbered_twice(evidence: Evidence) -> str | None:
+    """What is measured where names have other numbers in validation than in training; None where they have not."""
+    train, val = (dict(_numberings(getattr(loader, "dataset", None))) for loader in _loaders(evidence))
+    for path, known in train.items():
+        other = val.get(path, known)
+        common = known.keys() & other.keys()
+        moved = sorted(name for name in common if known[name] != other[name])
+        if len(common) >= _FEWEST and len(moved) > _DIFFERENT * len(common):
+            name = moved[0]
+            return (
+                f"`{path}` of the training data set and of validation are not the same: {len(moved):,} of "
+                f"{len(common):,} names in both have another number, {name!r} {known[name]} and {other[name]}"
+            )
+    return None
+
+
+def _loaders(evidence: Evidence) -> tuple[Any, Any]:
+    return evidence.setup.train, evidence.setup.val
+
+
+def _numberings(thing: Any, path: str = "", depth: int = _DEPTH) -> Iterator[tuple[str, Mapping[str, int]]]:
+    """By attribute, what gives names numbers in an object and in those of the user's that it holds."""
+    held = getattr(thing, "__dict__", None)
+    if not isinstance(held, dict) or not depth:
+        return
+    for name, value in held.items():
+        place = f"{path}.{name}" if path else name
+        if isinstance(value, dict) and value and all(isinstance(key, str) for key in value):
+            if all(isinstance(number, int) and not isinstance(number, bool) for number in value.values()):
+                yield place, value
+        elif name == "dataset" or written_by_user(type(value).__module__):
+            yield from _numberings(value, place, depth - 1)
