@@ -20,7 +20,8 @@ _SMALLER = 1.3
 _ALWAYS, _MIXED = 0.95, 0.75
 """Share of the samples of validation in which a point is left of another, and the most of training."""
 _ALIKE, _AS_STRONG = 0.8, 0.6
-"""Correlation, and ratio of contrasts, of what lies around one point, on average, with the mirror image of that around another."""
+"""Correlation of what lies around one point, on average, with the mirror image of that around another, and the ratio of
+their contrasts."""
 _SIDE = 8
 """Parts of a picture's side: so wide is what lies around a point."""
 
