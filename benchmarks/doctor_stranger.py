@@ -82,7 +82,7 @@ def examined(name: str, text: str, seconds: float, training: int = 1) -> dict[st
     others = document.get("elsewhere") or ()
     if training <= min(len(others), _LOOPS - 1) and document["verdict"] != "unhealthy":
         later = examined(name, text, seconds, training + 1)
-        return document | {"seconds": round(took, 2)} if later.get("error") else later
+        return document | {"seconds": round(took, 2)} if isinstance(later.get("error"), dict) else later
     return document | {"seconds": round(took, 2)}
 
 

@@ -89,6 +89,24 @@ for x, y in loader:
 """
 
 
+CALLED_TWICE = """
+def epoch(model):
+    for x, y in loader:
+        model(x).sum().backward()
+
+def fit(model):
+    for _ in range(3):
+        epoch(model)
+
+def unused():
+    fit(other)
+
+for fold in range(3):
+    fit(folds[fold])
+fit(tuned)
+"""
+
+
 def others(text: str, line: int, end: int) -> list[str]:
     return ScriptSource({"a.py": ast.parse(text)}, {}, ("a.py", line, end), None).other_trainings()
 
@@ -106,6 +124,12 @@ def others(text: str, line: int, end: int) -> list[str]:
 )
 def test_other_loops_that_train_are_named(text: str, loop: tuple[int, int], expected: list[str]) -> None:
     assert others(text, *loop) == expected
+
+
+def test_a_function_that_is_called_again_trains_again() -> None:
+    calling = frozenset({("a.py", 4), ("a.py", 8), ("a.py", 14)})
+    source = ScriptSource({"a.py": ast.parse(CALLED_TWICE)}, {}, ("a.py", 3, 4), None, calling=calling)
+    assert source.other_trainings() == ["a.py, line 15"]
 
 
 def told(folder: Path, text: str, *words: str) -> tuple[int, dict[str, Any]]:
@@ -151,3 +175,15 @@ def test_a_training_that_does_not_come_is_refused(tmp_path: Path) -> None:
 
 def test_a_number_of_no_training_is_refused(tmp_path: Path) -> None:
     assert told(tmp_path, TEACHER_AND_STUDENT, "--training", "0")[0] == 2
+
+
+@pytest.mark.slow
+def test_the_second_call_of_a_function_that_trains_is_examined(tmp_path: Path) -> None:
+    text = WITH_STEPS.split("def distill")[0] + WITH_STEPS[WITH_STEPS.index("teacher = nn.Seq") :].split("distill")[0]
+    tuned = "teacher[2].requires_grad_(False)\nteacher[0] = nn.Linear(8, 64)\n"
+    text += tuned + "teacher[0].requires_grad_(False)\nteacher[2].bias.requires_grad_(True)\nfit(teacher)\n"
+    _, document = told(tmp_path, text)
+    assert len(document["elsewhere"]) == 1
+    _, document = told(tmp_path, text, "--training", "2")
+    assert "the first step of its 2nd loop" in document["subject"]
+    assert "model.frozen-parameters" in [finding["code"] for finding in document["findings"]]

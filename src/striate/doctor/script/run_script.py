@@ -26,7 +26,14 @@ from striate.doctor.diagnose import diagnose_setup, examine_rewards
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.reading import read_batches
 from striate.doctor.script.library_loop import find_library_loop
-from striate.doctor.script.training_loop import TrainingLoop, find_loop, loop_around, passes_over, user_frames
+from striate.doctor.script.training_loop import (
+    TrainingLoop,
+    called_from,
+    find_loop,
+    loop_around,
+    passes_over,
+    user_frames,
+)
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.loaded_weights import LoadedWeights, watched_loads
 from striate.doctor.setup.reached_objects import written_by_user
@@ -189,7 +196,7 @@ class _Catch:
 
     def _stepping(self, optimizer: Optimizer, _: Any, __: Any) -> None:
         if self.training > 1:
-            place = loop_around(user_frames())
+            place = called_from(user_frames())
             if place not in self.loops:
                 self.loops.append(place)
             if len(self.loops) < self.training:
@@ -318,7 +325,10 @@ def _source(loop: TrainingLoop, frames: list[Any], loads: tuple[LoadedWeights, .
         if frame.f_code.co_filename == file and first <= frame.f_lineno <= last:
             break
         running.add((frame.f_code.co_filename, frame.f_code.co_firstlineno))
-    return ScriptSource(_trees(frames), names, loop.place, passes_over(loop, frames), frozenset(running), loads)
+    calling = frozenset((frame.f_code.co_filename, frame.f_lineno) for frame in frames)
+    return ScriptSource(
+        _trees(frames), names, loop.place, passes_over(loop, frames), frozenset(running), loads, calling
+    )
 
 
 def _trees(frames: list[Any]) -> dict[str, ast.Module]:
@@ -341,6 +351,8 @@ def _model(catch: _Catch, loop: TrainingLoop, optimizer: Optimizer | None) -> nn
     held = set() if optimizer is None else {id(p) for group in optimizer.param_groups for p in group["params"]}
     ran = [module for module, _ in catch.modules.values() if any(True for _ in module.parameters())]
     named = [value for value in _reached(loop.names) if isinstance(value, nn.Module)]
+    within = {id(part) for value in named for part in value.modules()}
+    ran = [module for module in ran if id(module) in within] or ran  # not that of a training before
 
     moved = {id(p) for module in (*ran, *named) for p in module.parameters() if p.grad is not None}
     if moved and not moved & held:  # none of what the optimizer holds has a gradient: what has one is meant

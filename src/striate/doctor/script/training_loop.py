@@ -159,6 +159,20 @@ def loop_around(frames: list[types.FrameType]) -> tuple[str, int, int] | None:
     return found.frame.f_code.co_filename, found.loop.lineno, found.loop.end_lineno or found.loop.lineno
 
 
+def called_from(frames: list[types.FrameType]) -> tuple[object, ...] | None:
+    """The innermost loop around what is running, with the lines from which its function was called: one function that
+    is called twice makes two trainings."""
+    found = next(_loops(frames), None)
+    if found is None:
+        return None
+    outer = frames[frames.index(found.frame) + 1 :]
+    return (
+        found.frame.f_code.co_filename,
+        found.loop.lineno,
+        *((frame.f_code.co_filename, frame.f_lineno) for frame in outer),
+    )
+
+
 def passes_over(loop: TrainingLoop, frames: list[types.FrameType]) -> int | None:
     """How often the training loop is gone through, by the loop around it; None where none counts."""
     for found in _loops(frames):

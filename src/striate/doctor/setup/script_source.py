@@ -47,7 +47,8 @@ class ScriptSource:
     """`trees`: of each file of the user's the syntax. `names`: the user's variables at the first step, of all functions
     that are running. `loop`: file, first and last line of the training loop. `epochs`: how often it is gone through;
     None where that is not known. `running`: file and first line of the functions that the loop was in the middle of, as
-    hooks that are called by name. `loads`: weights that were read into networks."""
+    hooks that are called by name. `loads`: weights that were read into networks. `calling`: file
+    and line at which each running function was."""
 
     trees: Mapping[str, ast.Module]
     names: Mapping[str, Any]
@@ -55,6 +56,7 @@ class ScriptSource:
     epochs: int | None
     running: frozenset[tuple[str, int]] = frozenset()
     loads: tuple[LoadedWeights, ...] = ()
+    calling: frozenset[tuple[str, int]] = frozenset()
 
     @cached_property
     def _parents(self) -> dict[ast.AST, ast.AST]:
@@ -265,7 +267,22 @@ class ScriptSource:
             around = any(n.lineno <= first and last <= (n.end_lineno or 0) for n in loops) and site.file == loop
             if site.often != "batch" and not around and loops and (function is None or self.calls(function.name)):
                 found[f"{Path(site.file).name}, line {loops[0].lineno}"] = None
+        found |= dict.fromkeys(self._called_again())
         return list(found)
+
+    def _called_again(self) -> Iterator[str]:
+        """File and line of each other call of the functions that the training loop stands in, in code that runs."""
+        for function in sorted((f for f in self._on_stack if isinstance(f, Function)), key=lambda f: f.lineno):
+            sites = [site for site in self.calls(function.name) if function in self._functions(site.node)]
+            if any(map(self._is_calling, sites)):
+                for site in sites:
+                    outer = self.function_of(site.node)
+                    if not self._is_calling(site) and (outer is None or self.calls(outer.name)):
+                        yield f"{Path(site.file).name}, line {site.node.lineno}"
+
+    def _is_calling(self, site: Site) -> bool:
+        lines = range(site.node.lineno, (site.node.end_lineno or site.node.lineno) + 1)
+        return any(file == site.file and line in lines for file, line in self.calling)
 
     def often(self, node: ast.AST, file: str) -> Often:
         loop, first, last = self.loop

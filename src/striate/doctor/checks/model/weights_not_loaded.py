@@ -29,7 +29,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             severity="error",
             where=load.where,
             measured=f"of {several(given, 'tensor')} that `load_state_dict(…, strict=False)` was given, the network "
-            f"has {taken}: the first is `{load.given[0]}`, the network's `{load.wanted[0]}`",
+            f"has {taken}: the first is {load.given[0]!r}, the network's {load.wanted[0]!r}",
             threshold=CHECK.threshold,
             why="Names that differ are passed over in silence: the network trains from its random weights.",
             remedy=f"`load_state_dict({fits})`, which says what is missing"
