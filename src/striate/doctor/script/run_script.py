@@ -390,7 +390,7 @@ def _validation(loop: TrainingLoop, frames: list[Any]) -> Any:
         for name, value in names.items():
             held = vars(value).items() if type(value).__module__ == "__main__" and hasattr(value, "__dict__") else ()
             for own, other in [(name, value), *held]:
-                if _is_loader(other) and other is not loop.batches:
+                if other is not loop.batches and (_is_loader(other) or _is_of_one_kind(other, loop.batches)):
                     found[own.lower()] = other
     for word in _VALIDATION:
         for name, value in found.items():
@@ -400,6 +400,11 @@ def _validation(loop: TrainingLoop, frames: list[Any]) -> Any:
         return value
     others = [other for other in gc.get_objects() if type(other) is DataLoader and other is not loop.batches]
     return others[0] if len(others) == 1 and not found else None
+
+
+def _is_of_one_kind(value: Any, batches: Any) -> bool:
+    """A loader of the user's own class, as the one that trains."""
+    return type(value) is type(batches) and type(value).__module__ == "__main__" and hasattr(type(value), "__iter__")
 
 
 def _is_loader(value: Any) -> bool:

@@ -78,7 +78,9 @@ def _share_of_labels(calls: StepCalls, wanted: torch.Tensor) -> float | None:
             else:
                 others += sum(call.slopes)
         elif target.ndim == 2 and target.is_floating_point() and len(target) == len(wanted):
-            row = target.double().gather(1, wanted[:, None].clamp(0, target.shape[1] - 1))[:, 0]
-            two = (target > 0.5 * target.mean()).sum(1) == 2  # classes: the two samples are of different ones
-            return float(row[two].mean()) if int(two.sum()) >= 4 else None
+            above = (target - target.amin(1, keepdim=True)).double()  # smoothed labels are nowhere zero
+            share = above / above.sum(1, keepdim=True).clamp_min(1e-12)
+            own_share = share.gather(1, wanted[:, None].clamp(0, target.shape[1] - 1))[:, 0]
+            two = own_share < 1 - 1e-6  # classes: the two samples are of different ones
+            return float(own_share[two].mean()) if int(two.sum()) >= 4 else None
     return own / (own + others) if own >= 0 and others > 0 else None

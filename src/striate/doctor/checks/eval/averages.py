@@ -263,6 +263,7 @@ def _wrong_result(evidence: Evidence) -> Iterator[Finding]:
     loader = evidence.setup.train
     trained = _size(loader) if isinstance(loader, DataLoader) else None
     others = {batches: "the number of batches", max(found.sizes): "the size of a batch"}
+    others |= {batches * max(found.sizes): "the number of batches times their size, and the last is smaller"}
     if trained is not None:
         others |= {trained[0]: "the number of training samples", trained[1]: "the number of training batches"}
     right = sum(found.right)

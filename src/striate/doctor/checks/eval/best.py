@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.script_source import ScriptSource, called
 from striate.records import Finding
 
 _LOW = frozenset(("loss", "nll", "error", "err", "mse", "rmse", "mae", "ppl", "perplexity", "wer", "cer", "fid"))
@@ -18,16 +19,19 @@ _HIGH = frozenset((
 
 
 def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
-    for tree in evidence.source.trees.values():
+    source = evidence.source
+    for tree in source.trees.values():
         for node in ast.walk(tree):
-            if not isinstance(node, ast.If) or (said := _wrong_way(node)) is None:
+            test = _comparison(node)
+            said = None if test is None else _wrong_way(source, node, test)
+            if test is None or said is None:
                 continue
             kind, sign = said
             yield Finding(
                 code="eval.worst-kept",
                 severity="error",
-                where=f"line {node.lineno}",
-                measured=f"`{ast.unparse(node.test)}` takes a {kind} for the best yet",
+                where=f"line {test.lineno}",
+                measured=f"`{ast.unparse(test)}` takes a {kind} for the best yet",
                 threshold=WORST_KEPT.threshold,
                 why="What is kept, and measured in the end, is the worst epoch, not the best.",
                 remedy=f"compare the other way, `{sign}`, and begin with `float('{'inf' if sign == '<' else '-inf'}')`",
@@ -35,11 +39,16 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
             return
 
 
-def _wrong_way(node: ast.If) -> tuple[str, str] | None:
+def _comparison(node: ast.AST) -> ast.Compare | None:
+    """`if new > best:`, or `is_best = new > best`."""
+    test = node.test if isinstance(node, ast.If) else node.value if isinstance(node, ast.Assign) else None
+    return test if isinstance(test, ast.Compare) else None
+
+
+def _wrong_way(source: ScriptSource, node: ast.AST, test: ast.Compare) -> tuple[str, str] | None:
     """Of `if new > best: best = new` with the name of what should be low, or of `<` with one that should be high, what
     is taken, and the sign that is right."""
-    test = node.test
-    if not isinstance(test, ast.Compare) or len(test.ops) != 1:
+    if len(test.ops) != 1:
         return None
     one, other = test.left, test.comparators[0]
     greater = isinstance(test.ops[0], ast.Gt | ast.GtE)
@@ -49,19 +58,43 @@ def _wrong_way(node: ast.If) -> tuple[str, str] | None:
         one, other, greater = other, one, not greater
     if "best" not in _words(other) or any(isinstance(part, ast.UnaryOp) for part in ast.walk(test)):
         return None
-    taken = {
-        (ast.unparse(target), ast.unparse(part.value))
-        for part in ast.walk(node)
-        if isinstance(part, ast.Assign)
-        for target in part.targets
-    }
-    if (ast.unparse(other), ast.unparse(one)) not in taken:
+    if not _taken(source, node, one, other):
         return None
-    words = _words(one) | _words(other)
+    words = _given_back(source, one) or _words(one) | _words(other)
     low, high = bool(words & _LOW), bool(words & _HIGH)
     if low == high or low != greater:
         return None
     return ("higher loss", "<") if low else ("lower share", ">")
+
+
+def _taken(source: ScriptSource, node: ast.AST, one: ast.expr, other: ast.expr) -> bool:
+    """Whether the best becomes the new one: under the condition, or `best = max(new, best)` beside it."""
+    scope = node if isinstance(node, ast.If) else source.scope_of(node)
+    new, best = ast.unparse(one), ast.unparse(other)
+    for part in ast.walk(scope):
+        if isinstance(part, ast.Assign) and any(ast.unparse(target) == best for target in part.targets):
+            extreme = isinstance(part.value, ast.Call) and called(part.value) in ("max", "min")
+            given = {ast.unparse(word) for word in part.value.args} if isinstance(part.value, ast.Call) else set()
+            if ast.unparse(part.value) == new or (extreme and given == {new, best}):
+                return True
+    return False
+
+
+def _given_back(source: ScriptSource, value: ast.expr) -> set[str]:
+    """The words of what the user's function returns whose result a name is; none where that is not one value."""
+    if not isinstance(value, ast.Name):
+        return set()
+    made = [
+        part.value
+        for part in ast.walk(source.scope_of(value))
+        if isinstance(part, ast.Assign) and [ast.unparse(target) for target in part.targets] == [value.id]
+    ]
+    functions = source.functions_of(made[0]) if len(made) == 1 and isinstance(made[0], ast.Call) else []
+    returned = [part.value for f in functions for part in ast.walk(f) if isinstance(part, ast.Return) and part.value]
+    if len(returned) != 1 or isinstance(returned[0], ast.Tuple | ast.Dict):
+        return set()
+    words = {word.removesuffix("es") if word.endswith("sses") else word for word in _words(returned[0])}
+    return words if words & (_LOW | _HIGH) else set()
 
 
 def _words(node: ast.expr) -> set[str]:
@@ -71,8 +104,8 @@ def _words(node: ast.expr) -> set[str]:
 WORST_KEPT = Check(
     codes=("eval.worst-kept",),
     question="Is the epoch that is kept the best one?",
-    threshold="`if new > best: best = new` of a loss or an error, or `<` of an accuracy or another share, by their "
-    "names",
+    threshold="`if new > best: best = new`, or `best = max(new, best)`, of a loss or an error, or the other way round "
+    "of an accuracy or another share, by their names or by what the function returns that gives them",
     run=_worst_kept,
     of_source=True,
 )

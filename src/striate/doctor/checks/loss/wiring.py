@@ -182,7 +182,8 @@ SIGN = Check(
 
 def _find_broadcast(evidence: Evidence) -> Iterator[Finding]:
     outputs, targets = _compared(evidence)
-    if outputs is None or targets is None or outputs == targets:
+    if outputs is None or targets is None or outputs == targets or len(evidence.calls.losses) > 1:
+        yield from _among_several(evidence)
         return
     broadcast = _broadcast(outputs, targets)
     if math.prod(outputs) != math.prod(targets):
@@ -209,6 +210,18 @@ def _find_broadcast(evidence: Evidence) -> Iterator[Finding]:
         f"the targets, {evidence.trial.level():.3g} without"
     )
     yield _finding(outputs, targets, broadcast, text, _remedy(outputs, targets))
+
+
+def _among_several(evidence: Evidence) -> Iterator[Finding]:
+    """One of several losses of a step, of which torch itself says that the shapes differ."""
+    for call in evidence.calls.losses if evidence.calls.sizes_differ else ():
+        outputs, targets = tuple(call.input.shape), tuple(call.target.shape)
+        if call.name in ("cross_entropy", "nll_loss") or outputs == targets:
+            continue
+        broadcast = _broadcast(outputs, targets)
+        if broadcast is not None and math.prod(broadcast) > math.prod(outputs) == math.prod(targets):
+            yield _finding(outputs, targets, broadcast, f" by `{call.name}`", _remedy(outputs, targets))
+            return
 
 
 def _compared(evidence: Evidence) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
