@@ -39,6 +39,8 @@ HEALTHY = (
     "dev4_a8_triplet",
     "dev4_b7_finetune",
     "dev4-b8-healthy-bagging",
+    "dev5_d_audio",
+    "dev5-d-seq2seq-zero-weight-pad",
 )
 UNNAMED = ("drop-last-of-everything", "dev-amp-backward-not-scaled")
 """Scripts that raise: they are refused with their reason."""
@@ -51,6 +53,8 @@ FOUND_IN_DEVELOPMENT = (
     "dev4-b8-keeps-worst", "dev4-a6-teacher-without-buffers", "dev4-b6-sample-not-reparameterized",
     "dev4-b2-accuracy-by-args-batch", "dev4-b1-preds-not-reset",
     "dev4-a1-test-divided-by-255",
+    "dev5-c-speedrun-test-not-normalized", "dev5-d-ddpm-ema-slow", "dev5-d-heatmap-flip-no-swap",
+    "dev5-c-imagenet-best-by-highest-loss", "dev5-c-digits-count-full-batches",
 )  # fmt: skip
 FOUND = ("argmax-over-batch", "plateau-wrong-mode", "mask-not-flipped", "class-weights-inverted")
 

@@ -70,7 +70,12 @@ FAULTS = {
         "correct += (predicted == y).float().mean()\n    accuracy = correct / len(val_loader)",
         "`correct / total`",
     ),
-    "eval.worst-kept": ("accuracy > best_accuracy", "accuracy < best_accuracy", "compare the other way, `>`"),
+    "eval.worst-kept": ("accuracy > best_accuracy", "accuracy < best_accuracy", "`accuracy > best_accuracy`"),
+    "eval.worst-kept, beside": (
+        "    if accuracy > best_accuracy:\n        best_accuracy = accuracy\n",
+        "    is_best = accuracy < best_accuracy\n    best_accuracy = min(accuracy, best_accuracy)\n",
+        "`accuracy > best_accuracy`",
+    ),
     "eval.wrong-count, earlier epochs": (
         "correct, total = 0, 0\n    with",
         "with",
@@ -138,6 +143,14 @@ def test_a_fault_in_the_code_is_named_and_its_remedy_is_the_healthy_line(name: s
     told = found(SCRIPT.replace(right, wrong), values())
     assert list(told) == [name.partition(",")[0]]
     assert remedy in told[name.partition(",")[0]]
+
+
+@pytest.mark.parametrize(("returned", "right"), [("losses.avg", False), ("top1.avg", True), ("nll, top1", True)])
+def test_what_a_function_returns_says_what_is_kept(returned: str, right: bool) -> None:
+    text = SCRIPT.replace("    if accuracy > best", "    accuracy = validate(model)\n    if accuracy > best")
+    text = text.replace("    accuracy = correct / total\n", "")
+    told = found(text + f"def validate(net):\n    return {returned}\n", values(), [WORST_KEPT])
+    assert list(told) == ["eval.worst-kept"] * (not right)
 
 
 def test_a_script_as_everyone_writes_it_is_healthy() -> None:

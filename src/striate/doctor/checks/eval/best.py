@@ -34,9 +34,16 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
                 measured=f"`{ast.unparse(test)}` takes a {kind} for the best yet",
                 threshold=WORST_KEPT.threshold,
                 why="What is kept, and measured in the end, is the worst epoch, not the best.",
-                remedy=f"compare the other way, `{sign}`, and begin with `float('{'inf' if sign == '<' else '-inf'}')`",
+                remedy=f"compare the other way: `{_turned(test, sign)}`, and begin with "
+                f"`float('{'inf' if sign == '<' else '-inf'}')`",
             )
             return
+
+
+def _turned(test: ast.Compare, sign: str) -> str:
+    one, other = test.left, test.comparators[0]
+    new, best = (other, one) if "best" in _words(one) else (one, other)
+    return f"{ast.unparse(new)} {sign} {ast.unparse(best)}"
 
 
 def _comparison(node: ast.AST) -> ast.Compare | None:

@@ -1,0 +1,125 @@
+"""Faults first met in the scripts of others: names numbered twice, sentences said twice, classes driven apart."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import torch
+from asked import asked, perceptron
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
+
+from striate.doctor.checks.data.label_numbers import LABEL_MAP
+from striate.doctor.checks.data.repeated_samples import LEAK
+from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
+from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
+from striate.doctor.checks.loss.wiring import BROADCAST
+from striate.doctor.evidence.clock import NoEvidence
+from striate.records import Finding
+
+
+def told(check: Any, model: nn.Module, train: Any, **options: Any) -> list[Finding]:
+    found: list[Finding] = []
+    with suppress(NoEvidence):
+        found = asked(check, model, train, **options)
+    return found
+
+
+class Vocabulary:
+    def __init__(self, words: str) -> None:
+        self.index = {word: number for number, word in enumerate(words.split())}
+
+
+class Named(Dataset[Any]):
+    def __init__(self, words: str) -> None:
+        self.vocabulary = Vocabulary(words)
+
+    def __len__(self) -> int:
+        return 64
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        return torch.randn(1, 8, 8), torch.tensor(number % 10)
+
+
+@pytest.mark.parametrize(
+    ("words", "same"), [("cat dog bird", True), ("cat dog bird fish", True), ("bird cat dog", False)]
+)
+def test_names_are_numbered_once(words: str, same: bool) -> None:
+    train, val = Named("cat dog bird"), Subset(Named(words), list(range(32)))
+    found = told(LABEL_MAP, perceptron(), DataLoader(Subset(train, list(range(64))), 16), val=DataLoader(val, 16))
+    assert ["`dataset.vocabulary.index`" in finding.measured for finding in found] == [True] * (not same)
+
+
+def sentences(count: int, words: int, seed: int) -> TensorDataset:
+    generator = torch.Generator().manual_seed(seed)
+    return TensorDataset(torch.randint(0, words, (count, 3), generator=generator), torch.arange(count) % 2)
+
+
+@pytest.mark.parametrize(("words", "severity"), [(5, "note"), (40, "error")])
+def test_short_sentences_are_said_twice(words: int, severity: str) -> None:
+    train, val = sentences(400, words, 0), sentences(100, words, 1)
+    if severity == "error":
+        val = TensorDataset(train.tensors[0][:100], train.tensors[1][:100])
+    network = nn.Sequential(nn.Embedding(words, 4), nn.Flatten(), nn.Linear(12, 2))
+    found = told(LEAK, network, DataLoader(train, 32), val=DataLoader(val, 32))
+    assert [finding.severity for finding in found] == [severity][: len(found)]
+    assert found or severity == "note"
+
+
+@pytest.mark.parametrize("zero", [False, True])
+def test_a_class_of_no_weight_counts_for_nothing(zero: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(1, 9, (64, 12), generator=generator)
+    y = (x + 1) % 9
+    y = torch.where(torch.arange(12)[None] < 4 + torch.arange(64)[:, None] % 9, y.clamp_min(1), 0)
+    weight = torch.ones(9)
+    weight[0] = 0.0 if zero else 1.0
+    network = nn.Sequential(nn.Embedding(9, 16), nn.Linear(16, 9))
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        loss = nn.functional.cross_entropy(model(batch[0]).flatten(0, 1), batch[1].flatten(), weight=weight)
+        return stepped(loss, optimizer)
+
+    found = told(PADDING_COUNTED, network, DataLoader(TensorDataset(x, y), 16), step=step)
+    assert [finding.code for finding in found] == ["loss.padding-counted"] * (not zero)
+
+
+def stepped(loss: Tensor, optimizer: Any) -> Tensor:
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_samples_of_one_class_are_pulled_together(swapped: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    data = TensorDataset(torch.randn(256, 16, generator=generator), torch.arange(256) % 8)
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        far = torch.cdist(out := model(batch[0]), out)
+        same = batch[1][:, None] == batch[1][None]
+        own, others = (~same, same) if swapped else (same, ~same)
+        hinge = (far[:, :, None] - far[:, None, :] + 1).relu() * (own[:, :, None] & others[:, None, :])
+        return stepped(hinge.mean(), optimizer)
+
+    network = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 8))
+    found = told(PAIRS_SWAPPED, network, DataLoader(data, 32, shuffle=True), step=step)
+    assert [finding.code for finding in found] == ["loss.pairs-swapped"] * swapped
+
+
+@pytest.mark.filterwarnings("ignore:Using a target size")
+@pytest.mark.parametrize("column", [False, True])
+def test_one_of_several_losses_compares_all_with_all(column: bool) -> None:
+    data = TensorDataset(torch.randn(128, 16), torch.randn(128))
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        out = model(batch[0])
+        kinds = nn.functional.cross_entropy(out[:, 1:], (batch[1] > 0).long())
+        price = out[:, :1] if column else out[:, 0]
+        return stepped(kinds + nn.functional.mse_loss(price, batch[1]), optimizer)
+
+    found = told(BROADCAST, nn.Linear(16, 3), DataLoader(data, 16), step=step, task="regress")
+    assert ["by `mse_loss`" in finding.measured for finding in found] == [True] * column
