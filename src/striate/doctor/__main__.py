@@ -50,8 +50,9 @@ def main(words: Sequence[str]) -> int:
 
 def _elsewhere(places: Sequence[str], script: Path) -> str:
     return (
-        f"{script.name} trains in another loop too, which was not looked at: {listed([*places])}. Once this one is in "
-        f"order: striate doctor {pasted(script)} --training 2 looks at the second, after the first was run to its end."
+        f"{script.name} trains elsewhere too, which was not looked at: {listed([*places])}. Once this one is in order: "
+        f"striate doctor {pasted(script)} --training 2 looks at the second training, after the first was run to its "
+        "end; so do 3 and more."
     )
 
 

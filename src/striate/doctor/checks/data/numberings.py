@@ -7,6 +7,7 @@ from typing import Any
 
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import written_by_user
+from striate.wording import several
 
 _DEPTH = 3
 _FEWEST, _DIFFERENT = 3, 0.2
@@ -23,8 +24,8 @@ def numbered_twice(evidence: Evidence) -> str | None:
         if len(common) >= _FEWEST and len(moved) > _DIFFERENT * len(common):
             name = moved[0]
             return (
-                f"`{path}` of the training data set and of validation are not the same: {len(moved):,} of "
-                f"{len(common):,} names in both have another number, {name!r} {known[name]} and {other[name]}"
+                f"`{path}` of the training data set and of validation are not the same: of {several(len(common), 'name')} "
+                f"in both {len(moved):,} have another number, {name!r} {known[name]} and {other[name]}"
             )
     return None
 
