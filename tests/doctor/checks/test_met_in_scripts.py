@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from striate.doctor.checks.data.label_numbers import LABEL_MAP
+from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.repeated_samples import LEAK
 from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
 from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
@@ -123,3 +124,15 @@ def test_one_of_several_losses_compares_all_with_all(column: bool) -> None:
 
     found = told(BROADCAST, nn.Linear(16, 3), DataLoader(data, 16), step=step, task="regress")
     assert ["by `mse_loss`" in finding.measured for finding in found] == [True] * column
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_noise_that_is_asked_for_was_added(anew: bool) -> None:
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        noise = torch.randn(batch[0].shape)
+        shown = 0.7 * batch[0] + 0.7 * (torch.randn_like(noise) if anew else noise)
+        return stepped(nn.functional.mse_loss(model(shown), noise), optimizer)
+
+    data = DataLoader(TensorDataset(torch.randn(128, 16), torch.randn(128)), 16)
+    found = told(LABELS_RANDOM, nn.Linear(16, 16), data, step=step, task="regress")
+    assert ["`randn`" in finding.measured for finding in found[:1]] == [anew]  # the loader's own targets are noise too

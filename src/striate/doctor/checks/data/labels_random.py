@@ -10,6 +10,7 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.input_values import bare_samples
+from striate.doctor.evidence.call_graph import CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import channels_first, is_grid
 from striate.doctor.evidence.evidence import Evidence
@@ -31,7 +32,8 @@ _TO_GAIN = 0.3
 THRESHOLD = (
     f"no simple model is better than chance by {SIGMAS:g} standard errors on samples that it was not fitted to, though "
     f"{LEAST:g} of accuracy ({LEAST_NUMBERS:g} of correlation, of numbers) would have shown; nor is the network. Or "
-    f"{_FEWEST} images come again, with the same label as often as by chance"
+    f"{_FEWEST} images come again, with the same label as often as by chance. Or a target of noise that the inputs do "
+    "not have"
 )
 _WHY = (
     "There is nothing to learn: the loss can only fall by learning single samples by heart, and validation stays at "
@@ -46,6 +48,52 @@ _REMEDY = (
 
 
 def _run(evidence: Evidence) -> Iterable[Finding]:
+    with suppress(NoEvidence):
+        if (noise := _noise_apart(evidence)) is not None:
+            return [noise]
+    return _of_samples(evidence)
+
+
+_NORMAL = ("randn", "randn_like", "normal", "normal_")
+_ERRORS = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+
+
+def _noise_apart(evidence: Evidence) -> Finding | None:
+    """Noise of a normal distribution that is asked for, as by diffusion, and that nothing was made of which the network
+    is shown."""
+    graph = evidence.graph
+    for call in (head.call for head in graph.heads if head.call.name in _ERRORS and len(head.call.inputs) == 2):
+        output, target = call.inputs
+        made = graph.origin(target)
+        wide = bool(call.given) and len(call.given[0]) > 1
+        if made is None or made.name not in _NORMAL or not wide or made.index in _numbers_of(graph, output):
+            continue
+        return Finding(
+            code="data.labels-random",
+            severity="error",
+            where="the training step",
+            measured=f"`{call.name}` compares what the network gives with numbers of `{made.name}` that are in nothing "
+            "that it is shown",
+            threshold=THRESHOLD,
+            why="Nobody can guess noise that was drawn elsewhere: the best prediction is its mean.",
+            remedy="draw the noise once: `noise = torch.randn_like(x)`, add that one to the inputs, and ask for it",
+        )
+    return None
+
+
+def _numbers_of(graph: CallGraph, index: int) -> set[int]:
+    """The calls whose numbers go into a result; `randn_like` and its kind take nothing but a shape."""
+    found: set[int] = set()
+    awaiting = [index]
+    while awaiting:
+        at = awaiting.pop()
+        if at >= 0 and at not in found:
+            found.add(at)
+            awaiting += () if graph.calls[at].name.endswith("_like") else graph.calls[at].inputs
+    return found
+
+
+def _of_samples(evidence: Evidence) -> Iterable[Finding]:
     if evidence.samples.maps is not None:
         return _maps(evidence, evidence.samples.maps)
     try:

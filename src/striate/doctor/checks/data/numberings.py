@@ -22,10 +22,10 @@ def numbered_twice(evidence: Evidence) -> str | None:
         common = known.keys() & other.keys()
         moved = sorted(name for name in common if known[name] != other[name])
         if len(common) >= _FEWEST and len(moved) > _DIFFERENT * len(common):
-            name = moved[0]
+            name, both = moved[0], several(len(common), "name")
             return (
-                f"`{path}` of the training data set and of validation are not the same: of {several(len(common), 'name')} "
-                f"in both {len(moved):,} have another number, {name!r} {known[name]} and {other[name]}"
+                f"`{path}` of the training data set and of validation are not the same: of {both} in both "
+                f"{len(moved):,} have another number, {name!r} {known[name]} and {other[name]}"
             )
     return None
 
