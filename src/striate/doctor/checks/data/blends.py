@@ -77,7 +77,11 @@ def _share_of_labels(calls: StepCalls, wanted: torch.Tensor) -> float | None:
                 own += sum(call.slopes)
             else:
                 others += sum(call.slopes)
-        elif call.name == "cross_entropy" and target.ndim == 2 and len(target) == len(wanted):
+        elif (
+            call.name == "cross_entropy"
+            and target.is_floating_point()
+            and target.shape == (len(wanted), target.shape[-1])
+        ):
             above = (target - target.amin(1, keepdim=True)).double()  # smoothed labels are nowhere zero
             share = above / above.sum(1, keepdim=True).clamp_min(1e-12)
             own_share = share.gather(1, wanted[:, None].clamp(0, target.shape[1] - 1))[:, 0]
