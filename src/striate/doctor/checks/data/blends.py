@@ -15,6 +15,7 @@ from striate.doctor.setup.batch import main_tensor, parts
 _DRAWS, _FEWEST = 8, 3
 _TELLING = 0.1
 """Farther than this from one half, a share says which sample is meant."""
+_EVEN = 1e-3
 _SIDE = 4
 """Images are compared by so many patches a side, and with their mirror images: the step may have shifted and flipped
 them before."""
@@ -86,5 +87,7 @@ def _share_of_labels(calls: StepCalls, wanted: torch.Tensor) -> float | None:
             share = above / above.sum(1, keepdim=True).clamp_min(1e-12)
             own_share = share.gather(1, wanted[:, None].clamp(0, target.shape[1] - 1))[:, 0]
             two = own_share < 1 - 1e-6  # classes: the two samples are of different ones
-            return float(own_share[two].mean()) if int(two.sum()) >= 4 else None
+            if int(two.sum()) < 4 or float(own_share[two].std()) > _EVEN:
+                return None  # what a teacher gives is another share for each sample
+            return float(own_share[two].mean())
     return own / (own + others) if own >= 0 and others > 0 else None
