@@ -16,8 +16,8 @@ from striate.doctor.setup.reached_objects import written_by_user
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """The last such call of a `module`. `given`: names of the file's tensors; `taken`: those that the module has too;
-    `wanted`: how many tensors it has."""
+    """The last such call of a `module`. `given`: names of the file's tensors; `taken`: how many of them the module has
+    too; `wanted`: names of its own."""
 
     module: nn.Module
     where: str

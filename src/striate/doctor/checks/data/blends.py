@@ -15,7 +15,8 @@ from striate.doctor.setup.batch import main_tensor, parts
 _DRAWS, _FEWEST = 8, 3
 _TELLING = 0.1
 """Farther than this from one half, a share says which sample is meant."""
-_EVEN = 1e-3
+_FEWEST_MIXED, _EVEN = 4, 1e-3
+"""Samples that are blended with one of another class, and by how much the shares of their labels differ at most."""
 _SIDE = 4
 """Images are compared by so many patches a side, and with their mirror images: the step may have shifted and flipped
 them before."""
@@ -78,16 +79,16 @@ def _share_of_labels(calls: StepCalls, wanted: torch.Tensor) -> float | None:
                 own += sum(call.slopes)
             else:
                 others += sum(call.slopes)
-        elif (
-            call.name == "cross_entropy"
-            and target.is_floating_point()
-            and target.shape == (len(wanted), target.shape[-1])
-        ):
-            above = (target - target.amin(1, keepdim=True)).double()  # smoothed labels are nowhere zero
-            share = above / above.sum(1, keepdim=True).clamp_min(1e-12)
-            own_share = share.gather(1, wanted[:, None].clamp(0, target.shape[1] - 1))[:, 0]
-            two = own_share < 1 - 1e-6  # classes: the two samples are of different ones
-            if int(two.sum()) < 4 or float(own_share[two].std()) > _EVEN:
-                return None  # what a teacher gives is another share for each sample
-            return float(own_share[two].mean())
+        elif call.name == "cross_entropy" and target.is_floating_point() and target.shape[:-1] == wanted.shape:
+            return _share_of_soft_labels(target, wanted)
     return own / (own + others) if own >= 0 and others > 0 else None
+
+
+def _share_of_soft_labels(target: torch.Tensor, wanted: torch.Tensor) -> float | None:
+    """The same of (N, K) shares of classes, where it is one number for all samples: what a teacher gives is another
+    for each."""
+    above = (target - target.amin(1, keepdim=True)).double()  # smoothed labels are nowhere zero
+    shares = above / above.sum(1, keepdim=True).clamp_min(1e-12)
+    own = shares.gather(1, wanted[:, None].clamp(0, target.shape[1] - 1))[:, 0]
+    own = own[own < 1 - 1e-6]  # the two samples are of different classes
+    return float(own.mean()) if len(own) >= _FEWEST_MIXED and float(own.std()) <= _EVEN else None

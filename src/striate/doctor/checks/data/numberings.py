@@ -16,7 +16,8 @@ _FEWEST, _DIFFERENT = 3, 0.2
 
 def numbered_twice(evidence: Evidence) -> str | None:
     """What is measured where names have other numbers in validation than in training; None where they have not."""
-    train, val = (dict(_numberings(getattr(loader, "dataset", None))) for loader in _loaders(evidence))
+    loaders = evidence.setup.train, evidence.setup.val
+    train, val = (dict(_numberings(getattr(loader, "dataset", None))) for loader in loaders)
     for path, known in train.items():
         other = val.get(path, known)
         common = known.keys() & other.keys()
@@ -28,10 +29,6 @@ def numbered_twice(evidence: Evidence) -> str | None:
                 f"{len(moved):,} have another number, {name!r} {known[name]} and {other[name]}"
             )
     return None
-
-
-def _loaders(evidence: Evidence) -> tuple[Any, Any]:
-    return evidence.setup.train, evidence.setup.val
 
 
 def _numberings(thing: Any, path: str = "", depth: int = _DEPTH) -> Iterator[tuple[str, Mapping[str, int]]]:
