@@ -75,6 +75,24 @@ def test_the_module_is_the_program() -> None:
     assert not done.stdout
 
 
+_WITH_MORE_AT_THE_END = """
+import atexit, sys
+from striate.cli import program
+entry, allow = sys.modules["striate.cli.main"], sys.modules["striate.cli.main"].allow_second
+entry.allow_second = lambda: (atexit.register(print, "at last"), allow())  # as a library does that is loaded later
+sys.exit(program())
+"""
+
+
+@pytest.mark.parametrize(("words", "code"), [("models", 0), ("nothing", 2)])
+def test_what_has_to_be_done_at_the_end_is_done_before_the_program_leaves_at_once(words: str, code: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _WITH_MORE_AT_THE_END, words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code
+    assert done.stdout.endswith("at last\n")
+
+
 @pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error() -> None:
     done = subprocess.run(f"{sys.executable} -m striate env | head -1", shell=True, capture_output=True, check=False)
