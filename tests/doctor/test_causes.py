@@ -19,12 +19,12 @@ def test_the_codes_are_those_that_are_promised() -> None:
         "data": "labels-random label-noise leak duplicates imbalance missing-class not-normalized not-finite "
         "constant-images shift label-map scrambled not-shuffled label-range too-few "
         "target-scale augmentation same-order split-overlap step-labels targets-left-behind "
-        "target-in-input",
+        "target-in-input random-validation",
         "model": "double-softmax no-nonlinearity dead-units saturated vanishing-gradient exploding-gradient "
         "symmetric-init unused-parameters frozen-parameters too-small shrinks-too-fast receptive-field collapsed "
         "redundant-filters mode batch-norm-small-batch batch-mixing shared-weights unregistered-parameters "
         "dropout-too-high graph-detached last-layer-clipped evaluates-untrained sees-future "
-        "weights-not-loaded",
+        "weights-not-loaded attends-padding",
         "loss": "wrong-for-task broadcast not-finite sign initial-off degenerate class-weights "
         "ignored-class padding-counted pairs-swapped",
         "optim": "lr-too-high lr-too-low lr-schedule clip-too-small missing-zero-grad parameters-missing "

@@ -26,7 +26,8 @@ _ORDER = """
     data.shift data.targets-left-behind data.target-in-input data.step-labels data.labels-random
     data.leak data.split-overlap
     loss.class-weights loss.ignored-class loss.padding-counted
-    loss.pairs-swapped loss.degenerate model.sees-future model.graph-detached model.unregistered-parameters
+    loss.pairs-swapped loss.degenerate model.sees-future model.attends-padding model.graph-detached
+    model.unregistered-parameters
     model.weights-not-loaded model.frozen-parameters model.evaluates-untrained
     model.double-softmax model.last-layer-clipped model.mode model.batch-norm-small-batch
     model.batch-mixing model.no-nonlinearity model.dropout-too-high model.shared-weights optim.no-step
@@ -36,7 +37,8 @@ _ORDER = """
     optim.weight-decay-too-high model.exploding-gradient model.saturated
     model.dead-units model.vanishing-gradient model.too-small model.shrinks-too-fast model.receptive-field
     model.collapsed optim.lr-too-high optim.lr-too-low
-    eval.mode eval.wrong-axis eval.threshold eval.wrong-count eval.batch-means eval.worst-kept data.same-order
+    eval.mode eval.wrong-axis eval.threshold eval.wrong-count eval.batch-means eval.worst-kept data.random-validation
+    data.same-order
 """
 FIRST = tuple(_ORDER.split())
 """Codes from the most certain and fundamental to what only shows itself; others follow in the order they were found."""

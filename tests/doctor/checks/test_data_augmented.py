@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from striate.doctor.checks.data.augmentation import AUGMENTATION
+from striate.doctor.checks.data.random_validation import RANDOM_VALIDATION
 from striate.doctor.evidence.clock import NoEvidence
 
 
@@ -58,3 +59,20 @@ def test_crops_of_next_to_nothing(size: int, wrong: bool) -> None:
 def test_noise_far_above_the_signal(size: float, wrong: bool) -> None:
     noisy = found(lambda x: x.flip(2) + size * torch.randn_like(x))
     assert ["two draws of the same training sample" in told for told in noisy] == [True] * wrong
+
+
+class Labeled(Drawn):
+    """With one label each."""
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        x, y = super().__getitem__(number)
+        return x, y[0].long()
+
+
+@pytest.mark.parametrize("augmented", [True, False])
+def test_validation_that_is_augmented_as_training_is(augmented: bool) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(256, 2))
+    train = Labeled(lambda x: x + 0.1 * torch.randn_like(x))
+    val = train if augmented else Labeled(lambda x: x)
+    told = asked(RANDOM_VALIDATION, model, DataLoader(train, 32), val=DataLoader(val, 32))
+    assert [f.code for f in told] == ["data.random-validation"] * augmented

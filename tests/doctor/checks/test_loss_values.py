@@ -100,6 +100,37 @@ def test_uphill_is_named_with_what_downhill_gives(way: str) -> None:
     assert ("maximize" if way == "maximize" else "-loss") in found.remedy
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_part_of_the_loss_with_the_wrong_sign(sign: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(64, 1, 12, 12, generator=generator)
+    loader = DataLoader(TensorDataset(x, (x > 1).float()), 16)
+    model = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 1))
+
+    def both(outputs: Tensor, y: Tensor) -> Tensor:
+        p = outputs.sigmoid()
+        dice = (2 * (p * y).sum() + 1) / (p.sum() + y.sum() + 1)
+        return F.binary_cross_entropy_with_logits(outputs, y) + sign * dice
+
+    found = asked(SIGN, model, loader, loss=both, optimizer=torch.optim.Adam(model.parameters(), 1e-3))
+    assert [f.code for f in found] == ["loss.sign"] * (sign > 0)
+
+
+@pytest.mark.parametrize("kind", ["squares", "squares of probabilities", "hinge", "smoothed"])
+def test_other_losses_ask_for_right_answers_too(kind: str) -> None:
+    model = perceptron()
+
+    def asks(outputs: Tensor, y: Tensor) -> Tensor:
+        if kind == "smoothed":
+            return F.cross_entropy(outputs, y, label_smoothing=0.2)
+        if kind == "hinge":
+            return F.multi_margin_loss(outputs, y)
+        given = outputs.softmax(1) if kind == "squares of probabilities" else outputs
+        return (given - F.one_hot(y, 10)).square().sum(1).mean()
+
+    assert not asked(SIGN, model, digits(), loss=asks, optimizer=sgd(model))
+
+
 def test_twice_negative_is_downhill() -> None:
     model = perceptron()
 

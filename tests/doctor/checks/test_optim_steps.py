@@ -135,6 +135,14 @@ def test_decay_that_takes_all_weights() -> None:
     assert not asked(WEIGHT_DECAY_TOO_HIGH, model, digits(), optimizer=usual, **options)
 
 
+@pytest.mark.parametrize(("decay", "wrong"), [(0.1, True), (5e-4, False)])
+def test_decay_of_the_size_that_adamw_takes(decay: float, wrong: bool) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 10))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=decay)
+    found = asked(WEIGHT_DECAY_TOO_HIGH, model, digits(), optimizer=optimizer, loss=LOSS)
+    assert [f.code for f in found] == ["optim.weight-decay-too-high"] * wrong
+
+
 def penalized(strength: float) -> Any:
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> Tensor:
         optimizer.zero_grad()

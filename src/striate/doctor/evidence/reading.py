@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Any, cast
 
 import torch
-from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, Subset, SubsetRandomSampler
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler, Subset, SubsetRandomSampler
 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.setup.batch import copied, main_tensor, parts, size_of
@@ -21,6 +21,8 @@ from striate.errors import DataError, one_line
 MOST_SAMPLES = 4096
 MOST_BATCHES = 256
 MOST_BYTES = 256 * 2**20
+DRAWN = 12
+"""Samples that are asked for twice."""
 
 
 @dataclass(frozen=True)
@@ -184,3 +186,19 @@ def draws_again(loader: Any) -> bool:
     if getattr(sampler, "replacement", False):
         return True
     return type(sampler).__module__ not in ("torch.utils.data.sampler", "torch.utils.data.dataloader")
+
+
+def drawn_anew(loader: Any) -> bool:
+    """Whether the data set gives another input each time that it is asked for a sample. Raises NoEvidence where it
+    cannot be asked twice."""
+    data = getattr(loader, "dataset", None)
+    if not isinstance(loader, DataLoader) or isinstance(data, IterableDataset) or data is None:
+        raise NoEvidence("the data set cannot be asked for a sample twice")
+    try:
+        pairs = [[main_tensor(parts(data[number])[0]) for _ in range(2)] for number in range(min(DRAWN, len(data)))]
+    except Exception as error:  # a data set of the user's
+        raise NoEvidence(f"the data set raises {type(error).__name__} when asked for a sample") from None
+    return any(
+        one is not None and other is not None and (one.shape != other.shape or not torch.equal(one, other))
+        for one, other in pairs
+    )

@@ -10,6 +10,7 @@ from striate.doctor.checks.data.label_noise import LABEL_NOISE
 from striate.doctor.checks.data.label_numbers import LABEL_MAP, LABEL_RANGE
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.not_shuffled import NOT_SHUFFLED
+from striate.doctor.checks.data.random_validation import RANDOM_VALIDATION
 from striate.doctor.checks.data.repeated_samples import DUPLICATES, LEAK, TOO_FEW
 from striate.doctor.checks.data.same_order import SAME_ORDER
 from striate.doctor.checks.data.scrambled import MIXED_UP, SCRAMBLED
@@ -38,6 +39,7 @@ CHECKS: tuple[Check, ...] = (
     TARGET_IN_INPUT,
     LABEL_MAP,
     SHIFT,
+    RANDOM_VALIDATION,
     LEFT_BEHIND,
     STEP_LABELS,
     AUGMENTATION,

@@ -7,11 +7,11 @@ from itertools import combinations
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.reading import DRAWN, drawn_anew
 from striate.doctor.evidence.simple_models import Reference, Whole, consult
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import main_tensor, parts
@@ -26,7 +26,6 @@ _LEARNED = 0.15
 _TURNED, _CONFUSED, _TELLS = 0.25, 0.08, 0.75
 _FEWEST_IN_CLASS, _ASKED = 12, 1000
 _FEWEST = 100
-_DRAWN = 12
 _BATCHES = 24
 _CROPPED, _NOISE, _MOSTLY = 0.1, 3.0, 0.95
 """Of the area of validation; of the deviation of its values: moves, crops and flips stay below once; of that of
@@ -42,7 +41,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     given, labels, place = _given(evidence)
     if len(given) < _FEWEST or len(val.labels) < _FEWEST:
         raise NoEvidence(f"fewer than {_FEWEST} samples to compare")
-    if place == "loader" and not _drawn_anew(evidence):
+    if place == "loader" and not drawn_anew(evidence.setup.train):
         return
     shown = consult(given, labels, evidence.clock)
     plain = consult(val.sole_inputs, val.labels, evidence.clock)
@@ -79,7 +78,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 def _destroyed(evidence: Evidence) -> tuple[str, str, str] | None:
     """What no label can be told from, whatever it says: crops of next to nothing, noise far above the signal."""
     x, plain = evidence.samples.x, evidence.val_samples.x
-    if x is None or plain is None or x.ndim != 4 or plain.ndim != 4 or not _drawn_anew(evidence):
+    if x is None or plain is None or x.ndim != 4 or plain.ndim != 4 or not drawn_anew(evidence.setup.train):
         return None
     y = evidence.samples.y
     area = x.shape[2] * x.shape[3] / (plain.shape[2] * plain.shape[3])
@@ -106,7 +105,7 @@ def _between_draws(evidence: Evidence) -> float:
     """The deviation of a sample's numbers over draws: that of what augmentation adds."""
     data: Any = evidence.setup.train.dataset  # type: ignore[attr-defined]
     found = []
-    for number in range(min(_DRAWN, len(data))):
+    for number in range(min(DRAWN, len(data))):
         one, other = (main_tensor(parts(data[number])[0]) for _ in range(2))
         if one is not None and other is not None and one.shape == other.shape:
             found.append((one.double() - other.double()).square().mean() / 2)
@@ -201,22 +200,6 @@ def _given(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor, str]:
     if [len(tensor) for tensor in kept] != list(sizes) or len({tensor.shape[1:] for tensor in kept}) != 1:
         raise NoEvidence("the network is not given one input a sample")
     return torch.cat(kept), evidence.samples.labels[: sum(sizes)], "step"
-
-
-def _drawn_anew(evidence: Evidence) -> bool:
-    """Whether the data set gives another input each time that it is asked for a sample."""
-    loader = evidence.setup.train
-    data = getattr(loader, "dataset", None)
-    if not isinstance(loader, DataLoader) or isinstance(data, IterableDataset) or data is None:
-        raise NoEvidence("the data set cannot be asked for a sample twice")
-    try:
-        pairs = [[main_tensor(parts(data[number])[0]) for _ in range(2)] for number in range(min(_DRAWN, len(data)))]
-    except Exception as error:  # a data set of the user's
-        raise NoEvidence(f"the data set raises {type(error).__name__} when asked for a sample") from None
-    return any(
-        one is not None and other is not None and (one.shape != other.shape or not torch.equal(one, other))
-        for one, other in pairs
-    )
 
 
 AUGMENTATION = Check(

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.loss.right_answers import DEARER, SURE, right_cost_more
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.answering import predicts_targets
 from striate.doctor.evidence.clock import NoEvidence
@@ -56,7 +57,24 @@ def _find_sign(evidence: Evidence) -> Iterator[Finding]:
     if found is not None:
         yield found
         return
-    yield from _worse(evidence)
+    worse = list(_worse(evidence))
+    yield from worse or _dearer(evidence)
+
+
+def _dearer(evidence: Evidence) -> Iterator[Finding]:
+    measured = right_cost_more(evidence)
+    if measured is not None:
+        yield Finding(
+            code="loss.sign",
+            severity="error",
+            where="the loss",
+            measured=measured,
+            threshold=SIGN.threshold,
+            why="The loss, or a part of it, rewards wrong answers: what is called a score has to be taken from 1, or "
+            "to have a minus.",
+            remedy="turn the sign of the part that grows with right answers: `1 - dice` for `dice`, `-likelihood` for "
+            "`likelihood`",
+        )
 
 
 def _worse(evidence: Evidence) -> Iterator[Finding]:
@@ -171,7 +189,8 @@ SIGN = Check(
     threshold=f"the predictions' own measure rises by {_WORSE - 1:.0%} or more over the trial and falls by "
     f"{1 - _BETTER:.0%} or more "
     "with gradients turned round: no rate and no network makes both happen, but a wrong sign; or a derivative below "
-    "zero by each of torch's losses in the step",
+    f"zero by each of torch's losses in the step; or right answers of probability {SURE:g} cost {DEARER:g} times as "
+    "much as the classes' shares for every sample alike",
     run=_find_sign,
     explains=(
         "loss.degenerate loss.initial-off loss.not-finite model.collapsed model.dead-units "

@@ -11,6 +11,7 @@ from striate.doctor.checks.model.idle_parameters import FROZEN_PARAMETERS, UNUSE
 from striate.doctor.checks.model.last_layer import DOUBLE_SOFTMAX, LAST_LAYER_CLIPPED
 from striate.doctor.checks.model.mode import MODE
 from striate.doctor.checks.model.no_nonlinearity import NO_NONLINEARITY
+from striate.doctor.checks.model.padding_attended import PADDING_ATTENDED
 from striate.doctor.checks.model.receptive_field import RECEPTIVE_FIELD
 from striate.doctor.checks.model.sees_future import CHECK as SEES_FUTURE
 from striate.doctor.checks.model.shared_weights import SHARED_WEIGHTS
@@ -36,6 +37,7 @@ CHECKS: tuple[Check, ...] = (
     EVALUATES_UNTRAINED,
     WEIGHTS_NOT_LOADED,
     SEES_FUTURE,
+    PADDING_ATTENDED,
     TOO_SMALL,
     SHRINKS_TOO_FAST,
     RECEPTIVE_FIELD,

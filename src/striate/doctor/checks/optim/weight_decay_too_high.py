@@ -30,6 +30,8 @@ LITTLE, SOME = 0.15, 0.6
 GAIN = 0.2
 ALONG = 0.3
 """Cosine of gradient and weights. Of a loss alone it is a few hundredths."""
+PULLED = 0.03
+"""Of the weights, in each step of SGD. The usual 5e-4 at a rate of 0.1 with momentum takes 0.0005."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         return
     shrunk = _shrunk(trial)
     if own.share > SOME or not shrunk < SHRUNK:
+        yield from _of_another_optimizer(trial.replica.optimizer)
         return
     for attempt in _tries(evidence):
         other = evidence.progress_of(evidence.variant(attempt.name, attempt.change))
@@ -68,6 +71,29 @@ def run(evidence: Evidence) -> Iterator[Finding]:
                 remedy=attempt.remedy,
             )
             return
+    yield from _of_another_optimizer(trial.replica.optimizer)
+
+
+def _of_another_optimizer(optimizer: Optimizer) -> Iterator[Finding]:
+    """A decay of the size that AdamW takes, which SGD adds to the gradient: where normalization follows, the loss of a
+    trial does not tell."""
+    if not isinstance(optimizer, torch.optim.SGD):
+        return
+    pulls = [(g["lr"] * g["weight_decay"] / (1 - min(g["momentum"], 0.99)), g) for g in optimizer.param_groups]
+    pull, group = max(pulls, key=lambda pair: float(pair[0]))
+    if pull > PULLED:
+        with_momentum = f" and momentum={group['momentum']:g}" if group["momentum"] else ""
+        yield Finding(
+            code="optim.weight-decay-too-high",
+            severity="warning",
+            where="the optimizer",
+            measured=f"weight_decay={group['weight_decay']:g} with lr={float(group['lr']):g}{with_momentum} takes "
+            f"{float(pull):.0%} of the weights in each step",
+            threshold=f"{PULLED:.0%} of the weights in a step of SGD",
+            why="SGD multiplies the decay by the learning rate and by what momentum adds up; AdamW, for which decays "
+            "of 0.05 are usual, has rates a hundred times smaller.",
+            remedy=Remedy(_weaker(optimizer), settings={"optim.weight_decay": 1e-4}),
+        )
 
 
 def _weaker(optimizer: Optimizer) -> str:
@@ -194,7 +220,8 @@ WEIGHT_DECAY_TOO_HIGH = Check(
     question="Do weights shrink to nothing, and does the network learn if they do not?",
     threshold=f"Less than {SHRUNK:g} of the weights' norm is left after the trial, and without decay the loss is 1.5 "
     "times "
-    "lower. Of a penalty in the loss: gradients point along the weights, and without that part it is as much lower.",
+    "lower. Of a penalty in the loss: gradients point along the weights, and without that part it is as much lower. "
+    f"Of SGD: lr · weight_decay / (1 − momentum) is above {PULLED:g}.",
     run=run,
     quick=False,
     explains=("model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*"),

@@ -1,0 +1,106 @@
+"""What right answers cost beside one answer for all samples: no loss of a task asks more for the first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch.nn import functional
+
+from striate.doctor.evidence.answering import predicts_targets
+from striate.doctor.evidence.answers import loss_of
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.quality import form_of
+from striate.doctor.setup.batch import main_tensor, parts
+
+SURE, DEARER = 0.9, 1.3
+"""Probability of the right answers: surer ones cost much where targets are smoothed."""
+
+Form = Callable[[torch.Tensor], torch.Tensor]
+_LIKELIHOODS = ("cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits")
+
+
+def right_cost_more(evidence: Evidence) -> str | None:
+    """A loss that is higher for right answers than for the classes' shares, given for every sample alike."""
+    outputs, labels = main_tensor(evidence.first.outputs), main_tensor(parts(evidence.train.raw[0])[1])
+    if outputs is None or labels is None or evidence.first.blended or not predicts_targets(evidence):
+        return None
+    if any(group.get("maximize") for group in evidence.trial.replica.optimizer.param_groups):
+        return None
+    if not any(_equal(target, labels) for target in _compared(evidence)):
+        return None  # smoothed, blended, or those of a teacher
+    answers = _of_classes(outputs, labels.cpu()) or _of_yes_or_no(outputs, labels.cpu())
+    if answers is None:
+        return None
+    dearer = None
+    for form in _forms(evidence, outputs):
+        try:
+            right, alike = (_cost(evidence, form(answer)) for answer in answers)
+        except NoEvidence:  # a step that takes no other outputs than its network's
+            return None
+        if not right > alike + (DEARER - 1) * abs(alike) + 1e-3:
+            return None
+        dearer = dearer or (
+            f"with right answers of probability {SURE:g} in the place of the outputs the loss of the first batch is "
+            f"{right:.3g}, with the shares of the classes for every sample alike {alike:.3g}"
+        )
+    return dearer
+
+
+def _cost(evidence: Evidence, answer: torch.Tensor) -> float:
+    return loss_of(evidence, lambda _, tensor: answer if tensor.shape == answer.shape else tensor)
+
+
+def _forms(evidence: Evidence, outputs: torch.Tensor) -> list[Form]:
+    """What outputs may stand for: probabilities, where the network's do; or their logits, where a likelihood is asked;
+    or else either, since what a loss of one's own wants is not known."""
+    within = bool(((outputs >= 0) & (outputs <= 1)).all())
+    if within and (outputs.ndim < 2 or outputs.shape[1] == 1 or form_of(outputs) == "probabilities"):
+        return [_as_they_are]
+    return [_logits] if any(call.name in _LIKELIHOODS for call in evidence.calls.losses) else [_logits, _as_they_are]
+
+
+def _as_they_are(probabilities: torch.Tensor) -> torch.Tensor:
+    return probabilities
+
+
+def _logits(probabilities: torch.Tensor) -> torch.Tensor:
+    """Of classes their logarithms, which are logits as well; of yes or no the log odds."""
+    several_classes = probabilities.ndim > 1 and torch.allclose(probabilities.sum(1), probabilities.new_ones(()))
+    return probabilities.log() if several_classes else probabilities.logit()
+
+
+def _compared(evidence: Evidence) -> Iterator[torch.Tensor]:
+    if isinstance(evidence.first.loss_targets, torch.Tensor):
+        yield evidence.first.loss_targets
+    yield from (call.target for call in evidence.calls.losses)
+
+
+def _equal(target: torch.Tensor, labels: torch.Tensor) -> bool:
+    return target.numel() == labels.numel() and torch.equal(
+        target.detach().cpu().double().flatten(), labels.detach().cpu().double().flatten()
+    )
+
+
+def _of_classes(outputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+    classes = outputs.shape[1] if outputs.ndim == labels.ndim + 1 else 0
+    whole = not labels.is_floating_point() and classes > 1 and outputs.shape[2:] == labels.shape[1:]
+    known = (labels >= 0) & (labels < classes)
+    if not whole or len(outputs) != len(labels) or len(labels[known].unique()) < 2:
+        return None
+    wanted = functional.one_hot(labels.long().clamp(0, classes - 1), classes).double().movedim(-1, 1)
+    right = SURE * wanted + (1 - SURE) / (classes - 1) * (1 - wanted)
+    shares = functional.one_hot(labels[known].long(), classes).double().mean(0).clamp_min(1e-2)
+    alike = (shares / shares.sum()).reshape(1, classes, *[1] * (outputs.ndim - 2)).expand_as(right)
+    return right, alike
+
+
+def _of_yes_or_no(outputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+    if outputs.numel() != labels.numel() or not bool(((labels == 0) | (labels == 1)).all()):
+        return None
+    wanted = labels.double().reshape(outputs.shape)
+    share = float(wanted.mean())
+    if not 0 < share < 1:
+        return None
+    return SURE * wanted + (1 - SURE) * (1 - wanted), torch.full_like(wanted, share)

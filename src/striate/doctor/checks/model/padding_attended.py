@@ -1,0 +1,104 @@
+"""`model.attends-padding`: does attention look at what fills rows up, and at nothing else?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.padding import filler_of, padded_positions
+from striate.doctor.evidence.predictions import output_of
+from striate.doctor.setup.batch import copied, leaves
+from striate.models.preserved_state import preserved, same_random_state
+from striate.observe.torch_calls import function_name, torch_functions
+from striate.records import Finding
+
+_CLOSED = -1e3
+"""What is added to scores of keys that are left out: minus infinity, or a large number."""
+_NEARLY = 0.98
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    known = next(((raw, found) for raw in evidence.train.raw if (found := _padding(raw)) is not None), None)
+    if known is None:
+        raise NoEvidence("no batch has rows that are filled up")
+    batch, padded = known
+    closed = _left_out(evidence, batch, padded)
+    if not closed:
+        raise NoEvidence("no attention with a mask was seen")
+    mixed = padded.any(1) & ~padded.all(1)
+    for name, keys in closed:
+        said, filled = (keys[mixed][part[mixed]].float().mean() for part in (~padded, padded))
+        if said >= _NEARLY and filled <= 1 - _NEARLY:
+            yield Finding(
+                code="model.attends-padding",
+                severity="error",
+                where=name,
+                measured="attention leaves out every position that says something, and looks at those which only fill "
+                "rows up",
+                threshold=PADDING_ATTENDED.threshold,
+                why="The mask is the wrong way round. `key_padding_mask` of nn.MultiheadAttention and "
+                "nn.TransformerEncoder is true where a position is left out; `attn_mask` of "
+                "scaled_dot_product_attention, and attention_mask of transformers, where it takes part.",
+                remedy="`mask = ~mask`, or `mask = mask == 0` of zeros and ones; `mask = tokens == padding` for "
+                "key_padding_mask",
+            )
+            return
+
+
+def _padding(batch: Any) -> torch.Tensor | None:
+    """Which positions (samples, positions) are padding: by the tokens if they tell, since a mask is what is asked."""
+    for _, tensor in leaves(batch):
+        tokens = tensor.detach().cpu()
+        whole = tokens.ndim == 2 and len(tokens) > 1 and tokens.shape[1] > 2 and not tokens.is_floating_point()
+        if whole and int(tokens.max()) > 1 and (filler := filler_of(tokens)) is not None:
+            return tokens == filler
+    return padded_positions(batch)
+
+
+def _left_out(evidence: Evidence, batch: Any, padded: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
+    """By call of an attention, which keys (samples, positions) no query looks at."""
+    found: list[tuple[str, torch.Tensor]] = []
+
+    def around(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        value = function(*args, **kwargs)
+        name, keys = function_name(function), None
+        if name == "multi_head_attention_forward":
+            keys = _closed(kwargs.get("key_padding_mask"), true_is_open=False)
+        elif name == "scaled_dot_product_attention":
+            keys = _closed(args[3] if len(args) > 3 else kwargs.get("attn_mask"), true_is_open=True)
+        elif name == "softmax" and isinstance(value, torch.Tensor):
+            dim = kwargs.get("dim", args[1] if len(args) > 1 and isinstance(args[1], int) else -1)
+            weights = value.detach().movedim(dim, -1)
+            keys = weights < 1e-6 if bool(weights.isfinite().all()) else None
+        if keys is not None and keys.ndim > 1 and len(keys) % len(padded) == 0 and keys.shape[-1] == padded.shape[1]:
+            found.append((name, keys.reshape(len(padded), -1, padded.shape[1]).all(1).cpu()))
+        return value
+
+    replica = evidence.fresh
+    with preserved(replica.model), same_random_state(), torch.no_grad(), torch_functions(around), suppress(NoEvidence):
+        output_of(evidence.setup, replica, copied(batch), training=True)  # in evaluation torch fuses whole layers
+    return found
+
+
+def _closed(mask: Any, *, true_is_open: bool) -> torch.Tensor | None:
+    if not isinstance(mask, torch.Tensor):
+        return None
+    if mask.dtype == torch.bool:
+        return ~mask if true_is_open else mask.detach()
+    return mask.detach() < _CLOSED
+
+
+PADDING_ATTENDED = Check(
+    codes=("model.attends-padding",),
+    question="Does attention look at what is said, and not at what fills rows up?",
+    threshold=f"{_NEARLY:.0%} of the keys that are no padding are left out, and {1 - _NEARLY:.0%} of the padding, in "
+    "rows that have both",
+    run=_run,
+    explains="loss.not-finite model.batch-mixing model.collapsed optim.lr-too-high optim.lr-too-low fit.*",
+)
