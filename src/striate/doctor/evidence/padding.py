@@ -10,6 +10,8 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.token_targets import token_inputs
 from striate.doctor.setup.batch import leaves
 
+_TRIED = 4
+
 
 def rows_of(evidence: Evidence, target: torch.Tensor) -> torch.Tensor | None:
     """The targets as (samples, positions); None where they are no sequences."""
@@ -25,12 +27,13 @@ def rows_of(evidence: Evidence, target: torch.Tensor) -> torch.Tensor | None:
 def filler_of(rows: torch.Tensor) -> int | None:
     """The number that fills rows up at their ends, to different lengths, and stands nowhere else; None where none."""
     for turned in (rows, rows.T):
-        filler = int(turned[:, -1].mode().values)
-        same = turned == filler
-        run = same.flip(1).long().cumprod(1).sum(1)
-        whole = bool((run == same.sum(1)).all())
-        if whole and len(run.unique()) > 1 and int(run.max()) > 1 and bool((run < turned.shape[1]).any()):
-            return filler
+        last, counts = turned[:, -1].unique(return_counts=True)
+        for filler in last[counts.argsort(descending=True)][:_TRIED].tolist():  # an end mark may be there more often
+            same = turned == filler
+            run = same.flip(1).long().cumprod(1).sum(1)
+            whole = bool((run == same.sum(1)).all())
+            if whole and len(run.unique()) > 1 and int(run.max()) > 1 and bool((run < turned.shape[1]).any()):
+                return int(filler)
     return None
 
 

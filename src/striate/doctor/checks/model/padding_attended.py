@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,9 +11,9 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.padding import filler_of, padded_positions
-from striate.doctor.evidence.predictions import output_of
+from striate.doctor.evidence.trial import Change, run_trial
 from striate.doctor.setup.batch import copied, leaves
-from striate.models.preserved_state import preserved, same_random_state
+from striate.doctor.setup.training_setup import Step
 from striate.observe.torch_calls import function_name, torch_functions
 from striate.records import Finding
 
@@ -24,15 +23,14 @@ _NEARLY = 0.98
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    known = next(((raw, found) for raw in evidence.train.raw if (found := _padding(raw)) is not None), None)
+    known = next(((raw, found) for raw in evidence.train.raw if (found := _paddings(raw))), None)
     if known is None:
         raise NoEvidence("no batch has rows that are filled up")
-    batch, padded = known
-    closed = _left_out(evidence, batch, padded)
+    closed = list(_left_out(evidence, *known))
     if not closed:
         raise NoEvidence("no attention with a mask was seen")
-    mixed = padded.any(1) & ~padded.all(1)
-    for name, keys in closed:
+    for name, keys, padded in closed:
+        mixed = padded.any(1) & ~padded.all(1)
         said, filled = (keys[mixed][part[mixed]].float().mean() for part in (~padded, padded))
         if said >= _NEARLY and filled <= 1 - _NEARLY:
             yield Finding(
@@ -51,18 +49,22 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             return
 
 
-def _padding(batch: Any) -> torch.Tensor | None:
+def _paddings(batch: Any) -> list[torch.Tensor]:
     """Which positions (samples, positions) are padding: by the tokens if they tell, since a mask is what is asked."""
+    found = []
     for _, tensor in leaves(batch):
         tokens = tensor.detach().cpu()
         whole = tokens.ndim == 2 and len(tokens) > 1 and tokens.shape[1] > 2 and not tokens.is_floating_point()
         if whole and int(tokens.max()) > 1 and (filler := filler_of(tokens)) is not None:
-            return tokens == filler
-    return padded_positions(batch)
+            found.append(tokens == filler)
+    by_mask = None if found else padded_positions(batch)
+    return found if by_mask is None else [by_mask]
 
 
-def _left_out(evidence: Evidence, batch: Any, padded: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
-    """By call of an attention, which keys (samples, positions) no query looks at."""
+def _left_out(
+    evidence: Evidence, batch: Any, paddings: Sequence[torch.Tensor]
+) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+    """By call of an attention, which keys (samples, positions) no query looks at, and the padding of that shape."""
     found: list[tuple[str, torch.Tensor]] = []
 
     def around(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -76,14 +78,24 @@ def _left_out(evidence: Evidence, batch: Any, padded: torch.Tensor) -> list[tupl
             dim = kwargs.get("dim", args[1] if len(args) > 1 and isinstance(args[1], int) else -1)
             weights = value.detach().movedim(dim, -1)
             keys = weights < 1e-6 if bool(weights.isfinite().all()) else None
-        if keys is not None and keys.ndim > 1 and len(keys) % len(padded) == 0 and keys.shape[-1] == padded.shape[1]:
-            found.append((name, keys.reshape(len(padded), -1, padded.shape[1]).all(1).cpu()))
+        if keys is not None and keys.ndim > 1 and keys.numel():
+            found.append((name, keys.detach().cpu()))
         return value
 
-    replica = evidence.fresh
-    with preserved(replica.model), same_random_state(), torch.no_grad(), torch_functions(around), suppress(NoEvidence):
-        output_of(evidence.setup, replica, copied(batch), training=True)  # in evaluation torch fuses whole layers
-    return found
+    def watched(step: Step) -> Step:
+        def within(*given: Any) -> Any:
+            with torch_functions(around):
+                return step(*given)
+
+        return within
+
+    # In training, since torch computes whole layers at once in evaluation.
+    run_trial(evidence.setup, [copied(batch)], 1, evidence.clock.until(0.1), Change(wrap=watched), close=False)
+    for padded in paddings:
+        samples, positions = padded.shape
+        for name, keys in found:
+            if len(keys) % samples == 0 and keys.shape[-1] == positions:
+                yield name, keys.reshape(samples, -1, positions).all(1), padded
 
 
 def _closed(mask: Any, *, true_is_open: bool) -> torch.Tensor | None:

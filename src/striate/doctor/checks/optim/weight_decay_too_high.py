@@ -30,7 +30,7 @@ LITTLE, SOME = 0.15, 0.6
 GAIN = 0.2
 ALONG = 0.3
 """Cosine of gradient and weights. Of a loss alone it is a few hundredths."""
-PULLED = 0.03
+PULLED = 0.015
 """Of the weights, in each step of SGD. The usual 5e-4 at a rate of 0.1 with momentum takes 0.0005."""
 
 
@@ -89,7 +89,7 @@ def _of_another_optimizer(optimizer: Optimizer) -> Iterator[Finding]:
             where="the optimizer",
             measured=f"weight_decay={group['weight_decay']:g} with lr={float(group['lr']):g}{with_momentum} takes "
             f"{float(pull):.0%} of the weights in each step",
-            threshold=f"{PULLED:.0%} of the weights in a step of SGD",
+            threshold=f"{PULLED:.1%} of the weights in a step of SGD",
             why="SGD multiplies the decay by the learning rate and by what momentum adds up; AdamW, for which decays "
             "of 0.05 are usual, has rates a hundred times smaller.",
             remedy=Remedy(_weaker(optimizer), settings={"optim.weight_decay": 1e-4}),
