@@ -22,6 +22,8 @@ _OVERFIT_GAP = 0.15
 _GAP_EXPLAINED = 0.3
 _OPENING = 0.08
 _POINTS = 8
+_RISING = 0.05
+"""What validation gains in three times the steps, of a network that is not done with what holds for others."""
 _SMALL = 4000
 
 
@@ -35,10 +37,12 @@ def _find_overfit(evidence: Evidence) -> Iterator[Finding]:
     if _learned(given):
         return
     trial, fitted, other = evidence.trial, fit_of(evidence.after), fit_of(evidence.after_val)
-    if not _learned(fitted) and _may_yet(evidence, fitted, other):
-        trial = evidence.variant("three times as long", Change(), steps=3 * len(trial.rows))
+    if _overfits(fitted, other) or (not _learned(fitted) and _may_yet(evidence, fitted, other)):
+        trial, before = evidence.variant("three times as long", Change(), steps=3 * len(trial.rows)), other
         fitted = fit_of(evidence.predictions_of(trial, evidence.train.raw))
         other = fit_of(evidence.predictions_of(trial, evidence.val.raw))
+        if other.score - before.score >= _RISING:
+            return
     if _overfits(fitted, other):
         yield _finding(evidence, f"after {several(len(trial.rows), 'step')}", fitted, other, _course(evidence, trial))
 
@@ -122,7 +126,7 @@ OVERFIT = Check(
     question="Are training samples predicted almost perfectly, and those of validation much worse?",
     threshold=f"{_LEARNED:.0%} of the training samples right (of quantities R² {_EXPLAINED:g}) and validation worse by "
     f"{_OVERFIT_GAP:.0%} (R² {_GAP_EXPLAINED:g}) and by three standard errors: some hundred real samples give a gap "
-    f"of 5 to 12 % to any good network",
+    f"of 5 to 12 % to any good network; validation does not get better by {_RISING:.0%} in three times the steps",
     run=_find_overfit,
     quick=False,
 )
