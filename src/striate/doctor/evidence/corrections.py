@@ -23,7 +23,9 @@ class Correction:
 
 
 def corrections(train: torch.Tensor, val: torch.Tensor) -> Iterator[Correction]:
-    """Those that may apply to inputs (N, …) of these shapes and figures."""
+    """Those that may apply to inputs (N, …) of these shapes and figures; none to numbers of words."""
+    if not val.is_floating_point() and val.dtype != torch.uint8:
+        return
     grid = is_grid(val) and val.ndim == train.ndim
     if grid and train.shape[1:] != val.shape[1:]:
         yield from _sizes(train, val)

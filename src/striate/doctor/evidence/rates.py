@@ -95,6 +95,12 @@ def highest_rates(trial: Trial) -> tuple[float, ...]:
     return tuple(max(values) for values in zip(*known, strict=False))
 
 
+def warms_up(trial: Trial) -> bool:
+    """Whether the learning rate is still rising at the end of the trial."""
+    rates = [row.rates[0] for row in trial.rows if row.rates]
+    return len(rates) > 4 and rates[-1] > 1.05 * rates[-len(rates) // 4]
+
+
 def steps_an_epoch(evidence: Evidence) -> int:
     """How many batches the training loader yields: as it says itself, or as were read."""
     try:

@@ -185,12 +185,13 @@ CONSTANT_IMAGES = Check(
 
 LARGE, SMALL, UNEVEN = 10.0, 0.03, 50.0
 GAIN = 0.1
+LITTLE, BETTER = 0.05, 2.0
 LONG = 0.1
 """Of the parameters' norm, in one step: no inputs of a usual size need that."""
 NOT_NORMALIZED_THRESHOLD = (
     f"a root mean square of a channel or column above {LARGE:g} or all below {SMALL:g}, a mean {LARGE:g} times the "
     f"deviation, a column {UNEVEN:g} times the middle one; and standardized inputs must bring {GAIN:g} more after as "
-    "many steps"
+    f"many steps, or a loss {BETTER:g} times lower where next to nothing was learned"
 )
 
 
@@ -228,13 +229,18 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
     if not scales.odd:
         return
     own, fixed, trial = _tried(evidence, scales)
-    if own is None or fixed is None or fixed - own < GAIN or fixed < 2 * GAIN or _steps_are_it(evidence, scales, fixed):
+    if own is None or fixed is None:
+        return
+    by_loss = fixed - own < GAIN and _far_better(evidence, trial)
+    if not by_loss and (fixed - own < GAIN or fixed < 2 * GAIN or _steps_are_it(evidence, scales, fixed)):
         return
     means, deviations = f"means of {_range(scales.mean)}", f"deviations of {_range(scales.deviation)}"
     measure = "accuracy" if evidence.setup.classifies else "explained share"
+    if by_loss:  # where nearly all are of one class, few are wrong whatever is predicted
+        measure, own, fixed = "loss", evidence.trial.level(), trial.level()
     yield Finding(
         code="data.not-normalized",
-        severity="error" if fixed - own >= 3 * GAIN else "warning",
+        severity="error" if fixed - own >= 3 * GAIN or by_loss else "warning",
         where="inputs of the network",
         measured=f"{scales.of}s with {means} and {deviations}; with standardized inputs the {measure} after "
         f"{several(len(trial.rows), 'step')} is {fixed:.2f} instead of {own:.2f}",
@@ -243,6 +249,12 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
         "make some directions far steeper than others.",
         remedy=_remedy(scales),
     )
+
+
+def _far_better(evidence: Evidence, trial: Trial) -> bool:
+    """Whether nothing was learned, and with standardized inputs the loss comes far below what it is."""
+    own, other = evidence.progress, evidence.progress_of(trial)
+    return own.share < LITTLE and other.beats(own, BETTER) and other.share > max(own.share, 0.0) + GAIN
 
 
 def _steps_are_it(evidence: Evidence, scales: _Scales, fixed: float) -> bool:

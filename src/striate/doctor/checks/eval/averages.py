@@ -87,26 +87,49 @@ def _batch_means(evidence: Evidence) -> Iterator[Finding]:
         excess = 1 / batches - short / samples
         if batches < 2 or excess < _EXCESS:
             continue
+        weighed_alike = next(_without_count(source, loop), None)
+        if weighed_alike is not None:
+            yield _of_means(weighed_alike, batches, short, samples, "a meter that is told no number of samples")
+            return
         for name, (kind, value) in _added(loop).items():
             if not _is_mean(value):
                 continue
             end = next((node for node in _after(source, loop, name) if _averages(node, name, kind)), None)
             if end is None:
                 continue
-            yield Finding(
-                code="eval.batch-means",
-                severity="warning",
-                where=f"line {getattr(end, 'lineno', loop.lineno)}",
-                measured=f"`{ast.unparse(end)}` is a mean of the means of {several(batches, 'batch', 'batches')}: the "
-                f"{several(short, 'sample')} of the last one count {1 / batches:.0%}, and are {short / samples:.1%} of "
-                f"{samples}",
-                threshold=BATCH_MEANS.threshold,
-                why="The samples of a short last batch count more than the others: the metric changes with the batch "
-                "size, and with which samples come last.",
-                remedy="add up over samples: `correct += (predicted == targets).sum().item()` and "
-                "`total += len(targets)` in the loop, `correct / total` behind it",
-            )
+            yield _of_means(end, batches, short, samples, "a mean of the means")
             return
+
+
+def _of_means(node: ast.AST, batches: int, short: int, samples: int, what: str) -> Finding:
+    return Finding(
+        code="eval.batch-means",
+        severity="warning",
+        where=f"line {getattr(node, 'lineno', 0)}",
+        measured=f"`{ast.unparse(node)}` is {what} of {several(batches, 'batch', 'batches')}: the "
+        f"{several(short, 'sample')} of the last one count {1 / batches:.0%}, and are {short / samples:.1%} of "
+        f"{samples}",
+        threshold=BATCH_MEANS.threshold,
+        why="The samples of a short last batch count more than the others: the metric changes with the batch size, and "
+        "with which samples come last.",
+        remedy="add up over samples: `correct += (predicted == targets).sum().item()` and `total += len(targets)` in "
+        "the loop, `correct / total` behind it; of a meter, `meter.update(value, len(targets))`",
+    )
+
+
+def _without_count(source: ScriptSource, loop: ast.For) -> Iterator[ast.Call]:
+    """Calls `meter.update(value)` of a meter of the script's that takes a number of samples as well, and has one each
+    time when none is given. Times are of batches."""
+    takes_count = any(
+        isinstance(node, ast.FunctionDef) and node.name == "update" and len(node.args.args) == 3 and node.args.defaults
+        and isinstance(node.args.defaults[0], ast.Constant) and node.args.defaults[0].value == 1
+        for tree in source.trees.values()
+        for node in ast.walk(tree)
+    )  # fmt: skip
+    for node in ast.walk(loop) if takes_count else ():
+        alone = isinstance(node, ast.Call) and called(node) == "update" and len(node.args) == 1 and not node.keywords
+        if alone and "time" not in ast.unparse(node).lower():
+            yield node  # type: ignore[misc]
 
 
 def _size(loader: DataLoader) -> tuple[int, int] | None:

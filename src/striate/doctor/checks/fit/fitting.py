@@ -132,9 +132,3 @@ def flat(losses: list[float], share: float) -> bool:
         return False
     last, before = sum(losses[-quarter:]) / quarter, sum(losses[-2 * quarter : -quarter]) / quarter
     return last > (1 - share) * before
-
-
-def warms_up(trial: Trial) -> bool:
-    """Whether the learning rate is still rising at the end of the trial."""
-    rates = [row.rates[0] for row in trial.rows if row.rates]
-    return len(rates) > 4 and rates[-1] > 1.05 * rates[-len(rates) // 4]

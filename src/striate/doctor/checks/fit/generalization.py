@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.fit.fitting import Fit, fit_of, flat, learns_itself, longer, need_predictions, warms_up
+from striate.doctor.checks.fit.fitting import Fit, fit_of, flat, learns_itself, longer, need_predictions
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.rates import warms_up
 from striate.doctor.evidence.reading import draws_again
 from striate.doctor.evidence.trial import Change, Trial, go_on, run_trial
 from striate.records import Finding, Remedy

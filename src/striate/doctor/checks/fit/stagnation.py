@@ -18,14 +18,13 @@ from striate.doctor.checks.fit.fitting import (
     learns_itself,
     longer,
     need_predictions,
-    warms_up,
 )
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import Predictions, predict
 from striate.doctor.evidence.quality import quality
-from striate.doctor.evidence.rates import at_rate, rates_are_users
+from striate.doctor.evidence.rates import at_rate, rates_are_users, warms_up
 from striate.doctor.evidence.trial import Trial, go_on
 from striate.doctor.setup.batch import size_of
 from striate.records import Finding, Remedy

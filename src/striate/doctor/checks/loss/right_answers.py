@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import torch
 from torch.nn import functional
 
@@ -17,7 +15,6 @@ from striate.doctor.setup.batch import main_tensor, parts
 SURE, DEARER = 0.9, 1.3
 """Probability of the right answers: surer ones cost much where targets are smoothed."""
 
-Form = Callable[[torch.Tensor], torch.Tensor]
 _LIKELIHOODS = ("cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits")
 
 
@@ -28,37 +25,32 @@ def right_cost_more(evidence: Evidence) -> str | None:
         return None
     if any(group.get("maximize") for group in evidence.trial.replica.optimizer.param_groups):
         return None
-    if not any(_equal(target, labels) for target in _compared(evidence)):
-        return None  # smoothed, blended, or those of a teacher
+    likelihoods = [call for call in evidence.calls.losses if call.name in _LIKELIHOODS]
+    if not any(_equal(call.target, labels) and call.input.numel() == outputs.numel() for call in likelihoods):
+        return None  # of other outputs, smoothed, blended, a teacher's; what else losses ask for is not known here
     answers = _of_classes(outputs, labels.cpu()) or _of_yes_or_no(outputs, labels.cpu())
     if answers is None:
         return None
-    dearer = None
-    for form in _forms(evidence, outputs):
-        try:
-            right, alike = (_cost(evidence, form(answer)) for answer in answers)
-        except NoEvidence:  # a step that takes no other outputs than its network's
-            return None
-        if not right > alike + (DEARER - 1) * abs(alike) + 1e-3:
-            return None
-        dearer = dearer or (
-            f"with right answers of probability {SURE:g} in the place of the outputs the loss of the first batch is "
-            f"{right:.3g}, with the shares of the classes for every sample alike {alike:.3g}"
-        )
-    return dearer
+    form = _as_they_are if _are_probabilities(outputs) else _logits
+    try:
+        right, alike = (_cost(evidence, form(answer)) for answer in answers)
+    except NoEvidence:  # a step that takes no other outputs than its network's
+        return None
+    if not right > alike + (DEARER - 1) * abs(alike) + 1e-3:
+        return None
+    return (
+        f"with right answers of probability {SURE:g} in the place of the outputs the loss of the first batch is "
+        f"{right:.3g}, with the shares of the classes for every sample alike {alike:.3g}"
+    )
 
 
 def _cost(evidence: Evidence, answer: torch.Tensor) -> float:
     return loss_of(evidence, lambda _, tensor: answer if tensor.shape == answer.shape else tensor)
 
 
-def _forms(evidence: Evidence, outputs: torch.Tensor) -> list[Form]:
-    """What outputs may stand for: probabilities, where the network's do; or their logits, where a likelihood is asked;
-    or else either, since what a loss of one's own wants is not known."""
+def _are_probabilities(outputs: torch.Tensor) -> bool:
     within = bool(((outputs >= 0) & (outputs <= 1)).all())
-    if within and (outputs.ndim < 2 or outputs.shape[1] == 1 or form_of(outputs) == "probabilities"):
-        return [_as_they_are]
-    return [_logits] if any(call.name in _LIKELIHOODS for call in evidence.calls.losses) else [_logits, _as_they_are]
+    return within and (outputs.ndim < 2 or outputs.shape[1] == 1 or form_of(outputs) == "probabilities")
 
 
 def _as_they_are(probabilities: torch.Tensor) -> torch.Tensor:
@@ -69,12 +61,6 @@ def _logits(probabilities: torch.Tensor) -> torch.Tensor:
     """Of classes their logarithms, which are logits as well; of yes or no the log odds."""
     several_classes = probabilities.ndim > 1 and torch.allclose(probabilities.sum(1), probabilities.new_ones(()))
     return probabilities.log() if several_classes else probabilities.logit()
-
-
-def _compared(evidence: Evidence) -> Iterator[torch.Tensor]:
-    if isinstance(evidence.first.loss_targets, torch.Tensor):
-        yield evidence.first.loss_targets
-    yield from (call.target for call in evidence.calls.losses)
 
 
 def _equal(target: torch.Tensor, labels: torch.Tensor) -> bool:

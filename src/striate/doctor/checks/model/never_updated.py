@@ -11,7 +11,7 @@ from torch import nn
 
 from striate.doctor.checks.model.origins import are_untrained
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, Site, called
+from striate.doctor.setup.script_source import ScriptSource, Site, called, receiver_of
 
 _HARMLESS = ("eval", "train", "to", "cpu", "cuda", "float", "double", "requires_grad_", "share_memory")
 _COPYING = ("save", "load_state_dict", "deepcopy")
@@ -30,7 +30,8 @@ def evaluated_and_left(evidence: Evidence) -> Iterator[tuple[str, str]]:
         if {key: t.shape for key, t in tensors.items()} != shapes or any(id(t) in own for t in tensors.values()):
             continue
         runs: list[Site] = []
-        if _stored_once(source, name) and _runs_only(source, list(reads_of(source, name)), runs):
+        reads = [(file, node) for file, node in reads_of(source, name) if not _in_idle_method(source, node)]
+        if _stored_once(source, name) and _runs_only(source, reads, runs):
             yield name, runs[0].where
             return
     yield from _made_anew(source, model)
@@ -54,6 +55,21 @@ def _runs_only(source: ScriptSource, reads: list[tuple[str, ast.expr]], runs: li
     """Whether a network is run, and nothing changes its weights; where it is run is added to `runs`."""
     kept = all(is_harmless(source, node, file, runs, _DEEPEST) for file, node in reads)
     return kept and bool(runs) and all(run.often != "batch" for run in runs)
+
+
+def _in_idle_method(source: ScriptSource, node: ast.expr) -> bool:
+    """Whether it stands in a method that nothing calls: an average whose update was left out."""
+    function = source.function_of(node)
+    owner = source.parent(function) if function is not None else None
+    if not isinstance(function, ast.FunctionDef) or not isinstance(owner, ast.ClassDef):
+        return False
+    if function.name.startswith("__"):
+        return False
+    for site in source.calls(function.name):
+        thing = source.value(receiver_of(site.node))
+        if thing is None or owner.name in [kind.__name__ for kind in type(thing).__mro__]:
+            return False
+    return True
 
 
 def _plain(name: str) -> str:
@@ -128,8 +144,8 @@ def is_harmless(source: ScriptSource, node: ast.expr, file: str, runs: list[Site
     functions = source.functions_of(outer) if depth else []
     for function in functions:
         parameter = source.parameter_of(function, outer, node)
-        uses = list(reads_of(source, parameter, function)) if parameter else []
-        if not uses or not all(is_harmless(source, use, file, runs, depth - 1) for _, use in uses):
+        uses = reads_of(source, parameter, function)
+        if not parameter or not all(is_harmless(source, use, file, runs, depth - 1) for _, use in uses):
             return False
     return bool(functions)
 

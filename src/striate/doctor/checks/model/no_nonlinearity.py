@@ -11,7 +11,7 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.variants import asked, said, tried, with_inputs
-from striate.doctor.evidence.call_graph import Call, CallGraph
+from striate.doctor.evidence.call_graph import SAME_NUMBERS, Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
@@ -63,6 +63,10 @@ def run(evidence: Evidence) -> Iterator[Finding]:
 
 def _part(evidence: Evidence, graph: CallGraph, end: int) -> Iterator[Finding]:
     """Three layers or more in a row within a network that bends elsewhere, where an activation between them helps."""
+    wide = next(_wide_for_nothing(evidence, graph), None)
+    if wide is not None:
+        yield _widened(*wide)
+        return
     run = _longest_run(graph, end)
     if len(run) < MANY:
         return
@@ -81,6 +85,57 @@ def _part(evidence: Evidence, graph: CallGraph, end: int) -> Iterator[Finding]:
         why="Linear layers one after the other are together one linear layer.",
         remedy=Remedy(
             "An activation behind each: `x = functional.relu(self.layer(x))`.",
+            advice="relu behind each layer but the last, in a layer string",
+        ),
+    )
+
+
+_POINTWISE = ("linear", "conv1d", "conv2d", "conv3d")
+_BETWEEN = SAME_NUMBERS - {"chunk", "split", "unbind", "stack", "__getitem__", "select", "narrow"} | {
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+}
+
+
+def _wide_for_nothing(evidence: Evidence, graph: CallGraph) -> Iterator[tuple[Call, Call, tuple[int, int, int]]]:
+    """Two layers that look at one place each, the second right behind the first, with more units between them than
+    before and behind: one layer computes the same. Fewer units in between are a purpose of their own."""
+    for last in graph.weights:
+        at = last.inputs[0] if last.inputs else -1
+        while at >= 0 and graph.calls[at].name in _BETWEEN and len(graph.behind[at]) == 1:
+            at = graph.calls[at].inputs[0] if graph.calls[at].inputs else -1
+        if at < 0 or len(graph.behind[at]) != 1:
+            continue
+        first = graph.calls[at]
+        if all(_looks_at_places(evidence, call) for call in (first, last)):
+            axis = -1 if last.name == "linear" else 1
+            before, between, behind = first.given[0][axis], first.shape[axis], last.shape[axis]
+            if first.name == last.name and between > max(before, behind):
+                yield first, last, (before, between, behind)
+
+
+def _looks_at_places(evidence: Evidence, call: Call) -> bool:
+    module = dict(evidence.fresh.model.named_modules()).get(call.module)
+    if call.name not in _POINTWISE or not call.given or not call.shape:
+        return False
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return module.groups == 1 and set(module.kernel_size) == {1} and set(module.stride) == {1}
+    return isinstance(module, nn.Linear)
+
+
+def _widened(first: Call, last: Call, units: tuple[int, int, int]) -> Finding:
+    before, between, behind = units
+    return Finding(
+        code=CODE,
+        severity="warning",
+        where=listed([first.place, last.place]),
+        measured=f"{last.place} follows {first.place} without anything that bends between them: {before} units become "
+        f"{between} and then {behind}, which one layer from {before} to {behind} computes as well",
+        threshold="more units between two layers than before and behind, and nothing that bends there",
+        why="Linear layers one after the other are together one linear layer: what is wide in between brings nothing.",
+        remedy=Remedy(
+            "An activation between them: `x = functional.gelu(self.first(x))`.",
             advice="relu behind each layer but the last, in a layer string",
         ),
     )

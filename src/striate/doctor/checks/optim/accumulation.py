@@ -65,7 +65,8 @@ def _batches_a_step(trial: Trial) -> int:
         raise NoEvidence("the optimizer made no step")
     gaps = [after - before for before, after in pairwise([-1, *stepped])]
     count = int(statistics.median(gaps))
-    added = [row.held for row in trial.rows[1 : min(count, 10)] if row.held is not None]
+    # The first step may come early: a script is in the middle of a loop.
+    added = [row.held for before, row in pairwise(trial.rows[:10]) if not before.steps and row.held is not None]
     return count if count > 1 and added and min(added) > 0 else 1
 
 

@@ -22,6 +22,7 @@ from striate.doctor.evidence.rates import (
     rate_text,
     rates_are_users,
     steps_an_epoch,
+    warms_up,
 )
 from striate.doctor.evidence.trial import Trial, run_trial
 from striate.records import Finding, Remedy
@@ -138,6 +139,8 @@ SMALL_MOVE = 2e-3
 LR_TOO_LOW_LITTLE, NOTHING = 0.15, 0.02
 """Shares of the way from chance to a loss of zero."""
 LR_TOO_LOW_GAIN = 0.25
+TINY_MOVE, TINY_GAIN = 1e-4, 0.04
+"""Steps a tenth as long as healthy ones, after which nothing was learned: a beginning with others is enough."""
 NEXT_TO_NONE = 1e-6
 """Of the loss: what goes backward is meant to be it, a sum of several, or a part of one over some batches."""
 EPOCHS, STEPS = 20, 1500
@@ -160,11 +163,14 @@ def _find_lr_too_low(evidence: Evidence) -> Iterator[Finding]:
     if highest_rates(trial) and max(highest_rates(trial)) == 0:
         yield from _zero(evidence)
         return
+    if warms_up(trial):
+        return  # where it leads to is not known yet
     for factor in _factors_of_lr_too_low(trial, moved):
         higher = at_rate(evidence, factor)
         other = evidence.progress_of(higher)
-        better = other.beats(own, 1.5) and other.share > own.share + LR_TOO_LOW_GAIN
-        if not better or (own.level - other.level) < LR_TOO_LOW_GAIN * own.chance:
+        gain = TINY_GAIN if moved < TINY_MOVE and own.share < NOTHING else LR_TOO_LOW_GAIN
+        better = (gain == TINY_GAIN or other.beats(own, 1.5)) and other.share > own.share + gain
+        if not better or (own.level - other.level) < gain * own.chance:
             continue
         needed = _steps_to_half(higher.losses, min(own.start, own.chance), other.level) * factor
         if needed < max(STEPS, EPOCHS * steps_an_epoch(evidence)):
@@ -270,7 +276,8 @@ LR_TOO_LOW = Check(
     threshold=f"Less than {LR_TOO_LOW_LITTLE:.0%} of the way from chance to a loss of 0 after the trial, steps below "
     f"{SMALL_MOVE:g} of the "
     f"parameters' norm, and a rate ten or more times higher that is 1.5 times better; what takes fewer than {STEPS:,} "
-    f"steps or {EPOCHS} epochs is patience, no fault. Or less than {NEXT_TO_NONE:g} of the loss goes backward.",
+    f"steps or {EPOCHS} epochs is patience, no fault. Where steps are below {TINY_MOVE:g} and nothing was learned, a "
+    f"rate that goes {TINY_GAIN:.0%} of the way is enough. Or less than {NEXT_TO_NONE:g} of the loss goes backward.",
     run=_find_lr_too_low,
     quick=False,
     explains="fit.*",
