@@ -65,6 +65,19 @@ def test_augmentation_suits_the_data(data: Dataset, expected: dict) -> None:
         assert any("augmentation" in note for note in decided.notes)
 
 
+@pytest.mark.parametrize(
+    ("epochs", "layers", "varied"),
+    [(4, "conv(4,3) relu fc(2)", False), (5, "conv(4,3) relu fc(2)", True), (20, "conv(4,3) relu gap fc(2)", False)],
+    ids=["few passes", "by heart", "few parameters"],
+)
+def test_small_images_are_varied_where_the_network_learns_them_by_heart(epochs: int, layers: str, varied: bool) -> None:
+    data = dataset()
+    facts = gather_facts(data, build_model(layers, data.input_shape, 2), has_weights=False)
+    decided = decide(with_fields(Config(), {"budget.epochs": epochs}), data, facts)
+    assert bool(decided.config.augment.shift) is varied
+    assert any("--augment.shift" in note for note in decided.notes) is not varied
+
+
 def test_what_the_user_set_stays() -> None:
     config = merge_request(
         Config(),

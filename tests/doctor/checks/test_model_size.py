@@ -90,6 +90,17 @@ def test_something_that_bends(make: Any) -> None:
     assert not asked(NO_NONLINEARITY, seeded(make), digits(), optimizer=adam)
 
 
+@pytest.mark.parametrize(("width", "bends", "wrong"), [(48, False, True), (48, True, False), (8, False, False)])
+def test_layers_that_are_wide_for_nothing(width: int, bends: bool, wrong: bool) -> None:
+    def make() -> nn.Module:
+        between = nn.GELU() if bends else nn.Identity()
+        first = [nn.Conv2d(1, 12, 3), nn.ReLU(), nn.Conv2d(12, width, 1), between, nn.Dropout(0.1)]
+        return nn.Sequential(*first, nn.Conv2d(width, 12, 1), nn.ReLU(), nn.Flatten(), nn.Linear(432, 10))
+
+    found = asked(NO_NONLINEARITY, seeded(make), digits(), optimizer=adam)
+    assert ["12 units become 48 and then 12" in f.measured for f in found] == [True] * wrong
+
+
 def test_a_layer_that_compresses_may_be_straight() -> None:
     x, _ = next(iter(digits(320)))
     loader = DataLoader(TensorDataset(x.flatten(1), x.flatten(1)), 32, shuffle=True)

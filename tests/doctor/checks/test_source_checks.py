@@ -34,6 +34,9 @@ from striate.doctor.setup.training_setup import make_setup
 
 CHECKS = (MODE, WRONG_AXIS, THRESHOLD, WRONG_COUNT, BATCH_MEANS, WORST_KEPT, CLIP_ORDER, SCHEDULER_CALLS, CLEARED)
 SCRIPT = """
+class Meter:
+    def update(self, value, n=1):
+        self.sum, self.count = self.sum + value * n, self.count + n
 scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 10)
 for epoch in range(5):
     model.train()
@@ -80,6 +83,11 @@ FAULTS = {
         "correct, total = 0, 0\n    with",
         "with",
         "anew before the loop",
+    ),
+    "eval.batch-means, meter": (
+        "correct += (predicted == y).sum().item()",
+        "correct += (predicted == y).sum().item()\n            top1.update(accuracy_of(outputs, y))",
+        "`meter.update(value, len(targets))`",
     ),
     "optim.clip-order, scaled": ("        scaler.unscale_(optimizer)\n", "", "`scaler.unscale_(optimizer)` before"),
     "optim.clip-order, late": (

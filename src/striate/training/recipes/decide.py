@@ -69,6 +69,7 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
         )
     rule = facts.own_rule if uses_local_rule(config, data, facts.own_rule, begun=facts.has_weights) else None
     recipe = "fine-tune" if facts.has_weights and config.recipe == "standard" and rule is None else config.recipe
+    counted = rule is None and config.budget.minutes is None and config.budget.steps is None
     augment, reason = decide_augmentation(
         config.augment,
         data,
@@ -78,7 +79,8 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
         keeps=facts.keeps,
         windows=facts.windows,
         adapt=facts.adapt,
-        epochs=config.budget.epochs,
+        epochs=config.budget.epochs or (RECIPES[recipe](facts, config).epochs if counted else None),
+        parameters=facts.parameters,
     )
     with_augmentation = replace(config, augment=augment)
     facts = replace(facts, windows=bool(augment.window))

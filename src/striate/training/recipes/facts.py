@@ -51,6 +51,8 @@ class Facts:
     """How many times as many passes over the samples as usual the task needs."""
     positions: int = 0
     """Of an input: pixels of an image."""
+    parameters: int = 0
+    """Of the network."""
 
     @property
     def medium(self) -> Medium:
@@ -90,6 +92,7 @@ def gather_facts(
         adapt=adapt,
         passes=passes,
         positions=math.prod(data.input_shape[1:]),
+        parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
     )
 
 
