@@ -10,6 +10,7 @@ from striate.data.augment.augment import check_augmentation, check_fill, describ
 from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset, Split
 from striate.training.recipes.facts import Adapt
+from striate.wording import several
 
 _MIRROR_SAFE = {"fashion-mnist", "cifar10", "cifar100"}
 _MIRROR_UNSAFE = {"mnist", "mnist5k", "digits", "svhn"}
@@ -97,8 +98,8 @@ def decide_augmentation(
             said = "in so few passes each image is nearly new as it is; --augment.shift and --augment.flip vary it"
         elif 0 < epochs * parameters <= _BY_HEART * samples:
             said = (
-                f"{parameters:,} parameters do not learn {samples:,} samples by heart in {epochs} passes; "
-                "--augment.shift and --augment.flip vary them"
+                f"{several(parameters, 'parameter does', 'parameters do')} not learn {several(samples, 'sample')} by "
+                f"heart in {several(epochs, 'pass', 'passes')}; --augment.shift and --augment.flip vary them"
             )
         usual = _OFF if said else usual
     if fast and (usual.shift if augment.shift is None else augment.shift):
