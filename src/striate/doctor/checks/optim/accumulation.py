@@ -25,6 +25,8 @@ _STEPS, _MOST = 20, 640
 _SECONDS = 4.0
 _BETTER, _GAIN = 1.25, 0.1
 _WHOLE = 0.6
+_SCALED = 2.0**16
+"""What a GradScaler begins with."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
@@ -76,7 +78,9 @@ def _divided(evidence: Evidence, count: int) -> bool:
     known = float(losses[-1].value.float().mean()) if losses else evidence.first.loss
     if not values or known is None or not math.isfinite(known) or not known:
         return False
-    return abs(values[0] / known) < _WHOLE and abs(values[0] / known) < 2 / count + 1e-3
+    part = abs(values[0] / known)
+    part /= _SCALED if part > math.sqrt(_SCALED) else 1.0
+    return part < _WHOLE and part < 2 / count + 1e-3
 
 
 def _divide(replica: Replica, count: int) -> None:
