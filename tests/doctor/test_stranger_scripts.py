@@ -55,7 +55,7 @@ FOUND_IN_DEVELOPMENT = (
     "dev4-a1-test-divided-by-255",
     "dev5-c-speedrun-test-not-normalized", "dev5-d-ddpm-ema-slow", "dev5-d-heatmap-flip-no-swap",
     "dev5-c-imagenet-best-by-highest-loss", "dev5-c-digits-count-full-batches",
-    "dev4-b7-val-augmented", "dev5-d-seq2seq-mask-inverted", "dev6-e4-raw-features",
+    "dev5-d-seq2seq-mask-inverted", "dev6-e4-raw-features",
 )  # fmt: skip
 FOUND = ("argmax-over-batch", "plateau-wrong-mode", "mask-not-flipped", "class-weights-inverted")
 
