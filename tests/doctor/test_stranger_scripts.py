@@ -117,6 +117,8 @@ class Module(nn.Module):
     def training_step(self, batch: Any, _: int) -> torch.Tensor:
         return nn.functional.cross_entropy(self(batch[0]), batch[1])
 
+    def validation_step(self, batch: Any) -> None: ...
+
 
 class Trainer(SimpleNamespace):
     """As Lightning's, in the middle of `fit`."""
@@ -131,7 +133,8 @@ Trainer.__module__ = "lightning.pytorch.trainer.trainer"
 def trainer(**other: Any) -> Any:
     given: dict[str, Any] = {
         "lightning_module": Module(), "gradient_clip_val": 1.0, "gradient_clip_algorithm": "norm", "datamodule": None,
-        "lr_scheduler_configs": [], "train_dataloader": digits(), "val_dataloaders": [digits(most=64)],
+        "lr_scheduler_configs": [], "max_steps": -1, "max_epochs": 3,
+        "train_dataloader": digits(), "val_dataloaders": [digits(most=64)],
     }  # fmt: skip
     return Trainer(**(given | other))
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import math
+import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from striate.doctor.script.training_loop import TrainingLoop
+from striate.doctor.setup.library_training import LibraryTraining, Scheduled
 from striate.errors import UsageError
+from striate.observe.tensors import tensors_in
 
 
 def find_library_loop() -> tuple[TrainingLoop, Any] | None:
@@ -51,7 +56,11 @@ def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
         )
     clip, by_value = trainer.gradient_clip_val, trainer.gradient_clip_algorithm == "value"
     clipping = torch.nn.utils.clip_grad_value_ if by_value else torch.nn.utils.clip_grad_norm_
-    each_step = [found.scheduler for found in trainer.lr_scheduler_configs if found.interval == "step"]
+    schedules = tuple(
+        Scheduled(found.scheduler, "batch" if found.interval == "step" else "epoch", str(found.monitor or ""))
+        for found in trainer.lr_scheduler_configs
+    )
+    each_step = [found.scheduler for found in schedules if found.often == "batch"]  # copied with the step
 
     def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Any:
         optimizer.zero_grad()
@@ -65,12 +74,57 @@ def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
             scheduler.step()
         return value.detach()
 
-    return _loop(
-        step, trainer.train_dataloader, f"Lightning's Trainer ({type(module).__name__}.training_step)", module
-    ), (
-        _first_loader(trainer.val_dataloaders)
-        or (None if trainer.datamodule is None else _first_loader(trainer.datamodule.val_dataloader()))
+    by_steps = trainer.max_steps > 0 or (trainer.max_epochs or 0) <= 0
+    library = LibraryTraining(
+        "Lightning's Trainer",
+        None if by_steps else int(trainer.max_epochs),
+        schedules,
+        (module.training_step, module.forward),
+        _logged_by_lightning if _is_own(module.validation_step) else None,
     )
+    where = f"Lightning's Trainer ({type(module).__name__}.training_step)"
+    val = _first_loader(trainer.val_dataloaders)
+    if val is None and trainer.datamodule is not None:
+        val = _first_loader(trainer.datamodule.val_dataloader())
+    return _loop(step, trainer.train_dataloader, where, module, library), val
+
+
+def _logged_by_lightning(model: Any, batches: Iterable[Any]) -> dict[str, Any]:
+    """What a module logs in validation, by name: means over samples, as Lightning makes them, or what is left to a
+    metric to compute."""
+    sums: dict[str, list[float]] = {}
+    metrics: dict[str, Any] = {}
+    size = 0
+
+    def log(name: str, value: Any, *_: Any, **__: Any) -> None:
+        if hasattr(value, "compute"):
+            metrics[name] = value
+        else:
+            each = sums.setdefault(name, [0.0, 0.0])
+            each[0] += float(value) * max(size, 1)
+            each[1] += max(size, 1)
+
+    def log_dict(values: Mapping[str, Any], *_: Any, **__: Any) -> None:
+        for name, value in values.items():
+            log(name, value)
+
+    for part in model.modules():
+        if hasattr(part, "compute") and hasattr(part, "reset"):
+            part.reset()
+    model.log, model.log_dict = log, log_dict
+    try:
+        with torch.no_grad():
+            model.on_validation_epoch_start()
+            for number, batch in enumerate(batches):
+                size = len(next(iter(tensors_in(batch)), ()))
+                model.validation_step(batch, *[number] * (_arguments(model.validation_step) > 1))
+            size = 0
+            model.on_validation_epoch_end()
+        return {name: total / count for name, (total, count) in sums.items()} | {
+            name: metric.compute() for name, metric in metrics.items()
+        }
+    finally:
+        del model.log, model.log_dict
 
 
 def _of_transformers(trainer: Any) -> tuple[TrainingLoop, Any]:
@@ -94,17 +148,38 @@ def _of_transformers(trainer: Any) -> tuple[TrainingLoop, Any]:
     def loader(data: Any, size: int, shuffle: bool) -> DataLoader:
         return DataLoader(data, batch_size=size, collate_fn=trainer.data_collator, shuffle=shuffle)
 
+    def evaluate(model: Any, batches: Iterable[Any]) -> Any:
+        with torch.no_grad():
+            parts = [trainer.prediction_step(model, dict(batch), prediction_loss_only=False)[1:] for batch in batches]
+        predicted, labels = (torch.cat([pair[i] for pair in parts]).cpu().numpy() for i in range(2))
+        kind = sys.modules["transformers"].EvalPrediction
+        return trainer.compute_metrics(kind(predictions=predicted, label_ids=labels))
+
     arguments = trainer.args
     train = loader(trainer.train_dataset, arguments.train_batch_size, True)
     val = None
     if trainer.eval_dataset is not None and not isinstance(trainer.eval_dataset, Mapping):
         val = loader(trainer.eval_dataset, arguments.eval_batch_size, False)
-    return _loop(step, train, "the Trainer of transformers", trainer.model), val
+    library = LibraryTraining(
+        "the Trainer of transformers",
+        None if arguments.max_steps > 0 else math.ceil(arguments.num_train_epochs),
+        (Scheduled(scheduler, "batch"),) if isinstance(scheduler, LRScheduler) else (),
+        (trainer.compute_loss, trainer.model.forward),
+        evaluate if trainer.compute_metrics is not None else None,
+    )
+    return _loop(step, train, library.name, trainer.model, library), val
 
 
-def _loop(step: Callable[..., Any], batches: Any, where: str, model: nn.Module) -> TrainingLoop:
+def _loop(
+    step: Callable[..., Any], batches: Any, where: str, model: nn.Module, library: LibraryTraining
+) -> TrainingLoop:
     step.__module__ = "__main__"  # it counts as the user's code: what it holds is copied with it
-    return TrainingLoop(step, batches, where, {"model": model}, model=model)
+    return TrainingLoop(step, batches, where, {"model": model}, model=model, library=library)
+
+
+def _is_own(method: Callable[..., Any]) -> bool:
+    """Whether a method is the user's, not the one of the library that does nothing."""
+    return method.__module__.partition(".")[0] not in ("lightning", "pytorch_lightning")
 
 
 def _first_loader(found: Any) -> Any:

@@ -313,22 +313,22 @@ def _optimizers(loop: TrainingLoop) -> list[Optimizer]:
 
 
 def _source(loop: TrainingLoop, frames: list[Any], loads: tuple[LoadedWeights, ...]) -> ScriptSource | None:
-    """The user's files, and the variables of the functions that are running; None where a library trains."""
-    if loop.place is None:
+    """The user's files, and the variables of the functions that are running; None where none of them runs."""
+    if not frames:
         return None
     names: dict[str, Any] = {}
     for frame in reversed(frames):
         names |= frame.f_globals | frame.f_locals
-    file, first, last = loop.place
+    file, first, last = loop.place or (frames[0].f_code.co_filename, frames[0].f_lineno, frames[0].f_lineno)
     running = set[tuple[str, int]]()
     for frame in frames:
         if frame.f_code.co_filename == file and first <= frame.f_lineno <= last:
             break
         running.add((frame.f_code.co_filename, frame.f_code.co_firstlineno))
     calling = frozenset((frame.f_code.co_filename, frame.f_lineno) for frame in frames)
-    return ScriptSource(
-        _trees(frames), names, loop.place, passes_over(loop, frames), frozenset(running), loads, calling
-    )
+    place, library = (file, first, last), loop.library
+    epochs = passes_over(loop, frames) if library is None else library.epochs
+    return ScriptSource(_trees(frames), names, place, epochs, frozenset(running), loads, calling, library)
 
 
 def _trees(frames: list[Any]) -> dict[str, ast.Module]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from striate.doctor.setup.library_training import LibraryTraining
 from striate.doctor.setup.reached_objects import written_by_user
 from striate.observe.tensors import tensors_in
 
@@ -32,7 +33,7 @@ class TrainingLoop:
     """`step(model, batch, optimizer, loss)` does what one pass of the loop does. `batches`: what the loop goes over, or
     what draws its batches. `where`: file and line. `names`: the user's variables in reach, with their values. `loss`:
     the name of the loss that it calls, empty where other functions do. `place`: file, first and last line, where it is
-    the user's. `model`: what it trains, where it is a library's."""
+    the user's. `model`: what it trains, and `library` what is done around it, where the loop is a library's."""
 
     step: Callable[..., Any]
     batches: Iterable[Any]
@@ -41,6 +42,7 @@ class TrainingLoop:
     loss: str = ""
     place: tuple[str, int, int] | None = None
     model: torch.nn.Module | None = None
+    library: LibraryTraining | None = None
 
 
 @dataclass(frozen=True)

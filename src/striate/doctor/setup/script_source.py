@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from striate.doctor.setup.library_training import LibraryTraining
 from striate.doctor.setup.loaded_weights import LoadedWeights
 
 Often = Literal["batch", "epoch", "once"]
@@ -48,7 +49,8 @@ class ScriptSource:
     that are running. `loop`: file, first and last line of the training loop. `epochs`: how often it is gone through;
     None where that is not known. `running`: file and first line of the functions that the loop was in the middle of, as
     hooks that are called by name. `loads`: weights that were read into networks. `calling`: file
-    and line at which each running function was."""
+    and line at which each running function was. `library`: what trains where the loop is none of the user's; `loop` is
+    then the line that calls it."""
 
     trees: Mapping[str, ast.Module]
     names: Mapping[str, Any]
@@ -57,6 +59,7 @@ class ScriptSource:
     running: frozenset[tuple[str, int]] = frozenset()
     loads: tuple[LoadedWeights, ...] = ()
     calling: frozenset[tuple[str, int]] = frozenset()
+    library: LibraryTraining | None = None
 
     @cached_property
     def _parents(self) -> dict[ast.AST, ast.AST]:
@@ -297,11 +300,14 @@ class ScriptSource:
         """Functions that the training loop calls, near or far."""
         loop, first, last = self.loop
         inside = [node for node in ast.walk(self.trees[loop]) if first < getattr(node, "lineno", 0) <= last]
+        hooks = () if self.library is None else self.library.hooks
+        codes = [getattr(hook, "__code__", None) for hook in hooks]
+        called_back = {(code.co_filename, code.co_firstlineno) for code in codes if code is not None}
         running = {
             node
             for file, tree in self.trees.items()
             for node in ast.walk(tree)
-            if isinstance(node, Function) and (file, _first_line(node)) in self.running
+            if isinstance(node, Function) and (file, _first_line(node)) in self.running | called_back
         }
         return self._reached([*inside, *(inner for function in running for inner in ast.walk(function))]) | running
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.eval.evaluated import evaluated, meddles, numbers_of
+from striate.doctor.checks.eval.evaluated import evaluated, logged, meddles, numbers_of
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
@@ -20,6 +21,8 @@ from striate.wording import listed, several
 
 _EXCESS = 0.05
 """Of the weight of the last batch: with less, the mean of batch means is off by a few thousandths at most."""
+
+_LOGGED = 0.05
 
 
 def _loops(source: ScriptSource) -> Iterator[tuple[ast.For, DataLoader, dict[str, Any]]]:
@@ -203,12 +206,46 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
     if (untrue := _untrue_for_few(source)) is not None:
         yield untrue
         return
+    if source.library is not None:
+        yield from _logged_otherwise(evidence)
+        return
     try:
         yield from _wrong_result(evidence)
     except OutOfTime:
         raise
     except NoEvidence:  # its code was read
         return
+
+
+def _logged_otherwise(evidence: Evidence) -> Iterator[Finding]:
+    """What a library logs as an accuracy, where it is another than the share of predictions that are right."""
+    numbers, predicted, targets = logged(evidence)
+    right = predicted == targets
+    share = float(right.float().mean())
+    recalls = [float(right[targets == label].float().mean()) for label in targets.unique()]
+    named = {name: value for name, value in numbers.items() if _is_accuracy(name)}
+    true = (share, sum(recalls) / len(recalls))
+    if int(right.sum()) < max(2, 0.1 * len(targets)):
+        return
+    if any(abs(value / scale - other) < _LOGGED for value in named.values() for scale in (1, 100) for other in true):
+        return
+    for name, value in named.items():
+        yield Finding(
+            code="eval.wrong-count",
+            severity="error",
+            where="validation",
+            measured=f"`{name}` is {value:.4g} for a network with {int(right.sum())} of "
+            f"{several(len(targets), 'validation sample')} right, {share:.1%}",
+            threshold=WRONG_COUNT.threshold,
+            why="What is logged as an accuracy is not one.",
+            remedy="compare the classes with the labels: `(logits.argmax(-1) == labels).mean()`",
+        )
+        return
+
+
+def _is_accuracy(name: str) -> bool:
+    words = re.split(r"[^a-z0-9]+", name.lower())
+    return any(word in ("acc", "accuracy", "acc1", "top1") for word in words)
 
 
 def _untrue_for_few(source: ScriptSource) -> Finding | None:
@@ -338,7 +375,7 @@ WRONG_COUNT = Check(
     codes=("eval.wrong-count",),
     question="Is a count of right predictions divided by the number of samples?",
     threshold="a count over a loader's samples, divided by a number that is another than theirs, or begun before the "
-    "epochs and never anew",
+    f"epochs and never anew; an accuracy that a library logs, {_LOGGED:.0%} or more from the true one",
     run=_wrong_count,
     of_source=True,
 )

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.quality import accuracy_of
+from striate.doctor.evidence.quality import accuracy_of, classes_of
 from striate.doctor.setup.script_source import Function, ScriptSource, called
 from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.tensors import tensors_in
@@ -70,6 +70,37 @@ def evaluated(evidence: Evidence) -> Evaluated:
     raise NoEvidence("no function of the script evaluates the network on the validation data")
 
 
+def logged(evidence: Evidence) -> tuple[dict[str, float], torch.Tensor, torch.Tensor]:
+    """What a library logs of validation of the trial's network, by name, with the classes that are predicted and the
+    true ones. Raises NoEvidence where no library validates, or that cannot be done twice."""
+    library, val = evidence.source.library, evidence.val
+    if library is None or library.evaluate is None:
+        raise NoEvidence("no library validates")
+    if not val.whole or not evidence.trial.rows:
+        raise NoEvidence("the validation data are more than were read")
+    for tree in evidence.source.trees.values():
+        for node in ast.walk(tree):
+            validates = isinstance(node, Function) and node.name in _VALIDATING
+            if validates and meddles(evidence.source, node, besides=("log",)):  # type: ignore[arg-type]
+                raise NoEvidence(f"{getattr(node, 'name', '')} writes something, and is not called twice")
+    found = evidence.predictions_of(evidence.trial, val.raw)
+    classes = classes_of(found.outputs, found.targets)
+    if classes is None or found.targets is None:
+        raise NoEvidence("outputs and targets are not classes")
+    evidence.clock.need(_MOST * len(val.raw) * evidence.step_seconds)
+    model = evidence.trial.replica.model
+    try:
+        with preserved(model), same_random_state():
+            given = library.evaluate(model, val.raw)
+        numbers = {name: float(next(iter(numbers_of(value)))) for name, value in given.items()}
+    except Exception as error:  # the user's code, which may need what is not there
+        raise NoEvidence(f"validation by {library.name} cannot be tried: {type(error).__name__}") from error
+    return numbers, classes.flatten(), found.targets.flatten().long()
+
+
+_VALIDATING = ("validation_step", "on_validation_epoch_start", "on_validation_epoch_end", "compute_metrics")
+
+
 def _evaluations(evidence: Evidence) -> Iterator[tuple[ast.Call, Callable[..., Any], dict[str, Any]]]:
     """Calls of the user's functions with the network and the loader of validation, all of whose arguments are known."""
     source = evidence.source
@@ -93,11 +124,12 @@ def _count(call: ast.Call) -> int:
     return len(call.args) + len(call.keywords)
 
 
-def meddles(source: ScriptSource, function: Function) -> bool:
-    """Whether a function does what it should not do twice: it learns, writes, or changes variables of others."""
+def meddles(source: ScriptSource, function: Function, besides: tuple[str, ...] = ()) -> bool:
+    """Whether a function does what it should not do twice: it learns, writes, or changes variables of others. Calls of
+    the names `besides` count as none."""
     inside = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
     inner = [part for node in inside for known in source.functions_of(node) for part in ast.walk(known)]
-    return any(called(node) in _MEDDLES for node in [*inside, *inner]) or any(
+    return any(called(node) in _MEDDLES.difference(besides) for node in [*inside, *inner]) or any(
         isinstance(node, ast.Global | ast.Nonlocal) for node in ast.walk(function)
     )
 

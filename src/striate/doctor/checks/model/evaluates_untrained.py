@@ -26,11 +26,6 @@ from striate.wording import listed_names, several
 
 CODE = "model.evaluates-untrained"
 _FOLLOWED = 0.5
-_AVERAGED = (
-    "update it after `optimizer.step()`: `ema = torch.optim.swa_utils.AveragedModel(model, "
-    "multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99))` once, and `ema.update_parameters(model)` in each "
-    "step"
-)
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
@@ -58,7 +53,17 @@ def _other_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
         f"training step uses or changes: after {several(len(evidence.trial.rows), 'step')} they are what they were",
         threshold=CHECK.threshold,
         why="What is evaluated has learned nothing, whatever is trained.",
-        remedy=f"evaluate the layers that are trained; or, of an average, {_AVERAGED}",
+        remedy=f"evaluate the layers that are trained; or, of an average, {_averaged('ema')}",
+    )
+
+
+def _averaged(name: str) -> str:
+    """How an average of the network follows it; `ema` where the name is none."""
+    name = name if name.isidentifier() else "ema"
+    return (
+        f"update it after `optimizer.step()`: `{name} = torch.optim.swa_utils.AveragedModel(model, "
+        "multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99))` once, and "
+        f"`{name}.update_parameters(model)` in each step"
     )
 
 
@@ -83,7 +88,7 @@ def _never_updated(evidence: Evidence) -> Iterator[Finding]:
             "is evaluated, and no code changes it",
             threshold=CHECK.threshold,
             why="What is evaluated has learned nothing, whatever is trained.",
-            remedy=f"evaluate the network that is trained; or, of an average, {_AVERAGED.replace('ema', name)}",
+            remedy=f"evaluate the network that is trained; or, of an average, {_averaged(name)}",
         )
         return
     for name, trained, where in evaluated_instead(evidence):
@@ -177,7 +182,7 @@ def _copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
         f"{several(len(trial.rows), 'step')} it is what it was",
         threshold=CHECK.threshold,
         why="If that is what is evaluated or saved, nothing of the training is in it.",
-        remedy=_AVERAGED,
+        remedy=_averaged("ema"),
     )
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from striate.doctor.checks.model.origins import are_untrained
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, Site, called, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, Site, argument, called, receiver_of
 
 _HARMLESS = ("eval", "train", "to", "cpu", "cuda", "float", "double", "requires_grad_", "share_memory")
 _COPYING = ("save", "load_state_dict", "deepcopy")
@@ -35,6 +35,7 @@ def evaluated_and_left(evidence: Evidence) -> Iterator[tuple[str, str]]:
             yield name, runs[0].where
             return
     yield from _made_anew(source, model)
+    yield from _handed_over(source, model)
 
 
 def _made_anew(source: ScriptSource, model: nn.Module) -> Iterator[tuple[str, str]]:
@@ -48,6 +49,31 @@ def _made_anew(source: ScriptSource, model: nn.Module) -> Iterator[tuple[str, st
         reads = [(site.file, node) for _, node in reads_of(source, target.id, source.scope_of(site.node))]
         if _runs_only(source, reads, runs):
             yield target.id, runs[0].where
+            return
+
+
+def _handed_over(source: ScriptSource, model: nn.Module) -> Iterator[tuple[str, str]]:
+    """New networks of the same class that a library is asked to evaluate, in place of the one that it trained."""
+    for site in source.calls("validate", "test", "predict") if source.library is not None else ():
+        given = argument(site.node, 0, "model")
+        if given is None or argument(site.node, 9, "ckpt_path") is not None:
+            continue
+        made = [given]
+        if isinstance(given, ast.Name):
+            scope = source.scope_of(site.node)
+            made = [
+                node.value
+                for node in ast.walk(scope)
+                if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [given.id]
+            ]
+            if any(
+                isinstance(outer := source.parent(node), ast.Attribute) and outer.attr == "load_state_dict"
+                for _, node in reads_of(source, given.id, scope)
+            ):
+                continue
+        anew = bool(made) and all(isinstance(node, ast.Call) and called(node) == type(model).__name__ for node in made)
+        if anew and source.value(given) is not model:
+            yield ast.unparse(given), site.where
             return
 
 

@@ -28,6 +28,7 @@ from torch.optim.lr_scheduler import (
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.library_training import Scheduled
 from striate.doctor.setup.script_source import ScriptSource, Site, argument, called, receiver_of
 from striate.records import Finding
 from striate.wording import several
@@ -49,6 +50,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     unused = next(_never_stepped(source), None)
     if unused is not None:
         yield _finding(*unused)
+        return
+    if source.library is not None and source.library.schedules:
+        told = next((told for each in source.library.schedules for told in _of_library(evidence, each) if told), None)
+        if told is not None:
+            yield _finding(*told)
         return
     schedulers = {id(found): found for found in _held(source)}
     steps: dict[int, list[Site]] = {key: [] for key in schedulers}
@@ -162,6 +168,37 @@ def _asked(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Iterator[tu
             )
 
 
+def _of_library(evidence: Evidence, each: Scheduled) -> Iterator[tuple[str, str, str] | None]:
+    """Of a schedule that a library steps."""
+    source, scheduler, batches = evidence.source, each.scheduler, _batches(evidence)
+    assert source.library is not None
+    site = next(iter(source.calls(type(scheduler).__name__)), None)
+    if site is None:
+        return  # made by the library itself, which knows how often it is stepped
+    epochs, name, trainer = source.epochs, type(scheduler).__name__, source.library.name
+    if isinstance(scheduler, ReduceLROnPlateau):
+        yield _plateau(scheduler, site, each.watched)
+    elif each.often == "batch" and batches is not None:
+        told = _too_fast(scheduler, site, batches, epochs)
+        if told is not None:
+            where, measured, _ = told
+            said = measured.replace(f"`{site.text}` comes at each batch", f"{trainer} steps {name} at each batch")
+            yield (
+                where,
+                said,
+                "lengths times len(loader); or, of Lightning, `{'scheduler': scheduler, 'interval': 'epoch'}`",
+            )
+    elif each.often == "epoch" and isinstance(scheduler, OneCycleLR) and epochs is not None:
+        total = int(scheduler.total_steps)
+        if epochs * 2 < total:
+            yield (
+                site.where,
+                f"OneCycleLR of {several(total, 'step')} is stepped {several(epochs, 'time')}, as {trainer} does once "
+                "an epoch: it does not get beyond its warmup",
+                "`{'scheduler': scheduler, 'interval': 'step'}` as the lr_scheduler of configure_optimizers",
+            )
+
+
 def _too_fast(scheduler: Any, site: Site, batches: int, epochs: int | None) -> tuple[str, str, str] | None:
     """Lengths in epochs, stepped in batches."""
     if isinstance(scheduler, CosineAnnealingLR) and scheduler.T_max < batches:
@@ -237,9 +274,9 @@ def _once_an_epoch(site: Site, told: str, other: str) -> tuple[str, str, str]:
     )
 
 
-def _plateau(scheduler: ReduceLROnPlateau, site: Site) -> tuple[str, str, str] | None:
+def _plateau(scheduler: ReduceLROnPlateau, site: Site, watched: str = "") -> tuple[str, str, str] | None:
     given = argument(site.node, 0, "metrics")
-    words = ast.unparse(given).lower() if given is not None else ""
+    words = watched.lower() or (ast.unparse(given).lower() if given is not None else "")
     rises, falls = (any(word in words for word in names) for names in (_RISING, _FALLING))
     wrong = rises and not falls if scheduler.mode == "min" else falls and not rises
     if not wrong:
