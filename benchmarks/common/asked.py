@@ -15,6 +15,7 @@ ASKED = {
     "photos-later": "photographs, ResNet-18 at 160 pixels, later epochs: ≥ 2× plain torch",
     "loader-waits": "steps wait for data: < 5 % in all trainings",
     "streaming-memory": "peak memory is flat in the number of images when streaming",
+    "streaming-million": "10⁶ images streamed: names, classes and fingerprints are kept, < 1 KB an image, no pixels",
     "speedrun-cifar10": "CIFAR-10 from JPEG files, `--recipe speedrun`, 12 minutes for everything: ≥ 91.5 %",
     "speedrun-mnist": "MNIST: ≥ 99.4 % in ≤ 60 s",
     "speedrun-fashion-mnist": "Fashion-MNIST: ≥ 92.5 % in ≤ 150 s",

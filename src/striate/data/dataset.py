@@ -64,7 +64,7 @@ def join_splits(parts: Sequence[Split]) -> Split:
     return Split(inputs, targets, torch.cat([part.ids for part in parts]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be millions
 class SplitRow:
     """One row of split.csv. `path` is relative to the source, or the sample id where there are no files;
     `split` is `train`, `val`, `test`, `all` or `unreadable`; `label` is text (class name, number, or mask's path)."""

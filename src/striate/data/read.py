@@ -212,12 +212,17 @@ def _assemble(
     targets = annotation_kind(listing.annotation).placed_targets(listing, decoded.ids, decoded.masks, classes, place)
     names = np.array([split[i] for i in decoded.ids.tolist()])
     splits, contents, unit_keys, facts = {}, {}, {}, {}
+    texts: dict[bytes, str] = {}  # a sample is most often a unit of its own: the text is held once
+
+    def text_of(key: bytes) -> str:
+        return texts.setdefault(key, key.hex())
+
     for name in ("train", "val", "test", "all"):
         rows = np.flatnonzero(names == name)
         if len(rows):
-            contents[name] = tuple(scan.contents[i].hex() for i in decoded.ids[rows].tolist())
+            contents[name] = tuple(text_of(scan.contents[i]) for i in decoded.ids[rows].tolist())
             if units is not None:
-                unit_keys[name] = tuple(units[i].hex() for i in decoded.ids[rows].tolist())
+                unit_keys[name] = tuple(text_of(units[i]) for i in decoded.ids[rows].tolist())
             facts[name] = _facts(listing, scan, decoded.ids[rows].tolist())
             inputs = _inputs_of(listing, decoded, rows)
             own = annotation_kind(listing.annotation).is_input

@@ -5,6 +5,7 @@ Either all folders under the root are splits or none. A folder that wraps everyt
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -104,7 +105,7 @@ def list_classes(tree: Tree, level: int | Literal["path"] | None = None) -> List
             ignored.append(file)
             continue
         label = "/".join(parts[above:-1]) if level == "path" else parts[depth]
-        taken.append((file, label, splits.get(parts[0])))
+        taken.append((file, sys.intern(label), splits.get(parts[0])))  # one text for a million files
     if not taken:
         raise _no_images(tree) if level in (None, 1, "path") else _not_so_deep(tree, depth)
     medium = medium_of_files(file for file, _, _ in taken)

@@ -6,6 +6,7 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,6 +32,12 @@ from striate.data.media.medium import Medium, Photographs, Placement, Planned, P
 from striate.errors import ConfigError
 from striate.records import Finding
 from striate.wording import several, show_shape
+
+
+@lru_cache(4096)
+def _size(height: int, width: int) -> tuple[int, int]:
+    """Of a million files few differ in size: they share it."""
+    return height, width
 
 
 def plan_images(source: str, inputs: NDArray[Any] | None, headers: Sequence[Header], config: DataConfig) -> Planned:
@@ -145,7 +152,7 @@ class Images(Medium):
 
     def size_of(self, header: Header) -> tuple[int, int]:
         """Height and width as the picture is seen."""
-        return header.height, header.width
+        return _size(header.height, header.width)
 
     def placement(self, size: tuple[int, int], preparation: Preparation) -> Placement:
         """By the geometry of `fit`."""

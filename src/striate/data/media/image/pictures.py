@@ -25,7 +25,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO
@@ -125,6 +125,10 @@ class Header:
     squeezed: int = 0
 
 
+_plain_header = lru_cache(4096)(Header)
+"""Of a million files few differ in this: they share it."""
+
+
 def read_header(data: bytes | Path, where: str, *, max_pixels: int = 64_000_000) -> Header:
     """Size and color of a picture; pixels are decoded only for palettes, whose colors decide.
 
@@ -132,7 +136,7 @@ def read_header(data: bytes | Path, where: str, *, max_pixels: int = 64_000_000)
     """
     data = read_bytes(data, where)
     if _few_scans(data) and (plain := plain_jpeg_header(data)) is not None and 0 < plain[0] * plain[1] <= max_pixels:
-        return Header(plain[0], plain[1], plain[2] == "RGB")
+        return _plain_header(plain[0], plain[1], plain[2] == "RGB")
     with open_picture(data, where, max_pixels) as image:
         width, height = image.size
         # Pillow already turns the size of a TIFF. A PNG would be decoded whole to look for EXIF behind its pixels.
