@@ -18,7 +18,8 @@ EXPLAINS: dict[str, frozenset[str]] = {
 `fit.*` stands for all codes of fit."""
 
 _ORDER = """
-    data.not-finite data.label-range loss.not-finite loss.broadcast loss.wrong-for-task loss.sign
+    data.not-finite data.label-range optim.missing-zero-grad
+    loss.not-finite loss.broadcast loss.wrong-for-task loss.sign
     data.constant-images data.not-shuffled data.scrambled data.missing-class data.target-scale
     data.not-normalized data.augmentation data.label-map
     reward.never-seen reward.terminal-lost reward.off-by-one reward.target-stale reward.no-exploration
@@ -31,7 +32,7 @@ _ORDER = """
     model.weights-not-loaded model.frozen-parameters model.evaluates-untrained
     model.double-softmax model.last-layer-clipped model.mode model.batch-norm-small-batch
     model.batch-mixing model.no-nonlinearity model.dropout-too-high model.shared-weights optim.no-step
-    optim.missing-zero-grad optim.gradient-wrong optim.parameters-missing model.symmetric-init
+    optim.gradient-wrong optim.parameters-missing model.symmetric-init
     optim.low-precision optim.accumulation
     optim.scaler-order optim.clip-order optim.clip-too-small optim.scheduler-calls optim.lr-schedule
     optim.weight-decay-too-high model.exploding-gradient model.saturated

@@ -76,3 +76,39 @@ def test_validation_that_is_augmented_as_training_is(augmented: bool) -> None:
     val = train if augmented else Labeled(lambda x: x)
     told = asked(RANDOM_VALIDATION, model, DataLoader(train, 32), val=DataLoader(val, 32))
     assert [f.code for f in told] == ["data.random-validation"] * augmented
+
+
+class Wedges(Dataset[tuple[Tensor, Tensor]]):
+    """Dark on the left, on the right, above, below; one image in five is changed."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor], samples: int) -> None:
+        generator = torch.Generator().manual_seed(samples)
+        self.y = torch.randint(4, (samples,), generator=generator)
+        slope = torch.linspace(-1, 1, 12).expand(12, 12)
+        kinds = torch.stack([slope, slope.flip(-1), slope.T, slope.T.flip(-2)])[:, None]
+        self.x = kinds[self.y] + 0.3 * torch.randn(samples, 1, 12, 12, generator=generator)
+        self.change = change
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        x = self.x[number]
+        return (self.change(x) if torch.rand(()) < 0.2 else x), self.y[number]
+
+
+@pytest.mark.parametrize(
+    ("change", "classes"),
+    [
+        (lambda x: x.flip(-1), "class 0 for class 1, and of 1 for 0"),
+        (lambda x: x.flip(-2).roll(1, -1), "class 2 for class 3, and of 3 for 2"),
+        (lambda x: x.roll(1, -1), ""),
+        (lambda x: 0.8 * x, ""),
+    ],
+)
+def test_flips_that_make_one_class_another(change: Callable[[Tensor], Tensor], classes: str) -> None:
+    torch.manual_seed(0)
+    train, val = Wedges(change, 300), Wedges(lambda x: x, 200)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(144, 4))
+    said = asked(AUGMENTATION, model, DataLoader(train, 32, shuffle=True), val=DataLoader(val, 100))
+    assert [classes in finding.measured for finding in said] == [True] * bool(classes)

@@ -21,6 +21,10 @@ def pixels(count: int = 640) -> tuple[Tensor, Tensor]:
     return x[:count], y[:count]
 
 
+def adam(parameters: object) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=1e-3)  # type: ignore[arg-type]
+
+
 def momentum(parameters: object) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, lr=0.05, momentum=0.9)  # type: ignore[arg-type]
 
@@ -146,6 +150,13 @@ def test_bytes_hurt_a_plain_network_and_the_remedy_is_tried() -> None:
     (finding,) = asked(NOT_NORMALIZED, perceptron(), (gray, y), optimizer=momentum)
     assert "with standardized inputs the accuracy after" in finding.measured
     assert "`x = (x - " in finding.remedy
+
+
+def test_bytes_are_why_the_first_predictions_are_sure() -> None:
+    x, y = pixels()
+    (finding,) = asked(NOT_NORMALIZED, perceptron(64), (80 * x + 120, y), optimizer=adam)
+    assert finding.severity == "warning"
+    assert "the first loss is" in finding.measured
 
 
 def test_bytes_do_not_hurt_where_the_network_normalizes() -> None:

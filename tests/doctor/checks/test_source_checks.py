@@ -17,6 +17,7 @@ from torch.utils.data.distributed import DistributedSampler
 from quick import few_quick
 from remedies_tried import try_remedy
 from striate.doctor.checks.data.same_order import SAME_ORDER
+from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.eval.averages import BATCH_MEANS, WRONG_COUNT
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.modes import MODE
@@ -26,6 +27,7 @@ from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_U
 from striate.doctor.checks.optim.accumulation import CLEARED
 from striate.doctor.checks.optim.clip_order import CHECK as CLIP_ORDER
 from striate.doctor.checks.optim.scheduler_calls import CHECK as SCHEDULER_CALLS
+from striate.doctor.checks.optim.steps import MISSING_ZERO_GRAD
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.preserved_state import state_preserved
@@ -346,3 +348,58 @@ def test_an_accuracy_that_divides_by_the_usual_batch_is_told() -> None:
         told = found(written.format(of) + SCRIPT, names)
         assert told == ({"eval.wrong-count": told.get("eval.wrong-count")} if wrong else {})
         assert not wrong or "`len(target)`" in told["eval.wrong-count"]
+
+
+def source_of(text: str, **names: Any) -> ScriptSource:
+    return ScriptSource({"script.py": ast.parse(textwrap.dedent(text))}, names, ("script.py", 1, 2), 5)
+
+
+CLOSURE = """
+for x, y in loader:
+    def closure():
+        optimizer.zero_grad()
+        loss = criterion(model(x), y)
+        loss.backward()
+        return loss
+    optimizer.step(closure)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "faulty"),
+    [
+        (CLOSURE, 5, False),
+        (CLOSURE.replace("        optimizer.zero_grad()\n", ""), 5, True),
+        (CLOSURE.replace("        optimizer.zero_grad()\n", ""), 1, False),
+    ],
+)
+def test_a_closure_that_adds_gradients_up_is_named(text: str, most: int, faulty: bool) -> None:
+    model = perceptron()
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.01, max_iter=most)
+    setup = make_setup(model, digits(), optimizer=optimizer, source=source_of(text))
+    with state_preserved(setup):
+        said = list(MISSING_ZERO_GRAD.run(Evidence(setup, Clock(120.0))))
+    assert [finding.where for finding in said] == ["line 3"] * faulty
+
+
+EVALUATES = """
+def evaluate(net, data):
+    for x, y in data:
+        correct += (net(x).argmax(1) == y).sum()
+    return correct
+val_acc = evaluate(model, train_loader)
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "faulty"),
+    [("", True), ("print(evaluate(model, val_loader))", False), ("for x, y in val_loader: x", False)],
+)
+def test_evaluation_of_the_training_data_is_named(more: str, faulty: bool) -> None:
+    model, train, val = perceptron(), digits(), digits(100, 200)
+    source = source_of(EVALUATES + more, model=model, train_loader=train, val_loader=val)
+    setup = make_setup(model, train, val, source=source)
+    with state_preserved(setup):
+        said = list(SPLIT_OVERLAP.run(Evidence(setup, Clock(120.0))))
+    assert [finding.code for finding in said] == ["data.split-overlap"] * faulty
+    assert not faulty or said[0].remedy == "`val_loader` in place of `train_loader` there"

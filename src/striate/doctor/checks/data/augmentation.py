@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.exchanged import EXCHANGED, exchanged
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.reading import DRAWN, drawn_anew
@@ -17,7 +18,7 @@ from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.replicas import Replica
 from striate.observe.module_calls import ModuleCall, module_calls
-from striate.records import Finding
+from striate.records import Finding, Severity
 from striate.wording import several, show_shape
 
 _GAP, _SHARE = 0.25, 0.7
@@ -57,6 +58,17 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             f"{_CONFUSED:.0%} of them at most in validation",
             "Augmentation makes samples of one class into those of another, and leaves their labels.",
             "leave out the change that exchanges the two, such as a turn or a flip; or change the label with it",
+        )
+        return
+    if alike and (swapped := exchanged(evidence, plain, given, place)) is not None:
+        words, one, other = swapped
+        yield _finding(
+            place,
+            f"some of the training images are {words}; once validation is, simple models take {EXCHANGED:.0%} or more "
+            f"of class {one} for class {other}, and of {other} for {one}",
+            "Augmentation makes samples of one class into those of another, and leaves their labels.",
+            f"leave out the change: images {words} are of another class here",
+            severity="warning",
         )
         return
     if there - seen < _GAP or seen > _SHARE * there or evidence.after_val.accuracy > there - _LEARNED:
@@ -112,10 +124,10 @@ def _between_draws(evidence: Evidence) -> float:
     return float(torch.stack(found).mean().sqrt()) if found else 0.0
 
 
-def _finding(place: str, measured: str, why: str, remedy: str) -> Finding:
+def _finding(place: str, measured: str, why: str, remedy: str, severity: Severity = "error") -> Finding:
     return Finding(
         code="data.augmentation",
-        severity="error",
+        severity=severity,
         where="the augmentation of training inputs" + (", in the training step" if place == "step" else ""),
         measured=measured,
         threshold=AUGMENTATION.threshold,
@@ -208,7 +220,8 @@ AUGMENTATION = Check(
     threshold=f"simple models predict {_GAP:.0%} less, and less than {_SHARE:.0%} as much, of training samples as they "
     "are shown than of validation samples, each from others of the same kind; and samples differ each time they are "
     f"drawn; the trial's network predicts {_LEARNED:.0%} less of validation than those models; or {_TURNED:.0%} of "
-    "each of two classes, as shown, look like the other one; or samples have less than "
+    "each of two classes, as shown, look like the other one, or {EXCHANGED:.0%} once validation is flipped or turned "
+    "as training is; or samples have less than "
     f"{_CROPPED:.0%} of the area of those of validation, or draws of a sample differ by more than {_NOISE:g} times the "
     f"deviation of validation and than {_MOSTLY:g} times that of training",
     run=_run,

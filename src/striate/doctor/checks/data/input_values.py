@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.looking import WORDS, both_parts, deviation_of, picture_of, score
+from striate.doctor.checks.loss.initial_off import INITIAL_OFF
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.describing import is_grid
 from striate.doctor.evidence.evidence import Evidence
@@ -186,12 +188,15 @@ CONSTANT_IMAGES = Check(
 LARGE, SMALL, UNEVEN = 10.0, 0.03, 50.0
 GAIN = 0.1
 LITTLE, BETTER = 0.05, 2.0
+FAR_OFF, NEAR, LOWER = 3.0, 1.0, 0.85
+"""Nats above the loss of a constant prediction, at first; of the mean loss of a trial."""
 LONG = 0.1
 """Of the parameters' norm, in one step: no inputs of a usual size need that."""
 NOT_NORMALIZED_THRESHOLD = (
     f"a root mean square of a channel or column above {LARGE:g} or all below {SMALL:g}, a mean {LARGE:g} times the "
     f"deviation, a column {UNEVEN:g} times the middle one; and standardized inputs must bring {GAIN:g} more after as "
-    f"many steps, or a loss {BETTER:g} times lower where next to nothing was learned"
+    f"many steps, or a loss {BETTER:g} times lower where next to nothing was learned, or a first loss that is not more "
+    f"than {FAR_OFF:g} nats above that of a constant prediction, as theirs is"
 )
 
 
@@ -232,6 +237,9 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
     if own is None or fixed is None:
         return
     by_loss = fixed - own < GAIN and _far_better(evidence, trial)
+    if fixed - own < GAIN and not by_loss:
+        yield from _starts_far_off(evidence, scales, trial)
+        return
     if not by_loss and (fixed - own < GAIN or fixed < 2 * GAIN or _steps_are_it(evidence, scales, fixed)):
         return
     means, deviations = f"means of {_range(scales.mean)}", f"deviations of {_range(scales.deviation)}"
@@ -247,6 +255,33 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
         threshold=NOT_NORMALIZED_THRESHOLD,
         why="Weights are initialized, and rates chosen, for inputs of mean 0 and variance 1: others saturate units, or "
         "make some directions far steeper than others.",
+        remedy=_remedy(scales),
+    )
+
+
+def _starts_far_off(evidence: Evidence, scales: _Scales, trial: Trial) -> Iterable[Finding]:
+    """Inputs so large that the first predictions are far from knowing nothing, where standardized ones are not; what is
+    learned in the end is the same."""
+    own, other = evidence.trial.losses, trial.losses
+    if not evidence.setup.classifies or not own or not other or not all(map(math.isfinite, [*own, *other])):
+        return
+    chance = evidence.progress.chance
+    mean, lower = (sum(losses) / len(losses) for losses in (own, other))
+    if own[0] < chance + FAR_OFF or other[0] > chance + NEAR:
+        return
+    # Either that start does harm, or smaller outputs would help as well: the inputs are why they are large.
+    if lower > LOWER * mean and not any(INITIAL_OFF.run(evidence)):
+        return
+    yield Finding(
+        code="data.not-normalized",
+        severity="warning",
+        where="inputs of the network",
+        measured=f"{scales.of}s with means of {_range(scales.mean)} and deviations of {_range(scales.deviation)}: the "
+        f"first loss is {own[0]:.3g}, that of a constant prediction {chance:.3g}, and with standardized inputs "
+        f"{other[0]:.3g}",
+        threshold=NOT_NORMALIZED_THRESHOLD,
+        why="Weights are initialized for inputs of mean 0 and variance 1: with others the first predictions are sure "
+        "of what nobody knows yet, and the first steps take that back.",
         remedy=_remedy(scales),
     )
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.script_source import Function, called
 from striate.records import Finding
 from striate.wording import several
 
@@ -20,6 +23,45 @@ _INDEX = ("idx", "ind", "index", "indices", "ids", "mask", "split", "fold", "nod
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
+    found = list(_positions_shared(evidence))
+    yield from found or _never_used(evidence)
+
+
+def _never_used(evidence: Evidence) -> Iterator[Finding]:
+    """Evaluation that is given the training loader, where no code uses the one of validation."""
+    source, train, val = evidence.source, evidence.setup.train, evidence.setup.val
+    own = [name for name, value in source.names.items() if value is val and isinstance(value, DataLoader)]
+    nodes = [node for tree in source.trees.values() for node in ast.walk(tree)] if own else []
+    if any(isinstance(node, ast.Name) and node.id in own and isinstance(node.ctx, ast.Load) for node in nodes):
+        return
+    for node in nodes:
+        functions = source.functions_of(node) if isinstance(node, ast.Call) else []
+        if not isinstance(node, ast.Call) or len(functions) != 1 or not _evaluates(functions[0]):
+            continue
+        arguments = (*node.args, *(word.value for word in node.keywords))
+        given = next((value for value in arguments if source.value(value) is train), None)
+        if given is not None:
+            yield Finding(
+                code="data.split-overlap",
+                severity="warning",
+                where=f"line {node.lineno}",
+                measured=f"`{ast.unparse(node)}` evaluates on `{ast.unparse(given)}`, which is trained on, and no code "
+                f"uses `{own[0]}`",
+                threshold=SPLIT_OVERLAP.threshold,
+                why="What is measured on was trained on: the metric says nothing of new samples.",
+                remedy=f"`{own[0]}` in place of `{ast.unparse(given)}` there",
+            )
+            return
+
+
+def _evaluates(function: Function) -> bool:
+    """Whether a function goes over data and does not learn from them."""
+    inside = list(ast.walk(function))
+    learns = any(called(node) in ("backward", "step") for node in inside)
+    return not learns and any(isinstance(node, ast.For) for node in inside)
+
+
+def _positions_shared(evidence: Evidence) -> Iterator[Finding]:
     names = evidence.source.names
     for name, value in list(names.items()):
         lower = name.lower()
@@ -64,7 +106,8 @@ def _positions(value: Any) -> set[int]:
 SPLIT_OVERLAP = Check(
     codes=("data.split-overlap",),
     question="Do positions of training and of validation have none in common?",
-    threshold="1 % of the positions in a list that is named for validation or test are in the one of training",
+    threshold="1 % of the positions in a list that is named for validation or test are in the one of training; or an "
+    "evaluation is given the training loader, and no code uses the one of validation",
     run=_run,
     of_source=True,
     explains="data.leak",

@@ -111,6 +111,37 @@ def _find_missing_zero_grad(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
+def _find_kept_in_closure(evidence: Evidence) -> Iterator[Finding]:
+    """A closure that L-BFGS calls many times in a step, and that adds its gradients up."""
+    source, optimizer = evidence.setup.source, evidence.setup.optimizer
+    if source is None or not isinstance(optimizer, torch.optim.LBFGS):
+        return
+    most = int(optimizer.param_groups[0]["max_iter"])
+    given = [site.node.args[0] for site in source.calls("step") if site.node.args]
+    names = {node.id for node in given if isinstance(node, ast.Name)}
+    for tree in source.trees.values() if most > 1 else ():
+        for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in names):
+            inside = [called(node) for node in ast.walk(function)]
+            if "backward" not in inside or any("zero_grad" in name for name in inside):
+                continue
+            yield Finding(
+                code="optim.missing-zero-grad",
+                severity="error",
+                where=f"line {function.lineno}",
+                measured=f"`{function.name}` goes backward and clears no gradients, and L-BFGS calls it up to {most} "
+                "times in a step",
+                threshold="a closure without zero_grad, for an optimizer that calls it more than once in a step",
+                why="Each of these gradients is the sum of all before it: the steps follow no slope of the loss.",
+                remedy=f"`optimizer.zero_grad()` as the first line of `{function.name}`",
+            )
+            return
+
+
+def _find_zero_grad(evidence: Evidence) -> Iterator[Finding]:
+    found = list(_find_kept_in_closure(evidence))
+    yield from found or _find_missing_zero_grad(evidence)
+
+
 def _left_over(rows: Sequence[StepRow]) -> list[bool]:
     """For each step that follows one in which the optimizer stepped: whether the gradients were left as they were."""
     found = []
@@ -126,8 +157,9 @@ MISSING_ZERO_GRAD = Check(
     question="Are gradients cleared after the optimizer's step?",
     threshold=f"What the optimizer was given lies there unchanged (within {SAME:.0%}) when the next gradients come, "
     "after each "
-    f"of its first {FEWEST} steps at least. Adding up gradients for several batches before a step is no fault.",
-    run=_find_missing_zero_grad,
+    f"of its first {FEWEST} steps at least. Adding up gradients for several batches before a step is no fault. Or a "
+    "closure for L-BFGS that goes backward and clears none.",
+    run=_find_zero_grad,
     explains="loss.not-finite model.collapsed model.dead-units optim.clip-too-small optim.lr-too-high fit.*",
 )
 
