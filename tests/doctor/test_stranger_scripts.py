@@ -133,8 +133,8 @@ Trainer.__module__ = "lightning.pytorch.trainer.trainer"
 def trainer(**other: Any) -> Any:
     given: dict[str, Any] = {
         "lightning_module": Module(), "gradient_clip_val": 1.0, "gradient_clip_algorithm": "norm", "datamodule": None,
-        "lr_scheduler_configs": [], "max_steps": -1, "max_epochs": 3,
-        "train_dataloader": digits(), "val_dataloaders": [digits(most=64)],
+        "lr_scheduler_configs": [], "max_steps": -1, "max_epochs": 3, "accumulate_grad_batches": 1,
+        "optimizers": [None], "train_dataloader": digits(), "val_dataloaders": [digits(most=64)],
     }  # fmt: skip
     return Trainer(**(given | other))
 
@@ -151,10 +151,30 @@ def test_the_step_of_lightnings_trainer_is_made_anew() -> None:
     assert val is owner.val_dataloaders[0]
 
 
-def test_optimization_by_hand_is_refused() -> None:
-    owner = trainer()
+class ByHand(Module):
+    """As one whose training_step makes the step itself."""
+
+    def training_step(self, batch: Any, _: int) -> Any:
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(super().training_step(batch, 0))
+        optimizer.step()
+
+
+def test_optimization_by_hand_is_stepped_by_the_module() -> None:
+    owner = trainer(lightning_module=ByHand())
     owner.lightning_module.automatic_optimization = False
-    with pytest.raises(UsageError, match="by hand"):
+    loop, _ = owner.fit()
+    optimizer = torch.optim.SGD(loop.model.parameters(), lr=0.1)
+    batch = next(iter(loop.batches))
+    losses = [float(loop.step(loop.model, batch, optimizer, None)) for _ in range(5)]
+    assert losses[-1] < losses[0]
+
+
+def test_several_optimizers_by_hand_are_refused() -> None:
+    owner = trainer(optimizers=[None, None])
+    owner.lightning_module.automatic_optimization = False
+    with pytest.raises(UsageError, match="2 optimizers"):
         owner.fit()
 
 

@@ -47,11 +47,12 @@ def _running() -> Iterator[Any]:
 
 def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
     module = trainer.lightning_module
-    if not module.automatic_optimization:
+    by_hand = not module.automatic_optimization
+    if by_hand and len(trainer.optimizers) > 1:
         raise UsageError(
             "script",
-            f"{type(module).__name__} has optimization by hand in its training_step, which needs its trainer",
-            "automatic_optimization, or a loop of the script's own",
+            f"{type(module).__name__} has {len(trainer.optimizers)} optimizers that its training_step steps by hand",
+            "one optimizer, or a loop of the script's own",
             "striate.diagnose(model, loader, val_loader, loss=loss, optimizer=optimizer, step=step) in Python",
         )
     clip, by_value = trainer.gradient_clip_val, trainer.gradient_clip_algorithm == "value"
@@ -63,6 +64,8 @@ def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
     each_step = [found.scheduler for found in schedules if found.often == "batch"]  # copied with the step
 
     def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Any:
+        if by_hand:
+            return _stepped_by_hand(model, batch, optimizer)
         optimizer.zero_grad()
         given = model.training_step(batch, *[0] * (_arguments(model.training_step) > 1))
         value = given["loss"] if isinstance(given, Mapping) else given
@@ -81,12 +84,29 @@ def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
         schedules,
         (module.training_step, module.forward),
         _logged_by_lightning if _is_own(module.validation_step) else None,
+        int(trainer.accumulate_grad_batches),
     )
     where = f"Lightning's Trainer ({type(module).__name__}.training_step)"
     val = _first_loader(trainer.val_dataloaders)
     if val is None and trainer.datamodule is not None:
         val = _first_loader(trainer.datamodule.val_dataloader())
     return _loop(step, trainer.train_dataloader, where, module, library), val
+
+
+def _stepped_by_hand(model: Any, batch: Any, optimizer: Any) -> torch.Tensor:
+    """A step that the module makes itself, with this optimizer, and the loss that it went backward from."""
+    losses: list[torch.Tensor] = []
+
+    def backward(loss: torch.Tensor, *_: Any, **__: Any) -> None:
+        losses.append(loss.detach())
+        loss.backward()
+
+    model.optimizers, model.manual_backward = lambda *_, **__: optimizer, backward
+    try:
+        model.training_step(batch, *[0] * (_arguments(model.training_step) > 1))
+    finally:
+        del model.optimizers, model.manual_backward
+    return torch.stack(losses).mean() if losses else torch.zeros(())
 
 
 def _logged_by_lightning(model: Any, batches: Iterable[Any]) -> dict[str, Any]:
@@ -166,6 +186,7 @@ def _of_transformers(trainer: Any) -> tuple[TrainingLoop, Any]:
         (Scheduled(scheduler, "batch"),) if isinstance(scheduler, LRScheduler) else (),
         (trainer.compute_loss, trainer.model.forward),
         evaluate if trainer.compute_metrics is not None else None,
+        int(arguments.gradient_accumulation_steps),
     )
     return _loop(step, train, library.name, trainer.model, library), val
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import functools
 import inspect
 import itertools
 import linecache
@@ -68,6 +69,16 @@ class Drawn:
         return (self.draw() for _ in range(_DRAWN))
 
 
+class Called:
+    """Batches of a function that yields them, called anew for each pass."""
+
+    def __init__(self, call: Callable[[], Iterator[Any]]) -> None:
+        self.call = call
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.call()
+
+
 _Drawing = tuple[int, list[str], Callable[[], tuple[torch.Tensor, ...]], ast.For | ast.While]
 
 
@@ -88,6 +99,8 @@ def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
         if isinstance(loop, ast.For) and not _counts(loop.iter):
             inner, numbered = _unwrapped(loop.iter)
             batches = _value(inner, names)
+            if isinstance(batches, types.GeneratorType) and _can_be_called_again(inner, loop.target, batches):
+                batches = Called(functools.partial(_value, inner, names))
             if not _are_batches(batches):
                 continue
             assigned = ast.Assign([loop.target], _tuple_with_number() if numbered else _name("__batch__"))
@@ -404,6 +417,18 @@ def _of_network(node: ast.expr, names: dict[str, Any]) -> bool:
 
 def _is_plain_tensor(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.ndim > 0 and not value.requires_grad
+
+
+def _can_be_called_again(call: ast.expr, target: ast.expr, made: Iterator[Any]) -> bool:
+    """Whether what a call yields are batches, and its arguments are not what the loop gives other values."""
+    given = {node.id for node in ast.walk(target) if isinstance(node, ast.Name)}
+    read = {node.id for node in ast.walk(call) if isinstance(node, ast.Name)}
+    if not isinstance(call, ast.Call) or given & read:
+        return False
+    try:
+        return bool(list(tensors_in(next(made, None))))
+    except Exception:  # the user's function
+        return False
 
 
 def _are_batches(value: Any) -> bool:

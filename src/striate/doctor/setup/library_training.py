@@ -20,11 +20,13 @@ class Scheduled:
 
 @dataclass(frozen=True)
 class LibraryTraining:
-    """`name`: of the trainer. `epochs`: None where it ends by steps. `hooks`: the user's methods that it calls for each
-    batch. `evaluate(model, batches)`: what is logged of validation, by name; None where nothing is validated."""
+    """`name`: of the trainer. `epochs`: None where it ends by steps. `accumulated`: batches that make a step of the
+    optimizer. `hooks`: the user's methods that it calls for each batch. `evaluate(model, batches)`: what is logged of
+    validation, by name; None where nothing is validated."""
 
     name: str
     epochs: int | None
     schedules: tuple[Scheduled, ...] = ()
     hooks: tuple[Callable[..., Any], ...] = ()
     evaluate: Callable[[nn.Module, Iterable[Any]], Mapping[str, Any]] | None = None
+    accumulated: int = 1

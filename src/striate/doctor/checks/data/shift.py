@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.looking import picture_of
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.corrections import Correction, corrections
+from striate.doctor.evidence.draws import are_zoomed, drawn_twice, jitter
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import quality
@@ -24,6 +26,9 @@ FAR = 0.5
 LOSS, LOSS_MENDED = 1.5, 1.15
 DEVIATIONS, FAR_WORSE = 4.0, 3.0
 _MOST = 512
+_JITTER = 2.0
+"""Times the usual distance between draws of a sample."""
+_SMOOTHED = 0.3
 THRESHOLD = (
     f"validation is predicted worse than training by {GAP:g}, and putting its inputs right in one way (scale, "
     f"channels, turned, size) makes {GAIN:g} more of it right, by {CERTAIN:g} standard "
@@ -61,7 +66,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
             continue
         if judge.train - float(plain.mean()) < GAP or judge.train < 0.25:
             continue
-        best = _best(judge, plain, list(corrections(known, x)))
+        best = _best(judge, plain, _unexplained(evidence, known, x))
         if best is None:
             continue
         correction, fixed = best
@@ -76,6 +81,30 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
         yield _told(_compared(known, x) + words, "error" if fixed - own >= 2 * GAIN else "warning", known, x)
         return
     yield from _by_loss(evidence, known, x)
+
+
+def _unexplained(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> list[Correction]:
+    """The corrections, but for such as undo what augmentation does to training: crops where it crops, and a scale where
+    draws of a sample are as far apart."""
+    found = list(corrections(known, x))
+    try:
+        pairs = drawn_twice(evidence)
+    except NoEvidence:
+        pairs = []
+    if not pairs:
+        return found
+    zoomed = are_zoomed(pairs)
+    if zoomed:
+        found = [way for way in found if not way.what.startswith(("shown at", "cropped to"))]
+    contrast, light = jitter(pairs)
+    one, other = float(known.double().std()), float(x.double().std())
+    if one <= 0 or other <= 0:
+        return found
+    gap = abs(float(known.double().mean()) - float(x.double().mean())) / one
+    sharper = zoomed and 0 < math.log(other / one) <= _SMOOTHED and gap <= _SMOOTHED  # enlarged pixels are smoother
+    if sharper or (abs(math.log(other / one)) <= _JITTER * contrast and gap <= _JITTER * light):
+        found = [way for way in found if "scale" not in way.what]
+    return found
 
 
 def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Iterable[Finding]:

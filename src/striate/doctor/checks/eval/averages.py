@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import ast
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.eval.evaluated import evaluated, logged, meddles, numbers_of
+from striate.doctor.checks.eval.evaluated import evaluated, is_accuracy, logged, meddles, numbers_of
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.quality import classes_of
 from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding
@@ -220,32 +220,37 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
 def _logged_otherwise(evidence: Evidence) -> Iterator[Finding]:
     """What a library logs as an accuracy, where it is another than the share of predictions that are right."""
     numbers, predicted, targets = logged(evidence)
+    named = {name: value for name, value in numbers.items() if is_accuracy(name)}
+    if _is_right([(value,) for value in named.values()], predicted, targets):
+        return
+    name, value = next(iter(named.items()))
+    yield _no_accuracy("validation", f"`{name}` is {value:.4g}", predicted == targets)
+
+
+def _is_right(named: Iterable[tuple[float, ...]], predicted: torch.Tensor, targets: torch.Tensor) -> bool:
+    """Whether one number of those that are to be an accuracy is one, as a share, in percent or as a count, of all
+    samples or in the mean of the classes; also where there is none, or hardly a prediction is right."""
     right = predicted == targets
-    share = float(right.float().mean())
     recalls = [float(right[targets == label].float().mean()) for label in targets.unique()]
-    named = {name: value for name, value in numbers.items() if _is_accuracy(name)}
-    true = (share, sum(recalls) / len(recalls))
-    if int(right.sum()) < max(2, 0.1 * len(targets)):
-        return
-    if any(abs(value / scale - other) < _LOGGED for value in named.values() for scale in (1, 100) for other in true):
-        return
-    for name, value in named.items():
-        yield Finding(
-            code="eval.wrong-count",
-            severity="error",
-            where="validation",
-            measured=f"`{name}` is {value:.4g} for a network with {int(right.sum())} of "
-            f"{several(len(targets), 'validation sample')} right, {share:.1%}",
-            threshold=WRONG_COUNT.threshold,
-            why="What is logged as an accuracy is not one.",
-            remedy="compare the classes with the labels: `(logits.argmax(-1) == labels).mean()`",
-        )
-        return
+    true = (float(right.float().mean()), sum(recalls) / len(recalls))
+    scales = (1.0, 100.0, float(len(targets)))
+    told = [number / scale for numbers in named for number in numbers for scale in scales]
+    few = int(right.sum()) < max(2, 0.1 * len(targets))
+    return few or not told or any(abs(number - other) < _LOGGED for number in told for other in true)
 
 
-def _is_accuracy(name: str) -> bool:
-    words = re.split(r"[^a-z0-9]+", name.lower())
-    return any(word in ("acc", "accuracy", "acc1", "top1") for word in words)
+def _no_accuracy(where: str, told: str, right: torch.Tensor) -> Finding:
+    return Finding(
+        code="eval.wrong-count",
+        severity="error",
+        where=where,
+        measured=f"{told} for a network with {int(right.sum())} of {several(len(right), 'validation sample')} right, "
+        f"{float(right.float().mean()):.1%}",
+        threshold=WRONG_COUNT.threshold,
+        why="What is given as an accuracy is not one.",
+        remedy="compare classes and labels of the same shape, `(logits.argmax(-1) == labels).sum()`, and divide by "
+        "the number of labels",
+    )
 
 
 def _untrue_for_few(source: ScriptSource) -> Finding | None:
@@ -342,6 +347,15 @@ def _wrong_result(evidence: Evidence) -> Iterator[Finding]:
                 remedy="count the samples as well, `total += len(targets)`, and divide by `total`",
             )
             return
+    if found.accuracies:
+        known = evidence.predictions_of(evidence.trial, evidence.val.raw)
+        predicted = classes_of(known.outputs, known.targets)
+        if predicted is None or known.targets is None:
+            return
+        classes, targets = predicted.flatten(), known.targets.flatten().long()
+        if not _is_right(found.accuracies, classes, targets):
+            numbers = listed([f"{number:.4g}" for number in found.accuracies[0]])
+            yield _no_accuracy(found.where, f"`{found.text}` gives {numbers} as an accuracy", classes == targets)
 
 
 def _ones(loop: ast.For) -> set[str]:
@@ -375,7 +389,8 @@ WRONG_COUNT = Check(
     codes=("eval.wrong-count",),
     question="Is a count of right predictions divided by the number of samples?",
     threshold="a count over a loader's samples, divided by a number that is another than theirs, or begun before the "
-    f"epochs and never anew; an accuracy that a library logs, {_LOGGED:.0%} or more from the true one",
+    f"epochs and never anew; what is printed, returned or logged as an accuracy, {_LOGGED:.0%} or "
+    "more from the true one",
     run=_wrong_count,
     of_source=True,
 )

@@ -38,6 +38,55 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
                 f"`float('{'inf' if sign == '<' else '-inf'}')`",
             )
             return
+    for name, monitor, mode, line in _kept_by_callback(source):
+        words = set(re.findall(r"[a-z]+\d*", monitor.lower()))
+        low, high = bool(words & _LOW), bool(words & _HIGH)
+        if low == high or mode not in ("min", "max") or low == (mode == "min"):
+            continue
+        right = "min" if low else "max"
+        yield Finding(
+            code="eval.worst-kept",
+            severity="error",
+            where=f"line {line}",
+            measured=f"`{name}` watches `{monitor}` with mode {mode!r}: it takes the "
+            f"{'highest' if low else 'lowest'} for the best",
+            threshold=WORST_KEPT.threshold,
+            why="What is kept, or ends the training, is the worst epoch, not the best.",
+            remedy=f"`{name}(monitor={monitor!r}, mode={right!r})`",
+        )
+        return
+
+
+def _kept_by_callback(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]:
+    """Name, metric, mode and line of each callback that keeps the best of a metric, a library's or the script's own."""
+    modes = {"ModelCheckpoint": "min", "EarlyStopping": "min"} | _own_modes(source)
+    for site in source.calls(*modes):
+        given = {word.arg: source.value(word.value) for word in site.node.keywords}
+        monitor, mode = given.get("monitor"), given.get("mode", modes[called(site.node)])
+        if monitor is None and called(site.node) in _own_modes(source) and site.node.args:
+            monitor = source.value(site.node.args[0])
+        if isinstance(monitor, str) and isinstance(mode, str):
+            yield called(site.node), monitor, mode, site.node.lineno
+    for site in source.calls("TrainingArguments", "Seq2SeqTrainingArguments"):
+        given = {word.arg: source.value(word.value) for word in site.node.keywords}
+        monitor, greater = given.get("metric_for_best_model"), given.get("greater_is_better")
+        if isinstance(monitor, str) and isinstance(greater, bool):
+            yield called(site.node), monitor, "max" if greater else "min", site.node.lineno
+
+
+def _own_modes(source: ScriptSource) -> dict[str, str]:
+    """Of the script's classes that are made with a metric to monitor and a mode the mode where none is given."""
+    found: dict[str, str] = {}
+    for tree in source.trees.values():
+        for owner in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+            made = next((f for f in owner.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"), None)
+            names = [] if made is None else [part.arg for part in made.args.args]
+            if made is None or names[1:2] != ["monitor"] or "mode" not in names:
+                continue
+            place = names.index("mode") - len(names)
+            default = made.args.defaults[place] if -place <= len(made.args.defaults) else None
+            found[owner.name] = str(default.value) if isinstance(default, ast.Constant) else ""
+    return found
 
 
 def _turned(test: ast.Compare, sign: str) -> str:
@@ -112,7 +161,8 @@ WORST_KEPT = Check(
     codes=("eval.worst-kept",),
     question="Is the epoch that is kept the best one?",
     threshold="`if new > best: best = new`, or `best = max(new, best)`, of a loss or an error, or the other way round "
-    "of an accuracy or another share, by their names or by what the function returns that gives them",
+    "of an accuracy or another share, by their names or by what the function returns that gives them; the same of the "
+    "mode of a callback and the metric that it monitors",
     run=_worst_kept,
     of_source=True,
 )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import io
+import re
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,13 +34,15 @@ _MOST = 20.0
 @dataclass(frozen=True)
 class Evaluated:
     """A call that evaluates the network on the validation data: where it stands, the numbers that it gave, and of each
-    batch how many predictions are right, of how many."""
+    batch how many predictions are right, of how many. `accuracies`: of what it prints, returns by name, or is given a
+    name for as an accuracy, the numbers, one of which is to be it."""
 
     where: str
     text: str
     numbers: tuple[float, ...]
     right: tuple[int, ...]
     sizes: tuple[int, ...]
+    accuracies: tuple[tuple[float, ...], ...] = ()
 
     @property
     def share(self) -> float:
@@ -59,15 +64,51 @@ def evaluated(evidence: Evidence) -> Evaluated:
         evidence.clock.need(_MOST * len(sizes) * evidence.step_seconds)
         model = evidence.trial.replica.model
         put = {name: model if value is evidence.setup.model else value for name, value in given.items()}
+        printed = io.StringIO()
         try:
-            with preserved(model), same_random_state():
+            with preserved(model), same_random_state(), redirect_stdout(printed):
                 returned = function(**put)
         except Exception:  # the user's function, which may need what is not there
             continue
         numbers = tuple(numbers_of(returned))
-        if numbers:
-            return Evaluated(f"line {call.lineno}", ast.unparse(call), numbers, right, sizes)
+        named = (*_named(evidence.source, call, returned), *_printed(printed.getvalue()))
+        if numbers or named:
+            return Evaluated(f"line {call.lineno}", ast.unparse(call), numbers, right, sizes, named)
     raise NoEvidence("no function of the script evaluates the network on the validation data")
+
+
+def _named(source: ScriptSource, call: ast.Call, returned: Any) -> Iterator[tuple[float, ...]]:
+    """What is returned by a name that says accuracy, or is given such a name where it is called."""
+    if isinstance(returned, dict):
+        yield from (tuple(numbers_of(value)) for name, value in returned.items() if is_accuracy(str(name)))
+        return
+    made = source.parent(call)
+    target = made.targets[0] if isinstance(made, ast.Assign) else None
+    several = isinstance(target, ast.Tuple) and isinstance(returned, tuple) and len(target.elts) == len(returned)
+    pairs = zip(target.elts, returned, strict=True) if several else [(target, returned)]  # type: ignore[union-attr]
+    for name, value in pairs:
+        if isinstance(name, ast.Name | ast.Attribute) and is_accuracy(ast.unparse(name)):
+            yield tuple(numbers_of(value))
+
+
+def _printed(text: str) -> Iterator[tuple[float, ...]]:
+    """The numbers behind each word for accuracy: of `Accuracy: 430/450 (95.6%)` all three."""
+    for line in text.splitlines():
+        for found in _WORD.finditer(line):
+            numbers = tuple(float(number) for number in _NUMBER.findall(line[found.end() : found.end() + _NEAR]))
+            if numbers:
+                yield numbers
+
+
+def is_accuracy(name: str) -> bool:
+    """Whether a name says that something is the share of right predictions."""
+    words = re.split(r"[^a-z0-9]+", name.lower())
+    return any(word in ("acc", "accuracy", "acc1", "top1") for word in words)
+
+
+_WORD = re.compile(r"\b(?:val_|test_)?(?:acc|accuracy)\b", re.IGNORECASE)
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_NEAR = 40
 
 
 def logged(evidence: Evidence) -> tuple[dict[str, float], torch.Tensor, torch.Tensor]:

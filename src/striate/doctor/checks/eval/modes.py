@@ -76,12 +76,23 @@ def _evaluation_loop(source: ScriptSource) -> ast.For | None:
         for node in ast.walk(tree):
             if not isinstance(node, ast.For) or not any(source.runs_network(part) for part in ast.walk(node)):
                 continue
-            words = {part.id.lower() for part in ast.walk(node.iter) if isinstance(part, ast.Name)}
-            words |= {part.attr.lower() for part in ast.walk(node.iter) if isinstance(part, ast.Attribute)}
+            words = _words(node.iter)
+            function = source.function_of(node)
+            for site in source.calls(function.name) if function is not None else ():
+                given = source.arguments(function, site.node)  # type: ignore[arg-type]
+                words |= {word for name, value in given if name in words for word in _words(value)}
             around = list(source.around(node))
             if any(word in name for name in words for word in _EVALUATION) and any(map(_without_gradients, around)):
                 return node
     return None
+
+
+def _words(node: ast.AST) -> set[str]:
+    """The variables and attributes in an expression."""
+    inside = list(ast.walk(node))
+    return {part.id.lower() for part in inside if isinstance(part, ast.Name)} | {
+        part.attr.lower() for part in inside if isinstance(part, ast.Attribute)
+    }
 
 
 def _without_gradients(node: ast.AST) -> bool:

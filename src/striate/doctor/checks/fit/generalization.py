@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
+from torch.utils.data import DataLoader
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.fit.fitting import Fit, fit_of, flat, learns_itself, longer, need_predictions
@@ -182,6 +184,50 @@ def _find_underfit(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
+def _find_few_steps(evidence: Evidence) -> Iterator[Finding]:
+    """A script whose training is over before what the trial learned in more steps is learned."""
+    source, loader, trial = evidence.setup.source, evidence.setup.train, evidence.trial
+    if source is None or (source.epochs or 0) < 2 or not isinstance(loader, DataLoader):
+        return
+    try:
+        batches = len(loader)
+    except TypeError:
+        return
+    epochs = source.epochs or 0
+    added = source.library.accumulated if source.library is not None else 1
+    planned = epochs * math.ceil(batches / added)
+    if trial.error is not None or any(not row.steps for row in trial.rows) or 2 * planned > len(trial.rows):
+        return
+    reached, end = (sum(part) / len(part) for part in (trial.losses[planned // 2 : planned], trial.losses[-planned:]))
+    chance = evidence.progress.chance
+    if not math.isfinite(end) or chance <= 0 or reached - end < _FAR_FROM_DONE * chance:
+        return
+    accumulated = f", gradients of {added} batches added up for each" if added > 1 else ""
+    yield Finding(
+        code="fit.underfit",
+        severity="warning",
+        where="the training",
+        measured=f"the script makes {several(planned, 'step')} in all ({several(epochs, 'epoch')} of "
+        f"{several(batches, 'batch', 'batches')}{accumulated}): the loss is {reached:.3g} by then, and {end:.3g} after "
+        f"{len(trial.rows)}",
+        threshold=UNDERFIT.threshold,
+        why="Training ends long before what these data teach is learned.",
+        remedy=Remedy(
+            "more steps: smaller batches, fewer batches for a step, more epochs",
+            advice="more epochs, or smaller batches",
+        ),
+    )
+
+
+_FAR_FROM_DONE = 0.3
+"""Of the loss of a constant prediction."""
+
+
+def _find_unfinished(evidence: Evidence) -> Iterator[Finding]:
+    found = list(_find_few_steps(evidence))
+    yield from found or _find_underfit(evidence)
+
+
 def _by_itself(evidence: Evidence, rate: float, steps: int) -> Fit:
     return fit_of(evidence.in_training(learns_itself(evidence, rate, steps=steps).replica))
 
@@ -234,7 +280,8 @@ UNDERFIT = Check(
     "less than simple "
     f"models (neighbors, trees, a linear one) get on samples left out, {_EPOCHS} epochs or more seen, the loss "
     f"falling by less than {_FLAT:.0%} in the last eighth (after {_MANY_EPOCHS} epochs and with twice that gap, "
-    f"{_SLOW:.0%}), and Adam without dropout no better: then it is not how it is trained",
-    run=_find_underfit,
+    f"{_SLOW:.0%}), and Adam without dropout no better: then it is not how it is trained. Or a script's steps "
+    f"are over before half of the trial's, and its loss has then {_FAR_FROM_DONE:g} of a constant prediction's to fall",
+    run=_find_unfinished,
     quick=False,
 )

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from torch.optim import Optimizer
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.optim.scheduler_calls import held_schedules, rates_of
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.progress import Progress, number
@@ -57,6 +58,8 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         return
     if not rises and not grows and _fall(shares) > max(FALL_STEPS, FALL_EPOCHS * steps_an_epoch(evidence)):
         return
+    if len(set(rates)) == 1 and _warms_up_by_epochs(evidence):
+        return
     held = rates[0] if grows else full
     other_trial = at_held_rates(evidence, held)
     other = evidence.progress_of(other_trial)
@@ -68,6 +71,19 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         f"lr {rate_text(held)} throughout": tuple(loss for loss in other_trial.losses if math.isfinite(loss)),
     }
     evidence.pictures["optim.lr-schedule"] = Picture("lines", "Loss by step", curves)
+
+
+def _warms_up_by_epochs(evidence: Evidence) -> bool:
+    """Whether a schedule that no step of the trial moved takes the rate to twice of what it is within the epochs that a
+    warmup may have."""
+    source, optimizer = evidence.setup.source, evidence.setup.optimizer
+    if source is None or not isinstance(optimizer, Optimizer):
+        return False
+    now = float(optimizer.param_groups[0]["lr"])
+    return any(
+        found.optimizer is optimizer and max(rates_of(found, WARMUP_EPOCHS), default=0.0) >= 2 * now
+        for found in held_schedules(source)
+    )
 
 
 def _ends_early(evidence: Evidence, shares: Sequence[float]) -> Finding | None:

@@ -56,7 +56,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         if told is not None:
             yield _finding(*told)
         return
-    schedulers = {id(found): found for found in _held(source)}
+    schedulers = {id(found): found for found in held_schedules(source)}
     steps: dict[int, list[Site]] = {key: [] for key in schedulers}
     for site in source.calls("step"):
         found = source.value(receiver_of(site.node))
@@ -116,7 +116,8 @@ def _only_looks(source: ScriptSource, use: ast.AST) -> bool:
     return isinstance(outer, ast.Attribute) and outer.value is use and outer.attr in _LOOKED_AT
 
 
-def _held(source: ScriptSource) -> Iterator[Any]:
+def held_schedules(source: ScriptSource) -> Iterator[Any]:
+    """The schedulers of torch's that the script's variables hold."""
     for value in list(source.names.values()):
         parts = [value, *vars(value).values()] if hasattr(value, "__dict__") else [value]
         yield from (part for part in parts if isinstance(part, LRScheduler))
@@ -229,7 +230,7 @@ def _gone_within(scheduler: Any, batches: int) -> int | None:
     if isinstance(scheduler, _SWINGING):
         return None
     highest = float(scheduler.optimizer.param_groups[0]["lr"])
-    for step, rate in enumerate(_rates(scheduler, batches // 2), 1):
+    for step, rate in enumerate(rates_of(scheduler, batches // 2), 1):
         highest = max(highest, rate)
         if rate <= _LEFT * highest:
             return step
@@ -241,7 +242,7 @@ def _endless(scheduler: Any, site: Site, steps: int) -> tuple[str, str, str] | N
     given = [float(group.get("initial_lr", group["lr"])) for group in scheduler.optimizer.param_groups]
     if isinstance(scheduler, _SWINGING) or given[0] <= 0:
         return None
-    rates = list(_rates(scheduler, steps))
+    rates = list(rates_of(scheduler, steps))
     if not rates or max(rates) < _GROWN * given[0] or rates[-1] < 0.99 * max(rates):
         return None
     name = type(scheduler).__name__
@@ -253,7 +254,7 @@ def _endless(scheduler: Any, site: Site, steps: int) -> tuple[str, str, str] | N
     )
 
 
-def _rates(scheduler: Any, steps: int) -> Iterator[float]:
+def rates_of(scheduler: Any, steps: int) -> Iterator[float]:
     """The rates that a copy of the scheduler gives the first group in its next steps."""
     optimizer = scheduler.optimizer
     tensors = [p for group in optimizer.param_groups for p in group["params"]]
