@@ -18,6 +18,7 @@ from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.replicas import Replica
 from striate.observe.module_calls import ModuleCall, module_calls
+from striate.observe.tensors import tensors_in
 from striate.records import Finding, Severity
 from striate.wording import several, show_shape
 
@@ -26,7 +27,7 @@ _LEARNED = 0.15
 """So near to simple models of validation, the network has learned all the same, as from samples that are blended."""
 _TURNED, _CONFUSED, _TELLS = 0.25, 0.08, 0.75
 _FEWEST_IN_CLASS, _ASKED = 12, 1000
-_FEWEST = 100
+_FEWEST, _PAIRS = 100, 4
 _BATCHES = 24
 _CROPPED, _NOISE, _MOSTLY = 0.1, 3.0, 0.95
 """Of the area of validation; of the deviation of its values: moves, crops and flips stay below once; of that of
@@ -34,6 +35,10 @@ training."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
+    views = _views_that_are_one(evidence)
+    if views is not None:
+        yield views
+        return
     val = evidence.val_samples
     destroyed = _destroyed(evidence)
     if destroyed is not None:
@@ -84,6 +89,24 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         "What is left after augmentation hardly shows what the label says: a person could not tell it either.",
         "look at a batch as it is trained on, and augment less: crops of most of the image (such as "
         "`F.pad(x, [2] * 4)` and a crop of the full size, or a scale from 0.5 on), turns by few degrees, less noise",
+    )
+
+
+def _views_that_are_one(evidence: Evidence) -> Finding | None:
+    """Several views of each sample, to be compared with each other, that are equal number for number: as the loader
+    yields them, or one set behind the other as the network is given them."""
+    views = [t for t in tensors_in(parts(evidence.train.raw[0])[0]) if isinstance(t, torch.Tensor) and t.ndim > 2]
+    shown = main_tensor(evidence.first.arguments[0]) if evidence.first.arguments else None
+    if len(views) < 2 and shown is not None and shown.ndim > 2 and len(shown) >= _PAIRS and len(shown) % 2 == 0:
+        views = list(shown.detach().cpu().chunk(2))
+    alike = (a.shape == b.shape and torch.equal(a, b) for a, b in combinations(views, 2))
+    if not any(alike) or not float(views[0].double().std()) > 0:
+        return None
+    return _finding(
+        "loader",
+        f"the views of each of {several(len(views[0]), 'sample')} are equal, number for number",
+        "To find that two copies agree teaches nothing: views are to differ in what does not matter.",
+        "draw each view by a call of its own: `[transform(image) for _ in range(2)]`, not `[transform(image)] * 2`",
     )
 
 
@@ -223,7 +246,7 @@ AUGMENTATION = Check(
     "each of two classes, as shown, look like the other one, or {EXCHANGED:.0%} once validation is flipped or turned "
     "as training is; or samples have less than "
     f"{_CROPPED:.0%} of the area of those of validation, or draws of a sample differ by more than {_NOISE:g} times the "
-    f"deviation of validation and than {_MOSTLY:g} times that of training",
+    f"deviation of validation and than {_MOSTLY:g} times that of training; or views of each sample that are equal",
     run=_run,
     quick=False,
     explains="data.constant-images data.labels-random "

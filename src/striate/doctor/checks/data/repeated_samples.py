@@ -266,7 +266,11 @@ LEAK = Check(
 
 
 FEW, FEW_ROWS, CHANCE = 5, 20, 0.5
-TOO_FEW_THRESHOLD = f"{FEW} different samples of each class, {FEW_ROWS} in all: fewer are learned by heart"
+FEW_DRAWN, OFTEN = 100, 8
+TOO_FEW_THRESHOLD = (
+    f"{FEW} different samples of each class, {FEW_ROWS} in all: fewer are learned by heart; where a script draws its "
+    f"batches, more than {FEW_DRAWN}, or each drawn less than {OFTEN} times, or all of them in each batch"
+)
 
 
 def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
@@ -274,6 +278,10 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
         return
     x = evidence.samples.inputs
     kept = first_of_each(x)
+    drawn = getattr(evidence.setup.train, "draws_again", False) is True  # by the script itself, not by a sampler
+    if drawn and evidence.train.largest < len(kept) <= FEW_DRAWN and len(x) >= OFTEN * len(kept):
+        yield _too_few(f"{len(kept)} different training samples in {len(x):,} that were drawn")
+        return
     if not is_grid(x) and len(first_of_each(columns_dealt(x))) < CHANCE * len(x):
         kept = torch.arange(len(x))  # a table of few values: its rows agree by chance
     scarce = _scarce_classes(evidence, kept)
@@ -286,11 +294,15 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
         got = f"{several(len(kept), 'different training sample')} in all{again}"
     else:
         return
-    yield Finding(
+    yield _too_few(got)
+
+
+def _too_few(measured: str) -> Finding:
+    return Finding(
         code="data.too-few",
         severity="warning",
         where="training loader",
-        measured=got,
+        measured=measured,
         threshold=TOO_FEW_THRESHOLD,
         why="So few can be told apart by anything, also by what has nothing to do with the class.",
         remedy=Remedy(

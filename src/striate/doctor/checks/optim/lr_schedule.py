@@ -116,7 +116,8 @@ def _full(evidence: Evidence, rates: Sequence[tuple[float, ...]]) -> list[float]
     highest = [max(values) for values in zip(*rates, strict=False)]
     given = evidence.setup.optimizer
     if isinstance(given, Optimizer):
-        began = [float(group.get("initial_lr", group["lr"])) for group in given.param_groups]
+        made = given.defaults.get("lr", 0.0)  # where the script sets the rate itself, in each step
+        began = [max(float(group.get("initial_lr", group["lr"])), float(made)) for group in given.param_groups]
         now = rates_given(evidence)
         highest = [max(values) for values in zip(highest, now, began, strict=False)]
     return highest
