@@ -162,8 +162,8 @@ def _right_places(outputs: torch.Tensor, wanted: torch.Tensor, call: LossCall) -
     axis = next((a for a in (1, -1) if outputs.movedim(a, -1).shape[:-1] == wanted.shape), None)
     if axis is None or call.input.ndim != call.target.ndim + 1 or call.input.numel() != outputs.numel():
         return None
-    given = call.input.cpu().movedim(1, -1)
-    values, order = outputs.flatten().sort()
+    given = call.input.cpu().movedim(1, -1).float()  # outputs of autocast may have been cast on the way
+    values, order = outputs.float().flatten().sort()
     shown, places = given.flatten().sort()
     if given.shape[-1] != outputs.shape[axis] or not torch.allclose(values, shown, rtol=1e-3, atol=1e-5):
         return None

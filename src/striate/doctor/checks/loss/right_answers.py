@@ -12,7 +12,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import form_of
 from striate.doctor.setup.batch import main_tensor, parts
 
-SURE, DEARER = 0.9, 1.3
+SURE, DEARER = 0.9, 1.2
 """Probability of the right answers: surer ones cost much where targets are smoothed."""
 
 _LIKELIHOODS = ("cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits")

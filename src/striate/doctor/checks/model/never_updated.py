@@ -100,7 +100,7 @@ def _in_idle_method(source: ScriptSource, node: ast.expr) -> bool:
 
 def _plain(name: str) -> str:
     """Without what averages and wrappers put before it."""
-    return name.removeprefix("module.").removeprefix("module.")
+    return name.removeprefix("_orig_mod.").removeprefix("module.").removeprefix("module.").removeprefix("_orig_mod.")
 
 
 def networks_by_name(source: ScriptSource) -> Iterator[tuple[str, nn.Module]]:
