@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from dataclasses import replace
@@ -221,7 +222,8 @@ def test_the_option_prints_and_writes(run, capsys):
     metrics = json.loads((run / "metrics.json").read_text())
     whole = next(p for p in document["points"] if p["share"] == 1 and p["seed"] == 0)
     assert whole["value"] == pytest.approx(metrics["test"]["rmse"], rel=1e-5)
-    assert whole["n"] == metrics["train"]["n"]
+    with (run / "split.csv").open() as rows:
+        assert whole["n"] == sum(row["split"] == "train" for row in csv.DictReader(rows))
     assert document["seeds"] == [0, 1, 2]
     assert "trainings on parts of the training samples" in err
 

@@ -32,8 +32,10 @@ def right_cost_more(evidence: Evidence) -> str | None:
     if answers is None:
         return None
     form = _as_they_are if _are_probabilities(outputs) else _logits
+    backward, returned = evidence.calls.backward, evidence.first.loss or 0.0
+    sign = -1.0 if backward and backward[0] * returned < 0 else 1.0  # what goes backward is what is learned from
     try:
-        right, alike = (_cost(evidence, form(answer)) for answer in answers)
+        right, alike = (sign * _cost(evidence, form(answer)) for answer in answers)
     except NoEvidence:  # a step that takes no other outputs than its network's
         return None
     if not right > alike + (DEARER - 1) * abs(alike) + 1e-3:
