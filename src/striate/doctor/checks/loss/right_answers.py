@@ -28,6 +28,8 @@ def right_cost_more(evidence: Evidence) -> str | None:
     likelihoods = [call for call in evidence.calls.losses if call.name in _LIKELIHOODS]
     if not any(_equal(call.target, labels) and call.input.numel() == outputs.numel() for call in likelihoods):
         return None  # of other outputs, smoothed, blended, a teacher's; what else losses ask for is not known here
+    if not all(_equal(call.target, labels) for call in likelihoods):
+        return None  # those of other samples have a share in it
     answers = _of_classes(outputs, labels.cpu()) or _of_yes_or_no(outputs, labels.cpu())
     if answers is None:
         return None
