@@ -10,10 +10,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.eval.evaluated import evaluated, is_accuracy, logged, meddles, numbers_of
+from striate.doctor.checks.eval.evaluated import asked_directly, evaluated, is_accuracy, logged, meddles, numbers_of
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.quality import classes_of
 from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding
@@ -347,15 +346,10 @@ def _wrong_result(evidence: Evidence) -> Iterator[Finding]:
                 remedy="count the samples as well, `total += len(targets)`, and divide by `total`",
             )
             return
-    if found.accuracies:
-        known = evidence.predictions_of(evidence.trial, evidence.val.raw)
-        predicted = classes_of(known.outputs, known.targets)
-        if predicted is None or known.targets is None:
-            return
-        classes, targets = predicted.flatten(), known.targets.flatten().long()
-        if not _is_right(found.accuracies, classes, targets):
-            numbers = listed([f"{number:.4g}" for number in found.accuracies[0]])
-            yield _no_accuracy(found.where, f"`{found.text}` gives {numbers} as an accuracy", classes == targets)
+    known = asked_directly(evidence) if found.accuracies else None
+    if known is not None and not _is_right(found.accuracies, *known):
+        numbers = listed([f"{number:.4g}" for number in found.accuracies[0]])
+        yield _no_accuracy(found.where, f"`{found.text}` gives {numbers} as an accuracy", known[0] == known[1])
 
 
 def _ones(loop: ast.For) -> set[str]:

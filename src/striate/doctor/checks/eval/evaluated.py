@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import io
 import re
-from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import accuracy_of, classes_of
+from striate.doctor.setup.batch import call, main_tensor, parts
 from striate.doctor.setup.script_source import Function, ScriptSource, called
 from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.tensors import tensors_in
@@ -59,7 +60,7 @@ def evaluated(evidence: Evidence) -> Evaluated:
     val = evidence.val
     if not val.whole or not evidence.trial.rows:
         raise NoEvidence("the validation data are more than were read")
-    for call, function, given in _evaluations(evidence):
+    for asked, function, given in _evaluations(evidence):
         right, sizes = _counted(evidence)
         evidence.clock.need(_MOST * len(sizes) * evidence.step_seconds)
         model = evidence.trial.replica.model
@@ -71,18 +72,41 @@ def evaluated(evidence: Evidence) -> Evaluated:
         except Exception:  # the user's function, which may need what is not there
             continue
         numbers = tuple(numbers_of(returned))
-        named = (*_named(evidence.source, call, returned), *_printed(printed.getvalue()))
+        named = (*_named(evidence.source, asked, returned), *_printed(printed.getvalue()))
         if numbers or named:
-            return Evaluated(f"line {call.lineno}", ast.unparse(call), numbers, right, sizes, named)
+            return Evaluated(f"line {asked.lineno}", ast.unparse(asked), numbers, right, sizes, named)
     raise NoEvidence("no function of the script evaluates the network on the validation data")
 
 
-def _named(source: ScriptSource, call: ast.Call, returned: Any) -> Iterator[tuple[float, ...]]:
+def asked_directly(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The classes that the trial's network gives validation when it is called with the inputs as they are, and the true
+    ones; a step that blends samples, by which it is asked elsewhere, blends those of validation too. None where it does
+    not take them, or gives no classes."""
+    model = evidence.trial.replica.model
+    told, known = list[torch.Tensor](), list[torch.Tensor]()
+    with suppress(Exception), preserved(model), same_random_state(), torch.no_grad():
+        for batch in evidence.val.raw:
+            inputs, targets = parts(batch)
+            wanted = main_tensor(targets)
+            classes = classes_of(main_tensor(_given(model, inputs)), wanted)
+            if classes is None or wanted is None:
+                return None
+            told.append(classes.flatten())
+            known.append(wanted.flatten().long())
+        return torch.cat(told), torch.cat(known)
+    return None
+
+
+def _given(model: nn.Module, inputs: Any) -> Any:
+    return model(**inputs) if isinstance(inputs, Mapping) else call(model, inputs)
+
+
+def _named(source: ScriptSource, site: ast.Call, returned: Any) -> Iterator[tuple[float, ...]]:
     """What is returned by a name that says accuracy, or is given such a name where it is called."""
     if isinstance(returned, dict):
         yield from (tuple(numbers_of(value)) for name, value in returned.items() if is_accuracy(str(name)))
         return
-    made = source.parent(call)
+    made = source.parent(site)
     target = made.targets[0] if isinstance(made, ast.Assign) else None
     several = isinstance(target, ast.Tuple) and isinstance(returned, tuple) and len(target.elts) == len(returned)
     pairs = zip(target.elts, returned, strict=True) if several else [(target, returned)]  # type: ignore[union-attr]
@@ -124,9 +148,8 @@ def logged(evidence: Evidence) -> tuple[dict[str, float], torch.Tensor, torch.Te
             validates = isinstance(node, Function) and node.name in _VALIDATING
             if validates and meddles(evidence.source, node, besides=("log",)):  # type: ignore[arg-type]
                 raise NoEvidence(f"{getattr(node, 'name', '')} writes something, and is not called twice")
-    found = evidence.predictions_of(evidence.trial, val.raw)
-    classes = classes_of(found.outputs, found.targets)
-    if classes is None or found.targets is None:
+    found = asked_directly(evidence)
+    if found is None:
         raise NoEvidence("outputs and targets are not classes")
     evidence.clock.need(_MOST * len(val.raw) * evidence.step_seconds)
     model = evidence.trial.replica.model
@@ -136,7 +159,7 @@ def logged(evidence: Evidence) -> tuple[dict[str, float], torch.Tensor, torch.Te
         numbers = {name: float(next(iter(numbers_of(value)))) for name, value in given.items()}
     except Exception as error:  # the user's code, which may need what is not there
         raise NoEvidence(f"validation by {library.name} cannot be tried: {type(error).__name__}") from error
-    return numbers, classes.flatten(), found.targets.flatten().long()
+    return numbers, *found
 
 
 _VALIDATING = ("validation_step", "on_validation_epoch_start", "on_validation_epoch_end", "compute_metrics")
