@@ -41,6 +41,8 @@ HEALTHY = (
     "dev4-b8-healthy-bagging",
     "dev5_d_audio",
     "dev5-d-seq2seq-zero-weight-pad",
+    "dev7_f7_keraslike",
+    "dev7-f2-ok-nesterov-warmup",
 )
 UNNAMED = ("drop-last-of-everything", "dev-amp-backward-not-scaled")
 """Scripts that raise: they are refused with their reason."""
@@ -56,6 +58,7 @@ FOUND_IN_DEVELOPMENT = (
     "dev5-c-speedrun-test-not-normalized", "dev5-d-ddpm-ema-slow", "dev5-d-heatmap-flip-no-swap",
     "dev5-c-imagenet-best-by-highest-loss", "dev5-c-digits-count-full-batches",
     "dev5-d-seq2seq-mask-inverted", "dev6-e4-raw-features",
+    "dev7-f7-early-stopping-minimizes-accuracy", "dev7-f9-same-view-twice", "dev7-f1-correct-counted-nxn",
 )  # fmt: skip
 FOUND = ("argmax-over-batch", "plateau-wrong-mode", "mask-not-flipped", "class-weights-inverted")
 
@@ -176,6 +179,25 @@ def test_several_optimizers_by_hand_are_refused() -> None:
     owner.lightning_module.automatic_optimization = False
     with pytest.raises(UsageError, match="2 optimizers"):
         owner.fit()
+
+
+def test_batches_that_a_function_yields_are_called_for_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_loop, "written_by_user", lambda name: name == __name__)
+    x = torch.randn(64, 3)
+
+    def batches(data: torch.Tensor) -> Any:
+        yield from data.split(16)
+
+    found = []
+    for part in batches(x):
+        loop = training_loop.find_loop(training_loop.user_frames())
+        assert loop is not None, part.shape
+        found = [[tuple(batch.shape) for batch in loop.batches] for _ in range(2)]
+        break
+    assert found == [[(16, 3)] * 4] * 2
+    for x in batches(x):  # noqa: B007, B020 (what is called with is no more)
+        assert training_loop.find_loop(training_loop.user_frames()) is None
+        break
 
 
 def test_batches_that_a_method_of_the_network_is_given_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from asked import asked
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from striate.doctor.checks.data.augmentation import AUGMENTATION
 from striate.doctor.checks.data.random_validation import RANDOM_VALIDATION
@@ -112,3 +112,24 @@ def test_flips_that_make_one_class_another(change: Callable[[Tensor], Tensor], c
     model = nn.Sequential(nn.Flatten(), nn.Linear(144, 4))
     said = asked(AUGMENTATION, model, DataLoader(train, 32, shuffle=True), val=DataLoader(val, 100))
     assert [classes in finding.measured for finding in said] == [True] * bool(classes)
+
+
+@pytest.mark.parametrize(("noise", "equal"), [(0.0, True), (0.1, False)])
+def test_views_of_a_sample_are_different(noise: float, equal: bool) -> None:
+    def step(model: nn.Module, batch: Tensor, optimizer: torch.optim.Optimizer, _: object) -> Tensor:
+        x = batch[0]
+        views = model(torch.cat([x, x + noise * torch.randn_like(x)]))
+        optimizer.zero_grad()
+        loss: Tensor = (views[: len(x)] - views[len(x) :]).square().mean() - views.std()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    x = torch.rand(96, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    loader = DataLoader(TensorDataset(x, torch.zeros(96)), 32)
+    try:
+        said = asked(AUGMENTATION, model, loader, step=step, optimizer=torch.optim.SGD(model.parameters(), 0.1))
+    except NoEvidence:
+        said = []
+    assert ["views of each" in finding.measured for finding in said] == [True] * equal

@@ -22,6 +22,7 @@ from striate.doctor.checks.eval.averages import BATCH_MEANS, WRONG_COUNT
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.modes import MODE
 from striate.doctor.checks.eval.predicted import THRESHOLD, WRONG_AXIS
+from striate.doctor.checks.fit.generalization import UNDERFIT
 from striate.doctor.checks.loss.class_weights import CLASS_WEIGHTS
 from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
 from striate.doctor.checks.optim.accumulation import CLEARED
@@ -403,3 +404,65 @@ def test_evaluation_of_the_training_data_is_named(more: str, faulty: bool) -> No
         said = list(SPLIT_OVERLAP.run(Evidence(setup, Clock(120.0))))
     assert [finding.code for finding in said] == ["data.split-overlap"] * faulty
     assert not faulty or said[0].remedy == "`val_loader` in place of `train_loader` there"
+
+
+CALLBACK = """
+class Stopping:
+    def __init__(self, monitor="val_loss", patience=5, mode="min"):
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("made", "faulty"),
+    [
+        ("ModelCheckpoint(monitor='val_acc', mode='max')", False),
+        ("ModelCheckpoint(monitor='val_loss')", False),
+        ("ModelCheckpoint(monitor='val_acc', mode='min')", True),
+        ("EarlyStopping(monitor='val_loss', mode='max')", True),
+        ("Stopping('val_accuracy')", True),
+        ("Stopping('val_loss')", False),
+        ("TrainingArguments(metric_for_best_model='f1', greater_is_better=False)", True),
+        ("TrainingArguments(metric_for_best_model='f1', greater_is_better=True)", False),
+    ],
+)
+def test_callbacks_keep_the_best(made: str, faulty: bool) -> None:
+    setup = make_setup(perceptron(), digits(), source=source_of(CALLBACK + made))
+    with state_preserved(setup):
+        said = list(WORST_KEPT.run(Evidence(setup, Clock(120.0))))
+    assert [finding.code for finding in said] == ["eval.worst-kept"] * faulty
+
+
+PRINTS = """
+def test(net, data):
+    correct = 0
+    for x, y in data:
+        correct += net(x).argmax(1, keepdim=True).eq(y{}).sum().item()
+    n = len(data.dataset)
+    print("Test set: Accuracy: {{}}/{{}} ({{:.0f}}%)".format(correct, n, 100 * correct / n))
+test(model, val_loader)
+"""
+
+
+@pytest.mark.parametrize(("shaped", "faulty"), [(".view(-1, 1)", False), ("", True)])
+def test_what_is_printed_as_an_accuracy_is_one(shaped: str, faulty: bool) -> None:
+    model, train, val = perceptron(), digits(), digits(100, 200)
+    names: dict[str, Any] = {"model": model, "val_loader": val}
+    text = PRINTS.format(shaped)
+    exec(text.rpartition("test(")[0], names)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    setup = make_setup(model, train, val, optimizer=optimizer, source=source_of(text, **names))
+    with state_preserved(setup):
+        said = list(WRONG_COUNT.run(Evidence(setup, Clock(120.0))))
+    assert ["as an accuracy for a network with" in finding.measured for finding in said] == [True] * faulty
+
+
+@pytest.mark.parametrize(("epochs", "faulty"), [(2, True), (40, False), (1, False)])
+def test_a_training_that_ends_before_it_is_done(epochs: int, faulty: bool) -> None:
+    model = perceptron()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    source = ScriptSource({"script.py": ast.parse("pass")}, {}, ("script.py", 1, 2), epochs)
+    setup = make_setup(model, digits(64), digits(100, 200), optimizer=optimizer, source=source)
+    with state_preserved(setup):
+        said = list(UNDERFIT.run(Evidence(setup, Clock(120.0))))
+    assert ["steps in all" in finding.measured for finding in said] == [True] * faulty

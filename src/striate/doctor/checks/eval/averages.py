@@ -233,7 +233,9 @@ def _is_right(named: Iterable[tuple[float, ...]], predicted: torch.Tensor, targe
     recalls = [float(right[targets == label].float().mean()) for label in targets.unique()]
     true = (float(right.float().mean()), sum(recalls) / len(recalls))
     scales = (1.0, 100.0, float(len(targets)))
-    told = [number / scale for numbers in named for number in numbers for scale in scales]
+    # Of `430/450 (95.6%)` the 450 is what the count is of.
+    said = [number for numbers in named for number in numbers if len(numbers) == 1 or number != len(targets)]
+    told = [number / scale for number in said for scale in scales]
     few = int(right.sum()) < max(2, 0.1 * len(targets))
     return few or not told or any(abs(number - other) < _LOGGED for number in told for other in true)
 
