@@ -196,7 +196,7 @@ def _find_few_steps(evidence: Evidence) -> Iterator[Finding]:
     epochs = source.epochs or 0
     added = source.library.accumulated if source.library is not None else 1
     planned = epochs * math.ceil(batches / added)
-    if trial.error is not None or any(not row.steps for row in trial.rows) or 2 * planned > len(trial.rows):
+    if trial.error is not None or any(not row.steps for row in trial.rows) or 4 * planned > len(trial.rows):
         return
     reached, end = (sum(part) / len(part) for part in (trial.losses[planned // 2 : planned], trial.losses[-planned:]))
     chance = evidence.progress.chance
@@ -281,7 +281,8 @@ UNDERFIT = Check(
     f"models (neighbors, trees, a linear one) get on samples left out, {_EPOCHS} epochs or more seen, the loss "
     f"falling by less than {_FLAT:.0%} in the last eighth (after {_MANY_EPOCHS} epochs and with twice that gap, "
     f"{_SLOW:.0%}), and Adam without dropout no better: then it is not how it is trained. Or a script's steps "
-    f"are over before half of the trial's, and its loss has then {_FAR_FROM_DONE:g} of a constant prediction's to fall",
+    f"are over in the first quarter of the trial's, and its loss has then {_FAR_FROM_DONE:g} of a constant "
+    "prediction's to fall",
     run=_find_unfinished,
     quick=False,
 )
