@@ -537,24 +537,34 @@ def _loss_name(body: Iterable[ast.stmt], names: dict[str, Any]) -> str:
 
 
 def _as_step(body: Callable[..., Any], module: str) -> Callable[..., Any]:
-    """One pass of the loop, which gives what went backward as its loss. It counts as the user's code, so that what it
-    holds is copied with it."""
+    """One pass of the loop, which gives what went backward as its loss, as it was before a GradScaler made it larger.
+    It counts as the user's code, so that what it holds is copied with it."""
     count = [0]  # what is done at each hundredth step, as at step 0, is left out
 
     def step(model: Any, batch: Any, optimizer: Any, loss: Any) -> Any:
         count[0] += 1
         found: list[torch.Tensor] = []
-        original = torch.autograd.backward
+        plain: dict[int, torch.Tensor] = {}
+        original, scaling = torch.autograd.backward, torch.amp.GradScaler.scale
 
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
-            found.append(tensors if isinstance(tensors, torch.Tensor) else next(iter(tensors)))
+            last = tensors if isinstance(tensors, torch.Tensor) else next(iter(tensors))
+            found.append(plain.get(id(last), last))
             original(tensors, *args, **kwargs)
 
+        def scale(scaler: Any, outputs: Any) -> Any:
+            scaled = scaling(scaler, outputs)
+            if isinstance(outputs, torch.Tensor):
+                plain[id(scaled)] = outputs
+            return scaled
+
         torch.autograd.backward = backward
+        torch.amp.GradScaler.scale = scale  # type: ignore[method-assign, assignment]
         try:
             body(model, batch, optimizer, loss, count[0])
         finally:
             torch.autograd.backward = original
+            torch.amp.GradScaler.scale = scaling  # type: ignore[method-assign]
         return found[-1].detach() if found else None
 
     step.__module__ = module
