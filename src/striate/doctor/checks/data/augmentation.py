@@ -249,7 +249,7 @@ AUGMENTATION = Check(
     f"deviation of validation and than {_MOSTLY:g} times that of training; or views of each sample that are equal",
     run=_run,
     quick=False,
-    explains="data.constant-images data.labels-random "
+    explains="data.constant-images data.labels-random data.label-map "
     "data.label-noise data.shift data.scrambled data.not-normalized model.receptive-field "
     "model.collapsed model.too-small model.shrinks-too-fast optim.lr-too-low optim.lr-too-high fit.*",
 )
