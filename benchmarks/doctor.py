@@ -31,7 +31,7 @@ from planted.every import FAULTS, HEALTHY, is_named  # noqa: E402
 
 import striate  # noqa: E402
 from striate.api import train_config  # noqa: E402
-from striate.api.diagnosing import looked_at  # noqa: E402
+from striate.api.diagnosing import pre_checked  # noqa: E402
 from striate.doctor.checks.every import every_check  # noqa: E402
 from striate.errors import DataError  # noqa: E402
 from striate.training.prepare import prepare  # noqa: E402
@@ -104,7 +104,7 @@ def first_looks() -> list[dict[str, Any]]:
             print(f"{data}: {error.got}")
             continue
         began = perf_counter()
-        looked = looked_at(prepared)
+        looked = pre_checked(prepared)
         seconds = perf_counter() - began
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "run"

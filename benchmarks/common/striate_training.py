@@ -77,9 +77,10 @@ def striate_training(
     from striate.runs.directory import create_run
     from striate.runs.lock import owned
     from striate.training.execution import execution_settings
+    from striate.training.first_files import write_first_files
     from striate.training.prepare import prepare
     from striate.training.request import merge_request, read_config
-    from striate.training.session import run_training, write_first_files
+    from striate.training.session import run_training
 
     keep_by_default()
     share_the_cores()

@@ -25,8 +25,8 @@ def main() -> None:
         contender = getattr(loaded(Path(file)), function)
         contender(Gate(sys.stdin, replies), **json.loads(options))
         raise RuntimeError("the contender returned instead of waiting for its next turn")
-    except ImportError as error:
-        answer = {"missing": f"{error.name} is not installed" if error.name else str(error)}
+    except ModuleNotFoundError as error:
+        answer = {"missing": f"{error.name} is not installed"}
     except SystemExit:
         return
     except BaseException as error:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import importlib.util
 from pathlib import Path
+from types import ModuleType
 
 import psutil
 import pytest
@@ -12,12 +16,30 @@ from common.machine_rates import best_rates, utilisation
 from common.measure import Measured, measure, spread
 from common.results import best_ratio, case, show
 
+from quick import parsed
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 FILE = Path(__file__).with_name("made_workload.py")
 RATES = [
     {"precision": "fp32", "how": "MKL", "best": 200.0},
     {"precision": "fp32", "how": "oneDNN", "best": 400.0},
     {"precision": "bf16", "how": "oneDNN", "best": 800.0},
 ]
+
+
+def test_what_benchmarks_import_of_the_program_is_there() -> None:
+    gone = []
+    for path in sorted(BENCHMARKS.glob("*.py")) + sorted((BENCHMARKS / "common").glob("*.py")):
+        for node in ast.walk(parsed(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("striate."):
+                module = importlib.import_module(node.module or "")
+                names = [name.name for name in node.names if not hasattr(module, name.name)]
+                gone += [f"{path.name}: {node.module} has no {name}" for name in names if not _is_module(module, name)]
+    assert gone == []
+
+
+def _is_module(package: ModuleType, name: str) -> bool:
+    return importlib.util.find_spec(f"{package.__name__}.{name}") is not None if hasattr(package, "__path__") else False
 
 
 @pytest.fixture(autouse=True)
