@@ -73,6 +73,9 @@ def end_second() -> None:
         for process in multiprocessing.active_children():
             process.kill()
         _SECOND.pop().shutdown(wait=False, cancel_futures=True)
+    for thread in threading.enumerate():  # Python's own end trips over one that is just ending
+        if type(thread).__name__ == "_ExecutorManagerThread":
+            thread.join(1.0)
 
 
 def later(function: Callable[..., Result], *arguments: Any) -> Later[Result]:
