@@ -17,3 +17,7 @@ def test_a_code_is_documented(code: str) -> None:
     assert f"[`{code}`](doctor/" in (DOCS / "doctor.md").read_text(encoding="utf-8")
     page = (DOCS / "doctor" / f"{code.partition('.')[0]}.md").read_text(encoding="utf-8")
     assert any(line.startswith("#") and code in line for line in page.splitlines())
+
+
+def test_thresholds_say_numbers_not_names_of_them() -> None:
+    assert [check.codes for check in every_check() if "{" in check.threshold] == []

@@ -549,7 +549,7 @@ def _as_step(body: Callable[..., Any], module: str) -> Callable[..., Any]:
 
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
             last = tensors if isinstance(tensors, torch.Tensor) else next(iter(tensors))
-            found.append(plain.get(id(last), last))
+            found.append(plain.pop(id(last), last))
             original(tensors, *args, **kwargs)
 
         def scale(scaler: Any, outputs: Any) -> Any:

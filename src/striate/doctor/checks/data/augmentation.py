@@ -243,7 +243,7 @@ AUGMENTATION = Check(
     threshold=f"simple models predict {_GAP:.0%} less, and less than {_SHARE:.0%} as much, of training samples as they "
     "are shown than of validation samples, each from others of the same kind; and samples differ each time they are "
     f"drawn; the trial's network predicts {_LEARNED:.0%} less of validation than those models; or {_TURNED:.0%} of "
-    "each of two classes, as shown, look like the other one, or {EXCHANGED:.0%} once validation is flipped or turned "
+    f"each of two classes, as shown, look like the other one, or {EXCHANGED:.0%} once validation is flipped or turned "
     "as training is; or samples have less than "
     f"{_CROPPED:.0%} of the area of those of validation, or draws of a sample differ by more than {_NOISE:g} times the "
     f"deviation of validation and than {_MOSTLY:g} times that of training; or views of each sample that are equal",

@@ -240,7 +240,7 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
     if fixed - own < GAIN and not by_loss:
         yield from _starts_far_off(evidence, scales, trial)
         return
-    if not by_loss and (fixed - own < GAIN or fixed < 2 * GAIN or _steps_are_it(evidence, scales, fixed)):
+    if not by_loss and (fixed < 2 * GAIN or _steps_are_it(evidence, scales, fixed)):
         return
     means, deviations = f"means of {_range(scales.mean)}", f"deviations of {_range(scales.deviation)}"
     measure = "accuracy" if evidence.setup.classifies else "explained share"

@@ -59,11 +59,12 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
 
 def _kept_by_callback(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]:
     """Name, metric, mode and line of each callback that keeps the best of a metric, a library's or the script's own."""
-    modes = {"ModelCheckpoint": "min", "EarlyStopping": "min"} | _own_modes(source)
+    own = _own_modes(source)
+    modes = {"ModelCheckpoint": "min", "EarlyStopping": "min"} | own
     for site in source.calls(*modes):
         given = {word.arg: source.value(word.value) for word in site.node.keywords}
         monitor, mode = given.get("monitor"), given.get("mode", modes[called(site.node)])
-        if monitor is None and called(site.node) in _own_modes(source) and site.node.args:
+        if monitor is None and called(site.node) in own and site.node.args:
             monitor = source.value(site.node.args[0])
         if isinstance(monitor, str) and isinstance(mode, str):
             yield called(site.node), monitor, mode, site.node.lineno

@@ -148,10 +148,10 @@ def logged(evidence: Evidence) -> tuple[dict[str, float], torch.Tensor, torch.Te
             validates = isinstance(node, Function) and node.name in _VALIDATING
             if validates and meddles(evidence.source, node, besides=("log",)):  # type: ignore[arg-type]
                 raise NoEvidence(f"{getattr(node, 'name', '')} writes something, and is not called twice")
+    evidence.clock.need(_MOST * len(val.raw) * evidence.step_seconds)
     found = asked_directly(evidence)
     if found is None:
         raise NoEvidence("outputs and targets are not classes")
-    evidence.clock.need(_MOST * len(val.raw) * evidence.step_seconds)
     model = evidence.trial.replica.model
     try:
         with preserved(model), same_random_state():

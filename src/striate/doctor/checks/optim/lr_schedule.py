@@ -182,7 +182,7 @@ LR_SCHEDULE = Check(
     threshold=f"Below {ENDING:g} of its full value within {FALL_EPOCHS} epochs or {FALL_STEPS} steps, or, for a "
     f"warmup on its way to more than {WARMUP_STEPS:,} steps "
     f"and {WARMUP_EPOCHS} epochs; and the same rate held is 1.5 times better. {number(SOME)} of the way from chance to "
-    "a loss of 0 is well enough. Or {GONE:g} of it and less from the first {EARLY:.0%} of the script's steps on.",
+    f"a loss of 0 is well enough. Or {GONE:g} of it and less from the first {EARLY:.0%} of the script's steps on.",
     run=run,
     quick=False,
     explains="optim.lr-too-high optim.lr-too-low fit.*",
