@@ -41,3 +41,14 @@ def test_slow_steps_keep_the_budget(seconds_a_step: float, monkeypatch: pytest.M
     assert found.skipped
     assert f"not looked at: {len(found.skipped)} checks" in str(found).replace("\n  ", " ")
     assert not found.healthy
+
+
+def test_what_is_still_at_chance_is_trained_longer() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-7)
+    found = striate.diagnose(model, digits(), loss=nn.CrossEntropyLoss(), optimizer=optimizer, budget_seconds=60)
+    quick = torch.optim.SGD(model.parameters(), lr=0.05)
+    learned = striate.diagnose(model, digits(), loss=nn.CrossEntropyLoss(), optimizer=quick, budget_seconds=60)
+    assert "after 160 steps" in learned.learning.text
+    assert found.findings or "after 960 steps" in found.learning.text

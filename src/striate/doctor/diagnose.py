@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
 from striate.doctor.causes import cause_of_all, sort_out
 from striate.doctor.checks import reward
+from striate.doctor.checks.check import Check
 from striate.doctor.checks.every import every_check
 from striate.doctor.checks.reward.batches import learns_from_rewards
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.clock import Clock, NoEvidence, OutOfTime
-from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.evidence import LEARNED, Evidence
 from striate.doctor.evidence.learning import learning_of
 from striate.doctor.evidence.trial import Trial
 from striate.doctor.finding_words import in_python_names
@@ -92,33 +94,85 @@ def examine(
 ) -> Diagnosis:
     """Ask all checks, or the `quick` ones, but for codes in `without`, with state preserved."""
     evidence = Evidence(setup, clock)
-    found: list[Finding] = []
-    skipped: dict[str, str] = {}
-    looked: list[str] = []
-    for check in every_check():
-        if check.of_rewards and not learns_from_rewards(evidence):
-            continue
-        if (quick and not check.quick) or (check.of_source and setup.source is None) or without.issuperset(check.codes):
-            continue
-        if not check.quick and (cause := cause_of_all(check.codes, found)):
-            skipped |= dict.fromkeys(check.codes, f"it would follow from {cause}")
-            continue
+    checks = [check for check in every_check() if _is_asked(check, evidence, quick, without)]
+    answers = _Answers()
+    for check in checks:
+        answers.ask(check, evidence)
+    learning = None if quick else learning_of(evidence)
+    if learning is not None and not learning.shown and not answers.alarming and _longer(evidence):
+        for check in checks:
+            if check.codes in answers.of_learning and not set(check.codes) <= _ONCE:
+                answers.ask(check, evidence)
+        learning = learning_of(evidence)
+    found = answers.found + _unexplained(evidence, answers.found)
+    roots, follows = sort_out([in_python_names(finding, setup.model) for finding in found])
+    looked = tuple(dict.fromkeys(answers.looked))
+    return Diagnosis(roots, follows, answers.skipped, looked, clock.spent, evidence.pictures, learning)
+
+
+_ONCE = frozenset({"fit.overfit"})
+"""Not asked again: a longer trial sees the same few batches more often than a training would."""
+
+
+def _is_asked(check: Check, evidence: Evidence, quick: bool, without: frozenset[str]) -> bool:
+    if check.of_rewards and not learns_from_rewards(evidence):
+        return False
+    return not ((quick and not check.quick) or (check.of_source and evidence.setup.source is None)) and not (
+        without.issuperset(check.codes)
+    )
+
+
+def _longer(evidence: Evidence) -> bool:
+    try:
+        return evidence.train_longer()
+    except (NoEvidence, StriateError):
+        return False
+
+
+@dataclass
+class _Answers:
+    """What checks found. `of_learning`: codes of those that looked at what the trial's network learned."""
+
+    found: list[Finding] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    looked: list[str] = field(default_factory=list)
+    of_learning: set[tuple[str, ...]] = field(default_factory=set)
+
+    @property
+    def alarming(self) -> bool:
+        """Whether there is more than notes."""
+        return any(finding.severity != "note" for finding in self.found)
+
+    def ask(self, check: Check, evidence: Evidence) -> None:
+        """Ask a check; what it finds takes the place of what it found before."""
+        if not check.quick and (cause := cause_of_all(check.codes, self.found)):
+            self.skipped |= dict.fromkeys(check.codes, f"it would follow from {cause}")
+            return
+        evidence.asked.clear()
+        found = list[Finding]()
         try:
-            clock.need(0.0)
+            evidence.clock.need(0.0)
             found += check.run(evidence)
-            looked += check.codes
+            self.looked += check.codes
+            for code in check.codes:
+                self.skipped.pop(code, None)
         except NoEvidence as reason:
-            skipped |= dict.fromkeys(check.codes, str(reason))
+            self._skip(check, str(reason))
         except StriateError:
             raise
         except Exception as error:  # a check that meets what nobody thought of leaves the others their time
             if ran_out(error):
                 raise
-            skipped |= dict.fromkeys(check.codes, f"the check itself failed: {type(error).__name__}: {error}")
-    found += _unexplained(evidence, found)
-    roots, follows = sort_out([in_python_names(finding, setup.model) for finding in found])
-    learning = None if quick else learning_of(evidence)
-    return Diagnosis(roots, follows, skipped, tuple(dict.fromkeys(looked)), clock.spent, evidence.pictures, learning)
+            self._skip(check, f"the check itself failed: {type(error).__name__}: {error}")
+        codes = {one.code for one in found}
+        self.found = [one for one in self.found if one.code not in codes] + found
+        if not check.quick or not LEARNED.isdisjoint(evidence.asked):
+            self.of_learning.add(check.codes)
+
+    def _skip(self, check: Check, why: str) -> None:
+        """A check that was skipped; what it had looked at before stays looked at."""
+        if not set(check.codes) <= set(self.looked):
+            self.skipped |= dict.fromkeys(check.codes, why)
 
 
 def _unexplained(evidence: Evidence, found: list[Finding]) -> list[Finding]:

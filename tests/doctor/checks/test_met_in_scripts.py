@@ -9,6 +9,7 @@ import pytest
 import torch
 from asked import asked, perceptron
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from striate.doctor.checks.data.label_numbers import LABEL_MAP
@@ -107,6 +108,22 @@ def test_samples_of_one_class_are_pulled_together(swapped: bool) -> None:
         own, others = (~same, same) if swapped else (same, ~same)
         hinge = (far[:, :, None] - far[:, None, :] + 1).relu() * (own[:, :, None] & others[:, None, :])
         return stepped(hinge.mean(), optimizer)
+
+    network = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 8))
+    found = told(PAIRS_SWAPPED, network, DataLoader(data, 32, shuffle=True), step=step)
+    assert [finding.code for finding in found] == ["loss.pairs-swapped"] * swapped
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_each_view_has_its_mate_where_the_loss_looks(swapped: bool) -> None:
+    x = torch.randn(256, 16)
+    data = TensorDataset(x + 0.1 * torch.randn(256, 16), x + 0.1 * torch.randn(256, 16))
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        both = torch.stack(batch, 1).flatten(0, 1) if swapped else torch.cat(batch)
+        out = functional.normalize(model(both))
+        scores = (out @ out.T / 0.2).masked_fill(torch.eye(len(out)).bool(), -1e9)
+        return stepped(functional.cross_entropy(scores, torch.arange(len(out)).roll(len(out) // 2)), optimizer)
 
     network = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 8))
     found = told(PAIRS_SWAPPED, network, DataLoader(data, 32, shuffle=True), step=step)

@@ -276,10 +276,19 @@ def test_phases_are_counted_each_by_itself() -> None:
 def test_a_distributed_sampler_is_told_the_epoch() -> None:
     names = values()
     data = names["loader"].dataset
-    names["loader"] = DataLoader(data, 32, sampler=DistributedSampler(data, num_replicas=2, rank=0))
+    names["loader"] = DataLoader(data, 32, sampler=DistributedSampler(data, num_replicas=1, rank=0))
     assert list(found(SCRIPT, names, [SAME_ORDER])) == ["data.same-order"]
     text = SCRIPT.replace("    model.train()", "    loader.sampler.set_epoch(epoch)\n    model.train()")
     assert found(text, names, [SAME_ORDER]) == {}
+
+
+def test_a_distributed_sampler_of_processes_that_there_are_not() -> None:
+    names = values()
+    data = names["loader"].dataset
+    names["loader"] = DataLoader(data, 32, sampler=DistributedSampler(data, num_replicas=4, rank=0))
+    text = SCRIPT.replace("    model.train()", "    loader.sampler.set_epoch(epoch)\n    model.train()")
+    assert "in one process" in found(text, names, [SAME_ORDER])["data.same-order"]
+    assert found(f"torch.distributed.init_process_group('gloo')\n{text}", names, [SAME_ORDER]) == {}
 
 
 def test_weights_that_grow_with_the_counts_are_named() -> None:

@@ -50,6 +50,7 @@ class Kept(Generic[Value]):
         if evidence is None:
             return self  # type: ignore[return-value]
         kept: dict[str, Any] = vars(evidence).setdefault("kept", {})
+        evidence.asked.add(self.name)
         if self.name not in kept:
             evidence.clock.need(0.0)  # a check that asks for several things stops between them
             try:
@@ -74,6 +75,12 @@ STEPS = 160
 FEWEST_STEPS = 40
 SECONDS = 1.0
 """A trial may take so long, or FEWEST_STEPS, or a quarter of the budget, whichever comes first of the last two."""
+LONGER_STEPS = 800
+"""Further steps at most of a trial that has learned nothing yet, where there is time."""
+LONGER_SHARE, LEAST_LEFT = 0.2, 0.3
+"""Of the time that is left, for those steps; of the budget, that has to be left for them and for what they show."""
+LEARNED = frozenset({"progress", "_chance", "after", "after_val", "after_training"})
+"""What is measured of the trial's network after its steps."""
 
 
 class Evidence:
@@ -86,6 +93,8 @@ class Evidence:
         self.setup, self.clock = setup, clock
         self.pictures: dict[str, Picture] = {}
         self._trials: dict[str, Trial] = {}
+        self.asked: set[str] = set()
+        """Names of what was asked for since this was last emptied."""
 
     @property
     def source(self) -> ScriptSource:
@@ -137,6 +146,20 @@ class Evidence:
                 "def step(model, batch, optimizer, loss): … with these names, and no others from outside",
             )
         return trial
+
+    def train_longer(self) -> bool:
+        """Go on with a trial that learned nothing, and forget what was measured after it; whether it is twice as long
+        then."""
+        trial, made = self.trial, len(self.trial.rows)
+        if trial.error is not None or trial.diverged or made < FEWEST_STEPS:
+            return False
+        if self.clock.left < LEAST_LEFT * self.clock.budget:
+            return False
+        go_on(trial, self.train.raw, LONGER_STEPS, perf_counter() + LONGER_SHARE * self.clock.left)
+        for name in LEARNED:
+            vars(self)["kept"].pop(name, None)
+        self._trials.clear()
+        return len(trial.rows) >= 2 * made
 
     def _refuse_labels_on_gpu(self) -> None:
         """A class number without an output is an assertion on a GPU, after which the whole process cannot use it."""

@@ -26,15 +26,19 @@ FAR = 0.5
 LOSS, LOSS_MENDED = 1.5, 1.15
 DEVIATIONS, FAR_WORSE = 4.0, 3.0
 _MOST = 512
+_MOST_TOKENS = 200_000
 _JITTER = 2.0
 """Times the usual distance between draws of a sample."""
 _SMOOTHED = 0.3
+TOKENS, CHANCE = 0.3, 4.0
 THRESHOLD = (
     f"validation is predicted worse than training by {GAP:g}, and putting its inputs right in one way (scale, "
     f"channels, turned, size) makes {GAIN:g} more of it right, by {CERTAIN:g} standard "
     f"errors of the change; or scales are {FAR:g} apart, and undoing it brings the loss from {LOSS:g} to "
     f"{LOSS_MENDED:g} times that of training; or means are {DEVIATIONS:g} deviations of training apart, and the loss "
-    f"of validation is {FAR_WORSE:g} times that of training"
+    f"of validation is {FAR_WORSE:g} times that of training; or {TOKENS:.0%} of validation's tokens would have to be "
+    f"others to be as frequent as in training, {CHANCE:g} times what halves of training differ by, and validation is "
+    "predicted as much worse"
 )
 
 Ask = Callable[[Callable[[torch.Tensor], torch.Tensor] | None], torch.Tensor]
@@ -57,6 +61,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     if refused:
         yield _told(_compared(known, x) + refused, "error", known, x)
         return
+    tokens = _tokens_apart(known, x)
     for judge in _judges(evidence, known, x):
         try:
             plain = judge.right(None)
@@ -66,6 +71,12 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
             continue
         if judge.train - float(plain.mean()) < GAP or judge.train < 0.25:
             continue
+        if tokens:
+            words = (
+                f"{judge.name} predicts {judge.train:.2f} of training and {float(plain.mean()):.2f} of validation right"
+            )
+            yield _told(f"{tokens}; {words}", "error", known, x)
+            return
         best = _best(judge, plain, _unexplained(evidence, known, x))
         if best is None:
             continue
@@ -111,7 +122,11 @@ def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Iterab
     """Where predictions are not right or wrong, or the trial was too short for right ones: scales far apart, and a
     loss of validation that falls to that of training once they are put right."""
     own, val = evidence.after.loss, evidence.after_val.loss
-    path = evidence.val_samples.x_path
+    path, tokens = evidence.val_samples.x_path, _tokens_apart(known, x)
+    if tokens and val > LOSS * own > 0:
+        words = f"the loss is {own:.3g} for training and {val:.3g} for validation"
+        yield _told(f"{tokens}; {words}", "error", known, x)
+        return
     if path is None or not _far_apart(known, x) or not own > 0 or not (val > LOSS * own or val != val):
         return
     batches = _some(evidence)
@@ -144,6 +159,30 @@ def _far_apart(known: torch.Tensor, x: torch.Tensor) -> bool:
     one, other = float(known.double().std()), float(x.double().std())
     apart = abs(float(known.double().mean()) - float(x.double().mean())) > FAR * max(one, 1e-12)
     return apart or not 1 / (1 + FAR) < other / max(one, 1e-12) < 1 + FAR
+
+
+def _tokens_apart(known: torch.Tensor, x: torch.Tensor) -> str:
+    """How much more often some tokens are in validation than in training, where that is more than chance; `` elsewhere,
+    and where inputs are no tokens."""
+    if any(
+        part.ndim != 2 or part.dtype not in (torch.int64, torch.int32) or int(part.min()) < 0 for part in (known, x)
+    ):
+        return ""
+    size = max(int(known.max()), int(x.max())) + 1
+    if not 8 <= size <= _MOST_TOKENS or known.shape[1] < 2:
+        return ""
+    some = min(len(x), len(known) // 2)
+    shares = [
+        torch.bincount(part.flatten().long(), minlength=size).double() / part.numel()
+        for part in (known, x[:some], known[:some], known[-some:])
+    ]
+    apart, by_chance = (float((one - other).clamp_min(0).sum()) for one, other in (shares[1::-1], shares[:1:-1]))
+    if apart < max(TOKENS, CHANCE * by_chance):
+        return ""
+    return (
+        f"{apart:.0%} of validation's tokens are beyond what training has of them, {by_chance:.0%} between halves of "
+        "training"
+    )
 
 
 def _refused(evidence: Evidence, x: torch.Tensor, known: torch.Tensor) -> str:
@@ -269,7 +308,7 @@ def _told(measured: str, severity: str, known: torch.Tensor, x: torch.Tensor) ->
         why="The network is asked about something else than it learned: its validation metrics do not measure that.",
         remedy="Prepare both in one function, with mean and standard deviation of training: `def prepare(x): return "
         "(x.float() / 255 "
-        "- mean) / std`, `train = prepare(train); val = prepare(val)`; the same reader, channel order"
+        "- mean) / std`, `train = prepare(train); val = prepare(val)`; the same reader, vocabulary, channel order"
         + (", size and number format." if shape else " and size. Only what is random belongs to training alone."),
     )
 

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import torch
+from torch import nn
 
 from striate.doctor.checks.check import Check
+from striate.doctor.evidence.calls import watch_calls
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.pairs import pulled_by_class
 from striate.doctor.evidence.token_targets import class_losses
-from striate.doctor.setup.batch import leaves, size_of
+from striate.doctor.setup.batch import altered, leaves, size_of
 from striate.records import Finding
 from striate.wording import several
 
@@ -21,6 +23,9 @@ _FEWEST = 60
 """Pairs of each kind."""
 _BATCH = 8
 _BATCHES = 4
+_MATES, _ROUNDED = 0.25, 0.01
+"""Share of rows in which the mate's score is the highest, but for so much of what it is above the middle: of right ones
+nearly all."""
 _ERRORS = 4.0
 """Standard errors below an even chance: of 10,000 healthy setups none, were inputs by chance."""
 
@@ -30,7 +35,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if own is not None:
         yield own
         return
-    apart = _classes_driven_apart(evidence)
+    apart = _other_views(evidence) or _classes_driven_apart(evidence)
     if apart is not None:
         yield apart
         return
@@ -76,6 +81,49 @@ def _asks_for_few(evidence: Evidence) -> Finding | None:
     return None
 
 
+def _other_views(evidence: Evidence) -> Finding | None:
+    """Scores of each view with each: with both views of a batch made one, each row's highest score is that of its own
+    image, and the loss has to ask for that."""
+    batch = evidence.train.raw[0]
+    views = [(path, tensor) for path, tensor in leaves(batch) if tensor.ndim >= 2 and tensor.is_floating_point()]
+    if len(views) != 2 or views[0][1].shape != views[1][1].shape or len(views[0][1]) < _BATCH:
+        return None
+    if any(
+        isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0 for module in evidence.fresh.model.modules()
+    ):
+        return None
+    (_, one), (path, _) = views
+    equal = altered(batch, path, lambda _: one.clone())
+    for call in watch_calls(evidence.setup, equal, evidence.clock.until(0.1)).losses:
+        scores, target = call.input.detach().float().cpu(), call.target.detach().cpu()
+        if (
+            scores.ndim != 2
+            or target.ndim != 1
+            or target.is_floating_point()
+            or len(scores) not in (len(one), 2 * len(one))
+        ):
+            continue
+        if scores.shape[1] not in (len(scores), len(scores) - 1) or int(target.min()) < 0:
+            continue
+        highest = scores.max(1).values
+        rounded = _ROUNDED * (highest - scores.median(1).values)
+        mates = float((scores.gather(1, target[:, None])[:, 0] >= highest - rounded).float().mean())
+        if mates > _MATES or len(target.unique()) < len(target) / 2:
+            continue
+        return Finding(
+            code=CODE,
+            severity="error",
+            where="the loss",
+            measured=f"with both views of each of {several(len(one), 'sample')} made the same, the score that the loss "
+            f"asks for is the highest in {mates:.0%} of {several(len(scores), 'row')}",
+            threshold=CHECK.threshold,
+            why="It pulls views of different samples together: nothing is learned that belongs to one of them.",
+            remedy="one order of views where they are joined and where the loss looks for the mate: "
+            "`x = torch.cat([first, second])` and `target = torch.arange(2 * n).roll(n)`",
+        )
+    return None
+
+
 def _classes_driven_apart(evidence: Evidence) -> Finding | None:
     """Embeddings beside class numbers, of which the gradient drives those of one class apart, and together others."""
     with suppress(NoEvidence):
@@ -114,7 +162,8 @@ CHECK = Check(
     threshold=f"inputs of pairs that the gradient pulls together lie farther apart than those that it pushes apart, by "
     f"{_ERRORS:g} standard errors, {_FEWEST} pairs of each at least; or scores of each sample with each are asked for "
     "fewer columns than half of the samples; or of embeddings beside class numbers the gradient drives those of one "
-    f"class apart and pulls together others, in each of {_BATCHES} steps or more",
+    f"class apart and pulls together others, in each of {_BATCHES} steps or more; or with both views of each sample "
+    f"made the same, the loss asks for the highest score in {_MATES:.0%} of the rows at most",
     run=_run,
     quick=False,
     explains="loss.sign loss.degenerate loss.wrong-for-task model.collapsed fit.* optim.lr-too-low",
