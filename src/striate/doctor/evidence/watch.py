@@ -85,6 +85,7 @@ class Watch:
         self.moved: float | None = None
         self.weights: float | None = None
         self.training: bool | None = None
+        self.scales: list[float] = []
 
     @contextmanager
     def step(self) -> Iterator[None]:
@@ -97,6 +98,7 @@ class Watch:
                 optimizer_steps(optimizer, self._stepping),
                 gradients_of((p, self._gradient(p)) for _, p in looked_at if p.is_leaf),
                 module_calls({"": model}, self._entering, self._leaving),
+                scales_noted(self.scales),
                 watched(model, self.step_trace) if self.step_trace is not None else nullcontext(),
             ):
                 yield
@@ -184,6 +186,8 @@ class Watch:
             self.applied = _norm(gradients)
 
     def _after(self, parameters: list[tuple[str, nn.Parameter]], before: dict[str, torch.Tensor]) -> None:
+        if self.scales:
+            self.raw = {place: gradient / self.scales[-1] for place, gradient in self.raw.items()}
         if self.step_trace is not None:
             gradients = {name: norm_of(self.raw[id(p)]) if id(p) in self.raw else None for name, p in parameters}
             self.step_trace.gradients = gradients
@@ -193,6 +197,22 @@ class Watch:
         self.changed |= {name for name, change in changes.items() if change != 0}
         self.moved = math.hypot(*changes.values())
         self.weights = _norm(before.values())
+
+
+@contextmanager
+def scales_noted(scales: list[float]) -> Iterator[None]:
+    """Enter into `scales` by what GradScalers divide gradients meanwhile."""
+    divide = torch.amp.GradScaler.unscale_
+
+    def noting(scaler: torch.amp.GradScaler, optimizer: Any) -> None:
+        scales.append(scaler.get_scale())
+        divide(scaler, optimizer)
+
+    torch.amp.GradScaler.unscale_ = noting  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        torch.amp.GradScaler.unscale_ = divide  # type: ignore[method-assign]
 
 
 def _norm(tensors: Any) -> float:

@@ -62,10 +62,11 @@ def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
         for found in trainer.lr_scheduler_configs
     )
     each_step = [found.scheduler for found in schedules if found.often == "batch"]  # copied with the step
+    every = [found.scheduler for found in schedules]
 
     def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Any:
         if by_hand:
-            return _stepped_by_hand(model, batch, optimizer)
+            return _stepped_by_hand(model, batch, optimizer, every)
         optimizer.zero_grad()
         given = model.training_step(batch, *[0] * (_arguments(model.training_step) > 1))
         value = given["loss"] if isinstance(given, Mapping) else given
@@ -93,19 +94,34 @@ def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
     return _loop(step, trainer.train_dataloader, where, module, library), val
 
 
-def _stepped_by_hand(model: Any, batch: Any, optimizer: Any) -> torch.Tensor:
-    """A step that the module makes itself, with this optimizer, and the loss that it went backward from."""
+def _stepped_by_hand(model: Any, batch: Any, optimizer: Any, schedulers: list[Any]) -> torch.Tensor:
+    """A step that the module makes itself, with this optimizer and these schedulers, and the loss that it went backward
+    from."""
     losses: list[torch.Tensor] = []
 
     def backward(loss: torch.Tensor, *_: Any, **__: Any) -> None:
         losses.append(loss.detach())
         loss.backward()
 
-    model.optimizers, model.manual_backward = lambda *_, **__: optimizer, backward
+    def clip(_: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: Any = None) -> None:
+        by_value = str(getattr(gradient_clip_algorithm, "value", gradient_clip_algorithm)) == "value"
+        if gradient_clip_val:
+            clipping = torch.nn.utils.clip_grad_value_ if by_value else torch.nn.utils.clip_grad_norm_
+            clipping(model.parameters(), gradient_clip_val)
+
+    ours = {
+        "optimizers": lambda *_, **__: optimizer,
+        "lr_schedulers": lambda: schedulers[0] if len(schedulers) == 1 else schedulers or None,
+        "manual_backward": backward,
+        "clip_gradients": clip,
+    }
+    for name, function in ours.items():
+        setattr(model, name, function)
     try:
         model.training_step(batch, *[0] * (_arguments(model.training_step) > 1))
     finally:
-        del model.optimizers, model.manual_backward
+        for name in ours:
+            delattr(model, name)
     return torch.stack(losses).mean() if losses else torch.zeros(())
 
 

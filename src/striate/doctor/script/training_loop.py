@@ -194,7 +194,8 @@ def passes_over(loop: TrainingLoop, frames: list[types.FrameType]) -> int | None
         here = (found.frame.f_code.co_filename, found.loop.lineno)
         if isinstance(found.loop, ast.For) and (loop.place is None or here != loop.place[:2]):
             values = _value(found.loop.iter, {**found.frame.f_globals, **found.frame.f_locals})
-            if isinstance(values, range | list | tuple):
+            named = isinstance(values, list | tuple) and any(isinstance(value, str) for value in values)  # phases
+            if isinstance(values, range | list | tuple) and not named:
                 return len(values)
     return None
 

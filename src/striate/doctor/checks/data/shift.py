@@ -26,19 +26,19 @@ FAR = 0.5
 LOSS, LOSS_MENDED = 1.5, 1.15
 DEVIATIONS, FAR_WORSE = 4.0, 3.0
 _MOST = 512
-_MOST_TOKENS = 200_000
+_FEWEST_TOKENS, _MOST_TOKENS = 8, 200_000
 _JITTER = 2.0
 """Times the usual distance between draws of a sample."""
 _SMOOTHED = 0.3
-TOKENS, CHANCE = 0.3, 4.0
+TOKENS, CHANCE = 0.1, 4.0
 THRESHOLD = (
     f"validation is predicted worse than training by {GAP:g}, and putting its inputs right in one way (scale, "
     f"channels, turned, size) makes {GAIN:g} more of it right, by {CERTAIN:g} standard "
     f"errors of the change; or scales are {FAR:g} apart, and undoing it brings the loss from {LOSS:g} to "
     f"{LOSS_MENDED:g} times that of training; or means are {DEVIATIONS:g} deviations of training apart, and the loss "
-    f"of validation is {FAR_WORSE:g} times that of training; or {TOKENS:.0%} of validation's tokens would have to be "
-    f"others to be as frequent as in training, {CHANCE:g} times what halves of training differ by, and validation is "
-    "predicted as much worse"
+    f"of validation is {FAR_WORSE:g} times that of training; or {TOKENS:.0%} of the pairs of neighboring tokens are "
+    f"none of training's, {CHANCE:g} times as many as between halves of training, and validation is predicted as much "
+    "worse"
 )
 
 Ask = Callable[[Callable[[torch.Tensor], torch.Tensor] | None], torch.Tensor]
@@ -162,26 +162,23 @@ def _far_apart(known: torch.Tensor, x: torch.Tensor) -> bool:
 
 
 def _tokens_apart(known: torch.Tensor, x: torch.Tensor) -> str:
-    """How much more often some tokens are in validation than in training, where that is more than chance; `` elsewhere,
-    and where inputs are no tokens."""
-    if any(
-        part.ndim != 2 or part.dtype not in (torch.int64, torch.int32) or int(part.min()) < 0 for part in (known, x)
-    ):
+    """How many pairs of neighboring tokens validation has that training has not, where that is more than chance; ``
+    elsewhere, and where inputs are no tokens."""
+    whole = all(part.ndim == 2 and part.dtype in (torch.int64, torch.int32) for part in (known, x))
+    if not whole or min(int(known.min()), int(x.min())) < 0 or min(known.shape[1], x.shape[1]) < 2 or len(known) < 2:
         return ""
     size = max(int(known.max()), int(x.max())) + 1
-    if not 8 <= size <= _MOST_TOKENS or known.shape[1] < 2:
+    if not _FEWEST_TOKENS <= size <= _MOST_TOKENS:
         return ""
-    some = min(len(x), len(known) // 2)
-    shares = [
-        torch.bincount(part.flatten().long(), minlength=size).double() / part.numel()
-        for part in (known, x[:some], known[:some], known[-some:])
-    ]
-    apart, by_chance = (float((one - other).clamp_min(0).sum()) for one, other in (shares[1::-1], shares[:1:-1]))
-    if apart < max(TOKENS, CHANCE * by_chance):
+    pairs = [(part[:, :-1].long() * size + part[:, 1:].long()).flatten() for part in (known, x)]
+    half = len(pairs[0]) // 2
+    new = float((~torch.isin(pairs[1], pairs[0])).double().mean())
+    by_chance = float((~torch.isin(pairs[0][half:], pairs[0][:half])).double().mean())
+    if new < max(TOKENS, CHANCE * by_chance):
         return ""
     return (
-        f"{apart:.0%} of validation's tokens are beyond what training has of them, {by_chance:.0%} between halves of "
-        "training"
+        f"{new:.0%} of the pairs of neighboring tokens in validation are none of training's, {by_chance:.0%} of those "
+        "in one half of training none of the other's"
     )
 
 

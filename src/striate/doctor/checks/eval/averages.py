@@ -10,11 +10,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.eval.evaluated import asked_directly, evaluated, is_accuracy, logged, meddles, numbers_of
+from striate.doctor.checks.eval.evaluated import asked_directly, evaluated, is_accuracy, logged
+from striate.doctor.checks.eval.metric_functions import untrue_metric
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
-from striate.models.preserved_state import same_random_state
 from striate.records import Finding
 from striate.wording import listed, several
 
@@ -202,7 +202,7 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
                 remedy="count the samples as well, `total += len(targets)`, and divide by `total`",
             )
             return
-    if (untrue := _untrue_for_few(source)) is not None:
+    if (untrue := untrue_metric(evidence)) is not None:
         yield untrue
         return
     if source.library is not None:
@@ -252,38 +252,6 @@ def _no_accuracy(where: str, told: str, right: torch.Tensor) -> Finding:
         remedy="compare classes and labels of the same shape, `(logits.argmax(-1) == labels).sum()`, and divide by "
         "the number of labels",
     )
-
-
-def _untrue_for_few(source: ScriptSource) -> Finding | None:
-    """A function for the accuracy of one batch, asked for one that is small and all right."""
-    for tree in source.trees.values():
-        for function in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
-            needed = len(function.args.args) - len(function.args.defaults)
-            asked = source.names.get(function.name)
-            if "acc" not in function.name.lower() or needed != 2 or not callable(asked) or meddles(source, function):
-                continue
-            targets = torch.arange(_FEW)
-            try:
-                with same_random_state():
-                    given = tuple(numbers_of(asked(10 * torch.eye(_FEW, _CLASSES), targets)))
-            except Exception:  # of the user's: it is for something else
-                continue
-            if not given or any(abs(value - right) < 1e-3 for value in given for right in (1, 100, _FEW)):
-                continue
-            said = listed([f"{value:.4g}" for value in given])
-            return Finding(
-                code="eval.wrong-count",
-                severity="error",
-                where=f"line {function.lineno}",
-                measured=f"`{function.name}` gives {said} for {_FEW} samples that are all right",
-                threshold=WRONG_COUNT.threshold,
-                why="It divides by another number than that of the samples: a last, smaller batch counts as wrong.",
-                remedy="divide by the samples that it is given: `len(target)`, not the size of usual batches",
-            )
-    return None
-
-
-_FEW, _CLASSES = 7, 10
 
 
 def _never_emptied(source: ScriptSource, loop: ast.For) -> str | None:

@@ -189,6 +189,8 @@ def _find_few_steps(evidence: Evidence) -> Iterator[Finding]:
     source, loader, trial = evidence.setup.source, evidence.setup.train, evidence.trial
     if source is None or (source.epochs or 0) < 2 or not isinstance(loader, DataLoader):
         return
+    if source.other_trainings():  # of which this is one part
+        return
     try:
         batches = len(loader)
     except TypeError:

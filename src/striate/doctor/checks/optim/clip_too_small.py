@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,8 +13,9 @@ from torch.optim import Optimizer
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
-from striate.doctor.evidence.watch import StepRow
+from striate.doctor.evidence.watch import StepRow, scales_noted
 from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.training_setup import Step
 from striate.observe.gradients import on_gradient
 from striate.records import Finding, Remedy
 from striate.wording import several
@@ -41,7 +43,9 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     if statistics.median(left) > CUT or max(left) - min(left) < EVEN * max(left):
         return
     certain = statistics.median(left) < NOTHING_LEFT and own.share < LITTLE
-    other = evidence.progress_of(evidence.variant("gradients not clipped", Change(prepare=_unclip)))
+    scales = list[float]()
+    unclipped = Change(prepare=partial(_unclip, scales=scales), wrap=partial(_noting, scales=scales))
+    other = evidence.progress_of(evidence.variant("gradients not clipped", unclipped))
     better = other.beats(own, 1.5 if own.share < LITTLE else 2.0) and other.share >= max(own.share, 0.0) + GAIN
     if not better and not certain:
         return
@@ -100,8 +104,17 @@ def _round(value: float) -> str:
     return f"{float(f'{value:.1g}'):g}"
 
 
-def _unclip(replica: Replica) -> None:
-    """The optimizer gets what backward gave, whatever was done to it in between."""
+def _noting(step: Step, scales: list[float]) -> Step:
+    def noted(model: Any, batch: Any, optimizer: Any, loss: Any) -> Any:
+        scales.clear()
+        with scales_noted(scales):
+            return step(model, batch, optimizer, loss)
+
+    return noted
+
+
+def _unclip(replica: Replica, scales: Sequence[float]) -> None:
+    """The optimizer gets what backward gave, whatever was done to it in between, but for the scale of a GradScaler."""
     raw: dict[int, torch.Tensor] = {}
     held = [p for group in replica.optimizer.param_groups for p in group["params"] if p.requires_grad and p.is_leaf]
 
@@ -115,7 +128,7 @@ def _unclip(replica: Replica) -> None:
     def stepping(_: Optimizer, __: Any, ___: Any) -> None:
         for parameter in held:
             if parameter.grad is not None and id(parameter) in raw:
-                parameter.grad = raw[id(parameter)].to(parameter.grad.dtype)
+                parameter.grad = (raw[id(parameter)] / (scales[-1] if scales else 1)).to(parameter.grad.dtype)
         raw.clear()
 
     for parameter in held:

@@ -93,7 +93,7 @@ def _ends_early(evidence: Evidence, shares: Sequence[float]) -> Finding | None:
     made = len(evidence.trial.rows) / len(shares)  # passes of the loop for each step of the optimizer
     planned = evidence.setup.source.epochs * steps_an_epoch(evidence) / made
     gone = next((i for i in range(len(shares)) if max(shares[i:]) <= GONE), len(shares))
-    if len(shares) - gone < FALL_STEPS or gone > EARLY * planned or len(shares) > planned:
+    if len(shares) - gone < FALL_STEPS or not 0 < gone <= EARLY * planned or len(shares) > planned:
         return None
     return Finding(
         code="optim.lr-schedule",

@@ -1,0 +1,146 @@
+"""Metrics that a script computes itself, asked for what is known beforehand."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from striate.doctor.checks.eval.evaluated import meddles, numbers_of
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.script_source import ScriptSource
+from striate.models.preserved_state import same_random_state
+from striate.records import Finding
+from striate.wording import listed, several
+
+THRESHOLD = (
+    "a function for an accuracy that gives another share than that of the right ones, for few samples or for some that "
+    "are wrong; one for an error that is not 0, or for a score that is not 1, of predictions that are their targets"
+)
+_FEW, _CLASSES, _ROUNDED = 7, 10, 1e-3
+_ERRORS = frozenset(["mae", "rmse", "mse", "mape", "smape"])
+_SCORES = frozenset(["r2", "iou", "miou", "dice", "jaccard"])
+_SURE = 20.0
+_MOST = 256
+
+
+def untrue_metric(evidence: Evidence) -> Finding | None:
+    """The first function of the script whose metric is wrong; None where all that can be asked are right."""
+    for name, line, function in _functions(evidence.source):
+        words = set(re.split(r"[^a-z0-9]+", name.lower()))
+        found = None
+        if "acc" in name.lower() and "top" not in name.lower():
+            found = _untrue_accuracy(name, line, function)
+        elif words & (_ERRORS | _SCORES) and "loss" not in words:
+            found = _untrue_of_right(evidence, name, line, function, perfect=0.0 if words & _ERRORS else 1.0)
+        if found is not None:
+            return found
+    return None
+
+
+def _functions(source: ScriptSource) -> Iterator[tuple[str, int, Callable[..., Any]]]:
+    """Functions of two things, predictions and targets, that change nothing."""
+    for tree in source.trees.values():
+        for node in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
+            needed = len(node.args.args) - len(node.args.defaults)
+            function = source.names.get(node.name)
+            if needed == 2 and callable(function) and not meddles(source, node):
+                yield node.name, node.lineno, function
+
+
+def _asked(function: Callable[..., Any], predictions: Any, targets: Any) -> tuple[float, ...]:
+    """The numbers that it gives; none where it is for something else."""
+    try:
+        with same_random_state(), torch.no_grad():
+            return tuple(numbers_of(function(predictions, targets)))
+    except Exception:  # of the user's, which was given what it is not for
+        return ()
+
+
+def _untrue_accuracy(name: str, line: int, function: Callable[..., Any]) -> Finding | None:
+    for targets, predicted, why in _known_accuracies():
+        given = _asked(function, 10 * torch.eye(_CLASSES)[predicted], targets)
+        right = int((predicted == targets).sum())
+        shares = (right / len(targets), 100 * right / len(targets), right)
+        if not given:
+            return None
+        if any(abs(value - share) < _ROUNDED * share for value in given for share in shares):
+            continue
+        said = listed([f"{value:.4g}" for value in given])
+        return _finding(
+            line,
+            f"`{name}` gives {said} for {several(len(targets), 'sample')}, {right} of which are right",
+            why,
+            "compare classes and labels of the same shape, `(logits.argmax(-1) == labels).sum()`, and divide by the "
+            "number of labels that are given: `len(labels)`, not the size of usual batches",
+        )
+    return None
+
+
+def _known_accuracies() -> Iterator[tuple[torch.Tensor, torch.Tensor, str]]:
+    """Labels and predicted classes, and what it means that an accuracy of these is wrong: few that are all right, and
+    three of each class, one of them right."""
+    few, classes = torch.arange(_FEW), torch.arange(_CLASSES)
+    yield few, few, "It divides by another number than that of the samples: a last, smaller batch counts as wrong."
+    predicted = torch.cat([classes, classes.roll(1), classes.roll(2)])
+    yield classes.repeat(3), predicted, "What it counts as right is something else than the largest output."
+
+
+def _untrue_of_right(
+    evidence: Evidence, name: str, line: int, function: Callable[..., Any], *, perfect: float
+) -> Finding | None:
+    """A metric of predictions that are their targets, in the shapes that outputs and targets of validation have."""
+    forms = list(_right_predictions(evidence))
+    answers = [given for form in forms if (given := _asked(function, *form))]
+    if not answers or any(_near(value, perfect) for given in answers for value in given):
+        return None
+    said = listed([f"{value:.4g}" for value in answers[0][:4]])
+    shapes = " and ".join(str(tuple(part.shape)) for part in forms[0])
+    return _finding(
+        line,
+        f"`{name}` gives {said} for predictions that are their targets, of shapes {shapes}",
+        "A perfect network would not be called so: shapes that broadcast, or sums over other axes, make another number "
+        "of it.",
+        "give both one shape, `predictions.reshape(targets.shape)`, and sum over the positions of each class",
+    )
+
+
+def _near(value: float, perfect: float) -> bool:
+    return abs(value - perfect) < 0.02 or (perfect == 1 and abs(value - 100) < 2)
+
+
+def _right_predictions(evidence: Evidence) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """What a perfect network would give for the first samples of validation, in several forms, with their targets."""
+    try:
+        known = evidence.after_val
+    except NoEvidence:
+        return
+    outputs, targets = known.outputs[:_MOST].detach().cpu(), known.targets
+    if targets is None:
+        return
+    targets = targets[:_MOST].detach().cpu()
+    if outputs.numel() == targets.numel():
+        yield targets.reshape(outputs.shape).to(outputs.dtype), targets
+        if bool(((targets == 0) | (targets == 1)).all()):
+            yield _SURE * (2 * targets.reshape(outputs.shape).to(outputs.dtype) - 1), targets
+    elif outputs.ndim == targets.ndim + 1 and not targets.is_floating_point() and int(targets.min()) >= 0:
+        one_hot = torch.nn.functional.one_hot(targets.long(), outputs.shape[1]).movedim(-1, 1).float()
+        yield _SURE * (2 * one_hot - 1), targets
+        yield one_hot, targets
+        yield targets, targets
+
+
+def _finding(line: int, measured: str, why: str, remedy: str) -> Finding:
+    return Finding(
+        code="eval.wrong-count",
+        severity="error",
+        where=f"line {line}",
+        measured=measured,
+        threshold=THRESHOLD,
+        why=why,
+        remedy=remedy,
+    )
