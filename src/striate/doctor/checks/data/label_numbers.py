@@ -163,6 +163,8 @@ class _Told:
     train_labels: Whole
     val: Whole
     val_labels: Whole
+    model: str = ""
+    """The simple model that tells."""
 
 
 def _find_label_map(evidence: Evidence) -> Iterable[Finding]:
@@ -177,7 +179,7 @@ def _find_label_map(evidence: Evidence) -> Iterable[Finding]:
         moved = _moved(told)
         if (
             moved
-            and not _inputs_explain(evidence)
+            and not _inputs_explain(evidence, told)
             and _right(told, moved) >= float((told.train == told.train_labels).mean()) - MENDED
         ):
             yield _finding(told, moved)
@@ -188,16 +190,22 @@ _SEEN_AS_OTHERS = ("channels", "scale", "light", "shown", "cropped")
 """Beginnings of corrections without which classes may look like others; a turned image may be one of another class."""
 
 
-def _inputs_explain(evidence: Evidence) -> bool:
+def _inputs_explain(evidence: Evidence, told: _Told) -> bool:
     """Whether validation is predicted as well as training once its inputs are put right in one way: colors that are
     exchanged, or images that are smaller, look like classes that are renumbered."""
-    val, after = evidence.val_samples, evidence.after
+    val, trained = evidence.val_samples, float((told.train == told.train_labels).mean())
     with suppress(NoEvidence):
         for way in corrections(evidence.samples.inputs, val.inputs):
-            if val.x_path is not None and way.what.startswith(_SEEN_AS_OTHERS):
+            if val.x_path is None or not way.what.startswith(_SEEN_AS_OTHERS):
+                continue
+            if told.model:
+                right = evidence.reference.ask(way.undo(val.inputs[: len(told.val)]), told.model) == told.val_labels
+                mended = float(right.mean())
+            else:
                 batches = [altered(batch, val.x_path, way.undo) for batch in evidence.val.raw[:16]]
-                if evidence.predictions_of(evidence.trial, batches).accuracy >= after.accuracy - MENDED:
-                    return True
+                mended = evidence.predictions_of(evidence.trial, batches).accuracy
+            if mended >= trained - MENDED:
+                return True
     return False
 
 
@@ -248,7 +256,7 @@ def _of_positions(evidence: Evidence) -> Iterable[_Told]:
         assert targets is not None
         every = max(1, len(predicted) // _POSITIONS)
         found += [tensor[::every].numpy().astype(np.int64) for tensor in (predicted, targets.flatten())]
-    yield _Told("the trial's network", *found)
+    yield _Told("the trial's network", found[0], found[1], found[2], found[3])
 
 
 def _opinions(evidence: Evidence) -> Iterable[_Told]:
@@ -284,6 +292,7 @@ def _opinions(evidence: Evidence) -> Iterable[_Told]:
         reference.labels,
         reference.ask(x, name),
         labels[: len(x)].numpy().astype(np.int64),
+        name,
     )
 
 

@@ -6,19 +6,28 @@ import os
 from collections.abc import Iterator
 from typing import Any, cast
 
+import torch
 from torch import distributed
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.batch import leaves
 from striate.records import Finding
 from striate.wording import several
+
+_ALIKE = 3
+"""Batches that are compared at least."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     source, loader = evidence.source, evidence.setup.train
     sampler = loader.sampler if isinstance(loader, DataLoader) else None
+    seeded = _seeded_in_each_step(evidence)
+    if seeded is not None:
+        yield seeded
+        return
     if not isinstance(sampler, DistributedSampler):
         return
     processes = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
@@ -38,6 +47,29 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         why="Batches are the same ones in each epoch: training learns less from them, and batch norm sees the same "
         "neighbors.",
         remedy="`loader.sampler.set_epoch(epoch)` at the beginning of each epoch",
+    )
+
+
+def _seeded_in_each_step(evidence: Evidence) -> Finding | None:
+    """Batches that are all the same one, since random numbers begin anew before each is drawn."""
+    batches = evidence.train.raw
+    sites = [site for site in evidence.source.calls("manual_seed", "seed", "seed_everything") if site.often == "batch"]
+    if len(batches) < _ALIKE or not sites:
+        return None
+    first = list(leaves(batches[0]))
+    for batch in batches[1:]:
+        for (path, one), (place, other) in zip(first, leaves(batch), strict=False):
+            if path != place or one.shape != other.shape or not torch.equal(one, other):
+                return None
+    return Finding(
+        code="data.same-order",
+        severity="error",
+        where=sites[0].where,
+        measured=f"`{sites[0].text}` comes before each batch, and {several(len(batches), 'batch', 'batches')} that "
+        "were drawn are all the same",
+        threshold=SAME_ORDER.threshold,
+        why="The network is only ever shown these samples.",
+        remedy=f"`{sites[0].text}` once, at the beginning of the script",
     )
 
 
@@ -62,8 +94,9 @@ SAME_ORDER = Check(
     codes=("data.same-order",),
     question="Does a sampler of several processes draw all samples, in another order each epoch?",
     threshold="a DistributedSampler that shuffles, more than one epoch, and `set_epoch` nowhere; or one for more "
-    "processes than are running",
+    f"processes than are running; or a seed that is set before each batch, and {_ALIKE} batches or more "
+    "that are the same",
     run=_run,
     of_source=True,
-    explains="data.too-few data.missing-class optim.lr-schedule fit.*",
+    explains="data.too-few data.missing-class data.duplicates optim.lr-schedule fit.*",
 )

@@ -174,6 +174,19 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
                 remedy=f"make `{name}` anew before the loop in line {loop.lineno}",
             )
             return
+    if (meter := _never_reset(source)) is not None:
+        name, line = meter
+        yield Finding(
+            code="eval.wrong-count",
+            severity="error",
+            where=f"line {line}",
+            measured=f"`{name}` is made once, before the epochs, and nothing calls its `reset()`: what it computes is "
+            "of all epochs so far",
+            threshold=WRONG_COUNT.threshold,
+            why="What is told for an epoch is the mean over this and all earlier ones.",
+            remedy="`reset()` before each evaluation begins",
+        )
+        return
     for loop, loader, known in _loops(source):
         counted = _size(loader)
         if counted is None or loader.sampler.__class__.__name__ not in ("SequentialSampler", "RandomSampler"):
@@ -189,14 +202,17 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
                 number = batches
             elif isinstance(node.right, ast.Name | ast.Constant):
                 continue
-            if name not in names or type(number) is not int or number in (0, 1, samples):
+            seen = batches * (loader.batch_size or 0) if loader.drop_last else samples
+            if name not in names or type(number) is not int or number in (0, 1, seen):
                 continue
             what = "the number of batches" if number == batches else "the size of other data"
+            if number == samples:
+                what = f"of which `drop_last` leaves out {samples - seen:,}"
             yield Finding(
                 code="eval.wrong-count",
                 severity="error",
                 where=f"line {node.lineno}",
-                measured=f"`{ast.unparse(node)}` divides a count over {several(samples, 'sample')} by {number}, {what}",
+                measured=f"`{ast.unparse(node)}` divides a count over {several(seen, 'sample')} by {number}, {what}",
                 threshold=WRONG_COUNT.threshold,
                 why="What is printed as an accuracy is not one.",
                 remedy="count the samples as well, `total += len(targets)`, and divide by `total`",
@@ -214,6 +230,25 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
         raise
     except NoEvidence:  # its code was read
         return
+
+
+def _never_reset(source: ScriptSource) -> tuple[str, int] | None:
+    """A metric of the script's own class that can be reset, is updated in evaluation, and never is reset: its name, and
+    the line where it is made."""
+    if (source.epochs or 0) < 2:
+        return None
+    for tree in source.trees.values():
+        for owner in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+            methods = {part.name for part in owner.body if isinstance(part, ast.FunctionDef)}
+            if not {"reset", "update"} <= methods or not methods & {"compute", "result", "avg", "value"}:
+                continue
+            resets = [site for site in source.calls("reset") if owner not in source.around(site.node)]
+            made = [site for site in source.calls(owner.name) if site.often == "once"]
+            if not resets and made and len(made) == len(source.calls(owner.name)):
+                assigned = source.parent(made[0].node)
+                name = ast.unparse(assigned.targets[0]) if isinstance(assigned, ast.Assign) else owner.name
+                return name, made[0].node.lineno
+    return None
 
 
 def _logged_otherwise(evidence: Evidence) -> Iterator[Finding]:

@@ -99,6 +99,8 @@ def _turned(test: ast.Compare, sign: str) -> str:
 def _comparison(node: ast.AST) -> ast.Compare | None:
     """`if new > best:`, or `is_best = new > best`."""
     test = node.test if isinstance(node, ast.If) else node.value if isinstance(node, ast.Assign) else None
+    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.Or):  # `best is None or new > best`
+        test = test.values[-1]
     return test if isinstance(test, ast.Compare) else None
 
 
@@ -117,7 +119,7 @@ def _wrong_way(source: ScriptSource, node: ast.AST, test: ast.Compare) -> tuple[
         return None
     if not _taken(source, node, one, other):
         return None
-    words = _given_back(source, one) or _words(one) | _words(other)
+    words = _given_back(source, one) or _given_to(source, one) or _words(one) | _words(other)
     low, high = bool(words & _LOW), bool(words & _HIGH)
     if low == high or low != greater:
         return None
@@ -129,6 +131,14 @@ def _taken(source: ScriptSource, node: ast.AST, one: ast.expr, other: ast.expr) 
     scope = node if isinstance(node, ast.If) else source.scope_of(node)
     new, best = ast.unparse(one), ast.unparse(other)
     for part in ast.walk(scope):
+        if (
+            isinstance(part, ast.Assign)
+            and isinstance(part.value, ast.Tuple)
+            and isinstance(part.targets[0], ast.Tuple)
+        ):
+            pairs = zip(part.targets[0].elts, part.value.elts, strict=False)
+            if any(ast.unparse(target) == best and ast.unparse(value) == new for target, value in pairs):
+                return True
         if isinstance(part, ast.Assign) and any(ast.unparse(target) == best for target in part.targets):
             extreme = isinstance(part.value, ast.Call) and called(part.value) in ("max", "min")
             given = {ast.unparse(word) for word in part.value.args} if isinstance(part.value, ast.Call) else set()
@@ -152,6 +162,34 @@ def _given_back(source: ScriptSource, value: ast.expr) -> set[str]:
         return set()
     words = {word.removesuffix("es") if word.endswith("sses") else word for word in _words(returned[0])}
     return words if words & (_LOW | _HIGH) else set()
+
+
+def _given_to(source: ScriptSource, value: ast.expr) -> set[str]:
+    """The words of what calls give a method for its parameter: `stopper(val_mae, model)` of a class of the script."""
+    function = source.function_of(value)
+    owner = None if function is None else source.parent(function)
+    if (
+        not isinstance(value, ast.Name)
+        or not isinstance(owner, ast.ClassDef)
+        or not isinstance(function, ast.FunctionDef)
+    ):
+        return set()
+    parameters = [part.arg for part in function.args.args[1:]]
+    made = {
+        target.id
+        for site in source.calls(owner.name)
+        if isinstance(assigned := source.parent(site.node), ast.Assign)
+        for target in assigned.targets
+        if isinstance(target, ast.Name)
+    }
+    found: set[str] = set()
+    for site in source.calls(*made, function.name) if value.id in parameters else ():
+        name = site.node.func.value if isinstance(site.node.func, ast.Attribute) else site.node.func
+        of_it = isinstance(name, ast.Name) and name.id in made
+        if of_it and (function.name == "__call__") == isinstance(site.node.func, ast.Name):
+            given = dict(zip(parameters, site.node.args, strict=False)) | {w.arg: w.value for w in site.node.keywords}
+            found |= _words(given[value.id]) if value.id in given else set()
+    return found if found & (_LOW | _HIGH) else set()
 
 
 def _words(node: ast.expr) -> set[str]:

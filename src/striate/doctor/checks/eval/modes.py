@@ -28,14 +28,17 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if not parts:
         return
     evaluating, training = _modes(source)
-    loop = _evaluation_loop(source)
-    if not evaluating and loop is not None:
+    loop: ast.AST | None = None if evaluating else _evaluation_loop(source)
+    said = "no code calls `.eval()`"
+    if loop is None and source.library is None:
+        loop, said = _left_in_training(source, evaluating), "nothing calls `.eval()` here or before it"
+    if loop is not None:
         line = getattr(loop, "lineno", 0)
         yield Finding(
             code="eval.mode",
             severity="warning",
             where=f"the evaluation, line {line}",
-            measured=f"no code calls `.eval()`: {listed_names(parts)} work in evaluation as they do in training",
+            measured=f"{said}: {listed_names(parts)} work in evaluation as they do in training",
             threshold=MODE.threshold,
             why="Dropout goes on dropping, and batch norm takes its statistics from the batches that are evaluated: "
             "the accuracy is another than that of the network as it is used.",
@@ -87,6 +90,51 @@ def _evaluation_loop(source: ScriptSource) -> ast.For | None:
     return None
 
 
+def _left_in_training(source: ScriptSource, evaluating: list[Site]) -> ast.AST | None:
+    """A loop over the phases of training and validation that puts the network into training mode in both, or a function
+    that evaluates without gradients, where neither it nor who calls it ends that mode."""
+    ends = {node for site in evaluating for node in (site.node, *source.around(site.node))}
+    for tree in source.trees.values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.For) and _phases(node) and node not in ends:
+                alone = [part.value for part in node.body if isinstance(part, ast.Expr)]
+                trains = any(called(part) == "train" and not part.args for part in alone if isinstance(part, ast.Call))
+                if trains and any(source.runs_network(part) for part in ast.walk(node)):
+                    return node
+            if not isinstance(node, ast.FunctionDef) or node in ends or not _evaluates(node):
+                continue
+            inside = list(ast.walk(node))
+            if not any(source.runs_network(part) for part in inside):
+                continue
+            helpers = [known for part in inside if isinstance(part, ast.Call) for known in source.functions_of(part)]
+            calls = source.calls(node.name)
+            switched = any(_comes_before(source, site, call) for site in evaluating for call in calls)
+            if calls and not switched and not ends.intersection(helpers):
+                return node
+    return None
+
+
+def _comes_before(source: ScriptSource, site: Site, call: Site) -> bool:
+    """Whether one stands before the other in the same function, or in a loop with it."""
+    if source.scope_of(site.node) is not source.scope_of(call.node):
+        return False
+    together = set(source.loops_of(site.node)) & set(source.loops_of(call.node))
+    return bool(together) or site.node.lineno <= call.node.lineno
+
+
+def _phases(loop: ast.For) -> bool:
+    names = loop.iter.elts if isinstance(loop.iter, ast.List | ast.Tuple) else []
+    values = [name.value for name in names if isinstance(name, ast.Constant)]
+    return "train" in values and any(str(value).startswith(_EVALUATION) for value in values)
+
+
+def _evaluates(function: ast.FunctionDef) -> bool:
+    """Whether it is named for an evaluation, and works without gradients throughout."""
+    words = function.name.lower().split("_")
+    named = any(word.startswith(("eval", "valid", "estimate")) or word in ("val", "test") for word in words)
+    return named and (_without_gradients(function) or any(_without_gradients(part) for part in function.body))
+
+
 def _words(node: ast.AST) -> set[str]:
     """The variables and attributes in an expression."""
     inside = list(ast.walk(node))
@@ -108,7 +156,7 @@ MODE = Check(
     codes=("eval.mode",),
     question="Is the network put into evaluation mode for evaluation, and back for training?",
     threshold="with dropout or batch norm: `.eval()` somewhere, where there is a loop over validation data without "
-    "gradients; `.train()` as often as `.eval()`",
+    "gradients, and in a function that evaluates, or before it in who calls it; `.train()` as often as `.eval()`",
     run=_run,
     of_source=True,
 )

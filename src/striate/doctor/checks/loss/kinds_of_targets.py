@@ -41,6 +41,10 @@ def class_numbers(evidence: Evidence, call: LossCall) -> Wrong | None:
     )
 
 
+_OF_BFLOAT16 = 0.03
+"""What probabilities may sum to beside 1, of log probabilities with 8 bits."""
+
+
 def likelihood_of_scores(_: Evidence, call: LossCall) -> Wrong | None:
     """The negative log likelihood of what are no log probabilities."""
     scores, target = call.input, call.target
@@ -49,7 +53,10 @@ def likelihood_of_scores(_: Evidence, call: LossCall) -> Wrong | None:
     form = form_of(scores)
     if form == "log probabilities" or (call.name != "nll_loss" and not _is_likelihood(call)):
         return None
-    total = float(scores.double().exp().sum(1).mean()) if form == "logits" else 1.0
+    sums = scores.double().exp().sum(1)
+    if float((sums - 1).abs().max()) < _OF_BFLOAT16:
+        return None
+    total = float(sums.mean()) if form == "logits" else 1.0
     what = "probabilities" if form == "probabilities" else f"scores whose exponentials sum to {total:.3g} instead of 1"
     remedy = "use `nn.CrossEntropyLoss()` on the scores"
     if form == "probabilities":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Iterator, Sequence
 
@@ -28,6 +29,7 @@ WARMUP_STEPS, WARMUP_EPOCHS = 1000, 5
 FALL_STEPS, FALL_EPOCHS = 20, 3
 """Who lowers the rate later has seen some epochs with the full one, and may mean it."""
 
+NEVER = 0.3
 GONE, EARLY = 0.02, 0.25
 """Of the highest rate, before so much of the training is over: what comes after hardly counts."""
 
@@ -42,7 +44,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     if len(rates) < 10 or max(full) <= 0:
         return
     shares = [_share(rate, full) for rate in rates]
-    ended = _ends_early(evidence, shares)
+    ended = _ends_early(evidence, shares) or (_never_there(evidence) if len(set(rates)) == 1 else None)
     if ended is not None:
         yield ended
         return
@@ -84,6 +86,39 @@ def _warms_up_by_epochs(evidence: Evidence) -> bool:
         found.optimizer is optimizer and max(rates_of(found, WARMUP_EPOCHS), default=0.0) >= 2 * now
         for found in held_schedules(source)
     )
+
+
+def _never_there(evidence: Evidence) -> Finding | None:
+    """A rate that a schedule, stepped once an epoch, has raised to a part of itself only when the training ends."""
+    source, optimizer = evidence.setup.source, evidence.setup.optimizer
+    if source is None or (source.epochs or 0) < 2 or not isinstance(optimizer, Optimizer):
+        return None
+    given, now = (max(float(group.get(key, 0.0)) for group in optimizer.param_groups) for key in ("initial_lr", "lr"))
+    for scheduler in held_schedules(source):
+        often = {site.often for site in source.calls("step") if source.value(_owner(site.node)) is scheduler}
+        rates = list(rates_of(scheduler, source.epochs or 0)) if often == {"epoch"} else []
+        if scheduler.optimizer is not optimizer or len(rates) < (source.epochs or 0):
+            continue
+        if max(now, *rates) > NEVER * given or rates[-1] <= now:
+            continue
+        return Finding(
+            code="optim.lr-schedule",
+            severity="warning",
+            where="the learning rate's schedule",
+            measured=f"stepped once an epoch, it takes the rate from {now:.2g} to {rates[-1]:.2g} in all "
+            f"{several(len(rates), 'epoch')}, of {given:g} that it is on its way to",
+            threshold=f"{NEVER:g} of the rate, at the end of all epochs",
+            why="The training is over before its warmup is: lengths that are meant in batches are counted in epochs.",
+            remedy=Remedy(
+                "give the warmup its length in epochs, or step the schedule behind each `optimizer.step()`",
+                settings={"schedule.name": "one-cycle"},
+            ),
+        )
+    return None
+
+
+def _owner(node: ast.Call) -> ast.expr | None:
+    return node.func.value if isinstance(node.func, ast.Attribute) else None
 
 
 def _ends_early(evidence: Evidence, shares: Sequence[float]) -> Finding | None:

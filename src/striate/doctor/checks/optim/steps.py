@@ -294,6 +294,20 @@ def _unfrozen(source: ScriptSource, node: ast.AST) -> nn.Module | None:
     return found if isinstance(found, nn.Module) else None
 
 
+def _lets_some_learn(source: ScriptSource) -> bool:
+    """Whether its code asks for gradients of some parameters: those are not meant to stay as they are."""
+    assigned = (
+        node.value
+        for tree in source.trees.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        and any(isinstance(target, ast.Attribute) and target.attr == "requires_grad" for target in node.targets)
+    )
+    return any(not (isinstance(value, ast.Constant) and value.value is False) for value in assigned) or any(
+        _lets_learn(site.node) for site in source.calls("requires_grad_")
+    )
+
+
 def _lets_learn(node: ast.AST) -> bool:
     """`p.requires_grad = True`, or `requires_grad_()`."""
     if isinstance(node, ast.Assign):
@@ -326,6 +340,8 @@ def _judged(evidence: Evidence, missing: Sequence[str]) -> Iterator[Finding]:
     trained = bool(matrices) and _carry_what_was_learned(evidence, missing)
     helps = other.beats(own, WORTH)
     share = sum(sizes[name] for name in missing) / max(1, sum(sizes.values()))
+    wanted = helps and evidence.setup.source is not None and _lets_some_learn(evidence.source)
+    trained = trained and not wanted
     severity = "note" if trained or (not helps and not matrices) else ("error" if helps else "warning")
     meant = (
         " They were trained before: with their numbers in another order the network learns worse. If they are to stay "
