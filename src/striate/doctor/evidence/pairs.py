@@ -51,17 +51,29 @@ def pulled_by_class(evidence: Evidence) -> list[list[tuple[float, float]]]:
         raise NoEvidence("the batches have no class numbers")
     found: dict[int, list[tuple[float, float]]] = {}
     for number, sets in enumerate(_watched(evidence, every=True)):
-        known = labels[number % len(labels)]
         for place, output in enumerate(sets.outputs):
             gradient = sets.gradients.get(place)
-            if gradient is None or known is None or len(known) != len(output):
+            known = labels[number % len(labels)]
+            if gradient is None or known is None or not len(known) or len(output) % len(known):
                 continue
+            known = _for_views(known, sets.inputs[place], len(output) // len(known))
             first, second = torch.triu_indices(len(output), len(output), 1)
             pull = ((gradient[first] - gradient[second]) * (output[first] - output[second])).sum(1)
             same = known.cpu()[first] == known.cpu()[second]
             if bool(same.any()) and bool((~same).any()):
                 found.setdefault(place, []).append((float(pull[same].mean()), float(pull[~same].mean())))
     return list(found.values())
+
+
+def _for_views(labels: torch.Tensor, x: torch.Tensor, views: int) -> torch.Tensor:
+    """The labels of so many views of each sample, in the order that the inputs have: all first ones and then all second
+    ones, or those of a sample together, whichever are nearer to each other."""
+    if views == 1 or len(x) != views * len(labels):
+        return labels.repeat(views)
+    flat = x.flatten(1)
+    apart = float((flat[: len(labels)] - flat[len(labels) : 2 * len(labels)]).norm(dim=1).mean())
+    beside = float((flat[::views] - flat[1::views]).norm(dim=1).mean())
+    return labels.repeat(views) if apart <= beside else labels.repeat_interleave(views)
 
 
 def _watched(evidence: Evidence, *, every: bool = False) -> list[_Sets]:

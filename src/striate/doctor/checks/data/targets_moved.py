@@ -26,7 +26,7 @@ _CLEARLY, _FEWEST_CLEAR = 0.5, 8
 """Of the distance to the second nearest, that to the nearest: so an input is known again, and so many have to be."""
 _TIE, _ALONE = 1e-6, 32
 """Numbers of outputs that are so far from each other, as a share of the largest, and how many are enough to follow."""
-_FEWEST_LEFT = 3
+_FEWEST_LEFT, _OFTEN = 3, 0.5
 _LIKE = 0.3
 """Of the distance between two draws as they are: so near, they are flips of each other."""
 _SIDES = "left and right exchanged"
@@ -44,7 +44,7 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
     data = getattr(evidence.setup.train, "dataset", None)
     if not isinstance(evidence.setup.train, DataLoader) or isinstance(data, IterableDataset) or data is None:
         raise NoEvidence("the data set cannot be asked for a sample twice")
-    left, moved, flips = Counter[str](), set[str](), list[tuple[Any, Any]]()
+    left, moved, flips = Counter[str](), Counter[str](), list[tuple[Any, Any]]()
     for number in range(min(_SAMPLES, len(data))):
         try:
             draws = [data[number] for _ in range(_DRAWS)]
@@ -64,8 +64,8 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
             if told:
                 left[way] += 1
             elif told is not None:
-                moved.add(way)
-    still = [way for way in left if way not in moved and left[way] >= _FEWEST_LEFT]
+                moved[way] += 1
+    still = [way for way in left if left[way] >= max(_FEWEST_LEFT, _OFTEN * moved[way])]
     if not still:
         with suppress(NoEvidence):
             found = exchanged_sides(evidence, flips)
@@ -76,12 +76,16 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
         severity="error",
         where="the augmentation of the training data set",
         measured=f"in {several(left[still[0]], 'pair')} of draws of a sample, the second with {still[0]}, "
-        "the mask, box or points are the same in both",
+        f"the mask, box or points are the same in both{_and_moved(moved[still[0]])}",
         threshold=LEFT_BEHIND.threshold,
         why="Half of the targets lie where nothing of the object is: the network learns the mean of both places.",
         remedy="move targets with their images: `mask = mask.flip(-1)`, `box[[0, 2]] = width - box[[2, 0]]`, "
         "`points[:, 0] = width - points[:, 0]`",
     )
+
+
+def _and_moved(count: int) -> str:
+    return f"; in {several(count, 'other')} they move: each is flipped by a chance of its own" if count else ""
 
 
 def _flipped(one: torch.Tensor, other: torch.Tensor) -> str | None:

@@ -60,10 +60,11 @@ def _without_gradient(evidence: Evidence) -> Iterator[Finding]:
         return
     lost = [int(kind) for kind in kinds if kind >= 0 and not known[targets == kind].any()]
     lost = [kind for kind in lost if int((targets == kind).sum()) >= max(_LEAST, _FEWEST * len(targets))]
+    lost = [kind for kind in lost if not _is_unknown(evidence, kind)] if len(lost) > 1 else lost
     rest = known[~torch.isin(targets, torch.tensor(lost, dtype=targets.dtype))]
     if not lost or not len(rest) or float(rest.float().mean()) < _COUNTED:
         return
-    if any(_is_padding(evidence, counted.targets[0], kind) for kind in lost) or _unknown(evidence, lost):
+    if any(_is_padding(evidence, counted.targets[0], kind) for kind in lost) or _is_unknown(evidence, max(lost)):
         return
     share = float(torch.isin(targets, torch.tensor(lost, dtype=targets.dtype)).float().mean())
     signed = len(kinds) == 2 and lost == [0]
@@ -90,11 +91,11 @@ def _exclusive(targets: tuple[torch.Tensor, ...]) -> bool:
     return targets[0].ndim == 2 and all(bool((y.sum(1) == 1).all()) for y in targets)
 
 
-def _unknown(evidence: Evidence, classes: list[int]) -> bool:
-    """Whether the network has no outputs for these classes: they stand for nothing."""
+def _is_unknown(evidence: Evidence, kind: int) -> bool:
+    """Whether the network has no output for a class: it stands for nothing."""
     outputs = main_tensor(evidence.first.outputs)
     known = 2 if outputs is None or outputs.ndim < 2 or outputs.shape[1] == 1 else max(outputs.shape[1:])
-    return evidence.setup.compares and max(classes) >= known
+    return evidence.setup.compares and kind >= known
 
 
 def _finding(measured: str, remedy: str) -> Finding:
@@ -114,8 +115,11 @@ def _is_padding(evidence: Evidence, target: torch.Tensor, ignored: int) -> bool:
     for _, _, tokens in token_inputs(evidence):
         if tokens.numel() != target.numel() or torch.equal(tokens.flatten(), target.flatten()):
             continue
-        there = tokens.reshape(target.shape)[target == ignored]
-        if len(there) and len(there.unique()) == 1:
+        left_out = (target == ignored).reshape(tokens.shape)
+        there = tokens[left_out]
+        goes_on = left_out[:, :-1] & ~left_out[:, 1:]  # what counts again behind it: padding is at one end
+        inside = float(goes_on.sum()) > 0.5 * float(left_out[:, :-1].sum())
+        if len(there) and len(there.unique()) == 1 and not inside:
             return True
     rows = rows_of(evidence, target)
     return rows is not None and filler_of(rows) == ignored
