@@ -5,6 +5,8 @@ from __future__ import annotations
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.augmentation import AUGMENTATION
 from striate.doctor.checks.data.class_balance import IMBALANCE, MISSING_CLASS
+from striate.doctor.checks.data.fitted_anew import FITTED_ANEW
+from striate.doctor.checks.data.folds import OPTIMIZER_OF_ANOTHER_FOLD, SHARED_NETWORK
 from striate.doctor.checks.data.input_values import CONSTANT_IMAGES, NOT_FINITE, NOT_NORMALIZED
 from striate.doctor.checks.data.label_noise import LABEL_NOISE
 from striate.doctor.checks.data.label_numbers import LABEL_MAP, LABEL_RANGE
@@ -29,6 +31,8 @@ CHECKS: tuple[Check, ...] = (
     TOO_FEW,
     LEAK,
     SPLIT_OVERLAP,
+    SHARED_NETWORK,
+    OPTIMIZER_OF_ANOTHER_FOLD,
     DUPLICATES,
     NOT_SHUFFLED,
     SAME_ORDER,
@@ -38,6 +42,7 @@ CHECKS: tuple[Check, ...] = (
     TARGET_SCALE,
     TARGET_IN_INPUT,
     LABEL_MAP,
+    FITTED_ANEW,
     SHIFT,
     RANDOM_VALIDATION,
     LEFT_BEHIND,

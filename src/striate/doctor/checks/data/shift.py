@@ -17,9 +17,9 @@ from striate.doctor.evidence.draws import are_zoomed, drawn_twice, jitter
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import quality
-from striate.doctor.setup.batch import altered
+from striate.doctor.setup.batch import altered, leaf, leaves
 from striate.records import Finding
-from striate.wording import show_shape
+from striate.wording import several, show_shape
 
 GAP, GAIN, CERTAIN = 0.08, 0.1, 4.0
 FAR = 0.5
@@ -30,6 +30,7 @@ _FEWEST_TOKENS, _MOST_TOKENS = 8, 200_000
 _JITTER = 2.0
 """Times the usual distance between draws of a sample."""
 _SMOOTHED = 0.3
+RANGES, _FEWEST_ROWS = 3.0, 30
 TOKENS, CHANCE = 0.1, 4.0
 THRESHOLD = (
     f"validation is predicted worse than training by {GAP:g}, and putting its inputs right in one way (scale, "
@@ -38,7 +39,7 @@ THRESHOLD = (
     f"{LOSS_MENDED:g} times that of training; or means are {DEVIATIONS:g} deviations of training apart, and the loss "
     f"of validation is {FAR_WORSE:g} times that of training; or {TOKENS:.0%} of the pairs of neighboring tokens are "
     f"none of training's, {CHANCE:g} times as many as between halves of training, and validation is predicted as much "
-    "worse"
+    f"worse; or the mean of a column in validation lies {RANGES:g} times training's range beyond it"
 )
 
 Ask = Callable[[Callable[[torch.Tensor], torch.Tensor] | None], torch.Tensor]
@@ -56,6 +57,10 @@ class _Judge:
 
 def _run(evidence: Evidence) -> Iterable[Finding]:
     train, val = evidence.samples, evidence.val_samples
+    apart = _columns_apart(evidence)
+    if apart is not None:
+        yield apart
+        return
     x, known = val.inputs, train.inputs
     refused = _refused(evidence, x, known)
     if refused:
@@ -92,6 +97,34 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
         yield _told(_compared(known, x) + words, "error" if fixed - own >= 2 * GAIN else "warning", known, x)
         return
     yield from _by_loss(evidence, known, x)
+
+
+def _columns_apart(evidence: Evidence) -> Finding | None:
+    """A column of a table, whether it is all that the network is given or not, whose mean in validation lies far beyond
+    all that training has."""
+    train, val = evidence.train.raw, evidence.val.raw
+    for path, _ in leaves(train[0]):
+        parts = [[leaf(batch, path) for batch in batches] for batches in (train, val)]
+        tables = [
+            [t.detach().cpu() for t in part if t is not None and t.ndim == 2 and t.is_floating_point()]
+            for part in parts
+        ]
+        if path == evidence.samples.y_path or any(len(t) != len(p) for t, p in zip(tables, parts, strict=True)):
+            continue
+        if len({t.shape[1] for table in tables for t in table}) != 1:
+            continue
+        known, x = (torch.cat(table).double() for table in tables)
+        low, high = known.min(0).values, known.max(0).values
+        span, mean = (high - low).clamp_min(1e-12), x.mean(0)
+        beyond = torch.where(high > low, torch.maximum(low - mean, mean - high) / span, torch.zeros(())).nan_to_num(0)
+        column = int(beyond.argmax())
+        if float(beyond[column]) > RANGES and len(known) >= _FEWEST_ROWS:
+            words = (
+                f"column {column} of {several(known.shape[1], 'column')} lies in {float(low[column]):.3g} to "
+                f"{float(high[column]):.3g} in training, and its mean in validation is {float(mean[column]):.3g}"
+            )
+            return _told(words, "error", known, x)
+    return None
 
 
 def _unexplained(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> list[Correction]:

@@ -22,7 +22,7 @@ CODE = "loss.pairs-swapped"
 _FEWEST = 60
 """Pairs of each kind."""
 _BATCH = 8
-_BATCHES = 4
+_BATCHES, _STEPS, _CLEARLY = 4, 12, 0.1
 _MATES, _ROUNDED = 0.25, 0.01
 """Share of rows in which the mate's score is the highest, but for so much of what it is above the middle: of right ones
 nearly all."""
@@ -126,11 +126,13 @@ def _other_views(evidence: Evidence) -> Finding | None:
 
 def _classes_driven_apart(evidence: Evidence) -> Finding | None:
     """Embeddings beside class numbers, of which the gradient drives those of one class apart, and together others."""
+    not_classes = next(class_losses(evidence), None) is None
     with suppress(NoEvidence):
         swapped = [
             pulled
             for pulled in pulled_by_class(evidence)
-            if len(pulled) >= _BATCHES and all(same < 0 < different for same, different in pulled)
+            if len(pulled) >= _BATCHES
+            and (all(same < 0 < different for same, different in pulled) or (not_classes and _others_nearer(pulled)))
         ]
         if not swapped:
             return None
@@ -138,14 +140,21 @@ def _classes_driven_apart(evidence: Evidence) -> Finding | None:
             code=CODE,
             severity="error",
             where="the loss",
-            measured=f"in {several(len(swapped[0]), 'step')} of {len(swapped[0])} its gradient drives embeddings of "
-            "samples with one label apart, and pulls together those with two",
+            measured=f"in {several(len(swapped[0]), 'step')} of {len(swapped[0])} its gradient pulls embeddings of "
+            "samples with two labels together, more than those of samples with one",
             threshold=CHECK.threshold,
             why="Positive and negative are exchanged: what is alike ends far apart.",
             remedy="pull together what has the same label: `positive = labels[:, None] == labels[None]`, and push "
             "apart the others: `negative = ~positive`",
         )
     return None
+
+
+def _others_nearer(pulled: list[tuple[float, float]]) -> bool:
+    """Whether those with two labels are pulled together more than those with one in each of many steps, clearly so."""
+    if len(pulled) < _STEPS or not all(same < different for same, different in pulled):
+        return False
+    return sum((different - same) / max(abs(different), 1e-12) for same, different in pulled) > _CLEARLY * len(pulled)
 
 
 def _nearer(pulled: torch.Tensor, pushed: torch.Tensor) -> tuple[float, float]:

@@ -1,0 +1,76 @@
+"""`data.shift` in the code: are scalers, encoders and vocabularies fitted to validation anew?"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.script_source import ScriptSource, Site, receiver_of
+from striate.records import Finding
+
+_OTHERS = frozenset(("val", "valid", "validation", "test", "tst", "dev", "holdout"))
+_TRAINING = frozenset(("train", "trn", "tr", "training", "fit"))
+_PICTURES = ("tsne", "umap", "mds")
+"""What is fitted to be looked at."""
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    source = evidence.source
+    for site in source.calls("fit_transform"):
+        owner = receiver_of(site.node)
+        if owner is None or not site.node.args or any(name in ast.unparse(owner).lower() for name in _PICTURES):
+            continue
+        words = _words(site.node.args[0])
+        parts = _parts(source, site)
+        if (words & _OTHERS and not words & _TRAINING) or parts:
+            yield Finding(
+                code="data.shift",
+                severity="error",
+                where=site.where,
+                measured=f"`{site.text}` fits to {parts or 'what is not trained with'} anew, so equal values become "
+                "other numbers than in training",
+                threshold=FITTED_ANEW.threshold,
+                why="The network is asked about something else than it learned: its validation metrics do not measure "
+                "that.",
+                remedy=f"`{ast.unparse(owner)}.fit(train)` once, and `{ast.unparse(owner)}.transform(…)` for all parts",
+            )
+            return
+
+
+def _parts(source: ScriptSource, site: Site) -> str:
+    """The names of training and validation that a loop around goes over; empty where none does."""
+    for loop in source.loops_of(site.node):
+        if not isinstance(loop, ast.For):
+            continue
+        over = loop.iter
+        if isinstance(over, ast.Call) and isinstance(over.func, ast.Attribute) and not over.args:
+            over = over.func.value  # `.items()`
+        values = source.value(over)
+        names = [name for name in values if isinstance(name, str)] if isinstance(values, dict | list | tuple) else []
+        words = [set(re.findall(r"[a-z]+", name.lower())) for name in names]
+        if any(word & _TRAINING for word in words) and any(word & _OTHERS for word in words):
+            return "each of " + ", ".join(names)
+    return ""
+
+
+def _words(node: ast.expr) -> set[str]:
+    return {
+        word
+        for part in ast.walk(node)
+        for name in (getattr(part, "id", ""), getattr(part, "attr", ""), getattr(part, "value", ""))
+        if isinstance(name, str)
+        for word in re.findall(r"[a-z]+", name.lower())
+    }
+
+
+FITTED_ANEW = Check(
+    codes=("data.shift",),
+    question="Are scalers, encoders and vocabularies fitted to validation anew?",
+    threshold="`fit_transform` of what is named for validation or test, or in a loop over the parts",
+    run=_run,
+    of_source=True,
+    explains="fit.* data.label-map",
+)

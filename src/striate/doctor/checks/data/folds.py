@@ -1,0 +1,123 @@
+"""`data.split-overlap` and `optim.parameters-missing` of folds: is each trained anew, by an optimizer of its own?"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from torch import nn
+from torch.optim import Optimizer
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
+from striate.records import Finding
+
+_RESETS = ("reset_parameters", "apply")
+
+
+def _shared_network(evidence: Evidence) -> Iterator[Finding]:
+    source = evidence.source
+    for loop in _loops_over_folds(source):
+        for name in _names_of(source, nn.Module, evidence.setup.model):
+            if not _is_used(loop, name) or _made_in(source, loop, name) or _is_reset(source, loop, name):
+                continue
+            yield Finding(
+                code="data.split-overlap",
+                severity="error",
+                where=f"line {loop.lineno}",
+                measured=f"`{name}` is made before the loop over folds and trained on in each of them",
+                threshold=SHARED_NETWORK.threshold,
+                why="From the second fold on it was trained with what it is validated on: its metrics are too good.",
+                remedy=f"make `{name}` and its optimizer anew at the beginning of each fold",
+            )
+            return
+
+
+def _optimizer_of_another_fold(evidence: Evidence) -> Iterator[Finding]:
+    source = evidence.source
+    for loop in _loops_over_folds(source):
+        anew = any(_made_in(source, loop, name) for name in _names_of(source, nn.Module, evidence.setup.model))
+        for name in _names_of(source, Optimizer, evidence.setup.optimizer) if anew else ():
+            if not _is_used(loop, name) or _made_in(source, loop, name):
+                continue
+            yield Finding(
+                code="optim.parameters-missing",
+                severity="error",
+                where=f"line {loop.lineno}",
+                measured=f"each fold makes a network, and not `{name}`: it holds the parameters of the first one",
+                threshold=OPTIMIZER_OF_ANOTHER_FOLD.threshold,
+                why="The networks of all later folds are never trained.",
+                remedy=f"make `{name}` in each fold, behind its network",
+            )
+            return
+
+
+def _loops_over_folds(source: ScriptSource) -> Iterator[ast.For]:
+    for tree in source.trees.values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.For):
+                words = {part.id for part in ast.walk(node.target) if isinstance(part, ast.Name)}
+                calls = [part for part in ast.walk(node.iter) if isinstance(part, ast.Call)]
+                splits = any(called(part) == "split" and receiver_of(part) is not None for part in calls)
+                if splits or any("fold" in word.lower() for word in words):
+                    yield node
+
+
+def _names_of(source: ScriptSource, kind: type, wanted: object) -> list[str]:
+    return [name for name, value in source.names.items() if value is wanted and isinstance(value, kind)]
+
+
+def _is_used(loop: ast.For, name: str) -> bool:
+    """Whether a call in the loop is given it, or is one of its methods."""
+    calls = (node for node in ast.walk(loop) if isinstance(node, ast.Call))
+    return any(
+        isinstance(part, ast.Name) and part.id == name for node in calls for part in (*node.args, receiver_of(node))
+    )
+
+
+def _made_in(source: ScriptSource, loop: ast.For, name: str) -> bool:
+    """Whether each pass gives the name a value: in the loop itself, under no condition, or in a function it calls."""
+    inside = [node for part in loop.body for node in ast.walk(part)]
+    functions = [known for node in inside if isinstance(node, ast.Call) for known in source.functions_of(node)]
+    for scope in (loop, *functions):
+        for node in ast.walk(scope):
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            named = [part for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)]
+            around = [part for part in source.around(node) if loop in source.around(part)]
+            if any(part.id == name for part in named) and not any(isinstance(part, ast.If) for part in around):
+                return True
+    return False
+
+
+def _is_reset(source: ScriptSource, loop: ast.For, name: str) -> bool:
+    """Whether each pass puts back what the network was: by what was kept before the loop, or by a function for that."""
+    for node in ast.walk(loop):
+        if not isinstance(node, ast.Call):
+            continue
+        if called(node) in _RESETS or any(word in called(node).lower() for word in ("reset", "init")):
+            return True
+        kept = node.args[0] if called(node) == "load_state_dict" and node.args else None
+        if isinstance(kept, ast.Name) and not _made_in(source, loop, kept.id):
+            owner = receiver_of(node)
+            inside = (part for part in ast.walk(loop) if isinstance(part, ast.Name) and part.id == kept.id)
+            if isinstance(owner, ast.Name) and owner.id == name and all(isinstance(p.ctx, ast.Load) for p in inside):
+                return True
+    return False
+
+
+SHARED_NETWORK = Check(
+    codes=("data.split-overlap",),
+    question="Is each fold trained anew?",
+    threshold="a network that is made before a loop over folds, and neither made nor reset in it",
+    run=_shared_network,
+    of_source=True,
+    explains="data.leak",
+)
+OPTIMIZER_OF_ANOTHER_FOLD = Check(
+    codes=("optim.parameters-missing",),
+    question="Has each fold an optimizer of its own network?",
+    threshold="a loop over folds that makes the network in each pass, and the optimizer in none, or under a condition",
+    run=_optimizer_of_another_fold,
+    of_source=True,
+)
