@@ -357,7 +357,7 @@ def test_an_accuracy_that_divides_by_the_usual_batch_is_told() -> None:
         names = values() | {"accuracy": lambda o, t, of=of: accuracy(o, t, 64 if of == "64" else len(t))}
         told = found(written.format(of) + SCRIPT, names)
         assert told == ({"eval.wrong-count": told.get("eval.wrong-count")} if wrong else {})
-        assert not wrong or "`len(target)`" in told["eval.wrong-count"]
+        assert not wrong or "`len(labels)`" in told["eval.wrong-count"]
 
 
 def source_of(text: str, **names: Any) -> ScriptSource:

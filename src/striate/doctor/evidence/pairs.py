@@ -58,7 +58,9 @@ def pulled_by_class(evidence: Evidence) -> list[list[tuple[float, float]]]:
                 continue
             known = _for_views(known, sets.inputs[place], len(output) // len(known))
             first, second = torch.triu_indices(len(output), len(output), 1)
-            pull = ((gradient[first] - gradient[second]) * (output[first] - output[second])).sum(1)
+            apart = output[first] - output[second]
+            # For their distance: what keeps all embeddings small pulls those most that are farthest.
+            pull = ((gradient[first] - gradient[second]) * apart).sum(1) / apart.square().sum(1).clamp_min(1e-12)
             same = known.cpu()[first] == known.cpu()[second]
             if bool(same.any()) and bool((~same).any()):
                 found.setdefault(place, []).append((float(pull[same].mean()), float(pull[~same].mean())))

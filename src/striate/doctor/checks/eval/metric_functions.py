@@ -96,7 +96,8 @@ def _untrue_of_right(
     """A metric of predictions that are their targets, in the shapes that outputs and targets of validation have."""
     forms = list(_right_predictions(evidence))
     answers = [given for form in forms if (given := _asked(function, *form))]
-    if not answers or any(_near(value, perfect) for given in answers for value in given):
+    values = [value for given in answers for value in given]
+    if not values or any(_near(value, perfect) or (perfect and value > 1) for value in values):  # counts, above 1
         return None
     said = listed([f"{value:.4g}" for value in answers[0][:4]])
     shapes = " and ".join(str(tuple(part.shape)) for part in forms[0])

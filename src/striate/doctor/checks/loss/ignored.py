@@ -18,6 +18,7 @@ from striate.wording import several
 
 _FEWEST = 0.005
 """Of the targets: fewer that are ignored cost nothing."""
+_SHIFTED = 0.9
 _LEAST, _COUNTED, _MOST_CLASSES = 20, 0.5, 64
 """Targets of a class, and the share of the others that count, from which on it is no chance that none does."""
 
@@ -94,7 +95,10 @@ def _exclusive(targets: tuple[torch.Tensor, ...]) -> bool:
 def _is_unknown(evidence: Evidence, kind: int) -> bool:
     """Whether the network has no output for a class: it stands for nothing."""
     outputs = main_tensor(evidence.first.outputs)
-    known = 2 if outputs is None or outputs.ndim < 2 or outputs.shape[1] == 1 else max(outputs.shape[1:])
+    if outputs is None or outputs.ndim < 2 or outputs.shape[1] == 1:
+        known = 2
+    else:  # of maps the second axis, of tokens that or the last
+        known = int(outputs.shape[1]) if outputs.ndim > 3 else max(outputs.shape[1:])
     return evidence.setup.compares and kind >= known
 
 
@@ -115,14 +119,20 @@ def _is_padding(evidence: Evidence, target: torch.Tensor, ignored: int) -> bool:
     for _, _, tokens in token_inputs(evidence):
         if tokens.numel() != target.numel() or torch.equal(tokens.flatten(), target.flatten()):
             continue
-        left_out = (target == ignored).reshape(tokens.shape)
-        there = tokens[left_out]
-        goes_on = left_out[:, :-1] & ~left_out[:, 1:]  # what counts again behind it: padding is at one end
-        inside = float(goes_on.sum()) > 0.5 * float(left_out[:, :-1].sum())
-        if len(there) and len(there.unique()) == 1 and not inside:
+        asked = target.reshape(tokens.shape)
+        there = tokens[asked == ignored]
+        if len(there) and len(there.unique()) == 1 and not _goes_on_behind(tokens, asked, ignored):
             return True
     rows = rows_of(evidence, target)
     return rows is not None and filler_of(rows) == ignored
+
+
+def _goes_on_behind(tokens: torch.Tensor, asked: torch.Tensor, ignored: int) -> bool:
+    """Whether targets are the inputs' next tokens, and most tokens that are ignored have one behind them that counts:
+    those are words, as a newline is, and fill nothing up."""
+    following = asked[tokens == ignored]
+    shifted = float((asked[:, :-1] == tokens[:, 1:]).float().mean()) > _SHIFTED
+    return shifted and len(following) > 0 and float((following != ignored).float().mean()) > 0.5
 
 
 IGNORED_CLASS = Check(
