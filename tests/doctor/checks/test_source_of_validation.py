@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from asked import asked, digits, perceptron
-from test_source_checks import SCRIPT, found, values
+from test_source_checks import SCRIPT, found, source_of, values
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 from torch.utils.data import DataLoader, TensorDataset
@@ -20,6 +20,7 @@ from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.checks.eval.averages import WRONG_COUNT
 from striate.doctor.checks.eval.best import WORST_KEPT
 from striate.doctor.checks.eval.modes import MODE
+from striate.doctor.checks.loss.added_scores import score_added
 from striate.doctor.checks.loss.ignored import IGNORED_CLASS
 from striate.doctor.checks.optim.clip_too_small import CLIP_TOO_SMALL
 from striate.doctor.checks.optim.lr_schedule import LR_SCHEDULE
@@ -219,6 +220,21 @@ def test_a_column_far_beyond_training(far: bool) -> None:
     val = DataLoader(TensorDataset(image[64:], (x[64:] + (500 if far else 0.5)), y[64:]), 16)
     told = asked(SHIFT, Both(), train, val=val, step=step, loss=nn.CrossEntropyLoss())
     assert [finding.code for finding in told] == ["data.shift"] * far
+
+
+@pytest.mark.parametrize(
+    ("body", "value", "wrong"),
+    [
+        ("return 2 * (p * y).sum() / (p + y).sum()", "bce + dice(p, y)", True),
+        ("return 2 * (p * y).sum() / (p + y).sum()", "bce - (-dice(p, y).mean())", False),
+        ("return 2 * (p * y).sum() / (p + y).sum()", "bce + (1 - dice(p, y))", False),
+        ("return 2 * (p * y).sum() / (p + y).sum()", "0.5 * dice(p, y).mean() + bce", True),
+        ("return 1 - 2 * (p * y).sum() / (p + y).sum()", "bce + dice(p, y)", False),
+    ],
+)
+def test_a_score_is_taken_from_one(body: str, value: str, wrong: bool) -> None:
+    text = f"def dice(p, y):\n    {body}\n\ndef seg_loss(bce, p, y):\n    return {value}\n"
+    assert (score_added(source_of(text)) is not None) is wrong
 
 
 @pytest.mark.parametrize("seeded", [True, False])

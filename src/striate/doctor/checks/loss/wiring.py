@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.loss.added_scores import score_added
 from striate.doctor.checks.loss.right_answers import DEARER, SURE, right_cost_more
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.answering import predicts_targets
@@ -57,8 +58,24 @@ def _find_sign(evidence: Evidence) -> Iterator[Finding]:
     if found is not None:
         yield found
         return
-    worse = list(_worse(evidence))
-    yield from worse or _dearer(evidence)
+    worse = list(_worse(evidence)) or list(_dearer(evidence))
+    yield from worse or _added(evidence)
+
+
+def _added(evidence: Evidence) -> Iterator[Finding]:
+    """Where the other parts of a loss outweigh a score that is added, the code tells."""
+    found = None if evidence.setup.source is None else score_added(evidence.source)
+    if found is not None:
+        line, text = found
+        yield Finding(
+            code="loss.sign",
+            severity="error",
+            where=f"line {line}",
+            measured=f"`{text}` is a loss, and adds a score that grows with better predictions",
+            threshold=SIGN.threshold,
+            why="That part of the loss rewards wrong answers.",
+            remedy="take the score from 1: `1 - dice` for `dice`",
+        )
 
 
 def _dearer(evidence: Evidence) -> Iterator[Finding]:
@@ -190,7 +207,8 @@ SIGN = Check(
     f"{1 - _BETTER:.0%} or more "
     "with gradients turned round: no rate and no network makes both happen, but a wrong sign; or a derivative below "
     f"zero by each of torch's losses in the step; or right answers of probability {SURE:g} cost {DEARER:g} times as "
-    "much as the classes' shares for every sample alike",
+    "much as the classes' shares for every sample alike; or a sum that is a loss, by its name, to which a function "
+    "named for a score (dice, IoU, …) adds what it does not take from 1",
     run=_find_sign,
     explains=(
         "loss.degenerate loss.initial-off loss.not-finite model.collapsed model.dead-units "

@@ -1,0 +1,70 @@
+"""Scores that a loss adds where it has to take them away, as `bce + dice` for `bce + 1 - dice`."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from striate.doctor.setup.script_source import Function, ScriptSource, called
+
+_SCORES = frozenset(("dice", "iou", "jaccard", "tversky", "ssim", "f1", "accuracy"))
+
+
+def score_added(source: ScriptSource) -> tuple[int, str] | None:
+    """The line and the text of a sum that is a loss, to which a score of the script's own is added: one that is larger
+    the better predictions are, by its name and since it is not taken from 1."""
+    for tree in source.trees.values():
+        for node in ast.walk(tree):
+            functions = source.functions_of(node) if isinstance(node, ast.Call) else []
+            if not isinstance(node, ast.Call) or len(functions) != 1 or not _is_score(functions[0]):
+                continue
+            whole = _sum_around(source, node)
+            if whole is not None and _is_loss(source, whole):
+                return whole.lineno, ast.unparse(whole)
+    return None
+
+
+def _is_score(function: Function) -> bool:
+    words = set(re.findall(r"[a-z0-9]+", function.name.lower()))
+    if not words & _SCORES or "loss" in words:
+        return False
+    inside = list(ast.walk(function))
+    turned = any(isinstance(part, ast.UnaryOp) and isinstance(part.op, ast.USub) for part in inside)
+    from_one = any(
+        isinstance(part, ast.BinOp)
+        and isinstance(part.op, ast.Sub)
+        and isinstance(part.left, ast.Constant)
+        and part.left.value == 1
+        for part in inside
+    )
+    return not turned and not from_one and not any("loss" in called(part).lower() for part in inside)
+
+
+def _sum_around(source: ScriptSource, node: ast.Call) -> ast.expr | None:
+    """The whole expression, where the call is added to something in it and nothing turns its sign."""
+    inner: ast.expr = node
+    added = False
+    for part in source.around(node):
+        if isinstance(part, ast.BinOp):
+            if isinstance(part.op, ast.Sub | ast.Div) and part.right is inner:
+                return None
+            if isinstance(part.op, ast.Mult) and any(isinstance(side, ast.UnaryOp) for side in (part.left, part.right)):
+                return None
+            added |= isinstance(part.op, ast.Add) or (isinstance(part.op, ast.Sub) and part.left is inner)
+        elif isinstance(part, ast.UnaryOp) or (isinstance(part, ast.Call) and inner is not part.func):
+            return None
+        elif not isinstance(part, ast.expr):
+            break
+        inner = part
+    return inner if added else None
+
+
+def _is_loss(source: ScriptSource, value: ast.expr) -> bool:
+    """Whether it is returned by what is named a loss, or given such a name."""
+    statement = source.parent(value)
+    if isinstance(statement, ast.Assign):
+        return any("loss" in ast.unparse(target).lower() for target in statement.targets)
+    if not isinstance(statement, ast.Return):
+        return False
+    around = [part.name for part in source.around(value) if isinstance(part, ast.ClassDef | ast.FunctionDef)]
+    return any("loss" in name.lower() or "criterion" in name.lower() for name in around)
