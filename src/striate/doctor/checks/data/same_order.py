@@ -19,6 +19,8 @@ from striate.wording import several
 
 _ALIKE = 3
 """Batches that are compared at least."""
+_FEW = 4
+"""Times as many processes as there are: two are tried in one, to see whether a script runs."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
@@ -78,7 +80,7 @@ def _of_others(sampler: DistributedSampler[Any], processes: int) -> Finding:
     all_of_them = several(len(cast(Any, sampler.dataset)), "sample")
     return Finding(
         code="data.same-order",
-        severity="error",
+        severity="error" if sampler.num_replicas >= _FEW * processes else "note",
         where="the sampler of the training loader",
         measured=f"DistributedSampler draws for process {sampler.rank} of {sampler.num_replicas}, "
         f"{len(sampler):,} of {all_of_them}; {several(processes, 'process', 'processes')} "
