@@ -59,3 +59,25 @@ def test_masks_of_attention(way: str, right: bool | None) -> None:
     except NoEvidence:
         found = []
     assert [f.code for f in found] == ["model.attends-padding"] * (right is False)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_rows_of_numbers_that_are_filled_up(right: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, lengths = torch.randn(64, 8, 4, generator=generator), torch.randint(2, 8, (64,), generator=generator)
+    x[torch.arange(8)[None] >= lengths[:, None]] = 0
+
+    class Series(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.widen, self.layer = nn.Linear(4, 8), nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+            self.head = nn.Linear(8, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            empty = (x == 0).all(2)
+            out: Tensor = self.head(self.layer(self.widen(x), src_key_padding_mask=empty if right else ~empty)[:, 0])
+            return out
+
+    loader = DataLoader(TensorDataset(x, x.sum((1, 2))[:, None]), 16)
+    found = asked(PADDING_ATTENDED, Series(), loader, loss=nn.MSELoss())
+    assert [finding.code for finding in found] == ["model.attends-padding"] * (not right)

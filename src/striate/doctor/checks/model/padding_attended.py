@@ -20,6 +20,8 @@ from striate.records import Finding
 _CLOSED = -1e3
 """What is added to scores of keys that are left out: minus infinity, or a large number."""
 _NEARLY = 0.98
+_SOME = 0.02
+"""Of all positions: so many are filled up, and so many are not."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
@@ -57,6 +59,10 @@ def _paddings(batch: Any) -> list[torch.Tensor]:
         whole = tokens.ndim == 2 and len(tokens) > 1 and tokens.shape[1] > 2 and not tokens.is_floating_point()
         if whole and int(tokens.max()) > 1 and (filler := filler_of(tokens)) is not None:
             found.append(tokens == filler)
+        elif tokens.ndim == 3 and tokens.is_floating_point() and tokens.shape[1] > 2:
+            empty = (tokens == 0).all(2).long().flip(1).cumprod(1).flip(1).bool()  # to the end of the row
+            if _SOME < float(empty.float().mean()) < 1 - _SOME and not bool(empty.all(1).any()):
+                found.append(empty)
     by_mask = None if found else padded_positions(batch)
     return found if by_mask is None else [by_mask]
 
