@@ -106,8 +106,7 @@ def examine(
         learning = learning_of(evidence)
     found = answers.found + _unexplained(evidence, answers.found)
     roots, follows = sort_out([in_python_names(finding, setup.model) for finding in found])
-    looked = tuple(dict.fromkeys(answers.looked))
-    return Diagnosis(roots, follows, answers.skipped, looked, clock.spent, evidence.pictures, learning)
+    return Diagnosis(roots, follows, answers.skipped, answers.looked_at, clock.spent, evidence.pictures, learning)
 
 
 _ONCE = frozenset({"fit.overfit"})
@@ -131,11 +130,12 @@ def _longer(evidence: Evidence) -> bool:
 
 @dataclass
 class _Answers:
-    """What checks found. `of_learning`: codes of those that looked at what the trial's network learned."""
+    """What checks found. `looked`: those that were asked, in order; `why`: by the number of a check why it was skipped.
+    `of_learning`: codes of those that looked at what the trial's network learned."""
 
     found: list[Finding] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)
-    looked: list[str] = field(default_factory=list)
+    looked: list[Check] = field(default_factory=list)
+    why: dict[int, tuple[Check, str]] = field(default_factory=dict)
     of_learning: set[tuple[str, ...]] = field(default_factory=set)
 
     @property
@@ -143,19 +143,28 @@ class _Answers:
         """Whether there is more than notes."""
         return any(finding.severity != "note" for finding in self.found)
 
+    @property
+    def looked_at(self) -> tuple[str, ...]:
+        """The codes of the checks that were asked."""
+        return tuple(dict.fromkeys(code for check in self.looked for code in check.codes))
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """By code why a check was not."""
+        return {code: why for check, why in self.why.values() for code in check.codes}
+
     def ask(self, check: Check, evidence: Evidence) -> None:
         """Ask a check; what it finds takes the place of what it found before."""
         if not check.quick and (cause := cause_of_all(check.codes, self.found)):
-            self.skipped |= dict.fromkeys(check.codes, f"it would follow from {cause}")
+            self._skip(check, f"it would follow from {cause}")
             return
         evidence.asked.clear()
         found = list[Finding]()
         try:
             evidence.clock.need(0.0)
             found += check.run(evidence)
-            self.looked += check.codes
-            for code in check.codes:
-                self.skipped.pop(code, None)
+            self.looked.append(check)
+            self.why.pop(id(check), None)
         except NoEvidence as reason:
             self._skip(check, str(reason))
         except StriateError:
@@ -170,9 +179,9 @@ class _Answers:
             self.of_learning.add(check.codes)
 
     def _skip(self, check: Check, why: str) -> None:
-        """A check that was skipped; what it had looked at before stays looked at."""
-        if not set(check.codes) <= set(self.looked):
-            self.skipped |= dict.fromkeys(check.codes, why)
+        """One that was asked before stays so."""
+        if not any(one is check for one in self.looked):
+            self.why[id(check)] = check, why
 
 
 def _unexplained(evidence: Evidence, found: list[Finding]) -> list[Finding]:
