@@ -78,3 +78,23 @@ def test_a_file_of_a_wrapper_that_is_loaded_after_training_is_named(line: str, r
     assert bool(told) is not right
     for finding in told:
         try_remedy(finding.remedy)
+
+
+@pytest.mark.parametrize(
+    ("lines", "right"),
+    [
+        ("best = Sequential()\nbest.load_state_dict({f'model.{k}': v for k, v in state.items()}, strict=False)", False),
+        ("state = {'net.' + k: v for k, v in state.items()}\nmodel.load_state_dict(state, strict=False)", False),
+        ("best = Sequential()\nbest.load_state_dict({k: v for k, v in state.items()}, strict=False)", True),
+        (
+            "best = Wrapped(model)\nbest.load_state_dict({f'model.{k}': v for k, v in state.items()}, strict=False)",
+            True,
+        ),
+        ("best = Sequential()\nbest.load_state_dict({f'model.{k}': v for k, v in state.items()})", True),
+    ],
+)
+def test_a_beginning_that_no_name_has_is_named(lines: str, right: bool) -> None:
+    model = perceptron()
+    source = ScriptSource({"train.py": ast.parse(lines)}, {"model": model}, ("train.py", 1, 1), 5)
+    told = list(CHECK.run(Evidence(make_setup(model, digits(), source=source), Clock(5.0))))
+    assert bool(told) is not right

@@ -9,6 +9,7 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
 from striate.records import Finding
 from striate.wording import several
 
@@ -67,15 +68,67 @@ def _after_training(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _both(evidence: Evidence) -> Iterator[Finding]:
-    found = list(_run(evidence))
-    yield from found or _after_training(evidence)
+    found = list(_run(evidence)) or list(_after_training(evidence))
+    yield from found or _put_before(evidence)
+
+
+def _put_before(evidence: Evidence) -> Iterator[Finding]:
+    """A beginning that is put before all names of what is loaded, `{f"model.{k}": v …}`, and that no name of a network
+    has that is known, or made of the class of the one that is trained."""
+    source = evidence.source
+    for site in source.calls("load_state_dict"):
+        lax = any(word.arg == "strict" and source.value(word.value) is False for word in site.node.keywords)
+        given = site.node.args[0] if site.node.args else None
+        if isinstance(given, ast.Name):
+            given = _last_value(source, site.node, given.id)
+        beginning = _beginning(given.key) if isinstance(given, ast.DictComp) else ""
+        owner = receiver_of(site.node)
+        model = source.value(owner)
+        if not isinstance(model, nn.Module):
+            made = None if owner is None else _last_value(source, site.node, ast.unparse(owner))
+            model = evidence.setup.model
+            if made is None or called(made) != type(model).__name__:
+                continue
+        if not lax or not beginning or any(name.startswith(beginning) for name in model.state_dict()):
+            continue
+        yield Finding(
+            code="model.weights-not-loaded",
+            severity="error",
+            where=site.where,
+            measured=f"`{site.text}` lets names differ, all that it is given begin with {beginning!r}, and no name of "
+            f"{type(model).__name__} does",
+            threshold=CHECK.threshold,
+            why="None of them is taken, in silence: what is used from there on has other weights.",
+            remedy="leave out `strict=False`, so that it says what is missing, and the names as they were saved",
+        )
+        return
+
+
+def _last_value(source: ScriptSource, node: ast.AST, name: str) -> ast.expr | None:
+    """What a name was given last in the same function before a node."""
+    assigned = (part for part in ast.walk(source.scope_of(node)) if isinstance(part, ast.Assign))
+    values = [
+        part.value
+        for part in assigned
+        if part.lineno < getattr(node, "lineno", 0) and any(ast.unparse(target) == name for target in part.targets)
+    ]
+    return values[-1] if values else None
+
+
+def _beginning(key: ast.expr) -> str:
+    """The constant that a name begins with: `f"model.{k}"`, `"model." + k`."""
+    first = key.values[0] if isinstance(key, ast.JoinedStr) and key.values else None
+    if isinstance(key, ast.BinOp) and isinstance(key.op, ast.Add):
+        first = key.left
+    return first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else ""
 
 
 CHECK = Check(
     codes=("model.weights-not-loaded",),
     question="Did the network take the weights that were read for it?",
     threshold=f"at most {_TAKEN:.0%} of the tensors given have a name that the network has; of what is loaded after "
-    "training, all names begin with `module.`, and nothing takes that off",
+    "training, all names begin with `module.`, and nothing takes that off, or get a "
+    "beginning that no name of the network has",
     run=_both,
     of_source=True,
     explains="fit.*",
