@@ -95,9 +95,11 @@ def _never_there(evidence: Evidence) -> Finding | None:
         return None
     given, now = (max(float(group.get(key, 0.0)) for group in optimizer.param_groups) for key in ("initial_lr", "lr"))
     for scheduler in held_schedules(source):
-        often = {site.often for site in source.calls("step") if source.value(_owner(site.node)) is scheduler}
+        often = {
+            site.often for site in source.calls("step") if _is_or_holds(source.value(_owner(site.node)), scheduler)
+        }
         rates = list(rates_of(scheduler, source.epochs or 0)) if often == {"epoch"} else []
-        if scheduler.optimizer is not optimizer or len(rates) < (source.epochs or 0):
+        if not _is_or_holds(optimizer, scheduler.optimizer) or len(rates) < (source.epochs or 0):
             continue
         if max(now, *rates) > NEVER * given or rates[-1] <= now:
             continue
@@ -115,6 +117,11 @@ def _never_there(evidence: Evidence) -> Finding | None:
             ),
         )
     return None
+
+
+def _is_or_holds(thing: object, wanted: object) -> bool:
+    """Whether it is what is wanted, or wraps it, as Accelerate does."""
+    return thing is wanted or any(part is wanted for part in getattr(thing, "__dict__", {}).values())
 
 
 def _owner(node: ast.Call) -> ast.expr | None:
