@@ -116,9 +116,9 @@ _ONCE = frozenset({"fit.overfit"})
 def _is_asked(check: Check, evidence: Evidence, quick: bool, without: frozenset[str]) -> bool:
     if check.of_rewards and not learns_from_rewards(evidence):
         return False
-    return not ((quick and not check.quick) or (check.of_source and evidence.setup.source is None)) and not (
-        without.issuperset(check.codes)
-    )
+    if (quick and not check.quick) or (check.of_source and evidence.setup.source is None):
+        return False
+    return not without.issuperset(check.codes)
 
 
 def _longer(evidence: Evidence) -> bool:

@@ -23,7 +23,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         owner = receiver_of(site.node)
         if owner is None or not site.node.args or any(name in ast.unparse(owner).lower() for name in _PICTURES):
             continue
-        words = _words(site.node.args[0])
+        words = _words(ast.unparse(site.node.args[0]))
         parts = _parts(source, site)
         if (words & _OTHERS and not words & _TRAINING) or parts:
             yield Finding(
@@ -50,20 +50,14 @@ def _parts(source: ScriptSource, site: Site) -> str:
             over = over.func.value  # `.items()`
         values = source.value(over)
         names = [name for name in values if isinstance(name, str)] if isinstance(values, dict | list | tuple) else []
-        words = [set(re.findall(r"[a-z]+", name.lower())) for name in names]
+        words = [_words(name) for name in names]
         if any(word & _TRAINING for word in words) and any(word & _OTHERS for word in words):
             return "each of " + ", ".join(names)
     return ""
 
 
-def _words(node: ast.expr) -> set[str]:
-    return {
-        word
-        for part in ast.walk(node)
-        for name in (getattr(part, "id", ""), getattr(part, "attr", ""), getattr(part, "value", ""))
-        if isinstance(name, str)
-        for word in re.findall(r"[a-z]+", name.lower())
-    }
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"[a-z]+", text.lower()))
 
 
 FITTED_ANEW = Check(

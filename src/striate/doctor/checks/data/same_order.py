@@ -86,7 +86,7 @@ def _of_others(sampler: DistributedSampler[Any], processes: int) -> Finding:
         f"{len(sampler):,} of {all_of_them}; {several(processes, 'process', 'processes')} "
         f"{'is' if processes == 1 else 'are'} running",
         threshold=SAME_ORDER.threshold,
-        why="The samples of the other processes are drawn by nobody.",
+        why="The samples of the other processes are never drawn.",
         remedy="`DistributedSampler(data)` without numbers asks how many processes there are, or "
         "`DataLoader(data, batch_size, shuffle=True)` in one process",
     )

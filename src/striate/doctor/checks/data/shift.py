@@ -96,20 +96,20 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
             evidence.pictures["data.shift"] = drawn
         yield _told(_compared(known, x) + words, "error" if fixed - own >= 2 * GAIN else "warning", known, x)
         return
-    yield from _by_loss(evidence, known, x)
+    yield from _by_loss(evidence, known, x, tokens)
 
 
 def _columns_apart(evidence: Evidence) -> Finding | None:
     """A column of a table, whether it is all that the network is given or not, whose mean in validation lies far beyond
     all that training has."""
     train, val = evidence.train.raw, evidence.val.raw
-    for path, _ in leaves(train[0]):
+    for path in (path for path, _ in leaves(train[0]) if path != evidence.samples.y_path):
         parts = [[leaf(batch, path) for batch in batches] for batches in (train, val)]
         tables = [
             [t.detach().cpu() for t in part if t is not None and t.ndim == 2 and t.is_floating_point()]
             for part in parts
         ]
-        if path == evidence.samples.y_path or any(len(t) != len(p) for t, p in zip(tables, parts, strict=True)):
+        if any(len(t) != len(p) for t, p in zip(tables, parts, strict=True)):
             continue
         if len({t.shape[1] for table in tables for t in table}) != 1:
             continue
@@ -151,11 +151,11 @@ def _unexplained(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> li
     return found
 
 
-def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Iterable[Finding]:
+def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: str) -> Iterable[Finding]:
     """Where predictions are not right or wrong, or the trial was too short for right ones: scales far apart, and a
     loss of validation that falls to that of training once they are put right."""
     own, val = evidence.after.loss, evidence.after_val.loss
-    path, tokens = evidence.val_samples.x_path, _tokens_apart(known, x)
+    path = evidence.val_samples.x_path
     if tokens and val > LOSS * own > 0:
         words = f"the loss is {own:.3g} for training and {val:.3g} for validation"
         yield _told(f"{tokens}; {words}", "error", known, x)

@@ -243,8 +243,8 @@ def _never_reset(source: ScriptSource) -> tuple[str, int] | None:
             if not {"reset", "update"} <= methods or not methods & {"compute", "result", "avg", "value"}:
                 continue
             resets = [site for site in source.calls("reset") if owner not in source.around(site.node)]
-            made = [site for site in source.calls(owner.name) if site.often == "once"]
-            if not resets and made and len(made) == len(source.calls(owner.name)):
+            made = source.calls(owner.name)
+            if not resets and made and all(site.often == "once" for site in made):
                 assigned = source.parent(made[0].node)
                 name = ast.unparse(assigned.targets[0]) if isinstance(assigned, ast.Assign) else owner.name
                 return name, made[0].node.lineno

@@ -61,11 +61,11 @@ def _without_gradient(evidence: Evidence) -> Iterator[Finding]:
         return
     lost = [int(kind) for kind in kinds if kind >= 0 and not known[targets == kind].any()]
     lost = [kind for kind in lost if int((targets == kind).sum()) >= max(_LEAST, _FEWEST * len(targets))]
-    lost = [kind for kind in lost if not _is_unknown(evidence, kind)] if len(lost) > 1 else lost
+    lost = [kind for kind in lost if not _is_unknown(evidence, kind)]
     rest = known[~torch.isin(targets, torch.tensor(lost, dtype=targets.dtype))]
     if not lost or not len(rest) or float(rest.float().mean()) < _COUNTED:
         return
-    if any(_is_padding(evidence, counted.targets[0], kind) for kind in lost) or _is_unknown(evidence, max(lost)):
+    if any(_is_padding(evidence, counted.targets[0], kind) for kind in lost):
         return
     share = float(torch.isin(targets, torch.tensor(lost, dtype=targets.dtype)).float().mean())
     signed = len(kinds) == 2 and lost == [0]

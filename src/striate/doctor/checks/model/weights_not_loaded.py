@@ -9,7 +9,7 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, Site, called, receiver_of
 from striate.records import Finding
 from striate.wording import several
 
@@ -49,10 +49,8 @@ def _after_training(evidence: Evidence) -> Iterator[Finding]:
         return  # it is taken off
     if any(isinstance(node, ast.Attribute) and ast.unparse(node).endswith(".module.state_dict") for node in nodes):
         return
-    for site in source.calls("load_state_dict"):
-        lax = any(word.arg == "strict" and source.value(word.value) is False for word in site.node.keywords)
-        receiver = site.node.func.value if isinstance(site.node.func, ast.Attribute) else None
-        if not lax or isinstance(source.value(receiver), nn.Module):
+    for site in _lax_loads(source):
+        if isinstance(source.value(receiver_of(site.node)), nn.Module):
             continue
         yield Finding(
             code="model.weights-not-loaded",
@@ -76,8 +74,7 @@ def _put_before(evidence: Evidence) -> Iterator[Finding]:
     """A beginning that is put before all names of what is loaded, `{f"model.{k}": v …}`, and that no name of a network
     has that is known, or made of the class of the one that is trained."""
     source = evidence.source
-    for site in source.calls("load_state_dict"):
-        lax = any(word.arg == "strict" and source.value(word.value) is False for word in site.node.keywords)
+    for site in _lax_loads(source):
         given = site.node.args[0] if site.node.args else None
         if isinstance(given, ast.Name):
             given = _last_value(source, site.node, given.id)
@@ -89,7 +86,7 @@ def _put_before(evidence: Evidence) -> Iterator[Finding]:
             model = evidence.setup.model
             if made is None or called(made) != type(model).__name__:
                 continue
-        if not lax or not beginning or any(name.startswith(beginning) for name in model.state_dict()):
+        if not beginning or any(name.startswith(beginning) for name in model.state_dict()):
             continue
         yield Finding(
             code="model.weights-not-loaded",
@@ -102,6 +99,13 @@ def _put_before(evidence: Evidence) -> Iterator[Finding]:
             remedy="leave out `strict=False`, so that it says what is missing, and the names as they were saved",
         )
         return
+
+
+def _lax_loads(source: ScriptSource) -> Iterator[Site]:
+    """Calls of `load_state_dict` that let names differ."""
+    for site in source.calls("load_state_dict"):
+        if any(word.arg == "strict" and source.value(word.value) is False for word in site.node.keywords):
+            yield site
 
 
 def _last_value(source: ScriptSource, node: ast.AST, name: str) -> ast.expr | None:

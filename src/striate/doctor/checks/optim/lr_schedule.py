@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import math
 from collections.abc import Iterator, Sequence
 
@@ -14,6 +13,7 @@ from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.progress import Progress, number
 from striate.doctor.evidence.rates import at_held_rates, rate_text, rates_are_users, rates_given, steps_an_epoch
+from striate.doctor.setup.script_source import receiver_of
 from striate.records import Finding, Remedy
 from striate.wording import several
 
@@ -96,7 +96,7 @@ def _never_there(evidence: Evidence) -> Finding | None:
     given, now = (max(float(group.get(key, 0.0)) for group in optimizer.param_groups) for key in ("initial_lr", "lr"))
     for scheduler in held_schedules(source):
         often = {
-            site.often for site in source.calls("step") if _is_or_holds(source.value(_owner(site.node)), scheduler)
+            site.often for site in source.calls("step") if _is_or_holds(source.value(receiver_of(site.node)), scheduler)
         }
         rates = list(rates_of(scheduler, source.epochs or 0)) if often == {"epoch"} else []
         if not _is_or_holds(optimizer, scheduler.optimizer) or len(rates) < (source.epochs or 0):
@@ -122,10 +122,6 @@ def _never_there(evidence: Evidence) -> Finding | None:
 def _is_or_holds(thing: object, wanted: object) -> bool:
     """Whether it is what is wanted, or wraps it, as Accelerate does."""
     return thing is wanted or any(part is wanted for part in getattr(thing, "__dict__", {}).values())
-
-
-def _owner(node: ast.Call) -> ast.expr | None:
-    return node.func.value if isinstance(node.func, ast.Attribute) else None
 
 
 def _ends_early(evidence: Evidence, shares: Sequence[float]) -> Finding | None:
