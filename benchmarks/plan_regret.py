@@ -5,8 +5,9 @@ Command: python benchmarks/plan_regret.py [--networks mnist-cnn resnet18 …] [-
 A run of one minute is prepared as `striate train` does it, with nothing kept from earlier runs; then all ways to
 compute that it could have taken (precision, layout, threads, plain) take turns, in steps of whole batches on copies of
 its network. `regret` is images/s of the choice over those of the best way; the best is named by the even turns, and
-both are measured in the odd ones, since the fastest of many is partly the luckiest. `cost` is the plan's share of the
-minute. The data are noise: how fast a step is does not depend on what images show.
+both are measured in the odd ones, since the fastest of many is partly the luckiest. Ways are compared within a turn,
+so that a moment in which the machine is busy counts for all of them, and the median of turns is told. `cost` is the
+plan's share of the minute. The data are noise: how fast a step is does not depend on what images show.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -25,7 +27,7 @@ from common.page import table
 from common.quick import quick_data
 from common.results import arguments, claim, parsed, write_result
 
-MINUTES, TURNS, SECONDS = 1.0, 8, 5.0
+MINUTES, TURNS, SECONDS, SLICE = 1.0, 48, 8.0, 0.03
 MEDIAN, WORST, PLAIN, COST = 0.97, 0.92, 0.97, 0.02
 NETWORKS = (
     ("perceptron", (1, 28, 28), (128, 512)),
@@ -77,11 +79,11 @@ def one_repeat(network: str, batch: int, data: str) -> dict[str, Any]:
         hopeless = [way for way in ways if about[way] > 3 * min(about.values()) and way not in (offers.plain, chosen)]
         for way in hopeless:
             rates.pop(way)
-        turns = max(4, min(TURNS, int(SECONDS / max(0.05 * len(rates), sum(about[way] for way in rates)))))
+        turns = max(4, min(TURNS, int(SECONDS / sum(max(SLICE, about[way]) for way in rates))))
         for turn in range(turns):
             order = list(rates) if turn % 2 else list(reversed(rates))
             for way in order:
-                rates[way].append(trials.seconds(way, count := max(1, int(0.05 / about[way]))) / count)
+                rates[way].append(trials.seconds(way, count := max(1, int(SLICE / about[way]))) / count)
     record = prepared.plan
     return {
         "chosen": chosen.name,
@@ -94,15 +96,18 @@ def one_repeat(network: str, batch: int, data: str) -> dict[str, Any]:
 
 def judged(found: dict[str, Any]) -> dict[str, Any]:
     """Regret of a repeat, and the best way."""
-    even = {way: statistics.median(seconds[::2]) for way, seconds in found["seconds"].items()}
-    odd = {way: statistics.median(seconds[1::2]) for way, seconds in found["seconds"].items()}
-    best = min(even, key=lambda way: even[way])
-    chosen, plain = found["chosen"], found["plain"]
+    seconds, chosen, plain = found["seconds"], found["chosen"], found["plain"]
+    best = min(seconds, key=lambda way: _times(seconds[way][::2], seconds[chosen][::2]))
     return found | {
         "best": best,
-        "regret": min(1.0, odd[best] / odd[chosen]),
-        "times_plain": odd[plain] / odd[chosen],
+        "regret": min(1.0, _times(seconds[best][1::2], seconds[chosen][1::2])),
+        "times_plain": _times(seconds[plain][1::2], seconds[chosen][1::2]),
     }
+
+
+def _times(some: Sequence[float], others: Sequence[float]) -> float:
+    """How many times as long some take, turn by turn."""
+    return statistics.median(one / other for one, other in zip(some, others, strict=True))
 
 
 def measured(network: str, shape: tuple[int, int, int], batch: int, repeats: int) -> dict[str, Any]:

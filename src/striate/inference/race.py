@@ -42,6 +42,12 @@ class Timing:
         return min(self.rounds)
 
     @property
+    def undisturbed(self) -> Timing:
+        """The fastest round alone: on quiet cores whatever makes a round slower passes, a neighbor on the same machine
+        most often."""
+        return Timing((self.fastest,))
+
+    @property
     def spread(self) -> float:
         """Half the interquartile range, as near as so few rounds tell: between the middle half of them. 0 for a single
         round."""

@@ -128,7 +128,7 @@ def _duel(work: Workload, request: ExecutionConfig, found: Probe, offers: Offers
     """Of two ways the faster: plain, and what is fastest nearly always. Nothing is kept, since a longer run looks at
     more."""
     search = Search(found.of_whole_batches, offers)
-    chosen = search.duel(next(iter(offers.likely()), offers.plain))
+    chosen = search.duel(next(iter(offers.likely()), offers.plain), load=now)
     if len(search.timings) < 2:
         return Planned(work.config.execution)
     search.remarks.append("nothing else was tried, since the run is short")

@@ -39,6 +39,7 @@ class Search:
     remarks: list[str] = field(default_factory=list)
     asides: list[str] = field(default_factory=list)
     no_time_to_compile: bool = False
+    quiet: bool = False
     _references: dict[int, Reference] = field(default_factory=dict)
     _few: Trials | None = None
 
@@ -46,8 +47,14 @@ class Search:
         """The chosen candidate, in about `seconds`; compiling, whose trial takes longer, only where the `remaining`
         seconds of the run suggest that it pays. On busy cores, or `thorough`ly, numbers of threads are compared
         also for long steps; `thorough`ly, all ends with these seconds. Raises what the plain network raises."""
+        self.quiet = not load.busy
         with allocator_policy(self.offers.allocator):  # type: ignore[arg-type]
-            return self._run(seconds, remaining, load, thorough)
+            best = self._run(seconds, remaining, load, thorough)
+        seems = min(self.timings, key=lambda one: self.timings[one].seconds)
+        if self.quiet and is_ahead(self.timings[seems], self.timings[best]):
+            told = (f"{one.name} {1e3 * self.timings[one].fastest:.3g} ms" for one in (best, seems))
+            self.asides.append(f"something else slowed the cores at times; of the fastest rounds: {', '.join(told)}")
+        return best
 
     def _run(self, seconds: float, remaining: float, load: Load, thorough: bool) -> Candidate:
         started = perf_counter()
@@ -59,7 +66,7 @@ class Search:
         if len(self.offers.threads) > 1 and (load.busy or fewer or thorough or self.timings[best].seconds < LONG_STEP):
             compared = [plain, *self.offers.with_threads(best)]
             self._compare(compared, _SHARES["threads"] * seconds)
-            best = choose({one: self.timings[one] for one in compared if one in self.timings})
+            best = self._fastest({one: self.timings[one] for one in compared if one in self.timings})
         left = self._left(best, remaining)
         if not self.offers.compiling_pays(left):
             if self.offers.compiles and thorough:
@@ -80,12 +87,13 @@ class Search:
             best, seconds - spent - needed if thorough else _SHARES["arithmetic"] * seconds, left
         )
 
-    def duel(self, rival: Candidate) -> Candidate:
+    def duel(self, rival: Candidate, *, load: Load) -> Candidate:
         """The faster of plain and `rival`, in a few steps; plain where it is refused or fails."""
+        self.quiet = not load.busy
         with allocator_policy(self.offers.allocator):  # type: ignore[arg-type]
             if self.accepts(rival):
                 self._compare([self.offers.plain, rival], 0.0, _LONG_ROUNDS)
-        return choose(self.timings) if self.timings else self.offers.plain
+        return self._fastest(self.timings) if self.timings else self.offers.plain
 
     def _arithmetic(self, seconds: float, thorough: bool) -> Candidate:
         """The fastest precision and layout. Where time is short, fp32 in other ways than the plain one is tried only
@@ -97,11 +105,18 @@ class Search:
         if thorough or not first or seconds > _ROOMY * self.probe.about:
             first = every
         self._compare([plain, *first], seconds)
-        best = choose(self.timings)
+        best = self._fastest(self.timings)
         if len(first) < len(every) and _BY_FAR * self.timings[best].seconds > self.timings[plain].seconds:
             self._compare([plain, *(one for one in every if one not in first)], seconds)
-            best = choose(self.timings)
+            best = self._fastest(self.timings)
         return best
+
+    def _fastest(self, timings: dict[Candidate, Timing]) -> Candidate:
+        return choose({one: self._compared(timing) for one, timing in timings.items()})
+
+    def _compared(self, timing: Timing) -> Timing:
+        """What of it is compared. Where others have the cores all the time, a fast round was a lucky one."""
+        return timing.undisturbed if self.quiet else timing
 
     def _not_compiled(self, needed: float, why: str) -> None:
         self.asides.append(f"compiling was not tried: it takes about {needed:.0f} s, and {why}")
@@ -157,13 +172,14 @@ class Search:
             if self.accepts(compiled):
                 self._compare([self.offers.plain, best, compiled], seconds)
             cost = perf_counter() - started
-            if compiled in self.timings and is_ahead(self.timings[compiled], self.timings[best]):
-                gain = 1 - self.timings[compiled].seconds / self.timings[best].seconds
+            timing, usual = self.timings.get(compiled), self.timings[best]
+            if timing and is_ahead(self._compared(timing), self._compared(usual)):
+                gain = 1 - self._compared(timing).seconds / self._compared(usual).seconds
                 if gain * left > cost:
                     best = compiled
                 else:
                     self.remarks.append(f"compile would need {cost:.0f} s to gain {100 * gain:.0f} %")
-            elif compiled in self.timings:
+            elif timing:
                 self.asides.append(f"{compiled.name}: no faster, after {cost:.0f} s of compiling and timing")
             self.probe.trials.forget(compiled)
         return best
@@ -181,11 +197,11 @@ class Search:
         for one in failed:
             self.timings.pop(one)
         if not whole:
-            return choose(self.timings)
+            return self._fastest(self.timings)
         told = ", ".join(f"{one.precision} {one.memory_format} {1e3 * whole[one].seconds:.0f} ms" for one in whole)
         self.asides.append(f"with all {several(batch, 'sample')} of a batch: {told}")
         # Of the same precision none is plainer in what it computes, and few rounds tell no small lead for certain.
-        precision = choose(whole).precision
+        precision = self._fastest(whole).precision
         return min((one for one in whole if one.precision == precision), key=lambda one: min(whole[one].rounds))
 
     def _measure_memory(self, timed: dict[Candidate, Timing]) -> None:
