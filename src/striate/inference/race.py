@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Container, Hashable, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 from time import perf_counter
 from typing import TypeVar
 
@@ -43,9 +43,9 @@ class Timing:
 
     @property
     def undisturbed(self) -> Timing:
-        """The fastest round alone: on quiet cores whatever makes a round slower passes, a neighbor on the same machine
-        most often."""
-        return Timing((self.fastest,))
+        """The mean of the faster half of the rounds: on quiet cores whatever makes a round slower passes, a neighbor on
+        the same machine most often."""
+        return Timing((fmean(sorted(self.rounds)[: math.ceil(len(self.rounds) / 2)]),))
 
     @property
     def spread(self) -> float:

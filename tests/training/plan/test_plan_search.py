@@ -388,3 +388,34 @@ def test_a_batch_that_does_not_fit_is_computed_in_parts(
     execution = replace(work.config.execution, device="cuda")
     found = fitting(replace(work, config=replace(work.config, execution=execution)), plain_of(work))
     assert found.config.execution.micro_batch == part
+
+
+@pytest.mark.parametrize(("load", "threads"), [(QUIET, 4), (BUSY, 1)])
+def test_on_quiet_cores_fewer_threads_are_not_taken_for_a_small_gain(
+    load: Load, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seconds(self: Trials, candidate: Candidate, count: int) -> float:
+        return count * 1e-3 * SPEED[candidate.precision] * (0.95 if candidate.threads == 1 else 1.0)
+
+    monkeypatch.setattr(Trials, "seconds", seconds)
+    found = plan_execution(workload(), OPEN, load=lambda: load)
+    assert (found.execution.precision, found.execution.threads) == ("bf16", threads)
+
+
+@pytest.mark.parametrize(("load", "precision"), [(QUIET, "bf16"), (BUSY, "fp32")])
+def test_on_quiet_cores_rounds_that_were_disturbed_do_not_count(
+    load: Load, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def seconds(self: Trials, candidate: Candidate, count: int) -> float:
+        calls.extend([count] if candidate.precision == "bf16" else [])
+        disturbed = candidate.precision == "bf16" and len(calls) % 5 < 3
+        return count * 1e-3 * (1.35 if disturbed else 0.8 if candidate.precision == "bf16" else 1.0)
+
+    monkeypatch.setattr(Trials, "seconds", seconds)
+    monkeypatch.setattr(offers, "has_maps", lambda _: False)
+    found = plan_execution(workload(), ExecutionConfig(threads=4), load=lambda: load)
+    assert found.execution.precision == precision
+    assert found.record is not None
+    assert load.busy != any("the faster half of rounds" in aside for aside in found.record.asides)

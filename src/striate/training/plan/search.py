@@ -23,6 +23,9 @@ _LONG_ROUNDS = 2  # of steps that are long: the machine disturbs them less
 _ROOMY = 20  # plain steps that fit into the time for the arithmetic: enough to try fp32 in other ways, too
 _BY_FAR = 1.6  # times as fast as plain: no other way to compute fp32 gains as much
 _CLOSE = 1.35  # times what the fastest takes: a part of a batch may put them in another order than the whole
+_FEWER_THREADS = 0.1
+"""What fewer threads have to gain on quiet cores. While a neighbor of a virtual machine takes a core they gain a few
+hundredths, for a second or more."""
 LONG_STEP = 0.03  # seconds: the threads of a longer one have enough to do
 _CHECKED = 32  # samples of a batch whose results are compared: more take longer and show no more
 
@@ -52,8 +55,10 @@ class Search:
             best = self._run(seconds, remaining, load, thorough)
         seems = min(self.timings, key=lambda one: self.timings[one].seconds)
         if self.quiet and is_ahead(self.timings[seems], self.timings[best]):
-            told = (f"{one.name} {1e3 * self.timings[one].fastest:.3g} ms" for one in (best, seems))
-            self.asides.append(f"something else slowed the cores at times; of the fastest rounds: {', '.join(told)}")
+            told = (f"{one.name} {1e3 * self._compared(self.timings[one]).seconds:.3g} ms" for one in (best, seems))
+            self.asides.append(
+                f"something else slowed the cores at times; in the faster half of rounds: {', '.join(told)}"
+            )
         return best
 
     def _run(self, seconds: float, remaining: float, load: Load, thorough: bool) -> Candidate:
@@ -66,7 +71,7 @@ class Search:
         if len(self.offers.threads) > 1 and (load.busy or fewer or thorough or self.timings[best].seconds < LONG_STEP):
             compared = [plain, *self.offers.with_threads(best)]
             self._compare(compared, _SHARES["threads"] * seconds)
-            best = self._fastest({one: self.timings[one] for one in compared if one in self.timings})
+            best = self._fastest({one: self.timings[one] for one in compared if self._worth_comparing(one, best)})
         left = self._left(best, remaining)
         if not self.offers.compiling_pays(left):
             if self.offers.compiles and thorough:
@@ -113,6 +118,13 @@ class Search:
 
     def _fastest(self, timings: dict[Candidate, Timing]) -> Candidate:
         return choose({one: self._compared(timing) for one, timing in timings.items()})
+
+    def _worth_comparing(self, other: Candidate, best: Candidate) -> bool:
+        """Whether it was timed and, with fewer threads on quiet cores, is faster by more than a neighbor explains."""
+        if other not in self.timings or not (self.quiet and other.threads < best.threads):
+            return other in self.timings
+        one, usual = self._compared(self.timings[other]), self._compared(self.timings[best])
+        return one.seconds < (1 - _FEWER_THREADS) * usual.seconds
 
     def _compared(self, timing: Timing) -> Timing:
         """What of it is compared. Where others have the cores all the time, a fast round was a lucky one."""
