@@ -164,9 +164,9 @@ def _halved(batch: int, most: float) -> int:
 
 
 def _seconds(trials: Trials, plain: Candidate) -> float:
-    """The faster of two steps after one that pays for allocation; of one where that took longer than a trial step."""
+    """The faster of two steps after one that pays for allocation; that one where it took longer than a trial step."""
     first = trials.seconds(plain, 1)
-    return min(trials.seconds(plain, 1) for _ in range(1 if first > LONGEST else 2))
+    return first if first > LONGEST else min(trials.seconds(plain, 1) for _ in range(2))
 
 
 def fitting(work: Workload, plain: Candidate) -> Workload:
