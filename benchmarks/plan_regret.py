@@ -95,10 +95,11 @@ def one_repeat(network: str, batch: int, data: str) -> dict[str, Any]:
 
 
 def judged(found: dict[str, Any]) -> dict[str, Any]:
-    """Regret of a repeat, and the best way."""
+    """Regret of a repeat, and the best way; of the seconds the median turn."""
     seconds, chosen, plain = found["seconds"], found["chosen"], found["plain"]
     best = min(seconds, key=lambda way: _times(seconds[way][::2], seconds[chosen][::2]))
     return found | {
+        "seconds": {way: statistics.median(turns) for way, turns in seconds.items()},
         "best": best,
         "regret": min(1.0, _times(seconds[best][1::2], seconds[chosen][1::2])),
         "times_plain": _times(seconds[plain][1::2], seconds[chosen][1::2]),
