@@ -15,7 +15,7 @@ from striate.tasks.classify.assess import average_figures
 def figures_of(confusion):
     """All figures of answers that this confusion matrix counts."""
     true, predicted = (np.repeat(places, confusion.ravel()) for places in np.indices(confusion.shape).reshape(2, -1))
-    return average_figures(true, np.eye(len(confusion), dtype=np.float32)[predicted], predicted, confusion)
+    return average_figures(true, np.eye(len(confusion), dtype=np.float32)[predicted], confusion)
 
 
 def counted(truth, predicted, classes):

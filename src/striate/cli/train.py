@@ -88,9 +88,9 @@ def _run(
     from striate.api import resume as resume_run
     from striate.api import train_config
     from striate.cli.output import stderr
+    from striate.cli.warm_up import prepare_to_draw
     from striate.machine.program_start import seconds_since_start
     from striate.machine.second_process import begin_second
-    from striate.report.warm_up import prepare_to_draw
     from striate.training.request import continued, merge_request, read_config
 
     begin_second(prepare_to_draw)

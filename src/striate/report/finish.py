@@ -51,6 +51,7 @@ from striate.training.measured import measured_part
 from striate.training.prepare import Prepared
 from striate.training.step_losses import read_step_losses
 from striate.training.trained import Trained, settled
+from striate.visualize.canvas import load_drawing
 from striate.visualize.inside.filters import FilterBank
 from striate.visualize.page_parts import Picture, Section
 
@@ -81,17 +82,17 @@ def finish_run(
         announce(fused)
     trained, data = prepared.trained(), prepared.data
     start, end = complete_signal(run, prepared)
-    curves = _curves(run, prepared)  # drawn while the splits are measured
+    # Drawn while the splits are measured.
+    signal, curves = later(draw_signal, run.plots, start, end, data.name), _curves(run, prepared)
     evaluations, offered = _evaluate(run, prepared, trained, announce)
     measured = evaluations[data.held_out]
     figures = later(assess_run, prepared.task, _without_samples(data), evaluations)
     samples = _sample_pictures(run, prepared, measured)
     filters = later(draw_first_filters, run.plots, _first_filters(prepared), data.name)
     codes = later(draw_codes, run.plots, find_codes(prepared))
-    signal = draw_signal(run.plots, start, end, data.name)  # here: neither process waits for the other
     ledger = observe(prepared.state.module, data.input_shape)
+    load_drawing()  # while the other process assesses
     assessment = figures.result()
-    said = later(of_task, prepared.task, measured, assessment, data.target_names)
     save_assessment(run, assessment, data, evaluations, announce)
     if lost := views_lost(measured.metrics, measured.n, prepared.task.metrics[0]):
         announce(lost)
@@ -107,7 +108,8 @@ def finish_run(
         *temperature_offer(run.path, prepared.task, evaluations["val"], assessment.temperature),
     ]
     metrics["findings"] = [finding.to_json() for finding in noticed]
-    pictures = [curves.result(), *samples.result(), signal]
+    said = of_task(prepared.task, measured, assessment, data.target_names)  # here: the other draws the samples
+    pictures = [curves.result(), *samples.result(), signal.result()]
     worth, drawn, sections = _comparisons(run, prepared, measured, metrics, announce, fused)
     pictures += (*drawn, *codes.result(), *filters.result())
     content = replace(
@@ -116,7 +118,7 @@ def finish_run(
         offers=metrics["offers"],
         signal=signal_table(start, end),
         assessment=assessment,
-        **said.result(),
+        **said,
     )
     content = replace(content, sections=(*sections, *content.sections))
     write_report(run.report, content)

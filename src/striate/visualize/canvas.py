@@ -32,6 +32,12 @@ TEXT, SMALL = 10.0, 8.5
 """Font sizes in points."""
 
 
+def load_drawing() -> None:
+    """Import what draws, which the first figure would do."""
+    import matplotlib.backends.backend_agg
+    import matplotlib.backends.backend_svg  # noqa: F401
+
+
 def new_figure(width: float, height: float) -> Figure:
     """An empty white figure of `width` × `height` inches that keeps its parts from overlapping."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -21,6 +21,7 @@ from striate.statistics.intervals import (
     wilson,
 )
 from striate.statistics.paired import LEVEL, mcnemar, p_text
+from striate.statistics.ranking import ranked_scores
 from striate.tasks.assessment import Gap
 from striate.tasks.baseline import BaselineComparison, called, samples_word
 from striate.tasks.classify.decision import DecisionRule, effect_of
@@ -29,6 +30,7 @@ from striate.tasks.classify.metrics import (
     ClassMetrics,
     ConfusedPair,
     RankCurve,
+    confusion_matrix,
     notable_predictions,
 )
 from striate.tasks.evaluation import ClassRow, Evaluation
@@ -40,14 +42,11 @@ TOPS = (2, 3, 5, 10)
 
 
 def average_figures(
-    truth: NDArray[np.int64],
-    probabilities: NDArray[np.float32],
-    predicted: NDArray[np.int64],
-    confusion: NDArray[np.int64],
+    truth: NDArray[np.int64], probabilities: NDArray[np.float32], confusion: NDArray[np.int64]
 ) -> dict[str, Estimate]:
     """The figures of a split by name, each from 0 to 1.
 
-    `truth` and `predicted` (N,), `probabilities` (N, K), `confusion` (K, K) with true classes as rows. Averages are
+    `truth` (N,), `probabilities` (N, K), `confusion` (K, K) with true classes as rows. Averages are
     over the classes that are there or were named; a precision or recall over nothing counts as 0 there, as in
     metrics.json. Balanced accuracy is the mean recall of the classes that are there. Intervals: Wilson's where
     samples are counted, of the effective number of samples for averages over classes.
@@ -64,11 +63,9 @@ def average_figures(
     figures["balanced_accuracy"] = Estimate(float(np.mean(right[there] / truly[there])), interval)
 
     counted = np.flatnonzero(truly + named)
-    from sklearn.metrics import precision_recall_fscore_support
-
-    rows = precision_recall_fscore_support(truth, predicted, labels=counted, zero_division=0)
-    precision, recall, f1 = (np.asarray(row, np.float64) for row in rows[:3])
     hits, of_counted = right[counted], confusion[np.ix_(counted, counted)]
+    precision, recall = (hits / np.maximum(counts[counted], 1) for counts in (named, truly))
+    f1 = 2 * hits / (truly + named)[counted]
     for kind, weights in (("macro", np.full(len(counted), 1 / len(counted))), ("weighted", truly[counted] / n)):
         intervals = {
             "precision": shares_interval(hits, named[counted], weights, named=True),
@@ -126,10 +123,8 @@ def _share(hits: int, n: int) -> Estimate:
 
 
 def _areas(positive: NDArray[np.bool_], scores: NDArray[np.float32]) -> tuple[Estimate, Estimate]:
-    n = int(positive.sum())
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
-    auc, precision = float(roc_auc_score(positive, scores)), float(average_precision_score(positive, scores))
+    n, ranked = int(positive.sum()), ranked_scores(positive, scores)
+    auc, precision = ranked.auc, ranked.average_precision
     return (
         Estimate(auc, auc_interval(auc, n, len(positive) - n)),
         Estimate(precision, average_precision_interval(precision, n)),
@@ -146,11 +141,8 @@ def rank_curves(
 
 
 def _curve(name: str, positive: NDArray[np.bool_], scores: NDArray[np.float32]) -> RankCurve:
-    from sklearn.metrics import precision_recall_curve, roc_curve
-
-    false_rate, true_rate, _ = roc_curve(positive, scores)
-    precision, recall, _ = precision_recall_curve(positive, scores)
-    return RankCurve(name, *_thinned(false_rate, true_rate), *_thinned(recall[::-1], precision[::-1]))
+    ranked = ranked_scores(positive, scores)
+    return RankCurve(name, *_thinned(*ranked.roc), *_thinned(*ranked.precision_recall))
 
 
 def _thinned(x: NDArray[Any], y: NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -193,7 +185,7 @@ def assess_classes(
     mistakes, unsure = notable_predictions(truth, probabilities, predicted, classes, evaluation.ids, facts.paths)
     return ClassificationMetrics(
         n=evaluation.n,
-        figures=average_figures(truth, probabilities, predicted, confusion),
+        figures=average_figures(truth, probabilities, confusion),
         classes=rows,
         confusion=tuple(map(tuple, confusion.tolist())) if len(classes) <= MATRIX else None,
         confused=confused_pairs(confusion, classes),
@@ -228,8 +220,7 @@ def table_of_classes(
     predicted: NDArray[np.int64], targets: NDArray[Any], classes: tuple[str, ...]
 ) -> tuple[NDArray[np.int64], tuple[ClassRow, ...]]:
     """The confusion matrix (true, predicted), and a row for each class, from class numbers (N,)."""
-    places = np.asarray(targets, np.int64) * len(classes) + predicted
-    confusion = np.bincount(places, minlength=len(classes) ** 2).reshape(len(classes), -1)
+    confusion = confusion_matrix(targets, predicted, len(classes))
     hits, counts, named = confusion.diagonal().tolist(), confusion.sum(1).tolist(), confusion.sum(0).tolist()
     rows = [
         ClassRow(name, n, _known(hit, said), _known(hit, n), _known(2 * hit, n + said), wilson(hit, n))

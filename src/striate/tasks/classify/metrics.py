@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,12 @@ _AVERAGES = {
     "top2": "top 2",
     "top3": "top 3",
 }
+
+
+def confusion_matrix(truth: NDArray[Any], predicted: NDArray[Any], classes: int) -> NDArray[np.int64]:
+    """(K, K) counts of class numbers (N,): rows are true classes, columns predictions."""
+    places = np.asarray(truth, np.int64) * classes + predicted
+    return np.bincount(places, minlength=classes**2).reshape(classes, classes)
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix
 
 from striate.data.drawn_inputs import SIDE as DRAWN_SIDE
 from striate.data.drawn_inputs import DrawnInputs
 from striate.statistics.estimate import Estimate, plain
-from striate.tasks.classify.metrics import ClassificationMetrics, runner_up
+from striate.tasks.classify.metrics import ClassificationMetrics, confusion_matrix, runner_up
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.show import (
     CHART_DPI,
@@ -281,7 +280,7 @@ def pooled_confusion(
     folder: Path, truth: NDArray[Any], said: NDArray[Any], classes: Sequence[str], title: str, of: str
 ) -> tuple[Picture, Table | None]:
     """`confusion.png` of the pooled predictions of a cross-validation, and its counts."""
-    counts = confusion_matrix(truth, said, labels=range(len(classes)))
+    counts = confusion_matrix(truth, said, len(classes))
     figure = confusion_figure(counts, classes, title=title)
     path = save_figure(figure, folder / "confusion.png", CHART_DPI)
     caption = f"{of}. A row a true class, a column what the fold that held it out predicted; numbers are samples."

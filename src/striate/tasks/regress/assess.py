@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 from striate.data.dataset import SampleFacts
 from striate.records import Interval
@@ -17,7 +16,7 @@ from striate.statistics.intervals import FEW, percentile_interval, resampled_mea
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.groups import FEWEST, sample_groups
 from striate.tasks.headline import Headline
-from striate.tasks.regress.metrics import NumberPrediction, RangeMetrics, RegressionMetrics, TargetMetrics
+from striate.tasks.regress.metrics import NumberPrediction, RangeMetrics, RegressionMetrics, TargetMetrics, r_squared
 from striate.wording import several
 
 RANGES, _RANGE = 5, 25
@@ -32,7 +31,7 @@ def overall_figures(truth: NDArray[np.float64], predictions: NDArray[np.float64]
     errors, varied = predictions - truth, truth.min(0) < truth.max(0)
     columns = np.stack([(errors**2).mean(1), np.abs(errors).mean(1)], 1)
     rmse, mae = _root_mean(columns[:, 0]), _mean(columns[:, 1], np.abs(errors).mean())
-    r2 = float(r2_score(truth[:, varied], predictions[:, varied])) if varied.any() else None
+    r2 = r_squared(truth, predictions)
     draws = [_r2_draws(truth[:, t], predictions[:, t]) for t in np.flatnonzero(varied)]
     interval = percentile_interval(np.mean(draws, 0)) if r2 is not None and len(truth) >= FEW else None
     return {"rmse": rmse, "mae": mae, "r2": Estimate(r2, interval)}
@@ -42,12 +41,11 @@ def number_figures(truth: NDArray[np.float64], predictions: NDArray[np.float64])
     """`rmse`, `mae`, `bias` (mean of predicted minus true) and `r2` of (N,) numbers; `r2` is None where all true values
     are equal. Intervals by bootstrap, none for fewer than 20 samples."""
     errors = predictions - truth
-    varied = bool(truth.min() < truth.max())
-    r2 = float(r2_score(truth, predictions)) if varied else None
-    interval = percentile_interval(_r2_draws(truth, predictions)) if varied and len(truth) >= FEW else None
+    r2 = r_squared(truth, predictions)
+    interval = percentile_interval(_r2_draws(truth, predictions)) if r2 is not None and len(truth) >= FEW else None
     return {
-        "rmse": Estimate(float(root_mean_squared_error(truth, predictions)), _root_mean(errors**2).interval),
-        "mae": _mean(np.abs(errors), float(mean_absolute_error(truth, predictions))),
+        "rmse": _root_mean(errors**2),
+        "mae": _mean(np.abs(errors), float(np.abs(errors).mean())),
         "bias": _mean(errors, float(errors.mean())),
         "r2": Estimate(r2, interval),
     }

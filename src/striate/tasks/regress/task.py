@@ -22,7 +22,7 @@ from striate.tasks.config import TaskConfig
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.headline import Rows
 from striate.tasks.outputs import constants
-from striate.tasks.regress.metrics import METRICS, RegressionMetrics
+from striate.tasks.regress.metrics import METRICS, RegressionMetrics, r_squared
 from striate.tasks.task import Diagnosed, Explained, Task
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import number, several
@@ -122,14 +122,12 @@ class Regress(Task):
         """`rmse` and `mae` in the units of the data, over all samples and numbers together, and `r2`, averaged over
         the numbers that vary (1 is perfect, 0 what always naming the mean reaches; None where none varies, as of one
         sample)."""
-        from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
-
         predicted, truth = decoded.double().cpu().numpy(), targets.double().cpu().numpy()
-        varied = truth.min(0) < truth.max(0)
+        errors = predicted - truth
         return {
-            "rmse": float(mean_squared_error(truth, predicted)) ** 0.5,
-            "mae": float(mean_absolute_error(truth, predicted)),
-            "r2": float(r2_score(truth[:, varied], predicted[:, varied])) if varied.any() else None,
+            "rmse": float((errors**2).mean()) ** 0.5,
+            "mae": float(np.abs(errors).mean()),
+            "r2": r_squared(truth, predicted),
         }
 
     def describe(self, decoded: torch.Tensor) -> dict[str, Any]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from importlib import import_module
 from io import BytesIO
 
-from striate.visualize.canvas import new_figure, print_figure
+from striate.visualize.canvas import load_drawing, new_figure, print_figure
 from striate.visualize.charts import chart
+
+_LOADED = ("scipy.optimize", "scipy.stats", "striate.report.finish", "striate.tasks.classify.show")
 
 
 def prepare_to_draw() -> None:
-    """Import what assessments and pictures of a classification need, and draw a picture of nothing."""
-    for module in ("scipy.optimize", "sklearn.metrics", "striate.tasks.classify.show"):
+    """Import what the end of a training and pictures of a classification need, and draw a picture of nothing."""
+    load_drawing()
+    for module in _LOADED:
         import_module(module)
     chart(lambda axes: axes.plot([1, 2], [1, 2], label="line"), "a line")
     figure = new_figure(2, 2)
