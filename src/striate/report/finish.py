@@ -82,13 +82,13 @@ def finish_run(
         announce(fused)
     trained, data = prepared.trained(), prepared.data
     start, end = complete_signal(run, prepared)
-    # Drawn while the splits are measured.
-    signal, curves = later(draw_signal, run.plots, start, end, data.name), _curves(run, prepared)
+    signal = later(draw_signal, run.plots, start, end, data.name)  # drawn while the splits are measured
     evaluations, offered = _evaluate(run, prepared, trained, announce)
     measured = evaluations[data.held_out]
     figures = later(assess_run, prepared.task, _without_samples(data), evaluations)
     samples = _sample_pictures(run, prepared, measured)
     filters = later(draw_first_filters, run.plots, _first_filters(prepared), data.name)
+    curves = _curves(run, prepared)
     codes = later(draw_codes, run.plots, find_codes(prepared))
     ledger = observe(prepared.state.module, data.input_shape)
     load_drawing()  # while the other process assesses
