@@ -79,6 +79,16 @@ def plan_execution(
             )
 
 
+def _expected(work: Workload, step: float) -> float:
+    """Seconds of the run, whose plain step takes `step`."""
+    return work.seconds if work.seconds is not None else (work.steps or 0) * step
+
+
+def _too_long(work: Workload, step: float, spent: float = 0.0) -> bool:
+    """Whether plain steps take so long that comparing a few would take more than its share of the run."""
+    return step > LONG_STEP and spent + _FEWEST_STEPS * step > _SHARE * _expected(work, step)
+
+
 def _first_of(text: str) -> str:
     return text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + "…"
 
@@ -97,8 +107,9 @@ def _plan(
         return Planned(work.config.execution, None, f"{SHARED}; training runs as with --plan plain")
     work = fitting(work, offers.plain)
     usual = work.config.execution
-    found = probe(work, offers.plain, None if seconds is None else min(LONGEST, seconds / _TRIAL_STEPS))
-    expected = work.seconds if work.seconds is not None else (work.steps or 0) * found.whole
+    longest = None if seconds is None else min(LONGEST, seconds / _TRIAL_STEPS)
+    found = probe(work, offers.plain, longest, lambda whole: whole > LONGEST or _too_long(work, whole))
+    expected = _expected(work, found.whole)
     budget = budget_seconds(expected) if seconds is None else seconds
     if seconds is None and expected < _SHORTEST:
         return Planned(usual)
@@ -113,7 +124,7 @@ def _plan(
             short = _DUEL * expected > spent + _DUEL_STEPS * found.whole
             return _duel(work, request, found, offers, now, started) if short else Planned(usual)
         needed = _FEWEST_STEPS * found.whole
-        if found.whole > LONG_STEP and spent + needed > _SHARE * expected:
+        if _too_long(work, found.whole, spent):
             return _untimed(work, request, found, offers, now, started)
         budget = max(budget, spent + needed)
     search = Search(found if seconds is not None else found.of_whole_batches, offers)

@@ -70,7 +70,8 @@ class Search:
         fewer = plain.threads < max(self.offers.threads)  # busy when the run began, whatever they are now
         if len(self.offers.threads) > 1 and (load.busy or fewer or thorough or self.timings[best].seconds < LONG_STEP):
             compared = [plain, *self.offers.with_threads(best)]
-            self._compare(compared, _SHARES["threads"] * seconds)
+            rest = seconds - (perf_counter() - started)
+            self._compare(compared, max(0.0, min(_SHARES["threads"] * seconds, rest)))
             best = self._fastest({one: self.timings[one] for one in compared if self._worth_comparing(one, best)})
         left = self._left(best, remaining)
         if not self.offers.compiling_pays(left):

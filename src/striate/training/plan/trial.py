@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
@@ -112,8 +113,9 @@ class Trials:
         self._states.pop((candidate.memory_format, candidate.compile), None)
 
 
-_FIRST, _MORE = 8, 16  # samples: a batch of large images may take half a minute
+_FIRST, _MORE = 4, 16  # samples: a batch of large images may take half a minute
 LONGEST = 0.25  # seconds of a trial step
+_ONCE = 0.2  # seconds of a step that is long enough to be taken once
 _FEWEST = 8
 
 
@@ -135,9 +137,15 @@ class Probe:
         return Probe(self.trials.with_samples(self.batch), self.whole, self.whole, self.batch)
 
 
-def probe(work: Workload, plain: Candidate, longest: float | None = None) -> Probe:
-    """Take a few plain steps on a copy; a trial step is to take `longest` seconds at most, where that is given: without
-    it, longer steps are only estimated. Raises ModelError where there can be no copy, and what the network raises."""
+def probe(
+    work: Workload,
+    plain: Candidate,
+    longest: float | None = None,
+    too_long: Callable[[float], bool] = lambda whole: whole > LONGEST,
+) -> Probe:
+    """Take a few plain steps on a copy; a trial step is to take `longest` seconds at most, where that is given. Without
+    it an estimate is enough where a step of the whole batch is `too_long` to be tried. Raises ModelError where
+    there can be no copy, and what the network raises."""
     batch = min(work.config.batch or 1, len(work.train))
     trials = Trials(work, min(batch, _FIRST))
     about = _seconds(trials, plain)
@@ -147,7 +155,7 @@ def probe(work: Workload, plain: Candidate, longest: float | None = None) -> Pro
         trials = trials.with_samples(min(batch, _MORE))
         about = _seconds(trials, plain)
     whole = about * batch / trials.samples
-    if trials.samples == batch or (longest is None and whole > LONGEST):
+    if trials.samples == batch or (longest is None and too_long(whole)):
         return Probe(trials, about, whole, batch)
     samples = _halved(batch, trials.samples * (longest or LONGEST) / about)
     if samples != trials.samples:
@@ -164,9 +172,9 @@ def _halved(batch: int, most: float) -> int:
 
 
 def _seconds(trials: Trials, plain: Candidate) -> float:
-    """The faster of two steps after one that pays for allocation; that one where it took longer than a trial step."""
+    """The faster of two steps after one that pays for allocation; that one where it took long."""
     first = trials.seconds(plain, 1)
-    return first if first > LONGEST else min(trials.seconds(plain, 1) for _ in range(2))
+    return first if first > _ONCE else min(trials.seconds(plain, 1) for _ in range(2))
 
 
 def fitting(work: Workload, plain: Candidate) -> Workload:
