@@ -357,3 +357,13 @@ def test_batches_are_as_large_as_memory_is_spared() -> None:
     assert batch_size((3, 224, 224)) == 27
     assert batch_size((3, 4000, 4000)) == 8
     assert SHAPE == (3, 12, 12)
+
+
+def test_few_samples_are_predicted_in_the_precision_of_training_where_that_predicts_the_same(monkeypatch) -> None:
+    found = plan(network(), total=300, trained_in="bf16").plan
+    assert found.way == BF16
+    assert found.reason == "as it was trained: of 32 samples the predictions are those of fp32"
+    assert found.tried[0].agreement.samples == 32
+    assert plan(network(), total=300).plan.way.precision == "fp32"
+    monkeypatch.setattr("striate.inference.plan.MOST_MOVED", -1.0)
+    assert plan(network(), total=300, trained_in="bf16").plan.way.precision == "fp32"

@@ -20,6 +20,7 @@ from striate.errors import DataError, ModelError, UsageError
 from striate.inference.plan import Asked, InferencePlan
 from striate.inference.predictor import Predictor, batch_size, inference, plain_predictor
 from striate.machine.memory import in_halves
+from striate.machine.precision import Precision
 from striate.tasks.accumulator import Accumulator
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.outputs import as_arrays, joined, leaves, on_cpu
@@ -198,11 +199,13 @@ def plan_evaluation(
     batch: int | None = None,
     asked: Asked = "auto",
     written: InferencePlan | None = None,
+    trained_in: Precision | None = None,
 ) -> Predictor:
     """The trained network as it is best computed for all samples of `splits` together; predictions are compared with
     those of plain fp32 on samples of validation, evenly spread, so that test data choose nothing; without it of the
     largest split that the network was not trained on. `batch` as in `evaluate_trained`. `written`: how the run computed
-    its figures for these data, in which they are computed again."""
+    its figures for these data, in which they are computed again; `trained_in`: the precision of the training that has
+    just ended."""
     splits = splits if written is None else tuple(data.splits)  # for which it was chosen
     kept = [name for name in splits if name == "val"] or [name for name in splits if name != "train"] or ["train"]
     largest = max((data.splits[name] for name in kept), key=len)
@@ -212,4 +215,5 @@ def plan_evaluation(
         return largest.inputs[torch.arange(count) * len(largest) // max(1, count)]
 
     total = sum(len(data.splits[name]) for name in splits)
-    return trained.planned(spread, total, batch=batch, asked=asked, written=written, own=written is not None)
+    precision, own = trained_in or "fp32", written is not None
+    return trained.planned(spread, total, batch=batch, asked=asked, written=written, own=own, trained_in=precision)

@@ -22,6 +22,7 @@ from striate.exporting.given import given_of
 from striate.exporting.speed import as_file_input
 from striate.inference.plan import Asked, InferencePlan
 from striate.inference.predictor import Predictor, plain_predictor
+from striate.machine.precision import Precision
 from striate.models.weights.named import CONFIG, TENSORS, read_config
 from striate.models.weights.saved import check_content
 from striate.models.weights.weights_file import read_weights
@@ -70,9 +71,10 @@ class ExportedFile(Trained):
         asked: Asked = "auto",
         written: InferencePlan | None = None,
         own: bool = False,
+        trained_in: Precision = "fp32",
     ) -> Predictor:
         """As the file's runtime computes it."""
-        del sample, total, batch, asked, written, own
+        del sample, total, batch, asked, written, own, trained_in
         return plain_predictor(self.module, "an exported file is computed by its own runtime")
 
 

@@ -17,7 +17,7 @@ from striate.inference.plan import PLAIN, Backend, PredictionAgreement, Tried
 from striate.inference.race import AHEAD, race
 from striate.inference.torch_network import Network, prepare_torch
 from striate.machine.memory import ran_out
-from striate.machine.precision import bf16_on_cpu
+from striate.machine.precision import Precision, bf16_on_cpu
 from striate.models.preserved_state import has_forward_of_its_own, is_lazy
 
 
@@ -42,6 +42,12 @@ def backends_to_try(device: torch.device) -> tuple[Backend, ...]:
 def as_fine_as_fp32(device: torch.device) -> tuple[Backend, ...]:
     """Those of torch whose outputs differ from plain fp32 by the order of sums alone."""
     return tuple(way for way in backends_to_try(device) if way.engine == "torch" and way.precision == "fp32")
+
+
+def as_trained(device: torch.device, precision: Precision) -> tuple[Backend, ...]:
+    """Those of torch in the `precision` of a training, where that is less than fp32."""
+    ways = (way for way in backends_to_try(device) if way.engine == "torch" and way.precision == precision)
+    return () if precision == "fp32" else tuple(ways)
 
 
 def why_left_alone(module: nn.Module) -> str:
@@ -144,11 +150,24 @@ def _try(way: Backend, trial: Trial, plain: Network, best: Network) -> tuple[Tri
             return replace(found, refused=_SLOWER), None
         agreement = agreement_of(network, trial)
     except Exception as error:  # whatever a network of one's own, or a library that reads it, raises
-        if ran_out(error):
-            return Tried(way, refused="not enough memory"), None
-        return Tried(way, refused=f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"), None
+        return Tried(way, refused=_why_not(error)), None
     refused = agreement.fault(way.precision)
     return replace(found, agreement=agreement, refused=refused), None if refused else network
+
+
+def _why_not(error: Exception) -> str:
+    return "not enough memory" if ran_out(error) else f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+
+
+def compare_backend(way: Backend, trial: Trial) -> tuple[Tried, Network | None]:
+    """How far the predictions of a backend agree, and the network prepared for it where they do; nothing is timed."""
+    try:
+        network = prepare_backend(way, trial.module, trial.batches[0])
+        agreement = agreement_of(network, trial)
+    except Exception as error:  # whatever a network of one's own raises
+        return Tried(way, refused=_why_not(error)), None
+    refused = agreement.fault(way.precision)
+    return Tried(way, agreement=agreement, refused=refused), None if refused else network
 
 
 def prepare_backend(way: Backend, module: nn.Module, sample: torch.Tensor) -> Network:

@@ -16,7 +16,9 @@ from striate.inference.choose import (
     Trial,
     agreement_of,
     as_fine_as_fp32,
+    as_trained,
     choose_backend,
+    compare_backend,
     prepare_backend,
     why_left_alone,
 )
@@ -25,7 +27,7 @@ from striate.inference.plan import PLAIN, Asked, InferencePlan, Tried, plan_from
 from striate.inference.plan_key import machine_facts, network_digest
 from striate.inference.torch_network import Network
 from striate.machine.cache import read_plan, save_plan
-from striate.machine.precision import fp32_products
+from striate.machine.precision import Precision, fp32_products
 from striate.models.preserved_state import preserved
 from striate.wording import several
 
@@ -41,6 +43,8 @@ _MOST_NUMBERS = 2**26  # of inputs in the sample, in fp32: 256 MiB
 _BATCH_NUMBERS, _MOST_BATCH = 2**22, 512
 _TIMED, _TIMED_OF_FEW = 32, 8
 """Samples in the first look at how long the job takes; of jobs below `LEAST_TOTAL`, which the look is to pay for."""
+_CHECKED = 32
+"""Samples of such a job whose predictions are compared with plain fp32, in the precision of training."""
 
 Sample = Callable[[int], torch.Tensor]
 """Gives so many normalized inputs (n, *input_shape), or as many as can be read, from all over those to be
@@ -88,6 +92,7 @@ def plan_predictor(
     asked: Asked = "auto",
     written: InferencePlan | None = None,
     own: bool = False,
+    trained_in: Precision = "fp32",
 ) -> Predictor:
     """The network as it is best computed for `total` samples in batches of `batch`.
 
@@ -96,7 +101,8 @@ def plan_predictor(
 
     Plainly in fp32 where that is asked, where the job is short, or where nothing else is faster and gives the same
     predictions (`LEAST_EQUAL`, `MOST_MOVED`): at least 200 samples are predicted by both for it. Jobs of fewer than
-    1,000 samples are computed in fp32, plainly or by other kernels whose outputs are the same. The chosen backend is
+    1,000 samples are computed in the precision that the network was `trained_in`, where 32 of them are predicted as
+    by fp32; else in fp32, plainly or by other kernels whose outputs are the same. The chosen backend is
     cached for the same weights on the same machine, but not that its predictions are those of fp32: other data are
     compared again. The module is not changed; `sample` is called only for longer jobs. Raises UsageError for another
     word than `auto` and `plain`."""
@@ -120,7 +126,7 @@ def plan_predictor(
         if not isinstance(module(first[:1]), torch.Tensor):
             return plain_predictor(module, "the network gives more than one tensor")
         if total < LEAST_TOTAL:
-            return _of_few(module, task, first, total)
+            return _of_few(module, task, sample, first, total, trained_in)
         key = _key(module, task, first, batch)
         known = written if written is not None and written.tried else _read_cached(key | {"total": total})
         if known is None and (seconds := _plain_seconds(module, first, total)) < LEAST_SECONDS:
@@ -156,12 +162,22 @@ def _as_written(
     return Predictor(module, network, written)
 
 
-def _of_few(module: nn.Module, task: ReadsOutputs, first: torch.Tensor, total: int) -> Predictor:
-    """The fastest backend that is fp32 with other kernels, whose outputs for the `first` samples are those of plain
-    fp32 up to rounding; plainly where the job is short."""
+def _of_few(
+    module: nn.Module, task: ReadsOutputs, sample: Sample, first: torch.Tensor, total: int, trained_in: Precision
+) -> Predictor:
+    """The network as it was trained, if that predicts the same; else the fastest backend that is fp32 with other
+    kernels, whose outputs for the `first` samples are those of plain fp32 up to rounding; plainly where the job is
+    short."""
     if (seconds := _plain_seconds(module, first, total)) < LEAST_SECONDS:
         return plain_predictor(module, f"{seconds:.1f} s of work are too few to look for a faster backend")
     began = perf_counter()
+    for way in as_trained(first.device, trained_in):
+        inputs = sample(_CHECKED)
+        trial = Trial(module, task, [inputs], module(inputs), total, seconds)
+        tried, network = compare_backend(way, trial)
+        if network is not None:
+            reason = f"as it was trained: of {several(len(inputs), 'sample')} the predictions are those of fp32"
+            return Predictor(module, network, InferencePlan(way, reason, (tried,), perf_counter() - began))
     trial = Trial(module, task, [first], module(first), total, seconds)
     choice = choose_backend(trial, module, as_fine_as_fp32)
     reason = f"the fastest in fp32: {several(total, 'sample is', 'samples are')} too few to look for more"

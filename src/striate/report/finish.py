@@ -180,7 +180,9 @@ def _evaluate(
     execution, splits = prepared.config.execution, tuple(prepared.data.splits)
     data, batch = measured_part(prepared.data, prepared.config), measured_at_once(prepared.config)
     written = written_inference(run)
-    answering = plan_evaluation(trained, data, splits, batch=batch, asked=execution.plan, written=written)
+    answering = plan_evaluation(
+        trained, data, splits, batch=batch, asked=execution.plan, written=written, trained_in=execution.precision
+    )
     if answering.plan is not written:
         write_inference(run, answering.plan)
     if line := answering.plan.line():

@@ -24,6 +24,7 @@ from striate.inference.any_size import any_size
 from striate.inference.plan import Asked, InferencePlan
 from striate.inference.predictor import Predictor, batch_size, inference, plain_predictor, plan_predictor
 from striate.inference.tiles import Box, Reach, Tile, beside, reach_of, tiles
+from striate.machine.precision import Precision
 from striate.tasks.registry import task_from_state, task_to_state
 from striate.tasks.task import Task
 from striate.tasks.views import VIEW_COUNTS, Views, mean_over_views
@@ -120,9 +121,10 @@ class Trained:
         asked: Asked = "auto",
         written: InferencePlan | None = None,
         own: bool = False,
+        trained_in: Precision = "fp32",
     ) -> Predictor:
         """How `total` inputs are best predicted, of which `sample(n)` gives n raw ones (n, *input_shape), spread over
-        them; `written` and `own` as in `striate.inference.predictor`."""
+        them; `written`, `own` and `trained_in` as in `striate.inference.predictor`."""
         normalize = self.normalization.on(self.device, len(self.preparation.input_shape) + 1)
         return plan_predictor(
             self.module,
@@ -133,6 +135,7 @@ class Trained:
             asked=asked,
             written=written,
             own=own,
+            trained_in=trained_in,
         )
 
     def _predict_all(

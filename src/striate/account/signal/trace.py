@@ -21,7 +21,7 @@ from striate.observe.layer_calls import PRODUCT, LayerCall, layer_calls
 
 SAMPLES = 64
 """So many training samples at most: enough for a standard deviation, and no more than a training step costs."""
-_FEWEST, _POSITIONS = 16, 1 << 18  # samples; positions of all inputs together, so many as 64 images of 64 × 64 have
+_FEWEST, _POSITIONS = 8, 1 << 18  # samples; positions of all inputs together, so many as 64 images of 64 × 64 have
 SATURATED = 0.97
 """|tanh| beyond this: the slope is below 1 − 0.97² = 0.06. For sigmoid an output outside of 0.03 to 0.97."""
 
