@@ -19,6 +19,8 @@ from torch import nn
 from striate.doctor.checks.every import every_check
 from striate.doctor.script import training_loop
 from striate.doctor.script.library_loop import find_library_loop
+from striate.doctor.setup.replicas import make_replica
+from striate.doctor.setup.training_setup import make_setup
 from striate.errors import UsageError
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -172,6 +174,35 @@ def test_optimization_by_hand_is_stepped_by_the_module() -> None:
     batch = next(iter(loop.batches))
     losses = [float(loop.step(loop.model, batch, optimizer, None)) for _ in range(5)]
     assert losses[-1] < losses[0]
+
+
+class Attached(Module):
+    """As one that reads its trainer and logs; like Lightning's, its copies have no trainer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._trainer: Any = None
+
+    def __getstate__(self) -> Any:
+        return vars(self) | {"_trainer": None}
+
+    def training_step(self, batch: Any, _: int) -> torch.Tensor:
+        self.log("rate", 1.0)
+        return self._trainer.max_epochs * super().training_step(batch, 0)
+
+    def log(self, *_: Any) -> None:
+        raise AssertionError("a trial logs")
+
+
+def test_a_copy_of_a_module_has_its_trainer() -> None:
+    model = Attached()
+    owner = trainer(lightning_module=model)
+    model._trainer = owner
+    loop, _ = owner.fit()
+    twin = make_replica(make_setup(model, loop.batches, step=loop.step, optimizer=torch.optim.SGD(model.parameters())))
+    assert float(twin.step(twin.model, next(iter(loop.batches)), twin.optimizer, twin.loss)) > 3
+    assert twin.model._trainer is None
+    assert "log" not in vars(twin.model)
 
 
 def test_several_optimizers_by_hand_are_refused() -> None:

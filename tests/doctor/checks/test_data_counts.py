@@ -65,6 +65,16 @@ def test_one_or_two_blank_images_are_let_pass(blank: int) -> None:
     assert not asked(CONSTANT_IMAGES, perceptron(), (x, y))
 
 
+@pytest.mark.parametrize("faulty", [False, True])
+def test_a_blank_image_with_none_of_several_labels_is_right(faulty: bool) -> None:
+    x, y = pixels()
+    tags = nn.functional.one_hot(y % 10, 10).float()
+    x[::10] = 0.7
+    tags[1 if faulty else 0 :: 10] = 0
+    found = asked(CONSTANT_IMAGES, perceptron(), (x, tags), loss=nn.BCEWithLogitsLoss())
+    assert [finding.code for finding in found] == ["data.constant-images"] * faulty
+
+
 def test_rows_of_a_table_may_have_one_value() -> None:
     x, y = torch.zeros(60, 20), torch.arange(60) % 2
     assert not asked(CONSTANT_IMAGES, nn.Linear(20, 2), (x, y))

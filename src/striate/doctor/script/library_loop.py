@@ -7,7 +7,7 @@ import math
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -63,12 +63,19 @@ def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
     )
     each_step = [found.scheduler for found in schedules if found.often == "batch"]  # copied with the step
     every = [found.scheduler for found in schedules]
+    attached = _attaching(trainer)
+
+    def evaluate(model: Any, batches: Iterable[Any]) -> dict[str, Any]:
+        with attached(model):
+            return _logged_by_lightning(model, batches)
 
     def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Any:
         if by_hand:
-            return _stepped_by_hand(model, batch, optimizer, every)
+            with attached(model):
+                return _stepped_by_hand(model, batch, optimizer, every)
         optimizer.zero_grad()
-        given = model.training_step(batch, *[0] * (_arguments(model.training_step) > 1))
+        with attached(model):
+            given = model.training_step(batch, *[0] * (_arguments(model.training_step) > 1))
         value = given["loss"] if isinstance(given, Mapping) else given
         value.backward()
         if clip:
@@ -84,7 +91,7 @@ def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
         None if by_steps else int(trainer.max_epochs),
         schedules,
         (module.training_step, module.forward),
-        _logged_by_lightning if _is_own(module.validation_step) else None,
+        evaluate if _is_own(module.validation_step) else None,
         int(trainer.accumulate_grad_batches),
     )
     where = f"Lightning's Trainer ({type(module).__name__}.training_step)"
@@ -92,6 +99,31 @@ def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
     if val is None and trainer.datamodule is not None:
         val = _first_loader(trainer.datamodule.val_dataloader())
     return _loop(step, trainer.train_dataloader, where, module, library), val
+
+
+def _attaching(trainer: Any) -> Callable[[Any], AbstractContextManager[None]]:
+    """What gives a copy of a module its trainer, which the module's own way of copying leaves out, and lets it log
+    nothing. The user's step holds this function and not the trainer, which would be copied with it."""
+
+    @contextmanager
+    def attached(model: Any) -> Iterator[None]:
+        modules = [part for part in model.modules() if "_trainer" in vars(part)]
+        before = [vars(part)["_trainer"] for part in modules]
+        for part in modules:
+            vars(part).update(_trainer=trainer, log=_log_nothing, log_dict=_log_nothing)
+        try:
+            yield
+        finally:
+            for part, known in zip(modules, before, strict=True):
+                vars(part)["_trainer"] = known
+                vars(part).pop("log", None)
+                vars(part).pop("log_dict", None)
+
+    return attached
+
+
+def _log_nothing(*_: Any, **__: Any) -> None:
+    pass
 
 
 def _stepped_by_hand(model: Any, batch: Any, optimizer: Any, schedulers: list[Any]) -> torch.Tensor:

@@ -118,13 +118,13 @@ BARE = 0.96
 _SMALLEST = 16
 CONSTANT_IMAGES_THRESHOLD = (
     f"a warning from {WARN:.0%} and {FEWEST} samples: one or two blank ones are in many good sets; an error from "
-    f"{GRAVE:.0%}. Blank: a standard deviation below {FLAT:g} of the median one"
+    f"{GRAVE:.0%}. Blank: a standard deviation below {FLAT:g} of the median one, and targets that say of something"
 )
 
 
 def _find_constant_images(evidence: Evidence) -> Iterable[Finding]:
     for samples, _ in both_parts(evidence):
-        blank = blank_samples(samples)
+        blank = blank_samples(samples) & ~_said_to_be_empty(samples)
         count, total = int(blank.sum()), len(blank)
         if count < max(FEWEST, WARN * total):
             continue
@@ -162,6 +162,17 @@ def blank_samples(samples: Samples) -> torch.Tensor:
     level = torch.nan_to_num(x.double().flatten(1).abs().amax(1))
     # Rounding leaves a small deviation in a large constant.
     return deviation <= torch.maximum(torch.tensor(FLAT * typical).double(), 1e-7 * level)
+
+
+def _said_to_be_empty(samples: Samples) -> torch.Tensor:
+    """Which samples (N,) show nothing by their targets: none of several labels, a mask of nothing but background. Of
+    targets that are the inputs themselves none."""
+    x, y = samples.inputs, samples.y
+    if y is None or len(y) != len(x) or y.ndim < 2 or y[0].numel() < 2 or (y.shape == x.shape and torch.equal(y, x)):
+        return torch.zeros(len(x), dtype=torch.bool)
+    flat = y.flatten(1)
+    background = flat[:, :: max(1, flat.shape[1] // 256)].flatten().mode().values if y.ndim > 2 else 0
+    return (flat == background).all(1)
 
 
 def bare_samples(x: torch.Tensor) -> torch.Tensor:
