@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from asked import asked, digits, loop, perceptron
@@ -73,6 +75,25 @@ def test_a_blank_image_with_none_of_several_labels_is_right(faulty: bool) -> Non
     tags[1 if faulty else 0 :: 10] = 0
     found = asked(CONSTANT_IMAGES, perceptron(), (x, tags), loss=nn.BCEWithLogitsLoss())
     assert [finding.code for finding in found] == ["data.constant-images"] * faulty
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_targets_of_any_name_are_those_that_a_loss_asks_for(empty: bool) -> None:
+    x, y = pixels()
+    x[::10] = 0.7
+    tags = nn.functional.one_hot(y % 10, 10).float()
+    tags[0 if empty else 1 :: 10] = 0
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> torch.Tensor:
+        loss = nn.functional.binary_cross_entropy_with_logits(model(batch["pixels"]), batch["tags"])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    batches = [{"pixels": a, "tags": b} for a, b in zip(x.split(32), tags.split(32), strict=True)]
+    found = asked(CONSTANT_IMAGES, perceptron(), batches, step=step)
+    assert [finding.code for finding in found] == ["data.constant-images"] * (not empty)
 
 
 def test_rows_of_a_table_may_have_one_value() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -91,13 +91,22 @@ class Samples:
         return flat[:, 0].double()
 
 
-def training_samples(batches: Batches, first: StepTrace, classifies: bool, unlabeled: int | None = None) -> Samples:
-    """What is trained on; the watched step tells which of a batch's tensors go where."""
+def training_samples(
+    batches: Batches,
+    first: StepTrace,
+    classifies: bool,
+    unlabeled: int | None = None,
+    asked: Sequence[torch.Tensor] = (),
+) -> Samples:
+    """What is trained on; the watched step tells which of a batch's tensors go where, and where it calls no loss of
+    the setup and no name in a batch says which are the targets, what torch's losses are `asked` for."""
     batch = batches.raw[0]
     inputs, targets = (main_tensor(part) for part in parts(batch))
     arguments = [t for part in _listed(first.arguments) if (t := main_tensor(part)) is not None]
     x_path = _place(batch, arguments[0] if arguments else None) or _place(batch, inputs, same=True)
     y_path = _place(batch, first.loss_targets, last=True) or _place(batch, targets, same=True)
+    if first.loss_targets is None and targets is inputs and isinstance(batch, Mapping):
+        y_path = next((path for path in (_place(batch, target) for target in asked) if path and path != x_path), y_path)
     plain = None
     if first.loss_targets is not None:
         wanted = leaf(batch, y_path) if y_path is not None else None
