@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from striate.doctor.checks.data.label_numbers import LABEL_MAP
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
-from striate.doctor.checks.data.repeated_samples import LEAK
+from striate.doctor.checks.data.repeated_samples import DUPLICATES, LEAK
+from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
 from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
 from striate.doctor.checks.loss.wiring import BROADCAST
@@ -69,6 +70,45 @@ def test_short_sentences_are_said_twice(words: int, severity: str) -> None:
     found = told(LEAK, network, DataLoader(train, 32), val=DataLoader(val, 32))
     assert [finding.severity for finding in found] == [severity][: len(found)]
     assert found or severity == "note"
+
+
+@pytest.mark.parametrize(("different", "severity"), [(300, "note"), (100, "error")])
+def test_of_sentences_copies_are_a_note(different: int, severity: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    said = torch.randint(0, 50, (different, 12), generator=generator)
+    x = said[torch.randint(0, different, (400,), generator=generator)]
+    network = nn.Sequential(nn.Embedding(50, 4), nn.Flatten(), nn.Linear(48, 2))
+    found = told(DUPLICATES, network, DataLoader(TensorDataset(x, torch.arange(400) % 2), 50))
+    assert [finding.severity for finding in found] == [severity]
+
+
+class Forecast(nn.Module):
+    """What follows is what was, and a little more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.more = nn.Linear(8, 8)
+
+    def forward(self, past: Tensor) -> Tensor:
+        return past + self.more(past)
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_batch_of_named_tensors_has_no_targets_by_place(copied: bool) -> None:
+    x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+    rows = [(row, row.clone()) for row in x] if copied else [{"past": row, "future": row.roll(1)} for row in x]
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        past, future = batch if copied else (batch["past"], batch["future"])
+        optimizer.zero_grad()
+        value = functional.mse_loss(model(past), future)
+        value.backward()
+        optimizer.step()
+        return value
+
+    train: Any = DataLoader(rows, 16)  # type: ignore[arg-type]
+    found = told(TARGET_IN_INPUT, Forecast(), train, step=step, task="regress")
+    assert [finding.code for finding in found] == ["data.target-in-input"] * copied
 
 
 @pytest.mark.parametrize("zero", [False, True])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import copy
+import importlib
 import random
 from collections import deque
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import striate
 from quick import few_quick
 from striate.doctor.diagnose import examine_rewards
+from striate.doctor.setup.reward_code import is_environment
 from striate.doctor.setup.script_source import ScriptSource
 
 SCRIPT = """
@@ -171,3 +174,27 @@ def test_faults_in_batches_of_transitions_are_named() -> None:
     assert _diagnosed([(t, a, r, t, d) for s, a, r, t, d in rows]) == ["reward.off-by-one"]
     assert _diagnosed([(s, a, r * 0, t, d) for s, a, r, t, d in rows]) == ["reward.never-seen"]
     assert _diagnosed([(s, a, r * 1e4, t, d) for s, a, r, t, d in rows]) == ["reward.scale"]
+
+
+OWN = """
+class Grid:
+    def reset(self):
+        return 0, {}
+    def step(self, action):
+        return 0, 1.0, False, False, {}
+class Meter:
+    def reset(self):
+        self.sum = 0
+    def step(self, value):
+        self.sum += value
+"""
+
+
+def test_an_environment_of_ones_own_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_grid.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = importlib.import_module("own_grid")
+    assert is_environment(own.Grid())
+    assert not is_environment(own.Grid)
+    assert not is_environment(own.Meter())
+    assert not is_environment(DataLoader([1]))

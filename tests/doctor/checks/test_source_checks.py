@@ -24,7 +24,9 @@ from striate.doctor.checks.eval.modes import MODE
 from striate.doctor.checks.eval.predicted import THRESHOLD, WRONG_AXIS
 from striate.doctor.checks.fit.generalization import UNDERFIT
 from striate.doctor.checks.loss.class_weights import CLASS_WEIGHTS
+from striate.doctor.checks.model.detached_parameters import GRAPH_DETACHED
 from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
+from striate.doctor.checks.model.idle_parameters import FROZEN_PARAMETERS
 from striate.doctor.checks.optim.accumulation import CLEARED
 from striate.doctor.checks.optim.clip_order import CHECK as CLIP_ORDER
 from striate.doctor.checks.optim.scheduler_calls import CHECK as SCHEDULER_CALLS
@@ -189,6 +191,13 @@ def test_a_scheduler_is_stepped_as_its_lengths_are_meant(scheduler: Any, call: s
         text = SCRIPT.replace("    scheduler.step()\n", "").replace("update()\n", f"update()\n        {call}\n")
     assert list(found(text, values(scheduler), [SCHEDULER_CALLS])) == ["optim.scheduler-calls"]
     assert found(text, values(right), [SCHEDULER_CALLS]) == {}
+
+
+@pytest.mark.parametrize(("kept", "right"), [("score < best", True), ("score > best", False)])
+def test_a_score_may_be_one_that_falls(kept: str, right: bool) -> None:
+    text = SCRIPT.replace("accuracy > best_accuracy", kept).replace("scheduler.step()", "scheduler.step(score)")
+    names = values(lambda o: ReduceLROnPlateau(o, "min"))
+    assert (found(text, names, [SCHEDULER_CALLS]) == {}) is right
 
 
 def test_a_scheduler_stepped_before_the_optimizer_is_named() -> None:
@@ -475,3 +484,40 @@ def test_a_training_that_ends_before_it_is_done(epochs: int, faulty: bool) -> No
     with state_preserved(setup):
         said = list(UNDERFIT.run(Evidence(setup, Clock(120.0))))
     assert ["steps in all" in finding.measured for finding in said] == [True] * faulty
+
+
+@pytest.mark.parametrize(
+    ("line", "right"),
+    [
+        ("share = torch.distributions.Beta(alpha, alpha).sample().item()", True),
+        ("share = torch.distributions.Beta(alpha, alpha).sample()", True),
+        ("share = torch.distributions.Normal(outputs, 1.0).sample()", False),
+    ],
+)
+def test_a_draw_that_no_network_gave_needs_no_way_back(line: str, right: bool) -> None:
+    text = textwrap.dedent(f"""
+        def blend(outputs, alpha):
+            {line}
+            return share
+        for x, y in loader:
+            outputs = model(x)
+            share = blend(outputs, settings["mixup"])
+            optimizer.zero_grad()
+            criterion(outputs, y).backward()
+            optimizer.step()
+        """)
+    names = values() | {"settings": {"mixup": 0.2}}
+    assert (found(text, names, [GRAPH_DETACHED]) == {}) is right
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_second_network_with_an_optimizer_of_its_own_is_trained(held: bool) -> None:
+    text = textwrap.dedent("""
+        for x, y in loader:
+            outputs = other(model(x))
+            criterion(outputs, y).backward()
+            optimizer.step()
+        """)
+    names = values() | {"other": nn.Linear(10, 10)}
+    names["second"] = torch.optim.SGD((names["other"] if held else names["model"]).parameters(), lr=0.1)
+    assert (found(text, names, [FROZEN_PARAMETERS]) == {}) is held

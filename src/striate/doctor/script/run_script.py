@@ -9,7 +9,7 @@ import os
 import runpy
 import sys
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,7 +36,7 @@ from striate.doctor.script.training_loop import (
 )
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.loaded_weights import LoadedWeights, watched_loads
-from striate.doctor.setup.reached_objects import written_by_user
+from striate.doctor.setup.reached_objects import reached_values, written_by_user
 from striate.doctor.setup.reward_code import is_environment
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import make_setup
@@ -293,7 +293,7 @@ def _playing(frames: list[Any]) -> ScriptDiagnosis | None:
     for frame in reversed(frames):
         names |= frame.f_globals | frame.f_locals
     place = loop_around(frames)
-    if place is None or not any(is_environment(value) for value in _reached(names)):
+    if place is None or not any(is_environment(value) for value in reached_values(names)):
         return None
     source = ScriptSource(_trees(frames), names, place, None)
     where = f"{Path(place[0]).name}, line {place[1]}"
@@ -309,7 +309,7 @@ def _rivals(loop: TrainingLoop, source: ScriptSource | None) -> bool:
 
 
 def _optimizers(loop: TrainingLoop) -> list[Optimizer]:
-    return list({id(value): value for value in _reached(loop.names) if isinstance(value, Optimizer)}.values())
+    return list({id(value): value for value in reached_values(loop.names) if isinstance(value, Optimizer)}.values())
 
 
 def _source(loop: TrainingLoop, frames: list[Any], loads: tuple[LoadedWeights, ...]) -> ScriptSource | None:
@@ -350,7 +350,7 @@ def _model(catch: _Catch, loop: TrainingLoop, optimizer: Optimizer | None) -> nn
     whose parts are called one by one, where the script has one."""
     held = set() if optimizer is None else {id(p) for group in optimizer.param_groups for p in group["params"]}
     ran = [module for module, _ in catch.modules.values() if any(True for _ in module.parameters())]
-    named = [value for value in _reached(loop.names) if isinstance(value, nn.Module)]
+    named = [value for value in reached_values(loop.names) if isinstance(value, nn.Module)]
     within = {id(part) for value in named for part in value.modules()}
     ran = [module for module in ran if id(module) in within] or ran  # not that of a training before
 
@@ -372,14 +372,6 @@ def _model(catch: _Catch, loop: TrainingLoop, optimizer: Optimizer | None) -> nn
             "script", "no module ran before the first step", "a network that is an nn.Module", "class Net(nn.Module)"
         )
     return best
-
-
-def _reached(names: Mapping[str, Any]) -> Iterable[Any]:
-    """The user's values, and what their objects hold."""
-    for value in list(names.values()):
-        yield value
-        if hasattr(value, "__dict__") and type(value).__module__ == "__main__":
-            yield from vars(value).values()
 
 
 def _validation(loop: TrainingLoop, frames: list[Any]) -> Any:

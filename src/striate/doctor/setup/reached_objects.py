@@ -8,7 +8,7 @@ import sys
 import sysconfig
 import types
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,14 @@ def reached_objects(roots: Iterable[object]) -> list[object]:
         for part in _parts(thing):
             (data if isinstance(part, DATA) else near).append((part, depth + 1))
     return [thing for thing in found.values() if not isinstance(thing, _STATELESS)]
+
+
+def reached_values(names: Mapping[str, Any]) -> Iterable[Any]:
+    """The user's values, and what their objects hold."""
+    for value in list(names.values()):
+        yield value
+        if hasattr(value, "__dict__") and type(value).__module__ == "__main__":
+            yield from vars(value).values()
 
 
 def _parts(thing: object) -> Iterator[Any]:

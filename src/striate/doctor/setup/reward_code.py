@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
+import textwrap
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
+from striate.doctor.setup.reached_objects import written_by_user
 from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
 
 _DISCOUNT = re.compile(r"gamma|discount", re.IGNORECASE)
@@ -50,9 +54,24 @@ def _is_one(node: ast.expr) -> bool:
 
 
 def is_environment(value: Any) -> bool:
-    """Whether an object is an environment as gymnasium has them."""
+    """Whether an object is an environment as gymnasium has them, or one of the user's own that is stepped in the same
+    way: with an action, for an observation, a reward and an end."""
     spaces = ("action_space", "single_action_space")
-    return callable(getattr(value, "step", None)) and hasattr(value, "reset") and any(hasattr(value, s) for s in spaces)
+    if isinstance(value, type) or not (callable(getattr(value, "step", None)) and hasattr(value, "reset")):
+        return False
+    return any(hasattr(value, s) for s in spaces) or _steps_like_one(value.step)
+
+
+def _steps_like_one(step: Any) -> bool:
+    """Whether a method of the user's own takes an action, and returns three to five things at once."""
+    code = getattr(step, "__code__", None)
+    if code is None or not written_by_user(step.__module__) or code.co_argcount != 2:
+        return False
+    with suppress(OSError, SyntaxError):  # a source that is not there
+        for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(step)))):
+            if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
+                return 3 <= len(node.value.elts) <= 5
+    return False
 
 
 def environment_steps(source: ScriptSource) -> list[tuple[ast.Call, str]]:

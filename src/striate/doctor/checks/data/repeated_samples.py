@@ -34,8 +34,8 @@ DUPLICATES_SHARE, DUPLICATES_GRAVE, DUPLICATES_FEWEST = 0.2, 0.5, 10
 _MOST = 2000
 _SECONDS = 0.3
 DUPLICATES_THRESHOLD = (
-    f"a warning where {DUPLICATES_SHARE:.0%} of the samples are copies, an error from {DUPLICATES_GRAVE:.0%}; of "
-    "tables, whose rows "
+    f"a warning where {DUPLICATES_SHARE:.0%} of the samples are copies (a note of token sequences, since short "
+    f"sentences are said twice), an error from {DUPLICATES_GRAVE:.0%}; of tables, whose rows "
     "may agree by chance, beyond three times chance; what a sampler draws again on purpose does not count, "
     "nor as many copies as drawing with replacement leaves"
 )
@@ -70,7 +70,7 @@ def _find_duplicates(evidence: Evidence) -> Iterable[Finding]:
     distinct = len(first.unique())
     yield Finding(
         code="data.duplicates",
-        severity="error" if share >= DUPLICATES_GRAVE else "warning",
+        severity="error" if share >= DUPLICATES_GRAVE else "note" if _of_whole_numbers(x) else "warning",
         where=where,
         measured=f"{len(x) - distinct:,} of {several(len(x), 'sample')} are copies of others: {distinct:,} different "
         f"ones, the commonest {int(counts.max()):,} times",
@@ -188,10 +188,15 @@ def _find_leak(evidence: Evidence) -> Iterable[Finding]:
 def _of_short_texts(known: torch.Tensor, share: float) -> bool:
     """Whether samples are sequences of whole numbers, as of words, that training repeats at least half as often: short
     sentences are said twice."""
-    whole = not known.is_floating_point() or bool((known == known.round()).all())
     first = copies_in(known)
     repeated = float((torch.bincount(first)[first] > 1).double().mean())
-    return whole and known.ndim == 2 and not is_grid(known) and repeated > share / 2
+    return _of_whole_numbers(known) and repeated > share / 2
+
+
+def _of_whole_numbers(x: torch.Tensor) -> bool:
+    """Whether samples are sequences of whole numbers, as of words."""
+    whole = not x.is_floating_point() or bool((x == x.round()).all())
+    return whole and x.ndim == 2 and not is_grid(x)
 
 
 def _least_share(x: torch.Tensor, known: torch.Tensor) -> float:

@@ -11,7 +11,7 @@ from striate.doctor.evidence.call_graph import INPUT
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.token_targets import by_position, class_losses, token_inputs
-from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.records import Finding
 from striate.wording import several
 
@@ -54,8 +54,8 @@ def _given(evidence: Evidence, tokens: torch.Tensor) -> bool:
     """Whether the network gets these tokens, and no other sequence beside them, as a decoder does."""
     found = [
         tensor.detach().cpu()
-        for tensor in evidence.first.arguments
-        if isinstance(tensor, torch.Tensor) and tensor.ndim == 2 and not tensor.is_floating_point()
+        for _, tensor in leaves(list(evidence.first.arguments))
+        if tensor.ndim == 2 and not tensor.is_floating_point()
     ]
     sequences = [tensor for tensor in found if len(tensor.unique()) > 2]
     return not sequences or any(tensor.shape == tokens.shape and torch.equal(tensor, tokens) for tensor in sequences)
@@ -65,7 +65,7 @@ def _passed_on(evidence: Evidence) -> Iterator[Finding]:
     """Targets that are the inputs, of a network that adds its input to what it computes: nothing is left to compute."""
     for batch in evidence.train.raw:
         x, y = (main_tensor(part) for part in parts(batch))
-        if x is None or y is None or x.ndim < 2 or not x.is_floating_point() or not torch.equal(x, y):
+        if x is None or y is None or x is y or x.ndim < 2 or not x.is_floating_point() or not torch.equal(x, y):
             return
     graph = evidence.predicting
     last = None if graph.end is None else graph.origin(graph.end)

@@ -18,7 +18,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
 from striate.doctor.evidence.trial_variants import first_argument, replaced
 from striate.doctor.setup.replicas import Replica
-from striate.doctor.setup.script_source import called, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
 from striate.records import Finding
 from striate.wording import listed, listed_names, several
 
@@ -211,7 +211,10 @@ def _sampled(evidence: Evidence) -> Iterator[Finding]:
             isinstance(part, ast.FunctionDef) and part.name == "forward" for part in owner.body
         )
         given = [part for one in getattr(drawn, "args", []) for part in ast.walk(one) if isinstance(part, ast.Name)]
-        if drawn is None or called(drawn) not in _REPARAMETERIZED or not given or not (within or site.often == "batch"):
+        if drawn is None or called(drawn) not in _REPARAMETERIZED or not (within or site.often == "batch"):
+            continue
+        # A coefficient of mixup is drawn of a number, and is one.
+        if _is_number(source, site.node) or not any(_from_network(source, part, within) for part in given):
             continue
         yield Finding(
             code=GRAPH_DETACHED_CODE,
@@ -224,6 +227,21 @@ def _sampled(evidence: Evidence) -> Iterator[Finding]:
             remedy=f"`{site.text.replace('.sample(', '.rsample(')}` keeps the way back (Kingma and Welling 2014)",
         )
         return
+
+
+def _is_number(source: ScriptSource, draw: ast.AST) -> bool:
+    """Whether of a draw the number alone is used: `.sample().item()`."""
+    outer = source.parent(draw)
+    return isinstance(outer, ast.Attribute) and outer.attr in ("item", "numpy", "tolist")
+
+
+def _from_network(source: ScriptSource, name: ast.Name, within: bool) -> bool:
+    """Whether a variable may be what a network gave: in a module, or where it is computed, or handed on as such."""
+    function = source.function_of(name)
+    if within or function is None or name.id not in {one.arg for one in ast.walk(function) if isinstance(one, ast.arg)}:
+        return True
+    calls = (dict(source.arguments(function, site.node)) for site in source.calls(function.name))
+    return any(isinstance(given.get(name.id), ast.Name | ast.Call) for given in calls)
 
 
 def _all_cut(graph: CallGraph, measured: str) -> Finding:

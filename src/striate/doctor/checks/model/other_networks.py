@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from striate.doctor.checks.model.never_updated import is_harmless, networks_by_name, reads_of
 from striate.doctor.checks.model.origins import are_untrained
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.reached_objects import reached_values
 from striate.doctor.setup.script_source import Loop, Site
 
 _DEEPEST = 4
@@ -46,14 +47,15 @@ def evaluated_instead(evidence: Evidence) -> Iterator[tuple[str, str, str]]:
 
 
 def _left_alone(evidence: Evidence) -> Iterator[tuple[str, nn.Module, list[Site]]]:
-    """Networks that have no parameter in common with the one that is trained or its optimizer, and that the function of
-    the training loop runs and does not change; with where it does."""
+    """Networks that have no parameter in common with the one that is trained or with an optimizer, and that the
+    function of the training loop runs and does not change; with where it does."""
     source, scope, optimizer = evidence.source, _scope(evidence), evidence.setup.optimizer
     if scope is None or evidence.setup.rivals:
         return
     own = {id(parameter) for parameter in evidence.setup.model.parameters()}
-    if isinstance(optimizer, Optimizer):
-        own |= {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    for held in (optimizer, *reached_values(source.names)):
+        if isinstance(held, Optimizer):
+            own |= {id(parameter) for group in held.param_groups for parameter in group["params"]}
     for name, thing in networks_by_name(source):
         parameters = {id(parameter) for parameter in thing.parameters()}
         reads = list(reads_of(source, name, scope)) if parameters and not parameters & own else []

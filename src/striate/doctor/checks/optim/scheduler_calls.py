@@ -139,7 +139,7 @@ def _asked(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Iterator[tu
             (f"one of both: `{other.text}` behind the loop over batches, where its lengths are epochs"),
         )
     if isinstance(scheduler, ReduceLROnPlateau):
-        yield _plateau(scheduler, sites[0])
+        yield _plateau(source, scheduler, sites[0])
         return
     resumed = bool(getattr(evidence.setup.optimizer, "state", None))
     if int(getattr(scheduler, "last_epoch", 0)) > 0 and each is None and not resumed:
@@ -178,7 +178,7 @@ def _of_library(evidence: Evidence, each: Scheduled) -> Iterator[tuple[str, str,
         return  # made by the library itself, which knows how often it is stepped
     epochs, name, trainer = source.epochs, type(scheduler).__name__, source.library.name
     if isinstance(scheduler, ReduceLROnPlateau):
-        yield _plateau(scheduler, site, each.watched)
+        yield _plateau(source, scheduler, site, each.watched)
     elif each.often == "batch" and batches is not None:
         told = _too_fast(scheduler, site, batches, epochs)
         if told is not None:
@@ -275,10 +275,25 @@ def _once_an_epoch(site: Site, told: str, other: str) -> tuple[str, str, str]:
     )
 
 
-def _plateau(scheduler: ReduceLROnPlateau, site: Site, watched: str = "") -> tuple[str, str, str] | None:
+def _kept_where_lower(source: ScriptSource, name: str) -> bool:
+    """Whether the script takes the lower value of that name for the better one: a score may be either."""
+    return any(
+        isinstance(node, ast.Compare)
+        and isinstance(node.ops[0], ast.Lt | ast.LtE)
+        and ast.unparse(node.left).lower() == name
+        for tree in source.trees.values()
+        for node in ast.walk(tree)
+    )
+
+
+def _plateau(
+    source: ScriptSource, scheduler: ReduceLROnPlateau, site: Site, watched: str = ""
+) -> tuple[str, str, str] | None:
     given = argument(site.node, 0, "metrics")
     words = watched.lower() or (ast.unparse(given).lower() if given is not None else "")
     rises, falls = (any(word in words for word in names) for names in (_RISING, _FALLING))
+    if "score" in words and _kept_where_lower(source, words):
+        return None
     wrong = rises and not falls if scheduler.mode == "min" else falls and not rises
     if not wrong:
         return None
