@@ -198,3 +198,12 @@ def test_an_environment_of_ones_own_is_one(tmp_path: Path, monkeypatch: pytest.M
     assert not is_environment(own.Grid)
     assert not is_environment(own.Meter())
     assert not is_environment(DataLoader([1]))
+
+
+@pytest.mark.parametrize("column", [True, False])
+def test_values_in_a_column_are_compared_with_all_targets(column: bool) -> None:
+    text = "for step in range(9):\n    loss = nn.functional.mse_loss(wanted, values)\n"
+    names = {"nn": nn, "wanted": torch.zeros(8), "values": torch.zeros(8, 1) if column else torch.zeros(8)}
+    source = ScriptSource({"train.py": ast.parse(text)}, names, ("train.py", 1, 2), None)
+    codes = [finding.code for finding in examine_rewards(source).findings]
+    assert codes == ["loss.broadcast"] * column

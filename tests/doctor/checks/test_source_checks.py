@@ -510,6 +510,28 @@ def test_a_draw_that_no_network_gave_needs_no_way_back(line: str, right: bool) -
     assert (found(text, names, [GRAPH_DETACHED]) == {}) is right
 
 
+@pytest.mark.parametrize(("sign", "right"), [("<", True), (">", False)])
+def test_a_margin_by_which_an_epoch_has_to_be_better_is_none_of_the_best(sign: str, right: bool) -> None:
+    text = SCRIPT.replace("if accuracy > best_accuracy:", f"if val_loss {sign} best_loss - delta:")
+    text = text.replace("best_accuracy = accuracy", "best_loss = val_loss")
+    assert (found(text, values(), [WORST_KEPT]) == {}) is right
+
+
+@pytest.mark.parametrize("steps", [8, 400])
+def test_a_cycle_that_no_step_of_the_loop_moves_is_named(steps: int) -> None:
+    class Callbacks:
+        pass
+
+    holder = Callbacks()
+    names = values()
+    holder.each = [OneCycleLR(names["optimizer"], 0.1, steps)]
+    Callbacks.__module__ = "__main__"
+    names |= {"callbacks": holder, "scheduler": None}
+    text = SCRIPT.replace("scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 10)", "cycle(OneCycleLR(optimizer))")
+    text = text.replace("    scheduler.step()\n", "")
+    assert list(found(text, names, [SCHEDULER_CALLS])) == ["optim.scheduler-calls"] * (steps > 100)
+
+
 @pytest.mark.parametrize("held", [True, False])
 def test_a_second_network_with_an_optimizer_of_its_own_is_trained(held: bool) -> None:
     text = textwrap.dedent("""

@@ -48,6 +48,7 @@ from striate.wording import ordinal, several, show_shape
 
 _PATIENCE = 64
 """Backward passes without any step of an optimizer: then that is what is diagnosed."""
+_MOST_LOADERS = 16  # of a dictionary
 _MOST_FILES = 100
 _VALIDATION = ("val", "valid", "dev", "test", "eval")
 
@@ -380,7 +381,11 @@ def _validation(loop: TrainingLoop, frames: list[Any]) -> Any:
     for frame in reversed(frames):
         names = {**frame.f_globals, **frame.f_locals}
         for name, value in names.items():
-            held = vars(value).items() if type(value).__module__ == "__main__" and hasattr(value, "__dict__") else ()
+            held: list[tuple[Any, Any]] = []
+            if isinstance(value, dict):
+                held = [(f"{name}.{key}", inner) for key, inner in list(value.items())[:_MOST_LOADERS]]
+            elif type(value).__module__ == "__main__" and hasattr(value, "__dict__"):
+                held = list(vars(value).items())
             for own, other in [(name, value), *held]:
                 if other is not loop.batches and (_is_loader(other) or _is_of_one_kind(other, loop.batches)):
                     found[own.lower()] = other

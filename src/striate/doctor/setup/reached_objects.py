@@ -48,12 +48,23 @@ def reached_objects(roots: Iterable[object]) -> list[object]:
     return [thing for thing in found.values() if not isinstance(thing, _STATELESS)]
 
 
-def reached_values(names: Mapping[str, Any]) -> Iterable[Any]:
-    """The user's values, and what their objects hold."""
-    for value in list(names.values()):
-        yield value
-        if hasattr(value, "__dict__") and type(value).__module__ == "__main__":
-            yield from vars(value).values()
+def reached_values(names: Mapping[str, Any], deepest: int = 3) -> Iterator[Any]:
+    """The user's values, what their objects and lists hold, and so on."""
+    seen, level = set[int](), list(names.values())
+    for _ in range(deepest + 1):
+        held: list[Any] = []
+        for value in level:
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
+            yield value
+            if isinstance(value, list | tuple) and len(value) <= _LONGEST:
+                held += value
+            elif isinstance(value, dict) and len(value) <= _LONGEST:
+                held += list(value.values())
+            elif hasattr(value, "__dict__") and type(value).__module__ == "__main__":
+                held += list(vars(value).values())
+        level = held
 
 
 def _parts(thing: object) -> Iterator[Any]:

@@ -93,6 +93,9 @@ def _own_modes(source: ScriptSource) -> dict[str, str]:
 def _turned(test: ast.Compare, sign: str) -> str:
     one, other = test.left, test.comparators[0]
     new, best = (other, one) if "best" in _words(one) else (one, other)
+    if isinstance(best, ast.BinOp) and best.left is _without_margin(best):
+        margin = f"{'+' if sign == '>' else '-'} {ast.unparse(best.right)}"
+        return f"{ast.unparse(new)} {sign} {ast.unparse(best.left)} {margin}"
     return f"{ast.unparse(new)} {sign} {ast.unparse(best)}"
 
 
@@ -113,6 +116,7 @@ def _wrong_way(source: ScriptSource, node: ast.AST, test: ast.Compare) -> tuple[
     greater = isinstance(test.ops[0], ast.Gt | ast.GtE)
     if not greater and not isinstance(test.ops[0], ast.Lt | ast.LtE):
         return None
+    one, other = _without_margin(one), _without_margin(other)
     if "best" in _words(one):
         one, other, greater = other, one, not greater
     if "best" not in _words(other) or any(isinstance(part, ast.UnaryOp) for part in ast.walk(test)):
@@ -124,6 +128,13 @@ def _wrong_way(source: ScriptSource, node: ast.AST, test: ast.Compare) -> tuple[
     if low == high or low != greater:
         return None
     return ("higher loss", "<") if low else ("lower share", ">")
+
+
+def _without_margin(side: ast.expr) -> ast.expr:
+    """`best` of `best + delta`, by which a value has to be better."""
+    if isinstance(side, ast.BinOp) and isinstance(side.op, ast.Add | ast.Sub) and "best" in _words(side.left):
+        return side.left
+    return side
 
 
 def _taken(source: ScriptSource, node: ast.AST, one: ast.expr, other: ast.expr) -> bool:

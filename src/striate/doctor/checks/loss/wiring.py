@@ -255,10 +255,17 @@ def _among_several(evidence: Evidence) -> Iterator[Finding]:
         outputs, targets = tuple(call.input.shape), tuple(call.target.shape)
         if call.name in ("cross_entropy", "nll_loss") or outputs == targets:
             continue
-        broadcast = _broadcast(outputs, targets)
-        if broadcast is not None and math.prod(broadcast) > math.prod(outputs) == math.prod(targets):
-            yield _finding(outputs, targets, broadcast, f" by `{call.name}`", _remedy(outputs, targets))
+        if (found := all_with_all(outputs, targets, f" by `{call.name}`")) is not None:
+            yield found
             return
+
+
+def all_with_all(outputs: tuple[int, ...], targets: tuple[int, ...], by: str) -> Finding | None:
+    """What is said of shapes of as many numbers that are compared as more; None of others."""
+    broadcast = _broadcast(outputs, targets)
+    if broadcast is None or not math.prod(broadcast) > math.prod(outputs) == math.prod(targets):
+        return None
+    return _finding(outputs, targets, broadcast, by, _remedy(outputs, targets))
 
 
 def _compared(evidence: Evidence) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:

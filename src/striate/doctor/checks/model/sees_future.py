@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -52,10 +52,13 @@ def _moved_before(evidence: Evidence, batch: Any, path: Path, place: int) -> flo
         made[:, place:] = made[:, place:].roll(1, 0) if len(made) > 1 else made[:, place:].flip(1)
         return made
 
-    before, after = (
-        _by_position(predict(evidence.setup, evidence.trial.replica, [given]).outputs, batch, path)
-        for given in (batch, altered(batch, path, changed))
-    )
+    def outputs(change: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        given = altered(batch, path, change)
+        return _by_position(predict(evidence.setup, evidence.trial.replica, [given]).outputs, batch, path)
+
+    before, after, again, after_again = (outputs(change) for _ in range(2) for change in (torch.clone, changed))
+    if not (torch.equal(before, again) and torch.equal(after, after_again)):  # a loop that also evaluates now and then
+        raise NoEvidence("the same batch does not give the same outputs twice")
     moved = (after - before)[:, :place].abs().amax()
     return float(moved / before.std().clamp(min=1e-12))
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 import torch
-from torch.optim import lr_scheduler
+from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
     CosineAnnealingWarmRestarts,
@@ -29,6 +29,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.library_training import Scheduled
+from striate.doctor.setup.reached_objects import reached_values
 from striate.doctor.setup.script_source import ScriptSource, Site, argument, called, receiver_of
 from striate.records import Finding
 from striate.wording import several
@@ -38,6 +39,7 @@ _LEFT, _MOST_STEPS = 0.01, 5000
 _GONE = 1e-3
 """Of the rate after one epoch: nothing is learned from the second on."""
 _GROWN = 10.0
+_STILL = 10  # steps of the trial, in which a cycle would have moved
 _SWINGING = (CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR, ReduceLROnPlateau)
 _KINDS = tuple(name for name, kind in vars(lr_scheduler).items() if isinstance(kind, type) and name.endswith("LR"))
 _LOOKED_AT = ("get_last_lr", "state_dict", "load_state_dict", "last_epoch", "get_lr")
@@ -118,17 +120,16 @@ def _only_looks(source: ScriptSource, use: ast.AST) -> bool:
 
 def held_schedules(source: ScriptSource) -> Iterator[Any]:
     """The schedulers of torch's that the script's variables hold."""
-    for value in list(source.names.values()):
-        parts = [value, *vars(value).values()] if hasattr(value, "__dict__") else [value]
-        yield from (part for part in parts if isinstance(part, LRScheduler))
+    yield from (value for value in reached_values(source.names) if isinstance(value, LRScheduler))
 
 
 def _asked(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Iterator[tuple[str, str, str] | None]:
     source = evidence.source
     name = type(scheduler).__name__
-    if not sites:
-        return  # stepped by other names, as of a list
     batches = _batches(evidence)
+    if not sites:  # stepped by other names, as of a list
+        yield _cycle_that_stands_still(evidence, scheduler, batches)
+        return
     often = {site.often for site in sites}
     each = next((site for site in sites if site.often == "batch"), None)
     if each is not None and "epoch" in often:
@@ -167,6 +168,27 @@ def _asked(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Iterator[tu
                 ),
                 f"`{sites[0].text}` behind `optimizer.step()`, once a batch",
             )
+
+
+def _cycle_that_stands_still(evidence: Evidence, scheduler: Any, batches: int | None) -> tuple[str, str, str] | None:
+    """Of a OneCycleLR as long as several passes over the batches, whose rate no step of the loop changes."""
+    site = next(iter(evidence.source.calls("OneCycleLR")), None)
+    if not isinstance(scheduler, OneCycleLR) or site is None or batches is None or scheduler.total_steps < 2 * batches:
+        return None
+    rates = [
+        float(held.param_groups[0]["lr"])
+        for held in (evidence.setup.optimizer, evidence.trial.replica.optimizer)
+        if isinstance(held, Optimizer)
+    ]
+    steps = sum(row.steps for row in evidence.trial.rows)
+    if len(rates) < 2 or rates[0] != rates[1] or steps < _STILL:
+        return None
+    return (
+        site.where,
+        f"OneCycleLR has {several(int(scheduler.total_steps), 'step')}, and {several(steps, 'step')} of the loop leave "
+        f"the rate at {rates[0]:.3g}: stepped once an epoch, it does not get beyond its warmup",
+        "`scheduler.step()` behind `optimizer.step()`, once a batch",
+    )
 
 
 def _of_library(evidence: Evidence, each: Scheduled) -> Iterator[tuple[str, str, str] | None]:
