@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 from striate.doctor.checks.data.label_numbers import LABEL_MAP
 from striate.doctor.checks.data.labels_random import LABELS_RANDOM
 from striate.doctor.checks.data.repeated_samples import DUPLICATES, LEAK
+from striate.doctor.checks.data.shifted_twice import SHIFTED_TWICE
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
 from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
@@ -195,3 +196,18 @@ def test_noise_that_is_asked_for_was_added(anew: bool) -> None:
     data = DataLoader(TensorDataset(torch.randn(128, 16), torch.randn(128)), 16)
     found = told(LABELS_RANDOM, nn.Linear(16, 16), data, step=step, task="regress")
     assert ["`randn`" in finding.measured for finding in found[:1]] == [anew]  # the loader's own targets are noise too
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+def test_labels_that_a_language_model_shifts_itself_are_not_shifted_before(shifted: bool) -> None:
+    kind = type("TinyLMHeadModel", (nn.Embedding,), {"__module__": "transformers.models.tiny"})
+    tokens = torch.randint(0, 9, (32, 12), generator=torch.Generator().manual_seed(0))
+    labels = tokens.roll(-1, 1) if shifted else tokens.clone()
+    labels[:, :4] = -100
+    rows: Any = [{"input_ids": row, "labels": label} for row, label in zip(tokens, labels, strict=True)]
+
+    def step(model: nn.Module, batch: Any, *_: Any) -> Tensor:
+        return functional.cross_entropy(model(batch["input_ids"]).flatten(0, 1), batch["labels"].flatten())
+
+    found = told(SHIFTED_TWICE, kind(9, 9), DataLoader(rows, 16), step=step)
+    assert [finding.code for finding in found] == ["data.step-labels"] * shifted

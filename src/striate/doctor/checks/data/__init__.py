@@ -17,6 +17,7 @@ from striate.doctor.checks.data.repeated_samples import DUPLICATES, LEAK, TOO_FE
 from striate.doctor.checks.data.same_order import SAME_ORDER
 from striate.doctor.checks.data.scrambled import MIXED_UP, SCRAMBLED
 from striate.doctor.checks.data.shift import SHIFT
+from striate.doctor.checks.data.shifted_twice import SHIFTED_TWICE
 from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.data.target_scale import TARGET_SCALE
@@ -47,6 +48,7 @@ CHECKS: tuple[Check, ...] = (
     RANDOM_VALIDATION,
     LEFT_BEHIND,
     STEP_LABELS,
+    SHIFTED_TWICE,
     AUGMENTATION,
     LABEL_NOISE,
     LABELS_RANDOM,

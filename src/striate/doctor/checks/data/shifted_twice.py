@@ -1,0 +1,53 @@
+"""`data.step-labels` of language models of transformers: labels that are shifted by hand, which the model does itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.records import Finding
+
+_KINDS = ("LMHeadModel", "ForCausalLM")
+_IGNORED, _SAME, _FEWEST = -100, 0.9, 32
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    kind = type(evidence.setup.model)
+    if not (kind.__module__.startswith("transformers.") and kind.__name__.endswith(_KINDS)):
+        raise NoEvidence("the network is no language model of transformers")
+    here, following, counted = 0, 0, 0
+    for batch in evidence.train.raw:
+        tokens, labels = (batch.get(key) for key in ("input_ids", "labels")) if isinstance(batch, Mapping) else (0, 0)
+        if not (isinstance(tokens, torch.Tensor) and isinstance(labels, torch.Tensor) and tokens.shape == labels.shape):
+            raise NoEvidence("its batches have no input_ids and labels of one shape")
+        asked = (labels != _IGNORED)[:, :-1]
+        counted += int(asked.sum())
+        here += int((labels[:, :-1] == tokens[:, :-1])[asked].sum())
+        following += int((labels[:, :-1] == tokens[:, 1:])[asked].sum())
+    if counted < _FEWEST or following < _SAME * counted or here >= following:
+        return
+    yield Finding(
+        code="data.step-labels",
+        severity="error",
+        where="the training batches",
+        measured=f"{following / counted:.0%} of the labels are the token that follows in input_ids, and {kind.__name__} "
+        "shifts its labels itself",
+        threshold=SHIFTED_TWICE.threshold,
+        why="The network learns to predict the token after the next one, so what it generates makes no sense.",
+        remedy='give it the tokens as they are: `batch["labels"] = batch["input_ids"].clone()`, with -100 where nothing '
+        "is asked",
+    )
+
+
+SHIFTED_TWICE = Check(
+    codes=("data.step-labels",),
+    question="Does the step give the loss the labels of the inputs that the network gets?",
+    threshold=f"of a language model of transformers, {_SAME:.0%} of the labels that count are the next token of "
+    "input_ids, and fewer are the token at their own position",
+    run=_run,
+    explains="fit.* model.sees-future",
+)
