@@ -118,9 +118,10 @@ class Evidence:
     @Kept
     def samples(self) -> Samples:
         """What the training loader yields, sample by sample."""
+        first = self.first  # before the calls of another step: loops that accumulate count theirs
         asked = [call.target for call in self.calls.losses if call.target.ndim]
-        found = training_samples(self.train, self.first, self.setup.classifies, self.setup.unlabeled, asked)
-        inputs = named_as_inputs(found, self.train.raw[0], self.first, asked)
+        found = training_samples(self.train, first, self.setup.classifies, self.setup.unlabeled, asked)
+        inputs = named_as_inputs(found, self.train.raw[0], first, asked)
         return replace(found, y=None, classifies=False) if inputs else found
 
     @Kept
