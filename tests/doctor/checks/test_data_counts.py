@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from striate.doctor.checks.data.class_balance import IMBALANCE, MISSING_CLASS
 from striate.doctor.checks.data.input_values import CONSTANT_IMAGES, NOT_FINITE
 from striate.doctor.checks.data.label_numbers import LABEL_RANGE
 from striate.doctor.checks.data.repeated_samples import TOO_FEW
+from striate.doctor.setup.recorded_iterators import RecordedIterator
 
 
 def pixels(count: int = 320) -> tuple[Tensor, Tensor]:
@@ -94,6 +95,18 @@ def test_targets_of_any_name_are_those_that_a_loss_asks_for(empty: bool) -> None
     batches = [{"pixels": a, "tags": b} for a, b in zip(x.split(32), tags.split(32), strict=True)]
     found = asked(CONSTANT_IMAGES, perceptron(), batches, step=step)
     assert [finding.code for finding in found] == ["data.constant-images"] * (not empty)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_few_labels_beside_many_samples_without(beside: bool) -> None:
+    x, y = pixels(40)
+
+    def step(*given: Any) -> torch.Tensor:
+        return loop(*given)
+
+    cast(Any, step).iterators = [RecordedIterator(iter(()), [(x, x)])] if beside else []
+    found = asked(TOO_FEW, perceptron(), DataLoader(TensorDataset(x, y), 16, shuffle=True), step=step)
+    assert [finding.code for finding in found] == ["data.too-few"] * (not beside)
 
 
 def test_rows_of_a_table_may_have_one_value() -> None:

@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset, Wei
 from striate.doctor.checks.data.label_numbers import LABEL_MAP
 from striate.doctor.checks.data.repeated_samples import DUPLICATES, LEAK
 from striate.doctor.checks.data.shift import SHIFT
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.setup.script_source import ScriptSource
 
 Pair = tuple[Tensor, Tensor]
 
@@ -138,6 +140,14 @@ def test_inputs_that_the_network_refuses() -> None:
     (finding,) = asked(SHIFT, network(), train, val=(x.double(), y))
     assert finding.severity == "error"
     assert "float64" in finding.measured
+
+
+def test_inputs_of_other_axes_in_a_script_are_those_of_another_network() -> None:
+    train, (x, y) = parts()
+    source = ScriptSource({}, {}, ("script.py", 1, 2), None)
+    assert asked(SHIFT, network(), train, val=(x.flatten(1)[:, :30], y))
+    with pytest.raises(NoEvidence, match="another network"):
+        asked(SHIFT, network(), train, val=(x.flatten(1)[:, :30], y), source=source)
 
 
 def test_overfitting_is_no_shift() -> None:

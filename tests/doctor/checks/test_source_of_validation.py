@@ -196,6 +196,13 @@ def test_each_fold_begins_anew(before: str, inside: str, shared: bool, stale: bo
     assert codes(text, values(), OPTIMIZER_OF_ANOTHER_FOLD) == ["optim.parameters-missing"] * stale
 
 
+@pytest.mark.parametrize("over", ["index in order.split(32)", "x, y in zip(a.split(8), b.split(8))"])
+def test_batches_that_a_tensor_is_split_into_are_no_folds(over: str) -> None:
+    assert not codes(
+        f"model = make()\nfor {over}:\n    train(model)\nfor x, y in loader:\n    pass\n", values(), SHARED_NETWORK
+    )
+
+
 @pytest.mark.parametrize("far", [True, False])
 def test_a_column_far_beyond_training(far: bool) -> None:
     x, image, y = torch.randn(96, 3), torch.randn(96, 1, 4, 4), torch.arange(96) % 2

@@ -6,27 +6,43 @@ import ast
 import copy
 import functools
 import inspect
-import itertools
 import linecache
 import types
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
+from striate.doctor.script.iterated_loop import (
+    asked_for_next,
+    gone_over_together,
+    number_batches,
+    numbers_like,
+    values_of,
+)
+from striate.doctor.script.loop_syntax import (
+    are_batches,
+    counts,
+    name_of,
+    number_for,
+    tuple_with_number,
+    unwrapped,
+    value_of,
+    walk,
+)
 from striate.doctor.setup.library_training import LibraryTraining
 from striate.doctor.setup.reached_objects import written_by_user
+from striate.doctor.setup.recorded_iterators import batches_behind, is_read_once, recorded_in
 from striate.observe.tensors import tensors_in
 
 _DRAWN = 40
 _FEW = 16
 """A tensor of fewer rows is no data set."""
 _TAKEN = "__striate_taken_"
-_COUNTING = ("range", "count", "trange")
-_WRAPPERS = ("enumerate", "tqdm", "track", "islice", "iter", "cycle", "reversed", "list")
 _LOSS = "__striate_loss__"
+_NUMBERS = "__striate_numbers__"
 
 
 @dataclass(frozen=True)
@@ -58,15 +74,19 @@ class Drawn:
     draws_again = True
     """A sample may come several times in an epoch."""
 
-    def __init__(self, draw: Callable[[], Any], drawn_once: str = "", passes: int | None = None) -> None:
+    def __init__(
+        self, draw: Callable[[], Any], drawn_once: str = "", passes: int | None = None, count: int = _DRAWN
+    ) -> None:
         self.draw = draw
+        self.count = count
+        """Batches of an epoch."""
         self.passes = passes
         """How often the loop draws, where it counts."""
         self.drawn_once = drawn_once
         """The call that would give other samples each time, and stands in front of the loop."""
 
     def __iter__(self) -> Iterator[Any]:
-        return (self.draw() for _ in range(_DRAWN))
+        return (self.draw() for _ in range(self.count))
 
 
 class Called:
@@ -96,21 +116,33 @@ def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
     """The innermost loop around what is running that goes over batches or draws them; None where there is none."""
     for found in _loops(frames):
         loop, names = found.loop, {**found.frame.f_globals, **found.frame.f_locals}
-        if isinstance(loop, ast.For) and not _counts(loop.iter):
-            inner, numbered = _unwrapped(loop.iter)
-            batches = _value(inner, names)
+        together = gone_over_together(loop, names)
+        if together is not None:
+            batches, body, beside = together
+            return _made(found, body, batches, {**names, **beside})
+        numbers = number_batches(loop, names)
+        if isinstance(loop, ast.For) and not counts(loop.iter) and not numbers:
+            inner, numbered = unwrapped(loop.iter)
+            batches = value_of(inner, names)
             if isinstance(batches, types.GeneratorType) and _can_be_called_again(inner, loop.target, batches):
-                batches = Called(functools.partial(_value, inner, names))
-            if not _are_batches(batches):
+                batches = Called(functools.partial(value_of, inner, names))
+            elif is_read_once(batches) and not isinstance(inner, ast.Call):
+                batches = batches_behind(batches)
+            if not are_batches(batches):
                 continue
-            assigned = ast.Assign([loop.target], _tuple_with_number() if numbered else _name("__batch__"))
+            assigned = ast.Assign([loop.target], tuple_with_number() if numbered else name_of("__batch__"))
             return _made(found, [assigned, *loop.body], batches, names)
+        asked = asked_for_next(loop, names)
+        if asked is not None:
+            batches, body, iterator = asked
+            return _made(found, body, batches, names, iterator)
         drawing = _drawing(loop, names)
         if drawing is not None:
             place, chosen, draw, loop = drawing
-            counted = _value(loop.iter, names) if isinstance(loop, ast.For) else None
+            counted = value_of(loop.iter, names) if isinstance(loop, ast.For) else None
             passes = len(counted) if isinstance(counted, range) else None
-            return _with_drawn(replace(found, loop=loop), place, chosen, Drawn(draw, passes=passes), names)
+            drawn = Drawn(draw, passes=passes, count=numbers or _DRAWN)
+            return _with_drawn(replace(found, loop=loop), place, chosen, drawn, names)
     for found in (*_loops(frames), *_called_in_loops(frames)):
         names = {**found.frame.f_globals, **found.frame.f_locals}
         fixed = _never_drawn(found.loop, names)
@@ -125,16 +157,15 @@ def _with_drawn(found: _Found, place: int, chosen: list[str], drawn: Drawn, name
     """The loop with a batch for the names of what it draws, in front of a statement of its body."""
     loop = found.loop
     target: ast.expr = ast.Tuple([ast.Name(name, ast.Store()) for name in chosen], ast.Store())
-    given = ast.Assign([target], _name("__batch__"))
-    counted = [ast.Assign([loop.target], _number_for(loop.target))] if isinstance(loop, ast.For) else []
+    given = ast.Assign([target], name_of("__batch__"))
+    counted = [ast.Assign([loop.target], number_for(loop.target))] if isinstance(loop, ast.For) else []
+    if isinstance(loop, ast.For) and number_batches(loop, names):  # only how many there are is asked of them
+        names = names | {_NUMBERS: numbers_like(loop, names)}
+        some = ast.parse(f"{_NUMBERS}[:len(__batch__[0])]", mode="eval").body
+        numbered = isinstance(loop.target, ast.Tuple)
+        value = ast.Tuple([name_of("__number__"), some], ast.Load()) if numbered else some
+        counted = [ast.Assign([loop.target], value)]
     return _made(found, [*counted, *loop.body[:place], given, *loop.body[place:]], drawn, names)
-
-
-def _number_for(target: ast.expr) -> ast.expr:
-    """The number of a pass for what a loop counts: of `batch, i` for each."""
-    if isinstance(target, ast.Tuple | ast.List):
-        return ast.Tuple([_number_for(part) for part in target.elts], ast.Load())
-    return _name("__number__")
 
 
 def _loops(frames: list[types.FrameType]) -> Iterator[_Found]:
@@ -193,41 +224,11 @@ def passes_over(loop: TrainingLoop, frames: list[types.FrameType]) -> int | None
     for found in _loops(frames):
         here = (found.frame.f_code.co_filename, found.loop.lineno)
         if isinstance(found.loop, ast.For) and (loop.place is None or here != loop.place[:2]):
-            values = _value(found.loop.iter, {**found.frame.f_globals, **found.frame.f_locals})
+            values = value_of(found.loop.iter, {**found.frame.f_globals, **found.frame.f_locals})
             named = isinstance(values, list | tuple) and any(isinstance(value, str) for value in values)  # phases
             if isinstance(values, range | list | tuple) and not named:
                 return len(values)
     return None
-
-
-def _called(node: ast.AST) -> str:
-    function = node.func if isinstance(node, ast.Call) else None
-    return (
-        function.id if isinstance(function, ast.Name) else function.attr if isinstance(function, ast.Attribute) else ""
-    )
-
-
-def _counts(node: ast.expr) -> bool:
-    inner, _ = _unwrapped(node)
-    return _called(inner) in _COUNTING
-
-
-def _unwrapped(node: ast.expr) -> tuple[ast.expr, bool]:
-    """What is gone over, without `enumerate`, progress bars and the like; and whether it is numbered."""
-    numbered = False
-    while isinstance(node, ast.Call) and node.args and _called(node) in _WRAPPERS:
-        numbered |= _called(node) == "enumerate"
-        node = node.args[0]
-    if isinstance(node, ast.Call) and _called(node) == "log_every":  # of torchvision's references
-        node = node.args[0]
-    return node, numbered
-
-
-def _value(node: ast.expr, names: dict[str, Any]) -> Any:
-    try:
-        return eval(compile(ast.Expression(node), "<striate>", "eval"), dict(names))
-    except Exception:  # the user's expression
-        return None
 
 
 def _drawing(loop: ast.For | ast.While, names: dict[str, Any]) -> _Drawing | None:
@@ -246,20 +247,19 @@ def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any]) -> _Drawing |
     place = next((n for n, statement in enumerate(loop.body) if _calls_network(statement, names)), 0)
     wanted = {node.id for rest in loop.body[place:] for node in ast.walk(rest) if isinstance(node, ast.Name)}
     made = [
-        node.id for statement in loop.body[:place] for node in _walk(statement)
+        node.id for statement in loop.body[:place] for node in walk(statement)
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in wanted
     ]  # fmt: skip
-    world, count = dict(names), itertools.count(1)
-    values: Iterator[Any] = iter(_value(loop.iter, names) or ()) if isinstance(loop, ast.For) else iter(())
+    world, values = dict(names), values_of(loop, names)
     try:
-        target = [ast.Assign([loop.target], _name("__value__"))] if isinstance(loop, ast.For) else []
+        target = [ast.Assign([loop.target], name_of("__value__"))] if isinstance(loop, ast.For) else []
         module = ast.Module([*target, *loop.body[:place]], [])
         code = compile(ast.fix_missing_locations(module), "<striate>", "exec")
     except SyntaxError:  # a `continue` or `break` among them
         return None
 
     def run() -> None:
-        world["__value__"] = next(values, next(count))
+        world["__value__"] = next(values)
         exec(code, world)
 
     try:
@@ -293,10 +293,10 @@ def _drawn_later(loop: ast.For | ast.While, names: dict[str, Any]) -> _Drawing |
         call = node.value
 
         def draw(call: ast.expr = call) -> tuple[torch.Tensor, ...]:
-            return tuple(_value(call, names))
+            return tuple(value_of(call, names))
 
-        if isinstance(_value(call, names), tuple):
-            node.value = ast.Tuple([_name(name) for name in chosen], ast.Load())
+        if isinstance(value_of(call, names), tuple):
+            node.value = ast.Tuple([name_of(name) for name in chosen], ast.Load())
             return 0, chosen, draw, ast.fix_missing_locations(made)
     return None
 
@@ -309,10 +309,10 @@ def _drawn_once(file: str, chosen: list[str], names: dict[str, Any]) -> str:
         if not isinstance(node, ast.Assign) or not isinstance(target, ast.Tuple):
             continue
         made = [part.id for part in target.elts if isinstance(part, ast.Name)]
-        function = _value(node.value.func, names) if isinstance(node.value, ast.Call) else None
+        function = value_of(node.value.func, names) if isinstance(node.value, ast.Call) else None
         if made[:1] != chosen[:1] or not written_by_user(getattr(function, "__module__", None)):
             continue
-        again = _value(node.value, names)
+        again = value_of(node.value, names)
         first = again[0] if isinstance(again, tuple) and again else None
         known = names[chosen[0]]
         if isinstance(first, torch.Tensor) and first.shape == known.shape and not torch.equal(first, known):
@@ -325,7 +325,7 @@ def _never_drawn(
 ) -> tuple[list[str], Callable[[], tuple[torch.Tensor, ...]]] | None:
     """Tensors of as many rows as what the network is called with, that no statement of the loop draws: all of the
     data, or one batch over and over."""
-    inside = [node for statement in loop.body for node in _walk(statement)]
+    inside = [node for statement in loop.body for node in walk(statement)]
     stored = {node.id for node in inside if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
     given = [
         part.id
@@ -361,7 +361,8 @@ def _taken_before(loop: ast.For | ast.While, names: dict[str, Any]) -> ast.For |
     rest = [taking.visit(copy.deepcopy(statement)) for statement in loop.body[place:]]
     calls = [node for statement in rest for node in ast.walk(statement) if isinstance(node, ast.Call)]
     calls = [call for call in calls if _of_network(call.func, names)]
-    if not any(isinstance(given, ast.Name) and given.id.startswith(_TAKEN) for call in calls for given in call.args):
+    given = any(isinstance(part, ast.Name) and part.id.startswith(_TAKEN) for call in calls for part in call.args)
+    if not given and not (taking.found and number_batches(loop, names)):
         return None
     taken = [ast.Assign([ast.Name(name, ast.Store())], node) for name, node in taking.found.values()]
     made = copy.copy(loop)
@@ -377,12 +378,12 @@ class _Taking(ast.NodeTransformer):
         self.found: dict[str, tuple[str, ast.Subscript]] = {}
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
-        whole = _value(node.value, self.names)
+        whole = value_of(node.value, self.names)
         sliced = isinstance(node.slice, ast.Name | ast.Slice)
         if not sliced or not isinstance(node.ctx, ast.Load) or not _is_plain_tensor(whole) or len(whole) < _FEW:
             return self.generic_visit(node)
         name = self.found.setdefault(ast.unparse(node), (f"{_TAKEN}{len(self.found)}", node))[0]
-        return ast.copy_location(_name(name), node)
+        return ast.copy_location(name_of(name), node)
 
 
 def _calls_network(statement: ast.stmt, names: dict[str, Any]) -> bool:
@@ -399,18 +400,18 @@ def _has_rows(node: ast.expr, names: dict[str, Any]) -> bool:
     """Whether an argument is a tensor, or taken out of one."""
     if isinstance(node, ast.Name) and node.id.startswith(_TAKEN):
         return True
-    value = _value(node.value if isinstance(node, ast.Subscript) else node, names)
+    value = value_of(node.value if isinstance(node, ast.Subscript) else node, names)
     return isinstance(node, ast.Name | ast.Attribute | ast.Subscript) and _is_plain_tensor(value)
 
 
 def _is_network(node: ast.expr, names: dict[str, Any]) -> bool:
-    value = _value(node, names) if isinstance(node, ast.Name | ast.Attribute) else None
+    value = value_of(node, names) if isinstance(node, ast.Name | ast.Attribute) else None
     return isinstance(value, torch.nn.Module) and any(True for _ in value.parameters())
 
 
 def _of_network(node: ast.expr, names: dict[str, Any]) -> bool:
     """Whether an expression is a network with parameters, or a method of the user's of one."""
-    value = _value(node, names) if isinstance(node, ast.Name | ast.Attribute) else None
+    value = value_of(node, names) if isinstance(node, ast.Name | ast.Attribute) else None
     if isinstance(value, types.MethodType) and written_by_user(value.__func__.__module__):
         value = value.__self__
     return isinstance(value, torch.nn.Module) and any(True for _ in value.parameters())
@@ -430,24 +431,6 @@ def _can_be_called_again(call: ast.expr, target: ast.expr, made: Iterator[Any]) 
         return bool(list(tensors_in(next(made, None))))
     except Exception:  # the user's function
         return False
-
-
-def _are_batches(value: Any) -> bool:
-    """Whether a loop over it goes over batches that can be gone over again, not over optimizers or parameters."""
-    if not hasattr(value, "__iter__") or hasattr(value, "__next__") or isinstance(value, str | dict):
-        return False
-    if not isinstance(value, list | tuple):
-        return True
-    tensors = list(tensors_in(value[0])) if value else []
-    return bool(tensors) and not any(tensor.requires_grad for tensor in tensors)
-
-
-def _name(text: str) -> ast.Name:
-    return ast.Name(text, ast.Load())
-
-
-def _tuple_with_number() -> ast.Tuple:
-    return ast.Tuple([_name("__number__"), _name("__batch__")], ast.Load())
 
 
 class _Returning(ast.NodeTransformer):
@@ -482,18 +465,21 @@ class _OwnLoss(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
         if isinstance(node.func, ast.Name) and node.func.id == self.name:
-            node.func = ast.copy_location(_name(_LOSS), node.func)
+            node.func = ast.copy_location(name_of(_LOSS), node.func)
         return node
 
 
-def _made(found: _Found, body: list[ast.stmt], batches: Any, names: dict[str, Any]) -> TrainingLoop:
-    """The body as a function whose assignments are those of a world of its own, as are the user's names in it."""
+def _made(
+    found: _Found, body: list[ast.stmt], batches: Any, names: dict[str, Any], main: object = None
+) -> TrainingLoop:
+    """The body as a function whose assignments are those of a world of its own, as are the user's names in it. `main`:
+    the iterator that gave its batches."""
     loss = _loss_name(body, names)
     statements = [_Returning().visit(statement) for statement in body]
     if loss:
         statements = [_OwnLoss(loss).visit(statement) for statement in statements]
     stored = {
-        node.id for statement in statements for node in _walk(statement) if isinstance(node, ast.Name)
+        node.id for statement in statements for node in walk(statement) if isinstance(node, ast.Name)
         and isinstance(node.ctx, ast.Store | ast.Del)
     }  # fmt: skip
     head: list[ast.stmt] = [ast.Global(sorted(stored))] if stored else []
@@ -512,18 +498,9 @@ def _made(found: _Found, body: list[ast.stmt], batches: Any, names: dict[str, An
     module = found.frame.f_globals.get("__name__", "__main__")
     world["training_step"].__module__ = module
     step = _as_step(world["training_step"], module)
+    cast(Any, step).iterators = recorded_in(step, main)
     place = file, found.loop.lineno, found.loop.end_lineno or found.loop.lineno
     return TrainingLoop(step, batches, f"{Path(file).name}, line {found.loop.lineno}", names, loss, place)
-
-
-def _walk(statement: ast.AST) -> Iterator[ast.AST]:
-    """Nodes of a statement but those in functions and comprehensions of their own."""
-    yield statement
-    for child in ast.iter_child_nodes(statement):
-        if not isinstance(
-            child, ast.FunctionDef | ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
-        ):
-            yield from _walk(child)
 
 
 def _loss_name(body: Iterable[ast.stmt], names: dict[str, Any]) -> str:

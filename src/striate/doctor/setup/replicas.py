@@ -26,6 +26,7 @@ from striate.doctor.setup.reached_objects import (
     slots_of,
     written_by_user,
 )
+from striate.doctor.setup.recorded_iterators import RecordedIterator
 from striate.doctor.setup.training_setup import Loss, Step, TrainingSetup
 from striate.errors import UsageError, one_line
 from striate.machine.memory import ran_out
@@ -58,6 +59,8 @@ def make_replica(setup: TrainingSetup) -> Replica:
     for thing in reached_objects((setup.step, setup.loss)):
         if isinstance(thing, _SHARED):  # data are read only, and too large for copies
             memo[id(thing)] = thing
+        elif isinstance(thing, RecordedIterator):
+            memo[id(thing)] = memo[id(thing.iterator)] = thing.anew()
     with copying_explained(setup.model):
         model = _copied_module(setup.model, memo)
     rebind, given = _Rebinding(memo), setup.optimizer

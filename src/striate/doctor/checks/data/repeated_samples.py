@@ -27,6 +27,7 @@ from striate.doctor.evidence.nearness import (
 )
 from striate.doctor.evidence.reading import draws_again, shared_positions
 from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.recorded_iterators import takes_others
 from striate.records import Finding, Remedy
 from striate.wording import several
 
@@ -279,7 +280,7 @@ TOO_FEW_THRESHOLD = (
 
 
 def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
-    if not evidence.train.whole:
+    if not evidence.train.whole or takes_others(evidence.setup.step):  # few with labels beside many without
         return
     x = evidence.samples.inputs
     kept = first_of_each(x)

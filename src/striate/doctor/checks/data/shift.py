@@ -216,7 +216,9 @@ def _tokens_apart(known: torch.Tensor, x: torch.Tensor) -> str:
 
 
 def _refused(evidence: Evidence, x: torch.Tensor, known: torch.Tensor) -> str:
-    """What the network raises for validation inputs of another shape or kind; `` where it takes them."""
+    """What the network raises for validation inputs of another shape or kind; `` where it takes them. Raises NoEvidence
+    where it doesn't take such of other axes, which a script has under a name of validation: they are those of another
+    network."""
     if x.shape[1:] == known.shape[1:] and x.dtype == known.dtype:
         return ""
     try:
@@ -228,6 +230,9 @@ def _refused(evidence: Evidence, x: torch.Tensor, known: torch.Tensor) -> str:
     except OutOfTime:
         raise
     except NoEvidence as reason:
+        source = evidence.setup.source
+        if source is not None and source.library is None and x.ndim != known.ndim:
+            raise NoEvidence("what is named for validation is for another network") from None
         return f"; {reason}"
     return ""
 

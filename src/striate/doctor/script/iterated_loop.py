@@ -1,0 +1,152 @@
+"""Loops that take their batches from iterators: with `next`, from several at once, or by numbers of samples."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from striate.doctor.script.loop_syntax import (
+    are_batches,
+    called,
+    counts,
+    name_of,
+    number_for,
+    unwrapped,
+    value_of,
+    walk,
+)
+from striate.doctor.setup.recorded_iterators import batches_behind, is_read_once
+
+_BESIDE = "__striate_beside_"
+
+
+def gone_over_together(
+    loop: ast.For | ast.While, names: dict[str, Any]
+) -> tuple[Any, list[ast.stmt], dict[str, Any]] | None:
+    """Of `for one, other in zip(first, second)`: the first of its batches, a body in which the others are taken from
+    iterators of their own, and these by name."""
+    inner, numbered = unwrapped(loop.iter) if isinstance(loop, ast.For) else (None, False)
+    if not isinstance(loop, ast.For) or called(inner or loop) != "zip" or not isinstance(inner, ast.Call):
+        return None
+    target = loop.target.elts[-1] if numbered and isinstance(loop.target, ast.Tuple) else loop.target
+    if not isinstance(target, ast.Tuple | ast.List) or len(target.elts) != len(inner.args):
+        return None
+    batches, beside = None, dict[str, Any]()
+    given: list[ast.expr] = []
+    for number, argument in enumerate(inner.args):
+        if counts(argument):
+            given.append(name_of("__number__"))
+            continue
+        plain, own = unwrapped(argument)
+        value = value_of(plain, names) if batches is None and not own else None
+        if is_read_once(value):
+            value = batches_behind(value)
+        if batches is None and are_batches(value):
+            batches = value
+            given.append(name_of("__batch__"))
+            continue
+        try:
+            beside[f"{_BESIDE}{number}"] = _endless(value_of(argument, names))
+        except TypeError:
+            return None
+        given.append(ast.Call(name_of("next"), [name_of(f"{_BESIDE}{number}")], []))
+    if batches is None:
+        return None
+    pair: ast.expr = ast.Tuple(given, ast.Load())
+    assigned = ast.Assign([loop.target], ast.Tuple([name_of("__number__"), pair], ast.Load()) if numbered else pair)
+    return batches, [assigned, *loop.body], beside
+
+
+def _endless(values: Any) -> Iterator[Any]:
+    """What goes over values again and again; an iterator to its end. Raises TypeError where nothing goes over them."""
+    iter(values)
+    return (value for _ in itertools.count() for value in values)
+
+
+def asked_for_next(loop: ast.For | ast.While, names: dict[str, Any]) -> tuple[Any, list[ast.stmt], object] | None:
+    """Of `batch = next(batches)`: what the iterator goes over, a body in which the batch stands for the call, and the
+    iterator; of several the first. None where the body asks none for tensors."""
+    for statement in sorted(loop.body, key=lambda part: isinstance(part, ast.If)):  # now and then: of validation
+        for node in walk(statement):
+            iterator = value_of(node.args[0], names) if isinstance(node, ast.Call) and _asks_next(node) else None
+            if not isinstance(node, ast.Call) or not is_read_once(iterator):
+                continue
+            batches = batches_behind(iterator)
+            if batches is not None:
+                given = _Given(ast.unparse(node.args[0]))
+                counted = [ast.Assign([loop.target], number_for(loop.target))] if isinstance(loop, ast.For) else []
+                return batches, [*counted, *(given.visit(copy.deepcopy(part)) for part in loop.body)], iterator
+    return None
+
+
+def _asks_next(node: ast.Call) -> bool:
+    return called(node) == "next" and isinstance(node.func, ast.Name) and bool(node.args)
+
+
+class _Given(ast.NodeTransformer):
+    """Puts the batch that the step is given for what `next` takes from an iterator."""
+
+    def __init__(self, iterator: str) -> None:
+        self.iterator = iterator
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        if _asks_next(node) and ast.unparse(node.args[0]) == self.iterator:
+            return ast.copy_location(name_of("__batch__"), node)
+        return node
+
+
+def number_batches(loop: ast.For | ast.While, names: dict[str, Any]) -> int:
+    """How many batches a loop goes over that are numbers of samples, as `for index in order.split(32)`, with which its
+    body takes samples out of something; 0 for another loop."""
+    if not isinstance(loop, ast.For) or counts(loop.iter):
+        return 0
+    inner, numbered = unwrapped(loop.iter)
+    target = loop.target.elts[-1] if numbered and isinstance(loop.target, ast.Tuple) else loop.target
+    values = value_of(inner, names)
+    if not isinstance(target, ast.Name) or not isinstance(values, list | tuple) or not values:
+        return 0
+    first = values[0]
+    whole = isinstance(first, torch.Tensor) and not (first.is_floating_point() or first.dtype == torch.bool)
+    whole |= isinstance(first, np.ndarray) and first.dtype.kind in "iu"
+    if not (whole and first.ndim == 1):
+        return 0
+    nodes = [node for statement in loop.body for node in ast.walk(statement)]
+    taking = [node.slice for node in nodes if isinstance(node, ast.Subscript)]
+    measuring = [
+        node
+        for node in nodes
+        if (isinstance(node, ast.Call) and called(node) in ("len", "size", "numel"))
+        or (isinstance(node, ast.Attribute) and node.attr in ("shape", "size"))
+    ]
+    inside = {id(part) for node in taking for part in ast.walk(node)}
+    fine = inside | {id(part) for node in measuring for part in ast.walk(node)}
+    uses = [node for node in nodes if isinstance(node, ast.Name) and node.id == target.id]
+    taken = any(id(node) in inside for node in uses)
+    return len(values) if taken and all(id(node) in fine for node in uses) else 0
+
+
+def numbers_like(loop: ast.For, names: dict[str, Any]) -> Any:
+    """As many numbers of samples, in order, as the batches of a loop have, of their kind."""
+    values = value_of(unwrapped(loop.iter)[0], names)
+    count = sum(len(part) for part in values)
+    return torch.arange(count) if isinstance(values[0], torch.Tensor) else np.arange(count)
+
+
+def values_of(loop: ast.For | ast.While, names: dict[str, Any]) -> Iterator[Any]:
+    """What a loop gives its target: numbers of samples again and again, of others the numbers that follow."""
+    if isinstance(loop, ast.For):
+        passes: Iterable[int] = itertools.count() if number_batches(loop, names) else range(1)
+        given = 0
+        for _ in passes:
+            for value in value_of(loop.iter, names) or ():
+                given += 1
+                yield value
+        yield from itertools.count(given + 1)
+    yield from itertools.count(1)

@@ -1,0 +1,77 @@
+"""The syntax of loops, and what its expressions are worth among the user's names."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import Any
+
+from striate.observe.tensors import tensors_in
+
+_COUNTING = ("range", "count", "trange")
+_WRAPPERS = ("enumerate", "tqdm", "track", "islice", "iter", "cycle", "reversed", "list")
+
+
+def called(node: ast.AST) -> str:
+    function = node.func if isinstance(node, ast.Call) else None
+    return (
+        function.id if isinstance(function, ast.Name) else function.attr if isinstance(function, ast.Attribute) else ""
+    )
+
+
+def counts(node: ast.expr) -> bool:
+    inner, _ = unwrapped(node)
+    return called(inner) in _COUNTING
+
+
+def unwrapped(node: ast.expr) -> tuple[ast.expr, bool]:
+    """What is gone over, without `enumerate`, progress bars and the like; and whether it is numbered."""
+    numbered = False
+    while isinstance(node, ast.Call) and node.args and called(node) in _WRAPPERS:
+        numbered |= called(node) == "enumerate"
+        node = node.args[0]
+    if isinstance(node, ast.Call) and called(node) == "log_every":  # of torchvision's references
+        node = node.args[0]
+    return node, numbered
+
+
+def value_of(node: ast.expr, names: dict[str, Any]) -> Any:
+    try:
+        return eval(compile(ast.Expression(node), "<striate>", "eval"), dict(names))
+    except Exception:  # the user's expression
+        return None
+
+
+def are_batches(value: Any) -> bool:
+    """Whether a loop over it goes over batches that can be gone over again, not over optimizers or parameters."""
+    if not hasattr(value, "__iter__") or hasattr(value, "__next__") or isinstance(value, str | dict):
+        return False
+    if not isinstance(value, list | tuple):
+        return True
+    tensors = list(tensors_in(value[0])) if value else []
+    return bool(tensors) and not any(tensor.requires_grad for tensor in tensors)
+
+
+def number_for(target: ast.expr) -> ast.expr:
+    """The number of a pass for what a loop counts: of `batch, i` for each."""
+    if isinstance(target, ast.Tuple | ast.List):
+        return ast.Tuple([number_for(part) for part in target.elts], ast.Load())
+    return name_of("__number__")
+
+
+def name_of(text: str) -> ast.Name:
+    return ast.Name(text, ast.Load())
+
+
+def tuple_with_number() -> ast.Tuple:
+    return ast.Tuple([name_of("__number__"), name_of("__batch__")], ast.Load())
+
+
+def walk(statement: ast.AST) -> Iterator[ast.AST]:
+    """Nodes of a statement but those in functions and comprehensions of their own."""
+    yield statement
+    for child in ast.iter_child_nodes(statement):
+        if not isinstance(
+            child, ast.FunctionDef | ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+        ):
+            yield from walk(child)

@@ -1,0 +1,171 @@
+"""Loops that take their batches from iterators or by numbers of samples: each trial is given batches, and the same."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from checks.asked import perceptron
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.utils.data import DataLoader, TensorDataset
+
+from striate.doctor.script import training_loop
+from striate.doctor.script.iterated_loop import number_batches
+from striate.doctor.script.training_loop import TrainingLoop, find_loop, user_frames
+from striate.doctor.setup.recorded_iterators import takes_others
+from striate.doctor.setup.replicas import make_replica
+from striate.doctor.setup.training_setup import make_setup
+
+X = torch.randn(96, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+Y = torch.arange(96) % 10
+
+
+class Caught(Exception):
+    """With the loop that makes a step."""
+
+
+def loaders() -> tuple[DataLoader[Any], DataLoader[Any]]:
+    return DataLoader(TensorDataset(X, Y), 16, shuffle=True), DataLoader(TensorDataset(X + 1, Y), 32, shuffle=True)
+
+
+def cycle(loader: Any) -> Iterator[Any]:
+    while True:
+        yield from loader
+
+
+def halved(loader: Any) -> Iterator[Any]:
+    while True:
+        for x, y in loader:
+            yield x / 100, y
+
+
+def stepped(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+def loss_of(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return nn.functional.cross_entropy(model(x), y)
+
+
+def again_at_the_end(model: nn.Module, optimizer: Any, labeled: Any, unlabeled: Any) -> None:
+    own, others = iter(labeled), iter(unlabeled)
+    for _ in range(20):
+        try:
+            x, y = next(own)
+        except StopIteration:
+            own = iter(labeled)
+            x, y = next(own)
+        try:
+            more, _ = next(others)
+        except StopIteration:
+            others = iter(unlabeled)
+            more, _ = next(others)
+        stepped(loss_of(model, x, y) + model(more).square().mean() * len(more), optimizer)
+
+
+def without_end(model: nn.Module, optimizer: Any, labeled: Any, _: Any) -> None:
+    batches = cycle(labeled)
+    for _ in range(20):
+        x, y = next(batches)
+        stepped(loss_of(model, x, y), optimizer)
+
+
+def changed_on_the_way(model: nn.Module, optimizer: Any, labeled: Any, _: Any) -> None:
+    batches = halved(labeled)
+    while True:
+        x, y = next(batches)
+        stepped(loss_of(model, x, y), optimizer)
+
+
+def side_by_side(model: nn.Module, optimizer: Any, labeled: Any, unlabeled: Any) -> None:
+    for i, ((x, y), (more, _)) in enumerate(zip(labeled, itertools.cycle(unlabeled), strict=False)):
+        stepped(loss_of(model, x, y) + model(more).square().mean() * (i + 1), optimizer)
+
+
+def by_numbers(model: nn.Module, optimizer: Any, _: Any, __: Any) -> None:
+    total = 0.0
+    for index in torch.randperm(len(X)).split(16):
+        loss = loss_of(model, X[index], Y[index])
+        stepped(loss, optimizer)
+        total += loss.item() * len(index)
+
+
+def caught(train: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> tuple[TrainingLoop, Any, Any]:
+    """The loop, with the network and optimizer, of a training that is stopped in its first step."""
+    monkeypatch.setattr(training_loop, "written_by_user", lambda name: name == __name__)
+    model, both = perceptron(), loaders()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+    def stop(*_: Any) -> None:
+        raise Caught(find_loop([frame for frame in user_frames() if frame.f_code is train.__code__]))
+
+    handle = register_optimizer_step_pre_hook(stop)
+    try:
+        with pytest.raises(Caught) as raised:
+            train(model, optimizer, *both)
+    finally:
+        handle.remove()
+    loop = raised.value.args[0]
+    assert loop is not None
+    return loop, model, (optimizer, both[0])
+
+
+@pytest.mark.parametrize(
+    ("train", "whose", "beside"),
+    [
+        (again_at_the_end, "loader", True),
+        (without_end, "loader", False),
+        (changed_on_the_way, "own", False),
+        (side_by_side, "loader", True),
+        (by_numbers, "own", False),
+    ],
+)
+def test_trials_are_given_batches_and_the_same(
+    train: Callable[..., None], whose: str, beside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, model, (optimizer, loader) = caught(train, monkeypatch)
+    assert (loop.batches is loader) == (whose == "loader")
+    batches = list(itertools.islice(loop.batches, 6))
+    assert [tuple(batch[0].shape) for batch in batches] == [(16, 1, 8, 8)] * 6
+    assert (float(batches[0][0].std()) < 0.1) == (train is changed_on_the_way)
+    setup = make_setup(model, loop.batches, step=loop.step, optimizer=optimizer)
+    losses = []
+    for _ in range(2):
+        twin = make_replica(setup)
+        losses.append([float(twin.step(twin.model, batch, twin.optimizer, twin.loss)) for batch in batches])
+    assert losses[0] == losses[1]
+    assert takes_others(loop.step) == beside
+
+
+@pytest.mark.parametrize(
+    ("body", "numbers"),
+    [
+        ("step(x[i], y[i], len(i))", True),
+        ("step(x[order[i]], i.numel(), i.shape[0])", True),
+        ("step(table(i), y[i])", False),
+        ("step(i)", False),
+    ],
+)
+def test_numbers_of_samples_are_told_from_inputs(body: str, numbers: bool) -> None:
+    loop = ast.parse(f"for i in order.split(16):\n    {body}").body[0]
+    assert isinstance(loop, ast.For)
+    assert number_batches(loop, {"order": torch.arange(64)}) == 4 * numbers
+
+
+def test_parameters_are_no_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(model: nn.Module, optimizer: Any, labeled: Any, _: Any) -> None:
+        batches = iter(labeled)
+        for _ in range(20):
+            device = next(model.parameters()).device
+            x, y = next(batches)
+            stepped(loss_of(model, x.to(device), y), optimizer)
+
+    loop, _, (_, loader) = caught(train, monkeypatch)
+    assert loop.batches is loader
