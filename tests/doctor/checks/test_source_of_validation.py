@@ -108,6 +108,28 @@ def test_phases_have_modes_of_their_own(mode: str, right: bool) -> None:
     assert codes(PHASES.replace("MODE", mode), values(), MODE) == ["eval.mode"] * (not right)
 
 
+BACK = """
+for epoch in range(5):
+    for x, y in loader:
+        criterion(model(x), y).backward()
+for epoch in range(5):
+    model.eval()
+    BEHIND
+"""
+
+
+@pytest.mark.parametrize(
+    ("frozen", "behind", "right"),
+    [(False, "model(x)", False), (True, "model(x)", True), (False, "criterion(net(x), y).backward()", True)],
+)
+def test_the_evaluation_mode_of_what_is_not_trained_may_stay(frozen: bool, behind: str, right: bool) -> None:
+    names = values()
+    names["model"] = nn.Sequential(nn.BatchNorm2d(1).requires_grad_(not frozen), perceptron())
+    names["optimizer"] = torch.optim.SGD(names["model"].parameters(), 0.1)
+    text = BACK.replace("BEHIND", behind)
+    assert codes(text, names, MODE) == ["eval.mode"] * (not right)
+
+
 @pytest.mark.parametrize(
     ("within", "before", "right"), [("", "", False), ("model.eval()", "", True), ("", "model.eval()", True)]
 )

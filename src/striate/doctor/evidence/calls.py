@@ -44,6 +44,8 @@ _FETCHES: dict[Any, str] = {
     torch.Tensor.__repr__: "print()",
     torch.Tensor.__format__: "format()",
 }
+_LOG_SOFTMAX = (torch.log_softmax, functional.log_softmax, torch.Tensor.log_softmax)
+_PRODUCTS = (torch.mul, torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.__rmul__)
 _MOST_NUMBERS = 4_000_000
 
 
@@ -90,7 +92,8 @@ class StepCalls:
     of its optimizer, wanted a number in Python, by the way it did. `picked`: how often it took one row out of a tensor
     by its number. `backward`: numbers that went backward. `anomaly`: whether torch looked for anomalies meanwhile.
     `sizes_differ`: whether torch warned that outputs and targets have different shapes. `shapes`: of results after the
-    network's last call: the loss's. `shown`: what its first call was given."""
+    network's last call: the loss's. `shown`: what its first call was given. `soft`: shares of classes (N, K) that log
+    probabilities were multiplied by, as a cross entropy of the user's own does."""
 
     losses: list[LossCall] = field(default_factory=list)
     alignments: list[Alignment] = field(default_factory=list)
@@ -101,6 +104,7 @@ class StepCalls:
     sizes_differ: bool = False
     shapes: set[tuple[int, ...]] = field(default_factory=set)
     shown: torch.Tensor | None = None
+    soft: list[torch.Tensor] = field(default_factory=list)
     error: BaseException | None = None
 
     @property
@@ -142,6 +146,7 @@ def watch_calls(setup: TrainingSetup, batch: Any, until: float) -> StepCalls:
 class _Watcher:
     def __init__(self, calls: StepCalls) -> None:
         self.calls, self.in_optimizer = calls, 0
+        self.log_probabilities: list[torch.Tensor] = []
 
     def enter_network(self, call: ModuleCall) -> None:
         if self.calls.shown is None and call.args and (shown := main_tensor(call.args[0])) is not None:
@@ -167,11 +172,21 @@ class _Watcher:
         value = func(*args, **kwargs)
         if isinstance(value, torch.Tensor):
             calls.shapes.add(tuple(value.shape))
+            self._note_shares(func, args, value)
         if func in _LOSSES and len(calls.losses) < 64:
             _note_loss(calls, _LOSSES[func], args, kwargs, value)
         if func is functional.ctc_loss:
             _note_alignment(calls, args, kwargs)
         return value
+
+    def _note_shares(self, func: Any, args: tuple[Any, ...], value: torch.Tensor) -> None:
+        if func in _LOG_SOFTMAX and value.ndim == 2:
+            self.log_probabilities.append(value)
+        elif func in _PRODUCTS and self.log_probabilities and len(args) > 1 and len(self.calls.soft) < 8:
+            for one, other in (args[:2], args[1::-1]):
+                known = any(one is log for log in self.log_probabilities)
+                if known and isinstance(other, torch.Tensor) and other.shape == one.shape:
+                    self.calls.soft.append(other.detach().abs().cpu().clone())
 
 
 def _one_row(args: Sequence[Any]) -> bool:

@@ -70,6 +70,9 @@ def _patches(samples: torch.Tensor) -> torch.Tensor:
 def _share_of_labels(calls: StepCalls, wanted: torch.Tensor) -> float | None:
     """How much the labels of the batch as it came count in the loss, where other labels of it count too."""
     own = others = 0.0
+    for shares in calls.soft:
+        if shares.shape[:-1] == wanted.shape:
+            return _share_of_soft_labels(shares, wanted)
     for call in calls.losses:
         target = call.target.cpu()
         if target.shape == wanted.shape and not target.is_floating_point():

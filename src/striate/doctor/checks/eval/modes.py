@@ -44,8 +44,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             "the accuracy is another than that of the network as it is used.",
             remedy="`model.eval()` before the evaluation, and `model.train()` before training goes on.",
         )
-    repeated = [site for site in evaluating if site.often != "once"]
-    if repeated and not any(site.often != "once" for site in training):
+    repeated = [site for site in evaluating if site.often != "once" and not _of_another_training(source, site)]
+    if repeated and not any(site.often != "once" for site in training) and not _frozen(evidence.setup.model, parts):
         yield Finding(
             code="eval.mode",
             severity="warning",
@@ -56,6 +56,22 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             why="Dropout drops nothing any more, and the running statistics of batch norm stay as they are.",
             remedy="`model.train()` at the beginning of each epoch.",
         )
+
+
+def _frozen(model: nn.Module, parts: list[str]) -> bool:
+    """Whether all are of batch norm whose weights are not trained: it is to keep its statistics, too."""
+    found = [list(model.get_submodule(name).parameters()) for name in parts]
+    return all(weights and not any(weight.requires_grad for weight in weights) for weights in found)
+
+
+def _of_another_training(source: ScriptSource, site: Site) -> bool:
+    """Whether it stands in a loop that trains and is not the one that is examined, nor around it."""
+    file, first, last = source.loop
+    for loop in source.loops_of(site.node):
+        apart = site.file != file or loop.lineno > last or (loop.end_lineno or loop.lineno) < first
+        if apart and any(isinstance(part, ast.Call) and called(part) == "backward" for part in ast.walk(loop)):
+            return True
+    return False
 
 
 def _modes(source: ScriptSource) -> tuple[list[Site], list[Site]]:
