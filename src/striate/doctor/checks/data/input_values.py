@@ -201,6 +201,7 @@ GAIN = 0.1
 LITTLE, BETTER = 0.05, 2.0
 FAR_OFF, NEAR, LOWER = 3.0, 1.0, 0.85
 """Nats above the loss of a constant prediction, at first; of the mean loss of a trial."""
+_ALIKE = 0.5  # correlation of inputs with the batch
 LONG = 0.1
 """Of the parameters' norm, in one step: no inputs of a usual size need that."""
 NOT_NORMALIZED_THRESHOLD = (
@@ -244,6 +245,8 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
     scales = _scales(_all_inputs(evidence, given.cpu()))
     if not scales.odd:
         return
+    if scales.of == "column" and not _are_of_batch(evidence, given.cpu()):
+        raise NoEvidence("the network is given what another one computes, not columns of the data")
     own, fixed, trial = _tried(evidence, scales)
     if own is None or fixed is None:
         return
@@ -268,6 +271,18 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
         "make some directions far steeper than others.",
         remedy=_remedy(scales),
     )
+
+
+def _are_of_batch(evidence: Evidence, given: torch.Tensor) -> bool:
+    """Whether rows that the network is given are of the batch: of its tables, or its numbers in another shape."""
+    for _, leaf in leaves(evidence.train.raw[0]):
+        if leaf.ndim == 2 and leaf.is_floating_point():
+            return True
+        if leaf.numel() == given.numel():
+            pair = torch.stack([leaf.detach().cpu().double().flatten(), given.double().flatten()])
+            if abs(float(torch.corrcoef(pair)[0, 1])) > _ALIKE:
+                return True
+    return False
 
 
 def _starts_far_off(evidence: Evidence, scales: _Scales, trial: Trial) -> Iterable[Finding]:
