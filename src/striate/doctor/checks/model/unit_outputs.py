@@ -302,7 +302,11 @@ def _copies(layer: LayerView, cosine: float) -> float:
 
 
 def _flat(layer: LayerView) -> float:
-    return 0.0 if layer.units is None or layer.units.shape[1] < 2 else flat_share(layer.units, FLAT)
+    output = layer.output
+    pooled = output is not None and output.ndim > 2 and output[0, 0].numel() == 1
+    if layer.units is None or layer.units.shape[1] < 2 or pooled:  # means over maps differ little, as of a gate
+        return 0.0
+    return flat_share(layer.units, FLAT)
 
 
 REDUNDANT_FILTERS = Check(
