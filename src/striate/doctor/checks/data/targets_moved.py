@@ -6,18 +6,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, default_convert
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.blends import swapped_shares
 from striate.doctor.checks.data.keypoints import exchanged_sides
+from striate.doctor.checks.data.moved_roughly import left_roughly
 from striate.doctor.evidence.calls import LossCall, watch_calls
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.batch import leaf, leaves, main_tensor, parts
+from striate.doctor.setup.batch import Path, leaf, leaves, main_tensor, parts
 from striate.records import Finding
 from striate.wording import several, show_shape
 
@@ -27,6 +29,7 @@ _CLEARLY, _FEWEST_CLEAR = 0.5, 8
 _TIE, _ALONE = 1e-6, 32
 """Numbers of outputs that are so far from each other, as a share of the largest, and how many are enough to follow."""
 _FEWEST_LEFT, _OFTEN = 3, 0.5
+_SMALLEST = 4
 _LIKE = 0.3
 """Of the distance between two draws as they are: so near, they are flips of each other."""
 _SIDES = "left and right exchanged"
@@ -45,27 +48,33 @@ def _left_behind(evidence: Evidence) -> Iterator[Finding]:
     if not isinstance(evidence.setup.train, DataLoader) or isinstance(data, IterableDataset) or data is None:
         raise NoEvidence("the data set cannot be asked for a sample twice")
     left, moved, flips = Counter[str](), Counter[str](), list[tuple[Any, Any]]()
+    drawn, maps = list[list[Any]](), _Maps()
     for number in range(min(_SAMPLES, len(data))):
         try:
-            draws = [data[number] for _ in range(_DRAWS)]
+            draws = [default_convert(data[number]) for _ in range(_DRAWS)]
         except Exception as error:  # a data set of the user's
             raise NoEvidence(f"the data set raises {type(error).__name__} when asked for a sample") from None
         images = [main_tensor(parts(draw)[0]) for draw in draws]
         first = images[0]
         if first is None or first.ndim != 3:
             raise NoEvidence("the samples are no images")
+        drawn.append(draws)
+        maps.note(draws[0])
         for image, draw in zip(images[1:], draws[1:], strict=True):
             way = None if image is None else _flipped(first, image)
             if way is None or image is None:
                 continue
             if way == _SIDES:
                 flips.append((draws[0], draw))
-            told = _targets_stay(draws[0], draw, first, way)
+            told = _targets_stay(draws[0], draw, first, way, maps)
             if told:
                 left[way] += 1
             elif told is not None:
                 moved[way] += 1
     still = [way for way in left if left[way] >= max(_FEWEST_LEFT, _OFTEN * moved[way])]
+    roughly = None if still else left_roughly(drawn, _MOVES)
+    if roughly is not None:
+        still, left[roughly[0]], moved[roughly[0]] = [roughly[0]], *roughly[1:]
     if not still:
         with suppress(NoEvidence):
             found = exchanged_sides(evidence, flips)
@@ -100,7 +109,26 @@ def _flipped(one: torch.Tensor, other: torch.Tensor) -> str | None:
     return None
 
 
-def _targets_stay(one: Any, other: Any, image: torch.Tensor, way: str) -> bool | None:
+@dataclass
+class _Maps:
+    """Where samples have tensors that differ from sample to sample. `first`: those of the first one."""
+
+    first: dict[Path, torch.Tensor] = field(default_factory=dict)
+    differing: set[Path] = field(default_factory=set)
+
+    def note(self, sample: Any) -> None:
+        for path, tensor in leaves(sample):
+            known = self.first.setdefault(path, tensor)
+            if known.shape != tensor.shape or not torch.equal(known, tensor):
+                self.differing.add(path)
+
+    def is_smaller(self, path: Path, tensor: torch.Tensor, image: torch.Tensor) -> bool:
+        """Whether it is a map of the image with fewer pixels, as a heat map, that says something of this sample."""
+        (high, wide), (height, width) = tensor.shape[-2:], image.shape[-2:]
+        return path in self.differing and high * width == wide * height and _SMALLEST <= high < height
+
+
+def _targets_stay(one: Any, other: Any, image: torch.Tensor, way: str, maps: _Maps) -> bool | None:
     """Whether what has a place in the image is equal in two draws that are moved; None where nothing has, where it
     looks the same when moved, or where it is moved in another way."""
     move = _MOVES[way]
@@ -108,7 +136,7 @@ def _targets_stay(one: Any, other: Any, image: torch.Tensor, way: str) -> bool |
     for (path, before), (_, after) in pairs:
         if before is image or before.shape != after.shape or torch.equal(before, image):
             continue
-        if before.ndim >= 2 and before.shape[-2:] == image.shape[-2:]:
+        if before.ndim >= 2 and (before.shape[-2:] == image.shape[-2:] or maps.is_smaller(path, before, image)):
             if not torch.equal(before, move(before)):
                 stays = torch.equal(before, after)
                 return stays if stays or torch.equal(move(before), after) else None
@@ -299,7 +327,8 @@ LEFT_BEHIND = Check(
     codes=("data.targets-left-behind",),
     question="Are masks, boxes and points flipped with their images?",
     threshold="three pairs of draws or more, one flipped or turned, with a target that has a place in the image and "
-    "never moves with that",
+    "never moves with that; or five pairs in which the image looks clearly more like a flipped one and the mask like "
+    "one that is not, and less than 2.5 times as many in which both move",
     run=_left_behind,
     explains="data.label-noise data.labels-random data.augmentation fit.*",
 )
