@@ -171,6 +171,9 @@ def test_a_helper_keeps_the_best_of_what_it_is_given(sign: str, wrong: bool) -> 
     assert codes(text, values(), WORST_KEPT) == ["eval.worst-kept"] * wrong
 
 
+BUILDS = "def build_vocab(texts):\n    return {}\n"
+
+
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
@@ -179,6 +182,9 @@ def test_a_helper_keeps_the_best_of_what_it_is_given(sign: str, wrong: bool) -> 
         ("for name in parts:\n    x = scaler.fit_transform(data[name])", True),
         ("for column in ['age', 'fare']:\n    x = scaler.fit_transform(data[column])", False),
         ("seen = TSNE().fit_transform(x_test)", False),
+        (BUILDS + "known, other = build_vocab(train_texts), build_vocab(val_texts)", True),
+        (BUILDS + "known = build_vocab(train_texts + val_texts)", False),
+        (BUILDS + "known, other = build_vocab(train_words), build_vocab(train_labels)", False),
     ],
 )
 def test_validation_is_scaled_as_training_was(text: str, wrong: bool) -> None:

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, Site, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, Site, called, receiver_of
 from striate.records import Finding
 
 _OTHERS = frozenset(("val", "valid", "validation", "test", "tst", "dev", "holdout"))
 _TRAINING = frozenset(("train", "trn", "tr", "training", "fit"))
+_VOCABULARY = re.compile(r"vocab|(?<!un)tokenizer|label_?encod|word_?index|dictionary", re.IGNORECASE)
 _PICTURES = ("tsne", "umap", "mds")
 """What is fitted to be looked at."""
 
@@ -38,6 +39,40 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
                 remedy=f"`{ast.unparse(owner)}.fit(train)` once, and `{ast.unparse(owner)}.transform(…)` for all parts",
             )
             return
+    yield from _numbered_anew(source)
+
+
+def _numbered_anew(source: ScriptSource) -> Iterator[Finding]:
+    """A vocabulary that the same function builds of training, and again of validation."""
+    sites: dict[str, list[Site]] = {}
+    for site in source.calls(*_builders(source)):
+        sites.setdefault(called(site.node), []).append(site)
+    for name, calls in sites.items():
+        given = [_words(ast.unparse(site.node.args[0])) if site.node.args else set[str]() for site in calls]
+        anew = [s for s, words in zip(calls, given, strict=True) if words & _OTHERS and not words & _TRAINING]
+        if anew and any(words & _TRAINING and not words & _OTHERS for words in given):
+            yield Finding(
+                code="data.shift",
+                severity="error",
+                where=anew[0].where,
+                measured=f"`{anew[0].text}` numbers what is not trained with anew, so equal words become other numbers "
+                "than in training",
+                threshold=FITTED_ANEW.threshold,
+                why="The network is asked about something else than it learned: its validation metrics do not measure "
+                "that.",
+                remedy=f"`{name}(…)` of training once, and what it gives for all parts",
+            )
+            return
+
+
+def _builders(source: ScriptSource) -> list[str]:
+    """The script's functions and classes that number words, by their names."""
+    return [
+        node.name
+        for tree in source.trees.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and _VOCABULARY.search(node.name)
+    ]
 
 
 def _parts(source: ScriptSource, site: Site) -> str:
@@ -63,7 +98,8 @@ def _words(text: str) -> set[str]:
 FITTED_ANEW = Check(
     codes=("data.shift",),
     question="Are scalers, encoders and vocabularies fitted to validation anew?",
-    threshold="`fit_transform` of what is named for validation or test, or in a loop over the parts",
+    threshold="`fit_transform` of what is named for validation or test, or in a loop over the parts; a vocabulary that "
+    "the same function builds of what is named for training, and again",
     run=_run,
     of_source=True,
     explains="fit.* data.label-map",

@@ -1,4 +1,4 @@
-"""`data.step-labels` of language models of transformers: labels that are shifted by hand, which the model does itself."""
+"""`data.step-labels` of language models of transformers, which shift labels themselves: labels shifted by hand."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         code="data.step-labels",
         severity="error",
         where="the training batches",
-        measured=f"{following / counted:.0%} of the labels are the token that follows in input_ids, and {kind.__name__} "
-        "shifts its labels itself",
+        measured=f"{following / counted:.0%} of the labels are the token that follows in input_ids, and "
+        f"{kind.__name__} shifts its labels itself",
         threshold=SHIFTED_TWICE.threshold,
         why="The network learns to predict the token after the next one, so what it generates makes no sense.",
         remedy='give it the tokens as they are: `batch["labels"] = batch["input_ids"].clone()`, with -100 where nothing '

@@ -116,7 +116,7 @@ def _too_slow(evidence: Evidence, trial: Trial, kept: list[tuple[Any, dict[str, 
     planned = batches * steps / max(len(trial.rows), 1)
     for thing, before in kept:
         share = share_followed(before, _tensors(thing, before), trial.replica.model)
-        if share is None or not share or not steps or planned < steps:
+        if share is None or not share or not steps or planned <= 0:
             continue
         followed = 1 - (1 - min(share, 1.0)) ** (planned / steps)
         if followed < _FOLLOWED:
