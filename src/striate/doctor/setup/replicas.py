@@ -34,6 +34,7 @@ from striate.models.preserved_state import copying_explained
 from striate.observe.tensors import tensors_in
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_DEEPEST = 4
 _SHARED = (*DATA, types.ModuleType, type, io.IOBase)
 
 
@@ -153,7 +154,24 @@ class _Rebinding:
         # What it keeps alive lies under its own identity, which the next dictionary may have.
         self.kept += tried.pop(id(tried), [])
         self.memo.update(tried)
+        self._functions_in(replica, _DEEPEST)
         return replica
+
+    def _functions_in(self, replica: Any, depth: int) -> None:
+        """The user's functions that a copy holds, as an engine its handlers, know copies too: `deepcopy` leaves them
+        as they are."""
+        held: Any = replica
+        if not isinstance(replica, list | dict):
+            own = written_by_user(type(replica).__module__) and not isinstance(replica, nn.Module)
+            held = getattr(replica, "__dict__", {}) if own else {}
+        parts = list(enumerate(held) if isinstance(held, list) else held.items())
+        for key, value in parts if depth else ():
+            if isinstance(value, types.FunctionType | functools.partial):
+                held[key] = self(value)
+            elif isinstance(value, tuple) and any(isinstance(part, types.FunctionType) for part in value):
+                held[key] = tuple(self(part) if isinstance(part, types.FunctionType) else part for part in value)
+            else:
+                self._functions_in(value, depth - 1)
 
     def _part_by_part(self, thing: Any) -> Any:
         """Of the user's own objects that hold something which cannot be copied, as a lock or a file: the rest is."""

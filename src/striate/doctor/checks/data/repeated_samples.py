@@ -28,15 +28,16 @@ from striate.doctor.evidence.nearness import (
 from striate.doctor.evidence.reading import draws_again, shared_positions
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.recorded_iterators import takes_others
-from striate.records import Finding, Remedy
+from striate.records import Finding, Remedy, Severity
 from striate.wording import several
 
 DUPLICATES_SHARE, DUPLICATES_GRAVE, DUPLICATES_FEWEST = 0.2, 0.5, 10
-_MOST = 2000
+_MOST, _ALL = 2000, 0.95
 _SECONDS = 0.3
 DUPLICATES_THRESHOLD = (
-    f"a warning where {DUPLICATES_SHARE:.0%} of the samples are copies (a note of token sequences, since short "
-    f"sentences are said twice), an error from {DUPLICATES_GRAVE:.0%}; of tables, whose rows "
+    f"a warning where {DUPLICATES_SHARE:.0%} of the samples are copies (a note of token sequences, of which short ones "
+    f"are said twice, unless {_ALL:.0%} of them have copies), an error from {DUPLICATES_GRAVE:.0%}; of tables, whose "
+    "rows "
     "may agree by chance, beyond three times chance; what a sampler draws again on purpose does not count, "
     "nor as many copies as drawing with replacement leaves"
 )
@@ -62,6 +63,9 @@ def _find_duplicates(evidence: Evidence) -> Iterable[Finding]:
     counts = torch.bincount(first)
     if _bootstrapped(counts[counts > 0]):
         return
+    severity: Severity = "error" if share >= DUPLICATES_GRAVE else "warning"
+    if _of_whole_numbers(x) and float((counts[counts > 0] > 1).double().mean()) < _ALL:
+        severity = "note"
     most = int(counts.argmax())
     rows = (first == most).nonzero().flatten()
     shown = torch.cat([rows[:3], first.unique()[:2]])
@@ -71,7 +75,7 @@ def _find_duplicates(evidence: Evidence) -> Iterable[Finding]:
     distinct = len(first.unique())
     yield Finding(
         code="data.duplicates",
-        severity="error" if share >= DUPLICATES_GRAVE else "note" if _of_whole_numbers(x) else "warning",
+        severity=severity,
         where=where,
         measured=f"{len(x) - distinct:,} of {several(len(x), 'sample')} are copies of others: {distinct:,} different "
         f"ones, the commonest {int(counts.max()):,} times",

@@ -38,8 +38,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         f"{kind.__name__} shifts its labels itself",
         threshold=SHIFTED_TWICE.threshold,
         why="The network learns to predict the token after the next one, so what it generates makes no sense.",
-        remedy='give it the tokens as they are: `batch["labels"] = batch["input_ids"].clone()`, with -100 where nothing '
-        "is asked",
+        remedy='give it the tokens as they are: `batch["labels"] = batch["input_ids"].clone()`, with -100 where '
+        "nothing is asked",
     )
 
 
