@@ -207,3 +207,16 @@ def test_values_in_a_column_are_compared_with_all_targets(column: bool) -> None:
     source = ScriptSource({"train.py": ast.parse(text)}, names, ("train.py", 1, 2), None)
     codes = [finding.code for finding in examine_rewards(source).findings]
     assert codes == ["loss.broadcast"] * column
+
+
+@pytest.mark.parametrize(("longest", "right"), [(5, True), (9, False)])
+def test_episodes_that_a_limit_ended_are_not_marked(longest: int, right: bool) -> None:
+    rows, random_lengths = list[Any](), random.Random(0)
+    while len(rows) < 200:
+        length = random_lengths.randint(5, longest)
+        rows += [(np.array([t, len(rows)]), 0, 0.1, np.array([t + 1, len(rows)]), False) for t in range(length)]
+    source = ScriptSource(
+        {"train.py": ast.parse("for t in x:\n    pass\n")}, {"memory": rows}, ("train.py", 1, 2), None
+    )
+    codes = [finding.code for finding in examine_rewards(source).findings]
+    assert ("reward.terminal-lost" not in codes) is right

@@ -18,7 +18,7 @@ from striate.doctor.evidence.nearness import copies_in
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.simple_models import answers_belong, belonging, related
 from striate.doctor.evidence.trial import Change
-from striate.doctor.setup.batch import dealt_anew
+from striate.doctor.setup.batch import dealt_anew, leaf, leaves
 from striate.records import Finding
 from striate.wording import several
 
@@ -93,9 +93,21 @@ def _numbers_of(graph: CallGraph, index: int) -> set[int]:
     return found
 
 
+def _given_to_network(evidence: Evidence) -> bool:
+    """Whether the network gets them, as the items that a recommender compares with users."""
+    path = evidence.samples.y_path
+    wanted = None if path is None else leaf(evidence.train.raw[0], path)
+    if wanted is None:
+        return False
+    given = (tensor for _, tensor in leaves(list(evidence.first.arguments)))
+    return any(tensor.shape == wanted.shape and torch.equal(tensor, wanted) for tensor in given)
+
+
 def _of_samples(evidence: Evidence) -> Iterable[Finding]:
     if evidence.samples.maps is not None:
         return _maps(evidence, evidence.samples.maps)
+    if _given_to_network(evidence):
+        raise NoEvidence("what stands in the place of targets is given to the network")
     try:
         labels = evidence.samples.labels
     except NoEvidence:

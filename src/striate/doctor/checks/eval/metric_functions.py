@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -56,7 +57,8 @@ def _asked(function: Callable[..., Any], predictions: Any, targets: Any) -> tupl
     """The numbers that it gives; none where it is for something else."""
     try:
         with same_random_state(), torch.no_grad():
-            return tuple(numbers_of(function(predictions, targets)))
+            given = tuple(numbers_of(function(predictions, targets)))
+        return () if any(math.isnan(number) for number in given) else given  # as of boxes that have no area
     except Exception:  # of the user's, which was given what it is not for
         return ()
 

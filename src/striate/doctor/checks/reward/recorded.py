@@ -31,7 +31,19 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if found is None:
         raise NoEvidence(f"no replay buffer of {_FEWEST} transitions or more is in reach at the first step")
     name, experience = found
-    yield from experience_findings(experience, f"replay buffer `{name}` at the first step")
+    for finding in experience_findings(experience, f"replay buffer `{name}` at the first step"):
+        if finding.code != "reward.terminal-lost" or not _end_by_limit(experience):
+            yield finding
+
+
+def _end_by_limit(found: Experience) -> bool:
+    """Whether the episodes that end unmarked, in a buffer that does not say which were cut off, are as long as one
+    another and none is longer: a limit ended them, and values go on behind it."""
+    seen, after = (part.reshape(len(part), -1) for part in (found.observations, found.following))
+    ends = np.flatnonzero((seen[1:] != after[:-1]).any(1) | found.ends[:-1])
+    lengths = np.diff(ends, prepend=-1)
+    unmarked = lengths[~found.ends[ends]]
+    return found.truncated is None and len(unmarked) > 0 and bool((unmarked == lengths.max()).all())
 
 
 def recorded(names: Mapping[str, Any]) -> tuple[str, Experience] | None:
