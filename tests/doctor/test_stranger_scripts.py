@@ -45,6 +45,10 @@ HEALTHY = (
     "dev5-d-seq2seq-zero-weight-pad",
     "dev7_f7_keraslike",
     "dev7-f2-ok-nesterov-warmup",
+    "dev9_a14_ddpm",
+    "dev9_b03_seq2seq_attention",
+    "dev9_c03_ignite_like",
+    "dev9_c21_dqn",
 )
 UNNAMED = ("drop-last-of-everything", "dev-amp-backward-not-scaled")
 """Scripts that raise: they are refused with their reason."""
@@ -61,6 +65,8 @@ FOUND_IN_DEVELOPMENT = (
     "dev5-c-imagenet-best-by-highest-loss", "dev5-c-digits-count-full-batches",
     "dev5-d-seq2seq-mask-inverted", "dev6-e4-raw-features",
     "dev7-f7-early-stopping-minimizes-accuracy", "dev7-f9-same-view-twice", "dev7-f1-correct-counted-nxn",
+    "dev9-b13-values-as-column", "dev9-b07-onecycle-per-epoch", "dev9-b09-worst-epoch-kept", "dev9-b04-own-vocabulary",
+    "dev9-a08-mask-not-flipped", "dev9-a15-no-zero-grad",
 )  # fmt: skip
 FOUND = ("argmax-over-batch", "plateau-wrong-mode", "mask-not-flipped", "class-weights-inverted")
 

@@ -88,7 +88,7 @@ def asked_directly(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | No
         for batch in evidence.val.raw:
             inputs, targets = parts(batch)
             wanted = main_tensor(targets)
-            classes = classes_of(main_tensor(_given(model, inputs)), wanted)
+            classes = classes_of(main_tensor(_given(model, batch, inputs, targets)), wanted)
             if classes is None or wanted is None:
                 return None
             told.append(classes.flatten())
@@ -97,7 +97,11 @@ def asked_directly(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | No
     return None
 
 
-def _given(model: nn.Module, inputs: Any) -> Any:
+def _given(model: nn.Module, batch: Any, inputs: Any, targets: Any) -> Any:
+    """What the network gives; of named tensors it gets all but the targets, such as a mask, if it knows the names."""
+    if isinstance(batch, Mapping):
+        with suppress(TypeError):
+            return model(**{name: value for name, value in batch.items() if value is not targets})
     return model(**inputs) if isinstance(inputs, Mapping) else call(model, inputs)
 
 
