@@ -68,8 +68,8 @@ TRIED = {
     "and draws; metrics of a few lines are computed without scikit-learn, which takes a second to load; libraries are "
     "imported where they are used; a tenth of what training passes through is measured of the training samples. Of 4.6 "
     "s for an epoch of mnist5k 1.6 pass until all is loaded (0.9 of them torch), 0.7 until the first step, 0.8 in "
-    "steps and 1.5 behind them, of which drawing takes 1.2 on both cores. A second process that is begun before torch is "
-    "loaded, or has a lower priority, makes it no faster.",
+    "steps and 1.5 behind them, of which drawing takes 1.2 on both cores. A second process that is begun before torch "
+    "is loaded, or has a lower priority, makes it no faster.",
     "serve-rate": "The 64 clients share the two cores with the server, which the offline rate has for itself. Decoding "
     "runs ahead of the network, and requests are put together by a deadline.",
     "whole-command-10": "As above: loading torch alone takes a quarter of the script's time for mnist5k. Of "
