@@ -12,7 +12,7 @@ from striate.doctor.causes import cause_of_all, sort_out
 from striate.doctor.checks import reward
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.every import every_check
-from striate.doctor.checks.loss.named_tensors import NAMED_TENSORS
+from striate.doctor.checks.loss.wiring import BROADCAST_OF_VARIABLES
 from striate.doctor.checks.reward.batches import learns_from_rewards
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.clock import Clock, NoEvidence, OutOfTime
@@ -79,7 +79,7 @@ def examine_rewards(source: ScriptSource) -> Diagnosis:
     clock = Clock(_SECONDS)
     evidence = Evidence(make_setup(torch.nn.Identity(), [], step=usual_step, source=source), clock)
     found, skipped, looked = list[Finding](), dict[str, str](), list[str]()
-    for check in (check for check in (*reward.CHECKS, NAMED_TENSORS) if check.of_source):
+    for check in (check for check in (*reward.CHECKS, BROADCAST_OF_VARIABLES) if check.of_source):
         try:
             found += check.run(evidence)
             looked += check.codes

@@ -13,7 +13,6 @@ import torch
 
 from striate.doctor.script.loop_syntax import (
     are_batches,
-    called,
     counts,
     name_of,
     number_for,
@@ -22,6 +21,7 @@ from striate.doctor.script.loop_syntax import (
     walk,
 )
 from striate.doctor.setup.recorded_iterators import batches_behind, is_read_once
+from striate.doctor.setup.script_source import called
 
 _BESIDE = "__striate_beside_"
 

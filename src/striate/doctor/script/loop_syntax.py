@@ -6,17 +6,11 @@ import ast
 from collections.abc import Iterator
 from typing import Any
 
+from striate.doctor.setup.script_source import called
 from striate.observe.tensors import tensors_in
 
 _COUNTING = ("range", "count", "trange")
 _WRAPPERS = ("enumerate", "tqdm", "track", "islice", "iter", "cycle", "reversed", "list")
-
-
-def called(node: ast.AST) -> str:
-    function = node.func if isinstance(node, ast.Call) else None
-    return (
-        function.id if isinstance(function, ast.Name) else function.attr if isinstance(function, ast.Attribute) else ""
-    )
 
 
 def counts(node: ast.expr) -> bool:

@@ -160,12 +160,13 @@ class _Rebinding:
     def _functions_in(self, replica: Any, depth: int) -> None:
         """The user's functions that a copy holds, as an engine its handlers, know copies too: `deepcopy` leaves them
         as they are."""
+        if not depth:
+            return
         held: Any = replica
         if not isinstance(replica, list | dict):
             own = written_by_user(type(replica).__module__) and not isinstance(replica, nn.Module)
             held = getattr(replica, "__dict__", {}) if own else {}
-        parts = list(enumerate(held) if isinstance(held, list) else held.items())
-        for key, value in parts if depth else ():
+        for key, value in list(enumerate(held) if isinstance(held, list) else held.items()):
             if isinstance(value, types.FunctionType | functools.partial):
                 held[key] = self(value)
             elif isinstance(value, tuple) and any(isinstance(part, types.FunctionType) for part in value):

@@ -27,16 +27,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         words = _words(ast.unparse(site.node.args[0]))
         parts = _parts(source, site)
         if (words & _OTHERS and not words & _TRAINING) or parts:
-            yield Finding(
-                code="data.shift",
-                severity="error",
-                where=site.where,
-                measured=f"`{site.text}` fits to {parts or 'what is not trained with'} anew, so equal values become "
-                "other numbers than in training",
-                threshold=FITTED_ANEW.threshold,
-                why="The network is asked about something else than it learned: its validation metrics do not measure "
-                "that.",
-                remedy=f"`{ast.unparse(owner)}.fit(train)` once, and `{ast.unparse(owner)}.transform(…)` for all parts",
+            yield _finding(
+                site,
+                f"fits to {parts or 'what is not trained with'} anew, so equal values become other numbers than in "
+                "training",
+                f"`{ast.unparse(owner)}.fit(train)` once, and `{ast.unparse(owner)}.transform(…)` for all parts",
             )
             return
     yield from _numbered_anew(source)
@@ -51,18 +46,24 @@ def _numbered_anew(source: ScriptSource) -> Iterator[Finding]:
         given = [_words(ast.unparse(site.node.args[0])) if site.node.args else set[str]() for site in calls]
         anew = [s for s, words in zip(calls, given, strict=True) if words & _OTHERS and not words & _TRAINING]
         if anew and any(words & _TRAINING and not words & _OTHERS for words in given):
-            yield Finding(
-                code="data.shift",
-                severity="error",
-                where=anew[0].where,
-                measured=f"`{anew[0].text}` numbers what is not trained with anew, so equal words become other numbers "
-                "than in training",
-                threshold=FITTED_ANEW.threshold,
-                why="The network is asked about something else than it learned: its validation metrics do not measure "
-                "that.",
-                remedy=f"`{name}(…)` of training once, and what it gives for all parts",
+            yield _finding(
+                anew[0],
+                "numbers what is not trained with anew, so equal words become other numbers than in training",
+                f"`{name}(…)` of training once, and what it gives for all parts",
             )
             return
+
+
+def _finding(site: Site, does: str, remedy: str) -> Finding:
+    return Finding(
+        code="data.shift",
+        severity="error",
+        where=site.where,
+        measured=f"`{site.text}` {does}",
+        threshold=FITTED_ANEW.threshold,
+        why="The network is asked about something else than it learned: its validation metrics do not measure that.",
+        remedy=remedy,
+    )
 
 
 def _builders(source: ScriptSource) -> list[str]:

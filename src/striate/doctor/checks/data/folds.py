@@ -59,11 +59,11 @@ def _loops_over_folds(source: ScriptSource) -> Iterator[ast.For]:
             if isinstance(node, ast.For):
                 words = {part.id for part in ast.walk(node.target) if isinstance(part, ast.Name)}
                 calls = [part for part in ast.walk(node.iter) if isinstance(part, ast.Call)]
+                names, target = {called(part) for part in calls}, node.target
+                if "enumerate" in names and isinstance(target, ast.Tuple):
+                    target = target.elts[-1]
                 # A tensor's `split` gives single batches, and `zip` those of two.
-                pairs = isinstance(node.target, ast.Tuple) and not any(called(part) == "zip" for part in calls)
-                numbered = any(called(part) == "enumerate" for part in calls)
-                if pairs and numbered and isinstance(node.target, ast.Tuple):
-                    pairs = isinstance(node.target.elts[-1], ast.Tuple)
+                pairs = isinstance(target, ast.Tuple) and "zip" not in names
                 splits = pairs and any(called(part) == "split" and receiver_of(part) is not None for part in calls)
                 if splits or any("fold" in word.lower() for word in words):
                     yield node

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -255,12 +256,12 @@ def _among_several(evidence: Evidence) -> Iterator[Finding]:
         outputs, targets = tuple(call.input.shape), tuple(call.target.shape)
         if call.name in ("cross_entropy", "nll_loss") or outputs == targets:
             continue
-        if (found := all_with_all(outputs, targets, f" by `{call.name}`")) is not None:
+        if (found := _all_with_all(outputs, targets, f" by `{call.name}`")) is not None:
             yield found
             return
 
 
-def all_with_all(outputs: tuple[int, ...], targets: tuple[int, ...], by: str) -> Finding | None:
+def _all_with_all(outputs: tuple[int, ...], targets: tuple[int, ...], by: str) -> Finding | None:
     """What is said of shapes of as many numbers that are compared as more; None of others."""
     broadcast = _broadcast(outputs, targets)
     if broadcast is None or not math.prod(broadcast) > math.prod(outputs) == math.prod(targets):
@@ -353,6 +354,31 @@ BROADCAST = Check(
     "outputs have the shape of the targets: exact, nothing is estimated",
     run=_find_broadcast,
     explains="loss.degenerate model.collapsed optim.lr-too-high optim.lr-too-low fit.*",
+)
+
+
+_NUMBER_BY_NUMBER = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy_with_logits")
+
+
+def _among_variables(evidence: Evidence) -> Iterator[Finding]:
+    """Losses of two variables of a script whose step is not made again, as one that plays an environment: by the shapes
+    of their tensors at the first step."""
+    source = evidence.source
+    for site in source.calls(*_NUMBER_BY_NUMBER):
+        compared = [value for part in site.node.args[:2] if isinstance(value := source.value(part), torch.Tensor)]
+        if len(compared) == 2:
+            outputs, targets = (tuple(tensor.shape) for tensor in compared)
+            if (found := _all_with_all(outputs, targets, f" by `{site.text}`")) is not None:
+                yield replace(found, where=site.where)
+                return
+
+
+BROADCAST_OF_VARIABLES = Check(
+    codes=BROADCAST.codes,
+    question=BROADCAST.question,
+    threshold=BROADCAST.threshold,
+    run=_among_variables,
+    of_source=True,
 )
 
 
