@@ -8,7 +8,7 @@ RELEASE_STAMP := .venv-release/.installed
 BENCH_STAMP := .venv-bench/.installed
 PEERS := keras 'jax[cpu]' skorch lightning torchinfo fvcore
 BENCHES := summary whole_command fashion_epoch augmentation cifar_resnet18 photo_loading media photos resnet50_inference plan_choice plan_regret busy \
-	minutes allocator step_overhead store_scaling scaling processes reliability
+	minutes allocator step_overhead step_ways store_scaling scaling processes reliability
 BENCHES_LONG := speedrun
 BENCH ?= $(BENCHES)
 

@@ -30,6 +30,7 @@ WORKLOADS = (
     "augmentation",
     "allocator",
     "step_overhead",
+    "step_ways",
     "store_scaling",
     "scaling",
     "processes",
