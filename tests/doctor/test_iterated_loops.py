@@ -97,10 +97,58 @@ def by_numbers(model: nn.Module, optimizer: Any, _: Any, __: Any) -> None:
         total += loss.item() * len(index)
 
 
+def short_ones_left_out(model: nn.Module, optimizer: Any, _: Any, __: Any) -> None:
+    for index in torch.arange(90).split(16):
+        if len(index) < 16:
+            continue
+        x = X[index] + 1
+        stepped(nn.functional.cross_entropy(model(x), Y[index]), optimizer)
+
+
+def some(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    rows = torch.randint(len(X), (count,))
+    return X[rows], Y[rows]
+
+
+class Measuring(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = perceptron()
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor | None = None) -> Any:
+        return self.net(x) if y is None else nn.functional.cross_entropy(self.net(x), y)
+
+
+def drawn_as_it_is_called(model: nn.Module, optimizer: Any, _: Any, __: Any) -> None:
+    for step in range(20):
+        if step == 19:
+            break
+        stepped(model(*some(16)), optimizer)
+
+
+def in_a_comprehension(model: nn.Module, optimizer: Any, labeled: Any, _: Any) -> None:
+    def process(batch: Any) -> float:
+        loss = loss_of(model, *batch)
+        stepped(loss, optimizer)
+        return loss.item()
+
+    assert [process(batch) for batch in labeled]
+
+
+def in_groups(model: nn.Module, optimizer: Any, labeled: Any, _: Any) -> None:
+    batches = list(labeled)
+    for start in range(0, len(batches), 2):
+        optimizer.zero_grad()
+        for x, y in batches[start : start + 2]:
+            (loss_of(model, x, y) / 2).backward()
+        optimizer.step()
+
+
 def caught(train: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> tuple[TrainingLoop, Any, Any]:
     """The loop, with the network and optimizer, of a training that is stopped in its first step."""
     monkeypatch.setattr(training_loop, "written_by_user", lambda name: name == __name__)
-    model, both = perceptron(), loaders()
+    model: nn.Module = Measuring() if train is drawn_as_it_is_called else perceptron()
+    both = loaders()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
 
     def stop(*_: Any) -> None:
@@ -125,6 +173,10 @@ def caught(train: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> tuple
         (changed_on_the_way, "own", False),
         (side_by_side, "loader", True),
         (by_numbers, "own", False),
+        (short_ones_left_out, "own", False),
+        (drawn_as_it_is_called, "own", False),
+        (in_a_comprehension, "loader", False),
+        (in_groups, "loader", False),
     ],
 )
 def test_trials_are_given_batches_and_the_same(
@@ -157,6 +209,28 @@ def test_numbers_of_samples_are_told_from_inputs(body: str, numbers: bool) -> No
     loop = ast.parse(f"for i in order.split(16):\n    {body}").body[0]
     assert isinstance(loop, ast.For)
     assert number_batches(loop, {"order": torch.arange(64)}) == 4 * numbers
+
+
+def test_a_closure_that_is_made_before_the_loop_is_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(model: nn.Module, optimizer: Any, _: Any, __: Any) -> None:
+        inputs, calls = X.flatten(1), 0
+
+        def closure() -> torch.Tensor:
+            nonlocal calls
+            calls += 1
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(inputs), Y)
+            loss.backward()
+            return loss
+
+        for _ in range(5):
+            optimizer.step(closure)
+
+    loop, model, (optimizer, _) = caught(train, monkeypatch)
+    (batch,) = itertools.islice(loop.batches, 1)
+    assert batch[0].shape == (96, 64)
+    before = float(loop.step(model, batch, optimizer, None))
+    assert float(loop.step(model, batch, optimizer, None)) < before
 
 
 def test_parameters_are_no_batches(monkeypatch: pytest.MonkeyPatch) -> None:

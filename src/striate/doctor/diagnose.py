@@ -31,7 +31,7 @@ from striate.doctor.setup.training_setup import (
     make_setup,
     usual_step,
 )
-from striate.errors import ModelError, StriateError, UsageError, one_line
+from striate.errors import DataError, ModelError, StriateError, UsageError, one_line
 from striate.machine.memory import ran_out
 from striate.records import Finding
 
@@ -76,16 +76,26 @@ def diagnose_setup(setup: TrainingSetup, budget_seconds: float) -> Diagnosis:
 
 def examine_rewards(source: ScriptSource) -> Diagnosis:
     """What the code of a script that plays an environment says, and its replay buffer; no step of it is made."""
+    checks = [check for check in (*reward.CHECKS, BROADCAST_OF_VARIABLES) if check.of_source]
+    return _of_code(source, torch.nn.Identity(), checks, "a script that plays an environment is not trained on")
+
+
+def examine_code(source: ScriptSource, model: nn.Module, why: str) -> Diagnosis:
+    """What the code of a script says of whose loop no step can be made: `why` not."""
+    return _of_code(source, model, [one for one in every_check() if one.of_source and not one.of_rewards], why)
+
+
+def _of_code(source: ScriptSource, model: nn.Module, checks: list[Check], why: str) -> Diagnosis:
     clock = Clock(_SECONDS)
-    evidence = Evidence(make_setup(torch.nn.Identity(), [], step=usual_step, source=source), clock)
+    evidence = Evidence(make_setup(model, [], step=usual_step, source=source), clock)
     found, skipped, looked = list[Finding](), dict[str, str](), list[str]()
-    for check in (check for check in (*reward.CHECKS, BROADCAST_OF_VARIABLES) if check.of_source):
+    for check in checks:
         try:
             found += check.run(evidence)
             looked += check.codes
-        except NoEvidence as reason:
+        except (NoEvidence, DataError) as reason:  # there are no batches to look at
             skipped |= dict.fromkeys(check.codes, str(reason))
-    skipped["data, loss, model, optim, eval, fit and speed"] = "a script that plays an environment is not trained on"
+    skipped["data, loss, model, optim, eval, fit and speed"] = why
     roots, follows = sort_out(list({finding.code: finding for finding in found[::-1]}.values()))
     return Diagnosis(roots, follows, skipped, tuple(dict.fromkeys(looked)), clock.spent)
 

@@ -89,6 +89,32 @@ def _asks_next(node: ast.Call) -> bool:
     return called(node) == "next" and isinstance(node.func, ast.Name) and bool(node.args)
 
 
+def taken_in_groups(loop: ast.For | ast.While, names: dict[str, Any]) -> tuple[Any, list[ast.stmt]] | None:
+    """Of `for start in range(0, len(batches), 4): for x, y in batches[start : start + 4]`: the batches, and a body in
+    which a group is one batch."""
+    for node in (node for statement in loop.body for node in walk(statement)):
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
+            batches = value_of(node.value, names)
+            if are_batches(batches) and isinstance(batches, list) and isinstance(batches[0], list | tuple | dict):
+                group = _Group(ast.unparse(node))
+                counted = [ast.Assign([loop.target], number_for(loop.target))] if isinstance(loop, ast.For) else []
+                return batches, [*counted, *(group.visit(copy.deepcopy(part)) for part in loop.body)]
+    return None
+
+
+class _Group(ast.NodeTransformer):
+    """Puts a list of the one batch that the step is given for a part of the list of all."""
+
+    def __init__(self, part: str) -> None:
+        self.part = part
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        self.generic_visit(node)
+        if ast.unparse(node) == self.part:
+            return ast.copy_location(ast.List([name_of("__batch__")], ast.Load()), node)
+        return node
+
+
 class _Given(ast.NodeTransformer):
     """Puts the batch that the step is given for what `next` takes from an iterator."""
 

@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.diagnose import diagnose_setup, examine_rewards
+from striate.doctor.diagnose import diagnose_setup, examine_code, examine_rewards
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.reading import read_batches
 from striate.doctor.script.library_loop import find_library_loop
@@ -241,15 +241,10 @@ def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) ->
         return played
     loop, val = find_library_loop() or (find_loop(frames), None)
     if loop is None:
-        raise UsageError(
-            "script",
-            "the loop that trains is in no code of the script's, or does not go over batches",
-            "a loop such as `for x, y in loader:`",
-            "striate.diagnose(model, loader, val_loader, loss=loss, optimizer=optimizer, step=step) in Python",
-        )
+        return _by_code(catch, frames, optimizer)
     if optimizer is None:
         optimizer = next((v for v in loop.names.values() if isinstance(v, Optimizer)), None)
-    model = loop.model or _model(catch, loop, optimizer)
+    model = loop.model or _model(catch, loop.names, optimizer)
     if optimizer is None:
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     with torch.no_grad():
@@ -290,16 +285,44 @@ def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) ->
 def _playing(frames: list[Any]) -> ScriptDiagnosis | None:
     """Of a script that plays an environment, what its code and its replay buffer say: a copy of its step would play on
     in the environment of the script itself. None for other scripts."""
-    names: dict[str, Any] = {}
-    for frame in reversed(frames):
-        names |= frame.f_globals | frame.f_locals
-    place = loop_around(frames)
+    names, place = _names(frames), loop_around(frames)
     if place is None or not any(is_environment(value) for value in reached_values(names)):
         return None
     source = ScriptSource(_trees(frames), names, place, None)
     where = f"{Path(place[0]).name}, line {place[1]}"
     subject = f"the loop at {where}, which plays an environment; run as it is until its first optimizer step"
     return ScriptDiagnosis(subject, examine_rewards(source))
+
+
+def _by_code(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) -> ScriptDiagnosis:
+    """Of a loop whose batches are not found, what its code says. Raises UsageError where none of it is the user's."""
+    if not frames:
+        raise UsageError(
+            "script",
+            "the loop that trains is in no code of the script's",
+            "a loop such as `for x, y in loader:`",
+            "striate.diagnose(model, loader, val_loader, loss=loss, optimizer=optimizer, step=step) in Python",
+        )
+    names = _names(frames)
+    place = loop_around(frames) or (frames[0].f_code.co_filename, frames[0].f_lineno, frames[0].f_lineno)
+    model: nn.Module = nn.Identity()
+    with suppress(UsageError):  # of networks that are no modules only the code is there
+        model = _model(catch, names, optimizer)
+    source = ScriptSource(_trees(frames), names, place, None, loads=tuple(catch.loads.values()))
+    why = (
+        "where the loop takes its batches from is not found; a loop such as `for x, y in loader:` is examined by steps"
+    )
+    where = f"{Path(place[0]).name}, line {place[1]}"
+    subject = f"the training at {where}, of which only the code was read; run as it is until its first step"
+    return ScriptDiagnosis(subject, examine_code(source, model, why), tuple(source.other_trainings()))
+
+
+def _names(frames: list[Any]) -> dict[str, Any]:
+    """The variables of the functions that are running, the innermost last."""
+    names: dict[str, Any] = {}
+    for frame in reversed(frames):
+        names |= frame.f_globals | frame.f_locals
+    return names
 
 
 def _rivals(loop: TrainingLoop, source: ScriptSource | None) -> bool:
@@ -317,9 +340,7 @@ def _source(loop: TrainingLoop, frames: list[Any], loads: tuple[LoadedWeights, .
     """The user's files, and the variables of the functions that are running; None where none of them runs."""
     if not frames:
         return None
-    names: dict[str, Any] = {}
-    for frame in reversed(frames):
-        names |= frame.f_globals | frame.f_locals
+    names = _names(frames)
     file, first, last = loop.place or (frames[0].f_code.co_filename, frames[0].f_lineno, frames[0].f_lineno)
     running = set[tuple[str, int]]()
     for frame in frames:
@@ -346,12 +367,12 @@ def _trees(frames: list[Any]) -> dict[str, ast.Module]:
     return trees
 
 
-def _model(catch: _Catch, loop: TrainingLoop, optimizer: Optimizer | None) -> nn.Module:
+def _model(catch: _Catch, names: dict[str, Any], optimizer: Optimizer | None) -> nn.Module:
     """Of the outermost modules that ran the one with most of the optimizer's parameters; a module that holds them all,
     whose parts are called one by one, where the script has one."""
     held = set() if optimizer is None else {id(p) for group in optimizer.param_groups for p in group["params"]}
     ran = [module for module, _ in catch.modules.values() if any(True for _ in module.parameters())]
-    named = [value for value in reached_values(loop.names) if isinstance(value, nn.Module)]
+    named = [value for value in reached_values(names) if isinstance(value, nn.Module)]
     within = {id(part) for value in named for part in value.modules()}
     ran = [module for module in ran if id(module) in within] or ran  # not that of a training before
 
@@ -376,11 +397,11 @@ def _model(catch: _Catch, loop: TrainingLoop, optimizer: Optimizer | None) -> nn
 
 
 def _validation(loop: TrainingLoop, frames: list[Any]) -> Any:
-    """A loader that is named for validation, or else for a test, among what the running functions can see."""
+    """A loader that is named for validation, or else for a test, among what the running functions can see, the
+    innermost first: `loaders["val"]` that it is given before `source["val"]` of who calls it."""
     found: dict[str, Any] = {}
-    for frame in reversed(frames):
-        names = {**frame.f_globals, **frame.f_locals}
-        for name, value in names.items():
+    for names in [*(frame.f_locals for frame in frames), *(frame.f_globals for frame in frames)]:
+        for name, value in list(names.items()):
             held: list[tuple[Any, Any]] = []
             if isinstance(value, dict):
                 held = [(f"{name}.{key}", inner) for key, inner in list(value.items())[:_MOST_LOADERS]]
@@ -388,7 +409,7 @@ def _validation(loop: TrainingLoop, frames: list[Any]) -> Any:
                 held = list(vars(value).items())
             for own, other in [(name, value), *held]:
                 if other is not loop.batches and (_is_loader(other) or _is_of_one_kind(other, loop.batches)):
-                    found[own.lower()] = other
+                    found.setdefault(own.lower(), other)
     for word in _VALIDATION:
         for name, value in found.items():
             if word in name:

@@ -11,7 +11,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import torch
 
@@ -20,6 +20,7 @@ from striate.doctor.script.iterated_loop import (
     gone_over_together,
     number_batches,
     numbers_like,
+    taken_in_groups,
     values_of,
 )
 from striate.doctor.script.loop_syntax import (
@@ -35,12 +36,16 @@ from striate.doctor.script.loop_syntax import (
 from striate.doctor.setup.library_training import LibraryTraining
 from striate.doctor.setup.reached_objects import written_by_user
 from striate.doctor.setup.recorded_iterators import batches_behind, is_read_once, recorded_in
+from striate.doctor.setup.script_source import called
 from striate.observe.tensors import tensors_in
 
 _DRAWN = 40
 _FEW = 16
 """A tensor of fewer rows is no data set."""
+_PASSED_OVER = 100
+"""Batches in a row that a loop may pass over."""
 _TAKEN = "__striate_taken_"
+_DONE = "__striate_done__"
 _LOSS = "__striate_loss__"
 _NUMBERS = "__striate_numbers__"
 
@@ -87,6 +92,10 @@ class Drawn:
 
     def __iter__(self) -> Iterator[Any]:
         return (self.draw() for _ in range(self.count))
+
+
+class NothingDrawn(Exception):
+    """A loop passed over all batches that it drew."""
 
 
 class Called:
@@ -136,6 +145,10 @@ def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
         if asked is not None:
             batches, body, iterator = asked
             return _made(found, body, batches, names, iterator)
+        grouped = taken_in_groups(loop, names)
+        if grouped is not None:
+            batches, body = grouped
+            return _made(found, body, _listed(batches, found, names), names)
         drawing = _drawing(loop, names)
         if drawing is not None:
             place, chosen, draw, loop = drawing
@@ -145,12 +158,31 @@ def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
             return _with_drawn(replace(found, loop=loop), place, chosen, drawn, names)
     for found in (*_loops(frames), *_called_in_loops(frames)):
         names = {**found.frame.f_globals, **found.frame.f_locals}
+        found = _with_closure(found, names)
         fixed = _never_drawn(found.loop, names)
         if fixed is not None:
             chosen, draw = fixed
             batches = Drawn(draw, _drawn_once(found.frame.f_code.co_filename, chosen, names))
             return _with_drawn(found, 0, chosen, batches, names)
     return None
+
+
+def _listed(batches: list[Any], found: _Found, names: dict[str, Any]) -> Any:
+    """The loader of which `batches = list(loader)` has the batches, where that stands in the code."""
+    for node in ast.walk(ast.parse("".join(linecache.getlines(found.frame.f_code.co_filename)))):
+        named = dict[ast.expr, ast.expr]()
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                    named |= dict(zip(target.elts, node.value.elts, strict=False))
+                else:
+                    named[target] = node.value
+        for target, value in named.items():
+            if isinstance(target, ast.Name) and names.get(target.id) is batches and called(value) == "list":
+                loader = value_of(unwrapped(value)[0], names)
+                if are_batches(loader):
+                    return loader
+    return batches
 
 
 def _with_drawn(found: _Found, place: int, chosen: list[str], drawn: Drawn, names: dict[str, Any]) -> TrainingLoop:
@@ -172,14 +204,29 @@ def _loops(frames: list[types.FrameType]) -> Iterator[_Found]:
     for frame in frames:
         text = "".join(linecache.getlines(frame.f_code.co_filename))
         around = [
-            node
+            loop
             for node in ast.walk(ast.parse(text))
-            if isinstance(node, ast.For | ast.While)
-            and node.lineno <= frame.f_lineno <= (node.end_lineno or 0)
-            and frame.f_code.co_firstlineno <= node.lineno
+            if (loop := _as_loop(node)) is not None
+            and loop.lineno <= frame.f_lineno <= (loop.end_lineno or 0)
+            and frame.f_code.co_firstlineno <= loop.lineno
+            and frame.f_code.co_name not in _COMPREHENSIONS  # the function around it has the names
         ]
         for loop in sorted(around, key=lambda node: -node.lineno):
             yield _Found(frame, loop)
+
+
+_COMPREHENSIONS = ("<listcomp>", "<genexpr>")
+
+
+def _as_loop(node: ast.AST) -> ast.For | ast.While | None:
+    """A loop, also of `[self.process(batch) for batch in loader]`."""
+    if isinstance(node, ast.For | ast.While):
+        return node
+    if isinstance(node, ast.ListComp | ast.GeneratorExp) and isinstance(node.elt, ast.Call):
+        (part, *more) = node.generators
+        if not more and not part.ifs:
+            return ast.copy_location(ast.For(part.target, part.iter, [ast.Expr(node.elt)], []), node)
+    return None
 
 
 def _called_in_loops(frames: list[types.FrameType]) -> Iterator[_Found]:
@@ -245,38 +292,64 @@ def _drawing(loop: ast.For | ast.While, names: dict[str, Any]) -> _Drawing | Non
 
 def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any]) -> _Drawing | None:
     place = next((n for n, statement in enumerate(loop.body) if _calls_network(statement, names)), 0)
-    wanted = {node.id for rest in loop.body[place:] for node in ast.walk(rest) if isinstance(node, ast.Name)}
-    made = [
-        node.id for statement in loop.body[:place] for node in walk(statement)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in wanted
-    ]  # fmt: skip
-    world, values = dict(names), values_of(loop, names)
+    before, rest = loop.body[:place], loop.body[place:]
+    wanted = {node.id for statement in rest for node in ast.walk(statement) if isinstance(node, ast.Name)}
+    stored = (node for statement in before for node in walk(statement) if isinstance(node, ast.Name))
+    made = dict.fromkeys(node.id for node in stored if isinstance(node.ctx, ast.Store) and node.id in wanted)
     try:
-        target = [ast.Assign([loop.target], name_of("__value__"))] if isinstance(loop, ast.For) else []
-        module = ast.Module([*target, *loop.body[:place]], [])
-        code = compile(ast.fix_missing_locations(module), "<striate>", "exec")
-    except SyntaxError:  # a `continue` or `break` among them
-        return None
-
-    def run() -> None:
-        world["__value__"] = next(values)
-        exec(code, world)
-
-    try:
-        run()
+        world = next(_run(loop, before, names))
     except Exception:  # the user's statements, which may need what is not there
         return None
-    chosen = [name for name in dict.fromkeys(made) if _is_plain_tensor(world.get(name))]
+    numbers = _numbers_of_samples(loop)  # which are not inputs
+    chosen = [name for name in made if _is_plain_tensor(world.get(name)) and name not in numbers]
     if not chosen:
         return None
-    taken = [name for name in chosen if name.startswith(_TAKEN)]
-    chosen = taken or chosen  # the numbers of samples are not inputs
+    again = _run(loop, copy.deepcopy(_needed_for(chosen, before)), names)  # the step's are changed
 
     def draw() -> tuple[torch.Tensor, ...]:
-        run()
-        return tuple(world[name] for name in chosen)
+        drawn = next(again)
+        return tuple(drawn[name] for name in chosen)
 
     return place, chosen, draw, loop
+
+
+def _numbers_of_samples(loop: ast.For | ast.While) -> set[str]:
+    """Names with which a loop takes samples out of something: `x[index]`."""
+    nodes = (node for statement in loop.body for node in ast.walk(statement))
+    slices = (node.slice for node in nodes if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load))
+    return {part.id for part in slices if isinstance(part, ast.Name)}
+
+
+def _run(loop: ast.For | ast.While, statements: list[ast.stmt], names: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What variables are worth after these statements of a loop, for one pass after the other; those that `continue`
+    ends there are passed over. Raises what the statements raise, and NothingDrawn."""
+    world, values = dict(names), values_of(loop, names)
+    target = [ast.Assign([loop.target], name_of("__value__"))] if isinstance(loop, ast.For) else []
+    once = ast.For(ast.Name("_", ast.Store()), ast.Tuple([ast.Constant(None)], ast.Load()), [], [])
+    once.body = [*target, *statements, *ast.parse(f"{_DONE} = True").body]
+    code = compile(ast.fix_missing_locations(ast.Module([once], [])), "<striate>", "exec")
+    passed = 0
+    while passed < _PASSED_OVER:
+        world |= {_DONE: False, "__value__": next(values)}
+        exec(code, world)
+        passed = 0 if world[_DONE] else passed + 1
+        if world[_DONE]:
+            yield world
+    raise NothingDrawn
+
+
+def _needed_for(chosen: list[str], statements: list[ast.stmt]) -> list[ast.stmt]:
+    """Those that give the chosen names their values, or pass over a batch; not what is measured or saved beside."""
+    needed, kept = set(chosen), list[ast.stmt]()
+    for statement in reversed(statements):
+        nodes = list(walk(statement))
+        named = [node for node in nodes if isinstance(node, ast.Name)]
+        gives = any(node.id in needed and isinstance(node.ctx, ast.Store) for node in named)
+        changes = isinstance(statement, ast.Expr) and any(node.id in needed for node in named)
+        if gives or changes or any(isinstance(node, ast.Continue) for node in nodes):
+            needed |= {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+            kept.insert(0, statement)
+    return kept
 
 
 def _drawn_later(loop: ast.For | ast.While, names: dict[str, Any]) -> _Drawing | None:
@@ -299,6 +372,34 @@ def _drawn_later(loop: ast.For | ast.While, names: dict[str, Any]) -> _Drawing |
             node.value = ast.Tuple([name_of(name) for name in chosen], ast.Load())
             return 0, chosen, draw, ast.fix_missing_locations(made)
     return None
+
+
+def _with_closure(found: _Found, names: dict[str, Any]) -> _Found:
+    """With the function that `optimizer.step(closure)` calls in the body, where it is defined before the loop."""
+    for node in (node for statement in found.loop.body for node in walk(statement)):
+        if not (isinstance(node, ast.Call) and called(node) == "step" and node.args):
+            continue
+        code = getattr(value_of(node.args[0], names), "__code__", None)
+        if code is None or code.co_filename != found.frame.f_code.co_filename:
+            continue
+        for other in ast.walk(ast.parse("".join(linecache.getlines(code.co_filename)))):
+            first = min([other.lineno, *(d.lineno for d in other.decorator_list)]) if _is_function(other) else 0
+            if first == code.co_firstlineno and not found.loop.lineno <= first <= (found.loop.end_lineno or 0):
+                loop = copy.copy(found.loop)
+                loop.body = [_Global().visit(other), *loop.body]
+                return replace(found, loop=loop)
+    return found
+
+
+def _is_function(node: ast.AST) -> TypeGuard[ast.FunctionDef]:
+    return isinstance(node, ast.FunctionDef)
+
+
+class _Global(ast.NodeTransformer):
+    """Variables of the function around are those of the step's world."""
+
+    def visit_Nonlocal(self, node: ast.Nonlocal) -> ast.Global:
+        return ast.copy_location(ast.Global(node.names), node)
 
 
 def _drawn_once(file: str, chosen: list[str], names: dict[str, Any]) -> str:
@@ -325,7 +426,10 @@ def _never_drawn(
 ) -> tuple[list[str], Callable[[], tuple[torch.Tensor, ...]]] | None:
     """Tensors of as many rows as what the network is called with, that no statement of the loop draws: all of the
     data, or one batch over and over."""
-    inside = [node for statement in loop.body for node in walk(statement)]
+    inside = [
+        node for statement in loop.body
+        for node in (ast.walk(statement) if isinstance(statement, ast.FunctionDef) else walk(statement))
+    ]  # fmt: skip
     stored = {node.id for node in inside if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
     given = [
         part.id
@@ -364,26 +468,55 @@ def _taken_before(loop: ast.For | ast.While, names: dict[str, Any]) -> ast.For |
     given = any(isinstance(part, ast.Name) and part.id.startswith(_TAKEN) for call in calls for part in call.args)
     if not given and not (taking.found and number_batches(loop, names)):
         return None
-    taken = [ast.Assign([ast.Name(name, ast.Store())], node) for name, node in taking.found.values()]
+    taken = list[ast.stmt]()
+    for chosen, node in taking.found.values():
+        stored: list[ast.expr] = [ast.Name(name, ast.Store()) for name in chosen]
+        taken.append(ast.Assign([stored[0] if len(stored) == 1 else ast.Tuple(stored, ast.Store())], node))
     made = copy.copy(loop)
     made.body = [*loop.body[:place], *taken, *rest]
     return ast.fix_missing_locations(made)
 
 
 class _Taking(ast.NodeTransformer):
-    """Gives `x[index]` and `y[i : i + 32]` of the user's tensors a name each."""
+    """Gives `x[index]` and `y[i : i + 32]` of the user's tensors a name each, and what the network is called with where
+    a function draws it: `model(*get_batch("train"))`."""
 
     def __init__(self, names: dict[str, Any]) -> None:
         self.names = names
-        self.found: dict[str, tuple[str, ast.Subscript]] = {}
+        self.found: dict[str, tuple[list[str], ast.expr]] = {}
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         whole = value_of(node.value, self.names)
         sliced = isinstance(node.slice, ast.Name | ast.Slice)
         if not sliced or not isinstance(node.ctx, ast.Load) or not _is_plain_tensor(whole) or len(whole) < _FEW:
             return self.generic_visit(node)
-        name = self.found.setdefault(ast.unparse(node), (f"{_TAKEN}{len(self.found)}", node))[0]
-        return ast.copy_location(name_of(name), node)
+        return ast.copy_location(self._named(node, 1)[0], node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if _of_network(node.func, self.names):
+            node.args = [own for part in node.args for own in self._drawn(part)]
+        return self.generic_visit(node)
+
+    def _drawn(self, part: ast.expr) -> list[ast.expr]:
+        call = part.value if isinstance(part, ast.Starred) else part
+        if not isinstance(call, ast.Call) or not self._is_drawing(call):
+            return [part]
+        value = value_of(call, self.names)
+        if isinstance(part, ast.Starred) and isinstance(value, tuple) and all(map(_is_plain_tensor, value)):
+            return self._named(call, len(value))
+        return self._named(call, 1) if call is part and _is_plain_tensor(value) else [part]
+
+    def _is_drawing(self, call: ast.Call) -> bool:
+        """Whether a function of the user's makes tensors of none."""
+        function = value_of(call.func, self.names)
+        given = (value_of(node, self.names) for node in ast.walk(call) if isinstance(node, ast.Name))
+        own = written_by_user(getattr(function, "__module__", None))
+        return own and not any(isinstance(value, torch.Tensor | torch.nn.Module) for value in given)
+
+    def _named(self, node: ast.expr, parts: int) -> list[ast.expr]:
+        count = sum(len(names) for names, _ in self.found.values())
+        new = [f"{_TAKEN}{count + number}" for number in range(parts)]
+        return [name_of(name) for name in self.found.setdefault(ast.unparse(node), (new, node))[0]]
 
 
 def _calls_network(statement: ast.stmt, names: dict[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.rates import warms_up
-from striate.doctor.evidence.reading import draws_again
+from striate.doctor.evidence.reading import drawn_anew, draws_again
 from striate.doctor.evidence.trial import Change, Trial, go_on, run_trial
 from striate.records import Finding, Remedy
 from striate.wording import several
@@ -67,6 +67,14 @@ def _may_yet(evidence: Evidence, train: Fit, val: Fit) -> bool:
     return small and train.score - val.score >= max(_OPENING, 2 * val.uncertainty) and evidence.trial.error is None
 
 
+def _augmented(evidence: Evidence) -> bool:
+    """Whether training draws each sample anew: the trial, which sees a few draws again and again, learns these."""
+    try:
+        return drawn_anew(evidence.setup.train)
+    except NoEvidence:
+        return False
+
+
 def _course(evidence: Evidence, trial: Trial) -> str:
     """Where on the way validation was best, in words."""
     steps = len(trial.rows)
@@ -109,7 +117,7 @@ def _finding(evidence: Evidence, when: str, train: Fit, val: Fit, course: str) -
     return Finding(
         code="fit.overfit",
         # Rare samples that a sampler repeats are learned by heart first: that is what it is for.
-        severity="note" if draws_again(evidence.setup.train) else "warning",
+        severity="note" if draws_again(evidence.setup.train) or _augmented(evidence) else "warning",
         where="training and validation",
         measured=f"{when}, {train.text} on {several(train.count, 'training sample')} and {val.text} on {val.count:,} "
         f"of validation{course}; {several(parameters, 'parameter')} for {several(samples, 'sample')}",
