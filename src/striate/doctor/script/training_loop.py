@@ -551,7 +551,8 @@ def _of_network(node: ast.expr, names: dict[str, Any]) -> bool:
 
 
 def _is_plain_tensor(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) and value.ndim > 0 and not value.requires_grad
+    dense = isinstance(value, torch.Tensor) and value.layout == torch.strided  # the links of a graph are no samples
+    return dense and value.ndim > 0 and not value.requires_grad
 
 
 def _can_be_called_again(call: ast.expr, target: ast.expr, made: Iterator[Any]) -> bool:

@@ -23,7 +23,8 @@ from striate.wording import percent, several, short_number
 FEWEST_STEPS = 1000
 """In which a reward other than 0 must have come."""
 SMALLEST, LARGEST = 0.02, 50.0
-"""The median size of rewards other than 0, outside of which their scale is told: the usual losses are made for 1."""
+"""The size that a reward other than 0 has at least, and their median at most, outside of which their scale is told: the
+usual losses are made for 1."""
 FEWEST_RESETS = 3
 CONSTANT = 0.5
 """Share of random actions at the end from which on exploration does not decay."""
@@ -77,14 +78,16 @@ def reward_values(rewards: NDArray[np.float64], where: str) -> Iterator[Finding]
     paid = np.abs(rewards[rewards != 0])
     if len(rewards) >= FEWEST_STEPS and not len(paid):
         yield _never_seen(where, f"all rewards of {several(len(rewards), 'step')} are 0")
-    if len(paid) and not SMALLEST <= (size := float(np.median(paid))) <= LARGEST:
-        what = "huge" if size > 1 else "tiny"
+    # A price for each step is tiny by intent, beside a goal that pays more.
+    size = 1.0 if not len(paid) else float(np.median(paid)) if np.median(paid) > LARGEST else float(paid.max())
+    if not SMALLEST <= size <= LARGEST:
+        what, told = ("huge", "their median is") if size > 1 else ("tiny", "the largest is")
         yield Finding(
             code="reward.scale",
             severity="warning",
             where=where,
-            measured=f"rewards other than 0 are {what}: their median is {short_number(size)}",
-            threshold=f"{SMALLEST:g} to {LARGEST:g}",
+            measured=f"rewards other than 0 are {what}: {told} {short_number(size)}",
+            threshold=f"a median of {LARGEST:g} at most, and one of {SMALLEST:g} at least",
             why="Values and gradients have the scale of rewards; learning rate, clipping and the Huber loss are made "
             "for rewards around 1.",
             remedy=Remedy(

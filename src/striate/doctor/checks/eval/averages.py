@@ -192,15 +192,25 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
         if counted is None or loader.sampler.__class__.__name__ not in ("SequentialSampler", "RandomSampler"):
             continue
         samples, batches = counted
-        hits = [name for name, (kind, value) in _added(loop).items() if kind == "sum" and _counts(value)]
-        for name, node in ((hit, behind) for hit in hits for behind in _after(source, loop, hit)):
-            if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Div):
+        added = {name: value for name, (kind, value) in _added(loop).items() if kind == "sum"}
+        for name, value in added.items():
+            parts = (_quotient(node) for node in _after(source, loop, name)) if _is_mean_loss(source, value) else ()
+            for node, above, below in (part for part in parts if part is not None):
+                of_it = any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(above))
+                if of_it and samples > 4 * batches and source.value(below, **known) == samples:
+                    yield _of_mean_losses(node, value, batches, samples)
+                    return
+        hits = [name for name, value in added.items() if _counts(value)]
+        for name, behind in ((hit, behind) for hit in hits for behind in _after(source, loop, hit)):
+            found = _quotient(behind)
+            if found is None:
                 continue
-            names = {part.id for part in ast.walk(node.left) if isinstance(part, ast.Name)}
-            number = source.value(node.right, **known)
-            if isinstance(node.right, ast.Name) and node.right.id in _ones(loop):
+            node, above, below = found
+            names = {part.id for part in ast.walk(above) if isinstance(part, ast.Name)}
+            number = source.value(below, **known)
+            if isinstance(below, ast.Name) and below.id in _ones(loop):
                 number = batches
-            elif isinstance(node.right, ast.Name | ast.Constant):
+            elif isinstance(below, ast.Name | ast.Constant):
                 continue
             seen = batches * (loader.batch_size or 0) if loader.drop_last else samples
             if name not in names or type(number) is not int or number in (0, 1, seen):
@@ -211,7 +221,7 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
             yield Finding(
                 code="eval.wrong-count",
                 severity="error",
-                where=f"line {node.lineno}",
+                where=f"line {getattr(node, 'lineno', 0)}",
                 measured=f"`{ast.unparse(node)}` divides a count over {several(seen, 'sample')} by {number}, {what}",
                 threshold=WRONG_COUNT.threshold,
                 why="What is printed as an accuracy is not one.",
@@ -230,6 +240,49 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
         raise
     except NoEvidence:  # its code was read
         return
+
+
+def _quotient(node: ast.AST) -> tuple[ast.AST, ast.expr, ast.expr] | None:
+    """What is divided by what in `a / b` or `a /= b`, behind the node itself."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        return node, node.left, node.right
+    if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Div):
+        return node, node.target, node.value
+    return None
+
+
+def _is_mean_loss(source: ScriptSource, value: ast.expr) -> bool:
+    """Whether it is what a loss of torch gives for a batch, their mean, and not times their number."""
+    inside = list(ast.walk(value))
+    if any(isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) for node in inside):
+        return False
+    for node in inside:
+        function = source.value(node.func) if isinstance(node, ast.Call) else None
+        if isinstance(node, ast.Call) and getattr(function, "__module__", "") == "torch.nn.functional":
+            given = {word.arg for word in node.keywords}
+            return called(node) in _LOSSES and not given & {"reduction", "size_average", "reduce"}
+        if isinstance(function, torch.nn.modules.loss._Loss):
+            return function.reduction == "mean"
+    return False
+
+
+_LOSSES = (
+    *("cross_entropy", "nll_loss", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy"),
+    "binary_cross_entropy_with_logits",
+)
+
+
+def _of_mean_losses(node: ast.AST, value: ast.expr, batches: int, samples: int) -> Finding:
+    return Finding(
+        code="eval.wrong-count",
+        severity="error",
+        where=f"line {getattr(node, 'lineno', 0)}",
+        measured=f"`{ast.unparse(node)}` divides a sum of {several(batches, 'mean')}, `{ast.unparse(value)}` of each "
+        f"batch, by the {samples:,} samples: {samples / batches:.0f} times too small",
+        threshold=WRONG_COUNT.threshold,
+        why="What is printed as the mean loss is not it, and cannot be compared with that of training.",
+        remedy="add up sums, `reduction='sum'` or the mean times `len(targets)`, and divide by the samples",
+    )
 
 
 def _never_reset(source: ScriptSource) -> tuple[str, int] | None:
@@ -388,7 +441,8 @@ WRONG_COUNT = Check(
     codes=("eval.wrong-count",),
     question="Is a count of right predictions divided by the number of samples?",
     threshold="a count over a loader's samples, divided by a number that is another than theirs, or begun before the "
-    f"epochs and never anew; what is printed, returned or logged as an accuracy, {_LOGGED:.0%} or "
+    "epochs and never anew; a sum of the batches' mean losses, divided by the samples; "
+    f"what is printed, returned or logged as an accuracy, {_LOGGED:.0%} or "
     "more from the true one",
     run=_wrong_count,
     of_source=True,

@@ -102,8 +102,9 @@ def _turned(test: ast.Compare, sign: str) -> str:
 def _comparison(node: ast.AST) -> ast.Compare | None:
     """`if new > best:`, or `is_best = new > best`."""
     test = node.test if isinstance(node, ast.If) else node.value if isinstance(node, ast.Assign) else None
-    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.Or):  # `best is None or new > best`
-        test = test.values[-1]
+    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.Or):  # `best is None or new > best or epoch == 0`
+        sides = [part for part in test.values if isinstance(part, ast.Compare) and "best" in _words(part)]
+        test = sides[-1] if sides else None
     return test if isinstance(test, ast.Compare) else None
 
 
@@ -153,7 +154,12 @@ def _taken(source: ScriptSource, node: ast.AST, one: ast.expr, other: ast.expr) 
         if isinstance(part, ast.Assign) and any(ast.unparse(target) == best for target in part.targets):
             extreme = isinstance(part.value, ast.Call) and called(part.value) in ("max", "min")
             given = {ast.unparse(word) for word in part.value.args} if isinstance(part.value, ast.Call) else set()
-            if ast.unparse(part.value) == new or (extreme and given == {new, best}):
+            either = (
+                {ast.unparse(part.value.body), ast.unparse(part.value.orelse)}
+                if isinstance(part.value, ast.IfExp)
+                else set()
+            )
+            if ast.unparse(part.value) == new or (extreme and given == {new, best}) or either == {new, best}:
                 return True
     return False
 
@@ -204,7 +210,9 @@ def _given_to(source: ScriptSource, value: ast.expr) -> set[str]:
 
 
 def _words(node: ast.expr) -> set[str]:
-    return set(re.findall(r"[a-z]+\d*", ast.unparse(node).lower()))
+    """`acc1` is `acc` as well."""
+    words = set(re.findall(r"[a-z]+\d*", ast.unparse(node).lower()))
+    return words | {word.rstrip("0123456789") for word in words}
 
 
 WORST_KEPT = Check(

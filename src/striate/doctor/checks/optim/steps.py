@@ -261,7 +261,7 @@ def _unfrozen_later(evidence: Evidence) -> Finding | None:
         return None
     for file, tree in source.trees.items():
         for node in ast.walk(tree):
-            if not _lets_learn(node) or source.often(node, file) == "once":
+            if not _lets_learn(node) or source.often(node, file) == "once" or _gets_another(source, node):
                 continue
             part = _unfrozen(source, node)
             left = [] if part is None else [name for name, p in part.named_parameters() if id(p) not in held]
@@ -281,6 +281,13 @@ def _unfrozen_later(evidence: Evidence) -> Finding | None:
                 "learn: `optimizer.add_param_group({'params': …})`.",
             )
     return None
+
+
+def _gets_another(source: ScriptSource, node: ast.AST) -> bool:
+    """Whether an optimizer is made behind it, in the same function."""
+    behind = (other for other in ast.walk(source.scope_of(node)) if getattr(other, "lineno", 0) > node.lineno)  # type: ignore[attr-defined]
+    kinds = (getattr(torch.optim, called(other), None) for other in behind)
+    return any(isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) for kind in kinds)
 
 
 def _unfrozen(source: ScriptSource, node: ast.AST) -> nn.Module | None:

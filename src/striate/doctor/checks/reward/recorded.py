@@ -18,6 +18,7 @@ from striate.records import Finding
 from striate.tasks.control.doctor import LARGEST, SMALLEST, experience_findings
 
 _FEWEST, _MOST = 40, 20_000
+_FILLED = ("size", "count", "length", "n", "pos", "position", "ptr", "pointer", "idx", "index", "cursor", "head")
 _FIELDS = {
     "following": re.compile(r"^(next|new|following)_?|_next$|^(s2|obs2|s_prime|sp)$"),
     "observations": re.compile(r"^(obs\w*|states?|s|s1|frames?)$"),
@@ -94,14 +95,14 @@ def _fits(what: str, name: str) -> bool:
 
 
 def _of_columns(held: Mapping[str, Any], value: Any) -> Experience | None:
-    """Of an object with an array for each part, filled up to `size`, `pos`, `ptr` or `idx`."""
+    """Of an object with an array for each part, filled up to a number that it holds."""
     arrays = {k: v for k, v in held.items() if hasattr(v, "shape") and getattr(v, "ndim", 0) >= 1 and len(v) >= _FEWEST}
     named = {what: next((k for k in arrays if _fits(what, k)), None) for what in _FIELDS}
     if named["following"] is None or named["observations"] is None or named["rewards"] is None:
         return None
     most = len(arrays[str(named["rewards"])])
-    counts = [held[k] for k in ("size", "count", "n", "pos", "ptr", "idx", "index") if isinstance(held.get(k), int)]
-    size = most if getattr(value, "full", False) is True else min(next(iter(counts), most), most)
+    counts = [held[k] for k in _FILLED if isinstance(held.get(k), int) and held[k] < most]  # not the capacity
+    size = most if getattr(value, "full", False) is True else max(counts, default=most)
     if size < _FEWEST:
         return None
     try:
@@ -128,8 +129,8 @@ def _made(columns: Mapping[str, list[Any]]) -> Experience | None:
 RECORDED = Check(
     codes=("reward.off-by-one", "reward.never-seen", "reward.scale"),
     question="Are rewards seen, of a usual size, and stored with the step that they belong to?",
-    threshold=f"a reward other than 0; a median of {SMALLEST:g} to {LARGEST:g}; the next observation is that of "
-    "the next step",
+    threshold=f"a reward other than 0; their median {LARGEST:g} at most, one {SMALLEST:g} at least; the next "
+    "observation is that of the next step",
     run=_run,
     of_source=True,
     of_rewards=True,
