@@ -58,7 +58,7 @@ def make_replica(setup: TrainingSetup) -> Replica:
     """
     memo: dict[int, Any] = {}
     for thing in reached_objects((setup.step, setup.loss)):
-        if isinstance(thing, _SHARED):  # data are read only, and too large for copies
+        if isinstance(thing, _SHARED) or _is_one_of_all(thing):  # data are read only, and too large for copies
             memo[id(thing)] = thing
         elif isinstance(thing, RecordedIterator):
             memo[id(thing)] = memo[id(thing.iterator)] = thing.anew()
@@ -76,6 +76,12 @@ def make_replica(setup: TrainingSetup) -> Replica:
     _copy_gradient_hooks(setup.model, model, rebind)
     names = {id(parameter): name for name, parameter in model.named_parameters(remove_duplicate=False)}
     return Replica(model, optimizer, loss, step, names, dict(setup.model.named_parameters()))
+
+
+def _is_one_of_all(thing: object) -> bool:
+    """Whether all objects of its class have the same attributes, as the states of Accelerate: a copy would not."""
+    table = getattr(thing, "__dict__", None)
+    return table is not None and any(table is value for kind in type(thing).__mro__ for value in vars(kind).values())
 
 
 def _made(make: Callable[[Any], Optimizer], model: nn.Module) -> Optimizer:

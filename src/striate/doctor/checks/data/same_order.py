@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from typing import Any, cast
@@ -19,6 +20,8 @@ from striate.wording import several
 
 _ALIKE = 3
 """Batches that are compared at least."""
+_MOST = 100_000
+"""Samples of an epoch that are compared."""
 _FEW = 4
 """Times as many processes as there are: two are tried in one, to see whether a script runs."""
 
@@ -31,6 +34,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         yield seeded
         return
     if not isinstance(sampler, DistributedSampler):
+        yield from _of_own_sampler(evidence, sampler)
         return
     processes = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
     begins_others = "WORLD_SIZE" in os.environ or source.calls("init_process_group", "spawn")
@@ -48,6 +52,28 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         threshold=SAME_ORDER.threshold,
         why="Batches are the same ones in each epoch: training learns less from them, and batch norm sees the same "
         "neighbors.",
+        remedy="`loader.sampler.set_epoch(epoch)` at the beginning of each epoch",
+    )
+
+
+def _of_own_sampler(evidence: Evidence, sampler: Any) -> Iterator[Finding]:
+    """A sampler of the script's that draws by an epoch which nobody tells it."""
+    source = evidence.source
+    if not callable(getattr(sampler, "set_epoch", None)) or source.calls("set_epoch") or source.epochs == 1:
+        return
+    one, other = (list(itertools.islice(sampler, _MOST)) for _ in range(2))
+    if one != other or one == sorted(one):
+        return
+    shown, there = len(set(one)), len(cast(Any, evidence.setup.train).dataset)
+    only = f", {shown:,} of {several(there, 'sample')}" if shown < there else ""
+    yield Finding(
+        code="data.same-order",
+        severity="warning",
+        where="the sampler of the training loader",
+        measured=f"{type(sampler).__name__} draws by its epoch, and no code calls its `set_epoch`: each epoch has the "
+        f"order of the first{only}",
+        threshold=SAME_ORDER.threshold,
+        why="Batches are the same ones in each epoch, and what they leave out is never shown.",
         remedy="`loader.sampler.set_epoch(epoch)` at the beginning of each epoch",
     )
 
@@ -95,7 +121,8 @@ def _of_others(sampler: DistributedSampler[Any], processes: int) -> Finding:
 SAME_ORDER = Check(
     codes=("data.same-order",),
     question="Does a sampler of several processes draw all samples, in another order each epoch?",
-    threshold="a DistributedSampler that shuffles, more than one epoch, and `set_epoch` nowhere; or one for more "
+    threshold="a DistributedSampler that shuffles, or one of the script's that has a `set_epoch`, more than one epoch, "
+    "and `set_epoch` nowhere; or one for more "
     f"processes than are running; or a seed that is set before each batch, and {_ALIKE} batches or more "
     "that are the same",
     run=_run,

@@ -32,6 +32,8 @@ _JITTER = 2.0
 _SMOOTHED = 0.3
 RANGES, _FEWEST_ROWS = 3.0, 30
 TOKENS, CHANCE = 0.1, 4.0
+OUTSIDE = 0.02
+"""Of the training targets, on either side: those of validation that are all beyond were split by their size."""
 THRESHOLD = (
     f"validation is predicted worse than training by {GAP:g}, and putting its inputs right in one way (scale, "
     f"channels, turned, size) makes {GAIN:g} more of it right, by {CERTAIN:g} standard "
@@ -39,7 +41,8 @@ THRESHOLD = (
     f"{LOSS_MENDED:g} times that of training; or means are {DEVIATIONS:g} deviations of training apart, and the loss "
     f"of validation is {FAR_WORSE:g} times that of training; or {TOKENS:.0%} of the pairs of neighboring tokens are "
     f"none of training's, {CHANCE:g} times as many as between halves of training, and validation is predicted as much "
-    f"worse; or the mean of a column in validation lies {RANGES:g} times training's range beyond it"
+    f"worse; or the mean of a column in validation lies {RANGES:g} times training's range beyond it; "
+    f"or all quantities to be predicted lie beyond {1 - OUTSIDE:.0%} of training's"
 )
 
 Ask = Callable[[Callable[[torch.Tensor], torch.Tensor] | None], torch.Tensor]
@@ -57,7 +60,7 @@ class _Judge:
 
 def _run(evidence: Evidence) -> Iterable[Finding]:
     train, val = evidence.samples, evidence.val_samples
-    apart = _columns_apart(evidence)
+    apart = _columns_apart(evidence) or _targets_apart(evidence)
     if apart is not None:
         yield apart
         return
@@ -125,6 +128,32 @@ def _columns_apart(evidence: Evidence) -> Finding | None:
             )
             return _told(words, "error", known, x)
     return None
+
+
+def _targets_apart(evidence: Evidence) -> Finding | None:
+    """Quantities to be predicted that are all larger, or all smaller, in validation than nearly all of training's."""
+    train, val = evidence.samples, evidence.val_samples
+    y, other = train.y, val.y
+    if train.classifies or y is None or other is None or not (y.is_floating_point() and other.is_floating_point()):
+        return None
+    if y.numel() != len(y) or other.numel() != len(other) or min(len(y), len(other)) < _FEWEST_ROWS:
+        return None
+    known, x = y.flatten().double(), other.flatten().double()
+    low, high = torch.quantile(known, torch.tensor([OUTSIDE, 1 - OUTSIDE], dtype=torch.float64)).tolist()
+    if not (float(x.min()) > high or float(x.max()) < low):
+        return None
+    return Finding(
+        code="data.shift",
+        severity="warning",
+        where="validation targets",
+        measured=f"validation targets lie in {float(x.min()):.3g} to {float(x.max()):.3g}, and {1 - 2 * OUTSIDE:.0%} "
+        f"of those of training in {low:.3g} to {high:.3g}",
+        threshold=THRESHOLD,
+        why="The samples were split in the order of what is to be predicted: the network is asked about what it was "
+        "never shown.",
+        remedy="shuffle before the split: `order = torch.randperm(len(x))`, `torch.utils.data.random_split`, or "
+        "`train_test_split(x, y, shuffle=True)`",
+    )
 
 
 def _unexplained(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> list[Correction]:

@@ -22,6 +22,8 @@ from striate.wording import several
 _LEARNED = 0.97
 _EXPLAINED = 0.95
 _OVERFIT_GAP = 0.15
+_FAR = 0.25
+"""From here on it is more than a note: few samples of a hard question leave a gap of some 20 % to any network."""
 _GAP_EXPLAINED = 0.3
 _OPENING = 0.08
 _POINTS = 8
@@ -67,10 +69,11 @@ def _may_yet(evidence: Evidence, train: Fit, val: Fit) -> bool:
     return small and train.score - val.score >= max(_OPENING, 2 * val.uncertainty) and evidence.trial.error is None
 
 
-def _augmented(evidence: Evidence) -> bool:
-    """Whether training draws each sample anew: the trial, which sees a few draws again and again, learns these."""
+def _seen_otherwise(evidence: Evidence) -> bool:
+    """Whether training draws each sample anew, of which the trial sees a few draws again and again; or repeats rare
+    ones, which are learned by heart first."""
     try:
-        return drawn_anew(evidence.setup.train)
+        return draws_again(evidence.setup.train) or drawn_anew(evidence.setup.train)
     except NoEvidence:
         return False
 
@@ -114,10 +117,10 @@ def _stretched(points: list[tuple[int, Fit]], steps: int) -> tuple[float, ...]:
 def _finding(evidence: Evidence, when: str, train: Fit, val: Fit, course: str) -> Finding:
     parameters = sum(p.numel() for p in evidence.setup.model.parameters())
     samples = evidence.train.length or evidence.train.count
+    far = train.score - val.score >= (_GAP_EXPLAINED if train.numbers else _FAR)
     return Finding(
         code="fit.overfit",
-        # Rare samples that a sampler repeats are learned by heart first: that is what it is for.
-        severity="note" if draws_again(evidence.setup.train) or _augmented(evidence) else "warning",
+        severity="warning" if far and not _seen_otherwise(evidence) else "note",
         where="training and validation",
         measured=f"{when}, {train.text} on {several(train.count, 'training sample')} and {val.text} on {val.count:,} "
         f"of validation{course}; {several(parameters, 'parameter')} for {several(samples, 'sample')}",
@@ -137,7 +140,8 @@ OVERFIT = Check(
     question="Are training samples predicted almost perfectly, and those of validation much worse?",
     threshold=f"{_LEARNED:.0%} of the training samples right (of quantities R² {_EXPLAINED:g}) and validation worse by "
     f"{_OVERFIT_GAP:.0%} (R² {_GAP_EXPLAINED:g}) and by three standard errors: some hundred real samples give a gap "
-    f"of 5 to 12 % to any good network; validation does not get better by {_RISING:.0%} in three times the steps",
+    f"of 5 to 12 % to any good network, and below {_FAR:.0%} it is a note; validation does "
+    f"not get better by {_RISING:.0%} in three times the steps",
     run=_find_overfit,
     quick=False,
 )

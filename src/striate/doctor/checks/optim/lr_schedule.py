@@ -30,6 +30,8 @@ FALL_STEPS, FALL_EPOCHS = 20, 3
 """Who lowers the rate later has seen some epochs with the full one, and may mean it."""
 
 NEVER = 0.3
+STRAIGHT = 0.2
+"""Of the first half's gain, by which that of the second may differ: it grows in line."""
 GONE, EARLY = 0.02, 0.25
 """Of the highest rate, before so much of the training is over: what comes after hardly counts."""
 
@@ -44,7 +46,8 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     if len(rates) < 10 or max(full) <= 0:
         return
     shares = [_share(rate, full) for rate in rates]
-    ended = _ends_early(evidence, shares) or (_never_there(evidence) if len(set(rates)) == 1 else None)
+    ended = _ends_early(evidence, shares) or _still_rising(evidence, rates, full)
+    ended = ended or (_never_there(evidence) if len(set(rates)) == 1 else None)
     if ended is not None:
         yield ended
         return
@@ -144,6 +147,34 @@ def _ends_early(evidence: Evidence, shares: Sequence[float]) -> Finding | None:
         remedy=Remedy(
             "give the schedule the number of steps of the whole training: `epochs * len(loader)`, divided by the "
             "batches that are added up for a step",
+            settings={"schedule.name": "one-cycle"},
+        ),
+    )
+
+
+def _still_rising(evidence: Evidence, rates: Sequence[tuple[float, ...]], full: Sequence[float]) -> Finding | None:
+    """A rate that grows in line, too slowly to be there when the script's loops are over."""
+    if evidence.setup.source is None or evidence.setup.source.epochs is None:
+        return None
+    shares = [_share(rate, full) for rate in rates]
+    planned = evidence.setup.source.epochs * steps_an_epoch(evidence) * len(rates) / max(len(evidence.trial.rows), 1)
+    half = len(shares) // 2
+    first, second = shares[half] - shares[0], shares[2 * half - 1] - shares[half - 1]
+    in_line = first > 0 and abs(second - first) <= STRAIGHT * first
+    reached = shares[0] + planned * (shares[-1] - shares[0]) / len(shares)
+    if len(shares) < FALL_STEPS or not in_line or len(shares) > planned or reached > NEVER:
+        return None
+    return Finding(
+        code="optim.lr-schedule",
+        severity="warning",
+        where="the learning rate's schedule",
+        measured=f"the rate grows from {rate_text(rates[0])} to {rate_text(rates[-1])} in "
+        f"{several(len(rates), 'step')}, in line: after all {round(planned):,} it will be {reached:.2g} of "
+        f"{rate_text(full)}",
+        threshold=f"{NEVER:g} of the rate, at the end of all steps",
+        why="The training is over before its warmup is: lengths are often counted in samples, or of another training.",
+        remedy=Remedy(
+            "give the warmup its length in steps of this training: an epoch or two, `2 * len(loader)`",
             settings={"schedule.name": "one-cycle"},
         ),
     )

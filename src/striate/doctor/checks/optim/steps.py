@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.optim.other_optimizers import without_gradients
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.functions import TOLERANCE, FunctionCheck, check_function, functions_of, given_to
@@ -28,6 +29,11 @@ SMALL = 1e-5
 
 
 def _find_no_step(evidence: Evidence) -> Iterator[Finding]:
+    found = list(_find_unmoved(evidence))
+    yield from found or without_gradients(evidence)
+
+
+def _find_unmoved(evidence: Evidence) -> Iterator[Finding]:
     """Gradients came, and after all steps of the trial every parameter is what it was."""
     trial = evidence.trial
     if len(trial.rows) < FEWEST_TO_JUDGE:
@@ -80,7 +86,8 @@ def _told(trial: Trial, made: int, rate: float) -> tuple[str, str]:
 NO_STEP = Check(
     codes=("optim.no-step",),
     question="Do the parameters move, where gradients come?",
-    threshold=f"None changed in {FEWEST_TO_JUDGE} steps: whoever adds up gradients steps sooner.",
+    threshold=f"None changed in {FEWEST_TO_JUDGE} steps: whoever adds up gradients steps sooner. Or another "
+    "optimizer of the loop steps and never has a gradient.",
     run=_find_no_step,
     explains="model.collapsed optim.lr-too-low fit.*",
 )

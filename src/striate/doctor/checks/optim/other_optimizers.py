@@ -1,0 +1,72 @@
+"""`optim.no-step` of another optimizer than that of the network: steps without any gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.trial import Change
+from striate.doctor.setup.reached_objects import reached_values
+from striate.doctor.setup.training_setup import Step
+from striate.records import Finding
+from striate.wording import several
+
+_STEPS = 12
+_Shapes = tuple[tuple[int, ...], ...]
+
+
+def without_gradients(evidence: Evidence) -> Iterator[Finding]:
+    """An optimizer of a loop with several that makes steps, and none of whose parameters ever has a gradient."""
+    source = evidence.setup.source
+    if source is None:
+        return
+    named = {name: value for name, value in source.names.items() if isinstance(value, Optimizer)}
+    if len({id(value) for value in reached_values(source.names) if isinstance(value, Optimizer)}) < 2:
+        return
+    made: dict[int, tuple[Optimizer, int, bool]] = {}
+
+    def wrap(step: Step) -> Step:
+        def stepping(optimizer: Optimizer, *_: Any) -> None:
+            before = made.get(id(optimizer), (optimizer, 0, False))
+            made[id(optimizer)] = optimizer, before[1] + 1, before[2] or _has_gradients(optimizer)
+
+        def watched(*given: Any) -> Any:
+            handle = register_optimizer_step_pre_hook(stepping)
+            try:
+                return step(*given)
+            finally:
+                handle.remove()
+
+        return watched
+
+    trial = evidence.variant("with optimizers watched", Change(wrap=wrap), steps=_STEPS)
+    for found, count, moved in made.values():
+        if moved or count < _STEPS // 2 or trial.error is not None:
+            continue
+        shapes = _shapes(found)
+        name = next((name for name, value in named.items() if _shapes(value) == shapes), type(found).__name__)
+        yield Finding(
+            code="optim.no-step",
+            severity="error",
+            where="the training step",
+            measured=f"`{name}` makes a step in each pass of the loop, and none of its "
+            f"{several(len(shapes), 'parameter')} ever has a gradient that is not zero",
+            threshold=f"a gradient in {_STEPS} passes",
+            why="Its network stays as it is: what goes backward does not reach it.",
+            remedy="`backward()` on a loss that comes from its network, without `.detach()` or `torch.no_grad()` "
+            "between the two, and `zero_grad()` before that, not behind it",
+        )
+        return
+
+
+def _has_gradients(optimizer: Optimizer) -> bool:
+    gradients = (p.grad for group in optimizer.param_groups for p in group["params"])
+    return any(gradient is not None and bool(gradient.count_nonzero()) for gradient in gradients)
+
+
+def _shapes(optimizer: Optimizer) -> _Shapes:
+    return tuple(tuple(p.shape) for group in optimizer.param_groups for p in group["params"])
