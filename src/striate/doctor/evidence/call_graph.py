@@ -177,7 +177,9 @@ class CallGraph:
             call = self.calls[index]
             if call.name not in SAME_NUMBERS:
                 return call
-            data = [i for i in call.inputs if i == INPUT or self.calls[i].from_batch]
+            # Of `boxes[mask]` the numbers are the boxes'.
+            given = call.inputs[:1] if call.name == "__getitem__" else call.inputs
+            data = [i for i in given if i == INPUT or self.calls[i].from_batch]
             if len(set(data)) != 1:
                 return call
             index = data[0]

@@ -20,7 +20,7 @@ def _shared_network(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
     for loop in _loops_over_folds(source):
         for name in _names_of(source, nn.Module, evidence.setup.model):
-            if not _is_used(loop, name) or _made_in(source, loop, name) or _is_reset(source, loop, name):
+            if not _is_used(source, loop, name) or _made_in(source, loop, name) or _is_reset(source, loop, name):
                 continue
             yield Finding(
                 code="data.split-overlap",
@@ -39,7 +39,7 @@ def _optimizer_of_another_fold(evidence: Evidence) -> Iterator[Finding]:
     for loop in _loops_over_folds(source):
         anew = any(_made_in(source, loop, name) for name in _names_of(source, nn.Module, evidence.setup.model))
         for name in _names_of(source, Optimizer, evidence.setup.optimizer) if anew else ():
-            if not _is_used(loop, name) or _made_in(source, loop, name):
+            if not _is_used(source, loop, name) or _made_in(source, loop, name):
                 continue
             yield Finding(
                 code="optim.parameters-missing",
@@ -73,9 +73,16 @@ def _names_of(source: ScriptSource, kind: type, wanted: object) -> list[str]:
     return [name for name, value in source.names.items() if value is wanted and isinstance(value, kind)]
 
 
-def _is_used(loop: ast.For, name: str) -> bool:
-    """Whether a call in the loop is given it, or is one of its methods."""
-    calls = (node for node in ast.walk(loop) if isinstance(node, ast.Call))
+def _is_used(source: ScriptSource, loop: ast.For, name: str) -> bool:
+    """Whether a call in the loop, or in a function that it calls and that has no variable of that name, is given it, or
+    is one of its methods."""
+    inside = [node for node in ast.walk(loop) if isinstance(node, ast.Call)]
+    scopes: list[ast.AST] = [loop]
+    for function in (known for node in inside for known in source.functions_of(node)):
+        own = {part.arg for part in (*function.args.args, *function.args.kwonlyargs)}
+        own |= {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        scopes += [] if name in own else [function]
+    calls = (node for scope in scopes for node in ast.walk(scope) if isinstance(node, ast.Call))
     return any(
         isinstance(part, ast.Name) and part.id == name for node in calls for part in (*node.args, receiver_of(node))
     )

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import Function, called
+from striate.doctor.setup.script_source import Function, ScriptSource, called
 from striate.records import Finding
 from striate.wording import several
 
@@ -23,8 +23,38 @@ _INDEX = ("idx", "ind", "index", "indices", "ids", "mask", "split", "fold", "nod
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    found = list(_positions_shared(evidence))
+    found = list(_positions_shared(evidence)) or list(_split_again(evidence.source))
     yield from found or _never_used(evidence)
+
+
+def _split_again(source: ScriptSource) -> Iterator[Finding]:
+    """A `setup` of a data module that draws its split, and is called for fitting and again for testing."""
+    owners = [node for tree in source.trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    owners = [owner for owner in owners if any("DataModule" in ast.unparse(base) for base in owner.bases)]
+    functions = [part for owner in owners for part in owner.body if isinstance(part, ast.FunctionDef)]
+    for function in (part for part in functions if part.name == "setup" and source.calls("fit")):
+        inside = list(ast.walk(function))
+        guarded = any(isinstance(node, ast.If) for node in inside)
+        seeded = any(called(node) in ("manual_seed", "seed_everything", "default_rng") for node in inside)
+        drawn = next((node for node in inside if called(node) in _DRAWING), None)
+        if guarded or seeded or not isinstance(drawn, ast.Call) or not source.calls("test", "validate", "predict"):
+            continue
+        if any(word.arg in ("generator", "random_state") for word in drawn.keywords):
+            continue
+        yield Finding(
+            code="data.split-overlap",
+            severity="error",
+            where=f"line {drawn.lineno}",
+            measured=f"`{ast.unparse(drawn)}` stands in `setup`, which the trainer calls for `fit` and again for "
+            "`test`: each call draws another split",
+            threshold=SPLIT_OVERLAP.threshold,
+            why="Most of what is tested on was trained on: the metric says nothing of new samples.",
+            remedy="the same split each time: `generator=torch.Generator().manual_seed(0)` in that call",
+        )
+        return
+
+
+_DRAWING = ("random_split", "randperm", "permutation", "train_test_split", "shuffle")
 
 
 def _never_used(evidence: Evidence) -> Iterator[Finding]:
@@ -107,7 +137,8 @@ SPLIT_OVERLAP = Check(
     codes=("data.split-overlap",),
     question="Do positions of training and of validation have none in common?",
     threshold="1 % of the positions in a list that is named for validation or test are in the one of training; or an "
-    "evaluation is given the training loader, and no code uses the one of validation",
+    "evaluation is given the training loader, and no code uses the one of validation; or a data module's `setup`, "
+    "called for fitting and for testing, draws the split anew",
     run=_run,
     of_source=True,
     explains="data.leak",

@@ -278,7 +278,7 @@ def _of_mean_losses(node: ast.AST, value: ast.expr, batches: int, samples: int) 
         severity="error",
         where=f"line {getattr(node, 'lineno', 0)}",
         measured=f"`{ast.unparse(node)}` divides a sum of {several(batches, 'mean')}, `{ast.unparse(value)}` of each "
-        f"batch, by the {samples:,} samples: {samples / batches:.0f} times too small",
+        f"batch, by {several(samples, 'sample')}: {samples / batches:.0f} times too small",
         threshold=WRONG_COUNT.threshold,
         why="What is printed as the mean loss is not it, and cannot be compared with that of training.",
         remedy="add up sums, `reduction='sum'` or the mean times `len(targets)`, and divide by the samples",

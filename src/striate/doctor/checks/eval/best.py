@@ -6,9 +6,11 @@ import ast
 import re
 from collections.abc import Iterator
 
+from torch import nn
+
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource, called
+from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
 from striate.records import Finding
 
 _LOW = frozenset(("loss", "nll", "error", "err", "mse", "rmse", "mae", "ppl", "perplexity", "wer", "cer", "fid"))
@@ -38,6 +40,18 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
                 f"`float('{'inf' if sign == '<' else '-inf'}')`",
             )
             return
+    for name, node in _not_copied(source):
+        yield Finding(
+            code="eval.worst-kept",
+            severity="error",
+            where=f"line {node.lineno}",
+            measured=f"`{name} = {ast.unparse(node)}` keeps no copy: the network's own tensors, which all later steps "
+            "change",
+            threshold=WORST_KEPT.threshold,
+            why="What is loaded in the end is the last epoch, not the best.",
+            remedy=f"`{name} = copy.deepcopy({ast.unparse(node)})`",
+        )
+        return
     for name, monitor, mode, line in _kept_by_callback(source):
         words = set(re.findall(r"[a-z]+\d*", monitor.lower()))
         low, high = bool(words & _LOW), bool(words & _HIGH)
@@ -55,6 +69,28 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
             remedy=f"`{name}(monitor={monitor!r}, mode={right!r})`",
         )
         return
+
+
+def _not_copied(source: ScriptSource) -> Iterator[tuple[str, ast.Call]]:
+    """Names for a network's `state_dict()` that a loop keeps under a condition, as of the best epoch, without a copy,
+    and that is loaded behind the loop."""
+    loaded = {ast.unparse(site.node.args[0]): site.node for site in source.calls("load_state_dict") if site.node.args}
+    for site in source.calls("state_dict"):
+        node = source.parent(site.node)
+        values: list[ast.expr] = [site.node]
+        if isinstance(node, ast.Tuple):
+            values, node = node.elts, source.parent(node)
+        if not isinstance(node, ast.Assign) or source.value(receiver_of(site.node)) is None:
+            continue
+        target = node.targets[0]
+        names = target.elts if isinstance(target, ast.Tuple) and len(values) > 1 else [target]
+        name = next((ast.unparse(n) for n, v in zip(names, values, strict=False) if v is site.node), "")
+        loops, under = source.loops_of(node), [part for part in source.around(node) if isinstance(part, ast.If)]
+        behind = loaded.get(name)
+        if not loops or not under or behind is None or behind.lineno <= (loops[-1].end_lineno or 0):
+            continue
+        if isinstance(source.value(receiver_of(site.node)), nn.Module):
+            yield name, site.node
 
 
 def _kept_by_callback(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]:
@@ -220,7 +256,7 @@ WORST_KEPT = Check(
     question="Is the epoch that is kept the best one?",
     threshold="`if new > best: best = new`, or `best = max(new, best)`, of a loss or an error, or the other way round "
     "of an accuracy or another share, by their names or by what the function returns that gives them; the same of the "
-    "mode of a callback and the metric that it monitors",
+    "mode of a callback and the metric that it monitors; or its `state_dict()` is kept without a copy",
     run=_worst_kept,
     of_source=True,
 )

@@ -30,8 +30,9 @@ FALL_STEPS, FALL_EPOCHS = 20, 3
 """Who lowers the rate later has seen some epochs with the full one, and may mean it."""
 
 NEVER = 0.3
-STRAIGHT = 0.2
-"""Of the first half's gain, by which that of the second may differ: it grows in line."""
+STRAIGHT, HALF = 0.2, 0.5
+"""Of the first half's gain, by which that of the second may differ: it grows in line; and the share of the full rate
+that it has to reach."""
 GONE, EARLY = 0.02, 0.25
 """Of the highest rate, before so much of the training is over: what comes after hardly counts."""
 
@@ -46,7 +47,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     if len(rates) < 10 or max(full) <= 0:
         return
     shares = [_share(rate, full) for rate in rates]
-    ended = _ends_early(evidence, shares) or _still_rising(evidence, rates, full)
+    ended = _below_zero(evidence) or _ends_early(evidence, shares) or _still_rising(evidence, rates, full)
     ended = ended or (_never_there(evidence) if len(set(rates)) == 1 else None)
     if ended is not None:
         yield ended
@@ -89,6 +90,34 @@ def _warms_up_by_epochs(evidence: Evidence) -> bool:
         found.optimizer is optimizer and max(rates_of(found, WARMUP_EPOCHS), default=0.0) >= 2 * now
         for found in held_schedules(source)
     )
+
+
+def _below_zero(evidence: Evidence) -> Finding | None:
+    """A rate that a schedule takes below zero before the script's loops are over."""
+    source, optimizer = evidence.setup.source, evidence.setup.optimizer
+    if source is None or not source.epochs or not isinstance(optimizer, Optimizer):
+        return None
+    for scheduler in held_schedules(source):
+        often = {
+            site.often for site in source.calls("step") if _is_or_holds(source.value(receiver_of(site.node)), scheduler)
+        }
+        if not _is_or_holds(optimizer, scheduler.optimizer) or len(often) != 1:
+            continue
+        planned = source.epochs * (steps_an_epoch(evidence) if often == {"batch"} else 1)
+        rates = list(rates_of(scheduler, round(planned) - 1))
+        below = next((number for number, rate in enumerate(rates) if rate < 0), None)
+        if below is not None:
+            return Finding(
+                code="optim.lr-schedule",
+                severity="error",
+                where="the learning rate's schedule",
+                measured=f"from step {below + 2} of the schedule on, of {round(planned):,}, the rate is below zero: "
+                f"{min(rates):.2g}",
+                threshold="0",
+                why="A step with such a rate goes up the gradient: what was learned is unlearned.",
+                remedy="make the schedule as long as the training, and end it with `max(0.0, …)`",
+            )
+    return None
 
 
 def _never_there(evidence: Evidence) -> Finding | None:
@@ -162,7 +191,7 @@ def _still_rising(evidence: Evidence, rates: Sequence[tuple[float, ...]], full: 
     first, second = shares[half] - shares[0], shares[2 * half - 1] - shares[half - 1]
     in_line = first > 0 and abs(second - first) <= STRAIGHT * first
     reached = shares[0] + planned * (shares[-1] - shares[0]) / len(shares)
-    if len(shares) < FALL_STEPS or not in_line or len(shares) > planned or reached > NEVER:
+    if len(shares) < FALL_STEPS or not in_line or reached > HALF:
         return None
     return Finding(
         code="optim.lr-schedule",
@@ -171,7 +200,7 @@ def _still_rising(evidence: Evidence, rates: Sequence[tuple[float, ...]], full: 
         measured=f"the rate grows from {rate_text(rates[0])} to {rate_text(rates[-1])} in "
         f"{several(len(rates), 'step')}, in line: after all {round(planned):,} it will be {reached:.2g} of "
         f"{rate_text(full)}",
-        threshold=f"{NEVER:g} of the rate, at the end of all steps",
+        threshold=f"{HALF:g} of the rate, at the end of all steps",
         why="The training is over before its warmup is: lengths are often counted in samples, or of another training.",
         remedy=Remedy(
             "give the warmup its length in steps of this training: an epoch or two, `2 * len(loader)`",
@@ -251,7 +280,8 @@ LR_SCHEDULE = Check(
     threshold=f"Below {ENDING:g} of its full value within {FALL_EPOCHS} epochs or {FALL_STEPS} steps, or, for a "
     f"warmup on its way to more than {WARMUP_STEPS:,} steps "
     f"and {WARMUP_EPOCHS} epochs; and the same rate held is 1.5 times better. {number(SOME)} of the way from chance to "
-    f"a loss of 0 is well enough. Or {GONE:g} of it and less from the first {EARLY:.0%} of the script's steps on.",
+    f"a loss of 0 is well enough. Or less than {HALF:g} of it when all steps are made, "
+    f"growing in line; or {GONE:g} of it and less from the first {EARLY:.0%} of the script's steps on; or below zero.",
     run=run,
     quick=False,
     explains="optim.lr-too-high optim.lr-too-low fit.*",

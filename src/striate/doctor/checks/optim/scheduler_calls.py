@@ -58,7 +58,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         if told is not None:
             yield _finding(*told)
         return
-    schedulers = {id(found): found for found in held_schedules(source)}
+    schedulers = {id(found): found for found in held_schedules(source) if not _of_another_training(evidence, found)}
     steps: dict[int, list[Site]] = {key: [] for key in schedulers}
     for site in source.calls("step"):
         found = source.value(receiver_of(site.node))
@@ -116,6 +116,13 @@ def _uses(tree: ast.AST, name: str) -> Iterator[ast.AST]:
 def _only_looks(source: ScriptSource, use: ast.AST) -> bool:
     outer = source.parent(use)
     return isinstance(outer, ast.Attribute) and outer.value is use and outer.attr in _LOOKED_AT
+
+
+def _of_another_training(evidence: Evidence, scheduler: Any) -> bool:
+    """Whether it moves the rates of no parameter that is trained here: that of a training before, say."""
+    own = {id(p) for p in evidence.setup.model.parameters()}
+    groups = getattr(scheduler.optimizer, "param_groups", ())
+    return bool(groups) and own.isdisjoint(id(p) for group in groups for p in group["params"])
 
 
 def held_schedules(source: ScriptSource) -> Iterator[Any]:
