@@ -35,7 +35,11 @@ def _split_again(source: ScriptSource) -> Iterator[Finding]:
     for function in (part for part in functions if part.name == "setup" and source.calls("fit")):
         inside = list(ast.walk(function))
         guarded = any(isinstance(node, ast.If) for node in inside)
-        seeded = any(called(node) in ("manual_seed", "seed_everything", "default_rng") for node in inside)
+        seeded = any(
+            called(node) in ("manual_seed", "seed_everything", "default_rng", "seed")
+            and "Generator" not in ast.unparse(node)  # that alone draws nothing
+            for node in inside
+        )
         drawn = next((node for node in inside if called(node) in _DRAWING), None)
         if guarded or seeded or not isinstance(drawn, ast.Call) or not source.calls("test", "validate", "predict"):
             continue

@@ -216,6 +216,8 @@ def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
 def _scaled_by_the_network(graph: CallGraph, noise: Call) -> bool:
     """Whether the network itself says how much of the noise there is, as a variational autoencoder that draws its code:
     `mean + deviation * torch.randn_like(deviation)`."""
+    if noise.name == "bernoulli":  # which is there or not
+        return False
     if noise.name == "normal":
         return any(i >= 0 and graph.calls[i].from_batch for i in noise.inputs)
     weights = {call.index for call in graph.weights}

@@ -37,6 +37,8 @@ SOME = 0.5
 be four times better, not one and a half times."""
 LR_TOO_HIGH_GAIN = 0.2
 _FEW_UPDATES = 30
+ADAMS_HIGHEST = 0.1
+"""Of a network's weights few are larger."""
 
 
 def _find_lr_too_high(evidence: Evidence) -> Iterator[Finding]:
@@ -44,6 +46,9 @@ def _find_lr_too_high(evidence: Evidence) -> Iterator[Finding]:
     if not rates_are_users(evidence):
         return
     trial, own = evidence.trial, evidence.progress
+    if (led_to := _led_to(evidence, own)) is not None:
+        yield led_to
+        return
     first, usual = first_movement(trial), movement(trial)
     if own.share > SOME or first is None or max(first, usual or 0) < LARGE_MOVE:
         return
@@ -62,6 +67,34 @@ def _find_lr_too_high(evidence: Evidence) -> Iterator[Finding]:
             }
             evidence.pictures["optim.lr-too-high"] = Picture("lines", "Loss by step", series)
             return
+
+
+def _led_to(evidence: Evidence, own: Progress) -> Finding | None:
+    """A rate that a warmup leads to, which the trial ends far below, and at which Adam and its kin learn nothing."""
+    optimizer = evidence.setup.optimizer
+    if not isinstance(optimizer, torch.optim.Optimizer) or "adam" not in type(optimizer).__name__.lower():
+        return None
+    rate = max(
+        float(optimizer.defaults.get("lr", 0.0)), *(float(g.get("initial_lr", 0)) for g in optimizer.param_groups)
+    )
+    reached = max(highest_rates(evidence.trial), default=0.0)
+    if rate < ADAMS_HIGHEST or not 0 < reached < rate / 2:
+        return None
+    other = evidence.progress_of(at_held_rates(evidence, [rate] * len(optimizer.param_groups)))
+    if other.share > max(LR_TOO_HIGH_LITTLE, own.share / 2):
+        return None
+    return Finding(
+        code="optim.lr-too-high",
+        severity="error",
+        where="the optimizer",
+        measured=f"the rate is on its way to {rate_text([rate])}; with that throughout the loss after "
+        f"{several(other.steps, 'step')} is {other}, and a constant prediction has {number(other.chance)}",
+        threshold=f"{ADAMS_HIGHEST:g} for {type(optimizer).__name__}, and less than {LR_TOO_HIGH_LITTLE:.0%} of "
+        "the way from chance to 0 with it",
+        why="Each step of Adam moves each weight by about the rate, whatever the gradient: weights are smaller than "
+        "that.",
+        remedy=rate_remedy("a rate of 0.001 to 0.003 behind the warmup", 1e-3),
+    )
 
 
 def _recovers(evidence: Evidence, trial: Trial, own: Progress) -> bool:
