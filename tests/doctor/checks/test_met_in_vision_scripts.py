@@ -16,9 +16,10 @@ from test_source_checks import SCRIPT, found, values
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR
-from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset, TensorDataset
 
 from striate.doctor.checks.data.folds import SHARED_NETWORK
+from striate.doctor.checks.data.groups_shared import GROUPS_SHARED
 from striate.doctor.checks.data.same_order import SAME_ORDER
 from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
@@ -133,6 +134,32 @@ def test_a_data_module_draws_its_split_once(drawn: str, right: bool) -> None:
     trainer.test(model, data)
     """
     assert len(read(text, SPLIT_OVERLAP, perceptron(), digits())) == (not right)
+
+
+class Scans(Dataset[Any]):
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+        return torch.zeros(1, 8, 8), self.rows[number]["target"]
+
+
+@pytest.mark.parametrize(
+    ("key", "by_patient", "wrong"),
+    [("patient_id", False, True), ("patient_id", True, False), ("user_id", False, False), ("image_id", False, False)],
+)
+def test_each_patient_is_on_one_side_of_the_split(key: str, by_patient: bool, wrong: bool) -> None:
+    rows = [{"image": f"{n}.png", key: n // 3, "target": n % 2} for n in range(120)]
+    order = range(120) if by_patient else torch.randperm(120, generator=torch.Generator().manual_seed(0)).tolist()
+    data, chosen = Scans(rows), list(order)
+    train, val = (DataLoader(Subset(data, part), 16) for part in (chosen[:90], chosen[90:]))
+    said: list[Finding] = []
+    with suppress(NoEvidence):
+        said = asked(GROUPS_SHARED, perceptron(), train, val=val)
+    assert ["`patient_id`" in one.measured for one in said] == [True] * wrong
 
 
 class ByEpoch(Sampler[int]):
