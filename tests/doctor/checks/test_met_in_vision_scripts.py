@@ -25,7 +25,10 @@ from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.eval.averages import WRONG_COUNT
 from striate.doctor.checks.eval.best import WORST_KEPT
+from striate.doctor.checks.eval.predicted import THRESHOLD
 from striate.doctor.checks.fit.generalization import OVERFIT
+from striate.doctor.checks.loss.term_scales import TERM_SCALES
+from striate.doctor.checks.model.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
 from striate.doctor.checks.model.last_layer import LAST_LAYER_CLIPPED
 from striate.doctor.checks.model.mode import MODE
 from striate.doctor.checks.optim.learning_rate import LR_TOO_HIGH
@@ -425,3 +428,64 @@ def test_of_a_replay_buffer_what_is_filled_is_read(filled: int) -> None:
 def test_a_price_for_each_step_is_beside_what_a_goal_pays(goal: float, tiny: bool) -> None:
     rewards = np.append(np.full(99, -0.01), goal)
     assert [one.code for one in reward_values(rewards, "here")] == ["reward.scale"] * tiny
+
+
+@pytest.mark.parametrize(
+    ("reconstruction", "divergence", "right"),
+    [
+        ("F.mse_loss(out, x)", "-0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp()) / len(x)", False),
+        ("F.mse_loss(out, x, reduction='mean')", "-0.5 * torch.sum(1 + logvar - mu ** 2 - logvar.exp())", False),
+        ("F.mse_loss(out, x, reduction='sum')", "-0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())", True),
+        ("F.mse_loss(out, x)", "-0.5 * torch.mean(1 + logvar - mu.pow(2) - logvar.exp())", True),
+        ("F.mse_loss(out, x)", "-0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp(), dim=1).mean()", True),
+        ("64 * F.mse_loss(out, x)", "-0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp()) / len(x)", True),
+    ],
+)
+def test_terms_of_a_variational_autoencoder_have_one_scale(reconstruction: str, divergence: str, right: bool) -> None:
+    text = f"""
+    def criterion(out, x, mu, logvar):
+        rec = {reconstruction}
+        kld = {divergence}
+        return rec + kld
+    for x, y in loader:
+        loss = criterion(model(x))
+    """
+    assert len(read(text, TERM_SCALES, perceptron(), digits())) == (not right)
+
+
+@pytest.mark.parametrize(("start", "right"), [(5, False), (4, True)])
+def test_an_average_begins_within_the_training(start: int, right: bool) -> None:
+    text = """
+    for epoch in range(5):
+        for x, y in loader:
+            train(x, y)
+        if epoch >= start:
+            average.update_parameters(model)
+    """
+    options = {"names": {"start": start}, "loss": LOSS, "optimizer": None}
+    model = perceptron()
+    options["optimizer"] = torch.optim.SGD(model.parameters(), 0.1)
+    said = read(text, EVALUATES_UNTRAINED, model, digits(), **options)
+    assert ["never comes" in one.measured for one in said] == [True] * (not right)
+
+
+@pytest.mark.parametrize(("made", "limit", "right"), [("torch.sigmoid(outputs)", 0, False), ("outputs", 0, True)])
+def test_shares_in_a_variable_are_held_against_a_share(made: str, limit: int, right: bool) -> None:
+    text = SCRIPT.replace("predicted = outputs.argmax(dim=1)", f"p = {made}\n            predicted = p > {limit}")
+    assert list(found(text, values(), [THRESHOLD])) == ["eval.threshold"] * (not right)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_network_that_no_optimizer_holds_is_named(trained: bool) -> None:
+    model = perceptron()
+    torch.manual_seed(0)
+    other = nn.Linear(64, 64)
+    if trained:
+        with torch.no_grad():
+            other.weight.copy_(torch.eye(64) * torch.linspace(0.1, 3, 64) + 0.02)
+            other.bias.add_(1.0)
+    tree = ast.parse("for x, y in loader:\n    pass\n")
+    source = ScriptSource({"t.py": tree}, {"encoder": other}, ("t.py", 1, 2), 5, without_optimizer=(other,))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    said = asked(PARAMETERS_MISSING, model, digits(), loss=LOSS, optimizer=optimizer, source=source)
+    assert [one.where for one in said] == ["`encoder`"] * (not trained)

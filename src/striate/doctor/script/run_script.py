@@ -252,6 +252,7 @@ def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) ->
             for name, buffer in module.named_buffers():
                 if name in buffers:
                     buffer.copy_(buffers[name])
+    ungiven = _without_optimizer(catch, loop, model)
     for parameter in (p for group in optimizer.param_groups for p in group["params"]):
         parameter.grad = None
     for parameter in model.parameters():
@@ -267,7 +268,7 @@ def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) ->
         optimizer=optimizer,
         step=loop.step,
         task=_task(first),
-        source=_source(loop, frames, tuple(catch.loads.values())),
+        source=_source(loop, frames, tuple(catch.loads.values()), ungiven),
     )
     diagnosis = diagnose_setup(replace(setup, rivals=_rivals(loop, setup.source)), catch.seconds)
     group = optimizer.param_groups[0]
@@ -336,7 +337,25 @@ def _optimizers(loop: TrainingLoop) -> list[Optimizer]:
     return list({id(value): value for value in reached_values(loop.names) if isinstance(value, Optimizer)}.values())
 
 
-def _source(loop: TrainingLoop, frames: list[Any], loads: tuple[LoadedWeights, ...]) -> ScriptSource | None:
+def _without_optimizer(catch: _Catch, loop: TrainingLoop, model: nn.Module) -> tuple[nn.Module, ...]:
+    """Networks beside the one that is examined that have gradients, all of whose parameters no optimizer holds."""
+    held = {id(p) for found in _optimizers(loop) for group in found.param_groups for p in group["params"]}
+    own = {id(p) for p in model.parameters()}
+    ran = (list(module.parameters()) for module, _ in catch.modules.values())
+    modules = (module for module, _ in catch.modules.values())
+    return tuple(
+        module
+        for module, parameters in zip(modules, ran, strict=True)
+        if any(p.grad is not None for p in parameters) and not {id(p) for p in parameters} & (held | own)
+    )
+
+
+def _source(
+    loop: TrainingLoop,
+    frames: list[Any],
+    loads: tuple[LoadedWeights, ...],
+    without_optimizer: tuple[nn.Module, ...] = (),
+) -> ScriptSource | None:
     """The user's files, and the variables of the functions that are running; None where none of them runs."""
     if not frames:
         return None
@@ -350,7 +369,9 @@ def _source(loop: TrainingLoop, frames: list[Any], loads: tuple[LoadedWeights, .
     calling = frozenset((frame.f_code.co_filename, frame.f_lineno) for frame in frames)
     place, library = (file, first, last), loop.library
     epochs = passes_over(loop, frames) if library is None else library.epochs
-    return ScriptSource(_trees(frames), names, place, epochs, frozenset(running), loads, calling, library)
+    return ScriptSource(
+        _trees(frames), names, place, epochs, frozenset(running), loads, calling, library, without_optimizer
+    )
 
 
 def _trees(frames: list[Any]) -> dict[str, ast.Module]:

@@ -50,7 +50,8 @@ class ScriptSource:
     None where that is not known. `running`: file and first line of the functions that the loop was in the middle of, as
     hooks that are called by name. `loads`: weights that were read into networks. `calling`: file
     and line at which each running function was. `library`: what trains where the loop is none of the user's; `loop` is
-    then the line that calls it."""
+    then the line that calls it. `without_optimizer`: networks that had gradients at the first step, whose parameters no
+    optimizer holds."""
 
     trees: Mapping[str, ast.Module]
     names: Mapping[str, Any]
@@ -60,6 +61,7 @@ class ScriptSource:
     loads: tuple[LoadedWeights, ...] = ()
     calling: frozenset[tuple[str, int]] = frozenset()
     library: LibraryTraining | None = None
+    without_optimizer: tuple[nn.Module, ...] = ()
 
     @cached_property
     def _parents(self) -> dict[ast.AST, ast.AST]:

@@ -74,17 +74,16 @@ def _names_of(source: ScriptSource, kind: type, wanted: object) -> list[str]:
 
 
 def _is_used(source: ScriptSource, loop: ast.For, name: str) -> bool:
-    """Whether a call in the loop, or in a function that it calls and that has no variable of that name, is given it, or
-    is one of its methods."""
+    """Whether a call in the loop is given it, or is one of its methods; or a function that it calls, and that has no
+    variable of that name, names it."""
     inside = [node for node in ast.walk(loop) if isinstance(node, ast.Call)]
-    scopes: list[ast.AST] = [loop]
     for function in (known for node in inside for known in source.functions_of(node)):
         own = {part.arg for part in (*function.args.args, *function.args.kwonlyargs)}
         own |= {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-        scopes += [] if name in own else [function]
-    calls = (node for scope in scopes for node in ast.walk(scope) if isinstance(node, ast.Call))
+        if name not in own and any(isinstance(n, ast.Name) and n.id == name for n in ast.walk(function)):
+            return True
     return any(
-        isinstance(part, ast.Name) and part.id == name for node in calls for part in (*node.args, receiver_of(node))
+        isinstance(part, ast.Name) and part.id == name for node in inside for part in (*node.args, receiver_of(node))
     )
 
 

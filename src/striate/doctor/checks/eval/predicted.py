@@ -13,7 +13,7 @@ from striate.doctor.checks.data.keypoints import points_are_across_first
 from striate.doctor.checks.eval.decoded_peaks import rows_before_columns
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import argument, called, receiver_of
+from striate.doctor.setup.script_source import ScriptSource, argument, called, receiver_of
 from striate.records import Finding
 
 _ALONG = {"argmax": 0, "max": 0, "softmax": 0, "log_softmax": 0, "topk": 1}
@@ -78,6 +78,7 @@ def _threshold(evidence: Evidence) -> Iterator[Finding]:
             if not isinstance(limit, int | float) or isinstance(limit, bool):
                 continue
             squashed = next((called(c) for c in ast.walk(node.left) if called(c) in _SQUASHING), "")
+            squashed = squashed or _made_by_squashing(source, node)
             if squashed and not 0 < limit < 1:
                 yield _limit(node, f"{squashed} gives 0 to 1, which is {'never' if limit >= 1 else 'always'} "
                              f"above {limit:g}", "0.5")  # fmt: skip
@@ -88,6 +89,18 @@ def _threshold(evidence: Evidence) -> Iterator[Finding]:
                 yield _limit(node, "the loss takes the outputs for logits, of which 0.5 is a probability of "
                              "0.62", "0")  # fmt: skip
                 return
+
+
+def _made_by_squashing(source: ScriptSource, node: ast.Compare) -> str:
+    """The function that made a variable that is held against a limit, where each of its values in the same function is
+    one of a sigmoid or softmax; `` where not."""
+    name = node.left.id if isinstance(node.left, ast.Name) else ""
+    made = [
+        called(part.value)
+        for part in ast.walk(source.scope_of(node))
+        if isinstance(part, ast.Assign) and any(ast.unparse(target) == name for target in part.targets)
+    ]
+    return made[0] if name and made and set(made) <= _SQUASHING.keys() else ""
 
 
 def _limit(node: ast.Compare, what: str, better: str) -> Finding:

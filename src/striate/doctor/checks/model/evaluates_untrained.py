@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -19,6 +20,7 @@ from striate.doctor.evidence.trial import FEWEST_TO_JUDGE, Change, Trial
 from striate.doctor.evidence.trial_variants import unmoved
 from striate.doctor.setup.reached_objects import reached_objects
 from striate.doctor.setup.replicas import Replica
+from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import Step
 from striate.observe.module_calls import forward_hooks_everywhere
 from striate.records import Finding
@@ -79,6 +81,9 @@ def _never_updated(evidence: Evidence) -> Iterator[Finding]:
     """Copies that evaluation runs and no line of the script changes."""
     if evidence.setup.source is None:
         return
+    if (late := _begins_too_late(evidence.source)) is not None:
+        yield late
+        return
     for name, where in evaluated_and_left(evidence):
         yield Finding(
             code=CODE,
@@ -102,6 +107,29 @@ def _never_updated(evidence: Evidence) -> Iterator[Finding]:
             why="What is printed of it says nothing of what is trained.",
             remedy=f"`{trained}` in place of `{name}` there",
         )
+
+
+def _begins_too_late(source: ScriptSource) -> Finding | None:
+    """An average that is updated from an epoch on that never comes."""
+    for site in source.calls("update_parameters") if source.epochs else ():
+        for test in (part.test for part in source.around(site.node) if isinstance(part, ast.If)):
+            if not isinstance(test, ast.Compare) or len(test.ops) != 1 or "epoch" not in ast.unparse(test.left):
+                continue
+            begins = source.value(test.comparators[0])
+            if type(begins) is not int or not isinstance(test.ops[0], ast.Gt | ast.GtE):
+                continue
+            if begins + isinstance(test.ops[0], ast.Gt) >= (source.epochs or 0):
+                return Finding(
+                    code=CODE,
+                    severity="error",
+                    where=site.where,
+                    measured=f"`{site.text}` comes `if {ast.unparse(test)}`, where the limit is {begins}, in "
+                    f"{several(source.epochs or 0, 'epoch')}: it never comes",
+                    threshold=CHECK.threshold,
+                    why="The average stays what it was made of: nothing of the training is in it.",
+                    remedy="begin within the training, such as at three quarters of its epochs",
+                )
+    return None
 
 
 def _too_slow(evidence: Evidence, trial: Trial, kept: list[tuple[Any, dict[str, torch.Tensor]]]) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""`optim.no-step` of another optimizer than that of the network: steps without any gradient."""
+"""Loops with several networks: steps of an optimizer without any gradient, and gradients without any optimizer."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from striate.doctor.checks.model.origins import are_untrained
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.reached_objects import reached_values
+from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import Step
 from striate.records import Finding
 from striate.wording import several
@@ -59,6 +61,27 @@ def without_gradients(evidence: Evidence) -> Iterator[Finding]:
             why="Its network stays as it is: what goes backward does not reach it.",
             remedy="`backward()` on a loss that comes from its network, without `.detach()` or `torch.no_grad()` "
             "between the two, and `zero_grad()` before that, not behind it",
+        )
+        return
+
+
+def without_optimizer(source: ScriptSource) -> Iterator[Finding]:
+    """A network with weights as initialized that the loop trains along, and no optimizer holds."""
+    for module in source.without_optimizer:
+        weights = {name for name, p in module.named_parameters() if p.ndim > 1}
+        if not weights or not are_untrained(module, weights):
+            continue
+        name = next((name for name, value in source.names.items() if value is module), type(module).__name__)
+        count = len(list(module.parameters()))
+        yield Finding(
+            code="optim.parameters-missing",
+            severity="error",
+            where=f"`{name}`",
+            measured=f"the {several(count, 'parameter')} of `{name}` get gradients in the first step, and no optimizer "
+            "holds any of them",
+            threshold="a gradient, weights as initialized, and no optimizer",
+            why="It stays what it was at the start, and what is behind it has to make do with that.",
+            remedy=f"an optimizer of both: `torch.optim.Adam([*model.parameters(), *{name}.parameters()])`",
         )
         return
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.optim.other_optimizers import without_gradients
+from striate.doctor.checks.optim.other_optimizers import without_gradients, without_optimizer
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.functions import TOLERANCE, FunctionCheck, check_function, functions_of, given_to
@@ -240,8 +240,9 @@ def _find_parameters_missing(evidence: Evidence) -> Iterator[Finding]:
     trial = evidence.trial
     if evidence.setup.own_optimizer or not trial.rows or trial.astray:
         return
-    if evidence.setup.source is not None and (late := _unfrozen_later(evidence)) is not None:
-        yield late
+    if evidence.setup.source is not None:
+        late = _unfrozen_later(evidence)
+        yield from without_optimizer(evidence.source) if late is None else [late]
     held = set(optimized(trial))
     gradients = dict(trial.first.gradients)
     gradients.update({name: value for name, value in trial.later.gradients.items() if value})

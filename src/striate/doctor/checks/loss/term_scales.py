@@ -1,0 +1,99 @@
+"""`loss.wrong-for-task` of variational autoencoders: a mean over pixels beside a sum over codes."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.script_source import Function, ScriptSource, called
+from striate.records import Finding
+
+_RECONSTRUCTION = ("mse_loss", "l1_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits")
+_FEWEST, _WEIGHT = 64, 0.5
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    pixels = evidence.train.inputs[0].numel()
+    for tree in evidence.source.trees.values() if pixels >= _FEWEST else ():
+        for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+            mean, total = _mean_of(evidence.source, function), _sum_of(evidence.source, function)
+            if mean is None or total is None or _is_weighed(evidence.source, function, total):
+                continue
+            yield Finding(
+                code="loss.wrong-for-task",
+                severity="warning",
+                where=f"line {mean.lineno}",
+                measured=f"`{ast.unparse(mean)}` is a mean over samples and {pixels} numbers of each, and the "
+                f"divergence in line {total.lineno} a sum",
+                threshold=TERM_SCALES.threshold,
+                why="The divergence outweighs what is to be reconstructed: all codes become alike, and every output "
+                "the mean of the data.",
+                remedy="sum both over a sample's numbers: `reduction='sum'` divided by `len(x)`, and the divergence "
+                "divided by it too",
+            )
+            return
+
+
+def _mean_of(source: ScriptSource, function: Function) -> ast.Call | None:
+    """A reconstruction loss that is the mean of all numbers, and times nothing."""
+    for node in ast.walk(function):
+        if not isinstance(node, ast.Call) or called(node) not in _RECONSTRUCTION or _is_multiplied(source, node):
+            continue
+        given = {word.arg: source.value(word.value) for word in node.keywords}
+        if given.get("reduction", "mean") == "mean" and "weight" not in given:
+            return node
+    return None
+
+
+def _sum_of(source: ScriptSource, function: Function) -> ast.Call | None:
+    """`torch.sum(1 + logvar - mu.pow(2) - logvar.exp())` over everything, divided by samples at most."""
+    for node in ast.walk(function):
+        if not isinstance(node, ast.Call) or called(node) != "sum":
+            continue
+        text = ast.unparse(node)
+        whole = not any(word.arg in ("dim", "axis") for word in node.keywords) and "exp" in text and "1 +" in text
+        outer = source.parent(node)
+        while isinstance(outer, ast.BinOp | ast.UnaryOp):
+            below = ast.unparse(outer.right) if isinstance(outer, ast.BinOp) and isinstance(outer.op, ast.Div) else ""
+            whole = whole and "numel" not in below and "*" not in below
+            outer = source.parent(outer)
+        if whole and "log" in text:
+            return node
+    return None
+
+
+def _is_multiplied(source: ScriptSource, node: ast.AST) -> bool:
+    outer = source.parent(node)
+    return isinstance(outer, ast.BinOp) and isinstance(outer.op, ast.Mult)
+
+
+def _is_weighed(source: ScriptSource, function: Function, total: ast.Call) -> bool:
+    """Whether either of the two is multiplied by something that makes up for it, or that is not known."""
+    names = {
+        ast.unparse(target)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign) and any(part is total for part in ast.walk(node.value))
+        for target in node.targets
+    }
+    for tree in source.trees.values():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult):
+                continue
+            for one, other in ((node.left, node.right), (node.right, node.left)):
+                weight = source.value(other)
+                if ast.unparse(one) in names and not (isinstance(weight, int | float) and weight >= _WEIGHT):
+                    return True
+    return False
+
+
+TERM_SCALES = Check(
+    codes=("loss.wrong-for-task",),
+    question="Do the terms of a variational autoencoder have one scale?",
+    threshold=f"a mean over the {_FEWEST} numbers of a sample or more beside a divergence that is a sum, with a weight "
+    f"of {_WEIGHT:g} or more",
+    run=_run,
+    of_source=True,
+    explains="model.collapsed model.hidden-units-idle fit.*",
+)
