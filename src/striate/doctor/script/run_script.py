@@ -9,6 +9,7 @@ import os
 import runpy
 import sys
 import traceback
+import types
 from collections.abc import Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ from striate.doctor.diagnose import diagnose_setup, examine_code, examine_reward
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.reading import read_batches
 from striate.doctor.script.library_loop import find_library_loop
+from striate.doctor.script.loop_syntax import value_of
 from striate.doctor.script.training_loop import (
     TrainingLoop,
     called_from,
@@ -465,7 +467,7 @@ def _pairs(frames: list[Any]) -> dict[str, Any]:
     for frame in reversed(frames):
         names = {**frame.f_globals, **frame.f_locals}
         for name, inputs in names.items():
-            if _is_validation_pair(name, inputs):
+            if _is_validation_pair(name, inputs) and not _is_changed_first(frame, name):
                 found[name.lower()] = DataLoader(TensorDataset(*inputs), batch_size=64)
             if name[:1] not in ("x", "X") or not any(word in name.lower() for word in _VALIDATION):
                 continue
@@ -473,6 +475,19 @@ def _pairs(frames: list[Any]) -> dict[str, Any]:
             if isinstance(inputs, torch.Tensor) and isinstance(targets, torch.Tensor) and len(inputs) == len(targets):
                 found[name.lower()] = DataLoader(TensorDataset(inputs, targets), batch_size=64)
     return found
+
+
+def _is_changed_first(frame: Any, name: str) -> bool:
+    """Whether all that is given a variable are methods of the user's objects that are no networks, as
+    `self.predict(validation_data[0])`, which scales before it asks the network."""
+    functions = [
+        value_of(node.func, {**frame.f_globals, **frame.f_locals})
+        for node in ast.walk(ast.parse("".join(linecache.getlines(frame.f_code.co_filename))))
+        if isinstance(node, ast.Call)
+        and any(isinstance(n, ast.Name) and n.id == name for part in node.args for n in ast.walk(part))
+    ]
+    methods = [f.__self__ for f in functions if isinstance(f, types.MethodType)]
+    return bool(methods) and len(methods) == len(functions) and not any(isinstance(o, nn.Module) for o in methods)
 
 
 def _is_validation_pair(name: str, value: Any) -> bool:
