@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.checks.model.no_nonlinearity import NO_NONLINEARITY
-from striate.doctor.checks.model.receptive_field import RECEPTIVE_FIELD
+from striate.doctor.checks.model.receptive_field import RECEPTIVE_FIELD, _window
 from striate.doctor.checks.model.shrinks_too_fast import SHRINKS_TOO_FAST
 from striate.doctor.checks.model.too_small import TOO_SMALL
 
@@ -242,6 +243,12 @@ def test_a_small_view_that_is_enough() -> None:
     fine = torch.randn(320, 1, 48, generator=generator)
     loader = DataLoader(TensorDataset(torch.where(y[:, None, None] == 0, coarse, fine), y), 32, shuffle=True)
     assert not asked(RECEPTIVE_FIELD, seeded(signals), loader, optimizer=adam)
+
+
+@pytest.mark.parametrize(("given", "window"), [((50, 1, 1, 1), (1, 1)), ((50, 3, 4, 4), (1.0, 0.25))])
+def test_one_number_for_all_places_is_no_window(given: tuple[int, ...], window: tuple[float, float]) -> None:
+    share_of_a_blend: Any = SimpleNamespace(name="mul", given=(given,), shape=(50, 3, 16, 16))
+    assert _window(share_of_a_blend, 0) == window
 
 
 def test_a_map_that_is_flattened_is_seen_whole() -> None:

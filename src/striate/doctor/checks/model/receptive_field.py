@@ -99,6 +99,8 @@ def _window(call: Call, axis: int) -> tuple[float, float]:
         stride = call.option(2, "stride")
         return window, _along(stride, axis) if stride else window
     side, left = call.given[0][2 + axis], call.shape[2 + axis]
+    if side == 1:  # one number for all places, as the share of a blend
+        return 1, 1
     # Adaptive pooling, interpolation, or a stride of slices.
     return (max(side / left, 1.0), side / left) if left and left != side else (1, 1)
 
