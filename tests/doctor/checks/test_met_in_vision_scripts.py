@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -25,6 +26,7 @@ from striate.doctor.checks.data.shift import SHIFT
 from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.eval.averages import WRONG_COUNT
 from striate.doctor.checks.eval.best import WORST_KEPT
+from striate.doctor.checks.eval.modes import MODE as EVALUATION_MODE
 from striate.doctor.checks.eval.predicted import THRESHOLD
 from striate.doctor.checks.fit.generalization import OVERFIT
 from striate.doctor.checks.loss.term_scales import TERM_SCALES
@@ -489,3 +491,31 @@ def test_a_network_that_no_optimizer_holds_is_named(trained: bool) -> None:
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     said = asked(PARAMETERS_MISSING, model, digits(), loss=LOSS, optimizer=optimizer, source=source)
     assert [one.where for one in said] == ["`encoder`"] * (not trained)
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_an_average_is_in_evaluation_mode_from_its_beginning(average: bool) -> None:
+    class Trainer:
+        def __init__(self) -> None:
+            self.model = nn.Sequential(perceptron(), nn.Dropout(0.1))
+            self.average = copy.deepcopy(self.model).eval()
+
+    trainer = Trainer()
+    text = f"""
+    class Trainer:
+        def __init__(self, model):
+            self.average = copy.deepcopy(model).eval()
+        @torch.no_grad()
+        def validate(self):
+            model = self.{"average" if average else "model"}
+            for x, y in val_loader:
+                right += (model(x).argmax(1) == y).sum()
+        def fit(self):
+            for epoch in range(5):
+                self.model.train()
+                for x, y in loader:
+                    step(x, y)
+                self.validate()
+    """
+    said = read(text, EVALUATION_MODE, trainer.model, digits(), names={"self": trainer, "val_loader": digits()})
+    assert len(said) == (not average)

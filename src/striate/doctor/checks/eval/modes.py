@@ -31,7 +31,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     loop: ast.AST | None = None if evaluating else _evaluation_loop(source)
     said = "no code calls `.eval()`"
     if loop is None and source.library is None:
-        loop, said = _left_in_training(source, evaluating), "nothing calls `.eval()` here or before it"
+        loop, said = (
+            _left_in_training(source, evaluating, evidence.setup.model),
+            "nothing calls `.eval()` here or before it",
+        )
     if loop is not None:
         line = getattr(loop, "lineno", 0)
         yield Finding(
@@ -106,7 +109,7 @@ def _evaluation_loop(source: ScriptSource) -> ast.For | None:
     return None
 
 
-def _left_in_training(source: ScriptSource, evaluating: list[Site]) -> ast.AST | None:
+def _left_in_training(source: ScriptSource, evaluating: list[Site], model: nn.Module) -> ast.AST | None:
     """A loop over the phases of training and validation that puts the network into training mode in both, or a function
     that evaluates without gradients, where neither it nor who calls it ends that mode."""
     ends = {node for site in evaluating for node in (site.node, *source.around(site.node))}
@@ -120,7 +123,7 @@ def _left_in_training(source: ScriptSource, evaluating: list[Site]) -> ast.AST |
             if not isinstance(node, ast.FunctionDef) or node in ends or not _evaluates(node):
                 continue
             inside = list(ast.walk(node))
-            if not any(source.runs_network(part) for part in inside):
+            if not any(source.runs_network(part) for part in inside) or _runs_another(source, node, model):
                 continue
             helpers = [known for part in inside if isinstance(part, ast.Call) for known in source.functions_of(part)]
             calls = source.calls(node.name)
@@ -128,6 +131,21 @@ def _left_in_training(source: ScriptSource, evaluating: list[Site]) -> ast.AST |
             if calls and not switched and not ends.intersection(helpers):
                 return node
     return None
+
+
+def _runs_another(source: ScriptSource, function: ast.FunctionDef, model: nn.Module) -> bool:
+    """Whether it runs a network that is in evaluation mode while the one that is trained is not, as an average."""
+    made = {
+        ast.unparse(target): node.value
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+    }
+    for node in (part for part in ast.walk(function) if isinstance(part, ast.Call)):
+        found = source.value(made.get(ast.unparse(node.func), node.func))
+        if isinstance(found, nn.Module) and found is not model and model.training and not found.training:
+            return True
+    return False
 
 
 def _comes_before(source: ScriptSource, site: Site, call: Site) -> bool:
