@@ -341,14 +341,12 @@ def _optimizers(loop: TrainingLoop) -> list[Optimizer]:
 
 def _without_optimizer(catch: _Catch, loop: TrainingLoop, model: nn.Module) -> tuple[nn.Module, ...]:
     """Networks beside the one that is examined that have gradients, all of whose parameters no optimizer holds."""
-    held = {id(p) for found in _optimizers(loop) for group in found.param_groups for p in group["params"]}
-    own = {id(p) for p in model.parameters()}
-    ran = (list(module.parameters()) for module, _ in catch.modules.values())
-    modules = (module for module, _ in catch.modules.values())
+    taken = {id(p) for found in _optimizers(loop) for group in found.param_groups for p in group["params"]}
+    taken |= {id(p) for p in model.parameters()}
     return tuple(
         module
-        for module, parameters in zip(modules, ran, strict=True)
-        if any(p.grad is not None for p in parameters) and not {id(p) for p in parameters} & (held | own)
+        for module, _ in catch.modules.values()
+        if any(p.grad is not None for p in module.parameters()) and taken.isdisjoint(map(id, module.parameters()))
     )
 
 
