@@ -19,6 +19,7 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset, TensorDataset
 
+from striate.doctor.checks.data.augmentation import AUGMENTATION
 from striate.doctor.checks.data.folds import SHARED_NETWORK
 from striate.doctor.checks.data.groups_shared import GROUPS_SHARED
 from striate.doctor.checks.data.same_order import SAME_ORDER
@@ -519,3 +520,35 @@ def test_an_average_is_in_evaluation_mode_from_its_beginning(average: bool) -> N
     """
     said = read(text, EVALUATION_MODE, trainer.model, digits(), names={"self": trainer, "val_loader": digits()})
     assert len(said) == (not average)
+
+
+class Views(Dataset[Any]):
+    def __init__(self, same: bool) -> None:
+        self.same = same
+
+    def __len__(self) -> int:
+        return 64
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        image = torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(number))
+        one, other = (image + 0.1 * torch.randn(1, 8, 8) for _ in range(2))
+        return one, one.clone() if self.same else other
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_two_views_that_are_given_one_by_one_differ(same: bool) -> None:
+    model = perceptron()
+
+    def step(net: nn.Module, batch: Any, own: torch.optim.Optimizer, _: Any) -> Tensor:
+        own.zero_grad()
+        one, other = (functional.normalize(net(view)) for view in batch)
+        value = functional.cross_entropy(one @ other.T / 0.5, torch.arange(len(one)))
+        value.backward()
+        own.step()
+        return value.detach()
+
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    said: list[Finding] = []
+    with suppress(NoEvidence):
+        said = asked(AUGMENTATION, model, DataLoader(Views(same), 16), loss=LOSS, optimizer=optimizer, step=step)
+    assert ["number for number" in one.measured for one in said] == [True] * same

@@ -95,7 +95,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 def _views_that_are_one(evidence: Evidence) -> Finding | None:
     """Several views of each sample, to be compared with each other, that are equal number for number: as the loader
     yields them, or one set behind the other as the network is given them."""
-    views = [t for t in tensors_in(parts(evidence.train.raw[0])[0]) if isinstance(t, torch.Tensor) and t.ndim > 2]
+    inputs, second = parts(evidence.train.raw[0])
+    runs = sum(call.module is evidence.setup.model or not call.name for call in evidence.graph.modules)
+    if runs > 1 and drawn_anew(evidence.setup.train):  # each view by itself: the second stands where a target would
+        inputs = [inputs, second]
+    views = [t for t in tensors_in(inputs) if isinstance(t, torch.Tensor) and t.ndim > 2]
     shown = main_tensor(evidence.first.arguments[0]) if evidence.first.arguments else None
     if len(views) < 2 and shown is not None and shown.ndim > 2 and len(shown) >= _PAIRS and len(shown) % 2 == 0:
         views = list(shown.detach().cpu().chunk(2))
