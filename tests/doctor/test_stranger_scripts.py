@@ -52,7 +52,6 @@ HEALTHY = (
     "dev10_h09_accumulate_bf16_sampler",
     "dev10_h12_angle_regression_engine",
     "dev10_h25_gpt_char",
-    "dev10_q04_accelerate",
 )
 UNNAMED = ("drop-last-of-everything", "dev-amp-backward-not-scaled")
 """Scripts that raise: they are refused with their reason."""
@@ -71,8 +70,8 @@ FOUND_IN_DEVELOPMENT = (
     "dev7-f7-early-stopping-minimizes-accuracy", "dev7-f9-same-view-twice", "dev7-f1-correct-counted-nxn",
     "dev9-b13-values-as-column", "dev9-b07-onecycle-per-epoch", "dev9-b09-worst-epoch-kept", "dev9-b04-own-vocabulary",
     "dev9-a08-mask-not-flipped", "dev9-a15-no-zero-grad",
-    "dev10-p01-sum-dropped", "dev10-p07-setup-resplit", "dev10-p09-schedule-negative", "dev10-p03-ra-same-third",
-    "dev10-q07-width-in-cells", "dev10-q10-generator-detached", "dev10-q11-state-by-reference",
+    "dev10-p01-sum-dropped", "dev10-p09-schedule-negative", "dev10-p03-ra-same-third", "dev10-q07-width-in-cells",
+    "dev10-q11-state-by-reference",
 )  # fmt: skip
 FOUND = ("argmax-over-batch", "plateau-wrong-mode", "mask-not-flipped", "class-weights-inverted")
 
