@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,7 +17,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.script import training_loop
 from striate.doctor.script.iterated_loop import number_batches
-from striate.doctor.script.training_loop import TrainingLoop, find_loop, user_frames
+from striate.doctor.script.run_script import Weights
+from striate.doctor.script.training_loop import TrainingLoop, find_loop, user_frames, weights_alone
 from striate.doctor.setup.recorded_iterators import takes_others
 from striate.doctor.setup.replicas import make_replica
 from striate.doctor.setup.training_setup import make_setup
@@ -231,6 +233,50 @@ def test_a_closure_that_is_made_before_the_loop_is_part_of_it(monkeypatch: pytes
     assert batch[0].shape == (96, 64)
     before = float(loop.step(model, batch, optimizer, None))
     assert float(loop.step(model, batch, optimizer, None)) < before
+
+
+def weights_without_a_module() -> None:
+    generator = torch.Generator().manual_seed(0)
+    w1 = (torch.randn(64, 32, generator=generator) / 8).requires_grad_()
+    w2 = (torch.randn(32, 10, generator=generator) / 6).requires_grad_()
+    weights = [w1, w2]
+    for _ in range(20):
+        rows = torch.randint(len(X), (16,), generator=generator)
+        x, y = X[rows].flatten(1), Y[rows]
+        hidden = torch.tanh(x @ w1)
+        loss = nn.functional.cross_entropy(hidden @ w2, y)
+        for w in weights:
+            w.grad = None
+        loss.backward()
+        frame = inspect.currentframe()
+        assert frame is not None
+        if stopped:
+            raise Caught(find_loop([frame]), weights)
+        for w in weights:
+            assert w.grad is not None
+            w.data -= 0.5 * w.grad
+
+
+stopped = [True]
+"""Emptied once the loop was found: its body is then a step."""
+
+
+def test_weights_without_a_module_are_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_loop, "written_by_user", lambda name: name == __name__)
+    with pytest.raises(Caught) as raised:
+        weights_without_a_module()
+    loop, weights = raised.value.args
+    stopped.clear()
+    batches = list(itertools.islice(loop.batches, 4))
+    assert [tuple(x.shape) for x, _ in batches] == [(16, 64)] * 4
+    model = Weights(weights_alone(loop.names))
+    assert [p is w for p, w in zip(model.parameters(), weights, strict=True)] == [True, True]
+    setup = make_setup(model, loop.batches, step=loop.step, optimizer=torch.optim.SGD(model.parameters(), 0.1))
+    twin = make_replica(setup)
+    losses = [float(twin.step(twin.model, batches[0], twin.optimizer, twin.loss)) for _ in range(5)]
+    stopped.append(True)
+    assert losses[-1] < losses[0]
+    assert not torch.equal(next(iter(twin.model.parameters())), weights[0])
 
 
 def test_parameters_are_no_batches(monkeypatch: pytest.MonkeyPatch) -> None:

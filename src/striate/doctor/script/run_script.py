@@ -35,6 +35,7 @@ from striate.doctor.script.training_loop import (
     loop_around,
     passes_over,
     user_frames,
+    weights_alone,
 )
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.loaded_weights import LoadedWeights, watched_loads
@@ -246,7 +247,7 @@ def _diagnosed(catch: _Catch, frames: list[Any], optimizer: Optimizer | None) ->
         return _by_code(catch, frames, optimizer)
     if optimizer is None:
         optimizer = next((v for v in loop.names.values() if isinstance(v, Optimizer)), None)
-    model = loop.model or _model(catch, loop.names, optimizer)
+    model = loop.model or _of_weights(loop.names) or _model(catch, loop.names, optimizer)
     if optimizer is None:
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     with torch.no_grad():
@@ -386,6 +387,20 @@ def _trees(frames: list[Any]) -> dict[str, ast.Module]:
         with suppress(OSError, SyntaxError, ValueError):
             trees[file] = ast.parse("".join(linecache.getlines(file)))
     return trees
+
+
+class Weights(nn.Module):
+    """Tensors that a script multiplies by itself, as parameters."""
+
+    def __init__(self, found: dict[str, torch.Tensor]) -> None:
+        super().__init__()
+        self._parameters.update(found)  # type: ignore[arg-type]
+
+
+def _of_weights(names: dict[str, Any]) -> nn.Module | None:
+    """The weights of a script that has no module."""
+    found = weights_alone(names)
+    return Weights(found) if found else None
 
 
 def _model(catch: _Catch, names: dict[str, Any], optimizer: Optimizer | None) -> nn.Module:

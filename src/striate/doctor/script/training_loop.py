@@ -291,7 +291,10 @@ def _drawing(loop: ast.For | ast.While, names: dict[str, Any]) -> _Drawing | Non
 
 
 def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any]) -> _Drawing | None:
-    place = next((n for n, statement in enumerate(loop.body) if _calls_network(statement, names)), 0)
+    place = next((n for n, statement in enumerate(loop.body) if _calls_network(statement, names)), None)
+    if place is None:  # of weights without a module the first use
+        uses = (n for n, statement in enumerate(loop.body) if _uses_weights(statement, names))
+        place = next(uses, 0)
     before, rest = loop.body[:place], loop.body[place:]
     wanted = {node.id for statement in rest for node in ast.walk(statement) if isinstance(node, ast.Name)}
     stored = (node for statement in before for node in walk(statement) if isinstance(node, ast.Name))
@@ -527,6 +530,20 @@ def _calls_network(statement: ast.stmt, names: dict[str, Any]) -> bool:
             if given or (_of_network(node.func, names) and any(_has_rows(part, names) for part in node.args)):
                 return True
     return False
+
+
+def weights_alone(names: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The tensors that variables hold and that gradients are asked for, where no variable holds a network."""
+    modules = (value for value in names.values() if isinstance(value, torch.nn.Module))
+    if any(True for module in modules for _ in module.parameters()):
+        return {}
+    leaves = {name: value for name, value in names.items() if isinstance(value, torch.Tensor) and value.is_leaf}
+    return {name: value for name, value in leaves.items() if value.requires_grad}
+
+
+def _uses_weights(statement: ast.stmt, names: dict[str, Any]) -> bool:
+    known = weights_alone(names)
+    return any(isinstance(node, ast.Name) and node.id in known for node in walk(statement))
 
 
 def _has_rows(node: ast.expr, names: dict[str, Any]) -> bool:
