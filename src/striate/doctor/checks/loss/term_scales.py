@@ -95,5 +95,5 @@ TERM_SCALES = Check(
     f"of {_WEIGHT:g} or more",
     run=_run,
     of_source=True,
-    explains="model.collapsed model.hidden-units-idle fit.*",
+    explains="model.collapsed fit.*",
 )
