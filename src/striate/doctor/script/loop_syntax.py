@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import linecache
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,11 @@ from striate.observe.tensors import tensors_in
 
 _COUNTING = ("range", "count", "trange")
 _WRAPPERS = ("enumerate", "tqdm", "track", "islice", "iter", "cycle", "reversed", "list")
+
+
+def syntax_of(file: str) -> ast.Module:
+    """The syntax of a file of the user's. Raises SyntaxError, OSError or ValueError."""
+    return ast.parse("".join(linecache.getlines(file)))
 
 
 def counts(node: ast.expr) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import gc
-import linecache
 import os
 import runpy
 import sys
@@ -27,7 +26,7 @@ from striate.doctor.diagnose import diagnose_setup, examine_code, examine_reward
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.reading import read_batches
 from striate.doctor.script.library_loop import find_library_loop
-from striate.doctor.script.loop_syntax import value_of
+from striate.doctor.script.loop_syntax import syntax_of, value_of
 from striate.doctor.script.training_loop import (
     TrainingLoop,
     called_from,
@@ -385,7 +384,7 @@ def _trees(frames: list[Any]) -> dict[str, ast.Module]:
     trees = dict[str, ast.Module]()
     for file in sorted(file for file in files if file.endswith(".py"))[:_MOST_FILES]:
         with suppress(OSError, SyntaxError, ValueError):
-            trees[file] = ast.parse("".join(linecache.getlines(file)))
+            trees[file] = syntax_of(file)
     return trees
 
 
@@ -495,7 +494,7 @@ def _is_changed_first(frame: Any, name: str) -> bool:
     `self.predict(validation_data[0])`, which scales before it asks the network."""
     functions = [
         value_of(node.func, {**frame.f_globals, **frame.f_locals})
-        for node in ast.walk(ast.parse("".join(linecache.getlines(frame.f_code.co_filename))))
+        for node in ast.walk(syntax_of(frame.f_code.co_filename))
         if isinstance(node, ast.Call)
         and any(isinstance(n, ast.Name) and n.id == name for part in node.args for n in ast.walk(part))
     ]

@@ -6,12 +6,11 @@ import ast
 import copy
 import functools
 import inspect
-import linecache
 import types
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeGuard, cast
+from typing import Any, cast
 
 import torch
 
@@ -28,6 +27,7 @@ from striate.doctor.script.loop_syntax import (
     counts,
     name_of,
     number_for,
+    syntax_of,
     tuple_with_number,
     unwrapped,
     value_of,
@@ -169,7 +169,7 @@ def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
 
 def _listed(batches: list[Any], found: _Found, names: dict[str, Any]) -> Any:
     """The loader of which `batches = list(loader)` has the batches, where that stands in the code."""
-    for node in ast.walk(ast.parse("".join(linecache.getlines(found.frame.f_code.co_filename)))):
+    for node in ast.walk(syntax_of(found.frame.f_code.co_filename)):
         named = dict[ast.expr, ast.expr]()
         if isinstance(node, ast.Assign):
             for target in node.targets:
@@ -202,10 +202,9 @@ def _with_drawn(found: _Found, place: int, chosen: list[str], drawn: Drawn, name
 
 def _loops(frames: list[types.FrameType]) -> Iterator[_Found]:
     for frame in frames:
-        text = "".join(linecache.getlines(frame.f_code.co_filename))
         around = [
             loop
-            for node in ast.walk(ast.parse(text))
+            for node in ast.walk(syntax_of(frame.f_code.co_filename))
             if (loop := _as_loop(node)) is not None
             and loop.lineno <= frame.f_lineno <= (loop.end_lineno or 0)
             and frame.f_code.co_firstlineno <= loop.lineno
@@ -236,8 +235,7 @@ def _called_in_loops(frames: list[types.FrameType]) -> Iterator[_Found]:
     for frame in frames if around is not None else ():
         if around is not None and frame is around.frame:
             return
-        text = "".join(linecache.getlines(frame.f_code.co_filename))
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(syntax_of(frame.f_code.co_filename)):
             if isinstance(node, ast.FunctionDef) and node.name == frame.f_code.co_name:
                 lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
                 if frame.f_lineno in lines:
@@ -385,17 +383,13 @@ def _with_closure(found: _Found, names: dict[str, Any]) -> _Found:
         code = getattr(value_of(node.args[0], names), "__code__", None)
         if code is None or code.co_filename != found.frame.f_code.co_filename:
             continue
-        for other in ast.walk(ast.parse("".join(linecache.getlines(code.co_filename)))):
-            first = min([other.lineno, *(d.lineno for d in other.decorator_list)]) if _is_function(other) else 0
+        for other in (part for part in ast.walk(syntax_of(code.co_filename)) if isinstance(part, ast.FunctionDef)):
+            first = min([other.lineno, *(d.lineno for d in other.decorator_list)])
             if first == code.co_firstlineno and not found.loop.lineno <= first <= (found.loop.end_lineno or 0):
                 loop = copy.copy(found.loop)
                 loop.body = [_Global().visit(other), *loop.body]
                 return replace(found, loop=loop)
     return found
-
-
-def _is_function(node: ast.AST) -> TypeGuard[ast.FunctionDef]:
-    return isinstance(node, ast.FunctionDef)
 
 
 class _Global(ast.NodeTransformer):
@@ -408,7 +402,7 @@ class _Global(ast.NodeTransformer):
 def _drawn_once(file: str, chosen: list[str], names: dict[str, Any]) -> str:
     """The user's call that gave the tensors of these names, and gives others when it is called again; empty where
     there is none."""
-    for node in ast.walk(ast.parse("".join(linecache.getlines(file)))):
+    for node in ast.walk(syntax_of(file)):
         target = node.targets[0] if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) else None
         if not isinstance(node, ast.Assign) or not isinstance(target, ast.Tuple):
             continue

@@ -80,7 +80,7 @@ def _not_copied(source: ScriptSource) -> Iterator[tuple[str, ast.Call]]:
         values: list[ast.expr] = [site.node]
         if isinstance(node, ast.Tuple):
             values, node = node.elts, source.parent(node)
-        if not isinstance(node, ast.Assign) or source.value(receiver_of(site.node)) is None:
+        if not isinstance(node, ast.Assign) or not isinstance(source.value(receiver_of(site.node)), nn.Module):
             continue
         target = node.targets[0]
         names = target.elts if isinstance(target, ast.Tuple) and len(values) > 1 else [target]
@@ -89,8 +89,7 @@ def _not_copied(source: ScriptSource) -> Iterator[tuple[str, ast.Call]]:
         behind = loaded.get(name)
         if not loops or not under or behind is None or behind.lineno <= (loops[-1].end_lineno or 0):
             continue
-        if isinstance(source.value(receiver_of(site.node)), nn.Module):
-            yield name, site.node
+        yield name, site.node
 
 
 def _kept_by_callback(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]:

@@ -13,7 +13,7 @@ from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.progress import Progress, number
 from striate.doctor.evidence.rates import at_held_rates, rate_text, rates_are_users, rates_given, steps_an_epoch
-from striate.doctor.setup.script_source import receiver_of
+from striate.doctor.setup.script_source import Often, ScriptSource, receiver_of
 from striate.records import Finding, Remedy
 from striate.wording import several
 
@@ -47,7 +47,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     if len(rates) < 10 or max(full) <= 0:
         return
     shares = [_share(rate, full) for rate in rates]
-    ended = _below_zero(evidence) or _ends_early(evidence, shares) or _still_rising(evidence, rates, full)
+    ended = _below_zero(evidence) or _ends_early(evidence, shares) or _still_rising(evidence, shares, rates, full)
     ended = ended or (_never_there(evidence) if len(set(rates)) == 1 else None)
     if ended is not None:
         yield ended
@@ -98,9 +98,7 @@ def _below_zero(evidence: Evidence) -> Finding | None:
     if source is None or not source.epochs or not isinstance(optimizer, Optimizer):
         return None
     for scheduler in held_schedules(source):
-        often = {
-            site.often for site in source.calls("step") if _is_or_holds(source.value(receiver_of(site.node)), scheduler)
-        }
+        often = _stepped(source, scheduler)
         if not _is_or_holds(optimizer, scheduler.optimizer) or len(often) != 1:
             continue
         planned = source.epochs * (steps_an_epoch(evidence) if often == {"batch"} else 1)
@@ -127,9 +125,7 @@ def _never_there(evidence: Evidence) -> Finding | None:
         return None
     given, now = (max(float(group.get(key, 0.0)) for group in optimizer.param_groups) for key in ("initial_lr", "lr"))
     for scheduler in held_schedules(source):
-        often = {
-            site.often for site in source.calls("step") if _is_or_holds(source.value(receiver_of(site.node)), scheduler)
-        }
+        often = _stepped(source, scheduler)
         rates = list(rates_of(scheduler, source.epochs or 0)) if often == {"epoch"} else []
         if not _is_or_holds(optimizer, scheduler.optimizer) or len(rates) < (source.epochs or 0):
             continue
@@ -149,6 +145,12 @@ def _never_there(evidence: Evidence) -> Finding | None:
             ),
         )
     return None
+
+
+def _stepped(source: ScriptSource, scheduler: object) -> set[Often]:
+    """How often the script's calls step a scheduler."""
+    sites = source.calls("step")
+    return {site.often for site in sites if _is_or_holds(source.value(receiver_of(site.node)), scheduler)}
 
 
 def _is_or_holds(thing: object, wanted: object) -> bool:
@@ -181,11 +183,12 @@ def _ends_early(evidence: Evidence, shares: Sequence[float]) -> Finding | None:
     )
 
 
-def _still_rising(evidence: Evidence, rates: Sequence[tuple[float, ...]], full: Sequence[float]) -> Finding | None:
+def _still_rising(
+    evidence: Evidence, shares: Sequence[float], rates: Sequence[tuple[float, ...]], full: Sequence[float]
+) -> Finding | None:
     """A rate that grows in line, too slowly to be there when the script's loops are over."""
     if evidence.setup.source is None or evidence.setup.source.epochs is None:
         return None
-    shares = [_share(rate, full) for rate in rates]
     planned = evidence.setup.source.epochs * steps_an_epoch(evidence) * len(rates) / max(len(evidence.trial.rows), 1)
     half = len(shares) // 2
     first, second = shares[half] - shares[0], shares[2 * half - 1] - shares[half - 1]
