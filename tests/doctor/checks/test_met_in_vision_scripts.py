@@ -107,6 +107,20 @@ def test_mean_losses_are_divided_by_their_number(added: str, by: str, right: boo
     assert list(found(text, values() | {"F": functional}, [WRONG_COUNT])) == ["eval.wrong-count"] * (not right)
 
 
+@pytest.mark.parametrize(
+    ("predicted", "right"),
+    [
+        ("y_prob.sigmoid() > 0.5", False),
+        ("torch.sigmoid(outputs.sigmoid()) > 0.5", False),
+        ("torch.sigmoid(logits) > 0.5", True),
+        ("y_prob > 0.5", True),
+    ],
+)
+def test_a_sigmoid_is_applied_once(predicted: str, right: bool) -> None:
+    text = SCRIPT.replace("outputs.argmax(dim=1)", predicted)
+    assert list(found(text, values(), [THRESHOLD])) == ["eval.threshold"] * (not right)
+
+
 @pytest.mark.parametrize("right", [False, True])
 def test_each_fold_has_a_network_also_in_a_function(right: bool) -> None:
     text = f"""

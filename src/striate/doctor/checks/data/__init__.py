@@ -23,6 +23,7 @@ from striate.doctor.checks.data.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.data.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.data.target_scale import TARGET_SCALE
 from striate.doctor.checks.data.targets_moved import LEFT_BEHIND, STEP_LABELS
+from striate.doctor.checks.data.windows_shared import WINDOWS_SHARED
 
 CHECKS: tuple[Check, ...] = (
     NOT_FINITE,
@@ -34,6 +35,7 @@ CHECKS: tuple[Check, ...] = (
     LEAK,
     SPLIT_OVERLAP,
     GROUPS_SHARED,
+    WINDOWS_SHARED,
     SHARED_NETWORK,
     OPTIMIZER_OF_ANOTHER_FOLD,
     DUPLICATES,

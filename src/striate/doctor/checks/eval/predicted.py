@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 import torch
@@ -70,6 +71,10 @@ def _along_one(call: ast.Call) -> str:
 
 def _threshold(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
+    twice = next(_squashed_twice(source), None)
+    if twice is not None:
+        yield twice
+        return
     for tree in source.trees.values():
         for node in ast.walk(tree):
             if not isinstance(node, ast.Compare) or len(node.ops) != 1 or not isinstance(node.ops[0], ast.Gt | ast.GtE):
@@ -89,6 +94,35 @@ def _threshold(evidence: Evidence) -> Iterator[Finding]:
                 yield _limit(node, "the loss takes the outputs for logits, of which 0.5 is a probability of "
                              "0.62", "0")  # fmt: skip
                 return
+
+
+def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:
+    """Sigmoids of what a sigmoid or a softmax gave, or of what is called a probability, where a prediction is made."""
+    for site in source.calls("sigmoid", "expit"):
+        owner = receiver_of(site.node)
+        given = site.node.args[0] if site.node.args else owner
+        if not isinstance(given, ast.Name | ast.Call | ast.Attribute):
+            continue
+        known = called(given) in _SQUASHING if isinstance(given, ast.Call) else bool(_PROBABILITY.search(_last(given)))
+        if not known:
+            continue
+        text = ast.unparse(given)
+        yield Finding(
+            code="eval.threshold",
+            severity="warning",
+            where=site.where,
+            measured=f"`{site.text}`: `{text}` are probabilities already, and a sigmoid of 0 to 1 is 0.5 to 0.73",
+            threshold=THRESHOLD.threshold,
+            why="All predictions lie on one side of 0.5, and say nothing of how sure the network is.",
+            remedy=f"`{text}` in place of `{site.text}`",
+        )
+
+
+_PROBABILITY = re.compile(r"(^|_)prob(s|a|as|ability|abilities)?($|_)")
+
+
+def _last(node: ast.Name | ast.Attribute) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr
 
 
 def _made_by_squashing(source: ScriptSource, node: ast.Compare) -> str:
@@ -126,7 +160,8 @@ WRONG_AXIS = Check(
 THRESHOLD = Check(
     codes=("eval.threshold",),
     question="Can outputs lie on both sides of the limit that they are held against?",
-    threshold="probabilities against a limit between 0 and 1, logits of BCEWithLogitsLoss against 0",
+    threshold="probabilities against a limit between 0 and 1, logits of BCEWithLogitsLoss against 0; no sigmoid of "
+    "what is a probability already",
     run=_threshold,
     of_source=True,
 )

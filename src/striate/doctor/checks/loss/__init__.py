@@ -10,6 +10,7 @@ from striate.doctor.checks.loss.initial_off import INITIAL_OFF
 from striate.doctor.checks.loss.not_finite import NOT_FINITE
 from striate.doctor.checks.loss.padding_counted import PADDING_COUNTED
 from striate.doctor.checks.loss.pairs_swapped import CHECK as PAIRS_SWAPPED
+from striate.doctor.checks.loss.rivals import RIVALS
 from striate.doctor.checks.loss.term_scales import TERM_SCALES
 from striate.doctor.checks.loss.wiring import BROADCAST, SIGN
 from striate.doctor.checks.loss.wrong_for_task import WRONG_FOR_TASK
@@ -23,6 +24,7 @@ CHECKS: tuple[Check, ...] = (
     PADDING_COUNTED,
     BROADCAST,
     SIGN,
+    RIVALS,
     PAIRS_SWAPPED,
     DEGENERATE,
     INITIAL_OFF,

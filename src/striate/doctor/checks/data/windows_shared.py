@@ -1,0 +1,86 @@
+"""`data.leak` of signals: are stretches of validation windows in training windows, too?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch.nn import functional
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.records import Finding
+from striate.wording import several
+
+_SHARE, _FEWEST, _MOST = 0.2, 5, 64
+_TRAINING = 1000
+_STRETCH, _LONGEST = 24, 64
+_EQUAL, _NOISE = 0.8, -0.3
+_QUIET = 1e-6
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    train, val = (_noise(samples.inputs) for samples in (evidence.samples, evidence.val_samples))
+    if train.shape[1:] != val.shape[1:]:
+        raise NoEvidence("windows of training and validation have different shapes")
+    some = val[torch.linspace(0, len(val) - 1, min(len(val), _MOST)).long().unique()]
+    stretch = min(max(_STRETCH, val.shape[2] // 3), _LONGEST)
+    ends = torch.stack([some[:, :, :stretch], some[:, :, -stretch:]])
+    best = torch.stack([_most_alike(train, end) for end in ends]).amax(0)
+    count = int((best > _EQUAL).sum())
+    if count < max(_FEWEST, _SHARE * len(some)):
+        return
+    yield Finding(
+        code="data.leak",
+        severity="error",
+        where="validation loader",
+        measured=f"{count} of {several(len(some), 'validation window')} begin or end with {stretch} steps that a "
+        f"training window has, too: what is noise in both correlates by {float(best[best > _EQUAL].median()):.2f}",
+        threshold=WINDOWS_SHARED.threshold,
+        why="Windows that overlap were split, not what they are cut from: validation measures on stretches that were "
+        "trained on.",
+        remedy="split recordings (patients, days) first and cut windows from each side afterwards; of one long "
+        "recording, validate on its end, and leave out a window's length between",
+    )
+
+
+def _noise(x: torch.Tensor) -> torch.Tensor:
+    """(N, channels, time) what is left of signals when they are differenced twice. Raises NoEvidence where that is
+    smooth, too: signals without noise resemble each other anyway."""
+    if not x.is_floating_point() or x.ndim not in (2, 3):
+        raise NoEvidence("the inputs are no windows of signals")
+    windows = x[:_TRAINING].double()
+    windows = windows[:, None] if x.ndim == 2 else windows
+    if windows.shape[1] > windows.shape[2]:
+        windows = windows.transpose(1, 2)
+    if windows.shape[2] < 2 * _STRETCH or len(windows) < _FEWEST or not bool(windows.isfinite().all()):
+        raise NoEvidence("the windows are too short or too few")
+    rough = windows.diff(n=2, dim=2)
+    energy = rough.square().sum()
+    following = (rough[:, :, 1:] * rough[:, :, :-1]).sum()
+    if float(energy) <= _QUIET or float(following / energy) > _NOISE:
+        raise NoEvidence("the signals have no noise by which a recording is known again")
+    return rough.float()
+
+
+def _most_alike(train: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+    """Of each stretch (M, channels, steps) the correlation with the most similar one of any training window."""
+    kernels = ends / ends.square().sum((1, 2), keepdim=True).sqrt().clamp(min=_QUIET)
+    best = torch.zeros(len(ends))
+    for part in train.split(128):
+        products = functional.conv1d(part, kernels)
+        size = functional.conv1d(part.square(), torch.ones_like(ends[:1])).sqrt().clamp(min=_QUIET)
+        best = torch.maximum(best, (products / size).amax((0, 2)))
+    return best
+
+
+WINDOWS_SHARED = Check(
+    codes=("data.leak",),
+    question="Are windows of validation cut from other stretches than those of training?",
+    threshold=f"{_SHARE:.0%} of the windows, and {_FEWEST} or more, begin or end with a third of a window that "
+    f"correlates by more than {_EQUAL:g} with a stretch of a training window, both differenced twice; only of signals "
+    "with noise, which is no recording's twice",
+    run=_run,
+    explains="fit.overfit",
+)

@@ -1,0 +1,135 @@
+"""`loss.sign` of networks that train against each other: which way does the loss push what the judge says of each?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.batch import copied, main_tensor
+from striate.doctor.setup.replicas import make_replica
+from striate.machine.memory import ran_out
+from striate.observe.gradients import on_gradient
+from striate.observe.module_calls import forward_hooks_everywhere
+from striate.records import Finding
+
+_ALIKE, _ONE_WAY = 0.7, 0.5
+
+
+@dataclass(eq=False)
+class _Judged:
+    """One call of a network on what another drew, or on others: its gradients, added up."""
+
+    judge: nn.Module
+    drawn: bool
+    learning: bool
+    """Whether a gradient can go on to the network that drew it."""
+    gradients: list[torch.Tensor] = field(default_factory=list)
+
+    @property
+    def push(self) -> int:
+        """1 where a step makes its outputs larger, -1 where smaller, 0 where some of both or neither."""
+        if not self.gradients:
+            return 0
+        total = torch.stack([g.double().flatten().sum() for g in self.gradients]).sum()
+        size = torch.stack([g.double().flatten().abs().sum() for g in self.gradients]).sum()
+        return 0 if float(total.abs()) <= _ONE_WAY * float(size) else (-1 if float(total) > 0 else 1)
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    if not evidence.setup.rivals:
+        raise NoEvidence("no networks train against each other")
+    calls = _judged(evidence)
+    real = next((call for call in calls if not call.drawn and call.push), None)
+    same = [call for call in calls if real is not None and call.judge is real.judge and call.drawn and call.push]
+    apart = next((call for call in same if not call.learning), None)
+    fooled = next((call for call in same if call.learning), None)
+    if real is None or apart is None:
+        raise NoEvidence("no network judges both what another drew and what it did not draw")
+    name = type(real.judge).__name__
+    way = {1: "larger", -1: "smaller"}
+    if apart.push == real.push:
+        yield Finding(
+            code="loss.sign",
+            severity="error",
+            where=f"the loss of {name}",
+            measured=f"its step makes the outputs of {name} {way[real.push]} for images of the data, and "
+            f"{way[apart.push]} for those that the other network drew, too",
+            threshold=RIVALS.threshold,
+            why=f"{name} learns the same answer for both, and tells nothing apart: the other network learns nothing "
+            "from it.",
+            remedy="ask for the other answer where images were drawn: "
+            "`criterion(netD(fake.detach()), torch.zeros(len(fake)))`, or `label.fill_(fake_label)` before it",
+        )
+    elif fooled is not None and fooled.push != real.push:
+        yield Finding(
+            code="loss.sign",
+            severity="error",
+            where="the loss of the network that draws",
+            measured=f"its step makes the outputs of {name} {way[fooled.push]} for what it draws; those of images of "
+            f"the data are made {way[real.push]}",
+            threshold=RIVALS.threshold,
+            why="It learns to draw what is told from the data most easily.",
+            remedy=f"ask for the answer of real images: `criterion(netD(fake), torch.ones(len(fake)))`; of a mean, "
+            f"`{'-' if real.push > 0 else ''}netD(fake).mean()`",
+        )
+
+
+def _judged(evidence: Evidence) -> list[_Judged]:
+    """The calls, in one step, of networks that are shown what another network drew, and of the same on others."""
+    replica = make_replica(evidence.setup)
+    drawn: list[tuple[nn.Module, torch.Tensor]] = []
+    calls: list[_Judged] = []
+    depth = 0
+
+    def enter(*_: Any) -> None:
+        nonlocal depth
+        depth += 1
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        nonlocal depth
+        depth -= 1
+        shown, told = main_tensor(args), main_tensor(output)
+        if depth or shown is None or told is None or not any(True for _ in module.parameters()):
+            return
+        by_other = any(other is not module and _alike(shown, image) for other, image in drawn)
+        call = _Judged(module, by_other, by_other and shown.requires_grad)
+        on_gradient(told, lambda gradient: call.gradients.append(gradient.detach()))
+        if by_other or not shown.requires_grad:  # what lies between both asks for gradients of its own
+            calls.append(call)
+        drawn.append((module, told.detach()))
+
+    try:
+        with forward_hooks_everywhere(enter, leave):
+            replica.step(replica.model, copied(evidence.train.raw[0]), replica.optimizer, replica.loss)
+    except Exception as error:
+        if ran_out(error):
+            raise
+        raise NoEvidence(f"a step of networks that train against each other fails: {type(error).__name__}") from error
+    judges = {id(call.judge) for call in calls if call.drawn}
+    return [call for call in calls if id(call.judge) in judges]
+
+
+def _alike(shown: torch.Tensor, image: torch.Tensor) -> bool:
+    """Whether a network is shown another's output, with or without noise on it."""
+    if shown.shape != image.shape or shown[0].numel() < 2 or not shown.is_floating_point():
+        return False
+    pair = torch.stack([shown.detach().flatten().float(), image.flatten().float()])
+    return bool(torch.corrcoef(pair)[0, 1] > _ALIKE)
+
+
+RIVALS = Check(
+    codes=("loss.sign",),
+    question="Of networks that train against each other, does each loss push the judge's answers its way?",
+    threshold="the judge's outputs are pushed one way for images of the data, the other way for those drawn that no "
+    "gradient goes on from, and the first way again for those drawn where it goes on to who drew them; by the signs "
+    "of the gradients that come back to the judge's outputs in one step",
+    run=_run,
+    explains="loss.degenerate model.collapsed",
+)

@@ -1,0 +1,95 @@
+"""Networks that train against each other: each loss pushes what the judge says the way that it should."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from asked import digits
+from torch import Tensor, nn
+from torch.nn import functional
+
+from striate.doctor.checks.loss.rivals import RIVALS
+from striate.doctor.evidence.clock import Clock, NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.training_setup import make_setup
+
+Term = Callable[[Tensor], Tensor]
+
+
+def _asked_for(value: float) -> Term:
+    return lambda said: functional.binary_cross_entropy_with_logits(said, torch.full_like(said, value))
+
+
+def _up(said: Tensor) -> Tensor:
+    return -said.mean()
+
+
+def _down(said: Tensor) -> Tensor:
+    return said.mean()
+
+
+def _said(real: Term, apart: Term, fooled: Term, *, reversed_order: bool = False) -> list[str]:
+    torch.manual_seed(0)
+    draws = nn.Sequential(nn.Linear(8, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
+    judge = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.LeakyReLU(0.2), nn.Linear(16, 1))
+    of_draws = torch.optim.Adam(draws.parameters(), 1e-3)
+
+    def step(model: Any, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        images = draws(torch.randn(len(batch[0]), 8))
+
+        def judges() -> Tensor:
+            optimizer.zero_grad()
+            value = real(model(batch[0])) + apart(model(images.detach()))
+            value.backward()
+            optimizer.step()
+            return value.detach()
+
+        value = torch.zeros(()) if reversed_order else judges()
+        of_draws.zero_grad()
+        fooled(model(images)).backward()
+        of_draws.step()
+        return judges() if reversed_order else value
+
+    setup = make_setup(judge, digits(), None, optimizer=torch.optim.Adam(judge.parameters(), 1e-3), step=step)
+    return [finding.measured for finding in RIVALS.run(Evidence(replace(setup, rivals=True), Clock(120.0)))]
+
+
+@pytest.mark.parametrize("reversed_order", [False, True])
+@pytest.mark.parametrize(
+    "terms",
+    [
+        (_asked_for(1.0), _asked_for(0.0), _asked_for(1.0)),
+        (_asked_for(0.9), _asked_for(0.1), _asked_for(1.0)),
+        (_asked_for(0.0), _asked_for(1.0), _asked_for(0.0)),
+        (_asked_for(1.0), _asked_for(0.0), lambda said: -_asked_for(0.0)(said)),
+        (_up, _down, _up),
+        (lambda x: functional.relu(1 - x).mean(), lambda x: functional.relu(1 + x).mean(), _up),
+        (lambda x: (x - 1).square().mean(), lambda x: x.square().mean(), lambda x: (x - 1).square().mean()),
+    ],
+)
+def test_losses_of_rivals_are_right(terms: tuple[Term, Term, Term], reversed_order: bool) -> None:
+    assert _said(*terms, reversed_order=reversed_order) == []
+
+
+@pytest.mark.parametrize(
+    ("terms", "part"),
+    [
+        ((_asked_for(1.0), _asked_for(1.0), _asked_for(1.0)), "too"),
+        ((_asked_for(1.0), _asked_for(0.0), _asked_for(0.0)), "for what it draws"),
+        ((_up, _down, _down), "for what it draws"),
+        ((_up, _up, _up), "too"),
+    ],
+)
+def test_losses_of_rivals_are_wrong(terms: tuple[Term, Term, Term], part: str) -> None:
+    assert len(found := _said(*terms)) == 1
+    assert part in found[0]
+
+
+def test_one_network_has_no_rival() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    with pytest.raises(NoEvidence):
+        list(RIVALS.run(Evidence(make_setup(model, digits(), None), Clock(120.0))))
