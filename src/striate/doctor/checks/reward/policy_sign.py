@@ -1,0 +1,128 @@
+"""`loss.sign` of policies: does the loss grow with the log probability of actions that brought much?"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from striate.doctor.checks.check import Check
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.script_source import ScriptSource, called
+from striate.records import Finding
+
+_LOG_PROBABILITY = re.compile(
+    r"^(saved_|action_|new_|chosen_)?log_?p(rob(s|abilit(y|ies))?|s|i)?(_a(ctions?)?)?$|^logp"
+)
+_GAIN = re.compile(r"return|reward|adv|^[RG]$|^gae|^td|delta|discounted|^ret(s)?$")
+_KEEPS = frozenset(["mean", "sum", "stack", "cat", "append", "tensor", "squeeze", "view", "reshape", "flatten", "to"])
+_DEEPEST = 6
+
+
+def _run(evidence: Evidence) -> Iterator[Finding]:
+    source = evidence.source
+    nodes = [node for tree in source.trees.values() for node in ast.walk(tree)]
+    if any(isinstance(n, ast.keyword) and n.arg == "maximize" for n in nodes) or any(_negated(n) for n in nodes):
+        return
+    for node in nodes:
+        if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult):
+            continue
+        if _is(node.left, _LOG_PROBABILITY) + _is(node.right, _LOG_PROBABILITY) != 1:
+            continue
+        gain = node.right if _is(node.left, _LOG_PROBABILITY) else node.left
+        if _is(gain, _GAIN) and _way(source, node, _DEEPEST) == 1:
+            yield Finding(
+                code="loss.sign",
+                severity="error",
+                where=f"line {node.lineno}",
+                measured=f"`{ast.unparse(node)}` goes backward as it is, and steps go down: actions become rarer, the "
+                "more they brought",
+                threshold=POLICY_SIGN.threshold,
+                why="The policy learns to avoid what is rewarded.",
+                remedy=f"`-({ast.unparse(node)})`",
+            )
+            return
+
+
+def _negated(node: ast.AST) -> bool:
+    return isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and _is(node.operand, _LOG_PROBABILITY)
+
+
+def _is(node: ast.AST, pattern: re.Pattern[str]) -> bool:
+    """Whether a variable, an element or a method of it, is called so."""
+    while True:
+        if isinstance(node, ast.Name | ast.Attribute):
+            name = node.id if isinstance(node, ast.Name) else node.attr
+            return bool(pattern.search(name))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if pattern.search(node.func.attr):
+                return True
+            outer = isinstance(node.func.value, ast.Name) and node.func.value.id in ("torch", "F")
+            node = node.args[0] if outer and node.args else node.func.value
+        elif isinstance(node, ast.Subscript):
+            node = node.value
+        else:
+            return False
+
+
+def _way(source: ScriptSource, node: ast.AST, depth: int) -> int:
+    """1 where what goes backward grows with an expression, -1 where it falls, 0 where that cannot be read."""
+    sign = 1
+    for outer in source.around(node):
+        if isinstance(outer, ast.UnaryOp) and isinstance(outer.op, ast.USub):
+            sign = -sign
+        elif isinstance(outer, ast.BinOp):
+            turned = _turned(outer, node)
+            if not turned:
+                return 0
+            sign *= turned
+        elif isinstance(outer, ast.Call):
+            if called(outer) == "backward":
+                return sign
+            if called(outer) not in _KEEPS:
+                return 0
+            if called(outer) == "append" and isinstance(outer.func, ast.Attribute):
+                return sign * _way_of_name(source, node, ast.unparse(outer.func.value), depth)
+        elif isinstance(outer, ast.Assign):
+            return sign * _way_of_name(source, node, ast.unparse(outer.targets[0]), depth)
+        elif isinstance(outer, ast.AugAssign) and isinstance(outer.op, ast.Add | ast.Sub):
+            sign = sign if isinstance(outer.op, ast.Add) else -sign
+            return sign * _way_of_name(source, node, ast.unparse(outer.target), depth)
+        elif not isinstance(outer, ast.Attribute | ast.List | ast.ListComp | ast.GeneratorExp):
+            return 0
+        node = outer
+    return 0
+
+
+def _turned(outer: ast.BinOp, node: ast.AST) -> int:
+    """1 where an operation keeps the sign of one of its sides, -1 where it turns it, 0 where that cannot be read."""
+    if isinstance(outer.op, ast.Add):
+        return 1
+    if isinstance(outer.op, ast.Sub):
+        return 1 if outer.left is node else -1
+    other = outer.right if outer.left is node else outer.left
+    if isinstance(outer.op, ast.Mult | ast.Div):
+        return -1 if isinstance(other, ast.UnaryOp) and isinstance(other.op, ast.USub) else 1
+    return 0
+
+
+def _way_of_name(source: ScriptSource, node: ast.AST, name: str, depth: int) -> int:
+    """The same of a variable, by the first use of it in the same function, further down, that tells."""
+    for use in ast.walk(source.scope_of(node)) if depth else ():
+        if not isinstance(use, ast.Name | ast.Attribute) or not isinstance(use.ctx, ast.Load):
+            continue
+        if use.lineno >= getattr(node, "lineno", 0) and ast.unparse(use) == name:
+            told = _way(source, use, depth - 1)
+            if told:
+                return told
+    return 0
+
+
+POLICY_SIGN = Check(
+    codes=("loss.sign",),
+    question="Do steps make actions likelier, the more they brought?",
+    threshold="a product of log probabilities and of returns, rewards or advantages that goes backward without a minus",
+    run=_run,
+    of_source=True,
+    of_rewards=True,
+)

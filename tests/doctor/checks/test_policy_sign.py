@@ -1,0 +1,70 @@
+"""The loss of a policy: actions that brought much become likelier."""
+
+from __future__ import annotations
+
+import ast
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from striate.doctor.checks.reward.policy_sign import POLICY_SIGN
+from striate.doctor.diagnose import examine_rewards
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.setup.script_source import ScriptSource
+
+EPISODES = """
+def finish_episode():
+    returns = discounted(policy.rewards)
+    returns = (returns - returns.mean()) / (returns.std() + eps)
+    policy_loss = []
+    for log_prob, R in zip(policy.saved_log_probs, returns):
+        policy_loss.append({term})
+    optimizer.zero_grad()
+    policy_loss = torch.cat(policy_loss).sum()
+    policy_loss.backward()
+    optimizer.step()
+for episode in range(100):
+    finish_episode()
+"""
+ACTOR_CRITIC = """
+for step in range(100):
+    logp, value, entropy = evaluate(obs, act)
+    advantages = returns - value.detach()
+    actor_loss = {term}
+    loss = actor_loss + 0.5 * (returns - value).pow(2).mean() - 0.01 * entropy.mean()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def _found(text: str) -> list[str]:
+    source = ScriptSource({"play.py": ast.parse(text)}, {}, ("play.py", 1, 20), 1)
+    said: Any = []
+    with suppress(NoEvidence):
+        said = examine_rewards(source).findings
+    return [finding.code for finding in said if finding.code in POLICY_SIGN.codes]
+
+
+@pytest.mark.parametrize(
+    ("text", "term", "right"),
+    [
+        (EPISODES, "-log_prob * R", True),
+        (EPISODES, "log_prob * R", False),
+        (EPISODES, "-(log_prob * R)", True),
+        (ACTOR_CRITIC, "-(logp * advantages).mean()", True),
+        (ACTOR_CRITIC, "(logp * advantages).mean()", False),
+        (ACTOR_CRITIC, "(logp * -advantages).mean()", True),
+        (ACTOR_CRITIC, "(-logp * advantages).mean()", True),
+        (ACTOR_CRITIC, "torch.mean(advantages.detach() * logp)", False),
+        (ACTOR_CRITIC, "(alpha * logp - q).mean()", True),
+    ],
+)
+def test_actions_that_brought_much_become_likelier(text: str, term: str, right: bool) -> None:
+    assert _found(text.format(term=term)) == ["loss.sign"] * (not right)
+
+
+def test_a_score_that_is_turned_round_later() -> None:
+    text = ACTOR_CRITIC.format(term="(logp * advantages).mean()")
+    assert _found(text.replace("loss.backward()", "(-loss).backward()")) == []
+    assert _found(text + "optimizer = Adam(p, maximize=True)\n") == []
