@@ -16,9 +16,10 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.script import training_loop
+from striate.doctor.script.drawn_batches import weights_alone
 from striate.doctor.script.iterated_loop import number_batches
 from striate.doctor.script.run_script import Weights
-from striate.doctor.script.training_loop import TrainingLoop, find_loop, user_frames, weights_alone
+from striate.doctor.script.training_loop import TrainingLoop, find_loop, user_frames
 from striate.doctor.setup.recorded_iterators import takes_others
 from striate.doctor.setup.replicas import make_replica
 from striate.doctor.setup.training_setup import make_setup

@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from striate.doctor.diagnose import diagnose_setup, examine_code, examine_rewards
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.reading import read_batches
+from striate.doctor.script.drawn_batches import weights_alone
 from striate.doctor.script.library_loop import find_library_loop
 from striate.doctor.script.loop_syntax import syntax_of, value_of
 from striate.doctor.script.training_loop import (
@@ -34,7 +35,6 @@ from striate.doctor.script.training_loop import (
     loop_around,
     passes_over,
     user_frames,
-    weights_alone,
 )
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.loaded_weights import LoadedWeights, watched_loads

@@ -1,0 +1,317 @@
+"""Batches that a script draws by itself: the statements that make them, and what makes them anew."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from striate.doctor.script.iterated_loop import number_batches, values_of
+from striate.doctor.script.loop_syntax import name_of, syntax_of, value_of, walk
+from striate.doctor.setup.reached_objects import written_by_user
+
+DRAWN = 40
+_FEW = 16
+"""A tensor of fewer rows is no data set."""
+_PASSED_OVER = 100
+"""Batches in a row that a loop may pass over."""
+_TAKEN = "__striate_taken_"
+_DONE = "__striate_done__"
+
+
+class Drawn:
+    """Batches that a script draws with a call of its own."""
+
+    draws_again = True
+    """A sample may come several times in an epoch."""
+
+    def __init__(
+        self, draw: Callable[[], Any], drawn_once: str = "", passes: int | None = None, count: int = DRAWN
+    ) -> None:
+        self.draw = draw
+        self.count = count
+        """Batches of an epoch."""
+        self.passes = passes
+        """How often the loop draws, where it counts."""
+        self.drawn_once = drawn_once
+        """The call that would give other samples each time, and stands in front of the loop."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.draw() for _ in range(self.count))
+
+
+class NothingDrawn(Exception):
+    """A loop passed over all batches that it drew."""
+
+
+Drawing = tuple[int, list[str], Callable[[], tuple[torch.Tensor, ...]], ast.For | ast.While]
+
+
+def drawing(loop: ast.For | ast.While, names: dict[str, Any]) -> Drawing | None:
+    """Where in the body the network is called first, the tensors that the statements before have made for it by name,
+    what makes them anew: `xb, yb = get_batch("train")`, or `x, y = X[i : i + 32], Y[i : i + 32]`; and the loop,
+    in which what is taken out of tensors only as the network is called has names."""
+    taken = _taken_before(loop, names)
+    return (
+        (None if taken is None else _drawn_first(taken, names))
+        or _drawn_first(loop, names)
+        or _drawn_later(loop, names)
+    )
+
+
+def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any]) -> Drawing | None:
+    place = next((n for n, statement in enumerate(loop.body) if _calls_network(statement, names)), None)
+    if place is None:  # of weights without a module the first use
+        uses = (n for n, statement in enumerate(loop.body) if _uses_weights(statement, names))
+        place = next(uses, 0)
+    before, rest = loop.body[:place], loop.body[place:]
+    wanted = {node.id for statement in rest for node in ast.walk(statement) if isinstance(node, ast.Name)}
+    stored = (node for statement in before for node in walk(statement) if isinstance(node, ast.Name))
+    made = dict.fromkeys(node.id for node in stored if isinstance(node.ctx, ast.Store) and node.id in wanted)
+    try:
+        world = next(_run(loop, before, names))
+    except Exception:  # the user's statements, which may need what is not there
+        return None
+    numbers = _numbers_of_samples(loop)  # which are not inputs
+    chosen = [name for name in made if _is_plain_tensor(world.get(name)) and name not in numbers]
+    if not chosen:
+        return None
+    again = _run(loop, copy.deepcopy(_needed_for(chosen, before)), names)  # the step's are changed
+
+    def draw() -> tuple[torch.Tensor, ...]:
+        drawn = next(again)
+        return tuple(drawn[name] for name in chosen)
+
+    return place, chosen, draw, loop
+
+
+def _numbers_of_samples(loop: ast.For | ast.While) -> set[str]:
+    """Names with which a loop takes samples out of something: `x[index]`."""
+    nodes = (node for statement in loop.body for node in ast.walk(statement))
+    slices = (node.slice for node in nodes if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load))
+    return {part.id for part in slices if isinstance(part, ast.Name)}
+
+
+def _run(loop: ast.For | ast.While, statements: list[ast.stmt], names: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What variables are worth after these statements of a loop, for one pass after the other; those that `continue`
+    ends there are passed over. Raises what the statements raise, and NothingDrawn."""
+    world, values = dict(names), values_of(loop, names)
+    target = [ast.Assign([loop.target], name_of("__value__"))] if isinstance(loop, ast.For) else []
+    once = ast.For(ast.Name("_", ast.Store()), ast.Tuple([ast.Constant(None)], ast.Load()), [], [])
+    once.body = [*target, *statements, *ast.parse(f"{_DONE} = True").body]
+    code = compile(ast.fix_missing_locations(ast.Module([once], [])), "<striate>", "exec")
+    passed = 0
+    while passed < _PASSED_OVER:
+        world |= {_DONE: False, "__value__": next(values)}
+        exec(code, world)
+        passed = 0 if world[_DONE] else passed + 1
+        if world[_DONE]:
+            yield world
+    raise NothingDrawn
+
+
+def _needed_for(chosen: list[str], statements: list[ast.stmt]) -> list[ast.stmt]:
+    """Those that give the chosen names their values, or pass over a batch; not what is measured or saved beside."""
+    needed, kept = set(chosen), list[ast.stmt]()
+    for statement in reversed(statements):
+        nodes = list(walk(statement))
+        named = [node for node in nodes if isinstance(node, ast.Name)]
+        gives = any(node.id in needed and isinstance(node.ctx, ast.Store) for node in named)
+        changes = isinstance(statement, ast.Expr) and any(node.id in needed for node in named)
+        if gives or changes or any(isinstance(node, ast.Continue) for node in nodes):
+            needed |= {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+            kept.insert(0, statement)
+    return kept
+
+
+def _drawn_later(loop: ast.For | ast.While, names: dict[str, Any]) -> Drawing | None:
+    """Batches that are drawn for the next pass, as `X, Y = get_batch("train")` behind the network's call: the step
+    keeps the one that it is given."""
+    made = copy.deepcopy(loop)
+    for node in ast.walk(made):
+        target = node.targets[0] if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) else None
+        if not isinstance(node, ast.Assign) or not isinstance(target, ast.Tuple):
+            continue
+        chosen = [part.id for part in target.elts if isinstance(part, ast.Name)]
+        if len(chosen) != len(target.elts) or not all(_is_plain_tensor(names.get(name)) for name in chosen):
+            continue
+        call = node.value
+
+        def draw(call: ast.expr = call) -> tuple[torch.Tensor, ...]:
+            return tuple(value_of(call, names))
+
+        if isinstance(value_of(call, names), tuple):
+            node.value = ast.Tuple([name_of(name) for name in chosen], ast.Load())
+            return 0, chosen, draw, ast.fix_missing_locations(made)
+    return None
+
+
+def drawn_once(file: str, chosen: list[str], names: dict[str, Any]) -> str:
+    """The user's call that gave the tensors of these names, and gives others when it is called again; empty where
+    there is none."""
+    for node in ast.walk(syntax_of(file)):
+        target = node.targets[0] if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) else None
+        if not isinstance(node, ast.Assign) or not isinstance(target, ast.Tuple):
+            continue
+        made = [part.id for part in target.elts if isinstance(part, ast.Name)]
+        function = value_of(node.value.func, names) if isinstance(node.value, ast.Call) else None
+        if made[:1] != chosen[:1] or not written_by_user(getattr(function, "__module__", None)):
+            continue
+        again = value_of(node.value, names)
+        first = again[0] if isinstance(again, tuple) and again else None
+        known = names[chosen[0]]
+        if isinstance(first, torch.Tensor) and first.shape == known.shape and not torch.equal(first, known):
+            return ast.unparse(node)
+    return ""
+
+
+def never_drawn(
+    loop: ast.For | ast.While, names: dict[str, Any]
+) -> tuple[list[str], Callable[[], tuple[torch.Tensor, ...]]] | None:
+    """Tensors of as many rows as what the network is called with, that no statement of the loop draws: all of the
+    data, or one batch over and over."""
+    inside = [
+        node for statement in loop.body
+        for node in (ast.walk(statement) if isinstance(statement, ast.FunctionDef) else walk(statement))
+    ]  # fmt: skip
+    stored = {node.id for node in inside if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+    given = [
+        part.id
+        for node in inside
+        if isinstance(node, ast.Call) and _of_network(node.func, names)
+        for part in [*node.args, *(word.value for word in node.keywords)]
+        if isinstance(part, ast.Name)
+    ]
+    shown = next((name for name in given if name not in stored and _is_plain_tensor(names.get(name))), "")
+    rows = len(names[shown]) if shown else 0
+    if rows < 2:
+        return None
+    used = [node.id for node in inside if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
+    chosen = [shown]
+    for name in dict.fromkeys(used):
+        value = names.get(name)
+        if name == shown or name in stored or not isinstance(value, torch.Tensor):
+            continue
+        if _is_plain_tensor(value) and len(value) == rows:
+            chosen.append(name)
+
+    def draw() -> tuple[torch.Tensor, ...]:
+        return tuple(names[name] for name in chosen)
+
+    return chosen, draw
+
+
+def _taken_before(loop: ast.For | ast.While, names: dict[str, Any]) -> ast.For | ast.While | None:
+    """The loop with `model(x[index])` as `taken = x[index]` and `model(taken)`, and so for each tensor; None where the
+    network is given nothing of the kind."""
+    place = next((n for n, statement in enumerate(loop.body) if _calls_network(statement, names)), 0)
+    taking = _Taking(names)
+    rest = [taking.visit(copy.deepcopy(statement)) for statement in loop.body[place:]]
+    calls = [node for statement in rest for node in ast.walk(statement) if isinstance(node, ast.Call)]
+    calls = [call for call in calls if _of_network(call.func, names)]
+    given = any(isinstance(part, ast.Name) and part.id.startswith(_TAKEN) for call in calls for part in call.args)
+    if not given and not (taking.found and number_batches(loop, names)):
+        return None
+    taken = list[ast.stmt]()
+    for chosen, node in taking.found.values():
+        stored: list[ast.expr] = [ast.Name(name, ast.Store()) for name in chosen]
+        taken.append(ast.Assign([stored[0] if len(stored) == 1 else ast.Tuple(stored, ast.Store())], node))
+    made = copy.copy(loop)
+    made.body = [*loop.body[:place], *taken, *rest]
+    return ast.fix_missing_locations(made)
+
+
+class _Taking(ast.NodeTransformer):
+    """Gives `x[index]` and `y[i : i + 32]` of the user's tensors a name each, and what the network is called with where
+    a function draws it: `model(*get_batch("train"))`."""
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        self.names = names
+        self.found: dict[str, tuple[list[str], ast.expr]] = {}
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        whole = value_of(node.value, self.names)
+        sliced = isinstance(node.slice, ast.Name | ast.Slice)
+        if not sliced or not isinstance(node.ctx, ast.Load) or not _is_plain_tensor(whole) or len(whole) < _FEW:
+            return self.generic_visit(node)
+        return ast.copy_location(self._named(node, 1)[0], node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if _of_network(node.func, self.names):
+            node.args = [own for part in node.args for own in self._drawn(part)]
+        return self.generic_visit(node)
+
+    def _drawn(self, part: ast.expr) -> list[ast.expr]:
+        call = part.value if isinstance(part, ast.Starred) else part
+        if not isinstance(call, ast.Call) or not self._is_drawing(call):
+            return [part]
+        value = value_of(call, self.names)
+        if isinstance(part, ast.Starred) and isinstance(value, tuple) and all(map(_is_plain_tensor, value)):
+            return self._named(call, len(value))
+        return self._named(call, 1) if call is part and _is_plain_tensor(value) else [part]
+
+    def _is_drawing(self, call: ast.Call) -> bool:
+        """Whether a function of the user's makes tensors of none."""
+        function = value_of(call.func, self.names)
+        given = (value_of(node, self.names) for node in ast.walk(call) if isinstance(node, ast.Name))
+        own = written_by_user(getattr(function, "__module__", None))
+        return own and not any(isinstance(value, torch.Tensor | torch.nn.Module) for value in given)
+
+    def _named(self, node: ast.expr, parts: int) -> list[ast.expr]:
+        count = sum(len(names) for names, _ in self.found.values())
+        new = [f"{_TAKEN}{count + number}" for number in range(parts)]
+        return [name_of(name) for name in self.found.setdefault(ast.unparse(node), (new, node))[0]]
+
+
+def _calls_network(statement: ast.stmt, names: dict[str, Any]) -> bool:
+    """Whether a network is called in a statement, or handed to a function."""
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Call):
+            given = any(_is_network(part, names) for part in (node.func, *node.args))
+            if given or (_of_network(node.func, names) and any(_has_rows(part, names) for part in node.args)):
+                return True
+    return False
+
+
+def weights_alone(names: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The tensors that variables hold and that gradients are asked for, where no variable holds a network."""
+    modules = (value for value in names.values() if isinstance(value, torch.nn.Module))
+    if any(True for module in modules for _ in module.parameters()):
+        return {}
+    leaves = {name: value for name, value in names.items() if isinstance(value, torch.Tensor) and value.is_leaf}
+    return {name: value for name, value in leaves.items() if value.requires_grad}
+
+
+def _uses_weights(statement: ast.stmt, names: dict[str, Any]) -> bool:
+    known = weights_alone(names)
+    return any(isinstance(node, ast.Name) and node.id in known for node in walk(statement))
+
+
+def _has_rows(node: ast.expr, names: dict[str, Any]) -> bool:
+    """Whether an argument is a tensor, or taken out of one."""
+    if isinstance(node, ast.Name) and node.id.startswith(_TAKEN):
+        return True
+    value = value_of(node.value if isinstance(node, ast.Subscript) else node, names)
+    return isinstance(node, ast.Name | ast.Attribute | ast.Subscript) and _is_plain_tensor(value)
+
+
+def _is_network(node: ast.expr, names: dict[str, Any]) -> bool:
+    value = value_of(node, names) if isinstance(node, ast.Name | ast.Attribute) else None
+    return isinstance(value, torch.nn.Module) and any(True for _ in value.parameters())
+
+
+def _of_network(node: ast.expr, names: dict[str, Any]) -> bool:
+    """Whether an expression is a network with parameters, or a method of the user's of one."""
+    value = value_of(node, names) if isinstance(node, ast.Name | ast.Attribute) else None
+    if isinstance(value, types.MethodType) and written_by_user(value.__func__.__module__):
+        value = value.__self__
+    return isinstance(value, torch.nn.Module) and any(True for _ in value.parameters())
+
+
+def _is_plain_tensor(value: Any) -> bool:
+    dense = isinstance(value, torch.Tensor) and value.layout == torch.strided  # the links of a graph are no samples
+    return dense and value.ndim > 0 and not value.requires_grad
