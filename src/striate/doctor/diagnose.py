@@ -141,12 +141,12 @@ def _longer(evidence: Evidence) -> bool:
 
 @dataclass
 class _Answers:
-    """What checks found. `looked`: those that were asked, in order; `why`: by the number of a check why it was skipped.
-    `of_learning`: codes of those that looked at what the trial's network learned."""
+    """What checks found. `looked`: those that were asked, in order; `why`: by the number of a check why it was skipped,
+    and whether for want of time. `of_learning`: codes of those that looked at what the trial's network learned."""
 
     found: list[Finding] = field(default_factory=list)
     looked: list[Check] = field(default_factory=list)
-    why: dict[int, tuple[Check, str]] = field(default_factory=dict)
+    why: dict[int, tuple[Check, str, bool]] = field(default_factory=dict)
     of_learning: set[tuple[str, ...]] = field(default_factory=set)
 
     @property
@@ -161,8 +161,14 @@ class _Answers:
 
     @property
     def skipped(self) -> dict[str, str]:
-        """By code why a check was not."""
-        return {code: why for check, why in self.why.values() for code in check.codes}
+        """By code why it was not looked for: where several checks look, why the first one did not; not where another
+        did and none lacked time."""
+        looked, found = set(self.looked_at), dict[str, str]()
+        for check, why, late in sorted(self.why.values(), key=lambda skipped: not skipped[2]):
+            for code in check.codes:
+                if late or code not in looked:
+                    found.setdefault(code, why)
+        return found
 
     def ask(self, check: Check, evidence: Evidence) -> None:
         """Ask a check; what it finds takes the place of what it found before."""
@@ -177,7 +183,7 @@ class _Answers:
             self.looked.append(check)
             self.why.pop(id(check), None)
         except NoEvidence as reason:
-            self._skip(check, str(reason))
+            self._skip(check, str(reason), late=isinstance(reason, OutOfTime))
         except StriateError:
             raise
         except Exception as error:  # a check that meets what nobody thought of leaves the others their time
@@ -189,10 +195,10 @@ class _Answers:
         if not check.quick or not LEARNED.isdisjoint(evidence.asked):
             self.of_learning.add(check.codes)
 
-    def _skip(self, check: Check, why: str) -> None:
+    def _skip(self, check: Check, why: str, *, late: bool = False) -> None:
         """One that was asked before stays so."""
         if not any(one is check for one in self.looked):
-            self.why[id(check)] = check, why
+            self.why[id(check)] = check, why, late
 
 
 def _unexplained(evidence: Evidence, found: list[Finding]) -> list[Finding]:

@@ -10,8 +10,18 @@ from torch import nn
 
 
 def change_inputs(module: nn.Module, change: Callable[[tuple[Any, ...]], tuple[Any, ...] | None]) -> None:
-    """From now on the module is given `change(args)` in place of its positional arguments; None leaves them."""
-    module.register_forward_pre_hook(lambda _, args: change(args))
+    """From now on the module is given `change(args)` in place of its positional arguments; None leaves them. Where it
+    is given named ones alone, that is of the first tensor of fractions among them."""
+
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Any] | None:
+        named = ((key, v) for key, v in kwargs.items() if isinstance(v, torch.Tensor) and v.is_floating_point())
+        key, value = next(named, ("", None)) if not args else ("", None)
+        changed = change(args if value is None else (value,))
+        if changed is None:
+            return None
+        return (changed, kwargs) if value is None else ((), {**kwargs, key: changed[0]})
+
+    module.register_forward_pre_hook(hook, with_kwargs=True)
 
 
 def change_output(module: nn.Module, change: Callable[[tuple[Any, ...], Any], Any]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from striate.doctor.checks.loss.rivals import RIVALS
-from striate.doctor.evidence.clock import Clock, NoEvidence
+from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.training_setup import make_setup
 
@@ -32,7 +32,9 @@ def _down(said: Tensor) -> Tensor:
     return said.mean()
 
 
-def _said(real: Term, apart: Term, fooled: Term, *, reversed_order: bool = False) -> list[str]:
+def _said(
+    real: Term, apart: Term, fooled: Term, *, reversed_order: bool = False, detached: bool = False
+) -> list[tuple[str, str]]:
     torch.manual_seed(0)
     draws = nn.Sequential(nn.Linear(8, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
     judge = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.LeakyReLU(0.2), nn.Linear(16, 1))
@@ -48,14 +50,18 @@ def _said(real: Term, apart: Term, fooled: Term, *, reversed_order: bool = False
             optimizer.step()
             return value.detach()
 
-        value = torch.zeros(()) if reversed_order else judges()
+        if not reversed_order:
+            judges()
         of_draws.zero_grad()
-        fooled(model(images)).backward()
+        value = fooled(model(images.detach() if detached else images))
+        value.backward()
         of_draws.step()
-        return judges() if reversed_order else value
+        return judges() if reversed_order else value.detach()
 
     setup = make_setup(judge, digits(), None, optimizer=torch.optim.Adam(judge.parameters(), 1e-3), step=step)
-    return [finding.measured for finding in RIVALS.run(Evidence(replace(setup, rivals=True), Clock(120.0)))]
+    return [
+        (finding.code, finding.measured) for finding in RIVALS.run(Evidence(replace(setup, rivals=True), Clock(120.0)))
+    ]
 
 
 @pytest.mark.parametrize("reversed_order", [False, True])
@@ -76,20 +82,25 @@ def test_losses_of_rivals_are_right(terms: tuple[Term, Term, Term], reversed_ord
 
 
 @pytest.mark.parametrize(
-    ("terms", "part"),
+    ("terms", "code", "part"),
     [
-        ((_asked_for(1.0), _asked_for(1.0), _asked_for(1.0)), "too"),
-        ((_asked_for(1.0), _asked_for(0.0), _asked_for(0.0)), "for what it draws"),
-        ((_up, _down, _down), "for what it draws"),
-        ((_up, _up, _up), "too"),
+        ((_asked_for(1.0), _asked_for(1.0), _asked_for(1.0)), "data.step-labels", "too"),
+        ((_asked_for(1.0), _asked_for(0.0), _asked_for(0.0)), "loss.sign", "for what it draws"),
+        ((_up, _down, _down), "loss.sign", "for what it draws"),
+        ((_up, _up, _up), "loss.sign", "too"),
     ],
 )
-def test_losses_of_rivals_are_wrong(terms: tuple[Term, Term, Term], part: str) -> None:
-    assert len(found := _said(*terms)) == 1
-    assert part in found[0]
+def test_losses_of_rivals_are_wrong(terms: tuple[Term, Term, Term], code: str, part: str) -> None:
+    ((found, measured),) = _said(*terms)
+    assert found == code
+    assert part in measured
+
+
+def test_who_draws_gets_a_gradient() -> None:
+    ((found, _),) = _said(_asked_for(1.0), _asked_for(0.0), _asked_for(1.0), detached=True)
+    assert found == "model.graph-detached"
 
 
 def test_one_network_has_no_rival() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    with pytest.raises(NoEvidence):
-        list(RIVALS.run(Evidence(make_setup(model, digits(), None), Clock(120.0))))
+    assert list(RIVALS.run(Evidence(make_setup(model, digits(), None), Clock(120.0)))) == []

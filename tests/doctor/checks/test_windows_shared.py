@@ -56,6 +56,16 @@ def test_recordings_split_before_cutting_do_not(noise: float) -> None:
     assert _found(_windows(recordings[6:]), _windows(recordings[:6])) == []
 
 
+@pytest.mark.parametrize("noise", [0.1, 0.2, 0.3])
+def test_waves_of_one_form_share_nothing(noise: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    time, phase = torch.linspace(0, 1, WINDOW), 6.28 * torch.rand(400, 1, generator=generator)
+    kinds = torch.stack([torch.sin(18.8 * time + phase), torch.sin(18.8 * time + phase).sign() * 0.8])
+    windows = kinds[torch.arange(400) % 2, torch.arange(400)][:, None].repeat(1, 2, 1)
+    windows = windows + noise * torch.randn(windows.shape, generator=generator)
+    assert _found(windows[:300], windows[300:]) == []
+
+
 def test_the_end_of_a_recording_after_its_begin() -> None:
     windows = _windows(torch.cat(list(_recordings(0.3)), 1)[None])
     assert _found(windows[:160], windows[160:]) == []

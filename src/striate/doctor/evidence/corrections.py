@@ -38,6 +38,8 @@ def corrections(train: torch.Tensor, val: torch.Tensor) -> Iterator[Correction]:
     channels = _channels(val)
     if channels is not None and val.shape[channels] in (2, 3, 4):
         yield Correction("channels in reverse order (BGR for RGB)", lambda x: x.flip(channels))
+    if channels is not None and val.shape[channels] == 3:
+        yield from _codings(train, val, channels)
     axes = [axis for axis in range(1, val.ndim) if axis != channels]
     if len(axes) == 2:
         yield from _turns(val, axes)
@@ -69,6 +71,29 @@ def _scales(train: torch.Tensor, val: torch.Tensor, grid: bool) -> Iterator[Corr
     if grid:
         low, high = float(train.min()), float(train.max())
         yield Correction("light and dark exchanged", _affine(torch.tensor(-1.0), torch.tensor(low + high), wanted))
+
+
+_LUMA = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]).double()
+"""Of red, green and blue brightness and two differences of color (ITU-R BT.601)."""
+
+
+def _codings(train: torch.Tensor, val: torch.Tensor, channels: int) -> Iterator[Correction]:
+    """Colors coded by brightness and differences of color for red, green and blue, or the other way round; each channel
+    brought to training's mean and deviation, since both may have been normalized."""
+    axes = tuple(axis for axis in range(val.ndim) if axis != channels)
+    for what, matrix in (("RGB for YCbCr", _LUMA), ("YCbCr for RGB", torch.linalg.inv(_LUMA))):
+        (mean, deviation), (other, others) = _figures(train, axes), _figures(_coded(val, matrix, channels), axes)
+        factor = deviation / others.clamp_min(1e-12)
+        undo = partial(_recoded, matrix, channels, _affine(factor, mean - factor * other, train.dtype))
+        yield Correction(f"colors in another coding ({what})", undo)
+
+
+def _recoded(matrix: torch.Tensor, channels: int, affine: Change, x: torch.Tensor) -> torch.Tensor:
+    return affine(_coded(x, matrix, channels))
+
+
+def _coded(x: torch.Tensor, matrix: torch.Tensor, channels: int) -> torch.Tensor:
+    return (x.double().movedim(channels, -1) @ matrix.T.to(x.device)).movedim(-1, channels)
 
 
 def _affine(factor: torch.Tensor, offset: torch.Tensor, dtype: torch.dtype) -> Change:

@@ -32,7 +32,8 @@ def filler_of(rows: torch.Tensor) -> int | None:
             same = turned == filler
             run = same.flip(1).long().cumprod(1).sum(1)
             whole = bool((run == same.sum(1)).all())
-            if whole and len(run.unique()) > 1 and int(run.max()) > 1 and bool((run < turned.shape[1]).any()):
+            some = bool(((run > 0) & (run < turned.shape[1])).any())  # a hyphen is in a column of all dates, or in none
+            if whole and some and len(run.unique()) > 1 and int(run.max()) > 1:
                 return int(filler)
     return None
 

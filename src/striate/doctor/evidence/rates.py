@@ -109,6 +109,16 @@ def steps_an_epoch(evidence: Evidence) -> int:
         return len(evidence.train.raw)
 
 
+def passes_planned(evidence: Evidence) -> float:
+    """How often the script's loops pass through a batch in all; 0 where that is not known."""
+    epochs = evidence.setup.source.epochs if evidence.setup.source is not None else None
+    drawn = getattr(evidence.setup.train, "passes", None)
+    try:
+        return float((epochs or 1) * drawn if drawn else (epochs or 0) * len(evidence.setup.train))  # type: ignore[arg-type]
+    except TypeError:
+        return 0.0
+
+
 def _scale(replica: Replica, factor: float) -> None:
     kept: list[Any] = []
 

@@ -12,6 +12,7 @@ import types
 from collections.abc import Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
@@ -291,7 +292,7 @@ def _playing(frames: list[Any]) -> ScriptDiagnosis | None:
     names, place = _names(frames), loop_around(frames)
     if place is None or not any(is_environment(value) for value in reached_values(names)):
         return None
-    source = ScriptSource(_trees(frames), names, place, None)
+    source = ScriptSource(_trees(frames), names, place, None, _running(frames, place))
     where = f"{Path(place[0]).name}, line {place[1]}"
     subject = f"the loop at {where}, which plays an environment; run as it is until its first optimizer step"
     return ScriptDiagnosis(subject, examine_rewards(source))
@@ -329,9 +330,10 @@ def _names(frames: list[Any]) -> dict[str, Any]:
 
 
 def _rivals(loop: TrainingLoop, source: ScriptSource | None) -> bool:
-    """Whether several optimizers of different parameters step in the loop, each after a backward pass of its own."""
+    """Whether several optimizers of different parameters step in the loop, each after a backward pass of its own; or of
+    the same ones, of which one is meant for another network."""
     held = [{id(p) for group in found.param_groups for p in group["params"]} for found in _optimizers(loop)]
-    apart = any(not one & other for one in held for other in held)
+    apart = any(not one & other or one == other for one, other in combinations(held, 2))
     return source is not None and apart and sum(s.often == "batch" for s in source.calls("backward")) > 1
 
 
@@ -361,17 +363,23 @@ def _source(
         return None
     names = _names(frames)
     file, first, last = loop.place or (frames[0].f_code.co_filename, frames[0].f_lineno, frames[0].f_lineno)
+    calling = frozenset((frame.f_code.co_filename, frame.f_lineno) for frame in frames)
+    place, library = (file, first, last), loop.library
+    epochs = passes_over(loop, frames) if library is None else library.epochs
+    return ScriptSource(
+        _trees(frames), names, place, epochs, _running(frames, place), loads, calling, library, without_optimizer
+    )
+
+
+def _running(frames: list[Any], place: tuple[str, int, int]) -> frozenset[tuple[str, int]]:
+    """File and first line of the functions that the loop was in the middle of."""
+    file, first, last = place
     running = set[tuple[str, int]]()
     for frame in frames:
         if frame.f_code.co_filename == file and first <= frame.f_lineno <= last:
             break
         running.add((frame.f_code.co_filename, frame.f_code.co_firstlineno))
-    calling = frozenset((frame.f_code.co_filename, frame.f_lineno) for frame in frames)
-    place, library = (file, first, last), loop.library
-    epochs = passes_over(loop, frames) if library is None else library.epochs
-    return ScriptSource(
-        _trees(frames), names, place, epochs, frozenset(running), loads, calling, library, without_optimizer
-    )
+    return frozenset(running)
 
 
 def _trees(frames: list[Any]) -> dict[str, ast.Module]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 import torch
+from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from striate.doctor.evidence.calls import StepCalls, watch_calls
@@ -17,6 +18,8 @@ _TELLING = 0.1
 """Farther than this from one half, a share says which sample is meant."""
 _FEWEST_MIXED, _EVEN = 4, 1e-3
 """Samples that are blended with one of another class, and by how much the shares of their labels differ at most."""
+_PLAIN, _EXPLAINED = 0.99, 0.85
+"""A correlation from which on nothing is blended; and of what is shown, by the own sample and one other."""
 _SIDE = 4
 """Images are compared by so many patches a side, and with their mirror images: the step may have shifted and flipped
 them before."""
@@ -55,7 +58,20 @@ def _share_of_inputs(shown: torch.Tensor | None, inputs: torch.Tensor) -> float 
     one, other = _patches(shown), _patches(inputs)
     near = float((one * other).sum() / (one.norm() * other.norm()).clamp_min(1e-12))
     near = min(1.0, max(0.0, near))
-    return near / (near + math.sqrt(1 - near**2))
+    return near / (near + math.sqrt(1 - near**2)) if _of_others(one, other, near) else None
+
+
+def _of_others(shown: torch.Tensor, samples: torch.Tensor, near: float) -> bool:
+    """Whether what is shown is mostly a sum of the own sample and another one of the batch, not something erased."""
+    if near > _PLAIN:
+        return True
+    own = nn.functional.normalize(samples, dim=1)
+    rest = shown - own * (shown * own).sum(1, keepdim=True)
+    others = samples[None] - own[:, None] * (own @ samples.T)[:, :, None]  # [i, j]: of sample j what is none of i
+    fit = (nn.functional.normalize(others, dim=2) * rest[:, None]).sum(2).square()
+    left = rest.square().sum(1) - fit.fill_diagonal_(0).amax(1)
+    explained = 1 - left / shown.square().sum(1).clamp_min(1e-12)
+    return float(explained.median()) > _EXPLAINED
 
 
 def _patches(samples: torch.Tensor) -> torch.Tensor:

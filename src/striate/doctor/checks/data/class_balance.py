@@ -194,7 +194,11 @@ MISSING_CLASS = Check(
 
 _IMBALANCE_SEEN, _SEEN_OF_A_PART = 10, 30
 """Samples of the commonest class: of the few that are read of a large loader, rare classes have none by chance."""
-IMBALANCE_LIMIT = f"{IMBALANCE_THRESHOLD}; weights of classes in the loss count"
+_FOUND = 0.9
+IMBALANCE_LIMIT = (
+    f"{IMBALANCE_THRESHOLD}; weights of classes in the loss count; a note where {_FOUND:.0%} of the rare class are "
+    "found in validation"
+)
 
 
 def _find_imbalance(evidence: Evidence) -> Iterable[Finding]:
@@ -237,7 +241,9 @@ def _of_samples(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
     severity = imbalance_severity(ratio)
     if severity is None or int(counts[most]) < (_IMBALANCE_SEEN if evidence.train.whole else _SEEN_OF_A_PART):
         return
-    _, words = _recall(evidence, least)
+    known, words = _recall(evidence, least)
+    if known is not None and known >= _FOUND:
+        severity = "note"
     evidence.pictures["data.imbalance"] = Picture(
         "bars",
         "Samples of each class",
@@ -267,6 +273,9 @@ def _weights(evidence: Evidence, classes: torch.Tensor) -> torch.Tensor:
     """How strongly the loss pulls for a sample of each class, by its gradient at predictions of zero; ones where that
     is not known."""
     even = torch.ones(len(classes)).double()
+    for call in evidence.calls.losses:
+        if call.weight is not None and len(call.weight) > int(classes.max()) and bool((call.weight > 0).all()):
+            return call.weight.detach().cpu().double()[classes]
     outputs = evidence.first.loss_outputs
     y = evidence.samples.y
     if not isinstance(outputs, torch.Tensor) or y is None or y.ndim > 2 or evidence.samples.plain is False:

@@ -202,13 +202,14 @@ LITTLE, BETTER = 0.05, 2.0
 FAR_OFF, NEAR, LOWER = 3.0, 1.0, 0.85
 """Nats above the loss of a constant prediction, at first; of the mean loss of a trial."""
 _ALIKE = 0.5  # correlation of inputs with the batch
+_TWICE, _WHOLE = 1.01, 0.05
 LONG = 0.1
 """Of the parameters' norm, in one step: no inputs of a usual size need that."""
 NOT_NORMALIZED_THRESHOLD = (
     f"a root mean square of a channel or column above {LARGE:g} or all below {SMALL:g}, a mean {LARGE:g} times the "
     f"deviation, a column {UNEVEN:g} times the middle one; and standardized inputs must bring {GAIN:g} more after as "
     f"many steps, or a loss {BETTER:g} times lower where next to nothing was learned, or a first loss that is not more "
-    f"than {FAR_OFF:g} nats above that of a constant prediction, as theirs is"
+    f"than {FAR_OFF:g} nats above that of a constant prediction, as theirs is; or pixels divided by 255 twice"
 )
 
 
@@ -242,7 +243,11 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
     given = main_tensor(list(evidence.first.arguments))
     if given is None or not (given.is_floating_point() or given.dtype == torch.uint8) or given.ndim < 2:
         raise NoEvidence("the network's inputs are not numbers that can be scaled")
-    scales = _scales(_all_inputs(evidence, given.cpu()))
+    inputs = _all_inputs(evidence, given.cpu())
+    if _divided_twice(inputs):
+        yield _of_divided(float(inputs.max()))
+        return
+    scales = _scales(inputs)
     if not scales.odd:
         return
     if scales.of == "column" and not _are_of_batch(evidence, given.cpu()):
@@ -270,6 +275,26 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
         why="Weights are initialized, and rates chosen, for inputs of mean 0 and variance 1: others saturate units, or "
         "make some directions far steeper than others.",
         remedy=_remedy(scales),
+    )
+
+
+def _divided_twice(x: torch.Tensor) -> bool:
+    """Whether images hold bytes divided by 255 twice: 1/255 at most, and whole numbers when multiplied back."""
+    if not is_grid(x) or not 0 < float(x.max()) <= _TWICE / 255 or float(x.min()) < 0:
+        return False
+    whole = x.flatten()[:: max(1, x.numel() // 10_000)] * 255**2
+    return float((whole - whole.round()).abs().max()) < _WHOLE and len(whole.round().unique()) > 2
+
+
+def _of_divided(largest: float) -> Finding:
+    return Finding(
+        code="data.not-normalized",
+        severity="error",
+        where="inputs of the network",
+        measured=f"all are between 0 and {largest:.2g}, and whole numbers when multiplied by 255 twice",
+        threshold=NOT_NORMALIZED_THRESHOLD,
+        why="Pixels were divided by 255 twice: to the network all images look black.",
+        remedy="divide once: `x = image.float() / 255`, where the reader (`ToTensor`) has not done it already",
     )
 
 

@@ -94,13 +94,14 @@ def _numbers_of(graph: CallGraph, index: int) -> set[int]:
 
 
 def _given_to_network(evidence: Evidence) -> bool:
-    """Whether the network gets them, as the items that a recommender compares with users."""
+    """Whether the network gets them, as the items that a recommender compares with users; not for a loss within."""
     path = evidence.samples.y_path
     wanted = None if path is None else leaf(evidence.train.raw[0], path)
     if wanted is None:
         return False
     given = (tensor for _, tensor in leaves(list(evidence.first.arguments)))
-    return any(tensor.shape == wanted.shape and torch.equal(tensor, wanted) for tensor in given)
+    known = any(tensor.shape == wanted.shape and torch.equal(tensor, wanted) for tensor in given)
+    return known and not any(torch.equal(call.target, wanted) for call in evidence.calls.losses)  # it has its own loss
 
 
 def _of_samples(evidence: Evidence) -> Iterable[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,6 +13,9 @@ from striate.wording import several
 _DEPTH = 3
 _FEWEST, _DIFFERENT = 3, 0.2
 """Names that both number, and the share of them that have another number."""
+_MOST = 1000
+_CLASSES = re.compile(r"class|categor|value|vocab|label_?(name|set)|names|palette|color", re.IGNORECASE)
+"""Lists in whose order classes are numbered."""
 
 
 def numbered_twice(evidence: Evidence) -> str | None:
@@ -22,7 +26,8 @@ def numbered_twice(evidence: Evidence) -> str | None:
         other = val.get(path, known)
         common = known.keys() & other.keys()
         moved = sorted(name for name in common if known[name] != other[name])
-        if len(common) >= _FEWEST and len(moved) > _DIFFERENT * len(common):
+        few = len(known) if known.keys() == other.keys() else _FEWEST  # masks may have two values
+        if len(common) >= min(few, _FEWEST) and len(moved) > _DIFFERENT * len(common):
             name, both = moved[0], several(len(common), "name")
             return (
                 f"`{path}` of the training data set and of validation are not the same: of {both} in both "
@@ -41,5 +46,7 @@ def _numberings(thing: Any, path: str = "", depth: int = _DEPTH) -> Iterator[tup
         if isinstance(value, dict) and value and all(isinstance(key, str) for key in value):
             if all(isinstance(number, int) and not isinstance(number, bool) for number in value.values()):
                 yield place, value
+        elif isinstance(value, list | tuple) and _CLASSES.search(name) and 1 < len(set(map(str, value))) == len(value):
+            yield place, {str(one): number for number, one in enumerate(value[:_MOST])}
         elif name == "dataset" or written_by_user(type(value).__module__):
             yield from _numberings(value, place, depth - 1)

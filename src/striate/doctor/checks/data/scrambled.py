@@ -92,18 +92,21 @@ def _find_scrambled(evidence: Evidence) -> Iterable[Finding]:
     rough = roughness(x, entrance.channels)
     everywhere = roughness(x, None).clamp_min(1e-12)
     best: tuple[float, tuple[int, ...], torch.Tensor] | None = None
+    least = -GAIN
     for order, other in _orders(x):
         ratio = roughness(other, entrance.channels) / rough.clamp_min(1e-12)
-        # Exchanged axes, each as smooth as before, are no scramble: rows of an image may be its channels.
-        if float((roughness(other, None) / everywhere).median()) > SMOOTHER_IN_ALL:
+        # Exchanged axes, each as smooth as before, are no scramble, if the network does not learn far more: rows of an
+        # image may be its channels.
+        exchanged = float((roughness(other, None) / everywhere).median()) > SMOOTHER_IN_ALL
+        if exchanged and x.ndim > 3:
             continue
         middle = float(ratio.median())
         if middle < SMOOTHER and float((ratio < 1).double().mean()) >= AGREE and (best is None or middle < best[0]):
-            best = (middle, order, other)
+            best, least = (middle, order, other), 2 * GAIN if exchanged else -GAIN
     if best is None or float(rough.median()) <= 0:
         return
     gain, words = _tried(evidence, entrance, best[1])
-    if gain is not None and gain < -GAIN:
+    if (gain if gain is not None else 0.0) < least:
         return
     drawn = picture_of("As the network sees it, and in another order", [x[0], best[2][0]], ["as it is", "read anew"])
     if drawn is not None:

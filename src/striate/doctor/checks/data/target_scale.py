@@ -24,6 +24,8 @@ from striate.wording import several
 _FAR = 10.0
 _COPES = 0.5
 _EXPLAINED, _GAIN = 0.2, 0.2
+_HUGE, _GOOD, _LESS = 100.0, 0.9, 3.0
+"""Of such targets R² may be higher, and is less than it should be; then the error is so many times less."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
@@ -39,12 +41,13 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if not size >= _FAR * max(reached, 1e-12):
         return
     own = _explained(evidence.after_training)
-    if own is None or own >= _COPES or _breaks_at_once(evidence.trial.losses):
+    if own is None or own >= (_COPES if size < _HUGE else _GOOD) or _breaks_at_once(evidence.trial.losses):
         return
     for what, batches in _standardized(evidence, y, path):
         trial = evidence.variant(f"{what} standardized", Change(), batches=batches)
         other = _explained(evidence.predictions_of(trial, batches[:8])) if trial.rows and trial.error is None else None
-        if other is not None and other >= max(_EXPLAINED, own + _GAIN):
+        least = max(_EXPLAINED, own + _GAIN) if own < _COPES else 1 - (1 - own) / _LESS
+        if other is not None and other >= least:
             yield _finding(y, reached, f"{several(len(trial.rows), 'step')} R² is {own:.2f}, with", what, own, other)
             return
 
@@ -100,7 +103,8 @@ TARGET_SCALE = Check(
     codes=("data.target-scale",),
     question="Have targets that are quantities a scale which the network reaches?",
     threshold=f"targets {_FAR:g} times as large as the first outputs, R² below {_COPES:g} after the trial, and "
-    f"{_GAIN:g} higher, at least {_EXPLAINED:g}, after the same steps with standardized targets",
+    f"{_GAIN:g} higher, at least {_EXPLAINED:g}, after the same steps with standardized targets; of targets from "
+    f"{_HUGE:g} on below {_GOOD:g}, and {_LESS:g} times less of the error left",
     run=_run,
     quick=False,
     explains="loss.initial-off loss.not-finite loss.degenerate model.exploding-gradient model.collapsed "

@@ -16,21 +16,24 @@ from striate.wording import several
 _SHARE, _FEWEST, _MOST = 0.2, 5, 64
 _TRAINING = 1000
 _STRETCH, _LONGEST = 24, 64
-_EQUAL, _NOISE = 0.8, -0.3
+_EQUAL, _NOISE, _BY_FORM = 0.8, -0.5, 0.2
 _QUIET = 1e-6
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    train, val = (_noise(samples.inputs) for samples in (evidence.samples, evidence.val_samples))
+    train, val = (_rough(samples.inputs) for samples in (evidence.samples, evidence.val_samples))
     if train.shape[1:] != val.shape[1:]:
         raise NoEvidence("windows of training and validation have different shapes")
+    following = (val[:, :, 1:] * val[:, :, :-1]).sum() / val.square().sum().clamp(min=_QUIET)
+    if float(following) > _NOISE:
+        raise NoEvidence("the signals have no noise by which a recording is known again")
     some = val[torch.linspace(0, len(val) - 1, min(len(val), _MOST)).long().unique()]
     stretch = min(max(_STRETCH, val.shape[2] // 3), _LONGEST)
     ends = torch.stack([some[:, :, :stretch], some[:, :, -stretch:]])
-    best = torch.stack([_most_alike(train, end) for end in ends]).amax(0)
+    best, backward = (torch.stack([_most_alike(way, end) for end in ends]).amax(0) for way in (train, train.flip(2)))
     count = int((best > _EQUAL).sum())
-    if count < max(_FEWEST, _SHARE * len(some)):
-        return
+    if count < max(_FEWEST, _SHARE * len(some)) or int((backward > _EQUAL).sum()) > _BY_FORM * count:
+        return  # what is alike backward as well has a form in common, and no moment
     yield Finding(
         code="data.leak",
         severity="error",
@@ -45,9 +48,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def _noise(x: torch.Tensor) -> torch.Tensor:
-    """(N, channels, time) what is left of signals when they are differenced twice. Raises NoEvidence where that is
-    smooth, too: signals without noise resemble each other anyway."""
+def _rough(x: torch.Tensor) -> torch.Tensor:
+    """(N, channels, time) what is left of signals when they are differenced twice. Raises NoEvidence for others."""
     if not x.is_floating_point() or x.ndim not in (2, 3):
         raise NoEvidence("the inputs are no windows of signals")
     windows = x[:_TRAINING].double()
@@ -56,12 +58,7 @@ def _noise(x: torch.Tensor) -> torch.Tensor:
         windows = windows.transpose(1, 2)
     if windows.shape[2] < 2 * _STRETCH or len(windows) < _FEWEST or not bool(windows.isfinite().all()):
         raise NoEvidence("the windows are too short or too few")
-    rough = windows.diff(n=2, dim=2)
-    energy = rough.square().sum()
-    following = (rough[:, :, 1:] * rough[:, :, :-1]).sum()
-    if float(energy) <= _QUIET or float(following / energy) > _NOISE:
-        raise NoEvidence("the signals have no noise by which a recording is known again")
-    return rough.float()
+    return windows.diff(n=2, dim=2).float()
 
 
 def _most_alike(train: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
@@ -79,8 +76,8 @@ WINDOWS_SHARED = Check(
     codes=("data.leak",),
     question="Are windows of validation cut from other stretches than those of training?",
     threshold=f"{_SHARE:.0%} of the windows, and {_FEWEST} or more, begin or end with a third of a window that "
-    f"correlates by more than {_EQUAL:g} with a stretch of a training window, both differenced twice; only of signals "
-    "with noise, which is no recording's twice",
+    f"correlates by more than {_EQUAL:g} with a stretch of a training window, both differenced twice, and not "
+    "backward too; only of signals with noise, which is no recording's twice",
     run=_run,
     explains="fit.overfit",
 )

@@ -84,6 +84,11 @@ def _threshold(evidence: Evidence) -> Iterator[Finding]:
                 continue
             squashed = next((called(c) for c in ast.walk(node.left) if called(c) in _SQUASHING), "")
             squashed = squashed or _made_by_squashing(source, node)
+            named = isinstance(node.left, ast.Name | ast.Attribute) and _PROBABILITY.search(_last(node.left))
+            if not squashed and named and limit == 0:
+                text = ast.unparse(node.left)
+                yield _limit(node, f"by its name `{text}` is a probability, which is always above 0", "0.5")
+                return
             if squashed and not 0 < limit < 1:
                 yield _limit(node, f"{squashed} gives 0 to 1, which is {'never' if limit >= 1 else 'always'} "
                              f"above {limit:g}", "0.5")  # fmt: skip

@@ -23,11 +23,28 @@ def wrong_alignment(evidence: Evidence) -> Wrong | None:
 def blank_as_class(evidence: Evidence) -> tuple[float, int] | None:
     """The share of the targets that are the blank, and its number; None where none is."""
     for call in evidence.calls.alignments:
-        known = torch.cat(_rows(call))
+        known = torch.cat(
+            [row[: len(row) - _blanks_at_end(row, call.blank)] for row in _rows(call)] or [torch.empty(0)]
+        )
         share = float((known == call.blank).float().mean()) if len(known) else 0.0
         if share > 0:
             return share, call.blank
     return None
+
+
+def blanks_at_ends(evidence: Evidence) -> tuple[float, int] | None:
+    """The share of the targets that are blanks at the ends of rows, which their lengths count, and the blank's number;
+    None where there are none, or where all rows have as many."""
+    for call in evidence.calls.alignments:
+        rows = _rows(call)
+        ends = [_blanks_at_end(row, call.blank) for row in rows]
+        if len(set(ends)) > 1:
+            return sum(ends) / sum(map(len, rows)), call.blank
+    return None
+
+
+def _blanks_at_end(row: torch.Tensor, blank: int) -> int:
+    return int((row.flip(0) == blank).long().cumprod(0).sum())
 
 
 def _no_logs(call: Alignment) -> Wrong | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.loss.alignments import blanks_at_ends
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.padding import filler_of, padded_positions, rows_of
@@ -24,7 +25,7 @@ _MASKED = "`(losses * mask).sum() / mask.sum()` of `losses = F.cross_entropy(sco
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     reasons: list[NoEvidence] = []
-    for look in (_by_targets, _by_gradient, _in_mean):
+    for look in (_by_lengths, _by_targets, _by_gradient, _in_mean):
         try:
             found = look(evidence)
         except OutOfTime:
@@ -35,7 +36,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         if found is not None:
             yield _finding(*found)
             return
-    if len(reasons) == 3:
+    if len(reasons) == 4:
         raise reasons[0]
 
 
@@ -49,6 +50,20 @@ def _finding(measured: str, remedy: str) -> Finding:
         why="Padding is predicted perfectly soon: loss and accuracy look better than they are, and weigh the other "
         "positions less, the more so the shorter a sequence.",
         remedy=remedy,
+    )
+
+
+def _by_lengths(evidence: Evidence) -> tuple[str, str] | None:
+    """Targets of `ctc_loss` whose lengths count what fills them up."""
+    if not evidence.calls.alignments:
+        raise NoEvidence("the step calls no ctc_loss")
+    found = blanks_at_ends(evidence)
+    if found is None or found[0] < _PADDED:
+        return None
+    return (
+        f"{found[0]:.0%} of the targets of ctc_loss, by the lengths that it is given, are {found[1]}, its blank, at "
+        "the ends of rows: they only fill them up to the longest of the batch",
+        "the length of each target itself: `target_lengths = torch.tensor([len(text) for text in texts])`",
     )
 
 

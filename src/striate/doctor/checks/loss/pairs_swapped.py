@@ -23,7 +23,7 @@ _FEWEST = 60
 """Pairs of each kind."""
 _BATCH = 8
 _BATCHES, _STEPS, _CLEARLY = 4, 12, 0.1
-_MATES, _ROUNDED = 0.25, 0.01
+_MATES, _ROUNDED, _EVEN = 0.25, 0.01, 0.05
 """Share of rows in which the mate's score is the highest, but for so much of what it is above the middle: of right ones
 nearly all."""
 _ERRORS = 4.0
@@ -106,8 +106,10 @@ def _other_views(evidence: Evidence) -> Finding | None:
         if scores.shape[1] not in (len(scores), len(scores) - 1) or int(target.min()) < 0:
             continue
         highest = scores.max(1).values
-        rounded = _ROUNDED * (highest - scores.median(1).values)
-        mates = float((scores.gather(1, target[:, None])[:, 0] >= highest - rounded).float().mean())
+        above = highest - scores.median(1).values
+        if float(highest.std()) > _EVEN * float(above.mean()):
+            continue  # no row has the score of a view with itself: two networks, which are not alike at first
+        mates = float((scores.gather(1, target[:, None])[:, 0] >= highest - _ROUNDED * above).float().mean())
         if mates > _MATES or len(target.unique()) < len(target) / 2:
             continue
         return Finding(

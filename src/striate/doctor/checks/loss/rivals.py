@@ -1,4 +1,5 @@
-"""`loss.sign` of networks that train against each other: which way does the loss push what the judge says of each?"""
+"""`loss.sign`, `data.step-labels` and `model.graph-detached` of networks that train against each other: which way does
+the loss push what the judge says of each?"""
 
 from __future__ import annotations
 
@@ -8,16 +9,19 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import copied, main_tensor
+from striate.doctor.setup.reached_objects import reached_values
 from striate.doctor.setup.replicas import make_replica
 from striate.machine.memory import ran_out
 from striate.observe.gradients import on_gradient
 from striate.observe.module_calls import forward_hooks_everywhere
 from striate.records import Finding
+from striate.wording import several
 
 _ALIKE, _ONE_WAY = 0.7, 0.5
 
@@ -30,6 +34,8 @@ class _Judged:
     drawn: bool
     learning: bool
     """Whether a gradient can go on to the network that drew it."""
+    drew: type | None = None
+    """The class of that network."""
     gradients: list[torch.Tensor] = field(default_factory=list)
 
     @property
@@ -44,19 +50,19 @@ class _Judged:
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     if not evidence.setup.rivals:
-        raise NoEvidence("no networks train against each other")
+        return
     calls = _judged(evidence)
     real = next((call for call in calls if not call.drawn and call.push), None)
     same = [call for call in calls if real is not None and call.judge is real.judge and call.drawn and call.push]
     apart = next((call for call in same if not call.learning), None)
     fooled = next((call for call in same if call.learning), None)
     if real is None or apart is None:
-        raise NoEvidence("no network judges both what another drew and what it did not draw")
+        return
     name = type(real.judge).__name__
     way = {1: "larger", -1: "smaller"}
     if apart.push == real.push:
         yield Finding(
-            code="loss.sign",
+            code="data.step-labels" if _by_labels(evidence) else "loss.sign",
             severity="error",
             where=f"the loss of {name}",
             measured=f"its step makes the outputs of {name} {way[real.push]} for images of the data, and "
@@ -79,6 +85,48 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             remedy=f"ask for the answer of real images: `criterion(netD(fake), torch.ones(len(fake)))`; of a mean, "
             f"`{'-' if real.push > 0 else ''}netD(fake).mean()`",
         )
+    elif fooled is not None and (lost := _in_no_optimizer(evidence, fooled)):
+        yield Finding(
+            code="optim.parameters-missing",
+            severity="error",
+            where=f"`{lost}`",
+            measured=f"gradients come back to `{lost}`, which draws what {name} judges, and no optimizer holds any of "
+            "its parameters",
+            threshold=RIVALS.threshold,
+            why="It draws what it drew at the start, and is found out ever more easily.",
+            remedy=f"an optimizer of its own: `torch.optim.Adam({lost}.parameters())`",
+        )
+    elif fooled is None and len(same) > sum(call.judge is real.judge and not call.drawn for call in calls):
+        yield Finding(
+            code="model.graph-detached",
+            severity="error",
+            where="the loss of the network that draws",
+            measured=f"{name} judges what is drawn {several(len(same), 'time')} in a step, and no gradient goes on to "
+            "the network that drew it",
+            threshold=RIVALS.threshold,
+            why="The network that draws learns nothing.",
+            remedy="without `.detach()` and `torch.no_grad()` in its own step: `criterion(netD(fake), "
+            "torch.ones(len(fake)))`",
+        )
+
+
+def _in_no_optimizer(evidence: Evidence, call: _Judged) -> str:
+    """The name of the network that drew what was judged, where none of its parameters is in an optimizer; `` else."""
+    if evidence.setup.source is None:
+        return ""
+    names = evidence.setup.source.names
+    optimizers = [value for value in reached_values(names) if isinstance(value, Optimizer)]
+    held = {id(p) for one in optimizers for group in one.param_groups for p in group["params"]}
+    for name, network in names.items():
+        own = [id(p) for p in network.parameters()] if isinstance(network, nn.Module) else []
+        if own and type(network) is call.drew and held.isdisjoint(own):
+            return name
+    return ""
+
+
+def _by_labels(evidence: Evidence) -> bool:
+    """Whether the answers are asked for by targets, all of one value."""
+    return any(call.target.is_floating_point() and len(call.target.unique()) == 1 for call in evidence.calls.losses)
 
 
 def _judged(evidence: Evidence) -> list[_Judged]:
@@ -98,8 +146,9 @@ def _judged(evidence: Evidence) -> list[_Judged]:
         shown, told = main_tensor(args), main_tensor(output)
         if depth or shown is None or told is None or not any(True for _ in module.parameters()):
             return
-        by_other = any(other is not module and _alike(shown, image) for other, image in drawn)
-        call = _Judged(module, by_other, by_other and shown.requires_grad)
+        drew = next((type(other) for other, image in drawn if other is not module and _alike(shown, image)), None)
+        by_other = drew is not None
+        call = _Judged(module, by_other, by_other and shown.requires_grad, drew)
         on_gradient(told, lambda gradient: call.gradients.append(gradient.detach()))
         if by_other or not shown.requires_grad:  # what lies between both asks for gradients of its own
             calls.append(call)
@@ -125,11 +174,12 @@ def _alike(shown: torch.Tensor, image: torch.Tensor) -> bool:
 
 
 RIVALS = Check(
-    codes=("loss.sign",),
+    codes=("loss.sign", "data.step-labels", "model.graph-detached", "optim.parameters-missing"),
     question="Of networks that train against each other, does each loss push the judge's answers its way?",
     threshold="the judge's outputs are pushed one way for images of the data, the other way for those drawn that no "
-    "gradient goes on from, and the first way again for those drawn where it goes on to who drew them; by the signs "
-    "of the gradients that come back to the judge's outputs in one step",
+    "gradient goes on from, and the first way again for those drawn where it goes on to who drew them, which has to be "
+    "somewhere in a step, and who is in an optimizer; by the signs of the gradients that come back to the judge's "
+    "outputs in one step",
     run=_run,
-    explains="loss.degenerate model.collapsed",
+    explains="loss.degenerate model.collapsed optim.no-step",
 )

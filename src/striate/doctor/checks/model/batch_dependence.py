@@ -118,12 +118,16 @@ def _find_batch_mixing(evidence: Evidence) -> Iterator[Finding]:
     small = with_rows(batch, lambda tensor: tensor[:size])
     others = with_rows(small, lambda tensor: _replaced(tensor, kept))
     (given, one), (changed, other) = question(evidence, small), question(evidence, others)
+    if one.shape == other.shape and one.ndim == 3 and one.shape[1] == size != len(one):  # (time, samples, classes)
+        one, other = one.transpose(0, 1), other.transpose(0, 1)
     if one.shape != other.shape or len(one) != size:
         raise NoEvidence("the network does not give one prediction a sample")
     if _blended(given, changed, kept):
         raise NoEvidence("the step blends samples before the network gets them")
     tolerance = _tolerance(evidence)
     far = _apart(one, other, kept)
+    if one.ndim == 3 and one.shape[1] == size:  # as many times as samples: either may come first
+        far = min(far, _apart(one.transpose(0, 1), other.transpose(0, 1), kept))
     if far > tolerance:
         yield _mixes(evidence, small, others, far, tolerance)
         return
@@ -268,5 +272,6 @@ BATCH_MIXING = Check(
     threshold="in evaluation mode, a change by 0.001 of the standard deviation of the predictions (0.05 with 16 "
     "bits) when the others are replaced or left out: rounding is smaller",
     run=_find_batch_mixing,
-    explains="model.collapsed model.redundant-filters model.vanishing-gradient optim.lr-too-low fit.*",
+    explains="loss.wrong-for-task model.collapsed model.redundant-filters model.vanishing-gradient optim.lr-too-low "
+    "fit.*",
 )

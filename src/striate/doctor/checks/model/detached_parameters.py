@@ -183,13 +183,32 @@ def _find_graph_detached(evidence: Evidence) -> Iterator[Finding]:
             yield _all_cut(graph, f"backward runs, but none of {several(len(used), 'parameter')} gets a gradient")
         elif without:
             yield from _partly(evidence, graph, without)
-        elif evidence.setup.source is not None:
-            yield from _sampled(evidence)
+        else:
+            drawn = _drawn_without_way_back(graph)
+            yield from [drawn] if drawn is not None else _sampled(evidence) if evidence.setup.source is not None else ()
 
 
 _REPARAMETERIZED = frozenset(
     ("Normal", "LogNormal", "Laplace", "Uniform", "Beta", "Gamma", "Dirichlet", "MultivariateNormal")
 )
+
+
+def _drawn_without_way_back(graph: CallGraph) -> Finding | None:
+    """`torch.normal` of a mean and a deviation that the network gives."""
+    calls = (call for call in graph.calls if call.name == "normal" and call.inside and call.from_batch)
+    draw = next((call for call in calls if call.takes_gradient), None)  # the gradient that it gives back is 0
+    if draw is None:
+        return None
+    return Finding(
+        code=GRAPH_DETACHED_CODE,
+        severity="error",
+        where=draw.place,
+        measured=f"`torch.normal` in {draw.place} draws without a way back: what made its mean and deviation learns "
+        "nothing from what is computed of the draw",
+        threshold=GRAPH_DETACHED.threshold,
+        why="Only terms of the loss that take these parameters directly, as a divergence, teach the encoder.",
+        remedy="`mean + deviation * torch.randn_like(deviation)` keeps the way back (Kingma and Welling 2014)",
+    )
 
 
 def _sampled(evidence: Evidence) -> Iterator[Finding]:

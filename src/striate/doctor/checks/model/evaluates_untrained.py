@@ -16,6 +16,7 @@ from striate.doctor.checks.model.origins import are_untrained
 from striate.doctor.checks.model.other_networks import evaluated_instead
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.rates import passes_planned
 from striate.doctor.evidence.trial import FEWEST_TO_JUDGE, Change, Trial
 from striate.doctor.evidence.trial_variants import unmoved
 from striate.doctor.setup.reached_objects import reached_objects
@@ -135,13 +136,7 @@ def _begins_too_late(source: ScriptSource) -> Finding | None:
 def _too_slow(evidence: Evidence, trial: Trial, kept: list[tuple[Any, dict[str, torch.Tensor]]]) -> Iterator[Finding]:
     """Averages that will not have come to the network's weights by the end of training."""
     steps = sum(row.steps for row in trial.rows)
-    epochs = evidence.setup.source.epochs if evidence.setup.source is not None else None
-    drawn = getattr(evidence.setup.train, "passes", None)
-    try:
-        batches = (epochs or 1) * drawn if drawn else (epochs or 0) * len(evidence.setup.train)  # type: ignore[arg-type]
-    except TypeError:
-        return
-    planned = batches * steps / max(len(trial.rows), 1)
+    planned = passes_planned(evidence) * steps / max(len(trial.rows), 1)
     for thing, before in kept:
         share = share_followed(before, _tensors(thing, before), trial.replica.model)
         if share is None or not share or not steps or planned <= 0:

@@ -13,12 +13,15 @@ from striate.doctor.checks.model.variants import asked, deviations_apart
 from striate.doctor.evidence.call_graph import Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.rates import passes_planned
 from striate.records import Finding
 from striate.wording import listed_names, several
 
 CODE = "model.mode"
 DIFFERENT = 1e-3
 """Of the standard deviation of the predictions: rounding is a thousand times smaller."""
+_ARRIVED = 0.7
+"""Momentum times batches, below which half of the running statistics is left of what they began with."""
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 _DROPOUT = nn.modules.dropout._DropoutNd
 _FUNCTIONS = """
@@ -116,7 +119,8 @@ def _figures_not_updated(evidence: Evidence) -> Iterator[Finding]:
         for name, part in trial.replica.model.named_modules()
         if isinstance(part, _BATCH_NORM) and evidence.first.modes.get(name) and part.track_running_stats
     ]
-    stuck = [(name, part) for name, part in running if _never_measured(part) or _hardly_moves(part)]
+    planned = passes_planned(evidence)
+    stuck = [(name, part) for name, part in running if _never_measured(part) or _hardly_moves(part, planned)]
     if not stuck:
         return
     names = [name for name, _ in stuck]
@@ -126,7 +130,8 @@ def _figures_not_updated(evidence: Evidence) -> Iterator[Finding]:
         severity="error",
         where=listed_names(names),
         measured=f"after {several(len(trial.rows), 'step')} in training mode the running mean and variance of "
-        f"{listed_names(names)} are hardly changed (momentum {momentum:g}){_gap(evidence)}"
+        f"{listed_names(names)} are hardly changed (momentum {momentum:g}{_at_the_end(momentum, planned)})"
+        f"{_gap(evidence)}"
         if momentum is not None
         else (
             f"after {several(len(trial.rows), 'step')} in training mode {listed_names(names)} have the figures they "
@@ -139,9 +144,15 @@ def _figures_not_updated(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def _hardly_moves(part: nn.Module) -> bool:
+def _hardly_moves(part: nn.Module, planned: float) -> bool:
+    """Whether running statistics are mostly what they were made with, at the end of the training if that is known."""
     momentum = getattr(part, "momentum", None)
-    return momentum is not None and abs(momentum) < 1e-4
+    return momentum is not None and (abs(momentum) < 1e-4 or 0 < planned * momentum < _ARRIVED)
+
+
+def _at_the_end(momentum: float, planned: float) -> str:
+    left = (1 - momentum) ** planned if planned and 0 < momentum < 1 else 0.0
+    return f"; after all {planned:,.0f} batches {left:.0%} of them will be what they began with" if left else ""
 
 
 def _gap(evidence: Evidence) -> str:

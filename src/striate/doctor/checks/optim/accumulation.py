@@ -32,20 +32,25 @@ _SCALED = 2.0**16
 def _run(evidence: Evidence) -> Iterator[Finding]:
     """Where the optimizer steps once in several batches: the same with gradients divided by their number."""
     count = _batches_a_step(evidence.trial)
+    within = _batches_within(evidence) if count == 1 else 1
+    count = max(count, within)
     if count < 2 or _divided(evidence, count):
         return
-    steps = min(max(len(evidence.trial.rows), _STEPS * count), _MOST)
+    steps = min(max(len(evidence.trial.rows), _STEPS * count // within), _MOST)
     mean = _trained(evidence, "gradients divided", Change(prepare=lambda replica: _divide(replica, count)), steps)
     own = _trained(evidence, "as long as gradients divided", Change(), len(mean.rows))
     mine, other = evidence.progress_of(own), evidence.progress_of(mean)
     if not other.beats(mine, _BETTER) or other.share < max(mine.share, 0.0) + _GAIN:
+        return
+    if within > 1 and mine.share >= _GAIN:  # who adds up on purpose has a rate for sums, which learns
         return
     yield Finding(
         code="optim.accumulation",
         severity="error" if mine.share < _GAIN else "warning",
         where="the training step",
         measured=f"gradients of {several(count, 'batch', 'batches')} are added up for a step of the optimizer, each as "
-        f"large as for a step of its own: the loss after {several(len(own.rows), 'batch', 'batches')} is {mine}, and "
+        f"large as for a step of its own: the loss after {several(within * len(own.rows), 'batch', 'batches')} is "
+        f"{mine}, and "
         f"{other} with their mean; a constant prediction has {number(mine.chance)}",
         threshold=ACCUMULATION.threshold,
         why=f"The sum is {count} times as long as the gradient of one large batch, and so is each step.",
@@ -70,6 +75,16 @@ def _batches_a_step(trial: Trial) -> int:
     # The first step may come early: a script is in the middle of a loop.
     added = [row.held for before, row in pairwise(trial.rows[:10]) if not before.steps and row.held is not None]
     return count if count > 1 and added and min(added) > 0 else 1
+
+
+def _batches_within(evidence: Evidence) -> int:
+    """Batches that one pass of the loop goes through before its step, as `for micro_step in range(8):` does; 1 where it
+    is one, or where losses are of several kinds."""
+    backward, graph = evidence.calls.backward, evidence.graph
+    ran = sum(call.name == "" for call in graph.modules)
+    names = {call.name for call in evidence.calls.losses}
+    alike = len(backward) == ran == len(evidence.calls.losses) and len(names) == 1
+    return len(backward) if alike and not evidence.setup.rivals else 1
 
 
 def _divided(evidence: Evidence, count: int) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.optim.lr_schedule import warms_up_by_epochs
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.progress import Progress, number
@@ -37,6 +38,8 @@ SOME = 0.5
 be four times better, not one and a half times."""
 LR_TOO_HIGH_GAIN = 0.2
 _FEW_UPDATES = 30
+_LATER, _LATER_SHARE = 4, 0.25
+"""Times the steps of the trial, and of the budget that is left."""
 ADAMS_HIGHEST = 0.1
 """Of a network's weights few are larger."""
 
@@ -60,6 +63,8 @@ def _find_lr_too_high(evidence: Evidence) -> Iterator[Finding]:
             if _recovers(evidence, trial, own):
                 return
             severity = "error" if own.share < LR_TOO_HIGH_LITTLE else "warning"
+            if severity == "warning" and _learns_later(evidence, trial):
+                return
             yield _finding(trial, own, other, factor, severity)
             series = {
                 f"as given: {_rate(trial, 1)}": _finite(trial),
@@ -106,6 +111,13 @@ def _recovers(evidence: Evidence, trial: Trial, own: Progress) -> bool:
     steps = len(trial.rows) * 2 * _FEW_UPDATES // updates
     longer = run_trial(evidence.setup, evidence.train.raw, steps, evidence.clock.until(0.25), close=False)
     return evidence.progress_of(longer).share > max(own.share, LR_TOO_HIGH_LITTLE)
+
+
+def _learns_later(evidence: Evidence, trial: Trial) -> bool:
+    """Whether what has learned something goes on to learn most: rates that are lowered later begin so."""
+    until = evidence.clock.until(_LATER_SHARE)
+    longer = run_trial(evidence.setup, evidence.train.raw, _LATER * len(trial.rows), until, close=False)
+    return evidence.progress_of(longer).share > SOME
 
 
 def _factors_of_lr_too_high(first: float) -> list[float]:
@@ -196,7 +208,7 @@ def _find_lr_too_low(evidence: Evidence) -> Iterator[Finding]:
     if highest_rates(trial) and max(highest_rates(trial)) == 0:
         yield from _zero(evidence)
         return
-    if warms_up(trial):
+    if warms_up(trial) or warms_up_by_epochs(evidence):
         return  # where it leads to is not known yet
     for factor in _factors_of_lr_too_low(trial, moved):
         higher = at_rate(evidence, factor)

@@ -21,6 +21,7 @@ from striate.wording import several
 
 _HALF = (torch.float16, torch.bfloat16)
 _BETTER, _LOST = 1.15, 0.5
+_STEPS, _MOST_LOST = 12, 0.8
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
@@ -31,7 +32,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if not half or not trial.rows:
         return
     whole = evidence.variant("weights in float32", Change(prepare=_to_float32))
-    lost, broken = _unchanged(trial), not all(map(math.isfinite, trial.losses[-10:]))
+    lost, broken = max(_unchanged(trial), _rounded_away(evidence)), not all(map(math.isfinite, trial.losses[-10:]))
     if whole.error is not None or not whole.rows or not math.isfinite(whole.level()):
         return
     better = broken or whole.level() * _BETTER < trial.level()
@@ -44,8 +45,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         severity="error" if broken or _little(evidence) else "warning",
         where="the weights",
         measured=f"{several(len(half), 'parameter')} that the optimizer updates have the type {kind}: after "
-        f"{several(len(trial.rows), 'step')} {lost:.0%} of their numbers are what they were, and the loss is "
-        f"{'NaN or Inf' if broken else number(trial.level())}; with float32 weights it is {number(whole.level())}",
+        f"{several(len(trial.rows), 'step')} {lost:.0%} of their numbers are what they were, or stay so in a step"
+        f"{_in_float32(trial, whole, broken)}",
         threshold=LOW_PRECISION.threshold,
         why=f"{'A float16' if kind == 'float16' else 'A bfloat16'} weight has {11 if kind == 'float16' else 8} binary "
         "digits: a smaller step is rounded away, and Adam's eps of 1e-8 is zero in float16.",
@@ -53,6 +54,13 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         f'`with torch.autocast("{device}", dtype=torch.bfloat16):` around forward and loss (float16 with a '
         "`torch.amp.GradScaler()`)",
     )
+
+
+def _in_float32(trial: Trial, whole: Trial, broken: bool) -> str:
+    if not broken and whole.level() >= trial.level():
+        return ""
+    own = "NaN or Inf" if broken else number(trial.level())
+    return f", and the loss is {own}; with float32 weights it is {number(whole.level())}"
 
 
 def _little(evidence: Evidence) -> bool:
@@ -72,6 +80,31 @@ def _unchanged(trial: Trial) -> float:
     return same / max(count, 1)
 
 
+def _rounded_away(evidence: Evidence) -> float:
+    """The share of numbers of half precision with a gradient that a step leaves as they are, in the middle of a few; 0
+    where that is less than most of them."""
+    shares: list[float] = []
+
+    def prepare(replica: Replica) -> None:
+        half = [p for p in replica.model.parameters() if p.dtype in _HALF and p.requires_grad]
+        before: list[torch.Tensor] = []
+
+        def begin(*_: Any) -> None:
+            before[:] = [p.detach().clone() for p in half]
+
+        def end(*_: Any) -> None:
+            moved = [(a == p.detach())[p.grad != 0] for a, p in zip(before, half, strict=True) if p.grad is not None]
+            if moved and sum(map(len, moved)):
+                shares.append(float(torch.cat(moved).double().mean()))
+
+        replica.optimizer.register_step_pre_hook(begin)
+        replica.optimizer.register_step_post_hook(end)
+
+    evidence.variant("weights watched", Change(prepare=prepare), steps=_STEPS)
+    share = sorted(shares)[len(shares) // 2] if shares else 0.0
+    return share if share >= _MOST_LOST else 0.0
+
+
 def _to_float32(replica: Replica) -> None:
     replica.model.float()
     for state in replica.optimizer.state.values():
@@ -89,7 +122,8 @@ LOW_PRECISION = Check(
     codes=("optim.low-precision",),
     question="Are weights kept in a number format that takes up their updates?",
     threshold=f"weights in float16 or bfloat16 whose loss is not finite, or {_BETTER:g} times lower once they are in "
-    f"float32, or of whose numbers {_LOST:.0%} never change",
+    f"float32, or of whose numbers {_LOST:.0%} never change, or {_MOST_LOST:.0%} of those with a gradient not in "
+    "a step",
     run=_run,
     quick=False,
     explains="loss.not-finite loss.degenerate model.collapsed model.dead-units optim.lr-too-high optim.lr-too-low "

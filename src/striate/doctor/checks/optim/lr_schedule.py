@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from torch.optim import Optimizer
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.optim.scheduler_calls import held_schedules, rates_of
+from striate.doctor.checks.optim.scheduler_calls import held_schedules, own_schedules, rates_of
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.progress import Progress, number
@@ -29,7 +30,7 @@ WARMUP_STEPS, WARMUP_EPOCHS = 1000, 5
 FALL_STEPS, FALL_EPOCHS = 20, 3
 """Who lowers the rate later has seen some epochs with the full one, and may mean it."""
 
-NEVER = 0.3
+NEVER = 0.5
 STRAIGHT, HALF = 0.2, 0.5
 """Of the first half's gain, by which that of the second may differ: it grows in line; and the share of the full rate
 that it has to reach."""
@@ -48,7 +49,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         return
     shares = [_share(rate, full) for rate in rates]
     ended = _below_zero(evidence) or _ends_early(evidence, shares) or _still_rising(evidence, shares, rates, full)
-    ended = ended or (_never_there(evidence) if len(set(rates)) == 1 else None)
+    ended = ended or (_never_there(evidence, max(full)) if len(set(rates)) == 1 else None)
     if ended is not None:
         yield ended
         return
@@ -64,7 +65,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         return
     if not rises and not grows and _fall(shares) > max(FALL_STEPS, FALL_EPOCHS * steps_an_epoch(evidence)):
         return
-    if len(set(rates)) == 1 and _warms_up_by_epochs(evidence):
+    if len(set(rates)) == 1 and warms_up_by_epochs(evidence):
         return
     held = rates[0] if grows else full
     other_trial = at_held_rates(evidence, held)
@@ -79,7 +80,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     evidence.pictures["optim.lr-schedule"] = Picture("lines", "Loss by step", curves)
 
 
-def _warms_up_by_epochs(evidence: Evidence) -> bool:
+def warms_up_by_epochs(evidence: Evidence) -> bool:
     """Whether a schedule that no step of the trial moved takes the rate to twice of what it is within the epochs that a
     warmup may have."""
     source, optimizer = evidence.setup.source, evidence.setup.optimizer
@@ -88,7 +89,7 @@ def _warms_up_by_epochs(evidence: Evidence) -> bool:
     now = float(optimizer.param_groups[0]["lr"])
     return any(
         found.optimizer is optimizer and max(rates_of(found, WARMUP_EPOCHS), default=0.0) >= 2 * now
-        for found in held_schedules(source)
+        for found in _schedules(source)
     )
 
 
@@ -97,7 +98,7 @@ def _below_zero(evidence: Evidence) -> Finding | None:
     source, optimizer = evidence.setup.source, evidence.setup.optimizer
     if source is None or not source.epochs or not isinstance(optimizer, Optimizer):
         return None
-    for scheduler in held_schedules(source):
+    for scheduler in _schedules(source):
         often = _stepped(source, scheduler)
         if not _is_or_holds(optimizer, scheduler.optimizer) or len(often) != 1:
             continue
@@ -118,18 +119,18 @@ def _below_zero(evidence: Evidence) -> Finding | None:
     return None
 
 
-def _never_there(evidence: Evidence) -> Finding | None:
+def _never_there(evidence: Evidence, given: float) -> Finding | None:
     """A rate that a schedule, stepped once an epoch, has raised to a part of itself only when the training ends."""
     source, optimizer = evidence.setup.source, evidence.setup.optimizer
     if source is None or (source.epochs or 0) < 2 or not isinstance(optimizer, Optimizer):
         return None
-    given, now = (max(float(group.get(key, 0.0)) for group in optimizer.param_groups) for key in ("initial_lr", "lr"))
-    for scheduler in held_schedules(source):
+    now = max(float(group["lr"]) for group in optimizer.param_groups)
+    for scheduler in _schedules(source):
         often = _stepped(source, scheduler)
         rates = list(rates_of(scheduler, source.epochs or 0)) if often == {"epoch"} else []
         if not _is_or_holds(optimizer, scheduler.optimizer) or len(rates) < (source.epochs or 0):
             continue
-        if max(now, *rates) > NEVER * given or rates[-1] <= now:
+        if max(now, *rates) > NEVER * given or rates[-1] <= now or rates[-1] < max(rates):
             continue
         return Finding(
             code="optim.lr-schedule",
@@ -145,6 +146,11 @@ def _never_there(evidence: Evidence) -> Finding | None:
             ),
         )
     return None
+
+
+def _schedules(source: ScriptSource) -> Iterator[Any]:
+    yield from held_schedules(source)
+    yield from own_schedules(source)
 
 
 def _stepped(source: ScriptSource, scheduler: object) -> set[Often]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import inspect
 import math
 import warnings
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.library_training import Scheduled
-from striate.doctor.setup.reached_objects import reached_values
+from striate.doctor.setup.reached_objects import reached_values, written_by_user
 from striate.doctor.setup.script_source import ScriptSource, Site, argument, called, receiver_of
 from striate.records import Finding
 from striate.wording import several
@@ -128,6 +129,16 @@ def _of_another_training(evidence: Evidence, scheduler: Any) -> bool:
 def held_schedules(source: ScriptSource) -> Iterator[Any]:
     """The schedulers of torch's that the script's variables hold."""
     yield from (value for value in reached_values(source.names) if isinstance(value, LRScheduler))
+
+
+def own_schedules(source: ScriptSource) -> Iterator[Any]:
+    """Objects of the user's own that hold an optimizer and are stepped, as schedulers of timm."""
+    for value in reached_values(source.names):
+        other = isinstance(value, type | Optimizer | LRScheduler | torch.nn.Module)
+        if other or not written_by_user(type(value).__module__) or not callable(getattr(value, "step", None)):
+            continue
+        if isinstance(getattr(value, "optimizer", None), Optimizer):
+            yield value
 
 
 def _asked(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Iterator[tuple[str, str, str] | None]:
@@ -284,15 +295,16 @@ def _endless(scheduler: Any, site: Site, steps: int) -> tuple[str, str, str] | N
 
 
 def rates_of(scheduler: Any, steps: int) -> Iterator[float]:
-    """The rates that a copy of the scheduler gives the first group in its next steps."""
+    """The rates that a copy of the scheduler gives the first group in its next steps, which may want their number."""
     optimizer = scheduler.optimizer
     tensors = [p for group in optimizer.param_groups for p in group["params"]]
     tensors += [value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
     with warnings.catch_warnings(), suppress(Exception):  # a scheduler of the user's
         warnings.simplefilter("ignore")
         tried = copy.deepcopy(scheduler, {id(tensor): tensor for tensor in tensors})
-        for _ in range(min(steps, _MOST_STEPS)):
-            tried.step()
+        numbered = not isinstance(scheduler, LRScheduler) and bool(inspect.signature(tried.step).parameters)
+        for number in range(1, min(steps, _MOST_STEPS) + 1):
+            tried.step(number) if numbered else tried.step()
             yield float(tried.optimizer.param_groups[0]["lr"])
 
 

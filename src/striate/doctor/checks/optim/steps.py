@@ -19,6 +19,7 @@ from striate.doctor.evidence.rates import optimizer_line
 from striate.doctor.evidence.trial import FEWEST_TO_JUDGE, Change, Trial
 from striate.doctor.evidence.trial_variants import optimized, unmoved
 from striate.doctor.evidence.watch import StepRow
+from striate.doctor.setup.reached_objects import reached_values
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
 from striate.records import Finding
@@ -264,7 +265,8 @@ def _unfrozen_later(evidence: Evidence) -> Finding | None:
     source, optimizer = evidence.source, evidence.setup.optimizer
     if not isinstance(optimizer, torch.optim.Optimizer):
         return None
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    every = [optimizer, *(value for value in reached_values(source.names) if isinstance(value, torch.optim.Optimizer))]
+    held = {id(p) for one in every for group in one.param_groups for p in group["params"]}
     if any(site.often != "once" for site in source.calls("add_param_group", type(optimizer).__name__)):
         return None
     for file, tree in source.trees.items():
@@ -409,5 +411,5 @@ PARAMETERS_MISSING = Check(
     threshold="In no group of the optimizer, with a gradient, and unchanged after the whole trial. A note where they "
     f"were trained before: with their numbers in another order the loss is {LEARNED:g} times higher.",
     run=_find_parameters_missing,
-    explains="model.collapsed model.too-small optim.lr-too-low fit.*",
+    explains="model.collapsed model.too-small optim.lr-too-low optim.no-step fit.*",
 )

@@ -6,15 +6,19 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.reward.recorded import recorded
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reward_code import Bootstrap, bootstraps, environment_steps, network_called, optimized
 from striate.doctor.setup.script_source import ScriptSource, called, receiver_of
 from striate.records import Finding
 from striate.tasks.control.doctor import terminal_lost
+
+_EPISODES, _AS_LONG = 5, 3.0
 
 
 def _found(evidence: Evidence) -> tuple[ScriptSource, list[Bootstrap]]:
@@ -134,7 +138,7 @@ def _endless(evidence: Evidence) -> Iterator[Finding]:
         if not isinstance(value, int | float) or value < 1:
             continue
         limits = [_limit(source, node) for node, _ in environment_steps(source)]
-        if value == 1 and any(limit is not None for limit in limits):
+        if value == 1 and (any(limit is not None for limit in limits) or _ends_by_itself(source)):
             continue
         yield Finding(
             code="reward.endless",
@@ -147,6 +151,13 @@ def _endless(evidence: Evidence) -> Iterator[Finding]:
             remedy=f"`{ast.unparse(bootstrap.discount)} = 0.99`, or gymnasium.wrappers.TimeLimit(env, 1000)",
         )
         return
+
+
+def _ends_by_itself(source: ScriptSource) -> bool:
+    """Whether episodes in the replay buffer ended, again and again, in about as many steps each."""
+    found = recorded(source.names)
+    lengths = np.diff(np.flatnonzero(found[1].ends)) if found is not None else np.zeros(0)
+    return len(lengths) >= _EPISODES and bool(lengths.max() <= _AS_LONG * np.median(lengths))
 
 
 def _limit(source: ScriptSource, node: ast.Call) -> int | None:
@@ -174,7 +185,8 @@ TARGET_STALE = Check(
 ENDLESS = Check(
     codes=("reward.endless",),
     question="Are values sums that have an end?",
-    threshold="a discount below 1, or 1 with episodes that a limit ends",
+    threshold="a discount below 1, or 1 with episodes that a limit ends, or that have all ended by themselves, none "
+    f"in more than {_AS_LONG:g} times the usual steps",
     run=_endless,
     of_source=True,
     of_rewards=True,

@@ -14,10 +14,12 @@ from striate.data.environments.experience import Experience
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.reached_objects import written_by_user
 from striate.records import Finding
 from striate.tasks.control.doctor import LARGEST, SMALLEST, experience_findings
+from striate.wording import several
 
-_FEWEST, _MOST = 40, 20_000
+_FEWEST, _MOST, _DEEPEST = 40, 20_000, 2
 _FILLED = ("size", "count", "length", "n", "pos", "position", "ptr", "pointer", "idx", "index", "cursor", "head")
 _FIELDS = {
     "following": re.compile(r"^(next|new|following)_?|_next$|^(s2|obs2|s_prime|sp)$"),
@@ -32,6 +34,18 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if found is None:
         raise NoEvidence(f"no replay buffer of {_FEWEST} transitions or more is in reach at the first step")
     name, experience = found
+    if not np.ptp(experience.observations.reshape(len(experience), -1), axis=0).any():
+        yield Finding(
+            code="reward.off-by-one",
+            severity="error",
+            where=f"replay buffer `{name}` at the first step",
+            measured=f"all observations of {several(len(experience), 'transition')} in it are equal, number for number",
+            threshold="two that differ",
+            why="The environment gives out one array that it writes into again and again, and the buffer keeps that: "
+            "each stored state is the newest one.",
+            remedy="store copies: `observation.copy()`, in the environment where it returns it",
+        )
+        return
     for finding in experience_findings(experience, f"replay buffer `{name}` at the first step"):
         if finding.code != "reward.terminal-lost" or not _end_by_limit(experience):
             yield finding
@@ -52,16 +66,26 @@ def recorded(names: Mapping[str, Any]) -> tuple[str, Experience] | None:
     for name, value in list(names.items()):
         if name.startswith("__") or isinstance(value, ModuleType):
             continue
-        held = vars(value).items() if hasattr(value, "__dict__") and not isinstance(value, type) else ()
-        for told, part in ((name, value), *((f"{name}.{own}", other) for own, other in held)):
+        for told, part in _held(name, value, _DEEPEST):
             if isinstance(part, deque | list) and len(part) >= _FEWEST:
                 made = _of_rows(part)
-                if made is not None:
-                    return told, made
-        made = _of_columns(dict(held), value)
-        if made is not None:
-            return name, made
+            else:
+                made = _of_columns(_attributes(part), part)
+            if made is not None:
+                return told, made
     return None
+
+
+def _held(name: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
+    """A variable, and what objects of the user's own hold."""
+    yield name, value
+    for own, part in _attributes(value).items() if depth else ():
+        yield from _held(f"{name}.{own}", part, depth - 1)
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    own = not isinstance(value, type | ModuleType) and written_by_user(type(value).__module__)
+    return dict(getattr(value, "__dict__", {})) if own else {}
 
 
 def _of_rows(rows: Sequence[Any]) -> Experience | None:

@@ -21,6 +21,8 @@ from striate.wording import several
 _SHARE = 0.6
 _SECONDS = 0.008
 _SAMPLE_SECONDS = 0.0001
+_LOST = 10.0
+"""Seconds of a whole training, below which nobody minds."""
 
 
 def _find_input_bound(evidence: Evidence) -> Iterator[Finding]:
@@ -39,10 +41,12 @@ def _find_input_bound(evidence: Evidence) -> Iterator[Finding]:
     read = f"loading a batch of {size} takes {loading * 1000:.1f} ms"
     if workers:
         read += f", {loading / workers * 1000:.1f} ms with {workers} workers"
-    epoch = "" if train.length is None else f", {waiting * train.length / max(size, 1):.1f} s in an epoch"
+    lost = None if train.length is None else waiting * train.length / max(size, 1)
+    epoch = "" if lost is None else f", {lost:.1f} s in an epoch"
+    epochs = evidence.setup.source.epochs if evidence.setup.source is not None else None
     yield Finding(
         code="speed.input-bound",
-        severity="warning",
+        severity="note" if lost is not None and epochs is not None and lost * epochs < _LOST else "warning",
         where="the training loader",
         measured=f"{read}, a training step {step * 1000:.1f} ms: {share:.0%} of the time is spent waiting for "
         f"data{epoch}",
@@ -64,7 +68,8 @@ INPUT_BOUND = Check(
     question="Does training wait for the loader most of the time?",
     threshold=f"{_SHARE:.0%} or more of the time of a step, its loading divided by the loader's workers, and "
     f"{_SECONDS * 1000:g} "
-    "ms a batch: below that, handing out samples of small networks always takes longer than their step",
+    "ms a batch: below that, handing out samples of small networks always takes longer than their step; a note where "
+    f"that is less than {_LOST:g} s in all epochs of the script",
     run=_find_input_bound,
 )
 

@@ -1,0 +1,50 @@
+"""Quantities that turn round with a picture, such as an angle, beside pictures that are mirrored without them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.samples import Samples
+from striate.doctor.setup.batch import main_tensor, parts
+
+_FEWEST, _MOST, _SIDE = 40, 600, 24
+_PAIRS, _OFTEN = 3, 0.5
+_TOLD, _TURNED = 0.6, -0.5
+"""Correlations of what a simple model says of new pictures with their numbers, as they are and mirrored."""
+
+
+def kept_when_mirrored(evidence: Evidence, flips: list[tuple[Any, Any]]) -> tuple[int, float, float] | None:
+    """In how many pairs of draws that are mirror images the number is the same, and how what a ridge regression says of
+    validation correlates with it, of pictures as they are and of mirrored ones; None where these have the same."""
+    numbers = [tuple(main_tensor(parts(draw)[1]) for draw in pair) for pair in flips]
+    known = [(a, b) for a, b in numbers if a is not None and b is not None and a.numel() == b.numel() == 1]
+    same = sum(float(a) == float(b) for a, b in known if float(a))
+    if same < max(_PAIRS, _OFTEN * len(known)):
+        return None
+    try:
+        told = _correlations(evidence.val_samples)
+    except NoEvidence:
+        return None
+    return None if told is None or told[0] < _TOLD or told[1] > _TURNED else (same, *told)
+
+
+def _correlations(samples: Samples) -> tuple[float, float] | None:
+    """What the model, made of half of the samples, says of the other half, against its numbers: as it is, mirrored."""
+    x, y = samples.inputs[:_MOST].float(), samples.values[:_MOST]
+    if x.ndim != 4 or len(x) < _FEWEST:
+        return None
+    small = torch.nn.functional.adaptive_avg_pool2d(x, (min(_SIDE, x.shape[2]), min(_SIDE, x.shape[3])))
+    rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    known, asked = rows[: len(x) // 2], rows[len(x) // 2 :]
+    mean, flat = small[known].mean(0), small.double()
+    seen, as_is, mirrored = ((part - mean).flatten(1) for part in (flat[known], flat[asked], flat[asked].flip(-1)))
+    gram = seen @ seen.T
+    ridge = 0.01 * gram.diagonal().mean() * torch.eye(len(seen)).double()
+    weights = torch.linalg.solve(gram + ridge, y[known] - y[known].mean())
+    said = [part @ seen.T @ weights for part in (as_is, mirrored)]
+    found = [float(torch.corrcoef(torch.stack([one, y[asked]]))[0, 1]) for one in said]
+    return found[0], found[1]
