@@ -35,7 +35,11 @@ class Target:
     asked: float | None = None
 
 
-TARGETS = (Target("mnist", 1.0, 0.994, asked=0.92), Target("fashion-mnist", 2.5, 0.925), Target("cifar10", 12.0, 0.915))
+TARGETS = (
+    Target("mnist", 1.0, 0.9965, asked=0.92),
+    Target("fashion-mnist", 2.5, 0.945),
+    Target("cifar10", 12.0, 0.915),
+)
 BEFORE = {"cifar10": "a port of an eight-epoch airbench took 415 s here: 90.4 % with six views, 89.5 % with one"}
 
 

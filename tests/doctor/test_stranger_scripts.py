@@ -52,6 +52,10 @@ HEALTHY = (
     "dev10_h09_accumulate_bf16_sampler",
     "dev10_h12_angle_regression_engine",
     "dev10_h25_gpt_char",
+    "dev11_g14_d2l_seq2seq_dates",
+    "dev11_g17_wgan_gp",
+    "dev11_r03_timm_train",
+    "dev11-s08-healthy-undiscounted",
 )
 UNNAMED = ("drop-last-of-everything", "dev-amp-backward-not-scaled")
 """Scripts that raise: they are refused with their reason."""
@@ -72,6 +76,8 @@ FOUND_IN_DEVELOPMENT = (
     "dev9-a08-mask-not-flipped", "dev9-a15-no-zero-grad",
     "dev10-p01-sum-dropped", "dev10-p09-schedule-negative", "dev10-p03-ra-same-third", "dev10-q07-width-in-cells",
     "dev10-q11-state-by-reference",
+    "dev11-s01-flip-keeps-angle", "dev11-s06-generator-wants-fake", "dev11-s07-padding-read",
+    "dev11-s08-reward-thousand", "dev11-s09-momentum-of-tensorflow", "dev11-r03-warmup-in-updates",
 )  # fmt: skip
 FOUND = ("argmax-over-batch", "plateau-wrong-mode", "mask-not-flipped", "class-weights-inverted")
 
