@@ -14,9 +14,12 @@ from striate.records import Finding
 from striate.wording import several
 
 _SHARE, _FEWEST, _MOST = 0.2, 5, 64
-_TRAINING = 1000
+_TRAINING, _NUMBERS = 4000, 400_000
+"""Windows of training that are searched at most, and numbers in them."""
 _STRETCH, _LONGEST = 24, 64
 _EQUAL, _NOISE, _BY_FORM = 0.8, -0.5, 0.2
+_SAME, _SOME_NOISE = 0.99, -0.3
+"""Where less of the signals is noise, they have to be the same."""
 _QUIET = 1e-6
 
 
@@ -25,21 +28,22 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if train.shape[1:] != val.shape[1:]:
         raise NoEvidence("windows of training and validation have different shapes")
     following = (val[:, :, 1:] * val[:, :, :-1]).sum() / val.square().sum().clamp(min=_QUIET)
-    if float(following) > _NOISE:
+    if float(following) > _SOME_NOISE:
         raise NoEvidence("the signals have no noise by which a recording is known again")
     some = val[torch.linspace(0, len(val) - 1, min(len(val), _MOST)).long().unique()]
     stretch = min(max(_STRETCH, val.shape[2] // 3), _LONGEST)
     ends = torch.stack([some[:, :, :stretch], some[:, :, -stretch:]])
     best, backward = (torch.stack([_most_alike(way, end) for end in ends]).amax(0) for way in (train, train.flip(2)))
-    count = int((best > _EQUAL).sum())
-    if count < max(_FEWEST, _SHARE * len(some)) or int((backward > _EQUAL).sum()) > _BY_FORM * count:
+    equal = _EQUAL if float(following) <= _NOISE else _SAME
+    count = int((best > equal).sum())
+    if count < max(_FEWEST, _SHARE * len(some)) or int((backward > equal).sum()) > _BY_FORM * count:
         return  # what is alike backward as well has a form in common, and no moment
     yield Finding(
         code="data.leak",
         severity="error",
         where="validation loader",
         measured=f"{count} of {several(len(some), 'validation window')} begin or end with {stretch} steps that a "
-        f"training window has, too: what is noise in both correlates by {float(best[best > _EQUAL].median()):.2f}",
+        f"training window has, too: what is noise in both correlates by {float(best[best > equal].median()):.2f}",
         threshold=WINDOWS_SHARED.threshold,
         why="Windows that overlap were split, not what they are cut from: validation measures on stretches that were "
         "trained on.",
@@ -52,7 +56,7 @@ def _rough(x: torch.Tensor) -> torch.Tensor:
     """(N, channels, time) what is left of signals when they are differenced twice. Raises NoEvidence for others."""
     if not x.is_floating_point() or x.ndim not in (2, 3):
         raise NoEvidence("the inputs are no windows of signals")
-    windows = x[:_TRAINING].double()
+    windows = x[: min(_TRAINING, max(_MOST, _NUMBERS // max(x.shape[-1], x.shape[1])))].double()
     windows = windows[:, None] if x.ndim == 2 else windows
     if windows.shape[1] > windows.shape[2]:
         windows = windows.transpose(1, 2)
@@ -76,8 +80,8 @@ WINDOWS_SHARED = Check(
     codes=("data.leak",),
     question="Are windows of validation cut from other stretches than those of training?",
     threshold=f"{_SHARE:.0%} of the windows, and {_FEWEST} or more, begin or end with a third of a window that "
-    f"correlates by more than {_EQUAL:g} with a stretch of a training window, both differenced twice, and not "
-    "backward too; only of signals with noise, which is no recording's twice",
+    f"correlates by more than {_EQUAL:g} ({_SAME:g} where less of it is noise) with a stretch of a training window, "
+    "both differenced twice, and not backward too; only of signals with noise, which is no recording's twice",
     run=_run,
     explains="fit.overfit",
 )
